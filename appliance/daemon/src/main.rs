@@ -1,0 +1,3 @@
+//! palisade-daemon
+
+fn main() {}

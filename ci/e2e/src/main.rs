@@ -1,0 +1,3 @@
+//! palisade-e2e
+
+fn main() {}

@@ -1,0 +1,130 @@
+//! What stands below the engine: the devices one reactor reads and writes directly.
+
+use crate::ids::{DeviceIndex, MemoryId, SlotIndex};
+use crate::request::{Op, Segment};
+use crate::units::{Lba, Sectors};
+
+/// What a device is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DeviceKind {
+    /// Answers at once and keeps nothing; for measuring.
+    Null,
+    /// Hugepages; content is gone when the process ends. For tests and measuring.
+    Memory,
+    /// A file opened with O_DIRECT.
+    File,
+    /// A block device opened with O_DIRECT and O_EXCL.
+    Block,
+}
+
+/// Why a device did not do what it was asked. Typed, so that the room that knows how can react.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fault {
+    /// The medium failed (EIO and everything not named below).
+    Media,
+    /// No space left (ENOSPC, EDQUOT).
+    NoSpace,
+    /// The device has vanished (ENODEV, ENXIO, no route).
+    Gone,
+    /// The device refused the node (EBADE, a reservation conflict): this node has been fenced.
+    Fenced,
+    /// The operation is not offered by the device (EOPNOTSUPP).
+    Unsupported,
+    /// The device was told to write but may only be read (EROFS, EBADF).
+    ReadOnly,
+    /// The deadline passed and the operation was taken back before it had any effect on memory (ECANCELED).
+    TimedOut,
+}
+
+impl Fault {
+    /// How many there are, for tables of counters.
+    pub const KINDS: usize = 7;
+
+    /// Names in the order of [`Fault::kind`]; also the label values of metrics.
+    pub const NAMES: [&'static str; Fault::KINDS] = [
+        "media",
+        "no_space",
+        "gone",
+        "fenced",
+        "unsupported",
+        "read_only",
+        "timed_out",
+    ];
+
+    /// The kind as a position in a table of counters.
+    pub fn kind(self) -> usize {
+        self as usize
+    }
+}
+
+/// Geometry and abilities of a device, fixed while it is open (except its size, which may grow).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceLimits {
+    /// What it is made of.
+    pub kind: DeviceKind,
+    /// Size.
+    pub sectors: Sectors,
+    /// Logical block in bytes, 512 or 4096: offsets and lengths are multiples of it.
+    pub block_bytes: u32,
+    /// Memory addresses and segment lengths must be multiples of it; 1 when any will do.
+    pub memory_alignment: u32,
+    /// Most bytes in one operation; longer ones are split by the engine.
+    pub io_bytes_max: u32,
+    /// Whether discard does anything.
+    pub discard: bool,
+    /// Whether write-zeroes is offered; if not, zeroes are written.
+    pub write_zeroes: bool,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// One operation on one device.
+#[derive(Debug)]
+pub struct Io<'a> {
+    /// On which device.
+    pub device: DeviceIndex,
+    /// The engine's name for it, given back on completion.
+    pub slot: SlotIndex,
+    /// What to do.
+    pub op: Op,
+    /// First sector on the device.
+    pub lba: Lba,
+    /// Length. For a read or write it equals the sum of the segments; zero for a flush.
+    pub sectors: Sectors,
+    /// The write must be on stable storage when it completes (FUA, `RWF_DSYNC`).
+    pub durable: bool,
+    /// In which registered memory the segments lie.
+    pub memory: MemoryId,
+    /// The data. Both the list and the memory it names stay in place until the operation completes.
+    pub segments: &'a [Segment],
+}
+
+/// What became of an operation handed to a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Started {
+    /// It is done already.
+    Done(Result<(), Fault>),
+    /// It will come out of [`Devices::reap`], exactly once.
+    Pending,
+    /// There is no room just now; nothing was taken. Try again next turn.
+    Busy,
+}
+
+/// All devices of one reactor. The engine calls `start` any number of times, then `submit` once per turn.
+pub trait Devices {
+    /// Takes one operation.
+    fn start(&mut self, io: Io<'_>) -> Started;
+
+    /// Hands everything taken since the last call to the kernel, in one step. Never blocks.
+    fn submit(&mut self);
+
+    /// Gives every operation finished since the last call to `done`; the count is returned. Never blocks.
+    fn reap(&mut self, done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize;
+
+    /// Asks for an operation to be taken back. Whether that worked is told by its completion, which comes in
+    /// either case: [`Fault::TimedOut`] if it was taken back.
+    fn cancel(&mut self, slot: SlotIndex);
+
+    /// What the device can do; `None` when there is no such device (any more).
+    fn limits(&self, device: DeviceIndex) -> Option<DeviceLimits>;
+}

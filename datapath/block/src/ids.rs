@@ -1,0 +1,64 @@
+//! Identities. Permanent ids of nodes, disks, volumes and attachments belong to the cluster model; the data path
+//! uses the small dense indices of this file, valid on one node until the next change of its configuration.
+
+macro_rules! index {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// As a position in a table.
+            pub fn usize(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+index!(
+    /// One device of this node, the same number on every reactor.
+    DeviceIndex(u16)
+);
+index!(
+    /// One volume of this node, the same number on every reactor.
+    VolumeIndex(u16)
+);
+index!(
+    /// One attachment of this node, the same number on every reactor.
+    AttachmentIndex(u16)
+);
+index!(
+    /// One reactor of this node.
+    ReactorIndex(u16)
+);
+index!(
+    /// A place in a reactor's table of operations in flight.
+    SlotIndex(u32)
+);
+index!(
+    /// Guest memory as registered with a reactor's devices. [`MemoryId::POOL`] is the reactor's own buffer pool.
+    MemoryId(u16)
+);
+
+impl MemoryId {
+    /// The reactor's own hugepage pool, never a guest's memory.
+    pub const POOL: MemoryId = MemoryId(u16::MAX);
+}
+
+/// One virtqueue of one attachment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct QueueId {
+    /// The attachment that the queue belongs to.
+    pub attachment: AttachmentIndex,
+    /// The queue's number inside the attachment, from 0.
+    pub queue: u16,
+}
+
+/// The number of a cluster membership (000-13). It only grows; a message of an older epoch changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Epoch(pub u64);
+
+/// The number of a configuration. It only grows; a step of an older generation changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Generation(pub u64);

@@ -1,0 +1,34 @@
+//! # block: what a block operation is
+//!
+//! Storey 0. Names, units, limits and the traits through which the rooms of the data path meet. Nothing here
+//! acts: no system call, no clock, no thread, no allocation.
+//!
+//! It must never know virtio, Linux, sockets or REST.
+//!
+//! Start reading at [`request`], then [`device`] (what stands below the engine) and [`source`] (what stands
+//! above it). [`limits`] holds every bound, each written once.
+
+#![forbid(unsafe_code)]
+
+pub mod device;
+pub mod ids;
+pub mod limits;
+pub mod mailbox;
+pub mod pool;
+pub mod request;
+pub mod route;
+pub mod source;
+pub mod stats;
+pub mod time;
+pub mod units;
+
+pub use device::{DeviceKind, DeviceLimits, Devices, Fault, Io, Started};
+pub use ids::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, MemoryId, QueueId, ReactorIndex, SlotIndex, VolumeIndex,
+};
+pub use pool::Pool;
+pub use request::{Op, Request, Segment, SegmentList, Status, Token};
+pub use route::{Route, RouteError, Run};
+pub use source::{Answer, Pulled, Source};
+pub use time::{Clock, Nanos};
+pub use units::{Lba, SECTOR_BYTES, Sectors};

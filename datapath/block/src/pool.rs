@@ -1,0 +1,21 @@
+//! Bounce buffers: aligned memory of the reactor's own, for guests whose buffers a device cannot take.
+
+use crate::request::Segment;
+
+/// A fixed set of buffers of [`BOUNCE_BYTES`](crate::limits::BOUNCE_BYTES) each.
+pub trait Pool {
+    /// Takes one buffer, whole; `None` when all are in use.
+    fn take(&mut self) -> Option<Segment>;
+
+    /// Gives a buffer back that `take` gave.
+    fn give(&mut self, buffer: Segment);
+
+    /// Copies `bytes` from the segments, starting `skip` bytes into them, to the start of `buffer`.
+    fn gather(&mut self, from: &[Segment], skip: u64, buffer: Segment, bytes: usize);
+
+    /// Copies `bytes` from the start of `buffer` into the segments, starting `skip` bytes into them.
+    fn scatter(&mut self, buffer: Segment, to: &[Segment], skip: u64, bytes: usize);
+
+    /// Fills the first `bytes` of `buffer` with zeroes.
+    fn zero(&mut self, buffer: Segment, bytes: usize);
+}

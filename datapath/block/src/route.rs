@@ -1,0 +1,165 @@
+//! A reactor's private copy of "where do requests for this range go now". Compiled from a volume's layout by
+//! `datapath/volume`; replaced whole, never edited.
+
+use crate::ids::{DeviceIndex, Epoch, Generation};
+use crate::units::{Lba, Sectors};
+
+/// A contiguous range of a volume that lies contiguously on one device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// First sector on the volume.
+    pub volume: Lba,
+    /// Length, never zero.
+    pub sectors: Sectors,
+    /// Where: the device.
+    pub device: DeviceIndex,
+    /// Where: its first sector.
+    pub lba: Lba,
+}
+
+/// Why runs do not make a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RouteError {
+    /// Run `index` does not begin where the run before it ended.
+    Gap {
+        /// Position in the list.
+        index: usize,
+    },
+    /// Run `index` is empty or reaches past the end of the address space.
+    Extent {
+        /// Position in the list.
+        index: usize,
+    },
+}
+
+impl std::fmt::Display for RouteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RouteError::Gap { index } => write!(f, "run {index} does not begin where the one before it ends"),
+            RouteError::Extent { index } => write!(f, "run {index} is empty or too long"),
+        }
+    }
+}
+
+impl std::error::Error for RouteError {}
+
+/// Where a volume's sectors lie, gapless from sector 0, under one generation and epoch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Route {
+    generation: Generation,
+    epoch: Epoch,
+    runs: Box<[Run]>,
+    devices: Box<[DeviceIndex]>,
+    sectors: Sectors,
+}
+
+impl Route {
+    /// Makes a route of runs that follow each other without a gap from sector 0.
+    pub fn new(generation: Generation, epoch: Epoch, runs: Vec<Run>) -> Result<Route, RouteError> {
+        let mut end = Lba(0);
+        let mut devices = Vec::new();
+        for (index, run) in runs.iter().enumerate() {
+            if run.volume != end {
+                return Err(RouteError::Gap { index });
+            }
+            if run.sectors == Sectors::ZERO || run.lba.checked_add(run.sectors).is_none() {
+                return Err(RouteError::Extent { index });
+            }
+            end = end.checked_add(run.sectors).ok_or(RouteError::Extent { index })?;
+            if !devices.contains(&run.device) {
+                devices.push(run.device);
+            }
+        }
+        let sectors = end.since(Lba(0));
+        Ok(Route {
+            generation,
+            epoch,
+            runs: runs.into(),
+            devices: devices.into(),
+            sectors,
+        })
+    }
+
+    /// The configuration the route was compiled from.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The membership under which the route is valid.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The volume's size.
+    #[inline]
+    pub fn sectors(&self) -> Sectors {
+        self.sectors
+    }
+
+    /// All runs in order.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// Every device the volume lies on, each once: a flush goes to all of them.
+    #[inline]
+    pub fn devices(&self) -> &[DeviceIndex] {
+        &self.devices
+    }
+
+    /// The run that holds a sector; `None` beyond the end.
+    #[inline]
+    pub fn run_at(&self, lba: Lba) -> Option<&Run> {
+        if let [only] = &*self.runs {
+            return (lba.0 < self.sectors.0).then_some(only);
+        }
+        let after = self.runs.partition_point(|run| run.volume <= lba);
+        let run = self.runs.get(after.checked_sub(1)?)?;
+        (lba.0 < self.sectors.0).then_some(run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(volume: u64, sectors: u64, device: u16, lba: u64) -> Run {
+        Run {
+            volume: Lba(volume),
+            sectors: Sectors(sectors),
+            device: DeviceIndex(device),
+            lba: Lba(lba),
+        }
+    }
+
+    fn route(runs: Vec<Run>) -> Result<Route, RouteError> {
+        Route::new(Generation(1), Epoch(1), runs)
+    }
+
+    #[test]
+    fn finds_the_run_of_every_sector_and_none_beyond() {
+        let route = route(vec![run(0, 8, 1, 100), run(8, 8, 2, 0), run(16, 4, 1, 300)]).unwrap();
+        assert_eq!(route.sectors(), Sectors(20));
+        assert_eq!(route.devices(), [DeviceIndex(1), DeviceIndex(2)]);
+        let lbas: Vec<_> = [0, 7, 8, 15, 16, 19]
+            .map(|at| route.run_at(Lba(at)).unwrap().lba.0)
+            .into();
+        assert_eq!(lbas, [100, 100, 0, 0, 300, 300]);
+        assert_eq!(route.run_at(Lba(20)), None);
+        assert_eq!(route.run_at(Lba(u64::MAX)), None);
+    }
+
+    #[test]
+    fn refuses_gaps_overlaps_and_empty_runs() {
+        assert_eq!(route(vec![run(1, 8, 0, 0)]), Err(RouteError::Gap { index: 0 }));
+        assert_eq!(
+            route(vec![run(0, 8, 0, 0), run(4, 8, 0, 0)]),
+            Err(RouteError::Gap { index: 1 })
+        );
+        assert_eq!(route(vec![run(0, 0, 0, 0)]), Err(RouteError::Extent { index: 0 }));
+        assert_eq!(
+            route(vec![run(0, 2, 0, u64::MAX)]),
+            Err(RouteError::Extent { index: 0 })
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! What stands above the engine: something that hands requests over and takes their answers. In the daemon a
+//! virtqueue; later also the serving end of a data port.
+
+use crate::request::{Request, Segment, SegmentList, Status, Token};
+
+/// What a source had to give.
+#[derive(Debug)]
+pub enum Pulled {
+    /// Nothing now.
+    Empty,
+    /// A request. Its data segments are in the list that was passed.
+    Request(Request),
+    /// The source took something from its ring and answered it itself (malformed, unsupported, or the device id).
+    /// It counts as work, and `publish` must follow.
+    Answered,
+}
+
+/// One answer, given once.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    /// The token of the request.
+    pub token: Token,
+    /// What the guest is told.
+    pub status: Status,
+    /// Memory that was written for the guest, to be marked in a migration's dirty log. Empty for other requests
+    /// than reads; given also when a read failed, as some of it may have been written.
+    pub dirtied: &'a [Segment],
+}
+
+/// A source of requests, owned by one reactor.
+pub trait Source {
+    /// Takes the next request, filling `segments` (cleared first by the source) with its data buffers.
+    fn pull(&mut self, segments: &mut SegmentList) -> Pulled;
+
+    /// Takes an answer. The guest need not see it before `publish`.
+    fn finish(&mut self, answer: Answer<'_>);
+
+    /// Makes all answers since the last call visible and notifies once, if notification is wanted.
+    fn publish(&mut self);
+
+    /// Asks to be notified of new requests. True when there are some already, so that sleeping would miss them.
+    fn arm(&mut self) -> bool;
+
+    /// Asks not to be notified: somebody polls.
+    fn disarm(&mut self);
+}

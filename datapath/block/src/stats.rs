@@ -1,0 +1,193 @@
+//! Counters and latency histograms. One reactor writes, anyone reads: plain relaxed loads and stores, no
+//! read-modify-write, so that counting costs a reactor no bus lock.
+
+use crate::device::Fault;
+use crate::request::{Op, Status};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds; only the owning reactor may.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
+    }
+
+    /// Replaces the value; only the owning reactor may.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Four buckets to each power of two of nanoseconds, from below 256 ns to above 68 s.
+pub const LATENCY_BUCKETS: usize = 116;
+
+/// A latency histogram with a relative error below 1/4.
+#[derive(Debug)]
+pub struct Latency {
+    buckets: [Count; LATENCY_BUCKETS],
+    sum_ns: Count,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Latency {
+            buckets: std::array::from_fn(|_| Count::default()),
+            sum_ns: Count::default(),
+        }
+    }
+}
+
+impl Latency {
+    /// Counts one operation.
+    #[inline]
+    pub fn record(&self, ns: u64) {
+        if let Some(bucket) = self.buckets.get(bucket_of(ns)) {
+            bucket.add(1);
+        }
+        self.sum_ns.add(ns);
+    }
+
+    /// Counts `times` operations of the same latency.
+    #[inline]
+    pub fn record_many(&self, ns: u64, times: u64) {
+        if let Some(bucket) = self.buckets.get(bucket_of(ns)) {
+            bucket.add(times);
+        }
+        self.sum_ns.add(ns.wrapping_mul(times));
+    }
+
+    /// All buckets as (upper bound in ns, count); the last bound is `u64::MAX`.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.buckets
+            .iter()
+            .enumerate()
+            .map(|(index, count)| (bound_of(index), count.get()))
+    }
+
+    /// The sum of all latencies in ns.
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.get()
+    }
+}
+
+/// The bucket that counts `ns`.
+#[inline]
+fn bucket_of(ns: u64) -> usize {
+    if ns < 256 {
+        return 0;
+    }
+    let exponent = 63 - ns.leading_zeros();
+    let quarter = (ns >> (exponent - 2)) & 3;
+    let index = 1 + (exponent as usize - 8) * 4 + quarter as usize;
+    index.min(LATENCY_BUCKETS - 1)
+}
+
+/// The smallest latency that is too long for the bucket.
+fn bound_of(index: usize) -> u64 {
+    match index {
+        0 => 256,
+        index if index >= LATENCY_BUCKETS - 1 => u64::MAX,
+        index => {
+            let (exponent, quarter) = ((index - 1) / 4 + 8, (index - 1) as u64 % 4);
+            (1u64 << exponent) + ((quarter + 1) << (exponent - 2))
+        }
+    }
+}
+
+/// What one reactor has done for one attachment.
+#[derive(Debug, Default)]
+pub struct AttachmentStats {
+    /// Requests answered, by [`Op::kind`] and [`Status`].
+    pub answered: [[Count; 3]; Op::KINDS],
+    /// Bytes moved, by [`Op::kind`].
+    pub bytes: [Count; Op::KINDS],
+    /// Time from taking a request to its answer, by [`Op::kind`].
+    pub latency: [Latency; Op::KINDS],
+    /// Faults of devices, by [`Fault::kind`].
+    pub faults: [Count; Fault::KINDS],
+    /// Requests that lay outside the volume, were misaligned or wrote to a read-only attachment.
+    pub refused: Count,
+    /// Requests whose start waited for the attachment's limit.
+    pub throttled: Count,
+    /// Operations that went through a bounce buffer.
+    pub bounced: Count,
+    /// Requests in flight now.
+    pub in_flight: Count,
+}
+
+impl AttachmentStats {
+    /// Counts an answer.
+    #[inline]
+    pub fn answered(&self, op: Op, status: Status, bytes: u64, ns: u64) {
+        let kind = op.kind();
+        if let Some(count) = self.answered.get(kind).and_then(|by| by.get(status as usize)) {
+            count.add(1);
+        }
+        if let Some(count) = self.bytes.get(kind) {
+            count.add(bytes);
+        }
+        if let Some(latency) = self.latency.get(kind) {
+            latency.record(ns);
+        }
+    }
+}
+
+/// What one reactor has done for one device.
+#[derive(Debug, Default)]
+pub struct DeviceStats {
+    /// Operations finished.
+    pub finished: Count,
+    /// Faults, by [`Fault::kind`].
+    pub faults: [Count; Fault::KINDS],
+    /// Operations in flight now.
+    pub in_flight: Count,
+    /// Age in ns of the oldest operation in flight at the last look of the stall watch; 0 when none.
+    pub oldest_ns: Count,
+    /// Times the stall watch found the device past its deadline.
+    pub stalls: Count,
+}
+
+/// What one reactor has done in all.
+#[derive(Debug, Default)]
+pub struct ReactorStats {
+    /// Turns of the loop.
+    pub turns: Count,
+    /// Turns that found work.
+    pub busy_turns: Count,
+    /// Times it went to sleep.
+    pub sleeps: Count,
+    /// Slots in use now.
+    pub slots_used: Count,
+    /// Turns in which a queue had to wait because no slot was free.
+    pub slots_short: Count,
+    /// Turns in which an operation had to wait for a bounce buffer.
+    pub pool_short: Count,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_latency_lies_below_its_bound_and_not_below_the_bound_before() {
+        for ns in (0..40).flat_map(|shift| [1u64 << shift, (1 << shift) + 1, (3 << shift) >> 1]) {
+            let index = bucket_of(ns);
+            assert!(ns < bound_of(index), "{ns} in {index}");
+            if index > 0 {
+                assert!(ns >= bound_of(index - 1), "{ns} in {index}");
+            }
+        }
+        assert_eq!(bucket_of(u64::MAX), LATENCY_BUCKETS - 1);
+    }
+}

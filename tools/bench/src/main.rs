@@ -1,0 +1,3 @@
+//! palisade-bench
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! palisade-ctl
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! palisade-inspect
+
+fn main() {}

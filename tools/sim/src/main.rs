@@ -1,0 +1,3 @@
+//! palisade-sim
+
+fn main() {}

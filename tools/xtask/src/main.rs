@@ -1,0 +1,3 @@
+//! palisade-xtask
+
+fn main() {}
