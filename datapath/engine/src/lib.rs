@@ -1,1 +1,39 @@
-//! palisade-engine
+//! # engine: the reactor
+//!
+//! Storey 1. One reactor owns some virtqueues, a private copy of every route it needs, and devices; it carries
+//! each request from its [`Source`](palisade_block::Source) to its [`Devices`](palisade_block::Devices) and back.
+//! It is told the time and told of changes; it makes no system call, starts no thread, reads no clock.
+//!
+//! It must never know virtio, Linux, sockets or the cluster model.
+//!
+//! What it holds (numbers of `invariants`): every request taken from a source is answered exactly once (1); no
+//! request straddles two generations of a route (7); a device that fails or hangs takes only its own requests with
+//! it (11); every operation has a deadline and shows up when it is past it (12). After start a turn allocates
+//! nothing, locks nothing, blocks on nothing and logs nothing.
+//!
+//! ```text
+//!            pull                    start                  reap
+//!  Source ---------> slot (request) -------> Devices ----------------+
+//!    ^                 |   ^  needs pieces?                          |
+//!    |                 v   |                                         |
+//!    |            slots (parts): a run's border, a bounce buffer,    |
+//!    |                           one flush to each device            |
+//!    +---- finish, publish once per turn <---------------------------+
+//! ```
+//!
+//! Start reading at [`reactor`]: `turn` is the whole loop. [`control`](Reactor::apply) takes changes between two
+//! turns; [`idle`] decides when the loop may sleep.
+
+#![forbid(unsafe_code)]
+
+mod carry;
+mod control;
+pub mod idle;
+pub mod pace;
+mod parts;
+pub mod reactor;
+mod slots;
+mod stall;
+
+pub use idle::{Idle, IdlePolicy};
+pub use reactor::{Reactor, ReactorConfig};

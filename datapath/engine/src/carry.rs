@@ -1,0 +1,314 @@
+//! The life of one request: checked, sent on its way, answered in exactly one place.
+
+use crate::reactor::{Reactor, broken, mark};
+use crate::slots::{Use, Work};
+use palisade_block::{
+    Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Pool, Request, SECTOR_BYTES, Sectors,
+    SlotIndex, Source, Started, Status,
+};
+
+/// Where an uncut request goes.
+enum Way {
+    /// To one device as it is.
+    Whole(DeviceIndex, Lba),
+    /// In pieces.
+    Cut(Work),
+    /// Nowhere: there is nothing to do.
+    Done,
+}
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Admits a request into the slot whose segment list it filled, and sends it on its way.
+    pub(crate) fn begin(&mut self, queue_index: u16, request: Request) {
+        let Some(index) = self.slots.claim_request() else {
+            broken("a list without a slot")
+        };
+        let now = self.now;
+        let Request {
+            token,
+            op,
+            lba,
+            sectors,
+        } = request;
+        let slot = self.slots.slot_mut(index);
+        slot.used_for = Use::Request;
+        slot.op = op;
+        slot.queue = queue_index;
+        slot.lba = lba;
+        slot.sectors = sectors;
+        slot.started = now;
+        slot.token = Some(token);
+        slot.cancelled = false;
+        slot.work = Work::Whole;
+        slot.fault = None;
+        slot.refill = false;
+
+        let queue = self.queue_of(queue_index);
+        queue.in_flight += 1;
+        queue.settings.stats.in_flight.set(u64::from(queue.in_flight));
+        let (volume, read_only, write_through) = (
+            queue.settings.volume,
+            queue.settings.read_only,
+            queue.settings.write_through,
+        );
+        if let Some(volume) = self.volumes.get_mut(volume.usize()) {
+            volume.in_flight += 1;
+        }
+
+        if read_only && op.changes() {
+            return self.refuse(index);
+        }
+        match self.way(volume.usize(), index, op, lba, sectors, write_through) {
+            Ok(Way::Whole(device, device_lba)) => {
+                let slot = self.slots.slot_mut(index);
+                slot.device = device;
+                slot.device_lba = device_lba;
+                self.launch_whole(index);
+            }
+            Ok(Way::Cut(work)) => {
+                self.slots.slot_mut(index).work = work;
+                self.advance(index);
+            }
+            Ok(Way::Done) => self.answer(index, Ok(())),
+            Err(Some(fault)) => self.answer(index, Err(fault)),
+            Err(None) => self.refuse(index),
+        }
+    }
+
+    /// Decides how a request is carried out. `Err(None)`: it does not fit the volume.
+    #[inline]
+    fn way(
+        &self,
+        volume: usize,
+        index: SlotIndex,
+        op: Op,
+        lba: Lba,
+        sectors: Sectors,
+        write_through: bool,
+    ) -> Result<Way, Option<Fault>> {
+        let route = self
+            .volumes
+            .get(volume)
+            .and_then(|volume| volume.route.as_ref())
+            .ok_or(Some(Fault::Gone))?;
+        if op == Op::Flush {
+            return Ok(match *route.devices() {
+                [] => Way::Done,
+                [device] => Way::Whole(device, Lba(0)),
+                _ => Way::Cut(Work::Flush(0)),
+            });
+        }
+        let end = lba.checked_add(sectors).ok_or(None)?;
+        if end.0 > route.sectors().0 {
+            return Err(None);
+        }
+        let Some(run) = route.run_at(lba) else {
+            return if sectors == Sectors::ZERO {
+                Ok(Way::Done)
+            } else {
+                Err(None)
+            };
+        };
+        let device = self.device(run.device).ok_or(Some(Fault::Gone))?;
+        let block_mask = u64::from(device.limits.block_bytes) / SECTOR_BYTES - 1;
+        if (lba.0 | sectors.0) & block_mask != 0 {
+            return Err(None);
+        }
+        let into_run = lba.since(run.volume);
+        let one_run = into_run.0 + sectors.0 <= run.sectors.0;
+        let whole = match op {
+            Op::Read | Op::Write => {
+                one_run
+                    && sectors.bytes() <= u64::from(device.limits.io_bytes_max)
+                    && self.is_aligned(index, device.limits.memory_alignment)
+            }
+            // A write-through guest counts on stable storage after these too: a flush follows the last part.
+            _ => one_run && !write_through,
+        };
+        if whole {
+            Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)))
+        } else {
+            Ok(Way::Cut(Work::Ranges(Sectors::ZERO)))
+        }
+    }
+
+    #[inline]
+    fn is_aligned(&self, index: SlotIndex, alignment: u32) -> bool {
+        alignment <= 1 || {
+            let all = self
+                .slots
+                .list(index)
+                .as_slice()
+                .iter()
+                .fold(0, |all, s| all | s.address | s.bytes);
+            all & (alignment as usize - 1) == 0
+        }
+    }
+
+    /// Hands an uncut request to its device.
+    #[inline]
+    fn launch_whole(&mut self, index: SlotIndex) {
+        match self.launch(index) {
+            Started::Done(result) => self.completed(index, result),
+            Started::Pending => {}
+            Started::Busy => self.blocked.push_back(index),
+        }
+    }
+
+    /// Hands the operation of a slot to its device.
+    pub(crate) fn launch(&mut self, index: SlotIndex) -> Started {
+        let slot = self.slots.slot(index);
+        let (device, op) = (slot.device, slot.op);
+        let Some(settings) = self
+            .queues
+            .get(slot.queue as usize)
+            .and_then(|queue| queue.as_ref())
+            .map(|q| &q.settings)
+        else {
+            broken("a request outlived its queue")
+        };
+        let Some(watched) = self
+            .watched
+            .get_mut(device.usize())
+            .and_then(Option::as_mut)
+            .filter(|d| !d.dropped)
+        else {
+            return Started::Done(Err(Fault::Gone));
+        };
+        let io = Io {
+            device,
+            slot: index,
+            op,
+            lba: slot.device_lba,
+            sectors: slot.sectors,
+            durable: settings.write_through && op == Op::Write,
+            memory: if slot.bounce.is_some() {
+                MemoryId::POOL
+            } else {
+                settings.memory
+            },
+            segments: if op.moves_data() {
+                self.slots.list(index).as_slice()
+            } else {
+                &[]
+            },
+        };
+        let started = self.devices.start(io);
+        match started {
+            Started::Pending => {
+                watched.in_flight += 1;
+                watched.stats.in_flight.set(u64::from(watched.in_flight));
+                self.slots.slot_mut(index).on_device = true;
+            }
+            Started::Done(_) => watched.stats.finished.add(1),
+            Started::Busy => {}
+        }
+        started
+    }
+
+    /// Takes the end of an operation: of a whole request, or of a part.
+    pub(crate) fn completed(&mut self, index: SlotIndex, result: Result<(), Fault>) {
+        let slot = self.slots.slot(index);
+        match slot.used_for {
+            Use::Request if slot.work == Work::Whole => {
+                self.count_fault(index, result);
+                match (slot_op(self, index), result) {
+                    (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => {
+                        self.slots.slot_mut(index).work = Work::Zeroes(Sectors::ZERO);
+                        self.advance(index);
+                    }
+                    (Op::Discard, Err(Fault::Unsupported)) => self.answer(index, Ok(())),
+                    _ => self.answer(index, result),
+                }
+            }
+            Use::Part => {
+                let parent = slot.parent;
+                self.settle_part(index, result);
+                self.advance(parent);
+            }
+            _ => broken("an operation ended that was not begun"),
+        }
+    }
+
+    /// Counts a device's fault with the device and with the attachment.
+    pub(crate) fn count_fault(&mut self, index: SlotIndex, result: Result<(), Fault>) {
+        let Err(fault) = result else { return };
+        let slot = self.slots.slot(index);
+        // "Not offered" is an ability of the device, answered by other means, and no failure.
+        if fault == Fault::Unsupported && matches!(slot.op, Op::Discard | Op::WriteZeroes { .. }) {
+            return;
+        }
+        let (queue, device) = (slot.queue, slot.device);
+        if let Some(count) = self
+            .device(device)
+            .and_then(|device| device.stats.faults.get(fault.kind()))
+        {
+            count.add(1);
+        }
+        if let Some(count) = self.queue_of(queue).settings.stats.faults.get(fault.kind()) {
+            count.add(1);
+        }
+    }
+
+    /// Answers a request that does not fit the volume or may not be done.
+    fn refuse(&mut self, index: SlotIndex) {
+        let queue = self.slots.slot(index).queue;
+        self.queue_of(queue).settings.stats.refused.add(1);
+        self.answer_with(index, Status::IoErr);
+    }
+
+    /// Answers a request by what became of it.
+    pub(crate) fn answer(&mut self, index: SlotIndex, result: Result<(), Fault>) {
+        let status = match result {
+            Ok(()) => Status::Ok,
+            Err(Fault::Unsupported) => Status::Unsupp,
+            Err(_) => Status::IoErr,
+        };
+        self.answer_with(index, status);
+    }
+
+    /// The one place where a request ends (invariant 1).
+    fn answer_with(&mut self, index: SlotIndex, status: Status) {
+        let slot = self.slots.slot_mut(index);
+        let Some(token) = slot.token.take() else {
+            broken("a request was answered twice")
+        };
+        let (op, queue_index) = (slot.op, slot.queue);
+        let bytes = if status == Status::Ok && op != Op::Flush {
+            slot.sectors.bytes()
+        } else {
+            0
+        };
+        let latency = self.now.since(slot.started);
+        if slot.waits {
+            slot.waits = false;
+            self.waiting.retain(|&waiting| waiting != index);
+        }
+
+        let dirtied = if op == Op::Read {
+            self.slots.list(index).as_slice()
+        } else {
+            &[]
+        };
+        let Some(queue) = self.queues.get_mut(queue_index as usize).and_then(Option::as_mut) else {
+            broken("a request outlived its queue")
+        };
+        queue.source.finish(Answer {
+            token,
+            status,
+            dirtied,
+        });
+        mark(queue, queue_index, &mut self.touched);
+        queue.in_flight -= 1;
+        let stats = &queue.settings.stats;
+        stats.in_flight.set(u64::from(queue.in_flight));
+        stats.answered(op, status, bytes, latency.0);
+        let volume = queue.settings.volume;
+        self.slots.release(index);
+        self.left_volume(volume);
+    }
+}
+
+fn slot_op<S, D, P>(reactor: &Reactor<S, D, P>, index: SlotIndex) -> Op {
+    reactor.slots.slot(index).op
+}

@@ -1,0 +1,199 @@
+//! Changes from the control plane, taken between two turns and acknowledged by notices.
+
+use crate::reactor::{Device, Queue, Reactor, Volume};
+use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+use palisade_block::stats::DeviceStats;
+use palisade_block::{
+    AttachmentIndex, DeviceIndex, Devices, Generation, Nanos, Pool, QueueId, Route, Source, VolumeIndex,
+};
+use std::sync::Arc;
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Takes one change. Not part of a turn: this may allocate.
+    pub fn apply(&mut self, command: Command<S>) {
+        match command {
+            Command::AddQueue {
+                queue,
+                settings,
+                source,
+            } => self.add_queue(queue, settings, source),
+            Command::StopQueue { queue } => self.stop_queue(queue),
+            Command::SetAttachment { attachment, settings } => self.set_attachment(attachment, &settings),
+            Command::SetRoute {
+                volume,
+                route,
+                generation,
+            } => self.set_route(volume, route, generation),
+            Command::AddDevice {
+                device,
+                stats,
+                deadline,
+            } => self.add_device(device, stats, deadline),
+            Command::DropDevice { device } => self.drop_device(device),
+        }
+    }
+
+    fn add_queue(&mut self, id: QueueId, settings: AttachmentSettings, mut source: S) {
+        source.disarm();
+        self.volume_mut(settings.volume);
+        let queue = Queue {
+            id,
+            source,
+            settings,
+            in_flight: 0,
+            unpublished: false,
+            stopping: false,
+            throttled: false,
+        };
+        let index = match self.queues.iter().position(Option::is_none) {
+            Some(index) => index,
+            None => {
+                self.queues.push(None);
+                self.queues.len() - 1
+            }
+        };
+        self.queues[index] = Some(queue);
+        self.active.push(index as u16);
+        // Every queue can be touched in one turn; a turn must not allocate.
+        self.touched.reserve(self.queues.len());
+        self.notices
+            .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
+    }
+
+    fn stop_queue(&mut self, id: QueueId) {
+        match self.queues.iter_mut().flatten().find(|queue| queue.id == id) {
+            Some(queue) if !queue.stopping => {
+                queue.stopping = true;
+                self.stopping += 1;
+                self.give_back_stopped();
+            }
+            Some(_) => {}
+            None => self.notices.push_back(Notice::QueueStopped {
+                queue: id,
+                source: None,
+            }),
+        }
+    }
+
+    /// Gives back every stopping queue whose last request has been answered.
+    pub(crate) fn give_back_stopped(&mut self) {
+        for position in (0..self.active.len()).rev() {
+            let index = self.active[position];
+            let at_rest = |queue: &&mut Queue<S>| queue.stopping && queue.in_flight == 0;
+            let place = &mut self.queues[index as usize];
+            if place.as_mut().filter(at_rest).is_none() {
+                continue;
+            }
+            let Some(mut queue) = place.take() else { continue };
+            if queue.unpublished {
+                queue.source.publish();
+                self.touched.retain(|&touched| touched != index);
+            }
+            queue.settings.stats.in_flight.set(0);
+            self.active.swap_remove(position);
+            self.stopping -= 1;
+            self.notices.push_back(Notice::QueueStopped {
+                queue: queue.id,
+                source: Some(queue.source),
+            });
+        }
+    }
+
+    fn set_attachment(&mut self, attachment: AttachmentIndex, settings: &AttachmentSettings) {
+        for queue in self
+            .queues
+            .iter_mut()
+            .flatten()
+            .filter(|queue| queue.id.attachment == attachment)
+        {
+            // The volume of an attachment never changes; it keeps the one its requests in flight are booked on.
+            queue.settings = AttachmentSettings {
+                volume: queue.settings.volume,
+                ..settings.clone()
+            };
+        }
+    }
+
+    fn set_route(&mut self, index: VolumeIndex, route: Option<Route>, generation: Generation) {
+        let volume = self.volume_mut(index);
+        let newest = volume
+            .pending
+            .as_ref()
+            .map_or(volume.generation, |(generation, _)| *generation);
+        if generation < newest {
+            let present = volume.generation;
+            self.notices.push_back(Notice::RouteInUse {
+                volume: index,
+                generation: present,
+            });
+            return;
+        }
+        volume.pending = Some((generation, route));
+        if volume.in_flight == 0 {
+            self.take_pending_route(index);
+        }
+    }
+
+    /// Books the end of a request on its volume; a route that waited for this comes into use.
+    #[inline]
+    pub(crate) fn left_volume(&mut self, index: VolumeIndex) {
+        let Some(volume) = self.volumes.get_mut(index.usize()) else {
+            return;
+        };
+        volume.in_flight -= 1;
+        if volume.in_flight == 0 && volume.pending.is_some() {
+            self.take_pending_route(index);
+        }
+    }
+
+    fn take_pending_route(&mut self, index: VolumeIndex) {
+        let volume = self.volume_mut(index);
+        if let Some((generation, route)) = volume.pending.take() {
+            volume.generation = generation;
+            volume.route = route;
+            self.notices.push_back(Notice::RouteInUse {
+                volume: index,
+                generation,
+            });
+        }
+    }
+
+    fn add_device(&mut self, index: DeviceIndex, stats: Arc<DeviceStats>, deadline: Nanos) {
+        let Some(limits) = self.devices.limits(index) else {
+            return;
+        };
+        if self.watched.len() <= index.usize() {
+            self.watched.resize_with(index.usize() + 1, || None);
+        }
+        let device = Device {
+            limits,
+            stats,
+            deadline,
+            in_flight: 0,
+            dropped: false,
+            stalled: false,
+        };
+        self.watched[index.usize()] = Some(device);
+        self.notices
+            .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
+    }
+
+    fn drop_device(&mut self, index: DeviceIndex) {
+        if let Some(device) = self.device_mut(index) {
+            device.dropped = true;
+            if device.in_flight > 0 {
+                return;
+            }
+        }
+        self.notices.push_back(Notice::DeviceIdle { device: index });
+    }
+
+    fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
+        if self.volumes.len() <= index.usize() {
+            self.volumes.resize_with(index.usize() + 1, Volume::default);
+            self.notices
+                .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
+        }
+        &mut self.volumes[index.usize()]
+    }
+}

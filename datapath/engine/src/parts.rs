@@ -1,0 +1,315 @@
+//! Requests that cannot go to one device as they are: they cross the border between two runs, are longer than the
+//! device takes, lie in memory that the device cannot reach, flush several devices, or write zeroes to a device
+//! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
+
+use crate::reactor::{Reactor, broken};
+use crate::slots::{Use, Work};
+use palisade_block::limits::BOUNCE_BYTES;
+use palisade_block::{
+    DeviceIndex, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex, Source, Started,
+};
+
+/// The next part of a cut request.
+struct Piece {
+    device: DeviceIndex,
+    device_lba: Lba,
+    op: Op,
+    /// Sectors of the request before the part.
+    skip: Sectors,
+    sectors: Sectors,
+    /// Memory alignment of the device, for pieces that move the guest's data.
+    alignment: u32,
+    zeroes: bool,
+}
+
+/// What came of cutting off the next part.
+enum Cut {
+    /// It is on its way.
+    Sent,
+    /// It is done already.
+    Done(SlotIndex, Result<(), Fault>),
+    /// No slot or buffer just now.
+    Short,
+}
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Cuts off and sends as many parts of a request as there is room for; answers it after the last.
+    pub(crate) fn advance(&mut self, request: SlotIndex) {
+        loop {
+            let slot = self.slots.slot(request);
+            let stop = slot.fault.is_some() || slot.refill;
+            match if stop { Ok(None) } else { self.next_piece(request) } {
+                Ok(Some(piece)) => match self.cut(request, &piece) {
+                    Cut::Sent => self.step(request, &piece),
+                    Cut::Done(part, result) => {
+                        self.step(request, &piece);
+                        self.settle_part(part, result);
+                    }
+                    Cut::Short => return self.wait(request),
+                },
+                Ok(None) => {
+                    if !self.round_ends(request) {
+                        return;
+                    }
+                }
+                Err(fault) => self.slots.slot_mut(request).fault = Some(fault),
+            }
+        }
+    }
+
+    /// All parts of this round are handed out. True when another round begins; otherwise the request waits for its
+    /// last parts, or is answered.
+    fn round_ends(&mut self, request: SlotIndex) -> bool {
+        let slot = self.slots.slot_mut(request);
+        if slot.outstanding > 0 {
+            return false;
+        }
+        if slot.refill {
+            slot.refill = false;
+            slot.work = Work::Zeroes(Sectors::ZERO);
+            return true;
+        }
+        let result = slot.fault.map_or(Ok(()), Err);
+        let (op, work, queue) = (slot.op, slot.work, slot.queue);
+        let unflushed = matches!(work, Work::Ranges(_) | Work::Zeroes(_));
+        let allocates = matches!(op, Op::Discard | Op::WriteZeroes { .. });
+        if result.is_ok() && unflushed && allocates && self.queue_of(queue).settings.write_through {
+            self.slots.slot_mut(request).work = Work::Flush(0);
+            return true;
+        }
+        self.answer(request, result);
+        false
+    }
+
+    /// The part that comes next; `None` when all have been handed out.
+    fn next_piece(&self, request: SlotIndex) -> Result<Option<Piece>, Fault> {
+        let slot = self.slots.slot(request);
+        let Some(queue) = self.queues.get(slot.queue as usize).and_then(Option::as_ref) else {
+            broken("a request outlived its queue")
+        };
+        let volume = self.volumes.get(queue.settings.volume.usize());
+        let route = volume
+            .and_then(|volume| volume.route.as_ref())
+            .ok_or(Fault::Gone)?;
+        let (handed_out, zeroes) = match slot.work {
+            Work::Whole => broken("an uncut request was cut"),
+            Work::Flush(next) => {
+                return Ok(route.devices().get(next).map(|&device| Piece {
+                    device,
+                    device_lba: Lba(0),
+                    op: Op::Flush,
+                    skip: Sectors::ZERO,
+                    sectors: Sectors::ZERO,
+                    alignment: 1,
+                    zeroes: false,
+                }));
+            }
+            Work::Ranges(handed_out) => (handed_out, false),
+            Work::Zeroes(handed_out) => (handed_out, true),
+        };
+        let left = Sectors(slot.sectors.0 - handed_out.0);
+        if left == Sectors::ZERO {
+            return Ok(None);
+        }
+        let lba = Lba(slot.lba.0 + handed_out.0);
+        let run = route.run_at(lba).ok_or(Fault::Gone)?;
+        let limits = self.device(run.device).ok_or(Fault::Gone)?.limits;
+        let into_run = lba.since(run.volume);
+        let mut sectors = left.0.min(run.sectors.0 - into_run.0);
+        if zeroes {
+            sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64).0);
+        } else if slot.op.moves_data() {
+            sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
+        }
+        Ok(Some(Piece {
+            device: run.device,
+            device_lba: Lba(run.lba.0 + into_run.0),
+            op: if zeroes { Op::Write } else { slot.op },
+            skip: handed_out,
+            sectors: Sectors(sectors),
+            alignment: limits.memory_alignment,
+            zeroes,
+        }))
+    }
+
+    /// Books a part as handed out. Its length may have been shortened by `cut`, which wrote it into the slot.
+    fn step(&mut self, request: SlotIndex, piece: &Piece) {
+        let slot = self.slots.slot_mut(request);
+        match &mut slot.work {
+            Work::Whole => broken("an uncut request was cut"),
+            Work::Flush(next) => *next += 1,
+            Work::Ranges(handed_out) | Work::Zeroes(handed_out) => {
+                handed_out.0 = piece.skip.0 + slot.cut_sectors.0;
+            }
+        }
+    }
+
+    /// Makes the part and hands it to its device.
+    fn cut(&mut self, request: SlotIndex, piece: &Piece) -> Cut {
+        let Some(part) = self.slots.claim_part() else {
+            return Cut::Short;
+        };
+        let mut sectors = piece.sectors;
+        let mut bounce = None;
+        let (list, whole) = self.slots.part_and_request(part, request);
+        list.clear();
+        if piece.op.moves_data() {
+            let aligned = !piece.zeroes
+                && slice(whole.as_slice(), piece.skip.bytes(), sectors.bytes(), list)
+                && is_aligned(list.as_slice(), piece.alignment);
+            if !aligned {
+                let Some(buffer) = self.pool.take() else {
+                    self.stats.pool_short.add(1);
+                    self.unclaim(part);
+                    return Cut::Short;
+                };
+                sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64));
+                let bytes = sectors.bytes() as usize;
+                let (list, whole) = self.slots.part_and_request(part, request);
+                list.clear();
+                list.push(Segment {
+                    address: buffer.address,
+                    bytes,
+                });
+                if piece.zeroes {
+                    self.pool.zero(buffer, bytes);
+                } else if piece.op == Op::Write {
+                    self.pool
+                        .gather(whole.as_slice(), piece.skip.bytes(), buffer, bytes);
+                }
+                bounce = Some(buffer);
+            }
+        }
+
+        let parent = self.slots.slot_mut(request);
+        parent.outstanding += 1;
+        parent.cut_sectors = sectors;
+        let (queue, lba, started) = (parent.queue, parent.lba, parent.started);
+        let slot = self.slots.slot_mut(part);
+        slot.used_for = Use::Part;
+        slot.op = piece.op;
+        slot.queue = queue;
+        slot.lba = Lba(lba.0 + piece.skip.0);
+        slot.sectors = sectors;
+        slot.started = started;
+        slot.device = piece.device;
+        slot.device_lba = piece.device_lba;
+        slot.cancelled = false;
+        slot.parent = request;
+        slot.skip = piece.skip.bytes();
+        slot.bounce = bounce;
+        if bounce.is_some() && !piece.zeroes {
+            self.queue_of(queue).settings.stats.bounced.add(1);
+        }
+        match self.launch(part) {
+            Started::Done(result) => Cut::Done(part, result),
+            Started::Pending => Cut::Sent,
+            Started::Busy => {
+                self.blocked.push_back(part);
+                Cut::Sent
+            }
+        }
+    }
+
+    fn unclaim(&mut self, part: SlotIndex) {
+        self.slots.slot_mut(part).used_for = Use::Part;
+        self.slots.release(part);
+    }
+
+    /// Takes the end of a part: data to the guest, buffer back, slot back, fault to the request.
+    pub(crate) fn settle_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
+        self.count_fault(part, result);
+        let slot = self.slots.slot_mut(part);
+        let (parent, op, skip, sectors) = (slot.parent, slot.op, slot.skip, slot.sectors);
+        if let Some(buffer) = slot.bounce.take() {
+            if op == Op::Read && result.is_ok() {
+                let list = self.slots.list(parent).as_slice();
+                self.pool.scatter(buffer, list, skip, sectors.bytes() as usize);
+            }
+            self.pool.give(buffer);
+        }
+        self.slots.release(part);
+        let request = self.slots.slot_mut(parent);
+        request.outstanding -= 1;
+        match (op, result) {
+            (_, Ok(())) | (Op::Discard, Err(Fault::Unsupported)) => {}
+            (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => request.refill = true,
+            (_, Err(fault)) => request.fault = request.fault.or(Some(fault)),
+        }
+    }
+
+    /// Puts a cut request among those that wait for a part slot or a buffer.
+    fn wait(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        if !slot.waits {
+            slot.waits = true;
+            self.waiting.push_back(request);
+        }
+    }
+
+    /// Goes on with what had to wait: operations that found their device busy, then requests that were short of a
+    /// part slot or a buffer. The count of those that moved.
+    pub(crate) fn resume(&mut self) -> usize {
+        let mut moved = 0;
+        for _ in 0..self.blocked.len() {
+            let Some(&index) = self.blocked.front() else { break };
+            match self.launch(index) {
+                Started::Busy => break,
+                Started::Pending => drop(self.blocked.pop_front()),
+                Started::Done(result) => {
+                    self.blocked.pop_front();
+                    self.completed(index, result);
+                }
+            }
+            moved += 1;
+        }
+        for _ in 0..self.waiting.len() {
+            let Some(request) = self.waiting.pop_front() else {
+                break;
+            };
+            self.slots.slot_mut(request).waits = false;
+            self.advance(request);
+            let slot = self.slots.slot(request);
+            if slot.used_for == Use::Request && slot.waits {
+                // Still short, and so would be all behind it. It keeps its place at the head.
+                if let Some(last) = self.waiting.pop_back() {
+                    self.waiting.push_front(last);
+                }
+                break;
+            }
+            moved += 1;
+        }
+        moved
+    }
+}
+
+/// Takes `bytes` of the segments, `skip` bytes from their start, into `list`. False when they hold less.
+fn slice(segments: &[Segment], mut skip: u64, mut bytes: u64, list: &mut SegmentList) -> bool {
+    for segment in segments {
+        let length = segment.bytes as u64;
+        if skip >= length {
+            skip -= length;
+            continue;
+        }
+        let take = (length - skip).min(bytes);
+        if !list.push(Segment {
+            address: segment.address + skip as usize,
+            bytes: take as usize,
+        }) {
+            return false;
+        }
+        skip = 0;
+        bytes -= take;
+        if bytes == 0 {
+            return true;
+        }
+    }
+    bytes == 0
+}
+
+fn is_aligned(segments: &[Segment], alignment: u32) -> bool {
+    let all = segments
+        .iter()
+        .fold(0, |all, segment| all | segment.address | segment.bytes);
+    alignment <= 1 || all & (alignment as usize - 1) == 0
+}

@@ -1,0 +1,383 @@
+//! The reactor and its one loop: finish old work, take new work, submit once, notify once.
+
+use crate::pace;
+use crate::slots::{Slots, Use};
+use palisade_block::limits::PULL_BATCH;
+use palisade_block::mailbox::{AttachmentSettings, Notice};
+use palisade_block::stats::{DeviceStats, ReactorStats};
+use palisade_block::{
+    DeviceIndex, DeviceLimits, Devices, Fault, Generation, Nanos, Pool, Pulled, QueueId, Route, SlotIndex,
+    Source,
+};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How long a sleeping reactor lets an operation rest whose device was busy. Usually a completion wakes it sooner.
+const RETRY_AFTER: Nanos = Nanos::from_millis(1);
+
+/// Sizes of a reactor's tables, fixed at its start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReactorConfig {
+    /// Requests in flight at most.
+    pub slots: u32,
+    /// Pieces of cut requests in flight at most.
+    pub parts: u32,
+    /// How often the stall watch looks.
+    pub watch_every: Nanos,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        ReactorConfig {
+            slots: 2048,
+            parts: 256,
+            watch_every: Nanos::from_millis(100),
+        }
+    }
+}
+
+/// A queue and what the reactor keeps for it.
+pub(crate) struct Queue<S> {
+    pub(crate) id: QueueId,
+    pub(crate) source: S,
+    pub(crate) settings: AttachmentSettings,
+    pub(crate) in_flight: u32,
+    /// Answers were given that the guest cannot see yet.
+    pub(crate) unpublished: bool,
+    /// Nothing more is taken from it; it goes back when nothing is in flight.
+    pub(crate) stopping: bool,
+    /// It waits for its limit; counted once per wait.
+    pub(crate) throttled: bool,
+}
+
+/// A volume: where its requests go now, and where they go once those in flight are done.
+#[derive(Default)]
+pub(crate) struct Volume {
+    pub(crate) route: Option<Route>,
+    pub(crate) generation: Generation,
+    pub(crate) pending: Option<(Generation, Option<Route>)>,
+    pub(crate) in_flight: u32,
+}
+
+/// A device under watch.
+pub(crate) struct Device {
+    pub(crate) limits: DeviceLimits,
+    pub(crate) stats: Arc<DeviceStats>,
+    pub(crate) deadline: Nanos,
+    pub(crate) in_flight: u32,
+    pub(crate) dropped: bool,
+    pub(crate) stalled: bool,
+}
+
+/// One reactor. `S` are its sources, `D` its devices, `P` its buffer pool.
+pub struct Reactor<S, D, P> {
+    pub(crate) devices: D,
+    pub(crate) pool: P,
+    pub(crate) slots: Slots,
+    pub(crate) queues: Vec<Option<Queue<S>>>,
+    /// Positions in `queues` that are in use.
+    pub(crate) active: Vec<u16>,
+    pub(crate) volumes: Vec<Volume>,
+    pub(crate) watched: Vec<Option<Device>>,
+    /// Operations the devices had no room for, oldest first.
+    pub(crate) blocked: VecDeque<SlotIndex>,
+    /// Cut requests that wait for a part slot or a buffer, oldest first.
+    pub(crate) waiting: VecDeque<SlotIndex>,
+    /// Queues with answers to be published.
+    pub(crate) touched: Vec<u16>,
+    /// Queues that asked to stop and may be idle by now.
+    pub(crate) stopping: u32,
+    pub(crate) notices: VecDeque<Notice<S>>,
+    pub(crate) stats: Arc<ReactorStats>,
+    pub(crate) now: Nanos,
+    pub(crate) watch_every: Nanos,
+    pub(crate) watch_next: Nanos,
+    finished: Vec<(SlotIndex, Result<(), Fault>)>,
+    first: usize,
+}
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Allocates everything that turns will need.
+    pub fn new(config: ReactorConfig, devices: D, pool: P, stats: Arc<ReactorStats>) -> Self {
+        let slots = Slots::new(config.slots, config.parts);
+        let all = slots.len();
+        Reactor {
+            devices,
+            pool,
+            queues: Vec::new(),
+            active: Vec::new(),
+            volumes: Vec::new(),
+            watched: Vec::new(),
+            blocked: VecDeque::with_capacity(all),
+            waiting: VecDeque::with_capacity(all),
+            touched: Vec::new(),
+            stopping: 0,
+            notices: VecDeque::new(),
+            stats,
+            now: Nanos(0),
+            watch_every: config.watch_every,
+            watch_next: Nanos(0),
+            finished: Vec::with_capacity(all),
+            first: 0,
+            slots,
+        }
+    }
+
+    /// One turn at the moment `now`: the number of things done, 0 when there was nothing to do.
+    pub fn turn(&mut self, now: Nanos) -> usize {
+        self.now = now;
+        let finished = self.reap();
+        let taken = self.pull();
+        self.submit();
+        self.notify();
+        if self.now >= self.watch_next {
+            self.watch();
+        }
+        self.stats.turns.add(1);
+        if finished + taken != 0 {
+            self.stats.busy_turns.add(1);
+            self.stats.slots_used.set(u64::from(self.slots.requests_used()));
+        }
+        finished + taken
+    }
+
+    /// Asks every source to notify. True when one of them has work already, so that the reactor must not sleep.
+    pub fn arm(&mut self) -> bool {
+        let mut work = false;
+        for &index in &self.active {
+            let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            let pending = queue.source.arm();
+            let held = queue.stopping
+                || pace::ready_at(&queue.settings.pace) > self.now
+                || self
+                    .volumes
+                    .get(queue.settings.volume.usize())
+                    .is_none_or(|volume| volume.pending.is_some());
+            work |= pending && !held;
+        }
+        self.stats.sleeps.add(1);
+        work
+    }
+
+    /// Tells every source that it is polled again.
+    pub fn disarm(&mut self) {
+        for &index in &self.active {
+            if let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) {
+                queue.source.disarm();
+            }
+        }
+    }
+
+    /// The moment at which a turn is due even if nothing wakes the reactor: a limit that runs out, an operation
+    /// whose device was busy, or the stall watch while operations are in flight. `None` when nothing is due.
+    pub fn due(&self) -> Option<Nanos> {
+        let paced = self.active.iter().filter_map(|&index| {
+            let queue = self.queues.get(index as usize)?.as_ref()?;
+            let ready = pace::ready_at(&queue.settings.pace);
+            (ready > self.now).then_some(ready)
+        });
+        let watch = (self.slots.requests_used() > 0).then_some(self.watch_next);
+        let retry = !(self.blocked.is_empty() && self.waiting.is_empty());
+        let retry = retry.then(|| self.now.after(RETRY_AFTER));
+        paced.chain(watch).chain(retry).min()
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.slots.requests_used()
+    }
+
+    /// The oldest notice not yet fetched.
+    pub fn next_notice(&mut self) -> Option<Notice<S>> {
+        self.notices.pop_front()
+    }
+
+    /// The devices, for changes between two turns.
+    pub fn devices_mut(&mut self) -> &mut D {
+        &mut self.devices
+    }
+
+    /// Ends the reactor as a crash would: requests in flight stay unanswered, for a successor to find in the
+    /// in-flight region. Gives the devices back.
+    pub fn abandon(mut self) -> D {
+        for (_, slot) in self.slots.iter_mut() {
+            if let Some(token) = slot.token.take() {
+                token.spend();
+            }
+        }
+        self.devices
+    }
+
+    /// Finishes what the devices have finished.
+    fn reap(&mut self) -> usize {
+        let finished = &mut self.finished;
+        finished.clear();
+        let count = self.devices.reap(|slot, result| finished.push((slot, result)));
+        for position in 0..self.finished.len() {
+            if let Some(&(slot, result)) = self.finished.get(position) {
+                self.left_device(slot);
+                self.completed(slot, result);
+            }
+        }
+        count
+    }
+
+    /// Goes on with what had to wait, then takes new requests from each queue in turn, beginning with another one
+    /// each time.
+    fn pull(&mut self) -> usize {
+        let mut taken = self.resume();
+        let count = self.active.len();
+        for step in 0..count {
+            let position = self.first + step;
+            let position = if position >= count {
+                position - count
+            } else {
+                position
+            };
+            if let Some(&index) = self.active.get(position) {
+                taken += self.pull_queue(index);
+            }
+        }
+        self.first = if self.first + 1 >= count {
+            0
+        } else {
+            self.first + 1
+        };
+        taken
+    }
+
+    fn pull_queue(&mut self, index: u16) -> usize {
+        let mut taken = 0;
+        let mut budget = PULL_BATCH as u64;
+        while budget > 0 {
+            let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
+                break;
+            };
+            if !may_pull(queue, &self.volumes, self.now) {
+                break;
+            }
+            // A queue may hold as many slots as are left free: a hungry one ends with half of them, two with a
+            // third each, and a newcomer always finds some.
+            if queue.in_flight >= self.slots.requests_free() {
+                self.stats.slots_short.add(1);
+                break;
+            }
+            let Some(list) = self.slots.next_list() else { break };
+            match queue.source.pull(list) {
+                Pulled::Empty => break,
+                Pulled::Answered => {
+                    mark(queue, index, &mut self.touched);
+                    budget -= 1;
+                }
+                Pulled::Request(request) => {
+                    let bytes = request.sectors.bytes();
+                    if pace::is_limited(&queue.settings.pace) {
+                        pace::charge(&queue.settings.pace, self.now, bytes);
+                    }
+                    budget = budget.saturating_sub(1 + (bytes >> 14));
+                    self.begin(index, request);
+                }
+            }
+            taken += 1;
+        }
+        taken
+    }
+
+    fn submit(&mut self) {
+        self.devices.submit();
+    }
+
+    /// Publishes answers, one notification per queue, and gives back queues that have come to rest.
+    fn notify(&mut self) {
+        while let Some(index) = self.touched.pop() {
+            if let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) {
+                queue.unpublished = false;
+                queue.source.publish();
+            }
+        }
+        if self.stopping > 0 {
+            self.give_back_stopped();
+        }
+    }
+}
+
+/// Remembers that a queue has answers to publish.
+#[inline]
+pub(crate) fn mark<S>(queue: &mut Queue<S>, index: u16, touched: &mut Vec<u16>) {
+    if !queue.unpublished {
+        queue.unpublished = true;
+        touched.push(index);
+    }
+}
+
+/// Whether a queue may hand over a request just now.
+#[inline]
+fn may_pull<S>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> bool {
+    if queue.stopping
+        || volumes
+            .get(queue.settings.volume.usize())
+            .is_none_or(|volume| volume.pending.is_some())
+    {
+        return false;
+    }
+    if pace::ready_at(&queue.settings.pace) > now {
+        if !queue.throttled {
+            queue.throttled = true;
+            queue.settings.stats.throttled.add(1);
+        }
+        return false;
+    }
+    queue.throttled = false;
+    true
+}
+
+impl<S, D, P> Reactor<S, D, P> {
+    /// # Panics
+    /// When the slot's queue is gone while the request is in flight: our own bug.
+    #[inline]
+    pub(crate) fn queue_of(&mut self, index: u16) -> &mut Queue<S> {
+        match self.queues.get_mut(index as usize).and_then(Option::as_mut) {
+            Some(queue) => queue,
+            None => broken("a request outlived its queue"),
+        }
+    }
+
+    pub(crate) fn device(&self, device: DeviceIndex) -> Option<&Device> {
+        self.watched.get(device.usize()).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn device_mut(&mut self, device: DeviceIndex) -> Option<&mut Device> {
+        self.watched.get_mut(device.usize()).and_then(Option::as_mut)
+    }
+
+    /// Books the end of an operation on its device.
+    pub(crate) fn left_device(&mut self, index: SlotIndex) {
+        let slot = self.slots.slot_mut(index);
+        assert!(
+            slot.used_for != Use::Free && slot.on_device,
+            "a device finished {index:?}, which it did not have"
+        );
+        slot.on_device = false;
+        let device = slot.device;
+        if let Some(watched) = self.device_mut(device) {
+            watched.in_flight -= 1;
+            watched.stats.finished.add(1);
+            watched.stats.in_flight.set(u64::from(watched.in_flight));
+            if watched.dropped && watched.in_flight == 0 {
+                self.notices.push_back(Notice::DeviceIdle { device });
+            }
+        }
+    }
+}
+
+/// Stops this node: one of our own invariants does not hold, and going on could damage data.
+#[cold]
+#[expect(
+    clippy::panic,
+    reason = "a broken invariant of our own stops the node; others take over"
+)]
+pub(crate) fn broken(what: &str) -> ! {
+    panic!("invariant broken in the engine: {what}")
+}

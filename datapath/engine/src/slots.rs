@@ -1,0 +1,198 @@
+//! The table of operations in flight: allocated once, handed out by index.
+
+use palisade_block::{DeviceIndex, Fault, Lba, Nanos, Op, Sectors, Segment, SegmentList, SlotIndex, Token};
+
+/// What a slot is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Use {
+    /// Nothing.
+    Free,
+    /// A request of a guest.
+    Request,
+    /// A piece of a request.
+    Part,
+}
+
+/// How far a request has been cut into parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// It is carried out by its own slot, uncut.
+    Whole,
+    /// Parts follow the runs of the route; this many sectors have been handed out.
+    Ranges(Sectors),
+    /// One flush to each device of the route; this many have been handed out.
+    Flush(usize),
+    /// Zeroes are written, because the device cannot write zeroes by itself; sectors handed out.
+    Zeroes(Sectors),
+}
+
+/// One operation.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) used_for: Use,
+    pub(crate) op: Op,
+    /// Position of the request's queue in the reactor's table.
+    pub(crate) queue: u16,
+    /// First sector on the volume.
+    pub(crate) lba: Lba,
+    pub(crate) sectors: Sectors,
+    pub(crate) started: Nanos,
+    pub(crate) token: Option<Token>,
+
+    /// The operation on the device, while there is one.
+    pub(crate) device: DeviceIndex,
+    pub(crate) device_lba: Lba,
+    pub(crate) on_device: bool,
+    /// It was asked back because its deadline passed.
+    pub(crate) cancelled: bool,
+
+    // A request that is cut:
+    pub(crate) work: Work,
+    pub(crate) outstanding: u32,
+    /// Length of the part that was cut off last.
+    pub(crate) cut_sectors: Sectors,
+    pub(crate) fault: Option<Fault>,
+    /// The device turned out not to write zeroes; start over with [`Work::Zeroes`] when nothing is outstanding.
+    pub(crate) refill: bool,
+    /// It stands in the list of those that wait for a part slot or a buffer.
+    pub(crate) waits: bool,
+
+    // A part:
+    pub(crate) parent: SlotIndex,
+    /// Bytes of the request before this part.
+    pub(crate) skip: u64,
+    pub(crate) bounce: Option<Segment>,
+}
+
+impl Slot {
+    fn free() -> Slot {
+        Slot {
+            used_for: Use::Free,
+            op: Op::Flush,
+            queue: 0,
+            lba: Lba(0),
+            sectors: Sectors::ZERO,
+            started: Nanos(0),
+            token: None,
+            device: DeviceIndex(0),
+            device_lba: Lba(0),
+            on_device: false,
+            cancelled: false,
+            work: Work::Whole,
+            outstanding: 0,
+            cut_sectors: Sectors::ZERO,
+            fault: None,
+            refill: false,
+            waits: false,
+            parent: SlotIndex(0),
+            skip: 0,
+            bounce: None,
+        }
+    }
+}
+
+/// All slots of a reactor: first those for requests, behind them those for parts. The two are apart so that
+/// requests waiting for parts can never use up what they wait for.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    table: Box<[Slot]>,
+    lists: Box<[SegmentList]>,
+    free_requests: Vec<u32>,
+    free_parts: Vec<u32>,
+    requests: u32,
+}
+
+impl Slots {
+    pub(crate) fn new(requests: u32, parts: u32) -> Slots {
+        let all = requests + parts;
+        Slots {
+            table: (0..all).map(|_| Slot::free()).collect(),
+            lists: (0..all).map(|_| SegmentList::default()).collect(),
+            free_requests: (0..requests).rev().collect(),
+            free_parts: (requests..all).rev().collect(),
+            requests,
+        }
+    }
+
+    /// Slots in all.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn requests_free(&self) -> u32 {
+        self.free_requests.len() as u32
+    }
+
+    pub(crate) fn requests_used(&self) -> u32 {
+        self.requests - self.requests_free()
+    }
+
+    /// The segment list of the request slot that `claim_request` would give next.
+    #[inline]
+    pub(crate) fn next_list(&mut self) -> Option<&mut SegmentList> {
+        let index = *self.free_requests.last()?;
+        self.lists.get_mut(index as usize)
+    }
+
+    /// Takes the slot whose list `next_list` showed.
+    #[inline]
+    pub(crate) fn claim_request(&mut self) -> Option<SlotIndex> {
+        self.free_requests.pop().map(SlotIndex)
+    }
+
+    #[inline]
+    pub(crate) fn claim_part(&mut self) -> Option<SlotIndex> {
+        self.free_parts.pop().map(SlotIndex)
+    }
+
+    /// Gives a slot back. Only the last free one given is warm in the cache, so it is the next to be taken.
+    #[inline]
+    pub(crate) fn release(&mut self, index: SlotIndex) {
+        let slot = self.slot_mut(index);
+        assert!(slot.used_for != Use::Free, "slot {index:?} was given back twice");
+        slot.used_for = Use::Free;
+        if index.0 < self.requests {
+            self.free_requests.push(index.0);
+        } else {
+            self.free_parts.push(index.0);
+        }
+    }
+
+    /// # Panics
+    /// When the index was not given out by this table: our own bug.
+    #[inline]
+    pub(crate) fn slot(&self, index: SlotIndex) -> &Slot {
+        &self.table[index.usize()]
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self, index: SlotIndex) -> &mut Slot {
+        &mut self.table[index.usize()]
+    }
+
+    #[inline]
+    pub(crate) fn list(&self, index: SlotIndex) -> &SegmentList {
+        &self.lists[index.usize()]
+    }
+
+    /// The list of a part, to be filled from its request's list.
+    pub(crate) fn part_and_request(
+        &mut self,
+        part: SlotIndex,
+        request: SlotIndex,
+    ) -> (&mut SegmentList, &SegmentList) {
+        assert!(part.0 >= self.requests && request.0 < self.requests);
+        let (requests, parts) = self.lists.split_at_mut(self.requests as usize);
+        (
+            &mut parts[(part.0 - self.requests) as usize],
+            &requests[request.usize()],
+        )
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SlotIndex, &mut Slot)> {
+        self.table
+            .iter_mut()
+            .enumerate()
+            .map(|(index, slot)| (SlotIndex(index as u32), slot))
+    }
+}

@@ -1,0 +1,47 @@
+//! The stall watch: every operation on a device has a deadline (invariant 12).
+//!
+//! An operation past its deadline is asked back once. If the device can still take it back it is answered with an
+//! error; if not, it is waited for, because its memory may still be written: answering early would hand the guest
+//! a buffer that changes under its hands. Meanwhile the device is reported as stalled, by name, and all others go
+//! on.
+
+use crate::reactor::Reactor;
+use palisade_block::mailbox::Notice;
+use palisade_block::{DeviceIndex, Devices, Nanos, Pool, Source};
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Looks at every operation in flight. Called a few times a second, not every turn.
+    pub(crate) fn watch(&mut self) {
+        self.watch_next = self.now.after(self.watch_every);
+        for device in self.watched.iter().flatten() {
+            device.stats.oldest_ns.set(0);
+        }
+        let (now, watched, devices) = (self.now, &self.watched, &mut self.devices);
+        for (index, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.on_device) {
+            let Some(device) = watched.get(slot.device.usize()).and_then(Option::as_ref) else {
+                continue;
+            };
+            let age = now.since(slot.started);
+            if age.0 > device.stats.oldest_ns.get() {
+                device.stats.oldest_ns.set(age.0);
+            }
+            if age >= device.deadline && !slot.cancelled {
+                slot.cancelled = true;
+                devices.cancel(index);
+            }
+        }
+        for (index, device) in self.watched.iter_mut().enumerate() {
+            let Some(device) = device else { continue };
+            let oldest = Nanos(device.stats.oldest_ns.get());
+            let stalled = oldest >= device.deadline;
+            if stalled != device.stalled {
+                device.stalled = stalled;
+                device.stats.stalls.add(u64::from(stalled));
+                self.notices.push_back(Notice::DeviceStalled {
+                    device: DeviceIndex(index as u16),
+                    oldest: if stalled { oldest } else { Nanos(0) },
+                });
+            }
+        }
+    }
+}
