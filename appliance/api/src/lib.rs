@@ -1,1 +1,45 @@
-//! palisade-api
+//! # api: what REST says
+//!
+//! Storey 0. The types that cross the administrative interface, their addresses, and what an error looks like:
+//! shared by the server (`appliance/admin`), its clients (`tools/ctl`) and the description of the interface
+//! (OpenAPI is derived from these types). Nothing here acts.
+//!
+//! It must never know HTTP libraries, the cluster model or how a request is carried out.
+//!
+//! What must hold:
+//! - Requests refuse unknown fields; answers may gain fields, and clients ignore those they do not know.
+//! - An id is chosen by the client and never an address. Sizes are in bytes, times in the unit their name ends in.
+//! - "Agreed" is not "applied": every resource carries its [`State`].
+//! - An error is a [`Problem`]: a stable code, a sentence, a remedy.
+//!
+//! Start reading at [`routes`], then [`volume`] as the smallest resource.
+
+#![forbid(unsafe_code)]
+
+pub mod attachment;
+pub mod disk;
+pub mod event;
+pub mod health;
+pub mod node;
+pub mod page;
+pub mod problem;
+pub mod routes;
+pub mod size;
+pub mod state;
+pub mod volume;
+
+pub use attachment::{
+    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Limits, Mode, ModeError,
+    OperationCounts,
+};
+pub use disk::{
+    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskUsage, FileMedium, Medium, MemoryMedium,
+    NullMedium,
+};
+pub use event::{Event, EventPage, Severity};
+pub use health::{Finding, Health, Overall};
+pub use node::{Hugepages, Node, PollMode, Reactor};
+pub use page::{PAGE_ITEMS, PAGE_ITEMS_MAX, Page};
+pub use problem::{Problem, ProblemKind};
+pub use state::{Created, State};
+pub use volume::{Extent, Layout, Volume, VolumeCreate, VolumePatch};

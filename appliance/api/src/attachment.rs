@@ -1,0 +1,250 @@
+//! Attachments: a volume offered to one virtual machine on one vhost-user socket.
+
+use crate::state::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// How fast an attachment may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests a second, at least 1. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iops: Option<u64>,
+    /// Bytes a second, at least 1. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+    /// How many milliseconds' worth of the limit may be used up at once after a rest. Absent: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_ms: Option<u64>,
+}
+
+/// Access rights of a socket, written as octal digits ("0660").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "0660", pattern = "^0?[0-7]{3}$")]
+pub struct Mode(u16);
+
+impl Mode {
+    /// From the bits of chmod(2), of which only the lowest nine count.
+    pub fn from_bits(bits: u32) -> Mode {
+        Mode((bits & 0o777) as u16)
+    }
+
+    /// As chmod(2) takes it.
+    pub fn bits(self) -> u32 {
+        u32::from(self.0)
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl From<Mode> for String {
+    fn from(mode: Mode) -> String {
+        mode.to_string()
+    }
+}
+
+/// A text that does not say access rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeError {
+    /// The text.
+    pub text: String,
+}
+
+impl std::fmt::Display for ModeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:?} is no access mode: three octal digits such as \"0660\" are",
+            self.text
+        )
+    }
+}
+
+impl std::error::Error for ModeError {}
+
+impl std::str::FromStr for Mode {
+    type Err = ModeError;
+
+    fn from_str(text: &str) -> Result<Mode, ModeError> {
+        let digits = match text.len() {
+            4 => text.strip_prefix('0'),
+            3 => Some(text),
+            _ => None,
+        };
+        digits
+            .filter(|digits| digits.bytes().all(|byte| matches!(byte, b'0'..=b'7')))
+            .and_then(|digits| u16::from_str_radix(digits, 8).ok())
+            .map(Mode)
+            .ok_or_else(|| ModeError {
+                text: text.to_owned(),
+            })
+    }
+}
+
+impl TryFrom<String> for Mode {
+    type Error = ModeError;
+
+    fn try_from(text: String) -> Result<Mode, ModeError> {
+        text.parse()
+    }
+}
+
+/// The wish for an attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentCreate {
+    /// Chosen by the client; asking twice for the same is asking once.
+    #[schema(example = "web1")]
+    pub id: String,
+    /// The volume to offer.
+    #[schema(example = "v1")]
+    pub volume: String,
+    /// Absolute path of the vhost-user socket. Absent: ID.sock in the daemon's socket folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
+    /// Virtqueues, at least 1. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
+    /// Entries of one virtqueue, a power of two. Absent: 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_size: Option<u16>,
+    /// User that owns the socket, by name or number. Absent: the daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Group of the socket, by name or number. Absent: the daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Access rights of the socket. Absent: "0660".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Whether the guest may only read.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What the guest reads as the disk's serial number, at most 20 bytes (virtio 1.3, 5.2.6: GET_ID). Absent: the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// How fast it may go. Absent: as fast as it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// A change of an attachment; what is absent stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentPatch {
+    /// New limits, in place of all limits: an empty object takes them away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+    /// New owner of the socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// New group of the socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// New access rights of the socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+}
+
+/// How far a virtual machine has come with an attachment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionState {
+    /// There is no socket (yet).
+    #[default]
+    Closed,
+    /// The socket is there and nobody has come.
+    Listening,
+    /// A VMM is connected; the guest's driver has not started its queues.
+    Connected,
+    /// The guest's driver is using the disk.
+    Running,
+    /// The VMM is gone, or the daemon stops; what it asked for is being finished.
+    Draining,
+}
+
+/// The session with a VMM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Connection {
+    /// How far it has come.
+    pub state: ConnectionState,
+    /// Virtio features that both sides agreed on, by their names in the standard.
+    pub features: Vec<String>,
+    /// Vhost-user protocol features that both sides agreed on.
+    pub protocol_features: Vec<String>,
+    /// Queues in use.
+    pub queues_running: u16,
+    /// Memory of the guest that is mapped, in bytes.
+    pub memory_bytes: u64,
+    /// Connections taken since the daemon started.
+    pub sessions: u64,
+    /// Why the last session ended, as a sentence; absent when none has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<String>,
+}
+
+/// What an attachment has done of one operation since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationCounts {
+    /// `read`, `write`, `flush`, `discard` or `write_zeroes`.
+    pub operation: String,
+    /// Requests answered.
+    pub requests: u64,
+    /// Of these, requests answered with an error.
+    pub errors: u64,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// Sum of the times from taking a request to its answer, in nanoseconds.
+    pub latency_ns_sum: u64,
+    /// Half of the requests were answered faster, in nanoseconds; 0 when there were none.
+    pub latency_ns_p50: u64,
+    /// 99 of 100 requests were answered faster, in nanoseconds; 0 when there were none.
+    pub latency_ns_p99: u64,
+}
+
+/// An attachment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attachment {
+    /// Chosen by who created it.
+    pub id: String,
+    /// The volume it offers.
+    pub volume: String,
+    /// Absolute path of the vhost-user socket.
+    pub socket: String,
+    /// Virtqueues.
+    pub queues: u16,
+    /// Entries of one virtqueue.
+    pub queue_size: u16,
+    /// User that owns the socket, as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Group of the socket, as it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Access rights of the socket.
+    pub mode: Mode,
+    /// Whether the guest may only read.
+    pub read_only: bool,
+    /// What the guest reads as the disk's serial number.
+    pub serial: String,
+    /// How fast it may go.
+    pub limits: Limits,
+    /// The session with the VMM.
+    pub connection: Connection,
+    /// Requests in flight now.
+    pub in_flight: u64,
+    /// Requests refused as malformed, out of range, misaligned or writing to a read-only attachment.
+    pub refused: u64,
+    /// Requests whose start waited for the limits.
+    pub throttled: u64,
+    /// What was done, operation by operation.
+    pub operations: Vec<OperationCounts>,
+    /// Wanted and in force.
+    pub state: State,
+}

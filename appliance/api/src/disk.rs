@@ -1,0 +1,228 @@
+//! Disks: the media that volumes lie on.
+
+use crate::state::State;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use utoipa::ToSchema;
+
+/// A file as a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileMedium {
+    /// Absolute path. The file is created when it does not exist.
+    #[schema(example = "/var/lib/palisade/d1.img")]
+    pub path: String,
+    /// Size in bytes of a file to be created. Absent: the file must exist and is taken as long as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Whether a file to be created may have holes. Absent: its space is reserved.
+    #[serde(default)]
+    pub sparse: bool,
+}
+
+/// A block device as a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlockMedium {
+    /// Absolute path, best one that does not change, as below /dev/disk/by-id.
+    #[schema(example = "/dev/disk/by-id/nvme-eui.0025385b91b00001")]
+    pub path: String,
+}
+
+/// Memory as a disk; its content is gone when the daemon ends. For tests and measuring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryMedium {
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// A disk that answers at once and keeps nothing. For measuring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NullMedium {
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// What a disk is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Medium {
+    /// A file.
+    File(FileMedium),
+    /// A block device.
+    Block(BlockMedium),
+    /// Memory.
+    Memory(MemoryMedium),
+    /// Nothing.
+    Null(NullMedium),
+}
+
+impl Medium {
+    /// Its name in the API.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Medium::File(_) => "file",
+            Medium::Block(_) => "block",
+            Medium::Memory(_) => "memory",
+            Medium::Null(_) => "null",
+        }
+    }
+
+    /// The path of a file or block device.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Medium::File(FileMedium { path, .. }) | Medium::Block(BlockMedium { path }) => Some(path),
+            Medium::Memory(_) | Medium::Null(_) => None,
+        }
+    }
+}
+
+/// How a disk's space is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskUsage {
+    /// It carries our superblock; its extents are given to volumes.
+    #[default]
+    Pooled,
+    /// It is given to one volume untouched.
+    Whole,
+}
+
+/// The wish for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "DiskCreateFields")]
+pub struct DiskCreate {
+    /// Chosen by the client; asking twice for the same is asking once.
+    #[schema(example = "d1")]
+    pub id: String,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub medium: Medium,
+    /// How its space is used.
+    pub usage: DiskUsage,
+    /// Logical block in bytes, 512 or 4096. Absent: that of the device, 512 for a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<u32>,
+    /// Take the disk although it holds a filesystem, a partition table or a superblock. What it holds is lost.
+    pub force: bool,
+}
+
+/// [`DiskCreate`] field by field, as it is read: unknown fields are refused here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiskCreateFields {
+    id: String,
+    file: Option<FileMedium>,
+    block: Option<BlockMedium>,
+    memory: Option<MemoryMedium>,
+    null: Option<NullMedium>,
+    #[serde(default)]
+    usage: DiskUsage,
+    block_bytes: Option<u32>,
+    #[serde(default)]
+    force: bool,
+}
+
+/// How many media a wish for a disk names instead of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediumCount(pub usize);
+
+impl fmt::Display for MediumCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a disk is made of exactly one of `file`, `block`, `memory`, `null`; the request names {}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for MediumCount {}
+
+impl TryFrom<DiskCreateFields> for DiskCreate {
+    type Error = MediumCount;
+
+    fn try_from(fields: DiskCreateFields) -> Result<DiskCreate, MediumCount> {
+        let mut media = [
+            fields.file.map(Medium::File),
+            fields.block.map(Medium::Block),
+            fields.memory.map(Medium::Memory),
+            fields.null.map(Medium::Null),
+        ]
+        .into_iter()
+        .flatten();
+        match (media.next(), media.count()) {
+            (Some(medium), 0) => Ok(DiskCreate {
+                id: fields.id,
+                medium,
+                usage: fields.usage,
+                block_bytes: fields.block_bytes,
+                force: fields.force,
+            }),
+            (None, _) => Err(MediumCount(0)),
+            (Some(_), more) => Err(MediumCount(1 + more)),
+        }
+    }
+}
+
+/// A change of a disk: it may grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskPatch {
+    /// New size in bytes of a file or of memory. Absent: the size of the medium is read again, as after a block
+    /// device has grown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// How a disk is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskCondition {
+    /// Not opened yet.
+    #[default]
+    Closed,
+    /// It works.
+    Online,
+    /// Its oldest operation is past the deadline.
+    Stalled,
+    /// It answers with errors.
+    Failing,
+    /// It cannot be reached, or is not the disk it should be.
+    Missing,
+}
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Disk {
+    /// Chosen by who added it.
+    pub id: String,
+    /// Permanent id, also in its superblock.
+    pub uuid: String,
+    /// What it is made of.
+    #[serde(flatten)]
+    pub medium: Medium,
+    /// How its space is used.
+    pub usage: DiskUsage,
+    /// Size in bytes; 0 while it is not known.
+    pub bytes: u64,
+    /// Bytes that can still be given to volumes.
+    pub free_bytes: u64,
+    /// Logical block in bytes.
+    pub block_bytes: u32,
+    /// How it is doing.
+    pub condition: DiskCondition,
+    /// The volumes that lie on it.
+    pub volumes: Vec<String>,
+    /// Operations in flight now.
+    pub in_flight: u64,
+    /// Age in milliseconds of the oldest operation in flight; 0 when none.
+    pub oldest_ms: u64,
+    /// Faults since the daemon started, by name (`media`, `no_space`, `gone`, ...); those that never happened are left out.
+    pub faults: BTreeMap<String, u64>,
+    /// Wanted and in force.
+    pub state: State,
+}

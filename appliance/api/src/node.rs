@@ -1,0 +1,84 @@
+//! The node and its reactors.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One appliance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Permanent id, never an address.
+    pub id: String,
+    /// Name given by its operator.
+    pub name: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// Kernel release of the machine.
+    pub kernel: String,
+    /// Number of the cluster membership.
+    pub epoch: u64,
+    /// Number of the configuration agreed on.
+    pub generation: u64,
+    /// Number of the configuration wholly in force here; below `generation` while changes are being carried out.
+    pub applied: u64,
+    /// When the daemon started, in milliseconds since 1970 (UTC).
+    pub started_unix_ms: u64,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// The hugepage pool.
+    pub hugepages: Hugepages,
+}
+
+/// What the daemon's buffers are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Hugepages {
+    /// Bytes of one page in use for the pool (4096 when no hugepages could be had).
+    pub page_bytes: u64,
+    /// Size of the pool in bytes, all reactors together.
+    pub pool_bytes: u64,
+    /// Of these, bytes in use now.
+    pub used_bytes: u64,
+}
+
+/// How a reactor waits for work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PollMode {
+    /// It polls, and sleeps after a time without work.
+    #[default]
+    Adaptive,
+    /// It never sleeps.
+    AlwaysPoll,
+}
+
+/// One pinned thread in poll mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reactor {
+    /// Its number, from 0.
+    pub index: u16,
+    /// The core it is pinned to; absent when it is not pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<u32>,
+    /// NUMA node of the core; absent when not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<u32>,
+    /// How it waits for work.
+    pub poll_mode: PollMode,
+    /// Whether it sleeps just now.
+    pub sleeping: bool,
+    /// Virtqueues it serves.
+    pub queues: u32,
+    /// Turns of its loop since the daemon started.
+    pub turns: u64,
+    /// Turns that found work.
+    pub busy_turns: u64,
+    /// Times it went to sleep.
+    pub sleeps: u64,
+    /// Requests it can have in flight.
+    pub slots: u64,
+    /// Slots in use now.
+    pub slots_used: u64,
+    /// Turns in which a queue waited because no slot was free.
+    pub slots_short: u64,
+    /// Turns in which an operation waited for a bounce buffer.
+    pub pool_short: u64,
+}

@@ -1,0 +1,153 @@
+//! What a client is told when something did not work: a stable code, a sentence, and what to do.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+use utoipa::ToSchema;
+
+/// Whose fault it is and of what sort; decides the HTTP status (RFC 9110, section 15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ProblemKind {
+    /// The request cannot be read (400).
+    Malformed,
+    /// The token is missing or wrong (401).
+    Unauthorized,
+    /// The request may not be made this way (403).
+    Forbidden,
+    /// There is no such thing (404).
+    NotFound,
+    /// The address exists, the method does not (405).
+    Method,
+    /// The client took too long to say what it wants (408).
+    Timeout,
+    /// It clashes with what is there (409).
+    Conflict,
+    /// The resource is no longer the one the client has seen (412).
+    Changed,
+    /// The body is too long (413).
+    TooLarge,
+    /// The body is not JSON by its own account (415).
+    MediaType,
+    /// It can be read and makes no sense (422).
+    Invalid,
+    /// The appliance failed; not the client's fault (500).
+    #[default]
+    Internal,
+    /// The appliance cannot do it now (503).
+    Unavailable,
+    /// No room is left on the disks (507).
+    NoSpace,
+}
+
+impl ProblemKind {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            ProblemKind::Malformed => 400,
+            ProblemKind::Unauthorized => 401,
+            ProblemKind::Forbidden => 403,
+            ProblemKind::NotFound => 404,
+            ProblemKind::Method => 405,
+            ProblemKind::Timeout => 408,
+            ProblemKind::Conflict => 409,
+            ProblemKind::Changed => 412,
+            ProblemKind::TooLarge => 413,
+            ProblemKind::MediaType => 415,
+            ProblemKind::Invalid => 422,
+            ProblemKind::Internal => 500,
+            ProblemKind::Unavailable => 503,
+            ProblemKind::NoSpace => 507,
+        }
+    }
+}
+
+/// An error as REST gives it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Stable name in snake_case, for programs.
+    #[schema(value_type = String, example = "volume_in_use")]
+    pub code: Cow<'static, str>,
+    /// What was tried, on what, and why it failed, for people.
+    #[schema(example = "volume v1 cannot be deleted: attachment web1 offers it")]
+    pub message: String,
+    /// The field of the request it is about, as a path such as `file.path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do about it.
+    #[schema(example = "delete the attachment first: palisade attachment delete web1")]
+    pub remedy: String,
+    /// Decides the HTTP status; not part of the body.
+    #[serde(skip)]
+    pub kind: ProblemKind,
+}
+
+impl Problem {
+    /// A problem of any kind.
+    pub fn new(
+        kind: ProblemKind,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Problem {
+        Problem {
+            code: code.into(),
+            message: message.into(),
+            field: None,
+            remedy: remedy.into(),
+            kind,
+        }
+    }
+
+    /// The same, about a field of the request.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>) -> Problem {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// There is no `resource` ("disk", "volume", "attachment") of this id.
+    pub fn not_found(resource: &str, id: &str) -> Problem {
+        Problem::new(
+            ProblemKind::NotFound,
+            format!("{resource}_not_found"),
+            format!("there is no {resource} {id:?}"),
+            format!("see what there is: palisade {resource} list"),
+        )
+    }
+
+    /// A resource of this id exists and was made with other wishes.
+    pub fn exists(resource: &str, id: &str) -> Problem {
+        Problem::new(
+            ProblemKind::Conflict,
+            format!("{resource}_exists"),
+            format!("{resource} {id:?} exists already and differs from what is asked for"),
+            format!("choose another id, or look at the one that is there: palisade {resource} show {id}"),
+        )
+        .about("id")
+    }
+
+    /// The resource is of generation `present`; the client wanted to change generation `expected`.
+    pub fn changed(resource: &str, id: &str, expected: u64, present: u64) -> Problem {
+        Problem::new(
+            ProblemKind::Changed,
+            "changed_meanwhile",
+            format!(
+                "{resource} {id:?} was not touched: it is now of generation {present}, the request expects {expected}"
+            ),
+            format!("read the {resource} again, decide again, and send its new ETag in If-Match"),
+        )
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        self.kind.status()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Problem {}

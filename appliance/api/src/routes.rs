@@ -1,0 +1,33 @@
+//! Where everything is found. One definition, for the server and for its clients.
+
+/// Where the daemon listens when nothing else is said.
+pub const LISTEN: &str = "127.0.0.1:7780";
+
+/// The node.
+pub const NODE: &str = "/v1/node";
+/// The reactors of the node.
+pub const REACTORS: &str = "/v1/reactors";
+/// What is wrong.
+pub const HEALTH: &str = "/v1/health";
+/// What happened; as server-sent events, or as JSON with `?format=json`.
+pub const EVENTS: &str = "/v1/events";
+/// All disks.
+pub const DISKS: &str = "/v1/disks";
+/// One disk.
+pub const DISK: &str = "/v1/disks/{id}";
+/// All volumes.
+pub const VOLUMES: &str = "/v1/volumes";
+/// One volume.
+pub const VOLUME: &str = "/v1/volumes/{id}";
+/// All attachments.
+pub const ATTACHMENTS: &str = "/v1/attachments";
+/// One attachment.
+pub const ATTACHMENT: &str = "/v1/attachments/{id}";
+/// Counters for Prometheus.
+pub const METRICS: &str = "/metrics";
+/// This interface, described (OpenAPI 3.1).
+pub const OPENAPI: &str = "/openapi.json";
+/// The same, browsable.
+pub const DOCS: &str = "/docs";
+/// The overview for people.
+pub const PAGE: &str = "/";
