@@ -1,0 +1,319 @@
+//! A virtual machine: QEMU with the lab's guest in it.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, Answer};
+use crate::failure::{Failure, Outcome, demand};
+use crate::process::{Process, wait_until};
+use crate::qmp::Qmp;
+
+/// How long the emulated guest may take to boot on a busy machine. Alone it takes three seconds.
+const BOOT_PATIENCE: Duration = Duration::from_secs(90);
+/// How long an ordinary command may take in the guest.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+/// What QEMU waits between two tries to reach a back end that has gone.
+const RECONNECT_MS: u32 = 100;
+/// Kernel messages that say that a request failed or never came back.
+const TROUBLE: &str = "I/O error|blk_update_request|Buffer I/O|lost async page write|blocked for more than|timed out|EXT4-fs error";
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct VmPlan {
+    /// Name used for its files.
+    pub name: String,
+    /// Emulated processors.
+    pub processors: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// vhost-user-blk back ends, in the order `vda`, `vdb`, …
+    pub disks: Vec<DiskPlan>,
+}
+
+/// One vhost-user-blk device of a machine.
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// Socket of the back end.
+    pub socket: PathBuf,
+    /// Virtqueues.
+    pub queues: u32,
+}
+
+impl VmPlan {
+    /// One processor, 256 MiB, and `sockets` with one virtqueue each.
+    pub fn with_disks<P: AsRef<Path>>(name: &str, sockets: impl IntoIterator<Item = P>) -> Self {
+        let disks = sockets
+            .into_iter()
+            .map(|socket| DiskPlan {
+                socket: socket.as_ref().to_owned(),
+                queues: 1,
+            })
+            .collect();
+        Self {
+            name: name.to_owned(),
+            processors: 1,
+            memory_mib: 256,
+            disks,
+        }
+    }
+
+    /// The same with `queues` virtqueues a disk and as many processors.
+    #[must_use]
+    pub fn with_queues(mut self, queues: u32) -> Self {
+        self.processors = queues;
+        for disk in &mut self.disks {
+            disk.queues = queues;
+        }
+        self
+    }
+
+    fn arguments(&self, guest: &Path, serial: &Path, monitor: &Path, console: &Path) -> Vec<String> {
+        let memory = self.memory_mib;
+        let mut all: Vec<String> = [
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "q35,memory-backend=mem",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+            "-append",
+            "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let mut add = |flag: &str, value: String| all.extend([flag.to_owned(), value]);
+        add("-smp", self.processors.to_string());
+        add("-m", format!("{memory}M"));
+        add(
+            "-object",
+            format!("memory-backend-memfd,id=mem,size={memory}M,share=on"),
+        );
+        add("-kernel", guest.join("vmlinux").display().to_string());
+        add("-initrd", guest.join("initramfs").display().to_string());
+        add("-serial", format!("file:{}", console.display()));
+        add(
+            "-chardev",
+            format!("socket,id=agent,path={},server=on,wait=off", serial.display()),
+        );
+        add("-serial", "chardev:agent".to_owned());
+        add("-qmp", format!("unix:{},server=on,wait=off", monitor.display()));
+        for (index, disk) in self.disks.iter().enumerate() {
+            let path = disk.socket.display();
+            // Each device sits behind a port of its own: only there q35 can plug and unplug under power.
+            add(
+                "-device",
+                format!("pcie-root-port,id=port{index},chassis={}", index + 1),
+            );
+            add(
+                "-chardev",
+                format!("socket,id=back{index},path={path},reconnect-ms={RECONNECT_MS}"),
+            );
+            add(
+                "-device",
+                format!(
+                    "vhost-user-blk-pci,id=disk{index},bus=port{index},chardev=back{index},num-queues={}",
+                    disk.queues
+                ),
+            );
+        }
+        all
+    }
+}
+
+/// A booted machine. Dropped, it is switched off the hard way.
+#[derive(Debug)]
+pub struct Vm {
+    name: String,
+    agent: Agent,
+    qmp: Qmp,
+    process: Process,
+    console: PathBuf,
+}
+
+impl Vm {
+    /// Starts QEMU and waits until the guest obeys.
+    ///
+    /// # Errors
+    /// When QEMU refuses or the guest does not come up; the text carries their last words.
+    pub fn boot(plan: &VmPlan, guest: &Path, scratch: &Path) -> Outcome<Self> {
+        let name = plan.name.clone();
+        let serial = scratch.join(format!("{name}.agent"));
+        let monitor = scratch.join(format!("{name}.qmp"));
+        let console = scratch.join(format!("{name}.console"));
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(plan.arguments(guest, &serial, &monitor, &console));
+        let mut process = Process::start(&name, &mut command, &scratch.join(format!("{name}.qemu")))?;
+        wait_until("QEMU's sockets", BOOT_PATIENCE, || {
+            process.must_run()?;
+            Ok(serial.exists() && monitor.exists())
+        })?;
+        let connect =
+            |path: &Path| UnixStream::connect(path).map_err(|error| Failure::during(path.display(), error));
+        let mut agent = Agent::new(connect(&serial)?)?;
+        let qmp = Qmp::new(connect(&monitor)?)?;
+        if let Err(failure) = agent.wait_ready(BOOT_PATIENCE) {
+            let said = fs::read_to_string(&console).unwrap_or_default();
+            return Err(Failure::new(format!(
+                "{failure}\n    console: {said}\n    QEMU: {}",
+                process.last_words()
+            )));
+        }
+        Ok(Self {
+            name,
+            agent,
+            qmp,
+            process,
+            console,
+        })
+    }
+
+    /// Runs one shell command in the guest; a status other than 0 is a failure. Returns what it wrote.
+    ///
+    /// # Errors
+    /// When the command fails or does not end within a minute.
+    pub fn run(&mut self, command: &str) -> Outcome<String> {
+        self.run_within(command, COMMAND_PATIENCE)
+    }
+
+    /// The same with its own deadline.
+    ///
+    /// # Errors
+    /// When the command fails or does not end in time.
+    pub fn run_within(&mut self, command: &str, patience: Duration) -> Outcome<String> {
+        let answer = self.ask(command, patience)?;
+        demand(
+            answer.status == 0,
+            format!(
+                "{}: `{command}` ended with {}: {}",
+                self.name,
+                answer.status,
+                answer.text.trim_end()
+            ),
+        )?;
+        Ok(answer.text)
+    }
+
+    /// Runs one shell command in the guest and returns its status as well.
+    ///
+    /// # Errors
+    /// When the command does not end in time.
+    pub fn ask(&mut self, command: &str, patience: Duration) -> Outcome<Answer> {
+        self.start(command)?;
+        self.finish(command, patience)
+    }
+
+    /// Starts one shell command and does not wait for it; [`Vm::finish`] does.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub fn start(&mut self, command: &str) -> Outcome {
+        self.process.must_run()?;
+        self.agent.send(command)
+    }
+
+    /// Waits for the command that [`Vm::start`] started.
+    ///
+    /// # Errors
+    /// When it does not end in time; the text carries the end of the console.
+    pub fn finish(&mut self, command: &str, patience: Duration) -> Outcome<Answer> {
+        self.agent.finish(command, patience).map_err(|failure| {
+            let console = fs::read_to_string(&self.console).unwrap_or_default();
+            let words: Vec<&str> = console.lines().rev().take(8).collect();
+            Failure::new(format!(
+                "{}: {failure}\n    console, newest first: {}",
+                self.name,
+                words.join("\n    ")
+            ))
+        })
+    }
+
+    /// Fails when the guest's kernel has complained about a disk.
+    ///
+    /// # Errors
+    /// The lines of the complaint.
+    pub fn must_be_calm(&mut self) -> Outcome {
+        let found = self.run(&format!("dmesg | grep -E '{TROUBLE}' || true"))?;
+        demand(
+            found.trim().is_empty(),
+            format!(
+                "{}: the guest's kernel complains:\n    {}",
+                self.name,
+                found.trim()
+            ),
+        )
+    }
+
+    /// The first line of a file in the guest's `/sys/block/DISK`.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn sys_block(&mut self, disk: &str, file: &str) -> Outcome<String> {
+        Ok(self
+            .run(&format!("cat /sys/block/{disk}/{file}"))?
+            .trim()
+            .to_owned())
+    }
+
+    /// Capacity of `disk` as the guest sees it, in bytes.
+    ///
+    /// # Errors
+    /// When there is no such disk.
+    pub fn size_bytes(&mut self, disk: &str) -> Outcome<u64> {
+        let sectors = self.sys_block(disk, "size")?;
+        // /sys/block/*/size counts 512-byte sectors whatever the block size.
+        sectors
+            .parse::<u64>()
+            .map(|count| count * 512)
+            .map_err(|error| Failure::during(sectors, error))
+    }
+
+    /// QEMU's `device_del` of disk number `index`, waiting until the guest has let go.
+    ///
+    /// # Errors
+    /// When the guest does not let go within 30 s.
+    pub fn unplug(&mut self, index: usize) -> Outcome {
+        self.qmp
+            .execute("device_del", json!({ "id": format!("disk{index}") }))?;
+        self.qmp.wait_event("DEVICE_DELETED", Duration::from_secs(30))
+    }
+
+    /// Presses the reset button and waits until the guest obeys again.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn reset(&mut self) -> Outcome {
+        self.qmp.execute("system_reset", json!({}))?;
+        self.agent.wait_ready(BOOT_PATIENCE)
+    }
+
+    /// Any other command of QEMU's monitor.
+    ///
+    /// # Errors
+    /// QEMU's error.
+    pub fn monitor(&mut self, command: &str, arguments: Value) -> Outcome<Value> {
+        self.qmp.execute(command, arguments)
+    }
+
+    /// SIGKILL to QEMU: the machine is gone from one instruction to the next.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Switches the guest off in good order.
+    ///
+    /// # Errors
+    /// When QEMU does not end.
+    pub fn power_off(mut self) -> Outcome {
+        self.agent.send("sync; poweroff -f")?;
+        self.process.wait(COMMAND_PATIENCE).map(drop)
+    }
+}
