@@ -1,1 +1,40 @@
-//! palisade-memory
+//! # memory: the guest's memory, and nothing a guest can do to us through it
+//!
+//! Storey 2, the hands. Maps what a vhost-user front-end offers, translates addresses, and reads and writes rings,
+//! the dirty log and the in-flight region. It decides nothing: what a descriptor means is `vhost/virtio`'s affair.
+//!
+//! It must never know virtio-blk, sockets, sessions or the engine.
+//!
+//! What always holds:
+//!
+//! - **No Rust reference to guest memory exists.** The guest, its other devices and its monitor write it at any
+//!   moment. Bytes are read and written through raw pointers, volatile, or through atomics; what was read once is a
+//!   value from there on.
+//! - Every address is checked against the mapped regions before it is followed. A [`Segment`](palisade_block::Segment)
+//!   that comes back as an argument is checked again: safe code cannot make this crate touch foreign memory.
+//! - Mappings live as long as anything that points into them: [`SplitRing`], [`MemoryView`] and [`InflightQueue`]
+//!   each keep what they need.
+//!
+//! ## A file that shrinks
+//! A file is measured when it is mapped, so a short one is refused. One that shrinks *later* turns an access into
+//! SIGBUS. Where the file takes seals (memfd), it is sealed against shrinking when it is mapped; every VMM's memfd
+//! memory is. For a file that cannot be sealed (hugetlbfs or tmpfs by path), [`RegionInfo::sealed`] is false: the
+//! VMM's owner is then trusted not to truncate it, as every vhost-user back-end trusts him.
+//!
+//! Start reading at [`guest`], then [`view`] (a queue's own translation) and [`ring`]. [`inflight`] and [`dirty`]
+//! are the two other shared areas of vhost-user.
+
+pub mod dirty;
+pub mod guest;
+pub mod inflight;
+pub mod mapping;
+mod raw;
+pub mod ring;
+pub mod view;
+
+pub use dirty::DirtyLog;
+pub use guest::{GuestMemory, RegionInfo, RegionSpec};
+pub use inflight::{InflightError, InflightQueue, InflightRegion};
+pub use mapping::MapError;
+pub use ring::{Descriptor, IndirectTable, RingAddresses, RingError, SplitRing};
+pub use view::MemoryView;

@@ -1,0 +1,82 @@
+//! The dirty log of a live migration (vhost-user, "Migration"): one bit per 4 KiB page of guest memory, shared with
+//! the front-end, set by whoever writes the page on the guest's behalf.
+//!
+//! `vhost-user-backend` has a bitmap of the same layout. It cannot be built outside that crate's own session handler
+//! (its mapping has no public constructor) and takes a read lock on every mark, so the log is mapped here.
+
+use crate::guest::GuestMemory;
+use crate::mapping::{MapError, Mapping};
+use palisade_block::Segment;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Bytes of guest memory one bit stands for (`VHOST_LOG_PAGE`).
+pub const LOG_PAGE_BYTES: u64 = 4096;
+
+/// The log, shared by all queues of an attachment.
+#[derive(Debug)]
+pub struct DirtyLog {
+    mapping: Mapping,
+}
+
+impl DirtyLog {
+    /// Maps the log of SET_LOG_BASE: `bytes` of the file from `offset`.
+    pub fn map(file: OwnedFd, bytes: u64, offset: u64) -> Result<Arc<DirtyLog>, MapError> {
+        let mapping = Mapping::of_file(file, offset, bytes)?;
+        Ok(Arc::new(DirtyLog { mapping }))
+    }
+
+    /// Bytes of guest memory the log covers from guest address 0.
+    pub fn covered_bytes(&self) -> u64 {
+        (self.mapping.bytes() as u64).saturating_mul(8 * LOG_PAGE_BYTES)
+    }
+
+    /// Whether the log has a bit for every page of `memory`. A front-end that offers less has made a mistake; pages
+    /// beyond the log are not marked.
+    pub fn covers(&self, memory: &GuestMemory) -> bool {
+        let mut regions = memory.regions();
+        regions.all(|region| region.guest_address + (region.bytes - 1) < self.covered_bytes())
+    }
+
+    /// Marks every page that the guest range touches. Pages beyond the log are left out.
+    pub fn mark(&self, guest_address: u64, bytes: u64) {
+        if bytes == 0 || guest_address >= self.covered_bytes() {
+            return;
+        }
+        let last = guest_address
+            .saturating_add(bytes - 1)
+            .min(self.covered_bytes() - 1);
+        for page in guest_address / LOG_PAGE_BYTES..=last / LOG_PAGE_BYTES {
+            let at = self.mapping.address() + (page / 8) as usize;
+            let bit = 1u8 << (page % 8);
+            // SAFETY: `page / 8` is below the mapping's length and `self.mapping` keeps it mapped; bytes need no
+            // alignment, and the reference to the atomic ends with the statement.
+            let word = unsafe { AtomicU8::from_ptr(at as *mut u8) };
+            // Never skipped for a bit that is set already: the front-end may be about to clear it and copy the page,
+            // and our write to the page must not become visible only after that look. The read-modify-write orders it.
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    /// Marks memory that was written through addresses of this process, as translated by `memory`.
+    pub fn mark_segments(&self, memory: &GuestMemory, segments: &[Segment]) {
+        for segment in segments {
+            if let Some(guest_address) = memory.host_to_guest(segment.address) {
+                self.mark(guest_address, segment.bytes as u64);
+            }
+        }
+    }
+
+    /// Whether the page of a guest address is marked.
+    pub fn is_marked(&self, guest_address: u64) -> bool {
+        let page = guest_address / LOG_PAGE_BYTES;
+        if guest_address >= self.covered_bytes() {
+            return false;
+        }
+        let at = self.mapping.address() + (page / 8) as usize;
+        // SAFETY: as in `mark`.
+        let word = unsafe { AtomicU8::from_ptr(at as *mut u8) };
+        word.load(Ordering::Acquire) & (1 << (page % 8)) != 0
+    }
+}

@@ -1,0 +1,327 @@
+//! All memory of one guest: its regions, and translation between the three address spaces of vhost-user (guest
+//! physical, front-end virtual, and our own).
+
+use crate::mapping::{MapError, Mapping};
+use crate::raw;
+use palisade_block::limits::MEMORY_REGIONS_MAX;
+use palisade_block::{Segment, SegmentList};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// One region as a front-end offers it (vhost-user, "Memory region description").
+#[derive(Debug)]
+pub struct RegionSpec {
+    /// First guest physical address.
+    pub guest_address: u64,
+    /// Length.
+    pub bytes: u64,
+    /// Address of its first byte in the front-end's process; ring addresses are given in this space.
+    pub user_address: u64,
+    /// Where in the file it begins, in bytes.
+    pub mmap_offset: u64,
+    /// The file.
+    pub file: OwnedFd,
+}
+
+/// One mapped region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegionInfo {
+    /// First guest physical address.
+    pub guest_address: u64,
+    /// Length.
+    pub bytes: u64,
+    /// Address in the front-end.
+    pub user_address: u64,
+    /// Address in this process.
+    pub host_address: usize,
+    /// Whether the file behind it can no longer shrink.
+    pub sealed: bool,
+}
+
+/// All memory of one guest. Never changed; a changed guest gets a new one that shares the mappings.
+#[derive(Debug)]
+pub struct GuestMemory {
+    /// Sorted by guest address.
+    table: Box<[Extent]>,
+    /// The mappings behind the table, in the same order.
+    mappings: Box<[Arc<Mapping>]>,
+}
+
+impl GuestMemory {
+    /// Maps regions in any order. They must be neither empty nor overlap, and their files must be long enough.
+    pub fn map(specs: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MapError> {
+        if specs.len() > MEMORY_REGIONS_MAX {
+            return Err(MapError::TooMany { regions: specs.len() });
+        }
+        let regions = specs.into_iter().map(map_region).collect::<Result<Vec<_>, _>>()?;
+        GuestMemory::of(regions)
+    }
+
+    /// Fresh zeroed memory for the simulator and for tests: regions of (guest address, bytes). The front-end's
+    /// addresses equal the guest's.
+    pub fn anonymous(regions: &[(u64, u64)]) -> Result<Arc<GuestMemory>, MapError> {
+        let regions = regions.iter().map(|&(guest_address, bytes)| {
+            let mapping = Arc::new(Mapping::anonymous(bytes)?);
+            Ok((Extent::new(guest_address, guest_address, &mapping)?, mapping))
+        });
+        GuestMemory::of(regions.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The same memory with one region more (vhost-user ADD_MEM_REG). Nothing is mapped twice.
+    pub fn with_region(&self, spec: RegionSpec) -> Result<Arc<GuestMemory>, MapError> {
+        let mut regions: Vec<_> = self.parts().collect();
+        regions.push(map_region(spec)?);
+        GuestMemory::of(regions)
+    }
+
+    /// The same memory with one region less (vhost-user REM_MEM_REG, which names it by these three).
+    pub fn without_region(
+        &self,
+        guest_address: u64,
+        bytes: u64,
+        user_address: u64,
+    ) -> Result<Arc<GuestMemory>, MapError> {
+        let named = |extent: &Extent| {
+            (extent.guest, extent.bytes, extent.user) == (guest_address, bytes, user_address)
+        };
+        let left: Vec<_> = self.parts().filter(|(extent, _)| !named(extent)).collect();
+        if left.len() == self.table.len() {
+            return Err(MapError::NoSuchRegion { guest_address });
+        }
+        GuestMemory::of(left)
+    }
+
+    /// Memory without any region.
+    pub fn empty() -> Arc<GuestMemory> {
+        Arc::new(GuestMemory {
+            table: Box::default(),
+            mappings: Box::default(),
+        })
+    }
+
+    /// All regions, by guest address.
+    pub fn regions(&self) -> impl ExactSizeIterator<Item = RegionInfo> + '_ {
+        self.table
+            .iter()
+            .zip(&self.mappings)
+            .map(|(extent, mapping)| RegionInfo {
+                guest_address: extent.guest,
+                bytes: extent.bytes,
+                user_address: extent.user,
+                host_address: extent.host,
+                sealed: mapping.sealed(),
+            })
+    }
+
+    /// All regions as memory of this process, for registration with the kernel. Valid while `self` lives.
+    pub fn host_segments(&self) -> impl ExactSizeIterator<Item = Segment> + '_ {
+        self.table.iter().map(|extent| Segment {
+            address: extent.host,
+            bytes: extent.bytes as usize,
+        })
+    }
+
+    /// Translates a guest range that lies in one region.
+    #[inline]
+    pub fn slice(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
+        self.find(guest_address)?.slice(guest_address, bytes)
+    }
+
+    /// Translates a guest range, adding one segment per region it touches. False when some of it is not mapped or
+    /// the list is full; the list then holds a part of it.
+    pub fn segments(&self, guest_address: u64, bytes: u64, list: &mut SegmentList) -> bool {
+        let (mut at, mut left) = (guest_address, bytes);
+        while left > 0 {
+            let Some(extent) = self.find(at) else { return false };
+            let here = left.min(extent.bytes - (at - extent.guest));
+            let Some(segment) = extent.slice(at, here) else {
+                return false;
+            };
+            if !list.push(segment) {
+                return false;
+            }
+            left -= here;
+            let Some(next) = at.checked_add(here) else {
+                return left == 0;
+            };
+            at = next;
+        }
+        true
+    }
+
+    /// Translates an address of the front-end's process.
+    pub fn user_to_guest(&self, user_address: u64) -> Option<u64> {
+        let inside = |extent: &&Extent| user_address.wrapping_sub(extent.user) < extent.bytes;
+        let extent = self.table.iter().find(inside)?;
+        Some(extent.guest + (user_address - extent.user))
+    }
+
+    /// Translates an address of this process back.
+    pub fn host_to_guest(&self, host_address: usize) -> Option<u64> {
+        let extent = self.find_host(host_address)?;
+        Some(extent.guest + (host_address - extent.host) as u64)
+    }
+
+    /// Copies out of guest memory; false when the range is not mapped in one piece.
+    pub fn read(&self, guest_address: u64, to: &mut [u8]) -> bool {
+        match self.slice(guest_address, to.len() as u64) {
+            Some(from) => {
+                // SAFETY: `slice` found the range inside a mapping that `self` keeps.
+                unsafe { raw::read(from.address, to) };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Copies into guest memory; false when the range is not mapped in one piece.
+    pub fn write(&self, guest_address: u64, from: &[u8]) -> bool {
+        match self.slice(guest_address, from.len() as u64) {
+            Some(to) => {
+                // SAFETY: `slice` found the range inside a mapping that `self` keeps.
+                unsafe { raw::write(to.address, from) };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Reads a little-endian word with acquire order; `None` when it is not mapped or not aligned.
+    pub fn load_u16(&self, guest_address: u64) -> Option<u16> {
+        let at = self
+            .slice(guest_address, 2)
+            .filter(|at| at.address.is_multiple_of(2))?;
+        // SAFETY: the word is mapped, as `slice` says, and aligned.
+        Some(unsafe { raw::load_u16(at.address, Ordering::Acquire) })
+    }
+
+    /// Writes a little-endian word with release order; false when it is not mapped or not aligned.
+    pub fn store_u16(&self, guest_address: u64, value: u16) -> bool {
+        match self
+            .slice(guest_address, 2)
+            .filter(|at| at.address.is_multiple_of(2))
+        {
+            Some(at) => {
+                // SAFETY: the word is mapped, as `slice` says, and aligned.
+                unsafe { raw::store_u16(at.address, value, Ordering::Release) };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The region that holds a guest address.
+    #[inline]
+    pub(crate) fn find(&self, guest_address: u64) -> Option<&Extent> {
+        let after = self.table.partition_point(|extent| extent.guest <= guest_address);
+        let extent = self.table.get(after.checked_sub(1)?)?;
+        (guest_address - extent.guest < extent.bytes).then_some(extent)
+    }
+
+    /// The region that holds an address of this process.
+    #[inline]
+    pub(crate) fn find_host(&self, host_address: usize) -> Option<&Extent> {
+        self.table
+            .iter()
+            .find(|extent| extent.holds_host(host_address, 1))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (Extent, Arc<Mapping>)> + '_ {
+        self.table.iter().copied().zip(self.mappings.iter().cloned())
+    }
+
+    fn of(mut regions: Vec<(Extent, Arc<Mapping>)>) -> Result<Arc<GuestMemory>, MapError> {
+        if regions.len() > MEMORY_REGIONS_MAX {
+            return Err(MapError::TooMany {
+                regions: regions.len(),
+            });
+        }
+        regions.sort_by_key(|(extent, _)| extent.user);
+        no_overlap(&regions, |extent| extent.user)?;
+        regions.sort_by_key(|(extent, _)| extent.guest);
+        no_overlap(&regions, |extent| extent.guest)?;
+        let (table, mappings): (Vec<_>, Vec<_>) = regions.into_iter().unzip();
+        Ok(Arc::new(GuestMemory {
+            table: table.into(),
+            mappings: mappings.into(),
+        }))
+    }
+}
+
+/// Where one region lies in each address space. It says nothing about how long the mapping lives.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    pub(crate) guest: u64,
+    pub(crate) bytes: u64,
+    pub(crate) host: usize,
+    user: u64,
+}
+
+impl Extent {
+    /// Checks that no address space wraps.
+    fn new(guest: u64, user: u64, mapping: &Mapping) -> Result<Extent, MapError> {
+        let bytes = mapping.bytes() as u64;
+        let last = bytes.saturating_sub(1);
+        if guest.checked_add(last).is_none() || user.checked_add(last).is_none() {
+            return Err(MapError::Extent {
+                guest_address: guest,
+                bytes,
+            });
+        }
+        Ok(Extent {
+            guest,
+            bytes,
+            host: mapping.address(),
+            user,
+        })
+    }
+
+    /// The range in this process, when all of it lies in the region.
+    #[inline]
+    pub(crate) fn slice(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
+        let offset = guest_address.wrapping_sub(self.guest);
+        (offset < self.bytes && bytes <= self.bytes - offset).then(|| Segment {
+            address: self.host + offset as usize,
+            bytes: bytes as usize,
+        })
+    }
+
+    /// Whether the range of this process lies in the region.
+    #[inline]
+    pub(crate) fn holds_host(&self, host_address: usize, bytes: usize) -> bool {
+        let offset = host_address.wrapping_sub(self.host) as u64;
+        offset < self.bytes && bytes as u64 <= self.bytes - offset
+    }
+}
+
+fn map_region(spec: RegionSpec) -> Result<(Extent, Arc<Mapping>), MapError> {
+    let RegionSpec {
+        guest_address,
+        bytes,
+        user_address,
+        mmap_offset,
+        file,
+    } = spec;
+    let mapping = Mapping::of_file(file, mmap_offset, bytes).map_err(|error| match error {
+        MapError::Extent { .. } => MapError::Extent { guest_address, bytes },
+        other => other,
+    })?;
+    let mapping = Arc::new(mapping);
+    Ok((Extent::new(guest_address, user_address, &mapping)?, mapping))
+}
+
+/// Checks regions sorted by the address that `start` gives.
+fn no_overlap(regions: &[(Extent, Arc<Mapping>)], start: fn(&Extent) -> u64) -> Result<(), MapError> {
+    for pair in regions.windows(2) {
+        if let [(first, _), (second, _)] = pair
+            && start(second) - start(first) < first.bytes
+        {
+            return Err(MapError::Overlap {
+                first: first.guest,
+                second: second.guest,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,362 @@
+//! The in-flight region (vhost-user, "Inflight I/O tracking"), split layout: which requests have been taken from a
+//! ring and not yet been answered, in memory that outlives this process, so that the next one can take them up.
+//!
+//! ```text
+//! queue region   features u64, version u16, desc_num u16, last_batch_head u16, used_idx u16, desc[desc_num]
+//! desc           inflight u8, padding[5], next u16, counter u64                        (all native endian)
+//! ```
+//!
+//! The steps are those of the specification, in its order; the process may end between any two of them. All stores
+//! are release stores, so that neither compiler nor processor changes that order. The packed layout has its own
+//! queue region and would be a second file beside this one.
+
+use crate::mapping::{MapError, Mapping, system};
+use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+
+/// Version of the queue region that the specification defines.
+const VERSION: u16 = 1;
+/// Queue regions begin at multiples of a cache line.
+const ALIGN_BYTES: usize = 64;
+const HEADER_BYTES: usize = 16;
+const DESC_BYTES: usize = 16;
+
+// Offsets inside a queue region.
+const AT_VERSION: usize = 8;
+const AT_DESC_NUM: usize = 10;
+const AT_LAST_BATCH_HEAD: usize = 12;
+const AT_USED_IDX: usize = 14;
+// Offsets inside a descriptor state.
+const AT_INFLIGHT: usize = 0;
+const AT_NEXT: usize = 6;
+const AT_COUNTER: usize = 8;
+
+/// Why an in-flight region cannot be had.
+#[derive(Debug)]
+pub enum InflightError {
+    /// No queues or too many, or a queue size that is not from 1 to [`RING_ENTRIES_MAX`].
+    Shape {
+        /// Queues asked for.
+        queues: u16,
+        /// Entries of each.
+        queue_size: u16,
+    },
+    /// The front-end's region is too small for its queues.
+    TooSmall {
+        /// Bytes there are.
+        bytes: u64,
+        /// Bytes there would have to be.
+        needed_bytes: u64,
+    },
+    /// The region was written by something that speaks another version.
+    Version {
+        /// Which queue.
+        queue: u16,
+        /// Its version.
+        version: u16,
+    },
+    /// The offset is not a multiple of 8 bytes.
+    Misaligned {
+        /// The offset.
+        offset: u64,
+    },
+    /// It could not be made or mapped.
+    Map(MapError),
+}
+
+impl std::fmt::Display for InflightError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            InflightError::Shape { queues, queue_size } => {
+                write!(f, "{queues} queues of {queue_size} entries cannot be tracked")
+            }
+            InflightError::TooSmall { bytes, needed_bytes } => {
+                write!(
+                    f,
+                    "the in-flight region has {bytes} bytes and needs {needed_bytes}"
+                )
+            }
+            InflightError::Version { queue, version } => {
+                write!(
+                    f,
+                    "queue {queue} of the in-flight region has the unknown version {version}"
+                )
+            }
+            InflightError::Misaligned { offset } => {
+                write!(f, "the in-flight region's offset {offset} is misaligned")
+            }
+            InflightError::Map(_) => write!(f, "the in-flight region cannot be mapped"),
+        }
+    }
+}
+
+impl std::error::Error for InflightError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            InflightError::Map(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The region of one attachment: one queue region after the other.
+#[derive(Clone, Debug)]
+pub struct InflightRegion {
+    mapping: Arc<Mapping>,
+    queues: u16,
+    queue_size: u16,
+}
+
+impl InflightRegion {
+    /// Makes a fresh region in a sealed memfd, to be sent to the front-end, which keeps it (GET_INFLIGHT_FD). Map
+    /// size is [`InflightRegion::mmap_bytes`], offset 0.
+    pub fn create(queues: u16, queue_size: u16) -> Result<(InflightRegion, OwnedFd), InflightError> {
+        let bytes = InflightRegion::bytes_for(queues, queue_size)?;
+        let file = sealed_memfd(bytes).map_err(InflightError::Map)?;
+        let again = file
+            .try_clone()
+            .map_err(|error| InflightError::Map(system("dup")(error)))?;
+        let region = InflightRegion::map(again, bytes, 0, queues, queue_size)?;
+        Ok((region, file))
+    }
+
+    /// Maps the region a front-end kept for us (SET_INFLIGHT_FD).
+    pub fn map(
+        file: OwnedFd,
+        mmap_bytes: u64,
+        mmap_offset: u64,
+        queues: u16,
+        queue_size: u16,
+    ) -> Result<InflightRegion, InflightError> {
+        let needed_bytes = InflightRegion::bytes_for(queues, queue_size)?;
+        if mmap_bytes < needed_bytes {
+            return Err(InflightError::TooSmall {
+                bytes: mmap_bytes,
+                needed_bytes,
+            });
+        }
+        if !mmap_offset.is_multiple_of(8) {
+            return Err(InflightError::Misaligned { offset: mmap_offset });
+        }
+        let mapping = Mapping::of_file(file, mmap_offset, needed_bytes).map_err(InflightError::Map)?;
+        let region = InflightRegion {
+            mapping: Arc::new(mapping),
+            queues,
+            queue_size,
+        };
+        for queue in 0..queues {
+            let area = region.area(queue);
+            match area.load_u16(AT_VERSION) {
+                0 => {
+                    area.store_u16(AT_DESC_NUM, queue_size);
+                    area.store_u16(AT_VERSION, VERSION);
+                }
+                VERSION => {}
+                version => return Err(InflightError::Version { queue, version }),
+            }
+        }
+        Ok(region)
+    }
+
+    /// Bytes to be mapped for this many queues.
+    pub fn bytes_for(queues: u16, queue_size: u16) -> Result<u64, InflightError> {
+        let fits = (1..=QUEUES_PER_ATTACHMENT).contains(&usize::from(queues))
+            && (1..=RING_ENTRIES_MAX).contains(&queue_size);
+        if !fits {
+            return Err(InflightError::Shape { queues, queue_size });
+        }
+        Ok(u64::from(queues) * queue_bytes(queue_size) as u64)
+    }
+
+    /// Length of the mapping in bytes.
+    pub fn mmap_bytes(&self) -> u64 {
+        self.mapping.bytes() as u64
+    }
+
+    /// The tracker of one queue; `None` when the region has no such queue. One at a time should be in use.
+    pub fn queue(&self, queue: u16) -> Option<InflightQueue> {
+        (queue < self.queues).then(|| InflightQueue {
+            area: self.area(queue),
+            entries: self.queue_size,
+            counter: 0,
+            batch: 0,
+        })
+    }
+
+    fn area(&self, queue: u16) -> Area {
+        Area {
+            address: self.mapping.address() + usize::from(queue) * queue_bytes(self.queue_size),
+            _mapping: Arc::clone(&self.mapping),
+        }
+    }
+}
+
+/// What is in flight in one queue.
+#[derive(Debug)]
+pub struct InflightQueue {
+    area: Area,
+    entries: u16,
+    /// Number of the next request taken; orders the resubmission.
+    counter: u64,
+    /// Requests finished and not yet published.
+    batch: u16,
+}
+
+impl InflightQueue {
+    /// Entries that can be tracked; a ring must not be larger.
+    pub fn entries(&self) -> u16 {
+        self.entries
+    }
+
+    /// Repairs the last batch and gives all heads in flight, oldest first (specification, "reconnecting", steps 1
+    /// and 2). `used_idx` is the used ring's. Heads at or above `size` are forgotten.
+    pub fn recover(&mut self, used_idx: u16, size: u16) -> Vec<u16> {
+        let published = used_idx.wrapping_sub(self.area.load_u16(AT_USED_IDX));
+        // A fresh region beside a ring that has been in use says nothing about a batch, and nothing is in flight in
+        // it either: clearing is bounded and harmless.
+        self.clear_batch(published.min(self.entries));
+        self.area.store_u16(AT_USED_IDX, used_idx);
+        self.batch = 0;
+        let mut heads: Vec<(u64, u16)> = (0..self.entries.min(size))
+            .filter(|&head| self.is_in_flight(head))
+            .map(|head| (self.area.load_u64(desc_at(head) + AT_COUNTER), head))
+            .collect();
+        heads.sort_unstable();
+        self.counter = heads.last().map_or(0, |(counter, _)| counter.wrapping_add(1));
+        heads.into_iter().map(|(_, head)| head).collect()
+    }
+
+    /// A request has been taken from the ring.
+    #[inline]
+    pub fn begin(&mut self, head: u16) {
+        if head < self.entries {
+            self.area.store_u64(desc_at(head) + AT_COUNTER, self.counter);
+            self.counter = self.counter.wrapping_add(1);
+            self.area.store_u8(desc_at(head) + AT_INFLIGHT, 1);
+        }
+    }
+
+    /// A request has been answered in the used ring, whose index does not show it yet.
+    #[inline]
+    pub fn finish(&mut self, head: u16) {
+        if head < self.entries {
+            self.area
+                .store_u16(desc_at(head) + AT_NEXT, self.area.load_u16(AT_LAST_BATCH_HEAD));
+            self.area.store_u16(AT_LAST_BATCH_HEAD, head);
+            self.batch = self.batch.saturating_add(1);
+        }
+    }
+
+    /// The used ring's index now shows everything finished.
+    #[inline]
+    pub fn publish(&mut self, used_idx: u16) {
+        self.clear_batch(self.batch);
+        self.area.store_u16(AT_USED_IDX, used_idx);
+        self.batch = 0;
+    }
+
+    /// Whether a head is in flight.
+    pub fn is_in_flight(&self, head: u16) -> bool {
+        head < self.entries && self.area.load_u8(desc_at(head) + AT_INFLIGHT) == 1
+    }
+
+    /// Clears `count` entries of the list that begins with the last batch's head. The list lies in memory the
+    /// front-end can write, so it is followed with care: bounded, and never outside the region.
+    #[inline]
+    fn clear_batch(&mut self, count: u16) {
+        let mut head = self.area.load_u16(AT_LAST_BATCH_HEAD);
+        for _ in 0..count {
+            if head >= self.entries {
+                return;
+            }
+            self.area.store_u8(desc_at(head) + AT_INFLIGHT, 0);
+            head = self.area.load_u16(desc_at(head) + AT_NEXT);
+        }
+    }
+}
+
+/// One queue region. Offsets are checked by the callers against the queue's size.
+#[derive(Debug)]
+struct Area {
+    address: usize,
+    _mapping: Arc<Mapping>,
+}
+
+impl Area {
+    #[inline]
+    fn load_u8(&self, at: usize) -> u8 {
+        // SAFETY: `at` lies inside the queue region (a header field, or a descriptor state below `entries`), which
+        // `_mapping` keeps mapped; regions begin at multiples of 8 and fields are naturally aligned in them. The
+        // reference to the atomic ends with the call. The same holds for all functions of this block.
+        unsafe { AtomicU8::from_ptr((self.address + at) as *mut u8) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn store_u8(&self, at: usize, value: u8) {
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU8::from_ptr((self.address + at) as *mut u8) }.store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn load_u16(&self, at: usize) -> u16 {
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU16::from_ptr((self.address + at) as *mut u16) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn store_u16(&self, at: usize, value: u16) {
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU16::from_ptr((self.address + at) as *mut u16) }.store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn load_u64(&self, at: usize) -> u64 {
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU64::from_ptr((self.address + at) as *mut u64) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn store_u64(&self, at: usize, value: u64) {
+        // SAFETY: as in `load_u8`.
+        unsafe { AtomicU64::from_ptr((self.address + at) as *mut u64) }.store(value, Ordering::Release);
+    }
+}
+
+fn queue_bytes(queue_size: u16) -> usize {
+    (HEADER_BYTES + DESC_BYTES * usize::from(queue_size)).next_multiple_of(ALIGN_BYTES)
+}
+
+#[inline]
+fn desc_at(head: u16) -> usize {
+    HEADER_BYTES + DESC_BYTES * usize::from(head)
+}
+
+/// A zeroed memfd of fixed size.
+fn sealed_memfd(bytes: u64) -> Result<OwnedFd, MapError> {
+    let failed = |call| move || system(call)(io::Error::last_os_error());
+    // SAFETY: the name is a C string; the call has no other demands.
+    let fd = unsafe {
+        libc::memfd_create(
+            c"palisade-inflight".as_ptr(),
+            libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING,
+        )
+    };
+    if fd < 0 {
+        return Err(failed("memfd_create")());
+    }
+    // SAFETY: `fd` has just been made and nobody else owns it.
+    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: a plain call on an open descriptor; the size is bounded by `bytes_for`.
+    if unsafe { libc::ftruncate(file.as_raw_fd(), bytes as libc::off_t) } != 0 {
+        return Err(failed("ftruncate")());
+    }
+    let seals = libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+    // SAFETY: a plain call on an open descriptor.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+        return Err(failed("fcntl(F_ADD_SEALS)")());
+    }
+    Ok(file)
+}

@@ -1,0 +1,224 @@
+//! One shared mapping of a piece of a file, or of anonymous memory.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use vm_memory::mmap::MmapRegionBuilder;
+use vm_memory::{FileOffset, MmapRegion};
+
+/// Why memory could not be mapped.
+#[derive(Debug)]
+pub enum MapError {
+    /// The region is empty, or its end does not fit 64 bits in one of its address spaces.
+    Extent {
+        /// First guest address.
+        guest_address: u64,
+        /// Length.
+        bytes: u64,
+    },
+    /// Two regions share guest addresses or front-end addresses.
+    Overlap {
+        /// First guest address of the one.
+        first: u64,
+        /// First guest address of the other.
+        second: u64,
+    },
+    /// More regions than [`MEMORY_REGIONS_MAX`](palisade_block::limits::MEMORY_REGIONS_MAX).
+    TooMany {
+        /// How many.
+        regions: usize,
+    },
+    /// The file ends before the region does.
+    FileTooShort {
+        /// Bytes there are.
+        file_bytes: u64,
+        /// Bytes there would have to be.
+        needed_bytes: u64,
+    },
+    /// No region has these bounds.
+    NoSuchRegion {
+        /// First guest address asked for.
+        guest_address: u64,
+    },
+    /// The kernel refused to look at or to map the file.
+    System {
+        /// What was tried.
+        call: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+impl std::fmt::Display for MapError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MapError::Extent { guest_address, bytes } => {
+                write!(
+                    f,
+                    "a region of {bytes} bytes at guest address {guest_address:#x} is empty or wraps"
+                )
+            }
+            MapError::Overlap { first, second } => {
+                write!(
+                    f,
+                    "the regions at guest addresses {first:#x} and {second:#x} overlap"
+                )
+            }
+            MapError::TooMany { regions } => write!(f, "{regions} memory regions are too many"),
+            MapError::FileTooShort {
+                file_bytes,
+                needed_bytes,
+            } => {
+                write!(
+                    f,
+                    "the file has {file_bytes} bytes, the region needs {needed_bytes}"
+                )
+            }
+            MapError::NoSuchRegion { guest_address } => {
+                write!(f, "there is no such region at guest address {guest_address:#x}")
+            }
+            MapError::System { call, source } => write!(f, "{call} failed: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for MapError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            MapError::System { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Memory mapped shared, readable and writable; unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    region: MmapRegion<()>,
+    skip: usize,
+    bytes: usize,
+    sealed: bool,
+}
+
+impl Mapping {
+    /// Maps `bytes` of a file from `offset`. The offset need not lie on a page: mapping starts at the page before,
+    /// in the file's own page size, since hugetlbfs takes nothing else.
+    pub(crate) fn of_file(file: OwnedFd, offset: u64, bytes: u64) -> Result<Mapping, MapError> {
+        let file = File::from(file);
+        let file_bytes = file.metadata().map_err(system("fstat"))?.len();
+        let sealed = seal_against_shrinking(&file);
+        let page = page_bytes(&file)?;
+        let extent = || MapError::Extent {
+            guest_address: offset,
+            bytes,
+        };
+        let end = offset
+            .checked_add(bytes)
+            .filter(|_| bytes > 0)
+            .ok_or_else(extent)?;
+        let start = offset - offset % page;
+        let end = end.checked_next_multiple_of(page).ok_or_else(extent)?;
+        let needed_bytes = offset + bytes;
+        if file_bytes < needed_bytes {
+            return Err(MapError::FileTooShort {
+                file_bytes,
+                needed_bytes,
+            });
+        }
+        let length = usize::try_from(end - start).map_err(|_| extent())?;
+        if i64::try_from(end).is_err() {
+            return Err(extent());
+        }
+        let region = MmapRegionBuilder::new(length)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
+            .with_file_offset(FileOffset::new(file, start))
+            .build()
+            .map_err(not_mapped)?;
+        Ok(Mapping {
+            region,
+            skip: (offset - start) as usize,
+            bytes: bytes as usize,
+            sealed,
+        })
+    }
+
+    /// Maps fresh zeroed memory that no file stands behind.
+    pub(crate) fn anonymous(bytes: u64) -> Result<Mapping, MapError> {
+        let extent = || MapError::Extent {
+            guest_address: 0,
+            bytes,
+        };
+        let length = usize::try_from(bytes)
+            .ok()
+            .filter(|&bytes| bytes > 0 && isize::try_from(bytes).is_ok());
+        let length = length.ok_or_else(extent)?;
+        let region = MmapRegionBuilder::new(length)
+            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+            .with_mmap_flags(libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE)
+            .build()
+            .map_err(not_mapped)?;
+        Ok(Mapping {
+            region,
+            skip: 0,
+            bytes: length,
+            sealed: true,
+        })
+    }
+
+    /// Address of the first byte in this process.
+    pub(crate) fn address(&self) -> usize {
+        self.region.as_ptr() as usize + self.skip
+    }
+
+    /// Length in bytes, as asked for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the file can no longer shrink.
+    pub(crate) fn sealed(&self) -> bool {
+        self.sealed
+    }
+}
+
+/// Makes an error of the last system call.
+pub(crate) fn system(call: &'static str) -> impl FnOnce(io::Error) -> MapError {
+    move |source| MapError::System { call, source }
+}
+
+fn not_mapped(error: vm_memory::mmap::MmapRegionError) -> MapError {
+    let source = match error {
+        vm_memory::mmap::MmapRegionError::Mmap(source) => source,
+        other => io::Error::new(io::ErrorKind::InvalidInput, other.to_string()),
+    };
+    MapError::System { call: "mmap", source }
+}
+
+/// Seals a memfd against shrinking; true when it is sealed afterwards, whoever did it.
+fn seal_against_shrinking(file: &File) -> bool {
+    let fd = file.as_raw_fd();
+    // SAFETY: plain calls on a descriptor that `file` keeps open; a file without seals answers EINVAL, a file whose
+    // seals are sealed EPERM, and both change nothing.
+    let seals = unsafe {
+        libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_SHRINK);
+        libc::fcntl(fd, libc::F_GET_SEALS)
+    };
+    seals >= 0 && seals & libc::F_SEAL_SHRINK != 0
+}
+
+/// The page size in which the file is mapped.
+fn page_bytes(file: &File) -> Result<u64, MapError> {
+    // SAFETY: all-zero is a valid `statfs`.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open and `stat` is writable for the call.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut stat) } != 0 {
+        return Err(system("fstatfs")(io::Error::last_os_error()));
+    }
+    let huge = stat.f_type == libc::HUGETLBFS_MAGIC;
+    Ok(if huge {
+        (stat.f_bsize as u64).max(4096)
+    } else {
+        4096
+    })
+}

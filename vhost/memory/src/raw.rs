@@ -1,0 +1,67 @@
+//! The only ways bytes of shared memory are touched: volatile, at raw addresses, never through a reference.
+
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Copies out of shared memory.
+///
+/// # Safety
+/// `from .. from + to.len()` is mapped and readable for the whole call.
+#[inline]
+pub(crate) unsafe fn read(from: usize, to: &mut [u8]) {
+    let mut at = from;
+    let mut words = to.chunks_exact_mut(8);
+    if from.is_multiple_of(8) {
+        for word in &mut words {
+            // SAFETY: the caller vouches for the range; the address is a multiple of 8.
+            let value = unsafe { (at as *const u64).read_volatile() };
+            word.copy_from_slice(&value.to_ne_bytes());
+            at += 8;
+        }
+    } else {
+        for word in &mut words {
+            for byte in word {
+                // SAFETY: the caller vouches for the range; bytes need no alignment.
+                *byte = unsafe { (at as *const u8).read_volatile() };
+                at += 1;
+            }
+        }
+    }
+    for byte in words.into_remainder() {
+        // SAFETY: as above.
+        *byte = unsafe { (at as *const u8).read_volatile() };
+        at += 1;
+    }
+}
+
+/// Copies into shared memory.
+///
+/// # Safety
+/// `to .. to + from.len()` is mapped and writable for the whole call.
+#[inline]
+pub(crate) unsafe fn write(to: usize, from: &[u8]) {
+    for (index, byte) in from.iter().enumerate() {
+        // SAFETY: the caller vouches for the range; bytes need no alignment.
+        unsafe { ((to + index) as *mut u8).write_volatile(*byte) };
+    }
+}
+
+/// Reads a little-endian 16-bit word that others write.
+///
+/// # Safety
+/// `at` is mapped, readable and a multiple of 2.
+#[inline]
+pub(crate) unsafe fn load_u16(at: usize, order: Ordering) -> u16 {
+    // SAFETY: the caller vouches for mapping and alignment; the reference to the atomic ends with the load, and an
+    // atomic is the one type whose referent others may change.
+    u16::from_le(unsafe { AtomicU16::from_ptr(at as *mut u16) }.load(order))
+}
+
+/// Writes a little-endian 16-bit word that others read.
+///
+/// # Safety
+/// `at` is mapped, writable and a multiple of 2.
+#[inline]
+pub(crate) unsafe fn store_u16(at: usize, value: u16, order: Ordering) {
+    // SAFETY: as in `load_u16`.
+    unsafe { AtomicU16::from_ptr(at as *mut u16) }.store(value.to_le(), order);
+}

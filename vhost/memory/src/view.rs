@@ -1,0 +1,123 @@
+//! One queue's own way into a guest's memory: the same translation as [`GuestMemory`]'s, with the region of the last
+//! hit at hand, since nearly all addresses of a guest lie in one or two regions.
+
+use crate::guest::{Extent, GuestMemory};
+use crate::raw;
+use crate::ring::IndirectTable;
+use palisade_block::{Segment, SegmentList};
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// Translates and copies for one thread. Keeps the memory mapped.
+#[derive(Debug)]
+pub struct MemoryView {
+    memory: Arc<GuestMemory>,
+    /// A copy of one region of `memory`; empty at first.
+    last: Cell<Extent>,
+}
+
+impl MemoryView {
+    /// A view of `memory`.
+    pub fn new(memory: Arc<GuestMemory>) -> MemoryView {
+        MemoryView {
+            memory,
+            last: Cell::default(),
+        }
+    }
+
+    /// The memory behind it.
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// Translates a guest range that lies in one region.
+    #[inline]
+    pub fn slice(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
+        match self.last.get().slice(guest_address, bytes) {
+            Some(segment) => Some(segment),
+            None => self.slice_elsewhere(guest_address, bytes),
+        }
+    }
+
+    /// Translates a guest range, adding one segment per region it touches. False when some of it is not mapped or
+    /// the list is full; the list then holds a part of it.
+    #[inline]
+    pub fn segments(&self, guest_address: u64, bytes: u64, list: &mut SegmentList) -> bool {
+        match self.slice(guest_address, bytes) {
+            Some(segment) if bytes > 0 => list.push(segment),
+            _ => self.memory.segments(guest_address, bytes, list),
+        }
+    }
+
+    /// Copies out of guest memory; false when the range is not mapped in one piece.
+    #[inline]
+    pub fn read(&self, guest_address: u64, to: &mut [u8]) -> bool {
+        match self.slice(guest_address, to.len() as u64) {
+            Some(from) => {
+                // SAFETY: the range lies in a mapping of `self.memory`, which lives as long as `self`.
+                unsafe { raw::read(from.address, to) };
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Reads 16 bytes, the size of a virtio-blk header; `None` when they are not mapped in one piece.
+    #[inline]
+    pub fn read_16(&self, guest_address: u64) -> Option<[u8; 16]> {
+        let mut bytes = [0; 16];
+        self.read(guest_address, &mut bytes).then_some(bytes)
+    }
+
+    /// Writes one byte at an address of this process, as translated before; false when that is not guest memory.
+    #[inline]
+    pub fn write_u8(&self, host_address: usize, value: u8) -> bool {
+        self.write_host(host_address, &[value])
+    }
+
+    /// Copies to an address of this process, as translated before; false when that is not guest memory.
+    #[inline]
+    pub fn write_host(&self, host_address: usize, from: &[u8]) -> bool {
+        if !self.holds_host(host_address, from.len()) {
+            return false;
+        }
+        // SAFETY: the range lies in a mapping of `self.memory`, which lives as long as `self`.
+        unsafe { raw::write(host_address, from) };
+        true
+    }
+
+    /// Copies from an address of this process, as translated before; false when that is not guest memory.
+    #[inline]
+    pub fn read_host(&self, host_address: usize, to: &mut [u8]) -> bool {
+        if !self.holds_host(host_address, to.len()) {
+            return false;
+        }
+        // SAFETY: the range lies in a mapping of `self.memory`, which lives as long as `self`.
+        unsafe { raw::read(host_address, to) };
+        true
+    }
+
+    /// A table of indirect descriptors (virtio 1.3, 2.7.5.3). `None` when it is not mapped in one piece, is empty,
+    /// or its length is not a multiple of a descriptor's.
+    #[inline]
+    pub fn indirect(&self, guest_address: u64, bytes: u32) -> Option<IndirectTable<'_>> {
+        let table = self.slice(guest_address, bytes.into())?;
+        IndirectTable::of(table)
+    }
+
+    #[cold]
+    fn slice_elsewhere(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
+        let extent = self.memory.find(guest_address)?;
+        let segment = extent.slice(guest_address, bytes)?;
+        self.last.set(*extent);
+        Some(segment)
+    }
+
+    #[inline]
+    fn holds_host(&self, host_address: usize, bytes: usize) -> bool {
+        self.last.get().holds_host(host_address, bytes) || {
+            let extent = self.memory.find_host(host_address);
+            extent.is_some_and(|extent| extent.holds_host(host_address, bytes))
+        }
+    }
+}
