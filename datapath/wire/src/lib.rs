@@ -1,1 +1,75 @@
-//! palisade-wire
+//! # wire: bytes that outlive a process
+//!
+//! Storey 0. What a pooled disk carries, byte by byte: the superblock and the table of extents. Pure: encoding
+//! gives sectors to write in ordered phases, decoding is fed by a closure that reads a sector. Nothing here opens,
+//! locks or waits.
+//!
+//! It must never know who carries the bytes (files, io_uring, the simulator) nor what a cluster decides.
+//!
+//! ## A pooled disk
+//!
+//! Everything is made of 4 KiB sectors, each with one writer. Positions are counted in 512-byte units ([`Lba`]), as
+//! everywhere in Palisade, so a sector of this crate begins at a multiple of 8.
+//!
+//! ```text
+//!   0         64 KiB     256 KiB   640 KiB   1 MiB         2 MiB            4 MiB
+//!   | super-  | super-   | extent  | extent  | member      | write-intent   | data, in units
+//!   | block A | block B  | table A | table B | slots       | and journals   | of 4 MiB ...
+//!   +---------+----------+---------+---------+-------------+----------------+------ - - -
+//!   '------------- head, mirrored at the tail '- reserved, not built yet ---'
+//!
+//!   ... data |  gap below   | super-  | super-   | extent  | extent  |
+//!            |  one unit    | block A | block B  | table A | table B |
+//!   - - - ---+--------------+---------+----------+---------+---------+
+//!            data_end       tail: the last MiB, the same as the first   end of the disk, rounded down to 4 KiB
+//! ```
+//!
+//! - **Superblock A and B** lie 64 KiB apart, so that no inner block of a device (NAND page, RAID chunk line) holds
+//!   both. A change goes to the copy whose turn it is, by the parity of its sequence number; a torn write spoils
+//!   that copy and leaves the other.
+//! - **Extent tables A and B** alternate in the same way. A change writes the other table, waits until it is stable,
+//!   and only then the superblock that names it: the change is there wholly or not at all.
+//! - **The unit of 4 MiB** is a multiple of every discard, erase, stripe and thin-pool granularity met in practice,
+//!   so that a freed extent can really be given back; a volume wastes less than that, and a table of 2880 extents
+//!   is never the limit for a disk below 11 GiB.
+//! - **Reserved**: record types and places for member slots, write-intent regions and journals exist; nothing
+//!   writes them yet.
+//!
+//! ## One sector
+//!
+//! Little-endian. The first 96 bytes and the last 8 are the same in every version and every record type.
+//!
+//! ```text
+//!   0  magic "PALISADE"   8  type u16   10 version u16   12 CRC-32C of the sector, this field zero
+//!   16 own LBA u64       24 epoch u64   32 generation u64   40 sequence u64
+//!   48 owner node u128   64 cluster u128   80 disk u128
+//!   96 ... 4087 body, unused bytes zero                  4088 sequence again: differs in a torn sector
+//! ```
+//!
+//! ## Invariants
+//!
+//! - One turned bit anywhere in a sector is noticed ([`SectorError::BadChecksum`] or an error more exact).
+//! - A sector read from another place than it was written to is refused ([`SectorError::WrongPlace`]).
+//! - A version or record type that is not known is refused, never guessed, even when an older copy could be read.
+//! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
+//!
+//! Start reading at [`sector`], then [`superblock`], [`extent`], [`encode`] and [`decode`].
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod decode;
+pub mod encode;
+pub mod extent;
+pub mod geometry;
+pub mod name;
+pub mod sector;
+pub mod superblock;
+
+pub use decode::{Damage, DecodeError, Decoded, Part, Place, Why, decode};
+pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
+pub use extent::{ExtentRecord, ExtentRole};
+pub use geometry::{ALLOCATION_UNIT_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba};
+pub use name::{NAME_BYTES_MAX, Name, NameError};
+pub use sector::{MAGIC, RecordType, SECTOR_BYTES, SectorError, VERSION, claims};
+pub use superblock::{Superblock, TableRef};

@@ -1,0 +1,446 @@
+//! From the sectors of a disk to what it says, and a list of what is damaged.
+//!
+//! The newest sound superblock whose table is complete wins, wherever it lies; sectors of the table are taken from
+//! head or tail, whichever is sound. Everything that had to be passed over is told.
+
+use crate::encode::check_extents;
+use crate::extent::{ExtentRecord, RECORDS_PER_SECTOR, table_crc, table_sector};
+use crate::geometry::{Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
+use crate::sector::{Sector, SectorError};
+use crate::superblock::Superblock;
+use std::fmt;
+
+/// A record's place on the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// In the tail area; otherwise in the head area.
+    pub tail: bool,
+    /// Which record there.
+    pub part: Part,
+}
+
+/// A record of the head or tail area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Superblock copy 0 (A) or 1 (B).
+    Superblock {
+        /// Which copy.
+        copy: usize,
+    },
+    /// A sector of extent table 0 (A) or 1 (B).
+    Table {
+        /// Which table.
+        slot: usize,
+        /// Which sector of it.
+        index: u32,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let area = if self.tail { "tail" } else { "head" };
+        let letter = |which| if which == 0 { 'A' } else { 'B' };
+        match self.part {
+            Part::Superblock { copy } => write!(f, "{area} superblock {}", letter(copy)),
+            Part::Table { slot, index } => write!(f, "{area} extent table {} sector {index}", letter(slot)),
+        }
+    }
+}
+
+/// Why a record could not be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// The disk did not give it, in the reader's words.
+    Unreadable {
+        /// What the reader said.
+        error: String,
+    },
+    /// It is not what it should be.
+    Sector(SectorError),
+    /// Sound, but of another disk or cluster than the first sound superblock.
+    OtherDisk {
+        /// Disk it belongs to.
+        disk: u128,
+        /// Cluster it belongs to.
+        cluster: u128,
+    },
+    /// Sound, but not of the write that is in force: a lost write, or a change that did not get to its end.
+    OtherWrite {
+        /// Its sequence.
+        found: u64,
+        /// The sequence in force.
+        wanted: u64,
+    },
+    /// The superblock is sound, but the table it names is not; an older state was looked for.
+    TableLost {
+        /// Sequence of the state that is lost.
+        sequence: u64,
+    },
+    /// It lies behind the end of the disk, which has become smaller. Units of 512 bytes.
+    BeyondEnd {
+        /// Size according to the superblock.
+        wanted: u64,
+        /// Size now.
+        found: u64,
+    },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Unreadable { error } => write!(f, "cannot be read: {error}"),
+            Why::Sector(error) => error.fmt(f),
+            Why::OtherDisk { disk, cluster } => {
+                write!(f, "belongs to disk {disk:032x} of cluster {cluster:032x}")
+            }
+            Why::OtherWrite { found, wanted } => {
+                write!(f, "is of write {found} where write {wanted} is in force")
+            }
+            Why::TableLost { sequence } => {
+                write!(f, "is sound, but the extent table of write {sequence} is lost")
+            }
+            Why::BeyondEnd { wanted, found } => {
+                write!(
+                    f,
+                    "lies beyond the end: the disk had {wanted} sectors and has {found}"
+                )
+            }
+        }
+    }
+}
+
+/// One record that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// Which record.
+    pub place: Place,
+    /// Where it lies.
+    pub lba: Lba,
+    /// What is wrong.
+    pub why: Why,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (LBA {}) {}", self.place, self.lba, self.why)
+    }
+}
+
+/// What a disk says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Decoded {
+    /// The newest superblock with a complete table.
+    pub superblock: Superblock,
+    /// Its extents, in the order they were written.
+    pub extents: Vec<ExtentRecord>,
+    /// Superblock copies that are sound, with the sequence of each.
+    pub sound: Vec<(Place, u64)>,
+    /// What is not as it should be. Empty on a healthy disk; the next two updates repair all of it.
+    pub damage: Vec<Damage>,
+}
+
+/// Why a disk says nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// Smaller than any pooled disk. Units of 512 bytes.
+    TooSmall {
+        /// Size of the disk.
+        disk_sectors: u64,
+    },
+    /// No place of a superblock carries our magic.
+    NotOurs,
+    /// No place of a superblock could be read.
+    Unreadable {
+        /// What the reader said, by place.
+        damage: Vec<Damage>,
+    },
+    /// A sound sector was written by a version not known here. Refused even if another copy could be read: the newer
+    /// program may have meant to replace that one.
+    WrongVersion {
+        /// The version.
+        found: u16,
+    },
+    /// It was ours, but no superblock with a complete table is left.
+    Damaged {
+        /// What is wrong with each record.
+        damage: Vec<Damage>,
+    },
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DecodeError::TooSmall { disk_sectors } => {
+                write!(
+                    f,
+                    "{disk_sectors} sectors of 512 bytes are too few for a pooled disk"
+                )
+            }
+            DecodeError::NotOurs => write!(f, "no superblock of Palisade at the head or tail"),
+            DecodeError::Unreadable { damage } => match damage.first() {
+                Some(first) => write!(f, "no superblock could be read: {first}"),
+                None => write!(f, "no superblock could be read"),
+            },
+            DecodeError::WrongVersion { found } => {
+                write!(
+                    f,
+                    "written by on-disk version {found}, which this program does not know"
+                )
+            }
+            DecodeError::Damaged { damage } => match damage.first() {
+                Some(first) => write!(f, "no complete superblock and table left; {first}"),
+                None => write!(f, "no complete superblock and table left"),
+            },
+        }
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+/// Reads what a disk of `disk_sectors` units of 512 bytes says. `read` gives the 4 KiB at a position.
+pub fn decode<E: fmt::Display>(
+    disk_sectors: u64,
+    read: impl FnMut(Lba) -> Result<Sector, E>,
+) -> Result<Decoded, DecodeError> {
+    let device = Geometry::of(disk_sectors).map_err(|_| DecodeError::TooSmall { disk_sectors })?;
+    let mut reader = Reader {
+        read,
+        damage: Vec::new(),
+    };
+    let mut copies = reader.superblocks(&device, false);
+    let newest = copies.iter().max_by_key(|copy| copy.superblock.sequence);
+    // A disk that has grown has its tail where its superblock says, until it is told of the new size.
+    let geometry = newest
+        .and_then(|copy| Geometry::of(copy.superblock.disk_sectors).ok())
+        .unwrap_or(device);
+    if geometry.disk_sectors > disk_sectors {
+        reader.beyond_end(&geometry, disk_sectors);
+    } else {
+        copies.extend(reader.superblocks(&geometry, true));
+    }
+    if let Some(found) = reader.unknown_version() {
+        return Err(DecodeError::WrongVersion { found });
+    }
+    reader.keep_one_disk(&mut copies);
+    reader.choose(copies, disk_sectors)
+}
+
+/// A sound superblock and where it was found.
+struct Copy {
+    place: Place,
+    lba: Lba,
+    superblock: Superblock,
+}
+
+struct Reader<R> {
+    read: R,
+    damage: Vec<Damage>,
+}
+
+impl<R> Reader<R> {
+    fn blame(&mut self, place: Place, lba: Lba, why: Why) {
+        self.damage.push(Damage { place, lba, why });
+    }
+
+    fn beyond_end(&mut self, geometry: &Geometry, found: u64) {
+        for (copy, offset) in SUPERBLOCKS.iter().enumerate() {
+            let place = Place {
+                tail: true,
+                part: Part::Superblock { copy },
+            };
+            let wanted = geometry.disk_sectors;
+            self.blame(
+                place,
+                Lba(geometry.tail.0 + offset),
+                Why::BeyondEnd { wanted, found },
+            );
+        }
+    }
+
+    fn unknown_version(&self) -> Option<u16> {
+        self.damage.iter().find_map(|damage| match damage.why {
+            Why::Sector(SectorError::WrongVersion { found }) => Some(found),
+            _ => None,
+        })
+    }
+
+    /// Drops copies of another disk or cluster than the first: the head speaks for the disk.
+    fn keep_one_disk(&mut self, copies: &mut Vec<Copy>) {
+        let Some(identity) = copies
+            .first()
+            .map(|copy| (copy.superblock.disk, copy.superblock.cluster))
+        else {
+            return;
+        };
+        copies.retain(|copy| {
+            let (disk, cluster) = (copy.superblock.disk, copy.superblock.cluster);
+            let same = (disk, cluster) == identity;
+            if !same {
+                let why = Why::OtherDisk { disk, cluster };
+                self.damage.push(Damage {
+                    place: copy.place,
+                    lba: copy.lba,
+                    why,
+                });
+            }
+            same
+        });
+    }
+}
+
+impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
+    fn sector(&mut self, lba: Lba) -> Result<Sector, Why> {
+        (self.read)(lba).map_err(|error| Why::Unreadable {
+            error: error.to_string(),
+        })
+    }
+
+    /// The sound copies of the superblock in one area.
+    fn superblocks(&mut self, geometry: &Geometry, tail: bool) -> Vec<Copy> {
+        let mut sound = Vec::new();
+        for (copy, offset) in SUPERBLOCKS.iter().enumerate() {
+            let place = Place {
+                tail,
+                part: Part::Superblock { copy },
+            };
+            let lba = Lba(geometry.area(tail) + offset);
+            let parsed = self
+                .sector(lba)
+                .and_then(|bytes| Superblock::from_sector(&bytes, lba).map_err(Why::Sector));
+            match parsed {
+                Ok(superblock) => sound.push(Copy {
+                    place,
+                    lba,
+                    superblock,
+                }),
+                Err(why) => self.blame(place, lba, why),
+            }
+        }
+        sound
+    }
+
+    /// The newest state that is complete.
+    fn choose(mut self, mut copies: Vec<Copy>, disk_sectors: u64) -> Result<Decoded, DecodeError> {
+        if copies.is_empty() {
+            return Err(nothing_sound(self.damage));
+        }
+        let sound = copies
+            .iter()
+            .map(|copy| (copy.place, copy.superblock.sequence))
+            .collect();
+        // Stable: of copies of the same write the head's comes first.
+        copies.sort_by_key(|copy| std::cmp::Reverse(copy.superblock.sequence));
+        let mut tried: Vec<Superblock> = Vec::new();
+        for copy in &copies {
+            if tried.contains(&copy.superblock) {
+                continue;
+            }
+            if let Some(extents) = self.table(&copy.superblock, disk_sectors) {
+                self.blame_laggards(&copies, &copy.superblock);
+                let superblock = copy.superblock.clone();
+                return Ok(Decoded {
+                    superblock,
+                    extents,
+                    sound,
+                    damage: self.damage,
+                });
+            }
+            let sequence = copy.superblock.sequence;
+            self.blame(copy.place, copy.lba, Why::TableLost { sequence });
+            tried.push(copy.superblock.clone());
+        }
+        Err(DecodeError::Damaged { damage: self.damage })
+    }
+
+    /// Tells of the places where the superblock in force should lie and a sound older one does.
+    fn blame_laggards(&mut self, copies: &[Copy], chosen: &Superblock) {
+        let turn = Part::Superblock {
+            copy: chosen.table.slot as usize,
+        };
+        for copy in copies.iter().filter(|copy| copy.place.part == turn) {
+            let (found, wanted) = (copy.superblock.sequence, chosen.sequence);
+            if found < wanted {
+                self.blame(copy.place, copy.lba, Why::OtherWrite { found, wanted });
+            }
+        }
+    }
+
+    /// The table a superblock names; `None` when neither head nor tail nor both together have it whole.
+    fn table(&mut self, superblock: &Superblock, disk_sectors: u64) -> Option<Vec<ExtentRecord>> {
+        let geometry = Geometry::of(superblock.disk_sectors).ok()?;
+        let slot = superblock.table.slot as usize;
+        let offset = *TABLES.get(slot)?;
+        let areas: &[bool] = if geometry.disk_sectors > disk_sectors {
+            &[false]
+        } else {
+            &[false, true]
+        };
+        let mut extents = Vec::with_capacity(superblock.table.count as usize);
+        let count = superblock.table.count.div_ceil(RECORDS_PER_SECTOR as u32);
+        let mut whole = true;
+        for index in 0..count {
+            let mut found = None;
+            for tail in areas.iter().copied() {
+                let place = Place {
+                    tail,
+                    part: Part::Table { slot, index },
+                };
+                let lba = Lba(geometry.area(tail) + offset + u64::from(index) * LBAS_PER_SECTOR);
+                match self.table_part(superblock, lba, index) {
+                    Ok(part) => found = found.or(Some(part)),
+                    Err(why) => self.blame(place, lba, why),
+                }
+            }
+            match found {
+                Some(part) => extents.extend(part),
+                None => whole = false,
+            }
+        }
+        let sound = whole
+            && extents.len() == superblock.table.count as usize
+            && table_crc(&extents) == superblock.table.crc
+            && check_extents(superblock, &extents).is_ok();
+        sound.then_some(extents)
+    }
+
+    fn table_part(
+        &mut self,
+        superblock: &Superblock,
+        lba: Lba,
+        index: u32,
+    ) -> Result<Vec<ExtentRecord>, Why> {
+        let bytes = self.sector(lba)?;
+        let (header, part) = table_sector(&bytes, lba, index).map_err(Why::Sector)?;
+        if (header.disk, header.cluster) != (superblock.disk, superblock.cluster) {
+            return Err(Why::OtherDisk {
+                disk: header.disk,
+                cluster: header.cluster,
+            });
+        }
+        if header.sequence != superblock.sequence {
+            return Err(Why::OtherWrite {
+                found: header.sequence,
+                wanted: superblock.sequence,
+            });
+        }
+        Ok(part)
+    }
+}
+
+/// What to say when there is no sound superblock.
+fn nothing_sound(damage: Vec<Damage>) -> DecodeError {
+    let foreign =
+        |damage: &Damage| matches!(damage.why, Why::Sector(SectorError::Blank | SectorError::NotOurs));
+    let unreadable = |damage: &Damage| matches!(damage.why, Why::Unreadable { .. });
+    if damage.iter().all(unreadable) {
+        return DecodeError::Unreadable { damage };
+    }
+    if damage.iter().all(foreign) {
+        return DecodeError::NotOurs;
+    }
+    // Part of it cannot be read and the rest is foreign: nothing shows that it was ever ours.
+    if damage.iter().all(|damage| unreadable(damage) || foreign(damage)) {
+        return DecodeError::Unreadable { damage };
+    }
+    DecodeError::Damaged { damage }
+}

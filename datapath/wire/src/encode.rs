@@ -1,0 +1,292 @@
+//! From what a disk shall say to the sectors to write, in an order that a crash cannot spoil.
+//!
+//! ```text
+//!   format:  wipe all superblocks | tables | superblocks at the tail | superblocks at the head
+//!   update:                         tables | superblock at the tail  | superblock at the head
+//!   erase:   superblocks at the tail | superblocks at the head
+//! ```
+//!
+//! `|` is a sync. The head comes last in each: a reader looks there first, so the change counts when all else is
+//! in place.
+
+use crate::extent::{ExtentRecord, table_crc, table_sectors};
+use crate::geometry::{EXTENTS_MAX, Geometry, GeometryError, Lba, SUPERBLOCKS, TABLES};
+use crate::sector::{SECTOR_BYTES, Sector};
+use crate::superblock::{Superblock, TableRef};
+use std::fmt;
+
+/// One sector to write.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SectorWrite {
+    /// Where, a multiple of 8.
+    pub lba: Lba,
+    /// What.
+    pub bytes: Sector,
+}
+
+impl fmt::Debug for SectorWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sector at LBA {}", self.lba)
+    }
+}
+
+/// Writes that may go in any order. All of them must be stable before the first of the next phase is begun.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Phase {
+    /// The writes.
+    pub writes: Vec<SectorWrite>,
+}
+
+/// A change of a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Update {
+    /// What [`crate::decode`] gives once all phases are done.
+    pub superblock: Superblock,
+    /// What to write, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// Why a disk cannot be made to say so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EncodeError {
+    /// The table is full.
+    TooManyExtents {
+        /// Asked for.
+        count: usize,
+        /// Possible.
+        limit: usize,
+    },
+    /// The extent lies outside the data area or is impossible in itself.
+    Extent {
+        /// Position in the list.
+        index: usize,
+        /// What is wrong.
+        field: &'static str,
+    },
+    /// Two extents share a place on the disk.
+    Overlap {
+        /// Positions in the list.
+        indices: [usize; 2],
+        /// Where.
+        lba: Lba,
+    },
+    /// The superblock has a value that is never written.
+    Superblock {
+        /// Which field.
+        field: &'static str,
+    },
+    /// The disk has no room for our areas.
+    Geometry(GeometryError),
+    /// The change belongs to another disk or cluster than the one it should replace.
+    OtherDisk {
+        /// On the disk.
+        found: u128,
+        /// In the change.
+        wanted: u128,
+    },
+    /// The change is older than what the disk says.
+    Older {
+        /// (epoch, generation) on the disk.
+        found: (u64, u64),
+        /// (epoch, generation) of the change.
+        wanted: (u64, u64),
+    },
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EncodeError::TooManyExtents { count, limit } => {
+                write!(f, "{count} extents do not fit: a disk holds {limit}")
+            }
+            EncodeError::Extent { index, field } => write!(f, "extent {index}: impossible `{field}`"),
+            EncodeError::Overlap { indices: [a, b], lba } => {
+                write!(f, "extents {a} and {b} overlap at LBA {lba}")
+            }
+            EncodeError::Superblock { field } => write!(f, "superblock: impossible `{field}`"),
+            EncodeError::Geometry(error) => error.fmt(f),
+            EncodeError::OtherDisk { found, wanted } => {
+                write!(f, "the change is for {wanted:032x}, the disk says {found:032x}")
+            }
+            EncodeError::Older { found, wanted } => write!(
+                f,
+                "the change (epoch {}, generation {}) is older than the disk (epoch {}, generation {})",
+                wanted.0, wanted.1, found.0, found.1
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            EncodeError::Geometry(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Makes a disk ours. Whatever it said before is gone after the first phase; it is ours with the last.
+pub fn format(superblock: &Superblock, extents: &[ExtentRecord]) -> Result<Update, EncodeError> {
+    let superblock = numbered(superblock, extents, 1)?;
+    let geometry = Geometry::of(superblock.disk_sectors).map_err(EncodeError::Geometry)?;
+    let wipe = Phase {
+        writes: [false, true]
+            .into_iter()
+            .flat_map(|tail| wiped(&geometry, tail))
+            .collect(),
+    };
+    let phases = vec![
+        wipe,
+        tables(&superblock, extents, &geometry),
+        superblocks(&superblock, &geometry, true, &[0, 1]),
+        superblocks(&superblock, &geometry, false, &[0, 1]),
+    ];
+    Ok(Update {
+        superblock,
+        phases: nonempty(phases),
+    })
+}
+
+/// Replaces what a disk says (`before`, as decoded from it) by `after` and `extents`. A repeated attempt after a
+/// failure begins at the same `before` or at what decoding gives now; both are safe.
+pub fn update(
+    before: &Superblock,
+    after: &Superblock,
+    extents: &[ExtentRecord],
+) -> Result<Update, EncodeError> {
+    for (found, wanted) in [(before.disk, after.disk), (before.cluster, after.cluster)] {
+        if found != wanted {
+            return Err(EncodeError::OtherDisk { found, wanted });
+        }
+    }
+    let (found, wanted) = ((before.epoch, before.generation), (after.epoch, after.generation));
+    if wanted.0 < found.0 || wanted.1 < found.1 {
+        return Err(EncodeError::Older { found, wanted });
+    }
+    let sequence = before
+        .sequence
+        .checked_add(1)
+        .ok_or(EncodeError::Superblock { field: "sequence" })?;
+    let superblock = numbered(after, extents, sequence)?;
+    let geometry = Geometry::of(superblock.disk_sectors).map_err(EncodeError::Geometry)?;
+    let turn = superblock.table.slot as usize;
+    // A tail that has just come into being holds neither copy yet.
+    let moved = before.disk_sectors != after.disk_sectors;
+    let tail_copies: &[usize] = if moved { &[0, 1] } else { &[turn] };
+    let phases = vec![
+        tables(&superblock, extents, &geometry),
+        superblocks(&superblock, &geometry, true, tail_copies),
+        superblocks(&superblock, &geometry, false, &[turn]),
+    ];
+    Ok(Update {
+        superblock,
+        phases: nonempty(phases),
+    })
+}
+
+/// Gives a disk back: it is ours until the last write. Its data stays readable to whoever looks.
+pub fn erase(disk_sectors: u64) -> Result<Vec<Phase>, GeometryError> {
+    let geometry = Geometry::of(disk_sectors)?;
+    Ok([true, false]
+        .map(|tail| Phase {
+            writes: wiped(&geometry, tail).collect(),
+        })
+        .into())
+}
+
+/// The superblock with its sequence and table filled in, checked together with its extents.
+fn numbered(
+    superblock: &Superblock,
+    extents: &[ExtentRecord],
+    sequence: u64,
+) -> Result<Superblock, EncodeError> {
+    let table = TableRef {
+        slot: (sequence % 2) as u32,
+        count: extents.len() as u32,
+        crc: table_crc(extents),
+    };
+    let superblock = Superblock {
+        sequence,
+        table,
+        ..superblock.clone()
+    };
+    if extents.len() > EXTENTS_MAX {
+        return Err(EncodeError::TooManyExtents {
+            count: extents.len(),
+            limit: EXTENTS_MAX,
+        });
+    }
+    if let Some(field) = superblock.impossible_field() {
+        return Err(EncodeError::Superblock { field });
+    }
+    check_extents(&superblock, extents)?;
+    Ok(superblock)
+}
+
+/// Whether all extents lie in the data area and none over another.
+pub(crate) fn check_extents(superblock: &Superblock, extents: &[ExtentRecord]) -> Result<(), EncodeError> {
+    for (index, extent) in extents.iter().enumerate() {
+        if let Some(field) = extent.impossible_field() {
+            return Err(EncodeError::Extent { index, field });
+        }
+        if extent.disk_lba < superblock.data_start || extent.disk_end() > superblock.data_end {
+            return Err(EncodeError::Extent {
+                index,
+                field: "disk_lba",
+            });
+        }
+    }
+    let mut order: Vec<(usize, &ExtentRecord)> = extents.iter().enumerate().collect();
+    order.sort_by_key(|(_, extent)| extent.disk_lba);
+    for ((a, left), (b, right)) in order.iter().zip(order.iter().skip(1)) {
+        if left.disk_end() > right.disk_lba {
+            return Err(EncodeError::Overlap {
+                indices: [*a, *b],
+                lba: right.disk_lba,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn tables(superblock: &Superblock, extents: &[ExtentRecord], geometry: &Geometry) -> Phase {
+    let place = TABLES
+        .get(superblock.table.slot as usize)
+        .copied()
+        .unwrap_or_default();
+    let copies = [true, false].map(|tail| Lba(geometry.area(tail) + place));
+    let writes = copies
+        .iter()
+        .flat_map(|start| table_sectors(superblock, extents, *start))
+        .map(|(lba, bytes)| SectorWrite { lba, bytes })
+        .collect();
+    Phase { writes }
+}
+
+fn superblocks(superblock: &Superblock, geometry: &Geometry, tail: bool, copies: &[usize]) -> Phase {
+    let places = copies.iter().filter_map(|copy| SUPERBLOCKS.get(*copy));
+    let writes = places
+        .map(|place| Lba(geometry.area(tail) + place))
+        .map(|lba| SectorWrite {
+            lba,
+            bytes: superblock.to_sector(lba),
+        })
+        .collect();
+    Phase { writes }
+}
+
+fn wiped(geometry: &Geometry, tail: bool) -> impl Iterator<Item = SectorWrite> {
+    let start = geometry.area(tail);
+    SUPERBLOCKS.iter().map(move |place| SectorWrite {
+        lba: Lba(start + place),
+        bytes: [0; SECTOR_BYTES],
+    })
+}
+
+fn nonempty(phases: Vec<Phase>) -> Vec<Phase> {
+    phases
+        .into_iter()
+        .filter(|phase| !phase.writes.is_empty())
+        .collect()
+}

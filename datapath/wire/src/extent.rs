@@ -1,0 +1,213 @@
+//! The extent table: which part of a disk belongs to which part of which volume.
+
+use crate::geometry::{LBA_BYTES, LBAS_PER_SECTOR, Lba};
+use crate::name::{NAME_BYTES_MAX, Name};
+use crate::sector::{BODY_BYTES, Header, RecordType, Sector, SectorError, crc32c, open, seal};
+use crate::superblock::Superblock;
+use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
+
+/// What an extent is for. The numbers are on disk and never change their meaning; 2 (stripe column) and 3 (mirror
+/// leg) are taken, with [`ExtentRecord::part`] as their number, but not built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
+pub enum ExtentRole {
+    /// A stretch of a volume with linear layout.
+    Linear = 1,
+}
+
+/// One extent of a volume on this disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExtentRecord {
+    /// Permanent id of the volume.
+    pub volume: u128,
+    /// The volume's name when it was written.
+    pub volume_name: Name,
+    /// What it is for.
+    pub role: ExtentRole,
+    /// Number of the stripe column or mirror leg; 0 for linear.
+    pub part: u16,
+    /// Logical block of the volume in bytes: 512 or 4096.
+    pub block_bytes: u32,
+    /// First position on the volume.
+    pub volume_lba: Lba,
+    /// First position on this disk; a multiple of 8.
+    pub disk_lba: Lba,
+    /// Length in units of 512 bytes, never 0.
+    pub sectors: u64,
+    /// Size of the whole volume in units of 512 bytes.
+    pub volume_sectors: u64,
+}
+
+/// Records in one sector of the table.
+pub const RECORDS_PER_SECTOR: usize = 30;
+
+const RECORD_BYTES: usize = 128;
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawExtent {
+    volume: U128,
+    volume_name: [u8; NAME_BYTES_MAX],
+    volume_lba: U64,
+    disk_lba: U64,
+    sectors: U64,
+    volume_sectors: U64,
+    block_bytes: U32,
+    role: U16,
+    part: U16,
+    reserved: [u8; 8],
+}
+
+/// The body of one sector of the table.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawTableSector {
+    /// Number of the sector inside its table.
+    index: U32,
+    /// Records used in this sector.
+    count: U32,
+    records: [RawExtent; RECORDS_PER_SECTOR],
+    reserved: [u8; BODY_BYTES - 8 - RECORDS_PER_SECTOR * RECORD_BYTES],
+}
+
+const _: () = assert!(size_of::<RawExtent>() == RECORD_BYTES);
+const _: () = assert!(size_of::<RawTableSector>() == BODY_BYTES);
+const _: () = assert!(std::mem::offset_of!(RawExtent, volume_lba) == 80);
+const _: () = assert!(std::mem::offset_of!(RawTableSector, records) == 8);
+
+impl RawExtent {
+    const EMPTY: RawExtent = RawExtent {
+        volume: U128::ZERO,
+        volume_name: [0; NAME_BYTES_MAX],
+        volume_lba: U64::ZERO,
+        disk_lba: U64::ZERO,
+        sectors: U64::ZERO,
+        volume_sectors: U64::ZERO,
+        block_bytes: U32::ZERO,
+        role: U16::ZERO,
+        part: U16::ZERO,
+        reserved: [0; 8],
+    };
+
+    fn of(extent: &ExtentRecord) -> RawExtent {
+        RawExtent {
+            volume: U128::new(extent.volume),
+            volume_name: extent.volume_name.to_field(),
+            volume_lba: U64::new(extent.volume_lba.0),
+            disk_lba: U64::new(extent.disk_lba.0),
+            sectors: U64::new(extent.sectors),
+            volume_sectors: U64::new(extent.volume_sectors),
+            block_bytes: U32::new(extent.block_bytes),
+            role: U16::new(extent.role as u16),
+            part: U16::new(extent.part),
+            reserved: [0; 8],
+        }
+    }
+
+    fn checked(&self) -> Result<ExtentRecord, SectorError> {
+        let malformed = |field| SectorError::Malformed { field };
+        if self.role.get() != ExtentRole::Linear as u16 {
+            return Err(malformed("role"));
+        }
+        if self.reserved != [0; 8] {
+            return Err(malformed("reserved"));
+        }
+        let extent = ExtentRecord {
+            volume: self.volume.get(),
+            volume_name: Name::from_field(&self.volume_name).map_err(|_| malformed("volume_name"))?,
+            role: ExtentRole::Linear,
+            part: self.part.get(),
+            block_bytes: self.block_bytes.get(),
+            volume_lba: Lba(self.volume_lba.get()),
+            disk_lba: Lba(self.disk_lba.get()),
+            sectors: self.sectors.get(),
+            volume_sectors: self.volume_sectors.get(),
+        };
+        match extent.impossible_field() {
+            Some(field) => Err(malformed(field)),
+            None => Ok(extent),
+        }
+    }
+}
+
+impl ExtentRecord {
+    /// First position on the disk behind the extent.
+    pub fn disk_end(&self) -> Lba {
+        Lba(self.disk_lba.0.saturating_add(self.sectors))
+    }
+
+    /// The first field with a value that this version never writes. Also asked before writing.
+    pub(crate) fn impossible_field(&self) -> Option<&'static str> {
+        let end = |start: Lba| start.checked_add(self.sectors).map(|end| end.0);
+        let checks = [
+            (
+                "block_bytes",
+                matches!(u64::from(self.block_bytes), LBA_BYTES | 4096),
+            ),
+            ("part", self.part == 0),
+            ("sectors", self.sectors != 0),
+            (
+                "disk_lba",
+                self.disk_lba.0.is_multiple_of(LBAS_PER_SECTOR) && end(self.disk_lba).is_some(),
+            ),
+            ("volume_lba", end(self.volume_lba).is_some()),
+        ];
+        checks.iter().find(|(_, holds)| !holds).map(|(field, _)| *field)
+    }
+}
+
+/// CRC-32C over the records of all extents, wherever they lie.
+pub(crate) fn table_crc(extents: &[ExtentRecord]) -> u32 {
+    let raw: Vec<RawExtent> = extents.iter().map(RawExtent::of).collect();
+    crc32c(raw.as_bytes())
+}
+
+/// The sectors of the table that begins at `start`, for the write of `superblock`.
+pub(crate) fn table_sectors<'a>(
+    superblock: &'a Superblock,
+    extents: &'a [ExtentRecord],
+    start: Lba,
+) -> impl Iterator<Item = (Lba, Sector)> + 'a {
+    extents
+        .chunks(RECORDS_PER_SECTOR)
+        .zip(0u32..)
+        .map(move |(some, index)| {
+            let mut raw = RawTableSector {
+                index: U32::new(index),
+                count: U32::new(some.len() as u32),
+                records: [RawExtent::EMPTY; RECORDS_PER_SECTOR],
+                reserved: [0; _],
+            };
+            for (record, extent) in raw.records.iter_mut().zip(some) {
+                *record = RawExtent::of(extent);
+            }
+            let lba = Lba(start.0 + u64::from(index) * LBAS_PER_SECTOR);
+            (
+                lba,
+                seal(&superblock.header(RecordType::Extents, lba), transmute!(raw)),
+            )
+        })
+}
+
+/// Parses the table sector `index` read from `lba`.
+pub(crate) fn table_sector(
+    bytes: &Sector,
+    lba: Lba,
+    index: u32,
+) -> Result<(Header, Vec<ExtentRecord>), SectorError> {
+    let (header, body) = open(bytes, RecordType::Extents, lba)?;
+    let raw: RawTableSector = transmute!(body);
+    let malformed = |field| Err(SectorError::Malformed { field });
+    if raw.index.get() != index {
+        return malformed("index");
+    }
+    let Some(used) = raw.records.get(..raw.count.get() as usize) else {
+        return malformed("count");
+    };
+    if raw.reserved.iter().any(|byte| *byte != 0) {
+        return malformed("reserved");
+    }
+    let extents = used.iter().map(RawExtent::checked).collect::<Result<_, _>>()?;
+    Ok((header, extents))
+}

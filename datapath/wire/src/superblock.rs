@@ -1,0 +1,266 @@
+//! The superblock: what a pooled disk is, to whom it belongs, and which extent table is in force.
+
+use crate::geometry::{EXTENTS_MAX, Geometry, GeometryError, LBA_BYTES, Lba};
+use crate::name::{NAME_BYTES_MAX, Name};
+use crate::sector::{BODY_BYTES, Header, RecordType, Sector, SectorError, open, seal};
+use zerocopy::byteorder::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
+
+/// The extent table in force. It lies at the same place in the head and in the tail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TableRef {
+    /// Which of the two, 0 (A) or 1 (B).
+    pub slot: u32,
+    /// Number of extents.
+    pub count: u32,
+    /// CRC-32C over the records of all extents, in order.
+    pub crc: u32,
+}
+
+/// A superblock, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Superblock {
+    /// Permanent id of the disk.
+    pub disk: u128,
+    /// The cluster that it belongs to.
+    pub cluster: u128,
+    /// The node that wrote it last.
+    pub owner: u128,
+    /// Name for people.
+    pub label: Name,
+    /// Logical block of the disk in bytes: 512 or 4096.
+    pub block_bytes: u32,
+    /// Size of the disk in units of 512 bytes, when it was written.
+    pub disk_sectors: u64,
+    /// First position of data.
+    pub data_start: Lba,
+    /// First position behind the data.
+    pub data_end: Lba,
+    /// The configuration written here.
+    pub generation: u64,
+    /// The membership under which it was written.
+    pub epoch: u64,
+    /// Number of the write, from 1; set by [`crate::format`] and [`crate::update`].
+    pub sequence: u64,
+    /// The table in force; set by [`crate::format`] and [`crate::update`].
+    pub table: TableRef,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawSuperblock {
+    label: [u8; NAME_BYTES_MAX],
+    disk_sectors: U64,
+    data_start: U64,
+    data_end: U64,
+    block_bytes: U32,
+    table_slot: U32,
+    table_count: U32,
+    table_crc: U32,
+    reserved: [u8; BODY_BYTES - NAME_BYTES_MAX - 40],
+}
+
+const _: () = assert!(size_of::<RawSuperblock>() == BODY_BYTES);
+const _: () = assert!(std::mem::offset_of!(RawSuperblock, disk_sectors) == 64);
+const _: () = assert!(std::mem::offset_of!(RawSuperblock, block_bytes) == 88);
+const _: () = assert!(std::mem::offset_of!(RawSuperblock, reserved) == 104);
+
+impl Superblock {
+    /// A superblock for a disk of `disk_sectors` units of 512 bytes, not yet written: generation, epoch and sequence
+    /// are 0 and the table is empty.
+    pub fn new(
+        disk: u128,
+        cluster: u128,
+        owner: u128,
+        label: Name,
+        block_bytes: u32,
+        disk_sectors: u64,
+    ) -> Result<Superblock, GeometryError> {
+        let geometry = Geometry::of(disk_sectors)?;
+        Ok(Superblock {
+            disk,
+            cluster,
+            owner,
+            label,
+            block_bytes,
+            disk_sectors,
+            data_start: geometry.data_start,
+            data_end: geometry.data_end,
+            generation: 0,
+            epoch: 0,
+            sequence: 0,
+            table: TableRef::default(),
+        })
+    }
+
+    /// The superblock of a disk that has become larger; to be written with [`crate::update`].
+    pub fn resized(&self, disk_sectors: u64) -> Result<Superblock, GeometryError> {
+        let geometry = Geometry::of(disk_sectors)?;
+        Ok(Superblock {
+            disk_sectors,
+            data_end: geometry.data_end,
+            ..self.clone()
+        })
+    }
+
+    /// Room for data in units of 512 bytes.
+    pub fn data_sectors(&self) -> u64 {
+        self.data_end.0.saturating_sub(self.data_start.0)
+    }
+
+    /// The header of a sector that belongs to this superblock's write.
+    pub(crate) fn header(&self, record: RecordType, lba: Lba) -> Header {
+        Header {
+            record,
+            lba,
+            epoch: self.epoch,
+            generation: self.generation,
+            sequence: self.sequence,
+            owner: self.owner,
+            cluster: self.cluster,
+            disk: self.disk,
+        }
+    }
+
+    /// The sector to write at `lba`.
+    pub fn to_sector(&self, lba: Lba) -> Sector {
+        let raw = RawSuperblock {
+            label: self.label.to_field(),
+            disk_sectors: U64::new(self.disk_sectors),
+            data_start: U64::new(self.data_start.0),
+            data_end: U64::new(self.data_end.0),
+            block_bytes: U32::new(self.block_bytes),
+            table_slot: U32::new(self.table.slot),
+            table_count: U32::new(self.table.count),
+            table_crc: U32::new(self.table.crc),
+            reserved: [0; BODY_BYTES - NAME_BYTES_MAX - 40],
+        };
+        seal(&self.header(RecordType::Superblock, lba), transmute!(raw))
+    }
+
+    /// Parses the sector read from `lba`.
+    pub fn from_sector(bytes: &Sector, lba: Lba) -> Result<Superblock, SectorError> {
+        let (header, body) = open(bytes, RecordType::Superblock, lba)?;
+        let raw: RawSuperblock = transmute!(body);
+        let malformed = |field| Err(SectorError::Malformed { field });
+        let Ok(label) = Name::from_field(&raw.label) else {
+            return malformed("label");
+        };
+        let superblock = Superblock {
+            disk: header.disk,
+            cluster: header.cluster,
+            owner: header.owner,
+            label,
+            block_bytes: raw.block_bytes.get(),
+            disk_sectors: raw.disk_sectors.get(),
+            data_start: Lba(raw.data_start.get()),
+            data_end: Lba(raw.data_end.get()),
+            generation: header.generation,
+            epoch: header.epoch,
+            sequence: header.sequence,
+            table: TableRef {
+                slot: raw.table_slot.get(),
+                count: raw.table_count.get(),
+                crc: raw.table_crc.get(),
+            },
+        };
+        if let Some(field) = superblock.impossible_field() {
+            return malformed(field);
+        }
+        if raw.reserved.iter().any(|byte| *byte != 0) {
+            return malformed("reserved");
+        }
+        Ok(superblock)
+    }
+
+    /// The first field with a value that this version never writes. Also asked before writing.
+    pub(crate) fn impossible_field(&self) -> Option<&'static str> {
+        let Ok(geometry) = Geometry::of(self.disk_sectors) else {
+            return Some("disk_sectors");
+        };
+        let checks = [
+            (
+                "block_bytes",
+                matches!(u64::from(self.block_bytes), LBA_BYTES | 4096),
+            ),
+            ("data_start", self.data_start == geometry.data_start),
+            ("data_end", self.data_end == geometry.data_end),
+            ("sequence", self.sequence != 0),
+            ("table_slot", self.table.slot < 2),
+            ("table_count", self.table.count as usize <= EXTENTS_MAX),
+        ];
+        checks.iter().find(|(_, holds)| !holds).map(|(field, _)| *field)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn survives_its_sector(ids: [u128; 3], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
+                               numbers: [u64; 3], count in 0..EXTENTS_MAX as u32, crc: u32, slot in 0..2u32) {
+            let [disk, cluster, owner] = ids;
+            let label = Name::new(&label).unwrap();
+            let mut superblock = Superblock::new(disk, cluster, owner, label, 4096, disk_sectors).unwrap();
+            (superblock.generation, superblock.epoch, superblock.sequence) = (numbers[0], numbers[1], numbers[2].max(1));
+            superblock.table = TableRef { slot, count, crc };
+            let sector = superblock.to_sector(Lba(128));
+            prop_assert_eq!(Superblock::from_sector(&sector, Lba(128)), Ok(superblock));
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused_although_the_checksum_fits() {
+        let good = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let good = Superblock { sequence: 1, ..good };
+        let refused = |bad: Superblock| Superblock::from_sector(&bad.to_sector(Lba(0)), Lba(0)).unwrap_err();
+        let field = |field| SectorError::Malformed { field };
+        assert_eq!(
+            refused(Superblock {
+                block_bytes: 513,
+                ..good.clone()
+            }),
+            field("block_bytes")
+        );
+        assert_eq!(
+            refused(Superblock {
+                disk_sectors: 9,
+                ..good.clone()
+            }),
+            field("disk_sectors")
+        );
+        assert_eq!(
+            refused(Superblock {
+                data_start: Lba(1),
+                ..good.clone()
+            }),
+            field("data_start")
+        );
+        assert_eq!(
+            refused(Superblock {
+                data_end: Lba(99_999),
+                ..good.clone()
+            }),
+            field("data_end")
+        );
+        let table = TableRef {
+            count: u32::MAX,
+            ..good.table
+        };
+        assert_eq!(
+            refused(Superblock {
+                table,
+                ..good.clone()
+            }),
+            field("table_count")
+        );
+        let table = TableRef {
+            slot: 2,
+            ..good.table
+        };
+        assert_eq!(refused(Superblock { table, ..good }), field("table_slot"));
+    }
+}
