@@ -1,1 +1,38 @@
-//! palisade-admin
+//! # admin: letting an operator in
+//!
+//! Storey 4. The REST server, its page and its metrics: one file of thin handlers per resource below [`rest`], which
+//! read a request, ask the [`Appliance`] and write the answer. The server runs on threads of its own and owns no
+//! state that outlives a request; the data path never waits for it.
+//!
+//! It must never know reactors, the cluster model or how a request is carried out.
+//!
+//! What must hold:
+//! - Whatever a client sends, it gets one [`Problem`](palisade_api::Problem) and nobody else is disturbed: bodies,
+//!   connections, streams and times are bounded in [`limits`].
+//! - Beyond loopback nothing is served without a certificate and a token.
+//! - A page of another origin cannot use an operator's browser: bodies must be JSON, and on loopback the Host must be
+//!   an address or localhost.
+//!
+//! Start reading at [`appliance`] (what stands behind the door), then [`server`].
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod appliance;
+//pub mod body;
+pub mod config;
+pub mod events;
+pub mod limits;
+pub mod metrics;
+//pub mod rest;
+
+//mod access;
+//mod connection;
+//mod page;
+//mod tls;
+
+pub use appliance::Appliance;
+//pub use body::parse_json;
+pub use config::{AdminConfig, StartError, Tls};
+pub use events::EventLog;
+pub use metrics::MetricsSnapshot;

@@ -16,7 +16,7 @@ pub struct Limits {
     pub bytes_per_second: Option<u64>,
     /// How many milliseconds' worth of the limit may be used up at once after a rest. Absent: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub burst_ms: Option<u64>,
+    pub burst_ms: Option<u32>,
 }
 
 /// Access rights of a socket, written as octal digits ("0660").
@@ -129,6 +129,10 @@ pub struct AttachmentCreate {
     /// What the guest reads as the disk's serial number, at most 20 bytes (virtio 1.3, 5.2.6: GET_ID). Absent: the id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Whether the guest is offered a volatile write cache: its writes are then stable after a flush only. Absent:
+    /// true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_cache: Option<bool>,
     /// How fast it may go. Absent: as fast as it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -233,6 +237,8 @@ pub struct Attachment {
     pub read_only: bool,
     /// What the guest reads as the disk's serial number.
     pub serial: String,
+    /// Whether the guest is offered a volatile write cache.
+    pub write_cache: bool,
     /// How fast it may go.
     pub limits: Limits,
     /// The session with the VMM.

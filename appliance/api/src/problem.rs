@@ -115,15 +115,15 @@ impl Problem {
         )
     }
 
-    /// A resource of this id exists and was made with other wishes.
-    pub fn exists(resource: &str, id: &str) -> Problem {
+    /// A resource of this id exists and was made with other wishes; `differs` is the first field that differs.
+    pub fn exists(resource: &str, id: &str, differs: &str) -> Problem {
         Problem::new(
             ProblemKind::Conflict,
             format!("{resource}_exists"),
-            format!("{resource} {id:?} exists already and differs from what is asked for"),
+            format!("{resource} {id:?} exists already and differs from what is asked for in `{differs}`"),
             format!("choose another id, or look at the one that is there: palisade {resource} show {id}"),
         )
-        .about("id")
+        .about(differs)
     }
 
     /// The resource is of generation `present`; the client wanted to change generation `expected`.

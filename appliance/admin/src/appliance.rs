@@ -1,0 +1,93 @@
+//! What stands behind the door: the appliance as an operator sees it.
+
+use crate::metrics::MetricsSnapshot;
+use palisade_api::{
+    Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskCreate, DiskPatch, EventPage, Health,
+    Node, Problem, Reactor, Volume, VolumeCreate, VolumePatch,
+};
+
+/// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
+///
+/// The methods are called on threads that may block. None may wait for a change to be *applied*: they return once it
+/// is agreed on, and [`State`](palisade_api::State) tells the rest.
+///
+/// `expected` is the generation that the client has seen (If-Match). When given, the implementation compares it with
+/// the resource's present generation in the same step in which it changes the resource, and answers
+/// [`Problem::changed`] when they differ.
+pub trait Appliance: Send + Sync + 'static {
+    /// The node.
+    fn node(&self) -> Node;
+
+    /// Its reactors, in the order of their numbers.
+    fn reactors(&self) -> Vec<Reactor>;
+
+    /// What is wrong.
+    fn health(&self) -> Health;
+
+    /// All disks, in any order.
+    fn disks(&self) -> Vec<Disk>;
+
+    /// One disk.
+    fn disk(&self, id: &str) -> Option<Disk> {
+        self.disks().into_iter().find(|disk| disk.id == id)
+    }
+
+    /// Adds a disk. The same wish again gives [`Created::Existing`]; another wish for a known id, [`Problem::exists`].
+    fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem>;
+
+    /// Lets a disk grow, or looks at its size again.
+    fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem>;
+
+    /// Gives a disk up. Refused while volumes lie on it.
+    fn disk_remove(&self, id: &str, expected: Option<u64>) -> Result<(), Problem>;
+
+    /// All volumes, in any order.
+    fn volumes(&self) -> Vec<Volume>;
+
+    /// One volume.
+    fn volume(&self, id: &str) -> Option<Volume> {
+        self.volumes().into_iter().find(|volume| volume.id == id)
+    }
+
+    /// Creates a volume. The same wish again gives [`Created::Existing`]; another wish for a known id,
+    /// [`Problem::exists`].
+    fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem>;
+
+    /// Lets a volume grow.
+    fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem>;
+
+    /// Deletes a volume. Refused while an attachment offers it.
+    fn volume_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem>;
+
+    /// All attachments, in any order.
+    fn attachments(&self) -> Vec<Attachment>;
+
+    /// One attachment.
+    fn attachment(&self, id: &str) -> Option<Attachment> {
+        self.attachments()
+            .into_iter()
+            .find(|attachment| attachment.id == id)
+    }
+
+    /// Offers a volume. The same wish again gives [`Created::Existing`]; another wish for a known id,
+    /// [`Problem::exists`].
+    fn attachment_create(&self, wish: AttachmentCreate) -> Result<Created<Attachment>, Problem>;
+
+    /// Changes limits or the socket's rights.
+    fn attachment_change(
+        &self,
+        id: &str,
+        patch: AttachmentPatch,
+        expected: Option<u64>,
+    ) -> Result<Attachment, Problem>;
+
+    /// Takes an attachment away.
+    fn attachment_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem>;
+
+    /// At most `limit` events after the one of id `after`, oldest first; see [`EventLog`](crate::EventLog), which
+    /// keeps them. 0 asks for all that are kept.
+    fn events_after(&self, after: u64, limit: usize) -> EventPage;
+
+    /// All counters, read once.
+    fn metrics(&self) -> MetricsSnapshot;
+}

@@ -1,0 +1,142 @@
+//! Counters, read once, and written as text for Prometheus.
+
+/// All counters of the node at one moment. Names of operations, statuses and faults are those of the data path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsSnapshot {
+    /// Version of the daemon.
+    pub version: String,
+    /// The node's permanent id.
+    pub node: String,
+    /// 0 ok, 1 degraded, 2 failed.
+    pub health: u8,
+    /// Number of the configuration agreed on.
+    pub generation: u64,
+    /// Number of the configuration in force.
+    pub applied: u64,
+    /// Every reactor.
+    pub reactors: Vec<ReactorSample>,
+    /// Every attachment, summed over reactors.
+    pub attachments: Vec<AttachmentSample>,
+    /// Every disk, summed over reactors.
+    pub disks: Vec<DiskSample>,
+    /// Things a guest, a VMM or a client did that they may not do, by a stable name.
+    pub misbehaviour: Vec<(String, u64)>,
+}
+
+/// One reactor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReactorSample {
+    /// Its number.
+    pub index: u16,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Turns that found work.
+    pub busy_turns: u64,
+    /// Times it went to sleep.
+    pub sleeps: u64,
+    /// Slots in use now.
+    pub slots_used: u64,
+    /// Turns in which a queue had to wait for a slot.
+    pub slots_short: u64,
+    /// Turns in which an operation had to wait for a bounce buffer.
+    pub pool_short: u64,
+}
+
+/// One attachment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AttachmentSample {
+    /// Its id.
+    pub attachment: String,
+    /// The volume it offers.
+    pub volume: String,
+    /// Whether a VMM is connected.
+    pub connected: bool,
+    /// Requests in flight now.
+    pub in_flight: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Requests whose start waited for the limit.
+    pub throttled: u64,
+    /// Operations that went through a bounce buffer.
+    pub bounced: u64,
+    /// Connections taken.
+    pub sessions: u64,
+    /// What was done.
+    pub operations: Vec<OperationSample>,
+    /// Faults of devices that its requests met, by name.
+    pub faults: Vec<(&'static str, u64)>,
+}
+
+/// One operation of one attachment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OperationSample {
+    /// `read`, `write`, `flush`, `discard` or `write_zeroes`.
+    pub operation: &'static str,
+    /// Requests answered with success.
+    pub ok: u64,
+    /// Requests answered with an I/O error.
+    pub io_err: u64,
+    /// Requests answered as unsupported.
+    pub unsupp: u64,
+    /// Bytes moved.
+    pub bytes: u64,
+    /// How long they took.
+    pub latency: LatencySample,
+}
+
+/// A latency histogram.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LatencySample {
+    /// (Exclusive upper bound in ns, requests in this bucket alone), bounds rising; the last bound may be `u64::MAX`.
+    pub buckets: Vec<(u64, u64)>,
+    /// Sum of all latencies in ns.
+    pub sum_ns: u64,
+}
+
+impl LatencySample {
+    /// Requests counted.
+    pub fn count(&self) -> u64 {
+        self.buckets
+            .iter()
+            .fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// The bound in ns below which `permille` of 1000 requests lie; 0 when there are none.
+    pub fn quantile_ns(&self, permille: u64) -> u64 {
+        let count = self.count();
+        let wanted = (u128::from(count) * u128::from(permille.min(1000)))
+            .div_ceil(1000)
+            .max(1);
+        let mut seen = 0u128;
+        for (bound, in_bucket) in &self.buckets {
+            seen += u128::from(*in_bucket);
+            if seen >= wanted {
+                return *bound;
+            }
+        }
+        0
+    }
+}
+
+/// One disk.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DiskSample {
+    /// Its id.
+    pub disk: String,
+    /// Whether it works.
+    pub online: bool,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Bytes not given to volumes.
+    pub free_bytes: u64,
+    /// Operations finished.
+    pub finished: u64,
+    /// Operations in flight now.
+    pub in_flight: u64,
+    /// Age in ns of the oldest operation in flight; 0 when none.
+    pub oldest_ns: u64,
+    /// Times the stall watch found it past its deadline.
+    pub stalls: u64,
+    /// Faults, by name.
+    pub faults: Vec<(&'static str, u64)>,
+}
