@@ -1,1 +1,48 @@
-//! palisade-model
+//! # model: the cluster as a value
+//!
+//! Storey 0. What nodes, disks, volumes and attachments there are, and what an operator may do to them. A change is
+//! a [`Command`]; [`Cluster::apply`] turns a cluster and a command into the next cluster or a [`Refusal`]. It is pure
+//! and total: the same on every node, no clock, no chance (uuids come with the command), nothing half done.
+//!
+//! It must never know REST, files, sockets, the bytes of a superblock, or how a request moves.
+//!
+//! Invariants, all verified by [`check`]: no sector of a disk belongs to two volumes; every extent lies in its disk's
+//! data area; every reference leads somewhere; a volume has one writer or any number of readers; the generation only
+//! grows, by one with each change, and no resource is newer than the cluster.
+//!
+//! Start reading at [`cluster`], then [`command`] and [`apply`]. [`allocation`] decides where a volume lies.
+//!
+//! A sector is 512 bytes everywhere, whatever the logical block of a disk or volume.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod allocation;
+pub mod apply;
+pub mod attachment;
+pub mod check;
+pub mod cluster;
+pub mod command;
+pub mod disk;
+pub mod generation;
+pub mod limits;
+pub mod name;
+pub mod node;
+pub mod refusal;
+pub mod uuid;
+pub mod volume;
+
+pub use attachment::{Account, Attachment, Limits};
+pub use check::{Broken, check};
+pub use cluster::Cluster;
+pub use command::{
+    AddDisk, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
+    GrowDisk, GrowVolume, InitCluster, Outcome, RemoveDisk,
+};
+pub use disk::{Disk, Medium, Usage};
+pub use generation::{Epoch, Generation};
+pub use name::{Name, NameError};
+pub use node::Node;
+pub use refusal::{Kind, Refusal};
+pub use uuid::Uuid;
+pub use volume::{Extent, Layout, Volume};

@@ -1,0 +1,161 @@
+//! From a cluster and a command to the next cluster, or to a refusal. Pure and total: it draws no chance, reads no
+//! clock, and a refused command leaves nothing behind.
+
+mod attachment;
+mod disk;
+mod text;
+mod volume;
+
+use crate::cluster::Cluster;
+use crate::command::{Command, InitCluster, Outcome};
+use crate::generation::{Epoch, Generation};
+use crate::limits::NODES_MAX;
+use crate::name::Name;
+use crate::node::Node;
+use crate::refusal::{Kind, Refusal};
+use crate::uuid::Uuid;
+
+impl Cluster {
+    /// The cluster as it is after `command`, with what the command did; or why it is refused.
+    ///
+    /// With [`Outcome::Unchanged`] the cluster is returned as it was, its generation included. Every other outcome
+    /// makes the generation grow by one.
+    pub fn apply(&self, command: &Command) -> Result<(Cluster, Outcome), Refusal> {
+        if !self.is_initialised() && !matches!(command, Command::InitCluster(_)) {
+            return Err(Refusal::NotInitialised);
+        }
+        let mut next = self.clone();
+        next.generation = self.generation.next();
+        let outcome = match command {
+            Command::InitCluster(init) => next.init(init),
+            Command::AddDisk(add) => next.add_disk(add),
+            Command::RemoveDisk(remove) => next.remove_disk(remove),
+            Command::GrowDisk(grow) => next.grow_disk(grow),
+            Command::CreateVolume(create) => next.create_volume(create),
+            Command::GrowVolume(grow) => next.grow_volume(grow),
+            Command::DeleteVolume(delete) => next.delete_volume(delete),
+            Command::CreateAttachment(create) => next.create_attachment(create),
+            Command::ChangeAttachment(change) => next.change_attachment(change),
+            Command::DeleteAttachment(delete) => next.delete_attachment(delete),
+        }?;
+        if let Outcome::Unchanged { .. } = outcome {
+            return Ok((self.clone(), outcome));
+        }
+        debug_assert_eq!(crate::check::check(&next), Ok(()), "after {command:?}");
+        Ok((next, outcome))
+    }
+
+    fn init(&mut self, init: &InitCluster) -> Result<Outcome, Refusal> {
+        if self.is_initialised() {
+            let same = self.id == init.id
+                && self
+                    .nodes
+                    .get(&init.node)
+                    .is_some_and(|node| node.uuid == init.node_uuid);
+            if same {
+                return Ok(Outcome::Unchanged {
+                    revision: Generation(1),
+                });
+            }
+            return Err(Refusal::AlreadyInitialised { id: self.id });
+        }
+        const { assert!(NODES_MAX >= 1) };
+        not_nil(init.id, Kind::Node, &init.node)?;
+        not_nil(init.node_uuid, Kind::Node, &init.node)?;
+        self.id = init.id;
+        self.epoch = Epoch(1);
+        let revision = self.generation;
+        let node = Node {
+            uuid: init.node_uuid,
+            created: revision,
+            revision,
+        };
+        self.nodes.insert(init.node.clone(), node);
+        Ok(Outcome::Created { revision })
+    }
+}
+
+/// Refuses the all-zero uuid.
+fn not_nil(uuid: Uuid, kind: Kind, name: &Name) -> Result<(), Refusal> {
+    require(!uuid.is_nil(), kind, name, "uuid", "must not be all zero")
+}
+
+/// Refuses an argument that breaks its rule.
+fn require(
+    holds: bool,
+    kind: Kind,
+    name: &Name,
+    field: &'static str,
+    rule: &'static str,
+) -> Result<(), Refusal> {
+    if holds {
+        return Ok(());
+    }
+    Err(Refusal::Invalid {
+        kind,
+        name: name.clone(),
+        field,
+        rule,
+    })
+}
+
+/// Refuses a client that has not seen the latest revision.
+fn expect_revision(
+    kind: Kind,
+    name: &Name,
+    expected: Option<Generation>,
+    actual: Generation,
+) -> Result<(), Refusal> {
+    match expected {
+        Some(expected) if expected != actual => Err(Refusal::RevisionMismatch {
+            kind,
+            name: name.clone(),
+            expected,
+            actual,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a name that is in use with other arguments. `same` pairs each argument with whether it is the same.
+fn exists(
+    kind: Kind,
+    name: &Name,
+    revision: Generation,
+    same: &[(&'static str, bool)],
+) -> Result<Outcome, Refusal> {
+    match same.iter().find(|(_, same)| !same) {
+        None => Ok(Outcome::Unchanged { revision }),
+        Some((differs, _)) => Err(Refusal::Exists {
+            kind,
+            name: name.clone(),
+            differs,
+        }),
+    }
+}
+
+fn not_found(kind: Kind, name: &Name) -> Refusal {
+    Refusal::NotFound {
+        kind,
+        name: name.clone(),
+    }
+}
+
+/// Refuses one more than there may be.
+fn room_for_one(kind: Kind, count: usize, max: usize) -> Result<(), Refusal> {
+    if count < max {
+        Ok(())
+    } else {
+        Err(Refusal::TooMany { kind, max })
+    }
+}
+
+/// The logical blocks there are.
+fn block_is_known(block_bytes: u32) -> bool {
+    matches!(block_bytes, 512 | 4096)
+}
+
+/// Whether a count of sectors is a multiple of the logical block.
+fn whole_blocks(sectors: u64, block_bytes: u32) -> bool {
+    sectors.is_multiple_of(u64::from(block_bytes / 512).max(1))
+}

@@ -1,0 +1,209 @@
+//! Disks come, grow and go.
+
+use super::text::{PATH_RULE, WWID_RULE, path_is_good, wwid_is_good};
+use super::{
+    block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
+};
+use crate::cluster::Cluster;
+use crate::command::{AddDisk, GrowDisk, Outcome, RemoveDisk};
+use crate::disk::{Disk, Medium, Usage};
+use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, SECTORS_MAX};
+use crate::name::Name;
+use crate::refusal::{Kind, Refusal};
+
+impl Cluster {
+    pub(super) fn add_disk(&mut self, add: &AddDisk) -> Result<Outcome, Refusal> {
+        if let Some(disk) = self.disks.get(&add.name) {
+            let same = [
+                ("node", disk.node == add.node),
+                ("medium", is_same_medium(&disk.medium, &add.medium)),
+                ("usage", disk.usage == add.usage),
+                ("block_bytes", disk.block_bytes == add.block_bytes),
+                ("sectors", disk.sectors == add.sectors),
+            ];
+            return exists(Kind::Disk, &add.name, disk.revision, &same);
+        }
+        rules_of_disk(add)?;
+        if !self.nodes.contains_key(&add.node) {
+            return Err(not_found(Kind::Node, &add.node));
+        }
+        room_for_one(Kind::Disk, self.disks.len(), DISKS_MAX)?;
+        if let Some((holder, _)) = self.disks.iter().find(|(_, disk)| disk.uuid == add.uuid) {
+            let holder = holder.clone();
+            return Err(Refusal::UuidTaken {
+                kind: Kind::Disk,
+                holder,
+            });
+        }
+        if let Some(disk) = self.disk_with_medium(&add.node, &add.medium) {
+            return Err(Refusal::MediumTaken { disk: disk.clone() });
+        }
+        let revision = self.generation;
+        let disk = Disk {
+            uuid: add.uuid,
+            node: add.node.clone(),
+            medium: add.medium.clone(),
+            usage: add.usage,
+            block_bytes: add.block_bytes,
+            sectors: add.sectors,
+            data_start: add.data_start,
+            data_end: add.data_end,
+            extents_revision: revision,
+            created: revision,
+            revision,
+        };
+        self.disks.insert(add.name.clone(), disk);
+        Ok(Outcome::Created { revision })
+    }
+
+    pub(super) fn remove_disk(&mut self, remove: &RemoveDisk) -> Result<Outcome, Refusal> {
+        let name = &remove.name;
+        let disk = self.disks.get(name).ok_or_else(|| not_found(Kind::Disk, name))?;
+        expect_revision(Kind::Disk, name, remove.expected, disk.revision)?;
+        if let Some((volume, ..)) = self.extents_on(name).next() {
+            return Err(Refusal::DiskInUse {
+                disk: name.clone(),
+                volume: volume.clone(),
+            });
+        }
+        self.disks.remove(name);
+        Ok(Outcome::Removed {
+            revision: self.generation,
+        })
+    }
+
+    pub(super) fn grow_disk(&mut self, grow: &GrowDisk) -> Result<Outcome, Refusal> {
+        let (name, generation) = (&grow.name, self.generation);
+        let disk = self
+            .disks
+            .get_mut(name)
+            .ok_or_else(|| not_found(Kind::Disk, name))?;
+        expect_revision(Kind::Disk, name, grow.expected, disk.revision)?;
+        if grow.sectors < disk.sectors || grow.data_end < disk.data_end {
+            return Err(Refusal::CannotShrink {
+                kind: Kind::Disk,
+                name: name.clone(),
+                sectors: disk.sectors,
+                wanted_sectors: grow.sectors,
+            });
+        }
+        let rule = |holds, field, rule| require(holds, Kind::Disk, name, field, rule);
+        rule(
+            sectors_fit(grow.sectors, disk.block_bytes),
+            "sectors",
+            SECTORS_RULE,
+        )?;
+        rule(
+            area_fits(
+                disk.usage,
+                disk.block_bytes,
+                disk.data_start,
+                grow.data_end,
+                grow.sectors,
+            ),
+            "data_end",
+            AREA_RULE,
+        )?;
+        if grow.sectors == disk.sectors && grow.data_end == disk.data_end {
+            return Ok(Outcome::Unchanged {
+                revision: disk.revision,
+            });
+        }
+        disk.sectors = grow.sectors;
+        disk.data_end = grow.data_end;
+        match &mut disk.medium {
+            Medium::Null { bytes } | Medium::Memory { bytes } | Medium::File { bytes, .. } => {
+                *bytes = grow.sectors * 512;
+            }
+            Medium::Block { .. } => {}
+        }
+        disk.revision = generation;
+        Ok(Outcome::Changed { revision: generation })
+    }
+
+    /// The disk of this name with the medium: the same path on the same node, or the same WWID anywhere.
+    fn disk_with_medium(&self, node: &Name, medium: &Medium) -> Option<&Name> {
+        let wwid_of = |medium: &Medium| match medium {
+            Medium::Block { wwid, .. } => wwid.clone(),
+            _ => None,
+        };
+        let (path, wwid) = (medium.path(), wwid_of(medium));
+        let taken = |disk: &Disk| {
+            let same_path = path.is_some() && disk.node == *node && disk.medium.path() == path;
+            same_path || (wwid.is_some() && wwid_of(&disk.medium) == wwid)
+        };
+        self.disks
+            .iter()
+            .find(|(_, disk)| taken(disk))
+            .map(|(name, _)| name)
+    }
+}
+
+const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
+const AREA_RULE: &str = "must leave a data area on whole logical blocks inside the disk: all of a whole disk, at \
+                         least one unit of 4 MiB of a pooled one";
+
+fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
+    let rule = |holds, field, rule| require(holds, Kind::Disk, &add.name, field, rule);
+    not_nil(add.uuid, Kind::Disk, &add.name)?;
+    rule(
+        block_is_known(add.block_bytes),
+        "block_bytes",
+        "must be 512 or 4096",
+    )?;
+    rule(sectors_fit(add.sectors, add.block_bytes), "sectors", SECTORS_RULE)?;
+    if let Some(bytes) = add.medium.bytes() {
+        rule(
+            bytes == add.sectors * 512,
+            "bytes",
+            "must be 512 times the sectors",
+        )?;
+    }
+    if let Some(path) = add.medium.path() {
+        rule(path_is_good(path), "path", PATH_RULE)?;
+    }
+    if let Medium::Block { wwid: Some(wwid), .. } = &add.medium {
+        rule(wwid_is_good(wwid), "wwid", WWID_RULE)?;
+    }
+    let area = area_fits(
+        add.usage,
+        add.block_bytes,
+        add.data_start,
+        add.data_end,
+        add.sectors,
+    );
+    rule(area, "data_end", AREA_RULE)
+}
+
+fn sectors_fit(sectors: u64, block_bytes: u32) -> bool {
+    (1..=SECTORS_MAX).contains(&sectors) && whole_blocks(sectors, block_bytes)
+}
+
+fn area_fits(usage: Usage, block_bytes: u32, start: u64, end: u64, sectors: u64) -> bool {
+    match usage {
+        Usage::Whole => start == 0 && end == sectors,
+        Usage::Pooled => {
+            end <= sectors
+                && end
+                    .checked_sub(start)
+                    .is_some_and(|area| area >= ALLOCATION_UNIT_SECTORS)
+                && whole_blocks(start, block_bytes)
+                && whole_blocks(end, block_bytes)
+        }
+    }
+}
+
+/// Whether two descriptions name the same medium. Who made a file is no part of that.
+fn is_same_medium(a: &Medium, b: &Medium) -> bool {
+    match (a, b) {
+        (
+            Medium::File {
+                path: a, bytes: x, ..
+            },
+            Medium::File {
+                path: b, bytes: y, ..
+            },
+        ) => a == b && x == y,
+        _ => a == b,
+    }
+}

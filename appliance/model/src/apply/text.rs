@@ -1,0 +1,87 @@
+//! Rules for texts that reach a file system or a guest.
+
+use crate::attachment::Account;
+use crate::limits::{
+    ACCOUNT_BYTES_MAX, PATH_BYTES_MAX, SERIAL_BYTES_MAX, SOCKET_PATH_BYTES_MAX, WWID_BYTES_MAX,
+};
+
+/// What [`path_is_good`] asks for.
+pub(super) const PATH_RULE: &str =
+    "must be an absolute path of at most 4095 bytes, without control characters, empty parts, '.' or '..'";
+
+/// What [`socket_is_good`] asks for.
+pub(super) const SOCKET_RULE: &str =
+    "must be an absolute path of at most 107 bytes, without control characters, empty parts, '.' or '..'";
+
+/// What [`serial_is_good`] asks for.
+pub(super) const SERIAL_RULE: &str = "must be at most 20 printable ASCII characters";
+
+/// What [`account_is_good`] asks for.
+pub(super) const ACCOUNT_RULE: &str =
+    "must be a numeric id below 4294967295, or a name without spaces, ':' and '/'";
+
+/// What [`wwid_is_good`] asks for.
+pub(super) const WWID_RULE: &str = "must be 1 to 256 printable ASCII characters";
+
+/// Whether a path means the same place to everyone who reads it: two paths that are different texts are then
+/// different entries (links aside).
+pub(super) fn path_is_good(path: &str) -> bool {
+    let Some(below_root) = path.strip_prefix('/') else {
+        return false;
+    };
+    path.len() <= PATH_BYTES_MAX
+        && !path.chars().any(char::is_control)
+        && below_root.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+pub(super) fn socket_is_good(path: &str) -> bool {
+    path_is_good(path) && path.len() <= SOCKET_PATH_BYTES_MAX
+}
+
+pub(super) fn serial_is_good(serial: &str) -> bool {
+    serial.len() <= SERIAL_BYTES_MAX && serial.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+pub(super) fn wwid_is_good(wwid: &str) -> bool {
+    (1..=WWID_BYTES_MAX).contains(&wwid.len()) && wwid.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// chown(2) takes the highest id for "leave it".
+pub(super) fn account_is_good(account: &Account) -> bool {
+    match account {
+        Account::Id(id) => *id != u32::MAX,
+        Account::Name(name) => {
+            (1..=ACCOUNT_BYTES_MAX).contains(&name.len())
+                && !name
+                    .chars()
+                    .any(|c| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/'))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        for good in ["/a", "/dev/sda", "/run/palisade/web 1.sock", "/a/..b"] {
+            assert!(path_is_good(good), "{good}");
+        }
+        for bad in [
+            "", "/", "a", "./a", "/a/", "/a//b", "/a/../b", "/./a", "/a\0b", "/a\nb",
+        ] {
+            assert!(!path_is_good(bad), "{bad}");
+        }
+        assert!(socket_is_good(&format!("/{}", "x".repeat(106))));
+        assert!(!socket_is_good(&format!("/{}", "x".repeat(107))));
+    }
+
+    #[test]
+    fn serials_and_accounts() {
+        assert!(serial_is_good("") && serial_is_good("12345678901234567890"));
+        assert!(!serial_is_good("123456789012345678901") && !serial_is_good("é") && !serial_is_good("a\n"));
+        assert!(account_is_good(&Account::Id(0)) && account_is_good(&Account::Name("libvirt-qemu".into())));
+        assert!(!account_is_good(&Account::Id(u32::MAX)) && !account_is_good(&Account::Name("a:b".into())));
+    }
+}

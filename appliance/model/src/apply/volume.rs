@@ -1,0 +1,260 @@
+//! Volumes come, grow and go.
+
+use super::{
+    block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
+};
+use crate::allocation;
+use crate::cluster::Cluster;
+use crate::command::{CreateVolume, DeleteVolume, GrowVolume, Outcome};
+use crate::disk::{Disk, Usage};
+use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
+use crate::name::Name;
+use crate::refusal::{Kind, Refusal};
+use crate::volume::{Extent, Layout, Volume};
+
+const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
+
+impl Cluster {
+    pub(super) fn create_volume(&mut self, create: &CreateVolume) -> Result<Outcome, Refusal> {
+        let name = &create.name;
+        if let Some(volume) = self.volumes.get(name) {
+            let lies_first_on = volume.extents().first().map(|extent| &extent.disk);
+            let same = [
+                ("node", self.node_of(name) == Some(&create.node)),
+                (
+                    "disk",
+                    create.disk.is_none() || create.disk.as_ref() == lies_first_on,
+                ),
+                (
+                    "sectors",
+                    create.sectors.is_none_or(|sectors| sectors == volume.sectors),
+                ),
+                (
+                    "block_bytes",
+                    create.block_bytes.is_none_or(|bytes| bytes == volume.block_bytes),
+                ),
+            ];
+            return exists(Kind::Volume, name, volume.revision, &same);
+        }
+        let rule = |holds, field, rule| require(holds, Kind::Volume, name, field, rule);
+        not_nil(create.uuid, Kind::Volume, name)?;
+        rule(
+            create.block_bytes.is_none_or(block_is_known),
+            "block_bytes",
+            "must be 512 or 4096",
+        )?;
+        if !self.nodes.contains_key(&create.node) {
+            return Err(not_found(Kind::Node, &create.node));
+        }
+        room_for_one(Kind::Volume, self.volumes.len(), VOLUMES_MAX)?;
+        if let Some((holder, _)) = self.volumes.iter().find(|(_, volume)| volume.uuid == create.uuid) {
+            let holder = holder.clone();
+            return Err(Refusal::UuidTaken {
+                kind: Kind::Volume,
+                holder,
+            });
+        }
+        let (disk_name, disk) = self.disk_for(create)?;
+        let block_bytes = create.block_bytes.unwrap_or(disk.block_bytes);
+        block_holds(disk_name, disk, block_bytes)?;
+        let sectors = match (create.sectors, disk.usage) {
+            (Some(sectors), _) => sectors,
+            (None, Usage::Whole) => disk.sectors,
+            (None, Usage::Pooled) => {
+                rule(false, "sectors", "must be given, as the disk is pooled")?;
+                0
+            }
+        };
+        rule(sectors_fit(sectors, block_bytes), "sectors", SECTORS_RULE)?;
+        let mut extents = Vec::new();
+        self.extend(name, disk_name, disk, &mut extents, sectors)?;
+        let revision = self.generation;
+        let volume = Volume {
+            uuid: create.uuid,
+            sectors,
+            block_bytes,
+            layout: Layout::Linear { extents },
+            created: revision,
+            revision,
+        };
+        self.touch_disks(&volume);
+        self.volumes.insert(name.clone(), volume);
+        Ok(Outcome::Created { revision })
+    }
+
+    pub(super) fn grow_volume(&mut self, grow: &GrowVolume) -> Result<Outcome, Refusal> {
+        let name = &grow.name;
+        let volume = self
+            .volumes
+            .get(name)
+            .ok_or_else(|| not_found(Kind::Volume, name))?;
+        expect_revision(Kind::Volume, name, grow.expected, volume.revision)?;
+        if grow.sectors < volume.sectors {
+            return Err(Refusal::CannotShrink {
+                kind: Kind::Volume,
+                name: name.clone(),
+                sectors: volume.sectors,
+                wanted_sectors: grow.sectors,
+            });
+        }
+        let rule = |holds, field, rule| require(holds, Kind::Volume, name, field, rule);
+        rule(
+            sectors_fit(grow.sectors, volume.block_bytes),
+            "sectors",
+            SECTORS_RULE,
+        )?;
+        if grow.sectors == volume.sectors {
+            return Ok(Outcome::Unchanged {
+                revision: volume.revision,
+            });
+        }
+        let mut next = volume.clone();
+        let Layout::Linear { extents } = &mut next.layout;
+        let ends_on = extents.last().map(|last| last.disk.clone());
+        let Some(disk_name) = grow.disk.clone().or(ends_on) else {
+            return Err(not_found(Kind::Volume, name));
+        };
+        let disk = self
+            .disks
+            .get(&disk_name)
+            .ok_or_else(|| not_found(Kind::Disk, &disk_name))?;
+        if let Some(node) = self.node_of(name).filter(|node| **node != disk.node) {
+            return Err(elsewhere(&disk_name, disk, node));
+        }
+        block_holds(&disk_name, disk, next.block_bytes)?;
+        self.extend(name, &disk_name, disk, extents, grow.sectors - volume.sectors)?;
+        next.sectors = grow.sectors;
+        next.revision = self.generation;
+        self.touch_disks(&next);
+        self.volumes.insert(name.clone(), next);
+        Ok(Outcome::Changed {
+            revision: self.generation,
+        })
+    }
+
+    pub(super) fn delete_volume(&mut self, delete: &DeleteVolume) -> Result<Outcome, Refusal> {
+        let name = &delete.name;
+        let volume = self
+            .volumes
+            .get(name)
+            .ok_or_else(|| not_found(Kind::Volume, name))?;
+        expect_revision(Kind::Volume, name, delete.expected, volume.revision)?;
+        if let Some((attachment, _)) = self.attachments_of(name).next() {
+            return Err(Refusal::VolumeInUse {
+                volume: name.clone(),
+                attachment: attachment.clone(),
+            });
+        }
+        if let Some(volume) = self.volumes.remove(name) {
+            self.touch_disks(&volume);
+        }
+        Ok(Outcome::Removed {
+            revision: self.generation,
+        })
+    }
+
+    /// The disk that a new volume is to lie on.
+    fn disk_for<'a>(&'a self, create: &'a CreateVolume) -> Result<(&'a Name, &'a Disk), Refusal> {
+        let found = match &create.disk {
+            Some(named) => Some(named),
+            None => allocation::roomiest_disk(self, &create.node, create.block_bytes.unwrap_or(u32::MAX)),
+        };
+        let name = found.ok_or_else(|| Refusal::NoDisk {
+            node: create.node.clone(),
+        })?;
+        let disk = self.disks.get(name).ok_or_else(|| not_found(Kind::Disk, name))?;
+        if disk.node != create.node {
+            return Err(elsewhere(name, disk, &create.node));
+        }
+        Ok((name, disk))
+    }
+
+    /// Extends a volume's extents by `sectors` on a disk of either usage.
+    fn extend(
+        &self,
+        volume: &Name,
+        disk_name: &Name,
+        disk: &Disk,
+        extents: &mut Vec<Extent>,
+        sectors: u64,
+    ) -> Result<(), Refusal> {
+        // A volume that has a disk whole lies on no other, and nobody else lies on that disk.
+        let mut disks = extents.iter().filter_map(|extent| self.disks.get(&extent.disk));
+        let has_whole = disks.any(|disk| disk.usage == Usage::Whole);
+        let elsewhere = extents.iter().any(|extent| extent.disk != *disk_name);
+        if elsewhere && (has_whole || disk.usage == Usage::Whole) {
+            let rule = "must be the one the volume lies on: a volume on a whole disk has no other";
+            return require(false, Kind::Volume, volume, "disk", rule);
+        }
+        match disk.usage {
+            Usage::Pooled => allocation::extend(self, disk_name, disk, extents, sectors),
+            Usage::Whole => self.extend_whole(volume, disk_name, disk, extents, sectors),
+        }
+    }
+
+    fn extend_whole(
+        &self,
+        volume: &Name,
+        disk_name: &Name,
+        disk: &Disk,
+        extents: &mut Vec<Extent>,
+        sectors: u64,
+    ) -> Result<(), Refusal> {
+        if let Some((owner, ..)) = self.extents_on(disk_name).find(|(owner, ..)| *owner != volume) {
+            return Err(Refusal::DiskTaken {
+                disk: disk_name.clone(),
+                volume: owner.clone(),
+            });
+        }
+        let used = extents.last().map_or(0, |extent| extent.sectors);
+        let free_sectors = disk.sectors.saturating_sub(used);
+        if sectors > free_sectors {
+            return Err(Refusal::NoSpace {
+                disk: disk_name.clone(),
+                wanted_sectors: sectors,
+                free_sectors,
+            });
+        }
+        match extents.last_mut() {
+            Some(only) => only.sectors += sectors,
+            None => extents.push(Extent {
+                disk: disk_name.clone(),
+                disk_lba: 0,
+                sectors,
+            }),
+        }
+        Ok(())
+    }
+
+    /// Notes that the extents on a volume's disks change with this generation.
+    fn touch_disks(&mut self, volume: &Volume) {
+        for extent in volume.extents() {
+            if let Some(disk) = self.disks.get_mut(&extent.disk) {
+                disk.extents_revision = self.generation;
+            }
+        }
+    }
+}
+
+fn sectors_fit(sectors: u64, block_bytes: u32) -> bool {
+    (1..=SECTORS_MAX).contains(&sectors) && whole_blocks(sectors, block_bytes)
+}
+
+fn block_holds(name: &Name, disk: &Disk, block_bytes: u32) -> Result<(), Refusal> {
+    if block_bytes >= disk.block_bytes {
+        return Ok(());
+    }
+    Err(Refusal::BlockTooSmall {
+        disk: name.clone(),
+        disk_block_bytes: disk.block_bytes,
+        block_bytes,
+    })
+}
+
+fn elsewhere(name: &Name, disk: &Disk, node: &Name) -> Refusal {
+    Refusal::DiskElsewhere {
+        disk: name.clone(),
+        disk_node: disk.node.clone(),
+        node: node.clone(),
+    }
+}

@@ -1,0 +1,332 @@
+//! Whether a cluster is in order. `apply` keeps it so; this says it independently, after each change in debug builds,
+//! in tests, and when a cluster is read back from stable storage.
+
+use crate::allocation::units_of;
+use crate::cluster::Cluster;
+use crate::disk::{Disk, Usage};
+use crate::generation::Generation;
+use crate::limits::{ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, NODES_MAX, VOLUMES_MAX};
+use crate::name::Name;
+use crate::refusal::Kind;
+use crate::volume::{Extent, Volume};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// What is out of order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// There are resources, or a generation, before the first command; or none of the numbers after it.
+    Beginning,
+    /// There are more of a kind than there may be.
+    Count {
+        /// Which kind.
+        kind: Kind,
+    },
+    /// A resource is newer than the cluster, or older than its own creation.
+    Revision {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+    },
+    /// Two resources of a kind have the same permanent id.
+    Uuid {
+        /// Which kind.
+        kind: Kind,
+        /// One of the two.
+        name: Name,
+    },
+    /// A resource names another that does not exist, or that lies on another node.
+    Reference {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+    },
+    /// A disk's or volume's sizes do not fit together.
+    Geometry {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+    },
+    /// An extent is empty, reaches out of its disk's data area or does not begin on a unit.
+    Extent {
+        /// The volume.
+        volume: Name,
+        /// Its position in the volume.
+        index: usize,
+    },
+    /// Two extents have the same sectors.
+    Overlap {
+        /// The disk.
+        disk: Name,
+        /// The volume of the earlier extent.
+        first: Name,
+        /// The volume of the later one.
+        second: Name,
+    },
+    /// A volume has a writer with somebody beside it.
+    Writers {
+        /// The volume.
+        volume: Name,
+    },
+    /// Two attachments of a node have the same socket.
+    Socket {
+        /// One of the two.
+        attachment: Name,
+    },
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Beginning => f.write_str("the cluster's id, epoch and generation do not fit together"),
+            Broken::Count { kind } => write!(f, "there are more {kind}s than there may be"),
+            Broken::Revision { kind, name } => write!(f, "{kind} {name} has an impossible revision"),
+            Broken::Uuid { kind, name } => {
+                write!(f, "{kind} {name} shares its uuid with another, or has none")
+            }
+            Broken::Reference { kind, name } => write!(f, "{kind} {name} names something that is not there"),
+            Broken::Geometry { kind, name } => write!(f, "the sizes of {kind} {name} do not fit together"),
+            Broken::Extent { volume, index } => {
+                write!(f, "extent {index} of volume {volume} is not on its disk")
+            }
+            Broken::Overlap { disk, first, second } => {
+                write!(
+                    f,
+                    "volumes {first} and {second} have the same sectors of disk {disk}"
+                )
+            }
+            Broken::Writers { volume } => write!(f, "volume {volume} has a writer with somebody beside it"),
+            Broken::Socket { attachment } => {
+                write!(f, "attachment {attachment} shares its socket with another")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Whether a cluster is in order; the first thing that is not.
+pub fn check(cluster: &Cluster) -> Result<(), Broken> {
+    let Cluster {
+        id,
+        generation,
+        epoch,
+        nodes,
+        ..
+    } = cluster;
+    if id.is_nil() {
+        let untouched = *cluster == Cluster::empty();
+        return untouched.then_some(()).ok_or(Broken::Beginning);
+    }
+    if generation.0 == 0 || epoch.0 == 0 || nodes.is_empty() {
+        return Err(Broken::Beginning);
+    }
+    counts(cluster)?;
+    revisions(cluster)?;
+    uuids(cluster)?;
+    for (name, disk) in &cluster.disks {
+        disk_is_whole(cluster, name, disk)?;
+    }
+    for (name, volume) in &cluster.volumes {
+        volume_is_whole(cluster, name, volume)?;
+    }
+    for name in cluster.disks.keys() {
+        no_overlap(cluster, name)?;
+    }
+    attachments(cluster)
+}
+
+fn counts(cluster: &Cluster) -> Result<(), Broken> {
+    let counts = [
+        (Kind::Node, cluster.nodes.len(), NODES_MAX),
+        (Kind::Disk, cluster.disks.len(), DISKS_MAX),
+        (Kind::Volume, cluster.volumes.len(), VOLUMES_MAX),
+        (Kind::Attachment, cluster.attachments.len(), ATTACHMENTS_MAX),
+    ];
+    match counts.into_iter().find(|(_, count, max)| count > max) {
+        None => Ok(()),
+        Some((kind, ..)) => Err(Broken::Count { kind }),
+    }
+}
+
+fn revisions(cluster: &Cluster) -> Result<(), Broken> {
+    let fits = |kind, name: &Name, created: Generation, revision: Generation| {
+        let ordered = Generation(0) < created && created <= revision && revision <= cluster.generation;
+        ordered.then_some(()).ok_or_else(|| Broken::Revision {
+            kind,
+            name: name.clone(),
+        })
+    };
+    for (name, node) in &cluster.nodes {
+        fits(Kind::Node, name, node.created, node.revision)?;
+    }
+    for (name, disk) in &cluster.disks {
+        fits(Kind::Disk, name, disk.created, disk.revision)?;
+        fits(Kind::Disk, name, disk.created, disk.extents_revision)?;
+    }
+    for (name, volume) in &cluster.volumes {
+        fits(Kind::Volume, name, volume.created, volume.revision)?;
+    }
+    for (name, attachment) in &cluster.attachments {
+        fits(Kind::Attachment, name, attachment.created, attachment.revision)?;
+    }
+    Ok(())
+}
+
+fn uuids(cluster: &Cluster) -> Result<(), Broken> {
+    let mut seen = BTreeSet::new();
+    let nodes = cluster
+        .nodes
+        .iter()
+        .map(|(name, node)| (Kind::Node, name, node.uuid));
+    let disks = cluster
+        .disks
+        .iter()
+        .map(|(name, disk)| (Kind::Disk, name, disk.uuid));
+    let volumes = cluster
+        .volumes
+        .iter()
+        .map(|(name, volume)| (Kind::Volume, name, volume.uuid));
+    for (kind, name, uuid) in nodes.chain(disks).chain(volumes) {
+        if uuid.is_nil() || !seen.insert((kind, uuid)) {
+            return Err(Broken::Uuid {
+                kind,
+                name: name.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Broken> {
+    let kind = Kind::Disk;
+    if !cluster.nodes.contains_key(&disk.node) {
+        return Err(Broken::Reference {
+            kind,
+            name: name.clone(),
+        });
+    }
+    let block = u64::from(disk.block_bytes / 512);
+    let area = match disk.usage {
+        Usage::Whole => disk.data_start == 0 && disk.data_end == disk.sectors,
+        Usage::Pooled => disk.data_start < disk.data_end && disk.data_end <= disk.sectors,
+    };
+    let fits = matches!(disk.block_bytes, 512 | 4096)
+        && [disk.sectors, disk.data_start, disk.data_end]
+            .iter()
+            .all(|at| at.is_multiple_of(block))
+        && disk
+            .medium
+            .bytes()
+            .is_none_or(|bytes| bytes.checked_div(512) == Some(disk.sectors));
+    (area && fits).then_some(()).ok_or_else(|| Broken::Geometry {
+        kind,
+        name: name.clone(),
+    })
+}
+
+fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<(), Broken> {
+    let kind = Kind::Volume;
+    let mut sectors = 0u64;
+    let mut last_unit_is_full = true;
+    for (index, extent) in volume.extents().iter().enumerate() {
+        let broken = || Broken::Extent {
+            volume: name.clone(),
+            index,
+        };
+        let Some(disk) = cluster.disks.get(&extent.disk) else {
+            return Err(Broken::Reference {
+                kind,
+                name: name.clone(),
+            });
+        };
+        if Some(&disk.node) != cluster.node_of(name) {
+            return Err(Broken::Reference {
+                kind,
+                name: name.clone(),
+            });
+        }
+        if !extent_is_on(disk, extent) || !last_unit_is_full || volume.block_bytes < disk.block_bytes {
+            return Err(broken());
+        }
+        // Growth fills the last unit of a disk before it goes on elsewhere on it, or leaves it for another disk.
+        let next = volume.extents().get(index + 1);
+        let full = extent.sectors.is_multiple_of(ALLOCATION_UNIT_SECTORS);
+        last_unit_is_full = full || next.is_none_or(|next| next.disk != extent.disk);
+        sectors = sectors.checked_add(extent.sectors).ok_or_else(broken)?;
+    }
+    let block = u64::from(volume.block_bytes / 512);
+    let fits = matches!(volume.block_bytes, 512 | 4096)
+        && volume.sectors > 0
+        && volume.sectors.is_multiple_of(block)
+        && volume.sectors == sectors;
+    fits.then_some(()).ok_or_else(|| Broken::Geometry {
+        kind,
+        name: name.clone(),
+    })
+}
+
+fn extent_is_on(disk: &Disk, extent: &Extent) -> bool {
+    let end = extent.disk_lba.checked_add(extent.sectors);
+    let inside = extent.disk_lba >= disk.data_start && end.is_some_and(|end| end <= disk.data_end);
+    let begins = match disk.usage {
+        Usage::Whole => extent.disk_lba == 0,
+        Usage::Pooled => {
+            (extent.disk_lba - disk.data_start.min(extent.disk_lba)).is_multiple_of(ALLOCATION_UNIT_SECTORS)
+        }
+    };
+    extent.sectors > 0 && inside && begins
+}
+
+fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), Broken> {
+    let Some(disk) = cluster.disks.get(name) else {
+        return Ok(());
+    };
+    let mut owned: Vec<_> = cluster
+        .extents_on(name)
+        .map(|(volume, _, extent)| match disk.usage {
+            Usage::Pooled => (units_of(disk, extent), volume),
+            Usage::Whole => ((0, u64::MAX), volume),
+        })
+        .collect();
+    owned.sort_unstable();
+    let pairs = owned.iter().zip(owned.iter().skip(1));
+    for (((_, end), first), ((start, _), second)) in pairs {
+        if start < end {
+            return Err(Broken::Overlap {
+                disk: name.clone(),
+                first: (*first).clone(),
+                second: (*second).clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn attachments(cluster: &Cluster) -> Result<(), Broken> {
+    let kind = Kind::Attachment;
+    let mut sockets = BTreeSet::new();
+    for (name, attachment) in &cluster.attachments {
+        let known = cluster.node_of(&attachment.volume) == Some(&attachment.node);
+        if !known {
+            return Err(Broken::Reference {
+                kind,
+                name: name.clone(),
+            });
+        }
+        if !sockets.insert((&attachment.node, &attachment.socket)) {
+            return Err(Broken::Socket {
+                attachment: name.clone(),
+            });
+        }
+        let mut of_volume = cluster.attachments_of(&attachment.volume);
+        if !attachment.read_only && of_volume.any(|(other, _)| other != name) {
+            let volume = attachment.volume.clone();
+            return Err(Broken::Writers { volume });
+        }
+    }
+    Ok(())
+}

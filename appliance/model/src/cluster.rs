@@ -1,0 +1,69 @@
+//! The cluster as a value.
+
+use crate::attachment::Attachment;
+use crate::disk::Disk;
+use crate::generation::{Epoch, Generation};
+use crate::name::Name;
+use crate::node::Node;
+use crate::uuid::Uuid;
+use crate::volume::{Extent, Volume};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything agreed on. It changes through [`Cluster::apply`] only; the fields are open for reading.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Permanent id; nil before the first command.
+    pub id: Uuid,
+    /// The number of this configuration.
+    pub generation: Generation,
+    /// The number of the membership.
+    pub epoch: Epoch,
+    /// All nodes.
+    pub nodes: BTreeMap<Name, Node>,
+    /// All disks.
+    pub disks: BTreeMap<Name, Disk>,
+    /// All volumes.
+    pub volumes: BTreeMap<Name, Volume>,
+    /// All attachments.
+    pub attachments: BTreeMap<Name, Attachment>,
+}
+
+impl Cluster {
+    /// The cluster before its first command: generation 0, nothing in it.
+    pub fn empty() -> Cluster {
+        Cluster::default()
+    }
+
+    /// Whether the first command has been applied.
+    pub fn is_initialised(&self) -> bool {
+        !self.id.is_nil()
+    }
+
+    /// Every extent on a disk with the volume it belongs to, by volume, in the volume's order.
+    pub fn extents_on<'a>(
+        &'a self,
+        disk: &'a Name,
+    ) -> impl Iterator<Item = (&'a Name, &'a Volume, &'a Extent)> {
+        self.volumes.iter().flat_map(move |(name, volume)| {
+            let here = volume.extents().iter().filter(move |extent| extent.disk == *disk);
+            here.map(move |extent| (name, volume, extent))
+        })
+    }
+
+    /// The attachments of a volume.
+    pub fn attachments_of<'a>(
+        &'a self,
+        volume: &'a Name,
+    ) -> impl Iterator<Item = (&'a Name, &'a Attachment)> {
+        self.attachments
+            .iter()
+            .filter(move |(_, attachment)| attachment.volume == *volume)
+    }
+
+    /// The node that reaches a volume's disks.
+    pub fn node_of(&self, volume: &Name) -> Option<&Name> {
+        let first = self.volumes.get(volume)?.extents().first()?;
+        self.disks.get(&first.disk).map(|disk| &disk.node)
+    }
+}

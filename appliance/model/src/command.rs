@@ -1,0 +1,264 @@
+//! What an operator may ask for. A command carries everything it needs: apply draws no chance and reads no clock.
+
+use crate::attachment::{Account, Limits};
+use crate::disk::{Medium, Usage};
+use crate::generation::Generation;
+use crate::limits::QUEUE_SIZE_DEFAULT;
+use crate::name::Name;
+use crate::uuid::Uuid;
+use serde::{Deserialize, Serialize};
+
+/// A change of the cluster.
+///
+/// Creation is idempotent: the same name with the same arguments leaves the cluster as it is
+/// ([`Outcome::Unchanged`]). The uuid is not an argument in that sense: a client that repeats itself draws a new one.
+/// An argument left out is not compared.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Begins the cluster.
+    InitCluster(InitCluster),
+    /// Adds a disk.
+    AddDisk(AddDisk),
+    /// Takes a disk away that no volume lies on.
+    RemoveDisk(RemoveDisk),
+    /// Says that a disk has become larger.
+    GrowDisk(GrowDisk),
+    /// Creates a volume.
+    CreateVolume(CreateVolume),
+    /// Makes a volume larger.
+    GrowVolume(GrowVolume),
+    /// Deletes a volume that is not attached.
+    DeleteVolume(DeleteVolume),
+    /// Offers a volume to a VM.
+    CreateAttachment(CreateAttachment),
+    /// Changes how a volume is offered.
+    ChangeAttachment(ChangeAttachment),
+    /// Ends an offer.
+    DeleteAttachment(DeleteAttachment),
+}
+
+/// Begins the cluster, with its first node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct InitCluster {
+    /// Permanent id of the cluster.
+    pub id: Uuid,
+    /// Name of its first node.
+    pub node: Name,
+    /// Permanent id of that node.
+    pub node_uuid: Uuid,
+}
+
+/// Adds a disk. The proposer has looked at the medium and laid out its data area.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddDisk {
+    /// Its name.
+    pub name: Name,
+    /// Permanent id.
+    pub uuid: Uuid,
+    /// The node that reaches it.
+    pub node: Name,
+    /// What it is made of. Where the description has a size, it is `sectors`.
+    pub medium: Medium,
+    /// How its space is given away.
+    pub usage: Usage,
+    /// Logical block in bytes, 512 or 4096.
+    pub block_bytes: u32,
+    /// Size in sectors, a multiple of the block.
+    pub sectors: u64,
+    /// First sector of the data area; 0 for a whole disk.
+    pub data_start: u64,
+    /// First sector behind the data area; `sectors` for a whole disk.
+    pub data_end: u64,
+}
+
+/// Takes a disk away that no volume lies on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RemoveDisk {
+    /// Which.
+    pub name: Name,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Says that a disk has become larger.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GrowDisk {
+    /// Which.
+    pub name: Name,
+    /// New size in sectors.
+    pub sectors: u64,
+    /// New end of the data area in sectors; `sectors` for a whole disk.
+    pub data_end: u64,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Creates a volume with a linear layout.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CreateVolume {
+    /// Its name.
+    pub name: Name,
+    /// Permanent id.
+    pub uuid: Uuid,
+    /// The node whose disks are looked at when none is named.
+    pub node: Name,
+    /// The disk to lie on; without one, the node's pooled disk with the most free space.
+    pub disk: Option<Name>,
+    /// Size in sectors, a multiple of the block. May be left out on a whole disk, whose size it then has.
+    pub sectors: Option<u64>,
+    /// Logical block in bytes, 512 or 4096; without one, the disk's.
+    pub block_bytes: Option<u32>,
+}
+
+/// Makes a volume larger, never smaller.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GrowVolume {
+    /// Which.
+    pub name: Name,
+    /// New size in sectors, a multiple of the block.
+    pub sectors: u64,
+    /// Where the new space comes from; without one, the disk that the volume ends on.
+    pub disk: Option<Name>,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Deletes a volume that is not attached.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeleteVolume {
+    /// Which.
+    pub name: Name,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Offers a volume to a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CreateAttachment {
+    /// Its name.
+    pub name: Name,
+    /// Which volume.
+    pub volume: Name,
+    /// On which node: the one that reaches the volume's disks.
+    pub node: Name,
+    /// Absolute path of the socket, at most 107 bytes.
+    pub socket: String,
+    /// Virtqueues, 1 to 64.
+    pub queues: u16,
+    /// Entries of each ring, a power of two from 2 to 1024.
+    #[serde(default = "queue_size_default")]
+    pub queue_size: u16,
+    /// Who owns the socket.
+    pub owner: Option<Account>,
+    /// The socket's group.
+    pub group: Option<Account>,
+    /// Permission bits of the socket, up to 0o777.
+    pub mode: u32,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Serial, up to 20 printable ASCII characters; without one, the first 20 digits of the volume's uuid.
+    pub serial: Option<String>,
+    /// How fast it may go.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Whether a volatile write cache is offered.
+    pub write_cache: bool,
+}
+
+/// Changes how a volume is offered. What is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeAttachment {
+    /// Which.
+    pub name: Name,
+    /// Virtqueues. The VM's session ends and begins anew.
+    pub queues: Option<u16>,
+    /// Entries of each ring. The VM's session ends and begins anew.
+    pub queue_size: Option<u16>,
+    /// Who owns the socket. It cannot be unset, only set to another.
+    pub owner: Option<Account>,
+    /// The socket's group. It cannot be unset, only set to another.
+    pub group: Option<Account>,
+    /// Permission bits of the socket, up to 0o777.
+    pub mode: Option<u32>,
+    /// Whether writes are refused. The VM's session ends and begins anew.
+    pub read_only: Option<bool>,
+    /// Serial. The VM's session ends and begins anew.
+    pub serial: Option<String>,
+    /// How fast it may go.
+    pub limits: Option<Limits>,
+    /// Whether a volatile write cache is offered. The VM's session ends and begins anew.
+    pub write_cache: Option<bool>,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Ends an offer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeleteAttachment {
+    /// Which.
+    pub name: Name,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// What a command did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The resource is new.
+    Created {
+        /// Its revision.
+        revision: Generation,
+    },
+    /// The resource was changed.
+    Changed {
+        /// Its revision.
+        revision: Generation,
+    },
+    /// The resource is gone.
+    Removed {
+        /// The generation in which it no longer is.
+        revision: Generation,
+    },
+    /// Everything was as asked for already; the generation has not grown.
+    Unchanged {
+        /// The resource's revision.
+        revision: Generation,
+    },
+}
+
+impl ChangeAttachment {
+    /// A change that changes nothing yet.
+    pub fn of(name: Name) -> ChangeAttachment {
+        ChangeAttachment {
+            name,
+            queues: None,
+            queue_size: None,
+            owner: None,
+            group: None,
+            mode: None,
+            read_only: None,
+            serial: None,
+            limits: None,
+            write_cache: None,
+            expected: None,
+        }
+    }
+}
+
+impl Outcome {
+    /// The revision of the resource, for its ETag.
+    pub fn revision(self) -> Generation {
+        match self {
+            Outcome::Created { revision }
+            | Outcome::Changed { revision }
+            | Outcome::Removed { revision }
+            | Outcome::Unchanged { revision } => revision,
+        }
+    }
+}
+
+fn queue_size_default() -> u16 {
+    QUEUE_SIZE_DEFAULT
+}

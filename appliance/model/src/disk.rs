@@ -1,0 +1,112 @@
+//! Disks: the cluster's names for physical media.
+
+use crate::generation::Generation;
+use crate::name::Name;
+use crate::uuid::Uuid;
+use serde::{Deserialize, Serialize};
+
+/// One physical medium, whoever reaches it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Disk {
+    /// Permanent id; a pooled disk's superblock carries it.
+    pub uuid: Uuid,
+    /// The node that reaches it.
+    pub node: Name,
+    /// What it is made of.
+    pub medium: Medium,
+    /// How its space is given away.
+    pub usage: Usage,
+    /// Logical block in bytes, 512 or 4096.
+    pub block_bytes: u32,
+    /// Size in sectors.
+    pub sectors: u64,
+    /// First sector of the data area: 0 for a whole disk, behind the head superblock for a pooled one.
+    pub data_start: u64,
+    /// First sector behind the data area.
+    pub data_end: u64,
+    /// The generation at which the extents on it last changed. They are kept with the volumes, so this is no change
+    /// of the disk's own revision.
+    pub extents_revision: Generation,
+    /// The generation at which it was added.
+    pub created: Generation,
+    /// The generation at which it last changed.
+    pub revision: Generation,
+}
+
+/// What a disk is made of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Medium {
+    /// Answers at once and keeps nothing; for measuring.
+    Null {
+        /// Size.
+        bytes: u64,
+    },
+    /// Memory of the daemon: content is gone when it ends. For tests and measuring.
+    Memory {
+        /// Size.
+        bytes: u64,
+    },
+    /// A file.
+    File {
+        /// Absolute path on the disk's node.
+        path: String,
+        /// Size.
+        bytes: u64,
+        /// The appliance made the file, before the disk was added. A file missing later is a fault, never something
+        /// to make anew: its content would be gone without a word.
+        created: bool,
+    },
+    /// A block device.
+    Block {
+        /// Absolute path on the disk's node. It may change between boots where there is a WWID to find it by.
+        path: String,
+        /// World-wide id of the medium, if it has one.
+        wwid: Option<String>,
+    },
+}
+
+/// How a disk's space is given away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Usage {
+    /// Our superblock at head and tail, extents in between given to volumes.
+    Pooled,
+    /// Given to one volume untouched.
+    Whole,
+}
+
+impl Disk {
+    /// The generation that the superblock on the medium must show: of the latest change of the disk or its extents.
+    pub fn superblock_generation(&self) -> Generation {
+        self.revision.max(self.extents_revision)
+    }
+
+    /// Whether it keeps a superblock: pooled, on a medium that outlives the daemon.
+    pub fn has_superblock(&self) -> bool {
+        self.usage == Usage::Pooled && self.medium.is_lasting()
+    }
+}
+
+impl Medium {
+    /// Whether content outlives the daemon.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Medium::File { .. } | Medium::Block { .. })
+    }
+
+    /// The size that belongs to the medium's description; `None` for a block device, which is asked for its size.
+    pub fn bytes(&self) -> Option<u64> {
+        match self {
+            Medium::Null { bytes } | Medium::Memory { bytes } | Medium::File { bytes, .. } => Some(*bytes),
+            Medium::Block { .. } => None,
+        }
+    }
+
+    /// The path, if it has one.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Medium::File { path, .. } | Medium::Block { path, .. } => Some(path),
+            Medium::Null { .. } | Medium::Memory { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Why a command is refused. A refusal is an outcome too: the same on every node, and it changes nothing.
+
+use crate::generation::Generation;
+use crate::limits::ALLOCATION_UNIT_SECTORS;
+use crate::name::Name;
+use crate::uuid::Uuid;
+use std::fmt;
+
+/// The kinds of resources.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// Nodes.
+    Node,
+    /// Disks.
+    Disk,
+    /// Volumes.
+    Volume,
+    /// Attachments.
+    Attachment,
+}
+
+/// Why a command is refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// There is no cluster yet.
+    NotInitialised,
+    /// There is a cluster already, and it is another one.
+    AlreadyInitialised {
+        /// The one there is.
+        id: Uuid,
+    },
+    /// There is no such resource.
+    NotFound {
+        /// Of which kind.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+    },
+    /// The name is in use with other arguments.
+    Exists {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+        /// The first argument that differs.
+        differs: &'static str,
+    },
+    /// The resource has changed since the client last saw it.
+    RevisionMismatch {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+        /// The revision that the client expected.
+        expected: Generation,
+        /// The revision that it has.
+        actual: Generation,
+    },
+    /// An argument breaks a rule of its own, whatever the cluster is.
+    Invalid {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+        /// The argument.
+        field: &'static str,
+        /// The rule, as a clause that begins with "must".
+        rule: &'static str,
+    },
+    /// There are as many of the kind as there may be.
+    TooMany {
+        /// Which kind.
+        kind: Kind,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The permanent id is in use.
+    UuidTaken {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Who has it.
+        holder: Name,
+    },
+    /// The medium (path on the node, or WWID) is in use under another name.
+    MediumTaken {
+        /// The disk that has it.
+        disk: Name,
+    },
+    /// Volumes lie on the disk.
+    DiskInUse {
+        /// The disk.
+        disk: Name,
+        /// One of them.
+        volume: Name,
+    },
+    /// The volume is attached.
+    VolumeInUse {
+        /// The volume.
+        volume: Name,
+        /// Where.
+        attachment: Name,
+    },
+    /// The node has no pooled disk with a suitable block.
+    NoDisk {
+        /// The node.
+        node: Name,
+    },
+    /// The disk has not enough free space.
+    NoSpace {
+        /// The disk.
+        disk: Name,
+        /// What is asked for, in sectors.
+        wanted_sectors: u64,
+        /// What is free, in sectors.
+        free_sectors: u64,
+    },
+    /// There is enough space, but in too many pieces.
+    Fragmented {
+        /// The disk.
+        disk: Name,
+        /// Pieces that a volume, or all volumes on one disk, may have.
+        pieces_max: usize,
+    },
+    /// A whole disk is given to one volume, and this one is given away.
+    DiskTaken {
+        /// The disk.
+        disk: Name,
+        /// The volume that has it.
+        volume: Name,
+    },
+    /// Disks and volumes only grow.
+    CannotShrink {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+        /// Its size in sectors.
+        sectors: u64,
+        /// The smaller size asked for.
+        wanted_sectors: u64,
+    },
+    /// The volume's logical block would be smaller than its disk's.
+    BlockTooSmall {
+        /// The disk.
+        disk: Name,
+        /// Its logical block.
+        disk_block_bytes: u32,
+        /// What the volume has or is asked for.
+        block_bytes: u32,
+    },
+    /// The disk is reached by another node than the one that is to use it.
+    DiskElsewhere {
+        /// The disk.
+        disk: Name,
+        /// The node that reaches it.
+        disk_node: Name,
+        /// The node that was named.
+        node: Name,
+    },
+    /// Another attachment of the node has the socket.
+    SocketTaken {
+        /// The path.
+        socket: String,
+        /// Who has it.
+        attachment: Name,
+    },
+    /// The volume has a writable attachment, and no other may be beside it.
+    HasWriter {
+        /// The volume.
+        volume: Name,
+        /// The writable one.
+        attachment: Name,
+    },
+    /// The volume has read-only attachments, and no writable one may be beside them.
+    HasReaders {
+        /// The volume.
+        volume: Name,
+        /// One of them.
+        attachment: Name,
+    },
+}
+
+impl Kind {
+    /// In snake case, as it stands in codes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Node => "node",
+            Kind::Disk => "disk",
+            Kind::Volume => "volume",
+            Kind::Attachment => "attachment",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Refusal {
+    /// The stable code for programs, in snake case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::NotInitialised => "not_initialised",
+            Refusal::AlreadyInitialised { .. } => "already_initialised",
+            Refusal::NotFound { kind, .. } => match kind {
+                Kind::Node => "node_not_found",
+                Kind::Disk => "disk_not_found",
+                Kind::Volume => "volume_not_found",
+                Kind::Attachment => "attachment_not_found",
+            },
+            Refusal::Exists { kind, .. } => match kind {
+                Kind::Node => "node_exists",
+                Kind::Disk => "disk_exists",
+                Kind::Volume => "volume_exists",
+                Kind::Attachment => "attachment_exists",
+            },
+            Refusal::RevisionMismatch { .. } => "revision_mismatch",
+            Refusal::Invalid { .. } => "invalid_argument",
+            Refusal::TooMany { .. } => "too_many",
+            Refusal::UuidTaken { .. } => "uuid_taken",
+            Refusal::MediumTaken { .. } => "medium_taken",
+            Refusal::DiskInUse { .. } => "disk_in_use",
+            Refusal::VolumeInUse { .. } => "volume_in_use",
+            Refusal::NoDisk { .. } => "no_disk",
+            Refusal::NoSpace { .. } => "no_space",
+            Refusal::Fragmented { .. } => "fragmented",
+            Refusal::DiskTaken { .. } => "disk_taken",
+            Refusal::CannotShrink { .. } => "cannot_shrink",
+            Refusal::BlockTooSmall { .. } => "block_too_small",
+            Refusal::DiskElsewhere { .. } => "disk_elsewhere",
+            Refusal::SocketTaken { .. } => "socket_taken",
+            Refusal::HasWriter { .. } => "volume_has_writer",
+            Refusal::HasReaders { .. } => "volume_has_readers",
+        }
+    }
+
+    /// The argument at fault, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Refusal::Invalid { field, .. } => Some(field),
+            Refusal::Exists { differs, .. } => Some(differs),
+            Refusal::SocketTaken { .. } => Some("socket"),
+            Refusal::BlockTooSmall { .. } => Some("block_bytes"),
+            Refusal::CannotShrink { .. } | Refusal::NoSpace { .. } => Some("sectors"),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotInitialised => f.write_str("there is no cluster yet: initialise it first"),
+            Refusal::AlreadyInitialised { id } => write!(
+                f,
+                "this is cluster {id} already: to begin another one, start the daemon with an empty state directory"
+            ),
+            Refusal::NotFound { kind, name } => {
+                write!(
+                    f,
+                    "there is no {kind} {name}: list the {kind}s to see which there are"
+                )
+            }
+            Refusal::Exists { kind, name, differs } => write!(
+                f,
+                "{kind} {name} exists with another {differs}: choose another name, or change or remove the one there is"
+            ),
+            Refusal::RevisionMismatch {
+                kind,
+                name,
+                expected,
+                actual,
+            } => write!(
+                f,
+                "{kind} {name} is at revision {actual}, not {expected}: read it again and decide anew"
+            ),
+            Refusal::Invalid {
+                kind,
+                name,
+                field,
+                rule,
+            } => write!(f, "{kind} {name}: {field} {rule}"),
+            Refusal::TooMany { kind, max } => {
+                write!(
+                    f,
+                    "there are {max} {kind}s, and no more may be: remove one that is not needed"
+                )
+            }
+            Refusal::UuidTaken { kind, holder } => {
+                write!(
+                    f,
+                    "the uuid belongs to {kind} {holder}: leave it out and a new one is drawn"
+                )
+            }
+            Refusal::MediumTaken { disk } => {
+                write!(
+                    f,
+                    "the medium is in use as disk {disk}: use that disk, or remove it first"
+                )
+            }
+            Refusal::DiskInUse { disk, volume } => {
+                write!(
+                    f,
+                    "volume {volume} lies on disk {disk}: delete the volumes on the disk first"
+                )
+            }
+            Refusal::VolumeInUse { volume, attachment } => {
+                write!(
+                    f,
+                    "volume {volume} is attached as {attachment}: delete the attachment first"
+                )
+            }
+            Refusal::NoDisk { node } => write!(
+                f,
+                "node {node} has no pooled disk with a fitting logical block: add a disk, or name one"
+            ),
+            Refusal::NoSpace {
+                disk,
+                wanted_sectors,
+                free_sectors,
+            } => write!(
+                f,
+                "disk {disk} has {} MiB free in units of {} MiB, {} MiB are asked for: ask for less, name another \
+                 disk, add one, or delete volumes",
+                free_sectors / 2048,
+                ALLOCATION_UNIT_SECTORS / 2048,
+                wanted_sectors.div_ceil(2048)
+            ),
+            Refusal::Fragmented { disk, pieces_max } => write!(
+                f,
+                "the free space of disk {disk} is in too many pieces (at most {pieces_max} may be used): ask for \
+                 less, or name another disk"
+            ),
+            Refusal::DiskTaken { disk, volume } => write!(
+                f,
+                "disk {disk} is given whole to volume {volume}: name another disk, or delete that volume first"
+            ),
+            Refusal::CannotShrink {
+                kind,
+                name,
+                sectors,
+                wanted_sectors,
+            } => write!(
+                f,
+                "{kind} {name} has {sectors} sectors and cannot shrink to {wanted_sectors}: ask for a larger size"
+            ),
+            Refusal::BlockTooSmall {
+                disk,
+                disk_block_bytes,
+                block_bytes,
+            } => write!(
+                f,
+                "disk {disk} has a logical block of {disk_block_bytes} bytes, and the volume's may not be smaller \
+                 ({block_bytes}): ask for {disk_block_bytes}, or name another disk"
+            ),
+            Refusal::DiskElsewhere {
+                disk,
+                disk_node,
+                node,
+            } => write!(
+                f,
+                "disk {disk} is reached by node {disk_node}, not by {node}: name a disk of node {node}, or node \
+                 {disk_node}"
+            ),
+            Refusal::SocketTaken { socket, attachment } => {
+                write!(
+                    f,
+                    "attachment {attachment} has the socket {socket}: choose another path"
+                )
+            }
+            Refusal::HasWriter { volume, attachment } => write!(
+                f,
+                "volume {volume} is attached writable as {attachment}, and neither writers nor readers may be beside \
+                 a writer: delete that attachment first, or make all attachments read-only"
+            ),
+            Refusal::HasReaders { volume, attachment } => write!(
+                f,
+                "volume {volume} is attached read-only as {attachment}, and no writer may be beside readers: attach \
+                 it read-only, or delete the read-only attachments first"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
