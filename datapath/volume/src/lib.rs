@@ -1,1 +1,39 @@
-//! palisade-volume
+//! # volume: from where a volume lies to where its requests go
+//!
+//! Storey 1. Pure conversions between the three ways in which a volume's place is told: the agreed layout
+//! (`palisade-model`), the route of a reactor (`palisade-block`) and the records on a disk (`palisade-wire`).
+//!
+//! ```text
+//!            model::Layout
+//!            /           \
+//!     compile             image, standing
+//!          /               \
+//!   block::Route        wire::Superblock + wire::ExtentRecord
+//! ```
+//!
+//! It must never know which device is a file, how a sector is written, or who asked for the change. Where a volume
+//! *should* lie is decided by the model, inside `apply`; nothing here allocates space.
+//!
+//! Linear is the one layout there is. A stripe will be one more arm in [`compile`] (its columns are runs of one
+//! chunk each) and a mirror one more kind of route (a run with several legs); on disk both have their extent roles
+//! reserved in `palisade-wire`.
+//!
+//! Invariants: a compiled route covers each sector of its volume exactly once and ends where the volume ends;
+//! the image of a disk names each extent that the model puts there and nothing else.
+//!
+//! Start reading at [`compile`], then [`image`].
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod compile;
+pub mod image;
+
+pub use compile::{CompileError, compile};
+pub use image::{Image, ImageError, Standing, image, standing};
+
+// The limits of the model fit the places on disk.
+const _: () = assert!(palisade_model::limits::EXTENTS_PER_DISK_MAX <= palisade_wire::EXTENTS_MAX);
+const _: () = assert!(palisade_model::limits::NAME_BYTES_MAX <= palisade_wire::NAME_BYTES_MAX);
+const _: () =
+    assert!(palisade_model::limits::ALLOCATION_UNIT_SECTORS == palisade_wire::ALLOCATION_UNIT_SECTORS);

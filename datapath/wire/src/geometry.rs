@@ -38,26 +38,26 @@ pub const ALLOCATION_UNIT_SECTORS: u64 = (4 << 20) / LBA_BYTES;
 /// Where data begins: behind the head area, aligned to the allocation unit.
 pub const DATA_START: Lba = Lba(ALLOCATION_UNIT_SECTORS);
 
-/// Length of the mirrored area at the head and at the tail: 1 MiB, in units of 512 bytes.
-pub const AREA_SECTORS: u64 = (1 << 20) / LBA_BYTES;
+/// Length of the mirrored area at the head and at the tail: 2 MiB, in units of 512 bytes.
+pub const AREA_SECTORS: u64 = (2 << 20) / LBA_BYTES;
 
 /// Places of superblock A and B inside the head and tail area.
 pub const SUPERBLOCKS: [u64; 2] = [0, (64 << 10) / LBA_BYTES];
 
 /// Places of extent table A and B inside the head and tail area.
-pub const TABLES: [u64; 2] = [(256 << 10) / LBA_BYTES, (640 << 10) / LBA_BYTES];
+pub const TABLES: [u64; 2] = [(256 << 10) / LBA_BYTES, (896 << 10) / LBA_BYTES];
 
 /// Sectors of 4 KiB in one extent table.
-pub const TABLE_SECTORS: u64 = 96;
+pub const TABLE_SECTORS: u64 = 160;
 
 /// Most extents on one disk.
 pub const EXTENTS_MAX: usize = TABLE_SECTORS as usize * RECORDS_PER_SECTOR;
 
-/// Where the member slots will lie (record type 3): 1 MiB to 2 MiB.
-pub const MEMBER_SLOTS: Lba = Lba((1 << 20) / LBA_BYTES);
+/// Where the member slots will lie (record type 3): 2 MiB to 3 MiB.
+pub const MEMBER_SLOTS: Lba = Lba((2 << 20) / LBA_BYTES);
 
-/// Where write-intent regions and journals will lie (record types 4 and 5): 2 MiB to the start of data.
-pub const INTENT_AND_JOURNALS: Lba = Lba((2 << 20) / LBA_BYTES);
+/// Where write-intent regions and journals will lie (record types 4 and 5): 3 MiB to the start of data.
+pub const INTENT_AND_JOURNALS: Lba = Lba((3 << 20) / LBA_BYTES);
 
 const _: () = {
     let table = TABLE_SECTORS * LBAS_PER_SECTOR;

@@ -12,7 +12,7 @@
 //! everywhere in Palisade, so a sector of this crate begins at a multiple of 8.
 //!
 //! ```text
-//!   0         64 KiB     256 KiB   640 KiB   1 MiB         2 MiB            4 MiB
+//!   0         64 KiB     256 KiB   896 KiB   2 MiB         3 MiB            4 MiB
 //!   | super-  | super-   | extent  | extent  | member      | write-intent   | data, in units
 //!   | block A | block B  | table A | table B | slots       | and journals   | of 4 MiB ...
 //!   +---------+----------+---------+---------+-------------+----------------+------ - - -
@@ -21,7 +21,8 @@
 //!   ... data |  gap below   | super-  | super-   | extent  | extent  |
 //!            |  one unit    | block A | block B  | table A | table B |
 //!   - - - ---+--------------+---------+----------+---------+---------+
-//!            data_end       tail: the last MiB, the same as the first   end of the disk, rounded down to 4 KiB
+//!            data_end       tail: the last 2 MiB, the same as the     end of the disk, rounded
+//!                           first                                     down to 4 KiB
 //! ```
 //!
 //! - **Superblock A and B** lie 64 KiB apart, so that no inner block of a device (NAND page, RAID chunk line) holds
@@ -30,8 +31,8 @@
 //! - **Extent tables A and B** alternate in the same way. A change writes the other table, waits until it is stable,
 //!   and only then the superblock that names it: the change is there wholly or not at all.
 //! - **The unit of 4 MiB** is a multiple of every discard, erase, stripe and thin-pool granularity met in practice,
-//!   so that a freed extent can really be given back; a volume wastes less than that, and a table of 2880 extents
-//!   is never the limit for a disk below 11 GiB.
+//!   so that a freed extent can really be given back; a volume wastes less than that, and a table of 4800 extents
+//!   is never the limit for a disk below 18 GiB, and beyond only for one cut into very many volumes.
 //! - **Reserved**: record types and places for member slots, write-intent regions and journals exist; nothing
 //!   writes them yet.
 //!

@@ -1,0 +1,195 @@
+//! From a volume's layout to a reactor's route.
+
+use palisade_block::units::{Lba, Sectors};
+use palisade_block::{DeviceIndex, Epoch, Generation, Route, RouteError, Run};
+use palisade_model::{Extent, Layout, Name, Volume};
+use std::fmt;
+
+/// Why a volume has no route on this node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CompileError {
+    /// No device is open for a disk of the volume.
+    NoDevice {
+        /// Which disk.
+        disk: Name,
+    },
+    /// The layout is one that this program cannot serve.
+    Layout,
+    /// The extents are together longer or shorter than the volume. In sectors.
+    Length {
+        /// Length of all extents.
+        extents: u64,
+        /// Size of the volume.
+        volume: u64,
+    },
+    /// The extents do not follow each other.
+    Route(RouteError),
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CompileError::NoDevice { disk } => write!(f, "disk {disk} is not open on this node"),
+            CompileError::Layout => write!(f, "the volume's layout is not known to this program"),
+            CompileError::Length { extents, volume } => {
+                write!(f, "the extents hold {extents} sectors, the volume has {volume}")
+            }
+            CompileError::Route(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CompileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CompileError::Route(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The route to a volume under `epoch`. `device_of` names the device that is open for a disk.
+pub fn compile(
+    volume: &Volume,
+    epoch: Epoch,
+    device_of: impl FnMut(&Name) -> Option<DeviceIndex>,
+) -> Result<Route, CompileError> {
+    let runs = match &volume.layout {
+        Layout::Linear { extents } => linear(extents, device_of)?,
+        _ => return Err(CompileError::Layout),
+    };
+    let route = Route::new(Generation(volume.revision.0), epoch, runs).map_err(CompileError::Route)?;
+    let (extents, volume) = (route.sectors().0, volume.sectors);
+    if extents != volume {
+        return Err(CompileError::Length { extents, volume });
+    }
+    Ok(route)
+}
+
+/// One run for each extent; neighbours that continue each other on the same device become one.
+fn linear(
+    extents: &[Extent],
+    mut device_of: impl FnMut(&Name) -> Option<DeviceIndex>,
+) -> Result<Vec<Run>, CompileError> {
+    let mut runs: Vec<Run> = Vec::with_capacity(extents.len());
+    let mut end = Lba(0);
+    for (index, extent) in extents.iter().enumerate() {
+        let disk = &extent.disk;
+        let device = device_of(disk).ok_or_else(|| CompileError::NoDevice { disk: disk.clone() })?;
+        let (lba, sectors) = (Lba(extent.disk_lba), Sectors(extent.sectors));
+        let too_long = CompileError::Route(RouteError::Extent { index });
+        match runs.last_mut() {
+            Some(last) if last.device == device && last.lba.checked_add(last.sectors) == Some(lba) => {
+                last.sectors = Sectors(last.sectors.0.checked_add(sectors.0).ok_or(too_long.clone())?);
+            }
+            _ => runs.push(Run {
+                volume: end,
+                sectors,
+                device,
+                lba,
+            }),
+        }
+        end = end.checked_add(sectors).ok_or(too_long)?;
+    }
+    Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn volume(sectors: u64, extents: &[(&str, u64, u64)]) -> Volume {
+        let extents = extents.iter().map(|&(disk, disk_lba, sectors)| Extent {
+            disk: name(disk),
+            disk_lba,
+            sectors,
+        });
+        Volume {
+            uuid: palisade_model::Uuid(7),
+            sectors,
+            block_bytes: 512,
+            layout: Layout::Linear {
+                extents: extents.collect(),
+            },
+            created: palisade_model::Generation(1),
+            revision: palisade_model::Generation(4),
+        }
+    }
+
+    fn device_of(disk: &Name) -> Option<DeviceIndex> {
+        disk.as_str().strip_prefix('d')?.parse().ok().map(DeviceIndex)
+    }
+
+    #[test]
+    fn extents_become_runs_and_neighbours_one_run() {
+        let volume = volume(
+            40,
+            &[
+                ("d1", 8192, 16),
+                ("d1", 8208, 8),
+                ("d2", 8216, 8),
+                ("d1", 100_000, 8),
+            ],
+        );
+        let route = compile(&volume, Epoch(9), device_of).unwrap();
+        assert_eq!(
+            (route.generation(), route.epoch(), route.sectors()),
+            (Generation(4), Epoch(9), Sectors(40))
+        );
+        let runs: Vec<_> = route
+            .runs()
+            .iter()
+            .map(|run| (run.volume.0, run.sectors.0, run.device.0, run.lba.0))
+            .collect();
+        assert_eq!(runs, [(0, 24, 1, 8192), (24, 8, 2, 8216), (32, 8, 1, 100_000)]);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused() {
+        let compiled = |volume| compile(&volume, Epoch(1), device_of);
+        assert_eq!(
+            compiled(volume(8, &[("x", 0, 8)])),
+            Err(CompileError::NoDevice { disk: name("x") })
+        );
+        assert_eq!(
+            compiled(volume(9, &[("d1", 0, 8)])),
+            Err(CompileError::Length {
+                extents: 8,
+                volume: 9
+            })
+        );
+        assert_eq!(
+            compiled(volume(8, &[])),
+            Err(CompileError::Length {
+                extents: 0,
+                volume: 8
+            })
+        );
+        let extent = |index| Err(CompileError::Route(RouteError::Extent { index }));
+        assert_eq!(compiled(volume(0, &[("d1", 0, 0)])), extent(0));
+        assert_eq!(compiled(volume(8, &[("d1", u64::MAX, 8)])), extent(0));
+        assert_eq!(
+            compiled(volume(8, &[("d1", 0, u64::MAX), ("d2", 0, 2)])),
+            extent(1)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_sector_goes_where_its_extent_lies(extents in proptest::collection::vec((0u16..3, 0u64..1000, 1u64..50), 1..20)) {
+            let named: Vec<_> = extents.iter().map(|&(disk, lba, sectors)| (["d0", "d1", "d2"][disk as usize], lba, sectors)).collect();
+            let total = extents.iter().map(|extent| extent.2).sum();
+            let route = compile(&volume(total, &named), Epoch(1), device_of).unwrap();
+            let places = extents.iter().flat_map(|&(disk, lba, sectors)| (lba..lba + sectors).map(move |lba| (disk, lba)));
+            for (at, (disk, lba)) in places.enumerate() {
+                let run = route.run_at(Lba(at as u64)).unwrap();
+                prop_assert_eq!((run.device.0, run.lba.0 + at as u64 - run.volume.0), (disk, lba));
+            }
+        }
+    }
+}
