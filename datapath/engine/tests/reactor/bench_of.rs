@@ -1,0 +1,333 @@
+//! A workbench for one reactor: a scripted source, devices that do as they are told, a small pool.
+
+use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+use palisade_block::stats::{DeviceStats, ReactorStats};
+use palisade_block::*;
+use palisade_engine::{Reactor, ReactorConfig};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What the guest's side of a queue holds.
+#[derive(Debug, Default)]
+pub struct Ring {
+    pub waiting: VecDeque<(u16, Op, u64, u64, Vec<Segment>)>,
+    pub answers: Vec<(u16, Status)>,
+    pub visible: usize,
+    pub publications: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Script(pub Rc<RefCell<Ring>>);
+
+impl Script {
+    pub fn ask(&self, head: u16, op: Op, lba: u64, sectors: u64, segments: Vec<Segment>) {
+        self.0
+            .borrow_mut()
+            .waiting
+            .push_back((head, op, lba, sectors, segments));
+    }
+
+    pub fn answers(&self) -> Vec<(u16, Status)> {
+        let ring = self.0.borrow();
+        ring.answers[..ring.visible].to_vec()
+    }
+}
+
+impl Source for Script {
+    fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
+        let Some((head, op, lba, sectors, data)) = self.0.borrow_mut().waiting.pop_front() else {
+            return Pulled::Empty;
+        };
+        segments.clear();
+        data.into_iter()
+            .for_each(|segment| assert!(segments.push(segment)));
+        let token = Token {
+            head,
+            bytes_in: 0,
+            reply: 0,
+        };
+        Pulled::Request(Request {
+            token,
+            op,
+            lba: Lba(lba),
+            sectors: Sectors(sectors),
+        })
+    }
+
+    fn finish(&mut self, answer: Answer<'_>) {
+        self.0
+            .borrow_mut()
+            .answers
+            .push((answer.token.head, answer.status));
+        answer.token.spend();
+    }
+
+    fn publish(&mut self) {
+        let mut ring = self.0.borrow_mut();
+        ring.visible = ring.answers.len();
+        ring.publications += 1;
+    }
+
+    fn arm(&mut self) -> bool {
+        !self.0.borrow().waiting.is_empty()
+    }
+
+    fn disarm(&mut self) {}
+}
+
+/// One operation as the device saw it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    pub slot: SlotIndex,
+    pub device: u16,
+    pub op: Op,
+    pub lba: u64,
+    pub sectors: u64,
+    pub durable: bool,
+    pub pooled: bool,
+    pub segments: Vec<Segment>,
+}
+
+/// Devices that remember and obey.
+#[derive(Debug)]
+pub struct Obedient {
+    pub limits: Vec<DeviceLimits>,
+    pub seen: Vec<Seen>,
+    pub finished: VecDeque<(SlotIndex, Result<(), Fault>)>,
+    pub cancelled: Vec<SlotIndex>,
+    pub busy: bool,
+    /// Answer at once with this; otherwise operations stay until the test finishes them.
+    pub at_once: Option<Result<(), Fault>>,
+    pub unsupported: Vec<Op>,
+}
+
+impl Devices for Obedient {
+    fn start(&mut self, io: Io<'_>) -> Started {
+        if self.busy {
+            return Started::Busy;
+        }
+        self.seen.push(Seen {
+            slot: io.slot,
+            device: io.device.0,
+            op: io.op,
+            lba: io.lba.0,
+            sectors: io.sectors.0,
+            durable: io.durable,
+            pooled: io.memory == MemoryId::POOL,
+            segments: io.segments.to_vec(),
+        });
+        if self.unsupported.contains(&io.op) {
+            return Started::Done(Err(Fault::Unsupported));
+        }
+        self.at_once.map_or(Started::Pending, Started::Done)
+    }
+
+    fn submit(&mut self) {}
+
+    fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
+        let count = self.finished.len();
+        self.finished
+            .drain(..)
+            .for_each(|(slot, result)| done(slot, result));
+        count
+    }
+
+    fn cancel(&mut self, slot: SlotIndex) {
+        self.cancelled.push(slot);
+    }
+
+    fn limits(&self, device: DeviceIndex) -> Option<DeviceLimits> {
+        self.limits.get(device.usize()).copied()
+    }
+}
+
+/// A pool of a few buffers that counts what passes.
+#[derive(Debug)]
+pub struct Buffers {
+    pub free: Vec<Segment>,
+    pub gathered: usize,
+    pub scattered: usize,
+}
+
+impl Pool for Buffers {
+    fn take(&mut self) -> Option<Segment> {
+        self.free.pop()
+    }
+    fn give(&mut self, buffer: Segment) {
+        self.free.push(buffer);
+    }
+    fn gather(&mut self, _: &[Segment], _: u64, _: Segment, bytes: usize) {
+        self.gathered += bytes;
+    }
+    fn scatter(&mut self, _: Segment, _: &[Segment], _: u64, bytes: usize) {
+        self.scattered += bytes;
+    }
+    fn zero(&mut self, _: Segment, _: usize) {}
+}
+
+pub type Bench = Reactor<Script, Obedient, BuffersRef>;
+
+/// The pool and the devices are looked at from outside while the reactor owns them.
+#[derive(Clone, Debug)]
+pub struct BuffersRef(pub Rc<RefCell<Buffers>>);
+
+impl Pool for BuffersRef {
+    fn take(&mut self) -> Option<Segment> {
+        self.0.borrow_mut().take()
+    }
+    fn give(&mut self, buffer: Segment) {
+        self.0.borrow_mut().give(buffer);
+    }
+    fn gather(&mut self, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+        self.0.borrow_mut().gather(from, skip, buffer, bytes);
+    }
+    fn scatter(&mut self, buffer: Segment, to: &[Segment], skip: u64, bytes: usize) {
+        self.0.borrow_mut().scatter(buffer, to, skip, bytes);
+    }
+    fn zero(&mut self, _: Segment, _: usize) {}
+}
+
+pub fn limits(sectors: u64) -> DeviceLimits {
+    DeviceLimits {
+        kind: DeviceKind::File,
+        sectors: Sectors(sectors),
+        block_bytes: 512,
+        memory_alignment: 512,
+        io_bytes_max: 1 << 20,
+        discard: true,
+        write_zeroes: true,
+        read_only: false,
+    }
+}
+
+pub struct Bed {
+    pub reactor: Bench,
+    pub pool: BuffersRef,
+    pub now: u64,
+}
+
+pub const QUEUE: QueueId = QueueId {
+    attachment: AttachmentIndex(0),
+    queue: 0,
+};
+pub const VOLUME: VolumeIndex = VolumeIndex(0);
+
+impl Bed {
+    /// Two devices of 1000 sectors, volume 0 over sectors 100..600 of the first and 0..500 of the second.
+    pub fn new(slots: u32, buffers: usize) -> Bed {
+        let free = (0..buffers)
+            .map(|i| Segment {
+                address: (i + 1) << 20,
+                bytes: limits::BOUNCE_BYTES,
+            })
+            .collect();
+        let pool = BuffersRef(Rc::new(RefCell::new(Buffers {
+            free,
+            gathered: 0,
+            scattered: 0,
+        })));
+        let devices = Obedient {
+            limits: vec![limits(1000), limits(1000)],
+            seen: Vec::new(),
+            finished: VecDeque::new(),
+            cancelled: Vec::new(),
+            busy: false,
+            at_once: None,
+            unsupported: Vec::new(),
+        };
+        let config = ReactorConfig {
+            slots,
+            parts: 8,
+            watch_every: Nanos(10),
+        };
+        let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::new(ReactorStats::default()));
+        for device in 0..2 {
+            reactor.apply(Command::AddDevice {
+                device: DeviceIndex(device),
+                stats: Arc::new(DeviceStats::default()),
+                deadline: Nanos(1000),
+            });
+        }
+        let mut bed = Bed {
+            reactor,
+            pool,
+            now: 0,
+        };
+        bed.route(1, 100);
+        assert!(matches!(
+            bed.notices()[..],
+            [Notice::RouteInUse {
+                generation: Generation(1),
+                ..
+            }]
+        ));
+        bed
+    }
+
+    pub fn route(&mut self, generation: u64, first: u64) {
+        let run = |volume, device, lba| Run {
+            volume: Lba(volume),
+            sectors: Sectors(500),
+            device: DeviceIndex(device),
+            lba: Lba(lba),
+        };
+        let generation = Generation(generation);
+        let route = Route::new(generation, Epoch(1), vec![run(0, 0, first), run(500, 1, 0)])
+            .expect("runs without a gap");
+        self.reactor.apply(Command::SetRoute {
+            volume: VOLUME,
+            route: Some(route),
+            generation,
+        });
+    }
+
+    pub fn attach(&mut self, queue: QueueId, change: impl FnOnce(&mut AttachmentSettings)) -> Script {
+        let script = Script::default();
+        let mut settings = AttachmentSettings {
+            volume: VOLUME,
+            memory: MemoryId(0),
+            read_only: false,
+            write_through: false,
+            pace: Default::default(),
+            stats: Arc::default(),
+        };
+        change(&mut settings);
+        self.reactor.apply(Command::AddQueue {
+            queue,
+            settings,
+            source: script.clone(),
+        });
+        script
+    }
+
+    pub fn turn(&mut self) -> usize {
+        self.now += 1;
+        self.reactor.turn(Nanos(self.now))
+    }
+
+    pub fn devices(&mut self) -> &mut Obedient {
+        self.reactor.devices_mut()
+    }
+
+    /// Finishes every operation seen since the last call.
+    pub fn finish_all(&mut self, result: Result<(), Fault>) {
+        let devices = self.devices();
+        for seen in std::mem::take(&mut devices.seen) {
+            devices.finished.push_back((seen.slot, result));
+        }
+    }
+
+    pub fn notices(&mut self) -> Vec<Notice<Script>> {
+        std::iter::from_fn(|| self.reactor.next_notice()).collect()
+    }
+}
+
+/// Aligned data of that many sectors.
+pub fn data(sectors: u64) -> Vec<Segment> {
+    vec![Segment {
+        address: 0x10_0000,
+        bytes: (sectors * 512) as usize,
+    }]
+}

@@ -1,0 +1,232 @@
+//! Changes under load: routes, queues and devices come and go without a request lost or straddling.
+
+use crate::bench_of::*;
+use palisade_block::mailbox::{Command, Notice, Pace};
+use palisade_block::*;
+
+#[test]
+fn a_new_route_waits_for_the_requests_of_the_old_one_and_holds_back_new_ones() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    bed.route(2, 0);
+    guest.ask(2, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(
+        bed.devices().seen.len(),
+        1,
+        "nothing new while the old route drains"
+    );
+    assert!(bed.notices().is_empty());
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::RouteInUse {
+            generation: Generation(2),
+            ..
+        }]
+    ));
+    bed.turn();
+    assert_eq!(
+        bed.devices().seen[0].lba,
+        0,
+        "the next request takes the new route"
+    );
+    bed.reactor.abandon();
+}
+
+#[test]
+fn an_older_generation_changes_nothing() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    bed.route(5, 200);
+    bed.route(3, 0);
+    let notices = bed.notices();
+    assert!(matches!(
+        notices[..],
+        [
+            Notice::RouteInUse {
+                generation: Generation(5),
+                ..
+            },
+            Notice::RouteInUse {
+                generation: Generation(5),
+                ..
+            }
+        ]
+    ));
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(bed.devices().seen[0].lba, 200);
+    bed.reactor.abandon();
+}
+
+#[test]
+fn a_stopped_queue_answers_what_it_took_and_takes_no_more() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    guest.ask(2, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert!(bed.notices().is_empty());
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::QueueStopped {
+            queue: QUEUE,
+            source: Some(_)
+        }]
+    ));
+    assert_eq!(
+        guest.0.borrow().waiting.len(),
+        1,
+        "the ring keeps what was not taken"
+    );
+    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::QueueStopped { source: None, .. }]
+    ));
+}
+
+#[test]
+fn a_dropped_device_fails_its_own_requests_only() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    bed.reactor.apply(Command::DropDevice {
+        device: DeviceIndex(0),
+    });
+    guest.ask(2, Op::Read, 0, 1, data(1));
+    guest.ask(3, Op::Read, 500, 1, data(1));
+    bed.turn();
+    assert_eq!(guest.answers(), [(2, Status::IoErr)]);
+    assert!(bed.notices().is_empty(), "request 1 is still on the device");
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers().len(), 3);
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::DeviceIdle {
+            device: DeviceIndex(0)
+        }]
+    ));
+}
+
+#[test]
+fn a_stalled_operation_is_reported_asked_back_once_and_reported_again_when_it_moves() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    bed.now = 2000;
+    bed.turn();
+    bed.now = 2100;
+    bed.turn();
+    let slot = bed.devices().seen[0].slot;
+    assert_eq!(bed.devices().cancelled, [slot]);
+    let notices = bed.notices();
+    assert!(
+        matches!(
+            notices[..],
+            [Notice::DeviceStalled {
+                device: DeviceIndex(0),
+                ..
+            }]
+        ),
+        "{notices:?}"
+    );
+    guest.ask(2, Op::Read, 500, 1, data(1));
+    bed.turn();
+    assert_eq!(bed.devices().seen.len(), 2, "the other device goes on");
+    bed.finish_all(Err(Fault::TimedOut));
+    bed.turn();
+    bed.now = 2300;
+    bed.turn();
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::DeviceStalled { oldest: Nanos(0), .. }]
+    ));
+    assert_eq!(guest.answers(), [(1, Status::IoErr), (2, Status::IoErr)]);
+}
+
+#[test]
+fn a_hungry_queue_leaves_slots_for_its_neighbour() {
+    let mut bed = Bed::new(64, 2);
+    let hungry = bed.attach(QUEUE, |_| {});
+    for head in 0..200 {
+        hungry.ask(head, Op::Read, 0, 1, data(1));
+    }
+    for _ in 0..20 {
+        bed.turn();
+    }
+    assert_eq!(bed.devices().seen.len(), 32, "half of the slots");
+    let modest = bed.attach(
+        QueueId {
+            attachment: AttachmentIndex(1),
+            queue: 0,
+        },
+        |_| {},
+    );
+    modest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(bed.devices().seen.len(), 33);
+    bed.reactor.abandon();
+}
+
+#[test]
+fn a_limit_holds_requests_in_the_ring_and_tells_when_it_ends() {
+    let mut bed = Bed::new(64, 2);
+    let guest = bed.attach(QUEUE, |settings| {
+        settings.pace = Pace {
+            iops: 1000,
+            burst: Nanos(0),
+            ..Pace::default()
+        };
+    });
+    bed.devices().at_once = Some(Ok(()));
+    bed.now = 5_000_000;
+    (0..3).for_each(|head| guest.ask(head, Op::Read, 0, 1, data(1)));
+    bed.turn();
+    assert_eq!(guest.answers().len(), 1);
+    assert!(
+        !bed.reactor.arm(),
+        "a held request does not keep the reactor awake"
+    );
+    assert_eq!(bed.reactor.due(), Some(Nanos(6_000_001)));
+    bed.now = 6_000_001;
+    bed.turn();
+    assert_eq!(guest.answers().len(), 2);
+}
+
+#[test]
+fn turns_take_from_every_queue_and_publish_once_each() {
+    let mut bed = Bed::new(1024, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let queues: Vec<_> = (0..4)
+        .map(|queue| {
+            bed.attach(
+                QueueId {
+                    attachment: AttachmentIndex(0),
+                    queue,
+                },
+                |_| {},
+            )
+        })
+        .collect();
+    for queue in &queues {
+        (0..100).for_each(|head| queue.ask(head, Op::Read, 0, 1, data(1)));
+    }
+    bed.turn();
+    for queue in &queues {
+        assert_eq!(queue.answers().len(), limits::PULL_BATCH);
+        assert_eq!(queue.0.borrow().publications, 1);
+    }
+}

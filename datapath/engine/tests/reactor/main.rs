@@ -1,0 +1,5 @@
+//! The reactor against scripted sources and obedient devices.
+
+mod bench_of;
+mod changes;
+mod requests;

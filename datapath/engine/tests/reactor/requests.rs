@@ -1,0 +1,187 @@
+//! One request at a time: where it goes, how it is cut, what the guest is told.
+
+use crate::bench_of::*;
+use palisade_block::*;
+
+#[test]
+fn a_whole_request_goes_to_its_run_and_is_answered_once() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(7, Op::Read, 8, 8, data(8));
+    assert_eq!(bed.turn(), 1);
+    let seen = bed.devices().seen.clone();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(
+        (seen[0].device, seen[0].lba, seen[0].sectors, seen[0].pooled),
+        (0, 108, 8, false)
+    );
+    assert_eq!(seen[0].segments, data(8));
+    assert!(guest.answers().is_empty());
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers(), [(7, Status::Ok)]);
+    assert_eq!(bed.turn(), 0);
+    assert_eq!(guest.0.borrow().publications, 1);
+    assert_eq!(bed.reactor.in_flight(), 0);
+}
+
+#[test]
+fn a_request_over_two_runs_is_cut_and_answered_after_both_parts() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Write, 496, 8, data(8));
+    bed.turn();
+    let seen = std::mem::take(&mut bed.devices().seen);
+    let places: Vec<_> = seen.iter().map(|s| (s.device, s.lba, s.sectors)).collect();
+    assert_eq!(places, [(0, 596, 4), (1, 0, 4)]);
+    assert_eq!(
+        seen[1].segments,
+        [Segment {
+            address: 0x10_0000 + 2048,
+            bytes: 2048
+        }]
+    );
+    bed.devices().finished.push_back((seen[1].slot, Ok(())));
+    bed.turn();
+    assert!(guest.answers().is_empty(), "one part is still out");
+    bed.devices()
+        .finished
+        .push_back((seen[0].slot, Err(Fault::Media)));
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::IoErr)]);
+}
+
+#[test]
+fn misaligned_memory_goes_through_the_pool_in_pieces() {
+    let mut bed = Bed::new(16, 1);
+    let guest = bed.attach(QUEUE, |_| {});
+    let bytes = 2 * limits::BOUNCE_BYTES;
+    let odd = vec![Segment {
+        address: 0x10_0001,
+        bytes,
+    }];
+    let sectors = bytes as u64 / 512;
+    // The volume is too small for two buffers' worth; a request over its end is refused first.
+    guest.ask(1, Op::Read, 0, sectors, odd);
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::IoErr)]);
+
+    let odd = vec![Segment {
+        address: 0x10_0001,
+        bytes: 700 * 512,
+    }];
+    guest.ask(2, Op::Read, 0, 700, odd);
+    bed.turn();
+    // 512 sectors to a buffer, cut at the run's border at 500: 500 + 200, with one buffer one after the other.
+    assert_eq!(bed.devices().seen.len(), 1);
+    assert!(bed.devices().seen[0].pooled);
+    assert_eq!(bed.devices().seen[0].sectors, 500);
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(bed.devices().seen[0].sectors, 200);
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers()[1], (2, Status::Ok));
+    assert_eq!(bed.pool.0.borrow().scattered, 700 * 512);
+    assert_eq!(bed.pool.0.borrow().free.len(), 1);
+}
+
+#[test]
+fn a_flush_goes_to_every_device_of_the_volume() {
+    let mut bed = Bed::new(16, 1);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Flush, 0, 0, vec![]);
+    bed.turn();
+    let devices: Vec<_> = bed.devices().seen.iter().map(|s| (s.device, s.op)).collect();
+    assert_eq!(devices, [(0, Op::Flush), (1, Op::Flush)]);
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+}
+
+#[test]
+fn zeroes_are_written_where_the_device_cannot() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    let zero = Op::WriteZeroes { unmap: false };
+    bed.devices().unsupported = vec![zero, Op::Discard];
+    guest.ask(1, zero, 0, 16, vec![]);
+    guest.ask(2, Op::Discard, 0, 16, vec![]);
+    bed.turn();
+    let writes: Vec<_> = bed
+        .devices()
+        .seen
+        .iter()
+        .filter(|s| s.op == Op::Write)
+        .cloned()
+        .collect();
+    assert_eq!(writes.len(), 1);
+    assert!(writes[0].pooled);
+    assert_eq!((writes[0].lba, writes[0].sectors), (100, 16));
+    bed.devices().finished.push_back((writes[0].slot, Ok(())));
+    bed.turn();
+    assert_eq!(
+        guest.answers(),
+        [(2, Status::Ok), (1, Status::Ok)],
+        "a discard is only advice"
+    );
+}
+
+#[test]
+fn write_through_makes_writes_durable_and_flushes_after_discards() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |settings| settings.write_through = true);
+    bed.devices().at_once = Some(Ok(()));
+    guest.ask(1, Op::Write, 0, 8, data(8));
+    guest.ask(2, Op::Discard, 0, 8, vec![]);
+    bed.turn();
+    let ops: Vec<_> = bed
+        .devices()
+        .seen
+        .iter()
+        .map(|s| (s.op, s.device, s.durable))
+        .collect();
+    assert_eq!(
+        ops,
+        [
+            (Op::Write, 0, true),
+            (Op::Discard, 0, false),
+            (Op::Flush, 0, false),
+            (Op::Flush, 1, false)
+        ]
+    );
+    assert_eq!(guest.answers(), [(1, Status::Ok), (2, Status::Ok)]);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_reaches_no_device() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |settings| settings.read_only = true);
+    guest.ask(1, Op::Read, 999, 2, data(2));
+    guest.ask(2, Op::Read, u64::MAX, 1, data(1));
+    guest.ask(3, Op::Write, 0, 1, data(1));
+    guest.ask(4, Op::Discard, 0, 1, vec![]);
+    guest.ask(5, Op::Read, 0, u64::MAX, vec![]);
+    bed.turn();
+    assert!(bed.devices().seen.is_empty());
+    assert_eq!(guest.answers(), [1, 2, 3, 4, 5].map(|head| (head, Status::IoErr)));
+    assert_eq!(bed.reactor.in_flight(), 0);
+}
+
+#[test]
+fn a_busy_device_is_asked_again_until_it_takes_the_operation() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    bed.devices().busy = true;
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    guest.ask(2, Op::Read, 498, 4, data(4));
+    bed.turn();
+    bed.turn();
+    assert!(bed.devices().seen.is_empty());
+    bed.devices().busy = false;
+    bed.turn();
+    assert_eq!(bed.devices().seen.len(), 3);
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers().len(), 2);
+}
