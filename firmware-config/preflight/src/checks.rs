@@ -1,0 +1,324 @@
+//! The checks: one function a section of the profile, each from two values to at most a few findings.
+
+use crate::cpu_set::CpuSet;
+use crate::finding::{Apply, Finding};
+use crate::machine::{Hugepages, Machine};
+use crate::profile::{Amount, Profile, Want};
+use crate::release::Release;
+
+/// Compares a machine with a profile. No finding, no difference. The worst come first.
+pub fn preflight(profile: &Profile, machine: &Machine) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(
+        profile
+            .kernel_release
+            .as_ref()
+            .and_then(|want| kernel_release(want, machine)),
+    );
+    findings.extend(profile.io_uring.as_ref().and_then(|want| io_uring(want, machine)));
+    findings.extend(
+        profile
+            .hugepages_2m
+            .as_ref()
+            .and_then(|want| hugepages_2m(want, machine)),
+    );
+    findings.extend(
+        profile
+            .hugepages_1g
+            .as_ref()
+            .and_then(|want| hugepages_1g(want, machine)),
+    );
+    findings.extend(profile.memlock.as_ref().and_then(|want| memlock(want, machine)));
+    findings.extend(profile.nofile.as_ref().and_then(|want| nofile(want, machine)));
+    if let Some(want) = profile.isolated_cores.as_ref().filter(|want| want.want) {
+        findings.extend(reactor_cores(want, profile, machine));
+        findings.extend(isolated_cores(want, profile, machine));
+    }
+    if let Some(want) = profile.numa_reactors.as_ref().filter(|want| want.want) {
+        findings.extend(numa_reactors(want, profile, machine));
+    }
+    findings.extend(
+        profile
+            .governor
+            .as_ref()
+            .and_then(|want| governor(want, profile, machine)),
+    );
+    findings.extend(
+        profile
+            .transparent_hugepages
+            .as_ref()
+            .and_then(|want| transparent_hugepages(want, machine)),
+    );
+    findings.extend(
+        profile
+            .swappiness
+            .as_ref()
+            .and_then(|want| swappiness(want, machine)),
+    );
+    findings.extend(profile.watchdog.as_ref().and_then(|want| watchdog(want, machine)));
+    findings.extend(
+        profile
+            .clocksource
+            .as_ref()
+            .and_then(|want| clocksource(want, machine)),
+    );
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    findings
+}
+
+fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<Finding> {
+    let found = machine.kernel_release.as_deref();
+    // A profile with an unreadable release is refused when it is parsed.
+    let wanted = Release::parse(&want.want)?;
+    if found
+        .and_then(Release::parse)
+        .is_some_and(|release| release >= wanted)
+    {
+        return None;
+    }
+    let remedy = format!("install a kernel of release {wanted} or newer and boot it");
+    Some(
+        Finding::of("kernel_release", "release of the kernel", want)
+            .seen(found)
+            .like(wanted, "or newer")
+            .fix(remedy),
+    )
+}
+
+fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
+    let found = match machine.io_uring_disabled {
+        // The setting came with 6.6; before, io_uring was open to all.
+        None | Some(0) => return None,
+        Some(1) => "open to the group kernel.io_uring_group",
+        Some(_) => "off",
+    };
+    want.want.then(|| {
+        // A site that closed it had its reasons: it is not opened behind their back.
+        Finding::of("io_uring", "io_uring (kernel.io_uring_disabled)", want)
+            .seen(Some(found))
+            .like("open", "(0)")
+            .fix("sysctl kernel.io_uring_disabled=0, or run the daemon in the group named by kernel.io_uring_group")
+    })
+}
+
+fn hugepages_2m(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+    let missing = short_of(machine.hugepages_2m, want.want)?;
+    let remedy = format!(
+        "sysctl vm.nr_hugepages={0} (and the same line in /etc/sysctl.d to keep it); early after boot, while memory is \
+         unbroken",
+        want.want
+    );
+    let finding = Finding::of("hugepages_2m", "2 MiB pages", want)
+        .seen(missing)
+        .like(want.want, "pages")
+        .fix(remedy);
+    // A kernel without them has no such file.
+    Some(match machine.hugepages_2m {
+        Some(_) => finding.write("proc/sys/vm/nr_hugepages", want.want),
+        None => finding,
+    })
+}
+
+fn hugepages_1g(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+    let missing = short_of(machine.hugepages_1g, want.want)?;
+    let remedy = format!("boot with hugepagesz=1G hugepages={}", want.want);
+    Some(
+        Finding::of("hugepages_1g", "1 GiB pages", want)
+            .seen(missing)
+            .like(want.want, "pages")
+            .fix(remedy),
+    )
+}
+
+fn memlock(want: &Want<String>, machine: &Machine) -> Option<Finding> {
+    let wanted = Amount::parse(&want.want)?;
+    if machine.memlock.is_some_and(|found| found >= wanted) {
+        return None;
+    }
+    let remedy = "run the daemon from its systemd unit (LimitMEMLOCK=infinity), or raise `memlock` in \
+                  /etc/security/limits.d and log in again";
+    Some(
+        Finding::of("memlock", "locked memory of a process", want)
+            .seen(machine.memlock)
+            .like(wanted, "")
+            .fix(remedy),
+    )
+}
+
+fn nofile(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+    if machine.nofile.is_some_and(|found| found >= want.want) {
+        return None;
+    }
+    let remedy = "run the daemon from its systemd unit (LimitNOFILE), or raise `nofile` in /etc/security/limits.d and \
+                  log in again";
+    Some(
+        Finding::of("nofile", "open files of a process", want)
+            .seen(machine.nofile)
+            .like(want.want, "")
+            .fix(remedy),
+    )
+}
+
+fn reactor_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+    let online = machine.online.as_ref()?;
+    let absent = profile.reactor_cores.without(online);
+    (!absent.is_empty()).then(|| {
+        Finding::of("isolated_cores", "cores of the reactors", want)
+            .seen(Some(format!("{absent} not online")))
+            .like(&profile.reactor_cores, "online")
+            .fix(format!("choose the reactors' cores among {online}"))
+    })
+}
+
+fn isolated_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+    let cores = &profile.reactor_cores;
+    let listed = format!(
+        "isolcpus {}, nohz_full {}, rcu_nocbs {}",
+        machine.isolated, machine.tickless, machine.rcu_offloaded
+    );
+    let shut = [&machine.isolated, &machine.tickless, &machine.rcu_offloaded];
+    let (well, example) = if cores.is_empty() {
+        (shut.iter().all(|set| !set.is_empty()), "2-7".to_owned())
+    } else {
+        (
+            shut.iter().all(|set| cores.without(set).is_empty()),
+            cores.to_string(),
+        )
+    };
+    (!well).then(|| {
+        let wanted = if cores.is_empty() { "at least one".to_owned() } else { cores.to_string() };
+        Finding::of("isolated_cores", "cores kept free for the reactors", want)
+            .seen(Some(listed))
+            .like(wanted, "in all three")
+            .fix(format!(
+                "boot with isolcpus=managed_irq,domain,{example} nohz_full={example} rcu_nocbs={example} (see \
+                 kernel-cmdline.txt)"
+            ))
+    })
+}
+
+fn numa_reactors(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Vec<Finding> {
+    let mut nodes: Vec<u32> = profile
+        .reactor_cores
+        .iter()
+        .filter_map(|core| machine.node_of(core))
+        .collect();
+    nodes.dedup();
+    nodes.sort_unstable();
+    nodes.dedup();
+    // With one node there is nothing to place.
+    if machine.nodes.len() < 2 || nodes.is_empty() {
+        return Vec::new();
+    }
+    let pages = profile.hugepages_2m.as_ref().map_or(1, |want| want.want);
+    let share = pages.div_ceil(u64::try_from(nodes.len()).unwrap_or(1)).max(1);
+    let poor = nodes.iter().filter_map(|number| {
+        let node = machine.nodes.get(number)?;
+        let found = short_of(node.hugepages_2m, share)?;
+        let file = format!("sys/devices/system/node/node{number}/hugepages/hugepages-2048kB/nr_hugepages");
+        let finding = Finding::of(
+            "numa_reactors",
+            &format!("2 MiB pages on memory node {number}"),
+            want,
+        )
+        .seen(found)
+        .like(share, "pages beside the reactors there")
+        .fix(format!("echo {share} > /{file}"));
+        Some(if node.hugepages_2m.is_some() {
+            finding.write(&file, share)
+        } else {
+            finding
+        })
+    });
+    poor.collect()
+}
+
+fn governor(want: &Want<String>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+    // A virtual machine has no governor to choose: nothing to repair, nothing to say.
+    let concerned = |cpu: u32| profile.reactor_cores.is_empty() || profile.reactor_cores.contains(cpu);
+    let wrong: Vec<(u32, &String)> = machine
+        .governors
+        .iter()
+        .filter(|(cpu, governor)| concerned(**cpu) && **governor != want.want)
+        .map(|(cpu, governor)| (*cpu, governor))
+        .collect();
+    let (_, first) = wrong.first()?;
+    let cpus: CpuSet = wrong.iter().map(|(cpu, _)| *cpu).collect();
+    let mut finding = Finding::of("governor", "frequency governor", want)
+        .seen(Some(format!("{first} on {cpus}")))
+        .like(&want.want, "")
+        .fix(format!("cpupower -c {cpus} frequency-set -g {}", want.want));
+    for cpu in cpus.iter() {
+        finding = finding.write(
+            &format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor"),
+            &want.want,
+        );
+    }
+    Some(finding)
+}
+
+fn transparent_hugepages(want: &Want<Vec<String>>, machine: &Machine) -> Option<Finding> {
+    let found = machine.transparent_hugepages.as_ref()?;
+    if want.want.contains(found) {
+        return None;
+    }
+    let first = want.want.first()?;
+    let file = "sys/kernel/mm/transparent_hugepage/enabled";
+    Some(
+        Finding::of("transparent_hugepages", "transparent hugepages", want)
+            .seen(Some(found))
+            .like(want.want.join(" or "), "")
+            .fix(format!(
+                "echo {first} > /{file}; boot with transparent_hugepage={first} to keep it"
+            ))
+            .write(file, first),
+    )
+}
+
+fn swappiness(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+    if !machine.swap || machine.swappiness.is_some_and(|found| found <= want.want) {
+        return None;
+    }
+    Some(
+        Finding::of("swappiness", "vm.swappiness", want)
+            .seen(machine.swappiness)
+            .like(want.want, "or less")
+            .fix(format!(
+                "sysctl vm.swappiness={0} (and the same line in /etc/sysctl.d to keep it)",
+                want.want
+            ))
+            .write("proc/sys/vm/swappiness", want.want),
+    )
+}
+
+fn watchdog(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
+    (want.want && !machine.watchdog).then(|| {
+        Finding::of("watchdog", "/dev/watchdog", want)
+            .seen(Some("missing"))
+            .like("there", "")
+            .fix("load the driver of the board's watchdog (iTCO_wdt, ipmi_watchdog), or softdog when it has none")
+    })
+}
+
+fn clocksource(want: &Want<String>, machine: &Machine) -> Option<Finding> {
+    let found = machine.clocksource.as_ref()?;
+    (*found != want.want).then(|| {
+        Finding::of("clocksource", "clock source of the kernel", want)
+            .seen(Some(found))
+            .like(&want.want, "")
+            .fix(format!(
+                "boot with clocksource={0}; see dmesg for why the kernel left {0}",
+                want.want
+            ))
+    })
+}
+
+/// What is there when it is fewer than `wanted`, in words.
+fn short_of(found: Option<Hugepages>, wanted: u64) -> Option<Option<String>> {
+    match found {
+        Some(pages) if pages.total >= wanted => None,
+        Some(pages) => Some(Some(format!("{} ({} free)", pages.total, pages.free))),
+        None if wanted == 0 => None,
+        None => Some(Some("not offered by this kernel".to_owned())),
+    }
+}

@@ -1,0 +1,306 @@
+//! Machines that are not this one: a small virtual machine, a two-socket server as it came, and the same as it should be.
+
+use std::fs;
+use std::path::Path;
+
+use palisade_preflight::{Machine, Profile, Severity, apply, preflight, render, render_applied};
+use tempfile::TempDir;
+
+/// A copy of the parts of a machine's file system that are looked at.
+fn tree(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    for (file, text) in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().expect("files lie in folders")).expect("scratch folder");
+        fs::write(path, text).expect("scratch file");
+    }
+    folder
+}
+
+const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
+    Max open files            1024                 524288               files     \n\
+    Max locked memory         8388608              8388608              bytes     \n";
+
+/// A two-socket server fresh from installation.
+fn server() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("proc/sys/kernel/osrelease", "6.12.41-amd64\n"),
+        ("proc/sys/kernel/io_uring_disabled", "2\n"),
+        ("proc/sys/vm/nr_hugepages", "0\n"),
+        ("proc/sys/vm/swappiness", "60\n"),
+        (
+            "proc/swaps",
+            "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n",
+        ),
+        ("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro quiet\n"),
+        ("proc/self/limits", LIMITS),
+        ("proc/self/status", "Name:\tx\nCapEff:\t0000000000000000\n"),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "0\n"),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n"),
+        ("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "4\n"),
+        (
+            "sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages",
+            "4\n",
+        ),
+        (
+            "sys/kernel/mm/transparent_hugepage/enabled",
+            "[always] madvise never\n",
+        ),
+        ("sys/devices/system/cpu/online", "0-3\n"),
+        ("sys/devices/system/cpu/isolated", "\n"),
+        (
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+            "powersave\n",
+        ),
+        (
+            "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor",
+            "performance\n",
+        ),
+        (
+            "sys/devices/system/cpu/cpu2/cpufreq/scaling_governor",
+            "powersave\n",
+        ),
+        (
+            "sys/devices/system/cpu/cpu3/cpufreq/scaling_governor",
+            "powersave\n",
+        ),
+        ("sys/devices/system/node/node0/cpulist", "0-1\n"),
+        (
+            "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+            "1024\n",
+        ),
+        (
+            "sys/devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages",
+            "1024\n",
+        ),
+        ("sys/devices/system/node/node1/cpulist", "2-3\n"),
+        (
+            "sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages",
+            "0\n",
+        ),
+        (
+            "sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages",
+            "0\n",
+        ),
+        (
+            "sys/devices/system/clocksource/clocksource0/current_clocksource",
+            "hpet\n",
+        ),
+    ]
+}
+
+/// `server` with some files replaced.
+fn server_with(changes: &[(&'static str, &'static str)]) -> TempDir {
+    let mut files = server();
+    for (file, text) in changes {
+        files.retain(|(known, _)| known != file);
+        files.push((file, text));
+    }
+    tree(&files)
+}
+
+fn names(root: &Path, profile: &Profile) -> Vec<String> {
+    preflight(profile, &Machine::read(root))
+        .into_iter()
+        .map(|finding| finding.check)
+        .collect()
+}
+
+fn bare_metal() -> Profile {
+    Profile::named("bare-metal").expect("comes with the program")
+}
+
+#[test]
+fn a_fresh_server_misses_what_it_misses_and_each_finding_has_a_remedy() {
+    let root = server_with(&[]);
+    let findings = preflight(&bare_metal().for_reactors([1, 3]), &Machine::read(root.path()));
+    let mut checks: Vec<&str> = findings.iter().map(|finding| finding.check.as_str()).collect();
+    checks.sort_unstable();
+    let expected = [
+        "clocksource",
+        "governor",
+        "hugepages_2m",
+        "io_uring",
+        "isolated_cores",
+        "memlock",
+        "numa_reactors",
+        "swappiness",
+        "transparent_hugepages",
+        "watchdog",
+    ];
+    assert_eq!(checks, expected);
+    for finding in &findings {
+        assert!(
+            !finding.remedy.is_empty() && !finding.why.is_empty() && !finding.found.is_empty(),
+            "{finding:?}"
+        );
+        assert!(!finding.wanted.is_empty(), "{finding:?}");
+    }
+    // The worst first.
+    assert_eq!(findings[0].severity, Severity::Must);
+    assert_eq!(findings.last().unwrap().severity, Severity::Should);
+    let governor = findings
+        .iter()
+        .find(|finding| finding.check == "governor")
+        .unwrap();
+    assert_eq!(
+        governor.found, "powersave on 3",
+        "core 1 is well, cores 0 and 2 are nobody's"
+    );
+    let numa = findings
+        .iter()
+        .find(|finding| finding.check == "numa_reactors")
+        .unwrap();
+    assert!(
+        numa.what.contains("node 1") && numa.wanted.starts_with("512 "),
+        "{numa:?}"
+    );
+}
+
+#[test]
+fn a_server_as_it_should_be_has_no_finding() {
+    let root = server_with(&[
+        ("proc/sys/kernel/io_uring_disabled", "0\n"),
+        ("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "2048\n"),
+        (
+            "sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages",
+            "1024\n",
+        ),
+        (
+            "proc/cmdline",
+            "ro isolcpus=managed_irq,domain,1,3 nohz_full=1,3 rcu_nocbs=1,3\n",
+        ),
+        ("sys/devices/system/cpu/isolated", "1,3\n"),
+        ("sys/devices/system/cpu/nohz_full", "1,3\n"),
+        (
+            "sys/devices/system/cpu/cpu3/cpufreq/scaling_governor",
+            "performance\n",
+        ),
+        (
+            "sys/kernel/mm/transparent_hugepage/enabled",
+            "always [madvise] never\n",
+        ),
+        ("proc/sys/vm/swappiness", "10\n"),
+        ("proc/self/status", "CapEff:\t000001ffffffffff\n"),
+        (
+            "proc/self/limits",
+            "Max open files            1024                 65536                files\n",
+        ),
+        ("dev/watchdog", ""),
+        (
+            "sys/devices/system/clocksource/clocksource0/current_clocksource",
+            "tsc\n",
+        ),
+    ]);
+    let profile = bare_metal().for_reactors([1, 3]);
+    assert_eq!(names(root.path(), &profile), Vec::<String>::new());
+    assert!(render(&profile, &[]).contains("as the profile wants it"));
+}
+
+#[test]
+fn one_missing_argument_of_the_three_is_enough_to_be_found() {
+    let root = server_with(&[
+        ("proc/cmdline", "ro isolcpus=1 rcu_nocbs=1\n"),
+        ("sys/devices/system/cpu/isolated", "1\n"),
+    ]);
+    assert!(names(root.path(), &bare_metal().for_reactors([1])).contains(&"isolated_cores".to_owned()));
+}
+
+#[test]
+fn a_core_that_is_not_there_is_found() {
+    let root = server_with(&[]);
+    let findings = preflight(&bare_metal().for_reactors([1, 9]), &Machine::read(root.path()));
+    assert!(findings.iter().any(|finding| finding.found == "9 not online"));
+}
+
+#[test]
+fn an_old_kernel_must_be_replaced() {
+    let root = server_with(&[("proc/sys/kernel/osrelease", "5.15.0-91-generic\n")]);
+    let findings = preflight(&Profile::named("lab").unwrap(), &Machine::read(root.path()));
+    let kernel = findings
+        .iter()
+        .find(|finding| finding.check == "kernel_release")
+        .unwrap();
+    assert_eq!(
+        (kernel.severity, kernel.found.as_str()),
+        (Severity::Must, "5.15.0-91-generic")
+    );
+    assert!(
+        kernel.apply.is_empty(),
+        "nobody installs a kernel behind an operator's back"
+    );
+}
+
+#[test]
+fn a_machine_that_cannot_be_read_is_unknown_and_not_well() {
+    let root = tree(&[]);
+    let findings = preflight(&bare_metal(), &Machine::read(root.path()));
+    let kernel = findings
+        .iter()
+        .find(|finding| finding.check == "kernel_release")
+        .unwrap();
+    assert_eq!(kernel.found, "unknown");
+}
+
+#[test]
+fn what_is_safe_is_written_and_read_back() {
+    let root = server_with(&[]);
+    let profile = bare_metal().for_reactors([1, 3]);
+    let findings = preflight(&profile, &Machine::read(root.path()));
+    let applied = apply(&findings, root.path());
+    assert!(applied.iter().all(|one| one.took()), "{applied:?}");
+    assert_eq!(
+        fs::read_to_string(root.path().join("proc/sys/vm/nr_hugepages")).unwrap(),
+        "1024"
+    );
+    assert_eq!(
+        fs::read_to_string(root.path().join("proc/sys/kernel/io_uring_disabled")).unwrap(),
+        "2\n",
+        "what a site closed for its own reasons stays closed"
+    );
+    let left = names(root.path(), &profile);
+    for repaired in ["governor", "swappiness", "numa_reactors"] {
+        assert!(!left.contains(&repaired.to_owned()), "{repaired} is still there");
+    }
+    assert!(render_applied(&applied).contains("/proc/sys/vm/swappiness is 10 now"));
+}
+
+#[test]
+fn what_cannot_be_written_says_why() {
+    let root = server_with(&[]);
+    let findings = preflight(&bare_metal(), &Machine::read(root.path()));
+    fs::remove_file(root.path().join("proc/sys/vm/swappiness")).unwrap();
+    let applied = apply(&findings, root.path());
+    let swappiness = applied.iter().find(|one| one.check == "swappiness").unwrap();
+    assert!(!swappiness.took());
+    assert_eq!(swappiness.now, Err("this kernel has no such setting".to_owned()));
+    assert!(
+        !root.path().join("proc/sys/vm/swappiness").exists(),
+        "no file is made up"
+    );
+}
+
+#[test]
+fn a_grant_of_fewer_pages_is_not_called_a_success() {
+    let applied = palisade_preflight::Applied {
+        check: "hugepages_2m".to_owned(),
+        file: "/proc/sys/vm/nr_hugepages".to_owned(),
+        wanted: "1024".to_owned(),
+        now: Ok("731".to_owned()),
+    };
+    assert!(!applied.took());
+    assert!(render_applied(&[applied]).contains("asked for 1024 and gave 731"));
+}
+
+#[test]
+fn text_for_people_names_reason_and_remedy() {
+    let root = server_with(&[]);
+    let profile = Profile::named("lab").unwrap();
+    let text = render(&profile, &preflight(&profile, &Machine::read(root.path())));
+    assert!(text.contains("must    io_uring"), "{text}");
+    assert!(
+        text.contains("why:") && text.contains("remedy: sysctl vm.nr_hugepages=64"),
+        "{text}"
+    );
+    assert!(text.contains("must be repaired"), "{text}");
+}
