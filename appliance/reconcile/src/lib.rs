@@ -1,1 +1,39 @@
-//! palisade-reconcile
+//! # reconcile: from what is wanted and what is to the next steps
+//!
+//! Storey 1. [`plan`] compares the agreed cluster with what one node has at the moment and says which steps can be
+//! taken now. Whoever carries them out notes the results in [`Observed`] and plans again, until the plan is empty.
+//! Pure: no clock (the time is part of what is observed), no chance, no files, no sockets.
+//!
+//! It must never know how a step is done.
+//!
+//! ```text
+//! towards a guest                              away from it
+//! OpenDisk      the medium is ours to use      WithdrawSocket   drained, gone
+//!   GrowDisk                                   ClearRoute       nothing in flight
+//! WriteSuperblock  extents recorded            WriteSuperblock  extents free again
+//! SetRoute      requests have somewhere to go  EraseSuperblock  the disk has left the cluster
+//! OfferSocket   last                           CloseDisk        last
+//! ```
+//!
+//! Invariants, each with a property test:
+//! - A plan holds only steps whose preconditions are met already, so its steps may run in any order or together, and
+//!   one that fails holds up nothing but what depends on it (invariant 11).
+//! - A socket is offered only over a route in place; a route only over open disks that have the volume's extents on
+//!   record; a disk is closed only when no route leads to it.
+//! - Two routes in use never share a sector, and a writer is never beside another attachment, in between included.
+//! - No step belongs to an older generation than what it changes.
+//! - When steps succeed, planning comes to an end, from any state towards any other.
+//!
+//! Start reading at [`plan()`], then [`step`] and [`observed`]. [`waits`] says what is not as wanted, and why.
+
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod observed;
+pub mod plan;
+pub mod step;
+
+pub use backoff::Failure;
+pub use observed::{Observed, ObservedDisk, ObservedRoute, ObservedSocket, Opened, Superblock};
+pub use plan::{Cause, Wait, plan, waits};
+pub use step::{Action, Step};

@@ -1,0 +1,212 @@
+//! What a node has now.
+
+use crate::backoff::Failure;
+use crate::step::{Action, Step};
+use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Name, Uuid};
+use std::collections::BTreeMap;
+
+/// What a node has now. Empty when the daemon starts; [`Observed::record`] and [`Observed::record_failure`] keep it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Observed {
+    /// The time in ms on any clock that does not go back. Set it before each plan.
+    pub now_ms: u64,
+    /// The generation that the cluster had when this daemon started. A disk added before that, with extents in use,
+    /// has been given its superblock before; one that has none now is not the medium it was.
+    pub started: Generation,
+    /// The latest generation that steps were taken for. A plan towards an earlier one is empty.
+    pub generation: Generation,
+    /// Open disks.
+    pub disks: BTreeMap<Name, ObservedDisk>,
+    /// Routes in use, by volume.
+    pub routes: BTreeMap<Name, ObservedRoute>,
+    /// Sockets offered, by attachment.
+    pub sockets: BTreeMap<Name, ObservedSocket>,
+    /// Steps whose last try failed.
+    pub failures: BTreeMap<Action, Failure>,
+}
+
+/// An open disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObservedDisk {
+    /// The disk as it was agreed when it was opened or last grown.
+    pub disk: Disk,
+    /// The node's number for the open device.
+    pub device: u16,
+    /// What its superblock says.
+    pub superblock: Superblock,
+}
+
+/// What is found where a superblock belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Superblock {
+    /// Nothing that is a superblock; or the disk keeps none.
+    #[default]
+    Missing,
+    /// The one of this disk.
+    Ours {
+        /// Of this generation.
+        generation: Generation,
+    },
+    /// One of another disk or cluster.
+    Foreign,
+}
+
+/// A route in use on all reactors.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObservedRoute {
+    /// Permanent id of its volume.
+    pub uuid: Uuid,
+    /// The node's number for the volume.
+    pub index: u16,
+    /// The volume's revision that it was compiled from.
+    pub generation: Generation,
+    /// The volume's size in that revision, in sectors.
+    pub sectors: u64,
+    /// Where it leads.
+    pub extents: Vec<Extent>,
+}
+
+/// A socket on offer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObservedSocket {
+    /// The settings in force.
+    pub attachment: Attachment,
+    /// The size that the guest has been told, in sectors.
+    pub sectors: u64,
+}
+
+/// What came out of a step that opened something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Opened {
+    /// The node's number for the device or volume. Of interest after `OpenDisk` and `SetRoute`.
+    pub index: u16,
+    /// What was found on the disk. Of interest after `OpenDisk`.
+    pub superblock: Superblock,
+}
+
+impl Observed {
+    /// Notes that a step of a plan made from `wanted` has been done.
+    pub fn record(&mut self, wanted: &Cluster, step: &Step, opened: Opened) {
+        self.failures.remove(&step.action);
+        self.generation = self.generation.max(wanted.generation);
+        match &step.action {
+            Action::WithdrawSocket { attachment } => {
+                self.sockets.remove(attachment);
+            }
+            Action::ClearRoute { volume } => {
+                self.routes.remove(volume);
+            }
+            Action::EraseSuperblock { disk } => {
+                if let Some(open) = self.disks.get_mut(disk) {
+                    open.superblock = Superblock::Missing;
+                }
+            }
+            Action::CloseDisk { disk } => {
+                self.disks.remove(disk);
+                let erase = Action::EraseSuperblock { disk: disk.clone() };
+                self.failures.remove(&erase);
+            }
+            Action::OpenDisk { disk } => self.record_open(wanted, disk, opened),
+            Action::GrowDisk { disk } => {
+                if let (Some(open), Some(wanted)) = (self.disks.get_mut(disk), wanted.disks.get(disk)) {
+                    open.disk = wanted.clone();
+                }
+            }
+            Action::WriteSuperblock { disk } => {
+                if let Some(open) = self.disks.get_mut(disk) {
+                    open.superblock = Superblock::Ours {
+                        generation: step.generation,
+                    };
+                }
+            }
+            Action::SetRoute { volume } => self.record_route(wanted, volume, opened),
+            Action::ResizeVolume { attachment } => {
+                if let Some(socket) = self.sockets.get_mut(attachment)
+                    && let Some(route) = self.routes.get(&socket.attachment.volume)
+                {
+                    socket.sectors = route.sectors;
+                }
+            }
+            Action::OfferSocket { attachment } | Action::ReopenSocket { attachment } => {
+                self.record_socket(wanted, attachment);
+            }
+            Action::ChangeSocketPermissions { attachment } => {
+                if let Some((now, wanted)) = self.both(wanted, attachment) {
+                    now.owner.clone_from(&wanted.owner);
+                    now.group.clone_from(&wanted.group);
+                    now.mode = wanted.mode;
+                }
+            }
+            Action::ChangeLimits { attachment } => {
+                if let Some((now, wanted)) = self.both(wanted, attachment) {
+                    now.limits = wanted.limits;
+                }
+            }
+        }
+    }
+
+    /// Notes that a step has failed, and why, in a sentence for an operator. It comes again in a plan at
+    /// [`Failure::retry_at_ms`].
+    pub fn record_failure(&mut self, step: &Step, reason: String) {
+        let before = self.failures.get(&step.action);
+        let failure = Failure::after(before, step.generation, reason, self.now_ms);
+        self.failures.insert(step.action.clone(), failure);
+    }
+
+    /// Whether a step is held back by an earlier failure of the same step.
+    pub(crate) fn holds_back(&self, step: &Step) -> Option<&Failure> {
+        let failure = self.failures.get(&step.action)?;
+        (failure.generation == step.generation && failure.retry_at_ms > self.now_ms).then_some(failure)
+    }
+
+    fn record_open(&mut self, wanted: &Cluster, name: &Name, opened: Opened) {
+        let Some(disk) = wanted.disks.get(name) else {
+            return;
+        };
+        let open = ObservedDisk {
+            disk: disk.clone(),
+            device: opened.index,
+            superblock: opened.superblock,
+        };
+        self.disks.insert(name.clone(), open);
+    }
+
+    fn record_route(&mut self, wanted: &Cluster, name: &Name, opened: Opened) {
+        let Some(volume) = wanted.volumes.get(name) else {
+            return;
+        };
+        let route = ObservedRoute {
+            uuid: volume.uuid,
+            index: opened.index,
+            generation: volume.revision,
+            sectors: volume.sectors,
+            extents: volume.extents().to_vec(),
+        };
+        self.routes.insert(name.clone(), route);
+    }
+
+    fn record_socket(&mut self, wanted: &Cluster, name: &Name) {
+        let Some(attachment) = wanted.attachments.get(name) else {
+            return;
+        };
+        let sectors = self
+            .routes
+            .get(&attachment.volume)
+            .map_or(0, |route| route.sectors);
+        let socket = ObservedSocket {
+            attachment: attachment.clone(),
+            sectors,
+        };
+        self.sockets.insert(name.clone(), socket);
+    }
+
+    /// An attachment's settings in force, and as wanted.
+    fn both<'a>(
+        &'a mut self,
+        wanted: &'a Cluster,
+        name: &Name,
+    ) -> Option<(&'a mut Attachment, &'a Attachment)> {
+        let now = &mut self.sockets.get_mut(name)?.attachment;
+        Some((now, wanted.attachments.get(name)?))
+    }
+}

@@ -1,0 +1,187 @@
+//! Wanted and observed in, steps out.
+
+mod disks;
+mod routes;
+mod sockets;
+
+use crate::observed::{Observed, ObservedDisk, ObservedRoute};
+use crate::step::{Action, Step};
+use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name};
+use std::fmt;
+
+/// The steps that a node can take now towards what is wanted: away from guests first, then towards them. Empty when
+/// everything is as wanted, or waits (see [`waits`]).
+pub fn plan(wanted: &Cluster, node: &Name, observed: &Observed) -> Vec<Step> {
+    Planner::run(wanted, node, observed).steps
+}
+
+/// What is not as wanted and cannot be changed by a step now, and why. What waits for a step of the present plan is
+/// not listed.
+pub fn waits(wanted: &Cluster, node: &Name, observed: &Observed) -> Vec<Wait> {
+    Planner::run(wanted, node, observed).waits
+}
+
+/// Something that is not as wanted, and why it stays so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wait {
+    /// Kind of the resource.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why something is not as wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Its step has failed and will be tried again.
+    Failed {
+        /// Which step.
+        action: Action,
+        /// What went wrong.
+        reason: String,
+        /// Failures in a row.
+        attempts: u32,
+        /// When it is tried again, on the clock of [`Observed::now_ms`].
+        retry_at_ms: u64,
+    },
+    /// Another resource has to be ready, or gone, first.
+    On {
+        /// Its kind.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+    },
+    /// The disk carries another disk's or cluster's superblock.
+    ForeignSuperblock,
+    /// The disk had a superblock when it was last used and has none now.
+    LostSuperblock,
+    /// The disk's superblock is of a later generation than the cluster.
+    NewerSuperblock {
+        /// The superblock's generation.
+        generation: Generation,
+    },
+    /// Steps for a later generation were taken already: what is wanted here has been overtaken.
+    Overtaken {
+        /// The later generation.
+        generation: Generation,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Failed { action, reason, attempts, .. } => {
+                write!(f, "{action} failed ({attempts} in a row) and will be tried again: {reason}")
+            }
+            Cause::On { kind, name } => write!(f, "waits for {kind} {name}"),
+            Cause::ForeignSuperblock => f.write_str(
+                "the medium carries the superblock of another disk or cluster: it is left alone; check the path, or \
+                 remove the disk here",
+            ),
+            Cause::LostSuperblock => f.write_str(
+                "the medium has lost its superblock: it is left alone; check that it is the medium it was, and \
+                 restore it, or delete the volumes on it and the disk",
+            ),
+            Cause::NewerSuperblock { generation } => write!(
+                f,
+                "the medium's superblock is of generation {generation}, later than the cluster database: the \
+                 database is an old copy; restore the latest one"
+            ),
+            Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
+        }
+    }
+}
+
+/// What a plan is made of, and what it is made from.
+struct Planner<'a> {
+    wanted: &'a Cluster,
+    node: &'a Name,
+    observed: &'a Observed,
+    steps: Vec<Step>,
+    waits: Vec<Wait>,
+}
+
+impl<'a> Planner<'a> {
+    fn run(wanted: &'a Cluster, node: &'a Name, observed: &'a Observed) -> Planner<'a> {
+        let mut planner = Planner {
+            wanted,
+            node,
+            observed,
+            steps: Vec::new(),
+            waits: Vec::new(),
+        };
+        if wanted.generation < observed.generation {
+            let generation = observed.generation;
+            planner.wait(Kind::Node, node, Cause::Overtaken { generation });
+            return planner;
+        }
+        planner.withdraw_sockets();
+        planner.clear_routes();
+        planner.close_disks();
+        planner.open_disks();
+        planner.set_routes();
+        planner.offer_sockets();
+        planner
+    }
+
+    /// Adds a step, unless an earlier failure holds it back.
+    fn step(&mut self, generation: Generation, action: Action) {
+        let step = Step { generation, action };
+        let Some(failure) = self.observed.holds_back(&step) else {
+            self.steps.push(step);
+            return;
+        };
+        let (kind, name) = step.action.target();
+        let cause = Cause::Failed {
+            action: step.action.clone(),
+            reason: failure.reason.clone(),
+            attempts: failure.attempts,
+            retry_at_ms: failure.retry_at_ms,
+        };
+        self.wait(kind, name, cause);
+    }
+
+    fn wait(&mut self, kind: Kind, name: &Name, cause: Cause) {
+        let name = name.clone();
+        self.waits.push(Wait { kind, name, cause });
+    }
+
+    fn wait_on(&mut self, (kind, name): (Kind, &Name), on: (Kind, &Name)) {
+        let cause = Cause::On {
+            kind: on.0,
+            name: on.1.clone(),
+        };
+        self.wait(kind, name, cause);
+    }
+
+    /// The wanted disk, if this node reaches it and it is the one that is open.
+    fn wanted_disk(&self, name: &Name, open: &ObservedDisk) -> Option<&'a Disk> {
+        let disk = self.wanted.disks.get(name)?;
+        (disk.node == *self.node && disk.uuid == open.disk.uuid).then_some(disk)
+    }
+
+    /// Whether a route's volume is still to be served on this node.
+    fn route_is_wanted(&self, name: &Name, route: &ObservedRoute) -> bool {
+        let same = self
+            .wanted
+            .volumes
+            .get(name)
+            .is_some_and(|volume| volume.uuid == route.uuid);
+        same && self.is_attached_here(name)
+    }
+
+    fn is_attached_here(&self, volume: &Name) -> bool {
+        self.wanted
+            .attachments_of(volume)
+            .any(|(_, attachment)| attachment.node == *self.node)
+    }
+}
+
+/// Whether two extents have a sector in common.
+fn overlap(a: &Extent, b: &Extent) -> bool {
+    a.disk == b.disk
+        && a.disk_lba < b.disk_lba.saturating_add(b.sectors)
+        && b.disk_lba < a.disk_lba.saturating_add(a.sectors)
+}

@@ -1,0 +1,126 @@
+//! Disks: opened first, closed last.
+
+use super::{Cause, Planner};
+use crate::observed::{ObservedDisk, ObservedRoute, Superblock};
+use crate::step::Action;
+use palisade_model::{Disk, Kind, Name};
+
+impl<'a> Planner<'a> {
+    /// Erases and closes disks that are no longer this node's.
+    pub(super) fn close_disks(&mut self) {
+        let observed = self.observed;
+        for (name, open) in &observed.disks {
+            if self.wanted_disk(name, open).is_some() {
+                continue;
+            }
+            if let Some(volume) = self.route_to(name) {
+                self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
+                continue;
+            }
+            let generation = self.wanted.generation;
+            let disk = name.clone();
+            if self.is_to_be_erased(name, open) {
+                self.step(generation, Action::EraseSuperblock { disk });
+            } else {
+                self.step(generation, Action::CloseDisk { disk });
+            }
+        }
+    }
+
+    /// Opens disks, takes new sizes into use and keeps superblocks up to date.
+    pub(super) fn open_disks(&mut self) {
+        let (wanted, observed) = (self.wanted, self.observed);
+        for (name, disk) in wanted.disks.iter().filter(|(_, disk)| disk.node == *self.node) {
+            match observed.disks.get(name) {
+                None => self.open_disk(name, disk),
+                Some(open) if open.disk.uuid == disk.uuid => self.keep_disk(name, disk, open),
+                // The one of that name before it is being closed.
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn open_disk(&mut self, name: &Name, disk: &Disk) {
+        let path = disk.medium.path();
+        let mut others = self.observed.disks.iter();
+        let holder = others.find(|(_, open)| path.is_some() && open.disk.medium.path() == path);
+        if let Some((other, _)) = holder {
+            self.wait_on((Kind::Disk, name), (Kind::Disk, other));
+            return;
+        }
+        self.step(disk.revision, Action::OpenDisk { disk: name.clone() });
+    }
+
+    fn keep_disk(&mut self, name: &Name, disk: &Disk, open: &ObservedDisk) {
+        if open.disk.revision < disk.revision {
+            // The superblock at the tail goes to the new end, so the new size comes first.
+            self.step(disk.revision, Action::GrowDisk { disk: name.clone() });
+            return;
+        }
+        if let Some(cause) = self.unusable(name, disk, open) {
+            self.wait(Kind::Disk, name, cause);
+            return;
+        }
+        let generation = disk.superblock_generation();
+        let is_written = open.superblock == Superblock::Ours { generation };
+        if !disk.has_superblock() || is_written {
+            return;
+        }
+        match self.route_of_the_gone(name) {
+            Some(volume) => self.wait_on((Kind::Disk, name), (Kind::Volume, volume)),
+            None => self.step(generation, Action::WriteSuperblock { disk: name.clone() }),
+        }
+    }
+
+    /// Why nothing may be written to an open disk, if so.
+    pub(super) fn unusable(&self, name: &Name, disk: &Disk, open: &ObservedDisk) -> Option<Cause> {
+        if !disk.has_superblock() {
+            return None;
+        }
+        match open.superblock {
+            Superblock::Foreign => Some(Cause::ForeignSuperblock),
+            Superblock::Ours { generation } if generation > disk.superblock_generation() => {
+                Some(Cause::NewerSuperblock { generation })
+            }
+            Superblock::Ours { .. } => None,
+            Superblock::Missing => {
+                let is_new = disk.created > self.observed.started;
+                let is_used = self.wanted.extents_on(name).next().is_some();
+                (is_used && !is_new).then_some(Cause::LostSuperblock)
+            }
+        }
+    }
+
+    /// A disk that has left the cluster gives its medium back clean; one that only moved to another node keeps its
+    /// superblock. A medium that cannot be erased is not kept open for that.
+    fn is_to_be_erased(&self, name: &Name, open: &ObservedDisk) -> bool {
+        let has_left = !self.wanted.disks.values().any(|disk| disk.uuid == open.disk.uuid);
+        let is_ours = matches!(open.superblock, Superblock::Ours { .. });
+        let erase = Action::EraseSuperblock { disk: name.clone() };
+        has_left && is_ours && !self.observed.failures.contains_key(&erase)
+    }
+
+    /// A volume whose route leads to a disk.
+    fn route_to(&self, disk: &Name) -> Option<&'a Name> {
+        let leads_there = |route: &ObservedRoute| route.extents.iter().any(|extent| extent.disk == *disk);
+        let mut routes = self.observed.routes.iter();
+        routes
+            .find(|(_, route)| leads_there(route))
+            .map(|(volume, _)| volume)
+    }
+
+    /// A deleted volume whose route still leads to a disk: its extents are not free before that has ended.
+    fn route_of_the_gone(&self, disk: &Name) -> Option<&'a Name> {
+        let leads_there = |route: &ObservedRoute| route.extents.iter().any(|extent| extent.disk == *disk);
+        let is_gone = |name: &Name, route: &ObservedRoute| {
+            self.wanted
+                .volumes
+                .get(name)
+                .is_none_or(|volume| volume.uuid != route.uuid)
+        };
+        let mut routes = self.observed.routes.iter();
+        routes
+            .find(|(name, route)| leads_there(route) && is_gone(name, route))
+            .map(|(volume, _)| volume)
+    }
+}

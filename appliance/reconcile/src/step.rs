@@ -1,0 +1,137 @@
+//! The steps: what a node may be told to do.
+
+use palisade_model::{Generation, Kind, Name};
+use std::fmt;
+
+/// One step, to be carried out with the very cluster that it was planned from. It is idempotent: done twice, it is
+/// as if done once. Whoever carries it out refuses it when what it changes is of a later generation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// The generation that what it changes will have: of the disk's superblock, the volume's revision for a route,
+    /// the attachment's for a socket, the cluster's generation for what goes away.
+    pub generation: Generation,
+    /// What to do, and with what.
+    pub action: Action,
+}
+
+/// What to do. Names only, so that it is also the key under which a failure is remembered.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Action {
+    /// Drain an attachment, end its session and remove its socket.
+    WithdrawSocket {
+        /// Which attachment.
+        attachment: Name,
+    },
+    /// End a volume's route on all reactors, with nothing left in flight.
+    ClearRoute {
+        /// Which volume.
+        volume: Name,
+    },
+    /// Erase the superblock of a disk that has left the cluster. If that fails the disk is closed all the same.
+    EraseSuperblock {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Close a disk.
+    CloseDisk {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Open a disk, and look whose superblock it carries.
+    OpenDisk {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Take a disk's new size into use.
+    GrowDisk {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Write superblock and extents of a pooled disk.
+    WriteSuperblock {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Compile a volume's route and take it into use on all reactors, acknowledged.
+    SetRoute {
+        /// Which volume.
+        volume: Name,
+    },
+    /// Tell the guest the volume's new size. Its route is in place already.
+    ResizeVolume {
+        /// Which attachment.
+        attachment: Name,
+    },
+    /// Offer a volume to a VM.
+    OfferSocket {
+        /// Which attachment.
+        attachment: Name,
+    },
+    /// Drain an attachment, end its session, and offer it anew with all its present settings.
+    ReopenSocket {
+        /// Which attachment.
+        attachment: Name,
+    },
+    /// Change owner, group and mode of an attachment's socket.
+    ChangeSocketPermissions {
+        /// Which attachment.
+        attachment: Name,
+    },
+    /// Change how fast an attachment may go.
+    ChangeLimits {
+        /// Which attachment.
+        attachment: Name,
+    },
+}
+
+impl Action {
+    /// Its name in snake case, for logs, events and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Action::WithdrawSocket { .. } => "withdraw_socket",
+            Action::ClearRoute { .. } => "clear_route",
+            Action::EraseSuperblock { .. } => "erase_superblock",
+            Action::CloseDisk { .. } => "close_disk",
+            Action::OpenDisk { .. } => "open_disk",
+            Action::GrowDisk { .. } => "grow_disk",
+            Action::WriteSuperblock { .. } => "write_superblock",
+            Action::SetRoute { .. } => "set_route",
+            Action::ResizeVolume { .. } => "resize_volume",
+            Action::OfferSocket { .. } => "offer_socket",
+            Action::ReopenSocket { .. } => "reopen_socket",
+            Action::ChangeSocketPermissions { .. } => "change_socket_permissions",
+            Action::ChangeLimits { .. } => "change_limits",
+        }
+    }
+
+    /// What it is done to.
+    pub fn target(&self) -> (Kind, &Name) {
+        match self {
+            Action::EraseSuperblock { disk }
+            | Action::CloseDisk { disk }
+            | Action::OpenDisk { disk }
+            | Action::GrowDisk { disk }
+            | Action::WriteSuperblock { disk } => (Kind::Disk, disk),
+            Action::ClearRoute { volume } | Action::SetRoute { volume } => (Kind::Volume, volume),
+            Action::WithdrawSocket { attachment }
+            | Action::ResizeVolume { attachment }
+            | Action::OfferSocket { attachment }
+            | Action::ReopenSocket { attachment }
+            | Action::ChangeSocketPermissions { attachment }
+            | Action::ChangeLimits { attachment } => (Kind::Attachment, attachment),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, name) = self.target();
+        write!(f, "{} of {kind} {name}", self.as_str())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at generation {}", self.action, self.generation)
+    }
+}
