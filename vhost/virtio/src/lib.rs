@@ -1,1 +1,45 @@
-//! palisade-virtio
+//! # virtio: rings into requests, answers into rings
+//!
+//! Storey 3, a translator. A [`BlkQueue`] is one virtqueue of one virtio-blk disk seen as a
+//! [`Source`](palisade_block::Source) of block requests: it copies each descriptor chain out of guest memory once,
+//! parses it once, and writes each answer back once.
+//!
+//! It must never know sockets, sessions, reactors or devices. All access to guest memory goes through
+//! `palisade-memory`; there is no `unsafe` here.
+//!
+//! What always holds:
+//!
+//! - **Every chain taken from the ring is returned exactly once** (invariant 1): as a request's answer, or answered
+//!   here when it is malformed, unsupported or asks for the device id. A chain without a status byte is returned
+//!   with length 0.
+//! - **Nothing a guest writes can hurt** (invariant 14): no panic, no unbounded work. A chain costs at most
+//!   [`CHAIN_DESCRIPTORS_MAX`](chain::CHAIN_DESCRIPTORS_MAX) looks or the ring's size. A ring whose indices make no
+//!   sense is broken: the queue takes nothing more from it and [`BlkQueue::broken`] says why.
+//! - Descriptors and headers are read once. What is checked is what is used.
+//! - One store of the used index and at most one notification per `publish`.
+//!
+//! Start reading at [`queue`], then [`chain`] (descriptors to parts), [`blk`] (parts to a request), [`split`] (the
+//! ring's indices and notifications; a packed ring would be a second file beside it with the same methods).
+//! [`driver`] is the other side of a ring, for tests, the simulator and measurements.
+//!
+//! ## Feeding raw bytes to a queue
+//! A fuzzer needs three calls and no driver: `GuestMemory::anonymous(&[(0, 1 << 16)])`, `memory.write(0, bytes)` for
+//! the whole content including the rings, and [`BlkQueue::new`] with ring addresses inside it. Then pull until
+//! [`Pulled::Empty`](palisade_block::Pulled), finish every request, publish. A broken ring ends the loop; a ring that
+//! is not broken gives at most its size in requests until the available index is written again.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod blk;
+pub mod chain;
+pub mod driver;
+pub mod queue;
+pub mod split;
+pub mod stats;
+
+pub use blk::config::{ConfigSpace, ConfigWriteError, VolumeGeometry};
+pub use blk::features::Features;
+pub use queue::{BlkQueue, Notify, QueueSetup, SetupError};
+pub use split::Broken;
+pub use stats::QueueStats;

@@ -1,0 +1,249 @@
+//! The configuration space (`struct virtio_blk_config`, virtio 1.3, 5.2.4): 60 bytes, one of them writable.
+
+use palisade_block::Sectors;
+use palisade_block::limits::{
+    DISCARD_SECTORS_MAX, QUEUES_PER_ATTACHMENT, SEGMENT_BYTES_MAX, SEGMENTS_PER_REQUEST,
+};
+
+/// What the guest is told about a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VolumeGeometry {
+    /// Size.
+    pub sectors: Sectors,
+    /// Logical block in bytes: a power of two of at least 512.
+    pub block_bytes: u32,
+    /// Physical block in bytes: a power-of-two multiple of the logical block.
+    pub physical_block_bytes: u32,
+    /// Best length of an operation in bytes, 0 when there is none.
+    pub optimal_io_bytes: u32,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Virtqueues.
+    pub queues: u16,
+    /// Whether discard is offered.
+    pub discard: bool,
+    /// Bytes to whose multiples discards should be aligned; 0 for the logical block.
+    pub discard_alignment_bytes: u32,
+    /// Whether write-zeroes is offered.
+    pub write_zeroes: bool,
+    /// Whether the volatile write cache is on at first.
+    pub writeback: bool,
+}
+
+/// Why a write to the configuration space changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConfigWriteError {
+    /// Only the byte `writeback` at [`ConfigSpace::WRITEBACK_OFFSET`] may be written.
+    NotWritable {
+        /// First byte of the write.
+        offset: u32,
+        /// Its length.
+        bytes: usize,
+    },
+    /// `writeback` is neither 0 nor 1.
+    Value {
+        /// The byte.
+        value: u8,
+    },
+}
+
+impl std::fmt::Display for ConfigWriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ConfigWriteError::NotWritable { offset, bytes } => {
+                write!(
+                    f,
+                    "{bytes} bytes at offset {offset} of the configuration space are not writable"
+                )
+            }
+            ConfigWriteError::Value { value } => write!(f, "writeback is 0 or 1, not {value}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigWriteError {}
+
+/// The configuration space of one attachment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConfigSpace {
+    geometry: VolumeGeometry,
+    writeback: bool,
+}
+
+impl ConfigSpace {
+    /// Its length.
+    pub const BYTES: usize = 60;
+    /// Where `writeback` is.
+    pub const WRITEBACK_OFFSET: u32 = 32;
+
+    /// From a volume.
+    pub fn new(geometry: VolumeGeometry) -> ConfigSpace {
+        ConfigSpace {
+            writeback: geometry.writeback,
+            geometry,
+        }
+    }
+
+    /// The volume has grown. The caller tells the guest (CONFIG_CHANGE).
+    pub fn set_sectors(&mut self, sectors: Sectors) {
+        self.geometry.sectors = sectors;
+    }
+
+    /// What it was made from.
+    pub fn geometry(&self) -> &VolumeGeometry {
+        &self.geometry
+    }
+
+    /// Whether the guest has the volatile write cache on. Off means that every write is stable before it is
+    /// answered.
+    pub fn writeback(&self) -> bool {
+        self.writeback
+    }
+
+    /// All bytes, little endian.
+    pub fn encode(&self) -> [u8; ConfigSpace::BYTES] {
+        let geometry = &self.geometry;
+        let block = geometry.block_bytes.max(512);
+        let exponent = (geometry.physical_block_bytes.max(block) / block).trailing_zeros() as u8;
+        let min_io = u16::try_from(geometry.physical_block_bytes.max(block) / block).unwrap_or(1);
+        let discards = geometry.discard && !geometry.read_only;
+        let zeroes = geometry.write_zeroes && !geometry.read_only;
+        let discard_alignment = geometry.discard_alignment_bytes.max(block) / 512;
+        let queues = geometry.queues.clamp(1, QUEUES_PER_ATTACHMENT as u16);
+        let mut encoder = Encoder {
+            bytes: [0; ConfigSpace::BYTES],
+        };
+        encoder.put(0, &geometry.sectors.0.to_le_bytes());
+        encoder.put(8, &SEGMENT_BYTES_MAX.to_le_bytes());
+        encoder.put(12, &(SEGMENTS_PER_REQUEST as u32).to_le_bytes());
+        // 16..20: cylinders, heads and sectors, which VIRTIO_BLK_F_GEOMETRY would offer; we do not.
+        encoder.put(20, &block.to_le_bytes());
+        encoder.put(24, &[exponent, 0]);
+        encoder.put(26, &min_io.to_le_bytes());
+        encoder.put(28, &(geometry.optimal_io_bytes / block).to_le_bytes());
+        encoder.put(32, &[self.writeback.into(), 0]);
+        encoder.put(34, &queues.to_le_bytes());
+        if discards {
+            encoder.put(36, &DISCARD_SECTORS_MAX.to_le_bytes());
+            encoder.put(40, &1u32.to_le_bytes());
+            encoder.put(44, &discard_alignment.to_le_bytes());
+        }
+        if zeroes {
+            encoder.put(48, &DISCARD_SECTORS_MAX.to_le_bytes());
+            encoder.put(52, &1u32.to_le_bytes());
+            encoder.put(56, &[1]);
+        }
+        encoder.bytes
+    }
+
+    /// Bytes from `offset`, as many as there are up to `to.len()`; the rest of `to` is set to zero.
+    pub fn read(&self, offset: u32, to: &mut [u8]) {
+        let bytes = self.encode();
+        let from = bytes.get(offset as usize..).unwrap_or(&[]);
+        let mut from = from.iter();
+        to.fill_with(|| from.next().copied().unwrap_or(0));
+    }
+
+    /// A write of the guest (with CONFIG_WCE negotiated): only `writeback`. True when it changed.
+    pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<bool, ConfigWriteError> {
+        let (ConfigSpace::WRITEBACK_OFFSET, &[value]) = (offset, bytes) else {
+            return Err(ConfigWriteError::NotWritable {
+                offset,
+                bytes: bytes.len(),
+            });
+        };
+        let wanted = match value {
+            0 => false,
+            1 => true,
+            value => return Err(ConfigWriteError::Value { value }),
+        };
+        let changed = wanted != self.writeback;
+        self.writeback = wanted;
+        Ok(changed)
+    }
+}
+
+struct Encoder {
+    bytes: [u8; ConfigSpace::BYTES],
+}
+
+impl Encoder {
+    fn put(&mut self, offset: usize, field: &[u8]) {
+        for (to, from) in self.bytes.iter_mut().skip(offset).zip(field) {
+            *to = *from;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry() -> VolumeGeometry {
+        VolumeGeometry {
+            sectors: Sectors(0x0102_0304_0506),
+            block_bytes: 512,
+            physical_block_bytes: 4096,
+            optimal_io_bytes: 1 << 20,
+            read_only: false,
+            queues: 4,
+            discard: true,
+            discard_alignment_bytes: 65536,
+            write_zeroes: true,
+            writeback: true,
+        }
+    }
+
+    #[test]
+    fn fields_lie_where_the_standard_puts_them() {
+        let bytes = ConfigSpace::new(geometry()).encode();
+        assert_eq!(bytes[..8], [6, 5, 4, 3, 2, 1, 0, 0]);
+        assert_eq!(bytes[8..12], (1u32 << 20).to_le_bytes());
+        assert_eq!(bytes[12..16], 126u32.to_le_bytes());
+        assert_eq!(bytes[16..20], [0; 4]);
+        assert_eq!(bytes[20..24], 512u32.to_le_bytes());
+        assert_eq!(bytes[24..28], [3, 0, 8, 0], "8 logical blocks make one physical");
+        assert_eq!(bytes[28..32], 2048u32.to_le_bytes());
+        assert_eq!(bytes[32..36], [1, 0, 4, 0]);
+        assert_eq!(bytes[36..40], (1u32 << 22).to_le_bytes());
+        assert_eq!(bytes[40..44], 1u32.to_le_bytes());
+        assert_eq!(bytes[44..48], 128u32.to_le_bytes());
+        assert_eq!(bytes[48..52], (1u32 << 22).to_le_bytes());
+        assert_eq!(bytes[52..56], 1u32.to_le_bytes());
+        assert_eq!(bytes[56..60], [1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_read_only_volume_offers_nothing_that_changes_it() {
+        let bytes = ConfigSpace::new(VolumeGeometry {
+            read_only: true,
+            ..geometry()
+        })
+        .encode();
+        assert_eq!(bytes[36..60], [0; 24]);
+    }
+
+    #[test]
+    fn only_writeback_is_writable_and_only_as_a_flag() {
+        let mut config = ConfigSpace::new(geometry());
+        assert_eq!(config.write(32, &[0]), Ok(true));
+        assert!(!config.writeback());
+        assert_eq!(config.encode()[32], 0);
+        assert_eq!(config.write(32, &[0]), Ok(false));
+        assert_eq!(config.write(32, &[2]), Err(ConfigWriteError::Value { value: 2 }));
+        for (offset, bytes) in [(0, 1), (31, 1), (33, 1), (32, 2), (32, 0), (u32::MAX, 1)] {
+            let written = config.write(offset, &vec![1; bytes]);
+            assert_eq!(written, Err(ConfigWriteError::NotWritable { offset, bytes }));
+        }
+        assert!(!config.writeback());
+    }
+
+    #[test]
+    fn reads_past_the_end_are_zero() {
+        let mut to = [9; 8];
+        ConfigSpace::new(geometry()).read(56, &mut to);
+        assert_eq!(to, [1, 0, 0, 0, 0, 0, 0, 0]);
+        ConfigSpace::new(geometry()).read(u32::MAX, &mut to);
+        assert_eq!(to, [0; 8]);
+    }
+}

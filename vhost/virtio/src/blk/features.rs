@@ -1,0 +1,104 @@
+//! Feature bits of the device and of its rings.
+
+use crate::blk::config::VolumeGeometry;
+use std::ops::{BitAnd, BitOr};
+
+/// A set of feature bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Features(u64);
+
+impl Features {
+    /// `VIRTIO_BLK_F_SIZE_MAX`
+    pub const SIZE_MAX: Features = Features(1 << 1);
+    /// `VIRTIO_BLK_F_SEG_MAX`
+    pub const SEG_MAX: Features = Features(1 << 2);
+    /// `VIRTIO_BLK_F_RO`
+    pub const RO: Features = Features(1 << 5);
+    /// `VIRTIO_BLK_F_BLK_SIZE`
+    pub const BLK_SIZE: Features = Features(1 << 6);
+    /// `VIRTIO_BLK_F_FLUSH`
+    pub const FLUSH: Features = Features(1 << 9);
+    /// `VIRTIO_BLK_F_TOPOLOGY`
+    pub const TOPOLOGY: Features = Features(1 << 10);
+    /// `VIRTIO_BLK_F_CONFIG_WCE`
+    pub const CONFIG_WCE: Features = Features(1 << 11);
+    /// `VIRTIO_BLK_F_MQ`
+    pub const MQ: Features = Features(1 << 12);
+    /// `VIRTIO_BLK_F_DISCARD`
+    pub const DISCARD: Features = Features(1 << 13);
+    /// `VIRTIO_BLK_F_WRITE_ZEROES`
+    pub const WRITE_ZEROES: Features = Features(1 << 14);
+    /// `VIRTIO_RING_F_INDIRECT_DESC`
+    pub const INDIRECT_DESC: Features = Features(1 << 28);
+    /// `VIRTIO_RING_F_EVENT_IDX`
+    pub const EVENT_IDX: Features = Features(1 << 29);
+    /// `VIRTIO_F_VERSION_1`
+    pub const VERSION_1: Features = Features(1 << 32);
+
+    /// No feature.
+    pub const NONE: Features = Features(0);
+
+    /// From the wire. Bits without a name here are kept: transports have their own.
+    pub const fn from_bits(bits: u64) -> Features {
+        Features(bits)
+    }
+
+    /// For the wire.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether all bits of `other` are set.
+    #[inline]
+    pub const fn contains(self, other: Features) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The bits that are not in `other`.
+    pub const fn without(self, other: Features) -> Features {
+        Features(self.0 & !other.0)
+    }
+
+    /// What a volume offers.
+    pub fn offered(geometry: &VolumeGeometry) -> Features {
+        let when = |condition: bool, features: Features| if condition { features } else { Features::NONE };
+        Features::VERSION_1
+            | Features::INDIRECT_DESC
+            | Features::EVENT_IDX
+            | Features::SIZE_MAX
+            | Features::SEG_MAX
+            | Features::BLK_SIZE
+            | Features::TOPOLOGY
+            | Features::FLUSH
+            | Features::CONFIG_WCE
+            | when(geometry.queues > 1, Features::MQ)
+            | when(geometry.read_only, Features::RO)
+            | when(geometry.discard && !geometry.read_only, Features::DISCARD)
+            | when(
+                geometry.write_zeroes && !geometry.read_only,
+                Features::WRITE_ZEROES,
+            )
+    }
+}
+
+impl BitOr for Features {
+    type Output = Features;
+
+    fn bitor(self, other: Features) -> Features {
+        Features(self.0 | other.0)
+    }
+}
+
+impl BitAnd for Features {
+    type Output = Features;
+
+    fn bitand(self, other: Features) -> Features {
+        Features(self.0 & other.0)
+    }
+}
+
+impl std::fmt::Debug for Features {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Features({:#x})", self.0)
+    }
+}

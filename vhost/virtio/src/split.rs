@@ -1,0 +1,224 @@
+//! The indices and notifications of a split ring (virtio 1.3, 2.7). A packed ring would offer the same methods:
+//! `take`, `put`, `publish`, `arm`, `disarm`.
+
+use palisade_memory::{DirtyLog, SplitRing};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT`: the driver wants no notification.
+const NO_INTERRUPT: u16 = 1;
+/// `VIRTQ_USED_F_NO_NOTIFY`: we want no notification.
+const NO_NOTIFY: u16 = 1;
+
+/// Why a ring cannot be followed any further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// The available index has moved further than the ring has free entries.
+    AvailJumped {
+        /// The index found.
+        avail_idx: u16,
+        /// The next entry to be taken.
+        next_avail: u16,
+    },
+    /// An available entry names a descriptor outside the table.
+    HeadOutside {
+        /// The entry.
+        head: u16,
+    },
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Broken::AvailJumped {
+                avail_idx,
+                next_avail,
+            } => {
+                write!(f, "the available index jumped from {next_avail} to {avail_idx}")
+            }
+            Broken::HeadOutside { head } => {
+                write!(f, "available entry {head} lies outside the descriptor table")
+            }
+        }
+    }
+}
+
+/// Marks the used ring's pages in a migration's dirty log.
+#[derive(Debug)]
+pub(crate) struct UsedLog {
+    /// The log.
+    pub(crate) log: Arc<DirtyLog>,
+    /// Guest address of the used ring (`log_guest_addr`).
+    pub(crate) at: u64,
+}
+
+/// A split ring and how far we have come in it.
+#[derive(Debug)]
+pub(crate) struct SplitQueue {
+    pub(crate) ring: SplitRing,
+    /// The next available entry to be taken.
+    next_avail: u16,
+    /// The available index as last read: entries before it may be taken without another look.
+    avail_seen: u16,
+    /// The next used entry to be written.
+    used_next: u16,
+    /// The used index the driver sees.
+    used_published: u16,
+    event_idx: bool,
+    used_log: Option<UsedLog>,
+}
+
+impl SplitQueue {
+    /// Goes on at available entry `next_avail`, and where the used ring stands.
+    pub(crate) fn new(
+        ring: SplitRing,
+        next_avail: u16,
+        event_idx: bool,
+        used_log: Option<UsedLog>,
+    ) -> SplitQueue {
+        let used_idx = ring.used_idx();
+        SplitQueue {
+            ring,
+            next_avail,
+            avail_seen: next_avail,
+            used_next: used_idx,
+            used_published: used_idx,
+            event_idx,
+            used_log,
+        }
+    }
+
+    /// The next available entry to be taken.
+    pub(crate) fn next_avail(&self) -> u16 {
+        self.next_avail
+    }
+
+    /// The next chain's head, below the ring's size.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Result<Option<u16>, Broken> {
+        if self.next_avail == self.avail_seen && !self.look()? {
+            return Ok(None);
+        }
+        let head = self.ring.avail_entry(self.next_avail);
+        if head >= self.ring.size() {
+            return Err(Broken::HeadOutside { head });
+        }
+        self.next_avail = self.next_avail.wrapping_add(1);
+        if self.next_avail != self.avail_seen {
+            self.ring
+                .prefetch_descriptor(self.ring.avail_entry(self.next_avail));
+        }
+        Ok(Some(head))
+    }
+
+    /// Writes a used entry, not yet visible.
+    #[inline]
+    pub(crate) fn put(&mut self, head: u16, bytes: u32) {
+        self.ring.put_used(self.used_next, head, bytes);
+        if let Some(used_log) = &self.used_log {
+            let position = u64::from(self.used_next & (self.ring.size() - 1));
+            used_log.log.mark(used_log.at.wrapping_add(4 + 8 * position), 8);
+        }
+        self.used_next = self.used_next.wrapping_add(1);
+    }
+
+    /// Makes all entries visible. The used index if there were any.
+    #[inline]
+    pub(crate) fn publish(&mut self) -> Option<Published> {
+        if self.used_next == self.used_published {
+            return None;
+        }
+        let before = self.used_published;
+        self.used_published = self.used_next;
+        self.ring.set_used_idx(self.used_next);
+        if let Some(used_log) = &self.used_log {
+            used_log.log.mark(used_log.at, 4);
+        }
+        Some(Published {
+            before,
+            used_idx: self.used_next,
+        })
+    }
+
+    /// Whether the driver wants to be told of what has been published.
+    #[inline]
+    pub(crate) fn wants_notification(&self, published: Published) -> bool {
+        // The driver writes its wish, then looks at the used index; we wrote the used index, now look at its wish.
+        // Without a full fence on both sides each could miss the other's store (virtio 1.3, 2.7.7.2).
+        fence(Ordering::SeqCst);
+        if self.event_idx {
+            event_passed(self.ring.used_event(), published.used_idx, published.before)
+        } else {
+            self.ring.avail_flags() & NO_INTERRUPT == 0
+        }
+    }
+
+    /// Asks the driver for a notification of the next available entry. True when there are some already.
+    pub(crate) fn arm(&mut self) -> Result<bool, Broken> {
+        if self.event_idx {
+            self.ring.set_avail_event(self.next_avail);
+        } else {
+            self.ring.set_used_flags(0);
+        }
+        self.log_notification_area();
+        fence(Ordering::SeqCst);
+        if self.next_avail != self.avail_seen {
+            return Ok(true);
+        }
+        self.look()
+    }
+
+    /// Asks the driver for silence. With EVENT_IDX the event is put behind us, out of reach for 65535 entries.
+    pub(crate) fn disarm(&mut self) {
+        if self.event_idx {
+            self.ring.set_avail_event(self.next_avail.wrapping_sub(1));
+        } else {
+            self.ring.set_used_flags(NO_NOTIFY);
+        }
+        self.log_notification_area();
+    }
+
+    /// Reads the available index. True when there is something to take.
+    #[inline]
+    fn look(&mut self) -> Result<bool, Broken> {
+        let avail_idx = self.ring.avail_idx();
+        // A driver has no more entries than the ring: what it offers and what we owe it fit the ring together.
+        let size = self.ring.size();
+        let jumped = avail_idx.wrapping_sub(self.next_avail) > size
+            || avail_idx.wrapping_sub(self.used_published) > size;
+        if jumped {
+            return Err(Broken::AvailJumped {
+                avail_idx,
+                next_avail: self.next_avail,
+            });
+        }
+        self.avail_seen = avail_idx;
+        Ok(avail_idx != self.next_avail)
+    }
+
+    fn log_notification_area(&self) {
+        if let Some(used_log) = &self.used_log {
+            let at = if self.event_idx {
+                4 + 8 * u64::from(self.ring.size())
+            } else {
+                0
+            };
+            used_log.log.mark(used_log.at.wrapping_add(at), 2);
+        }
+    }
+}
+
+/// What one `publish` has made visible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Published {
+    /// The used index before.
+    pub(crate) before: u16,
+    /// The used index now.
+    pub(crate) used_idx: u16,
+}
+
+/// `vring_need_event` (virtio 1.3, 2.7.10): whether moving the index from `before` to `now` passed `event`.
+#[inline]
+pub(crate) fn event_passed(event: u16, now: u16, before: u16) -> bool {
+    now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(before)
+}
