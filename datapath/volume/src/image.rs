@@ -169,3 +169,178 @@ pub fn standing(found: &Decoded, wanted: &Image) -> Standing {
 fn name_on_disk(name: &Name) -> Result<palisade_wire::Name, ImageError> {
     palisade_wire::Name::new(name.as_str()).map_err(ImageError::Name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_model::{AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, Usage, Uuid};
+    use palisade_wire::{Geometry, SECTOR_BYTES, Update};
+    use std::collections::BTreeMap;
+
+    const SECTORS: u64 = 400_000;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn volume(text: &str, sectors: u64) -> Command {
+        let (disk, node) = (Some(name("pool")), name("n1"));
+        let uuid = Uuid(sectors.into());
+        Command::CreateVolume(CreateVolume {
+            name: name(text),
+            uuid,
+            node,
+            disk,
+            sectors: Some(sectors),
+            block_bytes: None,
+        })
+    }
+
+    fn cluster(more: &[Command]) -> Cluster {
+        let geometry = Geometry::of(SECTORS).unwrap();
+        let init = InitCluster {
+            id: Uuid(1),
+            node: name("n1"),
+            node_uuid: Uuid(2),
+        };
+        let disk = AddDisk {
+            name: name("pool"),
+            uuid: Uuid(3),
+            node: name("n1"),
+            medium: Medium::File {
+                path: "/srv/pool".to_owned(),
+                bytes: SECTORS * 512,
+                created: true,
+            },
+            usage: Usage::Pooled,
+            block_bytes: 512,
+            sectors: SECTORS,
+            data_start: geometry.data_start.0,
+            data_end: geometry.data_end.0,
+        };
+        let whole = AddDisk {
+            name: name("whole"),
+            uuid: Uuid(4),
+            usage: Usage::Whole,
+            data_start: 0,
+            data_end: SECTORS,
+            medium: Medium::File {
+                path: "/srv/whole".to_owned(),
+                bytes: SECTORS * 512,
+                created: true,
+            },
+            ..disk.clone()
+        };
+        let first = [
+            Command::InitCluster(init),
+            Command::AddDisk(disk),
+            Command::AddDisk(whole),
+        ];
+        first
+            .iter()
+            .chain(more)
+            .fold(Cluster::empty(), |cluster, command| {
+                cluster.apply(command).unwrap().0
+            })
+    }
+
+    /// What the disk says once an update has been written to it.
+    fn written(update: &Update) -> Decoded {
+        let sectors: BTreeMap<u64, [u8; SECTOR_BYTES]> = update
+            .phases
+            .iter()
+            .flat_map(|phase| &phase.writes)
+            .map(|write| (write.lba.0, write.bytes))
+            .collect();
+        palisade_wire::decode(SECTORS, |lba| sectors.get(&lba.0).copied().ok_or("not written")).unwrap()
+    }
+
+    #[test]
+    fn a_disk_says_what_the_cluster_has_put_on_it() {
+        let grow = GrowVolume {
+            name: name("a"),
+            sectors: 20_000,
+            disk: None,
+            expected: None,
+        };
+        let cluster = cluster(&[volume("a", 10_000), volume("b", 8_192), Command::GrowVolume(grow)]);
+        let image = image(&cluster, &name("pool")).unwrap();
+        let told: Vec<_> = image
+            .extents
+            .iter()
+            .map(|extent| {
+                (
+                    extent.volume_name.as_str(),
+                    extent.volume_lba.0,
+                    extent.disk_lba.0,
+                    extent.sectors,
+                    extent.volume_sectors,
+                )
+            })
+            .collect();
+        let b = ("b", 0, 8192 * 3, 8192, 8192);
+        assert_eq!(
+            told,
+            [
+                ("a", 0, 8192, 16_384, 20_000),
+                ("a", 16_384, 8192 * 4, 3_616, 20_000),
+                b
+            ]
+        );
+        let (superblock, disk) = (&image.superblock, &cluster.disks[&name("pool")]);
+        assert_eq!((superblock.disk, superblock.cluster, superblock.owner), (3, 1, 2));
+        assert_eq!(superblock.generation, disk.superblock_generation().0);
+        assert_eq!(
+            standing(
+                &written(&palisade_wire::format(superblock, &image.extents).unwrap()),
+                &image
+            ),
+            Standing::InForce
+        );
+    }
+
+    #[test]
+    fn older_newer_and_foreign_disks_are_told_apart() {
+        let (old, new) = (cluster(&[]), cluster(&[volume("a", 10_000)]));
+        let [old, new] = [old, new].map(|cluster| image(&cluster, &name("pool")).unwrap());
+        let found = written(&palisade_wire::format(&old.superblock, &old.extents).unwrap());
+        assert_eq!(standing(&found, &old), Standing::InForce);
+        assert_eq!(standing(&found, &new), Standing::Behind);
+        let newer = written(&palisade_wire::format(&new.superblock, &new.extents).unwrap());
+        assert_eq!(standing(&newer, &old), Standing::Ahead);
+        let with = |change: fn(&mut Image)| {
+            let mut wanted = old.clone();
+            change(&mut wanted);
+            standing(&found, &wanted)
+        };
+        assert_eq!(with(|wanted| wanted.superblock.disk = 9), Standing::OtherDisk);
+        assert_eq!(
+            with(|wanted| wanted.superblock.cluster = 9),
+            Standing::OtherCluster
+        );
+        assert_eq!(
+            with(|wanted| wanted.superblock.block_bytes = 4096),
+            Standing::Differs
+        );
+        assert_eq!(with(|wanted| wanted.superblock.epoch += 1), Standing::Behind);
+    }
+
+    #[test]
+    fn disks_without_a_superblock_have_no_image() {
+        let cluster = cluster(&[]);
+        assert_eq!(
+            image(&cluster, &name("whole")),
+            Err(ImageError::NotPooled { disk: name("whole") })
+        );
+        assert_eq!(
+            image(&cluster, &name("none")),
+            Err(ImageError::NoDisk { disk: name("none") })
+        );
+        let mut moved = cluster;
+        moved.disks.get_mut(&name("pool")).unwrap().data_end -= 8192;
+        assert!(matches!(
+            image(&moved, &name("pool")),
+            Err(ImageError::DataArea { .. })
+        ));
+    }
+}

@@ -1,0 +1,70 @@
+//! The bytes on disk, held against files in the tree. When one differs, disks written by the last release can no
+//! longer be read: change the version, not the file. `UPDATE_GOLDEN=1` writes files that are missing.
+
+#![cfg(test)]
+
+mod disk;
+
+use disk::{DISK_SECTORS, extents, superblock};
+use palisade_wire::{Superblock, format, update};
+use std::path::Path;
+
+fn compare(name: &str, bytes: &[u8]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() && !path.exists() {
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let golden = std::fs::read(&path).unwrap();
+    assert_eq!(golden.len(), bytes.len(), "{name}");
+    let first = golden.iter().zip(bytes).position(|(old, new)| old != new);
+    assert_eq!(first, None, "first byte of {name} that differs");
+}
+
+#[test]
+fn a_formatted_disks_sectors_are_those_of_the_golden_files() {
+    let format = format(&superblock(DISK_SECTORS), &extents(2)).unwrap();
+    let sector = |phase: usize, write: usize| &format.phases[phase].writes[write];
+    assert_eq!((sector(3, 0).lba.0, sector(3, 1).lba.0), (0, 128));
+    compare("superblock.bin", &sector(3, 0).bytes);
+    let table = format.phases[1]
+        .writes
+        .iter()
+        .find(|write| write.lba.0 == 1792)
+        .unwrap();
+    compare("extents.bin", &table.bytes);
+}
+
+#[test]
+fn the_golden_superblock_says_what_it_said() {
+    let bytes =
+        std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/superblock.bin")).unwrap();
+    let read = Superblock::from_sector(&bytes.try_into().unwrap(), palisade_wire::Lba(0)).unwrap();
+    let written = format(&superblock(DISK_SECTORS), &extents(2)).unwrap().superblock;
+    assert_eq!(read, written);
+    assert_eq!((read.generation, read.epoch, read.sequence), (10, 1, 1));
+    assert_eq!((read.data_start.0, read.data_end.0), (8192, 8192 * 23));
+}
+
+#[test]
+fn an_update_turns_to_the_other_copies() {
+    let first = format(&superblock(DISK_SECTORS), &extents(2)).unwrap().superblock;
+    let second = update(
+        &first,
+        &Superblock {
+            generation: 11,
+            ..first.clone()
+        },
+        &extents(1),
+    )
+    .unwrap();
+    let lbas: Vec<Vec<u64>> = second
+        .phases
+        .iter()
+        .map(|phase| phase.writes.iter().map(|write| write.lba.0).collect())
+        .collect();
+    let tail = DISK_SECTORS / 8 * 8 - 4096;
+    assert_eq!(lbas, [vec![tail + 512, 512], vec![tail], vec![0]]);
+    assert_eq!(second.superblock.sequence, 2);
+}
