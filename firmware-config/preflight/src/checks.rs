@@ -1,7 +1,7 @@
 //! The checks: one function a section of the profile, each from two values to at most a few findings.
 
 use crate::cpu_set::CpuSet;
-use crate::finding::{Apply, Finding};
+use crate::finding::Finding;
 use crate::machine::{Hugepages, Machine};
 use crate::profile::{Amount, Profile, Want};
 use crate::release::Release;

@@ -1,3 +1,86 @@
-//! palisade-xtask
+//! # xtask: what the build checks about its own shape
+//!
+//! Storey 6. `cargo xtask storeys` holds every import against `ci/storeys.toml`; `cargo xtask layout` holds every source
+//! file against the rules of the tree; `cargo xtask sim` starts the simulator.
+//!
+//! It must never know what the crates do. Start reading at [`storeys`].
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod layout;
+mod storeys;
+mod workspace;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::workspace::Workspace;
+
+const HELP: &str = "cargo xtask COMMAND
+
+  storeys         check that imports run down the storeys of ci/storeys.toml
+  layout          check names and lengths of source files
+  sim [ARGS...]   run the simulator, e.g. cargo xtask sim --seeds 100";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("storeys") => report("storeys", check_storeys()),
+        Some("layout") => report("layout", layout::check(&root())),
+        Some("sim") => simulate(arguments),
+        _ => {
+            eprintln!("{HELP}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check_storeys() -> Result<Vec<String>, String> {
+    let workspace = Workspace::read(&root())?;
+    let plan = storeys::Plan::read(&root().join("ci/storeys.toml"))?;
+    Ok(plan.check(&workspace))
+}
+
+fn report(name: &str, result: Result<Vec<String>, String>) -> ExitCode {
+    let faults = match result {
+        Ok(faults) => faults,
+        Err(reason) => {
+            eprintln!("{name}: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    for fault in &faults {
+        eprintln!("{name}: {fault}");
+    }
+    if faults.is_empty() {
+        println!("{name}: well");
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{name}: {} faults", faults.len());
+    ExitCode::FAILURE
+}
+
+/// Runs the simulator with the arguments given.
+fn simulate(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["run", "--quiet", "--package", "palisade-sim", "--"])
+        .args(arguments)
+        .current_dir(root())
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: cargo cannot be started: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The root of the source tree.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
