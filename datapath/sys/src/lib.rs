@@ -1,1 +1,35 @@
-//! palisade-sys
+//! # sys: the hands of the data path
+//!
+//! Storey 2. Everything the data path asks of the kernel and the hardware: rings, files and block devices,
+//! hugepages, eventfds, sleeping, pinning, the clock. Together with `vhost/memory` the only crate with `unsafe`.
+//!
+//! It must never know virtio, volumes, the cluster or REST, and it never decides: it does what it is told and says
+//! what became of it.
+//!
+//! Invariants:
+//! - A device is used only under an exclusive lock of its open file description ([`device`]): a predecessor's late
+//!   write cannot land after we have begun.
+//! - Success is never reported for a short transfer ([`local`]).
+//! - `start`, `submit` and `reap` of [`LocalDevices`] neither allocate nor block nor log.
+//! - Opening, creating, probing and pinning guest memory happen on control threads; a reactor only adds the result.
+//!
+//! Start reading at [`local`] (the hot path), then [`device`] (how a device is opened) and [`sleep`].
+
+pub mod affinity;
+pub mod clock;
+mod copy;
+pub mod counting_allocator;
+pub mod device;
+pub mod event;
+pub mod guard;
+pub mod hugepage;
+pub mod local;
+pub mod signals;
+pub mod sleep;
+
+pub use clock::MonotonicClock;
+pub use device::{DeviceSpec, Medium, OpenError, Opened};
+pub use event::EventFd;
+pub use hugepage::{HugeMemory, HugePool, PageBacking};
+pub use local::{LocalDevices, LocalSettings, MemoryRegistration};
+pub use sleep::{Sleeper, Waker};

@@ -1,0 +1,100 @@
+//! Which processors a thread runs on, and what it is called.
+
+use std::ffi::CString;
+use std::io;
+use std::mem;
+
+/// Pins the calling thread to one processor.
+///
+/// # Errors
+/// `InvalidInput` when the number is beyond what the kernel's set can name; EINVAL when there is no such processor or
+/// a cpuset forbids it.
+pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
+    set_cpus(&[cpu])
+}
+
+/// Lets the calling thread run on these processors only.
+///
+/// # Errors
+/// As [`pin_current_thread`].
+pub fn set_cpus(cpus: &[usize]) -> io::Result<()> {
+    let set = cpu_set(cpus)?;
+    // SAFETY: 0 names the calling thread; the set is ours and of the size told.
+    match unsafe { libc::sched_setaffinity(0, mem::size_of_val(&set), &set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The processors that the calling thread may run on, in order.
+///
+/// # Errors
+/// What sched_getaffinity(2) says: the machine has more than 1024 processors.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: 0 names the calling thread; the set is ours and of the size told.
+    if unsafe { libc::sched_getaffinity(0, mem::size_of_val(&set), &mut set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: every number asked for lies inside the set.
+    Ok((0..libc::CPU_SETSIZE as usize)
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect())
+}
+
+/// Names the calling thread; the kernel keeps 15 bytes of it. A name with a zero byte in it changes nothing.
+pub fn name_current_thread(name: &str) {
+    let short: String = name
+        .chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= 15).then_some(c)
+        })
+        .collect();
+    if let Ok(name) = CString::new(short) {
+        // SAFETY: PR_SET_NAME reads a string that ends with a zero byte; it lives until the call returns.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+}
+
+/// The kernel's form of a list of processors.
+pub(crate) fn cpu_set(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
+    // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: the number lies inside the set, as just checked.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_thread_is_allowed_one_processor_and_has_its_name() {
+        let cpu = *allowed_cpus().unwrap().last().unwrap();
+        std::thread::spawn(move || {
+            pin_current_thread(cpu).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [cpu]);
+            name_current_thread("reactor-0-and-too-long");
+            assert_eq!(
+                std::fs::read_to_string("/proc/thread-self/comm").unwrap(),
+                "reactor-0-and-t\n"
+            );
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_processor_that_is_not_there_is_refused() {
+        assert!(pin_current_thread(usize::MAX).is_err());
+        assert!(pin_current_thread(1000).is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! What a device is made of and how it is opened. Opening may wait, allocate and read sysfs: it is done by control
+//! threads; a reactor gets an [`Opened`] and uses it.
+//!
+//! The lock on the open file description is the barrier against late writes: after `kill -9` the requests that the
+//! dead process had in flight keep its open file alive in the kernel, and with it the lock. When we get the lock,
+//! the last of them has landed or will never.
+
+mod direct;
+mod error;
+mod geometry;
+pub mod identity;
+mod lock;
+mod open;
+pub mod usage;
+
+pub use error::OpenError;
+
+use crate::{HugeMemory, PageBacking};
+use palisade_block::{DeviceKind, DeviceLimits, Sectors};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What to open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeviceSpec {
+    /// What it is made of.
+    pub medium: Medium,
+    /// Logical block in bytes, 512 or 4096.
+    pub block_bytes: u32,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// What a device is made of, and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Medium {
+    /// Answers at once and keeps nothing.
+    Null {
+        /// Size.
+        bytes: u64,
+    },
+    /// Memory of this process; the content ends with it.
+    Memory {
+        /// Size.
+        bytes: u64,
+    },
+    /// A file.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// How to make it when it is not there.
+        create: Option<Create>,
+    },
+    /// A block device.
+    Block {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+/// How a file is made. A file that has data already is used as it is, whatever is asked here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Create {
+    /// Size.
+    pub bytes: u64,
+    /// Whether its space is taken only when it is written to. If not, all of it is taken now, and a full file system
+    /// shows here and not under a guest's write.
+    pub sparse: bool,
+}
+
+/// An open device, shared by all reactors.
+#[derive(Debug)]
+pub struct Opened {
+    media: Media,
+    path: Option<PathBuf>,
+    limits: DeviceLimits,
+    sectors: AtomicU64,
+    buffered: bool,
+    created: bool,
+}
+
+/// What carries the data of an open device.
+#[derive(Debug)]
+pub(crate) enum Media {
+    Null,
+    Memory(HugeMemory),
+    Kernel(File),
+}
+
+impl Opened {
+    /// Opens a device, waiting up to `wait` for whoever holds it to let go of it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(spec: &DeviceSpec, wait: Duration) -> Result<Opened, OpenError> {
+        open::open(spec, wait)
+    }
+
+    /// Geometry and abilities, with the size as last seen.
+    pub fn limits(&self) -> DeviceLimits {
+        DeviceLimits {
+            sectors: self.sectors(),
+            ..self.limits
+        }
+    }
+
+    /// What it is made of.
+    pub fn kind(&self) -> DeviceKind {
+        self.limits.kind
+    }
+
+    /// Where it was found; `None` for a device that has no place.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The size as last seen.
+    pub fn sectors(&self) -> Sectors {
+        Sectors(self.sectors.load(Relaxed))
+    }
+
+    /// True when the file system refused O_DIRECT, so that data passes through the page cache: slower, twice in
+    /// memory, and worth a warning. A flush still makes it stable.
+    pub fn buffered(&self) -> bool {
+        self.buffered
+    }
+
+    /// Whether opening made the file.
+    pub fn created(&self) -> bool {
+        self.created
+    }
+
+    /// The pages of a memory device.
+    pub fn backing(&self) -> Option<PageBacking> {
+        match &self.media {
+            Media::Memory(memory) => Some(memory.backing()),
+            Media::Null | Media::Kernel(_) => None,
+        }
+    }
+
+    /// The descriptor of a file or block device.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.media {
+            Media::Kernel(file) => Some(file.as_fd()),
+            Media::Null | Media::Memory(_) => None,
+        }
+    }
+
+    /// Asks for the size again: a file or block device may have grown. Reactors see it after
+    /// [`LocalDevices::resize`](crate::LocalDevices::resize).
+    ///
+    /// # Errors
+    /// The device could not be asked.
+    pub fn refresh_size(&self) -> io::Result<Sectors> {
+        if let Media::Kernel(file) = &self.media {
+            let bytes = geometry::bytes(file)?;
+            self.sectors
+                .store(geometry::whole_blocks(bytes, self.limits.block_bytes).0, Relaxed);
+        }
+        Ok(self.sectors())
+    }
+
+    pub(crate) fn media(&self) -> &Media {
+        &self.media
+    }
+}

@@ -1,0 +1,149 @@
+//! Memory of our own on hugepages: fewer translations for the processor, fewer pages to pin for the kernel.
+//!
+//! [`HugeMemory`] is one mapping, [`HugePool`] cuts one into the bounce buffers of a reactor.
+
+mod pool;
+
+pub use pool::HugePool;
+
+use memmap2::{Advice, MmapMut, MmapOptions};
+use palisade_block::Segment;
+use std::io;
+
+/// What pages a mapping got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageBacking {
+    /// Hugepages of 1 GiB.
+    Huge1G,
+    /// Hugepages of 2 MiB.
+    Huge2M,
+    /// Plain pages: there were not enough hugepages. Slower, and worth a warning.
+    Plain,
+}
+
+const MIB_2: usize = 2 << 20;
+const GIB_1: usize = 1 << 30;
+
+/// Memory of this process alone, zero at first, on the largest pages to be had. It is reached by address only and
+/// may be shared by threads as a disk is: who writes where is for them to agree.
+#[derive(Debug)]
+pub struct HugeMemory {
+    map: MmapMut,
+    address: usize,
+    backing: PageBacking,
+}
+
+impl HugeMemory {
+    /// Maps at least `bytes` bytes, rounded up to whole hugepages of 2 MiB; 1 GiB pages only where they fit without
+    /// waste. Hugepages are there for good afterwards; plain pages come when they are first touched.
+    ///
+    /// # Errors
+    /// Not even plain pages could be mapped.
+    pub fn new(bytes: usize) -> io::Result<HugeMemory> {
+        // A mapping of hugepages whose length is no multiple of them cannot be unmapped and leaks, hence the rounding.
+        let rounded = bytes
+            .max(1)
+            .checked_next_multiple_of(MIB_2)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let huge_1g = rounded
+            .is_multiple_of(GIB_1)
+            .then(|| huge(rounded, 30, PageBacking::Huge1G))
+            .flatten();
+        if let Some(memory) = huge_1g.or_else(|| huge(rounded, 21, PageBacking::Huge2M)) {
+            return Ok(memory);
+        }
+        let map = MmapOptions::new().len(rounded).no_reserve_swap().map_anon()?;
+        // Transparent hugepages are a wish; a kernel without them serves plain pages.
+        let _ = map.advise(Advice::HugePage);
+        Ok(HugeMemory::from_map(map, PageBacking::Plain))
+    }
+
+    /// What pages it got.
+    pub fn backing(&self) -> PageBacking {
+        self.backing
+    }
+
+    /// Its length in bytes.
+    pub fn bytes(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The whole of it as one segment.
+    pub fn segment(&self) -> Segment {
+        Segment {
+            address: self.address,
+            bytes: self.map.len(),
+        }
+    }
+
+    /// Keeps the pages in memory: touched now and locked, as far as the kernel lets us.
+    ///
+    /// # Errors
+    /// What mlock(2) says: mostly that RLIMIT_MEMLOCK is too low.
+    pub fn lock(&self) -> io::Result<()> {
+        self.map.advise(Advice::PopulateWrite)?;
+        self.map.lock()
+    }
+
+    fn from_map(mut map: MmapMut, backing: PageBacking) -> HugeMemory {
+        let address = map.as_mut_ptr() as usize;
+        HugeMemory {
+            map,
+            address,
+            backing,
+        }
+    }
+
+    /// The address of a range; stops the process when the range does not lie inside, which is our bug.
+    #[inline]
+    pub(crate) fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
+        let end = offset.checked_add(bytes);
+        assert!(
+            end.is_some_and(|end| end <= self.map.len() as u64),
+            "range outside the mapping"
+        );
+        (self.address + offset as usize) as *mut u8
+    }
+}
+
+/// A mapping of hugepages, every page present; `None` when there are too few. Populating by madvise tells of a lack
+/// that would otherwise be a SIGBUS at the first touch.
+fn huge(bytes: usize, page_bits: u8, backing: PageBacking) -> Option<HugeMemory> {
+    let map = MmapOptions::new()
+        .len(bytes)
+        .huge(Some(page_bits))
+        .map_anon()
+        .ok()?;
+    match map.advise(Advice::PopulateWrite) {
+        Ok(()) => {}
+        // Linux before 5.14 has no such advice; its reservation at mmap has to do.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+        Err(_) => return None,
+    }
+    Some(HugeMemory::from_map(map, backing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_rounded_zero_and_unmapped_again() {
+        for _ in 0..20 {
+            let memory = HugeMemory::new(3 << 20).unwrap();
+            assert_eq!(memory.bytes(), 4 << 20);
+            let last = memory.at((4 << 20) - 1, 1);
+            // SAFETY: the address lies inside the mapping.
+            unsafe {
+                assert_eq!(last.read(), 0);
+                last.write(7);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the mapping")]
+    fn a_range_outside_stops_us() {
+        HugeMemory::new(1).unwrap().at(u64::MAX, 2);
+    }
+}

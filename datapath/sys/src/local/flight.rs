@@ -1,0 +1,354 @@
+//! Operations in the kernel: one place for each slot of the engine, allocated once.
+
+use super::fault::fault;
+use super::memory::MemoryTable;
+use super::ring::File;
+use io_uring::types::Fd;
+use io_uring::{opcode, squeue};
+use palisade_block::{DeviceKind, Fault, Io, MemoryId, Op, Segment, SlotIndex};
+
+/// `BLOCK_URING_CMD_DISCARD` of linux/blkdev.h: a block device's own discard, Linux 6.12.
+const BLOCK_URING_CMD_DISCARD: u32 = 0x1200;
+
+const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+
+/// All operations of one reactor.
+#[derive(Debug)]
+pub(super) struct Flights {
+    slots: Box<[Flight]>,
+    count: usize,
+    most: usize,
+    /// Slots whose operation must be handed over again; room for all.
+    continued: Vec<u32>,
+    /// Names of operations to be taken back; room for all.
+    cancelled: Vec<u64>,
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    /// Counts the slot's operations, so that what is said of a former one is not taken for the present one.
+    generation: u32,
+    active: bool,
+    cancelled: bool,
+    step: Step,
+    op: Op,
+    durable: bool,
+    kind: DeviceKind,
+    file: File,
+    offset: u64,
+    bytes: u64,
+    /// Bytes moved so far.
+    done: u64,
+    memory: MemoryId,
+    segments: *const Segment,
+    segment_count: u32,
+}
+
+/// How far an operation has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Step {
+    /// The operation itself, in its best way.
+    First,
+    /// A discard that the block device's command could not do: the way of files.
+    Fallback,
+    /// What was deallocated or zeroed is being made stable.
+    Sync,
+}
+
+impl Flights {
+    pub(super) fn new(slots: u32, most: u32) -> Flights {
+        Flights {
+            slots: vec![Flight::EMPTY; slots as usize].into(),
+            count: 0,
+            most: most as usize,
+            continued: Vec::with_capacity(slots as usize),
+            cancelled: Vec::with_capacity(slots as usize),
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.count < self.most
+    }
+
+    /// Whether something waits for room in the submission queue.
+    #[inline]
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.continued.is_empty() || !self.cancelled.is_empty()
+    }
+
+    /// Notes an operation and gives it a name. The slot must be free and inside the table; both are the engine's
+    /// duty, and a mistake would mix up two guests' data, so it stops the process.
+    #[inline]
+    pub(super) fn begin(&mut self, io: &Io<'_>, file: File, kind: DeviceKind) -> (u64, &Flight) {
+        let place = self.slots.get_mut(io.slot.usize());
+        let Some(flight) = place.filter(|flight| !flight.active) else {
+            unreachable!("slot {} is outside the table or in flight", io.slot.0);
+        };
+        *flight = Flight {
+            generation: flight.generation.wrapping_add(1),
+            active: true,
+            cancelled: false,
+            step: Step::First,
+            op: io.op,
+            durable: io.durable,
+            kind,
+            file,
+            offset: io.lba.bytes(),
+            bytes: io.sectors.bytes(),
+            done: 0,
+            memory: io.memory,
+            segments: io.segments.as_ptr(),
+            segment_count: io.segments.len() as u32,
+        };
+        self.count += 1;
+        (name(io.slot.0, flight.generation), flight)
+    }
+
+    /// Takes a completion: an answer for the engine, or `None` when the operation goes on or is known no more.
+    #[inline]
+    pub(super) fn complete(&mut self, name: u64, result: i32) -> Option<(SlotIndex, Result<(), Fault>)> {
+        let (slot, generation) = (name as u32, (name >> 32) as u32);
+        let flight = self.slots.get_mut(slot as usize)?;
+        if !flight.active || flight.generation != generation {
+            return None;
+        }
+        match flight.advance(result) {
+            Some(result) => {
+                flight.active = false;
+                self.count -= 1;
+                Some((SlotIndex(slot), result))
+            }
+            None => {
+                self.continued.push(slot);
+                None
+            }
+        }
+    }
+
+    /// An operation to be handed over again.
+    pub(super) fn take_continued(&mut self) -> Option<(u64, &Flight)> {
+        let slot = self.continued.pop()?;
+        let flight = self.slots.get(slot as usize)?;
+        Some((name(slot, flight.generation), flight))
+    }
+
+    /// The name of an operation to be taken back.
+    pub(super) fn take_cancelled(&mut self) -> Option<u64> {
+        self.cancelled.pop()
+    }
+
+    pub(super) fn cancel(&mut self, slot: SlotIndex) {
+        let place = self.slots.get_mut(slot.usize());
+        let Some(flight) = place.filter(|flight| flight.active && !flight.cancelled) else {
+            return;
+        };
+        // Full only after more cancellations than slots without a submission between them; the stall watch asks again.
+        if self.cancelled.len() < self.cancelled.capacity() {
+            flight.cancelled = true;
+            self.cancelled.push(name(slot.0, flight.generation));
+        }
+    }
+
+    pub(super) fn cancel_all(&mut self) {
+        (0..self.slots.len() as u32).for_each(|slot| self.cancel(SlotIndex(slot)));
+    }
+}
+
+impl Flight {
+    const EMPTY: Flight = Flight {
+        generation: 0,
+        active: false,
+        cancelled: false,
+        step: Step::First,
+        op: Op::Flush,
+        durable: false,
+        kind: DeviceKind::Null,
+        file: File {
+            number: -1,
+            registered: false,
+        },
+        offset: 0,
+        bytes: 0,
+        done: 0,
+        memory: MemoryId::POOL,
+        segments: std::ptr::null(),
+        segment_count: 0,
+    };
+
+    /// Takes the kernel's result (bytes, or a negative error number): the final result, or `None` to go on.
+    #[inline]
+    fn advance(&mut self, result: i32) -> Option<Result<(), Fault>> {
+        if result < 0 {
+            return self.advance_after_error(-result);
+        }
+        if self.op.moves_data() {
+            self.done += result as u64;
+            return match self.done >= self.bytes {
+                true => Some(Ok(())),
+                // The file or device ends here.
+                false if result == 0 => Some(Err(Fault::Media)),
+                false if self.cancelled => Some(Err(Fault::TimedOut)),
+                false => None,
+            };
+        }
+        if self.durable && self.op.changes() && self.step != Step::Sync {
+            self.step = Step::Sync;
+            return None;
+        }
+        Some(Ok(()))
+    }
+
+    #[cold]
+    fn advance_after_error(&mut self, errno: i32) -> Option<Result<(), Fault>> {
+        match errno {
+            libc::EINTR | libc::EAGAIN if self.cancelled => Some(Err(Fault::TimedOut)),
+            libc::EINTR | libc::EAGAIN => None,
+            libc::EOPNOTSUPP | libc::EINVAL | libc::ENOTTY if self.is_command() => {
+                self.step = Step::Fallback;
+                None
+            }
+            errno => Some(Err(fault(errno))),
+        }
+    }
+
+    /// Whether the entry in the kernel is a block device's own discard.
+    fn is_command(&self) -> bool {
+        self.op == Op::Discard && self.kind == DeviceKind::Block && self.step == Step::First
+    }
+
+    /// The entry for what is to be done next.
+    #[inline]
+    pub(super) fn entry(&self, memory: &MemoryTable, vectored_fixed: bool) -> squeue::Entry {
+        let entry = match self.op {
+            _ if self.step == Step::Sync => self.sync(),
+            Op::Read | Op::Write => match self.list() {
+                [only] => self.single(*only, 0, memory),
+                list if self.done == 0 => self.vectored(list, memory, vectored_fixed),
+                list => self.rest(list, memory),
+            },
+            Op::Flush => self.sync(),
+            Op::Discard if self.is_command() => self.discard_command(),
+            Op::Discard | Op::WriteZeroes { unmap: true } => self.allocate(PUNCH),
+            Op::WriteZeroes { unmap: false } => self.allocate(ZERO),
+        };
+        match self.file.registered {
+            true => entry.flags(squeue::Flags::FIXED_FILE),
+            false => entry,
+        }
+    }
+
+    fn list(&self) -> &[Segment] {
+        if self.segments.is_null() {
+            return &[];
+        }
+        // SAFETY: pointer and count are those of `Io::segments`, which stays in place until the operation completes.
+        unsafe { std::slice::from_raw_parts(self.segments, self.segment_count as usize) }
+    }
+
+    /// What is left of one segment that begins `before` bytes into the operation.
+    #[inline]
+    fn single(&self, segment: Segment, before: u64, memory: &MemoryTable) -> squeue::Entry {
+        let skip = self.done - before;
+        let (address, bytes) = (
+            segment.address + skip as usize,
+            (segment.bytes - skip as usize) as u32,
+        );
+        let (fd, offset, pointer) = (Fd(self.file.number), self.offset + self.done, address as *mut u8);
+        match (self.op, memory.find(self.memory, segment)) {
+            (Op::Read, Some(index)) => opcode::ReadFixed::new(fd, pointer, bytes, index)
+                .offset(offset)
+                .build(),
+            (Op::Read, None) => opcode::Read::new(fd, pointer, bytes).offset(offset).build(),
+            (_, Some(index)) => opcode::WriteFixed::new(fd, pointer, bytes, index)
+                .offset(offset)
+                .rw_flags(self.rw_flags())
+                .build(),
+            (_, None) => opcode::Write::new(fd, pointer, bytes)
+                .offset(offset)
+                .rw_flags(self.rw_flags())
+                .build(),
+        }
+    }
+
+    #[inline]
+    fn vectored(&self, list: &[Segment], memory: &MemoryTable, fixed: bool) -> squeue::Entry {
+        // A `Segment` has the layout of an iovec (asserted below).
+        let (fd, vector, count) = (Fd(self.file.number), list.as_ptr().cast(), list.len() as u32);
+        let index = fixed.then(|| memory.find_all(self.memory, list)).flatten();
+        match (self.op, index) {
+            (Op::Read, Some(index)) => opcode::ReadvFixed::new(fd, vector, count, index)
+                .offset(self.offset)
+                .build(),
+            (Op::Read, None) => opcode::Readv::new(fd, vector, count).offset(self.offset).build(),
+            (_, Some(index)) => opcode::WritevFixed::new(fd, vector, count, index)
+                .offset(self.offset)
+                .rw_flags(self.rw_flags())
+                .build(),
+            (_, None) => opcode::Writev::new(fd, vector, count)
+                .offset(self.offset)
+                .rw_flags(self.rw_flags())
+                .build(),
+        }
+    }
+
+    /// After a short transfer: the rest of the segment in which it ended.
+    #[cold]
+    fn rest(&self, list: &[Segment], memory: &MemoryTable) -> squeue::Entry {
+        let mut before = 0;
+        for segment in list {
+            if self.done < before + segment.bytes as u64 {
+                return self.single(*segment, before, memory);
+            }
+            before += segment.bytes as u64;
+        }
+        unreachable!(
+            "{} of {} bytes are done and the segments end",
+            self.done, self.bytes
+        );
+    }
+
+    fn rw_flags(&self) -> i32 {
+        match self.durable {
+            true => libc::RWF_DSYNC,
+            false => 0,
+        }
+    }
+
+    fn sync(&self) -> squeue::Entry {
+        let flags = io_uring::types::FsyncFlags::DATASYNC;
+        opcode::Fsync::new(Fd(self.file.number)).flags(flags).build()
+    }
+
+    fn allocate(&self, mode: i32) -> squeue::Entry {
+        opcode::Fallocate::new(Fd(self.file.number), self.bytes)
+            .offset(self.offset)
+            .mode(mode)
+            .build()
+    }
+
+    /// The command takes the start in `addr` and the length in `addr3`, the first half of the command's bytes.
+    fn discard_command(&self) -> squeue::Entry {
+        let mut command = [0; 16];
+        let (length, _) = command.split_at_mut(8);
+        length.copy_from_slice(&self.bytes.to_ne_bytes());
+        opcode::UringCmd16::new(Fd(self.file.number), BLOCK_URING_CMD_DISCARD)
+            .cmd(command)
+            .addr(Some(self.offset))
+            .build()
+    }
+}
+
+fn name(slot: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(slot)
+}
+
+const _: () = assert!(size_of::<Segment>() == size_of::<libc::iovec>());
+const _: () = assert!(std::mem::offset_of!(Segment, address) == std::mem::offset_of!(libc::iovec, iov_base));
+const _: () = assert!(std::mem::offset_of!(Segment, bytes) == std::mem::offset_of!(libc::iovec, iov_len));

@@ -1,0 +1,225 @@
+//! One io_uring, set up as strongly as the kernel allows, and nothing but the calls on it.
+
+use super::{Abilities, LocalSettings};
+use io_uring::types::{CloneBuffersFlags, SubmitArgs, Timespec};
+use io_uring::{IoUring, Probe, opcode, squeue};
+use palisade_block::DeviceIndex;
+use palisade_block::limits::DEVICES_MAX;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+/// Places for pinned memory: as many as the kernel allows (IORING_MAX_REG_BUFFERS).
+pub(super) const BUFFERS_MAX: u32 = 1 << 14;
+
+/// The name of cancellations themselves, which nobody waits for.
+const CANCELLATION: u64 = u64::MAX;
+
+pub(super) struct Ring {
+    uring: IoUring,
+    abilities: Abilities,
+}
+
+/// How the ring knows a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct File {
+    /// A number in the ring's own table, or a descriptor.
+    pub(super) number: i32,
+    /// Whether it is a number in the table.
+    pub(super) registered: bool,
+}
+
+impl Ring {
+    pub(super) fn new(settings: LocalSettings, wakeup: RawFd) -> io::Result<Ring> {
+        let (uring, deferred) = set_up(settings)?;
+        let submitter = uring.submitter();
+        submitter.register_eventfd(wakeup)?;
+        let registered_files = submitter.register_files_sparse(DEVICES_MAX as u32).is_ok();
+        let registered_memory = submitter.register_buffers_sparse(BUFFERS_MAX).is_ok();
+        let mut probe = Probe::new();
+        let probed = submitter.register_probe(&mut probe).is_ok();
+        let vectored_fixed = probed && registered_memory && probe.is_supported(opcode::ReadvFixed::CODE);
+        let abilities = Abilities {
+            deferred,
+            registered_files,
+            registered_memory,
+            vectored_fixed,
+        };
+        let mut ring = Ring { uring, abilities };
+        ring.disarm();
+        Ok(ring)
+    }
+
+    pub(super) fn abilities(&self) -> Abilities {
+        self.abilities
+    }
+
+    #[inline]
+    pub(super) fn vectored_fixed(&self) -> bool {
+        self.abilities.vectored_fixed
+    }
+
+    pub(super) fn add_file(&mut self, device: DeviceIndex, fd: RawFd) -> File {
+        let submitter = self.uring.submitter();
+        match self.abilities.registered_files
+            && submitter.register_files_update(device.0.into(), &[fd]).is_ok()
+        {
+            true => File {
+                number: device.0.into(),
+                registered: true,
+            },
+            false => File {
+                number: fd,
+                registered: false,
+            },
+        }
+    }
+
+    pub(super) fn remove_file(&mut self, device: DeviceIndex) {
+        if self.abilities.registered_files {
+            // It fails only for a number that was never added.
+            let _ = self
+                .uring
+                .submitter()
+                .register_files_update(device.0.into(), &[-1]);
+        }
+    }
+
+    /// Shares the first `count` buffers of another ring, from place `at` on.
+    pub(super) fn share_buffers(&self, from: RawFd, at: u32, count: u32) -> io::Result<()> {
+        if !self.abilities.registered_memory {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let replace = CloneBuffersFlags::DST_REPLACE;
+        self.uring
+            .submitter()
+            .register_buffers_clone_offset(from, 0, at, count, replace)
+    }
+
+    /// Empties `count` places from `at` on.
+    pub(super) fn clear_buffers(&self, at: u32, count: u32) -> io::Result<()> {
+        let none = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        let empty = vec![none; count as usize];
+        // SAFETY: empty buffers name no memory.
+        unsafe { self.uring.submitter().register_buffers_update(at, &empty, None) }
+    }
+
+    #[inline]
+    pub(super) fn has_room(&mut self) -> bool {
+        !self.uring.submission().is_full()
+    }
+
+    /// Puts an entry into the submission queue, which must have room.
+    #[inline]
+    pub(super) fn push(&mut self, entry: squeue::Entry, name: u64) {
+        let entry = entry.user_data(name);
+        // SAFETY: the entry names segments and memory that stay in place until the operation completes; that is the
+        // contract of `Io`.
+        let pushed = unsafe { self.uring.submission().push(&entry) };
+        assert!(pushed.is_ok(), "the submission queue is full");
+    }
+
+    pub(super) fn push_cancel(&mut self, name: u64) {
+        self.push(opcode::AsyncCancel::new(name).build(), CANCELLATION);
+    }
+
+    /// One system call at most, and none when there is nothing to hand over or to fetch.
+    #[inline]
+    pub(super) fn submit(&mut self) {
+        let queue = self.uring.submission();
+        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        if needed {
+            accept(self.uring.submit());
+        }
+    }
+
+    /// Gives every completion that is there now to `each`, with its result: bytes, or a negative error number.
+    #[inline]
+    pub(super) fn completions(&mut self, mut each: impl FnMut(u64, i32)) {
+        for completion in self.uring.completion() {
+            if completion.user_data() != CANCELLATION {
+                each(completion.user_data(), completion.result());
+            }
+        }
+    }
+
+    /// Asks for the eventfd to be signalled from now on; true when there is something to do already.
+    pub(super) fn arm(&mut self) -> bool {
+        self.uring.completion().enable_eventfd();
+        // The kernel looks at the wish after it has told of its work; we look for work after we have told our wish.
+        fence(Ordering::SeqCst);
+        let queue = self.uring.submission();
+        let work = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        drop(queue);
+        work || !self.uring.completion().is_empty()
+    }
+
+    pub(super) fn disarm(&mut self) {
+        self.uring.completion().disable_eventfd();
+    }
+
+    /// Sleeps in the kernel until something completes or the time is over.
+    pub(super) fn wait(&mut self, time: Duration) {
+        let time = Timespec::from(time);
+        accept(
+            self.uring
+                .submitter()
+                .submit_with_args(1, &SubmitArgs::new().timespec(&time)),
+        );
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring")
+            .field("abilities", &self.abilities)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The strongest ring the kernel gives us, and whether it defers work to our own calls.
+fn set_up(settings: LocalSettings) -> io::Result<(IoUring, bool)> {
+    let entries = settings.submission_entries.max(1);
+    // Each operation may have a cancellation beside it.
+    let completions = settings.in_flight_max.max(entries).saturating_mul(2);
+    let base = || {
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(completions).setup_clamp().dontfork();
+        builder
+    };
+    let strongest = base()
+        .setup_submit_all()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(entries);
+    if let Ok(uring) = strongest {
+        return Ok((uring, true));
+    }
+    let cooperative = base()
+        .setup_submit_all()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .build(entries);
+    let uring = cooperative.or_else(|_| base().build(entries))?;
+    Ok((uring, false))
+}
+
+/// Results of io_uring_enter that leave everything as it was to be tried again next turn (EBUSY: completions must be
+/// reaped first; EAGAIN: no memory just now; EINTR; ETIME) are no failures. Others mean that the ring is used wrongly.
+#[inline]
+fn accept(entered: io::Result<usize>) {
+    if let Err(error) = entered {
+        let passing = matches!(
+            error.raw_os_error(),
+            Some(libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ETIME | libc::ENOMEM)
+        );
+        assert!(passing, "io_uring_enter: {error}");
+    }
+}
