@@ -38,6 +38,9 @@ pub mod queue;
 pub mod split;
 pub mod stats;
 
+#[cfg(test)]
+mod tests;
+
 pub use blk::config::{ConfigSpace, ConfigWriteError, VolumeGeometry};
 pub use blk::features::Features;
 pub use queue::{BlkQueue, Notify, QueueSetup, SetupError};

@@ -1,0 +1,529 @@
+//! What a well-behaved guest asks for, and each rule of virtio 1.3, 5.2.6.
+
+use super::rig::{DATA, Rig, SECOND, all_features, device_reads, device_writes};
+use crate::blk::kind;
+use crate::driver::{DriverOptions, Header, Range, descriptor};
+use crate::{Features, SetupError};
+use palisade_block::{Answer, Lba, Op, Pulled, Sectors, Source, Status};
+use palisade_memory::{Descriptor, RingError};
+
+#[test]
+fn a_read_is_handed_over_and_answered() {
+    for mut rig in [Rig::new(), Rig::indirect()] {
+        let data = [device_writes(DATA, 4096), device_writes(DATA + 8192, 512)];
+        let head = rig
+            .driver
+            .submit(
+                Header {
+                    kind: kind::IN,
+                    sector: 77,
+                },
+                &data,
+            )
+            .unwrap();
+        assert!(matches!(rig.pull(), Pulled::Empty), "not published yet");
+        rig.driver.publish();
+        let request = rig.request();
+        assert_eq!(
+            (request.op, request.lba, request.sectors),
+            (Op::Read, Lba(77), Sectors(9))
+        );
+        assert_eq!(request.token.bytes_in, 4608);
+        let expected = [
+            rig.memory.slice(DATA, 4096).unwrap(),
+            rig.memory.slice(DATA + 8192, 512).unwrap(),
+        ];
+        assert_eq!(rig.segments.as_slice(), expected);
+        rig.queue.finish(Answer {
+            token: request.token,
+            status: Status::Ok,
+            dirtied: &[],
+        });
+        assert_eq!(rig.driver.poll_used(), None, "not visible before publish");
+        rig.queue.publish();
+        let used = rig.driver.poll_used().unwrap();
+        assert_eq!((used.head, used.bytes, used.expected), (head, 4609, true));
+        assert_eq!(rig.driver.status(head), 0);
+        assert_eq!((rig.stats().taken.get(), rig.stats().returned.get()), (1, 1));
+    }
+}
+
+#[test]
+fn a_failed_read_counts_only_the_status_as_written() {
+    let mut rig = Rig::new();
+    let head = rig
+        .driver
+        .submit(
+            Header {
+                kind: kind::IN,
+                sector: 0,
+            },
+            &[device_writes(DATA, 512)],
+        )
+        .unwrap();
+    rig.driver.publish();
+    let request = rig.request();
+    rig.answer(request, Status::IoErr);
+    assert_eq!(rig.driver.poll_used().unwrap().bytes, 1);
+    assert_eq!(rig.driver.status(head), 1);
+}
+
+#[test]
+fn a_write_a_flush_and_ranges() {
+    for mut rig in [Rig::new(), Rig::indirect()] {
+        rig.driver
+            .submit(
+                Header {
+                    kind: kind::OUT,
+                    sector: 8,
+                },
+                &[device_reads(DATA, 1024)],
+            )
+            .unwrap();
+        rig.driver
+            .submit(
+                Header {
+                    kind: kind::FLUSH,
+                    sector: 0,
+                },
+                &[],
+            )
+            .unwrap();
+        rig.driver
+            .submit_range(
+                kind::DISCARD,
+                Range {
+                    sector: 5,
+                    sectors: 6,
+                    flags: 0,
+                },
+            )
+            .unwrap();
+        rig.driver
+            .submit_range(
+                kind::WRITE_ZEROES,
+                Range {
+                    sector: 7,
+                    sectors: 1 << 22,
+                    flags: 1,
+                },
+            )
+            .unwrap();
+        rig.driver
+            .submit_range(
+                kind::WRITE_ZEROES,
+                Range {
+                    sector: u64::MAX,
+                    sectors: 1,
+                    flags: 0,
+                },
+            )
+            .unwrap();
+        rig.driver.publish();
+        let expected = [
+            (Op::Write, Lba(8), Sectors(2), 1),
+            (Op::Flush, Lba(0), Sectors(0), 0),
+            (Op::Discard, Lba(5), Sectors(6), 0),
+            (Op::WriteZeroes { unmap: true }, Lba(7), Sectors(1 << 22), 0),
+            (Op::WriteZeroes { unmap: false }, Lba(u64::MAX), Sectors(1), 0),
+        ];
+        for (op, lba, sectors, segments) in expected {
+            let request = rig.request();
+            assert_eq!((request.op, request.lba, request.sectors), (op, lba, sectors));
+            assert_eq!(rig.segments.len(), segments);
+            rig.answer(request, Status::Ok);
+            assert_eq!(rig.driver.poll_used().unwrap().bytes, 1);
+        }
+    }
+}
+
+#[test]
+fn the_device_id_is_answered_here_as_far_as_there_is_room() {
+    let mut rig = Rig::new();
+    for (bytes, written) in [(20, 20), (64, 20), (5, 5)] {
+        rig.memory.write(DATA, &[0xee; 64]);
+        let (used, status) = rig.submit_and_see(kind::GET_ID, &[device_writes(DATA, bytes)]);
+        assert_eq!((used.bytes, status), (written + 1, 0));
+        let mut id = [0; 21];
+        rig.memory.read(DATA, &mut id);
+        let written = written as usize;
+        assert_eq!(id[..written], b"palisade-volume-7\0\0\0"[..written]);
+        assert_eq!(id[written..], [0xee; 21][written..]);
+    }
+    let (_, status) = rig.submit_and_see(kind::GET_ID, &[]);
+    assert_eq!(status, 1, "no room at all");
+    let (_, status) = rig.submit_and_see(kind::GET_ID, &[device_reads(DATA, 20)]);
+    assert_eq!(status, 1, "not writable");
+    assert_eq!((rig.stats().get_id.get(), rig.stats().malformed.get()), (3, 2));
+}
+
+#[test]
+fn unknown_kinds_and_kinds_not_negotiated_are_unsupported() {
+    let mut rig = Rig::new();
+    for kind in [2, 3, 14, 0x8000_0000, u32::MAX] {
+        let (used, status) = rig.submit_and_see(kind, &[device_writes(DATA, 512)]);
+        assert_eq!((used.bytes, status), (1, 2), "kind {kind}");
+    }
+    assert_eq!(rig.stats().unsupported.get(), 5);
+    let options = rig.driver.options();
+    let bare =
+        |features: Features| Rig::with(options, |setup| setup.features = all_features().without(features));
+    let (_, status) = bare(Features::FLUSH).submit_and_see(kind::FLUSH, &[]);
+    assert_eq!(status, 2);
+    for (kind, feature) in [
+        (kind::DISCARD, Features::DISCARD),
+        (kind::WRITE_ZEROES, Features::WRITE_ZEROES),
+    ] {
+        let mut rig = bare(feature);
+        let head = rig
+            .driver
+            .submit_range(
+                kind,
+                Range {
+                    sector: 0,
+                    sectors: 8,
+                    flags: 0,
+                },
+            )
+            .unwrap();
+        rig.driver.publish();
+        assert_eq!(rig.taken_by_itself(head).1, 2);
+    }
+}
+
+#[test]
+fn ranges_that_break_a_rule() {
+    let mut rig = Rig::new();
+    let cases = [
+        (
+            kind::DISCARD,
+            Range {
+                sector: 0,
+                sectors: 8,
+                flags: 1,
+            },
+            2,
+        ),
+        (
+            kind::DISCARD,
+            Range {
+                sector: 0,
+                sectors: 8,
+                flags: 2,
+            },
+            2,
+        ),
+        (
+            kind::WRITE_ZEROES,
+            Range {
+                sector: 0,
+                sectors: 8,
+                flags: 0x8000_0001,
+            },
+            2,
+        ),
+        (
+            kind::WRITE_ZEROES,
+            Range {
+                sector: 0,
+                sectors: (1 << 22) + 1,
+                flags: 0,
+            },
+            1,
+        ),
+        (
+            kind::DISCARD,
+            Range {
+                sector: 0,
+                sectors: u32::MAX,
+                flags: 0,
+            },
+            1,
+        ),
+        (
+            kind::DISCARD,
+            Range {
+                sector: 0,
+                sectors: 0,
+                flags: 0,
+            },
+            1,
+        ),
+    ];
+    for (kind, range, expected) in cases {
+        let head = rig.driver.submit_range(kind, range).unwrap();
+        rig.driver.publish();
+        assert_eq!(rig.taken_by_itself(head).1, expected, "{kind} {range:?}");
+    }
+    for (bytes, expected) in [(32, 2), (4096, 2), (15, 1), (17, 1), (8, 1)] {
+        let (_, status) = rig.submit_and_see(kind::DISCARD, &[device_reads(DATA, bytes)]);
+        assert_eq!(status, expected, "{bytes} bytes of ranges");
+    }
+    assert_eq!(rig.submit_and_see(kind::DISCARD, &[]).1, 1);
+    assert_eq!(
+        rig.submit_and_see(kind::WRITE_ZEROES, &[device_writes(DATA, 16)])
+            .1,
+        1
+    );
+}
+
+#[test]
+fn a_range_may_be_split_over_descriptors() {
+    let mut rig = Rig::new();
+    rig.memory.write(
+        DATA,
+        &Range {
+            sector: 99,
+            sectors: 3,
+            flags: 0,
+        }
+        .encode(),
+    );
+    let halves = [device_reads(DATA, 5), device_reads(DATA + 5, 11)];
+    rig.driver
+        .submit(
+            Header {
+                kind: kind::DISCARD,
+                sector: 0,
+            },
+            &halves,
+        )
+        .unwrap();
+    rig.driver.publish();
+    let request = rig.request();
+    assert_eq!((request.lba, request.sectors), (Lba(99), Sectors(3)));
+    rig.answer(request, Status::Ok);
+}
+
+#[test]
+fn a_read_only_volume_refuses_changes() {
+    let options = DriverOptions {
+        size: 8,
+        event_idx: false,
+        indirect: false,
+    };
+    let mut rig = Rig::with(options, |setup| setup.writable = false);
+    assert_eq!(rig.submit_and_see(kind::OUT, &[device_reads(DATA, 512)]).1, 1);
+    for kind in [kind::DISCARD, kind::WRITE_ZEROES] {
+        let head = rig
+            .driver
+            .submit_range(
+                kind,
+                Range {
+                    sector: 0,
+                    sectors: 8,
+                    flags: 0,
+                },
+            )
+            .unwrap();
+        rig.driver.publish();
+        assert_eq!(rig.taken_by_itself(head).1, 1);
+    }
+    assert_eq!(rig.stats().refused_writes.get(), 3);
+    rig.driver
+        .submit(
+            Header {
+                kind: kind::IN,
+                sector: 0,
+            },
+            &[device_writes(DATA, 512)],
+        )
+        .unwrap();
+    rig.driver.publish();
+    let request = rig.request();
+    rig.answer(request, Status::Ok);
+}
+
+#[test]
+fn data_is_whole_logical_blocks_in_the_right_direction() {
+    let options = Rig::new().driver.options();
+    let mut rig = Rig::with(options, |setup| setup.block_bytes = 4096);
+    for bytes in [0, 1, 511, 512, 4095, 4097, 6144] {
+        assert_eq!(
+            rig.submit_and_see(kind::IN, &[device_writes(DATA, bytes)]).1,
+            1,
+            "{bytes}"
+        );
+        assert_eq!(
+            rig.submit_and_see(kind::OUT, &[device_reads(DATA, bytes)]).1,
+            1,
+            "{bytes}"
+        );
+    }
+    assert_eq!(rig.submit_and_see(kind::IN, &[]).1, 1);
+    assert_eq!(rig.submit_and_see(kind::IN, &[device_reads(DATA, 4096)]).1, 1);
+    assert_eq!(rig.submit_and_see(kind::OUT, &[device_writes(DATA, 4096)]).1, 1);
+    let both = [device_reads(DATA, 4096), device_writes(DATA, 4096)];
+    assert_eq!(rig.submit_and_see(kind::IN, &both).1, 1);
+    assert_eq!(rig.submit_and_see(kind::OUT, &both).1, 1);
+    assert_eq!(rig.stats().malformed.get(), 19);
+}
+
+#[test]
+fn header_and_status_may_be_framed_in_any_way() {
+    // The header in pieces of 1, 0, 7 and 8 bytes, then with data behind it; the status behind data.
+    let mut rig = Rig::new();
+    rig.memory.write(
+        DATA,
+        &Header {
+            kind: kind::OUT,
+            sector: 0x1234,
+        }
+        .encode(),
+    );
+    let chain = [
+        descriptor(DATA, 1, 0),
+        descriptor(DATA, 0, 0),
+        descriptor(DATA + 1, 7, 0),
+        descriptor(DATA + 8, 8 + 512, 0),
+        descriptor(DATA + 0x1000, 512, 0),
+        descriptor(DATA + 0x2000, 1, Descriptor::WRITE),
+    ];
+    rig.driver.submit_chain(&chain).unwrap();
+    rig.memory.write(
+        DATA + 0x3000,
+        &Header {
+            kind: kind::IN,
+            sector: 3,
+        }
+        .encode(),
+    );
+    let chain = [
+        descriptor(DATA + 0x3000, 16, 0),
+        descriptor(DATA + 0x4000, 513, Descriptor::WRITE),
+    ];
+    rig.driver.submit_chain(&chain).unwrap();
+    rig.driver.publish();
+
+    let request = rig.request();
+    assert_eq!(
+        (request.op, request.lba, request.sectors),
+        (Op::Write, Lba(0x1234), Sectors(2))
+    );
+    let expected = [
+        rig.memory.slice(DATA + 16, 512).unwrap(),
+        rig.memory.slice(DATA + 0x1000, 512).unwrap(),
+    ];
+    assert_eq!(rig.segments.as_slice(), expected);
+    rig.answer(request, Status::Ok);
+
+    let request = rig.request();
+    assert_eq!(
+        (request.op, request.lba, request.sectors),
+        (Op::Read, Lba(3), Sectors(1))
+    );
+    assert_eq!(
+        rig.segments.as_slice(),
+        [rig.memory.slice(DATA + 0x4000, 512).unwrap()]
+    );
+    rig.memory.write(DATA + 0x4200, &[9]);
+    rig.answer(request, Status::IoErr);
+    let mut status = [0];
+    rig.memory.read(DATA + 0x4200, &mut status);
+    assert_eq!(status, [1]);
+}
+
+#[test]
+fn buffers_may_cross_from_one_region_into_the_next() {
+    let mut rig = Rig::new();
+    rig.memory.write(SECOND - 3, &[0, 0, 0]);
+    rig.memory
+        .write(SECOND, &[0, 0, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0]);
+    let chain = [
+        descriptor(SECOND - 3, 16, 0),
+        descriptor(SECOND - 512, 1024, Descriptor::WRITE),
+        descriptor(DATA, 1, Descriptor::WRITE),
+    ];
+    rig.driver.submit_chain(&chain).unwrap();
+    rig.driver.publish();
+    let request = rig.request();
+    assert_eq!(
+        (request.op, request.lba, request.sectors),
+        (Op::Read, Lba(42), Sectors(2))
+    );
+    let expected = [
+        rig.memory.slice(SECOND - 512, 512).unwrap(),
+        rig.memory.slice(SECOND, 512).unwrap(),
+    ];
+    assert_eq!(rig.segments.as_slice(), expected);
+    rig.answer(request, Status::Ok);
+}
+
+#[test]
+fn a_chain_may_begin_in_the_ring_and_end_in_a_table() {
+    let mut rig = Rig::indirect();
+    let head = rig.driver.next_head().unwrap();
+    let slot = rig.driver.slot(head);
+    rig.memory.write(
+        slot,
+        &Header {
+            kind: kind::IN,
+            sector: 1,
+        }
+        .encode(),
+    );
+    let table = DATA + 0x1_0000;
+    let entry = |address: u64, bytes: u32, flags: u16, next: u16| {
+        let rest = u64::from(bytes) | u64::from(flags) << 32 | u64::from(next) << 48;
+        (u128::from(address) | u128::from(rest) << 64).to_le_bytes()
+    };
+    rig.memory.write(table, &entry(DATA, 512, 3, 2));
+    rig.memory.write(table + 32, &entry(slot + 32, 1, 2, 0));
+    // WRITE on an indirect descriptor is to be ignored (virtio 1.3, 2.7.5.3.2).
+    let chain = [
+        descriptor(slot, 16, 0),
+        descriptor(table, 48, Descriptor::INDIRECT | Descriptor::WRITE),
+    ];
+    rig.driver.submit_chain(&chain).unwrap();
+    rig.driver.publish();
+    let request = rig.request();
+    assert_eq!((request.op, request.sectors), (Op::Read, Sectors(1)));
+    rig.answer(request, Status::Ok);
+    assert_eq!(rig.driver.status(head), 0);
+}
+
+#[test]
+fn setups_that_cannot_be_served_are_refused() {
+    let rig = Rig::new();
+    let try_with = |change: &dyn Fn(&mut crate::QueueSetup)| {
+        let mut setup = super::rig::setup(&rig.memory, &rig.driver, None);
+        change(&mut setup);
+        crate::BlkQueue::new(setup, rig.bell.clone())
+            .map(|_| ())
+            .unwrap_err()
+    };
+    for size in [0, 3, 2048, 32768] {
+        let error = try_with(&|setup| setup.size = size);
+        assert_eq!(error, SetupError::Ring(RingError::Size { size }));
+    }
+    for block_bytes in [0, 256, 513] {
+        let error = try_with(&|setup| setup.block_bytes = block_bytes);
+        assert_eq!(error, SetupError::BlockBytes { block_bytes });
+    }
+    let error = try_with(&|setup| setup.ring.avail += 1);
+    assert!(matches!(
+        error,
+        SetupError::Ring(RingError::Misaligned {
+            area: "available",
+            ..
+        })
+    ));
+    let error = try_with(&|setup| setup.ring.used = super::rig::END - 8);
+    assert!(matches!(
+        error,
+        SetupError::Ring(RingError::NotMapped { area: "used", .. })
+    ));
+    let error = try_with(&|setup| setup.ring.descriptors = u64::MAX - 15);
+    assert!(matches!(
+        error,
+        SetupError::Ring(RingError::NotMapped {
+            area: "descriptor",
+            ..
+        })
+    ));
+    let error = try_with(&|setup| {
+        let (region, _file) = palisade_memory::InflightRegion::create(1, 8).unwrap();
+        setup.inflight = region.queue(0);
+    });
+    assert_eq!(error, SetupError::InflightTooSmall { entries: 8, size: 16 });
+}
