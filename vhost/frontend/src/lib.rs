@@ -1,1 +1,42 @@
-//! palisade-frontend
+//! # frontend: how a virtual machine comes in
+//!
+//! Storey 4, a door. The back-end side of vhost-user for virtio-blk: sockets, negotiation, guest memory, the in-flight
+//! region, the dirty log, and the order in which queues start and stop.
+//!
+//! It must never know volumes, reactors, the cluster or REST. What a request in a ring means is `vhost/virtio`'s
+//! affair; who runs the queues is behind [`Host`].
+//!
+//! What always holds:
+//!
+//! - **A queue that runs stands on firm ground.** Memory, features, addresses and logs change only between
+//!   [`Host::stop_queue`] being answered and the next [`Host::start_queue`]. Only the interrupt's descriptor may be
+//!   exchanged under it.
+//! - **Nobody waits for a front-end.** One thread serves all attachments; a front-end that sends half a message, does
+//!   not read its replies or never answers holds up its own session and nothing else.
+//! - **Every message ends in one reply, in being carried out, or in the end of its session** with a sentence that
+//!   says why. No file descriptor that came with it outlives it unseen.
+//! - **Every wait has a name**: [`SessionReport::waiting`].
+//!
+//! Start reading at [`session`] (what each message does, no sockets), then [`codec`] (the bytes), then [`door`] (the
+//! thread and its sockets).
+//!
+//! The session is our own: `vhost-user-backend` 0.24 refuses the in-flight region, and `vhost` 0.18 cannot tell a
+//! guest that its disk has grown.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+mod call;
+pub mod codec;
+pub mod door;
+pub mod features;
+pub mod session;
+mod socket;
+mod socket_file;
+
+pub use call::CallNotify;
+pub use door::{
+    AttachError, AttachmentSpec, Door, DoorHandle, Host, SessionReport, ShutdownTimedOut, WaitReport,
+};
+pub use session::{Action, Offer, Session};
+pub use socket_file::{BindError, SocketOwner};

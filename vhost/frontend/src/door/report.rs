@@ -1,0 +1,83 @@
+//! What an operator can see of each session.
+
+use palisade_block::AttachmentIndex;
+use palisade_virtio::QueueStats;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The state of one attachment's socket and session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionReport {
+    /// Whether a virtual machine is connected.
+    pub connected: bool,
+    /// Connections so far.
+    pub connections: u64,
+    /// Virtio features in use, by name.
+    pub features: Vec<&'static str>,
+    /// Protocol features in use, by name.
+    pub protocol_features: Vec<&'static str>,
+    /// Virtqueues that run.
+    pub queues_running: Vec<u16>,
+    /// What the session is waiting for.
+    pub waiting: Option<WaitReport>,
+    /// Messages refused, over all connections.
+    pub messages_refused: u64,
+    /// What the front-end last did wrong, or what last went wrong with it, in a sentence.
+    pub last_error: Option<String>,
+    /// Why the last session ended.
+    pub last_disconnect: Option<String>,
+    /// Whether the attachment is being taken away.
+    pub leaving: bool,
+    /// What each virtqueue has counted, over all connections.
+    pub queue_stats: Arc<[Arc<QueueStats>]>,
+}
+
+/// One wait.
+#[derive(Clone, Debug)]
+pub struct WaitReport {
+    /// On what, in a sentence ("blocked on ...").
+    pub on: String,
+    /// Since when.
+    pub since: Instant,
+    /// Whether it has lasted longer than it should.
+    pub overdue: bool,
+}
+
+/// All reports, written by the control thread and read by anyone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reports(Arc<Mutex<BTreeMap<AttachmentIndex, SessionReport>>>);
+
+impl Reports {
+    pub(super) fn get(&self, index: AttachmentIndex) -> Option<SessionReport> {
+        self.with(|reports| reports.get(&index).cloned())
+    }
+
+    pub(super) fn put(&self, index: AttachmentIndex, report: SessionReport) {
+        self.with(|reports| reports.insert(index, report));
+    }
+
+    pub(super) fn remove(&self, index: AttachmentIndex) {
+        self.with(|reports| reports.remove(&index));
+    }
+
+    /// Attachments that are left, and what they wait for.
+    pub(super) fn waiting(&self) -> Vec<(AttachmentIndex, String)> {
+        let on = |report: &SessionReport| {
+            report
+                .waiting
+                .as_ref()
+                .map_or_else(|| "closing".to_owned(), |wait| wait.on.clone())
+        };
+        self.with(|reports| {
+            reports
+                .iter()
+                .map(|(&index, report)| (index, on(report)))
+                .collect()
+        })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<AttachmentIndex, SessionReport>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

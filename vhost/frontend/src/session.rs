@@ -1,0 +1,344 @@
+//! One front-end's session: what it has negotiated and set up, and what follows from each message.
+//!
+//! The session owns no socket, no clock and no thread. It takes messages and the engine's word that a queue has
+//! stopped, and gives [`Action`]s, to be carried out in order. The only system calls it makes are the mapping of
+//! memory that a message brings and the duplication of its descriptors.
+//!
+//! Nothing is ever changed under a running queue. A message that changes what a queue stands on first stops the
+//! queues concerned; when the engine has drained them it is carried out, and every ring that is complete runs
+//! again from where it was:
+//!
+//! ```text
+//!            message concerns running queues          last of them has stopped
+//!   ready ------------------------------------> waiting ------------------------> ready
+//!     |  ^                                        |       (message carried out,
+//!     |  | message concerns none:                 |        rings started, reply)
+//!     +--+ carried out at once                    |
+//!     |                  disconnect               | disconnect (message dropped)
+//!     +------------------------------> closing <--+
+//!                                         | last queue has stopped
+//!                                         v
+//!                                      Action::Closed
+//! ```
+//!
+//! While it is waiting, no further message may be given to it; the door leaves them in the socket.
+
+mod execute;
+mod refusal;
+mod ring;
+
+pub use refusal::Refusal;
+
+use crate::call::CallNotify;
+use crate::codec::{Message, ProtocolError, Reply, config_changed_message};
+use crate::features::protocol;
+use palisade_block::Sectors;
+use palisade_memory::{DirtyLog, GuestMemory, InflightRegion};
+use palisade_sys::EventFd;
+use palisade_virtio::blk::SERIAL_BYTES;
+use palisade_virtio::{BlkQueue, ConfigSpace, QueueStats, VolumeGeometry};
+use ring::{Ring, Run};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What the session wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Send this to the front-end.
+    Reply(Reply),
+    /// From now on this is the guest's memory; `None` when the session lets go of it. No queue runs meanwhile.
+    Memory(Option<Arc<GuestMemory>>),
+    /// From now on every write is made stable before it is answered, or no longer. It may come while queues run.
+    WriteThrough(bool),
+    /// Serve this queue.
+    StartQueue {
+        /// Its number.
+        index: u16,
+        /// Its ring.
+        queue: Box<BlkQueue<CallNotify>>,
+        /// What the guest kicks; `None` when the front-end asks for polling.
+        kick: Option<EventFd>,
+    },
+    /// Drain this queue, then say so with [`Session::queue_stopped`].
+    StopQueue {
+        /// Its number.
+        index: u16,
+    },
+    /// The socket for our own requests; it takes the place of an earlier one.
+    BackendChannel(OwnedFd),
+    /// Send this on the socket for our own requests.
+    BackendSend(Vec<u8>),
+    /// The session is over: nothing runs, the memory has been let go.
+    Closed {
+        /// Why, in a sentence.
+        reason: String,
+    },
+}
+
+/// What a device offers to whoever connects.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// What the guest sees of the volume; `geometry.queues` is the number of virtqueues.
+    pub geometry: VolumeGeometry,
+    /// Most entries of a virtqueue.
+    pub queue_size_max: u16,
+    /// What GET_ID answers, filled up with zeroes.
+    pub serial: [u8; SERIAL_BYTES],
+    /// Where each queue counts; they outlive sessions.
+    pub stats: Arc<[Arc<QueueStats>]>,
+}
+
+/// What the session is waiting for, with a name an operator can see.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// Queues that have not stopped.
+    pub queues: Vec<u16>,
+    /// What is held up: a message's name, or the end of the session.
+    pub cause: &'static str,
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "blocked on requests in flight in queues {:?}, needed for {}",
+            self.queues, self.cause
+        )
+    }
+}
+
+/// One front-end's session.
+#[derive(Debug)]
+pub struct Session {
+    offer: Offer,
+    config: ConfigSpace,
+    features: Option<u64>,
+    protocol: u64,
+    memory: Arc<GuestMemory>,
+    log: Option<Arc<DirtyLog>>,
+    inflight: Option<InflightRegion>,
+    rings: Vec<Ring>,
+    backend_channel: bool,
+    /// What the host was last told; `None` before it was told anything.
+    write_through_told: Option<bool>,
+    memory_told: bool,
+    pending: Option<Pending>,
+    closed: bool,
+    refused: u64,
+    last_error: Option<String>,
+}
+
+/// What goes on when the queues have stopped.
+#[derive(Debug)]
+enum Pending {
+    Message { message: Message, need_reply: bool },
+    Close { reason: String },
+}
+
+/// What carrying out a message led to, if it was not refused.
+enum Outcome {
+    /// The message asks for this.
+    Reply(Reply),
+    /// It was done; to be acknowledged if the front-end wants that.
+    Done,
+}
+
+impl Session {
+    /// A session with a front-end that has just connected.
+    pub fn new(offer: Offer) -> Session {
+        Session {
+            config: ConfigSpace::new(offer.geometry),
+            features: None,
+            protocol: 0,
+            memory: GuestMemory::empty(),
+            log: None,
+            inflight: None,
+            rings: (0..offer.geometry.queues).map(|_| Ring::default()).collect(),
+            backend_channel: false,
+            write_through_told: None,
+            memory_told: false,
+            pending: None,
+            closed: false,
+            refused: 0,
+            last_error: None,
+            offer,
+        }
+    }
+
+    /// Takes a message. The session must not be waiting.
+    pub fn on_message(&mut self, message: Message, need_reply: bool, actions: &mut Vec<Action>) {
+        if self.closed || self.pending.is_some() {
+            // The door's mistake, and a harmless one: the message is not carried out and not answered.
+            debug_assert!(false, "{} came while the session was waiting", message.name());
+            return;
+        }
+        let concerned = self.queues_concerned(&message);
+        self.pending = Some(Pending::Message { message, need_reply });
+        self.stop(concerned, actions);
+        self.go_on(actions);
+    }
+
+    /// Takes the news that what came is not a message.
+    pub fn on_protocol_error(&mut self, error: ProtocolError, need_reply: bool, actions: &mut Vec<Action>) {
+        if error.can_be_refused() && need_reply && self.has(protocol::REPLY_ACK) {
+            self.note(error.to_string());
+            actions.push(Action::Reply(Reply::number(error.request, 1)));
+        } else {
+            self.refused += 1;
+            self.disconnect(&error.to_string(), actions);
+        }
+    }
+
+    /// Takes the engine's word that a queue has been drained and is no longer touched. `next_available` is the
+    /// position from which it would have gone on; `None` when the engine never had the queue.
+    pub fn queue_stopped(&mut self, index: u16, next_available: Option<u16>, actions: &mut Vec<Action>) {
+        if let Some(ring) = self.rings.get_mut(usize::from(index))
+            && ring.run == Run::Stopping
+        {
+            ring.run = Run::Stopped;
+            ring.base = next_available.unwrap_or(ring.base);
+            self.go_on(actions);
+        }
+    }
+
+    /// Ends the session: all queues are stopped, then [`Action::Closed`] comes.
+    pub fn disconnect(&mut self, reason: &str, actions: &mut Vec<Action>) {
+        if self.closed || matches!(self.pending, Some(Pending::Close { .. })) {
+            return;
+        }
+        self.pending = Some(Pending::Close {
+            reason: reason.to_owned(),
+        });
+        let all = (0..self.offer.geometry.queues).collect();
+        self.stop(all, actions);
+        self.go_on(actions);
+    }
+
+    /// The disk has another size: the guest is told, if the front-end has given us a way to.
+    pub fn resize(&mut self, sectors: Sectors, actions: &mut Vec<Action>) {
+        self.config.set_sectors(sectors);
+        self.offer.geometry.sectors = sectors;
+        let told = self.has(protocol::BACKEND_REQ) && self.has(protocol::CONFIG) && self.backend_channel;
+        if told && !self.closed {
+            actions.push(Action::BackendSend(config_changed_message()));
+        }
+    }
+
+    /// What is being waited for, if anything.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let cause = match self.pending.as_ref()? {
+            Pending::Message { message, .. } => message.name(),
+            Pending::Close { .. } => "the end of the session",
+        };
+        Some(Waiting {
+            queues: self.queues_in(Run::Stopping),
+            cause,
+        })
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Virtio features the front-end has acknowledged; 0 before it has.
+    pub fn features(&self) -> u64 {
+        self.features.unwrap_or(0)
+    }
+
+    /// Protocol features the front-end has acknowledged.
+    pub fn protocol_features(&self) -> u64 {
+        self.protocol
+    }
+
+    /// Queues that run now.
+    pub fn queues_running(&self) -> Vec<u16> {
+        self.queues_in(Run::Running)
+    }
+
+    /// Messages refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// What the front-end last did wrong, in a sentence.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// Goes on with what is pending once no queue is stopping.
+    fn go_on(&mut self, actions: &mut Vec<Action>) {
+        if self.rings.iter().any(|ring| ring.run == Run::Stopping) {
+            return;
+        }
+        match self.pending.take() {
+            Some(Pending::Message { message, need_reply }) => self.carry_out(message, need_reply, actions),
+            Some(Pending::Close { reason }) => self.finish(reason, actions),
+            None => {}
+        }
+    }
+
+    fn carry_out(&mut self, message: Message, need_reply: bool, actions: &mut Vec<Action>) {
+        let (request, name) = (message.request(), message.name());
+        let outcome = self.execute(message, actions);
+        self.start_complete_rings(actions);
+        // What was negotiated by this very message counts already, as with the other back-ends.
+        let acknowledge = need_reply && self.has(protocol::REPLY_ACK);
+        match outcome {
+            Ok(Outcome::Reply(reply)) => actions.push(Action::Reply(reply)),
+            Ok(Outcome::Done) if acknowledge => actions.push(Action::Reply(Reply::number(request, 0))),
+            Ok(Outcome::Done) => {}
+            Err(refusal) => {
+                let sentence = format!("{name}: {refusal}");
+                self.note(sentence.clone());
+                if acknowledge && !execute::has_own_reply(request) {
+                    actions.push(Action::Reply(Reply::number(request, 1)));
+                } else {
+                    self.disconnect(&sentence, actions);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, reason: String, actions: &mut Vec<Action>) {
+        self.closed = true;
+        self.memory = GuestMemory::empty();
+        self.log = None;
+        self.inflight = None;
+        self.rings.clear();
+        if std::mem::take(&mut self.memory_told) {
+            actions.push(Action::Memory(None));
+        }
+        actions.push(Action::Closed { reason });
+    }
+
+    /// Stops those of the queues that run.
+    fn stop(&mut self, queues: Vec<u16>, actions: &mut Vec<Action>) {
+        for index in queues {
+            if let Some(ring) = self.rings.get_mut(usize::from(index))
+                && ring.run == Run::Running
+            {
+                ring.run = Run::Stopping;
+                actions.push(Action::StopQueue { index });
+            }
+        }
+    }
+
+    fn queues_in(&self, run: Run) -> Vec<u16> {
+        (0..)
+            .zip(&self.rings)
+            .filter(|(_, ring)| ring.run == run)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// Whether a protocol feature has been negotiated.
+    fn has(&self, feature: u64) -> bool {
+        self.protocol & feature != 0
+    }
+
+    fn note(&mut self, sentence: String) {
+        self.refused += 1;
+        self.last_error = Some(sentence);
+    }
+}

@@ -1,0 +1,441 @@
+//! What each message does, once no queue it concerns is running.
+
+use super::ring::{Kick, Ring, Run};
+use super::{Action, Outcome, Refusal, Session};
+use crate::codec::{LogTable, Message, Region, Reply, VringAddresses, VringFd, VringState, request};
+use crate::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
+use palisade_block::limits::MEMORY_REGIONS_MAX;
+use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MapError, RegionSpec, RingAddresses};
+use palisade_sys::EventFd;
+use palisade_virtio::{BlkQueue, ConfigSpace, Features, QueueSetup};
+use std::error::Error;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Whether the front-end waits for a reply of the request's own kind, in which there is no room for a refusal.
+pub(super) fn has_own_reply(request: u32) -> bool {
+    matches!(
+        request,
+        request::GET_FEATURES
+            | request::GET_PROTOCOL_FEATURES
+            | request::GET_QUEUE_NUM
+            | request::GET_VRING_BASE
+            | request::GET_CONFIG
+            | request::GET_INFLIGHT_FD
+            | request::GET_MAX_MEM_SLOTS
+    )
+}
+
+impl Session {
+    /// The queues that must not run while the message is carried out.
+    pub(super) fn queues_concerned(&self, message: &Message) -> Vec<u16> {
+        let all = || (0..self.offer.geometry.queues).collect();
+        let one = |index: u32| u16::try_from(index).into_iter().collect();
+        match message {
+            Message::SetFeatures(features) if self.features != Some(*features) => all(),
+            Message::SetMemTable(_)
+            | Message::AddMemReg(..)
+            | Message::RemMemReg(_)
+            | Message::SetInflightFd { .. }
+            | Message::ResetDevice
+            | Message::ResetOwner => all(),
+            Message::SetLogBase(_) if self.features() & LOG_ALL != 0 => all(),
+            Message::SetVringNum(state)
+                if self
+                    .ring(state.index)
+                    .is_ok_and(|ring| u32::from(ring.size) != state.value) =>
+            {
+                one(state.index)
+            }
+            Message::SetVringAddr(addresses)
+                if self
+                    .ring(addresses.index)
+                    .is_ok_and(|ring| ring.addresses != Some(*addresses)) =>
+            {
+                one(addresses.index)
+            }
+            Message::SetVringBase(state) => one(state.index),
+            Message::GetVringBase(index) => one(*index),
+            Message::SetVringKick(kick) => one(kick.index),
+            Message::SetVringEnable { index, enable: false } => one(*index),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Carries a message out. A refused one has changed nothing.
+    pub(super) fn execute(
+        &mut self,
+        message: Message,
+        actions: &mut Vec<Action>,
+    ) -> Result<Outcome, Refusal> {
+        let number = |request, value| Ok(Outcome::Reply(Reply::number(request, value)));
+        match message {
+            Message::GetFeatures => number(request::GET_FEATURES, self.offered()),
+            Message::SetFeatures(features) => self.set_features(features, actions),
+            Message::GetProtocolFeatures => number(request::GET_PROTOCOL_FEATURES, protocol::OFFERED),
+            Message::SetProtocolFeatures(features) => {
+                self.protocol = subset(features, protocol::OFFERED)?;
+                Ok(Outcome::Done)
+            }
+            Message::GetQueueNum => number(request::GET_QUEUE_NUM, u64::from(self.offer.geometry.queues)),
+            Message::GetMaxMemSlots => number(request::GET_MAX_MEM_SLOTS, MEMORY_REGIONS_MAX as u64),
+            // One session belongs to one front-end from connect to disconnect; there is nothing to own besides.
+            // The log's eventfd would tell the front-end of marks it finds by looking.
+            Message::SetOwner | Message::SetLogFd(_) => Ok(Outcome::Done),
+            Message::ResetOwner => self.disable_all(),
+            Message::ResetDevice => self.reset_device(actions),
+            Message::SetMemTable(table) => self.set_mem_table(table, actions),
+            Message::AddMemReg(region, file) => self.add_region(region, file, actions),
+            Message::RemMemReg(region) => self.remove_region(region, actions),
+            Message::SetLogBase(table) => self.set_log_base(table),
+            Message::SetVringNum(state) => self.set_vring_num(state),
+            Message::SetVringAddr(addresses) => self.set_vring_addr(addresses),
+            Message::SetVringBase(state) => self.set_vring_base(state),
+            Message::GetVringBase(index) => self.get_vring_base(index),
+            Message::SetVringKick(kick) => self.set_vring_kick(kick),
+            Message::SetVringCall(call) => self.set_vring_call(call),
+            Message::SetVringErr(VringFd { index, fd }) => {
+                self.ring_mut(index)?.error = fd;
+                Ok(Outcome::Done)
+            }
+            Message::SetVringEnable { index, enable } => {
+                self.ring_mut(index)?.enabled = enable;
+                Ok(Outcome::Done)
+            }
+            Message::SetBackendReqFd(fd) => {
+                self.backend_channel = true;
+                actions.push(Action::BackendChannel(fd));
+                Ok(Outcome::Done)
+            }
+            Message::GetConfig { offset, bytes, flags } => Ok(self.get_config(offset, bytes, flags)),
+            Message::SetConfig { offset, data, .. } => self.set_config(offset, &data, actions),
+            Message::GetInflightFd {
+                queues,
+                queue_size,
+                reply_bytes,
+            } => self.get_inflight(queues, queue_size, reply_bytes),
+            Message::SetInflightFd {
+                bytes,
+                file_offset,
+                queues,
+                queue_size,
+                fd,
+            } => {
+                self.check_inflight_shape(queues, queue_size)?;
+                let region = InflightRegion::map(fd, bytes, file_offset, queues, queue_size);
+                self.inflight = Some(region.map_err(Refusal::Inflight)?);
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Starts every ring that has become complete. One whose addresses are not in memory waits for the region
+    /// that holds them: front-ends take regions away and bring them back one by one.
+    pub(super) fn start_complete_rings(&mut self, actions: &mut Vec<Action>) {
+        for index in 0..self.offer.geometry.queues {
+            let Some(ring) = self.rings.get(usize::from(index)) else {
+                continue;
+            };
+            if !ring.is_complete() {
+                continue;
+            }
+            match self.start(index, ring) {
+                Ok(Some(action)) => {
+                    self.tell_write_through(actions);
+                    actions.push(action);
+                    if let Some(ring) = self.rings.get_mut(usize::from(index)) {
+                        ring.run = Run::Running;
+                    }
+                }
+                Ok(None) => {}
+                Err(sentence) => self.last_error = Some(sentence),
+            }
+        }
+    }
+
+    fn start(&self, index: u16, ring: &Ring) -> Result<Option<Action>, String> {
+        let Some(at) = ring.addresses else { return Ok(None) };
+        let Some(addresses) = RingAddresses::from_user(&self.memory, at.descriptors, at.available, at.used)
+        else {
+            return Ok(None);
+        };
+        let failed = |error: &dyn Error| match error.source() {
+            Some(source) => format!("queue {index} cannot start: {error}: {source}"),
+            None => format!("queue {index} cannot start: {error}"),
+        };
+        let kick = match &ring.kick {
+            Some(Kick::Event(kick)) => Some(kick.try_clone().map_err(|error| failed(&error))?),
+            Some(Kick::Polling) | None => None,
+        };
+        let Some(stats) = self.offer.stats.get(usize::from(index)) else {
+            return Ok(None);
+        };
+        let log = self.log.as_ref().filter(|_| self.features() & LOG_ALL != 0);
+        let setup = QueueSetup {
+            memory: Arc::clone(&self.memory),
+            size: ring.size,
+            ring: addresses,
+            base: ring.base,
+            features: Features::from_bits(self.features()),
+            inflight: self.inflight.as_ref().and_then(|region| region.queue(index)),
+            serial: self.offer.serial,
+            writable: !self.offer.geometry.read_only,
+            block_bytes: self.offer.geometry.block_bytes,
+            dirty_log: log.cloned(),
+            log_used_at: at.log.then_some(at.log_guest_address),
+            stats: Arc::clone(stats),
+        };
+        let queue = BlkQueue::new(setup, ring.call.notifier()).map_err(|error| failed(&error))?;
+        Ok(Some(Action::StartQueue {
+            index,
+            queue: Box::new(queue),
+            kick,
+        }))
+    }
+
+    fn offered(&self) -> u64 {
+        Features::offered(&self.offer.geometry).bits() | LOG_ALL | PROTOCOL_FEATURES
+    }
+
+    fn set_features(&mut self, features: u64, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
+        self.features = Some(subset(features, self.offered())?);
+        if features & PROTOCOL_FEATURES == 0 {
+            // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled
+            // state."
+            self.rings.iter_mut().for_each(|ring| ring.enabled = true);
+        }
+        self.retell_write_through(actions);
+        Ok(Outcome::Done)
+    }
+
+    /// "Back-ends should either ignore this message, or use it to disable all rings."
+    fn disable_all(&mut self) -> Result<Outcome, Refusal> {
+        self.rings.iter_mut().for_each(|ring| ring.enabled = false);
+        Ok(Outcome::Done)
+    }
+
+    /// "Disable all rings and reset all internal device state to the initial state, ready to be reinitialized."
+    /// Memory and protocol features belong to the session and stay.
+    fn reset_device(&mut self, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
+        self.rings.iter_mut().for_each(Ring::reset);
+        self.features = None;
+        self.inflight = None;
+        self.log = None;
+        self.config = ConfigSpace::new(self.offer.geometry);
+        self.retell_write_through(actions);
+        Ok(Outcome::Done)
+    }
+
+    fn set_mem_table(
+        &mut self,
+        table: Vec<(Region, OwnedFd)>,
+        actions: &mut Vec<Action>,
+    ) -> Result<Outcome, Refusal> {
+        let specs = table
+            .into_iter()
+            .map(|(region, file)| region_spec(region, file))
+            .collect();
+        self.use_memory(GuestMemory::map(specs), actions)
+    }
+
+    fn add_region(
+        &mut self,
+        region: Region,
+        file: OwnedFd,
+        actions: &mut Vec<Action>,
+    ) -> Result<Outcome, Refusal> {
+        self.use_memory(self.memory.with_region(region_spec(region, file)), actions)
+    }
+
+    fn remove_region(&mut self, region: Region, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
+        let without = self
+            .memory
+            .without_region(region.guest_address, region.bytes, region.user_address);
+        self.use_memory(without, actions)
+    }
+
+    fn use_memory(
+        &mut self,
+        memory: Result<Arc<GuestMemory>, MapError>,
+        actions: &mut Vec<Action>,
+    ) -> Result<Outcome, Refusal> {
+        self.memory = memory.map_err(Refusal::Memory)?;
+        self.memory_told = true;
+        actions.push(Action::Memory(Some(Arc::clone(&self.memory))));
+        Ok(Outcome::Done)
+    }
+
+    /// "When VHOST_USER_PROTOCOL_F_LOG_SHMFD has been negotiated, the back-end replies": always, asked or not.
+    fn set_log_base(&mut self, table: LogTable) -> Result<Outcome, Refusal> {
+        self.log = Some(DirtyLog::map(table.fd, table.bytes, table.file_offset).map_err(Refusal::Log)?);
+        Ok(Outcome::Reply(Reply::number(request::SET_LOG_BASE, 0)))
+    }
+
+    fn set_vring_num(&mut self, state: VringState) -> Result<Outcome, Refusal> {
+        let size_max = self.offer.queue_size_max;
+        let ring = self.ring_mut(state.index)?;
+        match u16::try_from(state.value) {
+            Ok(size) if size.is_power_of_two() && size <= size_max => ring.size = size,
+            _ => {
+                return Err(Refusal::QueueSize {
+                    size: state.value,
+                    size_max,
+                });
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn set_vring_addr(&mut self, addresses: VringAddresses) -> Result<Outcome, Refusal> {
+        let index = addresses.index;
+        let aligned = addresses.descriptors.is_multiple_of(16)
+            && addresses.available.is_multiple_of(2)
+            && addresses.used.is_multiple_of(4);
+        let ring = self.ring_mut(index)?;
+        if !aligned {
+            return Err(Refusal::Alignment { index });
+        }
+        ring.addresses = Some(addresses);
+        Ok(Outcome::Done)
+    }
+
+    fn set_vring_base(&mut self, state: VringState) -> Result<Outcome, Refusal> {
+        let ring = self.ring_mut(state.index)?;
+        ring.base = u16::try_from(state.value).map_err(|_| Refusal::Base { base: state.value })?;
+        Ok(Outcome::Done)
+    }
+
+    /// Stops the ring for good: it takes another SET_VRING_KICK to start it.
+    fn get_vring_base(&mut self, index: u32) -> Result<Outcome, Refusal> {
+        let ring = self.ring_mut(index)?;
+        ring.kick = None;
+        let state = VringState {
+            index,
+            value: u32::from(ring.base),
+        };
+        Ok(Outcome::Reply(Reply::vring_state(request::GET_VRING_BASE, state)))
+    }
+
+    fn set_vring_kick(&mut self, kick: VringFd) -> Result<Outcome, Refusal> {
+        let event = event_of(kick.index, kick.fd)?;
+        self.ring_mut(kick.index)?.kick = Some(event.map_or(Kick::Polling, Kick::Event));
+        Ok(Outcome::Done)
+    }
+
+    fn set_vring_call(&mut self, call: VringFd) -> Result<Outcome, Refusal> {
+        let event = event_of(call.index, call.fd)?;
+        self.ring_mut(call.index)?.call.swap(event);
+        Ok(Outcome::Done)
+    }
+
+    fn get_config(&self, offset: u32, bytes: u32, flags: u32) -> Outcome {
+        let mut data = vec![0; bytes as usize];
+        self.config.read(offset, &mut data);
+        Outcome::Reply(Reply::config(request::GET_CONFIG, offset, flags, &data))
+    }
+
+    fn set_config(
+        &mut self,
+        offset: u32,
+        data: &[u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<Outcome, Refusal> {
+        self.config.write(offset, data).map_err(Refusal::Config)?;
+        self.retell_write_through(actions);
+        Ok(Outcome::Done)
+    }
+
+    fn get_inflight(&self, queues: u16, queue_size: u16, reply_bytes: usize) -> Result<Outcome, Refusal> {
+        self.check_inflight_shape(queues, queue_size)?;
+        let (region, file) = InflightRegion::create(queues, queue_size).map_err(Refusal::Inflight)?;
+        let (request, bytes) = (request::GET_INFLIGHT_FD, region.mmap_bytes());
+        Ok(Outcome::Reply(Reply::inflight(
+            request,
+            bytes,
+            queues,
+            queue_size,
+            file,
+            reply_bytes,
+        )))
+    }
+
+    fn check_inflight_shape(&self, queues: u16, queue_size: u16) -> Result<(), Refusal> {
+        if queues > self.offer.geometry.queues {
+            return Err(Refusal::NoSuchQueue {
+                index: u32::from(queues),
+                queues: self.offer.geometry.queues,
+            });
+        }
+        let size_max = self.offer.queue_size_max;
+        if queue_size > size_max {
+            return Err(Refusal::QueueSize {
+                size: u32::from(queue_size),
+                size_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the guest relies on writes being stable when they are answered: it has switched the cache off, or it
+    /// has no way to flush it (virtio 1.3, 5.2.6.2).
+    fn write_through(&self) -> bool {
+        let features = Features::from_bits(self.features());
+        if features.contains(Features::CONFIG_WCE) {
+            !self.config.writeback()
+        } else {
+            !features.contains(Features::FLUSH)
+        }
+    }
+
+    /// Tells the host before the first queue starts.
+    fn tell_write_through(&mut self, actions: &mut Vec<Action>) {
+        let now = self.write_through();
+        if self.write_through_told != Some(now) {
+            self.write_through_told = Some(now);
+            actions.push(Action::WriteThrough(now));
+        }
+    }
+
+    /// Tells the host of a change, when it has been told before.
+    fn retell_write_through(&mut self, actions: &mut Vec<Action>) {
+        if self.write_through_told.is_some() {
+            self.tell_write_through(actions);
+        }
+    }
+
+    fn ring(&self, index: u32) -> Result<&Ring, Refusal> {
+        let queues = self.offer.geometry.queues;
+        self.rings
+            .get(index as usize)
+            .ok_or(Refusal::NoSuchQueue { index, queues })
+    }
+
+    fn ring_mut(&mut self, index: u32) -> Result<&mut Ring, Refusal> {
+        let queues = self.offer.geometry.queues;
+        self.rings
+            .get_mut(index as usize)
+            .ok_or(Refusal::NoSuchQueue { index, queues })
+    }
+}
+
+fn subset(features: u64, offered: u64) -> Result<u64, Refusal> {
+    match features & !offered {
+        0 => Ok(features),
+        surplus => Err(Refusal::Features { surplus }),
+    }
+}
+
+fn region_spec(region: Region, file: OwnedFd) -> RegionSpec {
+    RegionSpec {
+        guest_address: region.guest_address,
+        bytes: region.bytes,
+        user_address: region.user_address,
+        mmap_offset: region.file_offset,
+        file,
+    }
+}
+
+fn event_of(index: u32, fd: Option<OwnedFd>) -> Result<Option<EventFd>, Refusal> {
+    let event = fd.map(EventFd::from_owned_fd).transpose();
+    event.map_err(|source| Refusal::Descriptor { index, source })
+}

@@ -1,0 +1,91 @@
+//! Well-formed messages that make no sense here.
+
+use palisade_memory::{InflightError, MapError};
+use palisade_virtio::ConfigWriteError;
+use std::fmt;
+use std::io;
+
+/// Why a message was refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A ring that the device does not have.
+    NoSuchQueue {
+        /// The ring.
+        index: u32,
+        /// How many there are.
+        queues: u16,
+    },
+    /// Features that were not offered.
+    Features {
+        /// Those.
+        surplus: u64,
+    },
+    /// A ring size that is no power of two, or too large.
+    QueueSize {
+        /// Entries asked for.
+        size: u32,
+        /// Most that are offered.
+        size_max: u16,
+    },
+    /// A ring position that does not fit 16 bits.
+    Base {
+        /// The position.
+        base: u32,
+    },
+    /// Ring addresses that break the alignment of virtio 1.3, 2.7.
+    Alignment {
+        /// The ring.
+        index: u32,
+    },
+    /// Memory that cannot be mapped or found.
+    Memory(MapError),
+    /// A dirty log that cannot be mapped.
+    Log(MapError),
+    /// An in-flight region that cannot be made or mapped.
+    Inflight(InflightError),
+    /// A write to the configuration space that is not allowed.
+    Config(ConfigWriteError),
+    /// A kick or call descriptor that cannot be used.
+    Descriptor {
+        /// The ring.
+        index: u32,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoSuchQueue { index, queues } => {
+                write!(f, "there is no queue {index}, the device has {queues}")
+            }
+            Refusal::Features { surplus } => write!(f, "features {surplus:#x} were not offered"),
+            Refusal::QueueSize { size, size_max } => {
+                write!(f, "queue size {size} is not a power of two from 1 to {size_max}")
+            }
+            Refusal::Base { base } => write!(f, "ring position {base} does not fit 16 bits"),
+            Refusal::Alignment { index } => write!(f, "the addresses of queue {index} are misaligned"),
+            Refusal::Memory(error) => write!(f, "guest memory: {error}"),
+            Refusal::Log(error) => write!(f, "dirty log: {error}"),
+            Refusal::Inflight(error) => write!(f, "{error}"),
+            Refusal::Config(error) => write!(f, "{error}"),
+            Refusal::Descriptor { index, source } => {
+                write!(f, "the descriptor for queue {index} cannot be used: {source}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Refusal::Memory(error) | Refusal::Log(error) => Some(error),
+            Refusal::Inflight(error) => Some(error),
+            Refusal::Config(error) => Some(error),
+            Refusal::Descriptor { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
