@@ -1,1 +1,40 @@
-//! palisade-consensus
+//! # consensus: the one agreed cluster
+//!
+//! Storey 3. Takes commands, has them applied by the model, and keeps what came of it. At present a cluster of one
+//! node agrees with itself; several nodes come behind the same [`Agreement`].
+//!
+//! It must never know REST, nor what a step on a node is, nor decide anything about the cluster: that is `apply`'s.
+//!
+//! Invariants:
+//! - A change that [`Agreement::propose`] has acknowledged is on stable storage, wholly; one that it has not
+//!   acknowledged is there wholly or not at all (invariant 10).
+//! - What is read back is checked: checksums, the order of the log, the digest of the state after each command, and
+//!   the model's own `check`. A file that is not in order is left as it is and named, with what to do.
+//! - The log is bounded: after so many commands the state is kept as a whole and the log before it dropped.
+//!
+//! ```text
+//! propose -> apply -> append to log.redb, durable -> publish -> acknowledge
+//!                         |
+//!                         every so many commands: state.redb, durable, then drop the log up to there
+//! ```
+//!
+//! Start reading at [`agreement`], then [`store`]. [`memory`] is the same without stable storage, for the simulator
+//! and for tests.
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod agreement;
+mod database;
+mod log_file;
+pub mod memory;
+mod published;
+mod record;
+mod state_file;
+pub mod store;
+pub mod store_error;
+
+pub use agreement::{Agreement, ProposeError};
+pub use memory::MemoryStore;
+pub use store::Store;
+pub use store_error::StoreError;

@@ -1,0 +1,84 @@
+//! The seam: how the rest of the appliance reaches agreement, whoever has to agree.
+
+use palisade_model::{Cluster, Command, Generation, Outcome, Refusal};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Brings commands into the one order in which all nodes apply them.
+pub trait Agreement: Send + Sync {
+    /// Applies a command. When it returns, the change is as durable as this agreement makes things. Blocks.
+    fn propose(&self, command: Command) -> Result<Outcome, ProposeError>;
+
+    /// The cluster as agreed now. Cheap: a reference to a value that never changes.
+    fn cluster(&self) -> Arc<Cluster>;
+
+    /// The generation of the cluster as agreed now.
+    fn generation(&self) -> Generation {
+        self.cluster().generation
+    }
+
+    /// Waits until the cluster is beyond a generation, at most as long as `patience`; returns the cluster as agreed
+    /// then, whether it is or not.
+    fn wait_beyond(&self, generation: Generation, patience: Duration) -> Arc<Cluster>;
+}
+
+/// Why a command has not been acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProposeError {
+    /// The model refuses it. Nothing has changed.
+    Refused(Refusal),
+    /// It could not be written to stable storage. Whether it is there after a restart is open; until then nothing
+    /// more is taken.
+    Storage {
+        /// The file.
+        file: String,
+        /// What the storage said.
+        reason: String,
+    },
+    /// An earlier command could not be written.
+    Halted,
+}
+
+impl ProposeError {
+    /// The stable code for programs, in snake case.
+    pub fn code(&self) -> &'static str {
+        match self {
+            ProposeError::Refused(refusal) => refusal.code(),
+            ProposeError::Storage { .. } => "storage_failed",
+            ProposeError::Halted => "storage_halted",
+        }
+    }
+}
+
+impl fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProposeError::Refused(refusal) => refusal.fmt(f),
+            ProposeError::Storage { file, reason } => write!(
+                f,
+                "the change could not be written to {file} ({reason}): look after the file system, then restart the \
+                 daemon and see whether the change is there"
+            ),
+            ProposeError::Halted => f.write_str(
+                "an earlier change could not be written, so no more are taken: look after the file system, then \
+                 restart the daemon",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ProposeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ProposeError::Refused(refusal) => Some(refusal),
+            ProposeError::Storage { .. } | ProposeError::Halted => None,
+        }
+    }
+}
+
+impl From<Refusal> for ProposeError {
+    fn from(refusal: Refusal) -> ProposeError {
+        ProposeError::Refused(refusal)
+    }
+}

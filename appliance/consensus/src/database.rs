@@ -1,0 +1,142 @@
+//! Opening one redb file with care.
+//!
+//! A file is first read into memory and opened, checked and read *there*, so that a damaged one is found out before
+//! anything is written to it. A new file is made under another name and renamed when it is whole.
+
+use crate::store_error::StoreError;
+use redb::backends::InMemoryBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition, TableError};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The format written, and the latest one read.
+pub(crate) const FORMAT: u64 = 1;
+
+/// What the file is: its format.
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+
+/// Memory that redb may use for a file's pages, in bytes. The files are small, and read once.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// Opens a file that exists, after `inspect` has found a copy of it in order.
+pub(crate) fn open<T>(
+    path: &Path,
+    inspect: impl FnOnce(&Database) -> Result<T, StoreError>,
+) -> Result<(Database, T), StoreError> {
+    let found = inspect(&open_copy(path)?)?;
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).open(path);
+    let database = opened.map_err(|error| failed(path, error))?;
+    Ok((database, found))
+}
+
+/// Makes a file that does not exist; `fill` gives it its first tables. Durable when it returns.
+pub(crate) fn create(
+    path: &Path,
+    fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<Database, StoreError> {
+    let unfinished = unfinished(path);
+    if unfinished.exists() {
+        fs::remove_file(&unfinished).map_err(StoreError::io(&unfinished))?;
+    }
+    let made = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create(&unfinished);
+    let database = made.map_err(|error| failed(&unfinished, error))?;
+    let filled = (|| {
+        let write = begin_write(&database)?;
+        write.open_table(ABOUT)?.insert("format", FORMAT)?;
+        fill(&write)?;
+        write.commit()?;
+        Ok(())
+    })();
+    filled.map_err(|error: redb::Error| StoreError::damaged(&unfinished, error))?;
+    drop(database);
+    fs::rename(&unfinished, path).map_err(StoreError::io(path))?;
+    sync_directory_of(path)?;
+    let opened = Database::builder().set_cache_size(CACHE_BYTES).open(path);
+    opened.map_err(|error| failed(path, error))
+}
+
+/// A write that is on stable storage, whole, when its commit returns. In two phases: what a commit has replaced is
+/// never fallen back to.
+pub(crate) fn begin_write(database: &Database) -> Result<redb::WriteTransaction, redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_two_phase_commit(true);
+    write.set_durability(redb::Durability::Immediate)?;
+    Ok(write)
+}
+
+/// A copy of the file in memory, its pages and its format checked.
+fn open_copy(path: &Path) -> Result<Database, StoreError> {
+    let bytes = fs::read(path).map_err(StoreError::io(path))?;
+    let memory = InMemoryBackend::new();
+    let loaded = memory
+        .set_len(bytes.len() as u64)
+        .and_then(|()| memory.write(0, &bytes));
+    loaded.map_err(StoreError::io(path))?;
+    if bytes.is_empty() {
+        return Err(StoreError::damaged(path, "it is empty"));
+    }
+    drop(bytes);
+    let opened = Database::builder().create_with_backend(memory);
+    let mut copy = opened.map_err(|error| failed(path, error))?;
+    match copy.check_integrity() {
+        Ok(true) => {}
+        Ok(false) => return Err(StoreError::damaged(path, "its pages do not fit together")),
+        Err(error) => return Err(failed(path, error)),
+    }
+    match format_of(&copy) {
+        Ok(Some(FORMAT)) => Ok(copy),
+        Ok(Some(format)) if format > FORMAT => Err(StoreError::TooNew {
+            path: path.into(),
+            format,
+            known: FORMAT,
+        }),
+        Ok(format) => Err(StoreError::damaged(
+            path,
+            format_args!("its format is {format:?}"),
+        )),
+        Err(error) => Err(StoreError::damaged(path, error)),
+    }
+}
+
+fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
+    let read = database.begin_read()?;
+    let about = match read.open_table(ABOUT) {
+        Ok(about) => about,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let format = redb::ReadableTable::get(&about, "format")?.map(|format| format.value());
+    Ok(format)
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
+    let Some(directory) = path.parent() else {
+        return Ok(());
+    };
+    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(StoreError::io(directory))
+}
+
+fn failed(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if source.kind() != std::io::ErrorKind::InvalidData
+                && source.kind() != std::io::ErrorKind::UnexpectedEof =>
+        {
+            StoreError::Io {
+                path: path.into(),
+                source,
+            }
+        }
+        error => StoreError::damaged(path, error),
+    }
+}

@@ -1,0 +1,76 @@
+//! The log: applied commands that are not yet in the state.
+
+use crate::database;
+use crate::record::{Entry, RecordError, decode, encode};
+use crate::store_error::StoreError;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::path::Path;
+
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+
+/// The open log.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    database: Database,
+}
+
+impl LogFile {
+    /// Opens the log and reads what is in it, in order.
+    pub(crate) fn open(path: &Path) -> Result<(LogFile, Vec<Entry>), StoreError> {
+        let (database, entries) = database::open(path, |copy| entries(path, copy))?;
+        Ok((LogFile { database }, entries))
+    }
+
+    /// Makes an empty log.
+    pub(crate) fn create(path: &Path) -> Result<LogFile, StoreError> {
+        let database = database::create(path, |write| {
+            write.open_table(ENTRIES)?;
+            Ok(())
+        })?;
+        Ok(LogFile { database })
+    }
+
+    /// Puts an entry at the end. Durable when it returns.
+    pub(crate) fn append(&self, entry: &Entry) -> Result<(), redb::Error> {
+        let bytes = encode(entry).map_err(std::io::Error::from)?;
+        let write = database::begin_write(&self.database)?;
+        write.open_table(ENTRIES)?.insert(entry.index, bytes.as_slice())?;
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Drops all entries up to an index, it included.
+    pub(crate) fn drop_up_to(&self, index: u64) -> Result<(), redb::Error> {
+        let write = database::begin_write(&self.database)?;
+        write.open_table(ENTRIES)?.retain(|entry, _| entry > index)?;
+        write.commit()?;
+        Ok(())
+    }
+}
+
+fn entries(path: &Path, copy: &Database) -> Result<Vec<Entry>, StoreError> {
+    let damaged = |error: redb::Error| StoreError::damaged(path, error);
+    let read = copy.begin_read().map_err(|error| damaged(error.into()))?;
+    let table = read.open_table(ENTRIES).map_err(|error| damaged(error.into()))?;
+    let mut entries = Vec::new();
+    for row in table.iter().map_err(|error| damaged(error.into()))? {
+        let (index, bytes) = row.map_err(|error| damaged(error.into()))?;
+        let index = index.value();
+        let entry: Entry = decode(bytes.value()).map_err(|error| match error {
+            RecordError::Checksum => {
+                StoreError::damaged(path, format_args!("the checksum of command {index} is wrong"))
+            }
+            RecordError::Text(why) => {
+                StoreError::damaged(path, format_args!("command {index} cannot be read ({why})"))
+            }
+        })?;
+        if entry.index != index {
+            return Err(StoreError::damaged(
+                path,
+                format_args!("command {} stands at {index}", entry.index),
+            ));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}

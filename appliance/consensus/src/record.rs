@@ -1,0 +1,91 @@
+//! How values are kept in the database: CRC-32C of the rest, little-endian, then JSON.
+//!
+//! The database has checksums of its own; this one says that what comes out is what we put in.
+
+use crc_fast::{CrcAlgorithm, checksum};
+use palisade_model::{Cluster, Command, Generation};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// One applied command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Its place in the log, from 1, without gaps.
+    pub(crate) index: u64,
+    /// The generation it led to.
+    pub(crate) generation: Generation,
+    /// [`digest`] of the cluster it led to. A program that applies the command differently finds out here, and does
+    /// not serve a volume from where its data is not.
+    pub(crate) digest: u32,
+    /// What was asked for.
+    pub(crate) command: Command,
+}
+
+/// The cluster as a whole.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    /// The place in the log up to which commands are in it.
+    pub(crate) index: u64,
+    /// What they led to.
+    pub(crate) cluster: Cluster,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum RecordError {
+    /// The checksum is missing or wrong.
+    Checksum,
+    /// The text does not say what it should.
+    Text(String),
+}
+
+/// A value as bytes.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, value)?;
+    if let Some((sum, text)) = bytes.split_at_mut_checked(4) {
+        sum.copy_from_slice(&crc32c(text).to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// A value from bytes.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+    let (sum, text) = bytes.split_first_chunk::<4>().ok_or(RecordError::Checksum)?;
+    if crc32c(text) != u32::from_le_bytes(*sum) {
+        return Err(RecordError::Checksum);
+    }
+    serde_json::from_slice(text).map_err(|error| RecordError::Text(error.to_string()))
+}
+
+/// CRC-32C of a cluster's JSON: the same for the same cluster, as its maps are ordered.
+pub(crate) fn digest(cluster: &Cluster) -> Result<u32, serde_json::Error> {
+    serde_json::to_vec(cluster).map(|text| crc32c(&text))
+}
+
+fn crc32c(bytes: &[u8]) -> u32 {
+    // The algorithm's result is 32 bits wide.
+    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_wrote_and_notices_any_bit_turned() {
+        let bytes = encode(&vec![1u64, 2, 3]).unwrap();
+        assert_eq!(decode::<Vec<u64>>(&bytes), Ok(vec![1, 2, 3]));
+        for bit in 0..bytes.len() * 8 {
+            let mut turned = bytes.clone();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode::<Vec<u64>>(&turned), Err(RecordError::Checksum));
+        }
+        assert_eq!(decode::<Vec<u64>>(&bytes[..3]), Err(RecordError::Checksum));
+    }
+
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+}

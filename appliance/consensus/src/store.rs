@@ -1,0 +1,219 @@
+//! Agreement of a cluster of one, on stable storage.
+
+use crate::agreement::{Agreement, ProposeError};
+use crate::log_file::LogFile;
+use crate::published::Published;
+use crate::record::{Entry, Snapshot, digest};
+use crate::state_file::StateFile;
+use crate::store_error::StoreError;
+use palisade_model::{Cluster, Command, Generation, Outcome, check};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Commands after which the state is kept as a whole and the log before it dropped.
+const COMMANDS_PER_SNAPSHOT: u64 = 128;
+
+/// The cluster database: `log.redb`, `state.redb` and `lock` in one directory.
+#[derive(Debug)]
+pub struct Store {
+    published: Published,
+    writer: Mutex<Writer>,
+}
+
+/// Who brings commands to stable storage, one at a time.
+#[derive(Debug)]
+struct Writer {
+    log: LogFile,
+    state: StateFile,
+    /// Where `log` lies, for errors.
+    log_path: PathBuf,
+    /// Index of the latest command.
+    index: u64,
+    /// Index of the latest command that is in the state.
+    kept: u64,
+    /// A command could not be written; what is on stable storage is unknown until it is read again.
+    halted: bool,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the cluster database of a directory, which is made if there is none. What is there is checked first;
+    /// when it is not in order, it is left as it is.
+    pub fn open(directory: &Path) -> Result<Store, StoreError> {
+        fs::create_dir_all(directory).map_err(StoreError::io(directory))?;
+        let lock = lock(&directory.join("lock"))?;
+        let (log_path, state_path) = (directory.join("log.redb"), directory.join("state.redb"));
+        // The log is made first, so a state without a log has lost it.
+        let (log, entries) = match log_path.exists() {
+            true => LogFile::open(&log_path)?,
+            false if state_path.exists() => return Err(StoreError::Missing { path: log_path }),
+            false => (LogFile::create(&log_path)?, Vec::new()),
+        };
+        let (state, snapshot) = match state_path.exists() {
+            true => StateFile::open(&state_path)?,
+            // A log that was never shortened begins at the beginning, and needs no state.
+            false if entries.first().is_some_and(|first| first.index != 1) => {
+                return Err(StoreError::Missing { path: state_path });
+            }
+            false => (StateFile::create(&state_path)?, None),
+        };
+        let (kept, cluster) = snapshot.map_or_else(|| (0, Cluster::empty()), |s| (s.index, s.cluster));
+        let in_order = |cluster: &Cluster| match check(cluster) {
+            Ok(()) => Ok(()),
+            Err(broken) => {
+                let path = state_path.clone();
+                Err(StoreError::Broken { path, broken })
+            }
+        };
+        in_order(&cluster)?;
+        let (index, cluster) = replay(&log_path, kept, cluster, &entries)?;
+        in_order(&cluster)?;
+        let writer = Writer {
+            log,
+            state,
+            log_path,
+            index,
+            kept,
+            halted: false,
+            _lock: lock,
+        };
+        Ok(Store {
+            published: Published::new(Arc::new(cluster)),
+            writer: Mutex::new(writer),
+        })
+    }
+
+    /// Keeps the state as a whole and empties the log. Worth doing at a clean stop: a later version that applies
+    /// commands differently then finds none to apply.
+    pub fn compact(&self) -> Result<(), ProposeError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.compact(&self.published.get())
+    }
+}
+
+impl Agreement for Store {
+    fn propose(&self, command: Command) -> Result<Outcome, ProposeError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.halted {
+            return Err(ProposeError::Halted);
+        }
+        let (next, outcome) = self.published.get().apply(&command)?;
+        if matches!(outcome, Outcome::Unchanged { .. }) {
+            return Ok(outcome);
+        }
+        writer.append(&next, command)?;
+        let next = Arc::new(next);
+        self.published.set(Arc::clone(&next));
+        if writer.index - writer.kept >= COMMANDS_PER_SNAPSHOT
+            && let Err(error) = writer.compact(&next)
+        {
+            // The command itself is in the log and thereby safe.
+            log::error!("cluster database: {error}");
+        }
+        Ok(outcome)
+    }
+
+    fn cluster(&self) -> Arc<Cluster> {
+        self.published.get()
+    }
+
+    fn wait_beyond(&self, generation: Generation, patience: Duration) -> Arc<Cluster> {
+        self.published.wait_beyond(generation, patience)
+    }
+}
+
+impl Writer {
+    fn append(&mut self, next: &Cluster, command: Command) -> Result<(), ProposeError> {
+        let digest = digest(next).map_err(|error| self.halt(&error))?;
+        let entry = Entry {
+            index: self.index + 1,
+            generation: next.generation,
+            digest,
+            command,
+        };
+        self.log.append(&entry).map_err(|error| self.halt(&error))?;
+        self.index += 1;
+        Ok(())
+    }
+
+    fn compact(&mut self, cluster: &Cluster) -> Result<(), ProposeError> {
+        if self.halted {
+            return Err(ProposeError::Halted);
+        }
+        if self.kept == self.index {
+            return Ok(());
+        }
+        let snapshot = Snapshot {
+            index: self.index,
+            cluster: cluster.clone(),
+        };
+        self.state.keep(&snapshot).map_err(|error| self.halt(&error))?;
+        self.kept = self.index;
+        self.log.drop_up_to(self.index).map_err(|error| self.halt(&error))
+    }
+
+    fn halt(&mut self, error: &dyn std::error::Error) -> ProposeError {
+        self.halted = true;
+        ProposeError::Storage {
+            file: self.log_path.display().to_string(),
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Applies the commands of the log that are not in the state yet. Returns the last index and the cluster.
+fn replay(
+    path: &Path,
+    kept: u64,
+    mut cluster: Cluster,
+    entries: &[Entry],
+) -> Result<(u64, Cluster), StoreError> {
+    let mut index = kept;
+    for entry in entries.iter().skip_while(|entry| entry.index <= kept) {
+        let expected = index + 1;
+        if entry.index != expected {
+            return Err(StoreError::Gap {
+                path: path.into(),
+                expected,
+                found: entry.index,
+            });
+        }
+        index = entry.index;
+        let applied = cluster.apply(&entry.command);
+        let (next, _) = applied.map_err(|refusal| StoreError::Refused {
+            path: path.into(),
+            index,
+            refusal,
+        })?;
+        let digest = digest(&next).map_err(|error| StoreError::damaged(path, error))?;
+        if digest != entry.digest || next.generation != entry.generation {
+            return Err(StoreError::Diverged {
+                path: path.into(),
+                index,
+            });
+        }
+        cluster = next;
+    }
+    Ok((index, cluster))
+}
+
+/// Locks the directory, so that nobody reads files that another process is writing.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let opened = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path);
+    let file = opened.map_err(StoreError::io(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io {
+            path: path.into(),
+            source,
+        }),
+    }
+}
