@@ -19,20 +19,23 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod appliance;
-//pub mod body;
+pub mod body;
 pub mod config;
 pub mod events;
 pub mod limits;
 pub mod metrics;
-//pub mod rest;
+pub mod rest;
+pub mod server;
 
-//mod access;
-//mod connection;
-//mod page;
-//mod tls;
+mod access;
+mod connection;
+mod exposition;
+mod page;
+mod tls;
 
 pub use appliance::Appliance;
-//pub use body::parse_json;
+pub use body::parse_json;
 pub use config::{AdminConfig, StartError, Tls};
 pub use events::EventLog;
 pub use metrics::MetricsSnapshot;
+pub use server::Server;

@@ -1,0 +1,93 @@
+//! Attachments.
+
+use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
+use super::query::PageQuery;
+use super::request::{Expected, Id, Json};
+use super::{Answer, Door};
+use axum::extract::State;
+use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Page, Problem, routes};
+
+/// All attachments, in the order of their ids.
+#[utoipa::path(get, path = routes::ATTACHMENTS, tag = "attachments", params(PageQuery), responses(
+    (status = 200, description = "A page of attachments.", body = Page<Attachment>),
+    AnyProblem,
+))]
+pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
+    door.call(move |appliance| {
+        let all = appliance.attachments();
+        Answer::page(
+            all,
+            |attachment| &attachment.id,
+            query.after.as_deref(),
+            query.limit,
+        )
+    })
+    .await
+    .into()
+}
+
+/// Offers a volume to a virtual machine. The socket appears once the volume can be served.
+#[utoipa::path(post, path = routes::ATTACHMENTS, tag = "attachments", request_body = AttachmentCreate, responses(
+    (status = 201, description = "Created.", body = Attachment, headers(("ETag" = String), ("Location" = String))),
+    (status = 200, description = "It was there already, created by the same wish.", body = Attachment,
+        headers(("ETag" = String), ("Location" = String))),
+    AnyProblem, BodyProblem,
+))]
+pub(super) async fn create(State(door): State<Door>, Json(wish): Json<AttachmentCreate>) -> Answer {
+    let created = door
+        .call(move |appliance| appliance.attachment_create(wish))
+        .await;
+    let address = |attachment: &Attachment| format!("{}/{}", routes::ATTACHMENTS, attachment.id);
+    created
+        .flatten()
+        .map(|created| Answer::created(created, address, |attachment| &attachment.state))
+        .into()
+}
+
+/// One attachment, with its connection and what it has done.
+#[utoipa::path(get, path = routes::ATTACHMENT, tag = "attachments", params(("id" = String, Path)), responses(
+    (status = 200, description = "The attachment.", body = Attachment, headers(("ETag" = String))),
+    AnyProblem, OneProblem,
+))]
+pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
+    door.call(move |appliance| match appliance.attachment(&id) {
+        Some(attachment) => Answer::resource(&attachment, &attachment.state),
+        None => Answer::Problem(Problem::not_found("attachment", &id)),
+    })
+    .await
+    .into()
+}
+
+/// Changes limits or the socket's rights, while the guest runs.
+#[utoipa::path(patch, path = routes::ATTACHMENT, tag = "attachments", request_body = AttachmentPatch,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    (status = 200, description = "The attachment as agreed on.", body = Attachment, headers(("ETag" = String))),
+    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+))]
+pub(super) async fn change(
+    State(door): State<Door>,
+    Id(id): Id,
+    Expected(expected): Expected,
+    Json(patch): Json<AttachmentPatch>,
+) -> Answer {
+    let changed = door
+        .call(move |appliance| appliance.attachment_change(&id, patch, expected))
+        .await;
+    changed
+        .flatten()
+        .map(|attachment| Answer::resource(&attachment, &attachment.state))
+        .into()
+}
+
+/// Takes an attachment away: its socket first, then what the guest has in flight is finished.
+#[utoipa::path(delete, path = routes::ATTACHMENT, tag = "attachments",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    (status = 204, description = "Taken away."),
+    AnyProblem, OneProblem, GuardProblem,
+))]
+pub(super) async fn delete(State(door): State<Door>, Id(id): Id, Expected(expected): Expected) -> Answer {
+    let deleted = door
+        .call(move |appliance| appliance.attachment_delete(&id, expected))
+        .await;
+    deleted.flatten().map(|()| Answer::done()).into()
+}

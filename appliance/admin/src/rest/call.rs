@@ -1,0 +1,63 @@
+//! From a handler to the appliance: on a thread that may block, a bounded number at a time.
+
+use crate::appliance::Appliance;
+use crate::limits::{CALL_WAIT, CALLS_MAX, STREAMS_MAX};
+use palisade_api::{Problem, ProblemKind};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+/// What every handler holds.
+#[derive(Clone)]
+pub(crate) struct Door {
+    appliance: Arc<dyn Appliance>,
+    calls: Arc<Semaphore>,
+    /// Places for streams of events.
+    pub(crate) streams: Arc<Semaphore>,
+    /// Becomes true when the server stops; streams end then.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Door {
+    /// A door to an appliance.
+    pub(crate) fn new(appliance: Arc<dyn Appliance>, stopping: watch::Receiver<bool>) -> Door {
+        Door {
+            appliance,
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            stopping,
+        }
+    }
+
+    /// Asks the appliance. A call that has begun is carried through, also when the client goes away.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = timeout(CALL_WAIT, self.calls.clone().acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Problem::new(
+                ProblemKind::Unavailable,
+                "busy",
+                format!(
+                    "the appliance is busy: {CALLS_MAX} requests are being carried out and none has ended in time"
+                ),
+                "try again in a minute; the log tells what they wait for",
+            ));
+        };
+        let appliance = self.appliance.clone();
+        let called = tokio::task::spawn_blocking(move || {
+            let answer = question(&*appliance);
+            drop(turn);
+            answer
+        });
+        called.await.map_err(|_| {
+            Problem::new(
+                ProblemKind::Internal,
+                "internal",
+                "the request met a fault of the daemon and was given up",
+                "the log says more (journalctl -u palisade); please report it",
+            )
+        })
+    }
+}

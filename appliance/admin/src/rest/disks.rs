@@ -1,0 +1,93 @@
+//! Disks.
+
+use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
+use super::query::PageQuery;
+use super::request::{Expected, Id, Json};
+use super::{Answer, Door};
+use axum::extract::State;
+use palisade_api::{Disk, DiskCreate, DiskPatch, Page, Problem, routes};
+
+/// All disks, in the order of their ids.
+#[utoipa::path(get, path = routes::DISKS, tag = "disks", params(PageQuery), responses(
+    (status = 200, description = "A page of disks.", body = Page<Disk>),
+    AnyProblem,
+))]
+pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
+    door.call(move |appliance| {
+        Answer::page(
+            appliance.disks(),
+            |disk| &disk.id,
+            query.after.as_deref(),
+            query.limit,
+        )
+    })
+    .await
+    .into()
+}
+
+/// Adds a disk. A file is created when it does not exist; a medium that holds something is refused unless forced.
+#[utoipa::path(post, path = routes::DISKS, tag = "disks", request_body = DiskCreate, responses(
+    (status = 201, description = "Added.", body = Disk, headers(("ETag" = String), ("Location" = String))),
+    (status = 200, description = "It was there already, added by the same wish.", body = Disk,
+        headers(("ETag" = String), ("Location" = String))),
+    AnyProblem, BodyProblem,
+))]
+pub(super) async fn add(State(door): State<Door>, Json(wish): Json<DiskCreate>) -> Answer {
+    let added = door.call(move |appliance| appliance.disk_add(wish)).await;
+    let answer = |created| {
+        Answer::created(
+            created,
+            |disk: &Disk| format!("{}/{}", routes::DISKS, disk.id),
+            |disk| &disk.state,
+        )
+    };
+    added.flatten().map(answer).into()
+}
+
+/// One disk.
+#[utoipa::path(get, path = routes::DISK, tag = "disks", params(("id" = String, Path)), responses(
+    (status = 200, description = "The disk.", body = Disk, headers(("ETag" = String))),
+    AnyProblem, OneProblem,
+))]
+pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
+    door.call(move |appliance| match appliance.disk(&id) {
+        Some(disk) => Answer::resource(&disk, &disk.state),
+        None => Answer::Problem(Problem::not_found("disk", &id)),
+    })
+    .await
+    .into()
+}
+
+/// Lets a disk grow: a file or memory to `bytes`; without it the size of the medium is read again.
+#[utoipa::path(patch, path = routes::DISK, tag = "disks", request_body = DiskPatch,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    (status = 200, description = "The disk as agreed on.", body = Disk, headers(("ETag" = String))),
+    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+))]
+pub(super) async fn change(
+    State(door): State<Door>,
+    Id(id): Id,
+    Expected(expected): Expected,
+    Json(patch): Json<DiskPatch>,
+) -> Answer {
+    let changed = door
+        .call(move |appliance| appliance.disk_change(&id, patch, expected))
+        .await;
+    changed
+        .flatten()
+        .map(|disk| Answer::resource(&disk, &disk.state))
+        .into()
+}
+
+/// Gives a disk up. What it holds stays on it.
+#[utoipa::path(delete, path = routes::DISK, tag = "disks",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    (status = 204, description = "Given up."),
+    AnyProblem, OneProblem, GuardProblem,
+))]
+pub(super) async fn remove(State(door): State<Door>, Id(id): Id, Expected(expected): Expected) -> Answer {
+    let removed = door
+        .call(move |appliance| appliance.disk_remove(&id, expected))
+        .await;
+    removed.flatten().map(|()| Answer::done()).into()
+}

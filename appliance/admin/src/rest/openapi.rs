@@ -1,0 +1,140 @@
+//! The description of the interface, made from the types and the handlers.
+
+use palisade_api::Problem;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
+use utoipa::{IntoResponses, ToSchema};
+
+/// The whole description (OpenAPI 3.1), as `/openapi.json` gives it.
+pub fn document() -> OpenApi {
+    super::resources().split_for_parts().1
+}
+
+/// All but the routes.
+pub(super) fn head() -> OpenApi {
+    let mut info = Info::new("Palisade", env!("CARGO_PKG_VERSION"));
+    info.description = Some(DESCRIPTION.to_owned());
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "The token of the daemon's configuration; without one configured, none is asked for.",
+        ))
+        .build();
+    OpenApiBuilder::new()
+        .info(info)
+        .components(Some(
+            ComponentsBuilder::new()
+                .security_scheme("token", SecurityScheme::Http(token))
+                .build(),
+        ))
+        .security(Some([
+            SecurityRequirement::default(),
+            SecurityRequirement::new("token", Vec::<String>::new()),
+        ]))
+        .build()
+}
+
+const DESCRIPTION: &str = "\
+Disks, volumes and attachments of a storage appliance.
+
+* **Ids are chosen by the client.** Creating the same thing twice is creating it once: 201 the first time, 200 after that, \
+409 when the second wish differs.
+* **Agreed is not applied.** Every resource carries `state`: the `generation` that was agreed on, the one `applied` on the \
+node, and what the node is `blocked_on`.
+* **Changes can be guarded.** A resource's ETag is its generation; with If-Match a change is refused (412) when somebody \
+else was faster.
+* **An error is a Problem**: a stable `code`, a sentence, and a `remedy`.";
+
+/// What every request may meet.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum AnyProblem {
+    /// The query or a header cannot be read.
+    #[response(status = 400)]
+    Malformed(#[to_schema] Problem),
+    /// A token is configured, and the request shows none or another.
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] Problem),
+    /// The Host is none of this appliance's.
+    #[response(status = 403)]
+    Forbidden(#[to_schema] Problem),
+    /// A parameter is not known or out of range.
+    #[response(status = 422)]
+    Invalid(#[to_schema] Problem),
+    /// A fault of the daemon.
+    #[response(status = 500)]
+    Internal(#[to_schema] Problem),
+    /// The appliance is busy, or has too many clients.
+    #[response(status = 503)]
+    Unavailable(#[to_schema] Problem),
+}
+
+/// What a request for one resource may meet.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum OneProblem {
+    /// There is no such resource.
+    #[response(status = 404)]
+    NotFound(#[to_schema] Problem),
+}
+
+/// What a body may meet.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum BodyProblem {
+    /// The body did not come in time.
+    #[response(status = 408)]
+    Timeout(#[to_schema] Problem),
+    /// The resource exists and differs, or something that is there stands in the way.
+    #[response(status = 409)]
+    Conflict(#[to_schema] Problem),
+    /// The body is longer than 64 KiB.
+    #[response(status = 413)]
+    TooLarge(#[to_schema] Problem),
+    /// The body does not say that it is JSON.
+    #[response(status = 415)]
+    MediaType(#[to_schema] Problem),
+    /// The disks have no room.
+    #[response(status = 507)]
+    NoSpace(#[to_schema] Problem),
+}
+
+/// What a guarded change may meet.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum GuardProblem {
+    /// The resource is in use.
+    #[response(status = 409)]
+    Conflict(#[to_schema] Problem),
+    /// The resource is no longer the one of the ETag in If-Match.
+    #[response(status = 412)]
+    Changed(#[to_schema] Problem),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_api::routes;
+
+    #[test]
+    fn every_address_of_the_contract_is_described_and_no_other() {
+        let document = document();
+        let mut described: Vec<&str> = document.paths.paths.keys().map(String::as_str).collect();
+        let mut known = [
+            routes::NODE,
+            routes::REACTORS,
+            routes::HEALTH,
+            routes::EVENTS,
+            routes::DISKS,
+            routes::DISK,
+            routes::VOLUMES,
+            routes::VOLUME,
+            routes::ATTACHMENTS,
+            routes::ATTACHMENT,
+            routes::METRICS,
+        ];
+        described.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(described, known);
+    }
+}

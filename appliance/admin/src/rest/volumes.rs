@@ -1,0 +1,90 @@
+//! Volumes.
+
+use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
+use super::query::PageQuery;
+use super::request::{Expected, Id, Json};
+use super::{Answer, Door};
+use axum::extract::State;
+use palisade_api::{Page, Problem, Volume, VolumeCreate, VolumePatch, routes};
+
+/// All volumes, in the order of their ids.
+#[utoipa::path(get, path = routes::VOLUMES, tag = "volumes", params(PageQuery), responses(
+    (status = 200, description = "A page of volumes.", body = Page<Volume>),
+    AnyProblem,
+))]
+pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
+    door.call(move |appliance| {
+        Answer::page(
+            appliance.volumes(),
+            |volume| &volume.id,
+            query.after.as_deref(),
+            query.limit,
+        )
+    })
+    .await
+    .into()
+}
+
+/// Creates a volume.
+#[utoipa::path(post, path = routes::VOLUMES, tag = "volumes", request_body = VolumeCreate, responses(
+    (status = 201, description = "Created.", body = Volume, headers(("ETag" = String), ("Location" = String))),
+    (status = 200, description = "It was there already, created by the same wish.", body = Volume,
+        headers(("ETag" = String), ("Location" = String))),
+    AnyProblem, BodyProblem,
+))]
+pub(super) async fn create(State(door): State<Door>, Json(wish): Json<VolumeCreate>) -> Answer {
+    let created = door.call(move |appliance| appliance.volume_create(wish)).await;
+    let address = |volume: &Volume| format!("{}/{}", routes::VOLUMES, volume.id);
+    created
+        .flatten()
+        .map(|created| Answer::created(created, address, |volume| &volume.state))
+        .into()
+}
+
+/// One volume.
+#[utoipa::path(get, path = routes::VOLUME, tag = "volumes", params(("id" = String, Path)), responses(
+    (status = 200, description = "The volume.", body = Volume, headers(("ETag" = String))),
+    AnyProblem, OneProblem,
+))]
+pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
+    door.call(move |appliance| match appliance.volume(&id) {
+        Some(volume) => Answer::resource(&volume, &volume.state),
+        None => Answer::Problem(Problem::not_found("volume", &id)),
+    })
+    .await
+    .into()
+}
+
+/// Lets a volume grow. Guests see the new size without a reboot.
+#[utoipa::path(patch, path = routes::VOLUME, tag = "volumes", request_body = VolumePatch,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    (status = 200, description = "The volume as agreed on.", body = Volume, headers(("ETag" = String))),
+    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+))]
+pub(super) async fn change(
+    State(door): State<Door>,
+    Id(id): Id,
+    Expected(expected): Expected,
+    Json(patch): Json<VolumePatch>,
+) -> Answer {
+    let changed = door
+        .call(move |appliance| appliance.volume_change(&id, patch, expected))
+        .await;
+    changed
+        .flatten()
+        .map(|volume| Answer::resource(&volume, &volume.state))
+        .into()
+}
+
+/// Deletes a volume and what it holds.
+#[utoipa::path(delete, path = routes::VOLUME, tag = "volumes",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    (status = 204, description = "Deleted."),
+    AnyProblem, OneProblem, GuardProblem,
+))]
+pub(super) async fn delete(State(door): State<Door>, Id(id): Id, Expected(expected): Expected) -> Answer {
+    let deleted = door
+        .call(move |appliance| appliance.volume_delete(&id, expected))
+        .await;
+    deleted.flatten().map(|()| Answer::done()).into()
+}
