@@ -11,6 +11,7 @@ mod geometry;
 pub mod identity;
 mod lock;
 mod open;
+pub mod probe;
 pub mod usage;
 
 pub use error::OpenError;

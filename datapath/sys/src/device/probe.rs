@@ -1,0 +1,357 @@
+//! What is on a disk already: a pure look at its first and last bytes, and a reader that fetches them.
+//!
+//! Whoever is about to take a disk asks here first, so everything that could be somebody's data must be found; what
+//! is not known by name is still told from blank.
+
+use super::Opened;
+use std::fmt;
+use std::io;
+
+/// Bytes of the disk's start that are looked at: the first ZFS label and the superblocks of all others lie within.
+pub const HEAD_BYTES: usize = 256 * 1024;
+
+/// Bytes of the disk's end that are looked at: both ZFS labels at the end, and the older md superblocks.
+pub const TAIL_BYTES: usize = 768 * 1024;
+
+/// The first bytes of a superblock of ours, at the disk's start and in its last 4 KiB sector.
+pub const PALISADE_MAGIC: [u8; 8] = *b"PALISADE";
+
+/// What a disk holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// Zeroes in all places that were looked at.
+    Blank,
+    /// A superblock of ours, or what a crash has left of the pair.
+    Palisade {
+        /// At the start.
+        head: bool,
+        /// In the last 4 KiB.
+        tail: bool,
+    },
+    /// A file system.
+    Filesystem {
+        /// Its usual name.
+        kind: &'static str,
+    },
+    /// A partition table.
+    PartitionTable {
+        /// `gpt` or `mbr`.
+        kind: &'static str,
+    },
+    /// A physical volume of LVM.
+    Lvm,
+    /// A member of a Linux software RAID.
+    Md,
+    /// An encrypted volume.
+    Luks,
+    /// A backing or cache device of bcache.
+    Bcache,
+    /// A member of a ZFS pool.
+    Zfs,
+    /// Swap space.
+    Swap,
+    /// A member of something else that is known by name.
+    Member {
+        /// Of what.
+        kind: &'static str,
+    },
+    /// Data of no kind known here.
+    Unknown,
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Blank => write!(f, "nothing"),
+            Content::Palisade { .. } => write!(f, "a Palisade superblock"),
+            Content::Filesystem { kind } => write!(f, "a file system ({kind})"),
+            Content::PartitionTable { kind } => write!(f, "a partition table ({kind})"),
+            Content::Lvm => write!(f, "an LVM physical volume"),
+            Content::Md => write!(f, "a member of a software RAID"),
+            Content::Luks => write!(f, "a LUKS volume"),
+            Content::Bcache => write!(f, "a bcache device"),
+            Content::Zfs => write!(f, "a member of a ZFS pool"),
+            Content::Swap => write!(f, "swap space"),
+            Content::Member { kind } => write!(f, "{kind}"),
+            Content::Unknown => write!(f, "data of an unknown kind"),
+        }
+    }
+}
+
+/// Looks at an open device.
+///
+/// # Errors
+/// It could not be read.
+pub fn probe(device: &Opened) -> io::Result<Content> {
+    let bytes = device.sectors().bytes();
+    let (head_bytes, tail_bytes) = (bytes.min(HEAD_BYTES as u64), bytes.min(TAIL_BYTES as u64));
+    let (mut head, mut tail) = (vec![0; head_bytes as usize], vec![0; tail_bytes as usize]);
+    device.read_at(0, &mut head)?;
+    device.read_at(bytes - tail_bytes, &mut tail)?;
+    Ok(content(&head, &tail, bytes))
+}
+
+/// What a disk of `bytes` bytes holds whose first bytes are `head` and whose last bytes are `tail`.
+pub fn content(head: &[u8], tail: &[u8], bytes: u64) -> Content {
+    let ours = (
+        head.starts_with(&PALISADE_MAGIC),
+        from_end(tail, 4096).starts_with(&PALISADE_MAGIC),
+    );
+    if let (head, tail) = ours
+        && (head || tail)
+    {
+        return Content::Palisade { head, tail };
+    }
+    let found = member(head, tail, bytes)
+        .or_else(|| partition_table(head, tail))
+        .or_else(|| filesystem(head));
+    match found {
+        Some(found) => found,
+        None if is_mbr(head) => Content::PartitionTable { kind: "mbr" },
+        None if head.iter().chain(tail).all(|&byte| byte == 0) => Content::Blank,
+        None => Content::Unknown,
+    }
+}
+
+/// A magic number at a fixed place.
+struct Mark(usize, &'static [u8]);
+
+impl Mark {
+    fn is_in(&self, bytes: &[u8]) -> bool {
+        bytes.get(self.0..).is_some_and(|from| from.starts_with(self.1))
+    }
+}
+
+/// Things that lie below a file system.
+fn member(head: &[u8], tail: &[u8], bytes: u64) -> Option<Content> {
+    let has = |at, magic| Mark(at, magic).is_in(head);
+    if has(0, b"LUKS\xba\xbe") {
+        return Some(Content::Luks);
+    }
+    // The label is in one of the first four sectors.
+    if (0..4).any(|sector| has(sector * 512, b"LABELONE") && has(sector * 512 + 24, b"LVM2 001")) {
+        return Some(Content::Lvm);
+    }
+    if is_md(head, tail, bytes) {
+        return Some(Content::Md);
+    }
+    if has(
+        4096 + 24,
+        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+    ) {
+        return Some(Content::Bcache);
+    }
+    if is_zfs(head, tail) {
+        return Some(Content::Zfs);
+    }
+    // The magic ends the first page, whatever the page size of the machine that made it.
+    let pages = [4096, 8192, 16384, 65536];
+    if pages
+        .iter()
+        .any(|page| has(page - 10, b"SWAPSPACE2") || has(page - 10, b"SWAP-SPACE"))
+    {
+        return Some(Content::Swap);
+    }
+    let others: [(Mark, &'static str); 3] = [
+        (Mark(0, b"bluestore block device"), "a Ceph OSD (bluestore)"),
+        (Mark(3, b"-FVE-FS-"), "a BitLocker volume"),
+        (Mark(0, b"dmvdo001"), "a VDO device"),
+    ];
+    let other = others.into_iter().find(|(mark, _)| mark.is_in(head));
+    if let Some((_, kind)) = other {
+        return Some(Content::Member { kind });
+    }
+    // DRBD's internal metadata ends the disk in a 4 KiB superblock (drbd_md_magic, versions 8.4 and 9).
+    let drbd = from_end(tail, 4096).get(60..64);
+    let known: [&[u8]; 3] = [b"\x83\x74\x02\x6b", b"\x83\x74\x02\x6c", b"\x83\x74\x02\x6d"];
+    drbd.filter(|magic| known.contains(magic))
+        .map(|_| Content::Member {
+            kind: "a DRBD device",
+        })
+}
+
+/// md superblocks: version 1.1 at the start, 1.2 at 4 KiB, 1.0 and 0.90 near the end (md(4)).
+fn is_md(head: &[u8], tail: &[u8], bytes: u64) -> bool {
+    const MAGIC: &[u8] = b"\xfc\x4e\x2b\xa9";
+    if Mark(0, MAGIC).is_in(head) || Mark(4096, MAGIC).is_in(head) {
+        return true;
+    }
+    let near_end = |from_start: Option<u64>| {
+        let distance = from_start
+            .and_then(|at| bytes.checked_sub(at))
+            .and_then(|far| usize::try_from(far).ok());
+        distance.is_some_and(|distance| from_end(tail, distance).starts_with(MAGIC))
+    };
+    let version_1_0 = (bytes / 512).checked_sub(16).map(|sector| (sector & !7) * 512);
+    let version_0_90 = (bytes & !0xffff).checked_sub(0x10000);
+    near_end(version_1_0) || near_end(version_0_90)
+}
+
+/// An uberblock in one of the labels: 256 KiB each, two at either end, uberblocks in a label's second half.
+fn is_zfs(head: &[u8], tail: &[u8]) -> bool {
+    const LABEL: usize = 256 * 1024;
+    const LITTLE: &[u8] = b"\x0c\xb1\xba\x00\x00\x00\x00\x00";
+    const BIG: &[u8] = b"\x00\x00\x00\x00\x00\xba\xb1\x0c";
+    let in_label = |bytes: &[u8]| {
+        bytes
+            .chunks_exact(1024)
+            .any(|block| block.starts_with(LITTLE) || block.starts_with(BIG))
+    };
+    let ubers = head.get(LABEL / 2..LABEL).is_some_and(in_label);
+    ubers || in_label(tail)
+}
+
+/// A GPT at either end, under logical blocks of 512 or 4096 bytes.
+fn partition_table(head: &[u8], tail: &[u8]) -> Option<Content> {
+    let signature: &[u8] = b"EFI PART";
+    let found = [512, 4096]
+        .into_iter()
+        .any(|block| Mark(block, signature).is_in(head) || from_end(tail, block).starts_with(signature));
+    found.then_some(Content::PartitionTable { kind: "gpt" })
+}
+
+/// A boot sector whose partition entries make sense, at least one of them used. FAT and NTFS begin with a boot
+/// sector, too, so they are looked for first.
+fn is_mbr(head: &[u8]) -> bool {
+    if !Mark(510, b"\x55\xaa").is_in(head) {
+        return false;
+    }
+    let entries = head.get(446..510).unwrap_or_default().chunks_exact(16);
+    let sound = entries
+        .clone()
+        .all(|entry| matches!(entry.first(), Some(0 | 0x80)));
+    let used = entries
+        .into_iter()
+        .any(|entry| entry.get(4).is_some_and(|&kind| kind != 0));
+    sound && used
+}
+
+/// File systems by their magic.
+fn filesystem(head: &[u8]) -> Option<Content> {
+    const MARKS: [(Mark, &str); 23] = [
+        (Mark(0, b"XFSB"), "xfs"),
+        (Mark(0x438, b"\x53\xef"), "ext2/3/4"),
+        (Mark(0x10040, b"_BHRfS_M"), "btrfs"),
+        (Mark(3, b"NTFS    "), "ntfs"),
+        (Mark(3, b"EXFAT   "), "exfat"),
+        (Mark(54, b"FAT12   "), "fat"),
+        (Mark(54, b"FAT16   "), "fat"),
+        (Mark(54, b"FAT     "), "fat"),
+        (Mark(82, b"FAT32   "), "fat"),
+        (Mark(1024, b"\x10\x20\xf5\xf2"), "f2fs"),
+        (Mark(1024, b"\xe2\xe1\xf5\xe0"), "erofs"),
+        (Mark(0, b"hsqs"), "squashfs"),
+        (Mark(0x8001, b"CD001"), "iso9660"),
+        (Mark(0x8001, b"BEA01"), "udf"),
+        (Mark(0x8000, b"JFS1"), "jfs"),
+        (Mark(0x10000, b"\x01\x16\x19\x70"), "gfs2"),
+        (Mark(0x10034, b"ReIsEr"), "reiserfs"),
+        (Mark(0x406, b"\x34\x34"), "nilfs2"),
+        (Mark(1024, b"OCFSV2"), "ocfs2"),
+        (Mark(2048, b"OCFSV2"), "ocfs2"),
+        (Mark(8192, b"OCFSV2"), "ocfs2"),
+        (Mark(1024, b"H+\x00\x04"), "hfsplus"),
+        (Mark(32, b"NXSB"), "apfs"),
+    ];
+    const BCACHEFS: &[u8] = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef";
+    if Mark(4096 + 24, BCACHEFS).is_in(head) {
+        return Some(Content::Filesystem { kind: "bcachefs" });
+    }
+    let found = MARKS.iter().find(|(mark, _)| mark.is_in(head));
+    found.map(|(_, kind)| Content::Filesystem { kind })
+}
+
+/// The last `distance` bytes; nothing when there are not that many.
+fn from_end(tail: &[u8], distance: usize) -> &[u8] {
+    tail.len()
+        .checked_sub(distance)
+        .and_then(|at| tail.get(at..))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: u64 = 64 << 20;
+
+    fn with(marks: &[(u64, &[u8])]) -> Content {
+        let (mut head, mut tail) = (vec![0; HEAD_BYTES], vec![0; TAIL_BYTES]);
+        for &(at, bytes) in marks {
+            match usize::try_from(at).unwrap() {
+                at if at < HEAD_BYTES => head[at..at + bytes.len()].copy_from_slice(bytes),
+                at => {
+                    let at = at - (SIZE as usize - TAIL_BYTES);
+                    tail[at..at + bytes.len()].copy_from_slice(bytes);
+                }
+            }
+        }
+        content(&head, &tail, SIZE)
+    }
+
+    #[test]
+    fn blank_and_unknown_are_told_apart() {
+        assert_eq!(with(&[]), Content::Blank);
+        assert_eq!(with(&[(100_000, b"x")]), Content::Unknown);
+        assert_eq!(with(&[(SIZE - 1, b"x")]), Content::Unknown);
+        assert_eq!(content(&[], &[], 0), Content::Blank);
+    }
+
+    #[test]
+    fn our_own_superblock_is_known_at_either_end() {
+        let ours = |head, tail| Content::Palisade { head, tail };
+        assert_eq!(
+            with(&[(0, b"PALISADE"), (SIZE - 4096, b"PALISADE")]),
+            ours(true, true)
+        );
+        assert_eq!(with(&[(0, b"PALISADE")]), ours(true, false));
+        assert_eq!(with(&[(SIZE - 4096, b"PALISADE")]), ours(false, true));
+        assert_eq!(with(&[(512, b"PALISADE")]), Content::Unknown);
+    }
+
+    #[test]
+    fn members_of_other_layers_are_known() {
+        assert_eq!(with(&[(0, b"LUKS\xba\xbe")]), Content::Luks);
+        assert_eq!(with(&[(512, b"LABELONE"), (536, b"LVM2 001")]), Content::Lvm);
+        for at in [0, 4096, SIZE - 8192, SIZE - 65536] {
+            assert_eq!(with(&[(at, b"\xfc\x4e\x2b\xa9")]), Content::Md, "at {at}");
+        }
+        for at in [131_072, 200 * 1024, SIZE - 1024] {
+            assert_eq!(with(&[(at, b"\x0c\xb1\xba\0\0\0\0\0")]), Content::Zfs, "at {at}");
+        }
+        assert_eq!(with(&[(4086, b"SWAPSPACE2")]), Content::Swap);
+    }
+
+    #[test]
+    fn partition_tables_are_known_at_either_end() {
+        for at in [512, 4096, SIZE - 512, SIZE - 4096] {
+            assert_eq!(
+                with(&[(at, b"EFI PART")]),
+                Content::PartitionTable { kind: "gpt" },
+                "at {at}"
+            );
+        }
+        let mbr: &[(u64, &[u8])] = &[(446, b"\x80"), (450, b"\x83"), (510, b"\x55\xaa")];
+        assert_eq!(with(mbr), Content::PartitionTable { kind: "mbr" });
+        assert_eq!(
+            with(&[(510, b"\x55\xaa")]),
+            Content::Unknown,
+            "no partition in it"
+        );
+        let fat: &[(u64, &[u8])] = &[(82, b"FAT32   "), (446, b"\0\0\0\0\x0c"), (510, b"\x55\xaa")];
+        assert_eq!(with(fat), Content::Filesystem { kind: "fat" });
+    }
+
+    #[test]
+    fn short_disks_of_any_bytes_do_no_harm() {
+        for length in [0, 1, 511, 512, 4095, 4096, 4097, 70_000] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let expected = if length < 2 {
+                Content::Blank
+            } else {
+                Content::Unknown
+            };
+            assert_eq!(content(&bytes, &bytes, length as u64), expected);
+        }
+    }
+}

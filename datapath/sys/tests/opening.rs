@@ -1,0 +1,259 @@
+//! Opening: creation, the lock as a barrier, what is refused, superblock access.
+
+mod rig;
+
+use palisade_block::{Devices, Io, Lba, MemoryId, Op, Sectors, SlotIndex};
+use palisade_sys::device::probe::{Content, probe};
+use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_sys::{OpenError, Opened};
+use rig::{Buffer, DEVICE, MIB, Rig};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_file_is_made_once_and_never_emptied() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 4096);
+    assert!(opened.created());
+    opened.write_at(4096, &[7; 4096]).unwrap();
+    opened.sync().unwrap();
+    drop(opened);
+    let again = Opened::open(&rig::file_spec(&path, 2 * MIB, 4096), Duration::ZERO).unwrap();
+    assert!(!again.created());
+    assert_eq!(again.sectors(), Sectors(MIB / 512));
+    let mut back = [0; 300];
+    again.read_at(5000, &mut back).unwrap();
+    assert_eq!(back, [7; 300]);
+}
+
+#[test]
+fn space_is_taken_unless_sparse_is_asked_for() {
+    let directory = rig::directory();
+    let make = |name, sparse| {
+        let path = directory.path().join(name);
+        let medium = Medium::File {
+            path: path.clone(),
+            create: Some(Create {
+                bytes: 8 * MIB,
+                sparse,
+            }),
+        };
+        rig::open(medium, 512);
+        fs::metadata(path).unwrap().blocks() * 512
+    };
+    assert!(make("full", false) >= 8 * MIB);
+    assert!(make("sparse", true) < MIB);
+}
+
+#[test]
+fn a_file_that_cannot_be_made_leaves_nothing_behind() {
+    let directory = rig::directory();
+    let path = directory.path().join("huge");
+    let error = Opened::open(&rig::file_spec(&path, 1 << 50, 4096), Duration::ZERO).unwrap_err();
+    assert!(
+        matches!(error, OpenError::Create { bytes, .. } if bytes == 1 << 50),
+        "{error}"
+    );
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_lock_keeps_a_second_out_until_the_first_is_gone() {
+    let directory = rig::directory();
+    let (path, first) = rig::open_file(&directory, MIB, 4096);
+    let spec = DeviceSpec {
+        medium: Medium::File { path, create: None },
+        block_bytes: 4096,
+        read_only: false,
+    };
+    let start = Instant::now();
+    let error = Opened::open(&spec, Duration::from_millis(150)).unwrap_err();
+    assert!(start.elapsed() >= Duration::from_millis(150));
+    let OpenError::Locked { waited, holder, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(*waited >= Duration::from_millis(150));
+    assert_eq!(*holder, Some(std::process::id()));
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("for process {} to close it", std::process::id())),
+        "{error}"
+    );
+    let second = std::thread::spawn(move || Opened::open(&spec, Duration::from_secs(10)));
+    std::thread::sleep(Duration::from_millis(100));
+    drop(first);
+    assert!(second.join().unwrap().is_ok());
+}
+
+#[test]
+fn a_write_in_flight_holds_the_lock_after_its_file_is_closed() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, 64 * MIB, 4096);
+    let mut rig = Rig::new(opened);
+    let buffer = Buffer::new(64 << 20);
+    let segments = [buffer.segment(0, 64 << 20)];
+    let io = Io {
+        device: DEVICE,
+        slot: SlotIndex(0),
+        op: Op::Write,
+        lba: Lba(0),
+        sectors: Sectors(64 * MIB / 512),
+        durable: true,
+        memory: MemoryId(0),
+        segments: &segments,
+    };
+    let _ = rig.devices.start(io);
+    rig.devices.submit();
+    // The last reference of ours goes; the request in the kernel keeps its own.
+    drop(rig.devices.remove_device(DEVICE));
+    let spec = DeviceSpec {
+        medium: Medium::File { path, create: None },
+        block_bytes: 4096,
+        read_only: false,
+    };
+    let early = Opened::open(&spec, Duration::ZERO);
+    let was_done = rig.devices.reap(|_, result| assert_eq!(result, Ok(()))) > 0;
+    assert!(
+        was_done || matches!(early, Err(OpenError::Locked { .. })),
+        "{early:?}"
+    );
+    rig::until(|| {
+        rig.devices.submit();
+        rig.devices.reap(|_, result| assert_eq!(result, Ok(())));
+        rig.devices.in_flight() == 0
+    });
+    assert!(Opened::open(&spec, Duration::from_secs(10)).is_ok());
+}
+
+#[test]
+fn readers_share() {
+    let directory = rig::directory();
+    let (path, writer) = rig::open_file(&directory, MIB, 4096);
+    let medium = Medium::File { path, create: None };
+    let spec = DeviceSpec {
+        medium,
+        block_bytes: 4096,
+        read_only: true,
+    };
+    assert!(matches!(
+        Opened::open(&spec, Duration::ZERO),
+        Err(OpenError::Locked { .. })
+    ));
+    drop(writer);
+    let readers = [(); 2].map(|()| Opened::open(&spec, Duration::ZERO).unwrap());
+    assert!(
+        readers
+            .iter()
+            .all(|reader| reader.write_at(0, &[0; 4096]).is_err())
+    );
+}
+
+#[test]
+fn what_is_not_a_device_is_refused_by_name() {
+    let directory = rig::directory();
+    let open = |medium, block_bytes| {
+        let spec = DeviceSpec {
+            medium,
+            block_bytes,
+            read_only: false,
+        };
+        Opened::open(&spec, Duration::ZERO).unwrap_err()
+    };
+    let path = directory.path().join("none");
+    assert!(matches!(
+        open(
+            Medium::File {
+                path: path.clone(),
+                create: None
+            },
+            512
+        ),
+        OpenError::Open { .. }
+    ));
+    assert!(matches!(
+        open(Medium::Block { path: path.clone() }, 512),
+        OpenError::Open { .. }
+    ));
+    fs::write(&path, [0; 100]).unwrap();
+    assert!(matches!(
+        open(Medium::Block { path: path.clone() }, 512),
+        OpenError::NotBlock { .. }
+    ));
+    assert!(matches!(
+        open(Medium::File { path, create: None }, 512),
+        OpenError::Empty { .. }
+    ));
+    let null = Medium::File {
+        path: "/dev/null".into(),
+        create: None,
+    };
+    assert!(matches!(
+        open(null, 512),
+        OpenError::NotFile { .. } | OpenError::Open { .. }
+    ));
+    assert!(matches!(
+        open(Medium::Null { bytes: 512 }, 1024),
+        OpenError::BlockSize { asked: 1024 }
+    ));
+    assert!(matches!(
+        open(Medium::Null { bytes: 511 }, 512),
+        OpenError::Empty { path: None }
+    ));
+}
+
+#[test]
+fn a_file_system_without_direct_io_is_used_and_said() {
+    let Ok(shared) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    let (_, opened) = rig::open_file(&shared, MIB, 512);
+    // tmpfs takes O_DIRECT since Linux 6.6 and ignores it; before, it was refused.
+    let mut buffer = Buffer::new(8192);
+    buffer.fill(0, 4096, 1);
+    let mut rig = Rig::new(Arc::clone(&opened));
+    assert_eq!(rig.write(512, &[buffer.segment(0, 4096)]), Ok(()));
+    assert_eq!(rig.read(512, &[buffer.segment(4096, 4096)]), Ok(()));
+    assert!(buffer.holds(4096, 4096, 1));
+    assert!(!opened.limits().write_zeroes, "tmpfs has no zero range");
+    assert_eq!(
+        rig.run(Op::WriteZeroes { unmap: false }, 0, 4096, &[]),
+        Err(palisade_block::Fault::Unsupported)
+    );
+    assert_eq!(rig.run(Op::Discard, 0, 4096, &[]), Ok(()));
+}
+
+#[test]
+fn superblocks_are_read_and_written_anywhere() {
+    let directory = rig::directory();
+    let (_, file) = rig::open_file(&directory, MIB, 512);
+    for device in [file, rig::open(Medium::Memory { bytes: MIB }, 512)] {
+        assert_eq!(probe(&device).unwrap(), Content::Blank);
+        let mut sector = [0; 4096];
+        sector[..8].copy_from_slice(b"PALISADE");
+        device.write_at(0, &sector).unwrap();
+        device.write_at(MIB - 4096, &sector).unwrap();
+        device.sync().unwrap();
+        assert_eq!(
+            probe(&device).unwrap(),
+            Content::Palisade {
+                head: true,
+                tail: true
+            }
+        );
+        device.write_at(0, &[0; 512]).unwrap();
+        assert_eq!(
+            probe(&device).unwrap(),
+            Content::Palisade {
+                head: false,
+                tail: true
+            }
+        );
+        assert!(device.write_at(1, &sector).is_err());
+        assert!(device.write_at(MIB, &sector).is_err());
+        assert!(device.read_at(MIB - 1, &mut [0; 2]).is_err());
+        assert!(device.read_at(MIB - 1, &mut [0; 1]).is_ok());
+    }
+}

@@ -1,0 +1,167 @@
+//! What the integration tests stand on: real files below the build directory, aligned memory, one reactor's devices
+//! and a loop that carries one operation through.
+
+#![allow(dead_code, reason = "each test binary uses its own part of the rig")]
+
+use palisade_block::{
+    DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
+};
+use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, Opened};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub const MIB: u64 = 1 << 20;
+
+/// A directory on the file system of the build, which is no tmpfs.
+pub fn directory() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+pub fn file_spec(path: &Path, bytes: u64, block_bytes: u32) -> DeviceSpec {
+    let create = Some(Create { bytes, sparse: false });
+    DeviceSpec {
+        medium: Medium::File {
+            path: path.into(),
+            create,
+        },
+        block_bytes,
+        read_only: false,
+    }
+}
+
+pub fn open(medium: Medium, block_bytes: u32) -> Arc<Opened> {
+    let spec = DeviceSpec {
+        medium,
+        block_bytes,
+        read_only: false,
+    };
+    Arc::new(Opened::open(&spec, Duration::ZERO).unwrap())
+}
+
+pub fn open_file(directory: &TempDir, bytes: u64, block_bytes: u32) -> (PathBuf, Arc<Opened>) {
+    let path = directory.path().join("disk");
+    let opened = Opened::open(&file_spec(&path, bytes, block_bytes), Duration::ZERO).unwrap();
+    (path, Arc::new(opened))
+}
+
+/// Aligned memory for data.
+pub struct Buffer(pub HugeMemory);
+
+impl Buffer {
+    pub fn new(bytes: usize) -> Buffer {
+        Buffer(HugeMemory::new(bytes).unwrap())
+    }
+
+    pub fn segment(&self, at: usize, bytes: usize) -> Segment {
+        assert!(at + bytes <= self.0.bytes());
+        Segment {
+            address: self.0.segment().address + at,
+            bytes,
+        }
+    }
+
+    pub fn slice(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping is private to this value, and no operation is in flight while a test looks at it.
+        unsafe { std::slice::from_raw_parts_mut(self.0.segment().address as *mut u8, self.0.bytes()) }
+    }
+
+    /// Fills a range with bytes that depend on `seed` and the position.
+    pub fn fill(&mut self, at: usize, bytes: usize, seed: u8) {
+        for (index, byte) in self.slice()[at..at + bytes].iter_mut().enumerate() {
+            *byte = pattern(seed, index);
+        }
+    }
+
+    /// Whether a range holds what `fill` would put there.
+    pub fn holds(&mut self, at: usize, bytes: usize, seed: u8) -> bool {
+        self.slice()[at..at + bytes]
+            .iter()
+            .enumerate()
+            .all(|(index, &byte)| byte == pattern(seed, index))
+    }
+}
+
+fn pattern(seed: u8, index: usize) -> u8 {
+    seed.wrapping_add((index % 251) as u8).wrapping_mul(7)
+}
+
+/// The devices of one reactor with one operation in flight at a time.
+pub struct Rig {
+    pub devices: LocalDevices,
+    pub memory: MemoryId,
+    pub durable: bool,
+}
+
+pub const DEVICE: DeviceIndex = DeviceIndex(5);
+
+impl Rig {
+    pub fn new(opened: Arc<Opened>) -> Rig {
+        let settings = LocalSettings {
+            slots: 64,
+            in_flight_max: 64,
+            submission_entries: 16,
+        };
+        let mut devices = LocalDevices::new(settings).unwrap();
+        devices.add_device(DEVICE, opened).unwrap();
+        Rig {
+            devices,
+            memory: MemoryId(0),
+            durable: false,
+        }
+    }
+
+    /// Carries one operation out; `at` and `bytes` are bytes on the device.
+    pub fn run(&mut self, op: Op, at: u64, bytes: u64, segments: &[Segment]) -> Result<(), Fault> {
+        let slot = SlotIndex(3);
+        let io = Io {
+            device: DEVICE,
+            slot,
+            op,
+            lba: Lba(at / 512),
+            sectors: Sectors(bytes / 512),
+            durable: self.durable,
+            memory: self.memory,
+            segments,
+        };
+        match self.devices.start(io) {
+            Started::Done(result) => return result,
+            Started::Busy => panic!("busy with nothing in flight"),
+            Started::Pending => {}
+        }
+        let mut results = Vec::new();
+        until(|| {
+            self.devices.submit();
+            self.devices.reap(|slot, result| results.push((slot, result)));
+            !results.is_empty()
+        });
+        assert_eq!(
+            (results.len(), results[0].0, self.devices.in_flight()),
+            (1, slot, 0)
+        );
+        results[0].1
+    }
+
+    pub fn write(&mut self, at: u64, segments: &[Segment]) -> Result<(), Fault> {
+        self.run(Op::Write, at, sum(segments), segments)
+    }
+
+    pub fn read(&mut self, at: u64, segments: &[Segment]) -> Result<(), Fault> {
+        self.run(Op::Read, at, sum(segments), segments)
+    }
+}
+
+pub fn sum(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| segment.bytes as u64).sum()
+}
+
+/// Repeats until true, for 20 s at most.
+pub fn until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it takes too long");
+        std::thread::yield_now();
+    }
+}
