@@ -7,7 +7,7 @@ use palisade_block::{
     DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
 };
 use palisade_sys::device::{Create, DeviceSpec, Medium};
-use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, Opened};
+use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, Opened};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -164,4 +164,56 @@ pub fn until(mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(20), "it takes too long");
         std::thread::yield_now();
     }
+}
+
+/// Writes, reads, discards and zeroes the first MiB.
+pub fn keeps_and_zeroes(rig: &mut Rig) {
+    let block = u64::from(rig.devices.limits(DEVICE).unwrap().block_bytes);
+    let mut buffer = Buffer::new(4 << 20);
+    let registration = Arc::new(MemoryRegistration::prepare(&[buffer.0.segment()]));
+    let pinned = MemoryId(9);
+    rig.devices.add_memory(pinned, registration);
+    for memory in [MemoryId(0), pinned] {
+        rig.memory = memory;
+        for count in [1, 2, 7, 126] {
+            let bytes = block as usize;
+            let out: Vec<_> = (0..count)
+                .map(|index| buffer.segment(index * 2 * bytes, bytes))
+                .collect();
+            let back: Vec<_> = (0..count)
+                .map(|index| buffer.segment((2 << 20) + index * 3 * bytes, bytes))
+                .collect();
+            (0..count).for_each(|index| buffer.fill(index * 2 * bytes, bytes, index as u8));
+            assert_eq!(rig.write(block, &out), Ok(()));
+            assert_eq!(rig.run(Op::Flush, 0, 0, &[]), Ok(()));
+            assert_eq!(rig.read(block, &back), Ok(()));
+            for index in 0..count {
+                assert!(
+                    buffer.holds((2 << 20) + index * 3 * bytes, bytes, index as u8),
+                    "{count} {index}"
+                );
+            }
+        }
+        for op in [
+            Op::Discard,
+            Op::WriteZeroes { unmap: true },
+            Op::WriteZeroes { unmap: false },
+        ] {
+            let (whole, back) = (buffer.segment(0, 64 << 10), buffer.segment(2 << 20, 64 << 10));
+            buffer.fill(0, 64 << 10, 3);
+            assert_eq!(rig.write(0, &[whole]), Ok(()));
+            assert_eq!(rig.run(op, 16 << 10, 32 << 10, &[]), Ok(()));
+            assert_eq!(rig.read(0, &[back]), Ok(()));
+            assert!(buffer.holds(2 << 20, 16 << 10, 3));
+            let (middle, end) = ((2 << 20) + (16 << 10), (2 << 20) + (48 << 10));
+            assert!(
+                buffer.slice()[middle..end].iter().all(|&byte| byte == 0),
+                "{op:?}"
+            );
+            let expected = buffer.slice()[48 << 10..64 << 10].to_vec();
+            assert_eq!(buffer.slice()[end..end + (16 << 10)], expected);
+        }
+    }
+    assert!(rig.devices.remove_memory(pinned).is_some());
+    assert!(rig.devices.remove_memory(pinned).is_none());
 }

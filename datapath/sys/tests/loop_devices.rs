@@ -1,0 +1,208 @@
+//! Block devices: loop devices over files of our own. Skipped, and said so, where they cannot be made.
+
+mod rig;
+
+use palisade_block::{DeviceKind, Fault, Op, Sectors};
+use palisade_sys::device::probe::{Content, probe};
+use palisade_sys::device::usage::{Use, uses};
+use palisade_sys::device::{Create, DeviceSpec, Medium, identity};
+use palisade_sys::{OpenError, Opened};
+use rig::{Buffer, DEVICE, MIB, Rig};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A loop device and the file under it.
+struct Loop {
+    directory: TempDir,
+    device: PathBuf,
+    mounted: bool,
+}
+
+impl Loop {
+    fn new(bytes: u64, sector_bytes: u32) -> Option<Loop> {
+        let directory = rig::directory();
+        let file = directory.path().join("image");
+        fs::File::create_new(&file).unwrap().set_len(bytes).unwrap();
+        let sector = sector_bytes.to_string();
+        let made = Command::new("losetup")
+            .args(["-f", "--show", "-b", &sector])
+            .arg(&file)
+            .output();
+        match made {
+            Ok(made) if made.status.success() => {
+                let device = PathBuf::from(String::from_utf8(made.stdout).unwrap().trim());
+                Some(Loop {
+                    directory,
+                    device,
+                    mounted: false,
+                })
+            }
+            _ => {
+                eprintln!("skipped: no loop device can be made here");
+                None
+            }
+        }
+    }
+
+    fn spec(&self, block_bytes: u32) -> DeviceSpec {
+        let medium = Medium::Block {
+            path: self.device.clone(),
+        };
+        DeviceSpec {
+            medium,
+            block_bytes,
+            read_only: false,
+        }
+    }
+
+    fn open(&self, block_bytes: u32) -> Result<Opened, OpenError> {
+        Opened::open(&self.spec(block_bytes), Duration::from_secs(5))
+    }
+
+    /// Makes a file system on it and mounts that.
+    fn mount(&mut self) -> PathBuf {
+        let at = self.directory.path().join("mounted");
+        fs::create_dir(&at).unwrap();
+        run("mkfs.ext4", &["-q".as_ref(), &self.device]);
+        run("mount", &[&self.device, &at]);
+        self.mounted = true;
+        at
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        if self.mounted {
+            run("umount", &[&self.directory.path().join("mounted")]);
+        }
+        run("losetup", &["-d".as_ref(), &self.device]);
+    }
+}
+
+fn run(program: &str, arguments: &[&Path]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+#[test]
+fn a_block_device_keeps_zeroes_and_discards() {
+    for block_bytes in [512, 4096] {
+        let Some(disk) = Loop::new(8 * MIB, block_bytes) else {
+            return;
+        };
+        let opened = Arc::new(disk.open(block_bytes).unwrap());
+        let limits = opened.limits();
+        assert_eq!(
+            (limits.kind, limits.sectors),
+            (DeviceKind::Block, Sectors(8 * MIB / 512))
+        );
+        assert!(limits.discard && limits.write_zeroes);
+        let mut rig = Rig::new(opened);
+        rig::keeps_and_zeroes(&mut rig);
+        let buffer = Buffer::new(4 << 20);
+        let allocated = || {
+            fs::metadata(disk.directory.path().join("image"))
+                .unwrap()
+                .blocks()
+                * 512
+        };
+        assert_eq!(rig.write(4 * MIB, &[buffer.segment(0, 4 << 20)]), Ok(()));
+        let before = allocated();
+        assert_eq!(rig.run(Op::Discard, 4 * MIB, 4 * MIB, &[]), Ok(()));
+        assert_eq!(rig.run(Op::Flush, 0, 0, &[]), Ok(()));
+        assert!(
+            allocated() + 4 * MIB <= before,
+            "discard reaches the file under the loop device"
+        );
+        rig.devices.remove_device(DEVICE);
+    }
+}
+
+#[test]
+fn blocks_smaller_than_the_disks_own_are_refused() {
+    let Some(disk) = Loop::new(MIB, 4096) else {
+        return;
+    };
+    let error = disk.open(512).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::BlockTooSmall {
+                asked: 512,
+                device: 4096,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = disk.open(4096).unwrap();
+    assert_eq!(error.limits().block_bytes, 4096);
+}
+
+#[test]
+fn a_disk_in_use_is_refused_with_its_use() {
+    let Some(mut disk) = Loop::new(16 * MIB, 512) else {
+        return;
+    };
+    assert!(uses(&disk.device).unwrap().is_empty());
+    let first = disk.open(512).unwrap();
+    let error = Opened::open(&disk.spec(512), Duration::from_millis(60)).unwrap_err();
+    assert!(
+        matches!(&error, OpenError::InUse { uses, .. } if uses.is_empty()),
+        "{error}"
+    );
+    drop(first);
+    let at = disk.mount();
+    let error = disk.open(512).unwrap_err();
+    let OpenError::InUse { uses, .. } = &error else {
+        panic!("{error}");
+    };
+    assert!(
+        matches!(&uses[..], [Use::Mounted { at: place, .. }] if *place == at),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_system_is_recognised_and_the_disk_named() {
+    let Some(disk) = Loop::new(16 * MIB, 512) else {
+        return;
+    };
+    assert_eq!(probe(&disk.open(512).unwrap()).unwrap(), Content::Blank);
+    run("mkfs.ext4", &["-q".as_ref(), &disk.device]);
+    assert_eq!(
+        probe(&disk.open(512).unwrap()).unwrap(),
+        Content::Filesystem { kind: "ext2/3/4" }
+    );
+    let identity = identity::identity(&disk.device).unwrap();
+    assert_eq!(
+        Some(identity.kernel_name.as_str()),
+        disk.device.file_name().unwrap().to_str()
+    );
+    assert_eq!(identity.partition, None);
+}
+
+#[test]
+fn a_full_file_system_is_no_space_and_recovers() {
+    let Some(mut disk) = Loop::new(16 * MIB, 512) else {
+        return;
+    };
+    let path = disk.mount().join("sparse");
+    let create = Some(Create {
+        bytes: 64 * MIB,
+        sparse: true,
+    });
+    let mut rig = Rig::new(rig::open(Medium::File { path, create }, 4096));
+    let mut buffer = Buffer::new(1 << 20);
+    buffer.fill(0, 1 << 20, 9);
+    let full = (0..64).find_map(|at| rig.write(at * MIB, &[buffer.segment(0, 1 << 20)]).err());
+    assert_eq!(full, Some(Fault::NoSpace));
+    assert_eq!(rig.run(Op::Discard, 0, 4 * MIB, &[]), Ok(()));
+    assert_eq!(rig.write(0, &[buffer.segment(0, 1 << 20)]), Ok(()));
+    rig.devices.remove_device(DEVICE);
+}

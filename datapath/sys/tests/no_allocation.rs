@@ -1,0 +1,108 @@
+//! Starting, submitting and reaping allocate nothing, whatever the operation.
+
+mod rig;
+
+use palisade_block::{Devices, Io, Lba, MemoryId, Op, Pool, Sectors, SlotIndex, Started};
+use palisade_sys::device::Medium;
+use palisade_sys::{HugePool, MemoryRegistration};
+use rig::{Buffer, DEVICE, MIB, Rig};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+/// Counts allocations of threads that asked for it.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+fn count() {
+    COUNT.with(|count| count.set(count.get().map(|count| count + 1)));
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn the_way_of_an_operation_allocates_nothing() {
+    let directory = rig::directory();
+    let (_, file) = rig::open_file(&directory, 4 * MIB, 4096);
+    let buffer = Buffer::new(4 << 20);
+    let registration = Arc::new(MemoryRegistration::prepare(&[buffer.0.segment()]));
+    let list = [buffer.segment(0, 4096), buffer.segment(8192, 4096)];
+    let memory_device = rig::open(Medium::Memory { bytes: 4 * MIB }, 4096);
+    let mut pool = HugePool::new(4).unwrap();
+    for opened in [file, memory_device] {
+        let mut rig = Rig::new(opened);
+        rig.devices.add_memory(MemoryId(1), Arc::clone(&registration));
+        COUNT.set(Some(0));
+        for round in 0..200u32 {
+            one_round(&mut rig, &list, round);
+            let bounce = pool.take().unwrap();
+            pool.gather(&list, 512, bounce, 4096);
+            pool.scatter(bounce, &list, 512, 4096);
+            pool.give(bounce);
+        }
+        let allocations = COUNT.take();
+        assert_eq!(allocations, Some(0));
+    }
+    let counted = {
+        COUNT.set(Some(0));
+        drop(vec![0u8; 100]);
+        COUNT.take()
+    };
+    assert_eq!(counted, Some(2), "the counter counts");
+}
+
+fn one_round(rig: &mut Rig, list: &[palisade_block::Segment], round: u32) {
+    let ops = [
+        Op::Write,
+        Op::Read,
+        Op::Flush,
+        Op::Discard,
+        Op::WriteZeroes { unmap: false },
+    ];
+    let mut pending = 0;
+    for (slot, op) in ops.into_iter().enumerate() {
+        let segments = match round % 2 {
+            0 => list,
+            _ => &list[..1],
+        };
+        let bytes = if op == Op::Flush { 0 } else { rig::sum(segments) };
+        let io = Io {
+            device: DEVICE,
+            slot: SlotIndex(slot as u32),
+            op,
+            lba: Lba(u64::from(round) * 16),
+            sectors: Sectors(bytes / 512),
+            durable: round % 3 == 0,
+            memory: MemoryId((round % 4 / 2) as u16),
+            segments: if op.moves_data() { segments } else { &[] },
+        };
+        pending += usize::from(rig.devices.start(io) == Started::Pending);
+    }
+    rig.devices.cancel(SlotIndex(4));
+    while pending > 0 {
+        rig.devices.submit();
+        pending -= rig.devices.reap(|_, _| {});
+        if pending > 0 {
+            rig.devices.idle_hint();
+        }
+    }
+}
