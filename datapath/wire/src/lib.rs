@@ -54,7 +54,8 @@
 //! - A version or record type that is not known is refused, never guessed, even when an older copy could be read.
 //! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
 //!
-//! Start reading at [`sector`], then [`superblock`], [`extent`], [`encode`] and [`decode`].
+//! Start reading at [`sector`], then [`superblock`], [`extent`], [`encode`] and [`decode`]. [`signature`] knows what
+//! others write on disks.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
@@ -65,6 +66,7 @@ pub mod extent;
 pub mod geometry;
 pub mod name;
 pub mod sector;
+pub mod signature;
 pub mod superblock;
 
 pub use decode::{Damage, DecodeError, Decoded, Part, Place, Why, decode};
@@ -73,4 +75,5 @@ pub use extent::{ExtentRecord, ExtentRole};
 pub use geometry::{ALLOCATION_UNIT_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba};
 pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use sector::{MAGIC, RecordType, SECTOR_BYTES, SectorError, VERSION, claims};
+pub use signature::{SIGNATURE_BYTES, Signature, recognise};
 pub use superblock::{Superblock, TableRef};

@@ -1,0 +1,83 @@
+//! Opening and reading a file or block device, sector by sector.
+
+use palisade_wire::{Lba, SECTOR_BYTES};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// What kind of thing a path names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A block device.
+    Block,
+}
+
+/// An open disk.
+pub struct Medium {
+    /// What it is.
+    pub kind: Kind,
+    /// Its size in bytes.
+    pub bytes: u64,
+    file: File,
+    buffer: Vec<u8>,
+    aligned: usize,
+}
+
+impl Medium {
+    /// Opens read-only. Past the page cache where that works, so that what another machine wrote is seen.
+    pub fn open(path: &Path) -> io::Result<Medium> {
+        // Looked at before it is opened: opening a pipe waits for a writer.
+        let kind = std::fs::metadata(path)?.file_type();
+        let kind = match (kind.is_file(), kind.is_block_device()) {
+            (true, _) => Kind::File,
+            (_, true) => Kind::Block,
+            _ => {
+                let message = "neither a file nor a block device";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+        };
+        let mut direct = OpenOptions::new();
+        direct.read(true).custom_flags(libc::O_DIRECT);
+        // tmpfs and some others refuse O_DIRECT; there the page cache is all there is.
+        let mut file = direct.open(path).or_else(|_| File::open(path))?;
+        let bytes = file.seek(SeekFrom::End(0))?;
+        let buffer = vec![0; 2 * SECTOR_BYTES];
+        let aligned = buffer.as_ptr().align_offset(SECTOR_BYTES);
+        Ok(Medium {
+            kind,
+            bytes,
+            file,
+            buffer,
+            aligned,
+        })
+    }
+
+    /// The sector at a position.
+    pub fn sector(&mut self, lba: Lba) -> io::Result<[u8; SECTOR_BYTES]> {
+        let offset = lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
+        let end = self.aligned + SECTOR_BYTES;
+        let aligned = self
+            .buffer
+            .get_mut(self.aligned..end)
+            .ok_or(io::ErrorKind::OutOfMemory)?;
+        self.file.read_exact_at(aligned, offset)?;
+        let mut sector = [0; SECTOR_BYTES];
+        sector.copy_from_slice(aligned);
+        Ok(sector)
+    }
+
+    /// Up to `bytes` from the start, as far as they can be read. A last piece below 4 KiB counts as zeroes.
+    pub fn head(&mut self, bytes: usize) -> Vec<u8> {
+        let mut head = Vec::with_capacity(bytes);
+        for index in 0..(bytes / SECTOR_BYTES) as u64 {
+            match self.sector(Lba(index * 8)) {
+                Ok(sector) => head.extend_from_slice(&sector),
+                Err(_) => break,
+            }
+        }
+        head
+    }
+}

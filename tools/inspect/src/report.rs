@@ -1,0 +1,348 @@
+//! What is known about one disk, as a value: the JSON of `--json`, and what the text is made from.
+
+use crate::meaning;
+use crate::medium::{Kind, Medium};
+use palisade_wire::{
+    ALLOCATION_UNIT_SECTORS, Damage, DecodeError, Decoded, ExtentRecord, SIGNATURE_BYTES, Superblock, decode,
+    recognise,
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// How it is with a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Ours, all copies sound.
+    Healthy,
+    /// Ours and readable, but something is not as it should be.
+    Damaged,
+    /// Ours, but nothing on it can be used.
+    Lost,
+    /// Not ours: something else, or nothing that is known.
+    Foreign,
+    /// Nothing but zeroes where something could be expected.
+    Blank,
+    /// It could not be opened or read.
+    Unreadable,
+}
+
+impl State {
+    /// Exit status when a disk cannot be read or is not ours.
+    pub const UNREADABLE: u8 = 2;
+
+    /// Exit status of the program for this disk.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            State::Healthy => 0,
+            State::Damaged => 1,
+            State::Lost | State::Foreign | State::Blank | State::Unreadable => State::UNREADABLE,
+        }
+    }
+}
+
+/// Everything about one disk. All sizes named `_bytes` are bytes; positions are in sectors of 512 bytes.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// As given.
+    pub path: String,
+    /// `file` or `block device`, if it could be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// Size, if it could be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<u64>,
+    /// How it is.
+    pub state: State,
+    /// The same in a sentence, with what to do.
+    pub summary: String,
+    /// What it says about itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskReport>,
+    /// What is not as it should be.
+    pub damage: Vec<DamageReport>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+    /// Known signatures of others at its start.
+    pub carries: Vec<&'static str>,
+}
+
+/// A pooled disk.
+#[derive(Debug, Serialize)]
+pub struct DiskReport {
+    /// Name for people.
+    pub label: String,
+    /// Permanent id.
+    pub uuid: String,
+    /// Its cluster.
+    pub cluster: String,
+    /// The node that wrote it last.
+    pub owner: String,
+    /// Configuration written on it.
+    pub generation: u64,
+    /// Membership under which it was written.
+    pub epoch: u64,
+    /// Number of the write.
+    pub sequence: u64,
+    /// Logical block.
+    pub block_bytes: u32,
+    /// Size by its superblock.
+    pub sectors: u64,
+    /// First sector of data.
+    pub data_start: u64,
+    /// First sector behind the data.
+    pub data_end: u64,
+    /// Space for data.
+    pub data_bytes: u64,
+    /// Space given to volumes, in whole allocation units.
+    pub used_bytes: u64,
+    /// Space not given to a volume.
+    pub free_bytes: u64,
+    /// The longest free stretch.
+    pub largest_free_bytes: u64,
+    /// Superblock copies that are sound.
+    pub copies: Vec<CopyReport>,
+    /// Volumes with extents here.
+    pub volumes: Vec<VolumeReport>,
+}
+
+/// A sound copy of the superblock.
+#[derive(Debug, Serialize)]
+pub struct CopyReport {
+    /// Which.
+    pub place: String,
+    /// Number of its write.
+    pub sequence: u64,
+}
+
+/// A volume with extents on the disk.
+#[derive(Debug, Serialize)]
+pub struct VolumeReport {
+    /// Name when it was written.
+    pub name: String,
+    /// Permanent id.
+    pub uuid: String,
+    /// Logical block.
+    pub block_bytes: u32,
+    /// Size of the whole volume.
+    pub size_bytes: u64,
+    /// What of it lies here.
+    pub here_bytes: u64,
+    /// Where.
+    pub extents: Vec<ExtentReport>,
+}
+
+/// A stretch of a volume.
+#[derive(Debug, Serialize)]
+pub struct ExtentReport {
+    /// First sector on the volume.
+    pub volume_lba: u64,
+    /// First sector on the disk.
+    pub disk_lba: u64,
+    /// Length.
+    pub sectors: u64,
+}
+
+/// A record that is not as it should be.
+#[derive(Debug, Serialize)]
+pub struct DamageReport {
+    /// Which record.
+    pub place: String,
+    /// Its first sector.
+    pub lba: u64,
+    /// What is wrong.
+    pub what: String,
+    /// What that means and what to do.
+    pub meaning: &'static str,
+}
+
+/// Looks at one disk.
+pub fn look_at(path: &Path) -> Report {
+    let mut report = Report {
+        path: path.display().to_string(),
+        kind: None,
+        size_bytes: None,
+        state: State::Unreadable,
+        summary: String::new(),
+        disk: None,
+        damage: Vec::new(),
+        notes: Vec::new(),
+        carries: Vec::new(),
+    };
+    let mut medium = match Medium::open(path) {
+        Ok(medium) => medium,
+        Err(error) => {
+            report.summary = format!("cannot be opened: {error}");
+            return report;
+        }
+    };
+    report.kind = Some(match medium.kind {
+        Kind::File => "file",
+        Kind::Block => "block device",
+    });
+    report.size_bytes = Some(medium.bytes);
+    let sectors = medium.bytes / 512;
+    match decode(sectors, |lba| medium.sector(lba)) {
+        Ok(decoded) => report.ours(&decoded, sectors),
+        Err(error) => report.not_ours(&error, &mut medium),
+    }
+    report
+}
+
+impl Report {
+    fn ours(&mut self, decoded: &Decoded, sectors: u64) {
+        let superblock = &decoded.superblock;
+        self.damage = damage(&decoded.damage);
+        let mut lost = 0;
+        for extent in decoded
+            .extents
+            .iter()
+            .filter(|extent| extent.disk_end().0 > sectors)
+        {
+            lost += 1;
+            let name = &extent.volume_name;
+            self.notes.push(format!(
+                "an extent of volume {name} reaches beyond the end of the disk"
+            ));
+        }
+        if sectors > superblock.disk_sectors {
+            let more = (sectors - superblock.disk_sectors) * 512;
+            self.notes.push(format!(
+                "the disk has grown by {more} bytes of which the cluster has not been told"
+            ));
+        }
+        let sound = self.damage.is_empty() && lost == 0;
+        self.state = if sound { State::Healthy } else { State::Damaged };
+        self.summary = match (sound, decoded.sound.len()) {
+            (true, copies) => {
+                format!("pooled disk, healthy: all {copies} copies of the superblock are sound")
+            }
+            (false, copies) => {
+                format!("pooled disk, damaged but readable: {copies} of 4 superblock copies are sound")
+            }
+        };
+        self.disk = Some(disk(superblock, decoded));
+    }
+
+    fn not_ours(&mut self, error: &DecodeError, medium: &mut Medium) {
+        let head = medium.head(SIGNATURE_BYTES);
+        self.carries = recognise(&head).iter().map(|signature| signature.name).collect();
+        let meaning = meaning::of_failure(error);
+        self.summary = format!("{error}: {meaning}");
+        if let DecodeError::Unreadable { damage: records } | DecodeError::Damaged { damage: records } = error
+        {
+            self.damage = damage(records);
+        }
+        self.state = match error {
+            DecodeError::Unreadable { .. } => State::Unreadable,
+            DecodeError::WrongVersion { .. } | DecodeError::Damaged { .. } => State::Lost,
+            _ if !self.carries.is_empty() => State::Foreign,
+            _ if head.iter().all(|byte| *byte == 0) => State::Blank,
+            _ => State::Foreign,
+        };
+        match self.state {
+            State::Blank => self.summary = "blank: nothing but zeroes at its start".to_owned(),
+            State::Foreign if !self.carries.is_empty() => {
+                self.summary = format!("not a pooled disk: it carries {}", self.carries.join(" and "));
+            }
+            State::Foreign => {
+                self.summary = "not a pooled disk: it carries data of no kind known here; \
+                                it may be given whole to one volume"
+                    .to_owned();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn damage(records: &[Damage]) -> Vec<DamageReport> {
+    let one = |damage: &Damage| DamageReport {
+        place: damage.place.to_string(),
+        lba: damage.lba.0,
+        what: damage.why.to_string(),
+        meaning: meaning::of(&damage.why),
+    };
+    records.iter().map(one).collect()
+}
+
+fn disk(superblock: &Superblock, decoded: &Decoded) -> DiskReport {
+    let (free, largest) = free_space(superblock, &decoded.extents);
+    let data = superblock.data_sectors();
+    let copies = decoded.sound.iter().map(|(place, sequence)| CopyReport {
+        place: place.to_string(),
+        sequence: *sequence,
+    });
+    DiskReport {
+        label: superblock.label.to_string(),
+        uuid: uuid(superblock.disk),
+        cluster: uuid(superblock.cluster),
+        owner: uuid(superblock.owner),
+        generation: superblock.generation,
+        epoch: superblock.epoch,
+        sequence: superblock.sequence,
+        block_bytes: superblock.block_bytes,
+        sectors: superblock.disk_sectors,
+        data_start: superblock.data_start.0,
+        data_end: superblock.data_end.0,
+        data_bytes: data * 512,
+        used_bytes: (data - free) * 512,
+        free_bytes: free * 512,
+        largest_free_bytes: largest * 512,
+        copies: copies.collect(),
+        volumes: volumes(&decoded.extents),
+    }
+}
+
+/// Free sectors in all and in the longest stretch. An extent owns every allocation unit that it touches.
+fn free_space(superblock: &Superblock, extents: &[ExtentRecord]) -> (u64, u64) {
+    let start = superblock.data_start.0;
+    let unit = |lba: u64| (lba - start) / ALLOCATION_UNIT_SECTORS;
+    let mut owned: Vec<(u64, u64)> = extents
+        .iter()
+        .map(|extent| (unit(extent.disk_lba.0), unit(extent.disk_end().0 - 1) + 1))
+        .collect();
+    owned.sort_unstable();
+    let last = superblock.data_sectors() / ALLOCATION_UNIT_SECTORS;
+    let (mut end, mut free, mut largest) = (0, 0, 0);
+    for (from, to) in owned.into_iter().chain([(last, last)]) {
+        let gap = from.saturating_sub(end);
+        free += gap;
+        largest = largest.max(gap);
+        end = end.max(to);
+    }
+    (free * ALLOCATION_UNIT_SECTORS, largest * ALLOCATION_UNIT_SECTORS)
+}
+
+/// The extents by volume, in the order in which the volumes first appear.
+fn volumes(extents: &[ExtentRecord]) -> Vec<VolumeReport> {
+    let mut volumes: Vec<VolumeReport> = Vec::new();
+    for extent in extents {
+        let id = uuid(extent.volume);
+        let here = ExtentReport {
+            volume_lba: extent.volume_lba.0,
+            disk_lba: extent.disk_lba.0,
+            sectors: extent.sectors,
+        };
+        if let Some(volume) = volumes.iter_mut().find(|volume| volume.uuid == id) {
+            volume.here_bytes += extent.sectors * 512;
+            volume.extents.push(here);
+            continue;
+        }
+        volumes.push(VolumeReport {
+            name: extent.volume_name.to_string(),
+            uuid: id,
+            block_bytes: extent.block_bytes,
+            size_bytes: extent.volume_sectors.saturating_mul(512),
+            here_bytes: extent.sectors * 512,
+            extents: vec![here],
+        });
+    }
+    volumes
+}
+
+/// The text form of RFC 9562.
+fn uuid(id: u128) -> String {
+    let hex = format!("{id:032x}");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default());
+    parts.join("-")
+}
