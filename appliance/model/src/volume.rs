@@ -54,6 +54,15 @@ impl Volume {
         }
     }
 
+    /// All pieces with the volume's sector that each begins at.
+    pub fn placed_extents(&self) -> impl Iterator<Item = (u64, &Extent)> {
+        self.extents().iter().scan(0, |at, extent| {
+            let begins = *at;
+            *at += extent.sectors;
+            Some((begins, extent))
+        })
+    }
+
     /// Whether any of it lies on a disk.
     pub fn lies_on(&self, disk: &Name) -> bool {
         self.extents().iter().any(|extent| extent.disk == *disk)

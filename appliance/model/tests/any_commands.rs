@@ -1,0 +1,104 @@
+//! Whatever operators send, in whatever order, the cluster stays in order.
+
+mod wishes;
+
+use palisade_model::*;
+use proptest::prelude::*;
+use wishes::commands;
+
+fn run(commands: &[Command]) -> (Cluster, Vec<Result<Outcome, Refusal>>) {
+    let mut cluster = Cluster::empty();
+    let mut outcomes = Vec::new();
+    for command in commands {
+        match cluster.apply(command) {
+            Ok((next, outcome)) => {
+                cluster = next;
+                outcomes.push(Ok(outcome));
+            }
+            Err(refusal) => outcomes.push(Err(refusal)),
+        }
+    }
+    (cluster, outcomes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_cluster_stays_in_order_and_its_generation_grows_by_one(commands in commands()) {
+        let mut cluster = Cluster::empty();
+        for command in &commands {
+            let before = cluster.clone();
+            let Ok((next, outcome)) = cluster.apply(command) else {
+                prop_assert_eq!(&cluster, &before);
+                continue;
+            };
+            prop_assert_eq!(check(&next), Ok(()));
+            if let Outcome::Unchanged { .. } = outcome {
+                prop_assert_eq!(&next, &before);
+            } else {
+                prop_assert_eq!(next.generation, before.generation.next());
+                prop_assert_eq!(outcome.revision(), next.generation);
+            }
+            for (name, disk) in &before.disks {
+                if let Some(after) = next.disks.get(name) {
+                    prop_assert!(after.sectors >= disk.sectors && after.revision >= disk.revision);
+                    prop_assert!(after.extents_revision >= disk.extents_revision);
+                }
+            }
+            for (name, volume) in &before.volumes {
+                let Some(after) = next.volumes.get(name) else { continue };
+                prop_assert!(after.sectors >= volume.sectors);
+                // What a guest has written stays where it is: growth adds behind, and never moves.
+                let (old, new) = (volume.extents(), after.extents());
+                let last = old.len() - 1;
+                prop_assert_eq!(&old[..last], &new[..last]);
+                prop_assert_eq!((&old[last].disk, old[last].disk_lba), (&new[last].disk, new[last].disk_lba));
+                prop_assert!(new[last].sectors >= old[last].sectors);
+            }
+            cluster = next;
+        }
+    }
+
+    #[test]
+    fn the_same_commands_give_the_same_cluster(commands in commands()) {
+        prop_assert_eq!(run(&commands), run(&commands));
+    }
+
+    #[test]
+    fn refused_commands_leave_no_trace(commands in commands()) {
+        let (cluster, outcomes) = run(&commands);
+        let accepted: Vec<_> =
+            commands.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(c, _)| c.clone()).collect();
+        prop_assert_eq!(run(&accepted).0, cluster);
+    }
+
+    #[test]
+    fn every_refusal_has_a_code_and_a_sentence(commands in commands()) {
+        for refusal in run(&commands).1.into_iter().filter_map(Result::err) {
+            let code = refusal.code();
+            prop_assert!(!code.is_empty() && code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            prop_assert!(refusal.to_string().len() > 20, "{}", refusal);
+        }
+    }
+
+    #[test]
+    fn clusters_and_commands_survive_json(commands in commands()) {
+        let (cluster, _) = run(&commands);
+        let text = serde_json::to_string(&cluster).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Cluster>(&text).unwrap(), cluster);
+        let text = serde_json::to_string(&commands).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Vec<Command>>(&text).unwrap(), commands);
+    }
+
+    #[test]
+    fn free_space_is_what_no_volume_has(commands in commands()) {
+        use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+        let (cluster, _) = run(&commands);
+        for (name, disk) in cluster.disks.iter().filter(|(_, disk)| disk.usage == Usage::Pooled) {
+            let units = (disk.data_end - disk.data_start) / UNIT;
+            let used: u64 = cluster.extents_on(name).map(|(_, _, e)| e.sectors.div_ceil(UNIT)).sum();
+            prop_assert_eq!(allocation::free_sectors(&cluster, name), (units - used) * UNIT);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! What single commands do, case by case.
+
+use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_model::*;
+
+fn name(prefix: &str, number: u8) -> Name {
+    Name::new(format!("{prefix}{number}")).expect("a good name")
+}
+
+fn init() -> Command {
+    Command::InitCluster(InitCluster {
+        id: Uuid(1),
+        node: name("n", 0),
+        node_uuid: Uuid(2),
+    })
+}
+
+struct Lab(Cluster);
+
+impl Lab {
+    /// A node with the pooled disks `d0` and `d1` of 8 and 16 units, and the whole disk `d2`.
+    fn new() -> Lab {
+        let mut lab = Lab(Cluster::empty());
+        lab.does(init());
+        for (number, units, usage) in [
+            (0, 8, Usage::Pooled),
+            (1, 16, Usage::Pooled),
+            (2, 4, Usage::Whole),
+        ] {
+            lab.does(Command::AddDisk(disk(number, units, usage)));
+        }
+        lab
+    }
+
+    fn does(&mut self, command: Command) -> Outcome {
+        let (next, outcome) = self.0.apply(&command).expect("it should be accepted");
+        self.0 = next;
+        outcome
+    }
+
+    fn refuses(&self, command: Command) -> &'static str {
+        self.0.apply(&command).expect_err("it should be refused").code()
+    }
+
+    fn extents(&self, volume: u8) -> Vec<(String, u64, u64)> {
+        let extents = self.0.volumes[&name("v", volume)].extents();
+        extents
+            .iter()
+            .map(|e| (e.disk.to_string(), e.disk_lba, e.sectors))
+            .collect()
+    }
+}
+
+fn disk(number: u8, units: u64, usage: Usage) -> AddDisk {
+    let (data_start, data_end, sectors) = match usage {
+        Usage::Pooled => (UNIT, (units + 1) * UNIT, (units + 2) * UNIT),
+        Usage::Whole => (0, units * UNIT, units * UNIT),
+    };
+    AddDisk {
+        name: name("d", number),
+        uuid: Uuid(100 + u128::from(number)),
+        node: name("n", 0),
+        medium: Medium::File {
+            path: format!("/disks/{number}"),
+            bytes: sectors * 512,
+            created: true,
+        },
+        usage,
+        block_bytes: 512,
+        sectors,
+        data_start,
+        data_end,
+    }
+}
+
+fn volume(number: u8, on: Option<u8>, sectors: u64) -> CreateVolume {
+    CreateVolume {
+        name: name("v", number),
+        uuid: Uuid(200 + u128::from(number)),
+        node: name("n", 0),
+        disk: on.map(|disk| name("d", disk)),
+        sectors: Some(sectors),
+        block_bytes: None,
+    }
+}
+
+fn grow(number: u8, sectors: u64) -> GrowVolume {
+    GrowVolume {
+        name: name("v", number),
+        sectors,
+        disk: None,
+        expected: None,
+    }
+}
+
+fn attachment(number: u8, volume: u8, read_only: bool) -> CreateAttachment {
+    CreateAttachment {
+        name: name("a", number),
+        volume: name("v", volume),
+        node: name("n", 0),
+        socket: format!("/run/a{number}.sock"),
+        queues: 2,
+        queue_size: 256,
+        owner: None,
+        group: None,
+        mode: 0o600,
+        read_only,
+        serial: None,
+        limits: Limits::default(),
+        write_cache: true,
+    }
+}
+
+fn delete_volume(number: u8) -> Command {
+    Command::DeleteVolume(DeleteVolume {
+        name: name("v", number),
+        expected: None,
+    })
+}
+
+#[test]
+fn a_volume_takes_the_first_free_run_and_grows_where_it_ends() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(volume(0, Some(0), UNIT + 8)));
+    lab.does(Command::CreateVolume(volume(1, Some(0), UNIT)));
+    assert_eq!(lab.extents(0), [("d0".into(), UNIT, UNIT + 8)]);
+    assert_eq!(
+        lab.extents(1),
+        [("d0".into(), 3 * UNIT, UNIT)],
+        "the last unit of v0 is its own"
+    );
+    lab.does(Command::GrowVolume(grow(0, 2 * UNIT)));
+    assert_eq!(lab.extents(0), [("d0".into(), UNIT, 2 * UNIT)], "slack first");
+    lab.does(Command::GrowVolume(grow(0, 3 * UNIT)));
+    assert_eq!(
+        lab.extents(0),
+        [("d0".into(), UNIT, 2 * UNIT), ("d0".into(), 4 * UNIT, UNIT)]
+    );
+    lab.does(Command::GrowVolume(grow(1, UNIT)));
+    assert_eq!(lab.refuses(Command::GrowVolume(grow(0, UNIT))), "cannot_shrink");
+    assert_eq!(lab.refuses(Command::GrowVolume(grow(0, 300 * UNIT))), "no_space");
+}
+
+#[test]
+fn a_hole_is_used_when_nothing_else_is_left() {
+    let mut lab = Lab::new();
+    for number in 0..8 {
+        lab.does(Command::CreateVolume(volume(number, Some(0), UNIT)));
+    }
+    lab.does(delete_volume(1));
+    lab.does(delete_volume(4));
+    lab.does(delete_volume(5));
+    lab.does(Command::CreateVolume(volume(1, Some(0), 3 * UNIT)));
+    assert_eq!(
+        lab.extents(1),
+        [("d0".into(), 2 * UNIT, UNIT), ("d0".into(), 5 * UNIT, 2 * UNIT)]
+    );
+}
+
+#[test]
+fn without_a_disk_the_roomiest_is_taken() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(volume(0, None, 9 * UNIT)));
+    lab.does(Command::CreateVolume(volume(1, None, UNIT)));
+    assert_eq!(lab.extents(0)[0].0, "d1");
+    assert_eq!(lab.extents(1)[0].0, "d0", "8 units are free there, 7 on d1");
+    assert_eq!(
+        lab.refuses(Command::CreateVolume(volume(2, None, 9 * UNIT))),
+        "no_space"
+    );
+}
+
+#[test]
+fn a_whole_disk_has_one_volume_from_its_first_sector() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(CreateVolume {
+        sectors: None,
+        ..volume(0, Some(2), 0)
+    }));
+    assert_eq!(lab.extents(0), [("d2".into(), 0, 4 * UNIT)]);
+    assert_eq!(
+        lab.refuses(Command::CreateVolume(volume(1, Some(2), UNIT))),
+        "disk_taken"
+    );
+    assert_eq!(lab.refuses(Command::GrowVolume(grow(0, 5 * UNIT))), "no_space");
+    let (sectors, data_end) = (6 * UNIT, 6 * UNIT);
+    lab.does(Command::GrowDisk(GrowDisk {
+        name: name("d", 2),
+        sectors,
+        data_end,
+        expected: None,
+    }));
+    lab.does(Command::GrowVolume(grow(0, 5 * UNIT)));
+    let elsewhere = GrowVolume {
+        disk: Some(name("d", 0)),
+        ..grow(0, 6 * UNIT)
+    };
+    assert_eq!(lab.refuses(Command::GrowVolume(elsewhere)), "invalid_argument");
+}
+
+#[test]
+fn creation_is_idempotent_and_says_what_differs() {
+    let mut lab = Lab::new();
+    let first = lab.does(Command::CreateVolume(volume(0, Some(0), UNIT)));
+    let again = CreateVolume {
+        uuid: Uuid(999),
+        ..volume(0, Some(0), UNIT)
+    };
+    assert_eq!(
+        lab.does(Command::CreateVolume(again)),
+        Outcome::Unchanged {
+            revision: first.revision()
+        }
+    );
+    let refused = lab.0.apply(&Command::CreateVolume(volume(0, Some(0), 2 * UNIT)));
+    let (kind, name) = (Kind::Volume, name("v", 0));
+    assert_eq!(
+        refused,
+        Err(Refusal::Exists {
+            kind,
+            name,
+            differs: "sectors"
+        })
+    );
+    let generation = lab.0.generation;
+    lab.does(Command::AddDisk(disk(0, 8, Usage::Pooled)));
+    lab.does(init());
+    assert_eq!(lab.0.generation, generation);
+}
+
+#[test]
+fn a_stale_revision_is_refused() {
+    let mut lab = Lab::new();
+    let revision = lab
+        .does(Command::CreateVolume(volume(0, Some(0), UNIT)))
+        .revision();
+    let with = |expected| {
+        Command::GrowVolume(GrowVolume {
+            expected: Some(expected),
+            ..grow(0, 2 * UNIT)
+        })
+    };
+    lab.does(with(revision));
+    assert_eq!(lab.refuses(with(revision)), "revision_mismatch");
+}
+
+#[test]
+fn what_is_in_use_stays() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(volume(0, Some(0), UNIT)));
+    lab.does(Command::CreateAttachment(attachment(0, 0, false)));
+    let remove = Command::RemoveDisk(RemoveDisk {
+        name: name("d", 0),
+        expected: None,
+    });
+    assert_eq!(lab.refuses(remove.clone()), "disk_in_use");
+    assert_eq!(lab.refuses(delete_volume(0)), "volume_in_use");
+    lab.does(Command::DeleteAttachment(DeleteAttachment {
+        name: name("a", 0),
+        expected: None,
+    }));
+    lab.does(delete_volume(0));
+    lab.does(remove);
+    assert_eq!(lab.refuses(delete_volume(0)), "volume_not_found");
+}
+
+#[test]
+fn one_writer_or_many_readers() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(volume(0, Some(0), UNIT)));
+    lab.does(Command::CreateAttachment(attachment(0, 0, false)));
+    assert_eq!(
+        lab.refuses(Command::CreateAttachment(attachment(1, 0, false))),
+        "volume_has_writer"
+    );
+    assert_eq!(
+        lab.refuses(Command::CreateAttachment(attachment(1, 0, true))),
+        "volume_has_writer"
+    );
+    let read_only = |number, read_only| {
+        let change = ChangeAttachment::of(name("a", number));
+        Command::ChangeAttachment(ChangeAttachment {
+            read_only: Some(read_only),
+            ..change
+        })
+    };
+    lab.does(read_only(0, true));
+    lab.does(Command::CreateAttachment(attachment(1, 0, true)));
+    assert_eq!(lab.refuses(read_only(0, false)), "volume_has_readers");
+}
+
+#[test]
+fn arguments_keep_their_rules() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(volume(0, Some(0), UNIT)));
+    let wrong = [
+        CreateAttachment {
+            queues: 0,
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            queues: 65,
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            queue_size: 100,
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            queue_size: 2048,
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            socket: "run/x".into(),
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            mode: 0o1777,
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            serial: Some("x".repeat(21)),
+            ..attachment(0, 0, false)
+        },
+        CreateAttachment {
+            owner: Some(Account::Id(u32::MAX)),
+            ..attachment(0, 0, false)
+        },
+    ];
+    for create in wrong {
+        assert_eq!(lab.refuses(Command::CreateAttachment(create)), "invalid_argument");
+    }
+    let small = CreateVolume {
+        block_bytes: Some(4096),
+        sectors: Some(9),
+        ..volume(1, Some(0), 0)
+    };
+    assert_eq!(lab.refuses(Command::CreateVolume(small)), "invalid_argument");
+    let same_file = AddDisk {
+        name: name("d", 7),
+        uuid: Uuid(7),
+        ..disk(0, 8, Usage::Pooled)
+    };
+    assert_eq!(lab.refuses(Command::AddDisk(same_file)), "medium_taken");
+}

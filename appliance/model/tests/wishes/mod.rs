@@ -1,0 +1,220 @@
+//! Commands as careless operators send them: few names, small disks, so that they get in each other's way.
+
+use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_model::*;
+use proptest::prelude::*;
+
+pub fn name(prefix: &str, number: u8) -> Name {
+    Name::new(format!("{prefix}{number}")).expect("a good name")
+}
+
+/// A cluster of one node, `n0`.
+pub fn init() -> Command {
+    Command::InitCluster(InitCluster {
+        id: Uuid(1),
+        node: name("n", 0),
+        node_uuid: Uuid(2),
+    })
+}
+
+/// Sizes around the borders of units and blocks, some of them wrong.
+fn sectors() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        (1u64..12).prop_map(|units| units * UNIT),
+        (1u64..12, 1u64..40).prop_map(|(units, more)| units * UNIT + more),
+        (1u64..64).prop_map(|blocks| blocks * 8),
+        Just(0),
+        Just(u64::MAX),
+    ]
+}
+
+fn expected() -> impl Strategy<Value = Option<Generation>> {
+    prop_oneof![4 => Just(None), 1 => (0u64..20).prop_map(|at| Some(Generation(at)))]
+}
+
+fn block() -> impl Strategy<Value = u32> {
+    prop_oneof![6 => Just(512u32), 3 => Just(4096), 1 => any::<u32>()]
+}
+
+fn add_disk() -> impl Strategy<Value = Command> {
+    let medium = (0u8..6, 0u8..4);
+    (
+        0u8..4,
+        3u128..20,
+        medium,
+        any::<bool>(),
+        block(),
+        1u64..16,
+        0u64..3,
+    )
+        .prop_map(|(disk, uuid, (kind, place), pooled, block_bytes, units, start)| {
+            let sectors = units * UNIT + 16;
+            let bytes = sectors * 512;
+            let path = format!("/disks/{place}");
+            let medium = match kind {
+                0 => Medium::Null { bytes },
+                1 => Medium::Memory { bytes },
+                2 | 3 => Medium::File {
+                    path,
+                    bytes,
+                    created: kind == 2,
+                },
+                _ => Medium::Block {
+                    path,
+                    wwid: (kind == 4).then(|| format!("naa.{place}")),
+                },
+            };
+            let (usage, data_start, data_end) = match pooled {
+                true => (Usage::Pooled, start * 8, sectors - 8),
+                false => (Usage::Whole, 0, sectors),
+            };
+            Command::AddDisk(AddDisk {
+                name: name("d", disk),
+                uuid: Uuid(uuid),
+                node: name("n", u8::from(place == 3 && !pooled)),
+                medium,
+                usage,
+                block_bytes,
+                sectors,
+                data_start,
+                data_end,
+            })
+        })
+}
+
+fn grow_disk() -> impl Strategy<Value = Command> {
+    (0u8..4, 1u64..20, 0u64..16, expected()).prop_map(|(disk, units, less, expected)| {
+        let sectors = units * UNIT + 16;
+        let data_end = sectors - less / 8 * 8;
+        Command::GrowDisk(GrowDisk {
+            name: name("d", disk),
+            sectors,
+            data_end,
+            expected,
+        })
+    })
+}
+
+fn create_volume() -> impl Strategy<Value = Command> {
+    let disk = proptest::option::of(0u8..5);
+    let size = proptest::option::weighted(0.9, sectors());
+    (0u8..5, 3u128..30, disk, size, proptest::option::of(block())).prop_map(
+        |(volume, uuid, disk, sectors, block_bytes)| {
+            Command::CreateVolume(CreateVolume {
+                name: name("v", volume),
+                uuid: Uuid(uuid),
+                node: name("n", 0),
+                disk: disk.map(|disk| name("d", disk)),
+                sectors,
+                block_bytes,
+            })
+        },
+    )
+}
+
+fn grow_volume() -> impl Strategy<Value = Command> {
+    (
+        0u8..5,
+        sectors(),
+        proptest::option::weighted(0.3, 0u8..4),
+        expected(),
+    )
+        .prop_map(|(volume, sectors, disk, expected)| {
+            let disk = disk.map(|disk| name("d", disk));
+            Command::GrowVolume(GrowVolume {
+                name: name("v", volume),
+                sectors,
+                disk,
+                expected,
+            })
+        })
+}
+
+fn create_attachment() -> impl Strategy<Value = Command> {
+    (0u8..5, 0u8..5, 0u8..4, 0u16..66, any::<bool>(), any::<bool>()).prop_map(
+        |(attachment, volume, socket, queues, read_only, write_cache)| {
+            Command::CreateAttachment(CreateAttachment {
+                name: name("a", attachment),
+                volume: name("v", volume),
+                node: name("n", 0),
+                socket: format!("/run/{socket}.sock"),
+                queues,
+                queue_size: 128,
+                owner: None,
+                group: Some(Account::Name("kvm".into())),
+                mode: 0o660,
+                read_only,
+                serial: None,
+                limits: Limits::default(),
+                write_cache,
+            })
+        },
+    )
+}
+
+fn change_attachment() -> impl Strategy<Value = Command> {
+    let limits = proptest::option::of(0u64..3).prop_map(|iops| {
+        iops.map(|iops| Limits {
+            iops,
+            ..Limits::default()
+        })
+    });
+    let queues = proptest::option::of(1u16..4);
+    let mode = proptest::option::of(0u32..0o1100);
+    (
+        0u8..5,
+        limits,
+        queues,
+        mode,
+        proptest::option::of(any::<bool>()),
+        expected(),
+    )
+        .prop_map(|(attachment, limits, queues, mode, read_only, expected)| {
+            Command::ChangeAttachment(ChangeAttachment {
+                limits,
+                queues,
+                mode,
+                read_only,
+                expected,
+                ..ChangeAttachment::of(name("a", attachment))
+            })
+        })
+}
+
+fn removal() -> impl Strategy<Value = Command> {
+    (0u8..3, 0u8..5, expected()).prop_map(|(kind, number, expected)| match kind {
+        0 => Command::RemoveDisk(RemoveDisk {
+            name: name("d", number),
+            expected,
+        }),
+        1 => Command::DeleteVolume(DeleteVolume {
+            name: name("v", number),
+            expected,
+        }),
+        _ => Command::DeleteAttachment(DeleteAttachment {
+            name: name("a", number),
+            expected,
+        }),
+    })
+}
+
+/// One command, likely to be refused about every second time.
+pub fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => Just(init()),
+        6 => add_disk(),
+        2 => grow_disk(),
+        8 => create_volume(),
+        5 => grow_volume(),
+        5 => create_attachment(),
+        4 => change_attachment(),
+        5 => removal(),
+    ]
+}
+
+pub fn commands() -> impl Strategy<Value = Vec<Command>> {
+    proptest::collection::vec(command(), 0..60).prop_map(|mut commands| {
+        commands.insert(0, init());
+        commands
+    })
+}
