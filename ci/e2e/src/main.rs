@@ -14,12 +14,14 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod appliance;
 mod failure;
 mod fio;
 mod lab;
 mod peer;
 mod process;
 mod qmp;
+mod rest;
 mod scenarios;
 mod vm;
 

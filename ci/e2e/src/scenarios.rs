@@ -1,7 +1,21 @@
 //! The list of scenarios, in the order they run. The lab's own check comes first: when it fails, nothing below says
 //! anything about our daemon.
 
+mod change_killed;
+mod discard;
+mod filesystem;
+mod grow;
+mod guest_killed;
+mod idle_cpu;
+mod kill_under_load;
 mod peer_qsd;
+mod read_only;
+mod reset;
+mod restart_under_load;
+mod serial;
+mod two_guests;
+mod two_queues;
+mod unplug;
 
 use crate::failure::Outcome;
 use crate::lab::{Depth, Lab};
@@ -27,12 +41,98 @@ impl Scenario {
 }
 
 /// All of them.
-pub static ALL: &[Scenario] = &[Scenario {
-    name: "peer_qsd",
-    about: "the lab itself: a guest works on qemu-storage-daemon, and the lab notices when a block is wrong",
-    depth: Depth::Quick,
-    run: peer_qsd::run,
-}];
+pub static ALL: &[Scenario] = &[
+    Scenario {
+        name: "peer_qsd",
+        about: "the lab itself: a guest works on qemu-storage-daemon, and the lab notices when a block is wrong",
+        depth: Depth::Quick,
+        run: peer_qsd::run,
+    },
+    Scenario {
+        name: "filesystem",
+        about: "a guest makes, fills and checks a file system; it is the same after switching everything off and on",
+        depth: Depth::Quick,
+        run: filesystem::run,
+    },
+    Scenario {
+        name: "two_queues",
+        about: "one disk on two virtqueues and two reactors",
+        depth: Depth::Quick,
+        run: two_queues::run,
+    },
+    Scenario {
+        name: "grow",
+        about: "a volume grows under a running guest",
+        depth: Depth::Quick,
+        run: grow::run,
+    },
+    Scenario {
+        name: "kill_under_load",
+        about: "kill -9 of the daemon under a verified load, again and again: a pause and nothing else",
+        depth: Depth::Quick,
+        run: kill_under_load::run,
+    },
+    Scenario {
+        name: "restart_under_load",
+        about: "a plain restart under load: drained, and the guest goes on",
+        depth: Depth::Quick,
+        run: restart_under_load::run,
+    },
+    Scenario {
+        name: "guest_killed",
+        about: "a guest is killed under load, again and again: its neighbour notices nothing",
+        depth: Depth::Quick,
+        run: guest_killed::run,
+    },
+    Scenario {
+        name: "unplug",
+        about: "a disk is pulled out of a running guest and plugged in again",
+        depth: Depth::Quick,
+        run: unplug::run,
+    },
+    Scenario {
+        name: "reset",
+        about: "the reset button under load",
+        depth: Depth::Quick,
+        run: reset::run,
+    },
+    Scenario {
+        name: "two_guests",
+        about: "two guests on one disk, at the same time",
+        depth: Depth::Quick,
+        run: two_guests::run,
+    },
+    Scenario {
+        name: "read_only",
+        about: "a read-only attachment",
+        depth: Depth::Quick,
+        run: read_only::run,
+    },
+    Scenario {
+        name: "discard",
+        about: "discard, trim and cheap zeroes",
+        depth: Depth::Quick,
+        run: discard::run,
+    },
+    Scenario {
+        name: "serial",
+        about: "the serial number the guest reads",
+        depth: Depth::Quick,
+        run: serial::run,
+    },
+    Scenario {
+        name: "idle_cpu",
+        about: "ten idle volumes cost less than 1 % of a core",
+        depth: Depth::Quick,
+        run: idle_cpu::run,
+    },
+    Scenario {
+        name: "change_killed",
+        about: "kill -9 in the middle of an operator's changes: all or nothing",
+        depth: Depth::Quick,
+        run: change_killed::run,
+    },
+];
 
 /// Says what a scenario does at this moment.
 pub fn step(what: impl AsRef<str>) {

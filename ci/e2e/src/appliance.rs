@@ -1,0 +1,283 @@
+//! One appliance: the daemon with its state, its sockets and its REST port, and what a scenario asks of it.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::failure::{Failure, Outcome, demand};
+use crate::lab::Lab;
+use crate::process::{Process, ending, wait_until};
+use crate::rest::Rest;
+
+/// How long the daemon may take to start on a busy machine, and to put a change into force.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to finish what is in flight when it is told to stop.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One mebibyte.
+pub const MIB: u64 = 1 << 20;
+
+/// A running daemon. Its disks are files in the scenario's scratch folder.
+#[derive(Debug)]
+pub struct Appliance {
+    program: PathBuf,
+    cli: PathBuf,
+    folder: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    rest: Rest,
+    process: Process,
+}
+
+impl Appliance {
+    /// Starts one with `cores` for its reactors.
+    ///
+    /// # Errors
+    /// When the daemon does not come up.
+    pub fn start(lab: &Lab, cores: &[u32]) -> Outcome<Self> {
+        let folder = lab.path("appliance");
+        let during = |error| Failure::during(folder.display(), error);
+        for name in ["state", "run", "disks"] {
+            fs::create_dir_all(folder.join(name)).map_err(during)?;
+        }
+        let port = free_port()?;
+        let config = folder.join("palisade.toml");
+        let text = format!(
+            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[admin]\nlisten = \
+             \"127.0.0.1:{port}\"\n",
+            folder.display()
+        );
+        fs::write(&config, text).map_err(during)?;
+        let program = lab.program("palisaded")?;
+        let log = lab.path("palisaded.log");
+        let rest = Rest::new(port);
+        let process = launch(&program, &config, &log, &rest)?;
+        Ok(Self {
+            program,
+            cli: lab.program("palisade")?,
+            folder,
+            config,
+            log,
+            rest,
+            process,
+        })
+    }
+
+    /// REST.
+    pub fn rest(&self) -> &Rest {
+        &self.rest
+    }
+
+    /// The daemon's process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Adds a sparse file of `bytes` as a pooled disk.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub fn disk(&self, id: &str, bytes: u64) -> Outcome<PathBuf> {
+        let path = self.folder.join("disks").join(format!("{id}.img"));
+        let file = json!({ "path": path, "bytes": bytes, "sparse": true });
+        self.rest.post("/v1/disks", &json!({ "id": id, "file": file }))?;
+        self.settled(&format!("/v1/disks/{id}"))?;
+        Ok(path)
+    }
+
+    /// Makes a volume of `bytes` on `disk`.
+    ///
+    /// # Errors
+    /// The daemon's refusal.
+    pub fn volume(&self, id: &str, disk: &str, bytes: u64) -> Outcome {
+        self.rest
+            .post("/v1/volumes", &json!({ "id": id, "disk": disk, "bytes": bytes }))?;
+        self.settled(&format!("/v1/volumes/{id}")).map(drop)
+    }
+
+    /// Offers `volume` under its own id, with `extra` fields, and returns the socket.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or a socket that does not appear.
+    pub fn attach(&self, volume: &str, extra: Value) -> Outcome<PathBuf> {
+        let mut wish = json!({ "id": volume, "volume": volume });
+        if let (Some(wish), Value::Object(extra)) = (wish.as_object_mut(), extra) {
+            wish.extend(extra);
+        }
+        self.rest.post("/v1/attachments", &wish)?;
+        let attachment = self.settled(&format!("/v1/attachments/{volume}"))?;
+        let socket = attachment.get("socket").and_then(Value::as_str);
+        let socket = PathBuf::from(socket.ok_or_else(|| Failure::new(format!("no socket in {attachment}")))?);
+        demand(
+            socket.exists(),
+            format!("{} is in force and its socket is not there", socket.display()),
+        )?;
+        Ok(socket)
+    }
+
+    /// A disk of its own, a volume of `bytes` and an attachment with `queues` virtqueues, all called `id`.
+    ///
+    /// # Errors
+    /// As the three.
+    pub fn offer(&self, id: &str, bytes: u64, queues: u32) -> Outcome<PathBuf> {
+        self.disk(id, bytes + 64 * MIB)?;
+        self.volume(id, id, bytes)?;
+        self.attach(id, json!({ "queues": queues }))
+    }
+
+    /// The attachment as REST shows it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn attachment(&self, id: &str) -> Outcome<Value> {
+        self.rest.get(&format!("/v1/attachments/{id}"))
+    }
+
+    /// Waits until the attachment's session is in `state`.
+    ///
+    /// # Errors
+    /// When it is not within half a minute.
+    pub fn wait_connection(&self, id: &str, state: &str) -> Outcome {
+        wait_until(&format!("attachment {id} to be {state}"), PATIENCE, || {
+            let found = self.attachment(id)?;
+            Ok(found.pointer("/connection/state").and_then(Value::as_str) == Some(state))
+        })
+    }
+
+    /// Demands that the attachment answered no request with an error.
+    ///
+    /// # Errors
+    /// Names the operations that failed.
+    pub fn must_have_no_errors(&self, id: &str) -> Outcome {
+        let found = self.attachment(id)?;
+        let operations = found
+            .get("operations")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let failed: Vec<&Value> = operations
+            .iter()
+            .filter(|one| one.get("errors").and_then(Value::as_u64).unwrap_or(0) > 0)
+            .collect();
+        demand(
+            failed.is_empty(),
+            format!("attachment {id} answered with errors: {failed:?}"),
+        )
+    }
+
+    /// Requests the attachment has answered, all operations together.
+    ///
+    /// # Errors
+    /// When there is no such attachment.
+    pub fn requests(&self, id: &str) -> Outcome<u64> {
+        let found = self.attachment(id)?;
+        let operations = found
+            .get("operations")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        Ok(operations
+            .iter()
+            .filter_map(|one| one.get("requests").and_then(Value::as_u64))
+            .sum())
+    }
+
+    /// Demands that the daemon runs and finds nothing wrong with itself.
+    ///
+    /// # Errors
+    /// Its findings.
+    pub fn must_be_well(&mut self) -> Outcome {
+        self.process.must_run()?;
+        let health = self.rest.get("/v1/health")?;
+        let well = health.get("overall").and_then(Value::as_str) == Some("ok");
+        demand(well, format!("the appliance is not well: {health}"))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM; the daemon must finish what is in flight and end with status 0.
+    ///
+    /// # Errors
+    /// When it ends otherwise or too late.
+    pub fn stop(&mut self) -> Outcome {
+        let status = self.process.terminate(DRAIN_PATIENCE)?;
+        let words = self.process.last_words();
+        demand(
+            status.success(),
+            format!(
+                "SIGTERM must end in good order, and gave {}:\n    {words}",
+                ending(status)
+            ),
+        )
+    }
+
+    /// Starts it again on the same state.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_again(&mut self) -> Outcome {
+        self.process = launch(&self.program, &self.config, &self.log, &self.rest)?;
+        Ok(())
+    }
+
+    /// Runs the command line `palisade` against this appliance; returns its output.
+    ///
+    /// # Errors
+    /// Its words when it fails.
+    pub fn cli(&self, arguments: &[&str]) -> Outcome<String> {
+        let output = Command::new(&self.cli)
+            .args(["--url", self.rest.base()])
+            .args(arguments)
+            .output()
+            .map_err(|error| Failure::during(self.cli.display(), error))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let words = String::from_utf8_lossy(&output.stderr);
+        demand(
+            output.status.success(),
+            format!("palisade {}: {}{words}", arguments.join(" "), text),
+        )?;
+        Ok(text)
+    }
+
+    /// Waits until what was agreed on about a resource is in force here.
+    ///
+    /// # Errors
+    /// What it is blocked on.
+    pub fn settled(&self, path: &str) -> Outcome<Value> {
+        let mut seen = Value::Null;
+        let waited = wait_until(&format!("{path} to be in force"), PATIENCE, || {
+            seen = self.rest.get(path)?;
+            let of = |name: &str| seen.pointer(&format!("/state/{name}")).and_then(Value::as_u64);
+            Ok(of("applied")
+                .zip(of("generation"))
+                .is_some_and(|(applied, wanted)| applied >= wanted))
+        });
+        waited.map_err(|failure| Failure::new(format!("{failure}: {seen}")))?;
+        Ok(seen)
+    }
+}
+
+fn launch(program: &Path, config: &Path, log: &Path, rest: &Rest) -> Outcome<Process> {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(config);
+    let mut process = Process::start("palisaded", &mut command, log)?;
+    wait_until("the daemon's REST port", PATIENCE, || {
+        process.must_run()?;
+        Ok(rest.get("/v1/node").is_ok())
+    })?;
+    Ok(process)
+}
+
+/// A port nobody uses. Somebody might take it before the daemon does; then the daemon says so.
+fn free_port() -> Outcome<u16> {
+    let during = |error| Failure::during("a free port", error);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(during)?;
+    Ok(listener.local_addr().map_err(during)?.port())
+}

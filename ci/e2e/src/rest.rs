@@ -1,0 +1,110 @@
+//! The daemon's REST port, as any program would use it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use crate::failure::{Failure, Outcome};
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A client of one daemon.
+#[derive(Debug)]
+pub struct Rest {
+    base: String,
+    agent: Agent,
+}
+
+impl Rest {
+    /// Of the daemon that listens on `port` of this machine.
+    pub fn new(port: u16) -> Self {
+        // An error answer carries a sentence: it is read, not thrown away.
+        let config = Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .build();
+        Self {
+            base: format!("http://127.0.0.1:{port}"),
+            agent: config.new_agent(),
+        }
+    }
+
+    /// The address, for the command line.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// When nobody answers, or with an error.
+    pub fn get(&self, path: &str) -> Outcome<Value> {
+        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        answer("GET", path, response)
+    }
+
+    /// The text of a GET, for what is not JSON.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn text(&self, path: &str) -> Outcome<String> {
+        let mut response = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .call()
+            .map_err(|error| Failure::during(format!("GET {path}"), error))?;
+        response
+            .body_mut()
+            .read_to_string()
+            .map_err(|error| Failure::during(format!("GET {path}"), error))
+    }
+
+    /// POST.
+    ///
+    /// # Errors
+    /// When nobody answers, or with an error.
+    pub fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
+        let response = self.agent.post(format!("{}{path}", self.base)).send_json(body);
+        answer("POST", path, response)
+    }
+
+    /// PATCH.
+    ///
+    /// # Errors
+    /// When nobody answers, or with an error.
+    pub fn patch(&self, path: &str, body: &Value) -> Outcome<Value> {
+        let response = self.agent.patch(format!("{}{path}", self.base)).send_json(body);
+        answer("PATCH", path, response)
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// When nobody answers, or with an error.
+    pub fn delete(&self, path: &str) -> Outcome {
+        let response = self.agent.delete(format!("{}{path}", self.base)).call();
+        answer("DELETE", path, response).map(drop)
+    }
+}
+
+type Response = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
+
+fn answer(verb: &str, path: &str, response: Response) -> Outcome<Value> {
+    let mut response = response.map_err(|error| Failure::during(format!("{verb} {path}"), error))?;
+    let status = response.status();
+    let text = response
+        .body_mut()
+        .read_to_string()
+        .map_err(|error| Failure::during(format!("{verb} {path}"), error))?;
+    if !status.is_success() {
+        return Err(Failure::new(format!(
+            "{verb} {path} was answered with {status}: {text}"
+        )));
+    }
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text).map_err(|error| Failure::during(format!("{verb} {path}: {text}"), error))
+}
