@@ -155,31 +155,29 @@ enum Command {
 }
 
 impl Door {
-    /// Starts the control thread.
+    /// Starts the control thread. `host` makes the host from a handle, by which it gives queues back.
     ///
     /// # Errors
     /// No more file descriptors or threads.
-    pub fn open(host: impl Host + 'static) -> io::Result<Door> {
+    pub fn open<H: Host + 'static>(host: impl FnOnce(DoorHandle) -> H) -> io::Result<Door> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), control::WAKE)?);
         let (commands, inbox) = mpsc::channel();
         let (ending, ended) = mpsc::sync_channel(0);
         let reports = Reports::default();
-        let control = Control::new(host, poll, inbox, reports.clone());
+        let handle = DoorHandle {
+            commands,
+            waker,
+            reports: reports.clone(),
+        };
+        let control = Control::new(host(handle.clone()), poll, inbox, reports);
         std::thread::Builder::new()
             .name("door".to_owned())
             .spawn(move || {
                 control.run();
                 drop(ending);
             })?;
-        Ok(Door {
-            handle: DoorHandle {
-                commands,
-                waker,
-                reports,
-            },
-            ended,
-        })
+        Ok(Door { handle, ended })
     }
 
     /// A handle for another thread.

@@ -1,0 +1,460 @@
+//! The door from outside: real sockets, a front-end made by hand, queues that move real blocks.
+
+mod stand;
+
+use palisade_block::{AttachmentIndex, Sectors};
+use palisade_frontend::codec::request;
+use palisade_frontend::{AttachError, Door};
+use palisade_sys::EventFd;
+use palisade_virtio::blk::kind;
+use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use stand::client::{Client, dup, frame, longs, vring_addr_bytes, words};
+use stand::guest::{Guest, memfd};
+use stand::ram_host::{Event, RamHost, Seen};
+use stand::{open_fds, spec, until};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Tests here count the process's descriptors, so they take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+const QUEUE_SIZE: u16 = 64;
+const DATA_AT: u64 = 0x8_0000;
+
+/// A door with one attachment, and a virtual machine's parts.
+struct Stand {
+    door: Option<Door>,
+    seen: Seen,
+    folder: TempDir,
+    guest: Guest,
+    driver: DriverQueue,
+    kick: EventFd,
+    call: EventFd,
+}
+
+impl Stand {
+    fn new() -> Stand {
+        let seen = Seen::new();
+        let door = Door::open(|handle| RamHost::new(handle, seen.clone())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        door.handle()
+            .attach(spec(7, &folder.path().join("vm.sock")))
+            .unwrap();
+        let guest = Guest::new(0, 1 << 20);
+        let driver = driver(&guest);
+        let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+        Stand {
+            door: Some(door),
+            seen,
+            folder,
+            guest,
+            driver,
+            kick,
+            call,
+        }
+    }
+
+    fn door(&self) -> &Door {
+        self.door.as_ref().unwrap()
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.folder.path().join("vm.sock"))
+    }
+
+    /// A client whose queue 0 runs.
+    fn running(&mut self) -> Client {
+        let client = self.client();
+        client.negotiate();
+        self.start(&client, 0);
+        client
+    }
+
+    fn start(&mut self, client: &Client, base: u16) {
+        client.set_mem_table(&self.guest);
+        client.set_ring(
+            0,
+            QUEUE_SIZE,
+            base,
+            self.driver.addresses(),
+            &self.kick,
+            &self.call,
+        );
+    }
+
+    /// Reads or writes one sector through the ring; the data lies at [`DATA_AT`].
+    fn transfer(&mut self, kind: u32, sector: u64) {
+        let head = self.submit(kind, sector);
+        self.wait_for(head);
+    }
+
+    fn submit(&mut self, kind: u32, sector: u64) -> u16 {
+        let buffer = Buffer {
+            address: DATA_AT,
+            bytes: 512,
+            write: kind == kind::IN,
+        };
+        let head = self.driver.submit(Header { kind, sector }, &[buffer]).unwrap();
+        self.driver.publish();
+        self.kick.signal().unwrap();
+        head
+    }
+
+    fn wait_for(&mut self, head: u16) {
+        let mut used = None;
+        until("an answer", || {
+            used = self.driver.poll_used();
+            used.is_some()
+        });
+        assert_eq!(used.unwrap().head, head);
+        assert_eq!(self.driver.status(head), 0);
+    }
+
+    /// Writes a sector, then reads it back.
+    fn check_disk(&mut self, sector: u64, byte: u8) {
+        self.guest.memory.write(DATA_AT, &[byte; 512]);
+        self.transfer(kind::OUT, sector);
+        self.guest.memory.write(DATA_AT, &[0; 512]);
+        self.transfer(kind::IN, sector);
+        let mut data = [0; 512];
+        self.guest.memory.read(DATA_AT, &mut data);
+        assert_eq!(data, [byte; 512]);
+    }
+
+    fn report(&self) -> palisade_frontend::SessionReport {
+        self.door().handle().report(AttachmentIndex(7)).unwrap()
+    }
+
+    fn shut(mut self) -> Seen {
+        self.door
+            .take()
+            .unwrap()
+            .shutdown(Duration::from_secs(10))
+            .unwrap();
+        assert!(!self.folder.path().join("vm.sock").exists());
+        self.seen.clone()
+    }
+}
+
+fn driver(guest: &Guest) -> DriverQueue {
+    let options = DriverOptions {
+        size: QUEUE_SIZE,
+        event_idx: true,
+        indirect: false,
+    };
+    DriverQueue::new(guest.memory.clone(), guest.region.guest_address, options).unwrap()
+}
+
+#[test]
+fn blocks_move_and_nothing_is_left_behind() {
+    let _turn = TURN.lock();
+    let before = open_fds();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    stand.check_disk(5, 0xa5);
+    assert!(stand.call.drain().unwrap() > 0, "the guest was interrupted");
+    let report = stand.report();
+    assert!(report.connected && report.queues_running == [0]);
+    assert!(report.features.contains(&"VERSION_1") && report.protocol_features.contains(&"INFLIGHT_SHMFD"));
+    let base = client.ask(request::GET_VRING_BASE, &words(&[0, 0]));
+    assert_eq!(base.payload, words(&[0, 2]), "two requests have been taken");
+    drop(client);
+    let seen = stand.seen.clone();
+    until("the end of the session", || {
+        seen.count(7, |event| matches!(event, Event::Disconnected(_))) == 1
+    });
+    let events = stand.shut().events(7);
+    assert_eq!(
+        events[..4],
+        [
+            Event::Connected,
+            Event::Memory(1),
+            Event::WriteThrough(false),
+            Event::Started(0)
+        ]
+    );
+    assert_eq!(events[4], Event::Stopping(0));
+    assert_eq!(events[5], Event::Memory(0));
+    assert_eq!(events.last(), Some(&Event::Detached));
+    until("all descriptors closed", || open_fds() == before);
+}
+
+#[test]
+fn a_guest_killed_with_requests_in_flight_comes_back_and_they_are_answered_once() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.client();
+    client.negotiate();
+    let mut shape = longs(&[0, 0]);
+    shape.extend(words(&[2 | u32::from(QUEUE_SIZE) << 16, 0]));
+    let mut inflight = client.ask(request::GET_INFLIGHT_FD, &shape);
+    let file = inflight.fds.pop().unwrap();
+    client.tell(request::SET_INFLIGHT_FD, &inflight.payload, &[&file]);
+    stand.start(&client, 0);
+    stand.check_disk(1, 1);
+    stand.seen.hold.store(true, Ordering::Release);
+    stand.guest.memory.write(DATA_AT, &[9; 512]);
+    let held = stand.submit(kind::OUT, 3);
+    std::thread::sleep(Duration::from_millis(20));
+    drop(client);
+
+    // The next connection waits in the backlog until the first one's request is drained.
+    let again = stand.client();
+    until("the wait to be seen", || {
+        stand
+            .report()
+            .waiting
+            .is_some_and(|wait| wait.on.contains("queues [0]"))
+    });
+    assert_eq!(stand.seen.count(7, |event| *event == Event::Connected), 1);
+    stand.seen.hold.store(false, Ordering::Release);
+    again.negotiate();
+    again.tell(request::SET_INFLIGHT_FD, &inflight.payload, &[&file]);
+    // QEMU gives the used index after a crash of the back-end.
+    stand.start(&again, 3);
+    stand.wait_for(held);
+    stand.check_disk(2, 2);
+    assert_eq!(stand.driver.poll_used(), None, "no answer came twice");
+    stand.shut();
+}
+
+#[test]
+fn memory_comes_and_goes_under_a_running_queue() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    let more = Guest::new(1 << 30, 1 << 20);
+    let mut payload = longs(&[0]);
+    payload.extend(stand::client::region_bytes(more.region));
+    assert_eq!(client.order(request::ADD_MEM_REG, &payload, &[&more.file]), 0);
+    stand.check_disk(9, 3);
+    assert_eq!(client.order(request::REM_MEM_REG, &payload, &[]), 0);
+    assert_eq!(
+        client.order(request::REM_MEM_REG, &payload, &[]),
+        1,
+        "it is gone already"
+    );
+    stand.check_disk(10, 4);
+    let seen = stand.shut();
+    assert_eq!(seen.count(7, |event| *event == Event::Started(0)), 4);
+    assert!(seen.events(7).contains(&Event::Memory(2)));
+}
+
+#[test]
+fn interrupts_move_to_another_descriptor_without_stopping_the_queue() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    stand.check_disk(1, 1);
+    let new = EventFd::new().unwrap();
+    assert_eq!(
+        client.order(request::SET_VRING_CALL, &longs(&[0]), &[&dup(&new)]),
+        0
+    );
+    assert!(
+        new.drain().unwrap() > 0,
+        "one interrupt makes up for those that went to the old one"
+    );
+    stand.call.drain().unwrap();
+    stand.driver.enable_notifications();
+    stand.transfer(kind::IN, 1);
+    until("an interrupt on the new one", || new.drain().unwrap() > 0);
+    assert_eq!(stand.call.drain().unwrap(), 0);
+    assert_eq!(
+        stand.shut().count(7, |event| matches!(event, Event::Stopping(_))),
+        1
+    );
+}
+
+#[test]
+fn a_migration_marks_what_is_written_for_the_guest() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    stand.check_disk(1, 1);
+    let log = memfd(4096);
+    let answer = {
+        client
+            .send(&frame(request::SET_LOG_BASE, 0, &longs(&[4096, 0])), &[&log])
+            .unwrap();
+        client.answer().unwrap()
+    };
+    assert_eq!((answer.request, answer.number()), (request::SET_LOG_BASE, 0));
+    let features = client.ask(request::GET_FEATURES, &[]).number();
+    client.tell(request::SET_FEATURES, &longs(&[features]), &[]);
+    let addresses = vring_addr_bytes(0, stand.driver.addresses(), true);
+    assert_eq!(client.order(request::SET_VRING_ADDR, &addresses, &[]), 0);
+    stand.transfer(kind::IN, 1);
+    let mut marks = [0u8; 64];
+    rustix::io::pread(&log, &mut marks, 0).unwrap();
+    let marked = |address: u64| marks[(address / 4096 / 8) as usize] >> (address / 4096 % 8) & 1 == 1;
+    assert!(marked(DATA_AT), "the data");
+    assert!(marked(stand.driver.addresses().used), "the used ring");
+    assert!(!marked(DATA_AT + 0x1_0000));
+    client.tell(request::SET_FEATURES, &longs(&[features & !(1 << 26)]), &[]);
+    stand.check_disk(2, 2);
+    stand.shut();
+}
+
+#[test]
+fn a_grown_disk_is_told_and_writes_beyond_the_old_end_work() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    assert_eq!(
+        client.order(request::SET_BACKEND_REQ_FD, &[], &[&OwnedFd::from(theirs)]),
+        0
+    );
+    stand.seen.disk.lock().unwrap().resize(4096 * 512, 0);
+    stand.door().handle().resize(AttachmentIndex(7), Sectors(4096));
+    let news = Client::over(ours).answer().unwrap();
+    assert_eq!((news.request, news.payload.len()), (2, 0));
+    let mut asked = words(&[0, 60, 0]);
+    asked.extend([0; 60]);
+    let config = client.ask(request::GET_CONFIG, &asked);
+    assert_eq!(config.payload[12..20], 4096u64.to_le_bytes());
+    stand.check_disk(4000, 7);
+    stand.shut();
+}
+
+#[test]
+fn switching_the_write_cache_reaches_the_host() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    let mut off = words(&[32, 1, 0]);
+    off.push(0);
+    assert_eq!(client.order(request::SET_CONFIG, &off, &[]), 0);
+    let mut capacity = words(&[0, 1, 0]);
+    capacity.push(9);
+    assert_eq!(client.order(request::SET_CONFIG, &capacity, &[]), 1);
+    assert!(
+        stand
+            .report()
+            .last_error
+            .is_some_and(|error| error.starts_with("SET_CONFIG: "))
+    );
+    let events = stand.shut().events(7);
+    assert!(events.contains(&Event::WriteThrough(true)));
+}
+
+#[test]
+fn a_reset_device_starts_from_nothing_and_runs_again() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    stand.check_disk(1, 1);
+    assert_eq!(client.order(request::RESET_DEVICE, &[], &[]), 0);
+    assert!(stand.report().queues_running.is_empty());
+    stand.driver = driver(&stand.guest);
+    client.negotiate();
+    stand.start(&client, 0);
+    stand.check_disk(2, 2);
+    stand.shut();
+}
+
+#[test]
+fn one_guest_that_misbehaves_does_not_disturb_another() {
+    let _turn = TURN.lock();
+    let before = open_fds();
+    let mut stand = Stand::new();
+    let other = stand.folder.path().join("other.sock");
+    stand.door().handle().attach(spec(8, &other)).unwrap();
+    let client = stand.running();
+
+    // Half a header, forever.
+    let half = Client::connect(&other);
+    half.send(&[1, 0, 0], &[]).unwrap();
+    stand.check_disk(1, 1);
+    drop(half);
+    // Questions whose answers are never read.
+    let deaf = Client::connect(&other);
+    deaf.stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let question = frame(request::GET_FEATURES, 0, &[]);
+    let asked = (0..1_000_000)
+        .take_while(|_| deaf.send(&question, &[]).is_ok())
+        .count();
+    assert!(asked < 1_000_000);
+    stand.check_disk(2, 2);
+    drop(deaf);
+    // More descriptors than any message has.
+    let generous = Client::connect(&other);
+    let file: OwnedFd = tempfile::tempfile().unwrap().into();
+    generous.send(&question, &[&file; 60]).unwrap();
+    generous.wait_for_end();
+    // A size that is wrong.
+    let wrong = Client::connect(&other);
+    wrong
+        .send(&frame(request::SET_FEATURES, 0, &[1, 2, 3]), &[])
+        .unwrap();
+    wrong.wait_for_end();
+    let handle = stand.door().handle();
+    until("a sentence about it", || {
+        let report = handle.report(AttachmentIndex(8)).unwrap();
+        report.last_disconnect.as_deref() == Some("SET_FEATURES: 3 bytes of payload, expected 8")
+    });
+    stand.check_disk(3, 3);
+    drop((client, generous, wrong, file, handle));
+    stand.shut();
+    until("all descriptors closed", || open_fds() == before);
+}
+
+#[test]
+fn an_attachment_taken_away_ends_its_session_after_the_drain() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    stand.seen.hold.store(true, Ordering::Release);
+    let held = stand.submit(kind::IN, 0);
+    std::thread::sleep(Duration::from_millis(20));
+    let handle = stand.door().handle();
+    handle.detach(AttachmentIndex(7));
+    until("the drain", || {
+        handle
+            .report(AttachmentIndex(7))
+            .is_some_and(|report| report.waiting.is_some())
+    });
+    assert!(!stand.folder.path().join("vm.sock").exists());
+    let again = handle.attach(spec(7, &stand.folder.path().join("vm.sock")));
+    assert!(matches!(again, Err(AttachError::Exists { .. })));
+    stand.seen.hold.store(false, Ordering::Release);
+    stand.wait_for(held);
+    client.wait_for_end();
+    until("the end", || handle.report(AttachmentIndex(7)).is_none());
+    handle
+        .attach(spec(7, &stand.folder.path().join("vm.sock")))
+        .unwrap();
+    stand.shut();
+}
+
+#[test]
+fn a_shutdown_that_cannot_end_says_what_it_waits_for() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    stand.seen.hold.store(true, Ordering::Release);
+    let held = stand.submit(kind::IN, 0);
+    std::thread::sleep(Duration::from_millis(20));
+    let timed_out = stand
+        .door
+        .take()
+        .unwrap()
+        .shutdown(Duration::from_millis(100))
+        .unwrap_err();
+    assert!(
+        timed_out
+            .to_string()
+            .contains("blocked on requests in flight in queues [0]"),
+        "{timed_out}"
+    );
+    stand.seen.hold.store(false, Ordering::Release);
+    stand.wait_for(held);
+    client.wait_for_end();
+}

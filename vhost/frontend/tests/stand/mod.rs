@@ -1,0 +1,65 @@
+//! What the tests of the door stand on: a guest's memory, a front-end that speaks the protocol by hand, and a host
+//! that serves queues from a vector.
+#![allow(dead_code, reason = "each test program uses a part of the stand")]
+
+pub mod client;
+pub mod guest;
+pub mod ram_host;
+
+use palisade_block::{AttachmentIndex, Sectors};
+use palisade_frontend::{AttachmentSpec, SocketOwner};
+use palisade_virtio::VolumeGeometry;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Size of the disk in the tests.
+pub const DISK_SECTORS: u64 = 2048;
+
+/// A small disk with two queues.
+pub fn geometry() -> VolumeGeometry {
+    VolumeGeometry {
+        sectors: Sectors(DISK_SECTORS),
+        block_bytes: 512,
+        physical_block_bytes: 512,
+        optimal_io_bytes: 0,
+        read_only: false,
+        queues: 2,
+        discard: true,
+        discard_alignment_bytes: 0,
+        write_zeroes: true,
+        writeback: true,
+    }
+}
+
+/// The same, on a socket.
+pub fn spec(index: u16, path: &Path) -> AttachmentSpec {
+    AttachmentSpec {
+        index: AttachmentIndex(index),
+        path: path.to_owned(),
+        owner: SocketOwner {
+            user: None,
+            group: None,
+            mode: 0o600,
+        },
+        geometry: geometry(),
+        queue_size_max: 256,
+        serial: *b"palisade-test-disk\0\0",
+    }
+}
+
+/// File descriptors this process has open.
+pub fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Waits until something holds; fails after ten seconds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{what} did not come to pass"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,210 @@
+//! A host that serves each queue on a thread of its own, from a vector. It also checks the door's side of the
+//! contract: no queue is started twice, the memory never changes under a running queue.
+
+use palisade_block::{
+    Answer, AttachmentIndex, Op, Pulled, QueueId, Request, SECTOR_BYTES, SegmentList, Source, Status,
+};
+use palisade_frontend::{CallNotify, DoorHandle, Host};
+use palisade_memory::{GuestMemory, MemoryView};
+use palisade_sys::EventFd;
+use palisade_virtio::BlkQueue;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What has happened, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    Connected,
+    Memory(usize),
+    WriteThrough(bool),
+    Started(u16),
+    Stopping(u16),
+    Disconnected(String),
+    Detached,
+}
+
+/// What the tests see of the host.
+#[derive(Clone, Default)]
+pub struct Seen {
+    pub disk: Arc<Mutex<Vec<u8>>>,
+    events: Arc<Mutex<Vec<(u16, Event)>>>,
+    /// While set, requests that were taken are not answered.
+    pub hold: Arc<AtomicBool>,
+}
+
+impl Seen {
+    pub fn new() -> Seen {
+        let seen = Seen::default();
+        *seen.disk.lock().unwrap() = vec![0; (super::DISK_SECTORS * SECTOR_BYTES) as usize];
+        seen
+    }
+
+    pub fn events(&self, attachment: u16) -> Vec<Event> {
+        let events = self.events.lock().unwrap();
+        events
+            .iter()
+            .filter(|(index, _)| *index == attachment)
+            .map(|(_, event)| event.clone())
+            .collect()
+    }
+
+    pub fn count(&self, attachment: u16, matches: impl Fn(&Event) -> bool) -> usize {
+        self.events(attachment)
+            .iter()
+            .filter(|event| matches(event))
+            .count()
+    }
+}
+
+pub struct RamHost {
+    door: DoorHandle,
+    seen: Seen,
+    memory: BTreeMap<AttachmentIndex, Arc<GuestMemory>>,
+    running: BTreeMap<QueueId, Arc<AtomicBool>>,
+}
+
+impl RamHost {
+    pub fn new(door: DoorHandle, seen: Seen) -> RamHost {
+        RamHost {
+            door,
+            seen,
+            memory: BTreeMap::new(),
+            running: BTreeMap::new(),
+        }
+    }
+
+    fn note(&self, attachment: AttachmentIndex, event: Event) {
+        self.seen.events.lock().unwrap().push((attachment.0, event));
+    }
+}
+
+impl Host for RamHost {
+    fn connected(&mut self, attachment: AttachmentIndex) {
+        self.note(attachment, Event::Connected);
+    }
+
+    fn memory(&mut self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
+        assert!(
+            self.running.keys().all(|queue| queue.attachment != attachment),
+            "memory under a running queue"
+        );
+        self.note(
+            attachment,
+            Event::Memory(memory.as_ref().map_or(0, |memory| memory.regions().len())),
+        );
+        match memory {
+            Some(memory) => self.memory.insert(attachment, memory),
+            None => self.memory.remove(&attachment),
+        };
+    }
+
+    fn write_through(&mut self, attachment: AttachmentIndex, on: bool) {
+        self.note(attachment, Event::WriteThrough(on));
+    }
+
+    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<EventFd>) {
+        self.note(queue.attachment, Event::Started(queue.queue));
+        let stop = Arc::new(AtomicBool::new(false));
+        assert!(
+            self.running.insert(queue, Arc::clone(&stop)).is_none(),
+            "started twice"
+        );
+        let server = Server {
+            view: MemoryView::new(Arc::clone(&self.memory[&queue.attachment])),
+            disk: Arc::clone(&self.seen.disk),
+            hold: Arc::clone(&self.seen.hold),
+        };
+        let door = self.door.clone();
+        std::thread::spawn(move || {
+            let source = server.serve(source, &stop);
+            drop((server, kick));
+            door.queue_stopped(queue, Some(source));
+        });
+    }
+
+    fn stop_queue(&mut self, queue: QueueId) {
+        self.note(queue.attachment, Event::Stopping(queue.queue));
+        self.running
+            .remove(&queue)
+            .expect("a queue that runs")
+            .store(true, Ordering::Release);
+    }
+
+    fn disconnected(&mut self, attachment: AttachmentIndex, reason: &str) {
+        assert!(self.running.keys().all(|queue| queue.attachment != attachment));
+        assert!(
+            !self.memory.contains_key(&attachment),
+            "memory outlives the session"
+        );
+        self.note(attachment, Event::Disconnected(reason.to_owned()));
+    }
+
+    fn detached(&mut self, attachment: AttachmentIndex) {
+        self.note(attachment, Event::Detached);
+    }
+}
+
+/// One queue's thread.
+struct Server {
+    view: MemoryView,
+    disk: Arc<Mutex<Vec<u8>>>,
+    hold: Arc<AtomicBool>,
+}
+
+impl Server {
+    fn serve(&self, mut source: Box<BlkQueue<CallNotify>>, stop: &AtomicBool) -> Box<BlkQueue<CallNotify>> {
+        let mut segments = SegmentList::default();
+        while !stop.load(Ordering::Acquire) {
+            match source.pull(&mut segments) {
+                Pulled::Empty => std::thread::sleep(Duration::from_micros(50)),
+                Pulled::Answered => source.publish(),
+                Pulled::Request(request) => {
+                    while self.hold.load(Ordering::Acquire) {
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                    self.answer(&mut source, request, &segments);
+                }
+            }
+        }
+        source
+    }
+
+    fn answer(&self, source: &mut BlkQueue<CallNotify>, request: Request, segments: &SegmentList) {
+        let mut disk = self.disk.lock().unwrap();
+        let from = request.lba.bytes() as usize;
+        let to = from + request.sectors.bytes() as usize;
+        let status = match disk.get_mut(from..to) {
+            Some(mut range) => {
+                match request.op {
+                    Op::Read | Op::Write => {
+                        for segment in segments.as_slice() {
+                            let (piece, rest) = range.split_at_mut(segment.bytes);
+                            range = rest;
+                            assert!(match request.op {
+                                Op::Read => self.view.write_host(segment.address, piece),
+                                _ => self.view.read_host(segment.address, piece),
+                            });
+                        }
+                    }
+                    Op::Discard | Op::WriteZeroes { .. } => range.fill(0),
+                    Op::Flush => {}
+                }
+                Status::Ok
+            }
+            None => Status::IoErr,
+        };
+        let dirtied = if request.op == Op::Read {
+            segments.as_slice()
+        } else {
+            &[]
+        };
+        source.finish(Answer {
+            token: request.token,
+            status,
+            dirtied,
+        });
+        source.publish();
+    }
+}
