@@ -1,5 +1,11 @@
 //! Block devices: loop devices over files of our own. Skipped, and said so, where they cannot be made.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod rig;
 
 use palisade_block::{DeviceKind, Fault, Op, Sectors};

@@ -1,5 +1,11 @@
 //! A file under random operations behaves as an array of bytes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod rig;
 
 use palisade_block::{MemoryId, Op, Segment};

@@ -1,5 +1,11 @@
 //! Opening: creation, the lock as a barrier, what is refused, superblock access.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod rig;
 
 use palisade_block::{Devices, Io, Lba, MemoryId, Op, Sectors, SlotIndex};

@@ -1,5 +1,11 @@
 //! Every operation on every kind of device, data verified.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod rig;
 
 use palisade_block::{Devices, Fault, Io, Lba, MemoryId, Op, Sectors, SlotIndex, Started};

@@ -1,5 +1,11 @@
 //! A reactor that sleeps is woken by completions, and operations can be taken back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod rig;
 
 use palisade_block::{Devices, Fault, Io, Lba, MemoryId, Op, Sectors, SlotIndex, Started};
