@@ -1,0 +1,221 @@
+//! The simulated process: reactors of the very engine the daemon runs, over simulated disks and guests. It can be
+//! killed between two turns or in the middle of one.
+
+use crate::devices::SimDevices;
+use crate::finding::{Findings, Invariant};
+use crate::pool::SimPool;
+use crate::rack::Rack;
+use crate::source::{Fuse, Killed, SimSource};
+use palisade_block::mailbox::{Command, Notice};
+use palisade_block::stats::ReactorStats;
+use palisade_block::{DeviceIndex, Nanos, QueueId};
+use palisade_engine::idle::Next;
+use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
+use palisade_sys::counting_allocator::counted;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How the process is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Reactors.
+    pub reactors: u16,
+    /// Sizes of their tables.
+    pub config: ReactorConfig,
+    /// Bounce buffers of each.
+    pub buffers: usize,
+    /// When they sleep.
+    pub idle: IdlePolicy,
+}
+
+/// A reactor, and what its thread would keep beside it.
+struct Core {
+    buffers_out: Rc<Cell<usize>>,
+    reactor: Reactor<SimSource, SimDevices, SimPool>,
+    idle: Idle,
+    asleep: bool,
+    kicked: bool,
+}
+
+/// What a turn of a core came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turned {
+    /// There was something to do.
+    Worked,
+    /// There was nothing to do, or it sleeps.
+    Idle,
+    /// The process is dead.
+    Dead,
+}
+
+/// The process.
+pub struct Daemon {
+    cores: Vec<Core>,
+    /// Where the process dies in the middle of a turn.
+    pub fuse: Fuse,
+    /// Devices reported as stalled, by reactor.
+    pub stalled: BTreeSet<(u16, DeviceIndex)>,
+    /// The generation of the route in use, by reactor and volume.
+    pub routes: BTreeMap<(u16, u16), u64>,
+    /// Queues given back since last asked.
+    pub stopped: Vec<QueueId>,
+    rack: Rc<RefCell<Rack>>,
+    findings: Findings,
+}
+
+impl Daemon {
+    /// Starts the process.
+    pub fn start(setup: &Setup, rack: &Rc<RefCell<Rack>>, findings: &Findings, now: Nanos) -> Daemon {
+        let cores = (0..setup.reactors).map(|number| {
+            let devices = SimDevices::new(number, Rc::clone(rack));
+            let pool = SimPool::new(number, setup.buffers, Rc::clone(rack), findings.clone());
+            Core {
+                buffers_out: pool.out(),
+                reactor: Reactor::new(setup.config, devices, pool, Arc::new(ReactorStats::default())),
+                idle: Idle::new(setup.idle, now),
+                asleep: false,
+                kicked: false,
+            }
+        });
+        Daemon {
+            cores: cores.collect(),
+            fuse: Fuse::default(),
+            stalled: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            stopped: Vec::new(),
+            rack: Rc::clone(rack),
+            findings: findings.clone(),
+        }
+    }
+
+    /// Tells a reactor of a change.
+    pub fn tell(&mut self, reactor: u16, command: Command<SimSource>) {
+        if let Some(core) = self.cores.get_mut(reactor as usize) {
+            core.reactor.apply(command);
+            core.kicked = true;
+        }
+    }
+
+    /// A guest has kicked a queue of this reactor.
+    pub fn kick(&mut self, reactor: u16) {
+        if let Some(core) = self.cores.get_mut(reactor as usize) {
+            core.kicked = true;
+        }
+    }
+
+    /// Lets a reactor take its turn, if it is awake or has a reason to wake.
+    pub fn turn(&mut self, reactor: u16, now: Nanos) -> Turned {
+        let Some(core) = self.cores.get_mut(reactor as usize) else {
+            return Turned::Idle;
+        };
+        if core.asleep {
+            let due = core.reactor.due().is_some_and(|at| at <= now);
+            if !core.kicked && !due && !self.rack.borrow().has_finished(reactor) {
+                return Turned::Idle;
+            }
+            core.asleep = false;
+            core.idle.woke(now);
+            core.reactor.disarm();
+        }
+        core.kicked = false;
+        IN_TURN.set(true);
+        let (turned, allocations) = counted(|| catch_unwind(AssertUnwindSafe(|| core.reactor.turn(now))));
+        IN_TURN.set(false);
+        let work = match turned {
+            Ok(work) => work,
+            Err(payload) => {
+                if !payload.is::<Killed>() {
+                    let what = format!("reactor {reactor} stopped: {}", words_of(&*payload));
+                    self.findings.add(Invariant::DataPath, now, what);
+                }
+                return Turned::Dead;
+            }
+        };
+        if allocations > 0 {
+            let what = format!("a turn of reactor {reactor} allocated {allocations} times");
+            self.findings.add(Invariant::DataPath, now, what);
+        }
+        if core.idle.after_turn(work, now) == Next::Sleep {
+            core.asleep = !core.reactor.arm();
+            if !core.asleep {
+                core.reactor.disarm();
+            }
+        }
+        let mut notices = 0;
+        while let Some(notice) = core.reactor.next_notice() {
+            notices += 1;
+            match notice {
+                Notice::QueueStopped { queue, .. } => self.stopped.push(queue),
+                Notice::DeviceStalled {
+                    device,
+                    oldest: Nanos(0),
+                } => {
+                    self.stalled.remove(&(reactor, device));
+                }
+                Notice::DeviceStalled { device, .. } => {
+                    self.stalled.insert((reactor, device));
+                }
+                Notice::RouteInUse { volume, generation } => {
+                    self.routes.insert((reactor, volume.0), generation.0);
+                }
+                Notice::DeviceIdle { .. } => {}
+            }
+        }
+        if work + notices > 0 {
+            Turned::Worked
+        } else {
+            Turned::Idle
+        }
+    }
+
+    /// When the next reactor has something to do by itself.
+    pub fn due(&self) -> Option<Nanos> {
+        self.cores.iter().filter_map(|core| core.reactor.due()).min()
+    }
+
+    /// Requests in flight in all reactors.
+    pub fn in_flight(&self) -> u32 {
+        self.cores.iter().map(|core| core.reactor.in_flight()).sum()
+    }
+
+    /// Bounce buffers in use in all reactors.
+    pub fn buffers_out(&self) -> usize {
+        self.cores.iter().map(|core| core.buffers_out.get()).sum()
+    }
+
+    /// Ends the process as `kill -9` does. What the disks have in flight is over when this returns.
+    pub fn kill(self) {
+        for (number, core) in (0..).zip(self.cores) {
+            core.reactor.abandon();
+            let mut rack = self.rack.borrow_mut();
+            rack.abandon(number);
+            rack.memories.forget_reactor(number);
+        }
+    }
+}
+
+thread_local! {
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic inside of a turn becomes a finding; keeps the runtime from printing it as well.
+pub fn report_panics_as_findings() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !IN_TURN.get() {
+            print(panic);
+        }
+    }));
+}
+
+/// The message of a panic.
+fn words_of(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("without a message")
+}

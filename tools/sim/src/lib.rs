@@ -1,0 +1,54 @@
+//! # sim: the daemon's machines in a world of our own making
+//!
+//! Storey 6. Puts simulated disks, guests, memory and time under the very engine, ring reader and request parser that
+//! the daemon runs, lets everything go wrong that may go wrong, and checks what must always hold. A run is a seed and
+//! a plan; it replays bit by bit, which its hash proves.
+//!
+//! It must never contain a second version of anything the daemon does, nor ask a real clock, the operating system's
+//! chance, or a thread.
+//!
+//! ```text
+//!   guest ── door ── source ──┐                    ┌── devices ── rack ── medium
+//!     │     (lists or rings)  ├── reactor (engine) ┤     (faults, late, torn, cut)
+//!   watch ── history          └── kill, drain      └── pool
+//! ```
+//!
+//! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
+//! [`history`]; 10 in [`operator`] and [`superblock`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
+//! [`hostile`]; and that a turn does not allocate, in [`daemon`].
+//!
+//! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers
+//! can fail.
+
+#![forbid(unsafe_code)]
+
+mod chaos;
+pub mod clock;
+pub mod daemon;
+pub mod devices;
+pub mod disk;
+pub mod door;
+pub mod finding;
+pub mod guest;
+pub mod history;
+pub mod hostile;
+pub mod memory;
+pub mod mutation;
+pub mod plan;
+pub mod pool;
+pub mod rack;
+pub mod ring_door;
+pub mod rng;
+pub mod scenario;
+pub mod source;
+pub mod stamp;
+pub mod suite;
+pub mod tenant;
+pub mod verify;
+pub mod watch;
+pub mod world;
+
+/// Counts what turns allocate, in every binary and test that links this crate.
+#[global_allocator]
+static ALLOCATOR: palisade_sys::counting_allocator::CountingAllocator =
+    palisade_sys::counting_allocator::CountingAllocator;

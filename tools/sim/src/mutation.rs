@@ -1,0 +1,92 @@
+//! Deliberate faults by name. Each is put in at a border of the simulator, never in the code under test, and proves
+//! that a checker can fail: the test runs seeds until it is found.
+
+use crate::disk::Lie;
+use crate::plan::Break;
+use crate::rack::Tampering;
+use crate::source::Meddling;
+
+/// A deliberate fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutation {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done.
+    pub fault: Break,
+    /// The scenario that must find it.
+    pub scenario: &'static str,
+}
+
+/// All of them.
+pub const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "drop-answer",
+        fault: Break::Source(Meddling::DropAnswer),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "answer-twice",
+        fault: Break::Source(Meddling::AnswerTwice),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "hide-failure",
+        fault: Break::Source(Meddling::HideFailure),
+        scenario: "faults",
+    },
+    Mutation {
+        name: "skip-flush",
+        fault: Break::Source(Meddling::SkipFlush),
+        scenario: "power",
+    },
+    Mutation {
+        name: "swap-segments",
+        fault: Break::Devices(Tampering::SwapSegments),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "forget-durable",
+        fault: Break::Devices(Tampering::ForgetDurable),
+        scenario: "power",
+    },
+    Mutation {
+        name: "lose-completion",
+        fault: Break::Devices(Tampering::LoseCompletion),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "lying-flush",
+        fault: Break::Disks(Lie::FlushDoesNothing),
+        scenario: "power",
+    },
+    Mutation {
+        name: "lost-write",
+        fault: Break::Disks(Lie::WriteLost),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "misplaced-write",
+        fault: Break::Disks(Lie::WriteMisplaced),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "turned-bit",
+        fault: Break::Disks(Lie::BitTurned),
+        scenario: "rings",
+    },
+    Mutation {
+        name: "forget-inflight",
+        fault: Break::ForgetInflight,
+        scenario: "kill",
+    },
+    Mutation {
+        name: "lose-kicks",
+        fault: Break::LoseKicks,
+        scenario: "rings",
+    },
+];
+
+/// The deliberate fault of a name.
+pub fn named(name: &str) -> Option<&'static Mutation> {
+    MUTATIONS.iter().find(|mutation| mutation.name == name)
+}

@@ -1,0 +1,111 @@
+//! What a run is made of. A scenario is a function from a seed to a plan.
+
+use crate::daemon::Setup;
+use crate::disk::{Conduct, Lie};
+use crate::guest::Habits;
+use crate::rack::Tampering;
+use crate::source::Meddling;
+use palisade_block::Nanos;
+
+/// A disk.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskPlan {
+    /// Logical block, 512 or 4096 bytes.
+    pub block_bytes: u32,
+    /// What addresses and lengths must be multiples of.
+    pub memory_alignment: u32,
+    /// Most bytes in one operation.
+    pub io_bytes_max: u32,
+    /// Whether discard is offered.
+    pub discard: bool,
+    /// Whether write-zeroes is offered.
+    pub write_zeroes: bool,
+    /// Whether it offers write-zeroes and then refuses.
+    pub zeroes_refused: bool,
+    /// Whether it answers inside `start`.
+    pub synchronous: bool,
+    /// How it behaves when healthy.
+    pub conduct: Conduct,
+}
+
+/// A guest and its volume.
+#[derive(Clone, Debug)]
+pub struct GuestPlan {
+    /// How it behaves.
+    pub habits: Habits,
+    /// Size of its volume in sectors.
+    pub sectors: u64,
+    /// The disks its volume lies on, a run on each.
+    pub disks: Vec<usize>,
+    /// Requests it makes.
+    pub requests: u64,
+    /// Its writes are stable when they are answered.
+    pub write_through: bool,
+    /// Requests a second it may make; 0 for no limit.
+    pub iops: u64,
+    /// It is out to do harm.
+    pub hostile: bool,
+}
+
+/// Something that goes wrong, or is done to the system, while guests work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chaos {
+    /// `kill -9` of the daemon, and a new one.
+    Kill,
+    /// The daemon drains, stops, and a new one starts.
+    Restart,
+    /// The machine loses power.
+    PowerCut,
+    /// A disk completes nothing for a while.
+    Hang,
+    /// A disk fails operations for a while.
+    Fail,
+    /// A disk is slow for a while.
+    Slow,
+    /// A disk is gone for good.
+    Gone,
+    /// A guest resets its device or is replaced by another.
+    Reset,
+    /// A volume gets a new route.
+    Reroute,
+    /// A volume grows.
+    Grow,
+    /// A guest switches its write cache.
+    WriteCache,
+}
+
+/// A deliberate fault, to prove that the checkers can fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Break {
+    /// Between the engine and the guests.
+    Source(Meddling),
+    /// Between the engine and the disks.
+    Devices(Tampering),
+    /// In the disks.
+    Disks(Lie),
+    /// At a restart the record of what was in flight is lost.
+    ForgetInflight,
+    /// Kicks are not delivered.
+    LoseKicks,
+}
+
+/// Everything about one run but its seed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The process.
+    pub setup: Setup,
+    /// Disks.
+    pub disks: Vec<DiskPlan>,
+    /// Guests.
+    pub guests: Vec<GuestPlan>,
+    /// What happens, in this order.
+    pub chaos: Vec<Chaos>,
+    /// One in so many steps brings the next event.
+    pub chaos_every: u64,
+    /// Real rings, or plain lists.
+    pub rings: bool,
+    /// Age at which an operation counts as stalled.
+    pub deadline: Nanos,
+    /// A deliberate fault.
+    pub broken: Option<Break>,
+}

@@ -1,0 +1,461 @@
+//! All disks of the simulated machine, and the operations in flight on them. Several reactors share them, each
+//! through its own [`SimDevices`](crate::devices::SimDevices).
+
+use crate::clock::Agenda;
+use crate::disk::{Conduct, FlushMark, Lie, Medium};
+use crate::finding::{Findings, Invariant};
+use crate::memory::Memories;
+use crate::rng::{Rng, RunHash};
+use palisade_block::{
+    DeviceIndex, DeviceLimits, Fault, Io, Lba, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex, Started,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A disk in the rack.
+#[derive(Debug)]
+pub struct Disk {
+    /// Its content.
+    pub medium: Medium,
+    /// What it says of itself.
+    pub limits: DeviceLimits,
+    /// How it behaves at present.
+    pub conduct: Conduct,
+    /// Offers write-zeroes and refuses it when asked, as some file systems do.
+    pub zeroes_refused: bool,
+    /// Answers inside `start`, as memory does.
+    pub synchronous: bool,
+    /// No such device any more.
+    pub gone: bool,
+}
+
+/// An operation in flight.
+#[derive(Debug)]
+struct Operation {
+    reactor: u16,
+    device: usize,
+    slot: SlotIndex,
+    op: Op,
+    lba: Lba,
+    sectors: Sectors,
+    durable: bool,
+    memory: MemoryId,
+    segments: Vec<Segment>,
+    mark: FlushMark,
+    submitted: bool,
+}
+
+/// A deliberate fault between the engine and the disks, to prove that the checkers see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tampering {
+    /// Two segments of one operation change places.
+    SwapSegments,
+    /// Durable writes are treated as ordinary ones.
+    ForgetDurable,
+    /// An operation is never completed, on a healthy disk.
+    LoseCompletion,
+}
+
+/// The rack.
+#[derive(Debug)]
+pub struct Rack {
+    /// The present moment.
+    pub now: Nanos,
+    /// The disks by number.
+    pub disks: Vec<Disk>,
+    /// Registered memory.
+    pub memories: Memories,
+    /// A deliberate fault.
+    pub tampering: Option<Tampering>,
+    /// Hash of everything that happened on the disks.
+    pub hash: RunHash,
+    findings: Findings,
+    rng: Rng,
+    operations: BTreeMap<u64, Operation>,
+    hung: Vec<u64>,
+    agenda: Agenda<u64>,
+    finished: Vec<VecDeque<(SlotIndex, Result<(), Fault>)>>,
+    count: u64,
+}
+
+impl Rack {
+    /// An empty rack.
+    pub fn new(rng: Rng, findings: Findings) -> Rack {
+        Rack {
+            now: Nanos(0),
+            disks: Vec::new(),
+            memories: Memories::default(),
+            tampering: None,
+            hash: RunHash::default(),
+            findings,
+            rng,
+            operations: BTreeMap::new(),
+            hung: Vec::new(),
+            agenda: Agenda::default(),
+            finished: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// When the next operation completes.
+    pub fn next_at(&self) -> Option<Nanos> {
+        self.agenda.next_at()
+    }
+
+    /// Whether completions wait to be reaped by a reactor.
+    pub fn has_finished(&self, reactor: u16) -> bool {
+        self.finished
+            .get(reactor as usize)
+            .is_some_and(|list| !list.is_empty())
+    }
+
+    /// Lets time pass: everything due by `now` completes.
+    pub fn advance(&mut self, now: Nanos) {
+        self.now = now;
+        while let Some(id) = self.agenda.due(now) {
+            let Some(operation) = self.operations.get(&id) else {
+                continue;
+            };
+            if self
+                .disks
+                .get(operation.device)
+                .is_some_and(|disk| disk.conduct.hangs)
+            {
+                self.hung.push(id);
+                continue;
+            }
+            self.complete(id);
+        }
+    }
+
+    /// The disks behave again; what hung goes on.
+    pub fn resume_hung(&mut self) {
+        for id in std::mem::take(&mut self.hung) {
+            let at = self.now.after(Nanos(self.rng.between(1_000, 200_000)));
+            self.agenda.plan(at, id);
+        }
+    }
+
+    /// A reactor dies with the process: what it had in flight is over, done or not, before anybody takes its place.
+    pub fn abandon(&mut self, reactor: u16) {
+        let mut ids: Vec<u64> = self.of_reactor(reactor).collect();
+        self.rng.shuffle(&mut ids);
+        for id in ids {
+            let Some(operation) = self.operations.remove(&id) else {
+                continue;
+            };
+            if operation.submitted && self.rng.one_in(2) {
+                let _ = self.carry_out(&operation);
+            }
+        }
+        if let Some(list) = self.finished.get_mut(reactor as usize) {
+            list.clear();
+        }
+    }
+
+    /// The power goes: in-flight writes are done in part or not at all, then each disk keeps what it must and what
+    /// it likes.
+    pub fn power_cut(&mut self) {
+        for (_, operation) in std::mem::take(&mut self.operations) {
+            if operation.submitted && operation.op.changes() {
+                let _ = self.torn(&operation);
+            }
+        }
+        self.finished.iter_mut().for_each(VecDeque::clear);
+        self.hung.clear();
+        self.agenda = Agenda::default();
+        for disk in &mut self.disks {
+            disk.medium.power_cut(&mut self.rng);
+        }
+    }
+
+    /// Takes an operation from a reactor.
+    pub fn start(&mut self, reactor: u16, io: &Io<'_>) -> (Started, Option<u64>) {
+        let Some(disk) = self.disks.get(io.device.usize()) else {
+            self.offence(format!(
+                "an operation for {:?}, which was never opened",
+                io.device
+            ));
+            return (Started::Done(Err(Fault::Gone)), None);
+        };
+        if disk.gone {
+            return (Started::Done(Err(Fault::Gone)), None);
+        }
+        if self.rng.permille(disk.conduct.busy_permille) {
+            return (Started::Busy, None);
+        }
+        let (synchronous, limits) = (disk.synchronous, disk.limits);
+        let mark = disk.medium.flush_begin();
+        self.inspect(reactor, io, &limits);
+        let mut segments = io.segments.to_vec();
+        if self.tampering == Some(Tampering::SwapSegments) && segments.len() > 1 {
+            segments.swap(0, 1);
+        }
+        let operation = Operation {
+            reactor,
+            device: io.device.usize(),
+            slot: io.slot,
+            op: io.op,
+            lba: io.lba,
+            sectors: io.sectors,
+            durable: io.durable && self.tampering != Some(Tampering::ForgetDurable),
+            memory: io.memory,
+            segments,
+            mark,
+            submitted: false,
+        };
+        if synchronous {
+            return (Started::Done(self.carry_out(&operation)), None);
+        }
+        self.count += 1;
+        self.operations.insert(self.count, operation);
+        (Started::Pending, Some(self.count))
+    }
+
+    /// The kernel has it.
+    pub fn submit(&mut self, id: u64) {
+        let Some(operation) = self.operations.get_mut(&id) else {
+            return;
+        };
+        operation.submitted = true;
+        let (low, high) = self
+            .disks
+            .get(operation.device)
+            .map_or((1, 1), |disk| disk.conduct.latency_ns);
+        if self.tampering == Some(Tampering::LoseCompletion) && self.rng.one_in(50) {
+            return;
+        }
+        let at = self.now.after(Nanos(self.rng.between(low, high)));
+        self.agenda.plan(at, id);
+    }
+
+    /// Asks for an operation to be taken back.
+    pub fn cancel(&mut self, reactor: u16, slot: SlotIndex) {
+        let found = self
+            .operations
+            .iter()
+            .find(|(_, op)| op.reactor == reactor && op.slot == slot);
+        let Some((&id, operation)) = found else { return };
+        let willing = self
+            .disks
+            .get(operation.device)
+            .is_none_or(|disk| disk.conduct.cancellable);
+        if willing && operation.submitted {
+            self.operations.remove(&id);
+            self.hung.retain(|hung| *hung != id);
+            self.finish(reactor, slot, Err(Fault::TimedOut));
+        }
+    }
+
+    /// Gives some or all of a reactor's completions, in any order.
+    pub fn reap(&mut self, reactor: u16) -> Vec<(SlotIndex, Result<(), Fault>)> {
+        let Some(list) = self.finished.get_mut(reactor as usize) else {
+            return Vec::new();
+        };
+        let count = if self.rng.one_in(4) {
+            self.rng.index(list.len() + 1)
+        } else {
+            list.len()
+        };
+        let mut batch: Vec<_> = list.drain(..count).collect();
+        self.rng.shuffle(&mut batch);
+        batch
+    }
+
+    /// Operations of a reactor that have not been completed.
+    pub fn in_flight(&self, reactor: u16) -> usize {
+        self.of_reactor(reactor).count()
+    }
+
+    fn of_reactor(&self, reactor: u16) -> impl Iterator<Item = u64> + '_ {
+        self.operations
+            .iter()
+            .filter(move |(_, operation)| operation.reactor == reactor)
+            .map(|(id, _)| *id)
+    }
+
+    fn complete(&mut self, id: u64) {
+        let Some(operation) = self.operations.remove(&id) else {
+            return;
+        };
+        let result = self.carry_out(&operation);
+        self.finish(operation.reactor, operation.slot, result);
+    }
+
+    fn finish(&mut self, reactor: u16, slot: SlotIndex, result: Result<(), Fault>) {
+        let index = reactor as usize;
+        if self.finished.len() <= index {
+            self.finished.resize_with(index + 1, VecDeque::new);
+        }
+        if let Some(list) = self.finished.get_mut(index) {
+            list.push_back((slot, result));
+        }
+    }
+
+    /// Does the work of one operation, or some of it and a fault.
+    fn carry_out(&mut self, operation: &Operation) -> Result<(), Fault> {
+        let words = [
+            self.now.0,
+            operation.device as u64,
+            operation.op.kind() as u64,
+            operation.lba.0,
+        ];
+        self.hash.add(words);
+        let Some(disk) = self.disks.get(operation.device) else {
+            return Err(Fault::Gone);
+        };
+        if disk.gone {
+            return Err(Fault::Gone);
+        }
+        if self.rng.permille(disk.conduct.fail_permille) {
+            let fault = disk.conduct.fault;
+            if operation.op.changes() {
+                self.torn(operation)?;
+            }
+            return Err(fault);
+        }
+        match operation.op {
+            Op::Read => self.read(operation),
+            Op::Flush => {
+                self.flush(operation);
+                Ok(())
+            }
+            Op::Write => {
+                let data = self.data_of(operation)?;
+                self.put(operation, &data, |_| true);
+                Ok(())
+            }
+            Op::Discard if !disk.limits.discard => Err(Fault::Unsupported),
+            Op::WriteZeroes { .. } if disk.zeroes_refused => Err(Fault::Unsupported),
+            Op::WriteZeroes { .. } => {
+                self.put(operation, &vec![0; operation.sectors.bytes() as usize], |_| true);
+                Ok(())
+            }
+            Op::Discard => {
+                let zeroes = self.rng.one_in(2);
+                self.put(operation, &vec![0; operation.sectors.bytes() as usize], |_| {
+                    zeroes
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Does some blocks of a write.
+    fn torn(&mut self, operation: &Operation) -> Result<(), Fault> {
+        let data = match operation.op {
+            Op::Write => self.data_of(operation)?,
+            _ => vec![0; operation.sectors.bytes() as usize],
+        };
+        self.put(operation, &data, |rng| rng.one_in(2));
+        Ok(())
+    }
+
+    fn read(&mut self, operation: &Operation) -> Result<(), Fault> {
+        let Some(disk) = self.disks.get(operation.device) else {
+            return Err(Fault::Gone);
+        };
+        let mut data = disk.medium.read(operation.lba, operation.sectors).to_vec();
+        if disk.conduct.lie == Some(Lie::BitTurned) && self.rng.one_in(20) {
+            let at = self.rng.index(data.len());
+            if let Some(byte) = data.get_mut(at) {
+                *byte ^= 1 << self.rng.below(8);
+            }
+        }
+        let put = self
+            .memories
+            .scatter(operation.reactor, operation.memory, &data, &operation.segments);
+        put.map_err(|segment| self.outside(operation, segment))
+    }
+
+    fn data_of(&mut self, operation: &Operation) -> Result<Vec<u8>, Fault> {
+        let mut data = vec![0; operation.sectors.bytes() as usize];
+        let got = self.memories.gather(
+            operation.reactor,
+            operation.memory,
+            &operation.segments,
+            &mut data,
+        );
+        got.map_err(|segment| self.outside(operation, segment))?;
+        Ok(data)
+    }
+
+    fn put(&mut self, operation: &Operation, data: &[u8], mut keep: impl FnMut(&mut Rng) -> bool) {
+        let Some(disk) = self.disks.get_mut(operation.device) else {
+            return;
+        };
+        let rng = &mut self.rng;
+        let (mut lba, mut durable) = (operation.lba, operation.durable);
+        match disk.conduct.lie {
+            Some(Lie::FlushDoesNothing) => durable = false,
+            Some(Lie::WriteLost) if rng.one_in(10) => return,
+            Some(Lie::WriteMisplaced) if rng.one_in(10) => {
+                let block = Sectors::from_bytes(disk.medium.block_bytes() as u64);
+                lba = Lba(lba.0 + block.0);
+                if !disk.medium.takes(lba, operation.sectors) {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        disk.medium.write(lba, data, durable, || keep(rng));
+    }
+
+    fn flush(&mut self, operation: &Operation) {
+        let Some(disk) = self.disks.get_mut(operation.device) else {
+            return;
+        };
+        if disk.conduct.lie != Some(Lie::FlushDoesNothing) {
+            disk.medium.flush_end(operation.mark);
+        }
+    }
+
+    /// The contract of [`Io`], and what the device said of itself.
+    fn inspect(&self, reactor: u16, io: &Io<'_>, limits: &DeviceLimits) {
+        let bytes: u64 = io.segments.iter().map(|segment| segment.bytes as u64).sum();
+        let alignment = limits.memory_alignment as usize;
+        let aligned = |segment: &Segment| {
+            segment.address.is_multiple_of(alignment) && segment.bytes.is_multiple_of(alignment)
+        };
+        let taken = self
+            .disks
+            .get(io.device.usize())
+            .is_some_and(|disk| disk.medium.takes(io.lba, io.sectors));
+        let twice = self
+            .operations
+            .values()
+            .any(|op| op.reactor == reactor && op.slot == io.slot);
+        let wrong = match io.op {
+            _ if twice => "a slot that is still in flight",
+            Op::Flush if io.sectors != Sectors::ZERO => "a flush with a length",
+            Op::Flush => return,
+            _ if !taken => "a range off the device or off its blocks",
+            _ if io.sectors == Sectors::ZERO => "an operation without length",
+            _ if io.op.changes() && limits.read_only => "a change of a read-only device",
+            Op::WriteZeroes { .. } if !limits.write_zeroes => "a write-zeroes the device does not offer",
+            Op::Discard | Op::WriteZeroes { .. } => return,
+            _ if bytes != io.sectors.bytes() => "segments that do not add up to the length",
+            _ if bytes > u64::from(limits.io_bytes_max) => "more bytes than the device takes at once",
+            _ if !io.segments.iter().all(aligned) => "segments that are not aligned",
+            _ => return,
+        };
+        self.offence(format!("the engine handed {:?} {wrong}: {io:?}", io.device));
+    }
+
+    fn outside(&self, operation: &Operation, segment: Segment) -> Fault {
+        let what = format!(
+            "{:?} of {:?} reached {segment:?} outside {:?}",
+            operation.op, operation.slot, operation.memory
+        );
+        self.findings.add(Invariant::ForeignBytes, self.now, what);
+        Fault::Media
+    }
+
+    fn offence(&self, what: String) {
+        self.findings.add(Invariant::DataPath, self.now, what);
+    }
+
+    /// The disk of a number.
+    pub fn disk_mut(&mut self, device: DeviceIndex) -> Option<&mut Disk> {
+        self.disks.get_mut(device.usize())
+    }
+}

@@ -1,0 +1,257 @@
+//! The scenarios by name. Each is a function from a generator to a plan, so that every seed is another world.
+
+use crate::daemon::Setup;
+use crate::disk::Conduct;
+use crate::guest::Habits;
+use crate::plan::{Chaos, DiskPlan, GuestPlan, Plan};
+use crate::rng::Rng;
+use palisade_block::Nanos;
+use palisade_engine::{IdlePolicy, ReactorConfig};
+
+/// A scenario.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// The plan of a seed.
+    pub plan: fn(&mut Rng) -> Plan,
+}
+
+/// All scenarios that run a world.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "lists",
+        about: "the engine alone: guests on plain lists, nothing goes wrong",
+        plan: lists,
+    },
+    Scenario {
+        name: "rings",
+        about: "guests on real rings, nothing goes wrong",
+        plan: rings,
+    },
+    Scenario {
+        name: "kill",
+        about: "kill -9 of the daemon under load, in the middle of turns too",
+        plan: kill,
+    },
+    Scenario {
+        name: "power",
+        about: "power cuts with write-back and write-through volumes",
+        plan: power,
+    },
+    Scenario {
+        name: "faults",
+        about: "disks that fail, hang, slow down or vanish beside disks that are well",
+        plan: faults,
+    },
+    Scenario {
+        name: "life",
+        about: "guests that reset, reconnect and go; drained restarts, routes, growth",
+        plan: life,
+    },
+    Scenario {
+        name: "hostile",
+        about: "a guest out to do harm beside guests that are not",
+        plan: hostile,
+    },
+    Scenario {
+        name: "storm",
+        about: "everything at once",
+        plan: storm,
+    },
+];
+
+/// The scenario of a name.
+pub fn named(name: &str) -> Option<&'static Scenario> {
+    SCENARIOS.iter().find(|scenario| scenario.name == name)
+}
+
+fn lists(rng: &mut Rng) -> Plan {
+    Plan {
+        rings: false,
+        ..base(rng)
+    }
+}
+
+fn rings(rng: &mut Rng) -> Plan {
+    base(rng)
+}
+
+fn kill(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    plan.chaos = vec![Chaos::Kill; rng.between(1, 6) as usize];
+    plan
+}
+
+fn power(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    plan.chaos = some_of(rng, &[Chaos::PowerCut], 4);
+    if rng.one_in(3) {
+        plan.chaos
+            .extend(some_of(rng, &[Chaos::WriteCache, Chaos::PowerCut], 4));
+    }
+    for guest in &mut plan.guests {
+        guest.habits.weights = [20, 50, 12, 4, 8, 1];
+    }
+    plan
+}
+
+fn faults(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    plan.chaos = some_of(rng, &[Chaos::Hang, Chaos::Fail, Chaos::Slow], 4);
+    if rng.one_in(5) {
+        plan.chaos.push(Chaos::Gone);
+    }
+    // One guest more, on a disk of its own that stays well unless it is drawn.
+    plan.disks.push(disk(rng));
+    plan.guests.push(guest(rng, vec![plan.disks.len() - 1]));
+    plan
+}
+
+fn life(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    let kinds = [
+        Chaos::Reset,
+        Chaos::Reset,
+        Chaos::Restart,
+        Chaos::Reroute,
+        Chaos::Grow,
+        Chaos::WriteCache,
+    ];
+    plan.chaos = some_of(rng, &kinds, 8);
+    // A request beyond the end is a foolish one only while the end stands still.
+    plan.guests
+        .iter_mut()
+        .for_each(|guest| guest.habits.foolish_permille = 0);
+    plan
+}
+
+fn hostile(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    let on = rng.index(plan.disks.len());
+    let mut one = guest(rng, vec![on]);
+    one.hostile = true;
+    one.requests = rng.between(200, 1500);
+    plan.guests.push(one);
+    plan.chaos = vec![Chaos::Reset; rng.index(12)];
+    plan
+}
+
+fn storm(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    let kinds = [
+        Chaos::Kill,
+        Chaos::PowerCut,
+        Chaos::Hang,
+        Chaos::Fail,
+        Chaos::Slow,
+        Chaos::Reset,
+        Chaos::Restart,
+        Chaos::Reroute,
+        Chaos::WriteCache,
+    ];
+    plan.chaos = some_of(rng, &kinds, 8);
+    plan.setup.config.slots = rng.between(4, 40) as u32;
+    plan
+}
+
+/// A world in which nothing goes wrong.
+fn base(rng: &mut Rng) -> Plan {
+    let disks: Vec<DiskPlan> = (0..rng.between(1, 3)).map(|_| disk(rng)).collect();
+    let guests = (0..rng.between(1, 3)).map(|_| {
+        let first = rng.index(disks.len());
+        // The runs of a volume lie on disks of one block size.
+        let same = |other: &usize| *other != first && disks[*other].block_bytes == disks[first].block_bytes;
+        let mut on = vec![first];
+        if rng.one_in(2) {
+            on.extend((0..disks.len()).filter(same));
+        }
+        if rng.one_in(4) {
+            on.push(first);
+        }
+        guest(rng, on)
+    });
+    let guests = guests.collect();
+    let idle = if rng.one_in(3) {
+        IdlePolicy::AlwaysPoll
+    } else {
+        IdlePolicy::Adaptive {
+            after: Nanos(rng.between(0, 40_000)),
+        }
+    };
+    Plan {
+        setup: Setup {
+            reactors: rng.between(1, 3) as u16,
+            config: ReactorConfig {
+                slots: [8, 64, 256][rng.index(3)],
+                parts: rng.between(2, 32) as u32,
+                watch_every: Nanos::from_millis(2),
+            },
+            buffers: rng.between(1, 4) as usize,
+            idle,
+        },
+        disks,
+        guests,
+        chaos: Vec::new(),
+        chaos_every: 800,
+        rings: true,
+        deadline: Nanos::from_millis(20),
+        broken: None,
+    }
+}
+
+fn disk(rng: &mut Rng) -> DiskPlan {
+    let block_bytes = if rng.one_in(3) { 4096 } else { 512 };
+    DiskPlan {
+        block_bytes,
+        memory_alignment: [1, 4, 512][rng.index(3)],
+        io_bytes_max: [4096, 8192, 65536, 1 << 20][rng.index(4)],
+        discard: !rng.one_in(3),
+        write_zeroes: !rng.one_in(3),
+        zeroes_refused: rng.one_in(4),
+        synchronous: rng.one_in(5),
+        conduct: Conduct {
+            latency_ns: [(1_000, 30_000), (20_000, 400_000)][rng.index(2)],
+            busy_permille: [0, 0, 20, 300][rng.index(4)],
+            ..Conduct::HEALTHY
+        },
+    }
+}
+
+fn guest(rng: &mut Rng, disks: Vec<usize>) -> GuestPlan {
+    let long = rng.one_in(12);
+    let habits = Habits {
+        queues: rng.between(1, 3) as u16,
+        queue_size: [16, 64, 128][rng.index(3)],
+        depth: if long { 2 } else { rng.between(1, 16) as usize },
+        // Now and then one request needs more than one bounce buffer.
+        sectors_max: if long { 700 } else { [8, 32, 64][rng.index(3)] },
+        hot_sectors: [16, 64, 256][rng.index(3)],
+        misaligned_permille: [0, 100, 500][rng.index(3)],
+        foolish_permille: [0, 10, 40][rng.index(3)],
+        read_only: rng.one_in(20),
+        ..Habits::EVERYDAY
+    };
+    GuestPlan {
+        habits,
+        sectors: if long { 1024 } else { rng.between(4, 64) * 8 },
+        disks,
+        requests: rng.between(100, 500),
+        write_through: rng.one_in(3),
+        iops: if rng.one_in(8) {
+            rng.between(2_000, 50_000)
+        } else {
+            0
+        },
+        hostile: false,
+    }
+}
+
+/// One to `most` events, drawn from a list.
+fn some_of(rng: &mut Rng, kinds: &[Chaos], most: u64) -> Vec<Chaos> {
+    (0..rng.between(1, most))
+        .map(|_| kinds[rng.index(kinds.len())])
+        .collect()
+}

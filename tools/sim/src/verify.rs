@@ -1,0 +1,123 @@
+//! What is checked while a run goes on and when it has come to rest: waits have a bound and an owner (12), damage
+//! stays where it is (11), nothing is left behind.
+
+use crate::finding::Invariant;
+use crate::tenant::Phase;
+use crate::world::World;
+use palisade_block::{DeviceIndex, Lba, Nanos, Sectors};
+
+/// Longest wait of a request whose disks are all well, in ns: hundreds of the slowest healthy operations.
+const WAIT_NS_MAX: u64 = 60_000_000;
+
+impl World {
+    /// Looks at the oldest request of every guest.
+    pub(crate) fn check_waits(&self) {
+        let Some(daemon) = self.daemon() else { return };
+        let reactors = self.plan.setup.reactors;
+        for tenant in self
+            .tenants
+            .iter()
+            .filter(|tenant| tenant.phase == Phase::Running && !tenant.is_paced())
+        {
+            let Some(since) = tenant.guest.oldest() else {
+                continue;
+            };
+            let age = self.now.since(since.max(self.disturbed));
+            let ill: Vec<usize> = tenant
+                .disks()
+                .iter()
+                .copied()
+                .filter(|disk| self.ill[*disk])
+                .collect();
+            if ill.is_empty() {
+                if age.0 > WAIT_NS_MAX && !self.draining {
+                    self.late(
+                        Invariant::Isolation,
+                        tenant.number,
+                        age,
+                        "although its disks are well",
+                    );
+                }
+                continue;
+            }
+            let bound = self.plan.deadline.0 + 4 * self.plan.setup.config.watch_every.0 + WAIT_NS_MAX;
+            let hung = |disk: &usize| self.rack.borrow().disks[*disk].conduct.hangs;
+            let reported = |disk: &usize| {
+                (0..reactors).any(|at| daemon.stalled.contains(&(at, DeviceIndex(*disk as u16))))
+            };
+            if age.0 > bound && ill.iter().all(hung) && !ill.iter().any(reported) {
+                self.late(
+                    Invariant::BoundedWaiting,
+                    tenant.number,
+                    age,
+                    "and no disk is reported as stalled",
+                );
+            }
+        }
+    }
+
+    /// After the last answer: everything is given back, and nothing was touched that is nobody's.
+    pub(crate) fn check_rest(&self) {
+        let wrong = |what: String| self.findings.add(Invariant::BoundedWaiting, self.now, what);
+        let Some(daemon) = self.daemon() else { return };
+        if daemon.in_flight() > 0 {
+            wrong(format!(
+                "{} slots are in use though nobody waits",
+                daemon.in_flight()
+            ));
+        }
+        let buffers = daemon.buffers_out();
+        if buffers > 0 {
+            wrong(format!("{buffers} bounce buffers were never given back"));
+        }
+        if let Some((reactor, device)) = daemon.stalled.iter().next() {
+            wrong(format!("reactor {reactor} still reports {device:?} as stalled"));
+        }
+        let rack = self.rack.borrow();
+        for reactor in 0..self.plan.setup.reactors {
+            if rack.in_flight(reactor) > 0 {
+                wrong(format!(
+                    "reactor {reactor} has operations in flight that nobody waits for"
+                ));
+            }
+        }
+        if self.plan.broken.is_some() {
+            return;
+        }
+        for &(disk, lba, sectors) in &self.gaps {
+            let gap = rack.disks[disk].medium.read(Lba(lba), Sectors(sectors));
+            if gap.iter().any(|byte| *byte != 0) {
+                let what = format!("disk {disk}: sectors from {lba} on belong to no volume and were written");
+                self.findings.add(Invariant::ForeignBytes, self.now, what);
+            }
+        }
+    }
+
+    /// Who waits for what, for a report.
+    pub(crate) fn waiting(&self) -> String {
+        let mut parts: Vec<String> = self
+            .tenants
+            .iter()
+            .filter(|tenant| !tenant.is_done())
+            .map(|tenant| {
+                let guest = &tenant.guest;
+                let (flight, left, phase) = (guest.in_flight(), guest.left, tenant.phase);
+                format!(
+                    "guest {} ({phase:?}) has {flight} in flight and {left} to go",
+                    tenant.number
+                )
+            })
+            .collect();
+        parts.push(format!("{} events to come", self.events.len()));
+        parts.join(", ")
+    }
+
+    fn late(&self, invariant: Invariant, guest: u16, age: Nanos, why: &str) {
+        let request = self.tenants[usize::from(guest)].guest.oldest_request();
+        let what = format!(
+            "guest {guest} has waited {} us for a {request}, {why}",
+            age.0 / 1000
+        );
+        self.findings.add(invariant, self.now, what);
+    }
+}
