@@ -74,6 +74,6 @@ pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update}
 pub use extent::{ExtentRecord, ExtentRole};
 pub use geometry::{ALLOCATION_UNIT_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba};
 pub use name::{NAME_BYTES_MAX, Name, NameError};
-pub use sector::{MAGIC, RecordType, SECTOR_BYTES, SectorError, VERSION, claims};
+pub use sector::{MAGIC, RecordType, SECTOR_BYTES, Sector, SectorError, VERSION, claims};
 pub use signature::{SIGNATURE_BYTES, Signature, recognise};
 pub use superblock::{Superblock, TableRef};
