@@ -1,3 +1,97 @@
-//! palisade-ctl
+//! # palisade: the command line
+//!
+//! Storey 6. Everything an operator does, through the REST interface and nothing else: every resource, tables for
+//! people, JSON for programs, and what to paste to give a disk to a virtual machine.
+//!
+//! It must never know where or how the appliance keeps anything.
+//!
+//! What must hold: answers go to standard output, everything else to standard error; an error is a sentence and a
+//! remedy; the exit code is 0 when it worked, 1 when the appliance refused or is unwell, 2 when the command is wrong.
+//!
+//! Start reading at [`args`], then [`command`].
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod command;
+mod failure;
+mod paste;
+mod show;
+mod wait;
+
+use crate::args::{Cli, Command, Shell};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::show::Output;
+use clap::{CommandFactory, Parser};
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.target.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure, json);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let out = Output {
+        json: cli.target.json,
+    };
+    let client = &Client::new(&cli.target)?;
+    match cli.command {
+        Command::Preflight(args) => command::preflight::preflight_command(out, &args),
+        Command::Node => command::node::node(client, out),
+        Command::Reactors => command::node::reactors(client, out),
+        Command::Health => command::health::health(client, out),
+        Command::Events(events) => command::events::events(client, out, &events),
+        Command::Top(top) => command::top::top(client, out, &top),
+        Command::Disk(disk) => command::disk::run(client, out, disk),
+        Command::Volume(volume) => command::volume::run(client, out, volume),
+        Command::Attachment(attachment) => command::attachment::run(client, out, attachment),
+        Command::Completions { shell } => completions(shell),
+    }
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);
+    Ok(std::io::stdout().write_all(&script)?)
+}
+
+/// Says what went wrong: a sentence and a remedy, or for programs one object of the same shape as REST's problems.
+fn report(failure: &Failure, json: bool) {
+    match failure {
+        Failure::Unwell | Failure::Output => {}
+        failure if json => {
+            let field = match failure {
+                Failure::Refused(problem) => problem.field.clone(),
+                _ => None,
+            };
+            let object = serde_json::json!({
+                "code": failure.code(),
+                "message": failure.to_string(),
+                "field": field,
+                "remedy": failure.remedy(),
+            });
+            eprintln!("{object}");
+        }
+        failure => {
+            eprintln!("palisade: {failure}");
+            if let Some(remedy) = failure.remedy() {
+                eprintln!("  remedy: {remedy}");
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! An appliance that keeps what it is told and carries nothing out: the other implementation of the trait.
+
+use palisade_admin::metrics::{
+    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
+};
+use palisade_admin::{Appliance, EventLog};
+use palisade_api::{
+    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskCondition, DiskCreate,
+    DiskPatch, EventPage, Extent, Finding, Health, Hugepages, Layout, Medium, Mode, Node, OperationCounts, Overall,
+    PollMode, Problem, ProblemKind, Reactor, Severity, State, Volume, VolumeCreate, VolumePatch,
+};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+/// The stand-in.
+pub struct Fake {
+    pub events: EventLog,
+    state: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    generation: u64,
+    disks: BTreeMap<String, (DiskCreate, Disk)>,
+    volumes: BTreeMap<String, (VolumeCreate, Volume)>,
+    attachments: BTreeMap<String, (AttachmentCreate, Attachment)>,
+    /// Reads of an attachment until it is applied.
+    reads_until_applied: u32,
+    findings: Vec<Finding>,
+}
+
+impl Fake {
+    pub fn new() -> Fake {
+        Fake { events: EventLog::beginning_after(64, 1000), state: Mutex::new(Kept::default()) }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.state.lock().unwrap()
+    }
+
+    /// Attachments become applied after being looked at this often.
+    #[allow(dead_code, reason = "not every test that includes this file waits")]
+    pub fn apply_slowly(&self, reads: u32) {
+        self.kept().reads_until_applied = reads;
+    }
+
+    #[allow(dead_code, reason = "not every test that includes this file has findings")]
+    pub fn find(&self, severity: Overall, subject: &str, message: &str) {
+        self.kept().findings.push(Finding {
+            severity,
+            code: "test_finding".to_owned(),
+            subject: subject.to_owned(),
+            message: message.to_owned(),
+            remedy: "look at it".to_owned(),
+        });
+    }
+
+    fn happened(&self, kind: &str, subject: String) {
+        let message = format!("{subject} {}", kind.rsplit('_').next().unwrap());
+        self.events.push(Severity::Info, kind, subject, message);
+    }
+}
+
+impl Kept {
+    fn next(&mut self) -> State {
+        self.generation += 1;
+        State { generation: self.generation, applied: Some(self.generation), blocked_on: None }
+    }
+}
+
+fn guard(resource: &str, id: &str, present: &State, expected: Option<u64>) -> Result<(), Problem> {
+    match expected {
+        Some(expected) if expected != present.generation => {
+            Err(Problem::changed(resource, id, expected, present.generation))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn in_use(resource: &str, id: &str, by: &str) -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        format!("{resource}_in_use"),
+        format!("{resource} {id:?} is in use by {by}"),
+        format!("give up {by} first"),
+    )
+}
+
+impl Appliance for Fake {
+    fn node(&self) -> Node {
+        let generation = self.kept().generation;
+        Node {
+            id: "6f1c5a52-3d0e-4b0a-9d9c-3f4c2f1d9a11".to_owned(),
+            name: "host-a".to_owned(),
+            version: "0.1.0".to_owned(),
+            kernel: "6.18.0".to_owned(),
+            epoch: 1,
+            generation,
+            applied: generation,
+            started_unix_ms: 1_795_224_000_000,
+            pid: 4711,
+            hugepages: Hugepages { page_bytes: 2 << 20, pool_bytes: 64 << 20, used_bytes: 4 << 20 },
+        }
+    }
+
+    fn reactors(&self) -> Vec<Reactor> {
+        (0..2)
+            .map(|index| Reactor {
+                index,
+                core: Some(u32::from(index) + 2),
+                numa_node: Some(0),
+                poll_mode: PollMode::Adaptive,
+                sleeping: index == 1,
+                queues: 2,
+                turns: 1_000_000,
+                busy_turns: 250_000,
+                sleeps: 17,
+                slots: 1024,
+                slots_used: 12,
+                slots_short: 0,
+                pool_short: 0,
+            })
+            .collect()
+    }
+
+    fn health(&self) -> Health {
+        Health::of(self.kept().findings.clone())
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        // Not in the order of ids: the server sorts.
+        self.kept().disks.values().rev().map(|(_, disk)| disk.clone()).collect()
+    }
+
+    fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem> {
+        let mut kept = self.kept();
+        if let Some((before, disk)) = kept.disks.get(&wish.id) {
+            return match *before == wish {
+                true => Ok(Created::Existing(disk.clone())),
+                false => Err(Problem::exists("disk", &wish.id, "medium")),
+            };
+        }
+        let bytes = match &wish.medium {
+            Medium::File(file) => file.bytes.unwrap_or(1 << 30),
+            Medium::Block(_) => 1 << 40,
+            Medium::Memory(memory) => memory.bytes,
+            Medium::Null(null) => null.bytes,
+        };
+        let disk = Disk {
+            id: wish.id.clone(),
+            uuid: format!("00000000-0000-4000-8000-{:012}", kept.generation),
+            medium: wish.medium.clone(),
+            usage: wish.usage,
+            bytes,
+            free_bytes: bytes,
+            block_bytes: wish.block_bytes.unwrap_or(512),
+            condition: DiskCondition::Online,
+            volumes: vec![],
+            in_flight: 0,
+            oldest_ms: 0,
+            faults: BTreeMap::new(),
+            state: kept.next(),
+        };
+        kept.disks.insert(wish.id.clone(), (wish, disk.clone()));
+        self.happened("disk_added", format!("disk/{}", disk.id));
+        Ok(Created::New(disk))
+    }
+
+    fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem> {
+        let mut kept = self.kept();
+        let present = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?.1.clone();
+        guard("disk", id, &present.state, expected)?;
+        let state = kept.next();
+        let (_, disk) = kept.disks.get_mut(id).unwrap();
+        let bytes = patch.bytes.unwrap_or(disk.bytes).max(disk.bytes);
+        disk.free_bytes += bytes - disk.bytes;
+        disk.bytes = bytes;
+        disk.state = state;
+        Ok(disk.clone())
+    }
+
+    fn disk_remove(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+        let mut kept = self.kept();
+        let (_, disk) = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?;
+        guard("disk", id, &disk.state, expected)?;
+        if let Some(volume) = disk.volumes.first() {
+            return Err(in_use("disk", id, &format!("volume {volume}")));
+        }
+        kept.disks.remove(id);
+        self.happened("disk_removed", format!("disk/{id}"));
+        Ok(())
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        self.kept().volumes.values().rev().map(|(_, volume)| volume.clone()).collect()
+    }
+
+    fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem> {
+        let mut kept = self.kept();
+        if let Some((before, volume)) = kept.volumes.get(&wish.id) {
+            return match *before == wish {
+                true => Ok(Created::Existing(volume.clone())),
+                false => Err(Problem::exists("volume", &wish.id, "bytes")),
+            };
+        }
+        let wanted = wish.disk.clone().or_else(|| kept.disks.keys().next().cloned());
+        let Some((_, disk)) = wanted.and_then(|id| kept.disks.get_mut(&id)) else {
+            return Err(Problem::not_found("disk", wish.disk.as_deref().unwrap_or("any")));
+        };
+        if disk.free_bytes < wish.bytes {
+            let message = format!("disk {:?} has {} bytes free, {} are wanted", disk.id, disk.free_bytes, wish.bytes);
+            let remedy = "let the disk grow: palisade disk grow";
+            return Err(Problem::new(ProblemKind::NoSpace, "no_space", message, remedy).about("bytes"));
+        }
+        let offset_bytes = disk.bytes - disk.free_bytes;
+        disk.free_bytes -= wish.bytes;
+        disk.volumes.push(wish.id.clone());
+        let extent = Extent { disk: disk.id.clone(), offset_bytes, bytes: wish.bytes };
+        let block_bytes = wish.block_bytes.unwrap_or(disk.block_bytes);
+        let volume = Volume {
+            id: wish.id.clone(),
+            uuid: format!("00000000-0000-4000-9000-{:012}", kept.generation),
+            bytes: wish.bytes,
+            block_bytes,
+            layout: Layout::Linear { extents: vec![extent] },
+            attachments: vec![],
+            state: kept.next(),
+        };
+        kept.volumes.insert(wish.id.clone(), (wish, volume.clone()));
+        self.happened("volume_created", format!("volume/{}", volume.id));
+        Ok(Created::New(volume))
+    }
+
+    fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem> {
+        let mut kept = self.kept();
+        let present = kept.volumes.get(id).ok_or_else(|| Problem::not_found("volume", id))?.1.clone();
+        guard("volume", id, &present.state, expected)?;
+        if patch.bytes < present.bytes {
+            let message = format!("volume {id:?} has {} bytes and cannot shrink to {}", present.bytes, patch.bytes);
+            let problem = Problem::new(ProblemKind::Invalid, "cannot_shrink", message, "create a smaller volume");
+            return Err(problem.about("bytes"));
+        }
+        let state = kept.next();
+        let (_, volume) = kept.volumes.get_mut(id).unwrap();
+        volume.bytes = patch.bytes;
+        volume.state = state;
+        Ok(volume.clone())
+    }
+
+    fn volume_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+        let mut kept = self.kept();
+        let (_, volume) = kept.volumes.get(id).ok_or_else(|| Problem::not_found("volume", id))?;
+        guard("volume", id, &volume.state, expected)?;
+        if let Some(attachment) = volume.attachments.first() {
+            return Err(in_use("volume", id, &format!("attachment {attachment}")));
+        }
+        kept.volumes.remove(id);
+        for (_, disk) in kept.disks.values_mut() {
+            disk.volumes.retain(|volume| volume != id);
+        }
+        self.happened("volume_deleted", format!("volume/{id}"));
+        Ok(())
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        let mut kept = self.kept();
+        let all = kept.attachments.values().map(|(_, attachment)| attachment.clone()).collect();
+        if kept.reads_until_applied > 0 {
+            kept.reads_until_applied -= 1;
+        } else {
+            for (_, attachment) in kept.attachments.values_mut() {
+                attachment.state.applied = Some(attachment.state.generation);
+                attachment.state.blocked_on = None;
+            }
+        }
+        all
+    }
+
+    fn attachment_create(&self, wish: AttachmentCreate) -> Result<Created<Attachment>, Problem> {
+        let mut kept = self.kept();
+        if let Some((before, attachment)) = kept.attachments.get(&wish.id) {
+            return match *before == wish {
+                true => Ok(Created::Existing(attachment.clone())),
+                false => Err(Problem::exists("attachment", &wish.id, "volume")),
+            };
+        }
+        let Some((_, volume)) = kept.volumes.get_mut(&wish.volume) else {
+            return Err(Problem::not_found("volume", &wish.volume).about("volume"));
+        };
+        volume.attachments.push(wish.id.clone());
+        let mut state = kept.next();
+        if kept.reads_until_applied > 0 {
+            state.applied = None;
+            state.blocked_on = Some(format!("blocked on the routes of volume {}", wish.volume));
+        }
+        let asked = wish.clone();
+        let attachment = Attachment {
+            id: asked.id.clone(),
+            volume: asked.volume,
+            socket: asked.socket.unwrap_or_else(|| format!("/run/palisade/{}.sock", asked.id)),
+            queues: asked.queues.unwrap_or(1),
+            queue_size: asked.queue_size.unwrap_or(256),
+            owner: asked.owner,
+            group: asked.group,
+            mode: asked.mode.unwrap_or(Mode::from_bits(0o660)),
+            read_only: asked.read_only,
+            serial: asked.serial.unwrap_or(asked.id),
+            write_cache: asked.write_cache.unwrap_or(true),
+            limits: asked.limits.unwrap_or_default(),
+            connection: Connection {
+                state: ConnectionState::Running,
+                features: vec!["VIRTIO_F_VERSION_1".to_owned(), "VIRTIO_BLK_F_MQ".to_owned()],
+                protocol_features: vec!["MQ".to_owned(), "INFLIGHT_SHMFD".to_owned()],
+                queues_running: 1,
+                memory_bytes: 1 << 30,
+                sessions: 1,
+                last_end: None,
+            },
+            in_flight: 3,
+            refused: 0,
+            throttled: 0,
+            operations: vec![OperationCounts {
+                operation: "read".to_owned(),
+                requests: 1000,
+                errors: 1,
+                bytes: 4_096_000,
+                latency_ns_sum: 80_000_000,
+                latency_ns_p50: 65_536,
+                latency_ns_p99: 262_144,
+            }],
+            state,
+        };
+        kept.attachments.insert(wish.id.clone(), (wish, attachment.clone()));
+        self.happened("attachment_created", format!("attachment/{}", attachment.id));
+        Ok(Created::New(attachment))
+    }
+
+    fn attachment_change(
+        &self,
+        id: &str,
+        patch: AttachmentPatch,
+        expected: Option<u64>,
+    ) -> Result<Attachment, Problem> {
+        let mut kept = self.kept();
+        let present = kept.attachments.get(id).ok_or_else(|| Problem::not_found("attachment", id))?.1.clone();
+        guard("attachment", id, &present.state, expected)?;
+        let state = kept.next();
+        let (_, attachment) = kept.attachments.get_mut(id).unwrap();
+        attachment.limits = patch.limits.unwrap_or(attachment.limits);
+        attachment.owner = patch.owner.or(attachment.owner.take());
+        attachment.group = patch.group.or(attachment.group.take());
+        attachment.mode = patch.mode.unwrap_or(attachment.mode);
+        attachment.state = state;
+        Ok(attachment.clone())
+    }
+
+    fn attachment_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+        let mut kept = self.kept();
+        let (_, attachment) = kept.attachments.get(id).ok_or_else(|| Problem::not_found("attachment", id))?;
+        guard("attachment", id, &attachment.state, expected)?;
+        kept.attachments.remove(id);
+        for (_, volume) in kept.volumes.values_mut() {
+            volume.attachments.retain(|attachment| attachment != id);
+        }
+        self.happened("attachment_deleted", format!("attachment/{id}"));
+        Ok(())
+    }
+
+    fn events_after(&self, after: u64, limit: usize) -> EventPage {
+        self.events.after(after, limit)
+    }
+
+    fn metrics(&self) -> MetricsSnapshot {
+        let latency = LatencySample { buckets: vec![(512, 1), (1024, 2), (2048, 3), (u64::MAX, 4)], sum_ns: 9000 };
+        let read = OperationSample { operation: "read", ok: 10, io_err: 1, unsupp: 0, bytes: 40960, latency };
+        let attachment = |(_, attachment): &(AttachmentCreate, Attachment)| AttachmentSample {
+            attachment: attachment.id.clone(),
+            volume: attachment.volume.clone(),
+            connected: true,
+            in_flight: 3,
+            operations: vec![read.clone()],
+            faults: vec![("media", 2)],
+            ..AttachmentSample::default()
+        };
+        let kept = self.kept();
+        MetricsSnapshot {
+            version: "0.1.0".to_owned(),
+            node: "6f1c5a52".to_owned(),
+            reactors: vec![ReactorSample { index: 0, turns: 7, ..ReactorSample::default() }],
+            attachments: kept.attachments.values().map(attachment).collect(),
+            disks: vec![DiskSample { disk: "d\"1".to_owned(), online: true, ..DiskSample::default() }],
+            misbehaviour: vec![("chain_loop".to_owned(), 3)],
+            ..MetricsSnapshot::default()
+        }
+    }
+}

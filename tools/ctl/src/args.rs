@@ -1,0 +1,409 @@
+//! The command line, defined once: help, completions and parsing follow from it.
+
+use clap::builder::PossibleValuesParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use palisade_api::{Mode, size};
+use std::path::PathBuf;
+
+/// Looks at and changes a Palisade storage appliance.
+#[derive(Debug, Parser)]
+#[command(
+    name = "palisade",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// Which appliance and how to talk to it.
+    #[command(flatten)]
+    pub target: Target,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which appliance and how to talk to it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection and output")]
+pub struct Target {
+    /// Where the appliance listens.
+    #[arg(
+        long,
+        global = true,
+        env = "PALISADE_URL",
+        default_value = "http://127.0.0.1:7780"
+    )]
+    pub url: String,
+    /// The appliance's token. Others on this machine can see it in the process list: a file or PALISADE_TOKEN hides it.
+    #[arg(long, global = true, env = "PALISADE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File that holds the token.
+    #[arg(long, global = true, env = "PALISADE_TOKEN_FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the certificate that signed the appliance's.
+    #[arg(long, global = true, env = "PALISADE_CACERT")]
+    pub cacert: Option<PathBuf>,
+    /// Print the appliance's JSON instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the node.
+    Node,
+    /// Show the reactors of the node.
+    Reactors,
+    /// Show what is wrong; exits with 1 unless everything is well.
+    Health,
+    /// Show what happened.
+    Events(Events),
+    /// Show what attachments are doing, again and again.
+    Top(Top),
+    /// The media that volumes lie on.
+    #[command(subcommand)]
+    Disk(Disk),
+    /// What guests see as disks.
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Volumes offered to virtual machines.
+    #[command(subcommand)]
+    Attachment(Attachment),
+    /// Compare this machine with what it should be before it serves disks; needs no daemon.
+    Preflight(Preflight),
+    /// Print a script that completes this command in a shell.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+}
+
+/// Shells that completions can be written for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+/// How to look at the machine.
+#[derive(Debug, Args)]
+pub struct Preflight {
+    /// What the machine is compared with.
+    #[arg(long, default_value = "bare-metal", value_parser = PossibleValuesParser::new(palisade_preflight::Profile::names()))]
+    pub profile: String,
+    /// Cores that reactors are to run on, as 2,3,6.
+    #[arg(long, value_delimiter = ',', value_name = "CORES")]
+    pub cores: Vec<u32>,
+    /// Set what can safely be set while the machine runs; it lasts until the next boot.
+    #[arg(long)]
+    pub apply: bool,
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Go on as they happen, until interrupted.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only those after the event of this id.
+    #[arg(long, default_value_t = 0, value_name = "ID")]
+    pub after: u64,
+}
+
+/// How to watch.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Seconds between two looks.
+    #[arg(long, short, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub interval: u64,
+    /// Stop after this many tables.
+    #[arg(long, short, value_name = "N")]
+    pub count: Option<u64>,
+}
+
+/// Waiting for what was agreed on.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Wait {
+    /// Wait until the change is in force on the node.
+    #[arg(long)]
+    pub wait: bool,
+    /// Give up waiting after this many seconds; the change itself stays agreed on.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", requires = "wait")]
+    pub wait_timeout: u64,
+}
+
+/// Guarding a change.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Guard {
+    /// Change it only if it is still of this generation.
+    #[arg(long, value_name = "GENERATION")]
+    pub expect: Option<u64>,
+}
+
+/// What to do with disks.
+#[derive(Debug, Subcommand)]
+pub enum Disk {
+    /// Add a disk.
+    Add(Box<DiskAdd>),
+    /// List all disks.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one disk.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Let a disk grow, or look at its size again.
+    Grow {
+        /// Its id.
+        id: String,
+        /// New size of a file or memory, as 20GiB. Without it, the size of the medium is read again.
+        #[arg(value_parser = size::parse)]
+        size: Option<u64>,
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Give a disk up; what it holds stays on it.
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        guard: Guard,
+    },
+}
+
+/// A disk to be added.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("medium").required(true).args(["file", "block", "memory", "null"]))]
+pub struct DiskAdd {
+    /// Its id, chosen by you: a-z, 0-9 and '-'.
+    pub id: String,
+    /// A file, by absolute path; created when it does not exist and --size is given.
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<String>,
+    /// A block device, by absolute path.
+    #[arg(long, value_name = "PATH")]
+    pub block: Option<String>,
+    /// Memory of this size, for tests: content is gone when the daemon ends.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub memory: Option<u64>,
+    /// A disk of this size that keeps nothing, for measuring.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    pub null: Option<u64>,
+    /// Size of the file, as 10GiB.
+    #[arg(long, value_parser = size::parse, requires = "file")]
+    pub size: Option<u64>,
+    /// Let the file have holes instead of reserving its space.
+    #[arg(long, requires = "file")]
+    pub sparse: bool,
+    /// Give the disk to one volume untouched, instead of sharing it between volumes.
+    #[arg(long)]
+    pub whole: bool,
+    /// Logical block in bytes: 512 or 4096.
+    #[arg(long, value_name = "BYTES")]
+    pub block_bytes: Option<u32>,
+    /// Take the disk although it holds something. What it holds is lost.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// What to do with volumes.
+#[derive(Debug, Subcommand)]
+pub enum Volume {
+    /// Create a volume.
+    Create {
+        /// Its id, chosen by you: a-z, 0-9 and '-'.
+        id: String,
+        /// Its size, as 10GiB.
+        #[arg(value_parser = size::parse)]
+        size: u64,
+        /// The disk to lie on; one with enough room is chosen without it.
+        #[arg(long)]
+        disk: Option<String>,
+        /// Logical block in bytes: 512 or 4096.
+        #[arg(long, value_name = "BYTES")]
+        block_bytes: Option<u32>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// List all volumes.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one volume.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Let a volume grow; its guest sees the new size at once.
+    Grow {
+        /// Its id.
+        id: String,
+        /// New size, as 20GiB.
+        #[arg(value_parser = size::parse)]
+        size: u64,
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Delete a volume and what it holds.
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        guard: Guard,
+    },
+}
+
+/// What to do with attachments.
+#[derive(Debug, Subcommand)]
+pub enum Attachment {
+    /// Offer a volume to a virtual machine.
+    Create(Box<AttachmentCreate>),
+    /// List all attachments.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show one attachment.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Change limits or the socket's rights while the guest runs.
+    Set {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        rights: Rights,
+        #[command(flatten)]
+        limits: Limits,
+        /// Take all limits away.
+        #[arg(long, action = ArgAction::SetTrue, conflicts_with_all = ["iops", "bandwidth", "burst_ms"])]
+        no_limits: bool,
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Take an attachment away.
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        guard: Guard,
+    },
+    /// Print the arguments that give the disk to a QEMU virtual machine.
+    QemuArgs {
+        /// Its id.
+        id: String,
+        /// Memory of the virtual machine.
+        #[arg(long, value_parser = size::parse, default_value = "1GiB")]
+        memory: u64,
+        /// Back the memory with hugepages.
+        #[arg(long)]
+        hugepages: bool,
+    },
+    /// Print the elements that give the disk to a libvirt domain.
+    LibvirtXml {
+        /// Its id.
+        id: String,
+        /// Name of the disk in the domain.
+        #[arg(long, default_value = "vda")]
+        target: String,
+    },
+}
+
+/// An attachment to be created.
+#[derive(Debug, Args)]
+pub struct AttachmentCreate {
+    /// Its id, chosen by you: a-z, 0-9 and '-'.
+    pub id: String,
+    /// The volume to offer.
+    pub volume: String,
+    /// Absolute path of the socket.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<String>,
+    /// Virtqueues; each is served by one reactor.
+    #[arg(long)]
+    pub queues: Option<u16>,
+    /// Entries of one virtqueue, a power of two.
+    #[arg(long)]
+    pub queue_size: Option<u16>,
+    /// Let the guest read only.
+    #[arg(long)]
+    pub read_only: bool,
+    /// What the guest reads as the disk's serial number.
+    #[arg(long)]
+    pub serial: Option<String>,
+    /// Offer no volatile write cache: every write is stable when it is answered.
+    #[arg(long)]
+    pub write_through: bool,
+    #[command(flatten)]
+    pub rights: Rights,
+    #[command(flatten)]
+    pub limits: Limits,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Who may use a socket.
+#[derive(Debug, Args)]
+pub struct Rights {
+    /// User that owns the socket, by name or number.
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// Group of the socket, by name or number.
+    #[arg(long)]
+    pub group: Option<String>,
+    /// Access rights of the socket, as 0660.
+    #[arg(long)]
+    pub mode: Option<Mode>,
+}
+
+/// How fast an attachment may go.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// Requests a second.
+    #[arg(long)]
+    pub iops: Option<u64>,
+    /// Bytes a second, as 200MiB.
+    #[arg(long, value_parser = size::parse)]
+    pub bandwidth: Option<u64>,
+    /// Milliseconds' worth of the limit that may be used up at once after a rest.
+    #[arg(long, value_name = "MS")]
+    pub burst_ms: Option<u32>,
+}
+
+impl Limits {
+    /// As REST takes them; none when none is given.
+    pub fn wish(&self) -> Option<palisade_api::Limits> {
+        let limits = palisade_api::Limits {
+            iops: self.iops,
+            bytes_per_second: self.bandwidth,
+            burst_ms: self.burst_ms,
+        };
+        (limits != palisade_api::Limits::default()).then_some(limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,216 @@
+//! Talking to the appliance.
+
+use crate::args::Target;
+use crate::failure::Failure;
+use palisade_api::Problem;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+use ureq::http::{Method, Request, Response, StatusCode};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Body, SendBody};
+
+/// Time for one request. The appliance answers as soon as a change is agreed on, so this is long.
+const REQUEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Time for a connection to come about.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Bytes of the longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// A connection to one appliance.
+#[derive(Debug)]
+pub struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// To the appliance named on the command line. Nothing is sent yet.
+    pub fn new(target: &Target) -> Result<Client, Failure> {
+        let token = match &target.token_file {
+            Some(path) => Some(read(path)?.trim().to_owned()),
+            None => target.token.clone(),
+        };
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_WAIT));
+        if let Some(path) = &target.cacert {
+            let certificate =
+                Certificate::from_pem(read(path)?.as_bytes()).map_err(|error| Failure::File {
+                    path: path.clone(),
+                    why: error.to_string(),
+                })?;
+            let roots = RootCerts::new_with_certs(&[certificate]);
+            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(Client {
+            agent: config.build().new_agent(),
+            base: target.url.trim_end_matches('/').to_owned(),
+            token,
+        })
+    }
+
+    /// Reads something.
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.ask(Method::GET, path, None, SendBody::none())
+    }
+
+    /// Reads all of a list, page after page.
+    pub fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let mut all = Vec::new();
+        let mut address = format!("{path}?limit=1000");
+        loop {
+            let mut page = self.get(&address)?;
+            match page.get_mut("items").map(Value::take) {
+                Some(Value::Array(items)) => all.extend(items),
+                _ => return Err(self.foreign("a list has no items")),
+            }
+            match page.get("next").and_then(Value::as_str) {
+                Some(next) => address = format!("{path}?limit=1000&after={}", segment(next)),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Creates something; asking again is harmless.
+    pub fn create(&self, path: &str, wish: &impl Serialize) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, None, self.body(wish)?)
+    }
+
+    /// Changes something.
+    pub fn change(
+        &self,
+        path: &str,
+        patch: &impl Serialize,
+        expected: Option<u64>,
+    ) -> Result<Value, Failure> {
+        self.ask(Method::PATCH, path, expected, self.body(patch)?)
+    }
+
+    /// Takes something away.
+    pub fn delete(&self, path: &str, expected: Option<u64>) -> Result<(), Failure> {
+        self.ask(Method::DELETE, path, expected, SendBody::none())
+            .map(drop)
+    }
+
+    /// A stream that goes on until the appliance ends it.
+    pub fn stream(&self, path: &str, after: u64) -> Result<impl Read + use<>, Failure> {
+        let request = self
+            .request(Method::GET, path, None)
+            .header("last-event-id", after.to_string());
+        let response = self.send(request, SendBody::none(), None)?;
+        let response = self.judge(response)?;
+        Ok(response.into_body().into_reader())
+    }
+
+    /// Turns an answer into the type it should be.
+    pub fn typed<T: DeserializeOwned>(&self, value: &Value) -> Result<T, Failure> {
+        T::deserialize(value).map_err(|error| self.foreign(&error.to_string()))
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        expected: Option<u64>,
+        body: SendBody<'_>,
+    ) -> Result<Value, Failure> {
+        let request = self.request(method, path, expected);
+        let response = self.judge(self.send(request, body, Some(REQUEST_WAIT))?)?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        let bytes = self.read(response)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| self.foreign(&format!("its answer is not JSON: {error}")))
+    }
+
+    fn request(&self, method: Method, path: &str, expected: Option<u64>) -> ureq::http::request::Builder {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("content-type", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(generation) = expected {
+            request = request.header("if-match", format!("\"{generation}\""));
+        }
+        request
+    }
+
+    fn send(
+        &self,
+        request: ureq::http::request::Builder,
+        body: SendBody<'_>,
+        wait: Option<Duration>,
+    ) -> Result<Response<Body>, Failure> {
+        let unreachable = |why: String| Failure::Unreachable {
+            url: self.base.clone(),
+            why,
+        };
+        let request = request
+            .body(body)
+            .map_err(|error| unreachable(error.to_string()))?;
+        let request = self.agent.configure_request(request).timeout_global(wait).build();
+        self.agent
+            .run(request)
+            .map_err(|error| unreachable(error.to_string()))
+    }
+
+    /// Lets a success through and turns everything else into a failure.
+    fn judge(&self, response: Response<Body>) -> Result<Response<Body>, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let bytes = self.read(response)?;
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => Err(Failure::Refused(problem)),
+            Err(_) => Err(self.foreign(&format!("it answers {status}"))),
+        }
+    }
+
+    fn read(&self, mut response: Response<Body>) -> Result<Vec<u8>, Failure> {
+        let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        reader.read_to_vec().map_err(|error| Failure::Unreachable {
+            url: self.base.clone(),
+            why: format!("its answer broke off: {error}"),
+        })
+    }
+
+    fn body(&self, value: &impl Serialize) -> Result<SendBody<'static>, Failure> {
+        SendBody::from_json(value).map_err(|error| self.foreign(&error.to_string()))
+    }
+
+    fn foreign(&self, why: &str) -> Failure {
+        Failure::Foreign {
+            url: self.base.clone(),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// An id as a part of an address: everything but plain characters is escaped (RFC 3986, section 2.1).
+pub fn segment(id: &str) -> String {
+    id.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::File {
+        path: path.to_owned(),
+        why: error.to_string(),
+    })
+}

@@ -1,0 +1,10 @@
+//! What each command does: ask, then show.
+
+pub mod attachment;
+pub mod disk;
+pub mod events;
+pub mod health;
+pub mod node;
+pub mod preflight;
+pub mod top;
+pub mod volume;

@@ -1,0 +1,216 @@
+//! `palisade attachment ...`.
+
+use crate::args::{Attachment as Command, AttachmentCreate as Create};
+use crate::client::{Client, segment};
+use crate::failure::Failure;
+use crate::paste;
+use crate::show::{self, Output};
+use crate::wait;
+use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Limits, routes, size};
+use serde_json::Value;
+
+/// Does what the command says.
+pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create(create) => {
+            let (id, wait) = (create.id.clone(), create.wait);
+            let value = client.create(routes::ATTACHMENTS, &wish(*create))?;
+            let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::List => list(client, out),
+        Command::Show { id } => show(client, out, &client.get(&path(&id))?),
+        Command::Set {
+            id,
+            rights,
+            limits,
+            no_limits,
+            guard,
+            wait,
+        } => {
+            let patch = AttachmentPatch {
+                limits: if no_limits {
+                    Some(Limits::default())
+                } else {
+                    limits.wish()
+                },
+                owner: rights.owner,
+                group: rights.group,
+                mode: rights.mode,
+            };
+            let value = client.change(&path(&id), &patch, guard.expect)?;
+            let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::Delete { id, guard } => {
+            client.delete(&path(&id), guard.expect)?;
+            out.deleted(&format!("Attachment {id} is taken away."))
+        }
+        Command::QemuArgs {
+            id,
+            memory,
+            hugepages,
+        } => {
+            let attachment = client.typed(&client.get(&path(&id))?)?;
+            Ok(out.line(paste::qemu_args(&attachment, memory, hugepages))?)
+        }
+        Command::LibvirtXml { id, target } => {
+            let attachment = client.typed(&client.get(&path(&id))?)?;
+            Ok(out.line(paste::libvirt_xml(&attachment, &target))?)
+        }
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("{}/{}", routes::ATTACHMENTS, segment(id))
+}
+
+fn wish(create: Create) -> AttachmentCreate {
+    AttachmentCreate {
+        limits: create.limits.wish(),
+        id: create.id,
+        volume: create.volume,
+        socket: create.socket,
+        queues: create.queues,
+        queue_size: create.queue_size,
+        owner: create.rights.owner,
+        group: create.rights.group,
+        mode: create.rights.mode,
+        read_only: create.read_only,
+        serial: create.serial,
+        write_cache: create.write_through.then_some(false),
+    }
+}
+
+fn list(client: &Client, out: Output) -> Result<(), Failure> {
+    let values = client.list(routes::ATTACHMENTS)?;
+    if out.json {
+        return Ok(out.value(&Value::Array(values))?);
+    }
+    let attachments: Vec<Attachment> = values
+        .iter()
+        .map(|value| client.typed(value))
+        .collect::<Result<_, _>>()?;
+    let rows = attachments.into_iter().map(|attachment| {
+        [
+            attachment.id,
+            attachment.volume,
+            show::word(&attachment.connection.state),
+            format!("{}/{}", attachment.connection.queues_running, attachment.queues),
+            attachment.in_flight.to_string(),
+            attachment
+                .operations
+                .iter()
+                .map(|one| one.errors)
+                .sum::<u64>()
+                .to_string(),
+            attachment.socket,
+            show::state(&attachment.state),
+        ]
+    });
+    let heads = [
+        "attachment",
+        "volume",
+        "guest",
+        "queues",
+        "in flight",
+        "errors",
+        "socket",
+        "state",
+    ];
+    let empty = "There are no attachments yet. Offer a volume to a virtual machine: palisade attachment create web1 v1";
+    out.table(heads, rows.collect(), empty)?;
+    Ok(())
+}
+
+fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
+    if out.json {
+        return Ok(out.value(value)?);
+    }
+    let attachment: Attachment = client.typed(value)?;
+    let connection = &attachment.connection;
+    let accounts = format!(
+        "{} owner {} group {}",
+        attachment.mode,
+        attachment.owner.as_deref().unwrap_or("of the daemon"),
+        attachment.group.as_deref().unwrap_or("of the daemon")
+    );
+    out.facts(vec![
+        ("Attachment", attachment.id.clone()),
+        ("Volume", attachment.volume.clone()),
+        ("Socket", attachment.socket.clone()),
+        ("Rights", accounts),
+        (
+            "Queues",
+            format!("{} of {} entries", attachment.queues, attachment.queue_size),
+        ),
+        ("Serial", attachment.serial.clone()),
+        (
+            "Access",
+            if attachment.read_only {
+                "read only"
+            } else {
+                "read and write"
+            }
+            .to_owned(),
+        ),
+        (
+            "Write cache",
+            if attachment.write_cache {
+                "offered"
+            } else {
+                "not offered"
+            }
+            .to_owned(),
+        ),
+        ("Limits", limits(&attachment.limits)),
+        ("Guest", show::word(&connection.state)),
+        ("Sessions", connection.sessions.to_string()),
+        ("Last session ended", show::or_dash(connection.last_end.as_ref())),
+        ("Guest memory", size::human(connection.memory_bytes)),
+        ("Features", show::list(&connection.features)),
+        ("Protocol features", show::list(&connection.protocol_features)),
+        ("In flight", attachment.in_flight.to_string()),
+        ("Refused", attachment.refused.to_string()),
+        ("Throttled", attachment.throttled.to_string()),
+        ("Generation", attachment.state.generation.to_string()),
+        ("State", show::state(&attachment.state)),
+    ])?;
+    let rows: Vec<_> = attachment
+        .operations
+        .iter()
+        .map(|one| {
+            [
+                one.operation.clone(),
+                one.requests.to_string(),
+                one.errors.to_string(),
+                size::human(one.bytes),
+                show::nanoseconds(one.latency_ns_p50),
+                show::nanoseconds(one.latency_ns_p99),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        out.line("")?;
+        out.table(
+            ["operation", "requests", "errors", "moved", "p50", "p99"],
+            rows,
+            "",
+        )?;
+    }
+    Ok(())
+}
+
+fn limits(limits: &Limits) -> String {
+    let mut parts = Vec::new();
+    if let Some(iops) = limits.iops {
+        parts.push(format!("{iops} requests/s"));
+    }
+    if let Some(bytes) = limits.bytes_per_second {
+        parts.push(format!("{}/s", size::human(bytes)));
+    }
+    if let (Some(burst), false) = (limits.burst_ms, parts.is_empty()) {
+        parts.push(format!("bursts of {burst} ms"));
+    }
+    show::list(&parts)
+}

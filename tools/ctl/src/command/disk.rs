@@ -1,0 +1,155 @@
+//! `palisade disk ...`.
+
+use crate::args::{Disk as Command, DiskAdd};
+use crate::client::{Client, segment};
+use crate::failure::Failure;
+use crate::show::{self, Output};
+use crate::wait;
+use palisade_api::{
+    BlockMedium, Disk, DiskCreate, DiskPatch, DiskUsage, FileMedium, Medium, MemoryMedium, NullMedium,
+    routes, size,
+};
+use serde_json::Value;
+
+/// Does what the command says.
+pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Add(add) => {
+            let value = client.create(routes::DISKS, &wish(&add))?;
+            let value = wait::applied(
+                client,
+                add.wait,
+                &path(&add.id),
+                &format!("disk {}", add.id),
+                value,
+            )?;
+            show(client, out, &value)
+        }
+        Command::List => list(client, out),
+        Command::Show { id } => show(client, out, &client.get(&path(&id))?),
+        Command::Grow {
+            id,
+            size,
+            guard,
+            wait,
+        } => {
+            let value = client.change(&path(&id), &DiskPatch { bytes: size }, guard.expect)?;
+            let value = wait::applied(client, wait, &path(&id), &format!("disk {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::Remove { id, guard } => {
+            client.delete(&path(&id), guard.expect)?;
+            out.deleted(&format!("Disk {id} is given up."))
+        }
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("{}/{}", routes::DISKS, segment(id))
+}
+
+fn wish(add: &DiskAdd) -> DiskCreate {
+    let medium = match (&add.file, &add.block, add.memory) {
+        (Some(path), _, _) => Medium::File(FileMedium {
+            path: path.clone(),
+            bytes: add.size,
+            sparse: add.sparse,
+        }),
+        (_, Some(path), _) => Medium::Block(BlockMedium { path: path.clone() }),
+        (_, _, Some(bytes)) => Medium::Memory(MemoryMedium { bytes }),
+        // The parser has seen to it that one of the four is there.
+        _ => Medium::Null(NullMedium {
+            bytes: add.null.unwrap_or(0),
+        }),
+    };
+    DiskCreate {
+        id: add.id.clone(),
+        medium,
+        usage: if add.whole {
+            DiskUsage::Whole
+        } else {
+            DiskUsage::Pooled
+        },
+        block_bytes: add.block_bytes,
+        force: add.force,
+    }
+}
+
+fn list(client: &Client, out: Output) -> Result<(), Failure> {
+    let values = client.list(routes::DISKS)?;
+    if out.json {
+        return Ok(out.value(&Value::Array(values))?);
+    }
+    let disks: Vec<Disk> = values
+        .iter()
+        .map(|value| client.typed(value))
+        .collect::<Result<_, _>>()?;
+    let rows = disks.into_iter().map(|disk| {
+        [
+            disk.id,
+            medium(&disk.medium),
+            show::word(&disk.usage),
+            size::human(disk.bytes),
+            size::human(disk.free_bytes),
+            disk.volumes.len().to_string(),
+            show::condition(disk.condition),
+            show::state(&disk.state),
+        ]
+    });
+    let empty =
+        "There are no disks yet. Add one: palisade disk add d1 --file /var/lib/palisade/d1.img --size 10GiB";
+    out.table(
+        [
+            "disk",
+            "medium",
+            "usage",
+            "size",
+            "free",
+            "volumes",
+            "condition",
+            "state",
+        ],
+        rows.collect(),
+        empty,
+    )?;
+    Ok(())
+}
+
+fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
+    if out.json {
+        return Ok(out.value(value)?);
+    }
+    let disk: Disk = client.typed(value)?;
+    let faults: Vec<String> = disk
+        .faults
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    let in_flight = match disk.in_flight {
+        0 => "0".to_owned(),
+        count => format!("{count}, the oldest for {} ms", disk.oldest_ms),
+    };
+    out.facts(vec![
+        ("Disk", disk.id),
+        ("UUID", disk.uuid),
+        ("Medium", medium(&disk.medium)),
+        ("Usage", show::word(&disk.usage)),
+        ("Size", show::bytes(disk.bytes)),
+        ("Free", show::bytes(disk.free_bytes)),
+        ("Logical block", format!("{} bytes", disk.block_bytes)),
+        ("Condition", show::condition(disk.condition)),
+        ("Volumes", show::list(&disk.volumes)),
+        ("In flight", in_flight),
+        ("Faults", show::list(&faults)),
+        ("Generation", disk.state.generation.to_string()),
+        ("State", show::state(&disk.state)),
+    ])?;
+    Ok(())
+}
+
+fn medium(medium: &Medium) -> String {
+    match medium.path() {
+        Some(path) => format!("{} {path}", medium.name()),
+        None => medium.name().to_owned(),
+    }
+}

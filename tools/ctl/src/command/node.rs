@@ -1,0 +1,78 @@
+//! `palisade node` and `palisade reactors`.
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::show::{self, Output};
+use palisade_api::{Node, Reactor, routes, size};
+
+/// Shows the node.
+pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
+    let value = client.get(routes::NODE)?;
+    if out.json {
+        return Ok(out.value(&value)?);
+    }
+    let node: Node = client.typed(&value)?;
+    let pages = &node.hugepages;
+    let pool = format!(
+        "{} of {} in pages of {}",
+        size::human(pages.used_bytes),
+        size::human(pages.pool_bytes),
+        size::human(pages.page_bytes)
+    );
+    let generation = match node.applied >= node.generation {
+        true => format!("{} (applied)", node.generation),
+        false => format!("{} ({} applied)", node.generation, node.applied),
+    };
+    out.facts(vec![
+        ("Name", node.name),
+        ("Id", node.id),
+        ("Version", node.version),
+        ("Kernel", node.kernel),
+        ("Epoch", node.epoch.to_string()),
+        ("Generation", generation),
+        ("Started", show::moment(node.started_unix_ms)),
+        ("Process", node.pid.to_string()),
+        ("Buffer pool", pool),
+    ])?;
+    Ok(())
+}
+
+/// Shows the reactors.
+pub fn reactors(client: &Client, out: Output) -> Result<(), Failure> {
+    let value = client.get(routes::REACTORS)?;
+    if out.json {
+        return Ok(out.value(&value)?);
+    }
+    let reactors: Vec<Reactor> = client.typed(&value)?;
+    let rows = reactors.into_iter().map(|reactor| {
+        let busy = 100.0 * reactor.busy_turns as f64 / reactor.turns.max(1) as f64;
+        [
+            reactor.index.to_string(),
+            show::or_dash(reactor.core),
+            show::or_dash(reactor.numa_node),
+            show::word(&reactor.poll_mode),
+            if reactor.sleeping { "asleep" } else { "awake" }.to_owned(),
+            reactor.queues.to_string(),
+            format!("{}/{}", reactor.slots_used, reactor.slots),
+            format!("{busy:.0} %"),
+            reactor.sleeps.to_string(),
+            reactor.slots_short.to_string(),
+            reactor.pool_short.to_string(),
+        ]
+    });
+    let heads = [
+        "reactor",
+        "core",
+        "numa",
+        "mode",
+        "now",
+        "queues",
+        "slots",
+        "busy turns",
+        "sleeps",
+        "slots short",
+        "pool short",
+    ];
+    out.table(heads, rows.collect(), "There are no reactors.")?;
+    Ok(())
+}

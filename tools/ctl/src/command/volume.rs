@@ -1,0 +1,119 @@
+//! `palisade volume ...`.
+
+use crate::args::Volume as Command;
+use crate::client::{Client, segment};
+use crate::failure::Failure;
+use crate::show::{self, Output};
+use crate::wait;
+use palisade_api::{Layout, Volume, VolumeCreate, VolumePatch, routes, size};
+use serde_json::Value;
+
+/// Does what the command says.
+pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create {
+            id,
+            size,
+            disk,
+            block_bytes,
+            wait,
+        } => {
+            let wish = VolumeCreate {
+                id: id.clone(),
+                bytes: size,
+                disk,
+                block_bytes,
+            };
+            let value = client.create(routes::VOLUMES, &wish)?;
+            let value = wait::applied(client, wait, &path(&id), &format!("volume {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::List => list(client, out),
+        Command::Show { id } => show(client, out, &client.get(&path(&id))?),
+        Command::Grow {
+            id,
+            size,
+            guard,
+            wait,
+        } => {
+            let value = client.change(&path(&id), &VolumePatch { bytes: size }, guard.expect)?;
+            let value = wait::applied(client, wait, &path(&id), &format!("volume {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::Delete { id, guard } => {
+            client.delete(&path(&id), guard.expect)?;
+            out.deleted(&format!("Volume {id} is deleted."))
+        }
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("{}/{}", routes::VOLUMES, segment(id))
+}
+
+fn list(client: &Client, out: Output) -> Result<(), Failure> {
+    let values = client.list(routes::VOLUMES)?;
+    if out.json {
+        return Ok(out.value(&Value::Array(values))?);
+    }
+    let volumes: Vec<Volume> = values
+        .iter()
+        .map(|value| client.typed(value))
+        .collect::<Result<_, _>>()?;
+    let rows = volumes.into_iter().map(|volume| {
+        [
+            volume.id,
+            size::human(volume.bytes),
+            volume.block_bytes.to_string(),
+            show::list(&disks(&volume.layout)),
+            show::list(&volume.attachments),
+            show::state(&volume.state),
+        ]
+    });
+    let empty = "There are no volumes yet. Create one: palisade volume create v1 10GiB";
+    out.table(
+        ["volume", "size", "block", "disks", "attachments", "state"],
+        rows.collect(),
+        empty,
+    )?;
+    Ok(())
+}
+
+fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
+    if out.json {
+        return Ok(out.value(value)?);
+    }
+    let volume: Volume = client.typed(value)?;
+    let Layout::Linear { extents } = &volume.layout;
+    let extents: Vec<String> = extents
+        .iter()
+        .map(|extent| {
+            format!(
+                "{} of disk {} at {}",
+                size::human(extent.bytes),
+                extent.disk,
+                extent.offset_bytes
+            )
+        })
+        .collect();
+    out.facts(vec![
+        ("Volume", volume.id),
+        ("UUID", volume.uuid),
+        ("Size", show::bytes(volume.bytes)),
+        ("Logical block", format!("{} bytes", volume.block_bytes)),
+        ("Layout", format!("linear: {}", show::list(&extents))),
+        ("Attachments", show::list(&volume.attachments)),
+        ("Generation", volume.state.generation.to_string()),
+        ("State", show::state(&volume.state)),
+    ])?;
+    Ok(())
+}
+
+/// The disks that a volume lies on, each once.
+fn disks(layout: &Layout) -> Vec<String> {
+    let Layout::Linear { extents } = layout;
+    let mut disks: Vec<String> = extents.iter().map(|extent| extent.disk.clone()).collect();
+    disks.sort();
+    disks.dedup();
+    disks
+}

@@ -1,0 +1,141 @@
+//! What a command ends with when it did not work: a sentence, a remedy, an exit code.
+
+use palisade_api::Problem;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a command did not work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The appliance said no.
+    Refused(Problem),
+    /// The appliance could not be asked.
+    Unreachable {
+        /// Where it was to be.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// Something answered that is no appliance of ours.
+    Foreign {
+        /// Where.
+        url: String,
+        /// What was wrong.
+        why: String,
+    },
+    /// What was agreed on is not in force in time.
+    NotApplied {
+        /// What, as "volume v1".
+        what: String,
+        /// What the node waits for.
+        blocked_on: Option<String>,
+    },
+    /// A file named on the command line cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The profile that the machine is to be compared with is wrong in itself.
+    Profile {
+        /// Which.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// What was asked for is not well; everything has been said already.
+    Unwell,
+    /// The terminal or pipe takes no more; nobody is left to tell.
+    Output,
+}
+
+impl Failure {
+    /// 2 when the command cannot be right as it is, 1 when the appliance or the way to it is in trouble.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::File { .. } | Failure::Profile { .. } => 2,
+            Failure::Refused(_)
+            | Failure::Unreachable { .. }
+            | Failure::Foreign { .. }
+            | Failure::NotApplied { .. }
+            | Failure::Unwell
+            | Failure::Output => 1,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Failure::Refused(problem) => Some(problem.remedy.clone()),
+            Failure::Unreachable { .. } => Some(
+                "start the daemon (systemctl start palisade), or say where it listens: --url or PALISADE_URL"
+                    .to_owned(),
+            ),
+            Failure::Foreign { .. } => {
+                Some("check --url; http and https differ, and the default port is 7780".to_owned())
+            }
+            Failure::NotApplied { .. } => Some(
+                "it stays agreed on and will be carried out; palisade health tells what is in the way"
+                    .to_owned(),
+            ),
+            Failure::File { .. } => Some("give a file that can be read".to_owned()),
+            Failure::Profile { .. } => Some("this is a fault of the program; please report it".to_owned()),
+            Failure::Unwell | Failure::Output => None,
+        }
+    }
+
+    /// The stable code of it, for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            Failure::Refused(problem) => &problem.code,
+            Failure::Unreachable { .. } => "unreachable",
+            Failure::Foreign { .. } => "foreign_answer",
+            Failure::NotApplied { .. } => "not_applied",
+            Failure::File { .. } => "file_unusable",
+            Failure::Profile { .. } => "profile_unusable",
+            Failure::Unwell => "unwell",
+            Failure::Output => "output",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(problem) => match &problem.field {
+                Some(field) => write!(f, "{} (field {field})", problem.message),
+                None => f.write_str(&problem.message),
+            },
+            Failure::Unreachable { url, why } => write!(f, "no appliance answers at {url}: {why}"),
+            Failure::Foreign { url, why } => {
+                write!(f, "what answers at {url} is no Palisade appliance: {why}")
+            }
+            Failure::NotApplied {
+                what,
+                blocked_on: Some(why),
+            } => {
+                write!(f, "{what} is agreed on and not in force yet: {why}")
+            }
+            Failure::NotApplied {
+                what,
+                blocked_on: None,
+            } => {
+                write!(f, "{what} is agreed on and not in force yet")
+            }
+            Failure::File { path, why } => write!(f, "{} cannot be used: {why}", path.display()),
+            Failure::Profile { name, why } => write!(f, "profile {name} cannot be used: {why}"),
+            Failure::Unwell => f.write_str("not everything is well"),
+            Failure::Output => f.write_str("the output was cut off"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<std::io::Error> for Failure {
+    /// The only thing this program writes to is its output.
+    fn from(_: std::io::Error) -> Failure {
+        Failure::Output
+    }
+}

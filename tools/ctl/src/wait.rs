@@ -1,0 +1,56 @@
+//! Waiting until what was agreed on is in force, and showing what it waits for.
+
+use crate::args::Wait;
+use crate::client::Client;
+use crate::failure::Failure;
+use indicatif::{ProgressBar, ProgressStyle};
+use palisade_api::State;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// How often to look.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Waits, if asked to, and gives the resource as it is then. `what` names it, as "volume v1".
+pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value) -> Result<Value, Failure> {
+    if !wait.wait {
+        return Ok(first);
+    }
+    let limit = Duration::from_secs(wait.wait_timeout);
+    let begun = Instant::now();
+    let bar = ProgressBar::new(limit.as_millis() as u64);
+    let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {elapsed}/{len_seconds} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+        .with_key(
+            "len_seconds",
+            move |_: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{}s", limit.as_secs());
+            },
+        );
+    bar.set_style(style);
+    bar.set_prefix(what.to_owned());
+    let mut resource = first;
+    loop {
+        let state: State = client.typed(resource.get("state").unwrap_or(&Value::Null))?;
+        if state.is_applied() {
+            bar.finish_and_clear();
+            return Ok(resource);
+        }
+        if begun.elapsed() >= limit {
+            bar.finish_and_clear();
+            return Err(Failure::NotApplied {
+                what: what.to_owned(),
+                blocked_on: state.blocked_on,
+            });
+        }
+        bar.set_message(
+            state
+                .blocked_on
+                .unwrap_or_else(|| "is being carried out".to_owned()),
+        );
+        bar.set_position(begun.elapsed().as_millis() as u64);
+        std::thread::sleep(PERIOD);
+        resource = client.get(path)?;
+    }
+}
