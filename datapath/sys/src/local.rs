@@ -25,7 +25,7 @@ use flight::Flights;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::limits::DEVICES_MAX;
-use palisade_block::{DeviceIndex, DeviceLimits, Devices, Fault, Io, MemoryId, SlotIndex, Started};
+use palisade_block::{DeviceIndex, DeviceLimits, Devices, Fault, Io, MemoryId, Segment, SlotIndex, Started};
 use ring::Ring;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -244,6 +244,7 @@ impl Devices for LocalDevices {
             Target::Null => Started::Done(Ok(())),
             Target::Memory => Started::Done(instant::carry_out(&io, place.opened.media())),
             Target::Kernel(file) => {
+                debug_assert!(!io.op.moves_data() || bytes(io.segments) == io.sectors.bytes());
                 if !self.flights.has_room() || !self.ring.has_room() {
                     return Started::Busy;
                 }
@@ -321,4 +322,8 @@ fn check(io: &Io<'_>, limits: &DeviceLimits) -> Result<(), Fault> {
         Some(end) if end.0 <= limits.sectors.0 => Ok(()),
         _ => Err(Fault::Media),
     }
+}
+
+fn bytes(segments: &[Segment]) -> u64 {
+    segments.iter().map(|segment| segment.bytes as u64).sum()
 }

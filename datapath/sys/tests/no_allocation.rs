@@ -9,41 +9,14 @@
 mod rig;
 
 use palisade_block::{Devices, Io, Lba, MemoryId, Op, Pool, Sectors, SlotIndex, Started};
+use palisade_sys::counting_allocator::{CountingAllocator, counted};
 use palisade_sys::device::Medium;
 use palisade_sys::{HugePool, MemoryRegistration};
 use rig::{Buffer, DEVICE, MIB, Rig};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
-/// Counts allocations of threads that asked for it.
-struct Counting;
-
-thread_local! {
-    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
-}
-
-fn count() {
-    COUNT.with(|count| count.set(count.get().map(|count| count + 1)));
-}
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn the_way_of_an_operation_allocates_nothing() {
@@ -57,23 +30,18 @@ fn the_way_of_an_operation_allocates_nothing() {
     for opened in [file, memory_device] {
         let mut rig = Rig::new(opened);
         rig.devices.add_memory(MemoryId(1), Arc::clone(&registration));
-        COUNT.set(Some(0));
-        for round in 0..200u32 {
-            one_round(&mut rig, &list, round);
-            let bounce = pool.take().unwrap();
-            pool.gather(&list, 512, bounce, 4096);
-            pool.scatter(bounce, &list, 512, 4096);
-            pool.give(bounce);
-        }
-        let allocations = COUNT.take();
-        assert_eq!(allocations, Some(0));
+        let ((), allocations) = counted(|| {
+            for round in 0..200u32 {
+                one_round(&mut rig, &list, round);
+                let bounce = pool.take().unwrap();
+                pool.gather(&list, 512, bounce, 4096);
+                pool.scatter(bounce, &list, 512, 4096);
+                pool.give(bounce);
+            }
+        });
+        assert_eq!(allocations, 0);
     }
-    let counted = {
-        COUNT.set(Some(0));
-        drop(vec![0u8; 100]);
-        COUNT.take()
-    };
-    assert_eq!(counted, Some(2), "the counter counts");
+    assert_eq!(counted(|| drop(vec![0u8; 100])).1, 1, "the counter counts");
 }
 
 fn one_round(rig: &mut Rig, list: &[palisade_block::Segment], round: u32) {

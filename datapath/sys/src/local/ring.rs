@@ -89,7 +89,7 @@ impl Ring {
     /// Shares the first `count` buffers of another ring, from place `at` on.
     pub(super) fn share_buffers(&self, from: RawFd, at: u32, count: u32) -> io::Result<()> {
         if !self.abilities.registered_memory {
-            return Err(io::ErrorKind::Unsupported.into());
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
         let replace = CloneBuffersFlags::DST_REPLACE;
         self.uring

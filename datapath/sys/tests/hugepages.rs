@@ -1,0 +1,78 @@
+//! Hugepages, where the machine has some free: they are used, pinned for I/O and given back. Where it has none the
+//! same runs on plain pages, and says so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod rig;
+
+use palisade_block::{MemoryId, Pool, Segment};
+use palisade_sys::{HugeMemory, HugePool, MemoryRegistration, PageBacking};
+use rig::{MIB, Rig};
+use std::sync::Arc;
+
+/// Free hugepages of 2 MiB.
+fn free_pages() -> u64 {
+    let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    std::fs::read_to_string(path).map_or(0, |text| text.trim().parse().unwrap())
+}
+
+#[test]
+fn hugepages_are_used_and_given_back() {
+    let free = free_pages();
+    let expected = if free >= 8 {
+        PageBacking::Huge2M
+    } else {
+        PageBacking::Plain
+    };
+    if expected == PageBacking::Plain {
+        eprintln!("{free} free hugepages: running on plain pages");
+    }
+    // Far more than there are, one after the other: a mapping that is not unmapped would run out of them.
+    for _ in 0..free.min(1000) + 8 {
+        assert_eq!(HugeMemory::new(3 << 20).unwrap().backing(), expected);
+    }
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, MIB, 4096);
+    let mut rig = Rig::new(opened);
+    let mut pool = HugePool::new(16).unwrap();
+    assert_eq!((pool.backing(), pool.locked()), (expected, true));
+    let registration = Arc::new(MemoryRegistration::prepare(&[pool.segment()]));
+    assert_eq!(registration.coverage().unpinned_bytes, 0);
+    assert_eq!(
+        rig.devices
+            .add_memory(MemoryId::POOL, registration)
+            .unpinned_bytes,
+        0
+    );
+    rig.memory = MemoryId::POOL;
+    let (out, back) = (pool.take().unwrap(), pool.take().unwrap());
+    let mut data: Vec<u8> = (0..4096u32).map(|at| (at % 253) as u8).collect();
+    let list = [Segment {
+        address: data.as_mut_ptr() as usize,
+        bytes: 4096,
+    }];
+    let first = |buffer: Segment| Segment {
+        bytes: 4096,
+        ..buffer
+    };
+    pool.gather(&list, 0, out, 4096);
+    assert_eq!(rig.write(8192, &[first(out)]), Ok(()));
+    assert_eq!(rig.read(8192, &[first(back)]), Ok(()));
+    let expected = std::mem::replace(&mut data, vec![0; 4096]);
+    let list = [Segment {
+        address: data.as_mut_ptr() as usize,
+        bytes: 4096,
+    }];
+    pool.scatter(back, &list, 0, 4096);
+    assert_eq!(data, expected);
+}
+
+#[test]
+fn more_than_there_are_falls_back_to_plain_pages() {
+    let memory = HugeMemory::new(((free_pages() + 512) as usize) << 21).unwrap();
+    assert_eq!(memory.backing(), PageBacking::Plain);
+}
