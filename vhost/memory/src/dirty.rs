@@ -80,3 +80,72 @@ impl DirtyLog {
         word.load(Ordering::Acquire) & (1 << (page % 8)) != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inflight::InflightRegion;
+
+    /// 64 bytes of log, enough for 2 MiB, and the file behind it.
+    fn log() -> (Arc<DirtyLog>, std::fs::File) {
+        let (_, file) = InflightRegion::create(1, 64).unwrap();
+        let log = DirtyLog::map(file.try_clone().unwrap(), 64, 0).unwrap();
+        let file = std::fs::File::from(file);
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 0).unwrap();
+        (log, file)
+    }
+
+    fn bytes(file: &std::fs::File) -> [u8; 65] {
+        let mut bytes = [0; 65];
+        std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn every_touched_page_has_its_bit() {
+        let (log, file) = log();
+        log.mark(4095, 2);
+        log.mark(9 * 4096, 4096);
+        log.mark(5, 0);
+        let seen = bytes(&file);
+        assert_eq!(seen[..3], [0b11, 0b10, 0]);
+        assert!(log.is_marked(4096) && !log.is_marked(8192) && log.is_marked(9 * 4096 + 4095));
+    }
+
+    #[test]
+    fn nothing_is_written_behind_the_log() {
+        let (log, file) = log();
+        assert_eq!(log.covered_bytes(), 64 * 8 * 4096);
+        log.mark(log.covered_bytes() - 1, u64::MAX);
+        log.mark(log.covered_bytes(), 1);
+        log.mark(u64::MAX, 1);
+        let seen = bytes(&file);
+        assert_eq!((seen[63], seen[64]), (0x80, 0));
+        assert!(!log.is_marked(u64::MAX));
+    }
+
+    #[test]
+    fn memory_is_covered_or_not() {
+        let (log, _file) = log();
+        let end = log.covered_bytes();
+        assert!(log.covers(&GuestMemory::anonymous(&[(0, 4096), (end - 4096, 4096)]).unwrap()));
+        assert!(!log.covers(&GuestMemory::anonymous(&[(end - 4096, 8192)]).unwrap()));
+    }
+
+    #[test]
+    fn segments_are_marked_by_their_guest_address() {
+        let (log, _file) = log();
+        let memory = GuestMemory::anonymous(&[(0, 0x4000), (0x10_0000, 0x4000)]).unwrap();
+        let segment = memory.slice(0x10_1000, 0x1001).unwrap();
+        let foreign = Segment {
+            address: 16,
+            bytes: 4096,
+        };
+        log.mark_segments(&memory, &[foreign, segment]);
+        let marked: Vec<u64> = (0..512)
+            .map(|page| page * 4096)
+            .filter(|&at| log.is_marked(at))
+            .collect();
+        assert_eq!(marked, [0x10_1000, 0x10_2000]);
+    }
+}

@@ -360,3 +360,115 @@ fn sealed_memfd(bytes: u64) -> Result<OwnedFd, MapError> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    fn bytes(file: &OwnedFd) -> Vec<u8> {
+        let file = std::fs::File::from(file.try_clone().unwrap());
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_layout_is_that_of_the_specification() {
+        let (region, file) = InflightRegion::create(2, 4).unwrap();
+        assert_eq!(region.mmap_bytes(), 2 * 128, "16 + 4 * 16 bytes, on cache lines");
+        let mut queue = region.queue(1).unwrap();
+        queue.begin(3);
+        queue.begin(2);
+        queue.finish(3);
+        queue.finish(2);
+        let seen = bytes(&file);
+        assert_eq!(seen[..16], [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4, 0, 0, 0, 0, 0]);
+        assert_eq!(seen[16..128], [0; 112]);
+        assert_eq!(seen[128..144], [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 4, 0, 2, 0, 0, 0]);
+        assert_eq!(seen[176..192], [1, 0, 0, 0, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(seen[192..208], [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        queue.publish(0x0102);
+        let seen = bytes(&file);
+        assert_eq!((seen[176], seen[192]), (0, 0));
+        assert_eq!(seen[142..144], [2, 1]);
+        assert!(region.queue(2).is_none());
+    }
+
+    #[test]
+    fn recovery_repairs_the_last_batch_and_keeps_the_order() {
+        let (region, _file) = InflightRegion::create(1, 8).unwrap();
+        let mut queue = region.queue(0).unwrap();
+        assert!(queue.recover(0, 8).is_empty());
+        for head in [5, 1, 7, 3] {
+            queue.begin(head);
+        }
+        queue.finish(1);
+        queue.finish(7);
+        // The used index was stored, then the process ended.
+        let mut next = region.queue(0).unwrap();
+        assert_eq!(next.recover(2, 8), [5, 3]);
+        assert!(!next.is_in_flight(1) && !next.is_in_flight(7));
+        next.begin(0);
+        let mut third = region.queue(0).unwrap();
+        assert_eq!(third.recover(2, 8), [5, 3, 0], "new ones count on behind the old");
+        assert_eq!(third.recover(2, 4), [3, 0], "a smaller ring has no head 5");
+    }
+
+    #[test]
+    fn a_fresh_region_beside_an_old_ring_has_nothing_in_flight() {
+        let (region, _file) = InflightRegion::create(1, 8).unwrap();
+        assert!(region.queue(0).unwrap().recover(54_321, 8).is_empty());
+    }
+
+    #[test]
+    fn what_a_front_end_writes_into_the_region_leads_nowhere() {
+        let (region, file) = InflightRegion::create(1, 8).unwrap();
+        let raw = std::fs::File::from(file);
+        for garbage in [0xff, 0x01, 0x07] {
+            raw.write_all_at(&[garbage; 132], 12).unwrap();
+            let mut queue = region.queue(0).unwrap();
+            let heads = queue.recover(9, 8);
+            assert!(heads.len() <= 8 && heads.iter().all(|&head| head < 8));
+            for head in [0, 7, 8, u16::MAX] {
+                queue.begin(head);
+                queue.finish(head);
+            }
+            queue.publish(13);
+        }
+    }
+
+    #[test]
+    fn regions_that_cannot_be_are_refused() {
+        let (region, file) = InflightRegion::create(2, 16).unwrap();
+        let bytes = region.mmap_bytes();
+        let map = |bytes, offset, queues, size| {
+            InflightRegion::map(file.try_clone().unwrap(), bytes, offset, queues, size).unwrap_err()
+        };
+        assert!(matches!(map(bytes, 0, 0, 16), InflightError::Shape { .. }));
+        assert!(matches!(map(bytes, 0, 65, 16), InflightError::Shape { .. }));
+        assert!(matches!(map(bytes, 0, 2, 0), InflightError::Shape { .. }));
+        assert!(matches!(map(bytes, 0, 2, 2048), InflightError::Shape { .. }));
+        assert!(matches!(map(bytes - 1, 0, 2, 16), InflightError::TooSmall { .. }));
+        assert!(matches!(
+            map(bytes, 4, 2, 16),
+            InflightError::Misaligned { offset: 4 }
+        ));
+        assert!(matches!(
+            map(u64::MAX, 0, 3, 16),
+            InflightError::Map(MapError::FileTooShort { .. })
+        ));
+        assert!(matches!(
+            map(bytes, u64::MAX - 7, 2, 16),
+            InflightError::Map(MapError::Extent { .. })
+        ));
+        let raw = std::fs::File::from(file.try_clone().unwrap());
+        raw.write_all_at(&[2, 0], 8).unwrap();
+        assert!(matches!(
+            map(bytes, 0, 2, 16),
+            InflightError::Version { queue: 0, version: 2 }
+        ));
+        assert!(raw.set_len(0).is_err(), "sealed");
+        assert!(InflightRegion::create(64, 1024).is_ok());
+    }
+}

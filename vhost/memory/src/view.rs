@@ -121,3 +121,67 @@ impl MemoryView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The view says what the memory says, whatever it saw before.
+        #[test]
+        fn a_view_and_its_memory_agree(ranges in prop::collection::vec((0u64..0x6000, 0u64..0x3000), 1..20)) {
+            let memory = GuestMemory::anonymous(&[(0, 0x1000), (0x1000, 0x1000), (0x3000, 0x2000)]).unwrap();
+            let view = MemoryView::new(Arc::clone(&memory));
+            for (at, bytes) in ranges {
+                prop_assert_eq!(view.slice(at, bytes), memory.slice(at, bytes));
+                let (mut ours, mut theirs) = (SegmentList::default(), SegmentList::default());
+                prop_assert_eq!(view.segments(at, bytes, &mut ours), memory.segments(at, bytes, &mut theirs));
+                prop_assert_eq!(ours.as_slice(), theirs.as_slice());
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_that_are_not_guest_memory_are_never_touched() {
+        let view = MemoryView::new(GuestMemory::anonymous(&[(0, 0x1000)]).unwrap());
+        let inside = view.slice(0, 0x1000).unwrap();
+        let mine = [7u8; 4];
+        for address in [
+            0,
+            1,
+            usize::MAX,
+            mine.as_ptr() as usize,
+            inside.address - 1,
+            inside.address + 0x1000,
+        ] {
+            assert!(!view.write_u8(address, 1));
+            assert!(!view.read_host(address, &mut [0]));
+        }
+        assert!(!view.write_host(inside.address + 0xffe, &[1, 2, 3]));
+        assert!(!view.write_host(usize::MAX, &[1, 2, 3]));
+        assert_eq!(mine, [7; 4]);
+        assert!(view.write_host(inside.address + 0xffd, &[1, 2, 3]));
+        let mut back = [0; 3];
+        assert!(view.read(0xffd, &mut back));
+        assert_eq!(back, [1, 2, 3]);
+        assert!(view.indirect(0xff0, 16).is_some());
+        assert!(view.indirect(0xff0, 32).is_none());
+    }
+
+    #[test]
+    fn copies_are_whole_at_every_alignment() {
+        let view = MemoryView::new(GuestMemory::anonymous(&[(0, 0x1000)]).unwrap());
+        let bytes: Vec<u8> = (1..=64).collect();
+        assert!(view.memory().write(0, &bytes));
+        for at in 0..17usize {
+            for len in 0..40 {
+                let mut to = vec![0; len];
+                assert!(view.read(at as u64, &mut to));
+                assert_eq!(to, bytes[at..at + len]);
+            }
+        }
+    }
+}
