@@ -157,8 +157,9 @@ fn blocks_move_and_nothing_is_left_behind() {
     let client = stand.running();
     stand.check_disk(5, 0xa5);
     assert!(stand.call.drain().unwrap() > 0, "the guest was interrupted");
+    until("the report", || stand.report().queues_running == [0]);
     let report = stand.report();
-    assert!(report.connected && report.queues_running == [0]);
+    assert!(report.connected);
     assert!(report.features.contains(&"VERSION_1") && report.protocol_features.contains(&"INFLIGHT_SHMFD"));
     let base = client.ask(request::GET_VRING_BASE, &words(&[0, 0]));
     assert_eq!(base.payload, words(&[0, 2]), "two requests have been taken");
@@ -333,12 +334,12 @@ fn switching_the_write_cache_reaches_the_host() {
     let mut capacity = words(&[0, 1, 0]);
     capacity.push(9);
     assert_eq!(client.order(request::SET_CONFIG, &capacity, &[]), 1);
-    assert!(
+    until("a sentence about it", || {
         stand
             .report()
             .last_error
             .is_some_and(|error| error.starts_with("SET_CONFIG: "))
-    );
+    });
     let events = stand.shut().events(7);
     assert!(events.contains(&Event::WriteThrough(true)));
 }
@@ -350,7 +351,7 @@ fn a_reset_device_starts_from_nothing_and_runs_again() {
     let client = stand.running();
     stand.check_disk(1, 1);
     assert_eq!(client.order(request::RESET_DEVICE, &[], &[]), 0);
-    assert!(stand.report().queues_running.is_empty());
+    until("the report", || stand.report().queues_running.is_empty());
     stand.driver = driver(&stand.guest);
     client.negotiate();
     stand.start(&client, 0);

@@ -1,0 +1,321 @@
+//! Front-ends that mean harm: any message, any bytes, any descriptors. Nothing panics, no descriptor stays open, and
+//! every message ends in one reply, in being carried out, or in the end of the session.
+
+mod stand;
+
+use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
+use palisade_frontend::features::PROTOCOL_FEATURES;
+use palisade_frontend::{Action, Door, Offer, Session};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use stand::client::{Client, frame, longs, words};
+use stand::guest::{USER_BASE, memfd};
+use stand::ram_host::{RamHost, Seen};
+use stand::{open_fds, spec, until};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Tests here count the process's descriptors, so they take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What a front-end sends.
+#[derive(Clone, Debug)]
+struct Shot {
+    request: u32,
+    need_reply: bool,
+    payload: Vec<u8>,
+    fds: Vec<Kind>,
+}
+
+/// What a descriptor is.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Event,
+    Memory,
+    EmptyFile,
+    Socket,
+    Null,
+}
+
+impl Kind {
+    fn open(self) -> OwnedFd {
+        match self {
+            Kind::Event => palisade_sys::EventFd::new().unwrap().into(),
+            Kind::Memory => memfd(1 << 20),
+            Kind::EmptyFile => memfd(0),
+            Kind::Socket => std::os::unix::net::UnixStream::pair().unwrap().0.into(),
+            Kind::Null => std::fs::File::open("/dev/null").unwrap().into(),
+        }
+    }
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    use Kind::{EmptyFile, Event, Memory, Null, Socket};
+    prop::sample::select(vec![Event, Event, Memory, Memory, EmptyFile, Socket, Null])
+}
+
+/// Numbers near the borders that matter.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(0),
+        Just(1),
+        Just(64),
+        Just(4096),
+        Just(1 << 20),
+        Just(u64::MAX),
+        Just(USER_BASE),
+        Just(USER_BASE + 0x1000),
+        Just(PROTOCOL_FEATURES | 1 << 32),
+        0..0x20_0000u64,
+        any::<u64>(),
+    ]
+}
+
+fn index() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => 0..2u32, 1 => any::<u32>()]
+}
+
+/// Messages of the right shape with contents of any kind.
+fn shaped() -> impl Strategy<Value = Shot> {
+    let empty = prop::sample::select(vec![
+        request::GET_FEATURES,
+        request::SET_OWNER,
+        request::RESET_OWNER,
+        request::RESET_DEVICE,
+        request::GET_QUEUE_NUM,
+        request::GET_MAX_MEM_SLOTS,
+    ]);
+    let longs_of = |requests: Vec<u32>, count| {
+        (prop::sample::select(requests), vec(number(), count))
+            .prop_map(|(request, values)| (request, longs(&values)))
+    };
+    let per_ring = vec![
+        request::SET_VRING_NUM,
+        request::SET_VRING_BASE,
+        request::GET_VRING_BASE,
+        request::SET_VRING_ENABLE,
+    ];
+    let ring_value = prop_oneof![Just(1u32), Just(64), Just(0), any::<u32>()];
+    let states = (prop::sample::select(per_ring), index(), ring_value)
+        .prop_map(|(request, index, value)| (request, words(&[index, value])));
+    let addresses = (index(), 0..3u32, vec(number(), 4)).prop_map(|(index, log, values)| {
+        let mut payload = words(&[index, log]);
+        payload.extend(longs(&values));
+        (request::SET_VRING_ADDR, payload)
+    });
+    let features = vec![request::SET_FEATURES, request::SET_PROTOCOL_FEATURES];
+    let plain = prop_oneof![
+        empty.prop_map(|request| (request, Vec::new())),
+        longs_of(features, 1),
+        states,
+        addresses,
+    ];
+    let rings = vec![
+        request::SET_VRING_KICK,
+        request::SET_VRING_CALL,
+        request::SET_VRING_ERR,
+    ];
+    let with_fd = prop_oneof![
+        (prop::sample::select(rings), 0..3u64).prop_map(|(request, index)| (request, longs(&[index]))),
+        longs_of(vec![request::ADD_MEM_REG, request::REM_MEM_REG], 5),
+        Just((request::ADD_MEM_REG, longs(&[0, 0, 1 << 20, USER_BASE, 0]))),
+        longs_of(vec![request::SET_LOG_BASE], 2),
+        (number(), number(), any::<u16>(), any::<u16>()).prop_map(|(bytes, at, queues, size)| {
+            let mut payload = longs(&[bytes, at]);
+            payload.extend(words(&[u32::from(queues % 4) | u32::from(size % 512) << 16, 0]));
+            (request::SET_INFLIGHT_FD, payload)
+        }),
+        Just((request::SET_BACKEND_REQ_FD, Vec::new())),
+    ];
+    prop_oneof![
+        (plain, any::<bool>()).prop_map(|((request, payload), need_reply)| Shot {
+            request,
+            need_reply,
+            payload,
+            fds: vec![]
+        }),
+        (with_fd, any::<bool>(), kind()).prop_map(|((request, payload), need_reply, kind)| Shot {
+            request,
+            need_reply,
+            payload,
+            fds: vec![kind]
+        }),
+    ]
+}
+
+/// Anything at all.
+fn shot() -> impl Strategy<Value = Shot> {
+    let wild = (
+        0..46u32,
+        any::<bool>(),
+        vec(any::<u8>(), 0..80),
+        vec(kind(), 0..4),
+    )
+        .prop_map(|(request, need_reply, payload, fds)| Shot {
+            request,
+            need_reply,
+            payload,
+            fds,
+        });
+    prop_oneof![12 => shaped(), 1 => wild]
+}
+
+/// Makes what follows matter more often: acknowledgements negotiated, a ring that runs.
+fn opening() -> Vec<Shot> {
+    let shot = |request, payload, fds: &[Kind]| Shot {
+        request,
+        need_reply: false,
+        payload,
+        fds: fds.to_vec(),
+    };
+    vec![
+        shot(
+            request::SET_PROTOCOL_FEATURES,
+            longs(&[palisade_frontend::features::protocol::OFFERED]),
+            &[],
+        ),
+        shot(request::SET_FEATURES, longs(&[PROTOCOL_FEATURES | 1 << 32]), &[]),
+        shot(
+            request::ADD_MEM_REG,
+            longs(&[0, 0, 1 << 20, USER_BASE, 0]),
+            &[Kind::Memory],
+        ),
+        shot(request::SET_VRING_NUM, words(&[0, 64]), &[]),
+        shot(
+            request::SET_VRING_ADDR,
+            [
+                words(&[0, 0]),
+                longs(&[USER_BASE, USER_BASE + 0x2000, USER_BASE + 0x1000, 0]),
+            ]
+            .concat(),
+            &[],
+        ),
+        shot(request::SET_VRING_KICK, longs(&[0]), &[Kind::Event]),
+        shot(request::SET_VRING_ENABLE, words(&[0, 1]), &[]),
+    ]
+}
+
+/// Gives a session everything that is shot at it, stopping queues at once or only at the end, and checks the order
+/// of actions.
+fn shoot(shots: &[Shot], lazy: bool) {
+    let offer = Offer {
+        geometry: stand::geometry(),
+        queue_size_max: 256,
+        serial: [0; 20],
+        stats: Arc::from([Arc::default(), Arc::default()]),
+    };
+    let mut session = Session::new(offer);
+    let mut running = BTreeMap::new();
+    let mut replies = 0;
+    let mut handle = |session: &mut Session, mut actions: Vec<Action>| {
+        let mut closed = false;
+        while !actions.is_empty() {
+            let mut stopped = Vec::new();
+            for action in actions.drain(..) {
+                match action {
+                    Action::Reply(_) => replies += 1,
+                    Action::Memory(_) => assert!(running.is_empty()),
+                    Action::StartQueue { index, queue, .. } => {
+                        assert!(running.insert(index, queue).is_none())
+                    }
+                    Action::StopQueue { index } => stopped.push(index),
+                    Action::Closed { .. } => {
+                        assert!(running.is_empty() && !closed);
+                        closed = true;
+                    }
+                    Action::WriteThrough(_) | Action::BackendChannel(_) | Action::BackendSend(_) => {}
+                }
+            }
+            for index in stopped {
+                let queue = running.remove(&index).expect("only what runs is stopped");
+                let next_avail = (!lazy).then(|| queue.next_avail());
+                session.queue_stopped(index, next_avail, &mut actions);
+            }
+        }
+        std::mem::take(&mut replies)
+    };
+    for shot in shots {
+        let fds = shot.fds.iter().map(|kind| kind.open()).collect();
+        let header = Header {
+            request: shot.request,
+            need_reply: shot.need_reply,
+            payload_bytes: shot.payload.len(),
+        };
+        let mut actions = Vec::new();
+        match Message::parse(header, &shot.payload, fds) {
+            Ok(message) => session.on_message(message, shot.need_reply, &mut actions),
+            Err(error) => session.on_protocol_error(error, shot.need_reply, &mut actions),
+        }
+        let replies = handle(&mut session, actions);
+        assert!(replies <= 1);
+        assert!(session.waiting().is_none());
+        if session.is_closed() {
+            return;
+        }
+    }
+    let mut actions = Vec::new();
+    session.disconnect("the shots are spent", &mut actions);
+    handle(&mut session, actions);
+    assert!(session.is_closed());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_sequence_of_messages_hurts_a_session(shots in vec(shot(), 1..30), open in any::<bool>(), lazy in any::<bool>()) {
+        let _turn = TURN.lock();
+        let before = open_fds();
+        let shots = if open { [opening(), shots].concat() } else { shots };
+        shoot(&shots, lazy);
+        prop_assert_eq!(open_fds(), before);
+    }
+
+    #[test]
+    fn no_header_hurts(bytes in any::<[u8; HEADER_BYTES]>()) {
+        if let Ok(header) = Header::parse(bytes) {
+            prop_assert!(header.payload_bytes <= palisade_frontend::codec::PAYLOAD_BYTES_MAX);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_stream_of_bytes_hurts_the_door(
+        shots in vec(shot(), 1..20),
+        noise in vec(any::<u8>(), 0..64),
+        pieces in 1..9usize,
+    ) {
+        let _turn = TURN.lock();
+        let before = open_fds();
+        let seen = Seen::new();
+        let door = Door::open(|handle| RamHost::new(handle, seen.clone())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vm.sock");
+        door.handle().attach(spec(0, &path)).unwrap();
+        let client = Client::connect(&path);
+        for shot in [opening(), shots].concat() {
+            let fds: Vec<_> = shot.fds.iter().map(|kind| kind.open()).collect();
+            let bytes = frame(shot.request, u32::from(shot.need_reply) << 3, &shot.payload);
+            let (first, rest) = bytes.split_at(bytes.len().min(pieces));
+            let sent = client.send(first, &fds.iter().collect::<Vec<_>>());
+            // The door may have closed the connection by now: that is an end, too.
+            if sent.is_err() || rest.chunks(pieces).any(|piece| client.send(piece, &[]).is_err()) {
+                break;
+            }
+        }
+        let _closed_or_not = client.send(&noise, &[]);
+        drop(client);
+        // The next front-end is served as if nothing had been.
+        let next = Client::connect(&path);
+        next.negotiate();
+        drop(next);
+        door.shutdown(Duration::from_secs(10)).unwrap();
+        drop(folder);
+        until("all descriptors closed", || open_fds() == before);
+    }
+}
