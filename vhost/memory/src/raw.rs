@@ -33,6 +33,37 @@ pub(crate) unsafe fn read(from: usize, to: &mut [u8]) {
     }
 }
 
+/// Copies 16 bytes out of shared memory, as a little-endian number.
+///
+/// # Safety
+/// `from .. from + 16` is mapped and readable for the whole call.
+#[inline]
+pub(crate) unsafe fn read_16(from: usize) -> u128 {
+    if from.is_multiple_of(8) {
+        // SAFETY: the caller vouches for the range; both words are aligned.
+        let (low, high) = unsafe {
+            (
+                (from as *const u64).read_volatile(),
+                ((from + 8) as *const u64).read_volatile(),
+            )
+        };
+        u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64
+    } else {
+        // SAFETY: the caller vouches for the range.
+        unsafe { read_16_anywhere(from) }
+    }
+}
+
+/// # Safety
+/// As for [`read_16`].
+#[cold]
+unsafe fn read_16_anywhere(from: usize) -> u128 {
+    let mut bytes = [0; 16];
+    // SAFETY: the caller vouches for the range.
+    unsafe { read(from, &mut bytes) };
+    u128::from_le_bytes(bytes)
+}
+
 /// Copies into shared memory.
 ///
 /// # Safety

@@ -129,11 +129,12 @@ impl Descriptor {
         self.flags & Descriptor::INDIRECT != 0
     }
 
+    /// From its 16 bytes as a little-endian number.
     #[inline]
-    fn of_words(address: u64, rest: u64) -> Descriptor {
-        let rest = u64::from_le(rest);
+    fn of(raw: u128) -> Descriptor {
+        let rest = (raw >> 64) as u64;
         Descriptor {
-            address: u64::from_le(address),
+            address: raw as u64,
             bytes: rest as u32,
             flags: (rest >> 32) as u16,
             next: (rest >> 48) as u16,
@@ -216,14 +217,8 @@ impl SplitRing {
     #[inline]
     pub fn descriptor(&self, index: u16) -> Descriptor {
         let at = self.descriptors + Descriptor::BYTES * usize::from(index & self.mask);
-        // SAFETY: as in `avail_flags`; the table is aligned to 16 bytes.
-        let (address, rest) = unsafe {
-            (
-                (at as *const u64).read_volatile(),
-                ((at + 8) as *const u64).read_volatile(),
-            )
-        };
-        Descriptor::of_words(address, rest)
+        // SAFETY: as in `avail_flags`.
+        Descriptor::of(unsafe { raw::read_16(at) })
     }
 
     /// Asks the processor to fetch descriptor `index % size`.
@@ -311,12 +306,9 @@ impl<'a> IndirectTable<'a> {
         if u32::from(index) >= self.entries {
             return None;
         }
-        let mut bytes = [0; Descriptor::BYTES];
+        let at = self.address + Descriptor::BYTES * usize::from(index);
         // SAFETY: the entry lies inside the table, which is mapped for `'a`.
-        unsafe { raw::read(self.address + Descriptor::BYTES * usize::from(index), &mut bytes) };
-        let (address, rest) = bytes.split_at(8);
-        let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-        Some(Descriptor::of_words(word(address), word(rest)))
+        Some(Descriptor::of(unsafe { raw::read_16(at) }))
     }
 }
 

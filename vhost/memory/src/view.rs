@@ -62,17 +62,24 @@ impl MemoryView {
         }
     }
 
-    /// Reads 16 bytes, the size of a virtio-blk header; `None` when they are not mapped in one piece.
+    /// Reads 16 bytes, the size of a virtio-blk header, as a little-endian number; `None` when they are not mapped
+    /// in one piece.
     #[inline]
-    pub fn read_16(&self, guest_address: u64) -> Option<[u8; 16]> {
-        let mut bytes = [0; 16];
-        self.read(guest_address, &mut bytes).then_some(bytes)
+    pub fn read_16(&self, guest_address: u64) -> Option<u128> {
+        let from = self.slice(guest_address, 16)?;
+        // SAFETY: the range lies in a mapping of `self.memory`, which lives as long as `self`.
+        Some(unsafe { raw::read_16(from.address) })
     }
 
     /// Writes one byte at an address of this process, as translated before; false when that is not guest memory.
     #[inline]
     pub fn write_u8(&self, host_address: usize, value: u8) -> bool {
-        self.write_host(host_address, &[value])
+        if !self.holds_host(host_address, 1) {
+            return false;
+        }
+        // SAFETY: the byte lies in a mapping of `self.memory`, which lives as long as `self`.
+        unsafe { (host_address as *mut u8).write_volatile(value) };
+        true
     }
 
     /// Copies to an address of this process, as translated before; false when that is not guest memory.
@@ -115,10 +122,13 @@ impl MemoryView {
 
     #[inline]
     fn holds_host(&self, host_address: usize, bytes: usize) -> bool {
-        self.last.get().holds_host(host_address, bytes) || {
-            let extent = self.memory.find_host(host_address);
-            extent.is_some_and(|extent| extent.holds_host(host_address, bytes))
-        }
+        self.last.get().holds_host(host_address, bytes) || self.holds_host_elsewhere(host_address, bytes)
+    }
+
+    #[cold]
+    fn holds_host_elsewhere(&self, host_address: usize, bytes: usize) -> bool {
+        let extent = self.memory.find_host(host_address);
+        extent.is_some_and(|extent| extent.holds_host(host_address, bytes))
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) enum Malformed {
 /// The parts of a chain. Data segments are in the list that was passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
-    /// The header, complete when `fault` is `None`.
-    pub(crate) header: [u8; HEADER_BYTES],
+    /// The header as a little-endian number, complete when `fault` is `None`.
+    pub(crate) header: u128,
     /// Address of the status byte in this process.
     pub(crate) reply: usize,
     /// How many of the data segments are device-readable; they come first.
@@ -57,13 +57,86 @@ pub(crate) fn collect(
     segments: &mut SegmentList,
 ) -> Result<Parts, Malformed> {
     segments.clear();
-    let mut sorter = Sorter::new(view, segments);
     let first = ring.descriptor(head);
     if first.is_indirect() {
-        sorter.take_table(&table_of(view, first, indirect)?)?;
+        let table = table_of(view, first, indirect)?;
+        let plain = table
+            .descriptor(0)
+            .and_then(|first| plain(view, first, |at| table.descriptor(at), segments));
+        plain.map_or_else(|| sort_table(view, &table, segments), Ok)
     } else {
-        sorter.take_direct(ring, first, indirect)?;
+        let plain = plain(
+            view,
+            first,
+            |at| (at < ring.size()).then(|| ring.descriptor(at)),
+            segments,
+        );
+        plain.map_or_else(|| sort_direct(ring, view, first, indirect, segments), Ok)
     }
+}
+
+/// The shape that nearly all requests have: the header in a descriptor of its own, buffers in one direction, the
+/// status byte in a descriptor of its own. `None` for anything else, well-formed or not: the sorter then begins anew
+/// with what it reads itself, and nothing seen here is used.
+#[inline]
+fn plain(
+    view: &MemoryView,
+    first: Descriptor,
+    next: impl Fn(u16) -> Option<Descriptor>,
+    segments: &mut SegmentList,
+) -> Option<Parts> {
+    const NEXT: u16 = Descriptor::NEXT;
+    const WRITE: u16 = Descriptor::WRITE;
+    if first.flags != NEXT || first.bytes as usize != HEADER_BYTES {
+        return None;
+    }
+    let header = view.read_16(first.address)?;
+    let mut descriptor = next(first.next)?;
+    let flags = descriptor.flags;
+    // Bounded by the list, which takes no more than its places: an empty buffer ends the loop.
+    while descriptor.flags == flags && flags != WRITE {
+        if flags | WRITE != NEXT | WRITE || descriptor.bytes == 0 {
+            return None;
+        }
+        if !segments.push(view.slice(descriptor.address, descriptor.bytes.into())?) {
+            return None;
+        }
+        descriptor = next(descriptor.next)?;
+    }
+    if descriptor.flags != WRITE || descriptor.bytes != 1 {
+        return None;
+    }
+    let reply = view.slice(descriptor.address, 1)?.address;
+    let readable_segments = if flags == NEXT { segments.len() } else { 0 };
+    Some(Parts {
+        header,
+        reply,
+        readable_segments,
+        fault: None,
+    })
+}
+
+#[cold]
+fn sort_direct(
+    ring: &SplitRing,
+    view: &MemoryView,
+    first: Descriptor,
+    indirect: bool,
+    segments: &mut SegmentList,
+) -> Result<Parts, Malformed> {
+    let mut sorter = Sorter::new(view, segments);
+    sorter.take_direct(ring, first, indirect)?;
+    sorter.finish()
+}
+
+#[cold]
+fn sort_table(
+    view: &MemoryView,
+    table: &IndirectTable<'_>,
+    segments: &mut SegmentList,
+) -> Result<Parts, Malformed> {
+    let mut sorter = Sorter::new(view, segments);
+    sorter.take_table(table)?;
     sorter.finish()
 }
 
@@ -94,8 +167,8 @@ struct Sorter<'a> {
 }
 
 impl<'a> Sorter<'a> {
-    #[inline]
     fn new(view: &'a MemoryView, segments: &'a mut SegmentList) -> Sorter<'a> {
+        segments.clear();
         Sorter {
             view,
             segments,
@@ -108,7 +181,6 @@ impl<'a> Sorter<'a> {
     }
 
     /// Follows a chain in the ring's own table, which may end in an indirect table.
-    #[inline]
     fn take_direct(&mut self, ring: &SplitRing, first: Descriptor, indirect: bool) -> Result<(), Malformed> {
         let mut descriptor = first;
         for _ in 0..ring.size() {
@@ -128,7 +200,6 @@ impl<'a> Sorter<'a> {
     }
 
     /// Follows a chain in an indirect table.
-    #[inline]
     fn take_table(&mut self, table: &IndirectTable<'_>) -> Result<(), Malformed> {
         let mut index = 0;
         for _ in 0..table.entries().min(CHAIN_DESCRIPTORS_MAX.into()) {
@@ -146,7 +217,6 @@ impl<'a> Sorter<'a> {
     }
 
     /// Sorts one descriptor. Faults are noted and the rest is still looked at, since the status byte comes last.
-    #[inline]
     fn take(&mut self, descriptor: Descriptor) {
         let Descriptor { address, bytes, .. } = descriptor;
         if descriptor.is_write() {
@@ -162,7 +232,6 @@ impl<'a> Sorter<'a> {
         }
     }
 
-    #[inline]
     fn take_writable(&mut self, address: u64, bytes: u32) {
         match self.last_writable.replace((address, bytes)) {
             None => self.readable_segments = self.segments.len(),
@@ -170,31 +239,14 @@ impl<'a> Sorter<'a> {
         }
     }
 
-    #[inline]
     fn take_data(&mut self, address: u64, bytes: u32) {
         if !self.view.segments(address, bytes.into(), self.segments) {
             self.note_untaken(address, bytes);
         }
     }
 
-    #[inline]
-    fn take_header(&mut self, address: u64, bytes: u32) {
-        if self.have == 0 && bytes as usize == HEADER_BYTES {
-            match self.view.read_16(address) {
-                Some(header) => {
-                    self.header = header;
-                    self.have = HEADER_BYTES;
-                }
-                None => self.take_header_bytes(address, bytes),
-            }
-        } else {
-            self.take_header_bytes(address, bytes);
-        }
-    }
-
-    /// The header split over descriptors or regions, or with data behind it.
-    #[cold]
-    fn take_header_bytes(&mut self, mut address: u64, mut bytes: u32) {
+    /// The header may be split over descriptors or regions, or have data behind it.
+    fn take_header(&mut self, mut address: u64, mut bytes: u32) {
         for place in self.header.iter_mut().skip(self.have) {
             if bytes == 0 {
                 return;
@@ -214,7 +266,6 @@ impl<'a> Sorter<'a> {
     }
 
     /// Finds the status byte, which ends the last writable descriptor; what is before it there is data.
-    #[inline]
     fn finish(mut self) -> Result<Parts, Malformed> {
         let Some((address, bytes)) = self.last_writable else {
             return Err(self.fault.unwrap_or(Malformed::NoStatus));
@@ -232,7 +283,7 @@ impl<'a> Sorter<'a> {
             self.note(Malformed::Header);
         }
         Ok(Parts {
-            header: self.header,
+            header: u128::from_le_bytes(self.header),
             reply: status.address,
             readable_segments: self.readable_segments,
             fault: self.fault,
@@ -240,7 +291,6 @@ impl<'a> Sorter<'a> {
     }
 
     /// Why `segments` refused a buffer.
-    #[cold]
     fn note_untaken(&mut self, address: u64, bytes: u32) {
         let full = self.segments.len() == palisade_block::limits::SEGMENTS_PER_SLOT;
         let outside = !full || self.view.slice(address, bytes.into()).is_none();
@@ -251,7 +301,6 @@ impl<'a> Sorter<'a> {
         });
     }
 
-    #[cold]
     fn note(&mut self, fault: Malformed) {
         self.fault.get_or_insert(fault);
     }

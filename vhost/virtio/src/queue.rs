@@ -219,8 +219,14 @@ impl<N: Notify> BlkQueue<N> {
         }
     }
 
+    /// As [`BlkQueue::complete`], for requests that never reach the engine.
+    #[cold]
+    fn complete_here(&mut self, head: u16, reply: usize, status: Status, bytes: u32) {
+        self.complete(head, reply, status, bytes);
+    }
+
     /// Writes the status byte and the used entry.
-    #[inline]
+    #[inline(always)]
     fn complete(&mut self, head: u16, reply: usize, status: Status, bytes: u32) {
         // The address was translated by this queue's own view; the check is for tokens that were not ours.
         let written = self.view.write_u8(reply, status as u8);
@@ -258,7 +264,7 @@ impl<N: Notify> BlkQueue<N> {
             Refusal::Unsupported => (&self.stats.unsupported, Status::Unsupp),
         };
         count.add(1);
-        self.complete(head, reply, status, 1);
+        self.complete_here(head, reply, status, 1);
     }
 
     /// Returns a chain that has no status byte.
@@ -289,7 +295,7 @@ impl<N: Notify> BlkQueue<N> {
             left = rest;
         }
         let written = self.serial.len() - left.len();
-        self.complete(head, reply, Status::Ok, written as u32 + 1);
+        self.complete_here(head, reply, Status::Ok, written as u32 + 1);
     }
 
     #[cold]

@@ -65,7 +65,7 @@ impl Rules {
             return Err(fault.into());
         }
         // type u32, reserved u32, sector u64
-        let header = u128::from_le_bytes(parts.header);
+        let header = parts.header;
         let lba = Lba((header >> 64) as u64);
         match header as u32 {
             kind::IN if parts.readable_segments == 0 => {

@@ -44,7 +44,8 @@ fn read_chain(rig: &Rig, data: &[Descriptor]) -> Vec<Descriptor> {
 fn chains_without_a_usable_status_byte_are_returned_with_length_0() {
     let mut rig = big();
     let head = |rig: &Rig| read_chain(rig, &[])[0];
-    let cases: Vec<Box<dyn Fn(&Rig) -> Vec<Descriptor>>> = vec![
+    type Chain = Box<dyn Fn(&Rig) -> Vec<Descriptor>>;
+    let cases: Vec<Chain> = vec![
         Box::new(move |rig| vec![head(rig)]),
         Box::new(move |rig| vec![head(rig), descriptor(DATA, 512, 0)]),
         Box::new(move |rig| vec![head(rig), descriptor(DATA, 0, WRITE)]),
@@ -170,7 +171,7 @@ fn indirect_tables_that_break_a_rule() {
     refused(&mut rig, indirect(END, 48));
     refused(&mut rig, indirect(END - 16, 48));
     refused(&mut rig, indirect(u64::MAX - 15, 48));
-    refused(&mut rig, indirect(table, u32::MAX & !15));
+    refused(&mut rig, indirect(table, !15));
     for bad in [
         entry(table, 48, 4, 0),
         entry(DATA, 1, 3, 3),

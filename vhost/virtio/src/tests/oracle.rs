@@ -194,7 +194,7 @@ fn theirs(memory: &GuestMemoryMmap, head: u16) -> Seen {
     memory.write_obj(1u16, GuestAddress(RING.avail + 2)).unwrap();
     let chain: Vec<_> = queue.pop_descriptor_chain(memory).unwrap().collect();
     // The oracle's iterator ends silently on a malformed chain; a whole one ends without NEXT.
-    if !chain.last().is_some_and(|last| !last.has_next()) {
+    if chain.last().is_none_or(|last| last.has_next()) {
         return Seen::Lost;
     }
     let mapped = |at: u64, bytes: u64| at.checked_add(bytes).is_some_and(|end| end <= BYTES);
