@@ -1,1 +1,31 @@
-//! palisade-assembly
+//! # assembly: the rooms joined
+//!
+//! Storey 5. Starts the threads of a node, lets REST speak to the cluster database, and has the planner's steps
+//! carried out by reactors, door and disks. Decisions are made below: in the model (`apply`), the planner
+//! (`reconcile`) and the engine; what is here carries values between them.
+//!
+//! ```text
+//!  REST ---- propose ----> store (model) ---- changed ----> steward ---- plan ----> steps
+//!   ^                                                        |  ^                     |
+//!   +---- views <---- plant (what there is) <----------------+  +--- events ---+      v
+//!                                                               reactors, door, slow hands
+//! ```
+//!
+//! Start reading at [`node`], then [`steward`].
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod event;
+mod hands;
+mod host;
+pub mod node;
+mod orders;
+mod plant;
+mod problem;
+mod reactor_thread;
+mod rest;
+mod steward;
+mod views;
+
+pub use node::{DRAIN_PATIENCE, Node, StartError};

@@ -1,0 +1,44 @@
+//! What the steward is told.
+
+use crate::orders::Report;
+use palisade_block::AttachmentIndex;
+use palisade_model::Cluster;
+use palisade_reconcile::{Step, Superblock};
+use palisade_sys::Opened;
+use std::sync::Arc;
+
+/// Something has happened that may call for steps.
+#[derive(Debug)]
+pub enum Event {
+    /// The cluster was changed.
+    Changed,
+    /// A reactor reports.
+    Report(Report),
+    /// A slow step has come to its end.
+    Finished {
+        /// Which.
+        step: Step,
+        /// The cluster it was planned from.
+        wanted: Arc<Cluster>,
+        /// What came of it, or why nothing did.
+        result: Result<Done, String>,
+    },
+    /// The door has let an attachment go.
+    Detached(AttachmentIndex),
+    /// End the thread.
+    Stop,
+}
+
+/// What a slow step brought.
+#[derive(Debug)]
+pub enum Done {
+    /// A disk is open.
+    Opened {
+        /// The device.
+        opened: Arc<Opened>,
+        /// What its superblock says.
+        superblock: Superblock,
+    },
+    /// Nothing to take over but that it is done.
+    Plain,
+}

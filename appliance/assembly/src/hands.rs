@@ -1,0 +1,271 @@
+//! Slow work of steps: each function prepares it without waiting and gives back what a thread of its own runs.
+
+use crate::event::Done;
+use palisade_block::{AttachmentIndex, Sectors};
+use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
+use palisade_model::{Account, Attachment, Cluster, Disk, Medium, Name};
+use palisade_reconcile::Superblock;
+use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
+use palisade_sys::{OpenError, Opened};
+use palisade_virtio::VolumeGeometry;
+use palisade_volume::{Image, Standing, image, standing};
+use palisade_wire::{DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, decode};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Work for a thread of its own.
+pub type Work = Box<dyn FnOnce() -> Result<Done, String> + Send>;
+
+/// The physical block that guests are told, in bytes: what flash and modern disks have.
+const PHYSICAL_BLOCK_BYTES: u32 = 4096;
+
+/// How a disk of the model is opened. A file that the cluster knows is never made anew: if it is gone, its data is
+/// gone, and an empty one in its place would hide that.
+pub fn spec(medium: &Medium, block_bytes: u32) -> DeviceSpec {
+    let medium = match medium {
+        Medium::Null { bytes } => Device::Null { bytes: *bytes },
+        Medium::Memory { bytes } => Device::Memory { bytes: *bytes },
+        Medium::File { path, .. } => Device::File {
+            path: path.into(),
+            create: None,
+        },
+        Medium::Block { path, .. } => Device::Block { path: path.into() },
+    };
+    DeviceSpec {
+        medium,
+        block_bytes,
+        read_only: false,
+    }
+}
+
+/// Opens a disk and looks whose superblock it carries.
+pub fn open_disk(wanted: &Arc<Cluster>, name: &Name, patience: Duration) -> Work {
+    let (wanted, name) = (Arc::clone(wanted), name.clone());
+    Box::new(move || {
+        let disk = wanted
+            .disks
+            .get(&name)
+            .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
+        let opened = Opened::open(&spec(&disk.medium, disk.block_bytes), patience)
+            .map_err(|error| error.to_string())?;
+        if opened.sectors().0 < disk.sectors {
+            let (found, agreed) = (opened.sectors(), disk.sectors);
+            return Err(format!(
+                "disk {name} has shrunk: {found} sectors are there, {agreed} were agreed on"
+            ));
+        }
+        let superblock = found_superblock(&wanted, &name, disk, &opened)?;
+        Ok(Done::Opened {
+            opened: Arc::new(opened),
+            superblock,
+        })
+    })
+}
+
+fn found_superblock(
+    wanted: &Cluster,
+    name: &Name,
+    disk: &Disk,
+    opened: &Opened,
+) -> Result<Superblock, String> {
+    if !disk.has_superblock() {
+        return Ok(Superblock::Missing);
+    }
+    let should = image(wanted, name).map_err(|error| error.to_string())?;
+    match read_superblock(opened) {
+        Ok(found) => {
+            found
+                .damage
+                .iter()
+                .for_each(|damage| log::warn!("disk {name}: {damage}"));
+            Ok(match standing(&found, &should) {
+                Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
+                _ => Superblock::Ours {
+                    generation: palisade_model::Generation(found.superblock.generation),
+                },
+            })
+        }
+        Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => Ok(Superblock::Missing),
+        Err(error) => Err(format!("the superblock of disk {name} cannot be used: {error}")),
+    }
+}
+
+/// What a disk says about itself.
+pub fn read_superblock(opened: &Opened) -> Result<Decoded, DecodeError> {
+    decode(opened.sectors().0, |lba: Lba| {
+        let mut sector = [0; SECTOR_BYTES];
+        let offset = lba
+            .checked_bytes()
+            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+        opened.read_at(offset, &mut sector).map(|()| sector)
+    })
+}
+
+/// Writes superblock and extents of a pooled disk.
+pub fn write_superblock(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>) -> Work {
+    Box::new(move || {
+        let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
+        let Image { superblock, extents } = image(&wanted, &name).map_err(|error| error.to_string())?;
+        let update = match read_superblock(&opened) {
+            Ok(before) if before.superblock.disk == superblock.disk => {
+                palisade_wire::update(&before.superblock, &superblock, &extents)
+            }
+            Ok(_) => return Err(format!("disk {name} carries the superblock of another disk")),
+            Err(DecodeError::NotOurs) => palisade_wire::format(&superblock, &extents),
+            Err(error) => return Err(format!("the superblock of disk {name} cannot be read: {error}")),
+        };
+        let update = update.map_err(|error| error.to_string())?;
+        carry_out(&opened, &update.phases)
+            .map_err(|error| format!("disk {name} cannot be written: {error}"))?;
+        Ok(Done::Plain)
+    })
+}
+
+/// Erases the superblock of a disk that has left the cluster.
+pub fn erase_superblock(opened: Option<Arc<Opened>>) -> Work {
+    Box::new(move || {
+        let Some(opened) = opened else {
+            return Ok(Done::Plain);
+        };
+        wipe(&opened).map(|()| Done::Plain)
+    })
+}
+
+/// Makes a disk carry no superblock of ours.
+pub fn wipe(opened: &Opened) -> Result<(), String> {
+    let phases = palisade_wire::erase(opened.sectors().0).map_err(|error| error.to_string())?;
+    carry_out(opened, &phases).map_err(|error| format!("the superblock cannot be erased: {error}"))
+}
+
+/// Each phase is stable before the next begins.
+fn carry_out(opened: &Opened, phases: &[Phase]) -> std::io::Result<()> {
+    for phase in phases {
+        for write in &phase.writes {
+            let offset = write
+                .lba
+                .checked_bytes()
+                .ok_or(std::io::ErrorKind::InvalidInput)?;
+            opened.write_at(offset, &write.bytes)?;
+        }
+        opened.sync()?;
+    }
+    Ok(())
+}
+
+/// Puts a socket in its place.
+pub fn offer(
+    door: DoorHandle,
+    index: AttachmentIndex,
+    attachment: &Attachment,
+    sectors: Sectors,
+    block_bytes: u32,
+) -> Work {
+    let attachment = attachment.clone();
+    Box::new(move || {
+        let mut serial = [0; 20];
+        serial
+            .iter_mut()
+            .zip(attachment.serial.bytes())
+            .for_each(|(to, from)| *to = from);
+        let spec = AttachmentSpec {
+            index,
+            path: attachment.socket.clone().into(),
+            owner: SocketOwner {
+                user: attachment.owner.as_ref().map(user_id).transpose()?,
+                group: attachment.group.as_ref().map(group_id).transpose()?,
+                mode: attachment.mode,
+            },
+            geometry: VolumeGeometry {
+                sectors,
+                block_bytes,
+                physical_block_bytes: PHYSICAL_BLOCK_BYTES.max(block_bytes),
+                optimal_io_bytes: 0,
+                read_only: attachment.read_only,
+                queues: attachment.queues,
+                discard: !attachment.read_only,
+                discard_alignment_bytes: PHYSICAL_BLOCK_BYTES.max(block_bytes),
+                write_zeroes: !attachment.read_only,
+                writeback: attachment.write_cache,
+            },
+            queue_size_max: attachment.queue_size,
+            serial,
+        };
+        door.attach(spec)
+            .map(|()| Done::Plain)
+            .map_err(|error| error.to_string())
+    })
+}
+
+/// Changes owner, group and mode of a socket that is on offer.
+pub fn change_permissions(wanted: &Cluster, name: &Name) -> Result<(), String> {
+    let Some(attachment) = wanted.attachments.get(name) else {
+        return Ok(());
+    };
+    let path = Path::new(&attachment.socket);
+    let (user, group) = (
+        attachment.owner.as_ref().map(user_id).transpose()?,
+        attachment.group.as_ref().map(group_id).transpose()?,
+    );
+    let failed =
+        |error: std::io::Error| format!("the rights of {} cannot be changed: {error}", path.display());
+    std::os::unix::fs::chown(path, user, group).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(attachment.mode)).map_err(failed)
+}
+
+fn user_id(account: &Account) -> Result<u32, String> {
+    id_in("/etc/passwd", "user", account)
+}
+
+fn group_id(account: &Account) -> Result<u32, String> {
+    id_in("/etc/group", "group", account)
+}
+
+/// Looks a name up in a file of the passwd family. Names from a directory service are given as numbers.
+fn id_in(file: &str, kind: &str, account: &Account) -> Result<u32, String> {
+    let name = match account {
+        Account::Id(id) => return Ok(*id),
+        Account::Name(name) => name,
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file} cannot be read: {error}"))?;
+    let entry = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name))
+            .then(|| fields.nth(1))
+            .flatten()?
+            .parse()
+            .ok()
+    });
+    entry.ok_or_else(|| format!("there is no {kind} {name} in {file}: create it, or give its number"))
+}
+
+/// Opens a disk that is about to be added; a file is made if it is not there.
+pub fn open_new(medium: Device, block_bytes: u32, patience: Duration) -> Result<Opened, OpenError> {
+    Opened::open(
+        &DeviceSpec {
+            medium,
+            block_bytes,
+            read_only: false,
+        },
+        patience,
+    )
+}
+
+/// How a new file is made.
+pub fn create(bytes: u64, sparse: bool) -> Create {
+    Create { bytes, sparse }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_found_by_name_or_taken_as_numbers() {
+        assert_eq!(user_id(&Account::Name("root".into())), Ok(0));
+        assert_eq!(group_id(&Account::Id(77)), Ok(77));
+        let missing = user_id(&Account::Name("no-such-user-here".into())).unwrap_err();
+        assert!(missing.contains("no user no-such-user-here"), "{missing}");
+    }
+}

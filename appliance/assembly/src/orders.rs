@@ -1,0 +1,87 @@
+//! What crosses a reactor's border: orders in, reports out, both through bounded or rare-use channels and only
+//! between two turns.
+
+use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+use palisade_block::stats::DeviceStats;
+use palisade_block::{DeviceIndex, MemoryId, Nanos, QueueId, ReactorIndex};
+use palisade_frontend::CallNotify;
+use palisade_sys::{EventFd, MemoryRegistration, Opened};
+use palisade_virtio::BlkQueue;
+use std::sync::Arc;
+
+/// A guest's virtqueue as reactors own it.
+pub type Queue = BlkQueue<CallNotify>;
+
+/// An order to one reactor.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "orders are rare and short-lived; a box each would gain nothing"
+)]
+pub enum Order {
+    /// A change of the engine's own.
+    Engine(Command<Queue>),
+    /// Serve a virtqueue; its kick wakes the reactor.
+    AddQueue {
+        /// Its name.
+        queue: QueueId,
+        /// Its attachment.
+        settings: AttachmentSettings,
+        /// Its ring.
+        source: Box<Queue>,
+        /// The guest's doorbell; `None` for a driver that never kicks.
+        kick: Option<EventFd>,
+    },
+    /// Use a device.
+    OpenDevice {
+        /// Its number.
+        device: DeviceIndex,
+        /// The open device, shared by all reactors.
+        opened: Arc<Opened>,
+        /// Where this reactor counts.
+        stats: Arc<DeviceStats>,
+        /// Age at which an operation counts as stalled.
+        deadline: Nanos,
+    },
+    /// Finish what is in flight on a device and let go of it: [`Report::DeviceClosed`].
+    CloseDevice {
+        /// Its number.
+        device: DeviceIndex,
+    },
+    /// A device has grown.
+    GrowDevice {
+        /// Its number.
+        device: DeviceIndex,
+    },
+    /// Guest memory whose pages are pinned already.
+    AddMemory {
+        /// Its number.
+        memory: MemoryId,
+        /// The pinned pages.
+        registration: Arc<MemoryRegistration>,
+    },
+    /// Guest memory that no queue uses any more.
+    RemoveMemory {
+        /// Its number.
+        memory: MemoryId,
+    },
+    /// End the thread. Requests in flight are finished first.
+    Stop,
+}
+
+/// What a reactor reports.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "reports are rare and short-lived; a box each would gain nothing"
+)]
+pub enum Report {
+    /// A notice of the engine.
+    Notice(ReactorIndex, Notice<Queue>),
+    /// The device is no longer used by this reactor.
+    DeviceClosed(ReactorIndex, DeviceIndex),
+    /// Pinned memory that the reactor no longer uses, to be let go by the receiver.
+    MemoryReleased(Arc<MemoryRegistration>),
+    /// The reactor has ended.
+    Ended(ReactorIndex),
+}

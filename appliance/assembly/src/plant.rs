@@ -1,0 +1,195 @@
+//! What this node has now: open devices, routes in use, sockets on offer, and what is under way.
+//!
+//! One mutex guards it. It is held for moments only, never while anything waits: slow work (opening a disk, writing
+//! a superblock, asking the door) is done on threads of its own, which come back with an event.
+
+use palisade_block::mailbox::{AttachmentSettings, Pace};
+use palisade_block::stats::{AttachmentStats, DeviceStats};
+use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, ReactorIndex, VolumeIndex};
+use palisade_model::{Attachment, Cluster, Limits, Name};
+use palisade_reconcile::{Action, Observed, Step};
+use palisade_sys::Opened;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Everything the node has.
+#[derive(Debug, Default)]
+pub struct Plant {
+    /// What the planner is shown.
+    pub observed: Observed,
+    /// Open disks.
+    pub disks: BTreeMap<Name, OpenDisk>,
+    /// Volumes with a number.
+    pub volumes: BTreeMap<Name, VolumeIndex>,
+    /// Attachments with a number.
+    pub attachments: BTreeMap<Name, Offered>,
+    /// Steps begun and not yet finished.
+    pub under_way: BTreeMap<Action, UnderWay>,
+}
+
+/// An open disk.
+#[derive(Debug)]
+pub struct OpenDisk {
+    /// Its number on all reactors.
+    pub index: DeviceIndex,
+    /// The open device.
+    pub opened: Arc<Opened>,
+    /// Counters, one set for each reactor.
+    pub stats: Vec<Arc<DeviceStats>>,
+    /// Reactors on which its operations are past their deadline.
+    pub stalled_on: BTreeSet<ReactorIndex>,
+}
+
+/// An attachment that is, or is about to be, on offer.
+#[derive(Debug)]
+pub struct Offered {
+    /// Its number.
+    pub index: AttachmentIndex,
+    /// The number of its volume.
+    pub volume: VolumeIndex,
+    /// Counters, one set for each reactor.
+    pub stats: Vec<Arc<AttachmentStats>>,
+    /// How fast it may go, shared by its reactors.
+    pub pace: Pace,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// Whether writes are made stable before they are answered.
+    pub write_through: bool,
+    /// The reactor of its first queue; the others follow round about.
+    pub first_reactor: usize,
+    /// Queues that run, and where.
+    pub running: BTreeMap<u16, ReactorIndex>,
+    /// Bytes of the connected guest's memory.
+    pub memory_bytes: u64,
+}
+
+/// A step that takes a while.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// The step.
+    pub step: Step,
+    /// The cluster it was planned from.
+    pub wanted: Arc<Cluster>,
+    /// Reactors that have yet to acknowledge.
+    pub awaited: BTreeSet<ReactorIndex>,
+    /// What is reported when all have.
+    pub index: u16,
+}
+
+impl Plant {
+    /// The disk of a device number.
+    pub fn disk_of(&self, device: DeviceIndex) -> Option<(&Name, &OpenDisk)> {
+        self.disks.iter().find(|(_, disk)| disk.index == device)
+    }
+
+    /// The attachment of a number.
+    pub fn attachment_of(&self, index: AttachmentIndex) -> Option<(&Name, &Offered)> {
+        self.attachments
+            .iter()
+            .find(|(_, offered)| offered.index == index)
+    }
+
+    /// The attachment of a number.
+    pub fn attachment_of_mut(&mut self, index: AttachmentIndex) -> Option<(&Name, &mut Offered)> {
+        self.attachments
+            .iter_mut()
+            .find(|(_, offered)| offered.index == index)
+    }
+
+    /// The lowest device number not in use.
+    pub fn free_device(&self) -> DeviceIndex {
+        DeviceIndex(lowest_free(self.disks.values().map(|disk| disk.index.0)))
+    }
+
+    /// The lowest attachment number not in use.
+    pub fn free_attachment(&self) -> AttachmentIndex {
+        AttachmentIndex(lowest_free(
+            self.attachments.values().map(|offered| offered.index.0),
+        ))
+    }
+
+    /// The number of a volume, a new one if it has none yet.
+    pub fn volume_index(&mut self, volume: &Name) -> VolumeIndex {
+        if let Some(&index) = self.volumes.get(volume) {
+            return index;
+        }
+        let index = VolumeIndex(lowest_free(self.volumes.values().map(|index| index.0)));
+        self.volumes.insert(volume.clone(), index);
+        index
+    }
+
+    /// The reactor with the fewest queues, for the first queue of a new attachment.
+    pub fn least_loaded(&self, reactors: usize) -> usize {
+        let mut load = vec![0u32; reactors.max(1)];
+        for offered in self.attachments.values() {
+            for reactor in offered.running.values() {
+                if let Some(load) = load.get_mut(reactor.usize()) {
+                    *load += 1;
+                }
+            }
+            // One that has no guest yet will want its place, too.
+            if let Some(load) = load
+                .get_mut(offered.first_reactor)
+                .filter(|_| offered.running.is_empty())
+            {
+                *load += 1;
+            }
+        }
+        load.iter()
+            .enumerate()
+            .min_by_key(|(_, load)| **load)
+            .map_or(0, |(index, _)| index)
+    }
+}
+
+impl Offered {
+    /// What a reactor is told of it.
+    pub fn settings(&self, reactor: ReactorIndex) -> AttachmentSettings {
+        AttachmentSettings {
+            volume: self.volume,
+            memory: MemoryId(self.index.0),
+            read_only: self.read_only,
+            write_through: self.write_through,
+            pace: self.pace.clone(),
+            stats: self.stats.get(reactor.usize()).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// A new one, before its socket appears.
+    pub fn new(
+        index: AttachmentIndex,
+        volume: VolumeIndex,
+        wanted: &Attachment,
+        reactors: usize,
+        first_reactor: usize,
+    ) -> Offered {
+        Offered {
+            index,
+            volume,
+            stats: (0..reactors).map(|_| Arc::default()).collect(),
+            pace: pace(&wanted.limits, Pace::default()),
+            read_only: wanted.read_only,
+            write_through: !wanted.write_cache,
+            first_reactor,
+            running: BTreeMap::new(),
+            memory_bytes: 0,
+        }
+    }
+}
+
+/// Limits as reactors keep them, on the words of the pace before.
+pub fn pace(limits: &Limits, before: Pace) -> Pace {
+    Pace {
+        iops: limits.iops,
+        bytes_per_second: limits.bytes_per_second,
+        burst: Nanos::from_millis(u64::from(limits.burst_ms)),
+        ..before
+    }
+}
+
+fn lowest_free(used: impl Iterator<Item = u16>) -> u16 {
+    let used: BTreeSet<u16> = used.collect();
+    (0..u16::MAX)
+        .find(|index| !used.contains(index))
+        .unwrap_or(u16::MAX)
+}

@@ -1,0 +1,309 @@
+//! One reactor on one core: the engine with real hands, and sleep.
+
+use crate::event::Event;
+use crate::orders::{Order, Queue, Report};
+use crossbeam::channel::{Receiver, Sender};
+use palisade_block::mailbox::{Command, Notice};
+use palisade_block::stats::ReactorStats;
+use palisade_block::{Clock, MemoryId, QueueId, ReactorIndex};
+use palisade_engine::idle::Next;
+use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
+use palisade_sys::{
+    EventFd, HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, Sleeper,
+    Waker,
+};
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Orders waiting for one reactor at most. A sender that finds the mailbox full waits.
+const MAILBOX: usize = 1024;
+
+/// Readiness events taken from the kernel at once.
+const WAKE_EVENTS: usize = 64;
+
+/// What a reactor is made from.
+#[derive(Clone, Debug)]
+pub struct ReactorPlan {
+    /// Its number.
+    pub index: ReactorIndex,
+    /// Its core.
+    pub core: usize,
+    /// How it waits.
+    pub idle: IdlePolicy,
+    /// Sizes of its tables.
+    pub config: ReactorConfig,
+    /// Bounce buffers.
+    pub pool_buffers: u32,
+}
+
+/// A running reactor, as the control plane holds it.
+#[derive(Debug)]
+pub struct ReactorHandle {
+    /// Its plan.
+    pub plan: ReactorPlan,
+    /// Its counters.
+    pub stats: Arc<ReactorStats>,
+    /// What pages its pool is made of.
+    pub backing: PageBacking,
+    orders: Sender<Order>,
+    sleeping: Arc<AtomicBool>,
+    waker: Waker,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ReactorHandle {
+    /// Starts a reactor on its core; an error names what could not be had.
+    pub fn start(plan: ReactorPlan, reports: Sender<Event>) -> io::Result<ReactorHandle> {
+        let (orders, mailbox) = crossbeam::channel::bounded(MAILBOX);
+        let (ready, started) = crossbeam::channel::bounded(1);
+        let stats = Arc::new(ReactorStats::default());
+        let sleeping = Arc::new(AtomicBool::new(false));
+        let (for_thread, counters, asleep) = (plan.clone(), Arc::clone(&stats), Arc::clone(&sleeping));
+        let thread = std::thread::Builder::new()
+            .name(format!("reactor-{}", plan.index.0))
+            .spawn(move || {
+                // The ring must be made on the thread that uses it (IORING_SETUP_SINGLE_ISSUER).
+                match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep) {
+                    Ok((thread, waker, backing)) => {
+                        let _ = ready.send(Ok((waker, backing)));
+                        thread.run();
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                }
+            })?;
+        let gone = || io::Error::other("the reactor's thread ended before it was ready");
+        let (waker, backing) = started.recv().map_err(|_| gone())??;
+        Ok(ReactorHandle {
+            plan,
+            stats,
+            backing,
+            orders,
+            sleeping,
+            waker,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Gives an order. It is carried out between two turns, in the order of sending.
+    pub fn send(&self, order: Order) {
+        // The thread outlives every handle but its own `join`; after that orders have no addressee and no effect.
+        if self.orders.send(order).is_ok() && self.waker.wake().is_err() {
+            log::error!("reactor {}: cannot be woken", self.plan.index.0);
+        }
+    }
+
+    /// Ends the reactor and waits for its thread.
+    pub fn join(&self) {
+        self.send(Order::Stop);
+        if let Some(thread) = self.thread().take()
+            && thread.join().is_err()
+        {
+            log::error!("reactor {} ended by a panic", self.plan.index.0);
+        }
+    }
+
+    /// Whether the thread runs.
+    pub fn is_alive(&self) -> bool {
+        self.thread().as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Whether it sleeps just now.
+    pub fn sleeps_now(&self) -> bool {
+        self.sleeping.load(Relaxed)
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct ReactorThread {
+    index: ReactorIndex,
+    reactor: Reactor<Queue, LocalDevices, HugePool>,
+    clock: MonotonicClock,
+    idle: Idle,
+    sleeper: Sleeper,
+    mailbox: Receiver<Order>,
+    reports: Sender<Event>,
+    kicks: HashMap<QueueId, EventFd>,
+    sleeping: Arc<AtomicBool>,
+    stopping: bool,
+}
+
+impl ReactorThread {
+    fn new(
+        plan: &ReactorPlan,
+        mailbox: Receiver<Order>,
+        reports: Sender<Event>,
+        stats: Arc<ReactorStats>,
+        sleeping: Arc<AtomicBool>,
+    ) -> io::Result<(ReactorThread, Waker, PageBacking)> {
+        palisade_sys::affinity::pin_current_thread(plan.core)?;
+        let pool = HugePool::new(plan.pool_buffers)?;
+        let backing = pool.backing();
+        let mut devices = LocalDevices::new(LocalSettings {
+            slots: plan.config.slots + plan.config.parts,
+            ..LocalSettings::default()
+        })?;
+        let pinned = Arc::new(MemoryRegistration::prepare(&[pool.segment()]));
+        devices.add_memory(MemoryId::POOL, pinned);
+        let sleeper = Sleeper::new(WAKE_EVENTS)?;
+        sleeper.add(devices.wakeup_fd(), Sleeper::WAKER - 1)?;
+        let clock = MonotonicClock::new();
+        let idle = Idle::new(plan.idle, clock.now());
+        let waker = sleeper.waker();
+        let reactor = Reactor::new(plan.config, devices, pool, stats);
+        let kicks = HashMap::new();
+        let thread = ReactorThread {
+            index: plan.index,
+            reactor,
+            clock,
+            idle,
+            sleeper,
+            mailbox,
+            reports,
+            kicks,
+            sleeping,
+            stopping: false,
+        };
+        Ok((thread, waker, backing))
+    }
+
+    fn run(mut self) {
+        loop {
+            while let Ok(order) = self.mailbox.try_recv() {
+                self.obey(order);
+            }
+            let now = self.clock.now();
+            let work = self.reactor.turn(now);
+            self.report();
+            if self.stopping && self.reactor.in_flight() == 0 {
+                break;
+            }
+            match self.idle.after_turn(work, now) {
+                Next::Turn if work == 0 && self.reactor.in_flight() > 0 => {
+                    self.reactor.devices_mut().idle_hint()
+                }
+                Next::Turn => {}
+                Next::Sleep => self.sleep(),
+            }
+        }
+        // Nobody is left to care when the control plane has gone first.
+        let _ = self.reports.send(Event::Report(Report::Ended(self.index)));
+    }
+
+    /// Sleeps until a kick, a completion, an order, or the moment something is due.
+    fn sleep(&mut self) {
+        let armed_at = self.clock.now();
+        let work = self.reactor.arm() | self.reactor.devices_mut().arm_wakeup();
+        // One more turn finds what came before everything was armed; what comes after it wakes the reactor.
+        if !work && self.reactor.turn(armed_at) == 0 && self.mailbox.is_empty() {
+            let now = self.clock.now();
+            let timeout = self
+                .reactor
+                .due()
+                .map(|due| Duration::from_nanos(due.since(now).0));
+            self.sleeping.store(true, Relaxed);
+            if let Err(error) = self.sleeper.wait(timeout).map(|woken| woken.count()) {
+                log::error!("reactor {}: cannot sleep: {error}", self.index.0);
+            }
+        }
+        self.sleeping.store(false, Relaxed);
+        self.reactor.devices_mut().disarm_wakeup();
+        self.reactor.disarm();
+        self.idle.woke(self.clock.now());
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Engine(command) => self.reactor.apply(command),
+            Order::AddQueue {
+                queue,
+                settings,
+                source,
+                kick,
+            } => {
+                if let Some(kick) = kick {
+                    self.listen(queue, kick);
+                }
+                self.reactor.apply(Command::AddQueue {
+                    queue,
+                    settings,
+                    source: *source,
+                });
+            }
+            Order::OpenDevice {
+                device,
+                opened,
+                stats,
+                deadline,
+            } => {
+                if let Err(error) = self.reactor.devices_mut().add_device(device, opened) {
+                    log::error!(
+                        "reactor {}: device {} cannot be used: {error}",
+                        self.index.0,
+                        device.0
+                    );
+                }
+                self.reactor.apply(Command::AddDevice {
+                    device,
+                    stats,
+                    deadline,
+                });
+            }
+            Order::CloseDevice { device } => self.reactor.apply(Command::DropDevice { device }),
+            Order::GrowDevice { device } => self.reactor.devices_mut().resize(device),
+            Order::AddMemory { memory, registration } => {
+                self.reactor.devices_mut().add_memory(memory, registration);
+            }
+            Order::RemoveMemory { memory } => {
+                if let Some(registration) = self.reactor.devices_mut().remove_memory(memory) {
+                    // Unpinning takes long; it is done by whoever drops the last reference, and not here.
+                    let _ = self
+                        .reports
+                        .send(Event::Report(Report::MemoryReleased(registration)));
+                }
+            }
+            Order::Stop => self.stopping = true,
+        }
+        self.idle.after_turn(1, self.clock.now());
+    }
+
+    fn listen(&mut self, queue: QueueId, kick: EventFd) {
+        match self.sleeper.add(kick.as_raw_fd(), 0) {
+            Ok(()) => drop(self.kicks.insert(queue, kick)),
+            Err(error) => log::error!(
+                "reactor {}: attachment {} queue {}: the kick cannot be listened to: {error}",
+                self.index.0,
+                queue.attachment.0,
+                queue.queue
+            ),
+        }
+    }
+
+    fn report(&mut self) {
+        while let Some(notice) = self.reactor.next_notice() {
+            let report = match notice {
+                Notice::DeviceIdle { device } => {
+                    self.reactor.devices_mut().remove_device(device);
+                    Report::DeviceClosed(self.index, device)
+                }
+                notice => {
+                    if let Notice::QueueStopped { queue, .. } = &notice
+                        && let Some(kick) = self.kicks.remove(queue)
+                        && let Err(error) = self.sleeper.remove(kick.as_raw_fd())
+                    {
+                        log::warn!("reactor {}: a kick could not be let go: {error}", self.index.0);
+                    }
+                    Report::Notice(self.index, notice)
+                }
+            };
+            let _ = self.reports.send(Event::Report(report));
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! The steward: compares what is wanted with what is, and has the steps carried out.
+//!
+//! It never waits for anything but its next event. Steps that take a while are begun here and end with an event:
+//! the slow ones on threads of their own ([`hands`](crate::hands)), those of the reactors when all have
+//! acknowledged.
+
+use crate::event::{Done, Event};
+use crate::hands;
+use crate::node::Shared;
+use crate::orders::{Order, Report};
+use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use palisade_api::Severity;
+use palisade_block::mailbox::{Command, Notice};
+use palisade_block::{DeviceIndex, Epoch, Generation, ReactorIndex, Route, Sectors, VolumeIndex};
+use palisade_model::{Cluster, Name};
+use palisade_reconcile::{Action, Opened as Found, Step, plan};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the steward sleeps when nothing happens: then failed steps are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// One for each node.
+#[derive(Debug)]
+pub struct Steward {
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    began: Instant,
+}
+
+impl Steward {
+    /// For a node, fed by a channel.
+    pub fn new(shared: Arc<Shared>, events: Receiver<Event>) -> Steward {
+        Steward {
+            shared,
+            events,
+            began: Instant::now(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(self) {
+        loop {
+            match self.events.recv_timeout(LOOK_AGAIN) {
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // What else has come meanwhile is taken before the next plan.
+            while let Ok(event) = self.events.try_recv() {
+                if matches!(event, Event::Stop) {
+                    return;
+                }
+                self.take(event);
+            }
+            self.next_steps();
+        }
+    }
+
+    fn next_steps(&self) {
+        let wanted = self.shared.cluster();
+        let mut plant = self.shared.plant();
+        plant.observed.now_ms = self.began.elapsed().as_millis() as u64;
+        for step in plan(&wanted, &self.shared.name, &plant.observed) {
+            if !plant.under_way.contains_key(&step.action) {
+                log::debug!("begins: {step}");
+                self.begin(&mut plant, step, &wanted);
+            }
+        }
+    }
+
+    /// Begins a step, and ends it at once where that can be.
+    fn begin(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>) {
+        match step.action.clone() {
+            Action::OpenDisk { disk } => {
+                let work = hands::open_disk(wanted, &disk, self.shared.settings.lock_wait);
+                self.aside(plant, step, wanted, work);
+            }
+            Action::WriteSuperblock { disk } => {
+                let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
+                let work = hands::write_superblock(Arc::clone(wanted), disk, opened);
+                self.aside(plant, step, wanted, work);
+            }
+            Action::EraseSuperblock { disk } => {
+                let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
+                self.aside(plant, step, wanted, hands::erase_superblock(opened));
+            }
+            Action::GrowDisk { disk } => self.grow_disk(plant, step, wanted, &disk),
+            Action::CloseDisk { disk } => self.close_disk(plant, step, wanted, &disk),
+            Action::SetRoute { volume } => self.set_route(plant, step, wanted, &volume),
+            Action::ClearRoute { volume } => self.clear_route(plant, step, wanted, &volume),
+            Action::OfferSocket { attachment } | Action::ReopenSocket { attachment }
+                if !plant.attachments.contains_key(&attachment) =>
+            {
+                self.offer(plant, step, wanted, &attachment);
+            }
+            Action::OfferSocket { attachment }
+            | Action::ReopenSocket { attachment }
+            | Action::WithdrawSocket { attachment } => self.withdraw(plant, step, wanted, &attachment),
+            Action::ResizeVolume { attachment } => self.resize(plant, &step, wanted, &attachment),
+            Action::ChangeLimits { attachment } => self.change_limits(plant, &step, wanted, &attachment),
+            Action::ChangeSocketPermissions { attachment } => {
+                let result = hands::change_permissions(wanted, &attachment);
+                self.end(plant, &step, wanted, result.map(|()| Found::default()));
+            }
+        }
+    }
+
+    /// Notes the end of a step.
+    fn end(&self, plant: &mut Plant, step: &Step, wanted: &Cluster, result: Result<Found, String>) {
+        plant.under_way.remove(&step.action);
+        let (kind, name) = step.action.target();
+        let subject = format!("{kind}/{name}");
+        match result {
+            Ok(found) => {
+                let again = plant.observed.failures.contains_key(&step.action);
+                plant.observed.record(wanted, step, found);
+                log::info!("done: {step}");
+                let message = if again {
+                    format!("{} succeeded at last", step.action)
+                } else {
+                    step.to_string()
+                };
+                self.shared
+                    .events
+                    .push(Severity::Info, step.action.as_str(), subject, message);
+            }
+            Err(reason) => {
+                // The same failure again and again is one event; its count is in the health report.
+                let known = plant
+                    .observed
+                    .failures
+                    .get(&step.action)
+                    .is_some_and(|f| f.reason == reason);
+                plant.observed.now_ms = self.began.elapsed().as_millis() as u64;
+                plant.observed.record_failure(step, reason.clone());
+                if !known {
+                    log::error!("failed: {step}, reason={reason}");
+                    self.shared
+                        .events
+                        .push(Severity::Error, step.action.as_str(), subject, reason);
+                }
+            }
+        }
+    }
+
+    /// Runs slow work on a thread of its own.
+    fn aside(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, work: hands::Work) {
+        self.under_way(plant, step.clone(), wanted, BTreeSet::new(), 0);
+        let (shared, wanted, name) = (Arc::clone(&self.shared), Arc::clone(wanted), step.action.as_str());
+        let run = move || {
+            shared.send(Event::Finished {
+                result: work(),
+                step,
+                wanted,
+            })
+        };
+        if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(run) {
+            // The step stays under way and is therefore not begun again; a node without threads is past helping.
+            log::error!("no thread for {name}: {error}");
+        }
+    }
+
+    fn under_way(
+        &self,
+        plant: &mut Plant,
+        step: Step,
+        wanted: &Arc<Cluster>,
+        awaited: BTreeSet<ReactorIndex>,
+        index: u16,
+    ) {
+        let under_way = UnderWay {
+            step: step.clone(),
+            wanted: Arc::clone(wanted),
+            awaited,
+            index,
+        };
+        plant.under_way.insert(step.action, under_way);
+    }
+
+    fn all_reactors(&self) -> BTreeSet<ReactorIndex> {
+        (0..self.shared.reactors.len())
+            .map(|index| ReactorIndex(index as u16))
+            .collect()
+    }
+
+    fn grow_disk(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, disk: &Name) {
+        let asked = wanted.disks.get(disk).map_or(0, |disk| disk.sectors);
+        let result = match plant.disks.get(disk) {
+            None => Err(format!("disk {disk} is not open")),
+            Some(open) => match open.opened.refresh_size() {
+                Err(error) => Err(format!("the size of disk {disk} cannot be read: {error}")),
+                Ok(sectors) if sectors.0 < asked => Err(format!(
+                    "disk {disk} has {sectors} sectors, {asked} were agreed on"
+                )),
+                Ok(_) => {
+                    let device = open.index;
+                    self.shared
+                        .reactors
+                        .iter()
+                        .for_each(|reactor| reactor.send(Order::GrowDevice { device }));
+                    Ok(Found::default())
+                }
+            },
+        };
+        self.end(plant, &step, wanted, result);
+    }
+
+    fn close_disk(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, disk: &Name) {
+        let Some(open) = plant.disks.get(disk) else {
+            return self.end(plant, &step, wanted, Ok(Found::default()));
+        };
+        let device = open.index;
+        self.under_way(plant, step, wanted, self.all_reactors(), device.0);
+        self.shared
+            .reactors
+            .iter()
+            .for_each(|reactor| reactor.send(Order::CloseDevice { device }));
+    }
+
+    fn set_route(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
+        let Some(volume) = wanted.volumes.get(name) else {
+            return;
+        };
+        let device_of = |disk: &Name| plant.disks.get(disk).map(|open| open.index);
+        match palisade_volume::compile(volume, Epoch(wanted.epoch.0), device_of) {
+            Ok(route) => self.send_route(plant, step, wanted, name, Some(route)),
+            Err(error) => self.end(plant, &step, wanted, Err(error.to_string())),
+        }
+    }
+
+    fn clear_route(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
+        if plant.volumes.contains_key(name) {
+            self.send_route(plant, step, wanted, name, None);
+        } else {
+            self.end(plant, &step, wanted, Ok(Found::default()));
+        }
+    }
+
+    fn send_route(
+        &self,
+        plant: &mut Plant,
+        step: Step,
+        wanted: &Arc<Cluster>,
+        name: &Name,
+        route: Option<Route>,
+    ) {
+        let (volume, generation) = (plant.volume_index(name), Generation(step.generation.0));
+        self.under_way(plant, step, wanted, self.all_reactors(), volume.0);
+        for reactor in &self.shared.reactors {
+            let route = route.clone();
+            reactor.send(Order::Engine(Command::SetRoute {
+                volume,
+                route,
+                generation,
+            }));
+        }
+    }
+
+    fn offer(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
+        let (Some(attachment), Some(route)) = (
+            wanted.attachments.get(name),
+            wanted
+                .attachments
+                .get(name)
+                .and_then(|attachment| plant.observed.routes.get(&attachment.volume)),
+        ) else {
+            return;
+        };
+        let (volume, sectors) = (VolumeIndex(route.index), Sectors(route.sectors));
+        let count = self.shared.reactors.len();
+        let index = plant.free_attachment();
+        let offered = Offered::new(index, volume, attachment, count, plant.least_loaded(count));
+        plant.attachments.insert(name.clone(), offered);
+        let block_bytes = wanted
+            .volumes
+            .get(&attachment.volume)
+            .map_or(512, |volume| volume.block_bytes);
+        let work = hands::offer(
+            self.shared.door().clone(),
+            index,
+            attachment,
+            sectors,
+            block_bytes,
+        );
+        self.aside(plant, step, wanted, work);
+    }
+
+    fn withdraw(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
+        let Some(offered) = plant.attachments.get(name) else {
+            return self.end(plant, &step, wanted, Ok(Found::default()));
+        };
+        let index = offered.index;
+        self.under_way(plant, step, wanted, BTreeSet::new(), index.0);
+        self.shared.door().detach(index);
+    }
+
+    fn resize(&self, plant: &mut Plant, step: &Step, wanted: &Arc<Cluster>, name: &Name) {
+        let sectors = wanted
+            .attachments
+            .get(name)
+            .and_then(|a| plant.observed.routes.get(&a.volume))
+            .map(|r| r.sectors);
+        if let (Some(sectors), Some(offered)) = (sectors, plant.attachments.get(name)) {
+            self.shared.door().resize(offered.index, Sectors(sectors));
+        }
+        self.end(plant, step, wanted, Ok(Found::default()));
+    }
+
+    fn change_limits(&self, plant: &mut Plant, step: &Step, wanted: &Arc<Cluster>, name: &Name) {
+        if let (Some(attachment), Some(offered)) =
+            (wanted.attachments.get(name), plant.attachments.get_mut(name))
+        {
+            offered.pace = pace(&attachment.limits, offered.pace.clone());
+            self.shared.retell(offered);
+        }
+        self.end(plant, step, wanted, Ok(Found::default()));
+    }
+
+    fn take(&self, event: Event) {
+        match event {
+            Event::Changed | Event::Stop => {}
+            Event::Report(report) => self.take_report(report),
+            Event::Finished { step, wanted, result } => self.finished(&step, &wanted, result),
+            Event::Detached(index) => {
+                let mut plant = self.shared.plant();
+                let Some((name, _)) = plant.attachment_of(index) else {
+                    return;
+                };
+                let name = name.clone();
+                plant.attachments.remove(&name);
+                let of_it = |(action, _): &(&Action, &UnderWay)| {
+                    let withdraws = matches!(
+                        action,
+                        Action::WithdrawSocket { .. } | Action::ReopenSocket { .. }
+                    );
+                    withdraws && action.target().1 == &name
+                };
+                let Some(action) = plant
+                    .under_way
+                    .iter()
+                    .find(of_it)
+                    .map(|(action, _)| action.clone())
+                else {
+                    return;
+                };
+                let Some(UnderWay { step, wanted, .. }) = plant.under_way.remove(&action) else {
+                    return;
+                };
+                match action {
+                    // The second half of reopening.
+                    Action::ReopenSocket { attachment } => self.offer(&mut plant, step, &wanted, &attachment),
+                    _ => self.end(&mut plant, &step, &wanted, Ok(Found::default())),
+                }
+            }
+        }
+    }
+
+    fn take_report(&self, report: Report) {
+        match report {
+            Report::Notice(_, Notice::QueueStopped { queue, source }) => {
+                self.shared.door().queue_stopped(queue, source.map(Box::new));
+            }
+            Report::Notice(reactor, Notice::RouteInUse { volume, generation }) => {
+                self.acknowledged(reactor, |step, under_way| {
+                    let of_volume =
+                        matches!(step.action, Action::SetRoute { .. } | Action::ClearRoute { .. });
+                    of_volume && under_way == volume.0 && generation.0 >= step.generation.0
+                });
+            }
+            Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
+                self.stalled(reactor, device, oldest.0 / 1_000_000);
+            }
+            Report::Notice(reactor, Notice::DeviceIdle { device })
+            | Report::DeviceClosed(reactor, device) => {
+                self.acknowledged(reactor, |step, index| {
+                    matches!(step.action, Action::CloseDisk { .. }) && index == device.0
+                });
+            }
+            Report::MemoryReleased(registration) => drop(registration),
+            Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
+        }
+    }
+
+    /// A reactor has done its part of a step that all of them do.
+    fn acknowledged(&self, reactor: ReactorIndex, is_it: impl Fn(&Step, u16) -> bool) {
+        let mut plant = self.shared.plant();
+        let Some((action, under_way)) = plant.under_way.iter_mut().find(|(_, u)| is_it(&u.step, u.index))
+        else {
+            return;
+        };
+        under_way.awaited.remove(&reactor);
+        if !under_way.awaited.is_empty() {
+            return;
+        }
+        let action = action.clone();
+        let Some(UnderWay {
+            step, wanted, index, ..
+        }) = plant.under_way.remove(&action)
+        else {
+            return;
+        };
+        match &action {
+            Action::CloseDisk { disk } => {
+                // The last reference closes the device, which can take long; not under the lock.
+                if let Some(open) = plant.disks.remove(disk) {
+                    std::thread::spawn(move || drop(open));
+                }
+            }
+            Action::ClearRoute { volume } => drop(plant.volumes.remove(volume)),
+            _ => {}
+        }
+        let found = Found {
+            index,
+            ..Found::default()
+        };
+        self.end(&mut plant, &step, &wanted, Ok(found));
+    }
+
+    fn finished(&self, step: &Step, wanted: &Arc<Cluster>, result: Result<Done, String>) {
+        let mut plant = self.shared.plant();
+        let result = match result {
+            Ok(Done::Plain) => Ok(Found::default()),
+            Ok(Done::Opened { opened, superblock }) => {
+                let index = self.take_disk(&mut plant, step.action.target().1, opened);
+                Ok(Found {
+                    index: index.0,
+                    superblock,
+                })
+            }
+            Err(reason) => Err(reason),
+        };
+        if let (Err(_), Action::OfferSocket { attachment } | Action::ReopenSocket { attachment }) =
+            (&result, &step.action)
+        {
+            plant.attachments.remove(attachment);
+        }
+        self.end(&mut plant, step, wanted, result);
+    }
+
+    /// Gives an open disk its number and all reactors their use of it.
+    fn take_disk(&self, plant: &mut Plant, name: &Name, opened: Arc<palisade_sys::Opened>) -> DeviceIndex {
+        let device = plant.free_device();
+        let stats: Vec<_> = self.shared.reactors.iter().map(|_| Arc::default()).collect();
+        for (reactor, stats) in self.shared.reactors.iter().zip(&stats) {
+            reactor.send(Order::OpenDevice {
+                device,
+                opened: Arc::clone(&opened),
+                stats: Arc::clone(stats),
+                deadline: self.shared.settings.stall,
+            });
+        }
+        if opened.buffered() {
+            let message = format!(
+                "disk {name} lies on a file system without O_DIRECT: I/O goes through the page cache"
+            );
+            self.shared.events.push(
+                Severity::Warning,
+                "disk_buffered",
+                format!("disk/{name}"),
+                message,
+            );
+        }
+        let open = OpenDisk {
+            index: device,
+            opened,
+            stats,
+            stalled_on: BTreeSet::new(),
+        };
+        plant.disks.insert(name.clone(), open);
+        device
+    }
+
+    fn stalled(&self, reactor: ReactorIndex, device: DeviceIndex, oldest_ms: u64) {
+        let mut plant = self.shared.plant();
+        let Some((name, open)) = plant.disks.iter_mut().find(|(_, disk)| disk.index == device) else {
+            return;
+        };
+        let subject = format!("disk/{name}");
+        if oldest_ms > 0 {
+            open.stalled_on.insert(reactor);
+            let message = format!("an operation on disk {name} has been in flight for {oldest_ms} ms");
+            log::warn!("{message}, reactor={}", reactor.0);
+            self.shared
+                .events
+                .push(Severity::Error, "disk_stalled", subject, message);
+        } else if open.stalled_on.remove(&reactor) && open.stalled_on.is_empty() {
+            let message = format!("disk {name} moves again");
+            log::info!("{message}");
+            self.shared
+                .events
+                .push(Severity::Info, "disk_recovered", subject, message);
+        }
+    }
+}

@@ -1,0 +1,624 @@
+//! The cluster and the plant as REST and metrics show them: values in, values out.
+
+use crate::node::Shared;
+use crate::plant::{Offered, OpenDisk, Plant};
+use palisade_admin::metrics::{
+    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
+};
+use palisade_api as api;
+use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
+use palisade_block::{Fault, Op, SECTOR_BYTES, Status};
+use palisade_engine::IdlePolicy;
+use palisade_model::{
+    Account, Attachment, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
+};
+use palisade_reconcile::{Action, Cause, waits};
+use palisade_sys::PageBacking;
+use palisade_wire::ALLOCATION_UNIT_SECTORS;
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A moment of the node: what is agreed on beside what there is.
+pub struct View<'a> {
+    /// The node.
+    pub shared: &'a Shared,
+    /// What is agreed on.
+    pub cluster: &'a Cluster,
+    /// What there is.
+    pub plant: &'a Plant,
+}
+
+impl View<'_> {
+    /// The node.
+    pub fn node(&self) -> api::Node {
+        let uuid = self
+            .cluster
+            .nodes
+            .get(&self.shared.name)
+            .map(|node| node.uuid.to_string());
+        let pools = self.shared.reactors.iter();
+        let page_bytes = pools
+            .clone()
+            .map(|reactor| page_bytes(reactor.backing))
+            .min()
+            .unwrap_or_default();
+        let buffers: u64 = pools.map(|reactor| u64::from(reactor.plan.pool_buffers)).sum();
+        api::Node {
+            id: uuid.unwrap_or_default(),
+            name: self.shared.name.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel: kernel(),
+            epoch: self.cluster.epoch.0,
+            generation: self.cluster.generation.0,
+            applied: self.applied(),
+            started_unix_ms: unix_ms(self.shared.started),
+            pid: std::process::id(),
+            hugepages: api::Hugepages {
+                page_bytes,
+                pool_bytes: buffers * palisade_block::limits::BOUNCE_BYTES as u64,
+                used_bytes: 0,
+            },
+        }
+    }
+
+    /// The generation in force: that agreed on once nothing is left to do, else that of the last step taken.
+    fn applied(&self) -> u64 {
+        let settled = palisade_reconcile::plan(self.cluster, &self.shared.name, &self.plant.observed)
+            .is_empty()
+            && self.plant.under_way.is_empty()
+            && waits(self.cluster, &self.shared.name, &self.plant.observed).is_empty();
+        if settled {
+            self.cluster.generation.0
+        } else {
+            self.plant.observed.generation.0.min(self.cluster.generation.0)
+        }
+    }
+
+    /// All reactors.
+    pub fn reactors(&self) -> Vec<api::Reactor> {
+        let running = |index: u16| {
+            let queues = self
+                .plant
+                .attachments
+                .values()
+                .flat_map(|offered| offered.running.values());
+            queues.filter(|reactor| reactor.0 == index).count() as u32
+        };
+        let view = |reactor: &crate::reactor_thread::ReactorHandle| api::Reactor {
+            index: reactor.plan.index.0,
+            core: Some(reactor.plan.core as u32),
+            numa_node: numa_node(reactor.plan.core),
+            poll_mode: match reactor.plan.idle {
+                IdlePolicy::AlwaysPoll => api::PollMode::AlwaysPoll,
+                IdlePolicy::Adaptive { .. } => api::PollMode::Adaptive,
+            },
+            sleeping: reactor.sleeps_now(),
+            queues: running(reactor.plan.index.0),
+            turns: reactor.stats.turns.get(),
+            busy_turns: reactor.stats.busy_turns.get(),
+            sleeps: reactor.stats.sleeps.get(),
+            slots: u64::from(reactor.plan.config.slots),
+            slots_used: reactor.stats.slots_used.get(),
+            slots_short: reactor.stats.slots_short.get(),
+            pool_short: reactor.stats.pool_short.get(),
+        };
+        self.shared.reactors.iter().map(view).collect()
+    }
+
+    /// One disk.
+    pub fn disk(&self, name: &Name, disk: &Disk) -> api::Disk {
+        let open = self.plant.disks.get(name);
+        let used: u64 = self
+            .cluster
+            .extents_on(name)
+            .map(|(_, _, extent)| units(extent.sectors))
+            .sum();
+        let room = match disk.usage {
+            Usage::Pooled => disk.data_end - disk.data_start,
+            Usage::Whole if used > 0 => used,
+            Usage::Whole => disk.sectors,
+        };
+        let mut volumes: Vec<_> = self
+            .cluster
+            .extents_on(name)
+            .map(|(name, _, _)| name.to_string())
+            .collect();
+        volumes.dedup();
+        let applied = self
+            .plant
+            .observed
+            .disks
+            .get(name)
+            .filter(|open| open.disk.revision >= disk.revision);
+        api::Disk {
+            id: name.to_string(),
+            uuid: disk.uuid.to_string(),
+            medium: medium(&disk.medium),
+            usage: match disk.usage {
+                Usage::Pooled => api::DiskUsage::Pooled,
+                Usage::Whole => api::DiskUsage::Whole,
+            },
+            bytes: disk.sectors * SECTOR_BYTES,
+            free_bytes: room.saturating_sub(used) * SECTOR_BYTES,
+            block_bytes: disk.block_bytes,
+            condition: self.condition(name, open),
+            volumes,
+            in_flight: open.map_or(0, |open| {
+                open.stats.iter().map(|stats| stats.in_flight.get()).sum()
+            }),
+            oldest_ms: open.map_or(0, oldest_ns) / 1_000_000,
+            faults: open
+                .map(disk_faults)
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| (name.into(), count))
+                .collect(),
+            state: self.state(Kind::Disk, name, disk.revision, applied.is_some()),
+        }
+    }
+
+    fn condition(&self, name: &Name, open: Option<&OpenDisk>) -> api::DiskCondition {
+        let Some(open) = open else {
+            let failed = self
+                .plant
+                .observed
+                .failures
+                .contains_key(&Action::OpenDisk { disk: name.clone() });
+            return if failed {
+                api::DiskCondition::Missing
+            } else {
+                api::DiskCondition::Closed
+            };
+        };
+        let failing = |fault: Fault| {
+            open.stats
+                .iter()
+                .any(|s| s.faults.get(fault.kind()).is_some_and(|c| c.get() > 0))
+        };
+        if !open.stalled_on.is_empty() {
+            api::DiskCondition::Stalled
+        } else if failing(Fault::Gone) {
+            api::DiskCondition::Missing
+        } else if failing(Fault::Media) || failing(Fault::Fenced) {
+            api::DiskCondition::Failing
+        } else {
+            api::DiskCondition::Online
+        }
+    }
+
+    /// One volume.
+    pub fn volume(&self, name: &Name, volume: &Volume) -> api::Volume {
+        let extent = |extent: &palisade_model::Extent| api::Extent {
+            disk: extent.disk.to_string(),
+            offset_bytes: extent.disk_lba * SECTOR_BYTES,
+            bytes: extent.sectors * SECTOR_BYTES,
+        };
+        let extents = match &volume.layout {
+            Layout::Linear { extents } => extents.iter().map(extent).collect(),
+            _ => Vec::new(),
+        };
+        let applied = self
+            .plant
+            .observed
+            .routes
+            .get(name)
+            .is_some_and(|route| route.generation >= volume.revision);
+        api::Volume {
+            id: name.to_string(),
+            uuid: volume.uuid.to_string(),
+            bytes: volume.sectors * SECTOR_BYTES,
+            block_bytes: volume.block_bytes,
+            layout: api::Layout::Linear { extents },
+            attachments: self
+                .cluster
+                .attachments_of(name)
+                .map(|(name, _)| name.to_string())
+                .collect(),
+            state: self.state(Kind::Volume, name, volume.revision, applied),
+        }
+    }
+
+    /// One attachment.
+    pub fn attachment(&self, name: &Name, attachment: &Attachment) -> api::Attachment {
+        let offered = self.plant.attachments.get(name);
+        let applied = self
+            .plant
+            .observed
+            .sockets
+            .get(name)
+            .is_some_and(|socket| socket.attachment.revision >= attachment.revision);
+        let all = |count: fn(&AttachmentStats) -> &Count| sum(offered, |stats| count(stats).get());
+        let operations = operations(offered)
+            .into_iter()
+            .map(|sample| api::OperationCounts {
+                operation: sample.operation.into(),
+                requests: sample.ok + sample.io_err + sample.unsupp,
+                errors: sample.io_err + sample.unsupp,
+                bytes: sample.bytes,
+                latency_ns_sum: sample.latency.sum_ns,
+                latency_ns_p50: sample.latency.quantile_ns(500),
+                latency_ns_p99: sample.latency.quantile_ns(990),
+            });
+        api::Attachment {
+            id: name.to_string(),
+            volume: attachment.volume.to_string(),
+            socket: attachment.socket.clone(),
+            queues: attachment.queues,
+            queue_size: attachment.queue_size,
+            owner: attachment.owner.as_ref().map(Account::to_string),
+            group: attachment.group.as_ref().map(Account::to_string),
+            mode: api::Mode::from_bits(attachment.mode),
+            read_only: attachment.read_only,
+            serial: attachment.serial.clone(),
+            write_cache: attachment.write_cache,
+            limits: api::Limits {
+                iops: Some(attachment.limits.iops).filter(|limit| *limit > 0),
+                bytes_per_second: Some(attachment.limits.bytes_per_second).filter(|limit| *limit > 0),
+                burst_ms: Some(attachment.limits.burst_ms),
+            },
+            connection: self.connection(offered),
+            in_flight: all(|stats| &stats.in_flight),
+            refused: all(|stats| &stats.refused),
+            throttled: all(|stats| &stats.throttled),
+            operations: operations.collect(),
+            state: self.state(Kind::Attachment, name, attachment.revision, applied),
+        }
+    }
+
+    fn connection(&self, offered: Option<&Offered>) -> api::Connection {
+        let report = offered.and_then(|offered| self.shared.door().report(offered.index));
+        let (Some(offered), Some(report)) = (offered, report) else {
+            return api::Connection::default();
+        };
+        let state = match (report.leaving, report.connected, report.queues_running.is_empty()) {
+            (true, ..) => api::ConnectionState::Draining,
+            (_, false, _) => api::ConnectionState::Listening,
+            (_, true, true) => api::ConnectionState::Connected,
+            (_, true, false) => api::ConnectionState::Running,
+        };
+        let names = |names: &[&'static str]| names.iter().map(|name| (*name).to_owned()).collect();
+        api::Connection {
+            state,
+            features: names(&report.features),
+            protocol_features: names(&report.protocol_features),
+            queues_running: report.queues_running.len() as u16,
+            memory_bytes: offered.memory_bytes,
+            sessions: report.connections,
+            last_end: report.last_disconnect.or(report.last_error),
+        }
+    }
+
+    /// Agreed and applied, and what is in the way.
+    fn state(&self, kind: Kind, name: &Name, revision: Generation, applied: bool) -> api::State {
+        let before = match kind {
+            Kind::Disk => self.plant.observed.disks.get(name).map(|open| open.disk.revision),
+            Kind::Volume => self.plant.observed.routes.get(name).map(|route| route.generation),
+            _ => self
+                .plant
+                .observed
+                .sockets
+                .get(name)
+                .map(|socket| socket.attachment.revision),
+        };
+        api::State {
+            generation: revision.0,
+            applied: if applied {
+                Some(revision.0)
+            } else {
+                before.map(|generation| generation.0)
+            },
+            blocked_on: self.blocked_on(kind, name),
+        }
+    }
+
+    fn blocked_on(&self, kind: Kind, name: &Name) -> Option<String> {
+        let mine = |other: (Kind, &Name)| other == (kind, name);
+        if let Some(action) = self.plant.under_way.keys().find(|action| mine(action.target())) {
+            let offered = self
+                .plant
+                .attachments
+                .get(name)
+                .filter(|_| kind == Kind::Attachment);
+            let report = offered.and_then(|offered| self.shared.door().report(offered.index));
+            let on = report.and_then(|report| report.waiting).map(|waiting| waiting.on);
+            return Some(on.unwrap_or_else(|| format!("{action} is under way")));
+        }
+        let waits = waits(self.cluster, &self.shared.name, &self.plant.observed);
+        waits
+            .iter()
+            .find(|wait| mine((wait.kind, &wait.name)))
+            .map(|wait| wait.cause.to_string())
+    }
+
+    /// What is wrong.
+    pub fn health(&self) -> api::Health {
+        let mut findings = Vec::new();
+        for wait in waits(self.cluster, &self.shared.name, &self.plant.observed) {
+            // What waits for something else is a consequence; the cause is listed by itself.
+            if matches!(wait.cause, Cause::On { .. }) {
+                continue;
+            }
+            findings.push(api::Finding {
+                severity: api::Overall::Failed,
+                code: format!("{}_blocked", wait.kind),
+                subject: format!("{}/{}", wait.kind, wait.name),
+                message: wait.cause.to_string(),
+                remedy: format!(
+                    "remove the cause; palisade {} show {} tells when it is over",
+                    wait.kind, wait.name
+                ),
+            });
+        }
+        for (name, open) in &self.plant.disks {
+            findings.extend(self.disk_finding(name, open));
+        }
+        for (name, offered) in &self.plant.attachments {
+            let waiting = self
+                .shared
+                .door()
+                .report(offered.index)
+                .and_then(|report| report.waiting);
+            if let Some(waiting) = waiting.filter(|waiting| waiting.overdue) {
+                findings.push(api::Finding {
+                    severity: api::Overall::Degraded,
+                    code: "attachment_blocked".into(),
+                    subject: format!("attachment/{name}"),
+                    message: format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs()),
+                    remedy: "look at the disks of its volume: palisade disk list".into(),
+                });
+            }
+        }
+        if self
+            .shared
+            .reactors
+            .iter()
+            .any(|reactor| reactor.backing == PageBacking::Plain)
+        {
+            findings.push(api::Finding {
+                severity: api::Overall::Ok,
+                code: "plain_pages".into(),
+                subject: "node".into(),
+                message: "buffers are made of plain pages; hugepages are faster".into(),
+                remedy: "palisade preflight --apply, then restart the daemon".into(),
+            });
+        }
+        api::Health::of(findings)
+    }
+
+    fn disk_finding(&self, name: &Name, open: &OpenDisk) -> Option<api::Finding> {
+        let (severity, code, message) = match self.condition(name, Some(open)) {
+            api::DiskCondition::Stalled => {
+                let ms = oldest_ns(open) / 1_000_000;
+                (
+                    api::Overall::Failed,
+                    "disk_stalled",
+                    format!("blocked on disk {name}, for {ms} ms"),
+                )
+            }
+            api::DiskCondition::Missing => (
+                api::Overall::Failed,
+                "disk_missing",
+                format!("disk {name} has vanished under the daemon"),
+            ),
+            api::DiskCondition::Failing => {
+                let faults: Vec<_> = disk_faults(open)
+                    .into_iter()
+                    .filter(|(_, count)| *count > 0)
+                    .collect();
+                let faults: Vec<_> = faults
+                    .iter()
+                    .map(|(name, count)| format!("{count} {name}"))
+                    .collect();
+                let message = format!("operations on disk {name} have failed: {}", faults.join(", "));
+                (api::Overall::Degraded, "disk_failing", message)
+            }
+            _ => return None,
+        };
+        Some(api::Finding {
+            severity,
+            code: code.into(),
+            subject: format!("disk/{name}"),
+            message,
+            remedy: "look into the kernel log and at the disk's cabling; its volumes wait or fail, all others go on"
+                .into(),
+        })
+    }
+
+    /// All counters.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        let node = self.node();
+        let reactor = |reactor: api::Reactor| ReactorSample {
+            index: reactor.index,
+            turns: reactor.turns,
+            busy_turns: reactor.busy_turns,
+            sleeps: reactor.sleeps,
+            slots_used: reactor.slots_used,
+            slots_short: reactor.slots_short,
+            pool_short: reactor.pool_short,
+        };
+        let attachment = |(name, attachment): (&Name, &Attachment)| {
+            let offered = self.plant.attachments.get(name);
+            let connection = self.connection(offered);
+            let running = matches!(
+                connection.state,
+                api::ConnectionState::Running | api::ConnectionState::Connected
+            );
+            AttachmentSample {
+                attachment: name.to_string(),
+                volume: attachment.volume.to_string(),
+                connected: running,
+                in_flight: sum(offered, |stats| stats.in_flight.get()),
+                refused: sum(offered, |stats| stats.refused.get()),
+                throttled: sum(offered, |stats| stats.throttled.get()),
+                bounced: sum(offered, |stats| stats.bounced.get()),
+                sessions: connection.sessions,
+                operations: operations(offered),
+                faults: faults(|kind| sum(offered, |stats| stats.faults.get(kind).map_or(0, Count::get))),
+            }
+        };
+        let disk = |(name, disk): (&Name, &Disk)| {
+            let view = self.disk(name, disk);
+            let open = self.plant.disks.get(name);
+            let all = |count: fn(&palisade_block::stats::DeviceStats) -> u64| {
+                open.map_or(0, |open| open.stats.iter().map(|stats| count(stats)).sum())
+            };
+            DiskSample {
+                disk: view.id,
+                online: view.condition == api::DiskCondition::Online,
+                bytes: view.bytes,
+                free_bytes: view.free_bytes,
+                finished: all(|stats| stats.finished.get()),
+                in_flight: view.in_flight,
+                oldest_ns: open.map_or(0, oldest_ns),
+                stalls: all(|stats| stats.stalls.get()),
+                faults: open.map(disk_faults).unwrap_or_default(),
+            }
+        };
+        let refused = |offered: &Offered| {
+            self.shared
+                .door()
+                .report(offered.index)
+                .map(|report| report.messages_refused)
+        };
+        let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
+        MetricsSnapshot {
+            health: match self.health().overall {
+                api::Overall::Ok => 0,
+                api::Overall::Degraded => 1,
+                api::Overall::Failed => 2,
+            },
+            version: node.version,
+            node: node.id,
+            generation: node.generation,
+            applied: node.applied,
+            reactors: self.reactors().into_iter().map(reactor).collect(),
+            attachments: self.cluster.attachments.iter().map(attachment).collect(),
+            disks: self.cluster.disks.iter().map(disk).collect(),
+            misbehaviour: vec![("vhost_user_message".into(), misbehaviour)],
+        }
+    }
+}
+
+fn medium(medium: &Medium) -> api::Medium {
+    match medium {
+        Medium::Null { bytes } => api::Medium::Null(api::NullMedium { bytes: *bytes }),
+        Medium::Memory { bytes } => api::Medium::Memory(api::MemoryMedium { bytes: *bytes }),
+        Medium::File { path, bytes, .. } => api::Medium::File(api::FileMedium {
+            path: path.clone(),
+            bytes: Some(*bytes),
+            sparse: false,
+        }),
+        Medium::Block { path, .. } => api::Medium::Block(api::BlockMedium { path: path.clone() }),
+    }
+}
+
+/// One figure of an attachment over all its reactors.
+fn sum(offered: Option<&Offered>, count: impl Fn(&AttachmentStats) -> u64) -> u64 {
+    offered.map_or(0, |offered| offered.stats.iter().map(|stats| count(stats)).sum())
+}
+
+fn operations(offered: Option<&Offered>) -> Vec<OperationSample> {
+    let sample = |kind: usize, operation: &'static str| {
+        let answered = |status: Status| {
+            let of = |stats: &AttachmentStats| Some(stats.answered.get(kind)?.get(status as usize)?.get());
+            sum(offered, |stats| of(stats).unwrap_or(0))
+        };
+        let latencies = offered
+            .into_iter()
+            .flat_map(|offered| &offered.stats)
+            .filter_map(|s| s.latency.get(kind));
+        OperationSample {
+            operation,
+            ok: answered(Status::Ok),
+            io_err: answered(Status::IoErr),
+            unsupp: answered(Status::Unsupp),
+            bytes: sum(offered, |stats| stats.bytes.get(kind).map_or(0, Count::get)),
+            latency: latency(latencies),
+        }
+    };
+    Op::NAMES
+        .iter()
+        .enumerate()
+        .map(|(kind, name)| sample(kind, name))
+        .collect()
+}
+
+fn latency<'a>(all: impl Iterator<Item = &'a Latency>) -> LatencySample {
+    let mut sum_ns = 0;
+    let mut buckets: Vec<(u64, u64)> = Vec::with_capacity(LATENCY_BUCKETS);
+    for one in all {
+        sum_ns += one.sum_ns();
+        for (at, (bound, count)) in one.buckets().enumerate() {
+            match buckets.get_mut(at) {
+                Some(bucket) => bucket.1 += count,
+                None => buckets.push((bound, count)),
+            }
+        }
+    }
+    LatencySample { buckets, sum_ns }
+}
+
+fn faults(count: impl Fn(usize) -> u64) -> Vec<(&'static str, u64)> {
+    Fault::NAMES
+        .iter()
+        .enumerate()
+        .map(|(kind, name)| (*name, count(kind)))
+        .collect()
+}
+
+fn disk_faults(open: &OpenDisk) -> Vec<(&'static str, u64)> {
+    let count = |kind: usize| -> u64 {
+        open.stats
+            .iter()
+            .filter_map(|stats| stats.faults.get(kind))
+            .map(Count::get)
+            .sum()
+    };
+    faults(count)
+}
+
+fn oldest_ns(open: &OpenDisk) -> u64 {
+    open.stats
+        .iter()
+        .map(|stats| stats.oldest_ns.get())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Sectors that an extent takes on a pooled disk: whole allocation units.
+fn units(sectors: u64) -> u64 {
+    sectors.div_ceil(ALLOCATION_UNIT_SECTORS) * ALLOCATION_UNIT_SECTORS
+}
+
+fn page_bytes(backing: PageBacking) -> u64 {
+    match backing {
+        PageBacking::Huge1G => 1 << 30,
+        PageBacking::Huge2M => 2 << 20,
+        PageBacking::Plain => 4096,
+    }
+}
+
+fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The NUMA node of a core, by the kernel's directory of it.
+fn numa_node(core: usize) -> Option<u32> {
+    let directory = std::fs::read_dir(format!("/sys/devices/system/cpu/cpu{core}")).ok()?;
+    directory
+        .flatten()
+        .find_map(|entry| entry.file_name().to_str()?.strip_prefix("node")?.parse().ok())
+}
+
+fn unix_ms(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// All disks by name, and so on: one list for each kind of resource.
+pub fn list<T, U>(all: &BTreeMap<Name, T>, view: impl Fn(&Name, &T) -> U) -> Vec<U> {
+    all.iter().map(|(name, one)| view(name, one)).collect()
+}
