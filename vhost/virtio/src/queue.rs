@@ -174,9 +174,16 @@ impl<N: Notify> BlkQueue<N> {
         Ok(queue)
     }
 
-    /// The next available entry: what GET_VRING_BASE answers once everything taken has been answered.
+    /// The next available entry: what GET_VRING_BASE answers once everything taken has been answered and
+    /// [`BlkQueue::resubmissions_left`] is 0.
     pub fn next_avail(&self) -> u16 {
         self.split.next_avail()
+    }
+
+    /// Requests found in flight that have not been handed over yet. They come first in `pull`; a queue is stopped only
+    /// when there are none left, since `next_avail` lies behind them.
+    pub fn resubmissions_left(&self) -> usize {
+        self.resubmit.len()
     }
 
     /// Why nothing more is taken from the ring, if so. Requests taken before can still be answered.

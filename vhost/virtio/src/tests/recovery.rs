@@ -244,6 +244,7 @@ impl World {
         self.queue = start(&self.memory, &self.driver, &self.file);
         self.again = self.taken.len();
         assert_eq!(self.queue.stats().resubmitted.get(), self.again as u64);
+        assert_eq!(self.queue.resubmissions_left(), self.again);
     }
 
     fn drain(&mut self) {

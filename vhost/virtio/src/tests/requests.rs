@@ -527,3 +527,12 @@ fn setups_that_cannot_be_served_are_refused() {
     });
     assert_eq!(error, SetupError::InflightTooSmall { entries: 8, size: 16 });
 }
+
+#[test]
+fn a_queue_can_be_handed_to_a_reactor() {
+    fn sent<T: Send>(value: T) -> T {
+        value
+    }
+    let rig = Rig::new();
+    assert_eq!(sent(rig.queue).next_avail(), 0);
+}

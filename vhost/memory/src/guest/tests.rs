@@ -1,0 +1,221 @@
+//! Regions as front-ends offer them, good and bad.
+
+use super::*;
+use std::fs::File;
+
+const PAGE: u64 = 4096;
+
+fn file(bytes: u64) -> OwnedFd {
+    let path = std::env::temp_dir().join(format!(
+        "palisade-memory-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(path).unwrap();
+    file.set_len(bytes).unwrap();
+    file.into()
+}
+
+fn spec(guest_address: u64, bytes: u64, user_address: u64, mmap_offset: u64, file: &OwnedFd) -> RegionSpec {
+    RegionSpec {
+        guest_address,
+        bytes,
+        user_address,
+        mmap_offset,
+        file: file.try_clone().unwrap(),
+    }
+}
+
+#[test]
+fn the_same_file_is_seen_through_both_regions() {
+    let file = file(4 * PAGE);
+    let memory = GuestMemory::map(vec![
+        spec(0x10_0000, 2 * PAGE, 0x7000_0000, 2 * PAGE, &file),
+        spec(0, 2 * PAGE, 0x6000_0000, 0, &file),
+    ])
+    .unwrap();
+    assert!(memory.write(0x10_0000 + 5, b"hello"));
+    let mut whole = vec![0; 4 * PAGE as usize];
+    std::os::unix::fs::FileExt::read_exact_at(&File::from(file), &mut whole, 0).unwrap();
+    assert_eq!(&whole[2 * PAGE as usize + 5..][..5], b"hello");
+    assert_eq!(
+        memory.user_to_guest(0x7000_0000 + 2 * PAGE - 1),
+        Some(0x10_0000 + 2 * PAGE - 1)
+    );
+    assert_eq!(memory.user_to_guest(0x7000_0000 + 2 * PAGE), None);
+    assert_eq!(memory.user_to_guest(0x6000_0000 - 1), None);
+    let host = memory.slice(0x10_0000 + 7, 1).unwrap().address;
+    assert_eq!(memory.host_to_guest(host), Some(0x10_0000 + 7));
+    assert_eq!(memory.host_to_guest(8), None);
+    assert_eq!(
+        memory
+            .regions()
+            .map(|region| region.guest_address)
+            .collect::<Vec<_>>(),
+        [0, 0x10_0000]
+    );
+}
+
+#[test]
+fn an_offset_inside_a_page_is_honoured() {
+    let file = file(2 * PAGE);
+    std::os::unix::fs::FileExt::write_all_at(&File::from(file.try_clone().unwrap()), b"x", 100).unwrap();
+    let memory = GuestMemory::map(vec![spec(0, PAGE, 0, 100, &file)]).unwrap();
+    let mut byte = [0];
+    assert!(memory.read(0, &mut byte));
+    assert_eq!(&byte, b"x");
+    assert!(!memory.read(PAGE, &mut byte));
+}
+
+#[test]
+fn regions_that_cannot_be_are_refused() {
+    let file = file(4 * PAGE);
+    let map = |specs| GuestMemory::map(specs).unwrap_err();
+    assert!(matches!(
+        map(vec![spec(0, 0, 0, 0, &file)]),
+        MapError::Extent { .. }
+    ));
+    assert!(matches!(
+        map(vec![spec(u64::MAX - 1, PAGE, 0, 0, &file)]),
+        MapError::Extent { .. }
+    ));
+    assert!(matches!(
+        map(vec![spec(0, PAGE, u64::MAX - 1, 0, &file)]),
+        MapError::Extent { .. }
+    ));
+    assert!(matches!(
+        map(vec![spec(0, PAGE, 0, u64::MAX - 1, &file)]),
+        MapError::Extent { .. }
+    ));
+    assert!(matches!(
+        map(vec![spec(0, u64::MAX, 0, 0, &file)]),
+        MapError::Extent { .. }
+    ));
+    assert!(matches!(
+        map(vec![spec(0, 5 * PAGE, 0, 0, &file)]),
+        MapError::FileTooShort {
+            file_bytes: 16384,
+            ..
+        }
+    ));
+    assert!(matches!(
+        map(vec![spec(0, PAGE, 0, 4 * PAGE, &file)]),
+        MapError::FileTooShort { .. }
+    ));
+    assert!(matches!(
+        map(vec![spec(0, PAGE, 0, 3 * PAGE + 1, &file)]),
+        MapError::FileTooShort { .. }
+    ));
+    let overlap = vec![
+        spec(0, 2 * PAGE, 0, 0, &file),
+        spec(PAGE, PAGE, 0x10_0000, 0, &file),
+    ];
+    assert!(matches!(
+        map(overlap),
+        MapError::Overlap {
+            first: 0,
+            second: 4096
+        }
+    ));
+    let overlap = vec![
+        spec(0, 2 * PAGE, 0, 0, &file),
+        spec(0x10_0000, PAGE, PAGE, 0, &file),
+    ];
+    assert!(matches!(
+        map(overlap),
+        MapError::Overlap {
+            first: 0,
+            second: 0x10_0000
+        }
+    ));
+    let many = (0..513)
+        .map(|at| spec(at * PAGE, PAGE, at * PAGE, 0, &file))
+        .collect();
+    assert!(matches!(map(many), MapError::TooMany { regions: 513 }));
+    let pipe: OwnedFd = std::io::pipe().unwrap().0.into();
+    assert!(matches!(
+        map(vec![spec(0, PAGE, 0, 0, &pipe)]),
+        MapError::FileTooShort { file_bytes: 0, .. }
+    ));
+}
+
+#[test]
+fn regions_come_and_go_and_what_stays_is_not_mapped_again() {
+    let file = file(4 * PAGE);
+    let one = GuestMemory::map(vec![spec(0, PAGE, 0, 0, &file)]).unwrap();
+    let two = one.with_region(spec(PAGE, PAGE, 0x10_0000, PAGE, &file)).unwrap();
+    assert_eq!(two.slice(0, 1), one.slice(0, 1));
+    assert!(matches!(
+        two.with_region(spec(0, PAGE, 0x20_0000, 0, &file)),
+        Err(MapError::Overlap { .. })
+    ));
+    assert!(matches!(
+        two.without_region(PAGE, PAGE, 1),
+        Err(MapError::NoSuchRegion { .. })
+    ));
+    assert!(matches!(
+        two.without_region(PAGE, 1, 0x10_0000),
+        Err(MapError::NoSuchRegion { .. })
+    ));
+    let back = two.without_region(0, PAGE, 0).unwrap();
+    assert_eq!(back.slice(0, 1), None);
+    assert_eq!(back.slice(PAGE, 1), two.slice(PAGE, 1));
+    drop((one, two));
+    assert!(back.write(PAGE, b"still mapped"));
+    let none = back.without_region(PAGE, PAGE, 0x10_0000).unwrap();
+    assert_eq!(none.regions().len(), 0);
+    assert_eq!(GuestMemory::empty().slice(0, 0), None);
+}
+
+#[test]
+fn ranges_are_translated_across_neighbours_and_refused_at_gaps() {
+    let memory = GuestMemory::anonymous(&[(PAGE, PAGE), (2 * PAGE, PAGE), (4 * PAGE, PAGE)]).unwrap();
+    let mut list = SegmentList::default();
+    assert!(memory.segments(PAGE + 10, 2 * PAGE - 10, &mut list));
+    assert_eq!((list.len(), list.bytes()), (2, 2 * PAGE - 10));
+    list.clear();
+    assert!(!memory.segments(2 * PAGE, 2 * PAGE, &mut list), "a gap");
+    assert!(!memory.segments(0, 1, &mut list));
+    assert!(!memory.segments(4 * PAGE, PAGE + 1, &mut list));
+    assert!(!memory.segments(u64::MAX, 2, &mut list));
+    assert_eq!(memory.slice(PAGE, PAGE + 1), None, "not in one piece");
+    assert_eq!(memory.slice(5 * PAGE, 0), None);
+    assert_eq!(memory.slice(PAGE, u64::MAX), None);
+    assert_eq!(memory.load_u16(PAGE + 1), None);
+    assert!(memory.store_u16(PAGE + 2, 0x1234));
+    assert_eq!(memory.load_u16(PAGE + 2), Some(0x1234));
+}
+
+#[test]
+fn the_last_byte_of_the_address_space_can_be_reached() {
+    let memory = GuestMemory::anonymous(&[(u64::MAX - (PAGE - 1), PAGE)]).unwrap();
+    let mut list = SegmentList::default();
+    assert!(memory.segments(u64::MAX - 1, 2, &mut list));
+    list.clear();
+    assert!(!memory.segments(u64::MAX - 1, 3, &mut list));
+}
+
+#[test]
+fn a_memfd_is_sealed_when_it_is_mapped_and_can_then_not_shrink() {
+    let memfd = |seals: bool| {
+        use std::os::fd::FromRawFd;
+        let flags = if seals { libc::MFD_ALLOW_SEALING } else { 0 };
+        // SAFETY: the name is a C string, and the descriptor is owned by nobody else.
+        let file = unsafe { File::from_raw_fd(libc::memfd_create(c"test".as_ptr(), flags)) };
+        file.set_len(PAGE).unwrap();
+        file
+    };
+    for (seals, sealed) in [(true, true), (false, false)] {
+        let file = memfd(seals);
+        let memory = GuestMemory::map(vec![spec(0, PAGE, 0, 0, &file.try_clone().unwrap().into())]).unwrap();
+        assert_eq!(memory.regions().next().unwrap().sealed, sealed);
+        assert_eq!(file.set_len(0).is_err(), sealed);
+    }
+}
