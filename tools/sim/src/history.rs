@@ -351,20 +351,21 @@ impl Sector {
     }
 
     fn after_power_cut(&self) -> Vec<Content> {
-        let durable = |cluster: &Cluster| {
+        let replaced = |cluster: &Cluster| {
             let cluster = cluster.if_read(0, NOT_YET);
-            self.writes
-                .iter()
-                .any(|write| write.durable && cluster.must_precede(write))
+            let others = self.writes.iter().filter(|other| other.value != cluster.value);
+            others
+                .into_iter()
+                .any(|other| other.durable && cluster.must_precede(other))
         };
         let mut values = Vec::new();
-        if !durable(&self.base) {
+        if !replaced(&self.base) {
             values.clone_from(&self.bases);
             for survivor in &self.survivors {
                 add(&mut values, *survivor);
             }
         }
-        for write in self.writes.iter().filter(|write| !durable(write)) {
+        for write in self.writes.iter().filter(|write| !replaced(write)) {
             add(&mut values, write.value);
         }
         if self.emptying {

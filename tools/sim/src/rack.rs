@@ -325,7 +325,9 @@ impl Rack {
                 Ok(())
             }
             Op::Discard if !disk.limits.discard => Err(Fault::Unsupported),
-            Op::WriteZeroes { .. } if disk.zeroes_refused => Err(Fault::Unsupported),
+            Op::WriteZeroes { .. } if disk.zeroes_refused || !disk.limits.write_zeroes => {
+                Err(Fault::Unsupported)
+            }
             Op::WriteZeroes { .. } => {
                 self.put(operation, &vec![0; operation.sectors.bytes() as usize], |_| true);
                 Ok(())
@@ -431,7 +433,6 @@ impl Rack {
             _ if !taken => "a range off the device or off its blocks",
             _ if io.sectors == Sectors::ZERO => "an operation without length",
             _ if io.op.changes() && limits.read_only => "a change of a read-only device",
-            Op::WriteZeroes { .. } if !limits.write_zeroes => "a write-zeroes the device does not offer",
             Op::Discard | Op::WriteZeroes { .. } => return,
             _ if bytes != io.sectors.bytes() => "segments that do not add up to the length",
             _ if bytes > u64::from(limits.io_bytes_max) => "more bytes than the device takes at once",

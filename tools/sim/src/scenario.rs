@@ -227,7 +227,7 @@ fn guest(rng: &mut Rng, disks: Vec<usize>) -> GuestPlan {
         queue_size: [16, 64, 128][rng.index(3)],
         depth: if long { 2 } else { rng.between(1, 16) as usize },
         // Now and then one request needs more than one bounce buffer.
-        sectors_max: if long { 700 } else { [8, 32, 64][rng.index(3)] },
+        sectors_max: if long { 704 } else { [8, 32, 64][rng.index(3)] },
         hot_sectors: [16, 64, 256][rng.index(3)],
         misaligned_permille: [0, 100, 500][rng.index(3)],
         foolish_permille: [0, 10, 40][rng.index(3)],

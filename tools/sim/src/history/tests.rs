@@ -123,3 +123,12 @@ fn discarded_sectors_hold_the_old_or_zeroes() {
     history.read(0, Content::Zero, 5, 6).unwrap();
     assert!(history.read(0, Content::Write(1), 7, 8).is_err());
 }
+
+#[test]
+fn a_durable_write_that_was_read_afterwards_is_not_its_own_successor() {
+    let mut history = History::new(1);
+    written(&mut history, 1, 1, 2, STABLE);
+    history.read(0, Content::Write(1), 3, 4).unwrap();
+    history.power_cut(5);
+    assert_eq!(history.possible(0, 6), [Content::Write(1)]);
+}
