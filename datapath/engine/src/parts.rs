@@ -118,7 +118,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let mut sectors = left.0.min(run.sectors.0 - into_run.0);
         if zeroes {
             sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64).0);
-        } else if slot.op.moves_data() {
+        }
+        if zeroes || slot.op.moves_data() {
             sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
         }
         Ok(Some(Piece {
