@@ -1,5 +1,11 @@
 //! The bytes of the protocol: what each message looks like, and what is no message.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod stand;
 
 use palisade_frontend::codec::{

@@ -1,5 +1,11 @@
 //! The door from outside: real sockets, a front-end made by hand, queues that move real blocks.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod stand;
 
 use palisade_block::{AttachmentIndex, Sectors};

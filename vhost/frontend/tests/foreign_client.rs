@@ -1,5 +1,11 @@
 //! Other people's client on our door: the `virtio-driver` crate, by its own negotiation and its own rings.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod stand;
 
 use palisade_frontend::Door;

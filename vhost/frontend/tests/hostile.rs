@@ -1,6 +1,12 @@
 //! Front-ends that mean harm: any message, any bytes, any descriptors. Nothing panics, no descriptor stays open, and
 //! every message ends in one reply, in being carried out, or in the end of the session.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod stand;
 
 use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};

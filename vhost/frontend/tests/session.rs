@@ -1,5 +1,11 @@
 //! The session without any socket: what QEMU sends, in QEMU's order, and what follows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod stand;
 
 use palisade_block::Sectors;
