@@ -15,17 +15,33 @@ pub(crate) const FORMAT: u64 = 1;
 /// What the file is: its format.
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
+/// The header of a redb file (its design.md, "Database header"): nine bytes of magic number, one of marks, some of
+/// geometry, and two slots that hold the root of the latest commit and of the one before or after.
+const HEADER_BYTES: usize = 320;
+const MARKS_AT: usize = 9;
+const SLOTS_AT: usize = 64;
+const SLOT_BYTES: usize = 128;
+
+/// The mark of the slot that counts.
+const SECOND_SLOT_MARK: u8 = 1;
+
+/// The mark of a latest commit made in two phases.
+const TWO_PHASE_MARK: u8 = 4;
+
+const _: () = assert!(SLOTS_AT + 2 * SLOT_BYTES == HEADER_BYTES);
+
 /// Memory that redb may use for a file's pages, in bytes. The files are small, and read once.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Opens a file that exists, after `inspect` has found a copy of it in order.
 pub(crate) fn open<T>(
     path: &Path,
-    inspect: impl FnOnce(&Database) -> Result<T, StoreError>,
+    inspect: impl Fn(&Database) -> Result<T, StoreError>,
 ) -> Result<(Database, T), StoreError> {
-    let found = inspect(&open_copy(path)?)?;
+    inspect(&open_copy(path)?)?;
     let opened = Database::builder().set_cache_size(CACHE_BYTES).open(path);
     let database = opened.map_err(|error| failed(path, error))?;
+    let found = inspect(&database)?;
     Ok((database, found))
 }
 
@@ -68,23 +84,18 @@ pub(crate) fn begin_write(database: &Database) -> Result<redb::WriteTransaction,
 
 /// A copy of the file in memory, its pages and its format checked.
 fn open_copy(path: &Path) -> Result<Database, StoreError> {
-    let bytes = fs::read(path).map_err(StoreError::io(path))?;
+    let mut bytes = fs::read(path).map_err(StoreError::io(path))?;
+    distrust(&mut bytes).map_err(|reason| StoreError::damaged(path, reason))?;
     let memory = InMemoryBackend::new();
     let loaded = memory
         .set_len(bytes.len() as u64)
         .and_then(|()| memory.write(0, &bytes));
     loaded.map_err(StoreError::io(path))?;
-    if bytes.is_empty() {
-        return Err(StoreError::damaged(path, "it is empty"));
-    }
     drop(bytes);
-    let opened = Database::builder().create_with_backend(memory);
-    let mut copy = opened.map_err(|error| failed(path, error))?;
-    match copy.check_integrity() {
-        Ok(true) => {}
-        Ok(false) => return Err(StoreError::damaged(path, "its pages do not fit together")),
-        Err(error) => return Err(failed(path, error)),
-    }
+    let opened = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(memory);
+    let copy = opened.map_err(|error| failed(path, error))?;
     match format_of(&copy) {
         Ok(Some(FORMAT)) => Ok(copy),
         Ok(Some(format)) if format > FORMAT => Err(StoreError::TooNew {
@@ -98,6 +109,32 @@ fn open_copy(path: &Path) -> Result<Database, StoreError> {
         )),
         Err(error) => Err(StoreError::damaged(path, error)),
     }
+}
+
+/// Makes redb look at every page of a copy.
+///
+/// A commit in two phases redb believes, the map of free pages included, and panics on a bad one. Without the mark of
+/// such a commit it verifies all pages, the map's too, and makes the map anew; but then it may also take the other
+/// slot, of a commit that was not finished or has been replaced, so that one is overwritten with the latest. What verifies here may be
+/// opened as it is.
+fn distrust(bytes: &mut [u8]) -> Result<(), &'static str> {
+    let (header, _) = bytes
+        .split_at_mut_checked(HEADER_BYTES)
+        .ok_or("it is cut short")?;
+    let marks = header.get_mut(MARKS_AT).ok_or("it is cut short")?;
+    if *marks & TWO_PHASE_MARK == 0 {
+        return Err("its latest commit is not one of ours");
+    }
+    let second = *marks & SECOND_SLOT_MARK != 0;
+    *marks &= !TWO_PHASE_MARK;
+    let slots = header
+        .get_mut(SLOTS_AT..)
+        .and_then(|slots| slots.split_at_mut_checked(SLOT_BYTES));
+    match slots.ok_or("it is cut short")? {
+        (other, latest) if second => other.copy_from_slice(latest),
+        (latest, other) => other.copy_from_slice(latest),
+    }
+    Ok(())
 }
 
 fn format_of(database: &Database) -> Result<Option<u64>, redb::Error> {
