@@ -22,25 +22,24 @@ type Series<'a> = Vec<(Labels<'a>, u64)>;
 impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let out = &mut encoder;
-        let alone = |value| vec![(vec![], value)];
         info(out, &self.version, &self.node)?;
-        gauge(
+        number(
             out,
             "health",
             "0 ok, 1 degraded, 2 failed",
-            alone(u64::from(self.health)),
+            u64::from(self.health),
         )?;
-        gauge(
+        number(
             out,
             "generation",
             "Number of the configuration agreed on",
-            alone(self.generation),
+            self.generation,
         )?;
-        gauge(
+        number(
             out,
             "generation_applied",
             "Number of the configuration in force",
-            alone(self.applied),
+            self.applied,
         )?;
         let misbehaviour = self.misbehaviour.iter();
         let misbehaviour = misbehaviour
@@ -295,7 +294,10 @@ fn histogram(latency: &LatencySample) -> (f64, u64, Vec<(f64, u64)>) {
             (seconds(bound), count)
         })
         .collect();
-    buckets.push((f64::MAX, fine.fold(0, |sum, (_, more)| sum.saturating_add(*more))));
+    buckets.push((
+        f64::INFINITY,
+        fine.fold(0, |sum, (_, more)| sum.saturating_add(*more)),
+    ));
     (seconds(latency.sum_ns), latency.count(), buckets)
 }
 
@@ -325,4 +327,10 @@ fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series
         metric.encode_family(&labels.as_slice())?.encode_gauge(&value)?;
     }
     Ok(())
+}
+
+/// A gauge without labels.
+fn number(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(&value)
 }

@@ -4,7 +4,7 @@ use super::answer::shown;
 use super::{Answer, Door};
 use crate::body::parse_json;
 use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, ID_BYTES_MAX};
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
@@ -111,15 +111,14 @@ fn check_media_type(request: &Request) -> Result<(), Problem> {
     }
 }
 
-async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    // By its own account too long: not a byte of it is waited for.
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
     match timeout(BODY_WAIT, axum::body::to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if too_long(&error) => Err(Problem::new(
-            ProblemKind::TooLarge,
-            "body_too_large",
-            format!("the body has more than {BODY_BYTES_MAX} bytes"),
-            "send one resource at a time",
-        )),
+        Ok(Err(error)) if too_long(&error) => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(
             ProblemKind::Malformed,
             "body_malformed",
@@ -133,6 +132,15 @@ async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
             "send it again, in one piece",
         )),
     }
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        ProblemKind::TooLarge,
+        "body_too_large",
+        format!("the body has more than {BODY_BYTES_MAX} bytes"),
+        "send one resource at a time",
+    )
 }
 
 fn too_long(error: &axum::Error) -> bool {

@@ -5,9 +5,10 @@ use palisade_admin::metrics::{
 };
 use palisade_admin::{Appliance, EventLog};
 use palisade_api::{
-    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskCondition, DiskCreate,
-    DiskPatch, EventPage, Extent, Finding, Health, Hugepages, Layout, Medium, Mode, Node, OperationCounts, Overall,
-    PollMode, Problem, ProblemKind, Reactor, Severity, State, Volume, VolumeCreate, VolumePatch,
+    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskCondition,
+    DiskCreate, DiskPatch, EventPage, Extent, Finding, Health, Hugepages, Layout, Medium, Mode, Node,
+    OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor, Severity, State, Volume, VolumeCreate,
+    VolumePatch,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -31,7 +32,10 @@ struct Kept {
 
 impl Fake {
     pub fn new() -> Fake {
-        Fake { events: EventLog::beginning_after(64, 1000), state: Mutex::new(Kept::default()) }
+        Fake {
+            events: EventLog::beginning_after(64, 1000),
+            state: Mutex::new(Kept::default()),
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -64,7 +68,11 @@ impl Fake {
 impl Kept {
     fn next(&mut self) -> State {
         self.generation += 1;
-        State { generation: self.generation, applied: Some(self.generation), blocked_on: None }
+        State {
+            generation: self.generation,
+            applied: Some(self.generation),
+            blocked_on: None,
+        }
     }
 }
 
@@ -99,7 +107,11 @@ impl Appliance for Fake {
             applied: generation,
             started_unix_ms: 1_795_224_000_000,
             pid: 4711,
-            hugepages: Hugepages { page_bytes: 2 << 20, pool_bytes: 64 << 20, used_bytes: 4 << 20 },
+            hugepages: Hugepages {
+                page_bytes: 2 << 20,
+                pool_bytes: 64 << 20,
+                used_bytes: 4 << 20,
+            },
         }
     }
 
@@ -129,7 +141,12 @@ impl Appliance for Fake {
 
     fn disks(&self) -> Vec<Disk> {
         // Not in the order of ids: the server sorts.
-        self.kept().disks.values().rev().map(|(_, disk)| disk.clone()).collect()
+        self.kept()
+            .disks
+            .values()
+            .rev()
+            .map(|(_, disk)| disk.clone())
+            .collect()
     }
 
     fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem> {
@@ -168,7 +185,12 @@ impl Appliance for Fake {
 
     fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem> {
         let mut kept = self.kept();
-        let present = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?.1.clone();
+        let present = kept
+            .disks
+            .get(id)
+            .ok_or_else(|| Problem::not_found("disk", id))?
+            .1
+            .clone();
         guard("disk", id, &present.state, expected)?;
         let state = kept.next();
         let (_, disk) = kept.disks.get_mut(id).unwrap();
@@ -192,7 +214,12 @@ impl Appliance for Fake {
     }
 
     fn volumes(&self) -> Vec<Volume> {
-        self.kept().volumes.values().rev().map(|(_, volume)| volume.clone()).collect()
+        self.kept()
+            .volumes
+            .values()
+            .rev()
+            .map(|(_, volume)| volume.clone())
+            .collect()
     }
 
     fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem> {
@@ -208,21 +235,30 @@ impl Appliance for Fake {
             return Err(Problem::not_found("disk", wish.disk.as_deref().unwrap_or("any")));
         };
         if disk.free_bytes < wish.bytes {
-            let message = format!("disk {:?} has {} bytes free, {} are wanted", disk.id, disk.free_bytes, wish.bytes);
+            let message = format!(
+                "disk {:?} has {} bytes free, {} are wanted",
+                disk.id, disk.free_bytes, wish.bytes
+            );
             let remedy = "let the disk grow: palisade disk grow";
             return Err(Problem::new(ProblemKind::NoSpace, "no_space", message, remedy).about("bytes"));
         }
         let offset_bytes = disk.bytes - disk.free_bytes;
         disk.free_bytes -= wish.bytes;
         disk.volumes.push(wish.id.clone());
-        let extent = Extent { disk: disk.id.clone(), offset_bytes, bytes: wish.bytes };
+        let extent = Extent {
+            disk: disk.id.clone(),
+            offset_bytes,
+            bytes: wish.bytes,
+        };
         let block_bytes = wish.block_bytes.unwrap_or(disk.block_bytes);
         let volume = Volume {
             id: wish.id.clone(),
             uuid: format!("00000000-0000-4000-9000-{:012}", kept.generation),
             bytes: wish.bytes,
             block_bytes,
-            layout: Layout::Linear { extents: vec![extent] },
+            layout: Layout::Linear {
+                extents: vec![extent],
+            },
             attachments: vec![],
             state: kept.next(),
         };
@@ -233,11 +269,24 @@ impl Appliance for Fake {
 
     fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem> {
         let mut kept = self.kept();
-        let present = kept.volumes.get(id).ok_or_else(|| Problem::not_found("volume", id))?.1.clone();
+        let present = kept
+            .volumes
+            .get(id)
+            .ok_or_else(|| Problem::not_found("volume", id))?
+            .1
+            .clone();
         guard("volume", id, &present.state, expected)?;
         if patch.bytes < present.bytes {
-            let message = format!("volume {id:?} has {} bytes and cannot shrink to {}", present.bytes, patch.bytes);
-            let problem = Problem::new(ProblemKind::Invalid, "cannot_shrink", message, "create a smaller volume");
+            let message = format!(
+                "volume {id:?} has {} bytes and cannot shrink to {}",
+                present.bytes, patch.bytes
+            );
+            let problem = Problem::new(
+                ProblemKind::Invalid,
+                "cannot_shrink",
+                message,
+                "create a smaller volume",
+            );
             return Err(problem.about("bytes"));
         }
         let state = kept.next();
@@ -249,7 +298,10 @@ impl Appliance for Fake {
 
     fn volume_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
         let mut kept = self.kept();
-        let (_, volume) = kept.volumes.get(id).ok_or_else(|| Problem::not_found("volume", id))?;
+        let (_, volume) = kept
+            .volumes
+            .get(id)
+            .ok_or_else(|| Problem::not_found("volume", id))?;
         guard("volume", id, &volume.state, expected)?;
         if let Some(attachment) = volume.attachments.first() {
             return Err(in_use("volume", id, &format!("attachment {attachment}")));
@@ -264,7 +316,11 @@ impl Appliance for Fake {
 
     fn attachments(&self) -> Vec<Attachment> {
         let mut kept = self.kept();
-        let all = kept.attachments.values().map(|(_, attachment)| attachment.clone()).collect();
+        let all = kept
+            .attachments
+            .values()
+            .map(|(_, attachment)| attachment.clone())
+            .collect();
         if kept.reads_until_applied > 0 {
             kept.reads_until_applied -= 1;
         } else {
@@ -297,7 +353,9 @@ impl Appliance for Fake {
         let attachment = Attachment {
             id: asked.id.clone(),
             volume: asked.volume,
-            socket: asked.socket.unwrap_or_else(|| format!("/run/palisade/{}.sock", asked.id)),
+            socket: asked
+                .socket
+                .unwrap_or_else(|| format!("/run/palisade/{}.sock", asked.id)),
             queues: asked.queues.unwrap_or(1),
             queue_size: asked.queue_size.unwrap_or(256),
             owner: asked.owner,
@@ -330,7 +388,8 @@ impl Appliance for Fake {
             }],
             state,
         };
-        kept.attachments.insert(wish.id.clone(), (wish, attachment.clone()));
+        kept.attachments
+            .insert(wish.id.clone(), (wish, attachment.clone()));
         self.happened("attachment_created", format!("attachment/{}", attachment.id));
         Ok(Created::New(attachment))
     }
@@ -342,7 +401,12 @@ impl Appliance for Fake {
         expected: Option<u64>,
     ) -> Result<Attachment, Problem> {
         let mut kept = self.kept();
-        let present = kept.attachments.get(id).ok_or_else(|| Problem::not_found("attachment", id))?.1.clone();
+        let present = kept
+            .attachments
+            .get(id)
+            .ok_or_else(|| Problem::not_found("attachment", id))?
+            .1
+            .clone();
         guard("attachment", id, &present.state, expected)?;
         let state = kept.next();
         let (_, attachment) = kept.attachments.get_mut(id).unwrap();
@@ -356,7 +420,10 @@ impl Appliance for Fake {
 
     fn attachment_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
         let mut kept = self.kept();
-        let (_, attachment) = kept.attachments.get(id).ok_or_else(|| Problem::not_found("attachment", id))?;
+        let (_, attachment) = kept
+            .attachments
+            .get(id)
+            .ok_or_else(|| Problem::not_found("attachment", id))?;
         guard("attachment", id, &attachment.state, expected)?;
         kept.attachments.remove(id);
         for (_, volume) in kept.volumes.values_mut() {
@@ -371,8 +438,18 @@ impl Appliance for Fake {
     }
 
     fn metrics(&self) -> MetricsSnapshot {
-        let latency = LatencySample { buckets: vec![(512, 1), (1024, 2), (2048, 3), (u64::MAX, 4)], sum_ns: 9000 };
-        let read = OperationSample { operation: "read", ok: 10, io_err: 1, unsupp: 0, bytes: 40960, latency };
+        let latency = LatencySample {
+            buckets: vec![(512, 1), (1024, 2), (2048, 3), (u64::MAX, 4)],
+            sum_ns: 9000,
+        };
+        let read = OperationSample {
+            operation: "read",
+            ok: 10,
+            io_err: 1,
+            unsupp: 0,
+            bytes: 40960,
+            latency,
+        };
         let attachment = |(_, attachment): &(AttachmentCreate, Attachment)| AttachmentSample {
             attachment: attachment.id.clone(),
             volume: attachment.volume.clone(),
@@ -386,9 +463,17 @@ impl Appliance for Fake {
         MetricsSnapshot {
             version: "0.1.0".to_owned(),
             node: "6f1c5a52".to_owned(),
-            reactors: vec![ReactorSample { index: 0, turns: 7, ..ReactorSample::default() }],
+            reactors: vec![ReactorSample {
+                index: 0,
+                turns: 7,
+                ..ReactorSample::default()
+            }],
             attachments: kept.attachments.values().map(attachment).collect(),
-            disks: vec![DiskSample { disk: "d\"1".to_owned(), online: true, ..DiskSample::default() }],
+            disks: vec![DiskSample {
+                disk: "d\"1".to_owned(),
+                online: true,
+                ..DiskSample::default()
+            }],
             misbehaviour: vec![("chain_loop".to_owned(), 3)],
             ..MetricsSnapshot::default()
         }

@@ -1,0 +1,303 @@
+//! Resources over real sockets: creation, ETags, pages, events, metrics.
+
+mod fake;
+mod wire;
+
+use fake::Fake;
+use palisade_admin::{AdminConfig, Server};
+use palisade_api::Severity;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use wire::{ask, connect};
+
+fn serve(fake: &Arc<Fake>) -> Server {
+    Server::start(AdminConfig::plain("127.0.0.1:0".parse().unwrap()), fake.clone()).unwrap()
+}
+
+fn add_disk(address: SocketAddr, id: &str) -> wire::Answer {
+    let body = format!(r#"{{"id":"{id}","memory":{{"bytes":1073741824}}}}"#);
+    ask(address, "POST", "/v1/disks", &[], &body)
+}
+
+#[test]
+fn creating_twice_is_creating_once() {
+    let server = serve(&Arc::new(Fake::new()));
+    let address = server.address();
+    let first = add_disk(address, "d1");
+    assert_eq!(
+        (first.status, first.header("location")),
+        (201, Some("/v1/disks/d1"))
+    );
+    let second = add_disk(address, "d1");
+    assert_eq!(
+        (second.status, second.header("etag")),
+        (200, first.header("etag"))
+    );
+    assert_eq!(first.body, second.body);
+    let other = ask(
+        address,
+        "POST",
+        "/v1/disks",
+        &[],
+        r#"{"id":"d1","null":{"bytes":1}}"#,
+    );
+    assert_eq!((other.status, other.code().as_str()), (409, "disk_exists"));
+    assert_eq!(other.json()["field"], "medium");
+    server.stop();
+}
+
+#[test]
+fn a_change_that_somebody_else_overtook_is_refused() {
+    let server = serve(&Arc::new(Fake::new()));
+    let address = server.address();
+    add_disk(address, "d1");
+    let created = ask(
+        address,
+        "POST",
+        "/v1/volumes",
+        &[],
+        r#"{"id":"v1","bytes":4096,"disk":"d1"}"#,
+    );
+    let seen = created.header("etag").unwrap().to_owned();
+    let grow = |seen: &str, bytes: u64| {
+        ask(
+            address,
+            "PATCH",
+            "/v1/volumes/v1",
+            &[("if-match", seen)],
+            &format!(r#"{{"bytes":{bytes}}}"#),
+        )
+    };
+    let grown = grow(&seen, 8192);
+    assert_eq!(grown.status, 200);
+    assert_ne!(grown.header("etag"), Some(seen.as_str()));
+    assert_eq!(grow(&seen, 16384).code(), "changed_meanwhile");
+    assert_eq!(grow("W/\"1\"", 16384).status, 412, "a weak ETag never matches");
+    assert_eq!(grow("\"1\", \"2\"", 16384).status, 400);
+    assert_eq!(
+        ask(address, "GET", "/v1/volumes/v1", &[], "").json()["bytes"],
+        8192
+    );
+    assert_eq!(grow("*", 16384).status, 200);
+    let delete = |seen: &str| ask(address, "DELETE", "/v1/volumes/v1", &[("if-match", seen)], "");
+    assert_eq!(delete(&seen).status, 412);
+    let now = ask(address, "GET", "/v1/volumes/v1", &[], "");
+    let gone = delete(now.header("etag").unwrap());
+    assert_eq!((gone.status, gone.body.as_str()), (204, ""));
+    assert_eq!(delete("*").code(), "volume_not_found");
+}
+
+#[test]
+fn a_list_comes_in_pages_in_the_order_of_ids() {
+    let server = serve(&Arc::new(Fake::new()));
+    let address = server.address();
+    let wanted: Vec<String> = (0..25).map(|number| format!("disk-{number:02}")).collect();
+    for id in wanted.iter().rev() {
+        add_disk(address, id);
+    }
+    let mut found = Vec::new();
+    let mut path = "/v1/disks?limit=10".to_owned();
+    loop {
+        let page = ask(address, "GET", &path, &[], "").json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 10);
+        found.extend(items.iter().map(|disk| disk["id"].as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/disks?limit=10&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(found, wanted);
+    for bad in ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "page=3"] {
+        let answer = ask(address, "GET", &format!("/v1/disks?{bad}"), &[], "");
+        assert!(matches!(answer.status, 400 | 422), "{bad}: {answer:?}");
+        answer.code();
+    }
+    assert_eq!(
+        ask(address, "GET", "/v1/disks?limti=3", &[], "").json()["remedy"],
+        "did you mean `limit`?"
+    );
+}
+
+/// Reads a stream of events until `count` have come; gives (event name, id).
+fn stream(address: SocketAddr, last_event_id: &str, count: usize) -> Vec<(String, String)> {
+    let mut stream = connect(address);
+    let host = format!("host: {address}\r\nlast-event-id: {last_event_id}\r\n");
+    stream
+        .write_all(format!("GET /v1/events HTTP/1.1\r\n{host}\r\n").as_bytes())
+        .unwrap();
+    let (mut events, mut id, mut name) = (Vec::new(), String::new(), String::new());
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap();
+        if let Some(text) = line.strip_prefix("id: ") {
+            id = text.to_owned();
+        } else if let Some(text) = line.strip_prefix("event: ") {
+            name = text.to_owned();
+        } else if line.is_empty() && !name.is_empty() {
+            events.push((std::mem::take(&mut name), std::mem::take(&mut id)));
+            if events.len() == count {
+                break;
+            }
+        }
+    }
+    events
+}
+
+#[test]
+fn a_client_that_comes_back_gets_what_it_missed() {
+    let fake = Arc::new(Fake::new());
+    let server = serve(&fake);
+    let address = server.address();
+    for number in 0..5 {
+        fake.events
+            .push(Severity::Info, "counted", "node", number.to_string());
+    }
+    let all = stream(address, "0", 5);
+    assert_eq!(all.first().unwrap(), &("counted".to_owned(), "1001".to_owned()));
+    let pushed = fake.clone();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        pushed
+            .events
+            .push(Severity::Error, "late", "node", "while somebody listened")
+    });
+    let missed = stream(address, "1003", 3);
+    later.join().unwrap();
+    let ids: Vec<&str> = missed.iter().map(|(_, id)| id.as_str()).collect();
+    assert_eq!(ids, ["1004", "1005", "1006"]);
+    for _ in 0..100 {
+        fake.events
+            .push(Severity::Info, "counted", "node", "more than are kept");
+    }
+    assert_eq!(stream(address, "1003", 1).first().unwrap().0, "lost");
+    assert_eq!(
+        ask(address, "GET", "/v1/events", &[("last-event-id", "x")], "").status,
+        422
+    );
+}
+
+#[test]
+fn events_come_as_pages_too() {
+    let fake = Arc::new(Fake::new());
+    let server = serve(&fake);
+    for number in 0..5 {
+        fake.events
+            .push(Severity::Warning, "counted", "node", number.to_string());
+    }
+    let page = ask(
+        server.address(),
+        "GET",
+        "/v1/events?format=json&after=1002&limit=2",
+        &[],
+        "",
+    )
+    .json();
+    assert_eq!(page["items"][0]["id"], 1003);
+    assert_eq!(
+        (page["next"].as_u64(), page["lost"].as_bool()),
+        (Some(1004), Some(false))
+    );
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn metrics_are_open_metrics_with_histograms() {
+    let server = serve(&Arc::new(Fake::new()));
+    let address = server.address();
+    add_disk(address, "d1");
+    ask(address, "POST", "/v1/volumes", &[], r#"{"id":"v1","bytes":4096}"#);
+    ask(
+        address,
+        "POST",
+        "/v1/attachments",
+        &[],
+        r#"{"id":"web1","volume":"v1"}"#,
+    );
+    let answer = ask(address, "GET", "/metrics", &[], "");
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/openmetrics-text")
+    );
+    let labels = r#"attachment="web1",volume="v1",operation="read""#;
+    for line in [
+        "palisade_health 0".to_owned(),
+        "palisade_reactor_turns_total{reactor=\"0\"} 7".to_owned(),
+        "palisade_misbehaviour_total{kind=\"chain_loop\"} 3".to_owned(),
+        "palisade_disk_online{disk=\"d\\\"1\"} 1".to_owned(),
+        format!("palisade_requests_total{{{labels},status=\"io_err\"}} 1"),
+        format!("palisade_request_bytes_total{{{labels}}} 40960"),
+        format!("palisade_request_latency_seconds_sum{{{labels}}} 0.000009"),
+        format!("palisade_request_latency_seconds_count{{{labels}}} 10"),
+        format!("palisade_request_latency_seconds_bucket{{le=\"0.000001024\",{labels}}} 3"),
+        format!("palisade_request_latency_seconds_bucket{{le=\"0.000002048\",{labels}}} 6"),
+        format!("palisade_request_latency_seconds_bucket{{le=\"+Inf\",{labels}}} 10"),
+        "# EOF".to_owned(),
+    ] {
+        assert!(
+            answer.body.lines().any(|found| found == line),
+            "no {line} in\n{}",
+            answer.body
+        );
+    }
+}
+
+#[test]
+fn the_description_and_the_pages_come_without_other_hosts() {
+    let server = serve(&Arc::new(Fake::new()));
+    let address = server.address();
+    let document = ask(address, "GET", "/openapi.json", &[], "").json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (method, status) in [
+        ("patch", "412"),
+        ("patch", "409"),
+        ("delete", "404"),
+        ("get", "401"),
+    ] {
+        assert!(
+            document["paths"]["/v1/volumes/{id}"][method]["responses"][status].is_object(),
+            "{method} {status}"
+        );
+    }
+    for path in [
+        "/",
+        "/style.css",
+        "/overview.js",
+        "/docs/",
+        "/docs/swagger-ui.css",
+        "/docs/swagger-ui-bundle.js",
+    ] {
+        let answer = ask(address, "GET", path, &[], "");
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.body.len() > 100, "{path}");
+    }
+    let page = ask(address, "GET", "/", &[], "");
+    assert!(!page.body.contains("http://") && !page.body.contains("https://"));
+    assert!(
+        page.header("content-security-policy")
+            .unwrap()
+            .contains("default-src 'self'")
+    );
+}
+
+#[test]
+fn stopping_ends_streams_and_frees_the_address() {
+    let fake = Arc::new(Fake::new());
+    let server = serve(&fake);
+    let address = server.address();
+    fake.events.push(Severity::Info, "counted", "node", "one");
+    let listener = std::thread::spawn(move || stream(address, "0", 2));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let begun = std::time::Instant::now();
+    server.stop();
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(listener.join().unwrap().len(), 1);
+    let again = Server::start(AdminConfig::plain(address), fake).unwrap();
+    assert_eq!(ask(again.address(), "GET", "/v1/node", &[], "").status, 200);
+}

@@ -1,0 +1,419 @@
+//! The real program against the real server over real sockets, in front of a stand-in for the appliance.
+
+#[path = "../../../appliance/admin/tests/fake/mod.rs"]
+mod fake;
+
+use fake::Fake;
+use palisade_admin::{AdminConfig, Server, Tls};
+use palisade_api::{Overall, Severity};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+struct Site {
+    fake: Arc<Fake>,
+    server: Server,
+}
+
+impl Site {
+    fn new() -> Site {
+        let fake = Arc::new(Fake::new());
+        let config = AdminConfig::plain("127.0.0.1:0".parse().unwrap());
+        let server = Server::start(config, fake.clone()).unwrap();
+        Site { fake, server }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    fn palisade(&self, args: &str) -> Ran {
+        run(&self.url(), args)
+    }
+
+    fn with_attachment() -> Site {
+        let site = Site::new();
+        site.palisade("disk add d1 --memory 10GiB").ok();
+        site.palisade("volume create v1 1GiB --disk d1").ok();
+        site.palisade("attachment create web1 v1 --queues 4 --socket /run/vm,1/it's.sock")
+            .ok();
+        site
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.out
+    }
+
+    fn json(self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+fn program(url: &str, args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    command.args(args.split(' ')).env_clear().env("PALISADE_URL", url);
+    command
+}
+
+fn run(url: &str, args: &str) -> Ran {
+    program(url, args).output().unwrap().into()
+}
+
+/// The words of the line that begins with `first`.
+fn line<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
+    let found = text
+        .lines()
+        .find(|line| line.split_whitespace().next() == Some(first));
+    found
+        .unwrap_or_else(|| panic!("no line {first} in\n{text}"))
+        .split_whitespace()
+        .collect()
+}
+
+#[test]
+fn a_disk_from_its_adding_to_its_end() {
+    let site = Site::new();
+    let empty = site.palisade("disk list").ok();
+    assert!(
+        empty.contains("palisade disk add"),
+        "an empty list says how to fill it: {empty}"
+    );
+    let shown = site
+        .palisade("disk add d1 --file /srv/d1.img --size 10GiB --sparse --wait")
+        .ok();
+    assert_eq!(
+        line(&shown, "Size:"),
+        ["Size:", "10", "GiB", "(10737418240", "bytes)"]
+    );
+    assert_eq!(line(&shown, "State:"), ["State:", "applied"]);
+    site.palisade("disk add d2 --null 1TiB --whole --block-bytes 4096")
+        .ok();
+    let table = site.palisade("disk list").ok();
+    let row = line(&table, "d1");
+    assert_eq!(row[..5], ["d1", "file", "/srv/d1.img", "pooled", "10"]);
+    assert_eq!(line(&table, "d2")[1..3], ["null", "whole"]);
+    let grown = site.palisade("disk grow d1 20GiB --json").json();
+    assert_eq!(grown["bytes"], 20u64 << 30);
+    assert_eq!(grown["file"]["sparse"], true);
+    site.palisade("disk remove d1").ok();
+    let gone = site.palisade("disk show d1");
+    assert_eq!(gone.code, 1);
+    assert_eq!(
+        gone.err,
+        "palisade: there is no disk \"d1\"\n  remedy: see what there is: palisade disk list\n"
+    );
+}
+
+#[test]
+fn json_is_for_programs() {
+    let site = Site::with_attachment();
+    assert_eq!(site.palisade("disk list --json").json()[0]["id"], "d1");
+    assert_eq!(
+        site.palisade("--json volume show v1").json()["layout"]["extents"][0]["disk"],
+        "d1"
+    );
+    assert_eq!(site.palisade("node --json").json()["name"], "host-a");
+    assert_eq!(site.palisade("reactors --json").json()[1]["sleeping"], true);
+    let refused = site.palisade("volume delete v1 --json");
+    assert_eq!((refused.code, refused.out.as_str()), (1, ""));
+    let problem: serde_json::Value = serde_json::from_str(&refused.err).unwrap();
+    assert_eq!(problem["code"], "volume_in_use");
+    assert!(problem["remedy"].as_str().unwrap().contains("attachment web1"));
+    assert_eq!(site.palisade("attachment delete web1 --json").ok(), "");
+}
+
+#[test]
+fn a_list_of_many_is_whole() {
+    let site = Site::new();
+    for number in 0..1100 {
+        let wish =
+            serde_json::from_value(serde_json::json!({"id": format!("d{number}"), "null": {"bytes": 512}}));
+        palisade_admin::Appliance::disk_add(&*site.fake, wish.unwrap()).unwrap();
+    }
+    assert_eq!(
+        site.palisade("disk list --json").json().as_array().unwrap().len(),
+        1100
+    );
+}
+
+#[test]
+fn a_wrong_command_is_told_apart_from_a_refusal() {
+    let site = Site::new();
+    for wrong in [
+        "disk add d1",
+        "disk add d1 --null 1GiB --memory 1GiB",
+        "volume create v1 1ZiB",
+        "volume create v1",
+        "attachment create a v --mode 999",
+        "nonsense",
+        "node --token x --token-file y",
+        "node --token-file /nonexistent",
+    ] {
+        let ran = site.palisade(wrong);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{wrong}: {ran:?}");
+        assert!(!ran.err.is_empty());
+    }
+    let unreachable = run("http://127.0.0.1:1", "node");
+    assert_eq!(unreachable.code, 1);
+    assert!(
+        unreachable
+            .err
+            .contains("no appliance answers at http://127.0.0.1:1"),
+        "{}",
+        unreachable.err
+    );
+    assert!(
+        unreachable.err.contains("remedy: start the daemon"),
+        "{}",
+        unreachable.err
+    );
+    assert_eq!(
+        site.palisade("volume show ../node").code,
+        1,
+        "an id is never a path"
+    );
+}
+
+#[test]
+fn a_change_can_be_guarded() {
+    let site = Site::with_attachment();
+    let seen = site.palisade("volume show v1 --json").json()["state"]["generation"]
+        .as_u64()
+        .unwrap();
+    site.palisade(&format!("volume grow v1 2GiB --expect {seen}"))
+        .ok();
+    let late = site.palisade(&format!("volume grow v1 3GiB --expect {seen}"));
+    assert_eq!(late.code, 1);
+    assert!(late.err.contains("was not touched"), "{}", late.err);
+}
+
+#[test]
+fn limits_and_rights_are_set_and_taken_away() {
+    let site = Site::with_attachment();
+    let set = site
+        .palisade("attachment set web1 --iops 500 --bandwidth 200MiB --mode 0600 --owner qemu --json")
+        .json();
+    assert_eq!(
+        set["limits"],
+        serde_json::json!({"iops": 500, "bytes_per_second": 200u64 << 20})
+    );
+    assert_eq!(
+        (set["mode"].as_str(), set["owner"].as_str()),
+        (Some("0600"), Some("qemu"))
+    );
+    let shown = site.palisade("attachment show web1").ok();
+    assert!(shown.contains("500 requests/s, 200 MiB/s"), "{shown}");
+    assert_eq!(line(&shown, "read")[1..3], ["1000", "1"]);
+    let none = site.palisade("attachment set web1 --no-limits --json").json();
+    assert_eq!(none["limits"], serde_json::json!({}));
+    assert_eq!(none["mode"], "0600", "what is not named stays");
+}
+
+#[test]
+fn waiting_ends_when_it_is_applied_or_says_what_it_waits_for() {
+    let site = Site::new();
+    site.palisade("disk add d1 --memory 1GiB").ok();
+    site.palisade("volume create v1 1MiB").ok();
+    site.fake.apply_slowly(3);
+    let shown = site.palisade("attachment create a1 v1 --wait").ok();
+    assert_eq!(line(&shown, "State:"), ["State:", "applied"]);
+    site.fake.apply_slowly(u32::MAX);
+    let late = site.palisade("attachment create a2 v1 --wait --wait-timeout 0");
+    assert_eq!(late.code, 1);
+    assert!(
+        late.err.contains("blocked on the routes of volume v1"),
+        "{}",
+        late.err
+    );
+}
+
+#[test]
+fn health_says_what_is_wrong_and_fails() {
+    let site = Site::new();
+    assert!(site.palisade("health").ok().starts_with("ok:"));
+    site.fake.find(
+        Overall::Degraded,
+        "disk/d1",
+        "blocked on disk d1: its file is not there",
+    );
+    site.fake
+        .find(Overall::Failed, "attachment/web1", "no queue is served");
+    let ran = site.palisade("health");
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.starts_with("failed:"), "{}", ran.out);
+    let worst = ran.out.find("attachment/web1").unwrap();
+    assert!(
+        worst < ran.out.find("blocked on disk d1").unwrap(),
+        "the worst comes first"
+    );
+}
+
+#[test]
+fn events_are_listed_and_followed() {
+    let site = Site::with_attachment();
+    let table = site.palisade("events").ok();
+    assert!(
+        table.contains("volume/v1") && table.contains("created"),
+        "{table}"
+    );
+    let mut follow = program(&site.url(), "events --follow --after 1002")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("attachment/web1"));
+    site.fake.events.push(
+        Severity::Error,
+        "disk_failed",
+        "disk/d1",
+        "disk d1 answers with errors",
+    );
+    let line = lines.next().unwrap().unwrap();
+    assert!(
+        line.contains("error") && line.contains("disk d1 answers with errors"),
+        "{line}"
+    );
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
+fn what_is_pasted_is_complete_and_quoted() {
+    let site = Site::with_attachment();
+    let args = site.palisade("attachment qemu-args web1 --memory 2GiB").ok();
+    assert_eq!(
+        args,
+        "-m 2048M \\\n\
+         -object memory-backend-memfd,id=palisade-memory,size=2048M,share=on \\\n\
+         -machine memory-backend=palisade-memory \\\n\
+         -chardev socket,id=palisade-web1,path='/run/vm,,1/it'\\''s.sock',reconnect-ms=500 \\\n\
+         -device vhost-user-blk-pci,chardev=palisade-web1,num-queues=4,queue-size=256\n"
+    );
+    let xml = site.palisade("attachment libvirt-xml web1 --target vdb").ok();
+    for part in [
+        "<disk type='vhostuser' device='disk'",
+        "path='/run/vm,1/it&apos;s.sock'",
+        "queues='4'",
+        "dev='vdb'",
+        "mode='shared'",
+    ] {
+        assert!(xml.contains(part), "no {part} in\n{xml}");
+    }
+}
+
+#[test]
+fn top_shows_rates_of_what_happens_between_two_looks() {
+    let site = Site::with_attachment();
+    let table = site.palisade("top --interval 1 --count 1").ok();
+    let row = line(&table, "web1");
+    assert_eq!(row[..5], ["web1", "v1", "running", "0", "0"], "{table}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run("http://127.0.0.1:1", &format!("completions {shell}")).ok();
+        assert!(script.contains("qemu-args"), "{shell}");
+    }
+}
+
+#[test]
+fn preflight_needs_no_daemon() {
+    let ran = run("http://127.0.0.1:1", "preflight --profile lab --json");
+    let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+    assert_eq!(found["profile"], "lab");
+    let must = found["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|finding| finding["severity"] == "must");
+    assert_eq!(ran.code, i32::from(must));
+    assert_eq!(run("http://127.0.0.1:1", "preflight --profile labb").code, 2);
+}
+
+const TOKEN: &str = "00112233445566778899aabbccddeeff";
+
+fn secured(folder: &Path) -> Server {
+    let made =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let config = AdminConfig {
+        listen: "0.0.0.0:0".parse().unwrap(),
+        tls: Some(Tls { cert, key }),
+        token: Some(TOKEN.to_owned()),
+    };
+    Server::start(config, Arc::new(Fake::new())).unwrap()
+}
+
+#[test]
+fn beyond_loopback_a_certificate_and_a_token_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = secured(folder.path());
+    let url = format!("https://127.0.0.1:{}", server.address().port());
+    let cert = folder.path().join("cert.pem").display().to_string();
+    let token_file = folder.path().join("token").display().to_string();
+    std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
+    let node = run(&url, &format!("node --cacert {cert} --token-file {token_file}")).ok();
+    assert!(node.contains("host-a"));
+    assert_eq!(
+        run(
+            &url,
+            &format!("disk add d1 --null 1GiB --cacert {cert} --token {TOKEN}")
+        )
+        .code,
+        0
+    );
+    let missing = run(&url, &format!("health --cacert {cert} --json"));
+    assert!(
+        missing.code == 1 && missing.err.contains("token_missing"),
+        "{missing:?}"
+    );
+    let wrong = run(
+        &url,
+        &format!("node --cacert {cert} --token {} --json", TOKEN.replace('f', "e")),
+    );
+    assert!(wrong.code == 1 && wrong.err.contains("token_wrong"), "{wrong:?}");
+    let untrusted = run(&url, &format!("node --token {TOKEN}"));
+    assert!(
+        untrusted.code == 1 && untrusted.err.contains("no appliance answers"),
+        "{untrusted:?}"
+    );
+    let plain = run(&url.replace("https", "http"), "node");
+    assert_eq!(plain.code, 1, "{plain:?}");
+    server.stop();
+}
+
+#[test]
+fn a_token_counts_on_loopback_too() {
+    let config = AdminConfig {
+        token: Some(TOKEN.to_owned()),
+        ..AdminConfig::plain("127.0.0.1:0".parse().unwrap())
+    };
+    let server = Server::start(config, Arc::new(Fake::new())).unwrap();
+    let url = format!("http://{}", server.address());
+    assert_eq!(run(&url, "health").code, 1);
+    run(&url, &format!("health --token {TOKEN}")).ok();
+}
