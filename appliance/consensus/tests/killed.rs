@@ -78,7 +78,7 @@ fn child_that_proposes_until_killed() {
     loop {
         let next = store.generation().0 + 1;
         store.propose(story::command(next)).unwrap();
-        if next % 16 == 0 {
+        if next.is_multiple_of(16) {
             store.compact().unwrap();
         }
         writeln!(out, "\nack {next}").and_then(|()| out.flush()).unwrap();

@@ -1,0 +1,88 @@
+//! Invariant 11: what fails holds up what depends on it, and nothing else. And what is not ours is left alone.
+
+mod node;
+
+use node::{Node, apply, begin, name};
+use palisade_model::{Cluster, Generation};
+use palisade_reconcile::*;
+
+/// Two pooled files `d0` and `d1`, with `v0` on the one and `v1` on the other, both attached.
+fn two_of_each() -> Cluster {
+    let mut cluster = begin();
+    let wishes = [
+        (0, 0, 0, 3, true),
+        (0, 1, 0, 4, true),
+        (4, 0, 0, 0, true),
+        (4, 1, 1, 0, true),
+        (8, 0, 0, 0, false),
+        (8, 1, 1, 1, false),
+    ];
+    for (serial, wish) in wishes.into_iter().enumerate() {
+        cluster = apply(&cluster, 100 + serial as u128, wish);
+    }
+    assert_eq!(
+        (
+            cluster.disks.len(),
+            cluster.volumes.len(),
+            cluster.attachments.len()
+        ),
+        (2, 2, 2)
+    );
+    cluster
+}
+
+#[test]
+fn a_disk_that_does_not_open_holds_up_its_own_volume_only() {
+    let cluster = two_of_each();
+    let mut node = Node::default();
+    let broken = Action::OpenDisk { disk: name("d", 0) };
+    while node.round(&cluster, 0, &mut |step| step.action == broken) {}
+    assert!(node.observed.sockets.keys().eq([&name("a", 1)]));
+    let waits = waits(&cluster, &name("n", 0), &node.observed);
+    let named: Vec<_> = waits.iter().map(|wait| wait.name.as_str()).collect();
+    assert_eq!(named, ["d0", "v0", "a0"]);
+    assert!(matches!(waits[0].cause, Cause::Failed { attempts: 1, .. }));
+    node.settle(&cluster);
+    node.is_as_wanted(&cluster);
+}
+
+#[test]
+fn a_failed_step_waits_and_comes_again() {
+    let cluster = two_of_each();
+    let mut node = Node::default();
+    node.round(&cluster, 0, &mut |_| true);
+    assert_eq!(plan(&cluster, &name("n", 0), &node.observed), []);
+    node.observed.now_ms += backoff::RETRY_MS_FIRST;
+    assert_eq!(plan(&cluster, &name("n", 0), &node.observed).len(), 2);
+}
+
+#[test]
+fn nothing_is_written_to_a_disk_that_is_not_ours() {
+    let cluster = two_of_each();
+    let newer = Superblock::Ours {
+        generation: Generation(99),
+    };
+    let cases = [
+        (Superblock::Foreign, Cause::ForeignSuperblock),
+        (Superblock::Missing, Cause::LostSuperblock),
+        (
+            newer,
+            Cause::NewerSuperblock {
+                generation: Generation(99),
+            },
+        ),
+    ];
+    for (superblock, cause) in cases {
+        let mut node = Node::default();
+        node.settle(&cluster);
+        node.restart(&cluster);
+        for step in plan(&cluster, &name("n", 0), &node.observed) {
+            let index = 0;
+            node.observed
+                .record(&cluster, &step, Opened { index, superblock });
+        }
+        assert_eq!(plan(&cluster, &name("n", 0), &node.observed), []);
+        let waits = waits(&cluster, &name("n", 0), &node.observed);
+        assert!(waits.iter().any(|wait| wait.cause == cause), "{waits:?}");
+    }
+}
