@@ -50,6 +50,9 @@ pub enum Action {
     Memory(Option<Arc<GuestMemory>>),
     /// From now on every write is made stable before it is answered, or no longer. It may come while queues run.
     WriteThrough(bool),
+    /// The guest has switched its write cache on or off, or a reset has. To be kept for the next session: a front-end
+    /// that reconnects does not say it again, and its guest still believes in it.
+    WriteCache(bool),
     /// Serve this queue.
     StartQueue {
         /// Its number.
@@ -84,6 +87,9 @@ pub struct Offer {
     pub queue_size_max: u16,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; SERIAL_BYTES],
+    /// Whether the guest's write cache is on now, as the last [`Action::WriteCache`] had it; `geometry.writeback` is
+    /// what a reset makes of it.
+    pub write_cache: bool,
     /// Where each queue counts; they outlive sessions.
     pub stats: Arc<[Arc<QueueStats>]>,
 }
@@ -146,8 +152,11 @@ enum Outcome {
 impl Session {
     /// A session with a front-end that has just connected.
     pub fn new(offer: Offer) -> Session {
+        let mut config = ConfigSpace::new(offer.geometry);
+        // A flag at its own place is always taken.
+        let _ = config.write(ConfigSpace::WRITEBACK_OFFSET, &[offer.write_cache.into()]);
         Session {
-            config: ConfigSpace::new(offer.geometry),
+            config,
             features: None,
             protocol: 0,
             memory: GuestMemory::empty(),

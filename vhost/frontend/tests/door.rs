@@ -330,7 +330,7 @@ fn a_grown_disk_is_told_and_writes_beyond_the_old_end_work() {
 }
 
 #[test]
-fn switching_the_write_cache_reaches_the_host() {
+fn switching_the_write_cache_reaches_the_host_and_outlives_the_session() {
     let _turn = TURN.lock();
     let mut stand = Stand::new();
     let client = stand.running();
@@ -346,8 +346,21 @@ fn switching_the_write_cache_reaches_the_host() {
             .last_error
             .is_some_and(|error| error.starts_with("SET_CONFIG: "))
     });
+    drop(client);
+    // The guest has not noticed anything, and goes on relying on writes being stable.
+    let again = stand.client();
+    again.negotiate();
+    stand.start(&again, 0);
+    until("the new session's word", || {
+        stand.seen.count(7, |event| *event == Event::WriteThrough(true)) == 2
+    });
+    assert_eq!(again.order(request::RESET_DEVICE, &[], &[]), 0);
     let events = stand.shut().events(7);
-    assert!(events.contains(&Event::WriteThrough(true)));
+    let cache: Vec<_> = events
+        .iter()
+        .filter(|event| matches!(event, Event::WriteCache(_)))
+        .collect();
+    assert_eq!(cache, [&Event::WriteCache(false), &Event::WriteCache(true)]);
 }
 
 #[test]

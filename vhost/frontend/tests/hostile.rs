@@ -203,16 +203,20 @@ fn opening() -> Vec<Shot> {
     ]
 }
 
-/// Gives a session everything that is shot at it, stopping queues at once or only at the end, and checks the order
-/// of actions.
-fn shoot(shots: &[Shot], lazy: bool) {
-    let offer = Offer {
+fn offer() -> Offer {
+    Offer {
         geometry: stand::geometry(),
         queue_size_max: 256,
         serial: [0; 20],
+        write_cache: true,
         stats: Arc::from([Arc::default(), Arc::default()]),
-    };
-    let mut session = Session::new(offer);
+    }
+}
+
+/// Gives a session everything that is shot at it, stopping queues at once or only at the end, and checks the order
+/// of actions.
+fn shoot(shots: &[Shot], lazy: bool) {
+    let mut session = Session::new(offer());
     let mut running = BTreeMap::new();
     let mut replies = 0;
     let mut handle = |session: &mut Session, mut actions: Vec<Action>| {
@@ -231,7 +235,10 @@ fn shoot(shots: &[Shot], lazy: bool) {
                         assert!(running.is_empty() && !closed);
                         closed = true;
                     }
-                    Action::WriteThrough(_) | Action::BackendChannel(_) | Action::BackendSend(_) => {}
+                    Action::WriteThrough(_)
+                    | Action::WriteCache(_)
+                    | Action::BackendChannel(_)
+                    | Action::BackendSend(_) => {}
                 }
             }
             for index in stopped {
@@ -265,6 +272,28 @@ fn shoot(shots: &[Shot], lazy: bool) {
     session.disconnect("the shots are spent", &mut actions);
     handle(&mut session, actions);
     assert!(session.is_closed());
+}
+
+/// Otherwise the properties below would shoot at a session in which nothing can happen.
+#[test]
+fn the_opening_makes_a_queue_run() {
+    let _turn = TURN.lock();
+    let mut session = Session::new(offer());
+    let mut actions = Vec::new();
+    for shot in opening() {
+        let fds = shot.fds.iter().map(|kind| kind.open()).collect();
+        let header = Header {
+            request: shot.request,
+            need_reply: false,
+            payload_bytes: shot.payload.len(),
+        };
+        session.on_message(
+            Message::parse(header, &shot.payload, fds).unwrap(),
+            false,
+            &mut actions,
+        );
+    }
+    assert_eq!(session.queues_running(), [0]);
 }
 
 proptest! {

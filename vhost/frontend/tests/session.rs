@@ -48,6 +48,7 @@ impl Walk {
             geometry: stand::geometry(),
             queue_size_max: 256,
             serial: [0; 20],
+            write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),
         };
         Walk {
@@ -73,6 +74,7 @@ impl Walk {
                     self.memory = memory.map(|memory| memory.regions().len());
                 }
                 Action::WriteThrough(on) => self.write_through = Some(on),
+                Action::WriteCache(_) => {}
                 Action::StartQueue { index, queue, .. } => {
                     assert!(self.write_through.is_some() && self.memory.is_some());
                     assert!(self.running.insert(index, queue).is_none(), "started twice");
@@ -385,15 +387,21 @@ fn a_guest_without_a_flush_command_gets_stable_writes() {
         walk.give_back(0, 0);
         assert_eq!(walk.write_through, Some(write_through));
     }
+    let off = || Message::SetConfig {
+        offset: 32,
+        flags: 0,
+        data: vec![0],
+    };
+    walk.hear(off(), true);
     assert_eq!(
-        walk.order(Message::SetConfig {
-            offset: 32,
-            flags: 0,
-            data: vec![0]
-        }),
-        0
+        walk.write_through,
+        Some(false),
+        "not before what was taken before is answered"
     );
+    walk.give_back(0, 0);
+    assert_eq!(walk.last_payload(), 0u64.to_ne_bytes());
     assert_eq!(walk.write_through, Some(true));
+    assert_eq!(walk.order(off()), 0, "off already: nothing stops");
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl Attachment {
                 geometry: spec.geometry,
                 queue_size_max: spec.queue_size_max,
                 serial: spec.serial,
+                write_cache: spec.geometry.writeback,
                 stats: stats.into(),
             },
             socket: Some((file, listener)),
@@ -297,6 +298,10 @@ impl Attachment {
             match action {
                 Action::Memory(memory) => host.memory(self.index, memory),
                 Action::WriteThrough(on) => host.write_through(self.index, on),
+                Action::WriteCache(on) => {
+                    self.offer.write_cache = on;
+                    host.write_cache(self.index, on);
+                }
                 Action::StartQueue { index, queue, kick } => host.start_queue(self.queue(index), queue, kick),
                 Action::StopQueue { index } => host.stop_queue(self.queue(index)),
                 Action::Reply(reply) => self.reply(reply, host, registry),

@@ -58,6 +58,13 @@ impl Session {
             Message::GetVringBase(index) => one(*index),
             Message::SetVringKick(kick) => one(kick.index),
             Message::SetVringEnable { index, enable: false } => one(*index),
+            // So that every write taken after the switch is treated by it.
+            Message::SetConfig { offset, data, .. }
+                if *offset == ConfigSpace::WRITEBACK_OFFSET
+                    && *data != [u8::from(self.config.writeback())] =>
+            {
+                all()
+            }
             _ => Vec::new(),
         }
     }
@@ -221,7 +228,11 @@ impl Session {
         self.features = None;
         self.inflight = None;
         self.log = None;
+        let write_cache = self.config.writeback();
         self.config = ConfigSpace::new(self.offer.geometry);
+        if self.config.writeback() != write_cache {
+            actions.push(Action::WriteCache(!write_cache));
+        }
         self.retell_write_through(actions);
         Ok(Outcome::Done)
     }
@@ -340,7 +351,9 @@ impl Session {
         data: &[u8],
         actions: &mut Vec<Action>,
     ) -> Result<Outcome, Refusal> {
-        self.config.write(offset, data).map_err(Refusal::Config)?;
+        if self.config.write(offset, data).map_err(Refusal::Config)? {
+            actions.push(Action::WriteCache(self.config.writeback()));
+        }
         self.retell_write_through(actions);
         Ok(Outcome::Done)
     }

@@ -19,6 +19,7 @@ pub enum Event {
     Connected,
     Memory(usize),
     WriteThrough(bool),
+    WriteCache(bool),
     Started(u16),
     Stopping(u16),
     Disconnected(String),
@@ -102,6 +103,10 @@ impl Host for RamHost {
 
     fn write_through(&mut self, attachment: AttachmentIndex, on: bool) {
         self.note(attachment, Event::WriteThrough(on));
+    }
+
+    fn write_cache(&mut self, attachment: AttachmentIndex, on: bool) {
+        self.note(attachment, Event::WriteCache(on));
     }
 
     fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<EventFd>) {
