@@ -1,5 +1,7 @@
 //! What a hostile or broken client may do, and that it gets one clear answer and disturbs nobody.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
 mod fake;
 mod wire;
 

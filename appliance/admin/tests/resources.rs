@@ -1,5 +1,7 @@
 //! Resources over real sockets: creation, ETags, pages, events, metrics.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
 mod fake;
 mod wire;
 

@@ -1,5 +1,7 @@
 //! The real program against the real server over real sockets, in front of a stand-in for the appliance.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
 #[path = "../../../appliance/admin/tests/fake/mod.rs"]
 mod fake;
 
