@@ -45,22 +45,6 @@ impl Rest {
         answer("GET", path, response)
     }
 
-    /// The text of a GET, for what is not JSON.
-    ///
-    /// # Errors
-    /// When nobody answers.
-    pub fn text(&self, path: &str) -> Outcome<String> {
-        let mut response = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .call()
-            .map_err(|error| Failure::during(format!("GET {path}"), error))?;
-        response
-            .body_mut()
-            .read_to_string()
-            .map_err(|error| Failure::during(format!("GET {path}"), error))
-    }
-
     /// POST.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ pub fn run(lab: &Lab) -> Outcome {
     )?;
     step("zeroes written the cheap way");
     vm.run("dd if=/dev/urandom of=/dev/vda bs=1M count=8 oflag=direct conv=notrunc")?;
-    vm.run("blkdiscard -z -l 8388608 /dev/vda && dd if=/dev/vda bs=1M count=8 iflag=direct | cmp -n 8388608 - /dev/zero")?;
+    vm.run("/opt/blkdiscard -z -l 8388608 /dev/vda && dd if=/dev/vda bs=1M count=8 iflag=direct | cmp -n 8388608 - /dev/zero")?;
     vm.must_be_calm()?;
     appliance.must_have_no_errors("v")?;
     appliance.must_be_well()?;
