@@ -187,7 +187,7 @@ fn blocks_move_and_nothing_is_left_behind() {
     assert_eq!(events[4], Event::Stopping(0));
     assert_eq!(events[5], Event::Memory(0));
     assert_eq!(events.last(), Some(&Event::Detached));
-    until("all descriptors closed", || open_fds() == before);
+    until("all descriptors closed", || open_fds() <= before);
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn one_guest_that_misbehaves_does_not_disturb_another() {
     stand.check_disk(3, 3);
     drop((client, generous, wrong, file, handle));
     stand.shut();
-    until("all descriptors closed", || open_fds() == before);
+    until("all descriptors closed", || open_fds() <= before);
 }
 
 #[test]

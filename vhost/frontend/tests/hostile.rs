@@ -297,7 +297,7 @@ fn the_opening_makes_a_queue_run() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_sequence_of_messages_hurts_a_session(shots in vec(shot(), 1..30), open in any::<bool>(), lazy in any::<bool>()) {
@@ -305,7 +305,8 @@ proptest! {
         let before = open_fds();
         let shots = if open { [opening(), shots].concat() } else { shots };
         shoot(&shots, lazy);
-        prop_assert_eq!(open_fds(), before);
+        // The C library opens a file for a moment when a thread of the test program starts.
+        until("all descriptors closed", || open_fds() <= before);
     }
 
     #[test]
@@ -317,7 +318,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_stream_of_bytes_hurts_the_door(
@@ -351,6 +352,6 @@ proptest! {
         drop(next);
         door.shutdown(Duration::from_secs(10)).unwrap();
         drop(folder);
-        until("all descriptors closed", || open_fds() == before);
+        until("all descriptors closed", || open_fds() <= before);
     }
 }

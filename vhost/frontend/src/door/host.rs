@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// times":
 ///
 /// ```text
-/// ( connected, ( memory(Some), ( write_through | start_queue | stop_queue )* )*, memory(None)?, disconnected )*,
+/// ( connected, ( memory(Some), ( write_cache | write_through | start_queue | stop_queue )* )*, memory(None)?, disconnected )*,
 /// detached
 /// ```
 ///
