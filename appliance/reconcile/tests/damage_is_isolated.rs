@@ -86,3 +86,69 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
         assert!(waits.iter().any(|wait| wait.cause == cause), "{waits:?}");
     }
 }
+
+/// The sectors of a deleted volume belong to nobody until its route has ended: not to the next volume, and not free
+/// on record. `units` chooses the medium: 3 for memory, which keeps no superblock, 4 for a file.
+fn freed_sectors_wait_for_the_drain(units: u8) -> (Cluster, Node, Vec<Step>) {
+    let wishes = [
+        (0, 0, 0, units - 1, true),
+        (4, 0, 0, 2, true),
+        (8, 0, 0, 0, false),
+    ];
+    let mut cluster = begin();
+    for (serial, wish) in wishes.into_iter().enumerate() {
+        cluster = apply(&cluster, 100 + serial as u128, wish);
+    }
+    let mut node = Node::default();
+    node.settle(&cluster);
+    let next = [
+        (11, 0, 0, 0, false),
+        (7, 0, 0, 0, false),
+        (4, 0, 1, 2, true),
+        (8, 1, 1, 1, false),
+    ];
+    for (serial, wish) in next.into_iter().enumerate() {
+        cluster = apply(&cluster, 200 + serial as u128, wish);
+    }
+    assert!(
+        cluster.attachments.contains_key(&name("a", 1)),
+        "v1 has the sectors that v0 had"
+    );
+    let stuck = Action::ClearRoute { volume: name("v", 0) };
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        let round = node.round(&cluster, 0, &mut |step| {
+            taken.push(step.clone());
+            step.action == stuck
+        });
+        assert!(round || !taken.is_empty());
+    }
+    assert!(node.observed.routes.contains_key(&name("v", 0)));
+    (cluster, node, taken)
+}
+
+#[test]
+fn a_route_waits_for_the_one_that_has_its_sectors() {
+    let (cluster, mut node, taken) = freed_sectors_wait_for_the_drain(3);
+    assert!(
+        !taken
+            .iter()
+            .any(|step| matches!(step.action, Action::SetRoute { .. })),
+        "{taken:?}"
+    );
+    node.settle(&cluster);
+    node.is_as_wanted(&cluster);
+}
+
+#[test]
+fn a_superblock_waits_for_the_route_of_a_deleted_volume() {
+    let (cluster, mut node, taken) = freed_sectors_wait_for_the_drain(4);
+    assert!(
+        !taken
+            .iter()
+            .any(|step| matches!(step.action, Action::WriteSuperblock { .. })),
+        "{taken:?}"
+    );
+    node.settle(&cluster);
+    node.is_as_wanted(&cluster);
+}
