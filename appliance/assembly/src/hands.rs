@@ -5,7 +5,7 @@ use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
 use palisade_model::{Account, Attachment, Cluster, Disk, Medium, Name};
 use palisade_reconcile::Superblock;
-use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
+use palisade_sys::device::{Create, DeviceSpec, Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_virtio::VolumeGeometry;
 use palisade_volume::{Image, Standing, image, standing};
@@ -82,6 +82,12 @@ fn found_superblock(
                 .for_each(|damage| log::warn!("disk {name}: {damage}"));
             Ok(match standing(&found, &should) {
                 Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
+                Standing::Differs => {
+                    return Err(format!(
+                        "the superblock of disk {name} is of the same generation as the cluster database and says \
+                         something else: nothing is written; restore the database that belongs to the disk"
+                    ));
+                }
                 _ => Superblock::Ours {
                     generation: palisade_model::Generation(found.superblock.generation),
                 },
@@ -103,8 +109,10 @@ pub fn read_superblock(opened: &Opened) -> Result<Decoded, DecodeError> {
     })
 }
 
-/// Writes superblock and extents of a pooled disk.
-pub fn write_superblock(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>) -> Work {
+/// Writes superblock and extents of a pooled disk. A first superblock goes onto a disk that was added by this very
+/// daemon (`new`: it looked at the content then), or onto a blank one: what shows up under the path of a disk after
+/// a restart may be another disk with somebody's data.
+pub fn write_superblock(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, new: bool) -> Work {
     Box::new(move || {
         let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
         let Image { superblock, extents } = image(&wanted, &name).map_err(|error| error.to_string())?;
@@ -113,7 +121,16 @@ pub fn write_superblock(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Ope
                 palisade_wire::update(&before.superblock, &superblock, &extents)
             }
             Ok(_) => return Err(format!("disk {name} carries the superblock of another disk")),
-            Err(DecodeError::NotOurs) => palisade_wire::format(&superblock, &extents),
+            Err(DecodeError::NotOurs) if new => palisade_wire::format(&superblock, &extents),
+            Err(DecodeError::NotOurs) => match probe::probe(&opened) {
+                Ok(probe::Content::Blank) => palisade_wire::format(&superblock, &extents),
+                Ok(content) => {
+                    return Err(format!(
+                        "disk {name} has no superblock but holds {content}: left alone"
+                    ));
+                }
+                Err(error) => return Err(format!("disk {name} cannot be read: {error}")),
+            },
             Err(error) => return Err(format!("the superblock of disk {name} cannot be read: {error}")),
         };
         let update = update.map_err(|error| error.to_string())?;
@@ -161,6 +178,7 @@ pub fn offer(
     attachment: &Attachment,
     sectors: Sectors,
     block_bytes: u32,
+    writeback: bool,
 ) -> Work {
     let attachment = attachment.clone();
     Box::new(move || {
@@ -187,7 +205,7 @@ pub fn offer(
                 discard: !attachment.read_only,
                 discard_alignment_bytes: PHYSICAL_BLOCK_BYTES.max(block_bytes),
                 write_zeroes: !attachment.read_only,
-                writeback: attachment.write_cache,
+                writeback,
             },
             queue_size_max: attachment.queue_size,
             serial,

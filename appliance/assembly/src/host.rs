@@ -3,6 +3,7 @@
 use crate::event::Event;
 use crate::node::Shared;
 use crate::orders::{Order, Queue};
+use crate::write_cache;
 use palisade_api::Severity;
 use palisade_block::mailbox::Command;
 use palisade_block::{AttachmentIndex, MemoryId, QueueId, ReactorIndex};
@@ -81,6 +82,20 @@ impl Host for DoorHost {
         if offered.write_through != on {
             offered.write_through = on;
             self.shared.retell(offered);
+        }
+    }
+
+    fn write_cache(&mut self, attachment: AttachmentIndex, on: bool) {
+        let mut plant = self.shared.plant();
+        let Some((name, _)) = plant.attachment_of_mut(attachment) else {
+            return;
+        };
+        let name = name.clone();
+        drop(plant);
+        if let Err(error) = write_cache::remember(&self.shared.settings.run_dir, &name, on) {
+            let message =
+                format!("the state of the guest's write cache would be forgotten by a restart: {error}");
+            self.tell(attachment, Severity::Warning, "write_cache_not_kept", message);
         }
     }
 

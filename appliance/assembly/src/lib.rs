@@ -27,5 +27,6 @@ mod reactor_thread;
 mod rest;
 mod steward;
 mod views;
+mod write_cache;
 
 pub use node::{DRAIN_PATIENCE, Node, StartError};

@@ -9,6 +9,7 @@ use crate::hands;
 use crate::node::Shared;
 use crate::orders::{Order, Report};
 use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
+use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::Severity;
 use palisade_block::mailbox::{Command, Notice};
@@ -80,7 +81,11 @@ impl Steward {
             }
             Action::WriteSuperblock { disk } => {
                 let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
-                let work = hands::write_superblock(Arc::clone(wanted), disk, opened);
+                let new = wanted
+                    .disks
+                    .get(&disk)
+                    .is_some_and(|disk| disk.created > plant.observed.started);
+                let work = hands::write_superblock(Arc::clone(wanted), disk, opened, new);
                 self.aside(plant, step, wanted, work);
             }
             Action::EraseSuperblock { disk } => {
@@ -278,13 +283,10 @@ impl Steward {
             .volumes
             .get(&attachment.volume)
             .map_or(512, |volume| volume.block_bytes);
-        let work = hands::offer(
-            self.shared.door().clone(),
-            index,
-            attachment,
-            sectors,
-            block_bytes,
-        );
+        let kept = write_cache::recall(&self.shared.settings.run_dir, name);
+        let writeback = kept.unwrap_or(attachment.write_cache);
+        let door = self.shared.door().clone();
+        let work = hands::offer(door, index, attachment, sectors, block_bytes, writeback);
         self.aside(plant, step, wanted, work);
     }
 
@@ -352,7 +354,10 @@ impl Steward {
                 match action {
                     // The second half of reopening.
                     Action::ReopenSocket { attachment } => self.offer(&mut plant, step, &wanted, &attachment),
-                    _ => self.end(&mut plant, &step, &wanted, Ok(Found::default())),
+                    _ => {
+                        write_cache::forget(&self.shared.settings.run_dir, &name);
+                        self.end(&mut plant, &step, &wanted, Ok(Found::default()));
+                    }
                 }
             }
         }

@@ -38,6 +38,12 @@ pub trait Source {
     /// Makes all answers since the last call visible and notifies once, if notification is wanted.
     fn publish(&mut self);
 
+    /// Requests that were taken from the ring before this source was made and are handed over first: it is given
+    /// back only when there are none left, as its place in the ring lies behind them.
+    fn backlog(&self) -> usize {
+        0
+    }
+
     /// Asks to be notified of new requests. True when there are some already, so that sleeping would miss them.
     fn arm(&mut self) -> bool;
 

@@ -198,7 +198,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Started::Pending => {
                 watched.in_flight += 1;
                 watched.stats.in_flight.set(u64::from(watched.in_flight));
-                self.slots.slot_mut(index).on_device = true;
+                let slot = self.slots.slot_mut(index);
+                slot.on_device = true;
+                slot.launched = self.now;
             }
             Started::Done(_) => watched.stats.finished.add(1),
             Started::Busy => {}

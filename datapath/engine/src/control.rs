@@ -79,7 +79,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn give_back_stopped(&mut self) {
         for position in (0..self.active.len()).rev() {
             let index = self.active[position];
-            let at_rest = |queue: &&mut Queue<S>| queue.stopping && queue.in_flight == 0;
+            let at_rest =
+                |queue: &&mut Queue<S>| queue.stopping && queue.in_flight == 0 && queue.source.backlog() == 0;
             let place = &mut self.queues[index as usize];
             if place.as_mut().filter(at_rest).is_none() {
                 continue;

@@ -185,14 +185,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let parent = self.slots.slot_mut(request);
         parent.outstanding += 1;
         parent.cut_sectors = sectors;
-        let (queue, lba, started) = (parent.queue, parent.lba, parent.started);
+        let (queue, lba) = (parent.queue, parent.lba);
         let slot = self.slots.slot_mut(part);
         slot.used_for = Use::Part;
         slot.op = piece.op;
         slot.queue = queue;
         slot.lba = Lba(lba.0 + piece.skip.0);
         slot.sectors = sectors;
-        slot.started = started;
         slot.device = piece.device;
         slot.device_lba = piece.device_lba;
         slot.cancelled = false;

@@ -314,8 +314,8 @@ pub(crate) fn mark<S>(queue: &mut Queue<S>, index: u16, touched: &mut Vec<u16>) 
 
 /// Whether a queue may hand over a request just now.
 #[inline]
-fn may_pull<S>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> bool {
-    if queue.stopping
+fn may_pull<S: Source>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> bool {
+    if (queue.stopping && queue.source.backlog() == 0)
         || volumes
             .get(queue.settings.volume.usize())
             .is_none_or(|volume| volume.pending.is_some())

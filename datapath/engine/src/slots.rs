@@ -43,6 +43,8 @@ pub(crate) struct Slot {
     pub(crate) device: DeviceIndex,
     pub(crate) device_lba: Lba,
     pub(crate) on_device: bool,
+    /// When the device took it: the stall watch counts from here, as waiting for anything else is not the device's.
+    pub(crate) launched: Nanos,
     /// It was asked back because its deadline passed.
     pub(crate) cancelled: bool,
 
@@ -77,6 +79,7 @@ impl Slot {
             device: DeviceIndex(0),
             device_lba: Lba(0),
             on_device: false,
+            launched: Nanos(0),
             cancelled: false,
             work: Work::Whole,
             outstanding: 0,

@@ -21,7 +21,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(device) = watched.get(slot.device.usize()).and_then(Option::as_ref) else {
                 continue;
             };
-            let age = now.since(slot.started);
+            let age = now.since(slot.launched);
             if age.0 > device.stats.oldest_ns.get() {
                 device.stats.oldest_ns.set(age.0);
             }

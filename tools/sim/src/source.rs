@@ -171,6 +171,14 @@ impl Source for SimSource {
         }
     }
 
+    fn backlog(&self) -> usize {
+        match &self.inner {
+            AnySource::Plain(source) => source.backlog(),
+            AnySource::Ring(source) => source.backlog(),
+            AnySource::None => 0,
+        }
+    }
+
     fn disarm(&mut self) {
         match &mut self.inner {
             AnySource::Plain(source) => source.disarm(),

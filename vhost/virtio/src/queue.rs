@@ -400,6 +400,10 @@ impl<N: Notify> Source for BlkQueue<N> {
         }
     }
 
+    fn backlog(&self) -> usize {
+        self.resubmit.len()
+    }
+
     fn disarm(&mut self) {
         self.split.disarm();
     }

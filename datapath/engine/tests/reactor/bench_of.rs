@@ -16,6 +16,8 @@ pub struct Ring {
     pub answers: Vec<(u16, Status)>,
     pub visible: usize,
     pub publications: usize,
+    /// Of those waiting, the first few were taken from the ring before.
+    pub backlog: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,8 @@ impl Source for Script {
         let Some((head, op, lba, sectors, data)) = self.0.borrow_mut().waiting.pop_front() else {
             return Pulled::Empty;
         };
+        let left = self.0.borrow().backlog.saturating_sub(1);
+        self.0.borrow_mut().backlog = left;
         segments.clear();
         data.into_iter()
             .for_each(|segment| assert!(segments.push(segment)));
@@ -68,6 +72,10 @@ impl Source for Script {
         let mut ring = self.0.borrow_mut();
         ring.visible = ring.answers.len();
         ring.publications += 1;
+    }
+
+    fn backlog(&self) -> usize {
+        self.0.borrow().backlog
     }
 
     fn arm(&mut self) -> bool {

@@ -96,6 +96,28 @@ fn a_stopped_queue_answers_what_it_took_and_takes_no_more() {
 }
 
 #[test]
+fn a_stopped_queue_first_hands_over_what_its_predecessor_had_taken() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    bed.devices().at_once = Some(Ok(()));
+    for head in 0..3 {
+        guest.ask(head, Op::Read, 0, 1, data(1));
+    }
+    guest.0.borrow_mut().backlog = 2;
+    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    assert!(
+        bed.notices().is_empty(),
+        "its place in the ring lies behind the backlog"
+    );
+    bed.turn();
+    assert_eq!(guest.answers(), [(0, Status::Ok), (1, Status::Ok)]);
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::QueueStopped { source: Some(_), .. }]
+    ));
+}
+
+#[test]
 fn a_dropped_device_fails_its_own_requests_only() {
     let mut bed = Bed::new(16, 2);
     let guest = bed.attach(QUEUE, |_| {});

@@ -1,0 +1,57 @@
+//! What a guest has made of its volatile write cache, kept for the daemon's successor.
+//!
+//! A guest that has switched the cache off relies on every answered write being stable, and a front-end that
+//! reconnects after a restart does not say it again. The state is a file beside the sockets: it outlives the daemon,
+//! and need not outlive the machine, as no guest does.
+
+use palisade_model::Name;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Keeps the state. Written beside and renamed, so that a crash leaves the old state or the new one.
+pub fn remember(run_dir: &Path, attachment: &Name, on: bool) -> io::Result<()> {
+    let path = path(run_dir, attachment);
+    let beside = path.with_extension("write-cache.new");
+    std::fs::write(&beside, if on { "on\n" } else { "off\n" })?;
+    std::fs::rename(beside, path)
+}
+
+/// The state that was kept, if any.
+pub fn recall(run_dir: &Path, attachment: &Name) -> Option<bool> {
+    match std::fs::read_to_string(path(run_dir, attachment)).ok()?.trim() {
+        "on" => Some(true),
+        "off" => Some(false),
+        // Damaged: the careful reading is that every write must be stable.
+        _ => Some(false),
+    }
+}
+
+/// Forgets the state of an attachment that is gone.
+pub fn forget(run_dir: &Path, attachment: &Name) {
+    // What cannot be removed is overwritten by the next attachment of the name that switches its cache.
+    let _ = std::fs::remove_file(path(run_dir, attachment));
+}
+
+fn path(run_dir: &Path, attachment: &Name) -> PathBuf {
+    run_dir.join(format!("{attachment}.write-cache"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_kept_until_forgotten_and_read_carefully() {
+        let run_dir = tempfile::tempdir().unwrap();
+        let name = Name::new("web1").unwrap();
+        assert_eq!(recall(run_dir.path(), &name), None);
+        remember(run_dir.path(), &name, false).unwrap();
+        assert_eq!(recall(run_dir.path(), &name), Some(false));
+        remember(run_dir.path(), &name, true).unwrap();
+        assert_eq!(recall(run_dir.path(), &name), Some(true));
+        std::fs::write(path(run_dir.path(), &name), "o").unwrap();
+        assert_eq!(recall(run_dir.path(), &name), Some(false));
+        forget(run_dir.path(), &name);
+        assert_eq!(recall(run_dir.path(), &name), None);
+    }
+}
