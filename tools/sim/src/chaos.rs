@@ -84,7 +84,7 @@ impl World {
     fn drain(&mut self) {
         let reactors = self.plan.setup.reactors;
         let Some(daemon) = &mut self.daemon else { return };
-        if self.tenants.iter().any(|tenant| tenant.phase == Phase::Stopping) {
+        if self.draining || self.tenants.iter().any(|tenant| tenant.phase == Phase::Stopping) {
             return;
         }
         self.draining = true;

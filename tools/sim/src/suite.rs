@@ -1,9 +1,9 @@
 //! One scenario with one seed.
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Findings};
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
-use crate::scenario::Scenario;
+use crate::scenario::{Run, Scenario};
 use crate::world;
 
 /// What a run came to.
@@ -21,13 +21,23 @@ pub struct Report {
 
 /// Runs it, with a deliberate fault or without.
 pub fn run(scenario: &Scenario, seed: u64, broken: Option<Break>) -> Report {
-    let mut plan = (scenario.plan)(&mut Rng::new(seed).split(scenario.name));
-    plan.broken = broken;
-    let outcome = world::run(&plan, seed);
-    Report {
-        hash: outcome.hash,
-        findings: outcome.findings,
-        steps: outcome.steps,
-        requests: outcome.requests,
+    let mut rng = Rng::new(seed).split(scenario.name);
+    match scenario.run {
+        Run::World(plan) => {
+            let mut plan = plan(&mut rng);
+            plan.broken = broken;
+            let outcome = world::run(&plan, seed);
+            Report {
+                hash: outcome.hash,
+                findings: outcome.findings,
+                steps: outcome.steps,
+                requests: outcome.requests,
+            }
+        }
+        Run::Alone(run) => {
+            let findings = Findings::default();
+            let hash = run(rng, &findings);
+            Report { hash, findings: findings.list(), steps: 0, requests: 0 }
+        }
     }
 }
