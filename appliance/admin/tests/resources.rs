@@ -76,7 +76,9 @@ fn a_change_that_somebody_else_overtook_is_refused() {
     assert_ne!(grown.header("etag"), Some(seen.as_str()));
     assert_eq!(grow(&seen, 16384).code(), "changed_meanwhile");
     assert_eq!(grow("W/\"1\"", 16384).status, 412, "a weak ETag never matches");
-    assert_eq!(grow("\"1\", \"2\"", 16384).status, 400);
+    assert_eq!(grow("\"1\", \"2\"", 16384).code(), "if_match_malformed");
+    assert_eq!(grow("1", 16384).status, 400);
+    assert_eq!(grow("\"never-ours\"", 16384).status, 412);
     assert_eq!(
         ask(address, "GET", "/v1/volumes/v1", &[], "").json()["bytes"],
         8192

@@ -108,10 +108,12 @@ pub struct AttachmentCreate {
     /// Absolute path of the vhost-user socket. Absent: ID.sock in the daemon's socket folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
-    /// Virtqueues, at least 1. Absent: 1.
+    /// Virtqueues, 1 to 64. Absent: 1.
+    #[schema(minimum = 1, maximum = 64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<u16>,
-    /// Entries of one virtqueue, a power of two. Absent: 256.
+    /// Entries of one virtqueue, a power of two from 2 to 1024. Absent: 256.
+    #[schema(minimum = 2, maximum = 1024)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_size: Option<u16>,
     /// User that owns the socket, by name or number. Absent: the daemon's.

@@ -4,7 +4,8 @@ use crate::state::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A file as a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -92,11 +93,10 @@ pub enum DiskUsage {
 }
 
 /// The wish for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "DiskCreateFields")]
 pub struct DiskCreate {
     /// Chosen by the client; asking twice for the same is asking once.
-    #[schema(example = "d1")]
     pub id: String,
     /// What it is made of.
     #[serde(flatten)]
@@ -110,20 +110,42 @@ pub struct DiskCreate {
     pub force: bool,
 }
 
-/// [`DiskCreate`] field by field, as it is read: unknown fields are refused here.
-#[derive(Debug, Deserialize)]
+/// The wish for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
+// [`DiskCreate`] field by field, as it is read and described: unknown fields are refused here.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DiskCreateFields {
+    /// Chosen by the client; asking twice for the same is asking once.
+    #[schema(example = "d1")]
     id: String,
+    /// Made of a file.
     file: Option<FileMedium>,
+    /// Made of a block device.
     block: Option<BlockMedium>,
+    /// Made of memory.
     memory: Option<MemoryMedium>,
+    /// Made of nothing.
     null: Option<NullMedium>,
+    /// How its space is used.
     #[serde(default)]
     usage: DiskUsage,
+    /// Logical block in bytes, 512 or 4096. Absent: that of the device, 512 for a file.
     block_bytes: Option<u32>,
+    /// Take the disk although it holds a filesystem, a partition table or a superblock. What it holds is lost.
     #[serde(default)]
     force: bool,
+}
+
+impl PartialSchema for DiskCreate {
+    fn schema() -> RefOr<Schema> {
+        DiskCreateFields::schema()
+    }
+}
+
+impl ToSchema for DiskCreate {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        DiskCreateFields::schemas(schemas);
+    }
 }
 
 /// How many media a wish for a disk names instead of one.

@@ -2,7 +2,7 @@
 
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::query::PageQuery;
-use super::request::{Expected, Id, Json};
+use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
 use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Page, Problem, routes};
@@ -31,7 +31,7 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
     (status = 201, description = "Created.", body = Attachment, headers(("ETag" = String), ("Location" = String))),
     (status = 200, description = "It was there already, created by the same wish.", body = Attachment,
         headers(("ETag" = String), ("Location" = String))),
-    AnyProblem, BodyProblem,
+    AnyProblem, BodyProblem, OneProblem,
 ))]
 pub(super) async fn create(State(door): State<Door>, Json(wish): Json<AttachmentCreate>) -> Answer {
     let created = door
@@ -60,7 +60,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 
 /// Changes limits or the socket's rights, while the guest runs.
 #[utoipa::path(patch, path = routes::ATTACHMENT, tag = "attachments", request_body = AttachmentPatch,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The attachment as agreed on.", body = Attachment, headers(("ETag" = String))),
     AnyProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
@@ -81,7 +81,7 @@ pub(super) async fn change(
 
 /// Takes an attachment away: its socket first, then what the guest has in flight is finished.
 #[utoipa::path(delete, path = routes::ATTACHMENT, tag = "attachments",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = 204, description = "Taken away."),
     AnyProblem, OneProblem, GuardProblem,
 ))]

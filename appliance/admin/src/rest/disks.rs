@@ -2,7 +2,7 @@
 
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::query::PageQuery;
-use super::request::{Expected, Id, Json};
+use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
 use palisade_api::{Disk, DiskCreate, DiskPatch, Page, Problem, routes};
@@ -60,7 +60,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 
 /// Lets a disk grow: a file or memory to `bytes`; without it the size of the medium is read again.
 #[utoipa::path(patch, path = routes::DISK, tag = "disks", request_body = DiskPatch,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The disk as agreed on.", body = Disk, headers(("ETag" = String))),
     AnyProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
@@ -81,7 +81,7 @@ pub(super) async fn change(
 
 /// Gives a disk up. What it holds stays on it.
 #[utoipa::path(delete, path = routes::DISK, tag = "disks",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = 204, description = "Given up."),
     AnyProblem, OneProblem, GuardProblem,
 ))]

@@ -24,6 +24,7 @@ pub(super) fn head() -> OpenApi {
         .info(info)
         .components(Some(
             ComponentsBuilder::new()
+                .schema_from::<Problem>()
                 .security_scheme("token", SecurityScheme::Http(token))
                 .build(),
         ))
@@ -51,31 +52,31 @@ else was faster.
 pub(super) enum AnyProblem {
     /// The query or a header cannot be read.
     #[response(status = 400)]
-    Malformed(#[to_schema] Problem),
+    Malformed(Problem),
     /// A token is configured, and the request shows none or another.
     #[response(status = 401)]
-    Unauthorized(#[to_schema] Problem),
+    Unauthorized(Problem),
     /// The Host is none of this appliance's.
     #[response(status = 403)]
-    Forbidden(#[to_schema] Problem),
+    Forbidden(Problem),
     /// A parameter is not known or out of range.
     #[response(status = 422)]
-    Invalid(#[to_schema] Problem),
+    Invalid(Problem),
     /// A fault of the daemon.
     #[response(status = 500)]
-    Internal(#[to_schema] Problem),
+    Internal(Problem),
     /// The appliance is busy, or has too many clients.
     #[response(status = 503)]
-    Unavailable(#[to_schema] Problem),
+    Unavailable(Problem),
 }
 
 /// What a request for one resource may meet.
 #[derive(IntoResponses, ToSchema)]
 #[allow(dead_code, reason = "only its derived description is used")]
 pub(super) enum OneProblem {
-    /// There is no such resource.
+    /// There is no such resource, or what the body names does not exist.
     #[response(status = 404)]
-    NotFound(#[to_schema] Problem),
+    NotFound(Problem),
 }
 
 /// What a body may meet.
@@ -84,19 +85,19 @@ pub(super) enum OneProblem {
 pub(super) enum BodyProblem {
     /// The body did not come in time.
     #[response(status = 408)]
-    Timeout(#[to_schema] Problem),
+    Timeout(Problem),
     /// The resource exists and differs, or something that is there stands in the way.
     #[response(status = 409)]
-    Conflict(#[to_schema] Problem),
+    Conflict(Problem),
     /// The body is longer than 64 KiB.
     #[response(status = 413)]
-    TooLarge(#[to_schema] Problem),
+    TooLarge(Problem),
     /// The body does not say that it is JSON.
     #[response(status = 415)]
-    MediaType(#[to_schema] Problem),
+    MediaType(Problem),
     /// The disks have no room.
     #[response(status = 507)]
-    NoSpace(#[to_schema] Problem),
+    NoSpace(Problem),
 }
 
 /// What a guarded change may meet.
@@ -105,10 +106,10 @@ pub(super) enum BodyProblem {
 pub(super) enum GuardProblem {
     /// The resource is in use.
     #[response(status = 409)]
-    Conflict(#[to_schema] Problem),
+    Conflict(Problem),
     /// The resource is no longer the one of the ETag in If-Match.
     #[response(status = 412)]
-    Changed(#[to_schema] Problem),
+    Changed(Problem),
 }
 
 #[cfg(test)]

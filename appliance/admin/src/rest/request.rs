@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use palisade_api::{Problem, ProblemKind};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
 /// The id in the address.
 pub(crate) struct Id(pub(crate) String);
@@ -31,6 +32,16 @@ impl FromRequestParts<Door> for Id {
     }
 }
 
+/// How a guarded change is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) struct IfMatch {
+    /// The ETag that the resource was last read with; it is changed only if it still has it.
+    #[param(rename = "If-Match", nullable = false, pattern = r#"^(\*|"[0-9]{1,19}")$"#)]
+    if_match: Option<String>,
+}
+
 /// The generation the client has seen, from If-Match (RFC 9110, section 13.1.1); none when it does not matter.
 pub(crate) struct Expected(pub(crate) Option<u64>);
 
@@ -46,13 +57,15 @@ impl FromRequestParts<Door> for Expected {
         if text == "*" && more.is_none() {
             return Ok(Expected(None));
         }
-        if more.is_some() || text.contains(',') {
+        let tag = text.strip_prefix("W/").unwrap_or(text);
+        let opaque = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        if more.is_some() || opaque.is_none_or(|opaque| opaque.contains('"')) {
             return Err(Answer::Problem(
                 Problem::new(
                     ProblemKind::Malformed,
                     "if_match_malformed",
-                    "If-Match names several ETags; a resource has one",
-                    "send the ETag that the resource was last read with",
+                    format!("If-Match is {}, which is not one ETag", shown(text)),
+                    "send the ETag that the resource was last read with, quotes included",
                 )
                 .about("If-Match"),
             ));

@@ -2,7 +2,7 @@
 
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::query::PageQuery;
-use super::request::{Expected, Id, Json};
+use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
 use palisade_api::{Page, Problem, Volume, VolumeCreate, VolumePatch, routes};
@@ -30,7 +30,7 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
     (status = 201, description = "Created.", body = Volume, headers(("ETag" = String), ("Location" = String))),
     (status = 200, description = "It was there already, created by the same wish.", body = Volume,
         headers(("ETag" = String), ("Location" = String))),
-    AnyProblem, BodyProblem,
+    AnyProblem, BodyProblem, OneProblem,
 ))]
 pub(super) async fn create(State(door): State<Door>, Json(wish): Json<VolumeCreate>) -> Answer {
     let created = door.call(move |appliance| appliance.volume_create(wish)).await;
@@ -57,7 +57,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 
 /// Lets a volume grow. Guests see the new size without a reboot.
 #[utoipa::path(patch, path = routes::VOLUME, tag = "volumes", request_body = VolumePatch,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The volume as agreed on.", body = Volume, headers(("ETag" = String))),
     AnyProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
@@ -78,7 +78,7 @@ pub(super) async fn change(
 
 /// Deletes a volume and what it holds.
 #[utoipa::path(delete, path = routes::VOLUME, tag = "volumes",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)), responses(
+    params(("id" = String, Path), IfMatch), responses(
     (status = 204, description = "Deleted."),
     AnyProblem, OneProblem, GuardProblem,
 ))]
