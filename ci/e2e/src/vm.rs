@@ -268,7 +268,8 @@ impl Vm {
     /// When there is no such file.
     pub fn sys_block(&mut self, disk: &str, file: &str) -> Outcome<String> {
         Ok(self
-            .run(&format!("cat /sys/block/{disk}/{file}"))?
+            // Some of these files do not end their line.
+            .run(&format!("cat /sys/block/{disk}/{file} && echo"))?
             .trim()
             .to_owned())
     }

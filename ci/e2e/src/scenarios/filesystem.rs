@@ -49,10 +49,19 @@ pub fn run(lab: &Lab) -> Outcome {
     appliance.must_be_well()?;
     step("the command line agrees");
     let shown = appliance.cli(&["attachment", "show", "web1", "--json"])?;
-    demand(shown.contains("\"web1\""), format!("palisade attachment show: {shown}"))?;
+    demand(
+        shown.contains("\"web1\""),
+        format!("palisade attachment show: {shown}"),
+    )?;
     let pasted = appliance.cli(&["attachment", "qemu-args", "web1"])?;
-    demand(pasted.contains(&socket.display().to_string()), format!("palisade attachment qemu-args: {pasted}"))?;
-    demand(appliance.cli(&["volume", "show", "none"]).is_err(), "what is not there must be refused")?;
+    demand(
+        pasted.contains(&socket.display().to_string()),
+        format!("palisade attachment qemu-args: {pasted}"),
+    )?;
+    demand(
+        appliance.cli(&["volume", "show", "none"]).is_err(),
+        "what is not there must be refused",
+    )?;
     vm.power_off()?;
     appliance.stop()
 }
