@@ -3,9 +3,8 @@
 //! (invariant 14), never an access.
 
 use palisade_block::{MemoryId, Segment};
-use std::cell::RefCell;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one registered memory is made of.
 pub trait Area {
@@ -20,7 +19,7 @@ pub trait Area {
 #[derive(Debug)]
 pub struct PlainArea {
     base: usize,
-    bytes: RefCell<Vec<u8>>,
+    bytes: Mutex<Vec<u8>>,
 }
 
 impl PlainArea {
@@ -28,7 +27,7 @@ impl PlainArea {
     pub fn new(base: usize, bytes: usize) -> Arc<PlainArea> {
         Arc::new(PlainArea {
             base,
-            bytes: RefCell::new(vec![0; bytes]),
+            bytes: Mutex::new(vec![0; bytes]),
         })
     }
 
@@ -40,7 +39,7 @@ impl PlainArea {
 
 impl Area for PlainArea {
     fn read(&self, address: usize, to: &mut [u8]) -> bool {
-        let bytes = self.bytes.borrow();
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(from) = address
             .checked_sub(self.base)
             .and_then(|at| bytes.get(at..at.checked_add(to.len())?))
@@ -52,7 +51,7 @@ impl Area for PlainArea {
     }
 
     fn write(&self, address: usize, from: &[u8]) -> bool {
-        let mut bytes = self.bytes.borrow_mut();
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(to) = address
             .checked_sub(self.base)
             .and_then(|at| bytes.get_mut(at..at.checked_add(from.len())?))

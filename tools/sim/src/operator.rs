@@ -7,8 +7,8 @@ use crate::rng::{Rng, RunHash};
 use palisade_block::Nanos;
 use palisade_consensus::{Agreement, MemoryStore, ProposeError};
 use palisade_model::{
-    AddDisk, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowVolume, InitCluster,
-    Limits, Medium, Name, RemoveDisk, Usage, Uuid, check,
+    AddDisk, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowVolume,
+    InitCluster, Limits, Medium, Name, RemoveDisk, Usage, Uuid, check,
 };
 
 /// Sectors of a disk's data area: where a pooled disk's begins, and how much.
@@ -36,7 +36,9 @@ fn life(rng: &mut Rng, hash: &mut RunHash) -> Result<(), String> {
         check(&after).map_err(|broken| format!("after {command:?}: {broken:?}"))?;
         match answer {
             Err(ProposeError::Refused(refusal)) if before != after => {
-                return Err(format!("{command:?} was refused ({refusal:?}) and changed something"));
+                return Err(format!(
+                    "{command:?} was refused ({refusal:?}) and changed something"
+                ));
             }
             Err(_) => {}
             Ok(_) if before == after => {}
@@ -66,16 +68,23 @@ fn crash(
     }
     let mut found = Cluster::empty();
     for entry in log.iter() {
-        found = found.apply(entry).map_err(|refusal| format!("{entry:?} once done is refused: {refusal:?}"))?.0;
+        found = found
+            .apply(entry)
+            .map_err(|refusal| format!("{entry:?} once done is refused: {refusal:?}"))?
+            .0;
     }
     if found != *before && found != *after {
-        return Err(format!("after a crash in {command:?} the cluster is neither the old nor the new"));
+        return Err(format!(
+            "after a crash in {command:?} the cluster is neither the old nor the new"
+        ));
     }
     let was_done = found == *after;
     let store = MemoryStore::with(found);
     let repeated = store.propose(command.clone());
     if *store.cluster() != *after {
-        return Err(format!("{command:?} asked again (done before: {was_done}): {repeated:?}, another cluster"));
+        return Err(format!(
+            "{command:?} asked again (done before: {was_done}): {repeated:?}, another cluster"
+        ));
     }
     if !was_done {
         log.push(command.clone());
@@ -93,7 +102,11 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
     let attachment = name("attachment", attachment_number)?;
     let sectors = rng.between(1, 40) * 2048;
     Ok(match rng.below(10) {
-        0 => Command::InitCluster(InitCluster { id: Uuid(1), node, node_uuid: Uuid(2) }),
+        0 => Command::InitCluster(InitCluster {
+            id: Uuid(1),
+            node,
+            node_uuid: Uuid(2),
+        }),
         1 | 2 => {
             let path = format!("/disks/{}", disk.as_str());
             let bytes = (DATA_START + DATA_SECTORS + 8192) * 512;
@@ -102,7 +115,11 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
                 name: disk,
                 uuid,
                 node,
-                medium: Medium::File { path, bytes, created: true },
+                medium: Medium::File {
+                    path,
+                    bytes,
+                    created: true,
+                },
                 usage: Usage::Pooled,
                 block_bytes: 512,
                 sectors: bytes / 512,
@@ -110,7 +127,10 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
                 data_end: DATA_START + DATA_SECTORS,
             })
         }
-        3 => Command::RemoveDisk(RemoveDisk { name: disk, expected: None }),
+        3 => Command::RemoveDisk(RemoveDisk {
+            name: disk,
+            expected: None,
+        }),
         4 | 5 => Command::CreateVolume(CreateVolume {
             name: volume,
             uuid: Uuid(1000 + u128::from(volume_number)),
@@ -119,8 +139,16 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
             sectors: Some(sectors),
             block_bytes: None,
         }),
-        6 => Command::GrowVolume(GrowVolume { name: volume, sectors, disk: None, expected: None }),
-        7 => Command::DeleteVolume(DeleteVolume { name: volume, expected: None }),
+        6 => Command::GrowVolume(GrowVolume {
+            name: volume,
+            sectors,
+            disk: None,
+            expected: None,
+        }),
+        7 => Command::DeleteVolume(DeleteVolume {
+            name: volume,
+            expected: None,
+        }),
         8 => Command::CreateAttachment(CreateAttachment {
             name: attachment,
             volume,
@@ -136,10 +164,38 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
             limits: Limits::default(),
             write_cache: true,
         }),
-        _ => Command::DeleteAttachment(DeleteAttachment { name: attachment, expected: None }),
+        _ => Command::DeleteAttachment(DeleteAttachment {
+            name: attachment,
+            expected: None,
+        }),
     })
 }
 
 fn name(kind: &str, number: u64) -> Result<Name, String> {
     Name::new(format!("{kind}-{number}")).map_err(|error| format!("{error:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scenario whose commands are all refused would prove nothing.
+    #[test]
+    fn commands_of_every_kind_succeed_often() {
+        let mut done = std::collections::BTreeMap::new();
+        for seed in 0..40 {
+            let mut rng = Rng::new(seed);
+            let store = MemoryStore::new();
+            for _ in 0..100 {
+                let command = draw(&mut rng).unwrap();
+                let before = store.cluster();
+                let kind = std::mem::discriminant(&command);
+                if store.propose(command).is_ok() && before != store.cluster() {
+                    *done.entry(format!("{kind:?}")).or_insert(0) += 1;
+                }
+            }
+        }
+        assert_eq!(done.len(), 8, "{done:?}");
+        assert!(done.values().all(|times| *times >= 20), "{done:?}");
+    }
 }

@@ -37,7 +37,12 @@ pub fn run(scenario: &Scenario, seed: u64, broken: Option<Break>) -> Report {
         Run::Alone(run) => {
             let findings = Findings::default();
             let hash = run(rng, &findings);
-            Report { hash, findings: findings.list(), steps: 0, requests: 0 }
+            Report {
+                hash,
+                findings: findings.list(),
+                steps: 0,
+                requests: 0,
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
 use palisade_block::{Lba, Nanos, Sectors};
 use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, DATA_START, Decoded, ExtentRecord, ExtentRole, Geometry, Name, Sector, Superblock,
-    Update, decode, format, update,
+    ALLOCATION_UNIT_SECTORS, DATA_START, Decoded, ExtentRecord, ExtentRole, Geometry, Name, Sector,
+    Superblock, Update, decode, format, update,
 };
 use std::convert::Infallible;
 
@@ -22,7 +22,11 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
     let disk_sectors = Geometry::LEAST_SECTORS + units * ALLOCATION_UNIT_SECTORS + rng.below(64);
     let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
     let whole_blocks = Sectors(disk_sectors / 8 * 8);
-    let mut disk = Bench { medium: Medium::new(whole_blocks, block_bytes), disk_sectors, rng };
+    let mut disk = Bench {
+        medium: Medium::new(whole_blocks, block_bytes),
+        disk_sectors,
+        rng,
+    };
     if let Err(what) = disk.life(&mut hash) {
         findings.add(Invariant::AllOrNothing, Nanos(0), what);
     }
@@ -39,7 +43,8 @@ struct Bench {
 impl Bench {
     fn life(&mut self, hash: &mut RunHash) -> Result<(), String> {
         let label = Name::new("bench").map_err(|error| error.to_string())?;
-        let blank = Superblock::new(7, 8, 9, label, 512, self.disk_sectors).map_err(|error| error.to_string())?;
+        let blank =
+            Superblock::new(7, 8, 9, label, 512, self.disk_sectors).map_err(|error| error.to_string())?;
         let extents = self.some_extents()?;
         let made = format(&blank, &extents).map_err(|error| error.to_string())?;
         let whole = self.write(&made);
@@ -53,7 +58,8 @@ impl Bench {
             other => return Err(format!("formatting (done: {whole}) left {other:?}")),
         }
         for round in 0..self.rng.between(2, 8) {
-            self.change(round).map_err(|what| format!("round {round}: {what}"))?;
+            self.change(round)
+                .map_err(|what| format!("round {round}: {what}"))?;
             hash.add([round, self.rng.bits()]);
         }
         Ok(())
@@ -63,15 +69,23 @@ impl Bench {
     fn change(&mut self, round: u64) -> Result<(), String> {
         let before = self.read()?;
         let new = self.some_extents()?;
-        let after = Superblock { generation: before.superblock.generation + 1, ..before.superblock.clone() };
+        let after = Superblock {
+            generation: before.superblock.generation + 1,
+            ..before.superblock.clone()
+        };
         let mut from = before.superblock.clone();
         let mut seen_new = false;
         for attempt in 0.. {
             let planned = update(&from, &after, &new).map_err(|error| error.to_string())?;
-            let whole = if attempt < 3 { self.write(&planned) } else { self.write_wholly(&planned) };
+            let whole = if attempt < 3 {
+                self.write(&planned)
+            } else {
+                self.write_wholly(&planned)
+            };
             let found = self.read()?;
             let is_new = found.superblock.generation == after.generation && found.extents == new;
-            let is_old = found.superblock.generation == before.superblock.generation && found.extents == before.extents;
+            let is_old = found.superblock.generation == before.superblock.generation
+                && found.extents == before.extents;
             if !is_new && !is_old {
                 return Err(format!("neither old nor new: {found:?}"));
             }
@@ -82,7 +96,11 @@ impl Bench {
                 if !is_new {
                     return Err("all was written and flushed, and the old is there".to_owned());
                 }
-                return if round.is_multiple_of(2) { self.turn_a_bit(&planned, &found) } else { Ok(()) };
+                return if round.is_multiple_of(2) {
+                    self.turn_a_bit(&planned, &found)
+                } else {
+                    Ok(())
+                };
             }
             seen_new |= is_new;
             // A second attempt begins where the first did, or at what the disk says now: both are safe.
@@ -114,7 +132,8 @@ impl Bench {
                 if cut == Some(written) {
                     // The write in progress is torn at the device's own blocks.
                     let rng = &mut self.rng;
-                    self.medium.write(Lba(write.lba.0), &write.bytes, false, || rng.one_in(2));
+                    self.medium
+                        .write(Lba(write.lba.0), &write.bytes, false, || rng.one_in(2));
                     self.medium.power_cut(&mut self.rng);
                     return false;
                 }
@@ -133,7 +152,9 @@ impl Bench {
     /// Turns one bit of one record just written: the other copy still says the same.
     fn turn_a_bit(&mut self, planned: &Update, newest: &Decoded) -> Result<(), String> {
         let writes: Vec<_> = planned.phases.iter().flat_map(|phase| &phase.writes).collect();
-        let Some(write) = writes.get(self.rng.index(writes.len())) else { return Ok(()) };
+        let Some(write) = writes.get(self.rng.index(writes.len())) else {
+            return Ok(());
+        };
         let mut bytes = write.bytes;
         let at = self.rng.index(bytes.len());
         if let Some(byte) = bytes.get_mut(at) {
@@ -143,10 +164,16 @@ impl Bench {
         let found = self.read()?;
         self.medium.write(Lba(write.lba.0), &write.bytes, true, || true);
         if found.extents != newest.extents || found.superblock.generation != newest.superblock.generation {
-            return Err(format!("a bit turned at LBA {} byte {at}, and the disk says {found:?}", write.lba.0));
+            return Err(format!(
+                "a bit turned at LBA {} byte {at}, and the disk says {found:?}",
+                write.lba.0
+            ));
         }
         if found.damage.is_empty() {
-            return Err(format!("a bit turned at LBA {} byte {at} was not noticed", write.lba.0));
+            return Err(format!(
+                "a bit turned at LBA {} byte {at} was not noticed",
+                write.lba.0
+            ));
         }
         Ok(())
     }
@@ -184,7 +211,9 @@ impl Bench {
                     part: 0,
                     block_bytes: 4096,
                     volume_lba: palisade_wire::Lba(0),
-                    disk_lba: palisade_wire::Lba(DATA_START.0 + unit * ALLOCATION_UNIT_SECTORS + part * sectors),
+                    disk_lba: palisade_wire::Lba(
+                        DATA_START.0 + unit * ALLOCATION_UNIT_SECTORS + part * sectors,
+                    ),
                     sectors,
                     volume_sectors: sectors,
                 });

@@ -11,8 +11,14 @@ fn every_deliberate_fault_is_found() {
     palisade_sim::daemon::report_panics_as_findings();
     for mutation in MUTATIONS {
         let scenario = named(mutation.scenario).unwrap();
-        let found = (1..=SEEDS).find(|seed| !suite::run(scenario, *seed, Some(mutation.fault)).findings.is_empty());
-        let Some(seed) = found else { panic!("{} was not found by {SEEDS} seeds", mutation.name) };
+        let found = (1..=SEEDS).find(|seed| {
+            !suite::run(scenario, *seed, Some(mutation.fault))
+                .findings
+                .is_empty()
+        });
+        let Some(seed) = found else {
+            panic!("{} was not found by {SEEDS} seeds", mutation.name)
+        };
         println!("{}: found by {} {seed}", mutation.name, scenario.name);
     }
 }

@@ -11,7 +11,12 @@ fn a_fixed_set_of_seeds_finds_nothing() {
     for scenario in SCENARIOS.iter().filter(|scenario| !scenario.known_to_fail) {
         for seed in 1..=SEEDS {
             let report = suite::run(scenario, seed, None);
-            assert!(report.findings.is_empty(), "{} {seed}: {:#?}", scenario.name, report.findings);
+            assert!(
+                report.findings.is_empty(),
+                "{} {seed}: {:#?}",
+                scenario.name,
+                report.findings
+            );
         }
     }
 }
@@ -21,15 +26,32 @@ fn a_seed_replays_bit_by_bit_and_another_seed_goes_another_way() {
     for scenario in SCENARIOS {
         let first = suite::run(scenario, 3, None);
         assert_eq!(first, suite::run(scenario, 3, None), "{}", scenario.name);
-        assert_ne!(first.hash, suite::run(scenario, 4, None).hash, "{}", scenario.name);
+        assert_ne!(
+            first.hash,
+            suite::run(scenario, 4, None).hash,
+            "{}",
+            scenario.name
+        );
     }
 }
 
 /// Seeds that found something once: (scenario, seed, what it was).
 const FOUND: &[(&str, u64, &str)] = &[
-    ("rings", 26, "the zeroes of a write-zeroes fallback were longer than the device takes"),
-    ("life", 46, "a request was taken back because it was old, though its device had only just got it"),
-    ("faults", 96, "the same, behind bounce buffers that a hung disk held"),
+    (
+        "rings",
+        26,
+        "the zeroes of a write-zeroes fallback were longer than the device takes",
+    ),
+    (
+        "life",
+        46,
+        "a request was taken back because it was old, though its device had only just got it",
+    ),
+    (
+        "faults",
+        96,
+        "the same, behind bounce buffers that a hung disk held",
+    ),
     ("storm", 150, "the same, for a discard"),
 ];
 
@@ -37,6 +59,10 @@ const FOUND: &[(&str, u64, &str)] = &[
 fn seeds_that_found_something_find_it_no_more() {
     for (scenario, seed, what) in FOUND {
         let report = suite::run(named(scenario).unwrap(), *seed, None);
-        assert!(report.findings.is_empty(), "{scenario} {seed} ({what}): {:#?}", report.findings);
+        assert!(
+            report.findings.is_empty(),
+            "{scenario} {seed} ({what}): {:#?}",
+            report.findings
+        );
     }
 }
