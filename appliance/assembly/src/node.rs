@@ -256,6 +256,11 @@ impl Node {
         for reactor in &self.shared.reactors {
             reactor.join();
         }
+        if let Err(error) = self.shared.store.compact() {
+            log::warn!(
+                "the cluster database could not be compacted, which costs time at the next start: {error}"
+            );
+        }
         self.shared.send(Event::Stop);
         if let Some(steward) = self.steward.take()
             && steward.join().is_err()

@@ -12,14 +12,19 @@ use palisade_model::{
     Account, AddDisk, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment,
     DeleteVolume, Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome, RemoveDisk, Usage, Uuid,
 };
+use palisade_reconcile::{Action, Superblock};
 use palisade_sys::Opened;
 use palisade_sys::device::{Medium as Device, identity, probe};
 use palisade_wire::Geometry;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Mode of a socket when none is asked for: its owner and group may connect.
 const SOCKET_MODE: u32 = 0o660;
+
+/// How long the creation of a volume waits for the first superblock of a new disk.
+const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Logical block of a disk when none is asked for.
 const BLOCK_BYTES: u32 = 512;
@@ -182,6 +187,40 @@ impl Rest {
     }
 }
 
+impl Rest {
+    /// Waits a moment for disks that have just been added to get their first superblock. An extent is agreed on only
+    /// where that is on the disk already: a disk with extents and without a superblock is taken for one that has
+    /// lost it, and after a crash in between that would be a false alarm.
+    fn await_first_superblocks(&self) {
+        let deadline = Instant::now() + SUPERBLOCK_PATIENCE;
+        while Instant::now() < deadline {
+            let cluster = self.shared.cluster();
+            let waiting = {
+                let plant = self.shared.plant();
+                let failed = |disk: &Name| {
+                    let actions = [
+                        Action::OpenDisk { disk: disk.clone() },
+                        Action::WriteSuperblock { disk: disk.clone() },
+                    ];
+                    actions
+                        .iter()
+                        .any(|action| plant.observed.failures.contains_key(action))
+                };
+                let on_record = |disk: &Name| {
+                    let open = plant.observed.disks.get(disk);
+                    open.is_some_and(|open| open.superblock != Superblock::Missing)
+                };
+                let mut lasting = cluster.disks.iter().filter(|(_, disk)| disk.has_superblock());
+                lasting.any(|(name, _)| !on_record(name) && !failed(name))
+            };
+            if !waiting {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// A medium that may be taken.
 struct Examined {
     medium: Medium,
@@ -322,6 +361,7 @@ impl Appliance for Rest {
 
     fn volume_create(&self, wish: api::VolumeCreate) -> Result<Created<api::Volume>, Problem> {
         let id = name("id", &wish.id)?;
+        self.await_first_superblocks();
         let command = Command::CreateVolume(CreateVolume {
             name: id.clone(),
             uuid: chance(),

@@ -12,7 +12,7 @@ use palisade_engine::IdlePolicy;
 use palisade_model::{
     Account, Attachment, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
 };
-use palisade_reconcile::{Action, Cause, waits};
+use palisade_reconcile::{Action, Cause, Superblock, waits};
 use palisade_sys::PageBacking;
 use palisade_wire::ALLOCATION_UNIT_SECTORS;
 use std::collections::BTreeMap;
@@ -198,12 +198,7 @@ impl View<'_> {
             Layout::Linear { extents } => extents.iter().map(extent).collect(),
             _ => Vec::new(),
         };
-        let applied = self
-            .plant
-            .observed
-            .routes
-            .get(name)
-            .is_some_and(|route| route.generation >= volume.revision);
+        let applied = self.volume_applied(name, volume);
         api::Volume {
             id: name.to_string(),
             uuid: volume.uuid.to_string(),
@@ -217,6 +212,27 @@ impl View<'_> {
                 .collect(),
             state: self.state(Kind::Volume, name, volume.revision, applied),
         }
+    }
+
+    /// A volume is in force when its route is; one that nobody uses here, when its extents are on record.
+    fn volume_applied(&self, name: &Name, volume: &Volume) -> bool {
+        let used = self.cluster.attachments_of(name).next().is_some();
+        let routed = |revision| {
+            self.plant
+                .observed
+                .routes
+                .get(name)
+                .is_some_and(|route| route.generation >= revision)
+        };
+        let recorded = |disk: &Name| {
+            let observed = self.plant.observed.disks.get(disk);
+            observed.is_some_and(|open| match open.superblock {
+                _ if !open.disk.has_superblock() => true,
+                Superblock::Ours { generation } => generation >= volume.revision,
+                Superblock::Missing | Superblock::Foreign => false,
+            })
+        };
+        routed(volume.revision) || (!used && volume.extents().iter().all(|extent| recorded(&extent.disk)))
     }
 
     /// One attachment.
