@@ -150,7 +150,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     fn take_pending_route(&mut self, index: VolumeIndex) {
         let volume = self.volume_mut(index);
         if let Some((generation, route)) = volume.pending.take() {
-            volume.generation = generation;
+            // A number whose route has ended is free for another volume, whose generations are its own.
+            volume.generation = if route.is_some() {
+                generation
+            } else {
+                Generation::default()
+            };
             volume.route = route;
             self.notices.push_back(Notice::RouteInUse {
                 volume: index,

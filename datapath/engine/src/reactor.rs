@@ -178,7 +178,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let ready = pace::ready_at(&queue.settings.pace);
             (ready > self.now).then_some(ready)
         });
-        let watch = (self.slots.requests_used() > 0).then_some(self.watch_next);
+        // A device that was reported as stalled is looked at until it is reported as well again, also when nothing
+        // is in flight any more.
+        let stalled = || self.watched.iter().flatten().any(|device| device.stalled);
+        let watch = (self.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
         let retry = !(self.blocked.is_empty() && self.waiting.is_empty());
         let retry = retry.then(|| self.now.after(RETRY_AFTER));
         paced.chain(watch).chain(retry).min()

@@ -64,6 +64,44 @@ fn an_older_generation_changes_nothing() {
 }
 
 #[test]
+fn after_its_end_a_route_may_begin_again_at_any_generation() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    let (volume, generation) = (VOLUME, Generation(9));
+    bed.reactor.apply(Command::SetRoute {
+        volume,
+        route: None,
+        generation,
+    });
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::RouteInUse {
+            generation: Generation(9),
+            ..
+        }]
+    ));
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(
+        guest.answers(),
+        [(1, Status::IoErr)],
+        "a volume without a route is gone"
+    );
+    bed.route(3, 100);
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::RouteInUse {
+            generation: Generation(3),
+            ..
+        }]
+    ));
+    bed.devices().at_once = Some(Ok(()));
+    guest.ask(2, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(guest.answers()[1], (2, Status::Ok));
+}
+
+#[test]
 fn a_stopped_queue_answers_what_it_took_and_takes_no_more() {
     let mut bed = Bed::new(16, 2);
     let guest = bed.attach(QUEUE, |_| {});
