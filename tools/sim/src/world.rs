@@ -247,6 +247,7 @@ impl World {
     fn play(&mut self) {
         let mut idle = 0;
         let mut swept = false;
+        let mut patience = 50;
         while !self.findings.any() {
             self.steps += 1;
             if self.steps > STEPS_MAX {
@@ -267,7 +268,18 @@ impl World {
                 idle = 0;
                 if self.is_quiet() {
                     if swept {
-                        break;
+                        // A reactor that called a disk stalled gets a few looks of its watch to call it well again.
+                        if patience == 0
+                            || self
+                                .daemon
+                                .as_ref()
+                                .is_none_or(|daemon| daemon.stalled.is_empty())
+                        {
+                            break;
+                        }
+                        patience -= 1;
+                        self.skip();
+                        continue;
                     }
                     swept = true;
                     self.heal_all();
