@@ -3,10 +3,23 @@
 use crate::database;
 use crate::record::{Entry, RecordError, decode, encode};
 use crate::store_error::StoreError;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use std::path::Path;
 
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+
+/// Index of the last command that was dropped because the state holds it. A log without it was never shortened.
+const DROPPED: TableDefinition<'_, &str, u64> = TableDefinition::new("dropped");
+const UP_TO: &str = "up_to";
+
+/// What an existing log holds.
+#[derive(Debug, Default)]
+pub(crate) struct Logged {
+    /// Index of the last command dropped, 0 when none was: the state must hold it.
+    pub dropped: u64,
+    /// The commands after it, in order.
+    pub entries: Vec<Entry>,
+}
 
 /// The open log.
 #[derive(Debug)]
@@ -16,9 +29,14 @@ pub(crate) struct LogFile {
 
 impl LogFile {
     /// Opens the log and reads what is in it, in order.
-    pub(crate) fn open(path: &Path) -> Result<(LogFile, Vec<Entry>), StoreError> {
-        let (database, entries) = database::open(path, |copy| entries(path, copy))?;
-        Ok((LogFile { database }, entries))
+    pub(crate) fn open(path: &Path) -> Result<(LogFile, Logged), StoreError> {
+        let (database, logged) = database::open(path, |copy| {
+            Ok(Logged {
+                dropped: dropped(path, copy)?,
+                entries: entries(path, copy)?,
+            })
+        })?;
+        Ok((LogFile { database }, logged))
     }
 
     /// Makes an empty log.
@@ -43,9 +61,22 @@ impl LogFile {
     pub(crate) fn drop_up_to(&self, index: u64) -> Result<(), redb::Error> {
         let write = database::begin_write(&self.database)?;
         write.open_table(ENTRIES)?.retain(|entry, _| entry > index)?;
+        write.open_table(DROPPED)?.insert(UP_TO, index)?;
         write.commit()?;
         Ok(())
     }
+}
+
+fn dropped(path: &Path, copy: &Database) -> Result<u64, StoreError> {
+    let damaged = |error: redb::Error| StoreError::damaged(path, error);
+    let read = copy.begin_read().map_err(|error| damaged(error.into()))?;
+    let table = match read.open_table(DROPPED) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(error) => return Err(damaged(error.into())),
+    };
+    let index = table.get(UP_TO).map_err(|error| damaged(error.into()))?;
+    Ok(index.map_or(0, |index| index.value()))
 }
 
 fn entries(path: &Path, copy: &Database) -> Result<Vec<Entry>, StoreError> {

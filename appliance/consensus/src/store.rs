@@ -1,7 +1,7 @@
 //! Agreement of a cluster of one, on stable storage.
 
 use crate::agreement::{Agreement, ProposeError};
-use crate::log_file::LogFile;
+use crate::log_file::{LogFile, Logged};
 use crate::published::Published;
 use crate::record::{Entry, Snapshot, digest};
 use crate::state_file::StateFile;
@@ -47,20 +47,29 @@ impl Store {
         let lock = lock(&directory.join("lock"))?;
         let (log_path, state_path) = (directory.join("log.redb"), directory.join("state.redb"));
         // The log is made first, so a state without a log has lost it.
-        let (log, entries) = match log_path.exists() {
+        let (log, logged) = match log_path.exists() {
             true => LogFile::open(&log_path)?,
             false if state_path.exists() => return Err(StoreError::Missing { path: log_path }),
-            false => (LogFile::create(&log_path)?, Vec::new()),
+            false => (LogFile::create(&log_path)?, Logged::default()),
         };
         let (state, snapshot) = match state_path.exists() {
             true => StateFile::open(&state_path)?,
-            // A log that was never shortened begins at the beginning, and needs no state.
-            false if entries.first().is_some_and(|first| first.index != 1) => {
+            // A log that was never shortened begins at the beginning, and needs no state. One that was may be empty,
+            // and everything that was ever agreed on in the state that is gone.
+            false if logged.dropped > 0 || logged.entries.first().is_some_and(|first| first.index != 1) => {
                 return Err(StoreError::Missing { path: state_path });
             }
             false => (StateFile::create(&state_path)?, None),
         };
         let (kept, cluster) = snapshot.map_or_else(|| (0, Cluster::empty()), |s| (s.index, s.cluster));
+        if kept < logged.dropped {
+            // An older state than the one the log was shortened for, from a backup perhaps.
+            return Err(StoreError::Gap {
+                path: log_path,
+                expected: kept + 1,
+                found: logged.dropped + 1,
+            });
+        }
         let in_order = |cluster: &Cluster| match check(cluster) {
             Ok(()) => Ok(()),
             Err(broken) => {
@@ -69,7 +78,7 @@ impl Store {
             }
         };
         in_order(&cluster)?;
-        let (index, cluster) = replay(&log_path, kept, cluster, &entries)?;
+        let (index, cluster) = replay(&log_path, kept, cluster, &logged.entries)?;
         in_order(&cluster)?;
         let writer = Writer {
             log,

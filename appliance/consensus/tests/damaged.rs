@@ -120,6 +120,30 @@ fn a_missing_file_is_named() {
 }
 
 #[test]
+fn a_state_that_is_gone_after_a_clean_stop_is_not_replaced_by_an_empty_one() {
+    let directory = directory();
+    write_story(directory.path());
+    Store::open(directory.path()).unwrap().compact().unwrap();
+    fs::remove_file(directory.path().join("state.redb")).unwrap();
+    let error = Store::open(directory.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    assert!(error.to_string().contains("state.redb"));
+    assert!(!directory.path().join("state.redb").exists());
+}
+
+#[test]
+fn an_older_state_under_a_shortened_log_is_noticed() {
+    let directory = directory();
+    let state = directory.path().join("state.redb");
+    write_story(directory.path());
+    let older = fs::read(&state).unwrap();
+    Store::open(directory.path()).unwrap().compact().unwrap();
+    fs::write(&state, older).unwrap();
+    let error = Store::open(directory.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Gap { .. }), "{error}");
+}
+
+#[test]
 fn files_of_different_stores_do_not_mix() {
     let (a, b) = (directory(), directory());
     write_story(a.path());
