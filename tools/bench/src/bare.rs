@@ -1,0 +1,251 @@
+//! The device without anything above it: the limit. A plain program on `palisade_sys::LocalDevices`, which is one
+//! io_uring with registered file and memory; no ring of a guest, no engine, no socket. It runs on the core where the
+//! targets run, one at a time.
+
+use crate::Failure;
+use crate::histogram::Histogram;
+use crate::random::Random;
+use crate::row::{Row, Work};
+use crate::window::Window;
+use palisade_block::{
+    Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex, Started,
+};
+use palisade_sys::device::Create;
+use palisade_sys::{
+    DeviceSpec, HugeMemory, LocalDevices, LocalSettings, Medium, MemoryRegistration, MonotonicClock, Opened,
+    affinity,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How it waits for completions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// It never does.
+    Spin,
+    /// In the kernel, for [`palisade_sys::local::IDLE_WAIT`] at most, as the reactor does.
+    Nap,
+}
+
+/// A file to be measured without a target.
+#[derive(Clone, Debug)]
+pub struct Bare {
+    opened: Arc<Opened>,
+    core: usize,
+    wait: Wait,
+}
+
+const DEVICE: DeviceIndex = DeviceIndex(0);
+const MEMORY: MemoryId = MemoryId(0);
+
+impl Bare {
+    /// Makes and opens a file.
+    pub fn open(path: &Path, bytes: u64, core: usize, wait: Wait) -> Result<Bare, Failure> {
+        let spec = DeviceSpec {
+            medium: Medium::File {
+                path: PathBuf::from(path),
+                create: Some(Create { bytes, sparse: false }),
+            },
+            block_bytes: 512,
+            read_only: false,
+        };
+        let opened =
+            Opened::open(&spec, Duration::from_secs(5)).map_err(|error| failed(error.to_string()))?;
+        if opened.buffered() {
+            return Err(failed(format!(
+                "{}: the file system refuses O_DIRECT",
+                path.display()
+            )));
+        }
+        Ok(Bare {
+            opened: Arc::new(opened),
+            core,
+            wait,
+        })
+    }
+
+    /// Writes every block once.
+    pub fn fill(&self) -> Result<(), Failure> {
+        let end = self.opened.sectors().0;
+        let row = Row {
+            medium: crate::row::Medium::File,
+            work: Work::Write,
+            bytes: crate::row::LARGE_BYTES,
+            depth: crate::row::LARGE_DEPTH,
+        };
+        let (mut next, sectors_each) = (0, u64::from(row.bytes) / 512);
+        self.on_core(row, move |_| {
+            let sector = next;
+            next += sectors_each;
+            (next <= end).then_some(sector)
+        })?;
+        Ok(())
+    }
+
+    /// Runs random requests of a row for `length`.
+    pub fn random_requests(&self, row: Row, length: Duration, seed: u64) -> Result<Window, Failure> {
+        let sectors_each = u64::from(row.bytes) / 512;
+        let blocks = self.opened.sectors().0 / sectors_each;
+        let mut random = Random::new(seed);
+        self.on_core(row, move |elapsed| {
+            (elapsed < length.as_nanos() as u64).then(|| random.below(blocks) * sectors_each)
+        })
+    }
+
+    /// The ring must be made and used on one thread; that thread is pinned and ends with the window.
+    fn on_core(&self, row: Row, next: impl FnMut(u64) -> Option<u64> + Send) -> Result<Window, Failure> {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                affinity::pin_current_thread(self.core).map_err(Failure::system("pin a thread"))?;
+                Loop::new(self, row)?.run(next)
+            });
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(failed("the loop ended by a panic".into())))
+        })
+    }
+}
+
+struct Loop {
+    devices: LocalDevices,
+    memory: HugeMemory,
+    clock: MonotonicClock,
+    row: Row,
+    wait: Wait,
+}
+
+impl Loop {
+    fn new(bare: &Bare, row: Row) -> Result<Loop, Failure> {
+        let settings = LocalSettings {
+            slots: row.depth.into(),
+            in_flight_max: row.depth.into(),
+            submission_entries: 256,
+        };
+        let mut devices = LocalDevices::new(settings).map_err(Failure::system("make an io_uring"))?;
+        devices
+            .add_device(DEVICE, Arc::clone(&bare.opened))
+            .map_err(Failure::system("use a file"))?;
+        let memory = HugeMemory::new(usize::from(row.depth) * row.bytes as usize)
+            .map_err(Failure::system("map memory"))?;
+        devices.add_memory(MEMORY, Arc::new(MemoryRegistration::prepare(&[memory.segment()])));
+        Ok(Loop {
+            devices,
+            memory,
+            clock: MonotonicClock::new(),
+            row,
+            wait: bare.wait,
+        })
+    }
+
+    fn run(mut self, mut next: impl FnMut(u64) -> Option<u64>) -> Result<Window, Failure> {
+        let begin = self.clock.now();
+        let mut put_at = vec![begin; self.row.depth.into()];
+        let (mut requests, mut elapsed) = (0, Nanos(0));
+        let mut latency = Histogram::default();
+        let mut free: Vec<u32> = (0..u32::from(self.row.depth)).collect();
+        let mut finished: Vec<(u32, bool)> = Vec::with_capacity(self.row.depth.into());
+        let (mut now, mut done) = (begin, false);
+        loop {
+            while !done && let Some(slot) = free.pop() {
+                match next(now.since(begin).0) {
+                    Some(sector) => self.start(slot, sector)?,
+                    None => done = true,
+                }
+                if let Some(put_at) = put_at.get_mut(slot as usize) {
+                    *put_at = now;
+                }
+            }
+            self.devices.submit();
+            self.devices
+                .reap(|slot, result| finished.push((slot.0, result.is_ok())));
+            if finished.is_empty() {
+                if self.devices.in_flight() == 0 {
+                    break;
+                }
+                if self.wait == Wait::Nap {
+                    self.devices.idle_hint();
+                }
+                continue;
+            }
+            now = self.clock.now();
+            for (slot, good) in finished.drain(..) {
+                if !good {
+                    return Err(failed("a request failed".into()));
+                }
+                if !done {
+                    requests += 1;
+                    elapsed = now.since(begin);
+                    let put_at = put_at.get(slot as usize).copied().unwrap_or(now);
+                    latency.record(now.since(put_at).0);
+                }
+                free.push(slot);
+            }
+        }
+        Ok(Window {
+            requests,
+            elapsed,
+            latency,
+            kicks: 0,
+        })
+    }
+
+    fn start(&mut self, slot: u32, sector: u64) -> Result<(), Failure> {
+        let bytes = self.row.bytes as usize;
+        let segment = Segment {
+            address: self.memory.segment().address + slot as usize * bytes,
+            bytes,
+        };
+        let io = Io {
+            device: DEVICE,
+            slot: SlotIndex(slot),
+            op: match self.row.work {
+                Work::Read => Op::Read,
+                Work::Write => Op::Write,
+            },
+            lba: Lba(sector),
+            sectors: Sectors::from_bytes(bytes as u64),
+            durable: false,
+            memory: MEMORY,
+            segments: &[segment],
+        };
+        match self.devices.start(io) {
+            Started::Pending => Ok(()),
+            other => Err(failed(format!("a request was not taken: {other:?}"))),
+        }
+    }
+}
+
+fn failed(problem: String) -> Failure {
+    Failure::Target {
+        target: "bare".into(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_filled_and_read() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let core = *affinity::allowed_cpus().unwrap().last().unwrap();
+        let path = folder.path().join("disk");
+        let Ok(bare) = Bare::open(&path, 1 << 20, core, Wait::Nap) else {
+            eprintln!("no file with O_DIRECT here");
+            return;
+        };
+        bare.fill().unwrap();
+        for row in [Work::Read, Work::Write].map(|work| Row {
+            medium: crate::row::Medium::File,
+            work,
+            bytes: 4096,
+            depth: 4,
+        }) {
+            let window = bare.random_requests(row, Duration::from_millis(30), 1).unwrap();
+            assert!(window.requests > 0 && window.rate() > 0.0);
+            assert_eq!(window.latency.total(), window.requests);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! # bench: how fast the appliance is, shown beside the others
+//!
+//! Storey 6. Starts targets on one core and a native poll-mode vhost-user-blk client on another, lets the targets take
+//! turns in short windows, and writes tables and a chart that describe the machine they come from.
+//!
+//! It must never know how a target works: every vhost-user-blk server is measured through the same socket by the same
+//! client with the same rings. The one exception is [`bare`], which has no socket and is the limit the device sets.
+//!
+//! What always holds:
+//!
+//! - **The same client for all.** Nothing in [`ring`] or [`window`] asks who serves.
+//! - **Targets take turns** within a row (A B C, B C A, ...), and those whose turn it is not are stopped (SIGSTOP), so
+//!   that a poller does not take the core from its neighbour.
+//! - **Every figure has its spread.** A median never stands without minimum, maximum and the number of windows.
+//! - A request that fails, is answered twice or never ends the run; it is never counted.
+//!
+//! Start reading at [`row`] (what is measured), then [`window`] (the loop that measures), [`ring`] and [`session`] (the
+//! client), [`target`] (who is measured), [`tally`] (figures), [`report`] and [`chart`] (pages).
+
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing)]
+
+pub mod bare;
+pub mod chart;
+pub mod failure;
+pub mod histogram;
+pub mod machine;
+pub mod message;
+pub mod process;
+pub mod random;
+pub mod reference;
+pub mod report;
+pub mod ring;
+pub mod row;
+pub mod run;
+pub mod session;
+pub mod tally;
+pub mod target;
+pub mod window;
+
+pub use failure::Failure;

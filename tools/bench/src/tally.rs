@@ -1,0 +1,228 @@
+//! Figures from windows: medians with their spread, percentiles, and ratios of windows that ran beside each other.
+
+use crate::histogram::Histogram;
+use crate::row::Row;
+use crate::target::Family;
+use crate::window::Window;
+use serde::Serialize;
+
+/// The middle and the ends of some figures.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Spread {
+    /// Median.
+    pub median: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of some figures; `None` when there are none.
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
+        let mut sorted: Vec<f64> = figures.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let (low, high) = (sorted.get((sorted.len() - 1) / 2)?, sorted.get(sorted.len() / 2)?);
+        Some(Spread {
+            median: (low + high) / 2.0,
+            min,
+            max,
+        })
+    }
+}
+
+/// All windows of one target in one row.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Who.
+    pub target: &'static str,
+    /// Of which family.
+    pub family: Family,
+    /// Requests a second, window by window.
+    pub rates: Vec<f64>,
+    /// Share of one core used by the target, window by window.
+    pub cpu: Vec<f64>,
+    /// Kicks asked for, per request, window by window.
+    pub kicks: Vec<f64>,
+    /// All latencies.
+    pub latency: Histogram,
+}
+
+impl Series {
+    /// Without windows yet.
+    pub fn new(target: &'static str, family: Family) -> Series {
+        Series {
+            target,
+            family,
+            rates: Vec::new(),
+            cpu: Vec::new(),
+            kicks: Vec::new(),
+            latency: Histogram::default(),
+        }
+    }
+
+    /// Adds a window in which the target used so many processor seconds.
+    pub fn add(&mut self, window: &Window, cpu_seconds: f64) {
+        self.rates.push(window.rate());
+        self.cpu.push(cpu_seconds * 1e9 / window.elapsed.0.max(1) as f64);
+        self.kicks
+            .push(window.kicks as f64 / window.requests.max(1) as f64);
+        self.latency.add(&window.latency);
+    }
+
+    fn median_rate(&self) -> f64 {
+        Spread::of(self.rates.iter().copied()).map_or(0.0, |spread| spread.median)
+    }
+}
+
+/// Ratios of the windows of two series that ran in the same round.
+pub fn paired(of: &Series, to: &Series) -> Option<Spread> {
+    Spread::of(
+        of.rates
+            .iter()
+            .zip(&to.rates)
+            .map(|(one, other)| one / other.max(f64::MIN_POSITIVE)),
+    )
+}
+
+/// One target in one row, as figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Who.
+    pub target: &'static str,
+    /// Thousands of requests a second.
+    pub kiops: Spread,
+    /// Millions of bytes a second.
+    pub mb_s: Spread,
+    /// Half of all requests took no longer, us.
+    pub p50_us: f64,
+    /// 99 % took no longer, us.
+    pub p99_us: f64,
+    /// 99.9 % took no longer, us.
+    pub p999_us: f64,
+    /// Percent of one core.
+    pub cpu_percent: f64,
+    /// Processor nanoseconds of the target for one request.
+    pub cpu_ns_per_request: f64,
+    /// Kicks for one request.
+    pub kicks_per_request: f64,
+    /// How many times as fast as the better of qemu-storage-daemon's ways, window by window.
+    pub to_qemu: Option<Spread>,
+    /// How many times as fast as the better of the bare programs, window by window.
+    pub to_bare: Option<Spread>,
+    /// Requests a second, window by window.
+    pub windows: Vec<f64>,
+}
+
+/// One row with all targets.
+#[derive(Clone, Debug, Serialize)]
+pub struct RowFigures {
+    /// Its name.
+    pub name: String,
+    /// What was measured.
+    pub row: Row,
+    /// All targets.
+    pub targets: Vec<Figures>,
+    /// The best C dataplane's ratio to qemu-storage-daemon, a constant.
+    pub best_c_to_qemu: Option<f64>,
+}
+
+/// Figures of all series of a row.
+pub fn figures(row: Row, series: &[Series]) -> RowFigures {
+    let qemu = best_of(series, Family::Qemu);
+    let bare = best_of(series, Family::Bare);
+    RowFigures {
+        name: row.to_string(),
+        row,
+        targets: series
+            .iter()
+            .filter_map(|one| figures_of(row, one, qemu, bare))
+            .collect(),
+        best_c_to_qemu: crate::reference::best_c_ratio(row),
+    }
+}
+
+/// Which of a family's ways is the best: the one with the highest median.
+fn best_of(series: &[Series], family: Family) -> Option<&Series> {
+    let members = series
+        .iter()
+        .filter(|one| one.family == family && !one.rates.is_empty());
+    members.max_by(|one, other| one.median_rate().total_cmp(&other.median_rate()))
+}
+
+fn figures_of(row: Row, one: &Series, qemu: Option<&Series>, bare: Option<&Series>) -> Option<Figures> {
+    let rates = || one.rates.iter().copied();
+    let us = |share| one.latency.quantile(share) as f64 / 1000.0;
+    let cpu = Spread::of(one.cpu.iter().copied())?.median;
+    let median = one.median_rate();
+    Some(Figures {
+        target: one.target,
+        kiops: Spread::of(rates().map(|rate| rate / 1e3))?,
+        mb_s: Spread::of(rates().map(|rate| rate * f64::from(row.bytes) / 1e6))?,
+        p50_us: us(0.5),
+        p99_us: us(0.99),
+        p999_us: us(0.999),
+        cpu_percent: cpu * 100.0,
+        cpu_ns_per_request: cpu * 1e9 / median.max(f64::MIN_POSITIVE),
+        kicks_per_request: Spread::of(one.kicks.iter().copied())?.median,
+        to_qemu: qemu.and_then(|qemu| paired(one, qemu)),
+        to_bare: bare.and_then(|bare| paired(one, bare)),
+        windows: one.rates.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_block::Nanos;
+
+    fn series(target: &'static str, family: Family, rates: &[u64]) -> Series {
+        let mut series = Series::new(target, family);
+        for &rate in rates {
+            let mut latency = Histogram::default();
+            latency.record(1_000_000_000 / rate);
+            let window = Window {
+                requests: 2 * rate,
+                elapsed: Nanos::from_secs(2),
+                latency,
+                kicks: rate,
+            };
+            series.add(&window, 1.0);
+        }
+        series
+    }
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        assert_eq!(Spread::of([]), None);
+        let spread = |median, min, max| Some(Spread { median, min, max });
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), spread(2.5, 1.0, 4.0));
+    }
+
+    #[test]
+    fn ratios_are_taken_round_by_round_against_the_better_way() {
+        let row: Row = "file-read-4k-qd1".parse().unwrap();
+        let all = [
+            series("ours", Family::Palisade, &[300, 600, 900]),
+            series("slow", Family::Qemu, &[10, 10, 10]),
+            series("fast", Family::Qemu, &[100, 300, 300]),
+            series("bare", Family::Bare, &[300, 600, 1000]),
+        ];
+        let figures = figures(row, &all);
+        let ours = &figures.targets[0];
+        let to_qemu = ours.to_qemu.unwrap();
+        assert_eq!((to_qemu.min, to_qemu.median, to_qemu.max), (2.0, 3.0, 3.0));
+        let to_bare = ours.to_bare.unwrap();
+        assert_eq!((to_bare.min, to_bare.median, to_bare.max), (0.9, 1.0, 1.0));
+        assert_eq!(
+            (ours.kiops.median, ours.cpu_percent, ours.kicks_per_request),
+            (0.6, 50.0, 0.5)
+        );
+        assert!((ours.cpu_ns_per_request - 0.5e9 / 600.0).abs() < 1.0);
+        assert!((ours.mb_s.median - 600.0 * 4096.0 / 1e6).abs() < 1e-9);
+        assert_eq!(figures.targets[2].to_qemu.unwrap().median, 1.0);
+        assert!(figures.best_c_to_qemu.is_some());
+    }
+}
