@@ -50,8 +50,8 @@ pub enum Action {
     Memory(Option<Arc<GuestMemory>>),
     /// From now on every write is made stable before it is answered, or no longer. It may come while queues run.
     WriteThrough(bool),
-    /// The guest has switched its write cache on or off, or a reset has. To be kept for the next session: a front-end
-    /// that reconnects does not say it again, and its guest still believes in it.
+    /// The guest has switched its write cache on or off. To be kept over resets and for the next session: a front-end
+    /// does not say it again, and its guest still believes in it.
     WriteCache(bool),
     /// Serve this queue.
     StartQueue {
@@ -87,8 +87,8 @@ pub struct Offer {
     pub queue_size_max: u16,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; SERIAL_BYTES],
-    /// Whether the guest's write cache is on now, as the last [`Action::WriteCache`] had it; `geometry.writeback` is
-    /// what a reset makes of it.
+    /// Whether the guest's write cache is on now, as the last [`Action::WriteCache`] had it; at first that is
+    /// `geometry.writeback`.
     pub write_cache: bool,
     /// Where each queue counts; they outlive sessions.
     pub stats: Arc<[Arc<QueueStats>]>,
@@ -125,6 +125,9 @@ pub struct Session {
     inflight: Option<InflightRegion>,
     rings: Vec<Ring>,
     backend_channel: bool,
+    /// The front-end may show the guest a size that is no longer true: it has not asked for it in this session, or
+    /// was told of a new one while no queue ran (QEMU does not listen then).
+    size_owed: bool,
     /// What the host was last told; `None` before it was told anything.
     write_through_told: Option<bool>,
     memory_told: bool,
@@ -164,6 +167,7 @@ impl Session {
             inflight: None,
             rings: (0..offer.geometry.queues).map(|_| Ring::default()).collect(),
             backend_channel: false,
+            size_owed: true,
             write_through_told: None,
             memory_told: false,
             pending: None,
@@ -227,10 +231,8 @@ impl Session {
     pub fn resize(&mut self, sectors: Sectors, actions: &mut Vec<Action>) {
         self.config.set_sectors(sectors);
         self.offer.geometry.sectors = sectors;
-        let told = self.has(protocol::BACKEND_REQ) && self.has(protocol::CONFIG) && self.backend_channel;
-        if told && !self.closed {
-            actions.push(Action::BackendSend(config_changed_message()));
-        }
+        self.tell_size(actions);
+        self.size_owed = true;
     }
 
     /// What is being waited for, if anything.
@@ -273,6 +275,14 @@ impl Session {
     /// What the front-end last did wrong, in a sentence.
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
+    }
+
+    /// Tells the front-end to look at the configuration space again, if there is a way to.
+    fn tell_size(&self, actions: &mut Vec<Action>) {
+        let told = self.has(protocol::BACKEND_REQ) && self.has(protocol::CONFIG) && self.backend_channel;
+        if told && !self.closed {
+            actions.push(Action::BackendSend(config_changed_message()));
+        }
     }
 
     /// Goes on with what is pending once no queue is stopping.

@@ -354,13 +354,14 @@ fn switching_the_write_cache_reaches_the_host_and_outlives_the_session() {
     until("the new session's word", || {
         stand.seen.count(7, |event| *event == Event::WriteThrough(true)) == 2
     });
+    // Nor does a reset of the guest, of which QEMU tells us but does not ask what became of the cache.
     assert_eq!(again.order(request::RESET_DEVICE, &[], &[]), 0);
     let events = stand.shut().events(7);
     let cache: Vec<_> = events
         .iter()
         .filter(|event| matches!(event, Event::WriteCache(_)))
         .collect();
-    assert_eq!(cache, [&Event::WriteCache(false), &Event::WriteCache(true)]);
+    assert_eq!(cache, [&Event::WriteCache(false)]);
 }
 
 #[test]

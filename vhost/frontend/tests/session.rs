@@ -382,7 +382,13 @@ fn a_guest_without_a_flush_command_gets_stable_writes() {
     walk.start(0);
     assert_eq!(walk.write_through, Some(false));
     let (flush, wce) = (1 << 9, 1 << 11);
-    for (features, write_through) in [(flush, false), (0, true), (flush | wce, false)] {
+    for (features, write_through) in [
+        (flush, false),
+        (0, true),
+        (flush | wce, false),
+        (wce, true),
+        (flush | wce, false),
+    ] {
         walk.tell(Message::SetFeatures(PROTOCOL_FEATURES | features));
         walk.give_back(0, 0);
         assert_eq!(walk.write_through, Some(write_through));
@@ -402,6 +408,55 @@ fn a_guest_without_a_flush_command_gets_stable_writes() {
     assert_eq!(walk.last_payload(), 0u64.to_ne_bytes());
     assert_eq!(walk.write_through, Some(true));
     assert_eq!(walk.order(off()), 0, "off already: nothing stops");
+}
+
+#[test]
+fn a_cache_switched_off_stays_off_over_a_reset() {
+    let mut walk = Walk::new();
+    walk.connect();
+    let off = Message::SetConfig {
+        offset: 32,
+        flags: 0,
+        data: vec![0],
+    };
+    assert_eq!(walk.order(off), 0);
+    walk.tell(Message::ResetDevice);
+    let config = walk.ask(Message::GetConfig {
+        offset: 0,
+        bytes: 60,
+        flags: 0,
+    });
+    assert_eq!(
+        config[12 + 32],
+        0,
+        "QEMU goes on telling the guest that it is off"
+    );
+    walk.start(0);
+    let (flush, wce) = (1 << 9, 1 << 11);
+    walk.tell(Message::SetFeatures(PROTOCOL_FEATURES | flush | wce));
+    walk.give_back(0, 0);
+    assert_eq!(walk.write_through, Some(true));
+}
+
+#[test]
+fn a_front_end_that_did_not_ask_for_the_size_is_told_to() {
+    let mut walk = Walk::new();
+    walk.connect();
+    walk.tell(Message::SetBackendReqFd(memfd(0)));
+    assert!(walk.backend.is_empty(), "nobody listens before a queue runs");
+    walk.start(0);
+    assert_eq!(walk.backend.len(), 1);
+
+    let mut walk = Walk::new();
+    walk.connect();
+    walk.tell(Message::SetBackendReqFd(memfd(0)));
+    walk.ask(Message::GetConfig {
+        offset: 0,
+        bytes: 60,
+        flags: 0,
+    });
+    walk.start(0);
+    assert!(walk.backend.is_empty());
 }
 
 #[test]

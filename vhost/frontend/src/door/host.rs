@@ -39,10 +39,10 @@ pub trait Host: Send {
     /// Whether every write must be stable before it is answered.
     fn write_through(&mut self, attachment: AttachmentIndex, on: bool);
 
-    /// The guest has switched its volatile write cache on or off (`writeback` of the configuration space), or a reset
-    /// has. The door keeps it over reconnects. A host that wants it to outlive the daemon keeps it, too, and gives it
-    /// as `geometry.writeback` when it attaches again: a front-end that reconnects says nothing of it, and a guest
-    /// that has switched the cache off relies on that.
+    /// The guest has switched its volatile write cache on or off (`writeback` of the configuration space). The door
+    /// keeps it over resets and reconnects. A host that wants it to outlive the daemon keeps it, too, and gives it as
+    /// `geometry.writeback` when it attaches again: a front-end that reconnects says nothing of it, and a guest that
+    /// has switched the cache off relies on that.
     fn write_cache(&mut self, _attachment: AttachmentIndex, _on: bool) {}
 
     /// Serve a queue. Without `kick` the guest announces nothing, and the queue must be polled.

@@ -153,6 +153,10 @@ impl Session {
                     if let Some(ring) = self.rings.get_mut(usize::from(index)) {
                         ring.run = Run::Running;
                     }
+                    // A front-end that reconnects does not ask, and the volume may have grown meanwhile.
+                    if std::mem::take(&mut self.size_owed) {
+                        self.tell_size(actions);
+                    }
                 }
                 Ok(None) => {}
                 Err(sentence) => self.last_error = Some(sentence),
@@ -223,16 +227,15 @@ impl Session {
 
     /// "Disable all rings and reset all internal device state to the initial state, ready to be reinitialized."
     /// Memory and protocol features belong to the session and stay.
+    ///
+    /// The write cache stays as it is, too: virtio lets it be either after a reset (1.3, 5.2.5), and QEMU goes on
+    /// showing the guest the `writeback` that was set last, without asking. A cache switched on here behind a driver
+    /// that reads "off" would never be flushed.
     fn reset_device(&mut self, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
         self.rings.iter_mut().for_each(Ring::reset);
         self.features = None;
         self.inflight = None;
         self.log = None;
-        let write_cache = self.config.writeback();
-        self.config = ConfigSpace::new(self.offer.geometry);
-        if self.config.writeback() != write_cache {
-            actions.push(Action::WriteCache(!write_cache));
-        }
         self.retell_write_through(actions);
         Ok(Outcome::Done)
     }
@@ -339,7 +342,8 @@ impl Session {
         Ok(Outcome::Done)
     }
 
-    fn get_config(&self, offset: u32, bytes: u32, flags: u32) -> Outcome {
+    fn get_config(&mut self, offset: u32, bytes: u32, flags: u32) -> Outcome {
+        self.size_owed &= offset != 0;
         let mut data = vec![0; bytes as usize];
         self.config.read(offset, &mut data);
         Outcome::Reply(Reply::config(request::GET_CONFIG, offset, flags, &data))
@@ -390,14 +394,11 @@ impl Session {
     }
 
     /// Whether the guest relies on writes being stable when they are answered: it has switched the cache off, or it
-    /// has no way to flush it (virtio 1.3, 5.2.6.2).
+    /// has no way to flush it (virtio 1.3, 5.2.6.2), whatever `writeback` says (5.2.5.2 wants 0 in it then).
     fn write_through(&self) -> bool {
         let features = Features::from_bits(self.features());
-        if features.contains(Features::CONFIG_WCE) {
-            !self.config.writeback()
-        } else {
-            !features.contains(Features::FLUSH)
-        }
+        let switched_off = features.contains(Features::CONFIG_WCE) && !self.config.writeback();
+        switched_off || !features.contains(Features::FLUSH)
     }
 
     /// Tells the host before the first queue starts.
