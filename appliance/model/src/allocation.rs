@@ -29,11 +29,14 @@ pub fn free_sectors(cluster: &Cluster, disk: &Name) -> u64 {
     }
 }
 
-/// The pooled disk of a node that has the most free space among those whose logical block is not larger than
-/// `block_bytes`; of equal ones the first by name.
+/// The pooled disk of a node that has the most free space among those that keep what is written to them and whose
+/// logical block is not larger than `block_bytes`; of equal ones the first by name. Memory and null disks are for
+/// tests and measuring: nobody's data gets there unless they are named.
 pub(crate) fn roomiest_disk<'a>(cluster: &'a Cluster, node: &Name, block_bytes: u32) -> Option<&'a Name> {
-    let fitting =
-        |disk: &Disk| disk.node == *node && disk.usage == Usage::Pooled && disk.block_bytes <= block_bytes;
+    let fitting = |disk: &Disk| {
+        let lasting_pool = disk.usage == Usage::Pooled && disk.medium.is_lasting();
+        disk.node == *node && lasting_pool && disk.block_bytes <= block_bytes
+    };
     let candidates = cluster.disks.iter().filter(|(_, disk)| fitting(disk));
     // `max_by_key` gives the last of equal ones, so the order is turned round.
     candidates

@@ -158,6 +158,41 @@ fn a_hole_is_used_when_nothing_else_is_left() {
 }
 
 #[test]
+fn what_keeps_nothing_is_never_chosen_for_a_volume() {
+    let mut lab = Lab(Cluster::empty());
+    lab.does(init());
+    for (number, medium) in [
+        (
+            0,
+            Medium::Null {
+                bytes: 66 * UNIT * 512,
+            },
+        ),
+        (
+            1,
+            Medium::Memory {
+                bytes: 66 * UNIT * 512,
+            },
+        ),
+    ] {
+        let add = AddDisk {
+            medium,
+            ..disk(number, 64, Usage::Pooled)
+        };
+        lab.does(Command::AddDisk(add));
+    }
+    assert_eq!(
+        lab.refuses(Command::CreateVolume(volume(0, None, UNIT))),
+        "no_disk"
+    );
+    lab.does(Command::AddDisk(disk(2, 4, Usage::Pooled)));
+    lab.does(Command::CreateVolume(volume(0, None, UNIT)));
+    assert_eq!(lab.extents(0), [("d2".to_string(), UNIT, UNIT)]);
+    // Named, they are as good as any.
+    lab.does(Command::CreateVolume(volume(1, Some(1), UNIT)));
+}
+
+#[test]
 fn without_a_disk_the_roomiest_is_taken() {
     let mut lab = Lab::new();
     lab.does(Command::CreateVolume(volume(0, None, 9 * UNIT)));
