@@ -47,7 +47,7 @@ impl Agent {
     /// # Errors
     /// When it has not within `patience`.
     pub fn wait_ready(&mut self, patience: Duration) -> Outcome {
-        self.read_until("boot", patience, |line| (line == READY).then_some(0))
+        self.read_until("boot", patience, |line| line.ends_with(READY).then_some(0))
             .map(drop)
     }
 

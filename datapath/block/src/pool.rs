@@ -4,6 +4,9 @@ use crate::request::Segment;
 
 /// A fixed set of buffers of [`BOUNCE_BYTES`](crate::limits::BOUNCE_BYTES) each.
 pub trait Pool {
+    /// Buffers that are not in use.
+    fn free(&self) -> usize;
+
     /// Takes one buffer, whole; `None` when all are in use.
     fn take(&mut self) -> Option<Segment>;
 

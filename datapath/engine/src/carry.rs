@@ -11,8 +11,8 @@ use palisade_block::{
 enum Way {
     /// To one device as it is.
     Whole(DeviceIndex, Lba),
-    /// In pieces.
-    Cut(Work),
+    /// In pieces, the first of them to this device.
+    Cut(Work, DeviceIndex),
     /// Nowhere: there is nothing to do.
     Done,
 }
@@ -60,12 +60,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         match self.way(volume.usize(), index, op, lba, sectors, write_through) {
             Ok(Way::Whole(device, device_lba)) => {
+                self.hold(index, device);
                 let slot = self.slots.slot_mut(index);
                 slot.device = device;
                 slot.device_lba = device_lba;
                 self.launch_whole(index);
             }
-            Ok(Way::Cut(work)) => {
+            Ok(Way::Cut(work, device)) => {
+                self.hold(index, device);
                 self.slots.slot_mut(index).work = work;
                 self.advance(index);
             }
@@ -73,6 +75,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Err(Some(fault)) => self.answer(index, Err(fault)),
             Err(None) => self.refuse(index),
         }
+    }
+
+    /// Books the slot of a request on the share of its device.
+    #[inline]
+    fn hold(&mut self, index: SlotIndex, device: DeviceIndex) {
+        self.slots.slot_mut(index).held_by = Some(device);
+        self.slot_shares.take(device);
     }
 
     /// Decides how a request is carried out. `Err(None)`: it does not fit the volume.
@@ -95,7 +104,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return Ok(match *route.devices() {
                 [] => Way::Done,
                 [device] => Way::Whole(device, Lba(0)),
-                _ => Way::Cut(Work::Flush(0)),
+                [first, ..] => Way::Cut(Work::Flush(0), first),
             });
         }
         let end = lba.checked_add(sectors).ok_or(None)?;
@@ -128,7 +137,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if whole {
             Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)))
         } else {
-            Ok(Way::Cut(Work::Ranges(Sectors::ZERO)))
+            Ok(Way::Cut(Work::Ranges(Sectors::ZERO), run.device))
         }
     }
 
@@ -282,9 +291,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             0
         };
         let latency = self.now.since(slot.started);
+        let held_by = slot.held_by.take();
         if slot.waits {
             slot.waits = false;
             self.waiting.retain(|&waiting| waiting != index);
+        }
+
+        if let Some(device) = held_by {
+            self.slot_shares.give(device);
         }
 
         let dirtied = if op == Op::Read {

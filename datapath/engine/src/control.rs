@@ -179,6 +179,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             dropped: false,
             stalled: false,
         };
+        for shares in [
+            &mut self.slot_shares,
+            &mut self.part_shares,
+            &mut self.buffer_shares,
+        ] {
+            shares.open(index);
+        }
         self.watched[index.usize()] = Some(device);
         self.notices
             .reserve(self.queues.len() + self.watched.len() + self.volumes.len());

@@ -32,6 +32,7 @@ pub mod idle;
 pub mod pace;
 mod parts;
 pub mod reactor;
+mod shares;
 mod slots;
 mod stall;
 

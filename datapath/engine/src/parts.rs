@@ -9,6 +9,9 @@ use palisade_block::{
     DeviceIndex, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex, Source, Started,
 };
 
+/// Vain tries of one kind in one turn, so that a long list of those that wait does not slow down the rest.
+const RESUME_TRIES: usize = 32;
+
 /// The next part of a cut request.
 struct Piece {
     device: DeviceIndex,
@@ -147,6 +150,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Makes the part and hands it to its device.
     fn cut(&mut self, request: SlotIndex, piece: &Piece) -> Cut {
+        if !self.part_shares.may_take(piece.device, self.slots.parts_free()) {
+            return Cut::Short;
+        }
         let Some(part) = self.slots.claim_part() else {
             return Cut::Short;
         };
@@ -159,7 +165,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 && slice(whole.as_slice(), piece.skip.bytes(), sectors.bytes(), list)
                 && is_aligned(list.as_slice(), piece.alignment);
             if !aligned {
-                let Some(buffer) = self.pool.take() else {
+                let buffers_free = self.pool.free() as u32;
+                let may_take = self.buffer_shares.may_take(piece.device, buffers_free);
+                let Some(buffer) = may_take.then(|| self.pool.take()).flatten() else {
                     self.stats.pool_short.add(1);
                     self.unclaim(part);
                     return Cut::Short;
@@ -198,6 +206,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         slot.parent = request;
         slot.skip = piece.skip.bytes();
         slot.bounce = bounce;
+        self.part_shares.take(piece.device);
+        if bounce.is_some() {
+            self.buffer_shares.take(piece.device);
+        }
         if bounce.is_some() && !piece.zeroes {
             self.queue_of(queue).settings.stats.bounced.add(1);
         }
@@ -220,8 +232,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn settle_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
         self.count_fault(part, result);
         let slot = self.slots.slot_mut(part);
-        let (parent, op, skip, sectors) = (slot.parent, slot.op, slot.skip, slot.sectors);
-        if let Some(buffer) = slot.bounce.take() {
+        let (parent, op, skip, sectors, device) =
+            (slot.parent, slot.op, slot.skip, slot.sectors, slot.device);
+        self.part_shares.give(device);
+        if let Some(buffer) = self.slots.slot_mut(part).bounce.take() {
+            self.buffer_shares.give(device);
             if op == Op::Read && result.is_ok() {
                 let list = self.slots.list(parent).as_slice();
                 self.pool.scatter(buffer, list, skip, sectors.bytes() as usize);
@@ -248,21 +263,29 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Goes on with what had to wait: operations that found their device busy, then requests that were short of a
-    /// part slot or a buffer. The count of those that moved.
+    /// part slot or a buffer. Each gets its try; one that cannot go on makes way for those behind it, which may want
+    /// another device. The count of those that moved.
     pub(crate) fn resume(&mut self) -> usize {
-        let mut moved = 0;
+        let (mut moved, mut tries) = (0, 0);
         for _ in 0..self.blocked.len() {
-            let Some(&index) = self.blocked.front() else { break };
+            let Some(index) = self.blocked.pop_front() else {
+                break;
+            };
             match self.launch(index) {
-                Started::Busy => break,
-                Started::Pending => drop(self.blocked.pop_front()),
-                Started::Done(result) => {
-                    self.blocked.pop_front();
-                    self.completed(index, result);
+                Started::Busy => {
+                    self.blocked.push_back(index);
+                    tries += 1;
+                    if tries == RESUME_TRIES {
+                        break;
+                    }
+                    continue;
                 }
+                Started::Pending => {}
+                Started::Done(result) => self.completed(index, result),
             }
             moved += 1;
         }
+        tries = 0;
         for _ in 0..self.waiting.len() {
             let Some(request) = self.waiting.pop_front() else {
                 break;
@@ -271,11 +294,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.advance(request);
             let slot = self.slots.slot(request);
             if slot.used_for == Use::Request && slot.waits {
-                // Still short, and so would be all behind it. It keeps its place at the head.
-                if let Some(last) = self.waiting.pop_back() {
-                    self.waiting.push_front(last);
+                tries += 1;
+                if tries == RESUME_TRIES {
+                    break;
                 }
-                break;
+                continue;
             }
             moved += 1;
         }

@@ -1,6 +1,7 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
 use crate::pace;
+use crate::shares::Shares;
 use crate::slots::{Slots, Use};
 use palisade_block::limits::PULL_BATCH;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
@@ -79,6 +80,9 @@ pub struct Reactor<S, D, P> {
     pub(crate) active: Vec<u16>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) watched: Vec<Option<Device>>,
+    pub(crate) slot_shares: Shares,
+    pub(crate) part_shares: Shares,
+    pub(crate) buffer_shares: Shares,
     /// Operations the devices had no room for, oldest first.
     pub(crate) blocked: VecDeque<SlotIndex>,
     /// Cut requests that wait for a part slot or a buffer, oldest first.
@@ -102,12 +106,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let slots = Slots::new(config.slots, config.parts);
         let all = slots.len();
         Reactor {
+            buffer_shares: Shares::new(pool.free() as u32),
             devices,
             pool,
             queues: Vec::new(),
             active: Vec::new(),
             volumes: Vec::new(),
             watched: Vec::new(),
+            slot_shares: Shares::new(config.slots),
+            part_shares: Shares::new(config.parts),
             blocked: VecDeque::with_capacity(all),
             waiting: VecDeque::with_capacity(all),
             touched: Vec::new(),
@@ -261,9 +268,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if !may_pull(queue, &self.volumes, self.now) {
                 break;
             }
-            // A queue may hold as many slots as are left free: a hungry one ends with half of them, two with a
-            // third each, and a newcomer always finds some.
-            if queue.in_flight >= self.slots.requests_free() {
+            // A queue, like a device, may hold as many slots as are left free: a hungry one ends with half of them,
+            // two with a third each, and a newcomer always finds some.
+            let free = self.slots.requests_free();
+            let volume = self.volumes.get(queue.settings.volume.usize());
+            if queue.in_flight >= free || is_overdrawn(volume, &self.slot_shares, free) {
                 self.stats.slots_short.add(1);
                 break;
             }
@@ -334,6 +343,15 @@ fn may_pull<S: Source>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> 
     }
     queue.throttled = false;
     true
+}
+
+/// Whether a device of the volume holds its share of the slots.
+#[inline]
+fn is_overdrawn(volume: Option<&Volume>, shares: &Shares, free: u32) -> bool {
+    let devices = volume
+        .and_then(|volume| volume.route.as_ref())
+        .map_or(&[][..], Route::devices);
+    devices.iter().any(|&device| !shares.may_take(device, free))
 }
 
 impl<S, D, P> Reactor<S, D, P> {

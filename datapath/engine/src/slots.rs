@@ -39,6 +39,9 @@ pub(crate) struct Slot {
     pub(crate) started: Nanos,
     pub(crate) token: Option<Token>,
 
+    /// The device on whose share of the slots the request is booked.
+    pub(crate) held_by: Option<DeviceIndex>,
+
     /// The operation on the device, while there is one.
     pub(crate) device: DeviceIndex,
     pub(crate) device_lba: Lba,
@@ -76,6 +79,7 @@ impl Slot {
             sectors: Sectors::ZERO,
             started: Nanos(0),
             token: None,
+            held_by: None,
             device: DeviceIndex(0),
             device_lba: Lba(0),
             on_device: false,
@@ -128,6 +132,10 @@ impl Slots {
 
     pub(crate) fn requests_used(&self) -> u32 {
         self.requests - self.requests_free()
+    }
+
+    pub(crate) fn parts_free(&self) -> u32 {
+        self.free_parts.len() as u32
     }
 
     /// The segment list of the request slot that `claim_request` would give next.

@@ -92,6 +92,10 @@ impl SimPool {
 }
 
 impl Pool for SimPool {
+    fn free(&self) -> usize {
+        self.free.len()
+    }
+
     fn take(&mut self) -> Option<Segment> {
         let address = self.free.pop()?;
         self.given.push(address);

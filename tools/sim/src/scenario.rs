@@ -96,7 +96,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "scarce",
-        about: "faults with too few slots and buffers: guests of a hung disk hold them all (invariant 11)",
+        about: "faults with few slots and buffers: guests of a hung disk leave some to all others (invariant 11)",
         known_to_fail: true,
         run: Run::World(scarce),
     },

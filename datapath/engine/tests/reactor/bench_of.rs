@@ -160,6 +160,9 @@ pub struct Buffers {
 }
 
 impl Pool for Buffers {
+    fn free(&self) -> usize {
+        self.free.len()
+    }
     fn take(&mut self) -> Option<Segment> {
         self.free.pop()
     }
@@ -182,6 +185,9 @@ pub type Bench = Reactor<Script, Obedient, BuffersRef>;
 pub struct BuffersRef(pub Rc<RefCell<Buffers>>);
 
 impl Pool for BuffersRef {
+    fn free(&self) -> usize {
+        self.0.borrow().free()
+    }
     fn take(&mut self) -> Option<Segment> {
         self.0.borrow_mut().take()
     }

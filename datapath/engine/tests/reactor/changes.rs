@@ -242,6 +242,46 @@ fn a_hungry_queue_leaves_slots_for_its_neighbour() {
 }
 
 #[test]
+fn a_hung_device_leaves_slots_for_a_healthy_one() {
+    let mut bed = Bed::new(16, 2);
+    let run = |device| Run {
+        volume: Lba(0),
+        sectors: Sectors(500),
+        device: DeviceIndex(device),
+        lba: Lba(0),
+    };
+    for (volume, device) in [(VolumeIndex(1), 0), (VolumeIndex(2), 1)] {
+        let generation = Generation(1);
+        let route = Route::new(generation, Epoch(1), vec![run(device)]).unwrap();
+        bed.reactor.apply(Command::SetRoute {
+            volume,
+            route: Some(route),
+            generation,
+        });
+    }
+    for guest in 0..20 {
+        let queue = QueueId {
+            attachment: AttachmentIndex(guest),
+            queue: 0,
+        };
+        let hungry = bed.attach(queue, |settings| settings.volume = VolumeIndex(1));
+        (0..8).for_each(|head| hungry.ask(head, Op::Read, 0, 1, data(1)));
+        bed.turn();
+    }
+    let hung = bed.devices().seen.len();
+    assert!(hung < 16, "all slots are held by a device that hangs");
+    let healthy = QueueId {
+        attachment: AttachmentIndex(99),
+        queue: 0,
+    };
+    let healthy = bed.attach(healthy, |settings| settings.volume = VolumeIndex(2));
+    healthy.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(bed.devices().seen.len(), hung + 1);
+    bed.reactor.abandon();
+}
+
+#[test]
 fn a_limit_holds_requests_in_the_ring_and_tells_when_it_ends() {
     let mut bed = Bed::new(64, 2);
     let guest = bed.attach(QUEUE, |settings| {

@@ -50,11 +50,6 @@ impl HugePool {
         self.memory.segment()
     }
 
-    /// Buffers not taken.
-    pub fn free(&self) -> usize {
-        self.free.len()
-    }
-
     /// The index of a taken buffer; stops the process when it is not one of ours, which is our bug.
     fn index(&self, buffer: Segment) -> u32 {
         let offset = buffer.address.wrapping_sub(self.memory.segment().address);
@@ -77,6 +72,10 @@ impl HugePool {
 }
 
 impl Pool for HugePool {
+    fn free(&self) -> usize {
+        self.free.len()
+    }
+
     fn take(&mut self) -> Option<Segment> {
         let index = self.free.pop()?;
         if let Some(taken) = self.taken.get_mut(index as usize) {
