@@ -32,6 +32,12 @@ impl DirtyLog {
         (self.mapping.bytes() as u64).saturating_mul(8 * LOG_PAGE_BYTES)
     }
 
+    /// Whether its file is gone, and with it what was marked.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.mapping.is_lost()
+    }
+
     /// Whether the log has a bit for every page of `memory`. A front-end that offers less has made a mistake; pages
     /// beyond the log are not marked.
     pub fn covers(&self, memory: &GuestMemory) -> bool {

@@ -1,6 +1,7 @@
 //! All memory of one guest: its regions, and translation between the three address spaces of vhost-user (guest
 //! physical, front-end virtual, and our own).
 
+use crate::lost;
 use crate::mapping::{MapError, Mapping};
 use crate::raw;
 use palisade_block::limits::MEMORY_REGIONS_MAX;
@@ -120,6 +121,13 @@ impl GuestMemory {
             address: extent.host,
             bytes: extent.bytes as usize,
         })
+    }
+
+    /// Whether some of it is gone: its file has shrunk under us, or had no page to give, and zeroes stand in for the
+    /// whole region. Nothing that is read here from then on is the guest's.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        lost::any_lost() && self.mappings.iter().any(|mapping| mapping.is_lost())
     }
 
     /// Translates a guest range that lies in one region.

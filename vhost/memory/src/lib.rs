@@ -18,8 +18,8 @@
 //! ## A file that shrinks
 //! A file is measured when it is mapped, so a short one is refused. One that shrinks *later* turns an access into
 //! SIGBUS. Where the file takes seals (memfd), it is sealed against shrinking when it is mapped; every VMM's memfd
-//! memory is. For a file that cannot be sealed (hugetlbfs or tmpfs by path), [`RegionInfo::sealed`] is false: the
-//! VMM's owner is then trusted not to truncate it, as every vhost-user back-end trusts him.
+//! memory is. For a file that cannot be sealed (hugetlbfs or tmpfs by path), [`RegionInfo::sealed`] is false. Should
+//! it shrink, or have no page to give, that one mapping is given up and nothing else ([`GuestMemory::is_lost`]).
 //!
 //! Start reading at [`guest`], then [`view`] (a queue's own translation) and [`ring`]. [`inflight`] and [`dirty`]
 //! are the two other shared areas of vhost-user.
@@ -27,6 +27,7 @@
 pub mod dirty;
 pub mod guest;
 pub mod inflight;
+mod lost;
 pub mod mapping;
 mod raw;
 pub mod ring;

@@ -1,5 +1,6 @@
 //! One shared mapping of a piece of a file, or of anonymous memory.
 
+use crate::lost::Watch;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -94,6 +95,8 @@ impl std::error::Error for MapError {
 /// Memory mapped shared, readable and writable; unmapped on drop.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    /// Stands first, to be dropped before the mapping goes; `None` where no file can shrink.
+    watch: Option<Watch>,
     region: MmapRegion<()>,
     skip: usize,
     bytes: usize,
@@ -135,7 +138,9 @@ impl Mapping {
             .with_file_offset(FileOffset::new(file, start))
             .build()
             .map_err(not_mapped)?;
+        let watch = Watch::over(region.as_ptr() as usize, length)?;
         Ok(Mapping {
+            watch: Some(watch),
             region,
             skip: (offset - start) as usize,
             bytes: bytes as usize,
@@ -159,6 +164,7 @@ impl Mapping {
             .build()
             .map_err(not_mapped)?;
         Ok(Mapping {
+            watch: None,
             region,
             skip: 0,
             bytes: length,
@@ -174,6 +180,12 @@ impl Mapping {
     /// Length in bytes, as asked for.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether an access has found nothing behind it: there are zeroes in its place now.
+    #[inline]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.watch.as_ref().is_some_and(Watch::is_lost)
     }
 
     /// Whether the file can no longer shrink.

@@ -25,6 +25,8 @@ pub enum Broken {
         /// The entry.
         head: u16,
     },
+    /// The file behind the guest's memory or its dirty log has shrunk under us, or had no page to give.
+    MemoryLost,
 }
 
 impl std::fmt::Display for Broken {
@@ -39,6 +41,7 @@ impl std::fmt::Display for Broken {
             Broken::HeadOutside { head } => {
                 write!(f, "available entry {head} lies outside the descriptor table")
             }
+            Broken::MemoryLost => write!(f, "the file behind the guest's memory has shrunk"),
         }
     }
 }
@@ -182,6 +185,10 @@ impl SplitQueue {
     #[inline]
     fn look(&mut self) -> Result<bool, Broken> {
         let avail_idx = self.ring.avail_idx();
+        let log_lost = |used_log: &UsedLog| used_log.log.is_lost();
+        if self.ring.memory().is_lost() || self.used_log.as_ref().is_some_and(log_lost) {
+            return Err(Broken::MemoryLost);
+        }
         // A driver has no more entries than the ring: what it offers and what we owe it fit the ring together.
         let size = self.ring.size();
         let jumped = avail_idx.wrapping_sub(self.next_avail) > size

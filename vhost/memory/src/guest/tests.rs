@@ -219,3 +219,31 @@ fn a_memfd_is_sealed_when_it_is_mapped_and_can_then_not_shrink() {
         assert_eq!(file.set_len(0).is_err(), sealed);
     }
 }
+
+#[test]
+fn a_file_that_shrinks_costs_its_own_guest_and_no_other() {
+    use std::os::fd::FromRawFd;
+    let unsealed = || {
+        // SAFETY: the name is a C string, and the descriptor is owned by nobody else.
+        let file = unsafe { File::from_raw_fd(libc::memfd_create(c"test".as_ptr(), 0)) };
+        file.set_len(4 * PAGE).unwrap();
+        file
+    };
+    let (file, other) = (unsealed(), unsealed());
+    let map = |file: &File| {
+        GuestMemory::map(vec![spec(0, 4 * PAGE, 0, 0, &file.try_clone().unwrap().into())]).unwrap()
+    };
+    let (memory, neighbour) = (map(&file), map(&other));
+    assert!(memory.write(0, &[7]) && neighbour.write(0, &[7]));
+    file.set_len(PAGE).unwrap();
+    assert!(!memory.is_lost(), "nobody has touched what is gone");
+    let mut byte = [9];
+    assert!(memory.read(2 * PAGE, &mut byte));
+    assert_eq!(byte, [0]);
+    assert!(memory.is_lost() && !neighbour.is_lost());
+    assert!(memory.write(3 * PAGE, &[1]) && memory.store_u16(0, 5));
+    assert!(neighbour.read(0, &mut byte));
+    assert_eq!(byte, [7]);
+    drop(memory);
+    assert!(!map(&other).is_lost(), "the place is used again");
+}

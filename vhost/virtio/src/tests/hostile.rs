@@ -5,7 +5,7 @@ use crate::blk::kind;
 use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
 use crate::{BlkQueue, Broken};
 use palisade_block::{Answer, Pulled, SegmentList, Source, Status};
-use palisade_memory::{Descriptor, GuestMemory};
+use palisade_memory::{Descriptor, GuestMemory, RegionSpec};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -38,6 +38,68 @@ fn read_chain(rig: &Rig, data: &[Descriptor]) -> Vec<Descriptor> {
     chain.extend_from_slice(data);
     chain.push(descriptor(slot + 32, 1, WRITE));
     chain
+}
+
+#[test]
+fn memory_whose_file_shrinks_breaks_its_own_queue_only() {
+    let path = std::env::temp_dir().join(format!("palisade-virtio-{}", std::process::id()));
+    let file = |bytes: u64| {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.set_len(bytes).unwrap();
+        file
+    };
+    let region = |guest_address: u64, bytes: u64, file: &std::fs::File| RegionSpec {
+        guest_address,
+        bytes,
+        user_address: guest_address,
+        mmap_offset: 0,
+        file: file.try_clone().unwrap().into(),
+    };
+    let (rings, data) = (file(0x10_0000), file(0x10_0000));
+    let specs = vec![region(0, 0x10_0000, &rings), region(0x10_0000, 0x10_0000, &data)];
+    let memory = GuestMemory::map(specs).unwrap();
+    let options = DriverOptions {
+        size: 16,
+        event_idx: false,
+        indirect: false,
+    };
+    let mut driver = DriverQueue::new(Arc::clone(&memory), 0x1000, options).unwrap();
+    let mut queue = BlkQueue::new(setup(&memory, &driver, None), Bell::default()).unwrap();
+    data.set_len(0).unwrap();
+    // The device id is the one answer that is written by our own hand.
+    let slot = driver.slot(driver.next_head().unwrap());
+    let header = Header {
+        kind: kind::GET_ID,
+        sector: 0,
+    };
+    memory.write(slot, &header.encode());
+    let chain = [
+        descriptor(slot, 16, 0),
+        descriptor(0x10_0000, 20, WRITE),
+        descriptor(slot + 32, 1, WRITE),
+    ];
+    driver.submit_chain(&chain).unwrap();
+    driver.publish();
+    let mut segments = SegmentList::default();
+    assert!(matches!(queue.pull(&mut segments), Pulled::Answered));
+    assert_eq!(queue.broken(), None);
+    driver.submit_chain(&chain).unwrap();
+    driver.publish();
+    assert!(matches!(queue.pull(&mut segments), Pulled::Empty));
+    assert_eq!(queue.broken(), Some(Broken::MemoryLost));
+    queue.publish();
+    assert_eq!(
+        driver.poll_used().unwrap().bytes,
+        21,
+        "what was taken is answered"
+    );
 }
 
 #[test]
