@@ -12,7 +12,7 @@ use palisade_sys::{
     EventFd, HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, Sleeper,
     Waker,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// Orders waiting for one reactor at most. A sender that finds the mailbox full waits.
 const MAILBOX: usize = 1024;
+
+/// How long a reactor sleeps at most while it serves a queue whose kick it does not hear.
+const UNHEARD_LOOK: Duration = Duration::from_millis(1);
 
 /// Readiness events taken from the kernel at once.
 const WAKE_EVENTS: usize = 64;
@@ -131,6 +134,8 @@ struct ReactorThread {
     mailbox: Receiver<Order>,
     reports: Sender<Event>,
     kicks: HashMap<QueueId, EventFd>,
+    /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
+    unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
     stopping: bool,
 }
@@ -146,8 +151,12 @@ impl ReactorThread {
         palisade_sys::affinity::pin_current_thread(plan.core)?;
         let pool = HugePool::new(plan.pool_buffers)?;
         let backing = pool.backing();
+        // As many operations may be in the kernel as there are slots, whose shares the engine watches over: with fewer,
+        // one device that hangs could use up all of them and stop its neighbours.
+        let slots = plan.config.slots + plan.config.parts;
         let mut devices = LocalDevices::new(LocalSettings {
-            slots: plan.config.slots + plan.config.parts,
+            slots,
+            in_flight_max: slots,
             ..LocalSettings::default()
         })?;
         let pinned = Arc::new(MemoryRegistration::prepare(&[pool.segment()]));
@@ -158,7 +167,7 @@ impl ReactorThread {
         let idle = Idle::new(plan.idle, clock.now());
         let waker = sleeper.waker();
         let reactor = Reactor::new(plan.config, devices, pool, stats);
-        let kicks = HashMap::new();
+        let (kicks, unheard) = (HashMap::new(), HashSet::new());
         let thread = ReactorThread {
             index: plan.index,
             reactor,
@@ -168,6 +177,7 @@ impl ReactorThread {
             mailbox,
             reports,
             kicks,
+            unheard,
             sleeping,
             stopping: false,
         };
@@ -208,6 +218,10 @@ impl ReactorThread {
                 .reactor
                 .due()
                 .map(|due| Duration::from_nanos(due.since(now).0));
+            let timeout = match self.unheard.is_empty() {
+                true => timeout,
+                false => Some(timeout.map_or(UNHEARD_LOOK, |timeout| timeout.min(UNHEARD_LOOK))),
+            };
             self.sleeping.store(true, Relaxed);
             if let Err(error) = self.sleeper.wait(timeout).map(|woken| woken.count()) {
                 log::error!("reactor {}: cannot sleep: {error}", self.index.0);
@@ -228,8 +242,9 @@ impl ReactorThread {
                 source,
                 kick,
             } => {
-                if let Some(kick) = kick {
-                    self.listen(queue, kick);
+                match kick {
+                    Some(kick) => self.listen(queue, kick),
+                    None => drop(self.unheard.insert(queue)),
                 }
                 self.reactor.apply(Command::AddQueue {
                     queue,
@@ -277,12 +292,24 @@ impl ReactorThread {
     fn listen(&mut self, queue: QueueId, kick: EventFd) {
         match self.sleeper.add(kick.as_raw_fd(), 0) {
             Ok(()) => drop(self.kicks.insert(queue, kick)),
-            Err(error) => log::error!(
-                "reactor {}: attachment {} queue {}: the kick cannot be listened to: {error}",
-                self.index.0,
-                queue.attachment.0,
-                queue.queue
-            ),
+            Err(error) => {
+                log::error!(
+                    "reactor {}: attachment {} queue {}: the kick cannot be listened to, the queue is polled: {error}",
+                    self.index.0,
+                    queue.attachment.0,
+                    queue.queue
+                );
+                self.unheard.insert(queue);
+            }
+        }
+    }
+
+    fn stop_listening(&mut self, queue: QueueId) {
+        self.unheard.remove(&queue);
+        if let Some(kick) = self.kicks.remove(&queue)
+            && let Err(error) = self.sleeper.remove(kick.as_raw_fd())
+        {
+            log::warn!("reactor {}: a kick could not be let go: {error}", self.index.0);
         }
     }
 
@@ -294,11 +321,8 @@ impl ReactorThread {
                     Report::DeviceClosed(self.index, device)
                 }
                 notice => {
-                    if let Notice::QueueStopped { queue, .. } = &notice
-                        && let Some(kick) = self.kicks.remove(queue)
-                        && let Err(error) = self.sleeper.remove(kick.as_raw_fd())
-                    {
-                        log::warn!("reactor {}: a kick could not be let go: {error}", self.index.0);
+                    if let Notice::QueueStopped { queue, .. } = &notice {
+                        self.stop_listening(*queue);
                     }
                     Report::Notice(self.index, notice)
                 }
