@@ -16,12 +16,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct DoorHost {
     shared: Arc<Shared>,
+    /// Counts changes of any guest's memory, so that what was pinned for an earlier one is not taken into use.
+    rounds: u64,
 }
 
 impl DoorHost {
     /// For a node.
     pub fn new(shared: Arc<Shared>) -> DoorHost {
-        DoorHost { shared }
+        DoorHost { shared, rounds: 0 }
     }
 
     fn tell(&self, attachment: AttachmentIndex, severity: Severity, kind: &str, message: String) {
@@ -32,6 +34,38 @@ impl DoorHost {
             .map(|(name, _)| name.to_string());
         let subject = format!("attachment/{}", name.unwrap_or_else(|| attachment.0.to_string()));
         self.shared.events.push(severity, kind, subject, message);
+    }
+}
+
+/// Pins a guest's memory and gives it to all reactors. With many small pages this takes long, so it has a thread of its
+/// own: the door and the guest go on meanwhile, with I/O on unpinned memory.
+fn pin(shared: &Shared, attachment: AttachmentIndex, round: u64, memory: &GuestMemory) {
+    let regions: Vec<_> = memory.host_segments().collect();
+    let registration = Arc::new(MemoryRegistration::prepare(&regions));
+    let plant = shared.plant();
+    let Some((name, _)) = plant
+        .attachment_of(attachment)
+        .filter(|(_, offered)| offered.memory_round == round)
+    else {
+        return;
+    };
+    let unpinned = registration.coverage().unpinned_bytes;
+    if unpinned > 0 {
+        let mib = unpinned >> 20;
+        let message = format!("{mib} MiB of the guest's memory cannot be pinned; I/O on it is slower");
+        shared.events.push(
+            Severity::Warning,
+            "memory_not_pinned",
+            format!("attachment/{name}"),
+            message,
+        );
+    }
+    // Under the lock: the next change of this memory is sent after this one.
+    for reactor in &shared.reactors {
+        reactor.send(Order::AddMemory {
+            memory: MemoryId(attachment.0),
+            registration: Arc::clone(&registration),
+        });
     }
 }
 
@@ -47,30 +81,25 @@ impl Host for DoorHost {
 
     fn memory(&mut self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
         let id = MemoryId(attachment.0);
-        for reactor in &self.shared.reactors {
-            reactor.send(Order::RemoveMemory { memory: id });
-        }
+        self.rounds += 1;
+        let round = self.rounds;
         let bytes = memory
             .as_ref()
             .map_or(0, |memory| memory.host_segments().map(|s| s.bytes as u64).sum());
-        if let Some((_, offered)) = self.shared.plant().attachment_of_mut(attachment) {
+        let mut plant = self.shared.plant();
+        if let Some((_, offered)) = plant.attachment_of_mut(attachment) {
             offered.memory_bytes = bytes;
-        }
-        let Some(memory) = memory else { return };
-        let regions: Vec<_> = memory.host_segments().collect();
-        // Pinning takes time with many small pages; no reactor waits for it, they only take over the result.
-        let registration = Arc::new(MemoryRegistration::prepare(&regions));
-        let coverage = registration.coverage();
-        if coverage.unpinned_bytes > 0 {
-            let mib = coverage.unpinned_bytes >> 20;
-            let message = format!("{mib} MiB of the guest's memory cannot be pinned; I/O on it is slower");
-            self.tell(attachment, Severity::Warning, "memory_not_pinned", message);
+            offered.memory_round = round;
         }
         for reactor in &self.shared.reactors {
-            reactor.send(Order::AddMemory {
-                memory: id,
-                registration: Arc::clone(&registration),
-            });
+            reactor.send(Order::RemoveMemory { memory: id });
+        }
+        drop(plant);
+        let Some(memory) = memory else { return };
+        let shared = Arc::clone(&self.shared);
+        let pin = move || pin(&shared, attachment, round, &memory);
+        if let Err(error) = std::thread::Builder::new().name("pin".into()).spawn(pin) {
+            log::warn!("no thread to pin a guest's memory, its I/O stays slower: {error}");
         }
     }
 
