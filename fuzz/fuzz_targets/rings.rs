@@ -42,7 +42,8 @@ struct Stage {
     guest: Fenced,
     straight: Arc<GuestMemory>,
     skewed: Arc<GuestMemory>,
-    log: Fenced,
+    log_file: Fenced,
+    log: Arc<DirtyLog>,
 }
 
 struct Silent;
@@ -66,12 +67,14 @@ impl Stage {
             let second = region(first.1 + skew, second);
             GuestMemory::map(vec![region(0, first), second]).expect("regions apart")
         };
+        let log_file = Fenced::new(&[LOG]);
         let (straight, skewed) = (map(0), map(1));
         Stage {
             guest,
             straight,
             skewed,
-            log: Fenced::new(&[LOG]),
+            log: DirtyLog::map(log_file.fd(), LOG.1, LOG.0).expect("a log"),
+            log_file,
         }
     }
 
@@ -103,16 +106,22 @@ impl Stage {
         };
         let mut script = Bytes(input.take(script.into()));
         let inflight_bytes = InflightRegion::bytes_for(1, size).unwrap_or(64);
-        let inflight = Fenced::new(&[(INFLIGHT_AT, inflight_bytes)]);
-        inflight.fill(input.take(usize::from(tracked) * 4));
+        let tracked = input.take(usize::from(tracked) * 4);
+        let inflight = (flags & INFLIGHT != 0).then(|| {
+            let file = Fenced::new(&[(INFLIGHT_AT, inflight_bytes)]);
+            file.fill(tracked);
+            file
+        });
         self.guest.fill(input.0);
-        self.log.fill(&[]);
+        self.log_file.fill(&[]);
         let memory = if flags & SKEWED == 0 {
             &self.straight
         } else {
             &self.skewed
         };
-        let region = InflightRegion::map(inflight.fd(), inflight_bytes, INFLIGHT_AT, 1, size);
+        let region = inflight
+            .as_ref()
+            .and_then(|file| InflightRegion::map(file.fd(), inflight_bytes, INFLIGHT_AT, 1, size).ok());
         let when = |flag: u8, features| {
             if flags & flag != 0 {
                 features
@@ -120,7 +129,6 @@ impl Stage {
                 Features::NONE
             }
         };
-        let log = DirtyLog::map(self.log.fd(), LOG.1, LOG.0).expect("a log");
         let setup = |base| QueueSetup {
             memory: Arc::clone(memory),
             size,
@@ -131,15 +139,11 @@ impl Stage {
                 | Features::FLUSH
                 | Features::DISCARD
                 | Features::WRITE_ZEROES,
-            inflight: region
-                .as_ref()
-                .ok()
-                .filter(|_| flags & INFLIGHT != 0)
-                .and_then(|region| region.queue(0)),
+            inflight: region.as_ref().and_then(|region| region.queue(0)),
             serial: [b's'; 20],
             writable: flags & READ_ONLY == 0,
             block_bytes: if flags & LARGE_BLOCKS == 0 { 512 } else { 4096 },
-            dirty_log: (flags & LOGGED != 0).then(|| Arc::clone(&log)),
+            dirty_log: (flags & LOGGED != 0).then(|| Arc::clone(&self.log)),
             log_used_at: (flags & LOGGED != 0).then_some(ring.used),
             stats: Arc::new(QueueStats::default()),
         };
@@ -153,8 +157,8 @@ impl Stage {
             }
         }
         self.guest.check();
-        self.log.check();
-        inflight.check();
+        self.log_file.check();
+        inflight.iter().for_each(Fenced::check);
     }
 }
 
