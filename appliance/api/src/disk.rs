@@ -103,7 +103,7 @@ pub struct DiskCreate {
     pub medium: Medium,
     /// How its space is used.
     pub usage: DiskUsage,
-    /// Logical block in bytes, 512 or 4096. Absent: that of the device, 512 for a file.
+    /// Logical block in bytes, 512 or 4096. Absent: the smallest that the medium takes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block_bytes: Option<u32>,
     /// Take the disk although it holds a filesystem, a partition table or a superblock. What it holds is lost.
@@ -129,7 +129,7 @@ struct DiskCreateFields {
     /// How its space is used.
     #[serde(default)]
     usage: DiskUsage,
-    /// Logical block in bytes, 512 or 4096. Absent: that of the device, 512 for a file.
+    /// Logical block in bytes, 512 or 4096. Absent: the smallest that the medium takes.
     block_bytes: Option<u32>,
     /// Take the disk although it holds a filesystem, a partition table or a superblock. What it holds is lost.
     #[serde(default)]
@@ -194,8 +194,8 @@ impl TryFrom<DiskCreateFields> for DiskCreate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskPatch {
-    /// New size in bytes of a file or of memory. Absent: the size of the medium is read again, as after a block
-    /// device has grown.
+    /// New size in bytes of a file. Absent: the size of the medium is read again, as after a block device has
+    /// grown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }

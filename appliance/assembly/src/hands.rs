@@ -232,11 +232,13 @@ pub fn change_permissions(wanted: &Cluster, name: &Name) -> Result<(), String> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(attachment.mode)).map_err(failed)
 }
 
-fn user_id(account: &Account) -> Result<u32, String> {
+/// The number of a user of this machine.
+pub fn user_id(account: &Account) -> Result<u32, String> {
     id_in("/etc/passwd", "user", account)
 }
 
-fn group_id(account: &Account) -> Result<u32, String> {
+/// The number of a group of this machine.
+pub fn group_id(account: &Account) -> Result<u32, String> {
     id_in("/etc/group", "group", account)
 }
 

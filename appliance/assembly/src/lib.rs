@@ -19,6 +19,7 @@ pub mod config;
 mod event;
 mod hands;
 mod host;
+mod new_disk;
 pub mod node;
 mod orders;
 mod plant;

@@ -1,6 +1,8 @@
 //! What went wrong below, as REST says it.
 
+use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
+use palisade_block::SECTOR_BYTES;
 use palisade_consensus::ProposeError;
 use palisade_model::{NameError, Refusal};
 use palisade_sys::OpenError;
@@ -18,8 +20,9 @@ pub fn of_proposal(error: &ProposeError) -> Problem {
     }
 }
 
-/// A refusal of the model. Its sentence has two halves, what and what to do, joined by a colon.
-fn of_refusal(refusal: &Refusal) -> Problem {
+/// A refusal of the model. Its sentence has two halves, what and what to do, joined by a colon. The model counts in
+/// sectors, REST in bytes.
+pub fn of_refusal(refusal: &Refusal) -> Problem {
     let kind = match refusal {
         Refusal::NotFound { .. } => ProblemKind::NotFound,
         Refusal::RevisionMismatch {
@@ -31,12 +34,36 @@ fn of_refusal(refusal: &Refusal) -> Problem {
             return Problem::changed(kind.as_str(), name.as_str(), expected.0, actual.0);
         }
         Refusal::Exists { kind, name, differs } => {
-            return Problem::exists(kind.as_str(), name.as_str(), differs);
+            return Problem::exists(kind.as_str(), name.as_str(), field_of_rest(differs));
+        }
+        Refusal::Invalid {
+            kind,
+            name,
+            field,
+            rule,
+        } => {
+            let field = field_of_rest(field);
+            let message = format!("{kind} {name}: `{field}` {rule}");
+            let remedy = format!("correct `{field}` and ask again");
+            return Problem::new(ProblemKind::Invalid, refusal.code(), message, remedy).about(field);
+        }
+        Refusal::CannotShrink {
+            kind,
+            name,
+            sectors,
+            wanted_sectors,
+        } => {
+            let (present, wanted) = (sectors * SECTOR_BYTES, wanted_sectors * SECTOR_BYTES);
+            let message = format!(
+                "{kind} {name} has {present} bytes ({}) and cannot shrink to {wanted} ({})",
+                human(present),
+                human(wanted)
+            );
+            let remedy = "ask for a larger size";
+            return Problem::new(ProblemKind::Invalid, refusal.code(), message, remedy).about("bytes");
         }
         Refusal::NoSpace { .. } | Refusal::Fragmented { .. } => ProblemKind::NoSpace,
-        Refusal::Invalid { .. } | Refusal::CannotShrink { .. } | Refusal::BlockTooSmall { .. } => {
-            ProblemKind::Invalid
-        }
+        Refusal::BlockTooSmall { .. } => ProblemKind::Invalid,
         _ => ProblemKind::Conflict,
     };
     let sentence = refusal.to_string();
@@ -45,8 +72,16 @@ fn of_refusal(refusal: &Refusal) -> Problem {
         .unwrap_or((sentence.as_str(), "change the request"));
     let problem = Problem::new(kind, refusal.code(), message, remedy);
     match refusal.field() {
-        Some(field) => problem.about(field),
+        Some(field) => problem.about(field_of_rest(field)),
         None => problem,
+    }
+}
+
+/// The name that a field of the model has in REST.
+fn field_of_rest(field: &'static str) -> &'static str {
+    match field {
+        "sectors" => "bytes",
+        other => other,
     }
 }
 
@@ -111,4 +146,38 @@ pub fn of_open(error: &OpenError) -> Problem {
         ),
     };
     Problem::new(kind, code, error.to_string(), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_model::{Kind, Name};
+
+    #[test]
+    fn a_broken_rule_is_the_message_and_not_the_remedy() {
+        let problem = of_refusal(&Refusal::Invalid {
+            kind: Kind::Volume,
+            name: Name::new("v1").unwrap(),
+            field: "sectors",
+            rule: "must be a multiple of the logical block",
+        });
+        assert_eq!(
+            problem.message,
+            "volume v1: `bytes` must be a multiple of the logical block"
+        );
+        assert_eq!(problem.field.as_deref(), Some("bytes"));
+    }
+
+    #[test]
+    fn sizes_are_in_bytes() {
+        let problem = of_refusal(&Refusal::CannotShrink {
+            kind: Kind::Volume,
+            name: Name::new("v1").unwrap(),
+            sectors: 4096,
+            wanted_sectors: 2048,
+        });
+        let message = "volume v1 has 2097152 bytes (2 MiB) and cannot shrink to 1048576 (1 MiB)";
+        assert_eq!(problem.message, message);
+        assert_eq!(problem.field.as_deref(), Some("bytes"));
+    }
 }

@@ -1,6 +1,7 @@
 //! What REST asks for, carried out: wishes become commands of the model, answers come from the views.
 
 use crate::hands;
+use crate::new_disk;
 use crate::node::Shared;
 use crate::problem;
 use crate::views::{View, list};
@@ -9,14 +10,11 @@ use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
-    Account, AddDisk, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment,
-    DeleteVolume, Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome, RemoveDisk, Usage, Uuid,
+    Account, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
+    Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome, RemoveDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Superblock};
-use palisade_sys::Opened;
-use palisade_sys::device::{Medium as Device, identity, probe};
 use palisade_wire::Geometry;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,9 +23,6 @@ const SOCKET_MODE: u32 = 0o660;
 
 /// How long the creation of a volume waits for the first superblock of a new disk.
 const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Logical block of a disk when none is asked for.
-const BLOCK_BYTES: u32 = 512;
 
 /// The node as REST sees it.
 #[derive(Debug)]
@@ -76,85 +71,6 @@ impl Rest {
     fn change<T>(&self, command: Command, look: impl FnOnce(View<'_>) -> Option<T>) -> Result<T, Problem> {
         self.propose(command)?;
         self.view(look).ok_or_else(gone_again)
-    }
-
-    /// Opens a new disk's medium, looks what is on it, and lets it go again.
-    fn examine(&self, wish: &api::DiskCreate, block_bytes: u32) -> Result<Examined, Problem> {
-        let patience = self.shared.settings.lock_wait;
-        let medium = match &wish.medium {
-            api::Medium::Null(null) => Device::Null { bytes: null.bytes },
-            // Not opened here: its memory is taken once, when it is put to use.
-            api::Medium::Memory(memory) => {
-                return Ok(Examined {
-                    medium: Medium::Memory { bytes: memory.bytes },
-                    sectors: memory.bytes / SECTOR_BYTES,
-                });
-            }
-            api::Medium::File(file) => Device::File {
-                path: (&file.path).into(),
-                create: file.bytes.map(|bytes| hands::create(bytes, file.sparse)),
-            },
-            api::Medium::Block(block) => Device::Block {
-                path: (&block.path).into(),
-            },
-        };
-        let opened =
-            hands::open_new(medium, block_bytes, patience).map_err(|error| problem::of_open(&error))?;
-        self.refuse_data(wish, &opened)?;
-        let sectors = opened.sectors().0;
-        let medium = match &wish.medium {
-            api::Medium::Null(null) => Medium::Null { bytes: null.bytes },
-            api::Medium::Memory(memory) => Medium::Memory { bytes: memory.bytes },
-            api::Medium::File(file) => Medium::File {
-                path: file.path.clone(),
-                bytes: sectors * SECTOR_BYTES,
-                created: opened.created(),
-            },
-            api::Medium::Block(block) => Medium::Block {
-                path: block.path.clone(),
-                wwid: identity::identity(Path::new(&block.path))
-                    .ok()
-                    .and_then(|identity| identity.wwid),
-            },
-        };
-        Ok(Examined { medium, sectors })
-    }
-
-    /// Refuses a medium that holds somebody's data. A file that is given whole may hold anything: it is an image
-    /// for its one volume.
-    fn refuse_data(&self, wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
-        let image = matches!(wish.medium, api::Medium::File(_)) && wish.usage == api::DiskUsage::Whole;
-        if opened.path().is_none() || image {
-            return Ok(());
-        }
-        let unread = |error: std::io::Error| {
-            let message = format!("disk {} cannot be read: {error}", wish.id);
-            Problem::new(
-                ProblemKind::Internal,
-                "disk_not_readable",
-                message,
-                "look into the kernel log",
-            )
-        };
-        match probe::probe(opened).map_err(unread)? {
-            probe::Content::Blank => Ok(()),
-            probe::Content::Palisade { .. } if wish.force => hands::wipe(opened).map_err(|message| {
-                Problem::new(
-                    ProblemKind::Internal,
-                    "disk_not_writable",
-                    message,
-                    "look into the kernel log",
-                )
-            }),
-            _ if wish.force => Ok(()),
-            content => {
-                let path = wish.medium.path().unwrap_or_default();
-                let message = format!("{path} holds {content}, which would be lost");
-                let remedy =
-                    "choose another disk, or add it with `force` if its content is not wanted any more";
-                Err(Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force"))
-            }
-        }
     }
 
     /// The disk that a repeated wish means, if it means the same.
@@ -221,12 +137,6 @@ impl Rest {
     }
 }
 
-/// A medium that may be taken.
-struct Examined {
-    medium: Medium,
-    sectors: u64,
-}
-
 impl Appliance for Rest {
     fn node(&self) -> api::Node {
         self.view(|view| view.node())
@@ -249,29 +159,8 @@ impl Appliance for Rest {
         if let Some(answer) = self.known_disk(&name, &wish) {
             return answer;
         }
-        let block_bytes = wish.block_bytes.unwrap_or(BLOCK_BYTES);
-        let Examined { medium, sectors } = self.examine(&wish, block_bytes)?;
-        let (usage, data_start, data_end) = match wish.usage {
-            api::DiskUsage::Whole => (Usage::Whole, 0, sectors),
-            api::DiskUsage::Pooled => {
-                let geometry = Geometry::of(sectors).map_err(|error| {
-                    let remedy = "give a larger disk, or add it with usage `whole`";
-                    Problem::new(ProblemKind::Invalid, "disk_too_small", error.to_string(), remedy)
-                })?;
-                (Usage::Pooled, geometry.data_start.0, geometry.data_end.0)
-            }
-        };
-        let command = Command::AddDisk(AddDisk {
-            name: name.clone(),
-            uuid: chance(),
-            node: self.shared.name.clone(),
-            medium,
-            usage,
-            block_bytes,
-            sectors,
-            data_start,
-            data_end,
-        });
+        let command = new_disk::command_for(&self.shared, &name, &wish, chance())?;
+        let command = Command::AddDisk(command);
         self.create(command, |view| {
             Some(view.disk(&name, view.cluster.disks.get(&name)?))
         })
@@ -304,22 +193,12 @@ impl Appliance for Rest {
                 remedy,
             )
         })?;
-        if let (Some(bytes), Medium::File { path, .. }) = (patch.bytes, &disk.medium)
-            && bytes / SECTOR_BYTES > opened.sectors().0
-        {
-            let grown = std::fs::OpenOptions::new()
-                .write(true)
-                .open(path)
-                .and_then(|file| file.set_len(bytes));
-            grown.map_err(|error| {
-                let message = format!("{path} cannot be made larger: {error}");
-                Problem::new(
-                    ProblemKind::NoSpace,
-                    "disk_not_grown",
-                    message,
-                    "make room on its file system",
-                )
-            })?;
+        if let Some(expected) = expected.filter(|&expected| expected != disk.revision.0) {
+            // Said before the medium is touched; the cluster would say it too, but only then.
+            return Err(Problem::changed("disk", id, expected, disk.revision.0));
+        }
+        if let Some(bytes) = patch.bytes {
+            new_disk::enlarge(&name, disk, bytes)?;
         }
         let sectors = opened.refresh_size().map_err(|error| {
             let message = format!("the size of disk {id} cannot be read: {error}");
@@ -420,6 +299,13 @@ impl Appliance for Rest {
                 .to_string_lossy()
                 .into_owned()
         });
+        let (owner, group) = (
+            wish.owner.as_deref().map(account),
+            wish.group.as_deref().map(account),
+        );
+        if !self.shared.cluster().attachments.contains_key(&id) {
+            accounts_exist(owner.as_ref(), group.as_ref())?;
+        }
         let command = Command::CreateAttachment(CreateAttachment {
             name: id.clone(),
             volume: name("volume", &wish.volume)?,
@@ -429,8 +315,8 @@ impl Appliance for Rest {
             queue_size: wish
                 .queue_size
                 .unwrap_or(palisade_model::limits::QUEUE_SIZE_DEFAULT),
-            owner: wish.owner.as_deref().map(account),
-            group: wish.group.as_deref().map(account),
+            owner,
+            group,
             mode: wish.mode.map_or(SOCKET_MODE, api::Mode::bits),
             read_only: wish.read_only,
             serial: wish.serial,
@@ -449,9 +335,14 @@ impl Appliance for Rest {
         expected: Option<u64>,
     ) -> Result<api::Attachment, Problem> {
         let name = known("attachment", id)?;
+        let (owner, group) = (
+            patch.owner.as_deref().map(account),
+            patch.group.as_deref().map(account),
+        );
+        accounts_exist(owner.as_ref(), group.as_ref())?;
         let command = Command::ChangeAttachment(ChangeAttachment {
-            owner: patch.owner.as_deref().map(account),
-            group: patch.group.as_deref().map(account),
+            owner,
+            group,
             mode: patch.mode.map(api::Mode::bits),
             limits: patch.limits.map(|wish| limits(wish, Limits::default())),
             expected: expected.map(Generation),
@@ -510,6 +401,19 @@ fn sectors(bytes: u64) -> Result<u64, Problem> {
 fn account(text: &str) -> Account {
     text.parse()
         .map_or_else(|_| Account::Name(text.to_owned()), Account::Id)
+}
+
+/// Refuses a user or group that this machine does not know: no socket could be given to it.
+fn accounts_exist(owner: Option<&Account>, group: Option<&Account>) -> Result<(), Problem> {
+    let unknown = |field: &'static str| {
+        move |message: String| {
+            let (message, remedy) = message.split_once(": ").unwrap_or((&message, "give its number"));
+            Problem::new(ProblemKind::Invalid, "account_unknown", message, remedy).about(field)
+        }
+    };
+    owner.map(hands::user_id).transpose().map_err(unknown("owner"))?;
+    group.map(hands::group_id).transpose().map_err(unknown("group"))?;
+    Ok(())
 }
 
 /// Limits as wished; what is left out is as in `otherwise`.

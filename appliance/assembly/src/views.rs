@@ -324,7 +324,10 @@ impl View<'_> {
             } else {
                 before.map(|generation| generation.0)
             },
-            blocked_on: self.blocked_on(kind, name),
+            blocked_on: self.blocked_on(kind, name).or_else(|| match kind {
+                Kind::Volume if !applied => self.disk_in_the_way(name),
+                _ => None,
+            }),
         }
     }
 
@@ -345,6 +348,14 @@ impl View<'_> {
             .iter()
             .find(|wait| mine((wait.kind, &wait.name)))
             .map(|wait| wait.cause.to_string())
+    }
+
+    /// The disk that a volume lies on and that is not open: nothing waits for it by a step, as nobody uses the volume.
+    fn disk_in_the_way(&self, volume: &Name) -> Option<String> {
+        let volume = self.cluster.volumes.get(volume)?;
+        let closed = |disk: &&Name| !self.plant.observed.disks.contains_key(*disk);
+        let disk = volume.extents().iter().map(|extent| &extent.disk).find(closed)?;
+        Some(format!("waits for disk {disk}"))
     }
 
     /// What is wrong.
