@@ -7,6 +7,7 @@
 use clap::Args;
 use palisade_block::Nanos;
 use palisade_engine::IdlePolicy;
+use palisade_model::Name;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -163,6 +164,22 @@ pub enum ConfigError {
         /// What is allowed.
         allowed: &'static str,
     },
+    /// One setting is of no use without another.
+    Alone {
+        /// The one that is given.
+        given: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+    /// A file that is named cannot be read.
+    File {
+        /// The key with its section.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The port would be reachable from other machines without protection.
     Exposed {
         /// The address.
@@ -184,6 +201,12 @@ impl std::fmt::Display for ConfigError {
             ConfigError::Range { key, given, allowed } => {
                 write!(f, "`{key}` is {given}, but must be {allowed}")
             }
+            ConfigError::Alone { given, missing } => {
+                write!(f, "`{given}` is set and `{missing}` is not: set both, or neither")
+            }
+            ConfigError::File { key, path, source } => {
+                write!(f, "`{key}` is {}, which cannot be read: {source}", path.display())
+            }
             ConfigError::Exposed { listen } => write!(
                 f,
                 "`admin.listen` is {listen}, which other machines can reach: set `admin.token_file`, \
@@ -193,7 +216,14 @@ impl std::fmt::Display for ConfigError {
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConfigError::File { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
 
 impl Config {
     /// Reads the text of a configuration file. Unknown keys are refused by name before anything else.
@@ -307,14 +337,28 @@ impl Config {
             .admin
             .listen
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7780)));
-        let tls = all.admin.certificate.zip(all.admin.key);
+        let alone = |given, missing| Err(ConfigError::Alone { given, missing });
+        let tls = match (all.admin.certificate, all.admin.key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (Some(_), None) => return alone("admin.certificate", "admin.key"),
+            (None, Some(_)) => return alone("admin.key", "admin.certificate"),
+            (None, None) => None,
+        };
+        let node = all.node.unwrap_or_default();
+        if Name::new(&node).is_err() {
+            return Err(ConfigError::Range {
+                key: "node",
+                given: format!("{node:?}"),
+                allowed: "a name such as node-1: letters a-z, digits and '-', a letter first",
+            });
+        }
         if !listen.ip().is_loopback() && (tls.is_none() || all.admin.token_file.is_none()) {
             return Err(ConfigError::Exposed { listen });
         }
         Ok(Settings {
             state_dir: all.state_dir.unwrap_or_default(),
             run_dir: all.run_dir.unwrap_or_default(),
-            node: all.node.unwrap_or_default(),
+            node,
             cores,
             idle,
             slots,
@@ -330,6 +374,27 @@ impl Config {
     /// The configuration as a TOML file.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
+    }
+}
+
+impl Settings {
+    /// Looks whether the files that are named can be read: better now than when everything else has started.
+    pub fn look_at_files(&self) -> Result<(), ConfigError> {
+        let (certificate, key) = self.tls.as_ref().map(|(cert, key)| (cert, key)).unzip();
+        let files = [
+            ("admin.token_file", self.token_file.as_ref()),
+            ("admin.certificate", certificate),
+            ("admin.key", key),
+        ];
+        for (key, path) in files {
+            let Some(path) = path else { continue };
+            std::fs::read(path).map_err(|source| ConfigError::File {
+                key,
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -378,14 +443,21 @@ fn collect_keys(table: &toml::Table, section: &str, keys: &mut Vec<String>) {
     for (key, value) in table {
         let name = format!("{section}{key}");
         match value {
-            toml::Value::Table(inner) => collect_keys(inner, &format!("{name}."), keys),
+            toml::Value::Table(inner) if !inner.is_empty() => {
+                collect_keys(inner, &format!("{name}."), keys);
+            }
             _ => keys.push(name),
         }
     }
 }
 
 fn refuse_unknown(table: &toml::Table) -> Result<(), ConfigError> {
-    let known = known_keys();
+    let mut known = known_keys();
+    let sections: Vec<_> = known
+        .iter()
+        .filter_map(|key| Some(key.split_once('.')?.0.to_owned()))
+        .collect();
+    known.extend(sections);
     let mut given = Vec::new();
     collect_keys(table, "", &mut given);
     let Some(key) = given.into_iter().find(|key| !known.contains(key)) else {
@@ -422,6 +494,11 @@ mod tests {
             error,
             "there is no setting `reactors.idle_ms`; did you mean `reactors.idle_us`?"
         );
+        let error = Config::parse("[admn]\n").unwrap_err().to_string();
+        assert_eq!(error, "there is no setting `admn`; did you mean `admin`?");
+        let wrong_kind = Config::parse("reactors = 5\n").unwrap_err();
+        assert!(matches!(wrong_kind, ConfigError::Syntax { .. }), "{wrong_kind}");
+        assert_eq!(Config::parse("[reactors]\n").unwrap(), Config::default());
         let error = Config::parse("statedir = 'x'\n").unwrap_err().to_string();
         assert!(error.ends_with("did you mean `state_dir`?"), "{error}");
     }
@@ -443,6 +520,26 @@ mod tests {
         assert!(matches!(open.resolve(&[0]), Err(ConfigError::Exposed { .. })));
         let closed = "[admin]\nlisten = '0.0.0.0:7780'\ntoken_file = 't'\ncertificate = 'c'\nkey = 'k'\n";
         assert!(Config::parse(closed).unwrap().resolve(&[0]).is_ok());
+    }
+
+    #[test]
+    fn half_a_pair_and_files_that_are_not_there_are_named() {
+        let said = |text: &str| {
+            Config::parse(text)
+                .unwrap()
+                .resolve(&[0])
+                .map_err(|e| e.to_string())
+        };
+        let half = said("[admin]\ncertificate = 'c'\n").unwrap_err();
+        assert!(
+            half.starts_with("`admin.certificate` is set and `admin.key` is not"),
+            "{half}"
+        );
+        let gone = said("[admin]\ntoken_file = '/not/there'\n").unwrap();
+        let gone = gone.look_at_files().unwrap_err().to_string();
+        assert!(gone.starts_with("`admin.token_file` is /not/there"), "{gone}");
+        let name = said("node = 'My Node'\n").unwrap_err();
+        assert!(name.starts_with("`node` is \"My Node\""), "{name}");
     }
 
     #[test]

@@ -74,7 +74,9 @@ fn configuration(file: Option<&Path>, flags: Config) -> Result<Config, String> {
 fn resolve(given: Config) -> Result<Settings, String> {
     let allowed =
         allowed_cpus().map_err(|error| format!("the cores of this process cannot be read: {error}"))?;
-    given.resolve(&allowed).map_err(|error| error.to_string())
+    let settings = given.resolve(&allowed).map_err(|error| error.to_string())?;
+    settings.look_at_files().map_err(|error| error.to_string())?;
+    Ok(settings)
 }
 
 fn serve(settings: Settings) -> Result<(), String> {
