@@ -162,7 +162,7 @@ pub enum Disk {
     Grow {
         /// Its id.
         id: String,
-        /// New size of a file or memory, as 20GiB. Without it, the size of the medium is read again.
+        /// New size of a file, as 20GiB. Without it, the size of the medium is read again.
         #[arg(value_parser = size::parse)]
         size: Option<u64>,
         #[command(flatten)]

@@ -160,9 +160,17 @@ impl Client {
             .body(body)
             .map_err(|error| unreachable(error.to_string()))?;
         let request = self.agent.configure_request(request).timeout_global(wait).build();
-        self.agent
-            .run(request)
-            .map_err(|error| unreachable(error.to_string()))
+        self.agent.run(request).map_err(|error| match error {
+            // What was sent was no HTTP: TLS, where the address says http.
+            ureq::Error::Protocol(why) => self.foreign(&why.to_string()),
+            error => match error.to_string() {
+                why if why.contains("invalid peer certificate") => Failure::Certificate {
+                    url: self.base.clone(),
+                    why,
+                },
+                why => unreachable(why),
+            },
+        })
     }
 
     /// Lets a success through and turns everything else into a failure.

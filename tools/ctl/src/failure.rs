@@ -16,6 +16,13 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// The appliance's certificate is not accepted.
+    Certificate {
+        /// Where.
+        url: String,
+        /// Why not.
+        why: String,
+    },
     /// Something answered that is no appliance of ours.
     Foreign {
         /// Where.
@@ -57,6 +64,7 @@ impl Failure {
             Failure::File { .. } | Failure::Profile { .. } => 2,
             Failure::Refused(_)
             | Failure::Unreachable { .. }
+            | Failure::Certificate { .. }
             | Failure::Foreign { .. }
             | Failure::NotApplied { .. }
             | Failure::Unwell
@@ -70,6 +78,16 @@ impl Failure {
             Failure::Refused(problem) => Some(problem.remedy.clone()),
             Failure::Unreachable { .. } => Some(
                 "start the daemon (systemctl start palisade), or say where it listens: --url or PALISADE_URL"
+                    .to_owned(),
+            ),
+            Failure::Certificate { why, .. } if why.contains("CaUsedAsEndEntity") => Some(
+                "it is one that signs others: make one for the appliance alone, with openssl req -x509 ... -addext \
+                 basicConstraints=critical,CA:FALSE"
+                    .to_owned(),
+            ),
+            Failure::Certificate { .. } => Some(
+                "give the certificate that signed the appliance's with --cacert, and the name or address it was made \
+                 for with --url"
                     .to_owned(),
             ),
             Failure::Foreign { .. } => {
@@ -90,6 +108,7 @@ impl Failure {
         match self {
             Failure::Refused(problem) => &problem.code,
             Failure::Unreachable { .. } => "unreachable",
+            Failure::Certificate { .. } => "certificate",
             Failure::Foreign { .. } => "foreign_answer",
             Failure::NotApplied { .. } => "not_applied",
             Failure::File { .. } => "file_unusable",
@@ -108,6 +127,12 @@ impl fmt::Display for Failure {
                 None => f.write_str(&problem.message),
             },
             Failure::Unreachable { url, why } => write!(f, "no appliance answers at {url}: {why}"),
+            Failure::Certificate { url, why } => {
+                write!(
+                    f,
+                    "the certificate of the appliance at {url} is not accepted: {why}"
+                )
+            }
             Failure::Foreign { url, why } => {
                 write!(f, "what answers at {url} is no Palisade appliance: {why}")
             }
