@@ -156,7 +156,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 continue;
             };
             let pending = queue.source.arm();
+            // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
+            // keep it spinning.
             let held = queue.stopping
+                || is_short(
+                    queue,
+                    &self.volumes,
+                    &self.slot_shares,
+                    self.slots.requests_free(),
+                )
                 || pace::ready_at(&queue.settings.pace) > self.now
                 || self
                     .volumes
@@ -268,11 +276,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if !may_pull(queue, &self.volumes, self.now) {
                 break;
             }
-            // A queue, like a device, may hold as many slots as are left free: a hungry one ends with half of them,
-            // two with a third each, and a newcomer always finds some.
-            let free = self.slots.requests_free();
-            let volume = self.volumes.get(queue.settings.volume.usize());
-            if queue.in_flight >= free || is_overdrawn(volume, &self.slot_shares, free) {
+            if is_short(
+                queue,
+                &self.volumes,
+                &self.slot_shares,
+                self.slots.requests_free(),
+            ) {
                 self.stats.slots_short.add(1);
                 break;
             }
@@ -345,13 +354,15 @@ fn may_pull<S: Source>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> 
     true
 }
 
-/// Whether a device of the volume holds its share of the slots.
+/// Whether a queue may take no more while so many slots are free. A queue, like a device, may hold as many as are left
+/// free: a hungry one ends with half of them, two with a third each, and a newcomer always finds some.
 #[inline]
-fn is_overdrawn(volume: Option<&Volume>, shares: &Shares, free: u32) -> bool {
+fn is_short<S>(queue: &Queue<S>, volumes: &[Volume], shares: &Shares, free: u32) -> bool {
+    let volume = volumes.get(queue.settings.volume.usize());
     let devices = volume
         .and_then(|volume| volume.route.as_ref())
         .map_or(&[][..], Route::devices);
-    devices.iter().any(|&device| !shares.may_take(device, free))
+    queue.in_flight >= free || devices.iter().any(|&device| !shares.may_take(device, free))
 }
 
 impl<S, D, P> Reactor<S, D, P> {
