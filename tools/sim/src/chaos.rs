@@ -34,9 +34,12 @@ impl World {
             Chaos::Gone => {
                 let disk = self.rng.index(self.plan.disks.len());
                 self.make_ill(disk);
-                if let Some(disk) = self.rack.borrow_mut().disks.get_mut(disk) {
+                let mut rack = self.rack.borrow_mut();
+                if let Some(disk) = rack.disks.get_mut(disk) {
                     disk.gone = true;
                 }
+                // The kernel gives back what it had for a disk that is no more, even if it hung before.
+                rack.resume_hung();
             }
             Chaos::Reset => {
                 let index = self.rng.index(self.tenants.len());

@@ -44,10 +44,7 @@ fn main() -> ExitCode {
     }
     palisade_sim::daemon::report_panics_as_findings();
     let chosen: Vec<&Scenario> = match &options.scenario {
-        None => scenario::SCENARIOS
-            .iter()
-            .filter(|scenario| !scenario.known_to_fail)
-            .collect(),
+        None => scenario::SCENARIOS.iter().collect(),
         Some(name) => match scenario::named(name) {
             Some(scenario) => vec![scenario],
             None => return refuse("scenario", name),

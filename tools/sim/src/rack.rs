@@ -118,7 +118,7 @@ impl Rack {
             if self
                 .disks
                 .get(operation.device)
-                .is_some_and(|disk| disk.conduct.hangs)
+                .is_some_and(|disk| disk.conduct.hangs && !disk.gone)
             {
                 self.hung.push(id);
                 continue;
