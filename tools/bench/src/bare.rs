@@ -187,6 +187,7 @@ impl Loop {
             elapsed,
             latency,
             kicks: 0,
+            slices: Vec::new(),
         })
     }
 

@@ -16,8 +16,15 @@ use std::time::Duration;
 /// After so long without any answer the target counts as hung.
 const HUNG: Duration = Duration::from_secs(20);
 
+/// Slices of a window that are kept: the first minute's.
+const SLICES_MAX: usize = 60_000;
+
 /// How often the time is looked at while nothing comes: each so many empty looks at the ring.
 const LOOKS_PER_TIME: u32 = 256;
+
+/// Length of a slice. Shorter than what the scheduler gives a neighbour at once, so that slices are either disturbed or
+/// not.
+const SLICE: Nanos = Nanos::from_millis(1);
 
 /// What one window gave.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +37,8 @@ pub struct Window {
     pub latency: Histogram,
     /// Kicks the target asked for.
     pub kicks: u64,
+    /// Requests answered in each whole slice of a millisecond; slices without an answer are left out.
+    pub slices: Vec<u32>,
 }
 
 impl Window {
@@ -115,8 +124,11 @@ impl Client {
         session: &mut Session,
         mut next: impl FnMut(u64) -> Option<u64>,
     ) -> Result<Window, Failure> {
-        let mut window = Window::default();
-        let mut kicks = 0;
+        let mut window = Window {
+            slices: Vec::with_capacity(SLICES_MAX),
+            ..Window::default()
+        };
+        let (mut kicks, mut slice_end, mut slice_begin) = (0, SLICE.0, 0);
         let begin = self.clock.now();
         let (mut in_flight, mut last, mut done) = (0u32, begin, false);
         self.put_at.clear();
@@ -144,6 +156,15 @@ impl Client {
             let now = self.clock.now();
             last = now;
             let elapsed = now.since(begin).0;
+            if elapsed >= slice_end {
+                // A slice that was left alone ends within the next one; a longer pause was not the target's doing.
+                let whole = elapsed < slice_end + SLICE.0 && window.slices.len() < SLICES_MAX;
+                if whole {
+                    window.slices.push((window.requests - slice_begin) as u32);
+                }
+                slice_begin = window.requests;
+                slice_end = elapsed - elapsed % SLICE.0 + SLICE.0;
+            }
             for _ in 0..answers {
                 let slot = session.ring.take()?;
                 session.ring.stay_quiet();

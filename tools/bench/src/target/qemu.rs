@@ -1,4 +1,5 @@
-//! qemu-storage-daemon, with its export in an iothread of its own, which polls before it sleeps.
+//! qemu-storage-daemon, with its export in the main loop. In an iothread, which polls by itself before it sleeps, a
+//! request to its null device at depth 1 took 7.2 us (median) instead of 2.9, and at depth 32 nothing was gained.
 
 use super::{Ground, Running, Scratch, wait_for};
 use crate::Failure;
@@ -44,14 +45,11 @@ pub(super) fn start(name: &str, aio: &str, medium: Medium, ground: &Ground) -> R
     };
     let export = format!(
         "type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path={},writable=on,num-queues=1,\
-         logical-block-size=512,iothread=thread",
+         logical-block-size=512",
         socket.display()
     );
     let mut command = Command::new(&ground.qemu);
-    command
-        .args(["--object", "iothread,id=thread"])
-        .args(["--blockdev", &disk])
-        .args(["--export", &export]);
+    command.args(["--blockdev", &disk]).args(["--export", &export]);
     let mut process = Process::start(name, command, ground.core, &log)?;
     wait_for(name, "its socket", &mut process, &log, || socket.exists())?;
     Ok(Running::Server {
