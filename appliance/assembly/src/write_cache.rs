@@ -18,10 +18,10 @@ pub fn remember(run_dir: &Path, attachment: &Name, on: bool) -> io::Result<()> {
 
 /// The state that was kept, if any.
 pub fn recall(run_dir: &Path, attachment: &Name) -> Option<bool> {
-    match std::fs::read_to_string(path(run_dir, attachment)).ok()?.trim() {
-        "on" => Some(true),
-        "off" => Some(false),
-        // Damaged: the careful reading is that every write must be stable.
+    match std::fs::read_to_string(path(run_dir, attachment)) {
+        Ok(state) if state.trim() == "on" => Some(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // "off", or damaged, or not to be read: the careful reading is that every write must be stable.
         _ => Some(false),
     }
 }
@@ -53,5 +53,7 @@ mod tests {
         assert_eq!(recall(run_dir.path(), &name), Some(false));
         forget(run_dir.path(), &name);
         assert_eq!(recall(run_dir.path(), &name), None);
+        std::fs::create_dir(path(run_dir.path(), &name)).unwrap();
+        assert_eq!(recall(run_dir.path(), &name), Some(false), "it cannot be read");
     }
 }
