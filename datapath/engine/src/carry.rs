@@ -84,6 +84,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.slot_shares.take(device);
     }
 
+    /// Books a cut request on the device it has to wait for. It was booked on the first of its devices; if it stayed
+    /// there while another hangs, the guests of the first would be held back for nothing (invariant 11).
+    pub(crate) fn rebook(&mut self, request: SlotIndex, device: DeviceIndex) {
+        let before = self.slots.slot(request).held_by;
+        if before == Some(device) {
+            return;
+        }
+        if let Some(before) = before {
+            self.slot_shares.give(before);
+        }
+        self.hold(request, device);
+    }
+
     /// Decides how a request is carried out. `Err(None)`: it does not fit the volume.
     #[inline]
     fn way(

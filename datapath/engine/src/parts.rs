@@ -48,7 +48,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                         self.step(request, &piece);
                         self.settle_part(part, result);
                     }
-                    Cut::Short => return self.wait(request),
+                    Cut::Short => {
+                        self.rebook(request, piece.device);
+                        return self.wait(request);
+                    }
                 },
                 Ok(None) => {
                     if !self.round_ends(request) {
@@ -253,6 +256,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    /// Books the request of a part that is late on the part's device. An uncut request is booked there already.
+    pub(crate) fn rebook_request_of(&mut self, index: SlotIndex) {
+        let slot = self.slots.slot(index);
+        if slot.used_for == Use::Part {
+            let (request, device) = (slot.parent, slot.device);
+            self.rebook(request, device);
+        }
+    }
+
     /// Puts a cut request among those that wait for a part slot or a buffer.
     fn wait(&mut self, request: SlotIndex) {
         let slot = self.slots.slot_mut(request);
@@ -274,6 +286,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             match self.launch(index) {
                 Started::Busy => {
                     self.blocked.push_back(index);
+                    self.rebook_request_of(index);
                     tries += 1;
                     if tries == RESUME_TRIES {
                         break;

@@ -7,7 +7,7 @@
 
 use crate::reactor::Reactor;
 use palisade_block::mailbox::Notice;
-use palisade_block::{DeviceIndex, Devices, Nanos, Pool, Source};
+use palisade_block::{DeviceIndex, Devices, Nanos, Pool, SlotIndex, Source};
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Looks at every operation in flight. Called a few times a second, not every turn.
@@ -16,6 +16,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         for device in self.watched.iter().flatten() {
             device.stats.oldest_ns.set(0);
         }
+        let mut overdue = false;
         let (now, watched, devices) = (self.now, &self.watched, &mut self.devices);
         for (index, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.on_device) {
             let Some(device) = watched.get(slot.device.usize()).and_then(Option::as_ref) else {
@@ -28,7 +29,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if age >= device.deadline && !slot.cancelled {
                 slot.cancelled = true;
                 devices.cancel(index);
+                overdue = true;
             }
+        }
+        if overdue {
+            self.rebook_overdue();
         }
         for (index, device) in self.watched.iter_mut().enumerate() {
             let Some(device) = device else { continue };
@@ -41,6 +46,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     device: DeviceIndex(index as u16),
                     oldest: if stalled { oldest } else { Nanos(0) },
                 });
+            }
+        }
+    }
+
+    /// A request over several devices counts with the one that keeps it waiting.
+    fn rebook_overdue(&mut self) {
+        for index in (0..self.slots.len() as u32).map(SlotIndex) {
+            let slot = self.slots.slot(index);
+            if slot.on_device && slot.cancelled {
+                self.rebook_request_of(index);
             }
         }
     }

@@ -2,4 +2,5 @@
 
 mod bench_of;
 mod changes;
+mod isolation;
 mod requests;

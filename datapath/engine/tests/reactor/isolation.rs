@@ -1,0 +1,82 @@
+//! Damage stays where it is (invariant 11): what a hung device holds is booked on it, not on its neighbours.
+
+use crate::bench_of::*;
+use palisade_block::mailbox::Command;
+use palisade_block::*;
+
+const SLOTS: u32 = 16;
+/// On the first device alone.
+const NEIGHBOUR: VolumeIndex = VolumeIndex(1);
+
+/// A bed with a second volume, and three queues of the guest whose volume lies on both devices.
+fn bed() -> (Bed, Vec<Script>) {
+    let mut bed = Bed::new(SLOTS, 2);
+    let generation = Generation(1);
+    let run = Run {
+        volume: Lba(0),
+        sectors: Sectors(50),
+        device: DeviceIndex(0),
+        lba: Lba(0),
+    };
+    bed.reactor.apply(Command::SetRoute {
+        volume: NEIGHBOUR,
+        route: Some(Route::new(generation, Epoch(1), vec![run]).unwrap()),
+        generation,
+    });
+    let queues = (0..3).map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |_| {}));
+    let queues = queues.collect();
+    (bed, queues)
+}
+
+/// Turns until the devices have nothing more to do, the second of which finishes nothing.
+fn run_first_device(bed: &mut Bed, turns: usize) {
+    for _ in 0..turns {
+        bed.turn();
+        let devices = bed.devices();
+        let (first, hung): (Vec<_>, Vec<_>) = std::mem::take(&mut devices.seen)
+            .into_iter()
+            .partition(|seen| seen.device == 0);
+        devices.seen = hung;
+        let done = first.into_iter().map(|seen| (seen.slot, Ok(())));
+        devices.finished.extend(done);
+    }
+}
+
+/// Whether the guest on the first device gets an answer.
+fn neighbour_is_served(bed: &mut Bed) -> bool {
+    let queue = QueueId {
+        attachment: AttachmentIndex(9),
+        queue: 0,
+    };
+    let guest = bed.attach(queue, |settings| settings.volume = NEIGHBOUR);
+    guest.ask(7, Op::Read, 0, 1, data(1));
+    run_first_device(bed, 4);
+    guest.answers() == [(7, Status::Ok)]
+}
+
+#[test]
+fn requests_over_a_hung_device_and_a_healthy_one_count_with_the_hung_one() {
+    let (mut bed, queues) = bed();
+    for queue in &queues {
+        (0..16).for_each(|head| queue.ask(head, Op::Write, 499, 2, data(2)));
+    }
+    run_first_device(&mut bed, 8);
+    bed.now += 1000;
+    run_first_device(&mut bed, 2);
+    assert!(bed.reactor.in_flight() > SLOTS / 2);
+    assert!(neighbour_is_served(&mut bed));
+    bed.reactor.abandon();
+}
+
+#[test]
+fn flushes_that_a_hung_device_holds_count_with_it() {
+    let (mut bed, queues) = bed();
+    for queue in &queues {
+        (0..16).for_each(|head| queue.ask(head, Op::Flush, 0, 0, Vec::new()));
+    }
+    run_first_device(&mut bed, 8);
+    bed.now += 1000;
+    run_first_device(&mut bed, 2);
+    assert!(neighbour_is_served(&mut bed));
+    bed.reactor.abandon();
+}
