@@ -2,20 +2,27 @@
 //! anything about our daemon.
 
 mod change_killed;
+mod damaged_database;
+mod damaged_superblock;
 mod discard;
+mod disk_contents;
 mod filesystem;
 mod grow;
 mod guest_killed;
 mod idle_cpu;
 mod kill_under_load;
+mod limits;
+mod operator_errors;
 mod peer_qsd;
 mod read_only;
 mod reset;
 mod restart_under_load;
+mod second_daemon;
 mod serial;
 mod two_guests;
 mod two_queues;
 mod unplug;
+mod whole_disk;
 
 use crate::failure::Outcome;
 use crate::lab::{Depth, Lab};
@@ -131,6 +138,48 @@ pub static ALL: &[Scenario] = &[
         about: "kill -9 in the middle of an operator's changes: all or nothing",
         depth: Depth::Quick,
         run: change_killed::run,
+    },
+    Scenario {
+        name: "limits",
+        about: "an attachment limited to so many requests a second makes so many",
+        depth: Depth::Quick,
+        run: limits::run,
+    },
+    Scenario {
+        name: "operator_errors",
+        about: "what an operator may not have is refused at once, in words",
+        depth: Depth::Quick,
+        run: operator_errors::run,
+    },
+    Scenario {
+        name: "disk_contents",
+        about: "a medium that holds data is not taken, unless forced",
+        depth: Depth::Quick,
+        run: disk_contents::run,
+    },
+    Scenario {
+        name: "whole_disk",
+        about: "a disk given whole carries nothing of ours",
+        depth: Depth::Quick,
+        run: whole_disk::run,
+    },
+    Scenario {
+        name: "damaged_superblock",
+        about: "bits turn in superblocks: repaired, or left alone",
+        depth: Depth::Quick,
+        run: damaged_superblock::run,
+    },
+    Scenario {
+        name: "damaged_database",
+        about: "a damaged or incomplete database: named, and not touched",
+        depth: Depth::Quick,
+        run: damaged_database::run,
+    },
+    Scenario {
+        name: "second_daemon",
+        about: "a second daemon on the same state, port or disk is turned away",
+        depth: Depth::Quick,
+        run: second_daemon::run,
     },
 ];
 

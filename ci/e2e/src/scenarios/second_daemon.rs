@@ -1,0 +1,85 @@
+//! A second daemon on the same state, the same port or the same disk is turned away, and the first goes on. No machine
+//! is needed.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::appliance::{Appliance, MIB};
+use crate::failure::{Failure, Outcome, demand};
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::scenarios::step;
+
+pub fn run(lab: &Lab) -> Outcome {
+    let mut appliance = Appliance::start(lab, &[0])?;
+    let disk = appliance.disk("d1", 64 * MIB)?;
+    appliance.volume("v1", "d1", MIB)?;
+    appliance.attach("v1", json!({}))?;
+
+    let own = lab.path("appliance/palisade.toml");
+    let text = fs::read_to_string(&own).map_err(|error| Failure::during(own.display(), error))?;
+    turned_away(lab, &text, "another daemon uses this state directory")?;
+    step("the same state directory: refused");
+
+    let other = text.replace("/state\"", "/state2\"").replace("/run\"", "/run2\"");
+    turned_away(lab, &other, "another program listens")?;
+    step("the same port: refused");
+
+    let (own_rest, disk) = (appliance.rest().base().to_owned(), disk.display().to_string());
+    let port = own_rest.rsplit(':').next().unwrap_or_default();
+    let elsewhere = other.replace(&format!(":{port}"), ":0") + "\n[devices]\nlock_wait_s = 1\n";
+    must_not_share(lab, &elsewhere, &disk)?;
+    step("the same disk file: refused");
+
+    appliance.settled("/v1/attachments/v1")?;
+    appliance.must_be_well()?;
+    appliance.stop()
+}
+
+/// A daemon with this configuration ends by itself and says why.
+fn turned_away(lab: &Lab, config: &str, words: &str) -> Outcome {
+    let mut process = launch(lab, config)?;
+    let status = process.wait(Duration::from_secs(20))?;
+    let said = process.last_words();
+    demand(
+        status.code() == Some(1) && said.contains(words),
+        format!("a second daemon was to be turned away with \"{words}\": {status}: {said}"),
+    )
+}
+
+/// A daemon of its own that is asked for a disk of the first one.
+fn must_not_share(lab: &Lab, config: &str, disk: &str) -> Outcome {
+    let mut process = launch(lab, config)?;
+    let mut port = None;
+    crate::process::wait_until("the second daemon", Duration::from_secs(20), || {
+        process.must_run()?;
+        // It chose a free port and says which.
+        let said = process.last_words();
+        let after = said.split("rest=Some(127.0.0.1:").nth(1);
+        port = after.and_then(|rest| rest.split(')').next()?.parse::<u16>().ok());
+        Ok(port.is_some())
+    })?;
+    let rest = crate::rest::Rest::new(port.unwrap_or_default());
+    let wish = json!({ "id": "stolen", "file": { "path": disk }, "force": true });
+    let Err(failure) = rest.post("/v1/disks", &wish) else {
+        return Err(Failure::new("two daemons have one disk"));
+    };
+    demand(failure.to_string().contains("disk_locked"), failure.to_string())?;
+    let status = process.terminate(Duration::from_secs(20))?;
+    demand(
+        status.success(),
+        format!("the second daemon ended badly: {status}"),
+    )
+}
+
+fn launch(lab: &Lab, config: &str) -> Outcome<Process> {
+    let (file, log) = (lab.path("second.toml"), lab.path("second.log"));
+    fs::write(&file, config).map_err(|error| Failure::during(file.display(), error))?;
+    crate::process::remove_if_there(&log)?;
+    let mut command = Command::new(lab.program("palisaded")?);
+    command.arg("--config").arg(&file);
+    Process::start("palisaded", &mut command, &log)
+}
