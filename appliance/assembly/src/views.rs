@@ -243,7 +243,7 @@ impl View<'_> {
             .observed
             .sockets
             .get(name)
-            .is_some_and(|socket| socket.attachment.revision >= attachment.revision);
+            .is_some_and(|socket| is_in_force(&socket.attachment, attachment));
         let all = |count: fn(&AttachmentStats) -> &Count| sum(offered, |stats| count(stats).get());
         let operations = operations(offered)
             .into_iter()
@@ -527,6 +527,16 @@ impl View<'_> {
     }
 }
 
+/// Whether a socket on offer is as wanted. Its revision is that of the day it was offered: a change of rights or limits
+/// is made on it as it stands, and one that was taken back in time is not made at all.
+fn is_in_force(offered: &Attachment, wanted: &Attachment) -> bool {
+    let revision = wanted.revision;
+    Attachment {
+        revision,
+        ..offered.clone()
+    } == *wanted
+}
+
 fn medium(medium: &Medium) -> api::Medium {
     match medium {
         Medium::Null { bytes } => api::Medium::Null(api::NullMedium { bytes: *bytes }),
@@ -648,4 +658,41 @@ fn unix_ms(at: SystemTime) -> u64 {
 /// All disks by name, and so on: one list for each kind of resource.
 pub fn list<T, U>(all: &BTreeMap<Name, T>, view: impl Fn(&Name, &T) -> U) -> Vec<U> {
     all.iter().map(|(name, one)| view(name, one)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_model::Limits;
+
+    #[test]
+    fn a_change_made_on_an_offered_socket_is_in_force() {
+        let offered = Attachment {
+            volume: Name::new("v1").unwrap(),
+            node: Name::new("n1").unwrap(),
+            socket: "/run/v1.sock".into(),
+            queues: 1,
+            queue_size: 256,
+            owner: None,
+            group: None,
+            mode: 0o660,
+            read_only: false,
+            serial: "1".into(),
+            limits: Limits::default(),
+            write_cache: true,
+            created: Generation(4),
+            revision: Generation(4),
+        };
+        let limits = Limits {
+            iops: 7,
+            ..Limits::default()
+        };
+        let wanted = Attachment {
+            limits,
+            revision: Generation(5),
+            ..offered.clone()
+        };
+        assert!(!is_in_force(&offered, &wanted));
+        assert!(is_in_force(&Attachment { limits, ..offered }, &wanted));
+    }
 }
