@@ -23,10 +23,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long guests' requests may take to finish when the node stops. The service manager must wait longer.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long reactors may then take to finish what devices still have.
+const REACTOR_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What all threads of the control plane share.
 #[derive(Debug)]
@@ -254,7 +257,15 @@ impl Node {
             log::error!("stopping with requests in flight: {error}");
         }
         for reactor in &self.shared.reactors {
-            reactor.join();
+            reactor.stop();
+        }
+        let deadline = Instant::now() + REACTOR_PATIENCE;
+        for reactor in &self.shared.reactors {
+            if !reactor.join_until(deadline) {
+                // Its requests stay in the in-flight region and its disks stay locked until the kernel is done with
+                // them: the end of the process is as safe as `kill -9`.
+                log::error!("a reactor waits for a device that hangs; stopping without it");
+            }
         }
         if let Err(error) = self.shared.store.compact() {
             log::warn!(

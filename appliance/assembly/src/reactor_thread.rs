@@ -18,7 +18,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Orders waiting for one reactor at most. A sender that finds the mailbox full waits.
 const MAILBOX: usize = 1024;
@@ -100,14 +100,26 @@ impl ReactorHandle {
         }
     }
 
-    /// Ends the reactor and waits for its thread.
-    pub fn join(&self) {
+    /// Asks the reactor to end once nothing is in flight.
+    pub fn stop(&self) {
         self.send(Order::Stop);
-        if let Some(thread) = self.thread().take()
+    }
+
+    /// Waits for the end of a reactor that was asked to; false when it has not ended by then.
+    pub fn join_until(&self, deadline: Instant) -> bool {
+        let mut thread = self.thread();
+        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if let Some(thread) = thread.take()
             && thread.join().is_err()
         {
             log::error!("reactor {} ended by a panic", self.plan.index.0);
         }
+        true
     }
 
     /// Whether the thread runs.

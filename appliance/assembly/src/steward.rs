@@ -295,6 +295,15 @@ impl Steward {
             return self.end(plant, &step, wanted, Ok(Found::default()));
         };
         let index = offered.index;
+        let connected = self
+            .shared
+            .door()
+            .report(index)
+            .is_some_and(|report| report.connected);
+        // A machine that is connected still believes what it was told of its write cache if the attachment comes back.
+        if matches!(step.action, Action::WithdrawSocket { .. }) && !connected {
+            write_cache::forget(&self.shared.settings.run_dir, name);
+        }
         self.under_way(plant, step, wanted, BTreeSet::new(), index.0);
         self.shared.door().detach(index);
     }
@@ -354,10 +363,7 @@ impl Steward {
                 match action {
                     // The second half of reopening.
                     Action::ReopenSocket { attachment } => self.offer(&mut plant, step, &wanted, &attachment),
-                    _ => {
-                        write_cache::forget(&self.shared.settings.run_dir, &name);
-                        self.end(&mut plant, &step, &wanted, Ok(Found::default()));
-                    }
+                    _ => self.end(&mut plant, &step, &wanted, Ok(Found::default())),
                 }
             }
         }

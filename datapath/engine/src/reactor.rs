@@ -242,10 +242,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         count
     }
 
-    /// Goes on with what had to wait, then takes new requests from each queue in turn, beginning with another one
-    /// each time.
+    /// Goes on with what had to wait, then takes new requests from each queue in turn, beginning behind the queue that
+    /// got something first last time. Turns without work change nothing: were they counted, a queue short of slots
+    /// could find itself behind the same other queue after every sleep.
     fn pull(&mut self) -> usize {
         let mut taken = self.resume();
+        let mut served = None;
         let count = self.active.len();
         for step in 0..count {
             let position = self.first + step;
@@ -255,14 +257,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 position
             };
             if let Some(&index) = self.active.get(position) {
-                taken += self.pull_queue(index);
+                let here = self.pull_queue(index);
+                if here != 0 {
+                    served.get_or_insert(position);
+                }
+                taken += here;
             }
         }
-        self.first = if self.first + 1 >= count {
-            0
-        } else {
-            self.first + 1
-        };
+        if let Some(served) = served {
+            self.first = served + 1;
+        }
+        if self.first >= count {
+            self.first = 0;
+        }
         taken
     }
 
@@ -342,6 +349,10 @@ fn may_pull<S: Source>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> 
             .is_none_or(|volume| volume.pending.is_some())
     {
         return false;
+    }
+    if queue.stopping {
+        // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
+        return true;
     }
     if pace::ready_at(&queue.settings.pace) > now {
         if !queue.throttled {

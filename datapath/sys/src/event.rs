@@ -27,8 +27,16 @@ impl EventFd {
     /// a stranger has set must not be able to block a reactor.
     ///
     /// # Errors
-    /// What fcntl(2) says.
+    /// `InvalidInput` when it is no eventfd; what readlink(2) and fcntl(2) say.
     pub fn from_owned_fd(fd: OwnedFd) -> io::Result<EventFd> {
+        // Anything else could block whoever signals it, whatever its flags say.
+        let kind = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+        if kind.as_os_str() != "anon_inode:[eventfd]" {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the descriptor is not an eventfd",
+            ));
+        }
         // SAFETY: F_GETFL takes no pointer and the descriptor is open.
         let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
         if flags < 0 {
@@ -129,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn something_else_than_an_eventfd_gives_an_error_and_no_panic() {
+    fn something_else_than_an_eventfd_is_refused() {
         let file = File::open("/proc/self/status").unwrap();
-        let event = EventFd::from_owned_fd(file.into()).unwrap();
-        assert!(event.signal().is_err());
+        let error = EventFd::from_owned_fd(file.into()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -30,6 +30,10 @@ pub(super) struct File {
     pub(super) registered: bool,
 }
 
+/// Threads the kernel may use for operations that block (flushes, discards of a file). Its own bound of four to a core
+/// lets a few flushes on a device that hangs stop all other flushes of the reactor.
+const BLOCKING_WORKERS: u32 = 128;
+
 impl Ring {
     pub(super) fn new(settings: LocalSettings, wakeup: RawFd) -> io::Result<Ring> {
         let (uring, deferred) = set_up(settings)?;
@@ -37,6 +41,8 @@ impl Ring {
         submitter.register_eventfd(wakeup)?;
         let registered_files = submitter.register_files_sparse(DEVICES_MAX as u32).is_ok();
         let registered_memory = submitter.register_buffers_sparse(BUFFERS_MAX).is_ok();
+        // A refusal leaves the kernel's own bound.
+        let _ = submitter.register_iowq_max_workers(&mut [BLOCKING_WORKERS, 0]);
         let mut probe = Probe::new();
         let probed = submitter.register_probe(&mut probe).is_ok();
         let vectored_fixed = probed && registered_memory && probe.is_supported(opcode::ReadvFixed::CODE);
