@@ -64,6 +64,18 @@ unsafe fn read_16_anywhere(from: usize) -> u128 {
     u128::from_le_bytes(bytes)
 }
 
+/// Asks the processor to fetch the line at an address. A hint: it reads nothing and faults on no address.
+#[inline]
+pub(crate) fn prefetch(at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; it faults on no address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at as *const i8);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Copies into shared memory.
 ///
 /// # Safety

@@ -224,14 +224,7 @@ impl SplitRing {
     /// Asks the processor to fetch descriptor `index % size`.
     #[inline]
     pub fn prefetch_descriptor(&self, index: u16) {
-        let at = self.descriptors + Descriptor::BYTES * usize::from(index & self.mask);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a hint; it faults on no address.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at as *const i8);
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
+        raw::prefetch(self.descriptors + Descriptor::BYTES * usize::from(index & self.mask));
     }
 
     /// `used.idx`

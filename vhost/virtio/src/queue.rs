@@ -320,6 +320,7 @@ impl<N: Notify> Source for BlkQueue<N> {
             return Pulled::Empty;
         };
         self.stats.taken.add(1);
+        self.split.look_ahead(&self.view);
         let indirect = self.rules.features.contains(Features::INDIRECT_DESC);
         let Ok(parts) = chain::collect(&self.split.ring, &self.view, head, indirect, segments) else {
             self.give_back(head);
