@@ -58,6 +58,8 @@ pub struct Daemon {
     pub fuse: Fuse,
     /// Devices reported as stalled, by reactor.
     pub stalled: BTreeSet<(u16, DeviceIndex)>,
+    /// When a device was last reported as moving again, by reactor.
+    pub moved_at: BTreeMap<(u16, DeviceIndex), Nanos>,
     /// The generation of the route in use, by reactor and volume.
     pub routes: BTreeMap<(u16, u16), u64>,
     /// Queues given back since last asked.
@@ -84,6 +86,7 @@ impl Daemon {
             cores: cores.collect(),
             fuse: Fuse::default(),
             stalled: BTreeSet::new(),
+            moved_at: BTreeMap::new(),
             routes: BTreeMap::new(),
             stopped: Vec::new(),
             rack: Rc::clone(rack),
@@ -154,6 +157,7 @@ impl Daemon {
                     oldest: Nanos(0),
                 } => {
                     self.stalled.remove(&(reactor, device));
+                    self.moved_at.insert((reactor, device), now);
                 }
                 Notice::DeviceStalled { device, .. } => {
                     self.stalled.insert((reactor, device));

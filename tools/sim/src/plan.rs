@@ -109,3 +109,21 @@ pub struct Plan {
     /// A deliberate fault.
     pub broken: Option<Break>,
 }
+
+impl Plan {
+    /// How long all that guests may have in flight takes to pass through the scarcest of slots, parts and buffers, half
+    /// of which may be kept for idle disks, when every piece takes as long as the slowest healthy disk.
+    pub fn queueing_ns_max(&self) -> u64 {
+        let bytes_max = self.disks.iter().map(|disk| u64::from(disk.io_bytes_max)).min();
+        let latency_ns = self.disks.iter().map(|disk| disk.conduct.latency_ns.1).max();
+        let pieces = |guest: &GuestPlan| {
+            let in_flight = guest.habits.depth as u64 * u64::from(guest.habits.queues);
+            in_flight * (guest.habits.sectors_max * 512).div_ceil(bytes_max.unwrap_or(512))
+        };
+        let all: u64 = self.guests.iter().map(pieces).sum();
+        let scarcest = u64::from(self.setup.config.slots)
+            .min(u64::from(self.setup.config.parts))
+            .min(self.setup.buffers as u64);
+        all / (scarcest / 2).max(1) * latency_ns.unwrap_or(0)
+    }
+}

@@ -6,7 +6,8 @@ use crate::tenant::Phase;
 use crate::world::World;
 use palisade_block::{DeviceIndex, Lba, Nanos, Sectors};
 
-/// Longest wait of a request whose disks are all well, in ns: hundreds of the slowest healthy operations.
+/// Longest wait of a request whose disks are all well, in ns: hundreds of the slowest healthy operations. Where slots,
+/// parts or buffers are scarce, the time in which all that is in flight passes through them comes on top.
 const WAIT_NS_MAX: u64 = 60_000_000;
 
 impl World {
@@ -14,6 +15,7 @@ impl World {
     pub(crate) fn check_waits(&self) {
         let Some(daemon) = self.daemon() else { return };
         let reactors = self.plan.setup.reactors;
+        let wait_ns_max = WAIT_NS_MAX + self.plan.queueing_ns_max();
         for tenant in self
             .tenants
             .iter()
@@ -30,7 +32,7 @@ impl World {
                 .filter(|disk| self.ill[*disk])
                 .collect();
             if ill.is_empty() {
-                if age.0 > WAIT_NS_MAX && !self.draining {
+                if age.0 > wait_ns_max && !self.draining {
                     self.late(
                         Invariant::Isolation,
                         tenant.number,
@@ -40,10 +42,15 @@ impl World {
                 }
                 continue;
             }
-            let bound = self.plan.deadline.0 + 4 * self.plan.setup.config.watch_every.0 + WAIT_NS_MAX;
+            let bound = self.plan.deadline.0 + 4 * self.plan.setup.config.watch_every.0 + wait_ns_max;
             let hung = |disk: &usize| self.rack.borrow().disks[*disk].conduct.hangs;
+            // A disk that gives back what it is asked for moves for a moment each time, until the next is late.
             let reported = |disk: &usize| {
-                (0..reactors).any(|at| daemon.stalled.contains(&(at, DeviceIndex(*disk as u16))))
+                (0..reactors).any(|at| {
+                    let key = (at, DeviceIndex(*disk as u16));
+                    let moved = daemon.moved_at.get(&key);
+                    daemon.stalled.contains(&key) || moved.is_some_and(|at| self.now.since(*at).0 < bound)
+                })
             };
             if age.0 > bound && ill.iter().all(hung) && !ill.iter().any(reported) {
                 self.late(

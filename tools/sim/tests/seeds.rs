@@ -48,6 +48,18 @@ const FOUND: &[(&str, u64, &str)] = &[
         "a request was taken back because it was old, though its device had only just got its last part",
     ),
     ("kill", 217, "the same, after a restart"),
+    (
+        "scarce",
+        226,
+        "what a disk had that hung and then went away was never given back",
+    ),
+    ("scarce", 302, "the same"),
+    (
+        "scarce",
+        1094,
+        "a disk that gives back what is late counts as reported between two reports too",
+    ),
+    ("rings", 1869, "many pieces through one buffer take their time"),
 ];
 
 #[test]

@@ -69,6 +69,29 @@ fn requests_over_a_hung_device_and_a_healthy_one_count_with_the_hung_one() {
 }
 
 #[test]
+fn two_queues_that_share_one_slot_take_turns_whatever_the_rhythm_of_sleep() {
+    // Two slots, one of which is kept for the other device.
+    let mut bed = Bed::new(2, 2);
+    let queues: Vec<Script> = (0..2)
+        .map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |_| {}))
+        .collect();
+    for queue in &queues {
+        (0..8).for_each(|head| queue.ask(head, Op::Read, 0, 1, data(1)));
+    }
+    for _ in 0..8 {
+        // A turn with work and one without, as before every sleep.
+        bed.turn();
+        bed.turn();
+        bed.finish_all(Ok(()));
+    }
+    bed.turn();
+    for queue in &queues {
+        assert_eq!(queue.answers().len(), 4);
+    }
+    bed.reactor.abandon();
+}
+
+#[test]
 fn flushes_that_a_hung_device_holds_count_with_it() {
     let (mut bed, queues) = bed();
     for queue in &queues {
