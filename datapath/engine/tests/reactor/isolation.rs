@@ -20,7 +20,7 @@ fn bed() -> (Bed, Vec<Script>) {
     };
     bed.reactor.apply(Command::SetRoute {
         volume: NEIGHBOUR,
-        route: Some(Route::new(generation, Epoch(1), vec![run]).unwrap()),
+        route: Some(Route::new(generation, Epoch(1), vec![run]).expect("one run")),
         generation,
     });
     let queues = (0..3).map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |_| {}));
