@@ -183,7 +183,8 @@ impl Report {
         lines.push(
             "quiet: the 90th percentile of all milliseconds. Where other work shares the two cores, a window mostly \
              tells how often client and target ran at the same time, and this tells how fast they were when they did. \
-             It is an upper figure, taken alike for all."
+             It is an upper figure, taken alike for all, and means nothing where fewer than one millisecond in ten is \
+             left alone; p50 still does then."
                 .into(),
         );
         lines.push(reference::SOURCE.into());
