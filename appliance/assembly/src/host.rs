@@ -1,8 +1,8 @@
 //! The door's way into the house: queues to their reactors, memory to the devices.
 
 use crate::event::Event;
-use crate::node::Shared;
 use crate::orders::{Order, Queue};
+use crate::shared::Shared;
 use crate::write_cache;
 use palisade_api::Severity;
 use palisade_block::mailbox::Command;

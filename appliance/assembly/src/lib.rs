@@ -17,6 +17,7 @@
 
 pub mod config;
 mod event;
+mod findings;
 mod hands;
 mod host;
 mod new_disk;
@@ -26,6 +27,8 @@ mod plant;
 mod problem;
 mod reactor_thread;
 mod rest;
+mod samples;
+mod shared;
 mod steward;
 mod views;
 mod write_cache;

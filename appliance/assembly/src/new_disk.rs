@@ -2,8 +2,8 @@
 //! then the medium is opened, looked at and let go again.
 
 use crate::hands;
-use crate::node::Shared;
 use crate::problem;
+use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};

@@ -3,107 +3,32 @@
 use crate::config::Settings;
 use crate::event::Event;
 use crate::host::DoorHost;
-use crate::orders::Order;
-use crate::plant::{Offered, Plant};
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
+use crate::shared::Shared;
 use crate::steward::Steward;
 use crossbeam::channel::{Receiver, Sender};
-use palisade_admin::{AdminConfig, EventLog, Server, StartError as AdminError, Tls};
+use palisade_admin::{AdminConfig, Server, StartError as AdminError, Tls};
 use palisade_api::Severity;
-use palisade_block::mailbox::Command as EngineCommand;
-use palisade_block::{AttachmentIndex, ReactorIndex};
+use palisade_block::ReactorIndex;
 use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
 use palisade_engine::ReactorConfig;
-use palisade_frontend::{Door, DoorHandle};
-use palisade_model::{Cluster, Command, InitCluster, Name, NameError, Uuid};
+use palisade_frontend::Door;
+use palisade_model::{Command, InitCluster, Name, NameError, Uuid};
 use palisade_sys::PageBacking;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// How long guests' requests may take to finish when the node stops. The service manager must wait longer.
 pub const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long reactors may then take to finish what devices still have.
 const REACTOR_PATIENCE: Duration = Duration::from_secs(3);
-
-/// What all threads of the control plane share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The configuration in force.
-    pub settings: Settings,
-    /// The cluster, and the way to change it.
-    pub store: Store,
-    /// This node's name.
-    pub name: Name,
-    /// Its reactors.
-    pub reactors: Vec<ReactorHandle>,
-    /// What has happened.
-    pub events: EventLog,
-    /// When it started.
-    pub started: SystemTime,
-    plant: Mutex<Plant>,
-    door: OnceLock<DoorHandle>,
-    steward: Sender<Event>,
-}
-
-impl Shared {
-    /// What the node has. Held for moments only.
-    pub fn plant(&self) -> MutexGuard<'_, Plant> {
-        self.plant.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The door.
-    ///
-    /// # Panics
-    /// Before the door was opened, which is a mistake in the order of the start below.
-    pub fn door(&self) -> &DoorHandle {
-        #[expect(
-            clippy::expect_used,
-            reason = "set once in Node::start, before any caller exists"
-        )]
-        self.door
-            .get()
-            .expect("the door is opened before anybody asks for it")
-    }
-
-    /// Tells the steward.
-    pub fn send(&self, event: Event) {
-        // The steward outlives all who send, except while the node is stopping and nothing is left to do.
-        let _ = self.steward.send(event);
-    }
-
-    /// A change of the cluster, agreed on when this returns.
-    pub fn propose(&self, command: Command) -> Result<palisade_model::Outcome, ProposeError> {
-        let outcome = self.store.propose(command)?;
-        self.send(Event::Changed);
-        Ok(outcome)
-    }
-
-    /// The cluster as agreed on.
-    pub fn cluster(&self) -> Arc<Cluster> {
-        self.store.cluster()
-    }
-
-    /// Gives all reactors of an attachment its present settings.
-    pub fn retell(&self, offered: &Offered) {
-        for (at, reactor) in self.reactors.iter().enumerate() {
-            let index = ReactorIndex(at as u16);
-            if offered.running.values().any(|&running| running == index) {
-                let attachment: AttachmentIndex = offered.index;
-                let settings = offered.settings(index);
-                reactor.send(Order::Engine(EngineCommand::SetAttachment {
-                    attachment,
-                    settings,
-                }));
-            }
-        }
-    }
-}
 
 /// A running node.
 #[derive(Debug)]
@@ -188,8 +113,10 @@ impl Node {
     /// Starts everything, the REST port last. Disks, volumes and sockets follow by themselves, as the cluster
     /// database wants them.
     pub fn start(settings: Settings) -> Result<Node, StartError> {
-        for path in [&settings.state_dir, &settings.run_dir] {
-            std::fs::create_dir_all(path).map_err(|source| StartError::Directory {
+        // The database is nobody else's business; the sockets have rights of their own.
+        for (path, mode) in [(&settings.state_dir, 0o700), (&settings.run_dir, 0o755)] {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+            made.map_err(|source| StartError::Directory {
                 path: path.clone(),
                 source,
             })?;
@@ -199,22 +126,11 @@ impl Node {
         let name = own_name(&store, &settings.node)?;
         let (steward, events) = crossbeam::channel::unbounded();
         let reactors = start_reactors(&settings, &steward)?;
-        let plant = Plant::default();
-        let shared = Arc::new(Shared {
-            store,
-            name,
-            reactors,
-            events: EventLog::default(),
-            started: SystemTime::now(),
-            plant: Mutex::new(plant),
-            door: OnceLock::new(),
-            steward,
-            settings,
-        });
+        let shared = Arc::new(Shared::new(settings, store, name, reactors, steward));
         shared.plant().observed.started = shared.cluster().generation;
         let thread = |name| move |source| StartError::Thread { name, source };
         let door = Door::open(|_| DoorHost::new(Arc::clone(&shared))).map_err(thread("door"))?;
-        let _ = shared.door.set(door.handle());
+        shared.set_door(door.handle());
         let steward = start_steward(&shared, events).map_err(thread("steward"))?;
         let mut node = Node {
             shared,

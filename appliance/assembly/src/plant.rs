@@ -79,11 +79,6 @@ pub struct UnderWay {
 }
 
 impl Plant {
-    /// The disk of a device number.
-    pub fn disk_of(&self, device: DeviceIndex) -> Option<(&Name, &OpenDisk)> {
-        self.disks.iter().find(|(_, disk)| disk.index == device)
-    }
-
     /// The attachment of a number.
     pub fn attachment_of(&self, index: AttachmentIndex) -> Option<(&Name, &Offered)> {
         self.attachments

@@ -2,8 +2,8 @@
 
 use crate::hands;
 use crate::new_disk;
-use crate::node::Shared;
 use crate::problem;
+use crate::shared::Shared;
 use crate::views::{View, list};
 use palisade_admin::{Appliance, MetricsSnapshot};
 use palisade_api as api;

@@ -6,9 +6,9 @@
 
 use crate::event::{Done, Event};
 use crate::hands;
-use crate::node::Shared;
 use crate::orders::{Order, Report};
 use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
+use crate::shared::Shared;
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::Severity;

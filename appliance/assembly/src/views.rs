@@ -1,18 +1,16 @@
 //! The cluster and the plant as REST and metrics show them: values in, values out.
 
-use crate::node::Shared;
 use crate::plant::{Offered, OpenDisk, Plant};
-use palisade_admin::metrics::{
-    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
-};
+use crate::samples::{disk_faults, oldest_ns, operations, sum};
+use crate::shared::Shared;
 use palisade_api as api;
-use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
-use palisade_block::{Fault, Op, SECTOR_BYTES, Status};
+use palisade_block::stats::{AttachmentStats, Count};
+use palisade_block::{Fault, SECTOR_BYTES};
 use palisade_engine::IdlePolicy;
 use palisade_model::{
     Account, Attachment, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
 };
-use palisade_reconcile::{Action, Cause, Superblock, waits};
+use palisade_reconcile::{Action, Superblock, waits};
 use palisade_sys::PageBacking;
 use palisade_wire::ALLOCATION_UNIT_SECTORS;
 use std::collections::BTreeMap;
@@ -158,7 +156,7 @@ impl View<'_> {
         }
     }
 
-    fn condition(&self, name: &Name, open: Option<&OpenDisk>) -> api::DiskCondition {
+    pub(crate) fn condition(&self, name: &Name, open: Option<&OpenDisk>) -> api::DiskCondition {
         let Some(open) = open else {
             let failed = self
                 .plant
@@ -282,7 +280,7 @@ impl View<'_> {
         }
     }
 
-    fn connection(&self, offered: Option<&Offered>) -> api::Connection {
+    pub(crate) fn connection(&self, offered: Option<&Offered>) -> api::Connection {
         let report = offered.and_then(|offered| self.shared.door().report(offered.index));
         let (Some(offered), Some(report)) = (offered, report) else {
             return api::Connection::default();
@@ -357,174 +355,6 @@ impl View<'_> {
         let disk = volume.extents().iter().map(|extent| &extent.disk).find(closed)?;
         Some(format!("waits for disk {disk}"))
     }
-
-    /// What is wrong.
-    pub fn health(&self) -> api::Health {
-        let mut findings = Vec::new();
-        for wait in waits(self.cluster, &self.shared.name, &self.plant.observed) {
-            // What waits for something else is a consequence; the cause is listed by itself.
-            if matches!(wait.cause, Cause::On { .. }) {
-                continue;
-            }
-            findings.push(api::Finding {
-                severity: api::Overall::Failed,
-                code: format!("{}_blocked", wait.kind),
-                subject: format!("{}/{}", wait.kind, wait.name),
-                message: wait.cause.to_string(),
-                remedy: format!(
-                    "remove the cause; palisade {} show {} tells when it is over",
-                    wait.kind, wait.name
-                ),
-            });
-        }
-        for (name, open) in &self.plant.disks {
-            findings.extend(self.disk_finding(name, open));
-        }
-        for (name, offered) in &self.plant.attachments {
-            let waiting = self
-                .shared
-                .door()
-                .report(offered.index)
-                .and_then(|report| report.waiting);
-            if let Some(waiting) = waiting.filter(|waiting| waiting.overdue) {
-                findings.push(api::Finding {
-                    severity: api::Overall::Degraded,
-                    code: "attachment_blocked".into(),
-                    subject: format!("attachment/{name}"),
-                    message: format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs()),
-                    remedy: "look at the disks of its volume: palisade disk list".into(),
-                });
-            }
-        }
-        if self
-            .shared
-            .reactors
-            .iter()
-            .any(|reactor| reactor.backing == PageBacking::Plain)
-        {
-            findings.push(api::Finding {
-                severity: api::Overall::Ok,
-                code: "plain_pages".into(),
-                subject: "node".into(),
-                message: "buffers are made of plain pages; hugepages are faster".into(),
-                remedy: "palisade preflight --apply, then restart the daemon".into(),
-            });
-        }
-        api::Health::of(findings)
-    }
-
-    fn disk_finding(&self, name: &Name, open: &OpenDisk) -> Option<api::Finding> {
-        let (severity, code, message) = match self.condition(name, Some(open)) {
-            api::DiskCondition::Stalled => {
-                let ms = oldest_ns(open) / 1_000_000;
-                (
-                    api::Overall::Failed,
-                    "disk_stalled",
-                    format!("blocked on disk {name}, for {ms} ms"),
-                )
-            }
-            api::DiskCondition::Missing => (
-                api::Overall::Failed,
-                "disk_missing",
-                format!("disk {name} has vanished under the daemon"),
-            ),
-            api::DiskCondition::Failing => {
-                let faults: Vec<_> = disk_faults(open)
-                    .into_iter()
-                    .filter(|(_, count)| *count > 0)
-                    .collect();
-                let faults: Vec<_> = faults
-                    .iter()
-                    .map(|(name, count)| format!("{count} {name}"))
-                    .collect();
-                let message = format!("operations on disk {name} have failed: {}", faults.join(", "));
-                (api::Overall::Degraded, "disk_failing", message)
-            }
-            _ => return None,
-        };
-        Some(api::Finding {
-            severity,
-            code: code.into(),
-            subject: format!("disk/{name}"),
-            message,
-            remedy: "look into the kernel log and at the disk's cabling; its volumes wait or fail, all others go on"
-                .into(),
-        })
-    }
-
-    /// All counters.
-    pub fn metrics(&self) -> MetricsSnapshot {
-        let node = self.node();
-        let reactor = |reactor: api::Reactor| ReactorSample {
-            index: reactor.index,
-            turns: reactor.turns,
-            busy_turns: reactor.busy_turns,
-            sleeps: reactor.sleeps,
-            slots_used: reactor.slots_used,
-            slots_short: reactor.slots_short,
-            pool_short: reactor.pool_short,
-        };
-        let attachment = |(name, attachment): (&Name, &Attachment)| {
-            let offered = self.plant.attachments.get(name);
-            let connection = self.connection(offered);
-            let running = matches!(
-                connection.state,
-                api::ConnectionState::Running | api::ConnectionState::Connected
-            );
-            AttachmentSample {
-                attachment: name.to_string(),
-                volume: attachment.volume.to_string(),
-                connected: running,
-                in_flight: sum(offered, |stats| stats.in_flight.get()),
-                refused: sum(offered, |stats| stats.refused.get()),
-                throttled: sum(offered, |stats| stats.throttled.get()),
-                bounced: sum(offered, |stats| stats.bounced.get()),
-                sessions: connection.sessions,
-                operations: operations(offered),
-                faults: faults(|kind| sum(offered, |stats| stats.faults.get(kind).map_or(0, Count::get))),
-            }
-        };
-        let disk = |(name, disk): (&Name, &Disk)| {
-            let view = self.disk(name, disk);
-            let open = self.plant.disks.get(name);
-            let all = |count: fn(&palisade_block::stats::DeviceStats) -> u64| {
-                open.map_or(0, |open| open.stats.iter().map(|stats| count(stats)).sum())
-            };
-            DiskSample {
-                disk: view.id,
-                online: view.condition == api::DiskCondition::Online,
-                bytes: view.bytes,
-                free_bytes: view.free_bytes,
-                finished: all(|stats| stats.finished.get()),
-                in_flight: view.in_flight,
-                oldest_ns: open.map_or(0, oldest_ns),
-                stalls: all(|stats| stats.stalls.get()),
-                faults: open.map(disk_faults).unwrap_or_default(),
-            }
-        };
-        let refused = |offered: &Offered| {
-            self.shared
-                .door()
-                .report(offered.index)
-                .map(|report| report.messages_refused)
-        };
-        let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
-        MetricsSnapshot {
-            health: match self.health().overall {
-                api::Overall::Ok => 0,
-                api::Overall::Degraded => 1,
-                api::Overall::Failed => 2,
-            },
-            version: node.version,
-            node: node.id,
-            generation: node.generation,
-            applied: node.applied,
-            reactors: self.reactors().into_iter().map(reactor).collect(),
-            attachments: self.cluster.attachments.iter().map(attachment).collect(),
-            disks: self.cluster.disks.iter().map(disk).collect(),
-            misbehaviour: vec![("vhost_user_message".into(), misbehaviour)],
-        }
-    }
 }
 
 /// Whether a socket on offer is as wanted. Its revision is that of the day it was offered: a change of rights or limits
@@ -548,79 +378,6 @@ fn medium(medium: &Medium) -> api::Medium {
         }),
         Medium::Block { path, .. } => api::Medium::Block(api::BlockMedium { path: path.clone() }),
     }
-}
-
-/// One figure of an attachment over all its reactors.
-fn sum(offered: Option<&Offered>, count: impl Fn(&AttachmentStats) -> u64) -> u64 {
-    offered.map_or(0, |offered| offered.stats.iter().map(|stats| count(stats)).sum())
-}
-
-fn operations(offered: Option<&Offered>) -> Vec<OperationSample> {
-    let sample = |kind: usize, operation: &'static str| {
-        let answered = |status: Status| {
-            let of = |stats: &AttachmentStats| Some(stats.answered.get(kind)?.get(status as usize)?.get());
-            sum(offered, |stats| of(stats).unwrap_or(0))
-        };
-        let latencies = offered
-            .into_iter()
-            .flat_map(|offered| &offered.stats)
-            .filter_map(|s| s.latency.get(kind));
-        OperationSample {
-            operation,
-            ok: answered(Status::Ok),
-            io_err: answered(Status::IoErr),
-            unsupp: answered(Status::Unsupp),
-            bytes: sum(offered, |stats| stats.bytes.get(kind).map_or(0, Count::get)),
-            latency: latency(latencies),
-        }
-    };
-    Op::NAMES
-        .iter()
-        .enumerate()
-        .map(|(kind, name)| sample(kind, name))
-        .collect()
-}
-
-fn latency<'a>(all: impl Iterator<Item = &'a Latency>) -> LatencySample {
-    let mut sum_ns = 0;
-    let mut buckets: Vec<(u64, u64)> = Vec::with_capacity(LATENCY_BUCKETS);
-    for one in all {
-        sum_ns += one.sum_ns();
-        for (at, (bound, count)) in one.buckets().enumerate() {
-            match buckets.get_mut(at) {
-                Some(bucket) => bucket.1 += count,
-                None => buckets.push((bound, count)),
-            }
-        }
-    }
-    LatencySample { buckets, sum_ns }
-}
-
-fn faults(count: impl Fn(usize) -> u64) -> Vec<(&'static str, u64)> {
-    Fault::NAMES
-        .iter()
-        .enumerate()
-        .map(|(kind, name)| (*name, count(kind)))
-        .collect()
-}
-
-fn disk_faults(open: &OpenDisk) -> Vec<(&'static str, u64)> {
-    let count = |kind: usize| -> u64 {
-        open.stats
-            .iter()
-            .filter_map(|stats| stats.faults.get(kind))
-            .map(Count::get)
-            .sum()
-    };
-    faults(count)
-}
-
-fn oldest_ns(open: &OpenDisk) -> u64 {
-    open.stats
-        .iter()
-        .map(|stats| stats.oldest_ns.get())
-        .max()
-        .unwrap_or(0)
 }
 
 /// Sectors that an extent takes on a pooled disk: whole allocation units.

@@ -125,13 +125,32 @@ impl Action {
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, name) = self.target();
-        write!(f, "{} of {kind} {name}", self.as_str())
+        match self {
+            Action::WithdrawSocket { attachment } => write!(f, "withdrawing attachment {attachment}"),
+            Action::ClearRoute { volume } => write!(f, "ending the route of volume {volume}"),
+            Action::EraseSuperblock { disk } => write!(f, "erasing the superblock of disk {disk}"),
+            Action::CloseDisk { disk } => write!(f, "closing disk {disk}"),
+            Action::OpenDisk { disk } => write!(f, "opening disk {disk}"),
+            Action::GrowDisk { disk } => write!(f, "taking the new size of disk {disk} into use"),
+            Action::WriteSuperblock { disk } => write!(f, "recording the extents on disk {disk}"),
+            Action::SetRoute { volume } => write!(f, "routing volume {volume}"),
+            Action::ResizeVolume { attachment } => {
+                write!(f, "telling the guest of attachment {attachment} its new size")
+            }
+            Action::OfferSocket { attachment } => write!(f, "offering attachment {attachment}"),
+            Action::ReopenSocket { attachment } => write!(f, "offering attachment {attachment} anew"),
+            Action::ChangeSocketPermissions { attachment } => {
+                write!(f, "changing who may connect to attachment {attachment}")
+            }
+            Action::ChangeLimits { attachment } => {
+                write!(f, "changing the limits of attachment {attachment}")
+            }
+        }
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at generation {}", self.action, self.generation)
+        write!(f, "{} (generation {})", self.action, self.generation)
     }
 }

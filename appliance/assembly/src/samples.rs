@@ -1,0 +1,160 @@
+//! Counters of reactors, attachments and disks, summed up for metrics.
+
+use crate::plant::{Offered, OpenDisk};
+use crate::views::View;
+use palisade_admin::metrics::{
+    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
+};
+use palisade_api as api;
+use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
+use palisade_block::{Fault, Op, Status};
+use palisade_model::{Attachment, Disk, Name};
+
+impl View<'_> {
+    /// All counters.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        let node = self.node();
+        let reactor = |reactor: api::Reactor| ReactorSample {
+            index: reactor.index,
+            turns: reactor.turns,
+            busy_turns: reactor.busy_turns,
+            sleeps: reactor.sleeps,
+            slots_used: reactor.slots_used,
+            slots_short: reactor.slots_short,
+            pool_short: reactor.pool_short,
+        };
+        let attachment = |(name, attachment): (&Name, &Attachment)| {
+            let offered = self.plant.attachments.get(name);
+            let connection = self.connection(offered);
+            let running = matches!(
+                connection.state,
+                api::ConnectionState::Running | api::ConnectionState::Connected
+            );
+            AttachmentSample {
+                attachment: name.to_string(),
+                volume: attachment.volume.to_string(),
+                connected: running,
+                in_flight: sum(offered, |stats| stats.in_flight.get()),
+                refused: sum(offered, |stats| stats.refused.get()),
+                throttled: sum(offered, |stats| stats.throttled.get()),
+                bounced: sum(offered, |stats| stats.bounced.get()),
+                sessions: connection.sessions,
+                operations: operations(offered),
+                faults: faults(|kind| sum(offered, |stats| stats.faults.get(kind).map_or(0, Count::get))),
+            }
+        };
+        let disk = |(name, disk): (&Name, &Disk)| {
+            let view = self.disk(name, disk);
+            let open = self.plant.disks.get(name);
+            let all = |count: fn(&palisade_block::stats::DeviceStats) -> u64| {
+                open.map_or(0, |open| open.stats.iter().map(|stats| count(stats)).sum())
+            };
+            DiskSample {
+                disk: view.id,
+                online: view.condition == api::DiskCondition::Online,
+                bytes: view.bytes,
+                free_bytes: view.free_bytes,
+                finished: all(|stats| stats.finished.get()),
+                in_flight: view.in_flight,
+                oldest_ns: open.map_or(0, oldest_ns),
+                stalls: all(|stats| stats.stalls.get()),
+                faults: open.map(disk_faults).unwrap_or_default(),
+            }
+        };
+        let refused = |offered: &Offered| {
+            self.shared
+                .door()
+                .report(offered.index)
+                .map(|report| report.messages_refused)
+        };
+        let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
+        MetricsSnapshot {
+            health: match self.health().overall {
+                api::Overall::Ok => 0,
+                api::Overall::Degraded => 1,
+                api::Overall::Failed => 2,
+            },
+            version: node.version,
+            node: node.id,
+            generation: node.generation,
+            applied: node.applied,
+            reactors: self.reactors().into_iter().map(reactor).collect(),
+            attachments: self.cluster.attachments.iter().map(attachment).collect(),
+            disks: self.cluster.disks.iter().map(disk).collect(),
+            misbehaviour: vec![("vhost_user_message".into(), misbehaviour)],
+        }
+    }
+}
+
+/// One figure of an attachment over all its reactors.
+pub(crate) fn sum(offered: Option<&Offered>, count: impl Fn(&AttachmentStats) -> u64) -> u64 {
+    offered.map_or(0, |offered| offered.stats.iter().map(|stats| count(stats)).sum())
+}
+
+pub(crate) fn operations(offered: Option<&Offered>) -> Vec<OperationSample> {
+    let sample = |kind: usize, operation: &'static str| {
+        let answered = |status: Status| {
+            let of = |stats: &AttachmentStats| Some(stats.answered.get(kind)?.get(status as usize)?.get());
+            sum(offered, |stats| of(stats).unwrap_or(0))
+        };
+        let latencies = offered
+            .into_iter()
+            .flat_map(|offered| &offered.stats)
+            .filter_map(|s| s.latency.get(kind));
+        OperationSample {
+            operation,
+            ok: answered(Status::Ok),
+            io_err: answered(Status::IoErr),
+            unsupp: answered(Status::Unsupp),
+            bytes: sum(offered, |stats| stats.bytes.get(kind).map_or(0, Count::get)),
+            latency: latency(latencies),
+        }
+    };
+    Op::NAMES
+        .iter()
+        .enumerate()
+        .map(|(kind, name)| sample(kind, name))
+        .collect()
+}
+
+fn latency<'a>(all: impl Iterator<Item = &'a Latency>) -> LatencySample {
+    let mut sum_ns = 0;
+    let mut buckets: Vec<(u64, u64)> = Vec::with_capacity(LATENCY_BUCKETS);
+    for one in all {
+        sum_ns += one.sum_ns();
+        for (at, (bound, count)) in one.buckets().enumerate() {
+            match buckets.get_mut(at) {
+                Some(bucket) => bucket.1 += count,
+                None => buckets.push((bound, count)),
+            }
+        }
+    }
+    LatencySample { buckets, sum_ns }
+}
+
+fn faults(count: impl Fn(usize) -> u64) -> Vec<(&'static str, u64)> {
+    Fault::NAMES
+        .iter()
+        .enumerate()
+        .map(|(kind, name)| (*name, count(kind)))
+        .collect()
+}
+
+pub(crate) fn disk_faults(open: &OpenDisk) -> Vec<(&'static str, u64)> {
+    let count = |kind: usize| -> u64 {
+        open.stats
+            .iter()
+            .filter_map(|stats| stats.faults.get(kind))
+            .map(Count::get)
+            .sum()
+    };
+    faults(count)
+}
+
+pub(crate) fn oldest_ns(open: &OpenDisk) -> u64 {
+    open.stats
+        .iter()
+        .map(|stats| stats.oldest_ns.get())
+        .max()
+        .unwrap_or(0)
+}
