@@ -317,7 +317,10 @@ fn migration_logs_from_a_running_queue_and_stops_logging() {
         file_offset: 0,
         fd: memfd(4096),
     };
-    assert_eq!(walk.ask(Message::SetLogBase(log(4096))), 0u64.to_ne_bytes());
+    assert_eq!(
+        walk.ask(Message::SetLogBase(log(4096))),
+        stand::client::longs(&[4096, 0])
+    );
     assert!(
         walk.stopping.is_empty(),
         "a log that is not used yet concerns nobody"
@@ -335,7 +338,7 @@ fn migration_logs_from_a_running_queue_and_stops_logging() {
     walk.give_back(0, 7);
     assert_eq!(
         walk.last_payload(),
-        0u64.to_ne_bytes(),
+        stand::client::longs(&[4096, 0]),
         "one reply, though two reasons for it"
     );
     walk.tell(Message::SetFeatures(walk.features()));

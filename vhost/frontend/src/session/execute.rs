@@ -19,6 +19,7 @@ pub(super) fn has_own_reply(request: u32) -> bool {
         request::GET_FEATURES
             | request::GET_PROTOCOL_FEATURES
             | request::GET_QUEUE_NUM
+            | request::SET_LOG_BASE
             | request::GET_VRING_BASE
             | request::GET_CONFIG
             | request::GET_INFLIGHT_FD
@@ -281,8 +282,9 @@ impl Session {
 
     /// "When VHOST_USER_PROTOCOL_F_LOG_SHMFD has been negotiated, the back-end replies": always, asked or not.
     fn set_log_base(&mut self, table: LogTable) -> Result<Outcome, Refusal> {
+        let reply = Reply::log(request::SET_LOG_BASE, table.bytes, table.file_offset);
         self.log = Some(DirtyLog::map(table.fd, table.bytes, table.file_offset).map_err(Refusal::Log)?);
-        Ok(Outcome::Reply(Reply::number(request::SET_LOG_BASE, 0)))
+        Ok(Outcome::Reply(reply))
     }
 
     fn set_vring_num(&mut self, state: VringState) -> Result<Outcome, Refusal> {
