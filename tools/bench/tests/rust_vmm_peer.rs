@@ -1,0 +1,98 @@
+//! Our client on other people's back-end: the stock crates of rust-vmm, as a program of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+use palisade_bench::Failure;
+use palisade_bench::ring::Layout;
+use palisade_bench::session::{Manner, Session};
+use palisade_bench::window::Client;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const DISK_BYTES: u64 = 8 << 20;
+
+const LAYOUT: Layout = Layout {
+    depth: 16,
+    bytes: 4096,
+};
+
+/// The program, ended when this is dropped.
+struct Peer {
+    child: Child,
+    socket: PathBuf,
+    _folder: TempDir,
+}
+
+impl Peer {
+    fn start(medium: &str) -> Peer {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("peer.sock");
+        let child = Command::new(env!("CARGO_BIN_EXE_rust-vmm-peer"))
+            .arg("--socket")
+            .arg(&socket)
+            .args(["--medium", medium, "--bytes", &DISK_BYTES.to_string()])
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while !socket.exists() {
+            assert!(started.elapsed() < Duration::from_secs(20), "no socket");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Peer {
+            child,
+            socket,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn manner(event_idx: bool, memory_slots: bool) -> Manner {
+    Manner {
+        event_idx,
+        memory_slots,
+    }
+}
+
+/// One session in which blocks are written, read back, and then read at random.
+fn use_disk(socket: &Path, manner: Manner) -> Result<(), Failure> {
+    let mut session = Session::open(socket, manner, LAYOUT)?;
+    assert_eq!(session.sectors, DISK_BYTES / 512);
+    assert_eq!(session.memory_slots, manner.memory_slots);
+    let mut client = Client::new(7);
+    client.fill(&mut session)?;
+    client.check_content(&mut session)?;
+    let window = client.random_requests(&mut session, Duration::from_millis(50))?;
+    assert!(window.requests > 0);
+    session.close()
+}
+
+#[test]
+fn what_is_written_is_read_in_every_manner_one_session_after_the_other() {
+    let peer = Peer::start("memory");
+    for event_idx in [false, true] {
+        for memory_slots in [false, true] {
+            use_disk(&peer.socket, manner(event_idx, memory_slots)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_device_that_keeps_nothing_is_found_out() {
+    let peer = Peer::start("null");
+    let mut session = Session::open(&peer.socket, manner(true, true), LAYOUT).unwrap();
+    let found = Client::new(7).check_content(&mut session);
+    assert!(matches!(found, Err(Failure::Ring { .. })));
+}
