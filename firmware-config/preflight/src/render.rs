@@ -54,7 +54,7 @@ pub fn render_applied(applied: &[Applied]) -> String {
         line(&mut text, &format!("{}: {} {end}", one.check, one.file));
     }
     if applied.is_empty() {
-        line(&mut text, "nothing that can be set while running");
+        line(&mut text, "nothing to set while running");
     }
     text
 }
