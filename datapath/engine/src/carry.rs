@@ -69,7 +69,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Ok(Way::Cut(work, device)) => {
                 self.hold(index, device);
                 self.slots.slot_mut(index).work = work;
-                self.advance(index);
+                self.go_on(index);
             }
             Ok(Way::Done) => self.answer(index, Ok(())),
             Err(Some(fault)) => self.answer(index, Err(fault)),
@@ -248,7 +248,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Use::Part => {
                 let parent = slot.parent;
                 self.settle_part(index, result);
-                self.advance(parent);
+                self.go_on(parent);
             }
             _ => broken("an operation ended that was not begun"),
         }

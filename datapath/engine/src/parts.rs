@@ -298,24 +298,52 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
             moved += 1;
         }
-        tries = 0;
-        for _ in 0..self.waiting.len() {
+        moved + self.resume_waiting()
+    }
+
+    /// Lets requests that were short of a part slot or a buffer try again: the first in line in their order, so that
+    /// nobody waits for ever, then some of the others in turns, as the first may all want a device that hangs.
+    fn resume_waiting(&mut self) -> usize {
+        let mut moved = 0;
+        let mut kept = [SlotIndex(0); RESUME_TRIES];
+        let mut kept_count = 0;
+        let waiting = self.waiting.len();
+        for position in 0..waiting.min(2 * RESUME_TRIES) {
             let Some(request) = self.waiting.pop_front() else {
                 break;
             };
+            let before = self.slots.slot(request).work;
             self.slots.slot_mut(request).waits = false;
             self.advance(request);
             let slot = self.slots.slot(request);
-            if slot.used_for == Use::Request && slot.waits {
-                tries += 1;
-                if tries == RESUME_TRIES {
-                    break;
+            let stuck = slot.used_for == Use::Request && slot.waits && slot.work == before;
+            if !stuck {
+                // Done, or a part further: then it stands at the end of the line now.
+                moved += 1;
+            } else if position < RESUME_TRIES {
+                self.waiting.pop_back();
+                if let Some(place) = kept.get_mut(kept_count) {
+                    *place = request;
+                    kept_count += 1;
                 }
-                continue;
             }
-            moved += 1;
+        }
+        for request in kept.iter().take(kept_count).rev() {
+            self.waiting.push_front(*request);
         }
         moved
+    }
+
+    /// Goes on with a request after one of its parts: at once, or behind those that wait for what the part gave back.
+    pub(crate) fn go_on(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot(request);
+        let wants_more =
+            slot.fault.is_none() && !slot.refill && matches!(self.next_piece(request), Ok(Some(_)));
+        if wants_more && !self.waiting.is_empty() {
+            self.wait(request);
+        } else {
+            self.advance(request);
+        }
     }
 }
 

@@ -60,6 +60,11 @@ const FOUND: &[(&str, u64, &str)] = &[
         "a disk that gives back what is late counts as reported between two reports too",
     ),
     ("rings", 1869, "many pieces through one buffer take their time"),
+    (
+        "lists",
+        700_215,
+        "who waits for a buffer gets it in turn, and not when luck has it",
+    ),
 ];
 
 #[test]

@@ -185,3 +185,29 @@ fn a_busy_device_is_asked_again_until_it_takes_the_operation() {
     bed.turn();
     assert_eq!(guest.answers().len(), 2);
 }
+
+#[test]
+fn who_waits_for_a_buffer_gets_it_in_turn_also_from_a_long_request() {
+    let mut bed = Bed::new(16, 1);
+    let guest = bed.attach(QUEUE, |_| {});
+    let odd = |sectors: u64| {
+        vec![Segment {
+            address: 0x10_0001,
+            bytes: (sectors * 512) as usize,
+        }]
+    };
+    // Two parts each, cut where the runs meet, and one buffer for all.
+    guest.ask(1, Op::Write, 400, 300, odd(300));
+    guest.ask(2, Op::Write, 400, 200, odd(200));
+    guest.ask(3, Op::Write, 0, 1, odd(1));
+    bed.turn();
+    let mut order = Vec::new();
+    while let [seen] = &bed.devices().seen[..] {
+        order.push((seen.lba, seen.sectors));
+        bed.finish_all(Ok(()));
+        bed.turn();
+    }
+    // Request 2 gets one part, then request 3 has its turn.
+    assert_eq!(order, [(500, 100), (0, 200), (500, 100), (100, 1), (0, 100)]);
+    assert_eq!(guest.answers(), [1, 3, 2].map(|head| (head, Status::Ok)));
+}
