@@ -5,14 +5,14 @@ use crate::samples::{disk_faults, oldest_ns};
 use crate::views::View;
 use palisade_api as api;
 use palisade_model::Name;
-use palisade_reconcile::{Cause, waits};
+use palisade_reconcile::Cause;
 use palisade_sys::PageBacking;
 
 impl View<'_> {
     /// What is wrong.
     pub fn health(&self) -> api::Health {
         let mut findings = Vec::new();
-        for wait in waits(self.cluster, &self.shared.name, &self.plant.observed) {
+        for wait in self.waits() {
             // What waits for something else is a consequence; the cause is listed by itself.
             if matches!(wait.cause, Cause::On { .. }) {
                 continue;

@@ -39,11 +39,7 @@ impl Rest {
     fn view<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
         let cluster = self.shared.cluster();
         let plant = self.shared.plant();
-        look(View {
-            shared: &self.shared,
-            cluster: &cluster,
-            plant: &plant,
-        })
+        look(View::new(&self.shared, &cluster, &plant))
     }
 
     fn propose(&self, command: Command) -> Result<Outcome, Problem> {

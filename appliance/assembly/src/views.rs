@@ -10,9 +10,10 @@ use palisade_engine::IdlePolicy;
 use palisade_model::{
     Account, Attachment, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
 };
-use palisade_reconcile::{Action, Superblock, waits};
+use palisade_reconcile::{Action, Superblock, Wait, waits};
 use palisade_sys::PageBacking;
 use palisade_wire::ALLOCATION_UNIT_SECTORS;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,19 @@ pub struct View<'a> {
     pub cluster: &'a Cluster,
     /// What there is.
     pub plant: &'a Plant,
+    waits: OnceCell<Vec<Wait>>,
+}
+
+impl<'a> View<'a> {
+    /// Of the moment at which the plant is locked.
+    pub fn new(shared: &'a Shared, cluster: &'a Cluster, plant: &'a Plant) -> View<'a> {
+        View {
+            shared,
+            cluster,
+            plant,
+            waits: OnceCell::new(),
+        }
+    }
 }
 
 impl View<'_> {
@@ -59,12 +73,18 @@ impl View<'_> {
         }
     }
 
+    /// What is not as wanted, and why: asked of the planner once, however many resources are shown.
+    pub(crate) fn waits(&self) -> &[Wait] {
+        self.waits
+            .get_or_init(|| waits(self.cluster, &self.shared.name, &self.plant.observed))
+    }
+
     /// The generation in force: that agreed on once nothing is left to do, else that of the last step taken.
     fn applied(&self) -> u64 {
         let settled = palisade_reconcile::plan(self.cluster, &self.shared.name, &self.plant.observed)
             .is_empty()
             && self.plant.under_way.is_empty()
-            && waits(self.cluster, &self.shared.name, &self.plant.observed).is_empty();
+            && self.waits().is_empty();
         if settled {
             self.cluster.generation.0
         } else {
@@ -341,8 +361,7 @@ impl View<'_> {
             let on = report.and_then(|report| report.waiting).map(|waiting| waiting.on);
             return Some(on.unwrap_or_else(|| format!("{action} is under way")));
         }
-        let waits = waits(self.cluster, &self.shared.name, &self.plant.observed);
-        waits
+        self.waits()
             .iter()
             .find(|wait| mine((wait.kind, &wait.name)))
             .map(|wait| wait.cause.to_string())

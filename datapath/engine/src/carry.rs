@@ -1,5 +1,6 @@
 //! The life of one request: checked, sent on its way, answered in exactly one place.
 
+use crate::parts::is_aligned;
 use crate::reactor::{Reactor, broken, mark};
 use crate::slots::{Use, Work};
 use palisade_block::{
@@ -142,7 +143,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Op::Read | Op::Write => {
                 one_run
                     && sectors.bytes() <= u64::from(device.limits.io_bytes_max)
-                    && self.is_aligned(index, device.limits.memory_alignment)
+                    && is_aligned(self.slots.list(index).as_slice(), device.limits.memory_alignment)
             }
             // A write-through guest counts on stable storage after these too: a flush follows the last part.
             _ => one_run && !write_through,
@@ -151,19 +152,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)))
         } else {
             Ok(Way::Cut(Work::Ranges(Sectors::ZERO), run.device))
-        }
-    }
-
-    #[inline]
-    fn is_aligned(&self, index: SlotIndex, alignment: u32) -> bool {
-        alignment <= 1 || {
-            let all = self
-                .slots
-                .list(index)
-                .as_slice()
-                .iter()
-                .fold(0, |all, s| all | s.address | s.bytes);
-            all & (alignment as usize - 1) == 0
         }
     }
 
@@ -235,8 +223,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let slot = self.slots.slot(index);
         match slot.used_for {
             Use::Request if slot.work == Work::Whole => {
+                let op = slot.op;
                 self.count_fault(index, result);
-                match (slot_op(self, index), result) {
+                match (op, result) {
                     (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => {
                         self.slots.slot_mut(index).work = Work::Zeroes(Sectors::ZERO);
                         self.advance(index);
@@ -336,8 +325,4 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.slots.release(index);
         self.left_volume(volume);
     }
-}
-
-fn slot_op<S, D, P>(reactor: &Reactor<S, D, P>, index: SlotIndex) -> Op {
-    reactor.slots.slot(index).op
 }

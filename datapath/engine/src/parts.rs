@@ -371,9 +371,13 @@ fn slice(segments: &[Segment], mut skip: u64, mut bytes: u64, list: &mut Segment
     bytes == 0
 }
 
-fn is_aligned(segments: &[Segment], alignment: u32) -> bool {
-    let all = segments
-        .iter()
-        .fold(0, |all, segment| all | segment.address | segment.bytes);
-    alignment <= 1 || all & (alignment as usize - 1) == 0
+/// Whether a device that wants this alignment, a power of two, can reach the memory as it is.
+#[inline]
+pub(crate) fn is_aligned(segments: &[Segment], alignment: u32) -> bool {
+    alignment <= 1 || {
+        let all = segments
+            .iter()
+            .fold(0, |all, segment| all | segment.address | segment.bytes);
+        all & (alignment as usize - 1) == 0
+    }
 }
