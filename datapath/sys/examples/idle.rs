@@ -22,8 +22,10 @@ const DEVICE: DeviceIndex = DeviceIndex(0);
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Way {
     Spin,
-    Yield { after: u32 },
-    Sleep { after: u32 },
+    Yield,
+    Nap,
+    /// What `LocalDevices::pause` makes of the two.
+    Pause,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,13 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let cpu = affinity::allowed_cpus()?.last().copied().ok_or("no processor")?;
     affinity::pin_current_thread(cpu)?;
     let mut bench = Bench::new(opened)?;
-    let ways = [
-        Way::Spin,
-        Way::Yield { after: 1 },
-        Way::Yield { after: 64 },
-        Way::Sleep { after: 1 },
-        Way::Sleep { after: 64 },
-    ];
+    let ways = [Way::Spin, Way::Yield, Way::Nap, Way::Pause];
     for hogs in [0, 1] {
         let stop = Arc::new(AtomicBool::new(false));
         let hogs: Vec<_> = (0..hogs).map(|_| hog(cpu, Arc::clone(&stop))).collect();
@@ -158,7 +154,7 @@ impl Bench {
         while self.devices.in_flight() > 0 {
             self.devices.submit();
             self.devices.reap(|_, result| assert_eq!(result, Ok(())));
-            self.devices.idle_hint();
+            self.devices.nap();
         }
     }
 
@@ -184,7 +180,7 @@ impl Bench {
     fn run(&mut self, case: Case, depth: u32, way: Way, seconds: f64) -> f64 {
         self.prepare(case);
         let mut free: Vec<u32> = (0..depth).collect();
-        let (mut finished, mut quiet) = (0u64, 0u32);
+        let mut finished = 0u64;
         let start = self.clock.now();
         let mut now = start;
         while now.since(start).0 < (seconds * 1e9) as u64 {
@@ -202,13 +198,11 @@ impl Bench {
                 free.push(slot.0);
             });
             finished += got as u64;
-            quiet = if got == 0 { quiet + 1 } else { 0 };
             match way {
-                Way::Spin => std::hint::spin_loop(),
-                // SAFETY: sched_yield takes no pointers.
-                Way::Yield { after } if quiet >= after => unsafe { _ = libc::sched_yield() },
-                Way::Sleep { after } if quiet >= after => self.devices.idle_hint(),
-                Way::Yield { .. } | Way::Sleep { .. } => std::hint::spin_loop(),
+                Way::Yield if got == 0 => affinity::yield_processor(),
+                Way::Nap if got == 0 => self.devices.nap(),
+                Way::Pause if got == 0 => self.devices.pause(),
+                _ => std::hint::spin_loop(),
             }
             now = self.clock.now();
         }

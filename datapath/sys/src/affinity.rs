@@ -65,6 +65,13 @@ pub fn sharpen_timers() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
+/// Lets others have the calling thread's processor, if any wait for it.
+#[inline]
+pub fn yield_processor() {
+    // SAFETY: sched_yield takes nothing and cannot fail on Linux.
+    unsafe { libc::sched_yield() };
+}
+
 /// The kernel's form of a list of processors.
 pub(crate) fn cpu_set(cpus: &[usize]) -> io::Result<libc::cpu_set_t> {
     // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.

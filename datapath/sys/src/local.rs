@@ -17,23 +17,27 @@ mod fault;
 mod flight;
 mod instant;
 mod memory;
+mod pause;
 mod ring;
 
 use crate::device::{Media, Opened};
-use crate::{EventFd, affinity};
+use crate::{EventFd, MonotonicClock, affinity};
 use flight::Flights;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::limits::DEVICES_MAX;
-use palisade_block::{DeviceIndex, DeviceLimits, Devices, Fault, Io, MemoryId, Segment, SlotIndex, Started};
+use palisade_block::{
+    Clock, DeviceIndex, DeviceLimits, Devices, Fault, Io, MemoryId, Segment, SlotIndex, Started,
+};
+use pause::{Pause, Pauses};
 use ring::Ring;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long [`LocalDevices::idle_hint`] sleeps at most.
-pub const IDLE_WAIT: Duration = Duration::from_micros(10);
+/// How long [`LocalDevices::nap`] sleeps at most.
+pub const NAP: Duration = Duration::from_micros(10);
 
 /// How long dropping waits for what is in flight.
 const DROP_WAIT: Duration = Duration::from_secs(2);
@@ -67,6 +71,8 @@ pub struct LocalDevices {
     memory: MemoryTable,
     flights: Flights,
     wakeup: EventFd,
+    clock: MonotonicClock,
+    pauses: Pauses,
 }
 
 /// A device in the table.
@@ -100,6 +106,8 @@ impl LocalDevices {
             memory: MemoryTable::default(),
             flights: Flights::new(settings.slots, settings.in_flight_max),
             wakeup,
+            clock: MonotonicClock::new(),
+            pauses: Pauses::new(),
         })
     }
 
@@ -181,34 +189,44 @@ impl LocalDevices {
         self.ring.disarm();
     }
 
-    /// Called by the reactor's driver when a turn found nothing to do while device I/O is in flight: sleeps in the
-    /// kernel until something completes, for [`IDLE_WAIT`] at most. New requests of guests wait that long at worst.
+    /// Waits a moment for the devices, after a turn that found nothing to do while they had something: the processor
+    /// is left to whoever waits for it, and among them are kernel threads that complete our own writes.
     ///
-    /// A pinned thread that spins instead starves the very workers that complete its writes (file systems finish
-    /// some in kernel threads on the processor that took the interrupt), and the scheduler takes its processor away
-    /// for longer each time. `examples/idle.rs`, 4 KiB random writes to ext4 with O_DIRECT on two processors that are
-    /// busy otherwise, operations a second, median of four windows; the ways took turns:
+    /// `examples/idle.rs`, 4 KiB random writes to ext4 with O_DIRECT, thousands of operations a second, median of three
+    /// windows, the ways taking turns; two processors which nobody else uses, and the same with a thread that computes
+    /// on the reactor's:
     ///
-    /// | blocks, depth         | spin   | sched_yield | this   |
-    /// |-----------------------|--------|-------------|--------|
-    /// | overwritten, 1        |  5 206 |      13 233 | 18 706 |
-    /// | overwritten, 32       | 15 272 |      32 610 | 47 006 |
-    /// | never written, 1      |  3 357 |      11 266 | 16 751 |
-    /// | never written, 32     | 15 165 |      36 088 | 32 243 |
-    /// | durable, 1            |    100 |         238 |  3 306 |
-    /// | durable, 32           | 50 633 |      69 587 | 80 558 |
+    /// | blocks, depth     | spin  | yield | nap   | this  | spin | yield | nap   | this  |
+    /// |-------------------|-------|-------|-------|-------|------|-------|-------|-------|
+    /// | overwritten, 1    |  67   |  69   |  48   |  70   |  23  |  0.3  |  26   |  33   |
+    /// | overwritten, 32   | 182   | 185   | 179   | 183   |  59  |  9    | 122   | 116   |
+    /// | never written, 1  |  49   |  49   |  43   |  52   |  24  |  0.3  |  33   |  34   |
+    /// | never written, 32 | 118   | 108   | 117   | 126   |  45  |  10   |  89   |  89   |
+    /// | durable, 1        |   0.3 |  38   |  25   |  39   |  0.1 |  0.3  |  22   |  20   |
+    /// | durable, 32       | 127   | 137   | 133   | 125   |  61  |  9    | 114   | 112   |
     ///
-    /// With a computing thread on the same processor yielding falls to about 90 (overwritten, 1), where this makes
-    /// 6 497. The table is of a wait of 50 us; one of 10 us did better with durable writes at depth 1 (8 380 against
-    /// 1 949, each beside a spin of 100 to 140) and about the same elsewhere. Beginning after the first empty turn
-    /// was mostly better than after 64.
-    ///
-    /// What speaks against it: in a quieter moment, with the ways one after the other (so less sure), spinning was
-    /// ahead for overwrites, 39 530 against 36 224 at depth 1 and 85 653 against 62 650 at depth 32. It has not been
-    /// measured on processors that nothing else uses; `always-poll` reactors there may do better without the hint.
-    pub fn idle_hint(&mut self) {
+    /// Asking the scheduler for slices of 0.1 ms (sched_setattr, Linux 6.12) did not help the spinner: its slice is
+    /// looked at by the tick only.
+    #[inline]
+    pub fn pause(&mut self) {
+        if self.flights.count() == 0 {
+            return;
+        }
+        let from = self.clock.now();
+        match self.pauses.choose(from) {
+            Pause::Yield => {
+                affinity::yield_processor();
+                self.pauses.yielded(from, self.clock.now());
+            }
+            Pause::Nap => self.nap(),
+        }
+    }
+
+    /// Sleeps in the kernel until something completes, for [`NAP`] at most, if anything is in flight. New requests of
+    /// guests wait that long at worst.
+    pub fn nap(&mut self) {
         if self.flights.count() > 0 {
-            self.ring.wait(IDLE_WAIT);
+            self.ring.wait(NAP);
         }
     }
 

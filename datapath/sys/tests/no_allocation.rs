@@ -76,7 +76,7 @@ fn one_round(rig: &mut Rig, list: &[palisade_block::Segment], round: u32) {
         rig.devices.submit();
         pending -= rig.devices.reap(|_, _| {});
         if pending > 0 {
-            rig.devices.idle_hint();
+            rig.devices.pause();
         }
     }
 }

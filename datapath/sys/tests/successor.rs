@@ -102,7 +102,7 @@ fn write_for_ever(path: &Path) -> ! {
         if before < 64 && finished >= 64 {
             println!("under load");
         }
-        rig.devices.idle_hint();
+        rig.devices.pause();
     }
 }
 
