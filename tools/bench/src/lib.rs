@@ -26,6 +26,7 @@ pub mod failure;
 pub mod histogram;
 pub mod machine;
 pub mod message;
+pub mod pages;
 pub mod process;
 pub mod random;
 pub mod reference;

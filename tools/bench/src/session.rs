@@ -2,24 +2,20 @@
 
 use crate::Failure;
 use crate::message::{self, REPLY_BYTES_MAX, encode, failure, longs, words};
+use crate::pages::{Pages, USER_BASE};
 use crate::ring::{Layout, Ring};
-use palisade_frontend::codec::{HEADER_BYTES, Region, request};
+use palisade_frontend::codec::{HEADER_BYTES, request};
 use palisade_frontend::features::{PROTOCOL_FEATURES, protocol};
-use palisade_memory::{GuestMemory, RegionSpec};
 use palisade_sys::EventFd;
 use palisade_virtio::{ConfigSpace, Features};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Where this front-end says it has the guest's address 0. It need not be true: the number only names places.
-const USER_BASE: u64 = 0x7f00_0000_0000;
 
 /// How long a reply is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,16 +75,10 @@ impl Session {
         let features = wanted_features(offered, event_idx);
         talk.order(request::SET_FEATURES, &longs(&[features]), &[])?;
 
-        let file = shared_memory(layout.bytes())?;
-        let region = Region {
-            guest_address: 0,
-            bytes: layout.bytes(),
-            user_address: USER_BASE,
-            file_offset: 0,
-        };
-        let memory = map(&file, region)?;
+        let pages = Pages::new(layout.bytes())?;
+        let (file, region) = (&pages.file, pages.region);
         let memory_slots = protocol_bits & protocol::CONFIGURE_MEM_SLOTS != 0;
-        let mut ring = Ring::new(memory, layout, event_idx)?;
+        let mut ring = Ring::new(Arc::clone(&pages.memory), layout, event_idx)?;
         ring.quiet();
         if memory_slots {
             talk.order(
@@ -146,28 +136,6 @@ fn wanted_features(offered: u64, event_idx: bool) -> u64 {
         | Features::SIZE_MAX.bits()
         | if event_idx { Features::EVENT_IDX.bits() } else { 0 };
     offered & wanted
-}
-
-fn shared_memory(bytes: u64) -> Result<OwnedFd, Failure> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("palisade-bench", flags)
-        .map_err(|errno| Failure::system("make shared memory")(errno.into()))?;
-    ftruncate(&file, bytes).map_err(|errno| Failure::system("size shared memory")(errno.into()))?;
-    Ok(file)
-}
-
-fn map(file: &OwnedFd, region: Region) -> Result<Arc<GuestMemory>, Failure> {
-    let file = file.try_clone().map_err(Failure::system("copy a descriptor"))?;
-    let spec = RegionSpec {
-        guest_address: region.guest_address,
-        bytes: region.bytes,
-        user_address: region.user_address,
-        mmap_offset: region.file_offset,
-        file,
-    };
-    GuestMemory::map(vec![spec]).map_err(|error| Failure::Ring {
-        problem: format!("our own memory cannot be mapped: {error}"),
-    })
 }
 
 /// Requests and replies over the socket.

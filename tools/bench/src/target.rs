@@ -90,10 +90,10 @@ pub const WAYS: &[Way] = &[
         kind: Kind::Bare { wait: Wait::Spin },
     },
     Way {
-        name: "bare-nap",
-        about: "the same, sleeping in the kernel for 10 us at most while nothing completes, as our reactor does",
+        name: "bare-pause",
+        about: "the same, leaving the processor to others while nothing completes, as our reactor does",
         family: Family::Bare,
-        kind: Kind::Bare { wait: Wait::Nap },
+        kind: Kind::Bare { wait: Wait::Pause },
     },
 ];
 
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(names("palisade"), ["palisade", "palisade-adaptive"]);
         assert_eq!(
             names("palisade-adaptive,bare"),
-            ["palisade-adaptive", "bare-spin", "bare-nap"]
+            ["palisade-adaptive", "bare-spin", "bare-pause"]
         );
         assert_eq!(names("all,qemu").len(), WAYS.len());
         assert!(Way::matching("nobody").is_err());
