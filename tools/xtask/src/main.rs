@@ -1,12 +1,14 @@
 //! # xtask: what the build checks about its own shape
 //!
 //! Storey 6. `cargo xtask storeys` holds every import against `ci/storeys.toml`; `cargo xtask layout` holds every source
-//! file against the rules of the tree; `cargo xtask sim` starts the simulator.
+//! file against the rules of the tree; `cargo xtask budget` holds what a request costs against `ci/budgets.toml`;
+//! `cargo xtask sim` starts the simulator.
 //!
 //! It must never know what the crates do. Start reading at [`storeys`].
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod layout;
 mod storeys;
 mod workspace;
@@ -21,6 +23,8 @@ const HELP: &str = "cargo xtask COMMAND
 
   storeys         check that imports run down the storeys of ci/storeys.toml
   layout          check names and lengths of source files
+  budget          count instructions and cache lines of a request and hold them against ci/budgets.toml
+  budget --update write them there
   sim [ARGS...]   run the simulator, e.g. cargo xtask sim --seeds 100";
 
 fn main() -> ExitCode {
@@ -28,6 +32,14 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("storeys") => report("storeys", check_storeys()),
         Some("layout") => report("layout", layout::check(&root())),
+        Some("budget") => match (arguments.next().as_deref(), arguments.next()) {
+            (None, _) => report("budget", budget::check(&root(), false)),
+            (Some("--update"), None) => report("budget", budget::check(&root(), true)),
+            _ => {
+                eprintln!("{HELP}");
+                ExitCode::from(2)
+            }
+        },
         Some("sim") => simulate(arguments),
         _ => {
             eprintln!("{HELP}");
