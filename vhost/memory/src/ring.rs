@@ -15,6 +15,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// What the cores pass between them at once.
+const CACHE_LINE_BYTES: usize = 64;
+
 /// Guest physical addresses of a split ring's areas.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RingAddresses {
@@ -225,6 +228,16 @@ impl SplitRing {
     #[inline]
     pub fn prefetch_descriptor(&self, index: u16) {
         raw::prefetch(self.descriptors + Descriptor::BYTES * usize::from(index & self.mask));
+    }
+
+    /// Asks the processor for the line of used entry `position % size`, to write it. Not if the used index lies on the
+    /// same line: a driver that polls looks there all the time.
+    #[inline]
+    pub fn prefetch_used(&self, position: u16) {
+        let at = self.used + 4 + 8 * usize::from(position & self.mask);
+        if at / CACHE_LINE_BYTES != self.used / CACHE_LINE_BYTES {
+            raw::prefetch_for_write(at);
+        }
     }
 
     /// `used.idx`

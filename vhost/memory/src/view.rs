@@ -58,6 +58,14 @@ impl MemoryView {
         }
     }
 
+    /// The same for a line that is going to be written.
+    #[inline]
+    pub fn prefetch_for_write(&self, guest_address: u64) {
+        if let Some(at) = self.last.get().slice(guest_address, 1) {
+            raw::prefetch_for_write(at.address);
+        }
+    }
+
     /// Copies out of guest memory; false when the range is not mapped in one piece.
     #[inline]
     pub fn read(&self, guest_address: u64, to: &mut [u8]) -> bool {
@@ -197,6 +205,7 @@ mod tests {
         let before = view.slice(0, 0x1000);
         for address in [0, 0xfff, 0x1000, 0x4fff, 0x5000, u64::MAX - 1, u64::MAX] {
             view.prefetch(address);
+            view.prefetch_for_write(address);
         }
         assert_eq!(view.slice(0, 0x1000), before);
     }

@@ -4,6 +4,7 @@
 //! with data, and the status byte is the last byte of the last writable descriptor, alone or behind data.
 
 use crate::blk::HEADER_BYTES;
+use crate::split::LastChain;
 use palisade_block::SegmentList;
 use palisade_memory::{Descriptor, IndirectTable, MemoryView, SplitRing};
 
@@ -47,7 +48,8 @@ pub(crate) struct Parts {
     pub(crate) fault: Option<Malformed>,
 }
 
-/// Collects the chain that begins at `head`. An error when there is no status byte to be found.
+/// Collects the chain that begins at `head`, and notes where it lies if it has the usual shape. An error when there is
+/// no status byte to be found.
 #[inline]
 pub(crate) fn collect(
     ring: &SplitRing,
@@ -55,16 +57,22 @@ pub(crate) fn collect(
     head: u16,
     indirect: bool,
     segments: &mut SegmentList,
+    last: &mut LastChain,
 ) -> Result<Parts, Malformed> {
     segments.clear();
     let first = ring.descriptor(head);
+    last.head = head;
     if first.is_indirect() {
         let table = table_of(view, first, indirect)?;
-        let plain = table
-            .descriptor(0)
-            .and_then(|first| plain(view, first, |at| table.descriptor(at), segments));
+        last.table = Some(first.address);
+        let plain = table.descriptor(0).and_then(|first| {
+            last.header = first.address;
+            plain(view, first, |at| table.descriptor(at), segments)
+        });
         plain.map_or_else(|| sort_table(view, &table, segments), Ok)
     } else {
+        last.table = None;
+        last.header = first.address;
         let plain = plain(
             view,
             first,

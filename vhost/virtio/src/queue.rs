@@ -4,7 +4,7 @@ use crate::blk::SERIAL_BYTES;
 use crate::blk::features::Features;
 use crate::blk::request::{Parsed, Refusal, Rules};
 use crate::chain;
-use crate::split::{Broken, SplitQueue, UsedLog};
+use crate::split::{Broken, LastChain, SplitQueue, UsedLog};
 use crate::stats::QueueStats;
 use palisade_block::{Answer, Pulled, Request, Segment, SegmentList, Source, Status, Token};
 use palisade_memory::{
@@ -108,6 +108,7 @@ pub struct BlkQueue<N> {
     /// Heads found in flight, the oldest last: taken before the ring is looked at.
     resubmit: Vec<u16>,
     broken: Option<Broken>,
+    last: LastChain,
     notify: N,
     stats: Arc<QueueStats>,
     serial: [u8; SERIAL_BYTES],
@@ -163,6 +164,7 @@ impl<N: Notify> BlkQueue<N> {
             dirty_log,
             resubmit,
             broken: None,
+            last: LastChain::default(),
             notify,
             stats: setup.stats,
             serial: setup.serial,
@@ -211,7 +213,7 @@ impl<N: Notify> BlkQueue<N> {
         if self.broken.is_some() {
             return None;
         }
-        match self.split.take() {
+        match self.split.take(&self.last, &self.view) {
             Ok(Some(head)) => {
                 if let Some(inflight) = &mut self.inflight {
                     inflight.begin(head);
@@ -260,6 +262,12 @@ impl<N: Notify> BlkQueue<N> {
             inflight.finish(head);
         }
         self.stats.returned.add(1);
+        if self.split.has_enough_to_show() {
+            let used_idx = self.split.show();
+            if let Some(inflight) = &mut self.inflight {
+                inflight.publish(used_idx);
+            }
+        }
     }
 
     /// Answers a request that is not one.
@@ -322,7 +330,15 @@ impl<N: Notify> Source for BlkQueue<N> {
         self.stats.taken.add(1);
         self.split.look_ahead(&self.view);
         let indirect = self.rules.features.contains(Features::INDIRECT_DESC);
-        let Ok(parts) = chain::collect(&self.split.ring, &self.view, head, indirect, segments) else {
+        let collected = chain::collect(
+            &self.split.ring,
+            &self.view,
+            head,
+            indirect,
+            segments,
+            &mut self.last,
+        );
+        let Ok(parts) = collected else {
             self.give_back(head);
             segments.clear();
             return Pulled::Answered;

@@ -12,8 +12,14 @@ const NO_NOTIFY: u16 = 1;
 
 /// How many chains ahead of the one being worked on a header is fetched.
 const HEADER_AHEAD: u16 = 2;
-/// The same for a chain's first descriptor, which must have come when the header is fetched.
-const DESCRIPTOR_AHEAD: u16 = 4;
+/// The same for an indirect table, which must have come when the header is fetched.
+const TABLE_AHEAD: u16 = 4;
+/// The same for a chain's first descriptor, which must have come when the table is fetched.
+const DESCRIPTOR_AHEAD: u16 = 6;
+
+/// Entries that are shown to the driver together: as many as a cache line of the used ring holds. A driver that polls
+/// works on them while we work on the next ones; one that waits for notifications gets one a turn all the same.
+const SHOWN_AT_ONCE: u16 = 8;
 
 /// Why a ring cannot be followed any further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +57,17 @@ impl std::fmt::Display for Broken {
     }
 }
 
+/// Where the chain lay that was taken last: a guess at where the next one lies.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct LastChain {
+    /// Its head.
+    pub(crate) head: u16,
+    /// Guest address of its header.
+    pub(crate) header: u64,
+    /// Guest address of its indirect table.
+    pub(crate) table: Option<u64>,
+}
+
 /// Marks the used ring's pages in a migration's dirty log.
 #[derive(Debug)]
 pub(crate) struct UsedLog {
@@ -71,6 +88,8 @@ pub(crate) struct SplitQueue {
     /// The next used entry to be written.
     used_next: u16,
     /// The used index the driver sees.
+    used_shown: u16,
+    /// The used index up to which it has been decided whether to notify.
     used_published: u16,
     event_idx: bool,
     used_log: Option<UsedLog>,
@@ -90,6 +109,7 @@ impl SplitQueue {
             next_avail,
             avail_seen: next_avail,
             used_next: used_idx,
+            used_shown: used_idx,
             used_published: used_idx,
             event_idx,
             used_log,
@@ -101,11 +121,15 @@ impl SplitQueue {
         self.next_avail
     }
 
-    /// The next chain's head, below the ring's size.
+    /// The next chain's head, below the ring's size. When the ring had been empty, `last` tells what to ask the
+    /// processor for.
     #[inline]
-    pub(crate) fn take(&mut self) -> Result<Option<u16>, Broken> {
-        if self.next_avail == self.avail_seen && !self.look()? {
-            return Ok(None);
+    pub(crate) fn take(&mut self, last: &LastChain, view: &MemoryView) -> Result<Option<u16>, Broken> {
+        if self.next_avail == self.avail_seen {
+            if !self.look()? {
+                return Ok(None);
+            }
+            self.look_again(last, view);
         }
         let head = self.ring.avail_entry(self.next_avail);
         if head >= self.ring.size() {
@@ -115,20 +139,48 @@ impl SplitQueue {
         Ok(Some(head))
     }
 
-    /// Asks the processor for what the next chains need, while this one is worked on. Header and descriptor were last
-    /// written on the guest's core, and fetching such a line takes longer than all the rest of a short request. The
-    /// descriptor comes first, since it says where the header is.
+    /// Asks the processor for what the next chains need, while this one is worked on. Header, table and descriptor were
+    /// last written on the guest's core, and fetching such a line takes longer than all the rest of a short request.
+    /// Each is asked for when what says where it lies has come. The header's line is asked for to be written: the status
+    /// byte lies behind the header in nearly all drivers.
     #[inline]
     pub(crate) fn look_ahead(&self, view: &MemoryView) {
         let left = self.avail_seen.wrapping_sub(self.next_avail);
         let entry = |ahead| self.ring.avail_entry(self.next_avail.wrapping_add(ahead));
+        // What is read here is a hint and nothing more: the chain is read and checked again when it is taken.
         if left > DESCRIPTOR_AHEAD {
             self.ring.prefetch_descriptor(entry(DESCRIPTOR_AHEAD));
         }
-        if left > HEADER_AHEAD {
-            // What is read here is a hint and nothing more: the chain is read and checked again when it is taken.
-            view.prefetch(self.ring.descriptor(entry(HEADER_AHEAD)).address);
+        if left > TABLE_AHEAD {
+            let first = self.ring.descriptor(entry(TABLE_AHEAD));
+            if first.is_indirect() {
+                view.prefetch(first.address);
+            }
         }
+        if left > HEADER_AHEAD {
+            let mut first = self.ring.descriptor(entry(HEADER_AHEAD));
+            if first.is_indirect() {
+                let table = view.indirect(first.address, first.bytes);
+                match table.and_then(|table| table.descriptor(0)) {
+                    Some(in_table) => first = in_table,
+                    None => return,
+                }
+            }
+            view.prefetch_for_write(first.address);
+        }
+    }
+
+    /// The same when the ring had been empty: there was no time to ask for anything, and the first chain's entry,
+    /// descriptor and header would have to come one after the other. A driver that has one request in flight mostly
+    /// uses the chain again that it got back last, so that one is asked for at once.
+    #[inline]
+    pub(crate) fn look_again(&self, last: &LastChain, view: &MemoryView) {
+        self.ring.prefetch_descriptor(last.head);
+        view.prefetch_for_write(last.header);
+        if let Some(table) = last.table {
+            view.prefetch(table);
+        }
+        self.ring.prefetch_used(self.used_next);
     }
 
     /// Writes a used entry, not yet visible.
@@ -142,7 +194,21 @@ impl SplitQueue {
         self.used_next = self.used_next.wrapping_add(1);
     }
 
-    /// Makes all entries visible. The used index if there were any.
+    /// Whether so many entries wait to be seen that a driver which polls should see them now.
+    #[inline]
+    pub(crate) fn has_enough_to_show(&self) -> bool {
+        self.used_next.wrapping_sub(self.used_shown) >= SHOWN_AT_ONCE
+    }
+
+    /// Makes all entries visible, and leaves notifying to `publish`. The used index.
+    #[inline]
+    pub(crate) fn show(&mut self) -> u16 {
+        self.used_shown = self.used_next;
+        self.ring.set_used_idx(self.used_next);
+        self.used_next
+    }
+
+    /// Makes all entries visible. The used index if there were any since the last time.
     #[inline]
     pub(crate) fn publish(&mut self) -> Option<Published> {
         if self.used_next == self.used_published {
@@ -150,7 +216,9 @@ impl SplitQueue {
         }
         let before = self.used_published;
         self.used_published = self.used_next;
-        self.ring.set_used_idx(self.used_next);
+        if self.used_shown != self.used_next {
+            self.show();
+        }
         if let Some(used_log) = &self.used_log {
             used_log.log.mark(used_log.at, 4);
         }
@@ -208,8 +276,8 @@ impl SplitQueue {
         }
         // A driver has no more entries than the ring: what it offers and what we owe it fit the ring together.
         let size = self.ring.size();
-        let jumped = avail_idx.wrapping_sub(self.next_avail) > size
-            || avail_idx.wrapping_sub(self.used_published) > size;
+        let jumped =
+            avail_idx.wrapping_sub(self.next_avail) > size || avail_idx.wrapping_sub(self.used_shown) > size;
         if jumped {
             return Err(Broken::AvailJumped {
                 avail_idx,

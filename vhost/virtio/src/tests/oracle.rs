@@ -153,7 +153,7 @@ fn ours(memory: &Arc<GuestMemory>, head: u16) -> Seen {
     let view = MemoryView::new(Arc::clone(memory));
     let ring = SplitRing::new(Arc::clone(memory), SIZE, RING).unwrap();
     let mut segments = SegmentList::default();
-    let Ok(parts) = chain::collect(&ring, &view, head, true, &mut segments) else {
+    let Ok(parts) = chain::collect(&ring, &view, head, true, &mut segments, &mut LastChain::default()) else {
         return Seen::Lost;
     };
     let rules = Rules {
