@@ -34,6 +34,7 @@ pub mod report;
 pub mod ring;
 pub mod row;
 pub mod run;
+pub mod scale;
 pub mod session;
 pub mod tally;
 pub mod target;

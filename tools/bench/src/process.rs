@@ -23,13 +23,23 @@ pub struct Process {
 
 impl Process {
     /// Starts a program whose threads may run on `core` only, with its output in a file.
-    pub fn start(name: &str, mut command: Command, core: usize, log: &Path) -> Result<Process, Failure> {
+    pub fn start(name: &str, command: Command, core: usize, log: &Path) -> Result<Process, Failure> {
+        Process::start_on(name, command, &[core], log)
+    }
+
+    /// The same on several cores.
+    pub fn start_on(
+        name: &str,
+        mut command: Command,
+        cores: &[usize],
+        log: &Path,
+    ) -> Result<Process, Failure> {
         let file = std::fs::File::create(log).map_err(Failure::system(format!("write {}", log.display())))?;
         let copy = file.try_clone().map_err(Failure::system("copy a descriptor"))?;
         command.stdin(Stdio::null()).stdout(file).stderr(copy);
         // A child inherits the cores of the thread that starts it.
         let mine = affinity::allowed_cpus().map_err(Failure::system("ask for my cores"))?;
-        affinity::set_cpus(&[core]).map_err(Failure::system(format!("use core {core}")))?;
+        affinity::set_cpus(cores).map_err(Failure::system(format!("use cores {cores:?}")))?;
         let child = command.spawn();
         affinity::set_cpus(&mine).map_err(Failure::system("have my cores back"))?;
         let child = child.map_err(Failure::system(format!("start {name}")))?;
@@ -37,6 +47,11 @@ impl Process {
             name: name.to_owned(),
             child,
         })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it still runs.
