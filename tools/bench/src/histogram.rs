@@ -1,7 +1,7 @@
-//! Latencies in buckets whose width grows with the value: 32 per power of two, so that a percentile is wrong by at
-//! most one part in 32 (3.1 %), and recording one is a shift and an increment.
+//! Latencies in buckets whose width grows with the value: 128 per power of two, so that a percentile is wrong by at
+//! most one part in 128 (0.8 %), and recording one is a shift and an increment.
 
-const SUB_BITS: u32 = 5;
+const SUB_BITS: u32 = 7;
 const SUB: u64 = 1 << SUB_BITS;
 const BUCKETS: usize = ((64 - SUB_BITS + 1) as usize) << SUB_BITS;
 
@@ -111,7 +111,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// A bucket's end is never below its value and never more than one part in 32 above.
+        /// A bucket's end is never below its value and never more than one part in 128 above.
         #[test]
         fn buckets_are_narrow(value in any::<u64>()) {
             let last = last_of(bucket(value));

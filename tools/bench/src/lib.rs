@@ -11,19 +11,26 @@
 //! - **The same client for all.** Nothing in [`ring`] or [`window`] asks who serves.
 //! - **Targets take turns** within a row (A B C, B C A, ...), and those whose turn it is not are stopped (SIGSTOP), so
 //!   that a poller does not take the core from its neighbour.
-//! - **Every figure has its spread.** A median never stands without minimum, maximum and the number of windows.
+//! - **Every figure has its spread.** A median never stands without minimum, maximum and the number of windows, a ratio
+//!   never without its [`interval`].
 //! - A request that fails, is answered twice or never ends the run; it is never counted.
 //!
 //! Start reading at [`row`] (what is measured), then [`window`] (the loop that measures), [`ring`] and [`session`] (the
-//! client), [`target`] (who is measured), [`tally`] (figures), [`report`] and [`chart`] (pages).
+//! client), [`target`] and [`contestant`] (who is measured, and when), [`load`] (few requests instead of as many as
+//! possible), [`tally`], [`interval`] and [`goal`] (figures), [`report`] and [`chart`] (pages). README.md says how to
+//! run it and how to read what it writes.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
 pub mod bare;
 pub mod chart;
+pub mod contestant;
 pub mod failure;
+pub mod goal;
 pub mod histogram;
+pub mod interval;
+pub mod load;
 pub mod machine;
 pub mod message;
 pub mod pages;

@@ -2,19 +2,29 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use palisade_bench::contestant::Rounds;
 use palisade_bench::report::Report;
 use palisade_bench::ring::{Layout, Ring};
 use palisade_bench::row::{LARGE_BYTES, Row, SMALL_BYTES};
 use palisade_bench::run::{Plan, run};
 use palisade_bench::session::Manner;
 use palisade_bench::target::{Ground, Way};
-use palisade_bench::{Failure, chart, machine, reference};
+use palisade_bench::{Failure, chart, load, machine, reference};
 use palisade_memory::GuestMemory;
 use palisade_sys::affinity::allowed_cpus;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+/// What can be measured.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    /// As many requests as each target can answer
+    Rows,
+    /// Processor time and latency at a tenth of the load
+    Load,
+}
 
 /// Measures vhost-user-blk targets with a native poll-mode client.
 #[derive(Parser, Debug)]
@@ -23,18 +33,27 @@ struct Flags {
     /// A quick look: null and memory at depth 1 and 32, three windows of 1 s
     #[arg(long)]
     quick: bool,
-    /// Targets: names or families (palisade, qemu, bare), separated by commas
+    /// What to measure, separated by commas
+    #[arg(long, value_name = "PARTS", value_enum, value_delimiter = ',', default_values_t = Part::value_variants().to_vec())]
+    parts: Vec<Part>,
+    /// Targets: names or families (palisade, qemu, rust-vmm, bare), separated by commas
     #[arg(long, value_name = "NAMES", default_value = "all")]
     targets: String,
     /// Rows: names or parts of them (null, memory, file-write, 128k), separated by commas
     #[arg(long, value_name = "NAMES")]
     rows: Option<String>,
-    /// Windows for each target in each row [default: 7, quick: 3]
+    /// Windows for each target in each row of null and memory [default: 7, quick: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: Option<u32>,
-    /// Length of a window in seconds
+    /// Length of these windows in seconds
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     seconds: f64,
+    /// Windows for each target in each row of files: more and shorter, for their ratios to the bare device are near 1
+    #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    file_repeats: u32,
+    /// Length of these windows in seconds
+    #[arg(long, value_name = "S", default_value_t = 0.5)]
+    file_seconds: f64,
     /// Folder for bench.txt, bench.md, bench.json and bench.svg
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     out: PathBuf,
@@ -103,18 +122,21 @@ fn measure(flags: Flags) -> Result<(), Failure> {
         machine: machine::Machine::look(&flags.qemu),
         target_core: ground.core,
         client_core: plan.client_core,
-        repeats: plan.repeats,
-        seconds: plan.length.as_secs_f64(),
+        repeats: plan.rounds.repeats,
+        seconds: plan.rounds.length.as_secs_f64(),
+        file_repeats: plan.file_rounds.repeats,
+        file_seconds: plan.file_rounds.length.as_secs_f64(),
         disk_bytes: ground.disk_bytes,
         event_idx: plan.manner.event_idx,
         client_ns_per_request,
         reference: reference::SOURCE,
         rows: Vec::new(),
+        load: Vec::new(),
     };
     let begin = Instant::now();
-    report.rows = run(&plan, &ground, &mut |line| {
-        eprintln!("[{:>4} s] {line}", begin.elapsed().as_secs())
-    })?;
+    let mut say = |line: &str| eprintln!("[{:>4} s] {line}", begin.elapsed().as_secs());
+    let found = run(&plan, &ground, &mut say)?;
+    (report.rows, report.load) = (found.rows, found.load);
     report.machine.load_after = machine::load();
     let json = report
         .json()
@@ -144,21 +166,37 @@ fn plan(flags: &Flags) -> Result<Plan, Failure> {
         (None, true) => Row::quick(),
         (None, false) => Row::all(),
     };
-    if !(0.05..=3600.0).contains(&flags.seconds) {
-        return Err(asked("--seconds is 0.05 to 3600"));
-    }
+    let wanted = |part| flags.parts.contains(&part);
     let first = || cores()?.first().copied().ok_or_else(|| asked("there is no core"));
     Ok(Plan {
         ways: Way::matching(&flags.targets)?,
-        rows,
-        repeats: flags.repeats.unwrap_or(if flags.quick { 3 } else { 7 }),
-        length: Duration::from_secs_f64(flags.seconds),
+        load: if wanted(Part::Load) {
+            load::rows(&rows)
+        } else {
+            Vec::new()
+        },
+        rows: if wanted(Part::Rows) { rows } else { Vec::new() },
+        rounds: Rounds {
+            repeats: flags.repeats.unwrap_or(if flags.quick { 3 } else { 7 }),
+            length: length("--seconds", flags.seconds)?,
+        },
+        file_rounds: Rounds {
+            repeats: flags.file_repeats,
+            length: length("--file-seconds", flags.file_seconds)?,
+        },
         manner: Manner {
             event_idx: flags.event_idx,
             memory_slots: !flags.memory_table,
         },
         client_core: flags.client_core.map_or_else(first, Ok)?,
     })
+}
+
+fn length(flag: &str, seconds: f64) -> Result<Duration, Failure> {
+    if !(0.05..=3600.0).contains(&seconds) {
+        return Err(asked(&format!("{flag} is 0.05 to 3600")));
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// What a request costs this client when its server is itself and does next to nothing: the limit of what it can

@@ -1,8 +1,11 @@
 //! Processes of others: started on given cores, stopped and continued, and what processor time they have used.
 
 use crate::Failure;
+use palisade_block::Nanos;
 use palisade_sys::affinity;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use std::io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -10,9 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How long a process may take to end when it is asked to.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Kernel ticks a second in /proc (`USER_HZ`), fixed on all Linux machines.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process that ends when this is dropped.
 #[derive(Debug)]
@@ -69,14 +69,11 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// Processor seconds used by all its threads so far, in steps of 10 ms.
-    pub fn cpu_seconds(&self) -> Result<f64, Failure> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let text = std::fs::read_to_string(&path).map_err(Failure::system(format!("read {path}")))?;
-        cpu_seconds_of(&text).ok_or_else(|| Failure::Target {
-            target: self.name.clone(),
-            problem: format!("{path} cannot be understood"),
-        })
+    /// Processor time used by its threads so far, to the nanosecond; that of a thread which runs at this moment may be
+    /// short of its last few milliseconds, because the kernel counts when a thread leaves its core and every tick.
+    pub fn cpu_time(&self) -> Result<CpuTime, Failure> {
+        let folder = format!("/proc/{}/task", self.child.id());
+        CpuTime::read(Path::new(&folder)).map_err(Failure::system(format!("read {folder}")))
     }
 
     /// Resident memory in KiB.
@@ -109,16 +106,55 @@ impl Drop for Process {
     }
 }
 
-/// User and system time of a line of /proc/PID/stat. The name in it may contain anything, also brackets.
-pub fn cpu_seconds_of(stat: &str) -> Option<f64> {
-    let after_name = stat.rsplit_once(')')?.1;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let ticks: Option<u64> = fields
-        .next()?
-        .parse::<u64>()
-        .ok()?
-        .checked_add(fields.next()?.parse().ok()?);
-    Some(ticks? as f64 / TICKS_PER_SECOND)
+/// What the threads of a process have used. The kernel's own total for a process comes in steps of 10 ms, a hundred
+/// thousand requests of a fast target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CpuTime {
+    /// Thread and nanoseconds on a core, user and system.
+    threads: Vec<(u32, u64)>,
+}
+
+impl CpuTime {
+    /// From the `schedstat` of each thread in /proc/PID/task.
+    fn read(folder: &Path) -> io::Result<CpuTime> {
+        let mut threads = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let thread = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            // A thread may end between being listed and being read.
+            let text = std::fs::read_to_string(entry.path().join("schedstat"));
+            if let (Some(thread), Ok(text)) = (thread, text) {
+                let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
+                threads.push((thread, first.ok_or(io::ErrorKind::InvalidData)?));
+            }
+        }
+        if threads.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(CpuTime { threads })
+    }
+
+    /// What has been used since an earlier reading. A thread that has ended between the two is not in it; servers
+    /// keep theirs through a window.
+    pub fn since(&self, earlier: &CpuTime) -> Nanos {
+        let used = self.threads.iter().map(|(thread, now)| {
+            let same = |(other, _): &&(u32, u64)| other == thread;
+            let before = earlier.threads.iter().find(same).map_or(0, |&(_, before)| before);
+            now.saturating_sub(before)
+        });
+        Nanos(used.sum())
+    }
+}
+
+/// Processor time of this process's other threads so far, also of those that have ended.
+pub fn others_cpu_time() -> Nanos {
+    let nanos = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    };
+    // The thread's own first: what it uses between the two readings is then counted as little as can be.
+    let own = nanos(ClockId::ThreadCPUTime);
+    Nanos(nanos(ClockId::ProcessCPUTime).saturating_sub(own))
 }
 
 #[cfg(test)]
@@ -126,10 +162,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_found_behind_any_name() {
-        let stat = "42 (a b) c) 1) S 1 2 3 4 5 6 7 8 9 10 150 250 0 0 20 0 1 0 99";
-        assert_eq!(cpu_seconds_of(stat), Some(4.0));
-        assert_eq!(cpu_seconds_of("nonsense"), None);
+    fn times_are_those_of_all_threads_and_of_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |thread: &str, text: &str| {
+            let path = folder.path().join(thread);
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("schedstat"), text).unwrap();
+        };
+        assert!(CpuTime::read(folder.path()).is_err());
+        write("41", "1000 7 3\n");
+        write("42", "5000 0 1\n");
+        let before = CpuTime::read(folder.path()).unwrap();
+        write("41", "1001 7 3\n");
+        write("43", "300 0 1\n");
+        std::fs::remove_dir_all(folder.path().join("42")).unwrap();
+        let after = CpuTime::read(folder.path()).unwrap();
+        assert_eq!(after.since(&before), Nanos(301));
+        write("44", "nonsense");
+        assert!(CpuTime::read(folder.path()).is_err());
+    }
+
+    /// What this thread does while another works is not counted, and a thread that has ended is.
+    #[test]
+    fn the_time_of_other_threads_is_told_from_our_own() {
+        let spin = |length: Nanos| {
+            let begin = clock_gettime(ClockId::ThreadCPUTime);
+            let passed = |time: rustix::time::Timespec| {
+                (time.tv_sec - begin.tv_sec) as u64 * 1_000_000_000 + time.tv_nsec as u64
+                    - begin.tv_nsec as u64
+            };
+            while passed(clock_gettime(ClockId::ThreadCPUTime)) < length.0 {}
+        };
+        let before = others_cpu_time();
+        std::thread::scope(|scope| {
+            scope.spawn(|| spin(Nanos::from_millis(20)));
+        });
+        assert!(others_cpu_time().since(before) >= Nanos::from_millis(20));
+        let (process, others) = (clock_gettime(ClockId::ProcessCPUTime), others_cpu_time());
+        spin(Nanos::from_millis(20));
+        let all = clock_gettime(ClockId::ProcessCPUTime);
+        let all = (all.tv_sec - process.tv_sec) as i64 * 1_000_000_000 + all.tv_nsec - process.tv_nsec;
+        // Tests of other threads may run meanwhile; whatever they use, ours is left out.
+        let counted = others_cpu_time().since(others).0 as i64;
+        assert!(all - counted >= 19_000_000, "{all} {counted}");
     }
 
     #[test]
@@ -144,15 +219,17 @@ mod tests {
         let log = folder.path().join("log");
         let mut process = Process::start("loop", command, core, &log).unwrap();
         let started = Instant::now();
-        while process.cpu_seconds().unwrap() < 0.05 && started.elapsed() < Duration::from_secs(10) {
+        let begin = process.cpu_time().unwrap();
+        let used = |process: &Process| process.cpu_time().unwrap().since(&begin);
+        while used(&process) < Nanos::from_millis(50) && started.elapsed() < Duration::from_secs(10) {
             sleep(Duration::from_millis(10));
         }
         process.halt().unwrap();
         sleep(Duration::from_millis(50));
-        let used = process.cpu_seconds().unwrap();
-        assert!(used >= 0.05);
+        let halted = used(&process);
+        assert!(halted >= Nanos::from_millis(50));
         sleep(Duration::from_millis(100));
-        assert_eq!(process.cpu_seconds().unwrap(), used);
+        assert_eq!(used(&process), halted);
         assert!(process.alive() && process.resident_kib().unwrap() > 0);
         drop(process);
         let said = std::fs::read_to_string(&log).unwrap();

@@ -1,9 +1,14 @@
 //! The pages: text for a terminal, markdown for people, JSON for programs.
 
+pub mod columns;
+
+use crate::interval::{self, Interval};
+use crate::load::{self, LoadRow};
 use crate::machine::Machine;
 use crate::reference;
 use crate::tally::{Figures, RowFigures, Spread};
-use crate::target::WAYS;
+use crate::target::{Family, WAYS};
+use columns::{aligned, markdown};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -16,10 +21,14 @@ pub struct Report {
     pub target_core: usize,
     /// The client's core.
     pub client_core: usize,
-    /// Windows for each target in each row.
+    /// Windows for each target in each row of null and memory.
     pub repeats: u32,
-    /// Length of a window in seconds.
+    /// Length of these windows in seconds.
     pub seconds: f64,
+    /// Windows for each target in each row of files.
+    pub file_repeats: u32,
+    /// Length of these windows in seconds.
+    pub file_seconds: f64,
     /// Size of each disk in bytes.
     pub disk_bytes: u64,
     /// Whether rings were used with event indices.
@@ -30,114 +39,169 @@ pub struct Report {
     pub reference: &'static str,
     /// Rows.
     pub rows: Vec<RowFigures>,
+    /// Rows at a tenth of the load.
+    pub load: Vec<LoadRow>,
 }
+
+const HEAD: [&str; 14] = [
+    "target",
+    "RATE (min .. max)",
+    "p50 us",
+    "p99 us",
+    "p99.9 us",
+    "CPU %",
+    "CPU ns/request",
+    "kicks/request",
+    "x qemu [interval]",
+    "best C x qemu",
+    "x bare [interval]",
+    "p99 x bare [interval]",
+    "quiet kIOPS",
+    "quiet x qemu",
+];
 
 /// One row as lines for a terminal.
 pub fn row_text(row: &RowFigures) -> String {
-    let mut text = format!("{}\n", row.name);
-    for one in &row.targets {
-        let (rate, unit) = headline(row, one);
-        let _ = write!(
-            text,
-            "  {:<18} {:>8} {unit} ({} .. {})  p50 {:>7} p99 {:>7} p99.9 {:>7} us  cpu {:>3.0} %",
-            one.target,
-            figure(rate.median),
-            figure(rate.min),
-            figure(rate.max),
-            figure(one.p50_us),
-            figure(one.p99_us),
-            figure(one.p999_us),
-            one.cpu_percent,
-        );
-        if let Some(quiet) = one.quiet_kiops {
-            let _ = write!(text, "  quiet {:>6} kIOPS", figure(quiet));
-        }
-        if let Some(ratio) = one.quiet_to_qemu {
-            let _ = write!(text, " = {:>5} x qemu", figure(ratio));
-        }
-        if let Some(ratio) = one.to_qemu {
-            let _ = write!(
-                text,
-                "  {:>5} x qemu ({} .. {})",
-                figure(ratio.median),
-                figure(ratio.min),
-                figure(ratio.max)
-            );
-        }
-        if let Some(ratio) = one.to_bare {
-            let _ = write!(
-                text,
-                "  {:>5} x bare ({} .. {})",
-                figure(ratio.median),
-                figure(ratio.min),
-                figure(ratio.max)
-            );
-        }
-        text.push('\n');
-    }
-    if let Some(ratio) = row.best_c_to_qemu {
-        let _ = writeln!(
-            text,
-            "  {:<18} {:>8} x qemu (a constant, see below)",
-            "best C dataplane",
-            figure(ratio)
-        );
+    let mut text = format!("{}{}\n{}", row.name, beside(row), aligned(&cells(row)));
+    for goal in &row.goals {
+        let _ = writeln!(text, "  {goal}");
     }
     text
 }
 
+/// Who the ratios of a row are to.
+fn beside(row: &RowFigures) -> String {
+    let named = |what: &str, way: Option<&str>| way.map(|way| format!("{what} is {way}"));
+    let ways: Vec<String> = [named("qemu", row.qemu_way), named("bare", row.bare_way)]
+        .into_iter()
+        .flatten()
+        .collect();
+    if ways.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", ways.join(", "))
+}
+
+fn cells(row: &RowFigures) -> Vec<Vec<String>> {
+    let unit = if row.row.measures_bytes() { "MB/s" } else { "kIOPS" };
+    let head = HEAD.map(|name| name.replace("RATE", unit)).to_vec();
+    let line = |one: &Figures| {
+        let ours = one.family == Family::Palisade;
+        let best_c = row.best_c_to_qemu.filter(|_| ours);
+        vec![
+            one.target.to_owned(),
+            spread(headline(row, one)),
+            figure(one.p50_us),
+            figure(one.p99_us),
+            figure(one.p999_us),
+            format!("{:.0}", one.cpu_percent),
+            figure(one.cpu_ns_per_request),
+            format!("{:.2}", one.kicks_per_request),
+            interval(one.to_qemu),
+            best_c.map_or_else(String::new, figure),
+            interval(one.to_bare),
+            interval(one.p99_to_bare),
+            one.quiet_kiops.map_or_else(String::new, figure),
+            one.quiet_to_qemu.map_or_else(String::new, figure),
+        ]
+    };
+    std::iter::once(head)
+        .chain(row.targets.iter().map(line))
+        .collect()
+}
+
 impl Report {
+    /// One line a row, for whoever reads no further: our target that always polls.
+    fn summary(&self) -> Vec<Vec<String>> {
+        let head = [
+            "row",
+            "palisade",
+            "qemu",
+            "x qemu [interval]",
+            "best C x qemu",
+            "bare",
+            "x bare [interval]",
+            "p99 x bare [interval]",
+        ];
+        let line = |row: &RowFigures| {
+            let of = |name: Option<&str>| row.targets.iter().find(|one| Some(one.target) == name);
+            let unit = if row.row.measures_bytes() { "MB/s" } else { "kIOPS" };
+            let rate = |one: Option<&Figures>| {
+                one.map_or_else(String::new, |one| {
+                    format!("{} {unit}", figure(headline(row, one).median))
+                })
+            };
+            let ours = of(Some("palisade"))?;
+            Some(vec![
+                row.name.clone(),
+                rate(Some(ours)),
+                rate(of(row.qemu_way)),
+                interval(ours.to_qemu),
+                row.best_c_to_qemu.map_or_else(String::new, figure),
+                rate(of(row.bare_way)),
+                interval(ours.to_bare),
+                interval(ours.p99_to_bare),
+            ])
+        };
+        let lines = self.rows.iter().filter_map(line);
+        std::iter::once(head.map(str::to_owned).to_vec())
+            .chain(lines)
+            .collect()
+    }
+
     /// For a terminal.
     pub fn text(&self) -> String {
-        let rows: Vec<String> = self.rows.iter().map(row_text).collect();
-        format!(
-            "{}\n\n{}\n{}\n",
-            self.conditions(),
-            rows.join("\n"),
-            self.foot("\n")
-        )
+        let mut parts = vec![self.conditions()];
+        let summary = self.summary();
+        if summary.len() > 1 {
+            parts.push(format!(
+                "In one look: palisade, always polling\n{}",
+                aligned(&summary)
+            ));
+        }
+        parts.extend(self.rows.iter().map(row_text));
+        if !self.load.is_empty() {
+            parts.push(load::page::text(&self.load));
+        }
+        parts.push(self.foot("\n"));
+        parts
+            .iter()
+            .map(|part| format!("{}\n", part.trim_end()))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// For people.
     pub fn markdown(&self) -> String {
-        let mut text = format!(
-            "# Performance\n\n{}\n\n![chart](bench.svg)\n\n",
-            self.conditions()
-        );
-        text.push_str(
-            "| row | target | kIOPS | MB/s | min .. max | p50 us | p99 us | p99.9 us | cpu % | cpu ns/request | kicks/request | x qemu (min .. max) | quiet kIOPS | quiet x qemu | best C x qemu | x bare (min .. max) |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-        );
-        for row in &self.rows {
-            for one in &row.targets {
-                let (rate, unit) = headline(row, one);
-                let _ = writeln!(
-                    text,
-                    "| {} | {} | {} | {} | {} .. {} {} | {} | {} | {} | {:.0} | {} | {:.2} | {} | {} | {} | {} | {} |",
-                    row.name,
-                    one.target,
-                    figure(one.kiops.median),
-                    figure(one.mb_s.median),
-                    figure(rate.min),
-                    figure(rate.max),
-                    unit.trim(),
-                    figure(one.p50_us),
-                    figure(one.p99_us),
-                    figure(one.p999_us),
-                    one.cpu_percent,
-                    figure(one.cpu_ns_per_request),
-                    one.kicks_per_request,
-                    ratio(one.to_qemu),
-                    one.quiet_kiops.map_or_else(String::new, figure),
-                    one.quiet_to_qemu.map_or_else(String::new, figure),
-                    row.best_c_to_qemu.map_or_else(String::new, figure),
-                    ratio(one.to_bare),
-                );
-            }
+        let mut text = format!("# Performance\n\n{}\n\n", self.conditions());
+        if !self.rows.is_empty() {
+            text.push_str("![chart](bench.svg)\n\n");
         }
-        text.push('\n');
-        text.push_str(&self.foot("\n\n"));
-        text.push('\n');
+        let summary = self.summary();
+        if summary.len() > 1 {
+            let _ = writeln!(
+                text,
+                "## In one look: palisade, always polling\n\n{}",
+                markdown(&summary)
+            );
+        }
+        for row in &self.rows {
+            let _ = writeln!(
+                text,
+                "## {}{}\n\n{}",
+                row.name,
+                beside(row),
+                markdown(&cells(row))
+            );
+            for goal in &row.goals {
+                let _ = writeln!(text, "- {goal}");
+            }
+            text.push('\n');
+        }
+        if !self.load.is_empty() {
+            text.push_str(&load::page::page(&self.load));
+        }
+        let _ = write!(text, "## How to read it\n\n{}\n", self.foot("\n\n"));
         text
     }
 
@@ -147,9 +211,10 @@ impl Report {
     }
 
     fn conditions(&self) -> String {
+        let windows = |repeats, seconds| format!("{repeats} windows of {seconds} s");
         format!(
-            "{}\n\nTargets on processor {}, the client on processor {}, one queue, disks of {} MiB, event index {}; \
-             {} windows of {} s for each target and row, taken in turns; the median window, with the slowest and the \
+            "{}\n\nTargets on processor {}, the client on processor {}, one queue, disks of {} MiB, event index {}; for \
+             each target and row {} ({} for files), taken in turns; the median window, with the slowest and the \
              fastest. By itself the client needs {:.0} ns a request ({:.1} million a second). Whatever else the \
              machine did meanwhile is in the figures: look at the load averages and the spread.",
             self.machine.describe(),
@@ -157,29 +222,42 @@ impl Report {
             self.client_core,
             self.disk_bytes >> 20,
             if self.event_idx { "on" } else { "off" },
-            self.repeats,
-            self.seconds,
+            windows(self.repeats, self.seconds),
+            windows(self.file_repeats, self.file_seconds),
             self.client_ns_per_request,
             1e3 / self.client_ns_per_request.max(f64::MIN_POSITIVE),
         )
     }
 
     fn foot(&self, gap: &str) -> String {
-        let shown = |name: &str| {
-            self.rows
-                .iter()
-                .any(|row| row.targets.iter().any(|one| one.target == name))
-        };
+        let rows = self
+            .rows
+            .iter()
+            .flat_map(|row| &row.targets)
+            .map(|one| one.target);
+        let load = self
+            .load
+            .iter()
+            .flat_map(|row| &row.targets)
+            .map(|one| one.target);
+        let names: Vec<&str> = rows.chain(load).collect();
         let mut lines: Vec<String> = WAYS
             .iter()
-            .filter(|way| shown(way.name))
+            .filter(|way| names.contains(&way.name))
             .map(|way| format!("{}: {}.", way.name, way.about))
             .collect();
         lines.push(
-            "x qemu, x bare: ratio to the better of qemu-storage-daemon's ways, or of the bare programs, window by \
-             window of the same round."
+            "x qemu, x bare: ratio to the better of qemu-storage-daemon's ways, or of the bare programs (the one with \
+             the higher median rate), window by window of the same round; p99 x bare: the same of the two 99th \
+             percentiles, less is better."
                 .into(),
         );
+        lines.push(format!(
+            "[interval]: where the true median of these ratios lies, from their ranks alone, with no assumption on \
+             how they are spread. It is to hold 95 times in 100: {}. A goal is met, or missed, when the whole \
+             interval lies on one side of it.",
+            self.confidence()
+        ));
         lines.push(
             "quiet: the 90th percentile of all milliseconds. Where other work shares the two cores, a window mostly \
              tells how often client and target ran at the same time, and this tells how fast they were when they did. \
@@ -190,26 +268,75 @@ impl Report {
         lines.push(reference::SOURCE.into());
         lines.join(gap)
     }
-}
 
-/// The figure a row is about.
-fn headline(row: &RowFigures, one: &Figures) -> (Spread, &'static str) {
-    if row.row.measures_bytes() {
-        (one.mb_s, "MB/s ")
-    } else {
-        (one.kiops, "kIOPS")
+    /// What the intervals of this run really give, for each number of pairs in it.
+    fn confidence(&self) -> String {
+        let rows = self
+            .rows
+            .iter()
+            .flat_map(|row| &row.targets)
+            .filter_map(|one| one.to_qemu);
+        let load = self
+            .load
+            .iter()
+            .flat_map(|row| &row.targets)
+            .filter_map(|one| one.cpu_to_qemu);
+        let mut pairs: Vec<usize> = rows.chain(load).map(|ratio| ratio.pairs).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let said = pairs.into_iter().map(|pairs| {
+            let rank = interval::rank(pairs);
+            let percent = interval::coverage(pairs, rank) * 100.0;
+            let short = if percent < interval::CONFIDENCE * 100.0 {
+                ", fewer than six cannot give more"
+            } else {
+                ""
+            };
+            let last = pairs + 1 - rank;
+            format!("from {pairs} pairs, ranks {rank} to {last} hold {percent:.1} times in 100{short}")
+        });
+        match said.collect::<Vec<_>>() {
+            none if none.is_empty() => "there are no ratios in this run".into(),
+            some => some.join("; "),
+        }
     }
 }
 
-fn ratio(spread: Option<Spread>) -> String {
-    spread.map_or_else(String::new, |ratio| {
+/// The figure a row is about.
+fn headline(row: &RowFigures, one: &Figures) -> Spread {
+    if row.row.measures_bytes() {
+        one.mb_s
+    } else {
+        one.kiops
+    }
+}
+
+/// `median (min .. max)`.
+pub fn spread(spread: Spread) -> String {
+    let Spread { median, min, max } = spread;
+    format!("{} ({} .. {})", figure(median), figure(min), figure(max))
+}
+
+/// `median [low .. high]`; nothing for what was not measured.
+pub fn interval(interval: Option<Interval>) -> String {
+    let shown = |one: Interval| {
         format!(
-            "{} ({} .. {})",
-            figure(ratio.median),
-            figure(ratio.min),
-            figure(ratio.max)
+            "{} [{} .. {}]",
+            ratio(one.median),
+            ratio(one.low),
+            ratio(one.high)
         )
-    })
+    };
+    interval.map_or_else(String::new, shown)
+}
+
+/// A ratio: near 1 the third digit after the point tells.
+pub fn ratio(value: f64) -> String {
+    if value < 2.0 {
+        format!("{value:.3}")
+    } else {
+        figure(value)
+    }
 }
 
 /// Three digits that mean something.
@@ -225,15 +352,15 @@ pub fn figure(value: f64) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::histogram::Histogram;
+    use crate::row::{Medium, Row};
     use crate::tally::{Series, figures};
-    use crate::target::Family;
     use crate::window::Window;
     use palisade_block::Nanos;
 
     pub(crate) fn sample() -> Report {
-        let series = |target, family, rates: [u64; 3]| {
+        let series = |target, family, rates: &[u64]| {
             let mut series = Series::new(target, family);
-            for requests in rates {
+            for &requests in rates {
                 let mut latency = Histogram::default();
                 latency.record(1500);
                 let window = Window {
@@ -243,16 +370,24 @@ pub(crate) mod tests {
                     kicks: 0,
                     slices: vec![(requests / 1000) as u32; 10],
                 };
-                series.add(&window, 0.5);
+                series.add(&window, Nanos::from_millis(500));
             }
             series
         };
         let row = |name: &str| {
-            let all = [
-                series("palisade", Family::Palisade, [900_000, 1_000_000, 1_100_000]),
-                series("qemu", Family::Qemu, [200_000, 250_000, 300_000]),
+            let row: Row = name.parse().unwrap();
+            let mut all = vec![
+                series("palisade", Family::Palisade, &[900_000, 1_000_000, 1_100_000]),
+                series("qemu", Family::Qemu, &[200_000, 250_000, 300_000]),
             ];
-            figures(name.parse().unwrap(), &all)
+            if row.medium == Medium::File {
+                all.push(series(
+                    "bare-spin",
+                    Family::Bare,
+                    &[800_000, 1_000_000, 1_100_000],
+                ));
+            }
+            figures(row, &all)
         };
         Report {
             machine: Machine::look(std::path::Path::new("/nonexistent")),
@@ -260,11 +395,16 @@ pub(crate) mod tests {
             client_core: 0,
             repeats: 3,
             seconds: 1.0,
+            file_repeats: 21,
+            file_seconds: 0.5,
             disk_bytes: 1 << 30,
             event_idx: true,
             client_ns_per_request: 40.0,
             reference: reference::SOURCE,
-            rows: vec![row("null-read-4k-qd1"), row("memory-read-128k-qd16")],
+            rows: ["null-read-4k-qd1", "memory-read-128k-qd16", "file-read-4k-qd1"]
+                .map(row)
+                .to_vec(),
+            load: vec![load::tests::sample()],
         }
     }
 
@@ -273,18 +413,42 @@ pub(crate) mod tests {
         let report = sample();
         let (text, markdown) = (report.text(), report.markdown());
         for page in [&text, &markdown] {
-            assert!(page.contains("null-read-4k-qd1") && page.contains("1000") && page.contains("4.00"));
+            assert!(page.contains("null-read-4k-qd1 (qemu is qemu)"), "{page}");
+            assert!(page.contains("1000 (900 .. 1100)") && page.contains("4.00 [3.67 .. 4.50]"));
+            assert!(page.contains("file-read-4k-qd1 (qemu is qemu, bare is bare-spin)"));
+            assert!(page.contains("1.000 [1.000 .. 1.125]") && page.contains("1.000 [1.000 .. 1.000]"));
+            assert!(page.contains("from 3 pairs, ranks 1 to 3 hold 75.0 times in 100, fewer than six"));
+            assert!(page.contains("from 6 pairs, ranks 1 to 6 hold 96.9 times in 100."));
             assert!(page.contains("25.0 million a second") && page.contains(reference::SOURCE));
             assert!(page.contains("palisaded, reactors always polling"));
+            assert!(page.contains("goal at least 0.97 x bare: palisade met"));
+            assert!(page.contains("null-read-4k-load10"));
         }
-        let lines: Vec<&str> = markdown.lines().filter(|line| line.starts_with('|')).collect();
-        assert_eq!(lines.len(), 2 + 4);
-        let bars = |line: &str| line.matches('|').count();
-        assert!(lines.iter().all(|line| bars(line) == bars(lines[0])));
+        let mut bars = 0;
+        for line in markdown.lines() {
+            let now = line.matches('|').count();
+            assert!(now == 0 || bars == 0 || now == bars, "{line}");
+            bars = now;
+        }
         let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
-        assert_eq!(json["rows"][0]["targets"][0]["kiops"]["median"], 1000.0);
-        assert_eq!(json["rows"][0]["targets"][0]["to_qemu"]["median"], 4.0);
+        let ours = &json["rows"][0]["targets"][0];
+        assert_eq!(ours["kiops"]["median"], 1000.0);
+        assert_eq!(
+            (&ours["to_qemu"]["median"], &ours["to_qemu"]["pairs"]),
+            (&4.0.into(), &3.into())
+        );
         assert_eq!(json["rows"][1]["targets"][1]["target"], "qemu");
+        assert_eq!(json["rows"][2]["targets"][0]["p99_to_bare"]["high"], 1.0);
+        assert_eq!(json["load"][0]["targets"][0]["cpu_to_qemu"]["high"], 0.35);
+        assert_eq!(json["load"][0]["goals"][0]["verdicts"][0][1], "met");
+    }
+
+    #[test]
+    fn ratios_near_one_have_a_third_digit() {
+        assert_eq!(
+            [0.9712, 1.0, 4.256, 12.34].map(ratio),
+            ["0.971", "1.000", "4.26", "12.3"]
+        );
     }
 
     #[test]

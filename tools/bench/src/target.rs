@@ -2,6 +2,7 @@
 
 mod palisade;
 mod qemu;
+mod rust_vmm;
 
 use crate::Failure;
 use crate::bare::{Bare, Wait};
@@ -16,12 +17,14 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose work a target is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// Ours.
     Palisade,
     /// qemu-storage-daemon.
     Qemu,
+    /// The crates of rust-vmm as they come, for comparison only.
+    RustVmm,
     /// Nobody's: the device alone.
     Bare,
 }
@@ -42,6 +45,7 @@ pub struct Way {
 enum Kind {
     Palisade { mode: &'static str },
     Qemu { aio: &'static str },
+    RustVmm,
     Bare { wait: Wait },
 }
 
@@ -84,6 +88,12 @@ pub const WAYS: &[Way] = &[
         kind: Kind::Qemu { aio: "io_uring" },
     },
     Way {
+        name: "rust-vmm",
+        about: "rust-vmm-peer, a server of the crates vhost-user-backend and virtio-queue as they come, which sleeps in epoll",
+        family: Family::RustVmm,
+        kind: Kind::RustVmm,
+    },
+    Way {
         name: "bare-spin",
         about: "no target: one io_uring through palisade_sys::LocalDevices, registered file and memory, spinning",
         family: Family::Bare,
@@ -107,11 +117,21 @@ impl Way {
                 Medium::Memory => matches!(aio, "threads" | "io_uring"),
                 Medium::File => matches!(aio, "native" | "io_uring"),
             },
+            Kind::RustVmm => medium != Medium::File,
             Kind::Bare { .. } => medium == Medium::File,
         }
     }
 
-    /// The ways that comma-separated words name: whole names, or families (`palisade`, `qemu`, `bare`, `all`).
+    /// Whether it leaves its core when there is nothing to do.
+    pub fn sleeps(&self) -> bool {
+        match self.kind {
+            Kind::Palisade { mode } => mode == "adaptive",
+            Kind::Qemu { .. } | Kind::RustVmm => true,
+            Kind::Bare { wait } => wait == Wait::Pause,
+        }
+    }
+
+    /// The ways that comma-separated words name: whole names, or families (`palisade`, `qemu`, `rust-vmm`, `bare`, `all`).
     pub fn matching(words: &str) -> Result<Vec<Way>, Failure> {
         let mut chosen = Vec::new();
         for word in words.split(',').map(str::trim) {
@@ -206,6 +226,7 @@ impl Running {
         match way.kind {
             Kind::Palisade { mode } => palisade::start(&name, mode, medium, ground),
             Kind::Qemu { aio } => qemu::start(&name, aio, medium, ground),
+            Kind::RustVmm => rust_vmm::start(&name, medium, ground),
             Kind::Bare { wait } => {
                 let file = Scratch::new(ground.disks.join(format!("{name}.img")));
                 let bare = Bare::open(file.path(), ground.disk_bytes, ground.core, wait)?;
@@ -256,6 +277,7 @@ mod tests {
             names("palisade-adaptive,bare"),
             ["palisade-adaptive", "bare-spin", "bare-pause"]
         );
+        assert_eq!(names("rust-vmm"), ["rust-vmm"]);
         assert_eq!(names("all,qemu").len(), WAYS.len());
         assert!(Way::matching("nobody").is_err());
     }

@@ -14,7 +14,7 @@ use palisade_sys::MonotonicClock;
 use std::time::Duration;
 
 /// After so long without any answer the target counts as hung.
-const HUNG: Duration = Duration::from_secs(20);
+pub(crate) const HUNG: Duration = Duration::from_secs(20);
 
 /// Slices of a window that are kept: the first minute's.
 const SLICES_MAX: usize = 60_000;
@@ -148,7 +148,7 @@ impl Client {
                 looks += 1;
                 if looks == LOOKS_PER_TIME {
                     looks = 0;
-                    self.hung(last)?;
+                    self.check_hung(last)?;
                 }
                 continue;
             }
@@ -195,18 +195,24 @@ impl Client {
     }
 
     #[cold]
-    fn hung(&self, last: Nanos) -> Result<(), Failure> {
+    fn check_hung(&self, last: Nanos) -> Result<(), Failure> {
         if u128::from(self.clock.now().since(last).0) > HUNG.as_nanos() {
-            return Err(Failure::Ring {
-                problem: format!("no answer for {} s", HUNG.as_secs()),
-            });
+            return Err(hung());
         }
         Ok(())
     }
 }
 
+/// What is said of a target that has given no answer for [`HUNG`].
+pub(crate) fn hung() -> Failure {
+    Failure::Ring {
+        problem: format!("no answer for {} s", HUNG.as_secs()),
+    }
+}
+
+/// Shows what has been put, and kicks when that is asked for.
 #[inline]
-fn show(session: &mut Session, kicks: &mut u64) -> Result<(), Failure> {
+pub(crate) fn show(session: &mut Session, kicks: &mut u64) -> Result<(), Failure> {
     if session.ring.publish() {
         *kicks += 1;
         session.kick.signal().map_err(Failure::system("kick a target"))?;

@@ -7,9 +7,11 @@
 )]
 
 use palisade_bench::Failure;
+use palisade_bench::load::paced;
 use palisade_bench::ring::Layout;
 use palisade_bench::session::{Manner, Session};
 use palisade_bench::window::Client;
+use palisade_block::Nanos;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -95,4 +97,32 @@ fn a_device_that_keeps_nothing_is_found_out() {
     let mut session = Session::open(&peer.socket, manner(true, true), LAYOUT).unwrap();
     let found = Client::new(7).check_content(&mut session);
     assert!(matches!(found, Err(Failure::Ring { .. })));
+}
+
+#[test]
+fn requests_that_come_at_a_rate_are_all_answered_and_timed() {
+    let peer = Peer::start("memory");
+    let mut session = Session::open(&peer.socket, manner(true, true), LAYOUT).unwrap();
+    let window = paced::requests(&mut session, 2000.0, Duration::from_millis(500), 5).unwrap();
+    // 1000 are expected, and five standard deviations of a Poisson process are 160.
+    assert!((840..1160).contains(&window.requests), "{}", window.requests);
+    assert_eq!(window.latency.total(), window.requests);
+    assert!(window.elapsed >= Nanos::from_millis(500));
+    // This server sleeps between requests, so most of them come with a kick.
+    assert!(window.kicks > window.requests / 4 && window.kicks <= window.requests);
+    session.close().unwrap();
+}
+
+/// More than the server can do: requests are due all the same, and the time they wait for it is theirs.
+#[test]
+fn who_falls_behind_is_charged_for_the_wait() {
+    let peer = Peer::start("memory");
+    let mut session = Session::open(&peer.socket, manner(true, true), LAYOUT).unwrap();
+    let length = Duration::from_millis(50);
+    let window = paced::requests(&mut session, 1e6, length, 5).unwrap();
+    assert!(window.elapsed > Nanos::from_millis(50));
+    // The last was due at the end and answered when all before it had been.
+    assert!(window.latency.max() + 1_000_000 > window.elapsed.0 - 50_000_000);
+    assert!(window.latency.quantile(0.5) > 1_000_000);
+    session.close().unwrap();
 }
