@@ -108,7 +108,8 @@ fn draw(page: &mut Page, panel: &Panel, top: f64) {
     for group in &panel.groups {
         page.text(16.0, y + BAR - 4.0, "start", "11", INK, &group.label);
         for (index, bar) in group.bars.iter().enumerate() {
-            draw_bar(page, &axis, bar, y + index as f64 * BAR);
+            let marker = group.marker.filter(|_| bar.family == Family::Palisade);
+            draw_bar(page, &axis, bar, marker, y + index as f64 * BAR);
         }
         if let Some(marker) = group.marker {
             let ours = group
@@ -122,7 +123,7 @@ fn draw(page: &mut Page, panel: &Panel, top: f64) {
     }
 }
 
-fn draw_bar(page: &mut Page, axis: &Axis, bar: &Bar, y: f64) {
+fn draw_bar(page: &mut Page, axis: &Axis, bar: &Bar, marker: Option<f64>, y: f64) {
     let (middle, low, high) = (
         axis.x(bar.spread.median),
         axis.x(bar.spread.min),
@@ -131,7 +132,13 @@ fn draw_bar(page: &mut Page, axis: &Axis, bar: &Bar, y: f64) {
     page.text(LEFT - 8.0, y + BAR - 4.0, "end", "10", SOFT, bar.target);
     page.bar(LEFT, y, (middle - LEFT).max(1.0), color(bar.target, bar.family));
     page.whisker(low, high, y + (BAR - 2.0) / 2.0);
-    let after = high.max(middle) + 6.0;
+    let mut after = high.max(middle) + 6.0;
+    // The mark would run through the figure.
+    if let Some(mark) = marker.map(|marker| axis.x(marker))
+        && (after - 3.0..after + 40.0).contains(&mark)
+    {
+        after = mark + 5.0;
+    }
     page.text(
         after,
         y + BAR - 4.0,

@@ -79,7 +79,7 @@ impl Verdict {
         match self {
             Verdict::Met => "met",
             Verdict::Missed => "missed",
-            Verdict::Open => "open: the limit lies inside the interval",
+            Verdict::Open => "undecided",
         }
     }
 }

@@ -29,12 +29,6 @@ const SATURATED: Rounds = Rounds {
     length: Duration::from_millis(300),
 };
 
-/// As a Linux guest speaks: kicks by event index. A server that sleeps is woken by them, and pays for that.
-const MANNER: Manner = Manner {
-    event_idx: true,
-    memory_slots: true,
-};
-
 /// One kind of device and one operation at a tenth of the load.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoadRow {
@@ -118,12 +112,22 @@ pub fn takes_part(way: &Way) -> bool {
 
 /// Finds qemu-storage-daemon's highest rate, then lets it and ours take turns at a tenth of that. `None` when it is
 /// not among the contestants.
-pub fn measure(row: Row, contestants: &mut [Contestant], how: Rounds) -> Result<Option<LoadRow>, Failure> {
+pub fn measure(
+    row: Row,
+    contestants: &mut [Contestant],
+    manner: Manner,
+    how: Rounds,
+) -> Result<Option<LoadRow>, Failure> {
+    // As a Linux guest speaks: a server that sleeps is woken by kicks, and pays for that.
+    let manner = Manner {
+        event_idx: true,
+        ..manner
+    };
     let mut qemu: Vec<&mut Contestant> = contestants
         .iter_mut()
         .filter(|one| one.way.family == Family::Qemu)
         .collect();
-    let saturated = rounds(&mut qemu, row, Arrivals::Closed, MANNER, SATURATED)?;
+    let saturated = rounds(&mut qemu, row, Arrivals::Closed, manner, SATURATED)?;
     let Some(best) = best_of(&saturated, Family::Qemu) else {
         return Ok(None);
     };
@@ -132,7 +136,7 @@ pub fn measure(row: Row, contestants: &mut [Contestant], how: Rounds) -> Result<
         .iter_mut()
         .filter(|one| takes_part(&one.way))
         .collect();
-    let series = rounds(&mut all, row, Arrivals::Paced(rate), MANNER, how)?;
+    let series = rounds(&mut all, row, Arrivals::Paced(rate), manner, how)?;
     Ok(Some(figures(row, best, rate, &series)))
 }
 

@@ -4,6 +4,7 @@
 
 use clap::{Parser, ValueEnum};
 use palisade_bench::contestant::Rounds;
+use palisade_bench::pages::{HUGEPAGE_BYTES, Pages};
 use palisade_bench::report::Report;
 use palisade_bench::ring::{Layout, Ring};
 use palisade_bench::row::{LARGE_BYTES, Row, SMALL_BYTES};
@@ -30,7 +31,7 @@ enum Part {
 #[derive(Parser, Debug)]
 #[command(name = "bench", version)]
 struct Flags {
-    /// A quick look: null and memory at depth 1 and 32, three windows of 1 s
+    /// A quick look: null and memory at depth 1 and 32, three windows of 0.7 s
     #[arg(long)]
     quick: bool,
     /// What to measure, separated by commas
@@ -45,9 +46,9 @@ struct Flags {
     /// Windows for each target in each row of null and memory [default: 7, quick: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: Option<u32>,
-    /// Length of these windows in seconds
-    #[arg(long, value_name = "S", default_value_t = 1.0)]
-    seconds: f64,
+    /// Length of these windows in seconds [default: 1, quick: 0.7]
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
     /// Windows for each target in each row of files: more and shorter, for their ratios to the bare device are near 1
     #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u32).range(1..=1000))]
     file_repeats: u32,
@@ -128,6 +129,7 @@ fn measure(flags: Flags) -> Result<(), Failure> {
         file_seconds: plan.file_rounds.length.as_secs_f64(),
         disk_bytes: ground.disk_bytes,
         event_idx: plan.manner.event_idx,
+        huge_pages: Pages::new(HUGEPAGE_BYTES)?.huge,
         client_ns_per_request,
         reference: reference::SOURCE,
         rows: Vec::new(),
@@ -178,7 +180,10 @@ fn plan(flags: &Flags) -> Result<Plan, Failure> {
         rows: if wanted(Part::Rows) { rows } else { Vec::new() },
         rounds: Rounds {
             repeats: flags.repeats.unwrap_or(if flags.quick { 3 } else { 7 }),
-            length: length("--seconds", flags.seconds)?,
+            length: length(
+                "--seconds",
+                flags.seconds.unwrap_or(if flags.quick { 0.7 } else { 1.0 }),
+            )?,
         },
         file_rounds: Rounds {
             repeats: flags.file_repeats,

@@ -33,6 +33,8 @@ pub struct Report {
     pub disk_bytes: u64,
     /// Whether rings were used with event indices.
     pub event_idx: bool,
+    /// Whether the guest's memory, the client's, lies on hugepages.
+    pub huge_pages: bool,
     /// What a request costs the client with a server that costs next to nothing, ns.
     pub client_ns_per_request: f64,
     /// What the table's constants are.
@@ -213,7 +215,7 @@ impl Report {
     fn conditions(&self) -> String {
         let windows = |repeats, seconds| format!("{repeats} windows of {seconds} s");
         format!(
-            "{}\n\nTargets on processor {}, the client on processor {}, one queue, disks of {} MiB, event index {}; for \
+            "{}\n\nTargets on processor {}, the client on processor {}, one queue, disks of {} MiB, event index {}, the client's memory on {}; for \
              each target and row {} ({} for files), taken in turns; the median window, with the slowest and the \
              fastest. By itself the client needs {:.0} ns a request ({:.1} million a second). Whatever else the \
              machine did meanwhile is in the figures: look at the load averages and the spread.",
@@ -222,6 +224,11 @@ impl Report {
             self.client_core,
             self.disk_bytes >> 20,
             if self.event_idx { "on" } else { "off" },
+            if self.huge_pages {
+                "hugepages"
+            } else {
+                "plain pages"
+            },
             windows(self.repeats, self.seconds),
             windows(self.file_repeats, self.file_seconds),
             self.client_ns_per_request,
@@ -255,7 +262,7 @@ impl Report {
         lines.push(format!(
             "[interval]: where the true median of these ratios lies, from their ranks alone, with no assumption on \
              how they are spread. It is to hold 95 times in 100: {}. A goal is met, or missed, when the whole \
-             interval lies on one side of it.",
+             interval lies on one side of it; otherwise it is undecided.",
             self.confidence()
         ));
         lines.push(
@@ -319,13 +326,10 @@ pub fn spread(spread: Spread) -> String {
 
 /// `median [low .. high]`; nothing for what was not measured.
 pub fn interval(interval: Option<Interval>) -> String {
-    let shown = |one: Interval| {
-        format!(
-            "{} [{} .. {}]",
-            ratio(one.median),
-            ratio(one.low),
-            ratio(one.high)
-        )
+    let shown = |one: Interval| match (one.low, one.high) {
+        // Compared with itself.
+        (1.0, 1.0) => "1".to_owned(),
+        (low, high) => format!("{} [{} .. {}]", ratio(one.median), ratio(low), ratio(high)),
     };
     interval.map_or_else(String::new, shown)
 }
@@ -399,6 +403,7 @@ pub(crate) mod tests {
             file_seconds: 0.5,
             disk_bytes: 1 << 30,
             event_idx: true,
+            huge_pages: false,
             client_ns_per_request: 40.0,
             reference: reference::SOURCE,
             rows: ["null-read-4k-qd1", "memory-read-128k-qd16", "file-read-4k-qd1"]
@@ -416,7 +421,7 @@ pub(crate) mod tests {
             assert!(page.contains("null-read-4k-qd1 (qemu is qemu)"), "{page}");
             assert!(page.contains("1000 (900 .. 1100)") && page.contains("4.00 [3.67 .. 4.50]"));
             assert!(page.contains("file-read-4k-qd1 (qemu is qemu, bare is bare-spin)"));
-            assert!(page.contains("1.000 [1.000 .. 1.125]") && page.contains("1.000 [1.000 .. 1.000]"));
+            assert!(page.contains("1.000 [1.000 .. 1.125]"));
             assert!(page.contains("from 3 pairs, ranks 1 to 3 hold 75.0 times in 100, fewer than six"));
             assert!(page.contains("from 6 pairs, ranks 1 to 6 hold 96.9 times in 100."));
             assert!(page.contains("25.0 million a second") && page.contains(reference::SOURCE));

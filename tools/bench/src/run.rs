@@ -73,7 +73,7 @@ pub fn run(plan: &Plan, ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Fo
             found.rows.push(figures);
         }
         for row in load {
-            match load::measure(row, &mut contestants, how)? {
+            match load::measure(row, &mut contestants, plan.manner, how)? {
                 Some(figures) => {
                     say(&load::page::row_text(&figures));
                     found.load.push(figures);
