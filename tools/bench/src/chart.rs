@@ -99,7 +99,11 @@ fn draw(page: &mut Page, panel: &Panel, top: f64) {
     while value <= axis.end * 1.001 {
         let x = axis.x(value);
         page.line(x, x, first - 4.0, bottom - 2.0, "#e4e7ea", 1.0);
-        let label = if value == 0.0 { "0".into() } else { figure(value) };
+        let label = if value == value.round() {
+            format!("{value:.0}")
+        } else {
+            figure(value)
+        };
         page.text(x, top + 40.0, "middle", "10", SOFT, &label);
         value += axis.step;
     }

@@ -3,6 +3,7 @@
 use crate::Failure;
 use crate::load::paced;
 use crate::process::others_cpu_time;
+use crate::random::Random;
 use crate::ring::Layout;
 use crate::row::{LARGE_BYTES, LARGE_DEPTH, Medium, Row};
 use crate::session::{Manner, Session};
@@ -24,6 +25,15 @@ pub enum Arrivals {
     Closed,
     /// So many a second, whatever the target does.
     Paced(f64),
+}
+
+/// How often everybody has a turn, and how long one is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rounds {
+    /// Windows for each target in each row.
+    pub repeats: u32,
+    /// Length of a window.
+    pub length: Duration,
 }
 
 /// A target and what is known of it.
@@ -138,7 +148,7 @@ impl Contestant {
     }
 }
 
-/// Lets contestants take turns (A B C, B C A, ...) for so many rounds, and gives what each did.
+/// Lets contestants take turns for so many rounds, each round in an order of its own, and gives what each did.
 pub fn rounds(
     contestants: &mut [&mut Contestant],
     row: Row,
@@ -155,7 +165,7 @@ pub fn rounds(
         .collect();
     let count = contestants.len();
     for round in 0..rounds.repeats as usize {
-        for index in (0..count).map(|place| (place + round) % count) {
+        for index in order(count, round as u64) {
             if let (Some(contestant), Some(series)) = (contestants.get_mut(index), series.get_mut(index)) {
                 contestant.window(row, arrivals, rounds.length, round as u64, series)?;
             }
@@ -167,18 +177,54 @@ pub fn rounds(
     Ok(series)
 }
 
-/// How often everybody has a turn, and how long one is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Rounds {
-    /// Windows for each target in each row.
-    pub repeats: u32,
-    /// Length of a window.
-    pub length: Duration,
+/// The order of a round, by chance but always the same: who runs before whom changes, because a device remembers
+/// (caches, credits, writes still to be done), and nobody is to have the same forerunner always.
+fn order(count: usize, round: u64) -> Vec<usize> {
+    let mut random = Random::new(round + 1);
+    let mut order: Vec<usize> = (0..count).collect();
+    for place in (1..count).rev() {
+        order.swap(place, random.below(place as u64 + 1) as usize);
+    }
+    order
 }
 
 fn in_target(name: &str, error: Failure) -> Failure {
     Failure::Target {
         target: name.to_owned(),
         problem: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_one_turn_a_round_and_follows_each_other_one() {
+        const COUNT: usize = 6;
+        let mut followed = [[0; COUNT]; COUNT];
+        let mut first = [0; COUNT];
+        for round in 0..1000 {
+            let turns = order(COUNT, round);
+            let mut sorted = turns.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..COUNT).collect::<Vec<_>>());
+            first[turns[0]] += 1;
+            for pair in turns.windows(2) {
+                followed[pair[0]][pair[1]] += 1;
+            }
+        }
+        // 1000 / 6 are expected of each, and five standard deviations are 60.
+        let evenly = |count: &i32| (105..230).contains(count);
+        assert!(first.iter().all(evenly), "{first:?}");
+        for (one, row) in followed.iter().enumerate() {
+            assert!(
+                row.iter()
+                    .enumerate()
+                    .all(|(other, count)| one == other || evenly(count)),
+                "{row:?}"
+            );
+        }
+        assert!(order(0, 1).is_empty());
     }
 }

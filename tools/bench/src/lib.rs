@@ -9,8 +9,8 @@
 //! What always holds:
 //!
 //! - **The same client for all.** Nothing in [`ring`] or [`window`] asks who serves.
-//! - **Targets take turns** within a row (A B C, B C A, ...), and those whose turn it is not are stopped (SIGSTOP), so
-//!   that a poller does not take the core from its neighbour.
+//! - **Targets take turns** within a row, in another order each round, and those whose turn it is not are stopped
+//!   (SIGSTOP), so that a poller does not take the core from its neighbour.
 //! - **Every figure has its spread.** A median never stands without minimum, maximum and the number of windows, a ratio
 //!   never without its [`interval`].
 //! - A request that fails, is answered twice or never ends the run; it is never counted.
