@@ -112,6 +112,11 @@ pub enum Started {
 
 /// All devices of one reactor. The engine calls `start` any number of times, then `submit` once per turn.
 pub trait Devices {
+    /// An operation on this range follows soon: a hint, for devices whose data lies in memory.
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
+        let _ = (device, lba, sectors);
+    }
+
     /// Takes one operation.
     fn start(&mut self, io: Io<'_>) -> Started;
 

@@ -29,6 +29,12 @@ pub struct Answer<'a> {
 
 /// A source of requests, owned by one reactor.
 pub trait Source {
+    /// Whether `pull` may have something to give. One look and no more: most sources have nothing most of the time. It
+    /// may say yes for nothing, and must not say no for something.
+    fn has_more(&self) -> bool {
+        true
+    }
+
     /// Takes the next request, filling `segments` (cleared first by the source) with its data buffers.
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled;
 

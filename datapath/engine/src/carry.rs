@@ -19,8 +19,9 @@ enum Way {
 }
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
-    /// Admits a request into the slot whose segment list it filled, and sends it on its way.
-    pub(crate) fn begin(&mut self, queue_index: u16, request: Request) {
+    /// Admits a request into the slot whose segment list it filled. The slot, when it is to be sent to a device; others
+    /// have been answered.
+    pub(crate) fn admit(&mut self, queue_index: u16, request: Request) -> Option<SlotIndex> {
         let Some(index) = self.slots.claim_request() else {
             broken("a list without a slot")
         };
@@ -57,7 +58,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
 
         if read_only && op.changes() {
-            return self.refuse(index);
+            self.refuse(index);
+            return None;
         }
         match self.way(volume.usize(), index, op, lba, sectors, write_through) {
             Ok(Way::Whole(device, device_lba)) => {
@@ -65,17 +67,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 let slot = self.slots.slot_mut(index);
                 slot.device = device;
                 slot.device_lba = device_lba;
-                self.launch_whole(index);
+                self.devices.expect(device, device_lba, sectors);
+                return Some(index);
             }
             Ok(Way::Cut(work, device)) => {
                 self.hold(index, device);
                 self.slots.slot_mut(index).work = work;
-                self.go_on(index);
+                return Some(index);
             }
             Ok(Way::Done) => self.answer(index, Ok(())),
             Err(Some(fault)) => self.answer(index, Err(fault)),
             Err(None) => self.refuse(index),
         }
+        None
     }
 
     /// Books the slot of a request on the share of its device.
@@ -155,9 +159,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
-    /// Hands an uncut request to its device.
+    /// Sends an admitted request on its way.
     #[inline]
-    fn launch_whole(&mut self, index: SlotIndex) {
+    pub(crate) fn send(&mut self, index: SlotIndex) {
+        if self.slots.slot(index).work != Work::Whole {
+            return self.go_on(index);
+        }
         match self.launch(index) {
             Started::Done(result) => self.completed(index, result),
             Started::Pending => {}

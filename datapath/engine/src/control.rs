@@ -54,8 +54,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         self.queues[index] = Some(queue);
         self.active.push(index as u16);
-        // Every queue can be touched in one turn; a turn must not allocate.
-        self.touched.reserve(self.queues.len());
+        // Every queue can be touched in one turn, before it is published and after; a turn must not allocate.
+        self.touched.reserve(2 * self.queues.len());
         self.notices
             .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
     }

@@ -30,25 +30,54 @@ pub fn ready_at(pace: &Pace) -> Nanos {
     Nanos(requests.max(bytes).saturating_sub(pace.burst.0))
 }
 
+/// The same for a reactor that has started requests since it last charged: they count as if they had been charged now.
+#[inline]
+pub fn ready_after(pace: &Pace, now: Nanos, requests: u64, bytes: u64) -> Nanos {
+    if requests == 0 || !is_limited(pace) {
+        return ready_at(pace);
+    }
+    let after = |word: &AtomicU64, cost: u64| word.load(Relaxed).max(now.0).saturating_add(cost);
+    let by_requests = match pace.iops {
+        0 => 0,
+        _ => after(&pace.next_request_ns, requests_cost(pace, requests)),
+    };
+    let by_bytes = match pace.bytes_per_second {
+        0 => 0,
+        _ => after(&pace.next_byte_ns, bytes_cost(pace, bytes)),
+    };
+    Nanos(by_requests.max(by_bytes).saturating_sub(pace.burst.0))
+}
+
 /// Whether there is any limit at all.
 #[inline]
 pub fn is_limited(pace: &Pace) -> bool {
     pace.iops != 0 || pace.bytes_per_second != 0
 }
 
-/// Charges one request of `bytes` bytes that starts now.
-pub fn charge(pace: &Pace, now: Nanos, bytes: u64) {
+/// Charges requests that started now, `bytes` bytes in all. To be called once a turn: reactors share the words, and a
+/// write of one makes the next access of all others slow.
+pub fn charge(pace: &Pace, now: Nanos, requests: u64, bytes: u64) {
     if pace.iops != 0 {
-        advance(
-            &pace.next_request_ns,
-            now,
-            (SECOND_NS / u128::from(pace.iops)) as u64,
-        );
+        advance(&pace.next_request_ns, now, requests_cost(pace, requests));
     }
     if pace.bytes_per_second != 0 && bytes != 0 {
-        let cost = u128::from(bytes) * SECOND_NS / u128::from(pace.bytes_per_second);
-        advance(&pace.next_byte_ns, now, cost.min(u128::from(u64::MAX)) as u64);
+        advance(&pace.next_byte_ns, now, bytes_cost(pace, bytes));
     }
+}
+
+/// The time that so many requests take at the limit, which there must be.
+fn requests_cost(pace: &Pace, requests: u64) -> u64 {
+    cost(requests, pace.iops)
+}
+
+/// The same for bytes.
+fn bytes_cost(pace: &Pace, bytes: u64) -> u64 {
+    cost(bytes, pace.bytes_per_second)
+}
+
+fn cost(amount: u64, per_second: u64) -> u64 {
+    let ns = u128::from(amount) * SECOND_NS / u128::from(per_second.max(1));
+    ns.min(u128::from(u64::MAX)) as u64
 }
 
 fn advance(word: &AtomicU64, now: Nanos, cost: u64) {
@@ -76,7 +105,7 @@ mod tests {
         let mut now = Nanos::from_millis(from_ms);
         while now < Nanos::from_millis(to_ms) {
             while ready_at(pace) <= now {
-                charge(pace, now, bytes);
+                charge(pace, now, 1, bytes);
                 started += 1;
             }
             now = now.after(Nanos::from_micros(10));
@@ -116,9 +145,24 @@ mod tests {
     }
 
     #[test]
+    fn requests_not_yet_charged_count() {
+        let limits = pace(1000, 1 << 20, 10);
+        let now = Nanos::from_secs(1);
+        let mut taken = 0;
+        while ready_after(&limits, now, taken, 512 * taken) <= now {
+            taken += 1;
+        }
+        assert_eq!(taken, 11, "the burst and one more");
+        let before = ready_after(&limits, now, taken, 512 * taken);
+        charge(&limits, now, taken, 512 * taken);
+        assert_eq!(ready_at(&limits), before);
+        assert!(ready_after(&limits, now, 1, 1 << 20) > Nanos::from_millis(1990));
+    }
+
+    #[test]
     fn unlimited_never_waits() {
         let pace = pace(0, 0, 0);
-        charge(&pace, Nanos::from_secs(9), 1 << 40);
+        charge(&pace, Nanos::from_secs(9), 1, 1 << 40);
         assert_eq!(ready_at(&pace), Nanos(0));
         assert!(!is_limited(&pace));
     }

@@ -246,7 +246,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// got something first last time. Turns without work change nothing: were they counted, a queue short of slots
     /// could find itself behind the same other queue after every sleep.
     fn pull(&mut self) -> usize {
-        let mut taken = self.resume();
+        let nobody_waits = self.blocked.is_empty() && self.waiting.is_empty();
+        let mut taken = if nobody_waits { 0 } else { self.resume() };
         let mut served = None;
         let count = self.active.len();
         for step in 0..count {
@@ -273,14 +274,25 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         taken
     }
 
+    #[inline]
     fn pull_queue(&mut self, index: u16) -> usize {
-        let mut taken = 0;
-        let mut budget = PULL_BATCH as u64;
+        match self.queues.get(index as usize) {
+            Some(Some(queue)) if queue.source.has_more() => self.pull_from(index),
+            _ => 0,
+        }
+    }
+
+    /// Takes what a queue has, as much as one turn allows. A request is handed to its device when the next one is known,
+    /// so that the device can have the next one's data fetched meanwhile.
+    fn pull_from(&mut self, index: u16) -> usize {
+        let (mut taken, mut budget) = (0, PULL_BATCH as u64);
+        let (mut requests, mut bytes) = (0, 0);
+        let mut held = None;
         while budget > 0 {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
                 break;
             };
-            if !may_pull(queue, &self.volumes, self.now) {
+            if !may_pull(queue, &self.volumes, self.now, requests, bytes) {
                 break;
             }
             if is_short(
@@ -300,15 +312,34 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     budget -= 1;
                 }
                 Pulled::Request(request) => {
-                    let bytes = request.sectors.bytes();
-                    if pace::is_limited(&queue.settings.pace) {
-                        pace::charge(&queue.settings.pace, self.now, bytes);
+                    requests += 1;
+                    let here = request.sectors.bytes();
+                    bytes = u64::saturating_add(bytes, here);
+                    budget = budget.saturating_sub(1 + (here >> 14));
+                    if let Some(next) = self.admit(index, request)
+                        && let Some(before) = held.replace(next)
+                    {
+                        self.send(before);
                     }
-                    budget = budget.saturating_sub(1 + (bytes >> 14));
-                    self.begin(index, request);
                 }
             }
             taken += 1;
+        }
+        if let Some(last) = held {
+            self.send(last);
+        }
+        if requests > 0
+            && let Some(Some(queue)) = self.queues.get(index as usize)
+            && pace::is_limited(&queue.settings.pace)
+        {
+            pace::charge(&queue.settings.pace, self.now, requests, bytes);
+        }
+        // What was answered at once does not wait for the other queues' batches.
+        if self.active.len() > 1 {
+            self.publish(index);
+            if self.touched.last() == Some(&index) {
+                self.touched.pop();
+            }
         }
         taken
     }
@@ -320,13 +351,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Publishes answers, one notification per queue, and gives back queues that have come to rest.
     fn notify(&mut self) {
         while let Some(index) = self.touched.pop() {
-            if let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) {
-                queue.unpublished = false;
-                queue.source.publish();
-            }
+            self.publish(index);
         }
         if self.stopping > 0 {
             self.give_back_stopped();
+        }
+    }
+
+    /// Shows a queue's answers, if it has any, and notifies its guest once.
+    #[inline]
+    fn publish(&mut self, index: u16) {
+        if let Some(Some(queue)) = self.queues.get_mut(index as usize)
+            && queue.unpublished
+        {
+            queue.unpublished = false;
+            queue.source.publish();
         }
     }
 }
@@ -340,9 +379,15 @@ pub(crate) fn mark<S>(queue: &mut Queue<S>, index: u16, touched: &mut Vec<u16>) 
     }
 }
 
-/// Whether a queue may hand over a request just now.
+/// Whether a queue may hand over a request just now, after so many requests and bytes in this turn.
 #[inline]
-fn may_pull<S: Source>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> bool {
+fn may_pull<S: Source>(
+    queue: &mut Queue<S>,
+    volumes: &[Volume],
+    now: Nanos,
+    requests: u64,
+    bytes: u64,
+) -> bool {
     if (queue.stopping && queue.source.backlog() == 0)
         || volumes
             .get(queue.settings.volume.usize())
@@ -354,7 +399,7 @@ fn may_pull<S: Source>(queue: &mut Queue<S>, volumes: &[Volume], now: Nanos) -> 
         // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
         return true;
     }
-    if pace::ready_at(&queue.settings.pace) > now {
+    if pace::ready_after(&queue.settings.pace, now, requests, bytes) > now {
         if !queue.throttled {
             queue.throttled = true;
             queue.settings.stats.throttled.add(1);

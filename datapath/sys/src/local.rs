@@ -27,7 +27,7 @@ use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::limits::DEVICES_MAX;
 use palisade_block::{
-    Clock, DeviceIndex, DeviceLimits, Devices, Fault, Io, MemoryId, Segment, SlotIndex, Started,
+    Clock, DeviceIndex, DeviceLimits, Devices, Fault, Io, Lba, MemoryId, Sectors, Segment, SlotIndex, Started,
 };
 use pause::{Pause, Pauses};
 use ring::Ring;
@@ -251,6 +251,15 @@ pub struct Abilities {
 
 impl Devices for LocalDevices {
     #[inline]
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
+        if let Some(Some(place)) = self.devices.get(device.usize())
+            && let Target::Memory = place.target
+        {
+            instant::expect(place.opened.media(), lba.bytes(), sectors.bytes());
+        }
+    }
+
+    #[inline]
     fn start(&mut self, io: Io<'_>) -> Started {
         let Some(Some(place)) = self.devices.get(io.device.usize()) else {
             return Started::Done(Err(Fault::Gone));
@@ -275,12 +284,21 @@ impl Devices for LocalDevices {
         }
     }
 
+    #[inline]
     fn submit(&mut self) {
-        self.push_waiting();
-        self.ring.submit();
+        if self.flights.has_waiting() {
+            self.push_waiting();
+        }
+        if self.ring.is_busy() {
+            self.ring.submit();
+        }
     }
 
+    #[inline]
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
+        if !self.ring.is_busy() {
+            return 0;
+        }
         let (mut finished, flights) = (0, &mut self.flights);
         self.ring.completions(|name, result| {
             if let Some((slot, result)) = flights.complete(name, result) {

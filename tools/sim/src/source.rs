@@ -125,6 +125,14 @@ impl SimSource {
 }
 
 impl Source for SimSource {
+    fn has_more(&self) -> bool {
+        match &self.inner {
+            AnySource::Plain(source) => source.has_more(),
+            AnySource::Ring(source) => source.has_more(),
+            AnySource::None => false,
+        }
+    }
+
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
         self.fuse.step();
         let pulled = match &mut self.inner {

@@ -322,6 +322,11 @@ impl<N: Notify> BlkQueue<N> {
 
 impl<N: Notify> Source for BlkQueue<N> {
     #[inline]
+    fn has_more(&self) -> bool {
+        self.split.has_more() || !self.resubmit.is_empty()
+    }
+
+    #[inline]
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
         let Some(head) = self.take() else {
             segments.clear();

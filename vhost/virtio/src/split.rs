@@ -19,7 +19,7 @@ const DESCRIPTOR_AHEAD: u16 = 6;
 
 /// Entries that are shown to the driver together: as many as a cache line of the used ring holds. A driver that polls
 /// works on them while we work on the next ones; one that waits for notifications gets one a turn all the same.
-const SHOWN_AT_ONCE: u16 = 8;
+pub(crate) const SHOWN_AT_ONCE: u16 = 8;
 
 /// Why a ring cannot be followed any further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,6 +119,12 @@ impl SplitQueue {
     /// The next available entry to be taken.
     pub(crate) fn next_avail(&self) -> u16 {
         self.next_avail
+    }
+
+    /// Whether there is something to take, or something wrong with the ring to be found.
+    #[inline]
+    pub(crate) fn has_more(&self) -> bool {
+        self.next_avail != self.avail_seen || self.ring.avail_idx() != self.avail_seen
     }
 
     /// The next chain's head, below the ring's size. When the ring had been empty, `last` tells what to ask the

@@ -5,6 +5,27 @@ use crate::device::Media;
 use palisade_block::{Fault, Io, Op};
 use std::ptr;
 
+/// Writes of so many bytes go past the cache. Measured against an ordinary copy, from a small buffer to random places
+/// of 512 MiB on hugepages: at 4 KiB no gain, at 16 KiB 1.25 times as fast, at 128 KiB 1.55 times.
+const STREAMED_BYTES_MIN: usize = 16 << 10;
+
+/// Bytes of an operation that are fetched ahead: what one short request has.
+const EXPECTED_BYTES_MAX: u64 = 4096;
+
+/// Fetches what an operation is going to need. A short copy from or to memory that has not been used for long is
+/// mostly waiting; fetched while the one before is carried out, 4 KiB took 226 ns instead of 287 to read, and 260
+/// instead of 350 to write.
+#[inline]
+pub(super) fn expect(media: &Media, at: u64, bytes: u64) {
+    if let Media::Memory(memory) = media
+        && at
+            .checked_add(bytes)
+            .is_some_and(|end| end <= memory.bytes() as u64)
+    {
+        copy::fetch(memory.at(at, bytes), bytes.min(EXPECTED_BYTES_MAX) as usize);
+    }
+}
+
 /// Carries an operation out; its range has been checked against the device.
 #[inline]
 pub(super) fn carry_out(io: &Io<'_>, media: &Media) -> Result<(), Fault> {
@@ -18,6 +39,7 @@ pub(super) fn carry_out(io: &Io<'_>, media: &Media) -> Result<(), Fault> {
     let done = unsafe {
         match io.op {
             Op::Read => copy::scatter(at, io.segments, 0, bytes),
+            Op::Write if bytes >= STREAMED_BYTES_MIN => copy::gather_past_cache(io.segments, at, bytes),
             Op::Write => copy::gather(io.segments, 0, at, bytes),
             Op::Discard | Op::WriteZeroes { .. } => {
                 ptr::write_bytes(at, 0, bytes);

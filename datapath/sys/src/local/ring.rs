@@ -18,6 +18,8 @@ const CANCELLATION: u64 = u64::MAX;
 
 pub(super) struct Ring {
     uring: IoUring,
+    /// Entries pushed whose completion has not been taken, cancellations among them.
+    outstanding: u32,
     abilities: Abilities,
 }
 
@@ -52,7 +54,11 @@ impl Ring {
             registered_memory,
             vectored_fixed,
         };
-        let mut ring = Ring { uring, abilities };
+        let mut ring = Ring {
+            uring,
+            outstanding: 0,
+            abilities,
+        };
         ring.disarm();
         Ok(ring)
     }
@@ -114,6 +120,12 @@ impl Ring {
         unsafe { self.uring.submitter().register_buffers_update(at, &empty, None) }
     }
 
+    /// Whether anything has been handed over, or is to be, that has not come back.
+    #[inline]
+    pub(super) fn is_busy(&self) -> bool {
+        self.outstanding > 0
+    }
+
     #[inline]
     pub(super) fn has_room(&mut self) -> bool {
         !self.uring.submission().is_full()
@@ -127,6 +139,7 @@ impl Ring {
         // contract of `Io`.
         let pushed = unsafe { self.uring.submission().push(&entry) };
         assert!(pushed.is_ok(), "the submission queue is full");
+        self.outstanding += 1;
     }
 
     pub(super) fn push_cancel(&mut self, name: u64) {
@@ -148,6 +161,7 @@ impl Ring {
     #[inline]
     pub(super) fn completions(&mut self, mut each: impl FnMut(u64, i32)) {
         for completion in self.uring.completion() {
+            self.outstanding -= 1;
             if completion.user_data() != CANCELLATION {
                 each(completion.user_data(), completion.result());
             }

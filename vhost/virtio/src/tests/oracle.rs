@@ -10,6 +10,7 @@ use crate::blk::kind;
 use crate::blk::request::{Parsed, Rules};
 use crate::chain;
 use crate::driver::Header;
+use crate::split::LastChain;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::{Lba, Op, Sectors, SegmentList};
 use palisade_memory::{Descriptor, GuestMemory, MemoryView, RingAddresses, SplitRing};

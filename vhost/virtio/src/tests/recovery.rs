@@ -5,6 +5,7 @@ use super::rig::{Bell, DATA, END, SECOND, device_writes, setup};
 use crate::BlkQueue;
 use crate::blk::kind;
 use crate::driver::{DriverOptions, DriverQueue, Header};
+use crate::split::SHOWN_AT_ONCE;
 use palisade_block::{Answer, Pulled, SegmentList, Source, Status, Token};
 use palisade_memory::{GuestMemory, InflightRegion};
 use proptest::prelude::*;
@@ -141,12 +142,7 @@ impl World {
             }
             Step::Finish(which) if !self.held.is_empty() => {
                 let token = self.held.remove(which % self.held.len());
-                self.batch.push(token.head);
-                self.queue.finish(Answer {
-                    token,
-                    status: Status::Ok,
-                    dirtied: &[],
-                });
+                self.finish(token);
             }
             Step::Finish(_) => {}
             Step::Publish => self.publish(),
@@ -172,8 +168,25 @@ impl World {
         true
     }
 
+    /// Answers; a full line of used entries is visible at once.
+    fn finish(&mut self, token: Token) {
+        self.batch.push(token.head);
+        self.queue.finish(Answer {
+            token,
+            status: Status::Ok,
+            dirtied: &[],
+        });
+        if self.batch.len() == usize::from(SHOWN_AT_ONCE) {
+            self.visible();
+        }
+    }
+
     fn publish(&mut self) {
         self.queue.publish();
+        self.visible();
+    }
+
+    fn visible(&mut self) {
         self.taken.retain(|head| !self.batch.contains(head));
         self.batch.clear();
     }
@@ -255,12 +268,7 @@ impl World {
                 break;
             }
             for token in std::mem::take(&mut self.held) {
-                self.batch.push(token.head);
-                self.queue.finish(Answer {
-                    token,
-                    status: Status::Ok,
-                    dirtied: &[],
-                });
+                self.finish(token);
             }
             self.publish();
         }
