@@ -13,7 +13,7 @@ pub enum Event {
     /// The cluster was changed.
     Changed,
     /// A reactor reports.
-    Report(Report),
+    Report(Box<Report>),
     /// A slow step has come to its end.
     Finished {
         /// Which.

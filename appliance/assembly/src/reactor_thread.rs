@@ -244,14 +244,14 @@ impl ReactorThread {
             if self.stopping && self.reactor.in_flight() == 0 {
                 break;
             }
-            match self.idle.after_turn(work, now) {
-                Next::Turn if work == 0 && self.reactor.in_flight() > 0 => self.reactor.devices_mut().pause(),
+            let in_flight = self.reactor.in_flight() > 0;
+            match self.idle.after_turn(work, in_flight, now) {
+                Next::Turn if work == 0 && in_flight => self.reactor.devices_mut().pause(),
                 Next::Turn => {}
                 Next::Sleep => self.sleep(),
             }
         }
-        // Nobody is left to care when the control plane has gone first.
-        let _ = self.reports.send(Event::Report(Report::Ended(self.index)));
+        self.tell(Report::Ended(self.index));
     }
 
     /// Sleeps until a kick, a completion, an order, or the moment something is due.
@@ -277,7 +277,6 @@ impl ReactorThread {
         self.sleeping.store(false, Relaxed);
         self.reactor.devices_mut().disarm_wakeup();
         self.reactor.disarm();
-        self.idle.woke(self.clock.now());
     }
 
     fn obey(&mut self, order: Order) {
@@ -326,14 +325,17 @@ impl ReactorThread {
             Order::RemoveMemory { memory } => {
                 if let Some(registration) = self.reactor.devices_mut().remove_memory(memory) {
                     // Unpinning takes long; it is done by whoever drops the last reference, and not here.
-                    let _ = self
-                        .reports
-                        .send(Event::Report(Report::MemoryReleased(registration)));
+                    self.tell(Report::MemoryReleased(registration));
                 }
             }
             Order::Stop => self.stopping = true,
         }
-        self.idle.after_turn(1, self.clock.now());
+        self.idle.ordered(self.clock.now());
+    }
+
+    /// Tells the control plane. Nobody is left to care when that has gone first.
+    fn tell(&self, report: Report) {
+        let _ = self.reports.send(Event::Report(Box::new(report)));
     }
 
     fn listen(&mut self, queue: QueueId, kick: EventFd) {
@@ -374,7 +376,7 @@ impl ReactorThread {
                     Report::Notice(self.index, notice)
                 }
             };
-            let _ = self.reports.send(Event::Report(report));
+            self.tell(report);
         }
     }
 }

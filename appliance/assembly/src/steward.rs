@@ -333,7 +333,7 @@ impl Steward {
     fn take(&self, event: Event) {
         match event {
             Event::Changed | Event::Stop => {}
-            Event::Report(report) => self.take_report(report),
+            Event::Report(report) => self.take_report(*report),
             Event::Finished { step, wanted, result } => self.finished(&step, &wanted, result),
             Event::Detached(index) => {
                 let mut plant = self.shared.plant();

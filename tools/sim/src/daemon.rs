@@ -120,7 +120,6 @@ impl Daemon {
                 return Turned::Idle;
             }
             core.asleep = false;
-            core.idle.woke(now);
             core.reactor.disarm();
         }
         core.kicked = false;
@@ -141,7 +140,7 @@ impl Daemon {
             let what = format!("a turn of reactor {reactor} allocated {allocations} times");
             self.findings.add(Invariant::DataPath, now, what);
         }
-        if core.idle.after_turn(work, now) == Next::Sleep {
+        if core.idle.after_turn(work, core.reactor.in_flight() > 0, now) == Next::Sleep {
             core.asleep = !core.reactor.arm();
             if !core.asleep {
                 core.reactor.disarm();

@@ -330,7 +330,7 @@ impl Workbench {
         let now = self.clock.now();
         let work = self.reactor.turn(now);
         while self.reactor.next_notice().is_some() {}
-        self.idle.after_turn(work, now);
+        self.idle.after_turn(work, self.reactor.in_flight() > 0, now);
         work
     }
 }
