@@ -254,6 +254,9 @@ impl Devices for LocalDevices {
     fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
         if let Some(Some(place)) = self.devices.get(device.usize())
             && let Target::Memory = place.target
+            && lba
+                .checked_add(sectors)
+                .is_some_and(|end| end.0 <= place.limits.sectors.0)
         {
             instant::expect(place.opened.media(), lba.bytes(), sectors.bytes());
         }

@@ -18,6 +18,11 @@ pub struct Ring {
     pub publications: usize,
     /// Of those waiting, the first few were taken from the ring before.
     pub backlog: usize,
+    /// Another queue, and how many of its answers could be seen each time something was taken from this one.
+    pub watched: Option<Script>,
+    pub seen_of_watched: Vec<usize>,
+    /// How often something was asked for.
+    pub pulls: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -38,7 +43,17 @@ impl Script {
 }
 
 impl Source for Script {
+    fn has_more(&self) -> bool {
+        !self.0.borrow().waiting.is_empty()
+    }
+
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
+        self.0.borrow_mut().pulls += 1;
+        let watched = self.0.borrow().watched.clone();
+        if let Some(other) = watched {
+            let visible = other.answers().len();
+            self.0.borrow_mut().seen_of_watched.push(visible);
+        }
         let Some((head, op, lba, sectors, data)) = self.0.borrow_mut().waiting.pop_front() else {
             return Pulled::Empty;
         };
@@ -109,10 +124,17 @@ pub struct Obedient {
     /// Answer at once with this; otherwise operations stay until the test finishes them.
     pub at_once: Option<Result<(), Fault>>,
     pub unsupported: Vec<Op>,
+    /// Sectors that were announced, and started, in their order.
+    pub steps: RefCell<Vec<(&'static str, u64)>>,
 }
 
 impl Devices for Obedient {
+    fn expect(&self, _: DeviceIndex, lba: Lba, _: Sectors) {
+        self.steps.borrow_mut().push(("expect", lba.0));
+    }
+
     fn start(&mut self, io: Io<'_>) -> Started {
+        self.steps.borrow_mut().push(("start", io.lba.0));
         if self.busy {
             return Started::Busy;
         }
@@ -250,6 +272,7 @@ impl Bed {
             busy: false,
             at_once: None,
             unsupported: Vec::new(),
+            steps: RefCell::default(),
         };
         let config = ReactorConfig {
             slots,

@@ -211,3 +211,55 @@ fn who_waits_for_a_buffer_gets_it_in_turn_also_from_a_long_request() {
     assert_eq!(order, [(500, 100), (0, 200), (500, 100), (100, 1), (0, 100)]);
     assert_eq!(guest.answers(), [1, 3, 2].map(|head| (head, Status::Ok)));
 }
+
+#[test]
+fn the_next_request_is_announced_before_one_is_started() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let guest = bed.attach(QUEUE, |_| {});
+    for (head, lba) in [(1, 0), (2, 8), (3, 16)] {
+        guest.ask(head, Op::Read, lba, 8, data(8));
+    }
+    assert_eq!(bed.turn(), 3);
+    let steps = bed.devices().steps.take();
+    let expected = [
+        ("expect", 100),
+        ("expect", 108),
+        ("start", 100),
+        ("expect", 116),
+        ("start", 108),
+        ("start", 116),
+    ];
+    assert_eq!(steps, expected);
+}
+
+#[test]
+fn what_is_answered_at_once_is_seen_before_the_next_queue_has_its_turn() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let first = bed.attach(QUEUE, |_| {});
+    let other = QueueId { queue: 1, ..QUEUE };
+    let second = bed.attach(other, |_| {});
+    second.0.borrow_mut().watched = Some(first.clone());
+    first.ask(1, Op::Read, 0, 8, data(8));
+    second.ask(1, Op::Read, 8, 8, data(8));
+    assert_eq!(bed.turn(), 2);
+    assert_eq!(second.0.borrow().seen_of_watched.first(), Some(&1));
+    for guest in [&first, &second] {
+        assert_eq!(guest.answers(), [(1, Status::Ok)]);
+        assert_eq!(guest.0.borrow().publications, 1);
+    }
+}
+
+#[test]
+fn an_idle_queue_is_not_asked() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let guest = bed.attach(QUEUE, |_| {});
+    for _ in 0..5 {
+        assert_eq!(bed.turn(), 0);
+    }
+    assert_eq!(guest.0.borrow().pulls, 0);
+    guest.ask(1, Op::Read, 0, 8, data(8));
+    assert_eq!(bed.turn(), 1);
+}
