@@ -5,7 +5,7 @@
 use crate::Failure;
 use palisade_frontend::codec::Region;
 use palisade_memory::{GuestMemory, RegionSpec};
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -47,6 +47,9 @@ impl Pages {
         let file = memfd_create("palisade-bench", flags)
             .map_err(|errno| Failure::system("make shared memory")(errno.into()))?;
         ftruncate(&file, bytes).map_err(|errno| Failure::system("size shared memory")(errno.into()))?;
+        // A hugepage that is not there would be missed at its first touch only: a mapping does not reserve any.
+        fallocate(&file, FallocateFlags::empty(), 0, bytes)
+            .map_err(|errno| Failure::system("have pages for shared memory")(errno.into()))?;
         let region = Region {
             guest_address: 0,
             bytes,
@@ -82,5 +85,8 @@ mod tests {
         assert_eq!(pages.region.bytes, HUGEPAGE_BYTES);
         assert!(pages.memory.write(HUGEPAGE_BYTES - 4, &[1, 2, 3, 4]));
         assert!(!pages.memory.write(HUGEPAGE_BYTES - 3, &[1, 2, 3, 4]));
+        let mut read = [0; 4];
+        assert!(pages.memory.read(HUGEPAGE_BYTES - 4, &mut read));
+        assert_eq!(read, [1, 2, 3, 4], "there was a page to write to");
     }
 }
