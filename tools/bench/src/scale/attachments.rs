@@ -4,9 +4,10 @@
 use super::daemon::{Daemon, Setting};
 use super::footprint::processor_ns;
 use super::guests::{Busy, all_busy};
-use super::table::{Cell, Table, figure};
+use super::table::{Cell, Table};
 use crate::Failure;
 use crate::histogram::Histogram;
+use crate::report::figure;
 use crate::ring::Layout;
 use crate::row::{SMALL_BYTES, Work};
 use crate::session::Session;

@@ -9,8 +9,9 @@
 
 use super::daemon::{Daemon, Setting};
 use super::guests::{Busy, Paced, paced_beside};
-use super::table::{Cell, Table, figure};
+use super::table::{Cell, Table};
 use crate::Failure;
+use crate::report::figure;
 use crate::ring::Layout;
 use crate::row::{LARGE_BYTES, SMALL_BYTES, Work};
 use crate::tally::Spread;

@@ -1,9 +1,10 @@
 //! What a reactor costs by itself: for a request, for a volume more, for an attachment that does nothing, and for a
 //! second reactor beside it.
 
-use super::table::{Cell, Table, figure};
+use super::table::{Cell, Table};
 use super::workbench::{Cost, Guest, Prepared, RING, Workbench, null_device};
 use crate::Failure;
+use crate::report::figure;
 use crate::tally::Spread;
 use palisade_block::stats::ReactorStats;
 use palisade_sys::{Opened, affinity};

@@ -7,10 +7,11 @@
 
 use super::daemon::{Daemon, Setting};
 use super::footprint::{Footprint, processor_ns};
-use super::table::{Cell, Table, figure};
+use super::table::{Cell, Table};
 use super::trend::Trend;
 use crate::Failure;
 use crate::random::Random;
+use crate::report::figure;
 use crate::ring::Layout;
 use crate::row::{SMALL_BYTES, Work};
 use crate::session::Session;

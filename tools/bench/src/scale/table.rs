@@ -1,5 +1,6 @@
 //! Tables of figures with their spread, and verdicts: the same value as text, as markdown and as JSON.
 
+use crate::report::figure;
 use crate::tally::Spread;
 use serde::Serialize;
 use std::fmt::Write;
@@ -159,15 +160,6 @@ impl Table {
             );
         }
         text
-    }
-}
-
-/// Three digits that mean something.
-pub fn figure(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
     }
 }
 
