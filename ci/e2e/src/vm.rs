@@ -184,7 +184,22 @@ impl Vm {
         self.run_within(command, COMMAND_PATIENCE)
     }
 
-    /// The same with its own deadline.
+    /// Runs one shell command in the guest and returns the last line that it wrote, to either output. Programs of one
+    /// pipe end in no order, so that the one whose line counts must be alone or come after `&&`.
+    ///
+    /// # Errors
+    /// When the command fails, says nothing or does not end within a minute.
+    pub fn last_line(&mut self, command: &str) -> Outcome<String> {
+        let text = self.run(command)?;
+        let line = text.lines().last().map(str::trim).unwrap_or_default();
+        demand(
+            !line.is_empty(),
+            format!("{}: `{command}` said nothing", self.name),
+        )?;
+        Ok(line.to_owned())
+    }
+
+    /// The same as [`Vm::run`] with its own deadline.
     ///
     /// # Errors
     /// When the command fails or does not end in time.

@@ -41,12 +41,10 @@ pub fn run(lab: &Lab) -> Outcome {
         "the space must come back to the file system below",
     )?;
     vm.run("dd if=/dev/vda bs=1M skip=4 count=24 iflag=direct | cmp -n 25165824 - /dev/zero")?;
-    let edge = vm.run("dd if=/dev/vda bs=1M skip=28 count=4 iflag=direct | tr -d '\\000' | wc -c")?;
-    let kept = edge
-        .lines()
-        .last()
-        .and_then(|line| line.trim().parse::<u64>().ok())
-        .unwrap_or(0);
+    let edge = vm.last_line(
+        "dd if=/dev/vda of=/tmp/edge bs=1M skip=28 count=4 iflag=direct && tr -d '\\000' < /tmp/edge | wc -c",
+    )?;
+    let kept = edge.parse().unwrap_or(0);
     demand(
         kept > 4 * MIB * 9 / 10,
         "what was not discarded must still be there",
