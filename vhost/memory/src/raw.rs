@@ -40,18 +40,28 @@ pub(crate) unsafe fn read(from: usize, to: &mut [u8]) {
 #[inline]
 pub(crate) unsafe fn read_16(from: usize) -> u128 {
     if from.is_multiple_of(8) {
-        // SAFETY: the caller vouches for the range; both words are aligned.
-        let (low, high) = unsafe {
-            (
-                (from as *const u64).read_volatile(),
-                ((from + 8) as *const u64).read_volatile(),
-            )
-        };
-        u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64
+        // SAFETY: the caller vouches for the range, which is aligned.
+        unsafe { read_16_aligned(from) }
     } else {
         // SAFETY: the caller vouches for the range.
         unsafe { read_16_anywhere(from) }
     }
+}
+
+/// The same at an address that is a multiple of 8.
+///
+/// # Safety
+/// As for [`read_16`], and `from` is a multiple of 8.
+#[inline]
+pub(crate) unsafe fn read_16_aligned(from: usize) -> u128 {
+    // SAFETY: the caller vouches for the range and its alignment.
+    let (low, high) = unsafe {
+        (
+            (from as *const u64).read_volatile(),
+            ((from + 8) as *const u64).read_volatile(),
+        )
+    };
+    u128::from(u64::from_le(low)) | u128::from(u64::from_le(high)) << 64
 }
 
 /// # Safety

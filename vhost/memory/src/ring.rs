@@ -220,8 +220,8 @@ impl SplitRing {
     #[inline]
     pub fn descriptor(&self, index: u16) -> Descriptor {
         let at = self.descriptors + Descriptor::BYTES * usize::from(index & self.mask);
-        // SAFETY: as in `avail_flags`.
-        Descriptor::of(unsafe { raw::read_16(at) })
+        // SAFETY: as in `avail_flags`; the area is aligned to 16 bytes.
+        Descriptor::of(unsafe { raw::read_16_aligned(at) })
     }
 
     /// Asks the processor to fetch descriptor `index % size`.

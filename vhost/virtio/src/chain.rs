@@ -48,46 +48,52 @@ pub(crate) struct Parts {
     pub(crate) fault: Option<Malformed>,
 }
 
-/// Collects the chain that begins at `head`, and notes where it lies if it has the usual shape. An error when there is
-/// no status byte to be found.
-#[inline]
-pub(crate) fn collect(
+/// Collects the chain that begins at `head` if it has the usual shape, and notes where it lies. `None` for any other
+/// chain: [`collect_any`] then begins anew with what it reads itself, and nothing seen here is used.
+#[inline(always)]
+pub(crate) fn collect_usual(
     ring: &SplitRing,
     view: &MemoryView,
     head: u16,
     indirect: bool,
     segments: &mut SegmentList,
     last: &mut LastChain,
-) -> Result<Parts, Malformed> {
+) -> Option<Parts> {
     segments.clear();
     let first = ring.descriptor(head);
     last.head = head;
     if first.is_indirect() {
-        let table = table_of(view, first, indirect)?;
+        let table = table_of(view, first, indirect).ok()?;
+        let in_table = table.descriptor(0)?;
         last.table = Some(first.address);
-        let plain = table.descriptor(0).and_then(|first| {
-            last.header = first.address;
-            plain(view, first, |at| table.descriptor(at), segments)
-        });
-        plain.map_or_else(|| sort_table(view, &table, segments), Ok)
+        last.header = in_table.address;
+        usual(view, in_table, |at| table.descriptor(at), segments)
     } else {
         last.table = None;
         last.header = first.address;
-        let plain = plain(
-            view,
-            first,
-            |at| (at < ring.size()).then(|| ring.descriptor(at)),
-            segments,
-        );
-        plain.map_or_else(|| sort_direct(ring, view, first, indirect, segments), Ok)
+        let next = |at| (at < ring.size()).then(|| ring.descriptor(at));
+        usual(view, first, next, segments)
     }
 }
 
+/// Collects the chain that begins at `head`, whatever its shape. An error when there is no status byte to be found.
+#[cold]
+pub(crate) fn collect_any(
+    ring: &SplitRing,
+    view: &MemoryView,
+    head: u16,
+    indirect: bool,
+    segments: &mut SegmentList,
+) -> Result<Parts, Malformed> {
+    let mut sorter = Sorter::new(view, segments);
+    sorter.take_direct(ring, ring.descriptor(head), indirect)?;
+    sorter.finish()
+}
+
 /// The shape that nearly all requests have: the header in a descriptor of its own, buffers in one direction, the
-/// status byte in a descriptor of its own. `None` for anything else, well-formed or not: the sorter then begins anew
-/// with what it reads itself, and nothing seen here is used.
-#[inline]
-fn plain(
+/// status byte in a descriptor of its own. `None` for anything else, well-formed or not.
+#[inline(always)]
+fn usual(
     view: &MemoryView,
     first: Descriptor,
     next: impl Fn(u16) -> Option<Descriptor>,
@@ -122,30 +128,6 @@ fn plain(
         readable_segments,
         fault: None,
     })
-}
-
-#[cold]
-fn sort_direct(
-    ring: &SplitRing,
-    view: &MemoryView,
-    first: Descriptor,
-    indirect: bool,
-    segments: &mut SegmentList,
-) -> Result<Parts, Malformed> {
-    let mut sorter = Sorter::new(view, segments);
-    sorter.take_direct(ring, first, indirect)?;
-    sorter.finish()
-}
-
-#[cold]
-fn sort_table(
-    view: &MemoryView,
-    table: &IndirectTable<'_>,
-    segments: &mut SegmentList,
-) -> Result<Parts, Malformed> {
-    let mut sorter = Sorter::new(view, segments);
-    sorter.take_table(table)?;
-    sorter.finish()
 }
 
 /// The table behind an indirect descriptor (virtio 1.3, 2.7.5.3): the last of its chain.

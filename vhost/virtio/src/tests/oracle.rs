@@ -154,7 +154,10 @@ fn ours(memory: &Arc<GuestMemory>, head: u16) -> Seen {
     let view = MemoryView::new(Arc::clone(memory));
     let ring = SplitRing::new(Arc::clone(memory), SIZE, RING).unwrap();
     let mut segments = SegmentList::default();
-    let Ok(parts) = chain::collect(&ring, &view, head, true, &mut segments, &mut LastChain::default()) else {
+    let mut last = LastChain::default();
+    let usual = chain::collect_usual(&ring, &view, head, true, &mut segments, &mut last);
+    let any = || chain::collect_any(&ring, &view, head, true, &mut segments);
+    let Ok(parts) = usual.map_or_else(any, Ok) else {
         return Seen::Lost;
     };
     let rules = Rules {
