@@ -112,9 +112,11 @@ pub enum Started {
 
 /// All devices of one reactor. The engine calls `start` any number of times, then `submit` once per turn.
 pub trait Devices {
-    /// An operation on this range follows soon: a hint, for devices whose data lies in memory.
-    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
+    /// An operation on this range follows soon. True when the device has begun to fetch its data, so that there is
+    /// something to be gained by starting another operation before it; devices whose data lies in memory do.
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) -> bool {
         let _ = (device, lba, sectors);
+        false
     }
 
     /// Takes one operation.

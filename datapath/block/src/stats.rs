@@ -127,6 +127,21 @@ pub struct AttachmentStats {
 }
 
 impl AttachmentStats {
+    /// Counts good answers to requests of one kind, given in the turn in which they were taken.
+    #[inline]
+    pub fn answered_at_once(&self, op: Op, requests: u64, bytes: u64) {
+        let kind = op.kind();
+        if let Some([good, ..]) = self.answered.get(kind) {
+            good.add(requests);
+        }
+        if let Some(count) = self.bytes.get(kind) {
+            count.add(bytes);
+        }
+        if let Some(latency) = self.latency.get(kind) {
+            latency.record_many(0, requests);
+        }
+    }
+
     /// Counts an answer.
     #[inline]
     pub fn answered(&self, op: Op, status: Status, bytes: u64, ns: u64) {

@@ -1,15 +1,16 @@
 //! The life of one request: checked, sent on its way, answered in exactly one place.
 
 use crate::parts::is_aligned;
-use crate::reactor::{Reactor, broken, mark};
+use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Use, Work};
+use palisade_block::mailbox::AttachmentSettings;
 use palisade_block::{
-    Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Pool, Request, SECTOR_BYTES, Sectors,
-    SlotIndex, Source, Started, Status,
+    Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Pool, Request, Route, SECTOR_BYTES, Sectors,
+    Segment, SlotIndex, Source, Started, Status,
 };
 
-/// Where an uncut request goes.
-enum Way {
+/// Where a request goes.
+pub(crate) enum Way {
     /// To one device as it is.
     Whole(DeviceIndex, Lba),
     /// In pieces, the first of them to this device.
@@ -19,67 +20,33 @@ enum Way {
 }
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
-    /// Admits a request into the slot whose segment list it filled. The slot, when it is to be sent to a device; others
-    /// have been answered.
-    pub(crate) fn admit(&mut self, queue_index: u16, request: Request) -> Option<SlotIndex> {
-        let Some(index) = self.slots.claim_request() else {
-            broken("a list without a slot")
-        };
+    /// Admits a request that is more than one operation, or none, into the slot whose segment list it filled.
+    pub(crate) fn admit(
+        &mut self,
+        queue_index: u16,
+        index: SlotIndex,
+        request: Request,
+        way: Result<Way, Option<Fault>>,
+    ) {
         let now = self.now;
-        let Request {
-            token,
-            op,
-            lba,
-            sectors,
-        } = request;
-        let slot = self.slots.slot_mut(index);
-        slot.used_for = Use::Request;
-        slot.op = op;
-        slot.queue = queue_index;
-        slot.lba = lba;
-        slot.sectors = sectors;
-        slot.started = now;
-        slot.token = Some(token);
-        slot.cancelled = false;
-        slot.work = Work::Whole;
-        slot.fault = None;
-        slot.refill = false;
-
+        self.slots.slot_mut(index).begin(queue_index, request, now);
         let queue = self.queue_of(queue_index);
-        queue.in_flight += 1;
-        queue.settings.stats.in_flight.set(u64::from(queue.in_flight));
-        let (volume, read_only, write_through) = (
-            queue.settings.volume,
-            queue.settings.read_only,
-            queue.settings.write_through,
-        );
+        queue.entered();
+        let volume = queue.settings.volume;
         if let Some(volume) = self.volumes.get_mut(volume.usize()) {
             volume.in_flight += 1;
         }
-
-        if read_only && op.changes() {
-            self.refuse(index);
-            return None;
-        }
-        match self.way(volume.usize(), index, op, lba, sectors, write_through) {
-            Ok(Way::Whole(device, device_lba)) => {
-                self.hold(index, device);
-                let slot = self.slots.slot_mut(index);
-                slot.device = device;
-                slot.device_lba = device_lba;
-                self.devices.expect(device, device_lba, sectors);
-                return Some(index);
-            }
+        match way {
+            Ok(Way::Whole(..)) => broken("a whole request was admitted as another"),
             Ok(Way::Cut(work, device)) => {
                 self.hold(index, device);
                 self.slots.slot_mut(index).work = work;
-                return Some(index);
+                self.go_on(index);
             }
             Ok(Way::Done) => self.answer(index, Ok(())),
             Err(Some(fault)) => self.answer(index, Err(fault)),
             Err(None) => self.refuse(index),
         }
-        None
     }
 
     /// Books the slot of a request on the share of its device.
@@ -100,76 +67,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.slot_shares.give(before);
         }
         self.hold(request, device);
-    }
-
-    /// Decides how a request is carried out. `Err(None)`: it does not fit the volume.
-    #[inline]
-    fn way(
-        &self,
-        volume: usize,
-        index: SlotIndex,
-        op: Op,
-        lba: Lba,
-        sectors: Sectors,
-        write_through: bool,
-    ) -> Result<Way, Option<Fault>> {
-        let route = self
-            .volumes
-            .get(volume)
-            .and_then(|volume| volume.route.as_ref())
-            .ok_or(Some(Fault::Gone))?;
-        if op == Op::Flush {
-            return Ok(match *route.devices() {
-                [] => Way::Done,
-                [device] => Way::Whole(device, Lba(0)),
-                [first, ..] => Way::Cut(Work::Flush(0), first),
-            });
-        }
-        let end = lba.checked_add(sectors).ok_or(None)?;
-        if end.0 > route.sectors().0 {
-            return Err(None);
-        }
-        let Some(run) = route.run_at(lba) else {
-            return if sectors == Sectors::ZERO {
-                Ok(Way::Done)
-            } else {
-                Err(None)
-            };
-        };
-        let device = self.device(run.device).ok_or(Some(Fault::Gone))?;
-        let block_mask = u64::from(device.limits.block_bytes) / SECTOR_BYTES - 1;
-        if (lba.0 | sectors.0) & block_mask != 0 {
-            return Err(None);
-        }
-        let into_run = lba.since(run.volume);
-        let one_run = into_run.0 + sectors.0 <= run.sectors.0;
-        let whole = match op {
-            Op::Read | Op::Write => {
-                one_run
-                    && sectors.bytes() <= u64::from(device.limits.io_bytes_max)
-                    && is_aligned(self.slots.list(index).as_slice(), device.limits.memory_alignment)
-            }
-            // A write-through guest counts on stable storage after these too: a flush follows the last part.
-            _ => one_run && !write_through,
-        };
-        if whole {
-            Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)))
-        } else {
-            Ok(Way::Cut(Work::Ranges(Sectors::ZERO), run.device))
-        }
-    }
-
-    /// Sends an admitted request on its way.
-    #[inline]
-    pub(crate) fn send(&mut self, index: SlotIndex) {
-        if self.slots.slot(index).work != Work::Whole {
-            return self.go_on(index);
-        }
-        match self.launch(index) {
-            Started::Done(result) => self.completed(index, result),
-            Started::Pending => {}
-            Started::Busy => self.blocked.push_back(index),
-        }
     }
 
     /// Hands the operation of a slot to its device.
@@ -198,7 +95,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             op,
             lba: slot.device_lba,
             sectors: slot.sectors,
-            durable: settings.write_through && op == Op::Write,
+            durable: settings.write_through && matches!(op, Op::Write),
             memory: if slot.bounce.is_some() {
                 MemoryId::POOL
             } else {
@@ -331,5 +228,61 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let volume = queue.settings.volume;
         self.slots.release(index);
         self.left_volume(volume);
+    }
+}
+
+/// Decides how a request is carried out. `Err(None)`: it does not fit the volume or may not be done.
+#[inline]
+pub(crate) fn way(
+    settings: &AttachmentSettings,
+    route: Option<&Route>,
+    watched: &[Option<Device>],
+    segments: &[Segment],
+    request: &Request,
+) -> Result<Way, Option<Fault>> {
+    let Request { op, lba, sectors, .. } = *request;
+    if settings.read_only && op.changes() {
+        return Err(None);
+    }
+    let route = route.ok_or(Some(Fault::Gone))?;
+    if matches!(op, Op::Flush) {
+        return Ok(match *route.devices() {
+            [] => Way::Done,
+            [device] => Way::Whole(device, Lba(0)),
+            [first, ..] => Way::Cut(Work::Flush(0), first),
+        });
+    }
+    let end = lba.checked_add(sectors).ok_or(None)?;
+    if end.0 > route.sectors().0 {
+        return Err(None);
+    }
+    let Some(run) = route.run_at(lba) else {
+        return if sectors == Sectors::ZERO {
+            Ok(Way::Done)
+        } else {
+            Err(None)
+        };
+    };
+    let device = watched.get(run.device.usize()).and_then(Option::as_ref);
+    let limits = &device.ok_or(Some(Fault::Gone))?.limits;
+    let block_mask = u64::from(limits.block_bytes) / SECTOR_BYTES - 1;
+    if (lba.0 | sectors.0) & block_mask != 0 {
+        return Err(None);
+    }
+    let into_run = lba.since(run.volume);
+    let one_run = into_run.0 + sectors.0 <= run.sectors.0;
+    let whole = match op {
+        Op::Read | Op::Write => {
+            one_run
+                && sectors.bytes() <= u64::from(limits.io_bytes_max)
+                && is_aligned(segments, limits.memory_alignment)
+        }
+        // A write-through guest counts on stable storage after these too: a flush follows the last part.
+        _ => one_run && !settings.write_through,
+    };
+    if whole {
+        Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)))
+    } else {
+        Ok(Way::Cut(Work::Ranges(Sectors::ZERO), run.device))
     }
 }

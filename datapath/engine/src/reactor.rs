@@ -1,14 +1,13 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
+use crate::batch::room;
 use crate::pace;
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
-use palisade_block::limits::PULL_BATCH;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::{
-    DeviceIndex, DeviceLimits, Devices, Fault, Generation, Nanos, Pool, Pulled, QueueId, Route, SlotIndex,
-    Source,
+    DeviceIndex, DeviceLimits, Devices, Fault, Generation, Nanos, Pool, QueueId, Route, SlotIndex, Source,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -158,18 +157,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let pending = queue.source.arm();
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
             // keep it spinning.
-            let held = queue.stopping
-                || is_short(
-                    queue,
-                    &self.volumes,
-                    &self.slot_shares,
-                    self.slots.requests_free(),
-                )
-                || pace::ready_at(&queue.settings.pace) > self.now
-                || self
-                    .volumes
-                    .get(queue.settings.volume.usize())
-                    .is_none_or(|volume| volume.pending.is_some());
+            let free = self.slots.requests_free();
+            let volume = self.volumes.get(queue.settings.volume.usize());
+            let has_room = volume.is_some_and(|volume| {
+                volume.pending.is_none() && room(queue, volume, &self.slot_shares, free) > 0
+            });
+            let held = queue.stopping || !has_room || pace::ready_at(&queue.settings.pace) > self.now;
             work |= pending && !held;
         }
         self.stats.sleeps.add(1);
@@ -277,63 +270,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     #[inline]
     fn pull_queue(&mut self, index: u16) -> usize {
         match self.queues.get(index as usize) {
-            Some(Some(queue)) if queue.source.has_more() => self.pull_from(index),
-            _ => 0,
+            Some(Some(queue)) if queue.source.has_more() => {}
+            _ => return 0,
         }
-    }
-
-    /// Takes what a queue has, as much as one turn allows. A request is handed to its device when the next one is known,
-    /// so that the device can have the next one's data fetched meanwhile.
-    fn pull_from(&mut self, index: u16) -> usize {
-        let (mut taken, mut budget) = (0, PULL_BATCH as u64);
-        let (mut requests, mut bytes) = (0, 0);
-        let mut held = None;
-        while budget > 0 {
-            let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
-                break;
-            };
-            if !may_pull(queue, &self.volumes, self.now, requests, bytes) {
-                break;
-            }
-            if is_short(
-                queue,
-                &self.volumes,
-                &self.slot_shares,
-                self.slots.requests_free(),
-            ) {
-                self.stats.slots_short.add(1);
-                break;
-            }
-            let Some(list) = self.slots.next_list() else { break };
-            match queue.source.pull(list) {
-                Pulled::Empty => break,
-                Pulled::Answered => {
-                    mark(queue, index, &mut self.touched);
-                    budget -= 1;
-                }
-                Pulled::Request(request) => {
-                    requests += 1;
-                    let here = request.sectors.bytes();
-                    bytes = u64::saturating_add(bytes, here);
-                    budget = budget.saturating_sub(1 + (here >> 14));
-                    if let Some(next) = self.admit(index, request)
-                        && let Some(before) = held.replace(next)
-                    {
-                        self.send(before);
-                    }
-                }
-            }
-            taken += 1;
-        }
-        if let Some(last) = held {
-            self.send(last);
-        }
-        if requests > 0
-            && let Some(Some(queue)) = self.queues.get(index as usize)
-            && pace::is_limited(&queue.settings.pace)
-        {
-            pace::charge(&queue.settings.pace, self.now, requests, bytes);
-        }
+        let taken = self.pull_from(index);
         // What was answered at once does not wait for the other queues' batches.
         if self.active.len() > 1 {
             self.publish(index);
@@ -379,46 +319,13 @@ pub(crate) fn mark<S>(queue: &mut Queue<S>, index: u16, touched: &mut Vec<u16>) 
     }
 }
 
-/// Whether a queue may hand over a request just now, after so many requests and bytes in this turn.
-#[inline]
-fn may_pull<S: Source>(
-    queue: &mut Queue<S>,
-    volumes: &[Volume],
-    now: Nanos,
-    requests: u64,
-    bytes: u64,
-) -> bool {
-    if (queue.stopping && queue.source.backlog() == 0)
-        || volumes
-            .get(queue.settings.volume.usize())
-            .is_none_or(|volume| volume.pending.is_some())
-    {
-        return false;
+impl<S> Queue<S> {
+    /// Books a request that is not answered at once.
+    #[inline]
+    pub(crate) fn entered(&mut self) {
+        self.in_flight += 1;
+        self.settings.stats.in_flight.set(u64::from(self.in_flight));
     }
-    if queue.stopping {
-        // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
-        return true;
-    }
-    if pace::ready_after(&queue.settings.pace, now, requests, bytes) > now {
-        if !queue.throttled {
-            queue.throttled = true;
-            queue.settings.stats.throttled.add(1);
-        }
-        return false;
-    }
-    queue.throttled = false;
-    true
-}
-
-/// Whether a queue may take no more while so many slots are free. A queue, like a device, may hold as many as are left
-/// free: a hungry one ends with half of them, two with a third each, and a newcomer always finds some.
-#[inline]
-fn is_short<S>(queue: &Queue<S>, volumes: &[Volume], shares: &Shares, free: u32) -> bool {
-    let volume = volumes.get(queue.settings.volume.usize());
-    let devices = volume
-        .and_then(|volume| volume.route.as_ref())
-        .map_or(&[][..], Route::devices);
-    queue.in_flight >= free || devices.iter().any(|&device| !shares.may_take(device, free))
 }
 
 impl<S, D, P> Reactor<S, D, P> {

@@ -46,10 +46,26 @@ impl Shares {
     /// Whether a device may take one more while so many are free.
     #[inline]
     pub(crate) fn may_take(&self, device: DeviceIndex, free: u32) -> bool {
+        self.room(device, free) > 0
+    }
+
+    /// How many a device may take one after the other, beginning while so many are free.
+    #[inline]
+    pub(crate) fn room(&self, device: DeviceIndex, free: u32) -> u32 {
+        let further = |held: u32, free: u32, idle: u32| {
+            // Each one taken is one more held and one less free.
+            let by_share = free
+                .saturating_mul(OF_FREE)
+                .saturating_sub(held)
+                .div_ceil(OF_FREE + 1);
+            by_share.min(free.saturating_sub(idle.min(self.kept_max)))
+        };
         match self.held.get(device.usize()).copied().flatten() {
-            None => true,
-            Some(0) => free > 0,
-            Some(held) => held < free.saturating_mul(OF_FREE) && free > self.idle.min(self.kept_max),
+            None => free,
+            Some(0) if free == 0 => 0,
+            // The first is free for one that holds none, which then is idle no more.
+            Some(0) => 1 + further(1, free - 1, self.idle - 1),
+            Some(held) => further(held, free, self.idle),
         }
     }
 
@@ -99,6 +115,43 @@ mod tests {
         for devices in 1..=16 {
             let held = hoard(64, devices);
             assert!(held.iter().all(|held| *held > 0), "{held:?}");
+        }
+    }
+
+    #[test]
+    fn room_is_what_may_be_taken_one_by_one() {
+        for (total, devices, before) in [
+            (8, 1, 0),
+            (64, 3, 5),
+            (64, 40, 1),
+            (33, 2, 20),
+            (7, 7, 1),
+            (1, 2, 0),
+        ] {
+            let mut shares = Shares::new(total);
+            (0..devices).for_each(|device| shares.open(DeviceIndex(device)));
+            let mut free = total;
+            for _ in 0..before {
+                shares.take(DeviceIndex(0));
+                free -= 1;
+            }
+            let room = shares.room(DeviceIndex(0), free);
+            let mut taken = 0;
+            while one_more(&shares, DeviceIndex(0), free) {
+                shares.take(DeviceIndex(0));
+                free -= 1;
+                taken += 1;
+            }
+            assert_eq!(room, taken, "{total} pieces, {devices} devices, {before} held");
+        }
+    }
+
+    /// The two rules as they are told at the top of this file.
+    fn one_more(shares: &Shares, device: DeviceIndex, free: u32) -> bool {
+        match shares.held[device.usize()] {
+            Some(0) => free > 0,
+            Some(held) => held < free * OF_FREE && free > shares.idle.min(shares.kept_max),
+            None => true,
         }
     }
 

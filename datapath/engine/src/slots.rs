@@ -1,6 +1,8 @@
 //! The table of operations in flight: allocated once, handed out by index.
 
-use palisade_block::{DeviceIndex, Fault, Lba, Nanos, Op, Sectors, Segment, SegmentList, SlotIndex, Token};
+use palisade_block::{
+    DeviceIndex, Fault, Lba, Nanos, Op, Request, Sectors, Segment, SegmentList, SlotIndex, Token,
+};
 
 /// What a slot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,6 +98,22 @@ impl Slot {
             bounce: None,
         }
     }
+
+    /// Fills it with a request, uncut and on no device.
+    #[inline]
+    pub(crate) fn begin(&mut self, queue: u16, request: Request, now: Nanos) {
+        self.used_for = Use::Request;
+        self.op = request.op;
+        self.queue = queue;
+        self.lba = request.lba;
+        self.sectors = request.sectors;
+        self.started = now;
+        self.token = Some(request.token);
+        self.cancelled = false;
+        self.work = Work::Whole;
+        self.fault = None;
+        self.refill = false;
+    }
 }
 
 /// All slots of a reactor: first those for requests, behind them those for parts. The two are apart so that
@@ -149,6 +167,13 @@ impl Slots {
     #[inline]
     pub(crate) fn claim_request(&mut self) -> Option<SlotIndex> {
         self.free_requests.pop().map(SlotIndex)
+    }
+
+    /// Takes back a claim of a slot that was not filled.
+    #[inline]
+    pub(crate) fn unclaim(&mut self, index: SlotIndex) {
+        debug_assert!(index.0 < self.requests && self.slot(index).used_for == Use::Free);
+        self.free_requests.push(index.0);
     }
 
     #[inline]

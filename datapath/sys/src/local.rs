@@ -27,7 +27,8 @@ use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::limits::DEVICES_MAX;
 use palisade_block::{
-    Clock, DeviceIndex, DeviceLimits, Devices, Fault, Io, Lba, MemoryId, Sectors, Segment, SlotIndex, Started,
+    Clock, DeviceIndex, DeviceKind, DeviceLimits, Devices, Fault, Io, Lba, MemoryId, Sectors, Segment,
+    SlotIndex, Started,
 };
 use pause::{Pause, Pauses};
 use ring::Ring;
@@ -251,18 +252,23 @@ pub struct Abilities {
 
 impl Devices for LocalDevices {
     #[inline]
-    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
-        if let Some(Some(place)) = self.devices.get(device.usize())
-            && let Target::Memory = place.target
-            && lba
-                .checked_add(sectors)
-                .is_some_and(|end| end.0 <= place.limits.sectors.0)
-        {
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) -> bool {
+        let Some(Some(place)) = self.devices.get(device.usize()) else {
+            return false;
+        };
+        let Target::Memory = place.target else {
+            return false;
+        };
+        let inside = lba
+            .checked_add(sectors)
+            .is_some_and(|end| end.0 <= place.limits.sectors.0);
+        if inside {
             instant::expect(place.opened.media(), lba.bytes(), sectors.bytes());
         }
+        inside
     }
 
-    #[inline]
+    #[inline(always)]
     fn start(&mut self, io: Io<'_>) -> Started {
         let Some(Some(place)) = self.devices.get(io.device.usize()) else {
             return Started::Done(Err(Fault::Gone));
@@ -274,15 +280,8 @@ impl Devices for LocalDevices {
             Target::Null => Started::Done(Ok(())),
             Target::Memory => Started::Done(instant::carry_out(&io, place.opened.media())),
             Target::Kernel(file) => {
-                debug_assert!(!io.op.moves_data() || bytes(io.segments) == io.sectors.bytes());
-                if !self.flights.has_room() || !self.ring.has_room() {
-                    return Started::Busy;
-                }
                 let kind = place.limits.kind;
-                let (name, flight) = self.flights.begin(&io, file, kind);
-                self.ring
-                    .push(flight.entry(&self.memory, self.ring.vectored_fixed()), name);
-                Started::Pending
+                self.start_in_kernel(&io, file, kind)
             }
         }
     }
@@ -322,6 +321,17 @@ impl Devices for LocalDevices {
 }
 
 impl LocalDevices {
+    fn start_in_kernel(&mut self, io: &Io<'_>, file: ring::File, kind: DeviceKind) -> Started {
+        debug_assert!(!io.op.moves_data() || bytes(io.segments) == io.sectors.bytes());
+        if !self.flights.has_room() || !self.ring.has_room() {
+            return Started::Busy;
+        }
+        let (name, flight) = self.flights.begin(io, file, kind);
+        self.ring
+            .push(flight.entry(&self.memory, self.ring.vectored_fixed()), name);
+        Started::Pending
+    }
+
     /// Hands over what waits for room: what is left of short transfers, and cancellations.
     fn push_waiting(&mut self) {
         while self.flights.has_waiting() && self.ring.has_room() {

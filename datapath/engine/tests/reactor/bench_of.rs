@@ -121,6 +121,8 @@ pub struct Obedient {
     pub finished: VecDeque<(SlotIndex, Result<(), Fault>)>,
     pub cancelled: Vec<SlotIndex>,
     pub busy: bool,
+    /// It fetches what is announced.
+    pub fetches: bool,
     /// Answer at once with this; otherwise operations stay until the test finishes them.
     pub at_once: Option<Result<(), Fault>>,
     pub unsupported: Vec<Op>,
@@ -129,8 +131,9 @@ pub struct Obedient {
 }
 
 impl Devices for Obedient {
-    fn expect(&self, _: DeviceIndex, lba: Lba, _: Sectors) {
+    fn expect(&self, _: DeviceIndex, lba: Lba, _: Sectors) -> bool {
         self.steps.borrow_mut().push(("expect", lba.0));
+        self.fetches
     }
 
     fn start(&mut self, io: Io<'_>) -> Started {
@@ -271,6 +274,7 @@ impl Bed {
             cancelled: Vec::new(),
             busy: false,
             at_once: None,
+            fetches: false,
             unsupported: Vec::new(),
             steps: RefCell::default(),
         };

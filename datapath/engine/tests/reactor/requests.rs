@@ -213,24 +213,76 @@ fn who_waits_for_a_buffer_gets_it_in_turn_also_from_a_long_request() {
 }
 
 #[test]
-fn the_next_request_is_announced_before_one_is_started() {
-    let mut bed = Bed::new(16, 2);
-    bed.devices().at_once = Some(Ok(()));
-    let guest = bed.attach(QUEUE, |_| {});
-    for (head, lba) in [(1, 0), (2, 8), (3, 16)] {
-        guest.ask(head, Op::Read, lba, 8, data(8));
+fn a_device_that_fetches_hears_of_the_next_request_before_it_is_given_one() {
+    for (fetches, at_once) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut bed = Bed::new(16, 2);
+        bed.devices().at_once = at_once.then_some(Ok(()));
+        bed.devices().fetches = fetches;
+        let guest = bed.attach(QUEUE, |_| {});
+        for (head, lba) in [(1, 0), (2, 8), (3, 16)] {
+            guest.ask(head, Op::Read, lba, 8, data(8));
+        }
+        assert_eq!(bed.turn(), 3);
+        let steps = bed.devices().steps.take();
+        let (first, second, third) = (("expect", 100), ("expect", 108), ("expect", 116));
+        let started = [("start", 100), ("start", 108), ("start", 116)];
+        let expected = match fetches {
+            true => [first, second, started[0], third, started[1], started[2]],
+            false => [first, started[0], second, started[1], third, started[2]],
+        };
+        assert_eq!(steps, expected);
+        if !at_once {
+            bed.finish_all(Ok(()));
+            bed.turn();
+        }
+        assert_eq!(guest.answers(), [1, 2, 3].map(|head| (head, Status::Ok)));
     }
-    assert_eq!(bed.turn(), 3);
-    let steps = bed.devices().steps.take();
-    let expected = [
-        ("expect", 100),
-        ("expect", 108),
-        ("start", 100),
-        ("expect", 116),
-        ("start", 108),
-        ("start", 116),
-    ];
-    assert_eq!(steps, expected);
+}
+
+#[test]
+fn what_was_held_back_is_started_before_another_kind_of_request() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().fetches = true;
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Write, 0, 8, data(8));
+    guest.ask(2, Op::Write, 496, 8, data(8)); // over the border of the two runs
+    guest.ask(3, Op::Write, 8, 8, data(8));
+    guest.ask(4, Op::Read, 1000, 8, data(8)); // beyond the end
+    guest.ask(5, Op::Write, 16, 8, data(8));
+    assert_eq!(bed.turn(), 5);
+    let started: Vec<u64> = bed.devices().seen.iter().map(|seen| seen.lba).collect();
+    assert_eq!(started, [100, 596, 0, 108, 116]);
+    assert_eq!(guest.answers(), [(4, Status::IoErr)]);
+    bed.finish_all(Ok(()));
+    bed.turn();
+    let mut answered: Vec<u16> = guest.answers().iter().map(|answer| answer.0).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_device_that_is_full_or_fails_in_the_middle_of_a_batch_loses_nothing() {
+    for fetches in [false, true] {
+        let mut bed = Bed::new(16, 2);
+        bed.devices().fetches = fetches;
+        bed.devices().busy = true;
+        let guest = bed.attach(QUEUE, |_| {});
+        for head in 1..=4 {
+            guest.ask(head, Op::Write, u64::from(head), 1, data(1));
+        }
+        bed.turn();
+        assert!(guest.answers().is_empty());
+        bed.devices().busy = false;
+        bed.devices().at_once = Some(Err(Fault::Media));
+        for head in 5..=6 {
+            guest.ask(head, Op::Write, u64::from(head), 1, data(1));
+        }
+        bed.turn();
+        bed.turn();
+        let mut answers = guest.answers().clone();
+        answers.sort_unstable_by_key(|answer| answer.0);
+        assert_eq!(answers, [1, 2, 3, 4, 5, 6].map(|head| (head, Status::IoErr)));
+    }
 }
 
 #[test]

@@ -1,0 +1,388 @@
+//! What one queue hands over in one turn.
+//!
+//! Nearly every request goes to one device as it is, and many devices answer at once. Such a request lives in local
+//! variables from its ring and back to it; only one that its device keeps gets a slot, and only what is rare is left
+//! to [`carry`](crate::carry). Everything that a batch cannot change is looked at once, before it.
+
+use crate::carry::{Way, way};
+use crate::pace;
+use crate::reactor::{Device, Queue, Reactor, Volume, broken, mark};
+use crate::shares::Shares;
+use crate::slots::Slots;
+use palisade_block::limits::PULL_BATCH;
+use palisade_block::{
+    Answer, DeviceIndex, Devices, Fault, Io, Lba, Nanos, Op, Pool, Pulled, Request, Route, Sectors,
+    SlotIndex, Source, Started, Status,
+};
+
+/// A long request counts in a batch for as many more as it has pieces of 16 KiB.
+const BATCH_PIECE_SHIFT: u32 = 14;
+
+/// What one queue hands over in one turn, so far.
+struct Batch {
+    /// Things taken from the ring.
+    taken: usize,
+    /// Short requests that may still be taken.
+    budget: u64,
+    /// Requests that devices may still keep.
+    room: u32,
+    /// Requests taken, and their bytes, for the attachment's limit.
+    requests: u64,
+    bytes: u64,
+    /// Answers were given.
+    answered: bool,
+    /// Reads answered at once.
+    reads: Done,
+    /// Writes answered at once.
+    writes: Done,
+    /// The request that is handed over when the one behind it is known, while whose data is being fetched.
+    held: Option<Whole>,
+    /// A request that interrupts the batch.
+    other: Option<Other>,
+}
+
+/// Requests answered at once, of one kind.
+#[derive(Clone, Copy, Default)]
+struct Done {
+    requests: u64,
+    bytes: u64,
+}
+
+impl Done {
+    #[inline]
+    fn add(&mut self, sectors: Sectors) {
+        self.requests += 1;
+        self.bytes += sectors.bytes();
+    }
+}
+
+/// A request for one device, whose segments are in the list of a claimed slot.
+struct Whole {
+    slot: SlotIndex,
+    request: Request,
+    device: DeviceIndex,
+    device_lba: Lba,
+}
+
+/// A request that is more than one operation, or none, whose segments are in the list of a claimed slot.
+struct Other {
+    slot: SlotIndex,
+    request: Request,
+    way: Result<Way, Option<Fault>>,
+}
+
+/// Why a batch is interrupted.
+enum Stop {
+    /// There is nothing more, or no more may be taken, or what was taken last is another kind of request.
+    End,
+    /// An operation whose slot has been filled was not taken by its device.
+    Blocked(SlotIndex),
+    /// An operation whose slot has been filled failed at once.
+    Failed(SlotIndex, Fault),
+}
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Takes what a queue has, as much as one turn allows.
+    pub(crate) fn pull_from(&mut self, index: u16) -> usize {
+        let Some(mut batch) = self.begin_batch(index) else {
+            return 0;
+        };
+        loop {
+            let stop = self.pull_some(index, &mut batch);
+            match stop {
+                Stop::End => {}
+                Stop::Blocked(slot) => self.blocked.push_back(slot),
+                Stop::Failed(slot, fault) => self.completed(slot, Err(fault)),
+            }
+            match batch.other.take() {
+                Some(Other { slot, request, way }) => self.admit(index, slot, request, way),
+                None if matches!(stop, Stop::End) => break,
+                None => {}
+            }
+            batch.room = self.room_of(index);
+        }
+        self.end_batch(index, &batch);
+        batch.taken
+    }
+
+    /// `None` when nothing may be taken from the queue.
+    #[inline]
+    fn begin_batch(&mut self, index: u16) -> Option<Batch> {
+        let queue = self.queues.get(index as usize)?.as_ref()?;
+        let budget = match queue.stopping {
+            false => PULL_BATCH as u64,
+            // It is taken until its backlog is empty: its place in the ring lies behind that.
+            true => queue.source.backlog().min(PULL_BATCH) as u64,
+        };
+        let volume = self.volumes.get(queue.settings.volume.usize())?;
+        if volume.pending.is_some() || budget == 0 {
+            return None;
+        }
+        Some(Batch {
+            taken: 0,
+            budget,
+            room: room(queue, volume, &self.slot_shares, self.slots.requests_free()),
+            requests: 0,
+            bytes: 0,
+            answered: false,
+            reads: Done::default(),
+            writes: Done::default(),
+            held: None,
+            other: None,
+        })
+    }
+
+    /// Takes requests and hands them to their device until there are no more, or one wants more than that.
+    fn pull_some(&mut self, index: u16, batch: &mut Batch) -> Stop {
+        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+            return Stop::End;
+        };
+        let Some(volume) = self.volumes.get_mut(queue.settings.volume.usize()) else {
+            return Stop::End;
+        };
+        // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
+        let limited = pace::is_limited(&queue.settings.pace) && !queue.stopping;
+        let mut hands = Hands {
+            index,
+            now: self.now,
+            queue,
+            volume,
+            watched: &mut self.watched,
+            slots: &mut self.slots,
+            shares: &mut self.slot_shares,
+            devices: &mut self.devices,
+        };
+        while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
+            if batch.room <= u32::from(batch.held.is_some()) {
+                self.stats.slots_short.add(1);
+                break;
+            }
+            let unlucky = match hands.take(batch) {
+                Taken::Nothing => break,
+                Taken::Answered => None,
+                Taken::Whole(whole) => hands.hand_over(whole, batch),
+                Taken::Expected(whole) => hands.hand_over_late(Some(whole), batch),
+                Taken::Other(other) => {
+                    batch.other = Some(other);
+                    break;
+                }
+            };
+            if let Some(stop) = unlucky {
+                return stop;
+            }
+        }
+        hands.hand_over_late(None, batch).unwrap_or(Stop::End)
+    }
+
+    /// Requests that the devices may keep for the queue now.
+    fn room_of(&self, index: u16) -> u32 {
+        let Some(Some(queue)) = self.queues.get(index as usize) else {
+            return 0;
+        };
+        let volume = self.volumes.get(queue.settings.volume.usize());
+        let free = self.slots.requests_free();
+        volume.map_or(0, |volume| room(queue, volume, &self.slot_shares, free))
+    }
+
+    /// Books what has been answered at once.
+    fn end_batch(&mut self, index: u16, batch: &Batch) {
+        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+            return;
+        };
+        let settings = &queue.settings;
+        for (op, done) in [(Op::Read, batch.reads), (Op::Write, batch.writes)] {
+            if done.requests > 0 {
+                settings.stats.answered_at_once(op, done.requests, done.bytes);
+            }
+        }
+        if batch.requests > 0 && pace::is_limited(&settings.pace) {
+            pace::charge(&settings.pace, self.now, batch.requests, batch.bytes);
+        }
+        if batch.answered {
+            mark(queue, index, &mut self.touched);
+        }
+    }
+}
+
+/// The parts of a reactor that a batch works with, each borrowed by itself.
+struct Hands<'a, S, D> {
+    index: u16,
+    now: Nanos,
+    queue: &'a mut Queue<S>,
+    volume: &'a mut Volume,
+    watched: &'a mut [Option<Device>],
+    slots: &'a mut Slots,
+    shares: &'a mut Shares,
+    devices: &'a mut D,
+}
+
+/// What was taken from a ring.
+enum Taken {
+    Nothing,
+    Answered,
+    /// To be handed over at once.
+    Whole(Whole),
+    /// To be handed over when the next one is known: its device has begun to fetch its data.
+    Expected(Whole),
+    Other(Other),
+}
+
+impl<S: Source, D: Devices> Hands<'_, S, D> {
+    /// Whether the attachment's limit lets nothing more start just now.
+    fn is_throttled(&mut self, batch: &Batch) -> bool {
+        let settings = &self.queue.settings;
+        let ready = pace::ready_after(&settings.pace, self.now, batch.requests, batch.bytes);
+        let throttled = ready > self.now;
+        if throttled && !self.queue.throttled {
+            settings.stats.throttled.add(1);
+        }
+        self.queue.throttled = throttled;
+        throttled
+    }
+
+    /// Takes one thing from the ring and decides where it goes.
+    #[inline(always)]
+    fn take(&mut self, batch: &mut Batch) -> Taken {
+        let Some(list) = self.slots.next_list() else {
+            return Taken::Nothing;
+        };
+        let request = match self.queue.source.pull(list) {
+            Pulled::Empty => return Taken::Nothing,
+            Pulled::Answered => {
+                batch.taken += 1;
+                batch.budget -= 1;
+                batch.answered = true;
+                return Taken::Answered;
+            }
+            Pulled::Request(request) => request,
+        };
+        let bytes = request.sectors.bytes();
+        batch.taken += 1;
+        batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
+        batch.requests += 1;
+        batch.bytes = batch.bytes.saturating_add(bytes);
+        let way = way(
+            &self.queue.settings,
+            self.volume.route.as_ref(),
+            self.watched,
+            list.as_slice(),
+            &request,
+        );
+        let Some(slot) = self.slots.claim_request() else {
+            broken("a list without a slot")
+        };
+        match way {
+            Ok(Way::Whole(device, device_lba)) => {
+                let expected = self.devices.expect(device, device_lba, request.sectors);
+                let whole = Whole {
+                    slot,
+                    request,
+                    device,
+                    device_lba,
+                };
+                match expected {
+                    true => Taken::Expected(whole),
+                    false => Taken::Whole(whole),
+                }
+            }
+            way => Taken::Other(Other { slot, request, way }),
+        }
+    }
+
+    /// Hands over the request that was held back, and holds back the next one.
+    #[inline(never)]
+    fn hand_over_late(&mut self, next: Option<Whole>, batch: &mut Batch) -> Option<Stop> {
+        let before = std::mem::replace(&mut batch.held, next)?;
+        self.hand_over(before, batch)
+    }
+
+    /// Hands a request to its device. For one that is not done then its slot has been filled.
+    #[inline(always)]
+    fn hand_over(&mut self, whole: Whole, batch: &mut Batch) -> Option<Stop> {
+        let Whole {
+            slot,
+            request,
+            device,
+            device_lba,
+        } = whole;
+        let settings = &self.queue.settings;
+        let watched = self.watched.get_mut(device.usize()).and_then(Option::as_mut);
+        let Some(watched) = watched.filter(|device| !device.dropped) else {
+            self.keep(slot, request, device, device_lba);
+            return Some(Stop::Failed(slot, Fault::Gone));
+        };
+        let (op, sectors) = (request.op, request.sectors);
+        let list = self.slots.list(slot).as_slice();
+        let started = self.devices.start(Io {
+            device,
+            slot,
+            op,
+            lba: device_lba,
+            sectors,
+            durable: settings.write_through && matches!(op, Op::Write),
+            memory: settings.memory,
+            segments: if op.moves_data() { list } else { &[] },
+        });
+        match started {
+            Started::Done(Ok(())) => {
+                watched.stats.finished.add(1);
+                self.queue.source.finish(Answer {
+                    token: request.token,
+                    status: Status::Ok,
+                    dirtied: if matches!(op, Op::Read) { list } else { &[] },
+                });
+                self.slots.unclaim(slot);
+                batch.answered = true;
+                match op {
+                    Op::Read => batch.reads.add(sectors),
+                    Op::Write => batch.writes.add(sectors),
+                    _ => self.queue.settings.stats.answered_at_once(op, 1, sectors.bytes()),
+                }
+            }
+            Started::Done(Err(fault)) => {
+                watched.stats.finished.add(1);
+                self.keep(slot, request, device, device_lba);
+                return Some(Stop::Failed(slot, fault));
+            }
+            Started::Pending => {
+                watched.in_flight += 1;
+                watched.stats.in_flight.set(u64::from(watched.in_flight));
+                batch.room = batch.room.saturating_sub(1);
+                self.keep(slot, request, device, device_lba);
+                let slot = self.slots.slot_mut(slot);
+                slot.on_device = true;
+                slot.launched = self.now;
+            }
+            Started::Busy => {
+                self.keep(slot, request, device, device_lba);
+                return Some(Stop::Blocked(slot));
+            }
+        }
+        None
+    }
+
+    /// Fills the slot of a request that is not done yet, and books it on its device.
+    #[inline(never)]
+    fn keep(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
+        let slot = self.slots.slot_mut(index);
+        slot.begin(self.index, request, self.now);
+        slot.held_by = Some(device);
+        slot.device = device;
+        slot.device_lba = device_lba;
+        self.shares.take(device);
+        self.queue.entered();
+        self.volume.in_flight += 1;
+    }
+}
+
+/// Requests that the devices of a volume may keep for a queue, if each keeps all of them, while so many slots are free.
+/// A queue, like a device, may hold as many as are left free: a hungry one ends with half of them, two with a third
+/// each, and a newcomer always finds some.
+#[inline]
+pub(crate) fn room<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) -> u32 {
+    let devices = volume.route.as_ref().map_or(&[][..], Route::devices);
+    devices
+        .iter()
+        .map(|&device| shares.room(device, free))
+        .fold(free.saturating_sub(queue.in_flight).div_ceil(2), u32::min)
+}
