@@ -228,49 +228,6 @@ impl<N: Notify> BlkQueue<N> {
         }
     }
 
-    /// Parses a chain, and answers here what is not the engine's to answer.
-    #[inline(always)]
-    fn hand_over(&mut self, head: u16, parts: &Parts, segments: &mut SegmentList) -> Pulled {
-        match self.rules.parse(parts, &self.view, segments) {
-            Ok(Parsed::Block {
-                op,
-                lba,
-                sectors,
-                bytes_in,
-            }) => {
-                let token = Token {
-                    head,
-                    bytes_in,
-                    reply: parts.reply,
-                };
-                return Pulled::Request(Request {
-                    token,
-                    op,
-                    lba,
-                    sectors,
-                });
-            }
-            Ok(Parsed::Id) => self.answer_id(head, parts.reply, segments),
-            Err(refusal) => self.refuse(head, parts.reply, refusal),
-        }
-        segments.clear();
-        Pulled::Answered
-    }
-
-    /// The same for a chain of any shape.
-    #[cold]
-    #[inline(never)]
-    fn pull_unusual(&mut self, head: u16, indirect: bool, segments: &mut SegmentList) -> Pulled {
-        match chain::collect_any(&self.split.ring, &self.view, head, indirect, segments) {
-            Ok(parts) => self.hand_over(head, &parts, segments),
-            Err(_) => {
-                self.give_back(head);
-                segments.clear();
-                Pulled::Answered
-            }
-        }
-    }
-
     /// As [`BlkQueue::complete`], for requests that never reach the engine.
     #[cold]
     fn complete_here(&mut self, head: u16, reply: usize, status: Status, bytes: u32) {
@@ -379,10 +336,53 @@ impl<N: Notify> Source for BlkQueue<N> {
         self.split.look_ahead(&self.view);
         let indirect = self.rules.features.contains(Features::INDIRECT_DESC);
         let (ring, view) = (&self.split.ring, &self.view);
-        match chain::collect_usual(ring, view, head, indirect, segments, &mut self.last) {
-            Some(parts) => self.hand_over(head, &parts, segments),
-            None => self.pull_unusual(head, indirect, segments),
+        let usual = chain::collect_usual(ring, view, head, indirect, segments, &mut self.last);
+        let parts = match usual {
+            Some(parts) => parts,
+            None => match chain::collect_any(ring, view, head, indirect, segments) {
+                // Field by field, so that the usual parts stay in registers and need no place in memory to meet these.
+                Ok(Parts {
+                    header,
+                    reply,
+                    readable_segments,
+                    fault,
+                }) => Parts {
+                    header,
+                    reply,
+                    readable_segments,
+                    fault,
+                },
+                Err(_) => {
+                    self.give_back(head);
+                    segments.clear();
+                    return Pulled::Answered;
+                }
+            },
+        };
+        match self.rules.parse(&parts, &self.view, segments) {
+            Ok(Parsed::Block {
+                op,
+                lba,
+                sectors,
+                bytes_in,
+            }) => {
+                let token = Token {
+                    head,
+                    bytes_in,
+                    reply: parts.reply,
+                };
+                return Pulled::Request(Request {
+                    token,
+                    op,
+                    lba,
+                    sectors,
+                });
+            }
+            Ok(Parsed::Id) => self.answer_id(head, parts.reply, segments),
+            Err(refusal) => self.refuse(head, parts.reply, refusal),
         }
+        segments.clear();
+        Pulled::Answered
     }
 
     #[inline(always)]
