@@ -93,6 +93,8 @@ pub struct Io<'a> {
     pub sectors: Sectors,
     /// The write must be on stable storage when it completes (FUA, `RWF_DSYNC`).
     pub durable: bool,
+    /// Nothing else was to be done beside it: the sooner it is done the better, whatever it costs those that follow.
+    pub alone: bool,
     /// In which registered memory the segments lie.
     pub memory: MemoryId,
     /// The data. Both the list and the memory it names stay in place until the operation completes.
@@ -112,11 +114,17 @@ pub enum Started {
 
 /// All devices of one reactor. The engine calls `start` any number of times, then `submit` once per turn.
 pub trait Devices {
-    /// An operation on this range follows soon. True when the device has begun to fetch its data, so that there is
-    /// something to be gained by starting another operation before it; devices whose data lies in memory do.
-    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) -> bool {
-        let _ = (device, lba, sectors);
+    /// Whether a device gains by [`expect`](Devices::expect): those whose data lies in memory do. A request for such a
+    /// device is started when the one behind it is known.
+    fn looks_ahead(&self, device: DeviceIndex) -> bool {
+        let _ = device;
         false
+    }
+
+    /// An operation on this range will be started behind one that has not been started yet, so that there is time to
+    /// fetch its data. A hint.
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
+        let _ = (device, lba, sectors);
     }
 
     /// Takes one operation.

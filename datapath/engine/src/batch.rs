@@ -37,6 +37,8 @@ struct Batch {
     writes: Done,
     /// The request that is handed over when the one behind it is known, while whose data is being fetched.
     held: Option<Whole>,
+    /// The device of the one held back has been told of it.
+    expecting: bool,
     /// A request that interrupts the batch.
     other: Option<Other>,
 }
@@ -128,6 +130,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             reads: Done::default(),
             writes: Done::default(),
             held: None,
+            expecting: false,
             other: None,
         })
     }
@@ -160,8 +163,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let unlucky = match hands.take(batch) {
                 Taken::Nothing => break,
                 Taken::Answered => None,
-                Taken::Whole(whole) => hands.hand_over(whole, batch),
-                Taken::Expected(whole) => hands.hand_over_late(Some(whole), batch),
+                Taken::Whole(whole) => hands.hand_over(whole, false, batch),
+                Taken::Late(whole) => hands.hand_over_late(Some(whole), batch),
                 Taken::Other(other) => {
                     batch.other = Some(other);
                     break;
@@ -222,8 +225,8 @@ enum Taken {
     Answered,
     /// To be handed over at once.
     Whole(Whole),
-    /// To be handed over when the next one is known: its device has begun to fetch its data.
-    Expected(Whole),
+    /// To be handed over when the next one is known, since its device looks ahead.
+    Late(Whole),
     Other(Other),
 }
 
@@ -273,15 +276,15 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         };
         match way {
             Ok(Way::Whole(device, device_lba)) => {
-                let expected = self.devices.expect(device, device_lba, request.sectors);
+                let late = self.devices.looks_ahead(device);
                 let whole = Whole {
                     slot,
                     request,
                     device,
                     device_lba,
                 };
-                match expected {
-                    true => Taken::Expected(whole),
+                match late {
+                    true => Taken::Late(whole),
                     false => Taken::Whole(whole),
                 }
             }
@@ -292,13 +295,22 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
     /// Hands over the request that was held back, and holds back the next one.
     #[inline(never)]
     fn hand_over_late(&mut self, next: Option<Whole>, batch: &mut Batch) -> Option<Stop> {
+        if let (Some(held), Some(next)) = (&batch.held, &next) {
+            if !batch.expecting {
+                self.devices
+                    .expect(held.device, held.device_lba, held.request.sectors);
+            }
+            self.devices
+                .expect(next.device, next.device_lba, next.request.sectors);
+            batch.expecting = true;
+        }
         let before = std::mem::replace(&mut batch.held, next)?;
-        self.hand_over(before, batch)
+        self.hand_over(before, !batch.expecting, batch)
     }
 
     /// Hands a request to its device. For one that is not done then its slot has been filled.
     #[inline(always)]
-    fn hand_over(&mut self, whole: Whole, batch: &mut Batch) -> Option<Stop> {
+    fn hand_over(&mut self, whole: Whole, alone: bool, batch: &mut Batch) -> Option<Stop> {
         let Whole {
             slot,
             request,
@@ -320,6 +332,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             lba: device_lba,
             sectors,
             durable: settings.write_through && matches!(op, Op::Write),
+            alone,
             memory: settings.memory,
             segments: if op.moves_data() { list } else { &[] },
         });

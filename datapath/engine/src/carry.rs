@@ -96,6 +96,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             lba: slot.device_lba,
             sectors: slot.sectors,
             durable: settings.write_through && matches!(op, Op::Write),
+            alone: false,
             memory: if slot.bounce.is_some() {
                 MemoryId::POOL
             } else {

@@ -170,6 +170,7 @@ impl Bench {
             lba: Lba(at / 512),
             sectors: Sectors::from_bytes(bytes),
             durable,
+            alone: false,
             memory: MemoryId(0),
             segments,
         });

@@ -252,20 +252,19 @@ pub struct Abilities {
 
 impl Devices for LocalDevices {
     #[inline]
-    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) -> bool {
-        let Some(Some(place)) = self.devices.get(device.usize()) else {
-            return false;
-        };
-        let Target::Memory = place.target else {
-            return false;
-        };
-        let inside = lba
-            .checked_add(sectors)
-            .is_some_and(|end| end.0 <= place.limits.sectors.0);
-        if inside {
+    fn looks_ahead(&self, device: DeviceIndex) -> bool {
+        let place = self.devices.get(device.usize()).and_then(Option::as_ref);
+        place.is_some_and(|place| matches!(place.target, Target::Memory))
+    }
+
+    fn expect(&self, device: DeviceIndex, lba: Lba, sectors: Sectors) {
+        if let Some(Some(place)) = self.devices.get(device.usize())
+            && lba
+                .checked_add(sectors)
+                .is_some_and(|end| end.0 <= place.limits.sectors.0)
+        {
             instant::expect(place.opened.media(), lba.bytes(), sectors.bytes());
         }
-        inside
     }
 
     #[inline(always)]

@@ -66,6 +66,7 @@ fn one_round(rig: &mut Rig, list: &[palisade_block::Segment], round: u32) {
             lba: Lba(u64::from(round) * 16),
             sectors: Sectors(bytes / 512),
             durable: round.is_multiple_of(3),
+            alone: false,
             memory: MemoryId((round % 4 / 2) as u16),
             segments: if op.moves_data() { segments } else { &[] },
         };

@@ -108,6 +108,7 @@ fn a_write_in_flight_holds_the_lock_after_its_file_is_closed() {
         lba: Lba(0),
         sectors: Sectors(64 * MIB / 512),
         durable: true,
+        alone: false,
         memory: MemoryId(0),
         segments: &segments,
     };

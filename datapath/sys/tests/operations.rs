@@ -203,6 +203,7 @@ fn more_than_the_queue_holds_is_busy_and_all_of_it_completes_once() {
                 lba: Lba(u64::from(started) * 8),
                 sectors: Sectors(8),
                 durable: false,
+                alone: false,
                 memory: MemoryId(0),
                 segments: &segments[started as usize],
             };

@@ -114,6 +114,7 @@ fn write(slot: u32, lba: Lba, segments: &[Segment]) -> Io<'_> {
         lba,
         sectors: Sectors(MIB / 512),
         durable: false,
+        alone: false,
         memory: MemoryId(0),
         segments,
     }

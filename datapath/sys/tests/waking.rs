@@ -23,6 +23,7 @@ fn io<'a>(slot: u32, op: Op, bytes: u64, segments: &'a [palisade_block::Segment]
         lba: Lba(0),
         sectors: Sectors(bytes / 512),
         durable: false,
+        alone: false,
         memory: MemoryId(0),
         segments,
     }

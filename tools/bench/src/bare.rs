@@ -215,6 +215,7 @@ impl Loop {
             lba: Lba(sector),
             sectors: Sectors::from_bytes(bytes as u64),
             durable: false,
+            alone: false,
             memory: MEMORY,
             segments: &[segment],
         };

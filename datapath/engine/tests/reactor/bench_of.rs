@@ -121,7 +121,7 @@ pub struct Obedient {
     pub finished: VecDeque<(SlotIndex, Result<(), Fault>)>,
     pub cancelled: Vec<SlotIndex>,
     pub busy: bool,
-    /// It fetches what is announced.
+    /// It wants to hear of operations beforehand.
     pub fetches: bool,
     /// Answer at once with this; otherwise operations stay until the test finishes them.
     pub at_once: Option<Result<(), Fault>>,
@@ -131,13 +131,17 @@ pub struct Obedient {
 }
 
 impl Devices for Obedient {
-    fn expect(&self, _: DeviceIndex, lba: Lba, _: Sectors) -> bool {
-        self.steps.borrow_mut().push(("expect", lba.0));
+    fn looks_ahead(&self, _: DeviceIndex) -> bool {
         self.fetches
     }
 
+    fn expect(&self, _: DeviceIndex, lba: Lba, _: Sectors) {
+        self.steps.borrow_mut().push(("expect", lba.0));
+    }
+
     fn start(&mut self, io: Io<'_>) -> Started {
-        self.steps.borrow_mut().push(("start", io.lba.0));
+        let step = if io.alone { "start alone" } else { "start" };
+        self.steps.borrow_mut().push((step, io.lba.0));
         if self.busy {
             return Started::Busy;
         }

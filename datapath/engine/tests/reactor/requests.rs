@@ -213,7 +213,7 @@ fn who_waits_for_a_buffer_gets_it_in_turn_also_from_a_long_request() {
 }
 
 #[test]
-fn a_device_that_fetches_hears_of_the_next_request_before_it_is_given_one() {
+fn a_device_that_looks_ahead_hears_of_the_next_request_before_it_is_given_one() {
     for (fetches, at_once) in [(true, true), (true, false), (false, true), (false, false)] {
         let mut bed = Bed::new(16, 2);
         bed.devices().at_once = at_once.then_some(Ok(()));
@@ -224,11 +224,16 @@ fn a_device_that_fetches_hears_of_the_next_request_before_it_is_given_one() {
         }
         assert_eq!(bed.turn(), 3);
         let steps = bed.devices().steps.take();
-        let (first, second, third) = (("expect", 100), ("expect", 108), ("expect", 116));
-        let started = [("start", 100), ("start", 108), ("start", 116)];
-        let expected = match fetches {
-            true => [first, second, started[0], third, started[1], started[2]],
-            false => [first, started[0], second, started[1], third, started[2]],
+        let expected: &[(&str, u64)] = match fetches {
+            true => &[
+                ("expect", 100),
+                ("expect", 108),
+                ("start", 100),
+                ("expect", 116),
+                ("start", 108),
+                ("start", 116),
+            ],
+            false => &[("start", 100), ("start", 108), ("start", 116)],
         };
         assert_eq!(steps, expected);
         if !at_once {
@@ -237,6 +242,24 @@ fn a_device_that_fetches_hears_of_the_next_request_before_it_is_given_one() {
         }
         assert_eq!(guest.answers(), [1, 2, 3].map(|head| (head, Status::Ok)));
     }
+}
+
+#[test]
+fn a_request_that_comes_alone_is_told_apart() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().fetches = true;
+    let guest = bed.attach(QUEUE, |_| {});
+    for head in [1, 2] {
+        guest.ask(head, Op::Write, 8, 8, data(8));
+        assert_eq!(bed.turn(), 1);
+    }
+    assert_eq!(
+        bed.devices().steps.take(),
+        [("start alone", 108), ("start alone", 108)]
+    );
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers().len(), 2);
 }
 
 #[test]

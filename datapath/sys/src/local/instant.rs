@@ -9,6 +9,11 @@ use std::ptr;
 /// of 512 MiB on hugepages: at 4 KiB no gain, at 16 KiB 1.25 times as fast, at 128 KiB 1.55 times.
 const STREAMED_BYTES_MIN: usize = 16 << 10;
 
+/// The same for a write that comes alone, so that there was no time to fetch its place ahead. An ordinary copy would read
+/// every line of it first, and its answer becomes visible behind them: one guest's 4 KiB writes at depth 1 were 1.14
+/// times as fast past the cache. Where several follow each other, fetching ahead is better by 1.1 times.
+const STREAMED_ALONE_BYTES_MIN: usize = 4 << 10;
+
 /// Bytes of an operation that are fetched ahead: what one short request has.
 const EXPECTED_BYTES_MAX: u64 = 4096;
 
@@ -19,6 +24,13 @@ const EXPECTED_BYTES_MAX: u64 = 4096;
 pub(super) fn expect(media: &Media, at: u64, bytes: u64) {
     if let Media::Memory(memory) = media {
         copy::fetch(memory.at(at, bytes), bytes.min(EXPECTED_BYTES_MAX) as usize);
+    }
+}
+
+fn streamed_min(alone: bool) -> usize {
+    match alone {
+        true => STREAMED_ALONE_BYTES_MIN,
+        false => STREAMED_BYTES_MIN,
     }
 }
 
@@ -35,7 +47,7 @@ pub(super) fn carry_out(io: &Io<'_>, media: &Media) -> Result<(), Fault> {
     let done = unsafe {
         match io.op {
             Op::Read => copy::scatter(at, io.segments, 0, bytes),
-            Op::Write if bytes >= STREAMED_BYTES_MIN => copy::gather_past_cache(io.segments, at, bytes),
+            Op::Write if bytes >= streamed_min(io.alone) => copy::gather_past_cache(io.segments, at, bytes),
             Op::Write => copy::gather(io.segments, 0, at, bytes),
             Op::Discard | Op::WriteZeroes { .. } => {
                 ptr::write_bytes(at, 0, bytes);

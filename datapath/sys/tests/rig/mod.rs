@@ -93,6 +93,7 @@ pub struct Rig {
     pub devices: LocalDevices,
     pub memory: MemoryId,
     pub durable: bool,
+    alone: bool,
 }
 
 pub const DEVICE: DeviceIndex = DeviceIndex(5);
@@ -110,12 +111,18 @@ impl Rig {
             devices,
             memory: MemoryId(0),
             durable: false,
+            alone: false,
         }
     }
 
     /// Carries one operation out; `at` and `bytes` are bytes on the device.
+    /// Every other one comes alone, the others are announced.
     pub fn run(&mut self, op: Op, at: u64, bytes: u64, segments: &[Segment]) -> Result<(), Fault> {
         let slot = SlotIndex(3);
+        self.alone = !self.alone;
+        if !self.alone {
+            self.devices.expect(DEVICE, Lba(at / 512), Sectors(bytes / 512));
+        }
         let io = Io {
             device: DEVICE,
             slot,
@@ -123,6 +130,7 @@ impl Rig {
             lba: Lba(at / 512),
             sectors: Sectors(bytes / 512),
             durable: self.durable,
+            alone: self.alone,
             memory: self.memory,
             segments,
         };
