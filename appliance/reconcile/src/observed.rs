@@ -153,6 +153,14 @@ impl Observed {
         self.failures.insert(step.action.clone(), failure);
     }
 
+    /// When a plan may hold more than the present one although nothing else has changed, on the clock of
+    /// [`Observed::now_ms`]: the moment at which the next of the failed steps is no longer held back. `None`: time alone
+    /// changes nothing. Later than `now_ms`, so a failure whose step is no longer wanted calls for one more look at most.
+    pub fn next_retry_ms(&self) -> Option<u64> {
+        let due = self.failures.values().map(|failure| failure.retry_at_ms);
+        due.filter(|&due| due > self.now_ms).min()
+    }
+
     /// Whether a step is held back by an earlier failure of the same step.
     pub(crate) fn holds_back(&self, step: &Step) -> Option<&Failure> {
         let failure = self.failures.get(&step.action)?;

@@ -7,6 +7,7 @@ mod sockets;
 use crate::observed::{Observed, ObservedDisk, ObservedRoute};
 use crate::step::{Action, Step};
 use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The steps that a node can take now towards what is wanted: away from guests first, then towards them. Empty when
@@ -99,16 +100,24 @@ struct Planner<'a> {
     wanted: &'a Cluster,
     node: &'a Name,
     observed: &'a Observed,
+    /// Volumes attached on this node. Found once for each plan: asking all attachments for each volume takes the square
+    /// of their number.
+    attached: BTreeSet<&'a Name>,
     steps: Vec<Step>,
     waits: Vec<Wait>,
 }
 
 impl<'a> Planner<'a> {
     fn run(wanted: &'a Cluster, node: &'a Name, observed: &'a Observed) -> Planner<'a> {
+        let here = wanted
+            .attachments
+            .values()
+            .filter(|attachment| attachment.node == *node);
         let mut planner = Planner {
             wanted,
             node,
             observed,
+            attached: here.map(|attachment| &attachment.volume).collect(),
             steps: Vec::new(),
             waits: Vec::new(),
         };
@@ -169,13 +178,7 @@ impl<'a> Planner<'a> {
             .volumes
             .get(name)
             .is_some_and(|volume| volume.uuid == route.uuid);
-        same && self.is_attached_here(name)
-    }
-
-    fn is_attached_here(&self, volume: &Name) -> bool {
-        self.wanted
-            .attachments_of(volume)
-            .any(|(_, attachment)| attachment.node == *self.node)
+        same && self.attached.contains(name)
     }
 }
 

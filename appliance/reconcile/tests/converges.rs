@@ -105,6 +105,36 @@ proptest! {
         prop_assert_eq!(waits(&cluster, &name("n", 0), &node.observed), vec![]);
     }
 
+    /// A node that looks only when it has done something, or at the moment it was told, misses nothing: what is planned
+    /// does not change while it sleeps, and it becomes as wanted once steps no longer fail.
+    #[test]
+    fn a_node_may_sleep_until_a_failed_step_is_due(
+        acts in proptest::collection::vec((wish(), trouble(), 1usize..6, any::<usize>()), 1..30),
+    ) {
+        let mut cluster = furnished();
+        let mut node = Node::default();
+        let last = acts.len() - 1;
+        for (serial, (wish, mut trouble, looks, turn)) in acts.into_iter().enumerate() {
+            cluster = apply(&cluster, 100 + serial as u128, wish);
+            if serial == last {
+                trouble = Trouble::None;
+            }
+            let looks = if serial == last { 500 } else { looks };
+            for look in 0..looks {
+                while node.round(&cluster, turn.wrapping_add(look), &mut |step| trouble.meets(step)) {}
+                let due_ms = node.observed.next_retry_ms();
+                let mut before = node.observed.clone();
+                before.now_ms = due_ms.map_or(u64::MAX, |due_ms| due_ms - 1);
+                prop_assert!(before.now_ms >= node.observed.now_ms);
+                prop_assert_eq!(plan(&cluster, &name("n", 0), &before), vec![]);
+                let Some(due_ms) = due_ms else { break };
+                node.observed.now_ms = due_ms;
+            }
+        }
+        prop_assert_eq!(node.observed.next_retry_ms(), None);
+        node.is_as_wanted(&cluster);
+    }
+
     /// What has been overtaken changes nothing.
     #[test]
     fn an_older_cluster_is_not_planned_for(wishes in proptest::collection::vec(wish(), 2..40)) {

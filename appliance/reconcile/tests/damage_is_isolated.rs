@@ -52,8 +52,11 @@ fn a_failed_step_waits_and_comes_again() {
     let mut node = Node::default();
     node.round(&cluster, 0, &mut |_| true);
     assert_eq!(plan(&cluster, &name("n", 0), &node.observed), []);
+    assert_eq!(node.observed.next_retry_ms(), Some(backoff::RETRY_MS_FIRST));
     node.observed.now_ms += backoff::RETRY_MS_FIRST;
     assert_eq!(plan(&cluster, &name("n", 0), &node.observed).len(), 2);
+    // What is due is in the plan; waiting longer brings nothing more.
+    assert_eq!(node.observed.next_retry_ms(), None);
 }
 
 #[test]

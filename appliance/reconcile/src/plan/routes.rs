@@ -28,7 +28,7 @@ impl<'a> Planner<'a> {
     pub(super) fn set_routes(&mut self) {
         let (wanted, observed) = (self.wanted, self.observed);
         for (name, volume) in &wanted.volumes {
-            if !self.is_attached_here(name) {
+            if !self.attached.contains(name) {
                 continue;
             }
             match observed.routes.get(name) {
