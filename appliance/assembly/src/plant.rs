@@ -25,6 +25,8 @@ pub struct Plant {
     pub attachments: BTreeMap<Name, Offered>,
     /// Steps begun and not yet finished.
     pub under_way: BTreeMap<Action, UnderWay>,
+    /// Steps that have come to an end so far, well or not. Each end may be what another step has waited for.
+    pub ended: u64,
 }
 
 /// An open disk.

@@ -1,27 +1,28 @@
 //! The steward: compares what is wanted with what is, and has the steps carried out.
 //!
-//! It never waits for anything but its next event. Steps that take a while are begun here and end with an event:
+//! It never waits for anything but its next event, or the moment at which a failed step is to be tried again; with
+//! neither it sleeps, however much there is on the node. Steps that take a while are begun here and end with an event:
 //! the slow ones on threads of their own ([`hands`](crate::hands)), those of the reactors when all have
-//! acknowledged.
+//! acknowledged. So whatever a plan depends on is followed by a plan: the cluster (`Event::Changed`), what is observed
+//! and under way (changed here alone, by events and by steps that end at once), the time (the deadline).
+
+mod reports;
 
 use crate::event::{Done, Event};
 use crate::hands;
-use crate::orders::{Order, Report};
+use crate::orders::Order;
 use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
 use crate::shared::Shared;
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::Severity;
-use palisade_block::mailbox::{Command, Notice};
+use palisade_block::mailbox::Command;
 use palisade_block::{DeviceIndex, Epoch, Generation, ReactorIndex, Route, Sectors, VolumeIndex};
 use palisade_model::{Cluster, Name};
 use palisade_reconcile::{Action, Opened as Found, Step, plan};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long the steward sleeps when nothing happens: then failed steps are looked at again.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// One for each node.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Steward {
     /// Runs until it is told to stop.
     pub fn run(self) {
         loop {
-            match self.events.recv_timeout(LOOK_AGAIN) {
+            match self.next_event() {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(event) => self.take(event),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -56,13 +57,28 @@ impl Steward {
                 }
                 self.take(event);
             }
-            self.next_steps();
+            // A step that ends at once makes room for others without an event.
+            while self.next_steps() {}
         }
     }
 
-    fn next_steps(&self) {
+    /// Sleeps until something happens or a failed step is due.
+    fn next_event(&self) -> Result<Event, RecvTimeoutError> {
+        let due_ms = self.shared.plant().observed.next_retry_ms();
+        match due_ms {
+            Some(due_ms) => self
+                .events
+                .recv_deadline(self.began + Duration::from_millis(due_ms)),
+            None => self.events.recv().map_err(RecvTimeoutError::from),
+        }
+    }
+
+    /// Plans, and begins what can be begun. Whether a step has come to its end already, well or not: there may be more
+    /// to do then. One that has failed is held back by that for a while, so this comes to an end.
+    fn next_steps(&self) -> bool {
         let wanted = self.shared.cluster();
         let mut plant = self.shared.plant();
+        let ended = plant.ended;
         plant.observed.now_ms = self.began.elapsed().as_millis() as u64;
         for step in plan(&wanted, &self.shared.name, &plant.observed) {
             if !plant.under_way.contains_key(&step.action) {
@@ -70,6 +86,7 @@ impl Steward {
                 self.begin(&mut plant, step, &wanted);
             }
         }
+        plant.ended != ended
     }
 
     /// Begins a step, and ends it at once where that can be.
@@ -116,6 +133,7 @@ impl Steward {
     /// Notes the end of a step.
     fn end(&self, plant: &mut Plant, step: &Step, wanted: &Cluster, result: Result<Found, String>) {
         plant.under_way.remove(&step.action);
+        plant.ended += 1;
         let (kind, name) = step.action.target();
         let subject = format!("{kind}/{name}");
         match result {
@@ -369,67 +387,6 @@ impl Steward {
         }
     }
 
-    fn take_report(&self, report: Report) {
-        match report {
-            Report::Notice(_, Notice::QueueStopped { queue, source }) => {
-                self.shared.door().queue_stopped(queue, source.map(Box::new));
-            }
-            Report::Notice(reactor, Notice::RouteInUse { volume, generation }) => {
-                self.acknowledged(reactor, |step, under_way| {
-                    let of_volume =
-                        matches!(step.action, Action::SetRoute { .. } | Action::ClearRoute { .. });
-                    of_volume && under_way == volume.0 && generation.0 >= step.generation.0
-                });
-            }
-            Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
-                self.stalled(reactor, device, oldest.0 / 1_000_000);
-            }
-            Report::Notice(reactor, Notice::DeviceIdle { device })
-            | Report::DeviceClosed(reactor, device) => {
-                self.acknowledged(reactor, |step, index| {
-                    matches!(step.action, Action::CloseDisk { .. }) && index == device.0
-                });
-            }
-            Report::MemoryReleased(registration) => drop(registration),
-            Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
-        }
-    }
-
-    /// A reactor has done its part of a step that all of them do.
-    fn acknowledged(&self, reactor: ReactorIndex, is_it: impl Fn(&Step, u16) -> bool) {
-        let mut plant = self.shared.plant();
-        let Some((action, under_way)) = plant.under_way.iter_mut().find(|(_, u)| is_it(&u.step, u.index))
-        else {
-            return;
-        };
-        under_way.awaited.remove(&reactor);
-        if !under_way.awaited.is_empty() {
-            return;
-        }
-        let action = action.clone();
-        let Some(UnderWay {
-            step, wanted, index, ..
-        }) = plant.under_way.remove(&action)
-        else {
-            return;
-        };
-        match &action {
-            Action::CloseDisk { disk } => {
-                // The last reference closes the device, which can take long; not under the lock.
-                if let Some(open) = plant.disks.remove(disk) {
-                    std::thread::spawn(move || drop(open));
-                }
-            }
-            Action::ClearRoute { volume } => drop(plant.volumes.remove(volume)),
-            _ => {}
-        }
-        let found = Found {
-            index,
-            ..Found::default()
-        };
-        self.end(&mut plant, &step, &wanted, Ok(found));
-    }
-
     fn finished(&self, step: &Step, wanted: &Arc<Cluster>, result: Result<Done, String>) {
         let mut plant = self.shared.plant();
         let result = match result {
@@ -482,27 +439,5 @@ impl Steward {
         };
         plant.disks.insert(name.clone(), open);
         device
-    }
-
-    fn stalled(&self, reactor: ReactorIndex, device: DeviceIndex, oldest_ms: u64) {
-        let mut plant = self.shared.plant();
-        let Some((name, open)) = plant.disks.iter_mut().find(|(_, disk)| disk.index == device) else {
-            return;
-        };
-        let subject = format!("disk/{name}");
-        if oldest_ms > 0 {
-            open.stalled_on.insert(reactor);
-            let message = format!("an operation on disk {name} has been in flight for {oldest_ms} ms");
-            log::warn!("{message}, reactor={}", reactor.0);
-            self.shared
-                .events
-                .push(Severity::Error, "disk_stalled", subject, message);
-        } else if open.stalled_on.remove(&reactor) && open.stalled_on.is_empty() {
-            let message = format!("disk {name} moves again");
-            log::info!("{message}");
-            self.shared
-                .events
-                .push(Severity::Info, "disk_recovered", subject, message);
-        }
     }
 }

@@ -1,0 +1,94 @@
+//! What reactors report: acknowledgements of what they were told, queues that have stopped, devices that hang.
+
+use super::Steward;
+use crate::orders::Report;
+use crate::plant::UnderWay;
+use palisade_api::Severity;
+use palisade_block::mailbox::Notice;
+use palisade_block::{DeviceIndex, ReactorIndex};
+use palisade_reconcile::{Action, Opened as Found, Step};
+
+impl Steward {
+    pub(super) fn take_report(&self, report: Report) {
+        match report {
+            Report::Notice(_, Notice::QueueStopped { queue, source }) => {
+                self.shared.door().queue_stopped(queue, source.map(Box::new));
+            }
+            Report::Notice(reactor, Notice::RouteInUse { volume, generation }) => {
+                self.acknowledged(reactor, |step, under_way| {
+                    let of_volume =
+                        matches!(step.action, Action::SetRoute { .. } | Action::ClearRoute { .. });
+                    of_volume && under_way == volume.0 && generation.0 >= step.generation.0
+                });
+            }
+            Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
+                self.stalled(reactor, device, oldest.0 / 1_000_000);
+            }
+            Report::Notice(reactor, Notice::DeviceIdle { device })
+            | Report::DeviceClosed(reactor, device) => {
+                self.acknowledged(reactor, |step, index| {
+                    matches!(step.action, Action::CloseDisk { .. }) && index == device.0
+                });
+            }
+            Report::MemoryReleased(registration) => drop(registration),
+            Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
+        }
+    }
+
+    /// A reactor has done its part of a step that all of them do.
+    fn acknowledged(&self, reactor: ReactorIndex, is_it: impl Fn(&Step, u16) -> bool) {
+        let mut plant = self.shared.plant();
+        let Some((action, under_way)) = plant.under_way.iter_mut().find(|(_, u)| is_it(&u.step, u.index))
+        else {
+            return;
+        };
+        under_way.awaited.remove(&reactor);
+        if !under_way.awaited.is_empty() {
+            return;
+        }
+        let action = action.clone();
+        let Some(UnderWay {
+            step, wanted, index, ..
+        }) = plant.under_way.remove(&action)
+        else {
+            return;
+        };
+        match &action {
+            Action::CloseDisk { disk } => {
+                // The last reference closes the device, which can take long; not under the lock.
+                if let Some(open) = plant.disks.remove(disk) {
+                    std::thread::spawn(move || drop(open));
+                }
+            }
+            Action::ClearRoute { volume } => drop(plant.volumes.remove(volume)),
+            _ => {}
+        }
+        let found = Found {
+            index,
+            ..Found::default()
+        };
+        self.end(&mut plant, &step, &wanted, Ok(found));
+    }
+
+    fn stalled(&self, reactor: ReactorIndex, device: DeviceIndex, oldest_ms: u64) {
+        let mut plant = self.shared.plant();
+        let Some((name, open)) = plant.disks.iter_mut().find(|(_, disk)| disk.index == device) else {
+            return;
+        };
+        let subject = format!("disk/{name}");
+        if oldest_ms > 0 {
+            open.stalled_on.insert(reactor);
+            let message = format!("an operation on disk {name} has been in flight for {oldest_ms} ms");
+            log::warn!("{message}, reactor={}", reactor.0);
+            self.shared
+                .events
+                .push(Severity::Error, "disk_stalled", subject, message);
+        } else if open.stalled_on.remove(&reactor) && open.stalled_on.is_empty() {
+            let message = format!("disk {name} moves again");
+            log::info!("{message}");
+            self.shared
+                .events
+                .push(Severity::Info, "disk_recovered", subject, message);
+        }
+    }
+}
