@@ -2,9 +2,10 @@
 
 use palisade_block::Segment;
 use palisade_memory::{GuestMemory, InflightRegion, RegionSpec, RingAddresses};
+use palisade_virtio::BlkQueue;
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
-use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup};
+use palisade_virtio::driver::repeated::{RepeatedRing, Silent};
+use palisade_virtio::driver::{Buffer, DriverOptions, Header};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::error::Error;
 use std::sync::Arc;
@@ -23,14 +24,6 @@ const DATA_AT: u64 = 129 << 20;
 /// What each request reads.
 const DATA_BYTES: u32 = 4096;
 
-/// Nobody to notify: the guest polls.
-#[derive(Debug)]
-pub struct Silent;
-
-impl Notify for Silent {
-    fn notify(&mut self) {}
-}
-
 /// How a guest uses its ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RingUse {
@@ -44,11 +37,7 @@ pub struct RingUse {
 #[derive(Debug)]
 pub struct Guest {
     memory: Arc<GuestMemory>,
-    options: DriverOptions,
-    driver: DriverQueue,
-    heads: Vec<u16>,
-    avail_idx_at: u64,
-    avail_idx: u16,
+    busy: RepeatedRing,
     idle_rings: u16,
 }
 
@@ -70,8 +59,7 @@ impl Guest {
             event_idx: true,
             indirect: ring.indirect,
         };
-        let mut driver = DriverQueue::new(Arc::clone(&memory), 0, options).ok_or("no room for the ring")?;
-        let heads = (0..CHAINS).map(|chain| {
+        let requests = (0..CHAINS).map(|chain| {
             let header = Header {
                 kind: kind::IN,
                 sector: 8 * chain,
@@ -81,28 +69,23 @@ impl Guest {
                 bytes: DATA_BYTES,
                 write: true,
             };
-            driver.submit(header, &[buffer]).ok_or("the ring is full")
+            (header, buffer)
         });
-        let heads: Vec<u16> = heads.collect::<Result<_, _>>()?;
-        let RingAddresses { avail, .. } = driver.addresses();
-        for (position, head) in (0..u64::from(RING_ENTRIES)).zip(heads.iter().cycle()) {
-            memory.store_u16(avail + 4 + 2 * position, *head);
-        }
-        driver.disable_notifications();
+        let busy = RepeatedRing::new(Arc::clone(&memory), 0, options, requests);
         Ok(Guest {
             memory,
-            options,
-            driver,
-            heads,
-            avail_idx_at: avail + 2,
-            avail_idx: 0,
+            busy: busy.ok_or("no room for the ring")?,
             idle_rings: 0,
         })
     }
 
     /// The target's end of the busy ring.
     pub fn queue(&self, ring: RingUse) -> Result<BlkQueue<Silent>, Box<dyn Error>> {
-        self.serve(self.driver.addresses(), ring)
+        let inflight = match ring.tracked {
+            true => InflightRegion::create(1, RING_ENTRIES)?.0.queue(0),
+            false => None,
+        };
+        Ok(self.busy.serve(inflight)?)
     }
 
     /// The target's end of one more ring, on which nothing is ever offered.
@@ -112,46 +95,20 @@ impl Guest {
         if at + RING_BYTES > MARKS_AT {
             return Err("no room for so many rings".into());
         }
-        let driver = DriverQueue::new(Arc::clone(&self.memory), at, self.options).ok_or("no room")?;
-        let ring = RingUse {
-            indirect: self.options.indirect,
-            tracked: false,
-        };
-        self.serve(driver.addresses(), ring)
-    }
-
-    fn serve(&self, at: RingAddresses, ring: RingUse) -> Result<BlkQueue<Silent>, Box<dyn Error>> {
-        let inflight = match ring.tracked {
-            true => InflightRegion::create(1, RING_ENTRIES)?.0.queue(0),
-            false => None,
-        };
-        let setup = QueueSetup {
-            memory: Arc::clone(&self.memory),
-            size: RING_ENTRIES,
-            ring: at,
-            base: 0,
-            features: Features::VERSION_1 | Features::INDIRECT_DESC | Features::FLUSH | Features::EVENT_IDX,
-            inflight,
-            serial: [0; 20],
-            writable: true,
-            block_bytes: 512,
-            dirty_log: None,
-            log_used_at: None,
-            stats: Arc::default(),
-        };
-        Ok(BlkQueue::new(setup, Silent)?)
+        let options = self.busy.driver().options();
+        let ring = RepeatedRing::new(Arc::clone(&self.memory), at, options, []).ok_or("no room")?;
+        Ok(ring.serve(None)?)
     }
 
     /// Offers the next `depth` entries.
     #[inline]
     pub fn offer(&mut self, depth: u16) {
-        self.avail_idx = self.avail_idx.wrapping_add(depth);
-        self.memory.store_u16(self.avail_idx_at, self.avail_idx);
+        self.busy.offer(depth);
     }
 
     /// Whether every request has a good status.
     pub fn all_answered_well(&self) -> bool {
-        self.heads.iter().all(|&head| self.driver.status(head) == 0)
+        self.busy.all_well()
     }
 
     /// Where the parts of the guest's memory lie in this process, each with its name.
@@ -160,8 +117,8 @@ impl Guest {
             descriptors,
             avail,
             used,
-        } = self.driver.addresses();
-        let heads = self.driver.slot(0);
+        } = self.busy.driver().addresses();
+        let heads = self.busy.driver().slot(0);
         let tables = heads + 64 * u64::from(RING_ENTRIES);
         let parts = [
             ("descriptors", descriptors, avail),

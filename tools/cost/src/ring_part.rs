@@ -1,8 +1,8 @@
 //! What a reactor does with a queue in one turn, without reactor and device: pull, finish, publish.
 
-use crate::guest::Silent;
 use palisade_block::{Answer, Pulled, SegmentList, Source, Status, Token};
 use palisade_virtio::BlkQueue;
+use palisade_virtio::driver::repeated::Silent;
 
 /// A queue and what stands in for the reactor's tables.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! A whole turn of a reactor with the real hands: the engine, virtqueues, a null device and an idle io_uring.
 
-use crate::guest::{Guest, Silent};
+use crate::guest::Guest;
 use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
 use palisade_block::{
     AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Nanos, QueueId, Route, Run, Sectors,
@@ -10,6 +10,7 @@ use palisade_engine::{Reactor, ReactorConfig};
 use palisade_sys::device::{DeviceSpec, Medium};
 use palisade_sys::{HugePool, LocalDevices, LocalSettings, Opened};
 use palisade_virtio::BlkQueue;
+use palisade_virtio::driver::repeated::Silent;
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;

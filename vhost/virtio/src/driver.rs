@@ -7,6 +7,8 @@
 //!    then    one indirect table per descriptor, when indirect
 //! ```
 
+pub mod repeated;
+
 use crate::blk::{HEADER_BYTES, RANGE_BYTES};
 use crate::split::event_passed;
 use palisade_block::limits::SEGMENTS_PER_REQUEST;

@@ -16,9 +16,10 @@ use palisade_block::{
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_sys::{DeviceSpec, HugePool, LocalDevices, LocalSettings, Medium, MonotonicClock, Opened};
+use palisade_virtio::BlkQueue;
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
-use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup};
+use palisade_virtio::driver::repeated::{RepeatedRing, Silent};
+use palisade_virtio::driver::{Buffer, DriverOptions, Header};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,14 +34,6 @@ const VOLUME_SECTORS: Sectors = Sectors(1 << 21);
 const QUEUE_BYTES: u64 = 2 << 20;
 const DATA_AT: u64 = 1 << 20;
 const DATA_PAGES: u64 = 64;
-
-/// Nobody listens.
-#[derive(Debug)]
-pub struct Silent;
-
-impl Notify for Silent {
-    fn notify(&mut self) {}
-}
 
 /// A guest with some queues.
 #[derive(Debug)]
@@ -86,7 +79,9 @@ impl Guest {
         let route = Route::new(GENERATION, Epoch::default(), vec![run])
             .map_err(|error| failed(&error.to_string()))?;
         let volume = VolumeIndex(self.number);
-        let (source, offer) = self.ring(queue)?;
+        let ring = self.ring(queue)?;
+        let source = ring.serve(self.inflight.queue(queue));
+        let source = source.map_err(|error| failed(&error.to_string()))?;
         Ok(Prepared {
             id: QueueId {
                 attachment: AttachmentIndex(self.number),
@@ -102,57 +97,32 @@ impl Guest {
             },
             route,
             source,
-            offer,
+            ring,
         })
     }
 
     /// Writes a ring with 4 KiB reads in all its places, none of them offered yet.
-    fn ring(&self, queue: u16) -> Result<(BlkQueue<Silent>, Offer), Failure> {
+    fn ring(&self, queue: u16) -> Result<RepeatedRing, Failure> {
         let base = u64::from(queue) * QUEUE_BYTES;
         let options = DriverOptions {
             size: RING,
             event_idx: true,
             indirect: true,
         };
-        let no_room = || failed("a ring does not fit");
-        let mut driver = DriverQueue::new(Arc::clone(&self.memory), base, options).ok_or_else(no_room)?;
-        let ring = driver.addresses();
-        for chain in 0..u64::from(RING) {
+        let requests = (0..u64::from(RING)).map(|chain| {
+            let header = Header {
+                kind: kind::IN,
+                sector: 8 * chain,
+            };
             let buffer = Buffer {
                 address: base + DATA_AT + chain % DATA_PAGES * 4096,
                 bytes: 4096,
                 write: true,
             };
-            let header = Header {
-                kind: kind::IN,
-                sector: 8 * chain,
-            };
-            let head = driver.submit(header, &[buffer]).ok_or_else(no_room)?;
-            self.memory.store_u16(ring.avail + 4 + 2 * chain, head);
-        }
-        driver.disable_notifications();
-        let setup = QueueSetup {
-            memory: Arc::clone(&self.memory),
-            size: RING,
-            ring,
-            base: 0,
-            features: Features::VERSION_1 | Features::INDIRECT_DESC | Features::FLUSH | Features::EVENT_IDX,
-            inflight: self.inflight.queue(queue),
-            serial: [0; 20],
-            writable: true,
-            block_bytes: 512,
-            dirty_log: None,
-            log_used_at: None,
-            stats: Arc::default(),
-        };
-        let source = BlkQueue::new(setup, Silent).map_err(|error| failed(&error.to_string()))?;
-        let offer = Offer {
-            memory: Arc::clone(&self.memory),
-            avail_idx_at: ring.avail + 2,
-            used_idx_at: ring.used + 2,
-            avail_idx: 0,
-        };
-        Ok((source, offer))
+            (header, buffer)
+        });
+        RepeatedRing::new(Arc::clone(&self.memory), base, options, requests)
+            .ok_or_else(|| failed("a ring does not fit"))
     }
 }
 
@@ -163,28 +133,7 @@ pub struct Prepared {
     settings: AttachmentSettings,
     route: Route,
     source: BlkQueue<Silent>,
-    offer: Offer,
-}
-
-/// A guest's side of a ring.
-#[derive(Debug)]
-struct Offer {
-    memory: Arc<GuestMemory>,
-    avail_idx_at: u64,
-    used_idx_at: u64,
-    avail_idx: u16,
-}
-
-impl Offer {
-    #[inline]
-    fn offer(&mut self, requests: u16) {
-        self.avail_idx = self.avail_idx.wrapping_add(requests);
-        self.memory.store_u16(self.avail_idx_at, self.avail_idx);
-    }
-
-    fn all_answered(&self) -> bool {
-        self.memory.load_u16(self.used_idx_at) == Some(self.avail_idx)
-    }
+    ring: RepeatedRing,
 }
 
 /// The null device that all reactors share.
@@ -212,7 +161,7 @@ pub struct Workbench {
     reactor: Reactor<BlkQueue<Silent>, LocalDevices, HugePool>,
     clock: MonotonicClock,
     idle: Idle,
-    offers: Vec<Offer>,
+    rings: Vec<RepeatedRing>,
     /// How many of the guests, from the first, are busy in each round, and how many requests each then offers.
     pub busy: (usize, u16),
 }
@@ -246,7 +195,7 @@ impl Workbench {
                 clock.now(),
             ),
             clock,
-            offers: Vec::new(),
+            rings: Vec::new(),
             busy: (1, 1),
         };
         bench.reactor.apply(Command::AddDevice {
@@ -266,7 +215,7 @@ impl Workbench {
             settings,
             route,
             source,
-            offer,
+            ring,
         } = queue;
         self.reactor.apply(Command::SetRoute {
             volume: settings.volume,
@@ -278,7 +227,7 @@ impl Workbench {
             settings,
             source,
         });
-        self.offers.push(offer);
+        self.rings.push(ring);
     }
 
     /// The busy guests offer their requests and the reactor takes turns until all are answered; so many rounds.
@@ -289,8 +238,8 @@ impl Workbench {
         let turns_max = wanted.div_ceil(PULL_BATCH) + 64;
         let (mut turns, begin) = (0u64, Instant::now());
         for _ in 0..rounds {
-            for offer in self.offers.iter_mut().take(guests) {
-                offer.offer(depth);
+            for ring in self.rings.iter_mut().take(guests) {
+                ring.offer(depth);
             }
             let (mut done, mut here) = (0, 0);
             while done < wanted && here < turns_max {
@@ -300,7 +249,7 @@ impl Workbench {
             turns += here as u64;
         }
         let ns = begin.elapsed().as_nanos() as f64;
-        if !self.offers.iter().take(guests).all(Offer::all_answered) {
+        if !self.rings.iter().take(guests).all(RepeatedRing::all_answered) {
             return Err(failed("requests were not answered"));
         }
         Ok(Cost {
