@@ -121,9 +121,9 @@ impl Contestant {
                 };
                 process.go_on()?;
                 run(WARM_UP)?;
-                let before = process.cpu_time()?;
+                let before = process.usage()?;
                 let window = run(length)?;
-                series.add(&window, process.cpu_time()?.since(&before));
+                series.add(&window, process.usage()?.since(&before).processor);
                 process.halt()?;
             }
             (Running::Server { .. }, None) => {}

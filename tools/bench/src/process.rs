@@ -5,6 +5,7 @@ use palisade_block::Nanos;
 use palisade_sys::affinity;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -71,9 +72,9 @@ impl Process {
 
     /// Processor time used by its threads so far, to the nanosecond; that of a thread which runs at this moment may be
     /// short of its last few milliseconds, because the kernel counts when a thread leaves its core and every tick.
-    pub fn cpu_time(&self) -> Result<CpuTime, Failure> {
+    pub fn usage(&self) -> Result<Usage, Failure> {
         let folder = format!("/proc/{}/task", self.child.id());
-        CpuTime::read(Path::new(&folder)).map_err(Failure::system(format!("read {folder}")))
+        Usage::read(Path::new(&folder)).map_err(Failure::system(format!("read {folder}")))
     }
 
     /// Resident memory in KiB.
@@ -106,43 +107,61 @@ impl Drop for Process {
     }
 }
 
-/// What the threads of a process have used. The kernel's own total for a process comes in steps of 10 ms, a hundred
-/// thousand requests of a fast target.
+/// What the threads of a process have used so far. The kernel's own total of the time of a process comes in steps of
+/// 10 ms, a hundred thousand requests of a fast target.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct CpuTime {
-    /// Thread and nanoseconds on a core, user and system.
-    threads: Vec<(u32, u64)>,
+pub struct Usage {
+    threads: BTreeMap<u32, Used>,
 }
 
-impl CpuTime {
-    /// From the `schedstat` of each thread in /proc/PID/task.
-    fn read(folder: &Path) -> io::Result<CpuTime> {
-        let mut threads = Vec::new();
+/// What threads have used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Used {
+    /// Time on a core, user and system.
+    pub processor: Nanos,
+    /// How often they came onto a core: a thread that sleeps is woken once for each.
+    pub runs: u64,
+}
+
+impl Usage {
+    /// From the `schedstat` of each thread in /proc/PID/task: nanoseconds on a core, nanoseconds waiting for one, runs.
+    fn read(folder: &Path) -> io::Result<Usage> {
+        let mut threads = BTreeMap::new();
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let thread = entry.file_name().to_str().and_then(|name| name.parse().ok());
             // A thread may end between being listed and being read.
             let text = std::fs::read_to_string(entry.path().join("schedstat"));
             if let (Some(thread), Ok(text)) = (thread, text) {
-                let first = text.split_whitespace().next().and_then(|word| word.parse().ok());
-                threads.push((thread, first.ok_or(io::ErrorKind::InvalidData)?));
+                threads.insert(thread, Used::parse(&text).ok_or(io::ErrorKind::InvalidData)?);
             }
         }
         if threads.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(CpuTime { threads })
+        Ok(Usage { threads })
     }
 
     /// What has been used since an earlier reading. A thread that has ended between the two is not in it; servers
     /// keep theirs through a window.
-    pub fn since(&self, earlier: &CpuTime) -> Nanos {
-        let used = self.threads.iter().map(|(thread, now)| {
-            let same = |(other, _): &&(u32, u64)| other == thread;
-            let before = earlier.threads.iter().find(same).map_or(0, |&(_, before)| before);
-            now.saturating_sub(before)
-        });
-        Nanos(used.sum())
+    pub fn since(&self, earlier: &Usage) -> Used {
+        let mut used = Used::default();
+        for (thread, now) in &self.threads {
+            let before = earlier.threads.get(thread).copied().unwrap_or_default();
+            used.processor.0 += now.processor.since(before.processor).0;
+            used.runs += now.runs.saturating_sub(before.runs);
+        }
+        used
+    }
+}
+
+impl Used {
+    fn parse(schedstat: &str) -> Option<Used> {
+        let mut words = schedstat.split_whitespace().map(|word| word.parse().ok());
+        Some(Used {
+            processor: Nanos(words.next()??),
+            runs: words.nth(1)??,
+        })
     }
 }
 
@@ -169,17 +188,21 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("schedstat"), text).unwrap();
         };
-        assert!(CpuTime::read(folder.path()).is_err());
+        assert!(Usage::read(folder.path()).is_err());
         write("41", "1000 7 3\n");
         write("42", "5000 0 1\n");
-        let before = CpuTime::read(folder.path()).unwrap();
-        write("41", "1001 7 3\n");
+        let before = Usage::read(folder.path()).unwrap();
+        write("41", "1001 7 5\n");
         write("43", "300 0 1\n");
         std::fs::remove_dir_all(folder.path().join("42")).unwrap();
-        let after = CpuTime::read(folder.path()).unwrap();
-        assert_eq!(after.since(&before), Nanos(301));
+        let after = Usage::read(folder.path()).unwrap();
+        let used = Used {
+            processor: Nanos(301),
+            runs: 3,
+        };
+        assert_eq!(after.since(&before), used);
         write("44", "nonsense");
-        assert!(CpuTime::read(folder.path()).is_err());
+        assert!(Usage::read(folder.path()).is_err());
     }
 
     /// What this thread does while another works is not counted, and a thread that has ended is.
@@ -219,8 +242,8 @@ mod tests {
         let log = folder.path().join("log");
         let mut process = Process::start("loop", command, core, &log).unwrap();
         let started = Instant::now();
-        let begin = process.cpu_time().unwrap();
-        let used = |process: &Process| process.cpu_time().unwrap().since(&begin);
+        let begin = process.usage().unwrap();
+        let used = |process: &Process| process.usage().unwrap().since(&begin).processor;
         while used(&process) < Nanos::from_millis(50) && started.elapsed() < Duration::from_secs(10) {
             sleep(Duration::from_millis(10));
         }

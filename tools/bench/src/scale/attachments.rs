@@ -2,11 +2,11 @@
 //! how evenly many that work are served.
 
 use super::daemon::{Daemon, Setting};
-use super::footprint::processor_ns;
 use super::guests::{Busy, all_busy};
 use super::table::{Cell, Table};
 use crate::Failure;
 use crate::histogram::Histogram;
+use crate::process::Used;
 use crate::report::figure;
 use crate::ring::Layout;
 use crate::row::{SMALL_BYTES, Work};
@@ -26,8 +26,15 @@ const LAYOUT: Layout = Layout {
     bytes: SMALL_BYTES,
 };
 
-/// How long processor time is watched while nothing happens.
-const IDLE_WATCH: Duration = Duration::from_millis(1500);
+/// How long the daemon is watched while nothing happens: whole seconds, since it looks after itself once in each.
+const IDLE_WATCH: Duration = Duration::from_secs(2);
+
+/// What so many idle attachments may cost, in microseconds of processor time a second: a thousandth of a core.
+const IDLE_US_MAX: f64 = 1000.0;
+
+/// How much more often than with one attachment the daemon may wake up, in times a second. None of it is for them; what
+/// else the daemon does once in a second may fall into a window once more or less.
+const IDLE_WAKES_MORE_MAX: f64 = 0.5;
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -87,17 +94,17 @@ impl House {
         Ok((rates, latency))
     }
 
-    /// Percent of one core that it uses while nobody asks for anything.
-    fn idle_percent(&self) -> Result<f64, Failure> {
+    /// What it uses in a second while nobody asks for anything.
+    fn idle(&self) -> Result<Used, Failure> {
         let process = &self.daemon.process;
         process.go_on()?;
         // Long enough for the reactor to go to sleep, and for what is done once after a pause.
         std::thread::sleep(Duration::from_millis(300));
-        let before = processor_ns(process.id())?;
+        let before = process.usage()?;
         std::thread::sleep(IDLE_WATCH);
-        let used = processor_ns(process.id())?.saturating_sub(before);
+        let used = process.usage()?.since(&before);
         process.halt()?;
-        Ok(used as f64 / IDLE_WATCH.as_nanos() as f64 * 100.0)
+        Ok(used)
     }
 }
 
@@ -225,32 +232,47 @@ fn all_of_many(houses: &mut [House], rounds: Rounds) -> Result<Table, Failure> {
 
 fn idle(houses: &[House], rounds: Rounds) -> Result<Table, Failure> {
     let houses: Vec<&House> = houses.iter().filter(|house| house.mode == "adaptive").collect();
-    let mut found: Vec<Vec<f64>> = houses.iter().map(|_| Vec::new()).collect();
+    let mut found: Vec<Vec<Used>> = houses.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds.repeats.min(5) {
         for (house, found) in houses.iter().zip(&mut found) {
-            found.push(house.idle_percent()?);
+            found.push(house.idle()?);
         }
     }
     let about = format!(
-        "An adaptive reactor sleeps when there is nothing to do. Processor time of the whole daemon (all threads, by the \
-         kernel's nanosecond counters) in {} s while guests are connected and ask for nothing.",
+        "An adaptive reactor sleeps when there is nothing to do, and so do all other threads of the daemon, but for one \
+         look a second at whether all are alive. Processor time of the whole daemon and how often one of its threads \
+         came onto a core (by the kernel's own counters), in {} s while guests are connected and ask for nothing.",
         IDLE_WATCH.as_secs_f64()
     );
-    let mut table = Table::new("Nothing to do", about, &["attachments", "percent of one core"]);
+    let columns = ["attachments", "us of a core a second", "wake-ups a second"];
+    let mut table = Table::new("Nothing to do", about, &columns);
+    let seconds = IDLE_WATCH.as_secs_f64();
+    let time_us = |used: &[Used]| Spread::of(used.iter().map(|used| used.processor.0 as f64 / 1e3 / seconds));
+    let wakes = |used: &[Used]| Spread::of(used.iter().map(|used| used.runs as f64 / seconds));
     for (house, found) in houses.iter().zip(&found) {
         table.row([
             Cell::from(format!("{}", house.guests.len())),
-            spread(found).into(),
+            time_us(found).into(),
+            wakes(found).into(),
         ]);
     }
-    let most = found
-        .last()
-        .and_then(|found| spread(found))
-        .map_or(100.0, |spread| spread.median);
-    table.verdict(
-        format!("{ATTACHMENTS} idle attachments cost less than a hundredth of a core"),
-        most < 1.0,
-        format!("{} %", figure(most)),
-    );
+    if let (Some(one), Some(all)) = (found.first(), found.last())
+        && let (Some(time), Some(more), Some(fewer)) = (time_us(all), wakes(all), wakes(one))
+    {
+        table.verdict(
+            format!("{ATTACHMENTS} idle attachments cost less than a thousandth of a core"),
+            time.median < IDLE_US_MAX,
+            format!("{} us a second", figure(time.median)),
+        );
+        table.verdict(
+            format!("{ATTACHMENTS} idle attachments wake the daemon no more often than one"),
+            more.median <= fewer.median + IDLE_WAKES_MORE_MAX,
+            format!(
+                "{} times a second, and {} with one",
+                figure(more.median),
+                figure(fewer.median)
+            ),
+        );
+    }
     Ok(table)
 }

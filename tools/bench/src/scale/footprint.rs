@@ -1,4 +1,4 @@
-//! What a process holds: memory by kind, open files, threads, processor time. Read from /proc.
+//! What a process holds: memory by kind, open files, threads. Read from /proc.
 
 use crate::Failure;
 use serde::Serialize;
@@ -59,18 +59,6 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Nanoseconds that all threads of a process have run so far.
-pub fn processor_ns(process: u32) -> Result<u64, Failure> {
-    let folder = format!("/proc/{process}/task");
-    let tasks = std::fs::read_dir(&folder).map_err(Failure::system(format!("read {folder}")))?;
-    let of_task = |task: std::fs::DirEntry| -> Option<u64> {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse().ok()
-    };
-    // A thread may end between being listed and being read.
-    Ok(tasks.flatten().filter_map(of_task).sum())
-}
-
 fn count(folder: &Path) -> Result<u64, Failure> {
     let entries = std::fs::read_dir(folder).map_err(Failure::system(format!("read {}", folder.display())))?;
     Ok(entries.count() as u64)
@@ -98,11 +86,10 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory_and_uses_time() {
+    fn this_process_has_memory() {
         let me = std::process::id();
         let footprint = Footprint::of(me).unwrap();
         assert!(footprint.own_kib() > 100 && footprint.descriptors >= 3 && footprint.threads >= 1);
-        assert!(processor_ns(me).unwrap() > 0);
-        assert!(Footprint::of(u32::MAX).is_err() && processor_ns(u32::MAX).is_err());
+        assert!(Footprint::of(u32::MAX).is_err());
     }
 }

@@ -6,7 +6,7 @@
 //! taken between two such things, so that everything that was to go is gone.
 
 use super::daemon::{Daemon, Setting};
-use super::footprint::{Footprint, processor_ns};
+use super::footprint::Footprint;
 use super::table::{Cell, Table};
 use super::trend::Trend;
 use crate::Failure;
@@ -109,7 +109,7 @@ pub fn soak(setting: &Setting, length: Duration, say: &mut dyn FnMut(&str)) -> R
     let (mut samples, begin) = (Vec::new(), Instant::now());
     let (mut sample_at, mut say_at) = (Duration::ZERO, Duration::ZERO);
     let process = daemon.process.id();
-    let used_before = processor_ns(process)?;
+    let used_before = daemon.process.usage()?;
     for beat in 0.. {
         let elapsed = begin.elapsed();
         if elapsed >= sample_at {
@@ -136,7 +136,7 @@ pub fn soak(setting: &Setting, length: Duration, say: &mut dyn FnMut(&str)) -> R
         );
     }
     let elapsed = begin.elapsed();
-    let used = processor_ns(process)?.saturating_sub(used_before);
+    let used = daemon.process.usage()?.since(&used_before).processor.0;
     for guest in guests.into_iter().flatten() {
         guest.close()?;
     }
