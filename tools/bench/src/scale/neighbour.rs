@@ -11,6 +11,7 @@ use super::daemon::{Daemon, Setting};
 use super::guests::{Busy, Paced, paced_beside};
 use super::table::{Cell, Table};
 use crate::Failure;
+use crate::interval::Interval;
 use crate::report::figure;
 use crate::ring::Layout;
 use crate::row::{LARGE_BYTES, SMALL_BYTES, Work};
@@ -42,7 +43,8 @@ pub fn table(setting: &Setting, repeats: u32, length: Duration) -> Result<Table,
          in turns; the percentiles are those of each window. A batch is what the reactor takes from B in one turn ({} \
          requests of 4 KiB, {} of 128 KiB); its time follows from B's rate. A request of A's may come into the middle of \
          one batch and be answered at the end of another: two batches, times B's share of the reactor's time, is what B \
-         may move A's p99 by.",
+         may move A's p99 by. In brackets: where the true median is, with 95 % confidence; undecided when that leaves it \
+         open.",
         length.as_millis(),
         batch(SMALL_BYTES),
         batch(LARGE_BYTES),
@@ -74,7 +76,6 @@ pub fn table(setting: &Setting, repeats: u32, length: Duration) -> Result<Table,
             length,
         )?;
         let spread = |of: fn(&Round) -> f64| Spread::of(found.iter().map(of));
-        let middle = |of: fn(&Round) -> f64| spread(of).map_or(0.0, |spread| spread.median);
         table.row([
             Cell::from(name),
             spread(|round| round.alone.0).into(),
@@ -87,15 +88,25 @@ pub fn table(setting: &Setting, repeats: u32, length: Duration) -> Result<Table,
             spread(Round::moved_us).into(),
             spread(|round| round.moved_us() / round.batch_us).into(),
         ]);
-        let (moved, may) = (
-            middle(Round::moved_us),
-            middle(|round| round.share() * 2.0 * round.batch_us),
-        );
-        table.verdict(
-            format!("{name}: B moves A's p99 by less than its share of two batches"),
-            moved < may,
-            format!("{} us of {} us", figure(moved), figure(may)),
-        );
+        let interval = |of: fn(&Round) -> f64| Interval::of(found.iter().map(of));
+        if let (Some(moved), Some(may), Some(over)) = (
+            interval(Round::moved_us),
+            interval(Round::may_move_us),
+            interval(Round::over_us),
+        ) {
+            table.verdict(
+                format!("{name}: B moves A's p99 by less than its share of two batches"),
+                over.median < 0.0,
+                format!(
+                    "{} us [{} .. {}] of {} us: {}",
+                    figure(moved.median),
+                    figure(moved.low),
+                    figure(moved.high),
+                    figure(may.median),
+                    over.at_most(0.0).words()
+                ),
+            );
+        }
     }
     Ok(table)
 }
@@ -113,6 +124,16 @@ struct Round {
 impl Round {
     fn moved_us(&self) -> f64 {
         self.beside.1 - self.alone.1
+    }
+
+    /// By how much it may be moved: B's share of two batches.
+    fn may_move_us(&self) -> f64 {
+        self.share() * 2.0 * self.batch_us
+    }
+
+    /// By how much it was moved more than that.
+    fn over_us(&self) -> f64 {
+        self.moved_us() - self.may_move_us()
     }
 
     fn share(&self) -> f64 {
@@ -187,5 +208,6 @@ mod tests {
             batch_us: 4.0,
         };
         assert!((round.share() - 0.96).abs() < 1e-9 && (round.moved_us() - 7.0).abs() < 1e-9);
+        assert!((round.may_move_us() - 7.68).abs() < 1e-9 && (round.over_us() + 0.68).abs() < 1e-9);
     }
 }
