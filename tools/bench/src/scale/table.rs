@@ -1,5 +1,6 @@
 //! Tables of figures with their spread, and verdicts: the same value as text, as markdown and as JSON.
 
+use crate::report::columns::{aligned, markdown};
 use crate::report::figure;
 use crate::tally::Spread;
 use serde::Serialize;
@@ -111,24 +112,20 @@ impl Table {
         });
     }
 
+    /// Headings, then rows.
+    fn lines(&self) -> Vec<Vec<String>> {
+        let rows = self.rows.iter().map(|row| row.iter().map(Cell::text).collect());
+        std::iter::once(self.columns.clone()).chain(rows).collect()
+    }
+
     /// For a terminal.
     pub fn text(&self) -> String {
-        let mut lines: Vec<Vec<String>> = vec![self.columns.clone()];
-        lines.extend(self.rows.iter().map(|row| row.iter().map(Cell::text).collect()));
-        let width = |column: usize| {
-            let cells = lines.iter().filter_map(|line| line.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        let mut text = format!("{}\n{}\n\n", self.title, wrap(&self.about, 110));
-        for line in &lines {
-            let cells: Vec<String> = line
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
-            let _ = writeln!(text, "  {}", cells.join("   ").trim_end());
-        }
+        let mut text = format!(
+            "{}\n{}\n\n{}",
+            self.title,
+            wrap(&self.about, 110),
+            aligned(&self.lines())
+        );
         for verdict in &self.verdicts {
             let _ = writeln!(
                 text,
@@ -143,13 +140,12 @@ impl Table {
 
     /// For people.
     pub fn markdown(&self) -> String {
-        let mut text = format!("## {}\n\n{}\n\n", self.title, self.about);
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        text.push_str(&line(&self.columns));
-        text.push_str(&format!("|{}\n", "---|".repeat(self.columns.len())));
-        for row in &self.rows {
-            text.push_str(&line(&row.iter().map(Cell::text).collect::<Vec<_>>()));
-        }
+        let mut text = format!(
+            "## {}\n\n{}\n\n{}",
+            self.title,
+            self.about,
+            markdown(&self.lines())
+        );
         for verdict in &self.verdicts {
             let _ = write!(
                 text,
@@ -199,11 +195,14 @@ mod tests {
     fn text_has_straight_columns_and_says_what_does_not_hold() {
         let text = sample().text();
         assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
-        let columns: Vec<Option<usize>> = ["ns", "2.00 (1.00 .. 30.0)"]
+        let ends: Vec<Option<usize>> = ["  ns", "2.00 (1.00 .. 30.0)"]
             .iter()
-            .map(|cell| text.lines().find_map(|line| line.find(cell)))
+            .map(|cell| {
+                text.lines()
+                    .find_map(|line| line.find(cell).map(|at| at + cell.len()))
+            })
             .collect();
-        assert!(columns[0].is_some() && columns[0] == columns[1], "{text}");
+        assert!(ends[0].is_some() && ends[0] == ends[1], "{text}");
         assert!(text.contains("DOES NOT HOLD: it is fast; 2.00 of 1."));
     }
 
