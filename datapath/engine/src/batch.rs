@@ -6,7 +6,7 @@
 
 use crate::carry::{Way, way};
 use crate::pace;
-use crate::reactor::{Device, Queue, Reactor, Volume, broken, mark};
+use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark};
 use crate::shares::Shares;
 use crate::slots::Slots;
 use palisade_block::limits::PULL_BATCH;
@@ -29,6 +29,8 @@ struct Batch {
     /// Requests taken, and their bytes, for the attachment's limit.
     requests: u64,
     bytes: u64,
+    /// It ended because there was no more room.
+    short: bool,
     /// Answers were given.
     answered: bool,
     /// Reads answered at once.
@@ -85,9 +87,9 @@ enum Stop {
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Takes what a queue has, as much as one turn allows.
-    pub(crate) fn pull_from(&mut self, index: u16) -> usize {
+    pub(crate) fn pull_from(&mut self, index: u16) -> Portion {
         let Some(mut batch) = self.begin_batch(index) else {
-            return 0;
+            return Portion::Nothing;
         };
         loop {
             let stop = self.pull_some(index, &mut batch);
@@ -104,7 +106,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             batch.room = self.room_of(index);
         }
         self.end_batch(index, &batch);
-        batch.taken
+        match batch.taken {
+            0 if batch.short => Portion::Starved,
+            0 => Portion::Nothing,
+            taken => Portion::Served(taken),
+        }
     }
 
     /// `None` when nothing may be taken from the queue.
@@ -126,6 +132,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             room: room(queue, volume, &self.slot_shares, self.slots.requests_free()),
             requests: 0,
             bytes: 0,
+            short: false,
             answered: false,
             reads: Done::default(),
             writes: Done::default(),
@@ -158,6 +165,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
             if batch.room <= u32::from(batch.held.is_some()) {
                 self.stats.slots_short.add(1);
+                batch.short = true;
                 break;
             }
             let unlucky = match hands.take(batch) {

@@ -50,6 +50,16 @@ pub(crate) struct Queue<S> {
     pub(crate) throttled: bool,
 }
 
+/// What a queue got in one turn.
+pub(crate) enum Portion {
+    /// It had nothing, or nothing may be taken from it.
+    Nothing,
+    /// There was no slot for what it may have.
+    Starved,
+    /// So many things, at least one.
+    Served(usize),
+}
+
 /// A volume: where its requests go now, and where they go once those in flight are done.
 #[derive(Default)]
 pub(crate) struct Volume {
@@ -235,13 +245,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         count
     }
 
-    /// Goes on with what had to wait, then takes new requests from each queue in turn, beginning behind the queue that
-    /// got something first last time. Turns without work change nothing: were they counted, a queue short of slots
-    /// could find itself behind the same other queue after every sleep.
+    /// Goes on with what had to wait, then takes new requests from each queue in turn. The next turn begins with the
+    /// first queue that was short of slots and got nothing, so that nobody stands for ever behind the same hungry
+    /// neighbours; and else behind the queue served last, so that nobody is served twice in a row. Turns without work
+    /// change nothing.
     fn pull(&mut self) -> usize {
         let nobody_waits = self.blocked.is_empty() && self.waiting.is_empty();
         let mut taken = if nobody_waits { 0 } else { self.resume() };
-        let mut served = None;
+        let (mut served, mut starved) = (None, None);
         let count = self.active.len();
         for step in 0..count {
             let position = self.first + step;
@@ -251,15 +262,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 position
             };
             if let Some(&index) = self.active.get(position) {
-                let here = self.pull_queue(index);
-                if here != 0 {
-                    served.get_or_insert(position);
+                match self.pull_queue(index) {
+                    Portion::Nothing => {}
+                    Portion::Starved => drop(starved.get_or_insert(position)),
+                    Portion::Served(here) => {
+                        served = Some(position);
+                        taken += here;
+                    }
                 }
-                taken += here;
             }
         }
         if let Some(served) = served {
-            self.first = served + 1;
+            self.first = starved.unwrap_or(served + 1);
         }
         if self.first >= count {
             self.first = 0;
@@ -268,12 +282,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     #[inline]
-    fn pull_queue(&mut self, index: u16) -> usize {
+    fn pull_queue(&mut self, index: u16) -> Portion {
         match self.queues.get(index as usize) {
             Some(Some(queue)) if queue.source.has_more() => {}
-            _ => return 0,
+            _ => return Portion::Nothing,
         }
-        let taken = self.pull_from(index);
+        let portion = self.pull_from(index);
         // What was answered at once does not wait for the other queues' batches.
         if self.active.len() > 1 {
             self.publish(index);
@@ -281,7 +295,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 self.touched.pop();
             }
         }
-        taken
+        portion
     }
 
     fn submit(&mut self) {

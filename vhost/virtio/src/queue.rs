@@ -323,7 +323,7 @@ impl<N: Notify> BlkQueue<N> {
 impl<N: Notify> Source for BlkQueue<N> {
     #[inline]
     fn has_more(&self) -> bool {
-        self.split.has_more() || !self.resubmit.is_empty()
+        (self.split.has_more() && self.broken.is_none()) || !self.resubmit.is_empty()
     }
 
     #[inline]

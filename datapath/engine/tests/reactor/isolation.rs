@@ -91,6 +91,57 @@ fn two_queues_that_share_one_slot_take_turns_whatever_the_rhythm_of_sleep() {
     bed.reactor.abandon();
 }
 
+/// Many hungry queues and few slots: whoever got nothing comes first in the next turn.
+#[test]
+fn hungry_queues_share_few_slots_evenly() {
+    for (slots, hungry) in [(4, 3), (4, 5), (8, 7), (16, 5)] {
+        let mut bed = Bed::new(slots, 2);
+        let queues: Vec<Script> = (0..hungry)
+            .map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |_| {}))
+            .collect();
+        // One more queue, on the other device, is never short of anything.
+        let other = bed.attach(QueueId { queue: 99, ..QUEUE }, |_| {});
+        for head in 0..200 {
+            queues
+                .iter()
+                .for_each(|queue| queue.ask(head, Op::Read, 0, 1, data(1)));
+            other.ask(head, Op::Read, 500, 1, data(1));
+        }
+        for _ in 0..100 {
+            bed.turn();
+            bed.finish_all(Ok(()));
+        }
+        bed.turn();
+        let answered: Vec<usize> = queues.iter().map(|queue| queue.answers().len()).collect();
+        let (least, most) = (answered.iter().min(), answered.iter().max());
+        let (least, most) = least.zip(most).expect("queues");
+        assert!(*least > 0 && most <= &(2 * least), "{slots} slots: {answered:?}");
+        bed.reactor.abandon();
+    }
+}
+
+#[test]
+fn no_queue_is_served_twice_in_a_row() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let queues: Vec<Script> = (0..3)
+        .map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |_| {}))
+        .collect();
+    for (number, queue) in (0u64..).zip(&queues) {
+        (0..200).for_each(|head| queue.ask(head, Op::Read, number, 1, data(1)));
+    }
+    for _ in 0..5 {
+        bed.turn();
+    }
+    let steps = bed.devices().steps.take();
+    let mut batches: Vec<u64> = steps.iter().map(|step| step.1).collect();
+    assert!(batches.len() > 200);
+    // Each batch is of one queue, told by its sector.
+    batches.dedup();
+    let order = [100, 101, 102].into_iter().cycle().take(15);
+    assert_eq!(batches, order.collect::<Vec<_>>());
+}
+
 #[test]
 fn flushes_that_a_hung_device_holds_count_with_it() {
     let (mut bed, queues) = bed();
