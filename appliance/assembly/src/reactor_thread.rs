@@ -5,19 +5,18 @@ use crate::orders::{Order, Queue, Report};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::ReactorStats;
-use palisade_block::{Clock, MemoryId, QueueId, ReactorIndex};
+use palisade_block::{Clock, MemoryId, Nanos, QueueId, ReactorIndex};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
-    EventFd, HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, Sleeper,
-    Waker,
+    EventFd, HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, Waker,
 };
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{
     AtomicBool,
-    Ordering::{AcqRel, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -28,9 +27,6 @@ const MAILBOX: usize = 1024;
 
 /// How long a reactor sleeps at most while it serves a queue whose kick it does not hear.
 const UNHEARD_LOOK: Duration = Duration::from_millis(1);
-
-/// Readiness events taken from the kernel at once.
-const WAKE_EVENTS: usize = 64;
 
 /// What a reactor is made from.
 #[derive(Clone, Debug)]
@@ -177,13 +173,14 @@ struct ReactorThread {
     reactor: Reactor<Queue, LocalDevices, HugePool>,
     clock: MonotonicClock,
     idle: Idle,
-    sleeper: Sleeper,
     mailbox: Mailbox,
     reports: Sender<Event>,
     kicks: HashMap<QueueId, EventFd>,
     /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
+    /// The sources notify; they go on to do so while one sleep follows the other.
+    armed: bool,
     stopping: bool,
 }
 
@@ -208,11 +205,9 @@ impl ReactorThread {
         })?;
         let pinned = Arc::new(MemoryRegistration::prepare(&[pool.segment()]));
         devices.add_memory(MemoryId::POOL, pinned);
-        let sleeper = Sleeper::new(WAKE_EVENTS)?;
-        sleeper.add(devices.wakeup_fd(), Sleeper::WAKER - 1)?;
         let clock = MonotonicClock::new();
         let idle = Idle::new(plan.idle, clock.now());
-        let waker = sleeper.waker();
+        let waker = devices.waker();
         let reactor = Reactor::new(plan.config, devices, pool, stats);
         let (kicks, unheard) = (HashMap::new(), HashSet::new());
         let thread = ReactorThread {
@@ -220,12 +215,12 @@ impl ReactorThread {
             reactor,
             clock,
             idle,
-            sleeper,
             mailbox,
             reports,
             kicks,
             unheard,
             sleeping,
+            armed: false,
             stopping: false,
         };
         Ok((thread, waker, backing))
@@ -239,6 +234,9 @@ impl ReactorThread {
                 }
             }
             let now = self.clock.now();
+            if self.idle.sleeps_at_once() {
+                self.reactor.devices_mut().hold();
+            }
             let work = self.reactor.turn(now);
             self.report();
             if self.stopping && self.reactor.in_flight() == 0 {
@@ -246,21 +244,26 @@ impl ReactorThread {
             }
             let in_flight = self.reactor.in_flight() > 0;
             match self.idle.after_turn(work, in_flight, now) {
-                Next::Turn if work == 0 && in_flight => self.reactor.devices_mut().pause(),
-                Next::Turn => {}
-                Next::Sleep => self.sleep(),
+                // What this turn has freed may let go on what had to wait before.
+                Next::Sleep if work == 0 || !self.reactor.is_held_up() => self.sleep(now),
+                _ => {
+                    self.disarm();
+                    if work == 0 && in_flight {
+                        self.reactor.devices_mut().pause();
+                    }
+                }
             }
         }
         self.tell(Report::Ended(self.index));
     }
 
     /// Sleeps until a kick, a completion, an order, or the moment something is due.
-    fn sleep(&mut self) {
-        let armed_at = self.clock.now();
+    fn sleep(&mut self, now: Nanos) {
+        self.armed = true;
+        // Sources and devices look for work once more after they have asked to be told of it; and an order whose waking
+        // has been taken note of raised its flag before that.
         let work = self.reactor.arm() | self.reactor.devices_mut().arm_wakeup();
-        // One more turn finds what came before everything was armed; what comes after it wakes the reactor.
-        if !work && self.reactor.turn(armed_at) == 0 && self.mailbox.orders.is_empty() {
-            let now = self.clock.now();
+        if !work && !self.mailbox.ordered.load(Acquire) {
             let timeout = self
                 .reactor
                 .due()
@@ -270,13 +273,21 @@ impl ReactorThread {
                 false => Some(timeout.map_or(UNHEARD_LOOK, |timeout| timeout.min(UNHEARD_LOOK))),
             };
             self.sleeping.store(true, Relaxed);
-            if let Err(error) = self.sleeper.wait(timeout).map(|woken| woken.count()) {
+            if let Err(error) = self.reactor.devices_mut().sleep(timeout) {
                 log::error!("reactor {}: cannot sleep: {error}", self.index.0);
             }
+            self.sleeping.store(false, Relaxed);
         }
-        self.sleeping.store(false, Relaxed);
         self.reactor.devices_mut().disarm_wakeup();
-        self.reactor.disarm();
+    }
+
+    /// Tells the sources that they are polled again.
+    #[inline]
+    fn disarm(&mut self) {
+        if self.armed {
+            self.armed = false;
+            self.reactor.disarm();
+        }
     }
 
     fn obey(&mut self, order: Order) {
@@ -339,7 +350,10 @@ impl ReactorThread {
     }
 
     fn listen(&mut self, queue: QueueId, kick: EventFd) {
-        match self.sleeper.add(kick.as_raw_fd(), 0) {
+        if !self.idle.may_sleep() {
+            return;
+        }
+        match self.reactor.devices_mut().listen(kick.as_raw_fd()) {
             Ok(()) => drop(self.kicks.insert(queue, kick)),
             Err(error) => {
                 log::error!(
@@ -356,7 +370,7 @@ impl ReactorThread {
     fn stop_listening(&mut self, queue: QueueId) {
         self.unheard.remove(&queue);
         if let Some(kick) = self.kicks.remove(&queue)
-            && let Err(error) = self.sleeper.remove(kick.as_raw_fd())
+            && let Err(error) = self.reactor.devices_mut().stop_listening(kick.as_raw_fd())
         {
             log::warn!("reactor {}: a kick could not be let go: {error}", self.index.0);
         }

@@ -79,6 +79,17 @@ impl Idle {
         }
     }
 
+    /// Whether it ever sleeps.
+    pub fn may_sleep(&self) -> bool {
+        self.policy != IdlePolicy::AlwaysPoll
+    }
+
+    /// Whether it would sleep at the next occasion.
+    #[inline]
+    pub fn sleeps_at_once(&self) -> bool {
+        self.may_sleep() && !self.is_busy()
+    }
+
     /// After a turn that did `work` things and left requests in flight or not.
     #[inline]
     pub fn after_turn(&mut self, work: usize, in_flight: bool, now: Nanos) -> Next {
@@ -90,9 +101,8 @@ impl Idle {
         if work != 0 {
             self.gaps = self.gaps - self.gaps / GAPS + gap.0.min(GAP_MAX_NS);
             self.last_work = now;
-            return Next::Turn;
         }
-        match self.is_busy() && gap < after {
+        match self.is_busy() && (work != 0 || gap < after) {
             true => Next::Turn,
             false => Next::Sleep,
         }

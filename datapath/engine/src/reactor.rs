@@ -200,9 +200,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         // is in flight any more.
         let stalled = || self.watched.iter().flatten().any(|device| device.stalled);
         let watch = (self.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
-        let retry = !(self.blocked.is_empty() && self.waiting.is_empty());
-        let retry = retry.then(|| self.now.after(RETRY_AFTER));
+        let retry = self.is_held_up().then(|| self.now.after(RETRY_AFTER));
         paced.chain(watch).chain(retry).min()
+    }
+
+    /// Whether anything waits for what another turn may find to be free: a device, a part or a buffer.
+    #[inline]
+    pub fn is_held_up(&self) -> bool {
+        !(self.blocked.is_empty() && self.waiting.is_empty())
     }
 
     /// Requests in flight.

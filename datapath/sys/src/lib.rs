@@ -32,4 +32,4 @@ pub use device::{DeviceSpec, Medium, OpenError, Opened};
 pub use event::EventFd;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
 pub use local::{LocalDevices, LocalSettings, MemoryRegistration};
-pub use sleep::{Sleeper, Waker};
+pub use sleep::Waker;

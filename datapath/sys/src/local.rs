@@ -13,15 +13,18 @@
 //!
 //! It is made, used and dropped on its reactor's thread (the ring knows a single issuer), hence not `Send`.
 
+mod entrance;
 mod fault;
 mod flight;
 mod instant;
+mod listeners;
 mod memory;
 mod pause;
+mod rest;
 mod ring;
 
 use crate::device::{Media, Opened};
-use crate::{EventFd, MonotonicClock, affinity};
+use crate::{MonotonicClock, Waker, affinity};
 use flight::Flights;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
@@ -31,6 +34,7 @@ use palisade_block::{
     SlotIndex, Started,
 };
 use pause::{Pause, Pauses};
+use rest::Rest;
 use ring::Ring;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -52,6 +56,9 @@ pub struct LocalSettings {
     pub in_flight_max: u32,
     /// Entries of the submission queue: what one turn can hand over.
     pub submission_entries: u32,
+    /// Completions are worked off by our own calls and sleeps are taken in the ring, where the kernel can do that
+    /// (Linux 6.1). Without, it is as with an older kernel.
+    pub deferred: bool,
 }
 
 impl Default for LocalSettings {
@@ -60,6 +67,7 @@ impl Default for LocalSettings {
             slots: 4096,
             in_flight_max: 1024,
             submission_entries: 256,
+            deferred: true,
         }
     }
 }
@@ -71,7 +79,8 @@ pub struct LocalDevices {
     devices: Box<[Option<Place>]>,
     memory: MemoryTable,
     flights: Flights,
-    wakeup: EventFd,
+    rest: Rest,
+    waker: Waker,
     clock: MonotonicClock,
     pauses: Pauses,
 }
@@ -99,17 +108,27 @@ impl LocalDevices {
     /// The kernel has no io_uring for us (ENOSYS, EPERM) or too little memory may be locked (ENOMEM).
     pub fn new(settings: LocalSettings) -> io::Result<LocalDevices> {
         affinity::sharpen_timers();
-        let wakeup = EventFd::new()?;
-        let ring = Ring::new(settings, wakeup.as_raw_fd())?;
-        Ok(LocalDevices {
+        let mut ring = Ring::new(settings)?;
+        let rest = match ring.abilities().deferred {
+            true => Rest::Ring,
+            false => Rest::epoll()?,
+        };
+        if let Rest::Epoll { sleeper, completed } = &rest {
+            ring.signal(completed.as_raw_fd())?;
+            sleeper.add(completed.as_raw_fd())?;
+        }
+        let mut devices = LocalDevices {
             ring,
             devices: (0..DEVICES_MAX).map(|_| None).collect(),
             memory: MemoryTable::default(),
             flights: Flights::new(settings.slots, settings.in_flight_max),
-            wakeup,
+            rest,
+            waker: Waker::new()?,
             clock: MonotonicClock::new(),
             pauses: Pauses::new(),
-        })
+        };
+        devices.listen(devices.waker.as_raw_fd())?;
+        Ok(devices)
     }
 
     /// Takes a device into use under a number; the number's former device is given back and must have nothing in
@@ -174,20 +193,74 @@ impl LocalDevices {
         self.flights.count()
     }
 
-    /// The descriptor that is signalled when something can be reaped, while [armed](LocalDevices::arm_wakeup). To be
-    /// added to the reactor's [`Sleeper`](crate::Sleeper) once.
-    pub fn wakeup_fd(&self) -> RawFd {
-        self.wakeup.as_raw_fd()
+    /// Ends sleeps from other threads.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
-    /// Asks for the wakeup. True when there is something to do already, so that sleeping would miss it.
+    /// Lets a descriptor end sleeps: each signal ends one, which may be the next. It must stay open until
+    /// [`LocalDevices::stop_listening`], and need not be read.
+    ///
+    /// # Errors
+    /// EEXIST when it is listened to already; in epoll, EPERM when it cannot be waited for (a plain file), ENOMEM.
+    pub fn listen(&mut self, fd: RawFd) -> io::Result<()> {
+        match &self.rest {
+            Rest::Ring if self.ring.listen(fd) => Ok(()),
+            Rest::Ring => Err(io::Error::from_raw_os_error(libc::EEXIST)),
+            Rest::Epoll { sleeper, .. } => sleeper.add(fd),
+        }
+    }
+
+    /// Ends what [`LocalDevices::listen`] began.
+    ///
+    /// # Errors
+    /// It was not listened to.
+    pub fn stop_listening(&mut self, fd: RawFd) -> io::Result<()> {
+        match &self.rest {
+            Rest::Ring => self.ring.stop_listening(fd),
+            Rest::Epoll { sleeper, .. } => sleeper.remove(fd),
+        }
+    }
+
+    /// Leaves what the next `submit` would hand over for the [sleep](LocalDevices::sleep) that is to follow, and saves
+    /// a system call; to be followed by one or the other at once. It has no effect where sleeps are not taken in the
+    /// ring, nor for what has been left once already.
+    #[inline]
+    pub fn hold(&mut self) {
+        if let Rest::Ring = self.rest {
+            self.ring.hold();
+        }
+    }
+
+    /// To be called before a sleep. True when there is something to do already, so that the sleep would end at once.
+    #[inline]
     pub fn arm_wakeup(&mut self) -> bool {
-        self.ring.arm() || self.flights.has_waiting()
+        let there = match self.rest {
+            Rest::Ring => self.ring.has_completions(),
+            Rest::Epoll { .. } => self.ring.arm_signal(),
+        };
+        there || self.flights.has_waiting()
     }
 
-    /// Asks for no more wakeups: somebody polls.
+    /// Sleeps until something can be reaped, a descriptor is signalled that is listened to, the waker is used, or
+    /// `timeout` has passed. What came since [`LocalDevices::arm_wakeup`] ends it at once. It may end early.
+    ///
+    /// # Errors
+    /// What epoll_wait(2) says.
+    pub fn sleep(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match &mut self.rest {
+            Rest::Ring => self.ring.sleep(timeout),
+            Rest::Epoll { sleeper, .. } => drop(sleeper.wait(timeout)?),
+        }
+        Ok(())
+    }
+
+    /// Ends what [`LocalDevices::arm_wakeup`] began.
+    #[inline]
     pub fn disarm_wakeup(&mut self) {
-        self.ring.disarm();
+        if let Rest::Epoll { .. } = self.rest {
+            self.ring.disarm_signal();
+        }
     }
 
     /// Waits a moment for the devices, after a turn that found nothing to do while they had something: the processor
@@ -227,7 +300,7 @@ impl LocalDevices {
     /// guests wait that long at worst.
     pub fn nap(&mut self) {
         if self.flights.count() > 0 {
-            self.ring.wait(NAP);
+            self.ring.wait(Some(NAP));
         }
     }
 
@@ -240,7 +313,8 @@ impl LocalDevices {
 /// What the kernel grants a ring. Everything works without, only slower.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Abilities {
-    /// Completions are worked off on our own thread, when we ask (DEFER_TASKRUN, Linux 6.1).
+    /// Completions are worked off on our own thread, when we ask, and sleeps are taken in the ring (DEFER_TASKRUN,
+    /// Linux 6.1).
     pub deferred: bool,
     /// Files are known to the ring by number.
     pub registered_files: bool,
@@ -353,7 +427,7 @@ impl Drop for LocalDevices {
         while self.flights.count() > 0 && Instant::now() < deadline {
             self.submit();
             if self.reap(|_, _| {}) == 0 {
-                self.ring.wait(Duration::from_millis(10));
+                self.ring.wait(Some(Duration::from_millis(10)));
             }
         }
     }

@@ -1,44 +1,36 @@
-//! How a reactor sleeps when it has had nothing to do for a while: on the kicks of its rings, the completions of its
-//! devices and a waker, all in one epoll.
+//! Sleeping on descriptors in an epoll, and waking who sleeps.
 //!
 //! Wakeups are edge-triggered (so is `mio`): a descriptor wakes once for each signal and need not be read. What is
 //! signalled while nobody sleeps makes the next sleep end at once, so a signal is never lost; it may be late news.
 
+use crate::EventFd;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
-
 /// Sleeps until one of its descriptors is signalled.
 #[derive(Debug)]
-pub struct Sleeper {
+pub(crate) struct Sleeper {
     poll: Poll,
     events: Events,
-    waker: Arc<mio::Waker>,
 }
 
-/// Ends a [`Sleeper`]'s sleep from any thread.
+/// Ends the sleep of a reactor's [`LocalDevices`](crate::LocalDevices) from any thread.
 #[derive(Clone, Debug)]
-pub struct Waker(Arc<mio::Waker>);
+pub struct Waker(Arc<EventFd>);
 
 impl Sleeper {
-    /// The token of the waker.
-    pub const WAKER: usize = usize::MAX;
-
-    /// Makes a sleeper that tells of up to `events` descriptors after one sleep; the others are told after the next.
+    /// Makes a sleeper that takes note of up to `events` descriptors after one sleep, and of the others after the next.
     ///
     /// # Errors
     /// Too many open files.
-    pub fn new(events: usize) -> io::Result<Sleeper> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(mio::Waker::new(poll.registry(), Token(Sleeper::WAKER))?);
+    pub(crate) fn new(events: usize) -> io::Result<Sleeper> {
         Ok(Sleeper {
-            poll,
+            poll: Poll::new()?,
             events: Events::with_capacity(events.max(1)),
-            waker,
         })
     }
 
@@ -46,84 +38,80 @@ impl Sleeper {
     ///
     /// # Errors
     /// EEXIST when it has been added already, EPERM when it is of a kind that cannot be waited for (a plain file).
-    pub fn add(&self, fd: RawFd, token: usize) -> io::Result<()> {
+    pub(crate) fn add(&self, fd: RawFd) -> io::Result<()> {
         self.poll
             .registry()
-            .register(&mut SourceFd(&fd), Token(token), Interest::READABLE)
+            .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
     }
 
     /// Ends what [`Sleeper::add`] began.
     ///
     /// # Errors
     /// ENOENT when it had not been added, EBADF when it is closed.
-    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+    pub(crate) fn remove(&self, fd: RawFd) -> io::Result<()> {
         self.poll.registry().deregister(&mut SourceFd(&fd))
     }
 
-    /// Ends sleeps from other threads.
-    pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.waker))
-    }
-
-    /// Sleeps until a descriptor or the waker is signalled or `timeout` has passed, and gives the tokens of what was
-    /// signalled. `None` sleeps without end. A signal handler may end the sleep early, with no token.
+    /// Sleeps until a descriptor is signalled or `timeout` has passed, and gives how many have been. `None` sleeps
+    /// without end. A signal handler may end the sleep early.
     ///
     /// # Errors
     /// What epoll_wait(2) says, other than being interrupted.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = usize> + '_> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         match self.poll.poll(&mut self.events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.events.clear(),
-            Err(error) => return Err(error),
+            Ok(()) => Ok(self.events.iter().count()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
         }
-        Ok(self.events.iter().map(|event| event.token().0))
     }
 }
 
 impl Waker {
+    pub(crate) fn new() -> io::Result<Waker> {
+        Ok(Waker(Arc::new(EventFd::new()?)))
+    }
+
     /// Ends the present sleep, or the next one at once.
     ///
     /// # Errors
     /// What write(2) on an eventfd says; it does not fail in practice.
     pub fn wake(&self) -> io::Result<()> {
-        self.0.wake()
+        self.0.signal()
+    }
+}
+
+impl AsRawFd for Waker {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EventFd;
-    use std::os::fd::AsRawFd;
 
-    fn tokens(sleeper: &mut Sleeper, timeout_ms: u64) -> Vec<usize> {
-        sleeper
-            .wait(Some(Duration::from_millis(timeout_ms)))
-            .unwrap()
-            .collect()
-    }
+    const MOMENT: Option<Duration> = Some(Duration::ZERO);
 
     #[test]
-    fn tells_which_descriptor_was_signalled_and_each_signal_once() {
+    fn each_signal_ends_one_sleep_though_nobody_reads_it() {
         let mut sleeper = Sleeper::new(8).unwrap();
         let (one, two) = (EventFd::new().unwrap(), EventFd::new().unwrap());
-        sleeper.add(one.as_raw_fd(), 1).unwrap();
-        sleeper.add(two.as_raw_fd(), 2).unwrap();
-        assert!(tokens(&mut sleeper, 0).is_empty());
+        sleeper.add(one.as_raw_fd()).unwrap();
+        sleeper.add(two.as_raw_fd()).unwrap();
+        assert_eq!(sleeper.wait(MOMENT).unwrap(), 0);
         two.signal().unwrap();
-        assert_eq!(tokens(&mut sleeper, 1000), [2]);
-        assert!(
-            tokens(&mut sleeper, 0).is_empty(),
-            "edge-triggered: nobody read it, yet it is told once"
+        assert_eq!(sleeper.wait(MOMENT).unwrap(), 1);
+        assert_eq!(
+            sleeper.wait(MOMENT).unwrap(),
+            0,
+            "nobody read it, yet it is told once"
         );
         two.signal().unwrap();
         one.signal().unwrap();
-        let mut both = tokens(&mut sleeper, 1000);
-        both.sort_unstable();
-        assert_eq!(both, [1, 2]);
+        assert_eq!(sleeper.wait(MOMENT).unwrap(), 2);
         sleeper.remove(two.as_raw_fd()).unwrap();
         two.signal().unwrap();
-        assert!(tokens(&mut sleeper, 0).is_empty());
+        assert_eq!(sleeper.wait(MOMENT).unwrap(), 0);
     }
 
     #[test]
@@ -131,16 +119,18 @@ mod tests {
         let mut sleeper = Sleeper::new(8).unwrap();
         let event = EventFd::new().unwrap();
         event.signal().unwrap();
-        sleeper.add(event.as_raw_fd(), 7).unwrap();
-        assert_eq!(tokens(&mut sleeper, 0), [7]);
+        sleeper.add(event.as_raw_fd()).unwrap();
+        assert_eq!(sleeper.wait(MOMENT).unwrap(), 1);
     }
 
     #[test]
     fn the_waker_works_from_another_thread() {
         let mut sleeper = Sleeper::new(8).unwrap();
-        let waker = sleeper.waker();
-        let thread = std::thread::spawn(move || waker.wake().unwrap());
-        assert_eq!(tokens(&mut sleeper, 10_000), [Sleeper::WAKER]);
+        let waker = Waker::new().unwrap();
+        sleeper.add(waker.as_raw_fd()).unwrap();
+        let theirs = waker.clone();
+        let thread = std::thread::spawn(move || theirs.wake().unwrap());
+        assert_eq!(sleeper.wait(Some(Duration::from_secs(10))).unwrap(), 1);
         thread.join().unwrap();
     }
 }

@@ -9,11 +9,66 @@
 mod rig;
 
 use palisade_block::{Devices, Fault, Io, Lba, MemoryId, Op, Sectors, SlotIndex, Started};
-use palisade_sys::{LocalDevices, LocalSettings, Sleeper};
+use palisade_sys::{EventFd, LocalDevices, LocalSettings};
 use rig::{Buffer, DEVICE, MIB, Rig};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const RING: usize = 42;
+/// So long no sleep of these tests may last: whoever sleeps longer was not woken.
+const TOO_LONG: Duration = Duration::from_secs(4);
+
+/// The devices of one reactor that sleeps in its ring, and of one that sleeps in epoll as on an older kernel.
+fn both() -> [LocalDevices; 2] {
+    [true, false].map(|deferred| {
+        let settings = LocalSettings {
+            slots: 64,
+            in_flight_max: 64,
+            submission_entries: 16,
+            deferred,
+        };
+        let devices = LocalDevices::new(settings).unwrap();
+        assert_eq!(
+            devices.abilities().deferred,
+            deferred,
+            "the kernel of this test defers task work: the case that is hard"
+        );
+        devices
+    })
+}
+
+/// Sleeps unless there is something to do.
+fn sleep(devices: &mut LocalDevices) {
+    if !devices.arm_wakeup() {
+        let start = Instant::now();
+        devices.sleep(Some(2 * TOO_LONG)).unwrap();
+        assert!(start.elapsed() < TOO_LONG, "nobody woke the sleeper");
+    }
+    devices.disarm_wakeup();
+}
+
+/// Sleeps until a sleep of a tenth of a second lasts that long: what comes late, and the kernel's own workers, end
+/// some before it, but not without end.
+fn comes_to_rest(devices: &mut LocalDevices, early_most: u32) {
+    for _ in 0..=early_most {
+        settle(devices);
+        let start = Instant::now();
+        assert!(!devices.arm_wakeup());
+        devices.sleep(Some(Duration::from_millis(100))).unwrap();
+        devices.disarm_wakeup();
+        if start.elapsed() >= Duration::from_millis(90) {
+            return;
+        }
+    }
+    panic!("each of {early_most} sleeps was ended by nothing");
+}
+
+/// Takes what came; what sleeps have told of is behind us then.
+fn settle(devices: &mut LocalDevices) {
+    devices.submit();
+    devices.reap(|_, result| assert_eq!(result, Ok(())));
+}
 
 fn io<'a>(slot: u32, op: Op, bytes: u64, segments: &'a [palisade_block::Segment]) -> Io<'a> {
     Io {
@@ -33,49 +88,159 @@ fn io<'a>(slot: u32, op: Op, bytes: u64, segments: &'a [palisade_block::Segment]
 fn a_sleeping_reactor_is_woken_by_every_completion() {
     let directory = rig::directory();
     let (_, opened) = rig::open_file(&directory, 4 * MIB, 4096);
-    let mut rig = Rig::new(opened);
-    assert!(
-        rig.devices.abilities().deferred,
-        "the kernel of this test defers task work: the case that is hard"
-    );
-    let mut sleeper = Sleeper::new(8).unwrap();
-    sleeper.add(rig.devices.wakeup_fd(), RING).unwrap();
     let buffer = Buffer::new(1 << 20);
     let segments = [buffer.segment(0, 1 << 20)];
-    let (mut slept, mut woken) = (0, 0);
-    for round in 0..300u64 {
-        let op = [Op::Write, Op::Flush, Op::Read, Op::WriteZeroes { unmap: false }][(round % 4) as usize];
-        let bytes = if op == Op::Flush { 0 } else { MIB >> (round % 5) };
-        let mut cut = segments;
-        cut[0].bytes = bytes as usize;
-        assert_eq!(rig.devices.start(io(7, op, bytes, &cut)), Started::Pending);
-        rig.devices.submit();
-        let mut done = 0;
-        while done == 0 {
-            if !rig.devices.arm_wakeup() {
-                slept += 1;
-                let start = Instant::now();
-                woken += sleeper
-                    .wait(Some(Duration::from_secs(5)))
-                    .unwrap()
-                    .filter(|&token| token == RING)
-                    .count();
-                assert!(
-                    start.elapsed() < Duration::from_secs(4),
-                    "round {round} was not woken"
-                );
+    for mut devices in both() {
+        devices.add_device(DEVICE, Arc::clone(&opened)).unwrap();
+        for round in 0..300u64 {
+            let op = [Op::Write, Op::Flush, Op::Read, Op::WriteZeroes { unmap: false }][(round % 4) as usize];
+            let bytes = if op == Op::Flush { 0 } else { MIB >> (round % 5) };
+            let mut cut = segments;
+            cut[0].bytes = bytes as usize;
+            // Each second operation is handed over by the sleep itself.
+            if round % 8 >= 4 {
+                devices.hold();
             }
-            rig.devices.disarm_wakeup();
-            rig.devices.submit();
-            done += rig.devices.reap(|_, result| assert_eq!(result, Ok(())));
+            assert_eq!(devices.start(io(7, op, bytes, &cut)), Started::Pending);
+            devices.submit();
+            let mut done = 0;
+            while done == 0 {
+                sleep(&mut devices);
+                devices.submit();
+                done += devices.reap(|_, result| assert_eq!(result, Ok(())));
+            }
         }
+        comes_to_rest(&mut devices, 10);
+        // A completion from before the sleep is told at once.
+        assert_eq!(devices.start(io(7, Op::Flush, 0, &[])), Started::Pending);
+        devices.submit();
+        std::thread::sleep(Duration::from_millis(50));
+        sleep(&mut devices);
+        settle(&mut devices);
+        assert_eq!(devices.in_flight(), 0);
     }
-    assert!(slept > 0 && woken == slept, "{woken} of {slept}");
-    // Nobody is woken who has not asked for it.
-    assert_eq!(rig.devices.start(io(7, Op::Flush, 0, &[])), Started::Pending);
-    rig.devices.submit();
-    assert_eq!(sleeper.wait(Some(Duration::from_millis(50))).unwrap().count(), 0);
-    assert!(rig.devices.arm_wakeup(), "what completed before is told at once");
+}
+
+#[test]
+fn what_is_held_is_handed_over_by_the_second_submission() {
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, 4 * MIB, 4096);
+    for mut devices in both() {
+        devices.add_device(DEVICE, Arc::clone(&opened)).unwrap();
+        devices.hold();
+        assert_eq!(devices.start(io(1, Op::Flush, 0, &[])), Started::Pending);
+        devices.submit();
+        devices.hold();
+        assert_eq!(devices.start(io(2, Op::Flush, 0, &[])), Started::Pending);
+        rig::until(|| {
+            settle(&mut devices);
+            devices.in_flight() == 0
+        });
+    }
+}
+
+#[test]
+fn no_kick_is_lost_while_completions_come() {
+    const KICKS: u64 = 20_000;
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, 4 * MIB, 4096);
+    let buffer = Buffer::new(1 << 20);
+    let segments = [buffer.segment(0, 4096)];
+    for mut devices in both() {
+        devices.add_device(DEVICE, Arc::clone(&opened)).unwrap();
+        let (kick, rung) = (EventFd::new().unwrap(), Arc::new(AtomicU64::new(0)));
+        let (waker, ordered) = (devices.waker(), Arc::new(AtomicU64::new(0)));
+        devices.listen(kick.as_raw_fd()).unwrap();
+        let seen = Arc::new(AtomicU64::new(0));
+        let guest = {
+            let (kick, rung, ordered, seen) = (
+                kick.try_clone().unwrap(),
+                Arc::clone(&rung),
+                Arc::clone(&ordered),
+                Arc::clone(&seen),
+            );
+            std::thread::spawn(move || {
+                let mut random = 1u64;
+                for count in 1..=KICKS {
+                    // Every other one by the waker, and each after the one before it has been seen, so that one which
+                    // is lost is not made good by the next.
+                    match count % 2 {
+                        0 => {
+                            rung.store(count, Ordering::Relaxed);
+                            kick.signal().unwrap();
+                        }
+                        _ => {
+                            ordered.store(count, Ordering::Relaxed);
+                            waker.wake().unwrap();
+                        }
+                    }
+                    while seen.load(Ordering::Relaxed) < count {
+                        std::thread::yield_now();
+                    }
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    (0..random >> 54).for_each(|_| std::hint::spin_loop());
+                }
+            })
+        };
+        let mut operations = 0u64;
+        while seen.load(Ordering::Relaxed) < KICKS {
+            // Sleeps with an operation in flight and without one by turns, and the operation held or not.
+            if devices.in_flight() == 0 && !operations.is_multiple_of(3) {
+                if operations.is_multiple_of(2) {
+                    devices.hold();
+                }
+                assert_eq!(devices.start(io(7, Op::Read, 4096, &segments)), Started::Pending);
+            }
+            operations += 1;
+            settle(&mut devices);
+            let last = rung.load(Ordering::Relaxed).max(ordered.load(Ordering::Relaxed));
+            if last > seen.load(Ordering::Relaxed) {
+                seen.store(last, Ordering::Relaxed);
+                continue;
+            }
+            sleep(&mut devices);
+        }
+        guest.join().unwrap();
+        rig::until(|| {
+            settle(&mut devices);
+            devices.in_flight() == 0
+        });
+    }
+}
+
+#[test]
+fn who_is_no_longer_listened_to_wakes_nobody_and_a_new_one_does() {
+    for mut devices in both() {
+        let kicks: Vec<_> = (0..100).map(|_| EventFd::new().unwrap()).collect();
+        for kick in &kicks {
+            devices.listen(kick.as_raw_fd()).unwrap();
+        }
+        assert!(devices.listen(kicks[0].as_raw_fd()).is_err(), "listened to twice");
+        // More of them than the submission queue has entries: all are watched all the same.
+        for kick in kicks.iter().chain(&kicks) {
+            kick.signal().unwrap();
+            sleep(&mut devices);
+            settle(&mut devices);
+        }
+        // Each signal ends one sleep; the epoll may tell of many in one, and of the rest in the next.
+        comes_to_rest(&mut devices, 200);
+        let (gone, stay) = kicks.split_at(50);
+        for kick in gone {
+            devices.stop_listening(kick.as_raw_fd()).unwrap();
+        }
+        assert!(devices.stop_listening(gone[0].as_raw_fd()).is_err());
+        settle(&mut devices);
+        gone.iter().for_each(|kick| kick.signal().unwrap());
+        // The end of each of the 50 polls may end a sleep; the signals do not.
+        comes_to_rest(&mut devices, 50);
+        assert_eq!(devices.in_flight(), 0);
+        stay[7].signal().unwrap();
+        sleep(&mut devices);
+        settle(&mut devices);
+        devices.listen(gone[3].as_raw_fd()).unwrap();
+        gone[3].signal().unwrap();
+        sleep(&mut devices);
+    }
 }
 
 #[test]
@@ -86,6 +251,7 @@ fn operations_are_taken_back_and_every_one_is_answered_once() {
         slots: 256,
         in_flight_max: 256,
         submission_entries: 512,
+        ..LocalSettings::default()
     };
     let mut devices = LocalDevices::new(settings).unwrap();
     devices.add_device(DEVICE, opened).unwrap();

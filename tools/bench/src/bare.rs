@@ -126,7 +126,7 @@ impl Loop {
         let settings = LocalSettings {
             slots: row.depth.into(),
             in_flight_max: row.depth.into(),
-            submission_entries: 256,
+            ..LocalSettings::default()
         };
         let mut devices = LocalDevices::new(settings).map_err(Failure::system("make an io_uring"))?;
         devices

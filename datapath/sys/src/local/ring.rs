@@ -1,8 +1,10 @@
 //! One io_uring, set up as strongly as the kernel allows, and nothing but the calls on it.
 
+use super::entrance::Entrance;
+use super::listeners::{LISTENER, Listeners};
 use super::{Abilities, LocalSettings};
-use io_uring::types::{CloneBuffersFlags, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, opcode, squeue};
+use io_uring::types::{CancelBuilder, CloneBuffersFlags, Fd, Timespec};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use palisade_block::DeviceIndex;
 use palisade_block::limits::DEVICES_MAX;
 use std::io;
@@ -18,8 +20,14 @@ const CANCELLATION: u64 = u64::MAX;
 
 pub(super) struct Ring {
     uring: IoUring,
+    entrance: Entrance,
     /// Entries pushed whose completion has not been taken, cancellations among them.
     outstanding: u32,
+    listeners: Listeners,
+    /// A sleep has ended, or there was no need to begin it: what it is has not been looked at yet.
+    woken: bool,
+    /// What the next `submit` would hand over is left for the sleep that follows.
+    held: bool,
     abilities: Abilities,
 }
 
@@ -32,15 +40,20 @@ pub(super) struct File {
     pub(super) registered: bool,
 }
 
+/// How long taking back a poll may take; it waits for nobody.
+const UNLISTEN_WAIT: Timespec = Timespec::new().sec(1);
+
 /// Threads the kernel may use for operations that block (flushes, discards of a file). Its own bound of four to a core
 /// lets a few flushes on a device that hangs stop all other flushes of the reactor.
 const BLOCKING_WORKERS: u32 = 128;
 
 impl Ring {
-    pub(super) fn new(settings: LocalSettings, wakeup: RawFd) -> io::Result<Ring> {
+    pub(super) fn new(settings: LocalSettings) -> io::Result<Ring> {
+        if settings.slots > LISTENER {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let (uring, deferred) = set_up(settings)?;
         let submitter = uring.submitter();
-        submitter.register_eventfd(wakeup)?;
         let registered_files = submitter.register_files_sparse(DEVICES_MAX as u32).is_ok();
         let registered_memory = submitter.register_buffers_sparse(BUFFERS_MAX).is_ok();
         // A refusal leaves the kernel's own bound.
@@ -54,13 +67,22 @@ impl Ring {
             registered_memory,
             vectored_fixed,
         };
-        let mut ring = Ring {
+        Ok(Ring {
+            entrance: Entrance::new(&uring),
             uring,
             outstanding: 0,
+            listeners: Listeners::default(),
+            woken: false,
+            held: false,
             abilities,
-        };
-        ring.disarm();
-        Ok(ring)
+        })
+    }
+
+    /// Has an eventfd signalled by each completion, while [`Ring::arm_signal`] asks for it.
+    pub(super) fn signal(&mut self, completed: RawFd) -> io::Result<()> {
+        self.uring.submitter().register_eventfd(completed)?;
+        self.disarm_signal();
+        Ok(())
     }
 
     pub(super) fn abilities(&self) -> Abilities {
@@ -120,10 +142,10 @@ impl Ring {
         unsafe { self.uring.submitter().register_buffers_update(at, &empty, None) }
     }
 
-    /// Whether anything has been handed over, or is to be, that has not come back.
+    /// Whether anything has been handed over, or is to be, that has not come back, or a sleep has just ended.
     #[inline]
     pub(super) fn is_busy(&self) -> bool {
-        self.outstanding > 0
+        self.outstanding > 0 || self.woken
     }
 
     #[inline]
@@ -134,63 +156,131 @@ impl Ring {
     /// Puts an entry into the submission queue, which must have room.
     #[inline]
     pub(super) fn push(&mut self, entry: squeue::Entry, name: u64) {
+        self.put(entry, name);
+        self.outstanding += 1;
+    }
+
+    #[inline]
+    fn put(&mut self, entry: squeue::Entry, name: u64) {
         let entry = entry.user_data(name);
         // SAFETY: the entry names segments and memory that stay in place until the operation completes; that is the
         // contract of `Io`.
         let pushed = unsafe { self.uring.submission().push(&entry) };
         assert!(pushed.is_ok(), "the submission queue is full");
-        self.outstanding += 1;
     }
 
     pub(super) fn push_cancel(&mut self, name: u64) {
         self.push(opcode::AsyncCancel::new(name).build(), CANCELLATION);
     }
 
+    /// Leaves what the next `submit` would hand over for [`Ring::sleep`], which hands it over with the same system
+    /// call. What has been left once already is not left again.
+    #[inline]
+    pub(super) fn hold(&mut self) {
+        self.held = self.uring.submission().is_empty();
+    }
+
     /// One system call at most, and none when there is nothing to hand over or to fetch.
     #[inline]
     pub(super) fn submit(&mut self) {
+        if std::mem::take(&mut self.held) {
+            return;
+        }
         let queue = self.uring.submission();
-        let needed = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        let (count, fetch) = (queue.len(), queue.taskrun() || queue.cq_overflow());
         drop(queue);
-        if needed {
-            accept(self.uring.submit());
+        if count > 0 || fetch {
+            accept(self.entrance.submit(count, fetch));
         }
     }
 
     /// Gives every completion that is there now to `each`, with its result: bytes, or a negative error number.
     #[inline]
     pub(super) fn completions(&mut self, mut each: impl FnMut(u64, i32)) {
+        self.woken = false;
         for completion in self.uring.completion() {
+            let name = completion.user_data();
+            if name as u32 == LISTENER {
+                if !cqueue::more(completion.flags()) {
+                    self.listeners.ended(name);
+                }
+                continue;
+            }
             self.outstanding -= 1;
-            if completion.user_data() != CANCELLATION {
-                each(completion.user_data(), completion.result());
+            if name != CANCELLATION {
+                each(name, completion.result());
             }
         }
     }
 
     /// Asks for the eventfd to be signalled from now on; true when there is something to do already.
-    pub(super) fn arm(&mut self) -> bool {
+    pub(super) fn arm_signal(&mut self) -> bool {
         self.uring.completion().enable_eventfd();
         // The kernel looks at the wish after it has told of its work; we look for work after we have told our wish.
         fence(Ordering::SeqCst);
         let queue = self.uring.submission();
         let work = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
         drop(queue);
-        work || !self.uring.completion().is_empty()
+        work || self.has_completions()
     }
 
-    pub(super) fn disarm(&mut self) {
+    pub(super) fn disarm_signal(&mut self) {
         self.uring.completion().disable_eventfd();
     }
 
-    /// Sleeps in the kernel until something completes or the time is over.
-    pub(super) fn wait(&mut self, time: Duration) {
-        let time = Timespec::from(time);
-        accept(
-            self.uring
+    /// Whether completions are there already, so that a sleep would not be one.
+    #[inline]
+    pub(super) fn has_completions(&mut self) -> bool {
+        let there = !self.uring.completion().is_empty();
+        self.woken |= there;
+        there
+    }
+
+    /// Lets a descriptor end sleeps in the ring from the next one on; false when it does so already.
+    pub(super) fn listen(&mut self, fd: RawFd) -> bool {
+        self.listeners.add(fd)
+    }
+
+    /// Ends what [`Ring::listen`] began.
+    pub(super) fn stop_listening(&mut self, fd: RawFd) -> io::Result<()> {
+        match self.listeners.remove(fd) {
+            Some(Some(name)) => self
+                .uring
                 .submitter()
-                .submit_with_args(1, &SubmitArgs::new().timespec(&time)),
-        );
+                .register_sync_cancel(Some(UNLISTEN_WAIT), CancelBuilder::user_data(name)),
+            Some(None) => Ok(()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Hands over what waits and sleeps in the kernel until something completes, a descriptor is signalled that is
+    /// listened to, or the time is over. It needs no arming: what came before is in the completion queue, or comes to
+    /// it before the kernel lets us sleep.
+    pub(super) fn sleep(&mut self, time: Option<Duration>) {
+        self.held = false;
+        self.woken = true;
+        while self.has_room() {
+            let Some((name, fd)) = self.listeners.next_lapsed() else {
+                return self.wait(time);
+            };
+            let poll = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true);
+            // No operation in flight: it is not counted.
+            self.put(poll.build(), name);
+        }
+        // Not all descriptors are listened to yet.
+        self.submit();
+    }
+
+    /// Sleeps in the kernel until something completes or the time is over.
+    pub(super) fn wait(&mut self, time: Option<Duration>) {
+        let count = self.uring.submission().len();
+        accept(self.entrance.wait(count, time));
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.entrance.close();
     }
 }
 
@@ -212,14 +302,18 @@ fn set_up(settings: LocalSettings) -> io::Result<(IoUring, bool)> {
         builder.setup_cqsize(completions).setup_clamp().dontfork();
         builder
     };
-    let strongest = base()
-        .setup_submit_all()
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .build(entries);
-    if let Ok(uring) = strongest {
+    let strongest = || {
+        base()
+            .setup_submit_all()
+            .setup_coop_taskrun()
+            .setup_taskrun_flag()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(entries)
+            .ok()
+    };
+    let strongest = settings.deferred.then(strongest).flatten();
+    if let Some(uring) = strongest {
         return Ok((uring, true));
     }
     let cooperative = base()

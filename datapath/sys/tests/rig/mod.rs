@@ -104,6 +104,7 @@ impl Rig {
             slots: 64,
             in_flight_max: 64,
             submission_entries: 16,
+            ..LocalSettings::default()
         };
         let mut devices = LocalDevices::new(settings).unwrap();
         devices.add_device(DEVICE, opened).unwrap();
