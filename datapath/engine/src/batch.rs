@@ -37,7 +37,8 @@ struct Batch {
     reads: Done,
     /// Writes answered at once.
     writes: Done,
-    /// The request that is handed over when the one behind it is known, while whose data is being fetched.
+    /// The request that is handed over when the one behind it is known, so that the device can fetch that one's data
+    /// meanwhile.
     held: Option<Whole>,
     /// The device of the one held back has been told of it.
     expecting: bool,
@@ -313,7 +314,9 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             batch.expecting = true;
         }
         let before = std::mem::replace(&mut batch.held, next)?;
-        self.hand_over(before, !batch.expecting, batch)
+        let alone = !batch.expecting;
+        batch.expecting &= batch.held.is_some();
+        self.hand_over(before, alone, batch)
     }
 
     /// Hands a request to its device. For one that is not done then its slot has been filled.

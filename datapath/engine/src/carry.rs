@@ -1,4 +1,4 @@
-//! The life of one request: checked, sent on its way, answered in exactly one place.
+//! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
 use crate::parts::is_aligned;
 use crate::reactor::{Device, Reactor, broken, mark};
@@ -185,7 +185,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.answer_with(index, status);
     }
 
-    /// The one place where a request ends (invariant 1).
+    /// The one place where a request ends that had a slot (invariant 1); what is answered at once ends in `batch`. Both
+    /// need the token, of which there is one.
     fn answer_with(&mut self, index: SlotIndex, status: Status) {
         let slot = self.slots.slot_mut(index);
         let Some(token) = slot.token.take() else {

@@ -12,17 +12,17 @@
 //! nothing, locks nothing, blocks on nothing and logs nothing.
 //!
 //! ```text
-//!            pull                    start                  reap
-//!  Source ---------> slot (request) -------> Devices ----------------+
-//!    ^                 |   ^  needs pieces?                          |
-//!    |                 v   |                                         |
-//!    |            slots (parts): a run's border, a bounce buffer,    |
-//!    |                           one flush to each device            |
-//!    +---- finish, publish once per turn <---------------------------+
+//!           pull           start; kept by the device: in a slot
+//!  Source -------> batch ----------------------------> Devices ---- reap ---+
+//!    ^               |                                  ^                   |
+//!    |               v  needs pieces?                   |                   |
+//!    |            slots (parts): a run's border, a bounce buffer,           |
+//!    |                           one flush to each device                   |
+//!    +---- finish at once or later, publish once per turn <-----------------+
 //! ```
 //!
-//! Start reading at [`reactor`]: `turn` is the whole loop. [`control`](Reactor::apply) takes changes between two
-//! turns; [`idle`] decides when the loop may sleep.
+//! Start reading at [`reactor`]: `turn` is the whole loop; `batch` takes what a queue has, `carry` and `parts` do what is
+//! rare. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
 
 #![forbid(unsafe_code)]
 
