@@ -1,6 +1,6 @@
 //! The device without anything above it: the limit. A plain program on `palisade_sys::LocalDevices`, which is one
-//! io_uring with registered file and memory; no ring of a guest, no engine, no socket. It runs on the core where the
-//! targets run, one at a time.
+//! io_uring with registered file and memory, or the copies to and from a disk in memory; no ring of a guest, no engine,
+//! no socket. It runs on the core where the targets run, one at a time.
 
 use crate::Failure;
 use crate::histogram::Histogram;
@@ -28,7 +28,7 @@ pub enum Wait {
     Pause,
 }
 
-/// A file to be measured without a target.
+/// A file, or a disk in memory, to be measured without a target.
 #[derive(Clone, Debug)]
 pub struct Bare {
     opened: Arc<Opened>,
@@ -41,23 +41,34 @@ const MEMORY: MemoryId = MemoryId(0);
 
 impl Bare {
     /// Makes and opens a file.
-    pub fn open(path: &Path, bytes: u64, core: usize, wait: Wait) -> Result<Bare, Failure> {
-        let spec = DeviceSpec {
-            medium: Medium::File {
-                path: PathBuf::from(path),
-                create: Some(Create { bytes, sparse: false }),
-            },
-            block_bytes: 512,
-            read_only: false,
+    pub fn file(path: &Path, bytes: u64, core: usize, wait: Wait) -> Result<Bare, Failure> {
+        let medium = Medium::File {
+            path: PathBuf::from(path),
+            create: Some(Create { bytes, sparse: false }),
         };
-        let opened =
-            Opened::open(&spec, Duration::from_secs(5)).map_err(|error| failed(error.to_string()))?;
-        if opened.buffered() {
+        let bare = Bare::open(medium, core, wait)?;
+        if bare.opened.buffered() {
             return Err(failed(format!(
                 "{}: the file system refuses O_DIRECT",
                 path.display()
             )));
         }
+        Ok(bare)
+    }
+
+    /// Makes a disk in memory.
+    pub fn memory(bytes: u64, core: usize) -> Result<Bare, Failure> {
+        Bare::open(Medium::Memory { bytes }, core, Wait::Spin)
+    }
+
+    fn open(medium: Medium, core: usize, wait: Wait) -> Result<Bare, Failure> {
+        let spec = DeviceSpec {
+            medium,
+            block_bytes: 512,
+            read_only: false,
+        };
+        let opened =
+            Opened::open(&spec, Duration::from_secs(5)).map_err(|error| failed(error.to_string()))?;
         Ok(Bare {
             opened: Arc::new(opened),
             core,
@@ -154,15 +165,35 @@ impl Loop {
         let mut free: Vec<u32> = (0..u32::from(self.row.depth)).collect();
         let mut finished: Vec<(u32, bool)> = Vec::with_capacity(self.row.depth.into());
         let (mut now, mut done) = (begin, false);
+        let looks_ahead = self.devices.looks_ahead(DEVICE);
         loop {
+            // Where data lies in memory, the next request is told of before one is started, as our engine does.
+            let mut held = None;
             while !done && let Some(slot) = free.pop() {
-                match next(now.since(begin).0) {
-                    Some(sector) => self.start(slot, sector)?,
-                    None => done = true,
-                }
                 if let Some(put_at) = put_at.get_mut(slot as usize) {
                     *put_at = now;
                 }
+                let Some(sector) = next(now.since(begin).0) else {
+                    done = true;
+                    break;
+                };
+                if looks_ahead && self.row.depth > 1 {
+                    self.devices.expect(DEVICE, Lba(sector), self.sectors());
+                }
+                let ready = match looks_ahead {
+                    true => held.replace((slot, sector)),
+                    false => Some((slot, sector)),
+                };
+                if let Some((slot, sector)) = ready
+                    && self.start(slot, sector)?
+                {
+                    finished.push((slot, true));
+                }
+            }
+            if let Some((slot, sector)) = held
+                && self.start(slot, sector)?
+            {
+                finished.push((slot, true));
             }
             self.devices.submit();
             self.devices
@@ -199,7 +230,12 @@ impl Loop {
         })
     }
 
-    fn start(&mut self, slot: u32, sector: u64) -> Result<(), Failure> {
+    fn sectors(&self) -> Sectors {
+        Sectors::from_bytes(self.row.bytes.into())
+    }
+
+    /// Whether it is done already.
+    fn start(&mut self, slot: u32, sector: u64) -> Result<bool, Failure> {
         let bytes = self.row.bytes as usize;
         let segment = Segment {
             address: self.memory.address + slot as usize * bytes,
@@ -213,14 +249,15 @@ impl Loop {
                 Work::Write => Op::Write,
             },
             lba: Lba(sector),
-            sectors: Sectors::from_bytes(bytes as u64),
+            sectors: self.sectors(),
             durable: false,
-            alone: false,
+            alone: self.row.depth == 1,
             memory: MEMORY,
             segments: &[segment],
         };
         match self.devices.start(io) {
-            Started::Pending => Ok(()),
+            Started::Pending => Ok(false),
+            Started::Done(Ok(())) => Ok(true),
             other => Err(failed(format!("a request was not taken: {other:?}"))),
         }
     }
@@ -238,24 +275,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_filled_and_read() {
+    fn a_file_and_memory_are_filled_and_read() {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let core = *affinity::allowed_cpus().unwrap().last().unwrap();
         let path = folder.path().join("disk");
-        let Ok(bare) = Bare::open(&path, 1 << 20, core, Wait::Pause) else {
-            eprintln!("no file with O_DIRECT here");
-            return;
-        };
-        bare.fill().unwrap();
-        for row in [Work::Read, Work::Write].map(|work| Row {
-            medium: crate::row::Medium::File,
-            work,
-            bytes: 4096,
-            depth: 4,
-        }) {
-            let window = bare.random_requests(row, Duration::from_millis(30), 1).unwrap();
-            assert!(window.requests > 0 && window.rate() > 0.0);
-            assert_eq!(window.latency.total(), window.requests);
+        let mut bares = vec![(crate::row::Medium::Memory, Bare::memory(1 << 20, core).unwrap())];
+        match Bare::file(&path, 1 << 20, core, Wait::Pause) {
+            Ok(bare) => bares.push((crate::row::Medium::File, bare)),
+            Err(_) => eprintln!("no file with O_DIRECT here"),
+        }
+        for (medium, bare) in bares {
+            bare.fill().unwrap();
+            for (work, depth) in [
+                (Work::Read, 4),
+                (Work::Write, 4),
+                (Work::Read, 1),
+                (Work::Write, 1),
+            ] {
+                let row = Row {
+                    medium,
+                    work,
+                    bytes: 4096,
+                    depth,
+                };
+                let window = bare.random_requests(row, Duration::from_millis(30), 1).unwrap();
+                assert!(window.requests > 0 && window.rate() > 0.0);
+                assert_eq!(window.latency.total(), window.requests);
+            }
         }
     }
 }

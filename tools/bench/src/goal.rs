@@ -2,13 +2,13 @@
 //! of a ratio lies on one side of it.
 
 use crate::interval::Verdict;
-use crate::row::{Medium, Row};
+use crate::row::{LARGE_BYTES, Medium, Row};
 use crate::tally::Figures;
 use crate::target::Family;
 use serde::Serialize;
 use std::fmt;
 
-/// The least share of the bare program's rate that a file is to give.
+/// The least share of the bare program's rate that a file, or memory with long requests, is to give.
 pub const BARE_SHARE_MIN: f64 = 0.97;
 
 /// The most processor time for a request at a tenth of the load, as a share of qemu-storage-daemon's.
@@ -52,18 +52,21 @@ impl fmt::Display for Goal {
     }
 }
 
-/// The goals of a row: files are held against the bare program, all else against the best C dataplane by way of
-/// qemu-storage-daemon.
+/// The goals of a row: files and long requests to memory are held against the bare program, and all but files against
+/// the best C dataplane by way of qemu-storage-daemon.
 pub fn of_row(row: Row, targets: &[Figures]) -> Vec<Goal> {
     let ours = || targets.iter().filter(|one| one.family == Family::Palisade);
     let judge = |what: String, verdict: &dyn Fn(&Figures) -> Option<Verdict>| {
         Goal::new(what, ours().map(|one| (one.target, verdict(one))))
     };
+    let share = || {
+        judge(format!("at least {BARE_SHARE_MIN:.2} x bare"), &|one| {
+            Some(one.to_bare?.at_least(BARE_SHARE_MIN))
+        })
+    };
     let goals = if row.medium == Medium::File {
         [
-            judge(format!("at least {BARE_SHARE_MIN:.2} x bare"), &|one| {
-                Some(one.to_bare?.at_least(BARE_SHARE_MIN))
-            }),
+            share(),
             judge("p99 at most 1.00 x bare".into(), &|one| {
                 Some(one.p99_to_bare?.at_most(1.0))
             }),
@@ -76,7 +79,8 @@ pub fn of_row(row: Row, targets: &[Figures]) -> Vec<Goal> {
                 &|one| Some(one.to_qemu?.at_least(ratio)),
             )
         });
-        [level, None]
+        let long = row.medium == Medium::Memory && row.bytes == LARGE_BYTES;
+        [level, long.then(share).flatten()]
     };
     goals.into_iter().flatten().collect()
 }

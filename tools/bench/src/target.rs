@@ -95,7 +95,7 @@ pub const WAYS: &[Way] = &[
     },
     Way {
         name: "bare-spin",
-        about: "no target: one io_uring through palisade_sys::LocalDevices, registered file and memory, spinning",
+        about: "no target: one io_uring through palisade_sys::LocalDevices, registered file and memory, spinning; for memory the copies alone",
         family: Family::Bare,
         kind: Kind::Bare { wait: Wait::Spin },
     },
@@ -118,7 +118,7 @@ impl Way {
                 Medium::File => matches!(aio, "native" | "io_uring"),
             },
             Kind::RustVmm => medium != Medium::File,
-            Kind::Bare { .. } => medium == Medium::File,
+            Kind::Bare { wait } => medium == Medium::File || (medium == Medium::Memory && wait == Wait::Spin),
         }
     }
 
@@ -187,12 +187,12 @@ pub enum Running {
         /// A file of its own in memory or on disk, removed at the end.
         file: Option<Scratch>,
     },
-    /// A file to be used directly.
+    /// A disk to be used directly.
     Bare {
-        /// The file, open.
+        /// The disk, open.
         bare: Bare,
         /// Removed at the end.
-        file: Scratch,
+        file: Option<Scratch>,
     },
 }
 
@@ -227,10 +227,17 @@ impl Running {
             Kind::Palisade { mode } => palisade::start(&name, mode, medium, ground),
             Kind::Qemu { aio } => qemu::start(&name, aio, medium, ground),
             Kind::RustVmm => rust_vmm::start(&name, medium, ground),
+            Kind::Bare { .. } if medium == Medium::Memory => Ok(Running::Bare {
+                bare: Bare::memory(ground.disk_bytes, ground.core)?,
+                file: None,
+            }),
             Kind::Bare { wait } => {
                 let file = Scratch::new(ground.disks.join(format!("{name}.img")));
-                let bare = Bare::open(file.path(), ground.disk_bytes, ground.core, wait)?;
-                Ok(Running::Bare { bare, file })
+                let bare = Bare::file(file.path(), ground.disk_bytes, ground.core, wait)?;
+                Ok(Running::Bare {
+                    bare,
+                    file: Some(file),
+                })
             }
         }
     }
