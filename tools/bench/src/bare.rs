@@ -15,6 +15,7 @@ use palisade_sys::device::Create;
 use palisade_sys::{
     DeviceSpec, LocalDevices, LocalSettings, Medium, MemoryRegistration, MonotonicClock, Opened, affinity,
 };
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,14 +163,15 @@ impl Loop {
         let mut put_at = vec![begin; self.row.depth.into()];
         let (mut requests, mut elapsed) = (0, Nanos(0));
         let mut latency = Histogram::default();
-        let mut free: Vec<u32> = (0..u32::from(self.row.depth)).collect();
+        // Buffers are used in turn, as those of a ring are: the one used last would still lie in the cache.
+        let mut free: VecDeque<u32> = (0..u32::from(self.row.depth)).collect();
         let mut finished: Vec<(u32, bool)> = Vec::with_capacity(self.row.depth.into());
         let (mut now, mut done) = (begin, false);
         let looks_ahead = self.devices.looks_ahead(DEVICE);
         loop {
             // Where data lies in memory, the next request is told of before one is started, as our engine does.
             let mut held = None;
-            while !done && let Some(slot) = free.pop() {
+            while !done && let Some(slot) = free.pop_front() {
                 if let Some(put_at) = put_at.get_mut(slot as usize) {
                     *put_at = now;
                 }
@@ -218,7 +220,7 @@ impl Loop {
                     let put_at = put_at.get(slot as usize).copied().unwrap_or(now);
                     latency.record(now.since(put_at).0);
                 }
-                free.push(slot);
+                free.push_back(slot);
             }
         }
         Ok(Window {
