@@ -108,18 +108,19 @@ fn requests_that_come_at_a_rate_are_all_answered_and_timed() {
     assert!((840..1160).contains(&window.requests), "{}", window.requests);
     assert_eq!(window.latency.total(), window.requests);
     assert!(window.elapsed >= Nanos::from_millis(500));
-    // This server sleeps between requests, so most of them come with a kick.
-    assert!(window.kicks > window.requests / 4 && window.kicks <= window.requests);
+    // This server sleeps between requests, so that many of them come with a kick; how many, the machine decides.
+    assert!(window.kicks > 0 && window.kicks <= window.requests);
     session.close().unwrap();
 }
 
-/// More than the server can do: requests are due all the same, and the time they wait for it is theirs.
+/// Several times what the server can do anywhere: requests are due all the same, and the time they wait for it is
+/// theirs.
 #[test]
 fn who_falls_behind_is_charged_for_the_wait() {
     let peer = Peer::start("memory");
     let mut session = Session::open(&peer.socket, manner(true, true), LAYOUT).unwrap();
     let length = Duration::from_millis(50);
-    let window = paced::requests(&mut session, 1e6, length, 5).unwrap();
+    let window = paced::requests(&mut session, 4e6, length, 5).unwrap();
     assert!(window.elapsed > Nanos::from_millis(50));
     // The last was due at the end and answered when all before it had been.
     assert!(window.latency.max() + 1_000_000 > window.elapsed.0 - 50_000_000);
