@@ -52,10 +52,7 @@ impl Latency {
     /// Counts one operation.
     #[inline]
     pub fn record(&self, ns: u64) {
-        if let Some(bucket) = self.buckets.get(bucket_of(ns)) {
-            bucket.add(1);
-        }
-        self.sum_ns.add(ns);
+        self.record_many(ns, 1);
     }
 
     /// Counts `times` operations of the same latency.
@@ -130,30 +127,27 @@ impl AttachmentStats {
     /// Counts good answers to requests of one kind, given in the turn in which they were taken.
     #[inline]
     pub fn answered_at_once(&self, op: Op, requests: u64, bytes: u64) {
-        let kind = op.kind();
-        if let Some([good, ..]) = self.answered.get(kind) {
-            good.add(requests);
-        }
-        if let Some(count) = self.bytes.get(kind) {
-            count.add(bytes);
-        }
-        if let Some(latency) = self.latency.get(kind) {
-            latency.record_many(0, requests);
-        }
+        self.count(op, Status::Ok, requests, bytes, 0);
     }
 
     /// Counts an answer.
     #[inline]
     pub fn answered(&self, op: Op, status: Status, bytes: u64, ns: u64) {
+        self.count(op, status, 1, bytes, ns);
+    }
+
+    /// Counts answers of the same kind, status and latency; the bytes are those of all.
+    #[inline]
+    fn count(&self, op: Op, status: Status, requests: u64, bytes: u64, ns: u64) {
         let kind = op.kind();
         if let Some(count) = self.answered.get(kind).and_then(|by| by.get(status as usize)) {
-            count.add(1);
+            count.add(requests);
         }
         if let Some(count) = self.bytes.get(kind) {
             count.add(bytes);
         }
         if let Some(latency) = self.latency.get(kind) {
-            latency.record(ns);
+            latency.record_many(ns, requests);
         }
     }
 }

@@ -255,8 +255,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// neighbours; and else behind the queue served last, so that nobody is served twice in a row. Turns without work
     /// change nothing.
     fn pull(&mut self) -> usize {
-        let nobody_waits = self.blocked.is_empty() && self.waiting.is_empty();
-        let mut taken = if nobody_waits { 0 } else { self.resume() };
+        let mut taken = if self.is_held_up() { self.resume() } else { 0 };
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
         for step in 0..count {
