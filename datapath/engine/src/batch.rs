@@ -5,7 +5,7 @@
 //! to [`carry`](crate::carry). Everything that a batch cannot change is looked at once, before it.
 
 use crate::carry::{Way, way};
-use crate::pace;
+use crate::pace::{self, Allowance};
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark};
 use crate::shares::Shares;
 use crate::slots::Slots;
@@ -26,9 +26,8 @@ struct Batch {
     budget: u64,
     /// Requests that devices may still keep.
     room: u32,
-    /// Requests taken, and their bytes, for the attachment's limit.
-    requests: u64,
-    bytes: u64,
+    /// What the queue may still take of its attachment's limits.
+    allowance: Allowance,
     /// It ended because there was no more room.
     short: bool,
     /// Answers were given.
@@ -131,8 +130,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             taken: 0,
             budget,
             room: room(queue, volume, &self.slot_shares, self.slots.requests_free()),
-            requests: 0,
-            bytes: 0,
+            allowance: queue.allowance,
             short: false,
             answered: false,
             reads: Done::default(),
@@ -207,8 +205,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 settings.stats.answered_at_once(op, done.requests, done.bytes);
             }
         }
-        if batch.requests > 0 && pace::is_limited(&settings.pace) {
-            pace::charge(&settings.pace, self.now, batch.requests, batch.bytes);
+        if pace::is_limited(&settings.pace) {
+            queue.allowance = batch.allowance;
+            queue.allowance.settle(&settings.pace, self.now);
         }
         if batch.answered {
             mark(queue, index, &mut self.touched);
@@ -241,10 +240,9 @@ enum Taken {
 
 impl<S: Source, D: Devices> Hands<'_, S, D> {
     /// Whether the attachment's limit lets nothing more start just now.
-    fn is_throttled(&mut self, batch: &Batch) -> bool {
+    fn is_throttled(&mut self, batch: &mut Batch) -> bool {
         let settings = &self.queue.settings;
-        let ready = pace::ready_after(&settings.pace, self.now, batch.requests, batch.bytes);
-        let throttled = ready > self.now;
+        let throttled = !batch.allowance.admits(&settings.pace, self.now);
         if throttled && !self.queue.throttled {
             settings.stats.throttled.add(1);
         }
@@ -271,8 +269,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
-        batch.requests += 1;
-        batch.bytes = batch.bytes.saturating_add(bytes);
+        batch.allowance.spend(bytes);
         let way = way(
             &self.queue.settings,
             self.volume.route.as_ref(),

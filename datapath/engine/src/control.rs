@@ -1,5 +1,6 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
+use crate::pace::Allowance;
 use crate::reactor::{Device, Queue, Reactor, Volume};
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
@@ -44,6 +45,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             unpublished: false,
             stopping: false,
             throttled: false,
+            allowance: Allowance::default(),
         };
         let index = match self.queues.iter().position(Option::is_none) {
             Some(index) => index,
@@ -112,6 +114,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 volume: queue.settings.volume,
                 ..settings.clone()
             };
+            // Drawn under the limits before.
+            queue.allowance = Allowance::default();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
 use crate::batch::room;
-use crate::pace;
+use crate::pace::Allowance;
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
 use palisade_block::mailbox::{AttachmentSettings, Notice};
@@ -48,6 +48,8 @@ pub(crate) struct Queue<S> {
     pub(crate) stopping: bool,
     /// It waits for its limit; counted once per wait.
     pub(crate) throttled: bool,
+    /// What it may still take of its attachment's limits.
+    pub(crate) allowance: Allowance,
 }
 
 /// What a queue got in one turn.
@@ -172,7 +174,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let has_room = volume.is_some_and(|volume| {
                 volume.pending.is_none() && room(queue, volume, &self.slot_shares, free) > 0
             });
-            let held = queue.stopping || !has_room || pace::ready_at(&queue.settings.pace) > self.now;
+            let held =
+                queue.stopping || !has_room || queue.allowance.ready_at(&queue.settings.pace) > self.now;
             work |= pending && !held;
         }
         self.stats.sleeps.add(1);
@@ -193,7 +196,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub fn due(&self) -> Option<Nanos> {
         let paced = self.active.iter().filter_map(|&index| {
             let queue = self.queues.get(index as usize)?.as_ref()?;
-            let ready = pace::ready_at(&queue.settings.pace);
+            let ready = queue.allowance.ready_at(&queue.settings.pace);
             (ready > self.now).then_some(ready)
         });
         // A device that was reported as stalled is looked at until it is reported as well again, also when nothing
