@@ -281,9 +281,11 @@ impl LocalDevices {
     ///
     /// Asking the scheduler for slices of 0.1 ms (sched_setattr, Linux 6.12) did not help the spinner: its slice is
     /// looked at by the tick only.
+    ///
+    /// What completed meanwhile ends it before it begins.
     #[inline]
     pub fn pause(&mut self) {
-        if self.flights.count() == 0 {
+        if self.flights.count() == 0 || self.ring.has_completions() {
             return;
         }
         let from = self.clock.now();
@@ -291,6 +293,8 @@ impl LocalDevices {
             Pause::Yield => {
                 affinity::yield_processor();
                 self.pauses.yielded(from, self.clock.now());
+                // So that the next turn finds it where it begins.
+                self.ring.fetch();
             }
             Pause::Nap => self.nap(),
         }

@@ -186,12 +186,26 @@ impl Ring {
         if std::mem::take(&mut self.held) {
             return;
         }
-        let queue = self.uring.submission();
-        let (count, fetch) = (queue.len(), queue.taskrun() || queue.cq_overflow());
-        drop(queue);
+        let (count, fetch) = self.waiting();
         if count > 0 || fetch {
             accept(self.entrance.submit(count, fetch));
         }
+    }
+
+    /// Fetches what the kernel has completed, if it tells of anything; what is to be handed over goes with it.
+    #[inline]
+    pub(super) fn fetch(&mut self) {
+        let (count, fetch) = self.waiting();
+        if fetch {
+            accept(self.entrance.submit(count, fetch));
+        }
+    }
+
+    /// How many entries are to be handed over, and whether there are completions to be fetched.
+    #[inline]
+    fn waiting(&mut self) -> (usize, bool) {
+        let queue = self.uring.submission();
+        (queue.len(), queue.taskrun() || queue.cq_overflow())
     }
 
     /// Gives every completion that is there now to `each`, with its result: bytes, or a negative error number.
