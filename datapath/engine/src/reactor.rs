@@ -166,7 +166,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
             };
-            let pending = queue.source.arm();
+            if !queue.source.arm() || queue.stopping {
+                continue;
+            }
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
             // keep it spinning.
             let free = self.slots.requests_free();
@@ -174,9 +176,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let has_room = volume.is_some_and(|volume| {
                 volume.pending.is_none() && room(queue, volume, &self.slot_shares, free) > 0
             });
-            let held =
-                queue.stopping || !has_room || queue.allowance.ready_at(&queue.settings.pace) > self.now;
-            work |= pending && !held;
+            work |= has_room && queue.allowance.ready_at(&queue.settings.pace) <= self.now;
         }
         self.stats.sleeps.add(1);
         work

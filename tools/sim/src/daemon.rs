@@ -37,6 +37,7 @@ struct Core {
     reactor: Reactor<SimSource, SimDevices, SimPool>,
     idle: Idle,
     asleep: bool,
+    armed: bool,
     kicked: bool,
 }
 
@@ -79,6 +80,7 @@ impl Daemon {
                 reactor: Reactor::new(setup.config, devices, pool, Arc::new(ReactorStats::default())),
                 idle: Idle::new(setup.idle, now),
                 asleep: false,
+                armed: false,
                 kicked: false,
             }
         });
@@ -120,7 +122,6 @@ impl Daemon {
                 return Turned::Idle;
             }
             core.asleep = false;
-            core.reactor.disarm();
         }
         core.kicked = false;
         IN_TURN.set(true);
@@ -140,11 +141,13 @@ impl Daemon {
             let what = format!("a turn of reactor {reactor} allocated {allocations} times");
             self.findings.add(Invariant::DataPath, now, what);
         }
+        // As the reactor's thread does it: sources stay armed from one sleep to the next.
         if core.idle.after_turn(work, core.reactor.in_flight() > 0, now) == Next::Sleep {
+            core.armed = true;
             core.asleep = !core.reactor.arm();
-            if !core.asleep {
-                core.reactor.disarm();
-            }
+        } else if core.armed {
+            core.armed = false;
+            core.reactor.disarm();
         }
         let mut notices = 0;
         while let Some(notice) = core.reactor.next_notice() {

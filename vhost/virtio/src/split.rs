@@ -92,6 +92,8 @@ pub(crate) struct SplitQueue {
     /// The used index up to which it has been decided whether to notify.
     used_published: u16,
     event_idx: bool,
+    /// The driver has been asked to kick: with EVENT_IDX for this entry and none before, else for all.
+    armed_for: Option<u16>,
     used_log: Option<UsedLog>,
 }
 
@@ -112,6 +114,7 @@ impl SplitQueue {
             used_shown: used_idx,
             used_published: used_idx,
             event_idx,
+            armed_for: None,
             used_log,
         }
     }
@@ -248,14 +251,24 @@ impl SplitQueue {
     }
 
     /// Asks the driver for a notification of the next available entry. True when there are some already.
+    ///
+    /// What has been asked for already is not asked for again: a kick has come since, or will, if there are entries that
+    /// this look does not find.
     pub(crate) fn arm(&mut self) -> Result<bool, Broken> {
-        if self.event_idx {
-            self.ring.set_avail_event(self.next_avail);
-        } else {
-            self.ring.set_used_flags(0);
+        let asked = match self.event_idx {
+            true => self.armed_for == Some(self.next_avail),
+            false => self.armed_for.is_some(),
+        };
+        if !asked {
+            if self.event_idx {
+                self.ring.set_avail_event(self.next_avail);
+            } else {
+                self.ring.set_used_flags(0);
+            }
+            self.armed_for = Some(self.next_avail);
+            self.log_notification_area();
+            fence(Ordering::SeqCst);
         }
-        self.log_notification_area();
-        fence(Ordering::SeqCst);
         if self.next_avail != self.avail_seen {
             return Ok(true);
         }
@@ -269,6 +282,7 @@ impl SplitQueue {
         } else {
             self.ring.set_used_flags(NO_NOTIFY);
         }
+        self.armed_for = None;
         self.log_notification_area();
     }
 

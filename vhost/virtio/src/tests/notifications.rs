@@ -9,7 +9,7 @@ fn rigs() -> [Rig; 2] {
     [true, false].map(|event_idx| {
         Rig::with(
             DriverOptions {
-                size: 16,
+                size: 32,
                 event_idx,
                 indirect: false,
             },
@@ -87,7 +87,12 @@ fn kicks_come_when_armed_and_not_when_disarmed() {
         finish_one(&mut rig);
         finish_one(&mut rig);
         assert!(!rig.queue.arm());
+        assert!(!rig.queue.arm(), "armed twice is as good as once");
         assert!(submit(&mut rig), "armed: the first one kicks");
+        assert!(rig.queue.arm(), "kicked for and not taken");
+        finish_one(&mut rig);
+        assert!(!rig.queue.arm(), "asked for the one after it");
+        assert!(submit(&mut rig));
         finish_one(&mut rig);
         rig.queue.disarm();
         assert!(!submit(&mut rig));
