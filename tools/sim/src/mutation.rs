@@ -84,6 +84,11 @@ pub const MUTATIONS: &[Mutation] = &[
         fault: Break::LoseKicks,
         scenario: "rings",
     },
+    Mutation {
+        name: "limit-each-queue",
+        fault: Break::LimitEachQueue,
+        scenario: "rings",
+    },
 ];
 
 /// The deliberate fault of a name.

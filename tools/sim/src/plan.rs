@@ -87,6 +87,8 @@ pub enum Break {
     ForgetInflight,
     /// Kicks are not delivered.
     LoseKicks,
+    /// Each queue keeps its attachment's limit by itself.
+    LimitEachQueue,
 }
 
 /// Everything about one run but its seed.

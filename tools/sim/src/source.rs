@@ -70,15 +70,22 @@ pub struct SimSource {
     inner: AnySource,
     fuse: Fuse,
     meddling: Option<(Meddling, Rng)>,
+    taken: Rc<Cell<u64>>,
 }
 
 impl SimSource {
-    /// Puts a source behind a fuse.
-    pub fn new(inner: AnySource, fuse: Fuse, meddling: Option<(Meddling, Rng)>) -> SimSource {
+    /// Puts a source behind a fuse. Requests are counted in `taken` as they leave it.
+    pub fn new(
+        inner: AnySource,
+        fuse: Fuse,
+        meddling: Option<(Meddling, Rng)>,
+        taken: Rc<Cell<u64>>,
+    ) -> SimSource {
         SimSource {
             inner,
             fuse,
             meddling,
+            taken,
         }
     }
 
@@ -151,6 +158,9 @@ impl Source for SimSource {
                 dirtied: &[],
             });
             return Pulled::Answered;
+        }
+        if let Pulled::Request(_) = pulled {
+            self.taken.set(self.taken.get() + 1);
         }
         pulled
     }

@@ -58,6 +58,9 @@ pub struct Tenant {
     plan: GuestPlan,
     block_bytes: u32,
     pace: Pace,
+    limit_each_queue: bool,
+    /// Requests that its queues have given to reactors.
+    taken: Rc<Cell<u64>>,
     rng: Rng,
     lives: u16,
     findings: Findings,
@@ -110,6 +113,8 @@ impl Tenant {
             plan,
             block_bytes,
             pace,
+            limit_each_queue: world.plan.broken == Some(Break::LimitEachQueue),
+            taken: Rc::default(),
             rng,
             lives: 0,
             findings,
@@ -187,6 +192,20 @@ impl Tenant {
         self.plan.iops > 0
     }
 
+    /// Requests that were taken from its queues, and how many its limit allows by now: what the rate and the burst
+    /// give, and what each queue may draw ahead. The backlog of a queue that stops is not held back; it is charged, so
+    /// that it counts once.
+    pub fn taken_and_allowed(&self, now: Nanos) -> (u64, u64) {
+        let worth = |time: Nanos| (u128::from(self.plan.iops) * u128::from(time.0) / 1_000_000_000) as u64;
+        let habits = self.plan.habits;
+        let ahead = u64::from(habits.queues) * (worth(Nanos::from_micros(50)) + 1);
+        let backlog = u64::from(habits.queues) * habits.depth as u64;
+        (
+            self.taken.get(),
+            worth(now) + worth(self.pace.burst) + ahead + backlog + 1,
+        )
+    }
+
     /// The disks its volume lies on.
     pub fn disks(&self) -> &[usize] {
         &self.plan.disks
@@ -252,8 +271,12 @@ impl Tenant {
                 Some(door) => door.source(),
                 None => self.guest.doors[index].source(),
             };
-            let source = SimSource::new(source, fuse.clone(), meddling.clone());
-            queues.push((reactor, id, settings.clone(), source));
+            let source = SimSource::new(source, fuse.clone(), meddling.clone(), Rc::clone(&self.taken));
+            let mut settings = settings.clone();
+            if self.limit_each_queue {
+                settings.pace.next_request_ns = Arc::default();
+            }
+            queues.push((reactor, id, settings, source));
         }
         queues
     }

@@ -63,6 +63,20 @@ impl World {
         }
     }
 
+    /// Nobody goes faster than his limit allows, over however many queues and reactors.
+    pub(crate) fn check_limits(&self) {
+        for tenant in self.tenants.iter().filter(|tenant| tenant.is_paced()) {
+            let (taken, allowed) = tenant.taken_and_allowed(self.now);
+            if taken > allowed {
+                let what = format!(
+                    "{taken} requests of guest {} were taken, where its limit allows {allowed}",
+                    tenant.number
+                );
+                self.findings.add(Invariant::DataPath, self.now, what);
+            }
+        }
+    }
+
     /// After the last answer: everything is given back, and nothing was touched that is nobody's.
     pub(crate) fn check_rest(&self) {
         let wrong = |what: String| self.findings.add(Invariant::BoundedWaiting, self.now, what);

@@ -263,6 +263,7 @@ impl World {
             idle = if worked { 0 } else { idle + 1 };
             if self.steps.is_multiple_of(64) {
                 self.check_waits();
+                self.check_limits();
             }
             if idle > 8 * (self.tenants.len() as u64 + u64::from(self.plan.setup.reactors)) {
                 idle = 0;
