@@ -51,7 +51,8 @@ pub struct ReactorsConfig {
     #[arg(long = "reactors-mode", value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// Microseconds without work before an adaptive reactor that is busy sleeps; others sleep at once [default: 50]
+    /// Microseconds without work before an adaptive reactor that is busy sleeps, four times as many while its devices
+    /// are at work; others sleep at once [default: 50]
     #[arg(long = "reactors-idle-us", value_name = "US")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_us: Option<u64>,

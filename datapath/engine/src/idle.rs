@@ -38,7 +38,7 @@ pub enum IdlePolicy {
     AlwaysPoll,
     /// While busy it sleeps after this long without work, otherwise at once; the first kick or completion wakes it.
     Adaptive {
-        /// Time without work before it sleeps while it is busy.
+        /// Time without work before it sleeps while it is busy; four times that while its devices are at work.
         after: Nanos,
     },
 }

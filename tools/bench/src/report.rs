@@ -282,7 +282,7 @@ impl Report {
             .rows
             .iter()
             .flat_map(|row| &row.targets)
-            .filter_map(|one| one.to_qemu);
+            .flat_map(|one| [one.to_qemu, one.to_bare].into_iter().flatten());
         let load = self
             .load
             .iter()
@@ -411,6 +411,24 @@ pub(crate) mod tests {
                 .to_vec(),
             load: vec![load::tests::sample()],
         }
+    }
+
+    #[test]
+    fn ratios_to_the_bare_device_alone_have_their_confidence_told() {
+        let mut report = sample();
+        report.load.clear();
+        for one in report.rows.iter_mut().flat_map(|row| &mut row.targets) {
+            one.to_qemu = None;
+        }
+        assert!(
+            report
+                .text()
+                .contains("from 3 pairs, ranks 1 to 3 hold 75.0 times in 100")
+        );
+        for one in report.rows.iter_mut().flat_map(|row| &mut row.targets) {
+            one.to_bare = None;
+        }
+        assert!(report.text().contains("there are no ratios in this run"));
     }
 
     #[test]
