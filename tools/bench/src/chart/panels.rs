@@ -63,24 +63,23 @@ fn of_rows(report: &Report, medium: Medium, bytes: bool) -> Panel {
         Medium::File => "File, O_DIRECT",
     };
     let wanted = |row: &&RowFigures| row.row.medium == medium && row.row.measures_bytes() == bytes;
+    let rows: Vec<&RowFigures> = report.rows.iter().filter(wanted).collect();
+    // Where the device was measured by itself, that is what a figure is to be held against.
+    let to_bare = rows.iter().any(|row| row.bare_way.is_some());
     Panel {
         title: format!("{device}, {} KiB a request", if bytes { 128 } else { 4 }),
         unit: if bytes { "MB/s" } else { "thousand requests/s" },
         notes: [
             "x qemu [interval]",
-            if medium == Medium::File {
-                "x bare [interval]"
-            } else {
-                "best C"
-            },
+            if to_bare { "x bare [interval]" } else { "best C" },
         ],
-        groups: report.rows.iter().filter(wanted).map(group).collect(),
+        groups: rows.into_iter().map(|row| group(row, to_bare)).collect(),
     }
 }
 
 /// Ours, the better of qemu-storage-daemon's ways, the better bare program and who else is there; the other ways of
 /// the same are in the tables.
-fn group(row: &RowFigures) -> Group {
+fn group(row: &RowFigures, to_bare: bool) -> Group {
     let rate = |one: &Figures| {
         if row.row.measures_bytes() {
             one.mb_s
@@ -95,10 +94,14 @@ fn group(row: &RowFigures) -> Group {
     };
     let bar = |one: &Figures| {
         let ours = one.family == Family::Palisade;
-        let best_c = row.best_c_to_qemu.filter(|_| ours && row.bare_way.is_none());
         let to_qemu = one.to_qemu.filter(|_| one.family != Family::Qemu);
-        let to_bare = one.to_bare.filter(|_| one.family != Family::Bare);
-        let second = best_c.map_or_else(|| interval(to_bare), figure);
+        let second = match to_bare {
+            true => interval(one.to_bare.filter(|_| one.family != Family::Bare)),
+            false => row
+                .best_c_to_qemu
+                .filter(|_| ours)
+                .map_or_else(String::new, figure),
+        };
         Bar {
             target: one.target,
             family: one.family,
@@ -152,5 +155,39 @@ fn label(row: Row, with_depth: bool) -> String {
         format!("{work}, depth {}", row.depth)
     } else {
         work.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::sample;
+
+    /// The second column's name and its notes in the panel of 4 KiB requests to memory.
+    fn second_column(report: &Report) -> (&'static str, Vec<String>) {
+        let panel = of_rows(report, Medium::Memory, false);
+        let bars = panel.groups.into_iter().flat_map(|group| group.bars);
+        (
+            panel.notes[1],
+            bars.map(|bar| {
+                let [_, second] = bar.notes;
+                second
+            })
+            .collect(),
+        )
+    }
+
+    #[test]
+    fn a_column_is_named_for_what_is_in_it() {
+        let mut report = sample();
+        let row = &mut report.rows[0];
+        row.row.medium = Medium::Memory;
+        let (name, notes) = second_column(&report);
+        assert_eq!(name, "best C");
+        assert!(notes.iter().any(|note| note == "4.23"), "{notes:?}");
+        report.rows[0].bare_way = Some("bare-spin");
+        let (name, notes) = second_column(&report);
+        assert_eq!(name, "x bare [interval]");
+        assert!(notes.iter().all(|note| note != "4.23"), "{notes:?}");
     }
 }
