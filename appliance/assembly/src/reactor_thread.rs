@@ -179,8 +179,6 @@ struct ReactorThread {
     /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
-    /// The sources notify; they go on to do so while one sleep follows the other.
-    armed: bool,
     stopping: bool,
 }
 
@@ -220,7 +218,6 @@ impl ReactorThread {
             kicks,
             unheard,
             sleeping,
-            armed: false,
             stopping: false,
         };
         Ok((thread, waker, backing))
@@ -247,7 +244,7 @@ impl ReactorThread {
                 // What this turn has freed may let go on what had to wait before.
                 Next::Sleep if work == 0 || !self.reactor.is_held_up() => self.sleep(now),
                 _ => {
-                    self.disarm();
+                    self.reactor.disarm();
                     if work == 0 && in_flight {
                         self.reactor.devices_mut().pause();
                     }
@@ -259,7 +256,6 @@ impl ReactorThread {
 
     /// Sleeps until a kick, a completion, an order, or the moment something is due.
     fn sleep(&mut self, now: Nanos) {
-        self.armed = true;
         // Sources and devices look for work once more after they have asked to be told of it; and an order whose waking
         // has been taken note of raised its flag before that.
         let work = self.reactor.arm() | self.reactor.devices_mut().arm_wakeup();
@@ -279,15 +275,6 @@ impl ReactorThread {
             self.sleeping.store(false, Relaxed);
         }
         self.reactor.devices_mut().disarm_wakeup();
-    }
-
-    /// Tells the sources that they are polled again.
-    #[inline]
-    fn disarm(&mut self) {
-        if self.armed {
-            self.armed = false;
-            self.reactor.disarm();
-        }
     }
 
     fn obey(&mut self, order: Order) {

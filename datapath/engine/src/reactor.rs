@@ -107,6 +107,8 @@ pub struct Reactor<S, D, P> {
     pub(crate) now: Nanos,
     pub(crate) watch_every: Nanos,
     pub(crate) watch_next: Nanos,
+    /// The sources notify; they go on to do so while one sleep follows the other.
+    armed: bool,
     finished: Vec<(SlotIndex, Result<(), Fault>)>,
     first: usize,
 }
@@ -135,6 +137,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             now: Nanos(0),
             watch_every: config.watch_every,
             watch_next: Nanos(0),
+            armed: false,
             finished: Vec::with_capacity(all),
             first: 0,
             slots,
@@ -161,6 +164,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Asks every source to notify. True when one of them has work already, so that the reactor must not sleep.
     pub fn arm(&mut self) -> bool {
+        self.armed = true;
         let mut work = false;
         for &index in &self.active {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
@@ -182,8 +186,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         work
     }
 
-    /// Tells every source that it is polled again.
+    /// Tells every source that it is polled again, if it has been armed.
+    #[inline]
     pub fn disarm(&mut self) {
+        if self.armed {
+            self.disarm_all();
+        }
+    }
+
+    fn disarm_all(&mut self) {
+        self.armed = false;
         for &index in &self.active {
             if let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) {
                 queue.source.disarm();

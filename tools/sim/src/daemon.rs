@@ -37,7 +37,6 @@ struct Core {
     reactor: Reactor<SimSource, SimDevices, SimPool>,
     idle: Idle,
     asleep: bool,
-    armed: bool,
     kicked: bool,
 }
 
@@ -80,7 +79,6 @@ impl Daemon {
                 reactor: Reactor::new(setup.config, devices, pool, Arc::new(ReactorStats::default())),
                 idle: Idle::new(setup.idle, now),
                 asleep: false,
-                armed: false,
                 kicked: false,
             }
         });
@@ -143,10 +141,8 @@ impl Daemon {
         }
         // As the reactor's thread does it: sources stay armed from one sleep to the next.
         if core.idle.after_turn(work, core.reactor.in_flight() > 0, now) == Next::Sleep {
-            core.armed = true;
             core.asleep = !core.reactor.arm();
-        } else if core.armed {
-            core.armed = false;
+        } else {
             core.reactor.disarm();
         }
         let mut notices = 0;
