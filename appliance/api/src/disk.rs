@@ -244,6 +244,7 @@ pub struct Disk {
     /// Age in milliseconds of the oldest operation in flight; 0 when none.
     pub oldest_ms: u64,
     /// Faults since the daemon started, by name (`media`, `no_space`, `gone`, ...); those that never happened are left out.
+    /// What guests brought on themselves (`guest_memory`) is counted with their attachments only.
     pub faults: BTreeMap<String, u64>,
     /// Wanted and in force.
     pub state: State,

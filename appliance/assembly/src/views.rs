@@ -17,6 +17,18 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// Faults that make a disk "failing". What a guest brought on itself is not counted with disks at all.
+const FAILURES: [Fault; 8] = [
+    Fault::Media,
+    Fault::Fenced,
+    Fault::Unreachable,
+    Fault::BeyondEnd,
+    Fault::TooLarge,
+    Fault::NoMemory,
+    Fault::Denied,
+    Fault::Rejected,
+];
+
 /// A moment of the node: what is agreed on beside what there is.
 pub struct View<'a> {
     /// The node.
@@ -198,7 +210,7 @@ impl View<'_> {
             api::DiskCondition::Stalled
         } else if failing(Fault::Gone) {
             api::DiskCondition::Missing
-        } else if failing(Fault::Media) || failing(Fault::Fenced) {
+        } else if FAILURES.into_iter().any(failing) {
             api::DiskCondition::Failing
         } else {
             api::DiskCondition::Online

@@ -17,28 +17,75 @@ pub enum DeviceKind {
     Block,
 }
 
-/// Why a device did not do what it was asked. Typed, so that the room that knows how can react.
+/// Why a device did not do what it was asked. Typed, so that the room that knows how can react, and by cause: what the
+/// guest has done to itself is never taken for a failure of a disk that others share ([`Fault::origin`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fault {
-    /// The medium failed (EIO and everything not named below).
+    /// The medium failed (EIO, unreadable or corrupt data, and everything not named below).
     Media,
     /// No space left (ENOSPC, EDQUOT).
     NoSpace,
-    /// The device has vanished (ENODEV, ENXIO, no route).
+    /// The device has vanished (ENODEV, ENXIO, a stale handle, a file system whose server has ended).
     Gone,
     /// The device refused the node (EBADE, a reservation conflict): this node has been fenced.
     Fenced,
     /// The operation is not offered by the device (EOPNOTSUPP).
     Unsupported,
-    /// The device was told to write but may only be read (EROFS, EBADF).
+    /// The device was told to write but may only be read (EROFS).
     ReadOnly,
     /// The deadline passed and the operation was taken back before it had any effect on memory (ECANCELED).
     TimedOut,
+    /// The guest's memory was not there when data was moved (EFAULT): its VMM has taken it away.
+    GuestMemory,
+    /// The way to the device is broken or too slow: link, network, server (ENOLINK, ETIMEDOUT, EHOSTUNREACH). It may
+    /// come back.
+    Unreachable,
+    /// The range lies behind the end of the device: it has shrunk, or was cut off.
+    BeyondEnd,
+    /// The file may not become that large (EFBIG): a limit of the process (RLIMIT_FSIZE) or of its file system.
+    TooLarge,
+    /// The host had no memory or no other means for the operation (ENOMEM, ENOBUFS).
+    NoMemory,
+    /// The host forbids the operation: rights, seals, an immutable file (EPERM, EACCES, ETXTBSY).
+    Denied,
+    /// The kernel took the operation for malformed (EINVAL, EBADF): an alignment that we got wrong, or a bug of ours.
+    Rejected,
+}
+
+/// Whose doing a fault is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Origin {
+    /// The guest or its VMM has brought it on itself; the device has nothing to do with it.
+    Guest,
+    /// The device, or what leads to it.
+    Device,
+    /// This machine and how it is set up.
+    Host,
+    /// This program.
+    Ours,
 }
 
 impl Fault {
     /// How many there are, for tables of counters.
-    pub const KINDS: usize = 7;
+    pub const KINDS: usize = 14;
+
+    /// All of them, in the order of [`Fault::kind`].
+    pub const ALL: [Fault; Fault::KINDS] = [
+        Fault::Media,
+        Fault::NoSpace,
+        Fault::Gone,
+        Fault::Fenced,
+        Fault::Unsupported,
+        Fault::ReadOnly,
+        Fault::TimedOut,
+        Fault::GuestMemory,
+        Fault::Unreachable,
+        Fault::BeyondEnd,
+        Fault::TooLarge,
+        Fault::NoMemory,
+        Fault::Denied,
+        Fault::Rejected,
+    ];
 
     /// Names in the order of [`Fault::kind`]; also the label values of metrics.
     pub const NAMES: [&'static str; Fault::KINDS] = [
@@ -49,11 +96,36 @@ impl Fault {
         "unsupported",
         "read_only",
         "timed_out",
+        "guest_memory",
+        "unreachable",
+        "beyond_end",
+        "too_large",
+        "no_memory",
+        "denied",
+        "rejected",
     ];
 
     /// The kind as a position in a table of counters.
     pub fn kind(self) -> usize {
         self as usize
+    }
+
+    /// Whose doing it is. Only faults that are not the guest's count with the device.
+    pub fn origin(self) -> Origin {
+        match self {
+            Fault::Media
+            | Fault::Gone
+            | Fault::Fenced
+            | Fault::Unsupported
+            | Fault::TimedOut
+            | Fault::Unreachable
+            | Fault::BeyondEnd => Origin::Device,
+            Fault::GuestMemory => Origin::Guest,
+            Fault::NoSpace | Fault::ReadOnly | Fault::TooLarge | Fault::NoMemory | Fault::Denied => {
+                Origin::Host
+            }
+            Fault::Rejected => Origin::Ours,
+        }
     }
 }
 
@@ -142,4 +214,18 @@ pub trait Devices {
 
     /// What the device can do; `None` when there is no such device (any more).
     fn limits(&self, device: DeviceIndex) -> Option<DeviceLimits>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_place_and_a_name_of_its_own() {
+        for (position, fault) in Fault::ALL.into_iter().enumerate() {
+            assert_eq!(fault.kind(), position);
+        }
+        let names: std::collections::BTreeSet<_> = Fault::NAMES.into_iter().collect();
+        assert_eq!(names.len(), Fault::KINDS);
+    }
 }

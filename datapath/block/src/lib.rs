@@ -22,7 +22,7 @@ pub mod stats;
 pub mod time;
 pub mod units;
 
-pub use device::{DeviceKind, DeviceLimits, Devices, Fault, Io, Started};
+pub use device::{DeviceKind, DeviceLimits, Devices, Fault, Io, Origin, Started};
 pub use ids::{
     AttachmentIndex, DeviceIndex, Epoch, Generation, MemoryId, QueueId, ReactorIndex, SlotIndex, VolumeIndex,
 };

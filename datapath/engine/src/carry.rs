@@ -5,8 +5,8 @@ use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Use, Work};
 use palisade_block::mailbox::AttachmentSettings;
 use palisade_block::{
-    Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Pool, Request, Route, SECTOR_BYTES, Sectors,
-    Segment, SlotIndex, Source, Started, Status,
+    Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Origin, Pool, Request, Route, SECTOR_BYTES,
+    Sectors, Segment, SlotIndex, Source, Started, Status,
 };
 
 /// Where a request goes.
@@ -157,9 +157,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return;
         }
         let (queue, device) = (slot.queue, slot.device);
-        if let Some(count) = self
-            .device(device)
-            .and_then(|device| device.stats.faults.get(fault.kind()))
+        // What a guest does to itself says nothing of a disk that others share.
+        if fault.origin() != Origin::Guest
+            && let Some(count) = self
+                .device(device)
+                .and_then(|device| device.stats.faults.get(fault.kind()))
         {
             count.add(1);
         }

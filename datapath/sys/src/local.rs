@@ -446,7 +446,7 @@ fn check(io: &Io<'_>, limits: &DeviceLimits) -> Result<(), Fault> {
     }
     match io.lba.checked_add(io.sectors) {
         Some(end) if end.0 <= limits.sectors.0 => Ok(()),
-        _ => Err(Fault::Media),
+        _ => Err(Fault::BeyondEnd),
     }
 }
 

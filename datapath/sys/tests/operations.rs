@@ -139,9 +139,12 @@ fn what_does_not_lie_on_the_device_or_may_not_be_written_is_refused() {
     let mut rig = Rig::new(opened);
     assert_eq!(
         rig.write(MIB - 4096, &[buffer.segment(0, 8192)]),
-        Err(Fault::Media)
+        Err(Fault::BeyondEnd)
     );
-    assert_eq!(rig.run(Op::Discard, u64::MAX - 511, 4096, &[]), Err(Fault::Media));
+    assert_eq!(
+        rig.run(Op::Discard, u64::MAX - 511, 4096, &[]),
+        Err(Fault::BeyondEnd)
+    );
     assert_eq!(std::fs::metadata(&path).unwrap().len(), MIB);
     drop(rig);
     let medium = Medium::File { path, create: None };
@@ -177,7 +180,7 @@ fn a_device_that_ends_early_is_a_fault_and_no_short_success() {
         vec![buffer.segment(0, 4096), buffer.segment(8192, 56 << 10)],
     ];
     for list in lists {
-        assert_eq!(rig.read(MIB / 2 - 8192, &list), Err(Fault::Media));
+        assert_eq!(rig.read(MIB / 2 - 8192, &list), Err(Fault::BeyondEnd));
     }
     assert_eq!(opened.refresh_size().unwrap(), Sectors(MIB / 1024));
     assert_eq!(rig.devices.limits(DEVICE).unwrap().sectors, Sectors(MIB / 512));
@@ -227,4 +230,23 @@ fn more_than_the_queue_holds_is_busy_and_all_of_it_completes_once() {
     assert_eq!(rig.devices.in_flight(), 0);
     assert_eq!(rig.read(0, &[buffer.segment(1 << 20, 64 * 4096)]), Ok(()));
     assert!((0..64).all(|slot| buffer.holds((1 << 20) + slot * 4096, 4096, slot as u8)));
+}
+
+#[test]
+fn memory_that_is_not_there_is_the_guests_fault_and_not_the_disks() {
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, MIB, 4096);
+    let mut buffer = Buffer::new(8192);
+    let mut rig = Rig::new(opened);
+    // The kernel refuses addresses below vm.mmap_min_addr to everybody.
+    let absent = palisade_block::Segment {
+        address: 4096,
+        bytes: 4096,
+    };
+    for list in [vec![absent], vec![buffer.segment(0, 4096), absent]] {
+        assert_eq!(rig.read(0, &list), Err(Fault::GuestMemory));
+        assert_eq!(rig.write(0, &list), Err(Fault::GuestMemory));
+    }
+    buffer.fill(0, 8192, 1);
+    assert_eq!(rig.write(0, &[buffer.segment(0, 8192)]), Ok(()));
 }

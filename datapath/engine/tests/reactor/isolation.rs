@@ -3,6 +3,7 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::Command;
 use palisade_block::*;
+use std::sync::Arc;
 
 const SLOTS: u32 = 16;
 /// On the first device alone.
@@ -162,4 +163,38 @@ fn flushes_that_a_hung_device_holds_count_with_it() {
     run_first_device(&mut bed, 2);
     assert!(neighbour_is_served(&mut bed));
     bed.reactor.abandon();
+}
+
+#[test]
+fn what_a_guest_does_to_itself_is_not_counted_with_the_disk() {
+    let mut bed = Bed::new(SLOTS, 2);
+    let stats: Arc<stats::DeviceStats> = Arc::default();
+    bed.reactor.apply(Command::AddDevice {
+        device: DeviceIndex(0),
+        stats: Arc::clone(&stats),
+        deadline: Nanos(1000),
+    });
+    let of_guest: Arc<stats::AttachmentStats> = Arc::default();
+    let guest = bed.attach(QUEUE, |settings| settings.stats = Arc::clone(&of_guest));
+    for (head, fault) in (0..).zip(Fault::ALL) {
+        let odd = vec![Segment {
+            address: 0x10_0001,
+            bytes: 512,
+        }];
+        // As it is, and by way of a bounce buffer.
+        for segments in [data(1), odd] {
+            guest.ask(head, Op::Read, 0, 1, segments);
+            bed.turn();
+            bed.finish_all(Err(fault));
+            bed.turn();
+            assert_ne!(guest.answers(), [(head, Status::Ok)]);
+        }
+        let at_disk = stats.faults[fault.kind()].get();
+        assert_eq!(
+            at_disk,
+            if fault.origin() == Origin::Guest { 0 } else { 2 },
+            "{fault:?}"
+        );
+        assert_eq!(of_guest.faults[fault.kind()].get(), 2, "{fault:?}");
+    }
 }

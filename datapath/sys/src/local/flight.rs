@@ -193,7 +193,7 @@ impl Flight {
             return match self.done >= self.bytes {
                 true => Some(Ok(())),
                 // The file or device ends here.
-                false if result == 0 => Some(Err(Fault::Media)),
+                false if result == 0 => Some(Err(Fault::BeyondEnd)),
                 false if self.cancelled => Some(Err(Fault::TimedOut)),
                 false => None,
             };
@@ -214,6 +214,8 @@ impl Flight {
                 self.step = Step::Fallback;
                 None
             }
+            // Our own buffers are there as long as the reactor is.
+            libc::EFAULT if self.memory == MemoryId::POOL => Some(Err(Fault::Rejected)),
             errno => Some(Err(fault(errno))),
         }
     }
