@@ -128,7 +128,8 @@ pub struct AttachmentCreate {
     /// Whether the guest may only read.
     #[serde(default)]
     pub read_only: bool,
-    /// What the guest reads as the disk's serial number, at most 20 bytes (virtio 1.3, 5.2.6: GET_ID). Absent: the id.
+    /// What the guest reads as the disk's serial number, at most 20 bytes (virtio 1.3, 5.2.6: GET_ID). Absent:
+    /// the first 20 hexadecimal digits of the volume's permanent id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
     /// Whether the guest is offered a volatile write cache: its writes are then stable after a flush only. Absent:

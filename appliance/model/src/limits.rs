@@ -40,8 +40,9 @@ pub const ATTACHMENTS_MAX: usize = 1024;
 /// Extents of one volume. A volume that would need more lies on a disk too fragmented to serve it well.
 pub const EXTENTS_PER_VOLUME_MAX: usize = 64;
 
-/// Extents of all volumes on one disk: as many records fit the extent table of a pooled disk.
-pub const EXTENTS_PER_DISK_MAX: usize = 2880;
+/// Extents of all volumes on one disk: as many records as the extent table of a pooled disk has room for
+/// (`palisade_wire::EXTENTS_MAX`; `palisade-volume` holds one against the other).
+pub const EXTENTS_PER_DISK_MAX: usize = 4800;
 
 /// Virtqueues of one attachment.
 pub const QUEUES_MAX: u16 = 64;

@@ -170,7 +170,7 @@ pub enum Disk {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Give a disk up; what it holds stays on it.
+    /// Give a disk up that holds no volume. A pooled disk loses its superblock; a whole disk keeps its content.
     #[command(visible_alias = "rm")]
     Remove {
         /// Its id.

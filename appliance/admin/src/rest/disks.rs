@@ -79,7 +79,7 @@ pub(super) async fn change(
         .into()
 }
 
-/// Gives a disk up. What it holds stays on it.
+/// Gives a disk up. It must hold no volume. The superblock of a pooled disk is erased; of a whole disk nothing is touched.
 #[utoipa::path(delete, path = routes::DISK, tag = "disks",
     params(("id" = String, Path), IfMatch), responses(
     (status = 204, description = "Given up."),
