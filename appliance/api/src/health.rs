@@ -1,5 +1,6 @@
 //! What is wrong, in words.
 
+use crate::finding::FindingKind;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -21,7 +22,7 @@ pub enum Overall {
 /// One thing that is wrong or waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
-    /// How bad it is; never `ok`.
+    /// How bad it is; `ok` for what is worth knowing and harms nobody.
     pub severity: Overall,
     /// Stable name in snake_case, for programs.
     #[schema(example = "disk_missing")]
@@ -29,10 +30,36 @@ pub struct Finding {
     /// What it is about, as `disk/d1`, `volume/v1`, `attachment/web1`, `reactor/0` or `node`.
     #[schema(example = "disk/d1")]
     pub subject: String,
-    /// A sentence; one that says "blocked on ..." when something waits.
+    /// Its first cause, in a sentence; one that says "blocked on ..." when something waits.
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// Since when it is so, in milliseconds since 1970 (UTC).
+    #[serde(default)]
+    pub since_unix_ms: u64,
+    /// How often it has been seen since then; 0 when it lasts and is not counted.
+    #[serde(default)]
+    pub count: u64,
+    /// What was seen last, where that differs from `message`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+impl Finding {
+    /// A finding of a kind that has just begun.
+    pub fn new(kind: FindingKind, subject: impl Into<String>, message: impl Into<String>) -> Finding {
+        let (row, subject) = (kind.row(), subject.into());
+        Finding {
+            severity: row.severity,
+            code: row.code.into(),
+            remedy: row.remedy_for(&subject),
+            subject,
+            message: message.into(),
+            since_unix_ms: 0,
+            count: 0,
+            last: None,
+        }
+    }
 }
 
 /// The health of the appliance.

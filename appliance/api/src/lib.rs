@@ -19,6 +19,7 @@
 pub mod attachment;
 pub mod disk;
 pub mod event;
+pub mod finding;
 pub mod health;
 pub mod node;
 pub mod page;
@@ -37,6 +38,7 @@ pub use disk::{
     NullMedium,
 };
 pub use event::{Event, EventPage, Severity};
+pub use finding::{Clears, FindingKind, FindingRow};
 pub use health::{Finding, Health, Overall};
 pub use node::{Hugepages, Node, PollMode, Reactor};
 pub use page::{PAGE_ITEMS, PAGE_ITEMS_MAX, Page};

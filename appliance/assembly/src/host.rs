@@ -3,10 +3,11 @@
 use crate::event::Event;
 use crate::orders::{Order, Queue};
 use crate::shared::Shared;
+use crate::watch::LONE_BOUND;
 use crate::write_cache;
-use palisade_api::Severity;
+use palisade_api::{FindingKind, Severity};
 use palisade_block::mailbox::Command;
-use palisade_block::{AttachmentIndex, MemoryId, QueueId, ReactorIndex};
+use palisade_block::{AttachmentIndex, Doing, MemoryId, QueueId, ReactorIndex, Whom};
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
 use palisade_sys::{EventFd, MemoryRegistration};
@@ -40,6 +41,10 @@ impl DoorHost {
 /// Pins a guest's memory and gives it to all reactors. With many small pages this takes long, so it has a thread of its
 /// own: the door and the guest go on meanwhile, with I/O on unpinned memory.
 fn pin(shared: &Shared, attachment: AttachmentIndex, round: u64, memory: &GuestMemory) {
+    let watched = shared
+        .watch
+        .enrol("node/pin", "the thread that pins a guest's memory", LONE_BOUND);
+    watched.progress.mark(Doing::Memory, Whom::Attachment(attachment));
     let regions: Vec<_> = memory.host_segments().collect();
     let registration = Arc::new(MemoryRegistration::prepare(&regions));
     let plant = shared.plant();
@@ -50,15 +55,15 @@ fn pin(shared: &Shared, attachment: AttachmentIndex, round: u64, memory: &GuestM
         return;
     };
     let unpinned = registration.coverage().unpinned_bytes;
+    let subject = format!("attachment/{name}");
     if unpinned > 0 {
         let mib = unpinned >> 20;
         let message = format!("{mib} MiB of the guest's memory cannot be pinned; I/O on it is slower");
-        shared.events.push(
-            Severity::Warning,
-            "memory_not_pinned",
-            format!("attachment/{name}"),
-            message,
-        );
+        shared
+            .findings
+            .raise(FindingKind::MemoryNotPinned, subject, message);
+    } else {
+        shared.findings.clear(FindingKind::MemoryNotPinned, &subject);
     }
     // Under the lock: the next change of this memory is sent after this one.
     for reactor in &shared.reactors {
@@ -121,10 +126,14 @@ impl Host for DoorHost {
         };
         let name = name.clone();
         drop(plant);
-        if let Err(error) = write_cache::remember(&self.shared.settings.run_dir, &name, on) {
-            let message =
-                format!("the state of the guest's write cache would be forgotten by a restart: {error}");
-            self.tell(attachment, Severity::Warning, "write_cache_not_kept", message);
+        let (findings, subject) = (&self.shared.findings, format!("attachment/{name}"));
+        match write_cache::remember(&self.shared.settings.run_dir, &name, on) {
+            Ok(()) => findings.clear(FindingKind::WriteCacheNotKept, &subject),
+            Err(error) => {
+                let message =
+                    format!("the state of the guest's write cache would be forgotten by a restart: {error}");
+                findings.raise(FindingKind::WriteCacheNotKept, subject, message);
+            }
         }
     }
 

@@ -29,8 +29,10 @@ mod reactor_thread;
 mod rest;
 mod samples;
 mod shared;
+mod standing;
 mod steward;
 mod views;
+mod watch;
 mod write_cache;
 
-pub use node::{DRAIN_PATIENCE, Node, StartError};
+pub use node::{Condition, DRAIN_PATIENCE, Node, StartError};

@@ -7,15 +7,15 @@ use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
 use crate::shared::Shared;
 use crate::steward::Steward;
+use crate::watch::{self, Enrolled};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_admin::{AdminConfig, Server, StartError as AdminError, Tls};
-use palisade_api::Severity;
-use palisade_block::ReactorIndex;
+use palisade_block::progress::Mark;
+use palisade_block::{Progress, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
 use palisade_engine::ReactorConfig;
 use palisade_frontend::Door;
 use palisade_model::{Command, InitCluster, Name, NameError, Uuid};
-use palisade_sys::PageBacking;
 use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -30,6 +30,9 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
 /// How long reactors may then take to finish what devices still have.
 const REACTOR_PATIENCE: Duration = Duration::from_secs(3);
 
+/// The watch looks several times a second; when it has not for so long, it is stuck itself.
+const WATCH_BOUND: Duration = Duration::from_secs(15);
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -37,6 +40,20 @@ pub struct Node {
     door: Option<Door>,
     server: Option<Server>,
     steward: Option<JoinHandle<()>>,
+    watch: Option<JoinHandle<()>>,
+    watched: Vec<Enrolled>,
+    watch_seen: Option<(Mark, Instant)>,
+}
+
+/// How a node is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// All that everybody depends on makes progress.
+    Moving,
+    /// A thread that everybody depends on is in one step for so long that this process cannot help itself.
+    Stuck(String),
+    /// A thread that must run has ended.
+    Ended(String),
 }
 
 /// Why a node did not start.
@@ -131,14 +148,19 @@ impl Node {
         let thread = |name| move |source| StartError::Thread { name, source };
         let door = Door::open(|_| DoorHost::new(Arc::clone(&shared))).map_err(thread("door"))?;
         shared.set_door(door.handle());
-        let steward = start_steward(&shared, events).map_err(thread("steward"))?;
+        let progress = Arc::new(Progress::default());
+        let watched = enrol(&shared, &door, &progress);
+        let steward = start_steward(&shared, events, progress).map_err(thread("control loop"))?;
+        let watch = start_watch(&shared).map_err(thread("watch"))?;
         let mut node = Node {
             shared,
             door: Some(door),
             server: None,
             steward: Some(steward),
+            watch: Some(watch),
+            watched,
+            watch_seen: None,
         };
-        node.warn_of_plain_pages();
         node.shared.send(Event::Changed);
         match node.start_server() {
             Ok(server) => node.server = Some(server),
@@ -156,16 +178,50 @@ impl Node {
         Ok(node)
     }
 
-    /// Whether every thread that must run does.
-    pub fn is_alive(&self) -> bool {
-        let steward = self.steward.as_ref().is_some_and(|thread| !thread.is_finished());
-        steward && self.shared.reactors.iter().all(ReactorHandle::is_alive)
+    /// Whether every thread that others depend on runs and makes progress.
+    pub fn condition(&mut self) -> Condition {
+        let runs =
+            |thread: &Option<JoinHandle<()>>| thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        let ended = |name: String| Condition::Ended(format!("the thread of {name} has ended"));
+        if !runs(&self.steward) {
+            return ended("the control loop".into());
+        }
+        if !runs(&self.watch) {
+            return ended("the watch".into());
+        }
+        if self.door.as_ref().is_none_or(Door::has_ended) {
+            return ended("the door".into());
+        }
+        if let Some(reactor) = self.shared.reactors.iter().find(|reactor| !reactor.is_alive()) {
+            return ended(format!("reactor {}", reactor.plan.index.0));
+        }
+        // The watch watches the others; nobody but the caller watches it.
+        let (mark, now) = (self.shared.watch.mark(), Instant::now());
+        match self.watch_seen {
+            Some((seen, since)) if seen == mark => {
+                if now.duration_since(since) >= WATCH_BOUND {
+                    return Condition::Stuck("the watch itself has made no progress".into());
+                }
+            }
+            _ => self.watch_seen = Some((mark, now)),
+        }
+        self.shared
+            .watch
+            .past_help()
+            .map_or(Condition::Moving, Condition::Stuck)
     }
 
     /// Drains and stops: no more changes, no more requests from guests, then what is in flight, then the rest.
     pub fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop();
+        }
+        self.watched.clear();
+        self.shared.watch.stop();
+        if let Some(watch) = self.watch.take()
+            && watch.join().is_err()
+        {
+            log::error!("the watch ended by a panic");
         }
         if let Some(door) = self.door.take()
             && let Err(error) = door.shutdown(DRAIN_PATIENCE)
@@ -215,22 +271,6 @@ impl Node {
         };
         Server::start(config, Arc::new(Rest::new(Arc::clone(&self.shared))))
             .map_err(|error| StartError::Admin(Box::new(error)))
-    }
-
-    fn warn_of_plain_pages(&self) {
-        if self
-            .shared
-            .reactors
-            .iter()
-            .any(|reactor| reactor.backing == PageBacking::Plain)
-        {
-            let message = "no hugepages are free, buffers are made of plain pages: `palisade preflight --apply` sets \
-                           some aside; restart the daemon afterwards";
-            log::warn!("{message}");
-            self.shared
-                .events
-                .push(Severity::Warning, "plain_pages", "node", message);
-        }
     }
 }
 
@@ -282,9 +322,38 @@ fn start_reactors(settings: &Settings, events: &Sender<Event>) -> Result<Vec<Rea
     settings.cores.iter().enumerate().map(start).collect()
 }
 
-fn start_steward(shared: &Arc<Shared>, events: Receiver<Event>) -> io::Result<JoinHandle<()>> {
-    let steward = Steward::new(Arc::clone(shared), events);
+/// Puts the threads that everybody depends on on the watch's list.
+fn enrol(shared: &Shared, door: &Door, control: &Arc<Progress>) -> Vec<Enrolled> {
+    let watch = &shared.watch;
+    let reactor = |reactor: &ReactorHandle| {
+        let (index, core) = (reactor.plan.index, reactor.plan.core);
+        watch.enrol_vital(
+            format!("reactor/{}", index.0),
+            format!("reactor {} on core {core}", index.0),
+            Arc::clone(&reactor.progress),
+            Some(index),
+        )
+    };
+    let mut watched: Vec<_> = shared.reactors.iter().map(reactor).collect();
+    watched.push(watch.enrol_vital("node/door", "the door", door.handle().progress(), None));
+    watched.push(watch.enrol_vital("node/control", "the control loop", Arc::clone(control), None));
+    watched
+}
+
+fn start_watch(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let shared = Arc::clone(shared);
     std::thread::Builder::new()
-        .name("steward".into())
+        .name("watch".into())
+        .spawn(move || watch::run(&shared))
+}
+
+fn start_steward(
+    shared: &Arc<Shared>,
+    events: Receiver<Event>,
+    progress: Arc<Progress>,
+) -> io::Result<JoinHandle<()>> {
+    let steward = Steward::new(Arc::clone(shared), events, progress);
+    std::thread::Builder::new()
+        .name("control".into())
         .spawn(move || steward.run())
 }

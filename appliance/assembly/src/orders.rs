@@ -3,7 +3,7 @@
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
-use palisade_block::{DeviceIndex, MemoryId, Nanos, QueueId, ReactorIndex};
+use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, QueueId, ReactorIndex, Whom};
 use palisade_frontend::CallNotify;
 use palisade_sys::{EventFd, MemoryRegistration, Opened};
 use palisade_virtio::BlkQueue;
@@ -67,6 +67,31 @@ pub enum Order {
     },
     /// End the thread. Requests in flight are finished first.
     Stop,
+}
+
+impl Order {
+    /// For whom it is.
+    pub fn whom(&self) -> Whom {
+        match self {
+            Order::AddQueue { queue, .. } => Whom::Attachment(queue.attachment),
+            Order::OpenDevice { device, .. }
+            | Order::CloseDevice { device }
+            | Order::GrowDevice { device } => Whom::Device(*device),
+            // Guest memory has the number of its attachment; the pool's has none.
+            Order::AddMemory { memory, .. } | Order::RemoveMemory { memory } => {
+                Whom::Attachment(AttachmentIndex(memory.0))
+            }
+            Order::Engine(command) => match command {
+                Command::AddQueue { queue, .. } | Command::StopQueue { queue } => {
+                    Whom::Attachment(queue.attachment)
+                }
+                Command::SetAttachment { attachment, .. } => Whom::Attachment(*attachment),
+                Command::AddDevice { device, .. } | Command::DropDevice { device } => Whom::Device(*device),
+                Command::SetRoute { .. } => Whom::Nobody,
+            },
+            Order::Stop => Whom::Nobody,
+        }
+    }
 }
 
 /// What a reactor reports.

@@ -5,8 +5,8 @@
 
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
-use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, ReactorIndex, VolumeIndex};
-use palisade_model::{Attachment, Cluster, Limits, Name};
+use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, ReactorIndex, VolumeIndex, Whom};
+use palisade_model::{Attachment, Cluster, Kind, Limits, Name};
 use palisade_reconcile::{Action, Observed, Step};
 use palisade_sys::Opened;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,6 +93,22 @@ impl Plant {
         self.attachments
             .iter_mut()
             .find(|(_, offered)| offered.index == index)
+    }
+
+    /// For whom a step is.
+    pub fn whom(&self, action: &Action) -> Whom {
+        let name = action.target().1;
+        let attachment = self
+            .attachments
+            .get(name)
+            .map(|offered| Whom::Attachment(offered.index));
+        let disk = self.disks.get(name).map(|open| Whom::Device(open.index));
+        let of_kind = match action.target().0 {
+            Kind::Attachment => attachment,
+            Kind::Disk => disk,
+            Kind::Volume | Kind::Node => None,
+        };
+        of_kind.unwrap_or_default()
     }
 
     /// The lowest device number not in use.

@@ -5,7 +5,7 @@ use crate::orders::{Order, Queue, Report};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::ReactorStats;
-use palisade_block::{Clock, MemoryId, Nanos, QueueId, ReactorIndex};
+use palisade_block::{Clock, Doing, MemoryId, Nanos, Progress, QueueId, ReactorIndex, Whom};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
@@ -52,6 +52,8 @@ pub struct ReactorHandle {
     pub stats: Arc<ReactorStats>,
     /// What pages its pool is made of.
     pub backing: PageBacking,
+    /// What it does.
+    pub progress: Arc<Progress>,
     orders: Sender<Order>,
     ordered: Arc<AtomicBool>,
     sleeping: Arc<AtomicBool>,
@@ -71,12 +73,13 @@ impl ReactorHandle {
             orders: mailbox,
             ordered: Arc::clone(&ordered),
         };
-        let asleep = Arc::clone(&sleeping);
+        let (asleep, progress) = (Arc::clone(&sleeping), Arc::new(Progress::default()));
+        let marks = Arc::clone(&progress);
         let thread = std::thread::Builder::new()
             .name(format!("reactor-{}", plan.index.0))
             .spawn(move || {
                 // The ring must be made on the thread that uses it (IORING_SETUP_SINGLE_ISSUER).
-                match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep) {
+                match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep, marks) {
                     Ok((thread, waker, backing)) => {
                         let _ = ready.send(Ok((waker, backing)));
                         thread.run();
@@ -90,6 +93,7 @@ impl ReactorHandle {
             plan,
             stats,
             backing,
+            progress,
             orders,
             ordered,
             sleeping,
@@ -179,6 +183,7 @@ struct ReactorThread {
     /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     stopping: bool,
 }
 
@@ -189,6 +194,7 @@ impl ReactorThread {
         reports: Sender<Event>,
         stats: Arc<ReactorStats>,
         sleeping: Arc<AtomicBool>,
+        progress: Arc<Progress>,
     ) -> io::Result<(ReactorThread, Waker, PageBacking)> {
         palisade_sys::affinity::pin_current_thread(plan.core)?;
         let pool = HugePool::new(plan.pool_buffers)?;
@@ -218,6 +224,7 @@ impl ReactorThread {
             kicks,
             unheard,
             sleeping,
+            progress,
             stopping: false,
         };
         Ok((thread, waker, backing))
@@ -227,9 +234,11 @@ impl ReactorThread {
         loop {
             if self.mailbox.has_orders() {
                 while let Some(order) = self.mailbox.next() {
+                    self.progress.mark(Doing::Order, order.whom());
                     self.obey(order);
                 }
             }
+            self.progress.mark(Doing::Turn, Whom::Nobody);
             let now = self.clock.now();
             if self.idle.sleeps_at_once() {
                 self.reactor.devices_mut().hold();
@@ -251,6 +260,7 @@ impl ReactorThread {
                 }
             }
         }
+        self.progress.asleep();
         self.tell(Report::Ended(self.index));
     }
 
@@ -269,9 +279,11 @@ impl ReactorThread {
                 false => Some(timeout.map_or(UNHEARD_LOOK, |timeout| timeout.min(UNHEARD_LOOK))),
             };
             self.sleeping.store(true, Relaxed);
+            self.progress.asleep();
             if let Err(error) = self.reactor.devices_mut().sleep(timeout) {
                 log::error!("reactor {}: cannot sleep: {error}", self.index.0);
             }
+            self.progress.mark(Doing::Turn, Whom::Nobody);
             self.sleeping.store(false, Relaxed);
         }
         self.reactor.devices_mut().disarm_wakeup();

@@ -24,6 +24,9 @@ const SOCKET_MODE: u32 = 0o660;
 /// How long the creation of a volume waits for the first superblock of a new disk.
 const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long a question for health waits for the present state; after that it is told with what was known before.
+const HEALTH_PATIENCE: Duration = Duration::from_millis(100);
+
 /// The node as REST sees it.
 #[derive(Debug)]
 pub struct Rest {
@@ -143,7 +146,13 @@ impl Appliance for Rest {
     }
 
     fn health(&self) -> api::Health {
-        self.view(|view| view.health())
+        let fresh = self.shared.derive_findings(HEALTH_PATIENCE);
+        let mut findings = self.shared.findings.list();
+        if !fresh {
+            let message = "the control loop holds the state of the node and has not let go of it yet";
+            findings.push(api::Finding::new(api::FindingKind::ControlBusy, "node", message));
+        }
+        api::Health::of(findings)
     }
 
     fn disks(&self) -> Vec<api::Disk> {

@@ -69,7 +69,7 @@ impl View<'_> {
         };
         let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
         MetricsSnapshot {
-            health: match self.health().overall {
+            health: match self.shared.health().overall {
                 api::Overall::Ok => 0,
                 api::Overall::Degraded => 1,
                 api::Overall::Failed => 2,

@@ -5,15 +5,19 @@ use crate::event::Event;
 use crate::orders::Order;
 use crate::plant::{Offered, Plant};
 use crate::reactor_thread::ReactorHandle;
+use crate::standing::Findings;
+use crate::views::View;
+use crate::watch::Watch;
 use crossbeam::channel::Sender;
 use palisade_admin::EventLog;
+use palisade_api::Health;
 use palisade_block::mailbox::Command as EngineCommand;
 use palisade_block::{AttachmentIndex, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::DoorHandle;
 use palisade_model::{Cluster, Command, Name};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Duration, Instant, SystemTime};
 
 /// One for each node.
 #[derive(Debug)]
@@ -27,7 +31,11 @@ pub struct Shared {
     /// Its reactors.
     pub reactors: Vec<ReactorHandle>,
     /// What has happened.
-    pub events: EventLog,
+    pub events: Arc<EventLog>,
+    /// What is wrong.
+    pub findings: Findings,
+    /// Who is watched for progress.
+    pub watch: Arc<Watch>,
     /// When it started.
     pub started: SystemTime,
     plant: Mutex<Plant>,
@@ -45,13 +53,16 @@ impl Shared {
         steward: Sender<Event>,
     ) -> Shared {
         let plant = Mutex::new(Plant::default());
-        let (events, started, door) = (EventLog::default(), SystemTime::now(), OnceLock::new());
+        let (events, started, door) = (Arc::<EventLog>::default(), SystemTime::now(), OnceLock::new());
+        let (findings, watch) = (Findings::new(Arc::clone(&events)), Arc::default());
         Shared {
             settings,
             store,
             name,
             reactors,
             events,
+            findings,
+            watch,
             started,
             plant,
             door,
@@ -68,6 +79,40 @@ impl Shared {
     /// What the node has. Held for moments only.
     pub fn plant(&self) -> MutexGuard<'_, Plant> {
         self.plant.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the node has, for those who must answer although whoever holds the lock may be stuck. `None` when it could
+    /// not be had within `patience`.
+    pub fn plant_within(&self, patience: Duration) -> Option<MutexGuard<'_, Plant>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.plant.try_lock() {
+                Ok(plant) => return Some(plant),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Works out what follows from the present state; false when that could not be read within `patience`.
+    pub fn derive_findings(&self, patience: Duration) -> bool {
+        let cluster = self.cluster();
+        let plant = self.plant_within(patience);
+        if let Some(plant) = &plant {
+            self.observe(&cluster, plant);
+        }
+        plant.is_some()
+    }
+
+    /// What is wrong, as far as it is known. It waits for nobody.
+    pub fn health(&self) -> Health {
+        Health::of(self.findings.list())
+    }
+
+    /// Works out what follows from a state that the caller holds.
+    pub fn observe(&self, cluster: &Cluster, plant: &Plant) {
+        self.findings.observe(View::new(self, cluster, plant).derived());
     }
 
     /// The door.

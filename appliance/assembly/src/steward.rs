@@ -15,9 +15,11 @@ use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
 use crate::shared::Shared;
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use palisade_api::Severity;
+use palisade_api::{FindingKind, Severity};
 use palisade_block::mailbox::Command;
-use palisade_block::{DeviceIndex, Epoch, Generation, ReactorIndex, Route, Sectors, VolumeIndex};
+use palisade_block::{
+    DeviceIndex, Doing, Epoch, Generation, Progress, ReactorIndex, Route, Sectors, VolumeIndex, Whom,
+};
 use palisade_model::{Cluster, Name};
 use palisade_reconcile::{Action, Opened as Found, Step, plan};
 use std::collections::BTreeSet;
@@ -30,15 +32,17 @@ pub struct Steward {
     shared: Arc<Shared>,
     events: Receiver<Event>,
     began: Instant,
+    progress: Arc<Progress>,
 }
 
 impl Steward {
     /// For a node, fed by a channel.
-    pub fn new(shared: Arc<Shared>, events: Receiver<Event>) -> Steward {
+    pub fn new(shared: Arc<Shared>, events: Receiver<Event>, progress: Arc<Progress>) -> Steward {
         Steward {
             shared,
             events,
             began: Instant::now(),
+            progress,
         }
     }
 
@@ -55,6 +59,7 @@ impl Steward {
                 if matches!(event, Event::Stop) {
                     return;
                 }
+                self.progress.mark(Doing::Event, Whom::Nobody);
                 self.take(event);
             }
             // A step that ends at once makes room for others without an event.
@@ -65,17 +70,21 @@ impl Steward {
     /// Sleeps until something happens or a failed step is due.
     fn next_event(&self) -> Result<Event, RecvTimeoutError> {
         let due_ms = self.shared.plant().observed.next_retry_ms();
-        match due_ms {
+        self.progress.asleep();
+        let event = match due_ms {
             Some(due_ms) => self
                 .events
                 .recv_deadline(self.began + Duration::from_millis(due_ms)),
             None => self.events.recv().map_err(RecvTimeoutError::from),
-        }
+        };
+        self.progress.mark(Doing::Event, Whom::Nobody);
+        event
     }
 
     /// Plans, and begins what can be begun. Whether a step has come to its end already, well or not: there may be more
     /// to do then. One that has failed is held back by that for a while, so this comes to an end.
     fn next_steps(&self) -> bool {
+        self.progress.mark(Doing::Plan, Whom::Nobody);
         let wanted = self.shared.cluster();
         let mut plant = self.shared.plant();
         let ended = plant.ended;
@@ -83,6 +92,7 @@ impl Steward {
         for step in plan(&wanted, &self.shared.name, &plant.observed) {
             if !plant.under_way.contains_key(&step.action) {
                 log::debug!("begins: {step}");
+                self.progress.mark(Doing::Step, plant.whom(&step.action));
                 self.begin(&mut plant, step, &wanted);
             }
         }
@@ -360,6 +370,7 @@ impl Steward {
                 };
                 let name = name.clone();
                 plant.attachments.remove(&name);
+                self.shared.findings.clear_all(&format!("attachment/{name}"));
                 let of_it = |(action, _): &(&Action, &UnderWay)| {
                     let withdraws = matches!(
                         action,
@@ -424,12 +435,9 @@ impl Steward {
             let message = format!(
                 "disk {name} lies on a file system without O_DIRECT: I/O goes through the page cache"
             );
-            self.shared.events.push(
-                Severity::Warning,
-                "disk_buffered",
-                format!("disk/{name}"),
-                message,
-            );
+            self.shared
+                .findings
+                .raise(FindingKind::DiskBuffered, format!("disk/{name}"), message);
         }
         let open = OpenDisk {
             index: device,

@@ -6,8 +6,8 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use palisade_assembly::Node;
 use palisade_assembly::config::{Config, ConfigError, Settings};
+use palisade_assembly::{Condition, Node};
 use palisade_sys::affinity::allowed_cpus;
 use palisade_sys::signals::{Signal, Signals};
 use sd_notify::NotifyState;
@@ -83,12 +83,29 @@ fn serve(settings: Settings) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let mut node = Node::start(settings).map_err(|error| error.to_string())?;
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    let mut stuck = None;
     loop {
         match signals.wait(PULSE) {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => log::info!("nothing to reload: change the node over REST, or restart it"),
-            None if node.is_alive() => tell(&[NotifyState::Watchdog]),
-            None => return Err("a thread of the node has ended; restarting is the remedy".into()),
+            None => match node.condition() {
+                Condition::Moving => {
+                    if stuck.take().is_some() {
+                        tell(&[NotifyState::Status("serving")]);
+                    }
+                    tell(&[NotifyState::Watchdog]);
+                }
+                // Not fed any more, the service manager's watchdog ends the process; without a service manager it
+                // goes on as well as it can.
+                Condition::Stuck(why) => {
+                    if stuck.as_ref() != Some(&why) {
+                        log::error!("the watchdog is no longer fed: {why}");
+                        tell(&[NotifyState::Status(&why)]);
+                        stuck = Some(why);
+                    }
+                }
+                Condition::Ended(why) => return Err(format!("{why}; restarting is the remedy")),
+            },
         }
     }
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod limits;
 pub mod mailbox;
 pub mod pool;
+pub mod progress;
 pub mod request;
 pub mod route;
 pub mod source;
@@ -27,6 +28,7 @@ pub use ids::{
     AttachmentIndex, DeviceIndex, Epoch, Generation, MemoryId, QueueId, ReactorIndex, SlotIndex, VolumeIndex,
 };
 pub use pool::Pool;
+pub use progress::{Doing, Progress, Whom};
 pub use request::{Op, Request, Segment, SegmentList, Status, Token};
 pub use route::{Route, RouteError, Run};
 pub use source::{Answer, Pulled, Source};

@@ -17,7 +17,7 @@ use crate::socket_file::{BindError, SocketOwner};
 use control::Control;
 use mio::{Poll, Waker};
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
-use palisade_block::{AttachmentIndex, QueueId, Sectors};
+use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
 use palisade_virtio::{BlkQueue, VolumeGeometry};
 use report::Reports;
 use std::fmt;
@@ -131,6 +131,7 @@ pub struct DoorHandle {
     commands: Sender<Command>,
     waker: Arc<Waker>,
     reports: Reports,
+    progress: Arc<Progress>,
 }
 
 /// What the door is told.
@@ -154,6 +155,17 @@ enum Command {
     Shutdown,
 }
 
+impl Command {
+    fn whom(&self) -> Whom {
+        match self {
+            Command::Attach { spec, .. } => Whom::Attachment(spec.index),
+            Command::Detach { index } | Command::Resize { index, .. } => Whom::Attachment(*index),
+            Command::QueueStopped { queue, .. } => Whom::Attachment(queue.attachment),
+            Command::Shutdown => Whom::Nobody,
+        }
+    }
+}
+
 impl Door {
     /// Starts the control thread. `host` makes the host from a handle, by which it gives queues back.
     ///
@@ -165,12 +177,14 @@ impl Door {
         let (commands, inbox) = mpsc::channel();
         let (ending, ended) = mpsc::sync_channel(0);
         let reports = Reports::default();
+        let progress = Arc::new(Progress::default());
         let handle = DoorHandle {
             commands,
             waker,
             reports: reports.clone(),
+            progress: Arc::clone(&progress),
         };
-        let control = Control::new(host(handle.clone()), poll, inbox, reports);
+        let control = Control::new(host(handle.clone()), poll, inbox, reports, progress);
         std::thread::Builder::new()
             .name("door".to_owned())
             .spawn(move || {
@@ -183,6 +197,11 @@ impl Door {
     /// A handle for another thread.
     pub fn handle(&self) -> DoorHandle {
         self.handle.clone()
+    }
+
+    /// Whether the control thread has ended, which it does not do before it is told to.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     }
 
     /// Takes all sockets away, drains all queues, closes all connections, and waits for that.
@@ -241,6 +260,11 @@ impl DoorHandle {
     /// What there is to say about an attachment; `None` when there is none.
     pub fn report(&self, index: AttachmentIndex) -> Option<SessionReport> {
         self.reports.get(index)
+    }
+
+    /// The control thread's sign of life: what it does, and for whom.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     fn tell(&self, command: Command) {

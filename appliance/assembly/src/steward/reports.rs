@@ -3,7 +3,6 @@
 use super::Steward;
 use crate::orders::Report;
 use crate::plant::UnderWay;
-use palisade_api::Severity;
 use palisade_block::mailbox::Notice;
 use palisade_block::{DeviceIndex, ReactorIndex};
 use palisade_reconcile::{Action, Opened as Found, Step};
@@ -55,6 +54,7 @@ impl Steward {
         };
         match &action {
             Action::CloseDisk { disk } => {
+                self.shared.findings.clear_all(&format!("disk/{disk}"));
                 // The last reference closes the device, which can take long; not under the lock.
                 if let Some(open) = plant.disks.remove(disk) {
                     std::thread::spawn(move || drop(open));
@@ -72,23 +72,15 @@ impl Steward {
 
     fn stalled(&self, reactor: ReactorIndex, device: DeviceIndex, oldest_ms: u64) {
         let mut plant = self.shared.plant();
-        let Some((name, open)) = plant.disks.iter_mut().find(|(_, disk)| disk.index == device) else {
+        let Some(open) = plant.disks.values_mut().find(|disk| disk.index == device) else {
             return;
         };
-        let subject = format!("disk/{name}");
         if oldest_ms > 0 {
             open.stalled_on.insert(reactor);
-            let message = format!("an operation on disk {name} has been in flight for {oldest_ms} ms");
-            log::warn!("{message}, reactor={}", reactor.0);
-            self.shared
-                .events
-                .push(Severity::Error, "disk_stalled", subject, message);
-        } else if open.stalled_on.remove(&reactor) && open.stalled_on.is_empty() {
-            let message = format!("disk {name} moves again");
-            log::info!("{message}");
-            self.shared
-                .events
-                .push(Severity::Info, "disk_recovered", subject, message);
+        } else {
+            open.stalled_on.remove(&reactor);
         }
+        // At once, so that none is too short to be told.
+        self.shared.observe(&self.shared.cluster(), &plant);
     }
 }

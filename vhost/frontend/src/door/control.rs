@@ -7,10 +7,11 @@ use super::{AttachError, AttachmentSpec, Command};
 use crate::call::CallNotify;
 use mio::{Events, Poll, Token};
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
-use palisade_block::{AttachmentIndex, QueueId};
+use palisade_block::{AttachmentIndex, Doing, Progress, QueueId, Whom};
 use palisade_virtio::BlkQueue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -33,10 +34,17 @@ pub(super) struct Control<H> {
     /// Those that want a turn.
     ready: BTreeSet<AttachmentIndex>,
     shutting: bool,
+    progress: Arc<Progress>,
 }
 
 impl<H: Host> Control<H> {
-    pub(super) fn new(host: H, poll: Poll, inbox: Receiver<Command>, reports: Reports) -> Control<H> {
+    pub(super) fn new(
+        host: H,
+        poll: Poll,
+        inbox: Receiver<Command>,
+        reports: Reports,
+        progress: Arc<Progress>,
+    ) -> Control<H> {
         let (attachments, ready) = (BTreeMap::new(), BTreeSet::new());
         Control {
             host,
@@ -46,6 +54,7 @@ impl<H: Host> Control<H> {
             attachments,
             ready,
             shutting: false,
+            progress,
         }
     }
 
@@ -57,9 +66,11 @@ impl<H: Host> Control<H> {
             self.ready
                 .extend(events.iter().filter_map(|event| attachment_of(event.token())));
             while let Ok(command) = self.inbox.try_recv() {
+                self.progress.mark(Doing::Order, command.whom());
                 self.obey(command);
             }
             for index in std::mem::take(&mut self.ready) {
+                self.progress.mark(Doing::Message, Whom::Attachment(index));
                 self.turn(index);
             }
         }
@@ -73,7 +84,10 @@ impl<H: Host> Control<H> {
         } else {
             Some(Duration::ZERO)
         };
-        if let Err(error) = self.poll.poll(events, timeout)
+        self.progress.asleep();
+        let polled = self.poll.poll(events, timeout);
+        self.progress.mark(Doing::Event, Whom::Nobody);
+        if let Err(error) = polled
             && error.kind() != io::ErrorKind::Interrupted
         {
             log::error!("the door cannot wait for its sockets, error={error}");

@@ -1,0 +1,288 @@
+//! What can be wrong: one row for each kind of finding, from which health, events and the printed table are made.
+//!
+//! Whoever sees the cause of something raises a finding of a kind below; what is said of it in general (how bad it is,
+//! what the guest sees meanwhile, the remedy, when it ends) stands in the row and nowhere else.
+
+use crate::health::Overall;
+
+/// When a finding ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clears {
+    /// When whoever raised it says so.
+    WhenTold,
+    /// When it has not been raised again for so many seconds, or when whoever raised it says so.
+    AfterQuiet {
+        /// How long.
+        seconds: u64,
+    },
+    /// It is worked out from the present state at each look, and ends with its cause.
+    WithItsCause,
+}
+
+/// All that is said of a kind of finding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FindingRow {
+    /// Stable name in snake_case, for programs. An event of this kind is sent when it begins, and one of kind
+    /// `<code>_over` when it ends.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Overall,
+    /// What is the matter, in a sentence.
+    pub means: &'static str,
+    /// What the guest sees.
+    pub guest: &'static str,
+    /// The metric in which it shows, besides `palisade_findings`.
+    pub metric: &'static str,
+    /// What to do about it. `{name}` stands for the name of the subject. Commands in backquotes exist, and none of them
+    /// loses data.
+    pub remedy: &'static str,
+    /// When it ends.
+    pub clears: Clears,
+}
+
+impl FindingRow {
+    /// The remedy for a subject such as `disk/d1`.
+    pub fn remedy_for(&self, subject: &str) -> String {
+        let name = subject.split_once('/').map_or(subject, |(_, name)| name);
+        self.remedy.replace("{name}", name)
+    }
+}
+
+macro_rules! findings {
+    ($( $(#[$doc:meta])* $kind:ident {
+        code: $code:literal, severity: $severity:ident,
+        means: $means:literal, guest: $guest:literal, metric: $metric:literal,
+        remedy: $remedy:literal, clears: $clears:expr $(,)?
+    } )*) => {
+        /// A kind of finding.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum FindingKind {
+            $( $(#[$doc])* #[doc = $means] $kind, )*
+        }
+
+        impl FindingKind {
+            /// All of them.
+            pub const ALL: &[FindingKind] = &[ $( FindingKind::$kind, )* ];
+
+            /// All that is said of it.
+            pub const fn row(self) -> &'static FindingRow {
+                match self {
+                    $( FindingKind::$kind => &FindingRow {
+                        code: $code, severity: Overall::$severity, means: $means, guest: $guest, metric: $metric,
+                        remedy: $remedy, clears: $clears,
+                    }, )*
+                }
+            }
+        }
+    };
+}
+
+/// Seconds without another fault after which what had failed is taken for healed.
+const FAULTS_QUIET: Clears = Clears::AfterQuiet { seconds: 60 };
+
+findings! {
+    DiskBlocked {
+        code: "disk_blocked", severity: Failed,
+        means: "A step that a disk needs is held back or has failed.",
+        guest: "Its requests wait, or its disk has not appeared.",
+        metric: "palisade_disk_online",
+        remedy: "remove the cause named above; `palisade disk show {name}` tells when it is over",
+        clears: Clears::WithItsCause,
+    }
+    VolumeBlocked {
+        code: "volume_blocked", severity: Failed,
+        means: "A step that a volume needs is held back or has failed.",
+        guest: "Its requests wait, or its disk has not appeared.",
+        metric: "palisade_generation_applied",
+        remedy: "remove the cause named above; `palisade volume show {name}` tells when it is over",
+        clears: Clears::WithItsCause,
+    }
+    AttachmentBlocked {
+        code: "attachment_blocked", severity: Failed,
+        means: "A step that an attachment needs is held back or has failed.",
+        guest: "Its VMM cannot connect, or goes on with the settings of before.",
+        metric: "palisade_attachment_connected",
+        remedy: "remove the cause named above; `palisade attachment show {name}` tells when it is over",
+        clears: Clears::WithItsCause,
+    }
+    NodeBlocked {
+        code: "node_blocked", severity: Failed,
+        means: "A step that the node itself needs is held back or has failed.",
+        guest: "Nothing by itself.",
+        metric: "palisade_generation_applied",
+        remedy: "remove the cause named above; `palisade node` shows the node",
+        clears: Clears::WithItsCause,
+    }
+    DrainOverdue {
+        code: "drain_overdue", severity: Degraded,
+        means: "A session waits for requests in flight for longer than it should.",
+        guest: "Its VMM waits for the answer to a message.",
+        metric: "palisade_disk_oldest_seconds",
+        remedy: "look at the disks of its volume: `palisade disk list`",
+        clears: Clears::WithItsCause,
+    }
+    DiskStalled {
+        code: "disk_stalled", severity: Failed,
+        means: "A disk does not answer: an operation is in flight for longer than it may be.",
+        guest: "Requests to this disk wait; nobody else's do.",
+        metric: "palisade_disk_stalls_total",
+        remedy: "look at the device and at what it stands on (`dmesg`, its path, its file system); its requests go on by \
+                 themselves when it answers",
+        clears: Clears::WithItsCause,
+    }
+    DiskGone {
+        code: "disk_gone", severity: Failed,
+        means: "A disk has vanished under the daemon.",
+        guest: "Requests to this disk end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "bring the device back under its path; `palisade disk show {name}` shows the path",
+        clears: FAULTS_QUIET,
+    }
+    DiskMedia {
+        code: "disk_media", severity: Degraded,
+        means: "A disk has answered operations with an I/O error.",
+        guest: "The requests concerned end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "look into the kernel log (`dmesg`) for what the device says of itself; replace it when this comes again",
+        clears: FAULTS_QUIET,
+    }
+    DiskNoSpace {
+        code: "disk_no_space", severity: Failed,
+        means: "The file system or thin pool below a disk has no space left.",
+        guest: "Writes to places not written before end with an I/O error; reads are answered.",
+        metric: "palisade_disk_faults_total",
+        remedy: "make room on the file system or in the pool that holds it (`df`); guests' writes succeed again at once",
+        clears: FAULTS_QUIET,
+    }
+    DiskFenced {
+        code: "disk_fenced", severity: Failed,
+        means: "A disk refuses this node because of a reservation.",
+        guest: "Requests to this disk end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "find out who holds the reservation before anything is changed: it may be another node that writes now",
+        clears: FAULTS_QUIET,
+    }
+    DiskReadOnly {
+        code: "disk_read_only", severity: Failed,
+        means: "A disk may no longer be written.",
+        guest: "Writes end with an I/O error; reads are answered.",
+        metric: "palisade_disk_faults_total",
+        remedy: "a file system mounted read-only after an error says why in the kernel log (`dmesg`); check it and mount it \
+                 writable again",
+        clears: FAULTS_QUIET,
+    }
+    DiskTimedOut {
+        code: "disk_timed_out", severity: Degraded,
+        means: "Operations on a disk were taken back because they lasted too long.",
+        guest: "The requests concerned end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "look at the device and at what it stands on: it answers too slowly (`dmesg`)",
+        clears: FAULTS_QUIET,
+    }
+    DiskUnsupported {
+        code: "disk_unsupported", severity: Degraded,
+        means: "A disk does not offer an operation that it was asked for.",
+        guest: "Discards or writes of zeroes end as unsupported; reads and writes are answered.",
+        metric: "palisade_disk_faults_total",
+        remedy: "nothing is lost; a disk that says at open what it can do is offered accordingly: restart the daemon when \
+                 its abilities have changed",
+        clears: FAULTS_QUIET,
+    }
+    DiskBuffered {
+        code: "disk_buffered", severity: Ok,
+        means: "A disk lies on a file system without O_DIRECT: I/O goes through the host's page cache.",
+        guest: "More latency under memory pressure; what FLUSH has acknowledged stays all the same.",
+        metric: "palisade_disk_online",
+        remedy: "use a file system with O_DIRECT (ext4, xfs), or a block device",
+        clears: Clears::WhenTold,
+    }
+    PlainPages {
+        code: "plain_pages", severity: Ok,
+        means: "Buffers are made of plain pages; hugepages are faster.",
+        guest: "A little more latency.",
+        metric: "palisade_findings",
+        remedy: "`palisade preflight --apply` sets hugepages aside; restart the daemon afterwards",
+        clears: Clears::WithItsCause,
+    }
+    MemoryNotPinned {
+        code: "memory_not_pinned", severity: Ok,
+        means: "A guest's memory cannot be pinned in whole.",
+        guest: "Its I/O is a little slower.",
+        metric: "palisade_attachment_bounced_total",
+        remedy: "raise the limit on locked memory (LimitMEMLOCK=infinity in the unit)",
+        clears: Clears::WhenTold,
+    }
+    WriteCacheNotKept {
+        code: "write_cache_not_kept", severity: Degraded,
+        means: "The state of a guest's write cache cannot be kept: a restart would forget it.",
+        guest: "Nothing until the daemon restarts.",
+        metric: "palisade_findings",
+        remedy: "make room in the folder of the sockets, or see why it cannot be written; it is tried again at the next change",
+        clears: Clears::WhenTold,
+    }
+    SessionsRefused {
+        code: "sessions_refused", severity: Degraded,
+        means: "A front-end is refused again and again, and comes back each time.",
+        guest: "It has no disk, or hangs in its firmware.",
+        metric: "palisade_attachment_messages_refused_total",
+        remedy: "the message above says what its VMM asked for; `palisade attachment qemu-args {name}` shows what fits",
+        clears: Clears::AfterQuiet { seconds: 30 },
+    }
+    ThreadStuck {
+        code: "thread_stuck", severity: Failed,
+        means: "A thread of the daemon makes no progress.",
+        guest: "Those whom this thread serves wait.",
+        metric: "palisade_findings",
+        remedy: "keep what the kernel says of it: `cat /proc/$(pidof palisaded)/task/*/stack`; when the daemon cannot help \
+                 itself, it is restarted by its service manager, and guests see a pause",
+        clears: Clears::WithItsCause,
+    }
+    StepOverdue {
+        code: "step_overdue", severity: Degraded,
+        means: "A step of a change lasts for longer than it should.",
+        guest: "The change is not in force yet.",
+        metric: "palisade_generation_applied",
+        remedy: "look at what it waits for; nothing else is held up by it",
+        clears: Clears::WithItsCause,
+    }
+    ControlBusy {
+        code: "control_busy", severity: Degraded,
+        means: "The state of the node cannot be read just now; what is said here of disks and attachments is of a little while ago.",
+        guest: "Nothing by itself: data goes its way without the control loop.",
+        metric: "palisade_findings",
+        remedy: "wait; when it lasts, another finding names the thread that is stuck",
+        clears: Clears::WithItsCause,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_row_is_whole_and_its_code_is_its_own() {
+        let mut codes = BTreeSet::new();
+        for kind in FindingKind::ALL {
+            let row = kind.row();
+            assert!(codes.insert(row.code), "{} is there twice", row.code);
+            let snake = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(row.code.chars().all(snake), "{}", row.code);
+            for text in [row.means, row.guest, row.metric, row.remedy] {
+                assert!(!text.trim().is_empty(), "{} leaves something out", row.code);
+            }
+            assert!(
+                row.means.ends_with('.') && row.guest.ends_with('.'),
+                "{}",
+                row.code
+            );
+            assert!(row.metric.starts_with("palisade_"), "{}", row.code);
+        }
+    }
+
+    #[test]
+    fn a_remedy_names_the_subject() {
+        let row = FindingKind::DiskBlocked.row();
+        assert!(row.remedy_for("disk/d1").contains("`palisade disk show d1`"));
+    }
+}

@@ -1,0 +1,270 @@
+//! What is wrong, and since when.
+//!
+//! A finding is raised by whoever sees its cause and cleared by whoever sees its end; or it is worked out from the state
+//! of the node ([`findings`](crate::findings)) and ends with its cause. Either way it is an event when it begins and
+//! another when it ends, its first cause is what is told, and how often it came again is counted.
+//!
+//! The lock here is held for moments only and by nobody who waits: findings can be raised from any thread, also under the
+//! lock of the plant, and health can be asked for whatever else is stuck.
+
+use palisade_admin::EventLog;
+use palisade_api::{Clears, Finding, FindingKind, Overall, Severity};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Findings that stand at once at most. They come from subjects that the cluster knows, so this is not met in practice;
+/// it keeps what a guest can bring about bounded.
+const STANDING_MAX: usize = 16_384;
+
+/// All findings of a node.
+#[derive(Debug)]
+pub struct Findings {
+    events: Arc<EventLog>,
+    standing: Mutex<BTreeMap<(FindingKind, String), Standing>>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    finding: Finding,
+    raised: Instant,
+    /// Worked out from the state of the node: not raised by anybody.
+    derived: bool,
+}
+
+impl Findings {
+    /// None yet. Beginnings and ends go to `events`.
+    pub fn new(events: Arc<EventLog>) -> Findings {
+        Findings {
+            events,
+            standing: Mutex::default(),
+        }
+    }
+
+    /// Something is wrong with `subject` (`disk/d1`, `attachment/web1`, `reactor/0`, `node`), by this cause. While it
+    /// stands, the same again is counted; the first cause stays.
+    pub fn raise(&self, kind: FindingKind, subject: impl Into<String>, cause: impl Into<String>) {
+        self.raise_at(kind, subject.into(), cause.into(), Instant::now());
+    }
+
+    fn raise_at(&self, kind: FindingKind, subject: String, cause: String, now: Instant) {
+        let mut standing = self.standing();
+        let full = standing.len() >= STANDING_MAX;
+        match standing.entry((kind, subject)) {
+            Entry::Occupied(mut entry) => {
+                let standing = entry.get_mut();
+                standing.raised = now;
+                standing.finding.count = standing.finding.count.saturating_add(1);
+                standing.finding.last = Some(cause).filter(|cause| *cause != standing.finding.message);
+            }
+            Entry::Vacant(entry) if !full => {
+                let mut finding = Finding::new(kind, entry.key().1.clone(), cause);
+                finding.count = 1;
+                let finding = self.begins(finding);
+                entry.insert(Standing {
+                    finding,
+                    raised: now,
+                    derived: false,
+                });
+            }
+            Entry::Vacant(_) => {}
+        }
+    }
+
+    /// It is over. Nothing happens when it did not stand.
+    pub fn clear(&self, kind: FindingKind, subject: &str) {
+        let ended = self.standing().remove(&(kind, subject.to_owned()));
+        self.end(ended.map(|standing| (kind, standing)));
+    }
+
+    /// A subject is no more, and with it all that was wrong with it.
+    pub fn clear_all(&self, subject: &str) {
+        let ended: Vec<_> = self
+            .standing()
+            .extract_if(.., |(_, of), _| of == subject)
+            .collect();
+        self.end(ended.into_iter().map(|((kind, _), standing)| (kind, standing)));
+    }
+
+    /// Takes what has just been worked out from the state of the node in place of what was worked out before.
+    pub fn observe(&self, derived: Vec<(FindingKind, Finding)>) {
+        let now = Instant::now();
+        let mut standing = self.standing();
+        let mut before: BTreeMap<_, _> = standing.extract_if(.., |_, standing| standing.derived).collect();
+        for (kind, finding) in derived {
+            let key = (kind, finding.subject.clone());
+            let finding = match before.remove(&key) {
+                Some(Standing { finding: known, .. }) => Finding {
+                    since_unix_ms: known.since_unix_ms,
+                    ..finding
+                },
+                None => self.begins(finding),
+            };
+            // One that somebody has raised, too, stays as it was raised.
+            standing.entry(key).or_insert(Standing {
+                finding,
+                raised: now,
+                derived: true,
+            });
+        }
+        drop(standing);
+        self.end(before.into_iter().map(|((kind, _), standing)| (kind, standing)));
+    }
+
+    /// Ends what has been quiet for long enough.
+    pub fn expire(&self, now: Instant) {
+        let quiet = |(kind, _): &(FindingKind, String), standing: &mut Standing| match kind.row().clears {
+            Clears::AfterQuiet { seconds } => {
+                !standing.derived
+                    && now.saturating_duration_since(standing.raised) >= Duration::from_secs(seconds)
+            }
+            Clears::WhenTold | Clears::WithItsCause => false,
+        };
+        let ended: Vec<_> = self.standing().extract_if(.., quiet).collect();
+        self.end(ended.into_iter().map(|((kind, _), standing)| (kind, standing)));
+    }
+
+    /// All that is wrong now, in no order.
+    pub fn list(&self) -> Vec<Finding> {
+        self.standing()
+            .values()
+            .map(|standing| standing.finding.clone())
+            .collect()
+    }
+
+    fn begins(&self, finding: Finding) -> Finding {
+        let message = format!("{}; {}", finding.message, finding.remedy);
+        match finding.severity {
+            Overall::Failed => log::error!("{}: {message}, code={}", finding.subject, finding.code),
+            Overall::Degraded | Overall::Ok => {
+                log::warn!("{}: {message}, code={}", finding.subject, finding.code);
+            }
+        }
+        let severity = match finding.severity {
+            Overall::Failed => Severity::Error,
+            Overall::Degraded | Overall::Ok => Severity::Warning,
+        };
+        self.events
+            .push(severity, &*finding.code, &*finding.subject, message);
+        Finding {
+            since_unix_ms: unix_ms(),
+            ..finding
+        }
+    }
+
+    fn end(&self, ended: impl IntoIterator<Item = (FindingKind, Standing)>) {
+        for (kind, Standing { finding, raised, .. }) in ended {
+            let lasted = unix_ms().saturating_sub(finding.since_unix_ms) / 1000;
+            let seen = match finding.count {
+                0 | 1 => String::new(),
+                count => format!(", seen {count} times, last {} s ago", raised.elapsed().as_secs()),
+            };
+            let message = format!("over after {lasted} s{seen}: {}", finding.message);
+            log::info!("{}: {message}, code={}", finding.subject, finding.code);
+            let kind = format!("{}_over", kind.row().code);
+            self.events.push(Severity::Info, kind, finding.subject, message);
+        }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, BTreeMap<(FindingKind, String), Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(events: &EventLog) -> Vec<String> {
+        let page = events.after(0, 100);
+        page.items.into_iter().map(|event| event.kind).collect()
+    }
+
+    #[test]
+    fn the_first_cause_is_told_and_what_comes_again_is_counted() {
+        let events = Arc::new(EventLog::beginning_after(10, 0));
+        let findings = Findings::new(Arc::clone(&events));
+        for cause in ["first", "second", "second"] {
+            findings.raise(FindingKind::DiskMedia, "disk/d1", cause);
+        }
+        let all = findings.list();
+        let [finding] = all.as_slice() else {
+            panic!("{all:?}")
+        };
+        assert_eq!(
+            (finding.message.as_str(), finding.count, finding.last.as_deref()),
+            ("first", 3, Some("second"))
+        );
+        assert_eq!(finding.code, "disk_media");
+        assert!(finding.since_unix_ms > 0);
+        findings.clear(FindingKind::DiskMedia, "disk/d1");
+        findings.clear(FindingKind::DiskMedia, "disk/d1");
+        assert_eq!(findings.list(), []);
+        assert_eq!(kinds(&events), ["disk_media", "disk_media_over"]);
+    }
+
+    #[test]
+    fn what_has_been_quiet_for_long_enough_ends_and_what_must_be_told_does_not() {
+        let events = Arc::new(EventLog::beginning_after(10, 0));
+        let findings = Findings::new(events);
+        let began = Instant::now();
+        let second = Duration::from_secs(1);
+        findings.raise_at(FindingKind::DiskNoSpace, "disk/d1".into(), "full".into(), began);
+        findings.raise_at(FindingKind::DiskBuffered, "disk/d1".into(), "nfs".into(), began);
+        findings.raise_at(
+            FindingKind::DiskNoSpace,
+            "disk/d1".into(),
+            "full".into(),
+            began + 30 * second,
+        );
+        findings.expire(began + 89 * second);
+        assert_eq!(findings.list().len(), 2);
+        findings.expire(began + 90 * second);
+        let left = findings.list();
+        assert_eq!(
+            left.iter()
+                .map(|finding| finding.code.as_str())
+                .collect::<Vec<_>>(),
+            ["disk_buffered"]
+        );
+    }
+
+    #[test]
+    fn a_derived_finding_keeps_its_beginning_and_ends_with_its_cause() {
+        let events = Arc::new(EventLog::beginning_after(10, 0));
+        let findings = Findings::new(Arc::clone(&events));
+        let stalled = |ms: u64| {
+            let finding = Finding::new(FindingKind::DiskStalled, "disk/d1", format!("for {ms} ms"));
+            vec![(FindingKind::DiskStalled, finding)]
+        };
+        findings.observe(stalled(10));
+        let since = findings.list().first().map(|finding| finding.since_unix_ms);
+        findings.observe(stalled(20));
+        let now = findings.list();
+        assert_eq!(now.first().map(|finding| finding.since_unix_ms), since);
+        assert_eq!(
+            now.first().map(|finding| finding.message.as_str()),
+            Some("for 20 ms")
+        );
+        findings.observe(Vec::new());
+        assert_eq!(findings.list(), []);
+        assert_eq!(kinds(&events), ["disk_stalled", "disk_stalled_over"]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_subject_that_is_no_more() {
+        let findings = Findings::new(Arc::new(EventLog::beginning_after(10, 0)));
+        findings.raise(FindingKind::DiskMedia, "disk/d1", "a");
+        findings.raise(FindingKind::DiskMedia, "disk/d10", "b");
+        findings.raise(FindingKind::DiskGone, "disk/d1", "c");
+        findings.clear_all("disk/d1");
+        assert_eq!(findings.list().len(), 1);
+    }
+}
