@@ -56,6 +56,9 @@ impl Fake {
             subject: subject.to_owned(),
             message: message.to_owned(),
             remedy: "look at it".to_owned(),
+            since_unix_ms: 1,
+            count: 1,
+            last: None,
         });
     }
 
