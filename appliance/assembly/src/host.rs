@@ -10,7 +10,7 @@ use palisade_block::mailbox::Command;
 use palisade_block::{AttachmentIndex, Doing, MemoryId, QueueId, ReactorIndex, Whom};
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
-use palisade_sys::{EventFd, MemoryRegistration};
+use palisade_sys::{MemoryRegistration, PeerEvent};
 use std::sync::Arc;
 
 /// Called by the door's control thread.
@@ -137,7 +137,7 @@ impl Host for DoorHost {
         }
     }
 
-    fn start_queue(&mut self, queue: QueueId, source: Box<Queue>, kick: Option<EventFd>) {
+    fn start_queue(&mut self, queue: QueueId, source: Box<Queue>, kick: Option<PeerEvent>) {
         let mut plant = self.shared.plant();
         let count = self.shared.reactors.len();
         let placed = plant

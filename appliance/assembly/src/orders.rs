@@ -5,7 +5,7 @@ use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
 use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, QueueId, ReactorIndex, Whom};
 use palisade_frontend::CallNotify;
-use palisade_sys::{EventFd, MemoryRegistration, Opened};
+use palisade_sys::{MemoryRegistration, Opened, PeerEvent};
 use palisade_virtio::BlkQueue;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub enum Order {
         /// Its ring.
         source: Box<Queue>,
         /// The guest's doorbell; `None` for a driver that never kicks.
-        kick: Option<EventFd>,
+        kick: Option<PeerEvent>,
     },
     /// Use a device.
     OpenDevice {

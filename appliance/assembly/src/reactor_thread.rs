@@ -9,7 +9,7 @@ use palisade_block::{Clock, Doing, MemoryId, Nanos, Progress, QueueId, ReactorIn
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
-    EventFd, HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, Waker,
+    HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent, Waker,
 };
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -179,7 +179,7 @@ struct ReactorThread {
     idle: Idle,
     mailbox: Mailbox,
     reports: Sender<Event>,
-    kicks: HashMap<QueueId, EventFd>,
+    kicks: HashMap<QueueId, PeerEvent>,
     /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
@@ -348,7 +348,7 @@ impl ReactorThread {
         let _ = self.reports.send(Event::Report(Box::new(report)));
     }
 
-    fn listen(&mut self, queue: QueueId, kick: EventFd) {
+    fn listen(&mut self, queue: QueueId, kick: PeerEvent) {
         if !self.idle.may_sleep() {
             return;
         }

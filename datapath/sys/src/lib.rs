@@ -24,6 +24,7 @@ pub mod event;
 pub mod guard;
 pub mod hugepage;
 pub mod local;
+pub mod peer_event;
 pub mod signals;
 pub mod sleep;
 
@@ -32,4 +33,5 @@ pub use device::{DeviceSpec, Medium, OpenError, Opened};
 pub use event::EventFd;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
 pub use local::{LocalDevices, LocalSettings, MemoryRegistration};
+pub use peer_event::{PeerEvent, PeerSignal};
 pub use sleep::Waker;

@@ -34,7 +34,7 @@ use crate::codec::{Message, ProtocolError, Reply, config_changed_message};
 use crate::features::protocol;
 use palisade_block::Sectors;
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion};
-use palisade_sys::EventFd;
+use palisade_sys::PeerEvent;
 use palisade_virtio::blk::SERIAL_BYTES;
 use palisade_virtio::{BlkQueue, ConfigSpace, QueueStats, VolumeGeometry};
 use ring::{Ring, Run};
@@ -60,7 +60,7 @@ pub enum Action {
         /// Its ring.
         queue: Box<BlkQueue<CallNotify>>,
         /// What the guest kicks; `None` when the front-end asks for polling.
-        kick: Option<EventFd>,
+        kick: Option<PeerEvent>,
     },
     /// Drain this queue, then say so with [`Session::queue_stopped`].
     StopQueue {

@@ -277,6 +277,34 @@ fn interrupts_move_to_another_descriptor_without_stopping_the_queue() {
     );
 }
 
+/// Flags belong to the open file description, which the front-end shares: it may make the descriptor blocking after it
+/// was checked, and fill its counter, and still holds up nobody, not even itself.
+#[test]
+fn an_interrupt_never_waits_for_a_full_and_blocking_descriptor() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::new();
+    let client = stand.running();
+    let hostile = EventFd::new().unwrap();
+    let set_call = || client.order(request::SET_VRING_CALL, &longs(&[0]), &[&dup(&hostile)]);
+    assert_eq!(set_call(), 0);
+    rustix::io::write(&hostile, &(u64::MAX - 2).to_ne_bytes()).unwrap();
+    rustix::io::ioctl_fionbio(&hostile, false).unwrap();
+    stand.driver.enable_notifications();
+    for sector in 0..20 {
+        stand.transfer(kind::IN, sector);
+    }
+    assert_eq!(set_call(), 0, "nor does the session");
+    let full = hostile.drain().unwrap();
+    assert!(full >= u64::MAX - 1, "{full:#x}");
+    stand.driver.enable_notifications();
+    stand.transfer(kind::IN, 1);
+    until("an interrupt after room was made", || {
+        rustix::io::ioctl_fionbio(&hostile, true).unwrap();
+        hostile.drain().unwrap() > 0
+    });
+    stand.shut();
+}
+
 #[test]
 fn a_migration_marks_what_is_written_for_the_guest() {
     let _turn = TURN.lock();

@@ -9,6 +9,7 @@
 
 mod stand;
 
+use palisade_block::AttachmentIndex;
 use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
 use palisade_frontend::features::PROTOCOL_FEATURES;
 use palisade_frontend::{Action, Door, Offer, Session};
@@ -294,6 +295,43 @@ fn the_opening_makes_a_queue_run() {
         );
     }
     assert_eq!(session.queues_running(), [0]);
+}
+
+/// A pipe, a socket or a file has a life that its other end rules: none of them is taken for kicks, interrupts, errors
+/// or the log, whatever its flags say.
+#[test]
+fn only_eventfds_are_taken_for_events() {
+    let _turn = TURN.lock();
+    let door = Door::open(|handle| RamHost::new(handle, Seen::new())).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.sock");
+    door.handle().attach(spec(0, &path)).unwrap();
+    let client = Client::connect(&path);
+    client.negotiate();
+    for request in [
+        request::SET_VRING_KICK,
+        request::SET_VRING_CALL,
+        request::SET_VRING_ERR,
+        request::SET_LOG_FD,
+    ] {
+        let payload = if request == request::SET_LOG_FD {
+            vec![]
+        } else {
+            longs(&[0])
+        };
+        for kind in [Kind::Memory, Kind::Socket, Kind::Null] {
+            assert_eq!(client.order(request, &payload, &[&kind.open()]), 1, "{kind:?}");
+        }
+        assert_eq!(client.order(request, &payload, &[&Kind::Event.open()]), 0);
+    }
+    let report = door.handle().report(AttachmentIndex(0)).unwrap();
+    assert_eq!(report.messages_refused, 12);
+    let said = report.last_error.unwrap();
+    assert!(
+        said.contains("the descriptor for the log cannot be used: it is no eventfd but /dev/null"),
+        "{said}"
+    );
+    door.shutdown(Duration::from_secs(10)).unwrap();
 }
 
 proptest! {

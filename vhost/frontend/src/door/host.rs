@@ -3,7 +3,7 @@
 use crate::call::CallNotify;
 use palisade_block::{AttachmentIndex, QueueId};
 use palisade_memory::GuestMemory;
-use palisade_sys::EventFd;
+use palisade_sys::PeerEvent;
 use palisade_virtio::BlkQueue;
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub trait Host: Send {
     fn write_cache(&mut self, _attachment: AttachmentIndex, _on: bool) {}
 
     /// Serve a queue. Without `kick` the guest announces nothing, and the queue must be polled.
-    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<EventFd>);
+    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>);
 
     /// Take nothing more from a queue, answer what was taken, and give it back.
     fn stop_queue(&mut self, queue: QueueId);

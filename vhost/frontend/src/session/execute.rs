@@ -6,7 +6,7 @@ use crate::codec::{LogTable, Message, Region, Reply, VringAddresses, VringFd, Vr
 use crate::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
 use palisade_block::limits::MEMORY_REGIONS_MAX;
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MapError, RegionSpec, RingAddresses};
-use palisade_sys::EventFd;
+use palisade_sys::PeerEvent;
 use palisade_virtio::{BlkQueue, ConfigSpace, Features, QueueSetup};
 use std::error::Error;
 use std::os::fd::OwnedFd;
@@ -88,8 +88,12 @@ impl Session {
             Message::GetQueueNum => number(request::GET_QUEUE_NUM, u64::from(self.offer.geometry.queues)),
             Message::GetMaxMemSlots => number(request::GET_MAX_MEM_SLOTS, MEMORY_REGIONS_MAX as u64),
             // One session belongs to one front-end from connect to disconnect; there is nothing to own besides.
+            Message::SetOwner => Ok(Outcome::Done),
             // The log's eventfd would tell the front-end of marks it finds by looking.
-            Message::SetOwner | Message::SetLogFd(_) => Ok(Outcome::Done),
+            Message::SetLogFd(fd) => {
+                event_of("the log", Some(fd))?;
+                Ok(Outcome::Done)
+            }
             Message::ResetOwner => self.disable_all(),
             Message::ResetDevice => self.reset_device(actions),
             Message::SetMemTable(table) => self.set_mem_table(table, actions),
@@ -103,7 +107,8 @@ impl Session {
             Message::SetVringKick(kick) => self.set_vring_kick(kick),
             Message::SetVringCall(call) => self.set_vring_call(call),
             Message::SetVringErr(VringFd { index, fd }) => {
-                self.ring_mut(index)?.error = fd;
+                let error = event_of("errors", fd)?;
+                self.ring_mut(index)?.error = error;
                 Ok(Outcome::Done)
             }
             Message::SetVringEnable { index, enable } => {
@@ -333,14 +338,17 @@ impl Session {
     }
 
     fn set_vring_kick(&mut self, kick: VringFd) -> Result<Outcome, Refusal> {
-        let event = event_of(kick.index, kick.fd)?;
+        let event = event_of("kicks", kick.fd)?;
         self.ring_mut(kick.index)?.kick = Some(event.map_or(Kick::Polling, Kick::Event));
         Ok(Outcome::Done)
     }
 
     fn set_vring_call(&mut self, call: VringFd) -> Result<Outcome, Refusal> {
-        let event = event_of(call.index, call.fd)?;
-        self.ring_mut(call.index)?.call.swap(event);
+        let event = event_of("interrupts", call.fd)?;
+        let slot = &self.ring_mut(call.index)?.call;
+        let purpose = "interrupts";
+        slot.swap(event.as_ref())
+            .map_err(|source| Refusal::Descriptor { purpose, source })?;
         Ok(Outcome::Done)
     }
 
@@ -451,7 +459,7 @@ fn region_spec(region: Region, file: OwnedFd) -> RegionSpec {
     }
 }
 
-fn event_of(index: u32, fd: Option<OwnedFd>) -> Result<Option<EventFd>, Refusal> {
-    let event = fd.map(EventFd::from_owned_fd).transpose();
-    event.map_err(|source| Refusal::Descriptor { index, source })
+fn event_of(purpose: &'static str, fd: Option<OwnedFd>) -> Result<Option<PeerEvent>, Refusal> {
+    let event = fd.map(PeerEvent::from_owned_fd).transpose();
+    event.map_err(|source| Refusal::Descriptor { purpose, source })
 }

@@ -46,10 +46,10 @@ pub enum Refusal {
     Inflight(InflightError),
     /// A write to the configuration space that is not allowed.
     Config(ConfigWriteError),
-    /// A kick or call descriptor that cannot be used.
+    /// A descriptor for events that cannot be used.
     Descriptor {
-        /// The ring.
-        index: u32,
+        /// What it is for.
+        purpose: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -71,8 +71,8 @@ impl fmt::Display for Refusal {
             Refusal::Log(error) => write!(f, "dirty log: {error}"),
             Refusal::Inflight(error) => write!(f, "{error}"),
             Refusal::Config(error) => write!(f, "{error}"),
-            Refusal::Descriptor { index, source } => {
-                write!(f, "the descriptor for queue {index} cannot be used: {source}")
+            Refusal::Descriptor { purpose, source } => {
+                write!(f, "the descriptor for {purpose} cannot be used: {source}")
             }
         }
     }

@@ -2,8 +2,7 @@
 
 use crate::call::CallSlot;
 use crate::codec::VringAddresses;
-use palisade_sys::EventFd;
-use std::os::fd::OwnedFd;
+use palisade_sys::PeerEvent;
 
 /// Whether the engine has the ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +20,7 @@ pub(super) enum Run {
 #[derive(Debug)]
 pub(super) enum Kick {
     /// By this eventfd.
-    Event(EventFd),
+    Event(PeerEvent),
     /// Not at all: the front-end asks for polling.
     Polling,
 }
@@ -38,7 +37,7 @@ pub(super) struct Ring {
     pub(super) kick: Option<Kick>,
     pub(super) call: CallSlot,
     /// Kept open because the front-end expects so; we have nothing to say on it.
-    pub(super) error: Option<OwnedFd>,
+    pub(super) error: Option<PeerEvent>,
     pub(super) run: Run,
 }
 

@@ -6,7 +6,7 @@ use palisade_block::{
 };
 use palisade_frontend::{CallNotify, DoorHandle, Host};
 use palisade_memory::{GuestMemory, MemoryView};
-use palisade_sys::EventFd;
+use palisade_sys::PeerEvent;
 use palisade_virtio::BlkQueue;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,7 +109,7 @@ impl Host for RamHost {
         self.note(attachment, Event::WriteCache(on));
     }
 
-    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<EventFd>) {
+    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>) {
         self.note(queue.attachment, Event::Started(queue.queue));
         let stop = Arc::new(AtomicBool::new(false));
         assert!(
