@@ -7,7 +7,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_block::{Answer, Pulled, Sectors, SegmentList, Source, Status};
+use palisade_block::{Answer, LongList, Pulled, Sectors, SegmentList, Source, Status};
 use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
 use palisade_frontend::features::protocol;
 use palisade_frontend::{Action, CallNotify, Offer, Session};
@@ -292,7 +292,8 @@ fn serve(queue: &mut BlkQueue<CallNotify>, most: usize) {
     for _ in 0..most {
         match queue.pull(&mut segments) {
             Pulled::Empty => break,
-            Pulled::Answered => {}
+            Pulled::Answered { .. } => {}
+            Pulled::NoRoom => segments.lend(LongList::default()),
             Pulled::Request(request) => {
                 queue.finish(Answer {
                     token: request.token,

@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use palisade_block::limits::{DISCARD_SECTORS_MAX, REQUEST_BYTES_MAX};
-use palisade_block::{Answer, Lba, Op, Pulled, Request, SECTOR_BYTES, Sectors, SegmentList, Source, Status};
+use palisade_block::{Answer, Lba, LongList, Op, Pulled, Request, SECTOR_BYTES, Sectors, SegmentList, Source, Status};
 use palisade_fuzz::Bytes;
 use palisade_memory::{Descriptor, GuestMemory};
 use palisade_virtio::blk::kind;
@@ -268,10 +268,14 @@ impl Rig {
             if matches!(pulled, Pulled::Empty) {
                 break;
             }
+            if matches!(pulled, Pulled::NoRoom) {
+                segments.lend(LongList::default());
+                continue;
+            }
             let (head, expect) = self.waiting.pop_front().expect("nothing is taken twice");
             let answer = match (pulled, expect) {
-                (Pulled::Answered, Expect::Status { status, bytes }) => Some((status, bytes)),
-                (Pulled::Answered, Expect::Any) => None,
+                (Pulled::Answered { .. }, Expect::Status { status, bytes }) => Some((status, bytes)),
+                (Pulled::Answered { .. }, Expect::Any) => None,
                 (Pulled::Request(request), expect) => {
                     assert_eq!(request.token.head, head);
                     self.check_request(&request, expect);

@@ -9,8 +9,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_PER_SLOT};
-use palisade_block::{Answer, Op, Pulled, Request, SECTOR_BYTES, Segment, SegmentList, Source, Status};
+use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_LONG_MAX};
+use palisade_block::{Answer, LongList, Op, Pulled, Request, SECTOR_BYTES, Segment, SegmentList, Source, Status};
 use palisade_fuzz::{Bytes, Fenced};
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MemoryView, RegionSpec, RingAddresses};
 use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
@@ -257,7 +257,12 @@ impl Run {
                     assert!(self.queue.broken().is_none() || self.queue.resubmissions_left() == 0);
                     break;
                 }
-                Pulled::Answered => {
+                Pulled::NoRoom => {
+                    assert!(!segments.is_lent(), "a long list holds every chain");
+                    segments.lend(LongList::default());
+                    continue;
+                }
+                Pulled::Answered { .. } => {
                     self.taken += 1;
                     self.returned += 1;
                 }
@@ -285,7 +290,7 @@ impl Run {
             bytes: 1
         }));
         assert!(segments.as_slice().iter().all(|segment| self.contains(*segment)));
-        assert!(segments.len() <= SEGMENTS_PER_SLOT && segments.bytes() <= REQUEST_BYTES_MAX);
+        assert!(segments.len() <= SEGMENTS_LONG_MAX && segments.bytes() <= REQUEST_BYTES_MAX);
         assert!(request.token.head < self.size);
         assert!(self.writable || !request.op.changes());
         if request.op.moves_data() {

@@ -29,7 +29,7 @@ pub use ids::{
 };
 pub use pool::Pool;
 pub use progress::{Doing, Progress, Whom};
-pub use request::{Op, Request, Segment, SegmentList, Status, Token};
+pub use request::{LongList, Op, Request, Segment, SegmentList, Status, Token};
 pub use route::{Route, RouteError, Run};
 pub use source::{Answer, Pulled, Source};
 pub use time::{Clock, Nanos};

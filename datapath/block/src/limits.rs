@@ -1,18 +1,25 @@
 //! Every bound of the data path, written once, with the reason beside it.
 
-/// Data descriptors a guest may put into one request (`seg_max`, virtio 1.3 5.2.4). With the header and the
-/// status descriptor a chain then fits a ring of 128 entries.
+/// Data descriptors that a request should have at most (`seg_max`, virtio 1.3 5.2.4). With the header and the status
+/// descriptor a chain then fits a ring of 128 entries. It is what we announce, and no limit of what we serve: a driver
+/// that has not taken SEG_MAX may use a chain as long as the ring (2.7.5.3.1).
 pub const SEGMENTS_PER_REQUEST: usize = 126;
 
 /// Places for segments in one slot. A descriptor that crosses the border between two mapped memory regions
-/// becomes two segments, so there is room for some such crossings.
+/// becomes two segments, so there is room for some such crossings. What has more is carried out in pieces.
 pub const SEGMENTS_PER_SLOT: usize = 160;
 
-/// Bytes a guest may put into one data descriptor (`size_max`).
+/// Places for the segments of a long request: a chain as long as the longest ring, whose buffers, if they do not
+/// overlap, cross each border between two memory regions once.
+pub const SEGMENTS_LONG_MAX: usize = RING_ENTRIES_MAX as usize + MEMORY_REGIONS_MAX;
+
+/// Bytes that a data descriptor should have at most (`size_max`). Like `seg_max` it is advice: a driver that has not
+/// taken SIZE_MAX puts as much as it likes into one (edk2's up to 1 GiB).
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 20;
 
-/// Bytes one request can carry: every descriptor full.
-pub const REQUEST_BYTES_MAX: u64 = SEGMENTS_PER_REQUEST as u64 * SEGMENT_BYTES_MAX as u64;
+/// Bytes one request can carry. A chain has at most 2^32 (virtio 1.3, 2.7.5), and the used entry counts data and status
+/// byte in 32 bits; what is left is a whole number of blocks of any size.
+pub const REQUEST_BYTES_MAX: u64 = (1 << 32) - (1 << 20);
 
 /// Sectors of one discard or write-zeroes range (2 GiB): the kernel calls below take signed 32-bit lengths kindly
 /// at this size, and one such request cannot keep a device busy for minutes.
@@ -24,8 +31,8 @@ pub const BOUNCE_BYTES: usize = 256 * 1024;
 /// Requests one queue may hand over in one turn, so that its neighbours are served in the same turn.
 pub const PULL_BATCH: usize = 32;
 
-/// Entries of the largest ring we serve (virtio 1.3, 2.7: at most 32768; SPDK and QEMU stop at 1024).
-pub const RING_ENTRIES_MAX: u16 = 1024;
+/// Entries of the largest ring: the standard's own bound (virtio 1.3, 2.7).
+pub const RING_ENTRIES_MAX: u16 = 32768;
 
 /// Virtqueues of one attachment.
 pub const QUEUES_PER_ATTACHMENT: usize = 64;
@@ -40,6 +47,16 @@ pub const DEVICES_MAX: usize = 1024;
 pub const MEMORY_REGIONS_MAX: usize = 512;
 
 const _: () = assert!(SEGMENTS_PER_SLOT > SEGMENTS_PER_REQUEST);
-const _: () = assert!(REQUEST_BYTES_MAX <= u32::MAX as u64, "`used.len` is 32 bits wide");
+const _: () = assert!(SEGMENTS_LONG_MAX > SEGMENTS_PER_SLOT);
+const _: () = assert!(REQUEST_BYTES_MAX < u32::MAX as u64, "`used.len` is 32 bits wide");
+const _: () = assert!(
+    REQUEST_BYTES_MAX >= SEGMENTS_PER_REQUEST as u64 * SEGMENT_BYTES_MAX as u64,
+    "a request may be as long as what is announced allows"
+);
+const _: () = assert!(REQUEST_BYTES_MAX.is_multiple_of(1 << 16), "whole blocks");
+const _: () = assert!(
+    SEGMENTS_PER_REQUEST + 2 <= 128,
+    "the ring of the common front-ends"
+);
 const _: () = assert!(BOUNCE_BYTES.is_multiple_of(4096));
 const _: () = assert!(RING_ENTRIES_MAX.is_power_of_two());

@@ -1,6 +1,6 @@
 //! One block operation in flight, and the token by which it is answered exactly once (invariant 1).
 
-use crate::limits::SEGMENTS_PER_SLOT;
+use crate::limits::{SEGMENTS_LONG_MAX, SEGMENTS_PER_SLOT};
 use crate::units::{Lba, Sectors};
 
 /// What is to be done with a range of a volume.
@@ -65,11 +65,27 @@ pub struct Segment {
 }
 
 /// The segments of one request, in a place that is allocated once and used again.
+///
+/// It has room for [`SEGMENTS_PER_SLOT`]; for the time of a longer request it is lent a [`LongList`], and then all of
+/// that request's segments lie in there.
 #[derive(Clone, Debug)]
 pub struct SegmentList {
     len: usize,
     bytes: u64,
+    long: Option<LongList>,
     items: [Segment; SEGMENTS_PER_SLOT],
+}
+
+/// Room for the segments of one long request, up to [`SEGMENTS_LONG_MAX`]. Its memory is touched only as far as it is
+/// used, so that many can be kept ready.
+#[derive(Clone, Debug)]
+pub struct LongList(Vec<Segment>);
+
+impl Default for LongList {
+    /// Allocates all the room it will ever have.
+    fn default() -> Self {
+        LongList(Vec::with_capacity(SEGMENTS_LONG_MAX))
+    }
 }
 
 impl Default for SegmentList {
@@ -77,6 +93,7 @@ impl Default for SegmentList {
         SegmentList {
             len: 0,
             bytes: 0,
+            long: None,
             items: [Segment { address: 0, bytes: 0 }; SEGMENTS_PER_SLOT],
         }
     }
@@ -94,20 +111,98 @@ impl SegmentList {
     #[inline]
     pub fn push(&mut self, segment: Segment) -> bool {
         match self.items.get_mut(self.len) {
-            Some(place) => {
-                *place = segment;
-                self.len += 1;
-                self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
-                true
+            Some(place) => *place = segment,
+            None => {
+                if !self.push_long(segment) {
+                    return false;
+                }
             }
-            None => false,
+        }
+        self.len += 1;
+        self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
+        true
+    }
+
+    /// Adds a segment behind those that have a place of their own.
+    #[cold]
+    fn push_long(&mut self, segment: Segment) -> bool {
+        let Some(LongList(long)) = &mut self.long else {
+            return false;
+        };
+        if self.len == SEGMENTS_PER_SLOT {
+            long.clear();
+            long.extend_from_slice(&self.items);
+        }
+        let fits = long.len() < SEGMENTS_LONG_MAX;
+        if fits {
+            long.push(segment);
+        }
+        fits
+    }
+
+    /// Gives it room for a long request. What it holds stays.
+    pub fn lend(&mut self, long: LongList) {
+        self.long = Some(long);
+    }
+
+    /// Takes the room back that was lent. A list that holds more than it has places of its own is empty afterwards.
+    pub fn take_back(&mut self) -> Option<LongList> {
+        if self.is_long() {
+            self.clear();
+        }
+        self.long.take()
+    }
+
+    /// Whether one more segment can be added.
+    pub fn has_room(&self) -> bool {
+        let places = match self.long {
+            Some(_) => SEGMENTS_LONG_MAX,
+            None => SEGMENTS_PER_SLOT,
+        };
+        self.len < places
+    }
+
+    /// Whether it has been lent room for a long request.
+    pub fn is_lent(&self) -> bool {
+        self.long.is_some()
+    }
+
+    /// Whether it holds more segments than it has places of its own.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        self.len > SEGMENTS_PER_SLOT
+    }
+
+    /// Shortens it to its first `bytes` bytes, if it has more.
+    pub fn truncate(&mut self, bytes: u64) {
+        while self.bytes > bytes {
+            let surplus = (self.bytes - bytes) as usize;
+            let Some(last) = self.items.get_mut(self.len.wrapping_sub(1)) else {
+                // Only lists of parts are shortened, and those are never long.
+                return self.clear();
+            };
+            if last.bytes > surplus {
+                last.bytes -= surplus;
+                self.bytes = bytes;
+            } else {
+                self.bytes -= last.bytes as u64;
+                self.len -= 1;
+            }
         }
     }
 
     /// The segments in order.
     #[inline]
     pub fn as_slice(&self) -> &[Segment] {
-        self.items.get(..self.len).unwrap_or(&[])
+        match self.items.get(..self.len) {
+            Some(items) => items,
+            None => self.long_slice(),
+        }
+    }
+
+    #[cold]
+    fn long_slice(&self) -> &[Segment] {
+        self.long.as_ref().map_or(&[], |LongList(long)| long)
     }
 
     /// The sum of the segments' lengths in bytes.
@@ -184,4 +279,59 @@ pub enum Status {
     IoErr = 1,
     /// `VIRTIO_BLK_S_UNSUPP`
     Unsupp = 2,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(number: usize) -> Segment {
+        Segment {
+            address: number * 4096,
+            bytes: 1 + number % 7,
+        }
+    }
+
+    #[test]
+    fn a_list_takes_more_than_its_own_places_only_with_room_that_was_lent() {
+        let mut list = SegmentList::default();
+        let all: Vec<_> = (0..SEGMENTS_LONG_MAX).map(segment).collect();
+        let taken = all.iter().filter(|&&segment| list.push(segment)).count();
+        assert_eq!(taken, SEGMENTS_PER_SLOT);
+        assert_eq!(list.as_slice(), &all[..SEGMENTS_PER_SLOT]);
+        assert!(!list.is_long() && list.take_back().is_none());
+
+        list.lend(LongList::default());
+        assert_eq!(list.as_slice(), &all[..SEGMENTS_PER_SLOT], "what it held stays");
+        assert!(all[SEGMENTS_PER_SLOT..].iter().all(|&segment| list.push(segment)));
+        assert!(!list.push(segment(0)), "no allocation beyond the room lent");
+        assert_eq!(list.as_slice(), &all[..]);
+        assert_eq!(list.bytes(), all.iter().map(|segment| segment.bytes as u64).sum());
+
+        let room = list.take_back().unwrap();
+        assert!(list.is_empty() && list.as_slice().is_empty());
+        list.push(segment(3));
+        assert_eq!(list.as_slice(), [segment(3)]);
+        list.lend(room);
+        list.clear();
+        assert!(all[..200].iter().all(|&segment| list.push(segment)));
+        assert_eq!(
+            list.as_slice(),
+            &all[..200],
+            "nothing is left of the request before"
+        );
+    }
+
+    #[test]
+    fn a_list_is_shortened_to_a_number_of_bytes() {
+        for bytes in [0, 1, 2, 3, 6, 7, 20, 21, 1000] {
+            let mut list = SegmentList::default();
+            (0..6).for_each(|number| assert!(list.push(segment(number))));
+            list.truncate(bytes);
+            let sum: usize = list.as_slice().iter().map(|segment| segment.bytes).sum();
+            assert_eq!(sum as u64, list.bytes());
+            assert_eq!(list.bytes(), bytes.min(21));
+            assert!(list.as_slice().iter().all(|segment| segment.bytes > 0));
+        }
+    }
 }

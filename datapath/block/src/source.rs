@@ -12,7 +12,13 @@ pub enum Pulled {
     Request(Request),
     /// The source took something from its ring and answered it itself (malformed, unsupported, or the device id).
     /// It counts as work, and `publish` must follow.
-    Answered,
+    Answered {
+        /// How many descriptors were followed for it: work that a turn must count, as a guest can make it long.
+        followed: u32,
+    },
+    /// The next request has more segments than the list has room for. It is handed over, first of all, when a list is
+    /// passed that has been lent a [`LongList`](crate::LongList), and is part of the backlog until then.
+    NoRoom,
 }
 
 /// One answer, given once.
@@ -44,8 +50,8 @@ pub trait Source {
     /// Makes all answers since the last call visible and notifies once, if notification is wanted.
     fn publish(&mut self);
 
-    /// Requests that were taken from the ring before this source was made and are handed over first: it is given
-    /// back only when there are none left, as its place in the ring lies behind them.
+    /// Requests that have been taken from the ring, before this source was made or for want of room, and are handed
+    /// over first: it is given back only when there are none left, as its place in the ring lies behind them.
     fn backlog(&self) -> usize {
         0
     }

@@ -8,7 +8,7 @@ use crate::carry::{Way, way};
 use crate::pace::{self, Allowance};
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark};
 use crate::shares::Shares;
-use crate::slots::Slots;
+use crate::slots::{Slots, Work};
 use palisade_block::limits::PULL_BATCH;
 use palisade_block::{
     Answer, DeviceIndex, Devices, Fault, Io, Lba, Nanos, Op, Pool, Pulled, Request, Route, Sectors,
@@ -17,6 +17,9 @@ use palisade_block::{
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;
+
+/// And one that was put together of many descriptors, for as many more as it has times this many.
+const BATCH_DESCRIPTORS: u64 = 64;
 
 /// What one queue hands over in one turn, so far.
 struct Batch {
@@ -57,6 +60,17 @@ impl Done {
     fn add(&mut self, sectors: Sectors) {
         self.requests += 1;
         self.bytes += sectors.bytes();
+    }
+}
+
+impl Batch {
+    /// Counts what its source has answered by itself.
+    fn count_answered(&mut self, followed: u32) -> Taken {
+        self.taken += 1;
+        let pieces = u64::from(followed) / BATCH_DESCRIPTORS;
+        self.budget = self.budget.saturating_sub(1 + pieces);
+        self.answered = true;
+        Taken::Answered
     }
 }
 
@@ -126,10 +140,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if volume.pending.is_some() || budget == 0 {
             return None;
         }
+        let has_list = has_list(queue, volume, &self.long_shares, self.slots.long_free());
         Some(Batch {
             taken: 0,
             budget,
-            room: room(queue, volume, &self.slot_shares, self.slots.requests_free()),
+            room: match has_list {
+                true => room(queue, volume, &self.slot_shares, self.slots.requests_free()),
+                false => 0,
+            },
             allowance: queue.allowance,
             short: false,
             answered: false,
@@ -159,6 +177,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             watched: &mut self.watched,
             slots: &mut self.slots,
             shares: &mut self.slot_shares,
+            long_shares: &self.long_shares,
             devices: &mut self.devices,
         };
         while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
@@ -224,6 +243,7 @@ struct Hands<'a, S, D> {
     watched: &'a mut [Option<Device>],
     slots: &'a mut Slots,
     shares: &'a mut Shares,
+    long_shares: &'a Shares,
     devices: &'a mut D,
 }
 
@@ -258,12 +278,8 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         };
         let request = match self.queue.source.pull(list) {
             Pulled::Empty => return Taken::Nothing,
-            Pulled::Answered => {
-                batch.taken += 1;
-                batch.budget -= 1;
-                batch.answered = true;
-                return Taken::Answered;
-            }
+            Pulled::Answered { followed } => return batch.count_answered(followed),
+            Pulled::NoRoom => return self.take_long(batch),
             Pulled::Request(request) => request,
         };
         let bytes = request.sectors.bytes();
@@ -296,6 +312,65 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             }
             way => Taken::Other(Other { slot, request, way }),
         }
+    }
+
+    /// Takes the request for which there was no room in a slot's own list, if it may have a long one. It goes to its
+    /// device in pieces, since no device takes so many segments at once.
+    #[cold]
+    fn take_long(&mut self, batch: &mut Batch) -> Taken {
+        self.queue.wants_long = true;
+        if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
+            batch.short = true;
+            return Taken::Nothing;
+        }
+        let Some(list) = self.slots.next_list_lent() else {
+            return Taken::Nothing;
+        };
+        self.queue.wants_long = false;
+        let pulled = self.queue.source.pull(list);
+        let segments = list.len();
+        let Pulled::Request(request) = pulled else {
+            self.slots.take_back_next();
+            return match pulled {
+                Pulled::Answered { followed } => batch.count_answered(followed),
+                _ => Taken::Nothing,
+            };
+        };
+        let bytes = request.sectors.bytes();
+        batch.taken += 1;
+        let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
+        batch.budget = batch.budget.saturating_sub(1 + pieces);
+        batch.allowance.spend(bytes);
+        let way = way(
+            &self.queue.settings,
+            self.volume.route.as_ref(),
+            self.watched,
+            list.as_slice(),
+            &request,
+        );
+        let is_long = list.is_long();
+        if !is_long {
+            self.slots.take_back_next();
+        }
+        let Some(slot) = self.slots.claim_request() else {
+            broken("a list without a slot")
+        };
+        let way = match way {
+            Ok(Way::Whole(device, _)) if is_long => Ok(Way::Cut(Work::Ranges(Sectors::ZERO), device)),
+            // The guest has made it short meanwhile, or it moves no data.
+            Ok(Way::Whole(device, device_lba)) => {
+                return Taken::Whole(Whole {
+                    slot,
+                    request,
+                    device,
+                    device_lba,
+                });
+            }
+            way => way,
+        };
+        self.slots.slot_mut(slot).long = is_long;
+        self.queue.long_held += u32::from(is_long);
+        Taken::Other(Other { slot, request, way })
     }
 
     /// Hands over the request that was held back, and holds back the next one.
@@ -393,6 +468,16 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         self.shares.take(device);
         self.queue.entered();
         self.volume.in_flight += 1;
+    }
+}
+
+/// Whether a queue whose next request is long may have a list for it. Of these, too, a queue may hold as many as are left
+/// free, and a device no more than its share.
+#[inline]
+pub(crate) fn has_list<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) -> bool {
+    !queue.wants_long || {
+        let devices = volume.route.as_ref().map_or(&[][..], Route::devices);
+        free > queue.long_held && devices.iter().all(|&device| shares.may_take(device, free))
     }
 }
 

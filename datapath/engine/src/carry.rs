@@ -2,7 +2,7 @@
 
 use crate::parts::is_aligned;
 use crate::reactor::{Device, Reactor, broken, mark};
-use crate::slots::{Use, Work};
+use crate::slots::{Place, Use, Work};
 use palisade_block::mailbox::AttachmentSettings;
 use palisade_block::{
     Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Origin, Pool, Request, Route, SECTOR_BYTES,
@@ -29,7 +29,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         way: Result<Way, Option<Fault>>,
     ) {
         let now = self.now;
-        self.slots.slot_mut(index).begin(queue_index, request, now);
+        let slot = self.slots.slot_mut(index);
+        slot.begin(queue_index, request, now);
+        slot.place = Place::default();
         let queue = self.queue_of(queue_index);
         queue.entered();
         let volume = queue.settings.volume;
@@ -52,19 +54,27 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Books the slot of a request on the share of its device.
     #[inline]
     fn hold(&mut self, index: SlotIndex, device: DeviceIndex) {
-        self.slots.slot_mut(index).held_by = Some(device);
+        let slot = self.slots.slot_mut(index);
+        slot.held_by = Some(device);
+        if slot.long {
+            self.long_shares.take(device);
+        }
         self.slot_shares.take(device);
     }
 
     /// Books a cut request on the device it has to wait for. It was booked on the first of its devices; if it stayed
     /// there while another hangs, the guests of the first would be held back for nothing (invariant 11).
     pub(crate) fn rebook(&mut self, request: SlotIndex, device: DeviceIndex) {
-        let before = self.slots.slot(request).held_by;
+        let slot = self.slots.slot(request);
+        let (before, long) = (slot.held_by, slot.long);
         if before == Some(device) {
             return;
         }
         if let Some(before) = before {
             self.slot_shares.give(before);
+            if long {
+                self.long_shares.give(before);
+            }
         }
         self.hold(request, device);
     }
@@ -201,7 +211,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             0
         };
         let latency = self.now.since(slot.started);
-        let held_by = slot.held_by.take();
+        let (held_by, long) = (slot.held_by.take(), slot.long);
         if slot.waits {
             slot.waits = false;
             self.waiting.retain(|&waiting| waiting != index);
@@ -209,6 +219,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
         if let Some(device) = held_by {
             self.slot_shares.give(device);
+            if long {
+                self.long_shares.give(device);
+            }
         }
 
         let dirtied = if op == Op::Read {
@@ -225,6 +238,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             dirtied,
         });
         mark(queue, queue_index, &mut self.touched);
+        if long {
+            queue.long_held -= 1;
+            self.slots.take_back(index);
+        }
         queue.in_flight -= 1;
         let stats = &queue.settings.stats;
         stats.in_flight.set(u64::from(queue.in_flight));

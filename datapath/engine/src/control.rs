@@ -46,6 +46,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             stopping: false,
             throttled: false,
             allowance: Allowance::default(),
+            long_held: 0,
+            wants_long: false,
         };
         let index = match self.queues.iter().position(Option::is_none) {
             Some(index) => index,
@@ -187,6 +189,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             &mut self.slot_shares,
             &mut self.part_shares,
             &mut self.buffer_shares,
+            &mut self.long_shares,
         ] {
             shares.open(index);
         }

@@ -3,11 +3,15 @@
 //! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
 
 use crate::reactor::{Reactor, broken};
-use crate::slots::{Use, Work};
+use crate::slots::{Place, Use, Work};
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::{
     DeviceIndex, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex, Source, Started,
 };
+
+/// What one request may move in one turn to a device that answers at once: the data of a long one is copied, and the
+/// reactor's other queues do not wait for gibibytes.
+const AT_ONCE_BYTES: u64 = 4 << 20;
 
 /// Vain tries of one kind in one turn, so that a long list of those that wait does not slow down the rest.
 const RESUME_TRIES: usize = 32;
@@ -22,6 +26,8 @@ struct Piece {
     sectors: Sectors,
     /// Memory alignment of the device, for pieces that move the guest's data.
     alignment: u32,
+    /// The device's block.
+    block_sectors: u64,
     zeroes: bool,
 }
 
@@ -38,6 +44,7 @@ enum Cut {
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Cuts off and sends as many parts of a request as there is room for; answers it after the last.
     pub(crate) fn advance(&mut self, request: SlotIndex) {
+        let mut at_once = 0;
         loop {
             let slot = self.slots.slot(request);
             let stop = slot.fault.is_some() || slot.refill;
@@ -47,6 +54,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     Cut::Done(part, result) => {
                         self.step(request, &piece);
                         self.settle_part(part, result);
+                        at_once += self.slots.slot(request).cut_sectors.bytes();
+                        if at_once >= AT_ONCE_BYTES {
+                            return self.wait(request);
+                        }
                     }
                     Cut::Short => {
                         self.rebook(request, piece.device);
@@ -107,6 +118,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     skip: Sectors::ZERO,
                     sectors: Sectors::ZERO,
                     alignment: 1,
+                    block_sectors: 1,
                     zeroes: false,
                 }));
             }
@@ -135,6 +147,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             skip: handed_out,
             sectors: Sectors(sectors),
             alignment: limits.memory_alignment,
+            block_sectors: Sectors::from_bytes(limits.block_bytes.into()).0.max(1),
             zeroes,
         }))
     }
@@ -161,12 +174,26 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         let mut sectors = piece.sectors;
         let mut bounce = None;
+        let mut place = self.slots.slot(request).place;
         let (list, whole) = self.slots.part_and_request(part, request);
         list.clear();
         if piece.op.moves_data() {
-            let aligned = !piece.zeroes
-                && slice(whole.as_slice(), piece.skip.bytes(), sectors.bytes(), list)
-                && is_aligned(list.as_slice(), piece.alignment);
+            place = place.advanced_to(whole.as_slice(), piece.skip.bytes());
+            let mut aligned = false;
+            if !piece.zeroes {
+                slice(whole.as_slice(), place, piece.skip.bytes(), sectors.bytes(), list);
+                let mut fitting = sectors;
+                if list.bytes() < sectors.bytes() {
+                    // What has many segments ends with the part's list, at a whole block.
+                    let blocks = Sectors::from_bytes(list.bytes()).0 / piece.block_sectors;
+                    fitting = Sectors(blocks * piece.block_sectors);
+                    list.truncate(fitting.bytes());
+                }
+                aligned = fitting > Sectors::ZERO && is_aligned(list.as_slice(), piece.alignment);
+                if aligned {
+                    sectors = fitting;
+                }
+            }
             if !aligned {
                 let buffers_free = self.pool.free() as u32;
                 let may_take = self.buffer_shares.may_take(piece.device, buffers_free);
@@ -186,8 +213,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 if piece.zeroes {
                     self.pool.zero(buffer, bytes);
                 } else if piece.op == Op::Write {
-                    self.pool
-                        .gather(whole.as_slice(), piece.skip.bytes(), buffer, bytes);
+                    let (from, skip) = rest(whole.as_slice(), place, piece.skip.bytes());
+                    self.pool.gather(from, skip, buffer, bytes);
                 }
                 bounce = Some(buffer);
             }
@@ -196,6 +223,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let parent = self.slots.slot_mut(request);
         parent.outstanding += 1;
         parent.cut_sectors = sectors;
+        parent.place = place;
         let (queue, lba) = (parent.queue, parent.lba);
         let slot = self.slots.slot_mut(part);
         slot.used_for = Use::Part;
@@ -208,6 +236,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         slot.cancelled = false;
         slot.parent = request;
         slot.skip = piece.skip.bytes();
+        slot.place = place;
         slot.bounce = bounce;
         self.part_shares.take(piece.device);
         if bounce.is_some() {
@@ -235,14 +264,20 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn settle_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
         self.count_fault(part, result);
         let slot = self.slots.slot_mut(part);
-        let (parent, op, skip, sectors, device) =
-            (slot.parent, slot.op, slot.skip, slot.sectors, slot.device);
+        let (parent, op, skip, sectors, device, place) = (
+            slot.parent,
+            slot.op,
+            slot.skip,
+            slot.sectors,
+            slot.device,
+            slot.place,
+        );
         self.part_shares.give(device);
         if let Some(buffer) = self.slots.slot_mut(part).bounce.take() {
             self.buffer_shares.give(device);
             if op == Op::Read && result.is_ok() {
-                let list = self.slots.list(parent).as_slice();
-                self.pool.scatter(buffer, list, skip, sectors.bytes() as usize);
+                let (to, skip) = rest(self.slots.list(parent).as_slice(), place, skip);
+                self.pool.scatter(buffer, to, skip, sectors.bytes() as usize);
             }
             self.pool.give(buffer);
         }
@@ -347,28 +382,32 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 }
 
-/// Takes `bytes` of the segments, `skip` bytes from their start, into `list`. False when they hold less.
-fn slice(segments: &[Segment], mut skip: u64, mut bytes: u64, list: &mut SegmentList) -> bool {
+/// The segments from a place on, and how many of their bytes come before byte `skip`.
+fn rest(segments: &[Segment], place: Place, skip: u64) -> (&[Segment], u64) {
+    (
+        segments.get(place.segment..).unwrap_or(&[]),
+        skip.saturating_sub(place.before),
+    )
+}
+
+/// Takes `bytes` of the segments, from byte `skip` on, into `list`, as far as there is room. The place is that byte's.
+fn slice(segments: &[Segment], place: Place, skip: u64, mut bytes: u64, list: &mut SegmentList) {
+    let (segments, mut skip) = rest(segments, place, skip);
     for segment in segments {
-        let length = segment.bytes as u64;
-        if skip >= length {
-            skip -= length;
-            continue;
+        if bytes == 0 {
+            return;
         }
-        let take = (length - skip).min(bytes);
-        if !list.push(Segment {
+        let take = (segment.bytes as u64 - skip).min(bytes);
+        let pushed = list.push(Segment {
             address: segment.address + skip as usize,
             bytes: take as usize,
-        }) {
-            return false;
+        });
+        if !pushed {
+            return;
         }
         skip = 0;
         bytes -= take;
-        if bytes == 0 {
-            return true;
-        }
     }
-    bytes == 0
 }
 
 /// Whether a device that wants this alignment, a power of two, can reach the memory as it is.

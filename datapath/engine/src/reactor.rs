@@ -1,6 +1,6 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
-use crate::batch::room;
+use crate::batch::{has_list, room};
 use crate::pace::Allowance;
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
@@ -22,6 +22,10 @@ pub struct ReactorConfig {
     pub slots: u32,
     /// Pieces of cut requests in flight at most.
     pub parts: u32,
+    /// Requests with more than [`SEGMENTS_PER_SLOT`](palisade_block::limits::SEGMENTS_PER_SLOT) segments in flight at
+    /// most. Each has room for [`SEGMENTS_LONG_MAX`](palisade_block::limits::SEGMENTS_LONG_MAX), half a mebibyte, of
+    /// which only what has been used takes memory.
+    pub long: u32,
     /// How often the stall watch looks.
     pub watch_every: Nanos,
 }
@@ -31,6 +35,7 @@ impl Default for ReactorConfig {
         ReactorConfig {
             slots: 2048,
             parts: 256,
+            long: 64,
             watch_every: Nanos::from_millis(100),
         }
     }
@@ -50,6 +55,10 @@ pub(crate) struct Queue<S> {
     pub(crate) throttled: bool,
     /// What it may still take of its attachment's limits.
     pub(crate) allowance: Allowance,
+    /// Long requests in flight.
+    pub(crate) long_held: u32,
+    /// The next request is long, and there was no list for it.
+    pub(crate) wants_long: bool,
 }
 
 /// What a queue got in one turn.
@@ -94,6 +103,7 @@ pub struct Reactor<S, D, P> {
     pub(crate) slot_shares: Shares,
     pub(crate) part_shares: Shares,
     pub(crate) buffer_shares: Shares,
+    pub(crate) long_shares: Shares,
     /// Operations the devices had no room for, oldest first.
     pub(crate) blocked: VecDeque<SlotIndex>,
     /// Cut requests that wait for a part slot or a buffer, oldest first.
@@ -116,7 +126,7 @@ pub struct Reactor<S, D, P> {
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Allocates everything that turns will need.
     pub fn new(config: ReactorConfig, devices: D, pool: P, stats: Arc<ReactorStats>) -> Self {
-        let slots = Slots::new(config.slots, config.parts);
+        let slots = Slots::new(config.slots, config.parts, config.long);
         let all = slots.len();
         Reactor {
             buffer_shares: Shares::new(pool.free() as u32),
@@ -128,6 +138,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             watched: Vec::new(),
             slot_shares: Shares::new(config.slots),
             part_shares: Shares::new(config.parts),
+            long_shares: Shares::new(config.long),
             blocked: VecDeque::with_capacity(all),
             waiting: VecDeque::with_capacity(all),
             touched: Vec::new(),
@@ -178,7 +189,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let free = self.slots.requests_free();
             let volume = self.volumes.get(queue.settings.volume.usize());
             let has_room = volume.is_some_and(|volume| {
-                volume.pending.is_none() && room(queue, volume, &self.slot_shares, free) > 0
+                volume.pending.is_none()
+                    && room(queue, volume, &self.slot_shares, free) > 0
+                    && has_list(queue, volume, &self.long_shares, self.slots.long_free())
             });
             work |= has_room && queue.allowance.ready_at(&queue.settings.pace) <= self.now;
         }

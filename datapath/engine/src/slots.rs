@@ -1,7 +1,7 @@
 //! The table of operations in flight: allocated once, handed out by index.
 
 use palisade_block::{
-    DeviceIndex, Fault, Lba, Nanos, Op, Request, Sectors, Segment, SegmentList, SlotIndex, Token,
+    DeviceIndex, Fault, Lba, LongList, Nanos, Op, Request, Sectors, Segment, SegmentList, SlotIndex, Token,
 };
 
 /// What a slot is used for.
@@ -26,6 +26,28 @@ pub(crate) enum Work {
     Flush(usize),
     /// Zeroes are written, because the device cannot write zeroes by itself; sectors handed out.
     Zeroes(Sectors),
+}
+
+/// A place in the segments of a request: where a part of it begins, so that nobody has to count from the start again.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Place {
+    /// The segment.
+    pub(crate) segment: usize,
+    /// Bytes before that segment.
+    pub(crate) before: u64,
+}
+
+impl Place {
+    /// The place of a byte that is not before this one.
+    pub(crate) fn advanced_to(mut self, segments: &[Segment], byte: u64) -> Place {
+        while let Some(segment) = segments.get(self.segment)
+            && self.before + segment.bytes as u64 <= byte
+        {
+            self.before += segment.bytes as u64;
+            self.segment += 1;
+        }
+        self
+    }
 }
 
 /// One operation.
@@ -63,11 +85,15 @@ pub(crate) struct Slot {
     pub(crate) refill: bool,
     /// It stands in the list of those that wait for a part slot or a buffer.
     pub(crate) waits: bool,
+    /// It has been lent a long list.
+    pub(crate) long: bool,
 
     // A part:
     pub(crate) parent: SlotIndex,
     /// Bytes of the request before this part.
     pub(crate) skip: u64,
+    /// Where the part begins; of a request that is cut, where the part does that was cut off last.
+    pub(crate) place: Place,
     pub(crate) bounce: Option<Segment>,
 }
 
@@ -93,8 +119,10 @@ impl Slot {
             fault: None,
             refill: false,
             waits: false,
+            long: false,
             parent: SlotIndex(0),
             skip: 0,
+            place: Place::default(),
             bounce: None,
         }
     }
@@ -124,17 +152,20 @@ pub(crate) struct Slots {
     lists: Box<[SegmentList]>,
     free_requests: Vec<u32>,
     free_parts: Vec<u32>,
+    /// Room for requests with more segments than a slot has places for.
+    long: Vec<LongList>,
     requests: u32,
 }
 
 impl Slots {
-    pub(crate) fn new(requests: u32, parts: u32) -> Slots {
+    pub(crate) fn new(requests: u32, parts: u32, long: u32) -> Slots {
         let all = requests + parts;
         Slots {
             table: (0..all).map(|_| Slot::free()).collect(),
             lists: (0..all).map(|_| SegmentList::default()).collect(),
             free_requests: (0..requests).rev().collect(),
             free_parts: (requests..all).rev().collect(),
+            long: (0..long).map(|_| LongList::default()).collect(),
             requests,
         }
     }
@@ -161,6 +192,34 @@ impl Slots {
     pub(crate) fn next_list(&mut self) -> Option<&mut SegmentList> {
         let index = *self.free_requests.last()?;
         self.lists.get_mut(index as usize)
+    }
+
+    /// Long lists that are not lent.
+    #[inline]
+    pub(crate) fn long_free(&self) -> u32 {
+        self.long.len() as u32
+    }
+
+    /// The list that `next_list` shows, with room for a long request.
+    pub(crate) fn next_list_lent(&mut self) -> Option<&mut SegmentList> {
+        let index = *self.free_requests.last()?;
+        let list = self.lists.get_mut(index as usize)?;
+        list.lend(self.long.pop()?);
+        Some(list)
+    }
+
+    /// Takes the room back that was lent to the list that `next_list` shows.
+    pub(crate) fn take_back_next(&mut self) {
+        let long = self.next_list().and_then(SegmentList::take_back);
+        self.long.extend(long);
+    }
+
+    /// Takes the room back that was lent to a request.
+    #[cold]
+    pub(crate) fn take_back(&mut self, index: SlotIndex) {
+        self.slot_mut(index).long = false;
+        let long = self.lists[index.usize()].take_back();
+        self.long.extend(long);
     }
 
     /// Takes the slot whose list `next_list` showed.

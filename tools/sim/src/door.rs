@@ -152,7 +152,7 @@ impl Source for PlainSource {
         };
         let Wish::Block(op) = asked.wish else {
             queue.hidden.push(Answered { key, status: 0 });
-            return Pulled::Answered;
+            return Pulled::Answered { followed: 0 };
         };
         for &(address, bytes) in &asked.data {
             if !self.memory.segments(address, bytes.into(), segments) {

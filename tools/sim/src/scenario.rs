@@ -222,6 +222,7 @@ fn base(rng: &mut Rng) -> Plan {
             config: ReactorConfig {
                 slots: [8, 64, 256][rng.index(3)],
                 parts: rng.between(2, 32) as u32,
+                long: 4,
                 watch_every: Nanos::from_millis(2),
             },
             buffers: rng.between(1, 4) as usize,

@@ -157,7 +157,7 @@ impl Source for SimSource {
                 status: Status::Ok,
                 dirtied: &[],
             });
-            return Pulled::Answered;
+            return Pulled::Answered { followed: 0 };
         }
         if let Pulled::Request(_) = pulled {
             self.taken.set(self.taken.get() + 1);

@@ -134,7 +134,7 @@ impl Descriptor {
 
     /// From its 16 bytes as a little-endian number.
     #[inline]
-    fn of(raw: u128) -> Descriptor {
+    pub fn of(raw: u128) -> Descriptor {
         let rest = (raw >> 64) as u64;
         Descriptor {
             address: raw as u64,

@@ -6,13 +6,15 @@
 use crate::blk::HEADER_BYTES;
 use crate::split::LastChain;
 use palisade_block::SegmentList;
+use palisade_block::limits::RING_ENTRIES_MAX;
 use palisade_memory::{Descriptor, IndirectTable, MemoryView, SplitRing};
 
-/// Descriptors of one chain that are looked at when it uses an indirect table; a chain in the ring's own table is
-/// bounded by the ring's size. Room for `SEGMENTS_PER_REQUEST`, header and status, twice over.
-pub const CHAIN_DESCRIPTORS_MAX: u16 = 256;
-
-const _: () = assert!(CHAIN_DESCRIPTORS_MAX as usize >= 2 * palisade_block::limits::SEGMENTS_PER_REQUEST);
+/// Descriptors of one chain that are looked at: as many as the longest ring has, and one more for the descriptor of an
+/// indirect table. A chain in the ring's own table is bounded by that ring's size as well.
+///
+/// An indirect table may be longer than the ring: the standard forbids it (virtio 1.3, 2.7.5.3.1), and Linux' driver does
+/// it on rings that are shorter than the `seg_max` it was given.
+pub const CHAIN_DESCRIPTORS_MAX: u32 = RING_ENTRIES_MAX as u32 + 1;
 
 /// What is wrong with a chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,8 +33,18 @@ pub(crate) enum Malformed {
     Order,
     /// Fewer than 16 readable bytes.
     Header,
-    /// No writable byte for the status.
-    NoStatus,
+}
+
+/// Why there are no parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unusable {
+    /// There is no writable byte for the status, or it lies outside guest memory.
+    NoStatus {
+        /// Descriptors that were followed.
+        followed: u32,
+    },
+    /// It has more segments than the list has room for, and a longer list may be had.
+    NoRoom,
 }
 
 /// The parts of a chain. Data segments are in the list that was passed.
@@ -46,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) readable_segments: usize,
     /// What is wrong, though there is a status byte to say so.
     pub(crate) fault: Option<Malformed>,
+    /// Descriptors that were followed, when they may be many.
+    pub(crate) followed: u32,
 }
 
 /// Collects the chain that begins at `head` if it has the usual shape, and notes where it lies. `None` for any other
@@ -76,7 +90,8 @@ pub(crate) fn collect_usual(
     }
 }
 
-/// Collects the chain that begins at `head`, whatever its shape. An error when there is no status byte to be found.
+/// Collects the chain that begins at `head`, whatever its shape. Whatever is wrong with it, it is followed as far as it
+/// goes, since the byte that must tell the driver comes last.
 #[cold]
 pub(crate) fn collect_any(
     ring: &SplitRing,
@@ -84,9 +99,9 @@ pub(crate) fn collect_any(
     head: u16,
     indirect: bool,
     segments: &mut SegmentList,
-) -> Result<Parts, Malformed> {
+) -> Result<Parts, Unusable> {
     let mut sorter = Sorter::new(view, segments);
-    sorter.take_direct(ring, ring.descriptor(head), indirect)?;
+    sorter.take_direct(ring, ring.descriptor(head), indirect);
     sorter.finish()
 }
 
@@ -127,6 +142,7 @@ fn usual(
         reply,
         readable_segments,
         fault: None,
+        followed: 0,
     })
 }
 
@@ -154,6 +170,10 @@ struct Sorter<'a> {
     last_writable: Option<(u64, u32)>,
     readable_segments: usize,
     fault: Option<Malformed>,
+    /// There was no room for a segment of a chain that was good up to there, and there may be more room elsewhere.
+    no_room: bool,
+    /// Descriptors that may still be looked at.
+    looks_left: u32,
 }
 
 impl<'a> Sorter<'a> {
@@ -167,43 +187,90 @@ impl<'a> Sorter<'a> {
             last_writable: None,
             readable_segments: 0,
             fault: None,
+            no_room: false,
+            looks_left: CHAIN_DESCRIPTORS_MAX,
         }
     }
 
     /// Follows a chain in the ring's own table, which may end in an indirect table.
-    fn take_direct(&mut self, ring: &SplitRing, first: Descriptor, indirect: bool) -> Result<(), Malformed> {
+    fn take_direct(&mut self, ring: &SplitRing, first: Descriptor, indirect: bool) {
         let mut descriptor = first;
         for _ in 0..ring.size() {
-            if descriptor.is_indirect() {
-                return self.take_table(&table_of(self.view, descriptor, indirect)?);
+            if !self.may_look() {
+                return;
             }
-            self.take(descriptor);
+            if descriptor.is_indirect() {
+                if !indirect || descriptor.has_next() {
+                    self.note(Malformed::Indirect);
+                }
+                self.take_table(descriptor);
+            } else {
+                self.take(descriptor);
+            }
             if !descriptor.has_next() {
-                return Ok(());
+                return;
             }
             if descriptor.next >= ring.size() {
-                return Err(Malformed::NextOutside);
+                return self.note(Malformed::NextOutside);
             }
             descriptor = ring.descriptor(descriptor.next);
         }
-        Err(Malformed::TooLong)
+        self.note(Malformed::TooLong);
     }
 
-    /// Follows a chain in an indirect table.
-    fn take_table(&mut self, table: &IndirectTable<'_>) -> Result<(), Malformed> {
+    /// Follows a chain in an indirect table, which may lie across the border of two memory regions.
+    fn take_table(&mut self, table: Descriptor) {
+        let entries = table.bytes / Descriptor::BYTES as u32;
+        if entries == 0 || !table.bytes.is_multiple_of(Descriptor::BYTES as u32) {
+            self.note(Malformed::Indirect);
+        }
         let mut index = 0;
-        for _ in 0..table.entries().min(CHAIN_DESCRIPTORS_MAX.into()) {
-            let descriptor = table.descriptor(index).ok_or(Malformed::NextOutside)?;
-            if descriptor.is_indirect() {
-                return Err(Malformed::Indirect);
+        while self.may_look() {
+            if u32::from(index) >= entries {
+                return self.note(Malformed::NextOutside);
             }
-            self.take(descriptor);
+            let Some(descriptor) = self.descriptor_at(table.address, index) else {
+                return self.note(Malformed::Indirect);
+            };
+            if descriptor.is_indirect() {
+                self.note(Malformed::Indirect);
+            } else {
+                self.take(descriptor);
+            }
             if !descriptor.has_next() {
-                return Ok(());
+                return;
             }
             index = descriptor.next;
         }
-        Err(Malformed::TooLong)
+    }
+
+    /// One descriptor of a table, wherever it lies.
+    fn descriptor_at(&self, table: u64, index: u16) -> Option<Descriptor> {
+        let at = table.checked_add(Descriptor::BYTES as u64 * u64::from(index))?;
+        if let Some(raw) = self.view.read_16(at) {
+            return Some(Descriptor::of(raw));
+        }
+        let mut bytes = [0; Descriptor::BYTES];
+        for (place, offset) in bytes.iter_mut().zip(0..) {
+            let at = at.checked_add(offset)?;
+            if !self.view.read(at, std::slice::from_mut(place)) {
+                return None;
+            }
+        }
+        Some(Descriptor::of(u128::from_le_bytes(bytes)))
+    }
+
+    /// Whether another descriptor is looked at. A chain that is longer than any ring turns in a circle.
+    fn may_look(&mut self) -> bool {
+        if self.no_room {
+            return false;
+        }
+        let Some(left) = self.looks_left.checked_sub(1) else {
+            self.note(Malformed::TooLong);
+            return false;
+        };
+        self.looks_left = left;
+        true
     }
 
     /// Sorts one descriptor. Faults are noted and the rest is still looked at, since the status byte comes last.
@@ -229,9 +296,10 @@ impl<'a> Sorter<'a> {
         }
     }
 
+    /// What a chain carries that is refused already is of no interest.
     fn take_data(&mut self, address: u64, bytes: u32) {
-        if !self.view.segments(address, bytes.into(), self.segments) {
-            self.note_untaken(address, bytes);
+        if self.fault.is_none() && !self.view.segments(address, bytes.into(), self.segments) {
+            self.note_untaken();
         }
     }
 
@@ -256,18 +324,21 @@ impl<'a> Sorter<'a> {
     }
 
     /// Finds the status byte, which ends the last writable descriptor; what is before it there is data.
-    fn finish(mut self) -> Result<Parts, Malformed> {
-        let Some((address, bytes)) = self.last_writable else {
-            return Err(self.fault.unwrap_or(Malformed::NoStatus));
+    fn finish(mut self) -> Result<Parts, Unusable> {
+        let Some((address, bytes)) = self.last_writable.filter(|_| !self.no_room) else {
+            return Err(self.unusable());
         };
         let status = address
             .checked_add(u64::from(bytes) - 1)
             .and_then(|at| self.view.slice(at, 1));
         let Some(status) = status else {
-            return Err(Malformed::Outside);
+            return Err(self.unusable());
         };
         if bytes > 1 {
             self.take_data(address, bytes - 1);
+        }
+        if self.no_room {
+            return Err(self.unusable());
         }
         if self.have < HEADER_BYTES {
             self.note(Malformed::Header);
@@ -277,18 +348,33 @@ impl<'a> Sorter<'a> {
             reply: status.address,
             readable_segments: self.readable_segments,
             fault: self.fault,
+            followed: self.followed(),
         })
     }
 
-    /// Why `segments` refused a buffer.
-    fn note_untaken(&mut self, address: u64, bytes: u32) {
-        let full = self.segments.len() == palisade_block::limits::SEGMENTS_PER_SLOT;
-        let outside = !full || self.view.slice(address, bytes.into()).is_none();
-        self.note(if outside {
-            Malformed::Outside
+    fn followed(&self) -> u32 {
+        CHAIN_DESCRIPTORS_MAX - self.looks_left
+    }
+
+    fn unusable(&self) -> Unusable {
+        if self.no_room {
+            Unusable::NoRoom
         } else {
-            Malformed::TooManySegments
-        });
+            Unusable::NoStatus {
+                followed: self.followed(),
+            }
+        }
+    }
+
+    /// Why `segments` refused a buffer.
+    fn note_untaken(&mut self) {
+        if self.segments.has_room() {
+            self.note(Malformed::Outside);
+        } else if self.segments.is_lent() {
+            self.note(Malformed::TooManySegments);
+        } else {
+            self.no_room = true;
+        }
     }
 
     fn note(&mut self, fault: Malformed) {

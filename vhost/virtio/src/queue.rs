@@ -3,7 +3,7 @@
 use crate::blk::SERIAL_BYTES;
 use crate::blk::features::Features;
 use crate::blk::request::{Parsed, Refusal, Rules};
-use crate::chain::{self, Parts};
+use crate::chain::{self, Parts, Unusable};
 use crate::split::{Broken, LastChain, SplitQueue, UsedLog};
 use crate::stats::QueueStats;
 use palisade_block::{Answer, Pulled, Request, Segment, SegmentList, Source, Status, Token};
@@ -105,7 +105,8 @@ pub struct BlkQueue<N> {
     rules: Rules,
     inflight: Option<InflightQueue>,
     dirty_log: Option<Arc<DirtyLog>>,
-    /// Heads found in flight, the oldest last: taken before the ring is looked at.
+    /// Heads found in flight, the oldest last, and one that was taken and is too long for the list that was passed: all
+    /// are handed over before the ring is looked at again.
     resubmit: Vec<u16>,
     broken: Option<Broken>,
     last: LastChain,
@@ -147,6 +148,8 @@ impl<N: Notify> BlkQueue<N> {
             None => (Vec::new(), setup.base),
         };
         resubmit.reverse();
+        // The place of a head that has to wait for room; one popped makes a place, one from the ring needs this one.
+        resubmit.reserve(1);
         setup.stats.resubmitted.add(resubmit.len() as u64);
         let used_log = dirty_log
             .clone()
@@ -182,8 +185,9 @@ impl<N: Notify> BlkQueue<N> {
         self.split.next_avail()
     }
 
-    /// Requests found in flight that have not been handed over yet. They come first in `pull`; a queue is stopped only
-    /// when there are none left, since `next_avail` lies behind them.
+    /// Requests that have been taken from the ring and not been handed over yet: found in flight, or too long for the
+    /// list that was passed. They come first in `pull`; a queue is stopped only when there are none left, since
+    /// `next_avail` lies behind them.
     pub fn resubmissions_left(&self) -> usize {
         self.resubmit.len()
     }
@@ -207,7 +211,7 @@ impl<N: Notify> BlkQueue<N> {
     #[inline]
     fn take(&mut self) -> Option<u16> {
         if let Some(head) = self.resubmit.pop() {
-            // Marked in the region already, and counted into `next_avail`.
+            // Marked in the in-flight region already, and counted into `next_avail`.
             return Some(head);
         }
         if self.broken.is_some() {
@@ -332,7 +336,6 @@ impl<N: Notify> Source for BlkQueue<N> {
             segments.clear();
             return Pulled::Empty;
         };
-        self.stats.taken.add(1);
         self.split.look_ahead(&self.view);
         let indirect = self.rules.features.contains(Features::INDIRECT_DESC);
         let (ring, view) = (&self.split.ring, &self.view);
@@ -346,19 +349,28 @@ impl<N: Notify> Source for BlkQueue<N> {
                     reply,
                     readable_segments,
                     fault,
+                    followed,
                 }) => Parts {
                     header,
                     reply,
                     readable_segments,
                     fault,
+                    followed,
                 },
-                Err(_) => {
+                Err(Unusable::NoStatus { followed }) => {
+                    self.stats.taken.add(1);
                     self.give_back(head);
                     segments.clear();
-                    return Pulled::Answered;
+                    return Pulled::Answered { followed };
+                }
+                Err(Unusable::NoRoom) => {
+                    self.resubmit.push(head);
+                    segments.clear();
+                    return Pulled::NoRoom;
                 }
             },
         };
+        self.stats.taken.add(1);
         match self.rules.parse(&parts, &self.view, segments) {
             Ok(Parsed::Block {
                 op,
@@ -382,7 +394,9 @@ impl<N: Notify> Source for BlkQueue<N> {
             Err(refusal) => self.refuse(head, parts.reply, refusal),
         }
         segments.clear();
-        Pulled::Answered
+        Pulled::Answered {
+            followed: parts.followed,
+        }
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! Tests of whole queues over real rings in real memory.
 
 mod hostile;
+mod long;
 mod migration;
 mod notifications;
 mod oracle;

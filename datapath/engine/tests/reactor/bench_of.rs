@@ -58,10 +58,15 @@ impl Source for Script {
             return Pulled::Empty;
         };
         let left = self.0.borrow().backlog.saturating_sub(1);
-        self.0.borrow_mut().backlog = left;
         segments.clear();
-        data.into_iter()
-            .for_each(|segment| assert!(segments.push(segment)));
+        if !data.iter().all(|&segment| segments.push(segment)) {
+            segments.clear();
+            let mut ring = self.0.borrow_mut();
+            ring.waiting.push_front((head, op, lba, sectors, data));
+            ring.backlog = ring.backlog.max(1);
+            return Pulled::NoRoom;
+        }
+        self.0.borrow_mut().backlog = left;
         let token = Token {
             head,
             bytes_in: 0,
@@ -285,6 +290,7 @@ impl Bed {
         let config = ReactorConfig {
             slots,
             parts: 8,
+            long: 4,
             watch_every: Nanos(10),
         };
         let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::new(ReactorStats::default()));

@@ -3,4 +3,5 @@
 mod bench_of;
 mod changes;
 mod isolation;
+mod long;
 mod requests;

@@ -12,11 +12,14 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Most bytes of one operation. The kernel takes just under 2 GiB; this holds the longest request of a guest, so that
-/// none has to be split on its account.
+/// Most bytes of one operation. The kernel takes just under 2 GiB; this holds the longest request of a guest that keeps
+/// to what it was announced, so that none of those has to be split on its account.
 const IO_BYTES_MAX: u32 = 1 << 27;
 
-const _: () = assert!(palisade_block::limits::REQUEST_BYTES_MAX <= IO_BYTES_MAX as u64);
+const _: () = {
+    use palisade_block::limits::{SEGMENT_BYTES_MAX, SEGMENTS_PER_REQUEST};
+    assert!(SEGMENTS_PER_REQUEST as u64 * SEGMENT_BYTES_MAX as u64 <= IO_BYTES_MAX as u64);
+};
 
 pub(super) fn open(spec: &DeviceSpec, wait: Duration) -> Result<Opened, OpenError> {
     if !matches!(spec.block_bytes, 512 | 4096) {

@@ -2,7 +2,8 @@
 //! contract: no queue is started twice, the memory never changes under a running queue.
 
 use palisade_block::{
-    Answer, AttachmentIndex, Op, Pulled, QueueId, Request, SECTOR_BYTES, SegmentList, Source, Status,
+    Answer, AttachmentIndex, LongList, Op, Pulled, QueueId, Request, SECTOR_BYTES, SegmentList, Source,
+    Status,
 };
 use palisade_frontend::{CallNotify, DoorHandle, Host};
 use palisade_memory::{GuestMemory, MemoryView};
@@ -164,7 +165,8 @@ impl Server {
         while !stop.load(Ordering::Acquire) {
             match source.pull(&mut segments) {
                 Pulled::Empty => std::thread::sleep(Duration::from_micros(50)),
-                Pulled::Answered => source.publish(),
+                Pulled::Answered { .. } => source.publish(),
+                Pulled::NoRoom => segments.lend(LongList::default()),
                 Pulled::Request(request) => {
                     while self.hold.load(Ordering::Acquire) {
                         std::thread::sleep(Duration::from_micros(50));

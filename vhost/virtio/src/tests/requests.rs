@@ -492,7 +492,7 @@ fn setups_that_cannot_be_served_are_refused() {
             .map(|_| ())
             .unwrap_err()
     };
-    for size in [0, 3, 2048, 32768] {
+    for size in [0, 3, 32767, 65535] {
         let error = try_with(&|setup| setup.size = size);
         assert_eq!(error, SetupError::Ring(RingError::Size { size }));
     }

@@ -2,7 +2,7 @@
 
 use crate::driver::{Buffer, DriverOptions, DriverQueue, Header, Used};
 use crate::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
-use palisade_block::{Answer, Pulled, Request, SegmentList, Source, Status};
+use palisade_block::{Answer, LongList, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory, InflightQueue};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,9 +87,17 @@ impl Rig {
         }
     }
 
-    /// Pulls once.
+    /// Pulls once, with a long list if the first one has no room.
     pub(super) fn pull(&mut self) -> Pulled {
-        self.queue.pull(&mut self.segments)
+        self.segments.take_back();
+        match self.queue.pull(&mut self.segments) {
+            Pulled::NoRoom => {
+                assert!(self.segments.is_empty());
+                self.segments.lend(LongList::default());
+                self.queue.pull(&mut self.segments)
+            }
+            pulled => pulled,
+        }
     }
 
     /// Pulls what must be a request for the engine.
@@ -117,7 +125,7 @@ impl Rig {
     }
 
     pub(super) fn taken_by_itself(&mut self, head: u16) -> (Used, u8) {
-        assert!(matches!(self.pull(), Pulled::Answered));
+        assert!(matches!(self.pull(), Pulled::Answered { .. }));
         assert!(self.segments.is_empty());
         assert!(matches!(self.pull(), Pulled::Empty));
         self.queue.publish();
