@@ -11,7 +11,7 @@ use palisade_fuzz::Bytes;
 use palisade_model::limits::SECTORS_MAX;
 use palisade_model::{
     Account, AddDisk, ChangeAttachment, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment,
-    DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, Name, Outcome, RemoveDisk,
+    DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, Outcome, RemoveDisk,
     Usage, Uuid, check,
 };
 
@@ -161,6 +161,7 @@ fn add_disk(input: &mut Bytes<'_>) -> Command {
         uuid,
         node,
         medium,
+        record: MediumRecord::default(),
         usage,
         block_bytes,
         sectors,

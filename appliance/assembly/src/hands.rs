@@ -1,9 +1,11 @@
 //! Slow work of steps: each function prepares it without waiting and gives back what a thread of its own runs.
 
 use crate::event::Done;
+use crate::medium;
+use crate::shared::Shared;
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
-use palisade_model::{Account, Attachment, Cluster, Disk, Medium, Name};
+use palisade_model::{Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::device::{Create, DeviceSpec, Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
@@ -41,27 +43,47 @@ pub fn spec(medium: &Medium, block_bytes: u32) -> DeviceSpec {
 }
 
 /// Opens a disk and looks whose superblock it carries.
-pub fn open_disk(wanted: &Arc<Cluster>, name: &Name, patience: Duration) -> Work {
+pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name) -> Work {
     let (wanted, name) = (Arc::clone(wanted), name.clone());
     Box::new(move || {
         let disk = wanted
             .disks
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
-        let opened = Opened::open(&spec(&disk.medium, disk.block_bytes), patience)
-            .map_err(|error| error.to_string())?;
-        if opened.sectors().0 < disk.sectors {
-            let (found, agreed) = (opened.sectors(), disk.sectors);
-            return Err(format!(
-                "disk {name} has shrunk: {found} sectors are there, {agreed} were agreed on"
-            ));
-        }
+        let opened = medium::open(&name, disk, shared.settings.lock_wait, &shared.last_seen)?;
         let superblock = found_superblock(&wanted, &name, disk, &opened)?;
+        if !disk.has_superblock() || matches!(superblock, Superblock::Ours { .. }) {
+            identify(&shared, &name, disk, &opened);
+        }
         Ok(Done::Opened {
             opened: Arc::new(opened),
             superblock,
         })
     })
+}
+
+/// Records who the medium is of a disk that was added before that was recorded.
+fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
+    if !disk.record.is_empty() {
+        return;
+    }
+    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
+    if record.is_empty() {
+        return;
+    }
+    let identify = Command::IdentifyDisk(IdentifyDisk {
+        name: name.clone(),
+        path: None,
+        wwid,
+        record: MediumRecord {
+            sparse: disk.record.sparse,
+            ..record
+        },
+        expected: Some(disk.revision),
+    });
+    if let Err(error) = shared.propose(identify) {
+        log::warn!("disk {name}: who its medium is cannot be recorded: {error}");
+    }
 }
 
 fn found_superblock(

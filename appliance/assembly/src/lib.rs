@@ -20,6 +20,8 @@ mod event;
 mod findings;
 mod hands;
 mod host;
+mod last_seen;
+mod medium;
 mod new_disk;
 pub mod node;
 mod orders;

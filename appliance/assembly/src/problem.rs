@@ -109,6 +109,11 @@ pub fn of_open(error: &OpenError) -> Problem {
             "disk_wrong_kind",
             "add files as `file` and block devices as `block`",
         ),
+        OpenError::OtherMedium { .. } => (
+            ProblemKind::Conflict,
+            "disk_other_medium",
+            "put the right medium in its place, or say that this is the one: palisade disk confirm",
+        ),
         OpenError::InUse { .. } => (
             ProblemKind::Conflict,
             "disk_in_use_elsewhere",

@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::event::Event;
+use crate::last_seen::LastSeen;
 use crate::orders::Order;
 use crate::plant::{Offered, Plant};
 use crate::reactor_thread::ReactorHandle;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub findings: Findings,
     /// Who is watched for progress.
     pub watch: Arc<Watch>,
+    /// What disks without an identity looked like when they were last looked at.
+    pub last_seen: LastSeen,
     /// When it started.
     pub started: SystemTime,
     plant: Mutex<Plant>,
@@ -53,6 +56,7 @@ impl Shared {
         steward: Sender<Event>,
     ) -> Shared {
         let plant = Mutex::new(Plant::default());
+        let last_seen = LastSeen::below(&settings.state_dir);
         let (events, started, door) = (Arc::<EventLog>::default(), SystemTime::now(), OnceLock::new());
         let (findings, watch) = (Findings::new(Arc::clone(&events)), Arc::default());
         Shared {
@@ -63,6 +67,7 @@ impl Shared {
             events,
             findings,
             watch,
+            last_seen,
             started,
             plant,
             door,

@@ -103,7 +103,7 @@ impl Steward {
     fn begin(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>) {
         match step.action.clone() {
             Action::OpenDisk { disk } => {
-                let work = hands::open_disk(wanted, &disk, self.shared.settings.lock_wait);
+                let work = hands::open_disk(Arc::clone(&self.shared), wanted, &disk);
                 self.aside(plant, step, wanted, work);
             }
             Action::WriteSuperblock { disk } => {

@@ -31,6 +31,7 @@ impl Cluster {
             Command::AddDisk(add) => next.add_disk(add),
             Command::RemoveDisk(remove) => next.remove_disk(remove),
             Command::GrowDisk(grow) => next.grow_disk(grow),
+            Command::IdentifyDisk(identify) => next.identify_disk(identify),
             Command::CreateVolume(create) => next.create_volume(create),
             Command::GrowVolume(grow) => next.grow_volume(grow),
             Command::DeleteVolume(delete) => next.delete_volume(delete),

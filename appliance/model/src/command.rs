@@ -4,6 +4,7 @@ use crate::attachment::{Account, Limits};
 use crate::disk::{Medium, Usage};
 use crate::generation::Generation;
 use crate::limits::QUEUE_SIZE_DEFAULT;
+use crate::medium_record::MediumRecord;
 use crate::name::Name;
 use crate::uuid::Uuid;
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub enum Command {
     RemoveDisk(RemoveDisk),
     /// Says that a disk has become larger.
     GrowDisk(GrowDisk),
+    /// Says which medium a disk is, or under which path it is found.
+    IdentifyDisk(IdentifyDisk),
     /// Creates a volume.
     CreateVolume(CreateVolume),
     /// Makes a volume larger.
@@ -60,6 +63,9 @@ pub struct AddDisk {
     pub node: Name,
     /// What it is made of. Where the description has a size, it is `sectors`.
     pub medium: Medium,
+    /// What was read of it to know it by.
+    #[serde(default)]
+    pub record: MediumRecord,
     /// How its space is given away.
     pub usage: Usage,
     /// Logical block in bytes, 512 or 4096.
@@ -70,6 +76,21 @@ pub struct AddDisk {
     pub data_start: u64,
     /// First sector behind the data area; `sectors` for a whole disk.
     pub data_end: u64,
+}
+
+/// Says which medium a disk is, or under which path it is found. The proposer has looked at the medium.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct IdentifyDisk {
+    /// Which.
+    pub name: Name,
+    /// Absolute path under which the medium is found; as before without one.
+    pub path: Option<String>,
+    /// World-wide id of the medium, if it has one; of block devices only.
+    pub wwid: Option<String>,
+    /// What was read of it to know it by.
+    pub record: MediumRecord,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
 }
 
 /// Takes a disk away that no volume lies on.

@@ -1,6 +1,7 @@
 //! Disks: the cluster's names for physical media.
 
 use crate::generation::Generation;
+use crate::medium_record::{MediumRecord, OtherMedium};
 use crate::name::Name;
 use crate::uuid::Uuid;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ pub struct Disk {
     pub node: Name,
     /// What it is made of.
     pub medium: Medium,
+    /// What was recorded of the medium, so that another one under its path is known for what it is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub record: MediumRecord,
     /// How its space is given away.
     pub usage: Usage,
     /// Logical block in bytes, 512 or 4096.
@@ -76,7 +80,26 @@ pub enum Usage {
     Whole,
 }
 
+fn is_default(record: &MediumRecord) -> bool {
+    *record == MediumRecord::default()
+}
+
 impl Disk {
+    /// Whether a medium of which `found` and `wwid` were read is this disk's.
+    ///
+    /// # Errors
+    /// The first thing that differs.
+    pub fn check_medium(&self, found: &MediumRecord, wwid: Option<&str>) -> Result<(), OtherMedium> {
+        self.record.check(self.medium.wwid(), found, wwid)
+    }
+
+    /// Whether the medium tells by itself who it is: by WWID, serial number or inode, or by our superblock on it.
+    pub fn has_identity(&self) -> bool {
+        let tells =
+            self.medium.wwid().is_some() || self.record.serial.is_some() || self.record.file.is_some();
+        tells || self.has_superblock() || !self.medium.is_lasting()
+    }
+
     /// The generation that the superblock on the medium must show: of the latest change of the disk or its extents.
     pub fn superblock_generation(&self) -> Generation {
         self.revision.max(self.extents_revision)
@@ -99,6 +122,14 @@ impl Medium {
         match self {
             Medium::Null { bytes } | Medium::Memory { bytes } | Medium::File { bytes, .. } => Some(*bytes),
             Medium::Block { .. } => None,
+        }
+    }
+
+    /// The WWID that was recorded, if it has one.
+    pub fn wwid(&self) -> Option<&str> {
+        match self {
+            Medium::Block { wwid, .. } => wwid.as_deref(),
+            Medium::File { .. } | Medium::Null { .. } | Medium::Memory { .. } => None,
         }
     }
 

@@ -26,6 +26,7 @@ pub mod command;
 pub mod disk;
 pub mod generation;
 pub mod limits;
+pub mod medium_record;
 pub mod name;
 pub mod node;
 pub mod refusal;
@@ -37,10 +38,11 @@ pub use check::{Broken, check};
 pub use cluster::Cluster;
 pub use command::{
     AddDisk, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowDisk, GrowVolume, InitCluster, Outcome, RemoveDisk,
+    GrowDisk, GrowVolume, IdentifyDisk, InitCluster, Outcome, RemoveDisk,
 };
 pub use disk::{Disk, Medium, Usage};
 pub use generation::{Epoch, Generation};
+pub use medium_record::{FileRecord, MediumRecord, OtherMedium, Partition, part_wwid};
 pub use name::{Name, NameError};
 pub use node::Node;
 pub use refusal::{Kind, Refusal};

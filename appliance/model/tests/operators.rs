@@ -1,5 +1,6 @@
 //! What single commands do, case by case.
 
+use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 
@@ -65,6 +66,7 @@ fn disk(number: u8, units: u64, usage: Usage) -> AddDisk {
             bytes: sectors * 512,
             created: true,
         },
+        record: MediumRecord::default(),
         usage,
         block_bytes: 512,
         sectors,

@@ -7,14 +7,17 @@
 
 mod direct;
 mod error;
+pub mod fingerprint;
 mod geometry;
 pub mod identity;
 mod lock;
 mod open;
 pub mod probe;
 pub mod usage;
+mod wipe;
 
 pub use error::OpenError;
+pub use identity::Identity;
 
 use crate::{HugeMemory, PageBacking};
 use palisade_block::{DeviceKind, DeviceLimits, Sectors};
@@ -80,6 +83,7 @@ pub struct Opened {
     path: Option<PathBuf>,
     limits: DeviceLimits,
     sectors: AtomicU64,
+    identity: Option<Identity>,
     buffered: bool,
     created: bool,
 }
@@ -98,7 +102,26 @@ impl Opened {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(spec: &DeviceSpec, wait: Duration) -> Result<Opened, OpenError> {
-        open::open(spec, wait)
+        open::open(spec, wait, &|_| Ok(()))
+    }
+
+    /// The same, if `accept` takes the identity of the open descriptor; its refusal is a clause that says what is wrong
+    /// with it. Nothing has been read, written, locked or probed when it is asked. A device that has no place is not
+    /// asked about.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::OtherMedium`] for a refusal.
+    pub fn open_checked(
+        spec: &DeviceSpec,
+        wait: Duration,
+        accept: &dyn Fn(&Identity) -> Result<(), String>,
+    ) -> Result<Opened, OpenError> {
+        open::open(spec, wait, accept)
+    }
+
+    /// Who it is, as its descriptor said when it was opened; `None` for a device that has no place.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
     }
 
     /// Geometry and abilities, with the size as last seen.

@@ -9,6 +9,8 @@
 //! Invariants:
 //! - A device is used only under an exclusive lock of its open file description ([`device`]): a predecessor's late
 //!   write cannot land after we have begun.
+//! - Whoever opens a device is shown its identity, read from the open descriptor, before anything is read from it or
+//!   written to it ([`device::identity`]).
 //! - Success is never reported for a short transfer ([`local`]).
 //! - `start`, `submit` and `reap` of [`LocalDevices`] neither allocate nor block nor log.
 //! - Opening, creating, probing and pinning guest memory happen on control threads; a reactor only adds the result.
@@ -21,6 +23,7 @@ mod copy;
 pub mod counting_allocator;
 pub mod device;
 pub mod event;
+pub mod filesystem;
 pub mod guard;
 pub mod hugepage;
 pub mod local;

@@ -10,7 +10,7 @@ mod rig;
 
 use palisade_block::{Devices, Io, Lba, MemoryId, Op, Sectors, SlotIndex};
 use palisade_sys::device::probe::{Content, probe};
-use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_sys::device::{Create, DeviceSpec, Identity, Medium};
 use palisade_sys::{OpenError, Opened};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::fs;
@@ -264,4 +264,134 @@ fn superblocks_are_read_and_written_anywhere() {
         assert!(device.read_at(MIB - 1, &mut [0; 2]).is_err());
         assert!(device.read_at(MIB - 1, &mut [0; 1]).is_ok());
     }
+}
+
+#[test]
+fn a_file_is_itself_by_any_name_and_its_copy_is_another() {
+    let folder = rig::directory();
+    let (path, moved) = (folder.path().join("a"), folder.path().join("b"));
+    fs::write(&path, b"x").unwrap();
+    let of = |path: &std::path::Path| Identity::of(&fs::File::open(path).unwrap()).unwrap();
+    let before = of(&path);
+    fs::rename(&path, &moved).unwrap();
+    assert_eq!(of(&moved), before);
+    fs::copy(&moved, &path).unwrap();
+    assert_ne!(of(&path), before);
+    // The number of a deleted file is given away again; its generation is not.
+    fs::remove_file(&moved).unwrap();
+    fs::write(&moved, b"x").unwrap();
+    assert_ne!(of(&moved), before);
+}
+
+#[test]
+fn who_it_is_is_asked_before_anything_is_done_to_it() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 4096);
+    let known = opened.identity().unwrap().clone();
+    let spec = DeviceSpec {
+        medium: Medium::File {
+            path: path.clone(),
+            create: None,
+        },
+        block_bytes: 4096,
+        read_only: false,
+    };
+    let accept = |found: &Identity| match *found == known {
+        true => Ok(()),
+        false => Err("its inode is another".to_owned()),
+    };
+    // The other one is still locked: a refusal does not wait for that.
+    let other = directory.path().join("other");
+    fs::copy(&path, &other).unwrap();
+    fs::rename(&other, &path).unwrap();
+    let before = fs::metadata(&path).unwrap();
+    let error = Opened::open_checked(&spec, Duration::from_secs(9), &accept).unwrap_err();
+    assert!(matches!(&error, OpenError::OtherMedium { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("another medium: its inode is another"),
+        "{error}"
+    );
+    let after = fs::metadata(&path).unwrap();
+    assert_eq!(
+        (before.ctime_nsec(), before.blocks()),
+        (after.ctime_nsec(), after.blocks())
+    );
+}
+
+#[test]
+fn a_file_that_was_there_and_empty_survives_a_failed_creation() {
+    let directory = rig::directory();
+    let path = directory.path().join("empty");
+    fs::write(&path, b"").unwrap();
+    let error = Opened::open(&rig::file_spec(&path, 1 << 50, 4096), Duration::ZERO).unwrap_err();
+    let OpenError::Create { source, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+    let left = fs::metadata(&path).unwrap();
+    assert_eq!((left.len(), left.blocks()), (0, 0));
+}
+
+#[test]
+fn neither_a_fifo_nor_a_terminal_nor_a_dangling_link_is_opened() {
+    let directory = rig::directory();
+    let fifo = directory.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(directory.path().join("nowhere"), &link).unwrap();
+    for create in [
+        None,
+        Some(Create {
+            bytes: MIB,
+            sparse: true,
+        }),
+    ] {
+        let open = |path: &std::path::Path| {
+            let spec = DeviceSpec {
+                medium: Medium::File {
+                    path: path.into(),
+                    create,
+                },
+                block_bytes: 512,
+                read_only: false,
+            };
+            Opened::open(&spec, Duration::ZERO).unwrap_err()
+        };
+        let start = Instant::now();
+        assert!(matches!(open(&fifo), OpenError::NotFile { is: "a FIFO", .. }));
+        let terminal = open("/dev/ptmx".as_ref());
+        assert!(
+            matches!(
+                terminal,
+                OpenError::NotFile {
+                    is: "a character device",
+                    ..
+                }
+            ),
+            "{terminal}"
+        );
+        assert!(matches!(
+            open(directory.path()),
+            OpenError::NotFile {
+                is: "a directory",
+                ..
+            }
+        ));
+        assert!(matches!(open(&link), OpenError::Open { .. }));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+    assert!(!directory.path().join("nowhere").exists());
+    let block = DeviceSpec {
+        medium: Medium::Block { path: fifo },
+        block_bytes: 512,
+        read_only: false,
+    };
+    let error = Opened::open(&block, Duration::ZERO).unwrap_err();
+    assert!(
+        matches!(error, OpenError::NotBlock { is: "a FIFO", .. }),
+        "{error}"
+    );
 }

@@ -173,7 +173,9 @@ fn name_on_disk(name: &Name) -> Result<palisade_wire::Name, ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_model::{AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, Usage, Uuid};
+    use palisade_model::{
+        AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, MediumRecord, Usage, Uuid,
+    };
     use palisade_wire::{Geometry, SECTOR_BYTES, Update};
     use std::collections::BTreeMap;
 
@@ -212,6 +214,7 @@ mod tests {
                 bytes: SECTORS * 512,
                 created: true,
             },
+            record: MediumRecord::default(),
             usage: Usage::Pooled,
             block_bytes: 512,
             sectors: SECTORS,

@@ -8,7 +8,7 @@ use palisade_block::Nanos;
 use palisade_consensus::{Agreement, MemoryStore, ProposeError};
 use palisade_model::{
     AddDisk, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowVolume,
-    InitCluster, Limits, Medium, Name, RemoveDisk, Usage, Uuid, check,
+    InitCluster, Limits, Medium, MediumRecord, Name, RemoveDisk, Usage, Uuid, check,
 };
 
 /// Sectors of a disk's data area: where a pooled disk's begins, and how much.
@@ -120,6 +120,7 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
                     bytes,
                     created: true,
                 },
+                record: MediumRecord::default(),
                 usage: Usage::Pooled,
                 block_bytes: 512,
                 sectors: bytes / 512,

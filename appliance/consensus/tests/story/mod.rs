@@ -1,6 +1,7 @@
 //! One story told command by command: the same number gives the same command, so a cluster can be compared with what
 //! it must be at its generation.
 
+use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 
@@ -25,6 +26,7 @@ pub fn command(number: u64) -> Command {
                 bytes: 102 * UNIT * 512,
                 created: true,
             },
+            record: MediumRecord::default(),
             usage: Usage::Pooled,
             block_bytes: 512,
             sectors: 102 * UNIT,

@@ -5,9 +5,10 @@ use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
 use crate::cluster::Cluster;
-use crate::command::{AddDisk, GrowDisk, Outcome, RemoveDisk};
+use crate::command::{AddDisk, GrowDisk, IdentifyDisk, Outcome, RemoveDisk};
 use crate::disk::{Disk, Medium, Usage};
 use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, SECTORS_MAX};
+use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord};
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
 
@@ -35,7 +36,7 @@ impl Cluster {
                 holder,
             });
         }
-        if let Some(disk) = self.disk_with_medium(&add.node, &add.medium) {
+        if let Some(disk) = self.disk_with_medium(None, &add.node, &add.medium) {
             return Err(Refusal::MediumTaken { disk: disk.clone() });
         }
         let revision = self.generation;
@@ -43,6 +44,7 @@ impl Cluster {
             uuid: add.uuid,
             node: add.node.clone(),
             medium: add.medium.clone(),
+            record: add.record.clone(),
             usage: add.usage,
             block_bytes: add.block_bytes,
             sectors: add.sectors,
@@ -121,20 +123,45 @@ impl Cluster {
         Ok(Outcome::Changed { revision: generation })
     }
 
-    /// The disk of this name with the medium: the same path on the same node, or the same WWID anywhere.
-    fn disk_with_medium(&self, node: &Name, medium: &Medium) -> Option<&Name> {
-        let wwid_of = |medium: &Medium| match medium {
-            Medium::Block { wwid, .. } => wwid.clone(),
-            _ => None,
-        };
-        let (path, wwid) = (medium.path(), wwid_of(medium));
+    pub(super) fn identify_disk(&mut self, identify: &IdentifyDisk) -> Result<Outcome, Refusal> {
+        let (name, generation) = (&identify.name, self.generation);
+        let disk = self.disks.get(name).ok_or_else(|| not_found(Kind::Disk, name))?;
+        expect_revision(Kind::Disk, name, identify.expected, disk.revision)?;
+        let mut medium = disk.medium.clone();
+        if let (Medium::File { path, .. } | Medium::Block { path, .. }, Some(new)) =
+            (&mut medium, &identify.path)
+        {
+            path.clone_from(new);
+        }
+        if let Medium::Block { wwid, .. } = &mut medium {
+            wwid.clone_from(&identify.wwid);
+        }
+        rules_of_medium(name, &medium, &identify.record)?;
+        if let Some(other) = self.disk_with_medium(Some(name), &disk.node, &medium) {
+            return Err(Refusal::MediumTaken { disk: other.clone() });
+        }
+        if disk.medium == medium && disk.record == identify.record {
+            let revision = disk.revision;
+            return Ok(Outcome::Unchanged { revision });
+        }
+        if let Some(disk) = self.disks.get_mut(name) {
+            disk.medium = medium;
+            disk.record = identify.record.clone();
+            disk.revision = generation;
+        }
+        Ok(Outcome::Changed { revision: generation })
+    }
+
+    /// The disk, other than `but`, with the medium: the same path on the same node, or the same WWID anywhere.
+    fn disk_with_medium(&self, but: Option<&Name>, node: &Name, medium: &Medium) -> Option<&Name> {
+        let (path, wwid) = (medium.path(), medium.wwid());
         let taken = |disk: &Disk| {
             let same_path = path.is_some() && disk.node == *node && disk.medium.path() == path;
-            same_path || (wwid.is_some() && wwid_of(&disk.medium) == wwid)
+            same_path || (wwid.is_some() && disk.medium.wwid() == wwid)
         };
         self.disks
             .iter()
-            .find(|(_, disk)| taken(disk))
+            .find(|(name, disk)| Some(*name) != but && taken(disk))
             .map(|(name, _)| name)
     }
 }
@@ -159,12 +186,7 @@ fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
             "must be 512 times the sectors",
         )?;
     }
-    if let Some(path) = add.medium.path() {
-        rule(path_is_good(path), "path", PATH_RULE)?;
-    }
-    if let Medium::Block { wwid: Some(wwid), .. } = &add.medium {
-        rule(wwid_is_good(wwid), "wwid", WWID_RULE)?;
-    }
+    rules_of_medium(&add.name, &add.medium, &add.record)?;
     let area = area_fits(
         add.usage,
         add.block_bytes,
@@ -173,6 +195,25 @@ fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
         add.sectors,
     );
     rule(area, "data_end", AREA_RULE)
+}
+
+/// Rules for the texts that come from a medium, or lead to it.
+fn rules_of_medium(name: &Name, medium: &Medium, record: &MediumRecord) -> Result<(), Refusal> {
+    let rule = |holds, field, rule| require(holds, Kind::Disk, name, field, rule);
+    if let Some(path) = medium.path() {
+        rule(path_is_good(path), "path", PATH_RULE)?;
+    }
+    if let Some(wwid) = medium.wwid() {
+        rule(wwid_is_good(wwid), "wwid", WWID_RULE)?;
+    }
+    if let Some(serial) = &record.serial {
+        rule(wwid_is_good(serial), "serial", WWID_RULE)?;
+    }
+    if let Some(print) = &record.fingerprint {
+        let good = print.len() <= FINGERPRINT_BYTES_MAX && !print.chars().any(char::is_control);
+        rule(good, "fingerprint", "must be a text of at most 2048 bytes")?;
+    }
+    Ok(())
 }
 
 fn sectors_fit(sectors: u64, block_bytes: u32) -> bool {

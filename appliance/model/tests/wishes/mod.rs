@@ -1,5 +1,6 @@
 //! Commands as careless operators send them: few names, small disks, so that they get in each other's way.
 
+use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 use proptest::prelude::*;
@@ -73,6 +74,7 @@ fn add_disk() -> impl Strategy<Value = Command> {
                 uuid: Uuid(uuid),
                 node: name("n", u8::from(place == 3 && !pooled)),
                 medium,
+                record: MediumRecord::default(),
                 usage,
                 block_bytes,
                 sectors,

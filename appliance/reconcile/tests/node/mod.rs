@@ -1,5 +1,6 @@
 //! A simulated node: carries steps out, keeps media across restarts, and stops the test on a step that must not be.
 
+use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 use palisade_reconcile::*;
@@ -322,6 +323,7 @@ fn disk(number: u8, serial: u128, units: u64, pooled: bool) -> AddDisk {
         uuid: Uuid(serial),
         node: name("n", 0),
         medium,
+        record: MediumRecord::default(),
         usage,
         block_bytes: 512,
         sectors,

@@ -21,11 +21,22 @@ pub enum OpenError {
     NotFile {
         /// Where.
         path: PathBuf,
+        /// What is there instead.
+        is: &'static str,
     },
     /// A block device was expected.
     NotBlock {
         /// Where.
         path: PathBuf,
+        /// What is there instead.
+        is: &'static str,
+    },
+    /// What was found is not the medium that was meant. It was neither read nor written.
+    OtherMedium {
+        /// Where.
+        path: PathBuf,
+        /// What speaks against it, as a clause.
+        reason: String,
     },
     /// The block device is used by something else on this machine.
     InUse {
@@ -91,8 +102,13 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OpenError::Open { path, source } => write!(f, "cannot open {}: {source}", path.display()),
-            OpenError::NotFile { path } => write!(f, "{} is not a regular file", path.display()),
-            OpenError::NotBlock { path } => write!(f, "{} is not a block device", path.display()),
+            OpenError::NotFile { path, is } => write!(f, "{} is not a regular file but {is}", path.display()),
+            OpenError::NotBlock { path, is } => {
+                write!(f, "{} is not a block device but {is}", path.display())
+            }
+            OpenError::OtherMedium { path, reason } => {
+                write!(f, "{} leads to another medium: {reason}", path.display())
+            }
             OpenError::InUse { path, uses } if uses.is_empty() => {
                 write!(
                     f,
@@ -144,6 +160,7 @@ impl Error for OpenError {
             | OpenError::Memory { source, .. } => Some(source),
             OpenError::NotFile { .. }
             | OpenError::NotBlock { .. }
+            | OpenError::OtherMedium { .. }
             | OpenError::InUse { .. }
             | OpenError::Locked { .. }
             | OpenError::BlockTooSmall { .. }

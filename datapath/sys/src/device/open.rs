@@ -1,12 +1,15 @@
-//! The steps of opening: open, lock, make, inspect.
+//! The steps of opening: find, open, ask who it is, lock, make, inspect.
 
 use super::geometry::{self, Geometry};
+use super::identity::Identity;
 use super::{Create, DeviceSpec, Media, Medium, OpenError, Opened, lock, usage};
 use crate::HugeMemory;
+use crate::filesystem::{self, FileSystem};
 use palisade_block::{DeviceKind, DeviceLimits};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -21,7 +24,10 @@ const _: () = {
     assert!(SEGMENTS_PER_REQUEST as u64 * SEGMENT_BYTES_MAX as u64 <= IO_BYTES_MAX as u64);
 };
 
-pub(super) fn open(spec: &DeviceSpec, wait: Duration) -> Result<Opened, OpenError> {
+/// Asked before a device is locked, probed, read or written whether it is the one that was meant.
+pub(super) type Accept<'a> = &'a dyn Fn(&Identity) -> Result<(), String>;
+
+pub(super) fn open(spec: &DeviceSpec, wait: Duration, accept: Accept<'_>) -> Result<Opened, OpenError> {
     if !matches!(spec.block_bytes, 512 | 4096) {
         return Err(OpenError::BlockSize {
             asked: spec.block_bytes,
@@ -42,8 +48,8 @@ pub(super) fn open(spec: &DeviceSpec, wait: Duration) -> Result<Opened, OpenErro
                 *bytes,
             )
         }
-        Medium::File { path, create } => open_file(spec, path, *create, wait),
-        Medium::Block { path } => open_block(spec, path, wait),
+        Medium::File { path, create } => open_file(spec, path, *create, wait, accept),
+        Medium::Block { path } => open_block(spec, path, wait, accept),
     }
 }
 
@@ -56,7 +62,12 @@ fn own(spec: &DeviceSpec, kind: DeviceKind, media: Media, bytes: u64) -> Result<
         discard: true,
         write_zeroes: true,
     };
-    opened(spec, kind, media, None, geometry, (false, false))
+    let found = Found {
+        identity: None,
+        buffered: false,
+        created: false,
+    };
+    opened(spec, kind, media, None, geometry, found)
 }
 
 fn open_file(
@@ -64,25 +75,33 @@ fn open_file(
     path: &Path,
     create: Option<Create>,
     wait: Duration,
+    accept: Accept<'_>,
 ) -> Result<Opened, OpenError> {
-    let make = create.is_some();
-    let (file, buffered) = open_direct(path, spec.read_only, make, 0).map_err(|source| OpenError::Open {
+    let refused = |source| OpenError::Open {
         path: path.into(),
         source,
-    })?;
+    };
     let inspect = |source| OpenError::Inspect {
         path: path.into(),
         source,
     };
-    if !file.metadata().map_err(inspect)?.is_file() {
-        return Err(OpenError::NotFile { path: path.into() });
+    let place = Place::find(path, create.is_some() && !spec.read_only).map_err(refused)?;
+    let kind = place.kind().map_err(inspect)?;
+    if !kind.is_file() {
+        let is = what_it_is(&kind);
+        return Err(OpenError::NotFile {
+            path: path.into(),
+            is,
+        });
     }
+    let (file, buffered) = place.open(spec.read_only, 0).map_err(refused)?;
+    let identity = accepted(&file, path, accept)?;
     lock::lock(&file, path, spec.read_only, wait)?;
     let created = match create {
         // Also one that was begun and not finished: the size comes last.
         Some(create) if file.metadata().map_err(inspect)?.len() == 0 => {
             fill(&file, path, create).map_err(|source| {
-                let _ = fs::remove_file(path);
+                place.undo(&file, path);
                 OpenError::Create {
                     path: path.into(),
                     bytes: create.bytes,
@@ -94,17 +113,32 @@ fn open_file(
         _ => false,
     };
     let geometry = geometry::geometry(&file, buffered, spec.read_only).map_err(inspect)?;
-    opened(
+    let found = Found {
+        identity: Some(identity),
+        buffered,
+        created,
+    };
+    let again = file.try_clone().map_err(inspect)?;
+    let opened = opened(
         spec,
         DeviceKind::File,
         Media::Kernel(file),
         Some(path),
         geometry,
-        (buffered, created),
-    )
+        found,
+    );
+    if opened.is_err() && created {
+        place.undo(&again, path);
+    }
+    opened
 }
 
-fn open_block(spec: &DeviceSpec, path: &Path, wait: Duration) -> Result<Opened, OpenError> {
+fn open_block(
+    spec: &DeviceSpec,
+    path: &Path,
+    wait: Duration,
+    accept: Accept<'_>,
+) -> Result<Opened, OpenError> {
     let inspect = |source| OpenError::Inspect {
         path: path.into(),
         source,
@@ -113,13 +147,19 @@ fn open_block(spec: &DeviceSpec, path: &Path, wait: Duration) -> Result<Opened, 
         path: path.into(),
         source,
     };
-    if !fs::metadata(path).map_err(refused)?.file_type().is_block_device() {
-        return Err(OpenError::NotBlock { path: path.into() });
+    let place = Place::find(path, false).map_err(refused)?;
+    let kind = place.kind().map_err(inspect)?;
+    if !kind.is_block_device() {
+        let is = what_it_is(&kind);
+        return Err(OpenError::NotBlock {
+            path: path.into(),
+            is,
+        });
     }
     let start = Instant::now();
     // The kernel lets go of an exclusive open as late as of the lock, so a predecessor may still hold it.
     let (file, buffered) = loop {
-        match open_direct(path, spec.read_only, false, libc::O_EXCL) {
+        match place.open(spec.read_only, libc::O_EXCL) {
             Ok(opened) => break opened,
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 let uses = usage::uses(path).unwrap_or_default();
@@ -134,37 +174,149 @@ fn open_block(spec: &DeviceSpec, path: &Path, wait: Duration) -> Result<Opened, 
             Err(source) => return Err(refused(source)),
         }
     };
+    let identity = accepted(&file, path, accept)?;
     lock::lock(&file, path, spec.read_only, wait.saturating_sub(start.elapsed()))?;
     let geometry = geometry::geometry(&file, buffered, spec.read_only).map_err(inspect)?;
+    let found = Found {
+        identity: Some(identity),
+        buffered,
+        created: false,
+    };
     opened(
         spec,
         DeviceKind::Block,
         Media::Kernel(file),
         Some(path),
         geometry,
-        (buffered, false),
+        found,
     )
 }
 
-/// Opens with O_DIRECT, or without where the file system refuses it (EINVAL); true for the latter.
-fn open_direct(path: &Path, read_only: bool, create: bool, flags: i32) -> io::Result<(File, bool)> {
-    let with = |flags| {
-        OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .create(create && !read_only)
-            .mode(0o600)
-            .custom_flags(flags)
-            .open(path)
-    };
-    match with(flags | libc::O_DIRECT) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((with(flags)?, true)),
-        other => Ok((other?, false)),
+/// Who the open file is, if that is accepted.
+fn accepted(file: &File, path: &Path, accept: Accept<'_>) -> Result<Identity, OpenError> {
+    let identity = Identity::of(file).map_err(|source| OpenError::Inspect {
+        path: path.into(),
+        source,
+    })?;
+    match accept(&identity) {
+        Ok(()) => Ok(identity),
+        Err(reason) => Err(OpenError::OtherMedium {
+            path: path.into(),
+            reason,
+        }),
+    }
+}
+
+/// What a path leads to, held fast without being opened: to open a tape rewinds it, to open a terminal may hang up a
+/// line, and to open a FIFO waits for its other end. So the kind is asked for first, and then the very thing that was
+/// asked is opened, whatever the path leads to by then.
+struct Place {
+    held: File,
+    made: bool,
+}
+
+impl Place {
+    /// Finds it; a file is made, empty, if `create` is set and nothing is there.
+    fn find(path: &Path, create: bool) -> io::Result<Place> {
+        let look = || {
+            OpenOptions::new()
+                .read(true)
+                .custom_flags(libc::O_PATH)
+                .open(path)
+        };
+        match look() {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                let made = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path);
+                match made {
+                    Ok(held) => Ok(Place { held, made: true }),
+                    // Somebody was faster; or it is a link that leads nowhere, through which nothing is made.
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Place {
+                        held: look()?,
+                        made: false,
+                    }),
+                    Err(error) => Err(error),
+                }
+            }
+            found => Ok(Place {
+                held: found?,
+                made: false,
+            }),
+        }
+    }
+
+    fn kind(&self) -> io::Result<fs::FileType> {
+        Ok(self.held.metadata()?.file_type())
+    }
+
+    /// Opens it with O_DIRECT, or without where the file system refuses that (EINVAL); true for the latter.
+    fn open(&self, read_only: bool, flags: i32) -> io::Result<(File, bool)> {
+        // proc(5): opening the link opens the file that the descriptor holds, not the path anew.
+        let link = format!("/proc/self/fd/{}", self.held.as_raw_fd());
+        let with = |flags| {
+            OpenOptions::new()
+                .read(true)
+                .write(!read_only)
+                .custom_flags(flags | libc::O_NONBLOCK | libc::O_NOCTTY)
+                .open(&link)
+        };
+        match with(flags | libc::O_DIRECT) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((with(flags)?, true)),
+            other => Ok((other?, false)),
+        }
+    }
+
+    /// Takes back what the filling of a file has left that did not come to its end. One that was there before is as
+    /// empty as it was.
+    fn undo(&self, file: &File, path: &Path) {
+        if !self.made {
+            let _ = file.set_len(0);
+            return;
+        }
+        let is_ours = |meta: fs::Metadata| {
+            file.metadata()
+                .is_ok_and(|own| (own.dev(), own.ino()) == (meta.dev(), meta.ino()))
+        };
+        if fs::symlink_metadata(path).is_ok_and(is_ours) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// The kind of what was found, to follow "it is".
+fn what_it_is(kind: &fs::FileType) -> &'static str {
+    if kind.is_file() {
+        "a regular file"
+    } else if kind.is_block_device() {
+        "a block device"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else if kind.is_dir() {
+        "a directory"
+    } else {
+        "of an unknown kind"
     }
 }
 
 /// Gives a new file its size and space, on stable storage with its name.
 fn fill(file: &File, path: &Path, create: Create) -> io::Result<()> {
+    let filesystem = FileSystem::of(file)?;
+    // Told before anything is taken: what fallocate(2) takes before it fails is missing to others meanwhile.
+    if !create.sparse && filesystem.free_bytes < create.bytes {
+        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+    }
+    // Can be done to an empty file only. Without it the disk works, and its health says what may come of it.
+    if filesystem.is_btrfs() {
+        let _ = filesystem::set_nocow(file);
+    }
     match create.sparse {
         true => file.set_len(create.bytes)?,
         false => geometry::fallocate(file, 0, 0, create.bytes)?,
@@ -177,13 +329,20 @@ fn fill(file: &File, path: &Path, create: Create) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// What opening has found beside the geometry.
+struct Found {
+    identity: Option<Identity>,
+    buffered: bool,
+    created: bool,
+}
+
 fn opened(
     spec: &DeviceSpec,
     kind: DeviceKind,
     media: Media,
     path: Option<&Path>,
     geometry: Geometry,
-    (buffered, created): (bool, bool),
+    found: Found,
 ) -> Result<Opened, OpenError> {
     let path = path.map(Path::to_path_buf);
     if let (Some(path), true) = (&path, geometry.block_bytes > spec.block_bytes) {
@@ -210,7 +369,8 @@ fn opened(
         path,
         limits,
         sectors,
-        buffered,
-        created,
+        identity: found.identity,
+        buffered: found.buffered,
+        created: found.created,
     })
 }

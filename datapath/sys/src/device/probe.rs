@@ -3,17 +3,23 @@
 //! Whoever is about to take a disk asks here first, so everything that could be somebody's data must be found; what
 //! is not known by name is still told from blank.
 
+mod behind;
+
+pub(super) use behind::marks;
+
 use super::Opened;
 use std::fmt;
 use std::io;
 
-/// Bytes of the disk's start that are looked at: the first ZFS label and the superblocks of all others lie within.
-pub const HEAD_BYTES: usize = 256 * 1024;
+/// Bytes of the disk's start that are looked at: every superblock, label and header that util-linux knows lies within,
+/// the last of them LUKS2's second header at 4 MiB.
+pub const HEAD_BYTES: usize = 8 << 20;
 
-/// Bytes of the disk's end that are looked at: both ZFS labels at the end, and the older md superblocks.
-pub const TAIL_BYTES: usize = 768 * 1024;
+/// Bytes of the disk's end that are looked at: ZFS labels, md superblocks, the backup GPT, what RAID firmware leaves
+/// (1.5 MiB from the end at most), our own tail.
+pub const TAIL_BYTES: usize = 4 << 20;
 
-/// The first bytes of a superblock of ours, at the disk's start and in its last 4 KiB sector.
+/// The first bytes of each sector of ours: superblocks and extent tables, at the start and at the end of a disk.
 pub const PALISADE_MAGIC: [u8; 8] = *b"PALISADE";
 
 /// What a disk holds.
@@ -25,7 +31,7 @@ pub enum Content {
     Palisade {
         /// At the start.
         head: bool,
-        /// In the last 4 KiB.
+        /// At the end.
         tail: bool,
     },
     /// A file system.
@@ -88,16 +94,26 @@ pub fn probe(device: &Opened) -> io::Result<Content> {
     let (mut head, mut tail) = (vec![0; head_bytes as usize], vec![0; tail_bytes as usize]);
     device.read_at(0, &mut head)?;
     device.read_at(bytes - tail_bytes, &mut tail)?;
-    Ok(content(&head, &tail, bytes))
+    Ok(match content(&head, &tail, bytes) {
+        // What was overwritten at both ends may hold a guest's whole file system all the same.
+        Content::Blank => behind::probe(device)?,
+        found => found,
+    })
 }
 
 /// What a disk of `bytes` bytes holds whose first bytes are `head` and whose last bytes are `tail`.
 pub fn content(head: &[u8], tail: &[u8], bytes: u64) -> Content {
-    let ours = (
-        head.starts_with(&PALISADE_MAGIC),
-        from_end(tail, 4096).starts_with(&PALISADE_MAGIC),
-    );
-    if let (head, tail) = ours
+    // Each of our copies stands for all: head or tail, first or second, a table without its superblock. The two areas
+    // begin on a 4 KiB sector of a disk whose size may not be a multiple of that.
+    let is_ours = |bytes: &[u8]| {
+        bytes
+            .chunks(512)
+            .any(|sector| sector.starts_with(&PALISADE_MAGIC))
+    };
+    let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
+    let at_head = head.get(..AREA_BYTES.min(head.len()).min(half));
+    let at_tail = tail.get(tail.len().saturating_sub(half)..);
+    if let (head, tail) = (at_head.is_some_and(is_ours), at_tail.is_some_and(is_ours))
         && (head || tail)
     {
         return Content::Palisade { head, tail };
@@ -113,6 +129,9 @@ pub fn content(head: &[u8], tail: &[u8], bytes: u64) -> Content {
     }
 }
 
+/// Bytes in which our copies lie at the start.
+const AREA_BYTES: usize = 2 << 20;
+
 /// A magic number at a fixed place.
 struct Mark(usize, &'static [u8]);
 
@@ -125,7 +144,9 @@ impl Mark {
 /// Things that lie below a file system.
 fn member(head: &[u8], tail: &[u8], bytes: u64) -> Option<Content> {
     let has = |at, magic| Mark(at, magic).is_in(head);
-    if has(0, b"LUKS\xba\xbe") {
+    // The second header of version 2 lies in one of eight places (LUKS2 on-disk format, 2.1) and outlives the first.
+    let second = (0..9).any(|place| has(0x4000 << place, b"SKUL\xba\xbe"));
+    if has(0, b"LUKS\xba\xbe") || second {
         return Some(Content::Luks);
     }
     // The label is in one of the first four sectors.
@@ -197,8 +218,11 @@ fn is_zfs(head: &[u8], tail: &[u8]) -> bool {
             .chunks_exact(1024)
             .any(|block| block.starts_with(LITTLE) || block.starts_with(BIG))
     };
-    let ubers = head.get(LABEL / 2..LABEL).is_some_and(in_label);
-    ubers || in_label(tail)
+    let at_head = head.get(..2 * LABEL).unwrap_or(head);
+    let at_tail = tail
+        .get(tail.len().saturating_sub(3 * LABEL)..)
+        .unwrap_or_default();
+    in_label(at_head) || in_label(at_tail)
 }
 
 /// A GPT at either end, under logical blocks of 512 or 4096 bytes.
@@ -306,17 +330,28 @@ mod tests {
         );
         assert_eq!(with(&[(0, b"PALISADE")]), ours(true, false));
         assert_eq!(with(&[(SIZE - 4096, b"PALISADE")]), ours(false, true));
-        assert_eq!(with(&[(512, b"PALISADE")]), Content::Unknown);
+        // Any copy that is left: the second superblock, an extent table, those of a tail that begins earlier.
+        assert_eq!(with(&[(64 << 10, b"PALISADE")]), ours(true, false));
+        assert_eq!(with(&[(256 << 10, b"PALISADE")]), ours(true, false));
+        assert_eq!(with(&[(SIZE - (2 << 20), b"PALISADE")]), ours(false, true));
+        assert_eq!(with(&[(SIZE - (2 << 20) - 512, b"PALISADE")]), ours(false, true));
+        assert_eq!(with(&[(513, b"PALISADE")]), Content::Unknown);
     }
 
     #[test]
     fn members_of_other_layers_are_known() {
-        assert_eq!(with(&[(0, b"LUKS\xba\xbe")]), Content::Luks);
+        for (at, mark) in [
+            (0, b"LUKS\xba\xbe"),
+            (0x4000, b"SKUL\xba\xbe"),
+            (4 << 20, b"SKUL\xba\xbe"),
+        ] {
+            assert_eq!(with(&[(at, mark)]), Content::Luks, "at {at}");
+        }
         assert_eq!(with(&[(512, b"LABELONE"), (536, b"LVM2 001")]), Content::Lvm);
         for at in [0, 4096, SIZE - 8192, SIZE - 65536] {
             assert_eq!(with(&[(at, b"\xfc\x4e\x2b\xa9")]), Content::Md, "at {at}");
         }
-        for at in [131_072, 200 * 1024, SIZE - 1024] {
+        for at in [131_072, 200 * 1024, 400 * 1024, SIZE - 1024] {
             assert_eq!(with(&[(at, b"\x0c\xb1\xba\0\0\0\0\0")]), Content::Zfs, "at {at}");
         }
         assert_eq!(with(&[(4086, b"SWAPSPACE2")]), Content::Swap);

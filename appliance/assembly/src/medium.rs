@@ -1,0 +1,209 @@
+//! Which medium a disk is: opening the one that was recorded, wherever it is by now, and no other.
+//!
+//! What is compared, and when: WWID, serial number, partition and logical block of a block device, inode of a file,
+//! read from the open descriptor before the first byte is read or written
+//! ([`Disk::check_medium`](palisade_model::Disk::check_medium)); the size; and for a disk without any identity that is
+//! given whole, the fingerprint of its content ([`last_seen`](crate::last_seen)). A pooled disk without an identity is
+//! known by its superblock. What does not match stays closed, until the operator says that it is the disk.
+
+use crate::hands;
+use crate::last_seen::LastSeen;
+use palisade_block::SECTOR_BYTES;
+use palisade_model::{Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
+use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use palisade_sys::device::identity::BlockIdentity;
+use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
+use palisade_sys::{OpenError, Opened};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The record of an identity, and the WWID beside it.
+pub fn record_of(identity: &Identity) -> (MediumRecord, Option<String>) {
+    match identity {
+        Identity::Block(block) => record_of_block(block),
+        Identity::File(file) => {
+            let file = file.inode.map(|inode| FileRecord {
+                inode,
+                generation: file.generation,
+                filesystem: file.filesystem,
+            });
+            let record = MediumRecord {
+                file,
+                ..MediumRecord::default()
+            };
+            (record, None)
+        }
+    }
+}
+
+fn record_of_block(block: &BlockIdentity) -> (MediumRecord, Option<String>) {
+    let partition = block.partition.map(|number| Partition {
+        number,
+        start: block.partition_start,
+    });
+    let wwid = block.wwid.as_ref().map(|wwid| match partition {
+        Some(part) => part_wwid(wwid, part.number),
+        None => wwid.clone(),
+    });
+    let record = MediumRecord {
+        serial: block.serial.clone(),
+        partition,
+        block_bytes: block.block_bytes,
+        ..MediumRecord::default()
+    };
+    (record, wwid)
+}
+
+/// Opens a disk's medium, if it is the one that was recorded.
+///
+/// # Errors
+/// A sentence for an operator.
+pub fn open(name: &Name, disk: &Disk, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
+    let opened = open_recorded(name, disk, patience)?;
+    if opened.sectors().0 < disk.sectors {
+        let (found, agreed) = (opened.sectors(), disk.sectors);
+        return Err(format!(
+            "disk {name} has shrunk: {found} sectors are there, {agreed} were agreed on"
+        ));
+    }
+    check_content(name, disk, &opened, seen)?;
+    Ok(opened)
+}
+
+/// Opens what lies under the recorded path, or the same medium under its present one.
+fn open_recorded(name: &Name, disk: &Disk, patience: Duration) -> Result<Opened, String> {
+    let accept = |identity: &Identity| {
+        let (found, wwid) = record_of(identity);
+        disk.check_medium(&found, wwid.as_deref())
+            .map_err(|other| other.to_string())
+    };
+    let spec = hands::spec(&disk.medium, disk.block_bytes);
+    let error = match Opened::open_checked(&spec, patience, &accept) {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    let elsewhere = match &error {
+        OpenError::OtherMedium { .. } | OpenError::NotBlock { .. } => same_medium_elsewhere(disk),
+        OpenError::Open { .. } => same_medium_elsewhere(disk),
+        _ => Vec::new(),
+    };
+    match elsewhere.as_slice() {
+        [] => Err(refusal(name, &error)),
+        [path] => {
+            log::warn!("disk {name}: {error}; the medium is {} now", path.display());
+            let spec = DeviceSpec {
+                medium: Device::Block { path: path.clone() },
+                ..spec
+            };
+            Opened::open_checked(&spec, patience, &accept).map_err(|error| refusal(name, &error))
+        }
+        several => {
+            let several: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
+            Err(format!(
+                "{error}; and {} all say that they are disk {name}. Choose one: palisade disk confirm {name} --path \
+                 PATH",
+                several.join(", ")
+            ))
+        }
+    }
+}
+
+/// What an operator can do about a medium that is not opened.
+fn refusal(name: &Name, error: &OpenError) -> String {
+    match error {
+        OpenError::OtherMedium { .. } => format!(
+            "{error}. Nothing was read from it or written to it. Put the right medium in its place, or say where it is: \
+             palisade disk confirm {name} --path PATH. If this is the right one all the same: palisade disk confirm \
+             {name}"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// Where the kernel shows the medium of a disk that its path does not lead to any more.
+fn same_medium_elsewhere(disk: &Disk) -> Vec<PathBuf> {
+    let tells = disk.medium.wwid().is_some() || disk.record.serial.is_some();
+    if !tells || !matches!(disk.medium, Medium::Block { .. }) {
+        return Vec::new();
+    }
+    let is_it = |block: &BlockIdentity| {
+        let (found, wwid) = record_of_block(block);
+        disk.check_medium(&found, wwid.as_deref()).is_ok()
+    };
+    let all = identity::all().unwrap_or_default();
+    let found = all
+        .into_iter()
+        .filter(|(path, block)| is_it(block) && path.exists());
+    found.map(|(path, _)| path).collect()
+}
+
+/// Whether a disk is known by the fingerprint of its content alone.
+pub fn needs_fingerprint(disk: &Disk) -> bool {
+    disk.usage == Usage::Whole && !disk.has_identity()
+}
+
+/// Compares the content of a disk that has no other identity, and keeps what it looks like now.
+fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen) -> Result<(), String> {
+    if !needs_fingerprint(disk) {
+        return Ok(());
+    }
+    let unread = |error| format!("disk {name} cannot be read: {error}");
+    // The one of the day it was added has been written over since, in all likelihood by the guest.
+    let added = disk
+        .record
+        .fingerprint
+        .as_ref()
+        .and_then(|text| text.parse().ok());
+    let known = seen.recall(disk.uuid).or_else(|| Some((added?, Hold::InUse)));
+    if let Some((before, hold)) = known {
+        let found = Fingerprint::of_first(opened, before.bytes()).map_err(unread)?;
+        before.check(&found, hold).map_err(|reason| {
+            let path = disk.medium.path().unwrap_or_default();
+            format!(
+                "{path} has no identity, and its content is not that of disk {name}: {reason}. Nothing was written to \
+                 it. Put the right medium in its place; if this is the right one, and was written to by something else \
+                 or a crash came right after it was formatted: palisade disk confirm {name}"
+            )
+        })?;
+    }
+    let now = Fingerprint::of(opened).map_err(unread)?;
+    seen.keep(disk.uuid, &now, Hold::InUse).map_err(|error| {
+        format!(
+            "what disk {name} looks like cannot be kept in {}: {error}",
+            seen.folder().display()
+        )
+    })
+}
+
+/// What an open medium is recorded as: its identity, and its fingerprint if it needs one.
+///
+/// # Errors
+/// What reading says.
+pub fn record_open(opened: &Opened, usage: Usage) -> std::io::Result<(MediumRecord, Option<String>)> {
+    let (mut record, wwid) = opened.identity().map(record_of).unwrap_or_default();
+    let tells = wwid.is_some() || record.serial.is_some() || record.file.is_some();
+    if usage == Usage::Whole && opened.identity().is_some() && !tells {
+        record.fingerprint = Some(Fingerprint::of(opened)?.to_string());
+    }
+    Ok((record, wwid))
+}
+
+/// How a medium is told to people.
+pub fn describe(record: &MediumRecord, wwid: Option<&str>) -> Option<String> {
+    let mut words = Vec::new();
+    words.extend(wwid.map(|wwid| format!("WWID {wwid}")));
+    words.extend(
+        record
+            .serial
+            .as_ref()
+            .map(|serial| format!("serial number {serial}")),
+    );
+    words.extend(record.partition.map(|part| format!("partition {part}")));
+    words.extend(record.file.map(|file| format!("inode {file}")));
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// Bytes that a file has taken of its file system, by its metadata's count of 512-byte units.
+pub fn allocated(blocks: u64) -> u64 {
+    blocks.saturating_mul(SECTOR_BYTES)
+}

@@ -1,0 +1,190 @@
+//! What kind of file system a file lies on, and how much room it has (statfs(2)).
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// A file system at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileSystem {
+    /// The kernel's number of the kind (`f_type`).
+    pub magic: u32,
+    /// Bytes that we may still take.
+    pub free_bytes: u64,
+    /// Bytes that it has in all.
+    pub total_bytes: u64,
+    /// It is mounted read-only, or has become so after an error.
+    pub read_only: bool,
+    /// The kernel's id of this very file system; of use only where [`FileSystem::keeps_its_id`] says so.
+    pub id: u64,
+}
+
+/// Numbers of kinds: linux/magic.h, and the file systems' own headers where they are not in it.
+mod magic {
+    pub const EXT: u32 = 0xef53;
+    pub const XFS: u32 = 0x5846_5342;
+    pub const BTRFS: u32 = 0x9123_683e;
+    pub const F2FS: u32 = 0xf2f5_2010;
+    pub const BCACHEFS: u32 = 0xca45_1a4e;
+    pub const ZFS: u32 = 0x2fc1_2fc1;
+    pub const JFS: u32 = 0x3153_464a;
+    pub const NILFS: u32 = 0x3434;
+    pub const TMPFS: u32 = 0x0102_1994;
+    pub const RAMFS: u32 = 0x8584_58f6;
+    pub const HUGETLBFS: u32 = 0x9584_58f6;
+    pub const OVERLAY: u32 = 0x794c_7630;
+    pub const FUSE: u32 = 0x6573_5546;
+    pub const NFS: u32 = 0x6969;
+    pub const CIFS: u32 = 0xff53_4d42;
+    pub const SMB2: u32 = 0xfe53_4d42;
+    pub const CEPH: u32 = 0x00c3_6400;
+    pub const V9FS: u32 = 0x0102_1997;
+    pub const AFS: u32 = 0x5346_414f;
+    pub const GFS2: u32 = 0x0116_1970;
+    pub const OCFS2: u32 = 0x7461_636f;
+    pub const VFAT: u32 = 0x4d44;
+    pub const EXFAT: u32 = 0x2011_bab0;
+}
+
+use magic::{
+    AFS, BCACHEFS, BTRFS, CEPH, CIFS, EXFAT, EXT, F2FS, FUSE, GFS2, HUGETLBFS, JFS, NFS, NILFS, OCFS2,
+    OVERLAY, RAMFS, SMB2, TMPFS, V9FS, VFAT, XFS, ZFS,
+};
+
+impl FileSystem {
+    /// The one that an open file or directory lies on.
+    ///
+    /// # Errors
+    /// What fstatfs(2) says.
+    pub fn of(file: impl AsFd) -> io::Result<FileSystem> {
+        // SAFETY: a statfs is made of integers, for which zero is a value.
+        let mut found: libc::statfs = unsafe { mem::zeroed() };
+        // SAFETY: fstatfs fills in one statfs, to which the pointer points.
+        if unsafe { libc::fstatfs(file.as_fd().as_raw_fd(), &mut found) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a statvfs is made of integers, for which zero is a value.
+        let mut flags: libc::statvfs = unsafe { mem::zeroed() };
+        // SAFETY: fstatvfs fills in one statvfs, to which the pointer points.
+        if unsafe { libc::fstatvfs(file.as_fd().as_raw_fd(), &mut flags) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let block = found.f_bsize as u64;
+        // SAFETY: an fsid is two ints and nothing else.
+        let id: [u32; 2] = unsafe { mem::transmute(found.f_fsid) };
+        Ok(FileSystem {
+            magic: found.f_type as u32,
+            free_bytes: found.f_bavail.saturating_mul(block),
+            total_bytes: found.f_blocks.saturating_mul(block),
+            read_only: flags.f_flag & libc::ST_RDONLY != 0,
+            id: u64::from(id[0]) << 32 | u64::from(id[1]),
+        })
+    }
+
+    /// Its usual name.
+    pub fn name(&self) -> &'static str {
+        match self.magic {
+            EXT => "ext4",
+            XFS => "xfs",
+            BTRFS => "btrfs",
+            F2FS => "f2fs",
+            BCACHEFS => "bcachefs",
+            ZFS => "zfs",
+            JFS => "jfs",
+            NILFS => "nilfs2",
+            TMPFS => "tmpfs",
+            RAMFS => "ramfs",
+            HUGETLBFS => "hugetlbfs",
+            OVERLAY => "overlay",
+            FUSE => "FUSE",
+            NFS => "NFS",
+            CIFS | SMB2 => "SMB",
+            CEPH => "CephFS",
+            V9FS => "9p",
+            AFS => "AFS",
+            GFS2 => "gfs2",
+            OCFS2 => "ocfs2",
+            VFAT => "FAT",
+            EXFAT => "exFAT",
+            _ => "another kind",
+        }
+    }
+
+    /// Whether what it holds is gone when the machine stops.
+    pub fn is_volatile(&self) -> bool {
+        matches!(self.magic, TMPFS | RAMFS | HUGETLBFS)
+    }
+
+    /// Whether another program or machine answers for it, so that any call on it may wait for as long as that likes,
+    /// the submission of an operation included.
+    pub fn is_answered_elsewhere(&self) -> bool {
+        matches!(self.magic, FUSE | NFS | CIFS | SMB2 | CEPH | V9FS | AFS)
+    }
+
+    /// Whether an inode keeps its number for as long as the file is there, over mounts and restarts too.
+    pub fn keeps_inodes(&self) -> bool {
+        let own = matches!(
+            self.magic,
+            EXT | XFS | BTRFS | F2FS | BCACHEFS | ZFS | JFS | NILFS
+        );
+        own || matches!(self.magic, NFS | CEPH | GFS2 | OCFS2)
+    }
+
+    /// Whether [`FileSystem::id`] comes from what is written on it. The others make it from a device's number, which
+    /// changes from boot to boot.
+    pub fn keeps_its_id(&self) -> bool {
+        matches!(self.magic, EXT | BTRFS)
+    }
+
+    /// Whether it is btrfs, which writes elsewhere what is overwritten and keeps a checksum of it.
+    pub fn is_btrfs(&self) -> bool {
+        self.magic == BTRFS
+    }
+}
+
+/// The inode flag `chattr +C` (linux/fs.h).
+const FS_NOCOW_FL: u32 = 0x0080_0000;
+
+/// Whether a file on btrfs is written in place and without checksums (`chattr +C`); `None` when that cannot be found
+/// out.
+pub fn is_nocow(file: impl AsFd) -> Option<bool> {
+    flags(file.as_fd()).map(|flags| flags & FS_NOCOW_FL != 0)
+}
+
+/// Has an empty file on btrfs written in place and without checksums. A guest may change a buffer while it is being
+/// written, which under O_DIRECT leaves a sector whose checksum does not fit and that cannot be read any more.
+pub(crate) fn set_nocow(file: impl AsFd) -> io::Result<()> {
+    let file = file.as_fd();
+    let flags = [flags(file).ok_or(io::ErrorKind::Unsupported)? | FS_NOCOW_FL, 0];
+    // SAFETY: FS_IOC_SETFLAGS reads one int, whatever its number says, and never more than a long; both are there.
+    match unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_SETFLAGS, flags.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn flags(file: BorrowedFd<'_>) -> Option<u32> {
+    let mut flags = [0_u32; 2];
+    // SAFETY: FS_IOC_GETFLAGS writes one int, whatever its number says, and never more than a long; both have room.
+    let failed = unsafe { libc::ioctl(file.as_raw_fd(), libc::FS_IOC_GETFLAGS, flags.as_mut_ptr()) };
+    (failed == 0).then_some(flags[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let shared = File::open("/dev/shm").map(|file| FileSystem::of(&file).unwrap());
+        if let Ok(shared) = shared {
+            assert!(shared.is_volatile() && !shared.keeps_inodes(), "{shared:?}");
+            assert_eq!(shared.name(), "tmpfs");
+        }
+        let build = FileSystem::of(File::open(env!("CARGO_MANIFEST_DIR")).unwrap()).unwrap();
+        assert!(build.total_bytes >= build.free_bytes && !build.is_volatile());
+        let proc = FileSystem::of(File::open("/proc").unwrap()).unwrap();
+        assert_eq!((proc.name(), proc.keeps_inodes()), ("another kind", false));
+    }
+}

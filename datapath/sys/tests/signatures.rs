@@ -1,0 +1,285 @@
+//! What other programs put on a disk: made by those programs, found by our probe, and gone after a wipe, with util-linux'
+//! `wipefs` and `blkid` as the judges. What is not installed is skipped, and said so.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod rig;
+
+use palisade_sys::Opened;
+use palisade_sys::device::probe::{Content, probe};
+use palisade_sys::device::{DeviceSpec, Medium};
+use rig::MIB;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const BYTES: u64 = 320 * MIB;
+
+/// A kind, the command that makes it (`{}` is the image), what it is told on its standard input, and what our probe
+/// calls it.
+type Maker = (
+    &'static str,
+    &'static [&'static str],
+    &'static str,
+    fn(&Content) -> bool,
+);
+
+fn is_fs(content: &Content) -> bool {
+    matches!(content, Content::Filesystem { .. })
+}
+
+const MAKERS: &[Maker] = &[
+    ("ext4", &["mkfs.ext4", "-q", "{}"], "", is_fs),
+    (
+        "ext2 with blocks of 1 KiB",
+        &["mkfs.ext2", "-q", "-b", "1024", "{}"],
+        "",
+        is_fs,
+    ),
+    ("xfs", &["mkfs.xfs", "-q", "-f", "{}"], "", is_fs),
+    ("btrfs", &["mkfs.btrfs", "-q", "-f", "{}"], "", is_fs),
+    ("vfat", &["mkfs.vfat", "{}"], "", is_fs),
+    ("f2fs", &["mkfs.f2fs", "-q", "{}"], "", is_fs),
+    ("swap", &["mkswap", "-q", "{}"], "", |content| {
+        *content == Content::Swap
+    }),
+    (
+        "luks1",
+        &[
+            "cryptsetup",
+            "luksFormat",
+            "-q",
+            "--type",
+            "luks1",
+            "--pbkdf-force-iterations",
+            "1000",
+            "{}",
+            "-",
+        ],
+        "secret",
+        |content| *content == Content::Luks,
+    ),
+    (
+        "luks2",
+        &[
+            "cryptsetup",
+            "luksFormat",
+            "-q",
+            "--type",
+            "luks2",
+            "--pbkdf",
+            "pbkdf2",
+            "--pbkdf-force-iterations",
+            "1000",
+            "{}",
+            "-",
+        ],
+        "secret",
+        |content| *content == Content::Luks,
+    ),
+    ("gpt", &["sfdisk", "-q", "{}"], "label: gpt\n,64M\n", |content| {
+        *content == Content::PartitionTable { kind: "gpt" }
+    }),
+    ("mbr", &["sfdisk", "-q", "{}"], "label: dos\n,64M\n", |content| {
+        *content == Content::PartitionTable { kind: "mbr" }
+    }),
+];
+
+#[test]
+fn what_others_make_is_found_and_wiped_as_util_linux_sees_it() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    let mut made = 0;
+    for &(kind, command, input, is_it) in MAKERS {
+        fresh(&path);
+        let command: Vec<_> = command
+            .iter()
+            .map(|word| word.replace("{}", path.to_str().unwrap()))
+            .collect();
+        let Some(output) = told(&command, input) else {
+            eprintln!("skipped: {kind}, there is no {}", command[0]);
+            continue;
+        };
+        assert!(output.status.success(), "{kind}: {output:?}");
+        judge(kind, &path, is_it);
+        made += 1;
+    }
+    assert!(
+        made >= 3,
+        "ext, swap and partition tables are made by what every Debian has"
+    );
+}
+
+#[test]
+fn what_lies_at_the_end_is_found_and_wiped() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    // A superblock of md, versions 0.90 and 1.0 (linux/raid/md_p.h): util-linux asks for the version, the place and, of
+    // 0.90, the checksum or the minor version.
+    let mut old = vec![0; 4096];
+    old[..16].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 0, 0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0]);
+    let mut newer = vec![0; 4096];
+    newer[..8].copy_from_slice(&[0xfc, 0x4e, 0x2b, 0xa9, 1, 0, 0, 0]);
+    newer[144..152].copy_from_slice(&(BYTES / 512 - 16).to_le_bytes());
+    // An uberblock ring of ZFS in each of the four labels.
+    let mut ring = vec![0; 128 << 10];
+    for block in ring.chunks_exact_mut(1024) {
+        block[..8].copy_from_slice(&0x00ba_b10c_u64.to_le_bytes());
+    }
+    let label = 256 << 10;
+    let is_md: fn(&Content) -> bool = |content| *content == Content::Md;
+    let is_zfs: fn(&Content) -> bool = |content| *content == Content::Zfs;
+    let places: [(&str, &[u8], &[u64], fn(&Content) -> bool); 4] = [
+        ("md 0.90", &old, &[BYTES - 65536], is_md),
+        ("md 1.0", &newer, &[BYTES - 8192], is_md),
+        (
+            "zfs",
+            &ring,
+            &[
+                label / 2,
+                label + label / 2,
+                BYTES - 2 * label + label / 2,
+                BYTES - label / 2,
+            ],
+            is_zfs,
+        ),
+        (
+            "zfs, its end",
+            &ring,
+            &[BYTES - 2 * label + label / 2, BYTES - label / 2],
+            is_zfs,
+        ),
+    ];
+    for (kind, bytes, at, is_it) in places {
+        fresh(&path);
+        let file = File::options().write(true).open(&path).unwrap();
+        at.iter().for_each(|&at| file.write_all_at(bytes, at).unwrap());
+        judge(kind, &path, is_it);
+    }
+}
+
+#[test]
+fn a_blank_start_does_not_hide_what_lies_behind_it() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    for (kind, command) in [
+        ("ext4", &["mkfs.ext4", "-q"][..]),
+        ("ext2", &["mkfs.ext2", "-q", "-b", "1024"]),
+        ("xfs", &["mkfs.xfs", "-q", "-f"]),
+        ("btrfs", &["mkfs.btrfs", "-q", "-f"]),
+        (
+            "luks2",
+            &[
+                "cryptsetup",
+                "luksFormat",
+                "-q",
+                "--pbkdf",
+                "pbkdf2",
+                "--pbkdf-force-iterations",
+                "1000",
+            ],
+        ),
+    ] {
+        fresh(&path);
+        let mut command: Vec<_> = command.iter().map(|&word| word.to_owned()).collect();
+        command.push(path.to_str().unwrap().to_owned());
+        if kind == "luks2" {
+            command.push("-".to_owned());
+        }
+        if told(&command, "secret").is_none_or(|output| !output.status.success()) {
+            eprintln!("skipped: {kind}, there is no {}", command[0]);
+            continue;
+        }
+        // What `dd if=/dev/zero count=...` leaves: all that is known by its place at the start is gone.
+        let start = if kind == "luks2" { 16 << 10 } else { 8 * MIB };
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .write_all_at(&vec![0; start as usize], 0)
+            .unwrap();
+        let found = probe(&open(&path)).unwrap();
+        assert_ne!(found, Content::Blank, "{kind}");
+        eprintln!("{kind} with a blank start: {found}");
+    }
+    // Data of no kind, a single block of it, anywhere in a file.
+    fresh(&path);
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 4096], 77 * MIB + 12345 * 512).unwrap();
+    assert_eq!(probe(&open(&path)).unwrap(), Content::Unknown);
+}
+
+/// Our probe knows what is on the image, and after a wipe neither it nor util-linux finds a mark of anything.
+fn judge(kind: &str, path: &Path, is_it: fn(&Content) -> bool) {
+    let judged = seen_by_wipefs(path);
+    let opened = open(path);
+    let found = probe(&opened).unwrap();
+    assert!(
+        is_it(&found),
+        "{kind}: our probe says {found:?}, wipefs says {judged}"
+    );
+    opened.wipe().unwrap();
+    let left = probe(&opened).unwrap();
+    assert!(
+        matches!(left, Content::Blank | Content::Unknown),
+        "{kind}: {left:?} is left"
+    );
+    drop(opened);
+    assert_eq!(seen_by_wipefs(path), "", "{kind}: left over");
+    let blkid = Command::new("blkid")
+        .args(["-p", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(
+        (blkid.status.code(), blkid.stdout.len()),
+        (Some(2), 0),
+        "{kind}: {blkid:?}"
+    );
+}
+
+fn seen_by_wipefs(path: &Path) -> String {
+    let output = Command::new("wipefs")
+        .args(["--noheadings", "--output", "OFFSET,TYPE"])
+        .arg(path)
+        .output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn fresh(path: &Path) {
+    let _ = fs::remove_file(path);
+    File::create_new(path).unwrap().set_len(BYTES).unwrap();
+}
+
+fn open(path: &Path) -> Opened {
+    let spec = DeviceSpec {
+        medium: Medium::File {
+            path: path.into(),
+            create: None,
+        },
+        block_bytes: 512,
+        read_only: false,
+    };
+    Opened::open(&spec, Duration::from_secs(5)).unwrap()
+}
+
+/// Runs a command; `None` when there is no such program.
+fn told(command: &[String], input: &str) -> Option<Output> {
+    let child = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.ok()?;
+    // A program that reads nothing may have closed it.
+    let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes());
+    Some(child.wait_with_output().unwrap())
+}
