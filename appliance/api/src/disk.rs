@@ -12,7 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 #[serde(deny_unknown_fields)]
 pub struct FileMedium {
     /// Absolute path. The file is created when it does not exist.
-    #[schema(example = "/var/lib/palisade/d1.img")]
+    #[schema(example = "/var/lib/palisade-disks/d1.img")]
     pub path: String,
     /// Size in bytes of a file to be created. Absent: the file must exist and is taken as long as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +108,8 @@ pub struct DiskCreate {
     pub block_bytes: Option<u32>,
     /// Take the disk although it holds a filesystem, a partition table or a superblock. What it holds is lost.
     pub force: bool,
+    /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
+    pub volatile: bool,
 }
 
 /// The wish for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
@@ -134,6 +136,9 @@ struct DiskCreateFields {
     /// Take the disk although it holds a filesystem, a partition table or a superblock. What it holds is lost.
     #[serde(default)]
     force: bool,
+    /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
+    #[serde(default)]
+    volatile: bool,
 }
 
 impl PartialSchema for DiskCreate {
@@ -183,6 +188,7 @@ impl TryFrom<DiskCreateFields> for DiskCreate {
                 usage: fields.usage,
                 block_bytes: fields.block_bytes,
                 force: fields.force,
+                volatile: fields.volatile,
             }),
             (None, _) => Err(MediumCount(0)),
             (Some(_), more) => Err(MediumCount(1 + more)),
@@ -190,7 +196,7 @@ impl TryFrom<DiskCreateFields> for DiskCreate {
     }
 }
 
-/// A change of a disk: it may grow.
+/// A change of a disk: it may grow, or its medium may be found elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskPatch {
@@ -198,6 +204,13 @@ pub struct DiskPatch {
     /// grown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Where the medium is found from now on, as an absolute path. It must be the medium that was recorded, unless
+    /// `confirm` says that what is found there is the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What lies under the path is the disk, although it is not the medium that was recorded. Nothing on it is changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
 }
 
 /// How a disk is doing.
@@ -237,6 +250,18 @@ pub struct Disk {
     pub block_bytes: u32,
     /// How it is doing.
     pub condition: DiskCondition,
+    /// By what its medium is known again, in words; absent when it has no identity of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Whether a file was made with holes, so that it takes its space as it is written to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+    /// Bytes that a file has taken of its file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocated_bytes: Option<u64>,
+    /// What is to be known about it, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The volumes that lie on it.
     pub volumes: Vec<String>,
     /// Operations in flight now.

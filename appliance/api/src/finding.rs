@@ -188,6 +188,49 @@ findings! {
                  its abilities have changed",
         clears: FAULTS_QUIET,
     }
+    DiskShrunk {
+        code: "disk_shrunk", severity: Failed,
+        means: "The medium of a disk has become shorter than the disk is.",
+        guest: "Requests behind its new end fail, and what was there is gone.",
+        metric: "palisade_disk_faults_total",
+        remedy: "find out what has cut it off and bring the missing part back from a backup; then make it as long as before \
+                 (`palisade disk show {name}` tells how long that is)",
+        clears: Clears::WithItsCause,
+    }
+    DiskUnlinked {
+        code: "disk_unlinked", severity: Failed,
+        means: "The file of a disk has been deleted while it is in use.",
+        guest: "Nothing yet: its data is there for as long as the daemon runs, and gone after that.",
+        metric: "palisade_findings",
+        remedy: "do not stop the daemon: copy the file while it is open (`cp --sparse=always /proc/$(pidof palisaded)/fd/N`, N \
+                 by `ls -l`, with the guest stopped), or save its data from within the guest",
+        clears: Clears::WithItsCause,
+    }
+    DiskAstray {
+        code: "disk_astray", severity: Degraded,
+        means: "The path of a disk in use leads elsewhere.",
+        guest: "Nothing until the daemon restarts; then its disk is missing.",
+        metric: "palisade_findings",
+        remedy: "put it back in its place, or say where it is now: `palisade disk confirm {name} --path PATH`",
+        clears: Clears::WithItsCause,
+    }
+    DiskSpaceLow {
+        code: "disk_space_low", severity: Degraded,
+        means: "The file system under disks with holes is nearly full.",
+        guest: "Nothing yet; when it is full, writes to places not written before fail.",
+        metric: "palisade_findings",
+        remedy: "make room on the file system that holds it (`df`), or have guests discard what they do not need (`fstrim`)",
+        clears: Clears::WithItsCause,
+    }
+    DiskCopiedOnWrite {
+        code: "disk_copied_on_write", severity: Degraded,
+        means: "The file of a disk lies on btrfs with checksums and is copied on write.",
+        guest: "A sector that it changes while it is written may not be readable any more; all writes are slower.",
+        metric: "palisade_findings",
+        remedy: "make an empty file with `chattr +C`, copy the disk's file into it with the daemon stopped, put it in its place \
+                 and confirm it: `palisade disk confirm {name}`",
+        clears: Clears::WithItsCause,
+    }
     DiskBuffered {
         code: "disk_buffered", severity: Ok,
         means: "A disk lies on a file system without O_DIRECT: I/O goes through the host's page cache.",

@@ -1,5 +1,7 @@
 //! What is wrong, as it follows from the present state of the node.
 
+pub mod media;
+
 use crate::plant::OpenDisk;
 use crate::samples::{disk_faults, oldest_ns};
 use crate::views::View;
@@ -34,6 +36,9 @@ impl View<'_> {
             );
         }
         for (name, open) in &self.plant.disks {
+            for (kind, message) in media::findings(self.plant, name, open) {
+                add(kind, format!("disk/{name}"), message);
+            }
             if let Some((kind, message)) = self.disk_finding(name, open) {
                 add(kind, format!("disk/{name}"), message);
             }

@@ -294,6 +294,11 @@ pub fn open_new(medium: Device, block_bytes: u32, patience: Duration) -> Result<
     )
 }
 
+/// Opens whatever lies where a disk's medium should be, for a look at it.
+pub fn open_any(medium: &Medium, block_bytes: u32, patience: Duration) -> Result<Opened, OpenError> {
+    Opened::open(&spec(medium, block_bytes), patience)
+}
+
 /// How a new file is made.
 pub fn create(bytes: u64, sparse: bool) -> Create {
     Create { bytes, sparse }

@@ -16,21 +16,25 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod disk_growth;
 mod event;
 mod findings;
 mod hands;
 mod host;
+mod identify;
 mod last_seen;
 mod medium;
 mod new_disk;
 pub mod node;
 mod orders;
+mod places;
 mod plant;
 mod problem;
 mod reactor_thread;
 mod rest;
 mod samples;
 mod shared;
+mod sight;
 mod standing;
 mod steward;
 mod views;

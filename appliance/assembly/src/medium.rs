@@ -8,7 +8,6 @@
 
 use crate::hands;
 use crate::last_seen::LastSeen;
-use palisade_block::SECTOR_BYTES;
 use palisade_model::{Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_sys::device::identity::BlockIdentity;
@@ -143,7 +142,10 @@ pub fn needs_fingerprint(disk: &Disk) -> bool {
 }
 
 /// Compares the content of a disk that has no other identity, and keeps what it looks like now.
-fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen) -> Result<(), String> {
+///
+/// # Errors
+/// A sentence for an operator.
+pub fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen) -> Result<(), String> {
     if !needs_fingerprint(disk) {
         return Ok(());
     }
@@ -201,9 +203,4 @@ pub fn describe(record: &MediumRecord, wwid: Option<&str>) -> Option<String> {
     words.extend(record.partition.map(|part| format!("partition {part}")));
     words.extend(record.file.map(|file| format!("inode {file}")));
     (!words.is_empty()).then(|| words.join(", "))
-}
-
-/// Bytes that a file has taken of its file system, by its metadata's count of 512-byte units.
-pub fn allocated(blocks: u64) -> u64 {
-    blocks.saturating_mul(SECTOR_BYTES)
 }

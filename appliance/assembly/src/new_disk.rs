@@ -1,19 +1,23 @@
-//! The medium of a disk that is to be added or to grow: what the operator wants is weighed before anything is touched,
-//! then the medium is opened, looked at and let go again.
+//! The medium of a disk that is to be added: what the operator wants is weighed before anything is touched, then the
+//! medium is opened, looked at and let go again.
 
+use crate::disk_growth::whole_blocks;
+use crate::findings::media;
 use crate::hands;
+use crate::medium;
+use crate::places;
 use crate::problem;
 use crate::shared::Shared;
+use crate::sight::promised;
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{AddDisk, Cluster, Command, Disk, Medium, Name, Usage, Uuid};
-use palisade_sys::device::{Medium as Device, identity, probe};
+use palisade_model::{AddDisk, Cluster, Command, Disk, Medium, MediumRecord, Name, Usage, Uuid};
+use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::Geometry;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
 const BLOCK_BYTES: u32 = 512;
@@ -21,13 +25,14 @@ const BLOCK_BYTES: u32 = 512;
 /// Size of a medium while it is not known, for questions that do not depend on it: 1 GiB.
 const PRESUMED_SECTORS: u64 = 1 << 21;
 
-/// Gives the command that adds a disk as wished. Its medium is in order, and made if it was to be made.
+/// Gives the command that adds a disk as wished, and what is to be known about it. Its medium is in order, and made if it
+/// was to be made.
 pub fn command_for(
     shared: &Shared,
     name: &Name,
     wish: &api::DiskCreate,
     uuid: Uuid,
-) -> Result<AddDisk, Problem> {
+) -> Result<(AddDisk, Option<String>), Problem> {
     let cluster = shared.cluster();
     let asked_block = wish.block_bytes.unwrap_or(BLOCK_BYTES);
     let bytes = wished_bytes(&wish.medium);
@@ -39,6 +44,8 @@ pub fn command_for(
         medium: presumed_medium(&wish.medium),
         sectors: bytes.map_or(PRESUMED_SECTORS, |bytes| bytes / SECTOR_BYTES),
         block_bytes: asked_block,
+        record: MediumRecord::default(),
+        note: None,
     };
     let rehearsal = Command::AddDisk(presumed.command(shared, name, wish.usage, uuid)?);
     if let Err(refusal) = cluster.apply(&rehearsal) {
@@ -46,8 +53,10 @@ pub fn command_for(
     }
     refuse_alias(&cluster, &wish.medium)?;
     refuse_vast_memory(&wish.medium)?;
+    places::refuse_hidden(shared, wish)?;
     let found = examine(shared, wish, asked_block)?;
-    found.command(shared, name, wish.usage, uuid)
+    let note = found.note.clone();
+    Ok((found.command(shared, name, wish.usage, uuid)?, note))
 }
 
 /// A medium that may be taken.
@@ -55,6 +64,9 @@ struct Examined {
     medium: Medium,
     sectors: u64,
     block_bytes: u32,
+    record: MediumRecord,
+    /// What is to be known about it.
+    note: Option<String>,
 }
 
 impl Examined {
@@ -69,6 +81,8 @@ impl Examined {
             medium,
             sectors,
             block_bytes,
+            record,
+            note: _,
         } = self;
         let (usage, data_start, data_end) = match usage {
             api::DiskUsage::Whole => (Usage::Whole, 0, sectors),
@@ -85,6 +99,7 @@ impl Examined {
             uuid,
             node: shared.name.clone(),
             medium,
+            record,
             usage,
             block_bytes,
             sectors,
@@ -104,6 +119,8 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
                 medium: Medium::Memory { bytes: memory.bytes },
                 sectors: memory.bytes / SECTOR_BYTES,
                 block_bytes: asked_block,
+                record: MediumRecord::default(),
+                note: None,
             });
         }
         api::Medium::File(file) => Device::File {
@@ -124,7 +141,14 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
     };
     let opened = opened.map_err(|error| problem::of_open(&error))?;
     refuse_other_size(wish, &opened)?;
+    refuse_other_block(wish, &opened)?;
     refuse_data(wish, &opened)?;
+    let usage = match wish.usage {
+        api::DiskUsage::Pooled => Usage::Pooled,
+        api::DiskUsage::Whole => Usage::Whole,
+    };
+    let (mut record, wwid) = medium::record_open(&opened, usage).map_err(|error| unread(wish, &error))?;
+    record.sparse = is_sparse(wish, &opened);
     let sectors = opened.sectors().0;
     let medium = match &wish.medium {
         api::Medium::File(file) => Medium::File {
@@ -134,9 +158,7 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
         },
         api::Medium::Block(block) => Medium::Block {
             path: block.path.clone(),
-            wwid: identity::identity(Path::new(&block.path))
-                .ok()
-                .and_then(|identity| identity.wwid),
+            wwid,
         },
         other => presumed_medium(other),
     };
@@ -144,7 +166,89 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
         medium,
         sectors,
         block_bytes: opened.limits().block_bytes,
+        record,
+        note: over_commit(shared, &opened),
     })
+}
+
+/// Says so when a file with holes has been promised more than its file system has, beside what that owes to others.
+fn over_commit(shared: &Shared, opened: &Opened) -> Option<String> {
+    let look = opened.look().ok().flatten()?;
+    let file = look.file?;
+    let wanting = look.bytes.saturating_sub(file.allocated);
+    let promised = promised(&shared.plant(), file.device).saturating_add(wanting);
+    media::over_commit(wanting, promised, &file)
+}
+
+/// Whether a file has holes: as it was made by us, or as it is if somebody else made it.
+fn is_sparse(wish: &api::DiskCreate, opened: &Opened) -> bool {
+    match &wish.medium {
+        api::Medium::File(file) if opened.created() => file.sparse,
+        _ => opened
+            .look()
+            .ok()
+            .flatten()
+            .and_then(|look| Some(look.file?.allocated < look.bytes))
+            .unwrap_or(false),
+    }
+}
+
+/// A disk's content was written for blocks of one size. Under another one each of its partitions would begin elsewhere,
+/// and a guest would find nonsense. Who says the block size knows what is on it.
+fn refuse_other_block(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
+    if wish.usage != api::DiskUsage::Whole || wish.block_bytes.is_some() || opened.path().is_none() {
+        return Ok(());
+    }
+    let (block, path) = (
+        opened.limits().block_bytes,
+        wish.medium.path().unwrap_or_default(),
+    );
+    let table = probe::block_of_table(opened).map_err(|error| unread(wish, &error))?;
+    let refused = |message: String, remedy: &str| {
+        Err(
+            Problem::new(ProblemKind::Conflict, "block_size_of_content", message, remedy)
+                .about("block_bytes"),
+        )
+    };
+    if let Some(table) = table.filter(|&table| table != block) {
+        let message = format!(
+            "the partition table on {path} was made for logical blocks of {table} bytes, and the disk would have {block}"
+        );
+        return match table > block {
+            true => refused(message, "add it with `block_bytes` 4096"),
+            false => refused(
+                message,
+                "put the image where blocks of 512 bytes can be had (another file system or disk), or add it with \
+                 `block_bytes` 4096 if the guest is to partition it anew",
+            ),
+        };
+    }
+    let is_image = matches!(wish.medium, api::Medium::File(_)) && !opened.created();
+    if is_image && block > BLOCK_BYTES && table.is_none() {
+        let content = probe::probe(opened).map_err(|error| unread(wish, &error))?;
+        if content != probe::Content::Blank {
+            let message = format!(
+                "the file system under {path} takes no blocks smaller than {block} bytes, and the image holds {content} \
+                 that may have been written for 512"
+            );
+            return refused(
+                message,
+                "put the image where blocks of 512 bytes can be had, or add it with `block_bytes` 4096 if it was made for \
+                 them",
+            );
+        }
+    }
+    Ok(())
+}
+
+fn unread(wish: &api::DiskCreate, error: &std::io::Error) -> Problem {
+    let message = format!("disk {} cannot be read: {error}", wish.id);
+    Problem::new(
+        ProblemKind::Internal,
+        "disk_not_readable",
+        message,
+        "look into the kernel log",
+    )
 }
 
 /// A size is for a file that is to be made. One that is there has its own, and taking another for granted would make
@@ -174,17 +278,18 @@ fn refuse_data(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
     if opened.path().is_none() || image {
         return Ok(());
     }
-    let unread = |error: std::io::Error| {
-        let message = format!("disk {} cannot be read: {error}", wish.id);
+    let unwritten = |message: String| {
         let remedy = "look into the kernel log";
-        Problem::new(ProblemKind::Internal, "disk_not_readable", message, remedy)
+        Problem::new(ProblemKind::Internal, "disk_not_writable", message, remedy)
     };
-    match probe::probe(opened).map_err(unread)? {
+    match probe::probe(opened).map_err(|error| unread(wish, &error))? {
         probe::Content::Blank => Ok(()),
-        probe::Content::Palisade { .. } if wish.force => hands::wipe(opened).map_err(|message| {
-            let remedy = "look into the kernel log";
-            Problem::new(ProblemKind::Internal, "disk_not_writable", message, remedy)
-        }),
+        // Whatever was there comes to life again if its copy at the end, or anywhere else, is left.
+        _ if wish.force && wish.usage == api::DiskUsage::Pooled => opened
+            .wipe()
+            .map_err(|error| unwritten(format!("{} cannot be wiped: {error}", wish.id))),
+        // What is given whole to a guest may be meant for it; only a superblock of ours is nobody's.
+        probe::Content::Palisade { .. } if wish.force => hands::wipe(opened).map_err(unwritten),
         _ if wish.force => Ok(()),
         content => {
             let path = wish.medium.path().unwrap_or_default();
@@ -269,144 +374,12 @@ fn presumed_medium(medium: &api::Medium) -> Medium {
     }
 }
 
-/// Sizes come in whole logical blocks.
-fn whole_blocks(bytes: u64, block_bytes: u32) -> Result<(), Problem> {
-    let block = u64::from(block_bytes.max(1));
-    if bytes > 0 && bytes.is_multiple_of(block) {
-        return Ok(());
-    }
-    let message = format!("{bytes} bytes are not a whole number of {block}-byte blocks");
-    Err(Problem::new(
-        ProblemKind::Invalid,
-        "invalid_argument",
-        message,
-        "round the size",
-    )
-    .about("bytes"))
-}
-
-/// Makes the medium of a disk larger, where that is ours to do, or refuses. Nothing is touched when it is refused.
-pub fn enlarge(name: &Name, disk: &Disk, bytes: u64) -> Result<(), Problem> {
-    let refused = |code: &'static str, message: String, remedy: &str| {
-        Err(Problem::new(ProblemKind::Invalid, code, message, remedy).about("bytes"))
-    };
-    let present = disk.sectors * SECTOR_BYTES;
-    if bytes < present {
-        let message = format!(
-            "disk {name} has {present} bytes ({}) and cannot shrink to {bytes} ({})",
-            human(present),
-            human(bytes)
-        );
-        return refused("cannot_shrink", message, "ask for a larger size");
-    }
-    whole_blocks(bytes, disk.block_bytes)?;
-    match &disk.medium {
-        _ if bytes == present => Ok(()),
-        Medium::File { path, .. } => lengthen(path, bytes),
-        Medium::Block { path, .. } => {
-            let message = format!("{path} is a block device: its size is not ours to change");
-            refused(
-                "disk_cannot_grow",
-                message,
-                "make it larger where it comes from, then ask again without a size",
-            )
-        }
-        Medium::Null { .. } | Medium::Memory { .. } => {
-            let message = format!("disk {name} was made with its size and keeps it");
-            refused(
-                "disk_cannot_grow",
-                message,
-                "add another disk of the size you need",
-            )
-        }
-    }
-}
-
-/// Gives a file its new length, unless it has it already: a growth that was made and not agreed on is made again.
-fn lengthen(path: &str, bytes: u64) -> Result<(), Problem> {
-    let grown = std::fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|file| {
-            let present = file.metadata()?.len();
-            if present < bytes {
-                file.set_len(bytes)
-            } else {
-                Ok(())
-            }
-        });
-    grown.map_err(|error| {
-        let message = format!("{path} cannot be made larger: {error}");
-        Problem::new(
-            ProblemKind::NoSpace,
-            "disk_not_grown",
-            message,
-            "make room on its file system",
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_model::Generation;
-
-    fn disk(medium: Medium) -> Disk {
-        Disk {
-            uuid: Uuid(1),
-            node: Name::new("n1").unwrap(),
-            medium,
-            usage: Usage::Whole,
-            block_bytes: 512,
-            sectors: 100,
-            data_start: 0,
-            data_end: 100,
-            extents_revision: Generation(1),
-            created: Generation(1),
-            revision: Generation(1),
-        }
-    }
 
     fn code(result: Result<(), Problem>) -> String {
         result.unwrap_err().code.into_owned()
-    }
-
-    #[test]
-    fn a_file_is_made_longer_and_never_shorter() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d1");
-        std::fs::write(&path, vec![7; 100 * 512]).unwrap();
-        let name = Name::new("d1").unwrap();
-        let file = disk(Medium::File {
-            path: path.to_str().unwrap().into(),
-            bytes: 100 * 512,
-            created: true,
-        });
-        let length = || std::fs::metadata(&path).unwrap().len();
-        assert_eq!(code(enlarge(&name, &file, 99 * 512)), "cannot_shrink");
-        assert_eq!(code(enlarge(&name, &file, 101 * 512 + 1)), "invalid_argument");
-        assert_eq!(length(), 100 * 512);
-        enlarge(&name, &file, 100 * 512).unwrap();
-        enlarge(&name, &file, 200 * 512).unwrap();
-        assert_eq!(length(), 200 * 512);
-        // Asked again after a crash in between, and with a smaller growth.
-        enlarge(&name, &file, 150 * 512).unwrap();
-        assert_eq!(length(), 200 * 512);
-    }
-
-    #[test]
-    fn what_has_no_size_of_its_own_to_change_says_so() {
-        let name = Name::new("d1").unwrap();
-        for medium in [
-            Medium::Memory { bytes: 51200 },
-            Medium::Null { bytes: 51200 },
-            Medium::Block {
-                path: "/dev/sdz".into(),
-                wwid: None,
-            },
-        ] {
-            assert_eq!(code(enlarge(&name, &disk(medium), 102_400)), "disk_cannot_grow");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::host::DoorHost;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
 use crate::shared::Shared;
+use crate::sight;
 use crate::steward::Steward;
 use crate::watch::{self, Enrolled};
 use crossbeam::channel::{Receiver, Sender};
@@ -232,12 +233,17 @@ impl Node {
             reactor.stop();
         }
         let deadline = Instant::now() + REACTOR_PATIENCE;
+        let mut all_ended = true;
         for reactor in &self.shared.reactors {
             if !reactor.join_until(deadline) {
+                all_ended = false;
                 // Its requests stay in the in-flight region and its disks stay locked until the kernel is done with
                 // them: the end of the process is as safe as `kill -9`.
                 log::error!("a reactor waits for a device that hangs; stopping without it");
             }
+        }
+        if all_ended {
+            sight::look_last(&self.shared);
         }
         if let Err(error) = self.shared.store.compact() {
             log::warn!(

@@ -3,6 +3,7 @@
 //! One mutex guards it. It is held for moments only, never while anything waits: slow work (opening a disk, writing
 //! a superblock, asking the door) is done on threads of its own, which come back with an event.
 
+use crate::sight::Sight;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, ReactorIndex, VolumeIndex, Whom};
@@ -40,6 +41,8 @@ pub struct OpenDisk {
     pub stats: Vec<Arc<DeviceStats>>,
     /// Reactors on which its operations are past their deadline.
     pub stalled_on: BTreeSet<ReactorIndex>,
+    /// What was last seen of its medium.
+    pub sight: Sight,
 }
 
 /// An attachment that is, or is about to be, on offer.

@@ -1,6 +1,8 @@
 //! What REST asks for, carried out: wishes become commands of the model, answers come from the views.
 
+use crate::disk_growth;
 use crate::hands;
+use crate::identify;
 use crate::new_disk;
 use crate::problem;
 use crate::shared::Shared;
@@ -164,10 +166,12 @@ impl Appliance for Rest {
         if let Some(answer) = self.known_disk(&name, &wish) {
             return answer;
         }
-        let command = new_disk::command_for(&self.shared, &name, &wish, chance())?;
-        let command = Command::AddDisk(command);
-        self.create(command, |view| {
-            Some(view.disk(&name, view.cluster.disks.get(&name)?))
+        let (command, note) = new_disk::command_for(&self.shared, &name, &wish, chance())?;
+        self.create(Command::AddDisk(command), |view| {
+            let mut disk = view.disk(&name, view.cluster.disks.get(&name)?);
+            // Said now, while the disk is not open yet; later it is seen by looking at it.
+            disk.notes.extend(note.filter(|note| !disk.notes.contains(note)));
+            Some(disk)
         })
     }
 
@@ -183,6 +187,19 @@ impl Appliance for Rest {
             .disks
             .get(&name)
             .ok_or_else(|| Problem::not_found("disk", id))?;
+        if patch.path.is_some() || patch.confirm {
+            if patch.bytes.is_some() {
+                let message = "a disk cannot be identified and made larger in one request".to_owned();
+                let remedy = "ask for one after the other";
+                return Err(
+                    Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("bytes"),
+                );
+            }
+            let command = identify::command_for(&self.shared, &name, disk, &patch, expected)?;
+            return self.change(Command::IdentifyDisk(command), |view| {
+                Some(view.disk(&name, view.cluster.disks.get(&name)?))
+            });
+        }
         let opened = self
             .shared
             .plant()
@@ -203,7 +220,7 @@ impl Appliance for Rest {
             return Err(Problem::changed("disk", id, expected, disk.revision.0));
         }
         if let Some(bytes) = patch.bytes {
-            new_disk::enlarge(&name, disk, bytes)?;
+            disk_growth::enlarge(&name, disk, bytes, &opened)?;
         }
         let sectors = opened.refresh_size().map_err(|error| {
             let message = format!("the size of disk {id} cannot be read: {error}");

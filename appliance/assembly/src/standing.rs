@@ -94,6 +94,10 @@ impl Findings {
         let mut before: BTreeMap<_, _> = standing.extract_if(.., |_, standing| standing.derived).collect();
         for (kind, finding) in derived {
             let key = (kind, finding.subject.clone());
+            // One that somebody has raised, too, stays as it was raised.
+            if standing.contains_key(&key) {
+                continue;
+            }
             let finding = match before.remove(&key) {
                 Some(Standing { finding: known, .. }) => Finding {
                     since_unix_ms: known.since_unix_ms,
@@ -101,12 +105,12 @@ impl Findings {
                 },
                 None => self.begins(finding),
             };
-            // One that somebody has raised, too, stays as it was raised.
-            standing.entry(key).or_insert(Standing {
+            let derived = Standing {
                 finding,
                 raised: now,
                 derived: true,
-            });
+            };
+            standing.insert(key, derived);
         }
         drop(standing);
         self.end(before.into_iter().map(|((kind, _), standing)| (kind, standing)));

@@ -13,6 +13,7 @@ use crate::hands;
 use crate::orders::Order;
 use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
 use crate::shared::Shared;
+use crate::sight::Sight;
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::{FindingKind, Severity};
@@ -444,6 +445,7 @@ impl Steward {
             opened,
             stats,
             stalled_on: BTreeSet::new(),
+            sight: Sight::default(),
         };
         plant.disks.insert(name.clone(), open);
         device

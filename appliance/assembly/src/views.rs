@@ -1,5 +1,6 @@
 //! The cluster and the plant as REST and metrics show them: values in, values out.
 
+use crate::findings::media;
 use crate::plant::{Offered, OpenDisk, Plant};
 use crate::samples::{disk_faults, oldest_ns, operations, sum};
 use crate::shared::Shared;
@@ -172,6 +173,10 @@ impl View<'_> {
             free_bytes: room.saturating_sub(used) * SECTOR_BYTES,
             block_bytes: disk.block_bytes,
             condition: self.condition(name, open),
+            identity: crate::medium::describe(&disk.record, disk.medium.wwid()),
+            sparse: disk.record.sparse,
+            allocated_bytes: open.and_then(|open| Some(open.sight.look?.file?.allocated)),
+            notes: media::notes(self.plant, disk, open),
             volumes,
             in_flight: open.map_or(0, |open| {
                 open.stats.iter().map(|stats| stats.in_flight.get()).sum()

@@ -142,7 +142,7 @@ impl Watch {
 }
 
 /// Looks again and again, until told to stop. It waits for nobody: no lock is taken here that others hold while they wait.
-pub fn run(shared: &Shared) {
+pub fn run(shared: &Arc<Shared>) {
     let mut looks = Looks::default();
     let mut before = Instant::now();
     while !shared.watch.stopping.load(Relaxed) {
@@ -159,6 +159,7 @@ pub fn run(shared: &Shared) {
         };
         let stuck = looks.look(&threads, passed);
         looks.report(shared, &stuck);
+        crate::sight::look_around(shared, now);
         shared.derive_findings(Duration::ZERO);
         shared.findings.expire(now);
     }

@@ -11,6 +11,7 @@ pub mod fingerprint;
 mod geometry;
 pub mod identity;
 mod lock;
+mod look;
 mod open;
 pub mod probe;
 pub mod usage;
@@ -18,6 +19,7 @@ mod wipe;
 
 pub use error::OpenError;
 pub use identity::Identity;
+pub use look::{FileLook, Look};
 
 use crate::{HugeMemory, PageBacking};
 use palisade_block::{DeviceKind, DeviceLimits, Sectors};
@@ -186,6 +188,18 @@ impl Opened {
                 .store(geometry::whole_blocks(bytes, self.limits.block_bytes).0, Relaxed);
         }
         Ok(self.sectors())
+    }
+
+    /// Makes a file longer, to `bytes` bytes, if it is not as long already; with holes if it is `sparse`, else with its
+    /// space reserved. [`Opened::refresh_size`] takes the new size over.
+    ///
+    /// # Errors
+    /// ENOSPC before anything has changed; what ftruncate(2) says. `Unsupported` for what is no file.
+    pub fn grow(&self, bytes: u64, sparse: bool) -> io::Result<()> {
+        match &self.media {
+            Media::Kernel(file) if self.limits.kind == DeviceKind::File => open::grow(file, bytes, sparse),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     pub(crate) fn media(&self) -> &Media {

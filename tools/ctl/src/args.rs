@@ -170,6 +170,23 @@ pub enum Disk {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Say where a disk's medium is found, or that what lies there is the disk although it is not the medium that was
+    /// recorded. Nothing on it is changed.
+    Confirm {
+        /// Its id.
+        id: String,
+        /// Where the medium is found from now on, by absolute path.
+        #[arg(long)]
+        path: Option<String>,
+        /// What lies there is the disk. Without it, only the recorded medium is taken, and what speaks against another
+        /// one is shown.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Give a disk up that holds no volume. A pooled disk loses its superblock; a whole disk keeps its content.
     #[command(visible_alias = "rm")]
     Remove {
@@ -213,6 +230,9 @@ pub struct DiskAdd {
     /// Take the disk although it holds something. What it holds is lost.
     #[arg(long)]
     pub force: bool,
+    /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
+    #[arg(long)]
+    pub volatile: bool,
     #[command(flatten)]
     pub wait: Wait,
 }

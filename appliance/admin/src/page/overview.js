@@ -166,7 +166,7 @@ function showDisks(disks) {
     const used = disk.bytes - disk.free_bytes;
     return row(disk.id, medium, words(disk.usage), number(size(disk.bytes)), meter(used, disk.bytes, size(used)),
       element('td', words(disk.condition), look[disk.condition]), number(disk.in_flight), state(disk));
-  }), 'None yet. Add one: palisade disk add d1 --file /var/lib/palisade/d1.img --size 10GiB');
+  }), 'None yet. Add one: palisade disk add d1 --file /var/lib/palisade-disks/d1.img --size 10GiB');
 }
 
 function showReactors(reactors) {

@@ -56,8 +56,14 @@ impl Steward {
             Action::CloseDisk { disk } => {
                 self.shared.findings.clear_all(&format!("disk/{disk}"));
                 // The last reference closes the device, which can take long; not under the lock.
+                let uuid = plant.observed.disks.get(disk).map(|observed| observed.disk.uuid);
                 if let Some(open) = plant.disks.remove(disk) {
-                    std::thread::spawn(move || drop(open));
+                    let seen = self.shared.last_seen.clone();
+                    let close = move || {
+                        drop(open);
+                        uuid.into_iter().for_each(|uuid| seen.forget(uuid));
+                    };
+                    std::thread::spawn(close);
                 }
             }
             Action::ClearRoute { volume } => drop(plant.volumes.remove(volume)),

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -327,6 +328,34 @@ fn fill(file: &File, path: &Path, create: Create) -> io::Result<()> {
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
+}
+
+/// Makes a file longer, stable with its new length when this returns, or leaves it as it was.
+pub(super) fn grow(file: &File, bytes: u64, sparse: bool) -> io::Result<()> {
+    // Growing and giving up a growth must not meet: what one has agreed on the other would cut off.
+    static GROWING: Mutex<()> = Mutex::new(());
+    let _alone = GROWING.lock().unwrap_or_else(PoisonError::into_inner);
+    let present = file.metadata()?.len();
+    let Some(more) = bytes.checked_sub(present).filter(|&more| more > 0) else {
+        return Ok(());
+    };
+    if !sparse {
+        if FileSystem::of(file)?.free_bytes < more {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        // Behind the end, so that the length comes last and a failure in between shows to nobody.
+        match geometry::fallocate(file, libc::FALLOC_FL_KEEP_SIZE, present, more) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(error) => {
+                // Setting the length that it has gives back what has been taken behind it.
+                let _ = file.set_len(present);
+                return Err(error);
+            }
+            Ok(()) => {}
+        }
+    }
+    file.set_len(bytes)?;
+    file.sync_all()
 }
 
 /// What opening has found beside the geometry.

@@ -101,6 +101,18 @@ pub fn probe(device: &Opened) -> io::Result<Content> {
     })
 }
 
+/// The logical block in bytes that the partition table of a disk was made for; `None` when there is none, or it does not
+/// tell, as an MBR does not. Under another block each of its partitions would begin elsewhere.
+///
+/// # Errors
+/// What reading says.
+pub fn block_of_table(device: &Opened) -> io::Result<Option<u32>> {
+    let mut head = vec![0; device.sectors().bytes().min(8192) as usize];
+    device.read_at(0, &mut head)?;
+    let table = |block: u32| Mark(block as usize, b"EFI PART").is_in(&head);
+    Ok([512, 4096].into_iter().find(|&block| table(block)))
+}
+
 /// What a disk of `bytes` bytes holds whose first bytes are `head` and whose last bytes are `tail`.
 pub fn content(head: &[u8], tail: &[u8], bytes: u64) -> Content {
     // Each of our copies stands for all: head or tail, first or second, a table without its superblock. The two areas

@@ -57,6 +57,7 @@ impl Rest {
             usage: DiskUsage::Pooled,
             block_bytes: None,
             force: false,
+            volatile: false,
         };
         self.create(routes::DISKS, &wish)?;
         self.applied(&format!("{}/{DISK}", routes::DISKS))

@@ -33,7 +33,30 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             wait,
         } => {
-            let value = client.change(&path(&id), &DiskPatch { bytes: size }, guard.expect)?;
+            let patch = DiskPatch {
+                bytes: size,
+                ..DiskPatch::default()
+            };
+            let value = client.change(&path(&id), &patch, guard.expect)?;
+            let value = wait::applied(client, wait, &path(&id), &format!("disk {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::Confirm {
+            id,
+            path: at,
+            yes,
+            guard,
+            wait,
+        } => {
+            if at.is_none() && !yes {
+                return unconfirmed(client, out, &id);
+            }
+            let patch = DiskPatch {
+                path: at,
+                confirm: yes,
+                ..DiskPatch::default()
+            };
+            let value = client.change(&path(&id), &patch, guard.expect)?;
             let value = wait::applied(client, wait, &path(&id), &format!("disk {id}"), value)?;
             show(client, out, &value)
         }
@@ -42,6 +65,23 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             out.deleted(&format!("Disk {id} is given up."))
         }
     }
+}
+
+/// Shows what would be confirmed.
+fn unconfirmed(client: &Client, out: Output, id: &str) -> Result<(), Failure> {
+    let value = client.get(&path(id))?;
+    show(client, out, &value)?;
+    let disk: Disk = client.typed(&value)?;
+    if !out.json {
+        out.line(match disk.state.blocked_on {
+            Some(_) => format!(
+                "Nothing has been changed. If what lies there is the right medium all the same: palisade disk confirm {id} \
+                 --yes"
+            ),
+            None => format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm."),
+        })?;
+    }
+    Ok(())
 }
 
 fn path(id: &str) -> String {
@@ -72,6 +112,7 @@ fn wish(add: &DiskAdd) -> DiskCreate {
         },
         block_bytes: add.block_bytes,
         force: add.force,
+        volatile: add.volatile,
     }
 }
 
@@ -96,8 +137,7 @@ fn list(client: &Client, out: Output) -> Result<(), Failure> {
             show::state(&disk.state),
         ]
     });
-    let empty =
-        "There are no disks yet. Add one: palisade disk add d1 --file /var/lib/palisade/d1.img --size 10GiB";
+    let empty = "There are no disks yet. Add one: palisade disk add d1 --file /var/lib/palisade-disks/d1.img --size 10GiB";
     out.table(
         [
             "disk",
@@ -137,6 +177,11 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Size", show::bytes(disk.bytes)),
         ("Free", show::bytes(disk.free_bytes)),
         ("Logical block", format!("{} bytes", disk.block_bytes)),
+        (
+            "Known by",
+            disk.identity.unwrap_or_else(|| "nothing of its own".into()),
+        ),
+        ("Taken", taken(disk.sparse, disk.allocated_bytes)),
         ("Condition", show::condition(disk.condition)),
         ("Volumes", show::list(&disk.volumes)),
         ("In flight", in_flight),
@@ -144,7 +189,20 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Generation", disk.state.generation.to_string()),
         ("State", show::state(&disk.state)),
     ])?;
+    disk.notes
+        .into_iter()
+        .try_for_each(|note| out.line(format!("Note: {note}")))?;
     Ok(())
+}
+
+/// What a file has taken of its file system.
+fn taken(sparse: bool, allocated: Option<u64>) -> String {
+    match (allocated, sparse) {
+        (Some(bytes), true) => format!("{}, with holes", size::human(bytes)),
+        (Some(bytes), false) => size::human(bytes),
+        (None, true) => "as it is written to".into(),
+        (None, false) => "all".into(),
+    }
 }
 
 fn medium(medium: &Medium) -> String {

@@ -1,0 +1,144 @@
+//! What is wrong with the media of open disks, as they were last seen, and what is to be known about them.
+
+use crate::medium;
+use crate::plant::{OpenDisk, Plant};
+use crate::sight::promised;
+use palisade_api::FindingKind;
+use palisade_api::size::human;
+use palisade_model::{Disk, Medium, Name};
+use palisade_sys::device::FileLook;
+
+/// A file system is nearly full when a twentieth of it is left, or less than this; whichever is less.
+const NEARLY_FULL_BYTES: u64 = 4 << 30;
+
+/// A file system is full when not even this is left: less than one long request of a guest may take.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// What is wrong with an open disk's medium, the cause before what follows from it.
+pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind, String)> {
+    let agreed = plant
+        .observed
+        .disks
+        .get(name)
+        .map_or(0, |observed| observed.disk.sectors * 512);
+    let sight = &open.sight;
+    if let Some(error) = &sight.error {
+        let message = format!("what disk {name} lies on does not answer any more: {error}");
+        return vec![(FindingKind::DiskGone, message)];
+    }
+    let Some(look) = sight.look else { return Vec::new() };
+    if look.gone {
+        let message = format!("the device of disk {name} has been taken away from this machine");
+        return vec![(FindingKind::DiskGone, message)];
+    }
+    let mut found = Vec::new();
+    if look.bytes < agreed {
+        let message = format!(
+            "disk {name} has been made shorter by somebody: {} are there, {} were agreed on",
+            human(look.bytes),
+            human(agreed)
+        );
+        found.push((FindingKind::DiskShrunk, message));
+    }
+    match look.file {
+        Some(file) if file.links == 0 => {
+            let message = format!(
+                "the file of disk {name} has been deleted under the daemon: what guests write is gone when it is closed"
+            );
+            found.push((FindingKind::DiskUnlinked, message));
+        }
+        _ => found.extend(sight.astray.as_ref().map(|astray| {
+            let message =
+                format!("disk {name} is open and works, and will not be found at the next start: {astray}");
+            (FindingKind::DiskAstray, message)
+        })),
+    }
+    if let Some(file) = look.file {
+        found.extend(of_filesystem(plant, name, look.bytes, &file));
+    }
+    found
+}
+
+fn of_filesystem(plant: &Plant, name: &Name, bytes: u64, file: &FileLook) -> Option<(FindingKind, String)> {
+    let filesystem = file.filesystem;
+    let kind = filesystem.name();
+    if filesystem.read_only {
+        let message =
+            format!("the file system ({kind}) under disk {name} is read-only: no guest can write to it");
+        return Some((FindingKind::DiskReadOnly, message));
+    }
+    // What has all its space asks for none, except where overwriting takes new blocks.
+    let copies = filesystem.is_btrfs() && file.nocow == Some(false);
+    if file.allocated < bytes || copies {
+        let (free, promised) = (filesystem.free_bytes, promised(plant, file.device));
+        if free < FULL_BYTES {
+            let message = format!(
+                "the file system ({kind}) under disk {name} is full: {} are free, and its disks may still ask for {}",
+                human(free),
+                human(promised)
+            );
+            return Some((FindingKind::DiskNoSpace, message));
+        }
+        let nearly = (filesystem.total_bytes / 20).min(NEARLY_FULL_BYTES);
+        if free < nearly && (free < promised || copies) {
+            let message = format!(
+                "the file system ({kind}) under disk {name} is nearly full: {} of {} are free, and its disks may still ask \
+                 for {}",
+                human(free),
+                human(filesystem.total_bytes),
+                human(promised)
+            );
+            return Some((FindingKind::DiskSpaceLow, message));
+        }
+    }
+    copies.then(|| {
+        let message = format!(
+            "the file of disk {name} is copied on write and checksummed by btrfs: a guest that changes a buffer while it is \
+             written makes that sector unreadable"
+        );
+        (FindingKind::DiskCopiedOnWrite, message)
+    })
+}
+
+/// What is to be known about a disk, a sentence each.
+pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if medium::needs_fingerprint(disk) {
+        notes.push(
+            "its medium has no identity of its own (WWID, serial number or inode): it is known again by its content, so one \
+             with the same content is taken for it; use a path that does not change"
+                .to_owned(),
+        );
+    }
+    if matches!(disk.medium, Medium::Block { .. }) && disk.has_superblock() && disk.medium.wwid().is_none() {
+        notes.push("its medium has no WWID: it is known again by its superblock".to_owned());
+    }
+    let look = open.and_then(|open| open.sight.look);
+    if let Some((look, file)) = look.and_then(|look| Some((look, look.file?))) {
+        notes.extend(over_commit(
+            look.bytes.saturating_sub(file.allocated),
+            promised(plant, file.device),
+            &file,
+        ));
+        if file.filesystem.is_volatile() {
+            let kind = file.filesystem.name();
+            notes.push(format!(
+                "it lies in memory ({kind}): its content is gone when the machine stops"
+            ));
+        }
+    }
+    notes
+}
+
+/// What is said of a file that has been promised more than there is.
+pub fn over_commit(wanting: u64, promised: u64, file: &FileLook) -> Option<String> {
+    let free = file.filesystem.free_bytes;
+    (wanting > 0 && promised > free).then(|| {
+        format!(
+            "it takes its space as it is written to, and there is not enough: {} are free on its file system, and the disks \
+             there may still ask for {}",
+            human(free),
+            human(promised)
+        )
+    })
+}

@@ -1,0 +1,151 @@
+//! An operator says which medium a disk is, or where it is found: what lies there is looked at and recorded, and nothing
+//! on it is changed.
+
+use crate::hands;
+use crate::medium;
+use crate::problem;
+use crate::shared::Shared;
+use palisade_api as api;
+use palisade_api::{Problem, ProblemKind};
+use palisade_model::{Disk, Generation, IdentifyDisk, Medium, MediumRecord, Name};
+use palisade_sys::Opened;
+use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The command that records what a disk's medium is, or where it is found.
+pub fn command_for(
+    shared: &Shared,
+    name: &Name,
+    disk: &Disk,
+    patch: &api::DiskPatch,
+    expected: Option<u64>,
+) -> Result<IdentifyDisk, Problem> {
+    let mut medium = disk.medium.clone();
+    let (Medium::File { path, .. } | Medium::Block { path, .. }) = &mut medium else {
+        let message = format!("disk {name} has no medium that could be another one");
+        return Err(invalid(message, "only files and block devices can be confirmed"));
+    };
+    if let Some(new) = &patch.path {
+        path.clone_from(new);
+    }
+    let path = path.clone();
+    let open = shared
+        .plant()
+        .disks
+        .get(name)
+        .map(|open| Arc::clone(&open.opened));
+    let (record, wwid) = match open {
+        Some(open) => of_open(name, disk, &open, &path)?,
+        None => {
+            let opened = hands::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
+                .map_err(|error| problem::of_open(&error))?;
+            of_closed(shared, name, disk, &opened, patch.confirm)?
+        }
+    };
+    Ok(IdentifyDisk {
+        name: name.clone(),
+        path: patch.path.clone(),
+        wwid,
+        record: MediumRecord {
+            sparse: disk.record.sparse,
+            fingerprint: record.fingerprint.or_else(|| disk.record.fingerprint.clone()),
+            ..record
+        },
+        expected: expected.map(Generation),
+    })
+}
+
+/// Of a disk that is in use. It is what it is; a path must lead to it.
+fn of_open(
+    name: &Name,
+    disk: &Disk,
+    open: &Opened,
+    path: &str,
+) -> Result<(MediumRecord, Option<String>), Problem> {
+    let leads_there = open.is_at(Path::new(path)).map_err(|error| {
+        let message = format!("{path} cannot be looked at: {error}");
+        invalid(message, "check the path")
+    })?;
+    if !leads_there {
+        let message = format!("{path} leads to another medium than the one that is in use as disk {name}");
+        return Err(conflict(
+            "disk_other_medium",
+            message,
+            "a disk in use cannot be exchanged: give the path of the one it is on",
+        ));
+    }
+    // Its content has been the guest's for a while, and the look at it at the last opening counts.
+    let (record, wwid) = open.identity().map(medium::record_of).unwrap_or_default();
+    let fingerprint = disk.record.fingerprint.clone();
+    Ok((
+        MediumRecord {
+            fingerprint,
+            ..record
+        },
+        wwid,
+    ))
+}
+
+/// Of a disk that is not in use.
+fn of_closed(
+    shared: &Shared,
+    name: &Name,
+    disk: &Disk,
+    opened: &Opened,
+    confirm: bool,
+) -> Result<(MediumRecord, Option<String>), Problem> {
+    if opened.sectors().0 < disk.sectors {
+        let message = format!(
+            "disk {name} has {} sectors, and there are {} only",
+            disk.sectors,
+            opened.sectors()
+        );
+        return Err(conflict(
+            "disk_shrunk",
+            message,
+            "give the medium that the disk is on",
+        ));
+    }
+    let unread = |error| {
+        let message = format!("disk {name} cannot be read: {error}");
+        Problem::new(
+            ProblemKind::Internal,
+            "disk_not_readable",
+            message,
+            "look into the kernel log",
+        )
+    };
+    let (record, wwid) = medium::record_open(opened, disk.usage).map_err(unread)?;
+    if !confirm {
+        let other = disk
+            .check_medium(&record, wwid.as_deref())
+            .map_err(|other| other.to_string())
+            .and_then(|()| medium::check_content(name, disk, opened, &shared.last_seen));
+        if let Err(reason) = other {
+            let message = format!("what lies there is not the medium of disk {name}: {reason}");
+            return Err(conflict(
+                "disk_other_medium",
+                message,
+                "give the path of the right one; if this is it all the same, say so with `confirm`",
+            ));
+        }
+    }
+    if medium::needs_fingerprint(&Disk {
+        record: record.clone(),
+        ..disk.clone()
+    }) {
+        let kept =
+            Fingerprint::of(opened).and_then(|now| shared.last_seen.keep(disk.uuid, &now, Hold::LetGo));
+        kept.map_err(unread)?;
+    }
+    Ok((record, wwid))
+}
+
+fn invalid(message: String, remedy: &'static str) -> Problem {
+    Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("path")
+}
+
+fn conflict(code: &'static str, message: String, remedy: &'static str) -> Problem {
+    Problem::new(ProblemKind::Conflict, code, message, remedy).about("path")
+}

@@ -1,0 +1,183 @@
+//! Looks at the media of open disks from the outside, once a second: whether they are still there, still as long, still
+//! where their path leads, and whether their file system has room. Guests' requests would find out too, one by one and
+//! too late; nobody asks a guest that is idle.
+//!
+//! A look may wait as long as the device does, so each disk is looked at on a thread of its own, one look at a time. A
+//! disk that does not come back from it is seen by the stall watch, not here.
+
+use crate::medium;
+use crate::plant::Plant;
+use crate::shared::Shared;
+use palisade_block::DeviceIndex;
+use palisade_model::{Disk, Name};
+use palisade_sys::Opened;
+use palisade_sys::device::Look;
+use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How often a disk is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often the content of a disk without identity is looked at while it is in use.
+const PRINT: Duration = Duration::from_secs(5);
+
+/// How long the last look at the content of disks without identity may take when the node stops.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was seen of an open disk.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The latest look; `None` before the first.
+    pub look: Option<Look>,
+    /// Why it could not be looked at, if so.
+    pub error: Option<String>,
+    /// Why its path does not lead to it any more, if so.
+    pub astray: Option<String>,
+    looking: Arc<AtomicBool>,
+    due: Option<Instant>,
+    print_due: Option<Instant>,
+    print: Option<Fingerprint>,
+}
+
+/// Looks at all disks whose turn it is. Waits for nothing.
+pub fn look_around(shared: &Arc<Shared>, now: Instant) {
+    let Some(mut plant) = shared.plant_within(Duration::ZERO) else {
+        return;
+    };
+    let plant = &mut *plant;
+    for (name, open) in &mut plant.disks {
+        let sight = &mut open.sight;
+        let is_due = |due: Option<Instant>| due.is_none_or(|due| now >= due);
+        if !is_due(sight.due) || open.opened.path().is_none() || sight.looking.swap(true, Relaxed) {
+            continue;
+        }
+        sight.due = Some(now + LOOK);
+        let disk = plant
+            .observed
+            .disks
+            .get(name)
+            .map(|observed| observed.disk.clone());
+        let printed = disk.filter(|disk| medium::needs_fingerprint(disk) && is_due(sight.print_due));
+        if printed.is_some() {
+            sight.print_due = Some(now + PRINT);
+        }
+        let path = shared
+            .cluster()
+            .disks
+            .get(name)
+            .and_then(|disk| disk.medium.path().map(str::to_owned));
+        let errand = Errand {
+            shared: Arc::clone(shared),
+            name: name.clone(),
+            index: open.index,
+            opened: Arc::clone(&open.opened),
+            path,
+            printed: printed.map(|disk| (disk, sight.print.clone())),
+        };
+        let looking = Arc::clone(&sight.looking);
+        let begun = std::thread::Builder::new().name("look".into()).spawn(move || {
+            errand.run();
+            looking.store(false, Relaxed);
+        });
+        if begun.is_err() {
+            // There is no thread to be had just now; the next turn tries again.
+            sight.looking.store(false, Relaxed);
+        }
+    }
+}
+
+/// One look at one disk.
+struct Errand {
+    shared: Arc<Shared>,
+    name: Name,
+    index: DeviceIndex,
+    opened: Arc<Opened>,
+    path: Option<String>,
+    /// The disk whose content is to be looked at, and what it looked like.
+    printed: Option<(Disk, Option<Fingerprint>)>,
+}
+
+impl Errand {
+    fn run(self) {
+        let (look, error) = match self.opened.look() {
+            Ok(look) => (look, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let astray = match (&self.path, &error) {
+            (Some(path), None) => astray(&self.opened, path),
+            _ => None,
+        };
+        let print = self.print();
+        let mut plant = self.shared.plant();
+        if let Some(open) = plant
+            .disks
+            .get_mut(&self.name)
+            .filter(|open| open.index == self.index)
+        {
+            let sight = &mut open.sight;
+            (sight.look, sight.error, sight.astray) = (look, error, astray);
+            sight.print = print.or(sight.print.take());
+        }
+    }
+
+    /// Looks at the content and keeps it, if it has changed.
+    fn print(&self) -> Option<Fingerprint> {
+        let (disk, before) = self.printed.as_ref()?;
+        let now = Fingerprint::of(&self.opened).ok()?;
+        if before.as_ref() != Some(&now)
+            && let Err(error) = self.shared.last_seen.keep(disk.uuid, &now, Hold::InUse)
+        {
+            log::warn!("what disk {} looks like cannot be kept: {error}", self.name);
+        }
+        Some(now)
+    }
+}
+
+fn astray(opened: &Opened, path: &str) -> Option<String> {
+    match opened.is_at(Path::new(path)) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("{path} leads to something else now")),
+        Err(error) => Some(format!("{path} leads nowhere: {error}")),
+    }
+}
+
+/// Keeps what disks without identity look like when nothing of ours is written to them any more.
+pub fn look_last(shared: &Shared) {
+    let last: Vec<(Disk, Arc<Opened>)> = {
+        let plant = shared.plant();
+        let open = plant.disks.iter().filter_map(|(name, open)| {
+            let disk = plant.observed.disks.get(name)?.disk.clone();
+            medium::needs_fingerprint(&disk).then(|| (disk, Arc::clone(&open.opened)))
+        });
+        open.collect()
+    };
+    let (done, all_done) = crossbeam::channel::bounded(last.len());
+    for (disk, opened) in last {
+        let (seen, done) = (shared.last_seen.clone(), done.clone());
+        let look = move || {
+            // Without it the one before stays, and the next start compares with more care.
+            let kept = Fingerprint::of(&opened).and_then(|now| seen.keep(disk.uuid, &now, Hold::LetGo));
+            if let Err(error) = kept {
+                log::warn!("the last look at a disk without identity failed: {error}");
+            }
+            let _ = done.send(());
+        };
+        let _ = std::thread::Builder::new().name("look".into()).spawn(look);
+    }
+    drop(done);
+    let deadline = Instant::now() + LAST_PATIENCE;
+    while all_done.recv_deadline(deadline).is_ok() {}
+}
+
+/// Bytes that all files with holes on one file system may still ask of it.
+pub fn promised(plant: &Plant, device: u64) -> u64 {
+    let looks = plant.disks.values().filter_map(|open| open.sight.look);
+    let there = looks.filter_map(|look| {
+        let file = look.file.filter(|file| file.device == device)?;
+        Some(look.bytes.saturating_sub(file.allocated))
+    });
+    there.sum()
+}

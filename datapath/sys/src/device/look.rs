@@ -1,0 +1,95 @@
+//! A look at an open device from the outside, for whoever watches over it: is it still there, still as long, and does
+//! its file system have room? None of this is asked on the data path, and all of it may wait as long as the device does.
+
+use super::{Media, Opened, geometry};
+use crate::filesystem::{self, FileSystem};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// What an open file or block device looks like at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Its kernel device has been taken away. A descriptor of it stays open and answers with errors for ever.
+    pub gone: bool,
+    /// What else is known of a file.
+    pub file: Option<FileLook>,
+}
+
+/// What a file looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FileLook {
+    /// Bytes that it has taken of its file system.
+    pub allocated: u64,
+    /// Names that lead to it: with none, its space is given back when it is closed.
+    pub links: u64,
+    /// Where it lies.
+    pub filesystem: FileSystem,
+    /// Which file system, valid while that is mounted: two files with the same share its room.
+    pub device: u64,
+    /// On btrfs, whether it is written in place and without checksums.
+    pub nocow: Option<bool>,
+}
+
+impl Opened {
+    /// Looks at the device; `None` for one that has no place.
+    ///
+    /// # Errors
+    /// What the kernel says of a descriptor whose file system has gone (ENOTCONN, ESTALE, EIO).
+    pub fn look(&self) -> io::Result<Option<Look>> {
+        let Media::Kernel(file) = self.media() else {
+            return Ok(None);
+        };
+        let meta = file.metadata()?;
+        if meta.file_type().is_block_device() {
+            let number = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+            // The number is not given away again while the descriptor is open.
+            let gone = !Path::new(&format!("/sys/dev/block/{}:{}", number.0, number.1)).exists();
+            let bytes = if gone { 0 } else { geometry::bytes(file)? };
+            return Ok(Some(Look {
+                bytes,
+                gone,
+                file: None,
+            }));
+        }
+        let filesystem = FileSystem::of(file)?;
+        Ok(Some(Look {
+            bytes: meta.len(),
+            gone: false,
+            file: Some(FileLook {
+                allocated: meta.blocks().saturating_mul(512),
+                links: meta.nlink(),
+                filesystem,
+                device: meta.dev(),
+                nocow: filesystem
+                    .is_btrfs()
+                    .then(|| filesystem::is_nocow(file))
+                    .flatten(),
+            }),
+        }))
+    }
+
+    /// Whether a path leads to this very file or device now.
+    ///
+    /// # Errors
+    /// It leads nowhere, or the descriptor cannot be asked.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let there = fs::metadata(path)?;
+        let Media::Kernel(file) = self.media() else {
+            return Ok(false);
+        };
+        let own = file.metadata()?;
+        let blocks = (
+            own.file_type().is_block_device(),
+            there.file_type().is_block_device(),
+        );
+        Ok(match blocks {
+            (true, true) => own.rdev() == there.rdev(),
+            (false, false) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        })
+    }
+}
