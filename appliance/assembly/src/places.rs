@@ -92,7 +92,7 @@ fn of_memory(path: &str) -> Option<String> {
     };
     MEMORY_DEVICES
         .iter()
-        .any(|kind| digits(kind))
+        .any(digits)
         .then(|| format!("{path} is made of memory"))
 }
 

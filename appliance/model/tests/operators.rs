@@ -1,6 +1,5 @@
 //! What single commands do, case by case.
 
-use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 
@@ -379,4 +378,55 @@ fn arguments_keep_their_rules() {
         ..disk(0, 8, Usage::Pooled)
     };
     assert_eq!(lab.refuses(Command::AddDisk(same_file)), "medium_taken");
+}
+
+#[test]
+fn a_disk_is_said_to_be_another_medium_or_found_elsewhere() {
+    let mut lab = Lab::new();
+    let add = AddDisk {
+        medium: Medium::Block {
+            path: "/dev/sda".into(),
+            wwid: Some("eui.1".into()),
+        },
+        ..disk(3, 4, Usage::Whole)
+    };
+    lab.does(Command::AddDisk(add));
+    let identify = |path: Option<&str>, wwid: Option<&str>| IdentifyDisk {
+        name: name("d", 3),
+        path: path.map(str::to_owned),
+        wwid: wwid.map(str::to_owned),
+        record: MediumRecord {
+            serial: Some("S1".into()),
+            ..MediumRecord::default()
+        },
+        expected: None,
+    };
+    lab.does(Command::IdentifyDisk(identify(Some("/dev/sdb"), Some("eui.2"))));
+    let found = &lab.0.disks[&name("d", 3)];
+    assert_eq!(
+        (found.medium.path(), found.medium.wwid()),
+        (Some("/dev/sdb"), Some("eui.2"))
+    );
+    assert_eq!(found.record.serial.as_deref(), Some("S1"));
+    assert!(found.revision == lab.0.generation && found.created < found.revision);
+    let again = lab.does(Command::IdentifyDisk(identify(None, Some("eui.2"))));
+    assert!(matches!(again, Outcome::Unchanged { .. }), "{again:?}");
+    // Neither another disk's path nor its WWID, and nothing that is no path.
+    for (path, wwid, code) in [
+        (Some("/disks/0"), None, "medium_taken"),
+        (Some("/dev/../x"), None, "invalid_argument"),
+        (None, Some("a\nb"), "invalid_argument"),
+    ] {
+        assert_eq!(lab.refuses(Command::IdentifyDisk(identify(path, wwid))), code);
+    }
+    let stranger = IdentifyDisk {
+        name: name("d", 9),
+        ..identify(None, None)
+    };
+    assert_eq!(lab.refuses(Command::IdentifyDisk(stranger)), "disk_not_found");
+    let stale = IdentifyDisk {
+        expected: Some(Generation(1)),
+        ..identify(None, None)
+    };
+    assert_eq!(lab.refuses(Command::IdentifyDisk(stale)), "revision_mismatch");
 }

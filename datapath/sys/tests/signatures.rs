@@ -135,7 +135,8 @@ fn what_lies_at_the_end_is_found_and_wiped() {
     let label = 256 << 10;
     let is_md: fn(&Content) -> bool = |content| *content == Content::Md;
     let is_zfs: fn(&Content) -> bool = |content| *content == Content::Zfs;
-    let places: [(&str, &[u8], &[u64], fn(&Content) -> bool); 4] = [
+    type Mark<'a> = (&'a str, &'a [u8], &'a [u64], fn(&Content) -> bool);
+    let places: [Mark<'_>; 4] = [
         ("md 0.90", &old, &[BYTES - 65536], is_md),
         ("md 1.0", &newer, &[BYTES - 8192], is_md),
         (

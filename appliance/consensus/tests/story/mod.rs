@@ -1,7 +1,6 @@
 //! One story told command by command: the same number gives the same command, so a cluster can be compared with what
 //! it must be at its generation.
 
-use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 

@@ -1,6 +1,5 @@
 //! Commands as careless operators send them: few names, small disks, so that they get in each other's way.
 
-use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 use proptest::prelude::*;
@@ -95,6 +94,25 @@ fn grow_disk() -> impl Strategy<Value = Command> {
             expected,
         })
     })
+}
+
+fn identify_disk() -> impl Strategy<Value = Command> {
+    let path = proptest::option::of((0u8..5).prop_map(|place| format!("/disks/{place}")));
+    let wwid = proptest::option::of((0u8..5).prop_map(|place| format!("naa.{place}")));
+    (0u8..4, path, wwid, proptest::option::of("[ -~]{0,3}"), expected()).prop_map(
+        |(disk, path, wwid, serial, expected)| {
+            Command::IdentifyDisk(IdentifyDisk {
+                name: name("d", disk),
+                path,
+                wwid,
+                record: MediumRecord {
+                    serial,
+                    ..MediumRecord::default()
+                },
+                expected,
+            })
+        },
+    )
 }
 
 fn create_volume() -> impl Strategy<Value = Command> {
@@ -206,6 +224,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         1 => Just(init()),
         6 => add_disk(),
         2 => grow_disk(),
+        2 => identify_disk(),
         8 => create_volume(),
         5 => grow_volume(),
         5 => create_attachment(),

@@ -1,6 +1,5 @@
 //! A simulated node: carries steps out, keeps media across restarts, and stops the test on a step that must not be.
 
-use palisade_model::MediumRecord;
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 use palisade_reconcile::*;
