@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_assembly::config::Config;
+use palisade_admin::TcpAccess;
+use palisade_assembly::config::{Config, Cores};
 
 const CORES: [usize; 4] = [0, 1, 2, 5];
 
@@ -21,12 +22,13 @@ fuzz_target!(|data: &[u8]| {
     let again = Config::parse(&config.to_toml()).expect("what was written can be read");
     assert_eq!(again, config);
     assert_eq!(config.clone().or(Config::default()), config);
-    match config.resolve(&CORES) {
+    match config.resolve(&Cores::plain(&CORES)) {
         Ok(settings) => {
             assert!(!settings.cores.is_empty() && settings.cores.iter().all(|core| CORES.contains(core)));
             assert!((64..=65536).contains(&settings.slots) && settings.pool_buffers > 0);
-            let protected = settings.tls.is_some() && settings.token_file.is_some();
-            assert!(settings.listen.ip().is_loopback() || protected);
+            if let Some(door) = settings.admin.tcp {
+                assert!(door.is_loopback() || door.access != TcpAccess::Nothing);
+            }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -9,9 +9,11 @@
 //! What must hold:
 //! - Whatever a client sends, it gets one [`Problem`](palisade_api::Problem) and nobody else is disturbed: bodies,
 //!   connections, streams and times are bounded in [`limits`].
-//! - Beyond loopback nothing is served without a certificate and a token.
-//! - A page of another origin cannot use an operator's browser: bodies must be JSON, and on loopback the Host must be
-//!   an address or localhost.
+//! - Nobody comes in unknown: by the Unix socket the kernel tells who it is, over TCP a token does, on loopback too;
+//!   beyond loopback nothing is served without a certificate as well. A port without a token is an explicit choice.
+//! - A page of another origin cannot use an operator's browser: bodies must be JSON, the Origin must be ours, and on
+//!   loopback the Host must be an address or localhost.
+//! - Clients that only hold connections open cannot shut an operator out (`crowd`).
 //!
 //! Start reading at [`appliance`] (what stands behind the door), then [`server`].
 
@@ -29,13 +31,18 @@ pub mod server;
 
 mod access;
 mod connection;
+mod crowd;
 mod exposition;
+mod keys;
 mod page;
+mod secret;
+mod socket;
+mod start_error;
 mod tls;
 
 pub use appliance::Appliance;
 pub use body::parse_json;
-pub use config::{AdminConfig, StartError, Tls};
+pub use config::{AdminConfig, SocketDoor, StartError, TcpAccess, TcpDoor, Tls};
 pub use events::EventLog;
 pub use metrics::MetricsSnapshot;
 pub use server::Server;

@@ -8,8 +8,29 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that a connection's read buffer may grow to; longer headers are refused by hyper (431).
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 
-/// Connections served at a time; a further one is told so and closed.
+/// Connections served at a time by the TCP port. A further one takes the place of one that does nothing.
 pub const CONNECTIONS_MAX: usize = 256;
+
+/// Connections served at a time by the Unix socket. They are counted apart: what happens on the network leaves them.
+pub const LOCAL_CONNECTIONS_MAX: usize = 128;
+
+/// Characters of the shortest token: 32 hexadecimal digits carry 128 bits.
+pub const TOKEN_CHARS_MIN: usize = 32;
+
+/// Characters of the longest token; headers have a bound.
+pub const TOKEN_CHARS_MAX: usize = 4096;
+
+/// Different characters of a token. Of 32 random hexadecimal digits fewer are different once in a million tokens.
+pub const TOKEN_DISTINCT_MIN: usize = 8;
+
+/// How often the files of tokens, certificate and key are looked at.
+pub const KEYS_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often a port that another process holds is tried again.
+pub const LISTEN_PERIOD: Duration = Duration::from_secs(1);
+
+/// Time for whoever listens on the socket's path to answer, before he is taken for dead.
+pub const SOCKET_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Streams of events at a time, so that they cannot use up all connections.
 pub const STREAMS_MAX: usize = 64;
@@ -48,3 +69,7 @@ pub const EVENTS_BATCH: usize = 256;
 pub const ID_BYTES_MAX: usize = 255;
 
 const _: () = assert!(STREAMS_MAX < CONNECTIONS_MAX, "streams leave room for requests");
+const _: () = assert!(
+    STREAMS_MAX < LOCAL_CONNECTIONS_MAX,
+    "streams leave room for requests"
+);

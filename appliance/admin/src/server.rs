@@ -1,42 +1,78 @@
 //! The server: one thread of its own, from start to stop.
 
-use crate::access::Access;
+use crate::access::{Access, Caller};
 use crate::appliance::Appliance;
-use crate::config::{AdminConfig, StartError};
-use crate::connection;
-use crate::limits::{CALLS_MAX, CONNECTIONS_MAX, STOP_WAIT};
+use crate::config::{AdminConfig, SocketDoor, StartError};
+use crate::connection::{self, Answering};
+use crate::crowd::{Crowd, PeerKey, Place};
+use crate::keys::Keys;
+use crate::limits::{
+    CALLS_MAX, CONNECTIONS_MAX, KEYS_PERIOD, LISTEN_PERIOD, LOCAL_CONNECTIONS_MAX, STOP_WAIT,
+};
 use crate::rest::{self, Door};
-use crate::tls;
+use crate::socket::{self, Listening};
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use palisade_api::{Problem, ProblemKind};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    address: Arc<OnceLock<SocketAddr>>,
+    keys: Option<Arc<Keys>>,
     stopping: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Starts listening; once this returns, clients are served.
+    /// Starts listening; once this returns, clients are served. With a Unix socket, a TCP port that another process
+    /// holds is no reason not to start: perhaps a predecessor holds it that waits for a device. It is tried again until
+    /// it is free, and [`address`](Server::address) says nothing until then.
+    ///
+    /// # Errors
+    /// A door that cannot be opened, or whose keys cannot be taken.
     pub fn start(config: AdminConfig, appliance: Arc<dyn Appliance>) -> Result<Server, StartError> {
         config.check()?;
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
-        let listen = config.listen;
-        let listener = TcpListener::bind(listen).map_err(|source| StartError::Listen { listen, source })?;
-        let address = listener
-            .set_nonblocking(true)
-            .and_then(|()| listener.local_addr())
-            .map_err(|source| StartError::Listen { listen, source })?;
+        let keys = config.tcp.as_ref().map(Keys::load).transpose()?.map(Arc::new);
+        let socket = config
+            .socket
+            .map(|door| socket::bind(&door).map(|(file, listener)| (door, file, listener)))
+            .transpose()?;
+        let address = Arc::new(OnceLock::new());
+        let port = match &config.tcp {
+            None => None,
+            Some(door) => match listen(door.listen) {
+                Ok(listener) => Some(Port::Open(listener)),
+                Err(source) if source.kind() == io::ErrorKind::AddrInUse && socket.is_some() => {
+                    log::warn!(
+                        "rest: another process holds {}; it is tried again until it is free (ss -ltnp shows who it is)",
+                        door.listen
+                    );
+                    Some(Port::Waiting(door.listen))
+                }
+                Err(source) => {
+                    return Err(StartError::Listen {
+                        listen: door.listen,
+                        source,
+                    });
+                }
+            },
+        };
+        if let Some(Port::Open(listener)) = &port
+            && let Ok(local) = listener.local_addr()
+        {
+            let _ = address.set(local);
+        }
         // One thread serves all connections; calls into the appliance have theirs, which end when they are idle.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -45,30 +81,48 @@ impl Server {
             .build()
             .map_err(|source| StartError::Runtime { source })?;
         let (stopping, stopped) = watch::channel(false);
-        let door = Door::new(appliance, stopped.clone());
-        let router = rest::router(
-            door,
-            Access {
-                token: config.token.map(Arc::from),
-            },
-        );
+        let access = Access {
+            keys: keys.clone(),
+            metrics_open: config.metrics_open,
+        };
+        let router = rest::router(Door::new(appliance, stopped.clone()), access);
+        let reception = Reception {
+            answer: TowerToHyperService::new(router),
+            graceful: GracefulShutdown::new(),
+        };
+        let serving = Serving {
+            socket,
+            port,
+            keys: keys.clone(),
+            address: Arc::clone(&address),
+            stopped,
+        };
         let thread = thread::Builder::new()
             .name("palisade-admin".to_owned())
             .spawn(move || {
-                runtime.block_on(accept(listener, tls, router, stopped));
+                runtime.block_on(serving.run(reception));
                 runtime.shutdown_timeout(STOP_WAIT);
             })
             .map_err(|source| StartError::Runtime { source })?;
         Ok(Server {
             address,
+            keys,
             stopping,
             thread: Some(thread),
         })
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens on TCP, once it does.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
+    }
+
+    /// Reads tokens, certificate and key again, for connections and requests to come.
+    ///
+    /// # Errors
+    /// What is wrong with a file; the keys stay as they were.
+    pub fn reload(&self) -> Result<(), StartError> {
+        self.keys.as_ref().map_or(Ok(()), |keys| keys.reload())
     }
 
     /// Takes no more connections, lets requests in flight end for a bounded time, and returns when all threads have ended.
@@ -92,61 +146,207 @@ impl Drop for Server {
     }
 }
 
-/// Takes connections until told to stop, then waits for them.
-async fn accept(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return log::error!("rest: no connections are taken: {error}"),
-    };
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-        };
-        match accepted {
-            Ok((stream, _)) => match places.clone().try_acquire_owned() {
-                Ok(place) => {
-                    let served = connection::serve(stream, tls.clone(), router.clone(), graceful.watcher());
-                    tokio::spawn(async move {
-                        served.await;
-                        drop(place);
-                    });
-                }
-                Err(_) => turn_away(&stream, tls.is_some()),
-            },
-            // The client was gone before it was taken, or this process has no file descriptor left: rather a pause
-            // than a loop that fails as fast as it can.
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The TCP port: had, or held by somebody else.
+enum Port {
+    Open(TcpListener),
+    Waiting(SocketAddr),
+}
+
+/// What the server's thread needs.
+struct Serving {
+    socket: Option<(SocketDoor, Listening, std::os::unix::net::UnixListener)>,
+    port: Option<Port>,
+    keys: Option<Arc<Keys>>,
+    address: Arc<OnceLock<SocketAddr>>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// What takes connections up.
+struct Reception {
+    answer: TowerToHyperService<Router>,
+    graceful: GracefulShutdown,
+}
+
+impl Serving {
+    /// Takes connections until told to stop, then waits for them.
+    async fn run(mut self, reception: Reception) {
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            () = serve_socket(self.socket.take(), &reception) => {}
+            () = serve_port(self.port.take(), self.keys.clone(), &self.address, &reception) => {}
+            () = watch_keys(self.keys.clone()) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
         }
-    }
-    drop(listener);
-    if tokio::time::timeout(STOP_WAIT, graceful.shutdown())
-        .await
-        .is_err()
-    {
-        log::info!("rest: connections that did not end in time were cut");
+        if tokio::time::timeout(STOP_WAIT, reception.graceful.shutdown())
+            .await
+            .is_err()
+        {
+            log::info!("rest: connections that did not end in time were cut");
+        }
     }
 }
 
-/// Says that there is no room, without waiting for anything.
-fn turn_away(stream: &TcpStream, encrypted: bool) {
-    if encrypted {
-        return;
+/// Takes keys that have been replaced, so that renewing a certificate needs nobody's hand.
+async fn watch_keys(keys: Option<Arc<Keys>>) {
+    let Some(keys) = keys else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(KEYS_PERIOD).await;
+        if keys.are_stale() {
+            match keys.reload() {
+                Ok(()) => log::info!("rest: tokens, certificate and key were read again: a file has changed"),
+                Err(error) => log::error!(
+                    "rest: a token, certificate or key has changed and cannot be taken, the old ones stay in force: \
+                     {error}; {}",
+                    error.remedy()
+                ),
+            }
+        }
     }
-    let problem = Problem::new(
+}
+
+async fn serve_socket(
+    socket: Option<(SocketDoor, Listening, std::os::unix::net::UnixListener)>,
+    reception: &Reception,
+) {
+    let Some((door, _file, listener)) = socket else {
+        return std::future::pending().await;
+    };
+    let listener = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!("rest: no connections are taken on the Unix socket: {error}");
+            return std::future::pending().await;
+        }
+    };
+    let crowd = Crowd::new(LOCAL_CONNECTIONS_MAX);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            breathe().await;
+            continue;
+        };
+        // Who cannot be told is gone again.
+        let Ok((user, role)) = door.judge(&stream) else {
+            continue;
+        };
+        match crowd.enter(PeerKey::User(user)) {
+            Some(place) => reception.take(stream, None, Caller::Local { user, role }, place),
+            None => turn_away(&stream, &full(LOCAL_CONNECTIONS_MAX)),
+        }
+    }
+}
+
+async fn serve_port(
+    port: Option<Port>,
+    keys: Option<Arc<Keys>>,
+    address: &OnceLock<SocketAddr>,
+    reception: &Reception,
+) {
+    let (Some(port), Some(keys)) = (port, keys) else {
+        return std::future::pending().await;
+    };
+    let listener = match port {
+        Port::Open(listener) => listener,
+        Port::Waiting(wanted) => loop {
+            tokio::time::sleep(LISTEN_PERIOD).await;
+            if let Ok(listener) = listen(wanted) {
+                log::info!("rest: {wanted} is free again and listened on");
+                if let Ok(local) = listener.local_addr() {
+                    let _ = address.set(local);
+                }
+                break listener;
+            }
+        },
+    };
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log::error!("rest: no connections are taken on the TCP port: {error}");
+            return std::future::pending().await;
+        }
+    };
+    let crowd = Crowd::new(CONNECTIONS_MAX);
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            breathe().await;
+            continue;
+        };
+        // Answers are small and whole; waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        let tls = keys.acceptor();
+        match crowd.enter(PeerKey::Address(peer.ip().to_canonical())) {
+            Some(place) => reception.take(stream, tls, Caller::Remote, place),
+            None if tls.is_some() => {}
+            None => turn_away(&stream, &full(CONNECTIONS_MAX)),
+        }
+    }
+}
+
+impl Reception {
+    /// Serves a connection on a task of its own, which ends when the place is needed for somebody else.
+    fn take<S>(&self, stream: S, tls: Option<TlsAcceptor>, caller: Caller, place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let answering = Answering {
+            router: self.answer.clone(),
+            caller,
+            marks: Arc::clone(&place.marks),
+        };
+        let served = connection::serve(stream, tls, answering, self.graceful.watcher());
+        let (crowd, number) = place.known_as();
+        let task = tokio::spawn(async move {
+            served.await;
+            drop(place);
+        });
+        crowd.served_by(number, task.abort_handle());
+    }
+}
+
+/// The client was gone before it was taken, or this process has no file descriptor left: rather a pause than a loop that
+/// fails as fast as it can.
+async fn breathe() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn full(places: usize) -> Problem {
+    Problem::new(
         ProblemKind::Unavailable,
         "too_many_connections",
-        format!("{CONNECTIONS_MAX} clients are connected, and there may be no more"),
+        format!(
+            "{places} clients are connected and each is in the middle of a request; there may be no more"
+        ),
         "close some, or try again later",
-    );
-    let body = serde_json::to_string(&problem).unwrap_or_default();
+    )
+}
+
+/// A stream that takes bytes without waiting.
+trait TryWrite {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+impl TryWrite for TcpStream {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        TcpStream::try_write(self, bytes)
+    }
+}
+
+impl TryWrite for UnixStream {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        UnixStream::try_write(self, bytes)
+    }
+}
+
+/// Says why not, without waiting for anything.
+fn turn_away(stream: &impl TryWrite, problem: &Problem) {
+    let body = serde_json::to_string(problem).unwrap_or_default();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: \
          5\r\nconnection: close\r\n\r\n{body}",

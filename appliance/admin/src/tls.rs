@@ -1,21 +1,31 @@
 //! The certificate and key, made ready for connections.
 
 use crate::config::{StartError, Tls};
+use crate::secret::{self, NOT_FOR_OTHERS};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 
 /// Reads both files. TLS 1.2 and 1.3, HTTP/1.1.
 pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, StartError> {
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&tls.cert)?)
-        .collect::<Result<_, _>>()
-        .map_err(|_| empty(&tls.cert, "certificate"))?;
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&secret::read(&tls.cert)?)
+            .collect::<Result<_, _>>()
+            .map_err(|_| empty(&tls.cert, "certificate"))?;
     if certificates.is_empty() {
         return Err(empty(&tls.cert, "certificate"));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?).map_err(|_| empty(&tls.key, "private key"))?;
+    acceptable(&certificates).map_err(|source| StartError::Certificate {
+        path: tls.cert.clone(),
+        source,
+    })?;
+    let key = secret::read_private(&tls.key, "private key", NOT_FOR_OTHERS)?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| empty(&tls.key, "private key"))?;
     let unusable = |source| StartError::Certificate {
         path: tls.cert.clone(),
         source,
@@ -31,11 +41,26 @@ pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, StartError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    std::fs::read(path).map_err(|source| StartError::CertificateRead {
-        path: path.to_owned(),
-        source,
-    })
+/// Refuses what no client would take: one that is not valid now, not for servers, or not signed by the one after it. Who
+/// signed the last one is the clients' business.
+fn acceptable(chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
+    let Some((own, rest)) = chain.split_first() else {
+        return Ok(());
+    };
+    let parsed = ParsedCertificate::try_from(own)?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(chain.iter().cloned());
+    let known = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    let verified =
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, rest, UnixTime::now(), known.all);
+    match verified {
+        // One that may sign others, as `openssl req -x509` makes them: accepted by clients that were given itself.
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if rest.is_empty() => Ok(()),
+        Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Ok(()),
+        // Its signer has the same name as itself and is not in the file.
+        Err(rustls::Error::InvalidCertificate(CertificateError::BadSignature)) if rest.is_empty() => Ok(()),
+        other => other,
+    }
 }
 
 fn empty(path: &Path, wanted: &'static str) -> StartError {

@@ -7,7 +7,7 @@ mod wire;
 
 use fake::Fake;
 use palisade_admin::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, STREAMS_MAX};
-use palisade_admin::{AdminConfig, Appliance, MetricsSnapshot, Server, StartError, Tls};
+use palisade_admin::{AdminConfig, Appliance, MetricsSnapshot, Server, StartError};
 use palisade_api::*;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn serve() -> Server {
 #[test]
 fn unknown_addresses_and_methods_are_problems_too() {
     let server = serve();
-    let address = server.address();
+    let address = server.address().unwrap();
     let answer = ask(address, "GET", "/v1/volums", &[], "");
     assert_eq!((answer.status, answer.code().as_str()), (404, "route_not_found"));
     assert_eq!(answer.json()["remedy"], "did you mean /v1/volumes?");
@@ -51,7 +51,7 @@ fn unknown_addresses_and_methods_are_problems_too() {
 #[test]
 fn bodies_are_bounded_typed_and_json() {
     let server = serve();
-    let address = server.address();
+    let address = server.address().unwrap();
     let post = |body: &str| ask(address, "POST", "/v1/volumes", &[], body);
     assert_eq!(post("{\"id\":").code(), "body_malformed");
     assert_eq!(
@@ -87,7 +87,7 @@ fn bodies_are_bounded_typed_and_json() {
 #[test]
 fn nonsense_on_the_wire_ends_the_connection_only() {
     let server = serve();
-    let address = server.address();
+    let address = server.address().unwrap();
     let long_header = format!(
         "GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n",
         "y".repeat(1 << 20)
@@ -110,13 +110,16 @@ fn nonsense_on_the_wire_ends_the_connection_only() {
 fn another_sites_name_is_refused() {
     let server = serve();
     let request = "GET /v1/node HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
-    assert_eq!(raw(server.address(), request.as_bytes()).code(), "host_refused");
+    assert_eq!(
+        raw(server.address().unwrap(), request.as_bytes()).code(),
+        "host_refused"
+    );
 }
 
 #[test]
 fn slow_clients_are_let_go() {
     let server = serve();
-    let address = server.address();
+    let address = server.address().unwrap();
     let mut headers = connect(address);
     headers.write_all(b"GET /v1/node HTTP/1.1\r\nhost: loc").unwrap();
     let body = std::thread::spawn(move || {
@@ -139,7 +142,7 @@ fn slow_clients_are_let_go() {
 #[test]
 fn connections_and_streams_are_bounded() {
     let server = serve();
-    let address = server.address();
+    let address = server.address().unwrap();
     let ask_stream = format!("GET /v1/events HTTP/1.1\r\nhost: {address}\r\n\r\n");
     let mut streams: Vec<_> = (0..STREAMS_MAX).map(|_| connect(address)).collect();
     for stream in &mut streams {
@@ -150,19 +153,42 @@ fn connections_and_streams_are_bounded() {
     }
     let answer = ask(address, "GET", "/v1/events", &[], "");
     assert_eq!((answer.status, answer.code().as_str()), (503, "too_many_streams"));
-    let idle: Vec<_> = (STREAMS_MAX..CONNECTIONS_MAX).map(|_| connect(address)).collect();
-    let answer = raw(address, b"");
-    assert_eq!(
-        (answer.status, answer.code().as_str()),
-        (503, "too_many_connections")
-    );
-    drop((streams, idle));
+    drop(streams);
     let mut tries = 0;
-    while ask(address, "GET", "/v1/node", &[], "").status != 200 {
+    while ask(address, "GET", "/v1/events?format=json", &[], "").status != 200 {
         tries += 1;
         assert!(tries < 100, "places come back when clients go");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+}
+
+#[test]
+fn slow_clients_do_not_shut_an_operator_out() {
+    let server = serve();
+    let address = server.address().unwrap();
+    // One who has been served keeps his place, though he does nothing just now.
+    let mut served = connect(address);
+    let request = format!("GET /v1/node HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let mut first = [0; 12];
+    served.write_all(request.as_bytes()).unwrap();
+    served.read_exact(&mut first).unwrap();
+    let slow: Vec<_> = (0..CONNECTIONS_MAX + 93)
+        .map(|_| {
+            let mut stream = connect(address);
+            // Those that were let go in the meantime may refuse it.
+            let _ = stream.write_all(b"GET /v1/node HTTP/1.1\r\nhost: loc");
+            stream
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        assert_eq!(ask(address, "GET", "/v1/node", &[], "").status, 200);
+    }
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{begun:?}");
+    served.write_all(request.as_bytes()).unwrap();
+    let mut rest = [0; 4096];
+    assert!(served.read(&mut rest).unwrap() > 0, "it was not let go");
+    drop(slow);
 }
 
 /// An appliance with a fault in it.
@@ -230,52 +256,23 @@ fn a_fault_of_ours_is_said_to_be_ours_and_ends_one_request() {
     )
     .unwrap();
     for _ in 0..40 {
-        let answer = ask(server.address(), "GET", "/v1/node", &[], "");
+        let answer = ask(server.address().unwrap(), "GET", "/v1/node", &[], "");
         assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
     }
-    assert_eq!(ask(server.address(), "GET", "/v1/health", &[], "").status, 200);
-}
-
-#[test]
-fn nothing_is_served_beyond_loopback_without_a_certificate_and_a_token() {
-    let refused = |tls: Option<Tls>, token: Option<&str>| {
-        let config = AdminConfig {
-            listen: "0.0.0.0:0".parse().unwrap(),
-            tls,
-            token: token.map(str::to_owned),
-        };
-        Server::start(config, Arc::new(Fake::new())).unwrap_err()
-    };
-    let tls = || {
-        Some(Tls {
-            cert: "/nonexistent/cert.pem".into(),
-            key: "/nonexistent/key.pem".into(),
-        })
-    };
-    let token = Some("0123456789abcdef0123456789abcdef");
-    for (tls, token) in [(None, None), (tls(), None), (None, token)] {
-        let error = refused(tls, token);
-        assert!(matches!(error, StartError::Exposed { .. }), "{error:?}");
-        assert!(error.remedy().contains("certificate"), "{}", error.remedy());
-    }
-    assert!(matches!(
-        refused(tls(), token),
-        StartError::CertificateRead { .. }
-    ));
-    assert!(matches!(
-        refused(tls(), Some("short")),
-        StartError::TokenShort { chars: 5 }
-    ));
-    assert!(matches!(
-        refused(tls(), Some(&"ä".repeat(40))),
-        StartError::TokenCharacters
-    ));
+    assert_eq!(
+        ask(server.address().unwrap(), "GET", "/v1/health", &[], "").status,
+        200
+    );
 }
 
 #[test]
 fn an_address_in_use_is_said_to_be() {
     let server = serve();
-    let error = Server::start(AdminConfig::plain(server.address()), Arc::new(Fake::new())).unwrap_err();
+    let error = Server::start(
+        AdminConfig::plain(server.address().unwrap()),
+        Arc::new(Fake::new()),
+    )
+    .unwrap_err();
     assert!(matches!(error, StartError::Listen { .. }));
     assert!(error.remedy().contains("another program"), "{}", error.remedy());
 }

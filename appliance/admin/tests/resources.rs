@@ -25,7 +25,7 @@ fn add_disk(address: SocketAddr, id: &str) -> wire::Answer {
 #[test]
 fn creating_twice_is_creating_once() {
     let server = serve(&Arc::new(Fake::new()));
-    let address = server.address();
+    let address = server.address().unwrap();
     let first = add_disk(address, "d1");
     assert_eq!(
         (first.status, first.header("location")),
@@ -52,7 +52,7 @@ fn creating_twice_is_creating_once() {
 #[test]
 fn a_change_that_somebody_else_overtook_is_refused() {
     let server = serve(&Arc::new(Fake::new()));
-    let address = server.address();
+    let address = server.address().unwrap();
     add_disk(address, "d1");
     let created = ask(
         address,
@@ -95,7 +95,7 @@ fn a_change_that_somebody_else_overtook_is_refused() {
 #[test]
 fn a_list_comes_in_pages_in_the_order_of_ids() {
     let server = serve(&Arc::new(Fake::new()));
-    let address = server.address();
+    let address = server.address().unwrap();
     let wanted: Vec<String> = (0..25).map(|number| format!("disk-{number:02}")).collect();
     for id in wanted.iter().rev() {
         add_disk(address, id);
@@ -152,7 +152,7 @@ fn stream(address: SocketAddr, last_event_id: &str, count: usize) -> Vec<(String
 fn a_client_that_comes_back_gets_what_it_missed() {
     let fake = Arc::new(Fake::new());
     let server = serve(&fake);
-    let address = server.address();
+    let address = server.address().unwrap();
     for number in 0..5 {
         fake.events
             .push(Severity::Info, "counted", "node", number.to_string());
@@ -190,7 +190,7 @@ fn events_come_as_pages_too() {
             .push(Severity::Warning, "counted", "node", number.to_string());
     }
     let page = ask(
-        server.address(),
+        server.address().unwrap(),
         "GET",
         "/v1/events?format=json&after=1002&limit=2",
         &[],
@@ -208,7 +208,7 @@ fn events_come_as_pages_too() {
 #[test]
 fn metrics_are_open_metrics_with_histograms() {
     let server = serve(&Arc::new(Fake::new()));
-    let address = server.address();
+    let address = server.address().unwrap();
     add_disk(address, "d1");
     ask(address, "POST", "/v1/volumes", &[], r#"{"id":"v1","bytes":4096}"#);
     ask(
@@ -251,7 +251,7 @@ fn metrics_are_open_metrics_with_histograms() {
 #[test]
 fn the_description_and_the_pages_come_without_other_hosts() {
     let server = serve(&Arc::new(Fake::new()));
-    let address = server.address();
+    let address = server.address().unwrap();
     let document = ask(address, "GET", "/openapi.json", &[], "").json();
     assert_eq!(document["openapi"], "3.1.0");
     for (method, status) in [
@@ -290,7 +290,7 @@ fn the_description_and_the_pages_come_without_other_hosts() {
 fn stopping_ends_streams_and_frees_the_address() {
     let fake = Arc::new(Fake::new());
     let server = serve(&fake);
-    let address = server.address();
+    let address = server.address().unwrap();
     fake.events.push(Severity::Info, "counted", "node", "one");
     let listener = std::thread::spawn(move || stream(address, "0", 2));
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -303,5 +303,8 @@ fn stopping_ends_streams_and_frees_the_address() {
     );
     assert_eq!(listener.join().unwrap().len(), 1);
     let again = Server::start(AdminConfig::plain(address), fake).unwrap();
-    assert_eq!(ask(again.address(), "GET", "/v1/node", &[], "").status, 200);
+    assert_eq!(
+        ask(again.address().unwrap(), "GET", "/v1/node", &[], "").status,
+        200
+    );
 }

@@ -239,6 +239,22 @@ findings! {
         remedy: "use a file system with O_DIRECT (ext4, xfs), or a block device",
         clears: Clears::WhenTold,
     }
+    RestWithoutToken {
+        code: "rest_without_token", severity: Ok,
+        means: "Every user of this machine may change everything, over a loopback port that asks for no token.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "for anything but a lab, take `admin.loopback_without_token` out of the configuration and restart the daemon",
+        clears: Clears::WithItsCause,
+    }
+    RestPortTaken {
+        code: "rest_port_taken", severity: Degraded,
+        means: "Another process holds the TCP port of REST; the Unix socket works.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "see who holds it (ss -ltnp) and stop it, or set another `admin.listen` and restart the daemon",
+        clears: Clears::WhenTold,
+    }
     PlainPages {
         code: "plain_pages", severity: Ok,
         means: "Buffers are made of plain pages; hugepages are faster.",

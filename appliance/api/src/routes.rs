@@ -1,6 +1,12 @@
 //! Where everything is found. One definition, for the server and for its clients.
 
-/// Where the daemon listens when nothing else is said.
+/// The daemon's configuration when nothing else is said; the command line looks into it for the socket.
+pub const CONFIG_FILE: &str = "/etc/palisade/palisade.toml";
+/// Folder of the daemon's sockets when nothing else is said.
+pub const RUN_DIR: &str = "/run/palisade";
+/// Name of the Unix socket of this interface, in the folder of the sockets. No attachment's own socket ends so.
+pub const SOCKET_NAME: &str = "api.socket";
+/// Where the daemon's TCP port is when nothing else is said.
 pub const LISTEN: &str = "127.0.0.1:7780";
 
 /// The node.

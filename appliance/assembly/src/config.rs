@@ -4,13 +4,28 @@
 //! line gives wins over the file, the file over the default. [`Config::resolve`] turns the result into [`Settings`],
 //! where nothing is optional any more and everything has been checked.
 
+mod error;
+mod keys;
+mod listen;
+mod settings;
+
+pub use error::ConfigError;
+pub use listen::Listen;
+pub(crate) use settings::account;
+pub use settings::{AdminSettings, AllowSettings, Cores, Group, Settings};
+
 use clap::Args;
-use palisade_block::Nanos;
-use palisade_engine::IdlePolicy;
-use palisade_model::Name;
+use keys::refuse_unknown;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+/// Where disk files lie unless the configuration says otherwise: beside the state directory, not in it, so that replacing
+/// the one leaves the other.
+const DISK_FILES: &str = "/var/lib/palisade-disks";
+
+/// Who virtual machines run as, on Debian, Fedora and by hand.
+const ACCOUNTS: [&str; 5] = ["root", "libvirt-qemu", "libvirt", "qemu", "kvm"];
 
 /// What may be configured, in a file or by flags.
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -34,16 +49,19 @@ pub struct Config {
     /// Patience with devices.
     #[command(flatten)]
     pub devices: DevicesConfig,
-    /// The REST port.
+    /// How REST is reached, and by whom.
     #[command(flatten)]
     pub admin: AdminSection,
+    /// What an operator may name over REST.
+    #[command(flatten)]
+    pub allow: AllowSection,
 }
 
 /// `[reactors]`
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReactorsConfig {
-    /// Cores to run one reactor on each [default: the last core this process may use]
+    /// Cores to run one reactor on each [default: the last isolated core; without isolated ones, the last core]
     #[arg(long = "reactors-cores", value_name = "CORE", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores: Option<Vec<usize>>,
@@ -94,14 +112,30 @@ pub struct DevicesConfig {
 #[derive(Args, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdminSection {
-    /// Address of the REST port [default: 127.0.0.1:7780]
+    /// Unix socket by which the command line and other local programs come in [default: api.socket in run_dir]
+    #[arg(long = "admin-socket", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Group whose members may change everything over the Unix socket, as root may [default: palisade, if there is one]
+    #[arg(long = "admin-group", value_name = "GROUP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Group whose members may look at everything over the Unix socket [default: palisade-read, if there is one]
+    #[arg(long = "admin-read-group", value_name = "GROUP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_group: Option<String>,
+    /// Address of the TCP port, which asks for a token, or "off" [default: 127.0.0.1:7780]
     #[arg(long = "admin-listen", value_name = "ADDRESS:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub listen: Option<SocketAddr>,
-    /// File with the bearer token; required beyond loopback
+    pub listen: Option<Listen>,
+    /// File with the token that the TCP port asks for [default: admin.token in state_dir, made at first start]
     #[arg(long = "admin-token-file", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// File with a token that opens the TCP port for looking only
+    #[arg(long = "admin-read-token-file", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_token_file: Option<PathBuf>,
     /// PEM file with the certificate chain; required beyond loopback
     #[arg(long = "admin-certificate", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,120 +144,42 @@ pub struct AdminSection {
     #[arg(long = "admin-key", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// For labs: let every user of this machine change everything, over a loopback port that asks for no token
+    /// [default: false]
+    #[arg(long = "admin-loopback-without-token", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loopback_without_token: Option<bool>,
+    /// Let everybody who reaches the TCP port read /metrics without a token [default: false]
+    #[arg(long = "admin-metrics-open", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_open: Option<bool>,
 }
 
-/// The configuration in force.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// Directory of the cluster database.
-    pub state_dir: PathBuf,
-    /// Directory of the sockets.
-    pub run_dir: PathBuf,
-    /// This node's name, for a new database.
-    pub node: String,
-    /// One reactor on each of these cores.
-    pub cores: Vec<usize>,
-    /// How reactors wait.
-    pub idle: IdlePolicy,
-    /// Requests in flight per reactor.
-    pub slots: u32,
-    /// Bounce buffers per reactor.
-    pub pool_buffers: usize,
-    /// Age at which an operation counts as stalled.
-    pub stall: Nanos,
-    /// Patience with a disk's lock.
-    pub lock_wait: std::time::Duration,
-    /// Address of the REST port.
-    pub listen: SocketAddr,
-    /// Bearer token file.
-    pub token_file: Option<PathBuf>,
-    /// Certificate and key.
-    pub tls: Option<(PathBuf, PathBuf)>,
-}
-
-/// Why a configuration is refused.
-#[derive(Debug)]
-pub enum ConfigError {
-    /// The text is not TOML or a value has the wrong type.
-    Syntax {
-        /// What the parser says, with line and column.
-        message: String,
-    },
-    /// A key that does not exist.
-    UnknownKey {
-        /// The key with its section.
-        key: String,
-        /// The nearest one that does.
-        nearest: Option<String>,
-    },
-    /// A value out of its range.
-    Range {
-        /// The key with its section.
-        key: &'static str,
-        /// What was given.
-        given: String,
-        /// What is allowed.
-        allowed: &'static str,
-    },
-    /// One setting is of no use without another.
-    Alone {
-        /// The one that is given.
-        given: &'static str,
-        /// The one that is not.
-        missing: &'static str,
-    },
-    /// A file that is named cannot be read.
-    File {
-        /// The key with its section.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The port would be reachable from other machines without protection.
-    Exposed {
-        /// The address.
-        listen: SocketAddr,
-    },
-}
-
-impl std::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ConfigError::Syntax { message } => write!(f, "the configuration cannot be read: {message}"),
-            ConfigError::UnknownKey {
-                key,
-                nearest: Some(nearest),
-            } => {
-                write!(f, "there is no setting `{key}`; did you mean `{nearest}`?")
-            }
-            ConfigError::UnknownKey { key, nearest: None } => write!(f, "there is no setting `{key}`"),
-            ConfigError::Range { key, given, allowed } => {
-                write!(f, "`{key}` is {given}, but must be {allowed}")
-            }
-            ConfigError::Alone { given, missing } => {
-                write!(f, "`{given}` is set and `{missing}` is not: set both, or neither")
-            }
-            ConfigError::File { key, path, source } => {
-                write!(f, "`{key}` is {}, which cannot be read: {source}", path.display())
-            }
-            ConfigError::Exposed { listen } => write!(
-                f,
-                "`admin.listen` is {listen}, which other machines can reach: set `admin.token_file`, \
-                 `admin.certificate` and `admin.key` first, or listen on 127.0.0.1"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ConfigError::File { source, .. } => Some(source),
-            _ => None,
-        }
-    }
+/// `[allow]`
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AllowSection {
+    /// Folders below which files may be disks [default: /var/lib/palisade-disks]
+    #[arg(long = "allow-files", value_name = "DIR", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<PathBuf>>,
+    /// Folders below which block devices may be disks [default: /dev]
+    #[arg(long = "allow-devices", value_name = "DIR", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<PathBuf>>,
+    /// Folders below which attachments may have their sockets [default: run_dir]
+    #[arg(long = "allow-sockets", value_name = "DIR", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sockets: Option<Vec<PathBuf>>,
+    /// Users and groups that a socket may be given to, by name or number; "*" is everybody
+    /// [default: root, libvirt-qemu, libvirt, qemu, kvm]
+    #[arg(long = "allow-owners", value_name = "ACCOUNT", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owners: Option<Vec<String>>,
+    /// For labs: every path and every owner [default: false]
+    #[arg(long = "allow-anything", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anything: Option<bool>,
 }
 
 impl Config {
@@ -255,15 +211,32 @@ impl Config {
                 lock_wait_s: self.devices.lock_wait_s.or(other.devices.lock_wait_s),
             },
             admin: AdminSection {
+                socket: self.admin.socket.or(other.admin.socket),
+                group: self.admin.group.or(other.admin.group),
+                read_group: self.admin.read_group.or(other.admin.read_group),
                 listen: self.admin.listen.or(other.admin.listen),
                 token_file: self.admin.token_file.or(other.admin.token_file),
+                read_token_file: self.admin.read_token_file.or(other.admin.read_token_file),
                 certificate: self.admin.certificate.or(other.admin.certificate),
                 key: self.admin.key.or(other.admin.key),
+                loopback_without_token: self
+                    .admin
+                    .loopback_without_token
+                    .or(other.admin.loopback_without_token),
+                metrics_open: self.admin.metrics_open.or(other.admin.metrics_open),
+            },
+            allow: AllowSection {
+                files: self.allow.files.or(other.allow.files),
+                devices: self.allow.devices.or(other.allow.devices),
+                sockets: self.allow.sockets.or(other.allow.sockets),
+                owners: self.allow.owners.or(other.allow.owners),
+                anything: self.allow.anything.or(other.allow.anything),
             },
         }
     }
 
-    /// Everything set to its default, except the cores, which depend on the machine.
+    /// Everything set to its default, except what depends on the machine (cores, groups) or on another setting (what lies
+    /// in `state_dir` and `run_dir`).
     pub fn defaults() -> Config {
         Config {
             state_dir: Some("/var/lib/palisade".into()),
@@ -281,95 +254,19 @@ impl Config {
                 lock_wait_s: Some(10),
             },
             admin: AdminSection {
-                listen: Some(SocketAddr::from(([127, 0, 0, 1], 7780))),
+                listen: Some(Listen::At(SocketAddr::from(([127, 0, 0, 1], 7780)))),
+                loopback_without_token: Some(false),
+                metrics_open: Some(false),
                 ..AdminSection::default()
             },
-        }
-    }
-
-    /// Checks every value. `cores_allowed` are those this process may run on.
-    pub fn resolve(self, cores_allowed: &[usize]) -> Result<Settings, ConfigError> {
-        let all = self.or(Config::defaults());
-        let default_core = || cores_allowed.last().map(|&core| vec![core]);
-        let cores = all.reactors.cores.or_else(default_core).unwrap_or_default();
-        let distinct = cores
-            .iter()
-            .enumerate()
-            .all(|(at, core)| !cores.iter().take(at).any(|c| c == core));
-        if cores.is_empty() || !distinct || !cores.iter().all(|core| cores_allowed.contains(core)) {
-            return Err(ConfigError::Range {
-                key: "reactors.cores",
-                given: format!("{cores:?}"),
-                allowed: "a list of different cores that this process may run on",
-            });
-        }
-        let idle_us = range(
-            "reactors.idle_us",
-            all.reactors.idle_us,
-            0..=1_000_000,
-            "0 to 1000000",
-        )?;
-        let idle = match all.reactors.mode {
-            Some(Mode::AlwaysPoll) => IdlePolicy::AlwaysPoll,
-            _ => IdlePolicy::Adaptive {
-                after: Nanos::from_micros(idle_us),
+            allow: AllowSection {
+                files: Some(vec![DISK_FILES.into()]),
+                devices: Some(vec!["/dev".into()]),
+                sockets: None,
+                owners: Some(ACCOUNTS.map(str::to_owned).to_vec()),
+                anything: Some(false),
             },
-        };
-        let slots = range(
-            "reactors.slots",
-            all.reactors.slots.map(u64::from),
-            64..=65536,
-            "64 to 65536",
-        )? as u32;
-        let pool_mib = range(
-            "reactors.pool_mib",
-            all.reactors.pool_mib.map(u64::from),
-            1..=65536,
-            "1 to 65536",
-        )?;
-        let stall_s = range("devices.stall_s", all.devices.stall_s, 1..=3600, "1 to 3600")?;
-        let lock_wait_s = range(
-            "devices.lock_wait_s",
-            all.devices.lock_wait_s,
-            0..=3600,
-            "0 to 3600",
-        )?;
-        let listen = all
-            .admin
-            .listen
-            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7780)));
-        let alone = |given, missing| Err(ConfigError::Alone { given, missing });
-        let tls = match (all.admin.certificate, all.admin.key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (Some(_), None) => return alone("admin.certificate", "admin.key"),
-            (None, Some(_)) => return alone("admin.key", "admin.certificate"),
-            (None, None) => None,
-        };
-        let node = all.node.unwrap_or_default();
-        if Name::new(&node).is_err() {
-            return Err(ConfigError::Range {
-                key: "node",
-                given: format!("{node:?}"),
-                allowed: "a name such as node-1: letters a-z, digits and '-', a letter first",
-            });
         }
-        if !listen.ip().is_loopback() && (tls.is_none() || all.admin.token_file.is_none()) {
-            return Err(ConfigError::Exposed { listen });
-        }
-        Ok(Settings {
-            state_dir: all.state_dir.unwrap_or_default(),
-            run_dir: all.run_dir.unwrap_or_default(),
-            node,
-            cores,
-            idle,
-            slots,
-            pool_buffers: (pool_mib << 20) as usize / palisade_block::limits::BOUNCE_BYTES,
-            stall: Nanos::from_secs(stall_s),
-            lock_wait: std::time::Duration::from_secs(lock_wait_s),
-            listen,
-            token_file: all.admin.token_file,
-            tls,
-        })
     }
 
     /// The configuration as a TOML file.
@@ -378,112 +275,27 @@ impl Config {
     }
 }
 
-impl Settings {
-    /// Looks whether the files that are named can be read: better now than when everything else has started.
-    pub fn look_at_files(&self) -> Result<(), ConfigError> {
-        let (certificate, key) = self.tls.as_ref().map(|(cert, key)| (cert, key)).unzip();
-        let files = [
-            ("admin.token_file", self.token_file.as_ref()),
-            ("admin.certificate", certificate),
-            ("admin.key", key),
-        ];
-        for (key, path) in files {
-            let Some(path) = path else { continue };
-            std::fs::read(path).map_err(|source| ConfigError::File {
-                key,
-                path: path.clone(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-fn range(
-    key: &'static str,
-    given: Option<u64>,
-    range: std::ops::RangeInclusive<u64>,
-    allowed: &'static str,
-) -> Result<u64, ConfigError> {
-    let given = given.unwrap_or_default();
-    if range.contains(&given) {
-        Ok(given)
-    } else {
-        Err(ConfigError::Range {
-            key,
-            given: given.to_string(),
-            allowed,
-        })
-    }
-}
-
-/// Every key there is, with its section, taken from the definition itself.
-fn known_keys() -> Vec<String> {
-    let path = || Some(PathBuf::from("x"));
-    let full = Config {
-        reactors: ReactorsConfig {
-            cores: Some(vec![0]),
-            ..Config::defaults().reactors
-        },
-        admin: AdminSection {
-            token_file: path(),
-            certificate: path(),
-            key: path(),
-            ..Config::defaults().admin
-        },
-        ..Config::defaults()
-    };
-    let mut keys = Vec::new();
-    if let Ok(table) = toml::Table::try_from(full) {
-        collect_keys(&table, "", &mut keys);
-    }
-    keys
-}
-
-fn collect_keys(table: &toml::Table, section: &str, keys: &mut Vec<String>) {
-    for (key, value) in table {
-        let name = format!("{section}{key}");
-        match value {
-            toml::Value::Table(inner) if !inner.is_empty() => {
-                collect_keys(inner, &format!("{name}."), keys);
-            }
-            _ => keys.push(name),
-        }
-    }
-}
-
-fn refuse_unknown(table: &toml::Table) -> Result<(), ConfigError> {
-    let mut known = known_keys();
-    let sections: Vec<_> = known
-        .iter()
-        .filter_map(|key| Some(key.split_once('.')?.0.to_owned()))
-        .collect();
-    known.extend(sections);
-    let mut given = Vec::new();
-    collect_keys(table, "", &mut given);
-    let Some(key) = given.into_iter().find(|key| !known.contains(key)) else {
-        return Ok(());
-    };
-    let distance = |name: &&String| strsim::damerau_levenshtein(name, &key);
-    let nearest = known
-        .iter()
-        .min_by_key(distance)
-        .filter(|name| distance(name) <= key.len() / 2 + 1)
-        .cloned();
-    Err(ConfigError::UnknownKey { key, nearest })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_admin::TcpAccess;
 
     #[test]
     fn defaults_print_and_parse_back() {
         let text = Config::defaults().to_toml();
         assert_eq!(Config::parse(&text).unwrap(), Config::defaults());
-        let settings = Config::default().resolve(&[0, 1]).unwrap();
+        let settings = Config::default().resolve(&Cores::plain(&[0, 1])).unwrap();
         assert_eq!(settings.cores, [1]);
-        assert_eq!(settings.listen.to_string(), "127.0.0.1:7780");
+        let door = settings.admin.tcp.unwrap();
+        assert_eq!(door.listen.to_string(), "127.0.0.1:7780");
+        let access = TcpAccess::Tokens {
+            admin: "/var/lib/palisade/admin.token".into(),
+            make: true,
+            read: None,
+        };
+        assert_eq!(door.access, access);
+        assert_eq!(settings.admin.socket.to_str(), Some("/run/palisade/api.socket"));
+        assert_eq!(settings.allow.sockets, [PathBuf::from("/run/palisade")]);
     }
 
     #[test]
@@ -511,55 +323,80 @@ mod tests {
             node: Some("flag".into()),
             ..Config::default()
         };
-        let both = flags.or(file).resolve(&[0]).unwrap();
+        let both = flags.or(file).resolve(&Cores::plain(&[0])).unwrap();
         assert_eq!((both.node.as_str(), both.slots), ("flag", 100));
+    }
+
+    fn said(text: &str) -> Result<Settings, String> {
+        let config = Config::parse(text).map_err(|error| error.to_string())?;
+        let settings = config
+            .resolve(&Cores::plain(&[0]))
+            .map_err(|error| error.to_string())?;
+        settings.look_at_files().map_err(|error| error.to_string())?;
+        Ok(settings)
     }
 
     #[test]
     fn exposure_needs_a_token_and_a_certificate() {
-        let open = Config::parse("[admin]\nlisten = '0.0.0.0:7780'\n").unwrap();
-        assert!(matches!(open.resolve(&[0]), Err(ConfigError::Exposed { .. })));
-        let closed = "[admin]\nlisten = '0.0.0.0:7780'\ntoken_file = 't'\ncertificate = 'c'\nkey = 'k'\n";
-        assert!(Config::parse(closed).unwrap().resolve(&[0]).is_ok());
+        let open = said("[admin]\nlisten = '0.0.0.0:7780'\n").unwrap_err();
+        assert!(open.contains("without a certificate"), "{open}");
+        let open = said("[admin]\nlisten = '0.0.0.0:7780'\nloopback_without_token = true\n").unwrap_err();
+        assert!(
+            open.starts_with("`admin.loopback_without_token` is set"),
+            "{open}"
+        );
+        let lab = said("[admin]\nloopback_without_token = true\n").unwrap();
+        assert_eq!(lab.admin.tcp.unwrap().access, TcpAccess::Nothing);
+        assert_eq!(said("[admin]\nlisten = 'off'\n").unwrap().admin.tcp, None);
+        let neither = said("[admin]\nlisten = 'on'\n").unwrap_err();
+        assert!(neither.contains("\"off\""), "{neither}");
     }
 
     #[test]
     fn half_a_pair_and_files_that_are_not_there_are_named() {
-        let said = |text: &str| {
-            Config::parse(text)
-                .unwrap()
-                .resolve(&[0])
-                .map_err(|e| e.to_string())
-        };
         let half = said("[admin]\ncertificate = 'c'\n").unwrap_err();
         assert!(
             half.starts_with("`admin.certificate` is set and `admin.key` is not"),
             "{half}"
         );
-        let gone = said("[admin]\ntoken_file = '/not/there'\n").unwrap();
-        let gone = gone.look_at_files().unwrap_err().to_string();
-        assert!(gone.starts_with("`admin.token_file` is /not/there"), "{gone}");
+        let gone = said("[admin]\ntoken_file = '/not/there'\n").unwrap_err();
+        assert!(gone.starts_with("/not/there cannot be read"), "{gone}");
         let name = said("node = 'My Node'\n").unwrap_err();
         assert!(name.starts_with("`node` is \"My Node\""), "{name}");
+        let group = said("[admin]\ngroup = 'no-such-group-here'\n").unwrap_err();
+        assert!(
+            group.contains("no such group") && group.contains("groupadd"),
+            "{group}"
+        );
+        let folder = said("[allow]\nfiles = ['disks']\n").unwrap_err();
+        assert!(folder.starts_with("`allow.files` is \"disks\""), "{folder}");
+    }
+
+    #[test]
+    fn cores_are_chosen_out_of_those_the_kernel_gives() {
+        let machine = Cores {
+            settable: vec![0, 1, 2, 3],
+            inherited: vec![0, 1, 3],
+            isolated: vec![2],
+        };
+        let of = |text: &str| Config::parse(text).unwrap().resolve(&machine);
+        assert_eq!(of("").unwrap().cores, [2], "an isolated one first");
+        assert_eq!(machine.of_control(&[2]), [0, 1, 3]);
+        assert_eq!(machine.of_control(&[3]), [0, 1], "isolated ones stay clear");
+        assert_eq!(machine.of_control(&[0, 1, 3]), [0, 1, 3], "there are no others");
+        assert_eq!(Cores::plain(&[5]).of_control(&[5]), [5]);
+        let error = of("[reactors]\ncores = [4]\n").unwrap_err().to_string();
+        assert!(error.contains("[4]") && error.contains("[0, 1, 2, 3]"), "{error}");
+        assert!(of("[reactors]\ncores = [1, 1]\n").is_err());
     }
 
     #[test]
     fn values_out_of_range_are_named() {
         let wrong = Config::parse("[reactors]\nslots = 7\n")
             .unwrap()
-            .resolve(&[0])
+            .resolve(&Cores::plain(&[0]))
             .unwrap_err()
             .to_string();
         assert_eq!(wrong, "`reactors.slots` is 7, but must be 64 to 65536");
-        let cores = Config::parse("[reactors]\ncores = [9]\n")
-            .unwrap()
-            .resolve(&[0, 1]);
-        assert!(matches!(
-            cores,
-            Err(ConfigError::Range {
-                key: "reactors.cores",
-                ..
-            })
-        ));
     }
 }

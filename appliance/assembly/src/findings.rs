@@ -5,6 +5,7 @@ pub mod media;
 use crate::plant::OpenDisk;
 use crate::samples::{disk_faults, oldest_ns};
 use crate::views::View;
+use palisade_admin::TcpAccess;
 use palisade_api as api;
 use palisade_api::FindingKind;
 use palisade_model::{Kind, Name};
@@ -55,6 +56,15 @@ impl View<'_> {
         if reactors.any(|reactor| reactor.backing == PageBacking::Plain) {
             let message = "buffers are made of plain pages; hugepages are faster";
             add(FindingKind::PlainPages, "node".into(), message.into());
+        }
+        if let Some(door) = &self.shared.settings.admin.tcp
+            && door.access == TcpAccess::Nothing
+        {
+            let message = format!(
+                "every user of this machine may change everything over {}",
+                door.listen
+            );
+            add(FindingKind::RestWithoutToken, "node".into(), message);
         }
         derived
     }

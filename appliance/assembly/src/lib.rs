@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod allow;
 pub mod config;
 mod disk_growth;
 mod event;

@@ -1,6 +1,6 @@
 //! The node: all rooms joined, started in order, stopped in the reverse order.
 
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::event::Event;
 use crate::host::DoorHost;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
@@ -10,7 +10,8 @@ use crate::sight;
 use crate::steward::Steward;
 use crate::watch::{self, Enrolled};
 use crossbeam::channel::{Receiver, Sender};
-use palisade_admin::{AdminConfig, Server, StartError as AdminError, Tls};
+use palisade_admin::{Server, StartError as AdminError, TcpAccess};
+use palisade_api::FindingKind;
 use palisade_block::progress::Mark;
 use palisade_block::{Progress, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
@@ -92,14 +93,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The token file cannot be read.
-    Token {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The REST port could not be opened.
+    /// A setting fits this machine no more.
+    Config(Box<ConfigError>),
+    /// REST's doors could not be opened.
     Admin(Box<AdminError>),
 }
 
@@ -117,9 +113,7 @@ impl fmt::Display for StartError {
                 )
             }
             StartError::Thread { name, source } => write!(f, "the {name} thread cannot start: {source}"),
-            StartError::Token { path, source } => {
-                write!(f, "cannot read the token in {}: {source}", path.display())
-            }
+            StartError::Config(source) => source.fmt(f),
             StartError::Admin(source) => write!(f, "{source}; {}", source.remedy()),
         }
     }
@@ -170,9 +164,9 @@ impl Node {
                 return Err(error);
             }
         }
-        let address = node.server.as_ref().map(Server::address);
+        node.tell_of_doors();
         log::info!(
-            "node {} serves, rest={address:?}, cores={:?}",
+            "node {} serves, cores={:?}",
             node.shared.name,
             node.shared.settings.cores
         );
@@ -181,6 +175,7 @@ impl Node {
 
     /// Whether every thread that others depend on runs and makes progress.
     pub fn condition(&mut self) -> Condition {
+        self.look_at_port();
         let runs =
             |thread: &Option<JoinHandle<()>>| thread.as_ref().is_some_and(|thread| !thread.is_finished());
         let ended = |name: String| Condition::Ended(format!("the thread of {name} has ended"));
@@ -259,24 +254,61 @@ impl Node {
         log::info!("node {} has stopped", self.shared.name);
     }
 
+    /// Reads tokens, certificate and key again.
+    pub fn reload(&self) {
+        match self.server.as_ref().map(Server::reload) {
+            Some(Err(error)) => log::error!(
+                "nothing was reloaded, the old keys stay in force: {error}; {}",
+                error.remedy()
+            ),
+            _ => log::info!("tokens, certificate and key were read again; other settings need a restart"),
+        }
+    }
+
     fn start_server(&self) -> Result<Server, StartError> {
         let settings = &self.shared.settings;
-        let token = settings.token_file.as_ref().map(|path| {
-            let text = std::fs::read_to_string(path);
-            text.map(|text| text.trim().to_owned())
-                .map_err(|source| StartError::Token {
-                    path: path.clone(),
-                    source,
-                })
-        });
-        let tls = settings.tls.clone().map(|(cert, key)| Tls { cert, key });
-        let config = AdminConfig {
-            listen: settings.listen,
-            tls,
-            token: token.transpose()?,
-        };
+        let config = settings
+            .admin_config()
+            .map_err(|error| StartError::Config(Box::new(error)))?;
         Server::start(config, Arc::new(Rest::new(Arc::clone(&self.shared))))
             .map_err(|error| StartError::Admin(Box::new(error)))
+    }
+
+    /// Says by which doors REST is reached and what they ask for.
+    fn tell_of_doors(&self) {
+        let admin = &self.shared.settings.admin;
+        log::info!("rest: socket={}", admin.socket.display());
+        let Some(door) = &admin.tcp else { return };
+        let listen = door.listen;
+        let address = self.server.as_ref().and_then(Server::address);
+        match &door.access {
+            TcpAccess::Tokens { admin, .. } => log::info!(
+                "rest: tcp={} token={}",
+                address.unwrap_or(listen),
+                admin.display()
+            ),
+            TcpAccess::Nothing => log::warn!(
+                "rest: every user of this machine may change everything over {}: admin.loopback_without_token is set",
+                address.unwrap_or(listen)
+            ),
+        }
+        if address.is_none() {
+            let cause = format!("another process listens on {listen}");
+            self.shared
+                .findings
+                .raise(FindingKind::RestPortTaken, "node", cause);
+        }
+    }
+
+    /// Whether the port that another process held has been had meanwhile.
+    fn look_at_port(&self) {
+        if self
+            .server
+            .as_ref()
+            .is_some_and(|server| server.address().is_some())
+        {
+            self.shared.findings.clear(FindingKind::RestPortTaken, "node");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What REST asks for, carried out: wishes become commands of the model, answers come from the views.
 
+use crate::config::account;
 use crate::disk_growth;
 use crate::hands;
 use crate::identify;
@@ -166,6 +167,9 @@ impl Appliance for Rest {
         if let Some(answer) = self.known_disk(&name, &wish) {
             return answer;
         }
+        let settings = &self.shared.settings;
+        settings.allow.check_medium(&wish.medium)?;
+        settings.make_folder_of(&wish.medium);
         let (command, note) = new_disk::command_for(&self.shared, &name, &wish, chance())?;
         self.create(Command::AddDisk(command), |view| {
             let mut disk = view.disk(&name, view.cluster.disks.get(&name)?);
@@ -187,6 +191,10 @@ impl Appliance for Rest {
             .disks
             .get(&name)
             .ok_or_else(|| Problem::not_found("disk", id))?;
+        if let Some(path) = &patch.path {
+            let allow = &self.shared.settings.allow;
+            allow.check_disk_path(path, matches!(disk.medium, Medium::Block { .. }), "path")?;
+        }
         if patch.path.is_some() || patch.confirm {
             if patch.bytes.is_some() {
                 let message = "a disk cannot be identified and made larger in one request".to_owned();
@@ -327,6 +335,16 @@ impl Appliance for Rest {
         );
         if !self.shared.cluster().attachments.contains_key(&id) {
             accounts_exist(owner.as_ref(), group.as_ref())?;
+            let allow = &self.shared.settings.allow;
+            allow.check_owners(owner.as_ref(), group.as_ref(), wish.mode.map(api::Mode::bits))?;
+            allow.check_socket(&socket)?;
+            if std::path::Path::new(&socket) == self.shared.settings.admin.socket {
+                let message = format!("{socket} is the socket by which REST is reached");
+                let remedy = "choose another path, or leave it out";
+                return Err(
+                    Problem::new(ProblemKind::Conflict, "socket_in_use", message, remedy).about("socket"),
+                );
+            }
         }
         let command = Command::CreateAttachment(CreateAttachment {
             name: id.clone(),
@@ -362,6 +380,11 @@ impl Appliance for Rest {
             patch.group.as_deref().map(account),
         );
         accounts_exist(owner.as_ref(), group.as_ref())?;
+        self.shared.settings.allow.check_owners(
+            owner.as_ref(),
+            group.as_ref(),
+            patch.mode.map(api::Mode::bits),
+        )?;
         let command = Command::ChangeAttachment(ChangeAttachment {
             owner,
             group,
@@ -417,12 +440,6 @@ fn sectors(bytes: u64) -> Result<u64, Problem> {
         .about("bytes"));
     }
     Ok(bytes / SECTOR_BYTES)
-}
-
-/// A number, or a name.
-fn account(text: &str) -> Account {
-    text.parse()
-        .map_or_else(|_| Account::Name(text.to_owned()), Account::Id)
 }
 
 /// Refuses a user or group that this machine does not know: no socket could be given to it.

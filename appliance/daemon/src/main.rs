@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
-use palisade_assembly::config::{Config, ConfigError, Settings};
+use palisade_api::routes::CONFIG_FILE;
+use palisade_assembly::config::{Config, ConfigError, Cores, Settings};
 use palisade_assembly::{Condition, Node};
-use palisade_sys::affinity::allowed_cpus;
+use palisade_sys::affinity::{allowed_cpus, isolated_cpus, set_cpus, settable_cpus};
 use palisade_sys::signals::{Signal, Signals};
 use sd_notify::NotifyState;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use std::time::Duration;
 #[derive(Parser, Debug)]
 #[command(name = "palisaded", version, about)]
 struct Flags {
-    /// Configuration file in TOML; what flags say wins over it
+    /// Configuration file in TOML; what flags say wins over it [default: /etc/palisade/palisade.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Check the configuration and stop
@@ -48,15 +50,16 @@ fn main() -> ExitCode {
         print!("{}", given.clone().or(Config::defaults()).to_toml());
         return ExitCode::SUCCESS;
     }
-    let settings = match resolve(given) {
-        Ok(settings) => settings,
+    let resolved = cores_of_this_machine().and_then(|cores| Ok((resolve(given, &cores)?, cores)));
+    let (settings, cores) = match resolved {
+        Ok(resolved) => resolved,
         Err(message) => return refuse(&message),
     };
     if flags.check_config {
         println!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
-    match serve(settings) {
+    match serve(settings, &cores) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => refuse(&message),
     }
@@ -64,22 +67,46 @@ fn main() -> ExitCode {
 
 /// File and flags together.
 fn configuration(file: Option<&Path>, flags: Config) -> Result<Config, String> {
-    let Some(file) = file else { return Ok(flags) };
-    let in_file = |error: String| format!("{}: {error}", file.display());
-    let text = std::fs::read_to_string(file).map_err(|error| in_file(error.to_string()))?;
-    let read = Config::parse(&text).map_err(|error: ConfigError| in_file(error.to_string()))?;
+    let default = Path::new(CONFIG_FILE);
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file),
+        None => match std::fs::read_to_string(default) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(flags),
+            read => read,
+        },
+    };
+    let in_file = |error: String| format!("{}: {error}", file.unwrap_or(default).display());
+    let read = Config::parse(&text.map_err(|error| in_file(error.to_string()))?)
+        .map_err(|error: ConfigError| in_file(error.to_string()))?;
     Ok(flags.or(read))
 }
 
-fn resolve(given: Config) -> Result<Settings, String> {
-    let allowed =
-        allowed_cpus().map_err(|error| format!("the cores of this process cannot be read: {error}"))?;
-    let settings = given.resolve(&allowed).map_err(|error| error.to_string())?;
+fn resolve(given: Config, cores: &Cores) -> Result<Settings, String> {
+    let settings = given.resolve(cores).map_err(|error| error.to_string())?;
     settings.look_at_files().map_err(|error| error.to_string())?;
     Ok(settings)
 }
 
-fn serve(settings: Settings) -> Result<(), String> {
+/// The cores that the kernel lets us use, and which of them it has kept clear for such as us.
+fn cores_of_this_machine() -> Result<Cores, String> {
+    let unreadable = |error| format!("the cores of this process cannot be read: {error}");
+    let settable = settable_cpus().map_err(unreadable)?;
+    let inherited = allowed_cpus().map_err(unreadable)?;
+    let mut isolated = isolated_cpus();
+    isolated.retain(|core| settable.contains(core));
+    Ok(Cores {
+        settable,
+        inherited,
+        isolated,
+    })
+}
+
+fn serve(settings: Settings, cores: &Cores) -> Result<(), String> {
+    // Every thread that is started from here on begins where this one is; reactors then go to their own cores.
+    let of_control = cores.of_control(&settings.cores);
+    if let Err(error) = set_cpus(&of_control) {
+        log::warn!("threads of the control plane stay where they are, cores={of_control:?}: {error}");
+    }
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let mut node = Node::start(settings).map_err(|error| error.to_string())?;
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
@@ -87,7 +114,7 @@ fn serve(settings: Settings) -> Result<(), String> {
     loop {
         match signals.wait(PULSE) {
             Some(Signal::Stop) => break,
-            Some(Signal::Reload) => log::info!("nothing to reload: change the node over REST, or restart it"),
+            Some(Signal::Reload) => node.reload(),
             None => match node.condition() {
                 Condition::Moving => {
                     if stuck.take().is_some() {

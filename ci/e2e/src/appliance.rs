@@ -48,13 +48,14 @@ impl Appliance {
         let config = folder.join("palisade.toml");
         let text = format!(
             "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[admin]\nlisten = \
-             \"127.0.0.1:{port}\"\n",
-            folder.display()
+             \"127.0.0.1:{port}\"\n\n[allow]\nfiles = [{1:?}, \"/dev\"]\nsockets = [{1:?}]\n",
+            folder.display(),
+            lab.path("")
         );
         fs::write(&config, text).map_err(during)?;
         let program = lab.program("palisaded")?;
         let log = lab.path("palisaded.log");
-        let rest = Rest::new(port);
+        let rest = Rest::new(port, &folder.join("state"));
         let process = launch(&program, &config, &log, &rest)?;
         Ok(Self {
             program,
@@ -234,7 +235,8 @@ impl Appliance {
     /// Its words when it fails.
     pub fn cli(&self, arguments: &[&str]) -> Outcome<String> {
         let output = Command::new(&self.cli)
-            .args(["--url", self.rest.base()])
+            .arg("--url")
+            .arg(self.folder.join("run/api.socket"))
             .args(arguments)
             .output()
             .map_err(|error| Failure::during(self.cli.display(), error))?;

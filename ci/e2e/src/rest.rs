@@ -1,5 +1,6 @@
 //! The daemon's REST port, as any program would use it.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,12 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Rest {
     base: String,
+    /// Where the daemon keeps the token that its port asks for.
+    token_file: PathBuf,
     agent: Agent,
 }
 
 impl Rest {
-    /// Of the daemon that listens on `port` of this machine.
-    pub fn new(port: u16) -> Self {
+    /// Of the daemon that listens on `port` of this machine and has made its token in `state_dir`.
+    pub fn new(port: u16, state_dir: &Path) -> Self {
         // An error answer carries a sentence: it is read, not thrown away.
         let config = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
@@ -27,13 +30,29 @@ impl Rest {
             .build();
         Self {
             base: format!("http://127.0.0.1:{port}"),
+            token_file: state_dir.join("admin.token"),
             agent: config.new_agent(),
         }
     }
 
-    /// The address, for the command line.
+    /// Another client of the same daemon.
+    pub fn twin(&self) -> Self {
+        Self {
+            base: self.base.clone(),
+            token_file: self.token_file.clone(),
+            agent: self.agent.clone(),
+        }
+    }
+
+    /// The address.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// What the port asks for. A daemon that has never run has none yet.
+    fn bearer(&self) -> String {
+        let token = std::fs::read_to_string(&self.token_file).unwrap_or_default();
+        format!("Bearer {}", token.trim())
     }
 
     /// GET.
@@ -41,7 +60,11 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn get(&self, path: &str) -> Outcome<Value> {
-        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        let response = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .call();
         answer("GET", path, response)
     }
 
@@ -50,7 +73,11 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
-        let response = self.agent.post(format!("{}{path}", self.base)).send_json(body);
+        let response = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .send_json(body);
         answer("POST", path, response)
     }
 
@@ -59,7 +86,11 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn patch(&self, path: &str, body: &Value) -> Outcome<Value> {
-        let response = self.agent.patch(format!("{}{path}", self.base)).send_json(body);
+        let response = self
+            .agent
+            .patch(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .send_json(body);
         answer("PATCH", path, response)
     }
 
@@ -68,7 +99,11 @@ impl Rest {
     /// # Errors
     /// When nobody answers, or with an error.
     pub fn delete(&self, path: &str) -> Outcome {
-        let response = self.agent.delete(format!("{}{path}", self.base)).call();
+        let response = self
+            .agent
+            .delete(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .call();
         answer("DELETE", path, response).map(drop)
     }
 }

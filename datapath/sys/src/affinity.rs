@@ -43,6 +43,41 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
         .collect())
 }
 
+/// The processors that a thread of this process may be set to, in order: what the cgroup's cpuset leaves of those that
+/// run. With `isolcpus=domain` a process does not start on the isolated ones, so [`allowed_cpus`] does not name them,
+/// but may be set to them. It is tried, on a thread that ends afterwards.
+///
+/// # Errors
+/// What sched_setaffinity(2) or sched_getaffinity(2) say.
+pub fn settable_cpus() -> io::Result<Vec<usize>> {
+    let tried = std::thread::Builder::new().name("cpus".into()).spawn(|| {
+        // The kernel takes of the set what it can; cpuset(7).
+        let all: Vec<usize> = (0..libc::CPU_SETSIZE as usize).collect();
+        set_cpus(&all)?;
+        allowed_cpus()
+    })?;
+    tried
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that tried it has panicked")))
+}
+
+/// The processors that the kernel keeps clear of everything that is not set to them (`isolcpus=domain`), in order.
+/// None where the kernel does not tell.
+pub fn isolated_cpus() -> Vec<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    parse_cpu_list(&text)
+}
+
+/// A list such as `1-3,7`, as the kernel writes it. What is none of that is left out.
+fn parse_cpu_list(text: &str) -> Vec<usize> {
+    let parts = text.trim().split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (last < libc::CPU_SETSIZE as usize).then_some(first..=last)
+    });
+    parts.flatten().collect()
+}
+
 /// Names the calling thread; the kernel keeps 15 bytes of it. A name with a zero byte in it changes nothing.
 pub fn name_current_thread(name: &str) {
     let short: String = name
@@ -104,6 +139,26 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_is_bound_to_one_may_still_be_set_to_all() {
+        let all = settable_cpus().unwrap();
+        let cpu = *all.last().unwrap();
+        std::thread::spawn(move || {
+            pin_current_thread(cpu).unwrap();
+            assert_eq!(settable_cpus().unwrap(), all, "what is inherited does not bind");
+            assert_eq!(allowed_cpus().unwrap(), [cpu], "and the caller stays where it is");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn lists_of_processors_are_read_as_the_kernel_writes_them() {
+        assert_eq!(parse_cpu_list("1-3,7\n"), [1, 2, 3, 7]);
+        assert_eq!(parse_cpu_list("\n"), [0_usize; 0]);
+        assert_eq!(parse_cpu_list("x,4,9-2,0-99999999"), [4]);
     }
 
     #[test]

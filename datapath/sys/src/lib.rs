@@ -27,6 +27,7 @@ pub mod filesystem;
 pub mod guard;
 pub mod hugepage;
 pub mod local;
+pub mod peer;
 pub mod peer_event;
 pub mod signals;
 pub mod sleep;

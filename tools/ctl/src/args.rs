@@ -26,21 +26,17 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection and output")]
 pub struct Target {
-    /// Where the appliance listens.
-    #[arg(
-        long,
-        global = true,
-        env = "PALISADE_URL",
-        default_value = "http://127.0.0.1:7780"
-    )]
-    pub url: String,
+    /// Where the appliance is, as http://HOST:PORT, https://HOST:PORT or unix:/PATH. Without it, the socket of this
+    /// machine's daemon: as /etc/palisade/palisade.toml has it, or /run/palisade/api.socket.
+    #[arg(long, global = true, env = "PALISADE_URL")]
+    pub url: Option<String>,
     /// The appliance's token. Others on this machine can see it in the process list: a file or PALISADE_TOKEN hides it.
     #[arg(long, global = true, env = "PALISADE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// File that holds the token.
     #[arg(long, global = true, env = "PALISADE_TOKEN_FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
-    /// PEM file with the certificate that signed the appliance's.
+    /// PEM file with the certificate that signed the appliance's, or with the appliance's own.
     #[arg(long, global = true, env = "PALISADE_CACERT")]
     pub cacert: Option<PathBuf>,
     /// Print the appliance's JSON instead of tables.

@@ -2,6 +2,8 @@
 
 use crate::args::Target;
 use crate::failure::Failure;
+use crate::place::Place;
+use crate::transport::{self, Lookup, Way};
 use palisade_api::Problem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +12,6 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 use ureq::http::{Method, Request, Response, StatusCode};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, SendBody};
 
 /// Time for one request. The appliance answers as soon as a change is agreed on, so this is long.
@@ -26,33 +27,47 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct Client {
     agent: Agent,
+    /// What addresses begin with.
     base: String,
+    /// Where it is, for people.
+    shown: String,
     token: Option<String>,
 }
 
 impl Client {
     /// To the appliance named on the command line. Nothing is sent yet.
     pub fn new(target: &Target) -> Result<Client, Failure> {
+        let place = Place::of(target.url.as_deref())?;
         let token = match &target.token_file {
-            Some(path) => Some(read(path)?.trim().to_owned()),
+            Some(path) => Some(read_token(path)?),
             None => target.token.clone(),
         };
-        let mut config = Agent::config_builder()
+        let trust = match &target.cacert {
+            Some(path) => Some(
+                transport::trust_in(read(path)?.as_bytes()).map_err(|why| Failure::File {
+                    path: path.clone(),
+                    why,
+                })?,
+            ),
+            None => None,
+        };
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_connect(Some(CONNECT_WAIT));
-        if let Some(path) = &target.cacert {
-            let certificate =
-                Certificate::from_pem(read(path)?.as_bytes()).map_err(|error| Failure::File {
-                    path: path.clone(),
-                    why: error.to_string(),
-                })?;
-            let roots = RootCerts::new_with_certs(&[certificate]);
-            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
-        }
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_WAIT))
+            .build();
+        let (socket, base) = match &place {
+            Place::Socket(path) => (Some(path.clone()), "http://localhost".to_owned()),
+            Place::Address(address) => (None, address.clone()),
+        };
+        let lookup = Lookup {
+            local: socket.is_some(),
+        };
         Ok(Client {
-            agent: config.build().new_agent(),
-            base: target.url.trim_end_matches('/').to_owned(),
+            agent: Agent::with_parts(config, Way { socket, trust }, lookup),
+            base,
+            shown: place.shown(),
             token,
         })
     }
@@ -153,7 +168,7 @@ impl Client {
         wait: Option<Duration>,
     ) -> Result<Response<Body>, Failure> {
         let unreachable = |why: String| Failure::Unreachable {
-            url: self.base.clone(),
+            url: self.shown.clone(),
             why,
         };
         let request = request
@@ -165,7 +180,7 @@ impl Client {
             ureq::Error::Protocol(why) => self.foreign(&why.to_string()),
             error => match error.to_string() {
                 why if why.contains("invalid peer certificate") => Failure::Certificate {
-                    url: self.base.clone(),
+                    url: self.shown.clone(),
                     why,
                 },
                 why => unreachable(why),
@@ -189,7 +204,7 @@ impl Client {
     fn read(&self, mut response: Response<Body>) -> Result<Vec<u8>, Failure> {
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         reader.read_to_vec().map_err(|error| Failure::Unreachable {
-            url: self.base.clone(),
+            url: self.shown.clone(),
             why: format!("its answer broke off: {error}"),
         })
     }
@@ -200,7 +215,7 @@ impl Client {
 
     fn foreign(&self, why: &str) -> Failure {
         Failure::Foreign {
-            url: self.base.clone(),
+            url: self.shown.clone(),
             why: why.to_owned(),
         }
     }
@@ -214,6 +229,19 @@ pub fn segment(id: &str) -> String {
             other => format!("%{other:02X}"),
         })
         .collect()
+}
+
+/// The token in a file, which must hold one that can be sent.
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let text = read(path)?;
+    let token = text.trim();
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token.to_owned()),
+        false => Err(Failure::File {
+            path: path.to_owned(),
+            why: "it holds no token: one line of letters and digits".to_owned(),
+        }),
+    }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

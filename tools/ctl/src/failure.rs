@@ -30,6 +30,13 @@ pub enum Failure {
         /// What was wrong.
         why: String,
     },
+    /// The address of the appliance is none.
+    Url {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// What was agreed on is not in force in time.
     NotApplied {
         /// What, as "volume v1".
@@ -61,7 +68,7 @@ impl Failure {
     /// 2 when the command cannot be right as it is, 1 when the appliance or the way to it is in trouble.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::File { .. } | Failure::Profile { .. } => 2,
+            Failure::File { .. } | Failure::Profile { .. } | Failure::Url { .. } => 2,
             Failure::Refused(_)
             | Failure::Unreachable { .. }
             | Failure::Certificate { .. }
@@ -76,18 +83,24 @@ impl Failure {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Failure::Refused(problem) => Some(problem.remedy.clone()),
-            Failure::Unreachable { .. } => Some(
-                "start the daemon (systemctl start palisade), or say where it listens: --url or PALISADE_URL"
+            Failure::Unreachable { why, .. } if why.contains("ermission denied") => Some(
+                "ask as root (sudo palisade ...), or become a member of the group palisade, which the daemon's admin.group \
+                 names"
                     .to_owned(),
             ),
-            Failure::Certificate { why, .. } if why.contains("CaUsedAsEndEntity") => Some(
-                "it is one that signs others: make one for the appliance alone, with openssl req -x509 ... -addext \
-                 basicConstraints=critical,CA:FALSE"
+            Failure::Unreachable { .. } => Some(
+                "start the daemon (systemctl start palisaded), or say where it is with --url or PALISADE_URL: its \
+                 socket is api.socket in its run_dir"
                     .to_owned(),
             ),
             Failure::Certificate { .. } => Some(
-                "give the certificate that signed the appliance's with --cacert, and the name or address it was made \
-                 for with --url"
+                "give the appliance's own certificate, or the one that signed it, with --cacert; with the latter, --url \
+                 must have a name or address that the appliance's certificate was made for"
+                    .to_owned(),
+            ),
+            Failure::Url { .. } => Some(
+                "give http://HOST:PORT, https://HOST:PORT or unix:/PATH, or leave --url and PALISADE_URL out on the \
+                 appliance's own machine"
                     .to_owned(),
             ),
             Failure::Foreign { .. } => {
@@ -110,6 +123,7 @@ impl Failure {
             Failure::Unreachable { .. } => "unreachable",
             Failure::Certificate { .. } => "certificate",
             Failure::Foreign { .. } => "foreign_answer",
+            Failure::Url { .. } => "url_unusable",
             Failure::NotApplied { .. } => "not_applied",
             Failure::File { .. } => "file_unusable",
             Failure::Profile { .. } => "profile_unusable",
@@ -136,6 +150,7 @@ impl fmt::Display for Failure {
             Failure::Foreign { url, why } => {
                 write!(f, "what answers at {url} is no Palisade appliance: {why}")
             }
+            Failure::Url { given, why } => write!(f, "{given:?} is no address of an appliance: {why}"),
             Failure::NotApplied {
                 what,
                 blocked_on: Some(why),

@@ -17,7 +17,9 @@ mod client;
 mod command;
 mod failure;
 mod paste;
+mod place;
 mod show;
+mod transport;
 mod wait;
 
 use crate::args::{Cli, Command, Shell};
@@ -44,9 +46,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let out = Output {
         json: cli.target.json,
     };
+    let command = match cli.command {
+        Command::Preflight(args) => return command::preflight::preflight_command(out, &args),
+        Command::Completions { shell } => return completions(shell),
+        command => command,
+    };
     let client = &Client::new(&cli.target)?;
-    match cli.command {
-        Command::Preflight(args) => command::preflight::preflight_command(out, &args),
+    match command {
         Command::Node => command::node::node(client, out),
         Command::Reactors => command::node::reactors(client, out),
         Command::Health => command::health::health(client, out),
@@ -55,7 +61,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Disk(disk) => command::disk::run(client, out, disk),
         Command::Volume(volume) => command::volume::run(client, out, volume),
         Command::Attachment(attachment) => command::attachment::run(client, out, attachment),
-        Command::Completions { shell } => completions(shell),
+        // Done above, without an appliance.
+        Command::Preflight(_) | Command::Completions { .. } => Ok(()),
     }
 }
 

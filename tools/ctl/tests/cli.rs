@@ -6,10 +6,11 @@
 mod fake;
 
 use fake::Fake;
-use palisade_admin::{AdminConfig, Server, Tls};
+use palisade_admin::{AdminConfig, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
 use palisade_api::{Overall, Severity};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ impl Site {
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.server.address())
+        format!("http://{}", self.server.address().unwrap())
     }
 
     fn palisade(&self, args: &str) -> Ran {
@@ -356,16 +357,34 @@ fn preflight_needs_no_daemon() {
 
 const TOKEN: &str = "00112233445566778899aabbccddeeff";
 
-fn secured(folder: &Path) -> Server {
-    let made =
-        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-    let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let config = AdminConfig {
+fn tokens(folder: &Path) -> TcpAccess {
+    TcpAccess::Tokens {
+        admin: private(folder, "token", &format!("{TOKEN}\n")),
+        make: false,
+        read: None,
+    }
+}
+
+fn private(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+fn secured(folder: &Path, cert: &str, key: &str) -> Server {
+    let door = TcpDoor {
         listen: "0.0.0.0:0".parse().unwrap(),
-        tls: Some(Tls { cert, key }),
-        token: Some(TOKEN.to_owned()),
+        tls: Some(Tls {
+            cert: private(folder, "cert.pem", cert),
+            key: private(folder, "key.pem", key),
+        }),
+        access: tokens(folder),
+    };
+    let config = AdminConfig {
+        socket: None,
+        tcp: Some(door),
+        metrics_open: false,
     };
     Server::start(config, Arc::new(Fake::new())).unwrap()
 }
@@ -373,11 +392,12 @@ fn secured(folder: &Path) -> Server {
 #[test]
 fn beyond_loopback_a_certificate_and_a_token_are_used() {
     let folder = tempfile::tempdir().unwrap();
-    let server = secured(folder.path());
-    let url = format!("https://127.0.0.1:{}", server.address().port());
+    let made =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let server = secured(folder.path(), &made.cert.pem(), &made.signing_key.serialize_pem());
+    let url = format!("https://127.0.0.1:{}", server.address().unwrap().port());
     let cert = folder.path().join("cert.pem").display().to_string();
     let token_file = folder.path().join("token").display().to_string();
-    std::fs::write(&token_file, format!("{TOKEN}\n")).unwrap();
     let node = run(&url, &format!("node --cacert {cert} --token-file {token_file}")).ok();
     assert!(node.contains("host-a"));
     assert_eq!(
@@ -414,13 +434,97 @@ fn beyond_loopback_a_certificate_and_a_token_are_used() {
 }
 
 #[test]
+fn what_the_daemon_takes_its_command_line_takes() {
+    let names = || vec!["other.example".to_owned()];
+    let mut authority = rcgen::CertificateParams::new(names()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let authority_cert = authority.self_signed(&authority_key).unwrap();
+    let nameless_key = rcgen::KeyPair::generate().unwrap();
+    let nameless = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let nameless = nameless.self_signed(&nameless_key).unwrap();
+    let signed_key = rcgen::KeyPair::generate().unwrap();
+    let signed = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let issuer = rcgen::Issuer::from_params(&authority, &authority_key);
+    let signed = signed.signed_by(&signed_key, &issuer).unwrap();
+    for (what, cert, key, trusted) in [
+        // As `openssl req -x509` makes them: one that may sign others, for another name.
+        (
+            "an authority's own",
+            &authority_cert,
+            &authority_key,
+            &authority_cert,
+        ),
+        ("one without a name", &nameless, &nameless_key, &nameless),
+        (
+            "one that another has signed",
+            &signed,
+            &signed_key,
+            &authority_cert,
+        ),
+        ("a signed one given itself", &signed, &signed_key, &signed),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = secured(folder.path(), &cert.pem(), &key.serialize_pem());
+        let url = format!("https://127.0.0.1:{}", server.address().unwrap().port());
+        let ca = folder.path().join("ca.pem");
+        // A bundle: the one that counts need not be the first.
+        let stranger = rcgen::generate_simple_self_signed(names()).unwrap();
+        std::fs::write(&ca, stranger.cert.pem() + &trusted.pem()).unwrap();
+        let said = run(&url, &format!("health --cacert {} --token {TOKEN}", ca.display()));
+        assert_eq!(said.code, 0, "{what}: {said:?}");
+        std::fs::write(&ca, stranger.cert.pem()).unwrap();
+        let said = run(&url, &format!("health --cacert {} --token {TOKEN}", ca.display()));
+        assert!(
+            said.code == 1 && said.err.contains("is not accepted"),
+            "{what}: {said:?}"
+        );
+    }
+}
+
+#[test]
 fn a_token_counts_on_loopback_too() {
-    let config = AdminConfig {
-        token: Some(TOKEN.to_owned()),
-        ..AdminConfig::plain("127.0.0.1:0".parse().unwrap())
-    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = AdminConfig::plain("127.0.0.1:0".parse().unwrap());
+    config.tcp.as_mut().unwrap().access = tokens(folder.path());
     let server = Server::start(config, Arc::new(Fake::new())).unwrap();
-    let url = format!("http://{}", server.address());
-    assert_eq!(run(&url, "health").code, 1);
+    let url = format!("http://{}", server.address().unwrap());
+    let refused = run(&url, "health");
+    assert!(
+        refused.code == 1 && refused.err.contains("admin.token"),
+        "{refused:?}"
+    );
     run(&url, &format!("health --token {TOKEN}")).ok();
+}
+
+#[test]
+fn the_socket_needs_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("api.socket");
+    let config = AdminConfig {
+        socket: Some(SocketDoor {
+            path: path.clone(),
+            admin_group: None,
+            read_group: None,
+        }),
+        tcp: None,
+        metrics_open: false,
+    };
+    let url = format!("unix:{}", path.display());
+    let gone = run(&url, "node");
+    assert!(
+        gone.code == 1 && gone.err.contains("systemctl start palisaded"),
+        "{gone:?}"
+    );
+    let server = Server::start(config, Arc::new(Fake::new())).unwrap();
+    assert!(run(&url, "node").ok().contains("host-a"));
+    run(&url, "disk add d1 --null 1GiB").ok();
+    assert!(run(&path.display().to_string(), "disk list").ok().contains("d1"));
+    server.stop();
+}
+
+#[test]
+fn an_address_that_is_none_is_said_to_be() {
+    let said = run("localhost:7780", "node");
+    assert!(said.code == 2 && said.err.contains("is no address"), "{said:?}");
 }

@@ -10,6 +10,12 @@ let before = null;       // attachments of the last look, by id, and when that w
 let eventsAfter = 0;
 let events = [];
 
+// A link that ends in #token=... opens the page with its token; the browser keeps that part to itself.
+if (location.hash.startsWith('#token=')) {
+  sessionStorage.setItem(TOKEN, decodeURIComponent(location.hash.slice(7)).trim());
+  history.replaceState(null, '', location.pathname);
+}
+
 const at = (id) => document.getElementById(id);
 
 function element(name, text, className) {

@@ -20,9 +20,9 @@ pub fn run(lab: &Lab) -> Outcome {
     let mut acknowledged: Vec<String> = Vec::new();
     for round in 1..=rounds {
         let stop = AtomicBool::new(false);
-        let base = appliance.rest().base().to_owned();
+        let rest = appliance.rest().twin();
         let made = thread::scope(|scope| {
-            let client = scope.spawn(|| create_until(&base, round, &stop));
+            let client = scope.spawn(|| create_until(&rest, round, &stop));
             thread::sleep(Duration::from_millis(20 + (round * 37) % 200));
             appliance.kill();
             stop.store(true, Ordering::Relaxed);
@@ -45,13 +45,7 @@ pub fn run(lab: &Lab) -> Outcome {
 }
 
 /// Creates volumes until the daemon is gone; returns the ids whose creation was acknowledged.
-fn create_until(base: &str, round: u64, stop: &AtomicBool) -> Vec<String> {
-    let port = base
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(0);
-    let rest = Rest::new(port);
+fn create_until(rest: &Rest, round: u64, stop: &AtomicBool) -> Vec<String> {
     let mut made = Vec::new();
     for number in 0..10 {
         if stop.load(Ordering::Relaxed) {

@@ -37,9 +37,9 @@ pub fn run(lab: &Lab) -> Outcome {
         ),
         (
             json!({ "id": "d2", "file": { "path": new } }),
-            "disk_not_readable",
+            "path_leads_nowhere",
         ),
-        (file(&folder, 64 * MIB), "disk_not_readable"),
+        (file(&folder, 64 * MIB), "path_leads_nowhere"),
         (json!({ "id": "d2", "block": { "path": disk } }), "medium_taken"),
         (
             json!({ "id": "d2", "file": { "path": "/dev/null" } }),

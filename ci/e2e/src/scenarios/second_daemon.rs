@@ -24,9 +24,13 @@ pub fn run(lab: &Lab) -> Outcome {
     turned_away(lab, &text, "another daemon uses this state directory")?;
     step("the same state directory: refused");
 
-    let other = text.replace("/state\"", "/state2\"").replace("/run\"", "/run2\"");
-    turned_away(lab, &other, "another program listens")?;
-    step("the same port: refused");
+    let other = text.replace("/state\"", "/state2\"");
+    turned_away(lab, &other, "another process answers on")?;
+    step("the same folder of sockets: refused");
+
+    let other = other.replace("/run\"", "/run2\"");
+    must_wait_for_port(lab, &other)?;
+    step("the same port: served by the socket, and the port is said to be taken");
 
     let (own_rest, disk) = (appliance.rest().base().to_owned(), disk.display().to_string());
     let port = own_rest.rsplit(':').next().unwrap_or_default();
@@ -50,6 +54,30 @@ fn turned_away(lab: &Lab, config: &str, words: &str) -> Outcome {
     )
 }
 
+/// A daemon of its own that finds its port in other hands.
+fn must_wait_for_port(lab: &Lab, config: &str) -> Outcome {
+    let mut process = launch(lab, config)?;
+    let socket = lab.path("appliance/run2/api.socket");
+    let mut said = String::new();
+    crate::process::wait_until("the second daemon's health", Duration::from_secs(20), || {
+        process.must_run()?;
+        let health = Command::new(lab.program("palisade")?)
+            .arg("--url")
+            .arg(&socket)
+            .args(["health", "--json"])
+            .output();
+        let health = health.map_err(|error| Failure::during("palisade health", error))?;
+        said = String::from_utf8_lossy(&health.stdout).into_owned();
+        Ok(said.contains("rest_port_taken"))
+    })
+    .map_err(|failure| Failure::new(format!("{failure}: {said}")))?;
+    let status = process.terminate(Duration::from_secs(20))?;
+    demand(
+        status.success(),
+        format!("the second daemon ended badly: {status}"),
+    )
+}
+
 /// A daemon of its own that is asked for a disk of the first one.
 fn must_not_share(lab: &Lab, config: &str, disk: &str) -> Outcome {
     let mut process = launch(lab, config)?;
@@ -58,11 +86,11 @@ fn must_not_share(lab: &Lab, config: &str, disk: &str) -> Outcome {
         process.must_run()?;
         // It chose a free port and says which.
         let said = process.last_words();
-        let after = said.split("rest=Some(127.0.0.1:").nth(1);
-        port = after.and_then(|rest| rest.split(')').next()?.parse::<u16>().ok());
+        let after = said.split("rest: tcp=127.0.0.1:").nth(1);
+        port = after.and_then(|rest| rest.split(' ').next()?.parse::<u16>().ok());
         Ok(port.is_some())
     })?;
-    let rest = crate::rest::Rest::new(port.unwrap_or_default());
+    let rest = crate::rest::Rest::new(port.unwrap_or_default(), &lab.path("appliance/state2"));
     let wish = json!({ "id": "stolen", "file": { "path": disk }, "force": true });
     let Err(failure) = rest.post("/v1/disks", &wish) else {
         return Err(Failure::new("two daemons have one disk"));

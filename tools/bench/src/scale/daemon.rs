@@ -70,7 +70,7 @@ impl Daemon {
             .args(["--admin-listen", &format!("127.0.0.1:{port}")]);
         let log = folder.join("log");
         let mut process = Process::start_on("palisaded", command, &setting.cores, &log)?;
-        let rest = Rest::at(port);
+        let rest = Rest::at(port, folder.join("state/admin.token"));
         let begin = Instant::now();
         while rest.get(palisade_api::routes::NODE).is_err() {
             if !process.alive() || begin.elapsed() > START_PATIENCE {

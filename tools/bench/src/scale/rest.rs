@@ -8,6 +8,7 @@ use palisade_api::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use ureq::{Agent, Body, http::Response};
 
@@ -25,23 +26,34 @@ const DISK: &str = "d1";
 pub struct Rest {
     agent: Agent,
     base: String,
+    token_file: PathBuf,
 }
 
 impl Rest {
-    /// The appliance at a port of this machine. Nothing is sent yet.
-    pub fn at(port: u16) -> Rest {
+    /// The appliance at a port of this machine, with the token it makes there. Nothing is sent yet.
+    pub fn at(port: u16, token_file: PathBuf) -> Rest {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE));
         Rest {
             agent: config.build().new_agent(),
             base: format!("http://127.0.0.1:{port}"),
+            token_file,
         }
+    }
+
+    fn bearer(&self) -> String {
+        let token = std::fs::read_to_string(&self.token_file).unwrap_or_default();
+        format!("Bearer {}", token.trim())
     }
 
     /// Reads something.
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        let answer = self.agent.get(self.url(path)).call();
+        let answer = self
+            .agent
+            .get(self.url(path))
+            .header("authorization", self.bearer())
+            .call();
         self.judge("GET", path, answer)
     }
 
@@ -107,7 +119,11 @@ impl Rest {
         let path = format!("{list}/{id}");
         let begin = Instant::now();
         loop {
-            let answer = self.agent.delete(self.url(&path)).call();
+            let answer = self
+                .agent
+                .delete(self.url(&path))
+                .header("authorization", self.bearer())
+                .call();
             match self.judge("DELETE", &path, answer) {
                 Ok(_) => return Ok(()),
                 Err(_) if begin.elapsed() < PATIENCE => std::thread::sleep(LOOK_EVERY),
@@ -117,7 +133,11 @@ impl Rest {
     }
 
     fn create(&self, path: &str, wish: &impl Serialize) -> Result<(), Failure> {
-        let answer = self.agent.post(self.url(path)).send_json(wish);
+        let answer = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", self.bearer())
+            .send_json(wish);
         self.judge("POST", path, answer).map(drop)
     }
 

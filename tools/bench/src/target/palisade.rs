@@ -4,7 +4,6 @@ use super::{Ground, Running, Scratch, wait_for};
 use crate::Failure;
 use crate::process::Process;
 use crate::row::Medium;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +15,6 @@ pub(super) fn start(name: &str, mode: &str, medium: Medium, ground: &Ground) -> 
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).map_err(Failure::system(format!("make {}", folder.display())))?;
     let (socket, log) = (folder.join("vm.sock"), folder.join("log"));
-    let port = free_port()?;
     let mut daemon = Command::new(ground.programs.join("palisaded"));
     daemon
         .arg("--state-dir")
@@ -25,12 +23,13 @@ pub(super) fn start(name: &str, mode: &str, medium: Medium, ground: &Ground) -> 
         .arg(folder.join("run"))
         .args(["--reactors-cores", &ground.core.to_string()])
         .args(["--reactors-mode", mode])
-        .args(["--admin-listen", &format!("127.0.0.1:{port}")]);
+        .args(["--admin-listen", "off"])
+        .arg("--allow-anything");
     let mut process = Process::start(name, daemon, ground.core, &log)?;
     let cli = Cli {
         name,
         ground,
-        url: format!("http://127.0.0.1:{port}"),
+        url: format!("unix:{}", folder.join("run/api.socket").display()),
     };
     wait_for(name, "an answer over REST", &mut process, &log, || {
         cli.run(&["node"]).is_ok()
@@ -101,12 +100,4 @@ impl Cli<'_> {
             ),
         })
     }
-}
-
-fn free_port() -> Result<u16, Failure> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(Failure::system("find a free port"))?;
-    let address = listener
-        .local_addr()
-        .map_err(Failure::system("find a free port"))?;
-    Ok(address.port())
 }

@@ -1,0 +1,156 @@
+//! The tokens and the certificate in force, and how they change while the server runs.
+
+use crate::config::{StartError, TcpAccess, TcpDoor};
+use crate::secret;
+use crate::tls;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use subtle::ConstantTimeEq;
+use tokio_rustls::TlsAcceptor;
+
+/// How much who asks may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look at everything.
+    Read,
+    /// Change everything.
+    Admin,
+}
+
+/// The keys of a TCP port. Connections and requests take what is in force when they begin.
+#[derive(Debug)]
+pub(crate) struct Keys {
+    door: TcpDoor,
+    now: RwLock<Arc<Loaded>>,
+    /// What the files looked like when they were last read, taken or not: a file that is refused is refused once.
+    seen: Mutex<Vec<Stamp>>,
+}
+
+struct Loaded {
+    /// None: nothing is asked for.
+    tokens: Option<Tokens>,
+    tls: Option<TlsAcceptor>,
+}
+
+struct Tokens {
+    admin: Box<str>,
+    read: Option<Box<str>>,
+}
+
+impl std::fmt::Debug for Loaded {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loaded").finish_non_exhaustive()
+    }
+}
+
+/// By what a replaced file is known: inode, size, and when it was changed (seconds and nanoseconds).
+type Stamp = Option<(u64, u64, i64, i64)>;
+
+impl Keys {
+    /// Reads all files of a port, and makes the token that is to be made.
+    pub(crate) fn load(door: &TcpDoor) -> Result<Keys, StartError> {
+        if let TcpAccess::Tokens {
+            admin, make: true, ..
+        } = &door.access
+            && !admin.exists()
+        {
+            secret::make_token(admin)?;
+        }
+        Ok(Keys {
+            seen: Mutex::new(stamps(door)),
+            now: RwLock::new(Arc::new(read_all(door)?)),
+            door: door.clone(),
+        })
+    }
+
+    /// Reads all files again. What cannot be taken changes nothing.
+    pub(crate) fn reload(&self) -> Result<(), StartError> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.door);
+        let loaded = Arc::new(read_all(&self.door)?);
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    /// Whether a file has changed since it was last read.
+    pub(crate) fn are_stale(&self) -> bool {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != stamps(&self.door)
+    }
+
+    /// The certificate in force.
+    pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.loaded().tls.clone()
+    }
+
+    /// Whether a token must be shown.
+    pub(crate) fn ask_for_token(&self) -> bool {
+        self.loaded().tokens.is_some()
+    }
+
+    /// Whether only this machine reaches the port.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.door.is_loopback()
+    }
+
+    /// What a token opens. Both comparisons are made, and each takes the same time wherever it fails.
+    pub(crate) fn role_of(&self, shown: &str) -> Option<Role> {
+        let loaded = self.loaded();
+        let tokens = loaded.tokens.as_ref()?;
+        let is = |token: &str| bool::from(shown.as_bytes().ct_eq(token.as_bytes()));
+        let read = tokens.read.as_deref().is_some_and(is);
+        match is(&tokens.admin) {
+            true => Some(Role::Admin),
+            false => read.then_some(Role::Read),
+        }
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads all files of a port and makes none.
+pub(crate) fn try_out(door: &TcpDoor) -> Result<(), StartError> {
+    match &door.access {
+        TcpAccess::Tokens {
+            admin, make: true, ..
+        } if !admin.exists() => door.tls.as_ref().map(tls::acceptor).transpose().map(drop),
+        _ => read_all(door).map(drop),
+    }
+}
+
+fn read_all(door: &TcpDoor) -> Result<Loaded, StartError> {
+    let tokens = match &door.access {
+        TcpAccess::Nothing => None,
+        TcpAccess::Tokens { admin, read, .. } => {
+            let tokens = Tokens {
+                admin: secret::read_token(admin)?,
+                read: read.as_deref().map(secret::read_token).transpose()?,
+            };
+            if let Some(path) = read
+                && tokens.read.as_ref() == Some(&tokens.admin)
+            {
+                return Err(StartError::TokensEqual { path: path.clone() });
+            }
+            Some(tokens)
+        }
+    };
+    let tls = door.tls.as_ref().map(tls::acceptor).transpose()?;
+    Ok(Loaded { tokens, tls })
+}
+
+fn stamps(door: &TcpDoor) -> Vec<Stamp> {
+    let mut files: Vec<&PathBuf> = Vec::new();
+    if let TcpAccess::Tokens { admin, read, .. } = &door.access {
+        files.push(admin);
+        files.extend(read);
+    }
+    files.extend(door.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]));
+    files.into_iter().map(|path| stamp(path)).collect()
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.ino(), about.size(), about.ctime(), about.ctime_nsec()))
+}

@@ -1,0 +1,263 @@
+//! Why the server did not start, or did not take new keys.
+
+use crate::limits::{TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TOKEN_DISTINCT_MIN};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why the server did not start, or did not take new keys.
+#[derive(Debug)]
+pub enum StartError {
+    /// It would be reachable by others without a certificate or a token.
+    Exposed {
+        /// Where it was to listen.
+        listen: SocketAddr,
+        /// No certificate is configured.
+        certificate_missing: bool,
+        /// No token is configured.
+        token_missing: bool,
+    },
+    /// A token or key lies where others can read or change it.
+    SecretExposed {
+        /// The file.
+        path: PathBuf,
+        /// "token" or "private key".
+        what: &'static str,
+        /// What is wrong with it, such as "its mode is 0644".
+        why: String,
+    },
+    /// A token can be guessed.
+    TokenWeak {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, such as "has 5 characters and needs at least 32".
+        why: String,
+    },
+    /// Reading and changing ask for the same token.
+    TokensEqual {
+        /// The file with the token for reading.
+        path: PathBuf,
+    },
+    /// A token, certificate or key cannot be read.
+    FileRead {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A token could not be made.
+    TokenMake {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file holds no certificate or no key in PEM form.
+    CertificateEmpty {
+        /// The file.
+        path: PathBuf,
+        /// "certificate" or "private key".
+        wanted: &'static str,
+    },
+    /// The certificate and the key do not fit each other, or are not usable.
+    Certificate {
+        /// The certificate.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The address cannot be listened on.
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process answers on the Unix socket.
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The Unix socket cannot be made.
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The kernel gives no threads or no event queue.
+    Runtime {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            StartError::Exposed { .. } => {
+                "listen on 127.0.0.1, or configure a certificate, its key and a token: a client \
+                 without them could take or destroy every disk"
+                    .to_owned()
+            }
+            StartError::SecretExposed { path, what, .. } => format!(
+                "make it the daemon's own: chown root: {0} && chmod 600 {0}; if others have had the time to read it, \
+                 make a new {what}",
+                path.display()
+            ),
+            StartError::TokenWeak { path, .. } | StartError::TokensEqual { path } => format!(
+                "make one of 64 hexadecimal digits: (umask 077; openssl rand -hex 32 > {})",
+                path.display()
+            ),
+            StartError::FileRead { path, .. } => {
+                format!(
+                    "make {} readable for the daemon's user, or correct its path",
+                    path.display()
+                )
+            }
+            StartError::TokenMake { path, .. } => format!(
+                "make room and rights for {}, or name another file in admin.token_file",
+                path.display()
+            ),
+            StartError::CertificateEmpty { wanted, .. } => {
+                format!("give a PEM file with a {wanted}; one in DER form is converted by openssl")
+            }
+            StartError::Certificate { .. } => {
+                "give a certificate that is valid now, first in its file, with the key that belongs to it"
+                    .to_owned()
+            }
+            StartError::Listen { listen, source } if source.kind() == io::ErrorKind::AddrInUse => format!(
+                "another program listens on {listen}, perhaps another palisade: stop it (ss -ltnp shows it) or choose another port"
+            ),
+            StartError::Listen { .. } => {
+                "choose an address of this machine (ip address shows them)".to_owned()
+            }
+            StartError::SocketInUse { .. } => {
+                "stop the other daemon, or give this one a run_dir of its own".to_owned()
+            }
+            StartError::Socket { path, source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+                format!(
+                    "choose a shorter path than {} (107 bytes fit) with admin.socket",
+                    path.display()
+                )
+            }
+            StartError::Socket { path, .. } => {
+                format!(
+                    "make its folder writable for the daemon, or choose another path than {} with admin.socket",
+                    path.display()
+                )
+            }
+            StartError::Runtime { .. } => "raise the limits of threads and open files".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Exposed {
+                listen,
+                certificate_missing,
+                token_missing,
+            } => {
+                let missing = match (certificate_missing, token_missing) {
+                    (true, true) => "a certificate and a token",
+                    (true, false) => "a certificate",
+                    _ => "a token",
+                };
+                write!(
+                    f,
+                    "the administrative interface does not listen on {listen}, which others can reach, without {missing}"
+                )
+            }
+            StartError::SecretExposed { path, what, why } => {
+                write!(f, "the {what} in {} is not private: {why}", path.display())
+            }
+            StartError::TokenWeak { path, why } => write!(f, "the token in {} {why}", path.display()),
+            StartError::TokensEqual { path } => write!(
+                f,
+                "the token in {} is for reading only and is the same as the one for changing everything",
+                path.display()
+            ),
+            StartError::FileRead { path, source } => {
+                write!(f, "{} cannot be read: {source}", path.display())
+            }
+            StartError::TokenMake { path, source } => {
+                write!(f, "no token can be made in {}: {source}", path.display())
+            }
+            StartError::CertificateEmpty { path, wanted } => {
+                write!(f, "{} holds no {wanted}", path.display())
+            }
+            StartError::Certificate { path, source } => {
+                write!(f, "the certificate {} cannot be used: {source}", path.display())
+            }
+            StartError::Listen { listen, source } => {
+                write!(
+                    f,
+                    "the administrative interface cannot listen on {listen}: {source}"
+                )
+            }
+            StartError::SocketInUse { path } => {
+                write!(f, "another process answers on {}", path.display())
+            }
+            StartError::Socket { path, step, source } => {
+                write!(
+                    f,
+                    "the administrative socket {}: cannot {step}: {source}",
+                    path.display()
+                )
+            }
+            StartError::Runtime { source } => {
+                write!(f, "the administrative interface got no threads: {source}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::FileRead { source, .. }
+            | StartError::TokenMake { source, .. }
+            | StartError::Listen { source, .. }
+            | StartError::Socket { source, .. }
+            | StartError::Runtime { source } => Some(source),
+            StartError::Certificate { source, .. } => Some(source),
+            StartError::Exposed { .. }
+            | StartError::SecretExposed { .. }
+            | StartError::TokenWeak { .. }
+            | StartError::TokensEqual { .. }
+            | StartError::SocketInUse { .. }
+            | StartError::CertificateEmpty { .. } => None,
+        }
+    }
+}
+
+/// What is wrong with a token, in words that follow "the token in FILE".
+pub(crate) fn token_weakness(token: &str) -> Option<String> {
+    let chars = token.chars().count();
+    if chars < TOKEN_CHARS_MIN {
+        return Some(format!(
+            "has {chars} characters and needs at least {TOKEN_CHARS_MIN}"
+        ));
+    }
+    if chars > TOKEN_CHARS_MAX {
+        return Some(format!("has {chars} characters; {TOKEN_CHARS_MAX} are enough"));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some("holds spaces, line breaks or characters beyond ASCII".to_owned());
+    }
+    let mut bytes: Vec<u8> = token.bytes().collect();
+    bytes.sort_unstable();
+    bytes.dedup();
+    (bytes.len() < TOKEN_DISTINCT_MIN).then(|| {
+        format!(
+            "consists of {} different characters and can be guessed",
+            bytes.len()
+        )
+    })
+}

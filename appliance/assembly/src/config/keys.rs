@@ -1,0 +1,95 @@
+//! Which keys there are, taken from the definition itself.
+
+use super::{AdminSection, AllowSection, Config, ConfigError, ReactorsConfig};
+use std::path::PathBuf;
+
+/// Every key there is, with its section, taken from the definition itself.
+fn known_keys() -> Vec<String> {
+    let path = || Some(PathBuf::from("x"));
+    let full = Config {
+        reactors: ReactorsConfig {
+            cores: Some(vec![0]),
+            ..Config::defaults().reactors
+        },
+        admin: AdminSection {
+            socket: path(),
+            group: Some("x".into()),
+            read_group: Some("x".into()),
+            token_file: path(),
+            read_token_file: path(),
+            certificate: path(),
+            key: path(),
+            ..Config::defaults().admin
+        },
+        allow: AllowSection {
+            sockets: Some(vec![]),
+            ..Config::defaults().allow
+        },
+        ..Config::defaults()
+    };
+    let mut keys = Vec::new();
+    if let Ok(table) = toml::Table::try_from(full) {
+        collect_keys(&table, "", &mut keys);
+    }
+    keys
+}
+
+fn collect_keys(table: &toml::Table, section: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let name = format!("{section}{key}");
+        match value {
+            toml::Value::Table(inner) if !inner.is_empty() => {
+                collect_keys(inner, &format!("{name}."), keys);
+            }
+            _ => keys.push(name),
+        }
+    }
+}
+
+/// Refuses a key that does not exist, by its name and the nearest one that does.
+pub(super) fn refuse_unknown(table: &toml::Table) -> Result<(), ConfigError> {
+    let mut known = known_keys();
+    let sections: Vec<_> = known
+        .iter()
+        .filter_map(|key| Some(key.split_once('.')?.0.to_owned()))
+        .collect();
+    known.extend(sections);
+    let mut given = Vec::new();
+    collect_keys(table, "", &mut given);
+    let Some(key) = given.into_iter().find(|key| !known.contains(key)) else {
+        return Ok(());
+    };
+    let distance = |name: &&String| strsim::damerau_levenshtein(name, &key);
+    let nearest = known
+        .iter()
+        .min_by_key(distance)
+        .filter(|name| distance(name) <= key.len() / 2 + 1)
+        .cloned();
+    Err(ConfigError::UnknownKey { key, nearest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args;
+
+    #[test]
+    fn each_flag_has_its_key() {
+        let known = known_keys();
+        let flags = Config::augment_args(clap::Command::new("x"));
+        let longs: Vec<String> = flags
+            .get_arguments()
+            .filter_map(|arg| arg.get_long())
+            .map(str::to_owned)
+            .collect();
+        for flag in &longs {
+            let key = flag.replace('-', "_");
+            let in_section = key.replacen('_', ".", 1);
+            assert!(
+                known.contains(&key) || known.contains(&in_section),
+                "{flag} has no key among {known:?}"
+            );
+        }
+        assert_eq!(longs.len(), known.len());
+    }
+}
