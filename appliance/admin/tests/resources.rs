@@ -170,11 +170,21 @@ fn a_client_that_comes_back_gets_what_it_missed() {
     later.join().unwrap();
     let ids: Vec<&str> = missed.iter().map(|(_, id)| id.as_str()).collect();
     assert_eq!(ids, ["1004", "1005", "1006"]);
-    for _ in 0..100 {
+    for number in 0..100 {
+        let subject = format!("disk/d{number}");
         fake.events
-            .push(Severity::Info, "counted", "node", "more than are kept");
+            .push(Severity::Info, "counted", subject, "more than are kept");
     }
     assert_eq!(stream(address, "1003", 1).first().unwrap().0, "lost");
+    let of_another_history = stream(address, "99999999", 2);
+    assert_eq!(
+        of_another_history
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>(),
+        ["lost", "late"],
+        "an id that was never given is answered with all there is"
+    );
     assert_eq!(
         ask(address, "GET", "/v1/events", &[("last-event-id", "x")], "").status,
         422

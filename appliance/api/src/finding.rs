@@ -15,6 +15,12 @@ pub enum Clears {
         /// How long.
         seconds: u64,
     },
+    /// When what had failed has been done well again and the fault has not come back for some seconds; or, when nothing
+    /// of the kind is done any more, when it has not been raised again for so many seconds.
+    WhenItWorksAgain {
+        /// How long, in the latter case.
+        seconds: u64,
+    },
     /// It is worked out from the present state at each look, and ends with its cause.
     WithItsCause,
 }
@@ -77,8 +83,8 @@ macro_rules! findings {
     };
 }
 
-/// Seconds without another fault after which what had failed is taken for healed.
-const FAULTS_QUIET: Clears = Clears::AfterQuiet { seconds: 60 };
+/// Of faults of disks.
+const WORKS_AGAIN: Clears = Clears::WhenItWorksAgain { seconds: 600 };
 
 findings! {
     DiskBlocked {
@@ -136,7 +142,7 @@ findings! {
         guest: "Requests to this disk end with an I/O error.",
         metric: "palisade_disk_faults_total",
         remedy: "bring the device back under its path; `palisade disk show {name}` shows the path",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
     }
     DiskMedia {
         code: "disk_media", severity: Degraded,
@@ -144,7 +150,7 @@ findings! {
         guest: "The requests concerned end with an I/O error.",
         metric: "palisade_disk_faults_total",
         remedy: "look into the kernel log (`dmesg`) for what the device says of itself; replace it when this comes again",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
     }
     DiskNoSpace {
         code: "disk_no_space", severity: Failed,
@@ -152,7 +158,7 @@ findings! {
         guest: "Writes to places not written before end with an I/O error; reads are answered.",
         metric: "palisade_disk_faults_total",
         remedy: "make room on the file system or in the pool that holds it (`df`); guests' writes succeed again at once",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
     }
     DiskFenced {
         code: "disk_fenced", severity: Failed,
@@ -160,7 +166,7 @@ findings! {
         guest: "Requests to this disk end with an I/O error.",
         metric: "palisade_disk_faults_total",
         remedy: "find out who holds the reservation before anything is changed: it may be another node that writes now",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
     }
     DiskReadOnly {
         code: "disk_read_only", severity: Failed,
@@ -169,7 +175,7 @@ findings! {
         metric: "palisade_disk_faults_total",
         remedy: "a file system mounted read-only after an error says why in the kernel log (`dmesg`); check it and mount it \
                  writable again",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
     }
     DiskTimedOut {
         code: "disk_timed_out", severity: Degraded,
@@ -177,7 +183,7 @@ findings! {
         guest: "The requests concerned end with an I/O error.",
         metric: "palisade_disk_faults_total",
         remedy: "look at the device and at what it stands on: it answers too slowly (`dmesg`)",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
     }
     DiskUnsupported {
         code: "disk_unsupported", severity: Degraded,
@@ -186,7 +192,66 @@ findings! {
         metric: "palisade_disk_faults_total",
         remedy: "nothing is lost; a disk that says at open what it can do is offered accordingly: restart the daemon when \
                  its abilities have changed",
-        clears: FAULTS_QUIET,
+        clears: WORKS_AGAIN,
+    }
+    DiskUnreachable {
+        code: "disk_unreachable", severity: Failed,
+        means: "The way to a disk is broken or too slow: link, network or server.",
+        guest: "Requests to this disk end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "look at the network or link and at the server behind it (`dmesg`); requests succeed again when it is back",
+        clears: WORKS_AGAIN,
+    }
+    DiskTooLarge {
+        code: "disk_too_large", severity: Failed,
+        means: "A disk's file may not become as large as was agreed on.",
+        guest: "Writes behind the limit end with an I/O error; the others are answered.",
+        metric: "palisade_disk_faults_total",
+        remedy: "raise the limit of the daemon (LimitFSIZE=infinity in the unit) or move the file to a file system that takes \
+                 files of this size",
+        clears: WORKS_AGAIN,
+    }
+    DiskDenied {
+        code: "disk_denied", severity: Failed,
+        means: "The host forbids the daemon what it does on a disk.",
+        guest: "The requests concerned end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "look for an immutable file (`lsattr`), a seal, a lost key of an encrypted file, or a security module's rule \
+                 (`journalctl -k`), and undo it",
+        clears: WORKS_AGAIN,
+    }
+    DiskRejects {
+        code: "disk_rejects", severity: Failed,
+        means: "The kernel takes operations on a disk for malformed.",
+        guest: "The requests concerned end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "this is a fault of Palisade or of what the device says of itself, not of the device's health: restart the \
+                 daemon, which asks the device anew what it wants, and report it with `palisade --json disk show {name}`",
+        clears: WORKS_AGAIN,
+    }
+    HostShort {
+        code: "host_short", severity: Degraded,
+        means: "The host had no memory or other means for operations on a disk.",
+        guest: "The requests concerned end with an I/O error.",
+        metric: "palisade_disk_faults_total",
+        remedy: "free memory on the host (`free -m`), or look at what a server below this disk lacks",
+        clears: WORKS_AGAIN,
+    }
+    GuestMemoryLost {
+        code: "guest_memory_lost", severity: Degraded,
+        means: "A guest's memory was not there when data was to be moved: its VMM has taken it away.",
+        guest: "The requests concerned end with an I/O error; no other guest is touched.",
+        metric: "palisade_attachment_faults_total",
+        remedy: "look at the VMM of attachment {name}: it truncated or unmapped the memory that it had shared",
+        clears: Clears::AfterQuiet { seconds: 60 },
+    }
+    RequestsRefused {
+        code: "requests_refused", severity: Ok,
+        means: "A guest asks for what it may not have: outside its disk, misaligned, or a write to a disk that it may only read.",
+        guest: "The requests concerned end with an I/O error.",
+        metric: "palisade_attachment_refused_total",
+        remedy: "look at the guest's driver; `palisade attachment show {name}` tells what it was offered",
+        clears: Clears::AfterQuiet { seconds: 60 },
     }
     DiskShrunk {
         code: "disk_shrunk", severity: Failed,
@@ -195,7 +260,7 @@ findings! {
         metric: "palisade_disk_faults_total",
         remedy: "find out what has cut it off and bring the missing part back from a backup; then make it as long as before \
                  (`palisade disk show {name}` tells how long that is)",
-        clears: Clears::WithItsCause,
+        clears: WORKS_AGAIN,
     }
     DiskUnlinked {
         code: "disk_unlinked", severity: Failed,

@@ -2,15 +2,18 @@
 
 pub mod media;
 
-use crate::plant::OpenDisk;
-use crate::samples::{disk_faults, oldest_ns};
+use crate::samples::oldest_ns;
 use crate::views::View;
 use palisade_admin::TcpAccess;
 use palisade_api as api;
 use palisade_api::FindingKind;
-use palisade_model::{Kind, Name};
-use palisade_reconcile::Cause;
+use palisade_model::Kind;
+use palisade_reconcile::{Action, Cause};
 use palisade_sys::PageBacking;
+use std::time::Duration;
+
+/// A step may be under way for so long before it is told.
+const STEP_BOUND: Duration = Duration::from_secs(30);
 
 impl View<'_> {
     /// What follows from the present state. What has been raised by those who saw a cause is not among it.
@@ -40,8 +43,9 @@ impl View<'_> {
             for (kind, message) in media::findings(self.plant, name, open) {
                 add(kind, format!("disk/{name}"), message);
             }
-            if let Some((kind, message)) = self.disk_finding(name, open) {
-                add(kind, format!("disk/{name}"), message);
+            if !open.stalled_on.is_empty() {
+                let message = format!("blocked on disk {name}, for {} ms", oldest_ns(open) / 1_000_000);
+                add(FindingKind::DiskStalled, format!("disk/{name}"), message);
             }
         }
         for (name, offered) in &self.plant.attachments {
@@ -50,6 +54,28 @@ impl View<'_> {
             if let Some(waiting) = waiting.filter(|waiting| waiting.overdue) {
                 let message = format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs());
                 add(FindingKind::DrainOverdue, format!("attachment/{name}"), message);
+            }
+        }
+        for (action, under_way) in &self.plant.under_way {
+            let lasted = under_way.since.elapsed();
+            let bound = match action {
+                // It waits for whoever has the disk locked, as long as it was told to.
+                Action::OpenDisk { .. } => STEP_BOUND + self.shared.settings.lock_wait,
+                _ => STEP_BOUND,
+            };
+            if lasted >= bound {
+                let (kind, name) = action.target();
+                let awaited = under_way
+                    .awaited
+                    .iter()
+                    .map(|reactor| format!(", of reactor {}", reactor.0));
+                let message = format!(
+                    "\"{}\" has been under way for {} s{}",
+                    under_way.step,
+                    lasted.as_secs(),
+                    awaited.collect::<String>()
+                );
+                add(FindingKind::StepOverdue, format!("{kind}/{name}"), message);
             }
         }
         let mut reactors = self.shared.reactors.iter();
@@ -67,29 +93,5 @@ impl View<'_> {
             add(FindingKind::RestWithoutToken, "node".into(), message);
         }
         derived
-    }
-
-    fn disk_finding(&self, name: &Name, open: &OpenDisk) -> Option<(FindingKind, String)> {
-        let told = match self.condition(name, Some(open)) {
-            api::DiskCondition::Stalled => {
-                let ms = oldest_ns(open) / 1_000_000;
-                (
-                    FindingKind::DiskStalled,
-                    format!("blocked on disk {name}, for {ms} ms"),
-                )
-            }
-            api::DiskCondition::Missing => (
-                FindingKind::DiskGone,
-                format!("disk {name} has vanished under the daemon"),
-            ),
-            api::DiskCondition::Failing => {
-                let faults = disk_faults(open).into_iter().filter(|(_, count)| *count > 0);
-                let faults: Vec<_> = faults.map(|(name, count)| format!("{count} {name}")).collect();
-                let message = format!("operations on disk {name} have failed: {}", faults.join(", "));
-                (FindingKind::DiskMedia, message)
-            }
-            _ => return None,
-        };
-        Some(told)
     }
 }

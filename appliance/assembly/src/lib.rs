@@ -17,8 +17,10 @@
 
 mod allow;
 pub mod config;
+mod counted;
 mod disk_growth;
 mod event;
+mod event_ids;
 mod findings;
 mod hands;
 mod host;

@@ -12,6 +12,7 @@ use palisade_reconcile::{Action, Observed, Step};
 use palisade_sys::Opened;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Everything the node has.
 #[derive(Debug, Default)]
@@ -81,6 +82,8 @@ pub struct UnderWay {
     pub awaited: BTreeSet<ReactorIndex>,
     /// What is reported when all have.
     pub index: u16,
+    /// When it began.
+    pub since: Instant,
 }
 
 impl Plant {

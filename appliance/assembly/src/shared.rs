@@ -1,7 +1,9 @@
 //! What all threads of the control plane share.
 
 use crate::config::Settings;
+use crate::counted::Counted;
 use crate::event::Event;
+use crate::event_ids::EventIds;
 use crate::last_seen::LastSeen;
 use crate::orders::Order;
 use crate::plant::{Offered, Plant};
@@ -11,6 +13,7 @@ use crate::views::View;
 use crate::watch::Watch;
 use crossbeam::channel::Sender;
 use palisade_admin::EventLog;
+use palisade_admin::events::EVENTS_KEPT;
 use palisade_api::Health;
 use palisade_block::mailbox::Command as EngineCommand;
 use palisade_block::{AttachmentIndex, ReactorIndex};
@@ -33,8 +36,10 @@ pub struct Shared {
     pub reactors: Vec<ReactorHandle>,
     /// What has happened.
     pub events: Arc<EventLog>,
+    event_ids: EventIds,
     /// What is wrong.
     pub findings: Findings,
+    counted: Mutex<Counted>,
     /// Who is watched for progress.
     pub watch: Arc<Watch>,
     /// What disks without an identity looked like when they were last looked at.
@@ -57,7 +62,9 @@ impl Shared {
     ) -> Shared {
         let plant = Mutex::new(Plant::default());
         let last_seen = LastSeen::below(&settings.state_dir);
-        let (events, started, door) = (Arc::<EventLog>::default(), SystemTime::now(), OnceLock::new());
+        let (event_ids, last) = EventIds::resume(&settings.state_dir);
+        let events = Arc::new(EventLog::beginning_after(EVENTS_KEPT, last));
+        let (started, door) = (SystemTime::now(), OnceLock::new());
         let (findings, watch) = (Findings::new(Arc::clone(&events)), Arc::default());
         Shared {
             settings,
@@ -65,7 +72,9 @@ impl Shared {
             name,
             reactors,
             events,
+            event_ids,
             findings,
+            counted: Mutex::default(),
             watch,
             last_seen,
             started,
@@ -110,6 +119,12 @@ impl Shared {
         plant.is_some()
     }
 
+    /// What the event log needs now and then.
+    pub fn keep_events(&self, now: Instant) {
+        self.events.settle(now);
+        self.event_ids.reserve(self.events.last_id());
+    }
+
     /// What is wrong, as far as it is known. It waits for nobody.
     pub fn health(&self) -> Health {
         Health::of(self.findings.list())
@@ -117,6 +132,10 @@ impl Shared {
 
     /// Works out what follows from a state that the caller holds.
     pub fn observe(&self, cluster: &Cluster, plant: &Plant) {
+        // Under the plant's lock, so that two threads cannot take the same counts for new.
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.look(cluster, plant, &self.findings, Instant::now());
+        drop(counted);
         self.findings.observe(View::new(self, cluster, plant).derived());
     }
 

@@ -22,16 +22,20 @@ const STANDING_MAX: usize = 16_384;
 #[derive(Debug)]
 pub struct Findings {
     events: Arc<EventLog>,
-    standing: Mutex<BTreeMap<(FindingKind, String), Standing>>,
+    standing: Mutex<BTreeMap<Key, Standing>>,
 }
 
+/// A finding that stands for as long as it is raised, or follows from the state of the node, or both.
 #[derive(Debug)]
 struct Standing {
     finding: Finding,
-    raised: Instant,
-    /// Worked out from the state of the node: not raised by anybody.
+    /// When it was raised last, if it is.
+    raised: Option<Instant>,
+    /// Whether it followed from the state of the node at the last look.
     derived: bool,
 }
+
+type Key = (FindingKind, String);
 
 impl Findings {
     /// None yet. Beginnings and ends go to `events`.
@@ -45,26 +49,37 @@ impl Findings {
     /// Something is wrong with `subject` (`disk/d1`, `attachment/web1`, `reactor/0`, `node`), by this cause. While it
     /// stands, the same again is counted; the first cause stays.
     pub fn raise(&self, kind: FindingKind, subject: impl Into<String>, cause: impl Into<String>) {
-        self.raise_at(kind, subject.into(), cause.into(), Instant::now());
+        self.raise_at(kind, subject.into(), cause.into(), 1, Instant::now());
     }
 
-    fn raise_at(&self, kind: FindingKind, subject: String, cause: String, now: Instant) {
+    /// The same for what has happened several times since it was last looked for.
+    pub fn raise_times(
+        &self,
+        kind: FindingKind,
+        subject: impl Into<String>,
+        cause: impl Into<String>,
+        times: u64,
+    ) {
+        self.raise_at(kind, subject.into(), cause.into(), times, Instant::now());
+    }
+
+    fn raise_at(&self, kind: FindingKind, subject: String, cause: String, times: u64, now: Instant) {
         let mut standing = self.standing();
         let full = standing.len() >= STANDING_MAX;
         match standing.entry((kind, subject)) {
             Entry::Occupied(mut entry) => {
                 let standing = entry.get_mut();
-                standing.raised = now;
-                standing.finding.count = standing.finding.count.saturating_add(1);
+                standing.raised = Some(now);
+                standing.finding.count = standing.finding.count.saturating_add(times);
                 standing.finding.last = Some(cause).filter(|cause| *cause != standing.finding.message);
             }
             Entry::Vacant(entry) if !full => {
                 let mut finding = Finding::new(kind, entry.key().1.clone(), cause);
-                finding.count = 1;
+                finding.count = times;
                 let finding = self.begins(finding);
                 entry.insert(Standing {
                     finding,
-                    raised: now,
+                    raised: Some(now),
                     derived: false,
                 });
             }
@@ -72,10 +87,19 @@ impl Findings {
         }
     }
 
-    /// It is over. Nothing happens when it did not stand.
+    /// It is over. Nothing happens when it did not stand, or follows from the state of the node still.
     pub fn clear(&self, kind: FindingKind, subject: &str) {
-        let ended = self.standing().remove(&(kind, subject.to_owned()));
-        self.end(ended.map(|standing| (kind, standing)));
+        let key = (kind, subject.to_owned());
+        let mut standing = self.standing();
+        if let Some(one) = standing.get_mut(&key) {
+            one.raised = None;
+        }
+        self.end_the_rest(standing);
+    }
+
+    /// Whether it stands.
+    pub fn stands(&self, kind: FindingKind, subject: &str) -> bool {
+        self.standing().contains_key(&(kind, subject.to_owned()))
     }
 
     /// A subject is no more, and with it all that was wrong with it.
@@ -89,43 +113,55 @@ impl Findings {
 
     /// Takes what has just been worked out from the state of the node in place of what was worked out before.
     pub fn observe(&self, derived: Vec<(FindingKind, Finding)>) {
-        let now = Instant::now();
         let mut standing = self.standing();
-        let mut before: BTreeMap<_, _> = standing.extract_if(.., |_, standing| standing.derived).collect();
-        for (kind, finding) in derived {
-            let key = (kind, finding.subject.clone());
-            // One that somebody has raised, too, stays as it was raised.
-            if standing.contains_key(&key) {
-                continue;
-            }
-            let finding = match before.remove(&key) {
-                Some(Standing { finding: known, .. }) => Finding {
-                    since_unix_ms: known.since_unix_ms,
-                    ..finding
-                },
-                None => self.begins(finding),
-            };
-            let derived = Standing {
-                finding,
-                raised: now,
-                derived: true,
-            };
-            standing.insert(key, derived);
+        for one in standing.values_mut() {
+            one.derived = false;
         }
-        drop(standing);
-        self.end(before.into_iter().map(|((kind, _), standing)| (kind, standing)));
+        for (kind, finding) in derived {
+            match standing.entry((kind, finding.subject.clone())) {
+                Entry::Occupied(mut entry) => {
+                    let standing = entry.get_mut();
+                    standing.derived = true;
+                    // The first cause stays; one that tells how long it lasts goes on telling it.
+                    if standing.finding.count == 0 {
+                        standing.finding.message = finding.message;
+                    }
+                }
+                Entry::Vacant(entry) => {
+                    let finding = self.begins(finding);
+                    entry.insert(Standing {
+                        finding,
+                        raised: None,
+                        derived: true,
+                    });
+                }
+            }
+        }
+        self.end_the_rest(standing);
     }
 
     /// Ends what has been quiet for long enough.
     pub fn expire(&self, now: Instant) {
-        let quiet = |(kind, _): &(FindingKind, String), standing: &mut Standing| match kind.row().clears {
-            Clears::AfterQuiet { seconds } => {
-                !standing.derived
-                    && now.saturating_duration_since(standing.raised) >= Duration::from_secs(seconds)
+        let mut standing = self.standing();
+        for ((kind, _), one) in standing.iter_mut() {
+            let seconds = match kind.row().clears {
+                Clears::AfterQuiet { seconds } | Clears::WhenItWorksAgain { seconds } => seconds,
+                Clears::WhenTold | Clears::WithItsCause => continue,
+            };
+            let quiet =
+                |raised: Instant| now.saturating_duration_since(raised) >= Duration::from_secs(seconds);
+            if one.raised.is_some_and(quiet) {
+                one.raised = None;
             }
-            Clears::WhenTold | Clears::WithItsCause => false,
-        };
-        let ended: Vec<_> = self.standing().extract_if(.., quiet).collect();
+        }
+        self.end_the_rest(standing);
+    }
+
+    /// Takes away what nothing holds up any more.
+    fn end_the_rest(&self, mut standing: MutexGuard<'_, BTreeMap<Key, Standing>>) {
+        let over = |_: &Key, one: &mut Standing| one.raised.is_none() && !one.derived;
+        let ended: Vec<_> = standing.extract_if(.., over).collect();
+        drop(standing);
         self.end(ended.into_iter().map(|((kind, _), standing)| (kind, standing)));
     }
 
@@ -158,11 +194,11 @@ impl Findings {
     }
 
     fn end(&self, ended: impl IntoIterator<Item = (FindingKind, Standing)>) {
-        for (kind, Standing { finding, raised, .. }) in ended {
+        for (kind, Standing { finding, .. }) in ended {
             let lasted = unix_ms().saturating_sub(finding.since_unix_ms) / 1000;
             let seen = match finding.count {
                 0 | 1 => String::new(),
-                count => format!(", seen {count} times, last {} s ago", raised.elapsed().as_secs()),
+                count => format!(", seen {count} times"),
             };
             let message = format!("over after {lasted} s{seen}: {}", finding.message);
             log::info!("{}: {message}, code={}", finding.subject, finding.code);
@@ -171,7 +207,7 @@ impl Findings {
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, BTreeMap<(FindingKind, String), Standing>> {
+    fn standing(&self) -> MutexGuard<'_, BTreeMap<Key, Standing>> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -220,17 +256,30 @@ mod tests {
         let findings = Findings::new(events);
         let began = Instant::now();
         let second = Duration::from_secs(1);
-        findings.raise_at(FindingKind::DiskNoSpace, "disk/d1".into(), "full".into(), began);
-        findings.raise_at(FindingKind::DiskBuffered, "disk/d1".into(), "nfs".into(), began);
         findings.raise_at(
             FindingKind::DiskNoSpace,
             "disk/d1".into(),
             "full".into(),
+            1,
+            began,
+        );
+        findings.raise_at(
+            FindingKind::DiskBuffered,
+            "disk/d1".into(),
+            "nfs".into(),
+            1,
+            began,
+        );
+        findings.raise_at(
+            FindingKind::DiskNoSpace,
+            "disk/d1".into(),
+            "full".into(),
+            1,
             began + 30 * second,
         );
-        findings.expire(began + 89 * second);
+        findings.expire(began + 629 * second);
         assert_eq!(findings.list().len(), 2);
-        findings.expire(began + 90 * second);
+        findings.expire(began + 630 * second);
         let left = findings.list();
         assert_eq!(
             left.iter()

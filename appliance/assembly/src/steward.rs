@@ -210,6 +210,7 @@ impl Steward {
             wanted: Arc::clone(wanted),
             awaited,
             index,
+            since: Instant::now(),
         };
         plant.under_way.insert(step.action, under_way);
     }

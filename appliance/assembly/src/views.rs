@@ -1,10 +1,12 @@
 //! The cluster and the plant as REST and metrics show them: values in, values out.
 
+use crate::counted::{GONE, finding_of_disk};
 use crate::findings::media;
 use crate::plant::{Offered, OpenDisk, Plant};
 use crate::samples::{disk_faults, oldest_ns, operations, sum};
 use crate::shared::Shared;
 use palisade_api as api;
+use palisade_api::FindingKind;
 use palisade_block::stats::{AttachmentStats, Count};
 use palisade_block::{Fault, SECTOR_BYTES};
 use palisade_engine::IdlePolicy;
@@ -17,18 +19,6 @@ use palisade_wire::ALLOCATION_UNIT_SECTORS;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Faults that make a disk "failing". What a guest brought on itself is not counted with disks at all.
-const FAILURES: [Fault; 8] = [
-    Fault::Media,
-    Fault::Fenced,
-    Fault::Unreachable,
-    Fault::BeyondEnd,
-    Fault::TooLarge,
-    Fault::NoMemory,
-    Fault::Denied,
-    Fault::Rejected,
-];
 
 /// A moment of the node: what is agreed on beside what there is.
 pub struct View<'a> {
@@ -206,16 +196,17 @@ impl View<'_> {
                 api::DiskCondition::Closed
             };
         };
-        let failing = |fault: Fault| {
-            open.stats
-                .iter()
-                .any(|s| s.faults.get(fault.kind()).is_some_and(|c| c.get() > 0))
-        };
+        let subject = format!("disk/{name}");
+        let stands = |kind: &FindingKind| self.shared.findings.stands(*kind, &subject);
         if !open.stalled_on.is_empty() {
             api::DiskCondition::Stalled
-        } else if failing(Fault::Gone) {
+        } else if GONE.iter().any(stands) {
             api::DiskCondition::Missing
-        } else if FAILURES.into_iter().any(failing) {
+        } else if Fault::ALL
+            .into_iter()
+            .filter_map(finding_of_disk)
+            .any(|kind| stands(&kind))
+        {
             api::DiskCondition::Failing
         } else {
             api::DiskCondition::Online

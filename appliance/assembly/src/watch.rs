@@ -162,6 +162,7 @@ pub fn run(shared: &Arc<Shared>) {
         crate::sight::look_around(shared, now);
         shared.derive_findings(Duration::ZERO);
         shared.findings.expire(now);
+        shared.keep_events(now);
     }
 }
 

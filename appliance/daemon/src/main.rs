@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod logging;
+
 use clap::Parser;
 use palisade_api::routes::CONFIG_FILE;
 use palisade_assembly::config::{Config, ConfigError, Cores, Settings};
@@ -38,9 +40,7 @@ struct Flags {
 const PULSE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        .format_target(false)
-        .init();
+    logging::start();
     let flags = Flags::parse();
     let given = match configuration(flags.config.as_deref(), flags.settings) {
         Ok(given) => given,
@@ -112,6 +112,7 @@ fn serve(settings: Settings, cores: &Cores) -> Result<(), String> {
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let mut stuck = None;
     loop {
+        logging::settle();
         match signals.wait(PULSE) {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => node.reload(),

@@ -113,6 +113,8 @@ pub struct AttachmentStats {
     pub latency: [Latency; Op::KINDS],
     /// Faults of devices, by [`Fault::kind`].
     pub faults: [Count; Fault::KINDS],
+    /// Writes that had been answered well when a fault of a kind last came, by [`Fault::kind`].
+    pub written_at_fault: [Count; Fault::KINDS],
     /// Requests that lay outside the volume, were misaligned or wrote to a read-only attachment.
     pub refused: Count,
     /// Requests whose start waited for the attachment's limit.
@@ -159,12 +161,53 @@ pub struct DeviceStats {
     pub finished: Count,
     /// Faults, by [`Fault::kind`].
     pub faults: [Count; Fault::KINDS],
+    /// Operations that had ended well when a fault of a kind last came, by [`Fault::kind`]: what has ended well since
+    /// then tells whether the device works again.
+    pub sound_at_fault: [Count; Fault::KINDS],
     /// Operations in flight now.
     pub in_flight: Count,
     /// Age in ns of the oldest operation in flight at the last look of the stall watch; 0 when none.
     pub oldest_ns: Count,
     /// Times the stall watch found the device past its deadline.
     pub stalls: Count,
+}
+
+impl AttachmentStats {
+    /// Counts a fault that a request met.
+    #[cold]
+    pub fn failed(&self, fault: Fault) {
+        let kind = fault.kind();
+        if let (Some(count), Some(mark)) = (self.faults.get(kind), self.written_at_fault.get(kind)) {
+            count.add(1);
+            mark.set(self.written());
+        }
+    }
+
+    /// Writes answered well.
+    pub fn written(&self) -> u64 {
+        let of_kind = self.answered.get(Op::Write.kind());
+        of_kind
+            .and_then(|by| by.get(Status::Ok as usize))
+            .map_or(0, Count::get)
+    }
+}
+
+impl DeviceStats {
+    /// Counts a fault of an operation that has been counted as finished.
+    #[cold]
+    pub fn failed(&self, fault: Fault) {
+        let kind = fault.kind();
+        if let (Some(count), Some(mark)) = (self.faults.get(kind), self.sound_at_fault.get(kind)) {
+            count.add(1);
+            mark.set(self.sound());
+        }
+    }
+
+    /// Operations that have ended well.
+    pub fn sound(&self) -> u64 {
+        let failed: u64 = self.faults.iter().map(Count::get).sum();
+        self.finished.get().saturating_sub(failed)
+    }
 }
 
 /// What one reactor has done in all.

@@ -169,15 +169,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let (queue, device) = (slot.queue, slot.device);
         // What a guest does to itself says nothing of a disk that others share.
         if fault.origin() != Origin::Guest
-            && let Some(count) = self
-                .device(device)
-                .and_then(|device| device.stats.faults.get(fault.kind()))
+            && let Some(device) = self.device(device)
         {
-            count.add(1);
+            device.stats.failed(fault);
         }
-        if let Some(count) = self.queue_of(queue).settings.stats.faults.get(fault.kind()) {
-            count.add(1);
-        }
+        self.queue_of(queue).settings.stats.failed(fault);
     }
 
     /// Answers a request that does not fit the volume or may not be done.

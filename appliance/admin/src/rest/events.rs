@@ -69,12 +69,14 @@ async fn feed(
             return;
         }
         let full = page.items.len() == EVENTS_BATCH;
+        // Also when there are none: an id that was never given is not asked for again.
+        let next = page.next.unwrap_or(after);
         for event in page.items {
-            after = event.id;
             if sender.send(Ok(sent(&event))).await.is_err() {
                 return;
             }
         }
+        after = next;
         if full {
             continue;
         }

@@ -1,0 +1,481 @@
+//! From counters to findings: what has gone wrong since the last look, by its cause.
+//!
+//! The data path only counts. Here the counts of two looks are compared, so that a condition comes from recent faults and
+//! not from one of last year. It ends when what had failed works again: no such fault for a while, and something of the
+//! same kind done well meanwhile. A disk that fails again soon after is held for longer each time, so that one that
+//! comes and goes is not an event every few seconds.
+
+use crate::plant::{Offered, OpenDisk, Plant};
+use crate::samples::sum;
+use crate::standing::Findings;
+use palisade_api::FindingKind;
+use palisade_block::stats::Count;
+use palisade_block::{AttachmentIndex, DeviceIndex, Fault};
+use palisade_model::{Cluster, Disk, Medium, Name};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long a fault must not have come again before it can be over.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// The same for one that comes again and again.
+const HOLD_MAX: Duration = Duration::from_secs(320);
+
+type Faults = [u64; Fault::KINDS];
+
+/// What was counted up to the last look.
+#[derive(Debug, Default)]
+pub struct Counted {
+    disks: BTreeMap<Name, DiskSeen>,
+    attachments: BTreeMap<Name, AttachmentSeen>,
+}
+
+/// A counter's faults, reactor by reactor, as seen at the last look.
+type Seen = Vec<Faults>;
+
+#[derive(Debug)]
+struct DiskSeen {
+    device: DeviceIndex,
+    faults: Seen,
+    bad: BTreeMap<FindingKind, Bad>,
+}
+
+/// One kind of fault of one disk.
+#[derive(Clone, Debug)]
+struct Bad {
+    last: Instant,
+    /// What had been done well when the fault last came, counter by counter.
+    done: Vec<u64>,
+    hold: Duration,
+    over: bool,
+}
+
+#[derive(Debug)]
+struct AttachmentSeen {
+    index: AttachmentIndex,
+    faults: Seen,
+    /// What came since the look before.
+    more: Seen,
+    refused: u64,
+}
+
+/// What a counter says of things done well: now, and when a fault last came; and whether that was since the last look.
+struct Done {
+    now: u64,
+    at_fault: u64,
+    fresh: bool,
+}
+
+/// The finding that a fault is with the disk on which it came; `None` for what says nothing of the disk.
+pub fn finding_of_disk(fault: Fault) -> Option<FindingKind> {
+    Some(match fault {
+        Fault::Media => FindingKind::DiskMedia,
+        Fault::NoSpace => FindingKind::DiskNoSpace,
+        Fault::Gone => FindingKind::DiskGone,
+        Fault::Fenced => FindingKind::DiskFenced,
+        Fault::Unsupported => FindingKind::DiskUnsupported,
+        Fault::ReadOnly => FindingKind::DiskReadOnly,
+        Fault::TimedOut => FindingKind::DiskTimedOut,
+        Fault::Unreachable => FindingKind::DiskUnreachable,
+        Fault::BeyondEnd => FindingKind::DiskShrunk,
+        Fault::TooLarge => FindingKind::DiskTooLarge,
+        Fault::NoMemory => FindingKind::HostShort,
+        Fault::Denied => FindingKind::DiskDenied,
+        Fault::Rejected => FindingKind::DiskRejects,
+        Fault::GuestMemory => return None,
+    })
+}
+
+/// The finding that a fault is with the attachment whose request met it; `None` where it is one with the disk.
+pub fn finding_of_attachment(fault: Fault) -> Option<FindingKind> {
+    match fault {
+        Fault::GuestMemory => Some(FindingKind::GuestMemoryLost),
+        _ => None,
+    }
+}
+
+/// Whether a disk is gone or only failing, of the kinds that faults bring.
+pub const GONE: [FindingKind; 2] = [FindingKind::DiskGone, FindingKind::DiskUnreachable];
+
+/// Kinds of which an I/O error that names no reason is most likely a consequence.
+const EXPLAINS_MEDIA: [FindingKind; 6] = [
+    FindingKind::DiskGone,
+    FindingKind::DiskUnreachable,
+    FindingKind::DiskShrunk,
+    FindingKind::DiskNoSpace,
+    FindingKind::DiskReadOnly,
+    FindingKind::DiskFenced,
+];
+
+/// Kinds that only a write shows, and only a write that succeeds shows to be over.
+const OF_WRITES: [FindingKind; 4] = [
+    FindingKind::DiskNoSpace,
+    FindingKind::DiskReadOnly,
+    FindingKind::DiskTooLarge,
+    FindingKind::DiskDenied,
+];
+
+fn sentence(fault: Fault, disk: &str, times: u64, met: &str) -> String {
+    let operations = match times {
+        1 => "an operation".to_owned(),
+        times => format!("{times} operations"),
+    };
+    let what = match fault {
+        Fault::Media => "ended with an I/O error of the device",
+        Fault::NoSpace => "failed because the file system or pool that holds it has no space left",
+        Fault::Gone => "failed because the device is no longer there",
+        Fault::Fenced => "were refused: a reservation keeps this node out",
+        Fault::Unsupported => "are not offered by the device",
+        Fault::ReadOnly => "failed because what holds it may only be read",
+        Fault::TimedOut => "lasted too long and were taken back",
+        Fault::GuestMemory => "failed because the guest's memory was not there",
+        Fault::Unreachable => "failed because the way to the device is broken or too slow",
+        Fault::BeyondEnd => "lay behind its end: it has become smaller",
+        Fault::TooLarge => "failed because its file may not become that large",
+        Fault::NoMemory => "failed because the host had no memory for them",
+        Fault::Denied => "were forbidden by the host: rights, seals or an immutable file",
+        Fault::Rejected => "were taken for malformed by the kernel",
+    };
+    format!("{operations} on {disk} {what}{met}")
+}
+
+impl Counted {
+    /// Compares, raises and clears.
+    pub fn look(&mut self, cluster: &Cluster, plant: &Plant, findings: &Findings, now: Instant) {
+        self.look_at_attachments(plant, findings);
+        self.disks.retain(|name, _| plant.disks.contains_key(name));
+        for (name, open) in &plant.disks {
+            let fresh = || DiskSeen {
+                device: open.index,
+                faults: Seen::new(),
+                bad: BTreeMap::new(),
+            };
+            let seen = self.disks.entry(name.clone()).or_insert_with(fresh);
+            if seen.device != open.index {
+                *seen = fresh();
+            }
+            let on_it: Vec<_> = attachments_on(cluster, name)
+                .filter_map(|attachment| {
+                    let (seen, offered) = (
+                        self.attachments.get(attachment)?,
+                        plant.attachments.get(attachment)?,
+                    );
+                    Some((attachment, offered, seen))
+                })
+                .collect();
+            let look = DiskLook {
+                name,
+                disk: cluster.disks.get(name),
+                open,
+                on_it: &on_it,
+                findings,
+                now,
+            };
+            seen.look(&look);
+            seen.heal(&look);
+        }
+    }
+
+    /// Faults that each attachment has met since the last look.
+    fn look_at_attachments(&mut self, plant: &Plant, findings: &Findings) {
+        self.attachments
+            .retain(|name, _| plant.attachments.contains_key(name));
+        for (name, offered) in &plant.attachments {
+            let index = offered.index;
+            let fresh = || AttachmentSeen {
+                index,
+                faults: Seen::new(),
+                more: Seen::new(),
+                refused: 0,
+            };
+            let seen = self.attachments.entry(name.clone()).or_insert_with(fresh);
+            if seen.index != index {
+                *seen = fresh();
+            }
+            let subject = format!("attachment/{name}");
+            seen.more = more(&mut seen.faults, offered.stats.iter().map(|stats| &stats.faults));
+            for fault in Fault::ALL {
+                let times = total(&seen.more, fault);
+                if let Some(kind) = finding_of_attachment(fault).filter(|_| times > 0) {
+                    let message = sentence(fault, &format!("behalf of attachment {name}"), times, "");
+                    findings.raise_times(kind, &*subject, message, times);
+                }
+            }
+            let refused = sum(Some(offered), |stats| stats.refused.get());
+            let times = refused.saturating_sub(seen.refused);
+            seen.refused = refused;
+            if times > 0 {
+                let message = format!(
+                    "{times} requests of the guest lay outside the volume, were misaligned, or wrote to a disk offered \
+                     read-only"
+                );
+                findings.raise_times(FindingKind::RequestsRefused, subject, message, times);
+            }
+        }
+    }
+}
+
+/// A disk at one look.
+struct DiskLook<'a> {
+    name: &'a Name,
+    disk: Option<&'a Disk>,
+    open: &'a OpenDisk,
+    /// The attachments of volumes on it.
+    on_it: &'a [(&'a Name, &'a Offered, &'a AttachmentSeen)],
+    findings: &'a Findings,
+    now: Instant,
+}
+
+impl DiskSeen {
+    fn look(&mut self, at: &DiskLook<'_>) {
+        let grown = more(&mut self.faults, at.open.stats.iter().map(|stats| &stats.faults));
+        let (subject, called) = (format!("disk/{}", at.name), called(at.name, at.disk));
+        // Media last: it may be the consequence of another one of this very look.
+        let others = Fault::ALL.into_iter().filter(|fault| *fault != Fault::Media);
+        for fault in others.chain([Fault::Media]) {
+            let times = total(&grown, fault);
+            let Some(mut kind) = finding_of_disk(fault).filter(|_| times > 0) else {
+                continue;
+            };
+            if kind == FindingKind::DiskMedia {
+                let explains = |cause: &FindingKind| at.findings.stands(*cause, &subject);
+                kind = EXPLAINS_MEDIA.into_iter().find(explains).unwrap_or(kind);
+            }
+            let message = sentence(fault, &called, times, &at.met(fault));
+            at.findings.raise_times(kind, &*subject, message, times);
+            let hold = match self.bad.get(&kind) {
+                Some(bad) if bad.over && at.now.duration_since(bad.last) < 10 * bad.hold => {
+                    (2 * bad.hold).min(HOLD_MAX)
+                }
+                Some(bad) if !bad.over => bad.hold,
+                _ => HOLD,
+            };
+            let done = at.done(kind, fault, &grown).into_iter();
+            let bad = Bad {
+                last: at.now,
+                done: done
+                    .map(|done| if done.fresh { done.at_fault } else { done.now })
+                    .collect(),
+                hold,
+                over: false,
+            };
+            self.bad.insert(kind, bad);
+        }
+    }
+
+    /// Ends what works again.
+    fn heal(&mut self, at: &DiskLook<'_>) {
+        for (kind, bad) in self.bad.iter_mut().filter(|(_, bad)| !bad.over) {
+            let done: Vec<_> = at
+                .done(*kind, Fault::Media, &[])
+                .iter()
+                .map(|done| done.now)
+                .collect();
+            if done.len() != bad.done.len() {
+                // Attachments have come or gone: what was done before is not known.
+                bad.done = done;
+            } else if done.iter().zip(&bad.done).any(|(now, before)| now > before)
+                && at.now.duration_since(bad.last) >= bad.hold
+            {
+                bad.over = true;
+                at.findings.clear(*kind, &format!("disk/{}", at.name));
+            }
+        }
+    }
+}
+
+impl DiskLook<'_> {
+    /// What tells of a kind whether it works again.
+    fn done(&self, kind: FindingKind, fault: Fault, grown: &[Faults]) -> Vec<Done> {
+        let at = fault.kind();
+        let fresh = |more: Option<&Faults>| more.and_then(|more| more.get(at)).is_some_and(|more| *more > 0);
+        if !OF_WRITES.contains(&kind) {
+            let stats = self.open.stats.iter().enumerate();
+            return stats
+                .map(|(reactor, stats)| Done {
+                    now: stats.sound(),
+                    at_fault: stats.sound_at_fault.get(at).map_or(0, Count::get),
+                    fresh: fresh(grown.get(reactor)),
+                })
+                .collect();
+        }
+        let of_attachment = |(_, offered, seen): &(&Name, &Offered, &AttachmentSeen)| -> Vec<Done> {
+            let stats = offered.stats.iter().enumerate();
+            stats
+                .map(|(reactor, stats)| Done {
+                    now: stats.written(),
+                    at_fault: stats.written_at_fault.get(at).map_or(0, Count::get),
+                    fresh: fresh(seen.more.get(reactor)),
+                })
+                .collect()
+        };
+        self.on_it.iter().flat_map(of_attachment).collect()
+    }
+
+    /// The attachments whose requests have met a fault since the last look.
+    fn met(&self, fault: Fault) -> String {
+        let concerned = self
+            .on_it
+            .iter()
+            .filter(|(_, _, seen)| total(&seen.more, fault) > 0);
+        let names: Vec<_> = concerned.map(|(name, _, _)| name.to_string()).collect();
+        match names.as_slice() {
+            [] => String::new(),
+            names => format!("; requests of attachment {} met it", names.join(", ")),
+        }
+    }
+}
+
+/// What came since the last look, reactor by reactor.
+fn more<'a>(seen: &mut Seen, now: impl Iterator<Item = &'a [Count; Fault::KINDS]>) -> Seen {
+    let now: Seen = now
+        .map(|counts| std::array::from_fn(|kind| counts.get(kind).map_or(0, Count::get)))
+        .collect();
+    let before = std::mem::replace(seen, now.clone());
+    let grown = |(reactor, now): (usize, &Faults)| -> Faults {
+        let before = before.get(reactor).copied().unwrap_or_default();
+        std::array::from_fn(|kind| match (now.get(kind), before.get(kind)) {
+            (Some(now), Some(before)) => now.saturating_sub(*before),
+            _ => 0,
+        })
+    };
+    now.iter().enumerate().map(grown).collect()
+}
+
+/// Faults of one kind over all reactors.
+fn total(faults: &[Faults], fault: Fault) -> u64 {
+    faults.iter().filter_map(|faults| faults.get(fault.kind())).sum()
+}
+
+/// How a disk is called in a sentence.
+fn called(name: &Name, disk: Option<&Disk>) -> String {
+    match disk.map(|disk| &disk.medium) {
+        Some(Medium::File { path, .. } | Medium::Block { path, .. }) => format!("disk {name} ({path})"),
+        _ => format!("disk {name}"),
+    }
+}
+
+fn attachments_on<'a>(cluster: &'a Cluster, disk: &'a Name) -> impl Iterator<Item = &'a Name> {
+    let lies_on = move |volume: &Name| {
+        let volume = cluster.volumes.get(volume);
+        volume.is_some_and(|volume| volume.extents().iter().any(|extent| extent.disk == *disk))
+    };
+    let all = cluster.attachments.iter();
+    all.filter(move |(_, attachment)| lies_on(&attachment.volume))
+        .map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_admin::EventLog;
+    use palisade_block::stats::DeviceStats;
+    use palisade_sys::{DeviceSpec, Opened};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    struct Rig {
+        counted: Counted,
+        plant: Plant,
+        findings: Findings,
+        stats: Arc<DeviceStats>,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let spec = DeviceSpec {
+                medium: palisade_sys::Medium::Null { bytes: 1 << 20 },
+                block_bytes: 512,
+                read_only: false,
+            };
+            let stats = Arc::new(DeviceStats::default());
+            let open = OpenDisk {
+                index: DeviceIndex(0),
+                opened: Arc::new(Opened::open(&spec, Duration::ZERO).unwrap()),
+                stats: vec![Arc::clone(&stats), Arc::default()],
+                stalled_on: BTreeSet::new(),
+                sight: Default::default(),
+            };
+            let mut plant = Plant::default();
+            plant.disks.insert(Name::new("d1").unwrap(), open);
+            let findings = Findings::new(Arc::new(EventLog::beginning_after(100, 0)));
+            Rig {
+                counted: Counted::default(),
+                plant,
+                findings,
+                stats,
+                now: Instant::now(),
+            }
+        }
+
+        fn fails(&self, fault: Fault) {
+            self.stats.finished.add(1);
+            self.stats.failed(fault);
+        }
+
+        fn look(&mut self, after: Duration) -> Vec<String> {
+            self.now += after;
+            self.counted
+                .look(&Cluster::empty(), &self.plant, &self.findings, self.now);
+            self.findings
+                .list()
+                .into_iter()
+                .map(|finding| finding.code)
+                .collect()
+        }
+    }
+
+    #[test]
+    fn what_failed_is_over_once_it_works_again_and_not_before() {
+        let mut rig = Rig::new();
+        assert!(rig.look(HOLD).is_empty());
+        rig.stats.finished.add(5);
+        rig.fails(Fault::Media);
+        assert_eq!(rig.look(HOLD), ["disk_media"]);
+        assert_eq!(rig.look(50 * HOLD), ["disk_media"], "nothing says that it works");
+        rig.stats.finished.add(1);
+        assert!(rig.look(HOLD).is_empty());
+    }
+
+    #[test]
+    fn what_was_done_well_since_counts_also_within_one_look() {
+        let mut rig = Rig::new();
+        rig.fails(Fault::Media);
+        rig.stats.finished.add(1);
+        assert_eq!(rig.look(HOLD), ["disk_media"]);
+        assert!(rig.look(HOLD).is_empty());
+    }
+
+    #[test]
+    fn the_cause_is_told_and_not_its_consequence() {
+        let mut rig = Rig::new();
+        rig.fails(Fault::Media);
+        rig.fails(Fault::Gone);
+        assert_eq!(rig.look(HOLD), ["disk_gone"]);
+        let all = rig.findings.list();
+        let count: u64 = all.iter().map(|finding| finding.count).sum();
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_is_held_longer_each_time() {
+        let mut rig = Rig::new();
+        for hold in [HOLD, 2 * HOLD, 4 * HOLD, 8 * HOLD] {
+            rig.fails(Fault::TimedOut);
+            rig.stats.finished.add(1);
+            rig.look(Duration::ZERO);
+            assert_eq!(rig.look(hold - Duration::from_millis(1)), ["disk_timed_out"]);
+            assert!(rig.look(Duration::from_millis(1)).is_empty(), "{hold:?}");
+        }
+    }
+
+    #[test]
+    fn a_guest_that_loses_its_memory_says_nothing_of_the_disk() {
+        for fault in Fault::ALL {
+            let guests = fault.origin() == palisade_block::Origin::Guest;
+            assert_eq!(finding_of_disk(fault).is_none(), guests, "{fault:?}");
+            assert_eq!(finding_of_attachment(fault).is_some(), guests, "{fault:?}");
+        }
+    }
+}
