@@ -119,6 +119,16 @@ findings! {
         remedy: "remove the cause named above; `palisade node` shows the node",
         clears: Clears::WithItsCause,
     }
+    GuestHangs {
+        code: "guest_hangs", severity: Degraded,
+        means: "A file or socket that a virtual machine monitor gave us does not answer; its session was cut off.",
+        guest: "Its disk is gone until its monitor can connect again; no other guest notices anything.",
+        metric: "palisade_attachment_connected",
+        remedy: "end the virtual machine of {name}, and look at the file system behind its memory; the socket comes \
+                 back by itself when what hangs has ended, or at once after `palisade attachment delete {name}` and \
+                 `palisade attachment create`",
+        clears: Clears::WhenTold,
+    }
     DrainOverdue {
         code: "drain_overdue", severity: Degraded,
         means: "A session waits for requests in flight for longer than it should.",

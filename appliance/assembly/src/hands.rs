@@ -5,6 +5,7 @@ use crate::medium;
 use crate::shared::Shared;
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
+use palisade_memory::Share;
 use palisade_model::{Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::device::{Create, DeviceSpec, Medium as Device, probe};
@@ -196,6 +197,7 @@ fn carry_out(opened: &Opened, phases: &[Phase]) -> std::io::Result<()> {
 /// Puts a socket in its place.
 pub fn offer(
     door: DoorHandle,
+    share: Arc<Share>,
     index: AttachmentIndex,
     attachment: &Attachment,
     sectors: Sectors,
@@ -231,6 +233,7 @@ pub fn offer(
             },
             queue_size_max: attachment.queue_size,
             serial,
+            share,
         };
         door.attach(spec)
             .map(|()| Done::Plain)

@@ -12,29 +12,37 @@ use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
 use palisade_sys::{MemoryRegistration, PeerEvent};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Called by the door's control thread.
+/// Called by the attachments' threads and the door's manager.
 #[derive(Debug)]
 pub struct DoorHost {
     shared: Arc<Shared>,
     /// Counts changes of any guest's memory, so that what was pinned for an earlier one is not taken into use.
-    rounds: u64,
+    rounds: AtomicU64,
 }
 
 impl DoorHost {
     /// For a node.
     pub fn new(shared: Arc<Shared>) -> DoorHost {
-        DoorHost { shared, rounds: 0 }
+        DoorHost {
+            shared,
+            rounds: AtomicU64::new(0),
+        }
     }
 
     fn tell(&self, attachment: AttachmentIndex, severity: Severity, kind: &str, message: String) {
+        let subject = self.subject(attachment);
+        self.shared.events.push(severity, kind, subject, message);
+    }
+
+    fn subject(&self, attachment: AttachmentIndex) -> String {
         let name = self
             .shared
             .plant()
             .attachment_of(attachment)
             .map(|(name, _)| name.to_string());
-        let subject = format!("attachment/{}", name.unwrap_or_else(|| attachment.0.to_string()));
-        self.shared.events.push(severity, kind, subject, message);
+        format!("attachment/{}", name.unwrap_or_else(|| attachment.0.to_string()))
     }
 }
 
@@ -75,7 +83,7 @@ fn pin(shared: &Shared, attachment: AttachmentIndex, round: u64, memory: &GuestM
 }
 
 impl Host for DoorHost {
-    fn connected(&mut self, attachment: AttachmentIndex) {
+    fn connected(&self, attachment: AttachmentIndex) {
         self.tell(
             attachment,
             Severity::Info,
@@ -84,10 +92,9 @@ impl Host for DoorHost {
         );
     }
 
-    fn memory(&mut self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
+    fn memory(&self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
         let id = MemoryId(attachment.0);
-        self.rounds += 1;
-        let round = self.rounds;
+        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = memory
             .as_ref()
             .map_or(0, |memory| memory.host_segments().map(|s| s.bytes as u64).sum());
@@ -108,7 +115,7 @@ impl Host for DoorHost {
         }
     }
 
-    fn write_through(&mut self, attachment: AttachmentIndex, on: bool) {
+    fn write_through(&self, attachment: AttachmentIndex, on: bool) {
         let mut plant = self.shared.plant();
         let Some((_, offered)) = plant.attachment_of_mut(attachment) else {
             return;
@@ -119,7 +126,7 @@ impl Host for DoorHost {
         }
     }
 
-    fn write_cache(&mut self, attachment: AttachmentIndex, on: bool) {
+    fn write_cache(&self, attachment: AttachmentIndex, on: bool) {
         let mut plant = self.shared.plant();
         let Some((name, _)) = plant.attachment_of_mut(attachment) else {
             return;
@@ -137,7 +144,7 @@ impl Host for DoorHost {
         }
     }
 
-    fn start_queue(&mut self, queue: QueueId, source: Box<Queue>, kick: Option<PeerEvent>) {
+    fn start_queue(&self, queue: QueueId, source: Box<Queue>, kick: Option<PeerEvent>) {
         let mut plant = self.shared.plant();
         let count = self.shared.reactors.len();
         let placed = plant
@@ -165,7 +172,7 @@ impl Host for DoorHost {
         }
     }
 
-    fn stop_queue(&mut self, queue: QueueId) {
+    fn stop_queue(&self, queue: QueueId) {
         let mut plant = self.shared.plant();
         let reactor = plant
             .attachment_of_mut(queue.attachment)
@@ -177,7 +184,7 @@ impl Host for DoorHost {
         }
     }
 
-    fn disconnected(&mut self, attachment: AttachmentIndex, reason: &str) {
+    fn disconnected(&self, attachment: AttachmentIndex, reason: &str) {
         self.tell(
             attachment,
             Severity::Info,
@@ -186,7 +193,19 @@ impl Host for DoorHost {
         );
     }
 
-    fn detached(&mut self, attachment: AttachmentIndex) {
+    fn stuck(&self, attachment: AttachmentIndex, reason: &str) {
+        let subject = self.subject(attachment);
+        self.shared
+            .findings
+            .raise(FindingKind::GuestHangs, subject, reason.to_owned());
+    }
+
+    fn recovered(&self, attachment: AttachmentIndex) {
+        let subject = self.subject(attachment);
+        self.shared.findings.clear(FindingKind::GuestHangs, &subject);
+    }
+
+    fn detached(&self, attachment: AttachmentIndex) {
         self.shared.send(Event::Detached(attachment));
     }
 }

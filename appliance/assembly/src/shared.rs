@@ -19,6 +19,7 @@ use palisade_block::mailbox::Command as EngineCommand;
 use palisade_block::{AttachmentIndex, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::DoorHandle;
+use palisade_memory::{ShareLimits, Shares};
 use palisade_model::{Cluster, Command, Name};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
@@ -44,6 +45,8 @@ pub struct Shared {
     pub watch: Arc<Watch>,
     /// What disks without an identity looked like when they were last looked at.
     pub last_seen: LastSeen,
+    /// What guests may make us spend on their memory.
+    pub shares: Arc<Shares>,
     /// When it started.
     pub started: SystemTime,
     plant: Mutex<Plant>,
@@ -77,6 +80,7 @@ impl Shared {
             counted: Mutex::default(),
             watch,
             last_seen,
+            shares: Shares::new(ShareLimits::default()),
             started,
             plant,
             door,

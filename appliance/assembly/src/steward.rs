@@ -316,7 +316,8 @@ impl Steward {
         let kept = write_cache::recall(&self.shared.settings.run_dir, name);
         let writeback = kept.unwrap_or(attachment.write_cache);
         let door = self.shared.door().clone();
-        let work = hands::offer(door, index, attachment, sectors, block_bytes, writeback);
+        let share = self.shared.shares.join(false);
+        let work = hands::offer(door, share, index, attachment, sectors, block_bytes, writeback);
         self.aside(plant, step, wanted, work);
     }
 

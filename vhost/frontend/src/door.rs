@@ -1,23 +1,31 @@
-//! The door of a node: every attachment's socket, served by one control thread that never waits for anybody.
+//! The door of a node: every attachment's socket, each served by a thread of its own, and one manager over them.
 //!
-//! [`Door::open`] starts the thread. A [`DoorHandle`] tells it what to do from any other thread; what it has to
-//! tell the rest of the house goes through a [`Host`].
+//! Mapping, unmapping and closing what a virtual machine monitor gave us can hang, as can closing a socket in which it
+//! has left descriptors. So everything that touches such things is done by the attachment's own thread. The manager
+//! touches channels only; a thread that is in one step for too long is cut off: its queues are stopped, its memory is
+//! given back, its socket and its connection go, and others notice nothing. When the thread comes back the volume is
+//! offered anew, and a new attachment can be made before that.
+//!
+//! [`Door::open`] starts the manager. A [`DoorHandle`] tells it what to do from any other thread; what it has to tell the
+//! rest of the house goes through a [`Host`].
 
 mod attachment;
 mod connection;
-mod control;
+mod gate;
 mod host;
+mod manager;
 mod report;
+mod thread;
 
 pub use host::Host;
-pub use report::{SessionReport, WaitReport};
+pub use report::{SessionReport, StuckReport, WaitReport};
 
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
-use control::Control;
-use mio::{Poll, Waker};
+use manager::Manager;
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
 use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
+use palisade_memory::Share;
 use palisade_virtio::{BlkQueue, VolumeGeometry};
 use report::Reports;
 use std::fmt;
@@ -42,6 +50,8 @@ pub struct AttachmentSpec {
     pub queue_size_max: u16,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; 20],
+    /// What the front-end's memory is mapped from.
+    pub share: Arc<Share>,
 }
 
 /// Why an attachment was not taken.
@@ -65,6 +75,13 @@ pub enum AttachError {
     Bind(BindError),
     /// The socket could not be watched.
     Watch(io::Error),
+    /// Its thread could not be started.
+    Thread(io::Error),
+    /// Too many threads hang in what virtual machine monitors gave us, of attachments that are gone.
+    Hanging {
+        /// How many.
+        hanging: usize,
+    },
     /// The door has been shut.
     Shut,
 }
@@ -83,6 +100,12 @@ impl fmt::Display for AttachError {
             ),
             AttachError::Bind(error) => error.fmt(f),
             AttachError::Watch(error) => write!(f, "the socket cannot be watched: {error}"),
+            AttachError::Thread(error) => write!(f, "the attachment's thread cannot be started: {error}"),
+            AttachError::Hanging { hanging } => write!(
+                f,
+                "{hanging} threads of former attachments still hang in files that virtual machines gave us: end those \
+                 virtual machines and the file systems behind their memory first"
+            ),
             AttachError::Shut => write!(f, "the daemon is stopping"),
         }
     }
@@ -92,7 +115,7 @@ impl std::error::Error for AttachError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             AttachError::Bind(error) => Some(error),
-            AttachError::Watch(error) => Some(error),
+            AttachError::Watch(error) | AttachError::Thread(error) => Some(error),
             _ => None,
         }
     }
@@ -117,6 +140,25 @@ impl fmt::Display for ShutdownTimedOut {
 
 impl std::error::Error for ShutdownTimedOut {}
 
+/// How the door deals with those that hang.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DoorSettings {
+    /// How long one step of an attachment's thread may take before it is cut off. A step is the carrying out of one
+    /// message, or the end of a session; waiting for a queue's requests is none.
+    pub deadline: Duration,
+    /// Threads that may go on hanging after their attachment was taken away. With more no attachment is taken.
+    pub hanging_max: usize,
+}
+
+impl Default for DoorSettings {
+    fn default() -> Self {
+        DoorSettings {
+            deadline: Duration::from_secs(10),
+            hanging_max: 64,
+        }
+    }
+}
+
 /// The running door. Dropping it without [`Door::shutdown`] shuts it too, without waiting.
 #[derive(Debug)]
 pub struct Door {
@@ -129,7 +171,6 @@ pub struct Door {
 #[derive(Clone, Debug)]
 pub struct DoorHandle {
     commands: Sender<Command>,
-    waker: Arc<Waker>,
     reports: Reports,
     progress: Arc<Progress>,
 }
@@ -153,13 +194,25 @@ enum Command {
         source: Option<Box<BlkQueue<CallNotify>>>,
     },
     Shutdown,
+    /// A thread's last word: nothing remains of its attachment. `offered` is false when it never was on offer.
+    Left {
+        index: AttachmentIndex,
+        offered: bool,
+    },
+    /// A thread that was cut off has come back.
+    Back {
+        index: AttachmentIndex,
+    },
 }
 
 impl Command {
     fn whom(&self) -> Whom {
         match self {
             Command::Attach { spec, .. } => Whom::Attachment(spec.index),
-            Command::Detach { index } | Command::Resize { index, .. } => Whom::Attachment(*index),
+            Command::Detach { index }
+            | Command::Resize { index, .. }
+            | Command::Left { index, .. }
+            | Command::Back { index } => Whom::Attachment(*index),
             Command::QueueStopped { queue, .. } => Whom::Attachment(queue.attachment),
             Command::Shutdown => Whom::Nobody,
         }
@@ -167,28 +220,29 @@ impl Command {
 }
 
 impl Door {
-    /// Starts the control thread. `host` makes the host from a handle, by which it gives queues back.
+    /// Starts the manager. `host` makes the host from a handle, by which it gives queues back.
     ///
     /// # Errors
-    /// No more file descriptors or threads.
-    pub fn open<H: Host + 'static>(host: impl FnOnce(DoorHandle) -> H) -> io::Result<Door> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), control::WAKE)?);
+    /// No more threads.
+    pub fn open<H: Host + 'static>(
+        settings: DoorSettings,
+        host: impl FnOnce(DoorHandle) -> H,
+    ) -> io::Result<Door> {
         let (commands, inbox) = mpsc::channel();
         let (ending, ended) = mpsc::sync_channel(0);
         let reports = Reports::default();
         let progress = Arc::new(Progress::default());
         let handle = DoorHandle {
-            commands,
-            waker,
+            commands: commands.clone(),
             reports: reports.clone(),
             progress: Arc::clone(&progress),
         };
-        let control = Control::new(host(handle.clone()), poll, inbox, reports, progress);
+        let host = Arc::new(host(handle.clone()));
+        let manager = Manager::new(settings, host, inbox, commands, reports, progress);
         std::thread::Builder::new()
             .name("door".to_owned())
             .spawn(move || {
-                control.run();
+                manager.run();
                 drop(ending);
             })?;
         Ok(Door { handle, ended })
@@ -199,7 +253,7 @@ impl Door {
         self.handle.clone()
     }
 
-    /// Whether the control thread has ended, which it does not do before it is told to.
+    /// Whether the manager has ended, which it does not do before it is told to.
     pub fn has_ended(&self) -> bool {
         matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     }
@@ -226,7 +280,7 @@ impl Drop for Door {
 }
 
 impl DoorHandle {
-    /// Offers a volume: when this returns, virtual machines can connect. It waits for the control thread, so it
+    /// Offers a volume: when this returns, virtual machines can connect. It waits for the attachment's thread, so it
     /// must not be called from within a [`Host`].
     ///
     /// # Errors
@@ -262,17 +316,16 @@ impl DoorHandle {
         self.reports.get(index)
     }
 
-    /// The control thread's sign of life: what it does, and for whom.
+    /// The manager's sign of life: what it does, and for whom.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }
 
     fn tell(&self, command: Command) {
-        // A door that is gone needs to be told nothing. A waker that fails leaves the command for the next turn.
-        if self.commands.send(command).is_ok()
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("the door's control thread cannot be woken, error={error}");
+        // A door that is gone needs to be told nothing, but what was to be handed to it must not end here: letting go
+        // of a guest's memory may take long.
+        if let Err(mpsc::SendError(Command::QueueStopped { source, .. })) = self.commands.send(command) {
+            thread::dispose(source);
         }
     }
 }

@@ -11,8 +11,9 @@
 //! - **A queue that runs stands on firm ground.** Memory, features, addresses and logs change only between
 //!   [`Host::stop_queue`] being answered and the next [`Host::start_queue`]. Only the interrupt's descriptor may be
 //!   exchanged under it.
-//! - **Nobody waits for a front-end.** One thread serves all attachments; a front-end that sends half a message, does
-//!   not read its replies or never answers holds up its own session and nothing else.
+//! - **Nobody waits for a front-end.** Each attachment has a thread of its own, and no other thread touches what its
+//!   front-end gave us; a front-end that sends half a message, does not read its replies, never answers, or gives us
+//!   files that hang, holds up its own session and nothing else, and is cut off when it holds that up for too long.
 //! - **Every message ends in one reply, in being carried out, or in the end of its session** with a sentence that
 //!   says why. No file descriptor that came with it outlives it unseen.
 //! - **Every wait has a name**: [`SessionReport::waiting`].
@@ -36,7 +37,8 @@ mod socket_file;
 
 pub use call::CallNotify;
 pub use door::{
-    AttachError, AttachmentSpec, Door, DoorHandle, Host, SessionReport, ShutdownTimedOut, WaitReport,
+    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, Host, SessionReport, ShutdownTimedOut,
+    StuckReport, WaitReport,
 };
 pub use session::{Action, Offer, Session};
 pub use socket_file::{BindError, SocketOwner};

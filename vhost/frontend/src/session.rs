@@ -33,7 +33,7 @@ use crate::call::CallNotify;
 use crate::codec::{Message, ProtocolError, Reply, config_changed_message};
 use crate::features::protocol;
 use palisade_block::Sectors;
-use palisade_memory::{DirtyLog, GuestMemory, InflightRegion};
+use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, Share};
 use palisade_sys::PeerEvent;
 use palisade_virtio::blk::SERIAL_BYTES;
 use palisade_virtio::{BlkQueue, ConfigSpace, QueueStats, VolumeGeometry};
@@ -92,6 +92,8 @@ pub struct Offer {
     pub write_cache: bool,
     /// Where each queue counts; they outlive sessions.
     pub stats: Arc<[Arc<QueueStats>]>,
+    /// What the front-end's memory is mapped from.
+    pub share: Arc<Share>,
 }
 
 /// What the session is waiting for, with a name an operator can see.

@@ -10,7 +10,7 @@ mod stand;
 
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::codec::request;
-use palisade_frontend::{AttachError, Door};
+use palisade_frontend::{AttachError, Door, DoorSettings};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
@@ -44,8 +44,12 @@ struct Stand {
 
 impl Stand {
     fn new() -> Stand {
+        Stand::with(DoorSettings::default())
+    }
+
+    fn with(settings: DoorSettings) -> Stand {
         let seen = Seen::new();
-        let door = Door::open(|handle| RamHost::new(handle, seen.clone())).unwrap();
+        let door = Door::open(settings, |handle| RamHost::new(handle, seen.clone())).unwrap();
         let folder = tempfile::tempdir().unwrap();
         door.handle()
             .attach(spec(7, &folder.path().join("vm.sock")))
@@ -507,4 +511,123 @@ fn a_shutdown_that_cannot_end_says_what_it_waits_for() {
     stand.seen.hold.store(false, Ordering::Release);
     stand.wait_for(held);
     client.wait_for_end();
+}
+
+/// What makes the stand's host hang: the write cache switched off.
+fn hang(stand: &Stand, client: &Client) {
+    stand.seen.hang.store(true, Ordering::Release);
+    let mut off = words(&[32, 1, 0]);
+    off.push(0);
+    client.tell(request::SET_CONFIG, &off, &[]);
+    until("the hanging", || {
+        stand.seen.count(7, |event| matches!(event, Event::WriteCache(_))) == 1
+    });
+}
+
+const SOON: DoorSettings = DoorSettings {
+    deadline: Duration::from_millis(200),
+    hanging_max: 1,
+};
+
+#[test]
+fn a_thread_that_hangs_ends_its_own_session_and_comes_back() {
+    let _turn = TURN.lock();
+    let before = open_fds();
+    let mut stand = Stand::with(SOON);
+    let path = stand.folder.path().join("vm.sock");
+    let client = stand.running();
+    stand.check_disk(1, 1);
+    hang(&stand, &client);
+    client.wait_for_end();
+    drop(client);
+    until("the host was told", || {
+        stand
+            .seen
+            .count(7, |event| matches!(event, Event::Disconnected(_)))
+            == 1
+    });
+    assert!(!path.exists(), "nobody is let in to wait");
+    let events = stand.seen.events(7);
+    let said = |event: &Event| match event {
+        Event::Stuck(why) => why.contains("keeps us waiting in SET_CONFIG for"),
+        _ => false,
+    };
+    let at = events
+        .iter()
+        .position(said)
+        .unwrap_or_else(|| panic!("{events:?}"));
+    assert_eq!(events[at + 1], Event::Memory(0));
+    assert_eq!(stand.report().stuck.unwrap().step, "SET_CONFIG");
+    assert!(!stand.report().connected && stand.report().queues_running.is_empty());
+
+    // Others come, are served and go.
+    let handle = stand.door().handle();
+    let other = stand.folder.path().join("other.sock");
+    handle.attach(spec(8, &other)).unwrap();
+    let neighbour = Client::connect(&other);
+    neighbour.negotiate();
+    drop(neighbour);
+    handle.detach(AttachmentIndex(8));
+    until("the other's end", || handle.report(AttachmentIndex(8)).is_none());
+
+    // What hung comes to an end: the volume is on offer again.
+    handle.resize(AttachmentIndex(7), Sectors(1024));
+    stand.seen.hang.store(false, Ordering::Release);
+    until("the socket", || path.exists());
+    assert_eq!(stand.seen.count(7, |event| *event == Event::Recovered), 1);
+    stand.driver = driver(&stand.guest);
+    let client = stand.running();
+    stand.check_disk(2, 2);
+    let mut asked = words(&[0, 60, 0]);
+    asked.extend([0; 60]);
+    let config = client.ask(request::GET_CONFIG, &asked);
+    assert_eq!(
+        config.payload[12..20],
+        1024u64.to_le_bytes(),
+        "it has heard of the new size"
+    );
+    assert!(stand.report().stuck.is_none());
+    drop((client, handle));
+    stand.shut();
+    until("all descriptors closed", || open_fds() <= before);
+}
+
+#[test]
+fn an_attachment_whose_thread_hangs_can_be_taken_away_and_made_anew() {
+    let _turn = TURN.lock();
+    let before = open_fds();
+    let mut stand = Stand::with(SOON);
+    let path = stand.folder.path().join("vm.sock");
+    let client = stand.running();
+    hang(&stand, &client);
+    let handle = stand.door().handle();
+    handle.detach(AttachmentIndex(7));
+    until("the end", || handle.report(AttachmentIndex(7)).is_none());
+    assert_eq!(stand.seen.events(7).last(), Some(&Event::Detached));
+    // Only so many may be left hanging, or a machine that is started again and again would use up all threads.
+    let refused = handle.attach(spec(7, &path)).unwrap_err();
+    assert!(
+        matches!(refused, AttachError::Hanging { hanging: 1 }),
+        "{refused}"
+    );
+    stand.seen.hang.store(false, Ordering::Release);
+    until("room for another", || handle.attach(spec(7, &path)).is_ok());
+    stand.driver = driver(&stand.guest);
+    let again = stand.running();
+    stand.check_disk(2, 2);
+    drop((client, again, handle));
+    stand.shut();
+    until("all descriptors closed", || open_fds() <= before);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_thread_that_hangs() {
+    let _turn = TURN.lock();
+    let mut stand = Stand::with(SOON);
+    let client = stand.running();
+    hang(&stand, &client);
+    let seen = stand.seen.clone();
+    stand.shut();
+    assert_eq!(seen.events(7).last(), Some(&Event::Detached));
+    seen.hang.store(false, Ordering::Release);
 }

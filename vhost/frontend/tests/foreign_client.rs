@@ -8,7 +8,7 @@
 
 mod stand;
 
-use palisade_frontend::Door;
+use palisade_frontend::{Door, DoorSettings};
 use rustix::io::{pread, pwrite};
 use stand::guest::memfd;
 use stand::ram_host::{RamHost, Seen};
@@ -35,7 +35,10 @@ fn completion(queue: &mut VirtioBlkQueue<'_, u32>) -> (u32, i32) {
 
 fn blocks_move(features: u64) {
     let seen = Seen::new();
-    let door = Door::open(|handle| RamHost::new(handle, seen.clone())).unwrap();
+    let door = Door::open(DoorSettings::default(), |handle| {
+        RamHost::new(handle, seen.clone())
+    })
+    .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vm.sock");
     door.handle().attach(spec(1, &path)).unwrap();

@@ -12,7 +12,8 @@ mod stand;
 use palisade_block::AttachmentIndex;
 use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
 use palisade_frontend::features::PROTOCOL_FEATURES;
-use palisade_frontend::{Action, Door, Offer, Session};
+use palisade_frontend::{Action, AttachmentSpec, Door, DoorSettings, Offer, Session};
+use palisade_memory::{ShareLimits, Shares};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stand::client::{Client, frame, longs, words};
@@ -211,6 +212,7 @@ fn offer() -> Offer {
         serial: [0; 20],
         write_cache: true,
         stats: Arc::from([Arc::default(), Arc::default()]),
+        share: palisade_memory::Shares::new(palisade_memory::ShareLimits::default()).join(false),
     }
 }
 
@@ -302,7 +304,10 @@ fn the_opening_makes_a_queue_run() {
 #[test]
 fn only_eventfds_are_taken_for_events() {
     let _turn = TURN.lock();
-    let door = Door::open(|handle| RamHost::new(handle, Seen::new())).unwrap();
+    let door = Door::open(DoorSettings::default(), |handle| {
+        RamHost::new(handle, Seen::new())
+    })
+    .unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vm.sock");
     door.handle().attach(spec(0, &path)).unwrap();
@@ -324,13 +329,120 @@ fn only_eventfds_are_taken_for_events() {
         }
         assert_eq!(client.order(request, &payload, &[&Kind::Event.open()]), 0);
     }
-    let report = door.handle().report(AttachmentIndex(0)).unwrap();
-    assert_eq!(report.messages_refused, 12);
+    let report = || door.handle().report(AttachmentIndex(0)).unwrap();
+    until("the count", || report().messages_refused == 12);
+    let report = report();
     let said = report.last_error.unwrap();
     assert!(
         said.contains("the descriptor for the log cannot be used: it is no eventfd but /dev/null"),
         "{said}"
     );
+    door.shutdown(Duration::from_secs(10)).unwrap();
+}
+
+/// A file on a disk may lie on a file system whose server never answers: whoever touched its pages would wait with it.
+#[test]
+fn memory_is_taken_only_from_files_that_wait_for_nobody() {
+    let _turn = TURN.lock();
+    let door = Door::open(DoorSettings::default(), |handle| {
+        RamHost::new(handle, Seen::new())
+    })
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vm.sock");
+    door.handle().attach(spec(0, &path)).unwrap();
+    let file = tempfile::tempfile_in("/var/tmp").unwrap();
+    file.set_len(1 << 20).unwrap();
+    let file = OwnedFd::from(file);
+    let table = [words(&[1, 0]), longs(&[0, 1 << 20, USER_BASE, 0])].concat();
+    let inflight = [longs(&[1 << 16, 0]), words(&[1 | 64 << 16, 0])].concat();
+    let said = || {
+        let report = door.handle().report(AttachmentIndex(0)).unwrap();
+        report.last_error.unwrap_or_default()
+    };
+    let client = Client::connect(&path);
+    client.negotiate();
+    for (request, payload) in [
+        (request::SET_MEM_TABLE, table),
+        (
+            request::ADD_MEM_REG,
+            longs(&[0, 1 << 30, 1 << 20, USER_BASE + (1 << 30), 0]),
+        ),
+        (request::SET_INFLIGHT_FD, inflight),
+    ] {
+        assert_eq!(client.order(request, &payload, &[&file]), 1, "request {request}");
+        until("the sentence", || {
+            said().contains("is neither a memfd nor a file of tmpfs or hugetlbfs")
+        });
+        assert_eq!(
+            client.order(request, &payload, &[&memfd(1 << 20)]),
+            0,
+            "request {request}"
+        );
+    }
+    // The log has a reply of its own, in which there is no room for a refusal.
+    let log = frame(request::SET_LOG_BASE, 0, &longs(&[4096, 0]));
+    client.send(&log, &[&file]).unwrap();
+    client.wait_for_end();
+    until("the sentence", || {
+        said().starts_with("SET_LOG_BASE: dirty log: /var/tmp/")
+    });
+    door.shutdown(Duration::from_secs(10)).unwrap();
+}
+
+/// What a front-end maps is taken from its attachment's share, and of the whole a part is kept for the others.
+#[test]
+fn address_space_and_mappings_have_a_share() {
+    let _turn = TURN.lock();
+    let door = Door::open(DoorSettings::default(), |handle| {
+        RamHost::new(handle, Seen::new())
+    })
+    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let shares = Shares::new(ShareLimits {
+        memory_bytes: 1 << 40,
+        mappings: 40,
+    });
+    let open = |index: u16| {
+        let path = folder.path().join(format!("{index}.sock"));
+        let share = shares.join(false);
+        door.handle()
+            .attach(AttachmentSpec {
+                share,
+                ..spec(index, &path)
+            })
+            .unwrap();
+        let client = Client::connect(&path);
+        client.negotiate();
+        client
+    };
+    let (greedy, modest) = (open(0), open(1));
+    let add = |client: &Client, at: u64, bytes: u64| {
+        let region = longs(&[0, at, bytes, USER_BASE + at, 0]);
+        client.order(request::ADD_MEM_REG, &region, &[&memfd(bytes)])
+    };
+    assert_eq!(add(&greedy, 0, 2 << 40), 1, "more than its share at once");
+    let said = || {
+        door.handle()
+            .report(AttachmentIndex(0))
+            .unwrap()
+            .last_error
+            .unwrap_or_default()
+    };
+    until("the sentence", || {
+        said()
+            == "ADD_MEM_REG: guest memory: 2199023255552 bytes of memory would be more than the attachment's share of \
+                   1099511627776"
+    });
+    let taken = (0..100)
+        .take_while(|at| add(&greedy, at << 21, 1 << 20) == 0)
+        .count();
+    assert_eq!(taken, 40);
+    assert_eq!(add(&modest, 0, 1 << 20), 0);
+    drop(greedy);
+    let again = Client::connect(&folder.path().join("0.sock"));
+    again.negotiate();
+    assert_eq!(add(&again, 0, 1 << 40), 0, "what was let go can be had again");
     door.shutdown(Duration::from_secs(10)).unwrap();
 }
 
@@ -368,7 +480,7 @@ proptest! {
         let _turn = TURN.lock();
         let before = open_fds();
         let seen = Seen::new();
-        let door = Door::open(|handle| RamHost::new(handle, seen.clone())).unwrap();
+        let door = Door::open(DoorSettings::default(), |handle| RamHost::new(handle, seen.clone())).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vm.sock");
         door.handle().attach(spec(0, &path)).unwrap();

@@ -10,8 +10,8 @@
 mod stand;
 
 use palisade_block::{AttachmentIndex, Sectors};
-use palisade_frontend::Door;
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
+use palisade_frontend::{Door, DoorSettings};
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
 use palisade_virtio::{ConfigSpace, Features};
@@ -155,7 +155,10 @@ struct Stand {
 impl Stand {
     fn new() -> Stand {
         let seen = Seen::new();
-        let door = Door::open(|handle| RamHost::new(handle, seen.clone())).unwrap();
+        let door = Door::open(DoorSettings::default(), |handle| {
+            RamHost::new(handle, seen.clone())
+        })
+        .unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vm.sock");
         door.handle().attach(spec(ATTACHMENT, &path)).unwrap();

@@ -6,6 +6,7 @@
 
 use crate::guest::GuestMemory;
 use crate::mapping::{MapError, Mapping};
+use crate::share::Share;
 use palisade_block::Segment;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,9 +22,19 @@ pub struct DirtyLog {
 }
 
 impl DirtyLog {
-    /// Maps the log of SET_LOG_BASE: `bytes` of the file from `offset`.
+    /// Maps a log without limits: one of our own making, in tests and tools.
     pub fn map(file: OwnedFd, bytes: u64, offset: u64) -> Result<Arc<DirtyLog>, MapError> {
-        let mapping = Mapping::of_file(file, offset, bytes)?;
+        DirtyLog::map_within(file, bytes, offset, &Share::unlimited())
+    }
+
+    /// Maps the log of SET_LOG_BASE, `bytes` of the file from `offset`, within the front-end's share.
+    pub fn map_within(
+        file: OwnedFd,
+        bytes: u64,
+        offset: u64,
+        share: &Arc<Share>,
+    ) -> Result<Arc<DirtyLog>, MapError> {
+        let mapping = Mapping::of_file(file, offset, bytes, share)?;
         Ok(Arc::new(DirtyLog { mapping }))
     }
 

@@ -4,6 +4,7 @@
 use crate::lost;
 use crate::mapping::{MapError, Mapping};
 use crate::raw;
+use crate::share::Share;
 use palisade_block::limits::MEMORY_REGIONS_MAX;
 use palisade_block::{Segment, SegmentList};
 use std::os::fd::OwnedFd;
@@ -50,12 +51,25 @@ pub struct GuestMemory {
 }
 
 impl GuestMemory {
-    /// Maps regions in any order. They must be neither empty nor overlap, and their files must be long enough.
+    /// Maps regions in any order, of files of any kind, without limits: for memory of our own making, in tests and
+    /// tools. They must be neither empty nor overlap, and their files must be long enough.
     pub fn map(specs: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MapError> {
+        GuestMemory::map_within(specs, &Share::unlimited())
+    }
+
+    /// Maps regions that a front-end offers, within its share.
+    pub fn map_within(specs: Vec<RegionSpec>, share: &Arc<Share>) -> Result<Arc<GuestMemory>, MapError> {
         if specs.len() > MEMORY_REGIONS_MAX {
             return Err(MapError::TooMany { regions: specs.len() });
         }
-        let regions = specs.into_iter().map(map_region).collect::<Result<Vec<_>, _>>()?;
+        let bytes = specs
+            .iter()
+            .fold(0u64, |sum, spec| sum.saturating_add(spec.bytes));
+        share.allows(bytes, specs.len())?;
+        let regions = specs
+            .into_iter()
+            .map(|spec| map_region(spec, share))
+            .collect::<Result<Vec<_>, _>>()?;
         GuestMemory::of(regions)
     }
 
@@ -69,10 +83,20 @@ impl GuestMemory {
         GuestMemory::of(regions.collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// The same memory with one region more (vhost-user ADD_MEM_REG). Nothing is mapped twice.
+    /// The same memory with one region more (vhost-user ADD_MEM_REG), without limits. Nothing is mapped twice.
     pub fn with_region(&self, spec: RegionSpec) -> Result<Arc<GuestMemory>, MapError> {
+        self.with_region_within(spec, &Share::unlimited())
+    }
+
+    /// The same, within a front-end's share.
+    pub fn with_region_within(
+        &self,
+        spec: RegionSpec,
+        share: &Arc<Share>,
+    ) -> Result<Arc<GuestMemory>, MapError> {
+        share.allows(self.bytes().saturating_add(spec.bytes), self.table.len() + 1)?;
         let mut regions: Vec<_> = self.parts().collect();
-        regions.push(map_region(spec)?);
+        regions.push(map_region(spec, share)?);
         GuestMemory::of(regions)
     }
 
@@ -113,6 +137,18 @@ impl GuestMemory {
                 host_address: extent.host,
                 sealed: mapping.sealed(),
             })
+    }
+
+    /// Bytes of all regions.
+    pub fn bytes(&self) -> u64 {
+        self.table
+            .iter()
+            .fold(0, |sum, extent| sum.saturating_add(extent.bytes))
+    }
+
+    /// Whether all pages are the kernel's own, so that an access waits for nobody.
+    pub fn is_prompt(&self) -> bool {
+        self.mappings.iter().all(|mapping| mapping.prompt())
     }
 
     /// All regions as memory of this process, for registration with the kernel. Valid while `self` lives.
@@ -303,7 +339,7 @@ impl Extent {
     }
 }
 
-fn map_region(spec: RegionSpec) -> Result<(Extent, Arc<Mapping>), MapError> {
+fn map_region(spec: RegionSpec, share: &Arc<Share>) -> Result<(Extent, Arc<Mapping>), MapError> {
     let RegionSpec {
         guest_address,
         bytes,
@@ -311,7 +347,7 @@ fn map_region(spec: RegionSpec) -> Result<(Extent, Arc<Mapping>), MapError> {
         mmap_offset,
         file,
     } = spec;
-    let mapping = Mapping::of_file(file, mmap_offset, bytes).map_err(|error| match error {
+    let mapping = Mapping::of_file(file, mmap_offset, bytes, share).map_err(|error| match error {
         MapError::Extent { .. } => MapError::Extent { guest_address, bytes },
         other => other,
     })?;

@@ -11,6 +11,7 @@
 //! queue region and would be a second file beside this one.
 
 use crate::mapping::{MapError, Mapping, system};
+use crate::share::Share;
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -88,7 +89,7 @@ impl std::fmt::Display for InflightError {
             InflightError::Misaligned { offset } => {
                 write!(f, "the in-flight region's offset {offset} is misaligned")
             }
-            InflightError::Map(_) => write!(f, "the in-flight region cannot be mapped"),
+            InflightError::Map(error) => write!(f, "the in-flight region cannot be mapped: {error}"),
         }
     }
 }
@@ -123,13 +124,26 @@ impl InflightRegion {
         Ok((region, file))
     }
 
-    /// Maps the region a front-end kept for us (SET_INFLIGHT_FD).
+    /// Maps a region without limits: one of our own making, in tests and tools.
     pub fn map(
         file: OwnedFd,
         mmap_bytes: u64,
         mmap_offset: u64,
         queues: u16,
         queue_size: u16,
+    ) -> Result<InflightRegion, InflightError> {
+        let share = Share::unlimited();
+        InflightRegion::map_within(file, mmap_bytes, mmap_offset, queues, queue_size, &share)
+    }
+
+    /// Maps the region a front-end kept for us (SET_INFLIGHT_FD), within its share.
+    pub fn map_within(
+        file: OwnedFd,
+        mmap_bytes: u64,
+        mmap_offset: u64,
+        queues: u16,
+        queue_size: u16,
+        share: &Arc<Share>,
     ) -> Result<InflightRegion, InflightError> {
         let needed_bytes = InflightRegion::bytes_for(queues, queue_size)?;
         if mmap_bytes < needed_bytes {
@@ -141,7 +155,7 @@ impl InflightRegion {
         if !mmap_offset.is_multiple_of(8) {
             return Err(InflightError::Misaligned { offset: mmap_offset });
         }
-        let mapping = Mapping::of_file(file, mmap_offset, needed_bytes).map_err(InflightError::Map)?;
+        let mapping = Mapping::of_file(file, mmap_offset, needed_bytes, share).map_err(InflightError::Map)?;
         let region = InflightRegion {
             mapping: Arc::new(mapping),
             queues,

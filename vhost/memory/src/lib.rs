@@ -15,6 +15,12 @@
 //! - Mappings live as long as anything that points into them: [`SplitRing`], [`MemoryView`] and [`InflightQueue`]
 //!   each keep what they need.
 //!
+//! ## What it costs us, and whom it makes wait
+//! A front-end's memory, in-flight region and dirty log are mapped only from files whose pages are the kernel's own (a
+//! memfd, tmpfs, hugetlbfs), unless an operator has chosen otherwise: an access to a page of FUSE waits for its server.
+//! Whether it is one of them is found out without asking the file system. Address space and mappings are taken from the
+//! attachment's [`Share`], and of the whole a part is kept for each of the others.
+//!
 //! ## A file that shrinks
 //! A file is measured when it is mapped, so a short one is refused. One that shrinks *later* turns an access into
 //! SIGBUS. Where the file takes seals (memfd), it is sealed against shrinking when it is mapped; every VMM's memfd
@@ -27,10 +33,12 @@
 pub mod dirty;
 pub mod guest;
 pub mod inflight;
+mod kind;
 mod lost;
 pub mod mapping;
 mod raw;
 pub mod ring;
+pub mod share;
 pub mod view;
 
 pub use dirty::DirtyLog;
@@ -38,4 +46,5 @@ pub use guest::{GuestMemory, RegionInfo, RegionSpec};
 pub use inflight::{InflightError, InflightQueue, InflightRegion};
 pub use mapping::MapError;
 pub use ring::{Descriptor, IndirectTable, RingAddresses, RingError, SplitRing};
+pub use share::{Mapped, Share, ShareLimits, Shares};
 pub use view::MemoryView;

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Mappings that can be watched over at once: all regions of many guests, their logs and in-flight regions.
-const PLACES: usize = 1 << 14;
+pub(crate) const PLACES: usize = 1 << 14;
 
 /// One watched mapping. `bytes` is 0 while the place is free.
 struct Place {

@@ -1,9 +1,12 @@
 //! One shared mapping of a piece of a file, or of anonymous memory.
 
+use crate::kind;
 use crate::lost::Watch;
+use crate::share::{Held, Share};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, MmapRegion};
 
@@ -35,6 +38,20 @@ pub enum MapError {
         file_bytes: u64,
         /// Bytes there would have to be.
         needed_bytes: u64,
+    },
+    /// The file is of a kind whose pages somebody else brings, and who does not keeps us waiting.
+    Waits {
+        /// The file, as the kernel names it.
+        file: String,
+    },
+    /// More than the attachment's share, or than what all attachments have together leaves it.
+    Share {
+        /// Of what.
+        what: &'static str,
+        /// How much there would be.
+        asked: u64,
+        /// How much there may be.
+        share: u64,
     },
     /// No region has these bounds.
     NoSuchRegion {
@@ -75,6 +92,17 @@ impl std::fmt::Display for MapError {
                     "the file has {file_bytes} bytes, the region needs {needed_bytes}"
                 )
             }
+            MapError::Waits { file } => write!(
+                f,
+                "{file} is neither a memfd nor a file of tmpfs or hugetlbfs: memory on it could keep us waiting; give the \
+                 virtual machine memory of one of these kinds"
+            ),
+            MapError::Share { what, asked, share } => {
+                write!(
+                    f,
+                    "{asked} {what} would be more than the attachment's share of {share}"
+                )
+            }
             MapError::NoSuchRegion { guest_address } => {
                 write!(f, "there is no such region at guest address {guest_address:#x}")
             }
@@ -101,12 +129,27 @@ pub(crate) struct Mapping {
     skip: usize,
     bytes: usize,
     sealed: bool,
+    /// Whether its pages are the kernel's own.
+    prompt: bool,
+    /// Stands last, to be given back when the mapping has gone.
+    _held: Option<Held>,
 }
 
 impl Mapping {
     /// Maps `bytes` of a file from `offset`. The offset need not lie on a page: mapping starts at the page before,
     /// in the file's own page size, since hugetlbfs takes nothing else.
-    pub(crate) fn of_file(file: OwnedFd, offset: u64, bytes: u64) -> Result<Mapping, MapError> {
+    pub(crate) fn of_file(
+        file: OwnedFd,
+        offset: u64,
+        bytes: u64,
+        share: &Arc<Share>,
+    ) -> Result<Mapping, MapError> {
+        let prompt = kind::waits_for_nobody(file.as_fd());
+        if !prompt && !share.any_file() {
+            return Err(MapError::Waits {
+                file: kind::name(file.as_fd()),
+            });
+        }
         let file = File::from(file);
         let file_bytes = file.metadata().map_err(system("fstat"))?.len();
         let sealed = seal_against_shrinking(&file);
@@ -132,6 +175,7 @@ impl Mapping {
         if i64::try_from(end).is_err() {
             return Err(extent());
         }
+        let held = share.hold(length as u64)?;
         let region = MmapRegionBuilder::new(length)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)
@@ -145,6 +189,8 @@ impl Mapping {
             skip: (offset - start) as usize,
             bytes: bytes as usize,
             sealed,
+            prompt,
+            _held: Some(held),
         })
     }
 
@@ -169,6 +215,8 @@ impl Mapping {
             skip: 0,
             bytes: length,
             sealed: true,
+            prompt: true,
+            _held: None,
         })
     }
 
@@ -186,6 +234,11 @@ impl Mapping {
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::is_lost)
+    }
+
+    /// Whether its pages are the kernel's own, so that an access waits for nobody.
+    pub(crate) fn prompt(&self) -> bool {
+        self.prompt
     }
 
     /// Whether the file can no longer shrink.

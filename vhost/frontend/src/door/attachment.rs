@@ -1,24 +1,30 @@
-//! One attachment: its socket, and at most one session on it.
+//! One attachment: its socket, and at most one session on it. All of it happens on the attachment's own thread.
 
 use super::connection::{Input, Next, Output};
-use super::host::Host;
+use super::gate::Gate;
 use super::report::{SessionReport, WaitReport};
 use super::{AttachError, AttachmentSpec};
 use crate::codec::Reply;
 use crate::features;
 use crate::session::{Action, Offer, Session};
-use crate::socket_file::SocketFile;
+use crate::socket_file::{SocketFile, SocketOwner};
 use mio::net::{UnixListener, UnixStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use palisade_block::{AttachmentIndex, QueueId, Sectors};
+use palisade_block::{AttachmentIndex, Sectors};
 use palisade_virtio::QueueStats;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Messages taken from one front-end before others get their turn.
+// What the thread's poll tells of.
+const LISTENER: Token = Token(0);
+const CONNECTION: Token = Token(1);
+const BACKEND: Token = Token(2);
+
+/// Messages taken from a front-end before the manager's orders are looked at again.
 const MESSAGES_PER_TURN: usize = 64;
 
 /// A drain that lasts longer than this is reported as overdue. It is the time after which a Linux guest itself
@@ -29,12 +35,15 @@ const DRAIN_OVERDUE: Duration = Duration::from_secs(60);
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// One attachment.
-#[derive(Debug)]
 pub(super) struct Attachment {
     index: AttachmentIndex,
+    path: PathBuf,
+    owner: SocketOwner,
+    gate: Arc<Gate>,
     offer: Offer,
-    /// Both gone when the attachment is leaving.
-    socket: Option<(SocketFile, UnixListener)>,
+    /// Not there before the socket is in its place, and when the attachment is leaving.
+    listener: Option<UnixListener>,
+    leaving: bool,
     connection: Option<Connection>,
     connections: u64,
     refused_before: u64,
@@ -48,7 +57,7 @@ pub(super) struct Attachment {
 /// A front-end and the session with it.
 #[derive(Debug)]
 struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     input: Input,
     output: Output,
     session: Session,
@@ -74,27 +83,26 @@ pub(super) enum Turn {
 }
 
 impl Attachment {
-    /// Puts the socket in its place. `tokens` are the listener's, the connection's and the back-end channel's.
-    pub(super) fn open(spec: AttachmentSpec, registry: &Registry) -> Result<Attachment, AttachError> {
-        let (file, listener) = SocketFile::bind(&spec.path, spec.owner).map_err(AttachError::Bind)?;
-        let mut listener = UnixListener::from_std(listener);
-        let [token, ..] = tokens(spec.index);
-        registry
-            .register(&mut listener, token, Interest::READABLE)
-            .map_err(AttachError::Watch)?;
+    /// One that is not on offer yet.
+    pub(super) fn new(spec: AttachmentSpec, gate: Arc<Gate>) -> Attachment {
         let stats: Vec<_> = (0..spec.geometry.queues)
             .map(|_| Arc::new(QueueStats::default()))
             .collect();
-        Ok(Attachment {
+        Attachment {
             index: spec.index,
+            path: spec.path,
+            owner: spec.owner,
+            gate,
             offer: Offer {
                 geometry: spec.geometry,
                 queue_size_max: spec.queue_size_max,
                 serial: spec.serial,
                 write_cache: spec.geometry.writeback,
                 stats: stats.into(),
+                share: spec.share,
             },
-            socket: Some((file, listener)),
+            listener: None,
+            leaving: false,
             connection: None,
             connections: 0,
             refused_before: 0,
@@ -102,57 +110,91 @@ impl Attachment {
             last_disconnect: None,
             wait: None,
             accept_again: None,
-        })
+        }
+    }
+
+    /// Its name on this node.
+    pub(super) fn index(&self) -> AttachmentIndex {
+        self.index
+    }
+
+    /// Puts the socket in its place.
+    pub(super) fn offer(&mut self, registry: &Registry) -> Result<(), AttachError> {
+        let (file, listener) = SocketFile::bind(&self.path, self.owner).map_err(AttachError::Bind)?;
+        let mut listener = UnixListener::from_std(listener);
+        registry
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .map_err(AttachError::Watch)?;
+        self.listener = Some(listener);
+        self.gate.offered(file);
+        Ok(())
+    }
+
+    /// Lets go of the session and the socket without a word to the host: both were ended from outside.
+    pub(super) fn forget(&mut self, registry: &Registry) {
+        if let Some(mut listener) = self.listener.take() {
+            deregister(registry, &mut listener);
+        }
+        if let Some(connection) = self.connection.take() {
+            deregister(registry, &mut SourceFd(&connection.stream.as_raw_fd()));
+            close_backend(registry, connection.backend);
+            self.refused_before += connection.session.refused();
+        }
+        self.wait = None;
+        self.accept_again = None;
+    }
+
+    /// Notes why it is not on offer.
+    pub(super) fn failed(&mut self, reason: &str) {
+        self.last_error = Some(reason.to_owned());
     }
 
     /// Does what can be done now: finishes sending, reads messages, takes the next connection.
-    pub(super) fn turn(&mut self, host: &mut dyn Host, registry: &Registry) -> Turn {
+    pub(super) fn turn(&mut self, registry: &Registry) -> Turn {
         if self.connection.is_none() {
-            self.accept(host, registry);
+            self.accept(registry);
         }
         let turn = match self.connection {
-            Some(_) => self.serve(host, registry),
+            Some(_) => self.serve(registry),
             None => Turn::Idle,
         };
         self.watch_wait();
-        match (&self.connection, &self.socket) {
-            (None, None) => Turn::Gone,
+        match self.connection {
+            None if self.leaving => Turn::Gone,
             _ => turn,
         }
     }
 
     /// A queue has been given back, drained.
-    pub(super) fn queue_stopped(
-        &mut self,
-        queue: u16,
-        next_avail: Option<u16>,
-        host: &mut dyn Host,
-        registry: &Registry,
-    ) {
+    pub(super) fn queue_stopped(&mut self, queue: u16, next_avail: Option<u16>, registry: &Registry) {
         let mut actions = Vec::new();
         if let Some(connection) = &mut self.connection {
+            if let Some(waiting) = connection.session.waiting() {
+                self.gate.begin(waiting.cause);
+            }
             connection.session.queue_stopped(queue, next_avail, &mut actions);
         }
-        self.act(actions, host, registry);
+        self.act(actions, registry);
     }
 
     /// The volume has another size, for the guest that is connected and all that will be.
-    pub(super) fn resize(&mut self, sectors: Sectors, host: &mut dyn Host, registry: &Registry) {
+    pub(super) fn resize(&mut self, sectors: Sectors, registry: &Registry) {
         self.offer.geometry.sectors = sectors;
         let mut actions = Vec::new();
         if let Some(connection) = &mut self.connection {
             connection.session.resize(sectors, &mut actions);
         }
-        self.act(actions, host, registry);
+        self.act(actions, registry);
     }
 
     /// Takes the socket away and ends the session.
-    pub(super) fn leave(&mut self, reason: &str, host: &mut dyn Host, registry: &Registry) {
-        if let Some((file, mut listener)) = self.socket.take() {
-            drop(file);
+    pub(super) fn leave(&mut self, reason: &str, registry: &Registry) {
+        self.leaving = true;
+        self.gate.withdraw();
+        if let Some(mut listener) = self.listener.take() {
             deregister(registry, &mut listener);
         }
-        self.disconnect(reason, host, registry);
+        self.disconnect(reason, registry);
     }
 
     /// When this attachment must be looked at again without an event.
@@ -175,7 +217,7 @@ impl Attachment {
             messages_refused: self.refused_before,
             last_error: self.last_error.clone(),
             last_disconnect: self.last_disconnect.clone(),
-            leaving: self.socket.is_none(),
+            leaving: self.leaving,
             queue_stats: self.stats(),
             ..SessionReport::default()
         };
@@ -196,8 +238,8 @@ impl Attachment {
     }
 
     /// Takes the next connection. Others stay in the backlog until this one is over.
-    fn accept(&mut self, host: &mut dyn Host, registry: &Registry) {
-        let Some((_, listener)) = &self.socket else { return };
+    fn accept(&mut self, registry: &Registry) {
+        let Some(listener) = &self.listener else { return };
         self.accept_again = None;
         let mut stream = match listener.accept() {
             Ok((stream, _)) => stream,
@@ -211,29 +253,31 @@ impl Attachment {
                 return;
             }
         };
-        let [_, token, _] = tokens(self.index);
-        if let Err(error) = registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) =
+            registry.register(&mut stream, CONNECTION, Interest::READABLE | Interest::WRITABLE)
+        {
             log::warn!(
                 "attachment={} a connection cannot be watched, error={error}",
                 self.index.0
             );
             return;
         }
+        let stream = Arc::new(stream);
         self.connections += 1;
         log::info!("attachment={} a virtual machine has connected", self.index.0);
         self.connection = Some(Connection {
-            stream,
+            stream: Arc::clone(&stream),
             input: Input::new(),
             output: Output::default(),
             session: Session::new(self.offer.clone()),
             backend: None,
         });
-        host.connected(self.index);
+        self.gate.connected(&stream);
     }
 
     /// Sends what is left and takes messages until there are none, the session waits, or others should have a turn.
-    fn serve(&mut self, host: &mut dyn Host, registry: &Registry) -> Turn {
-        self.flush(host, registry);
+    fn serve(&mut self, registry: &Registry) -> Turn {
+        self.flush(registry);
         for _ in 0..MESSAGES_PER_TURN {
             // After the end of a session: the next front-end may be in the backlog already, and no event tells of
             // it again.
@@ -245,9 +289,10 @@ impl Attachment {
                 return Turn::Idle;
             }
             let mut actions = Vec::new();
-            match connection.input.next(&connection.stream) {
+            match connection.input.next(&*connection.stream) {
                 Next::Later => return Turn::Idle,
                 Next::Message(Ok(message), need_reply) => {
+                    self.gate.begin(message.name());
                     connection.session.on_message(message, need_reply, &mut actions);
                 }
                 Next::Message(Err(error), need_reply) => {
@@ -257,12 +302,12 @@ impl Attachment {
                 }
                 Next::Over(reason) => connection.session.disconnect(&reason, &mut actions),
             }
-            self.act(actions, host, registry);
+            self.act(actions, registry);
         }
         Turn::Again
     }
 
-    fn flush(&mut self, host: &mut dyn Host, registry: &Registry) {
+    fn flush(&mut self, registry: &Registry) {
         let Some(connection) = &mut self.connection else {
             return;
         };
@@ -275,58 +320,47 @@ impl Attachment {
             );
             close_backend(registry, connection.backend.take());
         }
-        if let Err(error) = connection.output.flush(&connection.stream) {
-            self.disconnect(
-                &format!("sending to the front-end failed: {error}"),
-                host,
-                registry,
-            );
+        if let Err(error) = connection.output.flush(&*connection.stream) {
+            self.disconnect(&format!("sending to the front-end failed: {error}"), registry);
         }
     }
 
-    fn disconnect(&mut self, reason: &str, host: &mut dyn Host, registry: &Registry) {
+    fn disconnect(&mut self, reason: &str, registry: &Registry) {
         let mut actions = Vec::new();
         if let Some(connection) = &mut self.connection {
             connection.session.disconnect(reason, &mut actions);
         }
-        self.act(actions, host, registry);
+        self.act(actions, registry);
     }
 
     /// Carries out what the session wants.
-    fn act(&mut self, actions: Vec<Action>, host: &mut dyn Host, registry: &Registry) {
+    fn act(&mut self, actions: Vec<Action>, registry: &Registry) {
         for action in actions {
             match action {
-                Action::Memory(memory) => host.memory(self.index, memory),
-                Action::WriteThrough(on) => host.write_through(self.index, on),
+                Action::Memory(memory) => self.gate.memory(memory),
+                Action::WriteThrough(on) => self.gate.write_through(on),
                 Action::WriteCache(on) => {
                     self.offer.write_cache = on;
-                    host.write_cache(self.index, on);
+                    self.gate.write_cache(on);
                 }
-                Action::StartQueue { index, queue, kick } => host.start_queue(self.queue(index), queue, kick),
-                Action::StopQueue { index } => host.stop_queue(self.queue(index)),
-                Action::Reply(reply) => self.reply(reply, host, registry),
+                Action::StartQueue { index, queue, kick } => self.gate.start_queue(index, queue, kick),
+                Action::StopQueue { index } => self.gate.stop_queue(index),
+                Action::Reply(reply) => self.reply(reply, registry),
                 Action::BackendChannel(socket) => self.open_backend(socket, registry),
-                Action::BackendSend(bytes) => self.send_backend(bytes, host, registry),
-                Action::Closed { reason } => self.closed(&reason, host, registry),
+                Action::BackendSend(bytes) => self.send_backend(bytes, registry),
+                Action::Closed { reason } => self.closed(&reason, registry),
             }
         }
     }
 
-    fn queue(&self, index: u16) -> QueueId {
-        QueueId {
-            attachment: self.index,
-            queue: index,
-        }
-    }
-
-    fn reply(&mut self, reply: Reply, host: &mut dyn Host, registry: &Registry) {
+    fn reply(&mut self, reply: Reply, registry: &Registry) {
         let Some(connection) = &mut self.connection else {
             return;
         };
         if connection.output.push(reply) {
-            self.flush(host, registry);
+            self.flush(registry);
         } else {
-            self.disconnect("the front-end does not read its replies", host, registry);
+            self.disconnect("the front-end does not read its replies", registry);
         }
     }
 
@@ -335,8 +369,7 @@ impl Attachment {
             return;
         };
         close_backend(registry, connection.backend.take());
-        let [_, _, token] = tokens(self.index);
-        match registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::WRITABLE) {
+        match registry.register(&mut SourceFd(&socket.as_raw_fd()), BACKEND, Interest::WRITABLE) {
             Ok(()) => {
                 connection.backend = Some(Backend {
                     socket,
@@ -350,7 +383,7 @@ impl Attachment {
     }
 
     /// One message on the way says as much as many: the front-end reads the whole configuration then.
-    fn send_backend(&mut self, bytes: Vec<u8>, host: &mut dyn Host, registry: &Registry) {
+    fn send_backend(&mut self, bytes: Vec<u8>, registry: &Registry) {
         let backend = self
             .connection
             .as_mut()
@@ -359,15 +392,15 @@ impl Attachment {
             && backend.output.len() < 2
         {
             backend.output.push(Reply { bytes, fd: None });
-            self.flush(host, registry);
+            self.flush(registry);
         }
     }
 
-    fn closed(&mut self, reason: &str, host: &mut dyn Host, registry: &Registry) {
-        let Some(mut connection) = self.connection.take() else {
+    fn closed(&mut self, reason: &str, registry: &Registry) {
+        let Some(connection) = self.connection.take() else {
             return;
         };
-        deregister(registry, &mut connection.stream);
+        deregister(registry, &mut SourceFd(&connection.stream.as_raw_fd()));
         close_backend(registry, connection.backend);
         self.refused_before += connection.session.refused();
         if let Some(error) = connection.session.last_error() {
@@ -375,7 +408,7 @@ impl Attachment {
         }
         self.last_disconnect = Some(reason.to_owned());
         log::info!("attachment={} session over, reason={reason}", self.index.0);
-        host.disconnected(self.index, reason);
+        self.gate.disconnected(reason);
     }
 
     /// Keeps the record of what the session waits for.
@@ -404,16 +437,6 @@ impl Attachment {
             );
         }
     }
-}
-
-/// The three tokens of an attachment: listener, connection, back-end channel.
-pub(super) fn tokens(index: AttachmentIndex) -> [Token; 3] {
-    [0, 1, 2].map(|kind| Token(index.usize() * 4 + kind))
-}
-
-/// The attachment a token belongs to.
-pub(super) fn attachment_of(token: Token) -> Option<AttachmentIndex> {
-    u16::try_from(token.0 / 4).ok().map(AttachmentIndex)
 }
 
 fn deregister(registry: &Registry, source: &mut impl mio::event::Source) {

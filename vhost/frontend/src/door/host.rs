@@ -7,14 +7,16 @@ use palisade_sys::PeerEvent;
 use palisade_virtio::BlkQueue;
 use std::sync::Arc;
 
-/// Who runs the queues. All calls come from the control thread, which serves every guest: none may block, and none
-/// may call [`DoorHandle::attach`](super::DoorHandle::attach). The other methods of the handle may be called.
+/// Who runs the queues. Calls for one attachment come one after the other, mostly from its own thread, and from the
+/// door's manager when that hangs; calls for different attachments come at the same time. None may block, and none may
+/// call [`DoorHandle::attach`](super::DoorHandle::attach). The other methods of the handle may be called.
 ///
 /// The order, for each attachment, is that of this expression, where `,` means "then", `|` "or", `*` "any number of
 /// times":
 ///
 /// ```text
-/// ( connected, ( memory(Some), ( write_cache | write_through | start_queue | stop_queue )* )*, memory(None)?, disconnected )*,
+/// ( connected, ( memory(Some), ( write_cache | write_through | start_queue | stop_queue )* )*, memory(None)?, disconnected
+///   | stuck, recovered? )*,
 /// detached
 /// ```
 ///
@@ -29,31 +31,38 @@ use std::sync::Arc;
 ///   new `start_queue`.
 /// - A queue that breaks (the guest's fault) or a reactor that cannot take it changes nothing in this: the host
 ///   keeps it, does nothing with it, and gives it back when it is told to stop it.
-pub trait Host: Send {
+pub trait Host: Send + Sync {
     /// A virtual machine has connected.
-    fn connected(&mut self, attachment: AttachmentIndex);
+    fn connected(&self, attachment: AttachmentIndex);
 
     /// All memory of the guest from now on; `None` when it is over, and what was registered of it must go.
-    fn memory(&mut self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>);
+    fn memory(&self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>);
 
     /// Whether every write must be stable before it is answered.
-    fn write_through(&mut self, attachment: AttachmentIndex, on: bool);
+    fn write_through(&self, attachment: AttachmentIndex, on: bool);
 
     /// The guest has switched its volatile write cache on or off (`writeback` of the configuration space). The door
     /// keeps it over resets and reconnects. A host that wants it to outlive the daemon keeps it, too, and gives it as
     /// `geometry.writeback` when it attaches again: a front-end that reconnects says nothing of it, and a guest that
     /// has switched the cache off relies on that.
-    fn write_cache(&mut self, _attachment: AttachmentIndex, _on: bool) {}
+    fn write_cache(&self, _attachment: AttachmentIndex, _on: bool) {}
 
     /// Serve a queue. Without `kick` the guest announces nothing, and the queue must be polled.
-    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>);
+    fn start_queue(&self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>);
 
     /// Take nothing more from a queue, answer what was taken, and give it back.
-    fn stop_queue(&mut self, queue: QueueId);
+    fn stop_queue(&self, queue: QueueId);
 
     /// The session is over.
-    fn disconnected(&mut self, attachment: AttachmentIndex, reason: &str);
+    fn disconnected(&self, attachment: AttachmentIndex, reason: &str);
+
+    /// The attachment's thread hangs in something that the virtual machine monitor gave us. Its session is cut off: what
+    /// is left of it is ended in the order above, and no socket is on offer until the thread comes back.
+    fn stuck(&self, _attachment: AttachmentIndex, _reason: &str) {}
+
+    /// The thread has come back, and the volume is offered anew.
+    fn recovered(&self, _attachment: AttachmentIndex) {}
 
     /// The attachment is gone: socket, session and memory. Its index may be used again.
-    fn detached(&mut self, attachment: AttachmentIndex);
+    fn detached(&self, attachment: AttachmentIndex);
 }

@@ -27,10 +27,22 @@ pub struct SessionReport {
     pub last_error: Option<String>,
     /// Why the last session ended.
     pub last_disconnect: Option<String>,
+    /// What the attachment's thread hangs in. The session was cut off; when the thread comes back, the volume is
+    /// offered anew.
+    pub stuck: Option<StuckReport>,
     /// Whether the attachment is being taken away.
     pub leaving: bool,
     /// What each virtqueue has counted, over all connections.
     pub queue_stats: Arc<[Arc<QueueStats>]>,
+}
+
+/// An attachment whose thread hangs in something of the virtual machine monitor's.
+#[derive(Clone, Copy, Debug)]
+pub struct StuckReport {
+    /// The step it hangs in: mostly the name of a message.
+    pub step: &'static str,
+    /// Since when.
+    pub since: Instant,
 }
 
 /// One wait.
@@ -44,7 +56,7 @@ pub struct WaitReport {
     pub overdue: bool,
 }
 
-/// All reports, written by the control thread and read by anyone.
+/// All reports, written by the attachments' threads and read by anyone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reports(Arc<Mutex<BTreeMap<AttachmentIndex, SessionReport>>>);
 

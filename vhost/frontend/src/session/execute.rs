@@ -135,7 +135,8 @@ impl Session {
                 fd,
             } => {
                 self.check_inflight_shape(queues, queue_size)?;
-                let region = InflightRegion::map(fd, bytes, file_offset, queues, queue_size);
+                let share = &self.offer.share;
+                let region = InflightRegion::map_within(fd, bytes, file_offset, queues, queue_size, share);
                 self.inflight = Some(region.map_err(Refusal::Inflight)?);
                 Ok(Outcome::Done)
             }
@@ -255,7 +256,7 @@ impl Session {
             .into_iter()
             .map(|(region, file)| region_spec(region, file))
             .collect();
-        self.use_memory(GuestMemory::map(specs), actions)
+        self.use_memory(GuestMemory::map_within(specs, &self.offer.share), actions)
     }
 
     fn add_region(
@@ -264,7 +265,10 @@ impl Session {
         file: OwnedFd,
         actions: &mut Vec<Action>,
     ) -> Result<Outcome, Refusal> {
-        self.use_memory(self.memory.with_region(region_spec(region, file)), actions)
+        let memory = self
+            .memory
+            .with_region_within(region_spec(region, file), &self.offer.share);
+        self.use_memory(memory, actions)
     }
 
     fn remove_region(&mut self, region: Region, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
@@ -288,7 +292,8 @@ impl Session {
     /// "When VHOST_USER_PROTOCOL_F_LOG_SHMFD has been negotiated, the back-end replies": always, asked or not.
     fn set_log_base(&mut self, table: LogTable) -> Result<Outcome, Refusal> {
         let reply = Reply::log(request::SET_LOG_BASE, table.bytes, table.file_offset);
-        self.log = Some(DirtyLog::map(table.fd, table.bytes, table.file_offset).map_err(Refusal::Log)?);
+        let log = DirtyLog::map_within(table.fd, table.bytes, table.file_offset, &self.offer.share);
+        self.log = Some(log.map_err(Refusal::Log)?);
         Ok(Outcome::Reply(reply))
     }
 

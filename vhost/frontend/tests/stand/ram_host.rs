@@ -24,6 +24,8 @@ pub enum Event {
     Started(u16),
     Stopping(u16),
     Disconnected(String),
+    Stuck(String),
+    Recovered,
     Detached,
 }
 
@@ -34,6 +36,8 @@ pub struct Seen {
     events: Arc<Mutex<Vec<(u16, Event)>>>,
     /// While set, requests that were taken are not answered.
     pub hold: Arc<AtomicBool>,
+    /// While set, a guest that switches its write cache hangs its attachment's thread.
+    pub hang: Arc<AtomicBool>,
 }
 
 impl Seen {
@@ -63,8 +67,8 @@ impl Seen {
 pub struct RamHost {
     door: DoorHandle,
     seen: Seen,
-    memory: BTreeMap<AttachmentIndex, Arc<GuestMemory>>,
-    running: BTreeMap<QueueId, Arc<AtomicBool>>,
+    memory: Mutex<BTreeMap<AttachmentIndex, Arc<GuestMemory>>>,
+    running: Mutex<BTreeMap<QueueId, Arc<AtomicBool>>>,
 }
 
 impl RamHost {
@@ -72,9 +76,14 @@ impl RamHost {
         RamHost {
             door,
             seen,
-            memory: BTreeMap::new(),
-            running: BTreeMap::new(),
+            memory: Mutex::default(),
+            running: Mutex::default(),
         }
+    }
+
+    fn runs(&self, attachment: AttachmentIndex) -> bool {
+        let running = self.running.lock().unwrap();
+        running.keys().any(|queue| queue.attachment == attachment)
     }
 
     fn note(&self, attachment: AttachmentIndex, event: Event) {
@@ -83,42 +92,47 @@ impl RamHost {
 }
 
 impl Host for RamHost {
-    fn connected(&mut self, attachment: AttachmentIndex) {
+    fn connected(&self, attachment: AttachmentIndex) {
         self.note(attachment, Event::Connected);
     }
 
-    fn memory(&mut self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
-        assert!(
-            self.running.keys().all(|queue| queue.attachment != attachment),
-            "memory under a running queue"
-        );
+    fn memory(&self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
+        assert!(!self.runs(attachment), "memory under a running queue");
         self.note(
             attachment,
             Event::Memory(memory.as_ref().map_or(0, |memory| memory.regions().len())),
         );
         match memory {
-            Some(memory) => self.memory.insert(attachment, memory),
-            None => self.memory.remove(&attachment),
+            Some(memory) => self.memory.lock().unwrap().insert(attachment, memory),
+            None => self.memory.lock().unwrap().remove(&attachment),
         };
     }
 
-    fn write_through(&mut self, attachment: AttachmentIndex, on: bool) {
+    fn write_through(&self, attachment: AttachmentIndex, on: bool) {
         self.note(attachment, Event::WriteThrough(on));
     }
 
-    fn write_cache(&mut self, attachment: AttachmentIndex, on: bool) {
+    fn write_cache(&self, attachment: AttachmentIndex, on: bool) {
         self.note(attachment, Event::WriteCache(on));
+        // The stand's way to have an attachment's thread hang.
+        while self.seen.hang.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
-    fn start_queue(&mut self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>) {
+    fn start_queue(&self, queue: QueueId, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>) {
         self.note(queue.attachment, Event::Started(queue.queue));
         let stop = Arc::new(AtomicBool::new(false));
         assert!(
-            self.running.insert(queue, Arc::clone(&stop)).is_none(),
+            self.running
+                .lock()
+                .unwrap()
+                .insert(queue, Arc::clone(&stop))
+                .is_none(),
             "started twice"
         );
         let server = Server {
-            view: MemoryView::new(Arc::clone(&self.memory[&queue.attachment])),
+            view: MemoryView::new(Arc::clone(&self.memory.lock().unwrap()[&queue.attachment])),
             disk: Arc::clone(&self.seen.disk),
             hold: Arc::clone(&self.seen.hold),
         };
@@ -130,24 +144,34 @@ impl Host for RamHost {
         });
     }
 
-    fn stop_queue(&mut self, queue: QueueId) {
+    fn stop_queue(&self, queue: QueueId) {
         self.note(queue.attachment, Event::Stopping(queue.queue));
         self.running
+            .lock()
+            .unwrap()
             .remove(&queue)
             .expect("a queue that runs")
             .store(true, Ordering::Release);
     }
 
-    fn disconnected(&mut self, attachment: AttachmentIndex, reason: &str) {
-        assert!(self.running.keys().all(|queue| queue.attachment != attachment));
+    fn disconnected(&self, attachment: AttachmentIndex, reason: &str) {
+        assert!(!self.runs(attachment));
         assert!(
-            !self.memory.contains_key(&attachment),
+            !self.memory.lock().unwrap().contains_key(&attachment),
             "memory outlives the session"
         );
         self.note(attachment, Event::Disconnected(reason.to_owned()));
     }
 
-    fn detached(&mut self, attachment: AttachmentIndex) {
+    fn stuck(&self, attachment: AttachmentIndex, reason: &str) {
+        self.note(attachment, Event::Stuck(reason.to_owned()));
+    }
+
+    fn recovered(&self, attachment: AttachmentIndex) {
+        self.note(attachment, Event::Recovered);
+    }
+
+    fn detached(&self, attachment: AttachmentIndex) {
         self.note(attachment, Event::Detached);
     }
 }

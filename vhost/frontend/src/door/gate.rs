@@ -1,0 +1,248 @@
+//! What stands between one attachment's thread and the rest of the house. The thread does everything that touches what
+//! a virtual machine monitor gave us, and may hang in it; then the manager closes the gate, and from there on speaks
+//! for the session in its place: stops its queues, takes its memory back, ends it. What the thread still says afterwards
+//! is not passed on, until the gate is opened anew for it.
+
+use super::host::Host;
+use super::report::{Reports, SessionReport, StuckReport};
+use crate::call::CallNotify;
+use crate::socket_file::SocketFile;
+use mio::net::UnixStream;
+use palisade_block::{AttachmentIndex, QueueId};
+use palisade_memory::GuestMemory;
+use palisade_sys::PeerEvent;
+use palisade_virtio::BlkQueue;
+use std::collections::BTreeSet;
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The gate of one attachment. Its lock is held for moments: nobody does under it what can wait.
+pub(super) struct Gate {
+    index: AttachmentIndex,
+    host: Arc<dyn Host>,
+    reports: Reports,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Whether the thread is listened to.
+    open: bool,
+    /// The step the thread is in, and since when; `None` while it waits for events.
+    step: Option<(&'static str, Instant)>,
+    /// Queues the host has, and has not been asked to give back.
+    running: BTreeSet<u16>,
+    /// Queues the host has been asked for.
+    stopping: BTreeSet<u16>,
+    connected: bool,
+    memory: bool,
+    /// Why the session was ended from outside; said when the last queue is back.
+    ending: Option<String>,
+    socket: Option<SocketFile>,
+    stream: Option<Arc<UnixStream>>,
+}
+
+impl Gate {
+    pub(super) fn new(index: AttachmentIndex, host: Arc<dyn Host>, reports: Reports) -> Gate {
+        let state = State {
+            open: true,
+            step: None,
+            running: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+            connected: false,
+            memory: false,
+            ending: None,
+            socket: None,
+            stream: None,
+        };
+        Gate {
+            index,
+            host,
+            reports,
+            state: Mutex::new(state),
+        }
+    }
+
+    // For the attachment's own thread.
+
+    /// A bounded step begins: what it is, for who asks what takes so long.
+    pub(super) fn begin(&self, step: &'static str) {
+        self.state().step = Some((step, Instant::now()));
+    }
+
+    /// The step is over, and the thread waits for its next event. False when the gate has been closed meanwhile.
+    pub(super) fn end(&self) -> bool {
+        let mut state = self.state();
+        state.step = None;
+        state.open
+    }
+
+    /// Whether the thread is listened to.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().open
+    }
+
+    pub(super) fn put_report(&self, report: SessionReport) {
+        let state = self.state();
+        if state.open {
+            self.reports.put(self.index, report);
+        }
+    }
+
+    /// The socket is in its place.
+    pub(super) fn offered(&self, socket: SocketFile) {
+        let mut state = self.state();
+        // A thread that is no longer listened to puts no socket in place: it is taken away again.
+        state.socket = state.open.then_some(socket);
+    }
+
+    /// Takes the socket's file away.
+    pub(super) fn withdraw(&self) {
+        self.state().socket = None;
+    }
+
+    pub(super) fn connected(&self, stream: &Arc<UnixStream>) {
+        let mut state = self.state();
+        if state.open {
+            state.connected = true;
+            state.stream = Some(Arc::clone(stream));
+            self.host.connected(self.index);
+        }
+    }
+
+    pub(super) fn memory(&self, memory: Option<Arc<GuestMemory>>) {
+        let mut state = self.state();
+        if state.open {
+            state.memory = memory.is_some();
+            self.host.memory(self.index, memory);
+        }
+    }
+
+    pub(super) fn write_through(&self, on: bool) {
+        if self.is_open() {
+            self.host.write_through(self.index, on);
+        }
+    }
+
+    pub(super) fn write_cache(&self, on: bool) {
+        if self.is_open() {
+            self.host.write_cache(self.index, on);
+        }
+    }
+
+    pub(super) fn start_queue(&self, queue: u16, source: Box<BlkQueue<CallNotify>>, kick: Option<PeerEvent>) {
+        let mut state = self.state();
+        if state.open {
+            state.running.insert(queue);
+            self.host.start_queue(self.id(queue), source, kick);
+        }
+    }
+
+    pub(super) fn stop_queue(&self, queue: u16) {
+        let mut state = self.state();
+        if state.open && state.running.remove(&queue) {
+            state.stopping.insert(queue);
+            self.host.stop_queue(self.id(queue));
+        }
+    }
+
+    pub(super) fn disconnected(&self, reason: &str) {
+        let mut state = self.state();
+        state.stream = None;
+        if state.open {
+            state.connected = false;
+            self.host.disconnected(self.index, reason);
+        }
+    }
+
+    // For the manager.
+
+    /// The step that has lasted longer than `deadline`, with its age.
+    pub(super) fn overdue(&self, deadline: Duration) -> Option<(&'static str, Duration)> {
+        let state = self.state();
+        let (step, since) = state.step?;
+        let age = since.elapsed();
+        (state.open && age >= deadline).then_some((step, age))
+    }
+
+    /// Closes the gate: the session is over, for the host and for the front-end, whatever its thread does.
+    pub(super) fn close(&self, step: &'static str, reason: &str) {
+        let mut state = self.state();
+        if !std::mem::take(&mut state.open) {
+            return;
+        }
+        state.socket = None;
+        state.ending = Some(reason.to_owned());
+        // Dropped where it harms nobody: descriptors that the front-end has sent and nobody has taken are closed with
+        // the last one.
+        if let Some(stream) = state.stream.take() {
+            let cut = move || drop(stream.shutdown(Shutdown::Both));
+            if let Err(error) = std::thread::Builder::new().name("cut-off".into()).spawn(cut) {
+                log::warn!(
+                    "attachment={} the connection stays open, error={error}",
+                    self.index.0
+                );
+            }
+        }
+        let mut report = self.reports.get(self.index).unwrap_or_default();
+        report.connected = false;
+        report.waiting = None;
+        report.queues_running.clear();
+        report.last_error = Some(reason.to_owned());
+        report.last_disconnect = Some(reason.to_owned());
+        let since = state.step.map_or_else(Instant::now, |(_, since)| since);
+        report.stuck = Some(StuckReport { step, since });
+        self.reports.put(self.index, report);
+        self.host.stuck(self.index, reason);
+        for queue in std::mem::take(&mut state.running) {
+            state.stopping.insert(queue);
+            self.host.stop_queue(self.id(queue));
+        }
+        self.finish(&mut state);
+    }
+
+    /// The host has given a queue back.
+    pub(super) fn given_back(&self, queue: u16) {
+        let mut state = self.state();
+        state.stopping.remove(&queue);
+        self.finish(&mut state);
+    }
+
+    /// Whether nothing of a session that was ended from outside is left with the host.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state();
+        !state.open && state.ending.is_none()
+    }
+
+    /// Listens to the thread again.
+    pub(super) fn reopen(&self) {
+        let mut state = self.state();
+        state.open = true;
+        state.step = None;
+    }
+
+    /// What the host is told at the end of a session that was ended from outside, once it has given all queues back.
+    fn finish(&self, state: &mut State) {
+        if state.open || !state.stopping.is_empty() {
+            return;
+        }
+        let Some(reason) = state.ending.take() else { return };
+        if std::mem::take(&mut state.memory) {
+            self.host.memory(self.index, None);
+        }
+        if std::mem::take(&mut state.connected) {
+            self.host.disconnected(self.index, &reason);
+        }
+    }
+
+    fn id(&self, queue: u16) -> QueueId {
+        QueueId {
+            attachment: self.index,
+            queue,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,277 @@
+//! The manager: knows every attachment's thread and touches nothing but channels. It hands each what is meant for it,
+//! and sees to it that one whose thread hangs ends for all others.
+
+use super::attachment::Attachment;
+use super::gate::Gate;
+use super::host::Host;
+use super::report::Reports;
+use super::thread::{self, Line, Order};
+use super::{AttachError, AttachmentSpec, Command, DoorSettings};
+use crate::call::CallNotify;
+use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
+use palisade_block::{AttachmentIndex, Doing, Progress, QueueId, Sectors, Whom};
+use palisade_virtio::BlkQueue;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Looks at the threads in the time that one step may take.
+const LOOKS_PER_DEADLINE: u32 = 4;
+
+/// Everything the manager owns.
+pub(super) struct Manager {
+    settings: DoorSettings,
+    host: Arc<dyn Host>,
+    inbox: Receiver<Command>,
+    /// For the threads, to answer.
+    commands: Sender<Command>,
+    reports: Reports,
+    attachments: BTreeMap<AttachmentIndex, Entry>,
+    /// Threads that hung when their attachment was taken away, and have not ended since.
+    abandoned: Vec<JoinHandle<()>>,
+    shutting: bool,
+    next_look: Instant,
+    progress: Arc<Progress>,
+}
+
+/// One attachment.
+struct Entry {
+    gate: Arc<Gate>,
+    line: Line,
+    thread: JoinHandle<()>,
+    leaving: bool,
+    /// The thread hung, was cut off, and has come back.
+    back: bool,
+    /// The size that the volume has got while nobody could be told.
+    sectors: Option<Sectors>,
+}
+
+impl Manager {
+    pub(super) fn new(
+        settings: DoorSettings,
+        host: Arc<dyn Host>,
+        inbox: Receiver<Command>,
+        commands: Sender<Command>,
+        reports: Reports,
+        progress: Arc<Progress>,
+    ) -> Manager {
+        Manager {
+            settings,
+            host,
+            inbox,
+            commands,
+            reports,
+            attachments: BTreeMap::new(),
+            abandoned: Vec::new(),
+            shutting: false,
+            next_look: Instant::now(),
+            progress,
+        }
+    }
+
+    /// Runs until it has been told to shut and everything is gone.
+    pub(super) fn run(mut self) {
+        while !(self.shutting && self.attachments.is_empty()) {
+            self.progress.asleep();
+            match self.next() {
+                Ok(Some(command)) => {
+                    self.progress.mark(Doing::Order, command.whom());
+                    self.obey(command);
+                }
+                Ok(None) => self.progress.mark(Doing::Event, Whom::Nobody),
+                // It holds a sender itself; this cannot be.
+                Err(()) => return,
+            }
+            // Also when commands come without end.
+            if Instant::now() >= self.next_look {
+                self.look();
+                self.next_look = Instant::now() + self.settings.deadline / LOOKS_PER_DEADLINE;
+            }
+        }
+    }
+
+    /// The next command, or `None` when it is time to look at the threads.
+    fn next(&self) -> Result<Option<Command>, ()> {
+        if self.attachments.is_empty() {
+            return self.inbox.recv().map(Some).map_err(drop);
+        }
+        match self
+            .inbox
+            .recv_timeout(self.settings.deadline / LOOKS_PER_DEADLINE)
+        {
+            Ok(command) => Ok(Some(command)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
+
+    /// Cuts off those whose thread has been in one step for too long, or has ended by a fault of ours.
+    fn look(&mut self) {
+        self.abandoned.retain(|thread| !thread.is_finished());
+        let mut over = Vec::new();
+        for (&index, entry) in &self.attachments {
+            if let Some((step, age)) = entry.gate.overdue(self.settings.deadline) {
+                let reason = format!(
+                    "the virtual machine's side keeps us waiting in {step} for {} s: it is cut off",
+                    age.as_secs()
+                );
+                log::warn!("attachment={} {reason}", index.0);
+                entry.gate.close(step, &reason);
+                over.push(index);
+            } else if entry.thread.is_finished() && entry.gate.is_open() {
+                log::error!("attachment={} its thread has ended by a fault of ours", index.0);
+                entry
+                    .gate
+                    .close("a panic", "the attachment's thread has ended by a fault of ours");
+                over.push(index);
+            }
+        }
+        over.into_iter().for_each(|index| self.settle(index));
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attach { spec, answer } => self.attach(*spec, answer),
+            Command::Detach { index } => self.detach(index, "the attachment is being taken away"),
+            Command::Resize { index, sectors } => {
+                if let Some(entry) = self.attachments.get_mut(&index) {
+                    entry.sectors = Some(sectors);
+                    entry.line.give(Order::Resize { sectors });
+                }
+            }
+            Command::QueueStopped { queue, source } => self.queue_stopped(queue, source),
+            Command::Shutdown => {
+                self.shutting = true;
+                let all: Vec<_> = self.attachments.keys().copied().collect();
+                all.into_iter()
+                    .for_each(|index| self.detach(index, "the daemon is stopping"));
+            }
+            Command::Left { index, offered } => self.left(index, offered),
+            Command::Back { index } => {
+                if let Some(entry) = self.attachments.get_mut(&index) {
+                    entry.back = true;
+                }
+                self.settle(index);
+            }
+        }
+    }
+
+    fn attach(&mut self, spec: AttachmentSpec, answer: SyncSender<Result<(), AttachError>>) {
+        // Nobody listens any more only when the caller's thread has ended.
+        let refuse = |answer: &SyncSender<_>, error| drop(answer.send(Err(error)));
+        let (index, queues, queue_size_max) = (spec.index, spec.geometry.queues, spec.queue_size_max);
+        if self.shutting {
+            return refuse(&answer, AttachError::Shut);
+        }
+        if self.attachments.contains_key(&index) {
+            return refuse(&answer, AttachError::Exists { index });
+        }
+        let queues_fit = (1..=QUEUES_PER_ATTACHMENT).contains(&usize::from(queues));
+        if !queues_fit || !queue_size_max.is_power_of_two() || queue_size_max > RING_ENTRIES_MAX {
+            return refuse(
+                &answer,
+                AttachError::Queues {
+                    queues,
+                    queue_size_max,
+                },
+            );
+        }
+        self.abandoned.retain(|thread| !thread.is_finished());
+        if self.abandoned.len() >= self.settings.hanging_max {
+            let hanging = self.abandoned.len();
+            return refuse(&answer, AttachError::Hanging { hanging });
+        }
+        let gate = Arc::new(Gate::new(index, Arc::clone(&self.host), self.reports.clone()));
+        let (line, end) = match thread::line() {
+            Ok(both) => both,
+            Err(error) => return refuse(&answer, AttachError::Watch(error)),
+        };
+        let attachment = Attachment::new(spec, Arc::clone(&gate));
+        self.reports.put(index, attachment.report());
+        let started = thread::start(
+            attachment,
+            Arc::clone(&gate),
+            end,
+            self.commands.clone(),
+            answer.clone(),
+        );
+        match started {
+            Ok(thread) => {
+                let entry = Entry {
+                    gate,
+                    line,
+                    thread,
+                    leaving: false,
+                    back: false,
+                    sectors: None,
+                };
+                self.attachments.insert(index, entry);
+            }
+            Err(error) => {
+                self.reports.remove(index);
+                refuse(&answer, AttachError::Thread(error));
+            }
+        }
+    }
+
+    fn detach(&mut self, index: AttachmentIndex, reason: &'static str) {
+        match self.attachments.get_mut(&index) {
+            Some(entry) => {
+                entry.leaving = true;
+                entry.line.give(Order::Leave { reason });
+                self.settle(index);
+            }
+            None => self.host.detached(index),
+        }
+    }
+
+    /// The ring, and with it its hold on the guest's memory, ends on the attachment's thread: letting go may take long.
+    fn queue_stopped(&mut self, queue: QueueId, source: Option<Box<BlkQueue<CallNotify>>>) {
+        match self.attachments.get(&queue.attachment) {
+            Some(entry) => {
+                entry.gate.given_back(queue.queue);
+                entry.line.give(Order::QueueStopped {
+                    queue: queue.queue,
+                    source,
+                });
+                self.settle(queue.attachment);
+            }
+            None => thread::dispose(source),
+        }
+    }
+
+    /// A thread has ended: nothing of its attachment remains, or it never was on offer.
+    fn left(&mut self, index: AttachmentIndex, offered: bool) {
+        if let Some(entry) = self.attachments.remove(&index) {
+            self.reports.remove(index);
+            if offered || entry.leaving {
+                self.host.detached(index);
+            }
+        }
+    }
+
+    /// What follows when an attachment was cut off and the host has given everything back.
+    fn settle(&mut self, index: AttachmentIndex) {
+        let Some(entry) = self.attachments.get_mut(&index) else {
+            return;
+        };
+        if !entry.gate.is_over() {
+            return;
+        }
+        if entry.leaving {
+            if let Some(Entry { thread, .. }) = self.attachments.remove(&index) {
+                // With its line gone it ends when it comes back.
+                self.abandoned.push(thread);
+            }
+            self.reports.remove(index);
+            self.host.detached(index);
+        } else if std::mem::take(&mut entry.back) {
+            entry.gate.reopen();
+            self.host.recovered(index);
+            let sectors = entry.sectors;
+            entry.line.give(Order::Reopen { sectors });
+        }
+    }
+}

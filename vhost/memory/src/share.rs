@@ -1,0 +1,280 @@
+//! What one attachment may make us spend on mappings, and what all may together. Address space and mappings are used
+//! up by whoever asks for them, whether their pages are ever touched or not, and a process has only so many: so each
+//! attachment has a share, and of what all have together a part is kept for each of the others.
+
+use crate::mapping::MapError;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Mappings of all attachments together. Each has a place in the table of those that are watched over, and the kernel
+/// allows a process 65,530 (vm.max_map_count).
+pub const MAPPINGS_TOTAL: u64 = crate::lost::PLACES as u64;
+
+/// Bytes of address space of all attachments together: half of what a process has (x86-64, four-level page tables).
+pub const ADDRESS_BYTES_TOTAL: u64 = 64 << 40;
+
+/// What is kept for each attachment at most, whatever the others ask for.
+const MAPPINGS_KEPT: u64 = 8;
+const ADDRESS_BYTES_KEPT: u64 = 32 << 30;
+
+/// A front-end that sends a new table of memory has the former one mapped until its queues have been given back and its
+/// registration has ended: so many times its share it may have at once.
+const AT_ONCE: u64 = 3;
+
+/// Limits of one attachment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShareLimits {
+    /// Bytes of guest memory.
+    pub memory_bytes: u64,
+    /// Mappings: a region of memory, a dirty log and an in-flight region are one each.
+    pub mappings: u64,
+}
+
+impl Default for ShareLimits {
+    fn default() -> Self {
+        ShareLimits {
+            memory_bytes: 4 << 40,
+            mappings: palisade_block::limits::MEMORY_REGIONS_MAX as u64 + 2,
+        }
+    }
+}
+
+/// What an attachment has mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mapped {
+    /// Bytes of address space.
+    pub bytes: u64,
+    /// Mappings.
+    pub mappings: u64,
+}
+
+/// The shares of all attachments.
+#[derive(Debug)]
+pub struct Shares {
+    limits: ShareLimits,
+    members: Mutex<Members>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    begun: u64,
+    mapped: BTreeMap<u64, Mapped>,
+}
+
+/// One attachment's share. What it holds is given back when it is unmapped, and the share itself when nothing is held.
+#[derive(Debug)]
+pub struct Share {
+    /// `None` for memory of our own making, which nobody limits.
+    of: Option<Arc<Shares>>,
+    member: u64,
+    any_file: bool,
+}
+
+/// A mapping's part of a share, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    share: Arc<Share>,
+    bytes: u64,
+}
+
+impl Shares {
+    /// With the same limits for each attachment.
+    pub fn new(limits: ShareLimits) -> Arc<Shares> {
+        Arc::new(Shares {
+            limits,
+            members: Mutex::default(),
+        })
+    }
+
+    /// A share for one more attachment. With `any_file` its memory may lie in files of any file system, also of those
+    /// that can make us wait: an operator's choice.
+    pub fn join(self: &Arc<Shares>, any_file: bool) -> Arc<Share> {
+        let mut members = self.members();
+        members.begun += 1;
+        let member = members.begun;
+        members.mapped.insert(member, Mapped::default());
+        drop(members);
+        Arc::new(Share {
+            of: Some(Arc::clone(self)),
+            member,
+            any_file,
+        })
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// For memory that nobody from outside has a say in: no limits, any file.
+    pub fn unlimited() -> Arc<Share> {
+        Arc::new(Share {
+            of: None,
+            member: 0,
+            any_file: true,
+        })
+    }
+
+    /// What is mapped now.
+    pub fn mapped(&self) -> Mapped {
+        let of = self.of.as_ref();
+        of.and_then(|of| of.members().mapped.get(&self.member).copied())
+            .unwrap_or_default()
+    }
+
+    /// The limits, if there are any.
+    pub fn limits(&self) -> Option<ShareLimits> {
+        self.of.as_ref().map(|of| of.limits)
+    }
+
+    /// Whether memory may lie in files of any file system.
+    pub fn any_file(&self) -> bool {
+        self.any_file
+    }
+
+    /// Whether a table of memory fits the share.
+    pub(crate) fn allows(&self, bytes: u64, regions: usize) -> Result<(), MapError> {
+        let Some(limits) = self.limits() else {
+            return Ok(());
+        };
+        within("bytes of memory", bytes, limits.memory_bytes)?;
+        within("regions of memory", regions as u64, limits.mappings)
+    }
+
+    /// Takes a mapping's part.
+    pub(crate) fn hold(self: &Arc<Share>, bytes: u64) -> Result<Held, MapError> {
+        let held = || Held {
+            share: Arc::clone(self),
+            bytes,
+        };
+        let Some(of) = &self.of else { return Ok(held()) };
+        let mut members = of.members();
+        let count = members.mapped.len() as u64;
+        let mine = members.mapped.get(&self.member).copied().unwrap_or_default();
+        let wanted = Mapped {
+            bytes: mine.bytes.saturating_add(bytes),
+            mappings: mine.mappings + 1,
+        };
+        within(
+            "bytes of address space",
+            wanted.bytes,
+            of.limits.memory_bytes.saturating_mul(AT_ONCE),
+        )?;
+        within(
+            "mappings",
+            wanted.mappings,
+            of.limits.mappings.saturating_mul(AT_ONCE),
+        )?;
+        let kept = ADDRESS_BYTES_KEPT.min(ADDRESS_BYTES_TOTAL / 2 / count.max(1));
+        let others = members.others(self.member, |mapped| mapped.bytes, kept);
+        within(
+            "bytes of address space",
+            wanted.bytes,
+            ADDRESS_BYTES_TOTAL.saturating_sub(others),
+        )?;
+        let kept = MAPPINGS_KEPT.min(MAPPINGS_TOTAL / 2 / count.max(1));
+        let others = members.others(self.member, |mapped| mapped.mappings, kept);
+        within("mappings", wanted.mappings, MAPPINGS_TOTAL.saturating_sub(others))?;
+        members.mapped.insert(self.member, wanted);
+        Ok(held())
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let Some(of) = &self.of else { return };
+        if let Some(mapped) = of.members().mapped.get_mut(&self.member) {
+            mapped.bytes = mapped.bytes.saturating_sub(bytes);
+            mapped.mappings = mapped.mappings.saturating_sub(1);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some(of) = &self.of {
+            of.members().mapped.remove(&self.member);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.share.give_back(self.bytes);
+    }
+}
+
+impl Members {
+    /// What the others have, or what is kept for them.
+    fn others(&self, member: u64, of: fn(&Mapped) -> u64, kept: u64) -> u64 {
+        let others = self.mapped.iter().filter(|(other, _)| **other != member);
+        others.fold(0, |sum, (_, mapped)| sum.saturating_add(of(mapped).max(kept)))
+    }
+}
+
+fn within(what: &'static str, asked: u64, share: u64) -> Result<(), MapError> {
+    match asked <= share {
+        true => Ok(()),
+        false => Err(MapError::Share { what, asked, share }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ShareLimits = ShareLimits {
+        memory_bytes: 30 << 40,
+        mappings: 8192,
+    };
+
+    #[test]
+    fn what_is_let_go_can_be_had_again() {
+        let share = Shares::new(ShareLimits::default()).join(false);
+        let held: Vec<_> = (0..3).map(|_| share.hold(1 << 42).unwrap()).collect();
+        assert_eq!(
+            share.mapped(),
+            Mapped {
+                bytes: 3 << 42,
+                mappings: 3
+            }
+        );
+        let refused = share.hold(1).unwrap_err().to_string();
+        assert!(
+            refused.contains("13194139533313 bytes of address space"),
+            "{refused}"
+        );
+        assert_eq!(share.mapped().mappings, 3, "what was refused is not held");
+        drop(held);
+        assert_eq!(share.mapped(), Mapped::default());
+        share.hold(1 << 42).unwrap();
+    }
+
+    #[test]
+    fn a_part_is_kept_for_each_of_the_others() {
+        let shares = Shares::new(LIMITS);
+        let (greedy, modest) = (shares.join(false), shares.join(false));
+        let mut held = Vec::new();
+        while let Ok(more) = greedy.hold(1 << 30) {
+            held.push(more);
+        }
+        assert_eq!(greedy.mapped().mappings, MAPPINGS_TOTAL - MAPPINGS_KEPT);
+        held.clear();
+        held.push(greedy.hold(ADDRESS_BYTES_TOTAL - ADDRESS_BYTES_KEPT).unwrap());
+        assert!(greedy.hold(1).is_err());
+        held.extend((0..MAPPINGS_KEPT).map(|_| modest.hold(4 << 30).unwrap()));
+        assert!(modest.hold(1).is_err());
+        // Whoever goes leaves what was kept for him.
+        held.truncate(1);
+        drop(modest);
+        greedy.hold(ADDRESS_BYTES_KEPT).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_for_many_never_exceeds_half_of_all() {
+        let shares = Shares::new(LIMITS);
+        let many: Vec<_> = (0..4096).map(|_| shares.join(false)).collect();
+        many[0].hold(ADDRESS_BYTES_TOTAL / 2).unwrap();
+        let held: Vec<_> = many.iter().map(|share| share.hold(1 << 30).unwrap()).collect();
+        assert_eq!(held.len(), many.len());
+    }
+}
