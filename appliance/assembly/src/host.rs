@@ -14,7 +14,7 @@ use palisade_sys::{MemoryRegistration, PeerEvent};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Called by the attachments' threads and the door's manager.
+/// Called by the attachments' threads and the door's supervisor.
 #[derive(Debug)]
 pub struct DoorHost {
     shared: Arc<Shared>,

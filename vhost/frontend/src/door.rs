@@ -1,20 +1,20 @@
-//! The door of a node: every attachment's socket, each served by a thread of its own, and one manager over them.
+//! The door of a node: every attachment's socket, each served by a thread of its own, and one supervisor over them.
 //!
 //! Mapping, unmapping and closing what a virtual machine monitor gave us can hang, as can closing a socket in which it
-//! has left descriptors. So everything that touches such things is done by the attachment's own thread. The manager
+//! has left descriptors. So everything that touches such things is done by the attachment's own thread. The supervisor
 //! touches channels only; a thread that is in one step for too long is cut off: its queues are stopped, its memory is
 //! given back, its socket and its connection go, and others notice nothing. When the thread comes back the volume is
 //! offered anew, and a new attachment can be made before that.
 //!
-//! [`Door::open`] starts the manager. A [`DoorHandle`] tells it what to do from any other thread; what it has to tell the
+//! [`Door::open`] starts the supervisor. A [`DoorHandle`] tells it what to do from any other thread; what it has to tell the
 //! rest of the house goes through a [`Host`].
 
 mod attachment;
 mod connection;
 mod gate;
 mod host;
-mod manager;
 mod report;
+mod supervisor;
 mod thread;
 
 pub use host::Host;
@@ -22,7 +22,6 @@ pub use report::{SessionReport, StuckReport, WaitReport};
 
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
-use manager::Manager;
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
 use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
 use palisade_memory::Share;
@@ -34,6 +33,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Duration;
+use supervisor::Supervisor;
 
 /// A volume offered on a socket.
 #[derive(Clone, Debug)]
@@ -220,7 +220,7 @@ impl Command {
 }
 
 impl Door {
-    /// Starts the manager. `host` makes the host from a handle, by which it gives queues back.
+    /// Starts the supervisor. `host` makes the host from a handle, by which it gives queues back.
     ///
     /// # Errors
     /// No more threads.
@@ -238,11 +238,11 @@ impl Door {
             progress: Arc::clone(&progress),
         };
         let host = Arc::new(host(handle.clone()));
-        let manager = Manager::new(settings, host, inbox, commands, reports, progress);
+        let supervisor = Supervisor::new(settings, host, inbox, commands, reports, progress);
         std::thread::Builder::new()
             .name("door".to_owned())
             .spawn(move || {
-                manager.run();
+                supervisor.run();
                 drop(ending);
             })?;
         Ok(Door { handle, ended })
@@ -253,7 +253,7 @@ impl Door {
         self.handle.clone()
     }
 
-    /// Whether the manager has ended, which it does not do before it is told to.
+    /// Whether the supervisor has ended, which it does not do before it is told to.
     pub fn has_ended(&self) -> bool {
         matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     }
@@ -316,7 +316,7 @@ impl DoorHandle {
         self.reports.get(index)
     }
 
-    /// The manager's sign of life: what it does, and for whom.
+    /// The supervisor's sign of life: what it does, and for whom.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.progress)
     }

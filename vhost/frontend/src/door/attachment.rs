@@ -24,7 +24,7 @@ const LISTENER: Token = Token(0);
 const CONNECTION: Token = Token(1);
 const BACKEND: Token = Token(2);
 
-/// Messages taken from a front-end before the manager's orders are looked at again.
+/// Messages taken from a front-end before the supervisor's orders are looked at again.
 const MESSAGES_PER_TURN: usize = 64;
 
 /// A drain that lasts longer than this is reported as overdue. It is the time after which a Linux guest itself

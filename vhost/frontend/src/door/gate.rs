@@ -1,5 +1,5 @@
 //! What stands between one attachment's thread and the rest of the house. The thread does everything that touches what
-//! a virtual machine monitor gave us, and may hang in it; then the manager closes the gate, and from there on speaks
+//! a virtual machine monitor gave us, and may hang in it; then the supervisor closes the gate, and from there on speaks
 //! for the session in its place: stops its queues, takes its memory back, ends it. What the thread still says afterwards
 //! is not passed on, until the gate is opened anew for it.
 
@@ -155,7 +155,7 @@ impl Gate {
         }
     }
 
-    // For the manager.
+    // For the supervisor.
 
     /// The step that has lasted longer than `deadline`, with its age.
     pub(super) fn overdue(&self, deadline: Duration) -> Option<(&'static str, Duration)> {

@@ -8,7 +8,7 @@ use palisade_virtio::BlkQueue;
 use std::sync::Arc;
 
 /// Who runs the queues. Calls for one attachment come one after the other, mostly from its own thread, and from the
-/// door's manager when that hangs; calls for different attachments come at the same time. None may block, and none may
+/// door's supervisor when that hangs; calls for different attachments come at the same time. None may block, and none may
 /// call [`DoorHandle::attach`](super::DoorHandle::attach). The other methods of the handle may be called.
 ///
 /// The order, for each attachment, is that of this expression, where `,` means "then", `|` "or", `*` "any number of

@@ -1,4 +1,4 @@
-//! The thread of one attachment: sleeps until one of its sockets or the manager has something, then gives it its turn.
+//! The thread of one attachment: sleeps until one of its sockets or the supervisor has something, then gives it its turn.
 //! All that touches what a virtual machine monitor gave us is done here, and may hang here.
 
 use super::attachment::{Attachment, Turn};
@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The token by which the manager wakes the thread.
+/// The token by which the supervisor wakes the thread.
 const WAKE: Token = Token(usize::MAX);
 
 /// Events taken from the kernel at once: there are three sockets.
@@ -26,7 +26,7 @@ const POLL_FAILED_REST: Duration = Duration::from_millis(100);
 /// The stack of a thread in bytes; there may be thousands.
 const STACK_BYTES: usize = 512 << 10;
 
-/// What the manager says.
+/// What the supervisor says.
 #[derive(Debug)]
 pub(super) enum Order {
     /// The volume has another size.
@@ -42,7 +42,7 @@ pub(super) enum Order {
     Reopen { sectors: Option<Sectors> },
 }
 
-/// The manager's way to a thread.
+/// The supervisor's way to a thread.
 #[derive(Debug)]
 pub(super) struct Line {
     orders: Sender<Order>,
@@ -101,7 +101,7 @@ pub(super) fn start(
     attachment: Attachment,
     gate: Arc<Gate>,
     end: LineEnd,
-    manager: Sender<Command>,
+    supervisor: Sender<Command>,
     answer: SyncSender<Result<(), AttachError>>,
 ) -> io::Result<JoinHandle<()>> {
     let index = attachment.index();
@@ -111,7 +111,7 @@ pub(super) fn start(
         orders: end.orders,
         poll: end.poll,
         _waker: end._waker,
-        manager,
+        supervisor,
     };
     std::thread::Builder::new()
         .name(format!("guest-{}", index.0))
@@ -125,7 +125,7 @@ struct AttachmentThread {
     orders: Receiver<Order>,
     poll: Poll,
     _waker: Arc<Waker>,
-    manager: Sender<Command>,
+    supervisor: Sender<Command>,
 }
 
 /// How a session's service ended.
@@ -142,8 +142,8 @@ impl AttachmentThread {
         self.gate.begin("the making of the socket");
         let offered = self.attachment.offer(self.poll.registry());
         if let Err(error) = offered {
-            // The manager first: whoever is answered may try again at once.
-            let _ = self.manager.send(Command::Left {
+            // The supervisor first: whoever is answered may try again at once.
+            let _ = self.supervisor.send(Command::Left {
                 index,
                 offered: false,
             });
@@ -155,7 +155,7 @@ impl AttachmentThread {
         loop {
             match self.serve() {
                 End::Left => {
-                    let _ = self.manager.send(Command::Left { index, offered: true });
+                    let _ = self.supervisor.send(Command::Left { index, offered: true });
                     return;
                 }
                 End::CutOff => {
@@ -218,12 +218,12 @@ impl AttachmentThread {
     }
 
     /// After what hung has come to an end: everything of the session goes, and the volume is offered anew when the
-    /// manager says so. False when nobody wants it any more.
+    /// supervisor says so. False when nobody wants it any more.
     fn come_back(&mut self) -> bool {
         let index = self.attachment.index();
         self.attachment.forget(self.poll.registry());
         log::info!("attachment={} what kept us waiting has come to its end", index.0);
-        if self.manager.send(Command::Back { index }).is_err() {
+        if self.supervisor.send(Command::Back { index }).is_err() {
             return false;
         }
         loop {

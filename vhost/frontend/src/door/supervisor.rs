@@ -1,4 +1,4 @@
-//! The manager: knows every attachment's thread and touches nothing but channels. It hands each what is meant for it,
+//! The supervisor: knows every attachment's thread and touches nothing but channels. It hands each what is meant for it,
 //! and sees to it that one whose thread hangs ends for all others.
 
 use super::attachment::Attachment;
@@ -20,8 +20,8 @@ use std::time::Instant;
 /// Looks at the threads in the time that one step may take.
 const LOOKS_PER_DEADLINE: u32 = 4;
 
-/// Everything the manager owns.
-pub(super) struct Manager {
+/// Everything the supervisor owns.
+pub(super) struct Supervisor {
     settings: DoorSettings,
     host: Arc<dyn Host>,
     inbox: Receiver<Command>,
@@ -48,7 +48,7 @@ struct Entry {
     sectors: Option<Sectors>,
 }
 
-impl Manager {
+impl Supervisor {
     pub(super) fn new(
         settings: DoorSettings,
         host: Arc<dyn Host>,
@@ -56,8 +56,8 @@ impl Manager {
         commands: Sender<Command>,
         reports: Reports,
         progress: Arc<Progress>,
-    ) -> Manager {
-        Manager {
+    ) -> Supervisor {
+        Supervisor {
             settings,
             host,
             inbox,
