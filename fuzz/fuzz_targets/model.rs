@@ -10,9 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use palisade_fuzz::Bytes;
 use palisade_model::limits::SECTORS_MAX;
 use palisade_model::{
-    Account, AddDisk, ChangeAttachment, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment,
-    DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, Outcome, RemoveDisk,
-    Usage, Uuid, check,
+    Account, AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Clear, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, Outcome, RecordCleared, RemoveDisk, Usage, Uuid, check,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -67,7 +65,7 @@ fn step(cluster: &Cluster, command: &Command) -> Cluster {
 }
 
 fn command(input: &mut Bytes<'_>) -> Command {
-    match input.u8() % 12 {
+    match input.u8() % 15 {
         0 => Command::InitCluster(InitCluster {
             id: uuid(input),
             node: name(input),
@@ -91,15 +89,36 @@ fn command(input: &mut Bytes<'_>) -> Command {
             disk: maybe(input, name),
             sectors: maybe(input, sectors),
             block_bytes: maybe(input, block_bytes),
+            clear: maybe(input, clear),
+            clears: input.u8() & 1 == 1,
         }),
         5 => Command::GrowVolume(GrowVolume {
             name: name(input),
             sectors: sectors(input),
             disk: maybe(input, name),
             expected: expected(input),
+            clears: input.u8() & 1 == 1,
         }),
         6 => Command::DeleteVolume(DeleteVolume {
             name: name(input),
+            expected: expected(input),
+            clear: maybe(input, |input| input.u8() & 1 == 1),
+            detaches: input.u8() & 1 == 1,
+        }),
+        12 => Command::RecordCleared(RecordCleared {
+            name: name(input),
+            uuid: uuid(input),
+            sectors: sectors(input),
+        }),
+        13 => Command::ChangeVolume(ChangeVolume {
+            name: name(input),
+            protected: maybe(input, |input| input.u8() & 1 == 1),
+            clear: maybe(input, clear),
+            expected: expected(input),
+        }),
+        14 => Command::ChangeDisk(ChangeDisk {
+            name: name(input),
+            protected: maybe(input, |input| input.u8() & 1 == 1),
             expected: expected(input),
         }),
         7 => create_attachment(input),
@@ -109,6 +128,10 @@ fn command(input: &mut Bytes<'_>) -> Command {
             expected: expected(input),
         }),
     }
+}
+
+fn clear(input: &mut Bytes<'_>) -> Clear {
+    input.pick(&[Clear::Now, Clear::OnDelete, Clear::Never])
 }
 
 fn add_disk(input: &mut Bytes<'_>) -> Command {

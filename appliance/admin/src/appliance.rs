@@ -3,7 +3,7 @@
 use crate::metrics::MetricsSnapshot;
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskCreate, DiskPatch, EventPage, Health,
-    Node, Problem, Reactor, Volume, VolumeCreate, VolumePatch,
+    Node, Problem, Reactor, Removal, RemovalOptions, Volume, VolumeCreate, VolumePatch,
 };
 
 /// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
@@ -35,11 +35,11 @@ pub trait Appliance: Send + Sync + 'static {
     /// Adds a disk. The same wish again gives [`Created::Existing`]; another wish for a known id, [`Problem::exists`].
     fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem>;
 
-    /// Lets a disk grow, or looks at its size again.
+    /// Lets a disk grow, looks at its size again, or changes its protection.
     fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem>;
 
-    /// Gives a disk up. Refused while volumes lie on it.
-    fn disk_remove(&self, id: &str, expected: Option<u64>) -> Result<(), Problem>;
+    /// Gives a disk up, or says what that would do. Refused while volumes lie on it or it is protected; a dry run is refused likewise.
+    fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem>;
 
     /// All volumes, in any order.
     fn volumes(&self) -> Vec<Volume>;
@@ -53,11 +53,12 @@ pub trait Appliance: Send + Sync + 'static {
     /// [`Problem::exists`].
     fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem>;
 
-    /// Lets a volume grow.
+    /// Lets a volume grow, or changes how it is treated.
     fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem>;
 
-    /// Deletes a volume. Refused while an attachment offers it.
-    fn volume_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem>;
+    /// Deletes a volume, or says what that would do. Refused while an attachment offers it or it is protected; a dry run is refused likewise.
+    fn volume_delete(&self, id: &str, expected: Option<u64>, how: RemovalOptions)
+    -> Result<Removal, Problem>;
 
     /// All attachments, in any order.
     fn attachments(&self) -> Vec<Attachment>;
@@ -81,8 +82,13 @@ pub trait Appliance: Send + Sync + 'static {
         expected: Option<u64>,
     ) -> Result<Attachment, Problem>;
 
-    /// Takes an attachment away.
-    fn attachment_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem>;
+    /// Takes an attachment away, or says what that would do. Refused while a virtual machine is connected, unless forced; a dry run is refused likewise.
+    fn attachment_delete(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem>;
 
     /// At most `limit` events after the one of id `after`, oldest first; see [`EventLog`](crate::EventLog), which
     /// keeps them. 0 asks for all that are kept.

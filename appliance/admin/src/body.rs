@@ -185,7 +185,10 @@ mod tests {
         assert_eq!(problem.field.as_deref(), Some("limits.ipos"));
         assert_eq!(problem.remedy, "did you mean `iops`?");
         let problem = refused::<VolumeCreate>(r#"{"zzzz":1}"#);
-        assert_eq!(problem.remedy, "known fields are id, bytes, disk, block_bytes");
+        assert_eq!(
+            problem.remedy,
+            "known fields are id, bytes, disk, block_bytes, clear"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Counters as OpenMetrics text (OpenMetrics 1.0), which Prometheus reads.
 
-use crate::metrics::{AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, ReactorSample};
+use crate::metrics::{
+    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, ReactorSample, VolumeSample,
+};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -54,6 +56,7 @@ impl Collector for MetricsSnapshot {
         )?;
         reactors(out, &self.reactors)?;
         disks(out, &self.disks)?;
+        volumes(out, &self.volumes)?;
         attachments(out, &self.attachments)?;
         operations(out, &self.attachments)
     }
@@ -112,6 +115,28 @@ fn reactors(out: &mut DescriptorEncoder<'_>, reactors: &[ReactorSample]) -> fmt:
         "Turns that waited for a buffer",
         None,
         each(|reactor| reactor.pool_short),
+    )
+}
+
+fn volumes(out: &mut DescriptorEncoder<'_>, volumes: &[VolumeSample]) -> fmt::Result {
+    let each = |value: fn(&VolumeSample) -> u64| -> Series<'_> {
+        volumes
+            .iter()
+            .map(|volume| (vec![("volume", volume.volume.as_str())], value(volume)))
+            .collect()
+    };
+    gauge(out, "volume_size_bytes", "Size", each(|volume| volume.bytes))?;
+    gauge(
+        out,
+        "volume_usable_bytes",
+        "What guests see: less than the size while the rest is cleared",
+        each(|volume| volume.usable_bytes),
+    )?;
+    gauge(
+        out,
+        "volume_uncleared_bytes",
+        "Still to be cleared",
+        each(|volume| volume.uncleared_bytes),
     )
 }
 

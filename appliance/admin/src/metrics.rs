@@ -19,6 +19,8 @@ pub struct MetricsSnapshot {
     pub attachments: Vec<AttachmentSample>,
     /// Every disk, summed over reactors.
     pub disks: Vec<DiskSample>,
+    /// Every volume.
+    pub volumes: Vec<VolumeSample>,
     /// Things a guest, a VMM or a client did that they may not do, by a stable name.
     pub misbehaviour: Vec<(String, u64)>,
 }
@@ -139,4 +141,17 @@ pub struct DiskSample {
     pub stalls: u64,
     /// Faults, by name.
     pub faults: Vec<(&'static str, u64)>,
+}
+
+/// One volume.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VolumeSample {
+    /// Its id.
+    pub volume: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Bytes that guests see.
+    pub usable_bytes: u64,
+    /// Bytes that are still to be cleared.
+    pub uncleared_bytes: u64,
 }

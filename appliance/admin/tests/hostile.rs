@@ -213,7 +213,7 @@ impl Appliance for Faulty {
     fn disk_change(&self, id: &str, _: DiskPatch, _: Option<u64>) -> Result<Disk, Problem> {
         Err(Problem::not_found("disk", id))
     }
-    fn disk_remove(&self, id: &str, _: Option<u64>) -> Result<(), Problem> {
+    fn disk_remove(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
         Err(Problem::not_found("disk", id))
     }
     fn volumes(&self) -> Vec<Volume> {
@@ -225,7 +225,7 @@ impl Appliance for Faulty {
     fn volume_change(&self, id: &str, _: VolumePatch, _: Option<u64>) -> Result<Volume, Problem> {
         Err(Problem::not_found("volume", id))
     }
-    fn volume_delete(&self, id: &str, _: Option<u64>) -> Result<(), Problem> {
+    fn volume_delete(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
         Err(Problem::not_found("volume", id))
     }
     fn attachments(&self) -> Vec<Attachment> {
@@ -237,7 +237,7 @@ impl Appliance for Faulty {
     fn attachment_change(&self, id: &str, _: AttachmentPatch, _: Option<u64>) -> Result<Attachment, Problem> {
         Err(Problem::not_found("attachment", id))
     }
-    fn attachment_delete(&self, id: &str, _: Option<u64>) -> Result<(), Problem> {
+    fn attachment_delete(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
         Err(Problem::not_found("attachment", id))
     }
     fn events_after(&self, _: u64, _: usize) -> EventPage {

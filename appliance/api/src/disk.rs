@@ -196,12 +196,12 @@ impl TryFrom<DiskCreateFields> for DiskCreate {
     }
 }
 
-/// A change of a disk: it may grow, or its medium may be found elsewhere.
+/// A change of a disk: it may grow, its medium may be found elsewhere, and it can be protected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskPatch {
     /// New size in bytes of a file. Absent: the size of the medium is read again, as after a block device has
-    /// grown.
+    /// grown; it stays as it is when `protected` is given alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Where the medium is found from now on, as an absolute path. It must be the medium that was recorded, unless
@@ -211,6 +211,9 @@ pub struct DiskPatch {
     /// What lies under the path is the disk, although it is not the medium that was recorded. Nothing on it is changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
+    /// Whether its removal is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
 }
 
 /// How a disk is doing.
@@ -264,6 +267,9 @@ pub struct Disk {
     pub notes: Vec<String>,
     /// The volumes that lie on it.
     pub volumes: Vec<String>,
+    /// Whether its removal is refused.
+    #[serde(default)]
+    pub protected: bool,
     /// Operations in flight now.
     pub in_flight: u64,
     /// Age in milliseconds of the oldest operation in flight; 0 when none.

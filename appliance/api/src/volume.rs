@@ -20,14 +20,46 @@ pub struct VolumeCreate {
     /// Logical block in bytes, 512 or 4096. Absent: that of the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_bytes: Option<u32>,
+    /// When its space is cleared. Absent: `now` on a pooled disk, `never` on a whole one, which is given untouched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<Clear>,
 }
 
-/// A change of a volume: it may grow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// When a volume's space is cleared, so that what its guest has not written reads as zeros.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Clear {
+    /// Before a guest sees it, in the background.
+    #[default]
+    Now,
+    /// Before a guest sees it, and again when the volume is deleted, before anybody else gets the space.
+    OnDelete,
+    /// Not at all: a guest may read what was there before.
+    Never,
+}
+
+/// Space of a volume that is still to be cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Clearing {
+    /// Bytes to be cleared in all.
+    pub bytes: u64,
+    /// Bytes of these that are clear.
+    pub cleared_bytes: u64,
+}
+
+/// A change of a volume. At least one thing has to change; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumePatch {
-    /// New size in bytes, not below the present one.
-    pub bytes: u64,
+    /// New size in bytes, not below the present one. Guests see it once the new part is clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Whether its deletion is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+    /// When its space is cleared. `never` also gives guests what is not clear yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<Clear>,
 }
 
 /// A piece of a disk.
@@ -61,8 +93,23 @@ pub struct Volume {
     pub uuid: String,
     /// Size in bytes.
     pub bytes: u64,
+    /// Bytes of it that guests see: less than the size while the rest is cleared.
+    #[serde(default)]
+    pub usable_bytes: u64,
     /// Logical block in bytes.
     pub block_bytes: u32,
+    /// When its space is cleared.
+    #[serde(default)]
+    pub clear: Clear,
+    /// What is still to be cleared; absent when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clearing: Option<Clearing>,
+    /// Whether its deletion is refused.
+    #[serde(default)]
+    pub protected: bool,
+    /// Whether it is deleted, and only keeps its name and space until that is cleared.
+    #[serde(default)]
+    pub deleting: bool,
     /// Where its blocks lie.
     pub layout: Layout,
     /// The attachments that offer it.

@@ -90,6 +90,7 @@ mod tests {
             extents_revision: Generation(1),
             created: Generation(1),
             revision: Generation(1),
+            protected: false,
         }
     }
 

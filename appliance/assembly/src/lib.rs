@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod allow;
+mod clearing;
 pub mod config;
 mod counted;
 mod disk_growth;
@@ -34,6 +35,7 @@ mod places;
 mod plant;
 mod problem;
 mod reactor_thread;
+mod removal;
 mod rest;
 mod samples;
 mod shared;

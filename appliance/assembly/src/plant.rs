@@ -3,6 +3,7 @@
 //! One mutex guards it. It is held for moments only, never while anything waits: slow work (opening a disk, writing
 //! a superblock, asking the door) is done on threads of its own, which come back with an event.
 
+use crate::clearing::ClearProgress;
 use crate::sight::Sight;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
@@ -25,6 +26,8 @@ pub struct Plant {
     pub volumes: BTreeMap<Name, VolumeIndex>,
     /// Attachments with a number.
     pub attachments: BTreeMap<Name, Offered>,
+    /// How far the clearings under way have come, by volume.
+    pub clearings: BTreeMap<Name, Arc<ClearProgress>>,
     /// Steps begun and not yet finished.
     pub under_way: BTreeMap<Action, UnderWay>,
     /// Steps that have come to an end so far, well or not. Each end may be what another step has waited for.

@@ -6,6 +6,7 @@ use crate::hands;
 use crate::identify;
 use crate::new_disk;
 use crate::problem;
+use crate::removal;
 use crate::shared::Shared;
 use crate::views::{View, list};
 use palisade_admin::{Appliance, MetricsSnapshot};
@@ -13,8 +14,9 @@ use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
-    Account, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome, RemoveDisk, Usage, Uuid,
+    Account, ChangeAttachment, ChangeDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
+    DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome,
+    RemoveDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Superblock};
 use palisade_wire::Geometry;
@@ -42,13 +44,17 @@ impl Rest {
         Rest { shared }
     }
 
-    fn view<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        self.shared.cluster()
+    }
+
+    pub(crate) fn view<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
         let cluster = self.shared.cluster();
         let plant = self.shared.plant();
         look(View::new(&self.shared, &cluster, &plant))
     }
 
-    fn propose(&self, command: Command) -> Result<Outcome, Problem> {
+    pub(crate) fn propose(&self, command: Command) -> Result<Outcome, Problem> {
         self.shared
             .propose(command)
             .map_err(|error| problem::of_proposal(&error))
@@ -186,6 +192,18 @@ impl Appliance for Rest {
         expected: Option<u64>,
     ) -> Result<api::Disk, Problem> {
         let name = known("disk", id)?;
+        let other = patch.bytes.is_some() || patch.path.is_some() || patch.confirm;
+        removal::one_change("disk", other, patch.protected.is_some(), true)?;
+        if let Some(protected) = patch.protected {
+            let command = Command::ChangeDisk(ChangeDisk {
+                name: name.clone(),
+                protected: Some(protected),
+                expected: expected.map(Generation),
+            });
+            return self.change(command, |view| {
+                Some(view.disk(&name, view.cluster.disks.get(&name)?))
+            });
+        }
         let cluster = self.shared.cluster();
         let disk = cluster
             .disks
@@ -255,13 +273,18 @@ impl Appliance for Rest {
         })
     }
 
-    fn disk_remove(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+    fn disk_remove(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        how: api::RemovalOptions,
+    ) -> Result<api::Removal, Problem> {
         let name = known("disk", id)?;
-        self.propose(Command::RemoveDisk(RemoveDisk {
-            name,
+        let command = Command::RemoveDisk(RemoveDisk {
+            name: name.clone(),
             expected: expected.map(Generation),
-        }))
-        .map(drop)
+        });
+        self.remove_disk(&name, command, how)
     }
 
     fn volumes(&self) -> Vec<api::Volume> {
@@ -278,6 +301,8 @@ impl Appliance for Rest {
             disk: wish.disk.as_deref().map(|disk| name("disk", disk)).transpose()?,
             sectors: Some(sectors(wish.bytes)?),
             block_bytes: wish.block_bytes,
+            clear: wish.clear.map(removal::clear),
+            clears: true,
         });
         self.create(command, |view| {
             Some(view.volume(&id, view.cluster.volumes.get(&id)?))
@@ -291,24 +316,43 @@ impl Appliance for Rest {
         expected: Option<u64>,
     ) -> Result<api::Volume, Problem> {
         let name = known("volume", id)?;
-        let command = Command::GrowVolume(GrowVolume {
-            name: name.clone(),
-            sectors: sectors(patch.bytes)?,
-            disk: None,
-            expected: expected.map(Generation),
-        });
+        let treats = patch.protected.is_some() || patch.clear.is_some();
+        removal::one_change("volume", patch.bytes.is_some(), treats, false)?;
+        let expected = expected.map(Generation);
+        let command = match patch.bytes {
+            Some(bytes) => Command::GrowVolume(GrowVolume {
+                name: name.clone(),
+                sectors: sectors(bytes)?,
+                disk: None,
+                expected,
+                clears: true,
+            }),
+            None => Command::ChangeVolume(ChangeVolume {
+                name: name.clone(),
+                protected: patch.protected,
+                clear: patch.clear.map(removal::clear),
+                expected,
+            }),
+        };
         self.change(command, |view| {
             Some(view.volume(&name, view.cluster.volumes.get(&name)?))
         })
     }
 
-    fn volume_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+    fn volume_delete(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        how: api::RemovalOptions,
+    ) -> Result<api::Removal, Problem> {
         let name = known("volume", id)?;
-        self.propose(Command::DeleteVolume(DeleteVolume {
-            name,
+        let command = Command::DeleteVolume(DeleteVolume {
+            name: name.clone(),
             expected: expected.map(Generation),
-        }))
-        .map(drop)
+            clear: how.clear,
+            detaches: how.force,
+        });
+        self.remove_volume(&name, command, how)
     }
 
     fn attachments(&self) -> Vec<api::Attachment> {
@@ -398,11 +442,18 @@ impl Appliance for Rest {
         })
     }
 
-    fn attachment_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+    fn attachment_delete(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        how: api::RemovalOptions,
+    ) -> Result<api::Removal, Problem> {
         let name = known("attachment", id)?;
-        let expected = expected.map(Generation);
-        self.propose(Command::DeleteAttachment(DeleteAttachment { name, expected }))
-            .map(drop)
+        let command = Command::DeleteAttachment(DeleteAttachment {
+            name: name.clone(),
+            expected: expected.map(Generation),
+        });
+        self.remove_attachment(&name, command, how)
     }
 
     fn events_after(&self, after: u64, limit: usize) -> api::EventPage {

@@ -4,11 +4,12 @@ use crate::plant::{Offered, OpenDisk};
 use crate::views::View;
 use palisade_admin::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
+    VolumeSample,
 };
 use palisade_api as api;
 use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
 use palisade_block::{Fault, Op, Status};
-use palisade_model::{Attachment, Disk, Name};
+use palisade_model::{Attachment, Disk, Name, Volume};
 
 impl View<'_> {
     /// All counters.
@@ -61,6 +62,18 @@ impl View<'_> {
                 faults: open.map(disk_faults).unwrap_or_default(),
             }
         };
+        let volume = |(name, volume): (&Name, &Volume)| {
+            let view = self.volume(name, volume);
+            let uncleared = view
+                .clearing
+                .map(|clearing| clearing.bytes - clearing.cleared_bytes);
+            VolumeSample {
+                volume: view.id,
+                bytes: view.bytes,
+                usable_bytes: view.usable_bytes,
+                uncleared_bytes: uncleared.unwrap_or(0),
+            }
+        };
         let refused = |offered: &Offered| {
             self.shared
                 .door()
@@ -80,6 +93,7 @@ impl View<'_> {
             applied: node.applied,
             reactors: self.reactors().into_iter().map(reactor).collect(),
             attachments: self.cluster.attachments.iter().map(attachment).collect(),
+            volumes: self.cluster.volumes.iter().map(volume).collect(),
             disks: self.cluster.disks.iter().map(disk).collect(),
             misbehaviour: vec![("vhost_user_message".into(), misbehaviour)],
         }

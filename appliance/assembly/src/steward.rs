@@ -8,6 +8,7 @@
 
 mod reports;
 
+use crate::clearing::{self, ClearProgress, Piece};
 use crate::event::{Done, Event};
 use crate::hands;
 use crate::orders::Order;
@@ -21,7 +22,7 @@ use palisade_block::mailbox::Command;
 use palisade_block::{
     DeviceIndex, Doing, Epoch, Generation, Progress, ReactorIndex, Route, Sectors, VolumeIndex, Whom,
 };
-use palisade_model::{Cluster, Name};
+use palisade_model::{Cluster, Extent, Name};
 use palisade_reconcile::{Action, Opened as Found, Step, plan};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -123,6 +124,13 @@ impl Steward {
             Action::GrowDisk { disk } => self.grow_disk(plant, step, wanted, &disk),
             Action::CloseDisk { disk } => self.close_disk(plant, step, wanted, &disk),
             Action::SetRoute { volume } => self.set_route(plant, step, wanted, &volume),
+            Action::ClearVolume { volume } => self.clear_volume(plant, step, wanted, &volume),
+            Action::StopClearing { volume } => {
+                if let Some(progress) = plant.clearings.get(&volume) {
+                    progress.stop();
+                }
+                self.end(plant, &step, wanted, Ok(Found::default()));
+            }
             Action::ClearRoute { volume } => self.clear_route(plant, step, wanted, &volume),
             Action::OfferSocket { attachment } | Action::ReopenSocket { attachment }
                 if !plant.attachments.contains_key(&attachment) =>
@@ -264,6 +272,37 @@ impl Steward {
             Ok(route) => self.send_route(plant, step, wanted, name, Some(route)),
             Err(error) => self.end(plant, &step, wanted, Err(error.to_string())),
         }
+    }
+
+    /// From now on nobody else uses the space, until the step has come to its end.
+    fn clear_volume(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
+        let Some(clearing) = plant.observed.begin_clearing(wanted, name).cloned() else {
+            return self.end(plant, &step, wanted, Ok(Found::default()));
+        };
+        let piece = |extent: Extent| {
+            let open = plant.disks.get(&extent.disk);
+            let opened = open.map(|open| Arc::clone(&open.opened));
+            Ok(Piece {
+                opened: opened.ok_or_else(|| format!("disk {} is not open", extent.disk))?,
+                disk: extent.disk,
+                lba: extent.disk_lba,
+                sectors: extent.sectors,
+            })
+        };
+        let pieces = clearing
+            .extents
+            .into_iter()
+            .map(piece)
+            .collect::<Result<Vec<_>, String>>();
+        let pieces = match pieces {
+            Ok(pieces) => pieces,
+            Err(reason) => return self.end(plant, &step, wanted, Err(reason)),
+        };
+        let progress = Arc::new(ClearProgress::new(clearing.start));
+        plant.clearings.insert(name.clone(), Arc::clone(&progress));
+        let shared = Arc::clone(&self.shared);
+        let work = clearing::clear(shared, name.clone(), clearing.uuid, pieces, progress);
+        self.aside(plant, step, wanted, work);
     }
 
     fn clear_route(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
@@ -414,6 +453,9 @@ impl Steward {
             }
             Err(reason) => Err(reason),
         };
+        if let Action::ClearVolume { volume } = &step.action {
+            plant.clearings.remove(volume);
+        }
         if let (Err(_), Action::OfferSocket { attachment } | Action::ReopenSocket { attachment }) =
             (&result, &step.action)
         {

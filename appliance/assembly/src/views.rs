@@ -7,11 +7,12 @@ use crate::samples::{disk_faults, oldest_ns, operations, sum};
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::FindingKind;
+use palisade_api::size::human;
 use palisade_block::stats::{AttachmentStats, Count};
 use palisade_block::{Fault, SECTOR_BYTES};
 use palisade_engine::IdlePolicy;
 use palisade_model::{
-    Account, Attachment, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
+    Account, Attachment, Clear, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
 };
 use palisade_reconcile::{Action, Superblock, Wait, waits};
 use palisade_sys::PageBacking;
@@ -168,6 +169,7 @@ impl View<'_> {
             allocated_bytes: open.and_then(|open| Some(open.sight.look?.file?.allocated)),
             notes: media::notes(self.plant, disk, open),
             volumes,
+            protected: disk.protected,
             in_flight: open.map_or(0, |open| {
                 open.stats.iter().map(|stats| stats.in_flight.get()).sum()
             }),
@@ -229,7 +231,12 @@ impl View<'_> {
             id: name.to_string(),
             uuid: volume.uuid.to_string(),
             bytes: volume.sectors * SECTOR_BYTES,
+            usable_bytes: volume.usable_sectors() * SECTOR_BYTES,
             block_bytes: volume.block_bytes,
+            clear: self.cluster.clear_of(name).map(clear).unwrap_or_default(),
+            clearing: self.clearing(name, volume),
+            protected: volume.protected,
+            deleting: volume.deleting,
             layout: api::Layout::Linear { extents },
             attachments: self
                 .cluster
@@ -240,9 +247,24 @@ impl View<'_> {
         }
     }
 
+    /// What is still to be cleared of a volume: as agreed on, and as far as it has come since.
+    fn clearing(&self, name: &Name, volume: &Volume) -> Option<api::Clearing> {
+        let clearing = volume.clearing?;
+        let observed = self.plant.observed.clearings.get(name);
+        let mine = observed.is_some_and(|observed| observed.uuid == volume.uuid);
+        let running = self.plant.clearings.get(name).filter(|_| mine);
+        let reached = running.map_or(0, |progress| progress.sectors());
+        let cleared = clearing.cleared.max(reached).min(volume.sectors);
+        Some(api::Clearing {
+            bytes: (volume.sectors - clearing.from) * SECTOR_BYTES,
+            cleared_bytes: cleared.saturating_sub(clearing.from) * SECTOR_BYTES,
+        })
+    }
+
     /// A volume is in force when its route is; one that nobody uses here, when its extents are on record.
     fn volume_applied(&self, name: &Name, volume: &Volume) -> bool {
         let used = self.cluster.attachments_of(name).next().is_some();
+        let revision = volume.route_generation();
         let routed = |revision| {
             self.plant
                 .observed
@@ -254,11 +276,14 @@ impl View<'_> {
             let observed = self.plant.observed.disks.get(disk);
             observed.is_some_and(|open| match open.superblock {
                 _ if !open.disk.has_superblock() => true,
-                Superblock::Ours { generation } => generation >= volume.revision,
+                Superblock::Ours { generation } => generation >= revision,
                 Superblock::Missing | Superblock::Foreign => false,
             })
         };
-        routed(volume.revision) || (!used && volume.extents().iter().all(|extent| recorded(&extent.disk)))
+        if volume.clearing.is_some() {
+            return false;
+        }
+        routed(revision) || (!used && volume.extents().iter().all(|extent| recorded(&extent.disk)))
     }
 
     /// One attachment.
@@ -359,6 +384,12 @@ impl View<'_> {
 
     fn blocked_on(&self, kind: Kind, name: &Name) -> Option<String> {
         let mine = |other: (Kind, &Name)| other == (kind, name);
+        if kind == Kind::Volume && self.plant.clearings.contains_key(name) {
+            let volume = self.cluster.volumes.get(name);
+            if let Some(clearing) = volume.and_then(|volume| self.clearing(name, volume)) {
+                return Some(clearing_text(&clearing));
+            }
+        }
         if let Some(action) = self.plant.under_way.keys().find(|action| mine(action.target())) {
             let offered = self
                 .plant
@@ -392,6 +423,22 @@ fn is_in_force(offered: &Attachment, wanted: &Attachment) -> bool {
         revision,
         ..offered.clone()
     } == *wanted
+}
+
+fn clearing_text(clearing: &api::Clearing) -> String {
+    let percent = u128::from(clearing.cleared_bytes) * 100 / u128::from(clearing.bytes.max(1));
+    format!(
+        "its space is being cleared: {percent} % of {}",
+        human(clearing.bytes)
+    )
+}
+
+fn clear(clear: Clear) -> api::Clear {
+    match clear {
+        Clear::Now => api::Clear::Now,
+        Clear::OnDelete => api::Clear::OnDelete,
+        Clear::Never => api::Clear::Never,
+    }
 }
 
 fn medium(medium: &Medium) -> api::Medium {

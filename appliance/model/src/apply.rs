@@ -2,6 +2,7 @@
 //! clock, and a refused command leaves nothing behind.
 
 mod attachment;
+mod clearing;
 mod disk;
 mod text;
 mod volume;
@@ -32,9 +33,12 @@ impl Cluster {
             Command::RemoveDisk(remove) => next.remove_disk(remove),
             Command::GrowDisk(grow) => next.grow_disk(grow),
             Command::IdentifyDisk(identify) => next.identify_disk(identify),
+            Command::ChangeDisk(change) => next.change_disk(change),
             Command::CreateVolume(create) => next.create_volume(create),
             Command::GrowVolume(grow) => next.grow_volume(grow),
+            Command::ChangeVolume(change) => next.change_volume(change),
             Command::DeleteVolume(delete) => next.delete_volume(delete),
+            Command::RecordCleared(record) => next.record_cleared(record),
             Command::CreateAttachment(create) => next.create_attachment(create),
             Command::ChangeAttachment(change) => next.change_attachment(change),
             Command::DeleteAttachment(delete) => next.delete_attachment(delete),

@@ -66,6 +66,11 @@ pub enum Broken {
         /// The volume of the later one.
         second: Name,
     },
+    /// What is left to be cleared of a volume does not fit the volume.
+    Clearing {
+        /// The volume.
+        volume: Name,
+    },
     /// A volume has a writer with somebody beside it.
     Writers {
         /// The volume.
@@ -97,6 +102,9 @@ impl fmt::Display for Broken {
                     f,
                     "volumes {first} and {second} have the same sectors of disk {disk}"
                 )
+            }
+            Broken::Clearing { volume } => {
+                write!(f, "what is left to be cleared of volume {volume} does not fit it")
             }
             Broken::Writers { volume } => write!(f, "volume {volume} has a writer with somebody beside it"),
             Broken::Socket { attachment } => {
@@ -169,6 +177,10 @@ fn revisions(cluster: &Cluster) -> Result<(), Broken> {
     }
     for (name, volume) in &cluster.volumes {
         fits(Kind::Volume, name, volume.created, volume.revision)?;
+        fits(Kind::Volume, name, volume.created, volume.route_generation())?;
+        if let Some(clearing) = volume.clearing {
+            fits(Kind::Volume, name, volume.created, clearing.since)?;
+        }
     }
     for (name, attachment) in &cluster.attachments {
         fits(Kind::Attachment, name, attachment.created, attachment.revision)?;
@@ -259,6 +271,9 @@ fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<()
         sectors = sectors.checked_add(extent.sectors).ok_or_else(broken)?;
     }
     let block = u64::from(volume.block_bytes / 512);
+    if !clearing_fits(cluster, name, volume, block) {
+        return Err(Broken::Clearing { volume: name.clone() });
+    }
     let fits = matches!(volume.block_bytes, 512 | 4096)
         && volume.sectors > 0
         && volume.sectors.is_multiple_of(block)
@@ -267,6 +282,19 @@ fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<()
         kind,
         name: name.clone(),
     })
+}
+
+/// What is still to be cleared lies behind what guests use; nobody uses a volume that is being deleted.
+fn clearing_fits(cluster: &Cluster, name: &Name, volume: &Volume, block: u64) -> bool {
+    let Some(clearing) = volume.clearing else {
+        return !volume.deleting;
+    };
+    let in_order = clearing.from <= clearing.cleared && clearing.cleared < volume.sectors;
+    let whole = [clearing.from, clearing.cleared]
+        .iter()
+        .all(|at| at.is_multiple_of(block.max(1)));
+    let unused = clearing.from == 0 && cluster.attachments_of(name).next().is_none();
+    in_order && whole && (unused || !volume.deleting)
 }
 
 fn extent_is_on(disk: &Disk, extent: &Extent) -> bool {

@@ -1,6 +1,7 @@
 //! What an operator may ask for. A command carries everything it needs: apply draws no chance and reads no clock.
 
 use crate::attachment::{Account, Limits};
+use crate::clearing::Clear;
 use crate::disk::{Medium, Usage};
 use crate::generation::Generation;
 use crate::limits::QUEUE_SIZE_DEFAULT;
@@ -27,12 +28,18 @@ pub enum Command {
     GrowDisk(GrowDisk),
     /// Says which medium a disk is, or under which path it is found.
     IdentifyDisk(IdentifyDisk),
+    /// Changes how a disk is treated.
+    ChangeDisk(ChangeDisk),
     /// Creates a volume.
     CreateVolume(CreateVolume),
     /// Makes a volume larger.
     GrowVolume(GrowVolume),
+    /// Changes how a volume is treated.
+    ChangeVolume(ChangeVolume),
     /// Deletes a volume that is not attached.
     DeleteVolume(DeleteVolume),
+    /// Says how far a volume's space has been cleared.
+    RecordCleared(RecordCleared),
     /// Offers a volume to a VM.
     CreateAttachment(CreateAttachment),
     /// Changes how a volume is offered.
@@ -130,6 +137,14 @@ pub struct CreateVolume {
     pub sectors: Option<u64>,
     /// Logical block in bytes, 512 or 4096; without one, the disk's.
     pub block_bytes: Option<u32>,
+    /// When its space is cleared; without a choice, before use on a pooled disk and never on a whole one, which is
+    /// given untouched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<Clear>,
+    /// Whether what is not known to be clear is kept from guests until it is. False in commands of versions that did
+    /// not clear: they mean the same for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clears: bool,
 }
 
 /// Makes a volume larger, never smaller.
@@ -143,6 +158,33 @@ pub struct GrowVolume {
     pub disk: Option<Name>,
     /// The revision it must have.
     pub expected: Option<Generation>,
+    /// As [`CreateVolume::clears`], for the new space.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clears: bool,
+}
+
+/// Changes how a volume is treated. What is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeVolume {
+    /// Which.
+    pub name: Name,
+    /// Whether its deletion is refused.
+    pub protected: Option<bool>,
+    /// When its space is cleared. [`Clear::Never`] also gives guests what is not clear yet.
+    pub clear: Option<Clear>,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Changes how a disk is treated. What is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeDisk {
+    /// Which.
+    pub name: Name,
+    /// Whether its removal is refused.
+    pub protected: Option<bool>,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
 }
 
 /// Deletes a volume that is not attached.
@@ -152,6 +194,24 @@ pub struct DeleteVolume {
     pub name: Name,
     /// The revision it must have.
     pub expected: Option<Generation>,
+    /// Whether its space is cleared before anybody else gets it; without a choice, as the volume says. `false` also
+    /// ends the clearing of one that is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<bool>,
+    /// Whether its attachments are taken away with it. Without, one that is attached stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detaches: bool,
+}
+
+/// Says how far a volume's space has been cleared, on stable storage. Proposed by the node that does it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecordCleared {
+    /// Which.
+    pub name: Name,
+    /// Its permanent id: another volume of the name knows nothing of it.
+    pub uuid: Uuid,
+    /// Sectors from the volume's beginning that are in use or read as zeros.
+    pub sectors: u64,
 }
 
 /// Offers a volume to a VM.

@@ -35,6 +35,9 @@ pub struct Disk {
     pub created: Generation,
     /// The generation at which it last changed.
     pub revision: Generation,
+    /// Whether its removal is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
 }
 
 /// What a disk is made of.

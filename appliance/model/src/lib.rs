@@ -21,6 +21,7 @@ pub mod allocation;
 pub mod apply;
 pub mod attachment;
 pub mod check;
+pub mod clearing;
 pub mod cluster;
 pub mod command;
 pub mod disk;
@@ -35,10 +36,12 @@ pub mod volume;
 
 pub use attachment::{Account, Attachment, Limits};
 pub use check::{Broken, check};
+pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
-    AddDisk, ChangeAttachment, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowDisk, GrowVolume, IdentifyDisk, InitCluster, Outcome, RemoveDisk,
+    AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, CreateAttachment, CreateVolume,
+    DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, IdentifyDisk, InitCluster, Outcome, RecordCleared,
+    RemoveDisk,
 };
 pub use disk::{Disk, Medium, Usage};
 pub use generation::{Epoch, Generation};

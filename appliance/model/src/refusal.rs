@@ -100,6 +100,18 @@ pub enum Refusal {
         /// Where.
         attachment: Name,
     },
+    /// The resource is protected against being taken away.
+    Protected {
+        /// Kind of the resource.
+        kind: Kind,
+        /// Its name.
+        name: Name,
+    },
+    /// The volume is deleted and only keeps its space until that is cleared.
+    VolumeGoing {
+        /// The volume.
+        volume: Name,
+    },
     /// The node has no pooled disk with a suitable block.
     NoDisk {
         /// The node.
@@ -223,6 +235,8 @@ impl Refusal {
             Refusal::MediumTaken { .. } => "medium_taken",
             Refusal::DiskInUse { .. } => "disk_in_use",
             Refusal::VolumeInUse { .. } => "volume_in_use",
+            Refusal::Protected { .. } => "protected",
+            Refusal::VolumeGoing { .. } => "volume_going",
             Refusal::NoDisk { .. } => "no_disk",
             Refusal::NoSpace { .. } => "no_space",
             Refusal::Fragmented { .. } => "fragmented",
@@ -312,6 +326,16 @@ impl fmt::Display for Refusal {
                     "volume {volume} is attached as {attachment}: delete the attachment first"
                 )
             }
+            Refusal::Protected { kind, name } => write!(
+                f,
+                "{kind} {name} is protected against being taken away: lift that first with `palisade {kind} set {name} \
+                 --unprotect`"
+            ),
+            Refusal::VolumeGoing { volume } => write!(
+                f,
+                "volume {volume} is being deleted and keeps its name and space until that is cleared: wait for it, or \
+                 end it without clearing with `palisade volume delete {volume} --no-clear`"
+            ),
             Refusal::NoDisk { node } => write!(
                 f,
                 "node {node} has no pooled disk with a fitting logical block: add a disk, or name one"

@@ -1,5 +1,6 @@
 //! Volumes: what a guest sees as one virtio-blk disk.
 
+use crate::clearing::{Clear, Clearing};
 use crate::generation::Generation;
 use crate::name::Name;
 use crate::uuid::Uuid;
@@ -18,8 +19,24 @@ pub struct Volume {
     pub layout: Layout,
     /// The generation at which it was created.
     pub created: Generation,
-    /// The generation at which it last changed; its route carries it.
+    /// The generation at which it last changed.
     pub revision: Generation,
+    /// The generation at which what guests may use of it last changed; its route carries it. Absent: the revision is
+    /// it. See [`Volume::route_generation`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout_revision: Option<Generation>,
+    /// When its space is cleared, if the operator has chosen. See [`Cluster::clear_of`](crate::Cluster::clear_of).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clear: Option<Clear>,
+    /// The part of it that is not known to read as zeros yet. Absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clearing: Option<Clearing>,
+    /// Whether it is gone for operators and guests, and only keeps its space until that is cleared.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+    /// Whether its deletion is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
 }
 
 /// How a volume's blocks map to disks.
@@ -61,6 +78,46 @@ impl Volume {
             *at += extent.sectors;
             Some((begins, extent))
         })
+    }
+
+    /// Sectors from its beginning that guests may use: all but those that are still to be cleared.
+    pub fn usable_sectors(&self) -> u64 {
+        self.clearing
+            .as_ref()
+            .map_or(self.sectors, |clearing| clearing.from)
+    }
+
+    /// The generation at which what guests may use of it last changed: that of its route.
+    pub fn route_generation(&self) -> Generation {
+        self.layout_revision.unwrap_or(self.revision)
+    }
+
+    /// The pieces of disks that guests may use, in order.
+    pub fn usable_extents(&self) -> Vec<Extent> {
+        match &self.clearing {
+            None => self.extents().to_vec(),
+            Some(clearing) => self.extents_between(0, clearing.from),
+        }
+    }
+
+    /// The pieces of disks that are not known to read as zeros, in order.
+    pub fn uncleared_extents(&self) -> Vec<Extent> {
+        self.clearing.as_ref().map_or_else(Vec::new, |clearing| {
+            self.extents_between(clearing.cleared, self.sectors)
+        })
+    }
+
+    /// The pieces of disks under the volume's sectors from `start` up to `end`.
+    pub fn extents_between(&self, start: u64, end: u64) -> Vec<Extent> {
+        let piece = |(at, extent): (u64, &Extent)| {
+            let (first, last) = (start.max(at), end.min(at.saturating_add(extent.sectors)));
+            (first < last).then(|| Extent {
+                disk: extent.disk.clone(),
+                disk_lba: extent.disk_lba + (first - at),
+                sectors: last - first,
+            })
+        };
+        self.placed_extents().filter_map(piece).collect()
     }
 
     /// Whether any of it lies on a disk.

@@ -40,6 +40,16 @@ proptest! {
                 prop_assert_eq!(next.generation, before.generation.next());
                 prop_assert_eq!(outcome.revision(), next.generation);
             }
+            for (name, volume) in &before.volumes {
+                let after = next.volumes.get(name).filter(|after| after.uuid == volume.uuid);
+                let Some(after) = after else { continue };
+                prop_assert!(after.usable_sectors() >= volume.usable_sectors() || after.deleting);
+                prop_assert!(after.route_generation() >= volume.route_generation());
+                // A route is compiled anew only when something changes for guests.
+                if after.usable_sectors() != volume.usable_sectors() {
+                    prop_assert_eq!(after.route_generation(), next.generation);
+                }
+            }
             for (name, disk) in &before.disks {
                 if let Some(after) = next.disks.get(name) {
                     prop_assert!(after.sectors >= disk.sectors && after.revision >= disk.revision);

@@ -82,6 +82,8 @@ fn volume(number: u8, on: Option<u8>, sectors: u64) -> CreateVolume {
         disk: on.map(|disk| name("d", disk)),
         sectors: Some(sectors),
         block_bytes: None,
+        clear: None,
+        clears: false,
     }
 }
 
@@ -91,6 +93,7 @@ fn grow(number: u8, sectors: u64) -> GrowVolume {
         sectors,
         disk: None,
         expected: None,
+        clears: false,
     }
 }
 
@@ -116,6 +119,8 @@ fn delete_volume(number: u8) -> Command {
     Command::DeleteVolume(DeleteVolume {
         name: name("v", number),
         expected: None,
+        clear: None,
+        detaches: false,
     })
 }
 

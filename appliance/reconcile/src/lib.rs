@@ -11,7 +11,8 @@
 //! OpenDisk      the medium is ours to use      WithdrawSocket   drained, gone
 //!   GrowDisk                                   ClearRoute       nothing in flight
 //! WriteSuperblock  extents recorded            WriteSuperblock  extents free again
-//! SetRoute      requests have somewhere to go  EraseSuperblock  the disk has left the cluster
+//! ClearVolume   what was there before is gone  EraseSuperblock  the disk has left the cluster
+//! SetRoute      requests have somewhere to go  StopClearing     its volume is gone or has been given as it is
 //! OfferSocket   last                           CloseDisk        last
 //! ```
 //!
@@ -21,6 +22,8 @@
 //! - A socket is offered only over a route in place; a route only over open disks that have the volume's extents on
 //!   record; a disk is closed only when no route leads to it.
 //! - Two routes in use never share a sector, and a writer is never beside another attachment, in between included.
+//! - Zeros are written only where no route leads, for a volume that has the space on record; no route leads to where
+//!   zeros may still be written, and no disk is closed under it.
 //! - No step belongs to an older generation than what it changes.
 //! - When steps succeed, planning comes to an end, from any state towards any other.
 //!
@@ -34,6 +37,8 @@ pub mod plan;
 pub mod step;
 
 pub use backoff::Failure;
-pub use observed::{Observed, ObservedDisk, ObservedRoute, ObservedSocket, Opened, Superblock};
+pub use observed::{
+    Observed, ObservedClearing, ObservedDisk, ObservedRoute, ObservedSocket, Opened, Superblock,
+};
 pub use plan::{Cause, Wait, plan, waits};
 pub use step::{Action, Step};

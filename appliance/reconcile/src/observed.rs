@@ -19,6 +19,8 @@ pub struct Observed {
     pub disks: BTreeMap<Name, ObservedDisk>,
     /// Routes in use, by volume.
     pub routes: BTreeMap<Name, ObservedRoute>,
+    /// Volumes whose space is being cleared, from the beginning of that until its end.
+    pub clearings: BTreeMap<Name, ObservedClearing>,
     /// Sockets offered, by attachment.
     pub sockets: BTreeMap<Name, ObservedSocket>,
     /// Steps whose last try failed.
@@ -58,12 +60,25 @@ pub struct ObservedRoute {
     pub uuid: Uuid,
     /// The node's number for the volume.
     pub index: u16,
-    /// The volume's revision that it was compiled from.
+    /// The generation at which what guests may use of the volume last changed.
     pub generation: Generation,
-    /// The volume's size in that revision, in sectors.
+    /// How much of the volume guests may use by it, in sectors.
     pub sectors: u64,
     /// Where it leads.
     pub extents: Vec<Extent>,
+}
+
+/// Space that is being cleared: nobody may use it until that has ended, whatever is agreed on meanwhile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ObservedClearing {
+    /// Permanent id of the volume.
+    pub uuid: Uuid,
+    /// The volume's sector at which it begins.
+    pub start: u64,
+    /// Where zeros are being written.
+    pub extents: Vec<Extent>,
+    /// Whether it has been told to end.
+    pub stopping: bool,
 }
 
 /// A socket on offer.
@@ -119,6 +134,14 @@ impl Observed {
                     };
                 }
             }
+            Action::ClearVolume { volume } => {
+                self.clearings.remove(volume);
+            }
+            Action::StopClearing { volume } => {
+                if let Some(clearing) = self.clearings.get_mut(volume) {
+                    clearing.stopping = true;
+                }
+            }
             Action::SetRoute { volume } => self.record_route(wanted, volume, opened),
             Action::ResizeVolume { attachment } => {
                 if let Some(socket) = self.sockets.get_mut(attachment)
@@ -145,9 +168,27 @@ impl Observed {
         }
     }
 
+    /// Notes that a volume's space is being cleared from now on, until its step is recorded as done or failed. To be
+    /// called before the first zero is written. What is to be cleared is given back: what is not known to be clear by
+    /// `wanted`, the very cluster that the step was planned from. `None`: there is nothing.
+    pub fn begin_clearing(&mut self, wanted: &Cluster, volume: &Name) -> Option<&ObservedClearing> {
+        let found = wanted.volumes.get(volume)?;
+        let clearing = ObservedClearing {
+            uuid: found.uuid,
+            start: found.clearing?.cleared,
+            extents: found.uncleared_extents(),
+            stopping: false,
+        };
+        self.clearings.insert(volume.clone(), clearing);
+        self.clearings.get(volume)
+    }
+
     /// Notes that a step has failed, and why, in a sentence for an operator. It comes again in a plan at
     /// [`Failure::retry_at_ms`].
     pub fn record_failure(&mut self, step: &Step, reason: String) {
+        if let Action::ClearVolume { volume } = &step.action {
+            self.clearings.remove(volume);
+        }
         let before = self.failures.get(&step.action);
         let failure = Failure::after(before, step.generation, reason, self.now_ms);
         self.failures.insert(step.action.clone(), failure);
@@ -186,9 +227,9 @@ impl Observed {
         let route = ObservedRoute {
             uuid: volume.uuid,
             index: opened.index,
-            generation: volume.revision,
-            sectors: volume.sectors,
-            extents: volume.extents().to_vec(),
+            generation: volume.route_generation(),
+            sectors: volume.usable_sectors(),
+            extents: volume.usable_extents(),
         };
         self.routes.insert(name.clone(), route);
     }

@@ -1,5 +1,6 @@
 //! Wanted and observed in, steps out.
 
+mod clearings;
 mod disks;
 mod routes;
 mod sockets;
@@ -128,8 +129,10 @@ impl<'a> Planner<'a> {
         }
         planner.withdraw_sockets();
         planner.clear_routes();
+        planner.stop_clearings();
         planner.close_disks();
         planner.open_disks();
+        planner.clear_volumes();
         planner.set_routes();
         planner.offer_sockets();
         planner
@@ -180,6 +183,12 @@ impl<'a> Planner<'a> {
             .is_some_and(|volume| volume.uuid == route.uuid);
         same && self.attached.contains(name)
     }
+}
+
+/// Whether two lists of extents have a sector in common.
+fn share(some: &[Extent], others: &[Extent]) -> bool {
+    some.iter()
+        .any(|one| others.iter().any(|other| overlap(one, other)))
 }
 
 /// Whether two extents have a sector in common.

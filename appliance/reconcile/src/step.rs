@@ -7,7 +7,7 @@ use std::fmt;
 /// as if done once. Whoever carries it out refuses it when what it changes is of a later generation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// The generation that what it changes will have: of the disk's superblock, the volume's revision for a route,
+    /// The generation that what it changes will have: of the disk's superblock, the volume's for a route or a clearing,
     /// the attachment's for a socket, the cluster's generation for what goes away.
     pub generation: Generation,
     /// What to do, and with what.
@@ -52,6 +52,17 @@ pub enum Action {
         /// Which disk.
         disk: Name,
     },
+    /// Make what is not known to be clear of a volume read as zeros, and have that agreed on piece by piece. It goes on
+    /// in the background; see [`Observed::begin_clearing`](crate::Observed::begin_clearing).
+    ClearVolume {
+        /// Which volume.
+        volume: Name,
+    },
+    /// Tell a clearing that is no longer wanted to end. It has ended when its own step has.
+    StopClearing {
+        /// Which volume.
+        volume: Name,
+    },
     /// Compile a volume's route and take it into use on all reactors, acknowledged.
     SetRoute {
         /// Which volume.
@@ -95,6 +106,8 @@ impl Action {
             Action::OpenDisk { .. } => "open_disk",
             Action::GrowDisk { .. } => "grow_disk",
             Action::WriteSuperblock { .. } => "write_superblock",
+            Action::ClearVolume { .. } => "clear_volume",
+            Action::StopClearing { .. } => "stop_clearing",
             Action::SetRoute { .. } => "set_route",
             Action::ResizeVolume { .. } => "resize_volume",
             Action::OfferSocket { .. } => "offer_socket",
@@ -112,7 +125,10 @@ impl Action {
             | Action::OpenDisk { disk }
             | Action::GrowDisk { disk }
             | Action::WriteSuperblock { disk } => (Kind::Disk, disk),
-            Action::ClearRoute { volume } | Action::SetRoute { volume } => (Kind::Volume, volume),
+            Action::ClearRoute { volume }
+            | Action::SetRoute { volume }
+            | Action::ClearVolume { volume }
+            | Action::StopClearing { volume } => (Kind::Volume, volume),
             Action::WithdrawSocket { attachment }
             | Action::ResizeVolume { attachment }
             | Action::OfferSocket { attachment }
@@ -133,6 +149,8 @@ impl fmt::Display for Action {
             Action::OpenDisk { disk } => write!(f, "opening disk {disk}"),
             Action::GrowDisk { disk } => write!(f, "taking the new size of disk {disk} into use"),
             Action::WriteSuperblock { disk } => write!(f, "recording the extents on disk {disk}"),
+            Action::ClearVolume { volume } => write!(f, "clearing the space of volume {volume}"),
+            Action::StopClearing { volume } => write!(f, "ending the clearing of volume {volume}"),
             Action::SetRoute { volume } => write!(f, "routing volume {volume}"),
             Action::ResizeVolume { attachment } => {
                 write!(f, "telling the guest of attachment {attachment} its new size")

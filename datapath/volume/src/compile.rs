@@ -15,6 +15,8 @@ pub enum CompileError {
     },
     /// The layout is one that this program cannot serve.
     Layout,
+    /// None of the volume's space is known to be clear.
+    Uncleared,
     /// The extents are together longer or shorter than the volume. In sectors.
     Length {
         /// Length of all extents.
@@ -31,6 +33,7 @@ impl fmt::Display for CompileError {
         match self {
             CompileError::NoDevice { disk } => write!(f, "disk {disk} is not open on this node"),
             CompileError::Layout => write!(f, "the volume's layout is not known to this program"),
+            CompileError::Uncleared => write!(f, "the volume's space is still to be cleared"),
             CompileError::Length { extents, volume } => {
                 write!(f, "the extents hold {extents} sectors, the volume has {volume}")
             }
@@ -48,18 +51,23 @@ impl std::error::Error for CompileError {
     }
 }
 
-/// The route to a volume under `epoch`. `device_of` names the device that is open for a disk.
+/// The route to what guests may use of a volume, under `epoch`: what is still to be cleared has none. `device_of` names
+/// the device that is open for a disk.
 pub fn compile(
     volume: &Volume,
     epoch: Epoch,
     device_of: impl FnMut(&Name) -> Option<DeviceIndex>,
 ) -> Result<Route, CompileError> {
+    if volume.clearing.is_some() && volume.usable_sectors() == 0 {
+        return Err(CompileError::Uncleared);
+    }
     let runs = match &volume.layout {
-        Layout::Linear { extents } => linear(extents, device_of)?,
+        Layout::Linear { .. } => linear(&volume.usable_extents(), device_of)?,
         _ => return Err(CompileError::Layout),
     };
-    let route = Route::new(Generation(volume.revision.0), epoch, runs).map_err(CompileError::Route)?;
-    let (extents, volume) = (route.sectors().0, volume.sectors);
+    let generation = Generation(volume.route_generation().0);
+    let route = Route::new(generation, epoch, runs).map_err(CompileError::Route)?;
+    let (extents, volume) = (route.sectors().0, volume.usable_sectors());
     if extents != volume {
         return Err(CompileError::Length { extents, volume });
     }
@@ -118,6 +126,11 @@ mod tests {
             },
             created: palisade_model::Generation(1),
             revision: palisade_model::Generation(4),
+            layout_revision: None,
+            clear: None,
+            clearing: None,
+            deleting: false,
+            protected: false,
         }
     }
 
@@ -147,6 +160,30 @@ mod tests {
             .map(|run| (run.volume.0, run.sectors.0, run.device.0, run.lba.0))
             .collect();
         assert_eq!(runs, [(0, 24, 1, 8192), (24, 8, 2, 8216), (32, 8, 1, 100_000)]);
+    }
+
+    #[test]
+    fn what_is_still_to_be_cleared_has_no_route() {
+        let mut volume = volume(40, &[("d1", 8192, 16), ("d2", 0, 24)]);
+        volume.layout_revision = Some(palisade_model::Generation(3));
+        volume.clearing = Some(palisade_model::Clearing {
+            from: 24,
+            cleared: 32,
+            since: palisade_model::Generation(4),
+        });
+        let route = compile(&volume, Epoch(9), device_of).unwrap();
+        assert_eq!(
+            (route.generation(), route.sectors()),
+            (Generation(3), Sectors(24))
+        );
+        assert_eq!(route.runs().last().map(|run| run.sectors), Some(Sectors(8)));
+        volume.clearing = volume
+            .clearing
+            .map(|clearing| palisade_model::Clearing { from: 0, ..clearing });
+        assert_eq!(
+            compile(&volume, Epoch(9), device_of),
+            Err(CompileError::Uncleared)
+        );
     }
 
     #[test]

@@ -118,7 +118,9 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
     for (name, volume) in &cluster.volumes {
         let volume_name = name_on_disk(name)?;
         let mut volume_lba = 0u64;
-        for extent in volume.extents() {
+        // What is still to be cleared is nobody's yet, nor what a deleted volume only keeps until it is cleared: were the
+        // database lost, whoever brings the disk back must not take that for content.
+        for extent in &volume.usable_extents() {
             if extent.disk == *disk {
                 extents.push(ExtentRecord {
                     volume: volume.uuid.0,
@@ -129,7 +131,7 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
                     volume_lba: Lba(volume_lba),
                     disk_lba: Lba(extent.disk_lba),
                     sectors: extent.sectors,
-                    volume_sectors: volume.sectors,
+                    volume_sectors: volume.usable_sectors(),
                 });
             }
             volume_lba = volume_lba.saturating_add(extent.sectors);
@@ -195,6 +197,8 @@ mod tests {
             disk,
             sectors: Some(sectors),
             block_bytes: None,
+            clear: None,
+            clears: false,
         })
     }
 
@@ -265,6 +269,7 @@ mod tests {
             sectors: 20_000,
             disk: None,
             expected: None,
+            clears: false,
         };
         let cluster = cluster(&[volume("a", 10_000), volume("b", 8_192), Command::GrowVolume(grow)]);
         let image = image(&cluster, &name("pool")).unwrap();
@@ -300,6 +305,51 @@ mod tests {
             ),
             Standing::InForce
         );
+    }
+
+    #[test]
+    fn what_is_still_to_be_cleared_is_not_on_record() {
+        let clears = |command| match command {
+            Command::CreateVolume(create) => Command::CreateVolume(CreateVolume {
+                clears: true,
+                ..create
+            }),
+            other => other,
+        };
+        let recorded = |sectors| {
+            Command::RecordCleared(palisade_model::RecordCleared {
+                name: name("a"),
+                uuid: Uuid(10_000),
+                sectors,
+            })
+        };
+        let told = |more: &[Command]| {
+            let image = image(&cluster(more), &name("pool")).unwrap();
+            image
+                .extents
+                .iter()
+                .map(|extent| extent.volume_sectors)
+                .collect::<Vec<_>>()
+        };
+        let create = clears(volume("a", 10_000));
+        assert_eq!(told(std::slice::from_ref(&create)), [0u64; 0]);
+        assert_eq!(told(&[create.clone(), recorded(5_000)]), [0u64; 0]);
+        assert_eq!(told(&[create.clone(), recorded(10_000)]), [10_000]);
+        let grow = Command::GrowVolume(GrowVolume {
+            name: name("a"),
+            sectors: 20_000,
+            disk: None,
+            expected: None,
+            clears: true,
+        });
+        assert_eq!(told(&[create.clone(), recorded(10_000), grow]), [10_000]);
+        let delete = Command::DeleteVolume(palisade_model::DeleteVolume {
+            name: name("a"),
+            expected: None,
+            clear: Some(true),
+            detaches: false,
+        });
+        assert_eq!(told(&[create, recorded(10_000), delete]), [0u64; 0]);
     }
 
     #[test]

@@ -141,6 +141,59 @@ pub struct Guard {
     pub expect: Option<u64>,
 }
 
+/// Consent to taking something away.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Consent {
+    /// Do it without asking. Without it the command says what will happen and asks, and does nothing where nobody can
+    /// be asked.
+    #[arg(long, short, conflicts_with = "dry_run")]
+    pub yes: bool,
+    /// Only show what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Whether something may be taken away at all.
+#[derive(Clone, Copy, Debug, Args)]
+#[group(multiple = false)]
+pub struct Protection {
+    /// Refuse to take it away until this is lifted.
+    #[arg(long)]
+    pub protect: bool,
+    /// Let it be taken away again.
+    #[arg(long)]
+    pub unprotect: bool,
+}
+
+impl Protection {
+    /// As REST takes it.
+    pub fn wish(self) -> Option<bool> {
+        (self.protect || self.unprotect).then_some(self.protect)
+    }
+}
+
+/// When a volume's space is cleared, so that what its guest has not written reads as zeros.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Clear {
+    /// Before a guest sees it.
+    Now,
+    /// Before a guest sees it, and again when the volume is deleted.
+    OnDelete,
+    /// Not at all: a guest may read what was there before.
+    Never,
+}
+
+impl Clear {
+    /// As REST takes it.
+    pub fn wish(self) -> palisade_api::Clear {
+        match self {
+            Clear::Now => palisade_api::Clear::Now,
+            Clear::OnDelete => palisade_api::Clear::OnDelete,
+            Clear::Never => palisade_api::Clear::Never,
+        }
+    }
+}
+
 /// What to do with disks.
 #[derive(Debug, Subcommand)]
 pub enum Disk {
@@ -183,6 +236,16 @@ pub enum Disk {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Protect a disk against being taken away, or lift that.
+    #[command(arg_required_else_help = true)]
+    Set {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        protection: Protection,
+        #[command(flatten)]
+        guard: Guard,
+    },
     /// Give a disk up that holds no volume. A pooled disk loses its superblock; a whole disk keeps its content.
     #[command(visible_alias = "rm")]
     Remove {
@@ -190,6 +253,8 @@ pub enum Disk {
         id: String,
         #[command(flatten)]
         guard: Guard,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
@@ -249,6 +314,9 @@ pub enum Volume {
         /// Logical block in bytes: 512 or 4096.
         #[arg(long, value_name = "BYTES")]
         block_bytes: Option<u32>,
+        /// When its space is cleared; without it before a guest sees it, and never on a disk given whole.
+        #[arg(long, value_enum, value_name = "WHEN")]
+        clear: Option<Clear>,
         #[command(flatten)]
         wait: Wait,
     },
@@ -272,13 +340,39 @@ pub enum Volume {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Change how a volume is treated.
+    #[command(arg_required_else_help = true)]
+    Set {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        protection: Protection,
+        /// When its space is cleared. `never` also gives guests what is not clear yet.
+        #[arg(long, value_enum, value_name = "WHEN")]
+        clear: Option<Clear>,
+        #[command(flatten)]
+        guard: Guard,
+        #[command(flatten)]
+        wait: Wait,
+    },
     /// Delete a volume and what it holds.
     #[command(visible_alias = "rm")]
     Delete {
         /// Its id.
         id: String,
+        /// Take its attachments away with it, although virtual machines are connected to them.
+        #[arg(long)]
+        force: bool,
+        /// Clear its space before anybody else gets it.
+        #[arg(long)]
+        clear: bool,
+        /// Give its space up as it is, and end the clearing of a volume that is being deleted.
+        #[arg(long, conflicts_with = "clear")]
+        no_clear: bool,
         #[command(flatten)]
         guard: Guard,
+        #[command(flatten)]
+        consent: Consent,
     },
 }
 
@@ -316,8 +410,13 @@ pub enum Attachment {
     Delete {
         /// Its id.
         id: String,
+        /// Take it away although a virtual machine is connected to it.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         guard: Guard,
+        #[command(flatten)]
+        consent: Consent,
     },
     /// Print the arguments that give the disk to a QEMU virtual machine.
     QemuArgs {

@@ -115,6 +115,11 @@ impl Client {
             .map(drop)
     }
 
+    /// What taking something away would do; `path` asks for a dry run.
+    pub fn preview(&self, path: &str, expected: Option<u64>) -> Result<Value, Failure> {
+        self.ask(Method::DELETE, path, expected, SendBody::none())
+    }
+
     /// A stream that goes on until the appliance ends it.
     pub fn stream(&self, path: &str, after: u64) -> Result<impl Read + use<>, Failure> {
         let request = self

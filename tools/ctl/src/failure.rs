@@ -44,6 +44,18 @@ pub enum Failure {
         /// What the node waits for.
         blocked_on: Option<String>,
     },
+    /// Something was to be taken away, and nobody can be asked whether it really is to be.
+    NobodyToAsk {
+        /// What, as "volume v1".
+        what: String,
+        /// What would happen.
+        effects: Vec<String>,
+    },
+    /// Whoever was asked said no.
+    Declined {
+        /// What was to be taken away.
+        what: String,
+    },
     /// A file named on the command line cannot be used.
     File {
         /// Which.
@@ -68,12 +80,16 @@ impl Failure {
     /// 2 when the command cannot be right as it is, 1 when the appliance or the way to it is in trouble.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::File { .. } | Failure::Profile { .. } | Failure::Url { .. } => 2,
+            Failure::File { .. }
+            | Failure::Profile { .. }
+            | Failure::Url { .. }
+            | Failure::NobodyToAsk { .. } => 2,
             Failure::Refused(_)
             | Failure::Unreachable { .. }
             | Failure::Certificate { .. }
             | Failure::Foreign { .. }
             | Failure::NotApplied { .. }
+            | Failure::Declined { .. }
             | Failure::Unwell
             | Failure::Output => 1,
         }
@@ -110,6 +126,12 @@ impl Failure {
                 "it stays agreed on and will be carried out; palisade health tells what is in the way"
                     .to_owned(),
             ),
+            Failure::NobodyToAsk { .. } => Some(
+                "add --yes if that is what you want; --dry-run shows it, and --expect guards against what has changed \
+                 since"
+                    .to_owned(),
+            ),
+            Failure::Declined { .. } => None,
             Failure::File { .. } => Some("give a file that can be read".to_owned()),
             Failure::Profile { .. } => Some("this is a fault of the program; please report it".to_owned()),
             Failure::Unwell | Failure::Output => None,
@@ -125,6 +147,8 @@ impl Failure {
             Failure::Foreign { .. } => "foreign_answer",
             Failure::Url { .. } => "url_unusable",
             Failure::NotApplied { .. } => "not_applied",
+            Failure::NobodyToAsk { .. } => "consent_needed",
+            Failure::Declined { .. } => "declined",
             Failure::File { .. } => "file_unusable",
             Failure::Profile { .. } => "profile_unusable",
             Failure::Unwell => "unwell",
@@ -163,6 +187,12 @@ impl fmt::Display for Failure {
             } => {
                 write!(f, "{what} is agreed on and not in force yet")
             }
+            Failure::NobodyToAsk { what, effects } => write!(
+                f,
+                "{what} was not touched, as there is no terminal to ask on: {}",
+                effects.join("; ")
+            ),
+            Failure::Declined { what } => write!(f, "{what} was not touched"),
             Failure::File { path, why } => write!(f, "{} cannot be used: {why}", path.display()),
             Failure::Profile { name, why } => write!(f, "profile {name} cannot be used: {why}"),
             Failure::Unwell => f.write_str("not everything is well"),

@@ -15,6 +15,7 @@
 mod args;
 mod client;
 mod command;
+mod consent;
 mod failure;
 mod paste;
 mod place;

@@ -120,6 +120,11 @@ pub fn list(items: &[String]) -> String {
     }
 }
 
+/// A yes or a no.
+pub fn yes_or_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
 /// Something that may be absent.
 pub fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -119,7 +119,7 @@ fn a_disk_from_its_adding_to_its_end() {
     let grown = site.palisade("disk grow d1 20GiB --json").json();
     assert_eq!(grown["bytes"], 20u64 << 30);
     assert_eq!(grown["file"]["sparse"], true);
-    site.palisade("disk remove d1").ok();
+    site.palisade("disk remove d1 --yes").ok();
     let gone = site.palisade("disk show d1");
     assert_eq!(gone.code, 1);
     assert_eq!(
@@ -143,7 +143,10 @@ fn json_is_for_programs() {
     let problem: serde_json::Value = serde_json::from_str(&refused.err).unwrap();
     assert_eq!(problem["code"], "volume_in_use");
     assert!(problem["remedy"].as_str().unwrap().contains("attachment web1"));
-    assert_eq!(site.palisade("attachment delete web1 --json").ok(), "");
+    assert_eq!(
+        site.palisade("attachment delete web1 --json --yes --force").ok(),
+        ""
+    );
 }
 
 #[test]
@@ -527,4 +530,71 @@ fn the_socket_needs_no_token() {
 fn an_address_that_is_none_is_said_to_be() {
     let said = run("localhost:7780", "node");
     assert!(said.code == 2 && said.err.contains("is no address"), "{said:?}");
+}
+
+/// As in a terminal, in which `answer` is typed.
+fn typed(site: &Site, args: &str, answer: &str) -> Ran {
+    use std::io::Write;
+    let command = format!("{} {args}", env!("CARGO_BIN_EXE_palisade"));
+    let mut child = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("PALISADE_URL", site.url())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+#[test]
+fn nothing_is_taken_away_without_consent() {
+    let site = Site::new();
+    site.palisade("disk add d1 --memory 10GiB").ok();
+    site.palisade("volume create v1 1GiB --disk d1").ok();
+    for (what, args) in [("volume v1", "volume delete v1"), ("disk d1", "disk remove d1")] {
+        let asked = site.palisade(args);
+        assert_eq!(asked.code, 2, "{asked:?}");
+        assert!(
+            asked.err.contains(&format!("{what} was not touched")),
+            "{asked:?}"
+        );
+        assert!(asked.err.contains("--yes"), "{asked:?}");
+        // What would happen is shown, and does not.
+        let shown = site.palisade(&format!("{args} --dry-run")).ok();
+        assert!(shown.contains(&format!("{what} is gone")), "{shown}");
+        let value = site.palisade(&format!("{args} --dry-run --json")).json();
+        assert_eq!(value["subject"], what);
+        let declined = typed(&site, args, "n\n");
+        assert_eq!(declined.code, 1, "{declined:?}");
+        assert!(declined.out.contains("Go on? [y/N]"), "{declined:?}");
+        let agreed = typed(&site, args, "y\n");
+        assert_eq!(agreed.code, 0, "{agreed:?}");
+        let both = site.palisade(&format!("{args} --yes --dry-run"));
+        assert_eq!(both.code, 2, "{both:?}");
+    }
+    assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
+}
+
+#[test]
+fn what_a_machine_uses_and_what_is_protected_stays() {
+    let site = Site::with_attachment();
+    for args in ["attachment delete web1 --yes", "attachment delete web1 --dry-run"] {
+        let refused = site.palisade(args);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("virtual machine"), "{refused:?}");
+    }
+    site.palisade("attachment delete web1 --force --yes").ok();
+    let shown = site.palisade("volume set v1 --protect").ok();
+    assert_eq!(line(&shown, "Protected:"), ["Protected:", "yes"]);
+    assert_eq!(site.palisade("volume delete v1 --yes").code, 1);
+    site.palisade("volume set v1 --unprotect --clear on-delete").ok();
+    let gone = site.palisade("volume delete v1 --dry-run --clear --json").json();
+    assert_eq!(gone["effects"][1], "cleared: true");
+    let gone = site
+        .palisade("volume delete v1 --dry-run --no-clear --json")
+        .json();
+    assert_eq!(gone["effects"][1], "cleared: false");
+    assert_eq!(site.palisade("volume set v1 --protect --unprotect").code, 2);
 }

@@ -7,8 +7,9 @@ use crate::rng::{Rng, RunHash};
 use palisade_block::Nanos;
 use palisade_consensus::{Agreement, MemoryStore, ProposeError};
 use palisade_model::{
-    AddDisk, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowVolume,
-    InitCluster, Limits, Medium, MediumRecord, Name, RemoveDisk, Usage, Uuid, check,
+    AddDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
+    GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, RemoveDisk, Usage, Uuid,
+    check,
 };
 
 /// Sectors of a disk's data area: where a pooled disk's begins, and how much.
@@ -101,7 +102,7 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
     let attachment_number = rng.below(4);
     let attachment = name("attachment", attachment_number)?;
     let sectors = rng.between(1, 40) * 2048;
-    Ok(match rng.below(10) {
+    Ok(match rng.below(12) {
         0 => Command::InitCluster(InitCluster {
             id: Uuid(1),
             node,
@@ -139,15 +140,31 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
             disk: rng.one_in(2).then_some(disk),
             sectors: Some(sectors),
             block_bytes: None,
+            clear: rng.one_in(3).then_some(palisade_model::Clear::OnDelete),
+            clears: true,
         }),
         6 => Command::GrowVolume(GrowVolume {
             name: volume,
             sectors,
             disk: None,
             expected: None,
+            clears: true,
         }),
         7 => Command::DeleteVolume(DeleteVolume {
             name: volume,
+            expected: None,
+            clear: None,
+            detaches: false,
+        }),
+        10 => Command::RecordCleared(RecordCleared {
+            name: volume,
+            uuid: Uuid(1000 + u128::from(volume_number)),
+            sectors,
+        }),
+        11 => Command::ChangeVolume(ChangeVolume {
+            name: volume,
+            protected: Some(rng.one_in(4)),
+            clear: rng.one_in(8).then_some(palisade_model::Clear::Never),
             expected: None,
         }),
         8 => Command::CreateAttachment(CreateAttachment {
@@ -196,7 +213,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(done.len(), 8, "{done:?}");
+        assert_eq!(done.len(), 10, "{done:?}");
         assert!(done.values().all(|times| *times >= 20), "{done:?}");
     }
 }

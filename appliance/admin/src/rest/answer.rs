@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::response::{IntoResponse, Response};
-use palisade_api::{Created, Page, Problem, ProblemKind, State};
+use palisade_api::{Created, Page, Problem, ProblemKind, Removal, RemovalOptions, State};
 use serde::Serialize;
 
 /// What a handler gives back.
@@ -45,9 +45,12 @@ impl Answer {
         Answer::Ready(response)
     }
 
-    /// Nothing to say.
-    pub(crate) fn done() -> Answer {
-        Answer::Ready(StatusCode::NO_CONTENT.into_response())
+    /// Something is gone, and there is nothing to say; or it would be, and this is what would happen.
+    pub(crate) fn removed(how: RemovalOptions, removal: &Removal) -> Answer {
+        match how.dry_run {
+            true => Answer::json(removal),
+            false => Answer::Ready(StatusCode::NO_CONTENT.into_response()),
+        }
     }
 
     /// Part of a list: what follows `after`, in the order of the ids.

@@ -1,11 +1,11 @@
 //! Attachments.
 
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
-use super::query::PageQuery;
+use super::query::{AttachmentRemoval, PageQuery, RemovalQuery};
 use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
-use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Page, Problem, routes};
+use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Page, Problem, Removal, routes};
 
 /// All attachments, in the order of their ids.
 #[utoipa::path(get, path = routes::ATTACHMENTS, tag = "attachments", params(PageQuery), responses(
@@ -79,15 +79,25 @@ pub(super) async fn change(
         .into()
 }
 
-/// Takes an attachment away: its socket first, then what the guest has in flight is finished.
+/// Takes an attachment away: its socket first, then what the guest has in flight is finished. Refused while a virtual
+/// machine is connected, unless forced: its disk would be gone under it.
 #[utoipa::path(delete, path = routes::ATTACHMENT, tag = "attachments",
-    params(("id" = String, Path), IfMatch), responses(
+    params(("id" = String, Path), IfMatch, AttachmentRemoval), responses(
+    (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Taken away."),
     AnyProblem, OneProblem, GuardProblem,
 ))]
-pub(super) async fn delete(State(door): State<Door>, Id(id): Id, Expected(expected): Expected) -> Answer {
+pub(super) async fn delete(
+    State(door): State<Door>,
+    Id(id): Id,
+    Expected(expected): Expected,
+    RemovalQuery(how): RemovalQuery,
+) -> Answer {
     let deleted = door
-        .call(move |appliance| appliance.attachment_delete(&id, expected))
+        .call(move |appliance| appliance.attachment_delete(&id, expected, how))
         .await;
-    deleted.flatten().map(|()| Answer::done()).into()
+    deleted
+        .flatten()
+        .map(|removal| Answer::removed(how, &removal))
+        .into()
 }

@@ -1,11 +1,11 @@
 //! Disks.
 
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
-use super::query::PageQuery;
+use super::query::{DiskRemoval, PageQuery, RemovalQuery};
 use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
-use palisade_api::{Disk, DiskCreate, DiskPatch, Page, Problem, routes};
+use palisade_api::{Disk, DiskCreate, DiskPatch, Page, Problem, Removal, routes};
 
 /// All disks, in the order of their ids.
 #[utoipa::path(get, path = routes::DISKS, tag = "disks", params(PageQuery), responses(
@@ -58,7 +58,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
     .into()
 }
 
-/// Lets a disk grow: a file or memory to `bytes`; without it the size of the medium is read again.
+/// Lets a disk grow: a file to `bytes`; without it the size of the medium is read again. Or changes its protection.
 #[utoipa::path(patch, path = routes::DISK, tag = "disks", request_body = DiskPatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The disk as agreed on.", body = Disk, headers(("ETag" = String))),
@@ -81,13 +81,22 @@ pub(super) async fn change(
 
 /// Gives a disk up. It must hold no volume. The superblock of a pooled disk is erased; of a whole disk nothing is touched.
 #[utoipa::path(delete, path = routes::DISK, tag = "disks",
-    params(("id" = String, Path), IfMatch), responses(
+    params(("id" = String, Path), IfMatch, DiskRemoval), responses(
+    (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Given up."),
     AnyProblem, OneProblem, GuardProblem,
 ))]
-pub(super) async fn remove(State(door): State<Door>, Id(id): Id, Expected(expected): Expected) -> Answer {
+pub(super) async fn remove(
+    State(door): State<Door>,
+    Id(id): Id,
+    Expected(expected): Expected,
+    RemovalQuery(how): RemovalQuery,
+) -> Answer {
     let removed = door
-        .call(move |appliance| appliance.disk_remove(&id, expected))
+        .call(move |appliance| appliance.disk_remove(&id, expected, how))
         .await;
-    removed.flatten().map(|()| Answer::done()).into()
+    removed
+        .flatten()
+        .map(|removal| Answer::removed(how, &removal))
+        .into()
 }

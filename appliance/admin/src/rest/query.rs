@@ -4,7 +4,7 @@ use super::{Answer, Door};
 use crate::body::nearest;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use palisade_api::{PAGE_ITEMS, PAGE_ITEMS_MAX, Problem, ProblemKind};
+use palisade_api::{PAGE_ITEMS, PAGE_ITEMS_MAX, Problem, ProblemKind, RemovalOptions, routes};
 use serde::Deserialize;
 use std::str::FromStr;
 use utoipa::IntoParams;
@@ -35,6 +35,48 @@ pub(crate) struct EventsQuery {
     pub(crate) limit: usize,
 }
 
+/// How the removal of a disk is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) struct DiskRemoval {
+    /// Only say what would happen.
+    #[param(default = false)]
+    dry_run: bool,
+}
+
+/// How the taking away of an attachment is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) struct AttachmentRemoval {
+    /// Take it away although a virtual machine is connected to it.
+    #[param(default = false)]
+    force: bool,
+    /// Only say what would happen.
+    #[param(default = false)]
+    dry_run: bool,
+}
+
+/// How the deletion of a volume is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) struct VolumeRemoval {
+    /// Take its attachments away with it, although virtual machines are connected to them.
+    #[param(default = false)]
+    force: bool,
+    /// Only say what would happen.
+    #[param(default = false)]
+    dry_run: bool,
+    /// Whether its space is cleared before anybody else gets it. Absent: as the volume says. `false` also ends the
+    /// clearing of one that is being deleted.
+    clear: Option<bool>,
+}
+
+/// How something is to be taken away.
+pub(crate) struct RemovalQuery(pub(crate) RemovalOptions);
+
 /// The form of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +104,39 @@ impl FromRequestParts<Door> for EventsQuery {
     async fn from_request_parts(parts: &mut Parts, _: &Door) -> Result<EventsQuery, Answer> {
         events_of(parts).map_err(Answer::Problem)
     }
+}
+
+impl FromRequestParts<Door> for RemovalQuery {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Door) -> Result<RemovalQuery, Answer> {
+        removal_of(parts).map(RemovalQuery).map_err(Answer::Problem)
+    }
+}
+
+/// A disk with volumes is not removed at all, and the space of volumes alone can be cleared.
+fn removal_of(parts: &Parts) -> Result<RemovalOptions, Problem> {
+    let of = |list: &str| parts.uri.path().starts_with(list);
+    let known: &[&str] = match (of(routes::VOLUMES), of(routes::DISKS)) {
+        (true, _) => &["dry_run", "force", "clear"],
+        (_, true) => &["dry_run"],
+        _ => &["dry_run", "force"],
+    };
+    let pairs = pairs(parts, known)?;
+    let choice = |name| value(&pairs, name).map(|text| yes_or_no(text, name)).transpose();
+    Ok(RemovalOptions {
+        force: choice("force")?.unwrap_or(false),
+        dry_run: choice("dry_run")?.unwrap_or(false),
+        clear: choice("clear")?,
+    })
+}
+
+fn yes_or_no(text: &str, name: &str) -> Result<bool, Problem> {
+    text.parse().map_err(|_| {
+        let shown = super::answer::shown(text);
+        let message = format!("`{name}` is \"{shown}\", which is neither true nor false");
+        invalid(name, message, "give true or false")
+    })
 }
 
 fn events_of(parts: &Parts) -> Result<EventsQuery, Problem> {

@@ -1,11 +1,11 @@
 //! Volumes.
 
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
-use super::query::PageQuery;
+use super::query::{PageQuery, RemovalQuery, VolumeRemoval};
 use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
-use palisade_api::{Page, Problem, Volume, VolumeCreate, VolumePatch, routes};
+use palisade_api::{Page, Problem, Removal, Volume, VolumeCreate, VolumePatch, routes};
 
 /// All volumes, in the order of their ids.
 #[utoipa::path(get, path = routes::VOLUMES, tag = "volumes", params(PageQuery), responses(
@@ -55,7 +55,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
     .into()
 }
 
-/// Lets a volume grow. Guests see the new size without a reboot.
+/// Lets a volume grow, or changes how it is treated. Guests see a new size without a reboot, once the new part is clear.
 #[utoipa::path(patch, path = routes::VOLUME, tag = "volumes", request_body = VolumePatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The volume as agreed on.", body = Volume, headers(("ETag" = String))),
@@ -76,15 +76,25 @@ pub(super) async fn change(
         .into()
 }
 
-/// Deletes a volume and what it holds.
+/// Deletes a volume and what it holds. Refused while it is attached or protected. With `clear` its space is cleared
+/// before anybody else gets it, and the volume stays until then, as `deleting`.
 #[utoipa::path(delete, path = routes::VOLUME, tag = "volumes",
-    params(("id" = String, Path), IfMatch), responses(
+    params(("id" = String, Path), IfMatch, VolumeRemoval), responses(
+    (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Deleted."),
     AnyProblem, OneProblem, GuardProblem,
 ))]
-pub(super) async fn delete(State(door): State<Door>, Id(id): Id, Expected(expected): Expected) -> Answer {
+pub(super) async fn delete(
+    State(door): State<Door>,
+    Id(id): Id,
+    Expected(expected): Expected,
+    RemovalQuery(how): RemovalQuery,
+) -> Answer {
     let deleted = door
-        .call(move |appliance| appliance.volume_delete(&id, expected))
+        .call(move |appliance| appliance.volume_delete(&id, expected, how))
         .await;
-    deleted.flatten().map(|()| Answer::done()).into()
+    deleted
+        .flatten()
+        .map(|removal| Answer::removed(how, &removal))
+        .into()
 }

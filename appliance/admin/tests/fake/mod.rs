@@ -7,8 +7,8 @@ use palisade_admin::{Appliance, EventLog};
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskCondition,
     DiskCreate, DiskPatch, EventPage, Extent, Finding, Health, Hugepages, Layout, Medium, Mode, Node,
-    OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor, Severity, State, Volume, VolumeCreate,
-    VolumePatch,
+    OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor, Removal, RemovalOptions, Severity,
+    State, Volume, VolumeCreate, VolumePatch,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -85,6 +85,14 @@ fn guard(resource: &str, id: &str, present: &State, expected: Option<u64>) -> Re
             Err(Problem::changed(resource, id, expected, present.generation))
         }
         _ => Ok(()),
+    }
+}
+
+fn removal(resource: &str, id: &str, state: &State) -> Removal {
+    Removal {
+        subject: format!("{resource} {id}"),
+        generation: state.generation,
+        effects: vec![format!("{resource} {id} is gone")],
     }
 }
 
@@ -180,6 +188,7 @@ impl Appliance for Fake {
             allocated_bytes: None,
             notes: Vec::new(),
             volumes: vec![],
+            protected: false,
             in_flight: 0,
             oldest_ms: 0,
             faults: BTreeMap::new(),
@@ -204,20 +213,24 @@ impl Appliance for Fake {
         let bytes = patch.bytes.unwrap_or(disk.bytes).max(disk.bytes);
         disk.free_bytes += bytes - disk.bytes;
         disk.bytes = bytes;
+        disk.protected = patch.protected.unwrap_or(disk.protected);
         disk.state = state;
         Ok(disk.clone())
     }
 
-    fn disk_remove(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+    fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem> {
         let mut kept = self.kept();
         let (_, disk) = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?;
         guard("disk", id, &disk.state, expected)?;
         if let Some(volume) = disk.volumes.first() {
             return Err(in_use("disk", id, &format!("volume {volume}")));
         }
-        kept.disks.remove(id);
-        self.happened("disk_removed", format!("disk/{id}"));
-        Ok(())
+        let removal = removal("disk", id, &disk.state);
+        if !how.dry_run {
+            kept.disks.remove(id);
+            self.happened("disk_removed", format!("disk/{id}"));
+        }
+        Ok(removal)
     }
 
     fn volumes(&self) -> Vec<Volume> {
@@ -262,6 +275,11 @@ impl Appliance for Fake {
             id: wish.id.clone(),
             uuid: format!("00000000-0000-4000-9000-{:012}", kept.generation),
             bytes: wish.bytes,
+            usable_bytes: wish.bytes,
+            clear: wish.clear.unwrap_or_default(),
+            clearing: None,
+            protected: false,
+            deleting: false,
             block_bytes,
             layout: Layout::Linear {
                 extents: vec![extent],
@@ -283,10 +301,11 @@ impl Appliance for Fake {
             .1
             .clone();
         guard("volume", id, &present.state, expected)?;
-        if patch.bytes < present.bytes {
+        let bytes = patch.bytes.unwrap_or(present.bytes);
+        if bytes < present.bytes {
             let message = format!(
-                "volume {id:?} has {} bytes and cannot shrink to {}",
-                present.bytes, patch.bytes
+                "volume {id:?} has {} bytes and cannot shrink to {bytes}",
+                present.bytes
             );
             let problem = Problem::new(
                 ProblemKind::Invalid,
@@ -298,27 +317,50 @@ impl Appliance for Fake {
         }
         let state = kept.next();
         let (_, volume) = kept.volumes.get_mut(id).unwrap();
-        volume.bytes = patch.bytes;
+        (volume.bytes, volume.usable_bytes) = (bytes, bytes);
+        volume.protected = patch.protected.unwrap_or(volume.protected);
+        volume.clear = patch.clear.unwrap_or(volume.clear);
         volume.state = state;
         Ok(volume.clone())
     }
 
-    fn volume_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+    fn volume_delete(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
         let mut kept = self.kept();
         let (_, volume) = kept
             .volumes
             .get(id)
             .ok_or_else(|| Problem::not_found("volume", id))?;
         guard("volume", id, &volume.state, expected)?;
+        if volume.protected {
+            let message = format!("volume {id:?} is protected");
+            return Err(Problem::new(
+                ProblemKind::Conflict,
+                "protected",
+                message,
+                "lift that first",
+            ));
+        }
         if let Some(attachment) = volume.attachments.first() {
             return Err(in_use("volume", id, &format!("attachment {attachment}")));
+        }
+        let mut removal = removal("volume", id, &volume.state);
+        removal
+            .effects
+            .extend(how.clear.map(|clear| format!("cleared: {clear}")));
+        if how.dry_run {
+            return Ok(removal);
         }
         kept.volumes.remove(id);
         for (_, disk) in kept.disks.values_mut() {
             disk.volumes.retain(|volume| volume != id);
         }
         self.happened("volume_deleted", format!("volume/{id}"));
-        Ok(())
+        Ok(removal)
     }
 
     fn attachments(&self) -> Vec<Attachment> {
@@ -425,19 +467,32 @@ impl Appliance for Fake {
         Ok(attachment.clone())
     }
 
-    fn attachment_delete(&self, id: &str, expected: Option<u64>) -> Result<(), Problem> {
+    fn attachment_delete(
+        &self,
+        id: &str,
+        expected: Option<u64>,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
         let mut kept = self.kept();
         let (_, attachment) = kept
             .attachments
             .get(id)
             .ok_or_else(|| Problem::not_found("attachment", id))?;
         guard("attachment", id, &attachment.state, expected)?;
+        if attachment.connection.state == ConnectionState::Running && !how.force {
+            let problem = in_use("attachment", id, "a virtual machine");
+            return Err(problem.about("force"));
+        }
+        let removal = removal("attachment", id, &attachment.state);
+        if how.dry_run {
+            return Ok(removal);
+        }
         kept.attachments.remove(id);
         for (_, volume) in kept.volumes.values_mut() {
             volume.attachments.retain(|attachment| attachment != id);
         }
         self.happened("attachment_deleted", format!("attachment/{id}"));
-        Ok(())
+        Ok(removal)
     }
 
     fn events_after(&self, after: u64, limit: usize) -> EventPage {

@@ -41,10 +41,13 @@ pub fn command(number: u64) -> Command {
                     sectors: (turn % 4 + 2) * UNIT,
                     disk: None,
                     expected: None,
+                    clears: false,
                 }),
                 _ if turn >= 9 => Command::DeleteVolume(DeleteVolume {
                     name: name("v", turn - 9),
                     expected: None,
+                    clear: None,
+                    detaches: false,
                 }),
                 _ => create(turn + 1_000_000),
             }
@@ -60,6 +63,8 @@ fn create(number: u64) -> Command {
         disk: None,
         sectors: Some(UNIT + 8),
         block_bytes: None,
+        clear: None,
+        clears: false,
     })
 }
 

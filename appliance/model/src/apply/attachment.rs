@@ -4,6 +4,7 @@
 //! destroy any file system that is not made for it; a reader beside a writer would see one that changes under its
 //! cache. Both come with coherence between nodes, for guests that ask for it.
 
+use super::clearing::not_going;
 use super::text::{ACCOUNT_RULE, SERIAL_RULE, SOCKET_RULE, account_is_good, serial_is_good, socket_is_good};
 use super::{exists, expect_revision, not_found, require, room_for_one};
 use crate::attachment::Attachment;
@@ -26,6 +27,7 @@ impl Cluster {
             .volumes
             .get(&create.volume)
             .ok_or_else(|| not_found(Kind::Volume, &create.volume))?;
+        not_going(&create.volume, volume)?;
         if !self.nodes.contains_key(&create.node) {
             return Err(not_found(Kind::Node, &create.node));
         }

@@ -5,7 +5,7 @@ use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
 use crate::cluster::Cluster;
-use crate::command::{AddDisk, GrowDisk, IdentifyDisk, Outcome, RemoveDisk};
+use crate::command::{AddDisk, ChangeDisk, GrowDisk, IdentifyDisk, Outcome, RemoveDisk};
 use crate::disk::{Disk, Medium, Usage};
 use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, SECTORS_MAX};
 use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord};
@@ -53,6 +53,7 @@ impl Cluster {
             extents_revision: revision,
             created: revision,
             revision,
+            protected: false,
         };
         self.disks.insert(add.name.clone(), disk);
         Ok(Outcome::Created { revision })
@@ -62,9 +63,24 @@ impl Cluster {
         let name = &remove.name;
         let disk = self.disks.get(name).ok_or_else(|| not_found(Kind::Disk, name))?;
         expect_revision(Kind::Disk, name, remove.expected, disk.revision)?;
-        if let Some((volume, ..)) = self.extents_on(name).next() {
+        if disk.protected {
+            return Err(Refusal::Protected {
+                kind: Kind::Disk,
+                name: name.clone(),
+            });
+        }
+        let owner = |going| {
+            self.extents_on(name)
+                .find(|(_, volume, _)| volume.deleting == going)
+        };
+        if let Some((volume, ..)) = owner(false) {
             return Err(Refusal::DiskInUse {
                 disk: name.clone(),
+                volume: volume.clone(),
+            });
+        }
+        if let Some((volume, ..)) = owner(true) {
+            return Err(Refusal::VolumeGoing {
                 volume: volume.clone(),
             });
         }
@@ -119,6 +135,24 @@ impl Cluster {
             }
             Medium::Block { .. } => {}
         }
+        disk.revision = generation;
+        Ok(Outcome::Changed { revision: generation })
+    }
+
+    pub(super) fn change_disk(&mut self, change: &ChangeDisk) -> Result<Outcome, Refusal> {
+        let (name, generation) = (&change.name, self.generation);
+        let disk = self
+            .disks
+            .get_mut(name)
+            .ok_or_else(|| not_found(Kind::Disk, name))?;
+        expect_revision(Kind::Disk, name, change.expected, disk.revision)?;
+        let protected = change.protected.unwrap_or(disk.protected);
+        if protected == disk.protected {
+            return Ok(Outcome::Unchanged {
+                revision: disk.revision,
+            });
+        }
+        disk.protected = protected;
         disk.revision = generation;
         Ok(Outcome::Changed { revision: generation })
     }

@@ -1,9 +1,11 @@
 //! Volumes come, grow and go.
 
+use super::clearing::{clear_on, not_going};
 use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
 use crate::allocation;
+use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
 use crate::command::{CreateVolume, DeleteVolume, GrowVolume, Outcome};
 use crate::disk::{Disk, Usage};
@@ -18,6 +20,7 @@ impl Cluster {
     pub(super) fn create_volume(&mut self, create: &CreateVolume) -> Result<Outcome, Refusal> {
         let name = &create.name;
         if let Some(volume) = self.volumes.get(name) {
+            not_going(name, volume)?;
             let lies_first_on = volume.extents().first().map(|extent| &extent.disk);
             let same = [
                 ("node", self.node_of(name) == Some(&create.node)),
@@ -32,6 +35,12 @@ impl Cluster {
                 (
                     "block_bytes",
                     create.block_bytes.is_none_or(|bytes| bytes == volume.block_bytes),
+                ),
+                (
+                    "clear",
+                    create
+                        .clear
+                        .is_none_or(|clear| self.clear_of(name) == Some(clear)),
                 ),
             ];
             return exists(Kind::Volume, name, volume.revision, &same);
@@ -69,6 +78,12 @@ impl Cluster {
         let mut extents = Vec::new();
         self.extend(name, disk_name, disk, &mut extents, sectors)?;
         let revision = self.generation;
+        let keeps_what_was = !disk.medium.keeps() || clear_on(disk, create.clear) == Clear::Never;
+        let clearing = (create.clears && !keeps_what_was).then_some(Clearing {
+            from: 0,
+            cleared: 0,
+            since: revision,
+        });
         let volume = Volume {
             uuid: create.uuid,
             sectors,
@@ -76,6 +91,11 @@ impl Cluster {
             layout: Layout::Linear { extents },
             created: revision,
             revision,
+            layout_revision: None,
+            clear: create.clear,
+            clearing,
+            deleting: false,
+            protected: false,
         };
         self.touch_disks(&volume);
         self.volumes.insert(name.clone(), volume);
@@ -88,6 +108,7 @@ impl Cluster {
             .volumes
             .get(name)
             .ok_or_else(|| not_found(Kind::Volume, name))?;
+        not_going(name, volume)?;
         expect_revision(Kind::Volume, name, grow.expected, volume.revision)?;
         if grow.sectors < volume.sectors {
             return Err(Refusal::CannotShrink {
@@ -123,6 +144,8 @@ impl Cluster {
         }
         block_holds(&disk_name, disk, next.block_bytes)?;
         self.extend(name, &disk_name, disk, extents, grow.sectors - volume.sectors)?;
+        let keeps_what_was = !disk.medium.keeps() || clear_on(disk, next.clear) == Clear::Never;
+        next.begin_clearing(self.generation, grow.clears && !keeps_what_was);
         next.sectors = grow.sectors;
         next.revision = self.generation;
         self.touch_disks(&next);
@@ -139,11 +162,32 @@ impl Cluster {
             .get(name)
             .ok_or_else(|| not_found(Kind::Volume, name))?;
         expect_revision(Kind::Volume, name, delete.expected, volume.revision)?;
-        if let Some((attachment, _)) = self.attachments_of(name).next() {
+        if volume.deleting && delete.clear != Some(false) {
+            return Ok(Outcome::Unchanged {
+                revision: volume.revision,
+            });
+        }
+        if volume.protected {
+            return Err(Refusal::Protected {
+                kind: Kind::Volume,
+                name: name.clone(),
+            });
+        }
+        let attachment = self.attachments_of(name).next().filter(|_| !delete.detaches);
+        if let Some((attachment, _)) = attachment {
             return Err(Refusal::VolumeInUse {
                 volume: name.clone(),
                 attachment: attachment.clone(),
             });
+        }
+        let wanted = delete
+            .clear
+            .unwrap_or(self.clear_of(name) == Some(Clear::OnDelete));
+        let begins = wanted && self.holds_data(volume);
+        self.attachments
+            .retain(|_, attachment| attachment.volume != *name);
+        if begins {
+            return Ok(self.begin_deletion(name));
         }
         if let Some(volume) = self.volumes.remove(name) {
             self.touch_disks(&volume);
@@ -227,7 +271,7 @@ impl Cluster {
     }
 
     /// Notes that the extents on a volume's disks change with this generation.
-    fn touch_disks(&mut self, volume: &Volume) {
+    pub(super) fn touch_disks(&mut self, volume: &Volume) {
         for extent in volume.extents() {
             if let Some(disk) = self.disks.get_mut(&extent.disk) {
                 disk.extents_revision = self.generation;

@@ -118,8 +118,17 @@ fn identify_disk() -> impl Strategy<Value = Command> {
 fn create_volume() -> impl Strategy<Value = Command> {
     let disk = proptest::option::of(0u8..5);
     let size = proptest::option::weighted(0.9, sectors());
-    (0u8..5, 3u128..30, disk, size, proptest::option::of(block())).prop_map(
-        |(volume, uuid, disk, sectors, block_bytes)| {
+    let clear = proptest::option::weighted(0.3, clear());
+    let clears = (clear, any::<bool>());
+    (
+        0u8..5,
+        3u128..30,
+        disk,
+        size,
+        proptest::option::of(block()),
+        clears,
+    )
+        .prop_map(|(volume, uuid, disk, sectors, block_bytes, (clear, clears))| {
             Command::CreateVolume(CreateVolume {
                 name: name("v", volume),
                 uuid: Uuid(uuid),
@@ -127,9 +136,44 @@ fn create_volume() -> impl Strategy<Value = Command> {
                 disk: disk.map(|disk| name("d", disk)),
                 sectors,
                 block_bytes,
+                clear,
+                clears,
             })
+        })
+}
+
+fn clear() -> impl Strategy<Value = Clear> {
+    prop_oneof![Just(Clear::Now), Just(Clear::OnDelete), Just(Clear::Never)]
+}
+
+fn change() -> impl Strategy<Value = Command> {
+    let protected = proptest::option::of(any::<bool>());
+    let clear = proptest::option::of(clear());
+    (0u8..5, protected, clear, expected(), any::<bool>()).prop_map(
+        |(number, protected, clear, expected, disk)| match disk {
+            true => Command::ChangeDisk(ChangeDisk {
+                name: name("d", number),
+                protected,
+                expected,
+            }),
+            false => Command::ChangeVolume(ChangeVolume {
+                name: name("v", number),
+                protected,
+                clear,
+                expected,
+            }),
         },
     )
+}
+
+fn record_cleared() -> impl Strategy<Value = Command> {
+    (0u8..5, 3u128..30, sectors()).prop_map(|(volume, uuid, sectors)| {
+        Command::RecordCleared(RecordCleared {
+            name: name("v", volume),
+            uuid: Uuid(uuid),
+            sectors,
+        })
+    })
 }
 
 fn grow_volume() -> impl Strategy<Value = Command> {
@@ -138,14 +182,16 @@ fn grow_volume() -> impl Strategy<Value = Command> {
         sectors(),
         proptest::option::weighted(0.3, 0u8..4),
         expected(),
+        any::<bool>(),
     )
-        .prop_map(|(volume, sectors, disk, expected)| {
+        .prop_map(|(volume, sectors, disk, expected, clears)| {
             let disk = disk.map(|disk| name("d", disk));
             Command::GrowVolume(GrowVolume {
                 name: name("v", volume),
                 sectors,
                 disk,
                 expected,
+                clears,
             })
         })
 }
@@ -210,6 +256,8 @@ fn removal() -> impl Strategy<Value = Command> {
         1 => Command::DeleteVolume(DeleteVolume {
             name: name("v", number),
             expected,
+            clear: [None, Some(true), Some(false)][usize::from(number) % 3],
+            detaches: number == 4,
         }),
         _ => Command::DeleteAttachment(DeleteAttachment {
             name: name("a", number),
@@ -230,6 +278,8 @@ pub fn command() -> impl Strategy<Value = Command> {
         5 => create_attachment(),
         4 => change_attachment(),
         5 => removal(),
+        2 => change(),
+        3 => record_cleared(),
     ]
 }
 

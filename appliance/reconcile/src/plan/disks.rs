@@ -17,6 +17,10 @@ impl<'a> Planner<'a> {
                 self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
                 continue;
             }
+            if let Some(volume) = self.clearing_on(name) {
+                self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
+                continue;
+            }
             let generation = self.wanted.generation;
             let disk = name.clone();
             if self.is_to_be_erased(name, open) {

@@ -1,9 +1,9 @@
 //! Routes: between disks and sockets.
 
-use super::{Planner, overlap};
+use super::{Planner, share};
 use crate::observed::Superblock;
 use crate::step::Action;
-use palisade_model::{Kind, Name, Volume};
+use palisade_model::{Extent, Generation, Kind, Name, Volume};
 
 impl<'a> Planner<'a> {
     /// Ends routes that no attachment of this node needs, once their sockets are gone.
@@ -28,46 +28,66 @@ impl<'a> Planner<'a> {
     pub(super) fn set_routes(&mut self) {
         let (wanted, observed) = (self.wanted, self.observed);
         for (name, volume) in &wanted.volumes {
-            if !self.attached.contains(name) {
+            // What is cleared first has no route before.
+            if !self.attached.contains(name) || volume.usable_sectors() == 0 {
                 continue;
             }
             match observed.routes.get(name) {
                 // The one of that name before it is being cleared.
                 Some(route) if route.uuid != volume.uuid => continue,
-                Some(route) if route.generation >= volume.revision => continue,
+                Some(route) if route.generation >= volume.route_generation() => continue,
                 _ => {}
             }
             match self.obstacle(name, volume) {
                 Some(on) => self.wait_on((Kind::Volume, name), on),
-                None => self.step(volume.revision, Action::SetRoute { volume: name.clone() }),
+                None => self.step(
+                    volume.route_generation(),
+                    Action::SetRoute { volume: name.clone() },
+                ),
             }
         }
     }
 
-    /// What a volume's route has to wait for: a disk that is not ready, or a route that still has its sectors.
+    /// What a volume's route has to wait for: a disk that is not ready, a route that still has its sectors, or a
+    /// clearing that may still write zeros there.
     fn obstacle(&self, name: &'a Name, volume: &'a Volume) -> Option<(Kind, &'a Name)> {
-        for extent in volume.extents() {
-            if !self.disk_is_ready(
-                &extent.disk,
-                volume,
-                extent.disk_lba.saturating_add(extent.sectors),
-            ) {
-                return Some((Kind::Disk, &extent.disk));
-            }
+        let usable = volume.usable_extents();
+        let disk = self.disk_not_ready(volume.extents(), &usable, volume.route_generation());
+        if let Some(disk) = disk {
+            return Some((Kind::Disk, disk));
         }
-        let others = self.observed.routes.iter().filter(|(other, _)| *other != name);
-        let shares = |extents: &[palisade_model::Extent]| {
-            extents
-                .iter()
-                .any(|theirs| volume.extents().iter().any(|ours| overlap(ours, theirs)))
+        let mut others = self.observed.routes.iter().filter(|(other, _)| *other != name);
+        let route = others.find(|(_, route)| share(&route.extents, &usable));
+        let clearing = || {
+            let mut clearings = self.observed.clearings.iter();
+            clearings.find(|(_, clearing)| share(&clearing.extents, &usable))
         };
-        let mut sharing = others.filter(|(_, route)| shares(&route.extents));
-        sharing.next().map(|(other, _)| (Kind::Volume, other))
+        let rival = route
+            .map(|(other, _)| other)
+            .or_else(|| clearing().map(|(other, _)| other));
+        rival.map(|other| (Kind::Volume, other))
     }
 
-    /// Whether a disk is open, large enough, and has the volume's extents on record. A superblock that is older than
-    /// the disk's latest change, but not than the volume's, will do: what concerns others does not hold up this one.
-    fn disk_is_ready(&self, name: &Name, volume: &Volume, end: u64) -> bool {
+    /// The first of the disks under `used` that is not open, not large enough, or has no record of at least `generation`
+    /// of its extents. A superblock that is older than the disk's latest change, but not than `generation`, will do: what
+    /// concerns others does not hold up this one. `all` are the extents that `used` are pieces of.
+    pub(super) fn disk_not_ready(
+        &self,
+        all: &'a [Extent],
+        used: &[Extent],
+        generation: Generation,
+    ) -> Option<&'a Name> {
+        let is_ready = |extent: &Extent| {
+            let end = extent.disk_lba.saturating_add(extent.sectors);
+            self.disk_is_ready(&extent.disk, generation, end)
+        };
+        let late = used.iter().find(|extent| !is_ready(extent))?;
+        all.iter()
+            .map(|extent| &extent.disk)
+            .find(|disk| **disk == late.disk)
+    }
+
+    fn disk_is_ready(&self, name: &Name, recorded: Generation, end: u64) -> bool {
         let Some(open) = self.observed.disks.get(name) else {
             return false;
         };
@@ -79,7 +99,7 @@ impl<'a> Planner<'a> {
         }
         match open.superblock {
             _ if !disk.has_superblock() => true,
-            Superblock::Ours { generation } => generation >= volume.revision,
+            Superblock::Ours { generation } => generation >= recorded,
             Superblock::Missing | Superblock::Foreign => false,
         }
     }

@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
     fn route_in_place(&self, attachment: &Attachment) -> Option<&'a ObservedRoute> {
         let volume = self.wanted.volumes.get(&attachment.volume)?;
         let route = self.observed.routes.get(&attachment.volume)?;
-        (route.uuid == volume.uuid && route.generation == volume.revision).then_some(route)
+        (route.uuid == volume.uuid && route.generation == volume.route_generation()).then_some(route)
     }
 
     /// A socket on offer that has to change or go first: it has the path, or it may not be beside the wanted one

@@ -1,9 +1,11 @@
+#![allow(dead_code, reason = "not every test that includes this file uses all of it")]
+
 //! A simulated node: carries steps out, keeps media across restarts, and stops the test on a step that must not be.
 
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 use palisade_reconcile::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub fn name(prefix: &str, number: u8) -> Name {
     Name::new(format!("{prefix}{number}")).expect("a good name")
@@ -14,6 +16,25 @@ pub fn name(prefix: &str, number: u8) -> Name {
 pub struct Node {
     pub observed: Observed,
     superblocks: BTreeMap<Uuid, Generation>,
+    /// Clearings that write zeros, in the background.
+    running: Vec<Running>,
+    /// Who wrote a grain of a medium last; absent: it reads as zeros.
+    content: BTreeMap<(String, u64), Uuid>,
+}
+
+/// The grain at which content is kept, in sectors: all sizes here are whole grains.
+const GRAIN: u64 = UNIT / 2;
+
+/// A clearing as it is carried out.
+struct Running {
+    step: Step,
+    volume: Name,
+    uuid: Uuid,
+    /// Sectors of the volume up to which it has come.
+    at: u64,
+    /// Where zeros are still to be written.
+    extents: Vec<Extent>,
+    stopped: bool,
 }
 
 impl Node {
@@ -46,12 +67,84 @@ impl Node {
         unreachable!("no end: {:?}", plan(wanted, &name("n", 0), &self.observed));
     }
 
+    /// Lets clearings go on by a few grains each and tells what they have done; `bits` say how far, and whether the
+    /// record is made or the node looks away. True while there are some.
+    pub fn work(&mut self, cluster: &mut Cluster, bits: u64) -> bool {
+        let some = !self.running.is_empty();
+        for (number, mut running) in std::mem::take(&mut self.running).into_iter().enumerate() {
+            let bits = bits.rotate_right(7 * number as u32);
+            for _ in 0..=bits % 3 {
+                self.zero_a_grain(&mut running);
+            }
+            if running.at.is_multiple_of(GRAIN) && (bits & 8 == 0 || running.extents.is_empty()) {
+                let record = Command::RecordCleared(RecordCleared {
+                    name: running.volume.clone(),
+                    uuid: running.uuid,
+                    sectors: running.at,
+                });
+                if let Ok((next, _)) = cluster.apply(&record) {
+                    *cluster = next;
+                }
+            }
+            match running.extents.is_empty() || running.stopped {
+                true => self.observed.record(cluster, &running.step, Opened::default()),
+                false => self.running.push(running),
+            }
+            self.invariants();
+        }
+        some
+    }
+
+    fn zero_a_grain(&mut self, running: &mut Running) {
+        let Some(first) = running.extents.first_mut() else {
+            return;
+        };
+        let medium = medium_of(&self.observed.disks[&first.disk].disk);
+        self.content.remove(&(medium, first.disk_lba / GRAIN));
+        (first.disk_lba, first.sectors) = (first.disk_lba + GRAIN, first.sectors - GRAIN);
+        running.at += GRAIN;
+        if first.sectors == 0 {
+            running.extents.remove(0);
+        }
+    }
+
+    /// Every guest reads what it can reach, and then writes all of it. `careless` are volumes whose operator wants what
+    /// was there.
+    pub fn guests_read_and_write(&mut self, careless: &BTreeSet<Uuid>) {
+        for socket in self.observed.sockets.values() {
+            let route = &self.observed.routes[&socket.attachment.volume];
+            for extent in &route.extents {
+                let medium = medium_of(&self.observed.disks[&extent.disk].disk);
+                for grain in extent.disk_lba / GRAIN..(extent.disk_lba + extent.sectors) / GRAIN {
+                    let writer = self.content.insert((medium.clone(), grain), route.uuid);
+                    let own = writer.is_none_or(|writer| writer == route.uuid);
+                    let volume = &socket.attachment.volume;
+                    assert!(own || careless.contains(&route.uuid), "{volume} reads {writer:?}");
+                }
+            }
+        }
+    }
+
+    /// As [`Node::settle`], with all that is to be cleared.
+    pub fn settle_and_clear(&mut self, cluster: &mut Cluster) {
+        for turn in 0..500u64 {
+            self.observed.now_ms += 60_000;
+            let stepped = self.round(cluster, turn as usize, &mut |_| false);
+            if !self.work(cluster, turn) && !stepped {
+                return;
+            }
+        }
+        unreachable!("no end: {:?}", plan(cluster, &name("n", 0), &self.observed));
+    }
+
     /// The daemon is gone and starts again: media keep what they carry.
     pub fn restart(&mut self, agreed: &Cluster) {
         self.observed = Observed {
             started: agreed.generation,
             ..Observed::default()
         };
+        self.running.clear();
+        self.content.retain(|(medium, _), _| medium.starts_with('/'));
     }
 
     fn take(&mut self, wanted: &Cluster, step: &Step) {
@@ -89,6 +182,28 @@ impl Node {
                     "{step}: goes back"
                 );
             }
+            Action::ClearVolume { volume } => {
+                assert!(
+                    !self.observed.clearings.contains_key(volume),
+                    "{step}: under way already"
+                );
+                let begun = self.observed.begin_clearing(wanted, volume);
+                let begun = begun.expect("something to clear");
+                self.running.push(Running {
+                    step: step.clone(),
+                    volume: volume.clone(),
+                    uuid: begun.uuid,
+                    at: begun.start,
+                    extents: begun.extents.clone(),
+                    stopped: false,
+                });
+                return;
+            }
+            Action::StopClearing { volume } => {
+                let mut running = self.running.iter_mut();
+                let running = running.find(|running| running.volume == *volume);
+                running.expect("what is stopped runs").stopped = true;
+            }
             Action::ClearRoute { volume } => {
                 let used = observed.sockets.values().any(|s| s.attachment.volume == *volume);
                 assert!(!used, "{step}: a socket is open over it");
@@ -111,6 +226,15 @@ impl Node {
             sockets,
             ..
         } = &self.observed;
+        for running in &self.running {
+            for extent in &running.extents {
+                assert!(disks.contains_key(&extent.disk), "zeros go to a closed disk");
+                for (name, route) in routes {
+                    let share = |e: &Extent| overlap(e, extent);
+                    assert!(!route.extents.iter().any(share), "zeros go to {name}, in use");
+                }
+            }
+        }
         for (name, socket) in sockets {
             let at = &socket.attachment;
             assert!(routes.contains_key(&at.volume), "socket {name} without a route");
@@ -136,13 +260,8 @@ impl Node {
                     assert!(written >= Some(route.generation), "route {name} is not on record");
                 }
                 for (other, theirs) in routes.iter().filter(|(other, _)| *other != name) {
-                    let clash = |e: &Extent| {
-                        e.disk == extent.disk
-                            && e.disk_lba < extent.disk_lba + extent.sectors
-                            && extent.disk_lba < e.disk_lba + e.sectors
-                    };
                     assert!(
-                        !theirs.extents.iter().any(clash),
+                        !theirs.extents.iter().any(|e| overlap(e, extent)),
                         "routes {name} and {other} share sectors"
                     );
                 }
@@ -177,7 +296,7 @@ impl Node {
             .iter()
             .filter(|(name, _)| wanted.attachments_of(name).next().is_some());
         let agreed: Vec<_> = attached
-            .map(|(name, v)| (name, v.uuid, v.revision, v.extents()))
+            .map(|(name, v)| (name, v.uuid, v.route_generation(), v.extents()))
             .collect();
         let in_use: Vec<_> = routes
             .iter()
@@ -195,6 +314,16 @@ impl Node {
             assert_eq!(socket.sectors, wanted.volumes[&attachment.volume].sectors);
         }
     }
+}
+
+fn overlap(a: &Extent, b: &Extent) -> bool {
+    a.disk == b.disk && a.disk_lba < b.disk_lba + b.sectors && b.disk_lba < a.disk_lba + a.sectors
+}
+
+/// What keeps a disk's content: its path, as long as there is one.
+fn medium_of(disk: &Disk) -> String {
+    let path = disk.medium.path().map(str::to_owned);
+    path.unwrap_or_else(|| disk.uuid.to_string())
 }
 
 pub fn begin() -> Cluster {
@@ -234,22 +363,33 @@ pub fn apply(cluster: &Cluster, serial: u128, (kind, a, b, c, flag): (u8, u8, u8
                 expected,
             })
         }
-        4 | 5 => Command::CreateVolume(CreateVolume {
+        4 | 5 | 12 => Command::CreateVolume(CreateVolume {
             name: name("v", b),
             uuid: Uuid(serial),
             node: name("n", 0),
             disk: flag.then(|| name("d", a)),
             sectors: Some(units * UNIT / 2),
             block_bytes: None,
+            clear: None,
+            clears: kind == 12,
         }),
-        6 => Command::GrowVolume(GrowVolume {
+        6 | 13 => Command::GrowVolume(GrowVolume {
             name: name("v", b),
             sectors: (units + 1) * UNIT,
             disk: flag.then(|| name("d", a)),
             expected,
+            clears: kind == 13,
         }),
-        7 => Command::DeleteVolume(DeleteVolume {
+        7 | 14 => Command::DeleteVolume(DeleteVolume {
             name: name("v", b),
+            expected,
+            clear: (kind == 14).then_some(flag),
+            detaches: kind == 14 && c % 2 == 0,
+        }),
+        15 => Command::ChangeVolume(ChangeVolume {
+            name: name("v", b),
+            protected: None,
+            clear: Some([Clear::Now, Clear::OnDelete, Clear::Never][usize::from(c) % 3]),
             expected,
         }),
         8 | 9 => Command::CreateAttachment(CreateAttachment {

@@ -82,6 +82,7 @@ impl Rest {
             bytes,
             disk: Some(DISK.to_owned()),
             block_bytes: None,
+            clear: None,
         };
         self.create(routes::VOLUMES, &wish)
     }
@@ -116,7 +117,8 @@ impl Rest {
 
     /// Takes something away; it may stay for a moment while a guest's session ends, and is asked for again.
     pub fn delete(&self, list: &str, id: &str) -> Result<(), Failure> {
-        let path = format!("{list}/{id}");
+        // Guests are connected still, and lose their disks on purpose.
+        let path = format!("{list}/{id}?force=true");
         let begin = Instant::now();
         loop {
             let answer = self

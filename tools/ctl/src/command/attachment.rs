@@ -2,6 +2,7 @@
 
 use crate::args::{Attachment as Command, AttachmentCreate as Create};
 use crate::client::{Client, segment};
+use crate::consent;
 use crate::failure::Failure;
 use crate::paste;
 use crate::show::{self, Output};
@@ -42,9 +43,20 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
             show(client, out, &value)
         }
-        Command::Delete { id, guard } => {
-            client.delete(&path(&id), guard.expect)?;
-            out.deleted(&format!("Attachment {id} is taken away."))
+        Command::Delete {
+            id,
+            force,
+            guard,
+            consent,
+        } => {
+            let wish = consent::Wish {
+                what: format!("attachment {id}"),
+                path: path(&id),
+                options: if force { vec!["force=true"] } else { Vec::new() },
+                expected: guard.expect,
+                consent,
+            };
+            consent::take_away(client, out, wish, &format!("Attachment {id} is taken away."))
         }
         Command::QemuArgs {
             id,

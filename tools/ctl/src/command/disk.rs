@@ -2,6 +2,7 @@
 
 use crate::args::{Disk as Command, DiskAdd};
 use crate::client::{Client, segment};
+use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
@@ -60,9 +61,26 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             let value = wait::applied(client, wait, &path(&id), &format!("disk {id}"), value)?;
             show(client, out, &value)
         }
-        Command::Remove { id, guard } => {
-            client.delete(&path(&id), guard.expect)?;
-            out.deleted(&format!("Disk {id} is given up."))
+        Command::Set {
+            id,
+            protection,
+            guard,
+        } => {
+            let patch = DiskPatch {
+                protected: protection.wish(),
+                ..DiskPatch::default()
+            };
+            show(client, out, &client.change(&path(&id), &patch, guard.expect)?)
+        }
+        Command::Remove { id, guard, consent } => {
+            let wish = consent::Wish {
+                what: format!("disk {id}"),
+                path: path(&id),
+                options: Vec::new(),
+                expected: guard.expect,
+                consent,
+            };
+            consent::take_away(client, out, wish, &format!("Disk {id} is given up."))
         }
     }
 }
@@ -184,6 +202,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Taken", taken(disk.sparse, disk.allocated_bytes)),
         ("Condition", show::condition(disk.condition)),
         ("Volumes", show::list(&disk.volumes)),
+        ("Protected", show::yes_or_no(disk.protected)),
         ("In flight", in_flight),
         ("Faults", show::list(&faults)),
         ("Generation", disk.state.generation.to_string()),

@@ -1,7 +1,8 @@
 //! `palisade volume ...`.
 
-use crate::args::Volume as Command;
+use crate::args::{Clear, Volume as Command};
 use crate::client::{Client, segment};
+use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
@@ -16,6 +17,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             size,
             disk,
             block_bytes,
+            clear,
             wait,
         } => {
             let wish = VolumeCreate {
@@ -23,6 +25,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 bytes: size,
                 disk,
                 block_bytes,
+                clear: clear.map(Clear::wish),
             };
             let value = client.create(routes::VOLUMES, &wish)?;
             let value = wait::applied(client, wait, &path(&id), &format!("volume {id}"), value)?;
@@ -36,13 +39,55 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             wait,
         } => {
-            let value = client.change(&path(&id), &VolumePatch { bytes: size }, guard.expect)?;
+            let patch = VolumePatch {
+                bytes: Some(size),
+                ..VolumePatch::default()
+            };
+            let value = client.change(&path(&id), &patch, guard.expect)?;
             let value = wait::applied(client, wait, &path(&id), &format!("volume {id}"), value)?;
             show(client, out, &value)
         }
-        Command::Delete { id, guard } => {
-            client.delete(&path(&id), guard.expect)?;
-            out.deleted(&format!("Volume {id} is deleted."))
+        Command::Set {
+            id,
+            protection,
+            clear,
+            guard,
+            wait,
+        } => {
+            let patch = VolumePatch {
+                protected: protection.wish(),
+                clear: clear.map(Clear::wish),
+                ..VolumePatch::default()
+            };
+            let value = client.change(&path(&id), &patch, guard.expect)?;
+            let value = wait::applied(client, wait, &path(&id), &format!("volume {id}"), value)?;
+            show(client, out, &value)
+        }
+        Command::Delete {
+            id,
+            force,
+            clear,
+            no_clear,
+            guard,
+            consent,
+        } => {
+            let given = [
+                (force, "force=true"),
+                (clear, "clear=true"),
+                (no_clear, "clear=false"),
+            ];
+            let wish = consent::Wish {
+                what: format!("volume {id}"),
+                path: path(&id),
+                options: given
+                    .iter()
+                    .filter(|(given, _)| *given)
+                    .map(|(_, option)| *option)
+                    .collect(),
+                expected: guard.expect,
+                consent,
+            };
+            consent::take_away(client, out, wish, &format!("Volume {id} is deleted."))
         }
     }
 }
@@ -84,6 +129,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         return Ok(out.value(value)?);
     }
     let volume: Volume = client.typed(value)?;
+    let cleared = cleared(&volume);
     let Layout::Linear { extents } = &volume.layout;
     let extents: Vec<String> = extents
         .iter()
@@ -100,6 +146,9 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Volume", volume.id),
         ("UUID", volume.uuid),
         ("Size", show::bytes(volume.bytes)),
+        ("Guests see", show::bytes(volume.usable_bytes)),
+        ("Cleared", cleared),
+        ("Protected", show::yes_or_no(volume.protected)),
         ("Logical block", format!("{} bytes", volume.block_bytes)),
         ("Layout", format!("linear: {}", show::list(&extents))),
         ("Attachments", show::list(&volume.attachments)),
@@ -107,6 +156,24 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("State", show::state(&volume.state)),
     ])?;
     Ok(())
+}
+
+/// When its space is cleared, and how far that has come.
+fn cleared(volume: &Volume) -> String {
+    let when = match volume.clear {
+        palisade_api::Clear::Now => "before use",
+        palisade_api::Clear::OnDelete => "before use and on deletion",
+        palisade_api::Clear::Never => "never",
+    };
+    match &volume.clearing {
+        None => when.to_owned(),
+        Some(clearing) => format!(
+            "{when}; {} of {} done{}",
+            size::human(clearing.cleared_bytes),
+            size::human(clearing.bytes),
+            if volume.deleting { ", then it is gone" } else { "" }
+        ),
+    }
 }
 
 /// The disks that a volume lies on, each once.

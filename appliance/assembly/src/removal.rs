@@ -1,0 +1,214 @@
+//! Taking something away: what it does is said first, and what a virtual machine uses is not taken without consent.
+//!
+//! Whether a machine is connected is known here and not in the model, so it is a condition of the request: one that
+//! connects in the very moment is not protected by it.
+
+use crate::problem;
+use crate::rest::Rest;
+use crate::views::View;
+use palisade_api as api;
+use palisade_api::size::human;
+use palisade_api::{ConnectionState, Problem, ProblemKind, Removal, RemovalOptions};
+use palisade_block::SECTOR_BYTES;
+use palisade_model::{Attachment, Clear, Cluster, Command, Disk, Generation, Medium, Name, Volume};
+
+/// What is taken away, and how far its revision has come.
+struct Subject {
+    name: String,
+    revision: Generation,
+    effects: Vec<String>,
+}
+
+impl Rest {
+    /// Takes a disk away by `command`, or says what that would do.
+    pub(crate) fn remove_disk(
+        &self,
+        name: &Name,
+        command: Command,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
+        let subject = self.view(|view| {
+            let disk = view.cluster.disks.get(name)?;
+            Some(Subject {
+                name: format!("disk {name}"),
+                revision: disk.revision,
+                effects: disk_effects(name, disk),
+            })
+        });
+        self.take_away(("disk", name), subject, command, how)
+    }
+
+    /// Takes a volume away by `command`, or says what that would do.
+    pub(crate) fn remove_volume(
+        &self,
+        name: &Name,
+        command: Command,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
+        let subject = self.view(|view| {
+            let volume = view.cluster.volumes.get(name)?;
+            let mut effects = volume_effects(view.cluster, name, volume, how);
+            for (attachment, wanted) in view.cluster.attachments_of(name) {
+                effects.extend(attachment_effects(&view, attachment, wanted));
+            }
+            Some(Subject {
+                name: format!("volume {name}"),
+                revision: volume.revision,
+                effects,
+            })
+        });
+        self.take_away(("volume", name), subject, command, how)
+    }
+
+    /// Takes an attachment away by `command`, or says what that would do.
+    pub(crate) fn remove_attachment(
+        &self,
+        name: &Name,
+        command: Command,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
+        let found = self.view(|view| {
+            let wanted = view.cluster.attachments.get(name)?;
+            let mut effects = attachment_effects(&view, name, wanted);
+            effects.push(format!("volume {} and what it holds stay", wanted.volume));
+            let subject = Subject {
+                name: format!("attachment {name}"),
+                revision: wanted.revision,
+                effects,
+            };
+            Some((subject, is_connected(&view, name)))
+        });
+        let connected = found.as_ref().is_some_and(|(_, connected)| *connected);
+        if connected && !how.force {
+            return Err(in_use(name));
+        }
+        self.take_away(
+            ("attachment", name),
+            found.map(|(subject, _)| subject),
+            command,
+            how,
+        )
+    }
+
+    fn take_away(
+        &self,
+        (kind, name): (&str, &Name),
+        subject: Option<Subject>,
+        command: Command,
+        how: RemovalOptions,
+    ) -> Result<Removal, Problem> {
+        let subject = subject.ok_or_else(|| Problem::not_found(kind, name.as_str()))?;
+        if how.dry_run {
+            let refused = self.cluster().apply(&command).err();
+            refused.map_or(Ok(()), |refusal| Err(problem::of_refusal(&refusal)))?;
+        } else {
+            self.propose(command)?;
+        }
+        Ok(Removal {
+            subject: subject.name,
+            generation: subject.revision.0,
+            effects: subject.effects,
+        })
+    }
+}
+
+/// Whether a virtual machine is connected to an attachment.
+fn is_connected(view: &View<'_>, attachment: &Name) -> bool {
+    let state = view.connection(view.plant.attachments.get(attachment)).state;
+    matches!(state, ConnectionState::Connected | ConnectionState::Running)
+}
+
+fn in_use(attachment: &Name) -> Problem {
+    Problem::new(
+        ProblemKind::Conflict,
+        "attachment_in_use",
+        format!("a virtual machine is connected to attachment {attachment}, and would lose its disk while it runs"),
+        format!(
+            "take the disk from the virtual machine first, or take it away all the same: palisade attachment delete \
+             {attachment} --force"
+        ),
+    )
+    .about("force")
+}
+
+fn disk_effects(name: &Name, disk: &Disk) -> Vec<String> {
+    let (bytes, place) = (
+        human(disk.sectors * SECTOR_BYTES),
+        disk.medium.path().unwrap_or("memory"),
+    );
+    let mut effects = vec![format!("disk {name} ({place}, {bytes}) is given up and closed")];
+    match disk.medium {
+        Medium::Null { .. } => {}
+        Medium::Memory { .. } => effects.push("its memory is freed".into()),
+        _ if disk.has_superblock() => {
+            effects.push(
+                "its Palisade superblock is erased: nothing can be brought back from it afterwards".into(),
+            );
+        }
+        _ => effects.push("what it holds stays on it".into()),
+    }
+    effects
+}
+
+fn volume_effects(cluster: &Cluster, name: &Name, volume: &Volume, how: RemovalOptions) -> Vec<String> {
+    let bytes = human(volume.sectors * SECTOR_BYTES);
+    let by_choice = cluster.clear_of(name) == Some(Clear::OnDelete);
+    let space = match (volume.deleting, how.clear.unwrap_or(by_choice)) {
+        (true, false) => "the clearing of its space ends, and the space is free at once",
+        (true, true) => "it is being deleted already, and nothing changes",
+        (false, true) => "its space is cleared before anybody else gets it; it keeps its name until then",
+        (false, false) => "its space is free at once, and cleared before another volume's guest sees it",
+    };
+    vec![
+        format!("volume {name} is deleted, and the {bytes} that it holds are lost"),
+        space.into(),
+    ]
+}
+
+fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<String> {
+    let mut effects = vec![format!(
+        "attachment {name} is taken away, its socket {} with it",
+        wanted.socket
+    )];
+    if is_connected(view, name) {
+        effects.push(format!(
+            "the virtual machine that is connected to {name} loses its disk; what it has in flight is finished first"
+        ));
+    }
+    effects
+}
+
+/// What a patch asks for, if it is one thing: a new size, or another way to be treated.
+pub(crate) fn one_change(
+    resource: &str,
+    sizes: bool,
+    treats: bool,
+    may_be_empty: bool,
+) -> Result<(), Problem> {
+    let (message, remedy) = match (sizes, treats) {
+        (true, true) => (
+            format!("a {resource}'s size or place and how it is treated are changed one after the other"),
+            "send two requests",
+        ),
+        (false, false) if !may_be_empty => (
+            format!("nothing of the {resource} is to be changed"),
+            "name what is",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Problem::new(
+        ProblemKind::Invalid,
+        "invalid_argument",
+        message,
+        remedy,
+    ))
+}
+
+/// A choice of REST in the model's words.
+pub(crate) fn clear(clear: api::Clear) -> Clear {
+    match clear {
+        api::Clear::Now => Clear::Now,
+        api::Clear::OnDelete => Clear::OnDelete,
+        api::Clear::Never => Clear::Never,
+    }
+}

@@ -1,0 +1,155 @@
+//! Volumes' space is cleared, and how volumes are treated changes.
+
+use super::{expect_revision, not_found, require};
+use crate::clearing::{Clear, Clearing};
+use crate::cluster::Cluster;
+use crate::command::{ChangeVolume, Outcome, RecordCleared};
+use crate::disk::{Disk, Medium, Usage};
+use crate::generation::Generation;
+use crate::name::Name;
+use crate::refusal::{Kind, Refusal};
+use crate::volume::Volume;
+
+impl Cluster {
+    /// When a volume's space is cleared: as its operator has chosen, else before use on pooled disks and never on a
+    /// whole one. `None` for an unknown volume.
+    pub fn clear_of(&self, volume: &Name) -> Option<Clear> {
+        let volume = self.volumes.get(volume)?;
+        let disk = self.disks.get(&volume.extents().first()?.disk)?;
+        Some(clear_on(disk, volume.clear))
+    }
+
+    pub(super) fn change_volume(&mut self, change: &ChangeVolume) -> Result<Outcome, Refusal> {
+        let (name, generation) = (&change.name, self.generation);
+        let volume = self
+            .volumes
+            .get(name)
+            .ok_or_else(|| not_found(Kind::Volume, name))?;
+        not_going(name, volume)?;
+        expect_revision(Kind::Volume, name, change.expected, volume.revision)?;
+        let mut next = volume.clone();
+        next.protected = change.protected.unwrap_or(next.protected);
+        next.clear = change.clear.or(next.clear);
+        if next == *volume {
+            return Ok(Outcome::Unchanged {
+                revision: volume.revision,
+            });
+        }
+        // What guests may use is as before, and so is its route.
+        next.layout_revision = Some(volume.route_generation());
+        next.revision = generation;
+        if change.clear == Some(Clear::Never) && next.clearing.is_some() {
+            next.end_clearing(generation);
+            self.touch_disks(&next);
+        }
+        self.volumes.insert(name.clone(), next);
+        Ok(Outcome::Changed { revision: generation })
+    }
+
+    pub(super) fn record_cleared(&mut self, record: &RecordCleared) -> Result<Outcome, Refusal> {
+        let (name, generation) = (&record.name, self.generation);
+        let found = self.volumes.get(name);
+        let volume = found
+            .filter(|volume| volume.uuid == record.uuid)
+            .ok_or_else(|| not_found(Kind::Volume, name))?;
+        let fits = record.sectors <= volume.sectors
+            && record.sectors.is_multiple_of(u64::from(volume.block_bytes / 512));
+        let rule = "must be whole blocks inside the volume";
+        require(fits, Kind::Volume, name, "sectors", rule)?;
+        let Some(clearing) = volume.clearing.filter(|now| now.cleared < record.sectors) else {
+            return Ok(Outcome::Unchanged {
+                revision: volume.revision,
+            });
+        };
+        let is_all = record.sectors == volume.sectors;
+        let mut next = volume.clone();
+        if is_all && volume.deleting {
+            self.volumes.remove(name);
+            return Ok(Outcome::Removed { revision: generation });
+        }
+        if is_all {
+            next.end_clearing(generation);
+            self.touch_disks(&next);
+        } else {
+            next.clearing = Some(Clearing {
+                cleared: record.sectors,
+                ..clearing
+            });
+        }
+        self.volumes.insert(name.clone(), next);
+        Ok(Outcome::Changed { revision: generation })
+    }
+
+    /// Whether a guest may have written to a volume, and it may still be there.
+    pub(super) fn holds_data(&self, volume: &Volume) -> bool {
+        let keeps = |disk: &Name| self.disks.get(disk).is_some_and(|disk| disk.medium.keeps());
+        volume.usable_sectors() > 0 && volume.extents().iter().any(|extent| keeps(&extent.disk))
+    }
+
+    /// Takes a volume from everybody and keeps its space until that is cleared.
+    pub(super) fn begin_deletion(&mut self, name: &Name) -> Outcome {
+        let generation = self.generation;
+        if let Some(mut volume) = self.volumes.remove(name) {
+            volume.deleting = true;
+            volume.clearing = Some(Clearing {
+                from: 0,
+                cleared: 0,
+                since: generation,
+            });
+            volume.layout_revision = None;
+            volume.revision = generation;
+            self.touch_disks(&volume);
+            self.volumes.insert(name.clone(), volume);
+        }
+        Outcome::Changed { revision: generation }
+    }
+}
+
+impl Volume {
+    /// Before the volume grows in `generation`: what it has stays in use, and what comes is cleared first, if it is to
+    /// be. What is being cleared already goes on.
+    pub(super) fn begin_clearing(&mut self, generation: Generation, clears: bool) {
+        let (from, in_force) = (self.sectors, self.route_generation());
+        match &mut self.clearing {
+            Some(clearing) => clearing.since = generation,
+            None if clears => {
+                self.clearing = Some(Clearing {
+                    from,
+                    cleared: from,
+                    since: generation,
+                });
+                self.layout_revision = Some(in_force);
+            }
+            None => self.layout_revision = None,
+        }
+    }
+
+    /// All of it may be used from `generation` on.
+    fn end_clearing(&mut self, generation: Generation) {
+        self.clearing = None;
+        self.layout_revision = Some(generation);
+    }
+}
+
+impl Medium {
+    /// Whether it keeps what is written to it at all, be it only as long as the daemon runs.
+    pub(crate) fn keeps(&self) -> bool {
+        !matches!(self, Medium::Null { .. })
+    }
+}
+
+/// When space of a disk is cleared for a volume with a choice or without one.
+pub(super) fn clear_on(disk: &Disk, choice: Option<Clear>) -> Clear {
+    choice.unwrap_or(match disk.usage {
+        Usage::Pooled => Clear::Now,
+        Usage::Whole => Clear::Never,
+    })
+}
+
+/// Refuses what is asked of a volume that is being deleted.
+pub(super) fn not_going(name: &Name, volume: &Volume) -> Result<(), Refusal> {
+    match volume.deleting {
+        true => Err(Refusal::VolumeGoing { volume: name.clone() }),
+        false => Ok(()),
+    }
+}

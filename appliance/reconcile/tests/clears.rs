@@ -1,0 +1,184 @@
+//! Space is cleared before a guest sees it, and never while one may: whatever is agreed on meanwhile, wherever the
+//! daemon ends, and whichever steps fail.
+
+mod node;
+
+use node::{Node, apply, begin, name};
+use palisade_model::{Clear, Cluster, Uuid};
+use palisade_reconcile::{Action, plan, waits};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// An operator's wish: mostly volumes that come, grow and go on few disks, all of them to be cleared.
+fn wish() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
+    let kind = prop_oneof![2 => 0u8..2, 1 => Just(2u8), 5 => Just(12u8), 4 => Just(13u8), 3 => Just(7u8), 3 => Just(14u8),
+                           1 => Just(15u8), 6 => 8u8..10, 3 => Just(11u8)];
+    (kind, 0u8..2, 0u8..4, 0u8..6, any::<bool>())
+}
+
+/// Two pooled files with a volume each, attached.
+fn furnished() -> Cluster {
+    let wishes = [
+        (0, 0, 0, 3, true),
+        (0, 1, 0, 4, true),
+        (12, 0, 0, 1, true),
+        (12, 1, 1, 1, true),
+        (8, 0, 0, 0, false),
+        (8, 1, 1, 1, false),
+    ];
+    let cluster = wishes
+        .into_iter()
+        .enumerate()
+        .fold(begin(), |cluster, (serial, wish)| {
+            apply(&cluster, 10 + serial as u128, wish)
+        });
+    assert_eq!(cluster.attachments.len(), 2);
+    cluster
+}
+
+/// Every disk has had a superblock, whatever else is not done: one that never had one is not known from one that has
+/// lost it.
+fn first_superblocks(node: &mut Node, cluster: &Cluster) {
+    for _ in 0..4 {
+        node.observed.now_ms += 60_000;
+        node.round(cluster, 0, &mut |step| {
+            !matches!(
+                step.action,
+                Action::OpenDisk { .. } | Action::WriteSuperblock { .. }
+            )
+        });
+    }
+}
+
+/// Notes who has chosen to see what was there.
+fn note(careless: &mut BTreeSet<Uuid>, cluster: &Cluster) {
+    let chosen = |name: &palisade_model::Name| cluster.clear_of(name) == Some(Clear::Never);
+    let volumes = cluster.volumes.iter().filter(|(name, _)| chosen(name));
+    careless.extend(volumes.map(|(_, volume)| volume.uuid));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn no_guest_reads_what_another_wrote(
+        acts in proptest::collection::vec((wish(), 0u8..12, any::<u64>()), 1..80),
+    ) {
+        let mut cluster = furnished();
+        let mut careless = BTreeSet::new();
+        let mut node = Node::default();
+        for (serial, (wish, act, bits)) in acts.into_iter().enumerate() {
+            cluster = apply(&cluster, 100 + serial as u128, wish);
+            note(&mut careless, &cluster);
+            for round in 0..act as usize % 6 {
+                node.observed.now_ms += bits % 400;
+                let mut failing = bits;
+                node.round(&cluster, (bits >> 8) as usize + round, &mut |_| {
+                    failing = failing.rotate_left(5);
+                    failing.is_multiple_of(5)
+                });
+                node.guests_read_and_write(&careless);
+                node.work(&mut cluster, bits.rotate_left(round as u32 * 11));
+                node.guests_read_and_write(&careless);
+            }
+            match act {
+                10 => node.settle_and_clear(&mut cluster),
+                // The daemon ends wherever it is, with whatever is under way.
+                11 => {
+                    first_superblocks(&mut node, &cluster);
+                    node.restart(&cluster);
+                }
+                _ => {}
+            }
+            node.guests_read_and_write(&careless);
+        }
+        node.settle_and_clear(&mut cluster);
+        node.guests_read_and_write(&careless);
+        node.is_as_wanted(&cluster);
+        prop_assert!(cluster.volumes.values().all(|volume| volume.clearing.is_none()));
+        prop_assert_eq!(waits(&cluster, &name("n", 0), &node.observed), vec![]);
+    }
+}
+
+fn actions(cluster: &Cluster, node: &Node) -> Vec<&'static str> {
+    let steps = plan(cluster, &name("n", 0), &node.observed);
+    steps.iter().map(|step| step.action.as_str()).collect()
+}
+
+#[test]
+fn a_guest_keeps_its_size_and_its_route_until_what_was_added_is_clear() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    node.settle_and_clear(&mut cluster);
+    let before = node.observed.clone();
+    cluster = apply(&cluster, 50, (13, 0, 0, 1, true));
+    while actions(&cluster, &node) != ["clear_volume"] {
+        assert!(node.round(&cluster, 0, &mut |_| false));
+    }
+    node.round(&cluster, 0, &mut |_| false);
+    assert_eq!(
+        (&node.observed.routes, &node.observed.sockets),
+        (&before.routes, &before.sockets)
+    );
+    // A daemon that starts meanwhile gives the guest what it had.
+    node.restart(&cluster);
+    while node.round(&cluster, 0, &mut |step| {
+        matches!(step.action, Action::ClearVolume { .. })
+    }) {}
+    assert_eq!(node.observed.sockets, before.sockets);
+    node.observed.failures.clear();
+    node.settle_and_clear(&mut cluster);
+    node.is_as_wanted(&cluster);
+    assert_ne!(node.observed.sockets, before.sockets);
+}
+
+#[test]
+fn a_volume_in_the_place_of_one_that_is_being_cleared_waits_until_that_has_ended() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    let begun = |node: &Node| node.observed.clearings.contains_key(&name("v", 0));
+    while !begun(&node) {
+        node.round(&cluster, 0, &mut |_| false);
+    }
+    // Its attachment, and itself, are taken away; another volume gets the space, without being cleared.
+    for (serial, wish) in [
+        (11, 0, 0, 0, false),
+        (7, 0, 0, 0, false),
+        (4, 0, 2, 1, true),
+        (8, 0, 2, 2, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        cluster = apply(&cluster, 60 + serial as u128, wish);
+    }
+    assert_eq!(
+        cluster.volumes[&name("v", 2)].extents()[0].disk_lba,
+        node.observed.clearings[&name("v", 0)].extents[0].disk_lba
+    );
+    while node.round(&cluster, 0, &mut |_| false) {}
+    assert!(begun(&node) && node.observed.clearings[&name("v", 0)].stopping);
+    assert!(!node.observed.routes.contains_key(&name("v", 2)));
+    node.settle_and_clear(&mut cluster);
+    assert!(node.observed.routes.contains_key(&name("v", 2)));
+}
+
+#[test]
+fn a_disk_is_not_closed_under_a_clearing() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    while node.observed.clearings.is_empty() {
+        node.round(&cluster, 0, &mut |_| false);
+    }
+    for (serial, wish) in [(11, 0, 0, 0, false), (7, 0, 0, 0, false), (2, 0, 0, 0, false)]
+        .into_iter()
+        .enumerate()
+    {
+        cluster = apply(&cluster, 70 + serial as u128, wish);
+    }
+    assert!(!cluster.disks.contains_key(&name("d", 0)));
+    while node.round(&cluster, 0, &mut |_| false) {}
+    assert!(node.observed.disks.contains_key(&name("d", 0)));
+    node.settle_and_clear(&mut cluster);
+    assert!(!node.observed.disks.contains_key(&name("d", 0)));
+}

@@ -1,0 +1,169 @@
+//! Making a stretch of a device read as zeros, in the cheapest way for which that is guaranteed.
+//!
+//! A plain discard is none: what is read afterwards is whatever the device likes (ATA's DSM TRIM without RZAT, NVMe's
+//! Dataset Management, SCSI's UNMAP without LBPRZ). These guarantee zeros:
+//!
+//! | device | way | what it does |
+//! |---|---|---|
+//! | file | a hole is there already (`SEEK_DATA`, lseek(2)) | nothing; also space that is reserved and never written |
+//! | file with all its space | `FALLOC_FL_ZERO_RANGE` | zeros, and the space stays reserved |
+//! | file with holes | `FALLOC_FL_PUNCH_HOLE` | a hole |
+//! | block device | `FALLOC_FL_PUNCH_HOLE` | the device's own command for zeros, which may unmap; never plain discard |
+//! | block device | `BLKZEROOUT` | the same without unmapping, or zeros written by the kernel |
+//! | any other | zeros are written | |
+
+use super::{Media, Opened, geometry};
+use crate::HugeMemory;
+use palisade_block::DeviceKind;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::slice;
+
+/// `BLKZEROOUT` of linux/fs.h: `_IO(0x12, 127)`.
+const BLKZEROOUT: libc::c_ulong = 0x127f;
+
+const PUNCH: libc::c_int = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+const ZERO: libc::c_int = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+
+/// Bytes that are written at a time where nothing else works.
+const WRITE_BYTES: u64 = 1 << 20;
+
+impl Opened {
+    /// Makes `bytes` bytes from `offset` on read as zeros. Nobody else may use them meanwhile. It is stable after
+    /// [`Opened::sync`]. Takes as long as the device needs for it: callers cut long stretches to go on with other work.
+    ///
+    /// # Errors
+    /// `InvalidInput` when misaligned or beyond the end; `ReadOnlyFilesystem`; what the kernel says. After an error some
+    /// of it may read as zeros and the rest as before.
+    pub fn clear(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let block = u64::from(self.limits.block_bytes);
+        if !offset.is_multiple_of(block) || !bytes.is_multiple_of(block) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let end = offset
+            .checked_add(bytes)
+            .filter(|&end| end <= self.sectors().bytes())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        if self.limits.read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        match &self.media {
+            Media::Null => Ok(()),
+            Media::Memory(memory) => {
+                for at in (offset..end).step_by(WRITE_BYTES as usize) {
+                    let length = WRITE_BYTES.min(end - at);
+                    clear_memory(memory, at, length);
+                }
+                Ok(())
+            }
+            Media::Kernel(file) if self.limits.kind == DeviceKind::Block => {
+                self.clear_block(file, offset, bytes)
+            }
+            Media::Kernel(file) => self.clear_file(file, offset, end),
+        }
+    }
+
+    fn clear_block(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+        let punched = geometry::fallocate(file, PUNCH, offset, bytes);
+        if_not_offered(punched, || zero_out(file, offset, bytes))
+            .or_else(|error| only_if_not_offered(error, || self.write_zeros(offset, bytes)))
+    }
+
+    /// Whatever is data between `offset` and `end` becomes zeros; holes are left as they are.
+    fn clear_file(&self, file: &File, offset: u64, end: u64) -> io::Result<()> {
+        let meta = file.metadata()?;
+        let has_all_its_space = meta.blocks().saturating_mul(512) >= meta.len();
+        let ways = match has_all_its_space {
+            true => [ZERO, ZERO],
+            false => [PUNCH, ZERO],
+        };
+        let mut at = offset;
+        while let Some((start, stop)) = next_data(file, at, end)? {
+            let length = stop - start;
+            let [first, second] = ways;
+            let done = if_not_offered(geometry::fallocate(file, first, start, length), || {
+                geometry::fallocate(file, second, start, length)
+            });
+            if_not_offered(done, || self.write_zeros(start, length))?;
+            at = stop;
+        }
+        Ok(())
+    }
+
+    fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let zeros = vec![0; WRITE_BYTES.min(bytes) as usize];
+        let end = offset + bytes;
+        for at in (offset..end).step_by(WRITE_BYTES as usize) {
+            let length = WRITE_BYTES.min(end - at) as usize;
+            self.write_at(at, zeros.get(..length).unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}
+
+/// The next stretch of a file from `at` on that is not known to be a hole, up to `end`. A file system that does not tell
+/// holes has none. Its borders are widened to whole sectors, which the ways of clearing ask for.
+fn next_data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
+    if at >= end {
+        return Ok(None);
+    }
+    let start = match seek(file, at, libc::SEEK_DATA) {
+        Ok(start) => start / 4096 * 4096,
+        // Nothing but a hole up to the end of the file.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
+        Err(_) => return Ok(Some((at, end))),
+    };
+    if start >= end {
+        return Ok(None);
+    }
+    let start = start.max(at);
+    let stop = seek(file, start, libc::SEEK_HOLE).unwrap_or(end);
+    let stop = stop.checked_next_multiple_of(4096).unwrap_or(end).min(end);
+    // One that claims to find a hole before where it was to look is not believed.
+    Ok(Some((start, if stop > start { stop } else { end })))
+}
+
+/// lseek(2). Nobody uses the position.
+fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<u64> {
+    let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: lseek takes no pointers.
+    match unsafe { libc::lseek(file.as_raw_fd(), offset, whence) } {
+        -1 => Err(io::Error::last_os_error()),
+        found => Ok(found as u64),
+    }
+}
+
+fn zero_out(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+    let range = [offset, bytes];
+    // SAFETY: BLKZEROOUT reads two 64-bit numbers, to which the pointer points.
+    match unsafe { libc::ioctl(file.as_raw_fd(), BLKZEROOUT, range.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Memory that was never written to is only looked at: writing would take its pages.
+fn clear_memory(memory: &HugeMemory, offset: u64, bytes: u64) {
+    // SAFETY: `at` has checked the range, and by the contract of `clear` nobody else uses it meanwhile.
+    let memory = unsafe { slice::from_raw_parts_mut(memory.at(offset, bytes), bytes as usize) };
+    if memory.iter().any(|byte| *byte != 0) {
+        memory.fill(0);
+    }
+}
+
+/// What was done, or, where that is not offered, what comes instead.
+fn if_not_offered(done: io::Result<()>, otherwise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    done.or_else(|error| only_if_not_offered(error, otherwise))
+}
+
+fn only_if_not_offered(error: io::Error, otherwise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match error.raw_os_error() {
+        // EINVAL is what kernels and file systems say of a mode or an ioctl that they do not know.
+        Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::ENODEV) => {
+            otherwise()
+        }
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,151 @@
+//! A stretch that is cleared reads as zeros, what lies beside it stays, and a file's space stays as it was reserved.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod rig;
+
+use palisade_sys::Opened;
+use palisade_sys::device::{Create, DeviceSpec, Medium};
+use rig::MIB;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+const BYTES: u64 = 16 * MIB;
+
+/// Fills the device, clears stretches of it, and looks.
+fn clears(opened: &Opened) {
+    let block = u64::from(opened.limits().block_bytes);
+    let stretches = [
+        (0, block),
+        (3 * block, 5 * block),
+        (MIB - block, 3 * MIB),
+        (8 * MIB, 4 * MIB),
+        (BYTES - block, block),
+    ];
+    for (offset, bytes) in stretches {
+        opened.write_at(0, &vec![0xa5; BYTES as usize]).unwrap();
+        opened.sync().unwrap();
+        opened.clear(offset, bytes).unwrap();
+        opened.sync().unwrap();
+        let mut found = vec![1; BYTES as usize];
+        opened.read_at(0, &mut found).unwrap();
+        let wrong = found.iter().enumerate().find(|(at, byte)| {
+            let inside = (offset..offset + bytes).contains(&(*at as u64));
+            **byte != if inside { 0 } else { 0xa5 }
+        });
+        assert_eq!(wrong, None, "{offset}+{bytes}");
+    }
+    assert!(opened.clear(0, block + 1).is_err());
+    assert!(opened.clear(BYTES, block).is_err());
+    assert!(opened.clear(u64::MAX - block + 1, block).is_err());
+    opened.clear(0, BYTES).unwrap();
+    let mut found = vec![1; BYTES as usize];
+    opened.read_at(0, &mut found).unwrap();
+    assert!(found.iter().all(|byte| *byte == 0));
+}
+
+fn file(path: &Path, sparse: bool, block_bytes: u32) -> Opened {
+    let create = Some(Create { bytes: BYTES, sparse });
+    let spec = DeviceSpec {
+        medium: Medium::File {
+            path: path.into(),
+            create,
+        },
+        block_bytes,
+        read_only: false,
+    };
+    Opened::open(&spec, Duration::ZERO).unwrap()
+}
+
+fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+#[test]
+fn a_file_with_all_its_space_keeps_it() {
+    let directory = rig::directory();
+    for block_bytes in [512, 4096] {
+        let path = directory.path().join(block_bytes.to_string());
+        let opened = file(&path, false, block_bytes);
+        assert!(allocated(&path) >= BYTES);
+        clears(&opened);
+        assert!(allocated(&path) >= BYTES, "what was reserved stays so");
+    }
+}
+
+#[test]
+fn a_file_with_holes_gets_holes_back() {
+    let directory = rig::directory();
+    let path = directory.path().join("disk");
+    let opened = file(&path, true, 512);
+    // Nothing is there, and nothing is done.
+    opened.clear(0, BYTES).unwrap();
+    assert!(allocated(&path) < MIB);
+    opened.write_at(4 * MIB, &vec![7; 2 * MIB as usize]).unwrap();
+    opened.sync().unwrap();
+    opened.clear(0, BYTES).unwrap();
+    opened.sync().unwrap();
+    assert!(allocated(&path) < MIB, "{}", allocated(&path));
+    // A hole in the middle of data makes it a file with holes also when it is full otherwise.
+    opened.write_at(0, &vec![7; BYTES as usize]).unwrap();
+    opened.clear(0, 4096).unwrap();
+    clears(&opened);
+}
+
+#[test]
+fn memory_is_cleared() {
+    let opened = rig::open(Medium::Memory { bytes: BYTES }, 512);
+    clears(&opened);
+}
+
+#[test]
+fn a_read_only_device_is_left_alone() {
+    let directory = rig::directory();
+    let path = directory.path().join("disk");
+    drop(file(&path, true, 512));
+    let spec = DeviceSpec {
+        medium: Medium::File { path, create: None },
+        block_bytes: 512,
+        read_only: true,
+    };
+    let opened = Opened::open(&spec, Duration::ZERO).unwrap();
+    let error = opened.clear(0, 512).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+/// A loop device over a file; over one on a file system that punches no holes it has no command for zeros either, and
+/// they are written.
+#[test]
+fn a_block_device_is_cleared() {
+    let directory = rig::directory();
+    for block_bytes in [512u32, 4096] {
+        let image = directory.path().join(block_bytes.to_string());
+        std::fs::File::create_new(&image).unwrap().set_len(BYTES).unwrap();
+        let made = Command::new("losetup")
+            .args(["-f", "--show", "-b", &block_bytes.to_string()])
+            .arg(&image)
+            .output();
+        let Some(made) = made.ok().filter(|made| made.status.success()) else {
+            eprintln!("skipped: no loop device can be made here");
+            return;
+        };
+        let device = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let opened: Arc<Opened> = rig::open(
+            Medium::Block {
+                path: device.clone().into(),
+            },
+            block_bytes,
+        );
+        clears(&opened);
+        drop(opened);
+        let ended = Command::new("losetup").args(["-d", &device]).status().unwrap();
+        assert!(ended.success());
+    }
+}

@@ -1,0 +1,78 @@
+//! Taking something away: what will happen is said first, and whoever asked is asked.
+
+use crate::args::Consent;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::show::Output;
+use palisade_api::Removal;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+/// What is to be taken away, and how.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// What, as "volume v1".
+    pub what: String,
+    /// Its address.
+    pub path: String,
+    /// What follows the question mark in the address, `force=true` and the like.
+    pub options: Vec<&'a str>,
+    /// The generation that it must still have.
+    pub expected: Option<u64>,
+    /// Whether it was agreed to already.
+    pub consent: Consent,
+}
+
+/// Takes something away once that is agreed to, and says `done`; or only shows what would happen.
+pub fn take_away(client: &Client, out: Output, wish: Wish<'_>, done: &str) -> Result<(), Failure> {
+    if wish.consent.yes {
+        client.delete(&address(&wish, &[]), wish.expected)?;
+        return out.deleted(done);
+    }
+    let value = client.preview(&address(&wish, &["dry_run=true"]), wish.expected)?;
+    let removal: Removal = client.typed(&value)?;
+    if wish.consent.dry_run {
+        if out.json {
+            return Ok(out.value(&value)?);
+        }
+        return Ok(out.line(told(&removal))?);
+    }
+    if !agreed(&wish.what, &removal)? {
+        return Err(Failure::Declined { what: wish.what });
+    }
+    // What was agreed to is what was shown, and nothing newer.
+    client.delete(&address(&wish, &[]), Some(removal.generation))?;
+    out.deleted(done)
+}
+
+fn address(wish: &Wish<'_>, more: &[&str]) -> String {
+    let options: Vec<&str> = wish.options.iter().chain(more).copied().collect();
+    match options.is_empty() {
+        true => wish.path.clone(),
+        false => format!("{}?{}", wish.path, options.join("&")),
+    }
+}
+
+fn told(removal: &Removal) -> String {
+    let effects: Vec<String> = removal
+        .effects
+        .iter()
+        .map(|effect| format!("  - {effect}"))
+        .collect();
+    format!("Without {} from now on:\n{}", removal.subject, effects.join("\n"))
+}
+
+/// Asks, if there is somebody to ask.
+fn agreed(what: &str, removal: &Removal) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::NobodyToAsk {
+            what: what.to_owned(),
+            effects: removal.effects.clone(),
+        });
+    }
+    let mut screen = io::stderr();
+    write!(screen, "{}\nGo on? [y/N] ", told(removal))?;
+    screen.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
