@@ -106,7 +106,7 @@ impl Walk<'_> {
         };
         let offer = Offer {
             geometry,
-            queue_size_max: 256,
+            queue_size: 256,
             serial: [0; 20],
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),

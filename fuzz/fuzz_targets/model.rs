@@ -200,7 +200,7 @@ fn create_attachment(input: &mut Bytes<'_>) -> Command {
         node: name(input),
         socket: path(input),
         queues: input.pick(&[1, 2, 64, 0, 65]),
-        queue_size: input.pick(&[256, 2, 1024, 0, 3, 2048]),
+        queue_size: input.pick(&[256, 2, 1024, 0, 3, 32768, 65535]),
         owner: maybe(input, account),
         group: maybe(input, account),
         mode: input.pick(&[0o660, 0, 0o777, 0o1000, u32::MAX]),

@@ -112,8 +112,9 @@ pub struct AttachmentCreate {
     #[schema(minimum = 1, maximum = 64)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<u16>,
-    /// Entries of one virtqueue, a power of two from 2 to 1024. Absent: 256.
-    #[schema(minimum = 2, maximum = 1024)]
+    /// Entries of one virtqueue, a power of two from 2 to 32768: what `qemu-args` and `libvirt-xml` tell the VMM to ask
+    /// for. A VMM may choose any other power of two up to 32768. Absent: 256.
+    #[schema(minimum = 2, maximum = 32768)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_size: Option<u16>,
     /// User that owns the socket, by name or number. Absent: the daemon's.

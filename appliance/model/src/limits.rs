@@ -50,10 +50,11 @@ pub const QUEUES_MAX: u16 = 64;
 /// Entries of the smallest ring offered.
 pub const QUEUE_SIZE_MIN: u16 = 2;
 
-/// Entries of the largest ring offered.
-pub const QUEUE_SIZE_MAX: u16 = 1024;
+/// Entries of the largest ring offered: the standard's own bound.
+pub const QUEUE_SIZE_MAX: u16 = 32768;
 
-/// Entries of a ring when nothing is asked for.
+/// Entries of a ring when nothing is asked for: what QEMU, Cloud Hypervisor (128), Firecracker and libkrun (256) choose
+/// by themselves fits, and a long queue of requests does, too.
 pub const QUEUE_SIZE_DEFAULT: u16 = 256;
 
 /// Milliseconds of burst an attachment's limit may allow: one minute.

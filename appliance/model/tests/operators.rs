@@ -348,7 +348,7 @@ fn arguments_keep_their_rules() {
             ..attachment(0, 0, false)
         },
         CreateAttachment {
-            queue_size: 2048,
+            queue_size: 40000,
             ..attachment(0, 0, false)
         },
         CreateAttachment {

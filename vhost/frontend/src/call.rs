@@ -19,6 +19,8 @@ pub(crate) struct CallSlot {
 #[derive(Debug)]
 pub struct CallNotify {
     signal: Arc<OnceLock<PeerSignal>>,
+    /// The front-end's descriptor for errors (SET_VRING_ERR).
+    error: Arc<OnceLock<PeerSignal>>,
 }
 
 impl CallSlot {
@@ -31,6 +33,23 @@ impl CallSlot {
     /// # Errors
     /// Too many open files, no memory, or a kernel that has closed io_uring to us.
     pub(crate) fn swap(&self, call: Option<&PeerEvent>) -> io::Result<()> {
+        self.aim(call)?;
+        self.signal();
+        Ok(())
+    }
+
+    /// Signals the descriptor that is in force.
+    pub(crate) fn signal(&self) {
+        if let Some(signal) = self.signal.get() {
+            signal.signal();
+        }
+    }
+
+    /// Puts a descriptor in force that is to be signalled only when there is something to tell.
+    ///
+    /// # Errors
+    /// As for [`CallSlot::swap`].
+    pub(crate) fn aim(&self, call: Option<&PeerEvent>) -> io::Result<()> {
         let signal = match (self.signal.get(), call) {
             (Some(signal), _) => signal,
             (None, None) => return Ok(()),
@@ -39,15 +58,14 @@ impl CallSlot {
                 self.signal.get_or_init(|| fresh)
             }
         };
-        signal.aim(call)?;
-        signal.signal();
-        Ok(())
+        signal.aim(call)
     }
 
-    /// An end for a queue that is about to start.
-    pub(crate) fn notifier(&self) -> CallNotify {
+    /// An end for a queue that is about to start, which signals on `error` that its ring is broken.
+    pub(crate) fn notifier(&self, error: &CallSlot) -> CallNotify {
         CallNotify {
             signal: Arc::clone(&self.signal),
+            error: Arc::clone(&error.signal),
         }
     }
 }
@@ -56,6 +74,12 @@ impl Notify for CallNotify {
     #[inline]
     fn notify(&mut self) {
         if let Some(signal) = self.signal.get() {
+            signal.signal();
+        }
+    }
+
+    fn broken(&mut self) {
+        if let Some(signal) = self.error.get() {
             signal.signal();
         }
     }
@@ -74,7 +98,7 @@ mod tests {
     fn a_swap_signals_the_new_one_and_the_queue_follows() {
         let (old, new) = (EventFd::new().unwrap(), EventFd::new().unwrap());
         let slot = CallSlot::default();
-        let mut notify = slot.notifier();
+        let mut notify = slot.notifier(&CallSlot::default());
         notify.notify();
         slot.swap(None).unwrap();
         slot.swap(Some(&peer(&old))).unwrap();
@@ -92,5 +116,19 @@ mod tests {
         slot.swap(None).unwrap();
         notify.notify();
         assert_eq!(new.drain().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_descriptor_for_errors_is_signalled_for_errors_only() {
+        let event = EventFd::new().unwrap();
+        let error = CallSlot::default();
+        let mut notify = CallSlot::default().notifier(&error);
+        notify.broken();
+        error.aim(Some(&peer(&event))).unwrap();
+        notify.notify();
+        assert_eq!(event.drain().unwrap(), 0, "nothing is wrong yet");
+        notify.broken();
+        error.signal();
+        assert_eq!(event.drain().unwrap(), 2);
     }
 }

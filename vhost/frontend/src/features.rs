@@ -37,33 +37,62 @@ pub mod protocol {
 }
 
 const VIRTIO_NAMES: &[(u32, &str)] = &[
+    (0, "BARRIER"),
     (1, "SIZE_MAX"),
     (2, "SEG_MAX"),
+    (4, "GEOMETRY"),
     (5, "RO"),
     (6, "BLK_SIZE"),
+    (7, "SCSI"),
     (9, "FLUSH"),
     (10, "TOPOLOGY"),
     (11, "CONFIG_WCE"),
     (12, "MQ"),
     (13, "DISCARD"),
     (14, "WRITE_ZEROES"),
+    (15, "LIFETIME"),
+    (16, "SECURE_ERASE"),
+    (17, "ZONED"),
+    (24, "NOTIFY_ON_EMPTY"),
     (26, "LOG_ALL"),
+    (27, "ANY_LAYOUT"),
     (28, "INDIRECT_DESC"),
     (29, "EVENT_IDX"),
     (30, "PROTOCOL_FEATURES"),
     (32, "VERSION_1"),
+    (33, "ACCESS_PLATFORM"),
     (34, "RING_PACKED"),
+    (35, "IN_ORDER"),
+    (36, "ORDER_PLATFORM"),
+    (37, "SR_IOV"),
+    (38, "NOTIFICATION_DATA"),
+    (39, "NOTIF_CONFIG_DATA"),
+    (40, "RING_RESET"),
+    (41, "ADMIN_VQ"),
 ];
 
 const PROTOCOL_NAMES: &[(u32, &str)] = &[
     (0, "MQ"),
     (1, "LOG_SHMFD"),
+    (2, "RARP"),
     (3, "REPLY_ACK"),
+    (4, "MTU"),
     (5, "BACKEND_REQ"),
+    (6, "CROSS_ENDIAN"),
+    (7, "CRYPTO_SESSION"),
+    (8, "PAGEFAULT"),
     (9, "CONFIG"),
+    (10, "BACKEND_SEND_FD"),
+    (11, "HOST_NOTIFIER"),
     (12, "INFLIGHT_SHMFD"),
     (13, "RESET_DEVICE"),
+    (14, "INBAND_NOTIFICATIONS"),
     (15, "CONFIGURE_MEM_SLOTS"),
+    (16, "STATUS"),
+    (17, "XEN_MMAP"),
+    (18, "SHARED_OBJECT"),
+    (19, "DEVICE_STATE"),
+    (20, "GET_VRING_BASE_INFLIGHT"),
 ];
 
 /// Names of the virtio features in a set.
@@ -74,6 +103,25 @@ pub fn virtio_names(features: u64) -> Vec<&'static str> {
 /// Names of the protocol features in a set.
 pub fn protocol_names(features: u64) -> Vec<&'static str> {
     names(features, PROTOCOL_NAMES)
+}
+
+/// All virtio features of a set in words, those without a name by their number: "RING_PACKED, bit 57".
+pub fn describe_virtio(features: u64) -> String {
+    describe(features, VIRTIO_NAMES)
+}
+
+/// The same of protocol features.
+pub fn describe_protocol(features: u64) -> String {
+    describe(features, PROTOCOL_NAMES)
+}
+
+fn describe(features: u64, table: &[(u32, &'static str)]) -> String {
+    let bits = (0..u64::BITS).filter(|bit| features >> bit & 1 == 1);
+    let words = bits.map(|bit| {
+        let named = table.iter().find(|(number, _)| *number == bit);
+        named.map_or_else(|| format!("bit {bit}"), |(_, name)| (*name).to_owned())
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn names(features: u64, table: &[(u32, &'static str)]) -> Vec<&'static str> {
@@ -103,5 +151,10 @@ mod tests {
             virtio_names(LOG_ALL | PROTOCOL_FEATURES),
             ["LOG_ALL", "PROTOCOL_FEATURES"]
         );
+        assert_eq!(
+            describe_virtio(1 << 34 | 1 << 57 | 1),
+            "BARRIER, RING_PACKED, bit 57"
+        );
+        assert_eq!(describe_protocol(1 << 16 | 1 << 63), "STATUS, bit 63");
     }
 }

@@ -40,5 +40,5 @@ pub use door::{
     AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, Host, SessionReport, ShutdownTimedOut,
     StuckReport, WaitReport,
 };
-pub use session::{Action, Offer, Session};
+pub use session::{Action, Offer, QueueReport, Session};
 pub use socket_file::{BindError, SocketOwner};

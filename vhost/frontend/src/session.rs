@@ -83,8 +83,9 @@ pub enum Action {
 pub struct Offer {
     /// What the guest sees of the volume; `geometry.queues` is the number of virtqueues.
     pub geometry: VolumeGeometry,
-    /// Most entries of a virtqueue.
-    pub queue_size_max: u16,
+    /// Entries that a virtqueue is expected to have. A front-end may choose any power of two up to
+    /// [`RING_ENTRIES_MAX`](palisade_block::limits::RING_ENTRIES_MAX).
+    pub queue_size: u16,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; SERIAL_BYTES],
     /// Whether the guest's write cache is on now, as the last [`Action::WriteCache`] had it; at first that is
@@ -115,12 +116,30 @@ impl std::fmt::Display for Waiting {
     }
 }
 
+/// What there is to say of one virtqueue.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct QueueReport {
+    /// Its number.
+    pub index: u16,
+    /// Entries that the front-end has chosen, 0 before it has.
+    pub size: u16,
+    /// Whether it is served.
+    pub running: bool,
+    /// Why it does not start although the front-end has enabled it, in a sentence.
+    pub cannot_start: Option<String>,
+    /// It is served without in-flight tracking, so that a crash of this process may lose its requests: the region that
+    /// the front-end keeps for it has fewer entries than the ring.
+    pub untracked: bool,
+}
+
 /// One front-end's session.
 #[derive(Debug)]
 pub struct Session {
     offer: Offer,
     config: ConfigSpace,
     features: Option<u64>,
+    /// Why no queue starts, whatever it has: the driver relies on features that are not offered.
+    features_refused: Option<String>,
     protocol: u64,
     memory: Arc<GuestMemory>,
     log: Option<Arc<DirtyLog>>,
@@ -136,7 +155,9 @@ pub struct Session {
     pending: Option<Pending>,
     closed: bool,
     refused: u64,
+    first_error: Option<String>,
     last_error: Option<String>,
+    served: bool,
 }
 
 /// What goes on when the queues have stopped.
@@ -157,12 +178,13 @@ enum Outcome {
 impl Session {
     /// A session with a front-end that has just connected.
     pub fn new(offer: Offer) -> Session {
-        let mut config = ConfigSpace::new(offer.geometry);
+        let mut config = ConfigSpace::new(offer.geometry).for_rings_of(offer.queue_size);
         // A flag at its own place is always taken.
         let _ = config.write(ConfigSpace::WRITEBACK_OFFSET, &[offer.write_cache.into()]);
         Session {
             config,
             features: None,
+            features_refused: None,
             protocol: 0,
             memory: GuestMemory::empty(),
             log: None,
@@ -175,7 +197,9 @@ impl Session {
             pending: None,
             closed: false,
             refused: 0,
+            first_error: None,
             last_error: None,
+            served: false,
             offer,
         }
     }
@@ -199,7 +223,7 @@ impl Session {
             self.note(error.to_string());
             actions.push(Action::Reply(Reply::number(error.request, 1)));
         } else {
-            self.refused += 1;
+            self.note(error.to_string());
             self.disconnect(&error.to_string(), actions);
         }
     }
@@ -269,9 +293,38 @@ impl Session {
         self.queues_in(Run::Running)
     }
 
+    /// What there is to say of each virtqueue.
+    pub fn queues(&self) -> Vec<QueueReport> {
+        let report = |(index, ring): (u16, &Ring)| {
+            let why = match (&self.features_refused, &ring.refused) {
+                _ if ring.run != Run::Stopped || !ring.enabled => None,
+                (Some(sentence), _) | (None, Some((_, sentence))) => Some(sentence),
+                (None, None) => ring.cannot_start.as_ref(),
+            };
+            QueueReport {
+                index,
+                size: ring.size,
+                running: ring.run == Run::Running,
+                cannot_start: why.cloned(),
+                untracked: ring.untracked,
+            }
+        };
+        (0..).zip(&self.rings).map(report).collect()
+    }
+
     /// Messages refused so far.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// What the front-end did wrong first, in a sentence.
+    pub fn first_error(&self) -> Option<&str> {
+        self.first_error.as_deref()
+    }
+
+    /// Whether any queue has run.
+    pub fn has_served(&self) -> bool {
+        self.served
     }
 
     /// What the front-end last did wrong, in a sentence.
@@ -314,6 +367,8 @@ impl Session {
                 self.note(sentence.clone());
                 if acknowledge && !execute::has_own_reply(request) {
                     actions.push(Action::Reply(Reply::number(request, 1)));
+                } else if refusal.leaves_session() {
+                    log::debug!("a refusal that nobody asked to hear of leaves the session: {sentence}");
                 } else {
                     self.disconnect(&sentence, actions);
                 }
@@ -360,6 +415,7 @@ impl Session {
 
     fn note(&mut self, sentence: String) {
         self.refused += 1;
+        self.first_error.get_or_insert_with(|| sentence.clone());
         self.last_error = Some(sentence);
     }
 }

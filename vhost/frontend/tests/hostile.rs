@@ -208,7 +208,7 @@ fn opening() -> Vec<Shot> {
 fn offer() -> Offer {
     Offer {
         geometry: stand::geometry(),
-        queue_size_max: 256,
+        queue_size: 256,
         serial: [0; 20],
         write_cache: true,
         stats: Arc::from([Arc::default(), Arc::default()]),

@@ -9,197 +9,11 @@
 mod stand;
 
 use palisade_block::Sectors;
-use palisade_frontend::codec::{Message, Reply, VringAddresses, VringFd, VringState, request};
-use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
-use palisade_frontend::{Action, CallNotify, Offer, Session};
-use palisade_sys::EventFd;
-use palisade_virtio::BlkQueue;
-use palisade_virtio::driver::{DriverOptions, DriverQueue};
-use stand::client::dup;
-use stand::guest::{Guest, USER_BASE, memfd};
-use std::collections::BTreeMap;
+use palisade_frontend::codec::{Message, Reply, VringFd, VringState, request};
+use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES};
+use stand::guest::memfd;
+use stand::walk::Walk;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
-/// A session, and a host that stops queues only when it is told to.
-struct Walk {
-    session: Session,
-    guest: Guest,
-    ring: DriverQueue,
-    running: BTreeMap<u16, Box<BlkQueue<CallNotify>>>,
-    stopping: Vec<u16>,
-    replies: Vec<Reply>,
-    backend: Vec<Vec<u8>>,
-    write_through: Option<bool>,
-    memory: Option<usize>,
-    closed: Option<String>,
-}
-
-impl Walk {
-    fn new() -> Walk {
-        let guest = Guest::new(0, 1 << 20);
-        let options = DriverOptions {
-            size: 64,
-            event_idx: false,
-            indirect: false,
-        };
-        let ring = DriverQueue::new(guest.memory.clone(), 0, options).unwrap();
-        let offer = Offer {
-            geometry: stand::geometry(),
-            queue_size_max: 256,
-            serial: [0; 20],
-            write_cache: true,
-            stats: Arc::from([Arc::default(), Arc::default()]),
-            share: palisade_memory::Share::unlimited(),
-        };
-        Walk {
-            session: Session::new(offer),
-            guest,
-            ring,
-            running: BTreeMap::new(),
-            stopping: Vec::new(),
-            replies: Vec::new(),
-            backend: Vec::new(),
-            write_through: None,
-            memory: None,
-            closed: None,
-        }
-    }
-
-    fn act(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Reply(reply) => self.replies.push(reply),
-                Action::Memory(memory) => {
-                    assert!(self.running.is_empty(), "memory under a running queue");
-                    self.memory = memory.map(|memory| memory.regions().len());
-                }
-                Action::WriteThrough(on) => self.write_through = Some(on),
-                Action::WriteCache(_) => {}
-                Action::StartQueue { index, queue, .. } => {
-                    assert!(self.write_through.is_some() && self.memory.is_some());
-                    assert!(self.running.insert(index, queue).is_none(), "started twice");
-                }
-                Action::StopQueue { index } => {
-                    assert!(self.running.contains_key(&index) && !self.stopping.contains(&index));
-                    self.stopping.push(index);
-                }
-                Action::BackendChannel(_) => {}
-                Action::BackendSend(bytes) => self.backend.push(bytes),
-                Action::Closed { reason } => {
-                    assert!(self.running.is_empty() && self.memory.is_none() && self.closed.is_none());
-                    self.closed = Some(reason);
-                }
-            }
-        }
-    }
-
-    fn hear(&mut self, message: Message, need_reply: bool) {
-        let mut actions = Vec::new();
-        self.session.on_message(message, need_reply, &mut actions);
-        self.act(actions);
-    }
-
-    /// A message that has no reply.
-    fn tell(&mut self, message: Message) {
-        let replies = self.replies.len();
-        self.hear(message, false);
-        assert_eq!(self.replies.len(), replies);
-    }
-
-    /// A message with a reply of its own; gives its payload.
-    fn ask(&mut self, message: Message) -> Vec<u8> {
-        self.hear(message, false);
-        self.last_payload()
-    }
-
-    /// A message to be acknowledged.
-    fn order(&mut self, message: Message) -> u64 {
-        self.hear(message, true);
-        u64::from_ne_bytes(self.last_payload().try_into().unwrap())
-    }
-
-    fn last_payload(&mut self) -> Vec<u8> {
-        assert_eq!(self.replies.len(), 1, "one message, one reply");
-        self.replies.pop().unwrap().bytes.split_off(12)
-    }
-
-    /// The engine gives a queue back that stands at `next_avail`.
-    fn give_back(&mut self, index: u16, next_avail: u16) {
-        self.stopping.retain(|stopping| *stopping != index);
-        self.running.remove(&index).unwrap();
-        let mut actions = Vec::new();
-        self.session.queue_stopped(index, Some(next_avail), &mut actions);
-        self.act(actions);
-    }
-
-    fn connect(&mut self) {
-        let features = self.ask(Message::GetFeatures);
-        let features = u64::from_ne_bytes(features.try_into().unwrap());
-        assert!(features & PROTOCOL_FEATURES != 0 && features & LOG_ALL != 0);
-        assert_eq!(
-            self.ask(Message::GetProtocolFeatures),
-            protocol::OFFERED.to_ne_bytes()
-        );
-        self.tell(Message::SetProtocolFeatures(protocol::OFFERED));
-        assert_eq!(self.ask(Message::GetQueueNum), 2u64.to_ne_bytes());
-        assert_eq!(self.ask(Message::GetMaxMemSlots), 512u64.to_ne_bytes());
-        self.tell(Message::SetOwner);
-        let call = EventFd::new().unwrap();
-        self.tell(Message::SetVringCall(VringFd {
-            index: 0,
-            fd: Some(dup(&call)),
-        }));
-    }
-
-    fn features(&self) -> u64 {
-        0x1_3000_1e46 | PROTOCOL_FEATURES
-    }
-
-    /// The driver is ready: what QEMU sends then.
-    fn start(&mut self, base: u16) {
-        self.tell(Message::SetFeatures(self.features()));
-        assert_eq!(
-            self.order(Message::SetMemTable(vec![(self.guest.region, self.guest.fd())])),
-            0
-        );
-        self.tell(Message::SetVringNum(VringState { index: 0, value: 64 }));
-        self.tell(Message::SetVringBase(VringState {
-            index: 0,
-            value: base.into(),
-        }));
-        let addresses = self.addresses(false);
-        self.tell(Message::SetVringAddr(addresses));
-        self.tell(Message::SetVringKick(VringFd {
-            index: 0,
-            fd: Some(dup(&EventFd::new().unwrap())),
-        }));
-        assert!(self.running.is_empty());
-        self.tell(Message::SetVringEnable {
-            index: 0,
-            enable: true,
-        });
-        assert!(self.running.contains_key(&0));
-    }
-
-    fn addresses(&self, log: bool) -> VringAddresses {
-        let ring = self.ring.addresses();
-        VringAddresses {
-            index: 0,
-            log,
-            descriptors: USER_BASE + ring.descriptors,
-            used: USER_BASE + ring.used,
-            available: USER_BASE + ring.avail,
-            log_guest_address: ring.used,
-        }
-    }
-
-    fn disconnect(&mut self) {
-        let mut actions = Vec::new();
-        self.session.disconnect("gone", &mut actions);
-        self.act(actions);
-    }
-}
 
 fn inflight(walk: &mut Walk) -> (u64, OwnedFd) {
     walk.hear(
@@ -300,11 +114,9 @@ fn a_back_end_that_crashed_takes_up_the_region_it_left() {
         },
         false,
     );
-    walk.give_back(0, 0);
-    assert_eq!(
-        walk.closed.as_deref(),
-        Some("GET_INFLIGHT_FD: there is no queue 3, the device has 2"),
-        "its reply has no room for a refusal"
+    assert!(
+        walk.replies.pop().unwrap().fd.is_some(),
+        "more queues than are used cost little"
     );
 }
 
@@ -510,23 +322,23 @@ fn nonsense_is_refused_with_a_sentence() {
     };
     refused(
         Message::SetFeatures(1 << 33),
-        "SET_FEATURES: features 0x200000000 were not offered",
+        "SET_FEATURES: the features ACCESS_PLATFORM (0x200000000) were not offered",
     );
     refused(
         Message::SetProtocolFeatures(1 << 63),
-        "SET_PROTOCOL_FEATURES: features 0x8000000000000000 were not offered",
+        "SET_PROTOCOL_FEATURES: the protocol features bit 63 (0x8000000000000000) were not offered",
     );
     refused(
         Message::SetVringNum(VringState { index: 2, value: 64 }),
         "SET_VRING_NUM: there is no queue 2, the device has 2",
     );
-    for size in [0, 3, 512, 65536, 65536 + 64] {
+    for size in [0, 3, 65535, 65536, 65536 + 64] {
         refused(
             Message::SetVringNum(VringState {
                 index: 0,
                 value: size,
             }),
-            &format!("SET_VRING_NUM: queue size {size} is not a power of two from 1 to 256"),
+            &format!("SET_VRING_NUM: queue size {size} is not a power of two from 1 to 32768"),
         );
     }
     refused(

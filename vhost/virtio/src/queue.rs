@@ -16,6 +16,9 @@ use std::sync::Arc;
 pub trait Notify {
     /// Notifies. Never blocks.
     fn notify(&mut self);
+
+    /// Tells whoever set the ring up that it cannot be followed any further. Never blocks.
+    fn broken(&mut self) {}
 }
 
 /// Everything a queue is made from.
@@ -151,12 +154,13 @@ impl<N: Notify> BlkQueue<N> {
         // The place of a head that has to wait for room; one popped makes a place, one from the ring needs this one.
         resubmit.reserve(1);
         setup.stats.resubmitted.add(resubmit.len() as u64);
+        setup.stats.set_broken(None);
         let used_log = dirty_log
             .clone()
             .zip(setup.log_used_at)
             .map(|(log, at)| UsedLog { log, at });
         let mut queue = BlkQueue {
-            split: SplitQueue::new(ring, next_avail, features.contains(Features::EVENT_IDX), used_log),
+            split: SplitQueue::new(ring, next_avail, features, used_log),
             view,
             rules: Rules {
                 features,
@@ -320,7 +324,8 @@ impl<N: Notify> BlkQueue<N> {
     #[cold]
     fn break_off(&mut self, broken: Broken) {
         self.broken = Some(broken);
-        self.stats.broken.add(1);
+        self.stats.set_broken(Some(broken));
+        self.notify.broken();
     }
 }
 

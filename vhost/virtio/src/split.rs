@@ -1,6 +1,7 @@
 //! The indices and notifications of a split ring (virtio 1.3, 2.7). A packed ring would offer the same methods:
 //! `take`, `put`, `publish`, `arm`, `disarm`.
 
+use crate::blk::features::Features;
 use palisade_memory::{DirtyLog, MemoryView, SplitRing};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -38,6 +39,34 @@ pub enum Broken {
     },
     /// The file behind the guest's memory or its dirty log has shrunk under us, or had no page to give.
     MemoryLost,
+}
+
+impl Broken {
+    /// As one number that is not 0.
+    pub(crate) fn encode(self) -> u64 {
+        match self {
+            Broken::AvailJumped {
+                avail_idx,
+                next_avail,
+            } => 1 << 32 | u64::from(avail_idx) << 16 | u64::from(next_avail),
+            Broken::HeadOutside { head } => 2 << 32 | u64::from(head),
+            Broken::MemoryLost => 3 << 32,
+        }
+    }
+
+    /// From that number.
+    pub(crate) fn decode(code: u64) -> Option<Broken> {
+        let (high, low) = ((code >> 16) as u16, code as u16);
+        match code >> 32 {
+            1 => Some(Broken::AvailJumped {
+                avail_idx: high,
+                next_avail: low,
+            }),
+            2 => Some(Broken::HeadOutside { head: low }),
+            3 => Some(Broken::MemoryLost),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Broken {
@@ -92,6 +121,7 @@ pub(crate) struct SplitQueue {
     /// The used index up to which it has been decided whether to notify.
     used_published: u16,
     event_idx: bool,
+    notify_on_empty: bool,
     /// The driver has been asked to kick: with EVENT_IDX for this entry and none before, else for all.
     armed_for: Option<u16>,
     used_log: Option<UsedLog>,
@@ -102,7 +132,7 @@ impl SplitQueue {
     pub(crate) fn new(
         ring: SplitRing,
         next_avail: u16,
-        event_idx: bool,
+        features: Features,
         used_log: Option<UsedLog>,
     ) -> SplitQueue {
         let used_idx = ring.used_idx();
@@ -113,7 +143,8 @@ impl SplitQueue {
             used_next: used_idx,
             used_shown: used_idx,
             used_published: used_idx,
-            event_idx,
+            event_idx: features.contains(Features::EVENT_IDX),
+            notify_on_empty: features.contains(Features::NOTIFY_ON_EMPTY),
             armed_for: None,
             used_log,
         }
@@ -243,11 +274,12 @@ impl SplitQueue {
         // The driver writes its wish, then looks at the used index; we wrote the used index, now look at its wish.
         // Without a full fence on both sides each could miss the other's store (virtio 1.3, 2.7.7.2).
         fence(Ordering::SeqCst);
-        if self.event_idx {
+        let wanted = if self.event_idx {
             event_passed(self.ring.used_event(), published.used_idx, published.before)
         } else {
             self.ring.avail_flags() & NO_INTERRUPT == 0
-        }
+        };
+        wanted || (self.notify_on_empty && self.ring.avail_idx() == self.next_avail)
     }
 
     /// Asks the driver for a notification of the next available entry. True when there are some already.

@@ -1,5 +1,6 @@
 //! What one queue has counted. One reactor writes, anyone reads.
 
+use crate::split::Broken;
 use palisade_block::stats::Count;
 
 /// Counters of one queue. They live on when the queue is rebuilt.
@@ -27,4 +28,56 @@ pub struct QueueStats {
     pub suppressed: Count,
     /// Times the ring was found broken.
     pub broken: Count,
+    /// What is wrong with the ring now, encoded; 0 for nothing.
+    broken_now: Count,
+}
+
+impl QueueStats {
+    /// Chains that ended without being carried out because of what they were: malformed, of a type that is not served,
+    /// or changing a volume that is offered read-only.
+    pub fn refused(&self) -> u64 {
+        self.malformed.get() + self.unsupported.get() + self.refused_writes.get()
+    }
+
+    /// Why nothing more is taken from the ring, until it is set up anew.
+    pub fn broken_now(&self) -> Option<Broken> {
+        Broken::decode(self.broken_now.get())
+    }
+
+    /// Remembers that the ring is broken, or that it is in order. Only the reactor that has the queue may.
+    pub(crate) fn set_broken(&self, broken: Option<Broken>) {
+        if broken.is_some() {
+            self.broken.add(1);
+        }
+        self.broken_now.set(broken.map_or(0, Broken::encode));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_is_told_and_forgotten_with_the_next_ring() {
+        let stats = QueueStats::default();
+        assert_eq!(stats.broken_now(), None);
+        for broken in [
+            Broken::AvailJumped {
+                avail_idx: 0,
+                next_avail: u16::MAX,
+            },
+            Broken::AvailJumped {
+                avail_idx: 5000,
+                next_avail: 0,
+            },
+            Broken::HeadOutside { head: u16::MAX },
+            Broken::HeadOutside { head: 0 },
+            Broken::MemoryLost,
+        ] {
+            stats.set_broken(Some(broken));
+            assert_eq!(stats.broken_now(), Some(broken));
+        }
+        stats.set_broken(None);
+        assert_eq!((stats.broken_now(), stats.broken.get()), (None, 5));
+    }
 }

@@ -178,7 +178,7 @@ fn rules_of_attachment(name: &Name, wanted: &Attachment) -> Result<(), Refusal> 
         "queues",
         "must be 1 to 64",
     )?;
-    rule(ring, "queue_size", "must be a power of two from 2 to 1024")?;
+    rule(ring, "queue_size", "must be a power of two from 2 to 32768")?;
     rule(
         wanted.owner.as_ref().is_none_or(account_is_good),
         "owner",

@@ -72,6 +72,11 @@ impl Reply {
         Reply::new(request, &payload, Some(fd))
     }
 
+    /// The answer to `GET_INFLIGHT_FD` when there is no such region: of no bytes, without a descriptor.
+    pub fn no_inflight(request: u32, size: usize) -> Reply {
+        Reply::new(request, &vec![0; size], None)
+    }
+
     fn new(request: u32, payload: &[u8], fd: Option<OwnedFd>) -> Reply {
         Reply {
             bytes: frame(request, VERSION | FLAG_REPLY, payload),

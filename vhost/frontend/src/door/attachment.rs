@@ -47,6 +47,8 @@ pub(super) struct Attachment {
     connection: Option<Connection>,
     connections: u64,
     refused_before: u64,
+    refused_sessions: u64,
+    first_refusal: Option<String>,
     last_error: Option<String>,
     last_disconnect: Option<String>,
     wait: Option<WaitReport>,
@@ -95,7 +97,7 @@ impl Attachment {
             gate,
             offer: Offer {
                 geometry: spec.geometry,
-                queue_size_max: spec.queue_size_max,
+                queue_size: spec.queue_size_max,
                 serial: spec.serial,
                 write_cache: spec.geometry.writeback,
                 stats: stats.into(),
@@ -106,6 +108,8 @@ impl Attachment {
             connection: None,
             connections: 0,
             refused_before: 0,
+            refused_sessions: 0,
+            first_refusal: None,
             last_error: None,
             last_disconnect: None,
             wait: None,
@@ -215,6 +219,8 @@ impl Attachment {
             connections: self.connections,
             waiting: self.wait.clone(),
             messages_refused: self.refused_before,
+            refused_sessions: self.refused_sessions,
+            first_refusal: self.first_refusal.clone(),
             last_error: self.last_error.clone(),
             last_disconnect: self.last_disconnect.clone(),
             leaving: self.leaving,
@@ -225,6 +231,11 @@ impl Attachment {
             report.features = features::virtio_names(session.features());
             report.protocol_features = features::protocol_names(session.protocol_features());
             report.queues_running = session.queues_running();
+            report.queues = session.queues();
+            if session.has_served() {
+                report.refused_sessions = 0;
+                report.first_refusal = None;
+            }
             report.messages_refused += session.refused();
             if let Some(error) = session.last_error() {
                 report.last_error = Some(error.to_owned());
@@ -403,6 +414,14 @@ impl Attachment {
         deregister(registry, &mut SourceFd(&connection.stream.as_raw_fd()));
         close_backend(registry, connection.backend);
         self.refused_before += connection.session.refused();
+        if connection.session.has_served() {
+            self.refused_sessions = 0;
+            self.first_refusal = None;
+        } else if connection.session.refused() > 0 {
+            self.refused_sessions += 1;
+            let cause = connection.session.first_error().unwrap_or(reason);
+            self.first_refusal.get_or_insert_with(|| cause.to_owned());
+        }
         if let Some(error) = connection.session.last_error() {
             self.last_error = Some(error.to_owned());
         }

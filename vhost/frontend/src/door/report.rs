@@ -1,5 +1,6 @@
 //! What an operator can see of each session.
 
+use crate::session::QueueReport;
 use palisade_block::AttachmentIndex;
 use palisade_virtio::QueueStats;
 use std::collections::BTreeMap;
@@ -32,7 +33,15 @@ pub struct SessionReport {
     pub stuck: Option<StuckReport>,
     /// Whether the attachment is being taken away.
     pub leaving: bool,
-    /// What each virtqueue has counted, over all connections.
+    /// What there is to say of each virtqueue of the session that is.
+    pub queues: Vec<QueueReport>,
+    /// Sessions in a row that had something refused and ended before a queue ran: a front-end that comes again and again
+    /// with what it cannot have. Begins anew when a queue runs.
+    pub refused_sessions: u64,
+    /// Why the first of these was refused, in a sentence.
+    pub first_refusal: Option<String>,
+    /// What each virtqueue has counted, over all connections; what is wrong with its ring is there, too
+    /// ([`QueueStats::broken_now`]).
     pub queue_stats: Arc<[Arc<QueueStats>]>,
 }
 

@@ -4,10 +4,10 @@ use super::ring::{Kick, Ring, Run};
 use super::{Action, Outcome, Refusal, Session};
 use crate::codec::{LogTable, Message, Region, Reply, VringAddresses, VringFd, VringState, request};
 use crate::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
-use palisade_block::limits::MEMORY_REGIONS_MAX;
+use palisade_block::limits::{MEMORY_REGIONS_MAX, RING_ENTRIES_MAX};
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MapError, RegionSpec, RingAddresses};
 use palisade_sys::PeerEvent;
-use palisade_virtio::{BlkQueue, ConfigSpace, Features, QueueSetup};
+use palisade_virtio::{BlkQueue, Features, QueueSetup};
 use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -61,8 +61,10 @@ impl Session {
             Message::SetVringEnable { index, enable: false } => one(*index),
             // So that every write taken after the switch is treated by it.
             Message::SetConfig { offset, data, .. }
-                if *offset == ConfigSpace::WRITEBACK_OFFSET
-                    && *data != [u8::from(self.config.writeback())] =>
+                if self
+                    .config
+                    .writeback_after(*offset, data)
+                    .is_ok_and(|after| after != self.config.writeback()) =>
             {
                 all()
             }
@@ -82,7 +84,11 @@ impl Session {
             Message::SetFeatures(features) => self.set_features(features, actions),
             Message::GetProtocolFeatures => number(request::GET_PROTOCOL_FEATURES, protocol::OFFERED),
             Message::SetProtocolFeatures(features) => {
-                self.protocol = subset(features, protocol::OFFERED)?;
+                let surplus = features & !protocol::OFFERED;
+                if surplus != 0 {
+                    return Err(Refusal::ProtocolFeatures { surplus });
+                }
+                self.protocol = features;
                 Ok(Outcome::Done)
             }
             Message::GetQueueNum => number(request::GET_QUEUE_NUM, u64::from(self.offer.geometry.queues)),
@@ -107,8 +113,11 @@ impl Session {
             Message::SetVringKick(kick) => self.set_vring_kick(kick),
             Message::SetVringCall(call) => self.set_vring_call(call),
             Message::SetVringErr(VringFd { index, fd }) => {
-                let error = event_of("errors", fd)?;
-                self.ring_mut(index)?.error = error;
+                let purpose = "errors";
+                let event = event_of(purpose, fd)?;
+                let slot = &self.ring_mut(index)?.error;
+                slot.aim(event.as_ref())
+                    .map_err(|source| Refusal::Descriptor { purpose, source })?;
                 Ok(Outcome::Done)
             }
             Message::SetVringEnable { index, enable } => {
@@ -134,7 +143,6 @@ impl Session {
                 queue_size,
                 fd,
             } => {
-                self.check_inflight_shape(queues, queue_size)?;
                 let share = &self.offer.share;
                 let region = InflightRegion::map_within(fd, bytes, file_offset, queues, queue_size, share);
                 self.inflight = Some(region.map_err(Refusal::Inflight)?);
@@ -157,8 +165,12 @@ impl Session {
                 Ok(Some(action)) => {
                     self.tell_write_through(actions);
                     actions.push(action);
+                    self.served = true;
+                    let untracked = self.is_untracked(index);
                     if let Some(ring) = self.rings.get_mut(usize::from(index)) {
                         ring.run = Run::Running;
+                        ring.cannot_start = None;
+                        ring.untracked = untracked;
                     }
                     // A front-end that reconnects does not ask, and the volume may have grown meanwhile.
                     if std::mem::take(&mut self.size_owed) {
@@ -166,13 +178,35 @@ impl Session {
                     }
                 }
                 Ok(None) => {}
-                Err(sentence) => self.last_error = Some(sentence),
+                Err(sentence) => {
+                    if let Some(ring) = self.rings.get_mut(usize::from(index))
+                        && ring.cannot_start.as_ref() != Some(&sentence)
+                    {
+                        ring.error.signal();
+                        ring.cannot_start = Some(sentence.clone());
+                    }
+                    self.last_error = Some(sentence);
+                }
             }
         }
     }
 
+    /// Whether the front-end keeps a region for requests in flight that has no room for this ring: QEMU makes it as long
+    /// as its own `queue-size`, and a guest on virtio-mmio may take a longer ring. Such a ring is served untracked: half
+    /// a record would be worse than none, and refusing would hang the guest for certain.
+    fn is_untracked(&self, index: u16) -> bool {
+        let entries = |region: &InflightRegion| region.queue(index).map_or(0, |queue| queue.entries());
+        let size = self.rings.get(usize::from(index)).map_or(0, |ring| ring.size);
+        self.inflight
+            .as_ref()
+            .is_some_and(|region| entries(region) < size)
+    }
+
     fn start(&self, index: u16, ring: &Ring) -> Result<Option<Action>, String> {
         let Some(at) = ring.addresses else { return Ok(None) };
+        if self.features_refused.is_some() {
+            return Ok(None);
+        }
         let Some(addresses) = RingAddresses::from_user(&self.memory, at.descriptors, at.available, at.used)
         else {
             return Ok(None);
@@ -195,7 +229,10 @@ impl Session {
             ring: addresses,
             base: ring.base,
             features: Features::from_bits(self.features()),
-            inflight: self.inflight.as_ref().and_then(|region| region.queue(index)),
+            inflight: match self.is_untracked(index) {
+                true => None,
+                false => self.inflight.as_ref().and_then(|region| region.queue(index)),
+            },
             serial: self.offer.serial,
             writable: !self.offer.geometry.read_only,
             block_bytes: self.offer.geometry.block_bytes,
@@ -203,7 +240,7 @@ impl Session {
             log_used_at: at.log.then_some(at.log_guest_address),
             stats: Arc::clone(stats),
         };
-        let queue = BlkQueue::new(setup, ring.call.notifier()).map_err(|error| failed(&error))?;
+        let queue = BlkQueue::new(setup, ring.call.notifier(&ring.error)).map_err(|error| failed(&error))?;
         Ok(Some(Action::StartQueue {
             index,
             queue: Box::new(queue),
@@ -215,8 +252,18 @@ impl Session {
         Features::offered(&self.offer.geometry).bits() | LOG_ALL | PROTOCOL_FEATURES
     }
 
+    /// Takes what the guest's driver has accepted, which need not be what was offered: a front-end may offer bits of its
+    /// own and pass on what the guest took of them (QEMU does so with ANY_LAYOUT).
     fn set_features(&mut self, features: u64, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
-        self.features = Some(subset(features, self.offered())?);
+        let served = self.offered() | Features::OF_THE_TRANSPORT.bits();
+        let surplus = features & !served;
+        if surplus != 0 {
+            let refusal = Refusal::Features { surplus };
+            self.features_refused = Some(format!("the guest's driver cannot be served: {refusal}"));
+            return Err(refusal);
+        }
+        self.features_refused = None;
+        self.features = Some(features);
         if features & PROTOCOL_FEATURES == 0 {
             // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled
             // state."
@@ -241,6 +288,7 @@ impl Session {
     fn reset_device(&mut self, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
         self.rings.iter_mut().for_each(Ring::reset);
         self.features = None;
+        self.features_refused = None;
         self.inflight = None;
         self.log = None;
         self.retell_write_through(actions);
@@ -298,17 +346,15 @@ impl Session {
     }
 
     fn set_vring_num(&mut self, state: VringState) -> Result<Outcome, Refusal> {
-        let size_max = self.offer.queue_size_max;
         let ring = self.ring_mut(state.index)?;
         match u16::try_from(state.value) {
-            Ok(size) if size.is_power_of_two() && size <= size_max => ring.size = size,
+            Ok(size) if size.is_power_of_two() && size <= RING_ENTRIES_MAX => ring.size = size,
             _ => {
-                return Err(Refusal::QueueSize {
-                    size: state.value,
-                    size_max,
-                });
+                let (size, size_max) = (state.value, RING_ENTRIES_MAX);
+                return Err(ring.refuse(request::SET_VRING_NUM, Refusal::QueueSize { size, size_max }));
             }
         }
+        ring.accept(request::SET_VRING_NUM);
         Ok(Outcome::Done)
     }
 
@@ -319,15 +365,23 @@ impl Session {
             && addresses.used.is_multiple_of(4);
         let ring = self.ring_mut(index)?;
         if !aligned {
-            return Err(Refusal::Alignment { index });
+            return Err(ring.refuse(request::SET_VRING_ADDR, Refusal::Alignment { index }));
         }
+        ring.accept(request::SET_VRING_ADDR);
         ring.addresses = Some(addresses);
         Ok(Outcome::Done)
     }
 
     fn set_vring_base(&mut self, state: VringState) -> Result<Outcome, Refusal> {
         let ring = self.ring_mut(state.index)?;
-        ring.base = u16::try_from(state.value).map_err(|_| Refusal::Base { base: state.value })?;
+        match u16::try_from(state.value) {
+            Ok(base) => ring.base = base,
+            Err(_) => {
+                let refusal = Refusal::Base { base: state.value };
+                return Err(ring.refuse(request::SET_VRING_BASE, refusal));
+            }
+        }
+        ring.accept(request::SET_VRING_BASE);
         Ok(Outcome::Done)
     }
 
@@ -377,10 +431,17 @@ impl Session {
         Ok(Outcome::Done)
     }
 
-    fn get_inflight(&self, queues: u16, queue_size: u16, reply_bytes: usize) -> Result<Outcome, Refusal> {
-        self.check_inflight_shape(queues, queue_size)?;
+    /// A region that cannot be is answered with none, as there is no other way to say no in this reply: QEMU goes on
+    /// without it, and would else ask for the same again in its next session, for ever. One that cannot be had just now
+    /// ends the session: going on without would be for good.
+    fn get_inflight(&mut self, queues: u16, queue_size: u16, reply_bytes: usize) -> Result<Outcome, Refusal> {
+        let request = request::GET_INFLIGHT_FD;
+        if let Err(error) = InflightRegion::bytes_for(queues, queue_size) {
+            self.note(format!("GET_INFLIGHT_FD: {error}; the front-end goes on without"));
+            return Ok(Outcome::Reply(Reply::no_inflight(request, reply_bytes)));
+        }
         let (region, file) = InflightRegion::create(queues, queue_size).map_err(Refusal::Inflight)?;
-        let (request, bytes) = (request::GET_INFLIGHT_FD, region.mmap_bytes());
+        let bytes = region.mmap_bytes();
         Ok(Outcome::Reply(Reply::inflight(
             request,
             bytes,
@@ -389,23 +450,6 @@ impl Session {
             file,
             reply_bytes,
         )))
-    }
-
-    fn check_inflight_shape(&self, queues: u16, queue_size: u16) -> Result<(), Refusal> {
-        if queues > self.offer.geometry.queues {
-            return Err(Refusal::NoSuchQueue {
-                index: u32::from(queues),
-                queues: self.offer.geometry.queues,
-            });
-        }
-        let size_max = self.offer.queue_size_max;
-        if queue_size > size_max {
-            return Err(Refusal::QueueSize {
-                size: u32::from(queue_size),
-                size_max,
-            });
-        }
-        Ok(())
     }
 
     /// Whether the guest relies on writes being stable when they are answered: it has switched the cache off, or it
@@ -444,13 +488,6 @@ impl Session {
         self.rings
             .get_mut(index as usize)
             .ok_or(Refusal::NoSuchQueue { index, queues })
-    }
-}
-
-fn subset(features: u64, offered: u64) -> Result<u64, Refusal> {
-    match features & !offered {
-        0 => Ok(features),
-        surplus => Err(Refusal::Features { surplus }),
     }
 }
 

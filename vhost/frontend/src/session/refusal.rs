@@ -1,5 +1,6 @@
 //! Well-formed messages that make no sense here.
 
+use crate::features;
 use palisade_memory::{InflightError, MapError};
 use palisade_virtio::ConfigWriteError;
 use std::fmt;
@@ -16,8 +17,13 @@ pub enum Refusal {
         /// How many there are.
         queues: u16,
     },
-    /// Features that were not offered.
+    /// Virtio features that were not offered, so that what the guest's driver relies on is not done.
     Features {
+        /// Those.
+        surplus: u64,
+    },
+    /// Protocol features that were not offered.
+    ProtocolFeatures {
         /// Those.
         surplus: u64,
     },
@@ -55,13 +61,36 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether the session goes on although nobody asked to hear of the refusal. What was refused stays unset, so that no
+    /// queue starts on it, and the operator is told; to a front-end a closed session is a crashed device, or it comes
+    /// back with the same message for ever.
+    pub(super) fn leaves_session(&self) -> bool {
+        matches!(
+            self,
+            Refusal::Features { .. }
+                | Refusal::QueueSize { .. }
+                | Refusal::Base { .. }
+                | Refusal::Alignment { .. }
+                | Refusal::Config(_)
+        )
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::NoSuchQueue { index, queues } => {
                 write!(f, "there is no queue {index}, the device has {queues}")
             }
-            Refusal::Features { surplus } => write!(f, "features {surplus:#x} were not offered"),
+            Refusal::Features { surplus } => {
+                let names = features::describe_virtio(*surplus);
+                write!(f, "the features {names} ({surplus:#x}) were not offered")
+            }
+            Refusal::ProtocolFeatures { surplus } => {
+                let names = features::describe_protocol(*surplus);
+                write!(f, "the protocol features {names} ({surplus:#x}) were not offered")
+            }
             Refusal::QueueSize { size, size_max } => {
                 write!(f, "queue size {size} is not a power of two from 1 to {size_max}")
             }

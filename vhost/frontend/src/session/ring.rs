@@ -1,7 +1,8 @@
 //! One ring as the front-end has described it so far.
 
+use super::Refusal;
 use crate::call::CallSlot;
-use crate::codec::VringAddresses;
+use crate::codec::{VringAddresses, request};
 use palisade_sys::PeerEvent;
 
 /// Whether the engine has the ring.
@@ -36,19 +37,44 @@ pub(super) struct Ring {
     /// Given by SET_VRING_KICK, taken away by GET_VRING_BASE: "started" in the protocol's words.
     pub(super) kick: Option<Kick>,
     pub(super) call: CallSlot,
-    /// Kept open because the front-end expects so; we have nothing to say on it.
-    pub(super) error: Option<PeerEvent>,
+    /// Signalled when the ring is found broken, or cannot start.
+    pub(super) error: CallSlot,
     pub(super) run: Run,
+    /// What was refused of its setup, and why: it does not start before that message comes again and makes sense.
+    pub(super) refused: Option<(u32, String)>,
+    /// Why it did not start when it was complete.
+    pub(super) cannot_start: Option<String>,
+    /// It runs without in-flight tracking, because the front-end's region has no room for it.
+    pub(super) untracked: bool,
 }
 
 impl Ring {
     /// Whether everything is there that the ring needs to run, as far as the front-end's word goes.
     pub(super) fn is_complete(&self) -> bool {
         self.run == Run::Stopped
+            && self.refused.is_none()
             && self.enabled
             && self.size != 0
             && self.addresses.is_some()
             && self.kick.is_some()
+    }
+
+    /// Notes that a message of its setup was refused. Gives the refusal back.
+    pub(super) fn refuse(&mut self, request: u32, refusal: Refusal) -> Refusal {
+        let name = request::name(request).unwrap_or("?");
+        self.refused = Some((request, format!("{name}: {refusal}")));
+        refusal
+    }
+
+    /// Notes that a message of its setup was taken.
+    pub(super) fn accept(&mut self, request: u32) {
+        if self
+            .refused
+            .as_ref()
+            .is_some_and(|(refused, _)| *refused == request)
+        {
+            self.refused = None;
+        }
     }
 
     /// Forgets all but the way to interrupt the guest, which belongs to the front-end and not to the guest's driver.

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod guest;
 pub mod ram_host;
+pub mod walk;
 
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, SocketOwner};

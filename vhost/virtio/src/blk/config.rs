@@ -33,12 +33,10 @@ pub struct VolumeGeometry {
 /// Why a write to the configuration space changes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConfigWriteError {
-    /// Only the byte `writeback` at [`ConfigSpace::WRITEBACK_OFFSET`] may be written.
+    /// A byte would change that is not `writeback` at [`ConfigSpace::WRITEBACK_OFFSET`].
     NotWritable {
-        /// First byte of the write.
-        offset: u32,
-        /// Its length.
-        bytes: usize,
+        /// The first such byte.
+        offset: u64,
     },
     /// `writeback` is neither 0 nor 1.
     Value {
@@ -50,10 +48,12 @@ pub enum ConfigWriteError {
 impl std::fmt::Display for ConfigWriteError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            ConfigWriteError::NotWritable { offset, bytes } => {
+            ConfigWriteError::NotWritable { offset } => {
                 write!(
                     f,
-                    "{bytes} bytes at offset {offset} of the configuration space are not writable"
+                    "byte {offset} of the configuration space would change and is not writable (only `writeback`, byte \
+                     {}, is)",
+                    ConfigSpace::WRITEBACK_OFFSET
                 )
             }
             ConfigWriteError::Value { value } => write!(f, "writeback is 0 or 1, not {value}"),
@@ -68,6 +68,7 @@ impl std::error::Error for ConfigWriteError {}
 pub struct ConfigSpace {
     geometry: VolumeGeometry,
     writeback: bool,
+    seg_max: u32,
 }
 
 impl ConfigSpace {
@@ -80,7 +81,19 @@ impl ConfigSpace {
     pub fn new(geometry: VolumeGeometry) -> ConfigSpace {
         ConfigSpace {
             writeback: geometry.writeback,
+            seg_max: SEGMENTS_PER_REQUEST as u32,
             geometry,
+        }
+    }
+
+    /// For rings of so many entries: a driver that keeps to `seg_max` and does without indirect tables must be able to
+    /// put header, data and status into one.
+    #[must_use]
+    pub fn for_rings_of(self, entries: u16) -> ConfigSpace {
+        let fits = u32::from(entries).saturating_sub(2).max(1);
+        ConfigSpace {
+            seg_max: fits.min(SEGMENTS_PER_REQUEST as u32),
+            ..self
         }
     }
 
@@ -115,7 +128,7 @@ impl ConfigSpace {
         };
         encoder.put(0, &geometry.sectors.0.to_le_bytes());
         encoder.put(8, &SEGMENT_BYTES_MAX.to_le_bytes());
-        encoder.put(12, &(SEGMENTS_PER_REQUEST as u32).to_le_bytes());
+        encoder.put(12, &self.seg_max.to_le_bytes());
         // 16..20: cylinders, heads and sectors, which VIRTIO_BLK_F_GEOMETRY would offer; we do not.
         encoder.put(20, &block.to_le_bytes());
         encoder.put(24, &[exponent, 0]);
@@ -144,22 +157,41 @@ impl ConfigSpace {
         to.fill_with(|| from.next().copied().unwrap_or(0));
     }
 
-    /// A write of the guest (with CONFIG_WCE negotiated): only `writeback`. True when it changed.
+    /// A write of the guest (with CONFIG_WCE negotiated). True when `writeback` changed.
+    ///
+    /// # Errors
+    /// See [`ConfigSpace::writeback_after`]; nothing has changed then.
     pub fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<bool, ConfigWriteError> {
-        let (ConfigSpace::WRITEBACK_OFFSET, &[value]) = (offset, bytes) else {
-            return Err(ConfigWriteError::NotWritable {
-                offset,
-                bytes: bytes.len(),
-            });
-        };
-        let wanted = match value {
-            0 => false,
-            1 => true,
-            value => return Err(ConfigWriteError::Value { value }),
-        };
+        let wanted = self.writeback_after(offset, bytes)?;
         let changed = wanted != self.writeback;
         self.writeback = wanted;
         Ok(changed)
+    }
+
+    /// What `writeback` would be after a write. A front-end may write more than that byte, as wide as its guest does or
+    /// its own registers are, as long as all others stay what they are.
+    ///
+    /// # Errors
+    /// Another byte would change, or `writeback` would be neither 0 nor 1.
+    pub fn writeback_after(&self, offset: u32, bytes: &[u8]) -> Result<bool, ConfigWriteError> {
+        let now = self.encode();
+        let mut wanted = self.writeback;
+        for (at, &value) in (u64::from(offset)..).zip(bytes) {
+            if at == u64::from(ConfigSpace::WRITEBACK_OFFSET) {
+                wanted = match value {
+                    0 => false,
+                    1 => true,
+                    value => return Err(ConfigWriteError::Value { value }),
+                };
+                continue;
+            }
+            // Behind the last field all reads give zero.
+            let unchanged = usize::try_from(at).ok().and_then(|at| now.get(at)).unwrap_or(&0) == &value;
+            if !unchanged {
+                return Err(ConfigWriteError::NotWritable { offset: at });
+            }
+        }
+        Ok(wanted)
     }
 }
 
@@ -231,11 +263,67 @@ mod tests {
         assert_eq!(config.encode()[32], 0);
         assert_eq!(config.write(32, &[0]), Ok(false));
         assert_eq!(config.write(32, &[2]), Err(ConfigWriteError::Value { value: 2 }));
-        for (offset, bytes) in [(0, 1), (31, 1), (33, 1), (32, 2), (32, 0), (u32::MAX, 1)] {
+        for (offset, bytes, wrong) in [
+            (0, 1, 0),
+            (31, 1, 31),
+            (33, 1, 33),
+            (32, 2, 33),
+            (31, 2, 31),
+            (u32::MAX, 1, u64::from(u32::MAX)),
+            (60, 1, 60),
+        ] {
             let written = config.write(offset, &vec![1; bytes]);
-            assert_eq!(written, Err(ConfigWriteError::NotWritable { offset, bytes }));
+            assert_eq!(written, Err(ConfigWriteError::NotWritable { offset: wrong }));
         }
         assert!(!config.writeback());
+    }
+
+    /// OpenVMM writes 32-bit words, others what the guest wrote, or all of it.
+    #[test]
+    fn a_wider_write_whose_other_bytes_stay_is_taken() {
+        let mut config = ConfigSpace::new(geometry());
+        let mut on = false;
+        for from in 0..=33usize {
+            for to in from..=70 {
+                let mut bytes = config.encode().to_vec();
+                bytes.resize(70, 0);
+                let holds = (from..to).contains(&32);
+                bytes[32] = on.into();
+                let changed = config.write(from as u32, &bytes[from..to]);
+                assert_eq!(changed, Ok(holds), "{from}..{to}");
+                if holds {
+                    assert_eq!(config.writeback(), on);
+                    on = !on;
+                }
+                // One of the others, changed: nothing is taken.
+                for other in (from..to).filter(|&at| at != 32) {
+                    let mut bytes = bytes.clone();
+                    bytes[32] = config.writeback().into();
+                    bytes[other] ^= 0x80;
+                    let refused = config.write(from as u32, &bytes[from..to]);
+                    assert_eq!(
+                        refused,
+                        Err(ConfigWriteError::NotWritable { offset: other as u64 })
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_as_announced_fits_a_ring_as_offered() {
+        for (entries, seg_max) in [
+            (1, 1u32),
+            (2, 1),
+            (4, 2),
+            (64, 62),
+            (128, 126),
+            (256, 126),
+            (32768, 126),
+        ] {
+            let bytes = ConfigSpace::new(geometry()).for_rings_of(entries).encode();
+            assert_eq!(bytes[12..16], seg_max.to_le_bytes(), "{entries} entries");
+        }
     }
 
     #[test]

@@ -28,12 +28,22 @@ impl Features {
     pub const DISCARD: Features = Features(1 << 13);
     /// `VIRTIO_BLK_F_WRITE_ZEROES`
     pub const WRITE_ZEROES: Features = Features(1 << 14);
+    /// `VIRTIO_F_NOTIFY_ON_EMPTY` (virtio 1.3, 6.3): a legacy driver wants to be notified when the ring has run empty,
+    /// whatever it has said of notifications.
+    pub const NOTIFY_ON_EMPTY: Features = Features(1 << 24);
+    /// `VIRTIO_F_ANY_LAYOUT` (virtio 1.3, 6.3): a legacy driver may frame requests as it likes, as all others may.
+    pub const ANY_LAYOUT: Features = Features(1 << 27);
     /// `VIRTIO_RING_F_INDIRECT_DESC`
     pub const INDIRECT_DESC: Features = Features(1 << 28);
     /// `VIRTIO_RING_F_EVENT_IDX`
     pub const EVENT_IDX: Features = Features(1 << 29);
     /// `VIRTIO_F_VERSION_1`
     pub const VERSION_1: Features = Features(1 << 32);
+
+    /// What a driver may take without our having offered it, since it is the transport's affair and changes nothing in a
+    /// ring: ORDER_PLATFORM (36), SR_IOV (37), NOTIFICATION_DATA (38, what lies in a kick that reaches us as an eventfd)
+    /// and RING_RESET (40, which reaches us as a queue that is stopped and set up anew).
+    pub const OF_THE_TRANSPORT: Features = Features(1 << 36 | 1 << 37 | 1 << 38 | 1 << 40);
 
     /// No feature.
     pub const NONE: Features = Features(0);
@@ -63,6 +73,8 @@ impl Features {
     pub fn offered(geometry: &VolumeGeometry) -> Features {
         let when = |condition: bool, features: Features| if condition { features } else { Features::NONE };
         Features::VERSION_1
+            | Features::ANY_LAYOUT
+            | Features::NOTIFY_ON_EMPTY
             | Features::INDIRECT_DESC
             | Features::EVENT_IDX
             | Features::SIZE_MAX

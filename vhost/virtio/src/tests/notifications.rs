@@ -77,6 +77,30 @@ fn a_driver_that_wants_silence_gets_it() {
     }
 }
 
+/// A legacy driver with NOTIFY_ON_EMPTY relies on hearing of the last request, silence or not (virtio 1.3, 6.3).
+#[test]
+fn a_legacy_driver_hears_when_its_ring_has_run_empty() {
+    for event_idx in [false, true] {
+        let options = DriverOptions {
+            size: 32,
+            event_idx,
+            indirect: false,
+        };
+        let mut rig = Rig::with(options, |setup| {
+            setup.features = setup.features | crate::Features::NOTIFY_ON_EMPTY;
+        });
+        rig.driver.disable_notifications();
+        submit(&mut rig);
+        submit(&mut rig);
+        finish_one(&mut rig);
+        rig.queue.publish();
+        assert_eq!(rig.bell.rings(), 0, "one is left in the ring");
+        finish_one(&mut rig);
+        rig.queue.publish();
+        assert_eq!(rig.bell.rings(), 1);
+    }
+}
+
 #[test]
 fn kicks_come_when_armed_and_not_when_disarmed() {
     for mut rig in rigs() {
