@@ -226,6 +226,17 @@ fn attachments(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]
         None,
         each(|one| one.refused),
     )?;
+    let rings = attachments.iter().flat_map(|attachment| {
+        let rings = attachment.rings.iter();
+        rings.map(|(event, count)| ([names(attachment), vec![("event", *event)]].concat(), *count))
+    });
+    counter(
+        out,
+        "attachment_ring_events",
+        "What was counted at its rings: chains taken and returned, and what was wrong with them",
+        None,
+        rings.collect(),
+    )?;
     counter(
         out,
         "attachment_throttled",

@@ -57,6 +57,8 @@ pub struct AttachmentSample {
     pub in_flight: u64,
     /// Requests refused.
     pub refused: u64,
+    /// What was counted at its rings, by name.
+    pub rings: Vec<(&'static str, u64)>,
     /// Requests whose start waited for the limit.
     pub throttled: u64,
     /// Operations that went through a bounce buffer.

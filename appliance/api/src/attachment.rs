@@ -195,6 +195,43 @@ pub struct Connection {
     /// Why the last session ended, as a sentence; absent when none has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<String>,
+    /// Virtqueues of the session that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queues: Vec<Queue>,
+    /// Sessions in a row that were refused something and ended before a queue ran.
+    #[serde(default)]
+    pub refused_sessions: u64,
+    /// Why the first of these was refused, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_refusal: Option<String>,
+}
+
+/// A virtqueue of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Queue {
+    /// Its number.
+    pub index: u16,
+    /// Entries that the VMM has chosen; 0 before it has.
+    pub size: u16,
+    /// Whether it is served.
+    pub running: bool,
+    /// Whether requests in flight survive the end of the daemon without an error: the region that the VMM keeps for
+    /// them has room for the ring.
+    pub in_flight_tracked: bool,
+    /// Why it does not start although the VMM has enabled it, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cannot_start: Option<String>,
+    /// Why nothing more is taken from its ring, as a sentence: the guest's driver has broken it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+    /// Descriptor chains that were no valid request, since the daemon started.
+    pub malformed: u64,
+    /// Of these, chains without a status byte that could be written.
+    pub unanswerable: u64,
+    /// Requests of a type that is unknown or was not agreed on.
+    pub unsupported: u64,
+    /// Requests that would have changed a volume offered read-only.
+    pub refused_writes: u64,
 }
 
 /// What an attachment has done of one operation since the daemon started.
@@ -249,7 +286,7 @@ pub struct Attachment {
     pub connection: Connection,
     /// Requests in flight now.
     pub in_flight: u64,
-    /// Requests refused as malformed, out of range, misaligned or writing to a read-only attachment.
+    /// Requests refused as malformed, of an unknown type, out of range, misaligned or writing to a read-only attachment.
     pub refused: u64,
     /// Requests whose start waited for the limits.
     pub throttled: u64,

@@ -32,7 +32,7 @@ pub mod volume;
 
 pub use attachment::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Limits, Mode, ModeError,
-    OperationCounts,
+    OperationCounts, Queue,
 };
 pub use disk::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskUsage, FileMedium, Medium, MemoryMedium,

@@ -1,5 +1,7 @@
 //! The cluster and the plant as REST and metrics show them: values in, values out.
 
+mod queues;
+
 use crate::counted::{GONE, finding_of_disk};
 use crate::findings::media;
 use crate::plant::{Offered, OpenDisk, Plant};
@@ -326,7 +328,7 @@ impl View<'_> {
             },
             connection: self.connection(offered),
             in_flight: all(|stats| &stats.in_flight),
-            refused: all(|stats| &stats.refused),
+            refused: self.refused(offered),
             throttled: all(|stats| &stats.throttled),
             operations: operations.collect(),
             state: self.state(Kind::Attachment, name, attachment.revision, applied),
@@ -353,6 +355,14 @@ impl View<'_> {
             memory_bytes: offered.memory_bytes,
             sessions: report.connections,
             last_end: report.last_disconnect.or(report.last_error),
+            queues: report
+                .queues
+                .iter()
+                .zip(report.queue_stats.iter())
+                .map(queues::queue)
+                .collect(),
+            refused_sessions: report.refused_sessions,
+            first_refusal: report.first_refusal,
         }
     }
 

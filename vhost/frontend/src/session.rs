@@ -30,7 +30,7 @@ mod ring;
 pub use refusal::Refusal;
 
 use crate::call::CallNotify;
-use crate::codec::{Message, ProtocolError, Reply, config_changed_message};
+use crate::codec::{Message, ProtocolError, Reply, config_changed_message, request};
 use crate::features::protocol;
 use palisade_block::Sectors;
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, Share};
@@ -353,11 +353,16 @@ impl Session {
     }
 
     fn carry_out(&mut self, message: Message, need_reply: bool, actions: &mut Vec<Action>) {
-        let (request, name) = (message.request(), message.name());
+        let (request, name, ring) = (message.request(), message.name(), message.sets_up_ring());
         let outcome = self.execute(message, actions);
-        self.start_complete_rings(actions);
         // What was negotiated by this very message counts already, as with the other back-ends.
         let acknowledge = need_reply && self.has(protocol::REPLY_ACK);
+        let unheard = match &outcome {
+            Err(refusal) if !acknowledge => Some(format!("{name}: {refusal}")),
+            Err(_) | Ok(_) => None,
+        };
+        self.note_unset(request, ring, unheard);
+        self.start_complete_rings(actions);
         match outcome {
             Ok(Outcome::Reply(reply)) => actions.push(Action::Reply(reply)),
             Ok(Outcome::Done) if acknowledge => actions.push(Action::Reply(Reply::number(request, 0))),
@@ -373,6 +378,16 @@ impl Session {
                     self.disconnect(&sentence, actions);
                 }
             }
+        }
+    }
+
+    /// A front-end that does not hear that something was refused believes it to be in force: nothing may run on what was
+    /// there before.
+    fn note_unset(&mut self, request: u32, ring: Option<u32>, unheard: Option<String>) {
+        if request == request::SET_FEATURES {
+            self.features_refused = unheard;
+        } else if let Some(ring) = ring.and_then(|index| self.rings.get_mut(index as usize)) {
+            ring.note(request, unheard);
         }
     }
 

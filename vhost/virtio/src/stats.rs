@@ -39,6 +39,23 @@ impl QueueStats {
         self.malformed.get() + self.unsupported.get() + self.refused_writes.get()
     }
 
+    /// All counters by name, in a fixed order; the names are the label values of metrics.
+    pub fn by_name(&self) -> [(&'static str, u64); 11] {
+        [
+            ("taken", self.taken.get()),
+            ("returned", self.returned.get()),
+            ("malformed", self.malformed.get()),
+            ("unanswerable", self.unanswerable.get()),
+            ("unsupported", self.unsupported.get()),
+            ("refused_write", self.refused_writes.get()),
+            ("get_id", self.get_id.get()),
+            ("resubmitted", self.resubmitted.get()),
+            ("notified", self.notified.get()),
+            ("suppressed", self.suppressed.get()),
+            ("broken", self.broken.get()),
+        ]
+    }
+
     /// Why nothing more is taken from the ring, until it is set up anew.
     pub fn broken_now(&self) -> Option<Broken> {
         Broken::decode(self.broken_now.get())

@@ -422,6 +422,7 @@ impl Appliance for Fake {
                 memory_bytes: 1 << 30,
                 sessions: 1,
                 last_end: None,
+                ..Connection::default()
             },
             in_flight: 3,
             refused: 0,

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::paste;
 use crate::show::{self, Output};
 use crate::wait;
-use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Limits, routes, size};
+use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Connection, Limits, routes, size};
 use serde_json::Value;
 
 /// Does what the command says.
@@ -135,6 +135,30 @@ fn list(client: &Client, out: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What keeps queues from being served, or from being served whole.
+fn queue_troubles(connection: &Connection) -> String {
+    let of_queues = connection.queues.iter().filter_map(|queue| {
+        let trouble = match (&queue.broken, &queue.cannot_start) {
+            (Some(broken), _) => broken.as_str(),
+            (None, Some(sentence)) => sentence.as_str(),
+            (None, None) if queue.running && !queue.in_flight_tracked => {
+                "its requests in flight are not tracked"
+            }
+            (None, None) => return None,
+        };
+        Some(format!("queue {}: {trouble}", queue.index))
+    });
+    let refused = connection.first_refusal.as_ref().map(|cause| {
+        let sessions = connection.refused_sessions;
+        format!("{sessions} sessions in a row were refused: {cause}")
+    });
+    let all: Vec<_> = refused.into_iter().chain(of_queues).collect();
+    match all.is_empty() {
+        true => "none".to_owned(),
+        false => all.join("; "),
+    }
+}
+
 fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
     if out.json {
         return Ok(out.value(value)?);
@@ -179,6 +203,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Guest", show::word(&connection.state)),
         ("Sessions", connection.sessions.to_string()),
         ("Last session ended", show::or_dash(connection.last_end.as_ref())),
+        ("Queue troubles", queue_troubles(connection)),
         ("Guest memory", size::human(connection.memory_bytes)),
         ("Features", show::list(&connection.features)),
         ("Protocol features", show::list(&connection.protocol_features)),

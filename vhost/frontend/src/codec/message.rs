@@ -151,6 +151,15 @@ impl Message {
         request::name(self.request()).unwrap_or("?")
     }
 
+    /// The ring of which it sets size, addresses or position.
+    pub fn sets_up_ring(&self) -> Option<u32> {
+        match self {
+            Message::SetVringNum(state) | Message::SetVringBase(state) => Some(state.index),
+            Message::SetVringAddr(addresses) => Some(addresses.index),
+            _ => None,
+        }
+    }
+
     /// The message's number.
     pub fn request(&self) -> u32 {
         match self {

@@ -258,11 +258,8 @@ impl Session {
         let served = self.offered() | Features::OF_THE_TRANSPORT.bits();
         let surplus = features & !served;
         if surplus != 0 {
-            let refusal = Refusal::Features { surplus };
-            self.features_refused = Some(format!("the guest's driver cannot be served: {refusal}"));
-            return Err(refusal);
+            return Err(Refusal::Features { surplus });
         }
-        self.features_refused = None;
         self.features = Some(features);
         if features & PROTOCOL_FEATURES == 0 {
             // "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled
@@ -351,10 +348,9 @@ impl Session {
             Ok(size) if size.is_power_of_two() && size <= RING_ENTRIES_MAX => ring.size = size,
             _ => {
                 let (size, size_max) = (state.value, RING_ENTRIES_MAX);
-                return Err(ring.refuse(request::SET_VRING_NUM, Refusal::QueueSize { size, size_max }));
+                return Err(Refusal::QueueSize { size, size_max });
             }
         }
-        ring.accept(request::SET_VRING_NUM);
         Ok(Outcome::Done)
     }
 
@@ -365,23 +361,15 @@ impl Session {
             && addresses.used.is_multiple_of(4);
         let ring = self.ring_mut(index)?;
         if !aligned {
-            return Err(ring.refuse(request::SET_VRING_ADDR, Refusal::Alignment { index }));
+            return Err(Refusal::Alignment { index });
         }
-        ring.accept(request::SET_VRING_ADDR);
         ring.addresses = Some(addresses);
         Ok(Outcome::Done)
     }
 
     fn set_vring_base(&mut self, state: VringState) -> Result<Outcome, Refusal> {
         let ring = self.ring_mut(state.index)?;
-        match u16::try_from(state.value) {
-            Ok(base) => ring.base = base,
-            Err(_) => {
-                let refusal = Refusal::Base { base: state.value };
-                return Err(ring.refuse(request::SET_VRING_BASE, refusal));
-            }
-        }
-        ring.accept(request::SET_VRING_BASE);
+        ring.base = u16::try_from(state.value).map_err(|_| Refusal::Base { base: state.value })?;
         Ok(Outcome::Done)
     }
 

@@ -1,8 +1,7 @@
 //! One ring as the front-end has described it so far.
 
-use super::Refusal;
 use crate::call::CallSlot;
-use crate::codec::{VringAddresses, request};
+use crate::codec::VringAddresses;
 use palisade_sys::PeerEvent;
 
 /// Whether the engine has the ring.
@@ -59,21 +58,13 @@ impl Ring {
             && self.kick.is_some()
     }
 
-    /// Notes that a message of its setup was refused. Gives the refusal back.
-    pub(super) fn refuse(&mut self, request: u32, refusal: Refusal) -> Refusal {
-        let name = request::name(request).unwrap_or("?");
-        self.refused = Some((request, format!("{name}: {refusal}")));
-        refusal
-    }
-
-    /// Notes that a message of its setup was taken.
-    pub(super) fn accept(&mut self, request: u32) {
-        if self
-            .refused
-            .as_ref()
-            .is_some_and(|(refused, _)| *refused == request)
-        {
-            self.refused = None;
+    /// Notes that a message of its setup was refused, and the front-end does not hear so, or that it was taken.
+    pub(super) fn note(&mut self, request: u32, refused: Option<String>) {
+        let of_this = |(refused, _): &(u32, String)| *refused == request;
+        match refused {
+            Some(sentence) => self.refused = Some((request, sentence)),
+            None if self.refused.as_ref().is_some_and(of_this) => self.refused = None,
+            None => {}
         }
     }
 
