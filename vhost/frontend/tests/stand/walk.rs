@@ -32,7 +32,7 @@ impl Walk {
 
     /// With a ring of so many entries.
     pub fn with(entries: u16) -> Walk {
-        let guest = Guest::new(0, 1 << 20 | u64::from(entries) * 128);
+        let guest = Guest::new(0, (1 << 20) + u64::from(entries) * 128);
         let options = DriverOptions {
             size: entries,
             event_idx: false,
