@@ -22,12 +22,14 @@ mod memory;
 mod pause;
 mod rest;
 mod ring;
+mod trial;
 
 use crate::device::{Media, Opened};
 use crate::{MonotonicClock, Waker, affinity};
 use flight::Flights;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
+pub use trial::{Closed, io_uring_is_open};
 use palisade_block::limits::DEVICES_MAX;
 use palisade_block::{
     Clock, DeviceIndex, DeviceKind, DeviceLimits, Devices, Fault, Io, Lba, MemoryId, Sectors, Segment,

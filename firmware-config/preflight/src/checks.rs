@@ -2,7 +2,7 @@
 
 use crate::cpu_set::CpuSet;
 use crate::finding::Finding;
-use crate::machine::{Hugepages, Machine};
+use crate::machine::{Hugepages, Machine, Trial};
 use crate::profile::{Amount, Profile, Want};
 use crate::release::Release;
 
@@ -85,20 +85,51 @@ fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<Finding> {
     )
 }
 
+/// Tried where it can be: what a file says is neither all that can close it nor the last word (with
+/// `io_uring_disabled=1` it is open to root and to a group).
 fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
-    let found = match machine.io_uring_disabled {
+    let (found, remedy) = match (&machine.io_uring_tried, machine.io_uring_disabled) {
+        (Some(Trial::Works), _) => return None,
+        (Some(Trial::Closed { why, errno }), disabled) => {
+            (format!("closed ({why})"), what_closes_io_uring(*errno, disabled, machine.seccomp))
+        }
         // The setting came with 6.6; before, io_uring was open to all.
-        None | Some(0) => return None,
-        Some(1) => "open to the group kernel.io_uring_group",
-        Some(_) => "off",
+        (None, None | Some(0)) => return None,
+        (None, Some(1)) => (
+            "open to root and to the group kernel.io_uring_group".to_owned(),
+            CLOSED_BY_GROUP.to_owned(),
+        ),
+        (None, Some(_)) => ("off".to_owned(), CLOSED_BY_SYSCTL.to_owned()),
     };
     want.want.then(|| {
-        // A site that closed it had its reasons: it is not opened behind their back.
-        Finding::of("io_uring", "io_uring (kernel.io_uring_disabled)", want)
+        Finding::of("io_uring", "io_uring", want)
             .seen(Some(found))
-            .like("open", "(0)")
-            .fix("sysctl kernel.io_uring_disabled=0, or run the daemon in the group named by kernel.io_uring_group")
+            .like("open", "to the daemon")
+            .fix(remedy)
     })
+}
+
+/// A site that closed it had its reasons: it is not opened behind their back.
+const CLOSED_BY_SYSCTL: &str =
+    "sysctl kernel.io_uring_disabled=0, or 1 with the daemon as root or in the group that kernel.io_uring_group names";
+const CLOSED_BY_GROUP: &str =
+    "run the daemon as root or in the group that kernel.io_uring_group names, or sysctl kernel.io_uring_disabled=0";
+
+fn what_closes_io_uring(errno: i32, disabled: Option<u64>, seccomp: bool) -> String {
+    const EPERM: i32 = 1;
+    const ENOMEM: i32 = 12;
+    const ENOSYS: i32 = 38;
+    match errno {
+        EPERM if disabled == Some(2) => CLOSED_BY_SYSCTL.to_owned(),
+        EPERM if disabled == Some(1) && !seccomp => CLOSED_BY_GROUP.to_owned(),
+        ENOMEM => "raise the limit on locked memory (LimitMEMLOCK=infinity in the unit, ulimit -l unlimited in a shell)"
+            .to_owned(),
+        _ if seccomp => "let io_uring_setup, io_uring_enter and io_uring_register through the seccomp filter that binds this \
+                         process: a container's profile (docker run --security-opt seccomp=...), or SystemCallFilter= of a unit"
+            .to_owned(),
+        ENOSYS => "boot a kernel that is built with CONFIG_IO_URING".to_owned(),
+        _ => "see what security module or filter denies it (dmesg, journalctl -k), and allow it to the daemon".to_owned(),
+    }
 }
 
 fn hugepages_2m(want: &Want<u64>, machine: &Machine) -> Option<Finding> {

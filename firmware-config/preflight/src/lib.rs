@@ -1,7 +1,7 @@
 //! # preflight: what a machine must be before Palisade may run on it
 //!
 //! Storey 3. A [`Profile`] is data (`firmware-config/host/*.toml`): what is wanted, how much it matters, and why. A
-//! [`Machine`] is a value: what was found under `/proc` and `/sys`. [`preflight`] compares the two and returns
+//! [`Machine`] is a value: what was found under `/proc` and `/sys`, and by trying. [`preflight`] compares the two and returns
 //! [`Finding`]s; it reads and changes nothing. [`apply`] writes what is safe to write on a running machine and reads it
 //! back.
 //!
@@ -28,6 +28,6 @@ pub use apply::{Applied, apply};
 pub use checks::preflight;
 pub use cpu_set::CpuSet;
 pub use finding::{Apply, Finding, Severity};
-pub use machine::Machine;
+pub use machine::{Machine, Trial};
 pub use profile::{Profile, ProfileError};
 pub use render::{render, render_applied};

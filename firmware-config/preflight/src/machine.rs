@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cpu_set::CpuSet;
 use crate::profile::Amount;
+use palisade_sys::local::io_uring_is_open;
 
 /// `CAP_IPC_LOCK` in the bit mask of capabilities(7): locked memory is not limited.
 const CAP_IPC_LOCK: u64 = 1 << 14;
@@ -36,6 +37,20 @@ pub struct Node {
     pub hugepages_2m: Option<Hugepages>,
 }
 
+/// What became of trying something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// It works.
+    Works,
+    /// It does not.
+    Closed {
+        /// Which call failed, for what, and how.
+        why: String,
+        /// The error's number.
+        errno: i32,
+    },
+}
+
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
@@ -43,6 +58,10 @@ pub struct Machine {
     pub kernel_release: Option<String>,
     /// `kernel.io_uring_disabled`: 0 open, 1 for a group, 2 off. `None` before Linux 6.6, where it is open.
     pub io_uring_disabled: Option<u64>,
+    /// What became of trying io_uring; `None` where nothing can be tried, on a copy of another machine's files.
+    pub io_uring_tried: Option<Trial>,
+    /// Whether a seccomp filter binds this process.
+    pub seccomp: bool,
     /// 2 MiB pages; `None` when the kernel has none of this size.
     pub hugepages_2m: Option<Hugepages>,
     /// 1 GiB pages; `None` when the processor or the kernel has none of this size.
@@ -76,6 +95,21 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// This machine: read, and tried out where reading cannot tell.
+    pub fn here() -> Self {
+        let io_uring_tried = Some(match io_uring_is_open() {
+            Ok(()) => Trial::Works,
+            Err(closed) => Trial::Closed {
+                why: closed.to_string(),
+                errno: closed.source.raw_os_error().unwrap_or_default(),
+            },
+        });
+        Self {
+            io_uring_tried,
+            ..Self::read(Path::new("/"))
+        }
+    }
+
     /// Reads the machine whose file system starts at `root`: `/`, or a copy of another machine's.
     pub fn read(root: &Path) -> Self {
         let tree = Tree { root };
@@ -86,6 +120,8 @@ impl Machine {
         Self {
             kernel_release: tree.text("proc/sys/kernel/osrelease"),
             io_uring_disabled: tree.number("proc/sys/kernel/io_uring_disabled"),
+            io_uring_tried: None,
+            seccomp: tree.seccomp(),
             hugepages_2m: tree.hugepages(&format!("{HUGEPAGES}/hugepages-2048kB")),
             hugepages_1g: tree.hugepages(&format!("{HUGEPAGES}/hugepages-1048576kB")),
             memlock: tree.memlock(),
@@ -169,6 +205,12 @@ impl Tree<'_> {
         self.limit("Max locked memory")
     }
 
+    fn seccomp(&self) -> bool {
+        let status = self.text("proc/self/status").unwrap_or_default();
+        let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+        mode.is_some_and(|mode| mode.trim() != "0")
+    }
+
     fn governors(&self) -> BTreeMap<u32, String> {
         let found = self.numbered(CPUS, "cpu").into_iter();
         found
@@ -242,7 +284,8 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_read() {
-        let machine = Machine::read(Path::new("/"));
+        let machine = Machine::here();
+        assert_eq!(machine.io_uring_tried, Some(Trial::Works), "the other tests need it too");
         assert!(machine.kernel_release.is_some());
         assert!(machine.nofile.is_some() && machine.memlock.is_some());
     }

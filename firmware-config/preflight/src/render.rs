@@ -33,7 +33,12 @@ pub fn render(profile: &Profile, findings: &[Finding]) -> String {
         .count();
     let closing = match (findings.len(), musts) {
         (0, _) => "\nthe machine is as the profile wants it".to_owned(),
+        (1, 0) => "\n1 difference; it does not keep the daemon from its work".to_owned(),
+        (1, _) => "\n1 difference, which must be repaired before the daemon can do its work".to_owned(),
         (all, 0) => format!("\n{all} differences; none keeps the daemon from its work"),
+        (all, 1) => {
+            format!("\n{all} differences, one of which must be repaired before the daemon can do its work")
+        }
         (all, musts) => format!(
             "\n{all} differences, {musts} of which must be repaired before the daemon can do its work"
         ),

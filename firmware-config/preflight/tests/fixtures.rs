@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use palisade_preflight::{Machine, Profile, Severity, apply, preflight, render, render_applied};
+use palisade_preflight::{Machine, Profile, Severity, Trial, apply, preflight, render, render_applied};
 use tempfile::TempDir;
 
 /// A copy of the parts of a machine's file system that are looked at.
@@ -303,4 +303,46 @@ fn text_for_people_names_reason_and_remedy() {
         "{text}"
     );
     assert!(text.contains("must be repaired"), "{text}");
+}
+
+/// What is said of io_uring on a machine, "" when nothing is.
+fn of_io_uring(tried: Option<Trial>, disabled: Option<u64>, seccomp: bool) -> String {
+    let machine = Machine {
+        io_uring_tried: tried,
+        io_uring_disabled: disabled,
+        seccomp,
+        ..Machine::default()
+    };
+    let profile = Profile::named("lab").unwrap();
+    let findings = preflight(&profile, &machine);
+    let found = findings.iter().find(|finding| finding.check == "io_uring");
+    found
+        .map(|finding| format!("{}: {}", finding.found, finding.remedy))
+        .unwrap_or_default()
+}
+
+#[test]
+fn io_uring_is_judged_by_trying_it() {
+    let closed = |errno| {
+        Some(Trial::Closed {
+            why: "io_uring_setup, to make a ring: no".into(),
+            errno,
+        })
+    };
+    assert_eq!(of_io_uring(Some(Trial::Works), Some(1), false), "", "root may");
+    assert_eq!(of_io_uring(Some(Trial::Works), Some(0), true), "", "a filter that lets it through");
+    for (tried, disabled, seccomp, part) in [
+        (closed(1), Some(0), true, "seccomp filter"),
+        (closed(1), None, true, "seccomp filter"),
+        (closed(38), None, true, "seccomp filter"),
+        (closed(38), None, false, "CONFIG_IO_URING"),
+        (closed(1), Some(2), true, "sysctl kernel.io_uring_disabled=0"),
+        (closed(1), Some(1), false, "kernel.io_uring_group"),
+        (closed(12), Some(0), false, "locked memory"),
+        (closed(13), Some(0), false, "security module"),
+        (None, Some(2), false, "off"),
+    ] {
+        let said = of_io_uring(tried.clone(), disabled, seccomp);
+        assert!(said.contains(part), "{tried:?} {disabled:?} {seccomp}: {said}");
+    }
 }

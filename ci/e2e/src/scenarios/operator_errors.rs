@@ -37,7 +37,7 @@ pub fn run(lab: &Lab) -> Outcome {
         ),
         (
             json!({ "id": "d2", "file": { "path": new } }),
-            "path_leads_nowhere",
+            "disk_not_readable",
         ),
         (file(&folder, 64 * MIB), "path_leads_nowhere"),
         (json!({ "id": "d2", "block": { "path": disk } }), "medium_taken"),

@@ -307,7 +307,7 @@ impl std::fmt::Debug for Ring {
 }
 
 /// The strongest ring the kernel gives us, and whether it defers work to our own calls.
-fn set_up(settings: LocalSettings) -> io::Result<(IoUring, bool)> {
+pub(super) fn set_up(settings: LocalSettings) -> io::Result<(IoUring, bool)> {
     let entries = settings.submission_entries.max(1);
     // Each operation may have a cancellation beside it.
     let completions = settings.in_flight_max.max(entries).saturating_mul(2);

@@ -17,11 +17,11 @@ pub fn preflight_command(out: Output, args: &Preflight) -> Result<(), Failure> {
             why: error.to_string(),
         })?
         .for_reactors(args.cores.iter().copied());
-    let mut findings = preflight(&profile, &Machine::read(root));
+    let mut findings = preflight(&profile, &Machine::here());
     let applied = match args.apply {
         true => {
             let applied = apply(&findings, root);
-            findings = preflight(&profile, &Machine::read(root));
+            findings = preflight(&profile, &Machine::here());
             Some(applied)
         }
         false => None,
