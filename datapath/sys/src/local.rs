@@ -29,7 +29,6 @@ use crate::{MonotonicClock, Waker, affinity};
 use flight::Flights;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
-pub use trial::{Closed, io_uring_is_open};
 use palisade_block::limits::DEVICES_MAX;
 use palisade_block::{
     Clock, DeviceIndex, DeviceKind, DeviceLimits, Devices, Fault, Io, Lba, MemoryId, Sectors, Segment,
@@ -42,6 +41,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+pub use trial::{Closed, io_uring_is_open};
 
 /// How long [`LocalDevices::nap`] sleeps at most.
 pub const NAP: Duration = Duration::from_micros(10);

@@ -90,9 +90,10 @@ fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<Finding> {
 fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
     let (found, remedy) = match (&machine.io_uring_tried, machine.io_uring_disabled) {
         (Some(Trial::Works), _) => return None,
-        (Some(Trial::Closed { why, errno }), disabled) => {
-            (format!("closed ({why})"), what_closes_io_uring(*errno, disabled, machine.seccomp))
-        }
+        (Some(Trial::Closed { why, errno }), disabled) => (
+            format!("closed ({why})"),
+            what_closes_io_uring(*errno, disabled, machine.seccomp),
+        ),
         // The setting came with 6.6; before, io_uring was open to all.
         (None, None | Some(0)) => return None,
         (None, Some(1)) => (
@@ -110,10 +111,8 @@ fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
 }
 
 /// A site that closed it had its reasons: it is not opened behind their back.
-const CLOSED_BY_SYSCTL: &str =
-    "sysctl kernel.io_uring_disabled=0, or 1 with the daemon as root or in the group that kernel.io_uring_group names";
-const CLOSED_BY_GROUP: &str =
-    "run the daemon as root or in the group that kernel.io_uring_group names, or sysctl kernel.io_uring_disabled=0";
+const CLOSED_BY_SYSCTL: &str = "sysctl kernel.io_uring_disabled=0, or 1 with the daemon as root or in the group that kernel.io_uring_group names";
+const CLOSED_BY_GROUP: &str = "run the daemon as root or in the group that kernel.io_uring_group names, or sysctl kernel.io_uring_disabled=0";
 
 fn what_closes_io_uring(errno: i32, disabled: Option<u64>, seccomp: bool) -> String {
     const EPERM: i32 = 1;

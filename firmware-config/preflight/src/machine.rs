@@ -285,7 +285,11 @@ mod tests {
     #[test]
     fn this_machine_can_be_read() {
         let machine = Machine::here();
-        assert_eq!(machine.io_uring_tried, Some(Trial::Works), "the other tests need it too");
+        assert_eq!(
+            machine.io_uring_tried,
+            Some(Trial::Works),
+            "the other tests need it too"
+        );
         assert!(machine.kernel_release.is_some());
         assert!(machine.nofile.is_some() && machine.memlock.is_some());
     }

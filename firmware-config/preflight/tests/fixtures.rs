@@ -313,7 +313,7 @@ fn of_io_uring(tried: Option<Trial>, disabled: Option<u64>, seccomp: bool) -> St
         seccomp,
         ..Machine::default()
     };
-    let profile = Profile::named("lab").unwrap();
+    let profile = Profile::named("lab").expect("it is built in");
     let findings = preflight(&profile, &machine);
     let found = findings.iter().find(|finding| finding.check == "io_uring");
     found
@@ -330,7 +330,11 @@ fn io_uring_is_judged_by_trying_it() {
         })
     };
     assert_eq!(of_io_uring(Some(Trial::Works), Some(1), false), "", "root may");
-    assert_eq!(of_io_uring(Some(Trial::Works), Some(0), true), "", "a filter that lets it through");
+    assert_eq!(
+        of_io_uring(Some(Trial::Works), Some(0), true),
+        "",
+        "a filter that lets it through"
+    );
     for (tried, disabled, seccomp, part) in [
         (closed(1), Some(0), true, "seccomp filter"),
         (closed(1), None, true, "seccomp filter"),

@@ -56,7 +56,7 @@ impl Door {
                 ProblemKind::Internal,
                 "internal",
                 "the request met a fault of the daemon and was given up",
-                "the log says more (journalctl -u palisade); please report it",
+                "the log says more (journalctl -u palisaded); please report it",
             )
         })
     }
