@@ -462,7 +462,7 @@ mod tests {
         assert!(matches!(map(bytes, 0, 0, 16), InflightError::Shape { .. }));
         assert!(matches!(map(bytes, 0, 65, 16), InflightError::Shape { .. }));
         assert!(matches!(map(bytes, 0, 2, 0), InflightError::Shape { .. }));
-        assert!(matches!(map(bytes, 0, 2, 2048), InflightError::Shape { .. }));
+        assert!(matches!(map(bytes, 0, 2, 32769), InflightError::Shape { .. }));
         assert!(matches!(map(bytes - 1, 0, 2, 16), InflightError::TooSmall { .. }));
         assert!(matches!(
             map(bytes, 4, 2, 16),
@@ -483,6 +483,6 @@ mod tests {
             InflightError::Version { queue: 0, version: 2 }
         ));
         assert!(raw.set_len(0).is_err(), "sealed");
-        assert!(InflightRegion::create(64, 1024).is_ok());
+        assert!(InflightRegion::create(64, 32768).is_ok());
     }
 }
