@@ -110,6 +110,7 @@ impl Walk<'_> {
             serial: [0; 20],
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),
+            share: palisade_memory::Share::unlimited(),
         };
         Walk {
             files,

@@ -66,6 +66,7 @@ enum Say {
     Enable,
     Disable,
     GetBase,
+    Reset,
 }
 
 use Say::*;
@@ -86,6 +87,8 @@ struct Monitor {
     connect: &'static [Say],
     start: &'static [Say],
     stop: &'static [Say],
+    /// What comes when the guest starts its driver again.
+    restart: &'static [Say],
     /// What comes instead of `connect` and `start` when the daemon is back; empty for those that give up.
     reconnect: &'static [Say],
 }
@@ -127,6 +130,19 @@ const MONITORS: &[Monitor] = &[
             Enable,
         ],
         stop: &[GetBase, RemoveMemory],
+        restart: &[
+            GetInflight,
+            SetInflight,
+            Call,
+            SetFeatures,
+            AddMemory,
+            Num,
+            Base,
+            Addresses,
+            Kick,
+            Call,
+            Enable,
+        ],
         reconnect: &[
             GetFeatures,
             GetProtocol,
@@ -183,6 +199,19 @@ const MONITORS: &[Monitor] = &[
             Enable,
         ],
         stop: &[Disable, GetBase, RemoveMemory],
+        restart: &[
+            GetInflight,
+            SetInflight,
+            Call,
+            SetFeatures,
+            AddMemory,
+            Num,
+            Base,
+            Addresses,
+            Kick,
+            Call,
+            Enable,
+        ],
         reconnect: &[
             GetFeatures,
             GetProtocol,
@@ -240,6 +269,19 @@ const MONITORS: &[Monitor] = &[
             Enable,
         ],
         stop: &[Disable, GetBase],
+        restart: &[
+            SetFeatures,
+            SetProtocol,
+            MemTable,
+            Num,
+            GetInflight,
+            SetInflight,
+            Addresses,
+            Base,
+            Call,
+            Kick,
+            Enable,
+        ],
         reconnect: &[
             Owner,
             GetFeatures,
@@ -266,6 +308,7 @@ const MONITORS: &[Monitor] = &[
         connect: &[Owner, GetFeatures, GetProtocol, SetProtocol, Config(0, 60)],
         start: &[SetFeatures, MemTable, Num, Addresses, Base, Call, Kick, Enable],
         stop: &[],
+        restart: &[],
         reconnect: &[],
     },
     Monitor {
@@ -287,6 +330,7 @@ const MONITORS: &[Monitor] = &[
         ],
         start: &[SetFeatures, MemTable, Num, Addresses, Base, Call, Kick, Enable],
         stop: &[Disable, GetBase],
+        restart: &[SetFeatures, MemTable, Num, Addresses, Base, Call, Kick, Enable],
         reconnect: &[],
     },
     Monitor {
@@ -306,7 +350,8 @@ const MONITORS: &[Monitor] = &[
             Config(0, 256),
         ],
         start: &[MemTable, SetFeatures, Num, Addresses, Base, Kick, Call, Enable],
-        stop: &[Disable, GetBase],
+        stop: &[Disable, GetBase, Reset],
+        restart: &[SetFeatures, Num, Addresses, Base, Kick, Call, Enable],
         reconnect: &[],
     },
     Monitor {
@@ -329,6 +374,7 @@ const MONITORS: &[Monitor] = &[
             Enable,
         ],
         stop: &[],
+        restart: &[],
         reconnect: &[],
     },
 ];
@@ -481,6 +527,7 @@ impl Talk {
             }
             Enable => self.order(Message::SetVringEnable { index, enable: true }),
             Disable => self.order(Message::SetVringEnable { index, enable: false }),
+            Reset => self.order(Message::ResetDevice),
             GetBase => {
                 let reply = self.ask(Message::GetVringBase(index));
                 self.base = u16::from_ne_bytes(reply[4..6].try_into().unwrap());
@@ -553,13 +600,14 @@ fn each_monitor_is_served_from_connect_to_stop_and_again() {
         if monitor.stop.is_empty() {
             continue;
         }
-        // A guest that shuts its driver down and starts it again, as firmware and system do one after the other.
+        // A guest that shuts its driver down and starts it again, as firmware and system do one after the other. OpenVMM
+        // resets the device, and counts on the memory being there still.
         talk.say_all(monitor.stop);
         assert!(talk.walk.running.is_empty(), "{}", monitor.name);
         if monitor.stop.iter().any(|say| matches!(say, GetBase)) {
             assert_eq!(talk.base, 3, "{}: three were taken", monitor.name);
         }
-        talk.say_all(monitor.start);
+        talk.say_all(monitor.restart);
         talk.serves();
     }
 }
