@@ -190,6 +190,7 @@ fn add_disk(input: &mut Bytes<'_>) -> Command {
         sectors,
         data_start,
         data_end,
+        superblock_pending: false,
     })
 }
 

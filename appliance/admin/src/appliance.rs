@@ -2,8 +2,9 @@
 
 use crate::metrics::MetricsSnapshot;
 use palisade_api::{
-    Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskCreate, DiskPatch, EventPage, Health,
-    Node, Problem, Reactor, Removal, RemovalOptions, Volume, VolumeCreate, VolumePatch,
+    Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskAdopt, DiskAdoption, DiskCreate,
+    DiskImport, DiskImported, DiskPatch, EventPage, Health, Node, Problem, Reactor, Removal, RemovalOptions,
+    StateBackup, Volume, VolumeCreate, VolumePatch,
 };
 
 /// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
@@ -40,6 +41,15 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// Gives a disk up, or says what that would do. Refused while volumes lie on it or it is protected; a dry run is refused likewise.
     fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem>;
+
+    /// Shows what a disk and the database know of each other, and takes a side if the wish says so.
+    fn disk_adopt(&self, id: &str, wish: DiskAdopt) -> Result<DiskAdoption, Problem>;
+
+    /// Takes disks in with the volumes that their superblocks tell of, or only says what that would bring.
+    fn disk_import(&self, wish: DiskImport) -> Result<DiskImported, Problem>;
+
+    /// The cluster database as a file.
+    fn state_backup(&self) -> StateBackup;
 
     /// All volumes, in any order.
     fn volumes(&self) -> Vec<Volume>;

@@ -12,6 +12,7 @@ mod node;
 mod openapi;
 mod query;
 mod request;
+mod takeover;
 mod volumes;
 
 pub use openapi::document;
@@ -49,6 +50,9 @@ fn resources() -> OpenApiRouter<Door> {
         .routes(routes!(events::list))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::show, disks::change, disks::remove))
+        .routes(routes!(takeover::adopt))
+        .routes(routes!(takeover::import))
+        .routes(routes!(takeover::backup))
         .routes(routes!(volumes::list, volumes::create))
         .routes(routes!(volumes::show, volumes::change, volumes::delete))
         .routes(routes!(attachments::list, attachments::create))
@@ -61,12 +65,14 @@ fn resources() -> OpenApiRouter<Door> {
 }
 
 async fn no_route(uri: Uri) -> Answer {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 11] = [
         routes::NODE,
         routes::REACTORS,
         routes::HEALTH,
         routes::EVENTS,
         routes::DISKS,
+        routes::IMPORT,
+        routes::STATE_BACKUP,
         routes::VOLUMES,
         routes::ATTACHMENTS,
         routes::METRICS,

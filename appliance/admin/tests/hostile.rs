@@ -216,6 +216,15 @@ impl Appliance for Faulty {
     fn disk_remove(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
         Err(Problem::not_found("disk", id))
     }
+    fn disk_adopt(&self, id: &str, _: DiskAdopt) -> Result<DiskAdoption, Problem> {
+        Err(Problem::not_found("disk", id))
+    }
+    fn disk_import(&self, _: DiskImport) -> Result<DiskImported, Problem> {
+        panic!("a fault")
+    }
+    fn state_backup(&self) -> StateBackup {
+        panic!("a fault")
+    }
     fn volumes(&self) -> Vec<Volume> {
         vec![]
     }

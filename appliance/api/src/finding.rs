@@ -129,6 +129,23 @@ findings! {
                  `palisade attachment create`",
         clears: Clears::WhenTold,
     }
+    SuperblockDamaged {
+        code: "superblock_damaged", severity: Degraded,
+        means: "A copy of a disk's superblock or of its table of extents is damaged; the others say what it said.",
+        guest: "Nothing by itself.",
+        metric: "palisade_findings",
+        remedy: "it is written anew from the sound copies by itself; when it stays, `palisade-inspect` shows which copy, \
+                 and the disk should be replaced soon",
+        clears: Clears::WithItsCause,
+    }
+    VolumeIncomplete {
+        code: "volume_incomplete", severity: Degraded,
+        means: "Part of a volume is here, and the rest on disks that are not in the cluster.",
+        guest: "Its disk cannot be offered.",
+        metric: "palisade_findings",
+        remedy: "bring the disks with the rest and take them in with `palisade disk import`; what is here is kept until then",
+        clears: Clears::WithItsCause,
+    }
     DrainOverdue {
         code: "drain_overdue", severity: Degraded,
         means: "A session waits for requests in flight for longer than it should.",

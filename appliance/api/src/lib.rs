@@ -28,6 +28,8 @@ pub mod removal;
 pub mod routes;
 pub mod size;
 pub mod state;
+pub mod state_backup;
+pub mod takeover;
 pub mod volume;
 
 pub use attachment::{
@@ -46,4 +48,9 @@ pub use page::{PAGE_ITEMS, PAGE_ITEMS_MAX, Page};
 pub use problem::{Problem, ProblemKind};
 pub use removal::{Removal, RemovalOptions};
 pub use state::{Created, State};
+pub use state_backup::StateBackup;
+pub use takeover::{
+    DiskAdopt, DiskAdoption, DiskImport, DiskImported, ImportMedium, ImportedDisk, ImportedVolume, Side,
+    VolumePart,
+};
 pub use volume::{Clear, Clearing, Extent, Layout, Volume, VolumeCreate, VolumePatch};

@@ -21,6 +21,12 @@ pub const EVENTS: &str = "/v1/events";
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
 pub const DISK: &str = "/v1/disks/{id}";
+/// What a disk and the database know of each other, and which is to hold.
+pub const DISK_ADOPT: &str = "/v1/disks/{id}/adopt";
+/// Disks taken in with the volumes that their superblocks tell of.
+pub const IMPORT: &str = "/v1/import";
+/// The cluster database as a file.
+pub const STATE_BACKUP: &str = "/v1/state/backup";
 /// All volumes.
 pub const VOLUMES: &str = "/v1/volumes";
 /// One volume.

@@ -394,6 +394,7 @@ mod tests {
                 index: DeviceIndex(0),
                 opened: Arc::new(Opened::open(&spec, Duration::ZERO).unwrap()),
                 stats: vec![Arc::clone(&stats), Arc::default()],
+                superblock_damage: Vec::new(),
                 stalled_on: BTreeSet::new(),
                 sight: Default::default(),
             };

@@ -91,6 +91,8 @@ mod tests {
             created: Generation(1),
             revision: Generation(1),
             protected: false,
+            first_superblock: Default::default(),
+            history: Default::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What the steward is told.
 
 use crate::orders::Report;
+use crate::superblocks::Look;
 use palisade_block::AttachmentIndex;
 use palisade_model::Cluster;
-use palisade_reconcile::{Step, Superblock};
+use palisade_reconcile::Step;
 use palisade_sys::Opened;
 use std::sync::Arc;
 
@@ -37,8 +38,10 @@ pub enum Done {
         /// The device.
         opened: Arc<Opened>,
         /// What its superblock says.
-        superblock: Superblock,
+        look: Look,
     },
+    /// A superblock was looked at, or written.
+    Looked(Look),
     /// Nothing to take over but that it is done.
     Plain,
 }

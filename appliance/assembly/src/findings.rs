@@ -7,9 +7,11 @@ use crate::views::View;
 use palisade_admin::TcpAccess;
 use palisade_api as api;
 use palisade_api::FindingKind;
+use palisade_block::SECTOR_BYTES;
 use palisade_model::Kind;
 use palisade_reconcile::{Action, Cause};
 use palisade_sys::PageBacking;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A step may be under way for so long before it is told.
@@ -43,10 +45,34 @@ impl View<'_> {
             for (kind, message) in media::findings(self.plant, name, open) {
                 add(kind, format!("disk/{name}"), message);
             }
+            if !open.superblock_damage.is_empty() {
+                let message = open.superblock_damage.join("; ");
+                add(FindingKind::SuperblockDamaged, format!("disk/{name}"), message);
+            }
             if !open.stalled_on.is_empty() {
                 let message = format!("blocked on disk {name}, for {} ms", oldest_ns(open) / 1_000_000);
                 add(FindingKind::DiskStalled, format!("disk/{name}"), message);
             }
+        }
+        for (uuid, fragment) in &self.cluster.fragments {
+            let disks: BTreeSet<&str> = fragment
+                .pieces
+                .iter()
+                .map(|piece| piece.extent.disk.as_str())
+                .collect();
+            let disks: Vec<&str> = disks.into_iter().collect();
+            let message = format!(
+                "volume {} ({uuid}) is not whole: {} of its {} bytes are here, on {}",
+                fragment.name,
+                fragment.present_sectors() * SECTOR_BYTES,
+                fragment.sectors * SECTOR_BYTES,
+                disks.join(", ")
+            );
+            add(
+                FindingKind::VolumeIncomplete,
+                format!("volume/{}", fragment.name),
+                message,
+            );
         }
         for (name, offered) in &self.plant.attachments {
             let report = self.shared.door().report(offered.index);

@@ -3,16 +3,15 @@
 use crate::event::Done;
 use crate::medium;
 use crate::shared::Shared;
+use crate::superblocks;
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
 use palisade_memory::Share;
 use palisade_model::{Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name};
 use palisade_reconcile::Superblock;
-use palisade_sys::device::{Create, DeviceSpec, Medium as Device, probe};
+use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
 use palisade_sys::{OpenError, Opened};
 use palisade_virtio::VolumeGeometry;
-use palisade_volume::{Image, Standing, image, standing};
-use palisade_wire::{DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, decode};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,13 +51,13 @@ pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name) -> Wor
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
         let opened = medium::open(&name, disk, shared.settings.lock_wait, &shared.last_seen)?;
-        let superblock = found_superblock(&wanted, &name, disk, &opened)?;
-        if !disk.has_superblock() || matches!(superblock, Superblock::Ours { .. }) {
+        let look = superblocks::look(&wanted, &name, disk, &opened)?;
+        if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {
             identify(&shared, &name, disk, &opened);
         }
         Ok(Done::Opened {
             opened: Arc::new(opened),
-            superblock,
+            look,
         })
     })
 }
@@ -85,113 +84,6 @@ fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
     if let Err(error) = shared.propose(identify) {
         log::warn!("disk {name}: who its medium is cannot be recorded: {error}");
     }
-}
-
-fn found_superblock(
-    wanted: &Cluster,
-    name: &Name,
-    disk: &Disk,
-    opened: &Opened,
-) -> Result<Superblock, String> {
-    if !disk.has_superblock() {
-        return Ok(Superblock::Missing);
-    }
-    let should = image(wanted, name).map_err(|error| error.to_string())?;
-    match read_superblock(opened) {
-        Ok(found) => {
-            found
-                .damage
-                .iter()
-                .for_each(|damage| log::warn!("disk {name}: {damage}"));
-            Ok(match standing(&found, &should) {
-                Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
-                Standing::Differs => {
-                    return Err(format!(
-                        "the superblock of disk {name} is of the same generation as the cluster database and says \
-                         something else: nothing is written; restore the database that belongs to the disk"
-                    ));
-                }
-                _ => Superblock::Ours {
-                    generation: palisade_model::Generation(found.superblock.generation),
-                },
-            })
-        }
-        Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => Ok(Superblock::Missing),
-        Err(error) => Err(format!("the superblock of disk {name} cannot be used: {error}")),
-    }
-}
-
-/// What a disk says about itself.
-pub fn read_superblock(opened: &Opened) -> Result<Decoded, DecodeError> {
-    decode(opened.sectors().0, |lba: Lba| {
-        let mut sector = [0; SECTOR_BYTES];
-        let offset = lba
-            .checked_bytes()
-            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
-        opened.read_at(offset, &mut sector).map(|()| sector)
-    })
-}
-
-/// Writes superblock and extents of a pooled disk. A first superblock goes onto a disk that was added by this very
-/// daemon (`new`: it looked at the content then), or onto a blank one: what shows up under the path of a disk after
-/// a restart may be another disk with somebody's data.
-pub fn write_superblock(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, new: bool) -> Work {
-    Box::new(move || {
-        let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
-        let Image { superblock, extents } = image(&wanted, &name).map_err(|error| error.to_string())?;
-        let update = match read_superblock(&opened) {
-            Ok(before) if before.superblock.disk == superblock.disk => {
-                palisade_wire::update(&before.superblock, &superblock, &extents)
-            }
-            Ok(_) => return Err(format!("disk {name} carries the superblock of another disk")),
-            Err(DecodeError::NotOurs) if new => palisade_wire::format(&superblock, &extents),
-            Err(DecodeError::NotOurs) => match probe::probe(&opened) {
-                Ok(probe::Content::Blank) => palisade_wire::format(&superblock, &extents),
-                Ok(content) => {
-                    return Err(format!(
-                        "disk {name} has no superblock but holds {content}: left alone"
-                    ));
-                }
-                Err(error) => return Err(format!("disk {name} cannot be read: {error}")),
-            },
-            Err(error) => return Err(format!("the superblock of disk {name} cannot be read: {error}")),
-        };
-        let update = update.map_err(|error| error.to_string())?;
-        carry_out(&opened, &update.phases)
-            .map_err(|error| format!("disk {name} cannot be written: {error}"))?;
-        Ok(Done::Plain)
-    })
-}
-
-/// Erases the superblock of a disk that has left the cluster.
-pub fn erase_superblock(opened: Option<Arc<Opened>>) -> Work {
-    Box::new(move || {
-        let Some(opened) = opened else {
-            return Ok(Done::Plain);
-        };
-        wipe(&opened).map(|()| Done::Plain)
-    })
-}
-
-/// Makes a disk carry no superblock of ours.
-pub fn wipe(opened: &Opened) -> Result<(), String> {
-    let phases = palisade_wire::erase(opened.sectors().0).map_err(|error| error.to_string())?;
-    carry_out(opened, &phases).map_err(|error| format!("the superblock cannot be erased: {error}"))
-}
-
-/// Each phase is stable before the next begins.
-fn carry_out(opened: &Opened, phases: &[Phase]) -> std::io::Result<()> {
-    for phase in phases {
-        for write in &phase.writes {
-            let offset = write
-                .lba
-                .checked_bytes()
-                .ok_or(std::io::ErrorKind::InvalidInput)?;
-            opened.write_at(offset, &write.bytes)?;
-        }
-        opened.sync()?;
-    }
-    Ok(())
 }
 
 /// Puts a socket in its place.

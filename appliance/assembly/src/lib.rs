@@ -42,6 +42,8 @@ mod shared;
 mod sight;
 mod standing;
 mod steward;
+mod superblocks;
+mod takeover;
 mod views;
 mod watch;
 mod write_cache;

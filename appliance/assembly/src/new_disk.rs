@@ -9,6 +9,7 @@ use crate::places;
 use crate::problem;
 use crate::shared::Shared;
 use crate::sight::promised;
+use crate::superblocks;
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
@@ -17,6 +18,7 @@ use palisade_model::{AddDisk, Cluster, Command, Disk, Medium, MediumRecord, Name
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::Geometry;
+use std::collections::BTreeSet;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
@@ -105,6 +107,7 @@ impl Examined {
             sectors,
             data_start,
             data_end,
+            superblock_pending: true,
         })
     }
 }
@@ -289,8 +292,9 @@ fn refuse_data(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
             .wipe()
             .map_err(|error| unwritten(format!("{} cannot be wiped: {error}", wish.id))),
         // What is given whole to a guest may be meant for it; only a superblock of ours is nobody's.
-        probe::Content::Palisade { .. } if wish.force => hands::wipe(opened).map_err(unwritten),
+        probe::Content::Palisade { .. } if wish.force => superblocks::wipe(opened).map_err(unwritten),
         _ if wish.force => Ok(()),
+        probe::Content::Palisade { .. } => Err(ours(wish, opened)),
         content => {
             let path = wish.medium.path().unwrap_or_default();
             let message = format!("{path} holds {content}, which would be lost");
@@ -298,6 +302,38 @@ fn refuse_data(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
             Err(Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force"))
         }
     }
+}
+
+/// What is said of a medium that is, or was, a pooled disk: adding it anew would give its volumes' space away.
+fn ours(wish: &api::DiskCreate, opened: &Opened) -> Problem {
+    let path = wish.medium.path().unwrap_or_default();
+    let (message, remedy) = match superblocks::read(opened) {
+        Ok(found) => {
+            let volumes: BTreeSet<&str> = found.extents.iter().map(|extent| extent.volume_name.as_str()).collect();
+            let volumes: Vec<&str> = volumes.into_iter().collect();
+            let holds = match volumes.as_slice() {
+                [] => "no volume".to_owned(),
+                volumes => format!("volumes {}", volumes.join(", ")),
+            };
+            let label = &found.superblock.label;
+            let cluster = Uuid(found.superblock.cluster);
+            let kind = wish.medium.name();
+            (
+                format!("{path} is disk {label} of cluster {cluster}, with {holds}, which would be lost"),
+                format!(
+                    "take it in with its volumes: palisade disk import --{kind} {path} --dry-run shows what comes; \
+                     `force` is for a disk of which nothing is wanted any more"
+                ),
+            )
+        }
+        Err(error) => (
+            format!("{path} was a pooled disk of Palisade, and its superblock cannot be used ({error})"),
+            "keep an image of it, and see with `palisade-inspect` what is left; `force` is for a disk of which nothing is \
+             wanted any more"
+                .to_owned(),
+        ),
+    };
+    Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force")
 }
 
 /// Refuses a medium that is a disk already, by another path to the same file or device. The lock would refuse it too,
@@ -312,7 +348,7 @@ fn refuse_alias(cluster: &Cluster, medium: &api::Medium) -> Result<(), Problem> 
         return Ok(());
     };
     let message = format!("{path} is in use as disk {holder}");
-    let remedy = format!("use that disk, or remove it first: palisade disk remove {holder}");
+    let remedy = format!("use that disk: palisade disk show {holder}");
     Err(Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path"))
 }
 

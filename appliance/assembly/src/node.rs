@@ -139,7 +139,7 @@ impl Node {
         let (steward, events) = crossbeam::channel::unbounded();
         let reactors = start_reactors(&settings, &steward)?;
         let shared = Arc::new(Shared::new(settings, store, name, reactors, steward));
-        shared.plant().observed.started = shared.cluster().generation;
+        shared.plant().started = shared.cluster().generation;
         let thread = |name| move |source| StartError::Thread { name, source };
         let door = Door::open(DoorSettings::default(), |_| DoorHost::new(Arc::clone(&shared)))
             .map_err(thread("door"))?;

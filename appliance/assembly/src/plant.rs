@@ -8,7 +8,7 @@ use crate::sight::Sight;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, ReactorIndex, VolumeIndex, Whom};
-use palisade_model::{Attachment, Cluster, Kind, Limits, Name};
+use palisade_model::{Attachment, Cluster, Generation, Kind, Limits, Name, Uuid};
 use palisade_reconcile::{Action, Observed, Step};
 use palisade_sys::Opened;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,11 @@ pub struct Plant {
     pub under_way: BTreeMap<Action, UnderWay>,
     /// Steps that have come to an end so far, well or not. Each end may be what another step has waited for.
     pub ended: u64,
+    /// The generation that the cluster had when this daemon started: it has itself looked at the medium of each disk
+    /// that was added later.
+    pub started: Generation,
+    /// Disks whose superblock an operator has just told to be written anew.
+    pub renewed: BTreeSet<Uuid>,
 }
 
 /// An open disk.
@@ -47,6 +52,8 @@ pub struct OpenDisk {
     pub stalled_on: BTreeSet<ReactorIndex>,
     /// What was last seen of its medium.
     pub sight: Sight,
+    /// What is not as it should be with its superblock, until it was written anew.
+    pub superblock_damage: Vec<String>,
 }
 
 /// An attachment that is, or is about to be, on offer.

@@ -4,7 +4,8 @@ use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
 use palisade_consensus::ProposeError;
-use palisade_model::{NameError, Refusal};
+use palisade_model::{Name, NameError, Refusal};
+use palisade_reconcile::Superblock;
 use palisade_sys::OpenError;
 
 /// A proposal that was not acknowledged.
@@ -83,6 +84,37 @@ fn field_of_rest(field: &'static str) -> &'static str {
         "sectors" => "bytes",
         other => other,
     }
+}
+
+/// A change of a disk whose medium carries something else than the database knows.
+pub fn of_disk_that_knows_more(disk: &Name, superblock: Superblock) -> Problem {
+    let (what, remedy) = match superblock {
+        Superblock::Newer { generation } => (
+            format!(
+                "disk {disk} carries generation {generation}, which has grown out of what the database knows: the \
+                 database is an old copy, and changing it would make it another branch"
+            ),
+            format!("restore the latest database, or see what each side knows: palisade disk adopt {disk}"),
+        ),
+        Superblock::Diverged { generation } => (
+            format!("disk {disk} carries generation {generation}, which grew on apart from the database"),
+            format!(
+                "restore the database that belongs to it, or see what each side knows: palisade disk adopt {disk}"
+            ),
+        ),
+        _ => (
+            format!("the medium of disk {disk} does not carry its superblock"),
+            format!("bring the right medium back, or see what is the matter: palisade disk show {disk}"),
+        ),
+    };
+    Problem::new(ProblemKind::Conflict, "disk_knows_more", what, remedy)
+}
+
+/// A change of a disk that has not been opened yet.
+pub fn of_disk_not_looked_at(disk: &Name) -> Problem {
+    let message = format!("disk {disk} is still being opened, and what its medium carries is not known yet");
+    let remedy = format!("ask again when it is open: palisade disk show {disk}");
+    Problem::new(ProblemKind::Conflict, "disk_not_looked_at", message, remedy)
 }
 
 /// A name that is none.

@@ -8,17 +8,19 @@ use crate::new_disk;
 use crate::problem;
 use crate::removal;
 use crate::shared::Shared;
+use crate::takeover;
 use crate::views::{View, list};
 use palisade_admin::{Appliance, MetricsSnapshot};
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
+use palisade_consensus::Backup;
 use palisade_model::{
     Account, ChangeAttachment, ChangeDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
-    DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome,
+    DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, Kind, Limits, Medium, Name, Outcome,
     RemoveDisk, Usage, Uuid,
 };
-use palisade_reconcile::{Action, Superblock};
+use palisade_reconcile::{Objection, objection};
 use palisade_wire::Geometry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +33,9 @@ const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a question for health waits for the present state; after that it is told with what was known before.
 const HEALTH_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a change waits for a look at the disks that it concerns, after a start.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The node as REST sees it.
 #[derive(Debug)]
@@ -55,6 +60,7 @@ impl Rest {
     }
 
     pub(crate) fn propose(&self, command: Command) -> Result<Outcome, Problem> {
+        self.refuse_change_of_disk_that_knows_more(&command)?;
         self.shared
             .propose(command)
             .map_err(|error| problem::of_proposal(&error))
@@ -112,35 +118,52 @@ impl Rest {
 }
 
 impl Rest {
-    /// Waits a moment for disks that have just been added to get their first superblock. An extent is agreed on only
-    /// where that is on the disk already: a disk with extents and without a superblock is taken for one that has
-    /// lost it, and after a crash in between that would be a false alarm.
+    /// Waits a moment for disks that have just been added to get their first superblock: the model puts no extent on
+    /// one that has none yet, and whoever adds a disk and asks for a volume at once means both.
     fn await_first_superblocks(&self) {
         let deadline = Instant::now() + SUPERBLOCK_PATIENCE;
-        while Instant::now() < deadline {
+        let waiting = || {
             let cluster = self.shared.cluster();
-            let waiting = {
-                let plant = self.shared.plant();
-                let failed = |disk: &Name| {
-                    let actions = [
-                        Action::OpenDisk { disk: disk.clone() },
-                        Action::WriteSuperblock { disk: disk.clone() },
-                    ];
-                    actions
-                        .iter()
-                        .any(|action| plant.observed.failures.contains_key(action))
-                };
-                let on_record = |disk: &Name| {
-                    let open = plant.observed.disks.get(disk);
-                    open.is_some_and(|open| open.superblock != Superblock::Missing)
-                };
-                let mut lasting = cluster.disks.iter().filter(|(_, disk)| disk.has_superblock());
-                lasting.any(|(name, _)| !on_record(name) && !failed(name))
+            let plant = self.shared.plant();
+            let failed = |disk: &Name| {
+                plant
+                    .observed
+                    .failures
+                    .keys()
+                    .any(|action| action.target() == (Kind::Disk, disk))
             };
-            if !waiting {
-                return;
-            }
+            let mut pending = cluster
+                .disks
+                .iter()
+                .filter(|(_, disk)| !disk.first_superblock.is_on_medium());
+            pending.any(|(name, _)| !failed(name))
+        };
+        while Instant::now() < deadline && waiting() {
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Refuses a change of a disk whose medium knows more than the database, before it is agreed on. A disk that has
+    /// not been looked at since the start is waited for a moment.
+    fn refuse_change_of_disk_that_knows_more(&self, command: &Command) -> Result<(), Problem> {
+        let deadline = Instant::now() + LOOK_PATIENCE;
+        loop {
+            let cluster = self.shared.cluster();
+            let Ok((after, _)) = cluster.apply(command) else {
+                // Refused anyway, in the model's own words.
+                return Ok(());
+            };
+            let found = objection(&cluster, &after, &self.shared.name, &self.shared.plant().observed);
+            match found {
+                None => return Ok(()),
+                Some(Objection::Disk { disk, superblock }) => {
+                    return Err(problem::of_disk_that_knows_more(&disk, superblock));
+                }
+                Some(Objection::NotLookedAt { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Some(Objection::NotLookedAt { disk }) => return Err(problem::of_disk_not_looked_at(&disk)),
+            }
         }
     }
 }
@@ -285,6 +308,24 @@ impl Appliance for Rest {
             expected: expected.map(Generation),
         });
         self.remove_disk(&name, command, how)
+    }
+
+    fn disk_adopt(&self, id: &str, wish: api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
+        takeover::adopt(&self.shared, id, &wish)
+    }
+
+    fn disk_import(&self, wish: api::DiskImport) -> Result<api::DiskImported, Problem> {
+        takeover::import(&self.shared, &wish)
+    }
+
+    fn state_backup(&self) -> api::StateBackup {
+        let backup = Backup::of(Cluster::clone(&self.shared.cluster()));
+        api::StateBackup {
+            taken_unix_s: backup.taken_unix_s,
+            generation: backup.cluster.generation.0,
+            lineage: backup.cluster.lineage.to_string(),
+            file: backup.to_text(),
+        }
     }
 
     fn volumes(&self) -> Vec<api::Volume> {

@@ -15,6 +15,7 @@ use crate::orders::Order;
 use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
 use crate::shared::Shared;
 use crate::sight::Sight;
+use crate::superblocks::{self, Look};
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::{FindingKind, Severity};
@@ -22,7 +23,8 @@ use palisade_block::mailbox::Command;
 use palisade_block::{
     DeviceIndex, Doing, Epoch, Generation, Progress, ReactorIndex, Route, Sectors, VolumeIndex, Whom,
 };
-use palisade_model::{Cluster, Extent, Name};
+use palisade_consensus::ProposeError;
+use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, Name};
 use palisade_reconcile::{Action, Opened as Found, Step, plan};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -110,16 +112,28 @@ impl Steward {
             }
             Action::WriteSuperblock { disk } => {
                 let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
-                let new = wanted
-                    .disks
-                    .get(&disk)
-                    .is_some_and(|disk| disk.created > plant.observed.started);
-                let work = hands::write_superblock(Arc::clone(wanted), disk, opened, new);
+                let seen = |disk: &Disk| disk.created > plant.started || plant.renewed.contains(&disk.uuid);
+                let examined = wanted.disks.get(&disk).is_some_and(seen);
+                let work = superblocks::write(Arc::clone(wanted), disk, opened, examined);
                 self.aside(plant, step, wanted, work);
             }
+            Action::ExamineSuperblock { disk } => {
+                let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
+                self.aside(
+                    plant,
+                    step,
+                    wanted,
+                    superblocks::examine(Arc::clone(wanted), disk, opened),
+                );
+            }
+            Action::ConfirmSuperblock { disk } => self.confirm_superblock(plant, step, wanted, disk),
             Action::EraseSuperblock { disk } => {
                 let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
-                self.aside(plant, step, wanted, hands::erase_superblock(opened));
+                let known = plant.observed.disks.get(&disk).map(|open| &open.disk);
+                let (uuid, history) =
+                    known.map_or_else(Default::default, |disk| (disk.uuid, disk.history.clone()));
+                let work = superblocks::erase(opened, uuid, wanted.id, history);
+                self.aside(plant, step, wanted, work);
             }
             Action::GrowDisk { disk } => self.grow_disk(plant, step, wanted, &disk),
             Action::CloseDisk { disk } => self.close_disk(plant, step, wanted, &disk),
@@ -191,6 +205,7 @@ impl Steward {
     /// Runs slow work on a thread of its own.
     fn aside(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, work: hands::Work) {
         self.under_way(plant, step.clone(), wanted, BTreeSet::new(), 0);
+        let (again, cluster) = (step.clone(), Arc::clone(wanted));
         let (shared, wanted, name) = (Arc::clone(&self.shared), Arc::clone(wanted), step.action.as_str());
         let run = move || {
             shared.send(Event::Finished {
@@ -200,8 +215,12 @@ impl Steward {
             })
         };
         if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(run) {
-            // The step stays under way and is therefore not begun again; a node without threads is past helping.
-            log::error!("no thread for {name}: {error}");
+            self.end(
+                plant,
+                &again,
+                &cluster,
+                Err(format!("no thread could be started for it: {error}")),
+            );
         }
     }
 
@@ -220,7 +239,38 @@ impl Steward {
             index,
             since: Instant::now(),
         };
+        plant.observed.begin(&step);
         plant.under_way.insert(step.action, under_way);
+    }
+
+    /// Tells the cluster that a disk's first superblock is on the medium. It waits for the database's disk.
+    fn confirm_superblock(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: Name) {
+        let Some(disk) = wanted.disks.get(&name) else {
+            return self.end(plant, &step, wanted, Ok(Found::default()));
+        };
+        let (shared, uuid) = (Arc::clone(&self.shared), disk.uuid);
+        plant.renewed.remove(&uuid);
+        let work = move || {
+            let confirm = palisade_model::Command::ConfirmSuperblock(ConfirmSuperblock { name, uuid });
+            match shared.propose(confirm) {
+                // The disk has been removed meanwhile.
+                Ok(_) | Err(ProposeError::Refused(_)) => Ok(Done::Plain),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        self.aside(plant, step, wanted, Box::new(work));
+    }
+
+    /// Takes over what a look at a superblock has brought.
+    fn looked(&self, plant: &mut Plant, step: &Step, look: Look) -> Found {
+        let (_, name) = step.action.target();
+        if let Some(open) = plant.disks.get_mut(name) {
+            open.superblock_damage = look.damage;
+        }
+        Found {
+            superblock: look.superblock,
+            ..Found::default()
+        }
     }
 
     fn all_reactors(&self) -> BTreeSet<ReactorIndex> {
@@ -444,11 +494,12 @@ impl Steward {
         let mut plant = self.shared.plant();
         let result = match result {
             Ok(Done::Plain) => Ok(Found::default()),
-            Ok(Done::Opened { opened, superblock }) => {
+            Ok(Done::Looked(look)) => Ok(self.looked(&mut plant, step, look)),
+            Ok(Done::Opened { opened, look }) => {
                 let index = self.take_disk(&mut plant, step.action.target().1, opened);
                 Ok(Found {
                     index: index.0,
-                    superblock,
+                    ..self.looked(&mut plant, step, look)
                 })
             }
             Err(reason) => Err(reason),
@@ -490,6 +541,7 @@ impl Steward {
             stats,
             stalled_on: BTreeSet::new(),
             sight: Sight::default(),
+            superblock_damage: Vec::new(),
         };
         plant.disks.insert(name.clone(), open);
         device

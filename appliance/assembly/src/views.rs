@@ -16,7 +16,7 @@ use palisade_engine::IdlePolicy;
 use palisade_model::{
     Account, Attachment, Clear, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
 };
-use palisade_reconcile::{Action, Superblock, Wait, waits};
+use palisade_reconcile::{Action, Wait, waits};
 use palisade_sys::PageBacking;
 use palisade_wire::ALLOCATION_UNIT_SECTORS;
 use std::cell::OnceCell;
@@ -153,7 +153,12 @@ impl View<'_> {
             .observed
             .disks
             .get(name)
-            .filter(|open| open.disk.revision >= disk.revision);
+            .filter(|open| open.disk.revision >= disk.revision)
+            .filter(|open| {
+                let written =
+                    open.superblock.has_reached(disk.revision) && disk.first_superblock.is_on_medium();
+                !disk.has_superblock() || written
+            });
         api::Disk {
             id: name.to_string(),
             uuid: disk.uuid.to_string(),
@@ -276,11 +281,7 @@ impl View<'_> {
         };
         let recorded = |disk: &Name| {
             let observed = self.plant.observed.disks.get(disk);
-            observed.is_some_and(|open| match open.superblock {
-                _ if !open.disk.has_superblock() => true,
-                Superblock::Ours { generation } => generation >= revision,
-                Superblock::Missing | Superblock::Foreign => false,
-            })
+            observed.is_some_and(|open| !open.disk.has_superblock() || open.superblock.has_reached(revision))
         };
         if volume.clearing.is_some() {
             return false;

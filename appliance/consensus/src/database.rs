@@ -9,8 +9,12 @@ use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefin
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The format written, and the latest one read.
-pub(crate) const FORMAT: u64 = 1;
+/// The format written, and the latest one read: with the lineage of each generation. A file of format 1 has none; it
+/// is of this format once something was written to it.
+pub(crate) const FORMAT: u64 = 2;
+
+/// The first format.
+const FORMAT_WITHOUT_LINEAGE: u64 = 1;
 
 /// What the file is: its format.
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
@@ -60,7 +64,6 @@ pub(crate) fn create(
     let database = made.map_err(|error| failed(&unfinished, error))?;
     let filled = (|| {
         let write = begin_write(&database)?;
-        write.open_table(ABOUT)?.insert("format", FORMAT)?;
         fill(&write)?;
         write.commit()?;
         Ok(())
@@ -79,12 +82,16 @@ pub(crate) fn begin_write(database: &Database) -> Result<redb::WriteTransaction,
     let mut write = database.begin_write()?;
     write.set_two_phase_commit(true);
     write.set_durability(redb::Durability::Immediate)?;
+    write.open_table(ABOUT)?.insert("format", FORMAT)?;
     Ok(write)
 }
 
 /// A copy of the file in memory, its pages and its format checked.
 fn open_copy(path: &Path) -> Result<Database, StoreError> {
     let mut bytes = fs::read(path).map_err(StoreError::io(path))?;
+    if let Some(what) = nothing_in(&bytes) {
+        return Err(StoreError::damaged(path, what));
+    }
     distrust(&mut bytes).map_err(|reason| StoreError::damaged(path, reason))?;
     let memory = InMemoryBackend::new();
     let loaded = memory
@@ -97,7 +104,7 @@ fn open_copy(path: &Path) -> Result<Database, StoreError> {
         .create_with_backend(memory);
     let copy = opened.map_err(|error| failed(path, error))?;
     match format_of(&copy) {
-        Ok(Some(FORMAT)) => Ok(copy),
+        Ok(Some(FORMAT_WITHOUT_LINEAGE..=FORMAT)) => Ok(copy),
         Ok(Some(format)) if format > FORMAT => Err(StoreError::TooNew {
             path: path.into(),
             format,
@@ -109,6 +116,20 @@ fn open_copy(path: &Path) -> Result<Database, StoreError> {
         )),
         Err(error) => Err(StoreError::damaged(path, error)),
     }
+}
+
+/// Why a file cannot be a database, seen before redb sees it: it takes an empty file for a new database.
+fn nothing_in(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.is_empty() {
+        return Some("it is empty");
+    }
+    if bytes.len() < HEADER_BYTES {
+        return Some("it is cut short");
+    }
+    bytes
+        .iter()
+        .all(|byte| *byte == 0)
+        .then_some("it holds nothing but zeroes")
 }
 
 /// Makes redb look at every page of a copy.

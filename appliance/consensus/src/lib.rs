@@ -18,6 +18,8 @@
 //!                         every so many commands: state.redb, durable, then drop the log up to there
 //! ```
 //!
+//! A [`backup`] is the state as a file of its own; it is restored into an empty directory only.
+//!
 //! Start reading at [`agreement`], then [`store`]. [`memory`] is the same without stable storage, for the simulator
 //! and for tests.
 
@@ -25,6 +27,7 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod agreement;
+pub mod backup;
 mod database;
 mod log_file;
 pub mod memory;
@@ -35,6 +38,7 @@ pub mod store;
 pub mod store_error;
 
 pub use agreement::{Agreement, ProposeError};
+pub use backup::{Backup, BackupError, Restored};
 pub use memory::MemoryStore;
 pub use store::Store;
 pub use store_error::StoreError;

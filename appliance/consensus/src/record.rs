@@ -3,7 +3,7 @@
 //! The database has checksums of its own; this one says that what comes out is what we put in.
 
 use crc_fast::{CrcAlgorithm, checksum};
-use palisade_model::{Cluster, Command, Generation};
+use palisade_model::{Cluster, Command, Generation, LineageId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,9 @@ pub(crate) struct Entry {
     /// [`digest`] of the cluster it led to. A program that applies the command differently finds out here, and does
     /// not serve a volume from where its data is not.
     pub(crate) digest: u32,
+    /// The id of that generation. Entries of format 1 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lineage: Option<LineageId>,
     /// What was asked for.
     pub(crate) command: Command,
 }
@@ -63,7 +66,7 @@ pub(crate) fn digest(cluster: &Cluster) -> Result<u32, serde_json::Error> {
     serde_json::to_vec(cluster).map(|text| crc32c(&text))
 }
 
-fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     // The algorithm's result is 32 bits wide.
     checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

@@ -1,6 +1,7 @@
 //! Agreement of a cluster of one, on stable storage.
 
 use crate::agreement::{Agreement, ProposeError};
+use crate::backup;
 use crate::log_file::{LogFile, Logged};
 use crate::published::Published;
 use crate::record::{Entry, Snapshot, digest};
@@ -8,6 +9,7 @@ use crate::state_file::StateFile;
 use crate::store_error::StoreError;
 use palisade_model::{Cluster, Command, Generation, Outcome, check};
 use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,8 +37,8 @@ struct Writer {
     kept: u64,
     /// A command could not be written; what is on stable storage is unknown until it is read again.
     halted: bool,
-    /// Held as long as the store is open.
-    _lock: File,
+    /// Held as long as the store is open. Its content is the id of the cluster, once there is one.
+    lock: File,
 }
 
 impl Store {
@@ -44,8 +46,14 @@ impl Store {
     /// when it is not in order, it is left as it is.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
         fs::create_dir_all(directory).map_err(StoreError::io(directory))?;
-        let lock = lock(&directory.join("lock"))?;
+        let lock_path = directory.join("lock");
+        let lock = lock(&lock_path)?;
+        refuse_unfinished_restore(directory)?;
         let (log_path, state_path) = (directory.join("log.redb"), directory.join("state.redb"));
+        if !log_path.exists() && !state_path.exists() {
+            // The lock remembers whether there was a database once.
+            refuse_vanished(&lock_path, &lock)?;
+        }
         // The log is made first, so a state without a log has lost it.
         let (log, logged) = match log_path.exists() {
             true => LogFile::open(&log_path)?,
@@ -79,16 +87,24 @@ impl Store {
         };
         in_order(&cluster)?;
         let (index, cluster) = replay(&log_path, kept, cluster, &logged.entries)?;
+        let has_lineage = !cluster.lineage.is_nil() || !cluster.is_initialised();
+        let cluster = cluster.rooted();
         in_order(&cluster)?;
-        let writer = Writer {
+        let mut writer = Writer {
             log,
             state,
             log_path,
             index,
             kept,
             halted: false,
-            _lock: lock,
+            lock,
         };
+        if !has_lineage {
+            // Where its lineage begins is kept before anything is built on it.
+            let kept = writer.keep(&cluster);
+            kept.map_err(|error| StoreError::damaged(&state_path, error))?;
+        }
+        writer.mark(&cluster).map_err(StoreError::io(&lock_path))?;
         Ok(Store {
             published: Published::new(Arc::new(cluster)),
             writer: Mutex::new(writer),
@@ -114,6 +130,12 @@ impl Agreement for Store {
             return Ok(outcome);
         }
         writer.append(&next, command)?;
+        if self.published.get().id != next.id
+            && let Err(error) = writer.mark(&next)
+        {
+            // What it is for, a database that vanishes, is noticed a start later.
+            log::warn!("cluster database: the lock file cannot be marked: {error}");
+        }
         let next = Arc::new(next);
         self.published.set(Arc::clone(&next));
         if writer.index - writer.kept >= COMMANDS_PER_SNAPSHOT
@@ -141,6 +163,7 @@ impl Writer {
             index: self.index + 1,
             generation: next.generation,
             digest,
+            lineage: Some(next.lineage),
             command,
         };
         self.log.append(&entry).map_err(|error| self.halt(&error))?;
@@ -155,6 +178,11 @@ impl Writer {
         if self.kept == self.index {
             return Ok(());
         }
+        self.keep(cluster)
+    }
+
+    /// Keeps the state as a whole and empties the log, whether or not that is due.
+    fn keep(&mut self, cluster: &Cluster) -> Result<(), ProposeError> {
         let snapshot = Snapshot {
             index: self.index,
             cluster: cluster.clone(),
@@ -162,6 +190,25 @@ impl Writer {
         self.state.keep(&snapshot).map_err(|error| self.halt(&error))?;
         self.kept = self.index;
         self.log.drop_up_to(self.index).map_err(|error| self.halt(&error))
+    }
+
+    /// Writes down in the lock that there is a database of this cluster here.
+    fn mark(&mut self, cluster: &Cluster) -> std::io::Result<()> {
+        if !cluster.is_initialised() {
+            return Ok(());
+        }
+        let mark = format!("cluster {}\n", cluster.id);
+        let mut present = String::new();
+        self.lock.seek(SeekFrom::Start(0))?;
+        // What cannot be read as text is no mark.
+        let _ = self.lock.read_to_string(&mut present);
+        if present == mark {
+            return Ok(());
+        }
+        self.lock.seek(SeekFrom::Start(0))?;
+        self.lock.set_len(0)?;
+        self.lock.write_all(mark.as_bytes())?;
+        self.lock.sync_all()
     }
 
     fn halt(&mut self, error: &dyn std::error::Error) -> ProposeError {
@@ -197,6 +244,12 @@ fn replay(
             index,
             refusal,
         })?;
+        // The id that was given is the one that is on disks, however this program would write the command down. In
+        // a log of format 1 the lineage begins at its end.
+        let next = match entry.lineage {
+            Some(id) => next.known_as(id),
+            None => next.unrooted(),
+        };
         let digest = digest(&next).map_err(|error| StoreError::damaged(path, error))?;
         if digest != entry.digest || next.generation != entry.generation {
             return Err(StoreError::Diverged {
@@ -209,11 +262,32 @@ fn replay(
     Ok((index, cluster))
 }
 
+/// Refuses a directory in which a database was and is not any more: a new one in its place would know no disk.
+fn refuse_vanished(path: &Path, mut lock: &File) -> Result<(), StoreError> {
+    let mut mark = String::new();
+    let read = lock.read_to_string(&mut mark);
+    match mark.trim().strip_prefix("cluster ") {
+        Some(cluster) if read.is_ok() => Err(StoreError::Vanished {
+            path: path.into(),
+            cluster: cluster.into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_unfinished_restore(directory: &Path) -> Result<(), StoreError> {
+    match backup::unfinished(directory) {
+        Some(path) => Err(StoreError::UnfinishedRestore { path }),
+        None => Ok(()),
+    }
+}
+
 /// Locks the directory, so that nobody reads files that another process is writing.
-fn lock(path: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     let opened = File::options()
         .create(true)
         .truncate(false)
+        .read(true)
         .write(true)
         .open(path);
     let file = opened.map_err(StoreError::io(path))?;

@@ -36,6 +36,18 @@ pub enum StoreError {
         /// The latest format known here.
         known: u64,
     },
+    /// There was a database, and no file of it is left.
+    Vanished {
+        /// The lock, which remembers it.
+        path: PathBuf,
+        /// The cluster that it was of.
+        cluster: String,
+    },
+    /// A restore was begun and not finished.
+    UnfinishedRestore {
+        /// Its mark.
+        path: PathBuf,
+    },
     /// One of the two files is missing.
     Missing {
         /// Which.
@@ -89,8 +101,10 @@ impl StoreError {
     }
 }
 
-const RESTORE: &str = "The file has been left as it is. Copy the directory, then restore it from a backup; or move it \
-                       away, start anew, and add the disks again (`inspect` shows what is on each)";
+const RESTORE: &str = "Nothing has been changed. Keep a copy of the directory as it is. If there is a backup: move the \
+                       directory away and run `palisade state restore`. If there is none: move it away, start the \
+                       daemon, and bring the disks back with their volumes by `palisade disk import`; never add them \
+                       anew, which would give their space away";
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,6 +121,16 @@ impl fmt::Display for StoreError {
             StoreError::TooNew { path, format, known } => write!(
                 f,
                 "{} is of format {format}, this program knows formats up to {known}: start a later version",
+                path.display()
+            ),
+            StoreError::Vanished { path, cluster } => write!(
+                f,
+                "the database of cluster {cluster} has vanished: {} remembers it, and no file of it is left. {RESTORE}",
+                path.display()
+            ),
+            StoreError::UnfinishedRestore { path } => write!(
+                f,
+                "a restore was begun here and not finished ({}): run `palisade state restore` again with the same file",
                 path.display()
             ),
             StoreError::Missing { path } => write!(

@@ -119,6 +119,31 @@ fn a_missing_file_is_named() {
     }
 }
 
+/// redb takes an empty file for a new database, and both files may be gone at once.
+#[test]
+fn nothing_where_a_database_was_is_no_new_database() {
+    for file in FILES {
+        for content in [vec![], vec![0; 100], vec![0; 1 << 16]] {
+            let directory = directory();
+            write_story(directory.path());
+            let path = directory.path().join(file);
+            fs::write(&path, &content).unwrap();
+            let error = Store::open(directory.path()).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+    }
+    let directory = directory();
+    write_story(directory.path());
+    FILES
+        .iter()
+        .for_each(|file| fs::remove_file(directory.path().join(file)).unwrap());
+    let error = Store::open(directory.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Vanished { .. }), "{error}");
+    assert!(error.to_string().contains("disk import"), "{error}");
+    assert!(FILES.iter().all(|file| !directory.path().join(file).exists()));
+}
+
 #[test]
 fn a_state_that_is_gone_after_a_clean_stop_is_not_replaced_by_an_empty_one() {
     let directory = directory();

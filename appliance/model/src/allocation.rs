@@ -34,7 +34,7 @@ pub fn free_sectors(cluster: &Cluster, disk: &Name) -> u64 {
 /// tests and measuring: nobody's data gets there unless they are named.
 pub(crate) fn roomiest_disk<'a>(cluster: &'a Cluster, node: &Name, block_bytes: u32) -> Option<&'a Name> {
     let fitting = |disk: &Disk| {
-        let lasting_pool = disk.usage == Usage::Pooled && disk.medium.is_lasting();
+        let lasting_pool = disk.has_superblock() && disk.first_superblock.is_on_medium();
         disk.node == *node && lasting_pool && disk.block_bytes <= block_bytes
     };
     let candidates = cluster.disks.iter().filter(|(_, disk)| fitting(disk));
@@ -71,7 +71,8 @@ pub(crate) fn extend(
         });
     }
     let of_volume = EXTENTS_PER_VOLUME_MAX.saturating_sub(extents.len());
-    let of_disk = EXTENTS_PER_DISK_MAX.saturating_sub(cluster.extents_on(name).count());
+    let of_disk = EXTENTS_PER_DISK_MAX
+        .saturating_sub(cluster.extents_on(name).count() + cluster.fragments_on(name).count());
     let runs = choose(&free, units);
     if runs.len() > of_volume.min(of_disk) {
         return Err(Refusal::Fragmented {
@@ -121,6 +122,11 @@ fn free_runs(cluster: &Cluster, name: &Name, disk: &Disk) -> Vec<Run> {
     let mut used: Vec<(u64, u64)> = cluster
         .extents_on(name)
         .map(|(_, _, extent)| units_of(disk, extent))
+        .chain(
+            cluster
+                .fragments_on(name)
+                .map(|(_, _, piece)| units_of(disk, &piece.extent)),
+        )
         .collect();
     used.sort_unstable();
     let units = disk.data_end.saturating_sub(disk.data_start) / ALLOCATION_UNIT_SECTORS;

@@ -4,13 +4,16 @@
 mod attachment;
 mod clearing;
 mod disk;
+mod import;
 mod text;
 mod volume;
 
 use crate::cluster::Cluster;
 use crate::command::{Command, InitCluster, Outcome};
+use crate::disk::Disk;
 use crate::generation::{Epoch, Generation};
 use crate::limits::NODES_MAX;
+use crate::lineage::Ancestor;
 use crate::name::Name;
 use crate::node::Node;
 use crate::refusal::{Kind, Refusal};
@@ -20,13 +23,14 @@ impl Cluster {
     /// The cluster as it is after `command`, with what the command did; or why it is refused.
     ///
     /// With [`Outcome::Unchanged`] the cluster is returned as it was, its generation included. Every other outcome
-    /// makes the generation grow by one.
+    /// makes the generation grow: by one, or beyond that of a medium which is taken over.
     pub fn apply(&self, command: &Command) -> Result<(Cluster, Outcome), Refusal> {
         if !self.is_initialised() && !matches!(command, Command::InitCluster(_)) {
             return Err(Refusal::NotInitialised);
         }
         let mut next = self.clone();
         next.generation = self.generation.next();
+        next.lineage = self.lineage.child(command);
         let outcome = match command {
             Command::InitCluster(init) => next.init(init),
             Command::AddDisk(add) => next.add_disk(add),
@@ -34,6 +38,9 @@ impl Cluster {
             Command::GrowDisk(grow) => next.grow_disk(grow),
             Command::IdentifyDisk(identify) => next.identify_disk(identify),
             Command::ChangeDisk(change) => next.change_disk(change),
+            Command::ConfirmSuperblock(confirm) => next.confirm_superblock(confirm),
+            Command::AdoptDisk(adopt) => next.adopt_disk(adopt),
+            Command::ImportDisks(import) => next.import_disks(import),
             Command::CreateVolume(create) => next.create_volume(create),
             Command::GrowVolume(grow) => next.grow_volume(grow),
             Command::ChangeVolume(change) => next.change_volume(change),
@@ -46,8 +53,19 @@ impl Cluster {
         if let Outcome::Unchanged { .. } = outcome {
             return Ok((self.clone(), outcome));
         }
+        next.remember_changed_disks();
         debug_assert_eq!(crate::check::check(&next), Ok(()), "after {command:?}");
         Ok((next, outcome))
+    }
+
+    /// Notes the id of this generation with each disk whose superblock has to tell of it.
+    fn remember_changed_disks(&mut self) {
+        let (generation, id) = (self.generation, self.lineage);
+        let changed = |disk: &&mut Disk| disk.has_superblock() && disk.superblock_generation() == generation;
+        self.disks
+            .values_mut()
+            .filter(changed)
+            .for_each(|disk| disk.history.push(Ancestor { generation, id }));
     }
 
     fn init(&mut self, init: &InitCluster) -> Result<Outcome, Refusal> {

@@ -4,10 +4,14 @@
 use crate::allocation::units_of;
 use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
+use crate::fragment::Fragment;
 use crate::generation::Generation;
-use crate::limits::{ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, NODES_MAX, VOLUMES_MAX};
+use crate::limits::{
+    ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX, VOLUMES_MAX,
+};
 use crate::name::Name;
 use crate::refusal::Kind;
+use crate::uuid::Uuid;
 use crate::volume::{Extent, Volume};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -76,6 +80,16 @@ pub enum Broken {
         /// The volume.
         volume: Name,
     },
+    /// What a disk remembers of its past does not end where it is now.
+    History {
+        /// The disk.
+        disk: Name,
+    },
+    /// A part of a volume that is not whole does not fit its disk, its volume or the other parts.
+    Fragment {
+        /// The volume's name.
+        name: Name,
+    },
     /// Two attachments of a node have the same socket.
     Socket {
         /// One of the two.
@@ -105,6 +119,12 @@ impl fmt::Display for Broken {
             }
             Broken::Clearing { volume } => {
                 write!(f, "what is left to be cleared of volume {volume} does not fit it")
+            }
+            Broken::History { disk } => {
+                write!(f, "the history of disk {disk} does not end at its latest change")
+            }
+            Broken::Fragment { name } => {
+                write!(f, "the parts of the incomplete volume {name} do not fit together")
             }
             Broken::Writers { volume } => write!(f, "volume {volume} has a writer with somebody beside it"),
             Broken::Socket { attachment } => {
@@ -137,6 +157,10 @@ pub fn check(cluster: &Cluster) -> Result<(), Broken> {
     uuids(cluster)?;
     for (name, disk) in &cluster.disks {
         disk_is_whole(cluster, name, disk)?;
+        history_is_whole(cluster, name, disk)?;
+    }
+    for (uuid, fragment) in &cluster.fragments {
+        fragment_fits(cluster, *uuid, fragment)?;
     }
     for (name, volume) in &cluster.volumes {
         volume_is_whole(cluster, name, volume)?;
@@ -240,6 +264,33 @@ fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Brok
     })
 }
 
+/// Once a database has lineages, each disk with a superblock knows its present.
+fn history_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Broken> {
+    let latest = disk.history.latest().map(|point| point.generation);
+    let expected = (!cluster.lineage.is_nil() && disk.has_superblock()).then(|| disk.superblock_generation());
+    let fits = latest == expected && disk.history.iter().len() <= HISTORY_MAX;
+    fits.then_some(())
+        .ok_or_else(|| Broken::History { disk: name.clone() })
+}
+
+fn fragment_fits(cluster: &Cluster, uuid: Uuid, fragment: &Fragment) -> Result<(), Broken> {
+    let block = u64::from(fragment.block_bytes / 512);
+    let taken = cluster.volumes.values().any(|volume| volume.uuid == uuid);
+    let whole_blocks = matches!(fragment.block_bytes, 512 | 4096) && fragment.sectors.is_multiple_of(block);
+    let mut at = 0;
+    let pieces_fit = fragment.pieces.iter().all(|piece| {
+        let begins = piece.volume_lba >= at;
+        let end = piece.volume_lba.checked_add(piece.extent.sectors);
+        at = end.unwrap_or(u64::MAX);
+        let disk = cluster.disks.get(&piece.extent.disk);
+        begins && at <= fragment.sectors && disk.is_some_and(|disk| extent_is_on(disk, &piece.extent))
+    });
+    let fits = !uuid.is_nil() && !taken && whole_blocks && pieces_fit && !fragment.pieces.is_empty();
+    fits.then_some(()).ok_or_else(|| Broken::Fragment {
+        name: fragment.name.clone(),
+    })
+}
+
 fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<(), Broken> {
     let kind = Kind::Volume;
     let mut sectors = 0u64;
@@ -309,6 +360,37 @@ fn extent_is_on(disk: &Disk, extent: &Extent) -> bool {
     extent.sectors > 0 && inside && begins
 }
 
+/// The first extent, by disk and volume, that is not on its disk or lies over another.
+pub(crate) fn check_extents(cluster: &Cluster) -> Option<(Name, Name)> {
+    for (name, disk) in &cluster.disks {
+        let volumes = cluster
+            .extents_on(name)
+            .map(|(volume, _, extent)| (volume, extent));
+        let pieces = cluster
+            .fragments_on(name)
+            .map(|(_, fragment, piece)| (&fragment.name, &piece.extent));
+        let mut outside = volumes
+            .chain(pieces)
+            .filter(|(_, extent)| !extent_is_on(disk, extent));
+        if let Some((volume, _)) = outside.next() {
+            return Some((name.clone(), volume.clone()));
+        }
+        if let Err(Broken::Overlap { disk, second, .. }) = no_overlap(cluster, name) {
+            return Some((disk, second));
+        }
+    }
+    for fragment in cluster.fragments.values() {
+        let mut at = 0;
+        for piece in &fragment.pieces {
+            if piece.volume_lba < at {
+                return Some((piece.extent.disk.clone(), fragment.name.clone()));
+            }
+            at = piece.volume_lba.saturating_add(piece.extent.sectors);
+        }
+    }
+    None
+}
+
 fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), Broken> {
     let Some(disk) = cluster.disks.get(name) else {
         return Ok(());
@@ -319,6 +401,11 @@ fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), Broken> {
             Usage::Pooled => (units_of(disk, extent), volume),
             Usage::Whole => ((0, u64::MAX), volume),
         })
+        .chain(
+            cluster
+                .fragments_on(name)
+                .map(|(_, fragment, piece)| (units_of(disk, &piece.extent), &fragment.name)),
+        )
         .collect();
     owned.sort_unstable();
     let pairs = owned.iter().zip(owned.iter().skip(1));

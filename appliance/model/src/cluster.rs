@@ -2,7 +2,9 @@
 
 use crate::attachment::Attachment;
 use crate::disk::Disk;
+use crate::fragment::{Fragment, Piece};
 use crate::generation::{Epoch, Generation};
+use crate::lineage::LineageId;
 use crate::name::Name;
 use crate::node::Node;
 use crate::uuid::Uuid;
@@ -17,6 +19,9 @@ pub struct Cluster {
     pub id: Uuid,
     /// The number of this configuration.
     pub generation: Generation,
+    /// The id of this configuration; nil before the first command.
+    #[serde(default, skip_serializing_if = "LineageId::is_nil")]
+    pub lineage: LineageId,
     /// The number of the membership.
     pub epoch: Epoch,
     /// All nodes.
@@ -27,6 +32,10 @@ pub struct Cluster {
     pub volumes: BTreeMap<Name, Volume>,
     /// All attachments.
     pub attachments: BTreeMap<Name, Attachment>,
+    /// What is here of volumes that are not whole, by the volume's permanent id: the rest lies on disks that are not
+    /// in the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fragments: BTreeMap<Uuid, Fragment>,
 }
 
 impl Cluster {
@@ -48,6 +57,20 @@ impl Cluster {
         self.volumes.iter().flat_map(move |(name, volume)| {
             let here = volume.extents().iter().filter(move |extent| extent.disk == *disk);
             here.map(move |extent| (name, volume, extent))
+        })
+    }
+
+    /// Every extent on a disk that belongs to a volume which is not whole.
+    pub fn fragments_on<'a>(
+        &'a self,
+        disk: &'a Name,
+    ) -> impl Iterator<Item = (&'a Uuid, &'a Fragment, &'a Piece)> {
+        self.fragments.iter().flat_map(move |(uuid, fragment)| {
+            let here = fragment
+                .pieces
+                .iter()
+                .filter(move |piece| piece.extent.disk == *disk);
+            here.map(move |piece| (uuid, fragment, piece))
         })
     }
 

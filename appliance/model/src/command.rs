@@ -3,8 +3,9 @@
 use crate::attachment::{Account, Limits};
 use crate::clearing::Clear;
 use crate::disk::{Medium, Usage};
-use crate::generation::Generation;
+use crate::generation::{Epoch, Generation};
 use crate::limits::QUEUE_SIZE_DEFAULT;
+use crate::lineage::Ancestor;
 use crate::medium_record::MediumRecord;
 use crate::name::Name;
 use crate::uuid::Uuid;
@@ -30,6 +31,12 @@ pub enum Command {
     IdentifyDisk(IdentifyDisk),
     /// Changes how a disk is treated.
     ChangeDisk(ChangeDisk),
+    /// Says that a disk's first superblock is on the medium.
+    ConfirmSuperblock(ConfirmSuperblock),
+    /// Takes a medium that grew on elsewhere over, as the database has it.
+    AdoptDisk(AdoptDisk),
+    /// Takes disks into the cluster with the volumes that their superblocks tell of.
+    ImportDisks(ImportDisks),
     /// Creates a volume.
     CreateVolume(CreateVolume),
     /// Makes a volume larger.
@@ -83,6 +90,80 @@ pub struct AddDisk {
     pub data_start: u64,
     /// First sector behind the data area; `sectors` for a whole disk.
     pub data_end: u64,
+    /// The node says with [`ConfirmSuperblock`] when the first superblock is on the medium. Commands of old logs lack
+    /// it, and their disks are taken to have one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub superblock_pending: bool,
+}
+
+/// Says that a disk's first superblock is on the medium, stable.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConfirmSuperblock {
+    /// Which disk.
+    pub name: Name,
+    /// Its permanent id: another disk may have got the name.
+    pub uuid: Uuid,
+}
+
+/// The configuration that a medium carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OnMedium {
+    /// Number and id of its generation.
+    pub point: Ancestor,
+    /// Number of its membership.
+    pub epoch: Epoch,
+}
+
+/// Takes a medium that grew on elsewhere over as the database has it: what only the medium knows is lost.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AdoptDisk {
+    /// Which disk.
+    pub name: Name,
+    /// Its permanent id.
+    pub uuid: Uuid,
+    /// What the medium carried when the operator was shown what would be lost; `None` when it carried no superblock that
+    /// could be used.
+    pub seen: Option<OnMedium>,
+}
+
+/// Takes disks into the cluster with the volumes that their superblocks tell of. A disk that is in the cluster
+/// already is told of anew: what the database had on it is replaced by what its superblock says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImportDisks {
+    /// Which.
+    pub disks: Vec<ImportedDisk>,
+    /// The cluster takes this permanent id for its own. Only while it has no disks: after its database was lost.
+    pub cluster: Option<Uuid>,
+}
+
+/// A disk with what its superblock says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImportedDisk {
+    /// Name, permanent id, medium and geometry.
+    pub disk: AddDisk,
+    /// The configuration that it carries.
+    pub seen: OnMedium,
+    /// The extents of its table.
+    pub extents: Vec<ImportedExtent>,
+}
+
+/// One extent as a superblock's table has it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ImportedExtent {
+    /// Permanent id of its volume.
+    pub volume: Uuid,
+    /// The volume's name when it was written.
+    pub name: Name,
+    /// Size of the whole volume in sectors.
+    pub volume_sectors: u64,
+    /// Logical block of the volume in bytes.
+    pub block_bytes: u32,
+    /// First sector on the volume.
+    pub volume_lba: u64,
+    /// First sector on the disk.
+    pub disk_lba: u64,
+    /// Length in sectors.
+    pub sectors: u64,
 }
 
 /// Says which medium a disk is, or under which path it is found. The proposer has looked at the medium.
@@ -342,4 +423,8 @@ impl Outcome {
 
 fn queue_size_default() -> u16 {
     QUEUE_SIZE_DEFAULT
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }

@@ -1,6 +1,7 @@
 //! Disks: the cluster's names for physical media.
 
 use crate::generation::Generation;
+use crate::lineage::History;
 use crate::medium_record::{MediumRecord, OtherMedium};
 use crate::name::Name;
 use crate::uuid::Uuid;
@@ -38,6 +39,30 @@ pub struct Disk {
     /// Whether its removal is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// Whether its first superblock is on the medium. No extent is put on it before.
+    #[serde(default, skip_serializing_if = "FirstSuperblock::is_on_medium")]
+    pub first_superblock: FirstSuperblock,
+    /// The generations at which what its superblock says has changed.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
+}
+
+/// Whether a disk's first superblock has been written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstSuperblock {
+    /// It is on the medium, or the disk keeps none.
+    #[default]
+    OnMedium,
+    /// The node has yet to write it, and to say so.
+    Pending,
+}
+
+impl FirstSuperblock {
+    /// Whether nothing is to come.
+    pub fn is_on_medium(&self) -> bool {
+        *self == FirstSuperblock::OnMedium
+    }
 }
 
 /// What a disk is made of.

@@ -10,6 +10,9 @@
 //! data area; every reference leads somewhere; a volume has one writer or any number of readers; the generation only
 //! grows, by one with each change, and no resource is newer than the cluster.
 //!
+//! A generation has an id besides its number ([`lineage`]): a larger number is later only on the same lineage. No
+//! extent is put on a disk before its superblock is on the medium.
+//!
 //! Start reading at [`cluster`], then [`command`] and [`apply`]. [`allocation`] decides where a volume lies.
 //!
 //! A sector is 512 bytes everywhere, whatever the logical block of a disk or volume.
@@ -25,8 +28,10 @@ pub mod clearing;
 pub mod cluster;
 pub mod command;
 pub mod disk;
+pub mod fragment;
 pub mod generation;
 pub mod limits;
+pub mod lineage;
 pub mod medium_record;
 pub mod name;
 pub mod node;
@@ -39,12 +44,14 @@ pub use check::{Broken, check};
 pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
-    AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, CreateAttachment, CreateVolume,
-    DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, IdentifyDisk, InitCluster, Outcome, RecordCleared,
-    RemoveDisk,
+    AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, ConfirmSuperblock,
+    CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, IdentifyDisk,
+    ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared, RemoveDisk,
 };
-pub use disk::{Disk, Medium, Usage};
+pub use disk::{Disk, FirstSuperblock, Medium, Usage};
+pub use fragment::{Fragment, Piece};
 pub use generation::{Epoch, Generation};
+pub use lineage::{Ancestor, History, LineageId};
 pub use medium_record::{FileRecord, MediumRecord, OtherMedium, Partition, part_wwid};
 pub use name::{Name, NameError};
 pub use node::Node;

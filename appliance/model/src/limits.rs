@@ -44,6 +44,13 @@ pub const EXTENTS_PER_VOLUME_MAX: usize = 64;
 /// (`palisade_wire::EXTENTS_MAX`; `palisade-volume` holds one against the other).
 pub const EXTENTS_PER_DISK_MAX: usize = 4800;
 
+/// Generations that a disk remembers of its own past. A medium that was away for more changes of its extents than
+/// this cannot be told from one that grew on elsewhere. As many fit the superblock.
+pub const HISTORY_MAX: usize = 64;
+
+/// Incomplete volumes of a cluster.
+pub const FRAGMENTS_MAX: usize = 4096;
+
 /// Virtqueues of one attachment.
 pub const QUEUES_MAX: u16 = 64;
 

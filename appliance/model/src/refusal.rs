@@ -93,6 +93,30 @@ pub enum Refusal {
         /// One of them.
         volume: Name,
     },
+    /// Parts of a volume that is not whole lie on the disk.
+    DiskHoldsFragment {
+        /// The disk.
+        disk: Name,
+        /// The volume.
+        volume: Name,
+    },
+    /// The disk's first superblock is not on its medium yet.
+    SuperblockPending {
+        /// The disk.
+        disk: Name,
+    },
+    /// The cluster has disks of its own and cannot take another's permanent id.
+    ClusterHasDisks {
+        /// One of them.
+        disk: Name,
+    },
+    /// Two disks that are imported tell of the same sectors, or of sectors that the database has given away.
+    ImportOverlaps {
+        /// The disk.
+        disk: Name,
+        /// One of the two volumes.
+        volume: Name,
+    },
     /// The volume is attached.
     VolumeInUse {
         /// The volume.
@@ -234,6 +258,10 @@ impl Refusal {
             Refusal::UuidTaken { .. } => "uuid_taken",
             Refusal::MediumTaken { .. } => "medium_taken",
             Refusal::DiskInUse { .. } => "disk_in_use",
+            Refusal::DiskHoldsFragment { .. } => "disk_holds_fragment",
+            Refusal::SuperblockPending { .. } => "superblock_pending",
+            Refusal::ClusterHasDisks { .. } => "cluster_has_disks",
+            Refusal::ImportOverlaps { .. } => "import_overlaps",
             Refusal::VolumeInUse { .. } => "volume_in_use",
             Refusal::Protected { .. } => "protected",
             Refusal::VolumeGoing { .. } => "volume_going",
@@ -269,7 +297,7 @@ impl fmt::Display for Refusal {
             Refusal::NotInitialised => f.write_str("there is no cluster yet: initialise it first"),
             Refusal::AlreadyInitialised { id } => write!(
                 f,
-                "this is cluster {id} already: to begin another one, start the daemon with an empty state directory"
+                "this is cluster {id} already: to begin another one, name another state directory"
             ),
             Refusal::NotFound { kind, name } => {
                 write!(
@@ -279,7 +307,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::Exists { kind, name, differs } => write!(
                 f,
-                "{kind} {name} exists with another {differs}: choose another name, or change or remove the one there is"
+                "{kind} {name} exists with another {differs}: choose another name, or ask for what there is"
             ),
             Refusal::RevisionMismatch {
                 kind,
@@ -311,15 +339,36 @@ impl fmt::Display for Refusal {
             Refusal::MediumTaken { disk } => {
                 write!(
                     f,
-                    "the medium is in use as disk {disk}: use that disk, or remove it first"
+                    "the medium is in use as disk {disk}: use that disk, or name another medium"
                 )
             }
             Refusal::DiskInUse { disk, volume } => {
                 write!(
                     f,
-                    "volume {volume} lies on disk {disk}: delete the volumes on the disk first"
+                    "volume {volume} lies on disk {disk}: the disk can go once nothing that is wanted lies on it and its volumes are \
+                     deleted"
                 )
             }
+            Refusal::DiskHoldsFragment { disk, volume } => write!(
+                f,
+                "a part of volume {volume} lies on disk {disk}, and the rest on disks that are not here: import those \
+                 disks too, or, if the volume is not wanted any more, delete it first"
+            ),
+            Refusal::SuperblockPending { disk } => write!(
+                f,
+                "the first superblock of disk {disk} is not on its medium yet: wait until `palisade disk show {disk}` \
+                 says that it is, or see there what is in the way"
+            ),
+            Refusal::ClusterHasDisks { disk } => write!(
+                f,
+                "this cluster has disks of its own, such as {disk}, and keeps its id: import the disk as one of \
+                 another cluster"
+            ),
+            Refusal::ImportOverlaps { disk, volume } => write!(
+                f,
+                "what disk {disk} tells of volume {volume} lies where another volume lies: nothing is taken; keep an \
+                 image of the disk and report it"
+            ),
             Refusal::VolumeInUse { volume, attachment } => {
                 write!(
                     f,
@@ -347,7 +396,7 @@ impl fmt::Display for Refusal {
             } => write!(
                 f,
                 "disk {disk} has {} MiB free in units of {} MiB, {} MiB are asked for: ask for less, name another \
-                 disk, add one, or delete volumes",
+                 disk, or add one",
                 free_sectors / 2048,
                 ALLOCATION_UNIT_SECTORS / 2048,
                 wanted_sectors.div_ceil(2048)
@@ -359,7 +408,7 @@ impl fmt::Display for Refusal {
             ),
             Refusal::DiskTaken { disk, volume } => write!(
                 f,
-                "disk {disk} is given whole to volume {volume}: name another disk, or delete that volume first"
+                "disk {disk} is given whole to volume {volume}: name another disk"
             ),
             Refusal::CannotShrink {
                 kind,

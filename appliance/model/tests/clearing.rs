@@ -76,6 +76,7 @@ fn disk(number: u8, uuid: u128) -> Command {
         sectors,
         data_start: UNIT,
         data_end: sectors - UNIT,
+        superblock_pending: false,
         record: MediumRecord::default(),
     })
 }
@@ -353,6 +354,7 @@ fn a_whole_disk_is_given_untouched_unless_asked_for() {
         sectors: UNIT,
         data_start: 0,
         data_end: UNIT,
+        superblock_pending: false,
         record: MediumRecord::default(),
     };
     pool.propose(Command::AddDisk(whole)).unwrap();

@@ -71,6 +71,7 @@ fn disk(number: u8, units: u64, usage: Usage) -> AddDisk {
         sectors,
         data_start,
         data_end,
+        superblock_pending: false,
     }
 }
 

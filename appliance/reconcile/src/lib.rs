@@ -25,18 +25,23 @@
 //! - Zeros are written only where no route leads, for a volume that has the space on record; no route leads to where
 //!   zeros may still be written, and no disk is closed under it.
 //! - No step belongs to an older generation than what it changes.
+//! - Two steps are never under way on one disk, so that none overtakes what another leaves on the medium.
 //! - When steps succeed, planning comes to an end, from any state towards any other.
+//!
+//! [`objection()`] says what must not be agreed on in the first place, because a medium knows more than the database.
 //!
 //! Start reading at [`plan()`], then [`step`] and [`observed`]. [`waits`] says what is not as wanted, and why.
 
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod objection;
 pub mod observed;
 pub mod plan;
 pub mod step;
 
 pub use backoff::Failure;
+pub use objection::{Objection, objection};
 pub use observed::{
     Observed, ObservedClearing, ObservedDisk, ObservedRoute, ObservedSocket, Opened, Superblock,
 };

@@ -3,16 +3,13 @@
 use crate::backoff::Failure;
 use crate::step::{Action, Step};
 use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Name, Uuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node has now. Empty when the daemon starts; [`Observed::record`] and [`Observed::record_failure`] keep it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Observed {
     /// The time in ms on any clock that does not go back. Set it before each plan.
     pub now_ms: u64,
-    /// The generation that the cluster had when this daemon started. A disk added before that, with extents in use,
-    /// has been given its superblock before; one that has none now is not the medium it was.
-    pub started: Generation,
     /// The latest generation that steps were taken for. A plan towards an earlier one is empty.
     pub generation: Generation,
     /// Open disks.
@@ -25,17 +22,26 @@ pub struct Observed {
     pub sockets: BTreeMap<Name, ObservedSocket>,
     /// Steps whose last try failed.
     pub failures: BTreeMap<Action, Failure>,
+    /// Steps begun and not yet at their end. While one is under way on a disk, no other is planned for it: what the
+    /// first leaves on the medium is not known before.
+    pub under_way: BTreeSet<Action>,
 }
 
 /// An open disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ObservedDisk {
-    /// The disk as it was agreed when it was opened or last grown.
+    /// The disk as it was agreed when it was opened, last grown or last written to.
     pub disk: Disk,
     /// The node's number for the open device.
     pub device: u16,
     /// What its superblock says.
     pub superblock: Superblock,
+    /// The generation of the disk for which that was found out.
+    pub looked_for: Generation,
+    /// A write of its superblock was begun, so that something of it may be on the medium.
+    pub touched: bool,
+    /// The cluster has been told that the first superblock is on the medium.
+    pub confirmed: bool,
 }
 
 /// What is found where a superblock belongs.
@@ -44,13 +50,34 @@ pub enum Superblock {
     /// Nothing that is a superblock; or the disk keeps none.
     #[default]
     Missing,
-    /// The one of this disk.
+    /// The one of this disk, which the cluster's configuration has grown out of.
     Ours {
         /// Of this generation.
         generation: Generation,
+        /// A copy is damaged or lacks its lineage: it is to be written again.
+        flawed: bool,
     },
+    /// The one of this disk, grown out of what the cluster knows: the database is an old copy.
+    Newer {
+        /// Of this generation.
+        generation: Generation,
+    },
+    /// The one of this disk, grown on apart from the cluster's database.
+    Diverged {
+        /// Of this generation.
+        generation: Generation,
+    },
+    /// It was a superblock, and no copy is left that can be used.
+    Damaged,
     /// One of another disk or cluster.
     Foreign,
+}
+
+impl Superblock {
+    /// Whether it is the one of this disk, of a generation or a later one on the same lineage.
+    pub fn has_reached(&self, wanted: Generation) -> bool {
+        matches!(self, Superblock::Ours { generation, .. } if *generation >= wanted)
+    }
 }
 
 /// A route in use on all reactors.
@@ -95,14 +122,26 @@ pub struct ObservedSocket {
 pub struct Opened {
     /// The node's number for the device or volume. Of interest after `OpenDisk` and `SetRoute`.
     pub index: u16,
-    /// What was found on the disk. Of interest after `OpenDisk`.
+    /// What was found on the disk. Of interest after `OpenDisk` and `ExamineSuperblock`, and after `WriteSuperblock`
+    /// when something forbade it.
     pub superblock: Superblock,
 }
 
 impl Observed {
+    /// Notes that a step has been begun that does not end at once.
+    pub fn begin(&mut self, step: &Step) {
+        if let Action::WriteSuperblock { disk } = &step.action
+            && let Some(open) = self.disks.get_mut(disk)
+        {
+            open.touched = true;
+        }
+        self.under_way.insert(step.action.clone());
+    }
+
     /// Notes that a step of a plan made from `wanted` has been done.
     pub fn record(&mut self, wanted: &Cluster, step: &Step, opened: Opened) {
         self.failures.remove(&step.action);
+        self.under_way.remove(&step.action);
         self.generation = self.generation.max(wanted.generation);
         match &step.action {
             Action::WithdrawSocket { attachment } => {
@@ -114,6 +153,7 @@ impl Observed {
             Action::EraseSuperblock { disk } => {
                 if let Some(open) = self.disks.get_mut(disk) {
                     open.superblock = Superblock::Missing;
+                    open.touched = false;
                 }
             }
             Action::CloseDisk { disk } => {
@@ -129,9 +169,28 @@ impl Observed {
             }
             Action::WriteSuperblock { disk } => {
                 if let Some(open) = self.disks.get_mut(disk) {
-                    open.superblock = Superblock::Ours {
-                        generation: step.generation,
+                    open.superblock = match opened.superblock {
+                        Superblock::Missing => Superblock::Ours {
+                            generation: step.generation,
+                            flawed: false,
+                        },
+                        found => found,
                     };
+                    open.looked_for = step.generation;
+                    if let Some(wanted) = wanted.disks.get(disk) {
+                        open.disk = wanted.clone();
+                    }
+                }
+            }
+            Action::ExamineSuperblock { disk } => {
+                if let Some(open) = self.disks.get_mut(disk) {
+                    open.superblock = opened.superblock;
+                    open.looked_for = step.generation;
+                }
+            }
+            Action::ConfirmSuperblock { disk } => {
+                if let Some(open) = self.disks.get_mut(disk) {
+                    open.confirmed = true;
                 }
             }
             Action::ClearVolume { volume } => {
@@ -189,6 +248,7 @@ impl Observed {
         if let Action::ClearVolume { volume } = &step.action {
             self.clearings.remove(volume);
         }
+        self.under_way.remove(&step.action);
         let before = self.failures.get(&step.action);
         let failure = Failure::after(before, step.generation, reason, self.now_ms);
         self.failures.insert(step.action.clone(), failure);
@@ -216,6 +276,9 @@ impl Observed {
             disk: disk.clone(),
             device: opened.index,
             superblock: opened.superblock,
+            looked_for: disk.superblock_generation(),
+            touched: false,
+            confirmed: false,
         };
         self.disks.insert(name.clone(), open);
     }

@@ -59,8 +59,15 @@ pub enum Cause {
     ForeignSuperblock,
     /// The disk had a superblock when it was last used and has none now.
     LostSuperblock,
-    /// The disk's superblock is of a later generation than the cluster.
+    /// No copy of the disk's superblock can be used.
+    DamagedSuperblock,
+    /// The disk's superblock has grown out of what the cluster knows.
     NewerSuperblock {
+        /// The superblock's generation.
+        generation: Generation,
+    },
+    /// The disk's superblock grew on apart from the cluster's database.
+    DivergedSuperblock {
         /// The superblock's generation.
         generation: Generation,
     },
@@ -79,17 +86,31 @@ impl fmt::Display for Cause {
             }
             Cause::On { kind, name } => write!(f, "waits for {kind} {name}"),
             Cause::ForeignSuperblock => f.write_str(
-                "the medium carries the superblock of another disk or cluster: it is left alone; check the path, or \
-                 remove the disk here",
+                "the medium carries the superblock of another disk or cluster: nothing is written to it; check where \
+                 the path leads, and bring the right medium back. `palisade-inspect` shows what this one is, \
+                 `palisade disk import --dry-run` what could be taken over from it",
             ),
             Cause::LostSuperblock => f.write_str(
-                "the medium has lost its superblock: it is left alone; check that it is the medium it was, and \
-                 restore it, or delete the volumes on it and the disk",
+                "the medium carries no superblock any more although volumes lie on it: nothing is written to it; check \
+                 that the path leads to the medium that it was. If it does, `palisade disk adopt` shows what the \
+                 database would write there anew; the data of the volumes is not touched by that",
+            ),
+            Cause::DamagedSuperblock => f.write_str(
+                "no copy of the medium's superblock can be used: nothing is written to it; `palisade-inspect` shows \
+                 what is wrong with each, and `palisade disk adopt` what the database would write in their place; the \
+                 data of the volumes is not touched by that",
             ),
             Cause::NewerSuperblock { generation } => write!(
                 f,
-                "the medium's superblock is of generation {generation}, later than the cluster database: the \
-                 database is an old copy; restore the latest one"
+                "the medium's superblock, of generation {generation}, has grown out of what the cluster database \
+                 knows: the database is an old copy, and nothing is written to the disk; restore the latest one, or \
+                 see with `palisade disk adopt` what each side knows"
+            ),
+            Cause::DivergedSuperblock { generation } => write!(
+                f,
+                "the medium's superblock, of generation {generation}, grew on apart from the cluster database: nothing \
+                 is written to the disk; restore the database that belongs to it, or see with `palisade disk adopt` \
+                 what each side knows"
             ),
             Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
         }
@@ -141,6 +162,9 @@ impl<'a> Planner<'a> {
     /// Adds a step, unless an earlier failure holds it back.
     fn step(&mut self, generation: Generation, action: Action) {
         let step = Step { generation, action };
+        if self.is_busy(&step.action) {
+            return;
+        }
         let Some(failure) = self.observed.holds_back(&step) else {
             self.steps.push(step);
             return;
@@ -153,6 +177,13 @@ impl<'a> Planner<'a> {
             retry_at_ms: failure.retry_at_ms,
         };
         self.wait(kind, name, cause);
+    }
+
+    /// Whether the same step is under way, or any on the same disk.
+    fn is_busy(&self, action: &Action) -> bool {
+        let target = action.target();
+        let same = |other: &Action| other == action || (target.0 == Kind::Disk && other.target() == target);
+        self.observed.under_way.iter().any(same)
     }
 
     fn wait(&mut self, kind: Kind, name: &Name, cause: Cause) {

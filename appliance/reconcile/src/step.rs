@@ -63,6 +63,16 @@ pub enum Action {
         /// Which volume.
         volume: Name,
     },
+    /// Look again whose superblock an open disk carries: the cluster has decided about it.
+    ExamineSuperblock {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Tell the cluster that a disk's first superblock is on the medium.
+    ConfirmSuperblock {
+        /// Which disk.
+        disk: Name,
+    },
     /// Compile a volume's route and take it into use on all reactors, acknowledged.
     SetRoute {
         /// Which volume.
@@ -108,6 +118,8 @@ impl Action {
             Action::WriteSuperblock { .. } => "write_superblock",
             Action::ClearVolume { .. } => "clear_volume",
             Action::StopClearing { .. } => "stop_clearing",
+            Action::ExamineSuperblock { .. } => "examine_superblock",
+            Action::ConfirmSuperblock { .. } => "confirm_superblock",
             Action::SetRoute { .. } => "set_route",
             Action::ResizeVolume { .. } => "resize_volume",
             Action::OfferSocket { .. } => "offer_socket",
@@ -124,7 +136,9 @@ impl Action {
             | Action::CloseDisk { disk }
             | Action::OpenDisk { disk }
             | Action::GrowDisk { disk }
-            | Action::WriteSuperblock { disk } => (Kind::Disk, disk),
+            | Action::WriteSuperblock { disk }
+            | Action::ExamineSuperblock { disk }
+            | Action::ConfirmSuperblock { disk } => (Kind::Disk, disk),
             Action::ClearRoute { volume }
             | Action::SetRoute { volume }
             | Action::ClearVolume { volume }
@@ -151,6 +165,10 @@ impl fmt::Display for Action {
             Action::WriteSuperblock { disk } => write!(f, "recording the extents on disk {disk}"),
             Action::ClearVolume { volume } => write!(f, "clearing the space of volume {volume}"),
             Action::StopClearing { volume } => write!(f, "ending the clearing of volume {volume}"),
+            Action::ExamineSuperblock { disk } => write!(f, "looking again at the superblock of disk {disk}"),
+            Action::ConfirmSuperblock { disk } => {
+                write!(f, "noting that the superblock of disk {disk} is in place")
+            }
             Action::SetRoute { volume } => write!(f, "routing volume {volume}"),
             Action::ResizeVolume { attachment } => {
                 write!(f, "telling the guest of attachment {attachment} its new size")

@@ -86,7 +86,7 @@ proptest! {
                 // The daemon ends wherever it is, with whatever is under way.
                 11 => {
                     first_superblocks(&mut node, &cluster);
-                    node.restart(&cluster);
+                    node.restart();
                 }
                 _ => {}
             }
@@ -121,7 +121,7 @@ fn a_guest_keeps_its_size_and_its_route_until_what_was_added_is_clear() {
         (&before.routes, &before.sockets)
     );
     // A daemon that starts meanwhile gives the guest what it had.
-    node.restart(&cluster);
+    node.restart();
     while node.round(&cluster, 0, &mut |step| {
         matches!(step.action, Action::ClearVolume { .. })
     }) {}

@@ -96,7 +96,7 @@ proptest! {
                 _ => {
                     // Before it stops, what it had agreed to is on record: a medium is not blank by then.
                     node.settle(&cluster);
-                    node.restart(&cluster);
+                    node.restart();
                 }
             }
         }

@@ -62,23 +62,29 @@ fn a_failed_step_waits_and_comes_again() {
 #[test]
 fn nothing_is_written_to_a_disk_that_is_not_ours() {
     let cluster = two_of_each();
-    let newer = Superblock::Ours {
-        generation: Generation(99),
-    };
+    let generation = Generation(99);
     let cases = [
         (Superblock::Foreign, Cause::ForeignSuperblock),
         (Superblock::Missing, Cause::LostSuperblock),
+        (Superblock::Damaged, Cause::DamagedSuperblock),
         (
-            newer,
-            Cause::NewerSuperblock {
-                generation: Generation(99),
+            Superblock::Newer { generation },
+            Cause::NewerSuperblock { generation },
+        ),
+        // A smaller number than ours is no older one.
+        (
+            Superblock::Diverged {
+                generation: Generation(1),
+            },
+            Cause::DivergedSuperblock {
+                generation: Generation(1),
             },
         ),
     ];
     for (superblock, cause) in cases {
         let mut node = Node::default();
         node.settle(&cluster);
-        node.restart(&cluster);
+        node.restart();
         for step in plan(&cluster, &name("n", 0), &node.observed) {
             let index = 0;
             node.observed

@@ -6,7 +6,7 @@
 //! ```text
 //!            model::Layout
 //!            /           \
-//!     compile             image, standing
+//!     compile             image, standing, renewal
 //!          /               \
 //!   block::Route        wire::Superblock + wire::ExtentRecord
 //! ```
@@ -21,16 +21,27 @@
 //! Invariants: a compiled route covers each sector of its volume exactly once and ends where the volume ends;
 //! the image of a disk names each extent that the model puts there and nothing else.
 //!
-//! Start reading at [`compile`], then [`image`].
+//! A medium is written only over a configuration that the cluster's has grown out of ([`renewal`]).
+//!
+//! Start reading at [`compile`], then [`image`], [`standing`] and [`renewal`].
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
 
 pub mod compile;
 pub mod image;
+pub mod renewal;
+pub mod standing;
 
 pub use compile::{CompileError, compile};
-pub use image::{Image, ImageError, Standing, image, standing};
+pub use image::{Image, ImageError, image};
+pub use renewal::{Bare, Forbidden, renewal};
+pub use standing::{Difference, Part, Standing, difference, standing};
+
+#[cfg(test)]
+mod tests;
+
+const _: () = assert!(palisade_model::limits::HISTORY_MAX <= palisade_wire::ANCESTORS_MAX + 1);
 
 // The limits of the model fit the places on disk.
 const _: () = assert!(palisade_model::limits::EXTENTS_PER_DISK_MAX == palisade_wire::EXTENTS_MAX);

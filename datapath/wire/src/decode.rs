@@ -5,8 +5,8 @@
 
 use crate::encode::check_extents;
 use crate::extent::{ExtentRecord, RECORDS_PER_SECTOR, table_crc, table_sector};
-use crate::geometry::{Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
-use crate::sector::{Sector, SectorError};
+use crate::geometry::{AREA_SECTORS, Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
+use crate::sector::{Sector, SectorError, claimed, is_end_of_a_torn_sector};
 use crate::superblock::Superblock;
 use std::fmt;
 
@@ -135,7 +135,9 @@ pub struct Decoded {
     pub extents: Vec<ExtentRecord>,
     /// Superblock copies that are sound, with the sequence of each.
     pub sound: Vec<(Place, u64)>,
-    /// What is not as it should be. Empty on a healthy disk; the next two updates repair all of it.
+    /// What these say.
+    pub copies: Vec<(Place, Superblock)>,
+    /// What is not as it should be. Empty on a healthy disk; [`crate::mend`] repairs it, and so do the next two updates.
     pub damage: Vec<Damage>,
 }
 
@@ -159,6 +161,13 @@ pub enum DecodeError {
     WrongVersion {
         /// The version.
         found: u16,
+    },
+    /// Two sound superblocks of the same write say different things: one was copied here from elsewhere.
+    Contradiction {
+        /// Where they lie.
+        places: [Place; 2],
+        /// The number that both have.
+        sequence: u64,
     },
     /// It was ours, but no superblock with a complete table is left.
     Damaged {
@@ -187,6 +196,14 @@ impl fmt::Display for DecodeError {
                     "written by on-disk version {found}, which this program does not know"
                 )
             }
+            DecodeError::Contradiction {
+                places: [one, other],
+                sequence,
+            } => write!(
+                f,
+                "{one} and {other} are both of write {sequence} and say different things: one of them was copied here \
+                 from elsewhere"
+            ),
             DecodeError::Damaged { damage } => match damage.first() {
                 Some(first) => write!(f, "no complete superblock and table left; {first}"),
                 None => write!(f, "no complete superblock and table left"),
@@ -336,12 +353,18 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                 continue;
             }
             if let Some(extents) = self.table(&copy.superblock, disk_sectors) {
+                if let Some(other) = self.contradiction(&copies, copy, disk_sectors) {
+                    let (places, sequence) = ([copy.place, other], copy.superblock.sequence);
+                    return Err(DecodeError::Contradiction { places, sequence });
+                }
                 self.blame_laggards(&copies, &copy.superblock);
                 let superblock = copy.superblock.clone();
+                let copies = copies.iter().map(|copy| (copy.place, copy.superblock.clone()));
                 return Ok(Decoded {
                     superblock,
                     extents,
                     sound,
+                    copies: copies.collect(),
                     damage: self.damage,
                 });
             }
@@ -350,6 +373,23 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
             tried.push(copy.superblock.clone());
         }
         Err(DecodeError::Damaged { damage: self.damage })
+    }
+
+    /// A copy of the same write as the chosen one that says something else, and has a complete table too. Whoever writes
+    /// takes the next number after the newest complete one on the disk, so one number stands for one complete write as
+    /// long as nobody copies sectors about.
+    fn contradiction(&mut self, copies: &[Copy], chosen: &Copy, disk_sectors: u64) -> Option<Place> {
+        let unlike = |copy: &&Copy| {
+            copy.superblock.sequence == chosen.superblock.sequence && copy.superblock != chosen.superblock
+        };
+        let told = self.damage.len();
+        let complete = copies
+            .iter()
+            .filter(unlike)
+            .find(|copy| self.table(&copy.superblock, disk_sectors).is_some());
+        let place = complete.map(|copy| copy.place);
+        self.damage.truncate(told);
+        place
     }
 
     /// Tells of the places where the superblock in force should lie and a sound older one does.
@@ -425,6 +465,39 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
         }
         Ok(part)
     }
+}
+
+/// Whether what lies in the head and tail area of a disk that cannot be decoded is what a first write of this disk's
+/// superblock has left that was cut off: some sector names the disk, and none another; or there is nothing but zeroes and
+/// the ends of torn superblocks. On a disk whose first superblock is still to come, nothing else of ours can lie there.
+pub fn is_cut_off_write_of<E>(
+    disk_sectors: u64,
+    disk: u128,
+    cluster: u128,
+    mut read: impl FnMut(Lba) -> Result<Sector, E>,
+) -> bool {
+    let Ok(geometry) = Geometry::of(disk_sectors) else {
+        return false;
+    };
+    let (mut named, mut torn, mut other) = (false, false, false);
+    for tail in [false, true] {
+        let start = geometry.area(tail);
+        for lba in (start..start + AREA_SECTORS)
+            .step_by(LBAS_PER_SECTOR as usize)
+            .map(Lba)
+        {
+            let Ok(bytes) = read(lba) else { return false };
+            match claimed(&bytes) {
+                Some(whose) if whose == (disk, cluster) => named = true,
+                Some(_) => return false,
+                None if bytes.iter().all(|byte| *byte == 0) => {}
+                // The beginning, which carries the name, did not arrive, and the end did.
+                None if is_end_of_a_torn_sector(&bytes) => torn = true,
+                None => other = true,
+            }
+        }
+    }
+    named || (torn && !other)
 }
 
 /// What to say when there is no sound superblock.

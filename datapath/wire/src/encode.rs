@@ -11,6 +11,7 @@
 
 use crate::extent::{ExtentRecord, table_crc, table_sectors};
 use crate::geometry::{EXTENTS_MAX, Geometry, GeometryError, Lba, SUPERBLOCKS, TABLES};
+use crate::lineage::Kinship;
 use crate::sector::{SECTOR_BYTES, Sector};
 use crate::superblock::{Superblock, TableRef};
 use std::fmt;
@@ -84,6 +85,15 @@ pub enum EncodeError {
         /// In the change.
         wanted: u128,
     },
+    /// The change has not grown out of what the disk says.
+    NotDescended {
+        /// How what the disk says stands to the change.
+        kinship: Kinship,
+        /// Generation on the disk.
+        found: u64,
+        /// Generation of the change.
+        wanted: u64,
+    },
     /// The change is older than what the disk says.
     Older {
         /// (epoch, generation) on the disk.
@@ -108,6 +118,18 @@ impl fmt::Display for EncodeError {
             EncodeError::OtherDisk { found, wanted } => {
                 write!(f, "the change is for {wanted:032x}, the disk says {found:032x}")
             }
+            EncodeError::NotDescended {
+                kinship,
+                found,
+                wanted,
+            } => write!(
+                f,
+                "generation {wanted} has not grown out of generation {found}, which the disk carries ({})",
+                match kinship {
+                    Kinship::Descendant => "the disk's is the later one",
+                    _ => "the two went on apart",
+                }
+            ),
             EncodeError::Older { found, wanted } => write!(
                 f,
                 "the change (epoch {}, generation {}) is older than the disk (epoch {}, generation {})",
@@ -148,22 +170,20 @@ pub fn format(superblock: &Superblock, extents: &[ExtentRecord]) -> Result<Updat
     })
 }
 
-/// Replaces what a disk says (`before`, as decoded from it) by `after` and `extents`. A repeated attempt after a
-/// failure begins at the same `before` or at what decoding gives now; both are safe.
+/// Replaces what a disk says (`before`, as decoded from it) by `after` and `extents`. What is replaced must be the
+/// configuration that `after` is or has grown out of, by its lineage; for one from before there were lineages the
+/// caller has seen to it. A repeated attempt after a failure begins at the same `before` or at what decoding gives now;
+/// both are safe.
+///
+/// # Errors
+/// [`EncodeError::OtherDisk`]: another disk, or another cluster whose configuration `after` does not name as an ancestor.
+/// [`EncodeError::NotDescended`], [`EncodeError::Older`]: it would go back or aside. Others: `after` cannot be written.
 pub fn update(
     before: &Superblock,
     after: &Superblock,
     extents: &[ExtentRecord],
 ) -> Result<Update, EncodeError> {
-    for (found, wanted) in [(before.disk, after.disk), (before.cluster, after.cluster)] {
-        if found != wanted {
-            return Err(EncodeError::OtherDisk { found, wanted });
-        }
-    }
-    let (found, wanted) = ((before.epoch, before.generation), (after.epoch, after.generation));
-    if wanted.0 < found.0 || wanted.1 < found.1 {
-        return Err(EncodeError::Older { found, wanted });
-    }
+    may_replace(before, after)?;
     let sequence = before
         .sequence
         .checked_add(1)
@@ -183,6 +203,30 @@ pub fn update(
         superblock,
         phases: nonempty(phases),
     })
+}
+
+fn may_replace(before: &Superblock, after: &Superblock) -> Result<(), EncodeError> {
+    let kinship = before.kinship(after);
+    // An ancestor by name may be of another cluster: somebody has decided that.
+    let is_ancestor = kinship == Kinship::Ancestor;
+    for (found, wanted) in [(before.disk, after.disk), (before.cluster, after.cluster)] {
+        if found != wanted && (found == before.disk || !is_ancestor) {
+            return Err(EncodeError::OtherDisk { found, wanted });
+        }
+    }
+    let (found, wanted) = ((before.epoch, before.generation), (after.epoch, after.generation));
+    let unproven = before.lineage.is_none() && kinship == Kinship::Unknown;
+    if !unproven && !matches!(kinship, Kinship::Same | Kinship::Ancestor) {
+        return Err(EncodeError::NotDescended {
+            kinship,
+            found: found.1,
+            wanted: wanted.1,
+        });
+    }
+    if wanted.0 < found.0 || wanted.1 < found.1 {
+        return Err(EncodeError::Older { found, wanted });
+    }
+    Ok(())
 }
 
 /// Gives a disk back: it is ours until the last write. Its data stays readable to whoever looks.

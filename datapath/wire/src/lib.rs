@@ -51,6 +51,8 @@
 //!
 //! - One turned bit anywhere in a sector is noticed ([`SectorError::BadChecksum`] or an error more exact).
 //! - A sector read from another place than it was written to is refused ([`SectorError::WrongPlace`]).
+//! - A change is written over what it has grown out of, by the ids of both, and over nothing else
+//!   ([`EncodeError::NotDescended`]), whatever the numbers say.
 //! - A version or record type that is not known is refused, never guessed, even when an older copy could be read.
 //! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
 //!
@@ -64,15 +66,19 @@ pub mod decode;
 pub mod encode;
 pub mod extent;
 pub mod geometry;
+pub mod lineage;
+pub mod mend;
 pub mod name;
 pub mod sector;
 pub mod signature;
 pub mod superblock;
 
-pub use decode::{Damage, DecodeError, Decoded, Part, Place, Why, decode};
+pub use decode::{Damage, DecodeError, Decoded, Part, Place, Why, decode, is_cut_off_write_of};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
 pub use geometry::{ALLOCATION_UNIT_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba};
+pub use lineage::{ANCESTORS_MAX, Ancestor, Kinship, Lineage};
+pub use mend::mend;
 pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use sector::{MAGIC, RecordType, SECTOR_BYTES, Sector, SectorError, VERSION, claims};
 pub use signature::{SIGNATURE_BYTES, Signature, recognise};

@@ -3,7 +3,7 @@
 use crate::geometry::Lba;
 use std::fmt;
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
 /// Bytes of a sector. Written whole, checked whole.
 pub const SECTOR_BYTES: usize = 4096;
@@ -11,8 +11,11 @@ pub const SECTOR_BYTES: usize = 4096;
 /// The first eight bytes of every sector.
 pub const MAGIC: [u8; 8] = *b"PALISADE";
 
-/// The version written, and the only one read.
-pub const VERSION: u16 = 1;
+/// The latest version, with the lineage in the superblock. Version 1 is read too, and written where there is none.
+pub const VERSION: u16 = 2;
+
+/// The first version.
+pub(crate) const VERSION_WITHOUT_LINEAGE: u16 = 1;
 
 /// Bytes of a record inside its sector.
 pub const BODY_BYTES: usize = SECTOR_BYTES - 96 - 8;
@@ -90,7 +93,10 @@ impl fmt::Display for SectorError {
                 )
             }
             SectorError::WrongVersion { found } => {
-                write!(f, "is of version {found}; this program knows version {VERSION}")
+                write!(
+                    f,
+                    "is of version {found}; this program knows versions up to {VERSION}"
+                )
             }
             SectorError::WrongPlace { meant } => {
                 write!(f, "was meant for LBA {meant}: a write or read was misdirected")
@@ -110,11 +116,29 @@ pub fn claims(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
+/// The disk and cluster that a sector names in its header, sound or not: what is left of a write that was torn.
+pub(crate) fn claimed(bytes: &Sector) -> Option<(u128, u128)> {
+    let raw: RawSector = transmute!(*bytes);
+    (raw.magic == MAGIC).then(|| (raw.disk.get(), raw.cluster.get()))
+}
+
+/// Whether nothing but the sequence at its end is there of a sector.
+pub(crate) fn is_end_of_a_torn_sector(bytes: &Sector) -> bool {
+    let raw: RawSector = transmute!(*bytes);
+    let end = RawSector {
+        sequence_again: raw.sequence_again,
+        ..RawSector::new_zeroed()
+    };
+    raw.sequence_again.get() != 0 && end.as_bytes() == bytes
+}
+
 /// What every sector says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Header {
     /// What it holds.
     pub record: RecordType,
+    /// In which version.
+    pub version: u16,
     /// Where it lies.
     pub lba: Lba,
     /// Membership under which it was written.
@@ -159,7 +183,7 @@ pub(crate) fn seal(header: &Header, body: [u8; BODY_BYTES]) -> Sector {
     let mut raw = RawSector {
         magic: MAGIC,
         record: U16::new(header.record as u16),
-        version: U16::new(VERSION),
+        version: U16::new(header.version),
         crc: U32::ZERO,
         lba: U64::new(header.lba.0),
         epoch: U64::new(header.epoch),
@@ -201,7 +225,7 @@ pub(crate) fn open(
             SectorError::BadChecksum { stored, computed }
         });
     }
-    if raw.version.get() != VERSION {
+    if !(VERSION_WITHOUT_LINEAGE..=VERSION).contains(&raw.version.get()) {
         return Err(SectorError::WrongVersion {
             found: raw.version.get(),
         });
@@ -221,6 +245,7 @@ pub(crate) fn open(
     }
     let header = Header {
         record,
+        version: raw.version.get(),
         lba,
         epoch: raw.epoch.get(),
         generation: raw.generation.get(),
@@ -244,6 +269,7 @@ mod tests {
     fn header() -> Header {
         Header {
             record: RecordType::Superblock,
+            version: VERSION,
             lba: Lba(8),
             epoch: 3,
             generation: 5,
@@ -292,12 +318,12 @@ mod tests {
         assert_eq!(reopen(&torn), Err(SectorError::Torn));
 
         let mut future: RawSector = transmute!(sector);
-        future.version = U16::new(2);
+        future.version = U16::new(3);
         future.crc = U32::ZERO;
         future.crc = U32::new(crc32c(future.as_bytes()));
         assert_eq!(
             reopen(&transmute!(future)),
-            Err(SectorError::WrongVersion { found: 2 })
+            Err(SectorError::WrongVersion { found: 3 })
         );
     }
 }

@@ -1,9 +1,12 @@
 //! The superblock: what a pooled disk is, to whom it belongs, and which extent table is in force.
 
 use crate::geometry::{EXTENTS_MAX, Geometry, GeometryError, LBA_BYTES, Lba};
+use crate::lineage::{ANCESTORS_MAX, Ancestor, Lineage};
 use crate::name::{NAME_BYTES_MAX, Name};
-use crate::sector::{BODY_BYTES, Header, RecordType, Sector, SectorError, open, seal};
-use zerocopy::byteorder::little_endian::{U32, U64};
+use crate::sector::{
+    BODY_BYTES, Header, RecordType, Sector, SectorError, VERSION, VERSION_WITHOUT_LINEAGE, open, seal,
+};
+use zerocopy::byteorder::little_endian::{U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
 /// The extent table in force. It lies at the same place in the head and in the tail.
@@ -44,7 +47,19 @@ pub struct Superblock {
     pub sequence: u64,
     /// The table in force; set by [`crate::format`] and [`crate::update`].
     pub table: TableRef,
+    /// Where the configuration comes from; `None` in superblocks of version 1.
+    pub lineage: Option<Lineage>,
 }
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct RawAncestor {
+    generation: U64,
+    id: U128,
+}
+
+/// Bytes of the body before what is reserved.
+const USED_BYTES: usize = NAME_BYTES_MAX + 40 + 24 + ANCESTORS_MAX * 24;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
@@ -57,13 +72,49 @@ struct RawSuperblock {
     table_slot: U32,
     table_count: U32,
     table_crc: U32,
-    reserved: [u8; BODY_BYTES - NAME_BYTES_MAX - 40],
+    // From here on zero in version 1.
+    lineage_id: U128,
+    ancestor_count: U32,
+    unused: U32,
+    ancestors: [RawAncestor; ANCESTORS_MAX],
+    reserved: [u8; BODY_BYTES - USED_BYTES],
 }
 
 const _: () = assert!(size_of::<RawSuperblock>() == BODY_BYTES);
 const _: () = assert!(std::mem::offset_of!(RawSuperblock, disk_sectors) == 64);
 const _: () = assert!(std::mem::offset_of!(RawSuperblock, block_bytes) == 88);
-const _: () = assert!(std::mem::offset_of!(RawSuperblock, reserved) == 104);
+const _: () = assert!(std::mem::offset_of!(RawSuperblock, lineage_id) == 104);
+const _: () = assert!(std::mem::offset_of!(RawSuperblock, ancestors) == 128);
+
+impl RawAncestor {
+    const NONE: RawAncestor = RawAncestor {
+        generation: U64::ZERO,
+        id: U128::ZERO,
+    };
+}
+
+impl RawSuperblock {
+    fn has_lineage(&self) -> bool {
+        let ancestors = self.ancestors.as_bytes().iter().any(|byte| *byte != 0);
+        ancestors || (self.lineage_id.get(), self.ancestor_count.get()) != (0, 0)
+    }
+
+    fn lineage(&self) -> Result<Lineage, &'static str> {
+        let count = self.ancestor_count.get() as usize;
+        let (used, unused) = self.ancestors.split_at_checked(count).ok_or("ancestor_count")?;
+        if unused.as_bytes().iter().any(|byte| *byte != 0) {
+            return Err("ancestors");
+        }
+        let ancestors = used.iter().map(|raw| Ancestor {
+            generation: raw.generation.get(),
+            id: raw.id.get(),
+        });
+        Ok(Lineage {
+            id: self.lineage_id.get(),
+            ancestors: ancestors.collect(),
+        })
+    }
+}
 
 impl Superblock {
     /// A superblock for a disk of `disk_sectors` units of 512 bytes, not yet written: generation, epoch and sequence
@@ -90,6 +141,7 @@ impl Superblock {
             epoch: 0,
             sequence: 0,
             table: TableRef::default(),
+            lineage: None,
         })
     }
 
@@ -112,6 +164,10 @@ impl Superblock {
     pub(crate) fn header(&self, record: RecordType, lba: Lba) -> Header {
         Header {
             record,
+            version: match self.lineage {
+                Some(_) => VERSION,
+                None => VERSION_WITHOUT_LINEAGE,
+            },
             lba,
             epoch: self.epoch,
             generation: self.generation,
@@ -133,8 +189,19 @@ impl Superblock {
             table_slot: U32::new(self.table.slot),
             table_count: U32::new(self.table.count),
             table_crc: U32::new(self.table.crc),
-            reserved: [0; BODY_BYTES - NAME_BYTES_MAX - 40],
+            lineage_id: U128::new(self.lineage.as_ref().map_or(0, |lineage| lineage.id)),
+            ancestor_count: U32::new(self.ancestors().len() as u32),
+            unused: U32::ZERO,
+            ancestors: [RawAncestor::NONE; ANCESTORS_MAX],
+            reserved: [0; BODY_BYTES - USED_BYTES],
         };
+        let mut raw = raw;
+        for (place, ancestor) in raw.ancestors.iter_mut().zip(self.ancestors()) {
+            *place = RawAncestor {
+                generation: U64::new(ancestor.generation),
+                id: U128::new(ancestor.id),
+            };
+        }
         seal(&self.header(RecordType::Superblock, lba), transmute!(raw))
     }
 
@@ -163,14 +230,30 @@ impl Superblock {
                 count: raw.table_count.get(),
                 crc: raw.table_crc.get(),
             },
+            lineage: None,
+        };
+        let superblock = match header.version {
+            VERSION_WITHOUT_LINEAGE if raw.has_lineage() => return malformed("reserved"),
+            VERSION_WITHOUT_LINEAGE => superblock,
+            _ => match raw.lineage() {
+                Ok(lineage) => Superblock {
+                    lineage: Some(lineage),
+                    ..superblock
+                },
+                Err(field) => return malformed(field),
+            },
         };
         if let Some(field) = superblock.impossible_field() {
             return malformed(field);
         }
-        if raw.reserved.iter().any(|byte| *byte != 0) {
+        if raw.unused.get() != 0 || raw.reserved.iter().any(|byte| *byte != 0) {
             return malformed("reserved");
         }
         Ok(superblock)
+    }
+
+    fn ancestors(&self) -> &[Ancestor] {
+        self.lineage.as_ref().map_or(&[], |lineage| &lineage.ancestors)
     }
 
     /// The first field with a value that this version never writes. Also asked before writing.
@@ -188,6 +271,15 @@ impl Superblock {
             ("sequence", self.sequence != 0),
             ("table_slot", self.table.slot < 2),
             ("table_count", self.table.count as usize <= EXTENTS_MAX),
+            (
+                "lineage_id",
+                self.lineage.as_ref().is_none_or(|lineage| lineage.id != 0),
+            ),
+            ("ancestor_count", self.ancestors().len() <= ANCESTORS_MAX),
+            (
+                "ancestors",
+                self.ancestors().iter().all(|ancestor| ancestor.id != 0),
+            ),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(field, _)| *field)
     }
@@ -201,12 +293,17 @@ mod tests {
     proptest! {
         #[test]
         fn survives_its_sector(ids: [u128; 3], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
-                               numbers: [u64; 3], count in 0..EXTENTS_MAX as u32, crc: u32, slot in 0..2u32) {
+                               numbers: [u64; 3], count in 0..EXTENTS_MAX as u32, crc: u32, slot in 0..2u32,
+                               lineage in proptest::option::of((1u128.., proptest::collection::vec((0u64.., 1u128..), 0..=ANCESTORS_MAX)))) {
             let [disk, cluster, owner] = ids;
             let label = Name::new(&label).unwrap();
             let mut superblock = Superblock::new(disk, cluster, owner, label, 4096, disk_sectors).unwrap();
             (superblock.generation, superblock.epoch, superblock.sequence) = (numbers[0], numbers[1], numbers[2].max(1));
             superblock.table = TableRef { slot, count, crc };
+            superblock.lineage = lineage.map(|(id, ancestors)| Lineage {
+                id,
+                ancestors: ancestors.into_iter().map(|(generation, id)| Ancestor { generation, id }).collect(),
+            });
             let sector = superblock.to_sector(Lba(128));
             prop_assert_eq!(Superblock::from_sector(&sector, Lba(128)), Ok(superblock));
         }

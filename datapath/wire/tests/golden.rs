@@ -6,7 +6,7 @@
 mod disk;
 
 use disk::{DISK_SECTORS, extents, superblock};
-use palisade_wire::{Superblock, format, update};
+use palisade_wire::{Ancestor, Lineage, Superblock, format, update};
 use std::path::Path;
 
 fn compare(name: &str, bytes: &[u8]) {
@@ -34,6 +34,33 @@ fn a_formatted_disks_sectors_are_those_of_the_golden_files() {
         .find(|write| write.lba.0 == 1792)
         .unwrap();
     compare("extents.bin", &table.bytes);
+}
+
+/// The same with a lineage, as version 2 has it.
+fn with_lineage() -> Superblock {
+    let ancestor = |generation: u64| Ancestor {
+        generation,
+        id: 0x1d00 << 64 | u128::from(generation),
+    };
+    let lineage = Lineage {
+        id: 0x1d00 << 64 | 10,
+        ancestors: (1..9).rev().map(ancestor).collect(),
+    };
+    Superblock {
+        lineage: Some(lineage),
+        ..superblock(DISK_SECTORS)
+    }
+}
+
+#[test]
+fn a_superblock_with_its_lineage_is_that_of_the_golden_file() {
+    let format = format(&with_lineage(), &extents(2)).unwrap();
+    compare("superblock-2.bin", &format.phases[3].writes[0].bytes);
+    let table = format.phases[1].writes.iter().find(|write| write.lba.0 == 1792);
+    compare("extents-2.bin", &table.unwrap().bytes);
+    let read = Superblock::from_sector(&format.phases[3].writes[0].bytes, palisade_wire::Lba(0)).unwrap();
+    assert_eq!(read, format.superblock);
+    assert_eq!(read.lineage.unwrap().ancestors.len(), 8);
 }
 
 #[test]

@@ -66,6 +66,9 @@ pub enum Command {
     /// Volumes offered to virtual machines.
     #[command(subcommand)]
     Attachment(Attachment),
+    /// The cluster database as a file: what disks, volumes and attachments there are.
+    #[command(subcommand)]
+    State(State),
     /// Compare this machine with what it should be before it serves disks; needs no daemon.
     Preflight(Preflight),
     /// Print a script that completes this command in a shell.
@@ -246,6 +249,10 @@ pub enum Disk {
         #[command(flatten)]
         guard: Guard,
     },
+    /// Decide about a disk whose superblock says something else than the database; first shows what would be lost.
+    Adopt(DiskAdopt),
+    /// Take disks in with the volumes that their superblocks tell of; first shows what was found. Nothing is lost.
+    Import(DiskImport),
     /// Give a disk up that holds no volume. A pooled disk loses its superblock; a whole disk keeps its content.
     #[command(visible_alias = "rm")]
     Remove {
@@ -255,6 +262,79 @@ pub enum Disk {
         guard: Guard,
         #[command(flatten)]
         consent: Consent,
+    },
+}
+
+/// A disk about which an operator decides.
+#[derive(Debug, Args)]
+pub struct DiskAdopt {
+    /// Its id.
+    pub id: String,
+    /// Which side is to hold: what the disk says, or what the database says. Without it, only shows what each knows.
+    #[arg(long, value_name = "SIDE", value_enum)]
+    pub take: Option<Side>,
+    /// Do not ask.
+    #[arg(long, requires = "take")]
+    pub yes: bool,
+    /// Only show what would be lost.
+    #[arg(long, conflicts_with = "yes")]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Which side is to hold.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Side {
+    /// What the disk says: the database takes it over.
+    Disk,
+    /// What the database says: it is written to the disk.
+    Database,
+}
+
+/// Disks to be taken in with their volumes.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("media").required(true).multiple(true).args(["file", "block"]))]
+pub struct DiskImport {
+    /// A file, by absolute path. Give all disks of a volume together.
+    #[arg(long, value_name = "PATH")]
+    pub file: Vec<String>,
+    /// A block device, by absolute path.
+    #[arg(long, value_name = "PATH")]
+    pub block: Vec<String>,
+    /// The disk's id here, when one disk is given. Without it, its name as its superblock has it.
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Take disks of another cluster although this one has disks of its own. That cluster must not use them any more.
+    #[arg(long)]
+    pub from_other_cluster: bool,
+    /// Only show what was found.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub yes: bool,
+}
+
+/// What to do with the cluster database.
+#[derive(Debug, Subcommand)]
+pub enum State {
+    /// Write it to a file, which must not exist. Asks the daemon; with --state-dir, reads the directory of a daemon that
+    /// does not run.
+    Backup {
+        /// The file.
+        file: PathBuf,
+        /// State directory of a daemon that does not run.
+        #[arg(long, value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
+    /// Make a state directory of such a file. The daemon must not run, and the directory must hold no database.
+    Restore {
+        /// The file.
+        file: PathBuf,
+        /// The state directory.
+        #[arg(long, value_name = "DIR")]
+        state_dir: PathBuf,
     },
 }
 

@@ -6,5 +6,7 @@ pub mod events;
 pub mod health;
 pub mod node;
 pub mod preflight;
+pub mod state;
+pub mod takeover;
 pub mod top;
 pub mod volume;

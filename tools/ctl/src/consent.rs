@@ -76,3 +76,27 @@ fn agreed(what: &str, removal: &Removal) -> Result<bool, Failure> {
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
+
+/// Asks about anything else that cannot be taken back, unless it was agreed to on the command line.
+pub fn ask(what: &str, question: &str, given: bool) -> Result<(), Failure> {
+    if given {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failure::NobodyToAsk {
+            what: what.to_owned(),
+            effects: vec![question.to_owned()],
+        });
+    }
+    let mut screen = io::stderr();
+    write!(screen, "{question}\nGo on? [y/N] ")?;
+    screen.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::Declined {
+            what: what.to_owned(),
+        }),
+    }
+}

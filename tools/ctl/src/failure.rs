@@ -1,6 +1,7 @@
 //! What a command ends with when it did not work: a sentence, a remedy, an exit code.
 
 use palisade_api::Problem;
+use palisade_consensus::BackupError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -70,6 +71,8 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// A backup of the database could not be taken or restored.
+    State(Box<BackupError>),
     /// What was asked for is not well; everything has been said already.
     Unwell,
     /// The terminal or pipe takes no more; nobody is left to tell.
@@ -84,7 +87,8 @@ impl Failure {
             | Failure::Profile { .. }
             | Failure::Url { .. }
             | Failure::NobodyToAsk { .. } => 2,
-            Failure::Refused(_)
+            Failure::State(_)
+            | Failure::Refused(_)
             | Failure::Unreachable { .. }
             | Failure::Certificate { .. }
             | Failure::Foreign { .. }
@@ -134,7 +138,7 @@ impl Failure {
             Failure::Declined { .. } => None,
             Failure::File { .. } => Some("give a file that can be read".to_owned()),
             Failure::Profile { .. } => Some("this is a fault of the program; please report it".to_owned()),
-            Failure::Unwell | Failure::Output => None,
+            Failure::State(_) | Failure::Unwell | Failure::Output => None,
         }
     }
 
@@ -151,6 +155,7 @@ impl Failure {
             Failure::Declined { .. } => "declined",
             Failure::File { .. } => "file_unusable",
             Failure::Profile { .. } => "profile_unusable",
+            Failure::State(_) => "state",
             Failure::Unwell => "unwell",
             Failure::Output => "output",
         }
@@ -171,6 +176,7 @@ impl fmt::Display for Failure {
                     "the certificate of the appliance at {url} is not accepted: {why}"
                 )
             }
+            Failure::State(error) => error.fmt(f),
             Failure::Foreign { url, why } => {
                 write!(f, "what answers at {url} is no Palisade appliance: {why}")
             }

@@ -3,7 +3,8 @@
 //! Storey 6. Everything an operator does, through the REST interface and nothing else: every resource, tables for
 //! people, JSON for programs, and what to paste to give a disk to a virtual machine.
 //!
-//! It must never know where or how the appliance keeps anything.
+//! It must never know where or how the appliance keeps anything; but for `state restore`, and `state backup` of a daemon
+//! that does not run, which hand a directory that the operator names to `palisade-consensus`.
 //!
 //! What must hold: answers go to standard output, everything else to standard error; an error is a sentence and a
 //! remedy; the exit code is 0 when it worked, 1 when the appliance refused or is unwell, 2 when the command is wrong.
@@ -60,6 +61,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(events) => command::events::events(client, out, &events),
         Command::Top(top) => command::top::top(client, out, &top),
         Command::Disk(disk) => command::disk::run(client, out, disk),
+        Command::State(state) => command::state::run(client, out, state),
         Command::Volume(volume) => command::volume::run(client, out, volume),
         Command::Attachment(attachment) => command::attachment::run(client, out, attachment),
         // Done above, without an appliance.

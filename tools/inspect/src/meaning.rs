@@ -13,7 +13,7 @@ pub fn of(why: &Why) -> &'static str {
         }
         Why::OtherWrite { .. } => {
             "a change did not get to its end, or the disk lost a write that it had acknowledged; \
-             the next changes of this disk repair it"
+             the daemon writes it again when it opens the disk"
         }
         Why::TableLost { .. } => {
             "the newest state cannot be had any more and an older one is shown; compare it with the cluster before use"
@@ -26,17 +26,17 @@ pub fn of(why: &Why) -> &'static str {
 fn of_sector(error: &SectorError) -> &'static str {
     match error {
         SectorError::Blank => {
-            "nothing was written here, or it was wiped; the next changes of this disk repair it"
+            "nothing was written here, or it was wiped; the daemon writes it again when it opens the disk"
         }
         SectorError::NotOurs => {
-            "something else wrote over it; find out what, then the next changes of this disk repair it"
+            "something else wrote over it; find out what; the daemon writes it again when it opens the disk"
         }
         SectorError::Torn => {
-            "the power failed while it was written; the next changes of this disk write it again"
+            "the power failed while it was written; the daemon writes it again when it opens the disk"
         }
         SectorError::BadChecksum { .. } => {
             "the medium changed what was written, or something wrote into it; \
-             the next changes of this disk repair it, but watch the disk"
+             the daemon writes it again when it opens the disk, but watch the disk"
         }
         SectorError::WrongVersion { .. } => "written by a newer program; use that one",
         SectorError::WrongPlace { .. } => {
@@ -55,8 +55,13 @@ pub fn of_failure(error: &DecodeError) -> &'static str {
         DecodeError::NotOurs => "it is no pooled disk, or a disk given whole to one volume",
         DecodeError::Unreadable { .. } => "check its cable, its path and its health; then look again",
         DecodeError::WrongVersion { .. } => "it was written by a newer program: use that one",
+        DecodeError::Contradiction { .. } => {
+            "nobody can tell which of the two is right: keep an image of the disk; the cluster's database knows its \
+             extents, and `palisade disk adopt` shows what it would write here"
+        }
         DecodeError::Damaged { .. } => {
-            "all copies are spoilt: keep an image of the disk; the cluster's database knows its extents"
+            "all copies are spoilt: keep an image of the disk; the cluster's database knows its extents, and \
+             `palisade disk adopt` shows what it would write here"
         }
     }
 }

@@ -82,6 +82,10 @@ pub struct DiskReport {
     pub generation: u64,
     /// Membership under which it was written.
     pub epoch: u64,
+    /// Id of that configuration; `None` when it was written before there were lineages.
+    pub lineage: Option<String>,
+    /// The configurations that this disk carried before, the newest first.
+    pub ancestors: Vec<AncestorReport>,
     /// Number of the write.
     pub sequence: u64,
     /// Logical block.
@@ -104,6 +108,15 @@ pub struct DiskReport {
     pub copies: Vec<CopyReport>,
     /// Volumes with extents here.
     pub volumes: Vec<VolumeReport>,
+}
+
+/// A configuration that the disk carried before.
+#[derive(Debug, Serialize)]
+pub struct AncestorReport {
+    /// Its number.
+    pub generation: u64,
+    /// Its id.
+    pub id: String,
 }
 
 /// A sound copy of the superblock.
@@ -235,7 +248,9 @@ impl Report {
         }
         self.state = match error {
             DecodeError::Unreadable { .. } => State::Unreadable,
-            DecodeError::WrongVersion { .. } | DecodeError::Damaged { .. } => State::Lost,
+            DecodeError::WrongVersion { .. }
+            | DecodeError::Damaged { .. }
+            | DecodeError::Contradiction { .. } => State::Lost,
             _ if !self.carries.is_empty() => State::Foreign,
             _ if head.iter().all(|byte| *byte == 0) => State::Blank,
             _ => State::Foreign,
@@ -279,6 +294,11 @@ fn disk(superblock: &Superblock, decoded: &Decoded) -> DiskReport {
         owner: uuid(superblock.owner),
         generation: superblock.generation,
         epoch: superblock.epoch,
+        lineage: superblock
+            .lineage
+            .as_ref()
+            .map(|lineage| format!("{:032x}", lineage.id)),
+        ancestors: ancestors(superblock),
         sequence: superblock.sequence,
         block_bytes: superblock.block_bytes,
         sectors: superblock.disk_sectors,
@@ -291,6 +311,15 @@ fn disk(superblock: &Superblock, decoded: &Decoded) -> DiskReport {
         copies: copies.collect(),
         volumes: volumes(&decoded.extents),
     }
+}
+
+fn ancestors(superblock: &Superblock) -> Vec<AncestorReport> {
+    let ancestors = superblock.lineage.iter().flat_map(|lineage| &lineage.ancestors);
+    let report = |ancestor: &palisade_wire::Ancestor| AncestorReport {
+        generation: ancestor.generation,
+        id: format!("{:032x}", ancestor.id),
+    };
+    ancestors.map(report).collect()
 }
 
 /// Free sectors in all and in the longest stretch. An extent owns every allocation unit that it touches.

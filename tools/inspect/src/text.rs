@@ -21,6 +21,9 @@ pub fn page(report: &Report, verbose: bool) -> String {
         page += &format!("      {}\n", damage.meaning);
     }
     if let Some(disk) = report.disk.as_ref().filter(|_| verbose) {
+        for ancestor in &disk.ancestors {
+            page += &format!("  carried generation {} ({})\n", ancestor.generation, ancestor.id);
+        }
         for copy in &disk.copies {
             page += &format!("  {} is sound, of write {}\n", copy.place, copy.sequence);
         }
@@ -44,6 +47,7 @@ fn identity(disk: &DiskReport) -> String {
                 disk.generation, disk.epoch, disk.sequence
             ),
         ),
+        ("lineage", lineage(disk)),
         ("block", format!("{} bytes", disk.block_bytes)),
         (
             "data",
@@ -69,6 +73,22 @@ fn identity(disk: &DiskReport) -> String {
         let _ = writeln!(text, "  {name:<11} {value}");
         text
     })
+}
+
+/// The id of the configuration, and the one that it grew out of.
+fn lineage(disk: &DiskReport) -> String {
+    let Some(id) = &disk.lineage else {
+        return "none yet: written by a version without lineages".to_owned();
+    };
+    match disk.ancestors.first() {
+        Some(before) => format!(
+            "{id}, after generation {} ({}); {} remembered",
+            before.generation,
+            before.id,
+            disk.ancestors.len()
+        ),
+        None => format!("{id}, the first on this disk"),
+    }
 }
 
 fn volumes(disk: &DiskReport, verbose: bool) -> String {

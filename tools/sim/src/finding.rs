@@ -20,6 +20,8 @@ pub enum Invariant {
     BoundedWaiting,
     /// 14: foreign bytes cannot hurt.
     ForeignBytes,
+    /// 15: a configuration that has grown on elsewhere is recognised, and not written over unasked.
+    OneLineage,
     /// A turn neither allocates nor panics, and what it hands to a device keeps that device's contract.
     DataPath,
 }
@@ -34,6 +36,7 @@ impl Invariant {
             Invariant::Isolation => 11,
             Invariant::BoundedWaiting => 12,
             Invariant::ForeignBytes => 14,
+            Invariant::OneLineage => 15,
             Invariant::DataPath => 0,
         }
     }

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`]; 10 in [`operator`] and [`superblock`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
+//! [`history`]; 10 in [`operator`] and [`superblock`]; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
 //! [`hostile`]; and that a turn does not allocate, in [`daemon`].
 //!
 //! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers
@@ -32,6 +32,7 @@ pub mod finding;
 pub mod guest;
 pub mod history;
 pub mod hostile;
+pub mod lineage;
 pub mod memory;
 pub mod mutation;
 pub mod operator;

@@ -127,6 +127,7 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
                 sectors: bytes / 512,
                 data_start: DATA_START,
                 data_end: DATA_START + DATA_SECTORS,
+                superblock_pending: false,
             })
         }
         3 => Command::RemoveDisk(RemoveDisk {

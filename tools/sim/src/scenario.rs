@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{operator, superblock};
+use crate::{lineage, operator, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -81,6 +81,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "operator",
         about: "operator commands on the cluster database, cut off anywhere",
         run: Run::Alone(operator::run),
+    },
+    Scenario {
+        name: "lineage",
+        about: "copies of the database, restored, lost and used in turn, on one disk (invariant 15)",
+        run: Run::Alone(lineage::run),
     },
     Scenario {
         name: "scarce",

@@ -5,10 +5,11 @@ use palisade_admin::metrics::{
 };
 use palisade_admin::{Appliance, EventLog};
 use palisade_api::{
-    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskCondition,
-    DiskCreate, DiskPatch, EventPage, Extent, Finding, Health, Hugepages, Layout, Medium, Mode, Node,
+    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskAdopt,
+    DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, EventPage, Extent, Finding,
+    Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume, Layout, Medium, Mode, Node,
     OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor, Removal, RemovalOptions, Severity,
-    State, Volume, VolumeCreate, VolumePatch,
+    State, StateBackup, Volume, VolumeCreate, VolumePart, VolumePatch,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -216,6 +217,64 @@ impl Appliance for Fake {
         disk.protected = patch.protected.unwrap_or(disk.protected);
         disk.state = state;
         Ok(disk.clone())
+    }
+
+    fn disk_adopt(&self, id: &str, wish: DiskAdopt) -> Result<DiskAdoption, Problem> {
+        let kept = self.kept();
+        let (_, disk) = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?;
+        Ok(DiskAdoption {
+            disk: id.to_owned(),
+            standing: "diverged".to_owned(),
+            message: "disk and database went on apart after generation 3".to_owned(),
+            disk_generation: Some(9),
+            disk_lineage: None,
+            database_generation: disk.state.generation,
+            database_lineage: "0".repeat(32),
+            only_on_disk: vec![VolumePart {
+                id: "precious".to_owned(),
+                uuid: disk.uuid.clone(),
+                bytes: 4 << 20,
+            }],
+            only_in_database: vec![],
+            elsewhere: vec![],
+            seen: "seen-1".to_owned(),
+            taken: wish.take.filter(|_| wish.seen.as_deref() == Some("seen-1")),
+        })
+    }
+
+    fn disk_import(&self, wish: DiskImport) -> Result<DiskImported, Problem> {
+        let disk = |medium: &ImportMedium| ImportedDisk {
+            id: medium.id.clone().unwrap_or_else(|| "d1".to_owned()),
+            path: medium
+                .file
+                .as_ref()
+                .map_or_else(String::new, |file| file.path.clone()),
+            uuid: "00000000-0000-4000-8000-000000000001".to_owned(),
+            cluster: "00000000-0000-4000-8000-000000000002".to_owned(),
+            generation: 9,
+            damage: vec![],
+        };
+        Ok(DiskImported {
+            disks: wish.disks.iter().map(disk).collect(),
+            volumes: vec![ImportedVolume {
+                id: "precious".to_owned(),
+                name: "precious".to_owned(),
+                uuid: "00000000-0000-4000-8000-000000000003".to_owned(),
+                bytes: 8 << 20,
+                present_bytes: 4 << 20,
+            }],
+            takes_cluster_id: true,
+            done: !wish.dry_run,
+        })
+    }
+
+    fn state_backup(&self) -> StateBackup {
+        StateBackup {
+            taken_unix_s: 1,
+            generation: self.kept().generation,
+            lineage: "0".repeat(32),
+            file: "palisade state backup\n{}\n".to_owned(),
+        }
     }
 
     fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem> {

@@ -31,6 +31,7 @@ pub fn command(number: u64) -> Command {
             sectors: 102 * UNIT,
             data_start: UNIT,
             data_end: 101 * UNIT,
+            superblock_pending: false,
         }),
         _ => {
             let turn = (number - 3) / 3;

@@ -5,9 +5,13 @@ use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
 use crate::cluster::Cluster;
-use crate::command::{AddDisk, ChangeDisk, GrowDisk, IdentifyDisk, Outcome, RemoveDisk};
-use crate::disk::{Disk, Medium, Usage};
+use crate::command::{
+    AddDisk, AdoptDisk, ChangeDisk, ConfirmSuperblock, GrowDisk, IdentifyDisk, OnMedium, Outcome, RemoveDisk,
+};
+use crate::disk::{Disk, FirstSuperblock, Medium, Usage};
+use crate::generation::Generation;
 use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, SECTORS_MAX};
+use crate::lineage::History;
 use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord};
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
@@ -40,7 +44,7 @@ impl Cluster {
             return Err(Refusal::MediumTaken { disk: disk.clone() });
         }
         let revision = self.generation;
-        let disk = Disk {
+        let mut disk = Disk {
             uuid: add.uuid,
             node: add.node.clone(),
             medium: add.medium.clone(),
@@ -54,7 +58,12 @@ impl Cluster {
             created: revision,
             revision,
             protected: false,
+            first_superblock: FirstSuperblock::OnMedium,
+            history: History::default(),
         };
+        if add.superblock_pending && disk.has_superblock() {
+            disk.first_superblock = FirstSuperblock::Pending;
+        }
         self.disks.insert(add.name.clone(), disk);
         Ok(Outcome::Created { revision })
     }
@@ -84,10 +93,76 @@ impl Cluster {
                 volume: volume.clone(),
             });
         }
+        if let Some((_, fragment, _)) = self.fragments_on(name).next() {
+            return Err(Refusal::DiskHoldsFragment {
+                disk: name.clone(),
+                volume: fragment.name.clone(),
+            });
+        }
         self.disks.remove(name);
         Ok(Outcome::Removed {
             revision: self.generation,
         })
+    }
+
+    pub(super) fn confirm_superblock(&mut self, confirm: &ConfirmSuperblock) -> Result<Outcome, Refusal> {
+        let name = &confirm.name;
+        let revision = self.generation;
+        let found = self.disks.get_mut(name).filter(|disk| disk.uuid == confirm.uuid);
+        let disk = found.ok_or_else(|| not_found(Kind::Disk, name))?;
+        if disk.first_superblock == FirstSuperblock::OnMedium {
+            return Ok(Outcome::Unchanged {
+                revision: disk.revision,
+            });
+        }
+        // What the superblock says does not change, and so neither does the disk's revision.
+        disk.first_superblock = FirstSuperblock::OnMedium;
+        Ok(Outcome::Changed { revision })
+    }
+
+    pub(super) fn adopt_disk(&mut self, adopt: &AdoptDisk) -> Result<Outcome, Refusal> {
+        let name = &adopt.name;
+        let found = self.disks.get(name).filter(|disk| disk.uuid == adopt.uuid);
+        let disk = found.ok_or_else(|| not_found(Kind::Disk, name))?;
+        require(
+            disk.has_superblock(),
+            Kind::Disk,
+            name,
+            "usage",
+            "must be pooled, on a medium that keeps its content: there is nothing else to adopt",
+        )?;
+        let Some(seen) = &adopt.seen else {
+            return Ok(self.write_superblock_anew(name));
+        };
+        if disk.history.iter().any(|point| *point == seen.point) {
+            return Ok(Outcome::Unchanged {
+                revision: disk.revision,
+            });
+        }
+        let revision = self.go_beyond(seen);
+        if let Some(disk) = self.disks.get_mut(name) {
+            disk.history.push(seen.point);
+            disk.revision = revision;
+            disk.first_superblock = FirstSuperblock::OnMedium;
+        }
+        Ok(Outcome::Changed { revision })
+    }
+
+    /// The superblock is lost: it counts as never written.
+    fn write_superblock_anew(&mut self, name: &Name) -> Outcome {
+        let revision = self.generation;
+        if let Some(disk) = self.disks.get_mut(name) {
+            disk.revision = revision;
+            disk.first_superblock = FirstSuperblock::Pending;
+        }
+        Outcome::Changed { revision }
+    }
+
+    /// Lets this generation be later, by its number too, than one that a medium carries; returns it.
+    pub(super) fn go_beyond(&mut self, seen: &OnMedium) -> Generation {
+        self.generation = self.generation.max(seen.point.generation.next());
+        self.epoch = self.epoch.max(seen.epoch);
+        self.generation
     }
 
     pub(super) fn grow_disk(&mut self, grow: &GrowDisk) -> Result<Outcome, Refusal> {
@@ -187,7 +262,7 @@ impl Cluster {
     }
 
     /// The disk, other than `but`, with the medium: the same path on the same node, or the same WWID anywhere.
-    fn disk_with_medium(&self, but: Option<&Name>, node: &Name, medium: &Medium) -> Option<&Name> {
+    pub(super) fn disk_with_medium(&self, but: Option<&Name>, node: &Name, medium: &Medium) -> Option<&Name> {
         let (path, wwid) = (medium.path(), medium.wwid());
         let taken = |disk: &Disk| {
             let same_path = path.is_some() && disk.node == *node && disk.medium.path() == path;
@@ -204,7 +279,7 @@ const SECTORS_RULE: &str = "must be a multiple of the logical block, at least on
 const AREA_RULE: &str = "must leave a data area on whole logical blocks inside the disk: all of a whole disk, at \
                          least one unit of 4 MiB of a pooled one";
 
-fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
+pub(super) fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
     let rule = |holds, field, rule| require(holds, Kind::Disk, &add.name, field, rule);
     not_nil(add.uuid, Kind::Disk, &add.name)?;
     rule(

@@ -9,9 +9,11 @@ use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
 use crate::command::{CreateVolume, DeleteVolume, GrowVolume, Outcome};
 use crate::disk::{Disk, Usage};
+use crate::fragment::Fragment;
 use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
+use crate::uuid::Uuid;
 use crate::volume::{Extent, Layout, Volume};
 
 const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
@@ -46,6 +48,12 @@ impl Cluster {
             return exists(Kind::Volume, name, volume.revision, &same);
         }
         let rule = |holds, field, rule| require(holds, Kind::Volume, name, field, rule);
+        if self.fragments.contains_key(&create.uuid) {
+            return Err(Refusal::UuidTaken {
+                kind: Kind::Volume,
+                holder: name.clone(),
+            });
+        }
         not_nil(create.uuid, Kind::Volume, name)?;
         rule(
             create.block_bytes.is_none_or(block_is_known),
@@ -157,6 +165,9 @@ impl Cluster {
 
     pub(super) fn delete_volume(&mut self, delete: &DeleteVolume) -> Result<Outcome, Refusal> {
         let name = &delete.name;
+        if !self.volumes.contains_key(name) {
+            return self.delete_fragment(name);
+        }
         let volume = self
             .volumes
             .get(name)
@@ -197,20 +208,60 @@ impl Cluster {
         })
     }
 
+    /// Deletes what is here of a volume that is not whole, told by its name or by its permanent id.
+    fn delete_fragment(&mut self, name: &Name) -> Result<Outcome, Refusal> {
+        let is_it = |(uuid, fragment): &(&Uuid, &Fragment)| {
+            fragment.name == *name || uuid.to_string() == name.as_str()
+        };
+        let mut found = self.fragments.iter().filter(is_it).map(|(uuid, _)| *uuid);
+        let uuid = found.next().ok_or_else(|| not_found(Kind::Volume, name))?;
+        if found.next().is_some() {
+            return require(
+                false,
+                Kind::Volume,
+                name,
+                "name",
+                "must be told by its uuid: several volumes that are not whole have the name",
+            )
+            .map(|()| Outcome::Unchanged {
+                revision: self.generation,
+            });
+        }
+        if let Some(fragment) = self.fragments.remove(&uuid) {
+            for piece in &fragment.pieces {
+                if let Some(disk) = self.disks.get_mut(&piece.extent.disk) {
+                    disk.extents_revision = self.generation;
+                }
+            }
+        }
+        Ok(Outcome::Removed {
+            revision: self.generation,
+        })
+    }
+
     /// The disk that a new volume is to lie on.
     fn disk_for<'a>(&'a self, create: &'a CreateVolume) -> Result<(&'a Name, &'a Disk), Refusal> {
         let found = match &create.disk {
             Some(named) => Some(named),
             None => allocation::roomiest_disk(self, &create.node, create.block_bytes.unwrap_or(u32::MAX)),
         };
-        let name = found.ok_or_else(|| Refusal::NoDisk {
-            node: create.node.clone(),
-        })?;
+        let name = found.ok_or_else(|| self.no_disk_for(create))?;
         let disk = self.disks.get(name).ok_or_else(|| not_found(Kind::Disk, name))?;
         if disk.node != create.node {
             return Err(elsewhere(name, disk, &create.node));
         }
         Ok((name, disk))
+    }
+
+    /// Why no disk can be chosen for a new volume.
+    fn no_disk_for(&self, create: &CreateVolume) -> Refusal {
+        let pending = |disk: &Disk| disk.node == create.node && !disk.first_superblock.is_on_medium();
+        match self.disks.iter().find(|(_, disk)| pending(disk)) {
+            Some((disk, _)) => Refusal::SuperblockPending { disk: disk.clone() },
+            None => Refusal::NoDisk {
+                node: create.node.clone(),
+            },
+        }
     }
 
     /// Extends a volume's extents by `sectors` on a disk of either usage.
@@ -229,6 +280,11 @@ impl Cluster {
         if elsewhere && (has_whole || disk.usage == Usage::Whole) {
             let rule = "must be the one the volume lies on: a volume on a whole disk has no other";
             return require(false, Kind::Volume, volume, "disk", rule);
+        }
+        if !disk.first_superblock.is_on_medium() {
+            return Err(Refusal::SuperblockPending {
+                disk: disk_name.clone(),
+            });
         }
         match disk.usage {
             Usage::Pooled => allocation::extend(self, disk_name, disk, extents, sectors),
@@ -280,7 +336,7 @@ impl Cluster {
     }
 }
 
-fn sectors_fit(sectors: u64, block_bytes: u32) -> bool {
+pub(super) fn sectors_fit(sectors: u64, block_bytes: u32) -> bool {
     (1..=SECTORS_MAX).contains(&sectors) && whole_blocks(sectors, block_bytes)
 }
 

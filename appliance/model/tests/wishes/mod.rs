@@ -79,6 +79,7 @@ fn add_disk() -> impl Strategy<Value = Command> {
                 sectors,
                 data_start,
                 data_end,
+                superblock_pending: false,
             })
         })
 }

@@ -3,7 +3,7 @@
 use super::{Cause, Planner};
 use crate::observed::{ObservedDisk, ObservedRoute, Superblock};
 use crate::step::Action;
-use palisade_model::{Disk, Kind, Name};
+use palisade_model::{Cluster, Disk, Kind, Name};
 
 impl<'a> Planner<'a> {
     /// Erases and closes disks that are no longer this node's.
@@ -21,6 +21,7 @@ impl<'a> Planner<'a> {
                 self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
                 continue;
             }
+            // What is under way there must have ended: a superblock that is being written would outlive its erasure.
             let generation = self.wanted.generation;
             let disk = name.clone();
             if self.is_to_be_erased(name, open) {
@@ -61,12 +62,23 @@ impl<'a> Planner<'a> {
             self.step(disk.revision, Action::GrowDisk { disk: name.clone() });
             return;
         }
+        let generation = disk.superblock_generation();
         if let Some(cause) = self.unusable(name, disk, open) {
-            self.wait(Kind::Disk, name, cause);
+            // The disk has changed since it was looked at, which an operator has brought about who knew.
+            match open.looked_for < generation {
+                true => self.step(generation, Action::ExamineSuperblock { disk: name.clone() }),
+                false => self.wait(Kind::Disk, name, cause),
+            }
             return;
         }
-        let generation = disk.superblock_generation();
-        let is_written = open.superblock == Superblock::Ours { generation };
+        let is_written = open.superblock
+            == Superblock::Ours {
+                generation,
+                flawed: false,
+            };
+        if is_written && !disk.first_superblock.is_on_medium() && !open.confirmed {
+            self.step(generation, Action::ConfirmSuperblock { disk: name.clone() });
+        }
         if !disk.has_superblock() || is_written {
             return;
         }
@@ -83,14 +95,13 @@ impl<'a> Planner<'a> {
         }
         match open.superblock {
             Superblock::Foreign => Some(Cause::ForeignSuperblock),
-            Superblock::Ours { generation } if generation > disk.superblock_generation() => {
-                Some(Cause::NewerSuperblock { generation })
-            }
+            Superblock::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
+            Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
             Superblock::Ours { .. } => None,
+            Superblock::Damaged => Some(Cause::DamagedSuperblock),
             Superblock::Missing => {
-                let is_new = disk.created > self.observed.started;
-                let is_used = self.wanted.extents_on(name).next().is_some();
-                (is_used && !is_new).then_some(Cause::LostSuperblock)
+                let is_lost = disk.first_superblock.is_on_medium() && is_used(self.wanted, name);
+                is_lost.then_some(Cause::LostSuperblock)
             }
         }
     }
@@ -99,7 +110,12 @@ impl<'a> Planner<'a> {
     /// superblock. A medium that cannot be erased is not kept open for that.
     fn is_to_be_erased(&self, name: &Name, open: &ObservedDisk) -> bool {
         let has_left = !self.wanted.disks.values().any(|disk| disk.uuid == open.disk.uuid);
-        let is_ours = matches!(open.superblock, Superblock::Ours { .. });
+        let is_ours = match open.superblock {
+            Superblock::Ours { .. } => true,
+            // A first write that failed may have left something.
+            Superblock::Missing => open.touched,
+            _ => false,
+        };
         let erase = Action::EraseSuperblock { disk: name.clone() };
         has_left && is_ours && !self.observed.failures.contains_key(&erase)
     }
@@ -127,4 +143,9 @@ impl<'a> Planner<'a> {
             .find(|(name, route)| leads_there(route) && is_gone(name, route))
             .map(|(volume, _)| volume)
     }
+}
+
+/// Whether anything lies on a disk.
+fn is_used(cluster: &Cluster, disk: &Name) -> bool {
+    cluster.extents_on(disk).next().is_some() || cluster.fragments_on(disk).next().is_some()
 }

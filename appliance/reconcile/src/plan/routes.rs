@@ -1,7 +1,6 @@
 //! Routes: between disks and sockets.
 
 use super::{Planner, share};
-use crate::observed::Superblock;
 use crate::step::Action;
 use palisade_model::{Extent, Generation, Kind, Name, Volume};
 
@@ -99,8 +98,7 @@ impl<'a> Planner<'a> {
         }
         match open.superblock {
             _ if !disk.has_superblock() => true,
-            Superblock::Ours { generation } => generation >= recorded,
-            Superblock::Missing | Superblock::Foreign => false,
+            found => found.has_reached(recorded),
         }
     }
 }

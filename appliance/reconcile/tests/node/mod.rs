@@ -138,11 +138,8 @@ impl Node {
     }
 
     /// The daemon is gone and starts again: media keep what they carry.
-    pub fn restart(&mut self, agreed: &Cluster) {
-        self.observed = Observed {
-            started: agreed.generation,
-            ..Observed::default()
-        };
+    pub fn restart(&mut self) {
+        self.observed = Observed::default();
         self.running.clear();
         self.content.retain(|(medium, _), _| medium.starts_with('/'));
     }
@@ -153,9 +150,15 @@ impl Node {
         match &step.action {
             Action::OpenDisk { disk } => {
                 assert!(!observed.disks.contains_key(disk), "{step}: open already");
-                let there = self.superblocks.get(&wanted.disks[disk].uuid);
-                opened.superblock =
-                    there.map_or(Superblock::Missing, |g| Superblock::Ours { generation: *g });
+                let wanted = &wanted.disks[disk];
+                if wanted.has_superblock() && wanted.first_superblock.is_on_medium() {
+                    self.superblocks.entry(wanted.uuid).or_insert(wanted.created);
+                }
+                let there = self.superblocks.get(&wanted.uuid);
+                opened.superblock = there.map_or(Superblock::Missing, |g| Superblock::Ours {
+                    generation: *g,
+                    flawed: false,
+                });
             }
             Action::CloseDisk { disk } => {
                 let used = observed
@@ -216,6 +219,11 @@ impl Node {
             _ => {}
         }
         self.observed.record(wanted, step, opened);
+    }
+
+    /// The generation that a medium carries.
+    pub fn superblock(&self, disk: Uuid) -> Option<Generation> {
+        self.superblocks.get(&disk).copied()
     }
 
     /// What must hold between any two steps.
@@ -289,7 +297,11 @@ impl Node {
         assert_eq!(revisions, agreed);
         for (name, disk) in wanted.disks.iter().filter(|(_, disk)| disk.has_superblock()) {
             let generation = disk.superblock_generation();
-            assert_eq!(disks[name].superblock, Superblock::Ours { generation }, "{name}");
+            let ours = Superblock::Ours {
+                generation,
+                flawed: false,
+            };
+            assert_eq!(disks[name].superblock, ours, "{name}");
         }
         let attached = wanted
             .volumes
@@ -468,5 +480,6 @@ fn disk(number: u8, serial: u128, units: u64, pooled: bool) -> AddDisk {
         sectors,
         data_start,
         data_end,
+        superblock_pending: false,
     }
 }

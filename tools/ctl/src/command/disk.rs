@@ -2,6 +2,7 @@
 
 use crate::args::{Disk as Command, DiskAdd};
 use crate::client::{Client, segment};
+use crate::command::takeover;
 use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
@@ -61,6 +62,8 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             let value = wait::applied(client, wait, &path(&id), &format!("disk {id}"), value)?;
             show(client, out, &value)
         }
+        Command::Adopt(adopt) => takeover::adopt(client, out, &adopt),
+        Command::Import(import) => takeover::import(client, out, &import),
         Command::Set {
             id,
             protection,

@@ -1,0 +1,38 @@
+//! Disks that carry more than the database knows, and the database as a file.
+
+use super::openapi::{AnyProblem, BodyProblem, OneProblem};
+use super::request::{Id, Json};
+use super::{Answer, Door};
+use axum::extract::State;
+use palisade_api::{DiskAdopt, DiskAdoption, DiskImport, DiskImported, StateBackup, routes};
+
+/// Shows what a disk and the database know of each other and what either side would lose; with `take`, takes a side.
+#[utoipa::path(post, path = routes::DISK_ADOPT, tag = "disks", request_body = DiskAdopt,
+    params(("id" = String, Path)), responses(
+    (status = 200, description = "What each side knows, and what was taken.", body = DiskAdoption),
+    AnyProblem, OneProblem, BodyProblem,
+))]
+pub(super) async fn adopt(State(door): State<Door>, Id(id): Id, Json(wish): Json<DiskAdopt>) -> Answer {
+    let adopted = door.call(move |appliance| appliance.disk_adopt(&id, wish)).await;
+    adopted.flatten().map(|adoption| Answer::json(&adoption)).into()
+}
+
+/// Takes disks in with the volumes that their superblocks tell of. Nothing on them is lost.
+#[utoipa::path(post, path = routes::IMPORT, tag = "disks", request_body = DiskImport, responses(
+    (status = 200, description = "What was, or with `dry_run` would be, taken in.", body = DiskImported),
+    AnyProblem, BodyProblem,
+))]
+pub(super) async fn import(State(door): State<Door>, Json(wish): Json<DiskImport>) -> Answer {
+    let imported = door.call(move |appliance| appliance.disk_import(wish)).await;
+    imported.flatten().map(|imported| Answer::json(&imported)).into()
+}
+
+/// The cluster database as a file to keep elsewhere. `palisade state restore` makes a database of it.
+#[utoipa::path(get, path = routes::STATE_BACKUP, tag = "node", responses(
+    (status = 200, description = "The backup.", body = StateBackup),
+    AnyProblem,
+))]
+pub(super) async fn backup(State(door): State<Door>) -> Answer {
+    let backup = door.call(|appliance| appliance.state_backup()).await;
+    backup.map(|backup| Answer::json(&backup)).into()
+}

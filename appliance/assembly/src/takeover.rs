@@ -1,0 +1,487 @@
+//! Disks that carry more, or something else, than the database knows: shown, and decided about by an operator.
+
+use crate::hands;
+use crate::medium;
+use crate::problem;
+use crate::shared::Shared;
+use crate::superblocks;
+use palisade_api as api;
+use palisade_api::{Problem, ProblemKind, Side};
+use palisade_block::SECTOR_BYTES;
+use palisade_model::{
+    AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
+    ImportedExtent, LineageId, Medium, MediumRecord, Name, OnMedium, Usage, Uuid,
+};
+use palisade_sys::device::Medium as Device;
+use palisade_sys::{OpenError, Opened};
+use palisade_volume::{Difference, Image, Part, Standing, difference, image, standing};
+use palisade_wire::{DecodeError, Decoded, ExtentRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Shows what a disk and the database know of each other, and takes a side if that is asked for.
+///
+/// # Errors
+/// There is no such disk, it is not open, nothing is to be decided, or the decision was made about something else.
+pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
+    let name = Name::new(id).map_err(|_| Problem::not_found("disk", id))?;
+    let cluster = shared.cluster();
+    let disk = cluster
+        .disks
+        .get(&name)
+        .ok_or_else(|| Problem::not_found("disk", id))?;
+    let wanted = image(&cluster, &name).map_err(|error| {
+        conflict(
+            "nothing_to_adopt",
+            error.to_string(),
+            "only pooled disks carry a superblock",
+        )
+    })?;
+    let opened = shared
+        .plant()
+        .disks
+        .get(&name)
+        .map(|open| Arc::clone(&open.opened));
+    let opened = opened.ok_or_else(|| {
+        let remedy = format!("see what is in the way: palisade disk show {id}");
+        conflict("disk_closed", format!("disk {id} is not open"), &remedy)
+    })?;
+    let found = superblocks::read(&opened);
+    let mut adoption = compare(&name, &found, &wanted);
+    let Some(side) = wish.take else {
+        return Ok(adoption);
+    };
+    if !matches!(
+        adoption.standing.as_str(),
+        "newer" | "diverged" | "lost" | "damaged"
+    ) {
+        let message = format!("disk {id}: {}", adoption.message);
+        return Err(conflict(
+            "nothing_to_adopt",
+            message,
+            "there is nothing to decide: leave it as it is",
+        ));
+    }
+    if wish.seen.as_deref() != Some(adoption.seen.as_str()) {
+        let message = format!("what disk {id} carries is not, or no longer, what was shown");
+        let remedy = "look again at what would be lost, and give the `seen` of that answer";
+        return Err(conflict("adopt_not_seen", message, remedy).about("seen"));
+    }
+    let command = match (side, &found) {
+        (Side::Database, Ok(found)) => Command::AdoptDisk(AdoptDisk {
+            name: name.clone(),
+            uuid: disk.uuid,
+            seen: Some(on_medium(found)),
+        }),
+        (Side::Database, Err(_)) => {
+            // It has been looked at, and its operator says that it is the one.
+            shared.plant().renewed.insert(disk.uuid);
+            Command::AdoptDisk(AdoptDisk {
+                name: name.clone(),
+                uuid: disk.uuid,
+                seen: None,
+            })
+        }
+        (Side::Disk, Ok(found)) => Command::ImportDisks(ImportDisks {
+            disks: vec![imported(known(&name, disk), found)?],
+            cluster: None,
+        }),
+        (Side::Disk, Err(error)) => {
+            let message = format!("disk {id} says nothing that could be taken over: {error}");
+            return Err(conflict("nothing_on_disk", message, "take the side of the database").about("take"));
+        }
+    };
+    let agreed = shared.propose(command);
+    agreed.map_err(|error| problem::of_proposal(&error))?;
+    adoption.taken = Some(side);
+    Ok(adoption)
+}
+
+fn compare(name: &Name, found: &Result<Decoded, DecodeError>, wanted: &Image) -> api::DiskAdoption {
+    let (standing, message) = match found {
+        Ok(found) => words(standing(found, wanted)),
+        Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => (
+            "lost",
+            "the medium carries no superblock; what the database knows can be written to it anew".to_owned(),
+        ),
+        Err(error) => ("damaged", format!("the superblock cannot be used: {error}")),
+    };
+    let on_disk: &[ExtentRecord] = found.as_ref().map_or(&[], |found| &found.extents);
+    let Difference {
+        only_on_medium,
+        only_in_database,
+        elsewhere,
+        ..
+    } = difference(on_disk, &wanted.extents);
+    let parts = |parts: &[Part]| parts.iter().map(part).collect();
+    let superblock = found.as_ref().ok().map(|found| &found.superblock);
+    let lineage = |superblock: &palisade_wire::Superblock| {
+        superblock
+            .lineage
+            .as_ref()
+            .map(|lineage| LineageId(lineage.id).to_string())
+    };
+    let seen = superblock.map_or_else(
+        || standing.to_owned(),
+        |superblock| format!("{}-{}", LineageId(superblock.point().id), superblock.sequence),
+    );
+    api::DiskAdoption {
+        disk: name.to_string(),
+        standing: standing.to_owned(),
+        message,
+        disk_generation: superblock.map(|superblock| superblock.generation),
+        disk_lineage: superblock.and_then(lineage),
+        database_generation: wanted.superblock.generation,
+        database_lineage: lineage(&wanted.superblock).unwrap_or_default(),
+        only_on_disk: parts(&only_on_medium),
+        only_in_database: parts(&only_in_database),
+        elsewhere: parts(&elsewhere),
+        seen,
+        taken: None,
+    }
+}
+
+fn words(standing: Standing) -> (&'static str, String) {
+    let (word, sentence) = match standing {
+        Standing::InForce => ("in_force", "disk and database say the same".to_owned()),
+        Standing::Unstamped | Standing::Behind => (
+            "older",
+            "the database has grown out of what the disk says; the disk is brought up to date by itself"
+                .to_owned(),
+        ),
+        Standing::Ahead => (
+            "newer",
+            "what the disk says has grown out of what the database knows: the database is an old copy"
+                .to_owned(),
+        ),
+        Standing::Diverged { since: Some(since) } => (
+            "diverged",
+            format!("disk and database went on apart after generation {since}"),
+        ),
+        Standing::Diverged { since: None } | Standing::Differs => (
+            "diverged",
+            "disk and database went on apart, and have nothing in common that both remember".to_owned(),
+        ),
+        Standing::OtherDisk => (
+            "foreign",
+            "the medium carries the superblock of another disk".to_owned(),
+        ),
+        Standing::OtherCluster => (
+            "foreign",
+            "the medium carries the superblock of another cluster".to_owned(),
+        ),
+    };
+    (word, sentence)
+}
+
+/// Takes disks in with the volumes that their superblocks tell of, or says what that would bring.
+///
+/// # Errors
+/// A medium cannot be opened or carries no superblock that can be used, is a disk here already, or is of another
+/// cluster and that is not what was asked for.
+pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImported, Problem> {
+    let cluster = shared.cluster();
+    if wish.disks.is_empty() {
+        let message = "no disk is named";
+        return Err(Problem::new(
+            ProblemKind::Invalid,
+            "invalid_argument",
+            message,
+            "name at least one",
+        )
+        .about("disks"));
+    }
+    let looked: Vec<Looked> = wish
+        .disks
+        .iter()
+        .map(|medium| look(shared, &cluster, medium))
+        .collect::<Result<_, _>>()?;
+    let takes = takes_cluster_id(&cluster, &looked, wish.other_cluster)?;
+    let command = Command::ImportDisks(ImportDisks {
+        disks: looked
+            .iter()
+            .map(|looked| imported(looked.add.clone(), &looked.found))
+            .collect::<Result<_, _>>()?,
+        cluster: takes,
+    });
+    let (after, _) = cluster
+        .apply(&command)
+        .map_err(|refusal| problem::of_refusal(&refusal))?;
+    let mut shown = api::DiskImported {
+        disks: looked.iter().map(shown_disk).collect(),
+        volumes: shown_volumes(&after, &looked),
+        takes_cluster_id: takes.is_some(),
+        done: false,
+    };
+    if wish.dry_run {
+        return Ok(shown);
+    }
+    drop(looked);
+    let agreed = shared.propose(command);
+    agreed.map_err(|error| problem::of_proposal(&error))?;
+    shown.done = true;
+    Ok(shown)
+}
+
+/// A medium that was looked at.
+struct Looked {
+    add: AddDisk,
+    found: Decoded,
+}
+
+fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<Looked, Problem> {
+    let (device, path) = match (&wish.file, &wish.block) {
+        (Some(file), None) => (
+            Device::File {
+                path: (&file.path).into(),
+                create: None,
+            },
+            &file.path,
+        ),
+        (None, Some(block)) => (
+            Device::Block {
+                path: (&block.path).into(),
+            },
+            &block.path,
+        ),
+        _ => {
+            let message = "a medium is exactly one of `file` and `block`";
+            let remedy = "name each medium in one way";
+            return Err(
+                Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("disks"),
+            );
+        }
+    };
+    if let Some((holder, _)) = cluster
+        .disks
+        .iter()
+        .find(|(_, disk)| disk.medium.path() == Some(path))
+    {
+        return Err(is_here(path, holder));
+    }
+    let patience = shared.settings.lock_wait;
+    let opened = match hands::open_new(device.clone(), 512, patience) {
+        Err(OpenError::BlockTooSmall { device: own, .. }) => hands::open_new(device, own, patience),
+        other => other,
+    };
+    let opened = opened.map_err(|error| problem::of_open(&error))?;
+    let found = superblocks::read(&opened).map_err(|error| {
+        let message = format!("{path} cannot be imported: {error}");
+        let remedy = "`palisade-inspect` shows what is on it, copy by copy; nothing was changed";
+        conflict("nothing_on_disk", message, remedy)
+    })?;
+    let superblock = &found.superblock;
+    if let Some((holder, _)) = cluster
+        .disks
+        .iter()
+        .find(|(_, disk)| disk.uuid.0 == superblock.disk)
+    {
+        return Err(is_here(path, holder));
+    }
+    let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
+    let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;
+    let (record, wwid) = medium::record_open(&opened, Usage::Pooled).map_err(|error| {
+        let message = format!("{path} cannot be read: {error}");
+        Problem::new(
+            ProblemKind::Internal,
+            "disk_not_readable",
+            message,
+            "look into the kernel log",
+        )
+    })?;
+    let medium = match &wish.file {
+        Some(file) => Medium::File {
+            path: file.path.clone(),
+            bytes: superblock.disk_sectors * SECTOR_BYTES,
+            created: false,
+        },
+        None => Medium::Block {
+            path: path.clone(),
+            wwid,
+        },
+    };
+    let add = of_superblock(shared, name, medium, record, &found);
+    fits(path, &opened, &found)?;
+    Ok(Looked { add, found })
+}
+
+fn of_superblock(
+    shared: &Shared,
+    name: Name,
+    medium: Medium,
+    record: MediumRecord,
+    found: &Decoded,
+) -> AddDisk {
+    let superblock = &found.superblock;
+    AddDisk {
+        name,
+        uuid: Uuid(superblock.disk),
+        node: shared.name.clone(),
+        medium,
+        record,
+        usage: Usage::Pooled,
+        block_bytes: superblock.block_bytes,
+        sectors: superblock.disk_sectors,
+        data_start: superblock.data_start.0,
+        data_end: superblock.data_end.0,
+        superblock_pending: false,
+    }
+}
+
+/// A disk as the cluster has it, to be told of anew.
+fn known(name: &Name, disk: &Disk) -> AddDisk {
+    AddDisk {
+        name: name.clone(),
+        uuid: disk.uuid,
+        node: disk.node.clone(),
+        medium: disk.medium.clone(),
+        record: disk.record.clone(),
+        usage: disk.usage,
+        block_bytes: disk.block_bytes,
+        sectors: disk.sectors,
+        data_start: disk.data_start,
+        data_end: disk.data_end,
+        superblock_pending: false,
+    }
+}
+
+fn fits(path: &str, opened: &Opened, found: &Decoded) -> Result<(), Problem> {
+    let (has, needs) = (opened.sectors().0, found.superblock.disk_sectors);
+    if has < needs {
+        let message = format!("{path} has shrunk: {has} sectors are there, its superblock says {needs}");
+        return Err(conflict("disk_shrunk", message, "make it as large as it was"));
+    }
+    let (takes, asks) = (opened.limits().block_bytes, found.superblock.block_bytes);
+    if takes > asks {
+        let message = format!("{path} takes blocks of {takes} bytes, and was written in blocks of {asks}");
+        return Err(conflict(
+            "block_size",
+            message,
+            "put it where blocks of that size can be had",
+        ));
+    }
+    Ok(())
+}
+
+fn is_here(path: &str, holder: &Name) -> Problem {
+    let message = format!("{path} is disk {holder} of this cluster already");
+    let remedy = format!(
+        "see how it is: palisade disk show {holder}; what each side knows: palisade disk adopt {holder}"
+    );
+    conflict("medium_taken", message, &remedy)
+}
+
+/// Whether the cluster takes the permanent id of the disks' cluster: only after its database was lost, when it has no
+/// disk of its own and they all name the same.
+fn takes_cluster_id(
+    cluster: &Cluster,
+    looked: &[Looked],
+    other_cluster: bool,
+) -> Result<Option<Uuid>, Problem> {
+    let theirs: BTreeSet<u128> = looked
+        .iter()
+        .map(|looked| looked.found.superblock.cluster)
+        .collect();
+    let foreign = theirs.iter().find(|id| **id != cluster.id.0);
+    let Some(foreign) = foreign else { return Ok(None) };
+    if cluster.disks.is_empty() && theirs.len() == 1 {
+        return Ok(Some(Uuid(*foreign)));
+    }
+    if other_cluster {
+        return Ok(None);
+    }
+    let message = format!(
+        "the disks name cluster {}, and this one is {} with disks of its own",
+        Uuid(*foreign),
+        cluster.id
+    );
+    let remedy = "if that cluster does not use them any more, take them with `other_cluster` (--from-other-cluster); \
+                  nothing on them is lost, but that cluster will not know them again";
+    Err(conflict("disk_of_other_cluster", message, remedy).about("other_cluster"))
+}
+
+fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {
+    let extent = |extent: &ExtentRecord| {
+        Ok(ImportedExtent {
+            volume: Uuid(extent.volume),
+            name: Name::new(extent.volume_name.as_str())
+                .map_err(|error| problem::of_name("volume", error))?,
+            volume_sectors: extent.volume_sectors,
+            block_bytes: extent.block_bytes,
+            volume_lba: extent.volume_lba.0,
+            disk_lba: extent.disk_lba.0,
+            sectors: extent.sectors,
+        })
+    };
+    Ok(ImportedDisk {
+        disk,
+        seen: on_medium(found),
+        extents: found.extents.iter().map(extent).collect::<Result<_, Problem>>()?,
+    })
+}
+
+fn on_medium(found: &Decoded) -> OnMedium {
+    let point = found.superblock.point();
+    OnMedium {
+        point: Ancestor {
+            generation: Generation(point.generation),
+            id: LineageId(point.id),
+        },
+        epoch: Epoch(found.superblock.epoch),
+    }
+}
+
+fn shown_disk(looked: &Looked) -> api::ImportedDisk {
+    let superblock = &looked.found.superblock;
+    api::ImportedDisk {
+        id: looked.add.name.to_string(),
+        path: looked.add.medium.path().unwrap_or_default().to_owned(),
+        uuid: looked.add.uuid.to_string(),
+        cluster: Uuid(superblock.cluster).to_string(),
+        generation: superblock.generation,
+        damage: looked.found.damage.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The volumes that the disks tell of, as they are in the cluster afterwards.
+fn shown_volumes(after: &Cluster, looked: &[Looked]) -> Vec<api::ImportedVolume> {
+    let mut told: BTreeMap<u128, &str> = BTreeMap::new();
+    for extent in looked.iter().flat_map(|looked| &looked.found.extents) {
+        told.entry(extent.volume)
+            .or_insert_with(|| extent.volume_name.as_str());
+    }
+    let shown = told.into_iter().filter_map(|(uuid, name)| {
+        let whole = after.volumes.iter().find(|(_, volume)| volume.uuid.0 == uuid);
+        let (id, sectors, present) = match whole {
+            Some((id, volume)) => (id.to_string(), volume.sectors, volume.sectors),
+            None => {
+                let fragment = after.fragments.get(&Uuid(uuid))?;
+                (
+                    fragment.name.to_string(),
+                    fragment.sectors,
+                    fragment.present_sectors(),
+                )
+            }
+        };
+        Some(api::ImportedVolume {
+            id,
+            name: name.to_owned(),
+            uuid: Uuid(uuid).to_string(),
+            bytes: sectors * SECTOR_BYTES,
+            present_bytes: present * SECTOR_BYTES,
+        })
+    });
+    shown.collect()
+}
+
+fn part(part: &Part) -> api::VolumePart {
+    api::VolumePart {
+        id: part.name.clone(),
+        uuid: Uuid(part.volume).to_string(),
+        bytes: part.sectors * SECTOR_BYTES,
+    }
+}
+
+fn conflict(code: &'static str, message: String, remedy: &str) -> Problem {
+    Problem::new(ProblemKind::Conflict, code, message, remedy)
+}

@@ -1,0 +1,274 @@
+//! The cluster database as one file, to keep elsewhere and to restore from.
+//!
+//! ```text
+//!   palisade state backup, format 1, CRC-32C 1f3a09c4        of everything that follows
+//!   {"taken_unix_s":...,"cluster":{...}}                     the cluster as a whole, with its lineage
+//! ```
+//!
+//! It holds what the disks are called, which volumes lie where, and how they are attached; no data, no token. What was
+//! changed after it was taken is not in it: disks that have gone on since are recognised by their lineage, and left
+//! alone.
+
+use crate::agreement::Agreement;
+use crate::log_file::LogFile;
+use crate::record::{Snapshot, crc32c};
+use crate::state_file::StateFile;
+use crate::store::{self, Store};
+use crate::store_error::StoreError;
+use palisade_model::{Broken, Cluster, check};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const HEAD: &str = "palisade state backup, format 1, CRC-32C ";
+
+/// The mark of a restore that is under way, beside the files that it makes.
+const UNFINISHED: &str = "restoring";
+
+/// A backup.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backup {
+    /// When it was taken, in seconds since 1970.
+    pub taken_unix_s: u64,
+    /// The cluster.
+    pub cluster: Cluster,
+}
+
+/// What a restore has brought back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restored {
+    /// The backup.
+    pub backup: Backup,
+    /// Files of the database that it made.
+    pub files: [PathBuf; 2],
+}
+
+/// Why a backup cannot be taken, read or restored.
+#[derive(Debug)]
+pub enum BackupError {
+    /// The file system failed.
+    Io {
+        /// On which file or directory.
+        path: PathBuf,
+        /// How.
+        source: io::Error,
+    },
+    /// The file is no backup, or a damaged one.
+    NotSound {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The cluster in the backup is not in order.
+    Broken {
+        /// Which file.
+        path: PathBuf,
+        /// What is not.
+        broken: Broken,
+    },
+    /// There is a database in the directory.
+    Occupied {
+        /// The file that was found.
+        path: PathBuf,
+    },
+    /// The database cannot be read or made.
+    Store(Box<StoreError>),
+}
+
+impl fmt::Display for BackupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackupError::Io { path, source } => write!(f, "{}: {source}", path.display()),
+            BackupError::NotSound { path, reason } => write!(
+                f,
+                "{} is no sound backup of a cluster database: {reason}. Nothing has been changed; take another backup",
+                path.display()
+            ),
+            BackupError::Broken { path, broken } => write!(
+                f,
+                "the cluster in {} is not in order: {broken}. Nothing has been changed; take another backup",
+                path.display()
+            ),
+            BackupError::Occupied { path } => write!(
+                f,
+                "there is a database already ({}), and a restore writes over none: move the directory away, or name \
+                 an empty one",
+                path.display()
+            ),
+            BackupError::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BackupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BackupError::Io { source, .. } => Some(source),
+            BackupError::Broken { broken, .. } => Some(broken),
+            BackupError::Store(error) => Some(error),
+            BackupError::NotSound { .. } | BackupError::Occupied { .. } => None,
+        }
+    }
+}
+
+impl Backup {
+    /// Of a cluster, now.
+    pub fn of(cluster: Cluster) -> Backup {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Backup {
+            taken_unix_s: since.map_or(0, |since| since.as_secs()),
+            cluster,
+        }
+    }
+
+    /// Of the database in a directory that no daemon uses. The directory is left as it is.
+    ///
+    /// # Errors
+    /// [`BackupError::Store`]: there is none, it is in use, or not in order.
+    pub fn of_directory(directory: &Path) -> Result<Backup, BackupError> {
+        let log = directory.join("log.redb");
+        if !log.exists() {
+            let missing = StoreError::Missing { path: log };
+            return Err(BackupError::Store(Box::new(missing)));
+        }
+        let store = Store::open(directory).map_err(|error| BackupError::Store(Box::new(error)))?;
+        Ok(Backup::of(Cluster::clone(&store.cluster())))
+    }
+
+    /// As text, to keep.
+    pub fn to_text(&self) -> String {
+        // A cluster has names and numbers only, which JSON always holds.
+        let body = serde_json::to_string(self).unwrap_or_default() + "\n";
+        format!("{HEAD}{:08x}\n{body}", crc32c(body.as_bytes()))
+    }
+
+    /// From text; the name is for errors.
+    ///
+    /// # Errors
+    /// [`BackupError::NotSound`], [`BackupError::Broken`].
+    pub fn from_text(text: &str, path: &Path) -> Result<Backup, BackupError> {
+        let not_sound = |reason: String| BackupError::NotSound {
+            path: path.into(),
+            reason,
+        };
+        let (head, body) = text
+            .split_once('\n')
+            .ok_or_else(|| not_sound("it is cut short".into()))?;
+        let sum = head
+            .strip_prefix(HEAD)
+            .ok_or_else(|| not_sound(format!("it does not begin with {HEAD:?}")))?;
+        if u32::from_str_radix(sum.trim(), 16) != Ok(crc32c(body.as_bytes())) {
+            return Err(not_sound(
+                "its checksum is wrong: it was damaged or changed".into(),
+            ));
+        }
+        let backup: Backup = serde_json::from_str(body).map_err(|error| not_sound(error.to_string()))?;
+        match check(&backup.cluster) {
+            Ok(()) if backup.cluster.is_initialised() => Ok(backup),
+            Ok(()) => Err(not_sound("it is of a cluster that was never begun".into())),
+            Err(broken) => Err(BackupError::Broken {
+                path: path.into(),
+                broken,
+            }),
+        }
+    }
+
+    /// Writes it to a file, which is there wholly or not at all, and stable. One that is there is not written over.
+    ///
+    /// # Errors
+    /// [`BackupError::Io`].
+    pub fn write(&self, path: &Path) -> Result<(), BackupError> {
+        write_file(path, &self.to_text())
+    }
+
+    /// Reads it from a file.
+    ///
+    /// # Errors
+    /// [`BackupError::Io`], [`BackupError::NotSound`], [`BackupError::Broken`].
+    pub fn read(path: &Path) -> Result<Backup, BackupError> {
+        let text = fs::read_to_string(path).map_err(io_on(path))?;
+        Backup::from_text(&text, path)
+    }
+
+    /// Makes a database of it in a directory that has none. Cut off anywhere, it is begun again with the same file.
+    ///
+    /// # Errors
+    /// [`BackupError::Occupied`]: there is a database. Others: it could not be made.
+    pub fn restore(self, directory: &Path) -> Result<Restored, BackupError> {
+        let in_store = |error| BackupError::Store(Box::new(error));
+        fs::create_dir_all(directory).map_err(io_on(directory))?;
+        let _lock = store::lock(&directory.join("lock")).map_err(in_store)?;
+        let files = ["log.redb", "state.redb"].map(|file| directory.join(file));
+        let mark = directory.join(UNFINISHED);
+        let again = mark.exists();
+        for file in &files {
+            match (file.exists(), again) {
+                (true, false) => return Err(BackupError::Occupied { path: file.clone() }),
+                // Made by the restore that was cut off.
+                (true, true) => fs::remove_file(file).map_err(io_on(file))?,
+                (false, _) => {}
+            }
+        }
+        File::create(&mark)
+            .and_then(|file| file.sync_all())
+            .map_err(io_on(&mark))?;
+        sync(directory)?;
+        let snapshot = Snapshot {
+            index: 1,
+            cluster: self.cluster.clone(),
+        };
+        let [log, state] = &files;
+        let made = LogFile::create(log).map_err(in_store)?;
+        let kept = made.drop_up_to(snapshot.index);
+        kept.map_err(|error| in_store(StoreError::damaged(log, error)))?;
+        let made = StateFile::create(state).map_err(in_store)?;
+        let kept = made.keep(&snapshot);
+        kept.map_err(|error| in_store(StoreError::damaged(state, error)))?;
+        drop(made);
+        sync(directory)?;
+        fs::remove_file(&mark).map_err(io_on(&mark))?;
+        sync(directory)?;
+        Ok(Restored { backup: self, files })
+    }
+}
+
+/// The mark of a restore in a directory that has not come to its end.
+pub(crate) fn unfinished(directory: &Path) -> Option<PathBuf> {
+    Some(directory.join(UNFINISHED)).filter(|mark| mark.exists())
+}
+
+/// Writes a new file, wholly or not at all.
+pub fn write_file(path: &Path, text: &str) -> Result<(), BackupError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.map_err(io_on(&beside))?;
+    if path.exists() {
+        let _ = fs::remove_file(&beside);
+        return Err(io_on(path)(io::ErrorKind::AlreadyExists.into()));
+    }
+    fs::rename(&beside, path).map_err(io_on(path))?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => sync(folder),
+        None => sync(Path::new(".")),
+    }
+}
+
+fn sync(directory: &Path) -> Result<(), BackupError> {
+    File::open(directory)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io_on(directory))
+}
+
+fn io_on(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io { path, source }
+}

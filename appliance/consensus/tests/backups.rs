@@ -1,0 +1,100 @@
+//! A backup brings back what was agreed on when it was taken, and writes over nothing.
+
+mod story;
+
+use palisade_consensus::{Agreement, Backup, BackupError, Store, StoreError};
+use palisade_model::Generation;
+use std::fs;
+use std::path::Path;
+use story::Story;
+
+fn filled(directory: &Path, until: u64) -> Store {
+    let store = Store::open(directory).expect("no fault of the store");
+    for number in store.generation().0 + 1..=until {
+        store
+            .propose(story::command(number))
+            .expect("no fault of the store");
+    }
+    store
+}
+
+#[test]
+fn what_was_backed_up_is_restored_and_goes_on() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = to.path().join("backup");
+    let store = filled(from.path(), 40);
+    let in_use = Backup::of_directory(from.path()).unwrap_err();
+    assert!(matches!(in_use, BackupError::Store(error) if matches!(*error, StoreError::InUse { .. })));
+    Backup::of(store.cluster().as_ref().clone()).write(&file).unwrap();
+    drop(store);
+    let offline = Backup::of_directory(from.path()).unwrap();
+    let backup = Backup::read(&file).unwrap();
+    assert_eq!(backup.cluster, offline.cluster);
+    let directory = to.path().join("state");
+    backup.restore(&directory).unwrap();
+    let store = filled(&directory, 300);
+    assert_eq!(*store.cluster(), *Story::new().at(Generation(300)));
+    let cluster = store.cluster();
+    drop(store);
+    assert_eq!(Store::open(&directory).unwrap().cluster(), cluster);
+}
+
+#[test]
+fn nothing_is_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("backup");
+    let state = directory.path().join("state");
+    let store = filled(&state, 10);
+    let backup = Backup::of(store.cluster().as_ref().clone());
+    drop(store);
+    backup.write(&file).unwrap();
+    assert!(matches!(backup.write(&file), Err(BackupError::Io { .. })));
+    let before = fs::read(state.join("state.redb")).unwrap();
+    assert!(matches!(
+        backup.clone().restore(&state),
+        Err(BackupError::Occupied { .. })
+    ));
+    assert_eq!(fs::read(state.join("state.redb")).unwrap(), before);
+    fs::remove_file(state.join("log.redb")).unwrap();
+    assert!(
+        matches!(backup.restore(&state), Err(BackupError::Occupied { .. })),
+        "one file is enough"
+    );
+}
+
+#[test]
+fn any_change_of_a_backup_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path(), 12);
+    let text = Backup::of(store.cluster().as_ref().clone()).to_text();
+    let path = Path::new("backup");
+    Backup::from_text(&text, path).unwrap();
+    for at in (0..text.len()).step_by(7) {
+        let mut bytes = text.clone().into_bytes();
+        bytes[at] ^= 1;
+        let Ok(changed) = String::from_utf8(bytes) else {
+            continue;
+        };
+        assert!(Backup::from_text(&changed, path).is_err(), "byte {at}");
+        assert!(Backup::from_text(&text[..at], path).is_err(), "cut at {at}");
+    }
+}
+
+#[test]
+fn a_restore_that_was_cut_off_is_begun_again_and_nothing_is_served_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let backup = {
+        let store = filled(&directory.path().join("from"), 20);
+        Backup::of(store.cluster().as_ref().clone())
+    };
+    fs::create_dir(&state).unwrap();
+    fs::write(state.join("restoring"), b"").unwrap();
+    fs::write(state.join("log.redb"), b"half").unwrap();
+    assert!(matches!(
+        Store::open(&state),
+        Err(StoreError::UnfinishedRestore { .. })
+    ));
+    backup.clone().restore(&state).unwrap();
+    assert_eq!(*Store::open(&state).unwrap().cluster(), backup.cluster);
+}

@@ -1,0 +1,76 @@
+//! What must not even be agreed on: changes of a disk whose medium knows more, or something else, than the database.
+//!
+//! Nothing would be written to such a medium anyway. But the database would go on by itself, and what was an old copy
+//! of it would become another branch, from which there is no way back but to lose one of the two.
+
+use crate::observed::{Observed, Superblock};
+use palisade_model::{Cluster, Disk, Extent, Kind, Name};
+
+/// What stands against a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Objection {
+    /// It would change a disk whose medium carries something else than the database knows.
+    Disk {
+        /// Which.
+        disk: Name,
+        /// What the medium carries.
+        superblock: Superblock,
+    },
+    /// It would change a disk that this node has not looked at yet.
+    NotLookedAt {
+        /// Which.
+        disk: Name,
+    },
+}
+
+/// What stands against going from one configuration to the next on a node, if anything. A disk may always be removed:
+/// its medium is left alone then.
+pub fn objection(before: &Cluster, after: &Cluster, node: &Name, observed: &Observed) -> Option<Objection> {
+    let here = before
+        .disks
+        .iter()
+        .filter(|(_, disk)| disk.node == *node && disk.has_superblock());
+    here.filter(|(name, disk)| is_changed(disk, after.disks.get(*name)))
+        .find_map(|(name, _)| against(before, after, name, observed))
+}
+
+fn is_changed(disk: &Disk, after: Option<&Disk>) -> bool {
+    let same = after.filter(|after| after.uuid == disk.uuid);
+    same.is_some_and(|after| after.superblock_generation() != disk.superblock_generation())
+}
+
+fn against(before: &Cluster, after: &Cluster, name: &Name, observed: &Observed) -> Option<Objection> {
+    let disk = name.clone();
+    let Some(open) = observed.disks.get(name) else {
+        let failed = observed
+            .failures
+            .keys()
+            .any(|action| action.target() == (Kind::Disk, name));
+        return (!failed).then_some(Objection::NotLookedAt { disk });
+    };
+    let superblock = open.superblock;
+    let is_pending = before
+        .disks
+        .get(name)
+        .is_some_and(|disk| !disk.first_superblock.is_on_medium());
+    let stands = match superblock {
+        Superblock::Ours { .. } => false,
+        Superblock::Newer { .. } | Superblock::Diverged { .. } => true,
+        // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
+        Superblock::Foreign | Superblock::Damaged => takes_more(before, after, name),
+        Superblock::Missing => !is_pending && takes_more(before, after, name) && is_used(before, name),
+    };
+    stands.then_some(Objection::Disk { disk, superblock })
+}
+
+/// Whether something lies on the disk afterwards that does not lie there now.
+fn takes_more(before: &Cluster, after: &Cluster, disk: &Name) -> bool {
+    let now: Vec<&Extent> = before.extents_on(disk).map(|(_, _, extent)| extent).collect();
+    after
+        .extents_on(disk)
+        .any(|(_, _, extent)| !now.contains(&extent))
+}
+
+fn is_used(cluster: &Cluster, disk: &Name) -> bool {
+    cluster.extents_on(disk).next().is_some() || cluster.fragments_on(disk).next().is_some()
+}

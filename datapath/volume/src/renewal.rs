@@ -1,0 +1,112 @@
+//! Whether a medium may be written, and what: asked with what is on the medium at that very moment, before each write of
+//! a superblock.
+
+use crate::image::Image;
+use crate::standing::{Standing, standing};
+use palisade_wire::{DecodeError, Decoded, EncodeError, Phase, format, mend, update};
+use std::fmt;
+
+/// What else is known of a medium on which no superblock was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bare {
+    /// The cluster waits for the disk's first superblock, so that no extent can lie on it.
+    pub pending: bool,
+    /// The daemon that runs has looked at the medium when the disk was added, and was told to take it.
+    pub examined: bool,
+    /// Everything that was looked at is zero.
+    pub blank: bool,
+    /// What is left there is of a first write of this disk that was cut off.
+    pub cut_off: bool,
+}
+
+/// Why nothing is written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Forbidden {
+    /// The medium carries a configuration that ours has not grown out of.
+    Standing(Standing),
+    /// The disk had a superblock, and the medium has none.
+    Lost,
+    /// There is no superblock, but something else.
+    NotBlank,
+    /// The superblock cannot be read.
+    Unusable(DecodeError),
+    /// What the disk should say cannot be written.
+    Encode(EncodeError),
+}
+
+impl fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Forbidden::Standing(standing) => f.write_str(match standing {
+                Standing::Ahead => "the medium carries a later configuration than the database",
+                Standing::OtherDisk => "the medium carries the superblock of another disk",
+                Standing::OtherCluster => "the medium carries the superblock of another cluster",
+                _ => "the medium carries a configuration that grew on apart from the database",
+            }),
+            Forbidden::Lost => f.write_str("the medium has lost its superblock"),
+            Forbidden::NotBlank => f.write_str("the medium has no superblock but holds something else"),
+            Forbidden::Unusable(error) => write!(f, "the superblock cannot be used: {error}"),
+            Forbidden::Encode(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Forbidden {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Forbidden::Unusable(error) => Some(error),
+            Forbidden::Encode(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What to write, in order, so that a medium says what it should; a damaged copy of what it should say already is
+/// written anew as it was. `bare` is asked only when no superblock was found.
+///
+/// # Errors
+/// See [`Forbidden`]: nothing may be written then.
+pub fn renewal(
+    found: &Result<Decoded, DecodeError>,
+    wanted: &Image,
+    bare: impl FnOnce() -> Bare,
+) -> Result<Vec<Phase>, Forbidden> {
+    let Image { superblock, extents } = wanted;
+    let written = match found {
+        Ok(found) => match standing(found, wanted) {
+            Standing::InForce if let Some(phases) = mend(found) => return Ok(phases),
+            Standing::InForce | Standing::Unstamped | Standing::Behind => {
+                update(&found.superblock, superblock, extents)
+            }
+            other => return Err(Forbidden::Standing(other)),
+        },
+        Err(DecodeError::NotOurs) => {
+            let bare = bare();
+            match bare {
+                Bare {
+                    pending: true,
+                    examined: true,
+                    ..
+                } => {}
+                Bare { pending: false, .. } if !extents.is_empty() => return Err(Forbidden::Lost),
+                Bare {
+                    pending: true,
+                    cut_off: true,
+                    ..
+                } => {}
+                Bare { blank: false, .. } => return Err(Forbidden::NotBlank),
+                Bare { .. } => {}
+            }
+            format(superblock, extents)
+        }
+        Err(error @ DecodeError::Damaged { .. }) => {
+            let bare = bare();
+            if !(bare.pending && bare.cut_off) {
+                return Err(Forbidden::Unusable(error.clone()));
+            }
+            format(superblock, extents)
+        }
+        Err(error) => return Err(Forbidden::Unusable(error.clone())),
+    };
+    written.map(|update| update.phases).map_err(Forbidden::Encode)
+}

@@ -1,0 +1,181 @@
+//! How what a medium says relates to what it should say.
+//!
+//! A later number is a later state only on one lineage. So a medium is brought up to date only when it carries a
+//! configuration that ours has grown out of, by its id. One that carries more than we know, or something else, is left
+//! alone until an operator has decided.
+//!
+//! A superblock of version 1 has no lineage. It is taken for ours when it says, at the same number, exactly what we
+//! say; or at a lower number, when nothing that it tells of would be lost. It gets its lineage with the next write.
+
+use crate::image::Image;
+use palisade_wire::{Decoded, ExtentRecord, Kinship, Superblock};
+use std::collections::BTreeMap;
+
+/// How what a medium says relates to what it should say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The same.
+    InForce,
+    /// The same or less, and without a lineage: to be written again, with one.
+    Unstamped,
+    /// What it should say has grown out of it: an update is due.
+    Behind,
+    /// It has grown out of what we know: the cluster's database is an old one. Nothing may be written.
+    Ahead,
+    /// It grew on elsewhere. Nothing may be written.
+    Diverged {
+        /// The latest generation that both remember, if there is one.
+        since: Option<u64>,
+    },
+    /// Of the same generation, yet different. Nothing may be written.
+    Differs,
+    /// Another disk than the one looked for.
+    OtherDisk,
+    /// The disk of another cluster.
+    OtherCluster,
+}
+
+/// Compares what a medium says with what it should say.
+pub fn standing(found: &Decoded, wanted: &Image) -> Standing {
+    let (is, should) = (&found.superblock, &wanted.superblock);
+    if is.disk != should.disk {
+        return Standing::OtherDisk;
+    }
+    let kinship = is.kinship(should);
+    if is.cluster != should.cluster && kinship != Kinship::Ancestor {
+        return Standing::OtherCluster;
+    }
+    match kinship {
+        // The number of the membership only grows, on each lineage.
+        Kinship::Same if is.epoch < should.epoch => Standing::Behind,
+        Kinship::Same if is.epoch > should.epoch => Standing::Ahead,
+        Kinship::Same if says_the_same(found, wanted) => Standing::InForce,
+        Kinship::Same => Standing::Differs,
+        Kinship::Ancestor => Standing::Behind,
+        Kinship::Descendant => Standing::Ahead,
+        Kinship::Apart { since } => Standing::Diverged { since: Some(since) },
+        Kinship::Unknown if is.lineage.is_some() => Standing::Diverged { since: None },
+        Kinship::Unknown => without_lineage(found, wanted),
+    }
+}
+
+/// A superblock of version 1: there is nothing but the numbers and what it says.
+fn without_lineage(found: &Decoded, wanted: &Image) -> Standing {
+    let (is, should) = (&found.superblock, &wanted.superblock);
+    if is.epoch > should.epoch || is.generation > should.generation {
+        return Standing::Ahead;
+    }
+    if (is.epoch, is.generation) == (should.epoch, should.generation) {
+        return match says_the_same(found, wanted) {
+            true => Standing::Unstamped,
+            false => Standing::Differs,
+        };
+    }
+    match difference(&found.extents, &wanted.extents).loses_nothing() {
+        true => Standing::Unstamped,
+        false => Standing::Diverged { since: None },
+    }
+}
+
+/// The number of the write, the place of the table and the lineage left aside.
+fn says_the_same(found: &Decoded, wanted: &Image) -> bool {
+    let (is, should) = (&found.superblock, &wanted.superblock);
+    let numbered = Superblock {
+        sequence: is.sequence,
+        table: is.table,
+        lineage: is.lineage.clone(),
+        ..should.clone()
+    };
+    numbered == *is && found.extents == wanted.extents
+}
+
+/// A volume, or the part of one that lies on a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// Permanent id of the volume.
+    pub volume: u128,
+    /// Its name there.
+    pub name: String,
+    /// Sectors of it on the disk.
+    pub sectors: u64,
+}
+
+/// What the tables of two sides have of volumes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Difference {
+    /// Only the medium has it.
+    pub only_on_medium: Vec<Part>,
+    /// Only the database has it.
+    pub only_in_database: Vec<Part>,
+    /// Both have it, and not in the same places; as the medium has it.
+    pub elsewhere: Vec<Part>,
+    /// Of these, the ones of which the database has all that the medium has, and more: volumes that have grown.
+    grown: usize,
+}
+
+impl Difference {
+    /// Whether writing the database's table over the medium's loses nothing of what the medium tells of.
+    pub fn loses_nothing(&self) -> bool {
+        self.only_on_medium.is_empty() && self.elsewhere.len() == self.grown
+    }
+
+    /// Whether both have the same.
+    pub fn is_empty(&self) -> bool {
+        self.only_on_medium.is_empty() && self.only_in_database.is_empty() && self.elsewhere.is_empty()
+    }
+}
+
+/// Compares a table on a medium with the one that the database would write.
+pub fn difference(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Difference {
+    let (on_medium, in_database) = (by_volume(medium), by_volume(database));
+    let mut difference = Difference::default();
+    for (volume, extents) in &on_medium {
+        let Some(ours) = in_database.get(volume) else {
+            difference.only_on_medium.push(part(*volume, extents));
+            continue;
+        };
+        let places = |extents: &[&ExtentRecord]| -> Vec<_> {
+            let place = |extent: &&ExtentRecord| (extent.volume_lba, extent.disk_lba, extent.sectors);
+            extents.iter().map(place).collect()
+        };
+        if places(extents) == places(ours) {
+            continue;
+        }
+        difference.elsewhere.push(part(*volume, extents));
+        let contains = |theirs: &&ExtentRecord| {
+            let holds = |ours: &&ExtentRecord| {
+                ours.volume_lba == theirs.volume_lba
+                    && ours.disk_lba == theirs.disk_lba
+                    && ours.sectors >= theirs.sectors
+            };
+            ours.iter().any(holds)
+        };
+        difference.grown += usize::from(extents.iter().all(contains));
+    }
+    let new = in_database
+        .iter()
+        .filter(|(volume, _)| !on_medium.contains_key(*volume));
+    difference.only_in_database = new.map(|(volume, extents)| part(*volume, extents)).collect();
+    difference
+}
+
+fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<u128, Vec<&ExtentRecord>> {
+    let mut volumes: BTreeMap<u128, Vec<&ExtentRecord>> = BTreeMap::new();
+    for extent in extents {
+        volumes.entry(extent.volume).or_default().push(extent);
+    }
+    for extents in volumes.values_mut() {
+        extents.sort_by_key(|extent| extent.volume_lba);
+    }
+    volumes
+}
+
+fn part(volume: u128, extents: &[&ExtentRecord]) -> Part {
+    Part {
+        volume,
+        name: extents
+            .first()
+            .map_or_else(String::new, |extent| extent.volume_name.to_string()),
+        sectors: extents.iter().map(|extent| extent.sectors).sum(),
+    }
+}

@@ -1,0 +1,205 @@
+//! `palisade disk adopt` and `palisade disk import`: shown first, done with consent.
+
+use crate::args::{DiskAdopt, DiskImport, Side};
+use crate::client::{Client, segment};
+use crate::consent;
+use crate::failure::Failure;
+use crate::show::{self, Output};
+use crate::wait;
+use palisade_api::{
+    BlockMedium, DiskAdoption, DiskImported, FileMedium, ImportMedium, ImportedVolume, VolumePart, routes,
+    size,
+};
+
+/// Shows what a disk and the database know of each other, and takes a side.
+pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failure> {
+    let path = format!("{}/{}", routes::DISKS, segment(&wish.id));
+    let address = format!("{path}/adopt");
+    let value = client.create(&address, &palisade_api::DiskAdopt::default())?;
+    let adoption: DiskAdoption = client.typed(&value)?;
+    let side = match wish.take.filter(|_| !wish.dry_run) {
+        Some(side) => side,
+        None if out.json => return Ok(out.value(&value)?),
+        None => {
+            known(out, &adoption)?;
+            let id = &wish.id;
+            return Ok(out.line(format!(
+                "To decide: palisade disk adopt {id} --take disk, or --take database. Nothing was changed."
+            ))?);
+        }
+    };
+    if !out.json {
+        known(out, &adoption)?;
+    }
+    let question = match side {
+        Side::Database => format!(
+            "Write what the database says to disk {}? {}",
+            wish.id,
+            lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere])
+        ),
+        Side::Disk => format!(
+            "Take what disk {} says into the database? {}",
+            wish.id,
+            lost("the database", &[&adoption.only_in_database, &adoption.elsewhere])
+        ),
+    };
+    consent::ask(&format!("disk {}", wish.id), &question, wish.yes)?;
+    let take = match side {
+        Side::Disk => palisade_api::Side::Disk,
+        Side::Database => palisade_api::Side::Database,
+    };
+    let decision = palisade_api::DiskAdopt {
+        take: Some(take),
+        seen: Some(adoption.seen),
+    };
+    let value = client.create(&address, &decision)?;
+    if wish.wait.wait {
+        let disk = client.get(&path)?;
+        wait::applied(client, wish.wait, &path, &format!("disk {}", wish.id), disk)?;
+    }
+    match out.json {
+        true => Ok(out.value(&value)?),
+        false => Ok(out.line("Done.")?),
+    }
+}
+
+fn lost(side: &str, parts: &[&Vec<VolumePart>]) -> String {
+    let names: Vec<&str> = parts
+        .iter()
+        .flat_map(|parts| parts.iter())
+        .map(|part| part.id.as_str())
+        .collect();
+    match names.as_slice() {
+        [] => format!("No volume of {side} is lost."),
+        names => format!(
+            "What {side} knows of these volumes is lost: {}.",
+            names.join(", ")
+        ),
+    }
+}
+
+fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
+    let parts = |parts: &[VolumePart]| {
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|part| format!("{} ({})", part.id, size::human(part.bytes)))
+            .collect();
+        show::list(&parts)
+    };
+    let on_disk = adoption.disk_generation.map_or_else(
+        || "nothing that can be used".to_owned(),
+        |generation| {
+            format!(
+                "generation {generation} ({})",
+                show::or_dash(adoption.disk_lineage.as_ref())
+            )
+        },
+    );
+    out.facts(vec![
+        ("Disk", adoption.disk.clone()),
+        ("Standing", format!("{}: {}", adoption.standing, adoption.message)),
+        ("The disk carries", on_disk),
+        (
+            "The database has",
+            format!(
+                "generation {} ({})",
+                adoption.database_generation, adoption.database_lineage
+            ),
+        ),
+        ("Only the disk knows", parts(&adoption.only_on_disk)),
+        ("Only the database knows", parts(&adoption.only_in_database)),
+        ("Both, in other places", parts(&adoption.elsewhere)),
+    ])?;
+    Ok(())
+}
+
+/// Shows what disks bring with them, and takes them in.
+pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Failure> {
+    let file = |path: &String| ImportMedium {
+        file: Some(FileMedium {
+            path: path.clone(),
+            bytes: None,
+            sparse: false,
+        }),
+        block: None,
+        id: wish.id.clone(),
+    };
+    let block = |path: &String| ImportMedium {
+        file: None,
+        block: Some(BlockMedium { path: path.clone() }),
+        id: wish.id.clone(),
+    };
+    let mut request = palisade_api::DiskImport {
+        disks: wish
+            .file
+            .iter()
+            .map(file)
+            .chain(wish.block.iter().map(block))
+            .collect(),
+        dry_run: true,
+        other_cluster: wish.from_other_cluster,
+    };
+    let value = client.create(routes::IMPORT, &request)?;
+    let found: DiskImported = client.typed(&value)?;
+    if wish.dry_run && out.json {
+        return Ok(out.value(&value)?);
+    }
+    if !out.json {
+        shown(out, &found)?;
+    }
+    if wish.dry_run {
+        return Ok(out.line("Nothing was changed.")?);
+    }
+    consent::ask(
+        "these disks",
+        "They are taken in; nothing on them is lost.",
+        wish.yes,
+    )?;
+    request.dry_run = false;
+    let value = client.create(routes::IMPORT, &request)?;
+    match out.json {
+        true => Ok(out.value(&value)?),
+        false => Ok(out.line("Taken in. Attach the volumes again: palisade attachment create ID VOLUME")?),
+    }
+}
+
+fn shown(out: Output, found: &DiskImported) -> Result<(), Failure> {
+    let disks = found.disks.iter().map(|disk| {
+        [
+            disk.id.clone(),
+            disk.path.clone(),
+            disk.cluster.clone(),
+            disk.generation.to_string(),
+            match disk.damage.len() {
+                0 => "sound".to_owned(),
+                count => format!("{count} records damaged, mended when it is taken in"),
+            },
+        ]
+    });
+    out.table(
+        ["disk", "path", "cluster", "generation", "superblock"],
+        disks.collect(),
+        "There are no disks.",
+    )?;
+    let volumes = found
+        .volumes
+        .iter()
+        .map(|volume| [volume.id.clone(), size::human(volume.bytes), state(volume)]);
+    out.table(
+        ["volume", "size", "state"],
+        volumes.collect(),
+        "No volume lies on them.",
+    )?;
+    Ok(())
+}
+
+fn state(volume: &ImportedVolume) -> String {
+    if volume.present_bytes < volume.bytes {
+        let here = size::human(volume.present_bytes);
+        return format!("not whole: {here} are here, the rest on disks that are missing");
+    }
+    match volume.id == volume.name {
+        true => "whole".to_owned(),
+        false => format!("whole; its name on the disk, {}, is taken", volume.name),
+    }
+}

@@ -1,0 +1,619 @@
+//! Invariant 15: what a disk carries is written over only by a database that has itself been where the disk is, or by
+//! one whose operator has been shown what would be lost.
+//!
+//! Databases are copied, restored, lost and made anew; one at a time runs on a node, with the daemon's own planner and
+//! its own decision of what may be written. Its steps on the disk are cut into single writes, and anything comes between
+//! two of them: a command, the removal of the disk, the end of the process, a power cut, a turned bit, another copy of
+//! the database. The checker knows nothing of lineages: it keeps with each database every table that this database ever
+//! had, and holds each table that vanishes from the disk against those.
+
+use crate::disk::Medium;
+use crate::finding::{Findings, Invariant};
+use crate::rng::{Rng, RunHash};
+use palisade_block::{Lba, Nanos, Sectors};
+use palisade_model::{
+    AddDisk, AdoptDisk, Ancestor, Cluster, Command, ConfirmSuperblock, CreateVolume, DeleteVolume, Epoch,
+    Generation, GrowVolume, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, LineageId,
+    Medium as Made, MediumRecord, Name, OnMedium, RemoveDisk, Usage, Uuid,
+};
+use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
+use palisade_volume::{Bare, Forbidden, Standing, image, renewal, standing};
+use palisade_wire::{
+    ALLOCATION_UNIT_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES, Sector, SectorWrite,
+    decode, erase, is_cut_off_write_of,
+};
+use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
+
+/// Rounds of planning after which a disk that nothing is wrong with must be as wanted.
+const SETTLED_AFTER: usize = 60;
+
+/// Runs it.
+pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
+    let mut hash = RunHash::default();
+    let disk_sectors = Geometry::LEAST_SECTORS + 3 * ALLOCATION_UNIT_SECTORS;
+    let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
+    let first = match begin(&mut rng) {
+        Ok(first) => first,
+        Err(what) => {
+            findings.add(Invariant::OneLineage, Nanos(0), what);
+            return hash;
+        }
+    };
+    let mut world = World {
+        medium: Medium::new(Sectors(disk_sectors), block_bytes),
+        disk_sectors,
+        running: first,
+        kept: Vec::new(),
+        observed: Observed::default(),
+        work: None,
+        carried: Vec::new(),
+        examined: false,
+        rng,
+    };
+    if let Err(what) = world.life(&mut hash) {
+        findings.add(Invariant::OneLineage, Nanos(0), what);
+    }
+    hash
+}
+
+/// A table of extents, and nothing else.
+type Table = Vec<ExtentRecord>;
+
+/// A cluster database with all that it has ever said of the disk.
+#[derive(Clone)]
+struct Database {
+    cluster: Cluster,
+    been: Vec<Table>,
+}
+
+/// What is under way on the disk: single writes, each group stable before the next.
+struct Work {
+    step: Step,
+    wanted: Cluster,
+    phases: VecDeque<VecDeque<SectorWrite>>,
+    after: Superblock,
+}
+
+struct World {
+    medium: Medium,
+    disk_sectors: u64,
+    running: Database,
+    kept: Vec<Database>,
+    observed: Observed,
+    work: Option<Work>,
+    /// The table that the disk was last seen to carry.
+    carried: Table,
+    /// The medium was looked at by the process that runs, which was told to take it.
+    examined: bool,
+    rng: Rng,
+}
+
+fn begin(rng: &mut Rng) -> Result<Database, String> {
+    let init = InitCluster {
+        id: Uuid(u128::from(rng.bits()) + 1),
+        node: name("n")?,
+        node_uuid: Uuid(2),
+    };
+    let cluster = Cluster::empty().apply(&Command::InitCluster(init));
+    let (cluster, _) = cluster.map_err(|refusal| refusal.to_string())?;
+    Ok(Database {
+        cluster,
+        been: vec![Vec::new()],
+    })
+}
+
+impl World {
+    fn life(&mut self, hash: &mut RunHash) -> Result<(), String> {
+        self.add_disk(1)?;
+        for _ in 0..self.rng.between(30, 150) {
+            match self.rng.below(100) {
+                0..55 => self.turn()?,
+                55..75 => self.command()?,
+                75..80 => self.kept.push(self.running.clone()),
+                80..86 => self.restart(false)?,
+                86..90 => self.other_database()?,
+                90..93 => self.restart(true)?,
+                93..95 => self.turn_a_bit(),
+                95..97 => self.adopt()?,
+                97..98 => self.import()?,
+                _ => self.remove_and_add()?,
+            }
+            hash.add([self.running.cluster.generation.0, self.rng.bits()]);
+        }
+        self.come_to_rest()
+    }
+
+    /// When nothing more happens, the disk is as wanted, or the operator is told why not.
+    fn come_to_rest(&mut self) -> Result<(), String> {
+        self.restart(false)?;
+        for _ in 0..SETTLED_AFTER {
+            self.observed.now_ms += 60_000;
+            self.turn()?;
+            while self.work.is_some() {
+                self.turn()?;
+            }
+        }
+        let disk = name("d")?;
+        let Some(wanted) = self.running.cluster.disks.get(&disk) else {
+            return Ok(());
+        };
+        let open = self
+            .observed
+            .disks
+            .get(&disk)
+            .ok_or("the disk is not open at rest")?;
+        let generation = wanted.superblock_generation();
+        let in_force = Superblock::Ours {
+            generation,
+            flawed: false,
+        };
+        match open.superblock {
+            found if found == in_force && wanted.first_superblock.is_on_medium() => self.is_whole(),
+            Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Foreign => Ok(()),
+            Superblock::Missing | Superblock::Damaged
+                if self.read().is_err() && wanted.first_superblock.is_on_medium() =>
+            {
+                Ok(())
+            }
+            other => Err(format!(
+                "at rest the disk is stuck: {other:?}, {:?}",
+                wanted.first_superblock
+            )),
+        }
+    }
+
+    /// What the database says is what the disk says, in all copies.
+    fn is_whole(&mut self) -> Result<(), String> {
+        let found = self.read().map_err(|error| error.to_string())?;
+        let wanted = image(&self.running.cluster, &name("d")?).map_err(|error| error.to_string())?;
+        match found.extents == wanted.extents && found.damage.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "at rest the disk does not say what it should: {:?}",
+                found.damage
+            )),
+        }
+    }
+
+    /// One write of what is under way, or the next steps of the planner.
+    fn turn(&mut self) -> Result<(), String> {
+        if let Some(work) = &mut self.work {
+            if let Some(phase) = work.phases.front_mut() {
+                if let Some(write) = phase.pop_front() {
+                    self.medium.write(Lba(write.lba.0), &write.bytes, false, || true);
+                } else {
+                    let mark = self.medium.flush_begin();
+                    self.medium.flush_end(mark);
+                    work.phases.pop_front();
+                }
+                return self.look_at_what_is_carried();
+            }
+            let Some(Work {
+                step, wanted, after, ..
+            }) = self.work.take()
+            else {
+                return Ok(());
+            };
+            let mut after = after;
+            if matches!(after, Superblock::Ours { .. }) {
+                let flawed = self.read().map_or(true, |found| !found.damage.is_empty());
+                if let Superblock::Ours { generation, .. } = after {
+                    after = Superblock::Ours { generation, flawed };
+                }
+            }
+            let opened = Opened {
+                index: 0,
+                superblock: after,
+            };
+            self.observed.record(&wanted, &step, opened);
+        }
+        self.observed.now_ms += 200;
+        for step in plan(&self.running.cluster, &name("n")?, &self.observed) {
+            if self.work.is_some() {
+                break;
+            }
+            self.begin_step(step)?;
+        }
+        Ok(())
+    }
+
+    fn begin_step(&mut self, step: Step) -> Result<(), String> {
+        let cluster = self.running.cluster.clone();
+        match &step.action {
+            Action::OpenDisk { disk } | Action::ExamineSuperblock { disk } => {
+                let superblock = self.superblock_of(&cluster, disk)?;
+                self.observed
+                    .record(&cluster, &step, Opened { index: 0, superblock });
+            }
+            Action::WriteSuperblock { disk } => {
+                let wanted = image(&cluster, disk).map_err(|error| error.to_string())?;
+                let found = self.read();
+                let (pending, cut_off) = (self.is_pending(&cluster, disk), self.is_cut_off(&cluster, disk));
+                let bare = Bare {
+                    pending,
+                    examined: self.examined,
+                    blank: self.is_blank(),
+                    cut_off,
+                };
+                match renewal(&found, &wanted, || bare) {
+                    Ok(phases) => {
+                        let after = Superblock::Ours {
+                            generation: step.generation,
+                            flawed: false,
+                        };
+                        self.start(step, cluster, phases, after);
+                    }
+                    Err(Forbidden::Standing(_) | Forbidden::Lost) => {
+                        let superblock = self.superblock_of(&cluster, disk)?;
+                        self.observed
+                            .record(&cluster, &step, Opened { index: 0, superblock });
+                    }
+                    Err(forbidden) => self.observed.record_failure(&step, forbidden.to_string()),
+                }
+            }
+            Action::EraseSuperblock { .. } => {
+                let phases = erase(self.disk_sectors).map_err(|error| error.to_string())?;
+                self.start(step, cluster, phases, Superblock::Missing);
+            }
+            Action::ConfirmSuperblock { disk } => {
+                let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
+                let confirm = ConfirmSuperblock {
+                    name: disk.clone(),
+                    uuid,
+                };
+                self.apply(&Command::ConfirmSuperblock(confirm));
+                self.observed.record(&cluster, &step, Opened::default());
+            }
+            _ => self.observed.record(&cluster, &step, Opened::default()),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, step: Step, wanted: Cluster, phases: Vec<palisade_wire::Phase>, after: Superblock) {
+        self.observed.begin(&step);
+        let mut phases: VecDeque<VecDeque<SectorWrite>> =
+            phases.into_iter().map(|phase| phase.writes.into()).collect();
+        for phase in &mut phases {
+            self.rng.shuffle(phase.make_contiguous());
+        }
+        self.work = Some(Work {
+            step,
+            wanted,
+            phases,
+            after,
+        });
+    }
+
+    /// What the planner is told of a superblock, as the daemon tells it.
+    fn superblock_of(&mut self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
+        let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
+        let found = match self.read() {
+            Ok(found) => found,
+            Err(DecodeError::NotOurs) => return Ok(Superblock::Missing),
+            Err(_) if self.is_pending(cluster, disk) && self.is_cut_off(cluster, disk) => {
+                return Ok(Superblock::Missing);
+            }
+            Err(_) => return Ok(Superblock::Damaged),
+        };
+        let generation = Generation(found.superblock.generation);
+        let relation = standing(&found, &wanted);
+        Ok(match relation {
+            Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
+            Standing::Ahead => Superblock::Newer { generation },
+            Standing::Diverged { .. } | Standing::Differs => Superblock::Diverged { generation },
+            Standing::InForce | Standing::Unstamped | Standing::Behind => Superblock::Ours {
+                generation,
+                flawed: !found.damage.is_empty() || relation == Standing::Unstamped,
+            },
+        })
+    }
+
+    fn is_pending(&self, cluster: &Cluster, disk: &Name) -> bool {
+        cluster
+            .disks
+            .get(disk)
+            .is_some_and(|disk| !disk.first_superblock.is_on_medium())
+    }
+
+    fn is_cut_off(&self, cluster: &Cluster, disk: &Name) -> bool {
+        let uuid = cluster.disks.get(disk).map_or(0, |disk| disk.uuid.0);
+        is_cut_off_write_of(self.disk_sectors, uuid, cluster.id.0, |lba| {
+            Ok::<_, Infallible>(self.sector(lba))
+        })
+    }
+
+    fn is_blank(&self) -> bool {
+        let ends = [0, self.disk_sectors - 2048].map(|start| self.medium.read(Lba(start), Sectors(2048)));
+        ends.iter().all(|bytes| bytes.iter().all(|byte| *byte == 0))
+    }
+
+    fn sector(&self, lba: palisade_wire::Lba) -> Sector {
+        let mut sector = [0; SECTOR_BYTES];
+        let bytes = self.medium.read(Lba(lba.0), Sectors(8));
+        if bytes.len() == sector.len() {
+            sector.copy_from_slice(bytes);
+        }
+        sector
+    }
+
+    fn read(&self) -> Result<Decoded, DecodeError> {
+        decode(self.disk_sectors, |lba| Ok::<_, Infallible>(self.sector(lba)))
+    }
+
+    /// The check: a table that is gone from the disk was one that the database which runs has had itself.
+    fn look_at_what_is_carried(&mut self) -> Result<(), String> {
+        let Ok(found) = self.read() else { return Ok(()) };
+        if found.extents == self.carried {
+            return Ok(());
+        }
+        if !self.running.been.contains(&self.carried) {
+            let names = |table: &Table| -> Vec<String> {
+                table
+                    .iter()
+                    .map(|extent| extent.volume_name.to_string())
+                    .collect()
+            };
+            return Err(format!(
+                "a table that this database never had ({:?}) was written over by {:?}, generation {}",
+                names(&self.carried),
+                names(&found.extents),
+                found.superblock.generation
+            ));
+        }
+        self.carried = found.extents;
+        Ok(())
+    }
+
+    /// Agrees on a command, and notes what the database then says of the disk.
+    fn apply(&mut self, command: &Command) -> bool {
+        let Ok((next, _)) = self.running.cluster.apply(command) else {
+            return false;
+        };
+        self.running.cluster = next;
+        self.note_table();
+        true
+    }
+
+    fn note_table(&mut self) {
+        let Ok(disk) = name("d") else { return };
+        let table = image(&self.running.cluster, &disk)
+            .map(|image| image.extents)
+            .unwrap_or_default();
+        if !self.running.been.contains(&table) {
+            self.running.been.push(table);
+        }
+    }
+
+    /// An operator's command, refused at the door where the node's own rule refuses it.
+    fn command(&mut self) -> Result<(), String> {
+        let volume = name(&format!("v{}", self.rng.below(4)))?;
+        let sectors = self.rng.between(1, 2) * ALLOCATION_UNIT_SECTORS;
+        let command = match self.rng.below(5) {
+            0..3 => Command::CreateVolume(CreateVolume {
+                name: volume,
+                uuid: Uuid(u128::from(self.rng.bits()) + 1),
+                node: name("n")?,
+                disk: Some(name("d")?),
+                sectors: Some(sectors),
+                block_bytes: Some(4096),
+                clear: None,
+                clears: false,
+            }),
+            3 => Command::GrowVolume(GrowVolume {
+                name: volume,
+                sectors,
+                disk: None,
+                expected: None,
+                clears: false,
+            }),
+            _ => Command::DeleteVolume(DeleteVolume {
+                name: volume,
+                expected: None,
+                clear: Some(false),
+                detaches: false,
+            }),
+        };
+        let before = &self.running.cluster;
+        if let Ok((after, _)) = before.apply(&command)
+            && objection(before, &after, &name("n")?, &self.observed).is_none()
+        {
+            self.apply(&command);
+        }
+        Ok(())
+    }
+
+    fn add_disk(&mut self, uuid: u128) -> Result<(), String> {
+        let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
+        // What `disk add` looks at: a medium that carries a superblock is not taken.
+        if !matches!(self.read(), Err(DecodeError::NotOurs)) {
+            return Ok(());
+        }
+        let add = self.as_added(uuid, &geometry)?;
+        if self.apply(&Command::AddDisk(add)) {
+            self.examined = true;
+            self.carried = Vec::new();
+        }
+        Ok(())
+    }
+
+    fn as_added(&self, uuid: u128, geometry: &Geometry) -> Result<AddDisk, String> {
+        Ok(AddDisk {
+            name: name("d")?,
+            uuid: Uuid(uuid),
+            node: name("n")?,
+            medium: Made::File {
+                path: "/d".into(),
+                bytes: self.disk_sectors * 512,
+                created: true,
+            },
+            record: MediumRecord::default(),
+            usage: Usage::Pooled,
+            block_bytes: 512,
+            sectors: self.disk_sectors,
+            data_start: geometry.data_start.0,
+            data_end: geometry.data_end.0,
+            superblock_pending: true,
+        })
+    }
+
+    fn remove_and_add(&mut self) -> Result<(), String> {
+        let remove = RemoveDisk {
+            name: name("d")?,
+            expected: None,
+        };
+        let had = self.running.cluster.disks.contains_key(&name("d")?);
+        if had && !self.apply(&Command::RemoveDisk(remove)) {
+            return Ok(());
+        }
+        let knew_all = self.running.been.contains(&self.carried);
+        if had {
+            // The removal goes its way, whatever was under way; then the medium is clean, if it was ours.
+            let ours = self.observed.disks.get(&name("d")?).map(|open| open.superblock);
+            for _ in 0..200 {
+                self.turn()?;
+            }
+            let was_ours = matches!(ours, Some(Superblock::Ours { .. } | Superblock::Missing));
+            if was_ours && knew_all && self.observed.disks.is_empty() && self.read().is_ok() {
+                return Err("a disk that was given up still carries a superblock".into());
+            }
+        }
+        let uuid = u128::from(self.rng.bits()) + 1;
+        self.add_disk(uuid)
+    }
+
+    /// The process ends, by itself or with the power, and starts again with the same database.
+    fn restart(&mut self, power: bool) -> Result<(), String> {
+        if power {
+            self.medium.power_cut(&mut self.rng);
+        }
+        self.work = None;
+        self.examined = false;
+        self.observed = Observed::default();
+        let Ok(found) = self.read() else { return Ok(()) };
+        // After a cut the disk may carry what it carried before.
+        self.carried = found.extents;
+        Ok(())
+    }
+
+    /// A copy of the database that was kept takes the place of the one that runs, which is kept in turn.
+    fn other_database(&mut self) -> Result<(), String> {
+        if self.kept.is_empty() {
+            return Ok(());
+        }
+        let index = self.rng.index(self.kept.len());
+        let other = self.kept.swap_remove(index);
+        self.kept.push(std::mem::replace(&mut self.running, other));
+        self.restart(false)
+    }
+
+    /// The operator looks at what would be lost, and takes it.
+    fn adopt(&mut self) -> Result<(), String> {
+        let disk = name("d")?;
+        let Some(open) = self.observed.disks.get(&disk).filter(|_| self.work.is_none()) else {
+            return Ok(());
+        };
+        if !matches!(
+            open.superblock,
+            Superblock::Newer { .. } | Superblock::Diverged { .. }
+        ) {
+            return Ok(());
+        }
+        let (uuid, Ok(found)) = (open.disk.uuid, self.read()) else {
+            return Ok(());
+        };
+        let adopt = AdoptDisk {
+            name: disk,
+            uuid,
+            seen: Some(seen(&found)),
+        };
+        if self.apply(&Command::AdoptDisk(adopt)) {
+            self.running.been.push(found.extents);
+        }
+        Ok(())
+    }
+
+    /// The database is lost; a new one takes the disk in with what it tells.
+    fn import(&mut self) -> Result<(), String> {
+        let Ok(found) = self.read() else { return Ok(()) };
+        self.restart(false)?;
+        let fresh = begin(&mut self.rng)?;
+        self.kept.push(std::mem::replace(&mut self.running, fresh));
+        let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
+        let disk = self.as_added(found.superblock.disk, &geometry)?;
+        let extents: Result<Vec<ImportedExtent>, String> = found.extents.iter().map(imported).collect();
+        let import = ImportDisks {
+            disks: vec![ImportedDisk {
+                disk,
+                seen: seen(&found),
+                extents: extents?,
+            }],
+            cluster: self.rng.one_in(2).then_some(Uuid(found.superblock.cluster)),
+        };
+        if !self.apply(&Command::ImportDisks(import)) {
+            return Err("a disk cannot be imported".into());
+        }
+        let volumes: BTreeSet<u128> = self
+            .running
+            .cluster
+            .volumes
+            .values()
+            .map(|volume| volume.uuid.0)
+            .collect();
+        let told: BTreeSet<u128> = found.extents.iter().map(|extent| extent.volume).collect();
+        if volumes != told {
+            return Err(format!(
+                "{} volumes were told of and {} came",
+                told.len(),
+                volumes.len()
+            ));
+        }
+        self.running.been.push(found.extents);
+        Ok(())
+    }
+
+    /// One bit of one copy of the superblock.
+    fn turn_a_bit(&mut self) {
+        if self.work.is_some() {
+            return;
+        }
+        // The last sector of the disk's copies in the head, where one of two lies.
+        let lba = palisade_wire::Lba(128 * self.rng.below(2));
+        let mut sector = self.sector(lba);
+        let at = self.rng.index(sector.len());
+        if let Some(byte) = sector.get_mut(at) {
+            *byte ^= 1 << self.rng.below(8);
+        }
+        self.medium.write(Lba(lba.0), &sector, true, || true);
+        if let Ok(found) = self.read() {
+            self.carried = found.extents;
+        }
+    }
+}
+
+fn imported(extent: &ExtentRecord) -> Result<ImportedExtent, String> {
+    Ok(ImportedExtent {
+        volume: Uuid(extent.volume),
+        name: name(extent.volume_name.as_str())?,
+        volume_sectors: extent.volume_sectors,
+        block_bytes: extent.block_bytes,
+        volume_lba: extent.volume_lba.0,
+        disk_lba: extent.disk_lba.0,
+        sectors: extent.sectors,
+    })
+}
+
+fn seen(found: &Decoded) -> OnMedium {
+    let point = found.superblock.point();
+    OnMedium {
+        point: Ancestor {
+            generation: Generation(point.generation),
+            id: LineageId(point.id),
+        },
+        epoch: Epoch(found.superblock.epoch),
+    }
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|error| error.to_string())
+}
