@@ -43,14 +43,14 @@ pub fn spec(medium: &Medium, block_bytes: u32) -> DeviceSpec {
 }
 
 /// Opens a disk and looks whose superblock it carries.
-pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name) -> Work {
+pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patience: Duration) -> Work {
     let (wanted, name) = (Arc::clone(wanted), name.clone());
     Box::new(move || {
         let disk = wanted
             .disks
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
-        let opened = medium::open(&name, disk, shared.settings.lock_wait, &shared.last_seen)?;
+        let opened = medium::open(&name, disk, patience, &shared.last_seen)?;
         let look = superblocks::look(&wanted, &name, disk, &opened)?;
         if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {
             identify(&shared, &name, disk, &opened);

@@ -5,6 +5,7 @@ use crate::event::Event;
 use crate::host::DoorHost;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
+use crate::samples::oldest_ns;
 use crate::shared::Shared;
 use crate::sight;
 use crate::steward::Steward;
@@ -229,17 +230,22 @@ impl Node {
             reactor.stop();
         }
         let deadline = Instant::now() + REACTOR_PATIENCE;
-        let mut all_ended = true;
-        for reactor in &self.shared.reactors {
-            if !reactor.join_until(deadline) {
-                all_ended = false;
-                // Its requests stay in the in-flight region and its disks stay locked until the kernel is done with
-                // them: the end of the process is as safe as `kill -9`.
-                log::error!("a reactor waits for a device that hangs; stopping without it");
-            }
-        }
-        if all_ended {
+        let ended: Vec<_> = self
+            .shared
+            .reactors
+            .iter()
+            .map(|reactor| reactor.join_until(deadline))
+            .collect();
+        if ended.into_iter().all(|ended| ended) {
             sight::look_last(&self.shared);
+        } else {
+            // Their requests stay in the in-flight regions, and each such disk stays locked until the kernel is done with
+            // it; all others are free. The end of the process is as safe as `kill -9`.
+            log::error!(
+                "stopping without an answer from {}; a successor takes each of these disks when its last request has \
+                 come back, and all others at once",
+                self.disks_waited_for()
+            );
         }
         if let Err(error) = self.shared.store.compact() {
             log::warn!(
@@ -263,6 +269,24 @@ impl Node {
                 error.remedy()
             ),
             _ => log::info!("tokens, certificate and key were read again; other settings need a restart"),
+        }
+    }
+
+    /// The disks that have operations in flight, each with how many and how old.
+    fn disks_waited_for(&self) -> String {
+        let plant = self.shared.plant();
+        let waited: Vec<_> = plant
+            .disks
+            .iter()
+            .filter_map(|(name, open)| {
+                let count: u64 = open.stats.iter().map(|stats| stats.in_flight.get()).sum();
+                let seconds = oldest_ns(open) / 1_000_000_000;
+                (count > 0).then(|| format!("disk {name} ({count} operations, the oldest for {seconds} s)"))
+            })
+            .collect();
+        match waited.is_empty() {
+            true => "a reactor".into(),
+            false => waited.join(", "),
         }
     }
 

@@ -171,6 +171,11 @@ pub fn of_open(error: &OpenError) -> Problem {
             "disk_empty",
             "give a size of at least 16 MiB",
         ),
+        OpenError::Process { .. } => (
+            ProblemKind::NoSpace,
+            "disk_process",
+            "raise the limits on processes and memory of the service, and try again",
+        ),
         OpenError::Memory { .. } => (
             ProblemKind::NoSpace,
             "no_memory",

@@ -30,6 +30,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long the first try to open a disk waits for its lock.
+const FIRST_LOCK_WAIT: Duration = Duration::from_secs(1);
+
 /// One for each node.
 #[derive(Debug)]
 pub struct Steward {
@@ -107,7 +110,13 @@ impl Steward {
     fn begin(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>) {
         match step.action.clone() {
             Action::OpenDisk { disk } => {
-                let work = hands::open_disk(Arc::clone(&self.shared), wanted, &disk);
+                // The first try is a short one, so that a disk that a predecessor's requests still hold is named soon.
+                let first = !plant.observed.failures.contains_key(&step.action);
+                let patience = match first {
+                    true => self.shared.settings.lock_wait.min(FIRST_LOCK_WAIT),
+                    false => self.shared.settings.lock_wait,
+                };
+                let work = hands::open_disk(Arc::clone(&self.shared), wanted, &disk, patience);
                 self.aside(plant, step, wanted, work);
             }
             Action::WriteSuperblock { disk } => {

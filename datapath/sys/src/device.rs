@@ -1,6 +1,9 @@
 //! What a device is made of and how it is opened. Opening may wait, allocate and read sysfs: it is done by control
 //! threads; a reactor gets an [`Opened`] and uses it.
 //!
+//! Files and block devices are opened, and asked what may take long, in a process of their own (`disk_process`); no
+//! thread of the daemon waits for them in the kernel.
+//!
 //! The lock on the open file description is the barrier against late writes: after `kill -9` the requests that the
 //! dead process had in flight keep its open file alive in the kernel, and with it the lock. When we get the lock,
 //! the last of them has landed or will never.
@@ -11,6 +14,7 @@ mod error;
 pub mod fingerprint;
 mod geometry;
 pub mod identity;
+mod kernel;
 mod lock;
 mod look;
 mod open;
@@ -20,13 +24,13 @@ mod wipe;
 
 pub use error::OpenError;
 pub use identity::Identity;
+pub(crate) use kernel::KernelDevice;
+pub use lock::Holder;
 pub use look::{FileLook, Look};
 
 use crate::{HugeMemory, PageBacking};
 use palisade_block::{DeviceKind, DeviceLimits, Sectors};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -96,7 +100,7 @@ pub struct Opened {
 pub(crate) enum Media {
     Null,
     Memory(HugeMemory),
-    Kernel(File),
+    Kernel(KernelDevice),
 }
 
 impl Opened {
@@ -117,7 +121,7 @@ impl Opened {
     pub fn open_checked(
         spec: &DeviceSpec,
         wait: Duration,
-        accept: &dyn Fn(&Identity) -> Result<(), String>,
+        accept: &(dyn Fn(&Identity) -> Result<(), String> + Sync),
     ) -> Result<Opened, OpenError> {
         open::open(spec, wait, accept)
     }
@@ -169,22 +173,14 @@ impl Opened {
         }
     }
 
-    /// The descriptor of a file or block device.
-    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.media {
-            Media::Kernel(file) => Some(file.as_fd()),
-            Media::Null | Media::Memory(_) => None,
-        }
-    }
-
     /// Asks for the size again: a file or block device may have grown. Reactors see it after
     /// [`LocalDevices::resize`](crate::LocalDevices::resize).
     ///
     /// # Errors
     /// The device could not be asked.
     pub fn refresh_size(&self) -> io::Result<Sectors> {
-        if let Media::Kernel(file) = &self.media {
-            let bytes = geometry::bytes(file)?;
+        if let Media::Kernel(device) = &self.media {
+            let bytes = device.ask(geometry::bytes)?;
             self.sectors
                 .store(geometry::whole_blocks(bytes, self.limits.block_bytes).0, Relaxed);
         }
@@ -198,7 +194,9 @@ impl Opened {
     /// ENOSPC before anything has changed; what ftruncate(2) says. `Unsupported` for what is no file.
     pub fn grow(&self, bytes: u64, sparse: bool) -> io::Result<()> {
         match &self.media {
-            Media::Kernel(file) if self.limits.kind == DeviceKind::File => open::grow(file, bytes, sparse),
+            Media::Kernel(device) if self.limits.kind == DeviceKind::File => {
+                device.ask(|file| open::grow(file, bytes, sparse))
+            }
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }

@@ -121,6 +121,12 @@ impl FileSystem {
         matches!(self.magic, FUSE | NFS | CIFS | SMB2 | CEPH | V9FS | AFS)
     }
 
+    /// Whether reads and writes can be tried without waiting (RWF_NOWAIT). On the others an operation may wait at its very
+    /// submission whatever its flags say, in an overlay for what lies below, and so may the closing of a file.
+    pub fn submits_without_waiting(&self) -> bool {
+        matches!(self.magic, EXT | XFS | BTRFS | F2FS)
+    }
+
     /// Whether an inode keeps its number for as long as the file is there, over mounts and restarts too.
     pub fn keeps_inodes(&self) -> bool {
         let own = matches!(

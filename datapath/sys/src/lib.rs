@@ -9,6 +9,8 @@
 //! Invariants:
 //! - A device is used only under an exclusive lock of its open file description ([`device`]): a predecessor's late
 //!   write cannot land after we have begun.
+//! - No thread of the daemon waits for a disk in the kernel: each file and block device has a process of its own for that
+//!   (`disk_process`), so that one that hangs keeps no other's files, locks or sockets when the daemon ends.
 //! - Whoever opens a device is shown its identity, read from the open descriptor, before anything is read from it or
 //!   written to it ([`device::identity`]).
 //! - Success is never reported for a short transfer ([`local`]).
@@ -22,6 +24,7 @@ pub mod clock;
 mod copy;
 pub mod counting_allocator;
 pub mod device;
+mod disk_process;
 pub mod event;
 pub mod filesystem;
 pub mod guard;

@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! start ──> null, memory: Done
-//!       └─> kernel: one entry in the submission queue ──submit──> kernel ──> completion queue ──reap──> done(slot)
-//!                       ^                                                          │
-//!                       └───────────── the rest of a short transfer ───────────────┘
+//!       ├─> read, write: one entry in the submission queue, not to wait ──submit──> kernel ──> completion queue ──reap──> done(slot)
+//!       │                ^                                                          │                            ^
+//!       │                ├───────────── the rest of a short transfer ───────────────┤                            │
+//!       │                                                                           │ would have to wait         │
+//!       └─> flush, discard ...: a job for the disk's own process <──────────────────┘ ── results at our port ────┘
 //! ```
+//!
+//! Nothing is asked of the reactor's own ring that may wait for a disk: see `disk_process`.
 //!
 //! A slot's number and a generation are the name of an operation in the ring, so that a late cancellation never
 //! meets a later operation of the same slot. A short transfer goes on with what is left, segment by segment: it is
@@ -24,9 +28,11 @@ mod rest;
 mod ring;
 mod trial;
 
-use crate::device::{Media, Opened};
+use crate::device::{KernelDevice, Media, Opened};
+use crate::disk_process::{Port, PortNumber, SLOT_BITS};
 use crate::{MonotonicClock, Waker, affinity};
-use flight::Flights;
+use flight::{Files, Flights};
+use io_uring::squeue;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::limits::DEVICES_MAX;
@@ -85,6 +91,8 @@ pub struct LocalDevices {
     waker: Waker,
     clock: MonotonicClock,
     pauses: Pauses,
+    /// Where the results of disk processes arrive.
+    port: Port,
 }
 
 /// A device in the table.
@@ -100,7 +108,7 @@ struct Place {
 enum Target {
     Null,
     Memory,
-    Kernel(ring::File),
+    Kernel(Files, PortNumber),
 }
 
 impl LocalDevices {
@@ -109,6 +117,9 @@ impl LocalDevices {
     /// # Errors
     /// The kernel has no io_uring for us (ENOSYS, EPERM) or too little memory may be locked (ENOMEM).
     pub fn new(settings: LocalSettings) -> io::Result<LocalDevices> {
+        if settings.slots >> SLOT_BITS != 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         affinity::sharpen_timers();
         let mut ring = Ring::new(settings)?;
         let rest = match ring.abilities().deferred {
@@ -128,8 +139,10 @@ impl LocalDevices {
             waker: Waker::new()?,
             clock: MonotonicClock::new(),
             pauses: Pauses::new(),
+            port: Port::new(settings.slots as usize)?,
         };
         devices.listen(devices.waker.as_raw_fd())?;
+        devices.listen(devices.port.signal().as_raw_fd())?;
         Ok(devices)
     }
 
@@ -137,36 +150,43 @@ impl LocalDevices {
     /// flight. What is given back is to be dropped elsewhere: closing may take long.
     ///
     /// # Errors
-    /// `InvalidInput` when the number is not below [`DEVICES_MAX`].
+    /// `InvalidInput` when the number is not below [`DEVICES_MAX`]; the disk's process has gone or has too many users.
     pub fn add_device(
         &mut self,
         device: DeviceIndex,
         opened: Arc<Opened>,
     ) -> io::Result<Option<Arc<Opened>>> {
-        let place = self
-            .devices
-            .get_mut(device.usize())
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        if device.usize() >= self.devices.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let target = match opened.media() {
             Media::Null => Target::Null,
             Media::Memory(_) => Target::Memory,
-            Media::Kernel(file) => Target::Kernel(self.ring.add_file(device, file.as_raw_fd())),
+            Media::Kernel(kernel) => {
+                let files = Files {
+                    direct: kernel.direct(),
+                    inside: kernel.inside(),
+                };
+                Target::Kernel(files, kernel.process().attach(&self.port)?)
+            }
         };
         let limits = opened.limits();
-        Ok(place
-            .replace(Place {
+        let former = self.remove_device(device);
+        if let Some(place) = self.devices.get_mut(device.usize()) {
+            *place = Some(Place {
                 opened,
                 limits,
                 target,
-            })
-            .map(|former| former.opened))
+            });
+        }
+        Ok(former)
     }
 
     /// Ends the use of a device, which must have nothing in flight, and gives it back to be dropped elsewhere.
     pub fn remove_device(&mut self, device: DeviceIndex) -> Option<Arc<Opened>> {
         let place = self.devices.get_mut(device.usize())?.take()?;
-        if let Target::Kernel(_) = place.target {
-            self.ring.remove_file(device);
+        if let (Target::Kernel(_, port), Media::Kernel(kernel)) = (place.target, place.opened.media()) {
+            kernel.process().detach(port);
         }
         Some(place.opened)
     }
@@ -241,7 +261,7 @@ impl LocalDevices {
             Rest::Ring => self.ring.has_completions(),
             Rest::Epoll { .. } => self.ring.arm_signal(),
         };
-        there || self.flights.has_waiting()
+        there || self.flights.has_waiting() || !self.port.is_empty()
     }
 
     /// Sleeps until something can be reaped, a descriptor is signalled that is listened to, the waker is used, or
@@ -287,7 +307,7 @@ impl LocalDevices {
     /// What completed meanwhile ends it before it begins.
     #[inline]
     pub fn pause(&mut self) {
-        if self.flights.count() == 0 || self.ring.has_completions() {
+        if self.flights.count() == 0 || self.ring.has_completions() || !self.port.is_empty() {
             return;
         }
         let from = self.clock.now();
@@ -322,8 +342,6 @@ pub struct Abilities {
     /// Completions are worked off on our own thread, when we ask, and sleeps are taken in the ring (DEFER_TASKRUN,
     /// Linux 6.1).
     pub deferred: bool,
-    /// Files are known to the ring by number.
-    pub registered_files: bool,
     /// Guest memory can be pinned once and shared by all rings (Linux 6.13).
     pub registered_memory: bool,
     /// Requests of several segments use pinned memory, too (Linux 6.15).
@@ -358,9 +376,9 @@ impl Devices for LocalDevices {
         match place.target {
             Target::Null => Started::Done(Ok(())),
             Target::Memory => Started::Done(instant::carry_out(&io, place.opened.media())),
-            Target::Kernel(file) => {
+            Target::Kernel(files, _) => {
                 let kind = place.limits.kind;
-                self.start_in_kernel(&io, file, kind)
+                self.start_in_kernel(&io, files, kind)
             }
         }
     }
@@ -377,16 +395,19 @@ impl Devices for LocalDevices {
 
     #[inline]
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
-        if !self.ring.is_busy() {
-            return 0;
-        }
         let (mut finished, flights) = (0, &mut self.flights);
-        self.ring.completions(|name, result| {
+        let mut complete = |name, result| {
             if let Some((slot, result)) = flights.complete(name, result) {
                 finished += 1;
                 done(slot, result);
             }
-        });
+        };
+        if self.ring.is_busy() {
+            self.ring.completions(&mut complete);
+        }
+        while let Some((name, result)) = self.port.take() {
+            complete(name, result);
+        }
         finished
     }
 
@@ -400,28 +421,58 @@ impl Devices for LocalDevices {
 }
 
 impl LocalDevices {
-    fn start_in_kernel(&mut self, io: &Io<'_>, file: ring::File, kind: DeviceKind) -> Started {
+    fn start_in_kernel(&mut self, io: &Io<'_>, files: Files, kind: DeviceKind) -> Started {
         debug_assert!(!io.op.moves_data() || bytes(io.segments) == io.sectors.bytes());
         if !self.flights.has_room() || !self.ring.has_room() {
             return Started::Busy;
         }
-        let (name, flight) = self.flights.begin(io, file, kind);
-        self.ring
-            .push(flight.entry(&self.memory, self.ring.vectored_fixed()), name);
+        let (name, flight) = self.flights.begin(io, files, kind);
+        let entry = flight.entry(&self.memory, self.ring.vectored_fixed());
+        match flight.is_outside() {
+            false => self.ring.push(entry, name),
+            true => push_outside(&self.devices, io.device, entry, name),
+        }
         Started::Pending
     }
 
-    /// Hands over what waits for room: what is left of short transfers, and cancellations.
+    /// Hands over what waits for room or has to be handed over again: what is left of short transfers, what cannot be
+    /// done without waiting, and cancellations.
     fn push_waiting(&mut self) {
         while self.flights.has_waiting() && self.ring.has_room() {
             if let Some((name, flight)) = self.flights.take_continued() {
-                self.ring
-                    .push(flight.entry(&self.memory, self.ring.vectored_fixed()), name);
-            } else if let Some(name) = self.flights.take_cancelled() {
-                self.ring.push_cancel(name);
+                let entry = flight.entry(&self.memory, self.ring.vectored_fixed());
+                match flight.is_outside() {
+                    false => self.ring.push(entry, name),
+                    true => push_outside(&self.devices, flight.device(), entry, name),
+                }
+            } else if let Some((name, outside)) = self.flights.take_cancelled() {
+                match outside.and_then(|device| process_of(&self.devices, device)) {
+                    None => self.ring.push_cancel(name),
+                    Some((kernel, port)) => drop(kernel.process().cancel(port, name)),
+                }
             }
         }
     }
+}
+
+/// The process of a device in use, and our port there.
+fn process_of(devices: &[Option<Place>], device: DeviceIndex) -> Option<(&KernelDevice, PortNumber)> {
+    let place = devices.get(device.usize())?.as_ref()?;
+    match (place.target, place.opened.media()) {
+        (Target::Kernel(_, port), Media::Kernel(kernel)) => Some((kernel, port)),
+        _ => None,
+    }
+}
+
+/// Hands an operation to the disk's own process. There is room: each slot has a place there, and one for its cancellation.
+fn push_outside(devices: &[Option<Place>], device: DeviceIndex, entry: squeue::Entry, name: u64) {
+    let pushed =
+        process_of(devices, device).is_some_and(|(kernel, port)| kernel.process().push(port, entry, name));
+    assert!(
+        pushed,
+        "device {} was removed with an operation in flight",
+        device.0
+    );
 }
 
 impl Drop for LocalDevices {
@@ -435,6 +486,9 @@ impl Drop for LocalDevices {
             if self.reap(|_, _| {}) == 0 {
                 self.ring.wait(Some(Duration::from_millis(10)));
             }
+        }
+        for device in (0..DEVICES_MAX as u16).map(DeviceIndex) {
+            drop(self.remove_device(device));
         }
     }
 }

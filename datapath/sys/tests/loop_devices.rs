@@ -11,7 +11,7 @@ mod rig;
 use palisade_block::{DeviceKind, Fault, Op, Sectors};
 use palisade_sys::device::probe::{Content, probe};
 use palisade_sys::device::usage::{Use, uses};
-use palisade_sys::device::{Create, DeviceSpec, Medium, identity};
+use palisade_sys::device::{Create, DeviceSpec, Holder, Medium, identity};
 use palisade_sys::{OpenError, Opened};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::fs;
@@ -158,8 +158,9 @@ fn a_disk_in_use_is_refused_with_its_use() {
     assert!(uses(&disk.device).unwrap().is_empty());
     let first = disk.open(512).unwrap();
     let error = Opened::open(&disk.spec(512), Duration::from_millis(60)).unwrap_err();
+    let ours = Some(Holder::Running(std::process::id()));
     assert!(
-        matches!(&error, OpenError::InUse { uses, .. } if uses.is_empty()),
+        matches!(&error, OpenError::Locked { holder, .. } if *holder == ours),
         "{error}"
     );
     drop(first);

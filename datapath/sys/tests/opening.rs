@@ -10,7 +10,7 @@ mod rig;
 
 use palisade_block::{Devices, Io, Lba, MemoryId, Op, Sectors, SlotIndex};
 use palisade_sys::device::probe::{Content, probe};
-use palisade_sys::device::{Create, DeviceSpec, Identity, Medium};
+use palisade_sys::device::{Create, DeviceSpec, Holder, Identity, Medium};
 use palisade_sys::{OpenError, Opened};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::fs;
@@ -81,7 +81,7 @@ fn the_lock_keeps_a_second_out_until_the_first_is_gone() {
         panic!("{error}");
     };
     assert!(*waited >= Duration::from_millis(150));
-    assert_eq!(*holder, Some(std::process::id()));
+    assert_eq!(*holder, Some(Holder::Running(std::process::id())));
     assert!(
         error
             .to_string()

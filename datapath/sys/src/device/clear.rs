@@ -12,7 +12,7 @@
 //! | block device | `BLKZEROOUT` | the same without unmapping, or zeros written by the kernel |
 //! | any other | zeros are written | |
 
-use super::{Media, Opened, geometry};
+use super::{KernelDevice, Media, Opened};
 use crate::HugeMemory;
 use palisade_block::DeviceKind;
 use std::fs::File;
@@ -58,33 +58,33 @@ impl Opened {
                 }
                 Ok(())
             }
-            Media::Kernel(file) if self.limits.kind == DeviceKind::Block => {
-                self.clear_block(file, offset, bytes)
+            Media::Kernel(device) if self.limits.kind == DeviceKind::Block => {
+                self.clear_block(device, offset, bytes)
             }
-            Media::Kernel(file) => self.clear_file(file, offset, end),
+            Media::Kernel(device) => self.clear_file(device, offset, end),
         }
     }
 
-    fn clear_block(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
-        let punched = geometry::fallocate(file, PUNCH, offset, bytes);
-        if_not_offered(punched, || zero_out(file, offset, bytes))
+    fn clear_block(&self, device: &KernelDevice, offset: u64, bytes: u64) -> io::Result<()> {
+        let punched = device.fallocate(PUNCH, offset, bytes);
+        if_not_offered(punched, || device.ask(|file| zero_out(file, offset, bytes)))
             .or_else(|error| only_if_not_offered(error, || self.write_zeros(offset, bytes)))
     }
 
     /// Whatever is data between `offset` and `end` becomes zeros; holes are left as they are.
-    fn clear_file(&self, file: &File, offset: u64, end: u64) -> io::Result<()> {
-        let meta = file.metadata()?;
+    fn clear_file(&self, device: &KernelDevice, offset: u64, end: u64) -> io::Result<()> {
+        let meta = device.ask(File::metadata)?;
         let has_all_its_space = meta.blocks().saturating_mul(512) >= meta.len();
         let ways = match has_all_its_space {
             true => [ZERO, ZERO],
             false => [PUNCH, ZERO],
         };
         let mut at = offset;
-        while let Some((start, stop)) = next_data(file, at, end)? {
+        while let Some((start, stop)) = device.ask(|file| next_data(file, at, end))? {
             let length = stop - start;
             let [first, second] = ways;
-            let done = if_not_offered(geometry::fallocate(file, first, start, length), || {
-                geometry::fallocate(file, second, start, length)
+            let done = if_not_offered(device.fallocate(first, start, length), || {
+                device.fallocate(second, start, length)
             });
             if_not_offered(done, || self.write_zeros(start, length))?;
             at = stop;

@@ -1,8 +1,7 @@
 //! Reading and writing outside the data path: superblocks and the like, one call at a time, on a control thread.
 
-use super::{Media, Opened};
+use super::{KernelDevice, Media, Opened};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::ptr;
 
 /// Buffers, offsets and lengths of direct I/O are multiples of it everywhere.
@@ -24,11 +23,11 @@ impl Opened {
                 };
                 Ok(())
             }
-            Media::Kernel(file) => {
+            Media::Kernel(device) => {
                 let skip = (offset % ALIGNMENT as u64) as usize;
                 let mut buffer = Aligned::new(skip + to.len());
                 let from = offset - skip as u64;
-                let got = read_most(file, buffer.slice(), from)?;
+                let got = read_most(device, buffer.slice(), from)?;
                 let data = buffer.slice().get(skip..got.min(skip + to.len()));
                 match data.filter(|data| data.len() == to.len()) {
                     Some(data) => {
@@ -64,11 +63,11 @@ impl Opened {
                 };
                 Ok(())
             }
-            Media::Kernel(file) => {
+            Media::Kernel(device) => {
                 let mut buffer = Aligned::new(from.len());
                 let (data, _) = buffer.slice().split_at_mut(from.len());
                 data.copy_from_slice(from);
-                file.write_all_at(data, offset)
+                device.write_all(data, offset)
             }
         }
     }
@@ -80,7 +79,7 @@ impl Opened {
     pub fn sync(&self) -> io::Result<()> {
         match &self.media {
             Media::Null | Media::Memory(_) => Ok(()),
-            Media::Kernel(file) => file.sync_data(),
+            Media::Kernel(device) => device.sync(),
         }
     }
 
@@ -93,10 +92,10 @@ impl Opened {
 }
 
 /// Reads until the buffer is full or the file ends. A piece that ends off a block's border is the last one.
-fn read_most(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+fn read_most(device: &KernelDevice, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut got = 0;
     while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + got as u64) {
+        match device.read(rest, offset + got as u64) {
             Ok(0) => break,
             Ok(more) => {
                 got += more;
@@ -104,7 +103,6 @@ fn read_most(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> io::Result
                     break;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

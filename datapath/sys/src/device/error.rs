@@ -1,5 +1,6 @@
 //! Why a device could not be opened.
 
+use super::lock::Holder;
 use super::usage::Use;
 use std::error::Error;
 use std::fmt;
@@ -51,8 +52,8 @@ pub enum OpenError {
         path: PathBuf,
         /// How long we have waited.
         waited: Duration,
-        /// The process that took the lock; it may have died with requests still in flight.
-        holder: Option<u32>,
+        /// Who took the lock, if that can be found out.
+        holder: Option<Holder>,
     },
     /// The file could not be made or its space not be taken.
     Create {
@@ -85,6 +86,13 @@ pub enum OpenError {
     /// Its size or its abilities could not be found out.
     Inspect {
         /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process in which it would be opened could not be started.
+    Process {
+        /// Where the device is.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
@@ -122,14 +130,10 @@ impl fmt::Display for OpenError {
             }
             OpenError::Locked { path, waited, holder } => {
                 let waited = waited.as_secs_f32();
-                write!(f, "{} is locked, waited {waited:.1} s ", path.display())?;
+                write!(f, "{} is locked, waited {waited:.1} s for ", path.display())?;
                 match holder {
-                    Some(pid) if is_alive(*pid) => write!(f, "for process {pid} to close it"),
-                    Some(pid) => write!(
-                        f,
-                        "for the last requests of process {pid}, which has ended, to finish"
-                    ),
-                    None => write!(f, "for whoever holds it to close it"),
+                    Some(holder) => holder.fmt(f),
+                    None => write!(f, "whoever holds it to close it"),
                 }
             }
             OpenError::Create { path, bytes, source } => {
@@ -146,6 +150,12 @@ impl fmt::Display for OpenError {
             }
             OpenError::Empty { path: None } => write!(f, "the device would not hold a single block"),
             OpenError::Inspect { path, source } => write!(f, "cannot inspect {}: {source}", path.display()),
+            OpenError::Process { path, source } => write!(
+                f,
+                "cannot start the process that is to wait for {}: {source}; look at the limits on processes and memory \
+                 of the service (TasksMax, LimitNPROC, MemoryMax) and at its system call filter",
+                path.display()
+            ),
             OpenError::Memory { bytes, source } => write!(f, "cannot get {bytes} bytes of memory: {source}"),
         }
     }
@@ -157,6 +167,7 @@ impl Error for OpenError {
             OpenError::Open { source, .. }
             | OpenError::Create { source, .. }
             | OpenError::Inspect { source, .. }
+            | OpenError::Process { source, .. }
             | OpenError::Memory { source, .. } => Some(source),
             OpenError::NotFile { .. }
             | OpenError::NotBlock { .. }
@@ -168,8 +179,4 @@ impl Error for OpenError {
             | OpenError::Empty { .. } => None,
         }
     }
-}
-
-fn is_alive(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).exists()
 }

@@ -2,7 +2,8 @@
 //! requests in flight included.
 
 use super::OpenError;
-use std::fs::{self, File, TryLockError};
+use crate::disk_process::NAME_START;
+use std::fs::{self, File, Metadata, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
@@ -34,16 +35,36 @@ pub(super) fn lock(file: &File, path: &Path, read_only: bool, wait: Duration) ->
             return Err(OpenError::Locked {
                 path: path.into(),
                 waited,
-                holder: holder(file),
+                holder: file.metadata().ok().and_then(|inode| holder(&inode)),
             });
         }
         thread::sleep(RETRY.min(wait - waited));
     }
 }
 
-/// The process that took the lock, from /proc/locks. Lines read `1: FLOCK ADVISORY WRITE pid major:minor:inode ...`.
-fn holder(file: &File) -> Option<u32> {
-    let inode = file.metadata().ok()?;
+/// Who holds a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Holder {
+    /// A process that runs; of a daemon of ours its own number, not that of the disk's process.
+    Running(u32),
+    /// A process that has ended, or whose daemon has: its last requests have not come back from the device.
+    Ended(u32),
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Holder::Running(process) => write!(f, "process {process} to close it"),
+            Holder::Ended(process) => write!(
+                f,
+                "the last requests of a daemon that has ended to come back from the device (process {process} waits for them)"
+            ),
+        }
+    }
+}
+
+/// Who took the lock of an inode, from /proc/locks. Lines read `1: FLOCK ADVISORY WRITE pid major:minor:inode ...`.
+pub(super) fn holder(inode: &Metadata) -> Option<Holder> {
     let place = format!(
         "{:02x}:{:02x}:{}",
         libc::major(inode.dev()),
@@ -51,11 +72,36 @@ fn holder(file: &File) -> Option<u32> {
         inode.ino()
     );
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
+    let process = locks.lines().find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         match words.as_slice() {
-            [_, "FLOCK", _, _, pid, at, ..] if *at == place => pid.parse().ok(),
+            [_, "FLOCK", _, _, process, at, ..] if *at == place => process.parse().ok(),
             _ => None,
         }
-    })
+    })?;
+    Some(behind(process))
+}
+
+/// The daemon behind a disk's process, or the process itself where it is none.
+fn behind(process: u32) -> Holder {
+    let Some((name, parent)) = name_and_parent(process) else {
+        return Holder::Ended(process);
+    };
+    if !name.starts_with(NAME_START) {
+        return Holder::Running(process);
+    }
+    let program = |process| fs::read_link(format!("/proc/{process}/exe")).ok();
+    match program(parent) {
+        Some(daemon) if program(process).is_some_and(|own| own == daemon) => Holder::Running(parent),
+        _ => Holder::Ended(process),
+    }
+}
+
+/// From `pid (name) state parent ...` (proc_pid_stat(5)); a name may have brackets in it.
+fn name_and_parent(process: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let (start, rest) = stat.rsplit_once(')')?;
+    let (_, name) = start.split_once('(')?;
+    let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
+    Some((name.into(), parent))
 }

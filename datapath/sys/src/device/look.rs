@@ -3,10 +3,11 @@
 
 use super::{Media, Opened, geometry};
 use crate::filesystem::{self, FileSystem};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// What an open file or block device looks like at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,42 +35,20 @@ pub struct FileLook {
     pub nocow: Option<bool>,
 }
 
+/// How long a look may take.
+const LOOK_WAIT: Duration = Duration::from_secs(5);
+
 impl Opened {
     /// Looks at the device; `None` for one that has no place.
     ///
     /// # Errors
-    /// What the kernel says of a descriptor whose file system has gone (ENOTCONN, ESTALE, EIO).
+    /// What the kernel says of a descriptor whose file system has gone (ENOTCONN, ESTALE, EIO); `TimedOut` when it has
+    /// not answered for some seconds.
     pub fn look(&self) -> io::Result<Option<Look>> {
-        let Media::Kernel(file) = self.media() else {
-            return Ok(None);
-        };
-        let meta = file.metadata()?;
-        if meta.file_type().is_block_device() {
-            let number = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
-            // The number is not given away again while the descriptor is open.
-            let gone = !Path::new(&format!("/sys/dev/block/{}:{}", number.0, number.1)).exists();
-            let bytes = if gone { 0 } else { geometry::bytes(file)? };
-            return Ok(Some(Look {
-                bytes,
-                gone,
-                file: None,
-            }));
+        match self.media() {
+            Media::Kernel(device) => device.ask_within(LOOK_WAIT, look_at)?.map(Some),
+            Media::Null | Media::Memory(_) => Ok(None),
         }
-        let filesystem = FileSystem::of(file)?;
-        Ok(Some(Look {
-            bytes: meta.len(),
-            gone: false,
-            file: Some(FileLook {
-                allocated: meta.blocks().saturating_mul(512),
-                links: meta.nlink(),
-                filesystem,
-                device: meta.dev(),
-                nocow: filesystem
-                    .is_btrfs()
-                    .then(|| filesystem::is_nocow(file))
-                    .flatten(),
-            }),
-        }))
     }
 
     /// Whether a path leads to this very file or device now.
@@ -77,19 +56,56 @@ impl Opened {
     /// # Errors
     /// It leads nowhere, or the descriptor cannot be asked.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let there = fs::metadata(path)?;
-        let Media::Kernel(file) = self.media() else {
-            return Ok(false);
-        };
-        let own = file.metadata()?;
-        let blocks = (
-            own.file_type().is_block_device(),
-            there.file_type().is_block_device(),
-        );
-        Ok(match blocks {
-            (true, true) => own.rdev() == there.rdev(),
-            (false, false) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
-            _ => false,
-        })
+        match self.media() {
+            Media::Kernel(device) => {
+                let path = path.to_path_buf();
+                device.ask_within(LOOK_WAIT, move |file| leads_to(&path, file))?
+            }
+            Media::Null | Media::Memory(_) => fs::metadata(path).map(|_| false),
+        }
     }
+}
+
+fn look_at(file: &File) -> io::Result<Look> {
+    let meta = file.metadata()?;
+    if meta.file_type().is_block_device() {
+        let number = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+        // The number is not given away again while the descriptor is open.
+        let gone = !Path::new(&format!("/sys/dev/block/{}:{}", number.0, number.1)).exists();
+        let bytes = if gone { 0 } else { geometry::bytes(file)? };
+        return Ok(Look {
+            bytes,
+            gone,
+            file: None,
+        });
+    }
+    let filesystem = FileSystem::of(file)?;
+    Ok(Look {
+        bytes: meta.len(),
+        gone: false,
+        file: Some(FileLook {
+            allocated: meta.blocks().saturating_mul(512),
+            links: meta.nlink(),
+            filesystem,
+            device: meta.dev(),
+            nocow: filesystem
+                .is_btrfs()
+                .then(|| filesystem::is_nocow(file))
+                .flatten(),
+        }),
+    })
+}
+
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let there = fs::metadata(path)?;
+    let own = file.metadata()?;
+    let blocks = (
+        own.file_type().is_block_device(),
+        there.file_type().is_block_device(),
+    );
+    Ok(match blocks {
+        (true, true) => own.rdev() == there.rdev(),
+        (false, false) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    })
 }

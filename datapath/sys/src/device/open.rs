@@ -1,14 +1,15 @@
-//! The steps of opening: find, open, ask who it is, lock, make, inspect.
+//! The steps of opening: find, open, ask who it is, lock, make, inspect; all of them in the disk's own process.
 
 use super::geometry::{self, Geometry};
 use super::identity::Identity;
-use super::{Create, DeviceSpec, Media, Medium, OpenError, Opened, lock, usage};
+use super::{Create, DeviceSpec, KernelDevice, Media, Medium, OpenError, Opened, lock, usage};
 use crate::HugeMemory;
+use crate::disk_process::{DiskProcess, Inside};
 use crate::filesystem::{self, FileSystem};
 use palisade_block::{DeviceKind, DeviceLimits};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -26,7 +27,7 @@ const _: () = {
 };
 
 /// Asked before a device is locked, probed, read or written whether it is the one that was meant.
-pub(super) type Accept<'a> = &'a dyn Fn(&Identity) -> Result<(), String>;
+pub(super) type Accept<'a> = &'a (dyn Fn(&Identity) -> Result<(), String> + Sync);
 
 pub(super) fn open(spec: &DeviceSpec, wait: Duration, accept: Accept<'_>) -> Result<Opened, OpenError> {
     if !matches!(spec.block_bytes, 512 | 4096) {
@@ -49,8 +50,68 @@ pub(super) fn open(spec: &DeviceSpec, wait: Duration, accept: Accept<'_>) -> Res
                 *bytes,
             )
         }
-        Medium::File { path, create } => open_file(spec, path, *create, wait, accept),
-        Medium::Block { path } => open_block(spec, path, wait, accept),
+        Medium::File { path, create } => open_outside(path, |inside| {
+            open_file(inside, spec, path, *create, wait, accept)
+        }),
+        Medium::Block { path } => open_outside(path, |inside| open_block(inside, spec, path, wait, accept)),
+    }
+}
+
+/// Opens a file or block device in a process of its own, where it may hang without harm to others.
+fn open_outside(
+    path: &Path,
+    open: impl FnOnce(&Inside) -> Result<Outside, OpenError> + Send,
+) -> Result<Opened, OpenError> {
+    let failed = |source| OpenError::Process {
+        path: path.into(),
+        source,
+    };
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let process = DiskProcess::start(&name).map_err(failed)?;
+    let Outside {
+        number,
+        direct,
+        opened,
+    } = process.call(open)?;
+    let direct = match direct {
+        true => Some(process.receive().map_err(failed)?.into()),
+        false => None,
+    };
+    let media = Media::Kernel(KernelDevice::new(process, number, direct));
+    Ok(Opened { media, ..opened })
+}
+
+/// A device that has been opened in its process.
+struct Outside {
+    /// Its descriptor there; the end of the process closes it.
+    number: RawFd,
+    /// A second one has been sent, for reads and writes that can be tried without waiting.
+    direct: bool,
+    /// What is known of it, without its medium.
+    opened: Opened,
+}
+
+impl Outside {
+    fn new(
+        inside: &Inside,
+        file: File,
+        direct: bool,
+        path: &Path,
+        opened: Opened,
+    ) -> Result<Outside, OpenError> {
+        if direct {
+            inside
+                .pass(file.as_raw_fd())
+                .map_err(|source| OpenError::Process {
+                    path: path.into(),
+                    source,
+                })?;
+        }
+        Ok(Outside {
+            number: file.into_raw_fd(),
+            direct,
+            opened,
+        })
     }
 }
 
@@ -72,12 +133,13 @@ fn own(spec: &DeviceSpec, kind: DeviceKind, media: Media, bytes: u64) -> Result<
 }
 
 fn open_file(
+    inside: &Inside,
     spec: &DeviceSpec,
     path: &Path,
     create: Option<Create>,
     wait: Duration,
     accept: Accept<'_>,
-) -> Result<Opened, OpenError> {
+) -> Result<Outside, OpenError> {
     let refused = |source| OpenError::Open {
         path: path.into(),
         source,
@@ -119,27 +181,25 @@ fn open_file(
         buffered,
         created,
     };
-    let again = file.try_clone().map_err(inspect)?;
-    let opened = opened(
-        spec,
-        DeviceKind::File,
-        Media::Kernel(file),
-        Some(path),
-        geometry,
-        found,
-    );
-    if opened.is_err() && created {
-        place.undo(&again, path);
+    let direct = !buffered && FileSystem::of(&file).map_err(inspect)?.submits_without_waiting();
+    match opened(spec, DeviceKind::File, Media::Null, Some(path), geometry, found) {
+        Ok(opened) => Outside::new(inside, file, direct, path, opened),
+        Err(error) => {
+            if created {
+                place.undo(&file, path);
+            }
+            Err(error)
+        }
     }
-    opened
 }
 
 fn open_block(
+    inside: &Inside,
     spec: &DeviceSpec,
     path: &Path,
     wait: Duration,
     accept: Accept<'_>,
-) -> Result<Opened, OpenError> {
+) -> Result<Outside, OpenError> {
     let inspect = |source| OpenError::Inspect {
         path: path.into(),
         source,
@@ -164,7 +224,16 @@ fn open_block(
             Ok(opened) => break opened,
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 let uses = usage::uses(path).unwrap_or_default();
-                if !uses.is_empty() || start.elapsed() >= wait {
+                let waited = start.elapsed();
+                let holder = fs::metadata(path).ok().and_then(|inode| lock::holder(&inode));
+                if uses.is_empty() && waited >= wait && holder.is_some() {
+                    return Err(OpenError::Locked {
+                        path: path.into(),
+                        waited,
+                        holder,
+                    });
+                }
+                if !uses.is_empty() || waited >= wait {
                     return Err(OpenError::InUse {
                         path: path.into(),
                         uses,
@@ -183,14 +252,8 @@ fn open_block(
         buffered,
         created: false,
     };
-    opened(
-        spec,
-        DeviceKind::Block,
-        Media::Kernel(file),
-        Some(path),
-        geometry,
-        found,
-    )
+    let opened = opened(spec, DeviceKind::Block, Media::Null, Some(path), geometry, found)?;
+    Outside::new(inside, file, !buffered, path, opened)
 }
 
 /// Who the open file is, if that is accepted.

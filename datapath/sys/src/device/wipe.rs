@@ -51,9 +51,9 @@ impl Opened {
     /// Has the kernel read the partition table again, of which nothing is left. It refuses when it cannot, as for a
     /// disk that never has partitions, and then there are none to forget.
     fn forget_partitions(&self) {
-        if let Media::Kernel(file) = self.media() {
+        if let Media::Kernel(device) = self.media() {
             // SAFETY: BLKRRPART takes no argument; on what is no block device it is refused.
-            let _ = unsafe { libc::ioctl(file.as_raw_fd(), BLKRRPART) };
+            let _ = device.ask(|file| unsafe { libc::ioctl(file.as_raw_fd(), BLKRRPART) });
         }
     }
 }

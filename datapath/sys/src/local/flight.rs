@@ -2,10 +2,10 @@
 
 use super::fault::fault;
 use super::memory::MemoryTable;
-use super::ring::File;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
-use palisade_block::{DeviceKind, Fault, Io, MemoryId, Op, Segment, SlotIndex};
+use palisade_block::{DeviceIndex, DeviceKind, Fault, Io, MemoryId, Op, Segment, SlotIndex};
+use std::os::fd::RawFd;
 
 /// `BLOCK_URING_CMD_DISCARD` of linux/blkdev.h: a block device's own discard, Linux 6.12.
 const BLOCK_URING_CMD_DISCARD: u32 = 0x1200;
@@ -36,7 +36,10 @@ pub(super) struct Flight {
     op: Op,
     durable: bool,
     kind: DeviceKind,
-    file: File,
+    device: DeviceIndex,
+    files: Files,
+    /// It is, or is to be, in the disk's own process, and no more in the reactor's ring.
+    outside: bool,
     offset: u64,
     bytes: u64,
     /// Bytes moved so far.
@@ -44,6 +47,15 @@ pub(super) struct Flight {
     memory: MemoryId,
     segments: *const Segment,
     segment_count: u32,
+}
+
+/// Where a file or block device is open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files {
+    /// For reads and writes that do not wait; `None` when there are none such.
+    pub(super) direct: Option<RawFd>,
+    /// In the disk's own process.
+    pub(super) inside: RawFd,
 }
 
 /// How far an operation has come.
@@ -86,7 +98,7 @@ impl Flights {
     /// Notes an operation and gives it a name. The slot must be free and inside the table; both are the engine's
     /// duty, and a mistake would mix up two guests' data, so it stops the process.
     #[inline]
-    pub(super) fn begin(&mut self, io: &Io<'_>, file: File, kind: DeviceKind) -> (u64, &Flight) {
+    pub(super) fn begin(&mut self, io: &Io<'_>, files: Files, kind: DeviceKind) -> (u64, &Flight) {
         let place = self.slots.get_mut(io.slot.usize());
         let Some(flight) = place.filter(|flight| !flight.active) else {
             unreachable!("slot {} is outside the table or in flight", io.slot.0);
@@ -99,7 +111,9 @@ impl Flights {
             op: io.op,
             durable: io.durable,
             kind,
-            file,
+            device: io.device,
+            files,
+            outside: files.direct.is_none() || !io.op.moves_data(),
             offset: io.lba.bytes(),
             bytes: io.sectors.bytes(),
             done: 0,
@@ -139,9 +153,11 @@ impl Flights {
         Some((name(slot, flight.generation), flight))
     }
 
-    /// The name of an operation to be taken back.
-    pub(super) fn take_cancelled(&mut self) -> Option<u64> {
-        self.cancelled.pop()
+    /// The name of an operation to be taken back, and the device in whose process it is, if it is in one.
+    pub(super) fn take_cancelled(&mut self) -> Option<(u64, Option<DeviceIndex>)> {
+        let name = self.cancelled.pop()?;
+        let flight = self.slots.get(name as u32 as usize)?;
+        Some((name, flight.outside.then_some(flight.device)))
     }
 
     pub(super) fn cancel(&mut self, slot: SlotIndex) {
@@ -170,10 +186,12 @@ impl Flight {
         op: Op::Flush,
         durable: false,
         kind: DeviceKind::Null,
-        file: File {
-            number: -1,
-            registered: false,
+        device: DeviceIndex(0),
+        files: Files {
+            direct: None,
+            inside: -1,
         },
+        outside: true,
         offset: 0,
         bytes: 0,
         done: 0,
@@ -209,6 +227,11 @@ impl Flight {
     fn advance_after_error(&mut self, errno: i32) -> Option<Result<(), Fault>> {
         match errno {
             libc::EINTR | libc::EAGAIN if self.cancelled => Some(Err(Fault::TimedOut)),
+            // It cannot be done without waiting, or (EOPNOTSUPP, EINVAL) cannot be asked to be.
+            libc::EAGAIN | libc::EOPNOTSUPP | libc::EINVAL if !self.outside => {
+                self.outside = true;
+                None
+            }
             libc::EINTR | libc::EAGAIN => None,
             libc::EOPNOTSUPP | libc::EINVAL | libc::ENOTTY if self.is_command() => {
                 self.step = Step::Fallback;
@@ -240,9 +263,30 @@ impl Flight {
             Op::Discard | Op::WriteZeroes { unmap: true } => self.allocate(PUNCH),
             Op::WriteZeroes { unmap: false } => self.allocate(ZERO),
         };
-        match self.file.registered {
-            true => entry.flags(squeue::Flags::FIXED_FILE),
-            false => entry,
+        match self.files.direct {
+            // By a worker of the kernel's at once: such a file may block whoever submits.
+            None if self.op.moves_data() => entry.flags(squeue::Flags::ASYNC),
+            _ => entry,
+        }
+    }
+
+    /// Whether the disk's own process is to carry it out.
+    #[inline]
+    pub(super) fn is_outside(&self) -> bool {
+        self.outside
+    }
+
+    #[inline]
+    pub(super) fn device(&self) -> DeviceIndex {
+        self.device
+    }
+
+    /// The descriptor where it is carried out.
+    #[inline]
+    fn fd(&self) -> Fd {
+        match self.files.direct {
+            Some(direct) if !self.outside => Fd(direct),
+            _ => Fd(self.files.inside),
         }
     }
 
@@ -262,12 +306,20 @@ impl Flight {
             segment.address + skip as usize,
             (segment.bytes - skip as usize) as u32,
         );
-        let (fd, offset, pointer) = (Fd(self.file.number), self.offset + self.done, address as *mut u8);
-        match (self.op, memory.find(self.memory, segment)) {
+        let (fd, offset, pointer) = (self.fd(), self.offset + self.done, address as *mut u8);
+        // Memory is pinned for the reactor's ring only.
+        let pinned = (!self.outside)
+            .then(|| memory.find(self.memory, segment))
+            .flatten();
+        match (self.op, pinned) {
             (Op::Read, Some(index)) => opcode::ReadFixed::new(fd, pointer, bytes, index)
                 .offset(offset)
+                .rw_flags(self.rw_flags())
                 .build(),
-            (Op::Read, None) => opcode::Read::new(fd, pointer, bytes).offset(offset).build(),
+            (Op::Read, None) => opcode::Read::new(fd, pointer, bytes)
+                .offset(offset)
+                .rw_flags(self.rw_flags())
+                .build(),
             (_, Some(index)) => opcode::WriteFixed::new(fd, pointer, bytes, index)
                 .offset(offset)
                 .rw_flags(self.rw_flags())
@@ -282,13 +334,19 @@ impl Flight {
     #[inline]
     fn vectored(&self, list: &[Segment], memory: &MemoryTable, fixed: bool) -> squeue::Entry {
         // A `Segment` has the layout of an iovec (asserted below).
-        let (fd, vector, count) = (Fd(self.file.number), list.as_ptr().cast(), list.len() as u32);
-        let index = fixed.then(|| memory.find_all(self.memory, list)).flatten();
+        let (fd, vector, count) = (self.fd(), list.as_ptr().cast(), list.len() as u32);
+        let index = (fixed && !self.outside)
+            .then(|| memory.find_all(self.memory, list))
+            .flatten();
         match (self.op, index) {
             (Op::Read, Some(index)) => opcode::ReadvFixed::new(fd, vector, count, index)
                 .offset(self.offset)
+                .rw_flags(self.rw_flags())
                 .build(),
-            (Op::Read, None) => opcode::Readv::new(fd, vector, count).offset(self.offset).build(),
+            (Op::Read, None) => opcode::Readv::new(fd, vector, count)
+                .offset(self.offset)
+                .rw_flags(self.rw_flags())
+                .build(),
             (_, Some(index)) => opcode::WritevFixed::new(fd, vector, count, index)
                 .offset(self.offset)
                 .rw_flags(self.rw_flags())
@@ -316,20 +374,25 @@ impl Flight {
         );
     }
 
+    #[inline]
     fn rw_flags(&self) -> i32 {
-        match self.durable {
+        let durable = match self.durable && self.op == Op::Write {
             true => libc::RWF_DSYNC,
             false => 0,
+        };
+        match self.outside {
+            true => durable,
+            false => durable | libc::RWF_NOWAIT,
         }
     }
 
     fn sync(&self) -> squeue::Entry {
         let flags = io_uring::types::FsyncFlags::DATASYNC;
-        opcode::Fsync::new(Fd(self.file.number)).flags(flags).build()
+        opcode::Fsync::new(self.fd()).flags(flags).build()
     }
 
     fn allocate(&self, mode: i32) -> squeue::Entry {
-        opcode::Fallocate::new(Fd(self.file.number), self.bytes)
+        opcode::Fallocate::new(self.fd(), self.bytes)
             .offset(self.offset)
             .mode(mode)
             .build()
@@ -340,7 +403,7 @@ impl Flight {
         let mut command = [0; 16];
         let (length, _) = command.split_at_mut(8);
         length.copy_from_slice(&self.bytes.to_ne_bytes());
-        opcode::UringCmd16::new(Fd(self.file.number), BLOCK_URING_CMD_DISCARD)
+        opcode::UringCmd16::new(self.fd(), BLOCK_URING_CMD_DISCARD)
             .cmd(command)
             .addr(Some(self.offset))
             .build()

@@ -1,12 +1,14 @@
 //! One io_uring, set up as strongly as the kernel allows, and nothing but the calls on it.
+//!
+//! Files are not registered with it: the kernel frees a ring's table of files only when all its requests have ended, so
+//! that one device that hangs would keep the files and locks of all others after the daemon's death. And nothing is
+//! handed to it that may wait: its workers would be threads of the daemon, which a device that hangs keeps for ever.
 
 use super::entrance::Entrance;
 use super::listeners::{LISTENER, Listeners};
 use super::{Abilities, LocalSettings};
 use io_uring::types::{CancelBuilder, CloneBuffersFlags, Fd, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
-use palisade_block::DeviceIndex;
-use palisade_block::limits::DEVICES_MAX;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{Ordering, fence};
@@ -31,21 +33,8 @@ pub(super) struct Ring {
     abilities: Abilities,
 }
 
-/// How the ring knows a file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct File {
-    /// A number in the ring's own table, or a descriptor.
-    pub(super) number: i32,
-    /// Whether it is a number in the table.
-    pub(super) registered: bool,
-}
-
 /// How long taking back a poll may take; it waits for nobody.
 const UNLISTEN_WAIT: Timespec = Timespec::new().sec(1);
-
-/// Threads the kernel may use for operations that block (flushes, discards of a file). Its own bound of four to a core
-/// lets a few flushes on a device that hangs stop all other flushes of the reactor.
-const BLOCKING_WORKERS: u32 = 128;
 
 impl Ring {
     pub(super) fn new(settings: LocalSettings) -> io::Result<Ring> {
@@ -54,16 +43,12 @@ impl Ring {
         }
         let (uring, deferred) = set_up(settings)?;
         let submitter = uring.submitter();
-        let registered_files = submitter.register_files_sparse(DEVICES_MAX as u32).is_ok();
         let registered_memory = submitter.register_buffers_sparse(BUFFERS_MAX).is_ok();
-        // A refusal leaves the kernel's own bound.
-        let _ = submitter.register_iowq_max_workers(&mut [BLOCKING_WORKERS, 0]);
         let mut probe = Probe::new();
         let probed = submitter.register_probe(&mut probe).is_ok();
         let vectored_fixed = probed && registered_memory && probe.is_supported(opcode::ReadvFixed::CODE);
         let abilities = Abilities {
             deferred,
-            registered_files,
             registered_memory,
             vectored_fixed,
         };
@@ -92,32 +77,6 @@ impl Ring {
     #[inline]
     pub(super) fn vectored_fixed(&self) -> bool {
         self.abilities.vectored_fixed
-    }
-
-    pub(super) fn add_file(&mut self, device: DeviceIndex, fd: RawFd) -> File {
-        let submitter = self.uring.submitter();
-        match self.abilities.registered_files
-            && submitter.register_files_update(device.0.into(), &[fd]).is_ok()
-        {
-            true => File {
-                number: device.0.into(),
-                registered: true,
-            },
-            false => File {
-                number: fd,
-                registered: false,
-            },
-        }
-    }
-
-    pub(super) fn remove_file(&mut self, device: DeviceIndex) {
-        if self.abilities.registered_files {
-            // It fails only for a number that was never added.
-            let _ = self
-                .uring
-                .submitter()
-                .register_files_update(device.0.into(), &[-1]);
-        }
     }
 
     /// Shares the first `count` buffers of another ring, from place `at` on.

@@ -2,6 +2,7 @@
 
 use super::Content;
 use crate::device::{Media, Opened};
+use palisade_block::DeviceKind;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -50,8 +51,8 @@ pub(in crate::device) fn marks(device: &Opened) -> io::Result<Vec<u64>> {
 fn look(device: &Opened, mut at: impl FnMut(u64, Content)) -> io::Result<()> {
     let bytes = device.sectors().bytes();
     let places: BTreeSet<u64> = match device.media() {
-        Media::Kernel(file) if file.metadata()?.is_file() => {
-            let mut places = pieces(file, bytes);
+        Media::Kernel(kernel) if device.kind() == DeviceKind::File => {
+            let mut places = kernel.ask(|file| pieces(file, bytes));
             places.extend(copies());
             places
         }

@@ -1,0 +1,74 @@
+use super::*;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{FromRawFd, IntoRawFd};
+
+#[test]
+fn names_are_packed_and_unpacked() {
+    let name = 0xdead_beef_0012_3456;
+    let both = packed(63, name);
+    assert_eq!(unpacked(both), (63, name));
+    assert_eq!(both >> 32, name >> 32);
+}
+
+#[test]
+fn it_runs_calls_jobs_and_passes_files_with_a_table_of_its_own() {
+    let process = DiskProcess::start("test").unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"of the daemon").unwrap();
+    // A number that nothing else is given.
+    // SAFETY: F_DUPFD_CLOEXEC takes a number.
+    let number = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 500) };
+    assert!(number >= 500);
+    let (own, id) = process.call(move |_| {
+        let entries = std::fs::read_dir("/proc/thread-self/fd").unwrap();
+        let numbers: Vec<i32> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        (numbers.contains(&number), std::process::id())
+    });
+    assert!(!own, "the daemon's files are not there");
+    assert_ne!(id, std::process::id(), "it is a process of its own");
+    // SAFETY: it was made above.
+    drop(unsafe { File::from_raw_fd(number) });
+
+    let inner = process.call(|inside| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"of the process").unwrap();
+        let number = file.into_raw_fd();
+        inside.pass(number).unwrap();
+        number
+    });
+    let passed = File::from(process.receive().unwrap());
+    let mut text = [0; 14];
+    std::os::unix::fs::FileExt::read_exact_at(&passed, &mut text, 0).unwrap();
+    assert_eq!(&text, b"of the process");
+
+    let mut back = [0; 14];
+    let read = io_uring::opcode::Read::new(io_uring::types::Fd(inner), back.as_mut_ptr(), 14);
+    assert_eq!(process.carry_out(read.build()), 14);
+    assert_eq!(&back, b"of the process");
+
+    let port = Port::new(4).unwrap();
+    let at = process.attach(&port).unwrap();
+    let sync = io_uring::opcode::Fsync::new(io_uring::types::Fd(inner)).build();
+    assert!(process.push(at, sync, 7 << 32 | 3));
+    while port.is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(port.take(), Some((7 << 32 | 3, 0)));
+    assert_ne!(port.signal().drain().unwrap(), 0);
+    process.detach(at);
+}
+
+#[test]
+fn it_ends_when_it_is_dropped() {
+    let process = DiskProcess::start("short").unwrap();
+    let id = process.call(|_| std::process::id());
+    drop(process);
+    let start = std::time::Instant::now();
+    while std::path::Path::new(&format!("/proc/{id}")).exists() {
+        assert!(start.elapsed() < Duration::from_secs(10), "process {id} goes on");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
