@@ -113,7 +113,8 @@ pub struct AttachmentCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<u16>,
     /// Entries of one virtqueue, a power of two from 2 to 32768: what `qemu-args` and `libvirt-xml` tell the VMM to ask
-    /// for. A VMM may choose any other power of two up to 32768. Absent: 256.
+    /// for. A VMM may choose any other power of two up to 32768; below 128 the guest is told to make its requests of
+    /// fewer segments, so that they fit such a ring. Absent: 256.
     #[schema(minimum = 2, maximum = 32768)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_size: Option<u16>,

@@ -17,6 +17,7 @@ mod peer_qsd;
 mod read_only;
 mod reset;
 mod restart_under_load;
+mod ring_shapes;
 mod second_daemon;
 mod serial;
 mod two_guests;
@@ -66,6 +67,12 @@ pub static ALL: &[Scenario] = &[
         about: "one disk on two virtqueues and two reactors",
         depth: Depth::Quick,
         run: two_queues::run,
+    },
+    Scenario {
+        name: "ring_shapes",
+        about: "rings longer and shorter than ours, without indirect tables, and a driver from before VERSION_1",
+        depth: Depth::Quick,
+        run: ring_shapes::run,
     },
     Scenario {
         name: "grow",

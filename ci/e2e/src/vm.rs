@@ -42,6 +42,8 @@ pub struct DiskPlan {
     pub socket: PathBuf,
     /// Virtqueues.
     pub queues: u32,
+    /// More properties of the device, as QEMU's command line writes them.
+    pub properties: &'static str,
 }
 
 impl VmPlan {
@@ -52,6 +54,7 @@ impl VmPlan {
             .map(|socket| DiskPlan {
                 socket: socket.as_ref().to_owned(),
                 queues: 1,
+                properties: "",
             })
             .collect();
         Self {
@@ -68,6 +71,15 @@ impl VmPlan {
         self.processors = queues;
         for disk in &mut self.disks {
             disk.queues = queues;
+        }
+        self
+    }
+
+    /// The same with more properties for each disk, in their order.
+    #[must_use]
+    pub fn with_properties(mut self, properties: &[&'static str]) -> Self {
+        for (disk, properties) in self.disks.iter_mut().zip(properties) {
+            disk.properties = properties;
         }
         self
     }
@@ -117,10 +129,14 @@ impl VmPlan {
                 "-chardev",
                 format!("socket,id=back{index},path={path},reconnect-ms={RECONNECT_MS}"),
             );
+            let more = match disk.properties {
+                "" => String::new(),
+                properties => format!(",{properties}"),
+            };
             add(
                 "-device",
                 format!(
-                    "vhost-user-blk-pci,id=disk{index},bus=port{index},chardev=back{index},num-queues={}",
+                    "vhost-user-blk-pci,id=disk{index},bus=port{index},chardev=back{index},num-queues={}{more}",
                     disk.queues
                 ),
             );
