@@ -53,13 +53,70 @@ fn field_problem(path: &str, text: &str) -> Problem {
         Problem::new(
             ProblemKind::Invalid,
             "field_invalid",
-            format!("the body makes no sense: {text}"),
+            format!("the body makes no sense: {}", plain(text)),
             "correct the field; /docs shows what each one takes",
         )
     };
     match place {
         Some(place) => problem.about(place),
         None => problem,
+    }
+}
+
+/// serde's words in the words of JSON: it speaks of the types that a program has.
+fn plain(text: &str) -> String {
+    let (text, place) = match text.rfind(" at line ") {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let told = ["invalid type: ", "invalid value: ", "invalid length "]
+        .iter()
+        .find_map(|start| text.strip_prefix(start))
+        .and_then(|rest| rest.rsplit_once(", expected "));
+    match told {
+        Some((given, wanted)) => format!(
+            "{} stands where {} is wanted{place}",
+            given_in_words(given),
+            wanted_in_words(wanted)
+        ),
+        // Sentences of our own types, and values of enumerations with those that are known.
+        None => match text.strip_prefix("unknown variant ") {
+            Some(rest) => format!("there is no such value: {rest}{place}"),
+            None if text.contains("untagged enum") => {
+                format!("it is none of the shapes that can stand there{place}")
+            }
+            None => format!("{text}{place}"),
+        },
+    }
+}
+
+fn given_in_words(given: &str) -> String {
+    match given {
+        "map" | "struct" | "newtype struct" => "an object".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "unit value" | "null" | "Option value" => "null".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn wanted_in_words(wanted: &str) -> String {
+    let whole = |most: u64| format!("a whole number from 0 to {most}");
+    match wanted {
+        "u8" => whole(u8::MAX.into()),
+        "u16" => whole(u16::MAX.into()),
+        "u32" => whole(u32::MAX.into()),
+        "u64" | "usize" => whole(u64::MAX),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a string" | "string" | "str" | "a borrowed string" => "a text".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "an object".to_owned(),
+        "unit" => "null".to_owned(),
+        other if other.starts_with("struct ") || other.starts_with("map") => "an object".to_owned(),
+        other if other.contains("enum ") => "one of its known values".to_owned(),
+        other if other.contains("struct ") => "another value".to_owned(),
+        other => other.to_owned(),
     }
 }
 
@@ -210,6 +267,100 @@ mod tests {
             (&*problem.code, problem.field.as_deref()),
             ("field_invalid", Some("id"))
         );
+    }
+
+    #[test]
+    fn no_text_speaks_of_the_types_of_a_program() {
+        fn said<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> Option<String> {
+            parse_json::<T>(body.as_bytes())
+                .err()
+                .map(|problem| problem.message)
+        }
+        use palisade_api::{AttachmentPatch, DiskPatch, VolumePatch};
+        let values = [
+            "[]",
+            "[1,2]",
+            "1",
+            "-1",
+            "1.5",
+            "true",
+            "null",
+            "\"x\"",
+            "{}",
+            "{\"x\":1}",
+            "99999999999999999999",
+        ];
+        let fields = [
+            "id",
+            "volume",
+            "disk",
+            "bytes",
+            "block_bytes",
+            "file",
+            "block",
+            "memory",
+            "null",
+            "usage",
+            "force",
+            "queues",
+            "queue_size",
+            "owner",
+            "mode",
+            "read_only",
+            "serial",
+            "write_cache",
+            "limits",
+            "path",
+            "confirm",
+            "clear",
+            "protected",
+            "volatile",
+        ];
+        let wholes = values.iter().map(|value| (*value).to_owned());
+        let parts = fields
+            .iter()
+            .flat_map(|field| values.iter().map(move |value| format!("{{\"{field}\":{value}}}")));
+        let nested = values.iter().flat_map(|value| {
+            [
+                format!("{{\"limits\":{{\"iops\":{value}}}}}"),
+                format!("{{\"file\":{{\"path\":{value}}}}}"),
+            ]
+        });
+        let mut seen = 0;
+        for body in wholes.chain(parts).chain(nested) {
+            let told = [
+                said::<DiskCreate>(&body),
+                said::<VolumeCreate>(&body),
+                said::<AttachmentCreate>(&body),
+                said::<DiskPatch>(&body),
+                said::<VolumePatch>(&body),
+                said::<AttachmentPatch>(&body),
+            ];
+            for message in told.into_iter().flatten() {
+                seen += 1;
+                for leak in [
+                    "struct",
+                    "enum",
+                    "variant",
+                    "DiskCreate",
+                    "Volume",
+                    "Attachment",
+                    "Patch",
+                    "Medium",
+                    "Limits",
+                    "u64",
+                    "u16",
+                    "u32",
+                    "usize",
+                    "Option",
+                    "tuple",
+                    "visitor",
+                ] {
+                    assert!(!message.contains(leak), "{leak}: {body}: {message}");
+                }
+            }
+        }
+        assert!(seen > 500, "{seen}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod answer;
 mod attachments;
 mod call;
+mod differs;
 mod disks;
 mod events;
 mod health;

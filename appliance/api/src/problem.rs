@@ -120,7 +120,7 @@ impl Problem {
         Problem::new(
             ProblemKind::Conflict,
             format!("{resource}_exists"),
-            format!("{resource} {id:?} exists already and differs from what is asked for in `{differs}`"),
+            format!("{resource} {id:?} exists already and differs from what was asked for in `{differs}`"),
             format!("choose another id, or look at the one that is there: palisade {resource} show {id}"),
         )
         .about(differs)

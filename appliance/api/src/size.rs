@@ -20,6 +20,18 @@ pub enum SizeError {
         /// The text.
         text: String,
     },
+    /// It is below zero.
+    Negative {
+        /// The text.
+        text: String,
+    },
+    /// It is nothing.
+    Nothing,
+    /// It is written with an exponent.
+    Exponent {
+        /// The text.
+        text: String,
+    },
     /// It is more than 64 bits of bytes.
     TooLarge {
         /// The text.
@@ -37,6 +49,19 @@ impl fmt::Display for SizeError {
                 f,
                 "{unit:?} is no unit: K, M, G, T, P (or KiB, MiB, ...) are multiples of 1024, KB, MB, ... of 1000"
             ),
+            SizeError::Negative { text } => {
+                write!(
+                    f,
+                    "{text:?} is below zero: give the whole size that is wanted, as 10GiB"
+                )
+            }
+            SizeError::Nothing => write!(f, "a size of 0 holds nothing: give one such as 10GiB"),
+            SizeError::Exponent { text } => {
+                write!(
+                    f,
+                    "{text:?} has an exponent: write a number and a unit, as in 10GiB"
+                )
+            }
             SizeError::Fraction { text } => write!(f, "{text:?} is no whole number of bytes"),
             SizeError::TooLarge { text } => write!(f, "{text:?} is more than 16 EiB"),
         }
@@ -49,11 +74,15 @@ impl std::error::Error for SizeError {}
 /// GNU coreutils; case does not matter except that nothing but a unit may follow the number.
 pub fn parse(text: &str) -> Result<u64, SizeError> {
     let trimmed = text.trim();
+    if trimmed.starts_with(['-', '\u{2212}']) {
+        return Err(SizeError::Negative {
+            text: text.to_owned(),
+        });
+    }
     let digits = trimmed
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(digits);
-    let factor = factor_of(unit.trim())?;
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let bad_number = || SizeError::Number {
         text: text.to_owned(),
@@ -64,6 +93,13 @@ pub fn parse(text: &str) -> Result<u64, SizeError> {
     if whole.is_empty() || fraction.contains('.') || fraction.len() > 18 || (number.ends_with('.')) {
         return Err(bad_number());
     }
+    let mut exponent = unit.chars().skip(1).skip_while(|c| matches!(c, '+' | '-'));
+    if unit.starts_with(['e', 'E']) && exponent.next().is_some_and(|c| c.is_ascii_digit()) {
+        return Err(SizeError::Exponent {
+            text: text.to_owned(),
+        });
+    }
+    let factor = factor_of(unit.trim())?;
     let whole = whole.parse::<u64>().map_err(|_| too_large())?;
     let whole_bytes = whole.checked_mul(factor).ok_or_else(too_large)?;
     if fraction.is_empty() {
@@ -78,6 +114,17 @@ pub fn parse(text: &str) -> Result<u64, SizeError> {
     }
     let fraction_bytes = u64::try_from(numerator / denominator).map_err(|_| too_large())?;
     whole_bytes.checked_add(fraction_bytes).ok_or_else(too_large)
+}
+
+/// Reads a size in bytes as [`parse`] does, and takes none of 0.
+///
+/// # Errors
+/// As [`parse`], and for 0.
+pub fn parse_some(text: &str) -> Result<u64, SizeError> {
+    match parse(text)? {
+        0 => Err(SizeError::Nothing),
+        bytes => Ok(bytes),
+    }
 }
 
 /// A size for people: the largest binary unit, with at most two decimals.
@@ -149,6 +196,11 @@ mod tests {
         for text in ["", "GiB", "-1", "1.2.3G", "1.", ".5G", "ten", "1 2", "1e9"] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert!(matches!(parse("-1GiB"), Err(SizeError::Negative { .. })));
+        assert!(matches!(parse("1e9"), Err(SizeError::Exponent { .. })));
+        assert!(matches!(parse("1E+3"), Err(SizeError::Exponent { .. })));
+        assert!(matches!(parse_some("0"), Err(SizeError::Nothing)));
+        assert_eq!(parse_some("1K"), Ok(1024));
         assert!(matches!(parse("0.3k"), Err(SizeError::Fraction { .. })));
         assert!(matches!(parse("5 ZiB"), Err(SizeError::Unit { .. })));
         assert!(matches!(parse("16384P"), Err(SizeError::TooLarge { .. })));

@@ -45,7 +45,11 @@ pub fn of_refusal(refusal: &Refusal) -> Problem {
         } => {
             let field = field_of_rest(field);
             let message = format!("{kind} {name}: `{field}` {rule}");
-            let remedy = format!("correct `{field}` and ask again");
+            let remedy = match rule.contains("multiple of the logical block") {
+                true => "sizes in whole KiB times four, as all in MiB and GiB, fit every logical block; MB and GB need not"
+                    .to_owned(),
+                false => format!("correct `{field}` and ask again"),
+            };
             return Problem::new(ProblemKind::Invalid, refusal.code(), message, remedy).about(field);
         }
         Refusal::CannotShrink {
@@ -76,6 +80,19 @@ pub fn of_refusal(refusal: &Refusal) -> Problem {
         Some(field) => problem.about(field_of_rest(field)),
         None => problem,
     }
+}
+
+/// What to ask for instead of a size that fits no logical block.
+pub fn round(bytes: u64) -> String {
+    /// The largest logical block there is: what fits it fits each.
+    const BLOCK_BYTES: u64 = 4096;
+    let below = bytes / BLOCK_BYTES * BLOCK_BYTES;
+    let above = bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+    let either = match below {
+        0 => format!("{above}"),
+        below => format!("{below} or {above}"),
+    };
+    format!("take {either} bytes; sizes in MiB and GiB fit every logical block, MB and GB need not")
 }
 
 /// The name that a field of the model has in REST.
@@ -208,6 +225,13 @@ mod tests {
             "volume v1: `bytes` must be a multiple of the logical block"
         );
         assert_eq!(problem.field.as_deref(), Some("bytes"));
+    }
+
+    #[test]
+    fn sizes_that_fit_are_named() {
+        assert!(round(10_000_000).starts_with("take 9998336 or 10002432 bytes"));
+        assert!(round(100).starts_with("take 4096 bytes"));
+        assert!(round(u64::MAX).starts_with("take 18446744073709547520 or "));
     }
 
     #[test]

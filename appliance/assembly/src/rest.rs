@@ -521,15 +521,18 @@ fn known(resource: &str, id: &str) -> Result<Name, Problem> {
 }
 
 fn sectors(bytes: u64) -> Result<u64, Problem> {
-    if bytes == 0 || !bytes.is_multiple_of(SECTOR_BYTES) {
+    let refused = |message: String, remedy: String| {
+        Err(Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("bytes"))
+    };
+    if bytes == 0 {
+        return refused(
+            "a size of 0 holds nothing".into(),
+            "give one such as 10GiB".into(),
+        );
+    }
+    if !bytes.is_multiple_of(SECTOR_BYTES) {
         let message = format!("{bytes} bytes are not a whole number of 512-byte sectors");
-        return Err(Problem::new(
-            ProblemKind::Invalid,
-            "invalid_argument",
-            message,
-            "round the size",
-        )
-        .about("bytes"));
+        return refused(message, problem::round(bytes));
     }
     Ok(bytes / SECTOR_BYTES)
 }

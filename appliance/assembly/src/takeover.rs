@@ -252,6 +252,8 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
             );
         }
     };
+    let allow = &shared.settings.allow;
+    allow.check_disk_path(path, matches!(device, Device::Block { .. }), "disks")?;
     if let Some((holder, _)) = cluster
         .disks
         .iter()

@@ -1,5 +1,6 @@
 //! The command line, defined once: help, completions and parsing follow from it.
 
+use crate::failure::Failure;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use palisade_api::{Mode, size};
@@ -71,11 +72,28 @@ pub enum Command {
     State(State),
     /// Compare this machine with what it should be before it serves disks; needs no daemon.
     Preflight(Preflight),
-    /// Print a script that completes this command in a shell.
+    /// Print the ids of what there is, for completion.
+    #[command(hide = true)]
+    Ids {
+        /// Of which kind.
+        kind: Kind,
+    },
+    /// Print a script that completes this command in a shell, ids too.
     Completions {
         /// For which shell.
         shell: Shell,
     },
+}
+
+/// What has ids.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Kind {
+    /// Disks.
+    Disk,
+    /// Volumes.
+    Volume,
+    /// Attachments.
+    Attachment,
 }
 
 /// Shells that completions can be written for.
@@ -215,7 +233,7 @@ pub enum Disk {
         /// Its id.
         id: String,
         /// New size of a file, as 20GiB. Without it, the size of the medium is read again.
-        #[arg(value_parser = size::parse)]
+        #[arg(value_parser = size::parse_some, allow_hyphen_values = true)]
         size: Option<u64>,
         #[command(flatten)]
         guard: Guard,
@@ -351,13 +369,13 @@ pub struct DiskAdd {
     #[arg(long, value_name = "PATH")]
     pub block: Option<String>,
     /// Memory of this size, for tests: content is gone when the daemon ends.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_some, allow_hyphen_values = true)]
     pub memory: Option<u64>,
     /// A disk of this size that keeps nothing, for measuring.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_some, allow_hyphen_values = true)]
     pub null: Option<u64>,
     /// Size of the file, as 10GiB.
-    #[arg(long, value_parser = size::parse, requires = "file")]
+    #[arg(long, value_parser = size::parse_some, allow_hyphen_values = true, requires = "file")]
     pub size: Option<u64>,
     /// Let the file have holes instead of reserving its space.
     #[arg(long, requires = "file")]
@@ -368,7 +386,8 @@ pub struct DiskAdd {
     /// Logical block in bytes: 512 or 4096.
     #[arg(long, value_name = "BYTES")]
     pub block_bytes: Option<u32>,
-    /// Take the disk although it holds something. What it holds is lost.
+    /// Take the disk although it holds something. What a pooled disk holds is lost for good; a whole disk is left as it is,
+    /// and its volume shows it.
     #[arg(long)]
     pub force: bool,
     /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
@@ -386,7 +405,7 @@ pub enum Volume {
         /// Its id, chosen by you: a-z, 0-9 and '-'.
         id: String,
         /// Its size, as 10GiB.
-        #[arg(value_parser = size::parse)]
+        #[arg(value_parser = size::parse_some, allow_hyphen_values = true)]
         size: u64,
         /// The disk to lie on; one with enough room is chosen without it.
         #[arg(long)]
@@ -413,7 +432,7 @@ pub enum Volume {
         /// Its id.
         id: String,
         /// New size, as 20GiB.
-        #[arg(value_parser = size::parse)]
+        #[arg(value_parser = size::parse_some, allow_hyphen_values = true)]
         size: u64,
         #[command(flatten)]
         guard: Guard,
@@ -498,25 +517,48 @@ pub enum Attachment {
         #[command(flatten)]
         consent: Consent,
     },
-    /// Print the arguments that give the disk to a QEMU virtual machine.
+    /// Print the arguments that give disks to one QEMU virtual machine.
     QemuArgs {
-        /// Its id.
-        id: String,
-        /// Memory of the virtual machine.
-        #[arg(long, value_parser = size::parse, default_value = "1GiB")]
+        /// Their ids: all disks of the machine.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Memory of the virtual machine, which must be shared with the daemon; printed once.
+        #[arg(long, value_parser = size::parse_some, default_value = "1GiB")]
         memory: u64,
         /// Back the memory with hugepages.
         #[arg(long)]
         hugepages: bool,
+        /// Leave the memory out: for a machine whose shared memory is given already.
+        #[arg(long, conflicts_with_all = ["memory", "hugepages"])]
+        no_memory: bool,
+        /// Version of QEMU that takes the arguments, as 7.2; without it, that of the one installed here.
+        #[arg(long, value_name = "VERSION", value_parser = crate::paste::QemuVersion::parse)]
+        qemu_version: Option<crate::paste::QemuVersion>,
     },
-    /// Print the elements that give the disk to a libvirt domain.
+    /// Print a libvirt domain with disks, ready for `virsh define`.
     LibvirtXml {
-        /// Its id.
-        id: String,
-        /// Name of the disk in the domain.
-        #[arg(long, default_value = "vda")]
+        /// Their ids: all disks of the domain.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Name of the first disk in the domain; the others are named on from there.
+        #[arg(long, default_value = "vda", value_parser = target_name)]
         target: String,
+        /// Memory of the domain.
+        #[arg(long, value_parser = size::parse_some, default_value = "1GiB")]
+        memory: u64,
+        /// Print the <disk> elements alone, for `virsh attach-device` or a domain that has shared memory already.
+        #[arg(long, conflicts_with = "memory")]
+        disk_only: bool,
     },
+}
+
+/// A name of a disk in a domain, as libvirt counts them.
+fn target_name(text: &str) -> Result<String, String> {
+    let letters = text.strip_prefix("vd").unwrap_or_default();
+    match !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        true => Ok(text.to_owned()),
+        false => Err("a disk of bus virtio is called vda, vdb and so on".to_owned()),
+    }
 }
 
 /// An attachment to be created.
@@ -573,22 +615,35 @@ pub struct Limits {
     #[arg(long)]
     pub iops: Option<u64>,
     /// Bytes a second, as 200MiB.
-    #[arg(long, value_parser = size::parse)]
+    #[arg(long, value_parser = size::parse_some, allow_hyphen_values = true)]
     pub bandwidth: Option<u64>,
-    /// Milliseconds' worth of the limit that may be used up at once after a rest.
+    /// Milliseconds' worth of the limits that may be used up at once after a rest; of no use without a limit.
     #[arg(long, value_name = "MS")]
     pub burst_ms: Option<u32>,
 }
 
 impl Limits {
-    /// As REST takes them; none when none is given.
-    pub fn wish(&self) -> Option<palisade_api::Limits> {
+    /// As REST takes them, on top of those there are; none when nothing is given.
+    ///
+    /// # Errors
+    /// A burst without a limit.
+    pub fn over(&self, present: &palisade_api::Limits) -> Result<Option<palisade_api::Limits>, Failure> {
+        if (self.iops, self.bandwidth, self.burst_ms) == (None, None, None) {
+            return Ok(None);
+        }
         let limits = palisade_api::Limits {
-            iops: self.iops,
-            bytes_per_second: self.bandwidth,
-            burst_ms: self.burst_ms,
+            iops: self.iops.or(present.iops),
+            bytes_per_second: self.bandwidth.or(present.bytes_per_second),
+            burst_ms: self.burst_ms.or(present.burst_ms),
         };
-        (limits != palisade_api::Limits::default()).then_some(limits)
+        if limits.iops.is_none() && limits.bytes_per_second.is_none() {
+            return Err(Failure::Words {
+                what: "--burst-ms says how much of a limit may be used up at once, and there is no limit"
+                    .to_owned(),
+                remedy: "give --iops or --bandwidth as well",
+            });
+        }
+        Ok(Some(limits))
     }
 }
 

@@ -38,6 +38,13 @@ pub enum Failure {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// What was typed makes no sense.
+    Words {
+        /// Why.
+        what: String,
+        /// What would.
+        remedy: &'static str,
+    },
     /// What was agreed on is not in force in time.
     NotApplied {
         /// What, as "volume v1".
@@ -86,6 +93,7 @@ impl Failure {
             Failure::File { .. }
             | Failure::Profile { .. }
             | Failure::Url { .. }
+            | Failure::Words { .. }
             | Failure::NobodyToAsk { .. } => 2,
             Failure::State(_)
             | Failure::Refused(_)
@@ -118,6 +126,7 @@ impl Failure {
                  must have a name or address that the appliance's certificate was made for"
                     .to_owned(),
             ),
+            Failure::Words { remedy, .. } => Some((*remedy).to_owned()),
             Failure::Url { .. } => Some(
                 "give http://HOST:PORT, https://HOST:PORT or unix:/PATH, or leave --url and PALISADE_URL out on the \
                  appliance's own machine"
@@ -150,6 +159,7 @@ impl Failure {
             Failure::Certificate { .. } => "certificate",
             Failure::Foreign { .. } => "foreign_answer",
             Failure::Url { .. } => "url_unusable",
+            Failure::Words { .. } => "nonsense",
             Failure::NotApplied { .. } => "not_applied",
             Failure::NobodyToAsk { .. } => "consent_needed",
             Failure::Declined { .. } => "declined",
@@ -180,6 +190,7 @@ impl fmt::Display for Failure {
             Failure::Foreign { url, why } => {
                 write!(f, "what answers at {url} is no Palisade appliance: {why}")
             }
+            Failure::Words { what, .. } => f.write_str(what),
             Failure::Url { given, why } => write!(f, "{given:?} is no address of an appliance: {why}"),
             Failure::NotApplied {
                 what,

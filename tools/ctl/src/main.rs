@@ -16,6 +16,7 @@
 mod args;
 mod client;
 mod command;
+mod completion;
 mod consent;
 mod failure;
 mod paste;
@@ -24,12 +25,11 @@ mod show;
 mod transport;
 mod wait;
 
-use crate::args::{Cli, Command, Shell};
+use crate::args::{Cli, Command};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Output;
-use clap::{CommandFactory, Parser};
-use std::io::Write;
+use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -50,7 +50,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     };
     let command = match cli.command {
         Command::Preflight(args) => return command::preflight::preflight_command(out, &args),
-        Command::Completions { shell } => return completions(shell),
+        Command::Completions { shell } => return completion::script(shell),
         command => command,
     };
     let client = &Client::new(&cli.target)?;
@@ -64,20 +64,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::State(state) => command::state::run(client, out, state),
         Command::Volume(volume) => command::volume::run(client, out, volume),
         Command::Attachment(attachment) => command::attachment::run(client, out, attachment),
+        Command::Ids { kind } => completion::ids(client, kind),
         // Done above, without an appliance.
         Command::Preflight(_) | Command::Completions { .. } => Ok(()),
     }
-}
-
-fn completions(shell: Shell) -> Result<(), Failure> {
-    let shell = match shell {
-        Shell::Bash => clap_complete::Shell::Bash,
-        Shell::Zsh => clap_complete::Shell::Zsh,
-        Shell::Fish => clap_complete::Shell::Fish,
-    };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);
-    Ok(std::io::stdout().write_all(&script)?)
 }
 
 /// Says what went wrong: a sentence and a remedy, or for programs one object of the same shape as REST's problems.

@@ -307,12 +307,14 @@ fn events_are_listed_and_followed() {
 #[test]
 fn what_is_pasted_is_complete_and_quoted() {
     let site = Site::with_attachment();
-    let args = site.palisade("attachment qemu-args web1 --memory 2GiB").ok();
+    let args = site
+        .palisade("attachment qemu-args web1 --memory 2GiB --qemu-version 10.0")
+        .ok();
     assert_eq!(
         args,
         "-m 2048M \\\n\
-         -object memory-backend-memfd,id=palisade-memory,size=2048M,share=on \\\n\
-         -machine memory-backend=palisade-memory \\\n\
+         -object memory-backend-memfd,id=palisade-memory-web1,size=2048M,share=on \\\n\
+         -machine memory-backend=palisade-memory-web1 \\\n\
          -chardev socket,id=palisade-web1,path='/run/vm,,1/it'\\''s.sock',reconnect-ms=500 \\\n\
          -device vhost-user-blk-pci,chardev=palisade-web1,num-queues=4,queue-size=256\n"
     );
@@ -334,14 +336,79 @@ fn top_shows_rates_of_what_happens_between_two_looks() {
     let table = site.palisade("top --interval 1 --count 1").ok();
     let row = line(&table, "web1");
     assert_eq!(row[..5], ["web1", "v1", "running", "0", "0"], "{table}");
+    let lines = site.palisade("top --interval 1 --count 2 --json").ok();
+    assert_eq!(lines.lines().count(), 2);
+    for line in lines.lines() {
+        let one: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(one["attachments"][0]["id"], "web1");
+        assert_eq!(one["attachments"][0]["reads_per_second"], 0.0);
+        assert_eq!(one["restarted"], false);
+    }
 }
 
 #[test]
 fn completions_know_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run("http://127.0.0.1:1", &format!("completions {shell}")).ok();
-        assert!(script.contains("qemu-args"), "{shell}");
+        assert!(
+            script.contains("qemu-args") && script.contains("palisade ids"),
+            "{shell}"
+        );
     }
+    let site = Site::with_attachment();
+    assert_eq!(site.palisade("ids attachment").ok(), "web1\n");
+    assert_eq!(site.palisade("ids disk").ok(), "d1\n");
+}
+
+#[test]
+fn what_makes_no_sense_is_said_before_anything_is_changed() {
+    let site = Site::with_attachment();
+    for (words, part) in [
+        ("attachment set web1", "nothing was said that should change"),
+        ("attachment set web1 --burst-ms 500", "there is no limit"),
+        ("attachment create web2 v1 --burst-ms 500", "there is no limit"),
+        ("attachment qemu-args web1 web1", "is named twice"),
+        ("volume create v2 0", "holds nothing"),
+        ("volume create v2 -1GiB", "below zero"),
+        ("volume create v2 1e9", "exponent"),
+        ("volume create v2 ten", "is no size"),
+        ("volume grow v1 -5", "below zero"),
+        ("disk add d2 --null 0", "holds nothing"),
+        ("disk add d2 --file /x --size -1", "below zero"),
+        ("attachment libvirt-xml web1 --target sda", "vda"),
+        ("attachment qemu-args web1 --qemu-version new", "written as"),
+    ] {
+        let said = site.palisade(words);
+        assert!(said.code == 2 && said.err.contains(part), "{words}: {said:?}");
+    }
+    assert_eq!(
+        site.palisade("attachment show web1 --json").json()["limits"],
+        serde_json::json!({})
+    );
+}
+
+#[test]
+fn a_limit_that_is_not_named_stays() {
+    let site = Site::with_attachment();
+    site.palisade("attachment set web1 --iops 500 --bandwidth 200MiB")
+        .ok();
+    let set = site.palisade("attachment set web1 --burst-ms 250 --json").json();
+    let both = serde_json::json!({"iops": 500, "bytes_per_second": 200u64 << 20, "burst_ms": 250});
+    assert_eq!(set["limits"], both);
+    let set = site.palisade("attachment set web1 --iops 7 --json").json();
+    assert_eq!(set["limits"]["bytes_per_second"], 200u64 << 20);
+    let set = site.palisade("attachment set web1 --mode 0600 --json").json();
+    assert_eq!(set["limits"]["iops"], 7);
+}
+
+#[test]
+fn what_an_existing_one_differs_in_is_said_with_both_values() {
+    let site = Site::with_attachment();
+    let said = site.palisade("volume create v1 2GiB");
+    assert!(
+        said.code == 1 && said.err.contains("2147483648 (2 GiB) was asked for"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub struct Medium {
     /// Its size in bytes.
     pub bytes: u64,
     file: File,
+    /// The same through the page cache, for pieces of any length.
+    unaligned: File,
     buffer: Vec<u8>,
     aligned: usize,
 }
@@ -44,12 +46,14 @@ impl Medium {
         // tmpfs and some others refuse O_DIRECT; there the page cache is all there is.
         let mut file = direct.open(path).or_else(|_| File::open(path))?;
         let bytes = file.seek(SeekFrom::End(0))?;
+        let unaligned = File::open(path)?;
         let buffer = vec![0; 2 * SECTOR_BYTES];
         let aligned = buffer.as_ptr().align_offset(SECTOR_BYTES);
         Ok(Medium {
             kind,
             bytes,
             file,
+            unaligned,
             buffer,
             aligned,
         })
@@ -80,4 +84,56 @@ impl Medium {
         }
         head
     }
+
+    /// Looks for the first byte that is not zero, in the first [`LOOK_BYTES_MAX`] and the last MiB: 100 TiB are not read
+    /// for one line of text. What cannot be read counts as not looked at.
+    pub fn look_for_data(&mut self) -> Look {
+        let sectors = self.bytes / SECTOR_BYTES as u64;
+        let front = sectors.min(LOOK_BYTES_MAX / SECTOR_BYTES as u64);
+        let back = sectors.saturating_sub(1 << 8).max(front);
+        let mut whole = front == back;
+        for index in (0..front).chain(back..sectors) {
+            let Ok(sector) = self.sector(Lba(index * 8)) else {
+                whole = false;
+                continue;
+            };
+            if let Some(at) = sector.iter().position(|byte| *byte != 0) {
+                return Look::Data {
+                    offset: index * SECTOR_BYTES as u64 + at as u64,
+                };
+            }
+        }
+        // A last piece shorter than a sector, read by the byte.
+        let rest = self.bytes % SECTOR_BYTES as u64;
+        let mut piece = vec![0; rest as usize];
+        let begin = self.bytes - rest;
+        match File::read_exact_at(&self.unaligned, &mut piece, begin) {
+            Ok(()) => {}
+            Err(_) => whole = false,
+        }
+        match piece.iter().position(|byte| *byte != 0) {
+            Some(at) => Look::Data {
+                offset: begin + at as u64,
+            },
+            None if whole => Look::Zeroes,
+            None => Look::ZeroesAtBothEnds,
+        }
+    }
+}
+
+/// How much of a medium's beginning is looked at for data.
+pub const LOOK_BYTES_MAX: u64 = 256 << 20;
+
+/// What a look for data has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Every byte is zero.
+    Zeroes,
+    /// Every byte looked at is zero, and not all were.
+    ZeroesAtBothEnds,
+    /// Something is there.
+    Data {
+        /// Where it begins.
+        offset: u64,
+    },
 }

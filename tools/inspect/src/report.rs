@@ -1,7 +1,7 @@
 //! What is known about one disk, as a value: the JSON of `--json`, and what the text is made from.
 
 use crate::meaning;
-use crate::medium::{Kind, Medium};
+use crate::medium::{Kind, LOOK_BYTES_MAX, Look, Medium};
 use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, Damage, DecodeError, Decoded, ExtentRecord, SIGNATURE_BYTES, Superblock, decode,
     recognise,
@@ -252,11 +252,23 @@ impl Report {
             | DecodeError::Damaged { .. }
             | DecodeError::Contradiction { .. } => State::Lost,
             _ if !self.carries.is_empty() => State::Foreign,
-            _ if head.iter().all(|byte| *byte == 0) => State::Blank,
+            _ if head.iter().all(|byte| *byte == 0) => match medium.look_for_data() {
+                Look::Data { offset } => {
+                    self.summary = format!(
+                        "not a pooled disk: it begins with zeroes, and from byte {offset} on it carries data of no kind \
+                         known here; somebody may need it"
+                    );
+                    self.state = State::Foreign;
+                    return;
+                }
+                look => {
+                    self.summary = blank(medium.bytes, look);
+                    State::Blank
+                }
+            },
             _ => State::Foreign,
         };
         match self.state {
-            State::Blank => self.summary = "blank: nothing but zeroes at its start".to_owned(),
             State::Foreign if !self.carries.is_empty() => {
                 self.summary = format!("not a pooled disk: it carries {}", self.carries.join(" and "));
             }
@@ -267,6 +279,18 @@ impl Report {
             }
             _ => {}
         }
+    }
+}
+
+fn blank(bytes: u64, look: Look) -> String {
+    match (bytes, look) {
+        (0, _) => "empty: it has no bytes at all".to_owned(),
+        (_, Look::Zeroes) => "blank: nothing but zeroes, from the first byte to the last".to_owned(),
+        _ => format!(
+            "no pooled disk, and no sign of another: the first {} MiB and the last one are zeroes; what lies between was \
+             not read",
+            LOOK_BYTES_MAX >> 20
+        ),
     }
 }
 

@@ -173,7 +173,12 @@ fn a_spoilt_head_is_read_from_the_tail() {
     assert_eq!((code, found["disk"]["generation"].as_u64()), (1, Some(7)));
     overwrite(&path, TAIL, &vec![1; 2 << 20]);
     let (code, found) = json(&path);
-    assert_eq!((code, &found["state"]), (2, &Value::from("blank")));
+    assert_eq!((code, &found["state"]), (2, &Value::from("foreign")));
+    let summary = found["summary"].as_str().unwrap();
+    assert!(
+        summary.contains(&format!("from byte {} on", TAIL * 512)),
+        "{summary}"
+    );
 }
 
 #[test]
@@ -233,13 +238,29 @@ fn disks_of_others_are_named_in_words() {
         (write("ext4", 1080, b"\x53\xef"), "ext4", "foreign"),
         (write("gpt", 512, b"EFI PART"), "GPT", "foreign"),
         (write("data", 5000, b"hello"), "no kind known", "foreign"),
-        (write("blank", 0, b""), "nothing but zeroes", "blank"),
+        (write("blank", 0, b""), "from the first byte to the last", "blank"),
+        (write("deep", 9 << 20, b"x"), "from byte 9437184 on", "foreign"),
+        (
+            write("last", (16 << 20) - 1, b"x"),
+            "from byte 16777215 on",
+            "foreign",
+        ),
     ];
     for (path, words, state) in &cases {
         let (code, found) = json(path);
         assert_eq!((code, found["state"].as_str()), (2, Some(*state)));
         assert!(found["summary"].as_str().unwrap().contains(words), "{found}");
     }
+    let odd = directory.path().join("odd");
+    std::fs::write(&odd, [0, 0, 7]).unwrap();
+    assert!(run(&[&odd], &[]).1.contains("from byte 2 on"));
+    let empty = directory.path().join("empty");
+    std::fs::write(&empty, b"").unwrap();
+    assert!(run(&[&empty], &[]).1.contains("no bytes at all"));
+    let large = directory.path().join("large");
+    File::create_new(&large).unwrap().set_len(300 << 20).unwrap();
+    let text = run(&[&large], &[]).1;
+    assert!(text.contains("what lies between was not read"), "{text}");
     let small = directory.path().join("small");
     std::fs::write(&small, b"x").unwrap();
     let (code, text) = run(&[&small], &[]);

@@ -1,5 +1,6 @@
 //! Attachments.
 
+use super::differs;
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::query::{AttachmentRemoval, PageQuery, RemovalQuery};
 use super::request::{Expected, Id, IfMatch, Json};
@@ -35,7 +36,13 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 ))]
 pub(super) async fn create(State(door): State<Door>, Json(wish): Json<AttachmentCreate>) -> Answer {
     let created = door
-        .call(move |appliance| appliance.attachment_create(wish))
+        .call(move |appliance| {
+            differs::create(
+                wish,
+                |wish| appliance.attachment_create(wish),
+                |id| appliance.attachment(id),
+            )
+        })
         .await;
     let address = |attachment: &Attachment| format!("{}/{}", routes::ATTACHMENTS, attachment.id);
     created

@@ -1,5 +1,6 @@
 //! Disks.
 
+use super::differs;
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::query::{DiskRemoval, PageQuery, RemovalQuery};
 use super::request::{Expected, Id, IfMatch, Json};
@@ -33,7 +34,11 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
     AnyProblem, BodyProblem,
 ))]
 pub(super) async fn add(State(door): State<Door>, Json(wish): Json<DiskCreate>) -> Answer {
-    let added = door.call(move |appliance| appliance.disk_add(wish)).await;
+    let added = door
+        .call(move |appliance| {
+            differs::create(wish, |wish| appliance.disk_add(wish), |id| appliance.disk(id))
+        })
+        .await;
     let answer = |created| {
         Answer::created(
             created,

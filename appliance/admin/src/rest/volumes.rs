@@ -1,5 +1,6 @@
 //! Volumes.
 
+use super::differs;
 use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::query::{PageQuery, RemovalQuery, VolumeRemoval};
 use super::request::{Expected, Id, IfMatch, Json};
@@ -33,7 +34,15 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
     AnyProblem, BodyProblem, OneProblem,
 ))]
 pub(super) async fn create(State(door): State<Door>, Json(wish): Json<VolumeCreate>) -> Answer {
-    let created = door.call(move |appliance| appliance.volume_create(wish)).await;
+    let created = door
+        .call(move |appliance| {
+            differs::create(
+                wish,
+                |wish| appliance.volume_create(wish),
+                |id| appliance.volume(id),
+            )
+        })
+        .await;
     let address = |volume: &Volume| format!("{}/{}", routes::VOLUMES, volume.id);
     created
         .flatten()

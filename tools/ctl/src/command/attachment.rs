@@ -4,7 +4,7 @@ use crate::args::{Attachment as Command, AttachmentCreate as Create};
 use crate::client::{Client, segment};
 use crate::consent;
 use crate::failure::Failure;
-use crate::paste;
+use crate::paste::{self, QemuMemory, QemuVersion};
 use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Connection, Limits, routes, size};
@@ -15,7 +15,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
     match command {
         Command::Create(create) => {
             let (id, wait) = (create.id.clone(), create.wait);
-            let value = client.create(routes::ATTACHMENTS, &wish(*create))?;
+            let value = client.create(routes::ATTACHMENTS, &wish(*create)?)?;
             let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
             show(client, out, &value)
         }
@@ -29,17 +29,35 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             wait,
         } => {
+            let nothing = !no_limits
+                && limits.iops.is_none()
+                && limits.bandwidth.is_none()
+                && limits.burst_ms.is_none()
+                && rights.owner.is_none()
+                && rights.group.is_none()
+                && rights.mode.is_none();
+            if nothing {
+                return Err(Failure::Words {
+                    what: format!("nothing was said that should change about attachment {id}"),
+                    remedy: "give --iops, --bandwidth, --burst-ms or --no-limits, or --owner, --group or --mode",
+                });
+            }
+            // A limit that is not named stays: it is read first, and the change holds only if nobody else made one.
+            let present: Attachment = client.typed(&client.get(&path(&id))?)?;
+            let limits = match no_limits {
+                true => Some(Limits::default()),
+                false => limits.over(&present.limits)?,
+            };
+            let expect = guard
+                .expect
+                .or(limits.is_some().then_some(present.state.generation));
             let patch = AttachmentPatch {
-                limits: if no_limits {
-                    Some(Limits::default())
-                } else {
-                    limits.wish()
-                },
+                limits,
                 owner: rights.owner,
                 group: rights.group,
                 mode: rights.mode,
             };
-            let value = client.change(&path(&id), &patch, guard.expect)?;
+            let value = client.change(&path(&id), &patch, expect)?;
             let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
             show(client, out, &value)
         }
@@ -59,27 +77,64 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             consent::take_away(client, out, wish, &format!("Attachment {id} is taken away."))
         }
         Command::QemuArgs {
-            id,
+            ids,
             memory,
             hugepages,
+            no_memory,
+            qemu_version,
         } => {
-            let attachment = client.typed(&client.get(&path(&id))?)?;
-            Ok(out.line(paste::qemu_args(&attachment, memory, hugepages))?)
+            let attachments = each(client, &ids)?;
+            let memory = (!no_memory).then_some(QemuMemory {
+                bytes: memory,
+                hugepages,
+            });
+            let version = qemu_version.or_else(QemuVersion::installed);
+            if version.is_none() {
+                eprintln!(
+                    "There is no QEMU here to ask for its version; these are for 9.2 or newer. For an older one: \
+                     --qemu-version 7.2"
+                );
+            }
+            Ok(out.line(paste::qemu_args(&attachments, memory, version))?)
         }
-        Command::LibvirtXml { id, target } => {
-            let attachment = client.typed(&client.get(&path(&id))?)?;
-            Ok(out.line(paste::libvirt_xml(&attachment, &target))?)
+        Command::LibvirtXml {
+            ids,
+            target,
+            memory,
+            disk_only,
+        } => {
+            let attachments = each(client, &ids)?;
+            let targets = paste::targets(&target, attachments.len());
+            let memory = (!disk_only).then_some(memory);
+            Ok(out.line(paste::libvirt_xml(&attachments, &targets, memory))?)
         }
     }
+}
+
+/// Attachments by their ids, each of which may be named once.
+fn each(client: &Client, ids: &[String]) -> Result<Vec<Attachment>, Failure> {
+    for (at, id) in ids.iter().enumerate() {
+        if ids.iter().take(at).any(|other| other == id) {
+            return Err(Failure::Words {
+                what: format!(
+                    "attachment {id} is named twice, and one attachment is one disk of one machine"
+                ),
+                remedy: "name each once",
+            });
+        }
+    }
+    ids.iter()
+        .map(|id| client.typed(&client.get(&path(id))?))
+        .collect()
 }
 
 fn path(id: &str) -> String {
     format!("{}/{}", routes::ATTACHMENTS, segment(id))
 }
 
-fn wish(create: Create) -> AttachmentCreate {
-    AttachmentCreate {
-        limits: create.limits.wish(),
+fn wish(create: Create) -> Result<AttachmentCreate, Failure> {
+    Ok(AttachmentCreate {
+        limits: create.limits.over(&Limits::default())?,
         id: create.id,
         volume: create.volume,
         socket: create.socket,
@@ -91,7 +146,7 @@ fn wish(create: Create) -> AttachmentCreate {
         read_only: create.read_only,
         serial: create.serial,
         write_cache: create.write_through.then_some(false),
-    }
+    })
 }
 
 fn list(client: &Client, out: Output) -> Result<(), Failure> {

@@ -1,0 +1,111 @@
+//! Scripts that complete this command in a shell: what is known when they are written (commands, options), and the ids of
+//! what the appliance has, asked for when somebody presses the key.
+
+use crate::args::{Cli, Kind, Shell};
+use crate::client::Client;
+use crate::failure::Failure;
+use clap::CommandFactory;
+use palisade_api::routes;
+use serde_json::Value;
+use std::io::Write;
+
+/// Commands that are followed by ids of things that are there.
+const WITH_ID: &str = "show|grow|set|confirm|adopt|remove|rm|delete|qemu-args|libvirt-xml";
+
+/// Prints a script.
+pub fn script(shell: Shell) -> Result<(), Failure> {
+    let generated = |shell: clap_complete::Shell| {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "palisade", &mut script);
+        String::from_utf8_lossy(&script).into_owned()
+    };
+    let whole = match shell {
+        Shell::Bash => format!("{}{}", generated(clap_complete::Shell::Bash), bash()),
+        Shell::Zsh => zsh(&generated(clap_complete::Shell::Zsh)),
+        Shell::Fish => format!("{}{}", generated(clap_complete::Shell::Fish), fish()),
+    };
+    Ok(std::io::stdout().write_all(whole.as_bytes())?)
+}
+
+/// Prints the ids of all resources of a kind, a line each.
+pub fn ids(client: &Client, kind: Kind) -> Result<(), Failure> {
+    let list = match kind {
+        Kind::Disk => routes::DISKS,
+        Kind::Volume => routes::VOLUMES,
+        Kind::Attachment => routes::ATTACHMENTS,
+    };
+    let mut text = String::new();
+    for one in client.list(list)? {
+        if let Some(id) = one.get("id").and_then(Value::as_str) {
+            text.push_str(id);
+            text.push('\n');
+        }
+    }
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+fn bash() -> String {
+    format!(
+        r#"
+_palisade_with_ids() {{
+    _palisade "$@"
+    local kind= command= word current=${{COMP_WORDS[COMP_CWORD]}}
+    [[ $current == -* ]] && return
+    for word in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
+        case $word in
+            disk|volume|attachment) [[ -n $kind ]] || kind=$word ;;
+            create|{WITH_ID}) [[ -z $kind || -n $command ]] || command=$word ;;
+        esac
+    done
+    case ${{COMP_WORDS[COMP_CWORD-1]}}:$kind:$command in
+        --disk:*) kind=disk ;;
+        -*) return ;;
+        *:attachment:create) [[ ${{COMP_WORDS[COMP_CWORD-1]}} != create ]] || return; kind=volume ;;
+        *:*:create|*:*:) return ;;
+    esac
+    COMPREPLY+=($(compgen -W "$(palisade ids "$kind" 2>/dev/null)" -- "$current"))
+}}
+complete -F _palisade_with_ids -o nosort -o bashdefault -o default palisade 2>/dev/null \
+    || complete -F _palisade_with_ids -o bashdefault -o default palisade
+"#
+    )
+}
+
+fn zsh(generated: &str) -> String {
+    let helper = r#"
+_palisade_ids() {
+    local word kind
+    for word in ${(z)BUFFER}; do
+        case $word in (disk|volume|attachment) kind=$word; break ;; esac
+    done
+    [[ -n $kind ]] && compadd -- ${(f)"$(palisade ids $kind 2>/dev/null)"}
+}
+"#;
+    // Every argument that names something that is there is called id or ids, with these words.
+    let with_ids: String = generated
+        .lines()
+        .map(|line| {
+            let names_one = line.contains(":id -- Its id:") || line.contains("ids -- Their ids");
+            match names_one {
+                true => line.replace(":_default'", ":_palisade_ids'") + "\n",
+                false => line.to_owned() + "\n",
+            }
+        })
+        .collect();
+    // The first line must stay the first: it says what the file completes.
+    match with_ids.split_once('\n') {
+        Some((first, rest)) => format!("{first}\n{helper}{rest}"),
+        None => with_ids,
+    }
+}
+
+fn fish() -> String {
+    let commands = WITH_ID.replace('|', " ");
+    let line = |kind: &str| {
+        format!(
+            "complete -c palisade -n '__fish_seen_subcommand_from {kind}; and __fish_seen_subcommand_from {commands}' -f -a \
+             '(palisade ids {kind} 2>/dev/null)'\n"
+        )
+    };
+    ["disk", "volume", "attachment"].map(line).concat()
+}
