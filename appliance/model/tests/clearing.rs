@@ -443,3 +443,19 @@ fn what_is_protected_is_not_taken_away() {
     pool.propose(disk(false)).unwrap();
     pool.propose(Command::RemoveDisk(remove)).unwrap();
 }
+
+#[test]
+fn a_record_for_another_volume_of_the_name_changes_nothing() {
+    let mut pool = pool_with(None);
+    let before = volume(&pool).uuid;
+    pool.does(&Act::Delete(0, None));
+    pool.does(&Act::Create(0, 0, 8, None));
+    let late = RecordCleared {
+        name: name("v", 0),
+        uuid: before,
+        sectors: 8 * GRAIN,
+    };
+    let refused = pool.propose(Command::RecordCleared(late)).unwrap_err();
+    assert_eq!(refused.code(), "volume_not_found");
+    assert_eq!(volume(&pool).usable_sectors(), 0);
+}

@@ -2,6 +2,7 @@
 //! anything about our daemon.
 
 mod change_killed;
+mod cleared;
 mod damaged_database;
 mod damaged_superblock;
 mod discard;
@@ -163,6 +164,12 @@ pub static ALL: &[Scenario] = &[
         about: "a medium that holds data is not taken, unless forced",
         depth: Depth::Quick,
         run: disk_contents::run,
+    },
+    Scenario {
+        name: "cleared",
+        about: "what a guest has not written reads as zeros, whatever was there before and whenever the daemon is killed",
+        depth: Depth::Quick,
+        run: cleared::run,
     },
     Scenario {
         name: "whole_disk",

@@ -73,6 +73,7 @@ impl World {
     pub(crate) fn die(&mut self) {
         let Some(daemon) = self.daemon.take() else { return };
         daemon.kill();
+        self.end_moves();
         self.draining = false;
         self.later(100_000, 5_000_000, Later::Start);
     }
@@ -127,6 +128,10 @@ impl World {
     }
 
     fn reroute(&mut self, index: usize) {
+        // Now and then the same route again, or anew while the content still moves.
+        if !self.rng.one_in(4) {
+            self.begin_move(index);
+        }
         let Some(tenant) = self.tenants.get_mut(index) else {
             return;
         };

@@ -12,6 +12,8 @@ pub enum Invariant {
     OneAnswer,
     /// 2: an acknowledged write is never lost and never undone.
     WriteKept,
+    /// 7: no request straddles two generations of its volume's mapping.
+    OneGeneration,
     /// 10: an operator's change is wholly there or wholly absent.
     AllOrNothing,
     /// 11: damage stops what depends on it and nothing else.
@@ -32,6 +34,7 @@ impl Invariant {
         match self {
             Invariant::OneAnswer => 1,
             Invariant::WriteKept => 2,
+            Invariant::OneGeneration => 7,
             Invariant::AllOrNothing => 10,
             Invariant::Isolation => 11,
             Invariant::BoundedWaiting => 12,

@@ -34,6 +34,7 @@ pub mod history;
 pub mod hostile;
 pub mod lineage;
 pub mod memory;
+pub mod moves;
 pub mod mutation;
 pub mod operator;
 pub mod plan;

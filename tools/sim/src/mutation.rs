@@ -2,6 +2,7 @@
 //! that a checker can fail: the test runs seeds until it is found.
 
 use crate::disk::Lie;
+use crate::finding::Invariant;
 use crate::plan::Break;
 use crate::rack::Tampering;
 use crate::source::Meddling;
@@ -15,6 +16,8 @@ pub struct Mutation {
     pub fault: Break,
     /// The scenario that must find it.
     pub scenario: &'static str,
+    /// The checker that must: what it finds first is about this.
+    pub finds: Invariant,
 }
 
 /// All of them.
@@ -23,71 +26,85 @@ pub const MUTATIONS: &[Mutation] = &[
         name: "drop-answer",
         fault: Break::Source(Meddling::DropAnswer),
         scenario: "rings",
+        finds: Invariant::OneAnswer,
     },
     Mutation {
         name: "answer-twice",
         fault: Break::Source(Meddling::AnswerTwice),
         scenario: "rings",
+        finds: Invariant::OneAnswer,
     },
     Mutation {
         name: "hide-failure",
         fault: Break::Source(Meddling::HideFailure),
         scenario: "faults",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "skip-flush",
         fault: Break::Source(Meddling::SkipFlush),
         scenario: "power",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "swap-segments",
         fault: Break::Devices(Tampering::SwapSegments),
         scenario: "rings",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "forget-durable",
         fault: Break::Devices(Tampering::ForgetDurable),
         scenario: "power",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "lose-completion",
         fault: Break::Devices(Tampering::LoseCompletion),
         scenario: "rings",
+        finds: Invariant::Isolation,
     },
     Mutation {
         name: "lying-flush",
         fault: Break::Disks(Lie::FlushDoesNothing),
         scenario: "power",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "lost-write",
         fault: Break::Disks(Lie::WriteLost),
         scenario: "rings",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "misplaced-write",
         fault: Break::Disks(Lie::WriteMisplaced),
         scenario: "rings",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "turned-bit",
         fault: Break::Disks(Lie::BitTurned),
         scenario: "rings",
+        finds: Invariant::WriteKept,
     },
     Mutation {
         name: "forget-inflight",
         fault: Break::ForgetInflight,
         scenario: "kill",
+        finds: Invariant::OneAnswer,
     },
     Mutation {
         name: "lose-kicks",
         fault: Break::LoseKicks,
         scenario: "rings",
+        finds: Invariant::OneAnswer,
     },
     Mutation {
         name: "limit-each-queue",
         fault: Break::LimitEachQueue,
         scenario: "rings",
+        finds: Invariant::DataPath,
     },
 ];
 

@@ -44,6 +44,23 @@ struct Operation {
     submitted: bool,
 }
 
+/// A stretch of a disk whose content is moving to another place on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moving {
+    /// The disk.
+    pub device: DeviceIndex,
+    /// Where the content is.
+    pub from: Lba,
+    /// Where it will be.
+    pub to: Lba,
+    /// How long it is.
+    pub sectors: Sectors,
+}
+
+/// What lies in a place that belongs to no volume at present: whoever reads it does not take it for zeroes, and whoever
+/// writes there is found out.
+pub const POISON: u8 = 0x5e;
+
 /// A deliberate fault between the engine and the disks, to prove that the checkers see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tampering {
@@ -72,9 +89,25 @@ pub struct Rack {
     rng: Rng,
     operations: BTreeMap<u64, Operation>,
     hung: Vec<u64>,
+    moving: Vec<Moving>,
+    /// Places that a reactor has said to use no more.
+    left: Vec<(u16, Moving)>,
     agenda: Agenda<u64>,
     finished: Vec<VecDeque<(SlotIndex, Result<(), Fault>)>>,
     count: u64,
+}
+
+impl Moving {
+    /// Whether an operation is on the old place.
+    fn has(&self, operation: &Operation) -> bool {
+        let (start, end) = (self.from.0, self.from.0 + self.sectors.0);
+        let same = operation.device == self.device.usize() && operation.op != Op::Flush;
+        same && operation.lba.0 < end && start < operation.lba.0 + operation.sectors.0
+    }
+
+    fn new_place(&self) -> std::ops::Range<u64> {
+        self.to.0..self.to.0 + self.sectors.0
+    }
 }
 
 impl Rack {
@@ -90,6 +123,8 @@ impl Rack {
             rng,
             operations: BTreeMap::new(),
             hung: Vec::new(),
+            moving: Vec::new(),
+            left: Vec::new(),
             agenda: Agenda::default(),
             finished: Vec::new(),
             count: 0,
@@ -168,6 +203,49 @@ impl Rack {
         }
     }
 
+    /// Content begins to move: until it has, both places are one, as reactors take the new route at their own time.
+    pub fn begin_move(&mut self, moving: Moving) {
+        let back = |left: &(u16, Moving)| left.1.device == moving.device && left.1.from == moving.to;
+        self.left.retain(|left| !back(left));
+        self.moving.push(moving);
+    }
+
+    /// A reactor says that it uses the old place no more: nothing of it may be in flight there, now or later.
+    pub fn leave(&mut self, reactor: u16, moving: Moving) {
+        let old = |operation: &&Operation| operation.reactor == reactor && moving.has(operation);
+        if let Some(late) = self.operations.values().find(old) {
+            let what = format!(
+                "reactor {reactor} has taken a new route while its {:?} at {} is in flight under the old one",
+                late.op, late.lba.0
+            );
+            self.findings.add(Invariant::OneGeneration, self.now, what);
+        }
+        self.left.push((reactor, moving));
+    }
+
+    /// Everybody uses the new place: the content goes there, and the old place is nobody's.
+    pub fn end_move(&mut self, moving: Moving) {
+        self.moving.retain(|one| *one != moving);
+        if let Some(disk) = self.disks.get_mut(moving.device.usize()) {
+            let content = disk.medium.read(moving.from, moving.sectors).to_vec();
+            disk.medium.write(moving.to, &content, true, || true);
+            disk.medium
+                .write(moving.from, &vec![POISON; content.len()], true, || true);
+        }
+    }
+
+    /// A new process knows nothing of places that were left before.
+    pub fn forget_left(&mut self) {
+        self.left.clear();
+    }
+
+    /// Where the content of a place is at present.
+    fn place(&self, device: usize, lba: Lba) -> Lba {
+        let here = |moving: &&Moving| moving.device.usize() == device && moving.new_place().contains(&lba.0);
+        let moving = self.moving.iter().find(here);
+        moving.map_or(lba, |moving| Lba(moving.from.0 + (lba.0 - moving.to.0)))
+    }
+
     /// Takes an operation from a reactor.
     pub fn start(&mut self, reactor: u16, io: &Io<'_>) -> (Started, Option<u64>) {
         let Some(disk) = self.disks.get(io.device.usize()) else {
@@ -203,6 +281,14 @@ impl Rack {
             mark,
             submitted: false,
         };
+        let left = |left: &&(u16, Moving)| left.0 == reactor && left.1.has(&operation);
+        if let Some((_, moving)) = self.left.iter().find(left) {
+            let what = format!(
+                "reactor {reactor} goes on at {}, which it has left",
+                moving.from.0
+            );
+            self.findings.add(Invariant::OneGeneration, self.now, what);
+        }
         if synchronous {
             return (Started::Done(self.carry_out(&operation)), None);
         }
@@ -356,7 +442,8 @@ impl Rack {
         let Some(disk) = self.disks.get(operation.device) else {
             return Err(Fault::Gone);
         };
-        let mut data = disk.medium.read(operation.lba, operation.sectors).to_vec();
+        let place = self.place(operation.device, operation.lba);
+        let mut data = disk.medium.read(place, operation.sectors).to_vec();
         if disk.conduct.lie == Some(Lie::BitTurned) && self.rng.one_in(20) {
             let at = self.rng.index(data.len());
             if let Some(byte) = data.get_mut(at) {
@@ -382,11 +469,12 @@ impl Rack {
     }
 
     fn put(&mut self, operation: &Operation, data: &[u8], mut keep: impl FnMut(&mut Rng) -> bool) {
+        let place = self.place(operation.device, operation.lba);
         let Some(disk) = self.disks.get_mut(operation.device) else {
             return;
         };
         let rng = &mut self.rng;
-        let (mut lba, mut durable) = (operation.lba, operation.durable);
+        let (mut lba, mut durable) = (place, operation.durable);
         match disk.conduct.lie {
             Some(Lie::FlushDoesNothing) => durable = false,
             Some(Lie::WriteLost) if rng.one_in(10) => return,

@@ -4,6 +4,7 @@ use crate::finding::{Finding, Findings};
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
 use crate::scenario::{Run, Scenario};
+use crate::source::Meddling;
 use crate::world;
 
 /// What a run came to.
@@ -26,6 +27,12 @@ pub fn run(scenario: &Scenario, seed: u64, broken: Option<Break>) -> Report {
         Run::World(plan) => {
             let mut plan = plan(&mut rng);
             plan.broken = broken;
+            if broken == Some(Break::Source(Meddling::HideFailure)) {
+                // It is disks' failures that are to be hidden, not the refusal of what was foolish.
+                plan.guests
+                    .iter_mut()
+                    .for_each(|guest| guest.habits.foolish_permille = 0);
+            }
             let outcome = world::run(&plan, seed);
             Report {
                 hash: outcome.hash,

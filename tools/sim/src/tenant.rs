@@ -13,7 +13,7 @@ use crate::watch::VolumeWatch;
 use crate::world::World;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::AttachmentStats;
-use palisade_block::{AttachmentIndex, MemoryId, Nanos, QueueId, Run, VolumeIndex};
+use palisade_block::{AttachmentIndex, Lba, MemoryId, Nanos, QueueId, Run, VolumeIndex};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_virtio::driver::DriverOptions;
 use std::cell::{Cell, RefCell};
@@ -37,6 +37,8 @@ pub struct Tenant {
     pub guest: Guest,
     /// Where its volume lies.
     pub runs: Vec<Run>,
+    /// For each run another place on its disk, to which it may move.
+    pub elsewhere: Vec<Lba>,
     /// The generation of its route.
     pub generation: u64,
     /// The guest's memory as registered.
@@ -70,7 +72,7 @@ pub struct Tenant {
 
 impl Tenant {
     /// A tenant of the world, not yet attached.
-    pub fn new(world: &World, number: u16, runs: Vec<Run>, rng: &Rng) -> Tenant {
+    pub fn new(world: &World, number: u16, (runs, elsewhere): (Vec<Run>, Vec<Lba>), rng: &Rng) -> Tenant {
         let plan = world.plan.guests[usize::from(number)].clone();
         let disk = plan.disks.first().and_then(|disk| world.plan.disks.get(*disk));
         let block_bytes = disk.map_or(512, |disk| disk.block_bytes);
@@ -101,6 +103,7 @@ impl Tenant {
             number,
             guest,
             runs,
+            elsewhere,
             generation: 1,
             memory_id: MemoryId(number),
             running: 0,

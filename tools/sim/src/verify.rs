@@ -32,13 +32,13 @@ impl World {
                 .filter(|disk| self.ill[*disk])
                 .collect();
             if ill.is_empty() {
+                // Where no reactor has anything in flight it is not somebody else's damage that keeps it: it is lost.
+                let (invariant, why) = match daemon.in_flight() {
+                    0 => (Invariant::OneAnswer, "and no reactor has it"),
+                    _ => (Invariant::Isolation, "although its disks are well"),
+                };
                 if age.0 > wait_ns_max && !self.draining {
-                    self.late(
-                        Invariant::Isolation,
-                        tenant.number,
-                        age,
-                        "although its disks are well",
-                    );
+                    self.late(invariant, tenant.number, age, why);
                 }
                 continue;
             }
@@ -105,6 +105,7 @@ impl World {
         if self.plan.broken.is_some() {
             return;
         }
+        self.check_places_left(&rack);
         for &(disk, lba, sectors) in &self.gaps {
             let gap = rack.disks[disk].medium.read(Lba(lba), Sectors(sectors));
             if gap.iter().any(|byte| *byte != 0) {

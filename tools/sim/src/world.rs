@@ -4,6 +4,7 @@ use crate::clock::Agenda;
 use crate::daemon::{Daemon, Turned};
 use crate::disk::{Conduct, Medium};
 use crate::finding::{Finding, Findings, Invariant};
+use crate::moves::Move;
 use crate::plan::{Break, Chaos, Plan};
 use crate::rack::{Disk, Rack};
 use crate::rng::{Rng, RunHash};
@@ -22,7 +23,7 @@ const STEPS_MAX: u64 = 4_000_000;
 /// Sectors between two volumes' runs on one disk, that nobody may touch.
 const GAP: u64 = 64;
 /// Room behind each run for growth.
-const SPARE: u64 = 128;
+pub(crate) const SPARE: u64 = 128;
 
 /// What a run came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,6 +68,8 @@ pub struct World {
     /// When the daemon, a disk or a guest was last disturbed: waits are counted from here.
     pub(crate) disturbed: Nanos,
     pub(crate) draining: bool,
+    /// Volumes whose content moves to another place.
+    pub(crate) moves: Vec<Move>,
     /// Disk areas of no volume.
     pub(crate) gaps: Vec<(usize, u64, u64)>,
     pub(crate) hash: RunHash,
@@ -102,6 +105,7 @@ impl World {
             ill: vec![false; plan.disks.len()],
             disturbed: Nanos(0),
             draining: false,
+            moves: Vec::new(),
             gaps: Vec::new(),
             hash: RunHash::default(),
             kicks: Vec::new(),
@@ -109,23 +113,24 @@ impl World {
             plan,
         };
         let routes = world.lay_out();
-        for (number, runs) in (0..).zip(routes) {
-            let tenant = Tenant::new(&world, number, runs, &rng);
+        for (number, places) in (0..).zip(routes) {
+            let tenant = Tenant::new(&world, number, places, &rng);
             world.tenants.push(tenant);
         }
+        world.poison_elsewhere();
         world.start_daemon();
         world
     }
 
-    /// Makes the disks, and gives each guest's volume its runs.
-    fn lay_out(&mut self) -> Vec<Vec<Run>> {
+    /// Makes the disks, and gives each guest's volume its runs, with another place for each.
+    fn lay_out(&mut self) -> Vec<(Vec<Run>, Vec<Lba>)> {
         let mut ends = vec![0; self.plan.disks.len()];
         let mut routes = Vec::new();
         for guest in &self.plan.guests {
             let count = guest.disks.len() as u64;
             let part = (guest.sectors / count).next_multiple_of(8);
             let mut volume = 0;
-            let mut runs = Vec::new();
+            let (mut runs, mut elsewhere) = (Vec::new(), Vec::new());
             for &disk in &guest.disks {
                 let sectors = part.min(guest.sectors - volume);
                 if sectors == 0 {
@@ -142,10 +147,13 @@ impl World {
                         lba,
                     });
                     *end = lba.0 + sectors + SPARE;
+                    self.gaps.push((disk, *end, GAP));
+                    elsewhere.push(Lba(*end + GAP));
+                    *end += GAP + sectors + SPARE;
                 }
                 volume += sectors;
             }
-            routes.push(runs);
+            routes.push((runs, elsewhere));
         }
         for (plan, end) in self.plan.disks.iter().zip(ends) {
             let sectors = Sectors(end + GAP);
@@ -336,6 +344,7 @@ impl World {
                     self.stopped(usize::from(queue.attachment.0));
                 }
                 self.tell_of_growth();
+                self.go_on_moving();
                 true
             }
             Turned::Dead => {

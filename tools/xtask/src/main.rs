@@ -2,7 +2,8 @@
 //!
 //! Storey 6. `cargo xtask storeys` holds every import against `ci/storeys.toml`; `cargo xtask layout` holds every source
 //! file against the rules of the tree; `cargo xtask budget` holds what a request costs against `ci/budgets.toml`;
-//! `cargo xtask sim` starts the simulator.
+//! `cargo xtask mutants` puts deliberate faults into a copy of the code, each of which has to be found; `cargo xtask sim`
+//! starts the simulator.
 //!
 //! It must never know what the crates do. Start reading at [`storeys`].
 
@@ -10,6 +11,7 @@
 
 mod budget;
 mod layout;
+mod mutants;
 mod storeys;
 mod workspace;
 
@@ -17,6 +19,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use crate::mutants::Slice;
 use crate::workspace::Workspace;
 
 const HELP: &str = "cargo xtask COMMAND
@@ -25,6 +28,8 @@ const HELP: &str = "cargo xtask COMMAND
   layout          check names and lengths of source files
   budget          count instructions and cache lines of a request and hold them against ci/budgets.toml
   budget --update write them there
+  mutants [--all | NAME...]
+                  put the deliberate faults of ci/mutants.toml into a copy of the code: each has to be found
   sim [ARGS...]   run the simulator, e.g. cargo xtask sim --seeds 100";
 
 fn main() -> ExitCode {
@@ -40,6 +45,15 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
+        Some("mutants") => {
+            let names: Vec<String> = arguments.collect();
+            let slice = match names.first().map(String::as_str) {
+                None => Slice::Quick,
+                Some("--all") => Slice::All,
+                Some(_) => Slice::Named(names),
+            };
+            report("mutants", mutants::check(&root(), &slice))
+        }
         Some("sim") => simulate(arguments),
         _ => {
             eprintln!("{HELP}");

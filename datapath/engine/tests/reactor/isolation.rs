@@ -198,3 +198,25 @@ fn what_a_guest_does_to_itself_is_not_counted_with_the_disk() {
         assert_eq!(of_guest.faults[fault.kind()].get(), 2, "{fault:?}");
     }
 }
+
+/// Few requests over both devices: there are parts for all of them, so none has been booked anew for want of one, and only
+/// the watch sees that it is the second device that keeps them.
+#[test]
+fn the_watch_books_requests_on_the_device_that_keeps_them() {
+    let mut bed = Bed::new(4, 2);
+    one_device(&mut bed, NEIGHBOUR, 0);
+    for queue in 0..3 {
+        let guest = bed.attach(QueueId { queue, ..QUEUE }, |_| {});
+        guest.ask(0, Op::Write, 499, 2, data(2));
+    }
+    run_first_device(&mut bed, 8);
+    assert_eq!(bed.reactor.in_flight(), 3);
+    assert!(
+        !neighbour_is_served(&mut bed),
+        "before the deadline nobody knows which of the two is late"
+    );
+    bed.now += 1000;
+    run_first_device(&mut bed, 4);
+    assert!(neighbour_is_served(&mut bed));
+    bed.reactor.abandon();
+}

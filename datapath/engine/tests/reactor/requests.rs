@@ -338,3 +338,100 @@ fn an_idle_queue_is_not_asked() {
     guest.ask(1, Op::Read, 0, 8, data(8));
     assert_eq!(bed.turn(), 1);
 }
+
+/// Device 0 takes so many bytes at once and no more.
+fn with_io_bytes_max(bytes: u32) -> (Bed, Script) {
+    let mut bed = Bed::new(16, 4);
+    bed.devices().limits[0].io_bytes_max = bytes;
+    bed.reactor.apply(mailbox::Command::AddDevice {
+        device: DeviceIndex(0),
+        stats: Default::default(),
+        deadline: Nanos(1000),
+    });
+    let guest = bed.attach(QUEUE, |_| {});
+    (bed, guest)
+}
+
+#[test]
+fn no_operation_with_data_is_longer_than_the_device_takes() {
+    for (op, sectors, pieces) in [
+        (Op::Read, 8, vec![8]),
+        (Op::Write, 9, vec![8, 1]),
+        (Op::Read, 64, vec![8; 8]),
+        // No data is moved: length is nothing to these.
+        (Op::Discard, 64, vec![64]),
+    ] {
+        let (mut bed, guest) = with_io_bytes_max(4096);
+        guest.ask(1, op, 0, sectors, data(sectors));
+        let mut seen = Vec::new();
+        for _ in 0..12 {
+            bed.turn();
+            seen.extend(bed.devices().seen.iter().map(|seen| seen.sectors));
+            bed.finish_all(Ok(()));
+        }
+        assert_eq!(seen, pieces, "{op:?} of {sectors}");
+        assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    }
+}
+
+#[test]
+fn what_a_piece_held_comes_back_to_the_share_of_its_device() {
+    let mut bed = Bed::new(16, 4);
+    let guest = bed.attach(QUEUE, |_| {});
+    let odd = || {
+        vec![Segment {
+            address: 0x10_0001,
+            bytes: 512,
+        }]
+    };
+    // Far more, one after the other, than there are buffers, parts or slots.
+    for head in 0..100 {
+        guest.ask(
+            head,
+            if head % 2 == 0 { Op::Read } else { Op::Write },
+            8,
+            1,
+            odd(),
+        );
+        bed.turn();
+        let seen = &bed.devices().seen;
+        assert_eq!(
+            (seen.len(), seen.first().map(|seen| seen.pooled)),
+            (1, Some(true)),
+            "{head}"
+        );
+        let fault = if head % 3 == 0 { Err(Fault::Media) } else { Ok(()) };
+        bed.finish_all(fault);
+        bed.turn();
+        assert_eq!(guest.answers().len(), usize::from(head) + 1);
+    }
+    assert_eq!(bed.pool.0.borrow().free.len(), 4);
+}
+
+#[test]
+fn counters_say_what_happened() {
+    let mut bed = Bed::new(16, 1);
+    let device: std::sync::Arc<stats::DeviceStats> = Default::default();
+    bed.reactor.apply(mailbox::Command::AddDevice {
+        device: DeviceIndex(0),
+        stats: device.clone(),
+        deadline: Nanos(1000),
+    });
+    let counts: std::sync::Arc<stats::AttachmentStats> = Default::default();
+    let guest = bed.attach(QUEUE, |settings| settings.stats = counts.clone());
+    let odd = vec![Segment {
+        address: 0x10_0001,
+        bytes: 512,
+    }];
+    guest.ask(1, Op::Read, 0, 4, data(4));
+    guest.ask(2, Op::Write, 8, 1, odd);
+    guest.ask(3, Op::Write, 5000, 1, data(1));
+    bed.turn();
+    assert_eq!((counts.in_flight.get(), device.in_flight.get()), (2, 2));
+    assert_eq!((counts.bounced.get(), counts.refused.get()), (1, 1));
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!((counts.in_flight.get(), device.in_flight.get()), (0, 0));
+    assert_eq!(device.finished.get(), 2);
+    assert_eq!(guest.answers().len(), 3);
+}
