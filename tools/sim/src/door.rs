@@ -155,6 +155,11 @@ impl Source for PlainSource {
             return Pulled::Answered { followed: 0 };
         };
         for &(address, bytes) in &asked.data {
+            if !segments.has_room() {
+                segments.clear();
+                queue.waiting.push_front((key, asked));
+                return Pulled::NoRoom;
+            }
             if !self.memory.segments(address, bytes.into(), segments) {
                 self.findings.add(
                     Invariant::DataPath,

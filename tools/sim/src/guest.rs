@@ -30,6 +30,8 @@ pub struct Habits {
     pub depth: usize,
     /// Longest request in sectors.
     pub sectors_max: u64,
+    /// Most buffers of one request. More than a slot has places for make a long request of it.
+    pub pieces_max: u64,
     /// Sectors at the start of the volume that it prefers, so that requests meet.
     pub hot_sectors: u64,
     /// Chance of buffers of any address and length, in a thousandth.
@@ -43,12 +45,16 @@ pub struct Habits {
 }
 
 impl Habits {
+    /// Buffers that a request has in an everyday guest at most.
+    const FEW_PIECES: u64 = 8;
+
     /// An everyday guest.
     pub const EVERYDAY: Habits = Habits {
         queues: 1,
         queue_size: 64,
         depth: 12,
         sectors_max: 32,
+        pieces_max: Habits::FEW_PIECES,
         hot_sectors: 64,
         misaligned_permille: 150,
         foolish_permille: 10,
@@ -58,7 +64,7 @@ impl Habits {
 }
 
 /// Where the buffers of a guest begin in its memory; rings lie below.
-pub const BUFFERS_AT: u64 = 0x10_0000;
+pub const BUFFERS_AT: u64 = 0x40_0000;
 
 /// A request in flight.
 #[derive(Debug)]
@@ -421,8 +427,9 @@ impl Guest {
         let pieces = if self.rng.one_in(2) {
             1
         } else {
-            self.rng.between(1, 8)
+            self.rng.between(1, self.habits.pieces_max)
         };
+        let many = pieces > Habits::FEW_PIECES;
         let mut at = BUFFERS_AT + slot as u64 * self.slot_bytes;
         let mut left = bytes;
         let mut data = Vec::new();
@@ -432,9 +439,12 @@ impl Guest {
             } else {
                 SECTOR as u64 * self.rng.between(1, 2)
             };
-            let last = data.len() as u64 + 1 == pieces;
-            let piece = if last {
+            let pieces_left = pieces.saturating_sub(data.len() as u64).max(1);
+            let piece = if pieces_left == 1 {
                 left
+            } else if many {
+                // About as long as each other, or few of them would take all.
+                self.rng.between(1, 2 * left.div_ceil(unit * pieces_left)) * unit
             } else {
                 self.rng.between(1, left.div_ceil(unit)) * unit
             };
@@ -605,7 +615,8 @@ impl Guest {
     }
 
     fn slot_bytes(habits: &Habits) -> u64 {
-        // Room for the data, and for the gaps between eight pieces.
-        (habits.sectors_max.max(8) * SECTOR as u64 + 10 * 2 * SECTOR as u64 + 64).next_multiple_of(4096)
+        // Room for the data, and for the gaps between the pieces.
+        let gaps = (habits.pieces_max + 2) * 2 * SECTOR as u64;
+        (habits.sectors_max.max(8) * SECTOR as u64 + gaps + 64).next_multiple_of(4096)
     }
 }

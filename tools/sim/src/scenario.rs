@@ -265,10 +265,15 @@ fn guest(rng: &mut Rng, disks: Vec<usize>) -> GuestPlan {
     let long = rng.one_in(12);
     let habits = Habits {
         queues: rng.between(1, 3) as u16,
-        queue_size: [16, 64, 128][rng.index(3)],
+        queue_size: match [16, 64, 128][rng.index(3)] {
+            _ if long => 512,
+            entries => entries,
+        },
         depth: if long { 2 } else { rng.between(1, 16) as usize },
         // Now and then one request needs more than one bounce buffer.
         sectors_max: if long { 704 } else { [8, 32, 64][rng.index(3)] },
+        // And more buffers than a driver may use that has taken SEG_MAX.
+        pieces_max: if long { 400 } else { Habits::EVERYDAY.pieces_max },
         hot_sectors: [16, 64, 256][rng.index(3)],
         misaligned_permille: [0, 100, 500][rng.index(3)],
         foolish_permille: [0, 10, 40][rng.index(3)],

@@ -194,7 +194,7 @@ impl DriverQueue {
             chain.push(descriptor(buffer.address, buffer.bytes, flags));
         }
         chain.push(descriptor(slot + STATUS_OFFSET, 1, Descriptor::WRITE));
-        if self.options.indirect {
+        if self.options.indirect && (chain.len() * Descriptor::BYTES) as u64 <= TABLE_BYTES {
             self.submit_table(&chain)
         } else {
             self.submit_chain(&chain)
