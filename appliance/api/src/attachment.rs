@@ -191,6 +191,9 @@ pub struct Connection {
     pub queues_running: u16,
     /// Memory of the guest that is mapped, in bytes.
     pub memory_bytes: u64,
+    /// How much of it is pinned, in bytes: of what the guest has in use, what the machine has room for.
+    #[serde(default)]
+    pub memory_pinned_bytes: u64,
     /// Connections taken since the daemon started.
     pub sessions: u64,
     /// Why the last session ended, as a sentence; absent when none has.

@@ -3,32 +3,25 @@
 use crate::event::Event;
 use crate::orders::{Order, Queue};
 use crate::shared::Shared;
-use crate::watch::LONE_BOUND;
 use crate::write_cache;
 use palisade_api::{FindingKind, Severity};
 use palisade_block::mailbox::Command;
-use palisade_block::{AttachmentIndex, Doing, MemoryId, QueueId, ReactorIndex, Whom};
+use palisade_block::{AttachmentIndex, QueueId, ReactorIndex};
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
-use palisade_sys::{MemoryRegistration, PeerEvent};
+use palisade_sys::PeerEvent;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Called by the attachments' threads and the door's supervisor.
 #[derive(Debug)]
 pub struct DoorHost {
     shared: Arc<Shared>,
-    /// Counts changes of any guest's memory, so that what was pinned for an earlier one is not taken into use.
-    rounds: AtomicU64,
 }
 
 impl DoorHost {
     /// For a node.
     pub fn new(shared: Arc<Shared>) -> DoorHost {
-        DoorHost {
-            shared,
-            rounds: AtomicU64::new(0),
-        }
+        DoorHost { shared }
     }
 
     fn tell(&self, attachment: AttachmentIndex, severity: Severity, kind: &str, message: String) {
@@ -46,42 +39,6 @@ impl DoorHost {
     }
 }
 
-/// Pins a guest's memory and gives it to all reactors. With many small pages this takes long, so it has a thread of its
-/// own: the door and the guest go on meanwhile, with I/O on unpinned memory.
-fn pin(shared: &Shared, attachment: AttachmentIndex, round: u64, memory: &GuestMemory) {
-    let watched = shared
-        .watch
-        .enrol("node/pin", "the thread that pins a guest's memory", LONE_BOUND);
-    watched.progress.mark(Doing::Memory, Whom::Attachment(attachment));
-    let regions: Vec<_> = memory.host_segments().collect();
-    let registration = Arc::new(MemoryRegistration::prepare(&regions));
-    let plant = shared.plant();
-    let Some((name, _)) = plant
-        .attachment_of(attachment)
-        .filter(|(_, offered)| offered.memory_round == round)
-    else {
-        return;
-    };
-    let unpinned = registration.coverage().unpinned_bytes;
-    let subject = format!("attachment/{name}");
-    if unpinned > 0 {
-        let mib = unpinned >> 20;
-        let message = format!("{mib} MiB of the guest's memory cannot be pinned; I/O on it is slower");
-        shared
-            .findings
-            .raise(FindingKind::MemoryNotPinned, subject, message);
-    } else {
-        shared.findings.clear(FindingKind::MemoryNotPinned, &subject);
-    }
-    // Under the lock: the next change of this memory is sent after this one.
-    for reactor in &shared.reactors {
-        reactor.send(Order::AddMemory {
-            memory: MemoryId(attachment.0),
-            registration: Arc::clone(&registration),
-        });
-    }
-}
-
 impl Host for DoorHost {
     fn connected(&self, attachment: AttachmentIndex) {
         self.tell(
@@ -93,26 +50,13 @@ impl Host for DoorHost {
     }
 
     fn memory(&self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
-        let id = MemoryId(attachment.0);
-        let round = self.rounds.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = memory
-            .as_ref()
-            .map_or(0, |memory| memory.host_segments().map(|s| s.bytes as u64).sum());
-        let mut plant = self.shared.plant();
-        if let Some((_, offered)) = plant.attachment_of_mut(attachment) {
+        let bytes = memory.as_ref().map_or(0, |memory| memory.bytes());
+        if let Some((_, offered)) = self.shared.plant().attachment_of_mut(attachment) {
             offered.memory_bytes = bytes;
-            offered.memory_round = round;
         }
-        for reactor in &self.shared.reactors {
-            reactor.send(Order::RemoveMemory { memory: id });
-        }
-        drop(plant);
-        let Some(memory) = memory else { return };
-        let shared = Arc::clone(&self.shared);
-        let pin = move || pin(&shared, attachment, round, &memory);
-        if let Err(error) = std::thread::Builder::new().name("pin".into()).spawn(pin) {
-            log::warn!("no thread to pin a guest's memory, its I/O stays slower: {error}");
-        }
+        self.shared
+            .pinning
+            .change(&self.shared.reactors, attachment, memory);
     }
 
     fn write_through(&self, attachment: AttachmentIndex, on: bool) {

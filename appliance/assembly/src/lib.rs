@@ -31,6 +31,7 @@ mod medium;
 mod new_disk;
 pub mod node;
 mod orders;
+mod pinning;
 mod places;
 mod plant;
 mod problem;

@@ -3,6 +3,7 @@
 use crate::config::{ConfigError, Settings};
 use crate::event::Event;
 use crate::host::DoorHost;
+use crate::pinning;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
 use crate::samples::oldest_ns;
@@ -149,6 +150,7 @@ impl Node {
         let watched = enrol(&shared, &door, &progress);
         let steward = start_steward(&shared, events, progress).map_err(thread("control loop"))?;
         let watch = start_watch(&shared).map_err(thread("watch"))?;
+        start_pinning(&shared).map_err(thread("pin"))?;
         let mut node = Node {
             shared,
             door: Some(door),
@@ -211,6 +213,7 @@ impl Node {
 
     /// Drains and stops: no more changes, no more requests from guests, then what is in flight, then the rest.
     pub fn stop(&mut self) {
+        self.shared.pinning.stop();
         if let Some(server) = self.server.take() {
             server.stop();
         }
@@ -408,6 +411,15 @@ fn start_watch(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("watch".into())
         .spawn(move || watch::run(&shared))
+}
+
+/// Nobody waits for its end: what it does is of no use to a node that stops.
+fn start_pinning(shared: &Arc<Shared>) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new()
+        .name("pin".into())
+        .spawn(move || pinning::run(&shared))
+        .map(drop)
 }
 
 fn start_steward(

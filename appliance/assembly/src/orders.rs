@@ -1,4 +1,4 @@
-//! What crosses a reactor's border: orders in, reports out, both through bounded or rare-use channels and only
+//! What crosses a reactor's border: orders in, reports out, both through channels in which nobody waits and only
 //! between two turns.
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
@@ -105,8 +105,14 @@ pub enum Report {
     Notice(ReactorIndex, Notice<Queue>),
     /// The device is no longer used by this reactor.
     DeviceClosed(ReactorIndex, DeviceIndex),
-    /// Pinned memory that the reactor no longer uses, to be let go by the receiver.
-    MemoryReleased(Arc<MemoryRegistration>),
+    /// Pinned memory that the reactor no longer uses, to be let go by the receiver. Each [`Order::RemoveMemory`] is
+    /// answered so.
+    MemoryReleased {
+        /// Its number.
+        memory: MemoryId,
+        /// What was pinned, if it was there.
+        registration: Option<Arc<MemoryRegistration>>,
+    },
     /// The reactor has ended.
     Ended(ReactorIndex),
 }

@@ -77,8 +77,6 @@ pub struct Offered {
     pub running: BTreeMap<u16, ReactorIndex>,
     /// Bytes of the connected guest's memory.
     pub memory_bytes: u64,
-    /// Which change of the guest's memory is in force.
-    pub memory_round: u64,
 }
 
 /// A step that takes a while.
@@ -204,7 +202,6 @@ impl Offered {
             first_reactor,
             running: BTreeMap::new(),
             memory_bytes: 0,
-            memory_round: 0,
         }
     }
 }

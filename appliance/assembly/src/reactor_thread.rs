@@ -22,9 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Orders waiting for one reactor at most. A sender that finds the mailbox full waits.
-const MAILBOX: usize = 1024;
-
 /// How long a reactor sleeps at most while it serves a queue whose kick it does not hear.
 const UNHEARD_LOOK: Duration = Duration::from_millis(1);
 
@@ -64,7 +61,10 @@ pub struct ReactorHandle {
 impl ReactorHandle {
     /// Starts a reactor on its core; an error names what could not be had.
     pub fn start(plan: ReactorPlan, reports: Sender<Event>) -> io::Result<ReactorHandle> {
-        let (orders, mailbox) = crossbeam::channel::bounded(MAILBOX);
+        // Nobody waits for a reactor, with or without a lock in hand: so the mailbox has no bound of its own. What can
+        // be in it is bounded by its senders: a queue is started again only after it was given back, a guest's memory is
+        // sent again only after the former one was (`pinning`), and what operators change is acknowledged step by step.
+        let (orders, mailbox) = crossbeam::channel::unbounded();
         let (ready, started) = crossbeam::channel::bounded(1);
         let stats = Arc::new(ReactorStats::default());
         let (ordered, sleeping) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -333,10 +333,9 @@ impl ReactorThread {
                 self.reactor.devices_mut().add_memory(memory, registration);
             }
             Order::RemoveMemory { memory } => {
-                if let Some(registration) = self.reactor.devices_mut().remove_memory(memory) {
-                    // Unpinning takes long; it is done by whoever drops the last reference, and not here.
-                    self.tell(Report::MemoryReleased(registration));
-                }
+                let registration = self.reactor.devices_mut().remove_memory(memory);
+                // Unpinning takes long; it is done by whoever drops the last reference, and not here.
+                self.tell(Report::MemoryReleased { memory, registration });
             }
             Order::Stop => self.stopping = true,
         }

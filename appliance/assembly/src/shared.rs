@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::event_ids::EventIds;
 use crate::last_seen::LastSeen;
 use crate::orders::Order;
+use crate::pinning::Pinning;
 use crate::plant::{Offered, Plant};
 use crate::reactor_thread::ReactorHandle;
 use crate::standing::Findings;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub last_seen: LastSeen,
     /// What guests may make us spend on their memory.
     pub shares: Arc<Shares>,
+    /// Which guest's memory is to be pinned.
+    pub pinning: Pinning,
     /// When it started.
     pub started: SystemTime,
     plant: Mutex<Plant>,
@@ -81,6 +84,7 @@ impl Shared {
             watch,
             last_seen,
             shares: Shares::new(ShareLimits::default()),
+            pinning: Pinning::default(),
             started,
             plant,
             door,

@@ -354,6 +354,7 @@ impl View<'_> {
             protocol_features: names(&report.protocol_features),
             queues_running: report.queues_running.len() as u16,
             memory_bytes: offered.memory_bytes,
+            memory_pinned_bytes: self.shared.pinning.pinned_bytes(offered.index),
             sessions: report.connections,
             last_end: report.last_disconnect.or(report.last_error),
             queues: report

@@ -194,14 +194,17 @@ enum Command {
         source: Option<Box<BlkQueue<CallNotify>>>,
     },
     Shutdown,
-    /// A thread's last word: nothing remains of its attachment. `offered` is false when it never was on offer.
+    /// A thread's last word: nothing remains of its attachment. `offered` is false when it never was on offer. `life`
+    /// tells threads apart whose attachments had the same index, one after the other.
     Left {
         index: AttachmentIndex,
+        life: u64,
         offered: bool,
     },
     /// A thread that was cut off has come back.
     Back {
         index: AttachmentIndex,
+        life: u64,
     },
 }
 
@@ -212,7 +215,7 @@ impl Command {
             Command::Detach { index }
             | Command::Resize { index, .. }
             | Command::Left { index, .. }
-            | Command::Back { index } => Whom::Attachment(*index),
+            | Command::Back { index, .. } => Whom::Attachment(*index),
             Command::QueueStopped { queue, .. } => Whom::Attachment(queue.attachment),
             Command::Shutdown => Whom::Nobody,
         }

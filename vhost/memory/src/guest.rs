@@ -4,6 +4,7 @@
 use crate::lost;
 use crate::mapping::{MapError, Mapping};
 use crate::raw;
+use crate::resident;
 use crate::share::Share;
 use palisade_block::limits::MEMORY_REGIONS_MAX;
 use palisade_block::{Segment, SegmentList};
@@ -149,6 +150,19 @@ impl GuestMemory {
     /// Whether all pages are the kernel's own, so that an access waits for nobody.
     pub fn is_prompt(&self) -> bool {
         self.mappings.iter().all(|mapping| mapping.prompt())
+    }
+
+    /// The parts of it that exist, as far as that can be told: the `most` longest, by address. Nothing is made by asking.
+    /// Valid while `self` lives.
+    pub fn resident_segments(&self, most: usize) -> Vec<Segment> {
+        let mut parts = Vec::new();
+        self.mappings
+            .iter()
+            .for_each(|mapping| resident::add_parts(mapping, &mut parts));
+        parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.bytes));
+        parts.truncate(most);
+        parts.sort_unstable_by_key(|part| part.address);
+        parts
     }
 
     /// All regions as memory of this process, for registration with the kernel. Valid while `self` lives.

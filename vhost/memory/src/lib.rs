@@ -37,6 +37,7 @@ mod kind;
 mod lost;
 pub mod mapping;
 mod raw;
+mod resident;
 pub mod ring;
 pub mod share;
 pub mod view;

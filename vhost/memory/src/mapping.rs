@@ -131,6 +131,8 @@ pub(crate) struct Mapping {
     sealed: bool,
     /// Whether its pages are the kernel's own.
     prompt: bool,
+    /// Whether it lies in hugetlbfs.
+    huge: bool,
     /// Stands last, to be given back when the mapping has gone.
     _held: Option<Held>,
 }
@@ -190,6 +192,7 @@ impl Mapping {
             bytes: bytes as usize,
             sealed,
             prompt,
+            huge: page > 4096,
             _held: Some(held),
         })
     }
@@ -216,6 +219,7 @@ impl Mapping {
             bytes: length,
             sealed: true,
             prompt: true,
+            huge: false,
             _held: None,
         })
     }
@@ -234,6 +238,17 @@ impl Mapping {
     #[inline]
     pub(crate) fn is_lost(&self) -> bool {
         self.watch.as_ref().is_some_and(Watch::is_lost)
+    }
+
+    /// The file behind it, and where in the file its first byte lies; `None` without a file.
+    pub(crate) fn file(&self) -> Option<(&File, u64)> {
+        let file = self.region.file_offset()?;
+        Some((file.file(), file.start() + self.skip as u64))
+    }
+
+    /// Whether it lies in hugetlbfs.
+    pub(crate) fn is_huge(&self) -> bool {
+        self.huge
     }
 
     /// Whether its pages are the kernel's own, so that an access waits for nobody.

@@ -479,6 +479,7 @@ impl Appliance for Fake {
                 protocol_features: vec!["MQ".to_owned(), "INFLIGHT_SHMFD".to_owned()],
                 queues_running: 1,
                 memory_bytes: 1 << 30,
+                memory_pinned_bytes: 1 << 29,
                 sessions: 1,
                 last_end: None,
                 ..Connection::default()

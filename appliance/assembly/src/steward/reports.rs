@@ -4,7 +4,7 @@ use super::Steward;
 use crate::orders::Report;
 use crate::plant::UnderWay;
 use palisade_block::mailbox::Notice;
-use palisade_block::{DeviceIndex, ReactorIndex};
+use palisade_block::{AttachmentIndex, DeviceIndex, ReactorIndex};
 use palisade_reconcile::{Action, Opened as Found, Step};
 
 impl Steward {
@@ -29,7 +29,10 @@ impl Steward {
                     matches!(step.action, Action::CloseDisk { .. }) && index == device.0
                 });
             }
-            Report::MemoryReleased(registration) => drop(registration),
+            Report::MemoryReleased { memory, registration } => {
+                drop(registration);
+                self.shared.pinning.released(AttachmentIndex(memory.0));
+            }
             Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
         }
     }

@@ -39,6 +39,11 @@ impl MemoryRegistration {
     ///
     /// The memory must stay mapped until the registration is no longer used.
     pub fn prepare(regions: &[Segment]) -> MemoryRegistration {
+        MemoryRegistration::prepare_while(regions, |_| true)
+    }
+
+    /// The same, asking before each piece of so many bytes whether it is still wanted. What is not goes without.
+    pub fn prepare_while(regions: &[Segment], mut wants: impl FnMut(u64) -> bool) -> MemoryRegistration {
         let mut wanted = cut(regions);
         let all: u64 = wanted.iter().map(|piece| piece.bytes as u64).sum();
         wanted.truncate(BUFFERS_MAX as usize);
@@ -60,6 +65,9 @@ impl MemoryRegistration {
             }
         };
         for piece in wanted {
+            if !wants(piece.bytes as u64) {
+                break;
+            }
             let buffer = libc::iovec {
                 iov_base: piece.address as *mut _,
                 iov_len: piece.bytes,

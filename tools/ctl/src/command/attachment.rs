@@ -260,6 +260,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Last session ended", show::or_dash(connection.last_end.as_ref())),
         ("Queue troubles", queue_troubles(connection)),
         ("Guest memory", size::human(connection.memory_bytes)),
+        ("Pinned of it", size::human(connection.memory_pinned_bytes)),
         ("Features", show::list(&connection.features)),
         ("Protocol features", show::list(&connection.protocol_features)),
         ("In flight", attachment.in_flight.to_string()),

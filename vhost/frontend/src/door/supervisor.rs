@@ -31,6 +31,8 @@ pub(super) struct Supervisor {
     attachments: BTreeMap<AttachmentIndex, Entry>,
     /// Threads that hung when their attachment was taken away, and have not ended since.
     abandoned: Vec<JoinHandle<()>>,
+    /// Counts the threads there ever were.
+    lives: u64,
     shutting: bool,
     next_look: Instant,
     progress: Arc<Progress>,
@@ -38,6 +40,7 @@ pub(super) struct Supervisor {
 
 /// One attachment.
 struct Entry {
+    life: u64,
     gate: Arc<Gate>,
     line: Line,
     thread: JoinHandle<()>,
@@ -65,6 +68,7 @@ impl Supervisor {
             reports,
             attachments: BTreeMap::new(),
             abandoned: Vec::new(),
+            lives: 0,
             shutting: false,
             next_look: Instant::now(),
             progress,
@@ -148,12 +152,14 @@ impl Supervisor {
                 all.into_iter()
                     .for_each(|index| self.detach(index, "the daemon is stopping"));
             }
-            Command::Left { index, offered } => self.left(index, offered),
-            Command::Back { index } => {
-                if let Some(entry) = self.attachments.get_mut(&index) {
+            Command::Left { index, life, offered } => self.left(index, life, offered),
+            Command::Back { index, life } => {
+                if let Some(entry) = self.attachments.get_mut(&index)
+                    && entry.life == life
+                {
                     entry.back = true;
+                    self.settle(index);
                 }
-                self.settle(index);
             }
         }
     }
@@ -190,8 +196,10 @@ impl Supervisor {
         };
         let attachment = Attachment::new(spec, Arc::clone(&gate));
         self.reports.put(index, attachment.report());
+        self.lives += 1;
         let started = thread::start(
             attachment,
+            self.lives,
             Arc::clone(&gate),
             end,
             self.commands.clone(),
@@ -200,6 +208,7 @@ impl Supervisor {
         match started {
             Ok(thread) => {
                 let entry = Entry {
+                    life: self.lives,
                     gate,
                     line,
                     thread,
@@ -243,8 +252,12 @@ impl Supervisor {
     }
 
     /// A thread has ended: nothing of its attachment remains, or it never was on offer.
-    fn left(&mut self, index: AttachmentIndex, offered: bool) {
-        if let Some(entry) = self.attachments.remove(&index) {
+    fn left(&mut self, index: AttachmentIndex, life: u64, offered: bool) {
+        let mine = self
+            .attachments
+            .get(&index)
+            .is_some_and(|entry| entry.life == life);
+        if mine && let Some(entry) = self.attachments.remove(&index) {
             self.reports.remove(index);
             if offered || entry.leaving {
                 self.host.detached(index);

@@ -99,6 +99,7 @@ pub(super) fn dispose(source: Option<Box<BlkQueue<CallNotify>>>) {
 /// Starts the thread. It answers when the socket is in its place, or why it is not.
 pub(super) fn start(
     attachment: Attachment,
+    life: u64,
     gate: Arc<Gate>,
     end: LineEnd,
     supervisor: Sender<Command>,
@@ -107,6 +108,7 @@ pub(super) fn start(
     let index = attachment.index();
     let thread = AttachmentThread {
         attachment,
+        life,
         gate,
         orders: end.orders,
         poll: end.poll,
@@ -121,6 +123,8 @@ pub(super) fn start(
 
 struct AttachmentThread {
     attachment: Attachment,
+    /// Tells it apart from former threads of the same index.
+    life: u64,
     gate: Arc<Gate>,
     orders: Receiver<Order>,
     poll: Poll,
@@ -145,6 +149,7 @@ impl AttachmentThread {
             // The supervisor first: whoever is answered may try again at once.
             let _ = self.supervisor.send(Command::Left {
                 index,
+                life: self.life,
                 offered: false,
             });
             let _ = answer.send(Err(error));
@@ -155,7 +160,11 @@ impl AttachmentThread {
         loop {
             match self.serve() {
                 End::Left => {
-                    let _ = self.supervisor.send(Command::Left { index, offered: true });
+                    let _ = self.supervisor.send(Command::Left {
+                        index,
+                        life: self.life,
+                        offered: true,
+                    });
                     return;
                 }
                 End::CutOff => {
@@ -223,7 +232,14 @@ impl AttachmentThread {
         let index = self.attachment.index();
         self.attachment.forget(self.poll.registry());
         log::info!("attachment={} what kept us waiting has come to its end", index.0);
-        if self.supervisor.send(Command::Back { index }).is_err() {
+        if self
+            .supervisor
+            .send(Command::Back {
+                index,
+                life: self.life,
+            })
+            .is_err()
+        {
             return false;
         }
         loop {
