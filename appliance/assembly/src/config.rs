@@ -49,6 +49,9 @@ pub struct Config {
     /// Patience with devices.
     #[command(flatten)]
     pub devices: DevicesConfig,
+    /// What one guest may cost.
+    #[command(flatten)]
+    pub guests: GuestsConfig,
     /// How REST is reached, and by whom.
     #[command(flatten)]
     pub admin: AdminSection,
@@ -106,6 +109,37 @@ pub struct DevicesConfig {
     #[arg(long = "devices-lock-wait-s", value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_wait_s: Option<u64>,
+}
+
+/// `[guests]`
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestsConfig {
+    /// GiB of memory that one guest may have mapped; all together may have 65536, of which 32 are kept for each of the
+    /// others. It costs address space only [default: 4096]
+    #[arg(long = "guests-memory-max-gib", value_name = "GIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max_gib: Option<u64>,
+    /// Regions that one guest's memory may have; all together may have 16384 mappings, of which 8 are kept for each of
+    /// the others [default: 512]
+    #[arg(long = "guests-regions-max", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions_max: Option<u64>,
+    /// Percentage of this machine's memory that may be pinned for all guests together, of what they have in use; the
+    /// rest works as well, only slower [default: 75]
+    #[arg(long = "guests-pinned-percent", value_name = "PERCENT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_percent: Option<u64>,
+    /// Seconds that a virtual machine's side may keep its attachment's thread waiting before its session is cut off
+    /// [default: 10]
+    #[arg(long = "guests-deadline-s", value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u64>,
+    /// Threads that may go on hanging after their attachment was deleted; with more no attachment is offered
+    /// [default: 64]
+    #[arg(long = "guests-hanging-max", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hanging_max: Option<u64>,
 }
 
 /// `[admin]`
@@ -210,6 +244,13 @@ impl Config {
                 stall_s: self.devices.stall_s.or(other.devices.stall_s),
                 lock_wait_s: self.devices.lock_wait_s.or(other.devices.lock_wait_s),
             },
+            guests: GuestsConfig {
+                memory_max_gib: self.guests.memory_max_gib.or(other.guests.memory_max_gib),
+                regions_max: self.guests.regions_max.or(other.guests.regions_max),
+                pinned_percent: self.guests.pinned_percent.or(other.guests.pinned_percent),
+                deadline_s: self.guests.deadline_s.or(other.guests.deadline_s),
+                hanging_max: self.guests.hanging_max.or(other.guests.hanging_max),
+            },
             admin: AdminSection {
                 socket: self.admin.socket.or(other.admin.socket),
                 group: self.admin.group.or(other.admin.group),
@@ -252,6 +293,13 @@ impl Config {
             devices: DevicesConfig {
                 stall_s: Some(30),
                 lock_wait_s: Some(10),
+            },
+            guests: GuestsConfig {
+                memory_max_gib: Some(4096),
+                regions_max: Some(512),
+                pinned_percent: Some(75),
+                deadline_s: Some(10),
+                hanging_max: Some(64),
             },
             admin: AdminSection {
                 listen: Some(Listen::At(SocketAddr::from(([127, 0, 0, 1], 7780)))),

@@ -18,7 +18,7 @@ use palisade_block::progress::Mark;
 use palisade_block::{Progress, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
 use palisade_engine::ReactorConfig;
-use palisade_frontend::{Door, DoorSettings};
+use palisade_frontend::Door;
 use palisade_model::{Command, InitCluster, Name, NameError, Uuid};
 use std::fmt;
 use std::io;
@@ -143,7 +143,7 @@ impl Node {
         let shared = Arc::new(Shared::new(settings, store, name, reactors, steward));
         shared.plant().started = shared.cluster().generation;
         let thread = |name| move |source| StartError::Thread { name, source };
-        let door = Door::open(DoorSettings::default(), |_| DoorHost::new(Arc::clone(&shared)))
+        let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared)))
             .map_err(thread("door"))?;
         shared.set_door(door.handle());
         let progress = Arc::new(Progress::default());

@@ -180,8 +180,8 @@ impl Pinning {
         !state.stopping && guest.is_some_and(|guest| guest.round == job.round)
     }
 
-    /// Bytes that may be pinned for a guest: of three quarters of the machine's memory what the others leave.
-    fn allowance(&self, attachment: AttachmentIndex) -> u64 {
+    /// Bytes that may be pinned for a guest: of what may be pinned of this machine's memory, what the others leave.
+    fn allowance(&self, attachment: AttachmentIndex, percent: u64) -> u64 {
         let others: u64 = self
             .state()
             .guests
@@ -189,7 +189,7 @@ impl Pinning {
             .filter(|(other, _)| **other != attachment)
             .map(|(_, guest)| guest.pinned)
             .sum();
-        (machine_bytes() / 4 * 3).saturating_sub(others)
+        (machine_bytes() / 100 * percent).saturating_sub(others)
     }
 
     /// The registration of a guest's memory is ready: it goes to all reactors, if it still is the guest's.
@@ -294,7 +294,9 @@ pub fn run(shared: &Shared) {
             shared.pinning.looked(&shared.reactors, &job, before, existed);
             continue;
         }
-        let mut left = shared.pinning.allowance(job.attachment);
+        let mut left = shared
+            .pinning
+            .allowance(job.attachment, shared.settings.pinned_percent);
         let mut short = false;
         let registration = MemoryRegistration::prepare_while(&parts, |bytes| {
             mark();
@@ -321,7 +323,10 @@ fn tell(shared: &Shared, job: &Job, registration: &MemoryRegistration, short: bo
     let coverage = registration.coverage();
     let mib = coverage.unpinned_bytes >> 20;
     let why = match (short, coverage.errno) {
-        (true, _) => "three quarters of this machine's memory are pinned".to_owned(),
+        (true, _) => format!(
+            "`guests.pinned_percent` allows {} % of this machine's memory for all guests",
+            shared.settings.pinned_percent
+        ),
         (false, Some(errno)) => std::io::Error::from_raw_os_error(errno).to_string(),
         (false, None) => {
             return shared.findings.clear(FindingKind::MemoryNotPinned, &subject);

@@ -20,7 +20,7 @@ use palisade_block::mailbox::Command as EngineCommand;
 use palisade_block::{AttachmentIndex, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::DoorHandle;
-use palisade_memory::{ShareLimits, Shares};
+use palisade_memory::Shares;
 use palisade_model::{Cluster, Command, Name};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
@@ -67,6 +67,7 @@ impl Shared {
         steward: Sender<Event>,
     ) -> Shared {
         let plant = Mutex::new(Plant::default());
+        let shares = Shares::new(settings.shares);
         let last_seen = LastSeen::below(&settings.state_dir);
         let (event_ids, last) = EventIds::resume(&settings.state_dir);
         let events = Arc::new(EventLog::beginning_after(EVENTS_KEPT, last));
@@ -83,7 +84,7 @@ impl Shared {
             counted: Mutex::default(),
             watch,
             last_seen,
-            shares: Shares::new(ShareLimits::default()),
+            shares,
             pinning: Pinning::default(),
             started,
             plant,

@@ -5,6 +5,8 @@ use crate::hands;
 use palisade_admin::{AdminConfig, SocketDoor, TcpAccess, TcpDoor, Tls};
 use palisade_block::Nanos;
 use palisade_engine::IdlePolicy;
+use palisade_frontend::DoorSettings;
+use palisade_memory::ShareLimits;
 use palisade_model::{Account, Name};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,12 @@ pub struct Settings {
     pub stall: Nanos,
     /// Patience with a disk's lock.
     pub lock_wait: std::time::Duration,
+    /// What one guest may map.
+    pub shares: ShareLimits,
+    /// How the door deals with guests whose side hangs.
+    pub door: DoorSettings,
+    /// Percentage of the machine's memory that may be pinned for guests.
+    pub pinned_percent: u64,
     /// How REST is reached.
     pub admin: AdminSettings,
     /// What may be named over REST.
@@ -169,6 +177,18 @@ impl Config {
             "1 to 65536",
         )?;
         let stall_s = range("devices.stall_s", all.devices.stall_s, 1..=3600, "1 to 3600")?;
+        let guests = all.guests;
+        // Three times as much may be mapped for a moment, while a table of memory takes the place of another.
+        let memory_max_gib = range(
+            "guests.memory_max_gib",
+            guests.memory_max_gib,
+            1..=16384,
+            "1 to 16384",
+        )?;
+        let regions_max = range("guests.regions_max", guests.regions_max, 1..=512, "1 to 512")?;
+        let pinned_percent = range("guests.pinned_percent", guests.pinned_percent, 0..=95, "0 to 95")?;
+        let deadline_s = range("guests.deadline_s", guests.deadline_s, 1..=3600, "1 to 3600")?;
+        let hanging_max = range("guests.hanging_max", guests.hanging_max, 0..=1024, "0 to 1024")?;
         let lock_wait_s = range(
             "devices.lock_wait_s",
             all.devices.lock_wait_s,
@@ -226,6 +246,16 @@ impl Config {
             pool_buffers: (pool_mib << 20) as usize / palisade_block::limits::BOUNCE_BYTES,
             stall: Nanos::from_secs(stall_s),
             lock_wait: std::time::Duration::from_secs(lock_wait_s),
+            shares: ShareLimits {
+                memory_bytes: memory_max_gib << 30,
+                // A dirty log and an in-flight region besides.
+                mappings: regions_max + 2,
+            },
+            door: DoorSettings {
+                deadline: std::time::Duration::from_secs(deadline_s),
+                hanging_max: hanging_max as usize,
+            },
+            pinned_percent,
             admin,
             allow,
         })
