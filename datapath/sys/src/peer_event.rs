@@ -20,6 +20,8 @@ const ENTRIES: u32 = 8;
 // linux/io_uring.h
 const REGISTER_EVENTFD: libc::c_uint = 4;
 const UNREGISTER_EVENTFD: libc::c_uint = 5;
+const ENTER_GETEVENTS: libc::c_uint = 1;
+const SQ_CQ_OVERFLOW: u32 = 1 << 1;
 const FEAT_SINGLE_MMAP: u32 = 1;
 const OFF_RINGS: libc::off_t = 0;
 const OFF_ENTRIES: libc::off_t = 0x1000_0000;
@@ -82,6 +84,7 @@ pub struct PeerSignal {
 struct Places {
     submission_head: usize,
     submission_tail: usize,
+    submission_flags: usize,
     completion_head: usize,
     completion_tail: usize,
 }
@@ -123,6 +126,7 @@ impl PeerSignal {
             places: Places {
                 submission_head: rings.address(params.submission.head as usize)?,
                 submission_tail: rings.address(params.submission.tail as usize)?,
+                submission_flags: rings.address(params.submission.flags as usize)?,
                 completion_head: rings.address(params.completion.head as usize)?,
                 completion_tail: rings.address(params.completion.tail as usize)?,
             },
@@ -169,22 +173,45 @@ impl PeerSignal {
                     self.ring.as_raw_fd(),
                     count.clamp(1, ENTRIES),
                     0,
-                    0,
+                    self.flags(),
                     std::ptr::null::<libc::c_void>(),
                     0,
                 )
             };
-            // Room for the next completions; what they say is known. Two threads may undo each other's step here, which
-            // the next signal makes good: there is room for more.
-            let there = self.word(self.places.completion_tail).load(Ordering::Acquire);
-            self.word(self.places.completion_head)
-                .store(there, Ordering::Release);
+            self.make_room();
             if entered > 0 {
                 return;
             }
             count = waiting(tail.load(Ordering::Acquire));
             if count == 0 {
                 return;
+            }
+        }
+    }
+
+    /// Takes note of all completions; what they say is known. Never backwards: a thread that was held up here for long
+    /// would make the queue full again, and a completion that has no room signals nobody.
+    #[inline]
+    fn make_room(&self) {
+        let there = self.word(self.places.completion_tail).load(Ordering::Acquire);
+        let head = self.word(self.places.completion_head);
+        let mut now = head.load(Ordering::Relaxed);
+        while there.wrapping_sub(now) as i32 > 0 {
+            match head.compare_exchange_weak(now, there, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => now = other,
+            }
+        }
+    }
+
+    /// With completions that had no room, the kernel puts all further ones behind them until it is asked to fetch them.
+    #[inline]
+    fn flags(&self) -> libc::c_uint {
+        match self.word(self.places.submission_flags).load(Ordering::Relaxed) & SQ_CQ_OVERFLOW {
+            0 => 0,
+            _ => {
+                self.make_room();
+                ENTER_GETEVENTS
             }
         }
     }
@@ -401,7 +428,26 @@ mod tests {
         assert!((1..=2 * count).contains(&theirs.drain().unwrap()));
         for _ in 0..100 {
             signal.signal();
-            assert_ne!(theirs.drain().unwrap(), 0, "a signal after all that is not lost");
+            assert_eq!(theirs.drain().unwrap(), 1, "a signal after all that is not lost");
+        }
+    }
+
+    #[test]
+    fn completions_that_had_no_room_do_not_end_the_signals() {
+        let (theirs, peer) = pair();
+        let signal = PeerSignal::new().unwrap();
+        signal.aim(Some(&peer)).unwrap();
+        // As a thread would that was held up in the middle for long.
+        let head = signal.word(signal.places.completion_head);
+        let stale = head.load(Ordering::Acquire);
+        for _ in 0..100 {
+            signal.signal();
+            head.store(stale, Ordering::Release);
+        }
+        theirs.drain().unwrap();
+        for _ in 0..100 {
+            signal.signal();
+            assert_ne!(theirs.drain().unwrap(), 0);
         }
     }
 
