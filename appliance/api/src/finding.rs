@@ -285,8 +285,8 @@ findings! {
         means: "The medium of a disk has become shorter than the disk is.",
         guest: "Requests behind its new end fail, and what was there is gone.",
         metric: "palisade_disk_faults_total",
-        remedy: "find out what has cut it off and bring the missing part back from a backup; then make it as long as before \
-                 (`palisade disk show {name}` tells how long that is)",
+        remedy: "find out what has cut it off, end its guest, bring the missing part back from a backup, and make it as long \
+                 as before (`palisade disk show {name}` tells how long that is); then restart the daemon, which ends this",
         clears: WORKS_AGAIN,
     }
     DiskUnlinked {

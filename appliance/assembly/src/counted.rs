@@ -397,6 +397,7 @@ mod tests {
                 superblock_damage: Vec::new(),
                 stalled_on: BTreeSet::new(),
                 sight: Default::default(),
+                returning: None,
             };
             let mut plant = Plant::default();
             plant.disks.insert(Name::new("d1").unwrap(), open);

@@ -71,12 +71,13 @@ fn lengthen(path: &str, bytes: u64, sparse: bool, opened: &Opened) -> Result<(),
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use palisade_model::{Generation, MediumRecord, Usage, Uuid};
     use palisade_sys::device::{DeviceSpec, Medium as Device};
 
-    fn disk(medium: Medium) -> Disk {
+    /// A whole disk of 100 sectors.
+    pub(crate) fn disk(medium: Medium) -> Disk {
         Disk {
             uuid: Uuid(1),
             node: Name::new("n1").unwrap(),

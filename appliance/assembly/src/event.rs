@@ -2,9 +2,9 @@
 
 use crate::orders::Report;
 use crate::superblocks::Look;
-use palisade_block::AttachmentIndex;
-use palisade_model::Cluster;
-use palisade_reconcile::Step;
+use palisade_block::{AttachmentIndex, DeviceIndex};
+use palisade_model::{Cluster, Name};
+use palisade_reconcile::{Step, Superblock};
 use palisade_sys::Opened;
 use std::sync::Arc;
 
@@ -23,6 +23,17 @@ pub enum Event {
         wanted: Arc<Cluster>,
         /// What came of it, or why nothing did.
         result: Result<Done, String>,
+    },
+    /// A disk whose device had gone could be opened again.
+    CameBack {
+        /// Which.
+        disk: Name,
+        /// Its number.
+        device: DeviceIndex,
+        /// The new descriptor, checked as at the first opening.
+        opened: Arc<Opened>,
+        /// What its superblock says.
+        superblock: Superblock,
     },
     /// The door has let an attachment go.
     Detached(AttachmentIndex),

@@ -204,3 +204,159 @@ pub fn describe(record: &MediumRecord, wwid: Option<&str>) -> Option<String> {
     words.extend(record.file.map(|file| format!("inode {file}")));
     (!words.is_empty()).then(|| words.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk_growth::tests::disk;
+    use palisade_block::SECTOR_BYTES;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+    use std::process::Command;
+
+    const BYTES: u64 = 8 << 20;
+
+    fn name() -> Name {
+        Name::new("d1").unwrap()
+    }
+
+    /// The disk that is added by opening what lies there.
+    fn added(medium: Medium) -> Disk {
+        let sectors = BYTES / SECTOR_BYTES;
+        let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
+        let (record, wwid) = record_open(&opened, Usage::Whole).unwrap();
+        let medium = match medium {
+            Medium::Block { path, .. } => Medium::Block { path, wwid },
+            other => other,
+        };
+        Disk {
+            record,
+            sectors,
+            data_end: sectors,
+            ..disk(medium)
+        }
+    }
+
+    fn text(path: &Path) -> String {
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_another_is_neither_read_nor_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = LastSeen::below(folder.path());
+        let (path, other) = (folder.path().join("d1"), folder.path().join("other"));
+        let make = |path: &Path, fill: u8| std::fs::write(path, vec![fill; BYTES as usize]).unwrap();
+        make(&path, 1);
+        let disk = added(Medium::File {
+            path: text(&path),
+            bytes: BYTES,
+            created: false,
+        });
+        if disk.has_identity() {
+            assert!(open(&name(), &disk, Duration::ZERO, &seen).is_ok());
+            make(&other, 1);
+            std::fs::rename(&path, folder.path().join("aside")).unwrap();
+            std::fs::rename(&other, &path).unwrap();
+            let before = std::fs::metadata(&path).unwrap();
+            let refused = open(&name(), &disk, Duration::ZERO, &seen).unwrap_err();
+            assert!(
+                refused.contains("leads to another medium: its inode is"),
+                "{refused}"
+            );
+            assert!(refused.contains("palisade disk confirm d1"), "{refused}");
+            let after = std::fs::metadata(&path).unwrap();
+            assert_eq!(
+                (before.atime_nsec(), before.ctime_nsec(), before.blocks()),
+                (after.atime_nsec(), after.ctime_nsec(), after.blocks())
+            );
+            std::fs::rename(folder.path().join("aside"), &path).unwrap();
+        }
+        assert!(open(&name(), &disk, Duration::ZERO, &seen).is_ok());
+        let longer = Disk {
+            sectors: disk.sectors + 1,
+            ..disk
+        };
+        let refused = open(&name(), &longer, Duration::ZERO, &seen).unwrap_err();
+        assert!(refused.contains("has shrunk"), "{refused}");
+    }
+
+    /// A loop device: a medium without any identity.
+    struct Loop(String);
+
+    impl Loop {
+        fn over(file: &Path) -> Option<Loop> {
+            let made = Command::new("losetup")
+                .args(["-f", "--show"])
+                .arg(file)
+                .output()
+                .ok()?;
+            let path = String::from_utf8(made.stdout).ok()?.trim().to_owned();
+            made.status.success().then_some(Loop(path))
+        }
+    }
+
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            let _ = Command::new("losetup").args(["-d", &self.0]).status();
+        }
+    }
+
+    #[test]
+    fn a_medium_without_identity_is_known_by_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = LastSeen::below(folder.path());
+        let image = |name: &str, fill: u8| {
+            let path = folder.path().join(name);
+            let bytes: Vec<u8> = (0..BYTES).map(|at| (at / 4096) as u8 ^ fill | 1).collect();
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let (ours, other) = (image("ours", 3), image("other", 77));
+        let (Some(first), Some(second)) = (Loop::over(&ours), Loop::over(&other)) else {
+            eprintln!("skipped: no loop device can be made here");
+            return;
+        };
+        let link = folder.path().join("link");
+        let lead = |to: &Loop| {
+            let _ = std::fs::remove_file(&link);
+            symlink(&to.0, &link).unwrap();
+        };
+        lead(&first);
+        let disk = added(Medium::Block {
+            path: text(&link),
+            wwid: None,
+        });
+        assert!(!disk.has_identity() && disk.record.fingerprint.is_some());
+        // The guest writes to its first sectors, and the daemon is killed before it has looked again.
+        let opened = open(&name(), &disk, Duration::ZERO, &seen).unwrap();
+        opened.write_at(0, &[9; 8192]).unwrap();
+        opened.sync().unwrap();
+        drop(opened);
+        drop(open(&name(), &disk, Duration::ZERO, &seen).unwrap());
+        // The kernel gives the name to another medium.
+        lead(&second);
+        let refused = open(&name(), &disk, Duration::ZERO, &seen).unwrap_err();
+        assert!(
+            refused.contains("its content is not that of disk d1"),
+            "{refused}"
+        );
+        assert!(refused.contains("palisade disk confirm d1"), "{refused}");
+        // The same when what was last seen is lost: the one of the day it was added is left.
+        seen.forget(disk.uuid);
+        assert!(open(&name(), &disk, Duration::ZERO, &seen).is_err());
+        lead(&first);
+        assert!(open(&name(), &disk, Duration::ZERO, &seen).is_ok());
+    }
+
+    #[test]
+    fn a_medium_with_an_identity_is_described_by_it() {
+        let record = MediumRecord {
+            serial: Some("S1".into()),
+            ..MediumRecord::default()
+        };
+        let words = describe(&record, Some("eui.1")).unwrap();
+        assert_eq!(words, "WWID eui.1, serial number S1");
+        assert_eq!(describe(&MediumRecord::default(), None), None);
+    }
+}

@@ -54,6 +54,17 @@ pub struct OpenDisk {
     pub sight: Sight,
     /// What is not as it should be with its superblock, until it was written anew.
     pub superblock_damage: Vec<String>,
+    /// What takes its place when all reactors have let go of it.
+    pub returning: Option<Returning>,
+}
+
+/// A descriptor that takes the place of a dead one.
+#[derive(Debug)]
+pub struct Returning {
+    /// It.
+    pub opened: Arc<Opened>,
+    /// Reactors that have yet to let go of the dead one.
+    pub awaited: BTreeSet<ReactorIndex>,
 }
 
 /// An attachment that is, or is about to be, on offer.

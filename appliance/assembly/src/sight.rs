@@ -5,11 +5,13 @@
 //! A look may wait as long as the device does, so each disk is looked at on a thread of its own, one look at a time. A
 //! disk that does not come back from it is seen by the stall watch, not here.
 
+use crate::event::{Done, Event};
+use crate::hands;
 use crate::medium;
 use crate::plant::Plant;
 use crate::shared::Shared;
-use palisade_block::DeviceIndex;
-use palisade_model::{Disk, Name};
+use palisade_block::{DeviceIndex, SECTOR_BYTES};
+use palisade_model::{Cluster, Disk, Name};
 use palisade_sys::Opened;
 use palisade_sys::device::Look;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
@@ -36,6 +38,11 @@ pub struct Sight {
     pub error: Option<String>,
     /// Why its path does not lead to it any more, if so.
     pub astray: Option<String>,
+    /// The least size in bytes that it was seen to have, if that was less than it should be. A file that is cut off and
+    /// then written to behind its end is as long as before, and what it held is gone.
+    pub shortest: Option<u64>,
+    /// Why a device that has gone could not be opened again, if that was tried.
+    pub reopening: Option<String>,
     looking: Arc<AtomicBool>,
     due: Option<Instant>,
     print_due: Option<Instant>,
@@ -64,17 +71,19 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
         if printed.is_some() {
             sight.print_due = Some(now + PRINT);
         }
-        let path = shared
-            .cluster()
-            .disks
-            .get(name)
-            .and_then(|disk| disk.medium.path().map(str::to_owned));
+        let cluster = shared.cluster();
+        let path = cluster.disks.get(name).and_then(|disk| disk.medium.path());
         let errand = Errand {
             shared: Arc::clone(shared),
             name: name.clone(),
             index: open.index,
             opened: Arc::clone(&open.opened),
-            path,
+            path: path.map(str::to_owned),
+            agreed: cluster
+                .disks
+                .get(name)
+                .map_or(0, |disk| disk.sectors * SECTOR_BYTES),
+            cluster,
             printed: printed.map(|disk| (disk, sight.print.clone())),
         };
         let looking = Arc::clone(&sight.looking);
@@ -96,6 +105,9 @@ struct Errand {
     index: DeviceIndex,
     opened: Arc<Opened>,
     path: Option<String>,
+    /// Its size in bytes.
+    agreed: u64,
+    cluster: Arc<Cluster>,
     /// The disk whose content is to be looked at, and what it looked like.
     printed: Option<(Disk, Option<Fingerprint>)>,
 }
@@ -110,7 +122,15 @@ impl Errand {
             (Some(path), None) => astray(&self.opened, path),
             _ => None,
         };
-        let print = self.print();
+        let has_gone = look.is_some_and(|look| look.gone) || error.is_some();
+        let reopening = match has_gone {
+            true => self.reopen(),
+            false => None,
+        };
+        let print = match has_gone {
+            true => None,
+            false => self.print(),
+        };
         let mut plant = self.shared.plant();
         if let Some(open) = plant
             .disks
@@ -119,7 +139,35 @@ impl Errand {
         {
             let sight = &mut open.sight;
             (sight.look, sight.error, sight.astray) = (look, error, astray);
+            sight.reopening = reopening;
+            let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
+            let least = shorter
+                .into_iter()
+                .map(|look| look.bytes)
+                .chain(sight.shortest)
+                .min();
+            // A block device brings its content back with its size.
+            sight.shortest =
+                least.filter(|_| look.is_none_or(|look| look.file.is_some() || shorter.is_some()));
             sight.print = print.or(sight.print.take());
+        }
+    }
+
+    /// Opens a disk whose device has gone, if it is there again; else says why not.
+    fn reopen(&self) -> Option<String> {
+        let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name);
+        match work() {
+            Ok(Done::Opened { opened, superblock }) => {
+                self.shared.send(Event::CameBack {
+                    disk: self.name.clone(),
+                    device: self.index,
+                    opened,
+                    superblock,
+                });
+                None
+            }
+            Ok(_) => None,
+            Err(reason) => Some(reason),
         }
     }
 

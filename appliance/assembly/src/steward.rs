@@ -7,6 +7,7 @@
 //! and under way (changed here alone, by events and by steps that end at once), the time (the deadline).
 
 mod reports;
+mod returning;
 
 use crate::clearing::{self, ClearProgress, Piece};
 use crate::event::{Done, Event};
@@ -311,10 +312,15 @@ impl Steward {
     }
 
     fn close_disk(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, disk: &Name) {
-        let Some(open) = plant.disks.get(disk) else {
+        let Some(open) = plant.disks.get_mut(disk) else {
             return self.end(plant, &step, wanted, Ok(Found::default()));
         };
         let device = open.index;
+        // Those that have let go of it already, because another was to take its place, will not say so again.
+        if let Some(returning) = open.returning.take() {
+            self.under_way(plant, step, wanted, returning.awaited, device.0);
+            return;
+        }
         self.under_way(plant, step, wanted, self.all_reactors(), device.0);
         self.shared
             .reactors
@@ -463,6 +469,12 @@ impl Steward {
         match event {
             Event::Changed | Event::Stop => {}
             Event::Report(report) => self.take_report(*report),
+            Event::CameBack {
+                disk,
+                device,
+                opened,
+                superblock,
+            } => self.came_back(&disk, device, opened, superblock),
             Event::Finished { step, wanted, result } => self.finished(&step, &wanted, result),
             Event::Detached(index) => {
                 let mut plant = self.shared.plant();
@@ -551,6 +563,7 @@ impl Steward {
             stalled_on: BTreeSet::new(),
             sight: Sight::default(),
             superblock_damage: Vec::new(),
+            returning: None,
         };
         plant.disks.insert(name.clone(), open);
         device

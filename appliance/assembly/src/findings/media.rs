@@ -22,22 +22,35 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
         .get(name)
         .map_or(0, |observed| observed.disk.sectors * 512);
     let sight = &open.sight;
+    let again = match &sight.reopening {
+        Some(reason) => format!("; it is opened anew once it is there, and now: {reason}"),
+        None => String::new(),
+    };
     if let Some(error) = &sight.error {
-        let message = format!("what disk {name} lies on does not answer any more: {error}");
+        let message = format!("what disk {name} lies on does not answer any more: {error}{again}");
         return vec![(FindingKind::DiskGone, message)];
     }
-    let Some(look) = sight.look else { return Vec::new() };
+    let Some(look) = sight.look else {
+        return Vec::new();
+    };
     if look.gone {
-        let message = format!("the device of disk {name} has been taken away from this machine");
+        let message = format!("the device of disk {name} has been taken away from this machine{again}");
         return vec![(FindingKind::DiskGone, message)];
     }
     let mut found = Vec::new();
-    if look.bytes < agreed {
-        let message = format!(
-            "disk {name} has been made shorter by somebody: {} are there, {} were agreed on",
-            human(look.bytes),
-            human(agreed)
-        );
+    if let Some(shortest) = sight.shortest {
+        let message = match look.bytes < agreed {
+            true => format!(
+                "disk {name} has been made shorter by somebody: {} are there, {} were agreed on",
+                human(look.bytes),
+                human(agreed)
+            ),
+            false => format!(
+                "disk {name} was made shorter by somebody, down to {}, and is as long as before: what lay behind that \
+                 reads as zeroes",
+                human(shortest)
+            ),
+        };
         found.push((FindingKind::DiskShrunk, message));
     }
     match look.file {

@@ -25,6 +25,9 @@ impl Steward {
             }
             Report::Notice(reactor, Notice::DeviceIdle { device })
             | Report::DeviceClosed(reactor, device) => {
+                if self.let_go_for_another(reactor, device) {
+                    return;
+                }
                 self.acknowledged(reactor, |step, index| {
                     matches!(step.action, Action::CloseDisk { .. }) && index == device.0
                 });
