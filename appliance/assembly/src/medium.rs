@@ -119,10 +119,15 @@ fn refusal(name: &Name, error: &OpenError) -> String {
     }
 }
 
+/// Whether a disk is found by its identity when its path leads elsewhere.
+pub fn is_followed(disk: &Disk) -> bool {
+    let tells = disk.medium.wwid().is_some() || disk.record.serial.is_some();
+    tells && matches!(disk.medium, Medium::Block { .. })
+}
+
 /// Where the kernel shows the medium of a disk that its path does not lead to any more.
 fn same_medium_elsewhere(disk: &Disk) -> Vec<PathBuf> {
-    let tells = disk.medium.wwid().is_some() || disk.record.serial.is_some();
-    if !tells || !matches!(disk.medium, Medium::Block { .. }) {
+    if !is_followed(disk) {
         return Vec::new();
     }
     let is_it = |block: &BlockIdentity| {

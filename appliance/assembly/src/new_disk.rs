@@ -18,8 +18,9 @@ use palisade_model::{AddDisk, Cluster, Command, Disk, Medium, MediumRecord, Name
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::Geometry;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
 const BLOCK_BYTES: u32 = 512;
@@ -53,7 +54,7 @@ pub fn command_for(
     if let Err(refusal) = cluster.apply(&rehearsal) {
         return Err(problem::of_refusal(&refusal));
     }
-    refuse_alias(&cluster, &wish.medium)?;
+    refuse_alias(shared, &cluster, &wish.medium)?;
     refuse_vast_memory(&wish.medium)?;
     places::refuse_hidden(shared, wish)?;
     let found = examine(shared, wish, asked_block)?;
@@ -338,13 +339,24 @@ fn ours(wish: &api::DiskCreate, opened: &Opened) -> Problem {
 
 /// Refuses a medium that is a disk already, by another path to the same file or device. The lock would refuse it too,
 /// but only after waiting for ourselves to let go.
-fn refuse_alias(cluster: &Cluster, medium: &api::Medium) -> Result<(), Problem> {
+fn refuse_alias(shared: &Shared, cluster: &Cluster, medium: &api::Medium) -> Result<(), Problem> {
     let Some(path) = medium.path() else { return Ok(()) };
     let Some(identity) = place(path) else {
         return Ok(());
     };
-    let is_it = |disk: &Disk| disk.medium.path().and_then(place) == Some(identity);
-    let Some((holder, _)) = cluster.disks.iter().find(|(_, disk)| is_it(disk)) else {
+    // A disk in use is where it was found, which may be elsewhere than its path leads to by now.
+    let found: BTreeMap<Name, PathBuf> = {
+        let plant = shared.plant();
+        let open = plant.disks.iter();
+        open.filter_map(|(name, open)| Some((name.clone(), open.opened.path()?.to_path_buf())))
+            .collect()
+    };
+    let place_of = |name: &Name, disk: &Disk| match found.get(name) {
+        Some(path) => place(path.to_str()?),
+        None => disk.medium.path().and_then(place),
+    };
+    let is_it = |(name, disk): &(&Name, &Disk)| place_of(name, disk) == Some(identity);
+    let Some((holder, _)) = cluster.disks.iter().find(is_it) else {
         return Ok(());
     };
     let message = format!("{path} is in use as disk {holder}");

@@ -157,7 +157,17 @@ impl Errand {
     fn reopen(&self) -> Option<String> {
         let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name);
         match work() {
-            Ok(Done::Opened { opened, superblock }) => {
+            Ok(Done::Opened { opened, look }) => {
+                let superblock = look.superblock;
+                let plant = self.shared.plant();
+                let known = plant.observed.disks.get(&self.name).map(|open| open.superblock);
+                if known != Some(superblock) {
+                    return Some(
+                        "what is there does not carry the superblock that the disk had: it is left alone"
+                            .into(),
+                    );
+                }
+                drop(plant);
                 self.shared.send(Event::CameBack {
                     disk: self.name.clone(),
                     device: self.index,

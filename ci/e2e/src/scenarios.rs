@@ -14,6 +14,7 @@ mod idle_cpu;
 mod kill_under_load;
 mod limits;
 mod operator_errors;
+mod other_medium;
 mod peer_qsd;
 mod read_only;
 mod reset;
@@ -170,6 +171,12 @@ pub static ALL: &[Scenario] = &[
         about: "what a guest has not written reads as zeros, whatever was there before and whenever the daemon is killed",
         depth: Depth::Quick,
         run: cleared::run,
+    },
+    Scenario {
+        name: "other_medium",
+        about: "another medium under a disk's path is left alone until an operator says that it is the disk",
+        depth: Depth::Quick,
+        run: other_medium::run,
     },
     Scenario {
         name: "whole_disk",

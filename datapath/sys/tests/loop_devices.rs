@@ -72,12 +72,25 @@ impl Loop {
 
     /// Makes a file system on it and mounts that.
     fn mount(&mut self) -> PathBuf {
+        self.mount_as("ext4").unwrap()
+    }
+
+    /// The same of a kind; `None` where its tools or the kernel's part are not there.
+    fn mount_as(&mut self, kind: &str) -> Option<PathBuf> {
+        let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        let made = Command::new(format!("mkfs.{kind}"))
+            .arg("-q")
+            .arg(&self.device)
+            .status();
+        if !known.contains(kind) || !made.is_ok_and(|made| made.success()) {
+            eprintln!("skipped: no {kind} can be made or mounted here");
+            return None;
+        }
         let at = self.directory.path().join("mounted");
         fs::create_dir(&at).unwrap();
-        run("mkfs.ext4", &["-q".as_ref(), &self.device]);
         run("mount", &[&self.device, &at]);
         self.mounted = true;
-        at
+        Some(at)
     }
 }
 
@@ -212,4 +225,103 @@ fn a_full_file_system_is_no_space_and_recovers() {
     assert_eq!(rig.run(Op::Discard, 0, 4 * MIB, &[]), Ok(()));
     assert_eq!(rig.write(0, &[buffer.segment(0, 1 << 20)]), Ok(()));
     rig.devices.remove_device(DEVICE);
+}
+
+#[test]
+fn a_file_grows_as_it_was_made_or_stays_as_it_was() {
+    let Some(mut disk) = Loop::new(64 * MIB, 512) else {
+        return;
+    };
+    let at = disk.mount();
+    let make = |name: &str, sparse| {
+        let create = Some(Create {
+            bytes: 8 * MIB,
+            sparse,
+        });
+        let path = at.join(name);
+        let opened = rig::open(
+            Medium::File {
+                path: path.clone(),
+                create,
+            },
+            4096,
+        );
+        (path, opened)
+    };
+    let allocated = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
+    let (whole, opened) = make("whole", false);
+    opened.grow(16 * MIB, false).unwrap();
+    assert!(allocated(&whole) >= 16 * MIB);
+    assert_eq!(opened.refresh_size().unwrap(), Sectors(16 * MIB / 512));
+    // More than the file system has: told, and nothing has changed. Twice, as the second finds what the first has left.
+    for bytes in [1 << 30, 60 * MIB] {
+        let before = allocated(&whole);
+        let error = opened.grow(bytes, false).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+        assert_eq!(
+            (fs::metadata(&whole).unwrap().len(), allocated(&whole)),
+            (16 * MIB, before)
+        );
+    }
+    // Never shorter.
+    opened.grow(8 * MIB, false).unwrap();
+    assert_eq!(fs::metadata(&whole).unwrap().len(), 16 * MIB);
+    let (sparse, opened) = make("sparse", true);
+    opened.grow(1 << 30, true).unwrap();
+    assert_eq!(fs::metadata(&sparse).unwrap().len(), 1 << 30);
+    assert!(allocated(&sparse) < MIB);
+    assert!(
+        rig::open(Medium::Null { bytes: MIB }, 512)
+            .grow(2 * MIB, true)
+            .is_err()
+    );
+}
+
+#[test]
+fn a_new_file_on_btrfs_is_written_in_place_and_another_is_told_from_it() {
+    let Some(mut disk) = Loop::new(128 * MIB, 512) else {
+        return;
+    };
+    let Some(at) = disk.mount_as("btrfs") else {
+        return;
+    };
+    let path = at.join("ours");
+    let create = Some(Create {
+        bytes: 8 * MIB,
+        sparse: false,
+    });
+    let ours = rig::open(Medium::File { path, create }, 4096);
+    let seen = |opened: &Opened| opened.look().unwrap().unwrap().file.unwrap();
+    assert!(seen(&ours).filesystem.is_btrfs());
+    assert_eq!(seen(&ours).nocow, Some(true));
+    let path = at.join("theirs");
+    fs::write(&path, vec![1; 1 << 20]).unwrap();
+    let theirs = rig::open(Medium::File { path, create: None }, 4096);
+    assert_eq!(seen(&theirs).nocow, Some(false));
+}
+
+#[test]
+fn what_happens_to_a_file_under_us_is_seen() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 4096);
+    let look = || opened.look().unwrap().unwrap();
+    let file = look().file.unwrap();
+    assert_eq!((look().bytes, look().gone, file.links), (MIB, false, 1));
+    assert!(file.allocated >= MIB && !file.filesystem.read_only && file.nocow.is_none());
+    assert!(opened.is_at(&path).unwrap());
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(4096)
+        .unwrap();
+    assert_eq!(look().bytes, 4096);
+    let aside = directory.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    assert!(opened.is_at(&path).is_err() && opened.is_at(&aside).unwrap());
+    fs::write(&path, b"another").unwrap();
+    assert!(!opened.is_at(&path).unwrap());
+    fs::remove_file(&aside).unwrap();
+    assert_eq!(look().file.unwrap().links, 0);
+    assert_eq!(rig::open(Medium::Null { bytes: MIB }, 512).look().unwrap(), None);
 }

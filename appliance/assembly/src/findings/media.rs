@@ -7,6 +7,7 @@ use palisade_api::FindingKind;
 use palisade_api::size::human;
 use palisade_model::{Disk, Medium, Name};
 use palisade_sys::device::FileLook;
+use std::path::Path;
 
 /// A file system is nearly full when a twentieth of it is left, or less than this; whichever is less.
 const NEARLY_FULL_BYTES: u64 = 4 << 30;
@@ -60,16 +61,29 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
             );
             found.push((FindingKind::DiskUnlinked, message));
         }
-        _ => found.extend(sight.astray.as_ref().map(|astray| {
-            let message =
-                format!("disk {name} is open and works, and will not be found at the next start: {astray}");
-            (FindingKind::DiskAstray, message)
-        })),
+        _ => found.extend(
+            sight
+                .astray
+                .as_ref()
+                .filter(|_| !is_followed(plant, name))
+                .map(|astray| {
+                    let message = format!(
+                        "disk {name} is open and works, and will not be found at the next start: {astray}"
+                    );
+                    (FindingKind::DiskAstray, message)
+                }),
+        ),
     }
     if let Some(file) = look.file {
         found.extend(of_filesystem(plant, name, look.bytes, &file));
     }
     found
+}
+
+/// Whether a disk is found wherever the kernel shows it.
+fn is_followed(plant: &Plant, name: &Name) -> bool {
+    let observed = plant.observed.disks.get(name);
+    observed.is_some_and(|observed| medium::is_followed(&observed.disk))
 }
 
 fn of_filesystem(plant: &Plant, name: &Name, bytes: u64, file: &FileLook) -> Option<(FindingKind, String)> {
@@ -125,6 +139,15 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
     }
     if matches!(disk.medium, Medium::Block { .. }) && disk.has_superblock() && disk.medium.wwid().is_none() {
         notes.push("its medium has no WWID: it is known again by its superblock".to_owned());
+    }
+    if let Some((open, astray)) = open.and_then(|open| Some((open, open.sight.astray.as_ref()?)))
+        && medium::is_followed(disk)
+    {
+        let now = open.opened.path().unwrap_or(Path::new("")).display();
+        notes.push(format!(
+            "{astray}; it is found by its identity wherever the kernel shows it, now as {now}: a path below \
+             /dev/disk/by-id would stay right"
+        ));
     }
     let look = open.and_then(|open| open.sight.look);
     if let Some((look, file)) = look.and_then(|look| Some((look, look.file?))) {
