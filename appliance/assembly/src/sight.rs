@@ -155,7 +155,7 @@ impl Errand {
 
     /// Opens a disk whose device has gone, if it is there again; else says why not.
     fn reopen(&self) -> Option<String> {
-        let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name);
+        let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name, LOOK);
         match work() {
             Ok(Done::Opened { opened, look }) => {
                 let superblock = look.superblock;
