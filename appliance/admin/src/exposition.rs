@@ -43,6 +43,17 @@ impl Collector for MetricsSnapshot {
             "Number of the configuration in force",
             self.applied,
         )?;
+        let findings = self.findings.iter().map(|(code, subject, count)| {
+            let labels = vec![("code", code.as_str()), ("subject", subject.as_str())];
+            // One that lasts and is not counted is there all the same.
+            (labels, (*count).max(1))
+        });
+        gauge(
+            out,
+            "findings",
+            "What is wrong now: times seen since it began",
+            findings.collect(),
+        )?;
         let misbehaviour = self.misbehaviour.iter();
         let misbehaviour = misbehaviour
             .map(|(kind, count)| (vec![("kind", kind.as_str())], *count))
@@ -112,7 +123,7 @@ fn reactors(out: &mut DescriptorEncoder<'_>, reactors: &[ReactorSample]) -> fmt:
     counter(
         out,
         "reactor_pool_short",
-        "Turns that waited for a buffer",
+        "Operations that had to wait for a bounce buffer",
         None,
         each(|reactor| reactor.pool_short),
     )
@@ -257,6 +268,13 @@ fn attachments(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]
         "Connections taken",
         None,
         each(|one| one.sessions),
+    )?;
+    counter(
+        out,
+        "attachment_messages_refused",
+        "Messages of its VMM that were refused",
+        None,
+        each(|one| one.messages_refused),
     )?;
     let faults = attachments.iter().flat_map(|attachment| {
         let faults = attachment.faults.iter();

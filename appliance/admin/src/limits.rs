@@ -38,6 +38,9 @@ pub const STREAMS_MAX: usize = 64;
 /// Calls into the appliance at a time. They are short; more would only wait on each other's locks.
 pub const CALLS_MAX: usize = 16;
 
+/// Places kept for questions for health, which must be answered when all others wait for something.
+pub const HEALTH_CALLS_MAX: usize = 2;
+
 /// Time for a client to send its headers, and for an idle connection to send the next request.
 pub const HEADERS_WAIT: Duration = Duration::from_secs(15);
 
@@ -73,3 +76,6 @@ const _: () = assert!(
     STREAMS_MAX < LOCAL_CONNECTIONS_MAX,
     "streams leave room for requests"
 );
+
+/// How often the thread that serves all connections shows that it makes progress.
+pub const PROGRESS_PERIOD: Duration = Duration::from_secs(1);

@@ -9,6 +9,8 @@ pub struct MetricsSnapshot {
     pub node: String,
     /// 0 ok, 1 degraded, 2 failed.
     pub health: u8,
+    /// What is wrong: (code, subject, times seen).
+    pub findings: Vec<(String, String, u64)>,
     /// Number of the configuration agreed on.
     pub generation: u64,
     /// Number of the configuration in force.
@@ -40,7 +42,7 @@ pub struct ReactorSample {
     pub slots_used: u64,
     /// Turns in which a queue had to wait for a slot.
     pub slots_short: u64,
-    /// Turns in which an operation had to wait for a bounce buffer.
+    /// Waits of an operation for a bounce buffer.
     pub pool_short: u64,
 }
 
@@ -65,6 +67,8 @@ pub struct AttachmentSample {
     pub bounced: u64,
     /// Connections taken.
     pub sessions: u64,
+    /// Messages of its VMM that were refused.
+    pub messages_refused: u64,
     /// What was done.
     pub operations: Vec<OperationSample>,
     /// Faults of devices that its requests met, by name.

@@ -7,7 +7,8 @@ use crate::connection::{self, Answering};
 use crate::crowd::{Crowd, PeerKey, Place};
 use crate::keys::Keys;
 use crate::limits::{
-    CALLS_MAX, CONNECTIONS_MAX, KEYS_PERIOD, LISTEN_PERIOD, LOCAL_CONNECTIONS_MAX, STOP_WAIT,
+    CALLS_MAX, CONNECTIONS_MAX, HEALTH_CALLS_MAX, KEYS_PERIOD, LISTEN_PERIOD, LOCAL_CONNECTIONS_MAX,
+    PROGRESS_PERIOD, STOP_WAIT,
 };
 use crate::rest::{self, Door};
 use crate::socket::{self, Listening};
@@ -15,6 +16,7 @@ use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use palisade_api::{Problem, ProblemKind};
+use palisade_block::{Doing, Progress, Whom};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +34,7 @@ pub struct Server {
     keys: Option<Arc<Keys>>,
     stopping: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
+    progress: Arc<Progress>,
 }
 
 impl Server {
@@ -76,7 +79,7 @@ impl Server {
         // One thread serves all connections; calls into the appliance have theirs, which end when they are idle.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(CALLS_MAX)
+            .max_blocking_threads(CALLS_MAX + HEALTH_CALLS_MAX)
             .thread_name("palisade-admin")
             .build()
             .map_err(|source| StartError::Runtime { source })?;
@@ -97,10 +100,14 @@ impl Server {
             address: Arc::clone(&address),
             stopped,
         };
+        let progress = Arc::new(Progress::default());
+        let marks = Arc::clone(&progress);
         let thread = thread::Builder::new()
             .name("palisade-admin".to_owned())
             .spawn(move || {
+                runtime.spawn(show_progress(Arc::clone(&marks)));
                 runtime.block_on(serving.run(reception));
+                marks.asleep();
                 runtime.shutdown_timeout(STOP_WAIT);
             })
             .map_err(|source| StartError::Runtime { source })?;
@@ -109,7 +116,13 @@ impl Server {
             keys,
             stopping,
             thread: Some(thread),
+            progress,
         })
+    }
+
+    /// The sign of life of the thread that serves all connections.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// Where it listens on TCP, once it does.
@@ -143,6 +156,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Shows that connections get their turns: this one gets its own among them.
+async fn show_progress(progress: Arc<Progress>) {
+    loop {
+        progress.mark(Doing::Rest, Whom::Nobody);
+        tokio::time::sleep(PROGRESS_PERIOD).await;
     }
 }
 

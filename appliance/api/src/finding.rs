@@ -379,6 +379,57 @@ findings! {
         remedy: "the message above says what its VMM asked for; `palisade attachment qemu-args {name}` shows what fits",
         clears: Clears::AfterQuiet { seconds: 30 },
     }
+    QueueBroken {
+        code: "queue_broken", severity: Degraded,
+        means: "A guest's driver has broken the ring of a virtqueue: nothing more is taken from it.",
+        guest: "Requests on this queue are not answered; the error descriptor of the queue is signalled.",
+        metric: "palisade_attachment_ring_events_total",
+        remedy: "look at the guest's driver; the queue works again when the guest resets the device or restarts",
+        clears: Clears::WithItsCause,
+    }
+    QueueCannotStart {
+        code: "queue_cannot_start", severity: Degraded,
+        means: "A virtqueue that the VMM has enabled cannot start.",
+        guest: "Requests on this queue are not answered.",
+        metric: "palisade_attachment_connected",
+        remedy: "the message above says what is missing; `palisade attachment show {name}` shows all queues",
+        clears: Clears::WhenTold,
+    }
+    QueueUntracked {
+        code: "queue_untracked", severity: Degraded,
+        means: "A virtqueue runs without in-flight tracking.",
+        guest: "Nothing, unless the daemon crashes: requests in flight then may not be answered.",
+        metric: "palisade_attachment_connected",
+        remedy: "give the attachment as many entries as the VMM asks for: `palisade attachment show {name}` shows both",
+        clears: Clears::WithItsCause,
+    }
+    FilesShort {
+        code: "files_short", severity: Failed,
+        means: "The daemon has as many files open as it may.",
+        guest: "VMMs cannot connect, or their sessions end; sessions that run go on.",
+        metric: "palisade_findings",
+        remedy: "raise the limit (LimitNOFILE in the unit, then `systemctl restart palisaded`: guests see a pause), or take \
+                 attachments away that nobody uses: `palisade attachment list`",
+        clears: Clears::AfterQuiet { seconds: 30 },
+    }
+    SocketLost {
+        code: "socket_lost", severity: Degraded,
+        means: "The file of an attachment's socket is not in its place: somebody has deleted or replaced it.",
+        guest: "A VMM that is connected goes on; one that comes, or comes back, finds nobody.",
+        metric: "palisade_findings",
+        remedy: "it is put back by itself within seconds, unless something else is in its place: move that away; \
+                 `palisade attachment show {name}` shows the path. See what cleans up in this folder",
+        clears: Clears::WhenTold,
+    }
+    FrontendSilent {
+        code: "frontend_silent", severity: Degraded,
+        means: "A front-end is connected and has stopped in the middle of a message, or never begun one.",
+        guest: "It has no disk. Nobody else can connect to this socket meanwhile.",
+        metric: "palisade_attachment_connected",
+        remedy: "end the program that is connected to the socket of {name} (`ss -xp` shows it); a VMM that was stopped goes on by \
+                 itself when it is continued",
+        clears: Clears::WithItsCause,
+    }
     ThreadStuck {
         code: "thread_stuck", severity: Failed,
         means: "A thread of the daemon makes no progress.",

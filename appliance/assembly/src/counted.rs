@@ -5,13 +5,16 @@
 //! same kind done well meanwhile. A disk that fails again soon after is held for longer each time, so that one that
 //! comes and goes is not an event every few seconds.
 
+use crate::findings::sessions;
 use crate::plant::{Offered, OpenDisk, Plant};
 use crate::samples::sum;
 use crate::standing::Findings;
 use palisade_api::FindingKind;
 use palisade_block::stats::Count;
-use palisade_block::{AttachmentIndex, DeviceIndex, Fault};
+use palisade_block::{AttachmentIndex, DeviceIndex, Fault, SECTOR_BYTES};
+use palisade_frontend::SessionReport;
 use palisade_model::{Cluster, Disk, Medium, Name};
+use palisade_virtio::QueueStats;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -21,6 +24,12 @@ const HOLD: Duration = Duration::from_secs(2);
 /// The same for one that comes again and again.
 const HOLD_MAX: Duration = Duration::from_secs(320);
 
+/// Sessions in a row that are refused before it is told.
+const REFUSED_IN_A_ROW: u64 = 3;
+
+/// A queue may be unable to start for so long before it is told: the messages of a VMM come one after the other.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
 type Faults = [u64; Fault::KINDS];
 
 /// What was counted up to the last look.
@@ -28,6 +37,8 @@ type Faults = [u64; Fault::KINDS];
 pub struct Counted {
     disks: BTreeMap<Name, DiskSeen>,
     attachments: BTreeMap<Name, AttachmentSeen>,
+    /// Times without a file descriptor.
+    files_short: u64,
 }
 
 /// A counter's faults, reactor by reactor, as seen at the last look.
@@ -57,6 +68,12 @@ struct AttachmentSeen {
     /// What came since the look before.
     more: Seen,
     refused: u64,
+    /// What was no valid request already at the ring.
+    malformed: u64,
+    /// Sessions in a row that were refused.
+    refused_sessions: u64,
+    /// Since when some queue cannot start.
+    cannot_start: Option<Instant>,
 }
 
 /// What a counter says of things done well: now, and when a fault last came; and whether that was since the last look.
@@ -141,8 +158,21 @@ fn sentence(fault: Fault, disk: &str, times: u64, met: &str) -> String {
 
 impl Counted {
     /// Compares, raises and clears.
-    pub fn look(&mut self, cluster: &Cluster, plant: &Plant, findings: &Findings, now: Instant) {
-        self.look_at_attachments(plant, findings);
+    pub fn look(
+        &mut self,
+        cluster: &Cluster,
+        plant: &Plant,
+        reports: &dyn Fn(AttachmentIndex) -> Option<SessionReport>,
+        findings: &Findings,
+        now: Instant,
+    ) {
+        self.look_at_attachments(plant, reports, findings, now);
+        let short = palisade_frontend::shortage::times();
+        let times = short.saturating_sub(std::mem::replace(&mut self.files_short, short));
+        if times > 0 {
+            let message = "there was no file descriptor left for what a VMM wanted (RLIMIT_NOFILE)";
+            findings.raise_times(FindingKind::FilesShort, "node", message, times);
+        }
         self.disks.retain(|name, _| plant.disks.contains_key(name));
         for (name, open) in &plant.disks {
             let fresh = || DiskSeen {
@@ -177,7 +207,13 @@ impl Counted {
     }
 
     /// Faults that each attachment has met since the last look.
-    fn look_at_attachments(&mut self, plant: &Plant, findings: &Findings) {
+    fn look_at_attachments(
+        &mut self,
+        plant: &Plant,
+        reports: &dyn Fn(AttachmentIndex) -> Option<SessionReport>,
+        findings: &Findings,
+        now: Instant,
+    ) {
         self.attachments
             .retain(|name, _| plant.attachments.contains_key(name));
         for (name, offered) in &plant.attachments {
@@ -187,6 +223,9 @@ impl Counted {
                 faults: Seen::new(),
                 more: Seen::new(),
                 refused: 0,
+                malformed: 0,
+                refused_sessions: 0,
+                cannot_start: None,
             };
             let seen = self.attachments.entry(name.clone()).or_insert_with(fresh);
             if seen.index != index {
@@ -209,8 +248,57 @@ impl Counted {
                     "{times} requests of the guest lay outside the volume, were misaligned, or wrote to a disk offered \
                      read-only"
                 );
-                findings.raise_times(FindingKind::RequestsRefused, subject, message, times);
+                findings.raise_times(FindingKind::RequestsRefused, &*subject, message, times);
             }
+            if let Some(report) = reports(index) {
+                seen.look_at_session(&report, &subject, findings, now);
+            }
+        }
+    }
+}
+
+impl AttachmentSeen {
+    fn look_at_session(&mut self, report: &SessionReport, subject: &str, findings: &Findings, now: Instant) {
+        let at_the_rings = |count: fn(&QueueStats) -> u64| -> u64 {
+            let queues = report.queue_stats.iter();
+            queues.map(|stats| count(stats)).sum()
+        };
+        // Unknown types are no fault: a driver may ask for what there is.
+        let malformed = at_the_rings(|stats| stats.malformed.get() + stats.refused_writes.get());
+        let times = malformed.saturating_sub(self.malformed);
+        self.malformed = malformed;
+        if times > 0 {
+            let message = format!(
+                "{times} requests of the guest were malformed or wrote to a disk offered read-only ({} in all had no status \
+                 byte to be answered by)",
+                at_the_rings(|stats| stats.unanswerable.get())
+            );
+            findings.raise_times(FindingKind::RequestsRefused, subject, message, times);
+        }
+        let more = report.refused_sessions.saturating_sub(self.refused_sessions);
+        self.refused_sessions = report.refused_sessions;
+        if more > 0 && report.refused_sessions >= REFUSED_IN_A_ROW {
+            let why = report
+                .first_refusal
+                .as_deref()
+                .unwrap_or("it did not say what it wanted");
+            let message = format!("a VMM comes again and again, and is refused each time: {why}");
+            findings.raise_times(FindingKind::SessionsRefused, subject, message, more);
+        } else if report.refused_sessions == 0 && findings.stands(FindingKind::SessionsRefused, subject) {
+            findings.clear(FindingKind::SessionsRefused, subject);
+        }
+        match sessions::cannot_start(report).filter(|_| report.connected) {
+            Some(why) => {
+                let since = *self.cannot_start.get_or_insert(now);
+                let told = findings.stands(FindingKind::QueueCannotStart, subject);
+                if now.duration_since(since) >= START_PATIENCE && !told {
+                    findings.raise(FindingKind::QueueCannotStart, subject, why);
+                }
+            }
+            None if self.cannot_start.take().is_some() => {
+                findings.clear(FindingKind::QueueCannotStart, subject);
+            }
+            None => {}
         }
     }
 }
@@ -237,6 +325,19 @@ impl DiskSeen {
             let Some(mut kind) = finding_of_disk(fault).filter(|_| times > 0) else {
                 continue;
             };
+            // A device that is gone or cut off answers with whatever number its driver gives for a capacity of nothing.
+            if kind == FindingKind::DiskNoSpace && at.is_device() {
+                let shorter = at
+                    .open
+                    .sight
+                    .look
+                    .filter(|look| look.gone || look.bytes < at.agreed_bytes());
+                kind = match shorter {
+                    Some(look) if look.gone => FindingKind::DiskGone,
+                    Some(_) => FindingKind::DiskShrunk,
+                    None => kind,
+                };
+            }
             if kind == FindingKind::DiskMedia {
                 let explains = |cause: &FindingKind| at.findings.stands(*cause, &subject);
                 kind = EXPLAINS_MEDIA.into_iter().find(explains).unwrap_or(kind);
@@ -285,6 +386,15 @@ impl DiskSeen {
 }
 
 impl DiskLook<'_> {
+    fn is_device(&self) -> bool {
+        self.disk
+            .is_some_and(|disk| matches!(disk.medium, Medium::Block { .. }))
+    }
+
+    fn agreed_bytes(&self) -> u64 {
+        self.disk.map_or(0, |disk| disk.sectors * SECTOR_BYTES)
+    }
+
     /// What tells of a kind whether it works again.
     fn done(&self, kind: FindingKind, fault: Fault, grown: &[Faults]) -> Vec<Done> {
         let at = fault.kind();
@@ -418,8 +528,13 @@ mod tests {
 
         fn look(&mut self, after: Duration) -> Vec<String> {
             self.now += after;
-            self.counted
-                .look(&Cluster::empty(), &self.plant, &self.findings, self.now);
+            self.counted.look(
+                &Cluster::empty(),
+                &self.plant,
+                &|_| None,
+                &self.findings,
+                self.now,
+            );
             self.findings
                 .list()
                 .into_iter()
@@ -479,5 +594,89 @@ mod tests {
             assert_eq!(finding_of_disk(fault).is_none(), guests, "{fault:?}");
             assert_eq!(finding_of_attachment(fault).is_some(), guests, "{fault:?}");
         }
+    }
+
+    #[test]
+    fn a_vmm_that_is_refused_again_and_again_is_one_finding() {
+        let (rig, now) = (Rig::new(), Instant::now());
+        let mut seen = AttachmentSeen {
+            index: AttachmentIndex(0),
+            faults: Seen::new(),
+            more: Seen::new(),
+            refused: 0,
+            malformed: 0,
+            refused_sessions: 0,
+            cannot_start: None,
+        };
+        let mut look = |refused: u64| {
+            let report = SessionReport {
+                refused_sessions: refused,
+                first_refusal: (refused > 0).then(|| "a ring of 3 entries".to_owned()),
+                ..SessionReport::default()
+            };
+            seen.look_at_session(&report, "attachment/a", &rig.findings, now);
+            rig.findings.list()
+        };
+        assert!(look(1).is_empty() && look(2).is_empty());
+        look(3);
+        let all = look(600);
+        let [finding] = all.as_slice() else {
+            panic!("{all:?}")
+        };
+        assert_eq!((finding.code.as_str(), finding.count), ("sessions_refused", 598));
+        assert!(
+            finding.message.contains("a ring of 3 entries"),
+            "{}",
+            finding.message
+        );
+        assert!(look(0).is_empty(), "a queue runs");
+    }
+
+    #[test]
+    fn a_queue_that_cannot_start_is_told_when_that_lasts() {
+        let (rig, began) = (Rig::new(), Instant::now());
+        let mut counted = Counted::default();
+        let mut plant = Plant::default();
+        let wanted = palisade_model::Attachment {
+            volume: Name::new("v1").unwrap(),
+            node: Name::new("n1").unwrap(),
+            socket: "/run/a.sock".into(),
+            queues: 1,
+            queue_size: 256,
+            owner: None,
+            group: None,
+            mode: 0o660,
+            read_only: false,
+            serial: "1".into(),
+            limits: palisade_model::Limits::default(),
+            write_cache: true,
+            created: palisade_model::Generation(4),
+            revision: palisade_model::Generation(4),
+        };
+        let offered = Offered::new(AttachmentIndex(0), palisade_block::VolumeIndex(0), &wanted, 1, 0);
+        plant.attachments.insert(Name::new("a").unwrap(), offered);
+        let mut look = |after: u64, why: Option<&str>| {
+            let report = SessionReport {
+                connected: true,
+                queues: vec![palisade_frontend::QueueReport {
+                    cannot_start: why.map(str::to_owned),
+                    ..Default::default()
+                }],
+                ..SessionReport::default()
+            };
+            let now = began + Duration::from_secs(after);
+            counted.look(
+                &Cluster::empty(),
+                &plant,
+                &|_| Some(report.clone()),
+                &rig.findings,
+                now,
+            );
+            rig.findings.list().len()
+        };
+        assert_eq!(look(0, Some("no memory")), 0);
+        assert_eq!(look(1, Some("no memory")), 0);
+        assert_eq!(look(2, Some("no memory")), 1);
+        assert_eq!(look(3, None), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! What is wrong, as it follows from the present state of the node.
 
 pub mod media;
+pub mod sessions;
 
 use crate::samples::oldest_ns;
 use crate::views::View;
@@ -75,11 +76,11 @@ impl View<'_> {
             );
         }
         for (name, offered) in &self.plant.attachments {
-            let report = self.shared.door().report(offered.index);
-            let waiting = report.and_then(|report| report.waiting);
-            if let Some(waiting) = waiting.filter(|waiting| waiting.overdue) {
-                let message = format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs());
-                add(FindingKind::DrainOverdue, format!("attachment/{name}"), message);
+            let Some(report) = self.shared.door().report(offered.index) else {
+                continue;
+            };
+            for (kind, message) in sessions::findings(&report) {
+                add(kind, format!("attachment/{name}"), message);
             }
         }
         for (action, under_way) in &self.plant.under_way {

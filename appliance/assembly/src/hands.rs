@@ -91,12 +91,12 @@ pub fn offer(
     door: DoorHandle,
     share: Arc<Share>,
     index: AttachmentIndex,
-    attachment: &Attachment,
+    (name, attachment): (&Name, &Attachment),
     sectors: Sectors,
     block_bytes: u32,
     writeback: bool,
 ) -> Work {
-    let attachment = attachment.clone();
+    let (name, attachment) = (name.to_string(), attachment.clone());
     Box::new(move || {
         let mut serial = [0; 20];
         serial
@@ -105,6 +105,7 @@ pub fn offer(
             .for_each(|(to, from)| *to = from);
         let spec = AttachmentSpec {
             index,
+            name: name.clone(),
             path: attachment.socket.clone().into(),
             owner: SocketOwner {
                 user: attachment.owner.as_ref().map(user_id).transpose()?,

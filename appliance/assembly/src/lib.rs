@@ -20,6 +20,8 @@ mod clearing;
 pub mod config;
 mod counted;
 mod disk_growth;
+#[cfg(test)]
+mod endings;
 mod event;
 mod event_ids;
 mod findings;
@@ -41,6 +43,7 @@ mod rest;
 mod samples;
 mod shared;
 mod sight;
+mod sockets;
 mod standing;
 mod steward;
 mod superblocks;

@@ -9,6 +9,7 @@ use crate::rest::Rest;
 use crate::samples::oldest_ns;
 use crate::shared::Shared;
 use crate::sight;
+use crate::sockets;
 use crate::steward::Steward;
 use crate::watch::{self, Enrolled};
 use crossbeam::channel::{Receiver, Sender};
@@ -162,7 +163,12 @@ impl Node {
         };
         node.shared.send(Event::Changed);
         match node.start_server() {
-            Ok(server) => node.server = Some(server),
+            Ok(server) => {
+                let watch = &node.shared.watch;
+                let enrolled = watch.enrol_known("node/rest", "the server of REST", server.progress());
+                node.watched.push(enrolled);
+                node.server = Some(server);
+            }
             Err(error) => {
                 node.stop();
                 return Err(error);
@@ -407,6 +413,11 @@ fn enrol(shared: &Shared, door: &Door, control: &Arc<Progress>) -> Vec<Enrolled>
 }
 
 fn start_watch(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    let for_sockets = Arc::clone(shared);
+    // It ends by itself; a folder of sockets that does not answer must not hold up the stop.
+    std::thread::Builder::new()
+        .name("sockets".into())
+        .spawn(move || sockets::run(&for_sockets))?;
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name("watch".into())

@@ -24,6 +24,12 @@ impl View<'_> {
             slots_short: reactor.slots_short,
             pool_short: reactor.pool_short,
         };
+        let refused = |offered: &Offered| {
+            self.shared
+                .door()
+                .report(offered.index)
+                .map(|report| report.messages_refused)
+        };
         let attachment = |(name, attachment): (&Name, &Attachment)| {
             let offered = self.plant.attachments.get(name);
             let connection = self.connection(offered);
@@ -41,6 +47,7 @@ impl View<'_> {
                 throttled: sum(offered, |stats| stats.throttled.get()),
                 bounced: sum(offered, |stats| stats.bounced.get()),
                 sessions: connection.sessions,
+                messages_refused: offered.and_then(refused).unwrap_or(0),
                 operations: operations(offered),
                 faults: faults(|kind| sum(offered, |stats| stats.faults.get(kind).map_or(0, Count::get))),
             }
@@ -75,19 +82,19 @@ impl View<'_> {
                 uncleared_bytes: uncleared.unwrap_or(0),
             }
         };
-        let refused = |offered: &Offered| {
-            self.shared
-                .door()
-                .report(offered.index)
-                .map(|report| report.messages_refused)
-        };
         let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
+        let health = self.shared.health();
         MetricsSnapshot {
-            health: match self.shared.health().overall {
+            health: match health.overall {
                 api::Overall::Ok => 0,
                 api::Overall::Degraded => 1,
                 api::Overall::Failed => 2,
             },
+            findings: health
+                .findings
+                .into_iter()
+                .map(|finding| (finding.code, finding.subject, finding.count))
+                .collect(),
             version: node.version,
             node: node.id,
             generation: node.generation,

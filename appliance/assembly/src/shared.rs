@@ -143,7 +143,8 @@ impl Shared {
     pub fn observe(&self, cluster: &Cluster, plant: &Plant) {
         // Under the plant's lock, so that two threads cannot take the same counts for new.
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.look(cluster, plant, &self.findings, Instant::now());
+        let reports = |index| self.door().report(index);
+        counted.look(cluster, plant, &reports, &self.findings, Instant::now());
         drop(counted);
         self.findings.observe(View::new(self, cluster, plant).derived());
     }

@@ -421,7 +421,15 @@ impl Steward {
         let writeback = kept.unwrap_or(attachment.write_cache);
         let door = self.shared.door().clone();
         let share = self.shared.shares.join(false);
-        let work = hands::offer(door, share, index, attachment, sectors, block_bytes, writeback);
+        let work = hands::offer(
+            door,
+            share,
+            index,
+            (name, attachment),
+            sectors,
+            block_bytes,
+            writeback,
+        );
         self.aside(plant, step, wanted, work);
     }
 

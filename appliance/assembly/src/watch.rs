@@ -87,6 +87,23 @@ impl Watch {
         })
     }
 
+    /// Watches a thread that serves operators.
+    pub fn enrol_known(
+        self: &Arc<Watch>,
+        subject: impl Into<String>,
+        name: impl Into<String>,
+        progress: Arc<Progress>,
+    ) -> Enrolled {
+        self.add(Thread {
+            subject: subject.into(),
+            name: name.into(),
+            progress,
+            bound: LONE_BOUND,
+            vital: false,
+            reactor: None,
+        })
+    }
+
     /// Watches a thread that everybody depends on.
     pub fn enrol_vital(
         self: &Arc<Watch>,
@@ -129,6 +146,11 @@ impl Watch {
     /// The watch's own sign of life, for whoever watches it.
     pub fn mark(&self) -> Mark {
         self.own.read()
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
     }
 
     /// Ends [`run`].

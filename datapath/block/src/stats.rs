@@ -223,7 +223,7 @@ pub struct ReactorStats {
     pub slots_used: Count,
     /// Turns in which a queue had to wait because no slot was free.
     pub slots_short: Count,
-    /// Turns in which an operation had to wait for a bounce buffer.
+    /// Waits of an operation for a bounce buffer, each counted once however often it is tried again.
     pub pool_short: Count,
 }
 

@@ -198,7 +198,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 let buffers_free = self.pool.free() as u32;
                 let may_take = self.buffer_shares.may_take(piece.device, buffers_free);
                 let Some(buffer) = may_take.then(|| self.pool.take()).flatten() else {
-                    self.stats.pool_short.add(1);
+                    let parent = self.slots.slot_mut(request);
+                    if !std::mem::replace(&mut parent.lacks_buffer, true) {
+                        self.stats.pool_short.add(1);
+                    }
                     self.unclaim(part);
                     return Cut::Short;
                 };
@@ -223,6 +226,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let parent = self.slots.slot_mut(request);
         parent.outstanding += 1;
         parent.cut_sectors = sectors;
+        parent.lacks_buffer = false;
         parent.place = place;
         let (queue, lba) = (parent.queue, parent.lba);
         let slot = self.slots.slot_mut(part);

@@ -87,6 +87,8 @@ pub(crate) struct Slot {
     pub(crate) waits: bool,
     /// It has been lent a long list.
     pub(crate) long: bool,
+    /// It waits for a bounce buffer, and that has been counted.
+    pub(crate) lacks_buffer: bool,
 
     // A part:
     pub(crate) parent: SlotIndex,
@@ -120,6 +122,7 @@ impl Slot {
             refill: false,
             waits: false,
             long: false,
+            lacks_buffer: false,
             parent: SlotIndex(0),
             skip: 0,
             place: Place::default(),

@@ -21,6 +21,8 @@ mod consent;
 mod failure;
 mod paste;
 mod place;
+#[cfg(test)]
+mod remedies;
 mod show;
 mod transport;
 mod wait;

@@ -38,8 +38,10 @@ use supervisor::Supervisor;
 /// A volume offered on a socket.
 #[derive(Clone, Debug)]
 pub struct AttachmentSpec {
-    /// Its name on this node.
+    /// Its number on this node.
     pub index: AttachmentIndex,
+    /// What people call it; for logs.
+    pub name: String,
     /// Where the socket is to appear.
     pub path: PathBuf,
     /// Who may connect.
@@ -56,7 +58,6 @@ pub struct AttachmentSpec {
 
 /// Why an attachment was not taken.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum AttachError {
     /// There is one of this index (it may still be leaving).
     Exists {
@@ -125,14 +126,14 @@ impl std::error::Error for AttachError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ShutdownTimedOut {
     /// Attachments still there, and what they wait for.
-    pub waiting: Vec<(AttachmentIndex, String)>,
+    pub waiting: Vec<(String, String)>,
 }
 
 impl fmt::Display for ShutdownTimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} attachments have not stopped", self.waiting.len())?;
-        for (index, wait) in &self.waiting {
-            write!(f, "; attachment {}: {wait}", index.0)?;
+        for (name, wait) in &self.waiting {
+            write!(f, "; attachment {name}: {wait}")?;
         }
         Ok(())
     }
@@ -189,6 +190,9 @@ enum Command {
         index: AttachmentIndex,
         sectors: Sectors,
     },
+    Restore {
+        index: AttachmentIndex,
+    },
     QueueStopped {
         queue: QueueId,
         source: Option<Box<BlkQueue<CallNotify>>>,
@@ -214,6 +218,7 @@ impl Command {
             Command::Attach { spec, .. } => Whom::Attachment(spec.index),
             Command::Detach { index }
             | Command::Resize { index, .. }
+            | Command::Restore { index }
             | Command::Left { index, .. }
             | Command::Back { index, .. } => Whom::Attachment(*index),
             Command::QueueStopped { queue, .. } => Whom::Attachment(queue.attachment),
@@ -301,6 +306,12 @@ impl DoorHandle {
     /// [`Host::detached`] tells when it is over, also when there was no such attachment.
     pub fn detach(&self, index: AttachmentIndex) {
         self.tell(Command::Detach { index });
+    }
+
+    /// The socket's file has gone from its place: it is put back, and whoever is connected stays so. What comes of it is
+    /// to be seen there, and in [`SessionReport::last_error`].
+    pub fn restore(&self, index: AttachmentIndex) {
+        self.tell(Command::Restore { index });
     }
 
     /// The volume has another size; a connected guest is told.

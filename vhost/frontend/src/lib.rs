@@ -32,6 +32,7 @@ pub mod codec;
 pub mod door;
 pub mod features;
 pub mod session;
+pub mod shortage;
 mod socket;
 mod socket_file;
 
@@ -40,5 +41,5 @@ pub use door::{
     AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, Host, SessionReport, ShutdownTimedOut,
     StuckReport, WaitReport,
 };
-pub use session::{Action, Offer, QueueReport, Session};
+pub use session::{Action, Offer, QueueReport, Refusal, Session};
 pub use socket_file::{BindError, SocketOwner};

@@ -1,6 +1,7 @@
 //! A UNIX stream with file descriptors beside the bytes (SCM_RIGHTS), never blocking.
 
 use crate::codec::FDS_MAX;
+use crate::shortage;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
@@ -21,6 +22,8 @@ pub(crate) enum Received {
     Closed,
     /// More file descriptors came than fit; the kernel has closed those that did not.
     TooManyFds,
+    /// File descriptors came, and this process has as many open as it may; the kernel has closed them.
+    NoRoomForFds,
 }
 
 /// Reads into `buffer` (not empty) and puts file descriptors that came along into `fds`, which never gets longer
@@ -39,10 +42,19 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedF
             Ok(received) => break received,
         }
     };
+    let before = fds.len();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             fds.extend(rights);
         }
+    }
+    // The kernel cuts off for two reasons: there was no place left in our buffer, which is the peer's doing, or in this
+    // process's table of files, which is not (net/core/scm.c, scm_detach_fds).
+    let came = fds.len() - before;
+    if received.flags.contains(ReturnFlags::CTRUNC) && came < FDS_MAX {
+        fds.clear();
+        shortage::met();
+        return Ok(Received::NoRoomForFds);
     }
     if fds.len() > FDS_MAX || received.flags.contains(ReturnFlags::CTRUNC) {
         fds.clear();

@@ -30,7 +30,6 @@ pub struct SocketOwner {
 
 /// Why a socket could not be put in its place.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum BindError {
     /// The path does not fit a socket address (107 bytes, with the suffix of the temporary name).
     PathTooLong {
@@ -98,14 +97,22 @@ impl std::error::Error for BindError {
     }
 }
 
+/// Which file a socket's is: device and inode.
+pub type SocketInode = (u64, u64);
+
 /// A listening socket and its file. Dropping it takes the file away, if it still is ours.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    inode: Option<(u64, u64)>,
+    inode: Option<SocketInode>,
 }
 
 impl SocketFile {
+    /// Which file it is.
+    pub(crate) fn inode(&self) -> Option<SocketInode> {
+        self.inode
+    }
+
     /// Prepares a socket beside `path`, sets who may connect, listens, and only then moves it into place. A socket
     /// left behind by a process that is gone is replaced.
     pub(crate) fn bind(path: &Path, owner: SocketOwner) -> Result<(SocketFile, UnixListener), BindError> {

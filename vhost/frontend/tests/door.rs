@@ -18,7 +18,9 @@ use stand::client::{Client, dup, frame, longs, vring_addr_bytes, words};
 use stand::guest::{Guest, memfd};
 use stand::ram_host::{Event, RamHost, Seen};
 use stand::{open_fds, spec, until};
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -485,6 +487,62 @@ fn an_attachment_taken_away_ends_its_session_after_the_drain() {
     handle
         .attach(spec(7, &stand.folder.path().join("vm.sock")))
         .unwrap();
+    stand.shut();
+}
+
+#[test]
+fn a_deleted_socket_is_put_back_and_who_is_connected_stays() {
+    let _turn = TURN.lock();
+    let stand = Stand::new();
+    let path = stand.folder.path().join("vm.sock");
+    let client = stand.client();
+    client.negotiate();
+    let handle = stand.door().handle();
+    std::fs::remove_file(&path).unwrap();
+    handle.restore(AttachmentIndex(7));
+    until("the socket to be back", || path.exists());
+    let inode = std::fs::symlink_metadata(&path)
+        .map(|at| (at.dev(), at.ino()))
+        .unwrap();
+    until("the report to name it", || stand.report().socket == Some(inode));
+    assert!(stand.report().connected, "who was connected stays so");
+    client.negotiate();
+    drop(client);
+    until("the session to end", || !stand.report().connected);
+    UnixStream::connect(&path).unwrap();
+    // What is not ours is left where it is, and said.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "precious").unwrap();
+    handle.restore(AttachmentIndex(7));
+    until("the reason to be seen", || {
+        stand
+            .report()
+            .last_error
+            .is_some_and(|error| error.contains("is not a socket"))
+    });
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    std::fs::remove_file(&path).unwrap();
+    stand.shut();
+}
+
+#[test]
+fn who_stops_inside_a_message_or_says_nothing_is_seen() {
+    let _turn = TURN.lock();
+    let stand = Stand::new();
+    let path = stand.folder.path().join("vm.sock");
+    let mut half = UnixStream::connect(&path).unwrap();
+    until("the silence to be seen", || stand.report().silent.is_some());
+    half.write_all(&[1, 0, 0]).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(stand.report().silent.is_some());
+    drop(half);
+    let client = stand.client();
+    client.negotiate();
+    until("a front-end that speaks", || {
+        let report = stand.report();
+        report.connected && report.silent.is_none()
+    });
+    drop(client);
     stand.shut();
 }
 

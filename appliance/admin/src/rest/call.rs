@@ -1,7 +1,7 @@
 //! From a handler to the appliance: on a thread that may block, a bounded number at a time.
 
 use crate::appliance::Appliance;
-use crate::limits::{CALL_WAIT, CALLS_MAX, STREAMS_MAX};
+use crate::limits::{CALL_WAIT, CALLS_MAX, HEALTH_CALLS_MAX, STREAMS_MAX};
 use palisade_api::{Problem, ProblemKind};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 pub(crate) struct Door {
     appliance: Arc<dyn Appliance>,
     calls: Arc<Semaphore>,
+    health_calls: Arc<Semaphore>,
     /// Places for streams of events.
     pub(crate) streams: Arc<Semaphore>,
     /// Becomes true when the server stops; streams end then.
@@ -24,6 +25,7 @@ impl Door {
         Door {
             appliance,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            health_calls: Arc::new(Semaphore::new(HEALTH_CALLS_MAX)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stopping,
         }
@@ -34,15 +36,32 @@ impl Door {
         &self,
         question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        let turn = timeout(CALL_WAIT, self.calls.clone().acquire_owned()).await;
+        self.call_in(&self.calls, CALLS_MAX, question).await
+    }
+
+    /// Asks for health, in a place of its own: it is answered also when all other calls wait for something.
+    pub(crate) async fn call_for_health<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.call_in(&self.health_calls, HEALTH_CALLS_MAX, question).await
+    }
+
+    async fn call_in<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        places_max: usize,
+        question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = timeout(CALL_WAIT, places.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Problem::new(
                 ProblemKind::Unavailable,
                 "busy",
                 format!(
-                    "the appliance is busy: {CALLS_MAX} requests are being carried out and none has ended in time"
+                    "the appliance is busy: {places_max} requests are being carried out and none has ended in time"
                 ),
-                "try again in a minute; the log tells what they wait for",
+                "try again in a minute; palisade health tells what they wait for",
             ));
         };
         let appliance = self.appliance.clone();

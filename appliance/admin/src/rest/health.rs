@@ -11,7 +11,7 @@ use palisade_api::{Health, routes};
     AnyProblem,
 ))]
 pub(super) async fn show(State(door): State<Door>) -> Answer {
-    door.call(|appliance| Answer::json(&appliance.health()))
+    door.call_for_health(|appliance| Answer::json(&appliance.health()))
         .await
         .into()
 }

@@ -14,7 +14,6 @@ pub struct ProtocolError {
 
 /// What is wrong with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Problem {
     /// The header itself is incomplete.
     Header,

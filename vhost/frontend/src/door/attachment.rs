@@ -7,6 +7,7 @@ use super::{AttachError, AttachmentSpec};
 use crate::codec::Reply;
 use crate::features;
 use crate::session::{Action, Offer, Session};
+use crate::shortage;
 use crate::socket_file::{SocketFile, SocketOwner};
 use mio::net::{UnixListener, UnixStream};
 use mio::unix::SourceFd;
@@ -54,6 +55,8 @@ pub(super) struct Attachment {
     wait: Option<WaitReport>,
     /// When to try again to take a connection, after a failure.
     accept_again: Option<Instant>,
+    /// Since when the front-end has been in the middle of a message, or has said nothing at all.
+    silent: Option<Instant>,
 }
 
 /// A front-end and the session with it.
@@ -114,6 +117,7 @@ impl Attachment {
             last_disconnect: None,
             wait: None,
             accept_again: None,
+            silent: None,
         }
     }
 
@@ -132,6 +136,26 @@ impl Attachment {
         self.listener = Some(listener);
         self.gate.offered(file);
         Ok(())
+    }
+
+    /// Puts the socket back into its place, from where somebody has taken it. Whoever is connected stays so.
+    pub(super) fn restore(&mut self, registry: &Registry) {
+        if self.leaving || self.listener.is_none() {
+            return;
+        }
+        let before = self.listener.take();
+        match self.offer(registry) {
+            Ok(()) => {
+                if let Some(mut listener) = before {
+                    deregister(registry, &mut listener);
+                }
+                log::info!("attachment={} its socket is back in its place", self.gate.name());
+            }
+            Err(error) => {
+                self.listener = before;
+                self.last_error = Some(format!("the socket cannot be put back: {error}"));
+            }
+        }
     }
 
     /// Lets go of the session and the socket without a word to the host: both were ended from outside.
@@ -163,6 +187,7 @@ impl Attachment {
             None => Turn::Idle,
         };
         self.watch_wait();
+        self.watch_silence();
         match self.connection {
             None if self.leaving => Turn::Gone,
             _ => turn,
@@ -215,9 +240,12 @@ impl Attachment {
     /// What an operator is shown.
     pub(super) fn report(&self) -> SessionReport {
         let mut report = SessionReport {
+            name: self.gate.name().to_owned(),
             connected: self.connection.is_some(),
+            socket: self.gate.socket_inode(),
             connections: self.connections,
             waiting: self.wait.clone(),
+            silent: self.silent,
             messages_refused: self.refused_before,
             refused_sessions: self.refused_sessions,
             first_refusal: self.first_refusal.clone(),
@@ -256,9 +284,10 @@ impl Attachment {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
+                shortage::is_met_by(&error);
                 log::warn!(
                     "attachment={} a connection cannot be taken, tried again, error={error}",
-                    self.index.0
+                    self.gate.name()
                 );
                 self.accept_again = Some(Instant::now() + ACCEPT_AGAIN);
                 return;
@@ -269,13 +298,13 @@ impl Attachment {
         {
             log::warn!(
                 "attachment={} a connection cannot be watched, error={error}",
-                self.index.0
+                self.gate.name()
             );
             return;
         }
         let stream = Arc::new(stream);
         self.connections += 1;
-        log::info!("attachment={} a virtual machine has connected", self.index.0);
+        log::info!("attachment={} a virtual machine has connected", self.gate.name());
         self.connection = Some(Connection {
             stream: Arc::clone(&stream),
             input: Input::new(),
@@ -327,7 +356,7 @@ impl Attachment {
         {
             log::warn!(
                 "attachment={} the back-end channel is of no more use, error={error}",
-                self.index.0
+                self.gate.name()
             );
             close_backend(registry, connection.backend.take());
         }
@@ -426,8 +455,20 @@ impl Attachment {
             self.last_error = Some(error.to_owned());
         }
         self.last_disconnect = Some(reason.to_owned());
-        log::info!("attachment={} session over, reason={reason}", self.index.0);
+        log::info!("attachment={} session over, reason={reason}", self.gate.name());
         self.gate.disconnected(reason);
+    }
+
+    /// Keeps the record of a message that does not end, or never began.
+    fn watch_silence(&mut self) {
+        let unfinished = self
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.input.is_unfinished());
+        self.silent = match unfinished {
+            true => self.silent.or_else(|| Some(Instant::now())),
+            false => None,
+        };
     }
 
     /// Keeps the record of what the session waits for.
@@ -450,7 +491,7 @@ impl Attachment {
             wait.overdue = true;
             log::warn!(
                 "attachment={} {} for {} s",
-                self.index.0,
+                self.gate.name(),
                 wait.on,
                 wait.since.elapsed().as_secs()
             );

@@ -30,6 +30,8 @@ pub(super) struct Input {
     filled: usize,
     header: Option<Header>,
     fds: Vec<OwnedFd>,
+    /// Whether a whole message has come ever.
+    any: bool,
 }
 
 impl Input {
@@ -40,7 +42,13 @@ impl Input {
             filled: 0,
             header: None,
             fds: Vec::new(),
+            any: false,
         }
+    }
+
+    /// Whether a message has begun and not ended, or none has come at all.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.filled > 0 || !self.any
     }
 
     /// Reads on.
@@ -67,6 +75,13 @@ impl Input {
                             "more than {FDS_MAX} file descriptors came with one message"
                         ));
                     }
+                    Ok(Received::NoRoomForFds) => {
+                        return Next::Over(
+                            "this daemon has as many files open as it may (RLIMIT_NOFILE), so what the front-end sent could \
+                             not be taken"
+                                .to_owned(),
+                        );
+                    }
                     Err(error) => return Next::Over(format!("reading from the front-end failed: {error}")),
                 }
                 continue;
@@ -92,6 +107,7 @@ impl Input {
         let message = Message::parse(header, payload, fds);
         self.filled = 0;
         self.header = None;
+        self.any = true;
         Next::Message(message, header.need_reply)
     }
 }

@@ -6,7 +6,7 @@
 use super::host::Host;
 use super::report::{Reports, SessionReport, StuckReport};
 use crate::call::CallNotify;
-use crate::socket_file::SocketFile;
+use crate::socket_file::{SocketFile, SocketInode};
 use mio::net::UnixStream;
 use palisade_block::{AttachmentIndex, QueueId};
 use palisade_memory::GuestMemory;
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 /// The gate of one attachment. Its lock is held for moments: nobody does under it what can wait.
 pub(super) struct Gate {
     index: AttachmentIndex,
+    name: String,
     host: Arc<dyn Host>,
     reports: Reports,
     state: Mutex<State>,
@@ -43,7 +44,7 @@ struct State {
 }
 
 impl Gate {
-    pub(super) fn new(index: AttachmentIndex, host: Arc<dyn Host>, reports: Reports) -> Gate {
+    pub(super) fn new(index: AttachmentIndex, name: String, host: Arc<dyn Host>, reports: Reports) -> Gate {
         let state = State {
             open: true,
             step: None,
@@ -57,10 +58,16 @@ impl Gate {
         };
         Gate {
             index,
+            name,
             host,
             reports,
             state: Mutex::new(state),
         }
+    }
+
+    /// What people call the attachment.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     // For the attachment's own thread.
@@ -94,6 +101,11 @@ impl Gate {
         let mut state = self.state();
         // A thread that is no longer listened to puts no socket in place: it is taken away again.
         state.socket = state.open.then_some(socket);
+    }
+
+    /// Which file the socket's is, while there is one.
+    pub(super) fn socket_inode(&self) -> Option<SocketInode> {
+        self.state().socket.as_ref().and_then(SocketFile::inode)
     }
 
     /// Takes the socket's file away.
@@ -180,7 +192,7 @@ impl Gate {
             if let Err(error) = std::thread::Builder::new().name("cut-off".into()).spawn(cut) {
                 log::warn!(
                     "attachment={} the connection stays open, error={error}",
-                    self.index.0
+                    self.name
                 );
             }
         }

@@ -10,10 +10,14 @@ use std::time::Instant;
 /// The state of one attachment's socket and session.
 #[derive(Clone, Debug, Default)]
 pub struct SessionReport {
+    /// What people call the attachment.
+    pub name: String,
     /// Whether a virtual machine is connected.
     pub connected: bool,
     /// Connections so far.
     pub connections: u64,
+    /// Which file its socket is, by device and inode; `None` when it is not on offer.
+    pub socket: Option<(u64, u64)>,
     /// Virtio features in use, by name.
     pub features: Vec<&'static str>,
     /// Protocol features in use, by name.
@@ -22,6 +26,8 @@ pub struct SessionReport {
     pub queues_running: Vec<u16>,
     /// What the session is waiting for.
     pub waiting: Option<WaitReport>,
+    /// Since when the front-end has been in the middle of a message, or connected without a word.
+    pub silent: Option<Instant>,
     /// Messages refused, over all connections.
     pub messages_refused: u64,
     /// What the front-end last did wrong, or what last went wrong with it, in a sentence.
@@ -83,7 +89,7 @@ impl Reports {
     }
 
     /// Attachments that are left, and what they wait for.
-    pub(super) fn waiting(&self) -> Vec<(AttachmentIndex, String)> {
+    pub(super) fn waiting(&self) -> Vec<(String, String)> {
         let on = |report: &SessionReport| {
             report
                 .waiting
@@ -92,8 +98,8 @@ impl Reports {
         };
         self.with(|reports| {
             reports
-                .iter()
-                .map(|(&index, report)| (index, on(report)))
+                .values()
+                .map(|report| (report.name.clone(), on(report)))
                 .collect()
         })
     }

@@ -121,11 +121,14 @@ impl Supervisor {
                     "the virtual machine's side keeps us waiting in {step} for {} s: it is cut off",
                     age.as_secs()
                 );
-                log::warn!("attachment={} {reason}", index.0);
+                log::warn!("attachment={} {reason}", entry.gate.name());
                 entry.gate.close(step, &reason);
                 over.push(index);
             } else if entry.thread.is_finished() && entry.gate.is_open() {
-                log::error!("attachment={} its thread has ended by a fault of ours", index.0);
+                log::error!(
+                    "attachment={} its thread has ended by a fault of ours",
+                    entry.gate.name()
+                );
                 entry
                     .gate
                     .close("a panic", "the attachment's thread has ended by a fault of ours");
@@ -143,6 +146,11 @@ impl Supervisor {
                 if let Some(entry) = self.attachments.get_mut(&index) {
                     entry.sectors = Some(sectors);
                     entry.line.give(Order::Resize { sectors });
+                }
+            }
+            Command::Restore { index } => {
+                if let Some(entry) = self.attachments.get(&index) {
+                    entry.line.give(Order::Restore);
                 }
             }
             Command::QueueStopped { queue, source } => self.queue_stopped(queue, source),
@@ -189,7 +197,12 @@ impl Supervisor {
             let hanging = self.abandoned.len();
             return refuse(&answer, AttachError::Hanging { hanging });
         }
-        let gate = Arc::new(Gate::new(index, Arc::clone(&self.host), self.reports.clone()));
+        let gate = Arc::new(Gate::new(
+            index,
+            spec.name.clone(),
+            Arc::clone(&self.host),
+            self.reports.clone(),
+        ));
         let (line, end) = match thread::line() {
             Ok(both) => both,
             Err(error) => return refuse(&answer, AttachError::Watch(error)),

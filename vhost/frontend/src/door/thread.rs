@@ -36,6 +36,8 @@ pub(super) enum Order {
         queue: u16,
         source: Option<Box<BlkQueue<CallNotify>>>,
     },
+    /// The socket's file has gone from its place: put it back.
+    Restore,
     /// Take the socket away, end the session, and then the thread.
     Leave { reason: &'static str },
     /// After having been cut off: offer the volume anew.
@@ -196,6 +198,7 @@ impl AttachmentThread {
                         drop(source);
                         self.attachment.queue_stopped(queue, next_avail, registry);
                     }
+                    Order::Restore => self.attachment.restore(registry),
                     Order::Leave { reason } => self.attachment.leave(reason, registry),
                     // Meant for a thread that was cut off.
                     Order::Reopen { .. } => {}
@@ -231,7 +234,10 @@ impl AttachmentThread {
     fn come_back(&mut self) -> bool {
         let index = self.attachment.index();
         self.attachment.forget(self.poll.registry());
-        log::info!("attachment={} what kept us waiting has come to its end", index.0);
+        log::info!(
+            "attachment={} what kept us waiting has come to its end",
+            self.gate.name()
+        );
         if self
             .supervisor
             .send(Command::Back {
@@ -250,7 +256,10 @@ impl AttachmentThread {
                         self.attachment.resize(sectors, self.poll.registry());
                     }
                     if let Err(error) = self.attachment.offer(self.poll.registry()) {
-                        log::error!("attachment={} is not offered again, error={error}", index.0);
+                        log::error!(
+                            "attachment={} is not offered again, error={error}",
+                            self.gate.name()
+                        );
                         self.attachment.failed(&error.to_string());
                     }
                     self.gate.put_report(self.attachment.report());

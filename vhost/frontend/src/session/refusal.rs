@@ -8,7 +8,6 @@ use std::io;
 
 /// Why a message was refused.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Refusal {
     /// A ring that the device does not have.
     NoSuchQueue {

@@ -36,6 +36,7 @@ pub fn geometry() -> VolumeGeometry {
 pub fn spec(index: u16, path: &Path) -> AttachmentSpec {
     AttachmentSpec {
         index: AttachmentIndex(index),
+        name: format!("web{index}"),
         path: path.to_owned(),
         owner: SocketOwner {
             user: None,

@@ -1,0 +1,442 @@
+//! Every way in which something can end badly, and who sees what of it: the table that `appliance/FINDINGS.md` is printed
+//! from. The matches have no arm for the rest, so what is new in one of these lists does not compile without a row.
+
+use crate::counted::{finding_of_attachment, finding_of_disk};
+use crate::node::StartError;
+use palisade_api::{Clears, FindingKind, FindingKind as F};
+use palisade_block::Fault;
+use palisade_block::stats::{AttachmentStats, DeviceStats, ReactorStats};
+use palisade_consensus::{ProposeError, StoreError};
+use palisade_frontend::codec::Problem;
+use palisade_frontend::{AttachError, BindError, Refusal};
+use palisade_memory::{InflightError, MapError};
+use palisade_reconcile::{Action, Cause};
+use palisade_sys::OpenError;
+use palisade_virtio::Broken;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+/// Who sees what of an ending.
+#[derive(Clone, Copy)]
+struct Seen {
+    guest: &'static str,
+    operator: Operator,
+}
+
+/// Where an operator sees it.
+#[derive(Clone, Copy)]
+enum Operator {
+    /// In health, events, log and metrics, with a remedy, until it clears.
+    Finding(FindingKind),
+    /// The same, once it has happened again and again; each time in the log and in `connection.last_end`.
+    Session(FindingKind),
+    /// The answer to whoever asked for it says it, with a remedy; nothing has changed.
+    Answer,
+    /// The daemon does not start: on standard error and in the journal, with a remedy; the exit status is 1.
+    Start,
+    /// Nothing is wrong.
+    Nothing,
+}
+
+const fn seen(guest: &'static str, operator: Operator) -> Seen {
+    Seen { guest, operator }
+}
+
+const fn finding(guest: &'static str, kind: FindingKind) -> Seen {
+    seen(guest, Operator::Finding(kind))
+}
+
+const fn fault(kind: FindingKind) -> Seen {
+    finding("VIRTIO_BLK_S_IOERR for the requests concerned", kind)
+}
+
+/// A message that is refused: told to a front-end that asked for an answer, else the session ends or goes on without.
+const MESSAGE: Seen = seen(
+    "No disk, or the queue does not start; a VMM that asked for an answer gets one that is not 0",
+    Operator::Session(F::SessionsRefused),
+);
+
+const QUEUE: Seen = finding(
+    "The queue does not start; the session goes on",
+    F::QueueCannotStart,
+);
+
+const NO_DISK: Seen = finding("Its disk is not there yet, or goes on as it was", F::DiskBlocked);
+
+const NO_SOCKET: Seen = finding(
+    "Its VMM finds no socket, or the one of before",
+    F::AttachmentBlocked,
+);
+
+const NO_VOLUME: Seen = finding(
+    "Its disk is not there yet, or has the size of before",
+    F::VolumeBlocked,
+);
+
+const NO_START: Seen = seen("Its VMM waits for the socket to come back", Operator::Start);
+
+const ANSWER: Seen = seen("Nothing", Operator::Answer);
+
+macro_rules! endings {
+    ($( $title:literal $function:ident($type:ty) { $( $pattern:pat => $seen:expr, )+ } )+) => {
+        $(
+            /// What is seen of it.
+            #[allow(dead_code, reason = "that it compiles is what it is for")]
+            fn $function(it: &$type) -> Seen {
+                match it { $( $pattern => $seen, )+ }
+            }
+        )+
+
+        /// All rows, list by list.
+        const ENDINGS: &[(&str, &[(&str, Seen)])] = &[
+            $( ($title, &[ $( (stringify!($pattern), $seen), )+ ]), )+
+        ];
+    };
+}
+
+endings! {
+    "A request that a device could not do" of_fault(Fault) {
+        Fault::Media => fault(F::DiskMedia),
+        Fault::NoSpace => fault(F::DiskNoSpace),
+        Fault::Gone => fault(F::DiskGone),
+        Fault::Fenced => fault(F::DiskFenced),
+        Fault::Unsupported => finding("VIRTIO_BLK_S_UNSUPP, or zeroes are written instead", F::DiskUnsupported),
+        Fault::ReadOnly => fault(F::DiskReadOnly),
+        Fault::TimedOut => fault(F::DiskTimedOut),
+        Fault::GuestMemory => fault(F::GuestMemoryLost),
+        Fault::Unreachable => fault(F::DiskUnreachable),
+        Fault::BeyondEnd => fault(F::DiskShrunk),
+        Fault::TooLarge => fault(F::DiskTooLarge),
+        Fault::NoMemory => fault(F::HostShort),
+        Fault::Denied => fault(F::DiskDenied),
+        Fault::Rejected => fault(F::DiskRejects),
+    }
+    "A virtqueue that stops" of_broken(Broken) {
+        Broken::AvailJumped { .. } => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
+        Broken::HeadOutside { .. } => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
+        Broken::MemoryLost => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
+    }
+    "A message that cannot be read" of_problem(Problem) {
+        Problem::Header => MESSAGE,
+        Problem::Version { .. } => MESSAGE,
+        Problem::UnexpectedReply => MESSAGE,
+        Problem::PayloadTooLong { .. } => MESSAGE,
+        Problem::UnknownRequest => MESSAGE,
+        Problem::NotOffered => MESSAGE,
+        Problem::PayloadSize { .. } => MESSAGE,
+        Problem::Fds { .. } => MESSAGE,
+        Problem::Regions { .. } => MESSAGE,
+        Problem::ConfigSize { .. } => MESSAGE,
+        Problem::Flag { .. } => MESSAGE,
+        Problem::ReservedBits { .. } => MESSAGE,
+    }
+    "A message that is refused" of_refusal(Refusal) {
+        Refusal::NoSuchQueue { .. } => MESSAGE,
+        Refusal::Features { .. } => QUEUE,
+        Refusal::ProtocolFeatures { .. } => MESSAGE,
+        Refusal::QueueSize { .. } => QUEUE,
+        Refusal::Base { .. } => QUEUE,
+        Refusal::Alignment { .. } => QUEUE,
+        Refusal::Memory(_) => MESSAGE,
+        Refusal::Log(_) => MESSAGE,
+        Refusal::Inflight(_) => MESSAGE,
+        Refusal::Config(_) => MESSAGE,
+        Refusal::Descriptor { .. } => MESSAGE,
+    }
+    "Guest memory that cannot be had" of_map_error(MapError) {
+        MapError::Extent { .. } => MESSAGE,
+        MapError::Overlap { .. } => MESSAGE,
+        MapError::TooMany { .. } => MESSAGE,
+        MapError::FileTooShort { .. } => MESSAGE,
+        MapError::Waits { .. } => MESSAGE,
+        MapError::Share { .. } => MESSAGE,
+        MapError::NoSuchRegion { .. } => MESSAGE,
+        MapError::System { .. } => MESSAGE,
+    }
+    "An in-flight region that cannot be had" of_inflight_error(InflightError) {
+        InflightError::Shape { .. } => MESSAGE,
+        InflightError::TooSmall { .. } => MESSAGE,
+        InflightError::Version { .. } => MESSAGE,
+        InflightError::Misaligned { .. } => MESSAGE,
+        InflightError::Map(_) => MESSAGE,
+    }
+    "An attachment that cannot be offered" of_attach_error(AttachError) {
+        AttachError::Exists { .. } => NO_SOCKET,
+        AttachError::Queues { .. } => NO_SOCKET,
+        AttachError::Bind(_) => NO_SOCKET,
+        AttachError::Watch(_) => NO_SOCKET,
+        AttachError::Thread(_) => NO_SOCKET,
+        AttachError::Hanging { .. } => NO_SOCKET,
+        AttachError::Shut => NO_SOCKET,
+    }
+    "A socket that cannot be put in its place" of_bind_error(BindError) {
+        BindError::PathTooLong { .. } => NO_SOCKET,
+        BindError::Occupied { .. } => NO_SOCKET,
+        BindError::InUse { .. } => NO_SOCKET,
+        BindError::Step { .. } => NO_SOCKET,
+    }
+    "A disk that cannot be opened" of_open_error(OpenError) {
+        OpenError::Open { .. } => NO_DISK,
+        OpenError::NotFile { .. } => NO_DISK,
+        OpenError::NotBlock { .. } => NO_DISK,
+        OpenError::OtherMedium { .. } => NO_DISK,
+        OpenError::InUse { .. } => NO_DISK,
+        OpenError::Locked { .. } => NO_DISK,
+        OpenError::Create { .. } => ANSWER,
+        OpenError::BlockTooSmall { .. } => NO_DISK,
+        OpenError::BlockSize { .. } => ANSWER,
+        OpenError::Empty { .. } => NO_DISK,
+        OpenError::Inspect { .. } => NO_DISK,
+        OpenError::Memory { .. } => NO_DISK,
+        OpenError::Process { .. } => NO_DISK,
+    }
+    "A step of a change that fails; it is tried again by itself" of_action(Action) {
+        Action::WithdrawSocket { .. } => NO_SOCKET,
+        Action::ClearRoute { .. } => NO_VOLUME,
+        Action::EraseSuperblock { .. } => NO_DISK,
+        Action::CloseDisk { .. } => NO_DISK,
+        Action::OpenDisk { .. } => NO_DISK,
+        Action::GrowDisk { .. } => NO_DISK,
+        Action::WriteSuperblock { .. } => NO_DISK,
+        Action::ExamineSuperblock { .. } => NO_DISK,
+        Action::ConfirmSuperblock { .. } => NO_DISK,
+        Action::ClearVolume { .. } => NO_VOLUME,
+        Action::StopClearing { .. } => NO_VOLUME,
+        Action::SetRoute { .. } => NO_VOLUME,
+        Action::ResizeVolume { .. } => NO_SOCKET,
+        Action::OfferSocket { .. } => NO_SOCKET,
+        Action::ReopenSocket { .. } => NO_SOCKET,
+        Action::ChangeSocketPermissions { .. } => NO_SOCKET,
+        Action::ChangeLimits { .. } => NO_SOCKET,
+    }
+    "What keeps something from being as agreed" of_cause(Cause) {
+        Cause::Failed { .. } => NO_DISK,
+        Cause::On { .. } => seen("As the cause, which is a finding by itself", Operator::Nothing),
+        Cause::ForeignSuperblock => NO_DISK,
+        Cause::LostSuperblock => NO_DISK,
+        Cause::NewerSuperblock { .. } => NO_DISK,
+        Cause::Overtaken { .. } => NO_DISK,
+        Cause::DamagedSuperblock => NO_DISK,
+        Cause::DivergedSuperblock { .. } => NO_DISK,
+    }
+    "A change that is not taken" of_propose_error(ProposeError) {
+        ProposeError::Refused(_) => ANSWER,
+        ProposeError::Storage { .. } => ANSWER,
+        ProposeError::Halted => ANSWER,
+    }
+    "A database that cannot be opened" of_store_error(StoreError) {
+        StoreError::Io { .. } => NO_START,
+        StoreError::InUse { .. } => NO_START,
+        StoreError::Damaged { .. } => NO_START,
+        StoreError::TooNew { .. } => NO_START,
+        StoreError::Missing { .. } => NO_START,
+        StoreError::Gap { .. } => NO_START,
+        StoreError::Refused { .. } => NO_START,
+        StoreError::Diverged { .. } => NO_START,
+        StoreError::Broken { .. } => NO_START,
+        StoreError::Vanished { .. } => NO_START,
+        StoreError::UnfinishedRestore { .. } => NO_START,
+    }
+    "A daemon that cannot start" of_start_error(StartError) {
+        StartError::Directory { .. } => NO_START,
+        StartError::Name { .. } => NO_START,
+        StartError::Store(_) => NO_START,
+        StartError::Propose(_) => NO_START,
+        StartError::Reactor { .. } => NO_START,
+        StartError::Thread { .. } => NO_START,
+        StartError::Config(_) => NO_START,
+        StartError::Admin(_) => NO_START,
+    }
+}
+
+/// Kinds that no list above leads to, and what does.
+const OTHERWISE: &[(FindingKind, &str)] = &[
+    (F::NodeBlocked, "a step of the node itself"),
+    (
+        F::DrainOverdue,
+        "a session's wait for requests in flight, over a minute",
+    ),
+    (
+        F::DiskStalled,
+        "an operation past its deadline (`devices.stall-s`)",
+    ),
+    (F::DiskUnlinked, "a look at the file each second"),
+    (F::DiskAstray, "a look at the path each second"),
+    (F::DiskSpaceLow, "a look at the file system each second"),
+    (F::DiskCopiedOnWrite, "a look at the file system each second"),
+    (F::DiskBuffered, "the opening of a disk without O_DIRECT"),
+    (F::PlainPages, "the start of a reactor without hugepages"),
+    (F::MemoryNotPinned, "the pinning of a guest's memory"),
+    (
+        F::WriteCacheNotKept,
+        "a guest that switches its write cache, and a folder that cannot be written",
+    ),
+    (F::RequestsRefused, "the counters of requests that were none"),
+    (F::RestWithoutToken, "a setting of the daemon"),
+    (F::RestPortTaken, "the opening of the TCP port"),
+    (F::SuperblockDamaged, "the reading of a disk's two superblocks"),
+    (
+        F::VolumeIncomplete,
+        "an import of disks of which some are missing",
+    ),
+    (F::QueueUntracked, "a queue larger than its in-flight region"),
+    (F::FilesShort, "EMFILE and ENFILE"),
+    (F::SocketLost, "a look at the socket's file each second"),
+    (F::FrontendSilent, "ten seconds without the end of a message"),
+    (F::GuestHangs, "ten seconds in one step of a session"),
+    (
+        F::ThreadStuck,
+        "five seconds in one step of a thread that serves everybody",
+    ),
+    (F::StepOverdue, "half a minute in one step of a change"),
+    (
+        F::ControlBusy,
+        "a question for health while the control loop holds the state",
+    ),
+];
+
+/// A counter that is added must be shown: these do not compile with one that is not named.
+#[allow(dead_code, reason = "that it compiles is what it is for")]
+fn every_counter_is_named(attachment: &AttachmentStats, device: &DeviceStats, reactor: &ReactorStats) {
+    let AttachmentStats {
+        answered: _,         // palisade_requests_total
+        bytes: _,            // palisade_request_bytes_total
+        latency: _,          // palisade_request_latency_seconds
+        faults: _,           // palisade_attachment_faults_total
+        written_at_fault: _, // when a finding ends
+        refused: _,          // palisade_attachment_refused_total
+        throttled: _,        // palisade_attachment_throttled_total
+        bounced: _,          // palisade_attachment_bounced_total
+        in_flight: _,        // palisade_attachment_in_flight
+    } = attachment;
+    let DeviceStats {
+        finished: _,       // palisade_disk_operations_total
+        faults: _,         // palisade_disk_faults_total
+        sound_at_fault: _, // when a finding ends
+        in_flight: _,      // palisade_disk_in_flight
+        oldest_ns: _,      // palisade_disk_oldest_seconds
+        stalls: _,         // palisade_disk_stalls_total
+    } = device;
+    let ReactorStats {
+        turns: _,       // palisade_reactor_turns_total
+        busy_turns: _,  // palisade_reactor_busy_turns_total
+        sleeps: _,      // palisade_reactor_sleeps_total
+        slots_used: _,  // palisade_reactor_slots_used
+        slots_short: _, // palisade_reactor_slots_short_total
+        pool_short: _,  // palisade_reactor_pool_short_total
+    } = reactor;
+}
+
+fn page() -> String {
+    let mut page = String::from(
+        "# What can go wrong, and who sees what\n\nPrinted by `cargo nextest run -p palisade-assembly endings` with \
+         `PALISADE_WRITE_TABLE=1`; a test compares.\n\n## Findings\n\nEach is in `palisade health` while it stands, in \
+         `/metrics` as `palisade_findings{code,subject}`, an event and a log line when it begins, and an event \
+         `<code>_over` when it ends.\n\n| code | how bad | what it is | the guest sees | metric | remedy | ends |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for kind in FindingKind::ALL {
+        let row = kind.row();
+        let ends = match row.clears {
+            Clears::WhenTold => "when it is over".to_owned(),
+            Clears::AfterQuiet { seconds } => format!("{seconds} s after it was last seen"),
+            Clears::WhenItWorksAgain { seconds } => {
+                format!(
+                    "when it works again for 2 s (longer each time it comes back), or is not seen for {seconds} s"
+                )
+            }
+            Clears::WithItsCause => "with its cause".to_owned(),
+        };
+        let severity = format!("{:?}", row.severity).to_lowercase();
+        let _ = writeln!(
+            page,
+            "| `{}` | {severity} | {} | {} | `{}` | {} | {ends} |",
+            row.code, row.means, row.guest, row.metric, row.remedy
+        );
+    }
+    page.push_str("\n## Ways to end badly\n");
+    for (title, rows) in ENDINGS {
+        let _ = write!(
+            page,
+            "\n### {title}\n\n| what | the guest sees | the operator sees |\n|---|---|---|\n"
+        );
+        for (pattern, seen) in *rows {
+            let name = pattern.split([' ', '(', '{']).next().unwrap_or(pattern);
+            let operator = match seen.operator {
+                Operator::Finding(kind) => format!("`{}`", kind.row().code),
+                Operator::Session(kind) => format!(
+                    "log, `attachment_disconnected`, `connection.last_end`; again and again: `{}`",
+                    kind.row().code
+                ),
+                Operator::Answer => "the answer to the client, with a remedy".to_owned(),
+                Operator::Start => "standard error and journal, with a remedy; exit status 1".to_owned(),
+                Operator::Nothing => "nothing more".to_owned(),
+            };
+            let _ = writeln!(page, "| `{name}` | {} | {operator} |", seen.guest);
+        }
+    }
+    page.push_str("\n### What is seen otherwise\n\n| finding | comes from |\n|---|---|\n");
+    for (kind, from) in OTHERWISE {
+        let _ = writeln!(page, "| `{}` | {from} |", kind.row().code);
+    }
+    page
+}
+
+#[test]
+fn the_printed_table_is_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../FINDINGS.md");
+    let page = page();
+    if std::env::var_os("PALISADE_WRITE_TABLE").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    let printed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        printed == page,
+        "appliance/FINDINGS.md is of another day: run this test with PALISADE_WRITE_TABLE=1"
+    );
+}
+
+#[test]
+fn every_kind_of_finding_comes_from_somewhere() {
+    let mut reached: BTreeSet<FindingKind> = OTHERWISE.iter().map(|(kind, _)| *kind).collect();
+    for (_, rows) in ENDINGS {
+        for (_, seen) in *rows {
+            if let Operator::Finding(kind) | Operator::Session(kind) = seen.operator {
+                reached.insert(kind);
+            }
+        }
+    }
+    let all: BTreeSet<FindingKind> = FindingKind::ALL.iter().copied().collect();
+    let lost: Vec<_> = all.difference(&reached).map(|kind| kind.row().code).collect();
+    assert!(
+        lost.is_empty(),
+        "nobody raises {lost:?}, or the table does not say who"
+    );
+}
+
+#[test]
+fn a_fault_is_the_finding_that_the_table_says() {
+    for fault in Fault::ALL {
+        let kind = finding_of_disk(fault).or(finding_of_attachment(fault));
+        match of_fault(&fault).operator {
+            Operator::Finding(told) => assert_eq!(Some(told), kind, "{fault:?}"),
+            _ => panic!("{fault:?} is no finding"),
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_is_named_is_written() {
+    let sources = [
+        include_str!("../../admin/src/exposition.rs"),
+        include_str!("samples.rs"),
+    ];
+    for kind in FindingKind::ALL {
+        let row = kind.row();
+        let name = row.metric.trim_start_matches("palisade_");
+        let name = name.trim_end_matches("_total").trim_end_matches("_seconds");
+        let written = format!("\"{name}\"");
+        let found = sources.iter().any(|source| source.contains(&written));
+        assert!(found, "{}: no metric {}", row.code, row.metric);
+    }
+}

@@ -1,0 +1,134 @@
+//! What is wrong with an attachment, as its session tells.
+
+use palisade_api::FindingKind;
+use palisade_frontend::SessionReport;
+use std::time::Duration;
+
+/// A front-end may be in the middle of a message, or say nothing, for so long before it is told.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What is wrong now.
+pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
+    let mut found = Vec::new();
+    let silent = report.silent.map_or(Duration::ZERO, |since| since.elapsed());
+    if silent >= SILENCE {
+        let seconds = silent.as_secs();
+        let message =
+            format!("a front-end is connected, and has not ended or begun a message for {seconds} s");
+        found.push((FindingKind::FrontendSilent, message));
+    }
+    if let Some(waiting) = report.waiting.as_ref().filter(|waiting| waiting.overdue) {
+        let message = format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs());
+        found.push((FindingKind::DrainOverdue, message));
+    }
+    // A ring that was broken stays so until it is set up anew; without a session it is nobody's.
+    if report.connected {
+        found.extend(broken(report).map(|message| (FindingKind::QueueBroken, message)));
+        found.extend(untracked(report).map(|message| (FindingKind::QueueUntracked, message)));
+    }
+    found
+}
+
+/// Queues that are broken, and how the first one is.
+fn broken(report: &SessionReport) -> Option<String> {
+    let queues = report.queue_stats.iter().enumerate();
+    let broken = queues.filter_map(|(queue, stats)| Some((queue, stats.broken_now()?)));
+    let told: Vec<_> = broken
+        .map(|(queue, broken)| format!("queue {queue}: {broken}"))
+        .collect();
+    told_of(&told).map(|told| {
+        format!("the guest's driver has broken its ring, and nothing more is taken from it: {told}")
+    })
+}
+
+fn untracked(report: &SessionReport) -> Option<String> {
+    let queues = report
+        .queues
+        .iter()
+        .filter(|queue| queue.running && queue.untracked);
+    let told: Vec<_> = queues
+        .map(|queue| format!("queue {} of {} entries", queue.index, queue.size))
+        .collect();
+    told_of(&told).map(|told| {
+        format!("the in-flight region of the VMM is too small for {told}: after a crash of the daemon, requests may be lost")
+    })
+}
+
+/// Why the first queue that cannot start does not, if any cannot.
+pub fn cannot_start(report: &SessionReport) -> Option<String> {
+    let stopped = report.queues.iter().filter(|queue| !queue.running);
+    let told: Vec<_> = stopped
+        .filter_map(|queue| Some(format!("queue {}: {}", queue.index, queue.cannot_start.as_ref()?)))
+        .collect();
+    told_of(&told)
+}
+
+/// The first one, and how many more there are.
+fn told_of(told: &[String]) -> Option<String> {
+    match told {
+        [] => None,
+        [one] => Some(one.clone()),
+        [first, rest @ ..] => Some(format!("{first} (and {} more)", rest.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_frontend::{QueueReport, WaitReport};
+    use std::time::Instant;
+
+    fn kinds(report: &SessionReport) -> Vec<&'static str> {
+        findings(report).iter().map(|(kind, _)| kind.row().code).collect()
+    }
+
+    #[test]
+    fn a_session_that_does_well_is_none() {
+        let report = SessionReport {
+            connected: true,
+            silent: Some(Instant::now()),
+            queues: vec![QueueReport {
+                running: true,
+                ..QueueReport::default()
+            }],
+            ..SessionReport::default()
+        };
+        assert!(kinds(&report).is_empty());
+        assert_eq!(cannot_start(&report), None);
+    }
+
+    #[test]
+    fn each_thing_that_is_wrong_is_told() {
+        let queue = |index: u16, running: bool, cannot_start: Option<&str>| QueueReport {
+            index,
+            size: 1024,
+            running,
+            untracked: running,
+            cannot_start: cannot_start.map(str::to_owned),
+        };
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        let report = SessionReport {
+            connected: true,
+            silent: Some(long_ago),
+            waiting: Some(WaitReport {
+                on: "blocked on queues [0]".into(),
+                since: long_ago,
+                overdue: true,
+            }),
+            queues: vec![
+                queue(0, true, None),
+                queue(1, false, Some("no memory")),
+                queue(2, false, Some("no ring")),
+            ],
+            ..SessionReport::default()
+        };
+        assert_eq!(
+            kinds(&report),
+            ["frontend_silent", "drain_overdue", "queue_untracked"]
+        );
+        assert_eq!(
+            cannot_start(&report).as_deref(),
+            Some("queue 1: no memory (and 1 more)")
+        );
+    }
+}
