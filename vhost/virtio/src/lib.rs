@@ -10,8 +10,10 @@
 //! What always holds:
 //!
 //! - **Every chain taken from the ring is returned exactly once** (invariant 1): as a request's answer, or answered
-//!   here when it is malformed, unsupported or asks for the device id. A chain without a status byte is returned
-//!   with length 0.
+//!   here when it is malformed, unsupported or asks for the device id. Whatever is wrong with a chain, its last
+//!   writable byte tells so, if it has one in guest memory; without it is returned with length 0.
+//! - **A chain may be as long as the ring** (virtio 1.3, 2.7.5.3.1), and a ring as long as the standard allows. One with
+//!   more segments than the list that was passed is handed over when a longer one is.
 //! - **Nothing a guest writes can hurt** (invariant 14): no panic, no unbounded work. A chain costs at most
 //!   [`CHAIN_DESCRIPTORS_MAX`](chain::CHAIN_DESCRIPTORS_MAX) looks or the ring's size. A ring whose indices make no
 //!   sense is broken: the queue takes nothing more from it and [`BlkQueue::broken`] says why.
