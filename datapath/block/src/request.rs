@@ -111,16 +111,14 @@ impl SegmentList {
     #[inline]
     pub fn push(&mut self, segment: Segment) -> bool {
         match self.items.get_mut(self.len) {
-            Some(place) => *place = segment,
-            None => {
-                if !self.push_long(segment) {
-                    return false;
-                }
+            Some(place) => {
+                *place = segment;
+                self.len += 1;
+                self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
+                true
             }
+            None => self.push_long(segment),
         }
-        self.len += 1;
-        self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
-        true
     }
 
     /// Adds a segment behind those that have a place of their own.
@@ -136,6 +134,8 @@ impl SegmentList {
         let fits = long.len() < SEGMENTS_LONG_MAX;
         if fits {
             long.push(segment);
+            self.len += 1;
+            self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
         }
         fits
     }

@@ -39,10 +39,7 @@ pub(crate) enum Malformed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unusable {
     /// There is no writable byte for the status, or it lies outside guest memory.
-    NoStatus {
-        /// Descriptors that were followed.
-        followed: u32,
-    },
+    NoStatus,
     /// It has more segments than the list has room for, and a longer list may be had.
     NoRoom,
 }
@@ -58,8 +55,6 @@ pub(crate) struct Parts {
     pub(crate) readable_segments: usize,
     /// What is wrong, though there is a status byte to say so.
     pub(crate) fault: Option<Malformed>,
-    /// Descriptors that were followed, when they may be many.
-    pub(crate) followed: u32,
 }
 
 /// Collects the chain that begins at `head` if it has the usual shape, and notes where it lies. `None` for any other
@@ -91,7 +86,7 @@ pub(crate) fn collect_usual(
 }
 
 /// Collects the chain that begins at `head`, whatever its shape. Whatever is wrong with it, it is followed as far as it
-/// goes, since the byte that must tell the driver comes last.
+/// goes, since the byte that must tell the driver comes last. How many descriptors were followed goes to `followed`.
 #[cold]
 pub(crate) fn collect_any(
     ring: &SplitRing,
@@ -99,9 +94,11 @@ pub(crate) fn collect_any(
     head: u16,
     indirect: bool,
     segments: &mut SegmentList,
+    followed: &mut u32,
 ) -> Result<Parts, Unusable> {
     let mut sorter = Sorter::new(view, segments);
     sorter.take_direct(ring, ring.descriptor(head), indirect);
+    *followed = CHAIN_DESCRIPTORS_MAX - sorter.looks_left;
     sorter.finish()
 }
 
@@ -142,7 +139,6 @@ fn usual(
         reply,
         readable_segments,
         fault: None,
-        followed: 0,
     })
 }
 
@@ -348,21 +344,14 @@ impl<'a> Sorter<'a> {
             reply: status.address,
             readable_segments: self.readable_segments,
             fault: self.fault,
-            followed: self.followed(),
         })
-    }
-
-    fn followed(&self) -> u32 {
-        CHAIN_DESCRIPTORS_MAX - self.looks_left
     }
 
     fn unusable(&self) -> Unusable {
         if self.no_room {
             Unusable::NoRoom
         } else {
-            Unusable::NoStatus {
-                followed: self.followed(),
-            }
+            Unusable::NoStatus
         }
     }
 

@@ -113,6 +113,8 @@ pub struct BlkQueue<N> {
     resubmit: Vec<u16>,
     broken: Option<Broken>,
     last: LastChain,
+    /// Descriptors followed for the last chain that had not the usual shape, until the engine is told.
+    followed: u32,
     notify: N,
     stats: Arc<QueueStats>,
     serial: [u8; SERIAL_BYTES],
@@ -172,6 +174,7 @@ impl<N: Notify> BlkQueue<N> {
             resubmit,
             broken: None,
             last: LastChain::default(),
+            followed: 0,
             notify,
             stats: setup.stats,
             serial: setup.serial,
@@ -321,6 +324,14 @@ impl<N: Notify> BlkQueue<N> {
         self.complete_here(head, reply, Status::Ok, written as u32 + 1);
     }
 
+    /// What the engine is told of a chain that never reaches it.
+    #[cold]
+    fn answered(&mut self) -> Pulled {
+        Pulled::Answered {
+            followed: std::mem::take(&mut self.followed),
+        }
+    }
+
     #[cold]
     fn break_off(&mut self, broken: Broken) {
         self.broken = Some(broken);
@@ -347,26 +358,24 @@ impl<N: Notify> Source for BlkQueue<N> {
         let usual = chain::collect_usual(ring, view, head, indirect, segments, &mut self.last);
         let parts = match usual {
             Some(parts) => parts,
-            None => match chain::collect_any(ring, view, head, indirect, segments) {
+            None => match chain::collect_any(ring, view, head, indirect, segments, &mut self.followed) {
                 // Field by field, so that the usual parts stay in registers and need no place in memory to meet these.
                 Ok(Parts {
                     header,
                     reply,
                     readable_segments,
                     fault,
-                    followed,
                 }) => Parts {
                     header,
                     reply,
                     readable_segments,
                     fault,
-                    followed,
                 },
-                Err(Unusable::NoStatus { followed }) => {
+                Err(Unusable::NoStatus) => {
                     self.stats.taken.add(1);
                     self.give_back(head);
                     segments.clear();
-                    return Pulled::Answered { followed };
+                    return self.answered();
                 }
                 Err(Unusable::NoRoom) => {
                     self.resubmit.push(head);
@@ -399,9 +408,7 @@ impl<N: Notify> Source for BlkQueue<N> {
             Err(refusal) => self.refuse(head, parts.reply, refusal),
         }
         segments.clear();
-        Pulled::Answered {
-            followed: parts.followed,
-        }
+        self.answered()
     }
 
     #[inline(always)]

@@ -157,7 +157,7 @@ fn ours(memory: &Arc<GuestMemory>, head: u16) -> Seen {
     let mut segments = SegmentList::default();
     let mut last = LastChain::default();
     let usual = chain::collect_usual(&ring, &view, head, true, &mut segments, &mut last);
-    let any = || chain::collect_any(&ring, &view, head, true, &mut segments);
+    let any = || chain::collect_any(&ring, &view, head, true, &mut segments, &mut 0);
     let Ok(parts) = usual.map_or_else(any, Ok) else {
         return Seen::Lost;
     };
