@@ -48,7 +48,7 @@ impl Appliance {
         let config = folder.join("palisade.toml");
         let text = format!(
             "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[admin]\nlisten = \
-             \"127.0.0.1:{port}\"\n\n[allow]\nfiles = [{1:?}, \"/dev\"]\nsockets = [{1:?}]\n",
+             \"127.0.0.1:{port}\"\n\n[allow]\nfiles = [{1:?}, \"/dev\"]\ndevices = [{1:?}, \"/dev\"]\nsockets = [{1:?}]\n",
             folder.display(),
             lab.path("")
         );

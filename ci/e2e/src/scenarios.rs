@@ -7,6 +7,7 @@ mod damaged_database;
 mod damaged_superblock;
 mod discard;
 mod disk_contents;
+mod doors;
 mod filesystem;
 mod grow;
 mod guest_killed;
@@ -153,6 +154,12 @@ pub static ALL: &[Scenario] = &[
         about: "an attachment limited to so many requests a second makes so many",
         depth: Depth::Quick,
         run: limits::run,
+    },
+    Scenario {
+        name: "doors",
+        about: "no other user of the machine comes in, and paths have bounds",
+        depth: Depth::Quick,
+        run: doors::run,
     },
     Scenario {
         name: "operator_errors",

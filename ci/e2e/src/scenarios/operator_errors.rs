@@ -43,7 +43,7 @@ pub fn run(lab: &Lab) -> Outcome {
         (json!({ "id": "d2", "block": { "path": disk } }), "medium_taken"),
         (
             json!({ "id": "d2", "file": { "path": "/dev/null" } }),
-            "disk_wrong_kind",
+            "disk_volatile_place",
         ),
         (
             json!({ "id": "d2", "memory": { "bytes": 1_u64 << 50 } }),
