@@ -36,20 +36,6 @@ fn furnished() -> Cluster {
     cluster
 }
 
-/// Every disk has had a superblock, whatever else is not done: one that never had one is not known from one that has
-/// lost it.
-fn first_superblocks(node: &mut Node, cluster: &Cluster) {
-    for _ in 0..4 {
-        node.observed.now_ms += 60_000;
-        node.round(cluster, 0, &mut |step| {
-            !matches!(
-                step.action,
-                Action::OpenDisk { .. } | Action::WriteSuperblock { .. }
-            )
-        });
-    }
-}
-
 /// Notes who has chosen to see what was there.
 fn note(careless: &mut BTreeSet<Uuid>, cluster: &Cluster) {
     let chosen = |name: &palisade_model::Name| cluster.clear_of(name) == Some(Clear::Never);
@@ -84,10 +70,7 @@ proptest! {
             match act {
                 10 => node.settle_and_clear(&mut cluster),
                 // The daemon ends wherever it is, with whatever is under way.
-                11 => {
-                    first_superblocks(&mut node, &cluster);
-                    node.restart();
-                }
+                11 => node.restart(),
                 _ => {}
             }
             node.guests_read_and_write(&careless);
