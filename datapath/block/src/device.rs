@@ -138,8 +138,11 @@ pub struct DeviceLimits {
     pub sectors: Sectors,
     /// Logical block in bytes, 512 or 4096: offsets and lengths are multiples of it.
     pub block_bytes: u32,
-    /// Memory addresses and segment lengths must be multiples of it; 1 when any will do.
+    /// Memory addresses must be multiples of it, a power of two; 1 when any will do.
     pub memory_alignment: u32,
+    /// The length of each segment must be a multiple of it, a power of two; 1 when any will do. Kernels from 6.0 to 6.17
+    /// ask for whole logical blocks, and devices that cannot transfer from any address do on all kernels.
+    pub length_alignment: u32,
     /// Most bytes in one operation; longer ones are split by the engine.
     pub io_bytes_max: u32,
     /// Whether discard does anything.

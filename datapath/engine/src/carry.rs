@@ -1,6 +1,6 @@
 //! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
-use crate::parts::is_aligned;
+use crate::parts::{Alignment, is_aligned};
 use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
 use palisade_block::mailbox::AttachmentSettings;
@@ -292,7 +292,7 @@ pub(crate) fn way(
         Op::Read | Op::Write => {
             one_run
                 && sectors.bytes() <= u64::from(limits.io_bytes_max)
-                && is_aligned(segments, limits.memory_alignment)
+                && is_aligned(segments, Alignment::of(limits))
         }
         // A write-through guest counts on stable storage after these too: a flush follows the last part.
         _ => one_run && !settings.write_through,

@@ -6,7 +6,8 @@ use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::{
-    DeviceIndex, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex, Source, Started,
+    DeviceIndex, DeviceLimits, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex,
+    Source, Started,
 };
 
 /// What one request may move in one turn to a device that answers at once: the data of a long one is copied, and the
@@ -24,8 +25,8 @@ struct Piece {
     /// Sectors of the request before the part.
     skip: Sectors,
     sectors: Sectors,
-    /// Memory alignment of the device, for pieces that move the guest's data.
-    alignment: u32,
+    /// What the device asks of memory, for pieces that move the guest's data.
+    alignment: Alignment,
     /// The device's block.
     block_sectors: u64,
     zeroes: bool,
@@ -117,7 +118,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     op: Op::Flush,
                     skip: Sectors::ZERO,
                     sectors: Sectors::ZERO,
-                    alignment: 1,
+                    alignment: Alignment::ANY,
                     block_sectors: 1,
                     zeroes: false,
                 }));
@@ -146,7 +147,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             op: if zeroes { Op::Write } else { slot.op },
             skip: handed_out,
             sectors: Sectors(sectors),
-            alignment: limits.memory_alignment,
+            alignment: Alignment::of(&limits),
             block_sectors: Sectors::from_bytes(limits.block_bytes.into()).0.max(1),
             zeroes,
         }))
@@ -414,13 +415,40 @@ fn slice(segments: &[Segment], place: Place, skip: u64, mut bytes: u64, list: &m
     }
 }
 
-/// Whether a device that wants this alignment, a power of two, can reach the memory as it is.
-#[inline]
-pub(crate) fn is_aligned(segments: &[Segment], alignment: u32) -> bool {
-    alignment <= 1 || {
-        let all = segments
-            .iter()
-            .fold(0, |all, segment| all | segment.address | segment.bytes);
-        all & (alignment as usize - 1) == 0
+/// What a device asks of each segment.
+#[derive(Clone, Copy)]
+pub(crate) struct Alignment {
+    /// Bits that no address may have.
+    address_mask: usize,
+    /// Bits that no length may have.
+    length_mask: usize,
+}
+
+impl Alignment {
+    const ANY: Alignment = Alignment {
+        address_mask: 0,
+        length_mask: 0,
+    };
+
+    /// Of a device; both of its units are powers of two.
+    #[inline]
+    pub(crate) fn of(limits: &DeviceLimits) -> Alignment {
+        Alignment {
+            address_mask: (limits.memory_alignment as usize).saturating_sub(1),
+            length_mask: (limits.length_alignment as usize).saturating_sub(1),
+        }
     }
+}
+
+/// Whether a device that asks for this can reach the memory as it is.
+#[inline]
+pub(crate) fn is_aligned(segments: &[Segment], alignment: Alignment) -> bool {
+    let Alignment {
+        address_mask,
+        length_mask,
+    } = alignment;
+    let wrong = segments.iter().fold(0, |wrong, segment| {
+        wrong | segment.address & address_mask | segment.bytes & length_mask
+    });
+    wrong == 0
 }

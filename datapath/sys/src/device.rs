@@ -8,6 +8,7 @@
 //! dead process had in flight keep its open file alive in the kernel, and with it the lock. When we get the lock,
 //! the last of them has landed or will never.
 
+mod alignment;
 mod clear;
 mod direct;
 mod error;

@@ -12,8 +12,10 @@ use palisade_block::Nanos;
 pub struct DiskPlan {
     /// Logical block, 512 or 4096 bytes.
     pub block_bytes: u32,
-    /// What addresses and lengths must be multiples of.
+    /// What addresses must be multiples of.
     pub memory_alignment: u32,
+    /// What lengths of segments must be multiples of.
+    pub length_alignment: u32,
     /// Most bytes in one operation.
     pub io_bytes_max: u32,
     /// Whether discard is offered.

@@ -502,9 +502,9 @@ impl Rack {
     /// The contract of [`Io`], and what the device said of itself.
     fn inspect(&self, reactor: u16, io: &Io<'_>, limits: &DeviceLimits) {
         let bytes: u64 = io.segments.iter().map(|segment| segment.bytes as u64).sum();
-        let alignment = limits.memory_alignment as usize;
         let aligned = |segment: &Segment| {
-            segment.address.is_multiple_of(alignment) && segment.bytes.is_multiple_of(alignment)
+            segment.address.is_multiple_of(limits.memory_alignment as usize)
+                && segment.bytes.is_multiple_of(limits.length_alignment as usize)
         };
         let taken = self
             .disks

@@ -245,9 +245,15 @@ fn base(rng: &mut Rng) -> Plan {
 
 fn disk(rng: &mut Rng) -> DiskPlan {
     let block_bytes = if rng.one_in(3) { 4096 } else { 512 };
+    let memory_alignment = [1, 4, 512][rng.index(3)];
     DiskPlan {
         block_bytes,
-        memory_alignment: [1, 4, 512][rng.index(3)],
+        memory_alignment,
+        length_alignment: if rng.one_in(2) {
+            memory_alignment
+        } else {
+            block_bytes
+        },
         io_bytes_max: [4096, 8192, 65536, 1 << 20][rng.index(4)],
         discard: !rng.one_in(3),
         write_zeroes: !rng.one_in(3),

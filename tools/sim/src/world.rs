@@ -172,6 +172,7 @@ impl World {
                     sectors,
                     block_bytes: plan.block_bytes,
                     memory_alignment: plan.memory_alignment,
+                    length_alignment: plan.length_alignment,
                     io_bytes_max: plan.io_bytes_max,
                     discard: plan.discard,
                     write_zeroes: plan.write_zeroes,

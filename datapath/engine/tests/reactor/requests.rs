@@ -435,3 +435,36 @@ fn counters_say_what_happened() {
     assert_eq!(device.finished.get(), 2);
     assert_eq!(guest.answers().len(), 3);
 }
+
+#[test]
+fn addresses_and_lengths_of_segments_are_held_against_units_of_their_own() {
+    let mut bed = Bed::new(16, 1);
+    let guest = bed.attach(QUEUE, |_| {});
+    let list = |lengths: &[usize]| {
+        let mut address = 0x10_0004;
+        let mut list = Vec::new();
+        for &bytes in lengths {
+            list.push(Segment { address, bytes });
+            address += bytes;
+        }
+        list
+    };
+    // The device takes addresses of 4 bytes and lengths of 512: the first goes as it is, the others by a buffer.
+    for (head, lengths, direct) in [
+        (1, &[512, 512][..], true),
+        (2, &[4, 1020], false),
+        (3, &[1000, 24], false),
+    ] {
+        guest.ask(head, Op::Write, 0, 2, list(lengths));
+        bed.turn();
+        let seen = std::mem::take(&mut bed.devices().seen);
+        let [only] = &seen[..] else {
+            panic!("{lengths:?}: {} operations", seen.len());
+        };
+        let as_it_is = only.segments == list(lengths);
+        assert_eq!(as_it_is, direct, "{lengths:?}");
+        bed.devices().finished.push_back((only.slot, Ok(())));
+        bed.turn();
+        assert_eq!(guest.answers().last(), Some(&(head, Status::Ok)));
+    }
+}

@@ -1,5 +1,6 @@
 //! What the kernel says of an open file or block device: size, block, alignment, abilities.
 
+use super::alignment;
 use palisade_block::Sectors;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -15,6 +16,8 @@ pub(super) struct Geometry {
     pub(super) block_bytes: u32,
     /// Unit of memory addresses, in bytes.
     pub(super) memory_alignment: u32,
+    /// Unit of the length of each segment, in bytes.
+    pub(super) length_alignment: u32,
     pub(super) discard: bool,
     pub(super) write_zeroes: bool,
 }
@@ -26,23 +29,34 @@ pub(super) fn geometry(file: &File, buffered: bool, read_only: bool) -> io::Resu
     if meta.file_type().is_block_device() {
         let block_bytes = logical_block(file)?;
         let queue = |name| queue_limit(meta.rdev(), name).is_some_and(|most| most > 0);
+        let told = direct_alignment(file).map_or(block_bytes, |(memory, _)| memory);
+        let (memory_alignment, length_alignment) = match buffered {
+            true => (1, 1),
+            false => alignment::tried(file, told, block_bytes, Some(0)),
+        };
         return Ok(Geometry {
             bytes,
             block_bytes,
-            memory_alignment: direct_alignment(file).map_or(block_bytes, |(memory, _)| memory),
+            memory_alignment,
+            length_alignment,
             discard: !read_only && queue("discard_max_bytes"),
             write_zeroes: !read_only && queue("write_zeroes_max_bytes"),
         });
     }
     // A kernel before 6.1 does not tell; then the strictest that is common has to do.
-    let (memory_alignment, block_bytes) = match buffered {
-        true => (1, 1),
-        false => direct_alignment(file).unwrap_or((512, 512)),
+    let (memory_alignment, length_alignment, block_bytes) = match buffered {
+        true => (1, 1, 1),
+        false => {
+            let (told, block) = direct_alignment(file).unwrap_or((512, 512));
+            let (memory, length) = alignment::tried(file, told, block, alignment::first_data(file));
+            (memory, length, block)
+        }
     };
     Ok(Geometry {
         bytes,
         block_bytes,
         memory_alignment,
+        length_alignment,
         discard: !read_only && punches(file, bytes),
         write_zeroes: !read_only && zeroes(file, bytes),
     })

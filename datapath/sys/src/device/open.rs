@@ -121,6 +121,7 @@ fn own(spec: &DeviceSpec, kind: DeviceKind, media: Media, bytes: u64) -> Result<
         bytes,
         block_bytes: 1,
         memory_alignment: 1,
+        length_alignment: 1,
         discard: true,
         write_zeroes: true,
     };
@@ -450,6 +451,7 @@ fn opened(
         sectors,
         block_bytes: spec.block_bytes,
         memory_alignment: geometry.memory_alignment,
+        length_alignment: geometry.length_alignment,
         io_bytes_max: IO_BYTES_MAX,
         discard: geometry.discard && !spec.read_only,
         write_zeroes: geometry.write_zeroes && !spec.read_only,
