@@ -76,10 +76,12 @@ impl Server {
         {
             let _ = address.set(local);
         }
-        // One thread serves all connections; calls into the appliance have theirs, which end when they are idle.
+        // One thread serves all connections; calls into the appliance have theirs. They stay: as long as there is one, a
+        // call waits for it where the host allows no more threads; without any, the runtime would panic.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(CALLS_MAX + HEALTH_CALLS_MAX)
+            .thread_keep_alive(Duration::from_secs(10 * 365 * 24 * 3600))
             .thread_name("palisade-admin")
             .build()
             .map_err(|source| StartError::Runtime { source })?;
@@ -106,6 +108,7 @@ impl Server {
             .name("palisade-admin".to_owned())
             .spawn(move || {
                 runtime.spawn(show_progress(Arc::clone(&marks)));
+                runtime.spawn_blocking(|| ());
                 runtime.block_on(serving.run(reception));
                 marks.asleep();
                 runtime.shutdown_timeout(STOP_WAIT);

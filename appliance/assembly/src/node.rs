@@ -353,6 +353,15 @@ fn raise_limits() {
     if let Err(error) = palisade_sys::guard::raise_nofile(1 << 16) {
         log::warn!("the limit on open files cannot be raised: {error}");
     }
+    for which in palisade_sys::guard::Resource::ALL {
+        match palisade_sys::guard::raise_to_hard(which) {
+            Ok(limit) if limit.now != u64::MAX && which != palisade_sys::guard::Resource::Processes => {
+                log::warn!("a limit is in force: {} {}", limit.now, which.meaning());
+            }
+            Ok(limit) => log::debug!("limit {which:?}: {}", limit.now),
+            Err(error) => log::warn!("a limit ({which:?}) cannot be raised: {error}"),
+        }
+    }
 }
 
 /// The node's name: as in the database, or as configured for a new one.

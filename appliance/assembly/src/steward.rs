@@ -225,12 +225,11 @@ impl Steward {
             })
         };
         if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(run) {
-            self.end(
-                plant,
-                &again,
-                &cluster,
-                Err(format!("no thread could be started for it: {error}")),
+            let reason = format!(
+                "no thread could be started for it: {error}; raise the service's limits on threads and memory \
+                 (TasksMax, LimitNPROC, MemoryMax)"
             );
+            self.end_aside(plant, &again, &cluster, Err(reason));
         }
     }
 
@@ -533,6 +532,11 @@ impl Steward {
             }
             Err(reason) => Err(reason),
         };
+        self.end_aside(&mut plant, step, wanted, result);
+    }
+
+    /// Notes the end of a step that ran, or should have run, on a thread of its own.
+    fn end_aside(&self, plant: &mut Plant, step: &Step, wanted: &Cluster, result: Result<Found, String>) {
         if let Action::ClearVolume { volume } = &step.action {
             plant.clearings.remove(volume);
         }
@@ -541,7 +545,7 @@ impl Steward {
         {
             plant.attachments.remove(attachment);
         }
-        self.end(&mut plant, step, wanted, result);
+        self.end(plant, step, wanted, result);
     }
 
     /// Gives an open disk its number and all reactors their use of it.

@@ -3,6 +3,7 @@
 //! A cause is the place in the program that logs. Whatever comes in from outside can make some place log again and again;
 //! of each only so many lines are written in a while, and how many were left out is said.
 
+use crate::stream::Stream;
 use log::{Log, Metadata, Record};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,6 +24,7 @@ static LIMITED: OnceLock<Limited<env_logger::Logger>> = OnceLock::new();
 pub fn start() {
     let logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_target(false)
+        .target(env_logger::Target::Pipe(Box::new(Stream::to_stderr())))
         .build();
     let level = logger.filter();
     if log::set_logger(LIMITED.get_or_init(|| Limited::new(logger))).is_ok() {

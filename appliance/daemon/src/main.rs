@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod logging;
+mod stream;
 
 use clap::Parser;
 use palisade_api::routes::CONFIG_FILE;
@@ -14,10 +15,10 @@ use palisade_assembly::{Condition, Node};
 use palisade_sys::affinity::{allowed_cpus, isolated_cpus, set_cpus, settable_cpus};
 use palisade_sys::signals::{Signal, Signals};
 use sd_notify::NotifyState;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Serves virtual disks to virtual machines over vhost-user-blk.
 #[derive(Parser, Debug)]
@@ -40,6 +41,17 @@ struct Flags {
 const PULSE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    // Before any thread, and before anything that a signal could interrupt.
+    let signals = match Signals::block() {
+        Ok(signals) => signals,
+        Err(error) => return refuse(&format!("signals cannot be blocked: {error}")),
+    };
+    let end = run(signals);
+    stream::finish();
+    end
+}
+
+fn run(signals: Signals) -> ExitCode {
     logging::start();
     let flags = Flags::parse();
     let given = match configuration(flags.config.as_deref(), flags.settings) {
@@ -47,8 +59,7 @@ fn main() -> ExitCode {
         Err(message) => return refuse(&message),
     };
     if flags.print_config {
-        print!("{}", given.clone().or(Config::defaults()).to_toml());
-        return ExitCode::SUCCESS;
+        return say(&given.clone().or(Config::defaults()).to_toml());
     }
     let resolved = cores_of_this_machine().and_then(|cores| Ok((resolve(given, &cores)?, cores)));
     let (settings, cores) = match resolved {
@@ -56,10 +67,9 @@ fn main() -> ExitCode {
         Err(message) => return refuse(&message),
     };
     if flags.check_config {
-        println!("the configuration is valid");
-        return ExitCode::SUCCESS;
+        return say("the configuration is valid\n");
     }
-    match serve(settings, &cores) {
+    match serve(settings, &cores, &signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => refuse(&message),
     }
@@ -101,39 +111,45 @@ fn cores_of_this_machine() -> Result<Cores, String> {
     })
 }
 
-fn serve(settings: Settings, cores: &Cores) -> Result<(), String> {
+fn serve(settings: Settings, cores: &Cores, signals: &Signals) -> Result<(), String> {
     // Every thread that is started from here on begins where this one is; reactors then go to their own cores.
     let of_control = cores.of_control(&settings.cores);
     if let Err(error) = set_cpus(&of_control) {
         log::warn!("threads of the control plane stay where they are, cores={of_control:?}: {error}");
     }
-    let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let mut node = Node::start(settings).map_err(|error| error.to_string())?;
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
-    let mut stuck = None;
+    let (mut stuck, mut looked) = (None, Instant::now());
     loop {
         logging::settle();
         match signals.wait(PULSE) {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => node.reload(),
-            None => match node.condition() {
-                Condition::Moving => {
-                    if stuck.take().is_some() {
-                        tell(&[NotifyState::Status("serving")]);
-                    }
-                    tell(&[NotifyState::Watchdog]);
+            Some(Signal::Other(number)) => log::info!("signal {number} asks for nothing here"),
+            None => {}
+        }
+        // By the time and not by the silence: signals that come one after the other must not keep the watchdog hungry.
+        if looked.elapsed() < PULSE {
+            continue;
+        }
+        looked = Instant::now();
+        match node.condition() {
+            Condition::Moving => {
+                if stuck.take().is_some() {
+                    tell(&[NotifyState::Status("serving")]);
                 }
-                // Not fed any more, the service manager's watchdog ends the process; without a service manager it
-                // goes on as well as it can.
-                Condition::Stuck(why) => {
-                    if stuck.as_ref() != Some(&why) {
-                        log::error!("the watchdog is no longer fed: {why}");
-                        tell(&[NotifyState::Status(&why)]);
-                        stuck = Some(why);
-                    }
+                tell(&[NotifyState::Watchdog]);
+            }
+            // Not fed any more, the service manager's watchdog ends the process; without a service manager it
+            // goes on as well as it can.
+            Condition::Stuck(why) => {
+                if stuck.as_ref() != Some(&why) {
+                    log::error!("the watchdog is no longer fed: {why}");
+                    tell(&[NotifyState::Status(&why)]);
+                    stuck = Some(why);
                 }
-                Condition::Ended(why) => return Err(format!("{why}; restarting is the remedy")),
-            },
+            }
+            Condition::Ended(why) => return Err(format!("{why}; restarting is the remedy")),
         }
     }
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
@@ -148,7 +164,17 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Prints what was asked for.
+fn say(text: &str) -> ExitCode {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&format!("nothing could be printed: {error}")),
+    }
+}
+
 fn refuse(message: &str) -> ExitCode {
-    eprintln!("palisaded: {message}");
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "palisaded: {message}");
     ExitCode::FAILURE
 }

@@ -27,6 +27,83 @@ pub fn raise_nofile(files: u64) -> io::Result<Limit> {
     raise(libc::RLIMIT_NOFILE, files)
 }
 
+/// A limit that a shell or a service manager may have set, and what happens to us at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resource {
+    /// RLIMIT_FSIZE: a file may not grow beyond it.
+    FileSize,
+    /// RLIMIT_AS: no more can be mapped, guests' memory included.
+    AddressSpace,
+    /// RLIMIT_DATA: no more memory of our own.
+    Data,
+    /// RLIMIT_NPROC: no more threads and processes of our user.
+    Processes,
+    /// RLIMIT_CPU: the kernel ends a process that has used so many seconds.
+    Processor,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Resource; 5] = [
+        Resource::FileSize,
+        Resource::AddressSpace,
+        Resource::Data,
+        Resource::Processes,
+        Resource::Processor,
+    ];
+
+    /// What a limit in force means, and how the unit lifts it.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Resource::FileSize => {
+                "bytes: writes beyond it fail, also those of guests (LimitFSIZE=infinity lifts it)"
+            }
+            Resource::AddressSpace => {
+                "bytes of address space: guests' memory may not find room (LimitAS=infinity lifts it)"
+            }
+            Resource::Data => {
+                "bytes of memory: the daemon may be ended for lack of it (LimitDATA=infinity lifts it)"
+            }
+            Resource::Processes => {
+                "threads and processes: each disk and each guest takes some (LimitNPROC=infinity lifts it)"
+            }
+            Resource::Processor => {
+                "seconds of processor time: the kernel ends the daemon behind them (LimitCPU=infinity lifts it)"
+            }
+        }
+    }
+
+    fn number(self) -> libc::__rlimit_resource_t {
+        match self {
+            Resource::FileSize => libc::RLIMIT_FSIZE,
+            Resource::AddressSpace => libc::RLIMIT_AS,
+            Resource::Data => libc::RLIMIT_DATA,
+            Resource::Processes => libc::RLIMIT_NPROC,
+            Resource::Processor => libc::RLIMIT_CPU,
+        }
+    }
+}
+
+/// Raises a limit as far as whoever started us has allowed: to its hard limit, which is left as it is.
+///
+/// # Errors
+/// What setrlimit(2) says.
+pub fn raise_to_hard(which: Resource) -> io::Result<Limit> {
+    let number = which.number();
+    let before = limit(number)?;
+    let whole = libc::rlimit {
+        rlim_cur: before.rlim_max,
+        rlim_max: before.rlim_max,
+    };
+    if before.rlim_cur != before.rlim_max {
+        set_limit(number, &whole)?;
+    }
+    Ok(Limit {
+        now: before.rlim_max,
+        before: before.rlim_cur,
+    })
+}
+
 fn raise(which: libc::__rlimit_resource_t, wanted: u64) -> io::Result<Limit> {
     let before = limit(which)?;
     if before.rlim_cur >= wanted {

@@ -65,11 +65,19 @@ impl Steward {
                 let uuid = plant.observed.disks.get(disk).map(|observed| observed.disk.uuid);
                 if let Some(open) = plant.disks.remove(disk) {
                     let seen = self.shared.last_seen.clone();
+                    let forgotten = seen.clone();
                     let close = move || {
                         drop(open);
                         uuid.into_iter().for_each(|uuid| seen.forget(uuid));
                     };
-                    std::thread::spawn(close);
+                    // Where no thread is to be had, the failed try has dropped what it was to close.
+                    if std::thread::Builder::new()
+                        .name("close".into())
+                        .spawn(close)
+                        .is_err()
+                    {
+                        uuid.into_iter().for_each(|uuid| forgotten.forget(uuid));
+                    }
                 }
             }
             Action::ClearRoute { volume } => drop(plant.volumes.remove(volume)),
