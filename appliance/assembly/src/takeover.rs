@@ -423,13 +423,22 @@ fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {
 }
 
 fn on_medium(found: &Decoded) -> OnMedium {
-    let point = found.superblock.point();
+    let oldest_first = found
+        .superblock
+        .lineage
+        .iter()
+        .flat_map(|lineage| lineage.ancestors.iter().rev());
     OnMedium {
-        point: Ancestor {
-            generation: Generation(point.generation),
-            id: LineageId(point.id),
-        },
+        point: point_of(&found.superblock.point()),
         epoch: Epoch(found.superblock.epoch),
+        ancestors: oldest_first.map(point_of).collect(),
+    }
+}
+
+fn point_of(point: &palisade_wire::Ancestor) -> Ancestor {
+    Ancestor {
+        generation: Generation(point.generation),
+        id: LineageId(point.id),
     }
 }
 

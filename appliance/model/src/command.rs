@@ -106,12 +106,15 @@ pub struct ConfirmSuperblock {
 }
 
 /// The configuration that a medium carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OnMedium {
     /// Number and id of its generation.
     pub point: Ancestor,
     /// Number of its membership.
     pub epoch: Epoch,
+    /// The generations that it carried before, as it remembers them, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancestors: Vec<Ancestor>,
 }
 
 /// Takes a medium that grew on elsewhere over as the database has it: what only the medium knows is lost.

@@ -212,6 +212,7 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
                 id: palisade_model::LineageId(40),
             },
             epoch: palisade_model::Epoch(1),
+            ancestors: Vec::new(),
         }),
     };
     let cluster = does(&cluster, Command::AdoptDisk(adopt));

@@ -14,6 +14,7 @@ mod guest_killed;
 mod idle_cpu;
 mod kill_under_load;
 mod limits;
+mod lost_state;
 mod operator_errors;
 mod other_medium;
 mod peer_qsd;
@@ -196,6 +197,12 @@ pub static ALL: &[Scenario] = &[
         about: "bits turn in superblocks: repaired, or left alone",
         depth: Depth::Quick,
         run: damaged_superblock::run,
+    },
+    Scenario {
+        name: "lost_state",
+        about: "the state directory is lost or old: volumes come back, and nothing is written over",
+        depth: Depth::Quick,
+        run: lost_state::run,
     },
     Scenario {
         name: "damaged_database",

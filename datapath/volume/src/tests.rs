@@ -247,6 +247,7 @@ fn what_an_operator_has_adopted_may_be_written_over_and_the_other_side_sees_it()
                 id: LineageId(point.id),
             },
             epoch: palisade_model::Epoch(found.superblock.epoch),
+            ancestors: Vec::new(),
         }),
     };
     let adopted = then(&left, Command::AdoptDisk(adopt.clone()));

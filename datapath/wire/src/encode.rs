@@ -3,14 +3,16 @@
 //! ```text
 //!   format:  wipe all superblocks | tables | superblocks at the tail | superblocks at the head
 //!   update:                         tables | superblock at the tail  | superblock at the head
-//!   erase:   superblocks at the tail | superblocks at the head
+//!   erase:   superblocks at the tail | superblocks at the head | all tables
 //! ```
 //!
 //! `|` is a sync. The head comes last in each: a reader looks there first, so the change counts when all else is
 //! in place.
 
 use crate::extent::{ExtentRecord, table_crc, table_sectors};
-use crate::geometry::{EXTENTS_MAX, Geometry, GeometryError, Lba, SUPERBLOCKS, TABLES};
+use crate::geometry::{
+    EXTENTS_MAX, Geometry, GeometryError, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLE_SECTORS, TABLES,
+};
 use crate::lineage::Kinship;
 use crate::sector::{SECTOR_BYTES, Sector};
 use crate::superblock::{Superblock, TableRef};
@@ -193,11 +195,14 @@ pub fn update(
     let turn = superblock.table.slot as usize;
     // A tail that has just come into being holds neither copy yet.
     let moved = before.disk_sectors != after.disk_sectors;
-    let tail_copies: &[usize] = if moved { &[0, 1] } else { &[turn] };
+    // And the first copy at the head says whose disk it is: a copy of the cluster before would outvote the new ones.
+    let renamed = before.cluster != after.cluster;
+    let tail_copies: &[usize] = if moved || renamed { &[0, 1] } else { &[turn] };
+    let head_copies: &[usize] = if renamed { &[0, 1] } else { &[turn] };
     let phases = vec![
         tables(&superblock, extents, &geometry),
         superblocks(&superblock, &geometry, true, tail_copies),
-        superblocks(&superblock, &geometry, false, &[turn]),
+        superblocks(&superblock, &geometry, false, head_copies),
     ];
     Ok(Update {
         superblock,
@@ -229,14 +234,20 @@ fn may_replace(before: &Superblock, after: &Superblock) -> Result<(), EncodeErro
     Ok(())
 }
 
-/// Gives a disk back: it is ours until the last write. Its data stays readable to whoever looks.
+/// Gives a disk back: it is ours until the last superblock has gone; then its tables go, so that nothing of it is left to
+/// be taken for somebody's. The data of volumes stays readable to whoever looks.
 pub fn erase(disk_sectors: u64) -> Result<Vec<Phase>, GeometryError> {
     let geometry = Geometry::of(disk_sectors)?;
-    Ok([true, false]
-        .map(|tail| Phase {
-            writes: wiped(&geometry, tail).collect(),
-        })
-        .into())
+    let superblocks = [true, false].map(|tail| Phase {
+        writes: wiped(&geometry, tail).collect(),
+    });
+    let tables = Phase {
+        writes: [true, false]
+            .into_iter()
+            .flat_map(|tail| without_tables(&geometry, tail))
+            .collect(),
+    };
+    Ok(superblocks.into_iter().chain([tables]).collect())
 }
 
 /// The superblock with its sequence and table filled in, checked together with its extents.
@@ -323,6 +334,17 @@ fn superblocks(superblock: &Superblock, geometry: &Geometry, tail: bool, copies:
 fn wiped(geometry: &Geometry, tail: bool) -> impl Iterator<Item = SectorWrite> {
     let start = geometry.area(tail);
     SUPERBLOCKS.iter().map(move |place| SectorWrite {
+        lba: Lba(start + place),
+        bytes: [0; SECTOR_BYTES],
+    })
+}
+
+fn without_tables(geometry: &Geometry, tail: bool) -> impl Iterator<Item = SectorWrite> {
+    let start = geometry.area(tail);
+    let sectors = TABLES
+        .iter()
+        .flat_map(|table| (0..TABLE_SECTORS).map(move |index| table + index * LBAS_PER_SECTOR));
+    sectors.map(move |place| SectorWrite {
         lba: Lba(start + place),
         bytes: [0; SECTOR_BYTES],
     })

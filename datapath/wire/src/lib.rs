@@ -76,7 +76,9 @@ pub mod superblock;
 pub use decode::{Damage, DecodeError, Decoded, Part, Place, Why, decode, is_cut_off_write_of};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
-pub use geometry::{ALLOCATION_UNIT_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba};
+pub use geometry::{
+    ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba,
+};
 pub use lineage::{ANCESTORS_MAX, Ancestor, Kinship, Lineage};
 pub use mend::mend;
 pub use name::{NAME_BYTES_MAX, Name, NameError};

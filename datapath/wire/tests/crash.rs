@@ -5,7 +5,7 @@
 mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
-use palisade_wire::{DecodeError, ExtentRecord, Phase, Superblock, erase, format, update};
+use palisade_wire::{DecodeError, ExtentRecord, Lineage, Phase, Superblock, erase, format, update};
 use proptest::prelude::*;
 
 /// Cuts the power in each phase: any subset of its writes has arrived, one of them torn.
@@ -93,9 +93,68 @@ proptest! {
     }
 }
 
+/// A disk that was imported from another cluster carries the new one's id from one write on, whichever copy's turn it is.
+#[test]
+fn a_disk_changes_its_cluster_all_or_nothing() {
+    for rounds in 0..2u64 {
+        let (mut disk, made) = formatted(DISK_SECTORS, 5);
+        let mut now = made.superblock;
+        for round in 0..rounds {
+            let next = Superblock {
+                generation: now.generation + 1,
+                ..now.clone()
+            };
+            let change = update(&now, &next, &extents(6 + round)).unwrap();
+            disk.write_all(&change.phases);
+            now = change.superblock;
+        }
+        let old: State = state(&disk);
+        let lineage = Lineage {
+            id: 99,
+            ancestors: vec![now.point()],
+        };
+        let ours = Superblock {
+            cluster: 1234,
+            generation: now.generation + 5,
+            lineage: Some(lineage),
+            ..now.clone()
+        };
+        let change = update(&now, &ours, &extents(9)).unwrap();
+        let new: State = (ours.generation, extents(9));
+        let chance = [
+            7,
+            0x5a5a_1234_9999_0f0f,
+            3,
+            u64::MAX,
+            12,
+            0x0123_4567_89ab_cdef,
+            1,
+        ];
+        each_cut(&disk, &change.phases, &chance, |cut| {
+            let found = state(cut);
+            assert!(found == old || found == new);
+        });
+        disk.write_all(&change.phases);
+        let found = disk.decode().unwrap();
+        assert_eq!(
+            (found.superblock.cluster, found.extents, found.damage),
+            (1234, extents(9), vec![])
+        );
+    }
+}
+
 #[test]
 fn an_erased_disk_is_not_ours() {
     let (mut disk, _) = formatted(DISK_SECTORS, 3);
     disk.write_all(&erase(DISK_SECTORS).unwrap());
     assert_eq!(disk.decode(), Err(DecodeError::NotOurs));
+    let left = disk
+        .written
+        .values()
+        .filter(|sector| sector.iter().any(|byte| *byte != 0));
+    assert_eq!(
+        left.count(),
+        0,
+        "nothing of it is left to be taken for somebody's"
+    );
 }

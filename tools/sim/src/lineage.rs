@@ -19,14 +19,17 @@ use palisade_model::{
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
 use palisade_volume::{Bare, Forbidden, Standing, image, renewal, standing};
 use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES, Sector, SectorWrite,
-    decode, erase, is_cut_off_write_of,
+    ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
+    Sector, SectorWrite, decode, erase, is_cut_off_write_of,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 
 /// Rounds of planning after which a disk that nothing is wrong with must be as wanted.
 const SETTLED_AFTER: usize = 60;
+
+/// Writes in a row that one step may take: the tables and superblocks of a disk, and their wiping.
+const WRITES_AT_REST: usize = 2000;
 
 /// Runs it.
 pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
@@ -130,9 +133,18 @@ impl World {
         for _ in 0..SETTLED_AFTER {
             self.observed.now_ms += 60_000;
             self.turn()?;
-            while self.work.is_some() {
+            for _ in 0..WRITES_AT_REST {
+                if self.work.is_none() {
+                    break;
+                }
                 self.turn()?;
             }
+        }
+        if self.work.is_some() {
+            let damage = self.read().map(|found| found.damage);
+            return Err(format!(
+                "at rest the superblock is written again and again: {damage:?}"
+            ));
         }
         let disk = name("d")?;
         let Some(wanted) = self.running.cluster.disks.get(&disk) else {
@@ -229,14 +241,13 @@ impl World {
             Action::WriteSuperblock { disk } => {
                 let wanted = image(&cluster, disk).map_err(|error| error.to_string())?;
                 let found = self.read();
-                let (pending, cut_off) = (self.is_pending(&cluster, disk), self.is_cut_off(&cluster, disk));
-                let bare = Bare {
-                    pending,
+                let bare = || Bare {
+                    pending: self.is_pending(&cluster, disk),
                     examined: self.examined,
                     blank: self.is_blank(),
-                    cut_off,
+                    cut_off: self.is_cut_off(&cluster, disk),
                 };
-                match renewal(&found, &wanted, || bare) {
+                match renewal(&found, &wanted, bare) {
                     Ok(phases) => {
                         let after = Superblock::Ours {
                             generation: step.generation,
@@ -429,6 +440,17 @@ impl World {
         if !matches!(self.read(), Err(DecodeError::NotOurs)) {
             return Ok(());
         }
+        // What it finds else it takes by force, which wipes both ends.
+        for start in [0, geometry.tail.0] {
+            let end = start + AREA_SECTORS;
+            for lba in (start..end)
+                .step_by(8)
+                .filter(|lba| self.sector(palisade_wire::Lba(*lba)) != [0; SECTOR_BYTES])
+                .collect::<Vec<_>>()
+            {
+                self.medium.write(Lba(lba), &[0; SECTOR_BYTES], true, || true);
+            }
+        }
         let add = self.as_added(uuid, &geometry)?;
         if self.apply(&Command::AddDisk(add)) {
             self.examined = true;
@@ -580,6 +602,10 @@ impl World {
         // The last sector of the disk's copies in the head, where one of two lies.
         let lba = palisade_wire::Lba(128 * self.rng.below(2));
         let mut sector = self.sector(lba);
+        // One that was never written is no copy of anything.
+        if sector == [0; SECTOR_BYTES] {
+            return;
+        }
         let at = self.rng.index(sector.len());
         if let Some(byte) = sector.get_mut(at) {
             *byte ^= 1 << self.rng.below(8);
@@ -604,13 +630,19 @@ fn imported(extent: &ExtentRecord) -> Result<ImportedExtent, String> {
 }
 
 fn seen(found: &Decoded) -> OnMedium {
-    let point = found.superblock.point();
+    let point = |point: &palisade_wire::Ancestor| Ancestor {
+        generation: Generation(point.generation),
+        id: LineageId(point.id),
+    };
+    let oldest_first = found
+        .superblock
+        .lineage
+        .iter()
+        .flat_map(|lineage| lineage.ancestors.iter().rev());
     OnMedium {
-        point: Ancestor {
-            generation: Generation(point.generation),
-            id: LineageId(point.id),
-        },
+        point: point(&found.superblock.point()),
         epoch: Epoch(found.superblock.epoch),
+        ancestors: oldest_first.map(point).collect(),
     }
 }
 

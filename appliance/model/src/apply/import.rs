@@ -126,6 +126,10 @@ impl Cluster {
                 room_for_one(Kind::Disk, self.disks.len(), DISKS_MAX)?;
             }
         }
+        // What it says is taken over, and with it where that comes from.
+        for ancestor in &imported.seen.ancestors {
+            disk.history.push(*ancestor);
+        }
         disk.history.push(imported.seen.point);
         self.disks.insert(add.name.clone(), disk);
         Ok(())

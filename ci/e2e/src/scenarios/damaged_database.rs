@@ -26,7 +26,10 @@ pub fn run(lab: &Lab) -> Outcome {
     let state = lab.path("appliance/state");
     let harms: [(&str, Harm); 4] = [
         ("its header is overwritten", |path| overwrite(path, 0)),
-        ("its first page is overwritten", |path| overwrite(path, 4096)),
+        ("its pages are overwritten", |path| {
+            let pages = fs::metadata(path)?.len() / 4096;
+            (1..pages).try_for_each(|page| overwrite(path, page * 4096))
+        }),
         ("it is cut short", |path| {
             fs::OpenOptions::new().write(true).open(path)?.set_len(8192)
         }),

@@ -32,11 +32,15 @@ pub fn run(lab: &Lab) -> Outcome {
 
     for &copy in &copies {
         appliance.stop()?;
+        let whole = sector(&path, copy)?;
         flip(&path, copy + 100)?;
         appliance.start_again()?;
         appliance.settled("/v1/attachments/v1")?;
-        appliance.must_be_well()?;
-        // The next change writes all copies.
+        wait_until(
+            "the copy to be mended, bit for bit",
+            Duration::from_secs(10),
+            || Ok(sector(&path, copy)? == whole && appliance.must_be_well().is_ok()),
+        )?;
         let size = appliance.rest().get("/v1/volumes/v1")?;
         let bytes = size.get("bytes").and_then(Value::as_u64).unwrap_or(0) + MIB;
         appliance
@@ -44,7 +48,7 @@ pub fn run(lab: &Lab) -> Outcome {
             .patch("/v1/volumes/v1", &json!({ "bytes": bytes }))?;
         appliance.settled("/v1/disks/d1")?;
     }
-    step("one bit of any one copy: read from another one");
+    step("one bit of any one copy: read from another one, and mended from it");
 
     appliance.stop()?;
     for copy in superblocks(&path)? {
@@ -76,6 +80,14 @@ fn superblocks(path: &Path) -> Outcome<Vec<usize>> {
     let starts = bytes.chunks(SECTOR).enumerate();
     let found = starts.filter(|(_, sector)| sector.starts_with(b"PALISADE\x01"));
     Ok(found.map(|(index, _)| index * SECTOR).collect())
+}
+
+fn sector(path: &Path, at: usize) -> Outcome<Vec<u8>> {
+    let mut bytes = vec![0; SECTOR];
+    fs::File::open(path)
+        .and_then(|file| file.read_exact_at(&mut bytes, at as u64))
+        .map_err(|error| Failure::during(path.display(), error))?;
+    Ok(bytes)
 }
 
 /// Turns one bit.

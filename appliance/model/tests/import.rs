@@ -1,0 +1,216 @@
+//! Disks come back with what their superblocks tell.
+
+use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_model::*;
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a good name")
+}
+
+fn fresh() -> Cluster {
+    let init = InitCluster {
+        id: Uuid(77),
+        node: name("n0"),
+        node_uuid: Uuid(2),
+    };
+    Cluster::empty()
+        .apply(&Command::InitCluster(init))
+        .expect("a beginning")
+        .0
+}
+
+fn point(generation: u64) -> Ancestor {
+    Ancestor {
+        generation: Generation(generation),
+        id: LineageId(9000 + u128::from(generation)),
+    }
+}
+
+/// A disk of 8 units with these extents: volume, its size, where on it, where on the disk, how long; in units.
+fn disk(number: u64, generation: u64, extents: &[(u64, u64, u64, u64, u64)]) -> ImportedDisk {
+    let sectors = 10 * UNIT;
+    let extent = |&(volume, size, at, disk_at, length): &(u64, u64, u64, u64, u64)| ImportedExtent {
+        volume: Uuid(500 + u128::from(volume)),
+        name: name(&format!("v{volume}")),
+        volume_sectors: size * UNIT,
+        block_bytes: 512,
+        volume_lba: at * UNIT,
+        disk_lba: (disk_at + 1) * UNIT,
+        sectors: length * UNIT,
+    };
+    ImportedDisk {
+        disk: AddDisk {
+            name: name(&format!("d{number}")),
+            uuid: Uuid(100 + u128::from(number)),
+            node: name("n0"),
+            medium: Medium::File {
+                path: format!("/d{number}"),
+                bytes: sectors * 512,
+                created: false,
+            },
+            record: MediumRecord::default(),
+            usage: Usage::Pooled,
+            block_bytes: 512,
+            sectors,
+            data_start: UNIT,
+            data_end: 9 * UNIT,
+            superblock_pending: false,
+        },
+        seen: OnMedium {
+            point: point(generation),
+            epoch: Epoch(3),
+            ancestors: vec![point(generation - 1)],
+        },
+        extents: extents.iter().map(extent).collect(),
+    }
+}
+
+fn import(cluster: &Cluster, disks: Vec<ImportedDisk>, id: Option<u128>) -> Result<Cluster, Refusal> {
+    let command = Command::ImportDisks(ImportDisks {
+        disks,
+        cluster: id.map(Uuid),
+    });
+    let (next, _) = cluster.apply(&command)?;
+    check(&next).expect("it is in order");
+    Ok(next)
+}
+
+fn layout(cluster: &Cluster, volume: &str) -> Vec<(String, u64, u64)> {
+    let extents = cluster.volumes[&name(volume)].extents();
+    extents
+        .iter()
+        .map(|extent| {
+            (
+                extent.disk.to_string(),
+                extent.disk_lba / UNIT,
+                extent.sectors / UNIT,
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_lost_database_is_made_anew_from_its_disks() {
+    let one = disk(1, 40, &[(1, 2, 0, 0, 2), (2, 3, 0, 4, 1)]);
+    let two = disk(2, 41, &[(2, 3, 1, 5, 2)]);
+    let cluster = import(&fresh(), vec![one, two], Some(1)).expect("it should be taken");
+    assert_eq!(cluster.id, Uuid(1), "the cluster is the one that it was");
+    assert!(cluster.generation > Generation(41) && cluster.epoch == Epoch(3));
+    assert_eq!(layout(&cluster, "v1"), [("d1".into(), 1, 2)]);
+    assert_eq!(layout(&cluster, "v2"), [("d1".into(), 5, 1), ("d2".into(), 6, 2)]);
+    assert!(cluster.fragments.is_empty());
+    let history: Vec<_> = cluster.disks[&name("d1")]
+        .history
+        .iter()
+        .map(|point| point.id)
+        .collect();
+    assert_eq!(history, [point(39).id, point(40).id, cluster.lineage]);
+    assert!(
+        cluster
+            .disks
+            .values()
+            .all(|disk| disk.first_superblock.is_on_medium())
+    );
+}
+
+#[test]
+fn a_volume_waits_for_its_missing_disk_and_keeps_its_place() {
+    let two = disk(2, 41, &[(2, 3, 1, 5, 2)]);
+    let half = import(&fresh(), vec![two.clone()], None).expect("it should be taken");
+    assert!(half.volumes.is_empty());
+    let fragment = &half.fragments[&Uuid(502)];
+    assert_eq!(
+        (fragment.sectors, fragment.present_sectors()),
+        (3 * UNIT, 2 * UNIT)
+    );
+    // Its space is nobody else's, and the disk stays.
+    let free = allocation::free_sectors(&half, &name("d2"));
+    assert_eq!(free, 6 * UNIT);
+    let remove = Command::RemoveDisk(RemoveDisk {
+        name: name("d2"),
+        expected: None,
+    });
+    assert_eq!(
+        half.apply(&remove).expect_err("it should be refused").code(),
+        "disk_holds_fragment"
+    );
+    let one = disk(1, 40, &[(2, 3, 0, 4, 1)]);
+    let whole = import(&half, vec![one], None).expect("it should be taken");
+    assert_eq!(layout(&whole, "v2"), [("d1".into(), 5, 1), ("d2".into(), 6, 2)]);
+    assert!(whole.fragments.is_empty());
+    // Or it is given up, by name.
+    let delete = Command::DeleteVolume(DeleteVolume {
+        name: name("v2"),
+        expected: None,
+        clear: None,
+        detaches: false,
+    });
+    let (without, _) = half.apply(&delete).expect("it should be accepted");
+    check(&without).expect("it is in order");
+    assert_eq!(allocation::free_sectors(&without, &name("d2")), 8 * UNIT);
+    assert!(without.apply(&remove).is_ok());
+}
+
+#[test]
+fn a_name_that_is_taken_and_an_id_that_is_taken() {
+    let first = import(&fresh(), vec![disk(1, 40, &[(1, 2, 0, 0, 2)])], None).expect("it should be taken");
+    let mut other = disk(2, 7, &[(1, 1, 0, 0, 1)]);
+    other.extents[0].volume = Uuid(0xabcd_ef01 << 96 | 5);
+    let both = import(&first, vec![other.clone()], None).expect("it should be taken");
+    assert_eq!(
+        layout(&both, "v1"),
+        [("d1".into(), 1, 2)],
+        "the one there is stays"
+    );
+    assert_eq!(layout(&both, "v1-abcdef01"), [("d2".into(), 1, 1)]);
+    other.disk.name = name("d1");
+    assert_eq!(
+        import(&first, vec![other], None)
+            .expect_err("it should be refused")
+            .code(),
+        "disk_exists"
+    );
+    let again = import(&first, vec![disk(3, 7, &[])], Some(5));
+    assert_eq!(
+        again.expect_err("it should be refused").code(),
+        "cluster_has_disks"
+    );
+}
+
+/// An old copy of the database, and the operator takes the disk's side.
+#[test]
+fn a_known_disk_is_told_of_anew() {
+    let old = import(
+        &fresh(),
+        vec![disk(1, 40, &[(1, 2, 0, 0, 2), (3, 1, 0, 6, 1)])],
+        None,
+    )
+    .expect("taken");
+    let now = disk(1, 60, &[(1, 4, 0, 0, 4), (2, 1, 0, 5, 1)]);
+    let new = import(&old, vec![now], None).expect("it should be taken");
+    assert_eq!(layout(&new, "v1"), [("d1".into(), 1, 4)], "it has grown");
+    assert_eq!(layout(&new, "v2"), [("d1".into(), 6, 1)]);
+    assert!(!new.volumes.contains_key(&name("v3")), "it was deleted");
+    assert_eq!(new.disks[&name("d1")].created, old.disks[&name("d1")].created);
+}
+
+#[test]
+fn a_superblock_that_lies_is_not_believed() {
+    let over = disk(1, 40, &[(1, 2, 0, 0, 2), (2, 1, 0, 1, 1)]);
+    assert_eq!(
+        import(&fresh(), vec![over], None).expect_err("refused").code(),
+        "import_overlaps"
+    );
+    let outside = disk(1, 40, &[(1, 2, 0, 7, 2)]);
+    assert_eq!(
+        import(&fresh(), vec![outside], None).expect_err("refused").code(),
+        "import_overlaps"
+    );
+    let twice = disk(1, 40, &[(1, 2, 0, 0, 2), (1, 2, 0, 4, 2)]);
+    assert!(import(&fresh(), vec![twice], None).is_err());
+    let beyond = disk(1, 40, &[(1, 2, 1, 0, 2)]);
+    assert_eq!(
+        import(&fresh(), vec![beyond], None).expect_err("refused").code(),
+        "invalid_argument"
+    );
+}
