@@ -29,7 +29,7 @@ use std::convert::Infallible;
 const SETTLED_AFTER: usize = 60;
 
 /// Writes in a row that one step may take: the tables and superblocks of a disk, and their wiping.
-const WRITES_AT_REST: usize = 2000;
+const WRITES_AT_REST: usize = 700;
 
 /// Runs it.
 pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
@@ -139,12 +139,14 @@ impl World {
                 }
                 self.turn()?;
             }
-        }
-        if self.work.is_some() {
-            let damage = self.read().map(|found| found.damage);
-            return Err(format!(
-                "at rest the superblock is written again and again: {damage:?}"
-            ));
+            if self.work.is_some() {
+                let found = self
+                    .read()
+                    .map(|found| (found.damage, found.superblock, found.sound));
+                return Err(format!(
+                    "at rest the superblock is written again and again: {found:?}"
+                ));
+            }
         }
         let disk = name("d")?;
         let Some(wanted) = self.running.cluster.disks.get(&disk) else {
@@ -168,11 +170,30 @@ impl World {
             {
                 Ok(())
             }
+            // Another database has used the medium meanwhile: it is not the one that was looked at when the disk was added.
+            Superblock::Missing if self.has_remains_of_another(wanted.uuid.0) => Ok(()),
             other => Err(format!(
-                "at rest the disk is stuck: {other:?}, {:?}",
-                wanted.first_superblock
+                "at rest the disk is stuck: {other:?}, {:?}, {:?}, blank {}",
+                wanted.first_superblock,
+                self.observed.failures,
+                self.is_blank()
             )),
         }
+    }
+
+    /// Whether a sector at either end names another disk.
+    fn has_remains_of_another(&self, disk: u128) -> bool {
+        let Ok(geometry) = Geometry::of(self.disk_sectors) else {
+            return false;
+        };
+        let ends = [0, geometry.tail.0]
+            .into_iter()
+            .flat_map(|start| (start..start + AREA_SECTORS).step_by(8));
+        let names_another = |lba: u64| {
+            let sector = self.sector(palisade_wire::Lba(lba));
+            sector.starts_with(&palisade_wire::MAGIC) && sector.get(80..96) != Some(&disk.to_le_bytes())
+        };
+        ends.into_iter().any(names_another)
     }
 
     /// What the database says is what the disk says, in all copies.
