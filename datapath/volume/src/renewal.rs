@@ -74,7 +74,11 @@ pub fn renewal(
     let Image { superblock, extents } = wanted;
     let written = match found {
         Ok(found) => match standing(found, wanted) {
-            Standing::InForce if let Some(phases) = mend(found) => return Ok(phases),
+            // What is in force may be in one place only, after a write that was cut off: it is put into all of them before
+            // anything takes its place.
+            Standing::InForce | Standing::Unstamped | Standing::Behind if let Some(phases) = mend(found) => {
+                return Ok(phases);
+            }
             Standing::InForce | Standing::Unstamped | Standing::Behind => {
                 update(&found.superblock, superblock, extents)
             }

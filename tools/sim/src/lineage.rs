@@ -171,7 +171,7 @@ impl World {
                 Ok(())
             }
             // Another database has used the medium meanwhile: it is not the one that was looked at when the disk was added.
-            Superblock::Missing if self.has_remains_of_another(wanted.uuid.0) => Ok(()),
+            Superblock::Missing | Superblock::Damaged if self.has_remains_of_another(wanted.uuid.0) => Ok(()),
             other => Err(format!(
                 "at rest the disk is stuck: {other:?}, {:?}, {:?}, blank {}",
                 wanted.first_superblock,
@@ -228,13 +228,11 @@ impl World {
             else {
                 return Ok(());
             };
-            let mut after = after;
-            if matches!(after, Superblock::Ours { .. }) {
-                let flawed = self.read().map_or(true, |found| !found.damage.is_empty());
-                if let Superblock::Ours { generation, .. } = after {
-                    after = Superblock::Ours { generation, flawed };
-                }
-            }
+            let (_, disk) = step.action.target();
+            let after = match after {
+                Superblock::Ours { .. } => self.superblock_of(&wanted, disk)?,
+                erased => erased,
+            };
             let opened = Opened {
                 index: 0,
                 superblock: after,

@@ -38,6 +38,17 @@ fn a_seed_replays_bit_by_bit_and_another_seed_goes_another_way() {
 /// Seeds that found something once: (scenario, seed, what it was).
 const FOUND: &[(&str, u64, &str)] = &[
     (
+        "lineage",
+        609,
+        "an update under another cluster's id was written over the only copy of what an interrupted write had left",
+    ),
+    ("lineage", 1123, "the same"),
+    (
+        "lineage",
+        16,
+        "a disk imported from another cluster was written again and again: an old copy spoke for it",
+    ),
+    (
         "rings",
         1,
         "the zeroes of a write-zeroes fallback were longer than the device takes",
