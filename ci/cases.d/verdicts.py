@@ -34,7 +34,9 @@ def judge(name, arguments, output, status):
     excused = ('STILL THERE', 'still there after') if 'kill' in ' '.join(arguments) else ()
     why += [f'says "{word}"' for word in WORDS_OF_FAILURE if word in output and word not in excused]
     refused = own is not None and name in REFUSAL_IS_RIGHT and refused_by_the_daemon(output)
-    if 'Traceback' in output and not refused:
+    # The older copy's volume, of which the case asks next, was rightly refused.
+    expected = name == 'a3_oldcopy' and last_exception(output) == "KeyError: 'state'" and output.count(' older creates 409') == 3
+    if 'Traceback' in output and not refused and not expected:
         why.append('ended by an exception: ' + last_exception(output))
     if own and not refused:
         why += own(arguments, output)

@@ -162,11 +162,15 @@ impl<'a> Planner<'a> {
     /// Adds a step, unless an earlier failure holds it back.
     fn step(&mut self, generation: Generation, action: Action) {
         let step = Step { generation, action };
-        if self.is_busy(&step.action) {
-            return;
-        }
-        let Some(failure) = self.observed.holds_back(&step) else {
-            self.steps.push(step);
+        let failure = match self.is_busy(&step.action) {
+            // One that is tried again has failed until it has not.
+            true => self.observed.failures.get(&step.action),
+            false => self.observed.holds_back(&step),
+        };
+        let Some(failure) = failure else {
+            if !self.is_busy(&step.action) {
+                self.steps.push(step);
+            }
             return;
         };
         let (kind, name) = step.action.target();

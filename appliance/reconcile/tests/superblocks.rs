@@ -222,3 +222,24 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
     let examine = Action::ExamineSuperblock { disk: name("d", 0) };
     assert_eq!(steps(&cluster, &node.observed), [examine]);
 }
+
+/// What has failed stays told while it is tried again: a disk that is locked by another process for hours is not well in
+/// the seconds in which the next try waits for the lock.
+#[test]
+fn a_failure_is_told_while_the_step_is_tried_again() {
+    let cluster = fresh();
+    let mut observed = Observed::default();
+    let open = plan(&cluster, &name("n", 0), &observed).remove(0);
+    observed.record_failure(&open, "it is locked".into());
+    let told = |observed: &Observed| {
+        let waits = waits(&cluster, &name("n", 0), observed);
+        matches!(waits.first().map(|wait| &wait.cause), Some(Cause::Failed { reason, .. }) if reason == "it is locked")
+    };
+    assert!(told(&observed), "held back");
+    observed.now_ms += 60_000;
+    observed.begin(&open);
+    assert!(told(&observed), "tried again");
+    assert_eq!(steps(&cluster, &observed), []);
+    observed.record(&cluster, &open, Opened::default());
+    assert!(!told(&observed));
+}
