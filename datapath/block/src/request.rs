@@ -107,18 +107,22 @@ impl SegmentList {
         self.bytes = 0;
     }
 
+    /// Adds a segment, if one of the list's own places is free; false when none is, though it may have been lent more.
+    #[inline]
+    pub fn push_own(&mut self, segment: Segment) -> bool {
+        let Some(place) = self.items.get_mut(self.len) else {
+            return false;
+        };
+        *place = segment;
+        self.len += 1;
+        self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
+        true
+    }
+
     /// Adds a segment; false when there is no room.
     #[inline]
     pub fn push(&mut self, segment: Segment) -> bool {
-        match self.items.get_mut(self.len) {
-            Some(place) => {
-                *place = segment;
-                self.len += 1;
-                self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
-                true
-            }
-            None => self.push_long(segment),
-        }
+        self.push_own(segment) || self.push_long(segment)
     }
 
     /// Adds a segment behind those that have a place of their own.
@@ -198,6 +202,13 @@ impl SegmentList {
             Some(items) => items,
             None => self.long_slice(),
         }
+    }
+
+    /// The segments of a list that [is not long](SegmentList::is_long): to be read where nothing long comes by.
+    #[inline]
+    pub fn own_slice(&self) -> &[Segment] {
+        debug_assert!(!self.is_long(), "{} segments", self.len);
+        self.items.get(..self.len).unwrap_or(&[])
     }
 
     #[cold]

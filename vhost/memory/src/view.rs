@@ -6,6 +6,7 @@ use crate::raw;
 use crate::ring::IndirectTable;
 use palisade_block::{Segment, SegmentList};
 use std::cell::Cell;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Translates and copies for one thread. Keeps the memory mapped.
@@ -33,10 +34,15 @@ impl MemoryView {
     /// Translates a guest range that lies in one region.
     #[inline]
     pub fn slice(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
-        match self.last.get().slice(guest_address, bytes) {
-            Some(segment) => Some(segment),
-            None => self.slice_elsewhere(guest_address, bytes),
-        }
+        // Only the address comes from one of two places, in a register.
+        let address = match self.last.get().slice(guest_address, bytes) {
+            Some(segment) => segment.address,
+            None => self.address_elsewhere(guest_address, bytes)?.get(),
+        };
+        Some(Segment {
+            address,
+            bytes: bytes as usize,
+        })
     }
 
     /// Translates a guest range, adding one segment per region it touches. False when some of it is not mapped or
@@ -130,11 +136,11 @@ impl MemoryView {
     }
 
     #[cold]
-    fn slice_elsewhere(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
+    fn address_elsewhere(&self, guest_address: u64, bytes: u64) -> Option<NonZeroUsize> {
         let extent = self.memory.find(guest_address)?;
         let segment = extent.slice(guest_address, bytes)?;
         self.last.set(*extent);
-        Some(segment)
+        NonZeroUsize::new(segment.address)
     }
 
     #[inline]

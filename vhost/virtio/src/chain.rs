@@ -39,7 +39,10 @@ pub(crate) enum Malformed {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unusable {
     /// There is no writable byte for the status, or it lies outside guest memory.
-    NoStatus,
+    NoStatus {
+        /// Descriptors that were followed.
+        followed: u32,
+    },
     /// It has more segments than the list has room for, and a longer list may be had.
     NoRoom,
 }
@@ -47,14 +50,23 @@ pub(crate) enum Unusable {
 /// The parts of a chain. Data segments are in the list that was passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
-    /// The header as a little-endian number, complete when `fault` is `None`.
+    /// The header as a little-endian number.
     pub(crate) header: u128,
     /// Address of the status byte in this process.
     pub(crate) reply: usize,
     /// How many of the data segments are device-readable; they come first.
     pub(crate) readable_segments: usize,
+}
+
+/// A chain of any shape that has a status byte.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sorted {
+    /// Its parts; the header is complete when `fault` is `None`.
+    pub(crate) parts: Parts,
     /// What is wrong, though there is a status byte to say so.
     pub(crate) fault: Option<Malformed>,
+    /// Descriptors that were followed.
+    pub(crate) followed: u32,
 }
 
 /// Collects the chain that begins at `head` if it has the usual shape, and notes where it lies. `None` for any other
@@ -86,7 +98,7 @@ pub(crate) fn collect_usual(
 }
 
 /// Collects the chain that begins at `head`, whatever its shape. Whatever is wrong with it, it is followed as far as it
-/// goes, since the byte that must tell the driver comes last. How many descriptors were followed goes to `followed`.
+/// goes, since the byte that must tell the driver comes last.
 #[cold]
 pub(crate) fn collect_any(
     ring: &SplitRing,
@@ -94,11 +106,9 @@ pub(crate) fn collect_any(
     head: u16,
     indirect: bool,
     segments: &mut SegmentList,
-    followed: &mut u32,
-) -> Result<Parts, Unusable> {
+) -> Result<Sorted, Unusable> {
     let mut sorter = Sorter::new(view, segments);
     sorter.take_direct(ring, ring.descriptor(head), indirect);
-    *followed = CHAIN_DESCRIPTORS_MAX - sorter.looks_left;
     sorter.finish()
 }
 
@@ -124,7 +134,7 @@ fn usual(
         if flags | WRITE != NEXT | WRITE || descriptor.bytes == 0 {
             return None;
         }
-        if !segments.push(view.slice(descriptor.address, descriptor.bytes.into())?) {
+        if !segments.push_own(view.slice(descriptor.address, descriptor.bytes.into())?) {
             return None;
         }
         descriptor = next(descriptor.next)?;
@@ -138,7 +148,6 @@ fn usual(
         header,
         reply,
         readable_segments,
-        fault: None,
     })
 }
 
@@ -320,7 +329,7 @@ impl<'a> Sorter<'a> {
     }
 
     /// Finds the status byte, which ends the last writable descriptor; what is before it there is data.
-    fn finish(mut self) -> Result<Parts, Unusable> {
+    fn finish(mut self) -> Result<Sorted, Unusable> {
         let Some((address, bytes)) = self.last_writable.filter(|_| !self.no_room) else {
             return Err(self.unusable());
         };
@@ -339,19 +348,28 @@ impl<'a> Sorter<'a> {
         if self.have < HEADER_BYTES {
             self.note(Malformed::Header);
         }
-        Ok(Parts {
-            header: u128::from_le_bytes(self.header),
-            reply: status.address,
-            readable_segments: self.readable_segments,
+        Ok(Sorted {
+            parts: Parts {
+                header: u128::from_le_bytes(self.header),
+                reply: status.address,
+                readable_segments: self.readable_segments,
+            },
             fault: self.fault,
+            followed: self.followed(),
         })
+    }
+
+    fn followed(&self) -> u32 {
+        CHAIN_DESCRIPTORS_MAX - self.looks_left
     }
 
     fn unusable(&self) -> Unusable {
         if self.no_room {
             Unusable::NoRoom
         } else {
-            Unusable::NoStatus
+            Unusable::NoStatus {
+                followed: self.followed(),
+            }
         }
     }
 

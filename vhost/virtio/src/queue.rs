@@ -3,7 +3,7 @@
 use crate::blk::SERIAL_BYTES;
 use crate::blk::features::Features;
 use crate::blk::request::{Parsed, Refusal, Rules};
-use crate::chain::{self, Parts, Unusable};
+use crate::chain::{self, Parts, Sorted, Unusable};
 use crate::split::{Broken, LastChain, SplitQueue, UsedLog};
 use crate::stats::QueueStats;
 use palisade_block::{Answer, Pulled, Request, Segment, SegmentList, Source, Status, Token};
@@ -113,8 +113,6 @@ pub struct BlkQueue<N> {
     resubmit: Vec<u16>,
     broken: Option<Broken>,
     last: LastChain,
-    /// Descriptors followed for the last chain that had not the usual shape, until the engine is told.
-    followed: u32,
     notify: N,
     stats: Arc<QueueStats>,
     serial: [u8; SERIAL_BYTES],
@@ -174,7 +172,6 @@ impl<N: Notify> BlkQueue<N> {
             resubmit,
             broken: None,
             last: LastChain::default(),
-            followed: 0,
             notify,
             stats: setup.stats,
             serial: setup.serial,
@@ -281,6 +278,70 @@ impl<N: Notify> BlkQueue<N> {
         }
     }
 
+    /// Makes a request of the parts of a chain, or answers it.
+    #[inline(always)]
+    fn sort_out(&mut self, head: u16, parts: Parts, followed: u32, segments: &mut SegmentList) -> Pulled {
+        self.stats.taken.add(1);
+        match self.rules.parse(parts, &self.view, segments) {
+            Ok(Parsed::Block {
+                op,
+                lba,
+                sectors,
+                bytes_in,
+            }) => {
+                let token = Token {
+                    head,
+                    bytes_in,
+                    reply: parts.reply,
+                };
+                return Pulled::Request(Request {
+                    token,
+                    op,
+                    lba,
+                    sectors,
+                });
+            }
+            Ok(Parsed::Id) => self.answer_id(head, parts.reply, segments),
+            Err(refusal) => self.refuse(head, parts.reply, refusal),
+        }
+        segments.clear();
+        Pulled::Answered { followed }
+    }
+
+    /// Takes a chain that has not the usual shape.
+    #[cold]
+    #[inline(never)]
+    fn pull_any(&mut self, head: u16, indirect: bool, segments: &mut SegmentList) -> Pulled {
+        match chain::collect_any(&self.split.ring, &self.view, head, indirect, segments) {
+            Ok(Sorted {
+                parts,
+                fault: None,
+                followed,
+            }) => self.sort_out(head, parts, followed, segments),
+            Ok(Sorted {
+                parts,
+                fault: Some(fault),
+                followed,
+            }) => {
+                self.stats.taken.add(1);
+                self.refuse(head, parts.reply, fault.into());
+                segments.clear();
+                Pulled::Answered { followed }
+            }
+            Err(Unusable::NoStatus { followed }) => {
+                self.stats.taken.add(1);
+                self.give_back(head);
+                segments.clear();
+                Pulled::Answered { followed }
+            }
+            Err(Unusable::NoRoom) => {
+                self.resubmit.push(head);
+                segments.clear();
+                Pulled::NoRoom
+            }
+        }
+    }
+
     /// Answers a request that is not one.
     #[cold]
     fn refuse(&mut self, head: u16, reply: usize, refusal: Refusal) {
@@ -324,14 +385,6 @@ impl<N: Notify> BlkQueue<N> {
         self.complete_here(head, reply, Status::Ok, written as u32 + 1);
     }
 
-    /// What the engine is told of a chain that never reaches it.
-    #[cold]
-    fn answered(&mut self) -> Pulled {
-        Pulled::Answered {
-            followed: std::mem::take(&mut self.followed),
-        }
-    }
-
     #[cold]
     fn break_off(&mut self, broken: Broken) {
         self.broken = Some(broken);
@@ -355,60 +408,35 @@ impl<N: Notify> Source for BlkQueue<N> {
         self.split.look_ahead(&self.view);
         let indirect = self.rules.features.contains(Features::INDIRECT_DESC);
         let (ring, view) = (&self.split.ring, &self.view);
-        let usual = chain::collect_usual(ring, view, head, indirect, segments, &mut self.last);
-        let parts = match usual {
-            Some(parts) => parts,
-            None => match chain::collect_any(ring, view, head, indirect, segments, &mut self.followed) {
-                // Field by field, so that the usual parts stay in registers and need no place in memory to meet these.
-                Ok(Parts {
-                    header,
-                    reply,
-                    readable_segments,
-                    fault,
-                }) => Parts {
-                    header,
-                    reply,
-                    readable_segments,
-                    fault,
-                },
-                Err(Unusable::NoStatus) => {
-                    self.stats.taken.add(1);
-                    self.give_back(head);
-                    segments.clear();
-                    return self.answered();
-                }
-                Err(Unusable::NoRoom) => {
-                    self.resubmit.push(head);
-                    segments.clear();
-                    return Pulled::NoRoom;
-                }
-            },
-        };
-        self.stats.taken.add(1);
-        match self.rules.parse(&parts, &self.view, segments) {
-            Ok(Parsed::Block {
-                op,
-                lba,
-                sectors,
-                bytes_in,
-            }) => {
-                let token = Token {
-                    head,
-                    bytes_in,
-                    reply: parts.reply,
-                };
-                return Pulled::Request(Request {
+        match chain::collect_usual(ring, view, head, indirect, segments, &mut self.last) {
+            Some(parts) => self.sort_out(head, parts, 0, segments),
+            // Field by field, so that what the usual parts give stays in registers and needs no place in memory to meet
+            // this.
+            None => match self.pull_any(head, indirect, segments) {
+                Pulled::Request(Request {
                     token,
                     op,
                     lba,
                     sectors,
-                });
-            }
-            Ok(Parsed::Id) => self.answer_id(head, parts.reply, segments),
-            Err(refusal) => self.refuse(head, parts.reply, refusal),
+                }) => {
+                    let (bytes_in, reply) = (token.bytes_in, token.reply);
+                    token.spend();
+                    Pulled::Request(Request {
+                        token: Token {
+                            head,
+                            bytes_in,
+                            reply,
+                        },
+                        op,
+                        lba,
+                        sectors,
+                    })
+                }
+                Pulled::Answered { followed } => Pulled::Answered { followed },
+                Pulled::NoRoom => Pulled::NoRoom,
+                Pulled::Empty => Pulled::Empty,
+            },
         }
-        segments.clear();
-        self.answered()
     }
 
     #[inline(always)]

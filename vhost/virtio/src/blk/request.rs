@@ -54,16 +54,13 @@ impl From<Malformed> for Refusal {
 
 impl Rules {
     /// Parses. For requests that move no data the segments are cleared.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn parse(
         &self,
-        parts: &Parts,
+        parts: Parts,
         view: &MemoryView,
         segments: &mut SegmentList,
     ) -> Result<Parsed, Refusal> {
-        if let Some(fault) = parts.fault {
-            return Err(fault.into());
-        }
         // type u32, reserved u32, sector u64
         let header = parts.header;
         let lba = Lba((header >> 64) as u64);
@@ -91,14 +88,14 @@ impl Rules {
                 })
             }
             kind::IN | kind::OUT => Err(Refusal::Malformed),
-            other => self.parse_rare(other, parts, view, segments),
+            other => self.parse_rare(other, parts.readable_segments, view, segments),
         }
     }
 
     fn parse_rare(
         &self,
         kind: u32,
-        parts: &Parts,
+        readable_segments: usize,
         view: &MemoryView,
         segments: &mut SegmentList,
     ) -> Result<Parsed, Refusal> {
@@ -113,10 +110,10 @@ impl Rules {
                     bytes_in: 0,
                 })
             }
-            kind::GET_ID if parts.readable_segments == 0 && !segments.is_empty() => Ok(Parsed::Id),
+            kind::GET_ID if readable_segments == 0 && !segments.is_empty() => Ok(Parsed::Id),
             kind::GET_ID => Err(Refusal::Malformed),
             kind::DISCARD if self.features.contains(Features::DISCARD) => {
-                let range = self.range(parts, view, segments)?;
+                let range = self.range(readable_segments, view, segments)?;
                 // "If the unmap flag is set for discard commands": UNSUPP (5.2.6.2).
                 if range.unmap {
                     return Err(Refusal::Unsupported);
@@ -124,7 +121,7 @@ impl Rules {
                 Ok(range.request(Op::Discard))
             }
             kind::WRITE_ZEROES if self.features.contains(Features::WRITE_ZEROES) => {
-                let range = self.range(parts, view, segments)?;
+                let range = self.range(readable_segments, view, segments)?;
                 Ok(range.request(Op::WriteZeroes { unmap: range.unmap }))
             }
             _ => Err(Refusal::Unsupported),
@@ -143,12 +140,17 @@ impl Rules {
     }
 
     /// The one range of a discard or write-zeroes request: `max_discard_seg` and `max_write_zeroes_seg` are 1.
-    fn range(&self, parts: &Parts, view: &MemoryView, segments: &mut SegmentList) -> Result<Range, Refusal> {
+    fn range(
+        &self,
+        readable_segments: usize,
+        view: &MemoryView,
+        segments: &mut SegmentList,
+    ) -> Result<Range, Refusal> {
         if !self.writable {
             return Err(Refusal::ReadOnly);
         }
         let bytes = segments.bytes();
-        let readable = parts.readable_segments == segments.len();
+        let readable = readable_segments == segments.len();
         if !readable || bytes == 0 || !bytes.is_multiple_of(RANGE_BYTES as u64) {
             return Err(Refusal::Malformed);
         }

@@ -157,16 +157,20 @@ fn ours(memory: &Arc<GuestMemory>, head: u16) -> Seen {
     let mut segments = SegmentList::default();
     let mut last = LastChain::default();
     let usual = chain::collect_usual(&ring, &view, head, true, &mut segments, &mut last);
-    let any = || chain::collect_any(&ring, &view, head, true, &mut segments, &mut 0);
-    let Ok(parts) = usual.map_or_else(any, Ok) else {
-        return Seen::Lost;
+    let parts = match usual {
+        Some(parts) => parts,
+        None => match chain::collect_any(&ring, &view, head, true, &mut segments) {
+            Ok(sorted) if sorted.fault.is_some() => return Seen::Refused,
+            Ok(sorted) => sorted.parts,
+            Err(_) => return Seen::Lost,
+        },
     };
     let rules = Rules {
         features: all_features().without(Features::DISCARD),
         writable: true,
         block_bytes: 512,
     };
-    match rules.parse(&parts, &view, &mut segments) {
+    match rules.parse(parts, &view, &mut segments) {
         Ok(Parsed::Block { op, lba, sectors, .. }) => {
             let pieces = segments.as_slice().iter();
             let pieces =
