@@ -395,6 +395,9 @@ impl Devices for LocalDevices {
 
     #[inline]
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
+        if !self.ring.is_busy() && self.port.is_empty() {
+            return 0;
+        }
         let (mut finished, flights) = (0, &mut self.flights);
         let mut complete = |name, result| {
             if let Some((slot, result)) = flights.complete(name, result) {
