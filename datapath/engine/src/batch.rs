@@ -65,12 +65,12 @@ impl Done {
 
 impl Batch {
     /// Counts what its source has answered by itself.
-    fn count_answered(&mut self, followed: u32) -> Taken {
+    #[inline]
+    fn count_answered(&mut self, followed: u32) {
         self.taken += 1;
         let pieces = u64::from(followed) / BATCH_DESCRIPTORS;
         self.budget = self.budget.saturating_sub(1 + pieces);
         self.answered = true;
-        Taken::Answered
     }
 }
 
@@ -247,6 +247,14 @@ struct Hands<'a, S, D> {
     devices: &'a mut D,
 }
 
+/// What was taken by [`Hands::take_long`]. It is no [`Taken`], so that the usual requests need no place in memory to meet
+/// these.
+enum Long {
+    Nothing,
+    Answered,
+    Other(Other),
+}
+
 /// What was taken from a ring.
 enum Taken {
     Nothing,
@@ -278,8 +286,17 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         };
         let request = match self.queue.source.pull(list) {
             Pulled::Empty => return Taken::Nothing,
-            Pulled::Answered { followed } => return batch.count_answered(followed),
-            Pulled::NoRoom => return self.take_long(batch),
+            Pulled::Answered { followed } => {
+                batch.count_answered(followed);
+                return Taken::Answered;
+            }
+            Pulled::NoRoom => {
+                return match self.take_long(batch) {
+                    Long::Nothing => Taken::Nothing,
+                    Long::Answered => Taken::Answered,
+                    Long::Other(other) => Taken::Other(other),
+                };
+            }
             Pulled::Request(request) => request,
         };
         let bytes = request.sectors.bytes();
@@ -290,7 +307,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             &self.queue.settings,
             self.volume.route.as_ref(),
             self.watched,
-            list.as_slice(),
+            list.own_slice(),
             &request,
         );
         let Some(slot) = self.slots.claim_request() else {
@@ -317,24 +334,25 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
     /// Takes the request for which there was no room in a slot's own list, if it may have a long one. It goes to its
     /// device in pieces, since no device takes so many segments at once.
     #[cold]
-    fn take_long(&mut self, batch: &mut Batch) -> Taken {
+    fn take_long(&mut self, batch: &mut Batch) -> Long {
         self.queue.wants_long = true;
         if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
             batch.short = true;
-            return Taken::Nothing;
+            return Long::Nothing;
         }
         let Some(list) = self.slots.next_list_lent() else {
-            return Taken::Nothing;
+            return Long::Nothing;
         };
         self.queue.wants_long = false;
         let pulled = self.queue.source.pull(list);
         let segments = list.len();
         let Pulled::Request(request) = pulled else {
             self.slots.take_back_next();
-            return match pulled {
-                Pulled::Answered { followed } => batch.count_answered(followed),
-                _ => Taken::Nothing,
+            let Pulled::Answered { followed } = pulled else {
+                return Long::Nothing;
             };
+            batch.count_answered(followed);
+            return Long::Answered;
         };
         let bytes = request.sectors.bytes();
         batch.taken += 1;
@@ -355,22 +373,17 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let Some(slot) = self.slots.claim_request() else {
             broken("a list without a slot")
         };
-        let way = match way {
-            Ok(Way::Whole(device, _)) if is_long => Ok(Way::Cut(Work::Ranges(Sectors::ZERO), device)),
-            // The guest has made it short meanwhile, or it moves no data.
-            Ok(Way::Whole(device, device_lba)) => {
-                return Taken::Whole(Whole {
-                    slot,
-                    request,
-                    device,
-                    device_lba,
-                });
-            }
+        let way = way.map(|way| match way {
+            // Also one that the guest has made short meanwhile, or that moves no data.
+            Way::Whole(device, _) => match request.op {
+                Op::Flush => Way::Cut(Work::Flush(0), device),
+                _ => Way::Cut(Work::Ranges(Sectors::ZERO), device),
+            },
             way => way,
-        };
+        });
         self.slots.slot_mut(slot).long = is_long;
         self.queue.long_held += u32::from(is_long);
-        Taken::Other(Other { slot, request, way })
+        Long::Other(Other { slot, request, way })
     }
 
     /// Hands over the request that was held back, and holds back the next one.
@@ -407,7 +420,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             return Some(Stop::Failed(slot, Fault::Gone));
         };
         let (op, sectors) = (request.op, request.sectors);
-        let list = self.slots.list(slot).as_slice();
+        let list = self.slots.list(slot).own_slice();
         let started = self.devices.start(Io {
             device,
             slot,

@@ -1,6 +1,6 @@
 //! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
-use crate::parts::{Alignment, is_aligned};
+use crate::parts::is_reached;
 use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
 use palisade_block::mailbox::AttachmentSettings;
@@ -290,9 +290,7 @@ pub(crate) fn way(
     let one_run = into_run.0 + sectors.0 <= run.sectors.0;
     let whole = match op {
         Op::Read | Op::Write => {
-            one_run
-                && sectors.bytes() <= u64::from(limits.io_bytes_max)
-                && is_aligned(segments, Alignment::of(limits))
+            one_run && sectors.bytes() <= u64::from(limits.io_bytes_max) && is_reached(segments, limits)
         }
         // A write-through guest counts on stable storage after these too: a flush follows the last part.
         _ => one_run && !settings.write_through,

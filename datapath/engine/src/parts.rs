@@ -443,12 +443,16 @@ impl Alignment {
 /// Whether a device that asks for this can reach the memory as it is.
 #[inline]
 pub(crate) fn is_aligned(segments: &[Segment], alignment: Alignment) -> bool {
-    let Alignment {
-        address_mask,
-        length_mask,
-    } = alignment;
-    let wrong = segments.iter().fold(0, |wrong, segment| {
-        wrong | segment.address & address_mask | segment.bytes & length_mask
+    let none = Segment { address: 0, bytes: 0 };
+    let all = segments.iter().fold(none, |all, segment| Segment {
+        address: all.address | segment.address,
+        bytes: all.bytes | segment.bytes,
     });
-    wrong == 0
+    all.address & alignment.address_mask | all.bytes & alignment.length_mask == 0
+}
+
+/// Whether a device can reach the memory as it is. Many ask for nothing, and then the segments are not looked at.
+#[inline]
+pub(crate) fn is_reached(segments: &[Segment], limits: &DeviceLimits) -> bool {
+    limits.memory_alignment | limits.length_alignment <= 1 || is_aligned(segments, Alignment::of(limits))
 }
