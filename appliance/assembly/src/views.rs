@@ -382,11 +382,7 @@ impl View<'_> {
         };
         api::State {
             generation: revision.0,
-            applied: if applied {
-                Some(revision.0)
-            } else {
-                before.map(|generation| generation.0)
-            },
+            applied: generation_in_force(revision, applied, before),
             blocked_on: self.blocked_on(kind, name).or_else(|| match kind {
                 Kind::Volume if !applied => self.disk_in_the_way(name),
                 _ => None,
@@ -503,10 +499,30 @@ pub fn list<T, U>(all: &BTreeMap<Name, T>, view: impl Fn(&Name, &T) -> U) -> Vec
     all.iter().map(|(name, one)| view(name, one)).collect()
 }
 
+/// The generation of a resource that is in force. One that is open, or has a route, may be of the generation agreed on
+/// without that being in force: its superblock is not on the medium yet.
+fn generation_in_force(agreed: Generation, applied: bool, before: Option<Generation>) -> Option<u64> {
+    match applied {
+        true => Some(agreed.0),
+        false => before
+            .filter(|before| *before < agreed)
+            .map(|generation| generation.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use palisade_model::Limits;
+
+    #[test]
+    fn what_is_open_and_not_on_the_medium_is_not_in_force() {
+        let generation = |number| Some(Generation(number));
+        assert_eq!(generation_in_force(Generation(4), true, generation(4)), Some(4));
+        assert_eq!(generation_in_force(Generation(4), false, generation(4)), None);
+        assert_eq!(generation_in_force(Generation(4), false, generation(3)), Some(3));
+        assert_eq!(generation_in_force(Generation(4), false, None), None);
+    }
 
     #[test]
     fn a_change_made_on_an_offered_socket_is_in_force() {
