@@ -60,8 +60,8 @@ def last_exception(output):
 
 def neighbours(output):
     """The victim prints a line a second. It does not connect again, so what comes after a case's own restart of the daemon
-    (devfaults truncate and unlink) says nothing of it."""
-    for restart in ('\nrestart:', '\nhealth while deleted file is served:'):
+    (devfaults truncate, unlink, and those that kill it) says nothing of it."""
+    for restart in ('\nrestart:', '\nhealth while deleted file is served:', '\nkill -9 ended'):
         output = output.split(restart)[0]
     why = []
     for ops, bad, stuck in re.findall(r'victim ops=(\d+) .*bad=(\d+) stuck=([\d.]+)s', output):
