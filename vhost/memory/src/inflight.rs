@@ -424,9 +424,14 @@ mod tests {
         assert_eq!(next.recover(2, 8), [5, 3]);
         assert!(!next.is_in_flight(1) && !next.is_in_flight(7));
         next.begin(0);
+        next.begin(6);
         let mut third = region.queue(0).unwrap();
-        assert_eq!(third.recover(2, 8), [5, 3, 0], "new ones count on behind the old");
-        assert_eq!(third.recover(2, 4), [3, 0], "a smaller ring has no head 5");
+        assert_eq!(
+            third.recover(2, 8),
+            [5, 3, 0, 6],
+            "new ones count on behind the old"
+        );
+        assert_eq!(third.recover(2, 4), [3, 0], "a smaller ring has no heads 5 and 6");
     }
 
     #[test]
