@@ -44,23 +44,7 @@ impl Cluster {
             return Err(Refusal::MediumTaken { disk: disk.clone() });
         }
         let revision = self.generation;
-        let mut disk = Disk {
-            uuid: add.uuid,
-            node: add.node.clone(),
-            medium: add.medium.clone(),
-            record: add.record.clone(),
-            usage: add.usage,
-            block_bytes: add.block_bytes,
-            sectors: add.sectors,
-            data_start: add.data_start,
-            data_end: add.data_end,
-            extents_revision: revision,
-            created: revision,
-            revision,
-            protected: false,
-            first_superblock: FirstSuperblock::OnMedium,
-            history: History::default(),
-        };
+        let mut disk = disk_of(add, revision);
         if add.superblock_pending && disk.has_superblock() {
             disk.first_superblock = FirstSuperblock::Pending;
         }
@@ -323,6 +307,27 @@ fn rules_of_medium(name: &Name, medium: &Medium, record: &MediumRecord) -> Resul
         rule(good, "fingerprint", "must be a text of at most 2048 bytes")?;
     }
     Ok(())
+}
+
+/// A disk as it is described, with nothing on it and no history, as of a generation.
+pub(super) fn disk_of(add: &AddDisk, revision: Generation) -> Disk {
+    Disk {
+        uuid: add.uuid,
+        node: add.node.clone(),
+        medium: add.medium.clone(),
+        record: add.record.clone(),
+        usage: add.usage,
+        block_bytes: add.block_bytes,
+        sectors: add.sectors,
+        data_start: add.data_start,
+        data_end: add.data_end,
+        extents_revision: revision,
+        created: revision,
+        revision,
+        protected: false,
+        first_superblock: FirstSuperblock::OnMedium,
+        history: History::default(),
+    }
 }
 
 fn sectors_fit(sectors: u64, block_bytes: u32) -> bool {

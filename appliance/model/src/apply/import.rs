@@ -4,19 +4,17 @@
 //! What the database has on an imported disk is replaced by what the disk says. A volume is made of the parts on all
 //! disks that are here; one whose parts do not cover it is kept as a [`Fragment`] until the missing disks come too.
 
-use super::disk::rules_of_disk;
+use super::disk::{disk_of, rules_of_disk};
 use super::volume::sectors_fit;
 use super::{block_is_known, not_found, not_nil, require, room_for_one};
 use crate::clearing::Clear;
 use crate::cluster::Cluster;
 use crate::command::{ImportDisks, ImportedDisk, ImportedExtent, Outcome};
-use crate::disk::{Disk, FirstSuperblock};
 use crate::fragment::{Fragment, Piece};
 use crate::generation::Generation;
 use crate::limits::{
     ALLOCATION_UNIT_SECTORS, DISKS_MAX, EXTENTS_PER_VOLUME_MAX, FRAGMENTS_MAX, NAME_BYTES_MAX, VOLUMES_MAX,
 };
-use crate::lineage::History;
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
 use crate::uuid::Uuid;
@@ -74,24 +72,7 @@ impl Cluster {
         if !self.nodes.contains_key(&add.node) {
             return Err(not_found(Kind::Node, &add.node));
         }
-        let revision = self.generation;
-        let mut disk = Disk {
-            uuid: add.uuid,
-            node: add.node.clone(),
-            medium: add.medium.clone(),
-            record: add.record.clone(),
-            usage: add.usage,
-            block_bytes: add.block_bytes,
-            sectors: add.sectors,
-            data_start: add.data_start,
-            data_end: add.data_end,
-            extents_revision: revision,
-            created: revision,
-            revision,
-            protected: false,
-            first_superblock: FirstSuperblock::OnMedium,
-            history: History::default(),
-        };
+        let mut disk = disk_of(add, self.generation);
         require(
             disk.has_superblock(),
             Kind::Disk,
