@@ -83,7 +83,11 @@ pub fn check(root: &Path, slice: &Slice) -> Result<Vec<String>, String> {
     for mutant in &chosen {
         let begun = Instant::now();
         let fault = mutant.judged(&bed)?;
-        let verdict = if fault.is_none() { "found" } else { "NOT FOUND" };
+        let verdict = match (&fault, &mutant.survives) {
+            (None, None) => "found",
+            (None, Some(_)) => "survives, as the list explains,",
+            (Some(_), _) => "NOT AS THE LIST SAYS",
+        };
         println!(
             "mutants: {} {verdict} in {} s",
             mutant.name,
