@@ -18,30 +18,21 @@ pub struct Run {
 }
 
 /// Why runs do not make a route.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RouteError {
     /// Run `index` does not begin where the run before it ended.
+    #[error("run {index} does not begin where the one before it ends")]
     Gap {
         /// Position in the list.
         index: usize,
     },
     /// Run `index` is empty or reaches past the end of the address space.
+    #[error("run {index} is empty or too long")]
     Extent {
         /// Position in the list.
         index: usize,
     },
 }
-
-impl std::fmt::Display for RouteError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            RouteError::Gap { index } => write!(f, "run {index} does not begin where the one before it ends"),
-            RouteError::Extent { index } => write!(f, "run {index} is empty or too long"),
-        }
-    }
-}
-
-impl std::error::Error for RouteError {}
 
 /// Where a volume's sectors lie, gapless from sector 0, under one generation and epoch.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,21 +3,24 @@
 use palisade_block::units::{Lba, Sectors};
 use palisade_block::{DeviceIndex, Epoch, Generation, Route, RouteError, Run};
 use palisade_model::{Extent, Layout, Name, Volume};
-use std::fmt;
 
 /// Why a volume has no route on this node.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CompileError {
     /// No device is open for a disk of the volume.
+    #[error("disk {disk} is not open on this node")]
     NoDevice {
         /// Which disk.
         disk: Name,
     },
     /// The layout is one that this program cannot serve.
+    #[error("the volume's layout is not known to this program")]
     Layout,
     /// None of the volume's space is known to be clear.
+    #[error("the volume's space is still to be cleared")]
     Uncleared,
     /// The extents are together longer or shorter than the volume. In sectors.
+    #[error("the extents hold {extents} sectors, the volume has {volume}")]
     Length {
         /// Length of all extents.
         extents: u64,
@@ -25,30 +28,8 @@ pub enum CompileError {
         volume: u64,
     },
     /// The extents do not follow each other.
-    Route(RouteError),
-}
-
-impl fmt::Display for CompileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CompileError::NoDevice { disk } => write!(f, "disk {disk} is not open on this node"),
-            CompileError::Layout => write!(f, "the volume's layout is not known to this program"),
-            CompileError::Uncleared => write!(f, "the volume's space is still to be cleared"),
-            CompileError::Length { extents, volume } => {
-                write!(f, "the extents hold {extents} sectors, the volume has {volume}")
-            }
-            CompileError::Route(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CompileError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            CompileError::Route(error) => Some(error),
-            _ => None,
-        }
-    }
+    #[error("{0}")]
+    Route(#[source] RouteError),
 }
 
 /// The route to what guests may use of a volume, under `epoch`: what is still to be cleared has none. `device_of` names

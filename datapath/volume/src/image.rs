@@ -4,7 +4,6 @@ use palisade_model::{Cluster, Disk, Extent, Name};
 use palisade_wire::{
     ANCESTORS_MAX, Ancestor, ExtentRecord, ExtentRole, GeometryError, Lba, Lineage, NameError, Superblock,
 };
-use std::fmt;
 
 /// What a disk should say. To be written with `palisade_wire::format` or `palisade_wire::update`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,26 +15,37 @@ pub struct Image {
 }
 
 /// Why there is no image of a disk.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ImageError {
     /// The cluster has no such disk.
+    #[error("there is no disk {disk}")]
     NoDisk {
         /// Which.
         disk: Name,
     },
     /// The cluster has no such node as reaches the disk.
+    #[error("there is no node {node}")]
     NoNode {
         /// Which.
         node: Name,
     },
     /// The disk keeps no superblock: whole, or gone with the daemon.
+    #[error("disk {disk} keeps no superblock")]
     NotPooled {
         /// Which.
         disk: Name,
     },
     /// The disk has no room for our areas.
-    Geometry(GeometryError),
+    #[error("{0}")]
+    Geometry(#[source] GeometryError),
     /// The model's data area is not the one that follows from the disk's size. In sectors.
+    #[error(
+        "the data area agreed on is {}..{}, that of the disk {}..{}",
+        .model.0,
+        .model.1,
+        .disk.0,
+        .disk.1
+    )]
     DataArea {
         /// In the model: start and end.
         model: (u64, u64),
@@ -43,34 +53,8 @@ pub enum ImageError {
         disk: (u64, u64),
     },
     /// A name does not fit its place on the disk.
-    Name(NameError),
-}
-
-impl fmt::Display for ImageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ImageError::NoDisk { disk } => write!(f, "there is no disk {disk}"),
-            ImageError::NoNode { node } => write!(f, "there is no node {node}"),
-            ImageError::NotPooled { disk } => write!(f, "disk {disk} keeps no superblock"),
-            ImageError::Geometry(error) => error.fmt(f),
-            ImageError::DataArea { model, disk } => write!(
-                f,
-                "the data area agreed on is {}..{}, that of the disk {}..{}",
-                model.0, model.1, disk.0, disk.1
-            ),
-            ImageError::Name(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ImageError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ImageError::Geometry(error) => Some(error),
-            ImageError::Name(error) => Some(error),
-            _ => None,
-        }
-    }
+    #[error("{0}")]
+    Name(#[source] NameError),
 }
 
 /// What `disk` should say according to the cluster.

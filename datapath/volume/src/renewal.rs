@@ -4,7 +4,6 @@
 use crate::image::Image;
 use crate::standing::{Standing, standing};
 use palisade_wire::{DecodeError, Decoded, EncodeError, Phase, format, mend, update};
-use std::fmt;
 
 /// What else is known of a medium on which no superblock was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,44 +19,31 @@ pub struct Bare {
 }
 
 /// Why nothing is written.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Forbidden {
     /// The medium carries a configuration that ours has not grown out of.
+    #[error("{}", carries(.0))]
     Standing(Standing),
     /// The disk had a superblock, and the medium has none.
+    #[error("the medium has lost its superblock")]
     Lost,
     /// There is no superblock, but something else.
+    #[error("the medium has no superblock but holds something else")]
     NotBlank,
     /// The superblock cannot be read.
-    Unusable(DecodeError),
+    #[error("the superblock cannot be used: {0}")]
+    Unusable(#[source] DecodeError),
     /// What the disk should say cannot be written.
-    Encode(EncodeError),
+    #[error("{0}")]
+    Encode(#[source] EncodeError),
 }
 
-impl fmt::Display for Forbidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Forbidden::Standing(standing) => f.write_str(match standing {
-                Standing::Ahead => "the medium carries a later configuration than the database",
-                Standing::OtherDisk => "the medium carries the superblock of another disk",
-                Standing::OtherCluster => "the medium carries the superblock of another cluster",
-                _ => "the medium carries a configuration that grew on apart from the database",
-            }),
-            Forbidden::Lost => f.write_str("the medium has lost its superblock"),
-            Forbidden::NotBlank => f.write_str("the medium has no superblock but holds something else"),
-            Forbidden::Unusable(error) => write!(f, "the superblock cannot be used: {error}"),
-            Forbidden::Encode(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Forbidden {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Forbidden::Unusable(error) => Some(error),
-            Forbidden::Encode(error) => Some(error),
-            _ => None,
-        }
+fn carries(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Ahead => "the medium carries a later configuration than the database",
+        Standing::OtherDisk => "the medium carries the superblock of another disk",
+        Standing::OtherCluster => "the medium carries the superblock of another cluster",
+        _ => "the medium carries a configuration that grew on apart from the database",
     }
 }
 

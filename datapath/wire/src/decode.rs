@@ -48,16 +48,19 @@ impl fmt::Display for Place {
 }
 
 /// Why a record could not be used.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Why {
     /// The disk did not give it, in the reader's words.
+    #[error("cannot be read: {error}")]
     Unreadable {
         /// What the reader said.
         error: String,
     },
     /// It is not what it should be.
-    Sector(SectorError),
+    #[error("{0}")]
+    Sector(#[source] SectorError),
     /// Sound, but of another disk or cluster than the first sound superblock.
+    #[error("belongs to disk {disk:032x} of cluster {cluster:032x}")]
     OtherDisk {
         /// Disk it belongs to.
         disk: u128,
@@ -65,6 +68,7 @@ pub enum Why {
         cluster: u128,
     },
     /// Sound, but not of the write that is in force: a lost write, or a change that did not get to its end.
+    #[error("is of write {found} where write {wanted} is in force")]
     OtherWrite {
         /// Its sequence.
         found: u64,
@@ -72,41 +76,19 @@ pub enum Why {
         wanted: u64,
     },
     /// The superblock is sound, but the table it names is not; an older state was looked for.
+    #[error("is sound, but the extent table of write {sequence} is lost")]
     TableLost {
         /// Sequence of the state that is lost.
         sequence: u64,
     },
     /// It lies behind the end of the disk, which has become smaller. Units of 512 bytes.
+    #[error("lies beyond the end: the disk had {wanted} sectors and has {found}")]
     BeyondEnd {
         /// Size according to the superblock.
         wanted: u64,
         /// Size now.
         found: u64,
     },
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Why::Unreadable { error } => write!(f, "cannot be read: {error}"),
-            Why::Sector(error) => error.fmt(f),
-            Why::OtherDisk { disk, cluster } => {
-                write!(f, "belongs to disk {disk:032x} of cluster {cluster:032x}")
-            }
-            Why::OtherWrite { found, wanted } => {
-                write!(f, "is of write {found} where write {wanted} is in force")
-            }
-            Why::TableLost { sequence } => {
-                write!(f, "is sound, but the extent table of write {sequence} is lost")
-            }
-            Why::BeyondEnd { wanted, found } => {
-                write!(
-                    f,
-                    "lies beyond the end: the disk had {wanted} sectors and has {found}"
-                )
-            }
-        }
-    }
 }
 
 /// One record that is not as it should be.
@@ -142,27 +124,36 @@ pub struct Decoded {
 }
 
 /// Why a disk says nothing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Smaller than any pooled disk. Units of 512 bytes.
+    #[error("{disk_sectors} sectors of 512 bytes are too few for a pooled disk")]
     TooSmall {
         /// Size of the disk.
         disk_sectors: u64,
     },
     /// No place of a superblock carries our magic.
+    #[error("no superblock of Palisade at the head or tail")]
     NotOurs,
     /// No place of a superblock could be read.
+    #[error("no superblock could be read{}", first(": ", .damage))]
     Unreadable {
         /// What the reader said, by place.
         damage: Vec<Damage>,
     },
     /// A sound sector was written by a version not known here. Refused even if another copy could be read: the newer
     /// program may have meant to replace that one.
+    #[error("written by on-disk version {found}, which this program does not know")]
     WrongVersion {
         /// The version.
         found: u16,
     },
     /// Two sound superblocks of the same write say different things: one was copied here from elsewhere.
+    #[error(
+        "{} and {} are both of write {sequence} and say different things: one of them was copied here from elsewhere",
+        .places[0],
+        .places[1]
+    )]
     Contradiction {
         /// Where they lie.
         places: [Place; 2],
@@ -170,49 +161,19 @@ pub enum DecodeError {
         sequence: u64,
     },
     /// It was ours, but no superblock with a complete table is left.
+    #[error("no complete superblock and table left{}", first("; ", .damage))]
     Damaged {
         /// What is wrong with each record.
         damage: Vec<Damage>,
     },
 }
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DecodeError::TooSmall { disk_sectors } => {
-                write!(
-                    f,
-                    "{disk_sectors} sectors of 512 bytes are too few for a pooled disk"
-                )
-            }
-            DecodeError::NotOurs => write!(f, "no superblock of Palisade at the head or tail"),
-            DecodeError::Unreadable { damage } => match damage.first() {
-                Some(first) => write!(f, "no superblock could be read: {first}"),
-                None => write!(f, "no superblock could be read"),
-            },
-            DecodeError::WrongVersion { found } => {
-                write!(
-                    f,
-                    "written by on-disk version {found}, which this program does not know"
-                )
-            }
-            DecodeError::Contradiction {
-                places: [one, other],
-                sequence,
-            } => write!(
-                f,
-                "{one} and {other} are both of write {sequence} and say different things: one of them was copied here \
-                 from elsewhere"
-            ),
-            DecodeError::Damaged { damage } => match damage.first() {
-                Some(first) => write!(f, "no complete superblock and table left; {first}"),
-                None => write!(f, "no complete superblock and table left"),
-            },
-        }
-    }
+/// The first of the damage, behind what tells of all of it.
+fn first(separator: &str, damage: &[Damage]) -> String {
+    damage
+        .first()
+        .map_or_else(String::new, |first| format!("{separator}{first}"))
 }
-
-impl std::error::Error for DecodeError {}
 
 /// Reads what a disk of `disk_sectors` units of 512 bytes says. `read` gives the 4 KiB at a position.
 pub fn decode<E: fmt::Display>(

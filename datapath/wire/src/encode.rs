@@ -50,9 +50,10 @@ pub struct Update {
 }
 
 /// Why a disk cannot be made to say so.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The table is full.
+    #[error("{count} extents do not fit: a disk holds {limit}")]
     TooManyExtents {
         /// Asked for.
         count: usize,
@@ -60,6 +61,7 @@ pub enum EncodeError {
         limit: usize,
     },
     /// The extent lies outside the data area or is impossible in itself.
+    #[error("extent {index}: impossible `{field}`")]
     Extent {
         /// Position in the list.
         index: usize,
@@ -67,6 +69,7 @@ pub enum EncodeError {
         field: &'static str,
     },
     /// Two extents share a place on the disk.
+    #[error("extents {} and {} overlap at LBA {lba}", .indices[0], .indices[1])]
     Overlap {
         /// Positions in the list.
         indices: [usize; 2],
@@ -74,13 +77,16 @@ pub enum EncodeError {
         lba: Lba,
     },
     /// The superblock has a value that is never written.
+    #[error("superblock: impossible `{field}`")]
     Superblock {
         /// Which field.
         field: &'static str,
     },
     /// The disk has no room for our areas.
-    Geometry(GeometryError),
+    #[error("{0}")]
+    Geometry(#[source] GeometryError),
     /// The change belongs to another disk or cluster than the one it should replace.
+    #[error("the change is for {wanted:032x}, the disk says {found:032x}")]
     OtherDisk {
         /// On the disk.
         found: u128,
@@ -88,6 +94,10 @@ pub enum EncodeError {
         wanted: u128,
     },
     /// The change has not grown out of what the disk says.
+    #[error(
+        "generation {wanted} has not grown out of generation {found}, which the disk carries ({})",
+        relation(.kinship)
+    )]
     NotDescended {
         /// How what the disk says stands to the change.
         kinship: Kinship,
@@ -97,6 +107,13 @@ pub enum EncodeError {
         wanted: u64,
     },
     /// The change is older than what the disk says.
+    #[error(
+        "the change (epoch {}, generation {}) is older than the disk (epoch {}, generation {})",
+        .wanted.0,
+        .wanted.1,
+        .found.0,
+        .found.1
+    )]
     Older {
         /// (epoch, generation) on the disk.
         found: (u64, u64),
@@ -105,48 +122,10 @@ pub enum EncodeError {
     },
 }
 
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EncodeError::TooManyExtents { count, limit } => {
-                write!(f, "{count} extents do not fit: a disk holds {limit}")
-            }
-            EncodeError::Extent { index, field } => write!(f, "extent {index}: impossible `{field}`"),
-            EncodeError::Overlap { indices: [a, b], lba } => {
-                write!(f, "extents {a} and {b} overlap at LBA {lba}")
-            }
-            EncodeError::Superblock { field } => write!(f, "superblock: impossible `{field}`"),
-            EncodeError::Geometry(error) => error.fmt(f),
-            EncodeError::OtherDisk { found, wanted } => {
-                write!(f, "the change is for {wanted:032x}, the disk says {found:032x}")
-            }
-            EncodeError::NotDescended {
-                kinship,
-                found,
-                wanted,
-            } => write!(
-                f,
-                "generation {wanted} has not grown out of generation {found}, which the disk carries ({})",
-                match kinship {
-                    Kinship::Descendant => "the disk's is the later one",
-                    _ => "the two went on apart",
-                }
-            ),
-            EncodeError::Older { found, wanted } => write!(
-                f,
-                "the change (epoch {}, generation {}) is older than the disk (epoch {}, generation {})",
-                wanted.0, wanted.1, found.0, found.1
-            ),
-        }
-    }
-}
-
-impl std::error::Error for EncodeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            EncodeError::Geometry(error) => Some(error),
-            _ => None,
-        }
+fn relation(kinship: &Kinship) -> &'static str {
+    match kinship {
+        Kinship::Descendant => "the disk's is the later one",
+        _ => "the two went on apart",
     }
 }
 

@@ -69,9 +69,10 @@ const _: () = {
 };
 
 /// Why a disk cannot be pooled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GeometryError {
     /// Not even one allocation unit would be left for data. Units of 512 bytes.
+    #[error("{disk_sectors} sectors of 512 bytes are too few for a pooled disk: {least} are needed")]
     TooSmall {
         /// Size of the disk.
         disk_sectors: u64,
@@ -79,32 +80,12 @@ pub enum GeometryError {
         least: u64,
     },
     /// The end of the disk lies beyond 2^64 bytes.
+    #[error("{disk_sectors} sectors of 512 bytes do not fit 64 bits in bytes")]
     TooLarge {
         /// Size of the disk in units of 512 bytes.
         disk_sectors: u64,
     },
 }
-
-impl fmt::Display for GeometryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            GeometryError::TooSmall { disk_sectors, least } => {
-                write!(
-                    f,
-                    "{disk_sectors} sectors of 512 bytes are too few for a pooled disk: {least} are needed"
-                )
-            }
-            GeometryError::TooLarge { disk_sectors } => {
-                write!(
-                    f,
-                    "{disk_sectors} sectors of 512 bytes do not fit 64 bits in bytes"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for GeometryError {}
 
 /// What follows from the size of a disk. Lengths in units of 512 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,34 +10,21 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub struct Name(String);
 
 /// Why a text is no name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NameError {
     /// Longer than [`NAME_BYTES_MAX`] bytes.
+    #[error("name of {bytes} bytes is longer than {NAME_BYTES_MAX}")]
     TooLong {
         /// Its length in bytes.
         bytes: usize,
     },
     /// Holds a control character, or is not UTF-8.
+    #[error("name has a character at byte {at} that cannot be printed")]
     Character {
         /// Where, in bytes.
         at: usize,
     },
 }
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NameError::TooLong { bytes } => {
-                write!(f, "name of {bytes} bytes is longer than {NAME_BYTES_MAX}")
-            }
-            NameError::Character { at } => {
-                write!(f, "name has a character at byte {at} that cannot be printed")
-            }
-        }
-    }
-}
-
-impl std::error::Error for NameError {}
 
 impl Name {
     /// Checks a text. The empty name is allowed.

@@ -1,7 +1,6 @@
 //! One sector of 4 KiB: the frame every record shares.
 
 use crate::geometry::Lba;
-use std::fmt;
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
@@ -40,15 +39,19 @@ pub enum RecordType {
 }
 
 /// Why a sector is not the record that was looked for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SectorError {
     /// Nothing but zeroes: never written, or wiped.
+    #[error("is blank")]
     Blank,
     /// No magic: not written by Palisade, or overwritten since.
+    #[error("does not begin with the magic of Palisade")]
     NotOurs,
     /// Begins with one write and ends with another.
+    #[error("is torn: its end was written by another write than its beginning")]
     Torn,
     /// The content does not fit the checksum.
+    #[error("has checksum {stored:08x} where its content gives {computed:08x}")]
     BadChecksum {
         /// As it lies on disk.
         stored: u32,
@@ -56,60 +59,30 @@ pub enum SectorError {
         computed: u32,
     },
     /// Written by a version that is not known here.
+    #[error("is of version {found}; this program knows versions up to {VERSION}")]
     WrongVersion {
         /// Its number.
         found: u16,
     },
     /// Sound, but meant for another place: a misdirected write or read.
+    #[error("was meant for LBA {meant}: a write or read was misdirected")]
     WrongPlace {
         /// Where it belongs.
         meant: Lba,
     },
     /// Sound, but another record than belongs here.
+    #[error("holds a record of type {found}, which does not belong here")]
     WrongType {
         /// Its number.
         found: u16,
     },
     /// Sound by its checksum, yet a field has a value that no writer gives it.
+    #[error("has an impossible value in `{field}`")]
     Malformed {
         /// Which field.
         field: &'static str,
     },
 }
-
-impl fmt::Display for SectorError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SectorError::Blank => write!(f, "is blank"),
-            SectorError::NotOurs => write!(f, "does not begin with the magic of Palisade"),
-            SectorError::Torn => write!(
-                f,
-                "is torn: its end was written by another write than its beginning"
-            ),
-            SectorError::BadChecksum { stored, computed } => {
-                write!(
-                    f,
-                    "has checksum {stored:08x} where its content gives {computed:08x}"
-                )
-            }
-            SectorError::WrongVersion { found } => {
-                write!(
-                    f,
-                    "is of version {found}; this program knows versions up to {VERSION}"
-                )
-            }
-            SectorError::WrongPlace { meant } => {
-                write!(f, "was meant for LBA {meant}: a write or read was misdirected")
-            }
-            SectorError::WrongType { found } => {
-                write!(f, "holds a record of type {found}, which does not belong here")
-            }
-            SectorError::Malformed { field } => write!(f, "has an impossible value in `{field}`"),
-        }
-    }
-}
-
-impl std::error::Error for SectorError {}
 
 /// Whether a sector claims to be ours, sound or not. For a first look at a disk before anything is written to it.
 pub fn claims(bytes: &[u8]) -> bool {

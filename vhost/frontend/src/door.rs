@@ -57,15 +57,20 @@ pub struct AttachmentSpec {
 }
 
 /// Why an attachment was not taken.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// There is one of this index (it may still be leaving).
+    #[error("attachment {} exists already", .index.0)]
     Exists {
         /// Its name.
         index: AttachmentIndex,
     },
     /// Queues that cannot be: none or more than [`QUEUES_PER_ATTACHMENT`], or a size that is no power of two up to
     /// [`RING_ENTRIES_MAX`].
+    #[error(
+        "{queues} queues of {queue_size_max} entries cannot be offered: up to {QUEUES_PER_ATTACHMENT} queues, a \
+         power of two up to {RING_ENTRIES_MAX} entries"
+    )]
     Queues {
         /// How many.
         queues: u16,
@@ -73,53 +78,26 @@ pub enum AttachError {
         queue_size_max: u16,
     },
     /// The socket could not be put in its place.
-    Bind(BindError),
+    #[error("{0}")]
+    Bind(#[source] BindError),
     /// The socket could not be watched.
-    Watch(io::Error),
+    #[error("the socket cannot be watched: {0}")]
+    Watch(#[source] io::Error),
     /// Its thread could not be started.
-    Thread(io::Error),
+    #[error("the attachment's thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
     /// Too many threads hang in what virtual machine monitors gave us, of attachments that are gone.
+    #[error(
+        "{hanging} threads of former attachments still hang in files that virtual machines gave us: end those \
+         virtual machines and the file systems behind their memory first"
+    )]
     Hanging {
         /// How many.
         hanging: usize,
     },
     /// The door has been shut.
+    #[error("the daemon is stopping")]
     Shut,
-}
-
-impl fmt::Display for AttachError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AttachError::Exists { index } => write!(f, "attachment {} exists already", index.0),
-            AttachError::Queues {
-                queues,
-                queue_size_max,
-            } => write!(
-                f,
-                "{queues} queues of {queue_size_max} entries cannot be offered: up to {QUEUES_PER_ATTACHMENT} queues, \
-                 a power of two up to {RING_ENTRIES_MAX} entries"
-            ),
-            AttachError::Bind(error) => error.fmt(f),
-            AttachError::Watch(error) => write!(f, "the socket cannot be watched: {error}"),
-            AttachError::Thread(error) => write!(f, "the attachment's thread cannot be started: {error}"),
-            AttachError::Hanging { hanging } => write!(
-                f,
-                "{hanging} threads of former attachments still hang in files that virtual machines gave us: end those \
-                 virtual machines and the file systems behind their memory first"
-            ),
-            AttachError::Shut => write!(f, "the daemon is stopping"),
-        }
-    }
-}
-
-impl std::error::Error for AttachError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            AttachError::Bind(error) => Some(error),
-            AttachError::Watch(error) | AttachError::Thread(error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 /// Queues that had not stopped when the patience for a shutdown was at its end.

@@ -4,7 +4,6 @@
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::fmt;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -29,24 +28,28 @@ pub struct SocketOwner {
 }
 
 /// Why a socket could not be put in its place.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The path does not fit a socket address (107 bytes, with the suffix of the temporary name).
+    #[error("socket path {path} is too long, at most 103 bytes fit")]
     PathTooLong {
         /// The path.
         path: PathBuf,
     },
     /// Something that is not a socket is there.
+    #[error("{path} exists and is not a socket; remove it or choose another path")]
     Occupied {
         /// The path.
         path: PathBuf,
     },
     /// Some process listens there.
+    #[error("another process listens on {path}; stop it or choose another path")]
     InUse {
         /// The path.
         path: PathBuf,
     },
     /// A step failed.
+    #[error("socket {path}: cannot {step}: {source}")]
     Step {
         /// The path.
         path: PathBuf,
@@ -55,46 +58,6 @@ pub enum BindError {
         /// Why it failed.
         source: io::Error,
     },
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BindError::PathTooLong { path } => {
-                write!(
-                    f,
-                    "socket path {} is too long, at most 103 bytes fit",
-                    path.display()
-                )
-            }
-            BindError::Occupied { path } => {
-                write!(
-                    f,
-                    "{} exists and is not a socket; remove it or choose another path",
-                    path.display()
-                )
-            }
-            BindError::InUse { path } => {
-                write!(
-                    f,
-                    "another process listens on {}; stop it or choose another path",
-                    path.display()
-                )
-            }
-            BindError::Step { path, step, source } => {
-                write!(f, "socket {}: cannot {step}: {source}", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BindError::Step { source, .. } => Some(source),
-            _ => None,
-        }
-    }
 }
 
 /// Which file a socket's is: device and inode.

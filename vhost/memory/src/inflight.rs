@@ -36,9 +36,10 @@ const AT_NEXT: usize = 6;
 const AT_COUNTER: usize = 8;
 
 /// Why an in-flight region cannot be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum InflightError {
     /// No queues or too many, or a queue size that is not from 1 to [`RING_ENTRIES_MAX`].
+    #[error("{queues} queues of {queue_size} entries cannot be tracked")]
     Shape {
         /// Queues asked for.
         queues: u16,
@@ -46,6 +47,7 @@ pub enum InflightError {
         queue_size: u16,
     },
     /// The front-end's region is too small for its queues.
+    #[error("the in-flight region has {bytes} bytes and needs {needed_bytes}")]
     TooSmall {
         /// Bytes there are.
         bytes: u64,
@@ -53,6 +55,7 @@ pub enum InflightError {
         needed_bytes: u64,
     },
     /// The region was written by something that speaks another version.
+    #[error("queue {queue} of the in-flight region has the unknown version {version}")]
     Version {
         /// Which queue.
         queue: u16,
@@ -60,47 +63,14 @@ pub enum InflightError {
         version: u16,
     },
     /// The offset is not a multiple of 8 bytes.
+    #[error("the in-flight region's offset {offset} is misaligned")]
     Misaligned {
         /// The offset.
         offset: u64,
     },
     /// It could not be made or mapped.
-    Map(MapError),
-}
-
-impl std::fmt::Display for InflightError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            InflightError::Shape { queues, queue_size } => {
-                write!(f, "{queues} queues of {queue_size} entries cannot be tracked")
-            }
-            InflightError::TooSmall { bytes, needed_bytes } => {
-                write!(
-                    f,
-                    "the in-flight region has {bytes} bytes and needs {needed_bytes}"
-                )
-            }
-            InflightError::Version { queue, version } => {
-                write!(
-                    f,
-                    "queue {queue} of the in-flight region has the unknown version {version}"
-                )
-            }
-            InflightError::Misaligned { offset } => {
-                write!(f, "the in-flight region's offset {offset} is misaligned")
-            }
-            InflightError::Map(error) => write!(f, "the in-flight region cannot be mapped: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for InflightError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            InflightError::Map(error) => Some(error),
-            _ => None,
-        }
-    }
+    #[error("the in-flight region cannot be mapped: {0}")]
+    Map(#[source] MapError),
 }
 
 /// The region of one attachment: one queue region after the other.

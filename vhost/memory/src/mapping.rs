@@ -11,9 +11,10 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, MmapRegion};
 
 /// Why memory could not be mapped.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// The region is empty, or its end does not fit 64 bits in one of its address spaces.
+    #[error("a region of {bytes} bytes at guest address {guest_address:#x} is empty or wraps")]
     Extent {
         /// First guest address.
         guest_address: u64,
@@ -21,6 +22,7 @@ pub enum MapError {
         bytes: u64,
     },
     /// Two regions share guest addresses or front-end addresses.
+    #[error("the regions at guest addresses {first:#x} and {second:#x} overlap")]
     Overlap {
         /// First guest address of the one.
         first: u64,
@@ -28,11 +30,13 @@ pub enum MapError {
         second: u64,
     },
     /// More regions than [`MEMORY_REGIONS_MAX`](palisade_block::limits::MEMORY_REGIONS_MAX).
+    #[error("{regions} memory regions are too many")]
     TooMany {
         /// How many.
         regions: usize,
     },
     /// The file ends before the region does.
+    #[error("the file has {file_bytes} bytes, the region needs {needed_bytes}")]
     FileTooShort {
         /// Bytes there are.
         file_bytes: u64,
@@ -40,11 +44,16 @@ pub enum MapError {
         needed_bytes: u64,
     },
     /// The file is of a kind whose pages somebody else brings, and who does not keeps us waiting.
+    #[error(
+        "{file} is neither a memfd nor a file of tmpfs or hugetlbfs: memory on it could keep us waiting; give the \
+         virtual machine memory of one of these kinds"
+    )]
     Waits {
         /// The file, as the kernel names it.
         file: String,
     },
     /// More than the attachment's share, or than what all attachments have together leaves it.
+    #[error("{asked} {what} would be more than the attachment's share of {share}")]
     Share {
         /// Of what.
         what: &'static str,
@@ -54,70 +63,19 @@ pub enum MapError {
         share: u64,
     },
     /// No region has these bounds.
+    #[error("there is no such region at guest address {guest_address:#x}")]
     NoSuchRegion {
         /// First guest address asked for.
         guest_address: u64,
     },
     /// The kernel refused to look at or to map the file.
+    #[error("{call} failed: {source}")]
     System {
         /// What was tried.
         call: &'static str,
         /// Its answer.
         source: io::Error,
     },
-}
-
-impl std::fmt::Display for MapError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            MapError::Extent { guest_address, bytes } => {
-                write!(
-                    f,
-                    "a region of {bytes} bytes at guest address {guest_address:#x} is empty or wraps"
-                )
-            }
-            MapError::Overlap { first, second } => {
-                write!(
-                    f,
-                    "the regions at guest addresses {first:#x} and {second:#x} overlap"
-                )
-            }
-            MapError::TooMany { regions } => write!(f, "{regions} memory regions are too many"),
-            MapError::FileTooShort {
-                file_bytes,
-                needed_bytes,
-            } => {
-                write!(
-                    f,
-                    "the file has {file_bytes} bytes, the region needs {needed_bytes}"
-                )
-            }
-            MapError::Waits { file } => write!(
-                f,
-                "{file} is neither a memfd nor a file of tmpfs or hugetlbfs: memory on it could keep us waiting; give the \
-                 virtual machine memory of one of these kinds"
-            ),
-            MapError::Share { what, asked, share } => {
-                write!(
-                    f,
-                    "{asked} {what} would be more than the attachment's share of {share}"
-                )
-            }
-            MapError::NoSuchRegion { guest_address } => {
-                write!(f, "there is no such region at guest address {guest_address:#x}")
-            }
-            MapError::System { call, source } => write!(f, "{call} failed: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for MapError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            MapError::System { source, .. } => Some(source),
-            _ => None,
-        }
-    }
 }
 
 /// Memory mapped shared, readable and writable; unmapped on drop.

@@ -41,14 +41,16 @@ impl RingAddresses {
 }
 
 /// Why a ring cannot be served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RingError {
     /// The size is not a power of two from 1 to [`RING_ENTRIES_MAX`].
+    #[error("a ring of {size} entries: must be a power of two up to {RING_ENTRIES_MAX}")]
     Size {
         /// Entries asked for.
         size: u16,
     },
     /// An area is not mapped in one piece.
+    #[error("the {area} area at guest address {guest_address:#x} is not in guest memory")]
     NotMapped {
         /// Which area.
         area: &'static str,
@@ -56,6 +58,7 @@ pub enum RingError {
         guest_address: u64,
     },
     /// An area is not aligned (virtio 1.3, 2.7: 16, 2 and 4 bytes).
+    #[error("the {area} area at guest address {guest_address:#x} is misaligned")]
     Misaligned {
         /// Which area.
         area: &'static str,
@@ -63,33 +66,6 @@ pub enum RingError {
         guest_address: u64,
     },
 }
-
-impl std::fmt::Display for RingError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            RingError::Size { size } => {
-                write!(
-                    f,
-                    "a ring of {size} entries: must be a power of two up to {RING_ENTRIES_MAX}"
-                )
-            }
-            RingError::NotMapped { area, guest_address } => {
-                write!(
-                    f,
-                    "the {area} area at guest address {guest_address:#x} is not in guest memory"
-                )
-            }
-            RingError::Misaligned { area, guest_address } => {
-                write!(
-                    f,
-                    "the {area} area at guest address {guest_address:#x} is misaligned"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for RingError {}
 
 /// One descriptor, copied out of the guest's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -53,51 +53,25 @@ pub struct QueueSetup {
 }
 
 /// Why a queue cannot be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SetupError {
     /// The ring is not usable.
-    Ring(RingError),
+    #[error("the ring is not usable")]
+    Ring(#[source] RingError),
     /// The logical block is not a power of two of at least 512.
+    #[error("a logical block of {block_bytes} bytes: must be a power of two of at least 512")]
     BlockBytes {
         /// What was given.
         block_bytes: u32,
     },
     /// The in-flight region tracks fewer entries than the ring has.
+    #[error("the in-flight region tracks {entries} entries, the ring has {size}")]
     InflightTooSmall {
         /// Entries tracked.
         entries: u16,
         /// Entries of the ring.
         size: u16,
     },
-}
-
-impl std::fmt::Display for SetupError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            SetupError::Ring(_) => write!(f, "the ring is not usable"),
-            SetupError::BlockBytes { block_bytes } => {
-                write!(
-                    f,
-                    "a logical block of {block_bytes} bytes: must be a power of two of at least 512"
-                )
-            }
-            SetupError::InflightTooSmall { entries, size } => {
-                write!(
-                    f,
-                    "the in-flight region tracks {entries} entries, the ring has {size}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for SetupError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SetupError::Ring(error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 /// One virtqueue.

@@ -2,16 +2,16 @@
 
 use super::lock::Holder;
 use super::usage::Use;
-use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why a device could not be opened.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The kernel refused to open it (not there, not allowed).
+    #[error("cannot open {path}: {source}")]
     Open {
         /// Where.
         path: PathBuf,
@@ -19,6 +19,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// A file was expected.
+    #[error("{path} is not a regular file but {is}")]
     NotFile {
         /// Where.
         path: PathBuf,
@@ -26,6 +27,7 @@ pub enum OpenError {
         is: &'static str,
     },
     /// A block device was expected.
+    #[error("{path} is not a block device but {is}")]
     NotBlock {
         /// Where.
         path: PathBuf,
@@ -33,6 +35,7 @@ pub enum OpenError {
         is: &'static str,
     },
     /// What was found is not the medium that was meant. It was neither read nor written.
+    #[error("{path} leads to another medium: {reason}")]
     OtherMedium {
         /// Where.
         path: PathBuf,
@@ -40,6 +43,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The block device is used by something else on this machine.
+    #[error(fmt = in_use)]
     InUse {
         /// Where.
         path: PathBuf,
@@ -47,6 +51,7 @@ pub enum OpenError {
         uses: Vec<Use>,
     },
     /// Somebody holds the device's lock, and has not let go of it in time.
+    #[error(fmt = locked)]
     Locked {
         /// Where.
         path: PathBuf,
@@ -56,6 +61,7 @@ pub enum OpenError {
         holder: Option<Holder>,
     },
     /// The file could not be made or its space not be taken.
+    #[error("cannot make {path} with {bytes} bytes: {source}")]
     Create {
         /// Where.
         path: PathBuf,
@@ -65,6 +71,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The device's own logical block is larger than the one asked for.
+    #[error("{path} has logical blocks of {device} bytes, {asked} were asked for")]
     BlockTooSmall {
         /// Where.
         path: PathBuf,
@@ -74,16 +81,19 @@ pub enum OpenError {
         device: u32,
     },
     /// Logical blocks are 512 or 4096 bytes.
+    #[error("logical blocks have 512 or 4096 bytes, not {asked}")]
     BlockSize {
         /// What was asked for, in bytes.
         asked: u32,
     },
     /// It does not hold a single block.
+    #[error(fmt = empty)]
     Empty {
         /// Where, if it has a place.
         path: Option<PathBuf>,
     },
     /// Its size or its abilities could not be found out.
+    #[error("cannot inspect {path}: {source}")]
     Inspect {
         /// Where.
         path: PathBuf,
@@ -91,6 +101,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The process in which it would be opened could not be started.
+    #[error(
+        "cannot start the process that is to wait for {path}: {source}; look at the limits on processes and \
+         memory of the service (TasksMax, LimitNPROC, MemoryMax) and at its system call filter"
+    )]
     Process {
         /// Where the device is.
         path: PathBuf,
@@ -98,6 +112,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// There is not that much memory.
+    #[error("cannot get {bytes} bytes of memory: {source}")]
     Memory {
         /// Size asked for.
         bytes: u64,
@@ -106,77 +121,32 @@ pub enum OpenError {
     },
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Open { path, source } => write!(f, "cannot open {}: {source}", path.display()),
-            OpenError::NotFile { path, is } => write!(f, "{} is not a regular file but {is}", path.display()),
-            OpenError::NotBlock { path, is } => {
-                write!(f, "{} is not a block device but {is}", path.display())
-            }
-            OpenError::OtherMedium { path, reason } => {
-                write!(f, "{} leads to another medium: {reason}", path.display())
-            }
-            OpenError::InUse { path, uses } if uses.is_empty() => {
-                write!(
-                    f,
-                    "{} is held exclusively by something on this machine",
-                    path.display()
-                )
-            }
-            OpenError::InUse { path, uses } => {
-                write!(f, "{} is in use:", path.display())?;
-                uses.iter().try_for_each(|one| write!(f, " {one}"))
-            }
-            OpenError::Locked { path, waited, holder } => {
-                let waited = waited.as_secs_f32();
-                write!(f, "{} is locked, waited {waited:.1} s for ", path.display())?;
-                match holder {
-                    Some(holder) => holder.fmt(f),
-                    None => write!(f, "whoever holds it to close it"),
-                }
-            }
-            OpenError::Create { path, bytes, source } => {
-                write!(f, "cannot make {} with {bytes} bytes: {source}", path.display())
-            }
-            OpenError::BlockTooSmall { path, asked, device } => write!(
-                f,
-                "{} has logical blocks of {device} bytes, {asked} were asked for",
-                path.display()
-            ),
-            OpenError::BlockSize { asked } => write!(f, "logical blocks have 512 or 4096 bytes, not {asked}"),
-            OpenError::Empty { path: Some(path) } => {
-                write!(f, "{} does not hold a single block", path.display())
-            }
-            OpenError::Empty { path: None } => write!(f, "the device would not hold a single block"),
-            OpenError::Inspect { path, source } => write!(f, "cannot inspect {}: {source}", path.display()),
-            OpenError::Process { path, source } => write!(
-                f,
-                "cannot start the process that is to wait for {}: {source}; look at the limits on processes and memory \
-                 of the service (TasksMax, LimitNPROC, MemoryMax) and at its system call filter",
-                path.display()
-            ),
-            OpenError::Memory { bytes, source } => write!(f, "cannot get {bytes} bytes of memory: {source}"),
-        }
+fn in_use(path: &Path, uses: &[Use], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let path = path.display();
+    if uses.is_empty() {
+        return write!(f, "{path} is held exclusively by something on this machine");
+    }
+    write!(f, "{path} is in use:")?;
+    uses.iter().try_for_each(|one| write!(f, " {one}"))
+}
+
+fn locked(
+    path: &Path,
+    waited: &Duration,
+    holder: &Option<Holder>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (path, waited) = (path.display(), waited.as_secs_f32());
+    write!(f, "{path} is locked, waited {waited:.1} s for ")?;
+    match holder {
+        Some(holder) => write!(f, "{holder}"),
+        None => f.write_str("whoever holds it to close it"),
     }
 }
 
-impl Error for OpenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            OpenError::Open { source, .. }
-            | OpenError::Create { source, .. }
-            | OpenError::Inspect { source, .. }
-            | OpenError::Process { source, .. }
-            | OpenError::Memory { source, .. } => Some(source),
-            OpenError::NotFile { .. }
-            | OpenError::NotBlock { .. }
-            | OpenError::OtherMedium { .. }
-            | OpenError::InUse { .. }
-            | OpenError::Locked { .. }
-            | OpenError::BlockTooSmall { .. }
-            | OpenError::BlockSize { .. }
-            | OpenError::Empty { .. } => None,
-        }
+fn empty(path: &Option<PathBuf>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match path {
+        Some(path) => write!(f, "{} does not hold a single block", path.display()),
+        None => f.write_str("the device would not hold a single block"),
     }
 }

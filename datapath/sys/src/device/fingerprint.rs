@@ -148,16 +148,9 @@ impl fmt::Display for Fingerprint {
 }
 
 /// A text that is no fingerprint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("it is no fingerprint of a version known here")]
 pub struct NotAFingerprint;
-
-impl fmt::Display for NotAFingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("it is no fingerprint of a version known here")
-    }
-}
-
-impl std::error::Error for NotAFingerprint {}
 
 impl FromStr for Fingerprint {
     type Err = NotAFingerprint;

@@ -4,28 +4,16 @@
 use super::LocalSettings;
 use super::ring::set_up;
 use io_uring::{Probe, opcode};
-use std::fmt;
 use std::io;
 
 /// A call of io_uring's that did not work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
 pub struct Closed {
     /// Which, and for what.
     pub call: &'static str,
     /// Why.
     pub source: io::Error,
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.call, self.source)
-    }
-}
-
-impl std::error::Error for Closed {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
 }
 
 /// Sets a small ring up as a reactor does, registers something with it and has it carry out one operation.

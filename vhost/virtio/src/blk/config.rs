@@ -31,37 +31,25 @@ pub struct VolumeGeometry {
 }
 
 /// Why a write to the configuration space changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigWriteError {
     /// A byte would change that is not `writeback` at [`ConfigSpace::WRITEBACK_OFFSET`].
+    #[error(
+        "byte {offset} of the configuration space would change and is not writable (only `writeback`, byte {}, \
+         is)",
+        ConfigSpace::WRITEBACK_OFFSET
+    )]
     NotWritable {
         /// The first such byte.
         offset: u64,
     },
     /// `writeback` is neither 0 nor 1.
+    #[error("writeback is 0 or 1, not {value}")]
     Value {
         /// The byte.
         value: u8,
     },
 }
-
-impl std::fmt::Display for ConfigWriteError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ConfigWriteError::NotWritable { offset } => {
-                write!(
-                    f,
-                    "byte {offset} of the configuration space would change and is not writable (only `writeback`, byte \
-                     {}, is)",
-                    ConfigSpace::WRITEBACK_OFFSET
-                )
-            }
-            ConfigWriteError::Value { value } => write!(f, "writeback is 0 or 1, not {value}"),
-        }
-    }
-}
-
-impl std::error::Error for ConfigWriteError {}
 
 /// The configuration space of one attachment.
 #[derive(Clone, PartialEq, Eq, Debug)]
