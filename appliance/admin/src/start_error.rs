@@ -1,15 +1,18 @@
 //! Why the server did not start, or did not take new keys.
 
 use crate::limits::{TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TOKEN_DISTINCT_MIN};
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why the server did not start, or did not take new keys.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// It would be reachable by others without a certificate or a token.
+    #[error(
+        "the administrative interface does not listen on {listen}, which others can reach, without {}",
+        missing(*.certificate_missing, *.token_missing)
+    )]
     Exposed {
         /// Where it was to listen.
         listen: SocketAddr,
@@ -19,6 +22,7 @@ pub enum StartError {
         token_missing: bool,
     },
     /// A token or key lies where others can read or change it.
+    #[error("the {what} in {path} is not private: {why}")]
     SecretExposed {
         /// The file.
         path: PathBuf,
@@ -28,6 +32,7 @@ pub enum StartError {
         why: String,
     },
     /// A token can be guessed.
+    #[error("the token in {path} {why}")]
     TokenWeak {
         /// The file.
         path: PathBuf,
@@ -35,11 +40,13 @@ pub enum StartError {
         why: String,
     },
     /// Reading and changing ask for the same token.
+    #[error("the token in {path} is for reading only and is the same as the one for changing everything")]
     TokensEqual {
         /// The file with the token for reading.
         path: PathBuf,
     },
     /// A token, certificate or key cannot be read.
+    #[error("{path} cannot be read: {source}")]
     FileRead {
         /// The file.
         path: PathBuf,
@@ -47,6 +54,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A token could not be made.
+    #[error("no token can be made in {path}: {source}")]
     TokenMake {
         /// The file.
         path: PathBuf,
@@ -54,6 +62,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A file holds no certificate or no key in PEM form.
+    #[error("{path} holds no {wanted}")]
     CertificateEmpty {
         /// The file.
         path: PathBuf,
@@ -61,6 +70,7 @@ pub enum StartError {
         wanted: &'static str,
     },
     /// The certificate and the key do not fit each other, or are not usable.
+    #[error("the certificate {path} cannot be used: {source}")]
     Certificate {
         /// The certificate.
         path: PathBuf,
@@ -68,6 +78,7 @@ pub enum StartError {
         source: rustls::Error,
     },
     /// The address cannot be listened on.
+    #[error("the administrative interface cannot listen on {listen}: {source}")]
     Listen {
         /// The address.
         listen: SocketAddr,
@@ -75,11 +86,13 @@ pub enum StartError {
         source: io::Error,
     },
     /// Another process answers on the Unix socket.
+    #[error("another process answers on {path}")]
     SocketInUse {
         /// The socket.
         path: PathBuf,
     },
     /// The Unix socket cannot be made.
+    #[error("the administrative socket {path}: cannot {step}: {source}")]
     Socket {
         /// The socket.
         path: PathBuf,
@@ -89,6 +102,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The kernel gives no threads or no event queue.
+    #[error("the administrative interface got no threads: {source}")]
     Runtime {
         /// Why.
         source: io::Error,
@@ -156,84 +170,11 @@ impl StartError {
     }
 }
 
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Exposed {
-                listen,
-                certificate_missing,
-                token_missing,
-            } => {
-                let missing = match (certificate_missing, token_missing) {
-                    (true, true) => "a certificate and a token",
-                    (true, false) => "a certificate",
-                    _ => "a token",
-                };
-                write!(
-                    f,
-                    "the administrative interface does not listen on {listen}, which others can reach, without {missing}"
-                )
-            }
-            StartError::SecretExposed { path, what, why } => {
-                write!(f, "the {what} in {} is not private: {why}", path.display())
-            }
-            StartError::TokenWeak { path, why } => write!(f, "the token in {} {why}", path.display()),
-            StartError::TokensEqual { path } => write!(
-                f,
-                "the token in {} is for reading only and is the same as the one for changing everything",
-                path.display()
-            ),
-            StartError::FileRead { path, source } => {
-                write!(f, "{} cannot be read: {source}", path.display())
-            }
-            StartError::TokenMake { path, source } => {
-                write!(f, "no token can be made in {}: {source}", path.display())
-            }
-            StartError::CertificateEmpty { path, wanted } => {
-                write!(f, "{} holds no {wanted}", path.display())
-            }
-            StartError::Certificate { path, source } => {
-                write!(f, "the certificate {} cannot be used: {source}", path.display())
-            }
-            StartError::Listen { listen, source } => {
-                write!(
-                    f,
-                    "the administrative interface cannot listen on {listen}: {source}"
-                )
-            }
-            StartError::SocketInUse { path } => {
-                write!(f, "another process answers on {}", path.display())
-            }
-            StartError::Socket { path, step, source } => {
-                write!(
-                    f,
-                    "the administrative socket {}: cannot {step}: {source}",
-                    path.display()
-                )
-            }
-            StartError::Runtime { source } => {
-                write!(f, "the administrative interface got no threads: {source}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::FileRead { source, .. }
-            | StartError::TokenMake { source, .. }
-            | StartError::Listen { source, .. }
-            | StartError::Socket { source, .. }
-            | StartError::Runtime { source } => Some(source),
-            StartError::Certificate { source, .. } => Some(source),
-            StartError::Exposed { .. }
-            | StartError::SecretExposed { .. }
-            | StartError::TokenWeak { .. }
-            | StartError::TokensEqual { .. }
-            | StartError::SocketInUse { .. }
-            | StartError::CertificateEmpty { .. } => None,
-        }
+fn missing(certificate: bool, token: bool) -> &'static str {
+    match (certificate, token) {
+        (true, true) => "a certificate and a token",
+        (true, false) => "a certificate",
+        _ => "a token",
     }
 }
 

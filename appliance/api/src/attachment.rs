@@ -50,23 +50,12 @@ impl From<Mode> for String {
 }
 
 /// A text that does not say access rights.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no access mode: three octal digits such as \"0660\" are")]
 pub struct ModeError {
     /// The text.
     pub text: String,
 }
-
-impl std::fmt::Display for ModeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{:?} is no access mode: three octal digits such as \"0660\" are",
-            self.text
-        )
-    }
-}
-
-impl std::error::Error for ModeError {}
 
 impl std::str::FromStr for Mode {
     type Err = ModeError;

@@ -3,7 +3,6 @@
 use crate::state::State;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -154,20 +153,9 @@ impl ToSchema for DiskCreate {
 }
 
 /// How many media a wish for a disk names instead of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a disk is made of exactly one of `file`, `block`, `memory`, `null`; the request names {0}")]
 pub struct MediumCount(pub usize);
-
-impl fmt::Display for MediumCount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a disk is made of exactly one of `file`, `block`, `memory`, `null`; the request names {}",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for MediumCount {}
 
 impl TryFrom<DiskCreateFields> for DiskCreate {
     type Error = MediumCount;

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::fmt;
 use utoipa::ToSchema;
 
 /// Whose fault it is and of what sort; decides the HTTP status (RFC 9110, section 15).
@@ -62,7 +61,8 @@ impl ProblemKind {
 }
 
 /// An error as REST gives it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[error("{message} [{code}]")]
 pub struct Problem {
     /// Stable name in snake_case, for programs.
     #[schema(value_type = String, example = "volume_in_use")]
@@ -143,11 +143,3 @@ impl Problem {
         self.kind.status()
     }
 }
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}]", self.message, self.code)
-    }
-}
-
-impl std::error::Error for Problem {}

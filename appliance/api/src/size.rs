@@ -1,74 +1,50 @@
 //! Sizes as people write them: `10GiB`, `512M`, `1.5 TiB`, `4096`.
 
-use std::fmt;
-
 /// Why a text is no size.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
     /// It does not begin with a number.
+    #[error("{text:?} is no size: write a number and a unit, as in 10GiB")]
     Number {
         /// The text.
         text: String,
     },
     /// What follows the number is no unit.
+    #[error(
+        "{unit:?} is no unit: K, M, G, T, P (or KiB, MiB, ...) are multiples of 1024, KB, MB, ... of 1000"
+    )]
     Unit {
         /// What follows the number.
         unit: String,
     },
     /// It is no whole number of bytes.
+    #[error("{text:?} is no whole number of bytes")]
     Fraction {
         /// The text.
         text: String,
     },
     /// It is below zero.
+    #[error("{text:?} is below zero: give the whole size that is wanted, as 10GiB")]
     Negative {
         /// The text.
         text: String,
     },
     /// It is nothing.
+    #[error("a size of 0 holds nothing: give one such as 10GiB")]
     Nothing,
     /// It is written with an exponent.
+    #[error("{text:?} has an exponent: write a number and a unit, as in 10GiB")]
     Exponent {
         /// The text.
         text: String,
     },
     /// It is more than 64 bits of bytes.
+    #[error("{text:?} is more than 16 EiB")]
     TooLarge {
         /// The text.
         text: String,
     },
 }
-
-impl fmt::Display for SizeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SizeError::Number { text } => {
-                write!(f, "{text:?} is no size: write a number and a unit, as in 10GiB")
-            }
-            SizeError::Unit { unit } => write!(
-                f,
-                "{unit:?} is no unit: K, M, G, T, P (or KiB, MiB, ...) are multiples of 1024, KB, MB, ... of 1000"
-            ),
-            SizeError::Negative { text } => {
-                write!(
-                    f,
-                    "{text:?} is below zero: give the whole size that is wanted, as 10GiB"
-                )
-            }
-            SizeError::Nothing => write!(f, "a size of 0 holds nothing: give one such as 10GiB"),
-            SizeError::Exponent { text } => {
-                write!(
-                    f,
-                    "{text:?} has an exponent: write a number and a unit, as in 10GiB"
-                )
-            }
-            SizeError::Fraction { text } => write!(f, "{text:?} is no whole number of bytes"),
-            SizeError::TooLarge { text } => write!(f, "{text:?} is more than 16 EiB"),
-        }
-    }
-}
-
-impl std::error::Error for SizeError {}
 
 /// Reads a size in bytes. `K`, `M`, `G`, `T`, `P` and `KiB`... are powers of 1024, `KB`, `MB`... powers of 1000, as in
 /// GNU coreutils; case does not matter except that nothing but a unit may follow the number.

@@ -21,7 +21,6 @@ use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
 use palisade_engine::ReactorConfig;
 use palisade_frontend::Door;
 use palisade_model::{Command, InitCluster, Name, NameError, Uuid};
-use std::fmt;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
@@ -62,9 +61,10 @@ pub enum Condition {
 }
 
 /// Why a node did not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A directory cannot be made.
+    #[error("cannot make {path}: {source}")]
     Directory {
         /// Which.
         path: PathBuf,
@@ -72,6 +72,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The node's name is not one.
+    #[error("`node` is {given:?}: {source}")]
     Name {
         /// What was given.
         given: String,
@@ -79,10 +80,13 @@ pub enum StartError {
         source: NameError,
     },
     /// The cluster database cannot be used.
-    Store(Box<StoreError>),
+    #[error("{0}")]
+    Store(#[source] Box<StoreError>),
     /// The first entry of a new database was refused.
-    Propose(Box<ProposeError>),
+    #[error("the new cluster database was refused: {0}")]
+    Propose(#[source] Box<ProposeError>),
     /// A reactor could not be started.
+    #[error("the reactor of core {core} cannot start: {source}; `palisade preflight` says what is missing")]
     Reactor {
         /// Its core.
         core: usize,
@@ -90,6 +94,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A thread of the control plane could not be started.
+    #[error("the {name} thread cannot start: {source}")]
     Thread {
         /// Which.
         name: &'static str,
@@ -97,32 +102,12 @@ pub enum StartError {
         source: io::Error,
     },
     /// A setting fits this machine no more.
-    Config(Box<ConfigError>),
+    #[error("{0}")]
+    Config(#[source] Box<ConfigError>),
     /// REST's doors could not be opened.
-    Admin(Box<AdminError>),
+    #[error("{}; {}", .0, .0.remedy())]
+    Admin(#[source] Box<AdminError>),
 }
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StartError::Directory { path, source } => write!(f, "cannot make {}: {source}", path.display()),
-            StartError::Name { given, source } => write!(f, "`node` is {given:?}: {source}"),
-            StartError::Store(source) => source.fmt(f),
-            StartError::Propose(source) => write!(f, "the new cluster database was refused: {source}"),
-            StartError::Reactor { core, source } => {
-                write!(
-                    f,
-                    "the reactor of core {core} cannot start: {source}; `palisade preflight` says what is missing"
-                )
-            }
-            StartError::Thread { name, source } => write!(f, "the {name} thread cannot start: {source}"),
-            StartError::Config(source) => source.fmt(f),
-            StartError::Admin(source) => write!(f, "{source}; {}", source.remedy()),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Node {
     /// Starts everything, the REST port last. Disks, volumes and sockets follow by themselves, as the cluster

@@ -1,7 +1,6 @@
 //! The seam: how the rest of the appliance reaches agreement, whoever has to agree.
 
 use palisade_model::{Cluster, Command, Generation, Outcome, Refusal};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +23,17 @@ pub trait Agreement: Send + Sync {
 }
 
 /// Why a command has not been acknowledged.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProposeError {
     /// The model refuses it. Nothing has changed.
-    Refused(Refusal),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
     /// It could not be written to stable storage. Whether it is there after a restart is open; until then nothing
     /// more is taken.
+    #[error(
+        "the change could not be written to {file} ({reason}): look after the file system, then restart the \
+         daemon and see whether the change is there"
+    )]
     Storage {
         /// The file.
         file: String,
@@ -37,6 +41,10 @@ pub enum ProposeError {
         reason: String,
     },
     /// An earlier command could not be written.
+    #[error(
+        "an earlier change could not be written, so no more are taken: look after the file system, then restart \
+         the daemon"
+    )]
     Halted,
 }
 
@@ -48,37 +56,5 @@ impl ProposeError {
             ProposeError::Storage { .. } => "storage_failed",
             ProposeError::Halted => "storage_halted",
         }
-    }
-}
-
-impl fmt::Display for ProposeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ProposeError::Refused(refusal) => refusal.fmt(f),
-            ProposeError::Storage { file, reason } => write!(
-                f,
-                "the change could not be written to {file} ({reason}): look after the file system, then restart the \
-                 daemon and see whether the change is there"
-            ),
-            ProposeError::Halted => f.write_str(
-                "an earlier change could not be written, so no more are taken: look after the file system, then \
-                 restart the daemon",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for ProposeError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ProposeError::Refused(refusal) => Some(refusal),
-            ProposeError::Storage { .. } | ProposeError::Halted => None,
-        }
-    }
-}
-
-impl From<Refusal> for ProposeError {
-    fn from(refusal: Refusal) -> ProposeError {
-        ProposeError::Refused(refusal)
     }
 }

@@ -17,7 +17,6 @@ use crate::store::{self, Store};
 use crate::store_error::StoreError;
 use palisade_model::{Broken, Cluster, check};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -47,9 +46,10 @@ pub struct Restored {
 }
 
 /// Why a backup cannot be taken, read or restored.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The file system failed.
+    #[error("{path}: {source}")]
     Io {
         /// On which file or directory.
         path: PathBuf,
@@ -57,6 +57,9 @@ pub enum BackupError {
         source: io::Error,
     },
     /// The file is no backup, or a damaged one.
+    #[error(
+        "{path} is no sound backup of a cluster database: {reason}. Nothing has been changed; take another backup"
+    )]
     NotSound {
         /// Which.
         path: PathBuf,
@@ -64,55 +67,26 @@ pub enum BackupError {
         reason: String,
     },
     /// The cluster in the backup is not in order.
+    #[error("the cluster in {path} is not in order: {broken}. Nothing has been changed; take another backup")]
     Broken {
         /// Which file.
         path: PathBuf,
         /// What is not.
+        #[source]
         broken: Broken,
     },
     /// There is a database in the directory.
+    #[error(
+        "there is a database already ({path}), and a restore writes over none: move the directory away, or name \
+         an empty one"
+    )]
     Occupied {
         /// The file that was found.
         path: PathBuf,
     },
     /// The database cannot be read or made.
-    Store(Box<StoreError>),
-}
-
-impl fmt::Display for BackupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BackupError::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            BackupError::NotSound { path, reason } => write!(
-                f,
-                "{} is no sound backup of a cluster database: {reason}. Nothing has been changed; take another backup",
-                path.display()
-            ),
-            BackupError::Broken { path, broken } => write!(
-                f,
-                "the cluster in {} is not in order: {broken}. Nothing has been changed; take another backup",
-                path.display()
-            ),
-            BackupError::Occupied { path } => write!(
-                f,
-                "there is a database already ({}), and a restore writes over none: move the directory away, or name \
-                 an empty one",
-                path.display()
-            ),
-            BackupError::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BackupError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BackupError::Io { source, .. } => Some(source),
-            BackupError::Broken { broken, .. } => Some(broken),
-            BackupError::Store(error) => Some(error),
-            BackupError::NotSound { .. } | BackupError::Occupied { .. } => None,
-        }
-    }
+    #[error("{0}")]
+    Store(#[source] Box<StoreError>),
 }
 
 impl Backup {

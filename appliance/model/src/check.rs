@@ -14,19 +14,21 @@ use crate::refusal::Kind;
 use crate::uuid::Uuid;
 use crate::volume::{Extent, Volume};
 use std::collections::BTreeSet;
-use std::fmt;
 
 /// What is out of order.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Broken {
     /// There are resources, or a generation, before the first command; or none of the numbers after it.
+    #[error("the cluster's id, epoch and generation do not fit together")]
     Beginning,
     /// There are more of a kind than there may be.
+    #[error("there are more {kind}s than there may be")]
     Count {
         /// Which kind.
         kind: Kind,
     },
     /// A resource is newer than the cluster, or older than its own creation.
+    #[error("{kind} {name} has an impossible revision")]
     Revision {
         /// Kind of the resource.
         kind: Kind,
@@ -34,6 +36,7 @@ pub enum Broken {
         name: Name,
     },
     /// Two resources of a kind have the same permanent id.
+    #[error("{kind} {name} shares its uuid with another, or has none")]
     Uuid {
         /// Which kind.
         kind: Kind,
@@ -41,6 +44,7 @@ pub enum Broken {
         name: Name,
     },
     /// A resource names another that does not exist, or that lies on another node.
+    #[error("{kind} {name} names something that is not there")]
     Reference {
         /// Kind of the resource.
         kind: Kind,
@@ -48,6 +52,7 @@ pub enum Broken {
         name: Name,
     },
     /// A disk's or volume's sizes do not fit together.
+    #[error("the sizes of {kind} {name} do not fit together")]
     Geometry {
         /// Kind of the resource.
         kind: Kind,
@@ -55,6 +60,7 @@ pub enum Broken {
         name: Name,
     },
     /// An extent is empty, reaches out of its disk's data area or does not begin on a unit.
+    #[error("extent {index} of volume {volume} is not on its disk")]
     Extent {
         /// The volume.
         volume: Name,
@@ -62,6 +68,7 @@ pub enum Broken {
         index: usize,
     },
     /// Two extents have the same sectors.
+    #[error("volumes {first} and {second} have the same sectors of disk {disk}")]
     Overlap {
         /// The disk.
         disk: Name,
@@ -71,70 +78,36 @@ pub enum Broken {
         second: Name,
     },
     /// What is left to be cleared of a volume does not fit the volume.
+    #[error("what is left to be cleared of volume {volume} does not fit it")]
     Clearing {
         /// The volume.
         volume: Name,
     },
     /// A volume has a writer with somebody beside it.
+    #[error("volume {volume} has a writer with somebody beside it")]
     Writers {
         /// The volume.
         volume: Name,
     },
     /// What a disk remembers of its past does not end where it is now.
+    #[error("the history of disk {disk} does not end at its latest change")]
     History {
         /// The disk.
         disk: Name,
     },
     /// A part of a volume that is not whole does not fit its disk, its volume or the other parts.
+    #[error("the parts of the incomplete volume {name} do not fit together")]
     Fragment {
         /// The volume's name.
         name: Name,
     },
     /// Two attachments of a node have the same socket.
+    #[error("attachment {attachment} shares its socket with another")]
     Socket {
         /// One of the two.
         attachment: Name,
     },
 }
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Broken::Beginning => f.write_str("the cluster's id, epoch and generation do not fit together"),
-            Broken::Count { kind } => write!(f, "there are more {kind}s than there may be"),
-            Broken::Revision { kind, name } => write!(f, "{kind} {name} has an impossible revision"),
-            Broken::Uuid { kind, name } => {
-                write!(f, "{kind} {name} shares its uuid with another, or has none")
-            }
-            Broken::Reference { kind, name } => write!(f, "{kind} {name} names something that is not there"),
-            Broken::Geometry { kind, name } => write!(f, "the sizes of {kind} {name} do not fit together"),
-            Broken::Extent { volume, index } => {
-                write!(f, "extent {index} of volume {volume} is not on its disk")
-            }
-            Broken::Overlap { disk, first, second } => {
-                write!(
-                    f,
-                    "volumes {first} and {second} have the same sectors of disk {disk}"
-                )
-            }
-            Broken::Clearing { volume } => {
-                write!(f, "what is left to be cleared of volume {volume} does not fit it")
-            }
-            Broken::History { disk } => {
-                write!(f, "the history of disk {disk} does not end at its latest change")
-            }
-            Broken::Fragment { name } => {
-                write!(f, "the parts of the incomplete volume {name} do not fit together")
-            }
-            Broken::Writers { volume } => write!(f, "volume {volume} has a writer with somebody beside it"),
-            Broken::Socket { attachment } => {
-                write!(f, "attachment {attachment} shares its socket with another")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Broken {}
 
 /// Whether a cluster is in order; the first thing that is not.
 pub fn check(cluster: &Cluster) -> Result<(), Broken> {

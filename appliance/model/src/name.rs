@@ -13,21 +13,25 @@ use std::str::FromStr;
 pub struct Name(String);
 
 /// Why a text is no name.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NameError {
     /// It is empty.
+    #[error("a name has at least one character")]
     Empty,
     /// It is too long.
+    #[error("a name has at most {NAME_BYTES_MAX} characters, this one has {bytes} bytes")]
     Length {
         /// How long, in bytes.
         bytes: usize,
     },
     /// It does not begin with a letter `a-z`.
+    #[error("a name begins with a letter a-z, not with {found:?}")]
     Start {
         /// With what it begins.
         found: char,
     },
     /// It has a character that is none of `a-z`, `0-9` and `-`.
+    #[error("a name consists of a-z, 0-9 and '-'; {found:?} at position {at} is none of them")]
     Character {
         /// Which.
         found: char,
@@ -35,6 +39,7 @@ pub enum NameError {
         at: usize,
     },
     /// It ends in `-`.
+    #[error("a name does not end in '-'")]
     End,
 }
 
@@ -110,30 +115,6 @@ impl From<Name> for String {
         name.0
     }
 }
-
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NameError::Empty => f.write_str("a name has at least one character"),
-            NameError::Length { bytes } => {
-                write!(
-                    f,
-                    "a name has at most {NAME_BYTES_MAX} characters, this one has {bytes} bytes"
-                )
-            }
-            NameError::Start { found } => write!(f, "a name begins with a letter a-z, not with {found:?}"),
-            NameError::Character { found, at } => {
-                write!(
-                    f,
-                    "a name consists of a-z, 0-9 and '-'; {found:?} at position {at} is none of them"
-                )
-            }
-            NameError::End => f.write_str("a name does not end in '-'"),
-        }
-    }
-}
-
-impl std::error::Error for NameError {}
 
 #[cfg(test)]
 mod tests {

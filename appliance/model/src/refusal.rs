@@ -20,16 +20,19 @@ pub enum Kind {
 }
 
 /// Why a command is refused.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// There is no cluster yet.
+    #[error("there is no cluster yet: initialise it first")]
     NotInitialised,
     /// There is a cluster already, and it is another one.
+    #[error("this is cluster {id} already: to begin another one, name another state directory")]
     AlreadyInitialised {
         /// The one there is.
         id: Uuid,
     },
     /// There is no such resource.
+    #[error("there is no {kind} {name}: list the {kind}s to see which there are")]
     NotFound {
         /// Of which kind.
         kind: Kind,
@@ -37,6 +40,7 @@ pub enum Refusal {
         name: Name,
     },
     /// The name is in use with other arguments.
+    #[error("{kind} {name} exists with another {differs}: choose another name, or ask for what there is")]
     Exists {
         /// Kind of the resource.
         kind: Kind,
@@ -46,6 +50,7 @@ pub enum Refusal {
         differs: &'static str,
     },
     /// The resource has changed since the client last saw it.
+    #[error("{kind} {name} is at revision {actual}, not {expected}: read it again and decide anew")]
     RevisionMismatch {
         /// Kind of the resource.
         kind: Kind,
@@ -57,6 +62,7 @@ pub enum Refusal {
         actual: Generation,
     },
     /// An argument breaks a rule of its own, whatever the cluster is.
+    #[error("{kind} {name}: {field} {rule}")]
     Invalid {
         /// Kind of the resource.
         kind: Kind,
@@ -68,6 +74,7 @@ pub enum Refusal {
         rule: &'static str,
     },
     /// There are as many of the kind as there may be.
+    #[error("there are {max} {kind}s, and no more may be: remove one that is not needed")]
     TooMany {
         /// Which kind.
         kind: Kind,
@@ -75,6 +82,7 @@ pub enum Refusal {
         max: usize,
     },
     /// The permanent id is in use.
+    #[error("the uuid belongs to {kind} {holder}: leave it out and a new one is drawn")]
     UuidTaken {
         /// Kind of the resource.
         kind: Kind,
@@ -82,11 +90,16 @@ pub enum Refusal {
         holder: Name,
     },
     /// The medium (path on the node, or WWID) is in use under another name.
+    #[error("the medium is in use as disk {disk}: use that disk, or name another medium")]
     MediumTaken {
         /// The disk that has it.
         disk: Name,
     },
     /// Volumes lie on the disk.
+    #[error(
+        "volume {volume} lies on disk {disk}: the disk can go once nothing that is wanted lies on it and its \
+         volumes are deleted"
+    )]
     DiskInUse {
         /// The disk.
         disk: Name,
@@ -94,6 +107,10 @@ pub enum Refusal {
         volume: Name,
     },
     /// Parts of a volume that is not whole lie on the disk.
+    #[error(
+        "a part of volume {volume} lies on disk {disk}, and the rest on disks that are not here: import those \
+         disks too, or, if the volume is not wanted any more, delete it first"
+    )]
     DiskHoldsFragment {
         /// The disk.
         disk: Name,
@@ -101,16 +118,28 @@ pub enum Refusal {
         volume: Name,
     },
     /// The disk's first superblock is not on its medium yet.
+    #[error(
+        "the first superblock of disk {disk} is not on its medium yet: wait until `palisade disk show {disk}` \
+         says that it is, or see there what is in the way"
+    )]
     SuperblockPending {
         /// The disk.
         disk: Name,
     },
     /// The cluster has disks of its own and cannot take another's permanent id.
+    #[error(
+        "this cluster has disks of its own, such as {disk}, and keeps its id: import the disk as one of another \
+         cluster"
+    )]
     ClusterHasDisks {
         /// One of them.
         disk: Name,
     },
     /// Two disks that are imported tell of the same sectors, or of sectors that the database has given away.
+    #[error(
+        "what disk {disk} tells of volume {volume} lies where another volume lies: nothing is taken; keep an \
+         image of the disk and report it"
+    )]
     ImportOverlaps {
         /// The disk.
         disk: Name,
@@ -118,6 +147,7 @@ pub enum Refusal {
         volume: Name,
     },
     /// The volume is attached.
+    #[error("volume {volume} is attached as {attachment}: delete the attachment first")]
     VolumeInUse {
         /// The volume.
         volume: Name,
@@ -125,6 +155,10 @@ pub enum Refusal {
         attachment: Name,
     },
     /// The resource is protected against being taken away.
+    #[error(
+        "{kind} {name} is protected against being taken away: lift that first with `palisade {kind} set {name} \
+         --unprotect`"
+    )]
     Protected {
         /// Kind of the resource.
         kind: Kind,
@@ -132,16 +166,28 @@ pub enum Refusal {
         name: Name,
     },
     /// The volume is deleted and only keeps its space until that is cleared.
+    #[error(
+        "volume {volume} is being deleted and keeps its name and space until that is cleared: wait for it, or end \
+         it without clearing with `palisade volume delete {volume} --no-clear`"
+    )]
     VolumeGoing {
         /// The volume.
         volume: Name,
     },
     /// The node has no pooled disk with a suitable block.
+    #[error("node {node} has no pooled disk with a fitting logical block: add a disk, or name one")]
     NoDisk {
         /// The node.
         node: Name,
     },
     /// The disk has not enough free space.
+    #[error(
+        "disk {disk} has {} MiB free in units of {} MiB, {} MiB are asked for: ask for less, name another disk, \
+         or add one",
+        .free_sectors / 2048,
+        ALLOCATION_UNIT_SECTORS / 2048,
+        .wanted_sectors.div_ceil(2048)
+    )]
     NoSpace {
         /// The disk.
         disk: Name,
@@ -151,6 +197,10 @@ pub enum Refusal {
         free_sectors: u64,
     },
     /// There is enough space, but in too many pieces.
+    #[error(
+        "the free space of disk {disk} is in too many pieces (at most {pieces_max} may be used): ask for less, or \
+         name another disk"
+    )]
     Fragmented {
         /// The disk.
         disk: Name,
@@ -158,6 +208,7 @@ pub enum Refusal {
         pieces_max: usize,
     },
     /// A whole disk is given to one volume, and this one is given away.
+    #[error("disk {disk} is given whole to volume {volume}: name another disk")]
     DiskTaken {
         /// The disk.
         disk: Name,
@@ -165,6 +216,9 @@ pub enum Refusal {
         volume: Name,
     },
     /// Disks and volumes only grow.
+    #[error(
+        "{kind} {name} has {sectors} sectors and cannot shrink to {wanted_sectors}: ask for a larger size"
+    )]
     CannotShrink {
         /// Kind of the resource.
         kind: Kind,
@@ -176,6 +230,10 @@ pub enum Refusal {
         wanted_sectors: u64,
     },
     /// The volume's logical block would be smaller than its disk's.
+    #[error(
+        "disk {disk} has a logical block of {disk_block_bytes} bytes, and the volume's may not be smaller \
+         ({block_bytes}): ask for {disk_block_bytes}, or name another disk"
+    )]
     BlockTooSmall {
         /// The disk.
         disk: Name,
@@ -185,6 +243,10 @@ pub enum Refusal {
         block_bytes: u32,
     },
     /// The disk is reached by another node than the one that is to use it.
+    #[error(
+        "disk {disk} is reached by node {disk_node}, not by {node}: name a disk of node {node}, or node \
+         {disk_node}"
+    )]
     DiskElsewhere {
         /// The disk.
         disk: Name,
@@ -194,6 +256,7 @@ pub enum Refusal {
         node: Name,
     },
     /// Another attachment of the node has the socket.
+    #[error("attachment {attachment} has the socket {socket}: choose another path")]
     SocketTaken {
         /// The path.
         socket: String,
@@ -201,6 +264,10 @@ pub enum Refusal {
         attachment: Name,
     },
     /// The volume has a writable attachment, and no other may be beside it.
+    #[error(
+        "volume {volume} is attached writable as {attachment}, and neither writers nor readers may be beside a \
+         writer: delete that attachment first, or make all attachments read-only"
+    )]
     HasWriter {
         /// The volume.
         volume: Name,
@@ -208,6 +275,10 @@ pub enum Refusal {
         attachment: Name,
     },
     /// The volume has read-only attachments, and no writable one may be beside them.
+    #[error(
+        "volume {volume} is attached read-only as {attachment}, and no writer may be beside readers: attach it \
+         read-only, or delete the read-only attachments first"
+    )]
     HasReaders {
         /// The volume.
         volume: Name,
@@ -290,171 +361,3 @@ impl Refusal {
         }
     }
 }
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::NotInitialised => f.write_str("there is no cluster yet: initialise it first"),
-            Refusal::AlreadyInitialised { id } => write!(
-                f,
-                "this is cluster {id} already: to begin another one, name another state directory"
-            ),
-            Refusal::NotFound { kind, name } => {
-                write!(
-                    f,
-                    "there is no {kind} {name}: list the {kind}s to see which there are"
-                )
-            }
-            Refusal::Exists { kind, name, differs } => write!(
-                f,
-                "{kind} {name} exists with another {differs}: choose another name, or ask for what there is"
-            ),
-            Refusal::RevisionMismatch {
-                kind,
-                name,
-                expected,
-                actual,
-            } => write!(
-                f,
-                "{kind} {name} is at revision {actual}, not {expected}: read it again and decide anew"
-            ),
-            Refusal::Invalid {
-                kind,
-                name,
-                field,
-                rule,
-            } => write!(f, "{kind} {name}: {field} {rule}"),
-            Refusal::TooMany { kind, max } => {
-                write!(
-                    f,
-                    "there are {max} {kind}s, and no more may be: remove one that is not needed"
-                )
-            }
-            Refusal::UuidTaken { kind, holder } => {
-                write!(
-                    f,
-                    "the uuid belongs to {kind} {holder}: leave it out and a new one is drawn"
-                )
-            }
-            Refusal::MediumTaken { disk } => {
-                write!(
-                    f,
-                    "the medium is in use as disk {disk}: use that disk, or name another medium"
-                )
-            }
-            Refusal::DiskInUse { disk, volume } => {
-                write!(
-                    f,
-                    "volume {volume} lies on disk {disk}: the disk can go once nothing that is wanted lies on it and its volumes are \
-                     deleted"
-                )
-            }
-            Refusal::DiskHoldsFragment { disk, volume } => write!(
-                f,
-                "a part of volume {volume} lies on disk {disk}, and the rest on disks that are not here: import those \
-                 disks too, or, if the volume is not wanted any more, delete it first"
-            ),
-            Refusal::SuperblockPending { disk } => write!(
-                f,
-                "the first superblock of disk {disk} is not on its medium yet: wait until `palisade disk show {disk}` \
-                 says that it is, or see there what is in the way"
-            ),
-            Refusal::ClusterHasDisks { disk } => write!(
-                f,
-                "this cluster has disks of its own, such as {disk}, and keeps its id: import the disk as one of \
-                 another cluster"
-            ),
-            Refusal::ImportOverlaps { disk, volume } => write!(
-                f,
-                "what disk {disk} tells of volume {volume} lies where another volume lies: nothing is taken; keep an \
-                 image of the disk and report it"
-            ),
-            Refusal::VolumeInUse { volume, attachment } => {
-                write!(
-                    f,
-                    "volume {volume} is attached as {attachment}: delete the attachment first"
-                )
-            }
-            Refusal::Protected { kind, name } => write!(
-                f,
-                "{kind} {name} is protected against being taken away: lift that first with `palisade {kind} set {name} \
-                 --unprotect`"
-            ),
-            Refusal::VolumeGoing { volume } => write!(
-                f,
-                "volume {volume} is being deleted and keeps its name and space until that is cleared: wait for it, or \
-                 end it without clearing with `palisade volume delete {volume} --no-clear`"
-            ),
-            Refusal::NoDisk { node } => write!(
-                f,
-                "node {node} has no pooled disk with a fitting logical block: add a disk, or name one"
-            ),
-            Refusal::NoSpace {
-                disk,
-                wanted_sectors,
-                free_sectors,
-            } => write!(
-                f,
-                "disk {disk} has {} MiB free in units of {} MiB, {} MiB are asked for: ask for less, name another \
-                 disk, or add one",
-                free_sectors / 2048,
-                ALLOCATION_UNIT_SECTORS / 2048,
-                wanted_sectors.div_ceil(2048)
-            ),
-            Refusal::Fragmented { disk, pieces_max } => write!(
-                f,
-                "the free space of disk {disk} is in too many pieces (at most {pieces_max} may be used): ask for \
-                 less, or name another disk"
-            ),
-            Refusal::DiskTaken { disk, volume } => write!(
-                f,
-                "disk {disk} is given whole to volume {volume}: name another disk"
-            ),
-            Refusal::CannotShrink {
-                kind,
-                name,
-                sectors,
-                wanted_sectors,
-            } => write!(
-                f,
-                "{kind} {name} has {sectors} sectors and cannot shrink to {wanted_sectors}: ask for a larger size"
-            ),
-            Refusal::BlockTooSmall {
-                disk,
-                disk_block_bytes,
-                block_bytes,
-            } => write!(
-                f,
-                "disk {disk} has a logical block of {disk_block_bytes} bytes, and the volume's may not be smaller \
-                 ({block_bytes}): ask for {disk_block_bytes}, or name another disk"
-            ),
-            Refusal::DiskElsewhere {
-                disk,
-                disk_node,
-                node,
-            } => write!(
-                f,
-                "disk {disk} is reached by node {disk_node}, not by {node}: name a disk of node {node}, or node \
-                 {disk_node}"
-            ),
-            Refusal::SocketTaken { socket, attachment } => {
-                write!(
-                    f,
-                    "attachment {attachment} has the socket {socket}: choose another path"
-                )
-            }
-            Refusal::HasWriter { volume, attachment } => write!(
-                f,
-                "volume {volume} is attached writable as {attachment}, and neither writers nor readers may be beside \
-                 a writer: delete that attachment first, or make all attachments read-only"
-            ),
-            Refusal::HasReaders { volume, attachment } => write!(
-                f,
-                "volume {volume} is attached read-only as {attachment}, and no writer may be beside readers: attach \
-                 it read-only, or delete the read-only attachments first"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}

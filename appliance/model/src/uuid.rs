@@ -40,16 +40,9 @@ impl fmt::Debug for Uuid {
 }
 
 /// The text is not a uuid: 32 hexadecimal digits, with or without the four hyphens of RFC 9562.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("a uuid is 32 hexadecimal digits, written 8-4-4-4-12 or without hyphens")]
 pub struct UuidError;
-
-impl fmt::Display for UuidError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a uuid is 32 hexadecimal digits, written 8-4-4-4-12 or without hyphens")
-    }
-}
-
-impl std::error::Error for UuidError {}
 
 impl FromStr for Uuid {
     type Err = UuidError;

@@ -1,6 +1,5 @@
 //! What is wanted of a machine: data, one section a check.
 
-use std::error;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -221,9 +220,10 @@ impl fmt::Display for Amount {
 }
 
 /// Why a profile cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// There is no profile of this name.
+    #[error("there is no profile `{name}`; did you mean `{nearest}`?")]
     UnknownName {
         /// The name asked for.
         name: String,
@@ -231,6 +231,7 @@ pub enum ProfileError {
         nearest: String,
     },
     /// A key that is not known.
+    #[error("unknown key `{key}` in {}the profile; did you mean `{nearest}`?", section_of(.section))]
     UnknownKey {
         /// The section it stands in; empty at the top.
         section: String,
@@ -240,6 +241,7 @@ pub enum ProfileError {
         nearest: String,
     },
     /// A value of the right type that means nothing.
+    #[error("`{key}` of the profile is `{value}`; it must be {wanted}")]
     BadValue {
         /// The key.
         key: String,
@@ -249,44 +251,19 @@ pub enum ProfileError {
         wanted: &'static str,
     },
     /// Not TOML, a value of the wrong type, or something missing.
+    #[error("the profile cannot be read: {text}")]
     Syntax {
         /// The parser's words, with line and column.
         text: String,
     },
 }
 
-impl fmt::Display for ProfileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownName { name, nearest } => {
-                write!(f, "there is no profile `{name}`; did you mean `{nearest}`?")
-            }
-            Self::UnknownKey {
-                section,
-                key,
-                nearest,
-            } if section.is_empty() => {
-                write!(f, "unknown key `{key}` in the profile; did you mean `{nearest}`?")
-            }
-            Self::UnknownKey {
-                section,
-                key,
-                nearest,
-            } => {
-                write!(
-                    f,
-                    "unknown key `{key}` in section [{section}] of the profile; did you mean `{nearest}`?"
-                )
-            }
-            Self::BadValue { key, value, wanted } => {
-                write!(f, "`{key}` of the profile is `{value}`; it must be {wanted}")
-            }
-            Self::Syntax { text } => write!(f, "the profile cannot be read: {text}"),
-        }
+fn section_of(section: &str) -> String {
+    match section {
+        "" => String::new(),
+        section => format!("section [{section}] of "),
     }
 }
-
-impl error::Error for ProfileError {}
 
 fn known(section: &str, key: &str, all: &[&str]) -> Result<(), ProfileError> {
     if all.contains(&key) {

@@ -3,14 +3,16 @@
 use palisade_admin::StartError;
 
 /// Why a configuration is refused.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The text is not TOML or a value has the wrong type.
+    #[error("the configuration cannot be read: {message}")]
     Syntax {
         /// What the parser says, with line and column.
         message: String,
     },
     /// A key that does not exist.
+    #[error("there is no setting `{key}`{}", suggestion(.nearest))]
     UnknownKey {
         /// The key with its section.
         key: String,
@@ -18,6 +20,7 @@ pub enum ConfigError {
         nearest: Option<String>,
     },
     /// A value out of its range.
+    #[error("`{key}` is {given}, but must be {allowed}")]
     Range {
         /// The key with its section.
         key: &'static str,
@@ -27,6 +30,7 @@ pub enum ConfigError {
         allowed: &'static str,
     },
     /// One setting is of no use without another.
+    #[error("`{given}` is set and `{missing}` is not: set both, or neither")]
     Alone {
         /// The one that is given.
         given: &'static str,
@@ -34,6 +38,11 @@ pub enum ConfigError {
         missing: &'static str,
     },
     /// A core that no reactor can run on.
+    #[error(
+        "`reactors.cores` is {given:?}, but must be a list of different cores out of those that the kernel lets \
+         this process use: {settable:?} (its cpuset: /proc/self/status, Cpus_allowed_list, and the cgroup's \
+         cpuset.cpus.effective)"
+    )]
     Cores {
         /// What was given.
         given: Vec<usize>,
@@ -41,11 +50,19 @@ pub enum ConfigError {
         settable: Vec<usize>,
     },
     /// The port without a token would be reachable from other machines.
+    #[error(
+        "`admin.loopback_without_token` is set and `admin.listen` is {listen}, which other machines can reach: \
+         listen on 127.0.0.1, or ask for a token"
+    )]
     WithoutToken {
         /// The address.
         listen: std::net::SocketAddr,
     },
     /// A group that this machine does not know.
+    #[error(
+        "`{key}` is {given:?}, and this machine has no such group: create it (groupadd --system {given}), or \
+         correct the name"
+    )]
     Group {
         /// The key with its section.
         key: &'static str,
@@ -53,53 +70,13 @@ pub enum ConfigError {
         given: String,
     },
     /// A door to REST cannot be opened so.
-    Door(Box<StartError>),
+    #[error("{}: {}", .0, .0.remedy())]
+    Door(#[source] Box<StartError>),
 }
 
-impl std::fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ConfigError::Syntax { message } => write!(f, "the configuration cannot be read: {message}"),
-            ConfigError::UnknownKey {
-                key,
-                nearest: Some(nearest),
-            } => {
-                write!(f, "there is no setting `{key}`; did you mean `{nearest}`?")
-            }
-            ConfigError::UnknownKey { key, nearest: None } => write!(f, "there is no setting `{key}`"),
-            ConfigError::Range { key, given, allowed } => {
-                write!(f, "`{key}` is {given}, but must be {allowed}")
-            }
-            ConfigError::Alone { given, missing } => {
-                write!(f, "`{given}` is set and `{missing}` is not: set both, or neither")
-            }
-            ConfigError::Cores { given, settable } => write!(
-                f,
-                "`reactors.cores` is {given:?}, but must be a list of different cores out of those that the kernel lets \
-                 this process use: {settable:?} (its cpuset: /proc/self/status, Cpus_allowed_list, and the cgroup's \
-                 cpuset.cpus.effective)"
-            ),
-            ConfigError::WithoutToken { listen } => write!(
-                f,
-                "`admin.loopback_without_token` is set and `admin.listen` is {listen}, which other machines can reach: \
-                 listen on 127.0.0.1, or ask for a token"
-            ),
-            ConfigError::Group { key, given } => {
-                write!(
-                    f,
-                    "`{key}` is {given:?}, and this machine has no such group: create it (groupadd --system {given}), or correct the name"
-                )
-            }
-            ConfigError::Door(error) => write!(f, "{error}: {}", error.remedy()),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ConfigError::Door(error) => Some(error),
-            _ => None,
-        }
+fn suggestion(nearest: &Option<String>) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => String::new(),
     }
 }
