@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// What was tried, and what was seen instead of the wanted.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
 pub struct Failure {
     what: String,
 }
@@ -21,14 +22,6 @@ impl Failure {
         }
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// What a step of a scenario returns.
 pub type Outcome<T = ()> = Result<T, Failure>;

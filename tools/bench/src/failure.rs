@@ -1,12 +1,12 @@
 //! Why a measurement ended. Nothing here is repaired: the run stops and says what it was doing.
 
-use std::fmt;
 use std::io;
 
 /// What went wrong.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The kernel refused something.
+    #[error("cannot {action}: {source}")]
     System {
         /// What was tried.
         action: String,
@@ -14,6 +14,7 @@ pub enum Failure {
         source: io::Error,
     },
     /// A target's vhost-user session went wrong.
+    #[error("vhost-user {request}: {problem}")]
     Session {
         /// The request of the protocol.
         request: &'static str,
@@ -21,11 +22,13 @@ pub enum Failure {
         problem: String,
     },
     /// A target broke the rules of virtio: its figures would mean nothing.
+    #[error("the target broke the ring: {problem}")]
     Ring {
         /// What it did.
         problem: String,
     },
     /// A target could not be started, or ended by itself.
+    #[error("target {target}: {problem}")]
     Target {
         /// Which.
         target: String,
@@ -33,6 +36,7 @@ pub enum Failure {
         problem: String,
     },
     /// There is nothing to do as asked.
+    #[error("{problem}")]
     Asked {
         /// Why.
         problem: String,
@@ -44,26 +48,5 @@ impl Failure {
     pub fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
         let action = action.into();
         move |source| Failure::System { action, source }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::System { action, source } => write!(f, "cannot {action}: {source}"),
-            Failure::Session { request, problem } => write!(f, "vhost-user {request}: {problem}"),
-            Failure::Ring { problem } => write!(f, "the target broke the ring: {problem}"),
-            Failure::Target { target, problem } => write!(f, "target {target}: {problem}"),
-            Failure::Asked { problem } => f.write_str(problem),
-        }
-    }
-}
-
-impl std::error::Error for Failure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Failure::System { source, .. } => Some(source),
-            _ => None,
-        }
     }
 }

@@ -2,15 +2,16 @@
 
 use palisade_api::Problem;
 use palisade_consensus::BackupError;
-use std::fmt;
 use std::path::PathBuf;
 
 /// Why a command did not work.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The appliance said no.
+    #[error("{}{}", .0.message, field(.0))]
     Refused(Problem),
     /// The appliance could not be asked.
+    #[error("no appliance answers at {url}: {why}")]
     Unreachable {
         /// Where it was to be.
         url: String,
@@ -18,6 +19,7 @@ pub enum Failure {
         why: String,
     },
     /// The appliance's certificate is not accepted.
+    #[error("the certificate of the appliance at {url} is not accepted: {why}")]
     Certificate {
         /// Where.
         url: String,
@@ -25,6 +27,7 @@ pub enum Failure {
         why: String,
     },
     /// Something answered that is no appliance of ours.
+    #[error("what answers at {url} is no Palisade appliance: {why}")]
     Foreign {
         /// Where.
         url: String,
@@ -32,6 +35,7 @@ pub enum Failure {
         why: String,
     },
     /// The address of the appliance is none.
+    #[error("{given:?} is no address of an appliance: {why}")]
     Url {
         /// What was given.
         given: String,
@@ -39,6 +43,7 @@ pub enum Failure {
         why: &'static str,
     },
     /// What was typed makes no sense.
+    #[error("{what}")]
     Words {
         /// Why.
         what: String,
@@ -46,6 +51,7 @@ pub enum Failure {
         remedy: &'static str,
     },
     /// What was agreed on is not in force in time.
+    #[error("{what} is agreed on and not in force yet{}", reason(.blocked_on))]
     NotApplied {
         /// What, as "volume v1".
         what: String,
@@ -53,6 +59,7 @@ pub enum Failure {
         blocked_on: Option<String>,
     },
     /// Something was to be taken away, and nobody can be asked whether it really is to be.
+    #[error("{what} was not touched, as there is no terminal to ask on: {}", .effects.join("; "))]
     NobodyToAsk {
         /// What, as "volume v1".
         what: String,
@@ -60,11 +67,13 @@ pub enum Failure {
         effects: Vec<String>,
     },
     /// Whoever was asked said no.
+    #[error("{what} was not touched")]
     Declined {
         /// What was to be taken away.
         what: String,
     },
     /// A file named on the command line cannot be used.
+    #[error("{path} cannot be used: {why}")]
     File {
         /// Which.
         path: PathBuf,
@@ -72,6 +81,7 @@ pub enum Failure {
         why: String,
     },
     /// The profile that the machine is to be compared with is wrong in itself.
+    #[error("profile {name} cannot be used: {why}")]
     Profile {
         /// Which.
         name: String,
@@ -79,10 +89,13 @@ pub enum Failure {
         why: String,
     },
     /// A backup of the database could not be taken or restored.
-    State(Box<BackupError>),
+    #[error("{0}")]
+    State(#[source] Box<BackupError>),
     /// What was asked for is not well; everything has been said already.
+    #[error("not everything is well")]
     Unwell,
     /// The terminal or pipe takes no more; nobody is left to tell.
+    #[error("the output was cut off")]
     Output,
 }
 
@@ -172,53 +185,19 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused(problem) => match &problem.field {
-                Some(field) => write!(f, "{} (field {field})", problem.message),
-                None => f.write_str(&problem.message),
-            },
-            Failure::Unreachable { url, why } => write!(f, "no appliance answers at {url}: {why}"),
-            Failure::Certificate { url, why } => {
-                write!(
-                    f,
-                    "the certificate of the appliance at {url} is not accepted: {why}"
-                )
-            }
-            Failure::State(error) => error.fmt(f),
-            Failure::Foreign { url, why } => {
-                write!(f, "what answers at {url} is no Palisade appliance: {why}")
-            }
-            Failure::Words { what, .. } => f.write_str(what),
-            Failure::Url { given, why } => write!(f, "{given:?} is no address of an appliance: {why}"),
-            Failure::NotApplied {
-                what,
-                blocked_on: Some(why),
-            } => {
-                write!(f, "{what} is agreed on and not in force yet: {why}")
-            }
-            Failure::NotApplied {
-                what,
-                blocked_on: None,
-            } => {
-                write!(f, "{what} is agreed on and not in force yet")
-            }
-            Failure::NobodyToAsk { what, effects } => write!(
-                f,
-                "{what} was not touched, as there is no terminal to ask on: {}",
-                effects.join("; ")
-            ),
-            Failure::Declined { what } => write!(f, "{what} was not touched"),
-            Failure::File { path, why } => write!(f, "{} cannot be used: {why}", path.display()),
-            Failure::Profile { name, why } => write!(f, "profile {name} cannot be used: {why}"),
-            Failure::Unwell => f.write_str("not everything is well"),
-            Failure::Output => f.write_str("the output was cut off"),
-        }
+fn field(problem: &Problem) -> String {
+    match &problem.field {
+        Some(field) => format!(" (field {field})"),
+        None => String::new(),
     }
 }
 
-impl std::error::Error for Failure {}
+fn reason(blocked_on: &Option<String>) -> String {
+    match blocked_on {
+        Some(why) => format!(": {why}"),
+        None => String::new(),
+    }
+}
 
 impl From<std::io::Error> for Failure {
     /// The only thing this program writes to is its output.
