@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use palisade_fuzz::Bytes;
 use palisade_model::limits::SECTORS_MAX;
 use palisade_model::{
-    Account, AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Clear, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, Outcome, RecordCleared, RemoveDisk, Usage, Uuid, check,
+    Account, AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Clear, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, Outcome, RecordCleared, ReleaseDisk, RemoveDisk, Usage, Uuid, check,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -65,7 +65,7 @@ fn step(cluster: &Cluster, command: &Command) -> Cluster {
 }
 
 fn command(input: &mut Bytes<'_>) -> Command {
-    match input.u8() % 15 {
+    match input.u8() % 16 {
         0 => Command::InitCluster(InitCluster {
             id: uuid(input),
             node: name(input),
@@ -75,6 +75,11 @@ fn command(input: &mut Bytes<'_>) -> Command {
         2 => Command::RemoveDisk(RemoveDisk {
             name: name(input),
             expected: expected(input),
+            releases: input.u8() & 1 == 1,
+        }),
+        15 => Command::ReleaseDisk(ReleaseDisk {
+            name: name(input),
+            uuid: uuid(input),
         }),
         3 => Command::GrowDisk(GrowDisk {
             name: name(input),

@@ -258,6 +258,9 @@ pub struct Disk {
     /// Whether its removal is refused.
     #[serde(default)]
     pub protected: bool,
+    /// It has been given up, and is gone once its superblock is erased and it is closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// Operations in flight now.
     pub in_flight: u64,
     /// Age in milliseconds of the oldest operation in flight; 0 when none.

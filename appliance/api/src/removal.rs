@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// How something is to be taken away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemovalOptions {
-    /// Take it away although a virtual machine is connected to it.
+    /// Take it away although a virtual machine is connected to it; a disk, although its medium cannot be reached.
     pub force: bool,
     /// Only say what would happen.
     pub dry_run: bool,

@@ -92,6 +92,7 @@ pub(crate) mod tests {
             created: Generation(1),
             revision: Generation(1),
             protected: false,
+            leaving: false,
             first_superblock: Default::default(),
             history: Default::default(),
         }

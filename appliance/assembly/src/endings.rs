@@ -195,6 +195,7 @@ endings! {
         Action::ClearRoute { .. } => NO_VOLUME,
         Action::EraseSuperblock { .. } => NO_DISK,
         Action::CloseDisk { .. } => NO_DISK,
+        Action::ReleaseDisk { .. } => NO_DISK,
         Action::OpenDisk { .. } => NO_DISK,
         Action::GrowDisk { .. } => NO_DISK,
         Action::WriteSuperblock { .. } => NO_DISK,

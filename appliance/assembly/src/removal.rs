@@ -32,7 +32,7 @@ impl Rest {
             Some(Subject {
                 name: format!("disk {name}"),
                 revision: disk.revision,
-                effects: disk_effects(name, disk),
+                effects: disk_effects(name, disk, how),
             })
         });
         self.take_away(("disk", name), subject, command, how)
@@ -131,7 +131,7 @@ fn in_use(attachment: &Name) -> Problem {
     .about("force")
 }
 
-fn disk_effects(name: &Name, disk: &Disk) -> Vec<String> {
+fn disk_effects(name: &Name, disk: &Disk, how: RemovalOptions) -> Vec<String> {
     let (bytes, place) = (
         human(disk.sectors * SECTOR_BYTES),
         disk.medium.path().unwrap_or("memory"),
@@ -139,11 +139,17 @@ fn disk_effects(name: &Name, disk: &Disk) -> Vec<String> {
     let mut effects = vec![format!("disk {name} ({place}, {bytes}) is given up and closed")];
     match disk.medium {
         Medium::Null { .. } => {}
+        _ if disk.has_superblock() && how.force => effects.push(
+            "it is taken away at once: if its medium cannot be reached now, it keeps its Palisade superblock, and has to be \
+             wiped before it is used for anything else"
+                .into(),
+        ),
         Medium::Memory { .. } => effects.push("its memory is freed".into()),
         _ if disk.has_superblock() => {
             effects.push(
                 "its Palisade superblock is erased: nothing can be brought back from it afterwards".into(),
             );
+            effects.push("the disk is gone when that is done and it is closed".into());
         }
         _ => effects.push("what it holds stays on it".into()),
     }

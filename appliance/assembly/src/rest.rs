@@ -306,6 +306,7 @@ impl Appliance for Rest {
         let command = Command::RemoveDisk(RemoveDisk {
             name: name.clone(),
             expected: expected.map(Generation),
+            releases: !how.force,
         });
         self.remove_disk(&name, command, how)
     }

@@ -25,8 +25,9 @@ use palisade_block::{
     DeviceIndex, Doing, Epoch, Generation, Progress, ReactorIndex, Route, Sectors, VolumeIndex, Whom,
 };
 use palisade_consensus::ProposeError;
-use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, Name};
+use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, Name, ReleaseDisk};
 use palisade_reconcile::{Action, Opened as Found, Step, plan};
+use palisade_volume::Leaving;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,12 +140,18 @@ impl Steward {
             Action::ConfirmSuperblock { disk } => self.confirm_superblock(plant, step, wanted, disk),
             Action::EraseSuperblock { disk } => {
                 let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
-                let known = plant.observed.disks.get(&disk).map(|open| &open.disk);
-                let (uuid, history) =
-                    known.map_or_else(Default::default, |disk| (disk.uuid, disk.history.clone()));
-                let work = superblocks::erase(opened, uuid, wanted.id, history);
-                self.aside(plant, step, wanted, work);
+                let Some(known) = plant.observed.disks.get(&disk) else {
+                    return self.end(plant, &step, wanted, Ok(Found::default()));
+                };
+                let leaving = Leaving {
+                    uuid: known.disk.uuid,
+                    cluster: wanted.id,
+                    history: known.disk.history.clone(),
+                    pending: known.touched || !known.disk.first_superblock.is_on_medium(),
+                };
+                self.aside(plant, step, wanted, superblocks::erase(opened, leaving));
             }
+            Action::ReleaseDisk { disk } => self.release_disk(plant, step, wanted, disk),
             Action::GrowDisk { disk } => self.grow_disk(plant, step, wanted, &disk),
             Action::CloseDisk { disk } => self.close_disk(plant, step, wanted, &disk),
             Action::SetRoute { volume } => self.set_route(plant, step, wanted, &volume),
@@ -263,6 +270,23 @@ impl Steward {
             let confirm = palisade_model::Command::ConfirmSuperblock(ConfirmSuperblock { name, uuid });
             match shared.propose(confirm) {
                 // The disk has been removed meanwhile.
+                Ok(_) | Err(ProposeError::Refused(_)) => Ok(Done::Plain),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        self.aside(plant, step, wanted, Box::new(work));
+    }
+
+    /// Tells the cluster that the medium of a disk that leaves has been let go. It waits for the database's disk.
+    fn release_disk(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: Name) {
+        let Some(disk) = wanted.disks.get(&name) else {
+            return self.end(plant, &step, wanted, Ok(Found::default()));
+        };
+        let (shared, uuid) = (Arc::clone(&self.shared), disk.uuid);
+        let work = move || {
+            let release = palisade_model::Command::ReleaseDisk(ReleaseDisk { name, uuid });
+            match shared.propose(release) {
+                // It was taken away by force meanwhile.
                 Ok(_) | Err(ProposeError::Refused(_)) => Ok(Done::Plain),
                 Err(error) => Err(error.to_string()),
             }

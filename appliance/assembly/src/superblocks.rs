@@ -3,11 +3,11 @@
 
 use crate::event::Done;
 use crate::hands::Work;
-use palisade_model::{Cluster, Disk, Generation, History, Name, Uuid};
+use palisade_model::{Cluster, Disk, Generation, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
-use palisade_volume::{Bare, Forbidden, Standing, image, renewal, standing};
+use palisade_volume::{Bare, Forbidden, Leaving, Standing, image, is_to_be_erased, renewal, standing};
 use palisade_wire::{DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, Sector, decode, is_cut_off_write_of};
 use std::io;
 use std::sync::Arc;
@@ -165,29 +165,18 @@ fn not_written(name: &Name, pending: bool, forbidden: &Forbidden) -> String {
     format!("disk {name}: {forbidden}: {remedy}")
 }
 
-/// Erases the superblock of a disk that has left the cluster, if it is that one and none that grew on elsewhere.
-pub fn erase(opened: Option<Arc<Opened>>, disk: Uuid, cluster: Uuid, history: History) -> Work {
+/// Erases the superblock of a disk that leaves, or has left, the cluster, if it is that one and none that grew on
+/// elsewhere; also what an erasure before has left that did not come to its end.
+pub fn erase(opened: Option<Arc<Opened>>, leaving: Leaving) -> Work {
     Box::new(move || {
         let Some(opened) = opened else {
             return Ok(Done::Plain);
         };
-        let ours = match read(&opened) {
-            Ok(found) => {
-                let point = found.superblock.point();
-                let known = |ours: &palisade_model::Ancestor| ours.id.0 == point.id;
-                let unstamped = found.superblock.lineage.is_none();
-                found.superblock.disk == disk.0 && (unstamped || history.iter().any(known))
-            }
-            Err(DecodeError::Damaged { .. }) => {
-                let sector = |lba| sector(&opened, lba);
-                is_cut_off_write_of(opened.sectors().0, disk.0, cluster.0, sector)
-            }
-            Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => false,
-            Err(error) => return Err(format!("the superblock cannot be read: {error}")),
-        };
-        match ours {
-            true => wipe(&opened).map(|()| Done::Plain),
-            false => Ok(Done::Plain),
+        let read_sector = |lba| sector(&opened, lba);
+        match is_to_be_erased(&read(&opened), &leaving, opened.sectors().0, read_sector) {
+            Ok(true) => wipe(&opened).map(|()| Done::Plain),
+            Ok(false) => Ok(Done::Plain),
+            Err(error) => Err(format!("the superblock cannot be read: {error}")),
         }
     })
 }
@@ -211,4 +200,167 @@ fn carry_out(opened: &Opened, phases: &[Phase]) -> io::Result<()> {
         opened.sync()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_model::{
+        AddDisk, Command, ConfirmSuperblock, CreateVolume, InitCluster, Medium, MediumRecord, Usage, Uuid,
+    };
+    use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
+    use palisade_wire::{Geometry, SectorWrite};
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn open(path: &Path, bytes: u64) -> Arc<Opened> {
+        let create = Some(Create { bytes, sparse: true });
+        let spec = DeviceSpec {
+            medium: Device::File {
+                path: path.into(),
+                create,
+            },
+            block_bytes: 512,
+            read_only: false,
+        };
+        Arc::new(Opened::open(&spec, Duration::from_secs(5)).unwrap())
+    }
+
+    /// A cluster with the pooled disk d1 whose first superblock is to come, and the same with a volume on it.
+    fn clusters(path: &Path, bytes: u64) -> (Cluster, Cluster) {
+        let geometry = Geometry::of(bytes / 512).unwrap();
+        let add = AddDisk {
+            name: name("d1"),
+            uuid: Uuid(77),
+            node: name("n"),
+            medium: Medium::File {
+                path: path.display().to_string(),
+                bytes,
+                created: true,
+            },
+            record: MediumRecord::default(),
+            usage: Usage::Pooled,
+            block_bytes: 512,
+            sectors: bytes / 512,
+            data_start: geometry.data_start.0,
+            data_end: geometry.data_end.0,
+            superblock_pending: true,
+        };
+        let volume = CreateVolume {
+            name: name("v1"),
+            uuid: Uuid(78),
+            node: name("n"),
+            disk: Some(name("d1")),
+            sectors: Some(8192),
+            block_bytes: None,
+            clear: None,
+            clears: false,
+        };
+        let init = InitCluster {
+            id: Uuid(1),
+            node: name("n"),
+            node_uuid: Uuid(2),
+        };
+        let confirm = ConfirmSuperblock {
+            name: name("d1"),
+            uuid: Uuid(77),
+        };
+        let does = |cluster: &Cluster, command| cluster.apply(&command).unwrap().0;
+        let begun = does(&Cluster::empty(), Command::InitCluster(init));
+        let added = does(&begun, Command::AddDisk(add));
+        let confirmed = does(&added, Command::ConfirmSuperblock(confirm));
+        let filled = does(&confirmed, Command::CreateVolume(volume));
+        (added, filled)
+    }
+
+    fn written(cluster: &Cluster, opened: &Arc<Opened>) {
+        write(
+            Arc::new(cluster.clone()),
+            name("d1"),
+            Some(Arc::clone(opened)),
+            true,
+        )()
+        .unwrap();
+        let carries = look(cluster, &name("d1"), &cluster.disks[&name("d1")], opened).unwrap();
+        assert!(
+            matches!(carries.superblock, Superblock::Ours { flawed: false, .. }),
+            "{carries:?}"
+        );
+    }
+
+    fn leaving(cluster: &Cluster) -> Leaving {
+        let disk = &cluster.disks[&name("d1")];
+        Leaving {
+            uuid: disk.uuid,
+            cluster: cluster.id,
+            history: disk.history.clone(),
+            pending: false,
+        }
+    }
+
+    fn is_blank(opened: &Opened) -> bool {
+        matches!(probe::probe(opened), Ok(probe::Content::Blank))
+    }
+
+    /// The daemon is killed between any two writes of an erasure, on a real file; the next one finishes it.
+    #[test]
+    fn an_erasure_that_was_cut_off_is_finished() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        let bytes = 64 << 20;
+        let (added, cluster) = clusters(&path, bytes);
+        let phases = palisade_wire::erase(bytes / 512).unwrap();
+        let writes: Vec<&SectorWrite> = phases.iter().flat_map(|phase| &phase.writes).collect();
+        // All of the superblocks, and some of the tables, at either end.
+        let cuts = (0..12)
+            .chain((12..writes.len()).step_by(61))
+            .chain([writes.len()]);
+        for cut in cuts {
+            let opened = open(&path, bytes);
+            written(&added, &opened);
+            written(&cluster, &opened);
+            for write in &writes[..cut] {
+                let offset = write.lba.checked_bytes().unwrap();
+                opened.write_at(offset, &write.bytes).unwrap();
+            }
+            drop(opened);
+            let opened = open(&path, bytes);
+            erase(Some(Arc::clone(&opened)), leaving(&cluster))().unwrap();
+            assert!(is_blank(&opened), "something is left after a cut at write {cut}");
+        }
+    }
+
+    /// What the cluster does not know to be its own stays: another disk's superblock, and one that grew on elsewhere.
+    #[test]
+    fn an_erasure_leaves_alone_what_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        let bytes = 64 << 20;
+        let (added, known) = clusters(&path, bytes);
+        let drop_volume = Command::DeleteVolume(palisade_model::DeleteVolume {
+            name: name("v1"),
+            expected: None,
+            clear: Some(false),
+            detaches: false,
+        });
+        let grown = known.apply(&drop_volume).unwrap().0;
+        let opened = open(&path, bytes);
+        for cluster in [&added, &known, &grown] {
+            written(cluster, &opened);
+        }
+        let other = Leaving {
+            uuid: Uuid(99),
+            ..leaving(&grown)
+        };
+        for leaving in [leaving(&known), other] {
+            erase(Some(Arc::clone(&opened)), leaving)().unwrap();
+            assert!(read(&opened).is_ok(), "it is still there");
+        }
+        erase(Some(Arc::clone(&opened)), leaving(&grown))().unwrap();
+        assert!(is_blank(&opened));
+    }
 }

@@ -153,7 +153,7 @@ impl View<'_> {
             .observed
             .disks
             .get(name)
-            .filter(|open| open.disk.revision >= disk.revision)
+            .filter(|open| open.disk.revision >= disk.revision && !disk.leaving)
             .filter(|open| {
                 let written =
                     open.superblock.has_reached(disk.revision) && disk.first_superblock.is_on_medium();
@@ -177,6 +177,7 @@ impl View<'_> {
             notes: media::notes(self.plant, disk, open),
             volumes,
             protected: disk.protected,
+            leaving: disk.leaving,
             in_flight: open.map_or(0, |open| {
                 open.stats.iter().map(|stats| stats.in_flight.get()).sum()
             }),

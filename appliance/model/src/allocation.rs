@@ -34,7 +34,7 @@ pub fn free_sectors(cluster: &Cluster, disk: &Name) -> u64 {
 /// tests and measuring: nobody's data gets there unless they are named.
 pub(crate) fn roomiest_disk<'a>(cluster: &'a Cluster, node: &Name, block_bytes: u32) -> Option<&'a Name> {
     let fitting = |disk: &Disk| {
-        let lasting_pool = disk.has_superblock() && disk.first_superblock.is_on_medium();
+        let lasting_pool = disk.has_superblock() && disk.first_superblock.is_on_medium() && !disk.leaving;
         disk.node == *node && lasting_pool && disk.block_bytes <= block_bytes
     };
     let candidates = cluster.disks.iter().filter(|(_, disk)| fitting(disk));

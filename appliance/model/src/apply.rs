@@ -35,6 +35,7 @@ impl Cluster {
             Command::InitCluster(init) => next.init(init),
             Command::AddDisk(add) => next.add_disk(add),
             Command::RemoveDisk(remove) => next.remove_disk(remove),
+            Command::ReleaseDisk(release) => next.release_disk(release),
             Command::GrowDisk(grow) => next.grow_disk(grow),
             Command::IdentifyDisk(identify) => next.identify_disk(identify),
             Command::ChangeDisk(change) => next.change_disk(change),

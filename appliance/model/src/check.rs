@@ -77,6 +77,12 @@ pub enum Broken {
         /// The volume of the later one.
         second: Name,
     },
+    /// Something lies on a disk that has been given up.
+    #[error("disk {disk} has been given up, and something lies on it")]
+    Leaving {
+        /// The disk.
+        disk: Name,
+    },
     /// What is left to be cleared of a volume does not fit the volume.
     #[error("what is left to be cleared of volume {volume} does not fit it")]
     Clearing {
@@ -231,10 +237,17 @@ fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Brok
             .medium
             .bytes()
             .is_none_or(|bytes| bytes.checked_div(512) == Some(disk.sectors));
-    (area && fits).then_some(()).ok_or_else(|| Broken::Geometry {
-        kind,
-        name: name.clone(),
-    })
+    if !(area && fits) {
+        return Err(Broken::Geometry {
+            kind,
+            name: name.clone(),
+        });
+    }
+    let is_used = cluster.extents_on(name).next().is_some() || cluster.fragments_on(name).next().is_some();
+    match disk.leaving && is_used {
+        true => Err(Broken::Leaving { disk: name.clone() }),
+        false => Ok(()),
+    }
 }
 
 /// Once a database has lineages, each disk with a superblock knows its present.

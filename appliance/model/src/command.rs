@@ -25,6 +25,8 @@ pub enum Command {
     AddDisk(AddDisk),
     /// Takes a disk away that no volume lies on.
     RemoveDisk(RemoveDisk),
+    /// Says that a disk's node has let go of the medium of a disk that leaves.
+    ReleaseDisk(ReleaseDisk),
     /// Says that a disk has become larger.
     GrowDisk(GrowDisk),
     /// Says which medium a disk is, or under which path it is found.
@@ -191,6 +193,20 @@ pub struct RemoveDisk {
     pub name: Name,
     /// The revision it must have.
     pub expected: Option<Generation>,
+    /// The disk stays, as leaving, until its node has erased its superblock and closed it, and says so with
+    /// [`ReleaseDisk`]. Without, it is gone at once, also one that leaves already, and what its medium carries may stay
+    /// there: the meaning of commands of versions before, and what is left to do about a medium that cannot be reached.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub releases: bool,
+}
+
+/// Says that a disk's node has let go of the medium of a disk that leaves: its superblock is erased, and it is closed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReleaseDisk {
+    /// Which disk.
+    pub name: Name,
+    /// Its permanent id: another disk may have got the name.
+    pub uuid: Uuid,
 }
 
 /// Says that a disk has become larger.

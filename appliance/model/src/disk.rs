@@ -39,6 +39,9 @@ pub struct Disk {
     /// Whether its removal is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// It has been given up, and is gone once its node has let go of the medium. Nothing is put on it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
     /// Whether its first superblock is on the medium. No extent is put on it before.
     #[serde(default, skip_serializing_if = "FirstSuperblock::is_on_medium")]
     pub first_superblock: FirstSuperblock,

@@ -46,7 +46,8 @@ pub use cluster::Cluster;
 pub use command::{
     AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, ConfirmSuperblock,
     CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, IdentifyDisk,
-    ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared, RemoveDisk,
+    ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared, ReleaseDisk,
+    RemoveDisk,
 };
 pub use disk::{Disk, FirstSuperblock, Medium, Usage};
 pub use fragment::{Fragment, Piece};

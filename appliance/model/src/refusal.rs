@@ -174,6 +174,16 @@ pub enum Refusal {
         /// The volume.
         volume: Name,
     },
+    /// The disk has been given up and stays only until its node has let go of the medium.
+    #[error(
+        "disk {disk} is being given up and keeps its name and medium until its superblock is erased and it is closed: \
+         wait for it. If its medium cannot be reached any more: `palisade disk remove {disk} --force`, which leaves on the \
+         medium what it carries"
+    )]
+    DiskGoing {
+        /// The disk.
+        disk: Name,
+    },
     /// The node has no pooled disk with a suitable block.
     #[error("node {node} has no pooled disk with a fitting logical block: add a disk, or name one")]
     NoDisk {
@@ -336,6 +346,7 @@ impl Refusal {
             Refusal::VolumeInUse { .. } => "volume_in_use",
             Refusal::Protected { .. } => "protected",
             Refusal::VolumeGoing { .. } => "volume_going",
+            Refusal::DiskGoing { .. } => "disk_going",
             Refusal::NoDisk { .. } => "no_disk",
             Refusal::NoSpace { .. } => "no_space",
             Refusal::Fragmented { .. } => "fragmented",

@@ -177,6 +177,7 @@ impl Pool {
                 let removed = self.propose(Command::RemoveDisk(RemoveDisk {
                     name: name("d", *number),
                     expected,
+                    releases: false,
                 }));
                 self.uuids += 1;
                 if removed.is_ok() {
@@ -392,6 +393,7 @@ fn a_volume_cleared_on_deletion_keeps_its_name_and_space_meanwhile() {
     let remove = RemoveDisk {
         name: name("d", 0),
         expected: None,
+        releases: false,
     };
     assert_eq!(code(pool.propose(Command::RemoveDisk(remove))), "volume_going");
     pool.does(&Act::Clear(0, 8, true));
@@ -436,6 +438,7 @@ fn what_is_protected_is_not_taken_away() {
     let remove = RemoveDisk {
         name: name("d", 0),
         expected: None,
+        releases: false,
     };
     pool.propose(disk(true)).unwrap();
     let refused = pool.propose(Command::RemoveDisk(remove.clone())).unwrap_err();

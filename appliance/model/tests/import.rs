@@ -129,6 +129,7 @@ fn a_volume_waits_for_its_missing_disk_and_keeps_its_place() {
     let remove = Command::RemoveDisk(RemoveDisk {
         name: name("d2"),
         expected: None,
+        releases: false,
     });
     assert_eq!(
         half.apply(&remove).expect_err("it should be refused").code(),

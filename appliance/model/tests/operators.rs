@@ -294,6 +294,7 @@ fn what_is_in_use_stays() {
     let remove = Command::RemoveDisk(RemoveDisk {
         name: name("d", 0),
         expected: None,
+        releases: false,
     });
     assert_eq!(lab.refuses(remove.clone()), "disk_in_use");
     assert_eq!(lab.refuses(delete_volume(0)), "volume_in_use");
@@ -304,6 +305,76 @@ fn what_is_in_use_stays() {
     lab.does(delete_volume(0));
     lab.does(remove);
     assert_eq!(lab.refuses(delete_volume(0)), "volume_not_found");
+}
+
+#[test]
+fn a_disk_is_gone_when_its_node_has_let_go_of_it() {
+    let mut lab = Lab::new();
+    let remove = |releases| {
+        Command::RemoveDisk(RemoveDisk {
+            name: name("d", 0),
+            expected: None,
+            releases,
+        })
+    };
+    let release = |lab: &Lab, number| {
+        Command::ReleaseDisk(ReleaseDisk {
+            name: name("d", 0),
+            uuid: lab.0.disks[&name("d", number)].uuid,
+        })
+    };
+    assert_eq!(lab.refuses(release(&lab, 0)), "invalid_argument", "it stays");
+    let before = lab.0.disks[&name("d", 0)].clone();
+    assert!(matches!(lab.does(remove(true)), Outcome::Changed { .. }));
+    let leaving = Disk {
+        leaving: true,
+        ..before.clone()
+    };
+    assert_eq!(
+        lab.0.disks[&name("d", 0)],
+        leaving,
+        "what its superblock says is as before"
+    );
+    assert!(matches!(lab.does(remove(true)), Outcome::Unchanged { .. }));
+    // Nothing is put on it, neither by name nor by choice, and nobody gets its name or its medium.
+    assert_eq!(
+        lab.refuses(Command::CreateVolume(volume(0, Some(0), UNIT))),
+        "disk_going"
+    );
+    lab.does(Command::CreateVolume(volume(1, None, 4 * UNIT)));
+    lab.does(Command::CreateVolume(volume(2, None, 12 * UNIT)));
+    assert_eq!(
+        lab.refuses(Command::CreateVolume(volume(3, None, UNIT))),
+        "no_space"
+    );
+    let again = disk(0, 8, Usage::Pooled);
+    assert_eq!(lab.refuses(Command::AddDisk(again.clone())), "disk_going");
+    let other = AddDisk {
+        name: name("d", 7),
+        uuid: Uuid(77),
+        ..again.clone()
+    };
+    assert_eq!(lab.refuses(Command::AddDisk(other)), "medium_taken");
+    let protect = Command::ChangeDisk(ChangeDisk {
+        name: name("d", 0),
+        protected: Some(true),
+        expected: None,
+    });
+    assert_eq!(lab.refuses(protect), "disk_going");
+    assert_eq!(
+        lab.refuses(release(&lab, 1)),
+        "disk_not_found",
+        "that is another one"
+    );
+    let by_force = lab
+        .0
+        .apply(&remove(false))
+        .expect("what cannot be reached is given up")
+        .0;
+    assert!(!by_force.disks.contains_key(&name("d", 0)));
+    lab.does(release(&lab, 0));
+    assert!(!lab.0.disks.contains_key(&name("d", 0)));
+    lab.does(Command::AddDisk(again));
 }
 
 #[test]

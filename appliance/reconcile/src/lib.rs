@@ -11,9 +11,10 @@
 //! OpenDisk      the medium is ours to use      WithdrawSocket   drained, gone
 //!   GrowDisk                                   ClearRoute       nothing in flight
 //! WriteSuperblock  extents recorded            WriteSuperblock  extents free again
-//! ClearVolume   what was there before is gone  EraseSuperblock  the disk has left the cluster
+//! ClearVolume   what was there before is gone  EraseSuperblock  the disk leaves the cluster
 //! SetRoute      requests have somewhere to go  StopClearing     its volume is gone or has been given as it is
-//! OfferSocket   last                           CloseDisk        last
+//! OfferSocket   last                           CloseDisk        others may open it
+//!                                              ReleaseDisk      last: the disk is gone from the cluster
 //! ```
 //!
 //! Invariants, each with a property test:

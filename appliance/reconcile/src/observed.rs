@@ -14,6 +14,8 @@ pub struct Observed {
     pub generation: Generation,
     /// Open disks.
     pub disks: BTreeMap<Name, ObservedDisk>,
+    /// Disks that leave and have been let go, by their permanent id; true once the cluster has been told.
+    pub released: BTreeMap<Uuid, bool>,
     /// Routes in use, by volume.
     pub routes: BTreeMap<Name, ObservedRoute>,
     /// Volumes whose space is being cleared, from the beginning of that until its end.
@@ -42,6 +44,8 @@ pub struct ObservedDisk {
     pub touched: bool,
     /// The cluster has been told that the first superblock is on the medium.
     pub confirmed: bool,
+    /// Nothing of the disk's superblock is on the medium any more: it was erased.
+    pub erased: bool,
 }
 
 /// What is found where a superblock belongs.
@@ -154,12 +158,25 @@ impl Observed {
                 if let Some(open) = self.disks.get_mut(disk) {
                     open.superblock = Superblock::Missing;
                     open.touched = false;
+                    open.erased = true;
                 }
             }
             Action::CloseDisk { disk } => {
-                self.disks.remove(disk);
+                self.released
+                    .retain(|uuid, _| wanted.disks.values().any(|disk| disk.uuid == *uuid));
+                if let (Some(open), Some(leaving)) = (self.disks.remove(disk), wanted.disks.get(disk))
+                    && leaving.leaving
+                    && leaving.uuid == open.disk.uuid
+                {
+                    self.released.insert(leaving.uuid, false);
+                }
                 let erase = Action::EraseSuperblock { disk: disk.clone() };
                 self.failures.remove(&erase);
+            }
+            Action::ReleaseDisk { disk } => {
+                if let Some(disk) = wanted.disks.get(disk) {
+                    self.released.insert(disk.uuid, true);
+                }
             }
             Action::OpenDisk { disk } => self.record_open(wanted, disk, opened),
             Action::GrowDisk { disk } => {
@@ -279,6 +296,7 @@ impl Observed {
             looked_for: disk.superblock_generation(),
             touched: false,
             confirmed: false,
+            erased: false,
         };
         self.disks.insert(name.clone(), open);
     }

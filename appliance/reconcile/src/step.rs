@@ -27,13 +27,20 @@ pub enum Action {
         /// Which volume.
         volume: Name,
     },
-    /// Erase the superblock of a disk that has left the cluster. If that fails the disk is closed all the same.
+    /// Erase the superblock of a disk that leaves, or has left, the cluster. It is done when nothing of it is on the medium
+    /// any more; what the cluster does not know to be its own is left alone. If it fails, a disk that has left is closed
+    /// all the same; one that leaves waits for it.
     EraseSuperblock {
         /// Which disk.
         disk: Name,
     },
     /// Close a disk.
     CloseDisk {
+        /// Which disk.
+        disk: Name,
+    },
+    /// Tell the cluster that the medium of a disk that leaves has been let go: erased and closed, for others to open.
+    ReleaseDisk {
         /// Which disk.
         disk: Name,
     },
@@ -113,6 +120,7 @@ impl Action {
             Action::ClearRoute { .. } => "clear_route",
             Action::EraseSuperblock { .. } => "erase_superblock",
             Action::CloseDisk { .. } => "close_disk",
+            Action::ReleaseDisk { .. } => "release_disk",
             Action::OpenDisk { .. } => "open_disk",
             Action::GrowDisk { .. } => "grow_disk",
             Action::WriteSuperblock { .. } => "write_superblock",
@@ -134,6 +142,7 @@ impl Action {
         match self {
             Action::EraseSuperblock { disk }
             | Action::CloseDisk { disk }
+            | Action::ReleaseDisk { disk }
             | Action::OpenDisk { disk }
             | Action::GrowDisk { disk }
             | Action::WriteSuperblock { disk }
@@ -160,6 +169,7 @@ impl fmt::Display for Action {
             Action::ClearRoute { volume } => write!(f, "ending the route of volume {volume}"),
             Action::EraseSuperblock { disk } => write!(f, "erasing the superblock of disk {disk}"),
             Action::CloseDisk { disk } => write!(f, "closing disk {disk}"),
+            Action::ReleaseDisk { disk } => write!(f, "noting that the medium of disk {disk} is let go"),
             Action::OpenDisk { disk } => write!(f, "opening disk {disk}"),
             Action::GrowDisk { disk } => write!(f, "taking the new size of disk {disk} into use"),
             Action::WriteSuperblock { disk } => write!(f, "recording the extents on disk {disk}"),

@@ -24,6 +24,17 @@ fn removed(cluster: &Cluster) -> Cluster {
     let remove = RemoveDisk {
         name: name("d", 0),
         expected: None,
+        releases: false,
+    };
+    does(cluster, Command::RemoveDisk(remove))
+}
+
+/// Given up, until its node has let go of it.
+fn leaving(cluster: &Cluster) -> Cluster {
+    let remove = RemoveDisk {
+        name: name("d", 0),
+        expected: None,
+        releases: true,
     };
     does(cluster, Command::RemoveDisk(remove))
 }
@@ -127,6 +138,96 @@ fn a_removal_does_not_overtake_the_writing_of_a_superblock() {
             [Action::CloseDisk { disk: disk.clone() }]
         );
     }
+}
+
+/// The daemon ends anywhere between "the removal is agreed on" and "the cluster knows that it is done"; the next one goes
+/// on, and nothing stays on the medium.
+#[test]
+fn a_removal_is_finished_by_the_next_daemon() {
+    let cluster = fresh();
+    for rounds in 0..8 {
+        for written in [false, true] {
+            let mut node = Node::default();
+            match written {
+                true => node.settle(&cluster),
+                // It is open, and its first superblock still to be written.
+                false => drop(node.round(&cluster, 0, &mut |_| false)),
+            }
+            let cluster = leaving(&cluster);
+            for _ in 0..rounds {
+                node.round(&cluster, 0, &mut |_| false);
+            }
+            node.restart();
+            node.settle(&cluster);
+            assert_eq!(node.superblock(DISK), None, "after {rounds} rounds");
+            node.is_as_wanted(&cluster);
+            let release = palisade_model::ReleaseDisk {
+                name: name("d", 0),
+                uuid: DISK,
+            };
+            let cluster = does(&cluster, Command::ReleaseDisk(release));
+            node.settle(&cluster);
+            node.is_as_wanted(&cluster);
+        }
+    }
+}
+
+/// A medium that cannot be erased, or not even opened, keeps its disk, and the operator is told.
+#[test]
+fn a_disk_leaves_only_when_its_superblock_is_erased() {
+    let mut node = Node::default();
+    node.settle(&fresh());
+    let cluster = leaving(&fresh());
+    let is_told = |node: &Node, action: &Action| {
+        let waits = waits(&cluster, &name("n", 0), &node.observed);
+        waits
+            .iter()
+            .any(|wait| matches!(&wait.cause, Cause::Failed { action: failed, .. } if failed == action))
+    };
+    let erase = Action::EraseSuperblock { disk: name("d", 0) };
+    for _ in 0..5 {
+        node.round(&cluster, 0, &mut |step| step.action == erase);
+    }
+    assert!(is_told(&node, &erase));
+    assert!(node.superblock(DISK).is_some() && node.observed.disks.contains_key(&name("d", 0)));
+    node.restart();
+    let open = Action::OpenDisk { disk: name("d", 0) };
+    for _ in 0..5 {
+        node.round(&cluster, 0, &mut |step| step.action == open);
+    }
+    assert!(is_told(&node, &open));
+    assert_eq!(node.observed.released.len(), 0);
+    node.settle(&cluster);
+    node.is_as_wanted(&cluster);
+}
+
+/// What the cluster does not know to be its own stays on a medium, and does not keep the disk.
+#[test]
+fn a_disk_leaves_whatever_grew_on_apart_from_the_cluster() {
+    let cluster = leaving(&fresh());
+    let generation = Generation(1);
+    for superblock in [
+        Superblock::Foreign,
+        Superblock::Newer { generation },
+        Superblock::Diverged { generation },
+    ] {
+        let mut observed = open_missing(&fresh());
+        observed.disks.get_mut(&name("d", 0)).unwrap().superblock = superblock;
+        let close = Action::CloseDisk { disk: name("d", 0) };
+        assert_eq!(steps(&cluster, &observed), [close]);
+        observed.record(
+            &cluster,
+            &plan(&cluster, &name("n", 0), &observed)[0],
+            Opened::default(),
+        );
+        let release = Action::ReleaseDisk { disk: name("d", 0) };
+        assert_eq!(steps(&cluster, &observed), [release]);
+    }
+    // What cannot be read may be the rest of an erasure that was cut off: that is told apart on the medium.
+    let mut observed = open_missing(&fresh());
+    observed.disks.get_mut(&name("d", 0)).unwrap().superblock = Superblock::Damaged;
+    let erase = Action::EraseSuperblock { disk: name("d", 0) };
+    assert_eq!(steps(&cluster, &observed), [erase]);
 }
 
 #[test]

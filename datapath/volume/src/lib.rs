@@ -6,7 +6,7 @@
 //! ```text
 //!            model::Layout
 //!            /           \
-//!     compile             image, standing, renewal
+//!     compile             image, standing, renewal, erasure
 //!          /               \
 //!   block::Route        wire::Superblock + wire::ExtentRecord
 //! ```
@@ -21,7 +21,8 @@
 //! Invariants: a compiled route covers each sector of its volume exactly once and ends where the volume ends;
 //! the image of a disk names each extent that the model puts there and nothing else.
 //!
-//! A medium is written only over a configuration that the cluster's has grown out of ([`renewal`]).
+//! A medium is written only over a configuration that the cluster's has grown out of ([`renewal`]), and erased only of
+//! one that is its own ([`is_to_be_erased`]).
 //!
 //! Start reading at [`compile`], then [`image`], [`standing`] and [`renewal`].
 
@@ -29,11 +30,13 @@
 #![deny(clippy::indexing_slicing)]
 
 pub mod compile;
+pub mod erasure;
 pub mod image;
 pub mod renewal;
 pub mod standing;
 
 pub use compile::{CompileError, compile};
+pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, image};
 pub use renewal::{Bare, Forbidden, renewal};
 pub use standing::{Difference, Part, Standing, difference, standing};

@@ -461,6 +461,35 @@ pub fn is_cut_off_write_of<E>(
     named || (torn && !other)
 }
 
+/// Whether what lies in the head and tail area of a disk that cannot be decoded is what an [`erase`](crate::erase) of
+/// this disk has left that was cut off: no superblock at the tail, which goes first, and some sector that names the disk,
+/// and none another. A superblock that was damaged by itself has a copy at the tail.
+pub fn is_cut_off_erasure_of<E>(
+    disk_sectors: u64,
+    disk: u128,
+    mut read: impl FnMut(Lba) -> Result<Sector, E>,
+) -> bool {
+    let Ok(geometry) = Geometry::of(disk_sectors) else {
+        return false;
+    };
+    let mut named = false;
+    for tail in [false, true] {
+        let start = geometry.area(tail);
+        for place in (0..AREA_SECTORS).step_by(LBAS_PER_SECTOR as usize) {
+            let Ok(bytes) = read(Lba(start + place)) else {
+                return false;
+            };
+            match claimed(&bytes) {
+                Some((whose, _)) if whose != disk => return false,
+                Some(_) if tail && SUPERBLOCKS.contains(&place) => return false,
+                Some(_) => named = true,
+                None => {}
+            }
+        }
+    }
+    named
+}
+
 /// What to say when there is no sound superblock.
 fn nothing_sound(damage: Vec<Damage>) -> DecodeError {
     let foreign =

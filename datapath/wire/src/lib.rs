@@ -73,7 +73,9 @@ pub mod sector;
 pub mod signature;
 pub mod superblock;
 
-pub use decode::{Damage, DecodeError, Decoded, Part, Place, Why, decode, is_cut_off_write_of};
+pub use decode::{
+    Damage, DecodeError, Decoded, Part, Place, Why, decode, is_cut_off_erasure_of, is_cut_off_write_of,
+};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
 pub use geometry::{

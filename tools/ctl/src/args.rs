@@ -276,6 +276,11 @@ pub enum Disk {
     Remove {
         /// Its id.
         id: String,
+        /// Take it away at once, although its medium cannot be reached: what the medium carries stays there.
+        #[arg(long, conflicts_with = "wait")]
+        force: bool,
+        #[command(flatten)]
+        wait: Wait,
         #[command(flatten)]
         guard: Guard,
         #[command(flatten)]

@@ -4,7 +4,7 @@ use crate::args::Wait;
 use crate::client::Client;
 use crate::failure::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
-use palisade_api::State;
+use palisade_api::{ProblemKind, State};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,72 @@ pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value
     }
     let limit = Duration::from_secs(wait.wait_timeout);
     let begun = Instant::now();
+    let bar = bar(limit, what);
+    let mut resource = first;
+    loop {
+        let state: State = client.typed(resource.get("state").unwrap_or(&Value::Null))?;
+        if state.is_applied() {
+            bar.finish_and_clear();
+            return Ok(resource);
+        }
+        look_on(&bar, begun, limit, what, state)?;
+        resource = client.get(path)?;
+    }
+}
+
+/// Waits, if asked to, until what was taken away is gone: what was its own can be used by others then.
+pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<(), Failure> {
+    if !wait.wait {
+        return Ok(());
+    }
+    let limit = Duration::from_secs(wait.wait_timeout);
+    let begun = Instant::now();
+    let bar = bar(limit, what);
+    let mut known = None;
+    loop {
+        let resource = match client.get(path) {
+            Err(Failure::Refused(problem)) if problem.kind == ProblemKind::NotFound => break,
+            other => other?,
+        };
+        // Somebody may have given its name to another.
+        let uuid = resource.get("uuid").cloned();
+        if known.is_some() && known != Some(uuid.clone()) {
+            break;
+        }
+        known = Some(uuid);
+        let state: State = client.typed(resource.get("state").unwrap_or(&Value::Null))?;
+        look_on(&bar, begun, limit, what, state)?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Shows how it is going, for one period.
+fn look_on(
+    bar: &ProgressBar,
+    begun: Instant,
+    limit: Duration,
+    what: &str,
+    state: State,
+) -> Result<(), Failure> {
+    if begun.elapsed() >= limit {
+        bar.finish_and_clear();
+        return Err(Failure::NotApplied {
+            what: what.to_owned(),
+            blocked_on: state.blocked_on,
+        });
+    }
+    bar.set_message(
+        state
+            .blocked_on
+            .unwrap_or_else(|| "is being carried out".to_owned()),
+    );
+    bar.set_position(begun.elapsed().as_millis() as u64);
+    std::thread::sleep(PERIOD);
+    Ok(())
+}
+
+fn bar(limit: Duration, what: &str) -> ProgressBar {
     let bar = ProgressBar::new(limit.as_millis() as u64);
     let style = ProgressStyle::with_template("{spinner} {prefix} [{bar:24}] {elapsed}/{len_seconds} {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -30,27 +96,5 @@ pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value
         );
     bar.set_style(style);
     bar.set_prefix(what.to_owned());
-    let mut resource = first;
-    loop {
-        let state: State = client.typed(resource.get("state").unwrap_or(&Value::Null))?;
-        if state.is_applied() {
-            bar.finish_and_clear();
-            return Ok(resource);
-        }
-        if begun.elapsed() >= limit {
-            bar.finish_and_clear();
-            return Err(Failure::NotApplied {
-                what: what.to_owned(),
-                blocked_on: state.blocked_on,
-            });
-        }
-        bar.set_message(
-            state
-                .blocked_on
-                .unwrap_or_else(|| "is being carried out".to_owned()),
-        );
-        bar.set_position(begun.elapsed().as_millis() as u64);
-        std::thread::sleep(PERIOD);
-        resource = client.get(path)?;
-    }
+    bar
 }

@@ -7,6 +7,8 @@
 //! the database. The checker knows nothing of lineages: it keeps with each database every table that this database ever
 //! had, and holds each table that vanishes from the disk against those.
 
+mod removal;
+
 use crate::disk::Medium;
 use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
@@ -14,7 +16,7 @@ use palisade_block::{Lba, Nanos, Sectors};
 use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, ConfirmSuperblock, CreateVolume, DeleteVolume, Epoch,
     Generation, GrowVolume, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, LineageId,
-    Medium as Made, MediumRecord, Name, OnMedium, RemoveDisk, Usage, Uuid,
+    Medium as Made, MediumRecord, Name, OnMedium, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
 use palisade_volume::{Bare, Forbidden, Standing, image, renewal, standing};
@@ -152,6 +154,9 @@ impl World {
         let Some(wanted) = self.running.cluster.disks.get(&disk) else {
             return Ok(());
         };
+        if wanted.leaving {
+            return Err("at rest the disk is still leaving".into());
+        }
         let open = self
             .observed
             .disks
@@ -282,9 +287,19 @@ impl World {
                     Err(forbidden) => self.observed.record_failure(&step, forbidden.to_string()),
                 }
             }
-            Action::EraseSuperblock { .. } => {
-                let phases = erase(self.disk_sectors).map_err(|error| error.to_string())?;
-                self.start(step, cluster, phases, Superblock::Missing);
+            Action::EraseSuperblock { disk } => match self.is_to_be_erased(&cluster, disk) {
+                true => {
+                    let phases = erase(self.disk_sectors).map_err(|error| error.to_string())?;
+                    self.start(step, cluster, phases, Superblock::Missing);
+                }
+                false => self.observed.record(&cluster, &step, Opened::default()),
+            },
+            Action::ReleaseDisk { disk } => {
+                let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
+                self.is_let_go(uuid.0)?;
+                let name = disk.clone();
+                self.apply(&Command::ReleaseDisk(ReleaseDisk { name, uuid }));
+                self.observed.record(&cluster, &step, Opened::default());
             }
             Action::ConfirmSuperblock { disk } => {
                 let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
@@ -496,31 +511,6 @@ impl World {
             data_end: geometry.data_end.0,
             superblock_pending: true,
         })
-    }
-
-    fn remove_and_add(&mut self) -> Result<(), String> {
-        let remove = RemoveDisk {
-            name: name("d")?,
-            expected: None,
-        };
-        let had = self.running.cluster.disks.contains_key(&name("d")?);
-        if had && !self.apply(&Command::RemoveDisk(remove)) {
-            return Ok(());
-        }
-        let knew_all = self.running.been.contains(&self.carried);
-        if had {
-            // The removal goes its way, whatever was under way; then the medium is clean, if it was ours.
-            let ours = self.observed.disks.get(&name("d")?).map(|open| open.superblock);
-            for _ in 0..200 {
-                self.turn()?;
-            }
-            let was_ours = matches!(ours, Some(Superblock::Ours { .. } | Superblock::Missing));
-            if was_ours && knew_all && self.observed.disks.is_empty() && self.read().is_ok() {
-                return Err("a disk that was given up still carries a superblock".into());
-            }
-        }
-        let uuid = u128::from(self.rng.bits()) + 1;
-        self.add_disk(uuid)
     }
 
     /// The process ends, by itself or with the power, and starts again with the same database.

@@ -8,8 +8,8 @@ use palisade_block::Nanos;
 use palisade_consensus::{Agreement, MemoryStore, ProposeError};
 use palisade_model::{
     AddDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, RemoveDisk, Usage, Uuid,
-    check,
+    GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, ReleaseDisk, RemoveDisk,
+    Usage, Uuid, check,
 };
 
 /// Sectors of a disk's data area: where a pooled disk's begins, and how much.
@@ -102,7 +102,7 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
     let attachment_number = rng.below(4);
     let attachment = name("attachment", attachment_number)?;
     let sectors = rng.between(1, 40) * 2048;
-    Ok(match rng.below(12) {
+    Ok(match rng.below(14) {
         0 => Command::InitCluster(InitCluster {
             id: Uuid(1),
             node,
@@ -133,6 +133,11 @@ fn draw(rng: &mut Rng) -> Result<Command, String> {
         3 => Command::RemoveDisk(RemoveDisk {
             name: disk,
             expected: None,
+            releases: !rng.one_in(4),
+        }),
+        12 | 13 => Command::ReleaseDisk(ReleaseDisk {
+            uuid: Uuid(100 + u128::from(disk.as_str().bytes().last().unwrap_or(0))),
+            name: disk,
         }),
         4 | 5 => Command::CreateVolume(CreateVolume {
             name: volume,
@@ -214,7 +219,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(done.len(), 10, "{done:?}");
+        assert_eq!(done.len(), 11, "{done:?}");
         assert!(done.values().all(|times| *times >= 20), "{done:?}");
     }
 }

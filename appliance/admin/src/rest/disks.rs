@@ -85,6 +85,7 @@ pub(super) async fn change(
 }
 
 /// Gives a disk up. It must hold no volume. The superblock of a pooled disk is erased; of a whole disk nothing is touched.
+/// The disk stays, as `leaving`, until that is done and it is closed: once it is gone, others can open its medium.
 #[utoipa::path(delete, path = routes::DISK, tag = "disks",
     params(("id" = String, Path), IfMatch, DiskRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),

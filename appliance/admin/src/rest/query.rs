@@ -40,6 +40,9 @@ pub(crate) struct EventsQuery {
 #[into_params(parameter_in = Query)]
 #[allow(dead_code, reason = "only its derived description is used")]
 pub(super) struct DiskRemoval {
+    /// Take it away at once, although its medium cannot be reached: what the medium carries stays there.
+    #[param(default = false)]
+    force: bool,
     /// Only say what would happen.
     #[param(default = false)]
     dry_run: bool,
@@ -114,13 +117,12 @@ impl FromRequestParts<Door> for RemovalQuery {
     }
 }
 
-/// A disk with volumes is not removed at all, and the space of volumes alone can be cleared.
+/// The space of volumes alone can be cleared.
 fn removal_of(parts: &Parts) -> Result<RemovalOptions, Problem> {
     let of = |list: &str| parts.uri.path().starts_with(list);
-    let known: &[&str] = match (of(routes::VOLUMES), of(routes::DISKS)) {
-        (true, _) => &["dry_run", "force", "clear"],
-        (_, true) => &["dry_run"],
-        _ => &["dry_run", "force"],
+    let known: &[&str] = match of(routes::VOLUMES) {
+        true => &["dry_run", "force", "clear"],
+        false => &["dry_run", "force"],
     };
     let pairs = pairs(parts, known)?;
     let choice = |name| value(&pairs, name).map(|text| yes_or_no(text, name)).transpose();

@@ -190,6 +190,7 @@ impl Appliance for Fake {
             notes: Vec::new(),
             volumes: vec![],
             protected: false,
+            leaving: false,
             in_flight: 0,
             oldest_ms: 0,
             faults: BTreeMap::new(),

@@ -1,11 +1,17 @@
 //! What reactors report: acknowledgements of what they were told, queues that have stopped, devices that hang.
 
 use super::Steward;
+use crate::event::Done;
 use crate::orders::Report;
-use crate::plant::UnderWay;
+use crate::plant::{OpenDisk, UnderWay};
 use palisade_block::mailbox::Notice;
 use palisade_block::{AttachmentIndex, DeviceIndex, ReactorIndex};
 use palisade_reconcile::{Action, Opened as Found, Step};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the closing of a disk waits for whoever looks at it just now.
+const LOOKER_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Steward {
     pub(super) fn take_report(&self, report: Report) {
@@ -43,8 +49,8 @@ impl Steward {
     /// A reactor has done its part of a step that all of them do.
     fn acknowledged(&self, reactor: ReactorIndex, is_it: impl Fn(&Step, u16) -> bool) {
         let mut plant = self.shared.plant();
-        let Some((action, under_way)) = plant.under_way.iter_mut().find(|(_, u)| is_it(&u.step, u.index))
-        else {
+        let awaits = |u: &UnderWay| u.awaited.contains(&reactor) && is_it(&u.step, u.index);
+        let Some((action, under_way)) = plant.under_way.iter_mut().find(|(_, u)| awaits(u)) else {
             return;
         };
         under_way.awaited.remove(&reactor);
@@ -61,23 +67,16 @@ impl Steward {
         match &action {
             Action::CloseDisk { disk } => {
                 self.shared.findings.clear_all(&format!("disk/{disk}"));
-                // The last reference closes the device, which can take long; not under the lock.
                 let uuid = plant.observed.disks.get(disk).map(|observed| observed.disk.uuid);
                 if let Some(open) = plant.disks.remove(disk) {
                     let seen = self.shared.last_seen.clone();
-                    let forgotten = seen.clone();
                     let close = move || {
-                        drop(open);
+                        close(open);
                         uuid.into_iter().for_each(|uuid| seen.forget(uuid));
+                        Ok(Done::Plain)
                     };
-                    // Where no thread is to be had, the failed try has dropped what it was to close.
-                    if std::thread::Builder::new()
-                        .name("close".into())
-                        .spawn(close)
-                        .is_err()
-                    {
-                        uuid.into_iter().for_each(|uuid| forgotten.forget(uuid));
-                    }
+                    // The disk is closed when others can open it, which can take long: not under the lock.
+                    return self.aside(&mut plant, step, &wanted, Box::new(close));
                 }
             }
             Action::ClearRoute { volume } => drop(plant.volumes.remove(volume)),
@@ -102,5 +101,13 @@ impl Steward {
         }
         // At once, so that none is too short to be told.
         self.shared.observe(&self.shared.cluster(), &plant);
+    }
+}
+
+/// Lets go of a device that no reactor uses any more. The last reference closes it.
+fn close(open: OpenDisk) {
+    let begun = Instant::now();
+    while Arc::strong_count(&open.opened) > 1 && begun.elapsed() < LOOKER_PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::cluster::Cluster;
 use crate::command::{
-    AddDisk, AdoptDisk, ChangeDisk, ConfirmSuperblock, GrowDisk, IdentifyDisk, OnMedium, Outcome, RemoveDisk,
+    AddDisk, AdoptDisk, ChangeDisk, ConfirmSuperblock, GrowDisk, IdentifyDisk, OnMedium, Outcome,
+    ReleaseDisk, RemoveDisk,
 };
 use crate::disk::{Disk, FirstSuperblock, Medium, Usage};
 use crate::generation::Generation;
@@ -19,6 +20,7 @@ use crate::refusal::{Kind, Refusal};
 impl Cluster {
     pub(super) fn add_disk(&mut self, add: &AddDisk) -> Result<Outcome, Refusal> {
         if let Some(disk) = self.disks.get(&add.name) {
+            stays(&add.name, disk)?;
             let same = [
                 ("node", disk.node == add.node),
                 ("medium", is_same_medium(&disk.medium, &add.medium)),
@@ -83,6 +85,29 @@ impl Cluster {
                 volume: fragment.name.clone(),
             });
         }
+        let revision = self.generation;
+        if !remove.releases {
+            self.disks.remove(name);
+            return Ok(Outcome::Removed { revision });
+        }
+        if disk.leaving {
+            return Ok(Outcome::Unchanged {
+                revision: disk.revision,
+            });
+        }
+        // What its superblock says does not change, and so neither does the disk's revision.
+        if let Some(disk) = self.disks.get_mut(name) {
+            disk.leaving = true;
+        }
+        Ok(Outcome::Changed { revision })
+    }
+
+    pub(super) fn release_disk(&mut self, release: &ReleaseDisk) -> Result<Outcome, Refusal> {
+        let name = &release.name;
+        let found = self.disks.get(name).filter(|disk| disk.uuid == release.uuid);
+        let disk = found.ok_or_else(|| not_found(Kind::Disk, name))?;
+        let rule = "must have been given up before its node lets go of it";
+        require(disk.leaving, Kind::Disk, name, "leaving", rule)?;
         self.disks.remove(name);
         Ok(Outcome::Removed {
             revision: self.generation,
@@ -108,6 +133,7 @@ impl Cluster {
         let name = &adopt.name;
         let found = self.disks.get(name).filter(|disk| disk.uuid == adopt.uuid);
         let disk = found.ok_or_else(|| not_found(Kind::Disk, name))?;
+        stays(name, disk)?;
         require(
             disk.has_superblock(),
             Kind::Disk,
@@ -156,6 +182,7 @@ impl Cluster {
             .get_mut(name)
             .ok_or_else(|| not_found(Kind::Disk, name))?;
         expect_revision(Kind::Disk, name, grow.expected, disk.revision)?;
+        stays(name, disk)?;
         if grow.sectors < disk.sectors || grow.data_end < disk.data_end {
             return Err(Refusal::CannotShrink {
                 kind: Kind::Disk,
@@ -205,6 +232,7 @@ impl Cluster {
             .get_mut(name)
             .ok_or_else(|| not_found(Kind::Disk, name))?;
         expect_revision(Kind::Disk, name, change.expected, disk.revision)?;
+        stays(name, disk)?;
         let protected = change.protected.unwrap_or(disk.protected);
         if protected == disk.protected {
             return Ok(Outcome::Unchanged {
@@ -325,8 +353,17 @@ pub(super) fn disk_of(add: &AddDisk, revision: Generation) -> Disk {
         created: revision,
         revision,
         protected: false,
+        leaving: false,
         first_superblock: FirstSuperblock::OnMedium,
         history: History::default(),
+    }
+}
+
+/// Refuses what is asked of a disk that is being given up.
+pub(super) fn stays(name: &Name, disk: &Disk) -> Result<(), Refusal> {
+    match disk.leaving {
+        true => Err(Refusal::DiskGoing { disk: name.clone() }),
+        false => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! What the database has on an imported disk is replaced by what the disk says. A volume is made of the parts on all
 //! disks that are here; one whose parts do not cover it is kept as a [`Fragment`] until the missing disks come too.
 
-use super::disk::{disk_of, rules_of_disk};
+use super::disk::{disk_of, rules_of_disk, stays};
 use super::volume::sectors_fit;
 use super::{block_is_known, not_found, not_nil, require, room_for_one};
 use crate::clearing::Clear;
@@ -83,6 +83,7 @@ impl Cluster {
         let holder = self.disks.iter().find(|(_, disk)| disk.uuid == add.uuid);
         match holder {
             Some((name, known)) if *name == add.name => {
+                stays(name, known)?;
                 disk.created = known.created;
                 disk.history = known.history.clone();
                 disk.protected = known.protected;

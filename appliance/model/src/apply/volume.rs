@@ -1,6 +1,7 @@
 //! Volumes come, grow and go.
 
 use super::clearing::{clear_on, not_going};
+use super::disk::stays;
 use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
@@ -255,7 +256,8 @@ impl Cluster {
 
     /// Why no disk can be chosen for a new volume.
     fn no_disk_for(&self, create: &CreateVolume) -> Refusal {
-        let pending = |disk: &Disk| disk.node == create.node && !disk.first_superblock.is_on_medium();
+        let pending =
+            |disk: &Disk| disk.node == create.node && !disk.first_superblock.is_on_medium() && !disk.leaving;
         match self.disks.iter().find(|(_, disk)| pending(disk)) {
             Some((disk, _)) => Refusal::SuperblockPending { disk: disk.clone() },
             None => Refusal::NoDisk {
@@ -273,6 +275,7 @@ impl Cluster {
         extents: &mut Vec<Extent>,
         sectors: u64,
     ) -> Result<(), Refusal> {
+        stays(disk_name, disk)?;
         // A volume that has a disk whole lies on no other, and nobody else lies on that disk.
         let mut disks = extents.iter().filter_map(|extent| self.disks.get(&extent.disk));
         let has_whole = disks.any(|disk| disk.usage == Usage::Whole);

@@ -249,10 +249,15 @@ fn change_attachment() -> impl Strategy<Value = Command> {
 }
 
 fn removal() -> impl Strategy<Value = Command> {
-    (0u8..3, 0u8..5, expected()).prop_map(|(kind, number, expected)| match kind {
-        0 => Command::RemoveDisk(RemoveDisk {
+    (0u8..5, 0u8..5, expected()).prop_map(|(kind, number, expected)| match kind {
+        0 | 3 => Command::RemoveDisk(RemoveDisk {
             name: name("d", number),
             expected,
+            releases: kind == 3,
+        }),
+        4 => Command::ReleaseDisk(ReleaseDisk {
+            name: name("d", number),
+            uuid: Uuid(u128::from(number) + 3),
         }),
         1 => Command::DeleteVolume(DeleteVolume {
             name: name("v", number),

@@ -6,11 +6,11 @@ use crate::step::Action;
 use palisade_model::{Cluster, Disk, Kind, Name};
 
 impl<'a> Planner<'a> {
-    /// Erases and closes disks that are no longer this node's.
+    /// Erases and closes disks that are no longer this node's, or leave.
     pub(super) fn close_disks(&mut self) {
         let observed = self.observed;
         for (name, open) in &observed.disks {
-            if self.wanted_disk(name, open).is_some() {
+            if self.wanted_disk(name, open).is_some_and(|disk| !disk.leaving) {
                 continue;
             }
             if let Some(volume) = self.route_to(name) {
@@ -37,11 +37,27 @@ impl<'a> Planner<'a> {
         let (wanted, observed) = (self.wanted, self.observed);
         for (name, disk) in wanted.disks.iter().filter(|(_, disk)| disk.node == *self.node) {
             match observed.disks.get(name) {
+                None if disk.leaving => self.let_go(name, disk),
                 None => self.open_disk(name, disk),
+                // It is on its way out.
+                Some(_) if disk.leaving => {}
                 Some(open) if open.disk.uuid == disk.uuid => self.keep_disk(name, disk, open),
                 // The one of that name before it is being closed.
                 Some(_) => {}
             }
+        }
+    }
+
+    /// A disk that leaves and is not open: closed with nothing of ours on it, or still to be opened for that, as after a
+    /// daemon that ended between the two.
+    fn let_go(&mut self, name: &Name, disk: &Disk) {
+        match self.observed.released.get(&disk.uuid) {
+            None if disk.has_superblock() => self.open_disk(name, disk),
+            None | Some(false) => {
+                let release = Action::ReleaseDisk { disk: name.clone() };
+                self.step(self.wanted.generation, release);
+            }
+            Some(true) => {}
         }
     }
 
@@ -106,9 +122,17 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A disk that has left the cluster gives its medium back clean; one that only moved to another node keeps its
-    /// superblock. A medium that cannot be erased is not kept open for that.
+    /// A disk that leaves the cluster, or has left it, gives its medium back clean; one that only moved to another node
+    /// keeps its superblock. A medium that cannot be erased is not kept open for that once its disk has left.
     fn is_to_be_erased(&self, name: &Name, open: &ObservedDisk) -> bool {
+        if let Some(leaving) = self.wanted_disk(name, open) {
+            // What cannot be read may be what an erasure has left that was cut off: that is told apart on the medium.
+            let may_be_ours = matches!(
+                open.superblock,
+                Superblock::Ours { .. } | Superblock::Missing | Superblock::Damaged
+            );
+            return leaving.has_superblock() && may_be_ours && !open.erased;
+        }
         let has_left = !self.wanted.disks.values().any(|disk| disk.uuid == open.disk.uuid);
         let is_ours = match open.superblock {
             Superblock::Ours { .. } => true,

@@ -151,7 +151,7 @@ impl Node {
             Action::OpenDisk { disk } => {
                 assert!(!observed.disks.contains_key(disk), "{step}: open already");
                 let wanted = &wanted.disks[disk];
-                if wanted.has_superblock() && wanted.first_superblock.is_on_medium() {
+                if wanted.has_superblock() && wanted.first_superblock.is_on_medium() && !wanted.leaving {
                     self.superblocks.entry(wanted.uuid).or_insert(wanted.created);
                 }
                 let there = self.superblocks.get(&wanted.uuid);
@@ -177,6 +177,11 @@ impl Node {
             }
             Action::EraseSuperblock { disk } => {
                 self.superblocks.remove(&observed.disks[disk].disk.uuid);
+            }
+            Action::ReleaseDisk { disk } => {
+                let wanted = &wanted.disks[disk];
+                assert!(!observed.disks.contains_key(disk), "{step}: it is open");
+                assert!(!self.superblocks.contains_key(&wanted.uuid), "{step}: not erased");
             }
             Action::SetRoute { volume } => {
                 let before = observed.routes.get(volume);
@@ -289,13 +294,20 @@ impl Node {
             .iter()
             .map(|(name, open)| (name, &open.disk.uuid, open.disk.sectors))
             .collect();
-        let agreed: Vec<_> = wanted
-            .disks
-            .iter()
+        for disk in wanted.disks.values().filter(|disk| disk.leaving) {
+            assert_eq!(
+                self.observed.released.get(&disk.uuid),
+                Some(&true),
+                "let go and told"
+            );
+            assert!(!self.superblocks.contains_key(&disk.uuid), "a superblock is left");
+        }
+        let stays = || wanted.disks.iter().filter(|(_, disk)| !disk.leaving);
+        let agreed: Vec<_> = stays()
             .map(|(name, disk)| (name, &disk.uuid, disk.sectors))
             .collect();
         assert_eq!(revisions, agreed);
-        for (name, disk) in wanted.disks.iter().filter(|(_, disk)| disk.has_superblock()) {
+        for (name, disk) in stays().filter(|(_, disk)| disk.has_superblock()) {
             let generation = disk.superblock_generation();
             let ours = Superblock::Ours {
                 generation,
@@ -355,11 +367,18 @@ pub fn begin() -> Cluster {
 pub fn apply(cluster: &Cluster, serial: u128, (kind, a, b, c, flag): (u8, u8, u8, u8, bool)) -> Cluster {
     let expected = None;
     let units = u64::from(c) + 1;
+    let leaving = cluster.disks.get(&name("d", a)).filter(|disk| disk.leaving);
     let command = match kind {
+        // Told by a node that has done it, or by one that has not: it is gone either way.
+        0 | 1 if leaving.is_some() => Command::ReleaseDisk(ReleaseDisk {
+            name: name("d", a),
+            uuid: leaving.map(|disk| disk.uuid).unwrap_or_default(),
+        }),
         0 | 1 => Command::AddDisk(disk(a, serial, units, flag)),
         2 => Command::RemoveDisk(RemoveDisk {
             name: name("d", a),
             expected,
+            releases: flag,
         }),
         3 => {
             let sectors = (units + 8) * UNIT;

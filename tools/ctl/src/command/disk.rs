@@ -75,15 +75,26 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             };
             show(client, out, &client.change(&path(&id), &patch, guard.expect)?)
         }
-        Command::Remove { id, guard, consent } => {
+        Command::Remove {
+            id,
+            force,
+            wait,
+            guard,
+            consent,
+        } => {
+            let only_shown = consent.dry_run;
             let wish = consent::Wish {
                 what: format!("disk {id}"),
                 path: path(&id),
-                options: Vec::new(),
+                options: if force { vec!["force=true"] } else { Vec::new() },
                 expected: guard.expect,
                 consent,
             };
-            consent::take_away(client, out, wish, &format!("Disk {id} is given up."))
+            consent::take_away(client, out, wish, &format!("Disk {id} is given up."))?;
+            match only_shown {
+                true => Ok(()),
+                false => wait::gone(client, wait, &path(&id), &format!("disk {id}")),
+            }
         }
     }
 }
@@ -206,6 +217,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Condition", show::condition(disk.condition)),
         ("Volumes", show::list(&disk.volumes)),
         ("Protected", show::yes_or_no(disk.protected)),
+        ("Leaving", show::yes_or_no(disk.leaving)),
         ("In flight", in_flight),
         ("Faults", show::list(&faults)),
         ("Generation", disk.state.generation.to_string()),

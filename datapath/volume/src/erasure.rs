@@ -1,0 +1,50 @@
+//! Whether what a medium carries is to be erased when its disk leaves the cluster: asked with what is on the medium at
+//! that very moment. Only what the cluster knows to be its own goes; what grew on elsewhere is left alone.
+//!
+//! An erasure may be cut off anywhere, and the next daemon asks again. So what it has left, from the first superblock that
+//! is gone to the last sector of a table, is told from a superblock that was damaged by itself.
+
+use palisade_model::{Ancestor, History, Uuid};
+use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_erasure_of, is_cut_off_write_of};
+
+/// What is known of a disk that leaves, or has left.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Leaving {
+    /// Its permanent id.
+    pub uuid: Uuid,
+    /// That of its cluster.
+    pub cluster: Uuid,
+    /// The generations at which what its superblock says has changed.
+    pub history: History,
+    /// Its first superblock was still to be written, so that a part of it may be there.
+    pub pending: bool,
+}
+
+/// Whether what was `found` on a disk of `disk_sectors` units of 512 bytes is to be erased. `read` gives the 4 KiB at a
+/// position; it is asked only when no superblock could be decoded.
+///
+/// # Errors
+/// It cannot be read, or was written by a later version.
+pub fn is_to_be_erased<E>(
+    found: &Result<Decoded, DecodeError>,
+    leaving: &Leaving,
+    disk_sectors: u64,
+    mut read: impl FnMut(Lba) -> Result<Sector, E>,
+) -> Result<bool, DecodeError> {
+    let disk = leaving.uuid.0;
+    match found {
+        Ok(found) => {
+            let point = found.superblock.point();
+            let known = |ours: &Ancestor| ours.id.0 == point.id;
+            let unstamped = found.superblock.lineage.is_none();
+            Ok(found.superblock.disk == disk && (unstamped || leaving.history.iter().any(known)))
+        }
+        Err(DecodeError::Damaged { .. } | DecodeError::NotOurs) => {
+            let half_written =
+                leaving.pending && is_cut_off_write_of(disk_sectors, disk, leaving.cluster.0, &mut read);
+            Ok(half_written || is_cut_off_erasure_of(disk_sectors, disk, read))
+        }
+        Err(DecodeError::Contradiction { .. } | DecodeError::TooSmall { .. }) => Ok(false),
+        Err(error) => Err(error.clone()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The disk leaves the cluster, and comes again: what the removal has agreed on is finished by whichever process is there,
+//! and nothing of the database is on the medium when the cluster is told that it is.
+
+use super::{WRITES_AT_REST, World, name};
+use palisade_model::{Cluster, Command, Name, RemoveDisk};
+use palisade_reconcile::Superblock;
+use palisade_volume::{Leaving, is_to_be_erased};
+use palisade_wire::is_cut_off_erasure_of;
+use std::convert::Infallible;
+
+impl World {
+    pub(super) fn remove_and_add(&mut self) -> Result<(), String> {
+        let remove = RemoveDisk {
+            name: name("d")?,
+            expected: None,
+            releases: !self.running.cluster.generation.0.is_multiple_of(4),
+        };
+        let had = self.running.cluster.disks.contains_key(&name("d")?);
+        if had && !self.apply(&Command::RemoveDisk(remove)) {
+            return Ok(());
+        }
+        let knew_all = self.running.been.contains(&self.carried);
+        if had {
+            // The removal goes its way, whatever was under way; then the medium is clean, if it was ours.
+            let ours = self.observed.disks.get(&name("d")?).map(|open| open.superblock);
+            // Now and then it is overtaken by what comes next.
+            let turns = match self.running.cluster.generation.0 % 2 {
+                0 => WRITES_AT_REST,
+                _ => 200,
+            };
+            for _ in 0..turns {
+                self.turn()?;
+            }
+            let was_ours = matches!(ours, Some(Superblock::Ours { .. } | Superblock::Missing));
+            if was_ours && knew_all && self.observed.disks.is_empty() && self.read().is_ok() {
+                return Err("a disk that was given up still carries a superblock".into());
+            }
+        }
+        let uuid = u128::from(self.rng.bits()) + 1;
+        self.add_disk(uuid)
+    }
+
+    /// As the daemon decides.
+    pub(super) fn is_to_be_erased(&self, cluster: &Cluster, disk: &Name) -> bool {
+        let Some(open) = self.observed.disks.get(disk) else {
+            return false;
+        };
+        let leaving = Leaving {
+            uuid: open.disk.uuid,
+            cluster: cluster.id,
+            history: open.disk.history.clone(),
+            pending: open.touched || !open.disk.first_superblock.is_on_medium(),
+        };
+        let read = |lba| Ok::<_, Infallible>(self.sector(lba));
+        is_to_be_erased(&self.read(), &leaving, self.disk_sectors, read).unwrap_or(false)
+    }
+
+    /// The check of a removal: when the cluster is told that it is done, nothing that its database wrote is left.
+    pub(super) fn is_let_go(&self, disk: u128) -> Result<(), String> {
+        let carries = self
+            .read()
+            .is_ok_and(|found| found.superblock.disk == disk && self.running.been.contains(&found.extents));
+        let is_known = self.running.been.contains(&self.carried);
+        let read = |lba| Ok::<_, Infallible>(self.sector(lba));
+        match (carries && is_known) || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
+            true => Err("a disk was let go with its superblock, or a part of it, still there".into()),
+            false => Ok(()),
+        }
+    }
+}
