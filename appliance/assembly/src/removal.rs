@@ -1,7 +1,7 @@
 //! Taking something away: what it does is said first, and what a virtual machine uses is not taken without consent.
 //!
-//! Whether a machine is connected is known here and not in the model, so it is a condition of the request: one that
-//! connects in the very moment is not protected by it.
+//! Whether a machine is connected is known at the door and not in the model. So the door is held shut from before the
+//! look until after the decision: one that comes in that very moment waits, and finds the attachment gone, or is served.
 
 use crate::problem;
 use crate::rest::Rest;
@@ -79,9 +79,12 @@ impl Rest {
             Some((subject, is_connected(&view, name)))
         });
         let connected = found.as_ref().is_some_and(|(_, connected)| *connected);
-        if connected && !how.force {
-            return Err(in_use(name));
-        }
+        let _held_shut = match (how.force, how.dry_run) {
+            (true, _) => None,
+            (false, true) if connected => return Err(in_use(name)),
+            (false, true) => None,
+            (false, false) => Some(self.hold_shut(name).ok_or_else(|| in_use(name))?),
+        };
         self.take_away(
             ("attachment", name),
             found.map(|(subject, _)| subject),

@@ -15,6 +15,7 @@ use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
 use palisade_consensus::Backup;
+use palisade_frontend::HeldShut;
 use palisade_model::{
     Account, ChangeAttachment, ChangeDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
     DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, Kind, Limits, Medium, Name, Outcome,
@@ -57,6 +58,11 @@ impl Rest {
         let cluster = self.shared.cluster();
         let plant = self.shared.plant();
         look(View::new(&self.shared, &cluster, &plant))
+    }
+
+    /// Keeps virtual machines from connecting to an attachment; `None` when one is connected.
+    pub(crate) fn hold_shut(&self, attachment: &Name) -> Option<HeldShut> {
+        self.shared.door().hold_shut(attachment.as_str())
     }
 
     pub(crate) fn propose(&self, command: Command) -> Result<Outcome, Problem> {

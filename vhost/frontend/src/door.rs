@@ -9,6 +9,7 @@
 //! [`Door::open`] starts the supervisor. A [`DoorHandle`] tells it what to do from any other thread; what it has to tell the
 //! rest of the house goes through a [`Host`].
 
+mod admission;
 mod attachment;
 mod connection;
 mod gate;
@@ -17,11 +18,13 @@ mod report;
 mod supervisor;
 mod thread;
 
+pub use admission::HeldShut;
 pub use host::Host;
 pub use report::{SessionReport, StuckReport, WaitReport};
 
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
+use admission::Admission;
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
 use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
 use palisade_memory::Share;
@@ -151,6 +154,7 @@ pub struct Door {
 pub struct DoorHandle {
     commands: Sender<Command>,
     reports: Reports,
+    admission: Admission,
     progress: Arc<Progress>,
 }
 
@@ -217,14 +221,16 @@ impl Door {
         let (commands, inbox) = mpsc::channel();
         let (ending, ended) = mpsc::sync_channel(0);
         let reports = Reports::default();
+        let admission = Admission::default();
         let progress = Arc::new(Progress::default());
         let handle = DoorHandle {
             commands: commands.clone(),
             reports: reports.clone(),
+            admission: admission.clone(),
             progress: Arc::clone(&progress),
         };
         let host = Arc::new(host(handle.clone()));
-        let supervisor = Supervisor::new(settings, host, inbox, commands, reports, progress);
+        let supervisor = Supervisor::new(settings, host, inbox, commands, (reports, admission), progress);
         std::thread::Builder::new()
             .name("door".to_owned())
             .spawn(move || {
@@ -306,6 +312,12 @@ impl DoorHandle {
     /// What there is to say about an attachment; `None` when there is none.
     pub fn report(&self, index: AttachmentIndex) -> Option<SessionReport> {
         self.reports.get(index)
+    }
+
+    /// Lets no virtual machine in by the attachment of that name as long as what is given back lives; one that comes
+    /// meanwhile is served afterwards, if the attachment is still there. `None`: one is connected.
+    pub fn hold_shut(&self, attachment: &str) -> Option<HeldShut> {
+        self.admission.hold(attachment)
     }
 
     /// The supervisor's sign of life: what it does, and for whom.

@@ -38,8 +38,8 @@ mod socket_file;
 
 pub use call::CallNotify;
 pub use door::{
-    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, Host, SessionReport, ShutdownTimedOut,
-    StuckReport, WaitReport,
+    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HeldShut, Host, SessionReport,
+    ShutdownTimedOut, StuckReport, WaitReport,
 };
 pub use session::{Action, Offer, QueueReport, Refusal, Session};
 pub use socket_file::{BindError, SocketOwner};

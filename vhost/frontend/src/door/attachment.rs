@@ -35,6 +35,9 @@ const DRAIN_OVERDUE: Duration = Duration::from_secs(60);
 /// How long to wait when a connection could not be taken: mostly for lack of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long to wait while the door is held shut, for whoever decides whether the attachment stays.
+const HELD_SHUT_AGAIN: Duration = Duration::from_millis(50);
+
 /// One attachment.
 pub(super) struct Attachment {
     index: AttachmentIndex,
@@ -280,10 +283,16 @@ impl Attachment {
     fn accept(&mut self, registry: &Registry) {
         let Some(listener) = &self.listener else { return };
         self.accept_again = None;
+        // Before it is taken, so that whoever looks sees it before it has done anything.
+        if !self.gate.admits() {
+            self.accept_again = Some(Instant::now() + HELD_SHUT_AGAIN);
+            return;
+        }
         let mut stream = match listener.accept() {
             Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.gate.turned_away(),
             Err(error) => {
+                self.gate.turned_away();
                 shortage::is_met_by(&error);
                 log::warn!(
                     "attachment={} a connection cannot be taken, tried again, error={error}",
@@ -300,6 +309,7 @@ impl Attachment {
                 "attachment={} a connection cannot be watched, error={error}",
                 self.gate.name()
             );
+            self.gate.turned_away();
             return;
         }
         let stream = Arc::new(stream);

@@ -3,6 +3,7 @@
 //! for the session in its place: stops its queues, takes its memory back, ends it. What the thread still says afterwards
 //! is not passed on, until the gate is opened anew for it.
 
+use super::admission::Admission;
 use super::host::Host;
 use super::report::{Reports, SessionReport, StuckReport};
 use crate::call::CallNotify;
@@ -23,6 +24,7 @@ pub(super) struct Gate {
     name: String,
     host: Arc<dyn Host>,
     reports: Reports,
+    admission: Admission,
     state: Mutex<State>,
 }
 
@@ -44,7 +46,13 @@ struct State {
 }
 
 impl Gate {
-    pub(super) fn new(index: AttachmentIndex, name: String, host: Arc<dyn Host>, reports: Reports) -> Gate {
+    pub(super) fn new(
+        index: AttachmentIndex,
+        name: String,
+        host: Arc<dyn Host>,
+        reports: Reports,
+        admission: Admission,
+    ) -> Gate {
         let state = State {
             open: true,
             step: None,
@@ -61,6 +69,7 @@ impl Gate {
             name,
             host,
             reports,
+            admission,
             state: Mutex::new(state),
         }
     }
@@ -113,6 +122,17 @@ impl Gate {
         self.state().socket = None;
     }
 
+    /// Whether a virtual machine that comes may be let in now. If so it counts as connected, whatever it does next, until
+    /// [`Gate::disconnected`].
+    pub(super) fn admits(&self) -> bool {
+        self.admission.enter(&self.name)
+    }
+
+    /// The one that was let in did not get so far.
+    pub(super) fn turned_away(&self) {
+        self.admission.leave(&self.name);
+    }
+
     pub(super) fn connected(&self, stream: &Arc<UnixStream>) {
         let mut state = self.state();
         if state.open {
@@ -161,6 +181,7 @@ impl Gate {
     pub(super) fn disconnected(&self, reason: &str) {
         let mut state = self.state();
         state.stream = None;
+        self.admission.leave(&self.name);
         if state.open {
             state.connected = false;
             self.host.disconnected(self.index, reason);
@@ -242,6 +263,7 @@ impl Gate {
         if std::mem::take(&mut state.memory) {
             self.host.memory(self.index, None);
         }
+        self.admission.leave(&self.name);
         if std::mem::take(&mut state.connected) {
             self.host.disconnected(self.index, &reason);
         }

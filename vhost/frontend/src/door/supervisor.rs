@@ -1,6 +1,7 @@
 //! The supervisor: knows every attachment's thread and touches nothing but channels. It hands each what is meant for it,
 //! and sees to it that one whose thread hangs ends for all others.
 
+use super::admission::Admission;
 use super::attachment::Attachment;
 use super::gate::Gate;
 use super::host::Host;
@@ -28,6 +29,7 @@ pub(super) struct Supervisor {
     /// For the threads, to answer.
     commands: Sender<Command>,
     reports: Reports,
+    admission: Admission,
     attachments: BTreeMap<AttachmentIndex, Entry>,
     /// Threads that hung when their attachment was taken away, and have not ended since.
     abandoned: Vec<JoinHandle<()>>,
@@ -57,7 +59,7 @@ impl Supervisor {
         host: Arc<dyn Host>,
         inbox: Receiver<Command>,
         commands: Sender<Command>,
-        reports: Reports,
+        (reports, admission): (Reports, Admission),
         progress: Arc<Progress>,
     ) -> Supervisor {
         Supervisor {
@@ -66,6 +68,7 @@ impl Supervisor {
             inbox,
             commands,
             reports,
+            admission,
             attachments: BTreeMap::new(),
             abandoned: Vec::new(),
             lives: 0,
@@ -202,6 +205,7 @@ impl Supervisor {
             spec.name.clone(),
             Arc::clone(&self.host),
             self.reports.clone(),
+            self.admission.clone(),
         ));
         let (line, end) = match thread::line() {
             Ok(both) => both,
