@@ -120,13 +120,70 @@ fn a_read_only_device_is_left_alone() {
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }
 
-/// A loop device over a file; over one on a file system that punches no holes it has no command for zeros either, and
-/// they are written.
+/// A file system that neither punches holes nor zeroes ranges: zeros are written.
 #[test]
-fn a_block_device_is_cleared() {
+fn a_file_is_cleared_where_nothing_but_writing_works() {
+    let Some(ramfs) = Ramfs::mount() else {
+        eprintln!("skipped: no ramfs can be mounted here");
+        return;
+    };
+    let path = ramfs.0.path().join("disk");
+    std::fs::File::create_new(&path).unwrap().set_len(BYTES).unwrap();
+    let punched = Command::new("fallocate")
+        .args(["-p", "-l", "4096"])
+        .arg(&path)
+        .output();
+    assert!(
+        !punched.unwrap().status.success(),
+        "there are holes here: this shows nothing"
+    );
+    let opened = rig::open(Medium::File { path, create: None }, 512);
+    clears(&opened);
+}
+
+/// A loop device over a file that takes holes has a command for zeros that unmaps.
+#[test]
+fn a_block_device_with_a_command_for_zeros_is_cleared() {
     let directory = rig::directory();
+    clears_loop_devices_in(directory.path(), |most| most > 0);
+}
+
+/// One over a file on a file system without holes has none: the kernel writes zeros when it is asked to (BLKZEROOUT).
+#[test]
+fn a_block_device_without_a_command_for_zeros_is_cleared() {
+    let Some(ramfs) = Ramfs::mount() else {
+        eprintln!("skipped: no ramfs can be mounted here");
+        return;
+    };
+    clears_loop_devices_in(ramfs.0.path(), |most| most == 0);
+}
+
+/// A file system that knows nothing of holes; gone when this is dropped.
+struct Ramfs(tempfile::TempDir);
+
+impl Ramfs {
+    fn mount() -> Option<Ramfs> {
+        let place = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "ramfs", "none"])
+            .arg(place.path())
+            .output();
+        mounted.ok()?.status.success().then_some(Ramfs(place))
+    }
+}
+
+impl Drop for Ramfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .args(["-l".as_ref(), self.0.path()])
+            .status();
+    }
+}
+
+/// `expected` is told how many bytes one command for zeros of the device takes, as the kernel shows it.
+fn clears_loop_devices_in(directory: &Path, expected: fn(u64) -> bool) {
     for block_bytes in [512u32, 4096] {
-        let image = directory.path().join(block_bytes.to_string());
+        let image = directory.join(block_bytes.to_string());
         std::fs::File::create_new(&image).unwrap().set_len(BYTES).unwrap();
         let made = Command::new("losetup")
             .args(["-f", "--show", "-b", &block_bytes.to_string()])
@@ -137,6 +194,12 @@ fn a_block_device_is_cleared() {
             return;
         };
         let device = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let shown = format!(
+            "/sys/class/block/{}/queue/write_zeroes_max_bytes",
+            device.trim_start_matches("/dev/")
+        );
+        let most = std::fs::read_to_string(shown).unwrap().trim().parse().unwrap();
+        let as_expected = expected(most);
         let opened: Arc<Opened> = rig::open(
             Medium::Block {
                 path: device.clone().into(),
@@ -147,5 +210,9 @@ fn a_block_device_is_cleared() {
         drop(opened);
         let ended = Command::new("losetup").args(["-d", &device]).status().unwrap();
         assert!(ended.success());
+        assert!(
+            as_expected,
+            "it is not the kind of device that is to be shown: {most}"
+        );
     }
 }

@@ -66,9 +66,11 @@ impl Opened {
     }
 
     fn clear_block(&self, device: &KernelDevice, offset: u64, bytes: u64) -> io::Result<()> {
-        let punched = device.fallocate(PUNCH, offset, bytes);
-        if_not_offered(punched, || device.ask(|file| zero_out(file, offset, bytes)))
-            .or_else(|error| only_if_not_offered(error, || self.write_zeros(offset, bytes)))
+        by_the_first_way_offered(&mut [
+            &mut || device.fallocate(PUNCH, offset, bytes),
+            &mut || device.ask(|file| zero_out(file, offset, bytes)),
+            &mut || self.write_zeros(offset, bytes),
+        ])
     }
 
     /// Whatever is data between `offset` and `end` becomes zeros; holes are left as they are.
@@ -83,10 +85,11 @@ impl Opened {
         while let Some((start, stop)) = device.ask(|file| next_data(file, at, end))? {
             let length = stop - start;
             let [first, second] = ways;
-            let done = if_not_offered(device.fallocate(first, start, length), || {
-                device.fallocate(second, start, length)
-            });
-            if_not_offered(done, || self.write_zeros(start, length))?;
+            by_the_first_way_offered(&mut [
+                &mut || device.fallocate(first, start, length),
+                &mut || device.fallocate(second, start, length),
+                &mut || self.write_zeros(start, length),
+            ])?;
             at = stop;
         }
         Ok(())
@@ -153,17 +156,79 @@ fn clear_memory(memory: &HugeMemory, offset: u64, bytes: u64) {
     }
 }
 
-/// What was done, or, where that is not offered, what comes instead.
-fn if_not_offered(done: io::Result<()>, otherwise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    done.or_else(|error| only_if_not_offered(error, otherwise))
+/// A way of making a stretch read as zeros, tried.
+type Way<'a> = &'a mut dyn FnMut() -> io::Result<()>;
+
+/// Takes the first way that is offered there. One that is, and fails, has failed: another would hide why.
+fn by_the_first_way_offered(ways: &mut [Way<'_>]) -> io::Result<()> {
+    let mut done = Err(io::ErrorKind::Unsupported.into());
+    for way in ways {
+        done = way();
+        match &done {
+            Err(error) if is_not_offered(error) => {}
+            _ => return done,
+        }
+    }
+    done
 }
 
-fn only_if_not_offered(error: io::Error, otherwise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    match error.raw_os_error() {
-        // EINVAL is what kernels and file systems say of a mode or an ioctl that they do not know.
-        Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::ENODEV) => {
-            otherwise()
+/// EINVAL is what kernels and file systems say of a mode or an ioctl that they do not know.
+fn is_not_offered(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS | libc::EINVAL | libc::EPERM | libc::ENODEV)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of ways that answer so, in this order, and how many were tried. 0: it was done.
+    fn answers(errnos: &[i32]) -> (Option<i32>, usize) {
+        let tried = std::cell::Cell::new(0);
+        let way = |&errno: &i32| {
+            let tried = &tried;
+            move || {
+                tried.set(tried.get() + 1);
+                match errno {
+                    0 => Ok(()),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
+                }
+            }
+        };
+        let mut ways: Vec<_> = errnos.iter().map(way).collect();
+        let mut ways: Vec<Way<'_>> = ways.iter_mut().map(|way| way as Way<'_>).collect();
+        let done = by_the_first_way_offered(&mut ways);
+        (done.err().and_then(|error| error.raw_os_error()), tried.get())
+    }
+
+    #[test]
+    fn what_is_not_offered_is_done_in_the_next_way() {
+        for not_offered in [
+            libc::EOPNOTSUPP,
+            libc::ENOTTY,
+            libc::ENOSYS,
+            libc::EINVAL,
+            libc::EPERM,
+            libc::ENODEV,
+        ] {
+            assert_eq!(answers(&[0, 0, 0]), (None, 1));
+            assert_eq!(answers(&[not_offered, 0, 0]), (None, 2));
+            assert_eq!(answers(&[not_offered, not_offered, 0]), (None, 3));
+            // Nothing is left: it is not taken for done.
+            assert_eq!(
+                answers(&[not_offered, not_offered, not_offered]),
+                (Some(not_offered), 3)
+            );
         }
-        _ => Err(error),
+    }
+
+    #[test]
+    fn what_fails_has_failed() {
+        for errno in [libc::EIO, libc::ENOSPC, libc::EROFS, libc::EBADE, libc::ENXIO] {
+            assert_eq!(answers(&[errno, 0, 0]), (Some(errno), 1));
+            assert_eq!(answers(&[libc::EOPNOTSUPP, errno, 0]), (Some(errno), 2));
+        }
     }
 }
