@@ -116,6 +116,164 @@ fn what_others_make_is_found_and_wiped_as_util_linux_sees_it() {
     );
 }
 
+/// LVM's own tools want a block device.
+#[test]
+fn a_physical_volume_is_found_and_wiped_as_lvm_sees_it() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    fresh(&path);
+    let Some(device) = Loop::over(&path) else {
+        eprintln!("skipped: no loop device can be made here");
+        return;
+    };
+    let lvm = |command: &[&str]| {
+        // No file of devices, no device mapper: only what lies on the one device.
+        let mut words = vec![command[0].to_owned()];
+        words.extend(["--config", "devices{use_devicesfile=0 scan_lvs=0}"].map(str::to_owned));
+        words.extend(command[1..].iter().map(|&word| word.to_owned()));
+        words.push(device.0.clone());
+        told(&words, "")
+    };
+    // One metadata area at the start, one at either end.
+    for copies in ["1", "2"] {
+        let Some(made) = lvm(&["pvcreate", "-ff", "-y", "--metadatacopies", copies]) else {
+            eprintln!("skipped: there is no pvcreate");
+            return;
+        };
+        assert!(made.status.success(), "{made:?}");
+        let is_known = || lvm(&["pvck"]).unwrap().status.success();
+        assert!(is_known());
+        judge("lvm", Path::new(&device.0), |content| *content == Content::Lvm);
+        assert!(!is_known(), "pvck finds it again");
+    }
+}
+
+/// mdadm makes an array with the kernel's driver only, which a test machine may lack; so the superblocks are made here,
+/// sound to mdadm's own eye, and mdadm says whether they are there.
+#[test]
+fn a_raid_member_is_found_and_wiped_as_mdadm_sees_it() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    let examine = || {
+        told(
+            &["mdadm", "--examine", path.to_str().unwrap()].map(str::to_owned),
+            "",
+        )
+    };
+    let is_md: fn(&Content) -> bool = |content| *content == Content::Md;
+    let places = [
+        ("1.0", BYTES - 8192),
+        ("1.1", 0),
+        ("1.2", 4096),
+        ("0.90", BYTES - 65536),
+    ];
+    for (version, place) in places {
+        fresh(&path);
+        let superblock = match version {
+            "0.90" => md_0_90(),
+            _ => md_1(place / 512),
+        };
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&superblock, place).unwrap();
+        drop(file);
+        let Some(before) = examine() else {
+            eprintln!("skipped: there is no mdadm");
+            return;
+        };
+        let words = String::from_utf8_lossy(&before.stdout).into_owned();
+        assert!(
+            before.status.success() && words.contains("correct"),
+            "{version}: {before:?}"
+        );
+        judge(version, &path, is_md);
+        assert!(
+            !examine().unwrap().status.success(),
+            "{version}: mdadm finds it again"
+        );
+    }
+}
+
+/// A superblock of version 1 of one member of a mirror of two (linux/raid/md_p.h, `mdp_superblock_1`).
+fn md_1(super_sector: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, &0xa92b_4efc_u32.to_le_bytes());
+    put(4, &1_u32.to_le_bytes());
+    // The set's uuid and name, level 1, its size in sectors, two disks.
+    put(16, &[7; 16]);
+    put(32, b"test:0");
+    put(72, &1_u32.to_le_bytes());
+    put(80, &(200 * MIB / 512).to_le_bytes());
+    put(92, &2_u32.to_le_bytes());
+    // Data from 16 MiB on, as many sectors; where this superblock lies; the device's uuid.
+    put(128, &(16 * MIB / 512).to_le_bytes());
+    put(136, &(200 * MIB / 512).to_le_bytes());
+    put(144, &super_sector.to_le_bytes());
+    put(168, &[9; 16]);
+    // At most two roles, ours is the first.
+    put(220, &2_u32.to_le_bytes());
+    put(256, &[0, 0, 1, 0]);
+    // The sum of all words up to the end of the roles, its own left out, folded once.
+    let words = bytes[..256 + 4].chunks(4).map(|word| {
+        let mut whole = [0; 4];
+        whole[..word.len()].copy_from_slice(word);
+        u64::from(u32::from_le_bytes(whole))
+    });
+    let sum: u64 = words.sum();
+    let folded = (sum & 0xffff_ffff) as u32;
+    let folded = folded.wrapping_add((sum >> 32) as u32);
+    bytes[216..220].copy_from_slice(&folded.to_le_bytes());
+    bytes
+}
+
+/// A superblock of version 0.90 (`mdp_super_t`): words in the machine's order.
+fn md_0_90() -> Vec<u8> {
+    let mut words = vec![0_u32; 1024];
+    let constant = [
+        (0, 0xa92b_4efc),
+        (1, 0),
+        (2, 90),
+        (5, 0x0707_0707),
+        // Raid level 1, its size in KiB, two disks in it.
+        (7, 1),
+        (8, 200 << 10),
+        (9, 2),
+        (10, 2),
+        (13, 0x0707_0707),
+        (14, 0x0707_0707),
+        (15, 0x0707_0707),
+        // Clean; two active and working.
+        (33, 1),
+        (34, 2),
+        (35, 2),
+    ];
+    constant.into_iter().for_each(|(at, value)| words[at] = value);
+    let sum: u64 = words.iter().map(|&word| u64::from(word)).sum();
+    words[38] = ((sum & 0xffff_ffff) + (sum >> 32)) as u32;
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A loop device, gone when this is dropped.
+struct Loop(String);
+
+impl Loop {
+    fn over(path: &Path) -> Option<Loop> {
+        let made = Command::new("losetup")
+            .args(["-f", "--show"])
+            .arg(path)
+            .output()
+            .ok()?;
+        let name = String::from_utf8(made.stdout).ok()?.trim().to_owned();
+        (made.status.success() && !name.is_empty()).then_some(Loop(name))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).status();
+    }
+}
+
 #[test]
 fn what_lies_at_the_end_is_found_and_wiped() {
     let directory = rig::directory();
@@ -260,11 +418,13 @@ fn fresh(path: &Path) {
 }
 
 fn open(path: &Path) -> Opened {
+    let path = path.to_owned();
+    let medium = match path.starts_with("/dev") {
+        true => Medium::Block { path },
+        false => Medium::File { path, create: None },
+    };
     let spec = DeviceSpec {
-        medium: Medium::File {
-            path: path.into(),
-            create: None,
-        },
+        medium,
         block_bytes: 512,
         read_only: false,
     };
