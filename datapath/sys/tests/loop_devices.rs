@@ -109,6 +109,16 @@ fn run(program: &str, arguments: &[&Path]) {
 }
 
 #[test]
+fn a_loop_device_is_given_whole_blocks_and_not_tried() {
+    let Some(device) = Loop::new(16 * MIB, 4096) else {
+        return;
+    };
+    let opened = device.open(4096).unwrap();
+    assert_eq!(opened.limits().memory_alignment, 4096);
+    assert_eq!(opened.limits().length_alignment, 4096);
+}
+
+#[test]
 fn a_block_device_keeps_zeroes_and_discards() {
     for block_bytes in [512, 4096] {
         let Some(disk) = Loop::new(8 * MIB, block_bytes) else {

@@ -22,6 +22,9 @@ pub(super) struct Geometry {
     pub(super) write_zeroes: bool,
 }
 
+/// Of loop devices (Documentation/admin-guide/devices.txt).
+const LOOP_MAJOR: libc::c_uint = 7;
+
 /// Asks for everything.
 pub(super) fn geometry(file: &File, buffered: bool, read_only: bool) -> io::Result<Geometry> {
     let meta = file.metadata()?;
@@ -32,6 +35,8 @@ pub(super) fn geometry(file: &File, buffered: bool, read_only: bool) -> io::Resu
         let told = direct_alignment(file).map_or(block_bytes, |(memory, _)| memory);
         let (memory_alignment, length_alignment) = match buffered {
             true => (1, 1),
+            // A loop device tells of itself what only its file knows, and what that refuses the kernel logs as an I/O error.
+            false if libc::major(meta.rdev()) == LOOP_MAJOR => alignment::strictest(told, block_bytes),
             false => alignment::tried(file, told, block_bytes, Some(0)),
         };
         return Ok(Geometry {
