@@ -19,21 +19,34 @@ ARGUMENTS = {
 # Seconds for those that need longer than others.
 LIMITS_S = {'a3_state': 420, 'killstamp': 300, 'powercut': 300, 'c_leak': 300, 'hangexit': 300}
 
+# Attacks whose own program does not end where Palisade does right: what they have said once they have come to that point, and
+# how many seconds they have from then on to end by themselves. After that they are ended and judged by what they said.
+# - c_leak asks for the list of events as it once was; an event stream, which it is now, has no end.
+# - b_door fusemem stops at its own assertion when its memory is refused, and a thread of its file system stays.
+ENDLESS = {
+    'c_leak': (r'(?s)(60 volume\+attachment create/delete.*){3}\n', 10),
+    'b_door:fusemem': (r'(?m)^AssertionError', 10),
+}
+
 # A neighbour on the same reactor may be slowed (the machine is shared with the attack itself) but not stopped.
 STUCK_S_MAX = 2.0
 WORDS_OF_FAILURE = ('DAEMON DIED', 'VICTIM STALLED', 'HANGS', 'STILL THERE', 'still there after', 'still running after', 'not ended in', 'NOT SERVED', 'SUCCESSOR NOT UP', 'DOUBLE_ANSWER', 'LOST_REQUESTS', '!!')
 
 
 def judge(name, arguments, output, status):
-    """Complaints about a run; none: it held. None instead of a list when it only said how it is called."""
+    """Complaints about a run; none: it held. None instead of a list when it only said how it is called. `status` is None for
+    one of ENDLESS that was ended."""
     if name not in ARGUMENTS and status != 0 and 'sys.argv' in output and 'IndexError' in output:
         return None
     own = globals().get('rule_' + name)
-    why = neighbours(output)
+    refused = own is not None and name in REFUSAL_IS_RIGHT and refused_by_the_daemon(output)
+    # The attack ends the daemon before it says by what it was ended itself.
+    why = neighbours(output.split('Traceback')[0] if refused else output)
+    if refused and name in WITH_NEIGHBOUR and 'victim ops=' not in output.split('Traceback')[0]:
+        why.append('no neighbour was seen to be served')
     # A process killed while its device hangs stays as long as the device does; its successor must not wait for it.
     excused = ('STILL THERE', 'still there after') if 'kill' in ' '.join(arguments) else ()
     why += [f'says "{word}"' for word in WORDS_OF_FAILURE if word in output and word not in excused]
-    refused = own is not None and name in REFUSAL_IS_RIGHT and refused_by_the_daemon(output)
     # The older copy's volume, of which the case asks next, was rightly refused.
     expected = name == 'a3_oldcopy' and last_exception(output) == "KeyError: 'state'" and output.count(' older creates 409') == 3
     if 'Traceback' in output and not refused and not expected:
@@ -46,6 +59,8 @@ def judge(name, arguments, output, status):
 # Attacks that offer the daemon something it may refuse to take: the session is closed or answered with an error, and the
 # attack, which does not expect that, ends by an exception.
 REFUSAL_IS_RIGHT = {'b_door', 'b_fusemem', 'b_pin', 'b_smear'}
+# Those of them that look at a neighbour meanwhile.
+WITH_NEIGHBOUR = {'b_door', 'b_fusemem', 'b_pin'}
 
 
 def refused_by_the_daemon(output):
@@ -183,7 +198,7 @@ def rule_c_kick(_, output):
 
 def rule_c_leak(_, output):
     rows = re.findall(r"after \d+ full reconnects .*?'Threads': (\d+).*?'fds': (\d+).*?'maps': (\d+)", output)
-    why = want(output, r'events kept') + never(output, r'cannot delete')
+    why = want(output, ENDLESS['c_leak'][0]) + never(output, r'cannot delete')
     if len(rows) < 3:
         return why + ['the reconnects did not all end']
     for name, first, last, slack in zip(('threads', 'descriptors', 'mappings'), rows[0], rows[-1], (3, 6, 16)):
