@@ -60,6 +60,11 @@ impl Lab {
         self.scratch.path().join(name)
     }
 
+    /// Where `ci/guest/build` puts what it builds.
+    pub fn guest(&self) -> &Path {
+        &self.guest
+    }
+
     /// One of our programs.
     ///
     /// # Errors

@@ -9,14 +9,17 @@
 //!
 //! ```text
 //! palisade-e2e [--full] [--list] [--programs DIR] [SCENARIO...]
+//! palisade-e2e drive ...        (driver.rs: what scenarios start, inside machines too)
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod agent;
 mod appliance;
+mod driver;
 mod failure;
 mod fio;
+mod host;
 mod lab;
 mod peer;
 mod process;
@@ -35,7 +38,19 @@ use crate::lab::{Depth, Lab, root};
 use crate::scenarios::{ALL, Scenario};
 
 fn main() -> ExitCode {
-    match Wish::parse(env::args().skip(1)) {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "drive"
+    {
+        return match driver::main(rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                println!("FAILED: {failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match Wish::parse(arguments.into_iter()) {
         Ok(wish) if wish.list => {
             for scenario in ALL {
                 println!("{:<22} {}", scenario.name, scenario.about);

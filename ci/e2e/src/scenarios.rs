@@ -5,12 +5,14 @@ mod change_killed;
 mod cleared;
 mod damaged_database;
 mod damaged_superblock;
+mod debian_qemu;
 mod discard;
 mod disk_contents;
 mod doors;
 mod filesystem;
 mod grow;
 mod guest_killed;
+mod host_kernels;
 mod idle_cpu;
 mod kill_under_load;
 mod limits;
@@ -24,6 +26,7 @@ mod restart_under_load;
 mod ring_shapes;
 mod second_daemon;
 mod serial;
+mod systemd_unit;
 mod two_guests;
 mod two_queues;
 mod unplug;
@@ -215,6 +218,24 @@ pub static ALL: &[Scenario] = &[
         about: "a second daemon on the same state, port or disk is turned away",
         depth: Depth::Quick,
         run: second_daemon::run,
+    },
+    Scenario {
+        name: "host_kernels",
+        about: "the daemon on Debian's kernels: odd segments, discard, zeroes and kill -9 on every kind of medium",
+        depth: Depth::Quick,
+        run: host_kernels::run,
+    },
+    Scenario {
+        name: "debian_qemu",
+        about: "what is printed for QEMU 7.2 and libvirt is taken by Debian 12's own",
+        depth: Depth::Quick,
+        run: debian_qemu::run,
+    },
+    Scenario {
+        name: "systemd_unit",
+        about: "the unit under Debian 12's systemd: sandbox, groups, restart, kill -9, watchdog, a disk that hangs",
+        depth: Depth::Full,
+        run: systemd_unit::run,
     },
 ];
 

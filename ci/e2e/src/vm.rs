@@ -13,10 +13,13 @@ use crate::failure::{Failure, Outcome, demand};
 use crate::process::{Process, wait_until};
 use crate::qmp::Qmp;
 
-/// How long the emulated guest may take to boot on a busy machine. Alone it takes three seconds.
-const BOOT_PATIENCE: Duration = Duration::from_secs(90);
+/// How long the emulated guest may take to boot on a busy machine. Alone it takes three seconds, and Debian with systemd
+/// fifteen.
+const BOOT_PATIENCE: Duration = Duration::from_secs(240);
 /// How long an ordinary command may take in the guest.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(60);
+/// What every machine's kernel is told.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off";
 /// What QEMU waits between two tries to reach a back end that has gone.
 const RECONNECT_MS: u32 = 100;
 /// Kernel messages that say that a request failed or never came back.
@@ -29,10 +32,27 @@ pub struct VmPlan {
     pub name: String,
     /// Emulated processors.
     pub processors: u32,
-    /// Memory in MiB.
-    pub memory_mib: u32,
+    /// Memory in MiB, shared; none when the base brings it along.
+    pub memory_mib: Option<u32>,
     /// vhost-user-blk back ends, in the order `vda`, `vdb`, …
     pub disks: Vec<DiskPlan>,
+    /// Boots this instead of the lab's guest.
+    pub base: Option<Base>,
+}
+
+/// What a machine boots that is not the lab's guest.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// QEMU; none: the installed one.
+    pub program: Option<PathBuf>,
+    /// An uncompressed kernel.
+    pub kernel: PathBuf,
+    /// Its initial file system.
+    pub initrd: Option<PathBuf>,
+    /// More arguments of the kernel.
+    pub append: String,
+    /// More arguments of QEMU.
+    pub devices: Vec<String>,
 }
 
 /// One vhost-user-blk device of a machine.
@@ -60,8 +80,9 @@ impl VmPlan {
         Self {
             name: name.to_owned(),
             processors: 1,
-            memory_mib: 256,
+            memory_mib: Some(256),
             disks,
+            base: None,
         }
     }
 
@@ -85,32 +106,43 @@ impl VmPlan {
     }
 
     fn arguments(&self, guest: &Path, serial: &Path, monitor: &Path, console: &Path) -> Vec<String> {
-        let memory = self.memory_mib;
         let mut all: Vec<String> = [
             "-nodefaults",
             "-no-user-config",
             "-display",
             "none",
             "-machine",
-            "q35,memory-backend=mem",
+            "q35",
             "-accel",
             "tcg,thread=multi",
             "-cpu",
             "max",
-            "-append",
-            "console=ttyS0 quiet panic=-1 nokaslr mitigations=off",
         ]
         .map(str::to_owned)
         .to_vec();
         let mut add = |flag: &str, value: String| all.extend([flag.to_owned(), value]);
         add("-smp", self.processors.to_string());
-        add("-m", format!("{memory}M"));
-        add(
-            "-object",
-            format!("memory-backend-memfd,id=mem,size={memory}M,share=on"),
-        );
-        add("-kernel", guest.join("vmlinux").display().to_string());
-        add("-initrd", guest.join("initramfs").display().to_string());
+        if let Some(memory) = self.memory_mib {
+            add("-m", format!("{memory}M"));
+            add(
+                "-object",
+                format!("memory-backend-memfd,id=mem,size={memory}M,share=on"),
+            );
+            add("-machine", "memory-backend=mem".to_owned());
+        }
+        let own = || Base {
+            program: None,
+            kernel: guest.join("vmlinux"),
+            initrd: Some(guest.join("initramfs")),
+            append: String::new(),
+            devices: Vec::new(),
+        };
+        let base = self.base.clone().unwrap_or_else(own);
+        add("-kernel", base.kernel.display().to_string());
+        if let Some(initrd) = base.initrd {
+            add("-initrd", initrd.display().to_string());
+        }
+        add("-append", format!("{KERNEL_ARGUMENTS} {}", base.append));
         add("-serial", format!("file:{}", console.display()));
         add(
             "-chardev",
@@ -141,6 +173,7 @@ impl VmPlan {
                 ),
             );
         }
+        all.extend(base.devices);
         all
     }
 }
@@ -165,7 +198,8 @@ impl Vm {
         let serial = scratch.join(format!("{name}.agent"));
         let monitor = scratch.join(format!("{name}.qmp"));
         let console = scratch.join(format!("{name}.console"));
-        let mut command = Command::new("qemu-system-x86_64");
+        let program = plan.base.as_ref().and_then(|base| base.program.clone());
+        let mut command = Command::new(program.unwrap_or_else(|| "qemu-system-x86_64".into()));
         command.args(plan.arguments(guest, &serial, &monitor, &console));
         let mut process = Process::start(&name, &mut command, &scratch.join(format!("{name}.qemu")))?;
         wait_until("QEMU's sockets", BOOT_PATIENCE, || {
