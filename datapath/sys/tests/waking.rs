@@ -301,6 +301,13 @@ fn dropping_waits_for_what_is_in_flight() {
     );
     rig.devices.submit();
     drop(rig);
-    let written = std::fs::read(path).unwrap();
-    assert_eq!(&written[..1 << 20], &buffer.slice()[..1 << 20]);
+    // It was carried out or taken back, by how fast kernel and device are; what counts is that nothing moves any more,
+    // whatever becomes of its memory.
+    let written = std::fs::read(&path).unwrap();
+    buffer.fill(0, 1 << 20, 6);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(
+        std::fs::read(&path).unwrap() == written,
+        "it went on behind our back"
+    );
 }
