@@ -7,7 +7,7 @@ use crate::disk::{Disk, Usage};
 use crate::fragment::Fragment;
 use crate::generation::Generation;
 use crate::limits::{
-    ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX, VOLUMES_MAX,
+    ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX, SECTORS_MAX, VOLUMES_MAX,
 };
 use crate::name::Name;
 use crate::refusal::Kind;
@@ -230,6 +230,7 @@ fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Brok
         Usage::Pooled => disk.data_start < disk.data_end && disk.data_end <= disk.sectors,
     };
     let fits = matches!(disk.block_bytes, 512 | 4096)
+        && disk.sectors <= SECTORS_MAX
         && [disk.sectors, disk.data_start, disk.data_end]
             .iter()
             .all(|at| at.is_multiple_of(block))
@@ -262,7 +263,9 @@ fn history_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), B
 fn fragment_fits(cluster: &Cluster, uuid: Uuid, fragment: &Fragment) -> Result<(), Broken> {
     let block = u64::from(fragment.block_bytes / 512);
     let taken = cluster.volumes.values().any(|volume| volume.uuid == uuid);
-    let whole_blocks = matches!(fragment.block_bytes, 512 | 4096) && fragment.sectors.is_multiple_of(block);
+    let whole_blocks = matches!(fragment.block_bytes, 512 | 4096)
+        && fragment.sectors <= SECTORS_MAX
+        && fragment.sectors.is_multiple_of(block);
     let mut at = 0;
     let pieces_fit = fragment.pieces.iter().all(|piece| {
         let begins = piece.volume_lba >= at;
@@ -312,7 +315,7 @@ fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<()
         return Err(Broken::Clearing { volume: name.clone() });
     }
     let fits = matches!(volume.block_bytes, 512 | 4096)
-        && volume.sectors > 0
+        && (1..=SECTORS_MAX).contains(&volume.sectors)
         && volume.sectors.is_multiple_of(block)
         && volume.sectors == sectors;
     fits.then_some(()).ok_or_else(|| Broken::Geometry {

@@ -25,6 +25,10 @@ pub const ALLOCATION_UNIT_SECTORS: u64 = 8192;
 /// Sectors of the largest disk or volume (4 EiB): every byte position then fits 63 bits.
 pub const SECTORS_MAX: u64 = 1 << 53;
 
+/// Highest generation and epoch that a medium is believed. No cluster counts as far at any pace, and as many
+/// are left from there: at the end of 64 bits nothing could be changed any more, and no number goes back.
+pub const GENERATION_MAX: u64 = 1 << 62;
+
 /// Nodes of a cluster.
 pub const NODES_MAX: usize = 64;
 

@@ -215,3 +215,65 @@ fn a_superblock_that_lies_is_not_believed() {
         "invalid_argument"
     );
 }
+
+#[test]
+fn a_medium_does_not_take_the_generation_to_its_end() {
+    let far = |generation, epoch| {
+        let mut far = disk(1, 40, &[(1, 2, 0, 0, 2)]);
+        (far.seen.point.generation, far.seen.epoch) = (Generation(generation), Epoch(epoch));
+        far
+    };
+    for (generation, epoch) in [(u64::MAX, 3), ((1 << 62) + 1, 3), (40, u64::MAX)] {
+        let refusal = import(&fresh(), vec![far(generation, epoch)], None).expect_err("refused");
+        assert_eq!(refusal.field(), Some("generation"), "{refusal}");
+    }
+    let cluster = import(&fresh(), vec![far(1 << 62, 3)], None).expect("it should be taken");
+    let known = &cluster.disks[&name("d1")];
+    let adopt = |generation| {
+        let command = Command::AdoptDisk(AdoptDisk {
+            name: name("d1"),
+            uuid: known.uuid,
+            seen: Some(far(generation, 3).seen),
+        });
+        cluster.apply(&command).map(|(next, _)| next.generation)
+    };
+    let refusal = adopt(u64::MAX).expect_err("refused");
+    assert_eq!(refusal.field(), Some("generation"), "{refusal}");
+    let next = adopt((1 << 62) - 1).expect("it should be taken");
+    assert_eq!(next, cluster.generation.next());
+}
+
+#[test]
+fn a_database_with_sizes_that_no_command_gives_is_not_in_order() {
+    let cluster = import(
+        &fresh(),
+        vec![disk(1, 40, &[(1, 2, 0, 0, 2), (2, 3, 0, 4, 1)])],
+        None,
+    )
+    .expect("a start");
+    let broken = |change: &dyn Fn(&mut Cluster)| {
+        let mut next = cluster.clone();
+        change(&mut next);
+        check(&next).expect_err("it is not in order")
+    };
+    // 2^53 sectors and a block, so that their bytes still fit 64 bits: by the bytes alone they would pass.
+    let beyond = limits::SECTORS_MAX + 8;
+    let of_disk = broken(&|next| {
+        let disk = next.disks.get_mut(&name("d1")).expect("it is there");
+        disk.sectors = beyond;
+        disk.medium = Medium::File {
+            path: "/d1".into(),
+            bytes: beyond * 512,
+            created: false,
+        };
+    });
+    assert!(
+        matches!(of_disk, Broken::Geometry { kind: Kind::Disk, .. }),
+        "{of_disk}"
+    );
+    let of_fragment = broken(&|next| {
+        let fragment = next.fragments.values_mut().next().expect("a part of v2 is there");
+        fragment.sectors = u64::MAX - 7;
+    });
+    assert!(matches!(of_fragment, Broken::Fragment { .. }), "{of_fragment}");
+}

@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::disk::{Disk, FirstSuperblock, Medium, Usage};
 use crate::generation::Generation;
-use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, SECTORS_MAX};
+use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, GENERATION_MAX, SECTORS_MAX};
 use crate::lineage::History;
 use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord};
 use crate::name::Name;
@@ -149,7 +149,7 @@ impl Cluster {
                 revision: disk.revision,
             });
         }
-        let revision = self.go_beyond(seen);
+        let revision = self.go_beyond(name, seen)?;
         if let Some(disk) = self.disks.get_mut(name) {
             disk.history.push(seen.point);
             disk.revision = revision;
@@ -168,11 +168,13 @@ impl Cluster {
         Outcome::Changed { revision }
     }
 
-    /// Lets this generation be later, by its number too, than one that a medium carries; returns it.
-    pub(super) fn go_beyond(&mut self, seen: &OnMedium) -> Generation {
+    /// Lets this generation be later, by its number too, than one that the medium of a disk carries; returns it.
+    pub(super) fn go_beyond(&mut self, disk: &Name, seen: &OnMedium) -> Result<Generation, Refusal> {
+        let known = seen.point.generation.0.max(seen.epoch.0) <= GENERATION_MAX;
+        require(known, Kind::Disk, disk, "generation", GENERATION_RULE)?;
         self.generation = self.generation.max(seen.point.generation.next());
         self.epoch = self.epoch.max(seen.epoch);
-        self.generation
+        Ok(self.generation)
     }
 
     pub(super) fn grow_disk(&mut self, grow: &GrowDisk) -> Result<Outcome, Refusal> {
@@ -288,6 +290,8 @@ impl Cluster {
 }
 
 const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
+const GENERATION_RULE: &str = "must be at most 2^62, as its epoch: no cluster has counted further, and one that did \
+                               could not be changed any more";
 const AREA_RULE: &str = "must leave a data area on whole logical blocks inside the disk: all of a whole disk, at \
                          least one unit of 4 MiB of a pooled one";
 

@@ -44,7 +44,7 @@ impl Cluster {
             self.id = id;
         }
         for disk in &import.disks {
-            self.go_beyond(&disk.seen);
+            self.go_beyond(&disk.disk.name, &disk.seen)?;
         }
         let revision = self.generation;
         let mut names = BTreeSet::new();
