@@ -18,11 +18,14 @@ use crate::store_error::StoreError;
 use palisade_model::{Broken, Cluster, check};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const HEAD: &str = "palisade state backup, format 1, CRC-32C ";
+
+/// Longest file that is taken for a backup: a cluster with as much of everything as there may be takes half of it.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// The mark of a restore that is under way, beside the files that it makes.
 const UNFINISHED: &str = "restoring";
@@ -164,7 +167,16 @@ impl Backup {
     /// # Errors
     /// [`BackupError::Io`], [`BackupError::NotSound`], [`BackupError::Broken`].
     pub fn read(path: &Path) -> Result<Backup, BackupError> {
-        let text = fs::read_to_string(path).map_err(io_on(path))?;
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+            .map_err(io_on(path))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(BackupError::NotSound {
+                path: path.into(),
+                reason: "it is longer than any backup".to_owned(),
+            });
+        }
         Backup::from_text(&text, path)
     }
 

@@ -4,6 +4,7 @@
 //! stops. Everything else is below.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod logging;
 mod stream;
@@ -15,7 +16,8 @@ use palisade_assembly::{Condition, Node};
 use palisade_sys::affinity::{allowed_cpus, isolated_cpus, set_cpus, settable_cpus};
 use palisade_sys::signals::{Signal, Signals};
 use sd_notify::NotifyState;
-use std::io::{ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -79,8 +81,8 @@ fn run(signals: Signals) -> ExitCode {
 fn configuration(file: Option<&Path>, flags: Config) -> Result<Config, String> {
     let default = Path::new(CONFIG_FILE);
     let text = match file {
-        Some(file) => std::fs::read_to_string(file),
-        None => match std::fs::read_to_string(default) {
+        Some(file) => content(file),
+        None => match content(default) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(flags),
             read => read,
         },
@@ -89,6 +91,20 @@ fn configuration(file: Option<&Path>, flags: Config) -> Result<Config, String> {
     let read = Config::parse(&text.map_err(|error| in_file(error.to_string()))?)
         .map_err(|error: ConfigError| in_file(error.to_string()))?;
     Ok(flags.or(read))
+}
+
+/// Longest configuration: /dev/zero named by mistake has no end.
+const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+fn content(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(file)?
+        .take(CONFIG_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    match read as u64 > CONFIG_BYTES_MAX {
+        true => Err(io::Error::other("it is longer than 1 MiB")),
+        false => Ok(text),
+    }
 }
 
 fn resolve(given: Config, cores: &Cores) -> Result<Settings, String> {

@@ -73,6 +73,15 @@ fn closed_full_and_unread_streams_do_not_end_it() {
 }
 
 #[test]
+fn a_configuration_without_an_end_is_refused() {
+    let script = "ulimit -v 4194304; exec \"$0\" --check-config --config /dev/zero";
+    let ended = Command::new("sh").args(["-c", script, PROGRAM]).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("/dev/zero: it is longer than 1 MiB"), "{said}");
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+}
+
+#[test]
 fn what_cannot_be_printed_is_a_failure_and_no_crash() {
     for argument in ["--check-config", "--print-config"] {
         let script = format!("exec \"$0\" {argument} >/dev/full 2>&-");

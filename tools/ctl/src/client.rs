@@ -8,6 +8,7 @@ use palisade_api::Problem;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +20,9 @@ const REQUEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Time for a connection to come about.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Longest token or certificate: /dev/zero named by mistake has no end.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes of the longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
@@ -250,8 +254,15 @@ fn read_token(path: &Path) -> Result<String, Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| Failure::File {
+    let failed = |why| Failure::File {
         path: path.to_owned(),
-        why: error.to_string(),
-    })
+        why,
+    };
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > FILE_BYTES_MAX => Err(failed("it is longer than 1 MiB".to_owned())),
+        Ok(_) => Ok(text),
+        Err(error) => Err(failed(error.to_string())),
+    }
 }

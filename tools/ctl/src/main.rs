@@ -12,6 +12,7 @@
 //! Start reading at [`args`], then [`command`].
 
 #![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod args;
 mod client;
@@ -87,12 +88,12 @@ fn report(failure: &Failure, json: bool) {
                 "field": field,
                 "remedy": failure.remedy(),
             });
-            eprintln!("{object}");
+            Output::aside(object);
         }
         failure => {
-            eprintln!("palisade: {failure}");
+            Output::aside(format_args!("palisade: {failure}"));
             if let Some(remedy) = failure.remedy() {
-                eprintln!("  remedy: {remedy}");
+                Output::aside(format_args!("  remedy: {remedy}"));
             }
         }
     }

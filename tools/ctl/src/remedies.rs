@@ -94,9 +94,8 @@ fn wrong(root: &clap::Command, line: &str) -> Option<String> {
             .collect()
     };
     let mut rest = line;
-    while let Some(at) = rest.find("palisade ") {
-        let (before, after) = rest.split_at(at);
-        rest = &after["palisade ".len()..];
+    while let Some((before, after)) = rest.split_once("palisade ") {
+        rest = after;
         // What is filled in at run time is not known here.
         if rest.starts_with('{') {
             continue;

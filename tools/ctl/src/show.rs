@@ -5,6 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use palisade_api::{DiskCondition, State, size};
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 /// Where answers go.
@@ -24,6 +25,11 @@ impl Output {
     /// A line.
     pub fn line(self, text: impl AsRef<str>) -> io::Result<()> {
         writeln!(io::stdout(), "{}", text.as_ref())
+    }
+
+    /// A sentence beside the answer, on standard error. One that takes no more is no reason to end: `eprintln!` would.
+    pub fn aside(text: impl Display) {
+        let _ = writeln!(io::stderr(), "{text}");
     }
 
     /// Something is gone: a sentence for people, nothing for programs.

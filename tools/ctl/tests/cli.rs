@@ -304,6 +304,22 @@ fn events_are_listed_and_followed() {
     follow.wait().unwrap();
 }
 
+/// A log on a full disk, a reader that has gone: what was done and how it ended stays what it is.
+#[test]
+fn a_standard_error_that_takes_nothing_changes_no_verdict() {
+    let site = Site::with_attachment();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for (args, code) in [
+        ("volume show v9", 1),
+        ("--json volume show v9", 1),
+        ("--token-file /dev/zero volume list", 2),
+        ("volume", 2),
+    ] {
+        let ended = program(&site.url(), args).stdout(full()).stderr(full()).status();
+        assert_eq!(ended.unwrap().code(), Some(code), "{args}");
+    }
+}
+
 #[test]
 fn what_is_pasted_is_complete_and_quoted() {
     let site = Site::with_attachment();

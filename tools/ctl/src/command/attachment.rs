@@ -90,9 +90,9 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             });
             let version = qemu_version.or_else(QemuVersion::installed);
             if version.is_none() {
-                eprintln!(
+                Output::aside(
                     "There is no QEMU here to ask for its version; these are for 9.2 or newer. For an older one: \
-                     --qemu-version 7.2"
+                     --qemu-version 7.2",
                 );
             }
             Ok(out.line(paste::qemu_args(&attachments, memory, version))?)

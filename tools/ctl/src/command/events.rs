@@ -31,7 +31,7 @@ fn once(client: &Client, out: Output, mut after: u64) -> Result<(), Failure> {
         ))?;
         let page: EventPage = client.typed(&value)?;
         if page.lost {
-            eprintln!("Some events are no longer kept.");
+            Output::aside("Some events are no longer kept.");
         }
         match (page.items.is_empty(), page.next) {
             (false, Some(next)) => after = next,
@@ -89,7 +89,7 @@ fn read(stream: impl Read, mut after: u64, out: Output) -> Result<u64, Failure> 
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
         if text == "event: lost" {
-            eprintln!("Some events are no longer kept.");
+            Output::aside("Some events are no longer kept.");
         }
         let event = text
             .strip_prefix("data: ")

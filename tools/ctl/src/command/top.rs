@@ -31,7 +31,7 @@ pub fn top(client: &Client, out: Output, args: &Top) -> Result<(), Failure> {
             Ok(now) => now,
             Err(Failure::Unreachable { url, .. }) => {
                 if !away {
-                    eprintln!("no appliance answers at {url}; waiting for it");
+                    Output::aside(format_args!("no appliance answers at {url}; waiting for it"));
                 }
                 away = true;
                 continue;
@@ -51,7 +51,7 @@ pub fn top(client: &Client, out: Output, args: &Top) -> Result<(), Failure> {
             })
             .collect();
         if restarted && !out.json {
-            eprintln!("the appliance has been restarted meanwhile");
+            Output::aside("the appliance has been restarted meanwhile");
         }
         if in_place {
             // Cursor to the top, then clear to the end (ECMA-48 CUP and ED).
