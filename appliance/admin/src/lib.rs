@@ -18,7 +18,7 @@
 //! Start reading at [`appliance`] (what stands behind the door), then [`server`].
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod appliance;
 pub mod body;

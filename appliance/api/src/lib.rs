@@ -15,6 +15,7 @@
 //! Start reading at [`routes`], then [`volume`] as the smallest resource.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod attachment;
 pub mod disk;

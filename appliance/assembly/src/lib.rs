@@ -14,6 +14,7 @@
 //! Start reading at [`node`], then [`steward`].
 
 #![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod allow;
 mod clearing;

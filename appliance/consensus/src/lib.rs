@@ -24,7 +24,7 @@
 //! and for tests.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod agreement;
 pub mod backup;

@@ -18,7 +18,7 @@
 //! A sector is 512 bytes everywhere, whatever the logical block of a disk or volume.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod allocation;
 pub mod apply;

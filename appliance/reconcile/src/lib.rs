@@ -34,6 +34,7 @@
 //! Start reading at [`plan()`], then [`step`] and [`observed`]. [`waits`] says what is not as wanted, and why.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod backoff;
 pub mod objection;

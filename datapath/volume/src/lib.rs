@@ -27,7 +27,7 @@
 //! Start reading at [`compile`], then [`image`], [`standing`] and [`renewal`].
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod compile;
 pub mod erasure;

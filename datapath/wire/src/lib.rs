@@ -60,7 +60,7 @@
 //! others write on disks.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod decode;
 pub mod encode;

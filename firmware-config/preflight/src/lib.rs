@@ -13,7 +13,7 @@
 //! Start reading at [`profile`], then [`checks`].
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod apply;
 pub mod checks;

@@ -8,6 +8,7 @@
 //! Start reading at [`report`]; [`medium`] opens and reads, [`text`] prints for people.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod meaning;
 mod medium;

@@ -25,7 +25,7 @@
 //! guest that its disk has grown.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod call;
 pub mod codec;

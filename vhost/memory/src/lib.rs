@@ -30,6 +30,8 @@
 //! Start reading at [`guest`], then [`view`] (a queue's own translation) and [`ring`]. [`inflight`] and [`dirty`]
 //! are the two other shared areas of vhost-user.
 
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
+
 pub mod dirty;
 pub mod guest;
 pub mod inflight;

@@ -31,7 +31,7 @@
 //! is not broken gives at most its size in requests until the available index is written again.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::indexing_slicing)]
+#![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod blk;
 pub mod chain;
