@@ -155,12 +155,7 @@ impl Appliance {
     /// # Errors
     /// Names the operations that failed.
     pub fn must_have_no_errors(&self, id: &str) -> Outcome {
-        let found = self.attachment(id)?;
-        let operations = found
-            .get("operations")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
+        let operations = self.operations(id)?;
         let failed: Vec<&Value> = operations
             .iter()
             .filter(|one| one.get("errors").and_then(Value::as_u64).unwrap_or(0) > 0)
@@ -176,16 +171,18 @@ impl Appliance {
     /// # Errors
     /// When there is no such attachment.
     pub fn requests(&self, id: &str) -> Outcome<u64> {
-        let found = self.attachment(id)?;
-        let operations = found
-            .get("operations")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        Ok(operations
+        Ok(self
+            .operations(id)?
             .iter()
             .filter_map(|one| one.get("requests").and_then(Value::as_u64))
             .sum())
+    }
+
+    /// What the attachment has counted, operation by operation.
+    fn operations(&self, id: &str) -> Outcome<Vec<Value>> {
+        let found = self.attachment(id)?;
+        let operations = found.get("operations").and_then(Value::as_array);
+        Ok(operations.cloned().unwrap_or_default())
     }
 
     /// Demands that the daemon runs and finds nothing wrong with itself.

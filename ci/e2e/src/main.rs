@@ -21,6 +21,7 @@ mod failure;
 mod fio;
 mod host;
 mod lab;
+mod loop_device;
 mod peer;
 mod process;
 mod qmp;

@@ -16,8 +16,8 @@ use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
 use stand::client::{Client, dup, frame, longs, vring_addr_bytes, words};
 use stand::guest::{Guest, memfd};
-use stand::ram_host::{Event, RamHost, Seen};
-use stand::{open_fds, spec, until};
+use stand::ram_host::{Event, Seen};
+use stand::{Entrance, open_fds, spec, until};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -50,12 +50,9 @@ impl Stand {
     }
 
     fn with(settings: DoorSettings) -> Stand {
-        let seen = Seen::new();
-        let door = Door::open(settings, |handle| RamHost::new(handle, seen.clone())).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        door.handle()
-            .attach(spec(7, &folder.path().join("vm.sock")))
-            .unwrap();
+        let Entrance {
+            door, seen, folder, ..
+        } = Entrance::with(7, settings);
         let guest = Guest::new(0, 1 << 20);
         let driver = driver(&guest);
         let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());

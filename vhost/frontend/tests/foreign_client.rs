@@ -8,11 +8,9 @@
 
 mod stand;
 
-use palisade_frontend::{Door, DoorSettings};
 use rustix::io::{pread, pwrite};
+use stand::Entrance;
 use stand::guest::memfd;
-use stand::ram_host::{RamHost, Seen};
-use stand::spec;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use virtio_driver::{
@@ -34,15 +32,12 @@ fn completion(queue: &mut VirtioBlkQueue<'_, u32>) -> (u32, i32) {
 }
 
 fn blocks_move(features: u64) {
-    let seen = Seen::new();
-    let door = Door::open(DoorSettings::default(), |handle| {
-        RamHost::new(handle, seen.clone())
-    })
-    .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("vm.sock");
-    door.handle().attach(spec(1, &path)).unwrap();
-
+    let Entrance {
+        door,
+        path,
+        folder: _folder,
+        ..
+    } = Entrance::new(1);
     let mut transport: Box<VirtioBlkTransport> =
         Box::new(VhostUser::new(path.to_str().unwrap(), features).unwrap());
     assert_eq!(transport.max_queues(), Some(2));

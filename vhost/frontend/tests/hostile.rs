@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use stand::client::{Client, frame, longs, words};
 use stand::guest::{USER_BASE, memfd};
 use stand::ram_host::{RamHost, Seen};
-use stand::{open_fds, spec, until};
+use stand::{Entrance, open_fds, spec, until};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -304,13 +304,12 @@ fn the_opening_makes_a_queue_run() {
 #[test]
 fn only_eventfds_are_taken_for_events() {
     let _turn = TURN.lock();
-    let door = Door::open(DoorSettings::default(), |handle| {
-        RamHost::new(handle, Seen::new())
-    })
-    .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("vm.sock");
-    door.handle().attach(spec(0, &path)).unwrap();
+    let Entrance {
+        door,
+        path,
+        folder: _folder,
+        ..
+    } = Entrance::new(0);
     let client = Client::connect(&path);
     client.negotiate();
     for request in [
@@ -344,13 +343,12 @@ fn only_eventfds_are_taken_for_events() {
 #[test]
 fn memory_is_taken_only_from_files_that_wait_for_nobody() {
     let _turn = TURN.lock();
-    let door = Door::open(DoorSettings::default(), |handle| {
-        RamHost::new(handle, Seen::new())
-    })
-    .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("vm.sock");
-    door.handle().attach(spec(0, &path)).unwrap();
+    let Entrance {
+        door,
+        path,
+        folder: _folder,
+        ..
+    } = Entrance::new(0);
     let file = tempfile::tempfile_in("/var/tmp").unwrap();
     file.set_len(1 << 20).unwrap();
     let file = OwnedFd::from(file);
@@ -479,11 +477,7 @@ proptest! {
     ) {
         let _turn = TURN.lock();
         let before = open_fds();
-        let seen = Seen::new();
-        let door = Door::open(DoorSettings::default(), |handle| RamHost::new(handle, seen.clone())).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("vm.sock");
-        door.handle().attach(spec(0, &path)).unwrap();
+        let Entrance { door, path, folder, .. } = Entrance::new(0);
         let client = Client::connect(&path);
         for shot in [opening(), shots].concat() {
             let fds: Vec<_> = shot.fds.iter().map(|kind| kind.open()).collect();

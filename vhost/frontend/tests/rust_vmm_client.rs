@@ -10,15 +10,15 @@
 mod stand;
 
 use palisade_block::{AttachmentIndex, Sectors};
+use palisade_frontend::Door;
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
-use palisade_frontend::{Door, DoorSettings};
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
 use palisade_virtio::{ConfigSpace, Features};
 use stand::client::Client;
 use stand::guest::{Guest, USER_BASE, memfd};
-use stand::ram_host::{Event, RamHost, Seen};
-use stand::{DISK_SECTORS, spec, until};
+use stand::ram_host::{Event, Seen};
+use stand::{DISK_SECTORS, Entrance, until};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -154,14 +154,12 @@ struct Stand {
 
 impl Stand {
     fn new() -> Stand {
-        let seen = Seen::new();
-        let door = Door::open(DoorSettings::default(), |handle| {
-            RamHost::new(handle, seen.clone())
-        })
-        .unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("vm.sock");
-        door.handle().attach(spec(ATTACHMENT, &path)).unwrap();
+        let Entrance {
+            door,
+            seen,
+            path,
+            folder,
+        } = Entrance::new(ATTACHMENT);
         Stand {
             door,
             seen,

@@ -5,7 +5,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use crate::appliance::{Appliance, MIB};
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::{Depth, Lab};
+use crate::loop_device::LoopDevice;
 use crate::process::wait_until;
 use crate::scenarios::step;
 
@@ -34,9 +34,9 @@ pub fn run(lab: &Lab) -> Outcome {
         "{rounds} rounds with kills on a file: zeros where nobody has written, and nothing lost"
     ));
     let image = used(&lab.path("loop.img"))?;
-    match loop_device(&image) {
+    match LoopDevice::over(&image) {
         Some(device) => {
-            let wish = json!({ "id": "block", "block": { "path": device.0 }, "force": true });
+            let wish = json!({ "id": "block", "block": { "path": device.path }, "force": true });
             live(&mut appliance, "block", &wish, &image, rounds)?;
             step(format!("{rounds} rounds with kills on a block device: the same"));
             appliance.stop()
@@ -187,24 +187,4 @@ fn write(
         written.map_err(|error| Failure::during(image.display(), error))?;
     }
     Ok(())
-}
-
-/// A loop device, let go when dropped.
-struct LoopDevice(String);
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        // Nobody is left to tell; the next run takes another one.
-        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
-}
-
-fn loop_device(path: &Path) -> Option<LoopDevice> {
-    let made = Command::new("losetup")
-        .args(["--find", "--show"])
-        .arg(path)
-        .output()
-        .ok()?;
-    let name = String::from_utf8(made.stdout).ok()?.trim().to_owned();
-    (made.status.success() && !name.is_empty()).then_some(LoopDevice(name))
 }

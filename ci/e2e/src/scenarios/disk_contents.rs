@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::appliance::{Appliance, MIB};
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
+use crate::loop_device::LoopDevice;
 use crate::scenarios::step;
 
 const BYTES: u64 = 64 * MIB;
@@ -52,9 +52,9 @@ pub fn run(lab: &Lab) -> Outcome {
     step("given whole, a file may hold anything: it is the image of its volume");
 
     appliance.rest().delete("/v1/disks/ext4")?;
-    match loop_device(&lab.path("mbr.img")) {
+    match LoopDevice::over(&lab.path("mbr.img")) {
         Some(device) => {
-            let wish = json!({ "id": "block", "block": { "path": device.0 }, "usage": "whole" });
+            let wish = json!({ "id": "block", "block": { "path": device.path }, "usage": "whole" });
             holds(&appliance, &wish, "partition table")?;
             step("a block device is refused whole as well");
         }
@@ -91,24 +91,4 @@ fn partition_table() -> Vec<u8> {
     sector[446..462].copy_from_slice(&entry);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
     sector
-}
-
-/// A loop device, let go when dropped.
-struct LoopDevice(String);
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        // Nobody is left to tell; the next run takes another one.
-        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
-}
-
-fn loop_device(path: &Path) -> Option<LoopDevice> {
-    let made = Command::new("losetup")
-        .args(["--find", "--show"])
-        .arg(path)
-        .output()
-        .ok()?;
-    let name = String::from_utf8(made.stdout).ok()?.trim().to_owned();
-    (made.status.success() && !name.is_empty()).then_some(LoopDevice(name))
 }

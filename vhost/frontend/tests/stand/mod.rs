@@ -8,10 +8,12 @@ pub mod ram_host;
 pub mod walk;
 
 use palisade_block::{AttachmentIndex, Sectors};
-use palisade_frontend::{AttachmentSpec, SocketOwner};
+use palisade_frontend::{AttachmentSpec, Door, DoorSettings, SocketOwner};
 use palisade_virtio::VolumeGeometry;
-use std::path::Path;
+use ram_host::{RamHost, Seen};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// Size of the disk in the tests.
 pub const DISK_SECTORS: u64 = 2048;
@@ -47,6 +49,34 @@ pub fn spec(index: u16, path: &Path) -> AttachmentSpec {
         queue_size_max: 256,
         serial: *b"palisade-test-disk\0\0",
         share: palisade_memory::Shares::new(palisade_memory::ShareLimits::default()).join(false),
+    }
+}
+
+/// A door with one attachment, on a socket in a folder of its own.
+pub struct Entrance {
+    pub door: Door,
+    pub seen: Seen,
+    pub path: PathBuf,
+    pub folder: TempDir,
+}
+
+impl Entrance {
+    pub fn new(index: u16) -> Entrance {
+        Entrance::with(index, DoorSettings::default())
+    }
+
+    pub fn with(index: u16, settings: DoorSettings) -> Entrance {
+        let seen = Seen::new();
+        let door = Door::open(settings, |handle| RamHost::new(handle, seen.clone())).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vm.sock");
+        door.handle().attach(spec(index, &path)).unwrap();
+        Entrance {
+            door,
+            seen,
+            path,
+            folder,
+        }
     }
 }
 
