@@ -353,15 +353,7 @@ fn indirect_tables_not_negotiated_are_refused() {
 #[test]
 fn an_index_that_jumps_breaks_this_queue_and_what_was_taken_is_still_answered() {
     let mut rig = Rig::new();
-    rig.driver
-        .submit(
-            Header {
-                kind: kind::FLUSH,
-                sector: 0,
-            },
-            &[],
-        )
-        .unwrap();
+    rig.submit(kind::FLUSH, 0, &[]);
     rig.driver.publish();
     let request = rig.request();
     let index = rig.driver.addresses().avail + 2;
@@ -386,16 +378,7 @@ fn an_index_that_jumps_breaks_this_queue_and_what_was_taken_is_still_answered() 
 fn more_chains_than_the_ring_has_entries_break_it() {
     let mut rig = Rig::new();
     let index = rig.driver.addresses().avail + 2;
-    let head = rig
-        .driver
-        .submit(
-            Header {
-                kind: kind::FLUSH,
-                sector: 0,
-            },
-            &[],
-        )
-        .unwrap();
+    let head = rig.submit(kind::FLUSH, 0, &[]);
     for _ in 1..17 {
         rig.driver.put_available(head);
     }

@@ -2,7 +2,7 @@
 
 use super::rig::{DATA, Rig, device_writes};
 use crate::blk::kind;
-use crate::driver::{DriverOptions, Header};
+use crate::driver::DriverOptions;
 use palisade_block::{Answer, Source, Status};
 use palisade_memory::{DirtyLog, InflightRegion};
 use std::sync::Arc;
@@ -36,16 +36,7 @@ fn marked(log: &DirtyLog, from: u64, to: u64) -> Vec<u64> {
 fn data_status_and_used_ring_are_marked() {
     let (mut rig, log) = rig();
     let data = DATA + 0x1800;
-    let head = rig
-        .driver
-        .submit(
-            Header {
-                kind: kind::IN,
-                sector: 0,
-            },
-            &[device_writes(data, 8192)],
-        )
-        .unwrap();
+    let head = rig.submit(kind::IN, 0, &[device_writes(data, 8192)]);
     rig.driver.publish();
     let request = rig.request();
     let before = marked(&log, DATA, DATA + 0x8000);

@@ -2,7 +2,7 @@
 
 use super::rig::{DATA, Rig, device_writes};
 use crate::blk::kind;
-use crate::driver::{DriverOptions, Header};
+use crate::driver::DriverOptions;
 use palisade_block::{Answer, Source, Status};
 
 fn rigs() -> [Rig; 2] {
@@ -19,15 +19,7 @@ fn rigs() -> [Rig; 2] {
 }
 
 fn submit(rig: &mut Rig) -> bool {
-    rig.driver
-        .submit(
-            Header {
-                kind: kind::IN,
-                sector: 0,
-            },
-            &[device_writes(DATA, 512)],
-        )
-        .unwrap();
+    rig.submit(kind::IN, 0, &[device_writes(DATA, 512)]);
     rig.driver.publish()
 }
 

@@ -11,16 +11,7 @@ use palisade_memory::{Descriptor, RingError};
 fn a_read_is_handed_over_and_answered() {
     for mut rig in [Rig::new(), Rig::indirect()] {
         let data = [device_writes(DATA, 4096), device_writes(DATA + 8192, 512)];
-        let head = rig
-            .driver
-            .submit(
-                Header {
-                    kind: kind::IN,
-                    sector: 77,
-                },
-                &data,
-            )
-            .unwrap();
+        let head = rig.submit(kind::IN, 77, &data);
         assert!(matches!(rig.pull(), Pulled::Empty), "not published yet");
         rig.driver.publish();
         let request = rig.request();
@@ -51,16 +42,7 @@ fn a_read_is_handed_over_and_answered() {
 #[test]
 fn a_failed_read_counts_only_the_status_as_written() {
     let mut rig = Rig::new();
-    let head = rig
-        .driver
-        .submit(
-            Header {
-                kind: kind::IN,
-                sector: 0,
-            },
-            &[device_writes(DATA, 512)],
-        )
-        .unwrap();
+    let head = rig.submit(kind::IN, 0, &[device_writes(DATA, 512)]);
     rig.driver.publish();
     let request = rig.request();
     rig.answer(request, Status::IoErr);
@@ -71,54 +53,11 @@ fn a_failed_read_counts_only_the_status_as_written() {
 #[test]
 fn a_write_a_flush_and_ranges() {
     for mut rig in [Rig::new(), Rig::indirect()] {
-        rig.driver
-            .submit(
-                Header {
-                    kind: kind::OUT,
-                    sector: 8,
-                },
-                &[device_reads(DATA, 1024)],
-            )
-            .unwrap();
-        rig.driver
-            .submit(
-                Header {
-                    kind: kind::FLUSH,
-                    sector: 0,
-                },
-                &[],
-            )
-            .unwrap();
-        rig.driver
-            .submit_range(
-                kind::DISCARD,
-                Range {
-                    sector: 5,
-                    sectors: 6,
-                    flags: 0,
-                },
-            )
-            .unwrap();
-        rig.driver
-            .submit_range(
-                kind::WRITE_ZEROES,
-                Range {
-                    sector: 7,
-                    sectors: 1 << 22,
-                    flags: 1,
-                },
-            )
-            .unwrap();
-        rig.driver
-            .submit_range(
-                kind::WRITE_ZEROES,
-                Range {
-                    sector: u64::MAX,
-                    sectors: 1,
-                    flags: 0,
-                },
-            )
-            .unwrap();
+        rig.submit(kind::OUT, 8, &[device_reads(DATA, 1024)]);
+        rig.submit(kind::FLUSH, 0, &[]);
+        rig.submit_range(kind::DISCARD, 5, 6, 0);
+        rig.submit_range(kind::WRITE_ZEROES, 7, 1 << 22, 1);
+        rig.submit_range(kind::WRITE_ZEROES, u64::MAX, 1, 0);
         rig.driver.publish();
         let expected = [
             (Op::Write, Lba(8), Sectors(2), 1),
@@ -175,17 +114,7 @@ fn unknown_kinds_and_kinds_not_negotiated_are_unsupported() {
         (kind::WRITE_ZEROES, Features::WRITE_ZEROES),
     ] {
         let mut rig = bare(feature);
-        let head = rig
-            .driver
-            .submit_range(
-                kind,
-                Range {
-                    sector: 0,
-                    sectors: 8,
-                    flags: 0,
-                },
-            )
-            .unwrap();
+        let head = rig.submit_range(kind, 0, 8, 0);
         rig.driver.publish();
         assert_eq!(rig.taken_by_itself(head).1, 2);
     }
@@ -280,15 +209,7 @@ fn a_range_may_be_split_over_descriptors() {
         .encode(),
     );
     let halves = [device_reads(DATA, 5), device_reads(DATA + 5, 11)];
-    rig.driver
-        .submit(
-            Header {
-                kind: kind::DISCARD,
-                sector: 0,
-            },
-            &halves,
-        )
-        .unwrap();
+    rig.submit(kind::DISCARD, 0, &halves);
     rig.driver.publish();
     let request = rig.request();
     assert_eq!((request.lba, request.sectors), (Lba(99), Sectors(3)));
@@ -305,30 +226,12 @@ fn a_read_only_volume_refuses_changes() {
     let mut rig = Rig::with(options, |setup| setup.writable = false);
     assert_eq!(rig.submit_and_see(kind::OUT, &[device_reads(DATA, 512)]).1, 1);
     for kind in [kind::DISCARD, kind::WRITE_ZEROES] {
-        let head = rig
-            .driver
-            .submit_range(
-                kind,
-                Range {
-                    sector: 0,
-                    sectors: 8,
-                    flags: 0,
-                },
-            )
-            .unwrap();
+        let head = rig.submit_range(kind, 0, 8, 0);
         rig.driver.publish();
         assert_eq!(rig.taken_by_itself(head).1, 1);
     }
     assert_eq!(rig.stats().refused_writes.get(), 3);
-    rig.driver
-        .submit(
-            Header {
-                kind: kind::IN,
-                sector: 0,
-            },
-            &[device_writes(DATA, 512)],
-        )
-        .unwrap();
+    rig.submit(kind::IN, 0, &[device_writes(DATA, 512)]);
     rig.driver.publish();
     let request = rig.request();
     rig.answer(request, Status::Ok);

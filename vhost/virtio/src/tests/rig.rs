@@ -1,6 +1,6 @@
 //! A guest with memory, a driver and a queue of ours.
 
-use crate::driver::{Buffer, DriverOptions, DriverQueue, Header, Used};
+use crate::driver::{Buffer, DriverOptions, DriverQueue, Header, Range, Used};
 use crate::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
 use palisade_block::{Answer, LongList, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory, InflightQueue};
@@ -117,6 +117,21 @@ impl Rig {
         self.queue.publish();
     }
 
+    /// Puts a request into the ring, not published yet; gives its head.
+    pub(super) fn submit(&mut self, kind: u32, sector: u64, data: &[Buffer]) -> u16 {
+        self.driver.submit(Header { kind, sector }, data).unwrap()
+    }
+
+    /// The same for a request on a range.
+    pub(super) fn submit_range(&mut self, kind: u32, sector: u64, sectors: u32, flags: u32) -> u16 {
+        let range = Range {
+            sector,
+            sectors,
+            flags,
+        };
+        self.driver.submit_range(kind, range).unwrap()
+    }
+
     /// Submits one raw chain and lets the queue answer it by itself: the used entry and the status byte.
     pub(super) fn answered_by_itself(&mut self, chain: &[Descriptor]) -> (Used, u8) {
         let head = self.driver.submit_chain(chain).unwrap();
@@ -138,7 +153,7 @@ impl Rig {
 
     /// Submits a request that the queue answers by itself.
     pub(super) fn submit_and_see(&mut self, kind: u32, data: &[Buffer]) -> (Used, u8) {
-        let head = self.driver.submit(Header { kind, sector: 8 }, data).unwrap();
+        let head = self.submit(kind, 8, data);
         self.driver.publish();
         self.taken_by_itself(head)
     }
