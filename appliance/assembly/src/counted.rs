@@ -141,17 +141,19 @@ fn sentence(fault: Fault, disk: &str, times: u64, met: &str) -> String {
         Fault::Media => "ended with an I/O error of the device",
         Fault::NoSpace => "failed because the file system or pool that holds it has no space left",
         Fault::Gone => "failed because the device is no longer there",
-        Fault::Fenced => "were refused: a reservation keeps this node out",
-        Fault::Unsupported => "are not offered by the device",
+        Fault::Fenced => "met a reservation that keeps this node out",
+        Fault::Unsupported => "failed because the device does not offer that",
         Fault::ReadOnly => "failed because what holds it may only be read",
-        Fault::TimedOut => "lasted too long and were taken back",
+        Fault::TimedOut => "lasted too long and had to be taken back",
         Fault::GuestMemory => "failed because the guest's memory was not there",
         Fault::Unreachable => "failed because the way to the device is broken or too slow",
         Fault::BeyondEnd => "lay behind its end: it has become smaller",
         Fault::TooLarge => "failed because its file may not become that large",
-        Fault::NoMemory => "failed because the host had no memory for them",
-        Fault::Denied => "were forbidden by the host: rights, seals or an immutable file",
-        Fault::Rejected => "were taken for malformed by the kernel",
+        Fault::NoMemory => "failed because the host had no memory for that",
+        Fault::Denied => {
+            "failed because the host forbids it: rights, a seal, an immutable file or a device that may only be read"
+        }
+        Fault::Rejected => "failed because the kernel took that for malformed",
     };
     format!("{operations} on {disk} {what}{met}")
 }

@@ -144,6 +144,7 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
         other => other,
     };
     let opened = opened.map_err(|error| problem::of_open(&error))?;
+    refuse_used(wish.medium.path().unwrap_or_default(), &opened)?;
     refuse_other_size(wish, &opened)?;
     refuse_other_block(wish, &opened)?;
     refuse_data(wish, &opened)?;
@@ -255,6 +256,56 @@ fn unread(wish: &api::DiskCreate, error: &std::io::Error) -> Problem {
     )
 }
 
+/// Refuses what somebody else uses although it could be opened, and what takes no writes. `force` is for content that is
+/// not wanted any more, and lifts neither.
+pub fn refuse_used(path: &str, opened: &Opened) -> Result<(), Problem> {
+    let unasked = |source| {
+        problem::of_open(&OpenError::Inspect {
+            path: path.into(),
+            source,
+        })
+    };
+    let uses = opened.uses().map_err(unasked)?;
+    if !uses.is_empty() {
+        let path = path.into();
+        return Err(problem::of_open(&OpenError::InUse { path, uses }));
+    }
+    if opened.is_read_only().map_err(unasked)? {
+        let message = format!("{path} is a block device that may only be read, and a disk is written to");
+        let remedy = format!("let it be written to (blockdev --setrw {path}), or name another");
+        return Err(Problem::new(
+            ProblemKind::Conflict,
+            "device_read_only",
+            message,
+            remedy,
+        ));
+    }
+    Ok(())
+}
+
+/// A medium that could be opened and does not take what must be written first.
+fn unwritten(path: &str, error: &std::io::Error) -> Problem {
+    use std::io::ErrorKind;
+    let (kind, remedy) = match error.kind() {
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => (
+            ProblemKind::Conflict,
+            "see what forbids it, and lift that or name another: a device or file system that may only be read (blockdev \
+             --getro, mount), an immutable file (lsattr), a seal",
+        ),
+        ErrorKind::ExecutableFileBusy => (
+            ProblemKind::Conflict,
+            "end what the kernel uses it for, swap space or a program that runs, or name another",
+        ),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
+            ProblemKind::NoSpace,
+            "make room on the file system that it lies on, or name another",
+        ),
+        _ => (ProblemKind::Internal, "look into the kernel log"),
+    };
+    let message = format!("{path} cannot be wiped: {error}");
+    Problem::new(kind, "disk_not_writable", message, remedy)
+}
+
 /// A size is for a file that is to be made. One that is there has its own, and taking another for granted would make
 /// the same wish, asked again, look like a different one.
 fn refuse_other_size(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
@@ -282,22 +333,21 @@ fn refuse_data(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
     if opened.path().is_none() || image {
         return Ok(());
     }
-    let unwritten = |message: String| {
-        let remedy = "look into the kernel log";
-        Problem::new(ProblemKind::Internal, "disk_not_writable", message, remedy)
-    };
+    let path = wish.medium.path().unwrap_or_default();
     match probe::probe(opened).map_err(|error| unread(wish, &error))? {
         probe::Content::Blank => Ok(()),
         // Whatever was there comes to life again if its copy at the end, or anywhere else, is left.
-        _ if wish.force && wish.usage == api::DiskUsage::Pooled => opened
-            .wipe()
-            .map_err(|error| unwritten(format!("{} cannot be wiped: {error}", wish.id))),
+        _ if wish.force && wish.usage == api::DiskUsage::Pooled => {
+            opened.wipe().map_err(|error| unwritten(path, &error))
+        }
         // What is given whole to a guest may be meant for it; only a superblock of ours is nobody's.
-        probe::Content::Palisade { .. } if wish.force => superblocks::wipe(opened).map_err(unwritten),
+        probe::Content::Palisade { .. } if wish.force => superblocks::wipe(opened).map_err(|message| {
+            let remedy = "look into the kernel log";
+            Problem::new(ProblemKind::Internal, "disk_not_writable", message, remedy)
+        }),
         _ if wish.force => Ok(()),
         probe::Content::Palisade { .. } => Err(ours(wish, opened)),
         content => {
-            let path = wish.medium.path().unwrap_or_default();
             let message = format!("{path} holds {content}, which would be lost");
             let remedy = "choose another disk, or add it with `force` if its content is not wanted any more";
             Err(Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force"))

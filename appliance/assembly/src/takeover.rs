@@ -2,6 +2,7 @@
 
 use crate::hands;
 use crate::medium;
+use crate::new_disk::refuse_used;
 use crate::problem;
 use crate::shared::Shared;
 use crate::superblocks;
@@ -267,6 +268,7 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
         other => other,
     };
     let opened = opened.map_err(|error| problem::of_open(&error))?;
+    refuse_used(path, &opened)?;
     let found = superblocks::read(&opened).map_err(|error| {
         let message = format!("{path} cannot be imported: {error}");
         let remedy = "`palisade-inspect` shows what is on it, copy by copy; nothing was changed";

@@ -28,6 +28,7 @@ pub use identity::Identity;
 pub(crate) use kernel::KernelDevice;
 pub use lock::Holder;
 pub use look::{FileLook, Look};
+use usage::Use;
 
 use crate::{HugeMemory, PageBacking};
 use palisade_block::{DeviceKind, DeviceLimits, Sectors};
@@ -186,6 +187,31 @@ impl Opened {
                 .store(geometry::whole_blocks(bytes, self.limits.block_bytes).0, Relaxed);
         }
         Ok(self.sectors())
+    }
+
+    /// What uses it beside us although it could be opened and locked: a mounted image, swap space in a file, a virtual
+    /// machine of somebody else's.
+    ///
+    /// # Errors
+    /// It could not be asked about.
+    pub fn uses(&self) -> io::Result<Vec<Use>> {
+        match &self.media {
+            Media::Kernel(device) => device.ask(usage::uses_of_open),
+            Media::Null | Media::Memory(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether it is a block device that takes no writes, although the kernel opens it for them.
+    ///
+    /// # Errors
+    /// The device could not be asked.
+    pub fn is_read_only(&self) -> io::Result<bool> {
+        match &self.media {
+            Media::Kernel(device) if self.limits.kind == DeviceKind::Block => {
+                device.ask(geometry::is_read_only)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Makes a file longer, to `bytes` bytes, if it is not as long already; with holes if it is `sparse`, else with its

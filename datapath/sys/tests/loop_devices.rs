@@ -335,3 +335,46 @@ fn what_happens_to_a_file_under_us_is_seen() {
     assert_eq!(look().file.unwrap().links, 0);
     assert_eq!(rig::open(Medium::Null { bytes: MIB }, 512).look().unwrap(), None);
 }
+
+#[test]
+fn a_file_under_a_loop_device_is_in_use_and_so_is_what_is_mounted_there() {
+    let Some(mut under) = Loop::new(64 * MIB, 512) else {
+        return;
+    };
+    let device = under.device.file_name().unwrap().to_str().unwrap().to_owned();
+    let at = under.mount();
+    let image = DeviceSpec {
+        medium: Medium::File {
+            path: under.directory.path().join("image"),
+            create: None,
+        },
+        block_bytes: 512,
+        read_only: false,
+    };
+    let opened = Opened::open(&image, Duration::from_secs(5)).unwrap();
+    let on = Use::Loop {
+        device: device.clone(),
+    };
+    assert_eq!(opened.uses().unwrap(), [on, Use::Mounted { device, at }]);
+    drop(opened);
+    drop(under);
+    let free = rig::directory();
+    let path = free.path().join("free");
+    fs::File::create_new(&path).unwrap().set_len(16 * MIB).unwrap();
+    let medium = Medium::File { path, create: None };
+    let opened = Opened::open(&DeviceSpec { medium, ..image }, Duration::from_secs(5)).unwrap();
+    assert_eq!(opened.uses().unwrap(), []);
+}
+
+#[test]
+fn a_block_device_that_takes_no_writes_says_so() {
+    let Some(device) = Loop::new(16 * MIB, 512) else {
+        return;
+    };
+    assert!(!device.open(512).unwrap().is_read_only().unwrap());
+    run("blockdev", &["--setro".as_ref(), &device.device]);
+    let opened = device.open(512);
+    // Later kernels may refuse to open it for writing, which says it as well.
+    assert!(opened.is_err() || opened.is_ok_and(|opened| opened.is_read_only().unwrap()));
+    run("blockdev", &["--setrw".as_ref(), &device.device]);
+}

@@ -126,8 +126,8 @@ fn in_use(path: &Path, uses: &[Use], f: &mut fmt::Formatter<'_>) -> fmt::Result 
     if uses.is_empty() {
         return write!(f, "{path} is held exclusively by something on this machine");
     }
-    write!(f, "{path} is in use:")?;
-    uses.iter().try_for_each(|one| write!(f, " {one}"))
+    let uses: Vec<String> = uses.iter().map(ToString::to_string).collect();
+    write!(f, "{path} is in use: {}", uses.join(", "))
 }
 
 fn locked(

@@ -86,6 +86,19 @@ fn logical_block(file: &File) -> io::Result<u32> {
     }
 }
 
+/// linux/fs.h: `_IO(0x12, 94)`.
+const BLKROGET: libc::Ioctl = 0x125e;
+
+/// Whether a block device takes no writes.
+pub(super) fn is_read_only(file: &File) -> io::Result<bool> {
+    let mut flag: libc::c_int = 0;
+    // SAFETY: BLKROGET writes one int, to which the pointer points.
+    match unsafe { libc::ioctl(file.as_raw_fd(), BLKROGET, &mut flag) } {
+        0 => Ok(flag != 0),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// What O_DIRECT demands of memory addresses and of offsets (statx(2), STATX_DIOALIGN, Linux 6.1); `None` when the
 /// kernel or the file system does not tell.
 fn direct_alignment(file: &File) -> Option<(u32, u32)> {

@@ -1,9 +1,10 @@
-//! Whether something on this machine uses a block device.
+//! Whether something on this machine uses a block device, or a file.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// One use of a block device or of a partition of it.
@@ -28,6 +29,16 @@ pub enum Use {
         /// Kernel name of what is built on it.
         by: String,
     },
+    /// A loop device stands on the file.
+    Loop {
+        /// Its kernel name.
+        device: String,
+    },
+    /// A program has locked a part of it, as QEMU does with its images.
+    Locked {
+        /// Which, where the kernel tells.
+        process: Option<u32>,
+    },
 }
 
 impl fmt::Display for Use {
@@ -36,6 +47,14 @@ impl fmt::Display for Use {
             Use::Mounted { device, at } => write!(f, "{device} is mounted on {}", at.display()),
             Use::Swap { device } => write!(f, "{device} is swap space"),
             Use::Held { device, by } => write!(f, "{device} is a part of {by}"),
+            Use::Loop { device } => write!(f, "{device} stands on it"),
+            Use::Locked {
+                process: Some(process),
+            } => write!(f, "process {process} has locked a part of it"),
+            Use::Locked { process: None } => write!(
+                f,
+                "a program has locked a part of it, as QEMU locks its images (lsof shows which)"
+            ),
         }
     }
 }
@@ -71,6 +90,111 @@ pub fn uses(path: &Path) -> io::Result<Vec<Use>> {
         }));
     }
     Ok(found)
+}
+
+/// What uses an open file or block device beside us, as far as opening and locking it did not tell: a file system in a
+/// mounted image, swap space in a file, the virtual machine that runs on it.
+///
+/// # Errors
+/// It cannot be asked about.
+pub(super) fn uses_of_open(file: &File) -> io::Result<Vec<Use>> {
+    let about = file.metadata()?;
+    let mut found = Vec::new();
+    if about.is_file() {
+        for device in loops_over(&about) {
+            let of_device = uses(&Path::new("/dev").join(&device)).unwrap_or_default();
+            found.push(Use::Loop { device });
+            found.extend(of_device);
+        }
+        let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+        found.extend(swap_file(&swaps, &about));
+    }
+    found.extend(locked(file)?);
+    Ok(found)
+}
+
+/// Kernel names of the loop devices over a file.
+fn loops_over(file: &Metadata) -> Vec<String> {
+    let all = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
+    let bound = all.filter(|entry| entry.path().join("loop/backing_file").exists());
+    let is_over = |entry: &fs::DirEntry| {
+        let told = backing(&Path::new("/dev").join(entry.file_name()));
+        told.or_else(|| backing_by_path(&entry.path())) == Some((file.dev(), file.ino()))
+    };
+    bound.filter(is_over).map(|entry| name(&entry.path())).collect()
+}
+
+/// `struct loop_info64` of linux/loop.h; of it only the first two fields are looked at.
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    others: [u64; 27],
+}
+
+const _: () = assert!(size_of::<LoopInfo>() == 232);
+
+/// linux/loop.h.
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
+
+/// File system and inode of what a loop device stands on.
+fn backing(device: &Path) -> Option<(u64, u64)> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(device)
+        .ok()?;
+    let mut info = LoopInfo {
+        device: 0,
+        inode: 0,
+        others: [0; 27],
+    };
+    // SAFETY: LOOP_GET_STATUS64 fills one `struct loop_info64`, for which there is room; another device refuses it.
+    let failed = unsafe { libc::ioctl(file.as_raw_fd(), LOOP_GET_STATUS64, &mut info) };
+    (failed == 0).then_some((info.device, info.inode))
+}
+
+/// The same by the path that sysfs gives, for a daemon that may not open the device. A file may have been put in the place
+/// of the one that is meant.
+fn backing_by_path(directory: &Path) -> Option<(u64, u64)> {
+    let path = fs::read_to_string(directory.join("loop/backing_file")).ok()?;
+    let found = fs::metadata(path.trim_end()).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Whether /proc/swaps names the file: its first column is a path.
+fn swap_file(swaps: &str, file: &Metadata) -> Option<Use> {
+    let mut paths = swaps
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    let is_it = |path: &&str| {
+        fs::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+    };
+    paths.find(is_it).map(|path| Use::Swap {
+        device: path.to_owned(),
+    })
+}
+
+/// A lock of fcntl(2) on any part of it. Ours is one of flock(2), which knows nothing of these.
+fn locked(file: &File) -> io::Result<Option<Use>> {
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: F_OFD_GETLK reads and writes one `struct flock`, and takes no lock.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    match failed {
+        0 if lock.l_type == libc::F_UNLCK as libc::c_short => Ok(None),
+        // A lock of an open file description, QEMU's sort, has no process: -1.
+        0 => Ok(Some(Use::Locked {
+            process: u32::try_from(lock.l_pid).ok().filter(|&process| process > 0),
+        })),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A device's directory in sysfs and those of its partitions.
@@ -116,6 +240,49 @@ fn is_swap(swaps: &str, device: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Locks bytes 100 to 103 for reading, as QEMU does, by the open file description.
+    fn lock_as_qemu(file: &File) {
+        let lock = libc::flock {
+            l_type: libc::F_RDLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 100,
+            l_len: 4,
+            l_pid: 0,
+        };
+        // SAFETY: F_OFD_SETLK reads one `struct flock`.
+        let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+        assert_eq!(failed, 0);
+    }
+
+    #[test]
+    fn a_lock_of_somebody_else_is_seen_and_our_own_is_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ours = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(file.path())
+            .unwrap();
+        ours.try_lock().unwrap();
+        lock_as_qemu(&ours);
+        assert_eq!(uses_of_open(&ours).unwrap(), []);
+        let other = File::open(file.path()).unwrap();
+        lock_as_qemu(&other);
+        assert_eq!(uses_of_open(&ours).unwrap(), [Use::Locked { process: None }]);
+        drop(other);
+        assert_eq!(uses_of_open(&ours).unwrap(), []);
+    }
+
+    #[test]
+    fn a_swap_file_is_known_by_what_its_path_leads_to() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        let swaps = format!("Filename Type Size Used Priority\n/nowhere file 1 0 -2\n{path} file 1 0 -3\n");
+        let about = file.as_file().metadata().unwrap();
+        let found = swap_file(&swaps, &about);
+        assert_eq!(found, Some(Use::Swap { device: path.into() }));
+        assert_eq!(swap_file("Filename\n", &about), None);
+    }
 
     const MOUNTS: &str = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
                           30 22 0:25 / /dev/shm rw - tmpfs tmpfs rw\n\
