@@ -20,23 +20,24 @@
 //! Memory outlives the daemon as long as one such process hangs, and mapped rings keep requests alive that have long
 //! been done. So the first process that sees the daemon gone unmaps what the daemon shared with others ([`estate`]).
 
-mod birth;
 mod estate;
 mod inside;
 mod line;
 mod socket;
 mod waiter;
 
+pub(crate) use estate::wind_up;
 pub(crate) use inside::Inside;
 
 use crate::EventFd;
+use crate::own_process::{self, Inhabitant};
 use crossbeam::channel::{Receiver, bounded};
 use crossbeam::queue::ArrayQueue;
 use io_uring::squeue;
 use line::Line;
 use socket::Message;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -133,6 +134,37 @@ impl Shared {
     }
 }
 
+/// What lives in the process.
+struct Resident {
+    name: String,
+    shared: Arc<Shared>,
+}
+
+impl Inhabitant for Resident {
+    fn live(&self, socket: BorrowedFd<'_>) {
+        inside::run(&Inside::new(Arc::clone(&self.shared), socket.as_raw_fd()));
+    }
+
+    fn not_born(&self, socket: BorrowedFd<'_>, errno: i32) {
+        let _ = socket::send(socket, Message::Failed(errno), None);
+        self.shared.quit.store(true, SeqCst);
+    }
+
+    fn ended(&self) {
+        self.shared.ended.store(true, SeqCst);
+        if !self.shared.quit.load(SeqCst) {
+            // Its jobs will not be answered any more. A successor finds the guests' requests and carries them out again.
+            let mut stderr = io::stderr();
+            let _ = writeln!(
+                stderr,
+                "the process {} that waits for a disk was ended from outside; the daemon ends with it",
+                self.name
+            );
+            std::process::abort();
+        }
+    }
+}
+
 impl Shared {
     /// Ends the wait of a control thread. Called in the process.
     fn finish(&self, number: u8, result: i32) {
@@ -193,7 +225,11 @@ impl DiskProcess {
             waiting: AtomicU64::new(0),
             waiters: std::array::from_fn(|_| Waiter::default()),
         });
-        let socket = birth::start(disk, &shared)?;
+        let resident = Resident {
+            name: format!("{NAME_START}{disk}"),
+            shared: Arc::clone(&shared),
+        };
+        let socket = own_process::start(&resident.name.clone(), Box::new(resident))?;
         let message = socket::receive_within(socket.as_fd(), BIRTH_WAIT);
         let socket = Some(socket);
         let process = DiskProcess { shared, socket };

@@ -11,6 +11,8 @@
 //!   write cannot land after we have begun.
 //! - No thread of the daemon waits for a disk in the kernel: each file and block device has a process of its own for that
 //!   (`disk_process`), so that one that hangs keeps no other's files, locks or sockets when the daemon ends.
+//! - No thread of the daemon holds or closes a descriptor of a kind whose closing may hang: what somebody from outside
+//!   sends is received, looked at and let go in a process of its own, too ([`fd_filter`]).
 //! - Whoever opens a device is shown its identity, read from the open descriptor, before anything is read from it or
 //!   written to it ([`device::identity`]).
 //! - Success is never reported for a short transfer ([`local`]).
@@ -26,10 +28,12 @@ pub mod counting_allocator;
 pub mod device;
 mod disk_process;
 pub mod event;
+pub mod fd_filter;
 pub mod filesystem;
 pub mod guard;
 pub mod hugepage;
 pub mod local;
+mod own_process;
 pub mod peer;
 pub mod peer_event;
 pub mod signals;
@@ -38,6 +42,7 @@ pub mod sleep;
 pub use clock::MonotonicClock;
 pub use device::{DeviceSpec, Medium, OpenError, Opened};
 pub use event::EventFd;
+pub use fd_filter::FdFilter;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
 pub use local::{LocalDevices, LocalSettings, MemoryRegistration};
 pub use peer_event::{PeerEvent, PeerSignal};

@@ -16,7 +16,7 @@ static BEGUN: AtomicBool = AtomicBool::new(false);
 const HEAD: usize = 64;
 
 /// Unmaps what is shared. To be called when no thread of the daemon is left.
-pub(super) fn wind_up() {
+pub(crate) fn wind_up() {
     if BEGUN.swap(true, SeqCst) {
         return;
     }

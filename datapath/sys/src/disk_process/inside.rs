@@ -46,10 +46,6 @@ impl Inside {
         &self.shared
     }
 
-    pub(super) fn socket(&self) -> RawFd {
-        self.socket
-    }
-
     /// Gives the daemon a second descriptor of an open file; it fetches it with `receive`.
     ///
     /// # Errors

@@ -1,4 +1,6 @@
-//! How a disk process comes into being.
+//! How a process comes into being that shares the daemon's memory (CLONE_VM) and has a table of open files of its own.
+//! What may hang in the kernel hangs there: a disk's operations ([`disk_process`](crate::disk_process)), the closing of
+//! what a virtual machine monitor sent ([`fd_filter`](crate::fd_filter)).
 //!
 //! A thread of the daemon, its *keeper*, first gets a table of open files of its own that never held the daemon's:
 //! copying all and closing them would do for most, but closing a file of a network file system or of FUSE may itself
@@ -7,15 +9,25 @@
 //! runs on a stack of its own and with the keeper's thread-local storage (errno, the allocator's cache): from there on
 //! the keeper does nothing but wait for its end, in system calls that touch neither.
 
-use super::inside::{self, Inside};
-use super::{Message, NAME_START, Shared, socket};
 use memmap2::MmapMut;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
+
+/// What lives in such a process.
+pub(crate) trait Inhabitant: Send + Sync + 'static {
+    /// Its whole life, in the process. `socket` is its end, the only descriptor there besides the standard streams. It
+    /// takes no lock that a thread of the daemon may hold: one that was killed with it would keep the process for ever.
+    fn live(&self, socket: BorrowedFd<'_>);
+
+    /// The process could not be cloned. Called by the keeper, with the same end of the socket.
+    fn not_born(&self, socket: BorrowedFd<'_>, errno: i32);
+
+    /// The process has ended, or was not born. Called by the keeper.
+    fn ended(&self);
+}
 
 /// Opening a device runs there, too.
 const STACK_BYTES: usize = 512 << 10;
@@ -29,7 +41,7 @@ const FIRST: RawFd = 3;
 /// A low descriptor number that is kept free, and the turn to use it.
 static GATE: Mutex<Option<File>> = Mutex::new(None);
 
-/// Takes the low descriptor number through which disk processes get their end of a socket. The earlier it is called the
+/// Takes the low descriptor number through which such processes get their end of a socket. The earlier it is called the
 /// fewer other files lie below it, which each keeper has to close.
 ///
 /// # Errors
@@ -42,14 +54,17 @@ pub(crate) fn keep_gate() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts keeper and process: our end of the socket. Its first message tells how it went.
-pub(super) fn start(disk: &str, shared: &Arc<Shared>) -> io::Result<OwnedFd> {
+/// Starts keeper and process: our end of the socket. The process is shown under `name`, of which fifteen bytes count.
+pub(crate) fn start(name: &str, inhabitant: Box<dyn Inhabitant>) -> io::Result<OwnedFd> {
     keep_gate()?;
     let gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let number = match gate.as_ref() {
         Some(gate) => gate.as_raw_fd(),
         None => return Err(io::ErrorKind::NotFound.into()),
     };
+    // All that may be short comes before the process does: its end of the socket must not be closed by a failure of ours,
+    // which it would take for the daemon's end.
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     let (ours, theirs) = pair()?;
     // SAFETY: dup3 takes no pointers; both descriptors are open and ours.
     if unsafe { libc::dup3(theirs.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
@@ -57,12 +72,11 @@ pub(super) fn start(disk: &str, shared: &Arc<Shared>) -> io::Result<OwnedFd> {
     }
     drop(theirs);
     let (unshared, has_unshared) = crossbeam::channel::bounded(1);
-    let started = spawn_keeper(disk, Arc::clone(shared), number, unshared);
+    let started = spawn_keeper(name, inhabitant, number, unshared);
     // Until then the keeper's table is the daemon's.
     let unshared = started.and_then(|()| has_unshared.recv().map_err(|_| io::ErrorKind::BrokenPipe.into()));
-    let null = File::options().read(true).write(true).open("/dev/null");
-    // SAFETY: as above. Where /dev/null is out of reach the number goes on to lead to this socket, until next time.
-    null.map(|null| unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) })?;
+    // SAFETY: as above. Should it be refused, the number goes on to lead to this socket, until next time.
+    unsafe { libc::dup3(null.as_raw_fd(), number, libc::O_CLOEXEC) };
     unshared??;
     Ok(ours)
 }
@@ -80,20 +94,16 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn spawn_keeper(
-    disk: &str,
-    shared: Arc<Shared>,
+    name: &str,
+    inhabitant: Box<dyn Inhabitant>,
     number: RawFd,
     unshared: crossbeam::channel::Sender<io::Result<()>>,
 ) -> io::Result<()> {
-    // What /proc shows as its name: fifteen bytes.
-    let name: String = format!("{NAME_START}{disk}")
-        .chars()
-        .filter(|char| *char != '\0')
-        .collect();
+    let name: String = name.chars().filter(|char| *char != '\0').collect();
     let name = CString::new(name)?;
     let stack = MmapMut::map_anon(STACK_BYTES)?;
     std::thread::Builder::new()
-        .name("disk-keeper".into())
+        .name("keeper".into())
         .stack_size(KEEPER_STACK_BYTES)
         .spawn(move || {
             let own = own_table(number);
@@ -102,7 +112,7 @@ fn spawn_keeper(
             let _ = unshared.send(own);
             drop(unshared);
             if !failed {
-                keep(Inside::new(shared, number), &name, stack);
+                keep(&*inhabitant, number, &name, stack);
             }
         })?;
     Ok(())
@@ -128,15 +138,17 @@ fn close_range(first: RawFd, last: libc::c_uint, flags: libc::c_uint) -> io::Res
 
 /// What the process is given. It lives on the keeper's stack, and the keeper outlives the process or dies with all.
 struct Legacy<'a> {
-    inside: &'a Inside,
-    name: &'a CString,
+    inhabitant: &'a dyn Inhabitant,
+    socket: RawFd,
+    name: &'a CStr,
 }
 
 /// Clones the process and waits for its end.
-fn keep(inside: Inside, name: &CString, mut stack: MmapMut) {
+fn keep(inhabitant: &dyn Inhabitant, socket: RawFd, name: &CStr, mut stack: MmapMut) {
     block_signals();
     let legacy = Legacy {
-        inside: &inside,
+        inhabitant,
+        socket,
         name,
     };
     let top = stack.as_mut_ptr_range().end;
@@ -153,23 +165,11 @@ fn keep(inside: Inside, name: &CString, mut stack: MmapMut) {
     if process < 0 {
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN);
         // SAFETY: the descriptor is open in this thread's own table.
-        let socket = unsafe { BorrowedFd::borrow_raw(inside.socket()) };
-        let _ = socket::send(socket, Message::Failed(errno), None);
-        inside.shared().ended.store(true, SeqCst);
-        return;
+        inhabitant.not_born(unsafe { BorrowedFd::borrow_raw(socket) }, errno);
+    } else {
+        await_end(process);
     }
-    await_end(process);
-    inside.shared().ended.store(true, SeqCst);
-    if !inside.shared().quit.load(SeqCst) {
-        // Its jobs will not be answered any more. A successor finds the guests' requests and carries them out again.
-        let name = name.to_string_lossy();
-        let mut stderr = io::stderr();
-        let _ = writeln!(
-            stderr,
-            "the process {name} that waits for a disk was ended from outside; the daemon ends with it"
-        );
-        std::process::abort();
-    }
+    inhabitant.ended();
 }
 
 /// Waits without touching thread-local storage: all signals are blocked, so the call is not interrupted.
@@ -200,7 +200,10 @@ extern "C" fn begin(legacy: *mut libc::c_void) -> libc::c_int {
     let legacy = unsafe { &*legacy.cast_const().cast::<Legacy<'_>>() };
     // SAFETY: the name is a string that ends with a zero byte; the kernel copies what fits.
     unsafe { libc::prctl(libc::PR_SET_NAME, legacy.name.as_ptr()) };
-    inside::run(legacy.inside);
+    // SAFETY: the descriptor is in this process' table, and stays there as long as it lives.
+    legacy
+        .inhabitant
+        .live(unsafe { BorrowedFd::borrow_raw(legacy.socket) });
     // SAFETY: nothing of the process needs to be put in order: it has closed what it had.
     unsafe { libc::syscall(libc::SYS_exit_group, 0) };
     0
