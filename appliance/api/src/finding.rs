@@ -129,6 +129,17 @@ findings! {
                  `palisade attachment create`",
         clears: Clears::WhenTold,
     }
+    DescriptorHangs {
+        code: "descriptor_hangs", severity: Degraded,
+        means: "A file that a virtual machine monitor sent, of a kind that is not taken, does not let itself be closed.",
+        guest: "After some of them no descriptor of its monitor is received, so that its disk cannot start; no other guest \
+                notices anything.",
+        metric: "palisade_findings",
+        remedy: "look at the file system that the file named above lies on, and at the virtual machine of {name}: it sends \
+                 what no honest one does. The process `fd:{name}` that waits ends by itself when the file system \
+                 answers or is taken away (`umount -f`)",
+        clears: Clears::WithItsCause,
+    }
     SuperblockDamaged {
         code: "superblock_damaged", severity: Degraded,
         means: "A copy of a disk's superblock or of its table of extents is damaged; the others say what it said.",

@@ -135,11 +135,19 @@ pub struct GuestsConfig {
     #[arg(long = "guests-deadline-s", value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_s: Option<u64>,
-    /// Threads that may go on hanging after their attachment was deleted; with more no attachment is offered
-    /// [default: 64]
+    /// Threads that may go on hanging after their attachment was deleted, and processes that may go on hanging in the
+    /// closing of what virtual machines sent; with more no attachment is offered, or no descriptor received [default: 64]
     #[arg(long = "guests-hanging-max", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hanging_max: Option<u64>,
+    /// Such processes of one guest [default: 4]
+    #[arg(long = "guests-hanging-each-max", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hanging_each_max: Option<u64>,
+    /// Percentage of this machine's memory that may be pinned for one guest [default: 50]
+    #[arg(long = "guests-pinned-each-percent", value_name = "PERCENT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pinned_each_percent: Option<u64>,
 }
 
 /// `[admin]`
@@ -250,6 +258,11 @@ impl Config {
                 pinned_percent: self.guests.pinned_percent.or(other.guests.pinned_percent),
                 deadline_s: self.guests.deadline_s.or(other.guests.deadline_s),
                 hanging_max: self.guests.hanging_max.or(other.guests.hanging_max),
+                hanging_each_max: self.guests.hanging_each_max.or(other.guests.hanging_each_max),
+                pinned_each_percent: self
+                    .guests
+                    .pinned_each_percent
+                    .or(other.guests.pinned_each_percent),
             },
             admin: AdminSection {
                 socket: self.admin.socket.or(other.admin.socket),
@@ -300,6 +313,8 @@ impl Config {
                 pinned_percent: Some(75),
                 deadline_s: Some(10),
                 hanging_max: Some(64),
+                hanging_each_max: Some(4),
+                pinned_each_percent: Some(50),
             },
             admin: AdminSection {
                 listen: Some(Listen::At(SocketAddr::from(([127, 0, 0, 1], 7780)))),

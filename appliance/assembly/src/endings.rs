@@ -142,6 +142,7 @@ endings! {
         Refusal::Inflight(_) => MESSAGE,
         Refusal::Config(_) => MESSAGE,
         Refusal::Descriptor { .. } => MESSAGE,
+        Refusal::KeptOut { .. } => MESSAGE,
     }
     "Guest memory that cannot be had" of_map_error(MapError) {
         MapError::Extent { .. } => MESSAGE,
@@ -285,6 +286,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::SocketLost, "a look at the socket's file each second"),
     (F::FrontendSilent, "ten seconds without the end of a message"),
     (F::GuestHangs, "ten seconds in one step of a session"),
+    (
+        F::DescriptorHangs,
+        "ten seconds in the closing of a descriptor that was not let in",
+    ),
     (
         F::ThreadStuck,
         "five seconds in one step of a thread that serves everybody",

@@ -180,8 +180,8 @@ impl Pinning {
         !state.stopping && guest.is_some_and(|guest| guest.round == job.round)
     }
 
-    /// Bytes that may be pinned for a guest: of what may be pinned of this machine's memory, what the others leave.
-    fn allowance(&self, attachment: AttachmentIndex, percent: u64) -> u64 {
+    /// Bytes that may be pinned for a guest: its share, and of what all may have, what the others leave.
+    fn allowance(&self, attachment: AttachmentIndex, share: u64, all: u64) -> u64 {
         let others: u64 = self
             .state()
             .guests
@@ -189,7 +189,7 @@ impl Pinning {
             .filter(|(other, _)| **other != attachment)
             .map(|(_, guest)| guest.pinned)
             .sum();
-        (machine_bytes() / 100 * percent).saturating_sub(others)
+        all.saturating_sub(others).min(share)
     }
 
     /// The registration of a guest's memory is ready: it goes to all reactors, if it still is the guest's.
@@ -294,9 +294,14 @@ pub fn run(shared: &Shared) {
             shared.pinning.looked(&shared.reactors, &job, before, existed);
             continue;
         }
-        let mut left = shared
-            .pinning
-            .allowance(job.attachment, shared.settings.pinned_percent);
+        let settings = &shared.settings;
+        let hundredth = machine_bytes() / 100;
+        let percent = |percent| hundredth * percent;
+        let mut left = shared.pinning.allowance(
+            job.attachment,
+            percent(settings.pinned_each_percent),
+            percent(settings.pinned_percent),
+        );
         let mut short = false;
         let registration = MemoryRegistration::prepare_while(&parts, |bytes| {
             mark();
@@ -324,8 +329,9 @@ fn tell(shared: &Shared, job: &Job, registration: &MemoryRegistration, short: bo
     let mib = coverage.unpinned_bytes >> 20;
     let why = match (short, coverage.errno) {
         (true, _) => format!(
-            "`guests.pinned_percent` allows {} % of this machine's memory for all guests",
-            shared.settings.pinned_percent
+            "`guests.pinned_each_percent` allows {} % of this machine's memory for one guest, `guests.pinned_percent` \
+             {} % for all",
+            shared.settings.pinned_each_percent, shared.settings.pinned_percent
         ),
         (false, Some(errno)) => std::io::Error::from_raw_os_error(errno).to_string(),
         (false, None) => {
@@ -345,4 +351,32 @@ fn machine_bytes() -> u64 {
     total
         .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
         .map_or(0, |kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_may_have_its_share_of_what_the_others_leave() {
+        let pinning = Pinning::default();
+        let guest = AttachmentIndex;
+        let has = |attachment, pinned| {
+            pinning.state().guests.entry(attachment).or_default().pinned = pinned;
+        };
+        assert_eq!(
+            pinning.allowance(guest(0), 50, 75),
+            50,
+            "its share, however much there is"
+        );
+        has(guest(1), 50);
+        assert_eq!(pinning.allowance(guest(0), 50, 75), 25, "what is left of all");
+        has(guest(0), 25);
+        assert_eq!(
+            pinning.allowance(guest(0), 50, 75),
+            25,
+            "what it has itself is being given back"
+        );
+        assert_eq!(pinning.allowance(guest(2), 50, 75), 0);
+    }
 }

@@ -443,7 +443,7 @@ impl Steward {
         let kept = write_cache::recall(&self.shared.settings.run_dir, name);
         let writeback = kept.unwrap_or(attachment.write_cache);
         let door = self.shared.door().clone();
-        let share = self.shared.shares.join(false);
+        let share = self.shared.shares.join();
         let work = hands::offer(
             door,
             share,

@@ -14,13 +14,14 @@ mod attachment;
 mod connection;
 mod gate;
 mod host;
+mod receiving;
 mod report;
 mod supervisor;
 mod thread;
 
 pub use admission::HeldShut;
 pub use host::Host;
-pub use report::{SessionReport, StuckReport, WaitReport};
+pub use report::{HangingReport, SessionReport, StuckReport, WaitReport};
 
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
@@ -128,8 +129,11 @@ pub struct DoorSettings {
     /// How long one step of an attachment's thread may take before it is cut off. A step is the carrying out of one
     /// message, or the end of a session; waiting for a queue's requests is none.
     pub deadline: Duration,
-    /// Threads that may go on hanging after their attachment was taken away. With more no attachment is taken.
+    /// Threads that may go on hanging after their attachment was taken away, and processes that may go on hanging in the
+    /// closing of descriptors after their session has ended. With more no attachment is taken, or no descriptor.
     pub hanging_max: usize,
+    /// Such processes of one attachment.
+    pub hanging_each_max: usize,
 }
 
 impl Default for DoorSettings {
@@ -137,6 +141,7 @@ impl Default for DoorSettings {
         DoorSettings {
             deadline: Duration::from_secs(10),
             hanging_max: 64,
+            hanging_each_max: 4,
         }
     }
 }
@@ -213,11 +218,12 @@ impl Door {
     /// Starts the supervisor. `host` makes the host from a handle, by which it gives queues back.
     ///
     /// # Errors
-    /// No more threads.
+    /// No more threads or open files.
     pub fn open<H: Host + 'static>(
         settings: DoorSettings,
         host: impl FnOnce(DoorHandle) -> H,
     ) -> io::Result<Door> {
+        palisade_sys::fd_filter::prepare()?;
         let (commands, inbox) = mpsc::channel();
         let (ending, ended) = mpsc::sync_channel(0);
         let reports = Reports::default();

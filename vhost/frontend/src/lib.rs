@@ -14,6 +14,10 @@
 //! - **Nobody waits for a front-end.** Each attachment has a thread of its own, and no other thread touches what its
 //!   front-end gave us; a front-end that sends half a message, does not read its replies, never answers, or gives us
 //!   files that hang, holds up its own session and nothing else, and is cut off when it holds that up for too long.
+//! - **Nothing is in this process that may hang in closing.** Descriptors are received by a process of its own
+//!   ([`palisade_sys::fd_filter`]) that passes on memory, eventfds and Unix sockets only: when the daemon ends, however, what
+//!   a front-end sent keeps no lock, socket or disk from its successor. What each front-end may make us spend is listed in
+//!   `vhost/README.md`.
 //! - **Every message ends in one reply, in being carried out, or in the end of its session** with a sentence that
 //!   says why. No file descriptor that came with it outlives it unseen.
 //! - **Every wait has a name**: [`SessionReport::waiting`].
@@ -38,8 +42,8 @@ mod socket_file;
 
 pub use call::CallNotify;
 pub use door::{
-    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HeldShut, Host, SessionReport,
-    ShutdownTimedOut, StuckReport, WaitReport,
+    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HangingReport, HeldShut, Host,
+    SessionReport, ShutdownTimedOut, StuckReport, WaitReport,
 };
 pub use session::{Action, Offer, QueueReport, Refusal, Session};
 pub use socket_file::{BindError, SocketOwner};

@@ -228,6 +228,13 @@ impl Session {
         }
     }
 
+    /// Takes the news that a message came with a descriptor that was kept out, so that it cannot be carried out.
+    pub fn on_kept_out(&mut self, request: u32, need_reply: bool, file: String, actions: &mut Vec<Action>) {
+        let acknowledge = need_reply && self.has(protocol::REPLY_ACK);
+        let name = request::name(request).map_or_else(|| format!("request {request}"), str::to_owned);
+        self.refuse(request, &name, Refusal::KeptOut { file }, acknowledge, actions);
+    }
+
     /// Takes the engine's word that a queue has been drained and is no longer touched. `next_available` is the
     /// position from which it would have gone on; `None` when the engine never had the queue.
     pub fn queue_stopped(&mut self, index: u16, next_available: Option<u16>, actions: &mut Vec<Action>) {
@@ -367,17 +374,26 @@ impl Session {
             Ok(Outcome::Reply(reply)) => actions.push(Action::Reply(reply)),
             Ok(Outcome::Done) if acknowledge => actions.push(Action::Reply(Reply::number(request, 0))),
             Ok(Outcome::Done) => {}
-            Err(refusal) => {
-                let sentence = format!("{name}: {refusal}");
-                self.note(sentence.clone());
-                if acknowledge && !execute::has_own_reply(request) {
-                    actions.push(Action::Reply(Reply::number(request, 1)));
-                } else if refusal.leaves_session() {
-                    log::debug!("a refusal that nobody asked to hear of leaves the session: {sentence}");
-                } else {
-                    self.disconnect(&sentence, actions);
-                }
-            }
+            Err(refusal) => self.refuse(request, name, refusal, acknowledge, actions),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        request: u32,
+        name: &str,
+        refusal: Refusal,
+        acknowledge: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let sentence = format!("{name}: {refusal}");
+        self.note(sentence.clone());
+        if acknowledge && !execute::has_own_reply(request) {
+            actions.push(Action::Reply(Reply::number(request, 1)));
+        } else if refusal.leaves_session() {
+            log::debug!("a refusal that nobody asked to hear of leaves the session: {sentence}");
+        } else {
+            self.disconnect(&sentence, actions);
         }
     }
 

@@ -1,12 +1,13 @@
 //! A UNIX stream with file descriptors beside the bytes (SCM_RIGHTS), never blocking.
+//!
+//! Descriptors are sent here, and never received: whoever has received one has to close it, which may take for ever. What
+//! comes with descriptors is left in the socket, for a process of its own to receive ([`palisade_sys::fd_filter`]).
 
-use crate::codec::FDS_MAX;
-use crate::shortage;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,55 +17,52 @@ use std::mem::MaybeUninit;
 pub(crate) enum Received {
     /// So many bytes, not zero.
     Bytes(usize),
+    /// Descriptors come with the next bytes: nothing was taken.
+    Descriptors,
     /// Nothing now.
     Later,
     /// The peer has closed its end.
     Closed,
-    /// More file descriptors came than fit; the kernel has closed those that did not.
-    TooManyFds,
-    /// File descriptors came, and this process has as many open as it may; the kernel has closed them.
-    NoRoomForFds,
 }
 
-/// Reads into `buffer` (not empty) and puts file descriptors that came along into `fds`, which never gets longer
-/// than [`FDS_MAX`].
-pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<Received> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let received = loop {
-        match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(Received::Later),
-            // A peer that went away with bytes of ours unread leaves a reset behind; for us it has closed.
-            Err(Errno::CONNRESET) => return Ok(Received::Closed),
-            Err(errno) => return Err(errno.into()),
-            Ok(received) => break received,
-        }
+/// Reads into `buffer` (not empty), unless descriptors would come along.
+///
+/// Looking with MSG_PEEK and without room for them tells whether there are any, and puts none into this process' table
+/// (net/core/scm.c, scm_recv). Taking no more than was looked at takes none either.
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+    let seen = match look(&socket, buffer, RecvFlags::PEEK)? {
+        Received::Bytes(bytes) => bytes,
+        other => return Ok(other),
     };
-    let before = fds.len();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(rights) = message {
-            fds.extend(rights);
-        }
+    match look(
+        &socket,
+        buffer.get_mut(..seen).unwrap_or_default(),
+        RecvFlags::empty(),
+    )? {
+        // Out-of-band bytes that vanish in between can bring it about.
+        Received::Descriptors => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "descriptors came where there were none a moment before",
+        )),
+        other => Ok(other),
     }
-    // The kernel cuts off for two reasons: there was no place left in our buffer, which is the peer's doing, or in this
-    // process's table of files, which is not (net/core/scm.c, scm_detach_fds).
-    let came = fds.len() - before;
-    if received.flags.contains(ReturnFlags::CTRUNC) && came < FDS_MAX {
-        fds.clear();
-        shortage::met();
-        return Ok(Received::NoRoomForFds);
+}
+
+fn look(socket: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> io::Result<Received> {
+    loop {
+        let mut none = RecvAncillaryBuffer::default();
+        let flags = flags | RecvFlags::DONTWAIT;
+        return match recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut none, flags) {
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => Ok(Received::Later),
+            // A peer that went away with bytes of ours unread leaves a reset behind; for us it has closed.
+            Err(Errno::CONNRESET) => Ok(Received::Closed),
+            Err(errno) => Err(errno.into()),
+            Ok(got) if got.flags.contains(ReturnFlags::CTRUNC) => Ok(Received::Descriptors),
+            Ok(got) if got.bytes == 0 => Ok(Received::Closed),
+            Ok(got) => Ok(Received::Bytes(got.bytes)),
+        };
     }
-    if fds.len() > FDS_MAX || received.flags.contains(ReturnFlags::CTRUNC) {
-        fds.clear();
-        return Ok(Received::TooManyFds);
-    }
-    Ok(if received.bytes == 0 {
-        Received::Closed
-    } else {
-        Received::Bytes(received.bytes)
-    })
 }
 
 /// Sends what the socket takes of `bytes`, with `fd` beside the first of them; `None` when it takes nothing now.
@@ -95,16 +93,27 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn a_descriptor_arrives_with_its_bytes() {
+    fn what_comes_with_a_descriptor_is_left_where_it_is() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let file: OwnedFd = tempfile::tempfile().unwrap().into();
-        assert_eq!(send(&theirs, b"abc", Some(&file)).unwrap(), Some(3));
-        let (mut buffer, mut fds) = ([0; 8], Vec::new());
-        assert_eq!(receive(&ours, &mut buffer, &mut fds).unwrap(), Received::Bytes(3));
-        assert_eq!((&buffer[..3], fds.len()), (&b"abc"[..], 1));
-        assert_eq!(receive(&ours, &mut buffer, &mut fds).unwrap(), Received::Later);
+        let mut buffer = [0; 8];
+        assert_eq!(send(&theirs, b"ab", None).unwrap(), Some(2));
+        assert_eq!(receive(&ours, &mut buffer).unwrap(), Received::Bytes(2));
+        assert_eq!(send(&theirs, b"cde", Some(&file)).unwrap(), Some(3));
+        for _ in 0..2 {
+            assert_eq!(receive(&ours, &mut buffer).unwrap(), Received::Descriptors);
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let parts = &mut [IoSliceMut::new(&mut buffer)];
+        let got = recvmsg(&ours, parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+        assert_eq!(
+            (got.bytes, control.drain().count(), &buffer[..3]),
+            (3, 1, &b"cde"[..])
+        );
+        assert_eq!(receive(&ours, &mut buffer).unwrap(), Received::Later);
         drop(theirs);
-        assert_eq!(receive(&ours, &mut buffer, &mut fds).unwrap(), Received::Closed);
+        assert_eq!(receive(&ours, &mut buffer).unwrap(), Received::Closed);
     }
 
     #[test]

@@ -582,6 +582,7 @@ fn hang(stand: &Stand, client: &Client) {
 const SOON: DoorSettings = DoorSettings {
     deadline: Duration::from_millis(200),
     hanging_max: 1,
+    hanging_each_max: 1,
 };
 
 #[test]

@@ -94,6 +94,15 @@ impl InflightRegion {
         Ok((region, file))
     }
 
+    /// Makes a fresh region to be sent to the front-end, as [`InflightRegion::create`] does, without mapping it: its bytes,
+    /// and the memfd. Nothing of it is written, which means "uninitialized" to whoever maps it: a front-end may ask for
+    /// as many as it likes and keep them all, and pages are charged to whoever touches them first.
+    pub fn offer(queues: u16, queue_size: u16) -> Result<(u64, OwnedFd), InflightError> {
+        let bytes = InflightRegion::bytes_for(queues, queue_size)?;
+        let file = sealed_memfd(bytes).map_err(InflightError::Map)?;
+        Ok((bytes, file))
+    }
+
     /// Maps a region without limits: one of our own making, in tests and tools.
     pub fn map(
         file: OwnedFd,
@@ -377,6 +386,17 @@ mod tests {
         assert_eq!((seen[176], seen[192]), (0, 0));
         assert_eq!(seen[142..144], [2, 1]);
         assert!(region.queue(2).is_none());
+    }
+
+    #[test]
+    fn one_that_is_offered_costs_nothing_before_it_is_used() {
+        let (bytes, file) = InflightRegion::offer(64, 32768).unwrap();
+        let kept = std::fs::File::from(file.try_clone().unwrap());
+        let blocks = || std::os::unix::fs::MetadataExt::blocks(&kept.metadata().unwrap());
+        assert_eq!(blocks(), 0);
+        let region = InflightRegion::map(file, bytes, 0, 64, 32768).unwrap();
+        assert!(blocks() > 0 && region.queue(63).unwrap().recover(0, 32768).is_empty());
+        assert!(kept.set_len(0).is_err(), "sealed");
     }
 
     #[test]

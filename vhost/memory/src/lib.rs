@@ -17,7 +17,8 @@
 //!
 //! ## What it costs us, and whom it makes wait
 //! A front-end's memory, in-flight region and dirty log are mapped only from files whose pages are the kernel's own (a
-//! memfd, tmpfs, hugetlbfs), unless an operator has chosen otherwise: an access to a page of FUSE waits for its server.
+//! memfd, tmpfs, hugetlbfs): an access to a page of FUSE waits for its server, uninterruptibly, and reactors make it. So an
+//! operator cannot choose otherwise either: it would be a choice for all guests.
 //! Whether it is one of them is found out without asking the file system. Address space and mappings are taken from the
 //! attachment's [`Share`], and of the whole a part is kept for each of the others.
 //!

@@ -67,7 +67,6 @@ pub struct Share {
     /// `None` for memory of our own making, which nobody limits.
     of: Option<Arc<Shares>>,
     member: u64,
-    any_file: bool,
 }
 
 /// A mapping's part of a share, given back when it is dropped.
@@ -86,9 +85,8 @@ impl Shares {
         })
     }
 
-    /// A share for one more attachment. With `any_file` its memory may lie in files of any file system, also of those
-    /// that can make us wait: an operator's choice.
-    pub fn join(self: &Arc<Shares>, any_file: bool) -> Arc<Share> {
+    /// A share for one more attachment.
+    pub fn join(self: &Arc<Shares>) -> Arc<Share> {
         let mut members = self.members();
         members.begun += 1;
         let member = members.begun;
@@ -97,7 +95,6 @@ impl Shares {
         Arc::new(Share {
             of: Some(Arc::clone(self)),
             member,
-            any_file,
         })
     }
 
@@ -109,11 +106,7 @@ impl Shares {
 impl Share {
     /// For memory that nobody from outside has a say in: no limits, any file.
     pub fn unlimited() -> Arc<Share> {
-        Arc::new(Share {
-            of: None,
-            member: 0,
-            any_file: true,
-        })
+        Arc::new(Share { of: None, member: 0 })
     }
 
     /// What is mapped now.
@@ -128,9 +121,11 @@ impl Share {
         self.of.as_ref().map(|of| of.limits)
     }
 
-    /// Whether memory may lie in files of any file system.
-    pub fn any_file(&self) -> bool {
-        self.any_file
+    /// Whether memory may lie in files of any file system: for what nobody from outside has a say in. There is no such
+    /// choice for an attachment: reactors, which serve others too, read and write a guest's memory, and an access to a
+    /// page of a file system that does not answer cannot be taken back.
+    pub(crate) fn any_file(&self) -> bool {
+        self.of.is_none()
     }
 
     /// Whether a table of memory fits the share.
@@ -229,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_is_let_go_can_be_had_again() {
-        let share = Shares::new(ShareLimits::default()).join(false);
+        let share = Shares::new(ShareLimits::default()).join();
         let held: Vec<_> = (0..3).map(|_| share.hold(1 << 42).unwrap()).collect();
         assert_eq!(
             share.mapped(),
@@ -252,7 +247,7 @@ mod tests {
     #[test]
     fn a_part_is_kept_for_each_of_the_others() {
         let shares = Shares::new(LIMITS);
-        let (greedy, modest) = (shares.join(false), shares.join(false));
+        let (greedy, modest) = (shares.join(), shares.join());
         let mut held = Vec::new();
         while let Ok(more) = greedy.hold(1 << 30) {
             held.push(more);
@@ -272,7 +267,7 @@ mod tests {
     #[test]
     fn what_is_kept_for_many_never_exceeds_half_of_all() {
         let shares = Shares::new(LIMITS);
-        let many: Vec<_> = (0..4096).map(|_| shares.join(false)).collect();
+        let many: Vec<_> = (0..4096).map(|_| shares.join()).collect();
         many[0].hold(ADDRESS_BYTES_TOTAL / 2).unwrap();
         let held: Vec<_> = many.iter().map(|share| share.hold(1 << 30).unwrap()).collect();
         assert_eq!(held.len(), many.len());

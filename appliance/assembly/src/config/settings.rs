@@ -40,6 +40,8 @@ pub struct Settings {
     pub door: DoorSettings,
     /// Percentage of the machine's memory that may be pinned for guests.
     pub pinned_percent: u64,
+    /// The same for one guest.
+    pub pinned_each_percent: u64,
     /// How REST is reached.
     pub admin: AdminSettings,
     /// What may be named over REST.
@@ -188,7 +190,19 @@ impl Config {
         let regions_max = range("guests.regions_max", guests.regions_max, 1..=512, "1 to 512")?;
         let pinned_percent = range("guests.pinned_percent", guests.pinned_percent, 0..=95, "0 to 95")?;
         let deadline_s = range("guests.deadline_s", guests.deadline_s, 1..=3600, "1 to 3600")?;
-        let hanging_max = range("guests.hanging_max", guests.hanging_max, 0..=1024, "0 to 1024")?;
+        let hanging_max = range("guests.hanging_max", guests.hanging_max, 1..=1024, "1 to 1024")?;
+        let hanging_each_max = range(
+            "guests.hanging_each_max",
+            guests.hanging_each_max,
+            1..=1024,
+            "1 to 1024",
+        )?;
+        let pinned_each_percent = range(
+            "guests.pinned_each_percent",
+            guests.pinned_each_percent,
+            0..=95,
+            "0 to 95",
+        )?;
         let lock_wait_s = range(
             "devices.lock_wait_s",
             all.devices.lock_wait_s,
@@ -254,8 +268,10 @@ impl Config {
             door: DoorSettings {
                 deadline: std::time::Duration::from_secs(deadline_s),
                 hanging_max: hanging_max as usize,
+                hanging_each_max: hanging_each_max as usize,
             },
             pinned_percent,
+            pinned_each_percent,
             admin,
             allow,
         })

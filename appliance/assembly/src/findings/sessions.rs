@@ -7,6 +7,9 @@ use std::time::Duration;
 /// A front-end may be in the middle of a message, or say nothing, for so long before it is told.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// Closing a descriptor may take so long before it is told.
+const HANGING: Duration = Duration::from_secs(10);
+
 /// What is wrong now.
 pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
     let mut found = Vec::new();
@@ -20,6 +23,21 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
     if let Some(waiting) = report.waiting.as_ref().filter(|waiting| waiting.overdue) {
         let message = format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs());
         found.push((FindingKind::DrainOverdue, message));
+    }
+    if let Some(hanging) = report
+        .hanging
+        .as_ref()
+        .filter(|hanging| hanging.since.elapsed() >= HANGING)
+    {
+        let (what, seconds) = (&hanging.what, hanging.since.elapsed().as_secs());
+        let more = match hanging.count {
+            1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        let message = format!(
+            "{what}, which its virtual machine sent, has not let itself be closed for {seconds} s{more}"
+        );
+        found.push((FindingKind::DescriptorHangs, message));
     }
     // A ring that was broken stays so until it is set up anew; without a session it is nobody's.
     if report.connected {
@@ -75,7 +93,7 @@ fn told_of(told: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_frontend::{QueueReport, WaitReport};
+    use palisade_frontend::{HangingReport, QueueReport, WaitReport};
     use std::time::Instant;
 
     fn kinds(report: &SessionReport) -> Vec<&'static str> {
@@ -115,6 +133,11 @@ mod tests {
                 since: long_ago,
                 overdue: true,
             }),
+            hanging: Some(HangingReport {
+                what: "/mnt/hung".into(),
+                since: long_ago,
+                count: 2,
+            }),
             queues: vec![
                 queue(0, true, None),
                 queue(1, false, Some("no memory")),
@@ -124,7 +147,12 @@ mod tests {
         };
         assert_eq!(
             kinds(&report),
-            ["frontend_silent", "drain_overdue", "queue_untracked"]
+            [
+                "frontend_silent",
+                "drain_overdue",
+                "descriptor_hangs",
+                "queue_untracked"
+            ]
         );
         assert_eq!(
             cannot_start(&report).as_deref(),

@@ -2,6 +2,7 @@
 
 use super::connection::{Input, Next, Output};
 use super::gate::Gate;
+use super::receiving::{Limits, Receiving};
 use super::report::{SessionReport, WaitReport};
 use super::{AttachError, AttachmentSpec};
 use crate::codec::Reply;
@@ -15,6 +16,7 @@ use mio::{Interest, Registry, Token};
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_virtio::QueueStats;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +47,7 @@ pub(super) struct Attachment {
     owner: SocketOwner,
     gate: Arc<Gate>,
     offer: Offer,
+    receiving: Receiving,
     /// Not there before the socket is in its place, and when the attachment is leaving.
     listener: Option<UnixListener>,
     leaving: bool,
@@ -92,7 +95,7 @@ pub(super) enum Turn {
 
 impl Attachment {
     /// One that is not on offer yet.
-    pub(super) fn new(spec: AttachmentSpec, gate: Arc<Gate>) -> Attachment {
+    pub(super) fn new(spec: AttachmentSpec, gate: Arc<Gate>, limits: Limits) -> Attachment {
         let stats: Vec<_> = (0..spec.geometry.queues)
             .map(|_| Arc::new(QueueStats::default()))
             .collect();
@@ -100,6 +103,7 @@ impl Attachment {
             index: spec.index,
             path: spec.path,
             owner: spec.owner,
+            receiving: Receiving::new(spec.name, limits),
             gate,
             offer: Offer {
                 geometry: spec.geometry,
@@ -171,6 +175,7 @@ impl Attachment {
             close_backend(registry, connection.backend);
             self.refused_before += connection.session.refused();
         }
+        self.receiving.end();
         self.wait = None;
         self.accept_again = None;
     }
@@ -191,6 +196,7 @@ impl Attachment {
         };
         self.watch_wait();
         self.watch_silence();
+        self.receiving.look();
         match self.connection {
             None if self.leaving => Turn::Gone,
             _ => turn,
@@ -234,14 +240,16 @@ impl Attachment {
         if self.accept_again.is_some() {
             return self.accept_again;
         }
-        self.wait
+        let overdue = self
+            .wait
             .as_ref()
             .filter(|wait| !wait.overdue)
-            .map(|wait| wait.since + DRAIN_OVERDUE)
+            .map(|wait| wait.since + DRAIN_OVERDUE);
+        [overdue, self.receiving.next_look()].into_iter().flatten().min()
     }
 
     /// What an operator is shown.
-    pub(super) fn report(&self) -> SessionReport {
+    pub(super) fn report(&mut self) -> SessionReport {
         let mut report = SessionReport {
             name: self.gate.name().to_owned(),
             connected: self.connection.is_some(),
@@ -249,6 +257,7 @@ impl Attachment {
             connections: self.connections,
             waiting: self.wait.clone(),
             silent: self.silent,
+            hanging: self.receiving.report(),
             messages_refused: self.refused_before,
             refused_sessions: self.refused_sessions,
             first_refusal: self.first_refusal.clone(),
@@ -339,7 +348,7 @@ impl Attachment {
                 return Turn::Idle;
             }
             let mut actions = Vec::new();
-            match connection.input.next(&*connection.stream) {
+            match connection.input.next(&*connection.stream, &mut self.receiving) {
                 Next::Later => return Turn::Idle,
                 Next::Message(Ok(message), need_reply) => {
                     self.gate.begin(message.name());
@@ -350,6 +359,13 @@ impl Attachment {
                         .session
                         .on_protocol_error(error, need_reply, &mut actions);
                 }
+                Next::KeptOut {
+                    request,
+                    need_reply,
+                    file,
+                } => connection
+                    .session
+                    .on_kept_out(request, need_reply, file, &mut actions),
                 Next::Over(reason) => connection.session.disconnect(&reason, &mut actions),
             }
             self.act(actions, registry);
@@ -452,6 +468,11 @@ impl Attachment {
         };
         deregister(registry, &mut SourceFd(&connection.stream.as_raw_fd()));
         close_backend(registry, connection.backend);
+        // The process that receives for it has a hold on the connection, too, and may keep it for long.
+        if let Err(error) = connection.stream.shutdown(Shutdown::Both) {
+            log::debug!("a connection has gone already, error={error}");
+        }
+        self.receiving.end();
         self.refused_before += connection.session.refused();
         if connection.session.has_served() {
             self.refused_sessions = 0;

@@ -1,7 +1,8 @@
 //! Bytes to messages and replies to bytes, on sockets that never block.
 
-use crate::codec::{FDS_MAX, HEADER_BYTES, Header, Message, PAYLOAD_BYTES_MAX, ProtocolError, Reply};
-use crate::socket::{self, Received};
+use super::receiving::{Receipt, Receiving};
+use crate::codec::{HEADER_BYTES, Header, Message, PAYLOAD_BYTES_MAX, ProtocolError, Reply};
+use crate::socket;
 use rustix::fd::AsFd;
 use std::collections::VecDeque;
 use std::io;
@@ -16,6 +17,15 @@ const REPLIES_MAX: usize = 64;
 pub(super) enum Next {
     /// A message, or what is wrong with what came instead, and whether an acknowledgement was asked for.
     Message(Result<Message, ProtocolError>, bool),
+    /// A message with a descriptor that was kept out, because closing it may wait for somebody.
+    KeptOut {
+        /// The number of the request.
+        request: u32,
+        /// Whether an acknowledgement was asked for.
+        need_reply: bool,
+        /// How the kernel names the descriptor.
+        file: String,
+    },
     /// Nothing complete yet.
     Later,
     /// Nothing will come any more.
@@ -30,6 +40,8 @@ pub(super) struct Input {
     filled: usize,
     header: Option<Header>,
     fds: Vec<OwnedFd>,
+    /// A descriptor of it that was kept out.
+    kept_out: Option<String>,
     /// Whether a whole message has come ever.
     any: bool,
 }
@@ -42,6 +54,7 @@ impl Input {
             filled: 0,
             header: None,
             fds: Vec::new(),
+            kept_out: None,
             any: false,
         }
     }
@@ -52,37 +65,28 @@ impl Input {
     }
 
     /// Reads on.
-    pub(super) fn next(&mut self, socket: impl AsFd) -> Next {
+    pub(super) fn next(&mut self, socket: impl AsFd, receiving: &mut Receiving) -> Next {
         loop {
             let wanted = HEADER_BYTES + self.header.map_or(0, |header| header.payload_bytes);
             if self.filled < wanted {
                 let Some(free) = self.buffer.get_mut(self.filled..wanted) else {
                     return Next::Over("a message longer than the buffer".to_owned());
                 };
-                match socket::receive(&socket, free, &mut self.fds) {
-                    Ok(Received::Bytes(bytes)) => self.filled += bytes,
-                    Ok(Received::Later) => return Next::Later,
-                    Ok(Received::Closed) if self.filled == 0 => {
+                match receiving.receive(&socket, free, &mut self.fds) {
+                    Receipt::Bytes(bytes, kept_out) => {
+                        self.filled += bytes;
+                        self.kept_out = self.kept_out.take().or(kept_out);
+                    }
+                    Receipt::Later => return Next::Later,
+                    Receipt::Closed if self.filled == 0 => {
                         return Next::Over("the front-end has closed the connection".to_owned());
                     }
-                    Ok(Received::Closed) => {
+                    Receipt::Closed => {
                         return Next::Over(
                             "the front-end has closed the connection inside a message".to_owned(),
                         );
                     }
-                    Ok(Received::TooManyFds) => {
-                        return Next::Over(format!(
-                            "more than {FDS_MAX} file descriptors came with one message"
-                        ));
-                    }
-                    Ok(Received::NoRoomForFds) => {
-                        return Next::Over(
-                            "this daemon has as many files open as it may (RLIMIT_NOFILE), so what the front-end sent could \
-                             not be taken"
-                                .to_owned(),
-                        );
-                    }
-                    Err(error) => return Next::Over(format!("reading from the front-end failed: {error}")),
+                    Receipt::Over(reason) => return Next::Over(reason),
                 }
                 continue;
             }
@@ -104,11 +108,18 @@ impl Input {
     fn complete(&mut self, header: Header) -> Next {
         let fds = std::mem::take(&mut self.fds);
         let payload = self.buffer.get(HEADER_BYTES..self.filled).unwrap_or(&[]);
-        let message = Message::parse(header, payload, fds);
+        let message = match self.kept_out.take() {
+            None => Next::Message(Message::parse(header, payload, fds), header.need_reply),
+            Some(file) => Next::KeptOut {
+                request: header.request,
+                need_reply: header.need_reply,
+                file,
+            },
+        };
         self.filled = 0;
         self.header = None;
         self.any = true;
-        Next::Message(message, header.need_reply)
+        message
     }
 }
 

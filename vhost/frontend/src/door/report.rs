@@ -37,6 +37,8 @@ pub struct SessionReport {
     /// What the attachment's thread hangs in. The session was cut off; when the thread comes back, the volume is
     /// offered anew.
     pub stuck: Option<StuckReport>,
+    /// What of the front-end's does not let itself be closed, now or after former sessions.
+    pub hanging: Option<HangingReport>,
     /// Whether the attachment is being taken away.
     pub leaving: bool,
     /// What there is to say of each virtqueue of the session that is.
@@ -58,6 +60,18 @@ pub struct StuckReport {
     pub step: &'static str,
     /// Since when.
     pub since: Instant,
+}
+
+/// Descriptors of the virtual machine monitor's that do not let themselves be closed. Processes of their own wait for
+/// that, and nobody else.
+#[derive(Clone, Debug)]
+pub struct HangingReport {
+    /// How the kernel names the first one.
+    pub what: String,
+    /// Since when.
+    pub since: Instant,
+    /// How many processes wait.
+    pub count: usize,
 }
 
 /// One wait.

@@ -5,6 +5,7 @@ use super::admission::Admission;
 use super::attachment::Attachment;
 use super::gate::Gate;
 use super::host::Host;
+use super::receiving::Limits;
 use super::report::Reports;
 use super::thread::{self, Line, Order};
 use super::{AttachError, AttachmentSpec, Command, DoorSettings};
@@ -16,10 +17,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Looks at the threads in the time that one step may take.
 const LOOKS_PER_DEADLINE: u32 = 4;
+
+/// A process that receives descriptors has so long to answer, however short a step may be.
+const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
 /// Everything the supervisor owns.
 pub(super) struct Supervisor {
@@ -211,7 +215,13 @@ impl Supervisor {
             Ok(both) => both,
             Err(error) => return refuse(&answer, AttachError::Watch(error)),
         };
-        let attachment = Attachment::new(spec, Arc::clone(&gate));
+        let limits = Limits {
+            // Half of what a step may take: the attachment's thread is not cut off for it.
+            patience: (self.settings.deadline / 2).max(PATIENCE_MIN),
+            hanging_each: self.settings.hanging_each_max,
+            hanging_all: self.settings.hanging_max,
+        };
+        let mut attachment = Attachment::new(spec, Arc::clone(&gate), limits);
         self.reports.put(index, attachment.report());
         self.lives += 1;
         let started = thread::start(

@@ -428,8 +428,7 @@ impl Session {
             self.note(format!("GET_INFLIGHT_FD: {error}; the front-end goes on without"));
             return Ok(Outcome::Reply(Reply::no_inflight(request, reply_bytes)));
         }
-        let (region, file) = InflightRegion::create(queues, queue_size).map_err(Refusal::Inflight)?;
-        let bytes = region.mmap_bytes();
+        let (bytes, file) = InflightRegion::offer(queues, queue_size).map_err(Refusal::Inflight)?;
         Ok(Outcome::Reply(Reply::inflight(
             request,
             bytes,

@@ -68,6 +68,15 @@ pub enum Refusal {
         /// Why.
         source: io::Error,
     },
+    /// A descriptor of a kind whose closing may wait for somebody: it was not let in.
+    #[error(
+        "{file} is neither a memfd, a file of tmpfs or hugetlbfs, an eventfd nor a Unix socket: closing it could keep us \
+         waiting; give the virtual machine memory of one of these kinds"
+    )]
+    KeptOut {
+        /// How the kernel names it.
+        file: String,
+    },
 }
 
 impl Refusal {
