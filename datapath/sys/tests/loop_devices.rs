@@ -378,3 +378,41 @@ fn a_block_device_that_takes_no_writes_says_so() {
     assert!(opened.is_err() || opened.is_ok_and(|opened| opened.is_read_only().unwrap()));
     run("blockdev", &["--setrw".as_ref(), &device.device]);
 }
+
+/// What is answered well is on the medium, also on one that is made read-only under us: changes are refused from then on,
+/// and a flush only speaks of those before.
+#[test]
+fn a_device_that_becomes_read_only_under_us_refuses_changes() {
+    let Some(device) = Loop::new(16 * MIB, 512) else {
+        return;
+    };
+    let mut rig = Rig::new(Arc::new(device.open(512).unwrap()));
+    let mut buffer = Buffer::new(8192);
+    buffer.fill(0, 4096, 1);
+    assert_eq!(rig.write(0, &[buffer.segment(0, 4096)]), Ok(()));
+    run("blockdev", &["--setro".as_ref(), &device.device]);
+    buffer.fill(0, 4096, 2);
+    let changes = [
+        rig.write(0, &[buffer.segment(0, 4096)]),
+        rig.write(MIB, &[buffer.segment(0, 4096)]),
+        rig.run(Op::WriteZeroes { unmap: false }, 0, 4096, &[]),
+        rig.run(Op::WriteZeroes { unmap: true }, 0, 4096, &[]),
+        rig.run(Op::Discard, 0, MIB, &[]),
+    ];
+    for change in changes {
+        assert!(
+            matches!(change, Err(Fault::Denied | Fault::ReadOnly)),
+            "{changes:?}"
+        );
+    }
+    assert_eq!(rig.run(Op::Flush, 0, 0, &[]), Ok(()));
+    let mut read = Buffer::new(4096);
+    assert_eq!(rig.read(0, &[read.segment(0, 4096)]), Ok(()));
+    assert!(
+        read.holds(0, 4096, 1),
+        "what was acknowledged is there, and nothing else"
+    );
+    run("blockdev", &["--setrw".as_ref(), &device.device]);
+    assert_eq!(rig.write(0, &[buffer.segment(0, 4096)]), Ok(()));
+    rig.devices.remove_device(DEVICE);
+}
