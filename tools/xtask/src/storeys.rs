@@ -12,6 +12,8 @@ use crate::workspace::{Crate, Workspace};
 const OURS: &str = "palisade-";
 /// What a crate without `unsafe` says in its root file.
 const FORBID: &str = "#![forbid(unsafe_code)]";
+/// What one says that only declares something unsafe: each such declaration needs an exception of its own there.
+const DENY: &str = "#![deny(unsafe_code)]";
 
 /// The order of the house, as `ci/storeys.toml` writes it.
 #[derive(Debug, Deserialize)]
@@ -21,6 +23,8 @@ pub struct Plan {
     never_in_contracts_and_machines: Never,
     #[serde(default)]
     exception: Vec<Exception>,
+    #[serde(default)]
+    declares_unsafe: Vec<Declaration>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +53,16 @@ struct Exception {
     reason: String,
 }
 
+/// The one line of a crate outside the hands in which `unsafe` may stand.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Declaration {
+    #[serde(rename = "crate")]
+    of: String,
+    line: String,
+    reason: String,
+}
+
 impl Plan {
     /// Reads the plan.
     ///
@@ -70,6 +84,13 @@ impl Plan {
                 "the exception {} -> {} gives no reason",
                 hollow.from, hollow.to
             ));
+        }
+        if let Some(hollow) = plan
+            .declares_unsafe
+            .iter()
+            .find(|one| one.reason.trim().len() < 10)
+        {
+            return Err(format!("what {} declares as unsafe has no reason", hollow.of));
         }
         Ok(plan)
     }
@@ -154,8 +175,24 @@ impl Plan {
 
     fn check_unsafe(&self, name: &str, its: &Crate, height: usize, faults: &mut Vec<String>) {
         let allowed = self.storey.get(height).is_some_and(|storey| storey.unsafe_code);
-        if !allowed && !its.root_text.lines().any(|line| line.trim() == FORBID) {
-            faults.push(format!("{name} ({}) lacks {FORBID}", self.name_of(height)));
+        if allowed {
+            return;
+        }
+        let declared = self.declares_unsafe.iter().find(|one| one.of == name);
+        let needed = declared.map_or(FORBID, |_| DENY);
+        if !its.root_text.lines().any(|line| line.trim() == needed) {
+            faults.push(format!("{name} ({}) lacks {needed}", self.name_of(height)));
+        }
+        let Some(declared) = declared else { return };
+        let others = its.unsafe_lines.iter().filter(|line| **line != declared.line);
+        faults.extend(others.map(|line| {
+            format!(
+                "{name} ({}) may declare one thing as unsafe, and says: {line}",
+                self.name_of(height)
+            )
+        }));
+        if !its.unsafe_lines.contains(&declared.line) {
+            faults.push(format!("{name} does not declare what it may: {}", declared.line));
         }
     }
 
@@ -269,6 +306,26 @@ mod tests {
         workspace.crates.get_mut("palisade-t").unwrap().root_text = format!("// {FORBID}\n");
         let found = Plan::parse(PLAN).unwrap().check(&workspace);
         assert!(found.len() == 1 && found[0].contains("palisade-t"), "{found:?}");
+    }
+
+    #[test]
+    fn a_declaration_is_the_only_unsafe_line_of_its_crate() {
+        let plan = format!(
+            "{PLAN}[[declares_unsafe]]\ncrate = \"palisade-a\"\nline = \"pub unsafe trait T {{\"\nreason = \"hands meet there\"\n"
+        );
+        let with = |root: &str, lines: &[&str]| {
+            let mut workspace = workspace(&[]);
+            let its = workspace.crates.get_mut("palisade-a").unwrap();
+            its.root_text = format!("{root}\n");
+            its.unsafe_lines = lines.iter().map(|&line| line.to_owned()).collect();
+            Plan::parse(&plan).unwrap().check(&workspace)
+        };
+        let line = "pub unsafe trait T {";
+        assert_eq!(with(DENY, &[line]), Vec::<String>::new());
+        assert_eq!(with(FORBID, &[line]).len(), 1);
+        assert_eq!(with(DENY, &[line, "unsafe { }"]).len(), 1);
+        assert_eq!(with(DENY, &[]).len(), 1);
+        assert!(Plan::parse(&plan.replace("hands meet there", "")).is_err());
     }
 
     #[test]

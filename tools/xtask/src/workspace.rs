@@ -16,6 +16,8 @@ pub struct Crate {
     pub imports: Vec<(String, &'static str)>,
     /// The text of its root file (`src/lib.rs` or `src/main.rs`).
     pub root_text: String,
+    /// Lines of its sources in which the word `unsafe` stands, comments left out.
+    pub unsafe_lines: Vec<String>,
 }
 
 /// All crates by name.
@@ -56,17 +58,46 @@ impl Workspace {
                 .iter()
                 .find_map(|file| fs::read_to_string(folder.join(file)).ok())
                 .ok_or_else(|| format!("{member} has neither src/lib.rs nor src/main.rs"))?;
+            let mut unsafe_lines = Vec::new();
+            collect_unsafe(&folder.join("src"), &mut unsafe_lines)?;
             crates.insert(
                 name,
                 Crate {
                     folder,
                     imports: imports(&manifest),
                     root_text,
+                    unsafe_lines,
                 },
             );
         }
         Ok(Self { crates })
     }
+}
+
+/// Adds the lines with `unsafe` of all sources below a folder.
+fn collect_unsafe(folder: &Path, lines: &mut Vec<String>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() {
+            collect_unsafe(&path, lines)?;
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            let text = fs::read_to_string(&path).map_err(failed)?;
+            lines.extend(
+                text.lines()
+                    .filter(|line| says_unsafe(line))
+                    .map(|line| line.trim().to_owned()),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether the word stands in a line outside a comment. Names that only contain it, as the lint's, do not count.
+fn says_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let letters = |char: char| !(char.is_alphanumeric() || char == '_');
+    code.split(letters).any(|word| word == "unsafe")
 }
 
 /// All dependencies of a manifest, those of single targets included.
@@ -109,6 +140,16 @@ fn parse<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_word_counts_and_neither_comments_nor_longer_names() {
+        assert!(says_unsafe("pub unsafe trait Mapped {") && says_unsafe("    x(unsafe{y})"));
+        assert!(
+            !says_unsafe("    unsafe_code,")
+                && !says_unsafe("let a = 1; // unsafe")
+                && !says_unsafe("/// unsafe")
+        );
+    }
 
     #[test]
     fn imports_of_all_kinds_are_seen_under_their_real_names() {
