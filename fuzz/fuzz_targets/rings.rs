@@ -10,7 +10,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_LONG_MAX};
-use palisade_block::{Answer, LongList, Op, Pulled, Request, SECTOR_BYTES, Segment, SegmentList, Source, Status};
+use palisade_block::{Answer, LongList, Op, Pulled, Request, SECTOR_BYTES, SegmentList, Source, Status};
 use palisade_fuzz::{Bytes, Fenced};
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MemoryView, RegionSpec, RingAddresses};
 use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
@@ -285,11 +285,9 @@ impl Run {
     }
 
     fn check_request(&self, request: &Request, segments: &SegmentList) {
-        assert!(self.contains(Segment {
-            address: request.token.reply,
-            bytes: 1
-        }));
-        assert!(segments.as_slice().iter().all(|segment| self.contains(*segment)));
+        let lease = self.memory.lease();
+        assert!(lease.segment(request.token.reply, 1).is_some());
+        assert!(lease.holds_all(segments.as_slice()));
         assert!(segments.len() <= SEGMENTS_LONG_MAX && segments.bytes() <= REQUEST_BYTES_MAX);
         assert!(request.token.head < self.size);
         assert!(self.writable || !request.op.changes());
@@ -309,13 +307,6 @@ impl Run {
         assert_eq!(u64::from(request.token.bytes_in), bytes_in);
     }
 
-    fn contains(&self, segment: Segment) -> bool {
-        self.memory.host_segments().any(|region| {
-            let end = segment.address.checked_add(segment.bytes);
-            segment.address >= region.address && end.is_some_and(|end| end <= region.address + region.bytes)
-        })
-    }
-
     fn answer(&mut self, number: usize, status: Status) {
         if self.held.is_empty() {
             return;
@@ -327,11 +318,11 @@ impl Run {
             &[]
         };
         for segment in dirtied {
-            let bytes = segment.bytes.min(16);
-            assert!(self.view.write_host(segment.address, &[0x5a; 16][..bytes]));
+            let bytes = segment.bytes().min(16);
+            assert!(self.view.write_host(segment.address(), &[0x5a; 16][..bytes]));
             assert!(
                 self.view
-                    .write_host(segment.address + segment.bytes - bytes, &[0x5a; 16][..bytes])
+                    .write_host(segment.address() + segment.bytes() - bytes, &[0x5a; 16][..bytes])
             );
         }
         self.queue.finish(Answer {

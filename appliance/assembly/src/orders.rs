@@ -3,7 +3,7 @@
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
-use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, QueueId, ReactorIndex, Whom};
+use palisade_block::{AttachmentIndex, DeviceIndex, Nanos, QueueId, ReactorIndex, Whom};
 use palisade_frontend::CallNotify;
 use palisade_sys::{MemoryRegistration, Opened, PeerEvent};
 use palisade_virtio::BlkQueue;
@@ -55,15 +55,15 @@ pub enum Order {
     },
     /// Guest memory whose pages are pinned already.
     AddMemory {
-        /// Its number.
-        memory: MemoryId,
+        /// Whose guest's.
+        attachment: AttachmentIndex,
         /// The pinned pages.
         registration: Arc<MemoryRegistration>,
     },
-    /// Guest memory that no queue uses any more.
+    /// Go on without the pinned pages of a guest's memory.
     RemoveMemory {
-        /// Its number.
-        memory: MemoryId,
+        /// Whose guest's.
+        attachment: AttachmentIndex,
     },
     /// End the thread. Requests in flight are finished first.
     Stop,
@@ -77,9 +77,8 @@ impl Order {
             Order::OpenDevice { device, .. }
             | Order::CloseDevice { device }
             | Order::GrowDevice { device } => Whom::Device(*device),
-            // Guest memory has the number of its attachment; the pool's has none.
-            Order::AddMemory { memory, .. } | Order::RemoveMemory { memory } => {
-                Whom::Attachment(AttachmentIndex(memory.0))
+            Order::AddMemory { attachment, .. } | Order::RemoveMemory { attachment } => {
+                Whom::Attachment(*attachment)
             }
             Order::Engine(command) => match command {
                 Command::AddQueue { queue, .. } | Command::StopQueue { queue } => {
@@ -108,8 +107,8 @@ pub enum Report {
     /// Pinned memory that the reactor no longer uses, to be let go by the receiver. Each [`Order::RemoveMemory`] is
     /// answered so.
     MemoryReleased {
-        /// Its number.
-        memory: MemoryId,
+        /// Whose guest's.
+        attachment: AttachmentIndex,
         /// What was pinned, if it was there.
         registration: Option<Arc<MemoryRegistration>>,
     },

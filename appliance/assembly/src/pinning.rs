@@ -14,7 +14,7 @@ use crate::reactor_thread::ReactorHandle;
 use crate::shared::Shared;
 use crate::watch::LONE_BOUND;
 use palisade_api::FindingKind;
-use palisade_block::{AttachmentIndex, Doing, MemoryId, Whom};
+use palisade_block::{AttachmentIndex, Doing, Whom};
 use palisade_memory::GuestMemory;
 use palisade_sys::MemoryRegistration;
 use std::collections::BTreeMap;
@@ -45,8 +45,9 @@ pub struct Pinning {
 #[derive(Debug, Default)]
 struct State {
     guests: BTreeMap<AttachmentIndex, Guest>,
-    /// Former memory. The thread lets it go: that can take long.
+    /// Former memory and what was pinned of it. The thread lets them go: to unpin or unmap can take long.
     former: Vec<Arc<GuestMemory>>,
+    unpinned: Vec<Arc<MemoryRegistration>>,
     stopping: bool,
 }
 
@@ -102,8 +103,9 @@ impl Pinning {
     }
 
     /// A reactor has given a guest's memory back.
-    pub fn released(&self, attachment: AttachmentIndex) {
+    pub fn released(&self, attachment: AttachmentIndex, registration: Option<Arc<MemoryRegistration>>) {
         let mut state = self.state();
+        state.unpinned.extend(registration);
         if let Some(guest) = state.guests.get_mut(&attachment) {
             guest.held_by = guest.held_by.saturating_sub(1);
             if guest.held_by == 0 {
@@ -136,10 +138,13 @@ impl Pinning {
             if state.stopping {
                 return None;
             }
-            if !state.former.is_empty() {
-                let former = std::mem::take(&mut state.former);
+            if !state.former.is_empty() || !state.unpinned.is_empty() {
+                let gone = (
+                    std::mem::take(&mut state.former),
+                    std::mem::take(&mut state.unpinned),
+                );
                 drop(state);
-                drop(former);
+                drop(gone);
                 state = self.state();
                 continue;
             }
@@ -213,7 +218,7 @@ impl Pinning {
         let registration = Arc::new(registration);
         for reactor in reactors {
             reactor.send(Order::AddMemory {
-                memory: MemoryId(job.attachment.0),
+                attachment: job.attachment,
                 registration: Arc::clone(&registration),
             });
         }
@@ -258,9 +263,7 @@ impl Guest {
             return;
         }
         for reactor in reactors {
-            reactor.send(Order::RemoveMemory {
-                memory: MemoryId(attachment.0),
-            });
+            reactor.send(Order::RemoveMemory { attachment });
         }
     }
 
@@ -289,7 +292,7 @@ pub fn run(shared: &Shared) {
         };
         mark();
         let parts = job.memory.resident_segments(PIECES_MAX);
-        let existed = parts.iter().map(|part| part.bytes as u64).sum();
+        let existed = parts.iter().map(|part| part.bytes() as u64).sum();
         if let Some(before) = job.in_use {
             shared.pinning.looked(&shared.reactors, &job, before, existed);
             continue;
@@ -303,7 +306,7 @@ pub fn run(shared: &Shared) {
             percent(settings.pinned_percent),
         );
         let mut short = false;
-        let registration = MemoryRegistration::prepare_while(&parts, |bytes| {
+        let registration = MemoryRegistration::prepare_while(job.memory.lease(), &parts, |bytes| {
             mark();
             short = bytes > left;
             left = left.saturating_sub(bytes);

@@ -7,7 +7,7 @@ use crate::clearing::ClearProgress;
 use crate::sight::Sight;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
-use palisade_block::{AttachmentIndex, DeviceIndex, MemoryId, Nanos, ReactorIndex, VolumeIndex, Whom};
+use palisade_block::{AttachmentIndex, DeviceIndex, Nanos, ReactorIndex, VolumeIndex, Whom};
 use palisade_model::{Attachment, Cluster, Generation, Kind, Limits, Name, Uuid};
 use palisade_reconcile::{Action, Observed, Step};
 use palisade_sys::Opened;
@@ -187,7 +187,6 @@ impl Offered {
     pub fn settings(&self, reactor: ReactorIndex) -> AttachmentSettings {
         AttachmentSettings {
             volume: self.volume,
-            memory: MemoryId(self.index.0),
             read_only: self.read_only,
             write_through: self.write_through,
             pace: self.pace.clone(),

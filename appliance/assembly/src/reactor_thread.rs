@@ -5,7 +5,7 @@ use crate::orders::{Order, Queue, Report};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::ReactorStats;
-use palisade_block::{Clock, Doing, MemoryId, Nanos, Progress, QueueId, ReactorIndex, Whom};
+use palisade_block::{Clock, Doing, Nanos, Pool, Progress, QueueId, ReactorIndex, Whom};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
@@ -207,8 +207,7 @@ impl ReactorThread {
             in_flight_max: slots,
             ..LocalSettings::default()
         })?;
-        let pinned = Arc::new(MemoryRegistration::prepare(&[pool.segment()]));
-        devices.add_memory(MemoryId::POOL, pinned);
+        devices.add_pool_memory(Arc::new(MemoryRegistration::prepare(&pool.lease())));
         let clock = MonotonicClock::new();
         let idle = Idle::new(plan.idle, clock.now());
         let waker = devices.waker();
@@ -329,13 +328,19 @@ impl ReactorThread {
             }
             Order::CloseDevice { device } => self.reactor.apply(Command::DropDevice { device }),
             Order::GrowDevice { device } => self.reactor.devices_mut().resize(device),
-            Order::AddMemory { memory, registration } => {
-                self.reactor.devices_mut().add_memory(memory, registration);
+            Order::AddMemory {
+                attachment,
+                registration,
+            } => {
+                self.reactor.devices_mut().add_memory(attachment, registration);
             }
-            Order::RemoveMemory { memory } => {
-                let registration = self.reactor.devices_mut().remove_memory(memory);
+            Order::RemoveMemory { attachment } => {
+                let registration = self.reactor.devices_mut().remove_memory(attachment);
                 // Unpinning takes long; it is done by whoever drops the last reference, and not here.
-                self.tell(Report::MemoryReleased { memory, registration });
+                self.tell(Report::MemoryReleased {
+                    attachment,
+                    registration,
+                });
             }
             Order::Stop => self.stopping = true,
         }

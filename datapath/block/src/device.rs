@@ -1,7 +1,8 @@
 //! What stands below the engine: the devices one reactor reads and writes directly.
 
 use crate::ids::{DeviceIndex, MemoryId, SlotIndex};
-use crate::request::{Op, Segment};
+use crate::lease::{Lease, Segment};
+use crate::request::Op;
 use crate::units::{Lba, Sectors};
 
 /// What a device is made of.
@@ -170,9 +171,9 @@ pub struct Io<'a> {
     pub durable: bool,
     /// Nothing else was to be done beside it: the sooner it is done the better, whatever it costs those that follow.
     pub alone: bool,
-    /// In which registered memory the segments lie.
+    /// As what the devices keep the memory in which the segments lie.
     pub memory: MemoryId,
-    /// The data. Both the list and the memory it names stay in place until the operation completes.
+    /// The data. The list need not outlive the call: whoever is not done then keeps what he needs of it.
     pub segments: &'a [Segment],
 }
 
@@ -188,7 +189,23 @@ pub enum Started {
 }
 
 /// All devices of one reactor. The engine calls `start` any number of times, then `submit` once per turn.
+///
+/// Operations move data from and to memory that the devices *keep*: they have its lease until it is let go of, and longer
+/// where something is still in flight on it. That is theirs to see to, whatever becomes of the engine.
 pub trait Devices {
+    /// Keeps memory for one user more, and gives it a number; memory that is kept already goes by the one it has. Not
+    /// part of a turn: this may allocate.
+    fn keep(&mut self, lease: &Lease) -> MemoryId;
+
+    /// Keeps the memory of the reactor's own pool, as [`MemoryId::POOL`].
+    fn keep_pool(&mut self, lease: &Lease);
+
+    /// One user less: the number is free again when there is none left.
+    ///
+    /// # Panics
+    /// When an operation on it is in flight, or it is not kept: a bug of the engine's.
+    fn let_go(&mut self, memory: MemoryId);
+
     /// Whether a device gains by [`expect`](Devices::expect): those whose data lies in memory do. A request for such a
     /// device is started when the one behind it is known.
     fn looks_ahead(&self, device: DeviceIndex) -> bool {
@@ -203,6 +220,10 @@ pub trait Devices {
     }
 
     /// Takes one operation.
+    ///
+    /// # Panics
+    /// When a segment lies outside the memory it is said to be of: it would be somebody else's that is read or written,
+    /// and that is a bug of the engine's or the source's.
     fn start(&mut self, io: Io<'_>) -> Started;
 
     /// Hands everything taken since the last call to the kernel, in one step. Never blocks.

@@ -37,7 +37,8 @@ index!(
     SlotIndex(u32)
 );
 index!(
-    /// Guest memory as registered with a reactor's devices. [`MemoryId::POOL`] is the reactor's own buffer pool.
+    /// Memory as the devices of one reactor keep it ([`Devices::keep`](crate::Devices::keep)): a number of theirs.
+    /// [`MemoryId::POOL`] is the reactor's own buffer pool.
     MemoryId(u16)
 );
 

@@ -1,7 +1,7 @@
 //! What the control plane tells a reactor between two turns, and what the reactor answers. Nothing else crosses a
 //! reactor's border.
 
-use crate::ids::{AttachmentIndex, DeviceIndex, Generation, MemoryId, QueueId, VolumeIndex};
+use crate::ids::{AttachmentIndex, DeviceIndex, Generation, QueueId, VolumeIndex};
 use crate::route::Route;
 use crate::stats::{AttachmentStats, DeviceStats};
 use crate::time::Nanos;
@@ -29,8 +29,6 @@ pub struct Pace {
 pub struct AttachmentSettings {
     /// The volume it offers.
     pub volume: VolumeIndex,
-    /// In which registered memory the guest's buffers lie.
-    pub memory: MemoryId,
     /// Whether writes are refused.
     pub read_only: bool,
     /// Whether every write is made stable before it is answered (the guest has switched the write cache off).

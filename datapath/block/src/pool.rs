@@ -1,9 +1,12 @@
 //! Bounce buffers: aligned memory of the reactor's own, for guests whose buffers a device cannot take.
 
-use crate::request::Segment;
+use crate::lease::{Lease, Segment};
 
 /// A fixed set of buffers of [`BOUNCE_BYTES`](crate::limits::BOUNCE_BYTES) each.
 pub trait Pool {
+    /// The memory of all buffers.
+    fn lease(&self) -> Lease;
+
     /// Buffers that are not in use.
     fn free(&self) -> usize;
 
@@ -13,11 +16,17 @@ pub trait Pool {
     /// Gives a buffer back that `take` gave.
     fn give(&mut self, buffer: Segment);
 
-    /// Copies `bytes` from the segments, starting `skip` bytes into them, to the start of `buffer`.
-    fn gather(&mut self, from: &[Segment], skip: u64, buffer: Segment, bytes: usize);
+    /// Copies `bytes` from segments, starting `skip` bytes into them, to the start of `buffer`.
+    ///
+    /// # Panics
+    /// When the segments do not all lie in the lease, as [`Devices::start`](crate::Devices::start) does.
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize);
 
-    /// Copies `bytes` from the start of `buffer` into the segments, starting `skip` bytes into them.
-    fn scatter(&mut self, buffer: Segment, to: &[Segment], skip: u64, bytes: usize);
+    /// Copies `bytes` from the start of `buffer` into segments, starting `skip` bytes into them.
+    ///
+    /// # Panics
+    /// As [`Pool::gather`].
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize);
 
     /// Fills the first `bytes` of `buffer` with zeroes.
     fn zero(&mut self, buffer: Segment, bytes: usize);

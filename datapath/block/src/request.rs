@@ -1,5 +1,6 @@
 //! One block operation in flight, and the token by which it is answered exactly once (invariant 1).
 
+use crate::lease::Segment;
 use crate::limits::{SEGMENTS_LONG_MAX, SEGMENTS_PER_SLOT};
 use crate::units::{Lba, Sectors};
 
@@ -50,20 +51,6 @@ impl Op {
     }
 }
 
-/// One piece of memory in this process's address space. The layout is that of `struct iovec`, so that a list of
-/// segments is handed to the kernel as it is.
-///
-/// It is an address and nothing more: who puts one into a request keeps the memory mapped until the request has
-/// been answered.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Segment {
-    /// Address in this process.
-    pub address: usize,
-    /// Length in bytes.
-    pub bytes: usize,
-}
-
 /// The segments of one request, in a place that is allocated once and used again.
 ///
 /// It has room for [`SEGMENTS_PER_SLOT`]; for the time of a longer request it is lent a [`LongList`], and then all of
@@ -94,7 +81,7 @@ impl Default for SegmentList {
             len: 0,
             bytes: 0,
             long: None,
-            items: [Segment { address: 0, bytes: 0 }; SEGMENTS_PER_SLOT],
+            items: [Segment::EMPTY; SEGMENTS_PER_SLOT],
         }
     }
 }
@@ -115,7 +102,7 @@ impl SegmentList {
         };
         *place = segment;
         self.len += 1;
-        self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
+        self.bytes += segment.bytes() as u64;
         true
     }
 
@@ -139,7 +126,7 @@ impl SegmentList {
         if fits {
             long.push(segment);
             self.len += 1;
-            self.bytes = self.bytes.wrapping_add(segment.bytes as u64);
+            self.bytes += segment.bytes() as u64;
         }
         fits
     }
@@ -185,11 +172,11 @@ impl SegmentList {
                 // Only lists of parts are shortened, and those are never long.
                 return self.clear();
             };
-            if last.bytes > surplus {
-                last.bytes -= surplus;
+            if last.bytes() > surplus {
+                *last = last.first(last.bytes() - surplus);
                 self.bytes = bytes;
             } else {
-                self.bytes -= last.bytes as u64;
+                self.bytes -= last.bytes() as u64;
                 self.len -= 1;
             }
         }
@@ -295,12 +282,16 @@ pub enum Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Lease;
+    use std::sync::LazyLock;
+    use std::sync::atomic::AtomicU64;
 
+    /// Different ones for different numbers below some tens of thousands.
     fn segment(number: usize) -> Segment {
-        Segment {
-            address: number * 4096,
-            bytes: 1 + number % 7,
-        }
+        static LEASE: LazyLock<Lease> =
+            LazyLock::new(|| Lease::of_words((0..8 << 10).map(|_| AtomicU64::new(0)).collect()));
+        let whole = LEASE.regions()[0];
+        whole.part(number, 1 + number % 7).unwrap()
     }
 
     #[test]
@@ -317,7 +308,10 @@ mod tests {
         assert!(all[SEGMENTS_PER_SLOT..].iter().all(|&segment| list.push(segment)));
         assert!(!list.push(segment(0)), "no allocation beyond the room lent");
         assert_eq!(list.as_slice(), &all[..]);
-        assert_eq!(list.bytes(), all.iter().map(|segment| segment.bytes as u64).sum());
+        assert_eq!(
+            list.bytes(),
+            all.iter().map(|segment| segment.bytes() as u64).sum()
+        );
 
         let room = list.take_back().unwrap();
         assert!(list.is_empty() && list.as_slice().is_empty());
@@ -339,10 +333,10 @@ mod tests {
             let mut list = SegmentList::default();
             (0..6).for_each(|number| assert!(list.push(segment(number))));
             list.truncate(bytes);
-            let sum: usize = list.as_slice().iter().map(|segment| segment.bytes).sum();
+            let sum: usize = list.as_slice().iter().map(|segment| segment.bytes()).sum();
             assert_eq!(sum as u64, list.bytes());
             assert_eq!(list.bytes(), bytes.min(21));
-            assert!(list.as_slice().iter().all(|segment| segment.bytes > 0));
+            assert!(list.as_slice().iter().all(|segment| segment.bytes() > 0));
         }
     }
 }

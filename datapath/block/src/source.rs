@@ -1,7 +1,8 @@
 //! What stands above the engine: something that hands requests over and takes their answers. In the daemon a
 //! virtqueue; later also the serving end of a data port.
 
-use crate::request::{Request, Segment, SegmentList, Status, Token};
+use crate::lease::{Lease, Segment};
+use crate::request::{Request, SegmentList, Status, Token};
 
 /// What a source had to give.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub struct Answer<'a> {
 
 /// A source of requests, owned by one reactor.
 pub trait Source {
+    /// The memory in which the data buffers of all its requests lie, the same as long as it lives.
+    fn lease(&self) -> Lease;
+
     /// Whether `pull` may have something to give. One look and no more: most sources have nothing most of the time. It
     /// may say yes for nothing, and must not say no for something.
     fn has_more(&self) -> bool {

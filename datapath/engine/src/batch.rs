@@ -429,7 +429,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             sectors,
             durable: settings.write_through && matches!(op, Op::Write),
             alone,
-            memory: settings.memory,
+            memory: self.queue.memory,
             segments: if op.moves_data() { list } else { &[] },
         });
         match started {

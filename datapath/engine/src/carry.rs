@@ -83,12 +83,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn launch(&mut self, index: SlotIndex) -> Started {
         let slot = self.slots.slot(index);
         let (device, op) = (slot.device, slot.op);
-        let Some(settings) = self
-            .queues
-            .get(slot.queue as usize)
-            .and_then(|queue| queue.as_ref())
-            .map(|q| &q.settings)
-        else {
+        let Some(Some(queue)) = self.queues.get(slot.queue as usize) else {
             broken("a request outlived its queue")
         };
         let Some(watched) = self
@@ -105,12 +100,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             op,
             lba: slot.device_lba,
             sectors: slot.sectors,
-            durable: settings.write_through && matches!(op, Op::Write),
+            durable: queue.settings.write_through && matches!(op, Op::Write),
             alone: false,
             memory: if slot.bounce.is_some() {
                 MemoryId::POOL
             } else {
-                settings.memory
+                queue.memory
             },
             segments: if op.moves_data() {
                 self.slots.list(index).as_slice()

@@ -37,10 +37,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     fn add_queue(&mut self, id: QueueId, settings: AttachmentSettings, mut source: S) {
         source.disarm();
         self.volume_mut(settings.volume);
+        let lease = source.lease();
+        let memory = self.devices.keep(&lease);
         let queue = Queue {
             id,
             source,
             settings,
+            lease,
+            memory,
             in_flight: 0,
             unpublished: false,
             stopping: false,
@@ -95,6 +99,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 self.touched.retain(|&touched| touched != index);
             }
             queue.settings.stats.in_flight.set(0);
+            self.devices.let_go(queue.memory);
             self.active.swap_remove(position);
             self.stopping -= 1;
             self.notices.push_back(Notice::QueueStopped {

@@ -208,17 +208,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 };
                 sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64));
                 let bytes = sectors.bytes() as usize;
+                let queue = self.slots.slot(request).queue;
                 let (list, whole) = self.slots.part_and_request(part, request);
                 list.clear();
-                list.push(Segment {
-                    address: buffer.address,
-                    bytes,
-                });
+                list.push(buffer.first(bytes));
                 if piece.zeroes {
                     self.pool.zero(buffer, bytes);
                 } else if piece.op == Op::Write {
                     let (from, skip) = rest(whole.as_slice(), place, piece.skip.bytes());
-                    self.pool.gather(from, skip, buffer, bytes);
+                    let Some(Some(queue)) = self.queues.get(queue as usize) else {
+                        broken("a request outlived its queue")
+                    };
+                    self.pool.gather(&queue.lease, from, skip, buffer, bytes);
                 }
                 bounce = Some(buffer);
             }
@@ -269,8 +270,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn settle_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
         self.count_fault(part, result);
         let slot = self.slots.slot_mut(part);
-        let (parent, op, skip, sectors, device, place) = (
+        let (parent, queue, op, skip, sectors, device, place) = (
             slot.parent,
+            slot.queue,
             slot.op,
             slot.skip,
             slot.sectors,
@@ -282,7 +284,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.buffer_shares.give(device);
             if op == Op::Read && result.is_ok() {
                 let (to, skip) = rest(self.slots.list(parent).as_slice(), place, skip);
-                self.pool.scatter(buffer, to, skip, sectors.bytes() as usize);
+                let Some(Some(queue)) = self.queues.get(queue as usize) else {
+                    broken("a request outlived its queue")
+                };
+                self.pool
+                    .scatter(buffer, &queue.lease, to, skip, sectors.bytes() as usize);
             }
             self.pool.give(buffer);
         }
@@ -402,12 +408,11 @@ fn slice(segments: &[Segment], place: Place, skip: u64, mut bytes: u64, list: &m
         if bytes == 0 {
             return;
         }
-        let take = (segment.bytes as u64 - skip).min(bytes);
-        let pushed = list.push(Segment {
-            address: segment.address + skip as usize,
-            bytes: take as usize,
-        });
-        if !pushed {
+        let take = (segment.bytes() as u64 - skip).min(bytes);
+        let Some(part) = segment.part(skip as usize, take as usize) else {
+            broken("a part begins behind the segment in which it begins")
+        };
+        if !list.push(part) {
             return;
         }
         skip = 0;
@@ -443,12 +448,10 @@ impl Alignment {
 /// Whether a device that asks for this can reach the memory as it is.
 #[inline]
 pub(crate) fn is_aligned(segments: &[Segment], alignment: Alignment) -> bool {
-    let none = Segment { address: 0, bytes: 0 };
-    let all = segments.iter().fold(none, |all, segment| Segment {
-        address: all.address | segment.address,
-        bytes: all.bytes | segment.bytes,
+    let (addresses, lengths) = segments.iter().fold((0, 0), |(addresses, lengths), segment| {
+        (addresses | segment.address(), lengths | segment.bytes())
     });
-    all.address & alignment.address_mask | all.bytes & alignment.length_mask == 0
+    addresses & alignment.address_mask | lengths & alignment.length_mask == 0
 }
 
 /// Whether a device can reach the memory as it is. Many ask for nothing, and then the segments are not looked at.

@@ -7,7 +7,8 @@ use crate::slots::{Slots, Use};
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::{
-    DeviceIndex, DeviceLimits, Devices, Fault, Generation, Nanos, Pool, QueueId, Route, SlotIndex, Source,
+    DeviceIndex, DeviceLimits, Devices, Fault, Generation, Lease, MemoryId, Nanos, Pool, QueueId, Route,
+    SlotIndex, Source,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,6 +47,10 @@ pub(crate) struct Queue<S> {
     pub(crate) id: QueueId,
     pub(crate) source: S,
     pub(crate) settings: AttachmentSettings,
+    /// Where the data of its requests lies.
+    pub(crate) lease: Lease,
+    /// As what the devices keep that.
+    pub(crate) memory: MemoryId,
     pub(crate) in_flight: u32,
     /// Answers were given that the guest cannot see yet.
     pub(crate) unpublished: bool,
@@ -125,7 +130,8 @@ pub struct Reactor<S, D, P> {
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Allocates everything that turns will need.
-    pub fn new(config: ReactorConfig, devices: D, pool: P, stats: Arc<ReactorStats>) -> Self {
+    pub fn new(config: ReactorConfig, mut devices: D, pool: P, stats: Arc<ReactorStats>) -> Self {
+        devices.keep_pool(&pool.lease());
         let slots = Slots::new(config.slots, config.parts, config.long);
         let all = slots.len();
         Reactor {
@@ -254,7 +260,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Ends the reactor as a crash would: requests in flight stay unanswered, for a successor to find in the
-    /// in-flight region. Gives the devices back.
+    /// in-flight region. Gives the devices back, which may still be reading and writing: they are not told to let go of
+    /// any memory, and keep what they need.
     pub fn abandon(mut self) -> D {
         for (_, slot) in self.slots.iter_mut() {
             if let Some(token) = slot.token.take() {

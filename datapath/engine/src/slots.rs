@@ -41,9 +41,9 @@ impl Place {
     /// The place of a byte that is not before this one.
     pub(crate) fn advanced_to(mut self, segments: &[Segment], byte: u64) -> Place {
         while let Some(segment) = segments.get(self.segment)
-            && self.before + segment.bytes as u64 <= byte
+            && self.before + segment.bytes() as u64 <= byte
         {
-            self.before += segment.bytes as u64;
+            self.before += segment.bytes() as u64;
             self.segment += 1;
         }
         self

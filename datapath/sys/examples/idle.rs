@@ -4,7 +4,7 @@
 //! `cargo run --release -p palisade-sys --example idle -- FILE [seconds] [windows]`
 
 use palisade_block::{
-    Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
+    AttachmentIndex, Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
 };
 use palisade_sys::device::{Create, DeviceSpec, Medium};
 use palisade_sys::{
@@ -104,34 +104,32 @@ fn hog(cpu: usize, stop: Arc<AtomicBool>) -> JoinHandle<()> {
 
 struct Bench {
     devices: LocalDevices,
-    segments: Vec<[Segment; 1]>,
+    kept: MemoryId,
+    segments: Vec<Segment>,
     clock: MonotonicClock,
     random: u64,
     case: Option<Case>,
-    _memory: HugeMemory,
 }
 
 impl Bench {
     fn new(opened: Arc<Opened>) -> Result<Bench, Box<dyn Error>> {
         let memory = HugeMemory::new(64 << 20)?;
-        let whole = memory.segment();
         let mut devices = LocalDevices::new(LocalSettings::default())?;
         devices.add_device(DEVICE, opened)?;
-        devices.add_memory(MemoryId(0), Arc::new(MemoryRegistration::prepare(&[whole])));
-        let place = |slot: usize| {
-            [Segment {
-                address: whole.address + slot * (1 << 20),
-                bytes: 4096,
-            }]
-        };
-        let segments = (0..32).map(place).collect();
+        devices.add_memory(
+            AttachmentIndex(0),
+            Arc::new(MemoryRegistration::prepare(memory.lease())),
+        );
+        let kept = devices.keep(memory.lease());
+        let place = |slot: usize| memory.segment().part(slot << 20, 1 << 20);
+        let segments = (0..32).filter_map(place).collect();
         Ok(Bench {
             devices,
+            kept,
             segments,
             clock: MonotonicClock::new(),
             random: 1,
             case: None,
-            _memory: memory,
         })
     }
 
@@ -159,10 +157,12 @@ impl Bench {
     }
 
     fn start(&mut self, slot: u32, op: Op, at: u64, bytes: u64, durable: bool) {
-        if let Some([segment]) = self.segments.get_mut(slot as usize) {
-            segment.bytes = bytes as usize;
-        }
-        let segments = self.segments.get(slot as usize).map_or(&[][..], |list| &list[..]);
+        let segment = self.segments.get(slot as usize);
+        let segment = segment.map(|segment| segment.first(bytes as usize));
+        let segments = match op.moves_data() {
+            true => segment.as_slice(),
+            false => &[],
+        };
         let started = self.devices.start(Io {
             device: DEVICE,
             slot: SlotIndex(slot),
@@ -171,7 +171,7 @@ impl Bench {
             sectors: Sectors::from_bytes(bytes),
             durable,
             alone: false,
-            memory: MemoryId(0),
+            memory: self.kept,
             segments,
         });
         assert_eq!(started, Started::Pending);

@@ -18,13 +18,13 @@ pub(crate) fn pieces(
         if done == bytes {
             break;
         }
-        if skip >= segment.bytes as u64 {
-            skip -= segment.bytes as u64;
+        if skip >= segment.bytes() as u64 {
+            skip -= segment.bytes() as u64;
             continue;
         }
         let from = skip as usize;
-        let piece = (segment.bytes - from).min(bytes - done);
-        each(segment.address + from, done, piece);
+        let piece = (segment.bytes() - from).min(bytes - done);
+        each(segment.address() + from, done, piece);
         done += piece;
         skip = 0;
     }
@@ -153,6 +153,7 @@ pub(crate) unsafe fn scatter(from: *const u8, to: &[Segment], skip: u64, bytes: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up::segments;
 
     /// Long copies past the cache give the same as any copy, whatever the ends' alignment.
     #[test]
@@ -167,8 +168,7 @@ mod tests {
         ] {
             let mut to = vec![0u8; 70_100];
             let first = from.as_ptr() as usize + skip;
-            let list = [(first, cut), (first + cut, 70_000 - skip - cut)]
-                .map(|(address, bytes)| Segment { address, bytes });
+            let list = segments(&[(first, cut), (first + cut, 70_000 - skip - cut)]);
             // SAFETY: both vectors are longer than what is copied.
             let done = unsafe { gather_past_cache(&list, to[skip..].as_mut_ptr(), bytes) };
             assert_eq!(done, bytes);
@@ -204,8 +204,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_what_was_asked_for_and_stop_at_the_end() {
-        let list =
-            [(100, 10), (200, 0), (300, 5), (400, 20)].map(|(address, bytes)| Segment { address, bytes });
+        let list = segments(&[(100, 10), (200, 0), (300, 5), (400, 20)]);
         let cut = |skip, bytes| {
             let mut found = Vec::new();
             let covered = pieces(&list, skip, bytes, |a, o, b| found.push((a, o, b)));

@@ -276,34 +276,48 @@ impl DiskProcess {
         let _ = self.send(Message::Detach { port: port.0 }, None);
     }
 
-    /// Hands over a job under a name, whose lower half is a slot's number; false when there is no room. To be
-    /// called by the port's reactor only. What the entry points to must stay in place until the result has come.
-    pub(crate) fn push(&self, port: PortNumber, entry: squeue::Entry, name: u64) -> bool {
+    /// Hands over a job under a name, whose lower half is a slot's number; false when there is no room.
+    ///
+    /// # Safety
+    /// Only one thread hands over jobs under the number of a port, from `attach` to `detach`. What the entry points to
+    /// stays in place, and may be read and written as it says, until the job's result has come at the port; for ever, if
+    /// the port is detached before.
+    pub(crate) unsafe fn push(&self, port: PortNumber, entry: squeue::Entry, name: u64) -> bool {
         let name = packed(port.0, name);
-        self.hand_over(port, Job { entry, name })
+        // SAFETY: our caller promises the same.
+        unsafe { self.hand_over(port, Job { entry, name }) }
     }
 
-    /// Asks for a job to be taken back; its result tells whether that worked. To be called by the port's reactor only.
-    pub(crate) fn cancel(&self, port: PortNumber, name: u64) -> bool {
+    /// Asks for a job to be taken back; its result tells whether that worked.
+    ///
+    /// # Safety
+    /// Only one thread hands over jobs under the number of a port.
+    pub(crate) unsafe fn cancel(&self, port: PortNumber, name: u64) -> bool {
         let entry = io_uring::opcode::AsyncCancel::new(packed(port.0, name)).build();
         let name = inside::NOBODY;
-        self.hand_over(port, Job { entry, name })
+        // SAFETY: our caller promises that it is the only one, and the entry points to nothing.
+        unsafe { self.hand_over(port, Job { entry, name }) }
     }
 
-    fn hand_over(&self, port: PortNumber, job: Job) -> bool {
+    /// # Safety
+    /// As for [`DiskProcess::push`].
+    unsafe fn hand_over(&self, port: PortNumber, job: Job) -> bool {
         let line = self.shared.jobs.get(usize::from(port.0)).and_then(OnceLock::get);
-        // SAFETY: the port's reactor is one thread, and nobody else uses its line.
+        // SAFETY: our caller is the only one that pushes under this port's number, and the line is the port's alone.
         let room = line.is_some_and(|line| unsafe { line.push(job) }.is_ok());
         self.wake();
         room
     }
 
-    /// Carries out one entry and waits for its result: bytes, or a negative error number. For control threads. What
-    /// the entry points to must stay in place until it returns.
-    pub(crate) fn carry_out(&self, entry: squeue::Entry) -> i32 {
+    /// Carries out one entry and waits for its result: bytes, or a negative error number. For control threads.
+    ///
+    /// # Safety
+    /// What the entry points to may be read and written as it says until this returns.
+    pub(crate) unsafe fn carry_out(&self, entry: squeue::Entry) -> i32 {
         let number = self.waiter();
         let name = packed(inside::CALLER, number.into());
         self.put(&self.shared.control_jobs, Job { entry, name });
+        // It has no time limit, so that nothing is on its way when it returns.
         self.wait(number, None).unwrap_or(-libc::ETIMEDOUT)
     }
 

@@ -7,8 +7,9 @@ mod pool;
 pub use pool::HugePool;
 
 use memmap2::{Advice, MmapMut, MmapOptions};
-use palisade_block::Segment;
+use palisade_block::{Lease, Mapped, Segment};
 use std::io;
+use std::sync::Arc;
 
 /// What pages a mapping got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,12 +26,30 @@ const MIB_2: usize = 2 << 20;
 const GIB_1: usize = 1 << 30;
 
 /// Memory of this process alone, zero at first, on the largest pages to be had. It is reached by address only and
-/// may be shared by threads as a disk is: who writes where is for them to agree.
+/// may be shared by threads as a disk is: who writes where is for them to agree. It is unmapped with the last of its
+/// leases.
 #[derive(Debug)]
 pub struct HugeMemory {
-    map: MmapMut,
-    address: usize,
+    pages: Arc<Pages>,
+    lease: Lease,
+    whole: Segment,
     backing: PageBacking,
+}
+
+/// The mapping. Nobody makes a reference to what is in it.
+#[derive(Debug)]
+struct Pages {
+    map: MmapMut,
+    /// Taken while the mapping was not shared yet.
+    address: usize,
+}
+
+// SAFETY: the mapping is readable and writable, and unmapped when it is dropped. It is used by address alone from here on
+// (`lock` and the lengths ask the kernel, not the memory).
+unsafe impl Mapped for Pages {
+    fn ranges(&self) -> Vec<(usize, usize)> {
+        vec![(self.address, self.map.len())]
+    }
 }
 
 impl HugeMemory {
@@ -65,15 +84,17 @@ impl HugeMemory {
 
     /// Its length in bytes.
     pub fn bytes(&self) -> usize {
-        self.map.len()
+        self.whole.bytes()
     }
 
     /// The whole of it as one segment.
     pub fn segment(&self) -> Segment {
-        Segment {
-            address: self.address,
-            bytes: self.map.len(),
-        }
+        self.whole
+    }
+
+    /// Keeps it mapped.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// Keeps the pages in memory: touched now and locked, as far as the kernel lets us.
@@ -81,15 +102,18 @@ impl HugeMemory {
     /// # Errors
     /// What mlock(2) says: mostly that RLIMIT_MEMLOCK is too low.
     pub fn lock(&self) -> io::Result<()> {
-        self.map.advise(Advice::PopulateWrite)?;
-        self.map.lock()
+        self.pages.map.advise(Advice::PopulateWrite)?;
+        self.pages.map.lock()
     }
 
     fn from_map(mut map: MmapMut, backing: PageBacking) -> HugeMemory {
-        let address = map.as_mut_ptr() as usize;
+        let address = map.as_mut_ptr().expose_provenance();
+        let pages = Arc::new(Pages { map, address });
+        let lease = Lease::of(Arc::clone(&pages) as Arc<dyn Mapped>);
         HugeMemory {
-            map,
-            address,
+            whole: lease.regions().first().copied().unwrap_or_default(),
+            pages,
+            lease,
             backing,
         }
     }
@@ -99,10 +123,10 @@ impl HugeMemory {
     pub(crate) fn at(&self, offset: u64, bytes: u64) -> *mut u8 {
         let end = offset.checked_add(bytes);
         assert!(
-            end.is_some_and(|end| end <= self.map.len() as u64),
+            end.is_some_and(|end| end <= self.whole.bytes() as u64),
             "range outside the mapping"
         );
-        (self.address + offset as usize) as *mut u8
+        (self.whole.address() + offset as usize) as *mut u8
     }
 }
 

@@ -16,6 +16,8 @@
 //! - Whoever opens a device is shown its identity, read from the open descriptor, before anything is read from it or
 //!   written to it ([`device::identity`]).
 //! - Success is never reported for a short transfer ([`local`]).
+//! - Memory is read and written only where it lies in a lease that the one who does it has in hand, and the lease is
+//!   kept until the kernel and the disk processes are done with it ([`local`]).
 //! - `start`, `submit` and `reap` of [`LocalDevices`] neither allocate nor block nor log.
 //! - Opening, creating, probing and pinning guest memory happen on control threads; a reactor only adds the result.
 //!
@@ -33,6 +35,8 @@ pub mod filesystem;
 pub mod guard;
 pub mod hugepage;
 pub mod local;
+#[cfg(test)]
+mod made_up;
 mod own_process;
 pub mod peer;
 pub mod peer_event;

@@ -15,6 +15,11 @@
 //! meets a later operation of the same slot. A short transfer goes on with what is left, segment by segment: it is
 //! so rare that speed does not count, and success is reported for the whole or not at all.
 //!
+//! What operations may touch is kept here, from [`keep`](Devices::keep) to [`let_go`](Devices::let_go): a segment that
+//! does not lie in memory that is kept is not followed, and nothing is let go of while an operation is on it. Whoever
+//! started an operation may be gone before it ends, and so may we: what a device that hangs may still read or write
+//! when we are dropped stays mapped for good.
+//!
 //! It is made, used and dropped on its reactor's thread (the ring knows a single issuer), hence not `Send`.
 
 mod entrance;
@@ -37,8 +42,8 @@ use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::limits::DEVICES_MAX;
 use palisade_block::{
-    Clock, DeviceIndex, DeviceKind, DeviceLimits, Devices, Fault, Io, Lba, MemoryId, Sectors, Segment,
-    SlotIndex, Started,
+    AttachmentIndex, Clock, DeviceIndex, DeviceKind, DeviceLimits, Devices, Fault, Io, Lba, Lease, MemoryId,
+    Sectors, Segment, SlotIndex, Started,
 };
 use pause::{Pause, Pauses};
 use rest::Rest;
@@ -183,7 +188,15 @@ impl LocalDevices {
     }
 
     /// Ends the use of a device, which must have nothing in flight, and gives it back to be dropped elsewhere.
+    ///
+    /// # Panics
+    /// When something is in flight on it: the numbers of its open files, which operations go by, may be another's soon.
     pub fn remove_device(&mut self, device: DeviceIndex) -> Option<Arc<Opened>> {
+        assert!(
+            !self.flights.are_on(device),
+            "device {} is taken away with an operation in flight",
+            device.0
+        );
         let place = self.devices.get_mut(device.usize())?.take()?;
         if let (Target::Kernel(_, port), Media::Kernel(kernel)) = (place.target, place.opened.media()) {
             kernel.process().detach(port);
@@ -198,16 +211,25 @@ impl LocalDevices {
         }
     }
 
-    /// Takes pinned memory into use under a number, which must be free. Without it I/O on that memory works as well,
-    /// only slower, and so it does when the kernel refuses: the bytes that go without are returned.
-    pub fn add_memory(&mut self, memory: MemoryId, registration: Arc<MemoryRegistration>) -> Coverage {
-        self.memory.add(&self.ring, memory, registration)
+    /// Takes pinned memory of an attachment's guest into use; the former must have been removed. Without it I/O on that
+    /// memory works as well, only slower, and so it does when the kernel refuses: the bytes that go without are returned.
+    pub fn add_memory(
+        &mut self,
+        attachment: AttachmentIndex,
+        registration: Arc<MemoryRegistration>,
+    ) -> Coverage {
+        self.memory.add(&self.ring, Some(attachment), registration)
+    }
+
+    /// The same for the reactor's pool.
+    pub fn add_pool_memory(&mut self, registration: Arc<MemoryRegistration>) -> Coverage {
+        self.memory.add(&self.ring, None, registration)
     }
 
     /// Ends the use of pinned memory and gives it back to be dropped elsewhere: unpinning may take long. Operations
-    /// in flight keep their pages.
-    pub fn remove_memory(&mut self, memory: MemoryId) -> Option<Arc<MemoryRegistration>> {
-        self.memory.remove(&self.ring, memory)
+    /// in flight keep their pages, and later ones go without.
+    pub fn remove_memory(&mut self, attachment: AttachmentIndex) -> Option<Arc<MemoryRegistration>> {
+        self.memory.remove(&self.ring, Some(attachment))
     }
 
     /// Operations started and not yet reaped.
@@ -349,6 +371,22 @@ pub struct Abilities {
 }
 
 impl Devices for LocalDevices {
+    fn keep(&mut self, lease: &Lease) -> MemoryId {
+        self.memory.keep(lease)
+    }
+
+    fn keep_pool(&mut self, lease: &Lease) {
+        self.memory.keep_pool(lease);
+    }
+
+    fn let_go(&mut self, memory: MemoryId) {
+        assert!(
+            !self.memory.is_last_user(memory) || !self.flights.are_in(memory),
+            "{memory:?} is let go of with an operation in flight"
+        );
+        self.memory.let_go(memory);
+    }
+
     #[inline]
     fn looks_ahead(&self, device: DeviceIndex) -> bool {
         let place = self.devices.get(device.usize()).and_then(Option::as_ref);
@@ -375,7 +413,11 @@ impl Devices for LocalDevices {
         }
         match place.target {
             Target::Null => Started::Done(Ok(())),
-            Target::Memory => Started::Done(instant::carry_out(&io, place.opened.media())),
+            Target::Memory => {
+                check_memory(&self.memory, &io);
+                // SAFETY: all segments lie in memory that is kept: mapped, and the kernel's and ours to read and write.
+                Started::Done(unsafe { instant::carry_out(&io, place.opened.media()) })
+            }
             Target::Kernel(files, _) => {
                 let kind = place.limits.kind;
                 self.start_in_kernel(&io, files, kind)
@@ -425,15 +467,26 @@ impl Devices for LocalDevices {
 
 impl LocalDevices {
     fn start_in_kernel(&mut self, io: &Io<'_>, files: Files, kind: DeviceKind) -> Started {
-        debug_assert!(!io.op.moves_data() || bytes(io.segments) == io.sectors.bytes());
         if !self.flights.has_room() || !self.ring.has_room() {
             return Started::Busy;
         }
+        check_memory(&self.memory, io);
+        // A longer list would go on behind the range, into another volume.
+        assert!(
+            !io.op.moves_data() || bytes(io.segments) == io.sectors.bytes(),
+            "the segments of operation {} have another length than its range",
+            io.slot.0
+        );
         let (name, flight) = self.flights.begin(io, files, kind);
         let entry = flight.entry(&self.memory, self.ring.vectored_fixed());
-        match flight.is_outside() {
-            false => self.ring.push(entry, name),
-            true => push_outside(&self.devices, io.device, entry, name),
+        // SAFETY: the entry points to the flight's own list, and to memory that has just been found to be kept. `let_go`
+        // keeps it as long as the flight is in the table, which is until its completion is taken, and when this is
+        // dropped with flights in the table, lists and memory stay for good. The reactor's thread is the only one here.
+        unsafe {
+            match flight.is_outside() {
+                false => self.ring.push(entry, name),
+                true => push_outside(&self.devices, io.device, entry, name),
+            }
         }
         Started::Pending
     }
@@ -444,18 +497,34 @@ impl LocalDevices {
         while self.flights.has_waiting() && self.ring.has_room() {
             if let Some((name, flight)) = self.flights.take_continued() {
                 let entry = flight.entry(&self.memory, self.ring.vectored_fixed());
-                match flight.is_outside() {
-                    false => self.ring.push(entry, name),
-                    true => push_outside(&self.devices, flight.device(), entry, name),
+                // SAFETY: as in `start_in_kernel`; the flight is still in the table.
+                unsafe {
+                    match flight.is_outside() {
+                        false => self.ring.push(entry, name),
+                        true => push_outside(&self.devices, flight.device(), entry, name),
+                    }
                 }
             } else if let Some((name, outside)) = self.flights.take_cancelled() {
                 match outside.and_then(|device| process_of(&self.devices, device)) {
                     None => self.ring.push_cancel(name),
-                    Some((kernel, port)) => drop(kernel.process().cancel(port, name)),
+                    // SAFETY: the port is ours alone, and this thread the only one of ours that hands over jobs.
+                    Some((kernel, port)) => drop(unsafe { kernel.process().cancel(port, name) }),
                 }
             }
         }
     }
+}
+
+/// Stops the process when a segment lies outside the memory it is said to be of: somebody else's would be read or written,
+/// or what has taken the place of memory that is gone.
+#[inline]
+fn check_memory(memory: &MemoryTable, io: &Io<'_>) {
+    assert!(
+        memory.has(io.memory, io.segments),
+        "operation {} has a segment outside {:?}",
+        io.slot.0,
+        io.memory
+    );
 }
 
 /// The process of a device in use, and our port there.
@@ -468,9 +537,14 @@ fn process_of(devices: &[Option<Place>], device: DeviceIndex) -> Option<(&Kernel
 }
 
 /// Hands an operation to the disk's own process. There is room: each slot has a place there, and one for its cancellation.
-fn push_outside(devices: &[Option<Place>], device: DeviceIndex, entry: squeue::Entry, name: u64) {
-    let pushed =
-        process_of(devices, device).is_some_and(|(kernel, port)| kernel.process().push(port, entry, name));
+///
+/// # Safety
+/// What the entry points to stays in place until the result has come at our port, and for ever if it never does. The
+/// port's reactor calls it.
+unsafe fn push_outside(devices: &[Option<Place>], device: DeviceIndex, entry: squeue::Entry, name: u64) {
+    let pushed = process_of(devices, device)
+        // SAFETY: our caller promises the same.
+        .is_some_and(|(kernel, port)| unsafe { kernel.process().push(port, entry, name) });
     assert!(
         pushed,
         "device {} was removed with an operation in flight",
@@ -479,8 +553,9 @@ fn push_outside(devices: &[Option<Place>], device: DeviceIndex, entry: squeue::E
 }
 
 impl Drop for LocalDevices {
-    /// Takes back what is in flight and waits for it, but not for ever: what a hung device still holds has its
-    /// memory pinned by the kernel, and ends there.
+    /// Takes back what is in flight and waits for it, but not for ever. What is in flight then may touch its memory at any
+    /// later time (a job that the disk's process has not begun has no page of it yet), and nobody will hear of its end: so
+    /// that memory, and the lists that name it, stay until the process ends.
     fn drop(&mut self) {
         self.flights.cancel_all();
         let deadline = Instant::now() + DROP_WAIT;
@@ -489,6 +564,10 @@ impl Drop for LocalDevices {
             if self.reap(|_, _| {}) == 0 {
                 self.ring.wait(Some(Duration::from_millis(10)));
             }
+        }
+        if self.flights.count() > 0 {
+            std::mem::forget(std::mem::take(&mut self.memory));
+            std::mem::forget(std::mem::replace(&mut self.flights, Flights::new(0, 0)));
         }
         for device in (0..DEVICES_MAX as u16).map(DeviceIndex) {
             drop(self.remove_device(device));
@@ -510,5 +589,5 @@ fn check(io: &Io<'_>, limits: &DeviceLimits) -> Result<(), Fault> {
 }
 
 fn bytes(segments: &[Segment]) -> u64 {
-    segments.iter().map(|segment| segment.bytes as u64).sum()
+    segments.iter().map(|segment| segment.bytes() as u64).sum()
 }

@@ -9,7 +9,7 @@
 
 mod rig;
 
-use palisade_block::{MemoryId, Pool, Segment};
+use palisade_block::{Devices, MemoryId, Pool};
 use palisade_sys::{HugeMemory, HugePool, MemoryRegistration, PageBacking};
 use rig::{MIB, Rig};
 use std::sync::Arc;
@@ -40,35 +40,20 @@ fn hugepages_are_used_and_given_back() {
     let mut rig = Rig::new(opened);
     let mut pool = HugePool::new(16).unwrap();
     assert_eq!((pool.backing(), pool.locked()), (expected, true));
-    let registration = Arc::new(MemoryRegistration::prepare(&[pool.segment()]));
+    let registration = Arc::new(MemoryRegistration::prepare(&pool.lease()));
     assert_eq!(registration.coverage().unpinned_bytes, 0);
-    assert_eq!(
-        rig.devices
-            .add_memory(MemoryId::POOL, registration)
-            .unpinned_bytes,
-        0
-    );
+    assert_eq!(rig.devices.add_pool_memory(registration).unpinned_bytes, 0);
+    rig.devices.keep_pool(&pool.lease());
     rig.memory = MemoryId::POOL;
     let (out, back) = (pool.take().unwrap(), pool.take().unwrap());
-    let mut data: Vec<u8> = (0..4096u32).map(|at| (at % 253) as u8).collect();
-    let list = [Segment {
-        address: data.as_mut_ptr() as usize,
-        bytes: 4096,
-    }];
-    let first = |buffer: Segment| Segment {
-        bytes: 4096,
-        ..buffer
-    };
-    pool.gather(&list, 0, out, 4096);
-    assert_eq!(rig.write(8192, &[first(out)]), Ok(()));
-    assert_eq!(rig.read(8192, &[first(back)]), Ok(()));
-    let expected = std::mem::replace(&mut data, vec![0; 4096]);
-    let list = [Segment {
-        address: data.as_mut_ptr() as usize,
-        bytes: 4096,
-    }];
-    pool.scatter(back, &list, 0, 4096);
-    assert_eq!(data, expected);
+    let mut guest = rig::Buffer::new(8192);
+    guest.fill(0, 4096, 5);
+    let lease = guest.0.lease().clone();
+    pool.gather(&lease, &[guest.segment(0, 4096)], 0, out, 4096);
+    assert_eq!(rig.write(8192, &[out.first(4096)]), Ok(()));
+    assert_eq!(rig.read(8192, &[back.first(4096)]), Ok(()));
+    pool.scatter(back, &lease, &[guest.segment(4096, 4096)], 0, 4096);
+    assert!(guest.holds(4096, 4096, 5));
 }
 
 #[test]

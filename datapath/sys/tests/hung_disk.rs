@@ -108,6 +108,7 @@ fn use_both(place: &Path) -> ! {
     println!("both are open");
     std::io::stdin().read_line(&mut String::new()).unwrap();
     let buffer = Buffer::new(1 << 20);
+    devices.keep(buffer.0.lease());
     let list = [buffer.segment(0, 4096)];
     let io = |device, slot, op, sectors| Io {
         device,

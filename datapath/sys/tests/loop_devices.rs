@@ -134,6 +134,7 @@ fn a_block_device_keeps_zeroes_and_discards() {
         let mut rig = Rig::new(opened);
         rig::keeps_and_zeroes(&mut rig);
         let buffer = Buffer::new(4 << 20);
+        rig.on(&buffer);
         let allocated = || {
             fs::metadata(disk.directory.path().join("image"))
                 .unwrap()
@@ -229,6 +230,7 @@ fn a_full_file_system_is_no_space_and_recovers() {
     });
     let mut rig = Rig::new(rig::open(Medium::File { path, create }, 4096));
     let mut buffer = Buffer::new(1 << 20);
+    rig.on(&buffer);
     buffer.fill(0, 1 << 20, 9);
     let full = (0..64).find_map(|at| rig.write(at * MIB, &[buffer.segment(0, 1 << 20)]).err());
     assert_eq!(full, Some(Fault::NoSpace));

@@ -8,7 +8,7 @@
 
 mod rig;
 
-use palisade_block::{MemoryId, Op, Segment};
+use palisade_block::{AttachmentIndex, Op, Segment};
 use palisade_sys::MemoryRegistration;
 use proptest::prelude::*;
 use rig::{Buffer, Rig};
@@ -62,10 +62,10 @@ fn segments(buffer: &Buffer, start: usize, bytes: usize, block: usize, cuts: &[u
 }
 
 fn bytes_of(buffer: &mut Buffer, list: &[Segment]) -> Vec<u8> {
-    let base = buffer.0.segment().address;
+    let base = buffer.0.segment().address();
     let slice = buffer.slice();
     list.iter()
-        .flat_map(|segment| slice[segment.address - base..][..segment.bytes].to_vec())
+        .flat_map(|segment| slice[segment.address() - base..][..segment.bytes()].to_vec())
         .collect()
 }
 
@@ -74,14 +74,20 @@ fn check(block: usize, steps: Vec<Step>) {
     let (path, opened) = rig::open_file(&directory, (BLOCKS * block) as u64, block as u32);
     let mut rig = Rig::new(opened);
     let mut buffer = Buffer::new(2 << 20);
-    rig.devices.add_memory(
-        MemoryId(1),
-        Arc::new(MemoryRegistration::prepare(&[buffer.0.segment()])),
-    );
-    let mut model = vec![0u8; BLOCKS * block];
+    rig.on(&buffer);
+    let registration = Arc::new(MemoryRegistration::prepare(buffer.0.lease()));
+    let (mut model, mut was_pinned) = (vec![0u8; BLOCKS * block], false);
     for step in steps {
         let (at, bytes) = (step.block * block, step.blocks * block);
-        rig.memory = MemoryId(step.pinned.into());
+        match step.pinned {
+            true if was_pinned => {}
+            true => drop(
+                rig.devices
+                    .add_memory(AttachmentIndex(1), Arc::clone(&registration)),
+            ),
+            false => drop(rig.devices.remove_memory(AttachmentIndex(1))),
+        }
+        was_pinned = step.pinned;
         rig.durable = step.durable;
         let range = at..at + bytes;
         match step.kind {

@@ -8,7 +8,7 @@
 
 mod rig;
 
-use palisade_block::{Devices, Io, Lba, MemoryId, Op, Pool, Sectors, SlotIndex, Started};
+use palisade_block::{AttachmentIndex, Devices, Io, Lba, Op, Pool, Sectors, Segment, SlotIndex, Started};
 use palisade_sys::counting_allocator::{CountingAllocator, counted};
 use palisade_sys::device::Medium;
 use palisade_sys::{HugePool, MemoryRegistration};
@@ -23,28 +23,39 @@ fn the_way_of_an_operation_allocates_nothing() {
     let directory = rig::directory();
     let (_, file) = rig::open_file(&directory, 4 * MIB, 4096);
     let buffer = Buffer::new(4 << 20);
-    let registration = Arc::new(MemoryRegistration::prepare(&[buffer.0.segment()]));
+    let registration = Arc::new(MemoryRegistration::prepare(buffer.0.lease()));
     let list = [buffer.segment(0, 4096), buffer.segment(8192, 4096)];
     let memory_device = rig::open(Medium::Memory { bytes: 4 * MIB }, 4096);
     let mut pool = HugePool::new(4).unwrap();
     for opened in [file, memory_device] {
         let mut rig = Rig::new(opened);
-        rig.devices.add_memory(MemoryId(1), Arc::clone(&registration));
-        let ((), allocations) = counted(|| {
-            for round in 0..200u32 {
-                one_round(&mut rig, &list, round);
-                let bounce = pool.take().unwrap();
-                pool.gather(&list, 512, bounce, 4096);
-                pool.scatter(bounce, &list, 512, 4096);
-                pool.give(bounce);
+        rig.on(&buffer);
+        for pinned in [false, true] {
+            if pinned {
+                rig.devices
+                    .add_memory(AttachmentIndex(1), Arc::clone(&registration));
             }
-        });
-        assert_eq!(allocations, 0);
+            let allocations = rounds(&mut rig, &mut pool, &buffer, &list);
+            assert_eq!(allocations, 0);
+        }
     }
     assert_eq!(counted(|| drop(vec![0u8; 100])).1, 1, "the counter counts");
 }
 
-fn one_round(rig: &mut Rig, list: &[palisade_block::Segment], round: u32) {
+fn rounds(rig: &mut Rig, pool: &mut HugePool, buffer: &Buffer, list: &[Segment; 2]) -> u64 {
+    let ((), allocations) = counted(|| {
+        for round in 0..200u32 {
+            one_round(rig, list, round);
+            let bounce = pool.take().unwrap();
+            pool.gather(buffer.0.lease(), list, 512, bounce, 4096);
+            pool.scatter(bounce, buffer.0.lease(), list, 512, 4096);
+            pool.give(bounce);
+        }
+    });
+    allocations
+}
+
+fn one_round(rig: &mut Rig, list: &[Segment], round: u32) {
     let ops = [
         Op::Write,
         Op::Read,
@@ -67,7 +78,7 @@ fn one_round(rig: &mut Rig, list: &[palisade_block::Segment], round: u32) {
             sectors: Sectors(bytes / 512),
             durable: round.is_multiple_of(3),
             alone: false,
-            memory: MemoryId((round % 4 / 2) as u16),
+            memory: rig.memory,
             segments: if op.moves_data() { segments } else { &[] },
         };
         pending += usize::from(rig.devices.start(io) == Started::Pending);

@@ -8,11 +8,11 @@
 
 mod rig;
 
-use palisade_block::{Devices, Io, Lba, MemoryId, Op, Sectors, SlotIndex};
+use palisade_block::{Op, Sectors};
 use palisade_sys::device::probe::{Content, probe};
 use palisade_sys::device::{Create, DeviceSpec, Holder, Identity, Medium};
 use palisade_sys::{OpenError, Opened};
-use rig::{Buffer, DEVICE, MIB, Rig};
+use rig::{Buffer, MIB, Rig};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
@@ -92,48 +92,6 @@ fn the_lock_keeps_a_second_out_until_the_first_is_gone() {
     std::thread::sleep(Duration::from_millis(100));
     drop(first);
     assert!(second.join().unwrap().is_ok());
-}
-
-#[test]
-fn a_write_in_flight_holds_the_lock_after_its_file_is_closed() {
-    let directory = rig::directory();
-    let (path, opened) = rig::open_file(&directory, 64 * MIB, 4096);
-    let mut rig = Rig::new(opened);
-    let buffer = Buffer::new(64 << 20);
-    let segments = [buffer.segment(0, 64 << 20)];
-    let io = Io {
-        device: DEVICE,
-        slot: SlotIndex(0),
-        op: Op::Write,
-        lba: Lba(0),
-        sectors: Sectors(64 * MIB / 512),
-        durable: true,
-        alone: false,
-        memory: MemoryId(0),
-        segments: &segments,
-    };
-    let _ = rig.devices.start(io);
-    rig.devices.submit();
-    // The last reference of ours goes; the request in the kernel keeps its own.
-    drop(rig.devices.remove_device(DEVICE));
-    let spec = DeviceSpec {
-        medium: Medium::File { path, create: None },
-        block_bytes: 4096,
-        // A writer's open probes for holes, and that would wait for direct writes by itself on ext4.
-        read_only: true,
-    };
-    let early = Opened::open(&spec, Duration::ZERO);
-    let was_done = rig.devices.reap(|_, result| assert_eq!(result, Ok(()))) > 0;
-    assert!(
-        was_done || matches!(early, Err(OpenError::Locked { .. })),
-        "{early:?}"
-    );
-    rig::until(|| {
-        rig.devices.submit();
-        rig.devices.reap(|_, result| assert_eq!(result, Ok(())));
-        rig.devices.in_flight() == 0
-    });
-    assert!(Opened::open(&spec, Duration::from_secs(10)).is_ok());
 }
 
 #[test]
@@ -222,6 +180,7 @@ fn a_file_system_without_direct_io_is_used_and_said() {
     let mut buffer = Buffer::new(8192);
     buffer.fill(0, 4096, 1);
     let mut rig = Rig::new(Arc::clone(&opened));
+    rig.on(&buffer);
     assert_eq!(rig.write(512, &[buffer.segment(0, 4096)]), Ok(()));
     assert_eq!(rig.read(512, &[buffer.segment(4096, 4096)]), Ok(()));
     assert!(buffer.holds(4096, 4096, 1));

@@ -8,7 +8,9 @@
 
 mod rig;
 
-use palisade_block::{Devices, Fault, Io, Lba, MemoryId, Op, Sectors, SlotIndex, Started};
+use palisade_block::{
+    AttachmentIndex, Devices, Fault, Io, Lba, Lease, Mapped, MemoryId, Op, Sectors, SlotIndex, Started,
+};
 use palisade_sys::device::{DeviceSpec, Medium};
 use palisade_sys::{MemoryRegistration, Opened};
 use rig::{Buffer, DEVICE, MIB, Rig};
@@ -16,10 +18,22 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A mapping of a file that a test has made.
+#[derive(Debug)]
+struct Map(memmap2::MmapMut);
+
+// SAFETY: the mapping stays where it is until it is dropped, and nobody looks into it.
+unsafe impl Mapped for Map {
+    fn ranges(&self) -> Vec<(usize, usize)> {
+        vec![(self.0.as_ptr() as usize, self.0.len())]
+    }
+}
+
 #[test]
 fn null_answers_everything_at_once() {
     let mut rig = Rig::new(rig::open(Medium::Null { bytes: MIB }, 512));
     let buffer = Buffer::new(4096);
+    rig.on(&buffer);
     for op in [Op::Read, Op::Write, Op::Discard, Op::WriteZeroes { unmap: true }] {
         assert_eq!(rig.run(op, 0, 4096, &[buffer.segment(0, 4096)]), Ok(()));
     }
@@ -57,21 +71,25 @@ fn memory_is_pinned_shared_by_two_reactors_and_given_back() {
     let directory = rig::directory();
     let (_, opened) = rig::open_file(&directory, MIB, 4096);
     let mut buffer = Buffer::new(4 << 20);
-    let registration = Arc::new(MemoryRegistration::prepare(&[buffer.0.segment()]));
+    let registration = Arc::new(MemoryRegistration::prepare(buffer.0.lease()));
     assert_eq!(registration.coverage().errno, None);
     let mut rigs = [Rig::new(Arc::clone(&opened)), Rig::new(opened)];
     for rig in &mut rigs {
-        let coverage = rig.devices.add_memory(MemoryId(1), Arc::clone(&registration));
+        rig.on(&buffer);
+        let coverage = rig
+            .devices
+            .add_memory(AttachmentIndex(1), Arc::clone(&registration));
         assert_eq!(
             coverage.pinned_bytes,
             4 << 20,
             "{coverage:?} {:?}",
             rig.devices.abilities()
         );
-        let pool = rig.devices.add_memory(MemoryId::POOL, Arc::clone(&registration));
+        let pool = rig.devices.add_pool_memory(Arc::clone(&registration));
         assert_eq!(pool.unpinned_bytes, 0);
+        rig.devices.keep_pool(buffer.0.lease());
     }
-    for memory in [MemoryId(1), MemoryId::POOL] {
+    for memory in [MemoryId(0), MemoryId::POOL] {
         rigs.iter_mut().for_each(|rig| rig.memory = memory);
         buffer.fill(0, 8192, memory.0 as u8);
         rigs[0]
@@ -81,15 +99,15 @@ fn memory_is_pinned_shared_by_two_reactors_and_given_back() {
         assert!(buffer.holds(1 << 20, 8192, memory.0 as u8));
     }
     for rig in &mut rigs {
-        rig.devices.remove_memory(MemoryId(1)).unwrap();
-        rig.devices.remove_memory(MemoryId::POOL).unwrap();
-        rig.memory = MemoryId(1);
+        rig.devices.remove_memory(AttachmentIndex(1)).unwrap();
+        rig.memory = MemoryId(0);
         assert_eq!(
             rig.read(0, &[buffer.segment(0, 4096)]),
             Ok(()),
             "unpinned memory works as well"
         );
     }
+    drop(rigs);
     assert_eq!(Arc::strong_count(&registration), 1);
 }
 
@@ -106,11 +124,8 @@ fn memory_of_a_plain_file_goes_without_pinning() {
         .unwrap();
     // SAFETY: the file is the test's own and is not changed from outside.
     let map = unsafe { memmap2::MmapMut::map_mut(&file).unwrap() };
-    let segment = palisade_block::Segment {
-        address: map.as_ptr() as usize,
-        bytes: map.len(),
-    };
-    let coverage = MemoryRegistration::prepare(&[segment]).coverage();
+    let lease = Lease::of(Arc::new(Map(map)));
+    let coverage = MemoryRegistration::prepare(&lease).coverage();
     assert_eq!((coverage.pinned_bytes, coverage.unpinned_bytes), (0, MIB));
     assert!(coverage.errno.is_some());
 }
@@ -137,6 +152,7 @@ fn what_does_not_lie_on_the_device_or_may_not_be_written_is_refused() {
     let (path, opened) = rig::open_file(&directory, MIB, 4096);
     let buffer = Buffer::new(8192);
     let mut rig = Rig::new(opened);
+    rig.on(&buffer);
     assert_eq!(
         rig.write(MIB - 4096, &[buffer.segment(0, 8192)]),
         Err(Fault::BeyondEnd)
@@ -154,6 +170,7 @@ fn what_does_not_lie_on_the_device_or_may_not_be_written_is_refused() {
         read_only: true,
     };
     let mut rig = Rig::new(Arc::new(Opened::open(&spec, Duration::from_secs(5)).unwrap()));
+    rig.on(&buffer);
     assert_eq!(rig.read(0, &[buffer.segment(0, 8192)]), Ok(()));
     assert_eq!(rig.run(Op::Flush, 0, 0, &[]), Ok(()));
     assert_eq!(rig.write(0, &[buffer.segment(0, 8192)]), Err(Fault::ReadOnly));
@@ -169,6 +186,7 @@ fn a_device_that_ends_early_is_a_fault_and_no_short_success() {
     let (path, opened) = rig::open_file(&directory, MIB, 4096);
     let buffer = Buffer::new(64 << 10);
     let mut rig = Rig::new(Arc::clone(&opened));
+    rig.on(&buffer);
     std::fs::File::options()
         .write(true)
         .open(&path)
@@ -194,6 +212,7 @@ fn more_than_the_queue_holds_is_busy_and_all_of_it_completes_once() {
     let (_, opened) = rig::open_file(&directory, 4 * MIB, 4096);
     let mut rig = Rig::new(opened);
     let mut buffer = Buffer::new(4 << 20);
+    rig.on(&buffer);
     let (mut started, mut finished, mut was_busy) = (0u32, vec![0; 64], false);
     let segments: Vec<_> = (0..64).map(|slot| [buffer.segment(slot * 4096, 4096)]).collect();
     (0..64).for_each(|slot| buffer.fill(slot * 4096, 4096, slot as u8));
@@ -238,15 +257,133 @@ fn memory_that_is_not_there_is_the_guests_fault_and_not_the_disks() {
     let (_, opened) = rig::open_file(&directory, MIB, 4096);
     let mut buffer = Buffer::new(8192);
     let mut rig = Rig::new(opened);
-    // The kernel refuses addresses below vm.mmap_min_addr to everybody.
-    let absent = palisade_block::Segment {
-        address: 4096,
-        bytes: 4096,
-    };
-    for list in [vec![absent], vec![buffer.segment(0, 4096), absent]] {
+    rig.on(&buffer);
+    // Behind the end of its file a mapping has no page: so a guest's memory is when its file has shrunk.
+    let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    file.set_len(4096).unwrap();
+    // SAFETY: the file is the test's own and is not changed from outside.
+    let map = unsafe { memmap2::MmapOptions::new().len(8192).map_mut(&file).unwrap() };
+    let shrunk = Lease::of(Arc::new(Map(map)));
+    let absent = shrunk.regions()[0].part(4096, 4096).unwrap();
+    rig.memory = rig.devices.keep(&shrunk);
+    for list in [
+        vec![absent],
+        vec![absent.part(0, 2048).unwrap(), absent.part(2048, 2048).unwrap()],
+    ] {
         assert_eq!(rig.read(0, &list), Err(Fault::GuestMemory));
         assert_eq!(rig.write(0, &list), Err(Fault::GuestMemory));
     }
+    rig.on(&buffer);
     buffer.fill(0, 8192, 1);
     assert_eq!(rig.write(0, &[buffer.segment(0, 8192)]), Ok(()));
+}
+
+/// An operation is taken and handed over, and nobody who started it is left: neither the list of its segments nor,
+/// but for the devices, the owner of its memory.
+#[test]
+fn an_operation_needs_nothing_of_whoever_started_it() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 4096);
+    let mut rig = Rig::new(opened);
+    let mut buffer = Buffer::new(2 << 20);
+    rig.on(&buffer);
+    (0..64).for_each(|at| buffer.fill(at * 8192, 4096, at as u8));
+    let expected: Vec<u8> = (0..64)
+        .flat_map(|at| buffer.slice()[at * 8192..][..4096].to_vec())
+        .collect();
+    let mut lists: Vec<Vec<_>> = vec![
+        (0..32).map(|at| buffer.segment(at * 8192, 4096)).collect(),
+        (32..64).map(|at| buffer.segment(at * 8192, 4096)).collect(),
+    ];
+    for (slot, list) in lists.iter().enumerate() {
+        let io = Io {
+            device: DEVICE,
+            slot: SlotIndex(slot as u32),
+            op: Op::Write,
+            lba: Lba(slot as u64 * 256),
+            sectors: Sectors(256),
+            durable: false,
+            alone: false,
+            memory: rig.memory,
+            segments: list,
+        };
+        assert_eq!(rig.devices.start(io), Started::Pending);
+    }
+    // Not handed to the kernel yet.
+    let other = buffer.segment(1 << 20, 4096);
+    lists.iter_mut().for_each(|list| list.fill(other));
+    drop((lists, buffer));
+    let mut results = Vec::new();
+    rig::until(|| {
+        rig.devices.submit();
+        rig.devices.reap(|_, result| results.push(result));
+        results.len() == 2
+    });
+    assert_eq!(results, [Ok(()), Ok(())]);
+    assert!(std::fs::read(path).unwrap()[..64 * 4096] == expected);
+    rig.devices.let_go(rig.memory);
+}
+
+#[test]
+#[should_panic(expected = "with an operation in flight")]
+fn memory_is_not_let_go_of_under_an_operation() {
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, MIB, 4096);
+    let mut rig = Rig::new(opened);
+    let buffer = Buffer::new(4096);
+    rig.on(&buffer);
+    begin(&mut rig, &[buffer.segment(0, 4096)]);
+    rig.devices.let_go(rig.memory);
+}
+
+#[test]
+#[should_panic(expected = "with an operation in flight")]
+fn a_device_is_not_taken_away_under_its_operations() {
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, MIB, 4096);
+    let mut rig = Rig::new(opened);
+    let buffer = Buffer::new(4096);
+    rig.on(&buffer);
+    begin(&mut rig, &[buffer.segment(0, 4096)]);
+    rig.devices.remove_device(DEVICE);
+}
+
+/// Neither for a file nor for memory: an old segment, or one of another guest's, is not followed.
+#[test]
+fn a_segment_outside_the_memory_it_is_said_to_be_of_is_not_followed() {
+    let directory = rig::directory();
+    let (_, file) = rig::open_file(&directory, MIB, 4096);
+    for opened in [file, rig::open(Medium::Memory { bytes: MIB }, 4096)] {
+        let (buffer, other) = (Buffer::new(8192), Buffer::new(8192));
+        let (mine, foreign) = (buffer.segment(0, 4096), other.segment(0, 4096));
+        for list in [vec![foreign], vec![mine, foreign]] {
+            let opened = Arc::clone(&opened);
+            let lease = buffer.0.lease().clone();
+            let bytes = rig::sum(&list);
+            let followed = std::thread::spawn(move || {
+                let mut rig = Rig::new(opened);
+                rig.memory = rig.devices.keep(&lease);
+                rig.run(Op::Read, 0, bytes, &list)
+            });
+            let panic = followed.join().unwrap_err();
+            let text = panic.downcast_ref::<String>().unwrap();
+            assert!(text.contains("a segment outside"), "{text}");
+        }
+    }
+}
+
+/// Starts a write and does not hand it over.
+fn begin(rig: &mut Rig, segments: &[palisade_block::Segment]) {
+    let io = Io {
+        device: DEVICE,
+        slot: SlotIndex(0),
+        op: Op::Write,
+        lba: Lba(0),
+        sectors: Sectors(rig::sum(segments) / 512),
+        durable: false,
+        alone: false,
+        memory: rig.memory,
+        segments,
+    };
+    assert_eq!(rig.devices.start(io), Started::Pending);
 }

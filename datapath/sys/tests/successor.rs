@@ -79,6 +79,7 @@ fn write_for_ever(path: &Path) -> ! {
     let opened = Opened::open(&rig::file_spec(path, BYTES, 4096), Duration::from_secs(20)).unwrap();
     let mut rig = Rig::new(Arc::new(opened));
     let mut buffer = Buffer::new(16 << 20);
+    rig.on(&buffer);
     let lists: Vec<_> = (0..16)
         .map(|slot| [buffer.segment(slot << 20, 1 << 20)])
         .collect();

@@ -92,11 +92,11 @@ fn a_sleeping_reactor_is_woken_by_every_completion() {
     let segments = [buffer.segment(0, 1 << 20)];
     for mut devices in both() {
         devices.add_device(DEVICE, Arc::clone(&opened)).unwrap();
+        devices.keep(buffer.0.lease());
         for round in 0..300u64 {
             let op = [Op::Write, Op::Flush, Op::Read, Op::WriteZeroes { unmap: false }][(round % 4) as usize];
             let bytes = if op == Op::Flush { 0 } else { MIB >> (round % 5) };
-            let mut cut = segments;
-            cut[0].bytes = bytes as usize;
+            let cut = [segments[0].first(bytes as usize)];
             // Each second operation is handed over by the sleep itself.
             if round % 8 >= 4 {
                 devices.hold();
@@ -148,6 +148,7 @@ fn no_kick_is_lost_while_completions_come() {
     let segments = [buffer.segment(0, 4096)];
     for mut devices in both() {
         devices.add_device(DEVICE, Arc::clone(&opened)).unwrap();
+        devices.keep(buffer.0.lease());
         let (kick, rung) = (EventFd::new().unwrap(), Arc::new(AtomicU64::new(0)));
         let (waker, ordered) = (devices.waker(), Arc::new(AtomicU64::new(0)));
         devices.listen(kick.as_raw_fd()).unwrap();
@@ -293,6 +294,7 @@ fn dropping_waits_for_what_is_in_flight() {
     let (path, opened) = rig::open_file(&directory, 4 * MIB, 4096);
     let mut rig = Rig::new(opened);
     let mut buffer = Buffer::new(1 << 20);
+    rig.on(&buffer);
     buffer.fill(0, 1 << 20, 5);
     let segments = [buffer.segment(0, 1 << 20)];
     assert_eq!(

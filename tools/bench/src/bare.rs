@@ -9,7 +9,8 @@ use crate::random::Random;
 use crate::row::{Row, Work};
 use crate::window::Window;
 use palisade_block::{
-    Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex, Started,
+    AttachmentIndex, Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex,
+    Started,
 };
 use palisade_sys::device::Create;
 use palisade_sys::{
@@ -38,7 +39,7 @@ pub struct Bare {
 }
 
 const DEVICE: DeviceIndex = DeviceIndex(0);
-const MEMORY: MemoryId = MemoryId(0);
+const GUEST: AttachmentIndex = AttachmentIndex(0);
 
 impl Bare {
     /// Makes and opens a file.
@@ -127,7 +128,7 @@ impl Bare {
 struct Loop {
     devices: LocalDevices,
     memory: Segment,
-    _pages: Pages,
+    kept: MemoryId,
     clock: MonotonicClock,
     row: Row,
     wait: Wait,
@@ -147,11 +148,13 @@ impl Loop {
         let pages = Pages::new(u64::from(row.depth) * u64::from(row.bytes))?;
         let memory = pages.memory.host_segments().next();
         let memory = memory.ok_or_else(|| failed("memory without a segment".into()))?;
-        devices.add_memory(MEMORY, Arc::new(MemoryRegistration::prepare(&[memory])));
+        let lease = pages.memory.lease();
+        devices.add_memory(GUEST, Arc::new(MemoryRegistration::prepare(lease)));
+        let kept = devices.keep(lease);
         Ok(Loop {
             devices,
             memory,
-            _pages: pages,
+            kept,
             clock: MonotonicClock::new(),
             row,
             wait: bare.wait,
@@ -239,10 +242,8 @@ impl Loop {
     /// Whether it is done already.
     fn start(&mut self, slot: u32, sector: u64) -> Result<bool, Failure> {
         let bytes = self.row.bytes as usize;
-        let segment = Segment {
-            address: self.memory.address + slot as usize * bytes,
-            bytes,
-        };
+        let segment = self.memory.part(slot as usize * bytes, bytes);
+        let segment = segment.ok_or_else(|| failed("memory for fewer requests than there are".into()))?;
         let io = Io {
             device: DEVICE,
             slot: SlotIndex(slot),
@@ -254,7 +255,7 @@ impl Loop {
             sectors: self.sectors(),
             durable: false,
             alone: self.row.depth == 1,
-            memory: MEMORY,
+            memory: self.kept,
             segments: &[segment],
         };
         match self.devices.start(io) {

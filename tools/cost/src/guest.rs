@@ -136,7 +136,7 @@ impl Guest {
     /// Where [`Guest::mark`] writes, in this process.
     pub fn marks(&self) -> Result<(usize, usize), Box<dyn Error>> {
         let at = |offset| self.memory.slice(MARKS_AT + offset, 2).ok_or("no room");
-        Ok((at(0)?.address, at(2)?.address))
+        Ok((at(0)?.address(), at(2)?.address()))
     }
 
     /// Writes where nothing else does, so that a trace of memory shows what lies between the two.

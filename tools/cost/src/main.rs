@@ -73,7 +73,7 @@ fn trace(workload: &Workload) -> Result<(), Box<dyn Error>> {
     let mut running = workload.start()?;
     (0..workload.turns_a_lap()).for_each(|_| running.turn());
     for (name, place) in running.guest().parts() {
-        println!("part {name} {:#x} {}", place.address, place.bytes);
+        println!("part {name} {:#x} {}", place.address(), place.bytes());
     }
     let (begin, end) = running.guest().marks()?;
     println!("begin {begin:#x}\nend {end:#x}");

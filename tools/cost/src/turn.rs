@@ -3,8 +3,7 @@
 use crate::guest::Guest;
 use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
 use palisade_block::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Nanos, QueueId, Route, Run, Sectors,
-    VolumeIndex,
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, Nanos, QueueId, Route, Run, Sectors, VolumeIndex,
 };
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_sys::device::{DeviceSpec, Medium};
@@ -94,7 +93,6 @@ fn add(
         },
         settings: AttachmentSettings {
             volume: VolumeIndex(number),
-            memory: MemoryId(0),
             read_only: false,
             write_through: false,
             pace: Pace::default(),

@@ -73,7 +73,7 @@ impl Daemon {
     pub fn start(setup: &Setup, rack: &Rc<RefCell<Rack>>, findings: &Findings, now: Nanos) -> Daemon {
         let cores = (0..setup.reactors).map(|number| {
             let devices = SimDevices::new(number, Rc::clone(rack));
-            let pool = SimPool::new(number, setup.buffers, Rc::clone(rack), findings.clone());
+            let pool = SimPool::new(setup.buffers, Rc::clone(rack), findings.clone());
             Core {
                 buffers_out: pool.out(),
                 reactor: Reactor::new(setup.config, devices, pool, Arc::new(ReactorStats::default())),

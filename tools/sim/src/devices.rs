@@ -1,7 +1,7 @@
 //! The simulated disks as one reactor sees them.
 
 use crate::rack::Rack;
-use palisade_block::{DeviceIndex, DeviceLimits, Devices, Fault, Io, SlotIndex, Started};
+use palisade_block::{DeviceIndex, DeviceLimits, Devices, Fault, Io, Lease, MemoryId, SlotIndex, Started};
 use palisade_sys::counting_allocator::uncounted;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -27,6 +27,18 @@ impl SimDevices {
 
 // What happens here stands in for the kernel's work: it may allocate.
 impl Devices for SimDevices {
+    fn keep(&mut self, lease: &Lease) -> MemoryId {
+        self.rack.borrow_mut().keep(self.reactor, lease)
+    }
+
+    fn keep_pool(&mut self, lease: &Lease) {
+        self.rack.borrow_mut().keep_pool(self.reactor, lease);
+    }
+
+    fn let_go(&mut self, memory: MemoryId) {
+        self.rack.borrow_mut().let_go(self.reactor, memory);
+    }
+
     fn start(&mut self, io: Io<'_>) -> Started {
         uncounted(|| {
             let (started, id) = self.rack.borrow_mut().start(self.reactor, &io);

@@ -3,7 +3,7 @@
 
 use crate::finding::{Findings, Invariant};
 use crate::source::AnySource;
-use palisade_block::{Answer, Lba, Nanos, Op, Pulled, Request, Sectors, SegmentList, Source, Token};
+use palisade_block::{Answer, Lba, Lease, Nanos, Op, Pulled, Request, Sectors, SegmentList, Source, Token};
 use palisade_memory::GuestMemory;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -144,6 +144,10 @@ pub struct PlainSource {
 }
 
 impl Source for PlainSource {
+    fn lease(&self) -> Lease {
+        self.memory.lease().clone()
+    }
+
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
         segments.clear();
         let mut queue = self.queue.borrow_mut();

@@ -2,89 +2,101 @@
 //! around; the simulated disks follow them here, and an address that is nobody's, or another's, is a finding
 //! (invariant 14), never an access.
 
-use palisade_block::{MemoryId, Segment};
+use palisade_block::{Lease, MemoryId, Segment};
+use palisade_memory::GuestMemory;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-/// What one registered memory is made of.
-pub trait Area {
-    /// Copies from the area; false when the range does not lie in it.
-    fn read(&self, address: usize, to: &mut [u8]) -> bool;
-
-    /// Copies to the area; false when the range does not lie in it.
-    fn write(&self, address: usize, from: &[u8]) -> bool;
-}
-
-/// Memory of the simulator's own with made-up addresses: nobody but the simulated disks can follow them.
-#[derive(Debug)]
-pub struct PlainArea {
-    base: usize,
-    bytes: Mutex<Vec<u8>>,
-}
-
-impl PlainArea {
-    /// Zeroes at made-up addresses from `base` on.
-    pub fn new(base: usize, bytes: usize) -> Arc<PlainArea> {
-        Arc::new(PlainArea {
-            base,
-            bytes: Mutex::new(vec![0; bytes]),
-        })
-    }
-
-    /// The first address.
-    pub fn base(&self) -> usize {
-        self.base
-    }
-}
-
-impl Area for PlainArea {
-    fn read(&self, address: usize, to: &mut [u8]) -> bool {
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(from) = address
-            .checked_sub(self.base)
-            .and_then(|at| bytes.get(at..at.checked_add(to.len())?))
-        else {
-            return false;
-        };
-        to.copy_from_slice(from);
-        true
-    }
-
-    fn write(&self, address: usize, from: &[u8]) -> bool {
-        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(to) = address
-            .checked_sub(self.base)
-            .and_then(|at| bytes.get_mut(at..at.checked_add(from.len())?))
-        else {
-            return false;
-        };
-        to.copy_from_slice(from);
-        true
-    }
-}
-
-/// Which memories are registered.
-#[derive(Default)]
+/// Whose memory there is, and which reactor keeps which.
+#[derive(Debug, Default)]
 pub struct Memories {
-    areas: Vec<(u16, MemoryId, Arc<dyn Area>)>,
+    known: Vec<Arc<GuestMemory>>,
+    kept: Vec<Kept>,
+}
+
+/// Memory that a reactor's devices keep.
+#[derive(Debug)]
+struct Kept {
+    reactor: u16,
+    id: MemoryId,
+    memory: Arc<GuestMemory>,
+    users: u32,
 }
 
 impl Memories {
-    /// Registers an area. The pool of each reactor is registered under that reactor's number; a guest's memory under
-    /// every reactor's.
-    pub fn register(&mut self, reactor: u16, id: MemoryId, area: Arc<dyn Area>) {
-        self.areas.retain(|(r, known, _)| (*r, *known) != (reactor, id));
-        self.areas.push((reactor, id, area));
+    /// Makes a guest's or a pool's memory known: only what is known can be kept.
+    pub fn learn(&mut self, memory: &Arc<GuestMemory>) {
+        self.forget(memory);
+        self.known.push(Arc::clone(memory));
     }
 
-    /// Takes a guest's memory away from all reactors.
-    pub fn forget(&mut self, id: MemoryId) {
-        self.areas.retain(|(_, known, _)| *known != id);
+    /// Forgets a guest's memory: nothing may reach it from here on. False when a reactor keeps it still.
+    pub fn forget(&mut self, memory: &GuestMemory) -> bool {
+        let lease = memory.lease();
+        self.known.retain(|known| !known.lease().is(lease));
+        !self.kept.iter().any(|kept| kept.memory.lease().is(lease))
     }
 
-    /// Takes all of a reactor's memories away.
+    /// A reactor keeps memory, or keeps it for one user more; `None` when it is nobody's.
+    pub fn keep(&mut self, reactor: u16, lease: &Lease) -> Option<MemoryId> {
+        let mine = |kept: &&mut Kept| kept.reactor == reactor && kept.memory.lease().is(lease);
+        if let Some(kept) = self.kept.iter_mut().find(mine) {
+            kept.users += 1;
+            return Some(kept.id);
+        }
+        let taken = |id| {
+            self.kept
+                .iter()
+                .any(|kept| (kept.reactor, kept.id) == (reactor, id))
+        };
+        let id = (0..).map(MemoryId).find(|id| !taken(*id))?;
+        self.keep_as(reactor, id, lease)
+    }
+
+    /// The same under a number of the caller's choice.
+    pub fn keep_as(&mut self, reactor: u16, id: MemoryId, lease: &Lease) -> Option<MemoryId> {
+        let memory = self.known.iter().find(|known| known.lease().is(lease))?;
+        self.kept.push(Kept {
+            reactor,
+            id,
+            memory: Arc::clone(memory),
+            users: 1,
+        });
+        Some(id)
+    }
+
+    /// Whether a reactor has one user of memory and no more.
+    pub fn is_last_user(&self, reactor: u16, id: MemoryId) -> bool {
+        let mut kept = self.kept.iter();
+        kept.any(|kept| (kept.reactor, kept.id) == (reactor, id) && kept.users == 1)
+    }
+
+    /// A reactor has one user of memory less; false when it had none.
+    pub fn let_go(&mut self, reactor: u16, id: MemoryId) -> bool {
+        let place = self
+            .kept
+            .iter()
+            .position(|kept| (kept.reactor, kept.id) == (reactor, id));
+        let Some((place, kept)) = place.and_then(|place| Some((place, self.kept.get_mut(place)?))) else {
+            return false;
+        };
+        kept.users -= 1;
+        if kept.users == 0 {
+            self.kept.swap_remove(place);
+        }
+        true
+    }
+
+    /// A reactor dies, with its pool: it keeps nothing any more.
     pub fn forget_reactor(&mut self, reactor: u16) {
-        self.areas.retain(|(r, _, _)| *r != reactor);
+        let pool = self
+            .kept
+            .iter()
+            .find(|kept| (kept.reactor, kept.id) == (reactor, MemoryId::POOL));
+        if let Some(pool) = pool.map(|kept| Arc::clone(&kept.memory)) {
+            self.forget(&pool);
+        }
+        self.kept.retain(|kept| kept.reactor != reactor);
     }
 
     /// Copies a list of segments into `to`; the segment that lies outside, if any.
@@ -97,9 +109,9 @@ impl Memories {
     ) -> Result<(), Segment> {
         let mut rest = to;
         for segment in segments {
-            let (part, after) = rest.split_at_mut(segment.bytes.min(rest.len()));
-            let area = self.area(reactor, id).ok_or(*segment)?;
-            if !area.read(segment.address, part) {
+            let (part, after) = rest.split_at_mut(segment.bytes().min(rest.len()));
+            let memory = self.of(reactor, id).ok_or(*segment)?;
+            if !read(memory, segment.address(), part) {
                 return Err(*segment);
             }
             rest = after;
@@ -117,9 +129,9 @@ impl Memories {
     ) -> Result<(), Segment> {
         let mut rest = from;
         for segment in segments {
-            let (part, after) = rest.split_at(segment.bytes.min(rest.len()));
-            let area = self.area(reactor, id).ok_or(*segment)?;
-            if !area.write(segment.address, part) {
+            let (part, after) = rest.split_at(segment.bytes().min(rest.len()));
+            let memory = self.of(reactor, id).ok_or(*segment)?;
+            if !write(memory, segment.address(), part) {
                 return Err(*segment);
             }
             rest = after;
@@ -127,47 +139,36 @@ impl Memories {
         Ok(())
     }
 
-    /// Copies from any memory of a reactor, found by address: the pool's view, which is told no id.
-    pub fn read_any(&self, reactor: u16, address: usize, to: &mut [u8]) -> bool {
-        self.of(reactor).any(|area| area.read(address, to))
+    /// Copies from memory of a lease; false when the range does not lie in it, or it is nobody's.
+    pub fn read(&self, lease: &Lease, address: usize, to: &mut [u8]) -> bool {
+        let memory = self.known.iter().find(|known| known.lease().is(lease));
+        memory.is_some_and(|memory| read(memory, address, to))
     }
 
-    /// Copies to any memory of a reactor, found by address.
-    pub fn write_any(&self, reactor: u16, address: usize, from: &[u8]) -> bool {
-        self.of(reactor).any(|area| area.write(address, from))
+    /// Copies to memory of a lease; false when the range does not lie in it, or it is nobody's.
+    pub fn write(&self, lease: &Lease, address: usize, from: &[u8]) -> bool {
+        let memory = self.known.iter().find(|known| known.lease().is(lease));
+        memory.is_some_and(|memory| write(memory, address, from))
     }
 
-    fn of(&self, reactor: u16) -> impl Iterator<Item = &Arc<dyn Area>> {
-        self.areas
+    fn of(&self, reactor: u16, id: MemoryId) -> Option<&GuestMemory> {
+        self.kept
             .iter()
-            .filter(move |(r, _, _)| *r == reactor)
-            .map(|(_, _, area)| area)
-    }
-
-    fn area(&self, reactor: u16, id: MemoryId) -> Option<&Arc<dyn Area>> {
-        self.areas
-            .iter()
-            .find(|(r, known, _)| (*r, *known) == (reactor, id))
-            .map(|(_, _, area)| area)
+            .find(|kept| (kept.reactor, kept.id) == (reactor, id))
+            .map(|kept| &*kept.memory)
     }
 }
 
-impl std::fmt::Debug for Memories {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ids: Vec<_> = self.areas.iter().map(|(reactor, id, _)| (reactor, id)).collect();
-        f.debug_struct("Memories").field("areas", &ids).finish()
-    }
+/// Copies from memory by address in this process; false when the range does not lie in it.
+fn read(memory: &GuestMemory, address: usize, to: &mut [u8]) -> bool {
+    memory
+        .host_to_guest(address)
+        .is_some_and(|guest| memory.read(guest, to))
 }
 
-/// A guest's memory, by address in this process.
-impl Area for palisade_memory::GuestMemory {
-    fn read(&self, address: usize, to: &mut [u8]) -> bool {
-        self.host_to_guest(address)
-            .is_some_and(|guest| palisade_memory::GuestMemory::read(self, guest, to))
-    }
-
-    fn write(&self, address: usize, from: &[u8]) -> bool {
-        self.host_to_guest(address)
-            .is_some_and(|guest| palisade_memory::GuestMemory::write(self, guest, from))
-    }
+/// The same the other way.
+fn write(memory: &GuestMemory, address: usize, from: &[u8]) -> bool {
+    memory
+        .host_to_guest(address)
+        .is_some_and(|guest| memory.write(guest, from))
 }

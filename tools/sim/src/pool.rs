@@ -1,42 +1,45 @@
 //! A reactor's bounce buffers: few, so that they run short.
 
 use crate::finding::{Findings, Invariant};
-use crate::memory::PlainArea;
 use crate::rack::Rack;
 use palisade_block::limits::BOUNCE_BYTES;
-use palisade_block::{MemoryId, Pool, Segment};
+use palisade_block::{Lease, Pool, Segment};
+use palisade_memory::GuestMemory;
 use palisade_sys::counting_allocator::uncounted;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-
-/// Where made-up addresses of pools begin; each reactor's lie [`POOL_STRIDE`] further on.
-const POOL_BASE: usize = 0x7000_0000_0000;
-const POOL_STRIDE: usize = 1 << 32;
+use std::sync::Arc;
 
 /// The pool of one reactor.
 #[derive(Debug)]
 pub struct SimPool {
-    reactor: u16,
     rack: Rc<RefCell<Rack>>,
     findings: Findings,
-    free: Vec<usize>,
-    given: Vec<usize>,
+    memory: Arc<GuestMemory>,
+    free: Vec<Segment>,
+    given: Vec<Segment>,
     out: Rc<Cell<usize>>,
 }
 
 impl SimPool {
-    /// A pool of some buffers, registered with the rack.
-    pub fn new(reactor: u16, buffers: usize, rack: Rc<RefCell<Rack>>, findings: Findings) -> SimPool {
-        let base = POOL_BASE + usize::from(reactor) * POOL_STRIDE;
-        let area = PlainArea::new(base, buffers * BOUNCE_BYTES);
-        rack.borrow_mut().memories.register(reactor, MemoryId::POOL, area);
+    /// A pool of some buffers, which the rack knows of.
+    ///
+    /// # Panics
+    /// When there is no memory for it.
+    pub fn new(buffers: usize, rack: Rc<RefCell<Rack>>, findings: Findings) -> SimPool {
+        let bytes = (buffers.max(1) * BOUNCE_BYTES) as u64;
+        let Ok(memory) = GuestMemory::anonymous(&[(0, bytes)]) else {
+            unreachable!("there is no memory for {buffers} bounce buffers");
+        };
+        rack.borrow_mut().memories.learn(&memory);
+        let buffer = |index: usize| memory.slice((index * BOUNCE_BYTES) as u64, BOUNCE_BYTES as u64);
         SimPool {
-            reactor,
             rack,
             findings,
-            free: (0..buffers).map(|index| base + index * BOUNCE_BYTES).collect(),
+            free: (0..buffers).filter_map(buffer).collect(),
             given: Vec::with_capacity(buffers),
             out: Rc::default(),
+            memory,
         }
     }
 
@@ -53,13 +56,13 @@ impl SimPool {
         );
     }
 
-    fn copy(&self, from: &[Segment], to: &[Segment], bytes: usize) {
+    fn copy(&self, (lent, from): (&Lease, &[Segment]), (due, to): (&Lease, &[Segment]), bytes: usize) {
         let rack = self.rack.borrow();
         let mut data = vec![0; bytes];
         let mut rest = &mut data[..];
         for segment in from {
-            let (part, after) = rest.split_at_mut(segment.bytes.min(rest.len()));
-            if !part.is_empty() && !rack.memories.read_any(self.reactor, segment.address, part) {
+            let (part, after) = rest.split_at_mut(segment.bytes().min(rest.len()));
+            if !part.is_empty() && !rack.memories.read(lent, segment.address(), part) {
                 self.findings.add(
                     Invariant::ForeignBytes,
                     rack.now,
@@ -70,8 +73,8 @@ impl SimPool {
         }
         let mut rest = &data[..];
         for segment in to {
-            let (part, after) = rest.split_at(segment.bytes.min(rest.len()));
-            if !part.is_empty() && !rack.memories.write_any(self.reactor, segment.address, part) {
+            let (part, after) = rest.split_at(segment.bytes().min(rest.len()));
+            if !part.is_empty() && !rack.memories.write(due, segment.address(), part) {
                 self.findings.add(
                     Invariant::ForeignBytes,
                     rack.now,
@@ -83,7 +86,7 @@ impl SimPool {
     }
 
     fn inside(&self, buffer: Segment, bytes: usize) -> bool {
-        let fits = self.given.contains(&buffer.address) && bytes <= BOUNCE_BYTES;
+        let fits = self.given.contains(&buffer) && bytes <= BOUNCE_BYTES;
         if !fits {
             self.wrong("one is used that was not taken, or beyond its end");
         }
@@ -92,43 +95,46 @@ impl SimPool {
 }
 
 impl Pool for SimPool {
+    fn lease(&self) -> Lease {
+        self.memory.lease().clone()
+    }
+
     fn free(&self) -> usize {
         self.free.len()
     }
 
     fn take(&mut self) -> Option<Segment> {
-        let address = self.free.pop()?;
-        self.given.push(address);
+        let buffer = self.free.pop()?;
+        self.given.push(buffer);
         self.out.set(self.given.len());
-        Some(Segment {
-            address,
-            bytes: BOUNCE_BYTES,
-        })
+        Some(buffer)
     }
 
     fn give(&mut self, buffer: Segment) {
-        match self.given.iter().position(|given| *given == buffer.address) {
+        match self.given.iter().position(|given| *given == buffer) {
             Some(index) => {
                 self.given.swap_remove(index);
-                self.free.push(buffer.address);
+                self.free.push(buffer);
                 self.out.set(self.given.len());
             }
             None => uncounted(|| self.wrong("one came back that had not been taken")),
         }
     }
 
-    fn gather(&mut self, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
         uncounted(|| {
             if self.inside(buffer, bytes) {
-                self.copy(&after(from, skip), &[buffer], bytes);
+                let own = self.memory.lease();
+                self.copy((lease, &after(from, skip)), (own, &[buffer]), bytes);
             }
         });
     }
 
-    fn scatter(&mut self, buffer: Segment, to: &[Segment], skip: u64, bytes: usize) {
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) {
         uncounted(|| {
             if self.inside(buffer, bytes) {
-                self.copy(&[buffer], &after(to, skip), bytes);
+                let own = self.memory.lease();
+                self.copy((own, &[buffer]), (lease, &after(to, skip)), bytes);
             }
         });
     }
@@ -138,7 +144,7 @@ impl Pool for SimPool {
             if self.inside(buffer, bytes) {
                 let rack = self.rack.borrow();
                 rack.memories
-                    .write_any(self.reactor, buffer.address, &vec![0; bytes]);
+                    .write(self.memory.lease(), buffer.address(), &vec![0; bytes]);
             }
         });
     }
@@ -149,14 +155,9 @@ fn after(segments: &[Segment], skip: u64) -> Vec<Segment> {
     let mut skip = skip as usize;
     let mut rest = Vec::new();
     for segment in segments {
-        let cut = skip.min(segment.bytes);
+        let cut = skip.min(segment.bytes());
         skip -= cut;
-        if cut < segment.bytes {
-            rest.push(Segment {
-                address: segment.address + cut,
-                bytes: segment.bytes - cut,
-            });
-        }
+        rest.extend(segment.part(cut, segment.bytes() - cut));
     }
     rest
 }

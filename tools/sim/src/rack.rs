@@ -7,8 +7,10 @@ use crate::finding::{Findings, Invariant};
 use crate::memory::Memories;
 use crate::rng::{Rng, RunHash};
 use palisade_block::{
-    DeviceIndex, DeviceLimits, Fault, Io, Lba, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex, Started,
+    DeviceIndex, DeviceLimits, Fault, Io, Lba, Lease, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex,
+    Started,
 };
+use palisade_memory::GuestMemory;
 use std::collections::{BTreeMap, VecDeque};
 
 /// A disk in the rack.
@@ -244,6 +246,53 @@ impl Rack {
         let here = |moving: &&Moving| moving.device.usize() == device && moving.new_place().contains(&lba.0);
         let moving = self.moving.iter().find(here);
         moving.map_or(lba, |moving| Lba(moving.from.0 + (lba.0 - moving.to.0)))
+    }
+
+    /// A reactor keeps memory. What is nobody's goes by a number under which nothing is found.
+    pub fn keep(&mut self, reactor: u16, lease: &Lease) -> MemoryId {
+        self.memories.keep(reactor, lease).unwrap_or_else(|| {
+            self.offence(format!(
+                "reactor {reactor} keeps memory that is nobody's: {lease:?}"
+            ));
+            MemoryId(u16::MAX - 1)
+        })
+    }
+
+    /// A reactor keeps the memory of its pool.
+    pub fn keep_pool(&mut self, reactor: u16, lease: &Lease) {
+        if self.memories.keep_as(reactor, MemoryId::POOL, lease).is_none() {
+            self.offence(format!(
+                "the pool of reactor {reactor} is not made of known memory"
+            ));
+        }
+    }
+
+    /// A reactor lets go of memory. Whoever is the last to do so must have nothing in flight on it.
+    pub fn let_go(&mut self, reactor: u16, memory: MemoryId) {
+        let on_it = |operation: &Operation| {
+            operation.reactor == reactor && operation.memory == memory && operation.op.moves_data()
+        };
+        let mut in_flight = self.operations.values().filter(|operation| on_it(operation));
+        if self.memories.is_last_user(reactor, memory)
+            && let Some(operation) = in_flight.next()
+        {
+            self.offence(format!(
+                "reactor {reactor} lets go of {memory:?} with {:?} in flight on it",
+                operation.slot
+            ));
+        }
+        if !self.memories.let_go(reactor, memory) {
+            self.offence(format!(
+                "reactor {reactor} lets go of {memory:?}, which it does not keep"
+            ));
+        }
+    }
+
+    /// All queues of a guest have been given back: its memory goes.
+    pub fn forget_memory(&mut self, memory: &GuestMemory) {
+        if !self.memories.forget(memory) {
+            self.offence("a guest's memory is kept though its queues have been given back".into());
+        }
     }
 
     /// Takes an operation from a reactor.
@@ -501,10 +550,10 @@ impl Rack {
 
     /// The contract of [`Io`], and what the device said of itself.
     fn inspect(&self, reactor: u16, io: &Io<'_>, limits: &DeviceLimits) {
-        let bytes: u64 = io.segments.iter().map(|segment| segment.bytes as u64).sum();
+        let bytes: u64 = io.segments.iter().map(|segment| segment.bytes() as u64).sum();
         let aligned = |segment: &Segment| {
-            segment.address.is_multiple_of(limits.memory_alignment as usize)
-                && segment.bytes.is_multiple_of(limits.length_alignment as usize)
+            segment.address().is_multiple_of(limits.memory_alignment as usize)
+                && segment.bytes().is_multiple_of(limits.length_alignment as usize)
         };
         let taken = self
             .disks

@@ -206,7 +206,7 @@ impl Door for RingDoor {
                     Nanos(0),
                     format!("a good ring was refused: {error}"),
                 );
-                AnySource::None
+                AnySource::None(self.memory.lease().clone())
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::door::PlainSource;
 use crate::rng::Rng;
-use palisade_block::{Answer, Pulled, SegmentList, Source, Status, Token};
+use palisade_block::{Answer, Lease, Pulled, SegmentList, Source, Status, Token};
 use palisade_sys::counting_allocator::uncounted;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -60,8 +60,8 @@ pub enum AnySource {
     Plain(PlainSource),
     /// Rings.
     Ring(Box<crate::ring_door::RingSource>),
-    /// A ring that was refused: nothing ever comes of it.
-    None,
+    /// A ring that was refused: nothing ever comes of it. Its guest's memory.
+    None(Lease),
 }
 
 /// A source behind fuse and meddling.
@@ -93,7 +93,7 @@ impl SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => uncounted(|| source.finish(answer)),
             AnySource::Ring(source) => source.finish(answer),
-            AnySource::None => answer.token.spend(),
+            AnySource::None(_) => answer.token.spend(),
         }
     }
 
@@ -132,11 +132,19 @@ impl SimSource {
 }
 
 impl Source for SimSource {
+    fn lease(&self) -> Lease {
+        match &self.inner {
+            AnySource::Plain(source) => source.lease(),
+            AnySource::Ring(source) => source.lease(),
+            AnySource::None(lease) => lease.clone(),
+        }
+    }
+
     fn has_more(&self) -> bool {
         match &self.inner {
             AnySource::Plain(source) => source.has_more(),
             AnySource::Ring(source) => source.has_more(),
-            AnySource::None => false,
+            AnySource::None(_) => false,
         }
     }
 
@@ -145,7 +153,7 @@ impl Source for SimSource {
         let pulled = match &mut self.inner {
             AnySource::Plain(source) => uncounted(|| source.pull(segments)),
             AnySource::Ring(source) => source.pull(segments),
-            AnySource::None => Pulled::Empty,
+            AnySource::None(_) => Pulled::Empty,
         };
         if let (Pulled::Request(request), Some((Meddling::SkipFlush, rng))) = (&pulled, &mut self.meddling)
             && request.op == palisade_block::Op::Flush
@@ -177,7 +185,7 @@ impl Source for SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => uncounted(|| source.publish()),
             AnySource::Ring(source) => source.publish(),
-            AnySource::None => {}
+            AnySource::None(_) => {}
         }
     }
 
@@ -185,7 +193,7 @@ impl Source for SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => source.arm(),
             AnySource::Ring(source) => source.arm(),
-            AnySource::None => false,
+            AnySource::None(_) => false,
         }
     }
 
@@ -193,7 +201,7 @@ impl Source for SimSource {
         match &self.inner {
             AnySource::Plain(source) => source.backlog(),
             AnySource::Ring(source) => source.backlog(),
-            AnySource::None => 0,
+            AnySource::None(_) => 0,
         }
     }
 
@@ -201,7 +209,7 @@ impl Source for SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => source.disarm(),
             AnySource::Ring(source) => source.disarm(),
-            AnySource::None => {}
+            AnySource::None(_) => {}
         }
     }
 }

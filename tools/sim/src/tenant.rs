@@ -13,7 +13,7 @@ use crate::watch::VolumeWatch;
 use crate::world::World;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::AttachmentStats;
-use palisade_block::{AttachmentIndex, Lba, MemoryId, Nanos, QueueId, Run, VolumeIndex};
+use palisade_block::{AttachmentIndex, Lba, Nanos, QueueId, Run, VolumeIndex};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_virtio::driver::DriverOptions;
 use std::cell::{Cell, RefCell};
@@ -41,8 +41,6 @@ pub struct Tenant {
     pub elsewhere: Vec<Lba>,
     /// The generation of its route.
     pub generation: u64,
-    /// The guest's memory as registered.
-    pub memory_id: MemoryId,
     /// Queues that reactors hold.
     pub running: u16,
     /// Where it is in its life.
@@ -105,7 +103,6 @@ impl Tenant {
             runs,
             elsewhere,
             generation: 1,
-            memory_id: MemoryId(number),
             running: 0,
             phase: Phase::Running,
             requests: 0,
@@ -149,8 +146,6 @@ impl Tenant {
         self.guest.hash = hash;
         self.guest.left = left;
         self.hostile = hostile;
-        // Never the number of memory that may still be in somebody's hands.
-        self.memory_id = MemoryId(self.number + 64 * self.lives);
         self.phase = Phase::Running;
         self.running = 0;
         if std::mem::take(&mut self.sweep_first) && !self.is_hostile() {
@@ -234,7 +229,6 @@ impl Tenant {
     pub fn settings(&self) -> AttachmentSettings {
         AttachmentSettings {
             volume: VolumeIndex(self.number),
-            memory: self.memory_id,
             read_only: self.plan.habits.read_only,
             write_through: self.plan.write_through,
             pace: self.pace.clone(),

@@ -227,13 +227,7 @@ impl World {
         if tenant.phase == Phase::Stopping {
             tenant.replace(&self.plan, self.now);
         }
-        for reactor in 0..self.plan.setup.reactors {
-            let memory = Arc::clone(&tenant.guest.memory);
-            self.rack
-                .borrow_mut()
-                .memories
-                .register(reactor, tenant.memory_id, memory);
-        }
+        self.rack.borrow_mut().memories.learn(&tenant.guest.memory);
         let meddling = match self.plan.broken {
             Some(Break::Source(meddling)) => Some((meddling, self.rng.split("meddling"))),
             _ => None,
@@ -403,7 +397,7 @@ impl World {
             return;
         }
         // Nothing may reach the guest's memory from here on.
-        self.rack.borrow_mut().memories.forget(tenant.memory_id);
+        self.rack.borrow_mut().forget_memory(&tenant.guest.memory);
         if self.draining {
             if self.tenants.iter().all(|tenant| tenant.running == 0) {
                 self.die();

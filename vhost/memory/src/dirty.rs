@@ -79,9 +79,14 @@ impl DirtyLog {
     /// Marks memory that was written through addresses of this process, as translated by `memory`.
     pub fn mark_segments(&self, memory: &GuestMemory, segments: &[Segment]) {
         for segment in segments {
-            if let Some(guest_address) = memory.host_to_guest(segment.address) {
-                self.mark(guest_address, segment.bytes as u64);
-            }
+            self.mark_host(memory, segment.address(), segment.bytes());
+        }
+    }
+
+    /// The same for one range.
+    pub fn mark_host(&self, memory: &GuestMemory, address: usize, bytes: usize) {
+        if let Some(guest_address) = memory.host_to_guest(address) {
+            self.mark(guest_address, bytes as u64);
         }
     }
 
@@ -154,10 +159,8 @@ mod tests {
         let (log, _file) = log();
         let memory = GuestMemory::anonymous(&[(0, 0x4000), (0x10_0000, 0x4000)]).unwrap();
         let segment = memory.slice(0x10_1000, 0x1001).unwrap();
-        let foreign = Segment {
-            address: 16,
-            bytes: 4096,
-        };
+        let other = GuestMemory::anonymous(&[(0, 0x4000)]).unwrap();
+        let foreign = other.slice(0, 4096).unwrap();
         log.mark_segments(&memory, &[foreign, segment]);
         let marked: Vec<u64> = (0..512)
             .map(|page| page * 4096)

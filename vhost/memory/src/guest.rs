@@ -7,7 +7,7 @@ use crate::raw;
 use crate::resident;
 use crate::share::Share;
 use palisade_block::limits::MEMORY_REGIONS_MAX;
-use palisade_block::{Segment, SegmentList};
+use palisade_block::{Lease, Mapped, Segment, SegmentList};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,7 +48,24 @@ pub struct GuestMemory {
     /// Sorted by guest address.
     table: Box<[Extent]>,
     /// The mappings behind the table, in the same order.
-    mappings: Box<[Arc<Mapping>]>,
+    mappings: Arc<Mappings>,
+    /// Of these mappings.
+    lease: Lease,
+}
+
+/// What is unmapped when nobody uses it any more.
+#[derive(Debug)]
+struct Mappings(Box<[Arc<Mapping>]>);
+
+// SAFETY: each is a mapping of its own, readable and writable, that is unmapped when it is dropped, as these keep it from
+// being; should it be lost, zeroes stand in its place at once. No reference to what is in it is ever made in this crate.
+unsafe impl Mapped for Mappings {
+    fn ranges(&self) -> Vec<(usize, usize)> {
+        self.0
+            .iter()
+            .map(|mapping| (mapping.address(), mapping.bytes()))
+            .collect()
+    }
 }
 
 impl GuestMemory {
@@ -120,9 +137,27 @@ impl GuestMemory {
 
     /// Memory without any region.
     pub fn empty() -> Arc<GuestMemory> {
+        GuestMemory::with(Vec::new(), Vec::new())
+    }
+
+    fn with(regions: Vec<(u64, u64)>, mappings: Vec<Arc<Mapping>>) -> Arc<GuestMemory> {
+        let mappings = Arc::new(Mappings(mappings.into()));
+        let lease = Lease::of(Arc::clone(&mappings) as Arc<dyn Mapped>);
+        let extent = |((guest, user), mapping): ((u64, u64), &Arc<Mapping>)| {
+            let Some(host) = lease.segment(mapping.address(), mapping.bytes()) else {
+                unreachable!("the lease of a guest's mappings has all of them");
+            };
+            Extent {
+                guest,
+                bytes: mapping.bytes() as u64,
+                host,
+                user,
+            }
+        };
         Arc::new(GuestMemory {
-            table: Box::default(),
-            mappings: Box::default(),
+            table: regions.into_iter().zip(&mappings.0).map(extent).collect(),
+            mappings,
+            lease,
         })
     }
 
@@ -130,12 +165,12 @@ impl GuestMemory {
     pub fn regions(&self) -> impl ExactSizeIterator<Item = RegionInfo> + '_ {
         self.table
             .iter()
-            .zip(&self.mappings)
+            .zip(&self.mappings.0)
             .map(|(extent, mapping)| RegionInfo {
                 guest_address: extent.guest,
                 bytes: extent.bytes,
                 user_address: extent.user,
-                host_address: extent.host,
+                host_address: extent.host.address(),
                 sealed: mapping.sealed(),
             })
     }
@@ -149,35 +184,36 @@ impl GuestMemory {
 
     /// Whether all pages are the kernel's own, so that an access waits for nobody.
     pub fn is_prompt(&self) -> bool {
-        self.mappings.iter().all(|mapping| mapping.prompt())
+        self.mappings.0.iter().all(|mapping| mapping.prompt())
+    }
+
+    /// Keeps it mapped, for whoever follows segments of it.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// The parts of it that exist, as far as that can be told: the `most` longest, by address. Nothing is made by asking.
-    /// Valid while `self` lives.
     pub fn resident_segments(&self, most: usize) -> Vec<Segment> {
         let mut parts = Vec::new();
-        self.mappings
-            .iter()
-            .for_each(|mapping| resident::add_parts(mapping, &mut parts));
-        parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.bytes));
+        for (extent, mapping) in self.table.iter().zip(&self.mappings.0) {
+            resident::add_parts(mapping, extent.host, &mut parts);
+        }
+        parts.sort_unstable_by_key(|part| std::cmp::Reverse(part.bytes()));
         parts.truncate(most);
-        parts.sort_unstable_by_key(|part| part.address);
+        parts.sort_unstable_by_key(|part| part.address());
         parts
     }
 
-    /// All regions as memory of this process, for registration with the kernel. Valid while `self` lives.
+    /// All regions as memory of this process, by guest address.
     pub fn host_segments(&self) -> impl ExactSizeIterator<Item = Segment> + '_ {
-        self.table.iter().map(|extent| Segment {
-            address: extent.host,
-            bytes: extent.bytes as usize,
-        })
+        self.table.iter().map(|extent| extent.host)
     }
 
     /// Whether some of it is gone: its file has shrunk under us, or had no page to give, and zeroes stand in for the
     /// whole region. Nothing that is read here from then on is the guest's.
     #[inline]
     pub fn is_lost(&self) -> bool {
-        lost::any_lost() && self.mappings.iter().any(|mapping| mapping.is_lost())
+        lost::any_lost() && self.mappings.0.iter().any(|mapping| mapping.is_lost())
     }
 
     /// Translates a guest range that lies in one region.
@@ -218,7 +254,7 @@ impl GuestMemory {
     /// Translates an address of this process back.
     pub fn host_to_guest(&self, host_address: usize) -> Option<u64> {
         let extent = self.find_host(host_address)?;
-        Some(extent.guest + (host_address - extent.host) as u64)
+        Some(extent.guest + (host_address - extent.host.address()) as u64)
     }
 
     /// Copies out of guest memory; false when the range is not mapped in one piece.
@@ -226,7 +262,7 @@ impl GuestMemory {
         match self.slice(guest_address, to.len() as u64) {
             Some(from) => {
                 // SAFETY: `slice` found the range inside a mapping that `self` keeps.
-                unsafe { raw::read(from.address, to) };
+                unsafe { raw::read(from.address(), to) };
                 true
             }
             None => false,
@@ -238,7 +274,7 @@ impl GuestMemory {
         match self.slice(guest_address, from.len() as u64) {
             Some(to) => {
                 // SAFETY: `slice` found the range inside a mapping that `self` keeps.
-                unsafe { raw::write(to.address, from) };
+                unsafe { raw::write(to.address(), from) };
                 true
             }
             None => false,
@@ -249,20 +285,20 @@ impl GuestMemory {
     pub fn load_u16(&self, guest_address: u64) -> Option<u16> {
         let at = self
             .slice(guest_address, 2)
-            .filter(|at| at.address.is_multiple_of(2))?;
+            .filter(|at| at.address().is_multiple_of(2))?;
         // SAFETY: the word is mapped, as `slice` says, and aligned.
-        Some(unsafe { raw::load_u16(at.address, Ordering::Acquire) })
+        Some(unsafe { raw::load_u16(at.address(), Ordering::Acquire) })
     }
 
     /// Writes a little-endian word with release order; false when it is not mapped or not aligned.
     pub fn store_u16(&self, guest_address: u64, value: u16) -> bool {
         match self
             .slice(guest_address, 2)
-            .filter(|at| at.address.is_multiple_of(2))
+            .filter(|at| at.address().is_multiple_of(2))
         {
             Some(at) => {
                 // SAFETY: the word is mapped, as `slice` says, and aligned.
-                unsafe { raw::store_u16(at.address, value, Ordering::Release) };
+                unsafe { raw::store_u16(at.address(), value, Ordering::Release) };
                 true
             }
             None => false,
@@ -286,7 +322,7 @@ impl GuestMemory {
     }
 
     fn parts(&self) -> impl Iterator<Item = (Extent, Arc<Mapping>)> + '_ {
-        self.table.iter().copied().zip(self.mappings.iter().cloned())
+        self.table.iter().copied().zip(self.mappings.0.iter().cloned())
     }
 
     fn of(mut regions: Vec<(Extent, Arc<Mapping>)>) -> Result<Arc<GuestMemory>, MapError> {
@@ -299,11 +335,11 @@ impl GuestMemory {
         no_overlap(&regions, |extent| extent.user)?;
         regions.sort_by_key(|(extent, _)| extent.guest);
         no_overlap(&regions, |extent| extent.guest)?;
-        let (table, mappings): (Vec<_>, Vec<_>) = regions.into_iter().unzip();
-        Ok(Arc::new(GuestMemory {
-            table: table.into(),
-            mappings: mappings.into(),
-        }))
+        let (places, mappings) = regions
+            .into_iter()
+            .map(|(extent, mapping)| ((extent.guest, extent.user), mapping))
+            .unzip();
+        Ok(GuestMemory::with(places, mappings))
     }
 }
 
@@ -311,8 +347,9 @@ impl GuestMemory {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extent {
     pub(crate) guest: u64,
-    pub(crate) bytes: u64,
-    pub(crate) host: usize,
+    bytes: u64,
+    /// As long as the region; empty until the region has its place in a guest's memory.
+    pub(crate) host: Segment,
     user: u64,
 }
 
@@ -330,7 +367,7 @@ impl Extent {
         Ok(Extent {
             guest,
             bytes,
-            host: mapping.address(),
+            host: Segment::EMPTY,
             user,
         })
     }
@@ -339,17 +376,14 @@ impl Extent {
     #[inline]
     pub(crate) fn slice(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
         let offset = guest_address.wrapping_sub(self.guest);
-        (offset < self.bytes && bytes <= self.bytes - offset).then(|| Segment {
-            address: self.host + offset as usize,
-            bytes: bytes as usize,
-        })
+        self.host.part(offset as usize, bytes as usize)
     }
 
     /// Whether the range of this process lies in the region.
     #[inline]
     pub(crate) fn holds_host(&self, host_address: usize, bytes: usize) -> bool {
-        let offset = host_address.wrapping_sub(self.host) as u64;
-        offset < self.bytes && bytes as u64 <= self.bytes - offset
+        let offset = host_address.wrapping_sub(self.host.address());
+        offset < self.host.bytes() && bytes <= self.host.bytes() - offset
     }
 }
 

@@ -16,29 +16,23 @@ const PARTS_SEEN_MAX: usize = 4096;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// Adds the parts of a mapping that exist. Where that cannot be told there are none.
-pub(crate) fn add_parts(mapping: &Mapping, parts: &mut Vec<Segment>) {
-    let (address, bytes) = (mapping.address(), mapping.bytes() as u64);
+/// Adds the parts of a mapping, all of which is `whole`, that exist. Where that cannot be told there are none.
+pub(crate) fn add_parts(mapping: &Mapping, whole: Segment, parts: &mut Vec<Segment>) {
+    let bytes = mapping.bytes() as u64;
     let Some((file, offset)) = mapping.file() else {
         // Memory without a file is our own.
-        return parts.push(Segment {
-            address,
-            bytes: mapping.bytes(),
-        });
+        return parts.push(whole);
     };
     if !mapping.prompt() {
         return;
     }
     if mapping.is_huge() {
         // hugetlbfs does not tell where its holes are; it tells whether there are any.
-        let whole = file
+        let is_there = file
             .metadata()
             .is_ok_and(|file| file.blocks() * 512 >= file.len());
-        if whole {
-            parts.push(Segment {
-                address,
-                bytes: mapping.bytes(),
-            });
+        if is_there {
+            parts.push(whole);
         }
         return;
     }
@@ -55,10 +49,7 @@ pub(crate) fn add_parts(mapping: &Mapping, parts: &mut Vec<Segment>) {
         let (first, last) = (from.next_multiple_of(PAGE_BYTES), to - to % PAGE_BYTES);
         // The mapping need not begin on a page of the file; what is left over of its first one stays out.
         if last.saturating_sub(first) >= PART_BYTES_MIN {
-            parts.push(Segment {
-                address: address + (first - offset) as usize,
-                bytes: (last - first) as usize,
-            });
+            parts.extend(whole.part((first - offset) as usize, (last - first) as usize));
         }
         if to <= at || to >= offset + bytes {
             return;
@@ -111,12 +102,12 @@ mod tests {
         file.write_all_at(&[1; 2 << 20], 2 * MIB).unwrap();
         file.write_all_at(&[1; 1 << 20], 40 << 30).unwrap();
         file.write_all_at(&[1; 4096], 50 << 30).unwrap();
-        let base = memory.slice(0, 1).unwrap().address;
+        let base = memory.slice(0, 1).unwrap().address();
         let parts = |most| {
             let parts = memory.resident_segments(most);
             parts
                 .iter()
-                .map(|part| ((part.address - base) as u64, part.bytes as u64))
+                .map(|part| ((part.address() - base) as u64, part.bytes() as u64))
                 .collect::<Vec<_>>()
         };
         assert_eq!(

@@ -269,9 +269,9 @@ impl<'a> IndirectTable<'a> {
     /// Takes a mapped piece of memory that is valid for `'a`.
     #[inline]
     pub(crate) fn of(table: Segment) -> Option<IndirectTable<'a>> {
-        (table.bytes > 0 && table.bytes.is_multiple_of(Descriptor::BYTES)).then_some(IndirectTable {
-            address: table.address,
-            entries: (table.bytes / Descriptor::BYTES) as u32,
+        (table.bytes() > 0 && table.bytes().is_multiple_of(Descriptor::BYTES)).then_some(IndirectTable {
+            address: table.address(),
+            entries: (table.bytes() / Descriptor::BYTES) as u32,
             view: PhantomData,
         })
     }
@@ -305,8 +305,8 @@ fn area(
     let place = memory
         .slice(guest_address, bytes)
         .ok_or(RingError::NotMapped { area, guest_address })?;
-    if !guest_address.is_multiple_of(align) || !(place.address as u64).is_multiple_of(align) {
+    if !guest_address.is_multiple_of(align) || !(place.address() as u64).is_multiple_of(align) {
         return Err(RingError::Misaligned { area, guest_address });
     }
-    Ok(place.address)
+    Ok(place.address())
 }

@@ -6,7 +6,6 @@ use crate::raw;
 use crate::ring::IndirectTable;
 use palisade_block::{Segment, SegmentList};
 use std::cell::Cell;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Translates and copies for one thread. Keeps the memory mapped.
@@ -34,15 +33,10 @@ impl MemoryView {
     /// Translates a guest range that lies in one region.
     #[inline]
     pub fn slice(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
-        // Only the address comes from one of two places, in a register.
-        let address = match self.last.get().slice(guest_address, bytes) {
-            Some(segment) => segment.address,
-            None => self.address_elsewhere(guest_address, bytes)?.get(),
-        };
-        Some(Segment {
-            address,
-            bytes: bytes as usize,
-        })
+        match self.last.get().slice(guest_address, bytes) {
+            Some(segment) => Some(segment),
+            None => self.slice_elsewhere(guest_address, bytes),
+        }
     }
 
     /// Translates a guest range, adding one segment per region it touches. False when some of it is not mapped or
@@ -60,7 +54,7 @@ impl MemoryView {
     #[inline]
     pub fn prefetch(&self, guest_address: u64) {
         if let Some(at) = self.last.get().slice(guest_address, 1) {
-            raw::prefetch(at.address);
+            raw::prefetch(at.address());
         }
     }
 
@@ -68,7 +62,7 @@ impl MemoryView {
     #[inline]
     pub fn prefetch_for_write(&self, guest_address: u64) {
         if let Some(at) = self.last.get().slice(guest_address, 1) {
-            raw::prefetch_for_write(at.address);
+            raw::prefetch_for_write(at.address());
         }
     }
 
@@ -78,7 +72,7 @@ impl MemoryView {
         match self.slice(guest_address, to.len() as u64) {
             Some(from) => {
                 // SAFETY: the range lies in a mapping of `self.memory`, which lives as long as `self`.
-                unsafe { raw::read(from.address, to) };
+                unsafe { raw::read(from.address(), to) };
                 true
             }
             None => false,
@@ -91,7 +85,7 @@ impl MemoryView {
     pub fn read_16(&self, guest_address: u64) -> Option<u128> {
         let from = self.slice(guest_address, 16)?;
         // SAFETY: the range lies in a mapping of `self.memory`, which lives as long as `self`.
-        Some(unsafe { raw::read_16(from.address) })
+        Some(unsafe { raw::read_16(from.address()) })
     }
 
     /// Writes one byte at an address of this process, as translated before; false when that is not guest memory.
@@ -136,11 +130,11 @@ impl MemoryView {
     }
 
     #[cold]
-    fn address_elsewhere(&self, guest_address: u64, bytes: u64) -> Option<NonZeroUsize> {
+    fn slice_elsewhere(&self, guest_address: u64, bytes: u64) -> Option<Segment> {
         let extent = self.memory.find(guest_address)?;
         let segment = extent.slice(guest_address, bytes)?;
         self.last.set(*extent);
-        NonZeroUsize::new(segment.address)
+        Some(segment)
     }
 
     #[inline]
@@ -187,16 +181,16 @@ mod tests {
             1,
             usize::MAX,
             mine.as_ptr() as usize,
-            inside.address - 1,
-            inside.address + 0x1000,
+            inside.address() - 1,
+            inside.address() + 0x1000,
         ] {
             assert!(!view.write_u8(address, 1));
             assert!(!view.read_host(address, &mut [0]));
         }
-        assert!(!view.write_host(inside.address + 0xffe, &[1, 2, 3]));
+        assert!(!view.write_host(inside.address() + 0xffe, &[1, 2, 3]));
         assert!(!view.write_host(usize::MAX, &[1, 2, 3]));
         assert_eq!(mine, [7; 4]);
-        assert!(view.write_host(inside.address + 0xffd, &[1, 2, 3]));
+        assert!(view.write_host(inside.address() + 0xffd, &[1, 2, 3]));
         let mut back = [0; 3];
         assert!(view.read(0xffd, &mut back));
         assert_eq!(back, [1, 2, 3]);

@@ -142,7 +142,7 @@ fn usual(
     if descriptor.flags != WRITE || descriptor.bytes != 1 {
         return None;
     }
-    let reply = view.slice(descriptor.address, 1)?.address;
+    let reply = view.slice(descriptor.address, 1)?.address();
     let readable_segments = if flags == NEXT { segments.len() } else { 0 };
     Some(Parts {
         header,
@@ -351,7 +351,7 @@ impl<'a> Sorter<'a> {
         Ok(Sorted {
             parts: Parts {
                 header: u128::from_le_bytes(self.header),
-                reply: status.address,
+                reply: status.address(),
                 readable_segments: self.readable_segments,
             },
             fault: self.fault,

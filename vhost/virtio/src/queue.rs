@@ -6,7 +6,7 @@ use crate::blk::request::{Parsed, Refusal, Rules};
 use crate::chain::{self, Parts, Sorted, Unusable};
 use crate::split::{Broken, LastChain, SplitQueue, UsedLog};
 use crate::stats::QueueStats;
-use palisade_block::{Answer, Pulled, Request, Segment, SegmentList, Source, Status, Token};
+use palisade_block::{Answer, Lease, Pulled, Request, SegmentList, Source, Status, Token};
 use palisade_memory::{
     DirtyLog, GuestMemory, InflightQueue, MemoryView, RingAddresses, RingError, SplitRing,
 };
@@ -226,13 +226,7 @@ impl<N: Notify> BlkQueue<N> {
             "the status byte of request {head} is not in guest memory"
         );
         if let Some(log) = &self.dirty_log {
-            log.mark_segments(
-                self.view.memory(),
-                &[Segment {
-                    address: reply,
-                    bytes: 1,
-                }],
-            );
+            log.mark_host(self.view.memory(), reply, 1);
         }
         self.put(head, bytes);
     }
@@ -342,16 +336,10 @@ impl<N: Notify> BlkQueue<N> {
         self.stats.get_id.add(1);
         let mut left = self.serial.as_slice();
         for segment in segments.as_slice() {
-            let (here, rest) = left.split_at(segment.bytes.min(left.len()));
-            self.view.write_host(segment.address, here);
+            let (here, rest) = left.split_at(segment.bytes().min(left.len()));
+            self.view.write_host(segment.address(), here);
             if let Some(log) = &self.dirty_log {
-                log.mark_segments(
-                    self.view.memory(),
-                    &[Segment {
-                        address: segment.address,
-                        bytes: here.len(),
-                    }],
-                );
+                log.mark_host(self.view.memory(), segment.address(), here.len());
             }
             left = rest;
         }
@@ -368,6 +356,10 @@ impl<N: Notify> BlkQueue<N> {
 }
 
 impl<N: Notify> Source for BlkQueue<N> {
+    fn lease(&self) -> Lease {
+        self.view.memory().lease().clone()
+    }
+
     #[inline]
     fn has_more(&self) -> bool {
         (self.split.has_more() && self.broken.is_none()) || !self.resubmit.is_empty()

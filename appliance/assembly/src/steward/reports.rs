@@ -5,7 +5,7 @@ use crate::event::Done;
 use crate::orders::Report;
 use crate::plant::{OpenDisk, UnderWay};
 use palisade_block::mailbox::Notice;
-use palisade_block::{AttachmentIndex, DeviceIndex, ReactorIndex};
+use palisade_block::{DeviceIndex, ReactorIndex};
 use palisade_reconcile::{Action, Opened as Found, Step};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,9 +38,11 @@ impl Steward {
                     matches!(step.action, Action::CloseDisk { .. }) && index == device.0
                 });
             }
-            Report::MemoryReleased { memory, registration } => {
-                drop(registration);
-                self.shared.pinning.released(AttachmentIndex(memory.0));
+            Report::MemoryReleased {
+                attachment,
+                registration,
+            } => {
+                self.shared.pinning.released(attachment, registration);
             }
             Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
         }

@@ -7,7 +7,20 @@ use palisade_engine::{Reactor, ReactorConfig};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, LazyLock};
+
+/// Memory that all guests and pools of the tests lie in.
+pub static MEMORY: LazyLock<Lease> =
+    LazyLock::new(|| Lease::of_words((0..9 << 17).map(|_| AtomicU64::new(0)).collect()));
+
+/// A piece of it: its address counts from the first multiple of 1 MiB in it.
+pub fn piece(address: usize, bytes: usize) -> Segment {
+    let first = MEMORY.regions()[0].address().next_multiple_of(1 << 20);
+    MEMORY
+        .segment(first + address, bytes)
+        .expect("it lies in the memory of the tests")
+}
 
 /// What the guest's side of a queue holds.
 #[derive(Debug, Default)]
@@ -23,6 +36,8 @@ pub struct Ring {
     pub seen_of_watched: Vec<usize>,
     /// How often something was asked for.
     pub pulls: usize,
+    /// Its memory, if it has one of its own.
+    pub lease: Option<Lease>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,6 +58,10 @@ impl Script {
 }
 
 impl Source for Script {
+    fn lease(&self) -> Lease {
+        self.0.borrow().lease.clone().unwrap_or_else(|| MEMORY.clone())
+    }
+
     fn has_more(&self) -> bool {
         !self.0.borrow().waiting.is_empty()
     }
@@ -133,9 +152,36 @@ pub struct Obedient {
     pub unsupported: Vec<Op>,
     /// Sectors that were announced, and started, in their order.
     pub steps: RefCell<Vec<(&'static str, u64)>>,
+    /// Memory held, with its users.
+    pub kept: Vec<(MemoryId, Lease, u32)>,
 }
 
 impl Devices for Obedient {
+    fn keep(&mut self, lease: &Lease) -> MemoryId {
+        let guest = |memory: MemoryId, kept: &Lease| memory != MemoryId::POOL && kept.is(lease);
+        if let Some((memory, _, users)) = self.kept.iter_mut().find(|(id, kept, _)| guest(*id, kept)) {
+            *users += 1;
+            return *memory;
+        }
+        let free = |number: &u16| self.kept.iter().all(|(memory, ..)| memory.0 != *number);
+        let memory = MemoryId((0..).find(free).expect("there are enough numbers"));
+        self.kept.push((memory, lease.clone(), 1));
+        memory
+    }
+
+    fn keep_pool(&mut self, lease: &Lease) {
+        self.kept.push((MemoryId::POOL, lease.clone(), 1));
+    }
+
+    fn let_go(&mut self, memory: MemoryId) {
+        let place = self.kept.iter().position(|(held, ..)| *held == memory);
+        let place = place.expect("what is let go of was held");
+        self.kept[place].2 -= 1;
+        if self.kept[place].2 == 0 {
+            self.kept.remove(place);
+        }
+    }
+
     fn looks_ahead(&self, _: DeviceIndex) -> bool {
         self.fetches
     }
@@ -150,6 +196,9 @@ impl Devices for Obedient {
         if self.busy {
             return Started::Busy;
         }
+        let held = self.kept.iter().find(|(held, ..)| *held == io.memory);
+        let (_, lease, _) = held.expect("operations are on memory that is held");
+        assert!(lease.holds_all(io.segments), "{io:?}");
         self.seen.push(Seen {
             slot: io.slot,
             device: io.device.0,
@@ -194,6 +243,9 @@ pub struct Buffers {
 }
 
 impl Pool for Buffers {
+    fn lease(&self) -> Lease {
+        MEMORY.clone()
+    }
     fn free(&self) -> usize {
         self.free.len()
     }
@@ -203,10 +255,12 @@ impl Pool for Buffers {
     fn give(&mut self, buffer: Segment) {
         self.free.push(buffer);
     }
-    fn gather(&mut self, _: &[Segment], _: u64, _: Segment, bytes: usize) {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], _: u64, _: Segment, bytes: usize) {
+        assert!(lease.holds_all(from));
         self.gathered += bytes;
     }
-    fn scatter(&mut self, _: Segment, _: &[Segment], _: u64, bytes: usize) {
+    fn scatter(&mut self, _: Segment, lease: &Lease, to: &[Segment], _: u64, bytes: usize) {
+        assert!(lease.holds_all(to));
         self.scattered += bytes;
     }
     fn zero(&mut self, _: Segment, _: usize) {}
@@ -219,6 +273,9 @@ pub type Bench = Reactor<Script, Obedient, BuffersRef>;
 pub struct BuffersRef(pub Rc<RefCell<Buffers>>);
 
 impl Pool for BuffersRef {
+    fn lease(&self) -> Lease {
+        self.0.borrow().lease()
+    }
     fn free(&self) -> usize {
         self.0.borrow().free()
     }
@@ -228,11 +285,11 @@ impl Pool for BuffersRef {
     fn give(&mut self, buffer: Segment) {
         self.0.borrow_mut().give(buffer);
     }
-    fn gather(&mut self, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
-        self.0.borrow_mut().gather(from, skip, buffer, bytes);
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+        self.0.borrow_mut().gather(lease, from, skip, buffer, bytes);
     }
-    fn scatter(&mut self, buffer: Segment, to: &[Segment], skip: u64, bytes: usize) {
-        self.0.borrow_mut().scatter(buffer, to, skip, bytes);
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) {
+        self.0.borrow_mut().scatter(buffer, lease, to, skip, bytes);
     }
     fn zero(&mut self, _: Segment, _: usize) {}
 }
@@ -267,10 +324,7 @@ impl Bed {
     /// Two devices of 1000 sectors, volume 0 over sectors 100..600 of the first and 0..500 of the second.
     pub fn new(slots: u32, buffers: usize) -> Bed {
         let free = (0..buffers)
-            .map(|i| Segment {
-                address: (i + 1) << 20,
-                bytes: limits::BOUNCE_BYTES,
-            })
+            .map(|i| piece((i + 1) << 20, limits::BOUNCE_BYTES))
             .collect();
         let pool = BuffersRef(Rc::new(RefCell::new(Buffers {
             free,
@@ -287,6 +341,7 @@ impl Bed {
             fetches: false,
             unsupported: Vec::new(),
             steps: RefCell::default(),
+            kept: Vec::new(),
         };
         let config = ReactorConfig {
             slots,
@@ -336,10 +391,24 @@ impl Bed {
     }
 
     pub fn attach(&mut self, queue: QueueId, change: impl FnOnce(&mut AttachmentSettings)) -> Script {
+        self.serve(queue, Script::default(), change)
+    }
+
+    /// The same with memory of the guest's own.
+    pub fn attach_with(&mut self, queue: QueueId, lease: &Lease) -> Script {
         let script = Script::default();
+        script.0.borrow_mut().lease = Some(lease.clone());
+        self.serve(queue, script, |_| {})
+    }
+
+    fn serve(
+        &mut self,
+        queue: QueueId,
+        script: Script,
+        change: impl FnOnce(&mut AttachmentSettings),
+    ) -> Script {
         let mut settings = AttachmentSettings {
             volume: VOLUME,
-            memory: MemoryId(0),
             read_only: false,
             write_through: false,
             pace: Default::default(),
@@ -376,10 +445,11 @@ impl Bed {
     }
 }
 
-/// Aligned data of that many sectors.
+/// Aligned data of that many sectors; more than 4 MiB use the same memory again.
 pub fn data(sectors: u64) -> Vec<Segment> {
-    vec![Segment {
-        address: 0x10_0000,
-        bytes: (sectors * 512) as usize,
-    }]
+    let bytes = (sectors * 512) as usize;
+    let lengths = (0..bytes)
+        .step_by(4 << 20)
+        .map(|done| (bytes - done).min(4 << 20));
+    lengths.map(|bytes| piece(0x10_0000, bytes)).collect()
 }

@@ -3,6 +3,8 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::{Command, Notice, Pace};
 use palisade_block::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 #[test]
 fn a_new_route_waits_for_the_requests_of_the_old_one_and_holds_back_new_ones() {
@@ -330,4 +332,52 @@ fn turns_take_from_every_queue_and_publish_once_each() {
         assert_eq!(queue.answers().len(), limits::PULL_BATCH);
         assert_eq!(queue.0.borrow().publications, 1);
     }
+}
+
+/// Memory of which a test sees when it goes.
+fn own_memory() -> (Lease, std::sync::Weak<[AtomicU64]>) {
+    let words: Arc<[AtomicU64]> = (0..1024).map(|_| AtomicU64::new(0)).collect();
+    let gone = Arc::downgrade(&words);
+    (Lease::of_words(words), gone)
+}
+
+#[test]
+fn the_devices_keep_a_queues_memory_from_its_coming_until_its_last_answer() {
+    let mut bed = Bed::new(16, 1);
+    let (lease, gone) = own_memory();
+    let guest = bed.attach_with(QUEUE, &lease);
+    guest.ask(1, Op::Write, 0, 8, vec![lease.regions()[0].first(4096)]);
+    bed.turn();
+    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.turn();
+    let keeps = |bed: &mut Bed| bed.devices().kept.iter().any(|(_, kept, _)| kept.is(&lease));
+    assert!(keeps(&mut bed), "an operation is on it");
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert!(!keeps(&mut bed));
+    let stopped = bed.notices();
+    assert!(matches!(
+        &stopped[..],
+        [Notice::QueueStopped {
+            queue: QUEUE,
+            source: Some(_)
+        }]
+    ));
+    drop((guest, stopped, lease));
+    assert!(gone.upgrade().is_none(), "the reactor keeps nothing of it");
+}
+
+/// An operation may be taken, and not be handed to the kernel yet, when the reactor is given up.
+#[test]
+fn a_reactor_that_is_given_up_leaves_the_devices_the_memory_of_what_is_in_flight() {
+    let mut bed = Bed::new(16, 1);
+    let (lease, gone) = own_memory();
+    let guest = bed.attach_with(QUEUE, &lease);
+    guest.ask(1, Op::Write, 0, 8, vec![lease.regions()[0].first(4096)]);
+    bed.turn();
+    drop((guest, lease));
+    let devices = bed.reactor.abandon();
+    assert!(gone.upgrade().is_some(), "its operation has not ended");
+    drop(devices);
+    assert!(gone.upgrade().is_none());
 }

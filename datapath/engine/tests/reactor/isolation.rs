@@ -177,10 +177,7 @@ fn what_a_guest_does_to_itself_is_not_counted_with_the_disk() {
     let of_guest: Arc<stats::AttachmentStats> = Arc::default();
     let guest = bed.attach(QUEUE, |settings| settings.stats = Arc::clone(&of_guest));
     for (head, fault) in (0..).zip(Fault::ALL) {
-        let odd = vec![Segment {
-            address: 0x10_0001,
-            bytes: 512,
-        }];
+        let odd = vec![piece(0x10_0001, 512)];
         // As it is, and by way of a bounce buffer.
         for segments in [data(1), odd] {
             guest.ask(head, Op::Read, 0, 1, segments);

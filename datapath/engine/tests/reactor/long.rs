@@ -9,10 +9,7 @@ use std::sync::Arc;
 /// That many segments of so many bytes each, at addresses of so many apart.
 fn pieces(count: usize, bytes: usize, apart: usize) -> Vec<Segment> {
     (0..count)
-        .map(|number| Segment {
-            address: 0x100_0000 + number * apart,
-            bytes,
-        })
+        .map(|number| piece(0x20_0000 + number * apart, bytes))
         .collect()
 }
 

@@ -34,13 +34,7 @@ fn a_request_over_two_runs_is_cut_and_answered_after_both_parts() {
     let seen = std::mem::take(&mut bed.devices().seen);
     let places: Vec<_> = seen.iter().map(|s| (s.device, s.lba, s.sectors)).collect();
     assert_eq!(places, [(0, 596, 4), (1, 0, 4)]);
-    assert_eq!(
-        seen[1].segments,
-        [Segment {
-            address: 0x10_0000 + 2048,
-            bytes: 2048
-        }]
-    );
+    assert_eq!(seen[1].segments, [piece(0x10_0000 + 2048, 2048)]);
     bed.devices().finished.push_back((seen[1].slot, Ok(())));
     bed.turn();
     assert!(guest.answers().is_empty(), "one part is still out");
@@ -56,20 +50,14 @@ fn misaligned_memory_goes_through_the_pool_in_pieces() {
     let mut bed = Bed::new(16, 1);
     let guest = bed.attach(QUEUE, |_| {});
     let bytes = 2 * limits::BOUNCE_BYTES;
-    let odd = vec![Segment {
-        address: 0x10_0001,
-        bytes,
-    }];
+    let odd = vec![piece(0x10_0001, bytes)];
     let sectors = bytes as u64 / 512;
     // The volume is too small for two buffers' worth; a request over its end is refused first.
     guest.ask(1, Op::Read, 0, sectors, odd);
     bed.turn();
     assert_eq!(guest.answers(), [(1, Status::IoErr)]);
 
-    let odd = vec![Segment {
-        address: 0x10_0001,
-        bytes: 700 * 512,
-    }];
+    let odd = vec![piece(0x10_0001, 700 * 512)];
     guest.ask(2, Op::Read, 0, 700, odd);
     bed.turn();
     // 512 sectors to a buffer, cut at the run's border at 500: 500 + 200, with one buffer one after the other.
@@ -190,12 +178,7 @@ fn a_busy_device_is_asked_again_until_it_takes_the_operation() {
 fn who_waits_for_a_buffer_gets_it_in_turn_also_from_a_long_request() {
     let mut bed = Bed::new(16, 1);
     let guest = bed.attach(QUEUE, |_| {});
-    let odd = |sectors: u64| {
-        vec![Segment {
-            address: 0x10_0001,
-            bytes: (sectors * 512) as usize,
-        }]
-    };
+    let odd = |sectors: u64| vec![piece(0x10_0001, (sectors * 512) as usize)];
     // Two parts each, cut where the runs meet, and one buffer for all.
     guest.ask(1, Op::Write, 400, 300, odd(300));
     guest.ask(2, Op::Write, 400, 200, odd(200));
@@ -378,12 +361,7 @@ fn no_operation_with_data_is_longer_than_the_device_takes() {
 fn what_a_piece_held_comes_back_to_the_share_of_its_device() {
     let mut bed = Bed::new(16, 4);
     let guest = bed.attach(QUEUE, |_| {});
-    let odd = || {
-        vec![Segment {
-            address: 0x10_0001,
-            bytes: 512,
-        }]
-    };
+    let odd = || vec![piece(0x10_0001, 512)];
     // Far more, one after the other, than there are buffers, parts or slots.
     for head in 0..100 {
         guest.ask(
@@ -419,10 +397,7 @@ fn counters_say_what_happened() {
     });
     let counts: std::sync::Arc<stats::AttachmentStats> = Default::default();
     let guest = bed.attach(QUEUE, |settings| settings.stats = counts.clone());
-    let odd = vec![Segment {
-        address: 0x10_0001,
-        bytes: 512,
-    }];
+    let odd = vec![piece(0x10_0001, 512)];
     guest.ask(1, Op::Read, 0, 4, data(4));
     guest.ask(2, Op::Write, 8, 1, odd);
     guest.ask(3, Op::Write, 5000, 1, data(1));
@@ -444,7 +419,7 @@ fn addresses_and_lengths_of_segments_are_held_against_units_of_their_own() {
         let mut address = 0x10_0004;
         let mut list = Vec::new();
         for &bytes in lengths {
-            list.push(Segment { address, bytes });
+            list.push(piece(address, bytes));
             address += bytes;
         }
         list

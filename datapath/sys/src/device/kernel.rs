@@ -73,7 +73,8 @@ impl KernelDevice {
     pub(super) fn read(&self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         let bytes = to.len().min(1 << 30) as u32;
         let entry = opcode::Read::new(Fd(self.inside), to.as_mut_ptr(), bytes);
-        self.carry_out(entry.offset(offset).build())
+        // SAFETY: `to` is ours to write, and that many bytes long.
+        unsafe { self.carry_out(entry.offset(offset).build()) }
     }
 
     /// pwrite(2), until all is written.
@@ -81,7 +82,8 @@ impl KernelDevice {
         while !from.is_empty() {
             let bytes = from.len().min(1 << 30) as u32;
             let entry = opcode::Write::new(Fd(self.inside), from.as_ptr(), bytes);
-            let written = self.carry_out(entry.offset(offset).build())?;
+            // SAFETY: `from` is there to be read, and that many bytes long.
+            let written = unsafe { self.carry_out(entry.offset(offset).build()) }?;
             match from.get(written..) {
                 Some(rest) if written > 0 => from = rest,
                 _ => return Err(io::ErrorKind::WriteZero.into()),
@@ -94,21 +96,25 @@ impl KernelDevice {
     /// fdatasync(2).
     pub(super) fn sync(&self) -> io::Result<()> {
         let entry = opcode::Fsync::new(Fd(self.inside)).flags(FsyncFlags::DATASYNC);
-        self.carry_out(entry.build()).map(drop)
+        // SAFETY: it points to nothing.
+        unsafe { self.carry_out(entry.build()) }.map(drop)
     }
 
     /// fallocate(2).
     pub(super) fn fallocate(&self, mode: i32, offset: u64, bytes: u64) -> io::Result<()> {
         let entry = opcode::Fallocate::new(Fd(self.inside), bytes);
-        self.carry_out(entry.offset(offset).mode(mode).build()).map(drop)
+        // SAFETY: it points to nothing.
+        unsafe { self.carry_out(entry.offset(offset).mode(mode).build()) }.map(drop)
     }
 
-    /// What the entry points to has to stay in place until this returns, as what a caller lends does.
-    fn carry_out(&self, entry: squeue::Entry) -> io::Result<usize> {
+    /// # Safety
+    /// What the entry points to may be read and written as it says until this returns.
+    unsafe fn carry_out(&self, entry: squeue::Entry) -> io::Result<usize> {
         // From a worker of the kernel's, so that the process itself goes on to hear what it is told.
         let entry = entry.flags(squeue::Flags::ASYNC);
         loop {
-            match self.process.carry_out(entry.clone()) {
+            // SAFETY: our caller promises the same.
+            match unsafe { self.process.carry_out(entry.clone()) } {
                 result @ 0.. => return Ok(result as usize),
                 error if -error == libc::EINTR || -error == libc::EAGAIN => {}
                 error => return Err(io::Error::from_raw_os_error(-error)),

@@ -46,13 +46,15 @@ fn it_runs_calls_jobs_and_passes_files_with_a_table_of_its_own() {
 
     let mut back = [0; 14];
     let read = io_uring::opcode::Read::new(io_uring::types::Fd(inner), back.as_mut_ptr(), 14);
-    assert_eq!(process.carry_out(read.build()), 14);
+    // SAFETY: `back` has 14 bytes.
+    assert_eq!(unsafe { process.carry_out(read.build()) }, 14);
     assert_eq!(&back, b"of the process");
 
     let port = Port::new(4).unwrap();
     let at = process.attach(&port).unwrap();
     let sync = io_uring::opcode::Fsync::new(io_uring::types::Fd(inner)).build();
-    assert!(process.push(at, sync, 7 << 32 | 3));
+    // SAFETY: it points to nothing, and this is the only thread.
+    assert!(unsafe { process.push(at, sync, 7 << 32 | 3) });
     while port.is_empty() {
         std::thread::yield_now();
     }

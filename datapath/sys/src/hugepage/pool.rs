@@ -3,7 +3,7 @@
 use super::{HugeMemory, PageBacking};
 use crate::copy;
 use palisade_block::limits::BOUNCE_BYTES;
-use palisade_block::{Pool, Segment};
+use palisade_block::{Lease, Pool, Segment};
 use std::io;
 use std::ptr;
 
@@ -45,20 +45,15 @@ impl HugePool {
         self.locked
     }
 
-    /// All of it, to be registered as [`MemoryId::POOL`](palisade_block::MemoryId::POOL).
-    pub fn segment(&self) -> Segment {
-        self.memory.segment()
-    }
-
     /// The index of a taken buffer; stops the process when it is not one of ours, which is our bug.
     fn index(&self, buffer: Segment) -> u32 {
-        let offset = buffer.address.wrapping_sub(self.memory.segment().address);
+        let offset = buffer.address().wrapping_sub(self.memory.segment().address());
         let index = offset / BOUNCE_BYTES;
         let ours = offset.is_multiple_of(BOUNCE_BYTES) && self.taken.get(index).is_some_and(|&taken| taken);
         assert!(
             ours,
             "buffer {:#x} is not one that was taken from the pool",
-            buffer.address
+            buffer.address()
         );
         index as u32
     }
@@ -69,9 +64,21 @@ impl HugePool {
         self.memory
             .at(u64::from(self.index(buffer)) * BOUNCE_BYTES as u64, bytes as u64)
     }
+
+    /// Stops the process when segments do not lie in a lease of somebody else's memory, which is our bug.
+    fn check(&self, lease: &Lease, segments: &[Segment]) {
+        assert!(
+            lease.holds_all(segments) && !lease.is(self.memory.lease()),
+            "a copy between a bounce buffer and memory that is not its guest's"
+        );
+    }
 }
 
 impl Pool for HugePool {
+    fn lease(&self) -> Lease {
+        self.memory.lease().clone()
+    }
+
     fn free(&self) -> usize {
         self.free.len()
     }
@@ -81,11 +88,9 @@ impl Pool for HugePool {
         if let Some(taken) = self.taken.get_mut(index as usize) {
             *taken = true;
         }
-        let address = self.memory.segment().address + index as usize * BOUNCE_BYTES;
-        Some(Segment {
-            address,
-            bytes: BOUNCE_BYTES,
-        })
+        self.memory
+            .segment()
+            .part(index as usize * BOUNCE_BYTES, BOUNCE_BYTES)
     }
 
     fn give(&mut self, buffer: Segment) {
@@ -96,15 +101,17 @@ impl Pool for HugePool {
         self.free.push(index);
     }
 
-    fn gather(&mut self, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+        self.check(lease, from);
         let start = self.start(buffer, bytes);
-        // SAFETY: `start` is `bytes` bytes of a taken buffer; the segments are mapped until their request is answered
-        // (contract of `Segment`) and are not of this pool.
+        // SAFETY: `start` is `bytes` bytes of a taken buffer. The segments lie in the lease, which is there until this
+        // returns, and which is not of this pool, whose memory nobody else has mapped: they do not overlap.
         let done = unsafe { copy::gather(from, skip, start, bytes) };
         assert!(done == bytes, "gathered {done} of {bytes} bytes");
     }
 
-    fn scatter(&mut self, buffer: Segment, to: &[Segment], skip: u64, bytes: usize) {
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) {
+        self.check(lease, to);
         let start = self.start(buffer, bytes);
         // SAFETY: as in `gather`.
         let done = unsafe { copy::scatter(start, to, skip, bytes) };
@@ -122,25 +129,18 @@ impl Pool for HugePool {
 mod tests {
     use super::*;
 
-    fn segment(bytes: &mut [u8]) -> Segment {
-        Segment {
-            address: bytes.as_mut_ptr() as usize,
-            bytes: bytes.len(),
-        }
-    }
-
     #[test]
     fn every_buffer_is_given_out_once_and_comes_back() {
         let mut pool = HugePool::new(3).unwrap();
         let mut taken: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         assert_eq!((taken.len(), pool.free()), (3, 0));
-        taken.sort_unstable_by_key(|segment| segment.address);
+        taken.sort_unstable_by_key(|segment| segment.address());
         assert!(
             taken
                 .windows(2)
-                .all(|two| two[0].address + BOUNCE_BYTES <= two[1].address)
+                .all(|two| two[0].address() + BOUNCE_BYTES <= two[1].address())
         );
-        assert!(taken.iter().all(|segment| segment.address.is_multiple_of(4096)));
+        assert!(taken.iter().all(|segment| segment.address().is_multiple_of(4096)));
         taken.drain(..).for_each(|segment| pool.give(segment));
         assert_eq!(pool.free(), 3);
     }
@@ -158,19 +158,51 @@ mod tests {
     fn gathers_scatters_and_zeroes() {
         let mut pool = HugePool::new(1).unwrap();
         let buffer = pool.take().unwrap();
-        let mut data: Vec<u8> = (0..200).collect();
-        let (mut low, mut high) = (data.split_off(100), data);
-        let list = [segment(&mut high), segment(&mut low)];
-        pool.gather(&list, 50, buffer, 100);
-        let mut out = [0; 150];
-        let to = [segment(&mut out[..30]), segment(&mut out[40..150])];
-        pool.scatter(buffer, &to, 5, 100);
-        let expected: Vec<u8> = (50..150).collect();
-        assert_eq!((&out[5..30], &out[40..115]), (&expected[..25], &expected[25..]));
-        assert_eq!((out[4], out[30], out[115]), (0, 0, 0));
+        let guest = HugeMemory::new(1).unwrap();
+        let at = |offset, bytes| guest.segment().part(offset, bytes).unwrap();
+        let byte = |offset: u64| guest.at(offset, 1);
+        for offset in 0..200 {
+            // SAFETY: `at` has checked the address, and nobody else uses this memory.
+            unsafe { byte(offset).write(offset as u8) };
+        }
+        let look = |from, count| -> Vec<u8> {
+            // SAFETY: as above.
+            (from..from + count)
+                .map(|offset| unsafe { byte(offset).read() })
+                .collect()
+        };
+        let list = [at(100, 100), at(0, 100)];
+        pool.gather(guest.lease(), &list, 50, buffer, 100);
+        let to = [at(1000, 30), at(1040, 110)];
+        pool.scatter(buffer, guest.lease(), &to, 5, 100);
+        let expected: Vec<u8> = (150..200).chain(0..50).collect();
+        assert_eq!(
+            (look(1005, 25), look(1040, 75)),
+            (expected[..25].to_vec(), expected[25..].to_vec())
+        );
+        assert_eq!(
+            (look(1004, 1), look(1030, 10), look(1115, 1)),
+            (vec![0], vec![0; 10], vec![0])
+        );
         pool.zero(buffer, 10);
-        let everything = [segment(&mut out)];
-        pool.scatter(buffer, &everything, 0, 11);
-        assert_eq!((&out[..10], out[10]), (&[0; 10][..], 60));
+        pool.scatter(buffer, guest.lease(), &[at(0, 200)], 0, 11);
+        assert_eq!((look(0, 10), look(10, 1)), (vec![0; 10], vec![160]));
+    }
+
+    #[test]
+    #[should_panic(expected = "not its guest's")]
+    fn memory_outside_the_lease_is_not_touched() {
+        let mut pool = HugePool::new(1).unwrap();
+        let buffer = pool.take().unwrap();
+        let (ours, other) = (HugeMemory::new(1).unwrap(), HugeMemory::new(1).unwrap());
+        pool.gather(ours.lease(), &[ours.segment(), other.segment()], 0, buffer, 4096);
+    }
+
+    #[test]
+    #[should_panic(expected = "not its guest's")]
+    fn a_buffer_is_not_copied_onto_itself() {
+        let mut pool = HugePool::new(2).unwrap();
+        let (buffer, other) = (pool.take().unwrap(), pool.take().unwrap());
+        pool.gather(&pool.lease(), &[other], 0, buffer, 4096);
     }
 }

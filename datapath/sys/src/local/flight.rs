@@ -1,10 +1,16 @@
 //! Operations in the kernel: one place for each slot of the engine, allocated once.
+//!
+//! What the kernel and the disk processes are pointed at is kept here and in the table of memory, and nowhere with the
+//! engine: an operation goes on, or waits to be handed over, whatever becomes of the one who started it.
 
 use super::fault::fault;
 use super::memory::MemoryTable;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
+use palisade_block::lease::SEGMENT_LAYOUT;
+use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::{DeviceIndex, DeviceKind, Fault, Io, MemoryId, Op, Segment, SlotIndex};
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 /// `BLOCK_URING_CMD_DISCARD` of linux/blkdev.h: a block device's own discard, Linux 6.12.
@@ -17,6 +23,8 @@ const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
 #[derive(Debug)]
 pub(super) struct Flights {
     slots: Box<[Flight]>,
+    /// Room for the segments of each slot's operation. Only what has been used takes memory.
+    lists: Box<[[MaybeUninit<Segment>; SEGMENTS_PER_SLOT]]>,
     count: usize,
     most: usize,
     /// Slots whose operation must be handed over again; room for all.
@@ -45,8 +53,11 @@ pub(super) struct Flight {
     /// Bytes moved so far.
     done: u64,
     memory: MemoryId,
-    segments: *const Segment,
+    /// The only segment, or the first.
+    first: Segment,
     segment_count: u32,
+    /// The slot's place in `lists`, which holds the segments where there are several.
+    list: *const Segment,
 }
 
 /// Where a file or block device is open.
@@ -73,6 +84,7 @@ impl Flights {
     pub(super) fn new(slots: u32, most: u32) -> Flights {
         Flights {
             slots: vec![Flight::EMPTY; slots as usize].into(),
+            lists: lists(slots as usize),
             count: 0,
             most: most as usize,
             continued: Vec::with_capacity(slots as usize),
@@ -100,9 +112,16 @@ impl Flights {
     #[inline]
     pub(super) fn begin(&mut self, io: &Io<'_>, files: Files, kind: DeviceKind) -> (u64, &Flight) {
         let place = self.slots.get_mut(io.slot.usize());
-        let Some(flight) = place.filter(|flight| !flight.active) else {
+        let (Some(flight), Some(list)) = (
+            place.filter(|flight| !flight.active),
+            self.lists.get_mut(io.slot.usize()),
+        ) else {
             unreachable!("slot {} is outside the table or in flight", io.slot.0);
         };
+        let first = io.segments.first().copied().unwrap_or_default();
+        if let [_, _, ..] = io.segments {
+            keep(io.segments, list);
+        }
         *flight = Flight {
             generation: flight.generation.wrapping_add(1),
             active: true,
@@ -118,8 +137,9 @@ impl Flights {
             bytes: io.sectors.bytes(),
             done: 0,
             memory: io.memory,
-            segments: io.segments.as_ptr(),
+            first,
             segment_count: io.segments.len() as u32,
+            list: list.as_ptr().cast(),
         };
         self.count += 1;
         (name(io.slot.0, flight.generation), flight)
@@ -172,6 +192,21 @@ impl Flights {
         }
     }
 
+    /// Whether something is in flight on a device.
+    pub(super) fn are_on(&self, device: DeviceIndex) -> bool {
+        self.count > 0
+            && self
+                .slots
+                .iter()
+                .any(|flight| flight.active && flight.device == device)
+    }
+
+    /// Whether something is in flight from or to some memory.
+    pub(super) fn are_in(&self, memory: MemoryId) -> bool {
+        let in_memory = |flight: &Flight| flight.active && flight.op.moves_data() && flight.memory == memory;
+        self.count > 0 && self.slots.iter().any(in_memory)
+    }
+
     pub(super) fn cancel_all(&mut self) {
         (0..self.slots.len() as u32).for_each(|slot| self.cancel(SlotIndex(slot)));
     }
@@ -196,8 +231,9 @@ impl Flight {
         bytes: 0,
         done: 0,
         memory: MemoryId::POOL,
-        segments: std::ptr::null(),
+        first: Segment::EMPTY,
         segment_count: 0,
+        list: std::ptr::null(),
     };
 
     /// Takes the kernel's result (bytes, or a negative error number): the final result, or `None` to go on.
@@ -291,11 +327,13 @@ impl Flight {
     }
 
     fn list(&self) -> &[Segment] {
-        if self.segments.is_null() {
-            return &[];
+        match self.segment_count {
+            0 => &[],
+            1 => std::slice::from_ref(&self.first),
+            // SAFETY: `begin` has filled so many places of the slot's list, which nobody writes while the slot is active,
+            // and which lives as long as the table that this is borrowed from.
+            several => unsafe { std::slice::from_raw_parts(self.list, several as usize) },
         }
-        // SAFETY: pointer and count are those of `Io::segments`, which stays in place until the operation completes.
-        unsafe { std::slice::from_raw_parts(self.segments, self.segment_count as usize) }
     }
 
     /// What is left of one segment that begins `before` bytes into the operation.
@@ -303,8 +341,8 @@ impl Flight {
     fn single(&self, segment: Segment, before: u64, memory: &MemoryTable) -> squeue::Entry {
         let skip = self.done - before;
         let (address, bytes) = (
-            segment.address + skip as usize,
-            (segment.bytes - skip as usize) as u32,
+            segment.address() + skip as usize,
+            (segment.bytes() - skip as usize) as u32,
         );
         let (fd, offset, pointer) = (self.fd(), self.offset + self.done, address as *mut u8);
         // Memory is pinned for the reactor's ring only.
@@ -363,10 +401,10 @@ impl Flight {
     fn rest(&self, list: &[Segment], memory: &MemoryTable) -> squeue::Entry {
         let mut before = 0;
         for segment in list {
-            if self.done < before + segment.bytes as u64 {
+            if self.done < before + segment.bytes() as u64 {
                 return self.single(*segment, before, memory);
             }
-            before += segment.bytes as u64;
+            before += segment.bytes() as u64;
         }
         unreachable!(
             "{} of {} bytes are done and the segments end",
@@ -414,6 +452,25 @@ fn name(slot: u32, generation: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(slot)
 }
 
+/// Copies segments to where they stay until their operation is done.
+fn keep(segments: &[Segment], list: &mut [MaybeUninit<Segment>; SEGMENTS_PER_SLOT]) {
+    assert!(
+        segments.len() <= SEGMENTS_PER_SLOT,
+        "an operation of {} segments: a slot has no place for so many",
+        segments.len()
+    );
+    for (place, segment) in list.iter_mut().zip(segments) {
+        place.write(*segment);
+    }
+}
+
+/// As many lists as there are slots, without touching their memory.
+fn lists(slots: usize) -> Box<[[MaybeUninit<Segment>; SEGMENTS_PER_SLOT]]> {
+    let lists = Box::<[[MaybeUninit<Segment>; SEGMENTS_PER_SLOT]]>::new_uninit_slice(slots);
+    // SAFETY: an array of `MaybeUninit` needs no initial value.
+    unsafe { lists.assume_init() }
+}
+
 const _: () = assert!(size_of::<Segment>() == size_of::<libc::iovec>());
-const _: () = assert!(std::mem::offset_of!(Segment, address) == std::mem::offset_of!(libc::iovec, iov_base));
-const _: () = assert!(std::mem::offset_of!(Segment, bytes) == std::mem::offset_of!(libc::iovec, iov_len));
+const _: () = assert!(SEGMENT_LAYOUT.0 == std::mem::offset_of!(libc::iovec, iov_base));
+const _: () = assert!(SEGMENT_LAYOUT.1 == std::mem::offset_of!(libc::iovec, iov_len));

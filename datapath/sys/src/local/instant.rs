@@ -38,15 +38,18 @@ fn streamed_min(alone: bool) -> usize {
 }
 
 /// Carries an operation out; its range has been checked against the device.
+///
+/// # Safety
+/// The segments are mapped, for reading and writing, until this returns.
 #[inline]
-pub(super) fn carry_out(io: &Io<'_>, media: &Media) -> Result<(), Fault> {
+pub(super) unsafe fn carry_out(io: &Io<'_>, media: &Media) -> Result<(), Fault> {
     let Media::Memory(memory) = media else {
         return Err(Fault::Gone);
     };
     let bytes = io.sectors.bytes() as usize;
     let at = memory.at(io.lba.bytes(), io.sectors.bytes());
-    // SAFETY: `at` lies inside the mapping for `bytes` bytes. The segments are mapped until the request is answered
-    // (contract of `Segment`) and are not of this mapping, which nobody outside is told of.
+    // SAFETY: `at` lies inside the mapping for `bytes` bytes. The segments are mapped, as our caller promises, and are
+    // not of this mapping, of which nobody has a lease.
     let done = unsafe {
         match io.op {
             Op::Read => copy::scatter(at, io.segments, 0, bytes),

@@ -2,10 +2,14 @@
 //!
 //! Pinning a guest takes long, so a control thread does it, in a ring of its own that does nothing else
 //! ([`MemoryRegistration`]); each reactor's ring then shares the result, which is a matter of counting references.
+//!
+//! The table of a reactor also has the lease of all memory on which its operations may be, pinned or not: what does not
+//! lie in it is not touched, and what does stays mapped. Pinned pages are used only for the lease of which they were
+//! pinned: another guest's memory that happens to come to the same addresses is not taken for it.
 
 use super::ring::{BUFFERS_MAX, Ring};
 use io_uring::IoUring;
-use palisade_block::{MemoryId, Segment};
+use palisade_block::{AttachmentIndex, Lease, MemoryId, Segment};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -13,13 +17,14 @@ use std::sync::Arc;
 /// The kernel takes no longer buffers.
 const PIECE_BYTES: usize = 1 << 30;
 
-/// Memory pinned for I/O, to be shared by any number of reactors. The memory must stay mapped while it is used.
+/// Memory pinned for I/O, to be shared by any number of reactors. It stays mapped as long as this is there.
 pub struct MemoryRegistration {
     /// Keeps the pages; `None` when nothing could be pinned.
     ring: Option<IoUring>,
     /// What is pinned, in the order of the ring's table and of addresses.
-    pieces: Box<[Segment]>,
+    pieces: Arc<[Segment]>,
     coverage: Coverage,
+    lease: Lease,
 }
 
 /// How much of some memory is pinned. What is not works as well, only slower.
@@ -34,18 +39,28 @@ pub struct Coverage {
 }
 
 impl MemoryRegistration {
-    /// Pins memory, in pieces of up to 1 GiB. What the kernel refuses (memory of a plain file, a limit on locked
-    /// memory, a kernel too old) goes without; [`MemoryRegistration::coverage`] tells.
-    ///
-    /// The memory must stay mapped until the registration is no longer used.
-    pub fn prepare(regions: &[Segment]) -> MemoryRegistration {
-        MemoryRegistration::prepare_while(regions, |_| true)
+    /// Pins all memory of a lease, in pieces of up to 1 GiB. What the kernel refuses (memory of a plain file, a limit on
+    /// locked memory, a kernel too old) goes without; [`MemoryRegistration::coverage`] tells.
+    pub fn prepare(lease: &Lease) -> MemoryRegistration {
+        MemoryRegistration::prepare_while(lease, lease.regions(), |_| true)
     }
 
-    /// The same, asking before each piece of so many bytes whether it is still wanted. What is not goes without.
-    pub fn prepare_while(regions: &[Segment], mut wants: impl FnMut(u64) -> bool) -> MemoryRegistration {
-        let mut wanted = cut(regions);
-        let all: u64 = wanted.iter().map(|piece| piece.bytes as u64).sum();
+    /// The same for some parts of the lease, asking before each piece of so many bytes whether it is still wanted. What
+    /// is not goes without.
+    ///
+    /// # Panics
+    /// When a part does not lie in the lease.
+    pub fn prepare_while(
+        lease: &Lease,
+        parts: &[Segment],
+        mut wants: impl FnMut(u64) -> bool,
+    ) -> MemoryRegistration {
+        assert!(
+            lease.holds_all(parts),
+            "memory is to be pinned that is not its guest's"
+        );
+        let mut wanted = cut(parts);
+        let all: u64 = wanted.iter().map(|piece| piece.bytes() as u64).sum();
         wanted.truncate(BUFFERS_MAX as usize);
         let mut coverage = Coverage {
             pinned_bytes: 0,
@@ -61,26 +76,28 @@ impl MemoryRegistration {
                     ring: None,
                     pieces: pieces.into(),
                     coverage,
+                    lease: lease.clone(),
                 };
             }
         };
         for piece in wanted {
-            if !wants(piece.bytes as u64) {
+            if !wants(piece.bytes() as u64) {
                 break;
             }
             let buffer = libc::iovec {
-                iov_base: piece.address as *mut _,
-                iov_len: piece.bytes,
+                iov_base: piece.address() as *mut _,
+                iov_len: piece.bytes(),
             };
-            // SAFETY: the memory is mapped, as our caller promises; an address that is not gives EFAULT here.
+            // SAFETY: the piece lies in the lease, which keeps it mapped and allows the kernel to read and write it; the
+            // ring goes before the lease does.
             let pinned = unsafe {
                 ring.submitter()
                     .register_buffers_update(pieces.len() as u32, &[buffer], None)
             };
             match pinned {
                 Ok(()) => {
-                    coverage.pinned_bytes += piece.bytes as u64;
-                    coverage.unpinned_bytes -= piece.bytes as u64;
+                    coverage.pinned_bytes += piece.bytes() as u64;
+                    coverage.unpinned_bytes -= piece.bytes() as u64;
                     pieces.push(piece);
                 }
                 Err(error) => coverage.errno = coverage.errno.or(error.raw_os_error()),
@@ -90,6 +107,7 @@ impl MemoryRegistration {
             ring: Some(ring),
             pieces: pieces.into(),
             coverage,
+            lease: lease.clone(),
         }
     }
 
@@ -119,46 +137,136 @@ fn cut(regions: &[Segment]) -> Vec<Segment> {
     let mut pieces: Vec<_> = regions
         .iter()
         .flat_map(|region| {
-            (0..region.bytes).step_by(PIECE_BYTES).map(|from| Segment {
-                address: region.address + from,
-                bytes: (region.bytes - from).min(PIECE_BYTES),
-            })
+            let part = |from| region.part(from, (region.bytes() - from).min(PIECE_BYTES));
+            (0..region.bytes()).step_by(PIECE_BYTES).filter_map(part)
         })
         .collect();
-    pieces.sort_unstable_by_key(|piece| piece.address);
+    pieces.sort_unstable_by_key(|piece| piece.address());
     pieces
 }
 
-/// What a reactor's ring shares.
+/// The memory on which a reactor's operations may be.
 #[derive(Debug, Default)]
 pub(super) struct MemoryTable {
-    guests: Vec<Option<Shared>>,
-    pool: Option<Shared>,
+    guests: Vec<Option<Kept>>,
+    pool: Option<Kept>,
+    /// What the reactor's ring shares, whether it has operations on it or not.
+    shared: Vec<Shared>,
 }
 
+/// Memory that is kept.
+#[derive(Debug)]
+struct Kept {
+    lease: Lease,
+    users: u32,
+    /// The first place of its pinned pieces in the ring's table.
+    base: u32,
+    pieces: Arc<[Segment]>,
+}
+
+/// Pinned memory in the ring's table.
 #[derive(Debug)]
 struct Shared {
-    /// The first place in the ring's table.
+    /// Whose; `None` for the pool's.
+    of: Option<AttachmentIndex>,
     base: u32,
-    pieces: Box<[Segment]>,
+    pieces: Arc<[Segment]>,
     registration: Arc<MemoryRegistration>,
 }
 
 impl MemoryTable {
+    pub(super) fn keep(&mut self, lease: &Lease) -> MemoryId {
+        let place = |kept: &Option<Kept>| kept.as_ref().is_some_and(|kept| kept.lease.is(lease));
+        if let Some(at) = self.guests.iter().position(place)
+            && let Some(Some(kept)) = self.guests.get_mut(at)
+        {
+            kept.users = more(kept.users);
+            return MemoryId(at as u16);
+        }
+        let kept = Some(self.kept(lease));
+        let at = match self.guests.iter().position(Option::is_none) {
+            Some(at) => {
+                self.guests[at] = kept;
+                at
+            }
+            None => {
+                self.guests.push(kept);
+                self.guests.len() - 1
+            }
+        };
+        assert!(at < MemoryId::POOL.usize(), "more memories than numbers for them");
+        MemoryId(at as u16)
+    }
+
+    pub(super) fn keep_pool(&mut self, lease: &Lease) {
+        let former = self.pool.replace(self.kept(lease));
+        assert!(former.is_none(), "a reactor has one pool");
+    }
+
+    /// Whether nobody uses it when one user has gone.
+    pub(super) fn is_last_user(&self, memory: MemoryId) -> bool {
+        self.of(memory).is_some_and(|kept| kept.users == 1)
+    }
+
+    /// One user less.
+    pub(super) fn let_go(&mut self, memory: MemoryId) {
+        let place = match memory {
+            MemoryId::POOL => None,
+            MemoryId(number) => self.guests.get_mut(usize::from(number)),
+        };
+        let Some(place) = place else {
+            unreachable!("{memory:?} is let go of and was not kept")
+        };
+        let users = place.as_ref().and_then(|kept| kept.users.checked_sub(1));
+        match (users, place.as_mut()) {
+            (Some(0), _) => *place = None,
+            (Some(users), Some(kept)) => kept.users = users,
+            _ => unreachable!("{memory:?} is let go of and was not kept"),
+        }
+    }
+
+    fn kept(&self, lease: &Lease) -> Kept {
+        let shared = self
+            .shared
+            .iter()
+            .find(|shared| shared.registration.lease.is(lease));
+        Kept {
+            lease: lease.clone(),
+            users: 1,
+            base: shared.map_or(0, |shared| shared.base),
+            pieces: shared.map_or_else(Arc::default, |shared| Arc::clone(&shared.pieces)),
+        }
+    }
+
+    /// Whether all segments lie in memory that is kept under a number.
+    #[inline]
+    pub(super) fn has(&self, memory: MemoryId, segments: &[Segment]) -> bool {
+        match (self.of(memory), segments) {
+            (_, []) => true,
+            (Some(kept), [only]) => kept.lease.holds(*only),
+            (Some(kept), all) => kept.lease.holds_all(all),
+            (None, _) => false,
+        }
+    }
+
     pub(super) fn add(
         &mut self,
         ring: &Ring,
-        memory: MemoryId,
+        of: Option<AttachmentIndex>,
         registration: Arc<MemoryRegistration>,
     ) -> Coverage {
+        assert!(
+            self.shared.iter().all(|shared| shared.of != of),
+            "{of:?} has pinned memory already"
+        );
         let (count, mut coverage) = (registration.pieces.len() as u32, registration.coverage);
         let base = self.free_places(count);
         let shared = match (&registration.ring, base) {
             (Some(source), Some(base)) if count > 0 => ring
                 .share_buffers(source.as_raw_fd(), base, count)
-                .map(|()| (base, registration.pieces.clone())),
+                .map(|()| (base, Arc::clone(&registration.pieces))),
             (Some(_), None) => Err(io::Error::from_raw_os_error(libc::ENOSPC)),
-            _ => Ok((0, Box::default())),
+            _ => Ok((0, Arc::default())),
         };
         let (base, pieces) = shared.unwrap_or_else(|error| {
             let all = coverage.pinned_bytes + coverage.unpinned_bytes;
@@ -167,19 +275,30 @@ impl MemoryTable {
                 unpinned_bytes: all,
                 errno: error.raw_os_error(),
             };
-            (0, Box::default())
+            (0, Arc::default())
         });
-        let former = self.place(memory).replace(Shared {
+        for kept in self.users_of(&registration) {
+            (kept.base, kept.pieces) = (base, Arc::clone(&pieces));
+        }
+        self.shared.push(Shared {
+            of,
             base,
             pieces,
             registration,
         });
-        assert!(former.is_none(), "{memory:?} is in use");
         coverage
     }
 
-    pub(super) fn remove(&mut self, ring: &Ring, memory: MemoryId) -> Option<Arc<MemoryRegistration>> {
-        let shared = self.place(memory).take()?;
+    pub(super) fn remove(
+        &mut self,
+        ring: &Ring,
+        of: Option<AttachmentIndex>,
+    ) -> Option<Arc<MemoryRegistration>> {
+        let place = self.shared.iter().position(|shared| shared.of == of)?;
+        let shared = self.shared.swap_remove(place);
+        for kept in self.users_of(&shared.registration) {
+            kept.pieces = Arc::default();
+        }
         if !shared.pieces.is_empty() {
             // Places that could not be emptied hold their pages a little longer: until they are shared anew.
             let _ = ring.clear_buffers(shared.base, shared.pieces.len() as u32);
@@ -187,17 +306,22 @@ impl MemoryTable {
         Some(shared.registration)
     }
 
+    /// The kept memory that has been pinned by a registration.
+    fn users_of(&mut self, registration: &Arc<MemoryRegistration>) -> impl Iterator<Item = &mut Kept> {
+        let kept = self.guests.iter_mut().flatten().chain(&mut self.pool);
+        kept.filter(|kept| kept.lease.is(&registration.lease))
+    }
+
     /// The place in the ring's table in whose memory the segment lies whole.
     #[inline]
     pub(super) fn find(&self, memory: MemoryId, segment: Segment) -> Option<u16> {
-        let shared = self.shared(memory)?;
-        let after = shared
+        let kept = self.of(memory)?;
+        let after = kept
             .pieces
-            .partition_point(|piece| piece.address <= segment.address);
+            .partition_point(|piece| piece.address() <= segment.address());
         let at = after.checked_sub(1)?;
-        let piece = shared.pieces.get(at)?;
-        let inside = segment.address - piece.address + segment.bytes <= piece.bytes;
-        inside.then_some((shared.base as usize + at) as u16)
+        let inside = kept.pieces.get(at)?.contains(segment);
+        inside.then_some((kept.base as usize + at) as u16)
     }
 
     /// The same for a list of segments that lie in the memory of one place.
@@ -205,38 +329,27 @@ impl MemoryTable {
     pub(super) fn find_all(&self, memory: MemoryId, list: &[Segment]) -> Option<u16> {
         let (first, others) = list.split_first()?;
         let index = self.find(memory, *first)?;
-        let shared = self.shared(memory)?;
-        let piece = shared.pieces.get(index as usize - shared.base as usize)?;
-        let inside = |segment: &Segment| {
-            let skip = segment.address.wrapping_sub(piece.address);
-            skip < piece.bytes && segment.bytes <= piece.bytes - skip
-        };
-        others.iter().all(inside).then_some(index)
+        let kept = self.of(memory)?;
+        let piece = kept.pieces.get(index as usize - kept.base as usize)?;
+        others
+            .iter()
+            .all(|segment| piece.contains(*segment))
+            .then_some(index)
     }
 
     #[inline]
-    fn shared(&self, memory: MemoryId) -> Option<&Shared> {
+    fn of(&self, memory: MemoryId) -> Option<&Kept> {
         match memory {
             MemoryId::POOL => self.pool.as_ref(),
             MemoryId(number) => self.guests.get(number as usize)?.as_ref(),
         }
     }
 
-    fn place(&mut self, memory: MemoryId) -> &mut Option<Shared> {
-        if memory == MemoryId::POOL {
-            return &mut self.pool;
-        }
-        let at = memory.usize();
-        if self.guests.len() <= at {
-            self.guests.resize_with(at + 1, || None);
-        }
-        &mut self.guests[at]
-    }
-
     /// The first gap of `count` places.
     fn free_places(&self, count: u32) -> Option<u32> {
-        let shared = self.guests.iter().flatten().chain(&self.pool);
-        let mut taken: Vec<_> = shared
+        let mut taken: Vec<_> = self
+            .shared
+            .iter()
             .map(|shared| (shared.base, shared.pieces.len() as u32))
             .collect();
         taken.retain(|&(_, count)| count > 0);
@@ -252,47 +365,111 @@ impl MemoryTable {
     }
 }
 
+/// One more; the count is of queues, of which there are never so many.
+fn more(users: u32) -> u32 {
+    match users.checked_add(1) {
+        Some(users) => users,
+        None => unreachable!("more users of one memory than can be counted"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::made_up;
 
     #[test]
     fn long_regions_are_cut_and_sorted() {
-        let regions =
-            [(5 << 30, (1 << 30) + 4096), (4096, 8192)].map(|(address, bytes)| Segment { address, bytes });
+        let regions = made_up::segments(&[(5 << 30, (1 << 30) + 4096), (4096, 8192)]);
         let cuts = cut(&regions)
             .iter()
-            .map(|piece| (piece.address, piece.bytes))
+            .map(|piece| (piece.address(), piece.bytes()))
             .collect::<Vec<_>>();
         assert_eq!(cuts, [(4096, 8192), (5 << 30, 1 << 30), (6 << 30, 4096)]);
     }
 
-    #[test]
-    fn a_segment_is_found_only_where_it_lies_whole() {
-        let pieces =
-            [(4096, 4096), (8192, 4096), (20480, 8192)].map(|(address, bytes)| Segment { address, bytes });
-        let mut table = MemoryTable::default();
+    /// A registration of all of a lease that nothing is pinned of, as if it had places from 10 on.
+    fn share(table: &mut MemoryTable, of: u16, lease: &Lease) {
+        let pieces: Arc<[Segment]> = lease.regions().into();
         let registration = Arc::new(MemoryRegistration {
             ring: None,
-            pieces: pieces.into(),
+            pieces: Arc::clone(&pieces),
             coverage: Coverage::default(),
+            lease: lease.clone(),
         });
-        *table.place(MemoryId(3)) = Some(Shared {
+        for kept in table.users_of(&registration) {
+            (kept.base, kept.pieces) = (10, Arc::clone(&pieces));
+        }
+        table.shared.push(Shared {
+            of: Some(AttachmentIndex(of)),
             base: 10,
-            pieces: pieces.into(),
+            pieces,
             registration,
         });
-        let find = |address, bytes| table.find(MemoryId(3), Segment { address, bytes });
+    }
+
+    #[test]
+    fn a_segment_is_found_only_where_it_lies_whole() {
+        let lease = made_up::lease(&[(4096, 4096), (8192, 4096), (20480, 8192)]);
+        let segment = |address, bytes| made_up::segments(&[(address, bytes)])[0];
+        let mut table = MemoryTable::default();
+        let before = table.keep(&made_up::lease(&[(1, 1)]));
+        let memory = table.keep(&lease);
+        share(&mut table, 3, &lease);
+        let find = |address, bytes| table.find(memory, segment(address, bytes));
         assert_eq!(find(4096, 4096), Some(10));
         assert_eq!(find(4096, 4097), None);
         assert_eq!(find(9000, 100), Some(11));
         assert_eq!(find(28671, 1), Some(12));
         assert_eq!((find(28672, 1), find(0, 10), find(16384, 1)), (None, None, None));
-        assert_eq!(table.find(MemoryId(2), pieces[0]), None);
-        let list = [(20480, 512), (28160, 512)].map(|(address, bytes)| Segment { address, bytes });
-        assert_eq!(table.find_all(MemoryId(3), &list), Some(12));
-        assert_eq!(table.find_all(MemoryId(3), &[pieces[0], pieces[1]]), None);
+        assert_eq!(table.find(before, lease.regions()[0]), None);
+        let list = [segment(20480, 512), segment(28160, 512)];
+        assert_eq!(table.find_all(memory, &list), Some(12));
+        assert_eq!(table.find_all(memory, &lease.regions()[..2]), None);
         assert_eq!(table.free_places(10), Some(0));
         assert_eq!(table.free_places(11), Some(13));
+    }
+
+    #[test]
+    fn only_what_lies_in_kept_memory_is_there_to_be_touched() {
+        let (one, other) = (made_up::lease(&[(4096, 4096)]), made_up::lease(&[(8192, 4096)]));
+        let (mine, foreign) = (one.regions(), other.regions());
+        let mut table = MemoryTable::default();
+        assert!(table.has(MemoryId(0), &[]) && !table.has(MemoryId(0), mine));
+        let first = table.keep(&one);
+        let second = table.keep(&other);
+        table.keep_pool(&made_up::lease(&[(65536, 4096)]));
+        assert!(table.has(first, mine) && table.has(second, foreign) && first != second);
+        assert!(!table.has(first, foreign) && !table.has(MemoryId::POOL, mine));
+        assert!(!table.has(first, &[mine[0], foreign[0]]) && !table.has(MemoryId(9), mine));
+        assert_eq!(table.keep(&one), first, "it goes by the number it has");
+        table.let_go(first);
+        assert!(table.has(first, mine), "somebody uses it still");
+        table.let_go(first);
+        assert!(!table.has(first, mine));
+        assert_eq!(table.keep(&other), second);
+    }
+
+    #[test]
+    fn pages_pinned_for_one_memory_are_not_used_for_another_at_the_same_addresses() {
+        let ranges = [(4096, 4096)];
+        let (former, present) = (made_up::lease(&ranges), made_up::lease(&ranges));
+        let mut table = MemoryTable::default();
+        share(&mut table, 0, &former);
+        let (old, new) = (table.keep(&former), table.keep(&present));
+        let segment = present.regions()[0];
+        assert_eq!(
+            (table.find(old, segment), table.find(new, segment)),
+            (Some(10), None)
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "was not kept")]
+    fn letting_go_twice_stops_us() {
+        let mut table = MemoryTable::default();
+        let memory = table.keep(&made_up::lease(&[(4096, 4096)]));
+        table.let_go(memory);
+        table.let_go(memory);
     }
 }

@@ -113,23 +113,30 @@ impl Ring {
     }
 
     /// Puts an entry into the submission queue, which must have room.
+    ///
+    /// # Safety
+    /// What the entry points to stays in place, and may be read and written as it says, until its completion is taken or
+    /// the ring is dropped.
     #[inline]
-    pub(super) fn push(&mut self, entry: squeue::Entry, name: u64) {
-        self.put(entry, name);
+    pub(super) unsafe fn push(&mut self, entry: squeue::Entry, name: u64) {
+        // SAFETY: our caller promises the same.
+        unsafe { self.put(entry, name) };
         self.outstanding += 1;
     }
 
+    /// # Safety
+    /// As for [`Ring::push`].
     #[inline]
-    fn put(&mut self, entry: squeue::Entry, name: u64) {
+    unsafe fn put(&mut self, entry: squeue::Entry, name: u64) {
         let entry = entry.user_data(name);
-        // SAFETY: the entry names segments and memory that stay in place until the operation completes; that is the
-        // contract of `Io`.
+        // SAFETY: our caller promises that what it points to stays in place.
         let pushed = unsafe { self.uring.submission().push(&entry) };
         assert!(pushed.is_ok(), "the submission queue is full");
     }
 
     pub(super) fn push_cancel(&mut self, name: u64) {
-        self.push(opcode::AsyncCancel::new(name).build(), CANCELLATION);
+        // SAFETY: it points to nothing.
+        unsafe { self.push(opcode::AsyncCancel::new(name).build(), CANCELLATION) };
     }
 
     /// Leaves what the next `submit` would hand over for [`Ring::sleep`], which hands it over with the same system
@@ -238,7 +245,8 @@ impl Ring {
             };
             let poll = opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).multi(true);
             // No operation in flight: it is not counted.
-            self.put(poll.build(), name);
+            // SAFETY: it points to nothing.
+            unsafe { self.put(poll.build(), name) };
         }
         // Not all descriptors are listened to yet.
         self.submit();

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
 use palisade_block::{
-    DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
+    AttachmentIndex, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
 };
 use palisade_sys::device::{Create, DeviceSpec, Medium};
 use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, Opened};
@@ -56,16 +56,12 @@ impl Buffer {
     }
 
     pub fn segment(&self, at: usize, bytes: usize) -> Segment {
-        assert!(at + bytes <= self.0.bytes());
-        Segment {
-            address: self.0.segment().address + at,
-            bytes,
-        }
+        self.0.segment().part(at, bytes).unwrap()
     }
 
     pub fn slice(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is private to this value, and no operation is in flight while a test looks at it.
-        unsafe { std::slice::from_raw_parts_mut(self.0.segment().address as *mut u8, self.0.bytes()) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.segment().address() as *mut u8, self.0.bytes()) }
     }
 
     /// Fills a range with bytes that depend on `seed` and the position.
@@ -116,6 +112,11 @@ impl Rig {
         }
     }
 
+    /// Goes on with operations from and to a buffer.
+    pub fn on(&mut self, buffer: &Buffer) {
+        self.memory = self.devices.keep(buffer.0.lease());
+    }
+
     /// Carries one operation out; `at` and `bytes` are bytes on the device.
     /// Every other one comes alone, the others are announced.
     pub fn run(&mut self, op: Op, at: u64, bytes: u64, segments: &[Segment]) -> Result<(), Fault> {
@@ -163,7 +164,7 @@ impl Rig {
 }
 
 pub fn sum(segments: &[Segment]) -> u64 {
-    segments.iter().map(|segment| segment.bytes as u64).sum()
+    segments.iter().map(|segment| segment.bytes() as u64).sum()
 }
 
 /// Repeats until true, for 20 s at most.
@@ -179,11 +180,13 @@ pub fn until(mut done: impl FnMut() -> bool) {
 pub fn keeps_and_zeroes(rig: &mut Rig) {
     let block = u64::from(rig.devices.limits(DEVICE).unwrap().block_bytes);
     let mut buffer = Buffer::new(4 << 20);
-    let registration = Arc::new(MemoryRegistration::prepare(&[buffer.0.segment()]));
-    let pinned = MemoryId(9);
-    rig.devices.add_memory(pinned, registration);
-    for memory in [MemoryId(0), pinned] {
-        rig.memory = memory;
+    rig.on(&buffer);
+    let guest = AttachmentIndex(9);
+    for pinned in [false, true] {
+        if pinned {
+            let registration = Arc::new(MemoryRegistration::prepare(buffer.0.lease()));
+            rig.devices.add_memory(guest, registration);
+        }
         for count in [1, 2, 7, 126] {
             let bytes = block as usize;
             let out: Vec<_> = (0..count)
@@ -223,6 +226,6 @@ pub fn keeps_and_zeroes(rig: &mut Rig) {
             assert_eq!(buffer.slice()[end..end + (16 << 10)], expected);
         }
     }
-    assert!(rig.devices.remove_memory(pinned).is_some());
-    assert!(rig.devices.remove_memory(pinned).is_none());
+    assert!(rig.devices.remove_memory(guest).is_some());
+    assert!(rig.devices.remove_memory(guest).is_none());
 }

@@ -10,8 +10,8 @@ use palisade_block::limits::PULL_BATCH;
 use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
 use palisade_block::stats::ReactorStats;
 use palisade_block::{
-    AttachmentIndex, Clock, DeviceIndex, Epoch, Generation, Lba, MemoryId, Nanos, QueueId, Route, Run,
-    Sectors, VolumeIndex,
+    AttachmentIndex, Clock, DeviceIndex, Epoch, Generation, Lba, Nanos, QueueId, Route, Run, Sectors,
+    VolumeIndex,
 };
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_memory::{GuestMemory, InflightRegion};
@@ -89,7 +89,6 @@ impl Guest {
             },
             settings: AttachmentSettings {
                 volume,
-                memory: MemoryId(self.number),
                 read_only: false,
                 write_through: false,
                 pace: self.pace.clone(),

@@ -211,11 +211,11 @@ impl Server {
                 match request.op {
                     Op::Read | Op::Write => {
                         for segment in segments.as_slice() {
-                            let (piece, rest) = range.split_at_mut(segment.bytes);
+                            let (piece, rest) = range.split_at_mut(segment.bytes());
                             range = rest;
                             assert!(match request.op {
-                                Op::Read => self.view.write_host(segment.address, piece),
-                                _ => self.view.read_host(segment.address, piece),
+                                Op::Read => self.view.write_host(segment.address(), piece),
+                                _ => self.view.read_host(segment.address(), piece),
                             });
                         }
                     }

@@ -51,7 +51,7 @@ fn the_same_file_is_seen_through_both_regions() {
     );
     assert_eq!(memory.user_to_guest(0x7000_0000 + 2 * PAGE), None);
     assert_eq!(memory.user_to_guest(0x6000_0000 - 1), None);
-    let host = memory.slice(0x10_0000 + 7, 1).unwrap().address;
+    let host = memory.slice(0x10_0000 + 7, 1).unwrap().address();
     assert_eq!(memory.host_to_guest(host), Some(0x10_0000 + 7));
     assert_eq!(memory.host_to_guest(8), None);
     assert_eq!(

@@ -160,8 +160,8 @@ impl Rules {
         let mut raw = [0; RANGE_BYTES];
         let mut places = raw.iter_mut();
         for segment in segments.as_slice() {
-            for (offset, place) in (0..segment.bytes).zip(&mut places) {
-                if !view.read_host(segment.address + offset, std::slice::from_mut(place)) {
+            for (offset, place) in (0..segment.bytes()).zip(&mut places) {
+                if !view.read_host(segment.address() + offset, std::slice::from_mut(place)) {
                     return Err(Refusal::Malformed);
                 }
             }

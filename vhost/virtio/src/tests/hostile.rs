@@ -462,8 +462,7 @@ proptest! {
                 Pulled::Request(request) => {
                     let memory_bytes = memory.host_segments().next().unwrap();
                     for segment in segments.as_slice() {
-                        prop_assert!(segment.address >= memory_bytes.address);
-                        prop_assert!(segment.address + segment.bytes <= memory_bytes.address + memory_bytes.bytes);
+                        prop_assert!(memory_bytes.contains(*segment));
                     }
                     if request.op.moves_data() {
                         prop_assert_eq!(request.sectors.bytes(), segments.bytes());

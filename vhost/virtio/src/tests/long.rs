@@ -138,8 +138,8 @@ fn chains_as_long_as_the_ring_are_requests() {
                 assert_eq!(guest.segments.is_long(), count + cut > SEGMENTS_PER_SLOT);
                 let guest_addresses = guest.segments.as_slice().iter().map(|segment| {
                     (
-                        guest.memory.host_to_guest(segment.address).unwrap(),
-                        segment.bytes as u64,
+                        guest.memory.host_to_guest(segment.address()).unwrap(),
+                        segment.bytes() as u64,
                     )
                 });
                 let end = guest_addresses.fold(DATA, |next, (at, bytes)| {

@@ -173,8 +173,12 @@ fn ours(memory: &Arc<GuestMemory>, head: u16) -> Seen {
     match rules.parse(parts, &view, &mut segments) {
         Ok(Parsed::Block { op, lba, sectors, .. }) => {
             let pieces = segments.as_slice().iter();
-            let pieces =
-                pieces.map(|piece| (memory.host_to_guest(piece.address).unwrap(), piece.bytes as u64));
+            let pieces = pieces.map(|piece| {
+                (
+                    memory.host_to_guest(piece.address()).unwrap(),
+                    piece.bytes() as u64,
+                )
+            });
             Seen::Request(
                 op,
                 lba,
