@@ -324,12 +324,13 @@ fn every_counter_is_named(attachment: &AttachmentStats, device: &DeviceStats, re
         stalls: _,         // palisade_disk_stalls_total
     } = device;
     let ReactorStats {
-        turns: _,       // palisade_reactor_turns_total
-        busy_turns: _,  // palisade_reactor_busy_turns_total
-        sleeps: _,      // palisade_reactor_sleeps_total
-        slots_used: _,  // palisade_reactor_slots_used
-        slots_short: _, // palisade_reactor_slots_short_total
-        pool_short: _,  // palisade_reactor_pool_short_total
+        turns: _,        // palisade_reactor_turns_total
+        busy_turns: _,   // palisade_reactor_busy_turns_total
+        sleeps: _,       // palisade_reactor_sleeps_total
+        slots_used: _,   // palisade_reactor_slots_used
+        slots_short: _,  // palisade_reactor_slots_short_total
+        buffers_used: _, // `hugepages.used_bytes` of the node
+        pool_short: _,   // palisade_reactor_pool_short_total
     } = reactor;
 }
 

@@ -61,6 +61,8 @@ impl View<'_> {
             .min()
             .unwrap_or_default();
         let buffers: u64 = pools.map(|reactor| u64::from(reactor.plan.pool_buffers)).sum();
+        let reactors = self.shared.reactors.iter();
+        let used: u64 = reactors.map(|reactor| reactor.stats.buffers_used.get()).sum();
         api::Node {
             id: uuid.unwrap_or_default(),
             name: self.shared.name.to_string(),
@@ -74,7 +76,7 @@ impl View<'_> {
             hugepages: api::Hugepages {
                 page_bytes,
                 pool_bytes: buffers * palisade_block::limits::BOUNCE_BYTES as u64,
-                used_bytes: 0,
+                used_bytes: used * palisade_block::limits::BOUNCE_BYTES as u64,
             },
         }
     }

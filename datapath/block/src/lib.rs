@@ -14,6 +14,7 @@
 pub mod device;
 pub mod ids;
 pub mod lease;
+pub mod ledger;
 pub mod limits;
 pub mod mailbox;
 pub mod pool;

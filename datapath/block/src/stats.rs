@@ -223,6 +223,8 @@ pub struct ReactorStats {
     pub slots_used: Count,
     /// Turns in which a queue had to wait because no slot was free.
     pub slots_short: Count,
+    /// Bounce buffers in use now.
+    pub buffers_used: Count,
     /// Waits of an operation for a bounce buffer, each counted once however often it is tried again.
     pub pool_short: Count,
 }

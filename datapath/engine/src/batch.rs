@@ -9,6 +9,7 @@ use crate::pace::{self, Allowance};
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark};
 use crate::shares::Shares;
 use crate::slots::{Slots, Work};
+use palisade_block::ledger;
 use palisade_block::limits::PULL_BATCH;
 use palisade_block::{
     Answer, DeviceIndex, Devices, Fault, Io, Lba, Nanos, Op, Pool, Pulled, Request, Route, Sectors,
@@ -382,7 +383,9 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             way => way,
         });
         self.slots.slot_mut(slot).long = is_long;
-        self.queue.long_held += u32::from(is_long);
+        if is_long {
+            ledger::enter(&mut self.queue.long_held, "long requests of a queue");
+        }
         Long::Other(Other { slot, request, way })
     }
 
@@ -454,7 +457,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
                 return Some(Stop::Failed(slot, fault));
             }
             Started::Pending => {
-                watched.in_flight += 1;
+                ledger::enter(&mut watched.in_flight, "operations on a device");
                 watched.stats.in_flight.set(u64::from(watched.in_flight));
                 batch.room = batch.room.saturating_sub(1);
                 self.keep(slot, request, device, device_lba);
@@ -480,7 +483,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         slot.device_lba = device_lba;
         self.shares.take(device);
         self.queue.entered();
-        self.volume.in_flight += 1;
+        ledger::enter(&mut self.volume.in_flight, "requests on a volume");
     }
 }
 

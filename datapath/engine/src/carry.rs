@@ -3,6 +3,7 @@
 use crate::parts::is_reached;
 use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
+use palisade_block::ledger;
 use palisade_block::mailbox::AttachmentSettings;
 use palisade_block::{
     Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Origin, Pool, Request, Route, SECTOR_BYTES,
@@ -36,7 +37,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         queue.entered();
         let volume = queue.settings.volume;
         if let Some(volume) = self.volumes.get_mut(volume.usize()) {
-            volume.in_flight += 1;
+            ledger::enter(&mut volume.in_flight, "requests on a volume");
         }
         match way {
             Ok(Way::Whole(..)) => broken("a whole request was admitted as another"),
@@ -116,7 +117,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let started = self.devices.start(io);
         match started {
             Started::Pending => {
-                watched.in_flight += 1;
+                ledger::enter(&mut watched.in_flight, "operations on a device");
                 watched.stats.in_flight.set(u64::from(watched.in_flight));
                 let slot = self.slots.slot_mut(index);
                 slot.on_device = true;
@@ -230,10 +231,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         });
         mark(queue, queue_index, &mut self.touched);
         if long {
-            queue.long_held -= 1;
+            ledger::leave(&mut queue.long_held, "long requests of a queue");
             self.slots.take_back(index);
         }
-        queue.in_flight -= 1;
+        ledger::leave(&mut queue.in_flight, "requests of a queue");
         let stats = &queue.settings.stats;
         stats.in_flight.set(u64::from(queue.in_flight));
         stats.answered(op, status, bytes, latency.0);

@@ -1,7 +1,8 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
 use crate::pace::Allowance;
-use crate::reactor::{Device, Queue, Reactor, Volume};
+use crate::reactor::{Device, Queue, Reactor, Volume, broken};
+use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
 use palisade_block::{
@@ -72,7 +73,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         match self.queues.iter_mut().flatten().find(|queue| queue.id == id) {
             Some(queue) if !queue.stopping => {
                 queue.stopping = true;
-                self.stopping += 1;
+                ledger::enter(&mut self.stopping, "queues that stop");
                 self.give_back_stopped();
             }
             Some(_) => {}
@@ -101,7 +102,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             queue.settings.stats.in_flight.set(0);
             self.devices.let_go(queue.memory);
             self.active.swap_remove(position);
-            self.stopping -= 1;
+            ledger::leave(&mut self.stopping, "queues that stop");
             self.notices.push_back(Notice::QueueStopped {
                 queue: queue.id,
                 source: Some(queue.source),
@@ -152,7 +153,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(volume) = self.volumes.get_mut(index.usize()) else {
             return;
         };
-        volume.in_flight -= 1;
+        ledger::leave(&mut volume.in_flight, "requests on a volume");
         if volume.in_flight == 0 && volume.pending.is_some() {
             self.take_pending_route(index);
         }
@@ -179,6 +180,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(limits) = self.devices.limits(index) else {
             return;
         };
+        if self.device(index).is_some_and(|device| device.in_flight > 0) {
+            broken("a device comes in the place of one that has operations in flight")
+        }
         if self.watched.len() <= index.usize() {
             self.watched.resize_with(index.usize() + 1, || None);
         }

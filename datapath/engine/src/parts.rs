@@ -4,6 +4,7 @@
 
 use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
+use palisade_block::ledger;
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::{
     DeviceIndex, DeviceLimits, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex,
@@ -126,7 +127,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Work::Ranges(handed_out) => (handed_out, false),
             Work::Zeroes(handed_out) => (handed_out, true),
         };
-        let left = Sectors(slot.sectors.0 - handed_out.0);
+        let Some(left) = slot.sectors.0.checked_sub(handed_out.0).map(Sectors) else {
+            broken("more of a request was handed out than there is")
+        };
         if left == Sectors::ZERO {
             return Ok(None);
         }
@@ -226,7 +229,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
 
         let parent = self.slots.slot_mut(request);
-        parent.outstanding += 1;
+        ledger::enter(&mut parent.outstanding, "parts of a request");
         parent.cut_sectors = sectors;
         parent.lacks_buffer = false;
         parent.place = place;
@@ -247,6 +250,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.part_shares.take(piece.device);
         if bounce.is_some() {
             self.buffer_shares.take(piece.device);
+            self.count_buffers();
         }
         if bounce.is_some() && !piece.zeroes {
             self.queue_of(queue).settings.stats.bounced.add(1);
@@ -259,6 +263,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 Cut::Sent
             }
         }
+    }
+
+    /// Tells how many bounce buffers are in use.
+    fn count_buffers(&self) {
+        let used = self.buffers.checked_sub(self.pool.free());
+        let used = used.unwrap_or_else(|| broken("more bounce buffers came back than there are"));
+        self.stats.buffers_used.set(used as u64);
     }
 
     fn unclaim(&mut self, part: SlotIndex) {
@@ -291,10 +302,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     .scatter(buffer, &queue.lease, to, skip, sectors.bytes() as usize);
             }
             self.pool.give(buffer);
+            self.count_buffers();
         }
         self.slots.release(part);
         let request = self.slots.slot_mut(parent);
-        request.outstanding -= 1;
+        ledger::leave(&mut request.outstanding, "parts of a request");
         match (op, result) {
             (_, Ok(())) | (Op::Discard, Err(Fault::Unsupported)) => {}
             (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => request.refill = true,

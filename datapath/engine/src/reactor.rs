@@ -4,6 +4,7 @@ use crate::batch::{has_list, room};
 use crate::pace::Allowance;
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
+use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::{
@@ -109,6 +110,8 @@ pub struct Reactor<S, D, P> {
     pub(crate) part_shares: Shares,
     pub(crate) buffer_shares: Shares,
     pub(crate) long_shares: Shares,
+    /// Bounce buffers in all.
+    pub(crate) buffers: usize,
     /// Operations the devices had no room for, oldest first.
     pub(crate) blocked: VecDeque<SlotIndex>,
     /// Cut requests that wait for a part slot or a buffer, oldest first.
@@ -136,6 +139,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let all = slots.len();
         Reactor {
             buffer_shares: Shares::new(pool.free() as u32),
+            buffers: pool.free(),
             devices,
             pool,
             queues: Vec::new(),
@@ -293,24 +297,23 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let mut taken = if self.is_held_up() { self.resume() } else { 0 };
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
-        for step in 0..count {
-            let position = self.first + step;
-            let position = if position >= count {
-                position - count
-            } else {
-                position
-            };
-            if let Some(&index) = self.active.get(position) {
-                match self.pull_queue(index) {
+        // Two plain loops instead of one that wraps: most queues are idle, and passing one by is all that is done to it.
+        // No queue comes or goes meanwhile.
+        let active = std::mem::take(&mut self.active);
+        let (before, from) = active.split_at(self.first.min(count));
+        for (queues, start) in [(from, before.len()), (before, 0)] {
+            for (position, &index) in queues.iter().enumerate() {
+                match self.pull_queue(index, count) {
                     Portion::Nothing => {}
-                    Portion::Starved => drop(starved.get_or_insert(position)),
+                    Portion::Starved => drop(starved.get_or_insert(start + position)),
                     Portion::Served(here) => {
-                        served = Some(position);
+                        served = Some(start + position);
                         taken += here;
                     }
                 }
             }
         }
+        self.active = active;
         if let Some(served) = served {
             self.first = starved.unwrap_or(served + 1);
         }
@@ -321,14 +324,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     #[inline]
-    fn pull_queue(&mut self, index: u16) -> Portion {
+    fn pull_queue(&mut self, index: u16, count: usize) -> Portion {
         match self.queues.get(index as usize) {
             Some(Some(queue)) if queue.source.has_more() => {}
             _ => return Portion::Nothing,
         }
         let portion = self.pull_from(index);
         // What was answered at once does not wait for the other queues' batches.
-        if self.active.len() > 1 {
+        if count > 1 {
             self.publish(index);
             if self.touched.last() == Some(&index) {
                 self.touched.pop();
@@ -376,7 +379,7 @@ impl<S> Queue<S> {
     /// Books a request that is not answered at once.
     #[inline]
     pub(crate) fn entered(&mut self) {
-        self.in_flight += 1;
+        ledger::enter(&mut self.in_flight, "requests of a queue");
         self.settings.stats.in_flight.set(u64::from(self.in_flight));
     }
 }
@@ -410,7 +413,7 @@ impl<S, D, P> Reactor<S, D, P> {
         slot.on_device = false;
         let device = slot.device;
         if let Some(watched) = self.device_mut(device) {
-            watched.in_flight -= 1;
+            ledger::leave(&mut watched.in_flight, "operations on a device");
             watched.stats.finished.add(1);
             watched.stats.in_flight.set(u64::from(watched.in_flight));
             if watched.dropped && watched.in_flight == 0 {

@@ -5,7 +5,7 @@
 //! share this among themselves by the same kind of rule. And the last pieces are kept for devices that hold none, one
 //! each, so that however many hang, a healthy one goes on.
 
-use palisade_block::DeviceIndex;
+use palisade_block::{DeviceIndex, ledger};
 
 /// What a device may hold, as a multiple of what is left free.
 const OF_FREE: u32 = 3;
@@ -30,16 +30,15 @@ impl Shares {
         }
     }
 
-    /// A device comes into use, holding nothing, perhaps in place of another.
+    /// A device comes into use. One that comes in another's place goes on with its books: what the other's requests hold
+    /// is given back by and by, and must not be counted as the new one's to give.
     pub(crate) fn open(&mut self, device: DeviceIndex) {
         if self.held.len() <= device.usize() {
             self.held.resize(device.usize() + 1, None);
         }
-        if let Some(held) = self.held.get_mut(device.usize()) {
-            if *held != Some(0) {
-                self.idle += 1;
-            }
+        if let Some(held @ None) = self.held.get_mut(device.usize()) {
             *held = Some(0);
+            ledger::enter(&mut self.idle, "devices that hold nothing");
         }
     }
 
@@ -72,17 +71,21 @@ impl Shares {
     #[inline]
     pub(crate) fn take(&mut self, device: DeviceIndex) {
         if let Some(Some(held)) = self.held.get_mut(device.usize()) {
-            self.idle -= u32::from(*held == 0);
-            *held += 1;
+            if *held == 0 {
+                ledger::leave(&mut self.idle, "devices that hold nothing");
+            }
+            ledger::enter(held, "what a device holds");
         }
     }
 
-    /// Gives one back. A device that came in another's place starts its books anew, so there may be nothing to give.
+    /// Gives one back. What was taken for a device before it came into use is in no books, so there may be nothing to give.
     #[inline]
     pub(crate) fn give(&mut self, device: DeviceIndex) {
         if let Some(Some(held @ 1..)) = self.held.get_mut(device.usize()) {
-            *held -= 1;
-            self.idle += u32::from(*held == 0);
+            ledger::leave(held, "what a device holds");
+            if *held == 0 {
+                ledger::enter(&mut self.idle, "devices that hold nothing");
+            }
         }
     }
 }
@@ -179,5 +182,18 @@ mod tests {
             shares.may_take(DeviceIndex(0), 1),
             "giving more than was taken changes nothing"
         );
+    }
+
+    #[test]
+    fn what_was_held_when_another_came_in_a_devices_place_is_given_back_to_the_same_books() {
+        let mut shares = Shares::new(8);
+        let device = DeviceIndex(0);
+        shares.open(device);
+        (0..3).for_each(|_| shares.take(device));
+        shares.open(device);
+        shares.take(device);
+        assert_eq!((shares.held[0], shares.idle), (Some(4), 0));
+        (0..4).for_each(|_| shares.give(device));
+        assert_eq!((shares.held[0], shares.idle), (Some(0), 1));
     }
 }

@@ -1,5 +1,6 @@
 //! The table of operations in flight: allocated once, handed out by index.
 
+use crate::reactor::broken;
 use palisade_block::{
     DeviceIndex, Fault, Lba, LongList, Nanos, Op, Request, Sectors, Segment, SegmentList, SlotIndex, Token,
 };
@@ -183,7 +184,8 @@ impl Slots {
     }
 
     pub(crate) fn requests_used(&self) -> u32 {
-        self.requests - self.requests_free()
+        let used = self.requests.checked_sub(self.requests_free());
+        used.unwrap_or_else(|| broken("more slots came back than there are"))
     }
 
     pub(crate) fn parts_free(&self) -> u32 {

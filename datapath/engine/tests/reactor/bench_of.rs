@@ -311,6 +311,7 @@ pub fn limits(sectors: u64) -> DeviceLimits {
 pub struct Bed {
     pub reactor: Bench,
     pub pool: BuffersRef,
+    pub stats: Arc<ReactorStats>,
     pub now: u64,
 }
 
@@ -349,7 +350,8 @@ impl Bed {
             long: 4,
             watch_every: Nanos(10),
         };
-        let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::new(ReactorStats::default()));
+        let stats = Arc::new(ReactorStats::default());
+        let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::clone(&stats));
         for device in 0..2 {
             reactor.apply(Command::AddDevice {
                 device: DeviceIndex(device),
@@ -360,6 +362,7 @@ impl Bed {
         let mut bed = Bed {
             reactor,
             pool,
+            stats,
             now: 0,
         };
         bed.route(1, 100);

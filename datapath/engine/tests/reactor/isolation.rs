@@ -217,3 +217,17 @@ fn the_watch_books_requests_on_the_device_that_keeps_them() {
     assert!(neighbour_is_served(&mut bed));
     bed.reactor.abandon();
 }
+
+#[test]
+#[should_panic(expected = "in the place of one that has operations in flight")]
+fn a_device_does_not_come_in_the_place_of_one_that_is_at_work() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    bed.reactor.apply(Command::AddDevice {
+        device: DeviceIndex(0),
+        stats: Arc::default(),
+        deadline: Nanos(1000),
+    });
+}

@@ -404,8 +404,10 @@ fn counters_say_what_happened() {
     bed.turn();
     assert_eq!((counts.in_flight.get(), device.in_flight.get()), (2, 2));
     assert_eq!((counts.bounced.get(), counts.refused.get()), (1, 1));
+    assert_eq!(bed.stats.buffers_used.get(), 1);
     bed.finish_all(Ok(()));
     bed.turn();
+    assert_eq!(bed.stats.buffers_used.get(), 0);
     assert_eq!((counts.in_flight.get(), device.in_flight.get()), (0, 0));
     assert_eq!(device.finished.get(), 2);
     assert_eq!(guest.answers().len(), 3);

@@ -8,6 +8,7 @@ use super::memory::MemoryTable;
 use io_uring::types::Fd;
 use io_uring::{opcode, squeue};
 use palisade_block::lease::SEGMENT_LAYOUT;
+use palisade_block::ledger;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::{DeviceIndex, DeviceKind, Fault, Io, MemoryId, Op, Segment, SlotIndex};
 use std::mem::MaybeUninit;
@@ -25,8 +26,8 @@ pub(super) struct Flights {
     slots: Box<[Flight]>,
     /// Room for the segments of each slot's operation. Only what has been used takes memory.
     lists: Box<[[MaybeUninit<Segment>; SEGMENTS_PER_SLOT]]>,
-    count: usize,
-    most: usize,
+    count: u32,
+    most: u32,
     /// Slots whose operation must be handed over again; room for all.
     continued: Vec<u32>,
     /// Names of operations to be taken back; room for all.
@@ -86,14 +87,14 @@ impl Flights {
             slots: vec![Flight::EMPTY; slots as usize].into(),
             lists: lists(slots as usize),
             count: 0,
-            most: most as usize,
+            most,
             continued: Vec::with_capacity(slots as usize),
             cancelled: Vec::with_capacity(slots as usize),
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.count as usize
     }
 
     #[inline]
@@ -141,7 +142,7 @@ impl Flights {
             segment_count: io.segments.len() as u32,
             list: list.as_ptr().cast(),
         };
-        self.count += 1;
+        ledger::enter(&mut self.count, "operations in flight");
         (name(io.slot.0, flight.generation), flight)
     }
 
@@ -156,7 +157,7 @@ impl Flights {
         match flight.advance(result) {
             Some(result) => {
                 flight.active = false;
-                self.count -= 1;
+                ledger::leave(&mut self.count, "operations in flight");
                 Some((SlotIndex(slot), result))
             }
             None => {

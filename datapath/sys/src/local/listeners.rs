@@ -4,6 +4,7 @@
 //! tells at once of a descriptor that is signalled: a signal may be told late or twice, and is never lost. Polls are
 //! no operations in flight: a reactor that does not sleep makes no system call for them.
 
+use palisade_block::ledger;
 use std::os::fd::RawFd;
 
 /// The lower half of the names of polls; no slot has this number.
@@ -14,7 +15,7 @@ pub(super) const LISTENER: u32 = u32::MAX - 1;
 pub(super) struct Listeners {
     all: Vec<Listener>,
     /// How many of them are not watched by a poll just now.
-    lapsed: usize,
+    lapsed: u32,
     /// Counts all there ever were, so that what is told of a former one is not taken for a present one.
     begun: u32,
 }
@@ -38,7 +39,7 @@ impl Listeners {
             fd,
             watched: false,
         });
-        self.lapsed += 1;
+        ledger::enter(&mut self.lapsed, "listeners without a poll");
         true
     }
 
@@ -47,7 +48,7 @@ impl Listeners {
         let at = self.all.iter().position(|listener| listener.fd == fd)?;
         let gone = self.all.swap_remove(at);
         if !gone.watched {
-            self.lapsed -= 1;
+            ledger::leave(&mut self.lapsed, "listeners without a poll");
         }
         Some(gone.watched.then_some(gone.name))
     }
@@ -60,7 +61,7 @@ impl Listeners {
         }
         let listener = self.all.iter_mut().find(|listener| !listener.watched)?;
         listener.watched = true;
-        self.lapsed -= 1;
+        ledger::leave(&mut self.lapsed, "listeners without a poll");
         Some((listener.name, listener.fd))
     }
 
@@ -71,7 +72,7 @@ impl Listeners {
             && listener.watched
         {
             listener.watched = false;
-            self.lapsed += 1;
+            ledger::enter(&mut self.lapsed, "listeners without a poll");
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use super::ring::{BUFFERS_MAX, Ring};
 use io_uring::IoUring;
-use palisade_block::{AttachmentIndex, Lease, MemoryId, Segment};
+use palisade_block::{AttachmentIndex, Lease, MemoryId, Segment, ledger};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl MemoryTable {
         if let Some(at) = self.guests.iter().position(place)
             && let Some(Some(kept)) = self.guests.get_mut(at)
         {
-            kept.users = more(kept.users);
+            ledger::enter(&mut kept.users, "users of a memory");
             return MemoryId(at as u16);
         }
         let kept = Some(self.kept(lease));
@@ -362,14 +362,6 @@ impl MemoryTable {
             free = base + length;
         }
         (free + count <= BUFFERS_MAX).then_some(free)
-    }
-}
-
-/// One more; the count is of queues, of which there are never so many.
-fn more(users: u32) -> u32 {
-    match users.checked_add(1) {
-        Some(users) => users,
-        None => unreachable!("more users of one memory than can be counted"),
     }
 }
 

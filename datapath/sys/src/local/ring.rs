@@ -9,6 +9,7 @@ use super::listeners::{LISTENER, Listeners};
 use super::{Abilities, LocalSettings};
 use io_uring::types::{CancelBuilder, CloneBuffersFlags, Fd, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
+use palisade_block::ledger;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{Ordering, fence};
@@ -121,7 +122,7 @@ impl Ring {
     pub(super) unsafe fn push(&mut self, entry: squeue::Entry, name: u64) {
         // SAFETY: our caller promises the same.
         unsafe { self.put(entry, name) };
-        self.outstanding += 1;
+        ledger::enter(&mut self.outstanding, "entries of a ring");
     }
 
     /// # Safety
@@ -186,7 +187,7 @@ impl Ring {
                 }
                 continue;
             }
-            self.outstanding -= 1;
+            ledger::leave(&mut self.outstanding, "entries of a ring");
             if name != CANCELLATION {
                 each(name, completion.result());
             }
