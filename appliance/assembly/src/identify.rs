@@ -1,6 +1,7 @@
 //! An operator says which medium a disk is, or where it is found: what lies there is looked at and recorded, and nothing
 //! on it is changed.
 
+use crate::alias;
 use crate::hands;
 use crate::medium;
 use crate::problem;
@@ -30,6 +31,7 @@ pub fn command_for(
         path.clone_from(new);
     }
     let path = path.clone();
+    alias::refuse(shared, &shared.cluster(), Some(name), &path)?;
     let open = shared
         .plant()
         .disks
@@ -40,6 +42,7 @@ pub fn command_for(
         None => {
             let opened = hands::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
                 .map_err(|error| problem::of_open(&error))?;
+            alias::refuse_open(shared, &shared.cluster(), Some(name), &opened)?;
             of_closed(shared, name, disk, &opened, patch.confirm)?
         }
     };

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
+mod alias;
 mod allow;
 mod clearing;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The medium of a disk that is to be added: what the operator wants is weighed before anything is touched, then the
 //! medium is opened, looked at and let go again.
 
+use crate::alias;
 use crate::disk_growth::whole_blocks;
 use crate::findings::media;
 use crate::hands;
@@ -14,13 +15,11 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{AddDisk, Cluster, Command, Disk, Medium, MediumRecord, Name, Usage, Uuid};
+use palisade_model::{AddDisk, Command, Medium, MediumRecord, Name, Usage, Uuid};
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::Geometry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
 const BLOCK_BYTES: u32 = 512;
@@ -54,7 +53,9 @@ pub fn command_for(
     if let Err(refusal) = cluster.apply(&rehearsal) {
         return Err(problem::of_refusal(&refusal));
     }
-    refuse_alias(shared, &cluster, &wish.medium)?;
+    if let Some(path) = wish.medium.path() {
+        alias::refuse(shared, &cluster, None, path)?;
+    }
     refuse_vast_memory(&wish.medium)?;
     places::refuse_hidden(shared, wish)?;
     let found = examine(shared, wish, asked_block)?;
@@ -147,6 +148,7 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
     refuse_used(wish.medium.path().unwrap_or_default(), &opened)?;
     refuse_other_size(wish, &opened)?;
     refuse_other_block(wish, &opened)?;
+    alias::refuse_open(shared, &shared.cluster(), None, &opened)?;
     refuse_data(wish, &opened)?;
     let usage = match wish.usage {
         api::DiskUsage::Pooled => Usage::Pooled,
@@ -387,42 +389,6 @@ fn ours(wish: &api::DiskCreate, opened: &Opened) -> Problem {
     Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force")
 }
 
-/// Refuses a medium that is a disk already, by another path to the same file or device. The lock would refuse it too,
-/// but only after waiting for ourselves to let go.
-fn refuse_alias(shared: &Shared, cluster: &Cluster, medium: &api::Medium) -> Result<(), Problem> {
-    let Some(path) = medium.path() else { return Ok(()) };
-    let Some(identity) = place(path) else {
-        return Ok(());
-    };
-    // A disk in use is where it was found, which may be elsewhere than its path leads to by now.
-    let found: BTreeMap<Name, PathBuf> = {
-        let plant = shared.plant();
-        let open = plant.disks.iter();
-        open.filter_map(|(name, open)| Some((name.clone(), open.opened.path()?.to_path_buf())))
-            .collect()
-    };
-    let place_of = |name: &Name, disk: &Disk| match found.get(name) {
-        Some(path) => place(path.to_str()?),
-        None => disk.medium.path().and_then(place),
-    };
-    let is_it = |(name, disk): &(&Name, &Disk)| place_of(name, disk) == Some(identity);
-    let Some((holder, _)) = cluster.disks.iter().find(is_it) else {
-        return Ok(());
-    };
-    let message = format!("{path} is in use as disk {holder}");
-    let remedy = format!("use that disk: palisade disk show {holder}");
-    Err(Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path"))
-}
-
-/// What a path leads to: the number of a device, or file system and inode.
-fn place(path: &str) -> Option<(bool, u64, u64)> {
-    let found = std::fs::metadata(path).ok()?;
-    Some(match found.file_type().is_block_device() {
-        true => (true, found.rdev(), 0),
-        false => (false, found.dev(), found.ino()),
-    })
-}
-
 /// Memory is taken page by page as it is written: a disk larger than the machine's memory would end in the kernel
 /// killing the daemon, with all its guests, when it fills up.
 fn refuse_vast_memory(medium: &api::Medium) -> Result<(), Problem> {
@@ -478,20 +444,6 @@ mod tests {
 
     fn code(result: Result<(), Problem>) -> String {
         result.unwrap_err().code.into_owned()
-    }
-
-    #[test]
-    fn one_file_by_two_paths_is_one_medium() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, link) = (folder.path().join("d1"), folder.path().join("other"));
-        std::fs::write(&path, b"x").unwrap();
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert_eq!(place(path.to_str().unwrap()), place(link.to_str().unwrap()));
-        assert_ne!(
-            place(path.to_str().unwrap()),
-            place(folder.path().to_str().unwrap())
-        );
-        assert_eq!(place("/nowhere/at/all"), None);
     }
 
     #[test]

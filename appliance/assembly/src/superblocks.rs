@@ -8,7 +8,9 @@ use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
 use palisade_volume::{Bare, Forbidden, Leaving, Standing, image, is_to_be_erased, renewal, standing};
-use palisade_wire::{DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, Sector, decode, is_cut_off_write_of};
+use palisade_wire::{
+    DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named, is_cut_off_write_of,
+};
 use std::io;
 use std::sync::Arc;
 
@@ -80,6 +82,15 @@ fn is_cut_off(wanted: &Cluster, disk: &Disk, opened: &Opened) -> bool {
 /// See [`DecodeError`].
 pub fn read(opened: &Opened) -> Result<Decoded, DecodeError> {
     decode(opened.sectors().0, |lba| sector(opened, lba))
+}
+
+/// The disk of this cluster that a medium says it is, by whatever is left of a superblock there.
+pub fn disk_named<'a>(cluster: &'a Cluster, opened: &Opened) -> Option<(&'a Name, &'a Disk)> {
+    let named = disks_named(opened.sectors().0, |lba| sector(opened, lba));
+    cluster
+        .disks
+        .iter()
+        .find(|(_, disk)| named.contains(&disk.uuid.0))
 }
 
 fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {

@@ -1,5 +1,6 @@
 //! Disks that carry more, or something else, than the database knows: shown, and decided about by an operator.
 
+use crate::alias;
 use crate::hands;
 use crate::medium;
 use crate::new_disk::refuse_used;
@@ -262,6 +263,7 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
     {
         return Err(is_here(path, holder));
     }
+    alias::refuse(shared, cluster, None, path)?;
     let patience = shared.settings.lock_wait;
     let opened = match hands::open_new(device.clone(), 512, patience) {
         Err(OpenError::BlockTooSmall { device: own, .. }) => hands::open_new(device, own, patience),

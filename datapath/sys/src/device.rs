@@ -20,6 +20,7 @@ mod lock;
 mod look;
 mod open;
 pub mod probe;
+pub mod underlay;
 pub mod usage;
 mod wipe;
 

@@ -8,6 +8,7 @@ use crate::extent::{ExtentRecord, RECORDS_PER_SECTOR, table_crc, table_sector};
 use crate::geometry::{AREA_SECTORS, Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
 use crate::sector::{Sector, SectorError, claimed, is_end_of_a_torn_sector};
 use crate::superblock::Superblock;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A record's place on the disk.
@@ -488,6 +489,19 @@ pub fn is_cut_off_erasure_of<E>(
         }
     }
     named
+}
+
+/// The disks that sectors of the head and tail area name, sound or not. What cannot be read names none.
+pub fn disks_named<E>(disk_sectors: u64, mut read: impl FnMut(Lba) -> Result<Sector, E>) -> BTreeSet<u128> {
+    let Ok(geometry) = Geometry::of(disk_sectors) else {
+        return BTreeSet::new();
+    };
+    let starts = [geometry.area(false), geometry.area(true)];
+    let places = starts
+        .into_iter()
+        .flat_map(|start| (start..start + AREA_SECTORS).step_by(LBAS_PER_SECTOR as usize));
+    let claims = places.filter_map(|lba| claimed(&read(Lba(lba)).ok()?));
+    claims.map(|(disk, _)| disk).collect()
 }
 
 /// What to say when there is no sound superblock.

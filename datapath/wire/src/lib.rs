@@ -74,7 +74,8 @@ pub mod signature;
 pub mod superblock;
 
 pub use decode::{
-    Damage, DecodeError, Decoded, Part, Place, Why, decode, is_cut_off_erasure_of, is_cut_off_write_of,
+    Damage, DecodeError, Decoded, Part, Place, Why, decode, disks_named, is_cut_off_erasure_of,
+    is_cut_off_write_of,
 };
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};

@@ -1,0 +1,90 @@
+//! One medium, one disk: whatever path leads to it. Names are many (links, loop devices, partitions, second paths of one
+//! logical unit), and two disks on one medium give one tenant's data to another, so this holds however much somebody
+//! insists: neither `force` nor `confirm` is about it.
+//!
+//! A medium is known by what lies under its path ([`underlay`](palisade_sys::device::underlay)), by its WWID (the model
+//! sees to that), and by a superblock that names a disk of this cluster.
+
+use crate::medium;
+use crate::shared::Shared;
+use crate::superblocks;
+use palisade_api::{Problem, ProblemKind};
+use palisade_model::{Cluster, Name};
+use palisade_sys::Opened;
+use palisade_sys::device::underlay::Underlay;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Refuses a path to the medium, or to a part of the medium, of a disk that there is; `but` is the one that is asked about.
+///
+/// # Errors
+/// That it is that disk's.
+pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str) -> Result<(), Problem> {
+    let Ok(asked) = Underlay::of(Path::new(path)) else {
+        return Ok(());
+    };
+    // A disk in use is where it was found, which may be elsewhere than its path leads to by now.
+    let found: BTreeMap<Name, PathBuf> = {
+        let plant = shared.plant();
+        let open = plant.disks.iter();
+        open.filter_map(|(name, open)| Some((name.clone(), open.opened.path()?.to_path_buf())))
+            .collect()
+    };
+    let others = cluster.disks.iter().filter(|(name, _)| Some(*name) != but);
+    for (name, disk) in others {
+        let Some(there) = found
+            .get(name)
+            .map(PathBuf::as_path)
+            .or(disk.medium.path().map(Path::new))
+        else {
+            continue;
+        };
+        if Underlay::of(there).is_ok_and(|there| there.meets(&asked)) {
+            return Err(taken(path, name, found.contains_key(name)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an open medium that is one of a disk that there is by its WWID, or whose superblock, or what is left of it,
+/// names one.
+///
+/// # Errors
+/// That it is that disk's, or a copy of it.
+pub fn refuse_open(
+    shared: &Shared,
+    cluster: &Cluster,
+    but: Option<&Name>,
+    opened: &Opened,
+) -> Result<(), Problem> {
+    let Some(path) = opened.path().map(|path| path.display().to_string()) else {
+        return Ok(());
+    };
+    let is_open = |name: &Name| shared.plant().disks.contains_key(name);
+    let (_, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
+    let others = || cluster.disks.iter().filter(|(name, _)| Some(*name) != but);
+    let by_wwid = others().find(|(_, disk)| wwid.is_some() && disk.medium.wwid() == wwid.as_deref());
+    if let Some((name, _)) = by_wwid {
+        return Err(taken(&path, name, is_open(name)));
+    }
+    match superblocks::disk_named(cluster, opened) {
+        Some((name, _)) if Some(name) != but => {
+            let mut problem = taken(&path, name, is_open(name));
+            problem.message = format!("{}: its superblock says so", problem.message);
+            problem.remedy = format!(
+                "use that disk: palisade disk show {name}. If {path} is another medium with a copy of it, one of the two has \
+                 to go: to take the copy, remove {name} first; to use it for something else, empty it first by other means, \
+                 when you are certain which of the two it is"
+            );
+            Err(problem)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn taken(path: &str, holder: &Name, in_use: bool) -> Problem {
+    let state = if in_use { "in use" } else { "closed now" };
+    let message = format!("{path} is disk {holder} of this appliance, {state}");
+    let remedy = format!("use that disk: palisade disk show {holder}");
+    Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
+}

@@ -1,0 +1,252 @@
+//! What a path leads to, and everything that lies under it: the file under a loop device, the disk under a partition, the
+//! members under a device that the kernel puts together, the device under a file system. Whoever takes one of them takes
+//! what is made of it, whatever it is called; the kernel's exclusive opening knows of partitions and holders, and nothing
+//! of loop devices, which open neither their file nor their device exclusively.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Layers that are looked through. Deeper ones are somebody's joke.
+const PLACES_MAX: usize = 64;
+
+/// linux/loop.h.
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
+
+/// A file or a block device of this machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Place {
+    /// A block device, by its number.
+    Block(u64),
+    /// A file, by the number of its file system's device and its inode.
+    File {
+        /// Number of the device.
+        device: u64,
+        /// Number of the inode.
+        inode: u64,
+    },
+}
+
+/// What a path leads to, with what lies under it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Underlay {
+    /// The thing itself, under all its names: a loop device is its file.
+    same: BTreeSet<Place>,
+    /// It, and everything under it.
+    all: BTreeSet<Place>,
+}
+
+impl Underlay {
+    /// Of whatever a path leads to. What cannot be asked has nothing under it.
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub fn of(path: &Path) -> io::Result<Underlay> {
+        let (mut same, mut all) = (BTreeSet::new(), BTreeSet::new());
+        let mut open = vec![(place(&fs::metadata(path)?), true)];
+        while let Some((place, is_same)) = open.pop() {
+            if all.len() >= PLACES_MAX || !all.insert(place) {
+                continue;
+            }
+            if is_same {
+                same.insert(place);
+            }
+            let below = under(place).into_iter();
+            open.extend(below.map(|(place, is_all_of_it)| (place, is_same && is_all_of_it)));
+        }
+        Ok(Underlay { same, all })
+    }
+
+    /// Whether one of the two lies under the other, or they are the same. Two partitions of one disk do not meet.
+    pub fn meets(&self, other: &Underlay) -> bool {
+        !self.all.is_disjoint(&other.same) || !other.all.is_disjoint(&self.same)
+    }
+}
+
+fn place(meta: &Metadata) -> Place {
+    match meta.file_type().is_block_device() {
+        true => Place::Block(meta.rdev()),
+        false => Place::File {
+            device: meta.dev(),
+            inode: meta.ino(),
+        },
+    }
+}
+
+/// What lies right under a place, and whether the place is all of that and nothing else.
+fn under(place: Place) -> Vec<(Place, bool)> {
+    match place {
+        // A file system without a device of its own has a number that no block device has.
+        Place::File { device, .. } => vec![(Place::Block(device), false)],
+        Place::Block(device) => {
+            let number = format!("{}:{}", libc::major(device), libc::minor(device));
+            let Ok(directory) = fs::canonicalize(Path::new("/sys/dev/block").join(number)) else {
+                return Vec::new();
+            };
+            let mut found = Vec::new();
+            if directory.join("partition").exists() {
+                found.extend(directory.parent().and_then(number_in));
+            }
+            let slaves = fs::read_dir(directory.join("slaves"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            found.extend(slaves.filter_map(|slave| number_in(&slave.path())));
+            let mut found: Vec<_> = found
+                .into_iter()
+                .map(|number| (Place::Block(number), false))
+                .collect();
+            if directory.join("loop").exists() {
+                found.extend(backing(&directory));
+            }
+            found
+        }
+    }
+}
+
+/// The number of a block device in its directory of sysfs.
+fn number_in(directory: &Path) -> Option<u64> {
+    let text = fs::read_to_string(directory.join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// What a loop device is made of: as the driver has it open, else as it was called when that was opened.
+fn backing(directory: &Path) -> Option<(Place, bool)> {
+    let node = Path::new("/dev").join(directory.file_name()?);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(node);
+    if let Some(place) = opened.ok().and_then(|device| backing_of(&device)) {
+        return Some(place);
+    }
+    let shown = fs::read_to_string(directory.join("loop/backing_file")).ok()?;
+    let path = PathBuf::from(shown.trim_end());
+    fs::metadata(path).ok().map(|meta| (place(&meta), true))
+}
+
+/// The beginning of `struct loop_info64` (linux/loop.h), and room for its rest.
+#[repr(C)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    rest: [u64; 24],
+}
+
+const _: () = assert!(size_of::<LoopInfo>() == 232);
+
+fn backing_of(device: &File) -> Option<(Place, bool)> {
+    let mut info = LoopInfo {
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        size_limit: 0,
+        rest: [0; 24],
+    };
+    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64`, 232 bytes, to which the pointer points.
+    let failed = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
+    if failed != 0 {
+        return None;
+    }
+    // `rdevice` is a block device's own number. For a file it is none, or that of its file system once more.
+    let place = match info.rdevice == 0 || info.rdevice == info.device {
+        true => Place::File {
+            device: decoded(info.device),
+            inode: info.inode,
+        },
+        false => Place::Block(decoded(info.rdevice)),
+    };
+    // One that begins later or ends earlier is a part, as a partition is.
+    Some((place, info.offset == 0 && info.size_limit == 0))
+}
+
+/// A device's number as the kernel packs it (`huge_encode_dev`).
+fn decoded(number: u64) -> u64 {
+    let (major, minor) = (
+        (number >> 8) & 0xfff,
+        (number & 0xff) | ((number >> 12) & 0xfff00),
+    );
+    libc::makedev(major as u32, minor as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    struct Loop(PathBuf);
+
+    impl Loop {
+        fn over(path: &Path) -> Option<Loop> {
+            let made = Command::new("losetup")
+                .args(["-f", "--show"])
+                .arg(path)
+                .output()
+                .ok()?;
+            let name = String::from_utf8(made.stdout).ok()?.trim().to_owned();
+            (made.status.success() && !name.is_empty()).then(|| Loop(name.into()))
+        }
+    }
+
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            let _ = Command::new("losetup").arg("-d").arg(&self.0).status();
+        }
+    }
+
+    fn of(path: &Path) -> Underlay {
+        Underlay::of(path).unwrap()
+    }
+
+    #[test]
+    fn one_file_by_all_its_names_is_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("d1"), b"x").unwrap();
+        fs::write(at("d2"), b"x").unwrap();
+        symlink(at("d1"), at("link")).unwrap();
+        fs::hard_link(at("d1"), at("hard")).unwrap();
+        let open = File::open(at("d1")).unwrap();
+        let by_number = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
+        for other in [at("link"), at("hard"), by_number] {
+            assert!(of(&at("d1")).meets(&of(&other)), "{}", other.display());
+        }
+        assert!(!of(&at("d1")).meets(&of(&at("d2"))));
+        assert!(Underlay::of(&at("nowhere")).is_err());
+    }
+
+    #[test]
+    fn a_loop_device_is_what_it_is_made_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("d1");
+        File::create(&file).unwrap().set_len(16 << 20).unwrap();
+        let Some(first) = Loop::over(&file) else {
+            eprintln!("skipped: no loop device can be made here");
+            return;
+        };
+        assert!(of(&file).meets(&of(&first.0)));
+        // A second one over the file, and one over the first.
+        let (second, third) = (Loop::over(&file).unwrap(), Loop::over(&first.0).unwrap());
+        assert!(of(&third.0).meets(&of(&file)) && of(&third.0).meets(&of(&first.0)));
+        assert!(of(&second.0).meets(&of(&first.0)) && of(&second.0).meets(&of(&third.0)));
+        // Whatever the file is called by now.
+        fs::rename(&file, folder.path().join("d9")).unwrap();
+        assert!(of(&first.0).meets(&of(&folder.path().join("d9"))));
+    }
+
+    #[test]
+    fn numbers_are_packed_as_the_kernel_packs_them() {
+        assert_eq!(decoded(0x700), libc::makedev(7, 0));
+        assert_eq!(decoded(0x103), libc::makedev(1, 3));
+        assert_eq!(decoded(0x0010_0834), libc::makedev(8, 0x134));
+    }
+}
