@@ -109,6 +109,11 @@ pub struct DevicesConfig {
     #[arg(long = "devices-lock-wait-s", value_name = "S")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock_wait_s: Option<u64>,
+    /// Seconds between two looks at all copies of an open disk's superblock: a bit that has turned is mended, and a disk
+    /// that says it is another one is no longer used; 0 looks only when a disk is opened or written to [default: 600]
+    #[arg(long = "devices-superblock-look-s", value_name = "S")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub superblock_look_s: Option<u64>,
 }
 
 /// `[guests]`
@@ -251,6 +256,7 @@ impl Config {
             devices: DevicesConfig {
                 stall_s: self.devices.stall_s.or(other.devices.stall_s),
                 lock_wait_s: self.devices.lock_wait_s.or(other.devices.lock_wait_s),
+                superblock_look_s: self.devices.superblock_look_s.or(other.devices.superblock_look_s),
             },
             guests: GuestsConfig {
                 memory_max_gib: self.guests.memory_max_gib.or(other.guests.memory_max_gib),
@@ -306,6 +312,7 @@ impl Config {
             devices: DevicesConfig {
                 stall_s: Some(30),
                 lock_wait_s: Some(10),
+                superblock_look_s: Some(600),
             },
             guests: GuestsConfig {
                 memory_max_gib: Some(4096),

@@ -35,6 +35,17 @@ pub enum Event {
         /// What its superblock says.
         superblock: Superblock,
     },
+    /// The superblock of an open disk was looked at, as is done now and then.
+    Looked {
+        /// Which disk.
+        disk: Name,
+        /// Its number.
+        device: DeviceIndex,
+        /// What was known of it before the look.
+        known: Superblock,
+        /// What it says, or why it could not be read.
+        found: Result<Look, String>,
+    },
     /// The door has let an attachment go.
     Detached(AttachmentIndex),
     /// End the thread.

@@ -10,8 +10,10 @@ use crate::hands;
 use crate::medium;
 use crate::plant::Plant;
 use crate::shared::Shared;
+use crate::superblocks;
 use palisade_block::{DeviceIndex, SECTOR_BYTES};
 use palisade_model::{Cluster, Disk, Name};
+use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::Look;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
@@ -43,8 +45,11 @@ pub struct Sight {
     pub shortest: Option<u64>,
     /// Why a device that has gone could not be opened again, if that was tried.
     pub reopening: Option<String>,
+    /// What the last look at the superblock has shown that was not believed yet.
+    pub doubt: Option<Superblock>,
     looking: Arc<AtomicBool>,
     due: Option<Instant>,
+    superblock_due: Option<Instant>,
     print_due: Option<Instant>,
     print: Option<Fingerprint>,
 }
@@ -71,6 +76,9 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
         if printed.is_some() {
             sight.print_due = Some(now + PRINT);
         }
+        let observed = plant.observed.disks.get(name);
+        let known = observed.map(|observed| observed.superblock);
+        let superblock = known.filter(|_| sight.is_superblock_due(now, shared.settings.superblock_look));
         let cluster = shared.cluster();
         let path = cluster.disks.get(name).and_then(|disk| disk.medium.path());
         let errand = Errand {
@@ -85,6 +93,7 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
                 .map_or(0, |disk| disk.sectors * SECTOR_BYTES),
             cluster,
             printed: printed.map(|disk| (disk, sight.print.clone())),
+            superblock,
         };
         let looking = Arc::clone(&sight.looking);
         let begun = std::thread::Builder::new().name("look".into()).spawn(move || {
@@ -95,6 +104,25 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
             // There is no thread to be had just now; the next turn tries again.
             sight.looking.store(false, Relaxed);
         }
+    }
+}
+
+impl Sight {
+    /// Whether the superblock is to be looked at now; the opening of the disk was the first look.
+    fn is_superblock_due(&mut self, now: Instant, every: Option<Duration>) -> bool {
+        let Some(every) = every else { return false };
+        let due = *self.superblock_due.get_or_insert(now + every);
+        if now < due {
+            return false;
+        }
+        self.superblock_due = Some(now + every);
+        true
+    }
+
+    /// Has the superblock looked at once more, soon: what was found is believed when it is found twice.
+    pub fn doubt(&mut self, found: Superblock, now: Instant) {
+        self.doubt = Some(found);
+        self.superblock_due = Some(now + LOOK);
     }
 }
 
@@ -110,6 +138,8 @@ struct Errand {
     cluster: Arc<Cluster>,
     /// The disk whose content is to be looked at, and what it looked like.
     printed: Option<(Disk, Option<Fingerprint>)>,
+    /// What is known of the superblock that is to be looked at.
+    superblock: Option<Superblock>,
 }
 
 impl Errand {
@@ -131,6 +161,9 @@ impl Errand {
             true => None,
             false => self.print(),
         };
+        if !has_gone {
+            self.look_at_superblock();
+        }
         let mut plant = self.shared.plant();
         if let Some(open) = plant
             .disks
@@ -179,6 +212,22 @@ impl Errand {
             Ok(_) => None,
             Err(reason) => Some(reason),
         }
+    }
+
+    /// Looks at the superblock, if it is time, and tells the steward.
+    fn look_at_superblock(&self) {
+        let (Some(known), Some(disk)) = (self.superblock, self.cluster.disks.get(&self.name)) else {
+            return;
+        };
+        if !disk.has_superblock() || disk.leaving {
+            return;
+        }
+        self.shared.send(Event::Looked {
+            disk: self.name.clone(),
+            device: self.index,
+            known,
+            found: superblocks::look(&self.cluster, &self.name, disk, &self.opened),
+        });
     }
 
     /// Looks at the content and keeps it, if it has changed.

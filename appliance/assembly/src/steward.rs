@@ -6,6 +6,7 @@
 //! acknowledged. So whatever a plan depends on is followed by a plan: the cluster (`Event::Changed`), what is observed
 //! and under way (changed here alone, by events and by steps that end at once), the time (the deadline).
 
+mod looks;
 mod reports;
 mod returning;
 
@@ -507,6 +508,12 @@ impl Steward {
                 superblock,
             } => self.came_back(&disk, device, opened, superblock),
             Event::Finished { step, wanted, result } => self.finished(&step, &wanted, result),
+            Event::Looked {
+                disk,
+                device,
+                known,
+                found,
+            } => self.looked_at(&disk, device, known, found),
             Event::Detached(index) => {
                 let mut plant = self.shared.plant();
                 let Some((name, _)) = plant.attachment_of(index) else {

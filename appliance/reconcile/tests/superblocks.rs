@@ -344,3 +344,41 @@ fn a_failure_is_told_while_the_step_is_tried_again() {
     observed.record(&cluster, &open, Opened::default());
     assert!(!told(&observed));
 }
+
+/// Somebody else has taken the medium of a disk in use, by another path or from another machine: whoever was served is
+/// kept waiting, and served again when the disk is itself again.
+#[test]
+fn a_disk_that_becomes_another_one_is_used_by_nobody() {
+    let disk = name("d", 0);
+    let mut cluster = fresh();
+    cluster.disks.get_mut(&disk).unwrap().first_superblock = Default::default();
+    let cluster = apply(&cluster, 7, (4, 0, 0, 1, true));
+    let cluster = apply(&cluster, 8, (8, 0, 0, 0, false));
+    let mut node = Node::default();
+    node.settle(&cluster);
+    node.is_as_wanted(&cluster);
+    let ours = node.observed.disks[&disk].superblock;
+    let generation = Generation(99);
+    for superblock in [
+        Superblock::Foreign,
+        Superblock::Missing,
+        Superblock::Newer { generation },
+        Superblock::Diverged { generation },
+    ] {
+        node.observed.disks.get_mut(&disk).unwrap().superblock = superblock;
+        node.settle(&cluster);
+        assert!(
+            node.observed.sockets.is_empty() && node.observed.routes.is_empty(),
+            "{superblock:?}"
+        );
+        assert!(node.observed.disks.contains_key(&disk), "it is looked at further");
+        let told = waits(&cluster, &name("n", 0), &node.observed);
+        assert!(
+            told.iter().any(|wait| wait.kind == palisade_model::Kind::Disk),
+            "{told:?}"
+        );
+        node.observed.disks.get_mut(&disk).unwrap().superblock = ours;
+        node.settle(&cluster);
+        node.is_as_wanted(&cluster);
+    }
+}

@@ -34,6 +34,8 @@ pub struct Settings {
     pub stall: Nanos,
     /// Patience with a disk's lock.
     pub lock_wait: std::time::Duration,
+    /// How often all copies of an open disk's superblock are looked at, if ever.
+    pub superblock_look: Option<std::time::Duration>,
     /// What one guest may map.
     pub shares: ShareLimits,
     /// How the door deals with guests whose side hangs.
@@ -209,6 +211,12 @@ impl Config {
             0..=3600,
             "0 to 3600",
         )?;
+        let superblock_look_s = range(
+            "devices.superblock_look_s",
+            all.devices.superblock_look_s,
+            0..=31_536_000,
+            "0 to 31536000",
+        )?;
         let state_dir = all.state_dir.unwrap_or_default();
         let run_dir = all.run_dir.unwrap_or_default();
         let admin = AdminSettings {
@@ -260,6 +268,8 @@ impl Config {
             pool_buffers: (pool_mib << 20) as usize / palisade_block::limits::BOUNCE_BYTES,
             stall: Nanos::from_secs(stall_s),
             lock_wait: std::time::Duration::from_secs(lock_wait_s),
+            superblock_look: (superblock_look_s > 0)
+                .then(|| std::time::Duration::from_secs(superblock_look_s)),
             shares: ShareLimits {
                 memory_bytes: memory_max_gib << 30,
                 // A dirty log and an in-flight region besides.

@@ -14,7 +14,8 @@ impl<'a> Planner<'a> {
     pub(super) fn stop_clearings(&mut self) {
         let observed = self.observed;
         for (name, clearing) in &observed.clearings {
-            if clearing.stopping || self.is_to_be_cleared(name, clearing) {
+            let goes_on = self.is_to_be_cleared(name, clearing) && !self.is_estranged(&clearing.extents);
+            if clearing.stopping || goes_on {
                 continue;
             }
             let generation = self.wanted.generation;

@@ -5,11 +5,12 @@ use crate::step::Action;
 use palisade_model::{Extent, Generation, Kind, Name, Volume};
 
 impl<'a> Planner<'a> {
-    /// Ends routes that no attachment of this node needs, once their sockets are gone.
+    /// Ends routes that no attachment of this node needs, or that lead to a disk which may not be used any more, once their
+    /// sockets are gone.
     pub(super) fn clear_routes(&mut self) {
         let observed = self.observed;
         for (name, route) in &observed.routes {
-            if self.route_is_wanted(name, route) {
+            if self.route_is_wanted(name, route) && !self.is_estranged(&route.extents) {
                 continue;
             }
             let mut sockets = observed.sockets.iter();
@@ -45,6 +46,17 @@ impl<'a> Planner<'a> {
                 ),
             }
         }
+    }
+
+    /// Whether one of these lies on an open disk that may not be used any more: its superblock is that of somebody else
+    /// now, or gone. What is written there would be lost, and what is read there may be a stranger's.
+    pub(super) fn is_estranged(&self, extents: &[Extent]) -> bool {
+        let is_one = |extent: &Extent| {
+            let open = self.observed.disks.get(&extent.disk);
+            let disk = open.and_then(|open| Some((open, self.wanted_disk(&extent.disk, open)?)));
+            disk.is_some_and(|(open, disk)| self.unusable(&extent.disk, disk, open).is_some())
+        };
+        extents.iter().any(is_one)
     }
 
     /// What a volume's route has to wait for: a disk that is not ready, a route that still has its sectors, or a

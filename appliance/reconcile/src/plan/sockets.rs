@@ -6,11 +6,12 @@ use crate::step::Action;
 use palisade_model::{Attachment, Kind, Name};
 
 impl<'a> Planner<'a> {
-    /// Withdraws sockets that are no longer wanted, or whose attachment is another one of the same name.
+    /// Withdraws sockets that are no longer wanted, whose attachment is another one of the same name, or that lead to a
+    /// disk which may not be used any more.
     pub(super) fn withdraw_sockets(&mut self) {
         let observed = self.observed;
         for (name, socket) in &observed.sockets {
-            if self.wanted_here(name, socket).is_none() {
+            if self.wanted_here(name, socket).is_none() || self.leads_astray(socket) {
                 let generation = self.wanted.generation;
                 self.step(
                     generation,
@@ -28,6 +29,9 @@ impl<'a> Planner<'a> {
         for (name, attachment) in wanted.attachments.iter().filter(|(_, a)| a.node == *self.node) {
             match observed.sockets.get(name) {
                 None => self.offer(name, attachment),
+                Some(socket) if self.leads_astray(socket) => {
+                    self.wait_on((Kind::Attachment, name), (Kind::Volume, &attachment.volume));
+                }
                 Some(socket) if self.wanted_here(name, socket).is_some() => {
                     self.keep(name, attachment, socket)
                 }
@@ -86,11 +90,18 @@ impl<'a> Planner<'a> {
         (wanted.node == *self.node && wanted.created == socket.attachment.created).then_some(wanted)
     }
 
-    /// The route of an attachment's volume, when it is the one wanted.
+    /// Whether what a socket offers lies on a disk that may not be used any more.
+    fn leads_astray(&self, socket: &ObservedSocket) -> bool {
+        let route = self.observed.routes.get(&socket.attachment.volume);
+        route.is_some_and(|route| self.is_estranged(&route.extents))
+    }
+
+    /// The route of an attachment's volume, when it is the one wanted and leads to disks that may be used.
     fn route_in_place(&self, attachment: &Attachment) -> Option<&'a ObservedRoute> {
         let volume = self.wanted.volumes.get(&attachment.volume)?;
         let route = self.observed.routes.get(&attachment.volume)?;
-        (route.uuid == volume.uuid && route.generation == volume.route_generation()).then_some(route)
+        let is_it = route.uuid == volume.uuid && route.generation == volume.route_generation();
+        (is_it && !self.is_estranged(&route.extents)).then_some(route)
     }
 
     /// A socket on offer that has to change or go first: it has the path, or it may not be beside the wanted one
