@@ -331,7 +331,7 @@ findings! {
         guest: "A sector that it changes while it is written may not be readable any more; all writes are slower.",
         metric: "palisade_findings",
         remedy: "make an empty file with `chattr +C`, copy the disk's file into it with the daemon stopped, put it in its place \
-                 and confirm it: `palisade disk confirm {name}`",
+                 and confirm it: `palisade disk confirm {name} --yes`",
         clears: Clears::WithItsCause,
     }
     DiskBuffered {

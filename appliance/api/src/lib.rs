@@ -52,6 +52,6 @@ pub use state::{Created, State};
 pub use state_backup::StateBackup;
 pub use takeover::{
     DiskAdopt, DiskAdoption, DiskImport, DiskImported, ImportMedium, ImportedDisk, ImportedVolume, Side,
-    VolumePart,
+    VolumeOverwritten, VolumePart,
 };
 pub use volume::{Clear, Clearing, Extent, Layout, Volume, VolumeCreate, VolumePatch};

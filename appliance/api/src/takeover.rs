@@ -38,6 +38,15 @@ pub struct VolumePart {
     pub bytes: u64,
 }
 
+/// A volume of the database in whose place the disk has another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeOverwritten {
+    /// The database's volume, with the bytes that the other one has taken.
+    pub volume: VolumePart,
+    /// The name of the other one on the disk.
+    pub by: String,
+}
+
 /// What a disk and the database know of each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiskAdoption {
@@ -61,6 +70,10 @@ pub struct DiskAdoption {
     pub only_in_database: Vec<VolumePart>,
     /// Volumes that both know, in other places or of another size. Either way one of the two is lost.
     pub elsewhere: Vec<VolumePart>,
+    /// Volumes of the database that lie where the disk has other ones, whose guests have written there since. Taking the
+    /// database's side empties them: they read as zeros afterwards.
+    #[serde(default)]
+    pub overwritten: Vec<VolumeOverwritten>,
     /// To be given with `take`.
     pub seen: String,
     /// The side that was taken by this request.

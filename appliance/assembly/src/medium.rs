@@ -113,7 +113,7 @@ fn refusal(name: &Name, error: &OpenError) -> String {
         OpenError::OtherMedium { .. } => format!(
             "{error}. Nothing was read from it or written to it. Put the right medium in its place, or say where it is: \
              palisade disk confirm {name} --path PATH. If this is the right one all the same: palisade disk confirm \
-             {name}"
+             {name} --yes"
         ),
         _ => error.to_string(),
     }
@@ -169,7 +169,7 @@ pub fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen)
             format!(
                 "{path} has no identity, and its content is not that of disk {name}: {reason}. Nothing was written to \
                  it. Put the right medium in its place; if this is the right one, and was written to by something else \
-                 or a crash came right after it was formatted: palisade disk confirm {name}"
+                 or a crash came right after it was formatted: palisade disk confirm {name} --yes"
             )
         })?;
     }

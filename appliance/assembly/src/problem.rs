@@ -161,7 +161,7 @@ pub fn of_open(error: &OpenError) -> Problem {
         OpenError::OtherMedium { .. } => (
             ProblemKind::Conflict,
             "disk_other_medium",
-            "put the right medium in its place, or say that this is the one: palisade disk confirm",
+            "put the right medium in its place, or say that this is the one: palisade disk confirm ID --yes",
         ),
         OpenError::InUse { .. } => (
             ProblemKind::Conflict,

@@ -16,7 +16,7 @@ use palisade_model::{
 };
 use palisade_sys::device::Medium as Device;
 use palisade_sys::{OpenError, Opened};
-use palisade_volume::{Difference, Image, Part, Standing, difference, image, standing};
+use palisade_volume::{Difference, Image, Part, Standing, difference, image, overlaps, standing};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,6 +74,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             name: name.clone(),
             uuid: disk.uuid,
             seen: Some(on_medium(found)),
+            empties: emptied(found, &wanted),
         }),
         (Side::Database, Err(_)) => {
             // It has been looked at, and its operator says that it is the one.
@@ -82,6 +83,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
                 name: name.clone(),
                 uuid: disk.uuid,
                 seen: None,
+                empties: Vec::new(),
             })
         }
         (Side::Disk, Ok(found)) => Command::ImportDisks(ImportDisks {
@@ -138,9 +140,25 @@ fn compare(name: &Name, found: &Result<Decoded, DecodeError>, wanted: &Image) ->
         only_on_disk: parts(&only_on_medium),
         only_in_database: parts(&only_in_database),
         elsewhere: parts(&elsewhere),
+        overwritten: overlaps(on_disk, &wanted.extents)
+            .iter()
+            .map(|overlap| api::VolumeOverwritten {
+                volume: part(&overlap.database),
+                by: overlap.medium.clone(),
+            })
+            .collect(),
         seen,
         taken: None,
     }
+}
+
+/// The volumes of the database that hold what guests of others have written.
+fn emptied(found: &Decoded, wanted: &Image) -> Vec<Uuid> {
+    let volumes: BTreeSet<u128> = overlaps(&found.extents, &wanted.extents)
+        .iter()
+        .map(|overlap| overlap.database.volume)
+        .collect();
+    volumes.into_iter().map(Uuid).collect()
 }
 
 fn words(standing: Standing) -> (&'static str, String) {

@@ -129,6 +129,10 @@ pub struct AdoptDisk {
     /// What the medium carried when the operator was shown what would be lost; `None` when it carried no superblock that
     /// could be used.
     pub seen: Option<OnMedium>,
+    /// Volumes on the disk whose space the medium has given to others: what those have written there must not be shown to
+    /// their guests, so they are emptied before they are used again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empties: Vec<Uuid>,
 }
 
 /// Takes disks into the cluster with the volumes that their superblocks tell of. A disk that is in the cluster

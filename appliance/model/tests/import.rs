@@ -234,6 +234,7 @@ fn a_medium_does_not_take_the_generation_to_its_end() {
             name: name("d1"),
             uuid: known.uuid,
             seen: Some(far(generation, 3).seen),
+            empties: Vec::new(),
         });
         cluster.apply(&command).map(|(next, _)| next.generation)
     };

@@ -377,6 +377,52 @@ fn a_disk_is_gone_when_its_node_has_let_go_of_it() {
     lab.does(Command::AddDisk(again));
 }
 
+/// A volume that comes back in the place of another one holds what the other's guest has written.
+#[test]
+fn a_volume_that_others_have_written_over_is_emptied_when_it_comes_back() {
+    let mut lab = Lab::new();
+    lab.does(Command::CreateVolume(volume(0, Some(0), UNIT)));
+    lab.does(Command::CreateVolume(volume(1, Some(0), UNIT)));
+    lab.does(Command::CreateVolume(volume(2, Some(1), UNIT)));
+    let uuid = |lab: &Lab, number| lab.0.volumes[&name("v", number)].uuid;
+    let adopt = |lab: &Lab, volume: u8| {
+        Command::AdoptDisk(AdoptDisk {
+            name: name("d", 0),
+            uuid: lab.0.disks[&name("d", 0)].uuid,
+            seen: Some(OnMedium {
+                point: Ancestor {
+                    generation: Generation(40),
+                    id: LineageId(40),
+                },
+                epoch: Epoch(1),
+                ancestors: Vec::new(),
+            }),
+            empties: vec![uuid(lab, volume)],
+        })
+    };
+    assert_eq!(
+        lab.refuses(adopt(&lab, 2)),
+        "invalid_argument",
+        "it does not lie there"
+    );
+    lab.does(adopt(&lab, 0));
+    let emptied = &lab.0.volumes[&name("v", 0)];
+    assert_eq!(emptied.usable_sectors(), 0, "no guest sees anything of it");
+    let clearing = emptied.clearing.unwrap();
+    assert_eq!((clearing.cleared, clearing.since), (0, lab.0.generation));
+    assert_eq!(
+        lab.0.volumes[&name("v", 1)].usable_sectors(),
+        UNIT,
+        "the other is as it was"
+    );
+    lab.does(Command::RecordCleared(RecordCleared {
+        name: name("v", 0),
+        uuid: uuid(&lab, 0),
+        sectors: UNIT,
+    }));
+    assert_eq!(lab.0.volumes[&name("v", 0)].usable_sectors(), UNIT);
+}
+
 #[test]
 fn one_writer_or_many_readers() {
     let mut lab = Lab::new();

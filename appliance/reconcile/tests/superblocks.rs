@@ -315,6 +315,7 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
             epoch: palisade_model::Epoch(1),
             ancestors: Vec::new(),
         }),
+        empties: Vec::new(),
     };
     let cluster = does(&cluster, Command::AdoptDisk(adopt));
     assert!(cluster.generation > Generation(40));

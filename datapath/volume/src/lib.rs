@@ -39,7 +39,7 @@ pub use compile::{CompileError, compile};
 pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, image};
 pub use renewal::{Bare, Forbidden, renewal};
-pub use standing::{Difference, Part, Standing, difference, standing};
+pub use standing::{Difference, Overlap, Part, Standing, difference, overlaps, standing};
 
 #[cfg(test)]
 mod tests;

@@ -159,6 +159,40 @@ pub fn difference(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Differe
     difference
 }
 
+/// A volume of the database that lies where the medium has another one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Overlap {
+    /// The volume of the database, with the sectors of it that the other one has.
+    pub database: Part,
+    /// The name of the other one on the medium.
+    pub medium: String,
+}
+
+/// Where the database has a volume, and the medium another one: what lies there is the other's.
+pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overlap> {
+    let mut shared: BTreeMap<(u128, u128), Overlap> = BTreeMap::new();
+    for ours in database {
+        for theirs in medium.iter().filter(|theirs| theirs.volume != ours.volume) {
+            let from = ours.disk_lba.0.max(theirs.disk_lba.0);
+            let to = ours.disk_end().0.min(theirs.disk_end().0);
+            let Some(sectors) = to.checked_sub(from).filter(|sectors| *sectors > 0) else {
+                continue;
+            };
+            let overlap = shared
+                .entry((ours.volume, theirs.volume))
+                .or_insert_with(|| Overlap {
+                    database: Part {
+                        sectors: 0,
+                        ..part(ours.volume, &[ours])
+                    },
+                    medium: theirs.volume_name.to_string(),
+                });
+            overlap.database.sectors += sectors;
+        }
+    }
+    shared.into_values().collect()
+}
+
 fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<u128, Vec<&ExtentRecord>> {
     let mut volumes: BTreeMap<u128, Vec<&ExtentRecord>> = BTreeMap::new();
     for extent in extents {

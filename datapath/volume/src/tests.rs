@@ -249,6 +249,7 @@ fn what_an_operator_has_adopted_may_be_written_over_and_the_other_side_sees_it()
             epoch: palisade_model::Epoch(found.superblock.epoch),
             ancestors: Vec::new(),
         }),
+        empties: Vec::new(),
     };
     let adopted = then(&left, Command::AdoptDisk(adopt.clone()));
     let (wanted, after) = on(&adopted);
@@ -261,6 +262,27 @@ fn what_an_operator_has_adopted_may_be_written_over_and_the_other_side_sees_it()
     assert!(may_write(&moved_on, &wanted).is_err());
     let again = adopted.apply(&Command::AdoptDisk(adopt)).unwrap();
     assert_eq!(again.0, adopted, "asked twice is asked once");
+}
+
+/// What the other side's guests have written must not be taken for one's own.
+#[test]
+fn a_volume_of_the_database_in_anothers_place_is_told() {
+    let base = cluster(&[]);
+    let (left, right) = (then(&base, volume("l", 8_192)), then(&base, volume("r", 16_384)));
+    let ((ours, _), (_, theirs)) = (on(&left), on(&right));
+    let told = overlaps(&theirs.extents, &ours.extents);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        (told[0].database.name.as_str(), told[0].medium.as_str()),
+        ("l", "r")
+    );
+    assert_eq!(told[0].database.sectors, 8_192);
+    assert_eq!(
+        overlaps(&theirs.extents, &on(&right).0.extents),
+        [],
+        "its own place is its own"
+    );
+    assert_eq!(overlaps(&[], &ours.extents), []);
 }
 
 /// Superblocks of the version before, which had no lineage.

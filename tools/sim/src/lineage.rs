@@ -557,6 +557,7 @@ impl World {
             name: disk,
             uuid,
             seen: Some(seen(&found)),
+            empties: Vec::new(),
         };
         if self.apply(&Command::AdoptDisk(adopt)) {
             self.running.been.push(found.extents);

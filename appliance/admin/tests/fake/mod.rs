@@ -238,6 +238,7 @@ impl Appliance for Fake {
             }],
             only_in_database: vec![],
             elsewhere: vec![],
+            overwritten: vec![],
             seen: "seen-1".to_owned(),
             taken: wish.take.filter(|_| wish.seen.as_deref() == Some("seen-1")),
         })

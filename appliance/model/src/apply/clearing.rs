@@ -8,6 +8,7 @@ use crate::disk::{Disk, Medium, Usage};
 use crate::generation::Generation;
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
+use crate::uuid::Uuid;
 use crate::volume::Volume;
 
 impl Cluster {
@@ -78,6 +79,24 @@ impl Cluster {
         }
         self.volumes.insert(name.clone(), next);
         Ok(Outcome::Changed { revision: generation })
+    }
+
+    /// Clears volumes from their beginning before a guest sees anything of them again: somebody else has written there.
+    pub(super) fn empty_volumes(&mut self, empties: &[Uuid]) {
+        let generation = self.generation;
+        let of = |volume: &&mut Volume| empties.contains(&volume.uuid);
+        let mut emptied = Vec::new();
+        for volume in self.volumes.values_mut().filter(of) {
+            volume.clearing = Some(Clearing {
+                from: 0,
+                cleared: 0,
+                since: generation,
+            });
+            volume.layout_revision = None;
+            volume.revision = generation;
+            emptied.push(volume.clone());
+        }
+        emptied.iter().for_each(|volume| self.touch_disks(volume));
     }
 
     /// Whether a guest may have written to a volume, and it may still be there.

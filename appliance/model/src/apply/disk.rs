@@ -16,6 +16,8 @@ use crate::lineage::History;
 use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord};
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
+use crate::uuid::Uuid;
+use std::collections::BTreeSet;
 
 impl Cluster {
     pub(super) fn add_disk(&mut self, add: &AddDisk) -> Result<Outcome, Refusal> {
@@ -144,6 +146,14 @@ impl Cluster {
         let Some(seen) = &adopt.seen else {
             return Ok(self.write_superblock_anew(name));
         };
+        let on_it: BTreeSet<Uuid> = self.extents_on(name).map(|(_, volume, _)| volume.uuid).collect();
+        require(
+            adopt.empties.iter().all(|uuid| on_it.contains(uuid)),
+            Kind::Disk,
+            name,
+            "empties",
+            "must be volumes that lie on the disk",
+        )?;
         if disk.history.iter().any(|point| *point == seen.point) {
             return Ok(Outcome::Unchanged {
                 revision: disk.revision,
@@ -155,6 +165,7 @@ impl Cluster {
             disk.revision = revision;
             disk.first_superblock = FirstSuperblock::OnMedium;
         }
+        self.empty_volumes(&adopt.empties);
         Ok(Outcome::Changed { revision })
     }
 

@@ -51,7 +51,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             wait,
         } => {
             if at.is_none() && !yes {
-                return unconfirmed(client, out, &id);
+                return unconfirmed(client, out, &id, wait.wait);
             }
             let patch = DiskPatch {
                 path: at,
@@ -100,18 +100,26 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
 }
 
 /// Shows what would be confirmed.
-fn unconfirmed(client: &Client, out: Output, id: &str) -> Result<(), Failure> {
+fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<(), Failure> {
     let value = client.get(&path(id))?;
     show(client, out, &value)?;
     let disk: Disk = client.typed(&value)?;
+    let blocked_on = disk.state.blocked_on;
     if !out.json {
-        out.line(match disk.state.blocked_on {
+        out.line(match &blocked_on {
             Some(_) => format!(
                 "Nothing has been changed. If what lies there is the right medium all the same: palisade disk confirm {id} \
                  --yes"
             ),
             None => format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm."),
         })?;
+    }
+    // Whoever waits for the disk is not told that all is well.
+    if let (true, Some(blocked_on)) = (waits, &blocked_on) {
+        return Err(Failure::NotApplied {
+            what: format!("disk {id}"),
+            blocked_on: Some(blocked_on.clone()),
+        });
     }
     Ok(())
 }

@@ -22,10 +22,7 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
         None if out.json => return Ok(out.value(&value)?),
         None => {
             known(out, &adoption)?;
-            let id = &wish.id;
-            return Ok(out.line(format!(
-                "To decide: palisade disk adopt {id} --take disk, or --take database. Nothing was changed."
-            ))?);
+            return Ok(out.line(choices(&adoption))?);
         }
     };
     if !out.json {
@@ -33,9 +30,10 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     }
     let question = match side {
         Side::Database => format!(
-            "Write what the database says to disk {}? {}",
+            "Write what the database says to disk {}? {}{}",
             wish.id,
-            lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere])
+            lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere]),
+            emptied(&adoption)
         ),
         Side::Disk => format!(
             "Take what disk {} says into the database? {}",
@@ -61,6 +59,49 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
         true => Ok(out.value(&value)?),
         false => Ok(out.line("Done.")?),
     }
+}
+
+/// What can be decided about a disk that stands so.
+fn choices(adoption: &DiskAdoption) -> String {
+    let id = &adoption.disk;
+    let what = match adoption.standing.as_str() {
+        "newer" | "diverged" => {
+            format!("To decide: palisade disk adopt {id} --take disk, or --take database.")
+        }
+        "lost" | "damaged" => format!(
+            "The disk says nothing that could be taken. To write what the database says: palisade disk adopt {id} --take \
+             database."
+        ),
+        "foreign" => {
+            "Nothing can be decided here: it is another disk. Bring the right medium back.".to_owned()
+        }
+        _ => "There is nothing to decide.".to_owned(),
+    };
+    format!("{what} Nothing was changed.")
+}
+
+/// What becomes of volumes in whose place others have written.
+fn emptied(adoption: &DiskAdoption) -> String {
+    match overwritten(adoption) {
+        names if names.is_empty() => String::new(),
+        names => format!(
+            " These volumes hold what guests of others have written, and are emptied: {}.",
+            names.join(", ")
+        ),
+    }
+}
+
+fn overwritten(adoption: &DiskAdoption) -> Vec<String> {
+    let shown = adoption.overwritten.iter().map(|overwritten| {
+        let volume = &overwritten.volume;
+        format!(
+            "{} ({} of it by {})",
+            volume.id,
+            size::human(volume.bytes),
+            overwritten.by
+        )
+    });
+    shown.collect()
 }
 
 fn lost(side: &str, parts: &[&Vec<VolumePart>]) -> String {
@@ -109,6 +150,7 @@ fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
         ("Only the disk knows", parts(&adoption.only_on_disk)),
         ("Only the database knows", parts(&adoption.only_in_database)),
         ("Both, in other places", parts(&adoption.elsewhere)),
+        ("Overwritten by others", show::list(&overwritten(adoption))),
     ])?;
     Ok(())
 }
