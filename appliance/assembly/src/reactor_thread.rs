@@ -121,14 +121,15 @@ impl ReactorHandle {
 
     /// Waits for the end of a reactor that was asked to; false when it has not ended by then.
     pub fn join_until(&self, deadline: Instant) -> bool {
-        let mut thread = self.thread();
-        while thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        // The lock is held for looks alone: who watches over the reactors wants it, too.
+        while self.is_alive() {
             if Instant::now() >= deadline {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        if let Some(thread) = thread.take()
+        let ended = self.thread().take();
+        if let Some(thread) = ended
             && thread.join().is_err()
         {
             log::error!("reactor {} ended by a panic", self.plan.index.0);

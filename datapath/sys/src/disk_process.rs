@@ -326,7 +326,7 @@ impl DiskProcess {
         let number = self.waiter();
         let (call, result) = self.made_call(number, run);
         // SAFETY: only the lifetime changes. The wait below has no time limit and returns when the function has ended, so
-        // it does not outlive what it borrows; if its process ends before that, so does this one.
+        // it does not outlive what it borrows; should its process end before that, the keeper ends this one (`birth::keep`).
         self.put(&self.shared.calls, unsafe {
             std::mem::transmute::<Call<'a>, Call<'static>>(call)
         });
