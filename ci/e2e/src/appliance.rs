@@ -39,6 +39,14 @@ impl Appliance {
     /// # Errors
     /// When the daemon does not come up.
     pub fn start(lab: &Lab, cores: &[u32]) -> Outcome<Self> {
+        Self::start_with(lab, cores, "")
+    }
+
+    /// The same with settings of the section `[devices]`.
+    ///
+    /// # Errors
+    /// When the daemon does not come up.
+    pub fn start_with(lab: &Lab, cores: &[u32], devices: &str) -> Outcome<Self> {
         let folder = lab.path("appliance");
         let during = |error| Failure::during(folder.display(), error);
         for name in ["state", "run", "disks"] {
@@ -47,7 +55,7 @@ impl Appliance {
         let port = free_port()?;
         let config = folder.join("palisade.toml");
         let text = format!(
-            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[admin]\nlisten = \
+            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\n\n[reactors]\ncores = {cores:?}\n\n[devices]\n{devices}\n\n[admin]\nlisten = \
              \"127.0.0.1:{port}\"\n\n[allow]\nfiles = [{1:?}, \"/dev\"]\ndevices = [{1:?}, \"/dev\"]\nsockets = [{1:?}]\n",
             folder.display(),
             lab.path("")

@@ -17,6 +17,7 @@ mod idle_cpu;
 mod kill_under_load;
 mod limits;
 mod lost_state;
+mod one_medium;
 mod operator_errors;
 mod other_medium;
 mod peer_qsd;
@@ -194,6 +195,12 @@ pub static ALL: &[Scenario] = &[
         about: "a disk given whole carries nothing of ours",
         depth: Depth::Quick,
         run: whole_disk::run,
+    },
+    Scenario {
+        name: "one_medium",
+        about: "one medium is one disk, whatever path leads to it; and it is clean and free when it is given up",
+        depth: Depth::Quick,
+        run: one_medium::run,
     },
     Scenario {
         name: "damaged_superblock",
