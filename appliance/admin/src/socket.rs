@@ -40,6 +40,14 @@ pub(crate) fn bind(door: &SocketDoor) -> Result<(Listening, UnixListener), Start
         Err(_) => {}
     }
     let listener = UnixListener::bind(&new).map_err(failed("make it"))?;
+    // A client that is nobody yet could keep a thread of the server waiting in the closing of what it sends. Before Linux
+    // 6.16 the kernel cannot be told; there, who may knock is all that stands in its way.
+    if let Err(error) = palisade_sys::peer::refuse_descriptors(listener.as_fd())
+        && error.kind() != io::ErrorKind::Unsupported
+    {
+        let _ = std::fs::remove_file(&new);
+        return Err(failed("have descriptors refused on it")(error));
+    }
     let place = || {
         // Those who may not come in need not even knock. Each who knocks is asked for anyway.
         let (group, mode) = match (door.admin_group, door.read_group) {

@@ -41,6 +41,38 @@ impl Peer {
     }
 }
 
+/// linux/socket.h of Linux 6.16, not in libc yet.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Has the kernel refuse descriptors (SCM_RIGHTS) that somebody sends to a Unix socket, or to whatever a listening one will
+/// accept. Whoever reads a message or closes the socket lets go of them, and that can take long: a TCP socket that lingers
+/// waits for its peer.
+///
+/// # Errors
+/// `Unsupported` before Linux 6.16; what setsockopt(2) says.
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let off: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the length of the borrow, and the kernel reads one integer of ours.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            mem::size_of_val(&off) as libc::socklen_t,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            error => Err(error),
+        },
+    }
+}
+
 /// A process may have 65536 supplementary groups; the kernel says how many when there is too little room.
 fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut room = vec![0_u32; 64];
@@ -98,6 +130,30 @@ mod tests {
         assert_eq!((peer.user, peer.group), (field("Uid:")[1], field("Gid:")[1]));
         assert_eq!(peer.groups, field("Groups:"));
         assert!(peer.is_in(peer.group) && !peer.is_in(u32::MAX));
+    }
+
+    #[test]
+    fn descriptors_are_refused_to_their_sender_before_anybody_accepts() {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        match refuse_descriptors(listener.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => return,
+            other => other.unwrap(),
+        }
+        let client = UnixStream::connect(&path).unwrap();
+        let send = |fds: &[BorrowedFd<'_>]| {
+            let mut space = [mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() {
+                assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+            }
+            let bytes = [io::IoSlice::new(b"x")];
+            sendmsg(&client, &bytes, &mut control, SendFlags::NOSIGNAL)
+        };
+        assert_eq!(send(&[listener.as_fd()]), Err(rustix::io::Errno::PERM));
+        assert_eq!(send(&[]), Ok(1));
     }
 
     #[test]
