@@ -105,6 +105,7 @@ impl Walk<'_> {
             writeback: true,
         };
         let offer = Offer {
+            interrupts: std::sync::Arc::default(),
             geometry,
             queue_size: 256,
             serial: [0; 20],

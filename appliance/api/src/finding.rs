@@ -140,6 +140,15 @@ findings! {
                  answers or is taken away (`umount -f`)",
         clears: Clears::WithItsCause,
     }
+    InterruptsDear {
+        code: "interrupts_dear", severity: Degraded,
+        means: "Giving a guest's interrupts takes long: very many watch the event that its virtual machine monitor gave.",
+        guest: "Its interrupts come later, given by its attachment's own thread; no other guest notices anything.",
+        metric: "palisade_findings",
+        remedy: "look at the virtual machine of {name} and at what else watches its events: no honest monitor has thousands \
+                 of watches on one; it clears when a thousand interrupts have been cheap again",
+        clears: Clears::WithItsCause,
+    }
     SuperblockDamaged {
         code: "superblock_damaged", severity: Degraded,
         means: "A copy of a disk's superblock or of its table of extents is damaged; the others say what it said.",

@@ -287,6 +287,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::FrontendSilent, "ten seconds without the end of a message"),
     (F::GuestHangs, "ten seconds in one step of a session"),
     (
+        F::InterruptsDear,
+        "interrupts that take 0.3 ms and longer, again and again",
+    ),
+    (
         F::DescriptorHangs,
         "ten seconds in the closing of a descriptor that was not let in",
     ),

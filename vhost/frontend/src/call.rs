@@ -4,21 +4,27 @@
 //! It is the front-end's, too, which may make it blocking and fill its counter: so it is never written, but signalled
 //! by the kernel on our behalf ([`PeerSignal`]).
 
+use crate::interrupts::Interrupts;
 use palisade_sys::{PeerEvent, PeerSignal};
 use palisade_virtio::Notify;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 /// The session's end: puts new descriptors in.
 #[derive(Debug, Default)]
 pub(crate) struct CallSlot {
     signal: Arc<OnceLock<PeerSignal>>,
+    /// A reactor has left an interrupt for the attachment's thread to give.
+    owed: Arc<AtomicBool>,
 }
 
 /// The reactor's end: signals the descriptor that is in force, without waiting for anybody.
 #[derive(Debug)]
 pub struct CallNotify {
     signal: Arc<OnceLock<PeerSignal>>,
+    interrupts: Arc<Interrupts>,
+    owed: Arc<AtomicBool>,
     /// The front-end's descriptor for errors (SET_VRING_ERR).
     error: Arc<OnceLock<PeerSignal>>,
 }
@@ -45,6 +51,13 @@ impl CallSlot {
         }
     }
 
+    /// Gives the interrupt that a reactor has left, if it has.
+    pub(crate) fn give_owed(&self, interrupts: &Interrupts) {
+        if self.owed.swap(false, SeqCst) {
+            interrupts.give(|| self.signal());
+        }
+    }
+
     /// Puts a descriptor in force that is to be signalled only when there is something to tell.
     ///
     /// # Errors
@@ -62,9 +75,11 @@ impl CallSlot {
     }
 
     /// An end for a queue that is about to start, which signals on `error` that its ring is broken.
-    pub(crate) fn notifier(&self, error: &CallSlot) -> CallNotify {
+    pub(crate) fn notifier(&self, error: &CallSlot, interrupts: &Arc<Interrupts>) -> CallNotify {
         CallNotify {
             signal: Arc::clone(&self.signal),
+            interrupts: Arc::clone(interrupts),
+            owed: Arc::clone(&self.owed),
             error: Arc::clone(&error.signal),
         }
     }
@@ -73,9 +88,11 @@ impl CallSlot {
 impl Notify for CallNotify {
     #[inline]
     fn notify(&mut self) {
-        if let Some(signal) = self.signal.get() {
-            signal.signal();
+        let Some(signal) = self.signal.get() else { return };
+        if self.interrupts.are_dear() && self.interrupts.leave(&self.owed) {
+            return;
         }
+        self.interrupts.give(|| signal.signal());
     }
 
     fn broken(&mut self) {
@@ -98,7 +115,7 @@ mod tests {
     fn a_swap_signals_the_new_one_and_the_queue_follows() {
         let (old, new) = (EventFd::new().unwrap(), EventFd::new().unwrap());
         let slot = CallSlot::default();
-        let mut notify = slot.notifier(&CallSlot::default());
+        let mut notify = slot.notifier(&CallSlot::default(), &Arc::default());
         notify.notify();
         slot.swap(None).unwrap();
         slot.swap(Some(&peer(&old))).unwrap();
@@ -122,7 +139,7 @@ mod tests {
     fn the_descriptor_for_errors_is_signalled_for_errors_only() {
         let event = EventFd::new().unwrap();
         let error = CallSlot::default();
-        let mut notify = CallSlot::default().notifier(&error);
+        let mut notify = CallSlot::default().notifier(&error, &Arc::default());
         notify.broken();
         error.aim(Some(&peer(&event))).unwrap();
         notify.notify();
@@ -130,5 +147,35 @@ mod tests {
         notify.broken();
         error.signal();
         assert_eq!(event.drain().unwrap(), 2);
+    }
+
+    #[test]
+    fn what_is_dear_is_left_to_the_thread_that_is_woken_for_it_once() {
+        let mut poll = mio::Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), mio::Token(7)).unwrap();
+        let interrupts = Arc::new(Interrupts::default());
+        interrupts.wake_by(Arc::new(waker));
+        let event = EventFd::new().unwrap();
+        let slot = CallSlot::default();
+        let mut notify = slot.notifier(&CallSlot::default(), &interrupts);
+        slot.aim(Some(&peer(&event))).unwrap();
+        notify.notify();
+        assert_eq!(event.drain().unwrap(), 1, "cheap ones are given at once");
+        for _ in 0..3 {
+            interrupts.give(|| std::thread::sleep(std::time::Duration::from_millis(2)));
+        }
+        notify.notify();
+        notify.notify();
+        assert_eq!(event.drain().unwrap(), 0);
+        let mut events = mio::Events::with_capacity(4);
+        poll.poll(&mut events, Some(std::time::Duration::from_secs(10)))
+            .unwrap();
+        assert_eq!(events.iter().count(), 1);
+        slot.give_owed(&interrupts);
+        slot.give_owed(&interrupts);
+        assert_eq!(event.drain().unwrap(), 1, "two in one");
+        notify.notify();
+        slot.give_owed(&interrupts);
+        assert_eq!(event.drain().unwrap(), 1, "and none is lost after that");
     }
 }

@@ -35,6 +35,7 @@ mod call;
 pub mod codec;
 pub mod door;
 pub mod features;
+mod interrupts;
 pub mod session;
 pub mod shortage;
 mod socket;
@@ -45,5 +46,6 @@ pub use door::{
     AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HangingReport, HeldShut, Host,
     SessionReport, ShutdownTimedOut, StuckReport, WaitReport,
 };
+pub use interrupts::Interrupts;
 pub use session::{Action, Offer, QueueReport, Refusal, Session};
 pub use socket_file::{BindError, SocketOwner};

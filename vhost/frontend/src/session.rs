@@ -32,6 +32,7 @@ pub use refusal::Refusal;
 use crate::call::CallNotify;
 use crate::codec::{Message, ProtocolError, Reply, config_changed_message, request};
 use crate::features::protocol;
+use crate::interrupts::Interrupts;
 use palisade_block::Sectors;
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, Share};
 use palisade_sys::PeerEvent;
@@ -93,6 +94,8 @@ pub struct Offer {
     pub write_cache: bool,
     /// Where each queue counts; they outlive sessions.
     pub stats: Arc<[Arc<QueueStats>]>,
+    /// How its interrupts are given; it outlives sessions, too.
+    pub interrupts: Arc<Interrupts>,
     /// What the front-end's memory is mapped from.
     pub share: Arc<Share>,
 }
@@ -235,6 +238,12 @@ impl Session {
         self.refuse(request, &name, Refusal::KeptOut { file }, acknowledge, actions);
     }
 
+    /// Ends the session because of what came; it counts as refused.
+    pub fn refuse_all(&mut self, reason: &str, actions: &mut Vec<Action>) {
+        self.note(reason.to_owned());
+        self.disconnect(reason, actions);
+    }
+
     /// Takes the engine's word that a queue has been drained and is no longer touched. `next_available` is the
     /// position from which it would have gone on; `None` when the engine never had the queue.
     pub fn queue_stopped(&mut self, index: u16, next_available: Option<u16>, actions: &mut Vec<Action>) {
@@ -266,6 +275,13 @@ impl Session {
         self.offer.geometry.sectors = sectors;
         self.tell_size(actions);
         self.size_owed = true;
+    }
+
+    /// Gives the interrupts that reactors have left to the attachment's thread.
+    pub fn give_interrupts(&self) {
+        self.rings
+            .iter()
+            .for_each(|ring| ring.call.give_owed(&self.offer.interrupts));
     }
 
     /// What is being waited for, if anything.

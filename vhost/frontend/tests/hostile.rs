@@ -212,6 +212,7 @@ fn offer() -> Offer {
         serial: [0; 20],
         write_cache: true,
         stats: Arc::from([Arc::default(), Arc::default()]),
+        interrupts: Arc::default(),
         share: palisade_memory::Shares::new(palisade_memory::ShareLimits::default()).join(),
     }
 }

@@ -72,6 +72,7 @@ fn what_cannot_be_closed_keeps_nobody() {
         client.wait_for_end();
         let said = victim.said(0);
         assert!(said.contains("2 processes hang in closing"), "{said}");
+        assert!(said.contains("3 sessions refused"), "{said}");
 
         let neighbour = Client::connect(&folder.path().join("1.sock"));
         neighbour.negotiate();
@@ -173,7 +174,11 @@ fn serve(place: &Path) {
         // The report follows the reply by a moment.
         std::thread::sleep(Duration::from_millis(100));
         let report = door.handle().report(index).unwrap();
-        println!("said: {:?} {:?}", report.last_error, report.last_disconnect);
+        let (error, end) = (&report.last_error, &report.last_disconnect);
+        println!(
+            "said: {error:?} {end:?} {} sessions refused",
+            report.refused_sessions
+        );
     }
     door.shutdown(Duration::from_secs(3)).unwrap();
 }

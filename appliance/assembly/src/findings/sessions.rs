@@ -39,6 +39,11 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
         );
         found.push((FindingKind::DescriptorHangs, message));
     }
+    if report.interrupts_dear {
+        let message = "giving its interrupts takes long, so its own thread gives them: very many watch the event that the \
+                       virtual machine gave";
+        found.push((FindingKind::InterruptsDear, message.to_owned()));
+    }
     // A ring that was broken stays so until it is set up anew; without a session it is nobody's.
     if report.connected {
         found.extend(broken(report).map(|message| (FindingKind::QueueBroken, message)));
@@ -127,6 +132,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
         let report = SessionReport {
             connected: true,
+            interrupts_dear: true,
             silent: Some(long_ago),
             waiting: Some(WaitReport {
                 on: "blocked on queues [0]".into(),
@@ -151,6 +157,7 @@ mod tests {
                 "frontend_silent",
                 "drain_overdue",
                 "descriptor_hangs",
+                "interrupts_dear",
                 "queue_untracked"
             ]
         );

@@ -12,7 +12,7 @@ use crate::shortage;
 use crate::socket_file::{SocketFile, SocketOwner};
 use mio::net::{UnixListener, UnixStream};
 use mio::unix::SourceFd;
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry, Token, Waker};
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_virtio::QueueStats;
 use std::io;
@@ -111,6 +111,7 @@ impl Attachment {
                 serial: spec.serial,
                 write_cache: spec.geometry.writeback,
                 stats: stats.into(),
+                interrupts: Arc::default(),
                 share: spec.share,
             },
             listener: None,
@@ -126,6 +127,11 @@ impl Attachment {
             accept_again: None,
             silent: None,
         }
+    }
+
+    /// Lets its thread be woken for interrupts that are left to it.
+    pub(super) fn wake_by(&self, waker: Arc<Waker>) {
+        self.offer.interrupts.wake_by(waker);
     }
 
     /// Its name on this node.
@@ -187,8 +193,9 @@ impl Attachment {
 
     /// Does what can be done now: finishes sending, reads messages, takes the next connection.
     pub(super) fn turn(&mut self, registry: &Registry) -> Turn {
-        if self.connection.is_none() {
-            self.accept(registry);
+        match &self.connection {
+            None => self.accept(registry),
+            Some(connection) => connection.session.give_interrupts(),
         }
         let turn = match self.connection {
             Some(_) => self.serve(registry),
@@ -207,6 +214,7 @@ impl Attachment {
     pub(super) fn queue_stopped(&mut self, queue: u16, next_avail: Option<u16>, registry: &Registry) {
         let mut actions = Vec::new();
         if let Some(connection) = &mut self.connection {
+            connection.session.give_interrupts();
             if let Some(waiting) = connection.session.waiting() {
                 self.gate.begin(waiting.cause);
             }
@@ -258,6 +266,12 @@ impl Attachment {
             waiting: self.wait.clone(),
             silent: self.silent,
             hanging: self.receiving.report(),
+            mapped: self
+                .offer
+                .share
+                .limits()
+                .map(|limits| (self.offer.share.mapped(), limits)),
+            interrupts_dear: self.offer.interrupts.are_dear(),
             messages_refused: self.refused_before,
             refused_sessions: self.refused_sessions,
             first_refusal: self.first_refusal.clone(),
@@ -366,6 +380,7 @@ impl Attachment {
                 } => connection
                     .session
                     .on_kept_out(request, need_reply, file, &mut actions),
+                Next::Refused(reason) => connection.session.refuse_all(&reason, &mut actions),
                 Next::Over(reason) => connection.session.disconnect(&reason, &mut actions),
             }
             self.act(actions, registry);

@@ -30,6 +30,8 @@ pub(super) enum Next {
     Later,
     /// Nothing will come any more.
     Over(String),
+    /// Nothing more is taken, because of what came or was to come.
+    Refused(String),
 }
 
 /// The message that is being received. Never more is read than belongs to it, so that file descriptors are known to
@@ -86,7 +88,7 @@ impl Input {
                             "the front-end has closed the connection inside a message".to_owned(),
                         );
                     }
-                    Receipt::Over(reason) => return Next::Over(reason),
+                    Receipt::Over(reason) => return Next::Refused(reason),
                 }
                 continue;
             }

@@ -2,6 +2,7 @@
 
 use crate::session::QueueReport;
 use palisade_block::AttachmentIndex;
+use palisade_memory::{Mapped, ShareLimits};
 use palisade_virtio::QueueStats;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,10 @@ pub struct SessionReport {
     /// What the attachment's thread hangs in. The session was cut off; when the thread comes back, the volume is
     /// offered anew.
     pub stuck: Option<StuckReport>,
+    /// Whether giving its interrupts takes so long that its own thread gives them.
+    pub interrupts_dear: bool,
+    /// What is mapped of its share, and how much may be; `None` when nobody limits it.
+    pub mapped: Option<(Mapped, ShareLimits)>,
     /// What of the front-end's does not let itself be closed, now or after former sessions.
     pub hanging: Option<HangingReport>,
     /// Whether the attachment is being taken away.

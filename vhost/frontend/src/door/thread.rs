@@ -108,6 +108,7 @@ pub(super) fn start(
     answer: SyncSender<Result<(), AttachError>>,
 ) -> io::Result<JoinHandle<()>> {
     let index = attachment.index();
+    attachment.wake_by(Arc::clone(&end._waker));
     let thread = AttachmentThread {
         attachment,
         life,

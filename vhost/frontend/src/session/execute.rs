@@ -240,7 +240,8 @@ impl Session {
             log_used_at: at.log.then_some(at.log_guest_address),
             stats: Arc::clone(stats),
         };
-        let queue = BlkQueue::new(setup, ring.call.notifier(&ring.error)).map_err(|error| failed(&error))?;
+        let queue = BlkQueue::new(setup, ring.call.notifier(&ring.error, &self.offer.interrupts))
+            .map_err(|error| failed(&error))?;
         Ok(Some(Action::StartQueue {
             index,
             queue: Box::new(queue),

@@ -45,6 +45,7 @@ impl Walk {
             serial: [0; 20],
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),
+            interrupts: Arc::default(),
             share: palisade_memory::Share::unlimited(),
         };
         Walk {
