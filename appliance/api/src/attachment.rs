@@ -188,6 +188,9 @@ pub struct Connection {
     /// Why the last session ended, as a sentence; absent when none has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_end: Option<String>,
+    /// What the VMM has had us spend of its attachment's shares (`[guests]` in the configuration).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
     /// Virtqueues of the session that is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queues: Vec<Queue>,
@@ -197,6 +200,17 @@ pub struct Connection {
     /// Why the first of these was refused, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_refusal: Option<String>,
+}
+
+/// What an attachment has of something, and may have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Share {
+    /// `mapped_bytes`, `mappings`, `pinned_bytes` or `hanging_processes`.
+    pub of: String,
+    /// How much it has. While a table of memory takes the place of another, up to three times as much may be mapped.
+    pub used: u64,
+    /// How much it may have.
+    pub limit: u64,
 }
 
 /// A virtqueue of a session.

@@ -35,7 +35,7 @@ pub mod volume;
 
 pub use attachment::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Limits, Mode, ModeError,
-    OperationCounts, Queue,
+    OperationCounts, Queue, Share,
 };
 pub use disk::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskUsage, FileMedium, Medium, MemoryMedium,

@@ -348,7 +348,7 @@ fn tell(shared: &Shared, job: &Job, registration: &MemoryRegistration, short: bo
 }
 
 /// The machine's memory in bytes; without an answer, none is pinned.
-fn machine_bytes() -> u64 {
+pub(crate) fn machine_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     total

@@ -1,6 +1,7 @@
 //! The cluster and the plant as REST and metrics show them: values in, values out.
 
 mod queues;
+mod shares;
 
 use crate::counted::{GONE, finding_of_disk};
 use crate::findings::media;
@@ -358,6 +359,11 @@ impl View<'_> {
             queues_running: report.queues_running.len() as u16,
             memory_bytes: offered.memory_bytes,
             memory_pinned_bytes: self.shared.pinning.pinned_bytes(offered.index),
+            shares: shares::shares(
+                &report,
+                self.shared.pinning.pinned_bytes(offered.index),
+                &self.shared.settings,
+            ),
             sessions: report.connections,
             last_end: report.last_disconnect.or(report.last_error),
             queues: report

@@ -9,7 +9,7 @@ use palisade_api::{
     DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, EventPage, Extent, Finding,
     Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume, Layout, Medium, Mode, Node,
     OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor, Removal, RemovalOptions, Severity,
-    State, StateBackup, Volume, VolumeCreate, VolumePart, VolumePatch,
+    Share, State, StateBackup, Volume, VolumeCreate, VolumePart, VolumePatch,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
@@ -482,6 +482,11 @@ impl Appliance for Fake {
                 queues_running: 1,
                 memory_bytes: 1 << 30,
                 memory_pinned_bytes: 1 << 29,
+                shares: vec![Share {
+                    of: "pinned_bytes".to_owned(),
+                    used: 1 << 29,
+                    limit: 1 << 31,
+                }],
                 sessions: 1,
                 last_end: None,
                 ..Connection::default()

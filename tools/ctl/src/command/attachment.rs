@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::paste::{self, QemuMemory, QemuVersion};
 use crate::show::{self, Output};
 use crate::wait;
-use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Connection, Limits, routes, size};
+use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Connection, Limits, Share, routes, size};
 use serde_json::Value;
 
 /// Does what the command says.
@@ -261,6 +261,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         ("Queue troubles", queue_troubles(connection)),
         ("Guest memory", size::human(connection.memory_bytes)),
         ("Pinned of it", size::human(connection.memory_pinned_bytes)),
+        ("Shares", shares(connection)),
         ("Features", show::list(&connection.features)),
         ("Protocol features", show::list(&connection.protocol_features)),
         ("In flight", attachment.in_flight.to_string()),
@@ -292,6 +293,28 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// "8 GiB of 4 TiB mapped bytes, ...".
+fn shares(connection: &Connection) -> String {
+    let number = |of: &str, value: u64| match of.ends_with("_bytes") {
+        true => size::human(value),
+        false => value.to_string(),
+    };
+    let one = |share: &Share| {
+        let of = share.of.as_str();
+        let words = of.trim_end_matches("_bytes").replace('_', " ");
+        format!(
+            "{words} {} of {}",
+            number(of, share.used),
+            number(of, share.limit)
+        )
+    };
+    let all: Vec<_> = connection.shares.iter().map(one).collect();
+    match all.is_empty() {
+        true => "-".to_owned(),
+        false => all.join(", "),
+    }
 }
 
 fn limits(limits: &Limits) -> String {
