@@ -1,48 +1,80 @@
-//! Counters as OpenMetrics text (OpenMetrics 1.0), which Prometheus reads.
+//! Counters as text for Prometheus (its text format 0.0.4), which every program that scrapes and `promtool` of every
+//! version read.
 
 use crate::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, ReactorSample, VolumeSample,
 };
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::{Registry, Unit};
-use std::fmt;
+use prometheus::TextEncoder;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-/// Writes a snapshot. It fails only when a formatter fails.
-pub(crate) fn text(snapshot: MetricsSnapshot) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("palisade");
-    registry.register_collector(Box::new(snapshot));
-    let mut text = String::new();
-    text::encode(&mut text, &registry)?;
-    Ok(text)
+/// The media type of [`text`].
+pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What all names begin with.
+const PREFIX: &str = "palisade_";
+
+/// Writes a snapshot.
+///
+/// # Errors
+/// A metric without a name or a sample, which the page does not take.
+pub(crate) fn text(snapshot: &MetricsSnapshot) -> Result<String, prometheus::Error> {
+    let mut page = Page::default();
+    snapshot.write(&mut page);
+    TextEncoder::new().encode_to_string(&page.families)
+}
+
+/// Metrics, one after the other.
+#[derive(Default)]
+struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    /// A metric with its samples; without any there is nothing to say of it.
+    fn put(&mut self, name: String, help: &str, kind: MetricType, samples: Vec<Metric>) {
+        if samples.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(name);
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(samples);
+        self.families.push(family);
+    }
 }
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 type Series<'a> = Vec<(Labels<'a>, u64)>;
 
-impl Collector for MetricsSnapshot {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let out = &mut encoder;
-        info(out, &self.version, &self.node)?;
+impl MetricsSnapshot {
+    fn write(&self, out: &mut Page) {
+        let build = vec![("version", self.version.as_str()), ("node", self.node.as_str())];
+        gauge(out, "build_info", "The daemon", vec![(build, 1)]);
         number(
             out,
             "health",
             "0 ok, 1 degraded, 2 failed",
             u64::from(self.health),
-        )?;
+        );
+        gauge_of(
+            out,
+            "state_age_seconds",
+            "0 when what is said here of disks, volumes and attachments is of now; else how old it is: the state of the node cannot be read",
+            vec![(Vec::new(), self.state_age.as_secs_f64())],
+        );
         number(
             out,
             "generation",
             "Number of the configuration agreed on",
             self.generation,
-        )?;
+        );
         number(
             out,
             "generation_applied",
             "Number of the configuration in force",
             self.applied,
-        )?;
+        );
         let findings = self.findings.iter().map(|(code, subject, count)| {
             let labels = vec![("code", code.as_str()), ("subject", subject.as_str())];
             // One that lasts and is not counted is there all the same.
@@ -53,7 +85,7 @@ impl Collector for MetricsSnapshot {
             "findings",
             "What is wrong now: times seen since it began",
             findings.collect(),
-        )?;
+        );
         let misbehaviour = self.misbehaviour.iter();
         let misbehaviour = misbehaviour
             .map(|(kind, count)| (vec![("kind", kind.as_str())], *count))
@@ -62,23 +94,17 @@ impl Collector for MetricsSnapshot {
             out,
             "misbehaviour",
             "Things guests, VMMs and clients did that they may not do",
-            None,
             misbehaviour,
-        )?;
-        reactors(out, &self.reactors)?;
-        disks(out, &self.disks)?;
-        volumes(out, &self.volumes)?;
-        attachments(out, &self.attachments)?;
+        );
+        reactors(out, &self.reactors);
+        disks(out, &self.disks);
+        volumes(out, &self.volumes);
+        attachments(out, &self.attachments);
         operations(out, &self.attachments)
     }
 }
 
-fn info(out: &mut DescriptorEncoder<'_>, version: &str, node: &str) -> fmt::Result {
-    let mut metric = out.encode_descriptor("build", "The daemon", None, MetricType::Info)?;
-    metric.encode_info(&[("version", version), ("node", node)].as_slice())
-}
-
-fn reactors(out: &mut DescriptorEncoder<'_>, reactors: &[ReactorSample]) -> fmt::Result {
+fn reactors(out: &mut Page, reactors: &[ReactorSample]) {
     let names: Vec<String> = reactors.iter().map(|reactor| reactor.index.to_string()).collect();
     let each = |value: fn(&ReactorSample) -> u64| -> Series<'_> {
         let labelled = names.iter().zip(reactors);
@@ -90,59 +116,54 @@ fn reactors(out: &mut DescriptorEncoder<'_>, reactors: &[ReactorSample]) -> fmt:
         out,
         "reactor_turns",
         "Turns of the loop",
-        None,
         each(|reactor| reactor.turns),
-    )?;
+    );
     counter(
         out,
         "reactor_busy_turns",
         "Turns that found work",
-        None,
         each(|reactor| reactor.busy_turns),
-    )?;
+    );
     counter(
         out,
         "reactor_sleeps",
         "Times it went to sleep",
-        None,
         each(|reactor| reactor.sleeps),
-    )?;
+    );
     gauge(
         out,
         "reactor_slots_used",
         "Requests in flight",
         each(|reactor| reactor.slots_used),
-    )?;
+    );
     counter(
         out,
         "reactor_slots_short",
         "Turns that waited for a slot",
-        None,
         each(|reactor| reactor.slots_short),
-    )?;
+    );
     counter(
         out,
         "reactor_pool_short",
         "Operations that had to wait for a bounce buffer",
-        None,
         each(|reactor| reactor.pool_short),
     )
 }
 
-fn volumes(out: &mut DescriptorEncoder<'_>, volumes: &[VolumeSample]) -> fmt::Result {
+fn volumes(out: &mut Page, volumes: &[VolumeSample]) {
     let each = |value: fn(&VolumeSample) -> u64| -> Series<'_> {
         volumes
             .iter()
             .map(|volume| (vec![("volume", volume.volume.as_str())], value(volume)))
             .collect()
     };
-    gauge(out, "volume_size_bytes", "Size", each(|volume| volume.bytes))?;
+    gauge(out, "volume_size_bytes", "Size", each(|volume| volume.bytes));
     gauge(
         out,
         "volume_usable_bytes",
         "What guests see: less than the size while the rest is cleared",
         each(|volume| volume.usable_bytes),
-    )?;
+    );
     gauge(
         out,
         "volume_uncleared_bytes",
@@ -151,7 +172,7 @@ fn volumes(out: &mut DescriptorEncoder<'_>, volumes: &[VolumeSample]) -> fmt::Re
     )
 }
 
-fn disks(out: &mut DescriptorEncoder<'_>, disks: &[DiskSample]) -> fmt::Result {
+fn disks(out: &mut Page, disks: &[DiskSample]) {
     let each = |value: fn(&DiskSample) -> u64| -> Series<'_> {
         disks
             .iter()
@@ -163,55 +184,49 @@ fn disks(out: &mut DescriptorEncoder<'_>, disks: &[DiskSample]) -> fmt::Result {
         "disk_online",
         "1 when the disk works",
         each(|disk| u64::from(disk.online)),
-    )?;
-    gauge(out, "disk_size_bytes", "Size", each(|disk| disk.bytes))?;
+    );
+    gauge(out, "disk_size_bytes", "Size", each(|disk| disk.bytes));
     gauge(
         out,
         "disk_free_bytes",
         "Not given to volumes",
         each(|disk| disk.free_bytes),
-    )?;
+    );
     counter(
         out,
         "disk_operations",
         "Operations finished",
-        None,
         each(|disk| disk.finished),
-    )?;
+    );
     gauge(
         out,
         "disk_in_flight",
         "Operations in flight",
         each(|disk| disk.in_flight),
-    )?;
+    );
     counter(
         out,
         "disk_stalls",
         "Times an operation was past its deadline",
-        None,
         each(|disk| disk.stalls),
-    )?;
+    );
     let faults = disks.iter().flat_map(|disk| {
         let faults = disk.faults.iter();
         faults.map(|(fault, count)| (vec![("disk", disk.disk.as_str()), ("fault", *fault)], *count))
     });
-    counter(out, "disk_faults", "Faults", None, faults.collect())?;
-    let mut metric = out.encode_descriptor(
-        "disk_oldest",
+    counter(out, "disk_faults", "Faults", faults.collect());
+    let oldest = disks
+        .iter()
+        .map(|disk| (vec![("disk", disk.disk.as_str())], seconds(disk.oldest_ns)));
+    gauge_of(
+        out,
+        "disk_oldest_seconds",
         "Age of the oldest operation in flight",
-        Some(&Unit::Seconds),
-        MetricType::Gauge,
-    )?;
-    for disk in disks {
-        let labels = [("disk", disk.disk.as_str())];
-        metric
-            .encode_family(&labels.as_slice())?
-            .encode_gauge(&seconds(disk.oldest_ns))?;
-    }
-    Ok(())
+        oldest.collect(),
+    );
 }
 
-fn attachments(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]) -> fmt::Result {
+fn attachments(out: &mut Page, attachments: &[AttachmentSample]) {
     let each = |value: fn(&AttachmentSample) -> u64| -> Series<'_> {
         attachments
             .iter()
@@ -223,20 +238,19 @@ fn attachments(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]
         "attachment_connected",
         "1 when a VMM is connected",
         each(|one| u64::from(one.connected)),
-    )?;
+    );
     gauge(
         out,
         "attachment_in_flight",
         "Requests in flight",
         each(|one| one.in_flight),
-    )?;
+    );
     counter(
         out,
         "attachment_refused",
         "Requests refused",
-        None,
         each(|one| one.refused),
-    )?;
+    );
     let rings = attachments.iter().flat_map(|attachment| {
         let rings = attachment.rings.iter();
         rings.map(|(event, count)| ([names(attachment), vec![("event", *event)]].concat(), *count))
@@ -245,37 +259,32 @@ fn attachments(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]
         out,
         "attachment_ring_events",
         "What was counted at its rings: chains taken and returned, and what was wrong with them",
-        None,
         rings.collect(),
-    )?;
+    );
     counter(
         out,
         "attachment_throttled",
         "Requests that waited for the limit",
-        None,
         each(|one| one.throttled),
-    )?;
+    );
     counter(
         out,
         "attachment_bounced",
         "Operations through a bounce buffer",
-        None,
         each(|one| one.bounced),
-    )?;
+    );
     counter(
         out,
         "attachment_sessions",
         "Connections taken",
-        None,
         each(|one| one.sessions),
-    )?;
+    );
     counter(
         out,
         "attachment_messages_refused",
         "Messages of its VMM that were refused",
-        None,
         each(|one| one.messages_refused),
-    )?;
+    );
     let faults = attachments.iter().flat_map(|attachment| {
         let faults = attachment.faults.iter();
         faults.map(|(fault, count)| ([names(attachment), vec![("fault", *fault)]].concat(), *count))
@@ -284,12 +293,11 @@ fn attachments(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]
         out,
         "attachment_faults",
         "Faults of disks that its requests met",
-        None,
         faults.collect(),
     )
 }
 
-fn operations(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample]) -> fmt::Result {
+fn operations(out: &mut Page, attachments: &[AttachmentSample]) {
     let all = || {
         attachments.iter().flat_map(|attachment| {
             let operations = attachment.operations.iter();
@@ -305,22 +313,20 @@ fn operations(out: &mut DescriptorEncoder<'_>, attachments: &[AttachmentSample])
         [("ok", one.ok), ("io_err", one.io_err), ("unsupp", one.unsupp)]
             .map(|(status, count)| ([labels.clone(), vec![("status", status)]].concat(), count))
     });
-    counter(out, "requests", "Requests answered", None, answered.collect())?;
+    counter(out, "requests", "Requests answered", answered.collect());
     let bytes = all().map(|(labels, one)| (labels, one.bytes)).collect();
-    counter(out, "request", "Bytes moved", Some(&Unit::Bytes), bytes)?;
-    let mut metric = out.encode_descriptor(
-        "request_latency",
-        "Time from taking a request to its answer",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?;
-    for (labels, one) in all() {
-        let (sum, count, buckets) = histogram(&one.latency);
+    counter(out, "request_bytes", "Bytes moved", bytes);
+    let latencies = all().map(|(labels, one)| {
+        let mut metric = labelled(&labels);
+        metric.set_histogram(histogram(&one.latency));
         metric
-            .encode_family(&labels.as_slice())?
-            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-    }
-    Ok(())
+    });
+    out.put(
+        format!("{PREFIX}request_latency_seconds"),
+        "Time from taking a request to its answer, of requests that were not answered in the turn that took them",
+        MetricType::HISTOGRAM,
+        latencies.collect(),
+    );
 }
 
 fn names(attachment: &AttachmentSample) -> Labels<'_> {
@@ -336,55 +342,84 @@ fn bounds_ns() -> impl Iterator<Item = u64> {
     (10..=35).map(|exponent| 1u64 << exponent)
 }
 
-/// (sum in seconds, count, buckets as (upper bound in seconds, count in this bucket alone)).
-fn histogram(latency: &LatencySample) -> (f64, u64, Vec<(f64, u64)>) {
+fn histogram(latency: &LatencySample) -> Histogram {
     let mut fine = latency.buckets.iter().peekable();
-    let mut buckets: Vec<(f64, u64)> = bounds_ns()
+    let mut below = 0u64;
+    let bucket = |bound: f64, count: u64| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(bound);
+        bucket.set_cumulative_count(count);
+        bucket
+    };
+    // The last bucket, which holds all, is written by the encoder.
+    let buckets: Vec<Bucket> = bounds_ns()
         .map(|bound| {
-            let mut count = 0u64;
             while let Some((_, more)) = fine.next_if(|(upper, _)| *upper <= bound) {
-                count = count.saturating_add(*more);
+                below = below.saturating_add(*more);
             }
-            (seconds(bound), count)
+            bucket(seconds(bound), below)
         })
         .collect();
-    buckets.push((
-        f64::INFINITY,
-        fine.fold(0, |sum, (_, more)| sum.saturating_add(*more)),
-    ));
-    (seconds(latency.sum_ns), latency.count(), buckets)
+    let mut histogram = Histogram::default();
+    histogram.set_sample_sum(seconds(latency.sum_ns));
+    histogram.set_sample_count(latency.count());
+    histogram.set_bucket(buckets);
+    histogram
 }
 
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-fn counter(
-    out: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    unit: Option<&Unit>,
-    series: Series<'_>,
-) -> fmt::Result {
-    let mut metric = out.encode_descriptor(name, help, unit, MetricType::Counter)?;
-    for (labels, value) in series {
-        metric
-            .encode_family(&labels.as_slice())?
-            .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
-    }
-    Ok(())
+fn labelled(labels: &[(&'static str, &str)]) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
 }
 
-fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series<'_>) -> fmt::Result {
-    let mut metric = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in series {
-        metric.encode_family(&labels.as_slice())?.encode_gauge(&value)?;
-    }
-    Ok(())
+/// A counter: its name ends in `_total`, by which Prometheus knows one.
+fn counter(out: &mut Page, name: &str, help: &str, series: Series<'_>) {
+    let samples = series.into_iter().map(|(labels, value)| {
+        let mut counter = Counter::default();
+        counter.set_value(value as f64);
+        let mut metric = labelled(&labels);
+        metric.set_counter(counter);
+        metric
+    });
+    out.put(
+        format!("{PREFIX}{name}_total"),
+        help,
+        MetricType::COUNTER,
+        samples.collect(),
+    );
+}
+
+fn gauge(out: &mut Page, name: &str, help: &str, series: Series<'_>) {
+    let series = series.into_iter().map(|(labels, value)| (labels, value as f64));
+    gauge_of(out, name, help, series.collect());
+}
+
+fn gauge_of(out: &mut Page, name: &str, help: &str, series: Vec<(Labels<'_>, f64)>) {
+    let samples = series.into_iter().map(|(labels, value)| {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        let mut metric = labelled(&labels);
+        metric.set_gauge(gauge);
+        metric
+    });
+    out.put(
+        format!("{PREFIX}{name}"),
+        help,
+        MetricType::GAUGE,
+        samples.collect(),
+    );
 }
 
 /// A gauge without labels.
-fn number(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    out.encode_descriptor(name, help, None, MetricType::Gauge)?
-        .encode_gauge(&value)
+fn number(out: &mut Page, name: &str, help: &str, value: u64) {
+    gauge(out, name, help, vec![(Vec::new(), value)]);
 }

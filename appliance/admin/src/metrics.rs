@@ -1,5 +1,7 @@
 //! Counters, read once, and written as text for Prometheus.
 
+use std::time::Duration;
+
 /// All counters of the node at one moment. Names of operations, statuses and faults are those of the data path.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetricsSnapshot {
@@ -7,6 +9,8 @@ pub struct MetricsSnapshot {
     pub version: String,
     /// The node's permanent id.
     pub node: String,
+    /// How old what is said of disks, volumes and attachments is; zero when it is of now.
+    pub state_age: Duration,
     /// 0 ok, 1 degraded, 2 failed.
     pub health: u8,
     /// What is wrong: (code, subject, times seen).
@@ -88,7 +92,7 @@ pub struct OperationSample {
     pub unsupp: u64,
     /// Bytes moved.
     pub bytes: u64,
-    /// How long they took.
+    /// How long those took whose time is known.
     pub latency: LatencySample,
 }
 
@@ -109,8 +113,8 @@ impl LatencySample {
             .fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// The bound in ns below which `permille` of 1000 requests lie; 0 when there are none.
-    pub fn quantile_ns(&self, permille: u64) -> u64 {
+    /// The bound in ns below which `permille` of 1000 requests lie, if there are any.
+    pub fn quantile_ns(&self, permille: u64) -> Option<u64> {
         let count = self.count();
         let wanted = (u128::from(count) * u128::from(permille.min(1000)))
             .div_ceil(1000)
@@ -119,10 +123,10 @@ impl LatencySample {
         for (bound, in_bucket) in &self.buckets {
             seen += u128::from(*in_bucket);
             if seen >= wanted {
-                return *bound;
+                return Some(*bound);
             }
         }
-        0
+        None
     }
 }
 

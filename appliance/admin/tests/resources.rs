@@ -8,6 +8,7 @@ mod wire;
 use fake::Fake;
 use palisade_admin::{AdminConfig, Server};
 use palisade_api::Severity;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -216,7 +217,7 @@ fn events_come_as_pages_too() {
 }
 
 #[test]
-fn metrics_are_open_metrics_with_histograms() {
+fn metrics_are_text_for_prometheus_with_histograms() {
     let server = serve(&Arc::new(Fake::new()));
     let address = server.address().unwrap();
     add_disk(address, "d1");
@@ -229,11 +230,9 @@ fn metrics_are_open_metrics_with_histograms() {
         r#"{"id":"web1","volume":"v1"}"#,
     );
     let answer = ask(address, "GET", "/metrics", &[], "");
-    assert!(
-        answer
-            .header("content-type")
-            .unwrap()
-            .starts_with("application/openmetrics-text")
+    assert_eq!(
+        answer.header("content-type").unwrap(),
+        "text/plain; version=0.0.4; charset=utf-8"
     );
     let labels = r#"attachment="web1",volume="v1",operation="read""#;
     for line in [
@@ -245,10 +244,9 @@ fn metrics_are_open_metrics_with_histograms() {
         format!("palisade_request_bytes_total{{{labels}}} 40960"),
         format!("palisade_request_latency_seconds_sum{{{labels}}} 0.000009"),
         format!("palisade_request_latency_seconds_count{{{labels}}} 10"),
-        format!("palisade_request_latency_seconds_bucket{{le=\"0.000001024\",{labels}}} 3"),
-        format!("palisade_request_latency_seconds_bucket{{le=\"0.000002048\",{labels}}} 6"),
-        format!("palisade_request_latency_seconds_bucket{{le=\"+Inf\",{labels}}} 10"),
-        "# EOF".to_owned(),
+        format!("palisade_request_latency_seconds_bucket{{{labels},le=\"0.000001024\"}} 3"),
+        format!("palisade_request_latency_seconds_bucket{{{labels},le=\"0.000002048\"}} 6"),
+        format!("palisade_request_latency_seconds_bucket{{{labels},le=\"+Inf\"}} 10"),
     ] {
         assert!(
             answer.body.lines().any(|found| found == line),
@@ -256,6 +254,33 @@ fn metrics_are_open_metrics_with_histograms() {
             answer.body
         );
     }
+    every_sample_is_of_a_metric_that_is_described(&answer.body);
+}
+
+/// What `promtool check metrics` asks for, which a scenario runs as well: each metric has a type and a help of its own
+/// before its first sample, types are those of the format, and counters alone end in `_total`.
+fn every_sample_is_of_a_metric_that_is_described(page: &str) {
+    let (mut kinds, mut helped) = (HashMap::new(), HashSet::new());
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty() && helped.insert(name.to_owned()), "{line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{line}");
+        } else {
+            let (name, _) = line.split_once(['{', ' ']).unwrap();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| {
+                let family = name.strip_suffix(end)?;
+                (kinds.get(family)? == "histogram").then_some(family)
+            });
+            let family = of_histogram.unwrap_or(name);
+            assert!(kinds.contains_key(family) && helped.contains(family), "{line}");
+        }
+    }
+    assert!(kinds.len() > 20, "{kinds:?}");
 }
 
 #[test]

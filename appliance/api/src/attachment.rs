@@ -252,12 +252,18 @@ pub struct OperationCounts {
     pub errors: u64,
     /// Bytes moved.
     pub bytes: u64,
-    /// Sum of the times from taking a request to its answer, in nanoseconds.
+    /// Of these, requests whose time from being taken to the answer is known. It is not for those that were answered in the
+    /// same turn of the reactor that took them, as on disks of kind `memory` and `null`.
+    #[serde(default)]
+    pub timed: u64,
+    /// Sum of these times, in nanoseconds.
     pub latency_ns_sum: u64,
-    /// Half of the requests were answered faster, in nanoseconds; 0 when there were none.
-    pub latency_ns_p50: u64,
-    /// 99 of 100 requests were answered faster, in nanoseconds; 0 when there were none.
-    pub latency_ns_p99: u64,
+    /// Half of the requests that were timed were answered faster, in nanoseconds; absent when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ns_p50: Option<u64>,
+    /// 99 of 100 requests that were timed were answered faster, in nanoseconds; absent when none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ns_p99: Option<u64>,
 }
 
 /// An attachment.

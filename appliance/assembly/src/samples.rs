@@ -10,6 +10,7 @@ use palisade_api as api;
 use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
 use palisade_block::{Fault, Op, Status};
 use palisade_model::{Attachment, Disk, Name, Volume};
+use std::time::Duration;
 
 impl View<'_> {
     /// All counters.
@@ -85,6 +86,7 @@ impl View<'_> {
         let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
         let health = self.shared.health();
         MetricsSnapshot {
+            state_age: Duration::ZERO,
             health: match health.overall {
                 api::Overall::Ok => 0,
                 api::Overall::Degraded => 1,

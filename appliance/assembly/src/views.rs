@@ -310,6 +310,7 @@ impl View<'_> {
                 requests: sample.ok + sample.io_err + sample.unsupp,
                 errors: sample.io_err + sample.unsupp,
                 bytes: sample.bytes,
+                timed: sample.latency.count(),
                 latency_ns_sum: sample.latency.sum_ns,
                 latency_ns_p50: sample.latency.quantile_ns(500),
                 latency_ns_p99: sample.latency.quantile_ns(990),

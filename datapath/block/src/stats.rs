@@ -109,7 +109,8 @@ pub struct AttachmentStats {
     pub answered: [[Count; 3]; Op::KINDS],
     /// Bytes moved, by [`Op::kind`].
     pub bytes: [Count; Op::KINDS],
-    /// Time from taking a request to its answer, by [`Op::kind`].
+    /// Time from taking a request to its answer, by [`Op::kind`], of those whose time is known. The clock is read once a
+    /// turn, so a request that is answered in the turn that took it has none: it would count as 0, which no request takes.
     pub latency: [Latency; Op::KINDS],
     /// Faults of devices, by [`Fault::kind`].
     pub faults: [Count; Fault::KINDS],
@@ -138,7 +139,7 @@ impl AttachmentStats {
         self.count(op, status, 1, bytes, ns);
     }
 
-    /// Counts answers of the same kind, status and latency; the bytes are those of all.
+    /// Counts answers of the same kind, status and latency; the bytes are those of all. A time of 0 is none.
     #[inline]
     fn count(&self, op: Op, status: Status, requests: u64, bytes: u64, ns: u64) {
         let kind = op.kind();
@@ -148,7 +149,9 @@ impl AttachmentStats {
         if let Some(count) = self.bytes.get(kind) {
             count.add(bytes);
         }
-        if let Some(latency) = self.latency.get(kind) {
+        if ns > 0
+            && let Some(latency) = self.latency.get(kind)
+        {
             latency.record_many(ns, requests);
         }
     }
@@ -243,5 +246,24 @@ mod tests {
             }
         }
         assert_eq!(bucket_of(u64::MAX), LATENCY_BUCKETS - 1);
+    }
+
+    #[test]
+    fn an_answer_whose_time_is_not_known_is_counted_and_not_timed() {
+        let stats = AttachmentStats::default();
+        stats.answered_at_once(Op::Read, 3, 3 * 4096);
+        stats.answered(Op::Read, Status::Ok, 4096, 0);
+        stats.answered(Op::Read, Status::Ok, 4096, 700);
+        let kind = Op::Read.kind();
+        assert_eq!(stats.answered[kind][Status::Ok as usize].get(), 5);
+        assert_eq!(stats.bytes[kind].get(), 5 * 4096);
+        let timed: Vec<_> = stats.latency[kind]
+            .buckets()
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        assert_eq!(
+            (timed.len(), timed[0].1, stats.latency[kind].sum_ns()),
+            (1, 1, 700)
+        );
     }
 }

@@ -107,11 +107,13 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// Nanoseconds for people.
-pub fn nanoseconds(ns: u64) -> String {
+/// Nanoseconds for people; "-" when they are not known.
+pub fn nanoseconds(ns: Option<u64>) -> String {
+    let Some(ns) = ns else {
+        return "-".to_owned();
+    };
     match ns {
-        0 => "-".to_owned(),
-        1..10_000 => format!("{:.1} us", ns as f64 / 1e3),
+        0..10_000 => format!("{:.1} us", ns as f64 / 1e3),
         10_000..1_000_000 => format!("{:.0} us", ns as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
         _ => format!("{:.1} s", ns as f64 / 1e9),
@@ -178,13 +180,13 @@ mod tests {
     #[test]
     fn latencies_are_readable() {
         for (ns, text) in [
-            (0, "-"),
             (1500, "1.5 us"),
             (65_536, "66 us"),
             (2_500_000, "2.5 ms"),
             (3 << 30, "3.2 s"),
         ] {
-            assert_eq!(nanoseconds(ns), text);
+            assert_eq!(nanoseconds(Some(ns)), text);
         }
+        assert_eq!(nanoseconds(None), "-", "nobody has measured it");
     }
 }

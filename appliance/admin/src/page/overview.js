@@ -129,12 +129,12 @@ function rates(now, old, seconds) {
     const [was, is] = [sum(old, field, name), sum(now, field, name)];
     return is >= was ? is - was : is;
   };
-  const requests = more('requests');
+  const timed = more('timed');
   return {
     reads: Math.round(more('requests', 'read') / seconds),
     writes: Math.round(more('requests', 'write') / seconds),
     bytes: more('bytes') / seconds,
-    latency: requests ? more('latency_ns_sum') / requests : 0,
+    latency: timed ? more('latency_ns_sum') / timed : 0,
   };
 }
 

@@ -2,20 +2,20 @@
 
 use super::openapi::AnyProblem;
 use super::{Answer, Door};
+use crate::exposition::MEDIA_TYPE;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use palisade_api::{Problem, ProblemKind, routes};
 
-/// All counters, as OpenMetrics text.
-#[utoipa::path(get, path = routes::METRICS, tag = "node", responses(
-    (status = 200, description = "OpenMetrics 1.0 text.", body = String, content_type = "application/openmetrics-text"),
+/// All counters, as text for Prometheus.
+#[utoipa::path(get, operation_id = "show_metrics", path = routes::METRICS, tag = "node", responses(
+    (status = 200, description = "Prometheus's text format 0.0.4.", body = String, content_type = "text/plain"),
     AnyProblem,
 ))]
 pub(super) async fn show(State(door): State<Door>) -> Answer {
-    const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match door
-        .call(|appliance| crate::exposition::text(appliance.metrics()))
+        .call(|appliance| crate::exposition::text(&appliance.metrics()))
         .await
     {
         Ok(Ok(text)) => Answer::Ready(([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response()),

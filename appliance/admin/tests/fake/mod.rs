@@ -12,11 +12,13 @@ use palisade_api::{
     Share, State, StateBackup, Volume, VolumeCreate, VolumePart, VolumePatch,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 /// The stand-in.
 pub struct Fake {
     pub events: EventLog,
+    started_unix_ms: u64,
     state: Mutex<Kept>,
 }
 
@@ -32,8 +34,11 @@ struct Kept {
 }
 
 impl Fake {
+    /// As a daemon that has just been started: each at a time of its own.
     pub fn new() -> Fake {
+        static STARTED: AtomicU64 = AtomicU64::new(1_795_224_000_000);
         Fake {
+            started_unix_ms: STARTED.fetch_add(1, Relaxed),
             events: EventLog::beginning_after(64, 1000),
             state: Mutex::new(Kept::default()),
         }
@@ -117,7 +122,7 @@ impl Appliance for Fake {
             epoch: 1,
             generation,
             applied: generation,
-            started_unix_ms: 1_795_224_000_000,
+            started_unix_ms: self.started_unix_ms,
             pid: 4711,
             hugepages: Hugepages {
                 page_bytes: 2 << 20,
@@ -499,9 +504,10 @@ impl Appliance for Fake {
                 requests: 1000,
                 errors: 1,
                 bytes: 4_096_000,
+                timed: 1000,
                 latency_ns_sum: 80_000_000,
-                latency_ns_p50: 65_536,
-                latency_ns_p99: 262_144,
+                latency_ns_p50: Some(65_536),
+                latency_ns_p99: Some(262_144),
             }],
             state,
         };

@@ -108,7 +108,8 @@ struct Rates {
     writes: f64,
     bytes_read: f64,
     bytes_written: f64,
-    latency_ns: u64,
+    /// Of requests whose time is known, if there were any.
+    latency_ns: Option<u64>,
     in_flight: u64,
     errors: u64,
 }
@@ -136,9 +137,7 @@ impl Rates {
             writes: rate(more("write", |one| one.requests)),
             bytes_read: rate(more("read", |one| one.bytes)),
             bytes_written: rate(more("write", |one| one.bytes)),
-            latency_ns: sum(|one| one.latency_ns_sum)
-                .checked_div(sum(|one| one.requests))
-                .unwrap_or(0),
+            latency_ns: sum(|one| one.latency_ns_sum).checked_div(sum(|one| one.timed)),
             in_flight: now.in_flight,
             errors: sum(|one| one.errors),
         }
