@@ -9,7 +9,7 @@ use axum::extract::State;
 use palisade_api::{Attachment, AttachmentCreate, AttachmentPatch, Page, Problem, Removal, routes};
 
 /// All attachments, in the order of their ids.
-#[utoipa::path(get, path = routes::ATTACHMENTS, tag = "attachments", params(PageQuery), responses(
+#[utoipa::path(get, operation_id = "list_attachments", path = routes::ATTACHMENTS, tag = "attachments", params(PageQuery), responses(
     (status = 200, description = "A page of attachments.", body = Page<Attachment>),
     AnyProblem,
 ))]
@@ -28,7 +28,7 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 }
 
 /// Offers a volume to a virtual machine. The socket appears once the volume can be served.
-#[utoipa::path(post, path = routes::ATTACHMENTS, tag = "attachments", request_body = AttachmentCreate, responses(
+#[utoipa::path(post, operation_id = "create_attachment", path = routes::ATTACHMENTS, tag = "attachments", request_body = AttachmentCreate, responses(
     (status = 201, description = "Created.", body = Attachment, headers(("ETag" = String), ("Location" = String))),
     (status = 200, description = "It was there already, created by the same wish.", body = Attachment,
         headers(("ETag" = String), ("Location" = String))),
@@ -52,7 +52,7 @@ pub(super) async fn create(State(door): State<Door>, Json(wish): Json<Attachment
 }
 
 /// One attachment, with its connection and what it has done.
-#[utoipa::path(get, path = routes::ATTACHMENT, tag = "attachments", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "show_attachment", path = routes::ATTACHMENT, tag = "attachments", params(("id" = String, Path)), responses(
     (status = 200, description = "The attachment.", body = Attachment, headers(("ETag" = String))),
     AnyProblem, OneProblem,
 ))]
@@ -66,7 +66,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 }
 
 /// Changes limits or the socket's rights, while the guest runs.
-#[utoipa::path(patch, path = routes::ATTACHMENT, tag = "attachments", request_body = AttachmentPatch,
+#[utoipa::path(patch, operation_id = "change_attachment", path = routes::ATTACHMENT, tag = "attachments", request_body = AttachmentPatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The attachment as agreed on.", body = Attachment, headers(("ETag" = String))),
     AnyProblem, OneProblem, BodyProblem, GuardProblem,
@@ -88,7 +88,7 @@ pub(super) async fn change(
 
 /// Takes an attachment away: its socket first, then what the guest has in flight is finished. Refused while a virtual
 /// machine is connected, unless forced: its disk would be gone under it.
-#[utoipa::path(delete, path = routes::ATTACHMENT, tag = "attachments",
+#[utoipa::path(delete, operation_id = "delete_attachment", path = routes::ATTACHMENT, tag = "attachments",
     params(("id" = String, Path), IfMatch, AttachmentRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Taken away."),

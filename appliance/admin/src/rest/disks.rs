@@ -9,7 +9,7 @@ use axum::extract::State;
 use palisade_api::{Disk, DiskCreate, DiskPatch, Page, Problem, Removal, routes};
 
 /// All disks, in the order of their ids.
-#[utoipa::path(get, path = routes::DISKS, tag = "disks", params(PageQuery), responses(
+#[utoipa::path(get, operation_id = "list_disks", path = routes::DISKS, tag = "disks", params(PageQuery), responses(
     (status = 200, description = "A page of disks.", body = Page<Disk>),
     AnyProblem,
 ))]
@@ -27,7 +27,7 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 }
 
 /// Adds a disk. A file is created when it does not exist; a medium that holds something is refused unless forced.
-#[utoipa::path(post, path = routes::DISKS, tag = "disks", request_body = DiskCreate, responses(
+#[utoipa::path(post, operation_id = "add_disk", path = routes::DISKS, tag = "disks", request_body = DiskCreate, responses(
     (status = 201, description = "Added.", body = Disk, headers(("ETag" = String), ("Location" = String))),
     (status = 200, description = "It was there already, added by the same wish.", body = Disk,
         headers(("ETag" = String), ("Location" = String))),
@@ -50,7 +50,7 @@ pub(super) async fn add(State(door): State<Door>, Json(wish): Json<DiskCreate>) 
 }
 
 /// One disk.
-#[utoipa::path(get, path = routes::DISK, tag = "disks", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "show_disk", path = routes::DISK, tag = "disks", params(("id" = String, Path)), responses(
     (status = 200, description = "The disk.", body = Disk, headers(("ETag" = String))),
     AnyProblem, OneProblem,
 ))]
@@ -64,7 +64,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 }
 
 /// Lets a disk grow: a file to `bytes`; without it the size of the medium is read again. Or changes its protection.
-#[utoipa::path(patch, path = routes::DISK, tag = "disks", request_body = DiskPatch,
+#[utoipa::path(patch, operation_id = "change_disk", path = routes::DISK, tag = "disks", request_body = DiskPatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The disk as agreed on.", body = Disk, headers(("ETag" = String))),
     AnyProblem, OneProblem, BodyProblem, GuardProblem,
@@ -86,7 +86,7 @@ pub(super) async fn change(
 
 /// Gives a disk up. It must hold no volume. The superblock of a pooled disk is erased; of a whole disk nothing is touched.
 /// The disk stays, as `leaving`, until that is done and it is closed: once it is gone, others can open its medium.
-#[utoipa::path(delete, path = routes::DISK, tag = "disks",
+#[utoipa::path(delete, operation_id = "remove_disk", path = routes::DISK, tag = "disks",
     params(("id" = String, Path), IfMatch, DiskRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Given up."),

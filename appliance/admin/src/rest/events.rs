@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 ///
 /// In the stream each event has its id, its kind as name and the JSON of `Event` as data. A client that comes back with
 /// Last-Event-ID gets what it missed; when some of that is no longer kept, an event named `lost` comes first.
-#[utoipa::path(get, path = routes::EVENTS, tag = "node",
+#[utoipa::path(get, operation_id = "list_events", path = routes::EVENTS, tag = "node",
     params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Goes before `after`.")), responses(
     (status = 200, description = "Events.", content(
         (EventPage = "application/json"),

@@ -6,7 +6,7 @@ use axum::extract::State;
 use palisade_api::{Health, routes};
 
 /// What is wrong, in words, the worst first. Always 200: the request itself worked.
-#[utoipa::path(get, path = routes::HEALTH, tag = "node", responses(
+#[utoipa::path(get, operation_id = "show_health", path = routes::HEALTH, tag = "node", responses(
     (status = 200, description = "The health of the appliance.", body = Health),
     AnyProblem,
 ))]

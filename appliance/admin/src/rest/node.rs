@@ -6,7 +6,7 @@ use axum::extract::State;
 use palisade_api::{Node, Problem, Reactor, routes};
 
 /// The node.
-#[utoipa::path(get, path = routes::NODE, tag = "node", responses(
+#[utoipa::path(get, operation_id = "show_node", path = routes::NODE, tag = "node", responses(
     (status = 200, description = "The node.", body = Node),
     AnyProblem,
 ))]
@@ -16,7 +16,7 @@ pub(super) async fn show(State(door): State<Door>) -> Answer {
 }
 
 /// The reactors of the node, in the order of their numbers.
-#[utoipa::path(get, path = routes::REACTORS, tag = "node", responses(
+#[utoipa::path(get, operation_id = "list_reactors", path = routes::REACTORS, tag = "node", responses(
     (status = 200, description = "All reactors.", body = Vec<Reactor>),
     AnyProblem,
 ))]

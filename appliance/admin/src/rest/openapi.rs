@@ -1,5 +1,6 @@
 //! The description of the interface, made from the types and the handlers.
 
+use super::query::EventsFormat;
 use palisade_api::Problem;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ComponentsBuilder, Info, OpenApi, OpenApiBuilder, SecurityRequirement};
@@ -25,6 +26,7 @@ pub(super) fn head() -> OpenApi {
         .components(Some(
             ComponentsBuilder::new()
                 .schema_from::<Problem>()
+                .schema_from::<EventsFormat>()
                 .security_scheme("token", SecurityScheme::Http(token))
                 .build(),
         ))
@@ -116,6 +118,8 @@ pub(super) enum GuardProblem {
 mod tests {
     use super::*;
     use palisade_api::routes;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_address_of_the_contract_is_described_and_no_other() {
@@ -140,5 +144,95 @@ mod tests {
         described.sort_unstable();
         known.sort_unstable();
         assert_eq!(described, known);
+    }
+
+    /// Every value below a key, wherever it stands.
+    fn below<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    if name == key {
+                        found.push(value);
+                    }
+                    below(value, key, found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| below(item, key, found)),
+            _ => {}
+        }
+    }
+
+    fn operations(document: &Value) -> Vec<(String, &Value)> {
+        let paths = document["paths"].as_object().unwrap();
+        paths
+            .iter()
+            .flat_map(|(path, item)| {
+                let operations = item.as_object().unwrap().iter();
+                operations.map(move |(method, one)| (format!("{method} {path}"), one))
+            })
+            .collect()
+    }
+
+    /// Clients are generated from the description, and name their functions after it.
+    #[test]
+    fn each_operation_has_a_name_of_its_own_and_says_what_it_answers() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut names = BTreeSet::new();
+        for (at, operation) in operations(&document) {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{at}: {name} is taken");
+            let identifier = name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase());
+            assert!(identifier && !name.is_empty(), "{at}: {name}");
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.keys().any(|status| status.starts_with('2')), "{at}");
+            for (status, response) in responses {
+                assert!(response["description"].is_string(), "{at}: {status}");
+            }
+        }
+        assert!(names.len() > 20, "{names:?}");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut references = Vec::new();
+        below(&document, "$ref", &mut references);
+        assert!(references.len() > 100, "{}", references.len());
+        let paths = references.iter().map(|reference| reference.as_str().unwrap());
+        let nowhere: BTreeSet<_> = paths
+            .filter(|path| document.pointer(path.trim_start_matches('#')).is_none())
+            .collect();
+        assert!(nowhere.is_empty(), "{nowhere:?}");
+        let schemes = document["components"]["securitySchemes"].as_object().unwrap();
+        let mut asked = Vec::new();
+        below(&document, "security", &mut asked);
+        for scheme in asked.iter().flat_map(|asked| asked.as_array().unwrap()) {
+            for name in scheme.as_object().unwrap().keys() {
+                assert!(schemes.contains_key(name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_are_named_once_and_those_of_the_path_are_all_there() {
+        let document = serde_json::to_value(document()).unwrap();
+        for (at, operation) in operations(&document) {
+            let none = Vec::new();
+            let parameters = operation["parameters"].as_array().unwrap_or(&none);
+            let mut named = BTreeSet::new();
+            for one in parameters {
+                let (place, name) = (one["in"].as_str().unwrap(), one["name"].as_str().unwrap());
+                assert!(named.insert((place, name)), "{at}: {name} twice");
+                assert!(one["schema"].is_object(), "{at}: {name} has no schema");
+                if place == "path" {
+                    assert_eq!(one["required"], true, "{at}: {name}");
+                    assert!(at.contains(&format!("{{{name}}}")), "{at}: no {name}");
+                }
+            }
+            let wanted = at.split('{').skip(1).filter_map(|part| part.split_once('}'));
+            for (name, _) in wanted {
+                assert!(named.contains(&("path", name)), "{at}: {name} is not described");
+            }
+        }
     }
 }

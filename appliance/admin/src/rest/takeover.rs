@@ -7,7 +7,7 @@ use axum::extract::State;
 use palisade_api::{DiskAdopt, DiskAdoption, DiskImport, DiskImported, StateBackup, routes};
 
 /// Shows what a disk and the database know of each other and what either side would lose; with `take`, takes a side.
-#[utoipa::path(post, path = routes::DISK_ADOPT, tag = "disks", request_body = DiskAdopt,
+#[utoipa::path(post, operation_id = "adopt_disk", path = routes::DISK_ADOPT, tag = "disks", request_body = DiskAdopt,
     params(("id" = String, Path)), responses(
     (status = 200, description = "What each side knows, and what was taken.", body = DiskAdoption),
     AnyProblem, OneProblem, BodyProblem,
@@ -18,7 +18,7 @@ pub(super) async fn adopt(State(door): State<Door>, Id(id): Id, Json(wish): Json
 }
 
 /// Takes disks in with the volumes that their superblocks tell of. Nothing on them is lost.
-#[utoipa::path(post, path = routes::IMPORT, tag = "disks", request_body = DiskImport, responses(
+#[utoipa::path(post, operation_id = "import_disks", path = routes::IMPORT, tag = "disks", request_body = DiskImport, responses(
     (status = 200, description = "What was, or with `dry_run` would be, taken in.", body = DiskImported),
     AnyProblem, BodyProblem,
 ))]
@@ -28,7 +28,7 @@ pub(super) async fn import(State(door): State<Door>, Json(wish): Json<DiskImport
 }
 
 /// The cluster database as a file to keep elsewhere. `palisade state restore` makes a database of it.
-#[utoipa::path(get, path = routes::STATE_BACKUP, tag = "node", responses(
+#[utoipa::path(get, operation_id = "back_up_state", path = routes::STATE_BACKUP, tag = "node", responses(
     (status = 200, description = "The backup.", body = StateBackup),
     AnyProblem,
 ))]

@@ -9,7 +9,7 @@ use axum::extract::State;
 use palisade_api::{Page, Problem, Removal, Volume, VolumeCreate, VolumePatch, routes};
 
 /// All volumes, in the order of their ids.
-#[utoipa::path(get, path = routes::VOLUMES, tag = "volumes", params(PageQuery), responses(
+#[utoipa::path(get, operation_id = "list_volumes", path = routes::VOLUMES, tag = "volumes", params(PageQuery), responses(
     (status = 200, description = "A page of volumes.", body = Page<Volume>),
     AnyProblem,
 ))]
@@ -27,7 +27,7 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 }
 
 /// Creates a volume.
-#[utoipa::path(post, path = routes::VOLUMES, tag = "volumes", request_body = VolumeCreate, responses(
+#[utoipa::path(post, operation_id = "create_volume", path = routes::VOLUMES, tag = "volumes", request_body = VolumeCreate, responses(
     (status = 201, description = "Created.", body = Volume, headers(("ETag" = String), ("Location" = String))),
     (status = 200, description = "It was there already, created by the same wish.", body = Volume,
         headers(("ETag" = String), ("Location" = String))),
@@ -51,7 +51,7 @@ pub(super) async fn create(State(door): State<Door>, Json(wish): Json<VolumeCrea
 }
 
 /// One volume.
-#[utoipa::path(get, path = routes::VOLUME, tag = "volumes", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "show_volume", path = routes::VOLUME, tag = "volumes", params(("id" = String, Path)), responses(
     (status = 200, description = "The volume.", body = Volume, headers(("ETag" = String))),
     AnyProblem, OneProblem,
 ))]
@@ -65,7 +65,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 }
 
 /// Lets a volume grow, or changes how it is treated. Guests see a new size without a reboot, once the new part is clear.
-#[utoipa::path(patch, path = routes::VOLUME, tag = "volumes", request_body = VolumePatch,
+#[utoipa::path(patch, operation_id = "change_volume", path = routes::VOLUME, tag = "volumes", request_body = VolumePatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The volume as agreed on.", body = Volume, headers(("ETag" = String))),
     AnyProblem, OneProblem, BodyProblem, GuardProblem,
@@ -87,7 +87,7 @@ pub(super) async fn change(
 
 /// Deletes a volume and what it holds. Refused while it is attached or protected. With `clear` its space is cleared
 /// before anybody else gets it, and the volume stays until then, as `deleting`.
-#[utoipa::path(delete, path = routes::VOLUME, tag = "volumes",
+#[utoipa::path(delete, operation_id = "delete_volume", path = routes::VOLUME, tag = "volumes",
     params(("id" = String, Path), IfMatch, VolumeRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Deleted."),
