@@ -8,6 +8,7 @@
 //!
 //! What must hold:
 //! - Requests refuse unknown fields; answers may gain fields, and clients ignore those they do not know.
+//! - What a request must keep to by itself is a rule of its type ([`Wish`]).
 //! - An id is chosen by the client and never an address. Sizes are in bytes, times in the unit their name ends in.
 //! - "Agreed" is not "applied": every resource carries its [`State`].
 //! - An error is a [`Problem`]: a stable code, a sentence, a remedy.
@@ -32,6 +33,7 @@ pub mod state;
 pub mod state_backup;
 pub mod takeover;
 pub mod volume;
+pub mod wish;
 
 pub use attachment::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Limits, Mode, ModeError,
@@ -55,3 +57,4 @@ pub use takeover::{
     VolumeOverwritten, VolumePart,
 };
 pub use volume::{Clear, Clearing, Extent, Layout, Volume, VolumeCreate, VolumePatch};
+pub use wish::Wish;

@@ -330,7 +330,11 @@ impl View<'_> {
             limits: api::Limits {
                 iops: Some(attachment.limits.iops).filter(|limit| *limit > 0),
                 bytes_per_second: Some(attachment.limits.bytes_per_second).filter(|limit| *limit > 0),
-                burst_ms: Some(attachment.limits.burst_ms),
+                // Without a limit there is nothing that it would be a burst of.
+                burst_ms: attachment
+                    .limits
+                    .is_limited()
+                    .then_some(attachment.limits.burst_ms),
             },
             connection: self.connection(offered),
             in_flight: all(|stats| &stats.in_flight),

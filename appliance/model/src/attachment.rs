@@ -50,6 +50,13 @@ pub struct Limits {
     pub burst_ms: u32,
 }
 
+impl Limits {
+    /// Whether anything is limited.
+    pub fn is_limited(&self) -> bool {
+        self.iops > 0 || self.bytes_per_second > 0
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -1,6 +1,5 @@
 //! The command line, defined once: help, completions and parsing follow from it.
 
-use crate::failure::Failure;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use palisade_api::{Mode, size};
@@ -629,26 +628,13 @@ pub struct Limits {
 
 impl Limits {
     /// As REST takes them, on top of those there are; none when nothing is given.
-    ///
-    /// # Errors
-    /// A burst without a limit.
-    pub fn over(&self, present: &palisade_api::Limits) -> Result<Option<palisade_api::Limits>, Failure> {
-        if (self.iops, self.bandwidth, self.burst_ms) == (None, None, None) {
-            return Ok(None);
-        }
-        let limits = palisade_api::Limits {
+    pub fn over(&self, present: &palisade_api::Limits) -> Option<palisade_api::Limits> {
+        let given = (self.iops, self.bandwidth, self.burst_ms) != (None, None, None);
+        given.then_some(palisade_api::Limits {
             iops: self.iops.or(present.iops),
             bytes_per_second: self.bandwidth.or(present.bytes_per_second),
             burst_ms: self.burst_ms.or(present.burst_ms),
-        };
-        if limits.iops.is_none() && limits.bytes_per_second.is_none() {
-            return Err(Failure::Words {
-                what: "--burst-ms says how much of a limit may be used up at once, and there is no limit"
-                    .to_owned(),
-                remedy: "give --iops or --bandwidth as well",
-            });
-        }
-        Ok(Some(limits))
+        })
     }
 }
 

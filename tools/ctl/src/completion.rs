@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use clap::CommandFactory;
 use palisade_api::routes;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Commands that are followed by ids of things that are there.
@@ -44,7 +45,26 @@ pub fn ids(client: &Client, kind: Kind) -> Result<(), Failure> {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
+/// Options that are followed by a value, which is no id, as a pattern of a shell. `--disk` names one.
+fn with_value() -> String {
+    fn collect(command: &clap::Command, found: &mut BTreeSet<String>) {
+        for argument in command.get_arguments() {
+            if argument.get_action().takes_values() {
+                found.extend(argument.get_long().map(|long| format!("--{long}")));
+                found.extend(argument.get_short().map(|short| format!("-{short}")));
+            }
+        }
+        command.get_subcommands().for_each(|sub| collect(sub, found));
+    }
+    let mut found = BTreeSet::new();
+    collect(&Cli::command(), &mut found);
+    found.remove("--disk");
+    let found: Vec<String> = found.into_iter().map(|option| option + ":*").collect();
+    found.join("|")
+}
+
 fn bash() -> String {
+    let with_value = with_value();
     format!(
         r#"
 _palisade_with_ids() {{
@@ -59,7 +79,7 @@ _palisade_with_ids() {{
     done
     case ${{COMP_WORDS[COMP_CWORD-1]}}:$kind:$command in
         --disk:*) kind=disk ;;
-        -*) return ;;
+        {with_value}) return ;;
         *:attachment:create) [[ ${{COMP_WORDS[COMP_CWORD-1]}} != create ]] || return; kind=volume ;;
         *:*:create|*:*:) return ;;
     esac

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
-use palisade_api::{Problem, ProblemKind};
+use palisade_api::{Problem, ProblemKind, Wish};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use utoipa::IntoParams;
@@ -96,13 +96,15 @@ impl FromRequestParts<Door> for Expected {
 /// The body, read as JSON.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned> FromRequest<Door> for Json<T> {
+impl<T: DeserializeOwned + Wish> FromRequest<Door> for Json<T> {
     type Rejection = Answer;
 
     async fn from_request(request: Request, _: &Door) -> Result<Json<T>, Answer> {
         check_media_type(&request).map_err(Answer::Problem)?;
         let bytes = read(request.into_body()).await.map_err(Answer::Problem)?;
-        parse_json(&bytes).map(Json).map_err(Answer::Problem)
+        let wish: T = parse_json(&bytes).map_err(Answer::Problem)?;
+        wish.check().map_err(Answer::Problem)?;
+        Ok(Json(wish))
     }
 }
 

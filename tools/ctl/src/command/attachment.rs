@@ -15,7 +15,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
     match command {
         Command::Create(create) => {
             let (id, wait) = (create.id.clone(), create.wait);
-            let value = client.create(routes::ATTACHMENTS, &wish(*create)?)?;
+            let value = client.create(routes::ATTACHMENTS, &wish(*create))?;
             let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
             show(client, out, &value)
         }
@@ -29,24 +29,11 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             wait,
         } => {
-            let nothing = !no_limits
-                && limits.iops.is_none()
-                && limits.bandwidth.is_none()
-                && limits.burst_ms.is_none()
-                && rights.owner.is_none()
-                && rights.group.is_none()
-                && rights.mode.is_none();
-            if nothing {
-                return Err(Failure::Words {
-                    what: format!("nothing was said that should change about attachment {id}"),
-                    remedy: "give --iops, --bandwidth, --burst-ms or --no-limits, or --owner, --group or --mode",
-                });
-            }
             // A limit that is not named stays: it is read first, and the change holds only if nobody else made one.
             let present: Attachment = client.typed(&client.get(&path(&id))?)?;
             let limits = match no_limits {
                 true => Some(Limits::default()),
-                false => limits.over(&present.limits)?,
+                false => limits.over(&present.limits),
             };
             let expect = guard
                 .expect
@@ -132,9 +119,9 @@ fn path(id: &str) -> String {
     format!("{}/{}", routes::ATTACHMENTS, segment(id))
 }
 
-fn wish(create: Create) -> Result<AttachmentCreate, Failure> {
-    Ok(AttachmentCreate {
-        limits: create.limits.over(&Limits::default())?,
+fn wish(create: Create) -> AttachmentCreate {
+    AttachmentCreate {
+        limits: create.limits.over(&Limits::default()),
         id: create.id,
         volume: create.volume,
         socket: create.socket,
@@ -146,7 +133,7 @@ fn wish(create: Create) -> Result<AttachmentCreate, Failure> {
         read_only: create.read_only,
         serial: create.serial,
         write_cache: create.write_through.then_some(false),
-    })
+    }
 }
 
 fn list(client: &Client, out: Output) -> Result<(), Failure> {

@@ -1,0 +1,244 @@
+//! What a request must keep to by itself, whatever there is on the node. Each rule that does not need to know what is
+//! there stands here and nowhere else: so it holds for every client, and not only for those of a certain program.
+
+use crate::problem::{Problem, ProblemKind};
+use crate::{
+    AttachmentCreate, AttachmentPatch, DiskAdopt, DiskCreate, DiskImport, DiskPatch, Limits, Medium,
+    VolumeCreate, VolumePatch,
+};
+
+/// The body of a request.
+pub trait Wish {
+    /// Refuses one that makes no sense.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    fn check(&self) -> Result<(), Problem>;
+}
+
+impl Wish for DiskCreate {
+    fn check(&self) -> Result<(), Problem> {
+        match &self.medium {
+            Medium::File(file) => file.bytes.map_or(Ok(()), |bytes| size("file.bytes", bytes)),
+            Medium::Memory(memory) => size("memory.bytes", memory.bytes),
+            Medium::Null(null) => size("null.bytes", null.bytes),
+            Medium::Block(_) => Ok(()),
+        }
+    }
+}
+
+impl Wish for DiskPatch {
+    /// Without anything named, the size of the medium is read again.
+    fn check(&self) -> Result<(), Problem> {
+        self.bytes.map_or(Ok(()), |bytes| size("bytes", bytes))
+    }
+}
+
+impl Wish for DiskAdopt {
+    fn check(&self) -> Result<(), Problem> {
+        match (self.take, &self.seen) {
+            (Some(_), None) => Err(invalid(
+                "seen",
+                "a side is to be taken, and it is not said what was shown of both",
+                "ask without `take` first, and give the `seen` of that answer",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Wish for DiskImport {
+    fn check(&self) -> Result<(), Problem> {
+        match self.disks.is_empty() {
+            true => Err(invalid("disks", "no disk is named", "name at least one")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Wish for VolumeCreate {
+    fn check(&self) -> Result<(), Problem> {
+        size("bytes", self.bytes)
+    }
+}
+
+impl Wish for VolumePatch {
+    fn check(&self) -> Result<(), Problem> {
+        if *self == VolumePatch::default() {
+            return Err(nothing_named("volume"));
+        }
+        self.bytes.map_or(Ok(()), |bytes| size("bytes", bytes))
+    }
+}
+
+impl Wish for AttachmentCreate {
+    fn check(&self) -> Result<(), Problem> {
+        self.limits.as_ref().map_or(Ok(()), Wish::check)
+    }
+}
+
+impl Wish for AttachmentPatch {
+    fn check(&self) -> Result<(), Problem> {
+        if *self == AttachmentPatch::default() {
+            return Err(nothing_named("attachment"));
+        }
+        self.limits.as_ref().map_or(Ok(()), Wish::check)
+    }
+}
+
+impl Wish for Limits {
+    fn check(&self) -> Result<(), Problem> {
+        for (field, limit) in [
+            ("limits.iops", self.iops),
+            ("limits.bytes_per_second", self.bytes_per_second),
+        ] {
+            if limit == Some(0) {
+                return Err(invalid(
+                    field,
+                    "a limit of 0 would let nothing through",
+                    "give at least 1, or leave it out for no limit",
+                ));
+            }
+        }
+        match (self.iops, self.bytes_per_second, self.burst_ms) {
+            (None, None, Some(_)) => Err(invalid(
+                "limits.burst_ms",
+                "the burst says how much of a limit may be used up at once, and there is no limit",
+                "give a limit as well, of requests or of bytes a second",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn size(field: &'static str, bytes: u64) -> Result<(), Problem> {
+    match bytes {
+        0 => Err(invalid(
+            field,
+            "a size of 0 holds nothing",
+            "give one such as 10GiB (10737418240)",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn nothing_named(resource: &str) -> Problem {
+    let message = format!("nothing was said that should change about the {resource}");
+    Problem::new(
+        ProblemKind::Invalid,
+        "invalid_argument",
+        message,
+        "name what is to be changed",
+    )
+}
+
+fn invalid(field: &'static str, message: &str, remedy: &str) -> Problem {
+    Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about(field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DiskUsage, FileMedium, MemoryMedium, NullMedium, Side};
+
+    fn about(checked: Result<(), Problem>) -> Option<String> {
+        checked.err().map(|problem| problem.field.unwrap_or_default())
+    }
+
+    #[test]
+    fn a_burst_without_a_limit_and_a_limit_of_nothing_are_refused() {
+        let limits = |iops, bytes_per_second, burst_ms| Limits {
+            iops,
+            bytes_per_second,
+            burst_ms,
+        };
+        for (limits, field) in [
+            (limits(None, None, None), None),
+            (limits(Some(1), None, Some(5)), None),
+            (limits(None, Some(1), Some(5)), None),
+            (limits(None, None, Some(5)), Some("limits.burst_ms")),
+            (limits(Some(0), Some(1), None), Some("limits.iops")),
+            (limits(Some(1), Some(0), None), Some("limits.bytes_per_second")),
+        ] {
+            let patch = AttachmentPatch {
+                limits: Some(limits),
+                ..AttachmentPatch::default()
+            };
+            let create = AttachmentCreate {
+                id: "a".into(),
+                volume: "v".into(),
+                socket: None,
+                queues: None,
+                queue_size: None,
+                owner: None,
+                group: None,
+                mode: None,
+                read_only: false,
+                serial: None,
+                write_cache: None,
+                limits: Some(limits),
+            };
+            assert_eq!(about(patch.check()).as_deref(), field, "{limits:?}");
+            assert_eq!(about(create.check()).as_deref(), field, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_nothing_is_refused_except_where_it_has_a_meaning() {
+        assert!(AttachmentPatch::default().check().is_err());
+        assert!(VolumePatch::default().check().is_err());
+        assert!(DiskPatch::default().check().is_ok(), "its size is read again");
+    }
+
+    #[test]
+    fn what_has_no_size_is_refused() {
+        let disk = |medium| DiskCreate {
+            id: "d".into(),
+            medium,
+            usage: DiskUsage::Pooled,
+            block_bytes: None,
+            force: false,
+            volatile: false,
+        };
+        let file = |bytes| {
+            disk(Medium::File(FileMedium {
+                path: "/f".into(),
+                bytes,
+                sparse: false,
+            }))
+        };
+        for (wish, field) in [
+            (
+                disk(Medium::Memory(MemoryMedium { bytes: 0 })),
+                Some("memory.bytes"),
+            ),
+            (disk(Medium::Null(NullMedium { bytes: 0 })), Some("null.bytes")),
+            (disk(Medium::Null(NullMedium { bytes: 1 })), None),
+            (file(Some(0)), Some("file.bytes")),
+            (file(None), None),
+        ] {
+            assert_eq!(about(wish.check()).as_deref(), field, "{wish:?}");
+        }
+        let grown = DiskPatch {
+            bytes: Some(0),
+            ..DiskPatch::default()
+        };
+        assert_eq!(about(grown.check()).as_deref(), Some("bytes"));
+    }
+
+    #[test]
+    fn a_side_is_taken_only_by_who_has_seen_both() {
+        let blind = DiskAdopt {
+            take: Some(Side::Disk),
+            seen: None,
+        };
+        assert_eq!(about(blind.check()).as_deref(), Some("seen"));
+        assert!(DiskAdopt::default().check().is_ok());
+        let nothing = DiskImport {
+            disks: Vec::new(),
+            dry_run: true,
+            other_cluster: false,
+        };
+        assert_eq!(about(nothing.check()).as_deref(), Some("disks"));
+    }
+}
