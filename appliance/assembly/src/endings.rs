@@ -1,8 +1,10 @@
 //! Every way in which something can end badly, and who sees what of it: the table that `appliance/FINDINGS.md` is printed
 //! from. The matches have no arm for the rest, so what is new in one of these lists does not compile without a row.
 
+use crate::config::ConfigError;
 use crate::counted::{finding_of_attachment, finding_of_disk};
 use crate::node::StartError;
+use palisade_admin as admin;
 use palisade_api::{Clears, FindingKind, FindingKind as F};
 use palisade_block::Fault;
 use palisade_block::stats::{AttachmentStats, DeviceStats, ReactorStats};
@@ -10,6 +12,7 @@ use palisade_consensus::{ProposeError, StoreError};
 use palisade_frontend::codec::Problem;
 use palisade_frontend::{AttachError, BindError, Refusal};
 use palisade_memory::{InflightError, MapError};
+use palisade_model as model;
 use palisade_reconcile::{Action, Cause};
 use palisade_sys::OpenError;
 use palisade_virtio::Broken;
@@ -34,6 +37,8 @@ enum Operator {
     Answer,
     /// The daemon does not start: on standard error and in the journal, with a remedy; the exit status is 1.
     Start,
+    /// The same at a start; when keys are read again, the log says it and those of before stay in force.
+    Keys,
     /// Nothing is wrong.
     Nothing,
 }
@@ -74,6 +79,11 @@ const NO_VOLUME: Seen = finding(
 );
 
 const NO_START: Seen = seen("Its VMM waits for the socket to come back", Operator::Start);
+
+const KEYS: Seen = seen(
+    "Its VMM waits for the socket to come back; nothing when keys are read again",
+    Operator::Keys,
+);
 
 const ANSWER: Seen = seen("Nothing", Operator::Answer);
 
@@ -226,6 +236,36 @@ endings! {
         ProposeError::Storage { .. } => ANSWER,
         ProposeError::Halted => ANSWER,
     }
+    "A change that the cluster refuses" of_model_refusal(model::Refusal) {
+        model::Refusal::NotInitialised => ANSWER,
+        model::Refusal::AlreadyInitialised { .. } => ANSWER,
+        model::Refusal::NotFound { .. } => ANSWER,
+        model::Refusal::Exists { .. } => ANSWER,
+        model::Refusal::RevisionMismatch { .. } => ANSWER,
+        model::Refusal::Invalid { .. } => ANSWER,
+        model::Refusal::TooMany { .. } => ANSWER,
+        model::Refusal::UuidTaken { .. } => ANSWER,
+        model::Refusal::MediumTaken { .. } => ANSWER,
+        model::Refusal::DiskInUse { .. } => ANSWER,
+        model::Refusal::DiskGoing { .. } => ANSWER,
+        model::Refusal::DiskHoldsFragment { .. } => ANSWER,
+        model::Refusal::SuperblockPending { .. } => ANSWER,
+        model::Refusal::ClusterHasDisks { .. } => ANSWER,
+        model::Refusal::ImportOverlaps { .. } => ANSWER,
+        model::Refusal::VolumeInUse { .. } => ANSWER,
+        model::Refusal::Protected { .. } => ANSWER,
+        model::Refusal::VolumeGoing { .. } => ANSWER,
+        model::Refusal::NoDisk { .. } => ANSWER,
+        model::Refusal::NoSpace { .. } => ANSWER,
+        model::Refusal::Fragmented { .. } => ANSWER,
+        model::Refusal::DiskTaken { .. } => ANSWER,
+        model::Refusal::CannotShrink { .. } => ANSWER,
+        model::Refusal::BlockTooSmall { .. } => ANSWER,
+        model::Refusal::DiskElsewhere { .. } => ANSWER,
+        model::Refusal::SocketTaken { .. } => ANSWER,
+        model::Refusal::HasWriter { .. } => ANSWER,
+        model::Refusal::HasReaders { .. } => ANSWER,
+    }
     "A database that cannot be opened" of_store_error(StoreError) {
         StoreError::Io { .. } => NO_START,
         StoreError::InUse { .. } => NO_START,
@@ -248,6 +288,30 @@ endings! {
         StartError::Thread { .. } => NO_START,
         StartError::Config(_) => NO_START,
         StartError::Admin(_) => NO_START,
+    }
+    "A configuration that cannot be taken" of_config_error(ConfigError) {
+        ConfigError::Syntax { .. } => NO_START,
+        ConfigError::UnknownKey { .. } => NO_START,
+        ConfigError::Range { .. } => NO_START,
+        ConfigError::Alone { .. } => NO_START,
+        ConfigError::Cores { .. } => NO_START,
+        ConfigError::WithoutToken { .. } => NO_START,
+        ConfigError::Group { .. } => NO_START,
+        ConfigError::Door(_) => NO_START,
+    }
+    "A door of REST that cannot be opened, or whose keys cannot be taken" of_admin_error(admin::StartError) {
+        admin::StartError::Exposed { .. } => NO_START,
+        admin::StartError::SecretExposed { .. } => KEYS,
+        admin::StartError::TokenWeak { .. } => KEYS,
+        admin::StartError::TokensEqual { .. } => KEYS,
+        admin::StartError::FileRead { .. } => KEYS,
+        admin::StartError::TokenMake { .. } => NO_START,
+        admin::StartError::CertificateEmpty { .. } => KEYS,
+        admin::StartError::Certificate { .. } => KEYS,
+        admin::StartError::Listen { .. } => NO_START,
+        admin::StartError::SocketInUse { .. } => NO_START,
+        admin::StartError::Socket { .. } => NO_START,
+        admin::StartError::Runtime { .. } => NO_START,
     }
 }
 
@@ -296,12 +360,12 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     ),
     (
         F::ThreadStuck,
-        "five seconds in one step of a thread that serves everybody",
+        "five seconds in one step, or asleep although work waits, of a thread that serves everybody; fifteen of another",
     ),
     (F::StepOverdue, "half a minute in one step of a change"),
     (
         F::ControlBusy,
-        "a question for health while the control loop holds the state",
+        "five seconds in which nobody could read the state of the node; a question for health tells it at once",
     ),
 ];
 
@@ -381,6 +445,9 @@ fn page() -> String {
                 ),
                 Operator::Answer => "the answer to the client, with a remedy".to_owned(),
                 Operator::Start => "standard error and journal, with a remedy; exit status 1".to_owned(),
+                Operator::Keys => "the same; when keys are read again (SIGHUP, or a file changes): the log, and the keys of \
+                                   before stay in force"
+                    .to_owned(),
                 Operator::Nothing => "nothing more".to_owned(),
             };
             let _ = writeln!(page, "| `{name}` | {} | {operator} |", seen.guest);
@@ -444,8 +511,10 @@ fn every_metric_that_is_named_is_written() {
     ];
     for kind in FindingKind::ALL {
         let row = kind.row();
-        let name = row.metric.trim_start_matches("palisade_");
-        let name = name.trim_end_matches("_total").trim_end_matches("_seconds");
+        let name = row
+            .metric
+            .trim_start_matches("palisade_")
+            .trim_end_matches("_total");
         let written = format!("\"{name}\"");
         let found = sources.iter().any(|source| source.contains(&written));
         assert!(found, "{}: no metric {}", row.code, row.metric);
