@@ -25,7 +25,7 @@ pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str
     };
     // A disk in use is where it was found, which may be elsewhere than its path leads to by now.
     let found: BTreeMap<Name, PathBuf> = {
-        let plant = shared.plant();
+        let plant = shared.seen();
         let open = plant.disks.iter();
         open.filter_map(|(name, open)| Some((name.clone(), open.opened.path()?.to_path_buf())))
             .collect()
@@ -60,7 +60,7 @@ pub fn refuse_open(
     let Some(path) = opened.path().map(|path| path.display().to_string()) else {
         return Ok(());
     };
-    let is_open = |name: &Name| shared.plant().disks.contains_key(name);
+    let is_open = |name: &Name| shared.seen().disks.contains_key(name);
     let (_, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
     let others = || cluster.disks.iter().filter(|(name, _)| Some(*name) != but);
     let by_wwid = others().find(|(_, disk)| wwid.is_some() && disk.medium.wwid() == wwid.as_deref());

@@ -510,6 +510,7 @@ mod tests {
                 stalled_on: BTreeSet::new(),
                 sight: Default::default(),
                 returning: None,
+                unused: None,
             };
             let mut plant = Plant::default();
             plant.disks.insert(Name::new("d1").unwrap(), open);

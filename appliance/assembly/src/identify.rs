@@ -32,11 +32,7 @@ pub fn command_for(
     }
     let path = path.clone();
     alias::refuse(shared, &shared.cluster(), Some(name), &path)?;
-    let open = shared
-        .plant()
-        .disks
-        .get(name)
-        .map(|open| Arc::clone(&open.opened));
+    let open = shared.seen().disks.get(name).map(|open| Arc::clone(&open.opened));
     let (record, wwid) = match open {
         Some(open) => of_open(name, disk, &open, &path)?,
         None => {

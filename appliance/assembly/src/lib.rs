@@ -55,3 +55,4 @@ mod watch;
 mod write_cache;
 
 pub use node::{Condition, DRAIN_PATIENCE, Node, StartError};
+pub use watch::Stuck;

@@ -183,7 +183,7 @@ fn over_commit(shared: &Shared, opened: &Opened) -> Option<String> {
     let look = opened.look().ok().flatten()?;
     let file = look.file?;
     let wanting = look.bytes.saturating_sub(file.allocated);
-    let promised = promised(&shared.plant(), file.device).saturating_add(wanting);
+    let promised = promised(&shared.seen(), file.device).saturating_add(wanting);
     media::over_commit(wanting, promised, &file)
 }
 

@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::sight;
 use crate::sockets;
 use crate::steward::Steward;
-use crate::watch::{self, Enrolled};
+use crate::watch::{self, Enrolled, Stuck, Waiting};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_admin::{Server, StartError as AdminError, TcpAccess};
 use palisade_api::FindingKind;
@@ -54,8 +54,8 @@ pub struct Node {
 pub enum Condition {
     /// All that everybody depends on makes progress.
     Moving,
-    /// A thread that everybody depends on is in one step for so long that this process cannot help itself.
-    Stuck(String),
+    /// A thread that everybody depends on makes no progress for so long that this process cannot help itself.
+    Stuck(Stuck),
     /// A thread that must run has ended.
     Ended(String),
 }
@@ -150,7 +150,13 @@ impl Node {
         match node.start_server() {
             Ok(server) => {
                 let watch = &node.shared.watch;
-                let enrolled = watch.enrol_known("node/rest", "the server of REST", server.progress());
+                // It shows itself again and again, whether or not there is work.
+                let enrolled = watch.enrol_known(
+                    "node/rest",
+                    "the server of REST",
+                    server.progress(),
+                    Waiting::nothing(),
+                );
                 node.watched.push(enrolled);
                 node.server = Some(server);
             }
@@ -191,7 +197,11 @@ impl Node {
         match self.watch_seen {
             Some((seen, since)) if seen == mark => {
                 if now.duration_since(since) >= WATCH_BOUND {
-                    return Condition::Stuck("the watch itself has made no progress".into());
+                    let seconds = now.duration_since(since).as_secs();
+                    return Condition::Stuck(Stuck {
+                        subject: "node/watch".into(),
+                        message: format!("the watch itself has made no progress for {seconds} s"),
+                    });
                 }
             }
             _ => self.watch_seen = Some((mark, now)),
@@ -268,7 +278,7 @@ impl Node {
 
     /// The disks that have operations in flight, each with how many and how old.
     fn disks_waited_for(&self) -> String {
-        let plant = self.shared.plant();
+        let plant = self.shared.seen();
         let waited: Vec<_> = plant
             .disks
             .iter()
@@ -389,7 +399,7 @@ fn start_reactors(settings: &Settings, events: &Sender<Event>) -> Result<Vec<Rea
 }
 
 /// Puts the threads that everybody depends on on the watch's list.
-fn enrol(shared: &Shared, door: &Door, control: &Arc<Progress>) -> Vec<Enrolled> {
+fn enrol(shared: &Arc<Shared>, door: &Door, control: &Arc<Progress>) -> Vec<Enrolled> {
     let watch = &shared.watch;
     let reactor = |reactor: &ReactorHandle| {
         let (index, core) = (reactor.plan.index, reactor.plan.core);
@@ -398,11 +408,26 @@ fn enrol(shared: &Shared, door: &Door, control: &Arc<Progress>) -> Vec<Enrolled>
             format!("reactor {} on core {core}", index.0),
             Arc::clone(&reactor.progress),
             Some(index),
+            reactor.waiting(),
         )
     };
     let mut watched: Vec<_> = shared.reactors.iter().map(reactor).collect();
-    watched.push(watch.enrol_vital("node/door", "the door", door.handle().progress(), None));
-    watched.push(watch.enrol_vital("node/control", "the control loop", Arc::clone(control), None));
+    let handle = door.handle();
+    watched.push(watch.enrol_vital(
+        "node/door",
+        "the door",
+        handle.progress(),
+        None,
+        Waiting::asks(move || handle.has_work().then_some("a command")),
+    ));
+    let asked = Arc::downgrade(shared);
+    watched.push(watch.enrol_vital(
+        "node/control",
+        "the control loop",
+        Arc::clone(control),
+        None,
+        Waiting::asks(move || asked.upgrade()?.events_wait().then_some("an event")),
+    ));
     watched
 }
 

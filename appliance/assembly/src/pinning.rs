@@ -12,7 +12,7 @@
 use crate::orders::Order;
 use crate::reactor_thread::ReactorHandle;
 use crate::shared::Shared;
-use crate::watch::LONE_BOUND;
+use crate::watch::Waiting;
 use palisade_api::FindingKind;
 use palisade_block::{AttachmentIndex, Doing, Whom};
 use palisade_memory::GuestMemory;
@@ -179,6 +179,15 @@ impl Pinning {
         }
     }
 
+    /// Whether a guest's turn has come. It waits for nobody: while others are at it, somebody is at work.
+    fn has_work(&self, now: Instant) -> bool {
+        let Ok(state) = self.state.try_lock() else {
+            return false;
+        };
+        let has_turn = |guest: &Guest| guest.due.is_some_and(|due| due <= now) && !guest.removing;
+        !state.stopping && (!state.former.is_empty() || state.guests.values().any(has_turn))
+    }
+
     fn is_current(&self, job: &Job) -> bool {
         let state = self.state();
         let guest = state.guests.get(&job.attachment);
@@ -278,10 +287,18 @@ impl Guest {
 }
 
 /// The thread.
-pub fn run(shared: &Shared) {
+pub fn run(shared: &Arc<Shared>) {
+    let asked = Arc::downgrade(shared);
+    let waiting = Waiting::asks(move || {
+        let shared = asked.upgrade()?;
+        shared
+            .pinning
+            .has_work(Instant::now())
+            .then_some("a guest's memory")
+    });
     let watched = shared
         .watch
-        .enrol("node/pin", "the thread that pins guests' memory", LONE_BOUND);
+        .enrol("node/pin", "the thread that pins guests' memory", waiting);
     loop {
         watched.progress.asleep();
         let Some(job) = shared.pinning.next() else { return };
@@ -322,7 +339,7 @@ fn tell(shared: &Shared, job: &Job, registration: &MemoryRegistration, short: bo
     if !shared.pinning.is_current(job) {
         return;
     }
-    let plant = shared.plant();
+    let plant = shared.seen();
     let Some((name, _)) = plant.attachment_of(job.attachment) else {
         return;
     };

@@ -1,7 +1,10 @@
 //! What this node has now: open devices, routes in use, sockets on offer, and what is under way.
 //!
-//! One mutex guards it. It is held for moments only, never while anything waits: slow work (opening a disk, writing
-//! a superblock, asking the door) is done on threads of its own, which come back with an event.
+//! One lock guards it ([`lock`]). It is held for moments only, never while anything waits: slow work (opening a disk,
+//! writing a superblock, asking the door) is done on threads of its own, which come back with an event. Who only looks
+//! does not depend on that.
+
+pub mod lock;
 
 use crate::clearing::ClearProgress;
 use crate::sight::Sight;
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Everything the node has.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Plant {
     /// What the planner is shown.
     pub observed: Observed,
@@ -40,7 +43,7 @@ pub struct Plant {
 }
 
 /// An open disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OpenDisk {
     /// Its number on all reactors.
     pub index: DeviceIndex,
@@ -56,10 +59,12 @@ pub struct OpenDisk {
     pub superblock_damage: Vec<String>,
     /// What takes its place when all reactors have let go of it.
     pub returning: Option<Returning>,
+    /// What was to take its place when it was given up: closed with it, and not before, as closing can take long.
+    pub unused: Option<Arc<Opened>>,
 }
 
 /// A descriptor that takes the place of a dead one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Returning {
     /// It.
     pub opened: Arc<Opened>,
@@ -68,7 +73,7 @@ pub struct Returning {
 }
 
 /// An attachment that is, or is about to be, on offer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Offered {
     /// Its number.
     pub index: AttachmentIndex,
@@ -91,7 +96,7 @@ pub struct Offered {
 }
 
 /// A step that takes a while.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UnderWay {
     /// The step.
     pub step: Step,

@@ -21,6 +21,16 @@ pub fn of_proposal(error: &ProposeError) -> Problem {
     }
 }
 
+/// A change that needs the present state of the node, which somebody does not let go of.
+pub fn of_busy_control() -> Problem {
+    Problem::new(
+        ProblemKind::Unavailable,
+        "control_busy",
+        "a thread holds the state of the node and does not let go of it; nothing has been changed",
+        "look which thread is stuck (palisade health), and try again when it is over",
+    )
+}
+
 /// A refusal of the model. Its sentence has two halves, what and what to do, joined by a colon. The model counts in
 /// sectors, REST in bytes.
 pub fn of_refusal(refusal: &Refusal) -> Problem {

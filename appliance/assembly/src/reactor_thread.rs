@@ -2,6 +2,7 @@
 
 use crate::event::Event;
 use crate::orders::{Order, Queue, Report};
+use crate::watch::Waiting;
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::ReactorStats;
@@ -9,7 +10,8 @@ use palisade_block::{Clock, Doing, Nanos, Pool, Progress, QueueId, ReactorIndex,
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
-    HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent, Waker,
+    HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent,
+    Pending, Waker,
 };
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -55,6 +57,7 @@ pub struct ReactorHandle {
     ordered: Arc<AtomicBool>,
     sleeping: Arc<AtomicBool>,
     waker: Waker,
+    pending: Pending,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -80,15 +83,16 @@ impl ReactorHandle {
             .spawn(move || {
                 // The ring must be made on the thread that uses it (IORING_SETUP_SINGLE_ISSUER).
                 match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep, marks) {
-                    Ok((thread, waker, backing)) => {
-                        let _ = ready.send(Ok((waker, backing)));
+                    Ok((thread, backing)) => {
+                        let devices = thread.reactor.devices();
+                        let _ = ready.send(Ok((devices.waker(), devices.pending(), backing)));
                         thread.run();
                     }
                     Err(error) => drop(ready.send(Err(error))),
                 }
             })?;
         let gone = || io::Error::other("the reactor's thread ended before it was ready");
-        let (waker, backing) = started.recv().map_err(|_| gone())??;
+        let (waker, pending, backing) = started.recv().map_err(|_| gone())??;
         Ok(ReactorHandle {
             plan,
             stats,
@@ -98,6 +102,7 @@ impl ReactorHandle {
             ordered,
             sleeping,
             waker,
+            pending,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -140,6 +145,17 @@ impl ReactorHandle {
     /// Whether the thread runs.
     pub fn is_alive(&self) -> bool {
         self.thread().as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Whether something waits for it that ends its sleep. What its devices and guests bring is asked of the kernel, which
+    /// has it until the thread wakes.
+    pub fn waiting(&self) -> Waiting {
+        let (ordered, pending) = (Arc::clone(&self.ordered), self.pending.clone());
+        Waiting::asks(move || match (ordered.load(Acquire), pending.has_come()) {
+            (true, _) => Some("an order of the control loop"),
+            (false, true) => Some("a kick or a completion"),
+            (false, false) => None,
+        })
     }
 
     /// Whether it sleeps just now.
@@ -196,7 +212,7 @@ impl ReactorThread {
         stats: Arc<ReactorStats>,
         sleeping: Arc<AtomicBool>,
         progress: Arc<Progress>,
-    ) -> io::Result<(ReactorThread, Waker, PageBacking)> {
+    ) -> io::Result<(ReactorThread, PageBacking)> {
         palisade_sys::affinity::pin_current_thread(plan.core)?;
         let pool = HugePool::new(plan.pool_buffers)?;
         let backing = pool.backing();
@@ -211,7 +227,6 @@ impl ReactorThread {
         devices.add_pool_memory(Arc::new(MemoryRegistration::prepare(&pool.lease())));
         let clock = MonotonicClock::new();
         let idle = Idle::new(plan.idle, clock.now());
-        let waker = devices.waker();
         let reactor = Reactor::new(plan.config, devices, pool, stats);
         let (kicks, unheard) = (HashMap::new(), HashSet::new());
         let thread = ReactorThread {
@@ -227,7 +242,7 @@ impl ReactorThread {
             progress,
             stopping: false,
         };
-        Ok((thread, waker, backing))
+        Ok((thread, backing))
     }
 
     fn run(mut self) {
@@ -279,7 +294,7 @@ impl ReactorThread {
                 false => Some(timeout.map_or(UNHEARD_LOOK, |timeout| timeout.min(UNHEARD_LOOK))),
             };
             self.sleeping.store(true, Relaxed);
-            self.progress.asleep();
+            self.progress.asleep_for(timeout);
             if let Err(error) = self.reactor.devices_mut().sleep(timeout) {
                 log::error!("reactor {}: cannot sleep: {error}", self.index.0);
             }

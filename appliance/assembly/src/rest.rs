@@ -35,6 +35,9 @@ const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a question for health waits for the present state; after that it is told with what was known before.
 const HEALTH_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long a change waits for the state of the node, which is held for moments.
+pub(crate) const STATE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a change waits for a look at the disks that it concerns, after a start.
 const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -56,7 +59,7 @@ impl Rest {
 
     pub(crate) fn view<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
         let cluster = self.shared.cluster();
-        let plant = self.shared.plant();
+        let plant = self.shared.seen();
         look(View::new(&self.shared, &cluster, &plant))
     }
 
@@ -130,7 +133,7 @@ impl Rest {
         let deadline = Instant::now() + SUPERBLOCK_PATIENCE;
         let waiting = || {
             let cluster = self.shared.cluster();
-            let plant = self.shared.plant();
+            let plant = self.shared.seen();
             let failed = |disk: &Name| {
                 plant
                     .observed
@@ -159,7 +162,11 @@ impl Rest {
                 // Refused anyway, in the model's own words.
                 return Ok(());
             };
-            let found = objection(&cluster, &after, &self.shared.name, &self.shared.plant().observed);
+            // What was seen a moment ago would not do here: the look at the disk may have come since.
+            let plant = self.shared.plant_within(STATE_PATIENCE);
+            let plant = plant.ok_or_else(problem::of_busy_control)?;
+            let found = objection(&cluster, &after, &self.shared.name, &plant.observed);
+            drop(plant);
             match found {
                 None => return Ok(()),
                 Some(Objection::Disk { disk, superblock }) => {
@@ -186,7 +193,8 @@ impl Appliance for Rest {
     fn health(&self) -> api::Health {
         let fresh = self.shared.derive_findings(HEALTH_PATIENCE);
         let mut findings = self.shared.findings.list();
-        if !fresh {
+        // It is a finding of its own once it lasts.
+        if !fresh && !self.shared.findings.stands(api::FindingKind::ControlBusy, "node") {
             let message = "the control loop holds the state of the node and has not let go of it yet";
             findings.push(api::Finding::new(api::FindingKind::ControlBusy, "node", message));
         }
@@ -257,7 +265,7 @@ impl Appliance for Rest {
         }
         let opened = self
             .shared
-            .plant()
+            .seen()
             .disks
             .get(&name)
             .map(|open| Arc::clone(&open.opened));
@@ -509,7 +517,12 @@ impl Appliance for Rest {
     }
 
     fn metrics(&self) -> MetricsSnapshot {
-        self.view(|view| view.metrics())
+        let cluster = self.shared.cluster();
+        let plant = self.shared.seen();
+        MetricsSnapshot {
+            state_age: plant.age(),
+            ..View::new(&self.shared, &cluster, &plant).metrics()
+        }
     }
 }
 
@@ -574,3 +587,6 @@ fn gone_again() -> Problem {
         "look again",
     )
 }
+
+#[cfg(test)]
+mod tests;

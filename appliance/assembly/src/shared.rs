@@ -7,6 +7,7 @@ use crate::event_ids::EventIds;
 use crate::last_seen::LastSeen;
 use crate::orders::Order;
 use crate::pinning::Pinning;
+use crate::plant::lock::{PlantGuard, PlantLock, Seen};
 use crate::plant::{Offered, Plant};
 use crate::reactor_thread::ReactorHandle;
 use crate::standing::Findings;
@@ -22,8 +23,11 @@ use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
 use palisade_model::{Cluster, Command, Name};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+
+/// How long who only looks waits for the present state. It is held for moments, so longer means that its holder is stuck.
+const SIGHT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One for each node.
 #[derive(Debug)]
@@ -52,7 +56,7 @@ pub struct Shared {
     pub pinning: Pinning,
     /// When it started.
     pub started: SystemTime,
-    plant: Mutex<Plant>,
+    plant: PlantLock,
     door: OnceLock<DoorHandle>,
     steward: Sender<Event>,
 }
@@ -66,7 +70,7 @@ impl Shared {
         reactors: Vec<ReactorHandle>,
         steward: Sender<Event>,
     ) -> Shared {
-        let plant = Mutex::new(Plant::default());
+        let plant = PlantLock::default();
         let shares = Shares::new(settings.shares);
         let last_seen = LastSeen::below(&settings.state_dir);
         let (event_ids, last) = EventIds::resume(&settings.state_dir);
@@ -100,32 +104,37 @@ impl Shared {
     }
 
     /// What the node has. Held for moments only.
-    pub fn plant(&self) -> MutexGuard<'_, Plant> {
-        self.plant.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn plant(&self) -> PlantGuard<'_> {
+        self.plant.lock()
     }
 
-    /// What the node has, for those who must answer although whoever holds the lock may be stuck. `None` when it could
-    /// not be had within `patience`.
-    pub fn plant_within(&self, patience: Duration) -> Option<MutexGuard<'_, Plant>> {
-        let deadline = Instant::now() + patience;
-        loop {
-            match self.plant.try_lock() {
-                Ok(plant) => return Some(plant),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
-            }
-        }
+    /// What the node has, for those who must go on although whoever holds the lock may be stuck. `None` when it could not
+    /// be had within `patience`.
+    pub fn plant_within(&self, patience: Duration) -> Option<PlantGuard<'_>> {
+        self.plant.lock_within(patience)
+    }
+
+    /// What the node has, to be looked at: as it is, or as it was a moment ago when whoever holds the lock does not let
+    /// go of it.
+    pub fn seen(&self) -> Seen<'_> {
+        self.plant.seen(SIGHT_PATIENCE)
+    }
+
+    /// Makes the copy that [`Shared::seen`] falls back on as what the node has is now.
+    pub fn publish(&self, plant: &mut PlantGuard<'_>) {
+        self.plant.publish(plant);
     }
 
     /// Works out what follows from the present state; false when that could not be read within `patience`.
     pub fn derive_findings(&self, patience: Duration) -> bool {
         let cluster = self.cluster();
         let plant = self.plant_within(patience);
-        if let Some(plant) = &plant {
-            self.observe(&cluster, plant);
+        if let Some(mut plant) = plant {
+            self.observe(&cluster, &plant);
+            self.publish(&mut plant);
+            return true;
         }
-        plant.is_some()
+        false
     }
 
     /// What the event log needs now and then.
@@ -161,6 +170,11 @@ impl Shared {
         self.door
             .get()
             .expect("the door is opened before anybody asks for it")
+    }
+
+    /// Whether the steward has been told something that it has not taken yet.
+    pub fn events_wait(&self) -> bool {
+        !self.steward.is_empty()
     }
 
     /// Tells the steward.

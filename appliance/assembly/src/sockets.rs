@@ -2,7 +2,7 @@
 //! comes, and nothing else would tell of it. It is a finding, and the socket is put back; whoever is connected stays so.
 
 use crate::shared::Shared;
-use crate::watch::LONE_BOUND;
+use crate::watch::Waiting;
 use palisade_api::FindingKind;
 use palisade_block::{AttachmentIndex, Doing, Whom};
 use palisade_model::Name;
@@ -15,11 +15,13 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Looks again and again, until the watch is told to stop. A folder that does not answer holds up nobody else.
 pub fn run(shared: &Shared) {
-    let watched = shared
-        .watch
-        .enrol("node/sockets", "the thread that looks after sockets", LONE_BOUND);
+    let watched = shared.watch.enrol(
+        "node/sockets",
+        "the thread that looks after sockets",
+        Waiting::nothing(),
+    );
     while !shared.watch.is_stopping() {
-        watched.progress.asleep();
+        watched.progress.asleep_for(Some(LOOK));
         std::thread::sleep(LOOK);
         for (name, index, path) in offered(shared) {
             watched.progress.mark(Doing::Socket, Whom::Attachment(index));
@@ -28,9 +30,11 @@ pub fn run(shared: &Shared) {
     }
 }
 
-/// Sockets that are on offer and stay so.
+/// Sockets that are on offer and stay so. None while that cannot be known: the next look is soon.
 fn offered(shared: &Shared) -> Vec<(Name, AttachmentIndex, String)> {
-    let plant = shared.plant();
+    let Some(plant) = shared.plant_within(Duration::ZERO) else {
+        return Vec::new();
+    };
     let changing = |name: &Name| plant.under_way.keys().any(|action| action.target().1 == name);
     let sockets = plant.observed.sockets.iter();
     sockets

@@ -14,7 +14,7 @@ use crate::clearing::{self, ClearProgress, Piece};
 use crate::event::{Done, Event};
 use crate::hands;
 use crate::orders::Order;
-use crate::plant::{Offered, OpenDisk, Plant, UnderWay, pace};
+use crate::plant::{Offered, OpenDisk, Plant, Returning, UnderWay, pace};
 use crate::shared::Shared;
 use crate::sight::Sight;
 use crate::superblocks::{self, Look};
@@ -80,11 +80,12 @@ impl Steward {
     /// Sleeps until something happens or a failed step is due.
     fn next_event(&self) -> Result<Event, RecvTimeoutError> {
         let due_ms = self.shared.plant().observed.next_retry_ms();
-        self.progress.asleep();
-        let event = match due_ms {
-            Some(due_ms) => self
-                .events
-                .recv_deadline(self.began + Duration::from_millis(due_ms)),
+        let due = due_ms.map(|due_ms| self.began + Duration::from_millis(due_ms));
+        let now = Instant::now();
+        self.progress
+            .asleep_for(due.map(|due| due.saturating_duration_since(now)));
+        let event = match due {
+            Some(due) => self.events.recv_deadline(due),
             None => self.events.recv().map_err(RecvTimeoutError::from),
         };
         self.progress.mark(Doing::Event, Whom::Nobody);
@@ -341,8 +342,9 @@ impl Steward {
         };
         let device = open.index;
         // Those that have let go of it already, because another was to take its place, will not say so again.
-        if let Some(returning) = open.returning.take() {
-            self.under_way(plant, step, wanted, returning.awaited, device.0);
+        if let Some(Returning { opened, awaited }) = open.returning.take() {
+            open.unused = Some(opened);
+            self.under_way(plant, step, wanted, awaited, device.0);
             return;
         }
         self.under_way(plant, step, wanted, self.all_reactors(), device.0);
@@ -607,6 +609,7 @@ impl Steward {
             sight: Sight::default(),
             superblock_damage: Vec::new(),
             returning: None,
+            unused: None,
         };
         plant.disks.insert(name.clone(), open);
         device

@@ -5,6 +5,7 @@ use crate::hands;
 use crate::medium;
 use crate::new_disk::refuse_used;
 use crate::problem;
+use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api as api;
@@ -40,7 +41,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         )
     })?;
     let opened = shared
-        .plant()
+        .seen()
         .disks
         .get(&name)
         .map(|open| Arc::clone(&open.opened));
@@ -78,7 +79,10 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         }),
         (Side::Database, Err(_)) => {
             // It has been looked at, and its operator says that it is the one.
-            shared.plant().renewed.insert(disk.uuid);
+            let plant = shared.plant_within(STATE_PATIENCE);
+            let mut plant = plant.ok_or_else(problem::of_busy_control)?;
+            plant.renewed.insert(disk.uuid);
+            drop(plant);
             Command::AdoptDisk(AdoptDisk {
                 name: name.clone(),
                 uuid: disk.uuid,

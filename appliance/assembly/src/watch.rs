@@ -1,15 +1,18 @@
 //! Watches the threads that others depend on: by the steps they take, not by whether they exist.
 //!
-//! Each thread writes a [`Progress`]; one that stands still for longer than its bound, and does not sleep, is a finding
-//! that names it, what it does and for whom. Of those that serve everybody (`vital`), one that stands still for
+//! Each thread writes a [`Progress`]; one that stands still for longer than its bound is a finding that names it, what it
+//! does and for whom. One that sleeps may stand still, unless work waits for it ([`Waiting`]) or the time is over after
+//! which it was to wake by itself. Of those that serve everybody (`vital`), one that stands still for
 //! [`PAST_HELP`] cannot be helped from within: the service manager is no longer told that all is well, and starts the
 //! daemon anew.
 
+use crate::plant::Plant;
 use crate::shared::Shared;
 use palisade_api::FindingKind;
 use palisade_block::progress::Mark;
 use palisade_block::{AttachmentIndex, DeviceIndex, Doing, Progress, ReactorIndex, Whom};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,13 +30,22 @@ pub const LONE_BOUND: Duration = Duration::from_secs(15);
 /// After so long in one step a thread that serves everybody is past the help of this process.
 const PAST_HELP: Duration = Duration::from_secs(15);
 
+/// A thread that this process cannot help.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stuck {
+    /// Which, as findings name it.
+    pub subject: String,
+    /// How it is stuck, and for how long by now.
+    pub message: String,
+}
+
 /// Threads that are watched.
 #[derive(Debug, Default)]
 pub struct Watch {
     watched: Mutex<Watched>,
     /// The watch's own sign of life, for the main thread.
     own: Progress,
-    past_help: Mutex<Option<String>>,
+    past_help: Mutex<Option<Stuck>>,
     stopping: AtomicBool,
 }
 
@@ -51,6 +63,29 @@ struct Thread {
     bound: Duration,
     vital: bool,
     reactor: Option<ReactorIndex>,
+    waiting: Waiting,
+}
+
+/// Asks whether work waits for a thread, and what it is, in words ("an order of the control loop").
+#[derive(Clone)]
+pub struct Waiting(Arc<dyn Fn() -> Option<&'static str> + Send + Sync>);
+
+impl Waiting {
+    /// By asking `ask`, which must not wait for anything.
+    pub fn asks(ask: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> Waiting {
+        Waiting(Arc::new(ask))
+    }
+
+    /// Nobody brings work to this thread: it looks for itself, at times that it names.
+    pub fn nothing() -> Waiting {
+        Waiting::asks(|| None)
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Waiting").field(&(self.0)()).finish()
+    }
 }
 
 /// A thread on the watch's list, until this is dropped.
@@ -75,24 +110,18 @@ impl Watch {
         self: &Arc<Watch>,
         subject: impl Into<String>,
         name: impl Into<String>,
-        bound: Duration,
+        waiting: Waiting,
     ) -> Enrolled {
-        self.add(Thread {
-            subject: subject.into(),
-            name: name.into(),
-            progress: Arc::default(),
-            bound,
-            vital: false,
-            reactor: None,
-        })
+        self.enrol_known(subject, name, Arc::default(), waiting)
     }
 
-    /// Watches a thread that serves operators.
+    /// The same for a thread that has a place to write to already.
     pub fn enrol_known(
         self: &Arc<Watch>,
         subject: impl Into<String>,
         name: impl Into<String>,
         progress: Arc<Progress>,
+        waiting: Waiting,
     ) -> Enrolled {
         self.add(Thread {
             subject: subject.into(),
@@ -101,6 +130,7 @@ impl Watch {
             bound: LONE_BOUND,
             vital: false,
             reactor: None,
+            waiting,
         })
     }
 
@@ -111,6 +141,7 @@ impl Watch {
         name: impl Into<String>,
         progress: Arc<Progress>,
         reactor: Option<ReactorIndex>,
+        waiting: Waiting,
     ) -> Enrolled {
         self.add(Thread {
             subject: subject.into(),
@@ -119,6 +150,7 @@ impl Watch {
             bound: VITAL_BOUND,
             vital: true,
             reactor,
+            waiting,
         })
     }
 
@@ -135,8 +167,8 @@ impl Watch {
         }
     }
 
-    /// The thread that this process cannot help, in a sentence.
-    pub fn past_help(&self) -> Option<String> {
+    /// The thread that this process cannot help.
+    pub fn past_help(&self) -> Option<Stuck> {
         self.past_help
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -166,7 +198,7 @@ impl Watch {
 /// Looks again and again, until told to stop. It waits for nobody: no lock is taken here that others hold while they wait.
 pub fn run(shared: &Arc<Shared>) {
     let mut looks = Looks::default();
-    let mut before = Instant::now();
+    let (mut before, mut unread) = (Instant::now(), Duration::ZERO);
     while !shared.watch.stopping.load(Relaxed) {
         std::thread::sleep(LOOK);
         shared.watch.own.mark(Doing::Event, Whom::Nobody);
@@ -182,16 +214,34 @@ pub fn run(shared: &Arc<Shared>) {
         let stuck = looks.look(&threads, passed);
         looks.report(shared, &stuck);
         crate::sight::look_around(shared, now);
-        shared.derive_findings(Duration::ZERO);
+        unread = match shared.derive_findings(Duration::ZERO) {
+            true => Duration::ZERO,
+            false => unread + passed,
+        };
+        tell_of_busy(shared, unread);
         shared.findings.expire(now);
         shared.keep_events(now);
+    }
+}
+
+/// Says so while the state of the node cannot be read: somebody holds it and does not let go.
+fn tell_of_busy(shared: &Shared, unread: Duration) {
+    let (findings, subject) = (&shared.findings, "node");
+    if unread < VITAL_BOUND {
+        findings.clear(FindingKind::ControlBusy, subject);
+    } else if !findings.stands(FindingKind::ControlBusy, subject) {
+        let message = format!(
+            "a thread has held the state of the node for {} s and has not let go of it",
+            unread.as_secs()
+        );
+        findings.raise(FindingKind::ControlBusy, subject, message);
     }
 }
 
 /// What was seen so far.
 #[derive(Debug, Default)]
 struct Looks {
-    seen: HashMap<u64, (Mark, Duration)>,
+    seen: HashMap<u64, Still>,
     told: BTreeMap<String, u64>,
     names: Names,
 }
@@ -204,31 +254,85 @@ struct Names {
     busy: HashMap<ReactorIndex, Vec<String>>,
 }
 
-struct Stuck {
+/// A thread that has written nothing new since.
+#[derive(Clone, Copy, Debug)]
+struct Still {
+    mark: Mark,
+    /// For how long.
+    time: Duration,
+    /// Whether work waited at the last look, and for how long it has by now.
+    waited: bool,
+    unserved: Duration,
+}
+
+struct StuckThread {
     number: u64,
     thread: Thread,
     mark: Mark,
-    still: Duration,
+    how: How,
+    /// For how long by now.
+    time: Duration,
+}
+
+/// How a thread is stuck.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    /// In a step.
+    InStep,
+    /// It sleeps, and this waits for it.
+    Asleep(&'static str),
+    /// It sleeps, and was to wake by itself.
+    Overslept,
+}
+
+impl Still {
+    fn since(before: Option<&Still>, mark: Mark, waits: bool, passed: Duration) -> Still {
+        let before = before.filter(|before| before.mark == mark);
+        let more = |time: fn(&Still) -> Duration| before.map_or(Duration::ZERO, |one| time(one) + passed);
+        Still {
+            mark,
+            time: more(|before| before.time),
+            // What has come since the last look has waited for nobody knows how long: the time begins now.
+            unserved: match waits {
+                true => before.map_or(Duration::ZERO, |before| match before.waited {
+                    true => before.unserved + passed,
+                    false => Duration::ZERO,
+                }),
+                false => Duration::ZERO,
+            },
+            waited: waits,
+        }
+    }
 }
 
 impl Looks {
-    /// Those that have been in one step for longer than they may.
-    fn look(&mut self, threads: &[(u64, Thread)], passed: Duration) -> Vec<Stuck> {
+    /// Those that have been in one step, or asleep although they should not, for longer than they may.
+    fn look(&mut self, threads: &[(u64, Thread)], passed: Duration) -> Vec<StuckThread> {
         let mut seen = HashMap::with_capacity(threads.len());
         let mut stuck = Vec::new();
         for (number, thread) in threads {
             let mark = thread.progress.read();
-            let still = match self.seen.get(number) {
-                Some((before, still)) if *before == mark && mark.doing() != Doing::Asleep => *still + passed,
-                _ => Duration::ZERO,
+            let asleep = mark.doing() == Doing::Asleep;
+            let waits = asleep.then(|| (thread.waiting.0)()).flatten();
+            let still = Still::since(self.seen.get(number), mark, waits.is_some(), passed);
+            seen.insert(*number, still);
+            let overslept = thread.progress.sleeps_for().filter(|_| asleep);
+            let overslept = overslept.and_then(|promised| still.time.checked_sub(promised));
+            let (how, time) = match (asleep, waits, overslept) {
+                (false, ..) => (How::InStep, still.time),
+                (true, Some(what), _) if still.unserved >= thread.bound => {
+                    (How::Asleep(what), still.unserved)
+                }
+                (true, _, Some(time)) => (How::Overslept, time),
+                (true, ..) => continue,
             };
-            seen.insert(*number, (mark, still));
-            if still >= thread.bound {
-                stuck.push(Stuck {
+            if time >= thread.bound {
+                stuck.push(StuckThread {
                     number: *number,
                     thread: thread.clone(),
                     mark,
-                    still,
+                    how,
+                    time,
                 });
             }
         }
@@ -236,17 +340,20 @@ impl Looks {
         stuck
     }
 
-    fn report(&mut self, shared: &Shared, stuck: &[Stuck]) {
-        if let Some(plant) = shared.plant_within(Duration::ZERO) {
-            self.names = Names::of(&plant);
+    fn report(&mut self, shared: &Shared, stuck: &[StuckThread]) {
+        if !stuck.is_empty() {
+            self.names = Names::of(&shared.seen());
         }
         let mut past_help = None;
         let mut told = BTreeMap::new();
         for one in stuck {
             let message = self.names.sentence(one);
             told.insert(one.thread.subject.clone(), one.number);
-            if one.thread.vital && one.still >= PAST_HELP {
-                past_help.get_or_insert_with(|| message.clone());
+            if one.thread.vital && one.time >= PAST_HELP {
+                past_help.get_or_insert_with(|| Stuck {
+                    subject: one.thread.subject.clone(),
+                    message: message.clone(),
+                });
             }
             // It is one finding for as long as it lasts.
             if !self.told.contains_key(&one.thread.subject) {
@@ -268,7 +375,7 @@ impl Looks {
 }
 
 impl Names {
-    fn of(plant: &crate::plant::Plant) -> Names {
+    fn of(plant: &Plant) -> Names {
         let mut names = Names::default();
         for (name, offered) in &plant.attachments {
             names.attachments.insert(offered.index, name.to_string());
@@ -285,13 +392,18 @@ impl Names {
         names
     }
 
-    fn sentence(&self, stuck: &Stuck) -> String {
-        let seconds = stuck.still.as_secs();
-        let mut text = format!(
-            "{} has made no progress for {seconds} s: {}",
-            stuck.thread.name,
-            stuck.mark.doing()
-        );
+    fn sentence(&self, stuck: &StuckThread) -> String {
+        let (name, seconds) = (&stuck.thread.name, stuck.time.as_secs());
+        let mut text = match stuck.how {
+            How::InStep => format!(
+                "{name} has made no progress for {seconds} s: {}",
+                stuck.mark.doing()
+            ),
+            How::Asleep(what) => {
+                format!("{name} has been asleep for {seconds} s although {what} waits for it")
+            }
+            How::Overslept => format!("{name} sleeps on, {seconds} s after it was to wake by itself"),
+        };
         let named =
             |known: Option<&String>, number: u16| known.cloned().unwrap_or_else(|| number.to_string());
         let _ = match stuck.mark.whom() {
@@ -329,7 +441,61 @@ mod tests {
             bound: VITAL_BOUND,
             vital,
             reactor: None,
+            waiting: Waiting::nothing(),
         }
+    }
+
+    /// What is said of one thread that does nothing, look after look.
+    fn said(thread: &Thread, looks: u32) -> Option<String> {
+        let (mut all, mut found) = (Looks::default(), Vec::new());
+        for _ in 0..looks {
+            found = all.look(&[(1, thread.clone())], LOOK);
+        }
+        found.first().map(|stuck| Names::default().sentence(stuck))
+    }
+
+    #[test]
+    fn who_sleeps_although_work_waits_is_stuck() {
+        let progress = Arc::new(Progress::default());
+        progress.asleep();
+        let waits = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&waits);
+        let sleeper = Thread {
+            waiting: Waiting::asks(move || asked.load(Relaxed).then_some("an order")),
+            ..thread(&progress, true)
+        };
+        assert_eq!(said(&sleeper, 1000), None, "nothing waits");
+        waits.store(true, Relaxed);
+        let text = said(&sleeper, 12).unwrap();
+        assert!(text.contains("asleep for 5 s although an order waits"), "{text}");
+        assert_eq!(said(&sleeper, 10), None, "not before its bound");
+
+        // It is the time since the work came that counts, not that of the sleep; and who wakes is not stuck.
+        let mut looks = Looks::default();
+        let threads = [(1, sleeper)];
+        let mut look = |times| {
+            (0..times)
+                .map(|_| looks.look(&threads, LOOK).len())
+                .sum::<usize>()
+        };
+        waits.store(false, Relaxed);
+        assert_eq!(look(100), 0);
+        waits.store(true, Relaxed);
+        assert_eq!(look(10), 0);
+        progress.mark(Doing::Order, Whom::Nobody);
+        progress.asleep();
+        assert_eq!(look(10), 0);
+        assert_eq!(look(1), 1);
+    }
+
+    #[test]
+    fn who_sleeps_for_longer_than_it_said_is_stuck() {
+        let progress = Arc::new(Progress::default());
+        progress.asleep_for(Some(Duration::from_secs(60)));
+        let sleeper = thread(&progress, true);
+        assert_eq!(said(&sleeper, 129), None, "a minute, and its bound");
+        let text = said(&sleeper, 131).unwrap();
+        assert!(text.contains("5 s after it was to wake"), "{text}");
     }
 
     #[test]
@@ -363,7 +529,7 @@ mod tests {
     #[test]
     fn who_has_left_is_no_longer_watched() {
         let watch = Arc::new(Watch::default());
-        let enrolled = watch.enrol("attachment/a", "the session of attachment a", LONE_BOUND);
+        let enrolled = watch.enrol("attachment/a", "the session of attachment a", Waiting::nothing());
         assert_eq!(watch.watched().threads.len(), 1);
         drop(enrolled);
         assert!(watch.watched().threads.is_empty());

@@ -8,6 +8,7 @@
 
 mod logging;
 mod stream;
+mod watchdog;
 
 use clap::Parser;
 use palisade_api::routes::CONFIG_FILE;
@@ -21,6 +22,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use watchdog::{Say, Watchdog};
 
 /// Serves virtual disks to virtual machines over vhost-user-blk.
 #[derive(Parser, Debug)]
@@ -135,7 +137,7 @@ fn serve(settings: Settings, cores: &Cores, signals: &Signals) -> Result<(), Str
     }
     let mut node = Node::start(settings).map_err(|error| error.to_string())?;
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
-    let (mut stuck, mut looked) = (None, Instant::now());
+    let (mut watchdog, mut looked) = (Watchdog::default(), Instant::now());
     loop {
         logging::settle();
         match signals.wait(PULSE) {
@@ -149,23 +151,24 @@ fn serve(settings: Settings, cores: &Cores, signals: &Signals) -> Result<(), Str
             continue;
         }
         looked = Instant::now();
-        match node.condition() {
-            Condition::Moving => {
-                if stuck.take().is_some() {
-                    tell(&[NotifyState::Status("serving")]);
-                }
-                tell(&[NotifyState::Watchdog]);
-            }
-            // Not fed any more, the service manager's watchdog ends the process; without a service manager it
-            // goes on as well as it can.
-            Condition::Stuck(why) => {
-                if stuck.as_ref() != Some(&why) {
-                    log::error!("the watchdog is no longer fed: {why}");
-                    tell(&[NotifyState::Status(&why)]);
-                    stuck = Some(why);
-                }
-            }
+        let stuck = match node.condition() {
+            Condition::Moving => None,
+            Condition::Stuck(stuck) => Some(stuck),
             Condition::Ended(why) => return Err(format!("{why}; restarting is the remedy")),
+        };
+        match &stuck {
+            None => tell(&[NotifyState::Watchdog]),
+            // Not fed any more, the service manager's watchdog ends the process; without a service manager it goes on
+            // as well as it can.
+            Some(stuck) => tell(&[NotifyState::Status(&stuck.message)]),
+        }
+        match watchdog.look(stuck.as_ref(), looked) {
+            None => {}
+            Some(Say::Error(text)) => log::error!("{text}"),
+            Some(Say::Info(text)) => {
+                log::info!("{text}");
+                tell(&[NotifyState::Status("serving")]);
+            }
         }
     }
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);

@@ -4,14 +4,19 @@
 //! at the word from time to time: one that has not changed since the last looks belongs to a thread that is stuck in the
 //! step named there. Whether a thread merely exists says nothing of that.
 //!
-//! Writing is one load and one store without order, so a reactor can afford it in each turn. There is no lock, no
-//! allocation and no clock: how long a word has stood still is for the looker to know.
+//! A thread that waits for something to do says so too, and after what time it wakes by itself. That is no excuse for
+//! ever: one that sleeps on after that time, or although work waits for it, is stuck in its sleep. Whether work waits is
+//! known to whoever brings it, not here.
+//!
+//! Writing is a load and a store without order, so a reactor can afford it in each turn. There is no lock, no allocation
+//! and no clock: how long a word has stood still is for the looker to know.
 
 use crate::ids::{AttachmentIndex, DeviceIndex};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-/// What a thread is about to do. [`Doing::Asleep`] may last for ever; every other step is bounded.
+/// What a thread is about to do. [`Doing::Asleep`] lasts until there is work; every other step is bounded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[repr(u8)]
 pub enum Doing {
@@ -104,15 +109,30 @@ pub enum Whom {
 }
 
 /// One thread's sign of life: written by this thread alone, read by anybody. It has a cache line of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(64))]
-pub struct Progress(AtomicU64);
+pub struct Progress {
+    word: AtomicU64,
+    /// Nanoseconds after which a sleep ends by itself; [`NEVER`] when it lasts until somebody ends it.
+    sleep_ns: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
 
 /// What was read of a [`Progress`]. Two readings that are equal have no step between them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Mark(u64);
 
 const STEP: u64 = 1 << 32;
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            word: AtomicU64::new(0),
+            sleep_ns: AtomicU64::new(NEVER),
+        }
+    }
+}
 
 impl Progress {
     /// The thread begins a bounded step.
@@ -124,19 +144,34 @@ impl Progress {
             Whom::Device(index) => (2, index.0),
         };
         let now = u64::from(doing as u8) | kind << 8 | u64::from(index) << 16;
-        let steps = self.0.load(Relaxed) & !(STEP - 1);
-        self.0.store(steps.wrapping_add(STEP) | now, Relaxed);
+        let steps = self.word.load(Relaxed) & !(STEP - 1);
+        self.word.store(steps.wrapping_add(STEP) | now, Relaxed);
     }
 
-    /// The thread waits for something to do. However long that lasts, it is not stuck.
+    /// The thread waits for something to do, until somebody brings it.
     #[inline]
     pub fn asleep(&self) {
+        self.asleep_for(None);
+    }
+
+    /// The thread waits for something to do, for so long at most.
+    #[inline]
+    pub fn asleep_for(&self, time: Option<Duration>) {
+        let ns = time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(NEVER));
+        self.sleep_ns.store(ns.unwrap_or(NEVER), Relaxed);
         self.mark(Doing::Asleep, Whom::Nobody);
     }
 
     /// What there is to see now.
     pub fn read(&self) -> Mark {
-        Mark(self.0.load(Relaxed))
+        Mark(self.word.load(Relaxed))
+    }
+
+    /// After what time the present sleep ends by itself, if it does. To be believed when the word is that of a sleep, and
+    /// the same before and after.
+    pub fn sleeps_for(&self) -> Option<Duration> {
+        let ns = self.sleep_ns.load(Relaxed);
+        (ns != NEVER).then(|| Duration::from_nanos(ns))
     }
 }
 
@@ -192,9 +227,22 @@ mod tests {
 
     #[test]
     fn the_count_of_steps_runs_over_without_touching_the_rest() {
-        let progress = Progress(AtomicU64::new(u64::MAX));
+        let progress = Progress::default();
+        progress.word.store(u64::MAX, Relaxed);
         progress.mark(Doing::Message, Whom::Attachment(AttachmentIndex(3)));
         assert_eq!(progress.read().doing(), Doing::Message);
         assert_eq!(progress.read().whom(), Whom::Attachment(AttachmentIndex(3)));
+    }
+    #[test]
+    fn a_sleep_says_when_it_ends_by_itself() {
+        let progress = Progress::default();
+        assert_eq!(progress.sleeps_for(), None);
+        progress.asleep_for(Some(Duration::from_millis(3)));
+        assert_eq!(progress.read().doing(), Doing::Asleep);
+        assert_eq!(progress.sleeps_for(), Some(Duration::from_millis(3)));
+        progress.asleep();
+        assert_eq!(progress.sleeps_for(), None);
+        progress.asleep_for(Some(Duration::MAX));
+        assert_eq!(progress.sleeps_for(), None);
     }
 }

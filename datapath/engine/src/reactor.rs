@@ -258,6 +258,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.notices.pop_front()
     }
 
+    /// The devices.
+    pub fn devices(&self) -> &D {
+        &self.devices
+    }
+
     /// The devices, for changes between two turns.
     pub fn devices_mut(&mut self) -> &mut D {
         &mut self.devices

@@ -50,4 +50,4 @@ pub use fd_filter::FdFilter;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
 pub use local::{LocalDevices, LocalSettings, MemoryRegistration};
 pub use peer_event::{PeerEvent, PeerSignal};
-pub use sleep::Waker;
+pub use sleep::{Pending, Waker};

@@ -35,7 +35,8 @@ mod trial;
 
 use crate::device::{KernelDevice, Media, Opened};
 use crate::disk_process::{Port, PortNumber, SLOT_BITS};
-use crate::{MonotonicClock, Waker, affinity};
+use crate::sleep::SleepsOn;
+use crate::{MonotonicClock, Pending, Waker, affinity};
 use flight::{Files, Flights};
 use io_uring::squeue;
 use memory::MemoryTable;
@@ -49,7 +50,7 @@ use pause::{Pause, Pauses};
 use rest::Rest;
 use ring::Ring;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 pub use trial::{Closed, io_uring_is_open};
@@ -94,6 +95,7 @@ pub struct LocalDevices {
     flights: Flights,
     rest: Rest,
     waker: Waker,
+    sleeps_on: SleepsOn,
     clock: MonotonicClock,
     pauses: Pauses,
     /// Where the results of disk processes arrive.
@@ -135,6 +137,10 @@ impl LocalDevices {
             ring.signal(completed.as_raw_fd())?;
             sleeper.add(completed.as_raw_fd())?;
         }
+        let sleeps_on = match &rest {
+            Rest::Ring => SleepsOn::new(ring.as_fd())?,
+            Rest::Epoll { sleeper, .. } => SleepsOn::new(sleeper.as_fd())?,
+        };
         let mut devices = LocalDevices {
             ring,
             devices: (0..DEVICES_MAX).map(|_| None).collect(),
@@ -142,6 +148,7 @@ impl LocalDevices {
             flights: Flights::new(settings.slots, settings.in_flight_max),
             rest,
             waker: Waker::new()?,
+            sleeps_on,
             clock: MonotonicClock::new(),
             pauses: Pauses::new(),
             port: Port::new(settings.slots as usize)?,
@@ -240,6 +247,11 @@ impl LocalDevices {
     /// Ends sleeps from other threads.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Tells other threads whether something has come that ends a sleep.
+    pub fn pending(&self) -> Pending {
+        self.sleeps_on.pending()
     }
 
     /// Lets a descriptor end sleeps: each signal ends one, which may be the next. It must stay open until

@@ -7,8 +7,8 @@ use crate::EventFd;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Sleeps until one of its descriptors is signalled.
@@ -21,6 +21,15 @@ pub(crate) struct Sleeper {
 /// Ends the sleep of a reactor's [`LocalDevices`](crate::LocalDevices) from any thread.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<EventFd>);
+
+/// Asks from any thread whether something has come that ends a sleep. It does not take it, so that a thread that does not
+/// wake can be told from one that has nothing to do. It outlives what it asks about, and says no then.
+#[derive(Clone, Debug)]
+pub struct Pending(Weak<OwnedFd>);
+
+/// What a sleeping thread keeps for those who ask: a descriptor of its own of what it sleeps on.
+#[derive(Debug)]
+pub(crate) struct SleepsOn(Arc<OwnedFd>);
 
 impl Sleeper {
     /// Makes a sleeper that takes note of up to `events` descriptors after one sleep, and of the others after the next.
@@ -64,6 +73,46 @@ impl Sleeper {
             Err(error) => Err(error),
         }
     }
+}
+
+impl AsFd for Sleeper {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the poll's, which lives as long as this borrow of it.
+        unsafe { BorrowedFd::borrow_raw(self.poll.as_raw_fd()) }
+    }
+}
+
+impl SleepsOn {
+    /// Of an epoll or a ring.
+    ///
+    /// # Errors
+    /// Too many open files.
+    pub(crate) fn new(fd: BorrowedFd<'_>) -> io::Result<SleepsOn> {
+        Ok(SleepsOn(Arc::new(fd.try_clone_to_owned()?)))
+    }
+
+    pub(crate) fn pending(&self) -> Pending {
+        Pending(Arc::downgrade(&self.0))
+    }
+}
+
+impl Pending {
+    /// Whether something has come. Waits for nothing.
+    pub fn has_come(&self) -> bool {
+        self.0.upgrade().is_some_and(|fd| is_readable(fd.as_fd()))
+    }
+}
+
+/// Whether a read, or a wait, would end at once. Waits for nothing.
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one pollfd of ours, which lives as long as the call; a time of 0 does not wait.
+    let ready = unsafe { libc::poll(&mut asked, 1, 0) };
+    ready > 0 && asked.revents & libc::POLLIN != 0
 }
 
 impl Waker {

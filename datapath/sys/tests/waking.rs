@@ -313,3 +313,33 @@ fn dropping_waits_for_what_is_in_flight() {
         "it went on behind our back"
     );
 }
+
+#[test]
+fn others_see_that_something_has_come_for_who_does_not_wake() {
+    let kick = EventFd::new().unwrap();
+    for mut devices in both() {
+        devices.listen(kick.as_raw_fd()).unwrap();
+        comes_to_rest(&mut devices, 10);
+        let pending = devices.pending();
+        assert!(!pending.has_come(), "nothing has come yet");
+        assert!(!devices.arm_wakeup());
+        // This thread is the one that should wake, and does something else.
+        kick.signal().unwrap();
+        let seen = std::thread::spawn({
+            let pending = pending.clone();
+            move || pending.has_come()
+        });
+        assert!(seen.join().unwrap(), "a kick has come");
+        sleep(&mut devices);
+        settle(&mut devices);
+        comes_to_rest(&mut devices, 10);
+        assert!(!pending.has_come(), "it was taken");
+        devices.waker().wake().unwrap();
+        assert!(pending.has_come(), "so is what wakes");
+        sleep(&mut devices);
+        devices.stop_listening(kick.as_raw_fd()).unwrap();
+        drop(devices);
+        assert!(!pending.has_come(), "nobody sleeps any more");
+        kick.drain().unwrap();
+    }
+}

@@ -26,6 +26,7 @@ pub use report::{HangingReport, SessionReport, StuckReport, WaitReport};
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
 use admission::Admission;
+use crossbeam::channel::{self, Sender};
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
 use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
 use palisade_memory::Share;
@@ -35,7 +36,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::Duration;
 use supervisor::Supervisor;
 
@@ -224,7 +225,7 @@ impl Door {
         host: impl FnOnce(DoorHandle) -> H,
     ) -> io::Result<Door> {
         palisade_sys::fd_filter::prepare()?;
-        let (commands, inbox) = mpsc::channel();
+        let (commands, inbox) = channel::unbounded();
         let (ending, ended) = mpsc::sync_channel(0);
         let reports = Reports::default();
         let admission = Admission::default();
@@ -331,10 +332,15 @@ impl DoorHandle {
         Arc::clone(&self.progress)
     }
 
+    /// Whether the supervisor has been told something that it has not taken yet.
+    pub fn has_work(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     fn tell(&self, command: Command) {
         // A door that is gone needs to be told nothing, but what was to be handed to it must not end here: letting go
         // of a guest's memory may take long.
-        if let Err(mpsc::SendError(Command::QueueStopped { source, .. })) = self.commands.send(command) {
+        if let Err(channel::SendError(Command::QueueStopped { source, .. })) = self.commands.send(command) {
             thread::dispose(source);
         }
     }

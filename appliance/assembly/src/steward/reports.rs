@@ -71,6 +71,7 @@ impl Steward {
                 self.shared.findings.clear_all(&format!("disk/{disk}"));
                 let uuid = plant.observed.disks.get(disk).map(|observed| observed.disk.uuid);
                 if let Some(open) = plant.disks.remove(disk) {
+                    self.shared.publish(&mut plant);
                     let seen = self.shared.last_seen.clone();
                     let close = move || {
                         close(open);

@@ -52,6 +52,7 @@ impl Steward {
         let Some((name, open)) = disks.iter_mut().find(|(_, open)| open.index == device) else {
             return false;
         };
+        let name = name.clone();
         let Some(returning) = &mut open.returning else {
             return false;
         };
@@ -73,6 +74,7 @@ impl Steward {
         let dead = std::mem::replace(&mut open.opened, opened);
         open.sight = Sight::default();
         open.stalled_on.clear();
+        self.shared.publish(&mut plant);
         // Closing can take long; not under the lock.
         let _ = std::thread::Builder::new()
             .name("close".into())

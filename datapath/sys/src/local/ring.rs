@@ -11,7 +11,7 @@ use io_uring::types::{CancelBuilder, CloneBuffersFlags, Fd, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use palisade_block::ledger;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
@@ -257,6 +257,13 @@ impl Ring {
     pub(super) fn wait(&mut self, time: Option<Duration>) {
         let count = self.uring.submission().len();
         accept(self.entrance.wait(count, time));
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is the ring's, which lives as long as this borrow of it.
+        unsafe { BorrowedFd::borrow_raw(self.uring.as_raw_fd()) }
     }
 }
 

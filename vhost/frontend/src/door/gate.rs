@@ -198,6 +198,12 @@ impl Gate {
         (state.open && age >= deadline).then_some((step, age))
     }
 
+    /// Whether the thread is listened to and waits for events.
+    pub(super) fn is_asleep(&self) -> bool {
+        let state = self.state();
+        state.open && state.step.is_none()
+    }
+
     /// Closes the gate: the session is over, for the host and for the front-end, whatever its thread does.
     pub(super) fn close(&self, step: &'static str, reason: &str) {
         let mut state = self.state();

@@ -10,12 +10,13 @@ use super::report::Reports;
 use super::thread::{self, Line, Order};
 use super::{AttachError, AttachmentSpec, Command, DoorSettings};
 use crate::call::CallNotify;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
 use palisade_block::{AttachmentIndex, Doing, Progress, QueueId, Sectors, Whom};
 use palisade_virtio::BlkQueue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,21 @@ struct Entry {
     back: bool,
     /// The size that the volume has got while nobody could be told.
     sectors: Option<Sectors>,
+    /// Since when its thread was seen asleep, look after look, although it was told something.
+    unserved: Option<Instant>,
+}
+
+impl Entry {
+    /// For how long the thread has slept although it was told something; `None` when it does not.
+    fn asleep_with_orders(&mut self, now: Instant) -> Option<Duration> {
+        match self.line.has_orders() && self.gate.is_asleep() {
+            true => Some(now.duration_since(*self.unserved.get_or_insert(now))),
+            false => {
+                self.unserved = None;
+                None
+            }
+        }
+    }
 }
 
 impl Supervisor {
@@ -85,7 +101,7 @@ impl Supervisor {
     /// Runs until it has been told to shut and everything is gone.
     pub(super) fn run(mut self) {
         while !(self.shutting && self.attachments.is_empty()) {
-            self.progress.asleep();
+            self.progress.asleep_for(self.patience());
             match self.next() {
                 Ok(Some(command)) => {
                     self.progress.mark(Doing::Order, command.whom());
@@ -105,24 +121,28 @@ impl Supervisor {
 
     /// The next command, or `None` when it is time to look at the threads.
     fn next(&self) -> Result<Option<Command>, ()> {
-        if self.attachments.is_empty() {
+        let Some(patience) = self.patience() else {
             return self.inbox.recv().map(Some).map_err(drop);
-        }
-        match self
-            .inbox
-            .recv_timeout(self.settings.deadline / LOOKS_PER_DEADLINE)
-        {
+        };
+        match self.inbox.recv_timeout(patience) {
             Ok(command) => Ok(Some(command)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(()),
         }
     }
 
-    /// Cuts off those whose thread has been in one step for too long, or has ended by a fault of ours.
+    /// The time until the threads are to be looked at, if there are any.
+    fn patience(&self) -> Option<Duration> {
+        (!self.attachments.is_empty()).then(|| self.settings.deadline / LOOKS_PER_DEADLINE)
+    }
+
+    /// Cuts off those whose thread has been in one step for too long, sleeps although it was told something, or has ended
+    /// by a fault of ours.
     fn look(&mut self) {
         self.abandoned.retain(|thread| !thread.is_finished());
         let mut over = Vec::new();
-        for (&index, entry) in &self.attachments {
+        let now = Instant::now();
+        for (&index, entry) in &mut self.attachments {
             if let Some((step, age)) = entry.gate.overdue(self.settings.deadline) {
                 let reason = format!(
                     "the virtual machine's side keeps us waiting in {step} for {} s: it is cut off",
@@ -130,6 +150,16 @@ impl Supervisor {
                 );
                 log::warn!("attachment={} {reason}", entry.gate.name());
                 entry.gate.close(step, &reason);
+                over.push(index);
+            } else if let Some(age) = entry.asleep_with_orders(now)
+                && age >= self.settings.deadline
+            {
+                let reason = format!(
+                    "the attachment's thread has slept for {} s although it was told something, by a fault of ours",
+                    age.as_secs()
+                );
+                log::error!("attachment={} {reason}", entry.gate.name());
+                entry.gate.close("its sleep", &reason);
                 over.push(index);
             } else if entry.thread.is_finished() && entry.gate.is_open() {
                 log::error!(
@@ -242,6 +272,7 @@ impl Supervisor {
                     leaving: false,
                     back: false,
                     sectors: None,
+                    unserved: None,
                 };
                 self.attachments.insert(index, entry);
             }

@@ -5,12 +5,13 @@ use super::attachment::{Attachment, Turn};
 use super::gate::Gate;
 use super::{AttachError, Command};
 use crate::call::CallNotify;
+use crossbeam::channel::{self, Receiver, Sender};
 use mio::{Events, Poll, Token, Waker};
 use palisade_block::Sectors;
 use palisade_virtio::BlkQueue;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,7 @@ pub(super) struct LineEnd {
 pub(super) fn line() -> io::Result<(Line, LineEnd)> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-    let (orders, inbox) = mpsc::channel();
+    let (orders, inbox) = channel::unbounded();
     let end = LineEnd {
         orders: inbox,
         poll,
@@ -73,6 +74,11 @@ pub(super) fn line() -> io::Result<(Line, LineEnd)> {
 }
 
 impl Line {
+    /// Whether an order waits that the thread has not taken.
+    pub(super) fn has_orders(&self) -> bool {
+        !self.orders.is_empty()
+    }
+
     /// Gives an order. What was to be handed to a thread that has ended is let go elsewhere.
     pub(super) fn give(&self, order: Order) {
         match self.orders.send(order) {
@@ -81,7 +87,7 @@ impl Line {
                     log::error!("an attachment's thread cannot be woken, error={error}");
                 }
             }
-            Err(mpsc::SendError(Order::QueueStopped { source, .. })) => dispose(source),
+            Err(channel::SendError(Order::QueueStopped { source, .. })) => dispose(source),
             Err(_) => {}
         }
     }

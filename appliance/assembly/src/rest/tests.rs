@@ -1,0 +1,114 @@
+//! Questions and changes while a thread holds the state of the node.
+
+use super::*;
+use crate::config::{Config, Cores};
+use crate::host::DoorHost;
+use palisade_consensus::{Agreement, Store};
+use palisade_frontend::Door;
+use palisade_model::InitCluster;
+use std::path::Path;
+use std::sync::mpsc;
+
+/// A node of which nothing runs but its door.
+fn still_node(folder: &Path) -> (Rest, Door) {
+    let text = format!("state_dir = '{0}/state'\nrun_dir = '{0}/run'\n", folder.display());
+    let machine = Cores {
+        settable: vec![0],
+        inherited: vec![0],
+        isolated: Vec::new(),
+    };
+    let settings = Config::parse(&text).unwrap().resolve(&machine).unwrap();
+    let store = Store::open(&folder.join("state")).unwrap();
+    let name = Name::new("n1").unwrap();
+    let first = InitCluster {
+        id: chance(),
+        node: name.clone(),
+        node_uuid: chance(),
+    };
+    store.propose(Command::InitCluster(first)).unwrap();
+    let (steward, _) = crossbeam::channel::unbounded();
+    let shared = Arc::new(Shared::new(settings, store, name, Vec::new(), steward));
+    let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared))).unwrap();
+    shared.set_door(door.handle());
+    (Rest::new(shared), door)
+}
+
+/// Asks on a thread of its own; `None` when there is no answer in time.
+fn asked<T: Send + 'static>(
+    rest: &Arc<Rest>,
+    question: impl FnOnce(&Rest) -> T + Send + 'static,
+) -> Option<T> {
+    let (answer, answered) = mpsc::channel();
+    let rest = Arc::clone(rest);
+    std::thread::spawn(move || answer.send(question(&rest)));
+    answered
+        .recv_timeout(STATE_PATIENCE + Duration::from_secs(3))
+        .ok()
+}
+
+#[test]
+fn questions_are_answered_and_changes_refused_while_a_thread_holds_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = still_node(folder.path());
+    let rest = Arc::new(rest);
+    let before = Instant::now();
+    assert!(
+        rest.shared.derive_findings(Duration::ZERO),
+        "the watch has looked"
+    );
+    let held = rest.shared.plant();
+
+    assert_eq!(asked(&rest, |rest| rest.node().name).as_deref(), Some("n1"));
+    assert_eq!(asked(&rest, Rest::reactors).map(|all| all.len()), Some(0));
+    assert_eq!(asked(&rest, Rest::disks).map(|all| all.len()), Some(0));
+    assert_eq!(asked(&rest, Rest::volumes).map(|all| all.len()), Some(0));
+    assert_eq!(asked(&rest, Rest::attachments).map(|all| all.len()), Some(0));
+    assert_eq!(asked(&rest, |rest| rest.state_backup().generation), Some(1));
+    let age = asked(&rest, |rest| rest.metrics().state_age).unwrap();
+    assert!(!age.is_zero() && age <= before.elapsed(), "{age:?}");
+    let health = asked(&rest, Rest::health).unwrap();
+    let codes: Vec<_> = health
+        .findings
+        .iter()
+        .map(|finding| finding.code.as_ref())
+        .collect();
+    assert!(codes.contains(&"control_busy"), "{codes:?}");
+
+    let wish = api::VolumeCreate {
+        id: "v1".into(),
+        bytes: 1 << 20,
+        disk: None,
+        block_bytes: None,
+        clear: None,
+    };
+    let refused = asked(&rest, move |rest| rest.volume_create(wish))
+        .unwrap()
+        .unwrap_err();
+    // The model has the first word: without a disk there is nothing to look at.
+    assert_eq!(refused.code, "no_disk");
+    let wish = api::DiskCreate {
+        id: "d1".into(),
+        medium: api::Medium::Null(api::NullMedium { bytes: 1 << 30 }),
+        usage: api::DiskUsage::Whole,
+        block_bytes: None,
+        force: false,
+        volatile: false,
+    };
+    let add = {
+        let wish = wish.clone();
+        move |rest: &Rest| rest.disk_add(wish)
+    };
+    let refused = asked(&rest, add).unwrap().unwrap_err();
+    assert_eq!((refused.code.as_ref(), refused.status()), ("control_busy", 503));
+
+    drop(held);
+    assert!(matches!(rest.disk_add(wish), Ok(Created::New(_))));
+    assert_eq!(rest.metrics().state_age, Duration::ZERO);
+    let health = rest.health();
+    assert!(
+        health
+            .findings
+            .iter()
+            .all(|finding| finding.code != "control_busy")
+    );
+}
