@@ -68,6 +68,19 @@ impl Rest {
         answer("GET", path, response)
     }
 
+    /// GET of what is not JSON, as `/metrics`.
+    ///
+    /// # Errors
+    /// When nobody answers, or with an error.
+    pub fn text(&self, path: &str) -> Outcome<String> {
+        let response = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .header("authorization", self.bearer())
+            .call();
+        text("GET", path, response)
+    }
+
     /// POST.
     ///
     /// # Errors
@@ -111,6 +124,14 @@ impl Rest {
 type Response = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 fn answer(verb: &str, path: &str, response: Response) -> Outcome<Value> {
+    let text = text(verb, path, response)?;
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(&text).map_err(|error| Failure::during(format!("{verb} {path}: {text}"), error))
+}
+
+fn text(verb: &str, path: &str, response: Response) -> Outcome<String> {
     let mut response = response.map_err(|error| Failure::during(format!("{verb} {path}"), error))?;
     let status = response.status();
     let text = response
@@ -122,8 +143,5 @@ fn answer(verb: &str, path: &str, response: Response) -> Outcome<Value> {
             "{verb} {path} was answered with {status}: {text}"
         )));
     }
-    if text.is_empty() {
-        return Ok(Value::Null);
-    }
-    serde_json::from_str(&text).map_err(|error| Failure::during(format!("{verb} {path}: {text}"), error))
+    Ok(text)
 }

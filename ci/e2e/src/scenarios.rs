@@ -10,6 +10,7 @@ mod discard;
 mod disk_contents;
 mod doors;
 mod filesystem;
+mod findings;
 mod grow;
 mod guest_killed;
 mod host_kernels;
@@ -69,6 +70,12 @@ pub static ALL: &[Scenario] = &[
         about: "a guest makes, fills and checks a file system; it is the same after switching everything off and on",
         depth: Depth::Quick,
         run: filesystem::run,
+    },
+    Scenario {
+        name: "findings",
+        about: "files, a file system, a socket and threads that go wrong: told with the cause, as finding, event and metric",
+        depth: Depth::Quick,
+        run: findings::run,
     },
     Scenario {
         name: "two_queues",

@@ -1,0 +1,417 @@
+//! What goes wrong below a running appliance is told with its first cause, as a finding, an event and a metric; it is over
+//! when its cause is; and whoever asks is answered meanwhile. Nothing here needs a guest: nobody asks one that is idle.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::appliance::{Appliance, MIB};
+use crate::failure::{Failure, Outcome, demand};
+use crate::lab::{Lab, root};
+use crate::process::wait_until;
+use crate::scenarios::step;
+
+/// A finding may take so long: a step of a change is told after half a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An answer may take so long, whatever stands still; the machine may be busy.
+const ANSWER_MOST: Duration = Duration::from_secs(5);
+
+/// Stops one thread, as a debugger does, until its input ends.
+const STOPPER: &str = r#"
+    my $thread = shift() + 0;
+    syscall(101, 0x4206, $thread, 0, 0) == 0 or die "PTRACE_SEIZE: $!";
+    syscall(101, 0x4207, $thread, 0, 0) == 0 or die "PTRACE_INTERRUPT: $!";
+    waitpid($thread, 0x40000000) == $thread or die "waitpid: $!";
+    $| = 1;
+    print "stopped\n";
+    <STDIN>;
+"#;
+
+/// What is to be told.
+struct Trouble<'a> {
+    code: &'a str,
+    subject: &'a str,
+    /// Part of the first cause.
+    cause: &'a str,
+}
+
+pub fn run(lab: &Lab) -> Outcome {
+    let appliance = &mut Appliance::start(lab, &[0])?;
+    let hung = appliance.disk("hung", 64 * MIB)?;
+    let process = disk_process(appliance, &hung)?;
+    signal("STOP", process)?;
+    appliance.volume("late", "hung", 16 * MIB)?;
+    let late = Trouble {
+        code: "step_overdue",
+        subject: "disk/hung",
+        cause: "recording the extents on disk hung",
+    };
+
+    files(appliance)?;
+    step(
+        "a file moved, deleted or cut off below its disk is told, and over when it is put right or given up",
+    );
+    full(lab, appliance)?;
+    step("a full file system is told although no guest writes, and over when there is room");
+    socket(appliance)?;
+    step("a socket's file that somebody deletes is told, and put back");
+    reactor(appliance)?;
+    step("a reactor that sleeps although an order waits for it is told");
+    control(appliance)?;
+    step("so is the control loop, and whoever asks is answered all the while");
+
+    told(appliance, &late)?;
+    signal("CONT", process)?;
+    over(appliance, &late)?;
+    step("a disk whose process stands still holds up its own change, which is told and goes on");
+
+    promtool(&appliance.rest().text("/metrics")?)?;
+    step("promtool has nothing to say against the metrics");
+    appliance.must_be_well()?;
+    appliance.stop()
+}
+
+fn files(appliance: &Appliance) -> Outcome {
+    let during = |error| Failure::during("a disk's file", error);
+    let path = appliance.disk("moved", 64 * MIB)?;
+    let trouble = Trouble {
+        code: "disk_astray",
+        subject: "disk/moved",
+        cause: "leads nowhere",
+    };
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).map_err(during)?;
+    told(appliance, &trouble)?;
+    fs::rename(&aside, &path).map_err(during)?;
+    over(appliance, &trouble)?;
+
+    let path = appliance.disk("deleted", 64 * MIB)?;
+    fs::remove_file(&path).map_err(during)?;
+    let trouble = Trouble {
+        code: "disk_unlinked",
+        subject: "disk/deleted",
+        cause: "has been deleted under the daemon",
+    };
+    told(appliance, &trouble)?;
+    appliance.rest().delete("/v1/disks/deleted")?;
+    over(appliance, &trouble)?;
+
+    let path = appliance.disk("cut", 64 * MIB)?;
+    let file = fs::OpenOptions::new().write(true).open(&path).map_err(during)?;
+    file.set_len(32 * MIB).map_err(during)?;
+    let trouble = Trouble {
+        code: "disk_shrunk",
+        subject: "disk/cut",
+        cause: "made shorter by somebody: 32 MiB are there, 64 MiB were agreed on",
+    };
+    told(appliance, &trouble)?;
+    // Whole again before it is given up, so that its superblock can be erased.
+    file.set_len(64 * MIB).map_err(during)?;
+    appliance.rest().delete("/v1/disks/cut")?;
+    over(appliance, &trouble)
+}
+
+/// A small file system, taken away with this.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Nothing else can be done about it here.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn full(lab: &Lab, appliance: &Appliance) -> Outcome {
+    let place = lab.path("small");
+    fs::create_dir_all(&place).map_err(|error| Failure::during(place.display(), error))?;
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64m", "palisade-e2e"])
+        .arg(&place)
+        .status();
+    let mounted = status.map_err(|error| Failure::during("mount", error))?.success();
+    demand(mounted, "a tmpfs could not be mounted")?;
+    let _mounted = Mounted(place.clone());
+    let file = json!({ "path": place.join("d.img"), "bytes": 128 * MIB, "sparse": true });
+    let wish = json!({ "id": "small", "file": file, "volatile": true });
+    appliance.rest().post("/v1/disks", &wish)?;
+    appliance.settled("/v1/disks/small")?;
+
+    let trouble = Trouble {
+        code: "disk_no_space",
+        subject: "disk/small",
+        cause: "the file system (tmpfs) under disk small is full",
+    };
+    let filler = place.join("filler");
+    let mut zeros = std::io::repeat(0).take(64 * MIB);
+    let filled = fs::File::create(&filler).and_then(|mut file| std::io::copy(&mut zeros, &mut file));
+    demand(filled.is_err(), "the file system did not become full")?;
+    told(appliance, &trouble)?;
+    fs::remove_file(&filler).map_err(|error| Failure::during(filler.display(), error))?;
+    over(appliance, &trouble)?;
+    appliance.rest().delete("/v1/disks/small")?;
+    wait_until("disk small to be gone", PATIENCE, || {
+        Ok(appliance.rest().get("/v1/disks/small").is_err())
+    })
+}
+
+fn socket(appliance: &Appliance) -> Outcome {
+    let socket = appliance.offer("web1", 16 * MIB, 1)?;
+    fs::remove_file(&socket).map_err(|error| Failure::during(socket.display(), error))?;
+    let trouble = Trouble {
+        code: "socket_lost",
+        subject: "attachment/web1",
+        cause: "has been deleted from outside",
+    };
+    // It is put back within a second or two: the event stays, the finding need not be met.
+    wait_until("the loss of the socket to be told", PATIENCE, || {
+        Ok(
+            event(appliance, "socket_lost", trouble.subject)?
+                .is_some_and(|text| text.contains(trouble.cause)),
+        )
+    })?;
+    over(appliance, &trouble)?;
+    demand(socket.exists(), "the socket was not put back")
+}
+
+fn reactor(appliance: &Appliance) -> Outcome {
+    let trouble = Trouble {
+        code: "thread_stuck",
+        subject: "reactor/0",
+        cause: "although an order of the control loop waits for it",
+    };
+    let stopped = Stopped::begin(appliance, "reactor-0")?;
+    // A disk to be used by every reactor: an order for this one.
+    let wish = json!({ "id": "empty", "null": { "bytes": 64 * MIB }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &wish)?;
+    told(appliance, &trouble)?;
+    stopped.end();
+    over(appliance, &trouble)
+}
+
+fn control(appliance: &Appliance) -> Outcome {
+    let trouble = Trouble {
+        code: "thread_stuck",
+        subject: "node/control",
+        cause: "although an event waits for it",
+    };
+    let stopped = Stopped::begin(appliance, "control")?;
+    let wish = json!({ "id": "waits", "null": { "bytes": 64 * MIB }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &wish)?;
+    told(appliance, &trouble)?;
+    for path in [
+        "/v1/node",
+        "/v1/reactors",
+        "/v1/disks",
+        "/v1/disks/waits",
+        "/v1/volumes",
+        "/v1/attachments",
+        "/v1/health",
+        "/v1/state/backup",
+        "/v1/events?format=json",
+        "/metrics",
+    ] {
+        let asked = Instant::now();
+        appliance.rest().text(path)?;
+        let took = asked.elapsed();
+        demand(took < ANSWER_MOST, format!("{path} was answered after {took:?}"))?;
+    }
+    stopped.end();
+    over(appliance, &trouble)?;
+    appliance.settled("/v1/disks/waits").map(drop)
+}
+
+/// Waits until a trouble is a finding with its cause and a remedy, an event, and a metric.
+fn told(appliance: &Appliance, trouble: &Trouble<'_>) -> Outcome {
+    let Trouble { code, subject, cause } = trouble;
+    let what = format!("{code} of {subject} to be told");
+    let mut seen = Value::Null;
+    wait_until(&what, PATIENCE, || {
+        seen = finding(appliance, code, subject)?;
+        Ok(!seen.is_null())
+    })?;
+    let text = |name: &str| seen.get(name).and_then(Value::as_str).unwrap_or_default();
+    demand(
+        text("message").contains(cause) && !text("remedy").is_empty(),
+        format!("{code} was told without \"{cause}\" or without a remedy: {seen}"),
+    )?;
+    let event = event(appliance, code, subject)?;
+    demand(
+        event.as_ref().is_some_and(|event| event.contains(cause)),
+        format!("the event of {code} does not say \"{cause}\": {event:?}"),
+    )?;
+    let line = format!("palisade_findings{{code=\"{code}\",subject=\"{subject}\"}} ");
+    let metrics = appliance.rest().text("/metrics")?;
+    demand(
+        metrics.lines().any(|found| found.starts_with(&line)),
+        format!("no metric {line}"),
+    )
+}
+
+/// Waits until it is over, which is an event as well.
+fn over(appliance: &Appliance, trouble: &Trouble<'_>) -> Outcome {
+    let Trouble { code, subject, .. } = trouble;
+    wait_until(&format!("{code} of {subject} to be over"), PATIENCE, || {
+        Ok(finding(appliance, code, subject)?.is_null())
+    })?;
+    let told = event(appliance, &format!("{code}_over"), subject)?;
+    demand(
+        told.is_some(),
+        format!("the end of {code} of {subject} is no event"),
+    )
+}
+
+/// A finding that stands, or null.
+fn finding(appliance: &Appliance, code: &str, subject: &str) -> Outcome<Value> {
+    let health = appliance.rest().get("/v1/health")?;
+    let findings = health.get("findings").and_then(Value::as_array);
+    let is_it = |finding: &&Value| {
+        let is = |name: &str, wanted: &str| finding.get(name).and_then(Value::as_str) == Some(wanted);
+        is("code", code) && is("subject", subject)
+    };
+    let found = findings.into_iter().flatten().find(is_it);
+    Ok(found.cloned().unwrap_or_default())
+}
+
+/// The message of the latest event of a kind.
+fn event(appliance: &Appliance, kind: &str, subject: &str) -> Outcome<Option<String>> {
+    let page = appliance.rest().get("/v1/events?format=json&limit=1000")?;
+    let events = page.get("items").and_then(Value::as_array);
+    let is_it = |event: &&Value| {
+        let is = |name: &str, wanted: &str| event.get(name).and_then(Value::as_str) == Some(wanted);
+        is("kind", kind) && is("subject", subject)
+    };
+    let found = events.into_iter().flatten().rfind(is_it);
+    let message = found
+        .and_then(|event| event.get("message"))
+        .and_then(Value::as_str);
+    Ok(message.map(str::to_owned))
+}
+
+/// A thread of the daemon that stands still, until this ends.
+struct Stopped(Child);
+
+impl Stopped {
+    fn begin(appliance: &Appliance, name: &str) -> Outcome<Stopped> {
+        let thread = thread_called(appliance, name)?;
+        let mut child = Command::new("perl")
+            .args(["-e", STOPPER, &thread.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::during("perl", error))?;
+        let mut word = String::new();
+        if let Some(out) = child.stdout.take() {
+            let read = BufReader::new(out).read_line(&mut word);
+            read.map_err(|error| Failure::during("perl", error))?;
+        }
+        let stopped = Stopped(child);
+        demand(
+            word == "stopped\n",
+            format!("thread {name} ({thread}) could not be stopped"),
+        )?;
+        Ok(stopped)
+    }
+
+    /// Lets it go on.
+    fn end(mut self) {
+        if let Some(mut input) = self.0.stdin.take() {
+            // The end of the input is what it waits for; a line does as well.
+            let _ = input.write_all(b"\n");
+        }
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // A thread goes on when who has stopped it ends.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn thread_called(appliance: &Appliance, name: &str) -> Outcome<u32> {
+    let folder = format!("/proc/{}/task", appliance.process().id());
+    let threads = fs::read_dir(&folder).map_err(|error| Failure::during(&folder, error))?;
+    let mut threads = threads.flatten().map(|entry| entry.path());
+    let found = threads.find(|path| {
+        let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        comm.trim_end() == name
+    });
+    found
+        .as_deref()
+        .and_then(number_of)
+        .ok_or_else(|| Failure::new(format!("the daemon has no thread {name}")))
+}
+
+/// The process that waits for a disk: the daemon's child that has the disk's file open.
+fn disk_process(appliance: &Appliance, file: &Path) -> Outcome<u32> {
+    let parent = format!("PPid:\t{}\n", appliance.process().id());
+    let processes = fs::read_dir("/proc").map_err(|error| Failure::during("/proc", error))?;
+    let mut processes = processes.flatten().map(|entry| entry.path());
+    let has_it = |process: &PathBuf| {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        status.contains(&parent)
+            && files
+                .filter_map(|entry| fs::read_link(entry.path()).ok())
+                .any(|open| open == file)
+    };
+    processes
+        .find(has_it)
+        .as_deref()
+        .and_then(number_of)
+        .ok_or_else(|| Failure::new(format!("no process waits for {}", file.display())))
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+fn signal(name: &str, process: u32) -> Outcome {
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status()
+        .map_err(|error| Failure::during("kill", error))?;
+    demand(
+        sent.success(),
+        format!("SIG{name} could not be sent to {process}"),
+    )
+}
+
+/// Shows a page of metrics to Prometheus' own judge.
+fn promtool(page: &str) -> Outcome {
+    let ours = root().join("target/tools/promtool");
+    let program = if ours.exists() {
+        ours
+    } else {
+        PathBuf::from("promtool")
+    };
+    let during = |error| {
+        Failure::during(
+            format!("{} (ci/setup --tests fetches it)", program.display()),
+            error,
+        )
+    };
+    let mut judge = Command::new(&program)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(during)?;
+    if let Some(mut input) = judge.stdin.take() {
+        input.write_all(page.as_bytes()).map_err(during)?;
+    }
+    let said = judge.wait_with_output().map_err(during)?;
+    let words = [said.stdout, said.stderr].concat();
+    demand(
+        said.status.success() && words.is_empty(),
+        format!("promtool: {}", String::from_utf8_lossy(&words)),
+    )
+}
