@@ -4,6 +4,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use palisade_api::{Mode, size};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Looks at and changes a Palisade storage appliance.
 #[derive(Debug, Parser)]
@@ -82,6 +83,26 @@ pub enum Command {
         /// For which shell.
         shell: Shell,
     },
+}
+
+impl Command {
+    /// How long it waits for what is agreed on to be in force, if it was told to.
+    pub fn waits(&self) -> Option<Duration> {
+        let wait = match self {
+            Command::Disk(Disk::Add(add)) => add.wait,
+            Command::Disk(Disk::Adopt(adopt)) => adopt.wait,
+            Command::Attachment(Attachment::Create(create)) => create.wait,
+            Command::Disk(
+                Disk::Grow { wait, .. } | Disk::Confirm { wait, .. } | Disk::Remove { wait, .. },
+            )
+            | Command::Volume(
+                Volume::Create { wait, .. } | Volume::Grow { wait, .. } | Volume::Set { wait, .. },
+            )
+            | Command::Attachment(Attachment::Set { wait, .. }) => *wait,
+            _ => return None,
+        };
+        wait.wait.then(|| Duration::from_secs(wait.wait_timeout))
+    }
 }
 
 /// What has ids.

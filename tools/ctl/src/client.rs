@@ -1,7 +1,7 @@
 //! Talking to the appliance.
 
 use crate::args::Target;
-use crate::failure::Failure;
+use crate::failure::{Failure, NO_ANSWER};
 use crate::place::Place;
 use crate::transport::{self, Lookup, Way};
 use palisade_api::Problem;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use ureq::http::{Method, Request, Response, StatusCode};
 use ureq::{Agent, Body, SendBody};
 
@@ -23,6 +23,9 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest token or certificate: /dev/zero named by mistake has no end.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What is asked at the end of a wait may be answered so much later.
+const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 /// Bytes of the longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
@@ -36,6 +39,8 @@ pub struct Client {
     /// Where it is, for people.
     shown: String,
     token: Option<String>,
+    /// When the last answer must have come, for a command that was told how long to wait.
+    deadline: Option<Instant>,
 }
 
 impl Client {
@@ -73,7 +78,16 @@ impl Client {
             base,
             shown: place.shown(),
             token,
+            deadline: None,
         })
+    }
+
+    /// Bounds all that is asked from now on: a command that waits for so long ends soon after, whatever happens.
+    pub fn within(self, patience: Option<Duration>) -> Client {
+        Client {
+            deadline: patience.map(|patience| Instant::now() + patience + LAST_ANSWER_WAIT),
+            ..self
+        }
     }
 
     /// Reads something.
@@ -183,8 +197,14 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| unreachable(error.to_string()))?;
+        let left = self.deadline.map(|deadline| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            left.max(Duration::from_millis(1))
+        });
+        let wait = wait.into_iter().chain(left).min();
         let request = self.agent.configure_request(request).timeout_global(wait).build();
         self.agent.run(request).map_err(|error| match error {
+            ureq::Error::Timeout(_) => unreachable(format!("{NO_ANSWER} in time")),
             // What was sent was no HTTP: TLS, where the address says http.
             ureq::Error::Protocol(why) => self.foreign(&why.to_string()),
             error => match error.to_string() {

@@ -4,6 +4,9 @@ use palisade_api::Problem;
 use palisade_consensus::BackupError;
 use std::path::PathBuf;
 
+/// How an appliance is told that was reached and said nothing.
+pub const NO_ANSWER: &str = "it did not answer";
+
 /// Why a command did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -127,6 +130,11 @@ impl Failure {
             Failure::Unreachable { why, .. } if why.contains("ermission denied") => Some(
                 "ask as root (sudo palisade ...), or become a member of the group palisade, which the daemon's admin.group \
                  names"
+                    .to_owned(),
+            ),
+            Failure::Unreachable { why, .. } if why.starts_with(NO_ANSWER) => Some(
+                "see whether the daemon works (systemctl status palisaded, palisade health); what was asked for may be \
+                 carried out all the same, so look before you ask again"
                     .to_owned(),
             ),
             Failure::Unreachable { .. } => Some(

@@ -56,7 +56,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions { shell } => return completion::script(shell),
         command => command,
     };
-    let client = &Client::new(&cli.target)?;
+    let client = &Client::new(&cli.target)?.within(command.waits());
     match command {
         Command::Node => command::node::node(client, out),
         Command::Reactors => command::node::reactors(client, out),

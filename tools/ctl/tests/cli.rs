@@ -175,6 +175,24 @@ fn waiting_ends_when_it_is_applied_or_says_what_it_waits_for() {
 }
 
 #[test]
+fn a_wait_is_bounded_although_nobody_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("api.socket");
+    // Connections come about, and nobody takes them: as with a daemon that was stopped or has no descriptors left.
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let begun = std::time::Instant::now();
+    let said = run(
+        &format!("unix:{}", socket.display()),
+        "volume grow v1 2GiB --wait --wait-timeout 1",
+    );
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    assert!(
+        said.code == 1 && said.err.contains("did not answer") && said.err.contains("palisade health"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn health_says_what_is_wrong_and_fails() {
     let site = Site::new();
     assert!(site.palisade("health").ok().starts_with("ok:"));
