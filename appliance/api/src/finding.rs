@@ -467,6 +467,15 @@ findings! {
         remedy: "look at what it waits for; nothing else is held up by it",
         clears: Clears::WithItsCause,
     }
+    DatabaseHalted {
+        code: "database_halted", severity: Degraded,
+        means: "A change could not be written to the cluster database, so no more are taken.",
+        guest: "Nothing: data goes its way.",
+        metric: "palisade_findings",
+        remedy: "make room on the file system of the state directory (`df`), or see why it cannot be written; then \
+                 `systemctl restart palisaded`: guests see a pause, and whether the last change is there is to be seen then",
+        clears: Clears::WhenTold,
+    }
     ControlBusy {
         code: "control_busy", severity: Degraded,
         means: "The state of the node cannot be read just now; what is said here of disks and attachments is of a little while ago.",

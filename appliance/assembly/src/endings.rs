@@ -3,6 +3,7 @@
 
 use crate::config::ConfigError;
 use crate::counted::{finding_of_attachment, finding_of_disk};
+use crate::last_run::LastRun;
 use crate::node::StartError;
 use palisade_admin as admin;
 use palisade_api::{Clears, FindingKind, FindingKind as F};
@@ -39,6 +40,8 @@ enum Operator {
     Start,
     /// The same at a start; when keys are read again, the log says it and those of before stay in force.
     Keys,
+    /// An event and the log say it, once.
+    Event(&'static str),
     /// Nothing is wrong.
     Nothing,
 }
@@ -84,6 +87,8 @@ const KEYS: Seen = seen(
     "Its VMM waits for the socket to come back; nothing when keys are read again",
     Operator::Keys,
 );
+
+const RUN_AGAIN: &str = "A pause; what was in flight is carried out again";
 
 const ANSWER: Seen = seen("Nothing", Operator::Answer);
 
@@ -233,8 +238,8 @@ endings! {
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,
-        ProposeError::Storage { .. } => ANSWER,
-        ProposeError::Halted => ANSWER,
+        ProposeError::Storage { .. } => finding("Nothing", F::DatabaseHalted),
+        ProposeError::Halted => finding("Nothing", F::DatabaseHalted),
     }
     "A change that the cluster refuses" of_model_refusal(model::Refusal) {
         model::Refusal::NotInitialised => ANSWER,
@@ -278,6 +283,11 @@ endings! {
         StoreError::Broken { .. } => NO_START,
         StoreError::Vanished { .. } => NO_START,
         StoreError::UnfinishedRestore { .. } => NO_START,
+    }
+    "The end of the run before" of_last_run(LastRun) {
+        LastRun::ShutDown => seen("A pause", Operator::Nothing),
+        LastRun::Crashed { .. } => seen(RUN_AGAIN, Operator::Event("last_run_not_shut_down")),
+        LastRun::MachineStopped => seen(RUN_AGAIN, Operator::Event("last_run_not_shut_down")),
     }
     "A daemon that cannot start" of_start_error(StartError) {
         StartError::Directory { .. } => NO_START,
@@ -448,6 +458,7 @@ fn page() -> String {
                 Operator::Keys => "the same; when keys are read again (SIGHUP, or a file changes): the log, and the keys of \
                                    before stay in force"
                     .to_owned(),
+                Operator::Event(kind) => format!("the event `{kind}` and the log, at the next start"),
                 Operator::Nothing => "nothing more".to_owned(),
             };
             let _ = writeln!(page, "| `{name}` | {} | {operator} |", seen.guest);

@@ -30,6 +30,7 @@ mod findings;
 mod hands;
 mod host;
 mod identify;
+mod last_run;
 mod last_seen;
 mod medium;
 mod new_disk;

@@ -3,6 +3,7 @@
 use crate::config::{ConfigError, Settings};
 use crate::event::Event;
 use crate::host::DoorHost;
+use crate::last_run;
 use crate::pinning;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
@@ -14,7 +15,7 @@ use crate::steward::Steward;
 use crate::watch::{self, Enrolled, Stuck, Waiting};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_admin::{Server, StartError as AdminError, TcpAccess};
-use palisade_api::FindingKind;
+use palisade_api::{FindingKind, Severity};
 use palisade_block::progress::Mark;
 use palisade_block::{Progress, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
@@ -166,6 +167,7 @@ impl Node {
             }
         }
         node.tell_of_doors();
+        node.tell_of_last_run();
         log::info!(
             "node {} serves, cores={:?}",
             node.shared.name,
@@ -262,6 +264,7 @@ impl Node {
         {
             log::error!("the steward ended by a panic");
         }
+        last_run::end(&self.shared.settings.state_dir);
         log::info!("node {} has stopped", self.shared.name);
     }
 
@@ -326,6 +329,20 @@ impl Node {
             self.shared
                 .findings
                 .raise(FindingKind::RestPortTaken, "node", cause);
+        }
+    }
+
+    /// Says so when the daemon before this one did not shut down.
+    fn tell_of_last_run(&self) {
+        let (last, begun) = last_run::begin(&self.shared.settings.state_dir);
+        if let Err(error) = begun {
+            log::warn!("the next start will not know whether this run was shut down: {error}");
+        }
+        if let Some(message) = last.told() {
+            log::warn!("{message}");
+            self.shared
+                .events
+                .push(Severity::Warning, "last_run_not_shut_down", "node", message);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::watch::Watch;
 use crossbeam::channel::Sender;
 use palisade_admin::EventLog;
 use palisade_admin::events::EVENTS_KEPT;
-use palisade_api::Health;
+use palisade_api::{FindingKind, Health};
 use palisade_block::mailbox::Command as EngineCommand;
 use palisade_block::{AttachmentIndex, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store};
@@ -185,9 +185,21 @@ impl Shared {
 
     /// A change of the cluster, agreed on when this returns.
     pub fn propose(&self, command: Command) -> Result<palisade_model::Outcome, ProposeError> {
-        let outcome = self.store.propose(command)?;
+        let agreed = self.store.propose(command);
+        self.tell_of_database(&agreed);
+        let outcome = agreed?;
         self.send(Event::Changed);
         Ok(outcome)
+    }
+
+    /// Says so while the database takes no changes, with the first reason.
+    pub fn tell_of_database(&self, agreed: &Result<palisade_model::Outcome, ProposeError>) {
+        let (kind, subject) = (FindingKind::DatabaseHalted, "node");
+        match agreed {
+            Ok(_) => self.findings.clear(kind, subject),
+            Err(ProposeError::Refused(_)) => {}
+            Err(error) => self.findings.raise(kind, subject, error.to_string()),
+        }
     }
 
     /// The cluster as agreed on.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{Config, Cores};
 use crate::host::DoorHost;
-use palisade_consensus::{Agreement, Store};
+use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::Door;
 use palisade_model::InitCluster;
 use std::path::Path;
@@ -44,6 +44,43 @@ fn asked<T: Send + 'static>(
     answered
         .recv_timeout(STATE_PATIENCE + Duration::from_secs(3))
         .ok()
+}
+
+#[test]
+fn a_database_that_takes_no_changes_is_a_finding_with_the_first_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = still_node(folder.path());
+    let found = || {
+        let findings = rest.health().findings;
+        findings
+            .into_iter()
+            .find(|finding| finding.code == "database_halted")
+    };
+    let storage = ProposeError::Storage {
+        file: "log.redb".into(),
+        reason: "no space".into(),
+    };
+    rest.shared.tell_of_database(&Err(storage));
+    rest.shared.tell_of_database(&Err(ProposeError::Halted));
+    let finding = found().unwrap();
+    assert!(
+        finding.message.contains("no space") && finding.count == 2,
+        "{finding:?}"
+    );
+    // A change that is taken shows that it is over; one that is refused shows nothing.
+    rest.volume_delete("nothing", None, api::RemovalOptions::default())
+        .unwrap_err();
+    assert!(found().is_some());
+    let wish = api::DiskCreate {
+        id: "d1".into(),
+        medium: api::Medium::Null(api::NullMedium { bytes: 1 << 30 }),
+        usage: api::DiskUsage::Whole,
+        block_bytes: None,
+        force: false,
+        volatile: false,
+    };
+    rest.disk_add(wish).unwrap();
+    assert!(found().is_none());
 }
 
 #[test]
