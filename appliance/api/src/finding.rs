@@ -136,7 +136,7 @@ findings! {
                 notices anything.",
         metric: "palisade_findings",
         remedy: "look at the file system that the file named above lies on, and at the virtual machine of {name}: it sends \
-                 what no honest one does. The process `fd:{name}` that waits ends by itself when the file system \
+                 what no honest one does. The process fd:{name} that waits ends by itself when the file system \
                  answers or is taken away (`umount -f`)",
         clears: Clears::WithItsCause,
     }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of a Linux machine that remedies may name.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "palisade-inspect",
     "ss",
     "dmesg",
@@ -22,6 +22,7 @@ const OTHERS: [&str; 14] = [
     "cp",
     "systemctl",
     "lsblk",
+    "umount",
     "ls",
 ];
 
