@@ -348,6 +348,10 @@ fn tell(shared: &Shared, job: &Job, registration: &MemoryRegistration, short: bo
     let coverage = registration.coverage();
     let mib = coverage.unpinned_bytes >> 20;
     let why = match (short, coverage.errno) {
+        // Of this kernel, not of this guest: the log of the start says what the kernel grants.
+        _ if !MemoryRegistration::is_supported() => {
+            return shared.findings.clear(FindingKind::MemoryNotPinned, &subject);
+        }
         (true, _) => format!(
             "`guests.pinned_each_percent` allows {} % of this machine's memory for one guest, `guests.pinned_percent` \
              {} % for all",

@@ -224,7 +224,14 @@ impl ReactorThread {
             in_flight_max: slots,
             ..LocalSettings::default()
         })?;
-        devices.add_pool_memory(Arc::new(MemoryRegistration::prepare(&pool.lease())));
+        let pool_memory = devices.add_pool_memory(Arc::new(MemoryRegistration::prepare(&pool.lease())));
+        log::info!(
+            "reactor {}: the kernel grants {:?}; {} KiB of buffers are pinned, {} KiB are not",
+            plan.index.0,
+            devices.abilities(),
+            pool_memory.pinned_bytes >> 10,
+            pool_memory.unpinned_bytes >> 10
+        );
         let clock = MonotonicClock::new();
         let idle = Idle::new(plan.idle, clock.now());
         let reactor = Reactor::new(plan.config, devices, pool, stats);

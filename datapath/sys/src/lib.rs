@@ -48,6 +48,6 @@ pub use device::{DeviceSpec, Medium, OpenError, Opened};
 pub use event::EventFd;
 pub use fd_filter::FdFilter;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
-pub use local::{LocalDevices, LocalSettings, MemoryRegistration};
+pub use local::{Coverage, LocalDevices, LocalSettings, MemoryRegistration};
 pub use peer_event::{PeerEvent, PeerSignal};
 pub use sleep::{Pending, Waker};

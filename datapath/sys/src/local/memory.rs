@@ -9,10 +9,11 @@
 
 use super::ring::{BUFFERS_MAX, Ring};
 use io_uring::IoUring;
+use io_uring::types::CloneBuffersFlags;
 use palisade_block::{AttachmentIndex, Lease, MemoryId, Segment, ledger};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, OnceLock};
 
 /// The kernel takes no longer buffers.
 const PIECE_BYTES: usize = 1 << 30;
@@ -68,7 +69,12 @@ impl MemoryRegistration {
             errno: None,
         };
         let mut pieces = Vec::new();
-        let ring = match empty_table(wanted.len() as u32) {
+        // Pages that no reactor's ring could share would be pinned for nothing.
+        let table = match MemoryRegistration::is_supported() {
+            true => empty_table(wanted.len() as u32),
+            false => Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+        };
+        let ring = match table {
             Ok(ring) => ring,
             Err(error) => {
                 coverage.errno = error.raw_os_error();
@@ -111,6 +117,16 @@ impl MemoryRegistration {
         }
     }
 
+    /// Whether this kernel lets rings share pinned memory from a place on (Linux 6.13): tried once, with empty places.
+    /// Where it does not nothing is pinned.
+    pub fn is_supported() -> bool {
+        static TRIED: OnceLock<bool> = OnceLock::new();
+        *TRIED.get_or_init(|| {
+            let shared = empty_table(1).and_then(|from| share(&empty_table(1)?, from.as_raw_fd(), 0, 1));
+            shared.is_ok()
+        })
+    }
+
     /// How much is pinned.
     pub fn coverage(&self) -> Coverage {
         self.coverage
@@ -130,6 +146,13 @@ fn empty_table(places: u32) -> io::Result<IoUring> {
     let ring = IoUring::builder().dontfork().build(1)?;
     ring.submitter().register_buffers_sparse(places.max(1))?;
     Ok(ring)
+}
+
+/// Shares the first `count` buffers of the ring `from` with another, from place `at` on.
+pub(super) fn share(ring: &IoUring, from: RawFd, at: u32, count: u32) -> io::Result<()> {
+    let replace = CloneBuffersFlags::DST_REPLACE;
+    ring.submitter()
+        .register_buffers_clone_offset(from, 0, at, count, replace)
 }
 
 /// Regions in order of address, none longer than a buffer may be.

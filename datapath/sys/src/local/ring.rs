@@ -6,8 +6,9 @@
 
 use super::entrance::Entrance;
 use super::listeners::{LISTENER, Listeners};
+use super::memory::{self, MemoryRegistration};
 use super::{Abilities, LocalSettings};
-use io_uring::types::{CancelBuilder, CloneBuffersFlags, Fd, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use palisade_block::ledger;
 use std::io;
@@ -44,7 +45,8 @@ impl Ring {
         }
         let (uring, deferred) = set_up(settings)?;
         let submitter = uring.submitter();
-        let registered_memory = submitter.register_buffers_sparse(BUFFERS_MAX).is_ok();
+        let registered_memory =
+            MemoryRegistration::is_supported() && submitter.register_buffers_sparse(BUFFERS_MAX).is_ok();
         let mut probe = Probe::new();
         let probed = submitter.register_probe(&mut probe).is_ok();
         let vectored_fixed = probed && registered_memory && probe.is_supported(opcode::ReadvFixed::CODE);
@@ -85,10 +87,7 @@ impl Ring {
         if !self.abilities.registered_memory {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
-        let replace = CloneBuffersFlags::DST_REPLACE;
-        self.uring
-            .submitter()
-            .register_buffers_clone_offset(from, 0, at, count, replace)
+        memory::share(&self.uring, from, at, count)
     }
 
     /// Empties `count` places from `at` on.

@@ -47,6 +47,14 @@ pub fn open_file(directory: &TempDir, bytes: u64, block_bytes: u32) -> (PathBuf,
     (path, Arc::new(opened))
 }
 
+/// Whether the kernel of this machine is at least so new.
+pub fn kernel_is_from(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|other: char| !other.is_ascii_digit());
+    let mut next = || numbers.next().unwrap().parse::<u32>().unwrap();
+    (next(), next()) >= (major, minor)
+}
+
 /// Aligned memory for data.
 pub struct Buffer(pub HugeMemory);
 
