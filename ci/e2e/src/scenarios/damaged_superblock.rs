@@ -17,7 +17,7 @@ use crate::scenarios::step;
 const SECTOR: usize = 4096;
 
 pub fn run(lab: &Lab) -> Outcome {
-    let mut appliance = Appliance::start(lab, &[0])?;
+    let mut appliance = Appliance::start_with(lab, &[0], "superblock_look_s = 1")?;
     let path = appliance.disk("d1", 64 * MIB)?;
     appliance.disk("d2", 64 * MIB)?;
     for (volume, disk) in [("v1", "d1"), ("v2", "d2")] {
@@ -49,6 +49,27 @@ pub fn run(lab: &Lab) -> Outcome {
         appliance.settled("/v1/disks/d1")?;
     }
     step("one bit of any one copy: read from another one, and mended from it");
+
+    // What it grew by is cleared, and that is recorded: nothing more is written by itself.
+    appliance.settled("/v1/volumes/v1")?;
+    for &copy in &copies {
+        let whole = sector(&path, copy)?;
+        flip(&path, copy + 100)?;
+        wait_until(
+            "the copy to be mended while the disk is in use, bit for bit",
+            Duration::from_secs(10),
+            || Ok(sector(&path, copy)? == whole && appliance.must_be_well().is_ok()),
+        )?;
+    }
+    let events = appliance
+        .rest()
+        .get("/v1/events?format=json&limit=1000")?
+        .to_string();
+    demand(
+        events.contains("superblock_damaged"),
+        format!("a bit that turned while the disk was in use is to be told: {events}"),
+    )?;
+    step("the same while the disk is in use: told, and mended");
 
     appliance.stop()?;
     for copy in superblocks(&path)? {
