@@ -302,21 +302,24 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let mut taken = if self.is_held_up() { self.resume() } else { 0 };
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
-        // Two plain loops instead of one that wraps: most queues are idle, and passing one by is all that is done to it.
         // No queue comes or goes meanwhile.
         let active = std::mem::take(&mut self.active);
-        let (before, from) = active.split_at(self.first.min(count));
-        for (queues, start) in [(from, before.len()), (before, 0)] {
-            for (position, &index) in queues.iter().enumerate() {
+        let mut position = self.first;
+        for _ in 0..count {
+            if position >= count {
+                position = 0;
+            }
+            if let Some(&index) = active.get(position) {
                 match self.pull_queue(index, count) {
                     Portion::Nothing => {}
-                    Portion::Starved => drop(starved.get_or_insert(start + position)),
+                    Portion::Starved => drop(starved.get_or_insert(position)),
                     Portion::Served(here) => {
-                        served = Some(start + position);
+                        served = Some(position);
                         taken += here;
                     }
                 }
             }
+            position += 1;
         }
         self.active = active;
         if let Some(served) = served {
