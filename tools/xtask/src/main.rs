@@ -2,14 +2,16 @@
 //!
 //! Storey 6. `cargo xtask storeys` holds every import against `ci/storeys.toml`; `cargo xtask layout` holds every source
 //! file against the rules of the tree; `cargo xtask budget` holds what a request costs against `ci/budgets.toml`;
-//! `cargo xtask mutants` puts deliberate faults into a copy of the code, each of which has to be found; `cargo xtask sim`
-//! starts the simulator.
+//! `cargo xtask mutants` puts deliberate faults into a copy of the code, each of which has to be found; `cargo xtask hunt`
+//! makes the code wrong in one place after another, which tests have to mind; `cargo xtask sim` starts the simulator.
 //!
 //! It must never know what the crates do. Start reading at [`storeys`].
 
 #![forbid(unsafe_code)]
 
+mod bed;
 mod budget;
+mod hunt;
 mod layout;
 mod mutants;
 mod storeys;
@@ -19,6 +21,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use crate::hunt::Hunt;
 use crate::mutants::Slice;
 use crate::workspace::Workspace;
 
@@ -30,6 +33,12 @@ const HELP: &str = "cargo xtask COMMAND
   budget --update write them there
   mutants [--all | NAME...]
                   put the deliberate faults of ci/mutants.toml into a copy of the code: each has to be found
+  hunt            make a few places of the day wrong, one at a time: the tests have to mind, or ci/survivors.toml explains
+  hunt --all      all places of all crates that are hunted through
+  hunt CRATE... [--slice K/N]
+                  all of these, or every Nth of them
+  hunt CRATE... --update
+                  all of these, and bring the list up to date
   sim [ARGS...]   run the simulator, e.g. cargo xtask sim --seeds 100";
 
 fn main() -> ExitCode {
@@ -54,11 +63,35 @@ fn main() -> ExitCode {
             };
             report("mutants", mutants::check(&root(), &slice))
         }
+        Some("hunt") => match asked_for(&arguments.collect::<Vec<String>>()) {
+            Some(hunt) => report("hunt", hunt::hunt(&root(), &hunt)),
+            None => {
+                eprintln!("{HELP}");
+                ExitCode::from(2)
+            }
+        },
         Some("sim") => simulate(arguments),
         _ => {
             eprintln!("{HELP}");
             ExitCode::from(2)
         }
+    }
+}
+
+fn asked_for(arguments: &[String]) -> Option<Hunt> {
+    match arguments {
+        [] => Some(Hunt::Today),
+        [all] if all == "--all" => Some(Hunt::All),
+        [crates @ .., option, slice] if option == "--slice" => {
+            let (this, of) = slice.split_once('/')?;
+            let (this, of) = (this.parse().ok()?, of.parse().ok()?);
+            ((1..=of).contains(&this) && !crates.is_empty())
+                .then(|| Hunt::Crates(crates.to_vec(), Some((this, of))))
+        }
+        [crates @ .., update] if update == "--update" && !crates.is_empty() => {
+            Some(Hunt::Update(crates.to_vec()))
+        }
+        crates => Some(Hunt::Crates(crates.to_vec(), None)),
     }
 }
 

@@ -5,12 +5,11 @@
 //! The code is changed in a copy of the tree below `target/mutants`, with a target folder of its own: nobody's build is
 //! disturbed, and one mutant costs what compiling one changed crate and running one test costs.
 
+use crate::bed::Bed;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 /// The list.
@@ -62,7 +61,7 @@ pub fn check(root: &Path, slice: &Slice) -> Result<Vec<String>, String> {
     let text = read(&root.join("ci/mutants.toml"))?;
     let list: List = toml::from_str(&text).map_err(|error| format!("ci/mutants.toml: {error}"))?;
     let chosen = choose(list, slice)?;
-    let bed = Bed::new(root)?;
+    let bed = Bed::new(root, "tree", |_, content| content)?;
     let mut faults = Vec::new();
     for mutant in &chosen {
         faults.extend(mutant.misplaced(&bed)?);
@@ -72,7 +71,7 @@ pub fn check(root: &Path, slice: &Slice) -> Result<Vec<String>, String> {
     }
     let commands: BTreeSet<&Vec<String>> = chosen.iter().map(|mutant| &mutant.cargo).collect();
     for command in commands {
-        let (passed, output) = bed.cargo(command)?;
+        let (passed, output) = cargo(&bed, command)?;
         if !passed {
             return Err(format!(
                 "`cargo {}` fails without any mutant:\n{output}",
@@ -141,7 +140,7 @@ impl Mutant {
         let path = bed.tree.join(&self.file);
         let sound = read(&path)?;
         write(&path, &sound.replacen(&self.find, &self.replace, 1))?;
-        let outcome = bed.cargo(&self.cargo);
+        let outcome = cargo(bed, &self.cargo);
         write(&path, &sound)?;
         let (passed, output) = outcome?;
         let name = &self.name;
@@ -166,79 +165,18 @@ impl Mutant {
     }
 }
 
-/// The copy of the tree that mutants are put into.
-#[derive(Debug)]
-struct Bed {
-    tree: PathBuf,
-    target: PathBuf,
-}
-
-impl Bed {
-    /// Brings the copy up to date. What has not changed keeps its time, so that it is not compiled again.
-    fn new(root: &Path) -> Result<Bed, String> {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let bed = Bed {
-            tree: target.join("mutants/tree"),
-            target: target.join("mutants/target"),
-        };
-        let listed = Command::new("git")
-            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-            .current_dir(root)
-            .output()
-            .map_err(|error| format!("git cannot be started: {error}"))?;
-        let names = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let mut known = BTreeSet::new();
-        for name in names.split('\0').filter(|name| !name.is_empty()) {
-            let (from, to) = (root.join(name), bed.tree.join(name));
-            // Deleted, and still in the index; or a link to what is no source.
-            if !from.is_file() || from.is_symlink() {
-                continue;
-            }
-            known.insert(to.clone());
-            let content = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
-            if fs::read(&to).is_ok_and(|there| there == content) {
-                continue;
-            }
-            if let Some(folder) = to.parent() {
-                fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-            }
-            fs::write(&to, content).map_err(|error| format!("{}: {error}", to.display()))?;
-        }
-        remove_others(&bed.tree, &known)?;
-        Ok(bed)
-    }
-
-    /// Whether cargo is content, and what was said.
-    fn cargo(&self, arguments: &[String]) -> Result<(bool, String), String> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let done = Command::new(cargo)
-            .args(arguments)
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .env("PROPTEST_FAILURE_PERSISTENCE", "off")
-            .env("CARGO_TERM_COLOR", "never")
-            .output()
-            .map_err(|error| format!("cargo cannot be started: {error}"))?;
-        let output = [done.stdout, done.stderr].concat();
-        Ok((
-            done.status.success(),
-            String::from_utf8_lossy(&output).into_owned(),
-        ))
-    }
-}
-
-/// Removes sources of the copy that are no longer in the tree.
-fn remove_others(folder: &Path, known: &BTreeSet<PathBuf>) -> Result<(), String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            remove_others(&path, known)?;
-        } else if !known.contains(&path) {
-            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        }
-    }
-    Ok(())
+/// Whether cargo is content, and what was said.
+fn cargo(bed: &Bed, arguments: &[String]) -> Result<(bool, String), String> {
+    let done = bed
+        .cargo()
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("cargo cannot be started: {error}"))?;
+    let output = [done.stdout, done.stderr].concat();
+    Ok((
+        done.status.success(),
+        String::from_utf8_lossy(&output).into_owned(),
+    ))
 }
 
 fn read(path: &Path) -> Result<String, String> {
