@@ -124,8 +124,41 @@ fn a_disk_says_what_the_cluster_has_put_on_it() {
     let (superblock, disk) = (&image.superblock, &cluster.disks[&name("pool")]);
     assert_eq!((superblock.disk, superblock.cluster, superblock.owner), (3, 1, 2));
     assert_eq!(superblock.generation, disk.superblock_generation().0);
+    let mut later = cluster.clone();
+    later.epoch = palisade_model::Epoch(7);
+    let of_epoch = super::image(&later, &name("pool")).unwrap().superblock.epoch;
+    assert_eq!(of_epoch, 7);
     let found = written(&palisade_wire::format(superblock, &image.extents).unwrap());
     assert_eq!(standing(&found, &image), Standing::InForce);
+}
+
+/// What is here of a volume whose other disks are elsewhere keeps its place.
+#[test]
+fn a_part_of_a_volume_is_on_record_like_a_volume() {
+    let mut cluster = cluster(&[]);
+    let piece = palisade_model::Piece {
+        volume_lba: 16_384,
+        extent: palisade_model::Extent {
+            disk: name("pool"),
+            disk_lba: 8_192,
+            sectors: 8_192,
+        },
+    };
+    let fragment = palisade_model::Fragment {
+        name: name("part"),
+        sectors: 24_576,
+        block_bytes: 4096,
+        pieces: vec![piece],
+    };
+    cluster.fragments.insert(Uuid(77), fragment);
+    let told = image(&cluster, &name("pool")).unwrap().extents;
+    let [record] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!((record.volume, record.volume_name.as_str()), (77, "part"));
+    assert_eq!((record.volume_sectors, record.block_bytes), (24_576, 4096));
+    let place = (record.volume_lba.0, record.disk_lba.0, record.sectors);
+    assert_eq!(place, (16_384, 8_192, 8_192));
 }
 
 #[test]

@@ -1,0 +1,343 @@
+//! What a disk's superblock has to tell of, and when: each change of what lies on a disk is a change of its superblock's
+//! generation, and each generation has an id that nothing else has.
+
+#![cfg(test)]
+
+use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, HISTORY_MAX};
+use palisade_model::*;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+struct Lab(Cluster);
+
+impl Lab {
+    /// Two pooled disks of eight units each.
+    fn new() -> Lab {
+        let mut lab = Lab(Cluster::empty());
+        lab.does(Command::InitCluster(InitCluster {
+            id: Uuid(1),
+            node: name("n"),
+            node_uuid: Uuid(2),
+        }));
+        lab.does(Command::AddDisk(disk("d", 100, false)));
+        lab.does(Command::AddDisk(disk("e", 101, false)));
+        lab
+    }
+
+    fn does(&mut self, command: Command) {
+        self.0 = self.0.apply(&command).expect("it should be accepted").0;
+    }
+
+    fn disk(&self, disk: &str) -> &Disk {
+        &self.0.disks[&name(disk)]
+    }
+
+    /// The change is to be on the superblock of `d`, under the cluster's newest id, and not on that of `e`.
+    fn changes_d_alone(&mut self, command: Command) {
+        let before = self.disk("e").clone();
+        self.does(command.clone());
+        let disk = self.disk("d");
+        assert_eq!(disk.superblock_generation(), self.0.generation, "{command:?}");
+        let newest = Ancestor {
+            generation: self.0.generation,
+            id: self.0.lineage,
+        };
+        assert_eq!(disk.history.latest(), Some(&newest), "{command:?}");
+        assert_eq!(*self.disk("e"), before, "{command:?}");
+    }
+}
+
+fn disk(text: &str, uuid: u128, pending: bool) -> AddDisk {
+    let sectors = 10 * UNIT;
+    AddDisk {
+        name: name(text),
+        uuid: Uuid(uuid),
+        node: name("n"),
+        medium: Medium::File {
+            path: format!("/disks/{text}"),
+            bytes: sectors * 512,
+            created: true,
+        },
+        record: MediumRecord::default(),
+        usage: Usage::Pooled,
+        block_bytes: 512,
+        sectors,
+        data_start: UNIT,
+        data_end: 9 * UNIT,
+        superblock_pending: pending,
+    }
+}
+
+fn volume(text: &str, clears: bool) -> Command {
+    Command::CreateVolume(CreateVolume {
+        name: name(text),
+        uuid: Uuid(text.bytes().map(u128::from).sum()),
+        node: name("n"),
+        disk: Some(name("d")),
+        sectors: Some(UNIT),
+        block_bytes: None,
+        clear: None,
+        clears,
+    })
+}
+
+fn grow(text: &str) -> Command {
+    Command::GrowVolume(GrowVolume {
+        name: name(text),
+        sectors: 2 * UNIT,
+        disk: None,
+        expected: None,
+        clears: false,
+    })
+}
+
+fn delete(text: &str, clear: bool) -> Command {
+    Command::DeleteVolume(DeleteVolume {
+        name: name(text),
+        expected: None,
+        clear: Some(clear),
+        detaches: false,
+    })
+}
+
+#[test]
+fn what_changes_on_a_disk_changes_its_superblock() {
+    let mut lab = Lab::new();
+    lab.changes_d_alone(volume("a", false));
+    lab.changes_d_alone(grow("a"));
+    lab.changes_d_alone(delete("a", false));
+    // What is to be cleared comes onto the record once it is clear, and leaves it as soon as it is to go.
+    lab.does(volume("b", true));
+    lab.changes_d_alone(Command::RecordCleared(RecordCleared {
+        name: name("b"),
+        uuid: Uuid(u128::from(b'b')),
+        sectors: UNIT,
+    }));
+    lab.changes_d_alone(delete("b", true));
+    // Without clearing it is there at once.
+    lab.does(volume("c", true));
+    lab.changes_d_alone(Command::ChangeVolume(ChangeVolume {
+        name: name("c"),
+        protected: None,
+        clear: Some(Clear::Never),
+        expected: None,
+    }));
+    assert_eq!(lab.0.volumes[&name("c")].usable_sectors(), UNIT);
+}
+
+#[test]
+fn no_two_generations_have_one_id() {
+    let base = Lab::new().0;
+    let then = |cluster: &Cluster, command: Command| cluster.apply(&command).unwrap().0;
+    let (left, right) = (then(&base, volume("l", false)), then(&base, volume("r", false)));
+    assert_eq!(left.generation, right.generation);
+    assert_ne!(left.lineage, right.lineage, "other commands");
+    let (further, elsewhere) = (then(&left, volume("x", false)), then(&right, volume("x", false)));
+    assert_ne!(further.lineage, elsewhere.lineage, "other parents");
+    assert!(![left.lineage, LineageId::NIL].contains(&further.lineage));
+    // The root of a database without lineages is known by what the database says, and is no generation's id.
+    let [a, b] = [&left, &right].map(|cluster| cluster.clone().unrooted().rooted());
+    assert_ne!(a.lineage, b.lineage);
+    assert_ne!(a.lineage, left.lineage);
+    assert_eq!(a, left.clone().unrooted().rooted());
+}
+
+#[test]
+fn a_database_without_lineages_gets_one_root_for_all_its_disks() {
+    let mut lab = Lab::new();
+    lab.does(volume("a", false));
+    let plain = lab.0.clone().unrooted();
+    assert!(plain.lineage.is_nil());
+    assert!(plain.disks.values().all(|disk| disk.history.is_empty()));
+    let rooted = plain.clone().rooted();
+    assert!(!rooted.lineage.is_nil());
+    for disk in rooted.disks.values() {
+        let root = Ancestor {
+            generation: disk.superblock_generation(),
+            id: rooted.lineage,
+        };
+        assert_eq!(disk.history.iter().collect::<Vec<_>>(), [&root]);
+    }
+    // What has a lineage keeps it, and what is no cluster yet gets none.
+    assert_eq!(rooted.clone().rooted(), rooted);
+    assert_eq!(lab.0.clone().rooted(), lab.0);
+    assert_eq!(Cluster::empty().rooted(), Cluster::empty());
+    assert_eq!(rooted.unrooted(), plain);
+}
+
+#[test]
+fn an_id_that_was_given_is_the_one_that_disks_have() {
+    let mut lab = Lab::new();
+    lab.does(volume("a", false));
+    let before = lab.0.clone();
+    let known = lab.0.known_as(LineageId(77));
+    assert_eq!(known.lineage, LineageId(77));
+    let newest = known.disks[&name("d")].history.latest().unwrap();
+    assert_eq!((newest.generation, newest.id), (before.generation, LineageId(77)));
+    // Other generations and other disks keep theirs.
+    let [d, e] = ["d", "e"].map(|disk| (&known.disks[&name(disk)], &before.disks[&name(disk)]));
+    assert_eq!(e.0, e.1);
+    let but_the_newest = |disk: &Disk| disk.history.iter().rev().skip(1).copied().collect::<Vec<_>>();
+    assert_eq!(but_the_newest(d.0), but_the_newest(d.1));
+    assert!(!but_the_newest(d.0).is_empty());
+}
+
+#[test]
+fn a_history_keeps_the_latest_and_no_more_than_it_may() {
+    let mut lab = Lab::new();
+    for _ in 0..HISTORY_MAX {
+        lab.does(volume("a", false));
+        lab.does(delete("a", false));
+    }
+    let history = &lab.disk("d").history;
+    assert_eq!(history.iter().len(), HISTORY_MAX);
+    assert_eq!(history.latest().unwrap().generation, lab.0.generation);
+    let numbers: Vec<u64> = history.iter().map(|point| point.generation.0).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+}
+
+#[test]
+fn a_first_superblock_is_waited_for_and_told_of() {
+    let mut lab = Lab::new();
+    lab.does(Command::AddDisk(disk("f", 102, true)));
+    assert!(!lab.disk("f").first_superblock.is_on_medium());
+    let on_f = |command: Command| match command {
+        Command::CreateVolume(create) => Command::CreateVolume(CreateVolume {
+            disk: Some(name("f")),
+            ..create
+        }),
+        other => other,
+    };
+    assert!(
+        lab.0.apply(&on_f(volume("a", false))).is_err(),
+        "no extent before that"
+    );
+    let confirm = |uuid| {
+        Command::ConfirmSuperblock(ConfirmSuperblock {
+            name: name("f"),
+            uuid: Uuid(uuid),
+        })
+    };
+    assert!(lab.0.apply(&confirm(100)).is_err(), "another disk's word");
+    lab.does(confirm(102));
+    assert!(lab.disk("f").first_superblock.is_on_medium());
+    let before = lab.0.clone();
+    lab.does(confirm(102));
+    assert_eq!(lab.0, before, "told twice is told once");
+    lab.does(on_f(volume("a", false)));
+}
+
+fn adopt(uuid: u128, seen: Option<OnMedium>) -> Command {
+    Command::AdoptDisk(AdoptDisk {
+        name: name("d"),
+        uuid: Uuid(uuid),
+        seen,
+        empties: Default::default(),
+    })
+}
+
+#[test]
+fn adopting_goes_beyond_what_the_medium_carries() {
+    let mut lab = Lab::new();
+    let seen = OnMedium {
+        point: Ancestor {
+            generation: Generation(500),
+            id: LineageId(5),
+        },
+        epoch: Epoch(9),
+        ancestors: Vec::new(),
+    };
+    assert!(
+        lab.0.apply(&adopt(101, Some(seen.clone()))).is_err(),
+        "another disk"
+    );
+    lab.does(adopt(100, Some(seen.clone())));
+    assert_eq!((lab.0.generation, lab.0.epoch), (Generation(501), Epoch(9)));
+    let disk = lab.disk("d");
+    assert_eq!(
+        (disk.revision, disk.superblock_generation()),
+        (Generation(501), Generation(501))
+    );
+    assert!(disk.history.iter().any(|point| *point == seen.point));
+    let before = lab.0.clone();
+    lab.does(adopt(100, Some(seen)));
+    assert_eq!(lab.0, before, "asked twice is asked once");
+    // Another configuration of the same number is another decision.
+    let other = OnMedium {
+        point: Ancestor {
+            generation: Generation(500),
+            id: LineageId(6),
+        },
+        epoch: Epoch(1),
+        ancestors: Vec::new(),
+    };
+    lab.does(adopt(100, Some(other)));
+    assert_ne!(lab.0, before);
+}
+
+#[test]
+fn a_superblock_that_is_lost_is_waited_for_again() {
+    let mut lab = Lab::new();
+    lab.does(adopt(100, None));
+    let disk = lab.disk("d");
+    assert!(!disk.first_superblock.is_on_medium());
+    assert_eq!(disk.revision, lab.0.generation);
+    // A disk without a superblock has none to adopt.
+    let memory = AddDisk {
+        medium: Medium::Memory {
+            bytes: 10 * UNIT * 512,
+        },
+        ..disk_like("m")
+    };
+    lab.does(Command::AddDisk(memory));
+    let of_memory = Command::AdoptDisk(AdoptDisk {
+        name: name("m"),
+        uuid: Uuid(103),
+        seen: None,
+        empties: Default::default(),
+    });
+    assert_eq!(lab.0.apply(&of_memory).unwrap_err().field(), Some("usage"));
+}
+
+fn disk_like(text: &str) -> AddDisk {
+    disk(text, 103, false)
+}
+
+#[test]
+fn a_medium_tells_who_it_is_by_any_one_of_these() {
+    let lab = Lab::new();
+    let plain = Disk {
+        usage: Usage::Whole,
+        medium: Medium::Block {
+            path: "/dev/sda".to_owned(),
+            wwid: None,
+        },
+        ..lab.disk("d").clone()
+    };
+    assert!(!plain.has_identity());
+    let with = |change: fn(&mut Disk)| {
+        let mut disk = plain.clone();
+        change(&mut disk);
+        disk.has_identity()
+    };
+    assert!(with(|disk| disk.usage = Usage::Pooled), "our superblock");
+    assert!(
+        with(|disk| disk.record.serial = Some("S1".to_owned())),
+        "a serial number"
+    );
+    assert!(
+        with(|disk| {
+            disk.medium = Medium::Block {
+                path: "/dev/sda".to_owned(),
+                wwid: Some("naa.5".to_owned()),
+            }
+        }),
+        "a WWID"
+    );
+    assert!(
+        with(|disk| disk.medium = Medium::Memory { bytes: 512 }),
+        "nothing outlives the daemon"
+    );
+}

@@ -1,0 +1,98 @@
+//! What is shown to an operator who has to choose between a medium and a database, and what may be written over without
+//! asking: each extent counts, in each of its three numbers.
+
+#![cfg(test)]
+
+use palisade_volume::{Part, difference};
+use palisade_wire::{ExtentRecord, ExtentRole, Lba, Name};
+
+/// An extent: sector of the volume, sector of the disk, sectors.
+type Place = (u64, u64, u64);
+
+/// The extents of a volume.
+fn extents(volume: u128, places: &[Place]) -> Vec<ExtentRecord> {
+    let extent = |&(volume_lba, disk_lba, sectors): &Place| ExtentRecord {
+        volume,
+        // A name of its own for each extent, to see which of them speaks for the volume.
+        volume_name: Name::new(format!("v{volume}-{volume_lba}").as_str()).unwrap(),
+        role: ExtentRole::Linear,
+        part: 0,
+        block_bytes: 512,
+        volume_lba: Lba(volume_lba),
+        disk_lba: Lba(disk_lba),
+        sectors,
+        volume_sectors: 1_000,
+    };
+    places.iter().map(extent).collect()
+}
+
+fn loses_nothing(medium: &[Place], database: &[Place]) -> bool {
+    difference(&extents(1, medium), &extents(1, database)).loses_nothing()
+}
+
+#[test]
+fn what_both_have_alike_is_no_difference() {
+    let both = extents(1, &[(0, 100, 10), (10, 300, 10)]);
+    let found = difference(&both, &both);
+    assert!(found.is_empty() && found.loses_nothing());
+    assert_eq!(found.elsewhere, []);
+    // In whatever order a table has them.
+    let turned: Vec<ExtentRecord> = both.iter().rev().cloned().collect();
+    assert!(difference(&turned, &both).is_empty());
+}
+
+#[test]
+fn what_only_one_side_has_is_named_with_its_size() {
+    let (medium, database) = (
+        extents(1, &[(0, 100, 10), (10, 300, 5)]),
+        extents(2, &[(0, 500, 7)]),
+    );
+    let found = difference(&medium, &database);
+    let part = |volume, name: &str, sectors| Part {
+        volume,
+        name: name.to_owned(),
+        sectors,
+    };
+    assert_eq!(found.only_on_medium, [part(1, "v1-0", 15)]);
+    assert_eq!(found.only_in_database, [part(2, "v2-0", 7)]);
+    assert_eq!(found.elsewhere, []);
+    // Each of the three alone is a difference.
+    assert!(!difference(&medium, &[]).is_empty());
+    assert!(!difference(&[], &database).is_empty());
+    assert!(!difference(&medium, &extents(1, &[(0, 100, 10)])).is_empty());
+}
+
+#[test]
+fn a_volume_that_has_grown_loses_nothing() {
+    let before = [(0, 100, 10), (10, 300, 10)];
+    let longer = [(0, 100, 10), (10, 300, 20)];
+    assert!(loses_nothing(&before, &longer));
+    assert!(loses_nothing(
+        &before,
+        &[(0, 100, 10), (10, 300, 10), (20, 500, 10)]
+    ));
+    let found = difference(&extents(1, &before), &extents(1, &longer));
+    assert_eq!(found.elsewhere.len(), 1, "it is shown all the same");
+    assert_eq!(found.elsewhere[0].sectors, 20, "as the medium has it");
+}
+
+#[test]
+fn an_extent_in_another_place_or_shorter_is_a_loss() {
+    let before = [(0, 100, 10), (10, 300, 10)];
+    for (what, after) in [
+        ("shorter", vec![(0, 100, 10), (10, 300, 9)]),
+        ("elsewhere on the disk", vec![(0, 100, 10), (10, 301, 10)]),
+        ("elsewhere in the volume", vec![(0, 100, 10), (11, 300, 10)]),
+        ("gone", vec![(0, 100, 10)]),
+        ("one of two", vec![(0, 101, 10), (10, 300, 10), (20, 500, 1)]),
+    ] {
+        assert!(!loses_nothing(&before, &after), "{what}");
+    }
+    // One volume that has only grown does not speak for another that has not.
+    let both = |first: &[Place], second: &[Place]| [extents(1, first), extents(2, second)].concat();
+    let (medium, database) = (
+        both(&[(0, 100, 10)], &[(0, 300, 10)]),
+        both(&[(0, 100, 20)], &[(0, 301, 20)]),
+    );
+    assert!(!difference(&medium, &database).loses_nothing());
+}
