@@ -14,9 +14,9 @@ use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
 use palisade_block::{Lba, Nanos, Sectors};
 use palisade_model::{
-    AddDisk, AdoptDisk, Ancestor, Cluster, Command, ConfirmSuperblock, CreateVolume, DeleteVolume, Epoch,
-    Generation, GrowVolume, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, LineageId,
-    Medium as Made, MediumRecord, Name, OnMedium, ReleaseDisk, Usage, Uuid,
+    AddDisk, AdoptDisk, Ancestor, ChangeVolume, Clear, Cluster, Command, ConfirmSuperblock, CreateVolume,
+    DeleteVolume, Epoch, Generation, GrowVolume, ImportDisks, ImportedDisk, ImportedExtent, InitCluster,
+    LineageId, Medium as Made, MediumRecord, Name, OnMedium, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
 use palisade_volume::{Bare, Forbidden, Standing, image, renewal, standing};
@@ -31,7 +31,7 @@ use std::convert::Infallible;
 const SETTLED_AFTER: usize = 60;
 
 /// Writes in a row that one step may take: the tables and superblocks of a disk, and their wiping.
-const WRITES_AT_REST: usize = 700;
+const WRITES_AT_REST: usize = 1_000;
 
 /// Runs it.
 pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
@@ -51,7 +51,7 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         running: first,
         kept: Vec::new(),
         observed: Observed::default(),
-        work: None,
+        works: Vec::new(),
         carried: Vec::new(),
         examined: false,
         rng,
@@ -70,6 +70,8 @@ type Table = Vec<ExtentRecord>;
 struct Database {
     cluster: Cluster,
     been: Vec<Table>,
+    /// The generations of the disk that it has been at, each by its mark: tables of two databases may say the same.
+    marks: Vec<palisade_wire::Ancestor>,
 }
 
 /// What is under way on the disk: single writes, each group stable before the next.
@@ -86,7 +88,8 @@ struct World {
     running: Database,
     kept: Vec<Database>,
     observed: Observed,
-    work: Option<Work>,
+    /// Steps under way on the disk. The planner says when another may begin; nothing here holds it back.
+    works: Vec<Work>,
     /// The table that the disk was last seen to carry.
     carried: Table,
     /// The medium was looked at by the process that runs, which was told to take it.
@@ -105,6 +108,7 @@ fn begin(rng: &mut Rng) -> Result<Database, String> {
     Ok(Database {
         cluster,
         been: vec![Vec::new()],
+        marks: Vec::new(),
     })
 }
 
@@ -136,12 +140,12 @@ impl World {
             self.observed.now_ms += 60_000;
             self.turn()?;
             for _ in 0..WRITES_AT_REST {
-                if self.work.is_none() {
+                if self.works.is_empty() {
                     break;
                 }
                 self.turn()?;
             }
-            if self.work.is_some() {
+            if !self.works.is_empty() {
                 let found = self
                     .read()
                     .map(|found| (found.damage, found.superblock, found.sound));
@@ -214,43 +218,46 @@ impl World {
         }
     }
 
-    /// One write of what is under way, or the next steps of the planner.
+    /// One write of something that is under way, or the next steps of the planner: it is asked while others go on, as
+    /// the daemon asks it.
     fn turn(&mut self) -> Result<(), String> {
-        if let Some(work) = &mut self.work {
-            if let Some(phase) = work.phases.front_mut() {
-                if let Some(write) = phase.pop_front() {
-                    self.medium.write(Lba(write.lba.0), &write.bytes, false, || true);
-                } else {
-                    let mark = self.medium.flush_begin();
-                    self.medium.flush_end(mark);
-                    work.phases.pop_front();
-                }
-                return self.look_at_what_is_carried();
-            }
-            let Some(Work {
-                step, wanted, after, ..
-            }) = self.work.take()
-            else {
-                return Ok(());
-            };
-            let (_, disk) = step.action.target();
-            let after = match after {
-                Superblock::Ours { .. } => self.superblock_of(&wanted, disk)?,
-                erased => erased,
-            };
-            let opened = Opened {
-                index: 0,
-                superblock: after,
-            };
-            self.observed.record(&wanted, &step, opened);
+        let under_way = self.works.len();
+        if under_way > 0 && !self.rng.one_in(8) {
+            let index = self.rng.index(under_way);
+            return self.go_on_with(index);
         }
         self.observed.now_ms += 200;
         for step in plan(&self.running.cluster, &name("n")?, &self.observed) {
-            if self.work.is_some() {
-                break;
-            }
             self.begin_step(step)?;
         }
+        Ok(())
+    }
+
+    /// One write of a step, or its end.
+    fn go_on_with(&mut self, index: usize) -> Result<(), String> {
+        let Some(work) = self.works.get_mut(index) else {
+            return Ok(());
+        };
+        if let Some(phase) = work.phases.front_mut() {
+            if let Some(write) = phase.pop_front() {
+                self.medium.write(Lba(write.lba.0), &write.bytes, false, || true);
+            } else {
+                let mark = self.medium.flush_begin();
+                self.medium.flush_end(mark);
+                work.phases.pop_front();
+            }
+            return self.look_at_what_is_carried();
+        }
+        let Work {
+            step, wanted, after, ..
+        } = self.works.swap_remove(index);
+        let (_, disk) = step.action.target();
+        let superblock = match after {
+            Superblock::Ours { .. } => self.superblock_of(&wanted, disk)?,
+            erased => erased,
+        };
+        let opened = Opened { index: 0, superblock };
+        self.observed.record(&wanted, &step, opened);
         Ok(())
     }
 
@@ -322,7 +329,7 @@ impl World {
         for phase in &mut phases {
             self.rng.shuffle(phase.make_contiguous());
         }
-        self.work = Some(Work {
+        self.works.push(Work {
             step,
             wanted,
             phases,
@@ -422,19 +429,31 @@ impl World {
 
     fn note_table(&mut self) {
         let Ok(disk) = name("d") else { return };
-        let table = image(&self.running.cluster, &disk)
-            .map(|image| image.extents)
-            .unwrap_or_default();
-        if !self.running.been.contains(&table) {
-            self.running.been.push(table);
+        let Ok(image) = image(&self.running.cluster, &disk) else {
+            return;
+        };
+        if !self.running.been.contains(&image.extents) {
+            self.running.been.push(image.extents);
         }
+        self.running.marks.push(image.superblock.point());
     }
 
     /// An operator's command, refused at the door where the node's own rule refuses it.
     fn command(&mut self) -> Result<(), String> {
         let volume = name(&format!("v{}", self.rng.below(4)))?;
         let sectors = self.rng.between(1, 2) * ALLOCATION_UNIT_SECTORS;
-        let command = match self.rng.below(5) {
+        let command = match self.rng.below(7) {
+            // Nothing of the disk's: the number of the configuration grows, and no superblock with it.
+            5.. => Command::ChangeVolume(ChangeVolume {
+                name: volume,
+                protected: None,
+                clear: Some(if self.rng.one_in(2) {
+                    Clear::Never
+                } else {
+                    Clear::OnDelete
+                }),
+                expected: None,
+            }),
             0..3 => Command::CreateVolume(CreateVolume {
                 name: volume,
                 uuid: Uuid(u128::from(self.rng.bits()) + 1),
@@ -518,7 +537,7 @@ impl World {
         if power {
             self.medium.power_cut(&mut self.rng);
         }
-        self.work = None;
+        self.works.clear();
         self.examined = false;
         self.observed = Observed::default();
         let Ok(found) = self.read() else { return Ok(()) };
@@ -527,7 +546,8 @@ impl World {
         Ok(())
     }
 
-    /// A copy of the database that was kept takes the place of the one that runs, which is kept in turn.
+    /// A copy of the database that was kept takes the place of the one that runs, which is kept in turn. Often it is used
+    /// before the disk is open, so that its numbers overtake the disk's before anybody has compared the two.
     fn other_database(&mut self) -> Result<(), String> {
         if self.kept.is_empty() {
             return Ok(());
@@ -535,13 +555,19 @@ impl World {
         let index = self.rng.index(self.kept.len());
         let other = self.kept.swap_remove(index);
         self.kept.push(std::mem::replace(&mut self.running, other));
-        self.restart(false)
+        self.restart(false)?;
+        if self.rng.one_in(2) {
+            for _ in 0..self.rng.between(1, 40) {
+                self.command()?;
+            }
+        }
+        Ok(())
     }
 
     /// The operator looks at what would be lost, and takes it.
     fn adopt(&mut self) -> Result<(), String> {
         let disk = name("d")?;
-        let Some(open) = self.observed.disks.get(&disk).filter(|_| self.work.is_none()) else {
+        let Some(open) = self.observed.disks.get(&disk).filter(|_| self.works.is_empty()) else {
             return Ok(());
         };
         if !matches!(
@@ -560,6 +586,7 @@ impl World {
             empties: Vec::new(),
         };
         if self.apply(&Command::AdoptDisk(adopt)) {
+            self.running.marks.push(found.superblock.point());
             self.running.been.push(found.extents);
         }
         Ok(())
@@ -600,13 +627,14 @@ impl World {
                 volumes.len()
             ));
         }
+        self.running.marks.push(found.superblock.point());
         self.running.been.push(found.extents);
         Ok(())
     }
 
     /// One bit of one copy of the superblock.
     fn turn_a_bit(&mut self) {
-        if self.work.is_some() {
+        if !self.works.is_empty() {
             return;
         }
         // The last sector of the disk's copies in the head, where one of two lies.

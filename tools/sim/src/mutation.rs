@@ -106,6 +106,12 @@ pub const MUTATIONS: &[Mutation] = &[
         scenario: "rings",
         finds: Invariant::DataPath,
     },
+    Mutation {
+        name: "effects-first",
+        fault: Break::EffectsBeforeTheLog,
+        scenario: "operator",
+        finds: Invariant::AllOrNothing,
+    },
 ];
 
 /// The deliberate fault of a name.

@@ -1,198 +1,311 @@
-//! Invariant 10 in the model: whatever an operator asks for, and wherever the process ends, the cluster is what it
-//! was or what it was to become; a refusal changes nothing; asking again after a crash does no harm; and the same
-//! commands make the same cluster everywhere.
+//! Invariant 10: whatever an operator asks for, and wherever the process ends, the change is wholly there or wholly
+//! absent: in the log, in the cluster that is made of it, and on the disks.
+//!
+//! ```text
+//!   asked ─► applied ─► in the log ─► published ─► answered ─► steps: writes, flushes ─► told ─► as wanted
+//!         x          x             x            x           x       x   x        x    x        x
+//!                                        the end may come at any x, of the process or of the power
+//! ```
+//!
+//! After each end a new process reads what is there: the log, and each disk by itself. A disk says what some generation
+//! of the log says, all of it, and none that the log has not: an effect is never before its agreement. Asking again
+//! does no harm, a refusal changes nothing, and in the end the disks are as the cluster has it.
+
+mod commands;
+mod node;
 
 use crate::finding::{Findings, Invariant};
+use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
+use commands::{DISK_SECTORS, DISKS, draw};
+use node::{Drive, Node};
 use palisade_block::Nanos;
-use palisade_consensus::{Agreement, MemoryStore, ProposeError};
-use palisade_model::{
-    AddDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, ReleaseDisk, RemoveDisk,
-    Usage, Uuid, check,
-};
+use palisade_model::{Cluster, Command, Name, Outcome, check};
+use palisade_volume::image;
+use palisade_wire::{DecodeError, ExtentRecord};
+use std::collections::BTreeMap;
 
-/// Sectors of a disk's data area: where a pooled disk's begins, and how much.
-const DATA_START: u64 = 8192;
-const DATA_SECTORS: u64 = 16 * 8192;
+/// Turns after which a node with nothing new to do must be at rest.
+const TURNS_AT_REST: usize = 20_000;
 
 /// Runs it.
-pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
+pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash {
     let mut hash = RunHash::default();
-    if let Err(what) = life(&mut rng, &mut hash) {
+    let mut operator = match Operator::new(&mut rng, broken) {
+        Ok(operator) => operator,
+        Err(what) => {
+            findings.add(Invariant::AllOrNothing, Nanos(0), what);
+            return hash;
+        }
+    };
+    if let Err(what) = operator.life(&mut rng, &mut hash) {
         findings.add(Invariant::AllOrNothing, Nanos(0), what);
     }
     hash
 }
 
-fn life(rng: &mut Rng, hash: &mut RunHash) -> Result<(), String> {
-    let mut store = MemoryStore::new();
-    let mut log: Vec<Command> = Vec::new();
-    for _ in 0..rng.between(20, 120) {
-        let command = draw(rng)?;
-        let before = store.cluster();
-        let answer = store.propose(command.clone());
-        let after = store.cluster();
-        hash.add([after.generation.0, u64::from(answer.is_ok())]);
+/// What a disk of a permanent id says at a generation.
+type Tables = BTreeMap<(u128, u64), Vec<ExtentRecord>>;
+
+/// Where the process ends while a command is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// It is not in the log.
+    BeforeTheLog,
+    /// It is in the log, and nobody has been told.
+    BehindTheLog,
+}
+
+struct Operator {
+    /// What is on stable storage: the commands, each of which has changed something.
+    log: Vec<Command>,
+    /// The cluster that the process knows.
+    cluster: Cluster,
+    node: Node,
+    /// What each generation of the log says of each disk.
+    tables: Tables,
+    broken: Option<Break>,
+}
+
+impl Operator {
+    fn new(rng: &mut Rng, broken: Option<Break>) -> Result<Operator, String> {
+        let mut drives = BTreeMap::new();
+        for number in 0..DISKS {
+            let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
+            drives.insert(name("disk", number)?, Drive::new(DISK_SECTORS, block_bytes));
+        }
+        Ok(Operator {
+            log: Vec::new(),
+            cluster: Cluster::empty(),
+            node: Node::new(drives),
+            tables: Tables::new(),
+            broken,
+        })
+    }
+
+    fn life(&mut self, rng: &mut Rng, hash: &mut RunHash) -> Result<(), String> {
+        for _ in 0..rng.between(20, 60) {
+            let command = draw(rng)?;
+            if self.is_let_in(&command) {
+                let end = self.some_end(rng, 4);
+                self.propose(&command, end, rng)?;
+            }
+            for _ in 0..[0, 3, 40, 400][rng.index(4)] {
+                self.turn(rng)?;
+            }
+            if rng.one_in(6) {
+                self.restart(rng)?;
+            }
+            hash.add([self.cluster.generation.0, rng.bits()]);
+        }
+        self.come_to_rest(rng)
+    }
+
+    fn some_end(&self, rng: &mut Rng, one_in: u64) -> Option<End> {
+        let end = [End::BeforeTheLog, End::BehindTheLog][rng.index(2)];
+        rng.one_in(one_in).then_some(end)
+    }
+
+    /// What the daemon looks at before it proposes: a medium that carries a superblock is not added, and a disk that is
+    /// still open as another is not either.
+    fn is_let_in(&mut self, command: &Command) -> bool {
+        let Command::AddDisk(add) = command else {
+            return true;
+        };
+        if self.cluster.disks.contains_key(&add.name) || self.node.has_open(&add.name) {
+            return true;
+        }
+        let Some(drive) = self.node.drives.get_mut(&add.name) else {
+            return false;
+        };
+        match drive.read() {
+            Err(DecodeError::NotOurs) => {
+                drive.take();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A change, from the question to its answer; the process may end on the way, and then the operator, who has not been
+    /// told, asks again.
+    fn propose(&mut self, command: &Command, end: Option<End>, rng: &mut Rng) -> Result<(), String> {
+        let before = self.cluster.clone();
+        let (after, outcome) = match before.apply(command) {
+            Ok(applied) => applied,
+            Err(_) => return Ok(()),
+        };
         check(&after).map_err(|broken| format!("after {command:?}: {broken:?}"))?;
-        match answer {
-            Err(ProposeError::Refused(refusal)) if before != after => {
-                return Err(format!(
-                    "{command:?} was refused ({refusal:?}) and changed something"
-                ));
+        let is_unchanged = matches!(outcome, Outcome::Unchanged { .. });
+        if is_unchanged != (after == before) {
+            return Err(format!(
+                "{command:?}: {outcome:?}, and something else has come of it"
+            ));
+        }
+        if is_unchanged || self.node.objects(&before, &after)? {
+            return Ok(());
+        }
+        if after.generation <= before.generation {
+            return Err(format!("{command:?} changed the cluster and not its generation"));
+        }
+        if end == Some(End::BeforeTheLog) {
+            if self.broken == Some(Break::EffectsBeforeTheLog) {
+                // The deliberate fault: what is not in the log has effects already.
+                self.cluster = after;
+                for _ in 0..400 {
+                    self.node.turn(&self.cluster, rng)?;
+                }
             }
-            Err(_) => {}
-            Ok(_) if before == after => {}
-            Ok(_) if after.generation <= before.generation => {
-                return Err(format!("{command:?} changed the cluster and not its generation"));
+            self.restart(rng)?;
+            return self.ask_again(command, &before, rng);
+        }
+        self.log.push(command.clone());
+        self.note_tables(&after);
+        if end == Some(End::BehindTheLog) {
+            self.restart(rng)?;
+            return self.ask_again(command, &after, rng);
+        }
+        self.cluster = after;
+        Ok(())
+    }
+
+    fn ask_again(&mut self, command: &Command, expected: &Cluster, rng: &mut Rng) -> Result<(), String> {
+        if self.cluster != *expected {
+            return Err(format!(
+                "after an end in {command:?} the cluster is neither what it was nor what it was to become"
+            ));
+        }
+        let was_in_the_log = self.log.last() == Some(command);
+        if was_in_the_log
+            && let Ok((again, _)) = self.cluster.apply(command)
+            && again != self.cluster
+            && !matches!(command, Command::RecordCleared(_))
+        {
+            return Err(format!("{command:?} asked again is done twice"));
+        }
+        if self.is_let_in(command) {
+            return self.propose(command, None, rng);
+        }
+        Ok(())
+    }
+
+    /// One turn of the node, with what it tells the cluster.
+    fn turn(&mut self, rng: &mut Rng) -> Result<(), String> {
+        let wanted = self.cluster.clone();
+        for (command, step) in self.node.turn(&wanted, rng)? {
+            let end = self.some_end(rng, 8);
+            self.propose(&command, end, rng)?;
+            if end.is_some() {
+                return Ok(());
             }
-            Ok(_) => log.push(command.clone()),
+            self.node.has_told(&wanted, &step);
         }
-        if rng.one_in(6) {
-            store = crash(rng, &mut log, &before, &after, &command)?;
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The process ends while the last command is under way: it is in the log or it is not. The operator, who has not
-/// been told, asks again.
-fn crash(
-    rng: &mut Rng,
-    log: &mut Vec<Command>,
-    before: &Cluster,
-    after: &Cluster,
-    command: &Command,
-) -> Result<MemoryStore, String> {
-    if before != after && rng.one_in(2) {
-        log.pop();
-    }
-    let mut found = Cluster::empty();
-    for entry in log.iter() {
-        found = found
-            .apply(entry)
-            .map_err(|refusal| format!("{entry:?} once done is refused: {refusal:?}"))?
-            .0;
-    }
-    if found != *before && found != *after {
-        return Err(format!(
-            "after a crash in {command:?} the cluster is neither the old nor the new"
-        ));
-    }
-    let was_done = found == *after;
-    let store = MemoryStore::with(found);
-    let repeated = store.propose(command.clone());
-    if *store.cluster() != *after {
-        return Err(format!(
-            "{command:?} asked again (done before: {was_done}): {repeated:?}, another cluster"
-        ));
-    }
-    if !was_done {
-        log.push(command.clone());
-    }
-    Ok(store)
-}
-
-/// Some command over a few names, so that they meet.
-fn draw(rng: &mut Rng) -> Result<Command, String> {
-    let node = name("node", 0)?;
-    let disk = name("disk", rng.below(3))?;
-    let volume_number = rng.below(4);
-    let volume = name("volume", volume_number)?;
-    let attachment_number = rng.below(4);
-    let attachment = name("attachment", attachment_number)?;
-    let sectors = rng.between(1, 40) * 2048;
-    Ok(match rng.below(14) {
-        0 => Command::InitCluster(InitCluster {
-            id: Uuid(1),
-            node,
-            node_uuid: Uuid(2),
-        }),
-        1 | 2 => {
-            let path = format!("/disks/{}", disk.as_str());
-            let bytes = (DATA_START + DATA_SECTORS + 8192) * 512;
-            let uuid = Uuid(100 + u128::from(disk.as_str().bytes().last().unwrap_or(0)));
-            Command::AddDisk(AddDisk {
-                name: disk,
-                uuid,
-                node,
-                medium: Medium::File {
-                    path,
-                    bytes,
-                    created: true,
-                },
-                record: MediumRecord::default(),
-                usage: Usage::Pooled,
-                block_bytes: 512,
-                sectors: bytes / 512,
-                data_start: DATA_START,
-                data_end: DATA_START + DATA_SECTORS,
-                superblock_pending: false,
-            })
+    /// The process ends, and another begins with what is there.
+    fn restart(&mut self, rng: &mut Rng) -> Result<(), String> {
+        let power = rng.one_in(2);
+        self.node.restart(power, rng);
+        let mut found = Cluster::empty();
+        for entry in &self.log {
+            found = found
+                .apply(entry)
+                .map_err(|refusal| format!("{entry:?} once done is refused: {refusal:?}"))?
+                .0;
         }
-        3 => Command::RemoveDisk(RemoveDisk {
-            name: disk,
-            expected: None,
-            releases: !rng.one_in(4),
-        }),
-        12 | 13 => Command::ReleaseDisk(ReleaseDisk {
-            uuid: Uuid(100 + u128::from(disk.as_str().bytes().last().unwrap_or(0))),
-            name: disk,
-        }),
-        4 | 5 => Command::CreateVolume(CreateVolume {
-            name: volume,
-            uuid: Uuid(1000 + u128::from(volume_number)),
-            node,
-            disk: rng.one_in(2).then_some(disk),
-            sectors: Some(sectors),
-            block_bytes: None,
-            clear: rng.one_in(3).then_some(palisade_model::Clear::OnDelete),
-            clears: true,
-        }),
-        6 => Command::GrowVolume(GrowVolume {
-            name: volume,
-            sectors,
-            disk: None,
-            expected: None,
-            clears: true,
-        }),
-        7 => Command::DeleteVolume(DeleteVolume {
-            name: volume,
-            expected: None,
-            clear: None,
-            detaches: false,
-        }),
-        10 => Command::RecordCleared(RecordCleared {
-            name: volume,
-            uuid: Uuid(1000 + u128::from(volume_number)),
-            sectors,
-        }),
-        11 => Command::ChangeVolume(ChangeVolume {
-            name: volume,
-            protected: Some(rng.one_in(4)),
-            clear: rng.one_in(8).then_some(palisade_model::Clear::Never),
-            expected: None,
-        }),
-        8 => Command::CreateAttachment(CreateAttachment {
-            name: attachment,
-            volume,
-            node,
-            socket: format!("/run/palisade/{attachment_number}.sock"),
-            queues: 2,
-            queue_size: 128,
-            owner: None,
-            group: None,
-            mode: 0o660,
-            read_only: rng.one_in(3),
-            serial: None,
-            limits: Limits::default(),
-            write_cache: true,
-        }),
-        _ => Command::DeleteAttachment(DeleteAttachment {
-            name: attachment,
-            expected: None,
-        }),
-    })
+        self.cluster = found;
+        self.check_disks()
+    }
+
+    /// Each disk says what one generation of the log says, or nothing where nothing is promised yet.
+    fn check_disks(&self) -> Result<(), String> {
+        for (name, drive) in &self.node.drives {
+            let wanted = self.cluster.disks.get(name);
+            match drive.read() {
+                Ok(found) => {
+                    let (disk, generation) = (found.superblock.disk, found.superblock.generation);
+                    match self.tables.get(&(disk, generation)) {
+                        None => {
+                            return Err(format!(
+                                "{name} says generation {generation}, which the log has not"
+                            ));
+                        }
+                        Some(table) if *table != found.extents => {
+                            return Err(format!(
+                                "{name} says something else at generation {generation} than was agreed on"
+                            ));
+                        }
+                        Some(_) => {}
+                    }
+                }
+                Err(error)
+                    if wanted.is_some_and(|disk| disk.first_superblock.is_on_medium() && !disk.leaving) =>
+                {
+                    return Err(format!("{name} has lost its superblock: {error}"));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn note_tables(&mut self, cluster: &Cluster) {
+        for (name, disk) in &cluster.disks {
+            if let Ok(image) = image(cluster, name) {
+                let key = (disk.uuid.0, image.superblock.generation);
+                self.tables.insert(key, image.extents);
+            }
+        }
+    }
+
+    /// When nothing more happens the disks say what the cluster says.
+    fn come_to_rest(&mut self, rng: &mut Rng) -> Result<(), String> {
+        self.restart(rng)?;
+        let mut turns = 0;
+        while !self.node.is_at_rest(&self.cluster)? {
+            turns += 1;
+            if turns > TURNS_AT_REST {
+                return Err("the node does not come to rest".into());
+            }
+            let wanted = self.cluster.clone();
+            for (command, step) in self.node.turn(&wanted, rng)? {
+                self.propose(&command, None, rng)?;
+                self.node.has_told(&wanted, &step);
+            }
+        }
+        self.check_disks()?;
+        for (name, drive) in &self.node.drives {
+            self.is_as_wanted(name, drive)?;
+        }
+        Ok(())
+    }
+
+    fn is_as_wanted(&self, name: &Name, drive: &Drive) -> Result<(), String> {
+        let Some(disk) = self.cluster.disks.get(name) else {
+            // What has left the cluster has left nothing behind, whatever came between the two.
+            return match drive.read() {
+                Err(DecodeError::NotOurs) => Ok(()),
+                found => Err(format!("{name} has left, and carries {found:?}")),
+            };
+        };
+        let found = drive.read().map_err(|error| format!("{name} at rest: {error}"))?;
+        let wanted = image(&self.cluster, name).map_err(|error| error.to_string())?;
+        let is_whole = found.extents == wanted.extents
+            && found.superblock.generation == wanted.superblock.generation
+            && found.superblock.disk == disk.uuid.0
+            && found.damage.is_empty();
+        match is_whole && disk.first_superblock.is_on_medium() {
+            true => Ok(()),
+            false => Err(format!(
+                "{name} at rest does not say what the cluster says: generation {} for {}, {:?}, {:?}",
+                found.superblock.generation,
+                wanted.superblock.generation,
+                disk.first_superblock,
+                found.damage
+            )),
+        }
+    }
 }
 
 fn name(kind: &str, number: u64) -> Result<Name, String> {
@@ -203,23 +316,28 @@ fn name(kind: &str, number: u64) -> Result<Name, String> {
 mod tests {
     use super::*;
 
-    /// A scenario whose commands are all refused would prove nothing.
+    /// A scenario whose commands are all refused would prove nothing, nor one whose disks never carry anything.
     #[test]
-    fn commands_of_every_kind_succeed_often() {
-        let mut done = std::collections::BTreeMap::new();
-        for seed in 0..40 {
+    fn changes_of_every_kind_happen_often_and_reach_the_disks() {
+        let mut done = BTreeMap::new();
+        let mut extents = 0;
+        for seed in 0..25 {
             let mut rng = Rng::new(seed);
-            let store = MemoryStore::new();
-            for _ in 0..100 {
-                let command = draw(&mut rng).unwrap();
-                let before = store.cluster();
-                let kind = std::mem::discriminant(&command);
-                if store.propose(command).is_ok() && before != store.cluster() {
-                    *done.entry(format!("{kind:?}")).or_insert(0) += 1;
-                }
+            let mut operator = Operator::new(&mut rng, None).unwrap();
+            operator.life(&mut rng, &mut RunHash::default()).unwrap();
+            for command in &operator.log {
+                let kind = std::mem::discriminant(command);
+                *done.entry(format!("{kind:?}")).or_insert(0) += 1;
             }
+            let tables = operator
+                .node
+                .drives
+                .values()
+                .filter_map(|drive| drive.read().ok());
+            extents += tables.map(|found| found.extents.len()).sum::<usize>();
         }
-        assert_eq!(done.len(), 11, "{done:?}");
-        assert!(done.values().all(|times| *times >= 20), "{done:?}");
+        assert_eq!(done.len(), 12, "{done:?}");
+        assert!(done.values().all(|times| *times >= 10), "{done:?}");
+        assert!(extents > 25, "{extents}");
     }
 }

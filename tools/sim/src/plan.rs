@@ -91,6 +91,8 @@ pub enum Break {
     LoseKicks,
     /// Each queue keeps its attachment's limit by itself.
     LimitEachQueue,
+    /// A node takes steps for a change that is not in the log yet.
+    EffectsBeforeTheLog,
 }
 
 /// Everything about one run but its seed.

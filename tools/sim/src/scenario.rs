@@ -4,7 +4,7 @@ use crate::daemon::Setup;
 use crate::disk::Conduct;
 use crate::finding::Findings;
 use crate::guest::Habits;
-use crate::plan::{Chaos, DiskPlan, GuestPlan, Plan};
+use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
 use crate::{lineage, operator, superblock};
 use palisade_block::Nanos;
@@ -27,7 +27,7 @@ pub enum Run {
     /// Runs a world by the plan of the seed.
     World(fn(&mut Rng) -> Plan),
     /// Something smaller, that needs no world.
-    Alone(fn(Rng, &Findings) -> RunHash),
+    Alone(fn(Rng, Option<Break>, &Findings) -> RunHash),
 }
 
 /// All scenarios.
@@ -75,17 +75,17 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "superblock",
         about: "a disk's extent table rewritten under power cuts, torn writes and turned bits",
-        run: Run::Alone(superblock::run),
+        run: Run::Alone(|rng, _, findings| superblock::run(rng, findings)),
     },
     Scenario {
         name: "operator",
-        about: "operator commands on the cluster database, cut off anywhere",
+        about: "operator commands down to the superblocks of two disks, cut off between any two effects",
         run: Run::Alone(operator::run),
     },
     Scenario {
         name: "lineage",
         about: "copies of the database, restored, lost and used in turn, on one disk (invariant 15)",
-        run: Run::Alone(lineage::run),
+        run: Run::Alone(|rng, _, findings| lineage::run(rng, findings)),
     },
     Scenario {
         name: "scarce",

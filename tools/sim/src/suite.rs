@@ -43,7 +43,7 @@ pub fn run(scenario: &Scenario, seed: u64, broken: Option<Break>) -> Report {
         }
         Run::Alone(run) => {
             let findings = Findings::default();
-            let hash = run(rng, &findings);
+            let hash = run(rng, broken, &findings);
             Report {
                 hash,
                 findings: findings.list(),

@@ -5,7 +5,7 @@ use super::{WRITES_AT_REST, World, name};
 use palisade_model::{Cluster, Command, Name, RemoveDisk};
 use palisade_reconcile::Superblock;
 use palisade_volume::{Leaving, is_to_be_erased};
-use palisade_wire::is_cut_off_erasure_of;
+use palisade_wire::{Decoded, is_cut_off_erasure_of};
 use std::convert::Infallible;
 
 impl World {
@@ -19,7 +19,8 @@ impl World {
         if had && !self.apply(&Command::RemoveDisk(remove)) {
             return Ok(());
         }
-        let knew_all = self.running.been.contains(&self.carried);
+        let is_known = |found: Decoded| self.running.marks.contains(&found.superblock.point());
+        let knew_all = self.read().is_ok_and(is_known);
         if had {
             // The removal goes its way, whatever was under way; then the medium is clean, if it was ours.
             let ours = self.observed.disks.get(&name("d")?).map(|open| open.superblock);
@@ -57,12 +58,13 @@ impl World {
 
     /// The check of a removal: when the cluster is told that it is done, nothing that its database wrote is left.
     pub(super) fn is_let_go(&self, disk: u128) -> Result<(), String> {
-        let carries = self
-            .read()
-            .is_ok_and(|found| found.superblock.disk == disk && self.running.been.contains(&found.extents));
-        let is_known = self.running.been.contains(&self.carried);
+        // What another database has put there, be it the same in words, is its own.
+        let is_own = |found: Decoded| {
+            found.superblock.disk == disk && self.running.marks.contains(&found.superblock.point())
+        };
+        let carries = self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
-        match (carries && is_known) || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
+        match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
             true => Err("a disk was let go with its superblock, or a part of it, still there".into()),
             false => Ok(()),
         }

@@ -1,0 +1,114 @@
+//! What an operator asks for: some command over a few names, so that they meet.
+
+use super::name;
+use crate::rng::Rng;
+use palisade_model::{
+    AddDisk, ChangeVolume, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
+    GrowVolume, InitCluster, Limits, Medium, MediumRecord, RecordCleared, RemoveDisk, Usage, Uuid,
+};
+use palisade_wire::{ALLOCATION_UNIT_SECTORS, Geometry};
+
+/// Size of each disk, in sectors: room for a few volumes.
+pub(super) const DISK_SECTORS: u64 = Geometry::LEAST_SECTORS + 5 * ALLOCATION_UNIT_SECTORS;
+
+/// How many disks there are.
+pub(super) const DISKS: u64 = 2;
+
+/// Draws one.
+pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
+    let node = name("node", 0)?;
+    let disk = name("disk", rng.below(DISKS))?;
+    let volume_number = rng.below(4);
+    let volume = name("volume", volume_number)?;
+    let attachment_number = rng.below(4);
+    let attachment = name("attachment", attachment_number)?;
+    let sectors = rng.between(1, 10) * 2048;
+    Ok(match rng.below(12) {
+        0 => Command::InitCluster(InitCluster {
+            id: Uuid(1),
+            node,
+            node_uuid: Uuid(2),
+        }),
+        1 | 2 => {
+            let path = format!("/disks/{}", disk.as_str());
+            let geometry = Geometry::of(DISK_SECTORS).map_err(|error| error.to_string())?;
+            let bytes = DISK_SECTORS * 512;
+            let uuid = Uuid(u128::from(rng.bits()) + 1);
+            Command::AddDisk(AddDisk {
+                name: disk,
+                uuid,
+                node,
+                medium: Medium::File {
+                    path,
+                    bytes,
+                    created: true,
+                },
+                record: MediumRecord::default(),
+                usage: Usage::Pooled,
+                block_bytes: 512,
+                sectors: DISK_SECTORS,
+                data_start: geometry.data_start.0,
+                data_end: geometry.data_end.0,
+                superblock_pending: true,
+            })
+        }
+        3 => Command::RemoveDisk(RemoveDisk {
+            name: disk,
+            expected: None,
+            releases: true,
+        }),
+        4 | 5 => Command::CreateVolume(CreateVolume {
+            name: volume,
+            uuid: Uuid(1000 + u128::from(volume_number)),
+            node,
+            disk: rng.one_in(2).then_some(disk),
+            sectors: Some(sectors),
+            block_bytes: None,
+            clear: rng.one_in(3).then_some(palisade_model::Clear::OnDelete),
+            clears: rng.one_in(2),
+        }),
+        6 => Command::GrowVolume(GrowVolume {
+            name: volume,
+            sectors,
+            disk: None,
+            expected: None,
+            clears: rng.one_in(2),
+        }),
+        7 => Command::DeleteVolume(DeleteVolume {
+            name: volume,
+            expected: None,
+            clear: None,
+            detaches: false,
+        }),
+        10 => Command::RecordCleared(RecordCleared {
+            name: volume,
+            uuid: Uuid(1000 + u128::from(volume_number)),
+            sectors,
+        }),
+        11 => Command::ChangeVolume(ChangeVolume {
+            name: volume,
+            protected: Some(rng.one_in(4)),
+            clear: rng.one_in(8).then_some(palisade_model::Clear::Never),
+            expected: None,
+        }),
+        8 => Command::CreateAttachment(CreateAttachment {
+            name: attachment,
+            volume,
+            node,
+            socket: format!("/run/palisade/{attachment_number}.sock"),
+            queues: 2,
+            queue_size: 128,
+            owner: None,
+            group: None,
+            mode: 0o660,
+            read_only: rng.one_in(3),
+            serial: None,
+            limits: Limits::default(),
+            write_cache: true,
+        }),
+        _ => Command::DeleteAttachment(DeleteAttachment {
+            name: attachment,
+            expected: None,
+        }),
+    })
+}
