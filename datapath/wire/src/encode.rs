@@ -177,12 +177,15 @@ pub fn update(
     // And the first copy at the head says whose disk it is: a copy of the cluster before would outvote the new ones.
     let renamed = before.cluster != after.cluster;
     let tail_copies: &[usize] = if moved || renamed { &[0, 1] } else { &[turn] };
-    let head_copies: &[usize] = if renamed { &[0, 1] } else { &[turn] };
-    let phases = vec![
+    let mut phases = vec![
         tables(&superblock, extents, &geometry),
         superblocks(&superblock, &geometry, true, tail_copies),
-        superblocks(&superblock, &geometry, false, head_copies),
+        superblocks(&superblock, &geometry, false, &[turn]),
     ];
+    if renamed {
+        // The one in force comes last: were it gone first, the one of the write before it would speak for the disk.
+        phases.push(superblocks(&superblock, &geometry, false, &[1 - turn]));
+    }
     Ok(Update {
         superblock,
         phases: nonempty(phases),

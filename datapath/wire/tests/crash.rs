@@ -75,6 +75,41 @@ proptest! {
         }
     }
 
+    /// As when a disk is imported by a cluster of another id: not even for a moment does an older write speak for it.
+    #[test]
+    fn a_disk_that_gets_another_cluster_says_the_old_or_the_new(
+        before in 1u64..5, chance in proptest::collection::vec(any::<u64>(), 7),
+    ) {
+        let mut disk = Disk::blank(DISK_SECTORS);
+        let at = |generation: u64, earlier: &[&Superblock]| Superblock {
+            generation,
+            lineage: Some(Lineage {
+                id: u128::from(generation),
+                ancestors: earlier.iter().rev().map(|earlier| earlier.point()).collect(),
+            }),
+            ..superblock(DISK_SECTORS)
+        };
+        let made = format(&at(1, &[]), &extents(1)).unwrap();
+        disk.write_all(&made.phases);
+        let mut written = vec![made.superblock];
+        for generation in 2..=before {
+            let known: Vec<&Superblock> = written.iter().collect();
+            let change = update(&written[written.len() - 1], &at(generation, &known), &extents(generation)).unwrap();
+            disk.write_all(&change.phases);
+            written.push(change.superblock);
+        }
+        let known: Vec<&Superblock> = written.iter().collect();
+        let after = Superblock { cluster: 77, ..at(before + 1, &known) };
+        let change = update(&written[written.len() - 1], &after, &extents(before + 1)).unwrap();
+        let (old, new): (State, State) = (state(&disk), (before + 1, extents(before + 1)));
+        each_cut(&disk, &change.phases, &chance, |cut| {
+            let found = state(cut);
+            assert!(found == old || found == new, "generation {}", found.0);
+        });
+        disk.write_all(&change.phases);
+        prop_assert_eq!(state(&disk), new);
+    }
+
     #[test]
     fn a_format_leaves_the_old_owner_nothing_or_the_new_one(chance in proptest::collection::vec(any::<u64>(), 7)) {
         let (disk, _) = formatted(DISK_SECTORS, 20);

@@ -45,6 +45,11 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("lineage", 1123, "the same"),
     (
         "lineage",
+        445,
+        "while a disk got another cluster's id, the table before the one in force spoke for it",
+    ),
+    (
+        "lineage",
         16,
         "a disk imported from another cluster was written again and again: an old copy spoke for it",
     ),
