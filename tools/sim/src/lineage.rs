@@ -7,6 +7,7 @@
 //! the database. The checker knows nothing of lineages: it keeps with each database every table that this database ever
 //! had, and holds each table that vanishes from the disk against those.
 
+mod copies;
 mod removal;
 
 use crate::disk::Medium;
@@ -54,6 +55,7 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         works: Vec::new(),
         carried: Vec::new(),
         examined: false,
+        absent: false,
         rng,
     };
     if let Err(what) = world.life(&mut hash) {
@@ -94,6 +96,8 @@ struct World {
     carried: Table,
     /// The medium was looked at by the process that runs, which was told to take it.
     examined: bool,
+    /// The path leads nowhere at present.
+    absent: bool,
     rng: Rng,
 }
 
@@ -264,6 +268,10 @@ impl World {
     fn begin_step(&mut self, step: Step) -> Result<(), String> {
         let cluster = self.running.cluster.clone();
         match &step.action {
+            Action::OpenDisk { .. } if self.absent => {
+                self.observed
+                    .record_failure(&step, "the path leads nowhere".into());
+            }
             Action::OpenDisk { disk } | Action::ExamineSuperblock { disk } => {
                 let superblock = self.superblock_of(&cluster, disk)?;
                 self.observed
@@ -546,24 +554,6 @@ impl World {
         Ok(())
     }
 
-    /// A copy of the database that was kept takes the place of the one that runs, which is kept in turn. Often it is used
-    /// before the disk is open, so that its numbers overtake the disk's before anybody has compared the two.
-    fn other_database(&mut self) -> Result<(), String> {
-        if self.kept.is_empty() {
-            return Ok(());
-        }
-        let index = self.rng.index(self.kept.len());
-        let other = self.kept.swap_remove(index);
-        self.kept.push(std::mem::replace(&mut self.running, other));
-        self.restart(false)?;
-        if self.rng.one_in(2) {
-            for _ in 0..self.rng.between(1, 40) {
-                self.command()?;
-            }
-        }
-        Ok(())
-    }
-
     /// The operator looks at what would be lost, and takes it.
     fn adopt(&mut self) -> Result<(), String> {
         let disk = name("d")?;
@@ -586,7 +576,7 @@ impl World {
             empties: Vec::new(),
         };
         if self.apply(&Command::AdoptDisk(adopt)) {
-            self.running.marks.push(found.superblock.point());
+            // What is adopted and not yet written over is the other database's still.
             self.running.been.push(found.extents);
         }
         Ok(())

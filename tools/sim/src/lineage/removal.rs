@@ -65,7 +65,11 @@ impl World {
         let carries = self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
-            true => Err("a disk was let go with its superblock, or a part of it, still there".into()),
+            true => Err(format!(
+                "a disk was let go with its superblock, or a part of it, still there: {:?}",
+                self.read()
+                    .map(|found| (found.superblock.point(), found.superblock.lineage))
+            )),
             false => Ok(()),
         }
     }
