@@ -17,7 +17,7 @@ mod node;
 use crate::finding::{Findings, Invariant};
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
-use commands::{DISK_SECTORS, DISKS, draw};
+use commands::{DISK_SECTORS, DISKS, OPENING, draw, draw_one};
 use node::{Drive, Node};
 use palisade_block::Nanos;
 use palisade_model::{Cluster, Command, Name, Outcome, check};
@@ -84,8 +84,12 @@ impl Operator {
     }
 
     fn life(&mut self, rng: &mut Rng, hash: &mut RunHash) -> Result<(), String> {
-        for _ in 0..rng.between(20, 60) {
-            let command = draw(rng)?;
+        let opening = if rng.one_in(4) { 0 } else { OPENING.len() };
+        for round in 0..rng.between(40, 90) as usize {
+            let command = match OPENING.get(round).filter(|_| round < opening) {
+                Some(kind) => draw_one(rng, *kind)?,
+                None => draw(rng)?,
+            };
             if self.is_let_in(&command) {
                 let end = self.some_end(rng, 4);
                 self.propose(&command, end, rng)?;

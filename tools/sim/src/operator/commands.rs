@@ -14,8 +14,17 @@ pub(super) const DISK_SECTORS: u64 = Geometry::LEAST_SECTORS + 5 * ALLOCATION_UN
 /// How many disks there are.
 pub(super) const DISKS: u64 = 2;
 
-/// Draws one.
+/// How an operator begins: a cluster and its disks.
+pub(super) const OPENING: [u64; 4] = [0, 1, 1, 1];
+
+/// Draws one of any kind.
 pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
+    let kind = rng.below(15);
+    draw_one(rng, kind)
+}
+
+/// Draws one of a kind.
+pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
     let node = name("node", 0)?;
     let disk = name("disk", rng.below(DISKS))?;
     let volume_number = rng.below(4);
@@ -23,7 +32,7 @@ pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
     let attachment_number = rng.below(4);
     let attachment = name("attachment", attachment_number)?;
     let sectors = rng.between(1, 10) * 2048;
-    Ok(match rng.below(12) {
+    Ok(match kind {
         0 => Command::InitCluster(InitCluster {
             id: Uuid(1),
             node,
@@ -67,9 +76,9 @@ pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
             clear: rng.one_in(3).then_some(palisade_model::Clear::OnDelete),
             clears: rng.one_in(2),
         }),
-        6 => Command::GrowVolume(GrowVolume {
+        6 | 13 => Command::GrowVolume(GrowVolume {
             name: volume,
-            sectors,
+            sectors: 2 * sectors,
             disk: None,
             expected: None,
             clears: rng.one_in(2),
@@ -80,18 +89,18 @@ pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
             clear: None,
             detaches: false,
         }),
-        10 => Command::RecordCleared(RecordCleared {
+        9 => Command::RecordCleared(RecordCleared {
             name: volume,
             uuid: Uuid(1000 + u128::from(volume_number)),
             sectors,
         }),
-        11 => Command::ChangeVolume(ChangeVolume {
+        10 | 11 => Command::ChangeVolume(ChangeVolume {
             name: volume,
             protected: Some(rng.one_in(4)),
             clear: rng.one_in(8).then_some(palisade_model::Clear::Never),
             expected: None,
         }),
-        8 => Command::CreateAttachment(CreateAttachment {
+        8 | 12 => Command::CreateAttachment(CreateAttachment {
             name: attachment,
             volume,
             node,
