@@ -390,6 +390,7 @@ fn a_device_that_becomes_read_only_under_us_refuses_changes() {
     };
     let mut rig = Rig::new(Arc::new(device.open(512).unwrap()));
     let mut buffer = Buffer::new(8192);
+    rig.on(&buffer);
     buffer.fill(0, 4096, 1);
     assert_eq!(rig.write(0, &[buffer.segment(0, 4096)]), Ok(()));
     run("blockdev", &["--setro".as_ref(), &device.device]);
@@ -408,10 +409,9 @@ fn a_device_that_becomes_read_only_under_us_refuses_changes() {
         );
     }
     assert_eq!(rig.run(Op::Flush, 0, 0, &[]), Ok(()));
-    let mut read = Buffer::new(4096);
-    assert_eq!(rig.read(0, &[read.segment(0, 4096)]), Ok(()));
+    assert_eq!(rig.read(0, &[buffer.segment(4096, 4096)]), Ok(()));
     assert!(
-        read.holds(0, 4096, 1),
+        buffer.holds(4096, 4096, 1),
         "what was acknowledged is there, and nothing else"
     );
     run("blockdev", &["--setrw".as_ref(), &device.device]);
