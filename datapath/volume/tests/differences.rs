@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use palisade_volume::{Part, difference};
+use palisade_volume::{Part, difference, overlaps};
 use palisade_wire::{ExtentRecord, ExtentRole, Lba, Name};
 
 /// An extent: sector of the volume, sector of the disk, sectors.
@@ -95,4 +95,22 @@ fn an_extent_in_another_place_or_shorter_is_a_loss() {
         both(&[(0, 100, 20)], &[(0, 301, 20)]),
     );
     assert!(!difference(&medium, &database).loses_nothing());
+}
+
+#[test]
+fn what_lies_where_another_volume_lies_is_counted_to_the_sector() {
+    let ours = extents(1, &[(0, 100, 10), (10, 300, 10)]);
+    let shared = |theirs: &[Place]| {
+        let found = overlaps(&extents(2, theirs), &ours);
+        found.iter().map(|one| one.database.sectors).sum::<u64>()
+    };
+    assert_eq!(shared(&[(0, 105, 10)]), 5);
+    assert_eq!(shared(&[(0, 95, 6)]), 1);
+    assert_eq!(shared(&[(0, 102, 3), (3, 300, 10)]), 13);
+    assert_eq!(shared(&[(0, 90, 300)]), 20);
+    // Side by side is nothing in common, and the volume itself is no other.
+    assert_eq!(overlaps(&extents(2, &[(0, 110, 190), (190, 310, 5)]), &ours), []);
+    assert_eq!(overlaps(&ours, &ours), []);
+    let found = overlaps(&extents(2, &[(0, 105, 1)]), &ours);
+    assert_eq!((found[0].database.volume, found[0].medium.as_str()), (1, "v2-0"));
 }
