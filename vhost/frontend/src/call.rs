@@ -106,6 +106,7 @@ impl Notify for CallNotify {
 mod tests {
     use super::*;
     use palisade_sys::EventFd;
+    use palisade_sys::clock::thread_time;
 
     fn peer(event: &EventFd) -> PeerEvent {
         PeerEvent::from_owned_fd(event.try_clone().unwrap().into()).unwrap()
@@ -162,7 +163,8 @@ mod tests {
         notify.notify();
         assert_eq!(event.drain().unwrap(), 1, "cheap ones are given at once");
         for _ in 0..3 {
-            interrupts.give(|| std::thread::sleep(std::time::Duration::from_millis(2)));
+            let begin = thread_time();
+            interrupts.give(|| while thread_time().0 - begin.0 < 2_000_000 {});
         }
         notify.notify();
         notify.notify();

@@ -5,10 +5,14 @@
 //! signal took 34 ms, where it takes half a microsecond (Linux 6.18). A reactor that gave such interrupts would have no
 //! time for others. So it looks how long each one takes, and when they take long again and again, the attachment's own
 //! thread gives them from then on: some microseconds later than the reactor would, and many in one.
+//!
+//! A thread that is displaced in the middle of a signal has lost time, too. So one that took long by the clock is only
+//! suspicious, and makes the next ones be judged by the processor's time that they take of this thread.
 
 use mio::Waker;
 use palisade_block::{Clock, Nanos};
 use palisade_sys::MonotonicClock;
+use palisade_sys::clock::thread_time;
 use std::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Relaxed, SeqCst},
@@ -18,8 +22,7 @@ use std::sync::{Arc, OnceLock};
 /// A signal that takes longer is dear.
 const DEAR: Nanos = Nanos::from_micros(300);
 
-/// What a dear signal adds to the score; a cheap one takes one off. A thread that was displaced in the middle of a signal
-/// looks dear as well, but hardly three times among a few signals.
+/// What a dear signal adds to the score; a cheap one takes one off.
 const DEAR_POINTS: u32 = 16;
 
 /// The score from which on the attachment's thread gives the interrupts.
@@ -54,12 +57,22 @@ impl Interrupts {
     /// Gives one, and looks how long it takes.
     #[inline]
     pub(crate) fn give(&self, signal: impl FnOnce()) {
+        if self.score.load(Relaxed) > 0 {
+            return self.give_suspected(signal);
+        }
         let begin = self.clock.now();
         signal();
-        let dear = self.clock.now().0.saturating_sub(begin.0) > DEAR.0;
-        if dear || self.score.load(Relaxed) > 0 {
-            self.note(dear);
+        if self.clock.now().0.saturating_sub(begin.0) > DEAR.0 {
+            self.note(true);
         }
+    }
+
+    /// The same by the time that this thread has of the processor.
+    #[cold]
+    fn give_suspected(&self, signal: impl FnOnce()) {
+        let begin = thread_time();
+        signal();
+        self.note(thread_time().0.saturating_sub(begin.0) > DEAR.0);
     }
 
     /// Leaves one to the attachment's thread: false when there is none.
@@ -72,7 +85,6 @@ impl Interrupts {
     }
 
     /// Scores of several threads may be mixed up; nothing but a little time hangs on it.
-    #[cold]
     fn note(&self, dear: bool) {
         let score = self.score.load(Relaxed);
         let score = match dear {
@@ -92,7 +104,14 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    /// Takes long of the processor.
     fn slow() {
+        let begin = thread_time();
+        while thread_time().0 - begin.0 < 4 * DEAR.0 {}
+    }
+
+    /// Takes long because others have the processor.
+    fn displaced() {
         std::thread::sleep(Duration::from_millis(2));
     }
 
@@ -110,6 +129,15 @@ mod tests {
             given += 1;
         }
         assert!(given >= DEAR_SCORE, "{given}");
+    }
+
+    #[test]
+    fn a_thread_that_is_displaced_time_and_again_is_not_taken_for_dear_interrupts() {
+        let interrupts = Interrupts::default();
+        for _ in 0..40 {
+            interrupts.give(displaced);
+        }
+        assert!(!interrupts.are_dear());
     }
 
     #[test]

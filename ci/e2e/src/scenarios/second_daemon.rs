@@ -34,7 +34,9 @@ pub fn run(lab: &Lab) -> Outcome {
 
     let (own_rest, disk) = (appliance.rest().base().to_owned(), disk.display().to_string());
     let port = own_rest.rsplit(':').next().unwrap_or_default();
-    let elsewhere = other.replace(&format!(":{port}"), ":0") + "\n[devices]\nlock_wait_s = 1\n";
+    let elsewhere = other
+        .replace(&format!(":{port}"), ":0")
+        .replace("[devices]\n", "[devices]\nlock_wait_s = 1\n");
     must_not_share(lab, &elsewhere, &disk)?;
     step("the same disk file: refused");
 
