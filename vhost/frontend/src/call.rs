@@ -162,7 +162,7 @@ mod tests {
         slot.aim(Some(&peer(&event))).unwrap();
         notify.notify();
         assert_eq!(event.drain().unwrap(), 1, "cheap ones are given at once");
-        for _ in 0..3 {
+        for _ in 0..8 {
             let begin = thread_time();
             interrupts.give(|| while thread_time().0 - begin.0 < 2_000_000 {});
         }
