@@ -33,6 +33,8 @@ struct State {
     open: bool,
     /// The step the thread is in, and since when; `None` while it waits for events.
     step: Option<(&'static str, Instant)>,
+    /// How often the thread has begun to wait for events: tells one wait from the next.
+    sleeps: u64,
     /// Queues the host has, and has not been asked to give back.
     running: BTreeSet<u16>,
     /// Queues the host has been asked for.
@@ -56,6 +58,7 @@ impl Gate {
         let state = State {
             open: true,
             step: None,
+            sleeps: 0,
             running: BTreeSet::new(),
             stopping: BTreeSet::new(),
             connected: false,
@@ -90,6 +93,7 @@ impl Gate {
     pub(super) fn end(&self) -> bool {
         let mut state = self.state();
         state.step = None;
+        state.sleeps += 1;
         state.open
     }
 
@@ -198,10 +202,11 @@ impl Gate {
         (state.open && age >= deadline).then_some((step, age))
     }
 
-    /// Whether the thread is listened to and waits for events.
-    pub(super) fn is_asleep(&self) -> bool {
+    /// Which of its waits for events the thread is in, if it is listened to and waits. Two looks that give the same number
+    /// have no step between them.
+    pub(super) fn sleep(&self) -> Option<u64> {
         let state = self.state();
-        state.open && state.step.is_none()
+        (state.open && state.step.is_none()).then_some(state.sleeps)
     }
 
     /// Closes the gate: the session is over, for the host and for the front-end, whatever its thread does.

@@ -56,20 +56,25 @@ struct Entry {
     back: bool,
     /// The size that the volume has got while nobody could be told.
     sectors: Option<Sectors>,
-    /// Since when its thread was seen asleep, look after look, although it was told something.
-    unserved: Option<Instant>,
+    unheard: Unheard,
 }
 
-impl Entry {
-    /// For how long the thread has slept although it was told something; `None` when it does not.
-    fn asleep_with_orders(&mut self, now: Instant) -> Option<Duration> {
-        match self.line.has_orders() && self.gate.is_asleep() {
-            true => Some(now.duration_since(*self.unserved.get_or_insert(now))),
-            false => {
-                self.unserved = None;
-                None
-            }
-        }
+/// The sleep in which a thread was first seen although it had been told something, and when that was.
+///
+/// Looks fall right behind commands, and a command is often passed on as an order: at each look an order may wait that
+/// the thread takes a moment later. So it is not enough that look after look finds it asleep with an order; it must be
+/// the same sleep.
+#[derive(Debug, Default)]
+struct Unheard(Option<(u64, Instant)>);
+
+impl Unheard {
+    /// For how long the thread has slept although it was told something; `None` when it does not. `sleep` is the number of
+    /// its sleep while it sleeps.
+    fn look(&mut self, sleep: Option<u64>, has_orders: bool, now: Instant) -> Option<Duration> {
+        let sleep = sleep.filter(|_| has_orders);
+        let before = self.0.filter(|&(number, _)| sleep == Some(number));
+        self.0 = sleep.map(|number| before.unwrap_or((number, now)));
+        self.0.map(|(_, since)| now.duration_since(since))
     }
 }
 
@@ -151,7 +156,9 @@ impl Supervisor {
                 log::warn!("attachment={} {reason}", entry.gate.name());
                 entry.gate.close(step, &reason);
                 over.push(index);
-            } else if let Some(age) = entry.asleep_with_orders(now)
+            } else if let Some(age) = entry
+                .unheard
+                .look(entry.gate.sleep(), entry.line.has_orders(), now)
                 && age >= self.settings.deadline
             {
                 let reason = format!(
@@ -272,7 +279,7 @@ impl Supervisor {
                     leaving: false,
                     back: false,
                     sectors: None,
-                    unserved: None,
+                    unheard: Unheard::default(),
                 };
                 self.attachments.insert(index, entry);
             }
@@ -343,6 +350,47 @@ impl Supervisor {
             self.host.recovered(index);
             let sectors = entry.sectors;
             entry.line.give(Order::Reopen { sectors });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks one second apart: the number of the sleep, if it sleeps, and whether an order waits.
+    fn looks(seen: &[(Option<u64>, bool)]) -> Vec<Option<u64>> {
+        let begin = Instant::now();
+        let mut unheard = Unheard::default();
+        let mut after = 0..;
+        seen.iter()
+            .map(|&(sleep, has_orders)| {
+                let now = begin + Duration::from_secs(after.next().unwrap_or(0));
+                unheard.look(sleep, has_orders, now).map(|age| age.as_secs())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_sleep_with_an_order_is_as_long_as_it_lasts() {
+        let one = (Some(7), true);
+        assert_eq!(looks(&[one, one, one]), [Some(0), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn sleeps_between_which_it_was_awake_are_not_one() {
+        let sleeps = [1, 2, 3, 3].map(|number| (Some(number), true));
+        assert_eq!(looks(&sleeps), [Some(0), Some(0), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn awake_or_without_orders_nothing_is_unheard_and_the_time_begins_anew() {
+        let one = (Some(7), true);
+        for between in [(None, true), (Some(7), false), (None, false)] {
+            assert_eq!(
+                looks(&[one, between, one, one]),
+                [Some(0), None, Some(0), Some(1)]
+            );
         }
     }
 }
