@@ -15,17 +15,26 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{AddDisk, Command, Medium, MediumRecord, Name, Usage, Uuid};
+use palisade_model::{AddDisk, Command, Disk, Kind, Medium, MediumRecord, Name, Usage, Uuid};
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::Geometry;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
 const BLOCK_BYTES: u32 = 512;
 
 /// Size of a medium while it is not known, for questions that do not depend on it: 1 GiB.
 const PRESUMED_SECTORS: u64 = 1 << 21;
+
+/// How long the creation of a volume waits for the first superblock of the disk it needs: four copies with a flush behind
+/// each, which took a slow file system on a busy machine more than 3 s. Less than a client waits for an answer.
+const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it waits when another disk would do: a new disk is to be among the choices, and one that hangs holds up
+/// nobody for long.
+const CHOICE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Gives the command that adds a disk as wished, and what is to be known about it. Its medium is in order, and made if it
 /// was to be made.
@@ -111,6 +120,37 @@ impl Examined {
             data_end,
             superblock_pending: true,
         })
+    }
+}
+
+/// Waits a moment for disks that have just been added to get their first superblock: the model puts no extent on one that
+/// has none yet, and whoever adds a disk and asks for a volume at once means both. Only the disk that is asked for is
+/// waited for, if one is.
+pub(crate) fn await_superblocks(shared: &Shared, asked: Option<&Name>) {
+    let begin = Instant::now();
+    let patience = || {
+        let cluster = shared.cluster();
+        let plant = shared.seen();
+        let failed = |disk: &Name| {
+            plant
+                .observed
+                .failures
+                .keys()
+                .any(|action| action.target() == (Kind::Disk, disk))
+        };
+        let ready = |disk: &Disk| disk.first_superblock.is_on_medium();
+        let mut pending = cluster
+            .disks
+            .iter()
+            .filter(|(name, disk)| !ready(disk) && asked.is_none_or(|asked| asked == *name));
+        let waits = pending.any(|(name, _)| !failed(name));
+        waits.then(|| match asked.is_none() && cluster.disks.values().any(ready) {
+            true => CHOICE_PATIENCE,
+            false => SUPERBLOCK_PATIENCE,
+        })
+    };
+    while patience().is_some_and(|patience| begin.elapsed() < patience) {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -18,7 +18,7 @@ use palisade_consensus::Backup;
 use palisade_frontend::HeldShut;
 use palisade_model::{
     Account, ChangeAttachment, ChangeDisk, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
-    DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, Kind, Limits, Medium, Name, Outcome,
+    DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, Limits, Medium, Name, Outcome,
     RemoveDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Objection, objection};
@@ -28,9 +28,6 @@ use std::time::{Duration, Instant};
 
 /// Mode of a socket when none is asked for: its owner and group may connect.
 const SOCKET_MODE: u32 = 0o660;
-
-/// How long the creation of a volume waits for the first superblock of a new disk.
-const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a question for health waits for the present state; after that it is told with what was known before.
 const HEALTH_PATIENCE: Duration = Duration::from_millis(100);
@@ -127,31 +124,6 @@ impl Rest {
 }
 
 impl Rest {
-    /// Waits a moment for disks that have just been added to get their first superblock: the model puts no extent on
-    /// one that has none yet, and whoever adds a disk and asks for a volume at once means both.
-    fn await_first_superblocks(&self) {
-        let deadline = Instant::now() + SUPERBLOCK_PATIENCE;
-        let waiting = || {
-            let cluster = self.shared.cluster();
-            let plant = self.shared.seen();
-            let failed = |disk: &Name| {
-                plant
-                    .observed
-                    .failures
-                    .keys()
-                    .any(|action| action.target() == (Kind::Disk, disk))
-            };
-            let mut pending = cluster
-                .disks
-                .iter()
-                .filter(|(_, disk)| !disk.first_superblock.is_on_medium());
-            pending.any(|(name, _)| !failed(name))
-        };
-        while Instant::now() < deadline && waiting() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     /// Refuses a change of a disk whose medium knows more than the database, before it is agreed on. A disk that has
     /// not been looked at since the start is waited for a moment.
     fn refuse_change_of_disk_that_knows_more(&self, command: &Command) -> Result<(), Problem> {
@@ -349,12 +321,13 @@ impl Appliance for Rest {
 
     fn volume_create(&self, wish: api::VolumeCreate) -> Result<Created<api::Volume>, Problem> {
         let id = name("id", &wish.id)?;
-        self.await_first_superblocks();
+        let disk = wish.disk.as_deref().map(|disk| name("disk", disk)).transpose()?;
+        new_disk::await_superblocks(&self.shared, disk.as_ref());
         let command = Command::CreateVolume(CreateVolume {
             name: id.clone(),
             uuid: chance(),
             node: self.shared.name.clone(),
-            disk: wish.disk.as_deref().map(|disk| name("disk", disk)).transpose()?,
+            disk,
             sectors: Some(sectors(wish.bytes)?),
             block_bytes: wish.block_bytes,
             clear: wish.clear.map(removal::clear),
