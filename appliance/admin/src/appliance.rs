@@ -106,4 +106,23 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// All counters, read once.
     fn metrics(&self) -> MetricsSnapshot;
+
+    /// All that is wrong with the files by which this interface is reached. Told whenever that changes; nothing: all is
+    /// well again.
+    fn doors_seen(&self, wrong: &[DoorTrouble]);
+}
+
+/// What is wrong with the files by which the interface is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DoorTrouble {
+    /// The Unix socket is not in its place.
+    Socket {
+        /// What is there, and why it cannot be made anew, if it cannot.
+        message: String,
+    },
+    /// A token, certificate or key cannot be taken as it is now; those of before are in force.
+    Keys {
+        /// Which, why, and what to do.
+        message: String,
+    },
 }

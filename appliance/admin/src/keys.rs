@@ -25,6 +25,8 @@ pub(crate) struct Keys {
     now: RwLock<Arc<Loaded>>,
     /// What the files looked like when they were last read, taken or not: a file that is refused is refused once.
     seen: Mutex<Vec<Stamp>>,
+    /// Why what is in the files now was not taken, and what to do.
+    wrong: Mutex<Option<String>>,
 }
 
 struct Loaded {
@@ -60,6 +62,7 @@ impl Keys {
         }
         Ok(Keys {
             seen: Mutex::new(stamps(door)),
+            wrong: Mutex::default(),
             now: RwLock::new(Arc::new(read_all(door)?)),
             door: door.clone(),
         })
@@ -68,9 +71,17 @@ impl Keys {
     /// Reads all files again. What cannot be taken changes nothing.
     pub(crate) fn reload(&self) -> Result<(), StartError> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.door);
-        let loaded = Arc::new(read_all(&self.door)?);
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        let read = read_all(&self.door);
+        let wrong = read.as_ref().err();
+        *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) =
+            wrong.map(|error| format!("{error}; {}", error.remedy()));
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read?);
         Ok(())
+    }
+
+    /// Why what is in the files now is not in force, if so.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether a file has changed since it was last read.

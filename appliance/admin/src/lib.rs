@@ -13,6 +13,8 @@
 //!   beyond loopback nothing is served without a certificate as well. A port without a token is an explicit choice.
 //! - A page of another origin cannot use an operator's browser: bodies must be JSON, the Origin must be ours, and on
 //!   loopback the Host must be an address or localhost.
+//! - A socket's file that is deleted from outside comes back, and keys that cannot be taken leave those of before in
+//!   force; both are told for as long as they last (`keeper`).
 //! - Clients that only hold connections open cannot shut an operator out (`crowd`).
 //!
 //! Start reading at [`appliance`] (what stands behind the door), then [`server`].
@@ -33,6 +35,7 @@ mod access;
 mod connection;
 mod crowd;
 mod exposition;
+mod keeper;
 mod keys;
 mod page;
 mod secret;
@@ -40,7 +43,7 @@ mod socket;
 mod start_error;
 mod tls;
 
-pub use appliance::Appliance;
+pub use appliance::{Appliance, DoorTrouble};
 pub use body::parse_json;
 pub use config::{AdminConfig, SocketDoor, StartError, TcpAccess, TcpDoor, Tls};
 pub use events::EventLog;

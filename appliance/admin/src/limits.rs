@@ -23,8 +23,9 @@ pub const TOKEN_CHARS_MAX: usize = 4096;
 /// Different characters of a token. Of 32 random hexadecimal digits fewer are different once in a million tokens.
 pub const TOKEN_DISTINCT_MIN: usize = 8;
 
-/// How often the files of tokens, certificate and key are looked at.
-pub const KEYS_PERIOD: Duration = Duration::from_secs(5);
+/// How often the socket's file and the files of keys are looked at. An operator who finds no socket is told to try again
+/// in a few seconds.
+pub const KEEPER_PERIOD: Duration = Duration::from_secs(1);
 
 /// How often a port that another process holds is tried again.
 pub const LISTEN_PERIOD: Duration = Duration::from_secs(1);

@@ -5,13 +5,14 @@ use crate::appliance::Appliance;
 use crate::config::{AdminConfig, SocketDoor, StartError};
 use crate::connection::{self, Answering};
 use crate::crowd::{Crowd, PeerKey, Place};
+use crate::keeper::{Keeper, Kept, KeptSocket};
 use crate::keys::Keys;
 use crate::limits::{
-    CALLS_MAX, CONNECTIONS_MAX, HEALTH_CALLS_MAX, KEYS_PERIOD, LISTEN_PERIOD, LOCAL_CONNECTIONS_MAX,
-    PROGRESS_PERIOD, STOP_WAIT,
+    CALLS_MAX, CONNECTIONS_MAX, HEALTH_CALLS_MAX, LISTEN_PERIOD, LOCAL_CONNECTIONS_MAX, PROGRESS_PERIOD,
+    STOP_WAIT,
 };
 use crate::rest::{self, Door};
-use crate::socket::{self, Listening};
+use crate::socket;
 use axum::Router;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -24,7 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// A running server. Dropping it stops it.
@@ -34,6 +35,7 @@ pub struct Server {
     keys: Option<Arc<Keys>>,
     stopping: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
+    keeper: Option<Keeper>,
     progress: Arc<Progress>,
 }
 
@@ -90,11 +92,29 @@ impl Server {
             keys: keys.clone(),
             metrics_open: config.metrics_open,
         };
-        let router = rest::router(Door::new(appliance, stopped.clone()), access);
+        let router = rest::router(Door::new(Arc::clone(&appliance), stopped.clone()), access);
         let reception = Reception {
             answer: TowerToHyperService::new(router),
             graceful: GracefulShutdown::new(),
         };
+        let (listeners, taken) = mpsc::unbounded_channel();
+        let (socket, kept) = match socket {
+            None => (None, None),
+            Some((door, file, listener)) => {
+                let _ = listeners.send(listener);
+                let kept = KeptSocket {
+                    door: door.clone(),
+                    file,
+                    listeners,
+                };
+                (Some((door, taken)), Some(kept))
+            }
+        };
+        let kept = Kept {
+            socket: kept,
+            keys: keys.clone(),
+        };
+        let keeper = Keeper::start(kept, appliance).map_err(|source| StartError::Runtime { source })?;
         let serving = Serving {
             socket,
             port,
@@ -119,6 +139,7 @@ impl Server {
             keys,
             stopping,
             thread: Some(thread),
+            keeper: Some(keeper),
             progress,
         })
     }
@@ -153,6 +174,7 @@ impl Server {
         {
             log::error!("rest: the server's thread ended by a panic");
         }
+        drop(self.keeper.take());
     }
 }
 
@@ -182,9 +204,15 @@ enum Port {
     Waiting(SocketAddr),
 }
 
+/// Who may come in by the Unix socket, and the socket that is in its place: the first one, and each that takes its place.
+type Listeners = (
+    SocketDoor,
+    mpsc::UnboundedReceiver<std::os::unix::net::UnixListener>,
+);
+
 /// What the server's thread needs.
 struct Serving {
-    socket: Option<(SocketDoor, Listening, std::os::unix::net::UnixListener)>,
+    socket: Option<Listeners>,
     port: Option<Port>,
     keys: Option<Arc<Keys>>,
     address: Arc<OnceLock<SocketAddr>>,
@@ -204,7 +232,6 @@ impl Serving {
         tokio::select! {
             () = serve_socket(self.socket.take(), &reception) => {}
             () = serve_port(self.port.take(), self.keys.clone(), &self.address, &reception) => {}
-            () = watch_keys(self.keys.clone()) => {}
             _ = stopped.wait_for(|stopped| *stopped) => {}
         }
         if tokio::time::timeout(STOP_WAIT, reception.graceful.shutdown())
@@ -216,43 +243,26 @@ impl Serving {
     }
 }
 
-/// Takes keys that have been replaced, so that renewing a certificate needs nobody's hand.
-async fn watch_keys(keys: Option<Arc<Keys>>) {
-    let Some(keys) = keys else {
+async fn serve_socket(socket: Option<Listeners>, reception: &Reception) {
+    let Some((door, mut listeners)) = socket else {
         return std::future::pending().await;
-    };
-    loop {
-        tokio::time::sleep(KEYS_PERIOD).await;
-        if keys.are_stale() {
-            match keys.reload() {
-                Ok(()) => log::info!("rest: tokens, certificate and key were read again: a file has changed"),
-                Err(error) => log::error!(
-                    "rest: a token, certificate or key has changed and cannot be taken, the old ones stay in force: \
-                     {error}; {}",
-                    error.remedy()
-                ),
-            }
-        }
-    }
-}
-
-async fn serve_socket(
-    socket: Option<(SocketDoor, Listening, std::os::unix::net::UnixListener)>,
-    reception: &Reception,
-) {
-    let Some((door, _file, listener)) = socket else {
-        return std::future::pending().await;
-    };
-    let listener = match tokio::net::UnixListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            log::error!("rest: no connections are taken on the Unix socket: {error}");
-            return std::future::pending().await;
-        }
     };
     let crowd = Crowd::new(LOCAL_CONNECTIONS_MAX);
+    let mut listener = None;
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            new = listeners.recv() => {
+                match new.map(tokio::net::UnixListener::from_std) {
+                    Some(Ok(new)) => listener = Some(new),
+                    Some(Err(error)) => log::error!("rest: no connections are taken on the Unix socket: {error}"),
+                    // Whoever looks after the socket has ended, and the server is about to.
+                    None => return std::future::pending().await,
+                }
+                continue;
+            }
+            accepted = accept(listener.as_ref()) => accepted,
+        };
+        let Ok(stream) = accepted else {
             breathe().await;
             continue;
         };
@@ -264,6 +274,14 @@ async fn serve_socket(
             Some(place) => reception.take(stream, None, Caller::Local { user, role }, place),
             None => turn_away(&stream, &full(LOCAL_CONNECTIONS_MAX)),
         }
+    }
+}
+
+/// The next connection; there is none for as long as there is no socket.
+async fn accept(listener: Option<&tokio::net::UnixListener>) -> io::Result<UnixStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => std::future::pending().await,
     }
 }
 

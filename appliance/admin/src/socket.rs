@@ -17,6 +17,34 @@ pub(crate) struct Listening {
     inode: (u64, u64),
 }
 
+/// What is where the socket ought to be.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The socket that clients are taken from.
+    Ours,
+    /// Nothing.
+    Empty,
+    /// A socket of somebody else.
+    AnotherSocket,
+    /// Something that is no socket.
+    Other,
+    /// It cannot be looked at.
+    Unknown(io::Error),
+}
+
+impl Listening {
+    /// What is in the socket's place now.
+    pub(crate) fn place(&self) -> Place {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.inode => Place::Ours,
+            Ok(found) if found.file_type().is_socket() => Place::AnotherSocket,
+            Ok(_) => Place::Other,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Place::Empty,
+            Err(error) => Place::Unknown(error),
+        }
+    }
+}
+
 /// Prepares a socket beside its place, sets who may connect, and moves it into its place.
 pub(crate) fn bind(door: &SocketDoor) -> Result<(Listening, UnixListener), StartError> {
     let path = &door.path;

@@ -7,7 +7,7 @@ mod wire;
 
 use fake::Fake;
 use palisade_admin::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, STREAMS_MAX};
-use palisade_admin::{AdminConfig, Appliance, MetricsSnapshot, Server, StartError};
+use palisade_admin::{AdminConfig, Appliance, DoorTrouble, MetricsSnapshot, Server, StartError};
 use palisade_api::*;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -195,6 +195,7 @@ fn slow_clients_do_not_shut_an_operator_out() {
 struct Faulty;
 
 impl Appliance for Faulty {
+    fn doors_seen(&self, _: &[DoorTrouble]) {}
     fn node(&self) -> Node {
         panic!("a fault")
     }

@@ -437,8 +437,37 @@ findings! {
         means: "The file of an attachment's socket is not in its place: somebody has deleted or replaced it.",
         guest: "A VMM that is connected goes on; one that comes, or comes back, finds nobody.",
         metric: "palisade_findings",
-        remedy: "it is put back by itself within seconds, unless something else is in its place: move that away; \
-                 `palisade attachment show {name}` shows the path. See what cleans up in this folder",
+        remedy: "it is put back by itself within seconds, unless something else is in its place (move that away) or its folder \
+                 is gone too (make it, if it is not the daemon's own run_dir); `palisade attachment show {name}` \
+                 shows the path. See what cleans up in this folder",
+        clears: Clears::WhenTold,
+    }
+    ApiSocketLost {
+        code: "api_socket_lost", severity: Degraded,
+        means: "The file of the Unix socket by which operators come in is not in its place: somebody has deleted or replaced it.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "it is made anew by itself within seconds, with the same owner and mode, unless something else is in its place: \
+                 move that away. See what cleans up in this folder",
+        clears: Clears::WhenTold,
+    }
+    KeysNotTaken {
+        code: "keys_not_taken", severity: Degraded,
+        means: "A token, certificate or key of REST was changed, deleted or opened to others, and cannot be taken as it is now.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "do what is said above: those of before stay in force as long as the daemon runs, and it does not start again \
+                 with a file that it cannot take (an `admin.token` of its own that is gone it makes anew then); once a file \
+                 can be taken, that is noticed within seconds",
+        clears: Clears::WhenTold,
+    }
+    ConfigUnusable {
+        code: "config_unusable", severity: Degraded,
+        means: "The configuration file is gone, or cannot be taken as it is now; the daemon goes on with what it read at its start.",
+        guest: "Nothing until the daemon restarts; then its VMM may wait for the socket to come back.",
+        metric: "palisade_findings",
+        remedy: "put the file right, or back: `palisaded --check-config` says whether it can be taken; what is in force now is \
+                 what it held when the daemon started",
         clears: Clears::WhenTold,
     }
     FrontendSilent {

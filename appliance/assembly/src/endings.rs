@@ -38,7 +38,7 @@ enum Operator {
     Answer,
     /// The daemon does not start: on standard error and in the journal, with a remedy; the exit status is 1.
     Start,
-    /// The same at a start; when keys are read again, the log says it and those of before stay in force.
+    /// The same at a start; when keys are read again, it is a finding and those of before stay in force.
     Keys,
     /// An event and the log say it, once.
     Event(&'static str),
@@ -358,6 +358,12 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::QueueUntracked, "a queue larger than its in-flight region"),
     (F::FilesShort, "EMFILE and ENFILE"),
     (F::SocketLost, "a look at the socket's file each second"),
+    (F::ApiSocketLost, "a look at the socket's file each second"),
+    (
+        F::KeysNotTaken,
+        "a look at the files of tokens, certificate and key each second",
+    ),
+    (F::ConfigUnusable, "a look at the configuration file each second"),
     (F::FrontendSilent, "ten seconds without the end of a message"),
     (F::GuestHangs, "ten seconds in one step of a session"),
     (
@@ -455,8 +461,8 @@ fn page() -> String {
                 ),
                 Operator::Answer => "the answer to the client, with a remedy".to_owned(),
                 Operator::Start => "standard error and journal, with a remedy; exit status 1".to_owned(),
-                Operator::Keys => "the same; when keys are read again (SIGHUP, or a file changes): the log, and the keys of \
-                                   before stay in force"
+                Operator::Keys => "the same; when keys are read again (SIGHUP, or a file changes): `keys_not_taken`, and the \
+                                   keys of before stay in force"
                     .to_owned(),
                 Operator::Event(kind) => format!("the event `{kind}` and the log, at the next start"),
                 Operator::Nothing => "nothing more".to_owned(),

@@ -34,6 +34,7 @@ mod last_run;
 mod last_seen;
 mod medium;
 mod new_disk;
+mod next_start;
 pub mod node;
 mod orders;
 mod pinning;

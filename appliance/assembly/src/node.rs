@@ -4,6 +4,7 @@ use crate::config::{ConfigError, Settings};
 use crate::event::Event;
 use crate::host::DoorHost;
 use crate::last_run;
+use crate::next_start;
 use crate::pinning;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
@@ -266,6 +267,23 @@ impl Node {
         }
         last_run::end(&self.shared.settings.state_dir);
         log::info!("node {} has stopped", self.shared.name);
+    }
+
+    /// Looks after what the next start will read: `wrong` says what keeps the configuration file from being taken as it is
+    /// now, if anything does.
+    ///
+    /// # Errors
+    /// No thread can be started for it.
+    pub fn watch_configuration(
+        &self,
+        wrong: impl FnMut() -> Option<String> + Send + 'static,
+    ) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        // It ends by itself; a folder that does not answer must not hold up the stop.
+        std::thread::Builder::new()
+            .name("configuration".into())
+            .spawn(move || next_start::run(&shared, wrong))
+            .map(drop)
     }
 
     /// Reads tokens, certificate and key again.

@@ -10,7 +10,7 @@ use crate::removal;
 use crate::shared::Shared;
 use crate::takeover;
 use crate::views::{View, list};
-use palisade_admin::{Appliance, MetricsSnapshot};
+use palisade_admin::{Appliance, DoorTrouble, MetricsSnapshot};
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
@@ -171,6 +171,23 @@ impl Appliance for Rest {
             findings.push(api::Finding::new(api::FindingKind::ControlBusy, "node", message));
         }
         api::Health::of(findings)
+    }
+
+    fn doors_seen(&self, wrong: &[DoorTrouble]) {
+        let tell = |kind, cause: Option<&String>| match cause {
+            Some(cause) => self.shared.findings.raise(kind, "node", cause),
+            None => self.shared.findings.clear(kind, "node"),
+        };
+        let socket = wrong.iter().find_map(|wrong| match wrong {
+            DoorTrouble::Socket { message } => Some(message),
+            DoorTrouble::Keys { .. } => None,
+        });
+        let keys = wrong.iter().find_map(|wrong| match wrong {
+            DoorTrouble::Keys { message } => Some(message),
+            DoorTrouble::Socket { .. } => None,
+        });
+        tell(api::FindingKind::ApiSocketLost, socket);
+        tell(api::FindingKind::KeysNotTaken, keys);
     }
 
     fn disks(&self) -> Vec<api::Disk> {

@@ -6,7 +6,8 @@ use crate::watch::Waiting;
 use palisade_api::FindingKind;
 use palisade_block::{AttachmentIndex, Doing, Whom};
 use palisade_model::Name;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,8 +58,22 @@ fn look(shared: &Shared, name: &Name, index: AttachmentIndex, path: &str) {
         None => shared.findings.clear(FindingKind::SocketLost, &subject),
         Some(what) => {
             shared.findings.raise(FindingKind::SocketLost, subject, what);
+            make_folder_of(Path::new(path), &shared.settings.run_dir);
             shared.door().restore(index);
         }
+    }
+}
+
+/// A socket's folder may have been deleted with it. Of others than our own it is not known whose they were.
+fn make_folder_of(path: &Path, own: &Path) {
+    if path.parent() == Some(own)
+        && !own.exists()
+        && let Err(error) = DirBuilder::new().recursive(true).mode(0o755).create(own)
+    {
+        log::warn!(
+            "the folder {} has gone and cannot be made anew: {error}",
+            own.display()
+        );
     }
 }
 
@@ -101,6 +116,12 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "x").unwrap();
         assert!(wrong(&path, ours).unwrap().contains("no socket"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(wrong(&path, ours).unwrap().contains("deleted from outside"));
+        make_folder_of(&path, &folder.join("another"));
+        assert!(!folder.exists(), "it is somebody else's");
+        make_folder_of(&path, &folder);
+        assert!(folder.exists());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -7,10 +7,12 @@
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 mod logging;
+mod next_start;
 mod stream;
 mod watchdog;
 
 use clap::Parser;
+use next_start::NextStart;
 use palisade_api::routes::CONFIG_FILE;
 use palisade_assembly::config::{Config, ConfigError, Cores, Settings};
 use palisade_assembly::{Condition, Node};
@@ -58,10 +60,11 @@ fn main() -> ExitCode {
 fn run(signals: Signals) -> ExitCode {
     logging::start();
     let flags = Flags::parse();
-    let given = match configuration(flags.config.as_deref(), flags.settings) {
+    let given = match configuration(flags.config.as_deref(), flags.settings.clone()) {
         Ok(given) => given,
         Err(message) => return refuse(&message),
     };
+    let next = NextStart::of(flags.config, flags.settings);
     if flags.print_config {
         return say(&given.clone().or(Config::defaults()).to_toml());
     }
@@ -73,7 +76,7 @@ fn run(signals: Signals) -> ExitCode {
     if flags.check_config {
         return say("the configuration is valid\n");
     }
-    match serve(settings, &cores, &signals) {
+    match serve(settings, &cores, next, &signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => refuse(&message),
     }
@@ -109,8 +112,12 @@ fn content(file: &Path) -> io::Result<String> {
     }
 }
 
+fn resolve_only(given: Config, cores: &Cores) -> Result<Settings, String> {
+    given.resolve(cores).map_err(|error| error.to_string())
+}
+
 fn resolve(given: Config, cores: &Cores) -> Result<Settings, String> {
-    let settings = given.resolve(cores).map_err(|error| error.to_string())?;
+    let settings = resolve_only(given, cores)?;
     settings.look_at_files().map_err(|error| error.to_string())?;
     Ok(settings)
 }
@@ -129,13 +136,23 @@ fn cores_of_this_machine() -> Result<Cores, String> {
     })
 }
 
-fn serve(settings: Settings, cores: &Cores, signals: &Signals) -> Result<(), String> {
+fn serve(
+    settings: Settings,
+    cores: &Cores,
+    next: Option<NextStart>,
+    signals: &Signals,
+) -> Result<(), String> {
     // Every thread that is started from here on begins where this one is; reactors then go to their own cores.
     let of_control = cores.of_control(&settings.cores);
     if let Err(error) = set_cpus(&of_control) {
         log::warn!("threads of the control plane stay where they are, cores={of_control:?}: {error}");
     }
     let mut node = Node::start(settings).map_err(|error| error.to_string())?;
+    if let Some(mut next) = next {
+        let cores = cores.clone();
+        let watched = node.watch_configuration(move || next.wrong(&cores));
+        watched.map_err(|error| format!("the configuration thread cannot start: {error}"))?;
+    }
     tell(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let (mut watchdog, mut looked) = (Watchdog::default(), Instant::now());
     loop {

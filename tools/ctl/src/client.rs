@@ -1,7 +1,7 @@
 //! Talking to the appliance.
 
 use crate::args::Target;
-use crate::failure::{Failure, NO_ANSWER};
+use crate::failure::{Failure, NO_ANSWER, NO_SOCKET, NOBODY_LISTENS};
 use crate::place::Place;
 use crate::transport::{self, Lookup, Way};
 use palisade_api::Problem;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use ureq::http::{Method, Request, Response, StatusCode};
@@ -38,6 +38,8 @@ pub struct Client {
     base: String,
     /// Where it is, for people.
     shown: String,
+    /// Whether it is reached by its Unix socket.
+    is_local: bool,
     token: Option<String>,
     /// When the last answer must have come, for a command that was told how long to wait.
     deadline: Option<Instant>,
@@ -74,6 +76,7 @@ impl Client {
             local: socket.is_some(),
         };
         Ok(Client {
+            is_local: lookup.local,
             agent: Agent::with_parts(config, Way { socket, trust }, lookup),
             base,
             shown: place.shown(),
@@ -207,6 +210,12 @@ impl Client {
             ureq::Error::Timeout(_) => unreachable(format!("{NO_ANSWER} in time")),
             // What was sent was no HTTP: TLS, where the address says http.
             ureq::Error::Protocol(why) => self.foreign(&why.to_string()),
+            ureq::Error::Io(error) if self.is_local && error.kind() == ErrorKind::NotFound => {
+                unreachable(NO_SOCKET.to_owned())
+            }
+            ureq::Error::Io(error) if self.is_local && error.kind() == ErrorKind::ConnectionRefused => {
+                unreachable(NOBODY_LISTENS.to_owned())
+            }
             error => match error.to_string() {
                 why if why.contains("invalid peer certificate") => Failure::Certificate {
                     url: self.shown.clone(),

@@ -7,6 +7,13 @@ use std::path::PathBuf;
 /// How an appliance is told that was reached and said nothing.
 pub const NO_ANSWER: &str = "it did not answer";
 
+/// What is said where there is no socket.
+pub const NO_SOCKET: &str = "there is no socket";
+
+/// What is said where there is a socket and nobody behind it.
+pub const NOBODY_LISTENS: &str =
+    "its socket is there, and nobody listens on it: the daemon has ended without tidying up";
+
 /// Why a command did not work.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -137,9 +144,16 @@ impl Failure {
                  carried out all the same, so look before you ask again"
                     .to_owned(),
             ),
+            Failure::Unreachable { why, .. } if why.starts_with(NO_SOCKET) => Some(
+                "see whether the daemon runs (systemctl status palisaded). If it does not, start it (systemctl start \
+                 palisaded); if it does, it makes a socket that was deleted anew within seconds, so ask again, or say where \
+                 it is with --url or PALISADE_URL: its socket is api.socket in its run_dir, unless admin.socket names \
+                 another"
+                    .to_owned(),
+            ),
             Failure::Unreachable { .. } => Some(
-                "start the daemon (systemctl start palisaded), or say where it is with --url or PALISADE_URL: its \
-                 socket is api.socket in its run_dir"
+                "see whether the daemon runs (systemctl status palisaded) and start it if it does not (systemctl start \
+                 palisaded), or say where it is with --url or PALISADE_URL"
                     .to_owned(),
             ),
             Failure::Certificate { .. } => Some(

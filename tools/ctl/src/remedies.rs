@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of a Linux machine that remedies may name.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 16] = [
     "palisade-inspect",
+    "palisaded",
     "ss",
     "dmesg",
     "df",

@@ -10,6 +10,7 @@ use site::fake::Fake;
 use site::{Ran, Site, line, program, run, url_of};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -110,7 +111,7 @@ fn a_wrong_command_is_told_apart_from_a_refusal() {
         unreachable.err
     );
     assert!(
-        unreachable.err.contains("remedy: start the daemon"),
+        unreachable.err.contains("remedy: see whether the daemon runs"),
         "{}",
         unreachable.err
     );
@@ -568,8 +569,16 @@ fn the_socket_needs_no_token() {
     let url = format!("unix:{}", path.display());
     let gone = run(&url, "node");
     assert!(
-        gone.code == 1 && gone.err.contains("systemctl start palisaded"),
+        gone.code == 1 && gone.err.contains("there is no socket") && gone.err.contains("makes a socket"),
         "{gone:?}"
+    );
+    drop(UnixListener::bind(&path).unwrap());
+    let dead = run(&url, "node");
+    assert!(
+        dead.code == 1
+            && dead.err.contains("nobody listens")
+            && dead.err.contains("systemctl start palisaded"),
+        "{dead:?}"
     );
     let server = Server::start(config, Arc::new(Fake::new())).unwrap();
     assert!(run(&url, "node").ok().contains("host-a"));

@@ -3,7 +3,7 @@
 use palisade_admin::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
 };
-use palisade_admin::{Appliance, EventLog};
+use palisade_admin::{Appliance, DoorTrouble, EventLog};
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskAdopt,
     DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, EventPage, Extent, Finding,
@@ -31,6 +31,8 @@ struct Kept {
     /// Reads of an attachment until it is applied.
     reads_until_applied: u32,
     findings: Vec<Finding>,
+    /// All that was ever told of doors, in order.
+    doors: Vec<Vec<DoorTrouble>>,
 }
 
 impl Fake {
@@ -66,6 +68,11 @@ impl Fake {
             count: 1,
             last: None,
         });
+    }
+
+    #[allow(dead_code, reason = "not every test that includes this file looks at doors")]
+    pub fn doors(&self) -> Vec<Vec<DoorTrouble>> {
+        self.kept().doors.clone()
     }
 
     fn happened(&self, kind: &str, subject: String) {
@@ -112,6 +119,10 @@ fn in_use(resource: &str, id: &str, by: &str) -> Problem {
 }
 
 impl Appliance for Fake {
+    fn doors_seen(&self, wrong: &[DoorTrouble]) {
+        self.kept().doors.push(wrong.to_vec());
+    }
+
     fn node(&self) -> Node {
         let generation = self.kept().generation;
         Node {

@@ -1,0 +1,204 @@
+//! The files by which the server is reached, when somebody takes them away or spoils them while it runs.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
+mod fake;
+mod wire;
+
+use fake::Fake;
+use palisade_admin::{AdminConfig, DoorTrouble, Server, SocketDoor, TcpAccess, TcpDoor};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use wire::{ask, parse};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+struct Site {
+    folder: TempDir,
+    appliance: Arc<Fake>,
+    server: Server,
+}
+
+impl Site {
+    /// A server with a socket in a folder of its own, and a port that asks for a token.
+    fn start() -> Site {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("run")).unwrap();
+        write_token(&folder.path().join("admin.token"), TOKEN);
+        let own_group = std::fs::metadata("/proc/self").unwrap().gid();
+        let config = AdminConfig {
+            socket: Some(SocketDoor {
+                path: folder.path().join("run/api.socket"),
+                admin_group: Some(own_group),
+                read_group: None,
+            }),
+            tcp: Some(TcpDoor {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                tls: None,
+                access: TcpAccess::Tokens {
+                    admin: folder.path().join("admin.token"),
+                    make: true,
+                    read: None,
+                },
+            }),
+            metrics_open: false,
+        };
+        let appliance = Arc::new(Fake::new());
+        let server = Server::start(config, Arc::clone(&appliance) as Arc<_>).unwrap();
+        Site {
+            folder,
+            appliance,
+            server,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/api.socket")
+    }
+
+    fn token(&self) -> PathBuf {
+        self.folder.path().join("admin.token")
+    }
+
+    fn socket_answers(&self) -> bool {
+        let Ok(mut stream) = UnixStream::connect(self.socket()) else {
+            return false;
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let request = b"GET /v1/node HTTP/1.1\r\nhost: palisade\r\nconnection: close\r\n\r\n";
+        let mut answer = Vec::new();
+        stream.write_all(request).is_ok()
+            && stream.read_to_end(&mut answer).is_ok()
+            && !answer.is_empty()
+            && parse(&answer).status == 200
+    }
+
+    fn token_opens(&self, token: &str) -> bool {
+        let bearer = format!("Bearer {token}");
+        let address = self.server.address().unwrap();
+        ask(address, "GET", "/v1/node", &[("authorization", &bearer)], "").status == 200
+    }
+
+    /// What the appliance was told next, after `known` times before.
+    fn told(&self, known: usize) -> Vec<DoorTrouble> {
+        until("nothing is told", || self.appliance.doors().get(known).cloned())
+    }
+}
+
+fn write_token(path: &Path, token: &str) {
+    std::fs::write(path, token).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn until<T>(otherwise: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_socket_trouble(told: &[DoorTrouble], says: &str) -> bool {
+    matches!(told, [DoorTrouble::Socket { message }] if message.contains(says))
+}
+
+fn is_keys_trouble(told: &[DoorTrouble], says: &str) -> bool {
+    matches!(told, [DoorTrouble::Keys { message }] if message.contains(says))
+}
+
+#[test]
+fn a_socket_that_is_deleted_comes_back_as_it_was_and_both_is_told() {
+    let site = Site::start();
+    let about = |path: &Path| {
+        let about = std::fs::metadata(path).unwrap();
+        (about.uid(), about.gid(), about.mode())
+    };
+    let before = about(&site.socket());
+    std::fs::remove_file(site.socket()).unwrap();
+    let told = site.told(0);
+    assert!(is_socket_trouble(&told, "deleted from outside"), "{told:?}");
+    until("it does not come back", || site.socket_answers().then_some(()));
+    assert_eq!(about(&site.socket()), before);
+    assert_eq!(site.told(1), []);
+    // With its folder, as something that tidies up does it.
+    std::fs::remove_dir_all(site.folder.path().join("run")).unwrap();
+    let told = site.told(2);
+    assert!(is_socket_trouble(&told, "deleted from outside"), "{told:?}");
+    until("it does not come back with its folder", || {
+        site.socket_answers().then_some(())
+    });
+    assert_eq!(site.told(3), []);
+    let (folder, socket) = (site.folder.path().join("run"), site.socket());
+    site.server.stop();
+    assert!(!socket.exists());
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn what_is_in_the_sockets_place_is_told_and_a_living_one_is_left_alone() {
+    let site = Site::start();
+    std::fs::remove_file(site.socket()).unwrap();
+    std::fs::create_dir(site.socket()).unwrap();
+    let told = until("a folder in its place is not told", || {
+        let told = site.appliance.doors().pop()?;
+        is_socket_trouble(&told, "no socket is in the place").then_some(told)
+    });
+    assert!(is_socket_trouble(&told, "cannot be made anew"), "{told:?}");
+    std::fs::remove_dir(site.socket()).unwrap();
+    until("it does not come back", || site.socket_answers().then_some(()));
+    // Somebody who answers is not pushed aside.
+    std::fs::remove_file(site.socket()).unwrap();
+    let other = UnixListener::bind(site.socket()).unwrap();
+    let stranger = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    });
+    until("another socket is not told", || {
+        let told = site.appliance.doors().pop()?;
+        is_socket_trouble(&told, "another socket").then_some(())
+    });
+    stranger.join().unwrap();
+    // It has gone, and left its file.
+    until("it does not come back", || site.socket_answers().then_some(()));
+    until("it is not over", || {
+        (site.appliance.doors().last()?).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn a_token_that_was_emptied_deleted_or_shown_to_all_is_told_until_it_is_right_again() {
+    let site = Site::start();
+    let spoil: [(&dyn Fn(), &str); 3] = [
+        (&|| std::fs::write(site.token(), "").unwrap(), "characters"),
+        (&|| std::fs::remove_file(site.token()).unwrap(), "admin.token"),
+        (
+            &|| {
+                let all = std::fs::Permissions::from_mode(0o644);
+                std::fs::set_permissions(site.token(), all).unwrap();
+            },
+            "chmod 600",
+        ),
+    ];
+    for (at, (spoil, says)) in spoil.into_iter().enumerate() {
+        spoil();
+        let told = site.told(2 * at);
+        assert!(is_keys_trouble(&told, says), "{told:?}");
+        assert!(site.token_opens(TOKEN), "the one of before stays in force");
+        write_token(&site.token(), TOKEN);
+        assert_eq!(site.told(2 * at + 1), []);
+    }
+    let renewed = TOKEN.replace('0', "9");
+    write_token(&site.token(), &renewed);
+    until("the new one is not taken", || {
+        site.token_opens(&renewed).then_some(())
+    });
+    assert_eq!(site.appliance.doors().len(), 6, "which is no trouble");
+}
