@@ -5,6 +5,7 @@ mod attachment;
 mod clearing;
 mod disk;
 mod import;
+mod relocate;
 mod text;
 mod volume;
 
@@ -38,6 +39,7 @@ impl Cluster {
             Command::ReleaseDisk(release) => next.release_disk(release),
             Command::GrowDisk(grow) => next.grow_disk(grow),
             Command::IdentifyDisk(identify) => next.identify_disk(identify),
+            Command::RelocateDisks(relocate) => next.relocate_disks(relocate),
             Command::ChangeDisk(change) => next.change_disk(change),
             Command::ConfirmSuperblock(confirm) => next.confirm_superblock(confirm),
             Command::AdoptDisk(adopt) => next.adopt_disk(adopt),

@@ -31,6 +31,8 @@ pub enum Command {
     GrowDisk(GrowDisk),
     /// Says which medium a disk is, or under which path it is found.
     IdentifyDisk(IdentifyDisk),
+    /// Says under which paths disks are found, of several in one step.
+    RelocateDisks(RelocateDisks),
     /// Changes how a disk is treated.
     ChangeDisk(ChangeDisk),
     /// Says that a disk's first superblock is on the medium.
@@ -186,6 +188,27 @@ pub struct IdentifyDisk {
     pub wwid: Option<String>,
     /// What was read of it to know it by.
     pub record: MediumRecord,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Says under which paths disks are found. The proposer has looked at each medium. All of it is one step, so disks may
+/// exchange their paths.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RelocateDisks {
+    /// Which, each once.
+    pub disks: Vec<Relocation>,
+}
+
+/// Where one disk is found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Relocation {
+    /// Which.
+    pub name: Name,
+    /// Its permanent id: another disk may have got the name.
+    pub uuid: Uuid,
+    /// Absolute path under which its medium is found.
+    pub path: String,
     /// The revision it must have.
     pub expected: Option<Generation>,
 }

@@ -47,7 +47,7 @@ pub use command::{
     AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, ConfirmSuperblock,
     CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, IdentifyDisk,
     ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared, ReleaseDisk,
-    RemoveDisk,
+    RelocateDisks, Relocation, RemoveDisk,
 };
 pub use disk::{Disk, FirstSuperblock, Medium, Usage};
 pub use fragment::{Fragment, Piece};

@@ -553,3 +553,76 @@ fn a_disk_is_said_to_be_another_medium_or_found_elsewhere() {
     };
     assert_eq!(lab.refuses(Command::IdentifyDisk(stale)), "revision_mismatch");
 }
+
+#[test]
+fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
+    let mut lab = Lab::new();
+    let to = |disk: u8, place: u8| Relocation {
+        name: name("d", disk),
+        uuid: Uuid(100 + u128::from(disk)),
+        path: format!("/disks/{place}"),
+        expected: None,
+    };
+    let moves = |disks: &[Relocation]| {
+        Command::RelocateDisks(RelocateDisks {
+            disks: disks.to_vec(),
+        })
+    };
+    let places = |lab: &Lab| -> Vec<String> {
+        let disks = lab.0.disks.values();
+        disks.map(|disk| disk.medium.path().unwrap().to_owned()).collect()
+    };
+    // Two, and then three in a ring.
+    let before = lab.0.clone();
+    lab.does(moves(&[to(0, 1), to(1, 0)]));
+    assert_eq!(places(&lab), ["/disks/1", "/disks/0", "/disks/2"]);
+    assert_eq!(lab.0.generation, before.generation.next());
+    for disk in [0, 1] {
+        let found = &lab.0.disks[&name("d", disk)];
+        assert_eq!(
+            found.revision, lab.0.generation,
+            "its superblock has to tell of it"
+        );
+        assert_eq!(found.uuid, before.disks[&name("d", disk)].uuid);
+    }
+    assert_eq!(lab.0.disks[&name("d", 2)], before.disks[&name("d", 2)]);
+    lab.does(moves(&[to(0, 2), to(1, 1), to(2, 0)]));
+    assert_eq!(places(&lab), ["/disks/2", "/disks/1", "/disks/0"]);
+    // The same again is nothing new.
+    let again = lab.does(moves(&[to(0, 2), to(1, 1)]));
+    let revision = lab.0.disks[&name("d", 0)].revision;
+    assert_eq!(again, Outcome::Unchanged { revision });
+
+    // One path for two disks, on the way or in the end; one disk twice; another disk of the name; no path; an old look.
+    let stranger = Relocation {
+        uuid: Uuid(9),
+        ..to(0, 7)
+    };
+    let stale = Relocation {
+        expected: Some(Generation(1)),
+        ..to(0, 7)
+    };
+    let astray = Relocation {
+        path: "disks/7".into(),
+        ..to(0, 7)
+    };
+    for (disks, code) in [
+        (vec![to(0, 0)], "medium_taken"),
+        (vec![to(0, 7), to(1, 7)], "medium_taken"),
+        (vec![to(0, 7), to(0, 8)], "invalid_argument"),
+        (vec![stranger], "disk_not_found"),
+        (vec![to(1, 7), stale], "revision_mismatch"),
+        (vec![to(1, 7), astray], "invalid_argument"),
+    ] {
+        assert_eq!(lab.refuses(moves(&disks)), code, "{disks:?}");
+    }
+    assert_eq!(places(&lab), ["/disks/2", "/disks/1", "/disks/0"]);
+    let memory = AddDisk {
+        medium: Medium::Memory {
+            bytes: 4 * UNIT * 512,
+        },
+        ..disk(3, 4, Usage::Whole)
+    };
+    lab.does(Command::AddDisk(memory));
+    assert_eq!(lab.refuses(moves(&[to(3, 7)])), "invalid_argument");
+}

@@ -31,6 +31,7 @@
 //! - When steps succeed, planning comes to an end, from any state towards any other.
 //!
 //! [`objection()`] says what must not be agreed on in the first place, because a medium knows more than the database.
+//! [`search()`] finds disks whose paths lead to each other's media.
 //!
 //! Start reading at [`plan()`], then [`step`] and [`observed`]. [`waits`] says what is not as wanted, and why.
 
@@ -38,12 +39,14 @@
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod backoff;
+pub mod exchange;
 pub mod objection;
 pub mod observed;
 pub mod plan;
 pub mod step;
 
 pub use backoff::Failure;
+pub use exchange::{Ring, Search, search};
 pub use objection::{Objection, objection};
 pub use observed::{
     Observed, ObservedClearing, ObservedDisk, ObservedRoute, ObservedSocket, Opened, Superblock,

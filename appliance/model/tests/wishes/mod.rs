@@ -116,6 +116,16 @@ fn identify_disk() -> impl Strategy<Value = Command> {
     )
 }
 
+fn relocate_disks() -> impl Strategy<Value = Command> {
+    let one = (0u8..4, 3u128..20, 0u8..5, expected()).prop_map(|(disk, uuid, place, expected)| Relocation {
+        name: name("d", disk),
+        uuid: Uuid(uuid),
+        path: format!("/disks/{place}"),
+        expected,
+    });
+    proptest::collection::vec(one, 0..4).prop_map(|disks| Command::RelocateDisks(RelocateDisks { disks }))
+}
+
 fn create_volume() -> impl Strategy<Value = Command> {
     let disk = proptest::option::of(0u8..5);
     let size = proptest::option::weighted(0.9, sectors());
@@ -279,6 +289,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         6 => add_disk(),
         2 => grow_disk(),
         2 => identify_disk(),
+        2 => relocate_disks(),
         8 => create_volume(),
         5 => grow_volume(),
         5 => create_attachment(),

@@ -1,0 +1,63 @@
+//! Disks are found under other paths, all in one step: two that have exchanged theirs could not be told of one after
+//! the other, because no two disks may have one path.
+
+use super::text::{PATH_RULE, path_is_good};
+use super::{expect_revision, not_found, require};
+use crate::cluster::Cluster;
+use crate::command::{Outcome, RelocateDisks, Relocation};
+use crate::disk::Medium;
+use crate::refusal::{Kind, Refusal};
+use std::collections::BTreeSet;
+
+impl Cluster {
+    pub(super) fn relocate_disks(&mut self, relocate: &RelocateDisks) -> Result<Outcome, Refusal> {
+        let (mut told, mut moved) = (BTreeSet::new(), BTreeSet::new());
+        for relocation in &relocate.disks {
+            let name = &relocation.name;
+            let once = told.insert(name);
+            require(once, Kind::Disk, name, "disks", "must be told of once")?;
+            if self.move_disk(relocation)? {
+                moved.insert(name);
+            }
+        }
+        // Only now: on the way to its own path each of them may have had another's.
+        for name in &moved {
+            let Some(disk) = self.disks.get(*name) else {
+                continue;
+            };
+            if let Some(other) = self.disk_with_medium(Some(name), &disk.node, &disk.medium) {
+                return Err(Refusal::MediumTaken { disk: other.clone() });
+            }
+        }
+        let latest = told
+            .iter()
+            .filter_map(|name| self.disks.get(*name))
+            .map(|disk| disk.revision);
+        let revision = latest.max().unwrap_or_default();
+        match moved.is_empty() {
+            true => Ok(Outcome::Unchanged { revision }),
+            false => Ok(Outcome::Changed { revision }),
+        }
+    }
+
+    /// Whether that was another path than it had.
+    fn move_disk(&mut self, relocation: &Relocation) -> Result<bool, Refusal> {
+        let Relocation { name, uuid, path, .. } = relocation;
+        let revision = self.generation;
+        let disk = self.disks.get_mut(name).filter(|disk| disk.uuid == *uuid);
+        let disk = disk.ok_or_else(|| not_found(Kind::Disk, name))?;
+        expect_revision(Kind::Disk, name, relocation.expected, disk.revision)?;
+        require(path_is_good(path), Kind::Disk, name, "path", PATH_RULE)?;
+        let (Medium::File { path: before, .. } | Medium::Block { path: before, .. }) = &mut disk.medium
+        else {
+            let rule = "must be of a file or a block device";
+            return require(false, Kind::Disk, name, "path", rule).map(|()| false);
+        };
+        if before == path {
+            return Ok(false);
+        }
+        before.clone_from(path);
+        disk.revision = revision;
+        Ok(true)
+    }
+}
