@@ -3,8 +3,8 @@
 use crate::metrics::MetricsSnapshot;
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskAdopt, DiskAdoption, DiskCreate,
-    DiskImport, DiskImported, DiskPatch, EventPage, Health, Node, Problem, Reactor, Removal, RemovalOptions,
-    StateBackup, Volume, VolumeCreate, VolumePatch,
+    DiskImport, DiskImported, DiskPatch, DiskRelocate, DiskRelocated, EventPage, Health, Node, Problem,
+    Reactor, Removal, RemovalOptions, StateBackup, Volume, VolumeCreate, VolumePatch,
 };
 
 /// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
@@ -47,6 +47,9 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// Takes disks in with the volumes that their superblocks tell of, or only says what that would bring.
     fn disk_import(&self, wish: DiskImport) -> Result<DiskImported, Problem>;
+
+    /// Records disks where they are that lie under each other's paths.
+    fn disks_relocate(&self, wish: DiskRelocate) -> Result<DiskRelocated, Problem>;
 
     /// The cluster database as a file.
     fn state_backup(&self) -> StateBackup;

@@ -53,6 +53,7 @@ fn resources() -> OpenApiRouter<Door> {
         .routes(routes!(disks::show, disks::change, disks::remove))
         .routes(routes!(takeover::adopt))
         .routes(routes!(takeover::import))
+        .routes(routes!(takeover::relocate))
         .routes(routes!(takeover::backup))
         .routes(routes!(volumes::list, volumes::create))
         .routes(routes!(volumes::show, volumes::change, volumes::delete))
@@ -66,13 +67,14 @@ fn resources() -> OpenApiRouter<Door> {
 }
 
 async fn no_route(uri: Uri) -> Answer {
-    const KNOWN: [&str; 11] = [
+    const KNOWN: [&str; 12] = [
         routes::NODE,
         routes::REACTORS,
         routes::HEALTH,
         routes::EVENTS,
         routes::DISKS,
         routes::IMPORT,
+        routes::RELOCATE,
         routes::STATE_BACKUP,
         routes::VOLUMES,
         routes::ATTACHMENTS,

@@ -223,6 +223,9 @@ impl Appliance for Faulty {
     fn disk_import(&self, _: DiskImport) -> Result<DiskImported, Problem> {
         panic!("a fault")
     }
+    fn disks_relocate(&self, _: DiskRelocate) -> Result<DiskRelocated, Problem> {
+        panic!("a fault")
+    }
     fn state_backup(&self) -> StateBackup {
         panic!("a fault")
     }

@@ -204,6 +204,33 @@ pub struct DiskPatch {
     pub protected: Option<bool>,
 }
 
+/// The wish to record disks where they are that lie under each other's paths. The medium of each has to be under the path
+/// of one of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskRelocate {
+    /// Their ids, two or more.
+    pub disks: Vec<String>,
+}
+
+/// Where a disk was recorded, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RelocatedDisk {
+    /// The disk.
+    pub id: String,
+    /// The path that was recorded for it.
+    pub before: String,
+    /// The path under which its medium lies, recorded from now on.
+    pub path: String,
+}
+
+/// Where disks are recorded now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskRelocated {
+    /// The disks of the request, in its order.
+    pub disks: Vec<RelocatedDisk>,
+}
+
 /// How a disk is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -326,6 +326,14 @@ findings! {
         remedy: "put it back in its place, or say where it is now: `palisade disk confirm {name} --path PATH`",
         clears: Clears::WithItsCause,
     }
+    DiskExchanged {
+        code: "disk_exchanged", severity: Degraded,
+        means: "Disks without an identity of their own have exchanged their paths, and were found by their superblocks.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "record where they are now by the command above, or give them paths that stay as they are",
+        clears: Clears::WithItsCause,
+    }
     DiskSpaceLow {
         code: "disk_space_low", severity: Degraded,
         means: "The file system under disks with holes is nearly full.",

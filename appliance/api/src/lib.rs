@@ -40,8 +40,8 @@ pub use attachment::{
     OperationCounts, Queue, Share,
 };
 pub use disk::{
-    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskUsage, FileMedium, Medium, MemoryMedium,
-    NullMedium,
+    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage,
+    FileMedium, Medium, MemoryMedium, NullMedium, RelocatedDisk,
 };
 pub use event::{Event, EventPage, Severity};
 pub use finding::{Clears, FindingKind, FindingRow};

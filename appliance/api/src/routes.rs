@@ -25,6 +25,8 @@ pub const DISK: &str = "/v1/disks/{id}";
 pub const DISK_ADOPT: &str = "/v1/disks/{id}/adopt";
 /// Disks taken in with the volumes that their superblocks tell of.
 pub const IMPORT: &str = "/v1/import";
+/// Disks that have exchanged their paths, recorded where they are.
+pub const RELOCATE: &str = "/v1/relocate";
 /// The cluster database as a file.
 pub const STATE_BACKUP: &str = "/v1/state/backup";
 /// All volumes.

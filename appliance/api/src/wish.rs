@@ -3,9 +3,11 @@
 
 use crate::problem::{Problem, ProblemKind};
 use crate::{
-    AttachmentCreate, AttachmentPatch, DiskAdopt, DiskCreate, DiskImport, DiskPatch, Limits, Medium,
-    VolumeCreate, VolumePatch,
+    AttachmentCreate, AttachmentPatch, DiskAdopt, DiskCreate, DiskImport, DiskPatch, DiskRelocate, Limits,
+    Medium, VolumeCreate, VolumePatch,
 };
+
+use std::collections::BTreeSet;
 
 /// The body of a request.
 pub trait Wish {
@@ -52,6 +54,25 @@ impl Wish for DiskImport {
         match self.disks.is_empty() {
             true => Err(invalid("disks", "no disk is named", "name at least one")),
             false => Ok(()),
+        }
+    }
+}
+
+impl Wish for DiskRelocate {
+    fn check(&self) -> Result<(), Problem> {
+        let once: BTreeSet<&String> = self.disks.iter().collect();
+        match self.disks.len() {
+            0 | 1 => Err(invalid(
+                "disks",
+                "fewer than two disks cannot have exchanged their paths",
+                "name all that have; one alone is recorded by PATCH of its `path`",
+            )),
+            count if once.len() < count => Err(invalid(
+                "disks",
+                "a disk is named twice",
+                "name each of them once",
+            )),
+            _ => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! sees to that), and by a superblock that names a disk of this cluster.
 
 use crate::medium;
+use crate::plant::OpenDisk;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api::{Problem, ProblemKind};
@@ -14,6 +15,7 @@ use palisade_sys::Opened;
 use palisade_sys::device::underlay::Underlay;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Refuses a path to the medium, or to a part of the medium, of a disk that there is; `but` is the one that is asked about.
 ///
@@ -24,26 +26,44 @@ pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str
         return Ok(());
     };
     // A disk in use is where it was found, which may be elsewhere than its path leads to by now.
-    let found: BTreeMap<Name, PathBuf> = {
+    let found: BTreeMap<Name, Found> = {
         let plant = shared.seen();
         let open = plant.disks.iter();
-        open.filter_map(|(name, open)| Some((name.clone(), open.opened.path()?.to_path_buf())))
+        let found = |open: &OpenDisk| {
+            Some(Found {
+                path: open.opened.path()?.to_path_buf(),
+                opened: Arc::clone(&open.opened),
+            })
+        };
+        open.filter_map(|(name, open)| Some((name.clone(), found(open)?)))
             .collect()
     };
     let others = cluster.disks.iter().filter(|(name, _)| Some(*name) != but);
     for (name, disk) in others {
-        let Some(there) = found
-            .get(name)
-            .map(PathBuf::as_path)
-            .or(disk.medium.path().map(Path::new))
-        else {
-            continue;
+        let is_its = match (found.get(name), disk.medium.path()) {
+            // What it is called by now is another thing, which only its descriptor can be compared with.
+            (Some(found), _) if found.opened.is_at(&found.path).is_ok_and(|there| !there) => {
+                found.opened.is_at(Path::new(path)).unwrap_or(false)
+            }
+            (Some(found), _) => lies_under(&found.path, &asked),
+            (None, Some(recorded)) => lies_under(Path::new(recorded), &asked),
+            (None, None) => false,
         };
-        if Underlay::of(there).is_ok_and(|there| there.meets(&asked)) {
+        if is_its {
             return Err(taken(path, name, found.contains_key(name)));
         }
     }
     Ok(())
+}
+
+/// A disk that is open, and the path under which it was found.
+struct Found {
+    path: PathBuf,
+    opened: Arc<Opened>,
+}
+
+fn lies_under(path: &Path, asked: &Underlay) -> bool {
+    Underlay::of(path).is_ok_and(|there| there.meets(asked))
 }
 
 /// Refuses an open medium that is one of a disk that there is by its WWID, or whose superblock, or what is left of it,

@@ -338,6 +338,7 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     ),
     (F::DiskUnlinked, "a look at the file each second"),
     (F::DiskAstray, "a look at the path each second"),
+    (F::DiskExchanged, "a look at the path each second"),
     (F::DiskSpaceLow, "a look at the file system each second"),
     (F::DiskCopiedOnWrite, "a look at the file system each second"),
     (F::DiskBuffered, "the opening of a disk without O_DIRECT"),

@@ -50,7 +50,7 @@ pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patien
             .disks
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
-        let opened = medium::open(&name, disk, patience, &shared.last_seen)?;
+        let opened = medium::open(&wanted, &name, patience, &shared.last_seen)?;
         let look = superblocks::look(&wanted, &name, disk, &opened)?;
         if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {
             identify(&shared, &name, disk, &opened);

@@ -2,10 +2,12 @@
 //! on it is changed.
 
 use crate::alias;
+use crate::exchanged;
 use crate::hands;
 use crate::medium;
 use crate::problem;
 use crate::shared::Shared;
+use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Disk, Generation, IdentifyDisk, Medium, MediumRecord, Name};
@@ -31,6 +33,7 @@ pub fn command_for(
         path.clone_from(new);
     }
     let path = path.clone();
+    exchanged::refuse_recorded(shared, &shared.cluster(), name, &path)?;
     alias::refuse(shared, &shared.cluster(), Some(name), &path)?;
     let open = shared.seen().disks.get(name).map(|open| Arc::clone(&open.opened));
     let (record, wwid) = match open {
@@ -120,6 +123,7 @@ fn of_closed(
         let other = disk
             .check_medium(&record, wwid.as_deref())
             .map_err(|other| other.to_string())
+            .and_then(|()| carries_superblock(disk, opened))
             .and_then(|()| medium::check_content(name, disk, opened, &shared.last_seen));
         if let Err(reason) = other {
             let message = format!("what lies there is not the medium of disk {name}: {reason}");
@@ -139,6 +143,21 @@ fn of_closed(
         kept.map_err(unread)?;
     }
     Ok((record, wwid))
+}
+
+/// A disk without identity is known by its superblock, if it has one.
+fn carries_superblock(disk: &Disk, opened: &Opened) -> Result<(), String> {
+    if !exchanged::may_be(disk) || !disk.has_superblock() {
+        return Ok(());
+    }
+    match superblocks::read(opened) {
+        Ok(found) if found.superblock.disk == disk.uuid.0 => Ok(()),
+        Ok(found) => Err(format!(
+            "it carries the superblock of another disk, called {} there",
+            found.superblock.label
+        )),
+        Err(error) => Err(format!("its superblock cannot be read: {error}")),
+    }
 }
 
 fn invalid(message: String, remedy: &'static str) -> Problem {

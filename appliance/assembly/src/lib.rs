@@ -26,6 +26,7 @@ mod disk_growth;
 mod endings;
 mod event;
 mod event_ids;
+mod exchanged;
 mod findings;
 mod hands;
 mod host;

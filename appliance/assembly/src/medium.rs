@@ -6,13 +6,18 @@
 //! given whole, the fingerprint of its content ([`last_seen`](crate::last_seen)). A pooled disk without an identity is
 //! known by its superblock. What does not match stays closed, until the operator says that it is the disk.
 
+use crate::exchanged::{self, Places};
 use crate::hands;
 use crate::last_seen::LastSeen;
-use palisade_model::{Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
+use crate::superblocks;
+use palisade_model::{Cluster, Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
+use palisade_reconcile::Search;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_sys::device::identity::BlockIdentity;
 use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
 use palisade_sys::{OpenError, Opened};
+use palisade_wire::DecodeError;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,8 +62,60 @@ fn record_of_block(block: &BlockIdentity) -> (MediumRecord, Option<String>) {
 ///
 /// # Errors
 /// A sentence for an operator.
-pub fn open(name: &Name, disk: &Disk, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
+pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
+    let disk = cluster
+        .disks
+        .get(name)
+        .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
+    let there = open_there(name, disk, patience, seen);
+    if !exchanged::may_be(disk) {
+        return there;
+    }
+    let places = Places {
+        cluster,
+        seen,
+        open: &BTreeMap::new(),
+    };
+    let reason = match there {
+        // One that has lost its superblock is shown as that, unless it is another disk that never had one.
+        Ok(opened)
+            if disk.has_superblock()
+                && matches!(superblocks::read(&opened), Err(DecodeError::NotOurs))
+                && matches!(places.search(name), Search::Exchanged(_)) =>
+        {
+            format!("{} carries no superblock", disk.medium.path().unwrap_or_default())
+        }
+        Ok(opened) => return Ok(opened),
+        Err(reason) => reason,
+    };
+    let open_at = |path: &str| {
+        let moved = Disk {
+            medium: Medium::Block {
+                path: path.to_owned(),
+                wwid: None,
+            },
+            ..disk.clone()
+        };
+        open_there(name, &moved, patience, seen)
+    };
+    exchanged::open(&places, name, &open_at, reason)
+}
+
+/// Opens what lies under a disk's path, if it is its medium.
+fn open_there(name: &Name, disk: &Disk, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
     let opened = open_recorded(name, disk, patience)?;
+    if exchanged::may_be(disk)
+        && disk.has_superblock()
+        && let Ok(found) = superblocks::read(&opened)
+        && found.superblock.disk != disk.uuid.0
+    {
+        let path = disk.medium.path().unwrap_or_default();
+        return Err(format!(
+            "{path} carries the superblock of another disk, called {} there, and not that of disk {name}. Nothing was \
+             written to it. Bring the right medium back, or say where it is: palisade disk confirm {name} --path PATH",
+            found.superblock.label
+        ));
+    }
     if opened.sectors().0 < disk.sectors {
         let (found, agreed) = (opened.sectors(), disk.sectors);
         return Err(format!(
@@ -125,6 +182,11 @@ pub fn is_followed(disk: &Disk) -> bool {
     tells && matches!(disk.medium, Medium::Block { .. })
 }
 
+/// Whether a disk is a block device that tells nothing of itself: names of such are given away anew at each boot.
+pub fn is_nameless_block(disk: &Disk) -> bool {
+    matches!(disk.medium, Medium::Block { wwid: None, .. }) && disk.record.serial.is_none()
+}
+
 /// Where the kernel shows the medium of a disk that its path does not lead to any more.
 fn same_medium_elsewhere(disk: &Disk) -> Vec<PathBuf> {
     if !is_followed(disk) {
@@ -155,24 +217,14 @@ pub fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen)
         return Ok(());
     }
     let unread = |error| format!("disk {name} cannot be read: {error}");
-    // The one of the day it was added has been written over since, in all likelihood by the guest.
-    let added = disk
-        .record
-        .fingerprint
-        .as_ref()
-        .and_then(|text| text.parse().ok());
-    let known = seen.recall(disk.uuid).or_else(|| Some((added?, Hold::InUse)));
-    if let Some((before, hold)) = known {
-        let found = Fingerprint::of_first(opened, before.bytes()).map_err(unread)?;
-        before.check(&found, hold).map_err(|reason| {
-            let path = disk.medium.path().unwrap_or_default();
-            format!(
-                "{path} has no identity, and its content is not that of disk {name}: {reason}. Nothing was written to \
-                 it. Put the right medium in its place; if this is the right one, and was written to by something else \
-                 or a crash came right after it was formatted: palisade disk confirm {name} --yes"
-            )
-        })?;
-    }
+    is_content_of(disk, opened, seen).map_err(|reason| {
+        let path = disk.medium.path().unwrap_or_default();
+        format!(
+            "{path} has no identity, and its content is not that of disk {name}: {reason}. Nothing was written to it. Put \
+             the right medium in its place; if this is the right one, and was written to by something else or a crash came \
+             right after it was formatted: palisade disk confirm {name} --yes"
+        )
+    })?;
     let now = Fingerprint::of(opened).map_err(unread)?;
     seen.keep(disk.uuid, &now, Hold::InUse).map_err(|error| {
         format!(
@@ -180,6 +232,31 @@ pub fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen)
             seen.folder().display()
         )
     })
+}
+
+/// Whether it is known what a disk that is known by its content held.
+pub fn was_seen(disk: &Disk, seen: &LastSeen) -> bool {
+    disk.record.fingerprint.is_some() || seen.recall(disk.uuid).is_some()
+}
+
+/// Whether a medium holds what a disk that is known by its content held when it was last seen.
+///
+/// # Errors
+/// What is different, or what reading says.
+pub fn is_content_of(disk: &Disk, opened: &Opened, seen: &LastSeen) -> Result<(), String> {
+    // The one of the day it was added has been written over since, in all likelihood by the guest.
+    let added = disk
+        .record
+        .fingerprint
+        .as_ref()
+        .and_then(|text| text.parse().ok());
+    let known = seen.recall(disk.uuid).or_else(|| Some((added?, Hold::InUse)));
+    let Some((before, hold)) = known else {
+        return Ok(());
+    };
+    let found = Fingerprint::of_first(opened, before.bytes());
+    let found = found.map_err(|error| format!("it cannot be read: {error}"))?;
+    before.check(&found, hold).map_err(|reason| reason.to_string())
 }
 
 /// What an open medium is recorded as: its identity, and its fingerprint if it needs one.
@@ -225,6 +302,13 @@ mod tests {
         Name::new("d1").unwrap()
     }
 
+    /// Opens the only disk of a cluster.
+    fn open_one(disk: &Disk, seen: &LastSeen) -> Result<Opened, String> {
+        let mut cluster = Cluster::empty();
+        cluster.disks.insert(name(), disk.clone());
+        open(&cluster, &name(), Duration::ZERO, seen)
+    }
+
     /// The disk that is added by opening what lies there.
     fn added(medium: Medium) -> Disk {
         let sectors = BYTES / SECTOR_BYTES;
@@ -259,12 +343,12 @@ mod tests {
             created: false,
         });
         if disk.has_identity() {
-            assert!(open(&name(), &disk, Duration::ZERO, &seen).is_ok());
+            assert!(open_one(&disk, &seen).is_ok());
             make(&other, 1);
             std::fs::rename(&path, folder.path().join("aside")).unwrap();
             std::fs::rename(&other, &path).unwrap();
             let before = std::fs::metadata(&path).unwrap();
-            let refused = open(&name(), &disk, Duration::ZERO, &seen).unwrap_err();
+            let refused = open_one(&disk, &seen).unwrap_err();
             assert!(
                 refused.contains("leads to another medium: its inode is"),
                 "{refused}"
@@ -277,12 +361,12 @@ mod tests {
             );
             std::fs::rename(folder.path().join("aside"), &path).unwrap();
         }
-        assert!(open(&name(), &disk, Duration::ZERO, &seen).is_ok());
+        assert!(open_one(&disk, &seen).is_ok());
         let longer = Disk {
             sectors: disk.sectors + 1,
             ..disk
         };
-        let refused = open(&name(), &longer, Duration::ZERO, &seen).unwrap_err();
+        let refused = open_one(&longer, &seen).unwrap_err();
         assert!(refused.contains("has shrunk"), "{refused}");
     }
 
@@ -334,14 +418,14 @@ mod tests {
         });
         assert!(!disk.has_identity() && disk.record.fingerprint.is_some());
         // The guest writes to its first sectors, and the daemon is killed before it has looked again.
-        let opened = open(&name(), &disk, Duration::ZERO, &seen).unwrap();
+        let opened = open_one(&disk, &seen).unwrap();
         opened.write_at(0, &[9; 8192]).unwrap();
         opened.sync().unwrap();
         drop(opened);
-        drop(open(&name(), &disk, Duration::ZERO, &seen).unwrap());
+        drop(open_one(&disk, &seen).unwrap());
         // The kernel gives the name to another medium.
         lead(&second);
-        let refused = open(&name(), &disk, Duration::ZERO, &seen).unwrap_err();
+        let refused = open_one(&disk, &seen).unwrap_err();
         assert!(
             refused.contains("its content is not that of disk d1"),
             "{refused}"
@@ -349,9 +433,9 @@ mod tests {
         assert!(refused.contains("palisade disk confirm d1"), "{refused}");
         // The same when what was last seen is lost: the one of the day it was added is left.
         seen.forget(disk.uuid);
-        assert!(open(&name(), &disk, Duration::ZERO, &seen).is_err());
+        assert!(open_one(&disk, &seen).is_err());
         lead(&first);
-        assert!(open(&name(), &disk, Duration::ZERO, &seen).is_ok());
+        assert!(open_one(&disk, &seen).is_ok());
     }
 
     #[test]

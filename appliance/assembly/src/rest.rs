@@ -2,6 +2,7 @@
 
 use crate::config::account;
 use crate::disk_growth;
+use crate::exchanged;
 use crate::hands;
 use crate::identify;
 use crate::new_disk;
@@ -312,6 +313,10 @@ impl Appliance for Rest {
             releases: !how.force,
         });
         self.remove_disk(&name, command, how)
+    }
+
+    fn disks_relocate(&self, wish: api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+        exchanged::relocate(&self.shared, &wish)
     }
 
     fn disk_adopt(&self, id: &str, wish: api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {

@@ -129,6 +129,15 @@ impl Opened {
         open::open(spec, wait, accept)
     }
 
+    /// Opens a file or block device for a look beside whoever uses it, us included: only to read, without a lock and without
+    /// the kernel's exclusive opening. With logical blocks of its own size, whatever was agreed on.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn beside(medium: &Medium) -> Result<Opened, OpenError> {
+        open::beside(medium)
+    }
+
     /// Who it is, as its descriptor said when it was opened; `None` for a device that has no place.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()

@@ -261,11 +261,12 @@ pub enum Disk {
         wait: Wait,
     },
     /// Say where a disk's medium is found, or that what lies there is the disk although it is not the medium that was
-    /// recorded. Nothing on it is changed.
+    /// recorded; of several disks, record under which of their paths each is now. Nothing on a medium is changed.
     Confirm {
-        /// Its id.
-        id: String,
-        /// Where the medium is found from now on, by absolute path.
+        /// Its id; or the ids of all disks that have exchanged their paths, to record in one step where each of them is.
+        #[arg(required = true, num_args = 1..)]
+        id: Vec<String>,
+        /// Where the medium of one disk is found from now on, by absolute path.
         #[arg(long)]
         path: Option<String>,
         /// What lies there is the disk. Without it, only the recorded medium is taken, and what speaks against another

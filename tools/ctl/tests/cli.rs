@@ -50,6 +50,41 @@ fn a_disk_from_its_adding_to_its_end() {
 }
 
 #[test]
+fn disks_that_have_exchanged_their_paths_are_recorded_in_one_step() {
+    let site = Site::new();
+    for disk in ["a", "b", "c"] {
+        let add = format!("disk add {disk} --file /srv/{disk}.img --size 1GiB");
+        site.palisade(&add).ok();
+    }
+    let table = site.palisade("disk confirm a b c --wait").ok();
+    assert_eq!(line(&table, "a"), ["a", "/srv/a.img", "/srv/b.img"]);
+    assert_eq!(line(&table, "c"), ["c", "/srv/c.img", "/srv/a.img"]);
+    let json = site.palisade("disk confirm a b --json").json();
+    assert_eq!(json["disks"][0]["before"], "/srv/b.img");
+    assert_eq!(
+        site.palisade("disk show a --json").json()["file"]["path"],
+        "/srv/c.img"
+    );
+    for wrong in [
+        "disk confirm a b --path /srv/d.img",
+        "disk confirm a b --yes",
+        "disk confirm a b --expect 3",
+    ] {
+        let ran = site.palisade(wrong);
+        assert_eq!(ran.code, 2, "{wrong}: {}", ran.err);
+        assert!(ran.err.contains("are for one disk"), "{}", ran.err);
+    }
+    let twice = site.palisade("disk confirm a a");
+    assert!(
+        twice.code == 1 && twice.err.contains("named twice"),
+        "{}",
+        twice.err
+    );
+    let unknown = site.palisade("disk confirm a x");
+    assert!(unknown.err.contains("there is no disk \"x\""), "{}", unknown.err);
+}
+
+#[test]
 fn json_is_for_programs() {
     let site = Site::with_attachment();
     assert_eq!(site.palisade("disk list --json").json()[0]["id"], "d1");

@@ -134,6 +134,7 @@ mod tests {
             routes::DISK,
             routes::DISK_ADOPT,
             routes::IMPORT,
+            routes::RELOCATE,
             routes::STATE_BACKUP,
             routes::VOLUMES,
             routes::VOLUME,

@@ -1,10 +1,12 @@
-//! Disks that carry more than the database knows, and the database as a file.
+//! Disks that carry more than the database knows, or are elsewhere than it says, and the database as a file.
 
-use super::openapi::{AnyProblem, BodyProblem, OneProblem};
+use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
 use super::request::{Id, Json};
 use super::{Answer, Door};
 use axum::extract::State;
-use palisade_api::{DiskAdopt, DiskAdoption, DiskImport, DiskImported, StateBackup, routes};
+use palisade_api::{
+    DiskAdopt, DiskAdoption, DiskImport, DiskImported, DiskRelocate, DiskRelocated, StateBackup, routes,
+};
 
 /// Shows what a disk and the database know of each other and what either side would lose; with `take`, takes a side.
 #[utoipa::path(post, operation_id = "adopt_disk", path = routes::DISK_ADOPT, tag = "disks", request_body = DiskAdopt,
@@ -25,6 +27,21 @@ pub(super) async fn adopt(State(door): State<Door>, Id(id): Id, Json(wish): Json
 pub(super) async fn import(State(door): State<Door>, Json(wish): Json<DiskImport>) -> Answer {
     let imported = door.call(move |appliance| appliance.disk_import(wish)).await;
     imported.flatten().map(|imported| Answer::json(&imported)).into()
+}
+
+/// Records disks where they are that have exchanged their paths, in one step. The medium of each has to be under the path of
+/// one of them, known by what it says itself.
+#[utoipa::path(post, operation_id = "relocate_disks", path = routes::RELOCATE, tag = "disks",
+    request_body = DiskRelocate, responses(
+    (status = 200, description = "Where each was, and where it is recorded now.", body = DiskRelocated),
+    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+))]
+pub(super) async fn relocate(State(door): State<Door>, Json(wish): Json<DiskRelocate>) -> Answer {
+    let relocated = door.call(move |appliance| appliance.disks_relocate(wish)).await;
+    relocated
+        .flatten()
+        .map(|relocated| Answer::json(&relocated))
+        .into()
 }
 
 /// The cluster database as a file to keep elsewhere. `palisade state restore` makes a database of it.

@@ -6,10 +6,11 @@ use palisade_admin::metrics::{
 use palisade_admin::{Appliance, DoorTrouble, EventLog};
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskAdopt,
-    DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, EventPage, Extent, Finding,
-    Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume, Layout, Medium, Mode, Node,
-    OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor, Removal, RemovalOptions, Severity,
-    Share, State, StateBackup, Volume, VolumeCreate, VolumePart, VolumePatch,
+    DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskRelocate,
+    DiskRelocated, EventPage, Extent, Finding, Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume,
+    Layout, Medium, Mode, Node, OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor,
+    RelocatedDisk, Removal, RemovalOptions, Severity, Share, State, StateBackup, Volume, VolumeCreate,
+    VolumePart, VolumePatch,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -258,6 +259,34 @@ impl Appliance for Fake {
             seen: "seen-1".to_owned(),
             taken: wish.take.filter(|_| wish.seen.as_deref() == Some("seen-1")),
         })
+    }
+
+    /// Each disk lies under the path of the next one, the last under that of the first.
+    fn disks_relocate(&self, wish: DiskRelocate) -> Result<DiskRelocated, Problem> {
+        let mut kept = self.kept();
+        let paths = wish.disks.iter().map(|id| match kept.disks.get(id) {
+            Some((_, disk)) => match &disk.medium {
+                Medium::File(file) => Ok(file.path.clone()),
+                _ => Err(in_use("disk", id, "nobody")),
+            },
+            None => Err(Problem::not_found("disk", id)),
+        });
+        let paths = paths.collect::<Result<Vec<String>, Problem>>()?;
+        let mut disks = Vec::new();
+        for (at, id) in wish.disks.iter().enumerate() {
+            let path = paths[(at + 1) % paths.len()].clone();
+            if let Some((_, disk)) = kept.disks.get_mut(id)
+                && let Medium::File(file) = &mut disk.medium
+            {
+                file.path.clone_from(&path);
+            }
+            disks.push(RelocatedDisk {
+                id: id.clone(),
+                before: paths[at].clone(),
+                path,
+            });
+        }
+        Ok(DiskRelocated { disks })
     }
 
     fn disk_import(&self, wish: DiskImport) -> Result<DiskImported, Problem> {

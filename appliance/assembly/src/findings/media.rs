@@ -1,11 +1,13 @@
 //! What is wrong with the media of open disks, as they were last seen, and what is to be known about them.
 
+use crate::exchanged;
 use crate::medium;
 use crate::plant::{OpenDisk, Plant};
 use crate::sight::promised;
 use palisade_api::FindingKind;
 use palisade_api::size::human;
 use palisade_model::{Disk, Medium, Name};
+use palisade_reconcile::Ring;
 use palisade_sys::device::FileLook;
 use std::path::Path;
 
@@ -66,11 +68,23 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
                 .astray
                 .as_ref()
                 .filter(|_| !is_followed(plant, name))
-                .map(|astray| {
-                    let message = format!(
-                        "disk {name} is open and works, and will not be found at the next start: {astray}"
-                    );
-                    (FindingKind::DiskAstray, message)
+                .map(|astray| match exchanged_with(plant, name) {
+                    Some(ring) => {
+                        let now = open.opened.path().unwrap_or(Path::new("")).display();
+                        let command = exchanged::command(&ring);
+                        let message = format!(
+                            "disk {name} is open and works as {now}, which is recorded as the path of another disk: the two, or \
+                             more of them, have exchanged their paths. It was found by what its superblock says. Record where \
+                             they are now: {command}"
+                        );
+                        (FindingKind::DiskExchanged, message)
+                    }
+                    None => {
+                        let message = format!(
+                            "disk {name} is open and works, and will not be found at the next start: {astray}"
+                        );
+                        (FindingKind::DiskAstray, message)
+                    }
                 }),
         ),
     }
@@ -78,6 +92,16 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
         found.extend(of_filesystem(plant, name, look.bytes, &file));
     }
     found
+}
+
+/// The disks that a disk has exchanged its path with, and that are open as well.
+fn exchanged_with(plant: &Plant, name: &Name) -> Option<Ring> {
+    let open = |name: &Name| {
+        let observed = plant.observed.disks.get(name)?;
+        let opened = &plant.disks.get(name)?.opened;
+        exchanged::may_be(&observed.disk).then_some((&observed.disk, &**opened))
+    };
+    exchanged::ring_of(name, open, &plant.disks.keys().collect::<Vec<_>>())
 }
 
 /// Whether a disk is found wherever the kernel shows it.
@@ -138,7 +162,9 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
         );
     }
     if matches!(disk.medium, Medium::Block { .. }) && disk.has_superblock() && disk.medium.wwid().is_none() {
-        notes.push("its medium has no WWID: it is known again by its superblock".to_owned());
+        notes.push("its medium has no WWID: it is known again by its superblock, and found again when it has exchanged its path with \
+             other such disks"
+                .to_owned());
     }
     if let Some((open, astray)) = open.and_then(|open| Some((open, open.sight.astray.as_ref()?)))
         && medium::is_followed(disk)

@@ -57,6 +57,66 @@ pub(super) fn open(spec: &DeviceSpec, wait: Duration, accept: Accept<'_>) -> Res
     }
 }
 
+/// Opens a file or block device to read it beside others.
+pub(super) fn beside(medium: &Medium) -> Result<Opened, OpenError> {
+    let with = |block_bytes| {
+        let spec = DeviceSpec {
+            medium: medium.clone(),
+            block_bytes,
+            read_only: true,
+        };
+        match medium {
+            Medium::File { path, .. } | Medium::Block { path } => {
+                open_outside(path, |inside| open_beside(inside, &spec, path))
+            }
+            Medium::Null { .. } | Medium::Memory { .. } => open(&spec, Duration::ZERO, &|_| Ok(())),
+        }
+    };
+    match with(512) {
+        Err(OpenError::BlockTooSmall { device, .. }) => with(device),
+        opened => opened,
+    }
+}
+
+fn open_beside(inside: &Inside, spec: &DeviceSpec, path: &Path) -> Result<Outside, OpenError> {
+    let refused = |source| OpenError::Open {
+        path: path.into(),
+        source,
+    };
+    let inspect = |source| OpenError::Inspect {
+        path: path.into(),
+        source,
+    };
+    let place = Place::find(path, false).map_err(refused)?;
+    let kind = place.kind().map_err(inspect)?;
+    let is = what_it_is(&kind);
+    let device = match &spec.medium {
+        Medium::Block { .. } if kind.is_block_device() => DeviceKind::Block,
+        Medium::Block { .. } => {
+            return Err(OpenError::NotBlock {
+                path: path.into(),
+                is,
+            });
+        }
+        _ if kind.is_file() => DeviceKind::File,
+        _ => {
+            return Err(OpenError::NotFile {
+                path: path.into(),
+                is,
+            });
+        }
+    };
+    let (file, buffered) = place.open(true, 0).map_err(refused)?;
+    let found = Found {
+        identity: Some(accepted(&file, path, &|_| Ok(()))?),
+        buffered,
+        created: false,
+    };
+    let geometry = geometry::geometry(&file, buffered, true).map_err(inspect)?;
+    let opened = opened(spec, device, Media::Null, Some(path), geometry, found)?;
+    Outside::new(inside, file, false, path, opened)
+}
+
 /// Opens a file or block device in a process of its own, where it may hang without harm to others.
 fn open_outside(
     path: &Path,

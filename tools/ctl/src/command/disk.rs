@@ -1,6 +1,6 @@
 //! `palisade disk ...`.
 
-use crate::args::{Disk as Command, DiskAdd};
+use crate::args::{Disk as Command, DiskAdd, Wait};
 use crate::client::{Client, segment};
 use crate::command::takeover;
 use crate::consent;
@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
-    BlockMedium, Disk, DiskCreate, DiskPatch, DiskUsage, FileMedium, Medium, MemoryMedium, NullMedium,
-    routes, size,
+    BlockMedium, Disk, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage, FileMedium, Medium,
+    MemoryMedium, NullMedium, routes, size,
 };
 use serde_json::Value;
 
@@ -50,6 +50,19 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             wait,
         } => {
+            let id = match <[String; 1]>::try_from(id) {
+                Ok([id]) => id,
+                Err(ids) if at.is_some() || yes || guard.expect.is_some() => {
+                    return Err(Failure::Words {
+                        what: format!(
+                            "--path, --yes and --expect are for one disk, and {} are named",
+                            ids.join(", ")
+                        ),
+                        remedy: "name one disk with them; several by themselves are recorded where their media say that they are",
+                    });
+                }
+                Err(ids) => return relocate(client, out, ids, wait),
+            };
             if at.is_none() && !yes {
                 return unconfirmed(client, out, &id, wait.wait);
             }
@@ -97,6 +110,28 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             }
         }
     }
+}
+
+/// Records where disks are that have exchanged their paths.
+fn relocate(client: &Client, out: Output, disks: Vec<String>, wait: Wait) -> Result<(), Failure> {
+    let value = client.create(routes::RELOCATE, &DiskRelocate { disks })?;
+    let relocated: DiskRelocated = client.typed(&value)?;
+    for disk in &relocated.disks {
+        let now = client.get(&path(&disk.id))?;
+        wait::applied(client, wait, &path(&disk.id), &format!("disk {}", disk.id), now)?;
+    }
+    if out.json {
+        return Ok(out.value(&value)?);
+    }
+    let rows = relocated
+        .disks
+        .into_iter()
+        .map(|disk| [disk.id, disk.before, disk.path]);
+    Ok(out.table(
+        ["disk", "was recorded at", "is at"],
+        rows.collect(),
+        "There are no disks.",
+    )?)
 }
 
 /// Shows what would be confirmed.

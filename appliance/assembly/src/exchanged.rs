@@ -1,0 +1,339 @@
+//! Disks whose paths lead to each other's media: found by what each medium says of itself, and recorded in one step.
+//!
+//! Block devices without an identity of their own get their names anew at each boot. A pooled one is known by its
+//! superblock, and is opened under the path of another when all that have changed places are there, each once
+//! ([`search`](palisade_reconcile::search)). One that is given whole is known by its content alone, which a copy of it
+//! has as well: there it is left to an operator to record what was found.
+
+use crate::hands;
+use crate::last_seen::LastSeen;
+use crate::medium;
+use crate::problem;
+use crate::shared::Shared;
+use crate::superblocks;
+use palisade_api as api;
+use palisade_api::{Problem, ProblemKind};
+use palisade_model::{Cluster, Command, Disk, Name, RelocateDisks, Relocation};
+use palisade_reconcile::{Ring, Search, search};
+use palisade_sys::Opened;
+use palisade_volume::{Standing, image, standing};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Whether a disk may be found under the path of another: its device has no identity, and its content tells it.
+pub fn may_be(disk: &Disk) -> bool {
+    medium::is_nameless_block(disk) && (is_told_by_superblock(disk) || medium::needs_fingerprint(disk))
+}
+
+/// Whether a disk is told by its superblock.
+fn is_told_by_superblock(disk: &Disk) -> bool {
+    disk.has_superblock() && disk.first_superblock.is_on_medium()
+}
+
+/// What is looked at when disks are searched for.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// What is agreed on.
+    pub cluster: &'a Cluster,
+    /// What disks that are told by their content looked like.
+    pub seen: &'a LastSeen,
+    /// Disks that are in use: each is what it is, whatever is written to it meanwhile.
+    pub open: &'a BTreeMap<Name, Arc<Opened>>,
+}
+
+/// Opens a disk under the path of another, if they have exchanged theirs; else says what is wrong, which is `reason` where
+/// the search has brought nothing to light.
+///
+/// # Errors
+/// A sentence for an operator.
+pub fn open(
+    places: &Places<'_>,
+    name: &Name,
+    open_at: &dyn Fn(&str) -> Result<Opened, String>,
+    reason: String,
+) -> Result<Opened, String> {
+    match places.search(name) {
+        Search::Exchanged(ring) if ring.disks().iter().all(|one| places.is_safe(one)) => {
+            let path = ring.place_of(name).and_then(|place| places.path(place));
+            let path = path.ok_or_else(|| reason.clone())?;
+            let opened = open_at(path)?;
+            // Once more, now that nobody else can open it.
+            places.holds(name, Path::new(path), &opened).map_err(|other| {
+                format!("{path} has just held the medium of disk {name}, and does not any more: {other}")
+            })?;
+            log::warn!(
+                "disk {name}: {reason}; its medium is {path} now, and {}",
+                told(&ring)
+            );
+            Ok(opened)
+        }
+        Search::Exchanged(ring) => {
+            let path = ring
+                .place_of(name)
+                .and_then(|place| places.path(place))
+                .unwrap_or_default();
+            Err(format!(
+                "its path leads to the medium of another disk, and {path} holds what disk {name} held when it was last \
+                 seen: {}. Nothing was written to any of them. Record where they are now: {}",
+                told(&ring),
+                command(&ring)
+            ))
+        }
+        Search::NotFound(found) => match found.first() {
+            Some(holder) => {
+                let path = places.path(name).unwrap_or_default();
+                Err(format!(
+                    "{path} holds the medium of disk {holder}, and not that of disk {name}. Nothing was written to it. Bring the \
+                     right medium back, or say where it is: palisade disk confirm {name} --path PATH"
+                ))
+            }
+            None => Err(reason),
+        },
+        Search::InPlace => Err(reason),
+    }
+}
+
+fn told(ring: &Ring) -> String {
+    let names: Vec<&str> = ring.disks().iter().map(Name::as_str).collect();
+    format!("disks {} have exchanged their paths", names.join(", "))
+}
+
+/// What records where they are.
+pub fn command(ring: &Ring) -> String {
+    let names: Vec<&str> = ring.disks().iter().map(Name::as_str).collect();
+    format!("palisade disk confirm {}", names.join(" "))
+}
+
+impl<'a> Places<'a> {
+    /// Looks for a disk among those that may have exchanged their paths.
+    pub fn search(&self, name: &Name) -> Search {
+        let disks = self.cluster.disks.iter();
+        let among: BTreeSet<&Name> = disks
+            .filter(|(_, disk)| may_be(disk))
+            .map(|(name, _)| name)
+            .collect();
+        search(name, |of| self.medium_under(of, &among))
+    }
+
+    fn path(&self, disk: &Name) -> Option<&'a str> {
+        self.cluster.disks.get(disk)?.medium.path()
+    }
+
+    fn is_safe(&self, disk: &Name) -> bool {
+        self.cluster.disks.get(disk).is_some_and(is_told_by_superblock)
+    }
+
+    /// Of these disks the one, and no other, whose medium lies under the recorded path of a disk.
+    pub fn medium_under(&self, disk: &Name, among: &BTreeSet<&Name>) -> Option<Name> {
+        let of = self.cluster.disks.get(disk)?;
+        let path = of.medium.path()?;
+        let there = Opened::beside(&hands::spec(&of.medium, of.block_bytes).medium).ok()?;
+        let mut holders = among
+            .iter()
+            .filter(|name| self.holds(name, Path::new(path), &there).is_ok());
+        let holder = holders.next()?;
+        holders.next().is_none().then(|| (*holder).clone())
+    }
+
+    /// Whether what was opened under a path is the medium of a disk: by identity, size and block, and by its superblock with
+    /// its lineage, or its content where it keeps none.
+    fn holds(&self, name: &Name, path: &Path, there: &Opened) -> Result<(), String> {
+        let cluster = self.cluster;
+        let disk = cluster.disks.get(name).ok_or("there is no such disk")?;
+        if let Some(open) = self.open.get(name) {
+            return match open.is_at(path) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err("it is in use elsewhere".into()),
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        let (found, wwid) = there.identity().map(medium::record_of).unwrap_or_default();
+        disk.check_medium(&found, wwid.as_deref())
+            .map_err(|other| other.to_string())?;
+        if there.sectors().0 < disk.sectors {
+            return Err("it is shorter than the disk".into());
+        }
+        if is_told_by_superblock(disk) {
+            let found = superblocks::read(there).map_err(|error| error.to_string())?;
+            let should = image(cluster, name).map_err(|error| error.to_string())?;
+            return match standing(&found, &should) {
+                Standing::InForce | Standing::Unstamped | Standing::Behind => Ok(()),
+                other => Err(format!("its superblock is not the one of the disk ({other:?})")),
+            };
+        }
+        match (
+            medium::needs_fingerprint(disk),
+            disk.has_identity() && !disk.has_superblock(),
+        ) {
+            (true, _) if medium::was_seen(disk, self.seen) => medium::is_content_of(disk, there, self.seen),
+            (false, true) => Ok(()),
+            _ => Err("nothing tells whether it is the disk".into()),
+        }
+    }
+}
+
+/// The disks that lie in each other's place with one that is open, by the paths under which they were opened.
+pub fn ring_of<'a>(
+    name: &Name,
+    open: impl Fn(&Name) -> Option<(&'a Disk, &'a Opened)>,
+    all: &[&'a Name],
+) -> Option<Ring> {
+    let under = |of: &Name| {
+        let (disk, _) = open(of)?;
+        let path = Path::new(disk.medium.path()?);
+        let is_there = |one: &&&Name| open(one).is_some_and(|(_, opened)| opened.path() == Some(path));
+        all.iter().find(is_there).map(|one| (*one).clone())
+    };
+    match search(name, under) {
+        Search::Exchanged(ring) => Some(ring),
+        Search::InPlace | Search::NotFound(_) => None,
+    }
+}
+
+/// Records disks where they are that lie under each other's paths.
+///
+/// # Errors
+/// There is no such disk, or the medium of one is under none of the paths, or under several.
+pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+    let cluster = shared.cluster();
+    let names: Vec<Name> = wish
+        .disks
+        .iter()
+        .map(|id| Name::new(id.as_str()).map_err(|_| Problem::not_found("disk", id)))
+        .collect::<Result<_, _>>()?;
+    for name in &names {
+        let disk = cluster
+            .disks
+            .get(name)
+            .ok_or_else(|| Problem::not_found("disk", name.as_str()))?;
+        if disk.medium.path().is_none() {
+            let message = format!("disk {name} has no path that it could have exchanged");
+            let remedy = "name disks of files and block devices only";
+            return Err(
+                Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("disks"),
+            );
+        }
+    }
+    let disks = moves(shared, &cluster, &names)?;
+    let relocated = disks.iter().map(|one| api::RelocatedDisk {
+        id: one.name.to_string(),
+        before: path_of(&cluster, &one.name),
+        path: one.path.clone(),
+    });
+    let relocated = relocated.collect();
+    let agreed = shared.propose(Command::RelocateDisks(RelocateDisks { disks }));
+    agreed.map_err(|error| problem::of_proposal(&error))?;
+    Ok(api::DiskRelocated { disks: relocated })
+}
+
+fn path_of(cluster: &Cluster, name: &Name) -> String {
+    let disk = cluster.disks.get(name);
+    disk.and_then(|disk| disk.medium.path())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// Where each of these disks is among the paths of all of them.
+fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Relocation>, Problem> {
+    let open = open_disks(shared);
+    let places = Places {
+        cluster,
+        seen: &shared.last_seen,
+        open: &open,
+    };
+    let among: BTreeSet<&Name> = names.iter().collect();
+    let under: BTreeMap<&Name, Option<Name>> = names
+        .iter()
+        .map(|name| (name, places.medium_under(name, &among)))
+        .collect();
+    let mut moves = Vec::new();
+    for name in names {
+        let mut at = under
+            .iter()
+            .filter(|(_, medium)| medium.as_ref() == Some(name))
+            .map(|(place, _)| *place);
+        let (place, another) = (at.next(), at.next());
+        let (Some(place), None) = (place, another) else {
+            let paths: Vec<String> = names.iter().map(|name| path_of(cluster, name)).collect();
+            let paths = paths.join(", ");
+            let message = match place {
+                None => format!("none of {paths} holds the medium of disk {name} beyond doubt"),
+                Some(_) => {
+                    format!("more than one of {paths} holds what looks like the medium of disk {name}")
+                }
+            };
+            let remedy = "name all disks that have exchanged their paths, and no others. Nothing was changed; `palisade-inspect` \
+                          shows what a medium says of itself";
+            return Err(
+                Problem::new(ProblemKind::Conflict, "disks_not_exchanged", message, remedy).about("disks"),
+            );
+        };
+        moves.push(Relocation {
+            name: name.clone(),
+            uuid: cluster.disks.get(name).map(|disk| disk.uuid).unwrap_or_default(),
+            path: path_of(cluster, place),
+            expected: cluster.disks.get(name).map(|disk| disk.revision),
+        });
+    }
+    Ok(moves)
+}
+
+fn open_disks(shared: &Shared) -> BTreeMap<Name, Arc<Opened>> {
+    let plant = shared.seen();
+    plant
+        .disks
+        .iter()
+        .map(|(name, open)| (name.clone(), Arc::clone(&open.opened)))
+        .collect()
+}
+
+/// Refuses a path that is recorded for another disk, whose medium is not there. It has to be said first where that one is, or
+/// of both at once.
+///
+/// # Errors
+/// What is true of the two, and the command that says it.
+pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &str) -> Result<(), Problem> {
+    let Some(disk) = cluster.disks.get(name) else {
+        return Ok(());
+    };
+    let is_here = |other: &Disk| other.node == disk.node && other.medium.path() == Some(path);
+    let mut others = cluster.disks.iter().filter(|(other, _)| *other != name);
+    let Some((holder, _)) = others.find(|(_, other)| is_here(other)) else {
+        return Ok(());
+    };
+    let open = open_disks(shared);
+    let places = Places {
+        cluster,
+        seen: &shared.last_seen,
+        open: &open,
+    };
+    let among: BTreeSet<&Name> = cluster
+        .disks
+        .iter()
+        .filter(|(_, other)| other.node == disk.node && other.medium.path().is_some())
+        .map(|(name, _)| name)
+        .collect();
+    let own = path_of(cluster, name);
+    let (message, remedy) = match search(name, |of| places.medium_under(of, &among)) {
+        Search::Exchanged(ring) if ring.place_of(name) == Some(holder) => (
+            format!(
+                "{path} holds the medium of disk {name} and is recorded as the path of disk {holder}; {own}, the path of \
+                 disk {name}, holds that of disk {}: {}",
+                ring.disks().get(1).unwrap_or(holder),
+                told(&ring)
+            ),
+            format!("record where they are now, in one step: {}", command(&ring)),
+        ),
+        _ if places.medium_under(holder, &among).as_ref() == Some(name) => (
+            format!("{path} holds the medium of disk {name} and is recorded as the path of disk {holder}"),
+            format!("say first where disk {holder} is: palisade disk confirm {holder} --path PATH"),
+        ),
+        // It is that disk's, or nobody's that is known: said by those who refuse a disk's medium.
+        _ => return Ok(()),
+    };
+    Err(Problem::new(ProblemKind::Conflict, "disks_exchanged", message, remedy).about("path"))
+}
+
+#[cfg(test)]
+mod tests;

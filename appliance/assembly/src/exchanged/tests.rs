@@ -1,0 +1,280 @@
+//! Real block devices without an identity, under links that are exchanged.
+
+use super::*;
+use palisade_model::{AddDisk, CreateVolume, InitCluster, Medium, MediumRecord, Usage, Uuid};
+use palisade_wire::Geometry;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command as Program;
+use std::time::Duration;
+
+const BYTES: u64 = 64 << 20;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// A loop device: a medium without any identity.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &Path) -> Option<Loop> {
+        let made = Program::new("losetup")
+            .args(["-f", "--show"])
+            .arg(file)
+            .output()
+            .ok()?;
+        let path = String::from_utf8(made.stdout).ok()?.trim().to_owned();
+        made.status.success().then(|| Loop(path.into()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Program::new("losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+/// A cluster of disks on loop devices, each under a link that can be led elsewhere.
+struct Lab {
+    folder: tempfile::TempDir,
+    devices: Vec<Loop>,
+    names: Vec<Name>,
+    cluster: Cluster,
+    seen: LastSeen,
+}
+
+impl Lab {
+    /// Pooled disks with a volume each, and whole ones whose content is their own; `None` where there are no loop devices.
+    fn new(disks: &[(&str, Usage)]) -> Option<Lab> {
+        let folder = tempfile::tempdir().unwrap();
+        let init = InitCluster {
+            id: Uuid(1),
+            node: name("n"),
+            node_uuid: Uuid(2),
+        };
+        let mut lab = Lab {
+            seen: LastSeen::below(folder.path()),
+            devices: Vec::new(),
+            names: disks.iter().map(|(disk, _)| name(disk)).collect(),
+            cluster: Cluster::empty(),
+            folder,
+        };
+        lab.does(Command::InitCluster(init));
+        for (number, (disk, usage)) in disks.iter().enumerate() {
+            let file = lab.folder.path().join(format!("{disk}.img"));
+            let content: Vec<u8> = match usage {
+                Usage::Pooled => vec![0; BYTES as usize],
+                Usage::Whole => (0..BYTES)
+                    .map(|at| (at / 4096) as u8 ^ number as u8 | 1)
+                    .collect(),
+            };
+            fs::write(&file, content).unwrap();
+            let Some(device) = Loop::over(&file) else {
+                eprintln!("skipped: no loop device can be made here");
+                return None;
+            };
+            lab.devices.push(device);
+            lab.lead(disk, number);
+            lab.add(disk, number, *usage);
+        }
+        Some(lab)
+    }
+
+    fn does(&mut self, command: Command) {
+        self.cluster = self.cluster.apply(&command).unwrap().0;
+    }
+
+    fn link(&self, disk: &str) -> PathBuf {
+        self.folder.path().join(disk)
+    }
+
+    /// Leads the path of a disk to a device.
+    fn lead(&self, disk: &str, device: usize) {
+        let _ = fs::remove_file(self.link(disk));
+        symlink(&self.devices[device].0, self.link(disk)).unwrap();
+    }
+
+    fn add(&mut self, disk: &str, number: usize, usage: Usage) {
+        let geometry = Geometry::of(BYTES / 512).unwrap();
+        let (start, end) = match usage {
+            Usage::Pooled => (geometry.data_start.0, geometry.data_end.0),
+            Usage::Whole => (0, BYTES / 512),
+        };
+        let medium = Medium::Block {
+            path: self.link(disk).display().to_string(),
+            wwid: None,
+        };
+        let opened = Opened::open(&hands::spec(&medium, 512), Duration::from_secs(5)).unwrap();
+        let (record, wwid) = medium::record_open(&opened, usage).unwrap();
+        assert!(
+            wwid.is_none() && record.serial.is_none(),
+            "a loop device has an identity"
+        );
+        self.does(Command::AddDisk(AddDisk {
+            name: name(disk),
+            uuid: Uuid(100 + number as u128),
+            node: name("n"),
+            medium,
+            record: MediumRecord { ..record },
+            usage,
+            block_bytes: 512,
+            sectors: BYTES / 512,
+            data_start: start,
+            data_end: end,
+            superblock_pending: false,
+        }));
+        if usage == Usage::Pooled {
+            self.does(Command::CreateVolume(CreateVolume {
+                name: name(&format!("{disk}-volume")),
+                uuid: Uuid(200 + number as u128),
+                node: name("n"),
+                disk: Some(name(disk)),
+                sectors: Some(8192),
+                block_bytes: None,
+                clear: None,
+                clears: false,
+            }));
+            self.write_superblock(disk, opened);
+        }
+    }
+
+    fn write_superblock(&self, disk: &str, opened: Opened) {
+        let image = image(&self.cluster, &name(disk)).unwrap();
+        let written = palisade_wire::format(&image.superblock, &image.extents).unwrap();
+        for write in written.phases.iter().flat_map(|phase| &phase.writes) {
+            opened
+                .write_at(write.lba.checked_bytes().unwrap(), &write.bytes)
+                .unwrap();
+        }
+        opened.sync().unwrap();
+    }
+
+    fn opens(&self, disk: &str) -> Result<Opened, String> {
+        medium::open(&self.cluster, &name(disk), Duration::from_secs(2), &self.seen)
+    }
+
+    /// The disk whose superblock an open device carries.
+    fn carried(&self, opened: &Opened) -> Name {
+        let (carried, _) = superblocks::disk_named(&self.cluster, opened).unwrap();
+        carried.clone()
+    }
+}
+
+#[test]
+fn pooled_disks_that_have_exchanged_their_paths_are_opened_where_they_are() {
+    let Some(lab) = Lab::new(&[("a", Usage::Pooled), ("b", Usage::Pooled), ("c", Usage::Pooled)]) else {
+        return;
+    };
+    for disk in ["a", "b", "c"] {
+        assert_eq!(lab.opens(disk).unwrap().path(), Some(&*lab.link(disk)));
+    }
+    // Two of them; each is opened while the other is in use, by whichever order.
+    lab.lead("a", 1);
+    lab.lead("b", 0);
+    let a = lab.opens("a").unwrap();
+    let b = lab.opens("b").unwrap();
+    let c = lab.opens("c").unwrap();
+    assert_eq!(a.path(), Some(&*lab.link("b")));
+    assert_eq!(b.path(), Some(&*lab.link("a")));
+    for (opened, disk) in [(&a, "a"), (&b, "b"), (&c, "c")] {
+        assert_eq!(lab.carried(opened), name(disk));
+    }
+    drop((a, b, c));
+    // Three in a ring.
+    lab.lead("a", 2);
+    lab.lead("b", 0);
+    lab.lead("c", 1);
+    let open: Vec<Opened> = ["c", "a", "b"].map(|disk| lab.opens(disk).unwrap()).into();
+    let carried: Vec<Name> = open.iter().map(|opened| lab.carried(opened)).collect();
+    assert_eq!(carried, ["c", "a", "b"].map(name));
+}
+
+#[test]
+fn a_copy_in_the_place_of_another_disk_is_not_taken_for_an_exchange() {
+    let Some(lab) = Lab::new(&[("a", Usage::Pooled), ("b", Usage::Pooled)]) else {
+        return;
+    };
+    // The medium of a is under the path of b, and what is under the path of a is no disk of ours.
+    let file = lab.folder.path().join("foreign.img");
+    fs::write(&file, vec![7; BYTES as usize]).unwrap();
+    let foreign = Loop::over(&file).unwrap();
+    let _ = fs::remove_file(lab.link("a"));
+    symlink(&foreign.0, lab.link("a")).unwrap();
+    lab.lead("b", 0);
+    let refused = lab.opens("b").unwrap_err();
+    assert!(
+        refused.contains("holds the medium of disk a, and not that of disk b"),
+        "{refused}"
+    );
+    assert!(refused.contains("palisade disk confirm b --path"), "{refused}");
+    // That of a carries no superblock: it is opened for the planner to see that it is lost, as under any path.
+    assert_eq!(lab.opens("a").unwrap().path(), Some(&*lab.link("a")));
+    // Nowhere at all.
+    fs::remove_file(lab.link("a")).unwrap();
+    let refused = lab.opens("a").unwrap_err();
+    assert!(refused.contains("cannot open"), "{refused}");
+    let refused = lab.opens("b").unwrap_err();
+    assert!(refused.contains("holds the medium of disk a"), "{refused}");
+    // A medium that grew on elsewhere is not the one that was recorded, whatever it is called.
+    lab.lead("a", 1);
+    let mut grown = lab.cluster.clone();
+    let delete = palisade_model::DeleteVolume {
+        name: name("a-volume"),
+        expected: None,
+        clear: Some(false),
+        detaches: false,
+    };
+    grown = grown.apply(&Command::DeleteVolume(delete)).unwrap().0;
+    let opened = Opened::open(
+        &hands::spec(&lab.cluster.disks[&name("b")].medium, 512),
+        Duration::ZERO,
+    )
+    .unwrap();
+    let later = Lab {
+        cluster: grown,
+        folder: tempfile::tempdir().unwrap(),
+        devices: Vec::new(),
+        names: Vec::new(),
+        seen: lab.seen.clone(),
+    };
+    later.write_superblock("a", opened);
+    let refused = lab.opens("a").unwrap_err();
+    assert!(refused.contains("holds the medium of disk b"), "{refused}");
+}
+
+#[test]
+fn disks_that_are_told_by_their_content_alone_are_left_to_an_operator() {
+    let Some(lab) = Lab::new(&[("p", Usage::Pooled), ("v", Usage::Whole), ("w", Usage::Whole)]) else {
+        return;
+    };
+    for disk in ["p", "v", "w"] {
+        lab.opens(disk).unwrap();
+    }
+    lab.lead("v", 2);
+    lab.lead("w", 1);
+    for disk in ["v", "w"] {
+        let refused = lab.opens(disk).unwrap_err();
+        assert!(refused.contains("have exchanged their paths"), "{refused}");
+        assert!(refused.contains("palisade disk confirm"), "{refused}");
+        assert!(!refused.contains("--yes"), "{refused}");
+    }
+    let places = Places {
+        cluster: &lab.cluster,
+        seen: &lab.seen,
+        open: &BTreeMap::new(),
+    };
+    let among: BTreeSet<&Name> = lab.names.iter().collect();
+    let under = |disk: &str| places.medium_under(&name(disk), &among);
+    assert_eq!(
+        [under("p"), under("v"), under("w")],
+        [Some(name("p")), Some(name("w")), Some(name("v"))]
+    );
+    // A pooled disk with one of them.
+    lab.lead("v", 0);
+    lab.lead("w", 2);
+    lab.lead("p", 1);
+    let refused = lab.opens("p").unwrap_err();
+    assert!(refused.contains("palisade disk confirm p v"), "{refused}");
+}
