@@ -4,6 +4,7 @@
 //! of it would become another branch, from which there is no way back but to lose one of the two.
 
 use crate::observed::{Observed, Superblock};
+use crate::plan::is_lost;
 use palisade_model::{Cluster, Disk, Extent, Kind, Name};
 
 /// What stands against a change.
@@ -31,7 +32,7 @@ pub fn objection(before: &Cluster, after: &Cluster, node: &Name, observed: &Obse
         .iter()
         .filter(|(_, disk)| disk.node == *node && disk.has_superblock());
     here.filter(|(name, disk)| is_changed(disk, after.disks.get(*name)))
-        .find_map(|(name, _)| against(before, after, name, observed))
+        .find_map(|(name, disk)| against(before, after, (name, disk), observed))
 }
 
 fn is_changed(disk: &Disk, after: Option<&Disk>) -> bool {
@@ -39,7 +40,12 @@ fn is_changed(disk: &Disk, after: Option<&Disk>) -> bool {
     same.is_some_and(|after| after.superblock_generation() != disk.superblock_generation())
 }
 
-fn against(before: &Cluster, after: &Cluster, name: &Name, observed: &Observed) -> Option<Objection> {
+fn against(
+    before: &Cluster,
+    after: &Cluster,
+    (name, known): (&Name, &Disk),
+    observed: &Observed,
+) -> Option<Objection> {
     let disk = name.clone();
     let Some(open) = observed.disks.get(name) else {
         let failed = observed
@@ -49,16 +55,12 @@ fn against(before: &Cluster, after: &Cluster, name: &Name, observed: &Observed) 
         return (!failed).then_some(Objection::NotLookedAt { disk });
     };
     let superblock = open.superblock;
-    let is_pending = before
-        .disks
-        .get(name)
-        .is_some_and(|disk| !disk.first_superblock.is_on_medium());
     let stands = match superblock {
         Superblock::Ours { .. } => false,
         Superblock::Newer { .. } | Superblock::Diverged { .. } => true,
         // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
         Superblock::Foreign | Superblock::Damaged => takes_more(before, after, name),
-        Superblock::Missing => !is_pending && takes_more(before, after, name) && is_used(before, name),
+        Superblock::Missing => is_lost(before, name, known) && takes_more(before, after, name),
     };
     stands.then_some(Objection::Disk { disk, superblock })
 }
@@ -69,8 +71,4 @@ fn takes_more(before: &Cluster, after: &Cluster, disk: &Name) -> bool {
     after
         .extents_on(disk)
         .any(|(_, _, extent)| !now.contains(&extent))
-}
-
-fn is_used(cluster: &Cluster, disk: &Name) -> bool {
-    cluster.extents_on(disk).next().is_some() || cluster.fragments_on(disk).next().is_some()
 }

@@ -7,9 +7,11 @@ mod sockets;
 
 use crate::observed::{Observed, ObservedDisk, ObservedRoute};
 use crate::step::{Action, Step};
-use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name};
-use std::collections::BTreeSet;
+use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name, Volume};
+use std::collections::BTreeMap;
 use std::fmt;
+
+pub(crate) use disks::is_lost;
 
 /// The steps that a node can take now towards what is wanted: away from guests first, then towards them. Empty when
 /// everything is as wanted, or waits (see [`waits`]).
@@ -124,7 +126,7 @@ struct Planner<'a> {
     observed: &'a Observed,
     /// Volumes attached on this node. Found once for each plan: asking all attachments for each volume takes the square
     /// of their number.
-    attached: BTreeSet<&'a Name>,
+    attached: BTreeMap<&'a Name, &'a Volume>,
     steps: Vec<Step>,
     waits: Vec<Wait>,
 }
@@ -139,7 +141,9 @@ impl<'a> Planner<'a> {
             wanted,
             node,
             observed,
-            attached: here.map(|attachment| &attachment.volume).collect(),
+            attached: here
+                .filter_map(|attachment| wanted.volumes.get_key_value(&attachment.volume))
+                .collect(),
             steps: Vec::new(),
             waits: Vec::new(),
         };
@@ -211,12 +215,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a route's volume is still to be served on this node.
     fn route_is_wanted(&self, name: &Name, route: &ObservedRoute) -> bool {
-        let same = self
-            .wanted
-            .volumes
-            .get(name)
-            .is_some_and(|volume| volume.uuid == route.uuid);
-        same && self.attached.contains(name)
+        let volume = self.attached.get(name);
+        volume.is_some_and(|volume| volume.uuid == route.uuid)
     }
 }
 

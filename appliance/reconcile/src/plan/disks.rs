@@ -115,10 +115,7 @@ impl<'a> Planner<'a> {
             Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
             Superblock::Ours { .. } => None,
             Superblock::Damaged => Some(Cause::DamagedSuperblock),
-            Superblock::Missing => {
-                let is_lost = disk.first_superblock.is_on_medium() && is_used(self.wanted, name);
-                is_lost.then_some(Cause::LostSuperblock)
-            }
+            Superblock::Missing => is_lost(self.wanted, name, disk).then_some(Cause::LostSuperblock),
         }
     }
 
@@ -169,7 +166,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Whether anything lies on a disk.
-fn is_used(cluster: &Cluster, disk: &Name) -> bool {
-    cluster.extents_on(disk).next().is_some() || cluster.fragments_on(disk).next().is_some()
+/// Whether a superblock that is not there has been lost: it was on the medium, and something lies on the disk.
+pub(crate) fn is_lost(cluster: &Cluster, name: &Name, disk: &Disk) -> bool {
+    let is_used = cluster.extents_on(name).next().is_some() || cluster.fragments_on(name).next().is_some();
+    disk.first_superblock.is_on_medium() && is_used
 }

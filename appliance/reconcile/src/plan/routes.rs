@@ -26,10 +26,10 @@ impl<'a> Planner<'a> {
 
     /// Takes routes into use for volumes attached on this node.
     pub(super) fn set_routes(&mut self) {
-        let (wanted, observed) = (self.wanted, self.observed);
-        for (name, volume) in &wanted.volumes {
+        let observed = self.observed;
+        for (name, volume) in self.attached.clone() {
             // What is cleared first has no route before.
-            if !self.attached.contains(name) || volume.usable_sectors() == 0 {
+            if volume.usable_sectors() == 0 {
                 continue;
             }
             match observed.routes.get(name) {
@@ -48,13 +48,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether one of these lies on an open disk that may not be used any more: its superblock is that of somebody else
-    /// now, or gone. What is written there would be lost, and what is read there may be a stranger's.
+    /// Whether one of these lies on a disk that may not be used any more: it is no longer this node's, or its superblock
+    /// is that of somebody else now, or gone. What is written there would be lost, and what is read there may be a
+    /// stranger's.
     pub(super) fn is_estranged(&self, extents: &[Extent]) -> bool {
         let is_one = |extent: &Extent| {
             let open = self.observed.disks.get(&extent.disk);
             let disk = open.and_then(|open| Some((open, self.wanted_disk(&extent.disk, open)?)));
-            disk.is_some_and(|(open, disk)| self.unusable(&extent.disk, disk, open).is_some())
+            disk.is_none_or(|(open, disk)| self.unusable(&extent.disk, disk, open).is_some())
         };
         extents.iter().any(is_one)
     }

@@ -90,10 +90,10 @@ impl<'a> Planner<'a> {
         (wanted.node == *self.node && wanted.created == socket.attachment.created).then_some(wanted)
     }
 
-    /// Whether what a socket offers lies on a disk that may not be used any more.
+    /// Whether what a socket offers has no route, or lies on a disk that may not be used any more.
     fn leads_astray(&self, socket: &ObservedSocket) -> bool {
         let route = self.observed.routes.get(&socket.attachment.volume);
-        route.is_some_and(|route| self.is_estranged(&route.extents))
+        route.is_none_or(|route| self.is_estranged(&route.extents))
     }
 
     /// The route of an attachment's volume, when it is the one wanted and leads to disks that may be used.
