@@ -379,7 +379,6 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
         };
         let mut extents = Vec::with_capacity(superblock.table.count as usize);
         let count = superblock.table.count.div_ceil(RECORDS_PER_SECTOR as u32);
-        let mut whole = true;
         for index in 0..count {
             let mut found = None;
             for tail in areas.iter().copied() {
@@ -393,13 +392,10 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                     Err(why) => self.blame(place, lba, why),
                 }
             }
-            match found {
-                Some(part) => extents.extend(part),
-                None => whole = false,
-            }
+            // A part that is missing shows in the number.
+            extents.extend(found.unwrap_or_default());
         }
-        let sound = whole
-            && extents.len() == superblock.table.count as usize
+        let sound = extents.len() == superblock.table.count as usize
             && table_crc(&extents) == superblock.table.crc
             && check_extents(superblock, &extents).is_ok();
         sound.then_some(extents)
@@ -509,13 +505,10 @@ fn nothing_sound(damage: Vec<Damage>) -> DecodeError {
     let foreign =
         |damage: &Damage| matches!(damage.why, Why::Sector(SectorError::Blank | SectorError::NotOurs));
     let unreadable = |damage: &Damage| matches!(damage.why, Why::Unreadable { .. });
-    if damage.iter().all(unreadable) {
-        return DecodeError::Unreadable { damage };
-    }
     if damage.iter().all(foreign) {
         return DecodeError::NotOurs;
     }
-    // Part of it cannot be read and the rest is foreign: nothing shows that it was ever ours.
+    // Some or all of it cannot be read and the rest is foreign: nothing shows that it was ever ours.
     if damage.iter().all(|damage| unreadable(damage) || foreign(damage)) {
         return DecodeError::Unreadable { damage };
     }

@@ -194,12 +194,14 @@ pub fn update(
 
 fn may_replace(before: &Superblock, after: &Superblock) -> Result<(), EncodeError> {
     let kinship = before.kinship(after);
+    if before.disk != after.disk {
+        let (found, wanted) = (before.disk, after.disk);
+        return Err(EncodeError::OtherDisk { found, wanted });
+    }
     // An ancestor by name may be of another cluster: somebody has decided that.
-    let is_ancestor = kinship == Kinship::Ancestor;
-    for (found, wanted) in [(before.disk, after.disk), (before.cluster, after.cluster)] {
-        if found != wanted && (found == before.disk || !is_ancestor) {
-            return Err(EncodeError::OtherDisk { found, wanted });
-        }
+    if before.cluster != after.cluster && kinship != Kinship::Ancestor {
+        let (found, wanted) = (before.cluster, after.cluster);
+        return Err(EncodeError::OtherDisk { found, wanted });
     }
     let (found, wanted) = ((before.epoch, before.generation), (after.epoch, after.generation));
     let unproven = before.lineage.is_none() && kinship == Kinship::Unknown;

@@ -211,3 +211,94 @@ pub(crate) fn table_sector(
     let extents = used.iter().map(RawExtent::checked).collect::<Result<_, _>>()?;
     Ok((header, extents))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent() -> ExtentRecord {
+        ExtentRecord {
+            volume: 1,
+            volume_name: Name::new("v").unwrap(),
+            role: ExtentRole::Linear,
+            part: 0,
+            block_bytes: 512,
+            volume_lba: Lba(0),
+            disk_lba: Lba(8192),
+            sectors: 8,
+            volume_sectors: 8,
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut ExtentRecord)) -> ExtentRecord {
+        let mut extent = extent();
+        change(&mut extent);
+        extent
+    }
+
+    /// The sector of these, with `change` made to its body.
+    fn read(
+        extents: &[ExtentRecord],
+        change: impl FnOnce(&mut RawTableSector),
+    ) -> Result<Vec<ExtentRecord>, SectorError> {
+        let superblock = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let (lba, sector) = table_sectors(&superblock, extents, Lba(512)).next().unwrap();
+        let (header, body) = open(&sector, RecordType::Extents, lba)?;
+        let mut raw: RawTableSector = transmute!(body);
+        change(&mut raw);
+        table_sector(&seal(&header, transmute!(raw)), lba, 0).map(|(_, extents)| extents)
+    }
+
+    /// Neither written nor believed, although the checksum fits.
+    #[test]
+    fn an_extent_with_an_impossible_field_is_refused_at_the_first_value_that_is_one() {
+        type Change = fn(&mut ExtentRecord);
+        let cases: [(&str, Change); 14] = [
+            ("", |_| {}),
+            ("", |one| one.block_bytes = 4096),
+            ("block_bytes", |one| one.block_bytes = 0),
+            ("block_bytes", |one| one.block_bytes = 1024),
+            ("part", |one| one.part = 1),
+            ("sectors", |one| one.sectors = 0),
+            ("", |one| one.sectors = 1),
+            ("disk_lba", |one| one.disk_lba = Lba(8193)),
+            ("disk_lba", |one| one.disk_lba = Lba(8199)),
+            ("", |one| one.disk_lba = Lba(8200)),
+            ("disk_lba", |one| one.disk_lba = Lba(u64::MAX - 7)),
+            ("", |one| (one.disk_lba, one.sectors) = (Lba(u64::MAX - 7), 7)),
+            ("", |one| one.volume_lba = Lba(u64::MAX - 8)),
+            ("volume_lba", |one| one.volume_lba = Lba(u64::MAX - 7)),
+        ];
+        for (number, (field, change)) in cases.into_iter().enumerate() {
+            let one = with(change);
+            assert_eq!(one.impossible_field().unwrap_or_default(), field, "case {number}");
+            let found = read(&[extent(), one.clone()], |_| {});
+            match field {
+                "" => assert_eq!(found, Ok(vec![extent(), one]), "case {number}"),
+                field => assert_eq!(found, Err(SectorError::Malformed { field }), "case {number}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_sector_of_the_table_cannot_say_is_refused() {
+        let many: Vec<ExtentRecord> = (0..RECORDS_PER_SECTOR).map(|_| extent()).collect();
+        let full = RECORDS_PER_SECTOR as u32;
+        assert_eq!(read(&many, |_| {}).as_ref(), Ok(&many));
+        assert_eq!(
+            read(&many, |raw| raw.count = U32::new(full - 1)).map(|some| some.len()),
+            Ok(29)
+        );
+        let refused = |change: fn(&mut RawTableSector)| match read(&[extent()], change) {
+            Err(SectorError::Malformed { field }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(|raw| raw.count = U32::new(31)), "count");
+        assert_eq!(refused(|raw| raw.index = U32::new(1)), "index");
+        assert_eq!(refused(|raw| raw.records[0].role = U16::new(2)), "role");
+        assert_eq!(refused(|raw| raw.records[0].reserved[7] = 1), "reserved");
+        assert_eq!(refused(|raw| raw.records[0].volume_name[0] = 0xff), "volume_name");
+        assert_eq!(refused(|raw| raw.reserved[0] = 1), "reserved");
+        assert_eq!(refused(|raw| *raw.reserved.last_mut().unwrap() = 1), "reserved");
+    }
+}

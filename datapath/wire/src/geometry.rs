@@ -138,6 +138,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn positions_that_do_not_fit_64_bits_are_none() {
+        let last = u64::MAX / LBA_BYTES;
+        assert_eq!(Lba(last).checked_bytes(), Some(last * 512));
+        assert_eq!(Lba(last + 1).checked_bytes(), None);
+        assert_eq!(Lba(7).checked_bytes(), Some(3584));
+        assert_eq!(Lba(7).checked_add(u64::MAX - 7), Some(Lba(u64::MAX)));
+        assert_eq!(Lba(7).checked_add(u64::MAX - 6), None);
+    }
+
+    #[test]
     fn the_smallest_disk_has_one_unit_and_nothing_overlaps_on_any_other() {
         let least = Geometry::of(Geometry::LEAST_SECTORS).unwrap();
         assert_eq!(least.data_sectors(), ALLOCATION_UNIT_SECTORS);

@@ -104,6 +104,10 @@ impl Superblock {
 mod tests {
     use super::*;
     use crate::name::Name;
+    use crate::superblock::TableRef;
+
+    /// SHA-256 over what the superblock of the test says, as any other program computes it.
+    const STAND_IN: u128 = 0x6ff9_de75_a56c_572e_aa1c_d598_0e3a_7b09;
 
     fn at(path: &[(u64, u128)]) -> Superblock {
         let blank = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
@@ -136,6 +140,73 @@ mod tests {
         let stranger = at(&[(1, 99), (2, 98)]);
         assert_eq!(left.kinship(&stranger), Kinship::Unknown);
         assert_eq!(at(&[(1, 99)]).kinship(&root), Kinship::Unknown);
+    }
+
+    /// A later superblock names it as its ancestor, on disks that exist: it is what it was, and each field counts.
+    #[test]
+    fn the_point_of_one_without_lineage_never_changes() {
+        let plain = Superblock {
+            generation: 4,
+            epoch: 1,
+            ..Superblock::new(1, 2, 3, Name::new("a").unwrap(), 512, 100_000).unwrap()
+        };
+        let id = plain.point().id;
+        assert_eq!(id, STAND_IN);
+        let table = plain.table;
+        for (what, other) in [
+            (
+                "disk",
+                Superblock {
+                    disk: 9,
+                    ..plain.clone()
+                },
+            ),
+            (
+                "cluster",
+                Superblock {
+                    cluster: 9,
+                    ..plain.clone()
+                },
+            ),
+            (
+                "owner",
+                Superblock {
+                    owner: 9,
+                    ..plain.clone()
+                },
+            ),
+            (
+                "generation",
+                Superblock {
+                    generation: 9,
+                    ..plain.clone()
+                },
+            ),
+            (
+                "epoch",
+                Superblock {
+                    epoch: 9,
+                    ..plain.clone()
+                },
+            ),
+            ("size", plain.resized(200_000).unwrap()),
+            (
+                "count",
+                Superblock {
+                    table: TableRef { count: 9, ..table },
+                    ..plain.clone()
+                },
+            ),
+            (
+                "crc",
+                Superblock {
+                    table: TableRef { crc: 9, ..table },
+                    ..plain.clone()
+                },
+            ),
+        ] {
+            assert_ne!(other.point().id, id, "{what}");
+        }
     }
 
     #[test]

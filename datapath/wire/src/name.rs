@@ -78,6 +78,7 @@ mod tests {
     fn names_survive_their_field_and_unprintable_ones_are_refused() {
         for text in ["", "web1", "Größe", &"x".repeat(64)] {
             let name = Name::new(text).unwrap();
+            assert_eq!(name.as_str(), text);
             assert_eq!(Name::from_field(&name.to_field()), Ok(name));
         }
         assert_eq!(Name::new(&"x".repeat(65)), Err(NameError::TooLong { bytes: 65 }));

@@ -279,6 +279,18 @@ mod tests {
         let sector = seal(&header(), [0; BODY_BYTES]);
         assert_eq!(reopen(&[0; SECTOR_BYTES]), Err(SectorError::Blank));
         assert_eq!(reopen(&[1; SECTOR_BYTES]), Err(SectorError::NotOurs));
+        // Bytes of somebody else's anywhere, zeros in between.
+        for at in [0, 7, 8, SECTOR_BYTES - 1] {
+            let mut others = [0; SECTOR_BYTES];
+            others[at] = 1;
+            assert_eq!(reopen(&others), Err(SectorError::NotOurs));
+            assert!(!claims(&others));
+        }
+        // Ours by the first eight bytes, sound or not.
+        let mut turned = sector;
+        turned[2000] ^= 1;
+        assert!(claims(&turned) && claims(&turned[..8]) && !claims(&turned[..7]));
+        assert!(matches!(reopen(&turned), Err(SectorError::BadChecksum { .. })));
         let elsewhere = open(&sector, RecordType::Superblock, Lba(16));
         assert_eq!(elsewhere.unwrap_err(), SectorError::WrongPlace { meant: Lba(8) });
         let other = open(&sector, RecordType::Extents, Lba(8));

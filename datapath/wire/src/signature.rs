@@ -100,9 +100,8 @@ pub fn recognise(head: &[u8]) -> Vec<Signature> {
 fn has_partitions(head: &[u8]) -> bool {
     let ends = head.get(510..512) == Some(&[0x55, 0xaa]);
     let entries = head.get(446..510).unwrap_or_default();
-    ends && entries
-        .chunks(16)
-        .any(|entry| entry.get(4).is_some_and(|kind| *kind != 0))
+    let mut kinds = entries.chunks(16).filter_map(|entry| entry.get(4));
+    ends && kinds.any(|kind| *kind != 0)
 }
 
 #[cfg(test)]
@@ -134,6 +133,28 @@ mod tests {
             );
             assert!(recognise(&head[..*offset]).is_empty());
         }
+    }
+
+    #[test]
+    fn all_marks_are_told_in_the_order_in_which_they_lie_and_ours_too() {
+        let mut head = vec![0; SIGNATURE_BYTES];
+        head[4096..4104].copy_from_slice(b"EFI PART");
+        head[1536..1544].copy_from_slice(b"LABELONE");
+        (head[450], head[510], head[511]) = (0xee, 0x55, 0xaa);
+        head[..8].copy_from_slice(&crate::sector::MAGIC);
+        let found: Vec<_> = recognise(&head)
+            .iter()
+            .map(|signature| (signature.offset, signature.name))
+            .collect();
+        let all = [
+            (0, "a Palisade superblock"),
+            (510, "a partition table (MBR)"),
+            (1536, "an LVM physical volume"),
+            (4096, "a partition table (GPT)"),
+        ];
+        assert_eq!(found, all);
+        head[0] ^= 1;
+        assert_eq!(recognise(&head).len(), 3);
     }
 
     #[test]

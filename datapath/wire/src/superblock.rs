@@ -309,6 +309,88 @@ mod tests {
         }
     }
 
+    /// A sector with some bytes changed and the checksum made to fit.
+    fn forged(superblock: &Superblock, at: usize, byte: u8) -> Result<Superblock, SectorError> {
+        let mut sector = superblock.to_sector(Lba(0));
+        sector[at] = byte;
+        sector[12..16].fill(0);
+        let crc = crate::sector::crc32c(&sector);
+        sector[12..16].copy_from_slice(&crc.to_le_bytes());
+        Superblock::from_sector(&sector, Lba(0))
+    }
+
+    /// What a version does not write may mean something to a later one: it is not passed over.
+    #[test]
+    fn bytes_that_this_version_does_not_write_are_refused_wherever_they_are() {
+        let plain = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let plain = Superblock { sequence: 1, ..plain };
+        let ancestor = |generation| Ancestor { generation, id: 7 };
+        let kin = |ancestors| Superblock {
+            lineage: Some(Lineage { id: 5, ancestors }),
+            ..plain.clone()
+        };
+        let (none, two, full) = (
+            kin(Vec::new()),
+            kin(vec![ancestor(2), ancestor(1)]),
+            kin((0..ANCESTORS_MAX as u64).rev().map(ancestor).collect()),
+        );
+        for sound in [&plain, &none, &two, &full] {
+            assert_eq!(forged(sound, 0, b'P').as_ref(), Ok(sound));
+        }
+        // Where the body has the id of the lineage, the number of ancestors, what is unused, the ancestors, the rest.
+        let (id, count, unused, ancestors, rest) = (200, 216, 220, 224, 224 + 24 * ANCESTORS_MAX);
+        let malformed = |field| Err(SectorError::Malformed { field });
+        let (second, last) = (ancestors + 24, ancestors + 24 * (ANCESTORS_MAX - 1));
+        for at in [
+            id,
+            id + 15,
+            count,
+            count + 3,
+            unused,
+            ancestors,
+            ancestors + 23,
+            last,
+            rest - 1,
+            rest,
+            4087,
+        ] {
+            assert_eq!(
+                forged(&plain, at, 1),
+                malformed("reserved"),
+                "{at} without lineage"
+            );
+        }
+        for at in [ancestors, ancestors + 23, second, last, rest - 1] {
+            assert_eq!(forged(&none, at, 1), malformed("ancestors"), "{at} behind none");
+        }
+        for at in [second + 24, last, rest - 1] {
+            assert_eq!(forged(&two, at, 1), malformed("ancestors"), "{at} behind two");
+        }
+        for with in [&none, &two, &full] {
+            for at in [unused, unused + 3, rest, rest + 1, 4087] {
+                assert_eq!(forged(with, at, 1), malformed("reserved"), "{at}");
+            }
+            assert_eq!(forged(with, id, 0), malformed("lineage_id"));
+            let more = ANCESTORS_MAX as u8 + 1;
+            assert_eq!(forged(with, count, more), malformed("ancestor_count"));
+        }
+        // One more than there are has no id; one less leaves one over.
+        assert_eq!(forged(&two, count, 3), malformed("ancestors"));
+        assert_eq!(forged(&two, count, 1), malformed("ancestors"));
+    }
+
+    #[test]
+    fn room_for_data_is_what_lies_between_its_ends() {
+        let whole = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        assert_eq!(whole.data_sectors(), 8192 * 10);
+        let backwards = Superblock {
+            data_start: whole.data_end,
+            data_end: whole.data_start,
+            ..whole
+        };
+        assert_eq!(backwards.data_sectors(), 0);
+    }
+
     #[test]
     fn impossible_values_are_refused_although_the_checksum_fits() {
         let good = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();

@@ -5,7 +5,11 @@
 mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, superblock};
-use palisade_wire::{AREA_SECTORS, Geometry, Lba, MAGIC, SECTOR_BYTES, format, is_cut_off_write_of};
+use palisade_wire::{
+    AREA_SECTORS, Geometry, Lba, MAGIC, SECTOR_BYTES, disks_named, erase, format, is_cut_off_erasure_of,
+    is_cut_off_write_of,
+};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 fn is_cut_off(disk: &Disk) -> bool {
@@ -13,6 +17,109 @@ fn is_cut_off(disk: &Disk) -> bool {
     is_cut_off_write_of(DISK_SECTORS, ours.disk, ours.cluster, |lba| {
         Ok::<_, Infallible>(disk.read(lba))
     })
+}
+
+fn is_erased_in_part(disk: &Disk) -> bool {
+    let ours = superblock(DISK_SECTORS).disk;
+    is_cut_off_erasure_of(DISK_SECTORS, ours, |lba| Ok::<_, Infallible>(disk.read(lba)))
+}
+
+/// A sector that names a disk, and is sound by nothing else.
+fn naming(disk: u128) -> [u8; SECTOR_BYTES] {
+    let mut sector = [0; SECTOR_BYTES];
+    sector[..MAGIC.len()].copy_from_slice(&MAGIC);
+    sector[80..96].copy_from_slice(&disk.to_le_bytes());
+    sector
+}
+
+/// The places at the ends of the two areas.
+fn ends() -> [u64; 4] {
+    let tail = Geometry::of(DISK_SECTORS).unwrap().tail.0;
+    [0, AREA_SECTORS - 8, tail, tail + AREA_SECTORS - 8]
+}
+
+/// An erasure begins with the superblocks at the tail. As long as one of these is there, a disk that cannot be read is a
+/// damaged one, and nothing more of it may be erased.
+#[test]
+fn an_erasure_is_known_from_the_moment_at_which_the_tail_is_gone() {
+    let made = format(&superblock(DISK_SECTORS), &extents(3)).unwrap();
+    let mut disk = Disk::blank(DISK_SECTORS);
+    disk.write_all(&made.phases);
+    let phases = erase(DISK_SECTORS).unwrap();
+    let mut known = vec![is_erased_in_part(&disk)];
+    for write in phases.iter().flat_map(|phase| &phase.writes) {
+        let before = disk.read(write.lba);
+        disk.write(write);
+        if before != write.bytes {
+            known.push(is_erased_in_part(&disk));
+        }
+    }
+    // Whole; tail A, tail B; head A, head B; the tables at tail and head, of which the last one is all that was left.
+    assert_eq!(known, [false, false, true, true, true, true, false]);
+    // In the other order of the two at the tail.
+    let mut disk = Disk::blank(DISK_SECTORS);
+    disk.write_all(&made.phases);
+    disk.write(&phases[0].writes[1]);
+    assert!(!is_erased_in_part(&disk));
+}
+
+#[test]
+fn what_is_not_of_this_disk_is_no_cut_off_erasure() {
+    let ours = superblock(DISK_SECTORS).disk;
+    let [_, _, tail, _] = ends();
+    for lba in [8, 128, AREA_SECTORS - 8, tail + 8, tail + AREA_SECTORS - 8] {
+        let mut disk = Disk::blank(DISK_SECTORS);
+        assert!(!is_erased_in_part(&disk), "nothing names it");
+        disk.written.insert(lba, naming(ours));
+        assert!(is_erased_in_part(&disk), "only what lies at {lba} names it");
+        for other in ends() {
+            let mut disk = disk.clone();
+            disk.written.insert(other, naming(ours + 1));
+            assert!(lba == other || !is_erased_in_part(&disk), "another's at {other}");
+        }
+        // Bytes of nobody's are not ours to judge: volumes' data has no place here.
+        disk.written.insert(16, [7; SECTOR_BYTES]);
+        assert!(is_erased_in_part(&disk));
+    }
+    for lba in [tail, tail + 128] {
+        let mut disk = Disk::blank(DISK_SECTORS);
+        disk.written.insert(0, naming(ours));
+        disk.written.insert(lba, naming(ours));
+        assert!(!is_erased_in_part(&disk), "a superblock at the tail, {lba}");
+    }
+    let named = |lba: Lba| {
+        if lba.0 == tail + 8 {
+            Err(())
+        } else {
+            Ok(naming(ours))
+        }
+    };
+    assert!(!is_cut_off_erasure_of(DISK_SECTORS, ours, named));
+    assert!(!is_cut_off_erasure_of(8, ours, |_| Ok::<_, Infallible>(naming(
+        ours
+    ))));
+}
+
+#[test]
+fn all_disks_are_named_that_any_sector_of_the_two_areas_names() {
+    let mut disk = Disk::blank(DISK_SECTORS);
+    for (number, lba) in ends().into_iter().enumerate() {
+        disk.written.insert(lba, naming(number as u128 + 1));
+    }
+    let [_, _, tail, _] = ends();
+    for beside in [AREA_SECTORS, tail - 8] {
+        disk.written.insert(beside, naming(9));
+    }
+    let all = disks_named(DISK_SECTORS, |lba| Ok::<_, Infallible>(disk.read(lba)));
+    assert_eq!(all, BTreeSet::from([1, 2, 3, 4]));
+    // One that cannot be read names none, and hides none.
+    let some = disks_named(DISK_SECTORS, |lba| match lba.0 {
+        0 => Err("input/output error"),
+        _ => Ok(disk.read(lba)),
+    });
+    assert_eq!(some, BTreeSet::from([2, 3, 4]));
+    let none = disks_named(8, |_| Ok::<_, Infallible>(naming(1)));
+    assert_eq!(none, BTreeSet::new());
 }
 
 /// Whatever part of the first write has arrived, in whichever order within a phase, it is known for what it is.

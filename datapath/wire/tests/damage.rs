@@ -6,8 +6,8 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{
-    Damage, DecodeError, EXTENTS_MAX, EncodeError, Geometry, Lba, Part, Place, SECTOR_BYTES, SectorError,
-    Superblock, Why, decode, format, update,
+    Damage, DecodeError, EXTENTS_MAX, EncodeError, ExtentRecord, Geometry, Lba, Part, Place, SECTOR_BYTES,
+    SectorError, Superblock, TableRef, Why, decode, format, update,
 };
 
 const TAIL: u64 = DISK_SECTORS / 8 * 8 - 4096;
@@ -105,11 +105,11 @@ fn a_table_is_put_together_from_head_and_tail() {
     spoil(&mut disk, 512 + 8);
     let found = disk.decode().unwrap();
     assert_eq!((found.superblock.sequence, found.extents.len()), (1, 0));
-    assert!(
-        found
-            .damage
-            .iter()
-            .any(|damage| damage.why == Why::TableLost { sequence: 2 })
+    // Each thing is told once, although two copies of the superblock name the table.
+    let lost = |damage: &&Damage| damage.why == Why::TableLost { sequence: 2 };
+    assert_eq!(
+        (found.damage.iter().filter(lost).count(), found.damage.len()),
+        (1, 4)
     );
 }
 
@@ -171,7 +171,12 @@ fn a_disk_that_grew_is_read_by_its_old_tail_and_one_that_shrank_says_so() {
         wanted: DISK_SECTORS,
         found: disk.sectors,
     };
-    assert!(found.damage.len() == 2 && found.damage.iter().all(|damage| damage.why == beyond));
+    let places: Vec<_> = found
+        .damage
+        .iter()
+        .map(|damage| (damage.lba, &damage.why))
+        .collect();
+    assert_eq!(places, [(Lba(TAIL), &beyond), (Lba(TAIL + 128), &beyond)]);
 }
 
 #[test]
@@ -190,6 +195,136 @@ fn what_is_not_ours_has_a_name() {
         spoil(&mut disk, lba);
     }
     assert!(matches!(disk.decode(), Err(DecodeError::Damaged { damage }) if damage.len() == 4));
+}
+
+/// Of each place where a superblock belongs: it cannot be read, it is somebody else's or blank, it is a damaged one of
+/// ours. Only the last shows that the disk was ours.
+#[test]
+fn a_disk_without_a_sound_superblock_is_what_its_places_show() {
+    let (disk, _) = changed();
+    let places = [0, 128, TAIL, TAIL + 128];
+    for kinds in 0..4usize.pow(4) {
+        let kind_of = |lba: Lba| {
+            let at = places.iter().position(|place| *place == lba.0)?;
+            Some(kinds / 4usize.pow(at as u32) % 4)
+        };
+        let read = |lba: Lba| match kind_of(lba) {
+            Some(0) => Err("input/output error"),
+            Some(1) => Ok([0; SECTOR_BYTES]),
+            Some(2) => Ok([7; SECTOR_BYTES]),
+            _ => {
+                let mut damaged = disk.read(lba);
+                damaged[3000] ^= 1;
+                Ok(damaged)
+            }
+        };
+        let has = |kind| (0..4).any(|at| kinds / 4usize.pow(at) % 4 == kind);
+        let found = decode(DISK_SECTORS, read).unwrap_err();
+        match (has(3), has(0)) {
+            (true, _) => assert!(matches!(found, DecodeError::Damaged { .. }), "{kinds}: {found}"),
+            (false, true) => assert!(
+                matches!(found, DecodeError::Unreadable { .. }),
+                "{kinds}: {found}"
+            ),
+            (false, false) => assert_eq!(found, DecodeError::NotOurs, "{kinds}"),
+        }
+        // The first of what is wrong is in the sentence.
+        let (DecodeError::Damaged { damage } | DecodeError::Unreadable { damage }) = &found else {
+            continue;
+        };
+        assert_eq!(damage.len(), 4);
+        assert!(found.to_string().ends_with(&damage[0].to_string()), "{found}");
+    }
+}
+
+/// A superblock whose table is another one than it says is none, however sound by itself.
+#[test]
+fn a_table_that_does_not_fit_its_superblock_is_not_taken_for_it() {
+    let (disk, made) = formatted(DISK_SECTORS, 2);
+    let table = made.superblock.table;
+    let tables = [
+        (table, true),
+        (TableRef { count: 1, ..table }, false),
+        (TableRef { count: 3, ..table }, false),
+        (
+            TableRef {
+                crc: table.crc ^ 1,
+                ..table
+            },
+            false,
+        ),
+        (
+            TableRef {
+                count: 0,
+                crc: 0,
+                ..table
+            },
+            true,
+        ),
+        (TableRef { count: 0, ..table }, false),
+        (TableRef { slot: 0, ..table }, false),
+    ];
+    for (table, sound) in tables {
+        let mut disk = disk.clone();
+        let forged = Superblock {
+            table,
+            ..made.superblock.clone()
+        };
+        for lba in [0, 128, TAIL, TAIL + 128] {
+            disk.written.insert(lba, forged.to_sector(Lba(lba)));
+        }
+        let found = disk.decode();
+        match sound {
+            true => assert_eq!(found.unwrap().extents.len(), table.count as usize),
+            false => assert!(
+                matches!(found, Err(DecodeError::Damaged { .. })),
+                "{table:?}: {found:?}"
+            ),
+        }
+    }
+}
+
+/// Two superblocks of one write that say different things: somebody has copied sectors about, and nobody can know which
+/// of the two is the disk's. One whose table is not there stands against nothing.
+#[test]
+fn two_complete_states_of_one_write_contradict_each_other() {
+    let (disk, made) = formatted(DISK_SECTORS, 2);
+    let place = |tail, copy| Place {
+        tail,
+        part: Part::Superblock { copy },
+    };
+    let owner = made.superblock.owner + 1;
+    let other = Superblock {
+        owner,
+        ..made.superblock.clone()
+    };
+    for (lba, at) in [
+        (128, place(false, 1)),
+        (TAIL, place(true, 0)),
+        (TAIL + 128, place(true, 1)),
+    ] {
+        let mut copied = disk.clone();
+        copied.written.insert(lba, other.to_sector(Lba(lba)));
+        let places = [place(false, 0), at];
+        assert_eq!(
+            copied.decode(),
+            Err(DecodeError::Contradiction { places, sequence: 1 })
+        );
+        let table = TableRef {
+            slot: 0,
+            ..other.table
+        };
+        let incomplete = Superblock {
+            table,
+            ..other.clone()
+        };
+        copied.written.insert(lba, incomplete.to_sector(Lba(lba)));
+        let found = copied.decode().unwrap();
+        assert_eq!(
+            (found.superblock, found.damage),
+            (made.superblock.clone(), vec![])
+        );
+    }
 }
 
 #[test]
@@ -218,6 +353,39 @@ fn impossible_changes_are_refused_before_anything_is_written() {
             field: "disk_lba"
         })
     );
+    // Up to the last sector of data, and not one further; in any order of the list, and none over another.
+    let end = Geometry::of(DISK_SECTORS).unwrap().data_end.0;
+    let at = |lba: u64, sectors: u64| {
+        let mut one = extents(1).remove(0);
+        (one.disk_lba, one.sectors) = (Lba(lba), sectors);
+        one
+    };
+    let decoded = |list: &[ExtentRecord]| {
+        let mut disk = Disk::blank(DISK_SECTORS);
+        disk.write_all(&format(&mine, list)?.phases);
+        Ok::<_, EncodeError>(disk.decode().unwrap().extents)
+    };
+    let last = vec![at(end - 16, 16), at(end - 40, 24), at(8192, 8)];
+    assert_eq!(decoded(&last), Ok(last));
+    let refused = |list: &[ExtentRecord]| format(&mine, list).unwrap_err();
+    let field = "disk_lba";
+    assert_eq!(
+        refused(&[at(end - 16, 17)]),
+        EncodeError::Extent { index: 0, field }
+    );
+    let (indices, lba) = ([1, 0], Lba(end - 16));
+    assert_eq!(
+        refused(&[at(end - 16, 16), at(end - 40, 25)]),
+        EncodeError::Overlap { indices, lba }
+    );
+    let large = superblock(10_000_000);
+    let full: Vec<_> = (0..EXTENTS_MAX as u64)
+        .map(|index| at(8192 + 8 * index, 8))
+        .collect();
+    let made = format(&large, &full).unwrap();
+    let mut disk = Disk::blank(10_000_000);
+    disk.write_all(&made.phases);
+    assert_eq!(disk.decode().unwrap().extents, full);
     let many = vec![extents(1).remove(0); EXTENTS_MAX + 1];
     let (count, limit) = (EXTENTS_MAX + 1, EXTENTS_MAX);
     assert_eq!(
