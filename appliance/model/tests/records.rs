@@ -3,31 +3,24 @@
 
 #![cfg(test)]
 
+mod lab;
+
+use lab::{after, change_volume, cleared, create, delete, disk, grow, init, name, then};
 use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, HISTORY_MAX};
 use palisade_model::*;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
 
 struct Lab(Cluster);
 
 impl Lab {
     /// Two pooled disks of eight units each.
     fn new() -> Lab {
-        let mut lab = Lab(Cluster::empty());
-        lab.does(Command::InitCluster(InitCluster {
-            id: Uuid(1),
-            node: name("n"),
-            node_uuid: Uuid(2),
-        }));
-        lab.does(Command::AddDisk(disk("d", 100, false)));
-        lab.does(Command::AddDisk(disk("e", 101, false)));
-        lab
+        let disks = [disk("d", 100), disk("e", 101)].map(Command::AddDisk);
+        let begun = then(&Cluster::empty(), init(1, "n", 2));
+        Lab(after(&begun, disks))
     }
 
     fn does(&mut self, command: Command) {
-        self.0 = self.0.apply(&command).expect("it should be accepted").0;
+        self.0 = then(&self.0, command);
     }
 
     fn disk(&self, disk: &str) -> &Disk {
@@ -49,80 +42,32 @@ impl Lab {
     }
 }
 
-fn disk(text: &str, uuid: u128, pending: bool) -> AddDisk {
-    let sectors = 10 * UNIT;
-    AddDisk {
-        name: name(text),
-        uuid: Uuid(uuid),
-        node: name("n"),
-        medium: Medium::File {
-            path: format!("/disks/{text}"),
-            bytes: sectors * 512,
-            created: true,
-        },
-        record: MediumRecord::default(),
-        usage: Usage::Pooled,
-        block_bytes: 512,
-        sectors,
-        data_start: UNIT,
-        data_end: 9 * UNIT,
-        superblock_pending: pending,
-    }
-}
-
 fn volume(text: &str, clears: bool) -> Command {
     Command::CreateVolume(CreateVolume {
-        name: name(text),
-        uuid: Uuid(text.bytes().map(u128::from).sum()),
-        node: name("n"),
-        disk: Some(name("d")),
-        sectors: Some(UNIT),
-        block_bytes: None,
-        clear: None,
         clears,
+        ..create(text)
     })
 }
 
-fn grow(text: &str) -> Command {
-    Command::GrowVolume(GrowVolume {
-        name: name(text),
-        sectors: 2 * UNIT,
-        disk: None,
-        expected: None,
-        clears: false,
-    })
-}
-
-fn delete(text: &str, clear: bool) -> Command {
-    Command::DeleteVolume(DeleteVolume {
-        name: name(text),
-        expected: None,
-        clear: Some(clear),
-        detaches: false,
-    })
+fn deleted(text: &str, clear: bool) -> Command {
+    Command::DeleteVolume(delete(text, Some(clear)))
 }
 
 #[test]
 fn what_changes_on_a_disk_changes_its_superblock() {
     let mut lab = Lab::new();
     lab.changes_d_alone(volume("a", false));
-    lab.changes_d_alone(grow("a"));
-    lab.changes_d_alone(delete("a", false));
+    lab.changes_d_alone(Command::GrowVolume(grow("a", 2 * UNIT)));
+    lab.changes_d_alone(deleted("a", false));
     // What is to be cleared comes onto the record once it is clear, and leaves it as soon as it is to go.
     lab.does(volume("b", true));
-    lab.changes_d_alone(Command::RecordCleared(RecordCleared {
-        name: name("b"),
-        uuid: Uuid(u128::from(b'b')),
-        sectors: UNIT,
-    }));
-    lab.changes_d_alone(delete("b", true));
+    lab.changes_d_alone(cleared("b", UNIT));
+    lab.changes_d_alone(deleted("b", true));
     // Without clearing it is there at once.
     lab.does(volume("c", true));
     lab.changes_d_alone(Command::ChangeVolume(ChangeVolume {
-        name: name("c"),
-        protected: None,
         clear: Some(Clear::Never),
-        expected: None,
+        ..change_volume("c")
     }));
     assert_eq!(lab.0.volumes[&name("c")].usable_sectors(), UNIT);
 }
@@ -130,7 +75,6 @@ fn what_changes_on_a_disk_changes_its_superblock() {
 #[test]
 fn no_two_generations_have_one_id() {
     let base = Lab::new().0;
-    let then = |cluster: &Cluster, command: Command| cluster.apply(&command).unwrap().0;
     let (left, right) = (then(&base, volume("l", false)), then(&base, volume("r", false)));
     assert_eq!(left.generation, right.generation);
     assert_ne!(left.lineage, right.lineage, "other commands");
@@ -189,7 +133,7 @@ fn a_history_keeps_the_latest_and_no_more_than_it_may() {
     let mut lab = Lab::new();
     for _ in 0..HISTORY_MAX {
         lab.does(volume("a", false));
-        lab.does(delete("a", false));
+        lab.does(deleted("a", false));
     }
     let history = &lab.disk("d").history;
     assert_eq!(history.iter().len(), HISTORY_MAX);
@@ -201,7 +145,10 @@ fn a_history_keeps_the_latest_and_no_more_than_it_may() {
 #[test]
 fn a_first_superblock_is_waited_for_and_told_of() {
     let mut lab = Lab::new();
-    lab.does(Command::AddDisk(disk("f", 102, true)));
+    lab.does(Command::AddDisk(AddDisk {
+        superblock_pending: true,
+        ..disk("f", 102)
+    }));
     assert!(!lab.disk("f").first_superblock.is_on_medium());
     let on_f = |command: Command| match command {
         Command::CreateVolume(create) => Command::CreateVolume(CreateVolume {
@@ -281,15 +228,15 @@ fn adopting_goes_beyond_what_the_medium_carries() {
 fn a_superblock_that_is_lost_is_waited_for_again() {
     let mut lab = Lab::new();
     lab.does(adopt(100, None));
-    let disk = lab.disk("d");
-    assert!(!disk.first_superblock.is_on_medium());
-    assert_eq!(disk.revision, lab.0.generation);
+    let lost = lab.disk("d");
+    assert!(!lost.first_superblock.is_on_medium());
+    assert_eq!(lost.revision, lab.0.generation);
     // A disk without a superblock has none to adopt.
     let memory = AddDisk {
         medium: Medium::Memory {
             bytes: 10 * UNIT * 512,
         },
-        ..disk_like("m")
+        ..disk("m", 103)
     };
     lab.does(Command::AddDisk(memory));
     let of_memory = Command::AdoptDisk(AdoptDisk {
@@ -299,10 +246,6 @@ fn a_superblock_that_is_lost_is_waited_for_again() {
         empties: Default::default(),
     });
     assert_eq!(lab.0.apply(&of_memory).unwrap_err().field(), Some("usage"));
-}
-
-fn disk_like(text: &str) -> AddDisk {
-    disk(text, 103, false)
 }
 
 #[test]

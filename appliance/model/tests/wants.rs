@@ -3,90 +3,11 @@
 
 #![cfg(test)]
 
+mod lab;
+
+use lab::{attachment, create, init, lab, name, refusal, then};
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-fn then(cluster: &Cluster, command: Command) -> Cluster {
-    cluster.apply(&command).expect("it should be accepted").0
-}
-
-fn refusal(cluster: &Cluster, command: Command) -> Refusal {
-    cluster.apply(&command).expect_err("it should be refused")
-}
-
-fn init(id: u128, node: &str, node_uuid: u128) -> Command {
-    Command::InitCluster(InitCluster {
-        id: Uuid(id),
-        node: name(node),
-        node_uuid: Uuid(node_uuid),
-    })
-}
-
-fn create(text: &str) -> CreateVolume {
-    CreateVolume {
-        name: name(text),
-        uuid: Uuid(text.bytes().map(u128::from).sum()),
-        node: name("n"),
-        disk: Some(name("d")),
-        sectors: Some(UNIT),
-        block_bytes: None,
-        clear: None,
-        clears: false,
-    }
-}
-
-fn attachment() -> CreateAttachment {
-    CreateAttachment {
-        name: name("a"),
-        volume: name("v"),
-        node: name("n"),
-        socket: "/run/a.sock".to_owned(),
-        queues: 2,
-        queue_size: 256,
-        owner: Some(Account::Name("qemu".to_owned())),
-        group: Some(Account::Name("kvm".to_owned())),
-        mode: 0o600,
-        read_only: false,
-        serial: Some("S1".to_owned()),
-        limits: Limits::default(),
-        write_cache: true,
-    }
-}
-
-/// A disk with the volumes `v` and `w`, of which `v` is attached.
-fn lab() -> Cluster {
-    let sectors = 10 * UNIT;
-    let disk = AddDisk {
-        name: name("d"),
-        uuid: Uuid(100),
-        node: name("n"),
-        medium: Medium::File {
-            path: "/disks/d".to_owned(),
-            bytes: sectors * 512,
-            created: true,
-        },
-        record: MediumRecord::default(),
-        usage: Usage::Pooled,
-        block_bytes: 512,
-        sectors,
-        data_start: UNIT,
-        data_end: 9 * UNIT,
-        superblock_pending: false,
-    };
-    [
-        init(1, "n", 2),
-        Command::AddDisk(disk),
-        Command::CreateVolume(create("v")),
-        Command::CreateVolume(create("w")),
-        Command::CreateAttachment(attachment()),
-    ]
-    .into_iter()
-    .fold(Cluster::empty(), |cluster, command| then(&cluster, command))
-}
 
 #[test]
 fn an_attachment_asked_for_again_is_the_same_in_each_part_or_another() {
