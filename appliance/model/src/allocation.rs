@@ -203,6 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn of_equal_runs_the_first_is_taken_and_of_the_last_no_more_than_is_missing() {
+        let free = [run(0, 2), run(5, 2), run(9, 2)];
+        assert_eq!(choose(&free, 3), [run(0, 2), run(5, 1)]);
+        assert_eq!(choose(&free, 4), [run(0, 2), run(5, 2)]);
+        assert_eq!(choose(&free, 6), free);
+        assert_eq!(
+            choose(&[run(0, 1), run(5, 3), run(9, 2)], 4),
+            [run(5, 3), run(9, 1)]
+        );
+    }
+
+    #[test]
     fn takes_the_fewest_runs_when_none_holds_all() {
         assert_eq!(
             choose(&[run(0, 2), run(5, 4), run(20, 6)], 9),

@@ -78,6 +78,36 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_as_long_as_they_may_be_and_no_longer() {
+        let long = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+        assert!(path_is_good(&long(PATH_BYTES_MAX)) && !path_is_good(&long(PATH_BYTES_MAX + 1)));
+        assert!(
+            socket_is_good(&long(SOCKET_PATH_BYTES_MAX)) && !socket_is_good(&long(SOCKET_PATH_BYTES_MAX + 1))
+        );
+        assert!(!socket_is_good("run/x") && !socket_is_good("/run//x"));
+        let wwid = |bytes| wwid_is_good(&"x".repeat(bytes));
+        assert!(!wwid(0) && wwid(1) && wwid(WWID_BYTES_MAX) && !wwid(WWID_BYTES_MAX + 1));
+        let account = |bytes| account_is_good(&Account::Name("x".repeat(bytes)));
+        assert!(!account(0) && account(1) && account(ACCOUNT_BYTES_MAX) && !account(ACCOUNT_BYTES_MAX + 1));
+        for (text, good) in [
+            (" ", true),
+            ("~", true),
+            ("\u{1f}", false),
+            ("\u{7f}", false),
+            ("a\u{e9}", false),
+        ] {
+            assert_eq!(
+                (wwid_is_good(text), serial_is_good(text)),
+                (good, good),
+                "{text:?}"
+            );
+        }
+        for bad in ["a b", "a\tb", "a:b", "a/b", "a\u{1}", "\u{a0}"] {
+            assert!(!account_is_good(&Account::Name(bad.into())), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn serials_and_accounts() {
         assert!(serial_is_good("") && serial_is_good("12345678901234567890"));
         assert!(!serial_is_good("123456789012345678901") && !serial_is_good("é") && !serial_is_good("a\n"));

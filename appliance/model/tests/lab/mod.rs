@@ -2,6 +2,8 @@
 
 //! A small cluster to try commands on, and commands to begin from: a test changes what it is about, and nothing else.
 
+pub mod imported;
+
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 
@@ -218,4 +220,38 @@ pub fn piece(volume_lba: u64, on: &str, disk_lba: u64) -> Piece {
         sectors: UNIT,
     };
     Piece { volume_lba, extent }
+}
+
+/// Beside the disk `d`, on node `n`: `e` whole, `f` with blocks of 4096 bytes, `h` that keeps nothing, `p` whose first
+/// superblock is to come. On node `m`: `o`.
+pub fn furnished() -> Cluster {
+    let block = AddDisk {
+        block_bytes: 4096,
+        ..disk("f", 102)
+    };
+    let null = AddDisk {
+        medium: Medium::Null {
+            bytes: 10 * UNIT * 512,
+        },
+        ..disk("h", 104)
+    };
+    let pending = AddDisk {
+        superblock_pending: true,
+        ..disk("p", 105)
+    };
+    let of_m = AddDisk {
+        node: name("m"),
+        ..disk("o", 106)
+    };
+    let disks = [whole_disk("e", 101), block, null, pending, of_m];
+    after(&lab_of_two_nodes(), disks.map(Command::AddDisk))
+}
+
+/// The volume `x` on a disk.
+pub fn on(disk: &str, sectors: u64) -> CreateVolume {
+    CreateVolume {
+        disk: Some(name(disk)),
+        sectors: Some(sectors),
+        ..create("x")
+    }
 }

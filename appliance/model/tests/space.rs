@@ -1,0 +1,271 @@
+//! What becomes of the space that volumes have had and get, choice by choice.
+
+#![cfg(test)]
+
+mod lab;
+
+use lab::{
+    after, change_volume, cleared, create, delete, detach, disk, furnished, grow, lab, name, on, outcome,
+    piece, remove_disk, then,
+};
+use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_model::*;
+
+/// What a volume gets is cleared where something can be kept, by choice or by what is usual there.
+#[test]
+fn space_is_cleared_where_something_may_have_been_left() {
+    for (on_disk, clear, clears, expected) in [
+        ("d", None, true, true),
+        ("d", None, false, false),
+        ("d", Some(Clear::Now), true, true),
+        ("d", Some(Clear::OnDelete), true, true),
+        ("d", Some(Clear::Never), true, false),
+        ("e", None, true, false),
+        ("e", Some(Clear::Now), true, true),
+        ("h", None, true, false),
+        ("h", Some(Clear::Now), true, false),
+    ] {
+        let wanted = CreateVolume {
+            clear,
+            clears,
+            ..on(on_disk, 16)
+        };
+        let made = then(&furnished(), Command::CreateVolume(wanted));
+        let clearing = Clearing {
+            from: 0,
+            cleared: 0,
+            since: made.generation,
+        };
+        let made = then(
+            &made,
+            Command::ChangeVolume(ChangeVolume {
+                protected: Some(true),
+                ..change_volume("x")
+            }),
+        );
+        let volume = &made.volumes[&name("x")];
+        assert_eq!(
+            volume.clearing,
+            expected.then_some(clearing),
+            "{on_disk}, {clear:?}, {clears}"
+        );
+        // The same of what is added to it.
+        let plain = then(
+            &furnished(),
+            Command::CreateVolume(CreateVolume {
+                clear,
+                ..on(on_disk, 16)
+            }),
+        );
+        let grown = then(
+            &plain,
+            Command::GrowVolume(GrowVolume {
+                clears,
+                ..grow("x", 32)
+            }),
+        );
+        let clearing = Clearing {
+            from: 16,
+            cleared: 16,
+            since: grown.generation,
+        };
+        let volume = &grown.volumes[&name("x")];
+        assert_eq!(
+            volume.clearing,
+            expected.then_some(clearing),
+            "{on_disk}, {clear:?}, {clears}"
+        );
+        let route = if expected {
+            plain.generation
+        } else {
+            grown.generation
+        };
+        assert_eq!(volume.route_generation(), route);
+    }
+}
+
+#[test]
+fn what_is_cleared_is_recorded_piece_by_piece() {
+    let wanted = CreateVolume {
+        clears: true,
+        ..on("f", 64)
+    };
+    let cluster = after(&furnished(), [Command::CreateVolume(wanted), cleared("x", 16)]);
+    for (sectors, expected) in [
+        (0, "unchanged"),
+        (8, "unchanged"),
+        (16, "unchanged"),
+        (20, "sectors"),
+        (24, "changed"),
+        (56, "changed"),
+        (64, "changed"),
+        (72, "sectors"),
+    ] {
+        assert_eq!(outcome(&cluster, &cleared("x", sectors)), expected, "{sectors}");
+    }
+    assert_eq!(outcome(&cluster, &cleared("y", 24)), "volume_not_found");
+    let part = then(&cluster, cleared("x", 56));
+    let clearing = part.volumes[&name("x")].clearing.unwrap();
+    assert_eq!((clearing.from, clearing.cleared), (0, 56));
+    let whole = then(&part, cleared("x", 64));
+    let volume = &whole.volumes[&name("x")];
+    assert_eq!((volume.clearing, volume.usable_sectors()), (None, 64));
+    assert_eq!(volume.route_generation(), whole.generation);
+    assert_eq!(outcome(&whole, &cleared("x", 64)), "unchanged");
+    // Given as it is, it is usable at once; told so again, nothing changes.
+    let never = |clear| {
+        Command::ChangeVolume(ChangeVolume {
+            clear,
+            ..change_volume("x")
+        })
+    };
+    let given = then(&part, never(Some(Clear::Never)));
+    assert_eq!(given.volumes[&name("x")].usable_sectors(), 64);
+    assert_eq!(outcome(&given, &never(Some(Clear::Never))), "unchanged");
+    let later = then(&part, never(Some(Clear::OnDelete)));
+    assert_eq!(
+        later.volumes[&name("x")].clearing,
+        part.volumes[&name("x")].clearing
+    );
+    assert_eq!(later.volumes[&name("x")].revision, later.generation);
+}
+
+#[test]
+fn a_volume_is_deleted_at_once_or_once_it_is_clear() {
+    let cluster = then(&lab(), detach("a"));
+    let of = |clear| Command::DeleteVolume(delete("v", clear));
+    for (choice, asked, at_once) in [
+        (None, None, true),
+        (None, Some(false), true),
+        (None, Some(true), false),
+        (Some(Clear::OnDelete), None, false),
+        (Some(Clear::OnDelete), Some(false), true),
+        (Some(Clear::Never), Some(true), false),
+        (Some(Clear::Now), None, true),
+    ] {
+        let chosen = match choice {
+            None => cluster.clone(),
+            clear => then(
+                &cluster,
+                Command::ChangeVolume(ChangeVolume {
+                    clear,
+                    ..change_volume("v")
+                }),
+            ),
+        };
+        let next = then(&chosen, of(asked));
+        let expected = if at_once { "removed" } else { "changed" };
+        assert_eq!(outcome(&chosen, &of(asked)), expected, "{choice:?}, {asked:?}");
+        assert_eq!(next.volumes.contains_key(&name("v")), !at_once);
+        assert_eq!(next.disks[&name("d")].extents_revision, next.generation);
+        if !at_once {
+            for (asked, then) in [
+                (None, "unchanged"),
+                (Some(true), "unchanged"),
+                (Some(false), "removed"),
+            ] {
+                assert_eq!(outcome(&next, &of(asked)), then);
+            }
+            for command in [
+                Command::GrowVolume(grow("v", 2 * UNIT)),
+                Command::ChangeVolume(change_volume("v")),
+                Command::CreateVolume(create("v")),
+                Command::CreateAttachment(lab::attachment()),
+            ] {
+                assert_eq!(outcome(&next, &command), "volume_going");
+            }
+            assert_eq!(outcome(&next, &cleared("v", UNIT)), "removed");
+        }
+    }
+    // What keeps nothing, and what no guest has seen, needs no clearing.
+    let null = then(&furnished(), Command::CreateVolume(on("h", 8)));
+    assert_eq!(
+        outcome(&null, &Command::DeleteVolume(delete("x", Some(true)))),
+        "removed"
+    );
+    let unseen = then(
+        &furnished(),
+        Command::CreateVolume(CreateVolume {
+            clears: true,
+            ..on("d", 8)
+        }),
+    );
+    assert_eq!(
+        outcome(&unseen, &Command::DeleteVolume(delete("x", Some(true)))),
+        "removed"
+    );
+    assert_eq!(outcome(&unseen, &remove_disk("d", false)), "disk_in_use");
+}
+
+/// With a word for it, a volume goes with its attachments, and no other one's do.
+#[test]
+fn a_volume_takes_its_own_attachments_with_it() {
+    let other = CreateAttachment {
+        name: name("b"),
+        volume: name("w"),
+        socket: "/run/b.sock".into(),
+        ..lab::attachment()
+    };
+    let cluster = then(&lab(), Command::CreateAttachment(other));
+    for clear in [None, Some(true)] {
+        let kept = Command::DeleteVolume(delete("v", clear));
+        assert_eq!(outcome(&cluster, &kept), "volume_in_use");
+        let next = then(
+            &cluster,
+            Command::DeleteVolume(DeleteVolume {
+                detaches: true,
+                ..delete("v", clear)
+            }),
+        );
+        assert!(next.attachments.keys().eq([&name("b")]));
+    }
+    let stale = DeleteVolume {
+        expected: Some(Generation(1)),
+        detaches: true,
+        ..delete("v", None)
+    };
+    assert_eq!(
+        outcome(&cluster, &Command::DeleteVolume(stale)),
+        "revision_mismatch"
+    );
+}
+
+/// What is here of a volume that is not whole is given up by its name, or by its id where two have the name.
+#[test]
+fn parts_of_a_volume_are_given_up_by_name_or_by_id() {
+    let mut cluster = after(&lab(), [disk("e", 101), disk("f", 102)].map(Command::AddDisk));
+    let part = |text: &str, on| {
+        let pieces = vec![piece(UNIT, on, 5 * UNIT)];
+        Fragment {
+            name: name(text),
+            sectors: 2 * UNIT,
+            block_bytes: 512,
+            pieces,
+        }
+    };
+    // An id that begins with a letter can be typed as a name.
+    let [p, q, other] = [0xa, 0xb, 0xc].map(|digit| Uuid(digit << 124 | 1));
+    cluster.fragments = [(p, part("p", "e")), (q, part("p", "f")), (other, part("r", "d"))].into();
+    let by = |text: &str| Command::DeleteVolume(delete(text, None));
+    assert_eq!(outcome(&cluster, &by("l")), "volume_not_found");
+    assert_eq!(outcome(&cluster, &by("p")), "name");
+    for (given, uuid, on) in [
+        (q.to_string(), q, "f"),
+        ("r".to_owned(), other, "d"),
+        (p.to_string(), p, "e"),
+    ] {
+        let next = then(&cluster, by(&given));
+        assert!(
+            !next.fragments.contains_key(&uuid) && next.fragments.len() == 2,
+            "{given}"
+        );
+        for (name, disk) in &next.disks {
+            assert_eq!(
+                disk.extents_revision == next.generation,
+                name.as_str() == on,
+                "{given}, {name}"
+            );
+        }
+        assert_eq!(outcome(&cluster, &by(&given)), "removed");
+    }
+}
