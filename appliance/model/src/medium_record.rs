@@ -287,6 +287,118 @@ mod tests {
         assert_eq!(serde_json::from_str::<MediumRecord>("{}").unwrap(), nothing);
     }
 
+    /// Each part of a record against what is found, one at a time.
+    #[test]
+    fn what_is_compared_is_what_was_recorded() {
+        let nothing = MediumRecord::default();
+        let sparse = MediumRecord {
+            sparse: true,
+            ..nothing.clone()
+        };
+        let file = MediumRecord {
+            file: Some(FileRecord {
+                inode: 7,
+                ..FileRecord::default()
+            }),
+            ..nothing.clone()
+        };
+        let print = MediumRecord {
+            fingerprint: Some("x".into()),
+            ..nothing.clone()
+        };
+        let blockless = MediumRecord {
+            block_bytes: None,
+            ..block(Some("S1"), None)
+        };
+        let part = |number, start| MediumRecord {
+            partition: Some(Partition { number, start }),
+            ..block(None, None)
+        };
+        assert!(nothing.is_empty() && sparse.is_empty());
+        for known in [&file, &print, &blockless, &block(None, None), &part(1, None)] {
+            assert!(!known.is_empty());
+        }
+        let named = block(Some("S1"), None);
+        let (one, two) = (Some("e"), Some("f"));
+        let cases = [
+            // Nothing was recorded, so anything is it, with a WWID or without.
+            (&nothing, None, &named, one, None),
+            (&sparse, None, &named, one, None),
+            (&nothing, None, &file, None, None),
+            // Something was, and no WWID: what has one is another. A file's is none of its own.
+            (&print, None, &named, one, Some("WWID")),
+            (&named, None, &named, one, Some("WWID")),
+            (&blockless, None, &blockless, one, None),
+            (&named, one, &named, None, Some("WWID")),
+            (&named, one, &named, two, Some("WWID")),
+            // The WWID of the device for a part of it: of this number, and only where no part was recorded.
+            (&nothing, one, &part(1, None), Some("e-part1"), None),
+            (&nothing, one, &part(2, None), Some("e-part1"), Some("WWID")),
+            (&part(1, None), one, &part(1, None), Some("e-part1"), Some("WWID")),
+            (&nothing, one, &named, Some("e-part1"), Some("WWID")),
+            // A serial number that appears is one more beside the right WWID, and another's without.
+            (&block(None, None), one, &named, one, None),
+            (&block(None, None), None, &named, None, Some("serial number")),
+            (&named, None, &block(None, None), None, Some("serial number")),
+            (&named, one, &block(Some("S2"), None), one, Some("serial number")),
+            // A part has its number and its beginning; none was recorded of what is no part.
+            (&part(1, Some(8)), None, &part(1, Some(8)), None, None),
+            (
+                &part(1, Some(8)),
+                None,
+                &part(2, Some(8)),
+                None,
+                Some("partition"),
+            ),
+            (
+                &part(1, Some(8)),
+                None,
+                &part(1, Some(9)),
+                None,
+                Some("partition"),
+            ),
+            (&part(1, Some(8)), None, &part(1, None), None, Some("partition")),
+            (&block(None, None), None, &part(1, None), None, None),
+            (&named, None, &blockless, None, None),
+            (&blockless, None, &named, None, None),
+            (&nothing, None, &file, None, None),
+            (&file, None, &file, None, None),
+            (&file, None, &nothing, None, Some("inode")),
+        ];
+        for (number, (recorded, wwid, found, found_wwid, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(
+                differs((recorded, wwid), (found, found_wwid)),
+                expected,
+                "case {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_told_by_its_number_and_by_what_both_sides_know_beside_it() {
+        let file = |inode, generation, filesystem| FileRecord {
+            inode,
+            generation,
+            filesystem,
+        };
+        let recorded = file(7, Some(1), Some(9));
+        for (found, same) in [
+            (file(7, Some(1), Some(9)), true),
+            (file(8, Some(1), Some(9)), false),
+            (file(7, None, None), true),
+            (file(7, Some(2), Some(9)), false),
+            (file(7, Some(1), Some(8)), false),
+            (file(7, None, Some(8)), false),
+            (file(7, Some(2), None), false),
+        ] {
+            assert_eq!(
+                (recorded.is_same(&found), found.is_same(&recorded)),
+                (same, same),
+                "{found}"
+            );
+        }
+    }
+
     #[test]
     fn a_partition_keeps_its_place() {
         let at = |number, start| block(None, Some((number, start)));

@@ -190,3 +190,60 @@ fn a_disk_is_of_as_many_pieces_as_its_table_holds() {
         Refusal::Fragmented { disk, pieces_max }
     );
 }
+
+/// What lies under a stretch of a volume, sector by sector, for a volume on two disks.
+#[test]
+fn each_stretch_of_a_volume_lies_where_its_extents_say() {
+    let mut cluster = with_units(8);
+    cluster = then(&cluster, Command::AddDisk(disk("e", 101)));
+    let on_e = GrowVolume {
+        disk: Some(name("e")),
+        ..grow("a", UNIT + 24)
+    };
+    cluster = after(
+        &cluster,
+        [sized("a", UNIT), Command::GrowVolume(on_e), sized("b", UNIT)],
+    );
+    let volume = &cluster.volumes[&name("a")];
+    let lies = |start, end| {
+        let extents = volume.extents_between(start, end).into_iter();
+        let told = extents.map(|extent| (extent.disk.to_string(), extent.disk_lba - UNIT, extent.sectors));
+        told.collect::<Vec<_>>()
+    };
+    let (d, e) = (
+        |at, sectors| ("d".to_owned(), at, sectors),
+        |at, sectors| ("e".to_owned(), at, sectors),
+    );
+    for (start, end, expected) in [
+        (0, UNIT + 24, vec![d(0, UNIT), e(0, 24)]),
+        (0, UNIT, vec![d(0, UNIT)]),
+        (0, UNIT + 1, vec![d(0, UNIT), e(0, 1)]),
+        (8, 16, vec![d(8, 8)]),
+        (UNIT - 1, UNIT + 1, vec![d(UNIT - 1, 1), e(0, 1)]),
+        (UNIT, UNIT + 24, vec![e(0, 24)]),
+        (UNIT + 8, u64::MAX, vec![e(8, 16)]),
+        (UNIT + 24, u64::MAX, vec![]),
+        (16, 16, vec![]),
+        (16, 8, vec![]),
+    ] {
+        assert_eq!(lies(start, end), expected, "{start}..{end}");
+    }
+    let begins: Vec<u64> = volume.placed_extents().map(|(at, _)| at).collect();
+    assert_eq!(begins, [0, UNIT]);
+    let on = |volume: &str, disk: &str| cluster.volumes[&name(volume)].lies_on(&name(disk));
+    assert!(on("a", "d") && on("a", "e") && on("b", "d") && !on("b", "e"));
+    let of = |disk: &str| {
+        let disk = name(disk);
+        let extents = cluster.extents_on(&disk);
+        extents
+            .map(|(volume, _, extent)| (volume.to_string(), extent.sectors))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("d"), [("a".into(), UNIT), ("b".into(), UNIT)]);
+    assert_eq!(of("e"), [("a".into(), 24)]);
+    assert_eq!(cluster.node_of(&name("a")), Some(&name("n")));
+    assert_eq!(
+        (cluster.node_of(&name("l")), cluster.clear_of(&name("l"))),
+        (None, None)
+    );
+}
