@@ -106,6 +106,8 @@ pub enum Hunt {
     All,
     /// These crates, or of these the one slice of so many.
     Crates(Vec<String>, Option<Slice>),
+    /// These crates, whole, on their own tests alone: what there is to do for who writes tests.
+    Own(Vec<String>),
     /// These crates, whole, and the list is brought up to date.
     Update(Vec<String>),
 }
@@ -139,7 +141,7 @@ pub fn hunt(root: &Path, what: &Hunt) -> Result<Vec<String>, String> {
     let (crates, slice, limit) = match what {
         Hunt::All => (listed.crates.iter().cloned().collect(), None, None),
         Hunt::Crates(crates, slice) => (crates.clone(), *slice, None),
-        Hunt::Update(crates) => (crates.clone(), None, None),
+        Hunt::Own(crates) | Hunt::Update(crates) => (crates.clone(), None, None),
         Hunt::Today => match today(root, &listed)? {
             Some((name, (this, of))) => {
                 println!(
@@ -159,7 +161,8 @@ pub fn hunt(root: &Path, what: &Hunt) -> Result<Vec<String>, String> {
                 known.join(", ")
             ));
         };
-        let hunted = hunt_crate(root, ground, slice, limit, &listed.entries)?;
+        let asks_simulator = !matches!(what, Hunt::Own(_));
+        let hunted = hunt_crate(root, ground, (slice, limit), asks_simulator, &listed.entries)?;
         if matches!(what, Hunt::Update(_)) {
             listed.entries = hunted.updated(ground, listed.entries);
             listed.crates.insert(name);
@@ -213,8 +216,8 @@ fn today(root: &Path, listed: &Listed) -> Result<Option<(String, Slice)>, String
 fn hunt_crate(
     root: &Path,
     ground: &Ground,
-    slice: Option<Slice>,
-    limit: Option<Duration>,
+    (slice, limit): (Option<Slice>, Option<Duration>),
+    asks_simulator: bool,
     listed: &BTreeMap<Name, Entry>,
 ) -> Result<Hunted, String> {
     let begun = Instant::now();
@@ -264,7 +267,7 @@ fn hunt_crate(
     };
     let open: Vec<(u32, &Name)> = chosen.iter().filter(|(_, name)| is_open(name)).copied().collect();
     let mut simulated = BTreeMap::new();
-    if !open.is_empty() {
+    if asks_simulator && !open.is_empty() {
         let simulator = build::simulator(&bed)?;
         if let found @ (Verdict::Found(_) | Verdict::Endless) =
             ask::simulate(&simulator, ground.scenarios, SEEDS, 0)?

@@ -37,6 +37,8 @@ const HELP: &str = "cargo xtask COMMAND
   hunt --all      all places of all crates that are hunted through
   hunt CRATE... [--slice K/N]
                   all of these, or every Nth of them
+  hunt CRATE... --own
+                  all of these, on their own tests alone
   hunt CRATE... --update
                   all of these, and bring the list up to date
   sim [ARGS...]   run the simulator, e.g. cargo xtask sim --seeds 100";
@@ -88,6 +90,7 @@ fn asked_for(arguments: &[String]) -> Option<Hunt> {
             ((1..=of).contains(&this) && !crates.is_empty())
                 .then(|| Hunt::Crates(crates.to_vec(), Some((this, of))))
         }
+        [crates @ .., own] if own == "--own" && !crates.is_empty() => Some(Hunt::Own(crates.to_vec())),
         [crates @ .., update] if update == "--update" && !crates.is_empty() => {
             Some(Hunt::Update(crates.to_vec()))
         }
