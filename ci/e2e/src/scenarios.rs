@@ -21,6 +21,7 @@ mod lost_state;
 mod one_medium;
 mod operator_errors;
 mod other_medium;
+mod own_tests;
 mod peer_qsd;
 mod read_only;
 mod reset;
@@ -238,6 +239,12 @@ pub static ALL: &[Scenario] = &[
         about: "the daemon on Debian's kernels: odd segments, discard, zeroes and kill -9 on every kind of medium",
         depth: Depth::Quick,
         run: host_kernels::run,
+    },
+    Scenario {
+        name: "own_tests",
+        about: "our own tests of files, rings, sockets and guests' memory on Debian 12's kernel",
+        depth: Depth::Full,
+        run: own_tests::run,
     },
     Scenario {
         name: "debian_qemu",
