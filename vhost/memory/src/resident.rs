@@ -96,12 +96,12 @@ mod tests {
 
     #[test]
     fn only_what_was_written_is_there_and_looking_makes_no_page() {
-        let file = memfd(64 << 30);
-        let memory = map(&file, 60 << 30, MIB);
+        let file = memfd(10 << 30);
+        let memory = map(&file, 9 << 30, MIB);
         assert!(memory.resident_segments(10).is_empty());
         file.write_all_at(&[1; 2 << 20], 2 * MIB).unwrap();
-        file.write_all_at(&[1; 1 << 20], 40 << 30).unwrap();
-        file.write_all_at(&[1; 4096], 50 << 30).unwrap();
+        file.write_all_at(&[1; 1 << 20], 6 << 30).unwrap();
+        file.write_all_at(&[1; 4096], 8 << 30).unwrap();
         let base = memory.slice(0, 1).unwrap().address();
         let parts = |most| {
             let parts = memory.resident_segments(most);
@@ -112,7 +112,7 @@ mod tests {
         };
         assert_eq!(
             parts(10),
-            [(MIB, 2 * MIB), ((40 << 30) - MIB, MIB)],
+            [(MIB, 2 * MIB), ((6 << 30) - MIB, MIB)],
             "a lone page is left out"
         );
         assert_eq!(parts(1), [(MIB, 2 * MIB)], "the longest are kept");

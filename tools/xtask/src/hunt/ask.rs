@@ -5,6 +5,7 @@ use crate::hunt::build::Program;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -16,11 +17,21 @@ const GRACE: Duration = Duration::from_secs(4);
 /// How much of the time without a fault a test may take with one.
 const TIMES: u32 = 6;
 
+/// What a test may take without any fault.
+const ALONE_LASTS: Duration = Duration::from_secs(300);
+
 /// What one run of the simulator may take.
 const RUN_LASTS: Duration = Duration::from_secs(30);
 
+/// All these are times of the processor: others on the same machine cannot use them up. By the clock so many times as much
+/// may pass, for a test that waits for what never comes.
+const BY_THE_CLOCK: u32 = 5;
+
 /// Address space of a program with a fault in it, in KiB: what grows without end is to end here.
 const ADDRESS_SPACE_KIB: u64 = 12 << 20;
+
+const SIGKILL: i32 = 9;
+const SIGXCPU: i32 = 24;
 
 /// One test.
 #[derive(Debug)]
@@ -59,12 +70,12 @@ pub fn tests(programs: &[Program], scratch: &Path) -> Result<Vec<Test>, String> 
             let trace = scratch.join("trace");
             let _ = fs::remove_file(&trace);
             let begun = Instant::now();
-            let mut command = command(program, &[&name]);
+            let mut command = command(program, &[&name], ALONE_LASTS);
             command.env("PALISADE_HUNT_TRACE", &trace);
-            if let Outcome::Failed(by) = run(command, Duration::from_secs(300))? {
+            if let Outcome::Failed(by) = run(command, ALONE_LASTS)? {
                 // A test that counts what is allocated may mind the trace: it has to pass without.
-                let again = self::command(program, &[&name]);
-                if run(again, Duration::from_secs(300))? != Outcome::Passed {
+                let again = self::command(program, &[&name], ALONE_LASTS);
+                if run(again, ALONE_LASTS)? != Outcome::Passed {
                     return Err(format!("{} {name} fails without any fault: {by}", program.name));
                 }
             }
@@ -119,9 +130,10 @@ pub fn judge(programs: &[Program], tests: &[Test], fault: u32) -> Result<Verdict
             }
             let names: Vec<&str> = asked.iter().map(|test| test.name.as_str()).collect();
             let lasts: Duration = asked.iter().map(|test| test.lasts).sum();
-            let mut command = command(program, &names);
+            let within = lasts * TIMES + GRACE;
+            let mut command = command(program, &names, within);
             command.env("PALISADE_HUNT", fault.to_string());
-            match run(command, lasts * TIMES + GRACE)? {
+            match run(command, within)? {
                 Outcome::Passed => {}
                 Outcome::Failed(by) => return Ok(Verdict::Found(by)),
                 Outcome::Endless => return Ok(Verdict::Endless),
@@ -138,7 +150,7 @@ pub fn judge(programs: &[Program], tests: &[Test], fault: u32) -> Result<Verdict
 pub fn simulate(simulator: &Path, scenarios: &[&str], seeds: u64, fault: u32) -> Result<Verdict, String> {
     for seed in 1..=seeds {
         for scenario in scenarios {
-            let mut command = confined(simulator);
+            let mut command = confined(simulator, RUN_LASTS);
             command
                 .args(["--scenario", scenario, "--seed", &seed.to_string()])
                 .env("PALISADE_HUNT", fault.to_string());
@@ -160,8 +172,8 @@ enum Outcome {
 }
 
 /// A program with some of its tests, one after another, with chance that is the same each time.
-fn command(program: &Program, tests: &[&str]) -> Command {
-    let mut command = confined(&program.path);
+fn command(program: &Program, tests: &[&str], within: Duration) -> Command {
+    let mut command = confined(&program.path, within);
     command
         .args(["--exact", "--test-threads=1"])
         .args(tests)
@@ -172,12 +184,16 @@ fn command(program: &Program, tests: &[&str]) -> Command {
     command
 }
 
-/// A program that may not take all memory, nor leave a core behind.
-fn confined(path: &Path) -> Command {
+/// A program that may not take all memory, nor more of the processor's time than that, nor leave a core behind.
+fn confined(path: &Path, within: Duration) -> Command {
     let mut command = Command::new("sh");
     command
-        .args(["-c", "ulimit -v \"$0\"; ulimit -c 0; exec \"$@\""])
+        .args([
+            "-c",
+            "ulimit -v \"$0\"; ulimit -t \"$1\"; ulimit -c 0; shift; exec \"$@\"",
+        ])
         .arg(ADDRESS_SPACE_KIB.to_string())
+        .arg((within.as_secs() + 1).to_string())
         .arg(path)
         .env("RUST_BACKTRACE", "0")
         .env_remove("PALISADE_HUNT")
@@ -187,7 +203,7 @@ fn confined(path: &Path) -> Command {
     command
 }
 
-/// Runs until the first test fails, or the time is over.
+/// Runs until the first test fails, or the time is over, which the program's own limit holds as well.
 fn run(mut command: Command, within: Duration) -> Result<Outcome, String> {
     let mut child = command.spawn().map_err(|error| format!("sh: {error}"))?;
     let Some(stdout) = child.stdout.take() else {
@@ -209,7 +225,7 @@ fn run(mut command: Command, within: Duration) -> Result<Outcome, String> {
             line.clear();
         }
     });
-    let deadline = Instant::now() + within;
+    let deadline = Instant::now() + within * BY_THE_CLOCK;
     let mut last = String::new();
     let outcome = loop {
         match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -221,9 +237,11 @@ fn run(mut command: Command, within: Duration) -> Result<Outcome, String> {
             Err(mpsc::RecvTimeoutError::Timeout) => break Outcome::Endless,
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let status = child.wait().map_err(|error| error.to_string())?;
-                break match status.success() {
-                    true => Outcome::Passed,
-                    false => Outcome::Failed(format!("{status} at: {last}")),
+                break match status.signal() {
+                    // This is how the kernel ends what has used up its time.
+                    Some(SIGKILL | SIGXCPU) => Outcome::Endless,
+                    _ if status.success() => Outcome::Passed,
+                    _ => Outcome::Failed(format!("{status} at: {last}")),
                 };
             }
         }
