@@ -310,3 +310,6 @@ fn area(
     }
     Ok(place.address())
 }
+
+#[cfg(test)]
+mod tests;
