@@ -16,6 +16,12 @@ impl Count {
         self.0.store(self.0.load(Relaxed).wrapping_add(more), Relaxed);
     }
 
+    /// Takes away what was added before; only the owning reactor may.
+    #[inline]
+    pub fn sub(&self, less: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(less), Relaxed);
+    }
+
     /// Replaces the value; only the owning reactor may.
     #[inline]
     pub fn set(&self, value: u64) {
@@ -122,7 +128,7 @@ pub struct AttachmentStats {
     pub throttled: Count,
     /// Operations that went through a bounce buffer.
     pub bounced: Count,
-    /// Requests in flight now.
+    /// Requests in flight now, of all its queues here.
     pub in_flight: Count,
 }
 

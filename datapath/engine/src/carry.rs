@@ -236,7 +236,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         ledger::leave(&mut queue.in_flight, "requests of a queue");
         let stats = &queue.settings.stats;
-        stats.in_flight.set(u64::from(queue.in_flight));
+        stats.in_flight.sub(1);
         stats.answered(op, status, bytes, latency.0);
         let volume = queue.settings.volume;
         self.slots.release(index);
@@ -292,8 +292,29 @@ pub(crate) fn way(
         _ => one_run && !settings.write_through,
     };
     if whole {
-        Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)))
-    } else {
-        Ok(Way::Cut(Work::Ranges(Sectors::ZERO), run.device))
+        return Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)));
     }
+    if !one_run && !has_whole_blocks(route, watched, lba, end) {
+        return Err(None);
+    }
+    Ok(Way::Cut(Work::Ranges(Sectors::ZERO), run.device))
+}
+
+/// Whether a range over several runs has whole blocks of each of their devices, which may differ. One that has not is
+/// refused as a whole: it would be written in part, and the refusal of the device counted with a disk that others share.
+#[cold]
+fn has_whole_blocks(route: &Route, watched: &[Option<Device>], mut lba: Lba, end: Lba) -> bool {
+    while lba.0 < end.0 {
+        let Some(run) = route.run_at(lba) else { return true };
+        let into_run = lba.since(run.volume).0;
+        let sectors = (run.sectors.0 - into_run).min(end.0 - lba.0);
+        let device = watched.get(run.device.usize()).and_then(Option::as_ref);
+        let block_bytes = device.map_or(0, |device| device.limits.block_bytes);
+        let block_sectors = Sectors::from_bytes(block_bytes.into()).0.max(1);
+        if !(run.lba.0 + into_run).is_multiple_of(block_sectors) || !sectors.is_multiple_of(block_sectors) {
+            return false;
+        }
+        lba = Lba(lba.0 + sectors);
+    }
+    true
 }

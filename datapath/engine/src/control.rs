@@ -99,7 +99,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 queue.source.publish();
                 self.touched.retain(|&touched| touched != index);
             }
-            queue.settings.stats.in_flight.set(0);
             self.devices.let_go(queue.memory);
             self.active.swap_remove(position);
             ledger::leave(&mut self.stopping, "queues that stop");
@@ -117,6 +116,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             .flatten()
             .filter(|queue| queue.id.attachment == attachment)
         {
+            // They are counted where their end will be.
+            queue.settings.stats.in_flight.sub(queue.in_flight.into());
+            settings.stats.in_flight.add(queue.in_flight.into());
             // The volume of an attachment never changes; it keeps the one its requests in flight are booked on.
             queue.settings = AttachmentSettings {
                 volume: queue.settings.volume,

@@ -191,7 +191,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
             };
-            if !queue.source.arm() || queue.stopping {
+            // Of a queue that is to stop only the backlog is taken, whatever its ring holds.
+            if !queue.source.arm() || (queue.stopping && queue.source.backlog() == 0) {
                 continue;
             }
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
@@ -203,7 +204,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     && room(queue, volume, &self.slot_shares, free) > 0
                     && has_list(queue, volume, &self.long_shares, self.slots.long_free())
             });
-            work |= has_room && queue.allowance.ready_at(&queue.settings.pace) <= self.now;
+            let is_paid = queue.stopping || queue.allowance.ready_at(&queue.settings.pace) <= self.now;
+            work |= has_room && is_paid;
         }
         self.stats.sleeps.add(1);
         work
@@ -388,7 +390,7 @@ impl<S> Queue<S> {
     #[inline]
     pub(crate) fn entered(&mut self) {
         ledger::enter(&mut self.in_flight, "requests of a queue");
-        self.settings.stats.in_flight.set(u64::from(self.in_flight));
+        self.settings.stats.in_flight.add(1);
     }
 }
 

@@ -157,6 +157,35 @@ fn a_stopped_queue_first_hands_over_what_its_predecessor_had_taken() {
     ));
 }
 
+/// A backlog of more than one turn's worth, and devices that answer at once: no completion would wake who sleeps.
+#[test]
+fn nobody_sleeps_before_a_queue_that_stops_has_handed_over_its_backlog() {
+    let mut bed = Bed::new(256, 2);
+    let guest = bed.attach(QUEUE, |settings| {
+        settings.pace = Pace {
+            iops: 1,
+            ..Pace::default()
+        };
+    });
+    bed.devices().at_once = Some(Ok(()));
+    for head in 0..100 {
+        guest.ask(head, Op::Read, 0, 1, data(1));
+    }
+    guest.0.borrow_mut().backlog = 80;
+    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    let mut turns = 0;
+    while bed.reactor.arm() {
+        bed.turn();
+        turns += 1;
+        assert!(turns < 10, "nor does anybody stay awake for nothing");
+    }
+    assert_eq!(guest.answers().len(), 80, "no limit holds it back either");
+    assert!(matches!(
+        bed.notices()[..],
+        [Notice::QueueStopped { source: Some(_), .. }]
+    ));
+}
+
 #[test]
 fn a_dropped_device_fails_its_own_requests_only() {
     let mut bed = Bed::new(16, 2);

@@ -414,6 +414,76 @@ fn counters_say_what_happened() {
 }
 
 #[test]
+fn requests_in_flight_are_those_of_all_queues_of_the_attachment() {
+    let mut bed = Bed::new(16, 1);
+    let counts: [std::sync::Arc<stats::AttachmentStats>; 2] = Default::default();
+    let queues = [0, 1].map(|queue| {
+        let id = QueueId { queue, ..QUEUE };
+        bed.attach(id, |settings| settings.stats = counts[0].clone())
+    });
+    (0..3).for_each(|head| queues[0].ask(head, Op::Read, 0, 1, data(1)));
+    queues[1].ask(9, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(counts[0].in_flight.get(), 4);
+    // One of the queues goes, the other's requests are still there.
+    let slot = bed.devices().seen.pop().expect("the last one").slot;
+    bed.devices().finished.push_back((slot, Ok(())));
+    bed.turn();
+    bed.reactor.apply(mailbox::Command::StopQueue {
+        queue: QueueId { queue: 1, ..QUEUE },
+    });
+    assert_eq!((bed.notices().len(), counts[0].in_flight.get()), (1, 3));
+    // Counted elsewhere from now on, and with them those that are under way.
+    bed.reactor.apply(mailbox::Command::SetAttachment {
+        attachment: QUEUE.attachment,
+        settings: mailbox::AttachmentSettings {
+            volume: VOLUME,
+            read_only: false,
+            write_through: false,
+            pace: Default::default(),
+            stats: counts[1].clone(),
+        },
+    });
+    assert_eq!([0, 3], [0, 1].map(|at| counts[at].in_flight.get()));
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!([0, 0], [0, 1].map(|at| counts[at].in_flight.get()));
+}
+
+/// A volume of large blocks may lie on disks of small and of large ones; a guest that does not keep to its blocks reaches
+/// neither.
+#[test]
+fn a_request_that_is_no_whole_blocks_of_one_of_its_devices_reaches_none() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().limits[1].block_bytes = 4096;
+    let disk: std::sync::Arc<stats::DeviceStats> = Default::default();
+    bed.reactor.apply(mailbox::Command::AddDevice {
+        device: DeviceIndex(1),
+        stats: disk.clone(),
+        deadline: Nanos(1000),
+    });
+    bed.devices().at_once = Some(Ok(()));
+    let guest = bed.attach(QUEUE, |_| {});
+    // The runs meet at 500; behind it lie blocks of 8 sectors.
+    for (head, lba, sectors) in [(1, 496, 8), (2, 499, 8), (3, 496, 12), (4, 499, 9)] {
+        guest.ask(head, Op::Write, lba, sectors, data(sectors));
+    }
+    bed.turn();
+    let [refused, good] = [Status::IoErr, Status::Ok];
+    assert_eq!(
+        guest.answers(),
+        [(1, refused), (2, refused), (3, good), (4, good)]
+    );
+    let started: Vec<_> = bed
+        .devices()
+        .seen
+        .iter()
+        .map(|io| (io.device, io.lba, io.sectors))
+        .collect();
+    assert_eq!(started, [(0, 596, 4), (1, 0, 8), (0, 599, 1), (1, 0, 8)]);
+}
+
+#[test]
 fn addresses_and_lengths_of_segments_are_held_against_units_of_their_own() {
     let mut bed = Bed::new(16, 1);
     let guest = bed.attach(QUEUE, |_| {});
