@@ -4,4 +4,5 @@ mod bench_of;
 mod changes;
 mod isolation;
 mod long;
+mod model;
 mod requests;
