@@ -152,6 +152,35 @@ mod tests {
         let end = log.covered_bytes();
         assert!(log.covers(&GuestMemory::anonymous(&[(0, 4096), (end - 4096, 4096)]).unwrap()));
         assert!(!log.covers(&GuestMemory::anonymous(&[(end - 4096, 8192)]).unwrap()));
+        assert!(!log.covers(&GuestMemory::anonymous(&[(0, 4096), (end - 4096, 8192)]).unwrap()));
+        assert!(
+            !log.covers(&GuestMemory::anonymous(&[(end - 1, 2)]).unwrap()),
+            "one byte more"
+        );
+        assert!(log.covers(&GuestMemory::empty()));
+    }
+
+    #[test]
+    fn a_log_ends_where_it_ends_though_its_page_goes_on() {
+        let (_, file) = log();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 64], 0).unwrap();
+        let short = DirtyLog::map(file.try_clone().unwrap().into(), 8, 0).unwrap();
+        let end = short.covered_bytes();
+        assert!(short.is_marked(end - 1) && !short.is_marked(end));
+    }
+
+    #[test]
+    fn a_log_whose_file_shrinks_is_lost() {
+        use std::os::fd::FromRawFd;
+        // SAFETY: the name is a C string, and the descriptor is owned by nobody else.
+        let file = unsafe { std::fs::File::from_raw_fd(libc::memfd_create(c"log".as_ptr(), 0)) };
+        file.set_len(8192).unwrap();
+        let log = DirtyLog::map(file.try_clone().unwrap().into(), 8192, 0).unwrap();
+        log.mark(0, 4096);
+        assert!(!log.is_lost());
+        file.set_len(0).unwrap();
+        log.mark(0, 4096);
+        assert!(log.is_lost());
     }
 
     #[test]

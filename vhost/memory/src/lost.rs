@@ -161,3 +161,57 @@ fn give_up(address: usize) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mapping of the test's own.
+    fn mapped(bytes: usize) -> usize {
+        let (prot, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping where the kernel has room.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0) };
+        assert_ne!(at, libc::MAP_FAILED);
+        at as usize
+    }
+
+    /// Whether zeroes have come in the place of what was there.
+    fn is_zero(at: usize) -> bool {
+        // SAFETY: the tests read what they have mapped themselves.
+        unsafe { (at as *const u8).read_volatile() == 0 }
+    }
+
+    #[test]
+    fn what_is_given_up_is_the_one_watched_mapping_that_holds_the_address() {
+        let at = mapped(5 * 4096);
+        // SAFETY: it has just been mapped.
+        (0..5).for_each(|page| unsafe { ((at + page * 4096) as *mut u8).write_volatile(1) });
+        let whole = |from: usize, to: usize| (from..to).all(|page| !is_zero(at + page * 4096));
+        let [first, second] = [at + 4096, at + 3 * 4096].map(|at| Watch::over(at, 4096).unwrap());
+        for elsewhere in [0, 1, at, at + 4095, at + 2 * 4096, at + 4 * 4096, usize::MAX] {
+            assert!(!give_up(elsewhere), "{elsewhere:#x}");
+        }
+        assert!(whole(0, 5) && !first.is_lost() && !second.is_lost());
+        assert!(give_up(at + 4 * 4096 - 1));
+        assert!(second.is_lost() && !first.is_lost());
+        assert!(whole(0, 3) && is_zero(at + 3 * 4096) && whole(4, 5));
+        drop((first, second));
+        assert!(
+            !give_up(at + 4096) && !give_up(at + 3 * 4096),
+            "nobody watches over it any more"
+        );
+        assert!(whole(0, 3));
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let at = mapped(4096);
+        for _ in 0..PLACES + 1 {
+            let watch = Watch::over(at, 4096).unwrap();
+            assert!(!watch.is_lost());
+        }
+    }
+}

@@ -132,9 +132,6 @@ impl Mapping {
             });
         }
         let length = usize::try_from(end - start).map_err(|_| extent())?;
-        if i64::try_from(end).is_err() {
-            return Err(extent());
-        }
         let held = share.hold(length as u64)?;
         let region = MmapRegionBuilder::new(length)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)

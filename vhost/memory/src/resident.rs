@@ -28,10 +28,10 @@ pub(crate) fn add_parts(mapping: &Mapping, whole: Segment, parts: &mut Vec<Segme
     }
     if mapping.is_huge() {
         // hugetlbfs does not tell where its holes are; it tells whether there are any.
-        let is_there = file
+        if file
             .metadata()
-            .is_ok_and(|file| file.blocks() * 512 >= file.len());
-        if is_there {
+            .is_ok_and(|file| is_whole(file.blocks(), file.len()))
+        {
             parts.push(whole);
         }
         return;
@@ -51,11 +51,13 @@ pub(crate) fn add_parts(mapping: &Mapping, whole: Segment, parts: &mut Vec<Segme
         if last.saturating_sub(first) >= PART_BYTES_MIN {
             parts.extend(whole.part((first - offset) as usize, (last - first) as usize));
         }
-        if to <= at || to >= offset + bytes {
-            return;
-        }
         at = to;
     }
+}
+
+/// Whether a file of so many blocks of 512 bytes has no holes.
+fn is_whole(blocks: u64, bytes: u64) -> bool {
+    blocks.saturating_mul(512) >= bytes
 }
 
 /// lseek(2); `None` behind the last data.
@@ -117,5 +119,74 @@ mod tests {
         );
         assert_eq!(parts(1), [(MIB, 2 * MIB)], "the longest are kept");
         assert_eq!(file.metadata().unwrap().blocks() * 512, 3 * MIB + 4096);
+    }
+
+    /// The parts of a region, as (first byte in it, bytes).
+    fn parts(memory: &GuestMemory, most: usize) -> Vec<(u64, u64)> {
+        let base = memory.slice(0, 1).unwrap().address();
+        let parts = memory.resident_segments(most);
+        let part = |part: &palisade_block::Segment| ((part.address() - base) as u64, part.bytes() as u64);
+        parts.iter().map(part).collect()
+    }
+
+    #[test]
+    fn the_longest_parts_come_by_address_and_the_shortest_of_all_is_of_16_pages() {
+        let file = memfd(16 * MIB);
+        for (at, bytes) in [
+            (0, 16 * 4096),
+            (MIB, 15 * 4096),
+            (2 * MIB, MIB),
+            (4 * MIB, 3 * MIB),
+            (9 * MIB, 2 * MIB),
+        ] {
+            file.write_all_at(&vec![1; bytes as usize], at).unwrap();
+        }
+        let memory = map(&file, 16 * MIB, 0);
+        let all = [
+            (0, 16 * 4096),
+            (2 * MIB, MIB),
+            (4 * MIB, 3 * MIB),
+            (9 * MIB, 2 * MIB),
+        ];
+        assert_eq!(parts(&memory, 9), all);
+        assert_eq!(parts(&memory, 3), all[1..]);
+        assert_eq!(parts(&memory, 2), all[2..]);
+        assert_eq!(parts(&memory, 1), all[2..3]);
+    }
+
+    /// A region need neither begin nor end on a page of its file; what is left over of its first and last ones stays out.
+    #[test]
+    fn parts_are_whole_pages_of_the_file() {
+        let file = memfd(4 * MIB);
+        file.write_all_at(&vec![1; 2 << 20], MIB).unwrap();
+        let memory = map(&file, 2 * MIB, MIB + 100);
+        assert_eq!(parts(&memory, 9), [(4096 - 100, MIB + MIB - 4096)]);
+        let memory = map(&file, MIB - 100, MIB + 4096);
+        assert_eq!(parts(&memory, 9), [(0, MIB - 4096)]);
+        // Data goes on where the region ends.
+        let memory = map(&file, MIB, 0);
+        assert_eq!(parts(&memory, 9), []);
+    }
+
+    #[test]
+    fn huge_pages_are_there_all_or_not_at_all() {
+        use super::is_whole;
+        assert!(
+            is_whole(8192, 4 << 20) && is_whole(8193, 4 << 20) && !is_whole(8191, 4 << 20) && is_whole(0, 0)
+        );
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"huge".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_HUGETLB) };
+        if fd < 0 {
+            return; // This kernel has none.
+        }
+        // SAFETY: it has just been made, and nobody else owns it.
+        let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let huge = file.metadata().unwrap().blksize();
+        assert!(huge > 4096);
+        file.set_len(2 * huge).unwrap();
+        // The kernel maps whole pages of the file's own size, from a multiple of it.
+        let memory = map(&file, huge - 4096, huge + 4096);
+        assert_eq!(memory.slice(0, 1).unwrap().address() as u64 % huge, 4096);
+        assert_eq!(parts(&memory, 9), [], "no page has been made");
     }
 }

@@ -87,11 +87,7 @@ impl Shares {
 
     /// A share for one more attachment.
     pub fn join(self: &Arc<Shares>) -> Arc<Share> {
-        let mut members = self.members();
-        members.begun += 1;
-        let member = members.begun;
-        members.mapped.insert(member, Mapped::default());
-        drop(members);
+        let member = self.members().add();
         Arc::new(Share {
             of: Some(Arc::clone(self)),
             member,
@@ -199,6 +195,13 @@ impl Drop for Held {
 }
 
 impl Members {
+    /// One more, who has nothing yet.
+    fn add(&mut self) -> u64 {
+        self.begun += 1;
+        self.mapped.insert(self.begun, Mapped::default());
+        self.begun
+    }
+
     /// What the others have, or what is kept for them.
     fn others(&self, member: u64, of: fn(&Mapped) -> u64, kept: u64) -> u64 {
         let others = self.mapped.iter().filter(|(other, _)| **other != member);
@@ -242,6 +245,43 @@ mod tests {
         drop(held);
         assert_eq!(share.mapped(), Mapped::default());
         share.hold(1 << 42).unwrap();
+    }
+
+    #[test]
+    fn a_table_of_memory_and_all_mappings_keep_to_the_limits() {
+        let limits = ShareLimits {
+            memory_bytes: 1 << 20,
+            mappings: 4,
+        };
+        let share = Shares::new(limits).join();
+        assert_eq!(share.limits(), Some(limits));
+        assert!(share.allows(1 << 20, 4).is_ok());
+        let refused = |result: Result<(), MapError>| match result {
+            Err(MapError::Share { what, asked, share }) => (what, asked, share),
+            other => unreachable!("{other:?}"),
+        };
+        assert_eq!(
+            refused(share.allows((1 << 20) + 1, 4)),
+            ("bytes of memory", (1 << 20) + 1, 1 << 20)
+        );
+        assert_eq!(refused(share.allows(1 << 20, 5)), ("regions of memory", 5, 4));
+        // The former table is there still, and the one before it.
+        let held: Vec<_> = (0..3 * 4).map(|_| share.hold(1).unwrap()).collect();
+        assert_eq!(refused(share.hold(1).map(drop)), ("mappings", 13, 12));
+        drop(held);
+        assert!(Share::unlimited().allows(u64::MAX, 1 << 20).is_ok());
+        assert!(Share::unlimited().any_file() && !share.any_file());
+    }
+
+    #[test]
+    fn by_default_the_longest_table_a_log_and_an_in_flight_region_fit() {
+        let share = Shares::new(ShareLimits::default()).join();
+        let regions = palisade_block::limits::MEMORY_REGIONS_MAX;
+        assert!(share.allows(1 << 40, regions).is_ok());
+        let held: Vec<_> = (0..AT_ONCE as usize * (regions + 2))
+            .map(|_| share.hold(1).unwrap())
+            .collect();
+        assert_eq!(share.mapped().mappings, held.len() as u64);
     }
 
     #[test]

@@ -162,7 +162,7 @@ mod tests {
         fn a_view_and_its_memory_agree(ranges in prop::collection::vec((0u64..0x6000, 0u64..0x3000), 1..20)) {
             let memory = GuestMemory::anonymous(&[(0, 0x1000), (0x1000, 0x1000), (0x3000, 0x2000)]).unwrap();
             let view = MemoryView::new(Arc::clone(&memory));
-            for (at, bytes) in ranges {
+            for (at, bytes) in ranges.into_iter().flat_map(|(at, bytes)| [(at, bytes), (at, 0)]) {
                 prop_assert_eq!(view.slice(at, bytes), memory.slice(at, bytes));
                 let (mut ours, mut theirs) = (SegmentList::default(), SegmentList::default());
                 prop_assert_eq!(view.segments(at, bytes, &mut ours), memory.segments(at, bytes, &mut theirs));
@@ -188,6 +188,10 @@ mod tests {
             assert!(!view.read_host(address, &mut [0]));
         }
         assert!(!view.write_host(inside.address() + 0xffe, &[1, 2, 3]));
+        assert!(
+            !view.read_host(inside.address() + 0x1000, &mut []),
+            "no byte lies behind the end"
+        );
         assert!(!view.write_host(usize::MAX, &[1, 2, 3]));
         assert_eq!(mine, [7; 4]);
         assert!(view.write_host(inside.address() + 0xffd, &[1, 2, 3]));
@@ -196,6 +200,44 @@ mod tests {
         assert_eq!(back, [1, 2, 3]);
         assert!(view.indirect(0xff0, 16).is_some());
         assert!(view.indirect(0xff0, 32).is_none());
+    }
+
+    #[test]
+    fn what_was_translated_before_may_lie_in_any_region() {
+        let view = MemoryView::new(GuestMemory::anonymous(&[(0, 0x1000), (0x4000, 0x1000)]).unwrap());
+        let [near, far] = [0, 0x4000].map(|at| view.memory().slice(at, 0x1000).unwrap().address());
+        for (at, other) in [(near, 0x4000), (far, 0)] {
+            // The region of the last hit is the other one.
+            view.slice(other, 1).unwrap();
+            assert!(view.write_u8(at, 7) && view.write_host(at + 1, &[8, 9]));
+            let mut back = [0; 3];
+            assert!(view.read_host(at, &mut back));
+            assert_eq!(back, [7, 8, 9]);
+            assert!(view.write_host(at + 0xfff, &[1]) && !view.write_host(at + 0xfff, &[1, 2]));
+        }
+        for at in [0, 0x4000] {
+            assert_eq!(
+                view.read_16(at)
+                    .map(u128::to_le_bytes)
+                    .map(|bytes| bytes[..4].to_vec()),
+                Some(vec![7, 8, 9, 0])
+            );
+        }
+        for at in 0..16 {
+            assert!(view.memory().write(0x100 + at, &[at as u8 + 1]));
+        }
+        for at in 0..=16u64 {
+            let expected: Vec<u8> = (0..16)
+                .map(|byte| if at + byte < 16 { (at + byte) as u8 + 1 } else { 0 })
+                .collect();
+            assert_eq!(
+                view.read_16(0x100 + at).map(u128::to_le_bytes).map(Vec::from),
+                Some(expected),
+                "{at}"
+            );
+        }
+        assert_eq!((view.read_16(0xff1), view.read_16(0x3fff)), (None, None));
+        assert!(view.read_16(0xff0).is_some());
     }
 
     /// A hint for whatever a guest says: nothing is touched, nothing faults, and later translations are the same.

@@ -247,3 +247,145 @@ fn a_file_that_shrinks_costs_its_own_guest_and_no_other() {
     drop(memory);
     assert!(!map(&other).is_lost(), "the place is used again");
 }
+
+fn unsealed(bytes: u64) -> File {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the name is a C string, and the descriptor is owned by nobody else.
+    let file = unsafe { File::from_raw_fd(libc::memfd_create(c"test".as_ptr(), 0)) };
+    file.set_len(bytes).unwrap();
+    file
+}
+
+/// A file of a disk: others have to bring its pages.
+fn of_a_disk(bytes: u64) -> (OwnedFd, String) {
+    let path = format!("/var/tmp/palisade-memory-{}-{bytes}", std::process::id());
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.set_len(bytes).unwrap();
+    (file.into(), path)
+}
+
+#[test]
+fn memory_of_any_lost_region_is_lost() {
+    let (stays, shrinks) = (unsealed(PAGE), unsealed(PAGE));
+    let region = |at, file: &File| spec(at, PAGE, at, 0, &file.try_clone().unwrap().into());
+    let memory = GuestMemory::map(vec![region(0, &stays), region(PAGE, &shrinks)]).unwrap();
+    shrinks.set_len(0).unwrap();
+    assert!(!memory.is_lost());
+    assert!(memory.read(PAGE, &mut [0]));
+    assert!(memory.is_lost());
+    let rest = memory.without_region(PAGE, PAGE, PAGE).unwrap();
+    assert!(!rest.is_lost());
+    assert!(
+        !GuestMemory::anonymous(&[(0, PAGE)]).unwrap().is_lost(),
+        "nothing of this can be lost"
+    );
+}
+
+#[test]
+fn files_of_disks_are_for_memory_of_our_own_making_alone() {
+    let shares = crate::Shares::new(crate::ShareLimits::default());
+    let (disk, path) = of_a_disk(PAGE);
+    let (memfd, share) = (OwnedFd::from(unsealed(PAGE)), shares.join());
+    let refused = GuestMemory::map_within(vec![spec(0, PAGE, 0, 0, &disk)], &share).unwrap_err();
+    assert!(
+        matches!(&refused, MapError::Waits { file } if file.starts_with(&path)),
+        "{refused}"
+    );
+    assert_eq!(share.mapped(), crate::Mapped::default());
+    let memory = GuestMemory::map_within(vec![spec(0, PAGE, 0, 0, &memfd)], &share).unwrap();
+    assert!(memory.is_prompt() && GuestMemory::anonymous(&[(0, PAGE)]).unwrap().is_prompt());
+    let both = vec![spec(0, PAGE, 0, 0, &memfd), spec(PAGE, PAGE, PAGE, 0, &disk)];
+    assert!(!GuestMemory::map(both).unwrap().is_prompt());
+}
+
+#[test]
+fn an_attachment_maps_what_its_share_allows_and_pays_for_whole_pages() {
+    let limits = crate::ShareLimits {
+        memory_bytes: 4 * PAGE,
+        mappings: 2,
+    };
+    let share = crate::Shares::new(limits).join();
+    let file = OwnedFd::from(unsealed(8 * PAGE));
+    let within = |specs| GuestMemory::map_within(specs, &share);
+    let refused = |result: Result<Arc<GuestMemory>, MapError>, expected: (&str, u64)| match result {
+        Err(MapError::Share { what, asked, .. }) => assert_eq!((what, asked), expected),
+        other => unreachable!("{other:?}"),
+    };
+    refused(
+        within(vec![
+            spec(0, 3 * PAGE, 0, 0, &file),
+            spec(0x10_0000, PAGE + 1, 0x10_0000, 0, &file),
+        ]),
+        ("bytes of memory", 4 * PAGE + 1),
+    );
+    let three = (0..3)
+        .map(|at| spec(at * PAGE, PAGE, at * PAGE, 0, &file))
+        .collect();
+    refused(within(three), ("regions of memory", 3));
+    let huge = vec![spec(0, u64::MAX, 0, 0, &file), spec(0, 2, 0, 0, &file)];
+    refused(within(huge), ("bytes of memory", u64::MAX));
+    assert_eq!(share.mapped(), crate::Mapped::default());
+    // 100 bytes before the end of a page and one behind it are two pages.
+    let one = within(vec![spec(0, 101, 0, PAGE - 100, &file)]).unwrap();
+    assert_eq!(
+        share.mapped(),
+        crate::Mapped {
+            bytes: 2 * PAGE,
+            mappings: 1
+        }
+    );
+    assert_eq!(one.bytes(), 101);
+    let add = |to: &GuestMemory, at: u64, bytes| to.with_region_within(spec(at, bytes, at, 0, &file), &share);
+    refused(add(&one, PAGE, 4 * PAGE), ("bytes of memory", 4 * PAGE + 101));
+    let two = add(&one, PAGE, 3 * PAGE).unwrap();
+    assert_eq!((two.bytes(), share.mapped().mappings), (3 * PAGE + 101, 2));
+    refused(add(&two, 0x10_0000, 1), ("regions of memory", 3));
+    drop((one, two));
+    assert_eq!(share.mapped(), crate::Mapped::default());
+}
+
+#[test]
+fn a_table_has_as_many_regions_as_the_protocol_allows_and_not_one_more() {
+    let file = OwnedFd::from(unsealed(PAGE));
+    let one = |at: u64| spec(at * PAGE, PAGE, at * PAGE, 0, &file);
+    let full = GuestMemory::map((0..512).map(one).collect()).unwrap();
+    assert_eq!(full.regions().len(), MEMORY_REGIONS_MAX);
+    assert!(matches!(
+        full.with_region(one(512)),
+        Err(MapError::TooMany { regions: 513 })
+    ));
+    let less = full.without_region(0, PAGE, 0).unwrap();
+    assert_eq!(less.with_region(one(512)).unwrap().bytes(), 512 * PAGE);
+}
+
+#[test]
+fn regions_overlap_by_their_distance_wherever_they_lie() {
+    for start in [0u64, 0x10_0000, 1 << 46] {
+        let map = |second, bytes| GuestMemory::anonymous(&[(start, 2 * PAGE), (second, bytes)]).map(|_| ());
+        assert!(map(start + 2 * PAGE, PAGE).is_ok());
+        let refused = map(start + 2 * PAGE - 1, PAGE);
+        assert!(
+            matches!(refused, Err(MapError::Overlap { .. })),
+            "{start:#x}: {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn memory_without_any_byte_or_with_more_than_there_can_be_is_refused() {
+    for bytes in [0, 1 << 63, u64::MAX] {
+        let refused = GuestMemory::anonymous(&[(0, bytes)]);
+        assert!(
+            matches!(refused, Err(MapError::Extent { .. })),
+            "{bytes}: {refused:?}"
+        );
+    }
+}
