@@ -97,4 +97,29 @@ mod tests {
         stats.set_broken(None);
         assert_eq!((stats.broken_now(), stats.broken.get()), (None, 5));
     }
+
+    #[test]
+    fn each_counter_goes_by_its_own_name() {
+        let stats = QueueStats::default();
+        let counters = [
+            ("taken", &stats.taken),
+            ("returned", &stats.returned),
+            ("malformed", &stats.malformed),
+            ("unanswerable", &stats.unanswerable),
+            ("unsupported", &stats.unsupported),
+            ("refused_write", &stats.refused_writes),
+            ("get_id", &stats.get_id),
+            ("resubmitted", &stats.resubmitted),
+            ("notified", &stats.notified),
+            ("suppressed", &stats.suppressed),
+            ("broken", &stats.broken),
+        ];
+        for (place, (_, count)) in (0..).zip(&counters) {
+            count.add(1 << place);
+        }
+        let expected = counters.map(|(name, count)| (name, count.get()));
+        assert_eq!(stats.by_name(), expected);
+        // What ended for what it was: malformed, unsupported, a change of what is read-only.
+        assert_eq!(stats.refused(), 1 << 2 | 1 << 4 | 1 << 5);
+    }
 }

@@ -322,4 +322,82 @@ mod tests {
         ConfigSpace::new(geometry()).read(u32::MAX, &mut to);
         assert_eq!(to, [0; 8]);
     }
+
+    /// Blocks, the best lengths and the number of queues, in all proportions (virtio 1.3, 5.2.4 and 5.2.5).
+    #[test]
+    fn topology_is_told_in_logical_blocks() {
+        let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        // Logical and physical block, best length; exponent, least length, best length in blocks.
+        for ((block, physical, optimal), (exponent, least, best)) in [
+            ((512, 512, 0), (0u8, 1u16, 0u32)),
+            ((512, 4096, 65536), (3, 8, 128)),
+            ((4096, 4096, 65536), (0, 1, 16)),
+            ((4096, 16384, 4096), (2, 4, 1)),
+            // A physical block below the logical one is none, and one beyond what 16 bits hold is not told.
+            ((4096, 512, 0), (0, 1, 0)),
+            ((512, 0, 0), (0, 1, 0)),
+            ((512, 512 << 15, 0), (15, 1 << 15, 0)),
+            ((512, 512 << 16, 0), (16, 1, 0)),
+            ((0, 4096, 0), (3, 8, 0)),
+        ] {
+            let geometry = VolumeGeometry {
+                block_bytes: block,
+                physical_block_bytes: physical,
+                optimal_io_bytes: optimal,
+                ..geometry()
+            };
+            let bytes = ConfigSpace::new(geometry).encode();
+            assert_eq!(word(&bytes, 20), block.max(512));
+            assert_eq!((bytes[24], bytes[25]), (exponent, 0), "{block} {physical}");
+            assert_eq!(
+                u16::from_le_bytes([bytes[26], bytes[27]]),
+                least,
+                "{block} {physical}"
+            );
+            assert_eq!(word(&bytes, 28), best, "{block} {physical}");
+        }
+        for (queues, told) in [(0, 1u16), (1, 1), (64, 64), (65, 64)] {
+            let bytes = ConfigSpace::new(VolumeGeometry { queues, ..geometry() }).encode();
+            assert_eq!(bytes[34..36], told.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn discards_and_zeroes_are_told_each_by_itself() {
+        for (discard, write_zeroes, block_bytes, alignment, told) in [
+            (true, false, 512, 0, 1u32),
+            (true, true, 4096, 0, 8),
+            (true, false, 4096, 65536, 128),
+            (false, true, 512, 65536, 0),
+            (false, false, 512, 65536, 0),
+        ] {
+            let bytes = ConfigSpace::new(VolumeGeometry {
+                discard,
+                write_zeroes,
+                block_bytes,
+                discard_alignment_bytes: alignment,
+                ..geometry()
+            })
+            .encode();
+            assert_eq!(bytes[36..44].iter().any(|byte| *byte != 0), discard);
+            assert_eq!(bytes[44..48], told.to_le_bytes());
+            assert_eq!(bytes[48..60].iter().any(|byte| *byte != 0), write_zeroes);
+        }
+    }
+
+    #[test]
+    fn a_volume_that_grows_is_told_at_its_new_size() {
+        let mut config = ConfigSpace::new(geometry());
+        let before = config.encode();
+        config.set_sectors(Sectors(77));
+        assert_eq!(
+            config.geometry(),
+            &VolumeGeometry {
+                sectors: Sectors(77),
+                ..geometry()
+            }
+        );
+        assert_eq!(config.encode()[..8], 77u64.to_le_bytes());
+        assert_eq!(config.encode()[8..], before[8..]);
+    }
 }

@@ -114,3 +114,49 @@ impl std::fmt::Debug for Features {
         write!(f, "Features({:#x})", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_block::Sectors;
+
+    #[test]
+    fn what_is_offered_follows_the_volume_and_nothing_else() {
+        for bits in 0..16u16 {
+            let [many, read_only, discard, write_zeroes] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+            let offered = Features::offered(&VolumeGeometry {
+                sectors: Sectors(8),
+                block_bytes: 512,
+                physical_block_bytes: 512,
+                optimal_io_bytes: 0,
+                read_only,
+                queues: if many { 2 } else { 1 },
+                discard,
+                discard_alignment_bytes: 0,
+                write_zeroes,
+                writeback: false,
+            });
+            // By the numbers of the standard (virtio 1.3, 5.2.3, 6 and 6.3).
+            let always = [1, 2, 6, 9, 10, 11, 24, 27, 28, 29, 32];
+            let when = [
+                (5, read_only),
+                (12, many),
+                (13, discard && !read_only),
+                (14, write_zeroes && !read_only),
+            ];
+            let expected = always.into_iter().map(|bit| (bit, true)).chain(when);
+            let expected = expected.fold(0u64, |all, (bit, is_there)| all | u64::from(is_there) << bit);
+            assert_eq!(offered.bits(), expected, "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn sets_of_features_are_sets() {
+        let (some, others) = (Features::from_bits(0b0110), Features::from_bits(0b1100));
+        assert_eq!((some | others).bits(), 0b1110);
+        assert_eq!((some & others).bits(), 0b0100);
+        assert_eq!(some.without(others).bits(), 0b0010);
+        assert!((some | others).contains(some) && some.contains(Features::NONE));
+        assert!(!some.contains(others) && !some.contains(Features::from_bits(1)));
+    }
+}

@@ -369,7 +369,9 @@ fn an_index_that_jumps_breaks_this_queue_and_what_was_taken_is_still_answered() 
     assert!(!rig.queue.arm());
     rig.memory.store_u16(index, 2);
     assert!(matches!(rig.pull(), Pulled::Empty), "it stays broken");
-    assert_eq!(rig.stats().broken.get(), 1);
+    assert!(!rig.queue.arm() && !rig.queue.has_more());
+    assert_eq!((rig.stats().broken.get(), rig.bell.breaks()), (1, 1), "said once");
+    assert_eq!(rig.stats().broken_now(), rig.queue.broken());
     rig.answer(request, Status::Ok);
     assert!(rig.driver.poll_used().unwrap().expected);
 }

@@ -431,6 +431,81 @@ fn setups_that_cannot_be_served_are_refused() {
     assert_eq!(error, SetupError::InflightTooSmall { entries: 8, size: 16 });
 }
 
+/// Smallest and largest that can be.
+#[test]
+fn a_ring_as_large_as_its_region_and_blocks_of_512_bytes_are_served() {
+    let rig = Rig::new();
+    let mut setup = super::rig::setup(&rig.memory, &rig.driver, None);
+    let (region, _file) = palisade_memory::InflightRegion::create(1, setup.size).unwrap();
+    (setup.inflight, setup.block_bytes) = (region.queue(0), 512);
+    let queue = crate::BlkQueue::new(setup, rig.bell.clone()).unwrap();
+    let (_, inflight) = queue.into_parts();
+    assert_eq!(inflight.map(|inflight| inflight.entries()), Some(16));
+}
+
+/// Who took the ring before may have ended between a used entry and its notification; who is the first need say nothing.
+#[test]
+fn a_driver_is_notified_when_a_ring_is_taken_over_that_has_been_in_use() {
+    for (used_idx, tracked, notified) in [(0, false, 0), (5, false, 1), (0, true, 1), (5, true, 1)] {
+        let rig = Rig::new();
+        let mut setup = super::rig::setup(&rig.memory, &rig.driver, None);
+        assert!(rig.memory.store_u16(setup.ring.used + 2, used_idx));
+        assert!(rig.memory.store_u16(setup.ring.avail + 2, used_idx));
+        setup.base = used_idx;
+        let (region, _file) = palisade_memory::InflightRegion::create(1, setup.size).unwrap();
+        setup.inflight = region.queue(0).filter(|_| tracked);
+        let stats = std::sync::Arc::clone(&setup.stats);
+        // The ring before was broken, and the counters are those of the attachment.
+        stats.set_broken(Some(crate::Broken::MemoryLost));
+        let queue = crate::BlkQueue::new(setup, rig.bell.clone()).unwrap();
+        assert_eq!(
+            (rig.bell.rings() as u64, stats.notified.get()),
+            (notified, notified),
+            "{used_idx} {tracked}"
+        );
+        assert_eq!(
+            (queue.next_avail(), queue.resubmissions_left(), queue.backlog()),
+            (used_idx, 0, 0)
+        );
+        assert_eq!(
+            (stats.broken_now(), stats.broken.get()),
+            (None, 1),
+            "this one is in order"
+        );
+        assert!(!queue.has_more());
+        assert!(queue.lease().is(rig.memory.lease()));
+    }
+}
+
+/// A driver that polls sees a line of used entries as soon as it is full, and is told of all at once.
+#[test]
+fn full_lines_of_answers_are_shown_before_the_turn_ends() {
+    let options = DriverOptions {
+        size: 32,
+        event_idx: false,
+        indirect: false,
+    };
+    let mut rig = Rig::with(options, |_| {});
+    for _ in 0..10 {
+        rig.submit(kind::FLUSH, 0, &[]);
+    }
+    rig.driver.publish();
+    let used = rig.driver.addresses().used + 2;
+    for answered in 1..=10u16 {
+        let token = rig.request().token;
+        rig.queue.finish(Answer {
+            token,
+            status: Status::Ok,
+            dirtied: &[],
+        });
+        let shown = answered / crate::split::SHOWN_AT_ONCE * crate::split::SHOWN_AT_ONCE;
+        assert_eq!(rig.memory.load_u16(used), Some(shown), "{answered}");
+    }
+    assert_eq!(rig.bell.rings(), 0);
+    rig.queue.publish();
+    assert_eq!((rig.memory.load_u16(used), rig.bell.rings()), (Some(10), 1));
+}
+
 #[test]
 fn a_queue_can_be_handed_to_a_reactor() {
     fn sent<T: Send>(value: T) -> T {

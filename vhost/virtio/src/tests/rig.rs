@@ -14,19 +14,27 @@ pub(super) const SECOND: u64 = 0x20_0000;
 /// The end of all memory.
 pub(super) const END: u64 = 0x28_0000;
 
-/// Counts notifications.
+/// Counts notifications, and how often the ring was said to be broken.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Bell(Arc<AtomicUsize>);
+pub(super) struct Bell(Arc<[AtomicUsize; 2]>);
 
 impl Bell {
     pub(super) fn rings(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0[0].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn breaks(&self) -> usize {
+        self.0[1].load(Ordering::Relaxed)
     }
 }
 
 impl Notify for Bell {
     fn notify(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn broken(&mut self) {
+        self.0[1].fetch_add(1, Ordering::Relaxed);
     }
 }
 
