@@ -28,10 +28,10 @@ pub(crate) fn add_parts(mapping: &Mapping, whole: Segment, parts: &mut Vec<Segme
     }
     if mapping.is_huge() {
         // hugetlbfs does not tell where its holes are; it tells whether there are any.
-        if file
+        let is_there = file
             .metadata()
-            .is_ok_and(|file| is_whole(file.blocks(), file.len()))
-        {
+            .is_ok_and(|file| is_whole(file.blocks(), file.len()));
+        if is_there {
             parts.push(whole);
         }
         return;

@@ -334,7 +334,7 @@ fn an_attachment_maps_what_its_share_allows_and_pays_for_whole_pages() {
     refused(within(huge), ("bytes of memory", u64::MAX));
     assert_eq!(share.mapped(), crate::Mapped::default());
     // 100 bytes before the end of a page and one behind it are two pages.
-    let one = within(vec![spec(0, 101, 0, PAGE - 100, &file)]).unwrap();
+    let one = within(vec![spec(0, 101, 0, 3 * PAGE - 100, &file)]).unwrap();
     assert_eq!(
         share.mapped(),
         crate::Mapped {
