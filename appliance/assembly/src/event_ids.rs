@@ -4,6 +4,7 @@
 //! an event costs no write. Where that file is missing or cannot be read they go on at the wall clock's microsecond,
 //! which lies far ahead of what was ever given, unless the clock was set back; the file is what holds then.
 
+use crate::own_file;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ impl EventIds {
     /// Goes on behind all ids that were given by daemons on this state directory; the first one is behind that returned.
     pub fn resume(state_dir: &Path) -> (EventIds, u64) {
         let path = state_dir.join(FILE);
-        let before = match fs::read_to_string(&path) {
+        let before = match own_file::read(&path) {
             Ok(text) => text.trim().parse().unwrap_or_else(|_| {
                 log::warn!(
                     "{}: not a number; ids of events go on at the clock's time",

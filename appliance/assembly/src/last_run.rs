@@ -3,6 +3,7 @@
 //!
 //! A file in the state directory stands for a run: made when the node serves, removed when it has been shut down.
 
+use crate::own_file;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -48,7 +49,7 @@ impl LastRun {
 pub fn begin(state_dir: &Path) -> (LastRun, io::Result<()>) {
     let path = state_dir.join(FILE);
     let boot = boot_id();
-    let last = match fs::read_to_string(&path) {
+    let last = match own_file::read(&path) {
         Err(_) => LastRun::ShutDown,
         Ok(text) => match text.trim().split_once(' ') {
             Some((before, pid)) if before == boot => LastRun::Crashed { pid: pid.to_owned() },

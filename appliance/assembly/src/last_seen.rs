@@ -1,6 +1,7 @@
 //! What disks without an identity looked like when this node last looked: kept beside the cluster database, because it is
 //! this node's own observation and changes all the time.
 
+use crate::own_file;
 use palisade_model::Uuid;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use std::fs::{self, File};
@@ -28,7 +29,7 @@ impl LastSeen {
 
     /// What a disk looked like, and when that was. What is damaged is as if it had never been kept.
     pub fn recall(&self, disk: Uuid) -> Option<(Fingerprint, Hold)> {
-        let text = fs::read_to_string(self.path(disk)).ok()?;
+        let text = own_file::read(&self.path(disk)).ok()?;
         let (hold, print) = text.trim().split_once(' ')?;
         let hold = match hold {
             "let-go" => Hold::LetGo,

@@ -38,6 +38,7 @@ mod new_disk;
 mod next_start;
 pub mod node;
 mod orders;
+mod own_file;
 mod pinning;
 mod places;
 mod plant;

@@ -4,6 +4,7 @@
 //! reconnects after a restart does not say it again. The state is a file beside the sockets: it outlives the daemon,
 //! and need not outlive the machine, as no guest does.
 
+use crate::own_file;
 use palisade_model::Name;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ pub fn remember(run_dir: &Path, attachment: &Name, on: bool) -> io::Result<()> {
 
 /// The state that was kept, if any.
 pub fn recall(run_dir: &Path, attachment: &Name) -> Option<bool> {
-    match std::fs::read_to_string(path(run_dir, attachment)) {
+    match own_file::read(&path(run_dir, attachment)) {
         Ok(state) if state.trim() == "on" => Some(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         // "off", or damaged, or not to be read: the careful reading is that every write must be stable.

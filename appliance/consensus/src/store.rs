@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Commands after which the state is kept as a whole and the log before it dropped.
 const COMMANDS_PER_SNAPSHOT: u64 = 128;
 
+/// More than the mark in the lock is long.
+const MARK_BYTES_MAX: u64 = 256;
+
 /// The cluster database: `log.redb`, `state.redb` and `lock` in one directory.
 #[derive(Debug)]
 pub struct Store {
@@ -201,7 +204,7 @@ impl Writer {
         let mut present = String::new();
         self.lock.seek(SeekFrom::Start(0))?;
         // What cannot be read as text is no mark.
-        let _ = self.lock.read_to_string(&mut present);
+        let _ = Read::take(&self.lock, MARK_BYTES_MAX).read_to_string(&mut present);
         if present == mark {
             return Ok(());
         }
@@ -263,9 +266,9 @@ fn replay(
 }
 
 /// Refuses a directory in which a database was and is not any more: a new one in its place would know no disk.
-fn refuse_vanished(path: &Path, mut lock: &File) -> Result<(), StoreError> {
+fn refuse_vanished(path: &Path, lock: &File) -> Result<(), StoreError> {
     let mut mark = String::new();
-    let read = lock.read_to_string(&mut mark);
+    let read = lock.take(MARK_BYTES_MAX).read_to_string(&mut mark);
     match mark.trim().strip_prefix("cluster ") {
         Some(cluster) if read.is_ok() => Err(StoreError::Vanished {
             path: path.into(),

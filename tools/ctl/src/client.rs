@@ -21,7 +21,7 @@ const REQUEST_WAIT: Duration = Duration::from_secs(60);
 /// Time for a connection to come about.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
-/// Longest token or certificate: /dev/zero named by mistake has no end.
+/// Longest token, certificate or configuration: /dev/zero named by mistake has no end.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is asked at the end of a wait may be answered so much later.
@@ -282,7 +282,8 @@ fn read_token(path: &Path) -> Result<String, Failure> {
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// A file that the daemon or an operator has written: a token, a certificate, a configuration.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let failed = |why| Failure::File {
         path: path.to_owned(),
         why,

@@ -5,7 +5,10 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::Output;
 use palisade_api::Removal;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+/// Longest answer that is read; a terminal in raw mode has no end of line.
+const ANSWER_BYTES_MAX: u64 = 64;
 
 /// What is to be taken away, and how.
 #[derive(Debug)]
@@ -69,12 +72,7 @@ fn agreed(what: &str, removal: &Removal) -> Result<bool, Failure> {
             effects: removal.effects.clone(),
         });
     }
-    let mut screen = io::stderr();
-    write!(screen, "{}\nGo on? [y/N] ", told(removal))?;
-    screen.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    Ok(answer_to(&told(removal))?)
 }
 
 /// Asks about anything else that cannot be taken back, unless it was agreed to on the command line.
@@ -88,15 +86,20 @@ pub fn ask(what: &str, question: &str, given: bool) -> Result<(), Failure> {
             effects: vec![question.to_owned()],
         });
     }
+    match answer_to(question)? {
+        true => Ok(()),
+        false => Err(Failure::Declined {
+            what: what.to_owned(),
+        }),
+    }
+}
+
+/// Shows a question on the terminal; whether the answer is yes.
+fn answer_to(question: &str) -> io::Result<bool> {
     let mut screen = io::stderr();
     write!(screen, "{question}\nGo on? [y/N] ")?;
     screen.flush()?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::Declined {
-            what: what.to_owned(),
-        }),
-    }
+    io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }

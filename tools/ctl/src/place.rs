@@ -1,5 +1,6 @@
 //! Where the appliance is: as the command line says, or where the daemon's configuration on this machine puts its socket.
 
+use crate::client;
 use crate::failure::Failure;
 use palisade_api::routes::{CONFIG_FILE, RUN_DIR, SOCKET_NAME};
 use std::path::{Path, PathBuf};
@@ -20,8 +21,7 @@ impl Place {
     /// [`Failure::Url`]: what was given is no address.
     pub(crate) fn of(url: Option<&str>) -> Result<Place, Failure> {
         let Some(url) = url else {
-            let config = std::fs::read_to_string(CONFIG_FILE).unwrap_or_default();
-            return Ok(Place::Socket(socket_of(&config)));
+            return Ok(Place::Socket(socket_of(&read_config(Path::new(CONFIG_FILE)))));
         };
         let wrong = |why: &'static str| Failure::Url {
             given: url.to_owned(),
@@ -66,6 +66,11 @@ impl Place {
     }
 }
 
+/// The daemon's configuration. Without one that the daemon would take, its socket is where it is without any.
+fn read_config(path: &Path) -> String {
+    client::read(path).unwrap_or_default()
+}
+
 /// Where the daemon's configuration puts the socket of this interface.
 fn socket_of(config: &str) -> PathBuf {
     let table: toml::Table = toml::from_str(config).unwrap_or_default();
@@ -88,6 +93,19 @@ mod tests {
         assert_eq!(at("run_dir = '/tmp/run'\n"), "/tmp/run/api.socket");
         assert_eq!(at("run_dir = '/r'\n[admin]\nsocket = '/s'\n"), "/s");
         assert_eq!(at("this is = no toml ="), "/run/palisade/api.socket");
+    }
+
+    #[test]
+    fn a_configuration_without_an_end_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("palisade.toml");
+        let text = "run_dir = '/r'\n";
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(read_config(&path), text);
+        std::fs::write(&path, format!("{text}{}", "#".repeat(1 << 20))).unwrap();
+        assert_eq!(read_config(&path), "", "the daemon refuses one longer than 1 MiB");
+        assert_eq!(read_config(Path::new("/dev/zero")), "");
+        assert_eq!(read_config(&folder.path().join("none")), "");
     }
 
     #[test]

@@ -1,0 +1,39 @@
+//! Files of a line or two that a daemon has written for its successor. Whatever has come into their place since, the
+//! start neither reads for ever nor takes all memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Longest such file that is read; the longest that is written is a fraction of it.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// Reads one.
+///
+/// # Errors
+/// What the file system says, or that it is longer than any of ours.
+pub fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    match read as u64 > BYTES_MAX {
+        true => Err(io::Error::other("it is longer than anything that is kept there")),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        std::fs::write(&path, "a line\n").unwrap();
+        assert_eq!(read(&path).unwrap(), "a line\n");
+        let long = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(long.to_string().contains("longer"), "{long}");
+        let missing = read(&folder.path().join("none")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}
