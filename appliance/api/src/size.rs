@@ -145,6 +145,14 @@ fn factor_of(unit: &str) -> Result<u64, SizeError> {
     Ok(base.pow(exponent))
 }
 
+/// A number of things, as people write it: "1 disk", "2 disks".
+pub fn counted(number: u64, one: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {one}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

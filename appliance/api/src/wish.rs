@@ -86,7 +86,7 @@ impl Wish for VolumeCreate {
 impl Wish for VolumePatch {
     fn check(&self) -> Result<(), Problem> {
         if *self == VolumePatch::default() {
-            return Err(nothing_named("volume"));
+            return Err(nothing_named("volume", "`bytes`, `protected` or `clear`"));
         }
         self.bytes.map_or(Ok(()), |bytes| size("bytes", bytes))
     }
@@ -101,7 +101,10 @@ impl Wish for AttachmentCreate {
 impl Wish for AttachmentPatch {
     fn check(&self) -> Result<(), Problem> {
         if *self == AttachmentPatch::default() {
-            return Err(nothing_named("attachment"));
+            return Err(nothing_named(
+                "attachment",
+                "`limits`, `owner`, `group` or `mode`",
+            ));
         }
         self.limits.as_ref().map_or(Ok(()), Wish::check)
     }
@@ -143,13 +146,13 @@ fn size(field: &'static str, bytes: u64) -> Result<(), Problem> {
     }
 }
 
-fn nothing_named(resource: &str) -> Problem {
+fn nothing_named(resource: &str, fields: &str) -> Problem {
     let message = format!("nothing was said that should change about the {resource}");
     Problem::new(
         ProblemKind::Invalid,
         "invalid_argument",
         message,
-        "name what is to be changed",
+        format!("name what is to be changed: {fields}"),
     )
 }
 

@@ -10,6 +10,7 @@ use crate::plant::{Offered, OpenDisk, Plant};
 use crate::samples::sum;
 use crate::standing::Findings;
 use palisade_api::FindingKind;
+use palisade_api::size::counted;
 use palisade_block::stats::Count;
 use palisade_block::{AttachmentIndex, DeviceIndex, Fault, SECTOR_BYTES};
 use palisade_frontend::SessionReport;
@@ -247,8 +248,8 @@ impl Counted {
             seen.refused = refused;
             if times > 0 {
                 let message = format!(
-                    "{times} requests of the guest lay outside the volume, were misaligned, or wrote to a disk offered \
-                     read-only"
+                    "the guest has made {}: outside the volume, misaligned, or writing to a disk offered read-only",
+                    counted(times, "wrong request")
                 );
                 findings.raise_times(FindingKind::RequestsRefused, &*subject, message, times);
             }
@@ -271,8 +272,9 @@ impl AttachmentSeen {
         self.malformed = malformed;
         if times > 0 {
             let message = format!(
-                "{times} requests of the guest were malformed or wrote to a disk offered read-only ({} in all had no status \
-                 byte to be answered by)",
+                "the guest has made {}: malformed, or writing to a disk offered read-only ({} in all had no status byte to \
+                 be answered by)",
+                counted(times, "wrong request"),
                 at_the_rings(|stats| stats.unanswerable.get())
             );
             findings.raise_times(FindingKind::RequestsRefused, subject, message, times);

@@ -1,7 +1,7 @@
 //! The command line, defined once: help, completions and parsing follow from it.
 
 use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use palisade_api::{Mode, size};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -279,7 +279,7 @@ pub enum Disk {
         wait: Wait,
     },
     /// Protect a disk against being taken away, or lift that.
-    #[command(arg_required_else_help = true)]
+    #[command(group = ArgGroup::new("change").required(true).args(["protect", "unprotect"]))]
     Set {
         /// Its id.
         id: String,
@@ -338,7 +338,7 @@ pub enum Side {
 
 /// Disks to be taken in with their volumes.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("media").required(true).multiple(true).args(["file", "block"]))]
+#[command(group = ArgGroup::new("media").required(true).multiple(true).args(["file", "block"]))]
 pub struct DiskImport {
     /// A file, by absolute path. Give all disks of a volume together.
     #[arg(long, value_name = "PATH")]
@@ -384,7 +384,7 @@ pub enum State {
 
 /// A disk to be added.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("medium").required(true).args(["file", "block", "memory", "null"]))]
+#[command(group = ArgGroup::new("medium").required(true).args(["file", "block", "memory", "null"]))]
 pub struct DiskAdd {
     /// Its id, chosen by you: a-z, 0-9 and '-'.
     pub id: String,
@@ -466,7 +466,7 @@ pub enum Volume {
         wait: Wait,
     },
     /// Change how a volume is treated.
-    #[command(arg_required_else_help = true)]
+    #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["protect", "unprotect", "clear"]))]
     Set {
         /// Its id.
         id: String,
@@ -515,6 +515,9 @@ pub enum Attachment {
         id: String,
     },
     /// Change limits or the socket's rights while the guest runs.
+    #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
+        "owner", "group", "mode", "iops", "bandwidth", "burst_ms", "no_limits",
+    ]))]
     Set {
         /// Its id.
         id: String,

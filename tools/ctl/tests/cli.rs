@@ -380,15 +380,15 @@ fn what_makes_no_sense_is_said_before_anything_is_changed() {
     let site = Site::with_attachment();
     // What the command line can know is its own to refuse (2); what holds for every client, the appliance refuses (1).
     for (code, words, part) in [
-        (
-            1,
-            "attachment set web1",
-            "nothing was said that should change about the attachment",
-        ),
+        (2, "attachment set web1", "--iops <IOPS>"),
+        (2, "attachment set web1 --expect 3", "--no-limits"),
+        (2, "volume set v1", "--clear <WHEN>"),
+        (2, "disk set d1", "--unprotect"),
         (1, "attachment set web1 --burst-ms 500", "there is no limit"),
         (1, "attachment create web2 v1 --burst-ms 500", "there is no limit"),
         (1, "attachment create web2 v1 --iops 0", "let nothing through"),
         (2, "attachment qemu-args web1 web1", "is named twice"),
+        (2, "disk import --file /a --file /b --id x", "--id names one disk"),
         (2, "volume create v2 0", "holds nothing"),
         (2, "volume create v2 -1GiB", "below zero"),
         (2, "volume create v2 1e9", "exponent"),

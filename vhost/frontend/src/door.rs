@@ -93,7 +93,7 @@ pub enum AttachError {
     Thread(#[source] io::Error),
     /// Too many threads hang in what virtual machine monitors gave us, of attachments that are gone.
     #[error(
-        "{hanging} threads of former attachments still hang in files that virtual machines gave us: end those \
+        "threads of former attachments still hang in files that virtual machines gave us ({hanging} of them): end those \
          virtual machines and the file systems behind their memory first"
     )]
     Hanging {
@@ -114,7 +114,10 @@ pub struct ShutdownTimedOut {
 
 impl fmt::Display for ShutdownTimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} attachments have not stopped", self.waiting.len())?;
+        match self.waiting.len() {
+            1 => write!(f, "1 attachment has not stopped")?,
+            several => write!(f, "{several} attachments have not stopped")?,
+        }
         for (name, wait) in &self.waiting {
             write!(f, "; attachment {name}: {wait}")?;
         }

@@ -190,10 +190,13 @@ fn queue_troubles(connection: &Connection) -> String {
         };
         Some(format!("queue {}: {trouble}", queue.index))
     });
-    let refused = connection.first_refusal.as_ref().map(|cause| {
-        let sessions = connection.refused_sessions;
-        format!("{sessions} sessions in a row were refused: {cause}")
-    });
+    let refused = connection
+        .first_refusal
+        .as_ref()
+        .map(|cause| match connection.refused_sessions {
+            0 | 1 => format!("the last session was refused: {cause}"),
+            sessions => format!("{sessions} sessions in a row were refused: {cause}"),
+        });
     let all: Vec<_> = refused.into_iter().chain(of_queues).collect();
     match all.is_empty() {
         true => "none".to_owned(),

@@ -157,6 +157,13 @@ fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
 
 /// Shows what disks bring with them, and takes them in.
 pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Failure> {
+    if wish.id.is_some() && wish.file.len() + wish.block.len() > 1 {
+        return Err(Failure::Words {
+            what: "--id names one disk, and several are given".to_owned(),
+            remedy: "take them in one after the other, each with its own --id: a volume that lies on several comes with \
+                     the last of them",
+        });
+    }
     let file = |path: &String| ImportMedium {
         file: Some(FileMedium {
             path: path.clone(),
@@ -214,7 +221,10 @@ fn shown(out: Output, found: &DiskImported) -> Result<(), Failure> {
             disk.generation.to_string(),
             match disk.damage.len() {
                 0 => "sound".to_owned(),
-                count => format!("{count} records damaged, mended when it is taken in"),
+                count => format!(
+                    "{} damaged, mended when it is taken in",
+                    size::counted(count as u64, "record")
+                ),
             },
         ]
     });
