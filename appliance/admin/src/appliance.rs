@@ -3,8 +3,8 @@
 use crate::metrics::MetricsSnapshot;
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskAdopt, DiskAdoption, DiskCreate,
-    DiskImport, DiskImported, DiskPatch, DiskRelocate, DiskRelocated, EventPage, Health, Node, Problem,
-    Reactor, Removal, RemovalOptions, StateBackup, Volume, VolumeCreate, VolumePatch,
+    DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate, DiskRelocated, EventPage, Health, Node,
+    Problem, Reactor, Removal, RemovalOptions, StateBackup, Volume, VolumeCreate, VolumePatch,
 };
 
 /// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
@@ -35,6 +35,10 @@ pub trait Appliance: Send + Sync + 'static {
 
     /// Adds a disk. The same wish again gives [`Created::Existing`]; another wish for a known id, [`Problem::exists`].
     fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem>;
+
+    /// What [`Appliance::disk_add`] would find and do, by the same look at the medium. Nothing is changed: what it would
+    /// refuse before it has looked is refused here too, and what it would refuse for what is found is told with it.
+    fn disk_preview(&self, wish: DiskCreate) -> Result<DiskPreview, Problem>;
 
     /// Lets a disk grow, looks at its size again, or changes its protection.
     fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem>;

@@ -50,6 +50,7 @@ fn resources() -> OpenApiRouter<Door> {
         .routes(routes!(health::show))
         .routes(routes!(events::list))
         .routes(routes!(disks::list, disks::add))
+        .routes(routes!(disks::preview))
         .routes(routes!(disks::show, disks::change, disks::remove))
         .routes(routes!(takeover::adopt))
         .routes(routes!(takeover::import))
@@ -67,12 +68,13 @@ fn resources() -> OpenApiRouter<Door> {
 }
 
 async fn no_route(uri: Uri) -> Answer {
-    const KNOWN: [&str; 12] = [
+    const KNOWN: [&str; 13] = [
         routes::NODE,
         routes::REACTORS,
         routes::HEALTH,
         routes::EVENTS,
         routes::DISKS,
+        routes::DISK_PREVIEW,
         routes::IMPORT,
         routes::RELOCATE,
         routes::STATE_BACKUP,

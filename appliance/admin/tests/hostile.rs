@@ -211,6 +211,9 @@ impl Appliance for Faulty {
     fn disk_add(&self, _: DiskCreate) -> Result<Created<Disk>, Problem> {
         panic!("a fault")
     }
+    fn disk_preview(&self, _: DiskCreate) -> Result<DiskPreview, Problem> {
+        panic!("a fault")
+    }
     fn disk_change(&self, id: &str, _: DiskPatch, _: Option<u64>) -> Result<Disk, Problem> {
         Err(Problem::not_found("disk", id))
     }

@@ -20,6 +20,7 @@
 
 pub mod attachment;
 pub mod disk;
+pub mod disk_preview;
 pub mod event;
 pub mod finding;
 pub mod health;
@@ -43,6 +44,7 @@ pub use disk::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage,
     FileMedium, Medium, MemoryMedium, NullMedium, RelocatedDisk,
 };
+pub use disk_preview::{DiskPreview, PartitionFound, PooledFound};
 pub use event::{Event, EventPage, Severity};
 pub use finding::{Clears, FindingKind, FindingRow};
 pub use health::{Finding, Health, Overall};

@@ -21,6 +21,8 @@ pub const EVENTS: &str = "/v1/events";
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
 pub const DISK: &str = "/v1/disks/{id}";
+/// What adding a disk would find and do.
+pub const DISK_PREVIEW: &str = "/v1/disk-preview";
 /// What a disk and the database know of each other, and which is to hold.
 pub const DISK_ADOPT: &str = "/v1/disks/{id}/adopt";
 /// Disks taken in with the volumes that their superblocks tell of.

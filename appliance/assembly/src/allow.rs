@@ -158,8 +158,7 @@ impl Settings {
     pub fn make_folder_of(&self, medium: &api::Medium) {
         if let api::Medium::File(file) = medium
             && let Some(folder) = Path::new(&file.path).parent()
-            && self.allow.files.iter().any(|allowed| allowed == folder)
-            && !folder.exists()
+            && self.makes_folder(folder)
         {
             use std::os::unix::fs::DirBuilderExt;
             let made = std::fs::DirBuilder::new()
@@ -170,6 +169,11 @@ impl Settings {
                 log::warn!("{} cannot be made: {error}", folder.display());
             }
         }
+    }
+
+    /// Whether a folder is one of disk files that is configured and not there yet.
+    pub fn makes_folder(&self, folder: &Path) -> bool {
+        self.allow.files.iter().any(|allowed| allowed == folder) && !folder.exists()
     }
 }
 

@@ -1,5 +1,10 @@
 //! The medium of a disk that is to be added: what the operator wants is weighed before anything is touched, then the
-//! medium is opened, looked at and let go again.
+//! medium is opened, looked at and let go again. A preview goes the same way and turns back before anything is changed.
+
+mod content;
+mod preview;
+
+pub use preview::{of_known, preview};
 
 use crate::alias;
 use crate::disk_growth::whole_blocks;
@@ -10,7 +15,7 @@ use crate::places;
 use crate::problem;
 use crate::shared::Shared;
 use crate::sight::promised;
-use crate::superblocks;
+use content::{Weighed, weigh};
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
@@ -19,7 +24,6 @@ use palisade_model::{AddDisk, Command, Disk, Kind, Medium, MediumRecord, Name, U
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::Geometry;
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
@@ -44,13 +48,21 @@ pub fn command_for(
     wish: &api::DiskCreate,
     uuid: Uuid,
 ) -> Result<(AddDisk, Option<String>), Problem> {
+    may_be_added(shared, name, wish, uuid)?;
+    let found = examine(shared, wish)?;
+    let note = found.note.clone();
+    Ok((found.command(shared, name, wish.usage, uuid)?, note))
+}
+
+/// Refuses what can be refused before a file is made or a device is opened.
+fn may_be_added(shared: &Shared, name: &Name, wish: &api::DiskCreate, uuid: Uuid) -> Result<(), Problem> {
     let cluster = shared.cluster();
     let asked_block = wish.block_bytes.unwrap_or(BLOCK_BYTES);
     let bytes = wished_bytes(&wish.medium);
     if let Some(bytes) = bytes {
         whole_blocks(bytes, asked_block)?;
     }
-    // What the cluster would refuse it refuses before a file is made or a device is opened.
+    // What the cluster would refuse.
     let presumed = Examined {
         medium: presumed_medium(&wish.medium),
         sectors: bytes.map_or(PRESUMED_SECTORS, |bytes| bytes / SECTOR_BYTES),
@@ -66,10 +78,7 @@ pub fn command_for(
         alias::refuse(shared, &cluster, None, path)?;
     }
     refuse_vast_memory(&wish.medium)?;
-    places::refuse_hidden(shared, wish)?;
-    let found = examine(shared, wish, asked_block)?;
-    let note = found.note.clone();
-    Ok((found.command(shared, name, wish.usage, uuid)?, note))
+    places::refuse_hidden(shared, wish)
 }
 
 /// A medium that may be taken.
@@ -154,29 +163,34 @@ pub(crate) fn await_superblocks(shared: &Shared, asked: Option<&Name>) {
     }
 }
 
-/// Opens a new disk's medium, looks what is on it, and lets it go again.
-fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<Examined, Problem> {
+/// Whether opening may make a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Making {
+    /// It makes the file that was asked for.
+    Files,
+    /// It leaves everything as it is.
+    Nothing,
+}
+
+/// Opens a new disk's medium, and refuses one that cannot be taken whatever it holds. `None`: it is memory, which is taken
+/// when it is put to use.
+fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Option<Opened>, Problem> {
     let device = match &wish.medium {
         api::Medium::Null(null) => Device::Null { bytes: null.bytes },
-        // Not opened here: its memory is taken once, when it is put to use.
-        api::Medium::Memory(memory) => {
-            return Ok(Examined {
-                medium: Medium::Memory { bytes: memory.bytes },
-                sectors: memory.bytes / SECTOR_BYTES,
-                block_bytes: asked_block,
-                record: MediumRecord::default(),
-                note: None,
-            });
-        }
+        api::Medium::Memory(_) => return Ok(None),
         api::Medium::File(file) => Device::File {
             path: (&file.path).into(),
-            create: file.bytes.map(|bytes| hands::create(bytes, file.sparse)),
+            create: file
+                .bytes
+                .filter(|_| making == Making::Files)
+                .map(|bytes| hands::create(bytes, file.sparse)),
         },
         api::Medium::Block(block) => Device::Block {
             path: (&block.path).into(),
         },
     };
     let patience = shared.settings.lock_wait;
+    let asked_block = wish.block_bytes.unwrap_or(BLOCK_BYTES);
     let opened = match hands::open_new(device.clone(), asked_block, patience) {
         // The block was our choice, not the operator's: the medium's own is as good.
         Err(OpenError::BlockTooSmall { device: own, .. }) if wish.block_bytes.is_none() => {
@@ -189,11 +203,24 @@ fn examine(shared: &Shared, wish: &api::DiskCreate, asked_block: u32) -> Result<
     refuse_other_size(wish, &opened)?;
     refuse_other_block(wish, &opened)?;
     alias::refuse_open(shared, &shared.cluster(), None, &opened)?;
-    refuse_data(wish, &opened)?;
-    let usage = match wish.usage {
-        api::DiskUsage::Pooled => Usage::Pooled,
-        api::DiskUsage::Whole => Usage::Whole,
+    Ok(Some(opened))
+}
+
+/// Opens a new disk's medium, does away with what is on it if that was agreed to, and lets it go again.
+fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem> {
+    let Some(opened) = open(shared, wish, Making::Files)? else {
+        let medium = presumed_medium(&wish.medium);
+        return Ok(Examined {
+            sectors: medium.bytes().unwrap_or_default() / SECTOR_BYTES,
+            medium,
+            block_bytes: wish.block_bytes.unwrap_or(BLOCK_BYTES),
+            record: MediumRecord::default(),
+            note: None,
+        });
     };
+    let Weighed { fate, .. } = weigh(wish, &opened)?;
+    fate?.carry_out(wish.medium.path().unwrap_or_default(), &opened)?;
+    let usage = content::usage(wish);
     let (mut record, wwid) = medium::record_open(&opened, usage).map_err(|error| unread(wish, &error))?;
     record.sparse = is_sparse(wish, &opened);
     let sectors = opened.sectors().0;
@@ -325,29 +352,6 @@ pub fn refuse_used(path: &str, opened: &Opened) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A medium that could be opened and does not take what must be written first.
-fn unwritten(path: &str, error: &std::io::Error) -> Problem {
-    use std::io::ErrorKind;
-    let (kind, remedy) = match error.kind() {
-        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => (
-            ProblemKind::Conflict,
-            "see what forbids it, and lift that or name another: a device or file system that may only be read (blockdev \
-             --getro, mount), an immutable file (lsattr), a seal",
-        ),
-        ErrorKind::ExecutableFileBusy => (
-            ProblemKind::Conflict,
-            "end what the kernel uses it for, swap space or a program that runs, or name another",
-        ),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
-            ProblemKind::NoSpace,
-            "make room on the file system that it lies on, or name another",
-        ),
-        _ => (ProblemKind::Internal, "look into the kernel log"),
-    };
-    let message = format!("{path} cannot be wiped: {error}");
-    Problem::new(kind, "disk_not_writable", message, remedy)
-}
-
 /// A size is for a file that is to be made. One that is there has its own, and taking another for granted would make
 /// the same wish, asked again, look like a different one.
 fn refuse_other_size(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
@@ -366,67 +370,6 @@ fn refuse_other_size(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Prob
     );
     let remedy = "leave the size out to take the file as it is, or name another file";
     Err(Problem::new(ProblemKind::Conflict, "file_has_other_size", message, remedy).about("file.bytes"))
-}
-
-/// Refuses a medium that holds somebody's data. A file that is given whole may hold anything: it is an image for its
-/// one volume.
-fn refuse_data(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
-    let image = matches!(wish.medium, api::Medium::File(_)) && wish.usage == api::DiskUsage::Whole;
-    if opened.path().is_none() || image {
-        return Ok(());
-    }
-    let path = wish.medium.path().unwrap_or_default();
-    match probe::probe(opened).map_err(|error| unread(wish, &error))? {
-        probe::Content::Blank => Ok(()),
-        // Whatever was there comes to life again if its copy at the end, or anywhere else, is left.
-        _ if wish.force && wish.usage == api::DiskUsage::Pooled => {
-            opened.wipe().map_err(|error| unwritten(path, &error))
-        }
-        // What is given whole to a guest may be meant for it; only a superblock of ours is nobody's.
-        probe::Content::Palisade { .. } if wish.force => superblocks::wipe(opened).map_err(|message| {
-            let remedy = "look into the kernel log";
-            Problem::new(ProblemKind::Internal, "disk_not_writable", message, remedy)
-        }),
-        _ if wish.force => Ok(()),
-        probe::Content::Palisade { .. } => Err(ours(wish, opened)),
-        content => {
-            let message = format!("{path} holds {content}, which would be lost");
-            let remedy = "choose another disk, or add it with `force` if its content is not wanted any more";
-            Err(Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force"))
-        }
-    }
-}
-
-/// What is said of a medium that is, or was, a pooled disk: adding it anew would give its volumes' space away.
-fn ours(wish: &api::DiskCreate, opened: &Opened) -> Problem {
-    let path = wish.medium.path().unwrap_or_default();
-    let (message, remedy) = match superblocks::read(opened) {
-        Ok(found) => {
-            let volumes: BTreeSet<&str> = found.extents.iter().map(|extent| extent.volume_name.as_str()).collect();
-            let volumes: Vec<&str> = volumes.into_iter().collect();
-            let holds = match volumes.as_slice() {
-                [] => "no volume".to_owned(),
-                volumes => format!("volumes {}", volumes.join(", ")),
-            };
-            let label = &found.superblock.label;
-            let cluster = Uuid(found.superblock.cluster);
-            let kind = wish.medium.name();
-            (
-                format!("{path} is disk {label} of cluster {cluster}, with {holds}, which would be lost"),
-                format!(
-                    "take it in with its volumes: palisade disk import --{kind} {path} --dry-run shows what comes; \
-                     `force` is for a disk of which nothing is wanted any more"
-                ),
-            )
-        }
-        Err(error) => (
-            format!("{path} was a pooled disk of Palisade, and its superblock cannot be used ({error})"),
-            "keep an image of it, and see with `palisade-inspect` what is left; `force` is for a disk of which nothing is \
-             wanted any more"
-                .to_owned(),
-        ),
-    };
-    Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force")
 }
 
 /// Memory is taken page by page as it is written: a disk larger than the machine's memory would end in the kernel

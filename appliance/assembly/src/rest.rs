@@ -212,6 +212,16 @@ impl Appliance for Rest {
         })
     }
 
+    fn disk_preview(&self, wish: api::DiskCreate) -> Result<api::DiskPreview, Problem> {
+        let name = name("id", &wish.id)?;
+        if let Some(answer) = self.known_disk(&name, &wish) {
+            let (Created::Existing(disk) | Created::New(disk)) = answer?;
+            return Ok(new_disk::of_known(disk));
+        }
+        self.shared.settings.allow.check_medium(&wish.medium)?;
+        new_disk::preview(&self.shared, &name, &wish, chance())
+    }
+
     fn disk_change(
         &self,
         id: &str,

@@ -188,16 +188,11 @@ impl Backup {
         let in_store = |error| BackupError::Store(Box::new(error));
         fs::create_dir_all(directory).map_err(io_on(directory))?;
         let _lock = store::lock(&directory.join("lock")).map_err(in_store)?;
-        let files = ["log.redb", "state.redb"].map(|file| directory.join(file));
+        let files = files_in(directory);
         let mark = directory.join(UNFINISHED);
-        let again = mark.exists();
-        for file in &files {
-            match (file.exists(), again) {
-                (true, false) => return Err(BackupError::Occupied { path: file.clone() }),
-                // Made by the restore that was cut off.
-                (true, true) => fs::remove_file(file).map_err(io_on(file))?,
-                (false, _) => {}
-            }
+        // Made by the restore that was cut off.
+        for file in leftovers(directory)? {
+            fs::remove_file(&file).map_err(io_on(&file))?;
         }
         File::create(&mark)
             .and_then(|file| file.sync_all())
@@ -219,6 +214,35 @@ impl Backup {
         fs::remove_file(&mark).map_err(io_on(&mark))?;
         sync(directory)?;
         Ok(Restored { backup: self, files })
+    }
+}
+
+/// Says whether [`Backup::restore`] would make a database in a directory, which is left as it is.
+///
+/// # Errors
+/// Why it would not.
+pub fn rehearse_restore(directory: &Path) -> Result<(), BackupError> {
+    // The lock is asked for only where one is: asking makes the file.
+    let lock = directory.join("lock");
+    if lock.exists() {
+        store::lock(&lock).map_err(|error| BackupError::Store(Box::new(error)))?;
+    }
+    leftovers(directory).map(drop)
+}
+
+fn files_in(directory: &Path) -> [PathBuf; 2] {
+    ["log.redb", "state.redb"].map(|file| directory.join(file))
+}
+
+/// What a restore that was cut off has left in a directory, and the next one begins by removing.
+fn leftovers(directory: &Path) -> Result<Vec<PathBuf>, BackupError> {
+    let present: Vec<PathBuf> = files_in(directory)
+        .into_iter()
+        .filter(|file| file.exists())
+        .collect();
+    match (present.first(), unfinished(directory)) {
+        (Some(path), None) => Err(BackupError::Occupied { path: path.clone() }),
+        _ => Ok(present),
     }
 }
 

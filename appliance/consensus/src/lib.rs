@@ -29,6 +29,7 @@
 pub mod agreement;
 pub mod backup;
 mod database;
+pub mod difference;
 mod log_file;
 pub mod memory;
 mod published;
@@ -38,7 +39,8 @@ pub mod store;
 pub mod store_error;
 
 pub use agreement::{Agreement, ProposeError};
-pub use backup::{Backup, BackupError, Restored};
+pub use backup::{Backup, BackupError, Restored, rehearse_restore};
+pub use difference::Difference;
 pub use memory::MemoryStore;
 pub use store::Store;
 pub use store_error::StoreError;

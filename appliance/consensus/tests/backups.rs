@@ -2,8 +2,9 @@
 
 mod story;
 
-use palisade_consensus::{Agreement, Backup, BackupError, Store, StoreError};
-use palisade_model::Generation;
+use palisade_consensus::{Agreement, Backup, BackupError, Difference, Store, StoreError, rehearse_restore};
+use palisade_model::{Cluster, Generation};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use story::Story;
@@ -60,6 +61,79 @@ fn nothing_is_written_over() {
         matches!(backup.restore(&state), Err(BackupError::Occupied { .. })),
         "one file is enough"
     );
+}
+
+/// What a rehearsal says is what the restore does; it makes no folder and no lock.
+#[test]
+fn a_restore_can_be_rehearsed_and_leaves_no_trace() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, fresh) = (directory.path().join("state"), directory.path().join("fresh"));
+    let store = filled(&state, 10);
+    let early = Backup::of(store.cluster().as_ref().clone());
+    let refused = rehearse_restore(&state).unwrap_err();
+    assert!(matches!(refused, BackupError::Store(error) if matches!(*error, StoreError::InUse { .. })));
+    drop(store);
+    let files = || {
+        let mut all: Vec<_> = fs::read_dir(&state)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .map(|name| (fs::read(state.join(&name)).unwrap(), name))
+            .collect();
+        all.sort();
+        all
+    };
+    let before = files();
+    assert!(matches!(
+        rehearse_restore(&state),
+        Err(BackupError::Occupied { .. })
+    ));
+    assert_eq!(files(), before);
+    rehearse_restore(&fresh).unwrap();
+    assert!(!fresh.exists());
+    fs::create_dir(&fresh).unwrap();
+    fs::write(fresh.join("restoring"), b"").unwrap();
+    fs::write(fresh.join("log.redb"), b"half").unwrap();
+    rehearse_restore(&fresh).unwrap();
+    assert_eq!(fs::read(fresh.join("log.redb")).unwrap(), b"half");
+    assert!(!fresh.join("lock").exists());
+    early.clone().restore(&fresh).unwrap();
+    let later = Backup::of_directory(&state).unwrap();
+    assert_eq!(
+        Difference::between(&early.cluster, &later.cluster),
+        Difference::default()
+    );
+}
+
+#[test]
+fn what_each_side_knows_alone_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (early, late) = {
+        let store = filled(directory.path(), 10);
+        let early = Cluster::clone(&store.cluster());
+        drop(store);
+        (early, Cluster::clone(&filled(directory.path(), 300).cluster()))
+    };
+    let difference = Difference::between(&early, &late);
+    let names = |cluster: &Cluster| -> BTreeSet<String> {
+        let disks = cluster.disks.keys().map(|name| format!("disk {name}"));
+        let volumes = cluster.volumes.keys().map(|name| format!("volume {name}"));
+        let attachments = cluster
+            .attachments
+            .keys()
+            .map(|name| format!("attachment {name}"));
+        disks.chain(volumes).chain(attachments).collect()
+    };
+    let (before, after) = (names(&early), names(&late));
+    let alone = |one: &BTreeSet<String>, other: &BTreeSet<String>| -> BTreeSet<String> {
+        one.difference(other).cloned().collect()
+    };
+    let told = |names: &[String]| names.iter().cloned().collect::<BTreeSet<String>>();
+    assert_eq!(told(&difference.only_in_backup), alone(&before, &after));
+    assert_eq!(told(&difference.only_in_database), alone(&after, &before));
+    assert!(!difference.only_in_database.is_empty() && !difference.changed.is_empty());
+    let back = Difference::between(&late, &early);
+    assert_eq!(back.only_in_backup, difference.only_in_database);
+    assert_eq!(back.changed, difference.changed);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 mod rig;
 
 use palisade_sys::Opened;
-use palisade_sys::device::probe::{Content, probe};
+use palisade_sys::device::probe::{Content, partitions, probe};
 use palisade_sys::device::{DeviceSpec, Medium};
 use rig::MIB;
 use std::fs::{self, File};
@@ -114,6 +114,50 @@ fn what_others_make_is_found_and_wiped_as_util_linux_sees_it() {
         made >= 3,
         "ext, swap and partition tables are made by what every Debian has"
     );
+}
+
+#[test]
+fn partitions_are_those_that_sfdisk_made() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    let made = [
+        "label: gpt\n,64M,L,\nstart=256MiB,size=8MiB,name=\"second one\"\n",
+        "label: dos\n,64M\n",
+    ];
+    for label in made {
+        fresh(&path);
+        let image = path.to_str().unwrap().to_owned();
+        let Some(output) = told(&["sfdisk".to_owned(), "-q".to_owned(), image], label) else {
+            eprintln!("skipped: there is no sfdisk");
+            return;
+        };
+        assert!(output.status.success(), "{output:?}");
+        let found = partitions(&open(&path)).unwrap();
+        let places: Vec<_> = found
+            .iter()
+            .map(|one| {
+                (
+                    one.number,
+                    one.name.as_str(),
+                    one.offset_bytes / MIB,
+                    one.bytes / MIB,
+                )
+            })
+            .collect();
+        let first = (1, "", 1, 64);
+        match label.contains("gpt") {
+            true => assert_eq!(places, [first, (2, "second one", 256, 8)]),
+            false => assert_eq!(places, [first]),
+        }
+        // Nothing is left of the head: what the end says is shown.
+        if label.contains("gpt") {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&[0; 4096], 0).unwrap();
+            assert_eq!(partitions(&open(&path)).unwrap(), found);
+        }
+    }
+    fresh(&path);
+    assert_eq!(partitions(&open(&path)).unwrap(), []);
 }
 
 /// LVM's own tools want a block device.

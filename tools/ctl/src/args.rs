@@ -379,6 +379,9 @@ pub enum State {
         /// The state directory.
         #[arg(long, value_name = "DIR")]
         state_dir: PathBuf,
+        /// Only show what the file holds and in what a database in the directory differs from it.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -419,6 +422,9 @@ pub struct DiskAdd {
     /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
     #[arg(long)]
     pub volatile: bool,
+    /// Only show what is found on it, what would be wiped and what would be lost.
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
     #[command(flatten)]
     pub wait: Wait,
 }

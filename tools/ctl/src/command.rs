@@ -2,6 +2,7 @@
 
 pub mod attachment;
 pub mod disk;
+pub mod disk_preview;
 pub mod events;
 pub mod health;
 pub mod node;

@@ -12,8 +12,17 @@ pub(crate) fn create<W: Serialize, T: Serialize>(
     create: impl FnOnce(W) -> Result<Created<T>, Problem>,
     present: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Created<T>, Problem> {
+    explained(wish, create, present)
+}
+
+/// Does something for a wish, and tells of a resource that is in its way with both values.
+pub(crate) fn explained<W: Serialize, T: Serialize, R>(
+    wish: W,
+    act: impl FnOnce(W) -> Result<R, Problem>,
+    present: impl FnOnce(&str) -> Option<T>,
+) -> Result<R, Problem> {
     let asked = serde_json::to_value(&wish).unwrap_or_default();
-    create(wish).map_err(|problem| {
+    act(wish).map_err(|problem| {
         let id = asked.get("id").and_then(Value::as_str).unwrap_or_default();
         match problem.code.ends_with("_exists") {
             true => {

@@ -6,7 +6,7 @@ use super::query::{DiskRemoval, PageQuery, RemovalQuery};
 use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
 use axum::extract::State;
-use palisade_api::{Disk, DiskCreate, DiskPatch, Page, Problem, Removal, routes};
+use palisade_api::{Disk, DiskCreate, DiskPatch, DiskPreview, Page, Problem, Removal, routes};
 
 /// All disks, in the order of their ids.
 #[utoipa::path(get, operation_id = "list_disks", path = routes::DISKS, tag = "disks", params(PageQuery), responses(
@@ -47,6 +47,20 @@ pub(super) async fn add(State(door): State<Door>, Json(wish): Json<DiskCreate>) 
         )
     };
     added.flatten().map(answer).into()
+}
+
+/// What adding a disk would find on its medium and do with it. Nothing is changed.
+#[utoipa::path(post, operation_id = "preview_disk", path = routes::DISK_PREVIEW, tag = "disks", request_body = DiskCreate, responses(
+    (status = 200, description = "What was found, what would be wiped, and why it would be refused, if so.", body = DiskPreview),
+    AnyProblem, BodyProblem,
+))]
+pub(super) async fn preview(State(door): State<Door>, Json(wish): Json<DiskCreate>) -> Answer {
+    let shown = door
+        .call(move |appliance| {
+            differs::explained(wish, |wish| appliance.disk_preview(wish), |id| appliance.disk(id))
+        })
+        .await;
+    shown.flatten().map(|preview| Answer::json(&preview)).into()
 }
 
 /// One disk.

@@ -133,6 +133,7 @@ mod tests {
             routes::DISKS,
             routes::DISK,
             routes::DISK_ADOPT,
+            routes::DISK_PREVIEW,
             routes::IMPORT,
             routes::RELOCATE,
             routes::STATE_BACKUP,

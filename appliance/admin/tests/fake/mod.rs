@@ -1,12 +1,14 @@
 //! An appliance that keeps what it is told and carries nothing out: the other implementation of the trait.
 
+mod preview;
+
 use palisade_admin::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
 };
 use palisade_admin::{Appliance, DoorTrouble, EventLog};
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskAdopt,
-    DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskRelocate,
+    DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate,
     DiskRelocated, EventPage, Extent, Finding, Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume,
     Layout, Medium, Mode, Node, OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor,
     RelocatedDisk, Removal, RemovalOptions, Severity, Share, State, StateBackup, Volume, VolumeCreate,
@@ -216,6 +218,14 @@ impl Appliance for Fake {
         kept.disks.insert(wish.id.clone(), (wish, disk.clone()));
         self.happened("disk_added", format!("disk/{}", disk.id));
         Ok(Created::New(disk))
+    }
+
+    fn disk_preview(&self, wish: DiskCreate) -> Result<DiskPreview, Problem> {
+        let known = self.kept().disks.get(&wish.id).cloned();
+        match known.is_some_and(|(before, _)| before != wish) {
+            true => Err(Problem::exists("disk", &wish.id, wish.medium.name())),
+            false => Ok(preview::of(wish)),
+        }
     }
 
     fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem> {

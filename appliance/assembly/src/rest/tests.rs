@@ -1,5 +1,7 @@
 //! Questions and changes while a thread holds the state of the node.
 
+mod preview;
+
 use super::*;
 use crate::config::{Config, Cores};
 use crate::host::DoorHost;
@@ -11,7 +13,15 @@ use std::sync::mpsc;
 
 /// A node of which nothing runs but its door.
 fn still_node(folder: &Path) -> (Rest, Door) {
-    let text = format!("state_dir = '{0}/state'\nrun_dir = '{0}/run'\n", folder.display());
+    still_node_with(folder, "")
+}
+
+/// The same with more in its configuration.
+fn still_node_with(folder: &Path, more: &str) -> (Rest, Door) {
+    let text = format!(
+        "state_dir = '{0}/state'\nrun_dir = '{0}/run'\n{more}",
+        folder.display()
+    );
     let machine = Cores {
         settable: vec![0],
         inherited: vec![0],

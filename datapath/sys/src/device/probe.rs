@@ -4,8 +4,10 @@
 //! is not known by name is still told from blank.
 
 mod behind;
+mod partitions;
 
 pub(super) use behind::marks;
+pub use partitions::{Partition, partitions};
 
 use super::Opened;
 use std::fmt;
@@ -84,21 +86,29 @@ impl fmt::Display for Content {
     }
 }
 
-/// Looks at an open device.
+/// Looks at an open device: the first of [`all`] that is on it.
 ///
 /// # Errors
 /// It could not be read.
 pub fn probe(device: &Opened) -> io::Result<Content> {
+    Ok(all(device)?.into_iter().next().unwrap_or(Content::Blank))
+}
+
+/// Everything that is on an open device, what names it best first; nothing when it is blank.
+///
+/// # Errors
+/// It could not be read.
+pub fn all(device: &Opened) -> io::Result<Vec<Content>> {
     let bytes = device.sectors().bytes();
     let (head_bytes, tail_bytes) = (bytes.min(HEAD_BYTES as u64), bytes.min(TAIL_BYTES as u64));
     let (mut head, mut tail) = (vec![0; head_bytes as usize], vec![0; tail_bytes as usize]);
     device.read_at(0, &mut head)?;
     device.read_at(bytes - tail_bytes, &mut tail)?;
-    Ok(match content(&head, &tail, bytes) {
+    match contents(&head, &tail, bytes) {
         // What was overwritten at both ends may hold a guest's whole file system all the same.
-        Content::Blank => behind::probe(device)?,
-        found => found,
-    })
+        none if none.is_empty() => behind::probe(device),
+        found => Ok(found),
+    }
 }
 
 /// The logical block in bytes that the partition table of a disk was made for; `None` when there is none, or it does not
@@ -115,6 +125,14 @@ pub fn block_of_table(device: &Opened) -> io::Result<Option<u32>> {
 
 /// What a disk of `bytes` bytes holds whose first bytes are `head` and whose last bytes are `tail`.
 pub fn content(head: &[u8], tail: &[u8], bytes: u64) -> Content {
+    contents(head, tail, bytes)
+        .into_iter()
+        .next()
+        .unwrap_or(Content::Blank)
+}
+
+/// Everything that it holds, each kind once; nothing when it is blank.
+pub fn contents(head: &[u8], tail: &[u8], bytes: u64) -> Vec<Content> {
     // Each of our copies stands for all: head or tail, first or second, a table without its superblock. The two areas
     // begin on a 4 KiB sector of a disk whose size may not be a multiple of that.
     let is_ours = |bytes: &[u8]| {
@@ -125,19 +143,23 @@ pub fn content(head: &[u8], tail: &[u8], bytes: u64) -> Content {
     let half = usize::try_from(bytes / 2).unwrap_or(usize::MAX);
     let at_head = head.get(..AREA_BYTES.min(head.len()).min(half));
     let at_tail = tail.get(tail.len().saturating_sub(half)..);
-    if let (head, tail) = (at_head.is_some_and(is_ours), at_tail.is_some_and(is_ours))
-        && (head || tail)
-    {
-        return Content::Palisade { head, tail };
+    let (at_head, at_tail) = (at_head.is_some_and(is_ours), at_tail.is_some_and(is_ours));
+    let ours = (at_head || at_tail).then_some(Content::Palisade {
+        head: at_head,
+        tail: at_tail,
+    });
+    let mut found: Vec<Content> = ours.into_iter().collect();
+    found.extend(members(head, tail, bytes));
+    found.extend(partition_table(head, tail));
+    found.extend(filesystems(head));
+    found.dedup();
+    if !found.is_empty() {
+        return found;
     }
-    let found = member(head, tail, bytes)
-        .or_else(|| partition_table(head, tail))
-        .or_else(|| filesystem(head));
-    match found {
-        Some(found) => found,
-        None if is_mbr(head) => Content::PartitionTable { kind: "mbr" },
-        None if head.iter().chain(tail).all(|&byte| byte == 0) => Content::Blank,
-        None => Content::Unknown,
+    match () {
+        () if is_mbr(head) => vec![Content::PartitionTable { kind: "mbr" }],
+        () if head.iter().chain(tail).all(|&byte| byte == 0) => Vec::new(),
+        () => vec![Content::Unknown],
     }
 }
 
@@ -154,53 +176,42 @@ impl Mark {
 }
 
 /// Things that lie below a file system.
-fn member(head: &[u8], tail: &[u8], bytes: u64) -> Option<Content> {
+fn members(head: &[u8], tail: &[u8], bytes: u64) -> Vec<Content> {
+    const BCACHE: &[u8] = b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81";
     let has = |at, magic| Mark(at, magic).is_in(head);
     // The second header of version 2 lies in one of eight places (LUKS2 on-disk format, 2.1) and outlives the first.
     let second = (0..9).any(|place| has(0x4000 << place, b"SKUL\xba\xbe"));
-    if has(0, b"LUKS\xba\xbe") || second {
-        return Some(Content::Luks);
-    }
     // The label is in one of the first four sectors.
-    if (0..4).any(|sector| has(sector * 512, b"LABELONE") && has(sector * 512 + 24, b"LVM2 001")) {
-        return Some(Content::Lvm);
-    }
-    if is_md(head, tail, bytes) {
-        return Some(Content::Md);
-    }
-    if has(
-        4096 + 24,
-        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
-    ) {
-        return Some(Content::Bcache);
-    }
-    if is_zfs(head, tail) {
-        return Some(Content::Zfs);
-    }
+    let label = (0..4).any(|sector| has(sector * 512, b"LABELONE") && has(sector * 512 + 24, b"LVM2 001"));
     // The magic ends the first page, whatever the page size of the machine that made it.
     let pages = [4096, 8192, 16384, 65536];
-    if pages
+    let swap = pages
         .iter()
-        .any(|page| has(page - 10, b"SWAPSPACE2") || has(page - 10, b"SWAP-SPACE"))
-    {
-        return Some(Content::Swap);
-    }
-    let others: [(Mark, &'static str); 3] = [
-        (Mark(0, b"bluestore block device"), "a Ceph OSD (bluestore)"),
-        (Mark(3, b"-FVE-FS-"), "a BitLocker volume"),
-        (Mark(0, b"dmvdo001"), "a VDO device"),
-    ];
-    let other = others.into_iter().find(|(mark, _)| mark.is_in(head));
-    if let Some((_, kind)) = other {
-        return Some(Content::Member { kind });
-    }
+        .any(|page| has(page - 10, b"SWAPSPACE2") || has(page - 10, b"SWAP-SPACE"));
     // DRBD's internal metadata ends the disk in a 4 KiB superblock (drbd_md_magic, versions 8.4 and 9).
     let drbd = from_end(tail, 4096).get(60..64);
     let known: [&[u8]; 3] = [b"\x83\x74\x02\x6b", b"\x83\x74\x02\x6c", b"\x83\x74\x02\x6d"];
-    drbd.filter(|magic| known.contains(magic))
-        .map(|_| Content::Member {
-            kind: "a DRBD device",
-        })
+    let member = |kind| Content::Member { kind };
+    let looked_for = [
+        (has(0, b"LUKS\xba\xbe") || second, Content::Luks),
+        (label, Content::Lvm),
+        (is_md(head, tail, bytes), Content::Md),
+        (has(4096 + 24, BCACHE), Content::Bcache),
+        (is_zfs(head, tail), Content::Zfs),
+        (swap, Content::Swap),
+        (
+            has(0, b"bluestore block device"),
+            member("a Ceph OSD (bluestore)"),
+        ),
+        (has(3, b"-FVE-FS-"), member("a BitLocker volume")),
+        (has(0, b"dmvdo001"), member("a VDO device")),
+        (
+            drbd.is_some_and(|magic| known.contains(&magic)),
+            member("a DRBD device"),
+        ),
+    ];
+    let found = looked_for.into_iter().filter(|(is_there, _)| *is_there);
+    found.map(|(_, content)| content).collect()
 }
 
 /// md superblocks: version 1.1 at the start, 1.2 at 4 KiB, 1.0 and 0.90 near the end (md(4)).
@@ -263,7 +274,7 @@ fn is_mbr(head: &[u8]) -> bool {
 }
 
 /// File systems by their magic.
-fn filesystem(head: &[u8]) -> Option<Content> {
+fn filesystems(head: &[u8]) -> Vec<Content> {
     const MARKS: [(Mark, &str); 23] = [
         (Mark(0, b"XFSB"), "xfs"),
         (Mark(0x438, b"\x53\xef"), "ext2/3/4"),
@@ -290,11 +301,16 @@ fn filesystem(head: &[u8]) -> Option<Content> {
         (Mark(32, b"NXSB"), "apfs"),
     ];
     const BCACHEFS: &[u8] = b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef";
-    if Mark(4096 + 24, BCACHEFS).is_in(head) {
-        return Some(Content::Filesystem { kind: "bcachefs" });
-    }
-    let found = MARKS.iter().find(|(mark, _)| mark.is_in(head));
-    found.map(|(_, kind)| Content::Filesystem { kind })
+    let bcachefs = Mark(4096 + 24, BCACHEFS).is_in(head).then_some("bcachefs");
+    let marked = MARKS
+        .iter()
+        .filter(|(mark, _)| mark.is_in(head))
+        .map(|(_, kind)| *kind);
+    bcachefs
+        .into_iter()
+        .chain(marked)
+        .map(|kind| Content::Filesystem { kind })
+        .collect()
 }
 
 /// The last `distance` bytes; nothing when there are not that many.
@@ -331,6 +347,34 @@ mod tests {
         assert_eq!(with(&[(100_000, b"x")]), Content::Unknown);
         assert_eq!(with(&[(SIZE - 1, b"x")]), Content::Unknown);
         assert_eq!(content(&[], &[], 0), Content::Blank);
+    }
+
+    /// What is named first is what [`content`] names.
+    #[test]
+    fn all_that_lies_on_each_other_is_named_once() {
+        let (mut head, mut tail) = (vec![0; HEAD_BYTES], vec![0; TAIL_BYTES]);
+        head[0x438..0x43a].copy_from_slice(b"\x53\xef");
+        head[512..520].copy_from_slice(b"EFI PART");
+        head[54..62].copy_from_slice(b"FAT     ");
+        head[82..90].copy_from_slice(b"FAT32   ");
+        tail[TAIL_BYTES - 8192..][..4].copy_from_slice(b"\xfc\x4e\x2b\xa9");
+        tail[TAIL_BYTES - 4096..][..8].copy_from_slice(b"PALISADE");
+        let named: Vec<String> = contents(&head, &tail, SIZE)
+            .iter()
+            .map(Content::to_string)
+            .collect();
+        assert_eq!(
+            named,
+            [
+                "a Palisade superblock",
+                "a member of a software RAID",
+                "a partition table (gpt)",
+                "a file system (ext2/3/4)",
+                "a file system (fat)",
+            ]
+        );
+        assert_eq!(content(&head, &tail, SIZE), contents(&head, &tail, SIZE)[0]);
+        assert_eq!(contents(&[0; 4096], &[0; 4096], SIZE), []);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::args::{Disk as Command, DiskAdd, Wait};
 use crate::client::{Client, segment};
-use crate::command::takeover;
+use crate::command::{disk_preview, takeover};
 use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
@@ -16,6 +16,7 @@ use serde_json::Value;
 /// Does what the command says.
 pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure> {
     match command {
+        Command::Add(add) if add.dry_run => disk_preview::run(client, out, &wish(&add)),
         Command::Add(add) => {
             let value = client.create(routes::DISKS, &wish(&add))?;
             let value = wait::applied(
@@ -282,7 +283,8 @@ fn taken(sparse: bool, allocated: Option<u64>) -> String {
     }
 }
 
-fn medium(medium: &Medium) -> String {
+/// "file /srv/d1.img".
+pub fn medium(medium: &Medium) -> String {
     match medium.path() {
         Some(path) => format!("{} {path}", medium.name()),
         None => medium.name().to_owned(),

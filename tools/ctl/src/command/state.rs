@@ -4,8 +4,8 @@ use crate::args::State;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{self, Output};
-use palisade_api::{StateBackup, routes};
-use palisade_consensus::{Backup, BackupError};
+use palisade_api::{StateBackup, routes, size};
+use palisade_consensus::{Backup, BackupError, Difference, rehearse_restore};
 use std::path::Path;
 
 /// Does what the command says.
@@ -22,7 +22,12 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
             backup.write(&file).map_err(failed)?;
             told(out, &backup, &file, &[])
         }
-        State::Restore { file, state_dir } => {
+        State::Restore {
+            file,
+            state_dir,
+            dry_run: true,
+        } => rehearse(out, &file, &state_dir),
+        State::Restore { file, state_dir, .. } => {
             let backup = Backup::read(&file).map_err(failed)?;
             let restored = backup.restore(&state_dir).map_err(failed)?;
             told(
@@ -40,18 +45,32 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
 }
 
 fn told(out: Output, backup: &Backup, place: &Path, more: &[&str]) -> Result<(), Failure> {
-    let cluster = &backup.cluster;
     if out.json {
-        let value = serde_json::json!({
-            "path": place.display().to_string(),
-            "taken_unix_s": backup.taken_unix_s,
-            "generation": cluster.generation.0,
-            "lineage": cluster.lineage.to_string(),
-        });
-        return Ok(out.value(&value)?);
+        return Ok(out.value(&as_value(backup, place))?);
     }
-    out.facts(vec![
-        ("Written to", place.display().to_string()),
+    let mut facts = vec![("Written to", place.display().to_string())];
+    facts.extend(held(backup));
+    out.facts(facts)?;
+    for line in more {
+        out.line(line)?;
+    }
+    Ok(())
+}
+
+fn as_value(backup: &Backup, place: &Path) -> serde_json::Value {
+    serde_json::json!({
+        "path": place.display().to_string(),
+        "taken_unix_s": backup.taken_unix_s,
+        "generation": backup.cluster.generation.0,
+        "lineage": backup.cluster.lineage.to_string(),
+    })
+}
+
+/// What a backup holds.
+fn held(backup: &Backup) -> Vec<(&'static str, String)> {
+    let cluster = &backup.cluster;
+    let counted = |number: usize, one: &str| size::counted(number as u64, one);
+    vec![
         ("Taken", show::moment(backup.taken_unix_s.saturating_mul(1000))),
         ("Cluster", cluster.id.to_string()),
         (
@@ -61,17 +80,66 @@ fn told(out: Output, backup: &Backup, place: &Path, more: &[&str]) -> Result<(),
         (
             "Holds",
             format!(
-                "{} disks, {} volumes, {} attachments",
-                cluster.disks.len(),
-                cluster.volumes.len(),
-                cluster.attachments.len()
+                "{}, {}, {}",
+                counted(cluster.disks.len(), "disk"),
+                counted(cluster.volumes.len(), "volume"),
+                counted(cluster.attachments.len(), "attachment")
             ),
         ),
-    ])?;
-    for line in more {
-        out.line(line)?;
+    ]
+}
+
+/// Shows what a restore would bring, beside what is there, and ends as it would. Nothing is changed.
+fn rehearse(out: Output, file: &Path, state_dir: &Path) -> Result<(), Failure> {
+    let backup = Backup::read(file).map_err(failed)?;
+    let verdict = rehearse_restore(state_dir);
+    let present = match &verdict {
+        Err(BackupError::Occupied { .. }) => Some(Backup::of_directory(state_dir)),
+        _ => None,
+    };
+    let difference = match &present {
+        Some(Ok(present)) => Some(Difference::between(&backup.cluster, &present.cluster)),
+        _ => None,
+    };
+    if out.json {
+        let mut value = as_value(&backup, state_dir);
+        if let (Some(fields), Some(difference)) = (value.as_object_mut(), &difference) {
+            fields.insert(
+                "difference".to_owned(),
+                serde_json::json!({
+                    "only_in_backup": difference.only_in_backup,
+                    "only_in_database": difference.only_in_database,
+                    "changed": difference.changed,
+                }),
+            );
+        }
+        out.value(&value)?;
+        return verdict.map_err(failed);
     }
-    Ok(())
+    let mut facts = vec![("Would be written to", state_dir.display().to_string())];
+    facts.extend(held(&backup));
+    match (&present, &difference) {
+        (Some(Ok(present)), Some(difference)) => {
+            let cluster = &present.cluster;
+            let is_same = match cluster.id == backup.cluster.id {
+                true => "the same cluster",
+                false => "another cluster",
+            };
+            let (id, generation, lineage) = (cluster.id, cluster.generation, cluster.lineage);
+            let now = format!("{is_same}, {id}, generation {generation} ({lineage})");
+            facts.push(("There now", now));
+            facts.push(("Only in the file", show::list(&difference.only_in_backup)));
+            facts.push(("Only there now", show::list(&difference.only_in_database)));
+            facts.push(("In both, changed", show::list(&difference.changed)));
+        }
+        (Some(Err(error)), _) => {
+            facts.push(("There now", format!("a database that cannot be read: {error}")))
+        }
+        _ => facts.push(("There now", "no database".to_owned())),
+    }
+    out.facts(facts)?;
+    verdict.map_err(failed)?;
+    Ok(out.line("Nothing was changed.")?)
 }
 
 fn failed(error: BackupError) -> Failure {

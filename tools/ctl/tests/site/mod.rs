@@ -38,6 +38,10 @@ impl Site {
     }
 
     /// With a disk d1, a volume v1 and an attachment web1.
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file attaches anything"
+    )]
     pub fn with_attachment() -> Site {
         let site = Site::new();
         site.palisade("disk add d1 --memory 10GiB").ok();

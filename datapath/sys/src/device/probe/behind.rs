@@ -26,15 +26,16 @@ const EXT_GROUPS: [u64; 12] = [1, 3, 5, 7, 9, 25, 27, 49, 81, 125, 243, 343];
 /// Bytes of a group of an ext file system with blocks of 1, 2 and 4 KiB: as many blocks as one block has bits.
 const EXT_GROUP_BYTES: [u64; 3] = [8 << 20, 32 << 20, 128 << 20];
 
-/// Looks behind blank ends.
-pub(super) fn probe(device: &Opened) -> io::Result<Content> {
-    let mut found = Content::Blank;
-    look(device, |_, content| match (&found, content) {
-        (Content::Blank, content) => found = content,
-        (Content::Unknown, content @ Content::Filesystem { .. }) => found = content,
-        _ => {}
+/// Looks behind blank ends: each kind once, and data of no known kind only when nothing else is there.
+pub(super) fn probe(device: &Opened) -> io::Result<Vec<Content>> {
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    look(device, |_, content| match content {
+        Content::Blank => {}
+        Content::Unknown => unknown = vec![content],
+        content if known.contains(&content) => {}
+        content => known.push(content),
     })?;
-    Ok(found)
+    Ok(if known.is_empty() { unknown } else { known })
 }
 
 /// Where a copy of a known superblock lies, in bytes; each within the 4 KiB from there.

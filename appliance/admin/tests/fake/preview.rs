@@ -1,0 +1,37 @@
+//! What the stand-in finds on a medium: something on /dev/used, and nothing anywhere else.
+
+use palisade_api::{DiskCreate, DiskPreview, PartitionFound, Problem, ProblemKind};
+
+pub fn of(wish: DiskCreate) -> DiskPreview {
+    let is_used = wish.medium.path() == Some("/dev/used");
+    let refusal = (is_used && !wish.force).then(|| {
+        let message = "/dev/used holds a partition table (gpt), which would be lost";
+        Problem::new(
+            ProblemKind::Conflict,
+            "disk_holds_data",
+            message,
+            "choose another disk",
+        )
+    });
+    let found = |text: &str| -> Vec<String> { is_used.then(|| text.to_owned()).into_iter().collect() };
+    let partition = is_used.then(|| PartitionFound {
+        number: 1,
+        name: "root".to_owned(),
+        offset_bytes: 1 << 20,
+        bytes: 8 << 30,
+    });
+    DiskPreview {
+        id: wish.id,
+        medium: wish.medium,
+        usage: wish.usage,
+        bytes: 1 << 40,
+        block_bytes: wish.block_bytes.unwrap_or(512),
+        identity: None,
+        found: found("a partition table (gpt)"),
+        partitions: partition.into_iter().collect(),
+        palisade: None,
+        effects: found("a partition table (gpt) on /dev/used is lost"),
+        notes: vec![],
+        refusal,
+    }
+}

@@ -1,0 +1,225 @@
+//! What is shown before a disk is added is what its adding finds, and the showing changes nothing.
+
+use super::*;
+use crate::superblocks;
+use palisade_api::{DiskUsage, FileMedium, Medium};
+use palisade_model::ConfirmSuperblock;
+use palisade_sys::Opened;
+use palisade_sys::device::{DeviceSpec, Medium as Device};
+use std::fs;
+
+const BYTES: u64 = 64 << 20;
+
+fn wish(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
+    api::DiskCreate {
+        id: "d1".into(),
+        medium: Medium::File(FileMedium {
+            path: path.display().to_string(),
+            bytes,
+            sparse: true,
+        }),
+        usage: DiskUsage::Pooled,
+        block_bytes: None,
+        force: false,
+        // Where temporary files lie may be memory.
+        volatile: true,
+    }
+}
+
+fn added(rest: &Rest, wish: &api::DiskCreate) -> Result<api::Disk, Problem> {
+    rest.disk_add(wish.clone()).map(|created| match created {
+        Created::New(disk) | Created::Existing(disk) => disk,
+    })
+}
+
+/// A node, and a folder where its disks may be.
+fn node(folder: &Path) -> (Rest, Door) {
+    fs::create_dir_all(folder).unwrap();
+    still_node_with(folder, &format!("[allow]\nfiles = ['{}']\n", folder.display()))
+}
+
+/// A table with one partition at 1 MiB, of 1 MiB.
+fn partitioned(path: &Path) {
+    let mut head = vec![0; 2 << 20];
+    head[510..512].copy_from_slice(b"\x55\xaa");
+    head[446 + 4] = 0x83;
+    head[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    head[446 + 12..446 + 16].copy_from_slice(&2048u32.to_le_bytes());
+    fs::write(path, head).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_len(BYTES).unwrap();
+}
+
+#[test]
+fn a_file_to_be_made_is_told_and_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let path = folder.path().join("d1.img");
+    let shown = rest.disk_preview(wish(&path, Some(BYTES))).unwrap();
+    assert_eq!((shown.bytes, shown.refusal), (BYTES, None));
+    let effects = shown.effects.join("\n");
+    assert!(effects.contains("is made, 64 MiB long, with holes"), "{effects}");
+    assert!(!path.exists());
+    fs::write(&path, b"").unwrap();
+    assert!(rest.disk_preview(wish(&path, Some(BYTES))).is_ok());
+    assert_eq!(
+        fs::metadata(&path).unwrap().len(),
+        0,
+        "one that is empty stays so"
+    );
+    let disk = added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    assert_eq!(disk.bytes, BYTES);
+    let again = rest.disk_preview(wish(&path, Some(BYTES))).unwrap();
+    assert!(
+        again.effects[0].contains("nothing happens"),
+        "{:?}",
+        again.effects
+    );
+    // What the adding refuses before it looks is refused in the same words.
+    for (path, bytes) in [
+        (folder.path().join("none/d1.img"), Some(BYTES)),
+        (folder.path().join("none.img"), None),
+        (folder.path().join("state/d1.img"), Some(BYTES)),
+        ("/nowhere/d1.img".into(), Some(BYTES)),
+    ] {
+        let wish = api::DiskCreate {
+            id: "d2".into(),
+            ..wish(&path, bytes)
+        };
+        let refused = rest.disk_preview(wish.clone()).unwrap_err();
+        assert_eq!(added(&rest, &wish).unwrap_err(), refused);
+    }
+    let mut vast = wish(&folder.path().join("vast.img"), Some(1 << 60));
+    vast.id = "d3".into();
+    if let Medium::File(file) = &mut vast.medium {
+        file.sparse = false;
+    }
+    let refused = rest.disk_preview(vast.clone()).unwrap_err();
+    assert_eq!(refused.code, "disk_not_created");
+    assert_eq!(added(&rest, &vast).unwrap_err().code, refused.code);
+}
+
+#[test]
+fn what_would_be_lost_is_shown_and_still_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let path = folder.path().join("d1.img");
+    partitioned(&path);
+    let before = fs::read(&path).unwrap();
+    let without = rest.disk_preview(wish(&path, None)).unwrap();
+    assert_eq!(without.found, ["a partition table (mbr)"]);
+    let place = &without.partitions[0];
+    assert_eq!(
+        (place.number, place.offset_bytes, place.bytes),
+        (1, 1 << 20, 1 << 20)
+    );
+    assert!(without.effects.is_empty(), "it is left alone");
+    let refused = added(&rest, &wish(&path, None)).unwrap_err();
+    let told = without.refusal.unwrap();
+    assert_eq!((&told.code, &told.message), (&refused.code, &refused.message));
+    let forced = api::DiskCreate {
+        force: true,
+        ..wish(&path, None)
+    };
+    let with = rest.disk_preview(forced.clone()).unwrap();
+    assert_eq!((with.refusal, &with.found), (None, &without.found));
+    let effects = with.effects.join("\n");
+    for part in [
+        "a partition table (mbr) on",
+        "is lost",
+        "the first 8 MiB and the last 4 MiB",
+        "superblock at either end",
+    ] {
+        assert!(effects.contains(part), "no {part} in {effects}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), before, "nothing was changed");
+    added(&rest, &forced).unwrap();
+    let after = fs::read(&path).unwrap();
+    assert!(after[..8 << 20].iter().all(|&byte| byte == 0));
+}
+
+/// Leaves a disk d1 with the volumes v1 and v2 of 4 MiB each, of a cluster that is gone.
+fn of_another_cluster(folder: &Path, path: &Path) {
+    let (rest, _door) = node(folder);
+    added(&rest, &wish(path, Some(BYTES))).unwrap();
+    let d1 = Name::new("d1").unwrap();
+    let write = || {
+        let spec = DeviceSpec {
+            medium: Device::File {
+                path: path.into(),
+                create: None,
+            },
+            block_bytes: 512,
+            read_only: false,
+        };
+        let opened = Arc::new(Opened::open(&spec, Duration::from_secs(5)).unwrap());
+        superblocks::write(rest.cluster(), d1.clone(), Some(opened), true)().unwrap();
+    };
+    write();
+    let confirm = ConfirmSuperblock {
+        name: d1.clone(),
+        uuid: rest.cluster().disks[&d1].uuid,
+    };
+    rest.shared.propose(Command::ConfirmSuperblock(confirm)).unwrap();
+    for (name, uuid) in [("v1", 11), ("v2", 12)] {
+        let volume = CreateVolume {
+            name: Name::new(name).unwrap(),
+            uuid: Uuid(uuid),
+            node: rest.shared.name.clone(),
+            disk: Some(d1.clone()),
+            sectors: Some(8192),
+            block_bytes: None,
+            clear: None,
+            clears: false,
+        };
+        rest.shared.propose(Command::CreateVolume(volume)).unwrap();
+    }
+    write();
+}
+
+#[test]
+fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    let path = there.join("d1.img");
+    of_another_cluster(&there, &path);
+    fs::create_dir(&here).unwrap();
+    let allowed = format!("[allow]\nfiles = ['{}']\n", folder.path().display());
+    let (rest, _door) = still_node_with(&here, &allowed);
+    // Whatever is left of its superblocks: with the head zeroed, the copy at the end tells.
+    for zeroed in [false, true] {
+        if zeroed {
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 << 20], 0).unwrap();
+        }
+        let shown = rest.disk_preview(wish(&path, None)).unwrap();
+        let pooled = shown.palisade.unwrap();
+        let volumes: Vec<_> = pooled
+            .volumes
+            .iter()
+            .map(|volume| (volume.id.as_str(), volume.bytes))
+            .collect();
+        assert_eq!(volumes, [("v1", 4 << 20), ("v2", 4 << 20)]);
+        assert_eq!((pooled.id.as_str(), !pooled.damage.is_empty()), ("d1", zeroed));
+        let refusal = shown.refusal.unwrap();
+        assert!(
+            refusal.message.contains("with volumes v1, v2") && refusal.remedy.contains("disk import"),
+            "{refusal:?}"
+        );
+        let forced = api::DiskCreate {
+            force: true,
+            ..wish(&path, None)
+        };
+        let effects = rest.disk_preview(forced.clone()).unwrap().effects.join("\n");
+        assert!(
+            effects.contains("what disk d1 holds is lost: volumes v1, v2"),
+            "{effects}"
+        );
+        // An image may hold anything.
+        let whole = api::DiskCreate {
+            usage: DiskUsage::Whole,
+            ..forced
+        };
+        assert!(rest.disk_preview(whole).unwrap().found.is_empty());
+    }
+}

@@ -1,0 +1,155 @@
+//! What is shown with `--dry-run` before it is done: the real program, and nothing changed behind it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
+mod site;
+
+use palisade_consensus::{Agreement, Backup, Store};
+use palisade_model::{Command, CreateVolume, Name, Uuid};
+use site::{Site, line, run};
+use std::path::Path;
+
+/// Nobody listens there, and nobody is asked.
+const NOWHERE: &str = "http://127.0.0.1:1";
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn database(directory: &Path) -> Store {
+    let store = Store::open(directory).unwrap();
+    if !store.cluster().is_initialised() {
+        let begun = Command::InitCluster(palisade_model::InitCluster {
+            id: Uuid(7),
+            node: name("host-a"),
+            node_uuid: Uuid(8),
+        });
+        store.propose(begun).unwrap();
+        store.propose(disk("d1", 1)).unwrap();
+        store.propose(volume("v1", 11)).unwrap();
+    }
+    store
+}
+
+fn disk(id: &str, uuid: u128) -> Command {
+    Command::AddDisk(palisade_model::AddDisk {
+        name: name(id),
+        uuid: Uuid(uuid),
+        node: name("host-a"),
+        medium: palisade_model::Medium::Memory { bytes: 64 << 20 },
+        record: palisade_model::MediumRecord::default(),
+        usage: palisade_model::Usage::Pooled,
+        block_bytes: 512,
+        sectors: 64 << 11,
+        data_start: 4096,
+        data_end: 60 << 11,
+        superblock_pending: false,
+    })
+}
+
+fn volume(id: &str, uuid: u128) -> Command {
+    Command::CreateVolume(CreateVolume {
+        name: name(id),
+        uuid: Uuid(uuid),
+        node: name("host-a"),
+        disk: Some(name("d1")),
+        sectors: Some(2048),
+        block_bytes: None,
+        clear: None,
+        clears: false,
+    })
+}
+
+/// What follows the words that a line begins with.
+fn fact<'a>(shown: &'a str, words: &str) -> &'a str {
+    let found = shown.lines().find_map(|line| line.strip_prefix(words));
+    found.unwrap_or_else(|| panic!("no {words} in\n{shown}")).trim()
+}
+
+#[test]
+fn a_restore_shows_what_it_brings_and_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, file) = (folder.path().join("old"), folder.path().join("backup"));
+    let store = database(&old);
+    Backup::of(store.cluster().as_ref().clone()).write(&file).unwrap();
+    let fresh = folder.path().join("fresh");
+    let command = |directory: &Path| {
+        let (file, directory) = (file.display(), directory.display());
+        format!("state restore {file} --state-dir {directory} --dry-run")
+    };
+    let shown = run(NOWHERE, &command(&fresh)).ok();
+    assert_eq!(
+        line(&shown, "Holds:")[1..],
+        ["1", "disk,", "1", "volume,", "0", "attachments"]
+    );
+    assert!(
+        shown.contains("no database") && shown.contains("Nothing was changed."),
+        "{shown}"
+    );
+    assert!(!fresh.exists());
+    // While a daemon works there, the backup is shown and the restore refused, as it would be.
+    let in_use = run(NOWHERE, &command(&old));
+    assert!(in_use.code == 1 && in_use.out.contains("1 disk"), "{in_use:?}");
+    assert!(
+        in_use.err.contains("another daemon uses this state directory"),
+        "{in_use:?}"
+    );
+    for change in [disk("d2", 2), volume("v2", 12)] {
+        store.propose(change).unwrap();
+    }
+    drop(store);
+    let refused = run(NOWHERE, &command(&old));
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("a restore writes over none"), "{refused:?}");
+    assert!(refused.out.contains("the same cluster"), "{refused:?}");
+    let shown = &refused.out;
+    assert_eq!(fact(shown, "Only there now:"), "disk d2, volume v2");
+    assert_eq!(fact(shown, "Only in the file:"), "-");
+    let value = run(NOWHERE, &format!("{} --json", command(&old)));
+    let value: serde_json::Value = serde_json::from_str(&value.out).unwrap();
+    assert_eq!(value["difference"]["only_in_database"][1], "volume v2");
+    // What was rehearsed in a fresh directory is what happens there.
+    run(NOWHERE, command(&fresh).trim_end_matches(" --dry-run")).ok();
+    let shown = run(NOWHERE, &command(&fresh));
+    assert_eq!(fact(&shown.out, "In both, changed:"), "-");
+}
+
+#[test]
+fn a_disk_is_looked_at_before_it_is_taken() {
+    let site = Site::new();
+    let wish = "disk add d1 --block /dev/used --dry-run";
+    let refused = site.palisade(wish);
+    assert_eq!(refused.code, 1, "it ends as the adding would: {refused:?}");
+    assert!(
+        refused
+            .err
+            .contains("holds a partition table (gpt), which would be lost"),
+        "{refused:?}"
+    );
+    for part in [
+        "Found on it:    a partition table (gpt)",
+        "root",
+        "8 GiB",
+        "Nothing was changed.",
+    ] {
+        assert!(refused.out.contains(part), "no {part:?} in {refused:?}");
+    }
+    let shown = site.palisade(&format!("{wish} --force")).ok();
+    assert!(
+        shown.contains("  - a partition table (gpt) on /dev/used is lost"),
+        "{shown}"
+    );
+    let value = site.palisade(&format!("{wish} --force --json")).json();
+    assert_eq!(value["partitions"][0]["name"], "root");
+    assert_eq!(value["block"]["path"], "/dev/used");
+    let both = site.palisade(&format!("{wish} --wait"));
+    assert_eq!(both.code, 2, "there is nothing to wait for: {both:?}");
+    assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
+    // A name that is taken by something else is told with both values.
+    site.palisade("disk add d1 --null 1GiB").ok();
+    let taken = site.palisade(wish);
+    assert!(
+        taken.code == 1 && taken.err.contains("exists already"),
+        "{taken:?}"
+    );
+}
