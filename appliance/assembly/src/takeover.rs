@@ -308,6 +308,15 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
     }
     let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
     let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;
+    if cluster.disks.contains_key(&name) {
+        let message = format!("{path} is called disk {name}, and there is another disk of that name");
+        let kind = if wish.file.is_some() { "file" } else { "block" };
+        let remedy = format!(
+            "give it another name: palisade disk import --{kind} {path} --id NAME; disks that come with it are taken in \
+             before or after"
+        );
+        return Err(conflict("disk_name_taken", message, &remedy).about("id"));
+    }
     let (record, wwid) = medium::record_open(&opened, Usage::Pooled).map_err(|error| {
         let message = format!("{path} cannot be read: {error}");
         Problem::new(

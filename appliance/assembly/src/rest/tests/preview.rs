@@ -8,9 +8,9 @@ use palisade_sys::Opened;
 use palisade_sys::device::{DeviceSpec, Medium as Device};
 use std::fs;
 
-const BYTES: u64 = 64 << 20;
+pub const BYTES: u64 = 64 << 20;
 
-fn wish(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
+pub fn wish(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
     api::DiskCreate {
         id: "d1".into(),
         medium: Medium::File(FileMedium {
@@ -26,14 +26,14 @@ fn wish(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
     }
 }
 
-fn added(rest: &Rest, wish: &api::DiskCreate) -> Result<api::Disk, Problem> {
+pub fn added(rest: &Rest, wish: &api::DiskCreate) -> Result<api::Disk, Problem> {
     rest.disk_add(wish.clone()).map(|created| match created {
         Created::New(disk) | Created::Existing(disk) => disk,
     })
 }
 
 /// A node, and a folder where its disks may be.
-fn node(folder: &Path) -> (Rest, Door) {
+pub fn node(folder: &Path) -> (Rest, Door) {
     fs::create_dir_all(folder).unwrap();
     still_node_with(folder, &format!("[allow]\nfiles = ['{}']\n", folder.display()))
 }
@@ -138,43 +138,49 @@ fn what_would_be_lost_is_shown_and_still_there() {
     assert!(after[..8 << 20].iter().all(|&byte| byte == 0));
 }
 
-/// Leaves a disk d1 with the volumes v1 and v2 of 4 MiB each, of a cluster that is gone.
+/// Writes a disk's superblock, as the steward would.
+pub fn written(rest: &Rest, disk: &Name) {
+    let cluster = rest.cluster();
+    let known = &cluster.disks[disk];
+    let spec = DeviceSpec {
+        medium: Device::File {
+            path: known.medium.path().unwrap().into(),
+            create: None,
+        },
+        block_bytes: 512,
+        read_only: false,
+    };
+    let opened = Arc::new(Opened::open(&spec, Duration::from_secs(5)).unwrap());
+    let (name, uuid) = (disk.clone(), known.uuid);
+    superblocks::write(cluster, disk.clone(), Some(opened), true)().unwrap();
+    let confirm = ConfirmSuperblock { name, uuid };
+    rest.shared.propose(Command::ConfirmSuperblock(confirm)).unwrap();
+}
+
+/// A volume of 4 MiB.
+pub fn volume(rest: &Rest, id: &str, uuid: u128, disk: &Name) {
+    let volume = CreateVolume {
+        name: Name::new(id).unwrap(),
+        uuid: Uuid(uuid),
+        node: rest.shared.name.clone(),
+        disk: Some(disk.clone()),
+        sectors: Some(8192),
+        block_bytes: None,
+        clear: None,
+        clears: false,
+    };
+    rest.shared.propose(Command::CreateVolume(volume)).unwrap();
+}
+
+/// Leaves a disk d1 with the volumes v1 and v2, of a cluster that is gone.
 fn of_another_cluster(folder: &Path, path: &Path) {
     let (rest, _door) = node(folder);
     added(&rest, &wish(path, Some(BYTES))).unwrap();
     let d1 = Name::new("d1").unwrap();
-    let write = || {
-        let spec = DeviceSpec {
-            medium: Device::File {
-                path: path.into(),
-                create: None,
-            },
-            block_bytes: 512,
-            read_only: false,
-        };
-        let opened = Arc::new(Opened::open(&spec, Duration::from_secs(5)).unwrap());
-        superblocks::write(rest.cluster(), d1.clone(), Some(opened), true)().unwrap();
-    };
-    write();
-    let confirm = ConfirmSuperblock {
-        name: d1.clone(),
-        uuid: rest.cluster().disks[&d1].uuid,
-    };
-    rest.shared.propose(Command::ConfirmSuperblock(confirm)).unwrap();
-    for (name, uuid) in [("v1", 11), ("v2", 12)] {
-        let volume = CreateVolume {
-            name: Name::new(name).unwrap(),
-            uuid: Uuid(uuid),
-            node: rest.shared.name.clone(),
-            disk: Some(d1.clone()),
-            sectors: Some(8192),
-            block_bytes: None,
-            clear: None,
-            clears: false,
-        };
-        rest.shared.propose(Command::CreateVolume(volume)).unwrap();
-    }
-    write();
+    written(&rest, &d1);
+    volume(&rest, "v1", 11, &d1);
+    volume(&rest, "v2", 12, &d1);
+    written(&rest, &d1);
 }
 
 #[test]

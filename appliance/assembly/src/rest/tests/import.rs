@@ -1,0 +1,130 @@
+//! Disks taken in with what their superblocks tell, from real files.
+
+use super::preview::{BYTES, added, node, volume, wish, written};
+use super::*;
+use palisade_api::{DiskImport, FileMedium, ImportMedium};
+use std::fs;
+use std::os::unix::fs::FileExt;
+
+fn import(rest: &Rest, path: &Path, id: Option<&str>) -> Result<api::DiskImported, Problem> {
+    rest.disk_import(DiskImport {
+        disks: vec![ImportMedium {
+            file: Some(FileMedium {
+                path: path.display().to_string(),
+                bytes: None,
+                sparse: false,
+            }),
+            block: None,
+            id: id.map(str::to_owned),
+        }],
+        dry_run: false,
+        other_cluster: true,
+    })
+}
+
+/// A volume across two disks whose cluster is gone: it is not whole with the first, and with the second it is, although
+/// the head of that one was zeroed.
+#[test]
+fn a_volume_on_two_disks_is_whole_with_the_last_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    let paths = ["d1", "d2"].map(|id| there.join(id));
+    {
+        let (rest, _door) = node(&there);
+        let names = ["d1", "d2"].map(|id| Name::new(id).unwrap());
+        for (name, path) in names.iter().zip(&paths) {
+            let wish = api::DiskCreate {
+                id: name.to_string(),
+                ..wish(path, Some(BYTES))
+            };
+            added(&rest, &wish).unwrap();
+            written(&rest, name);
+        }
+        let [d1, d2] = &names;
+        volume(&rest, "v1", 11, d1);
+        volume(&rest, "other", 12, d2);
+        let grow = GrowVolume {
+            name: Name::new("v1").unwrap(),
+            sectors: 16384,
+            disk: Some(d2.clone()),
+            clears: false,
+            expected: None,
+        };
+        rest.shared.propose(Command::GrowVolume(grow)).unwrap();
+        names.iter().for_each(|name| written(&rest, name));
+    }
+    let [first, second] = &paths;
+    let file = fs::File::options().write(true).open(second).unwrap();
+    file.write_all_at(&[0; 2 << 20], 0).unwrap();
+    drop(file);
+    fs::create_dir(&here).unwrap();
+    let allowed = format!("[allow]\nfiles = ['{}']\n", folder.path().display());
+    let (rest, _door) = still_node_with(&here, &allowed);
+    let told = |imported: &api::DiskImported| -> Vec<(String, u64, u64)> {
+        let volumes = imported.volumes.iter();
+        volumes
+            .map(|volume| (volume.id.clone(), volume.bytes >> 20, volume.present_bytes >> 20))
+            .collect()
+    };
+    let half = import(&rest, first, None).unwrap();
+    assert_eq!(told(&half), [("v1".to_owned(), 8, 4)]);
+    let incomplete = |rest: &Rest| {
+        let mut findings = rest.health().findings.into_iter();
+        findings.find(|finding| finding.code == "volume_incomplete")
+    };
+    let message = incomplete(&rest).unwrap().message;
+    assert!(message.contains("volume v1"), "{message}");
+    assert!(rest.volumes().is_empty(), "it cannot be attached");
+    let whole = import(&rest, second, None).unwrap();
+    let mut volumes = told(&whole);
+    volumes.sort();
+    assert_eq!(volumes, [("other".to_owned(), 4, 4), ("v1".to_owned(), 8, 8)]);
+    assert!(
+        !whole.disks[0].damage.is_empty(),
+        "the zeroed head is told: {whole:?}"
+    );
+    assert!(incomplete(&rest).is_none());
+    let places: Vec<(String, u64)> = rest
+        .volumes()
+        .into_iter()
+        .filter(|volume| volume.id == "v1")
+        .flat_map(|volume| {
+            let api::Layout::Linear { extents } = volume.layout;
+            extents
+        })
+        .map(|extent| (extent.disk, extent.bytes >> 20))
+        .collect();
+    assert_eq!(places, [("d1".to_owned(), 4), ("d2".to_owned(), 4)]);
+}
+
+#[test]
+fn a_disk_whose_name_is_taken_is_refused_with_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    let (theirs, ours) = (there.join("d1.img"), here.join("d1.img"));
+    let d1 = Name::new("d1").unwrap();
+    {
+        let (rest, _door) = node(&there);
+        added(&rest, &wish(&theirs, Some(BYTES))).unwrap();
+        written(&rest, &d1);
+        volume(&rest, "v1", 11, &d1);
+        written(&rest, &d1);
+    }
+    fs::create_dir(&here).unwrap();
+    let allowed = format!("[allow]\nfiles = ['{}']\n", folder.path().display());
+    let (rest, _door) = still_node_with(&here, &allowed);
+    added(&rest, &wish(&ours, Some(BYTES))).unwrap();
+    written(&rest, &d1);
+    volume(&rest, "v1", 99, &d1);
+    let refused = import(&rest, &theirs, None).unwrap_err();
+    assert_eq!(refused.code, "disk_name_taken");
+    let way = format!("palisade disk import --file {} --id NAME", theirs.display());
+    assert!(refused.remedy.contains(&way), "{refused:?}");
+    let imported = import(&rest, &theirs, Some("d1-old")).unwrap();
+    assert_eq!(imported.disks[0].id, "d1-old");
+    let volume = &imported.volumes[0];
+    assert!(
+        volume.id.starts_with("v1-") && volume.name == "v1",
+        "beside ours: {volume:?}"
+    );
+}
