@@ -8,9 +8,6 @@ use palisade_sys::filesystem::FileSystem;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// Where every machine has a file system in memory for what is not meant to last.
-const VOLATILE_MOUNTS: [&str; 6] = ["/tmp", "/var/tmp", "/dev", "/dev/shm", "/run", "/run/lock"];
-
 /// Kernel names of block devices that are made of memory: ram0, zram1, nullb0.
 const MEMORY_DEVICES: [&str; 3] = ["ram", "zram", "nullb"];
 
@@ -59,15 +56,17 @@ pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Prob
     let Some(mount) = Mount::of(&mounts, &place) else {
         return Ok(());
     };
-    let in_memory = place
-        .parent()
-        .and_then(|folder| File::open(folder).ok())
-        .and_then(|folder| FileSystem::of(folder).ok())
-        .is_some_and(|filesystem| filesystem.is_volatile());
-    match mount.why_volatile(in_memory) {
+    let in_memory = place.parent().and_then(is_in_memory).unwrap_or(false);
+    match mount.why_volatile(in_memory, is_in_memory) {
         Some(why) => Err(refused(format!("{shown} lies {why}"), &shown)),
         None => Ok(()),
     }
+}
+
+/// Whether what lies in a folder is kept in memory; `None` when the folder cannot be seen from here.
+fn is_in_memory(folder: &Path) -> Option<bool> {
+    let folder = File::open(folder).ok()?;
+    Some(FileSystem::of(folder).ok()?.is_volatile())
 }
 
 fn refused(message: String, path: &str) -> Problem {
@@ -129,21 +128,21 @@ impl<'a> Mount<'a> {
         let mut right = right.split(' ');
         let kind = right.next()?;
         let options = right.nth(1).unwrap_or_default();
-        // Blanks and the like are told in octal there.
-        let at = at
-            .replace("\\040", " ")
-            .replace("\\011", "\t")
-            .replace("\\134", "\\");
         Some(Mount {
             root,
-            at: at.into(),
+            at: of_octal(at),
             kind,
             options,
         })
     }
 
-    /// Why what lies there does not last, to follow "it lies".
-    fn why_volatile(&self, in_memory: bool) -> Option<String> {
+    /// Why what lies there does not last, to follow "it lies". `upper_in_memory` is asked about the folder in which an
+    /// overlay keeps what is written to it.
+    fn why_volatile(
+        &self,
+        in_memory: bool,
+        upper_in_memory: impl Fn(&Path) -> Option<bool>,
+    ) -> Option<String> {
         let at = self.at.display();
         // PrivateTmp= of systemd.exec(5) mounts a folder of its own there, removed with the unit.
         if self.root.contains("/systemd-private-") {
@@ -151,21 +150,42 @@ impl<'a> Mount<'a> {
                 "in the unit's private {at}, which is emptied when the daemon stops"
             ));
         }
-        let system = VOLATILE_MOUNTS.iter().any(|mount| self.at == Path::new(mount))
-            || self.at.starts_with("/run/user");
-        if in_memory && system {
+        if in_memory {
             return Some(format!(
                 "in {at}, which is memory and is emptied when the machine stops"
             ));
         }
-        // Linux 5.10: nothing is ever made stable there.
-        if self.kind == "overlay" && self.options.split(',').any(|option| option == "volatile") {
+        if self.kind != "overlay" {
+            return None;
+        }
+        // Linux 5.10: nothing is ever made stable there. Later ones tell the option in other words than it is given in.
+        let keeps_none = |option: &str| matches!(option, "volatile" | "fsync=volatile");
+        if self.options.split(',').any(keeps_none) {
             return Some(format!(
                 "on the volatile overlay {at}, which keeps no promise about a flush"
             ));
         }
-        None
+        let upper = self
+            .options
+            .split(',')
+            .find_map(|option| option.strip_prefix("upperdir="))?;
+        match upper_in_memory(&of_octal(upper)) {
+            Some(false) => None,
+            Some(true) => Some(format!(
+                "on the overlay {at}, which keeps what is written in memory ({upper})"
+            )),
+            None => Some(format!(
+                "on the overlay {at}, whose upper folder {upper} cannot be seen from here, as in a container with which it \
+                 goes"
+            )),
+        }
     }
+}
+
+/// A path as mountinfo writes it: blanks and the like are told in octal there.
+fn of_octal(text: &str) -> PathBuf {
+    let plain = text.replace("\\040", " ").replace("\\011", "\t");
+    plain.replace("\\134", "\\").into()
 }
 
 #[cfg(test)]
@@ -178,32 +198,50 @@ mod tests {
                           31 22 254:0 /tmp/systemd-private-4f-palisaded.service-x/tmp /tmp rw - ext4 /dev/vda rw\n\
                           32 22 0:31 / /mnt/my\\040ram rw - tmpfs t rw,size=1g\n\
                           33 22 0:40 / /var/lib/box rw - overlay overlay rw,upperdir=/u,volatile\n\
-                          34 22 0:41 / /var/lib/jar rw - overlay overlay rw,upperdir=/u\n";
+                          34 22 0:41 / /var/lib/jar rw - overlay overlay rw,upperdir=/u\n\
+                          35 22 0:42 / /var/lib/live rw - overlay overlay rw,lowerdir=/l,upperdir=/m\\040m,workdir=/w\n\
+                          36 22 0:43 / /var/lib/inner rw - overlay overlay rw,upperdir=/nowhere\n\
+                          38 22 0:45 / /var/lib/crate rw - overlay overlay rw,upperdir=/u,uuid=on,fsync=volatile\n\
+                          37 22 0:44 / /var/lib/below rw - overlay overlay ro,lowerdir=/l\n";
 
     fn why(place: &str, in_memory: bool) -> Option<String> {
+        let upper = |folder: &Path| match folder.to_str().unwrap() {
+            "/u" => Some(false),
+            "/m m" => Some(true),
+            _ => None,
+        };
         Mount::of(MOUNTS, Path::new(place))
             .unwrap()
-            .why_volatile(in_memory)
+            .why_volatile(in_memory, upper)
     }
 
     #[test]
     fn places_that_are_emptied_are_known() {
-        assert!(why("/tmp/d1", false).unwrap().contains("the unit's private /tmp"));
-        assert!(why("/dev/shm/d1", true).unwrap().starts_with("in /dev/shm"));
-        assert!(why("/dev/d1", true).unwrap().starts_with("in /dev,"));
-        assert!(
-            why("/var/lib/box/d1", false)
-                .unwrap()
-                .contains("volatile overlay")
-        );
+        for (place, in_memory, words) in [
+            ("/tmp/d1", false, "the unit's private /tmp"),
+            ("/dev/shm/d1", true, "in /dev/shm, which is memory"),
+            ("/dev/d1", true, "in /dev, which is memory"),
+            // Wherever somebody has mounted it.
+            ("/mnt/my ram/d1", true, "in /mnt/my ram, which is memory"),
+            ("/var/lib/box/d1", false, "on the volatile overlay"),
+            ("/var/lib/crate/d1", false, "on the volatile overlay"),
+            ("/var/lib/live/d1", false, "keeps what is written in memory"),
+            ("/var/lib/inner/d1", false, "cannot be seen from here"),
+        ] {
+            let told = why(place, in_memory).unwrap_or_default();
+            assert!(told.contains(words), "{place}: {told}");
+        }
     }
 
     #[test]
-    fn places_that_last_or_were_made_for_it_are_taken() {
+    fn places_that_last_are_taken() {
         assert_eq!(why("/srv/d1", false), None);
         assert_eq!(why("/var/lib/jar/d1", false), None);
-        // Somebody has mounted it there; what it is is said, and it is not refused.
-        assert_eq!(why("/mnt/my ram/d1", true), None);
+        assert_eq!(
+            why("/var/lib/below/d1", false),
+            None,
+            "an overlay that is only read"
+        );
         assert_eq!(why("/tmpfoo", false), None);
     }
 
