@@ -119,6 +119,14 @@ findings! {
         remedy: "remove the cause named above; `palisade node` shows the node",
         clears: Clears::WithItsCause,
     }
+    ComingUp {
+        code: "coming_up", severity: Degraded,
+        means: "What was agreed on is being brought up, as after a start: disks, routes and sockets follow one another.",
+        guest: "Its disk has not appeared yet.",
+        metric: "palisade_generation_applied",
+        remedy: "wait a moment; what fails is named as that, and `palisade disk list` shows what each disk waits for",
+        clears: Clears::WithItsCause,
+    }
     GuestHangs {
         code: "guest_hangs", severity: Degraded,
         means: "A file or socket that a virtual machine monitor gave us does not answer; its session was cut off.",

@@ -381,6 +381,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     ),
     (F::StepOverdue, "half a minute in one step of a change"),
     (
+        F::ComingUp,
+        "a disk, a volume's routes or a socket of before the start that is not there yet; one of later, after a second",
+    ),
+    (
         F::ControlBusy,
         "five seconds in which nobody could read the state of the node; a question for health tells it at once",
     ),

@@ -1,5 +1,6 @@
 //! What is wrong, as it follows from the present state of the node.
 
+mod coming_up;
 pub mod media;
 pub mod sessions;
 
@@ -41,6 +42,9 @@ impl View<'_> {
                 format!("{}/{}", wait.kind, wait.name),
                 wait.cause.to_string(),
             );
+        }
+        if let Some(message) = coming_up::coming_up(self) {
+            add(FindingKind::ComingUp, "node".into(), message);
         }
         for (name, open) in &self.plant.disks {
             for (kind, message) in media::findings(self.plant, name, open) {

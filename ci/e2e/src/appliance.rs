@@ -193,13 +193,18 @@ impl Appliance {
         Ok(operations.cloned().unwrap_or_default())
     }
 
-    /// Demands that the daemon runs and finds nothing wrong with itself.
+    /// Demands that the daemon runs and finds nothing wrong with itself, once everything is up that comes up after a start.
     ///
     /// # Errors
     /// Its findings.
     pub fn must_be_well(&mut self) -> Outcome {
         self.process.must_run()?;
-        let health = self.rest.get("/v1/health")?;
+        let mut health = Value::Null;
+        let up = wait_until("everything to be up", PATIENCE, || {
+            health = self.rest.get("/v1/health")?;
+            Ok(!health.to_string().contains("\"coming_up\""))
+        });
+        up.map_err(|failure| Failure::new(format!("{failure}: {health}")))?;
         let well = health.get("overall").and_then(Value::as_str) == Some("ok");
         demand(well, format!("the appliance is not well: {health}"))
     }
