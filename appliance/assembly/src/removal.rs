@@ -181,7 +181,9 @@ fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<
     )];
     if is_connected(view, name) {
         effects.push(format!(
-            "the virtual machine that is connected to {name} loses its disk; what it has in flight is finished first"
+            "the virtual machine that is connected to {name} loses its disk; what it has in flight is finished first, and what \
+             it asks for after that is answered by nobody: one that is to see an error has its disk taken by its own \
+             monitor before"
         ));
     }
     effects
