@@ -514,11 +514,23 @@ findings! {
     }
     DatabaseHalted {
         code: "database_halted", severity: Degraded,
-        means: "A change could not be written to the cluster database, so no more are taken.",
+        means: "A change could not be written to the cluster database, so no more are taken until it has been written anew.",
         guest: "Nothing: data goes its way.",
         metric: "palisade_findings",
-        remedy: "make room on the file system of the state directory (`df`), or see why it cannot be written; then \
-                 `systemctl restart palisaded`: guests see a pause, and whether the last change is there is to be seen then",
+        remedy: "make room on the file system of the state directory (`df`), or see why it cannot be written (`dmesg`): it is \
+                 tried again by itself, at least twice a minute, and changes are taken then. The change that failed is not in \
+                 it then: ask for it again. After a restart before that, see whether it is there",
+        clears: Clears::WhenTold,
+    }
+    StateMisplaced {
+        code: "state_misplaced", severity: Failed,
+        means: "Files of the cluster database, or the state directory itself, were deleted, moved or replaced while in use.",
+        guest: "Nothing until the daemon restarts; then its disk may be missing.",
+        metric: "palisade_findings",
+        remedy: "single files that were deleted are put back by themselves within a second. A directory or file that was moved: \
+                 put it back, and move away what is in its place. A directory that was deleted: make an empty one, which is \
+                 filled by itself. Do not stop the daemon before this is over; until then no changes are taken, and \
+                 `palisade state backup FILE` keeps what it knows",
         clears: Clears::WhenTold,
     }
     ControlBusy {

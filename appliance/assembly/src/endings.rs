@@ -9,7 +9,7 @@ use palisade_admin as admin;
 use palisade_api::{Clears, FindingKind, FindingKind as F};
 use palisade_block::Fault;
 use palisade_block::stats::{AttachmentStats, DeviceStats, ReactorStats};
-use palisade_consensus::{ProposeError, StoreError};
+use palisade_consensus::{ProposeError, RenewError, StoreError};
 use palisade_frontend::codec::Problem;
 use palisade_frontend::{AttachError, BindError, Refusal};
 use palisade_memory::{InflightError, MapError};
@@ -240,6 +240,7 @@ endings! {
         ProposeError::Refused(_) => ANSWER,
         ProposeError::Storage { .. } => finding("Nothing", F::DatabaseHalted),
         ProposeError::Halted => finding("Nothing", F::DatabaseHalted),
+        ProposeError::Misplaced { .. } => finding("Nothing", F::StateMisplaced),
     }
     "A change that the cluster refuses" of_model_refusal(model::Refusal) {
         model::Refusal::NotInitialised => ANSWER,
@@ -283,6 +284,11 @@ endings! {
         StoreError::Broken { .. } => NO_START,
         StoreError::Vanished { .. } => NO_START,
         StoreError::UnfinishedRestore { .. } => NO_START,
+    }
+    "A database that cannot be written anew; it is tried again by itself" of_renew_error(RenewError) {
+        RenewError::NotWritten { .. } => finding("Nothing", F::DatabaseHalted),
+        RenewError::NotKept { .. } => finding("Nothing", F::DatabaseHalted),
+        RenewError::Misplaced(_) => finding("Nothing", F::StateMisplaced),
     }
     "The end of the run before" of_last_run(LastRun) {
         LastRun::ShutDown => seen("A pause", Operator::Nothing),

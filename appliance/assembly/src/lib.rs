@@ -21,6 +21,7 @@ mod allow;
 mod clearing;
 pub mod config;
 mod counted;
+mod database;
 mod disk_growth;
 #[cfg(test)]
 mod endings;

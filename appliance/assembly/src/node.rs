@@ -1,6 +1,7 @@
 //! The node: all rooms joined, started in order, stopped in the reverse order.
 
 use crate::config::{ConfigError, Settings};
+use crate::database;
 use crate::event::Event;
 use crate::host::DoorHost;
 use crate::last_run;
@@ -472,6 +473,11 @@ fn start_watch(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("sockets".into())
         .spawn(move || sockets::run(&for_sockets))?;
+    let for_database = Arc::clone(shared);
+    // Likewise.
+    std::thread::Builder::new()
+        .name("database".into())
+        .spawn(move || database::run(&for_database))?;
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name("watch".into())

@@ -12,11 +12,18 @@ use palisade_sys::OpenError;
 pub fn of_proposal(error: &ProposeError) -> Problem {
     match error {
         ProposeError::Refused(refusal) => of_refusal(refusal),
+        ProposeError::Misplaced { .. } => Problem::new(
+            ProblemKind::Internal,
+            error.code(),
+            error.to_string(),
+            "files that were deleted are put back within seconds: try again; else put the state directory back",
+        ),
         other => Problem::new(
             ProblemKind::Internal,
             other.code(),
             other.to_string(),
-            "look after the file system of the state directory, then restart the daemon",
+            "make room on the file system of the state directory (`df`), or see why it cannot be written; changes are taken \
+             again by themselves then (`palisade health` tells when)",
         ),
     }
 }

@@ -198,6 +198,9 @@ impl Shared {
         match agreed {
             Ok(_) => self.findings.clear(kind, subject),
             Err(ProposeError::Refused(_)) => {}
+            Err(ProposeError::Misplaced { what }) => {
+                self.findings.raise(FindingKind::StateMisplaced, subject, what);
+            }
             Err(error) => self.findings.raise(kind, subject, error.to_string()),
         }
     }

@@ -28,11 +28,11 @@ pub enum ProposeError {
     /// The model refuses it. Nothing has changed.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// It could not be written to stable storage. Whether it is there after a restart is open; until then nothing
-    /// more is taken.
+    /// It could not be written to stable storage. Whether it is there is open until all has been written anew.
     #[error(
-        "the change could not be written to {file} ({reason}): look after the file system, then restart the \
-         daemon and see whether the change is there"
+        "the change could not be written to {file} ({reason}), and no more are taken until all has been written anew, \
+         which is tried again and again: look after the file system. This change is then not in it and can be asked for \
+         again"
     )]
     Storage {
         /// The file.
@@ -42,10 +42,17 @@ pub enum ProposeError {
     },
     /// An earlier command could not be written.
     #[error(
-        "an earlier change could not be written, so no more are taken: look after the file system, then restart \
-         the daemon"
+        "an earlier change could not be written, so no more are taken until all has been written anew, which is tried \
+         again and again: look after the file system"
     )]
     Halted,
+    /// Files of the database are not in their places: what was written to them would be gone at the next start. Nothing
+    /// has changed.
+    #[error("the change was not taken, because it would be gone at the next start: {what}")]
+    Misplaced {
+        /// Which files, and how.
+        what: String,
+    },
 }
 
 impl ProposeError {
@@ -55,6 +62,7 @@ impl ProposeError {
             ProposeError::Refused(refusal) => refusal.code(),
             ProposeError::Storage { .. } => "storage_failed",
             ProposeError::Halted => "storage_halted",
+            ProposeError::Misplaced { .. } => "storage_misplaced",
         }
     }
 }

@@ -203,13 +203,8 @@ impl Backup {
             cluster: self.cluster.clone(),
         };
         let [log, state] = &files;
-        let made = LogFile::create(log).map_err(in_store)?;
-        let kept = made.drop_up_to(snapshot.index);
-        kept.map_err(|error| in_store(StoreError::damaged(log, error)))?;
-        let made = StateFile::create(state).map_err(in_store)?;
-        let kept = made.keep(&snapshot);
-        kept.map_err(|error| in_store(StoreError::damaged(state, error)))?;
-        drop(made);
+        LogFile::create(log, snapshot.index).map_err(in_store)?;
+        StateFile::create(state, Some(&snapshot)).map_err(in_store)?;
         sync(directory)?;
         fs::remove_file(&mark).map_err(io_on(&mark))?;
         sync(directory)?;

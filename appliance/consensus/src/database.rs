@@ -49,11 +49,13 @@ pub(crate) fn open<T>(
     Ok((database, found))
 }
 
-/// Makes a file that does not exist; `fill` gives it its first tables. Durable when it returns.
-pub(crate) fn create(
+/// Makes a file that takes the place of one that may be there; `fill` gives it its first tables. Durable when it returns,
+/// and read back: what `inspect` has found in it.
+pub(crate) fn create<T>(
     path: &Path,
     fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
-) -> Result<Database, StoreError> {
+    inspect: impl Fn(&Database) -> Result<T, StoreError>,
+) -> Result<(Database, T), StoreError> {
     let unfinished = unfinished(path);
     if unfinished.exists() {
         fs::remove_file(&unfinished).map_err(StoreError::io(&unfinished))?;
@@ -72,8 +74,7 @@ pub(crate) fn create(
     drop(database);
     fs::rename(&unfinished, path).map_err(StoreError::io(path))?;
     sync_directory_of(path)?;
-    let opened = Database::builder().set_cache_size(CACHE_BYTES).open(path);
-    opened.map_err(|error| failed(path, error))
+    open(path, inspect)
 }
 
 /// A write that is on stable storage, whole, when its commit returns. In two phases: what a commit has replaced is

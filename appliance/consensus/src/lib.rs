@@ -11,6 +11,8 @@
 //! - What is read back is checked: checksums, the order of the log, the digest of the state after each command, and
 //!   the model's own `check`. A file that is not in order is left as it is and named, with what to do.
 //! - The log is bounded: after so many commands the state is kept as a whole and the log before it dropped.
+//! - A change that could not be written stops all others until everything agreed on has been written into new files; files
+//!   that were deleted from outside are put back, and a change that would be lost with them is refused.
 //!
 //! ```text
 //! propose -> apply -> append to log.redb, durable -> publish -> acknowledge
@@ -32,6 +34,7 @@ mod database;
 pub mod difference;
 mod log_file;
 pub mod memory;
+mod places;
 mod published;
 mod record;
 mod state_file;
@@ -43,4 +46,4 @@ pub use backup::{Backup, BackupError, Restored, rehearse_restore};
 pub use difference::Difference;
 pub use memory::MemoryStore;
 pub use store::Store;
-pub use store_error::StoreError;
+pub use store_error::{RenewError, StoreError};

@@ -30,21 +30,27 @@ pub(crate) struct LogFile {
 impl LogFile {
     /// Opens the log and reads what is in it, in order.
     pub(crate) fn open(path: &Path) -> Result<(LogFile, Logged), StoreError> {
-        let (database, logged) = database::open(path, |copy| {
-            Ok(Logged {
-                dropped: dropped(path, copy)?,
-                entries: entries(path, copy)?,
-            })
-        })?;
+        let (database, logged) = database::open(path, |copy| logged(path, copy))?;
         Ok((LogFile { database }, logged))
     }
 
-    /// Makes an empty log.
-    pub(crate) fn create(path: &Path) -> Result<LogFile, StoreError> {
-        let database = database::create(path, |write| {
+    /// Makes an empty log, in the place of one that may be there. `dropped` is the index of the last command that the state
+    /// holds, 0 when it holds none.
+    pub(crate) fn create(path: &Path, dropped: u64) -> Result<LogFile, StoreError> {
+        let fill = |write: &redb::WriteTransaction| {
             write.open_table(ENTRIES)?;
+            if dropped > 0 {
+                write.open_table(DROPPED)?.insert(UP_TO, dropped)?;
+            }
             Ok(())
-        })?;
+        };
+        let (database, logged) = database::create(path, fill, |copy| logged(path, copy))?;
+        if logged.dropped != dropped || !logged.entries.is_empty() {
+            return Err(StoreError::damaged(
+                path,
+                "it does not hold what was just written",
+            ));
+        }
         Ok(LogFile { database })
     }
 
@@ -65,6 +71,13 @@ impl LogFile {
         write.commit()?;
         Ok(())
     }
+}
+
+fn logged(path: &Path, copy: &Database) -> Result<Logged, StoreError> {
+    Ok(Logged {
+        dropped: dropped(path, copy)?,
+        entries: entries(path, copy)?,
+    })
 }
 
 fn dropped(path: &Path, copy: &Database) -> Result<u64, StoreError> {

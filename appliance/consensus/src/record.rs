@@ -25,7 +25,7 @@ pub(crate) struct Entry {
 }
 
 /// The cluster as a whole.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Snapshot {
     /// The place in the log up to which commands are in it.
     pub(crate) index: u64,

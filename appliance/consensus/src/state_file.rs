@@ -22,12 +22,24 @@ impl StateFile {
         Ok((StateFile { database }, snapshot))
     }
 
-    /// Makes an empty state.
-    pub(crate) fn create(path: &Path) -> Result<StateFile, StoreError> {
-        let database = database::create(path, |write| {
-            write.open_table(STATE)?;
+    /// Makes a state, in the place of one that may be there.
+    pub(crate) fn create(path: &Path, snapshot: Option<&Snapshot>) -> Result<StateFile, StoreError> {
+        let bytes = snapshot.map(encode).transpose();
+        let bytes = bytes.map_err(|error| StoreError::damaged(path, error))?;
+        let fill = |write: &redb::WriteTransaction| {
+            let mut state = write.open_table(STATE)?;
+            if let Some(bytes) = &bytes {
+                state.insert(LATEST, bytes.as_slice())?;
+            }
             Ok(())
-        })?;
+        };
+        let (database, kept) = database::create(path, fill, |copy| latest(path, copy))?;
+        if kept.as_ref() != snapshot {
+            return Err(StoreError::damaged(
+                path,
+                "it does not hold what was just written",
+            ));
+        }
         Ok(StateFile { database })
     }
 

@@ -3,14 +3,15 @@
 use crate::agreement::{Agreement, ProposeError};
 use crate::backup;
 use crate::log_file::{LogFile, Logged};
+use crate::places::{LOCK, LOG, Misplaced, Places, STATE};
 use crate::published::Published;
 use crate::record::{Entry, Snapshot, digest};
 use crate::state_file::StateFile;
-use crate::store_error::StoreError;
+use crate::store_error::{RenewError, StoreError};
 use palisade_model::{Cluster, Command, Generation, Outcome, check};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +33,7 @@ pub struct Store {
 struct Writer {
     log: LogFile,
     state: StateFile,
-    /// Where `log` lies, for errors.
-    log_path: PathBuf,
+    places: Places,
     /// Index of the latest command.
     index: u64,
     /// Index of the latest command that is in the state.
@@ -49,10 +49,10 @@ impl Store {
     /// when it is not in order, it is left as it is.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
         fs::create_dir_all(directory).map_err(StoreError::io(directory))?;
-        let lock_path = directory.join("lock");
+        let lock_path = directory.join(LOCK);
         let lock = lock(&lock_path)?;
         refuse_unfinished_restore(directory)?;
-        let (log_path, state_path) = (directory.join("log.redb"), directory.join("state.redb"));
+        let (log_path, state_path) = (directory.join(LOG), directory.join(STATE));
         if !log_path.exists() && !state_path.exists() {
             // The lock remembers whether there was a database once.
             refuse_vanished(&lock_path, &lock)?;
@@ -61,7 +61,7 @@ impl Store {
         let (log, logged) = match log_path.exists() {
             true => LogFile::open(&log_path)?,
             false if state_path.exists() => return Err(StoreError::Missing { path: log_path }),
-            false => (LogFile::create(&log_path)?, Logged::default()),
+            false => (LogFile::create(&log_path, 0)?, Logged::default()),
         };
         let (state, snapshot) = match state_path.exists() {
             true => StateFile::open(&state_path)?,
@@ -70,7 +70,7 @@ impl Store {
             false if logged.dropped > 0 || logged.entries.first().is_some_and(|first| first.index != 1) => {
                 return Err(StoreError::Missing { path: state_path });
             }
-            false => (StateFile::create(&state_path)?, None),
+            false => (StateFile::create(&state_path, None)?, None),
         };
         let (kept, cluster) = snapshot.map_or_else(|| (0, Cluster::empty()), |s| (s.index, s.cluster));
         if kept < logged.dropped {
@@ -96,7 +96,7 @@ impl Store {
         let mut writer = Writer {
             log,
             state,
-            log_path,
+            places: Places::of(directory).map_err(StoreError::io(directory))?,
             index,
             kept,
             halted: false,
@@ -120,6 +120,48 @@ impl Store {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.compact(&self.published.get())
     }
+
+    /// Looks whether the files of the database are in their places, and puts back what is missing: all that was agreed on is
+    /// known here. What was wrong, if anything; `None` at the next look says that it is well again.
+    ///
+    /// Nothing is made in place of the directory itself, which somebody may have moved, nor over files of somebody else.
+    pub fn look(&self) -> Option<String> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrong = writer.places.look().err()?;
+        let what = wrong.to_string();
+        if !wrong.can_be_mended() {
+            return Some(what);
+        }
+        match writer.put_back(&wrong, &self.published.get()) {
+            Ok(()) => Some(what),
+            Err(error) => Some(format!("{what}, and cannot be put back: {error}")),
+        }
+    }
+
+    /// Whether no changes are taken because one could not be written.
+    pub fn is_halted(&self) -> bool {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).halted
+    }
+
+    /// After a command could not be written: writes all that was agreed on into new files, which take the place of the old
+    /// ones. The command that could not be written is then not in them, whatever of it has reached the old ones.
+    ///
+    /// Nothing is read from the old files: after a failed write the kernel may show what is not on the medium. What is written
+    /// anew is on stable storage and was read back when this succeeds. When it fails nothing is lost: until the new files are
+    /// in their places the old ones are.
+    ///
+    /// # Errors
+    /// They cannot be written either, or hold something else than was written; or the old ones are not in their places.
+    pub fn write_anew(&self) -> Result<(), RenewError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !writer.halted {
+            return Ok(());
+        }
+        if let Err(wrong) = writer.places.look() {
+            return Err(RenewError::Misplaced(wrong.to_string()));
+        }
+        writer.write_anew(&self.published.get())
+    }
 }
 
 impl Agreement for Store {
@@ -131,6 +173,11 @@ impl Agreement for Store {
         let (next, outcome) = self.published.get().apply(&command)?;
         if matches!(outcome, Outcome::Unchanged { .. }) {
             return Ok(outcome);
+        }
+        if let Err(wrong) = writer.places.look() {
+            return Err(ProposeError::Misplaced {
+                what: wrong.to_string(),
+            });
         }
         writer.append(&next, command)?;
         if self.published.get().id != next.id
@@ -195,6 +242,39 @@ impl Writer {
         self.log.drop_up_to(self.index).map_err(|error| self.halt(&error))
     }
 
+    /// Puts back the files that are missing.
+    fn put_back(&mut self, wrong: &Misplaced, cluster: &Cluster) -> Result<(), RenewError> {
+        if wrong.lacks(LOCK) {
+            let path = self.places.path(LOCK);
+            self.lock = lock(&path)?;
+            self.places.renew().map_err(StoreError::io(&path))?;
+            self.mark(cluster).map_err(StoreError::io(&path))?;
+        }
+        match wrong.lacks(LOG) || wrong.lacks(STATE) {
+            true => self.write_anew(cluster),
+            false => Ok(()),
+        }
+    }
+
+    /// The state goes first: with it and the old log a start would find all that was agreed on as well.
+    fn write_anew(&mut self, cluster: &Cluster) -> Result<(), RenewError> {
+        let snapshot = Snapshot {
+            index: self.index,
+            cluster: cluster.clone(),
+        };
+        let written: Result<(), StoreError> = (|| {
+            self.state = StateFile::create(&self.places.path(STATE), Some(&snapshot))?;
+            self.kept = self.index;
+            self.log = LogFile::create(&self.places.path(LOG), self.index)?;
+            Ok(())
+        })();
+        // One of them may be in its place although the other is not.
+        let directory = self.places.directory().to_owned();
+        self.places.renew().map_err(StoreError::io(&directory))?;
+        self.halted = written.is_err();
+        Ok(written?)
+    }
+
     /// Writes down in the lock that there is a database of this cluster here.
     fn mark(&mut self, cluster: &Cluster) -> std::io::Result<()> {
         if !cluster.is_initialised() {
@@ -217,7 +297,7 @@ impl Writer {
     fn halt(&mut self, error: &dyn std::error::Error) -> ProposeError {
         self.halted = true;
         ProposeError::Storage {
-            file: self.log_path.display().to_string(),
+            file: self.places.path(LOG).display().to_string(),
             reason: error.to_string(),
         }
     }

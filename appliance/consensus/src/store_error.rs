@@ -132,6 +132,50 @@ impl StoreError {
     }
 }
 
+/// Why a database could not be written anew, or a file of it not be put back. What is in its place is what was there.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    /// A new file cannot be written.
+    #[error("{path} cannot be written: {reason}")]
+    NotWritten {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What was written is not what is read.
+    #[error(
+        "{path} does not give back what was just written to it ({reason}): the storage below it cannot be trusted. Keep the \
+         daemon running, take a backup now (`palisade state backup FILE`, to other storage), and restore it there"
+    )]
+    NotKept {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The old files are not in their places, so nothing is written there.
+    #[error("{0}")]
+    Misplaced(String),
+}
+
+impl From<StoreError> for RenewError {
+    fn from(error: StoreError) -> RenewError {
+        match error {
+            StoreError::Io { path, source } => RenewError::NotWritten {
+                path,
+                reason: source.to_string(),
+            },
+            // It has not got its name yet: it was still being written.
+            StoreError::Damaged { path, reason } if path.extension().is_some_and(|end| end == "new") => {
+                RenewError::NotWritten { path, reason }
+            }
+            StoreError::Damaged { path, reason } => RenewError::NotKept { path, reason },
+            other => RenewError::Misplaced(other.to_string()),
+        }
+    }
+}
+
 const RESTORE: &str = "Nothing has been changed. Keep a copy of the directory as it is. If there is a backup: move the \
                        directory away and run `palisade state restore`. If there is none: move it away, start the \
                        daemon, and bring the disks back with their volumes by `palisade disk import`; never add them \

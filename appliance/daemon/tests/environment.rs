@@ -7,15 +7,12 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+mod site;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_palisaded");
+use site::{Daemon, PROGRAM};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn no_signal_ends_it_but_those_that_ask_for_it() {
@@ -112,101 +109,4 @@ fn limits_of_a_shell_do_not_end_it() {
         daemon.send("TERM");
         assert!(daemon.end().success(), "{limit}");
     }
-}
-
-struct Daemon {
-    child: Child,
-    directory: TempDir,
-}
-
-impl Daemon {
-    /// Starts one by way of another program.
-    fn start(by: &[&str], stderr: Stdio) -> Daemon {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("palisade.toml");
-        let at = |name: &str| directory.path().join(name).display().to_string();
-        let text = format!(
-            "state_dir = \"{}\"\nrun_dir = \"{}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
-            at("state"),
-            at("run")
-        );
-        std::fs::write(&config, text).unwrap();
-        let (first, others) = by.split_first().unwrap();
-        let child = Command::new(first)
-            .args(others)
-            .arg(PROGRAM)
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        let daemon = Daemon { child, directory };
-        let begin = Instant::now();
-        while ask(&daemon.socket()).is_none() {
-            assert!(
-                begin.elapsed() < Duration::from_secs(60),
-                "{by:?}: it does not come up"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        daemon
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.directory.path().join("run/api.socket")
-    }
-
-    /// Asserts that it answers.
-    fn answers(&self, after: &str) {
-        let begin = Instant::now();
-        while ask(&self.socket()).is_none() {
-            assert!(
-                begin.elapsed() < Duration::from_secs(20),
-                "no answer after {after}"
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn send(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .args(["-s", signal, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(sent.success(), "{signal} cannot be sent");
-    }
-
-    fn end(mut self) -> ExitStatus {
-        let begin = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begin.elapsed() < Duration::from_secs(30), "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Whatever was started in its place holds its files open below this very directory.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let directory = self.directory.path().display().to_string();
-        let _ = Command::new("pkill").args(["-9", "-f", &directory]).status();
-    }
-}
-
-/// One request over the daemon's own socket; `None` without a good answer.
-fn ask(socket: &Path) -> Option<()> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let request = b"GET /v1/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(())
 }
