@@ -2,6 +2,7 @@
 //! pages in an operator's browser.
 
 use crate::crowd::Marks;
+use crate::headers;
 use crate::keys::{Keys, Role};
 use crate::rest::Answer;
 use axum::extract::{Request, State};
@@ -86,7 +87,9 @@ impl Access {
 /// Lets a request through, or answers it.
 pub(crate) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Remote);
-    match access.check(caller, request.method(), request.uri(), request.headers()) {
+    let (method, uri, shown) = (request.method(), request.uri(), request.headers());
+    let in_order = headers::check(request.version(), uri, shown);
+    match in_order.and_then(|()| access.check(caller, method, uri, shown)) {
         Ok(()) => {
             if let Some(marks) = request.extensions().get::<Arc<Marks>>() {
                 marks.prove();
@@ -122,6 +125,13 @@ fn role_by_token(keys: &Keys, headers: &HeaderMap) -> Result<Role, Problem> {
         .map(|(_, shown)| shown.trim());
     match shown.map(|shown| keys.role_of(shown)) {
         Some(Some(role)) => Ok(role),
+        Some(None) if keys.wrong().is_some() => unauthorized(
+            "token_wrong",
+            "the token is not one that is in force here: a file of tokens or certificates has been changed and cannot be \
+             taken, so those of before stay in force",
+            "ask on the machine itself what is wrong with the file (`palisade health`, finding keys_not_taken), or give the \
+             token of before",
+        ),
         Some(None) => unauthorized(
             "token_wrong",
             "the token is not one of this appliance",

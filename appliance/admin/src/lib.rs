@@ -35,6 +35,7 @@ mod access;
 mod connection;
 mod crowd;
 mod exposition;
+mod headers;
 mod keeper;
 mod keys;
 mod page;

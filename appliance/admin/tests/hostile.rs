@@ -191,6 +191,30 @@ fn slow_clients_do_not_shut_an_operator_out() {
     drop(slow);
 }
 
+#[test]
+fn a_header_of_one_value_that_is_there_twice_is_refused() {
+    let server = serve();
+    let address = server.address().unwrap();
+    let ask = |more: &str| {
+        let request = format!("GET /v1/node HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
+        raw(address, request.as_bytes())
+    };
+    assert_eq!(ask("").status, 200);
+    for twice in [
+        "host: localhost\r\n",
+        "host: evil.example\r\n",
+        "origin: http://localhost\r\norigin: http://localhost\r\n",
+        "authorization: Bearer a\r\nauthorization: Bearer b\r\n",
+        "content-length: 0\r\ncontent-length: 5\r\n",
+    ] {
+        let answer = ask(twice);
+        assert_eq!(answer.status, 400, "{twice}: {answer:?}");
+    }
+    assert_eq!(ask("host: localhost\r\n").code(), "header_repeated");
+    let without = raw(address, b"GET /v1/node HTTP/1.1\r\nconnection: close\r\n\r\n");
+    assert_eq!((without.status, without.code().as_str()), (400, "host_missing"));
+}
+
 /// An appliance with a fault in it.
 struct Faulty;
 

@@ -6,7 +6,7 @@ mod fake;
 mod wire;
 
 use fake::Fake;
-use palisade_admin::{AdminConfig, DoorTrouble, Server, SocketDoor, TcpAccess, TcpDoor};
+use palisade_admin::{AdminConfig, DoorTrouble, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -195,10 +195,57 @@ fn a_token_that_was_emptied_deleted_or_shown_to_all_is_told_until_it_is_right_ag
         write_token(&site.token(), TOKEN);
         assert_eq!(site.told(2 * at + 1), []);
     }
+    write_token(&site.token(), "0000000000000000000000000000000000000001");
+    site.told(6);
+    let bearer = "Bearer 0000000000000000000000000000000000000001";
+    let address = site.server.address().unwrap();
+    let refused = ask(address, "GET", "/v1/node", &[("authorization", bearer)], "");
+    assert_eq!((refused.status, refused.code().as_str()), (401, "token_wrong"));
+    assert!(refused.body.contains("keys_not_taken"), "{refused:?}");
+    write_token(&site.token(), TOKEN);
+    assert_eq!(site.told(7), []);
     let renewed = TOKEN.replace('0', "9");
     write_token(&site.token(), &renewed);
     until("the new one is not taken", || {
         site.token_opens(&renewed).then_some(())
     });
-    assert_eq!(site.appliance.doors().len(), 6, "which is no trouble");
+    assert_eq!(site.appliance.doors().len(), 8, "which is no trouble");
+}
+
+#[test]
+fn a_certificate_or_key_that_is_spoilt_is_told_until_it_is_right_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    write_token(&place("cert"), &cert);
+    write_token(&place("key"), &key);
+    write_token(&place("token"), TOKEN);
+    let config = AdminConfig {
+        socket: None,
+        tcp: Some(TcpDoor {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls: Some(Tls {
+                cert: place("cert"),
+                key: place("key"),
+            }),
+            access: TcpAccess::Tokens {
+                admin: place("token"),
+                make: false,
+                read: None,
+            },
+        }),
+        metrics_open: false,
+    };
+    let appliance = Arc::new(Fake::new());
+    let _server = Server::start(config, Arc::clone(&appliance) as Arc<_>).unwrap();
+    let told = |known: usize| until("nothing is told", || appliance.doors().get(known).cloned());
+    for (at, (name, right)) in [("cert", &cert), ("key", &key)].into_iter().enumerate() {
+        write_token(&place(name), "-----BEGIN NONSENSE-----");
+        let wrong = told(2 * at);
+        let path = place(name).display().to_string();
+        assert!(is_keys_trouble(&wrong, &path), "{wrong:?}");
+        write_token(&place(name), right);
+        assert_eq!(told(2 * at + 1), []);
+    }
 }
