@@ -11,8 +11,8 @@
 //! the daemon has mapped; so all of it is safe Rust.
 
 mod load;
-mod ring;
-mod session;
+pub mod ring;
+pub mod session;
 mod shapes;
 
 use std::path::Path;

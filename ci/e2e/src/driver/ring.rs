@@ -49,6 +49,7 @@ pub struct Ring {
     used: u16,
     kick: OwnedFd,
     call: OwnedFd,
+    error: OwnedFd,
 }
 
 /// Where the parts lie: the tables one behind the other, the used ring on a page of its own.
@@ -74,6 +75,7 @@ impl Ring {
             used: 0,
             kick: event()?,
             call: event()?,
+            error: event()?,
         })
     }
 
@@ -95,6 +97,19 @@ impl Ring {
 
     pub fn call(&self) -> BorrowedFd<'_> {
         self.call.as_fd()
+    }
+
+    pub fn error(&self) -> BorrowedFd<'_> {
+        self.error.as_fd()
+    }
+
+    /// How often the device has told of an error since it was asked last.
+    pub fn errors(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.error, &mut count) {
+            Ok(8) => u64::from_ne_bytes(count),
+            _ => 0,
+        }
     }
 
     pub fn places(&self) -> Places {
@@ -166,6 +181,16 @@ impl Ring {
         let slot = u64::from(self.avail % ENTRIES);
         self.put(PLACES.avail + 4 + 2 * slot, &head.to_le_bytes())?;
         self.avail = self.avail.wrapping_add(1);
+        self.put(PLACES.avail + 2, &self.avail.to_le_bytes())?;
+        self.ring_bell()
+    }
+
+    /// Offers more chains than the ring has entries, as no driver may (virtio 1.3, 2.7.13).
+    ///
+    /// # Errors
+    /// As [`Ring::put`].
+    pub fn jump(&mut self) -> Outcome {
+        self.avail = self.avail.wrapping_add(ENTRIES + 1);
         self.put(PLACES.avail + 2, &self.avail.to_le_bytes())?;
         self.ring_bell()
     }

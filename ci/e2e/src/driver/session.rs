@@ -28,6 +28,7 @@ const SET_VRING_ADDR: u32 = 9;
 const SET_VRING_BASE: u32 = 10;
 const SET_VRING_KICK: u32 = 12;
 const SET_VRING_CALL: u32 = 13;
+const SET_VRING_ERR: u32 = 14;
 const GET_PROTOCOL_FEATURES: u32 = 15;
 const SET_PROTOCOL_FEATURES: u32 = 16;
 const SET_VRING_ENABLE: u32 = 18;
@@ -171,6 +172,7 @@ impl Session {
         ]));
         self.order(SET_VRING_ADDR, &addresses, &[])?;
         self.order(SET_VRING_CALL, &longs(&[0]), &[ring.call()])?;
+        self.order(SET_VRING_ERR, &longs(&[0]), &[ring.error()])?;
         self.order(SET_VRING_KICK, &longs(&[0]), &[ring.kick()])?;
         self.order(SET_VRING_ENABLE, &words(&[0, 1]), &[])
     }

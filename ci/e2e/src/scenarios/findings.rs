@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::appliance::{Appliance, MIB};
+use crate::driver::ring::{ARENA, Part, Ring};
+use crate::driver::session::Session;
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::{Lab, root};
 use crate::process::wait_until;
@@ -60,6 +62,8 @@ pub fn run(lab: &Lab) -> Outcome {
     step("a full file system is told although no guest writes, and over when there is room");
     socket(appliance)?;
     step("a socket's file that somebody deletes is told, and put back");
+    ring(appliance)?;
+    step("a ring that its driver breaks is told to both sides, and works again in the next session");
     reactor(appliance)?;
     step("a reactor that sleeps although an order waits for it is told");
     control(appliance)?;
@@ -176,6 +180,57 @@ fn socket(appliance: &Appliance) -> Outcome {
     })?;
     over(appliance, &trouble)?;
     demand(socket.exists(), "the socket was not put back")
+}
+
+/// The serial number of a disk, asked for (virtio 1.3, 5.2.6): 16 bytes of header, 20 of data, the status.
+fn serial(ring: &mut Ring, session: &Session) -> Outcome {
+    ring.put(ARENA, &[8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])?;
+    ring.put(ARENA + 4096, &[0xff; 21])?;
+    let part = |address, bytes, device_writes| Part {
+        address,
+        bytes,
+        device_writes,
+    };
+    let parts = [
+        part(ARENA, 16, false),
+        part(ARENA + 4096, 20, true),
+        part(ARENA + 4096 + 20, 1, true),
+    ];
+    ring.offer(0, &parts, None)?;
+    let gone = ring.sleep(session.socket(), PATIENCE)?;
+    demand(!gone, "the session ended")?;
+    wait_until("the serial number", PATIENCE, || Ok(!ring.answered()?.is_empty()))?;
+    demand(ring.get(ARENA + 4096 + 20, 1)? == [0], "the request was not done")
+}
+
+fn ring(appliance: &Appliance) -> Outcome {
+    let socket = appliance.offer("jumps", 16 * MIB, 1)?;
+    let mut ring = Ring::new()?;
+    let session = Session::start(&socket, &ring, &mut None)?;
+    serial(&mut ring, &session)?;
+    demand(ring.errors() == 0, "an error was signalled before there was one")?;
+    ring.jump()?;
+    let trouble = Trouble {
+        code: "queue_broken",
+        subject: "attachment/jumps",
+        cause: "queue 0: ",
+    };
+    told(appliance, &trouble)?;
+    demand(ring.errors() > 0, "the error descriptor was not signalled")?;
+    let is_it = |line: &str| {
+        line.starts_with("palisade_attachment_ring_events_total{")
+            && line.contains("attachment=\"jumps\"")
+            && line.contains("event=\"broken\"")
+            && line.ends_with(" 1")
+    };
+    let metrics = appliance.rest().text("/metrics")?;
+    demand(metrics.lines().any(is_it), "the broken ring is not counted")?;
+    drop(session);
+
+    let mut ring = Ring::new()?;
+    let session = Session::start(&socket, &ring, &mut None)?;
+    over(appliance, &trouble)?;
+    serial(&mut ring, &session)
 }
 
 fn reactor(appliance: &Appliance) -> Outcome {
