@@ -39,6 +39,28 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
+    const ALL: [ProblemKind; 14] = [
+        ProblemKind::Malformed,
+        ProblemKind::Unauthorized,
+        ProblemKind::Forbidden,
+        ProblemKind::NotFound,
+        ProblemKind::Method,
+        ProblemKind::Timeout,
+        ProblemKind::Conflict,
+        ProblemKind::Changed,
+        ProblemKind::TooLarge,
+        ProblemKind::MediaType,
+        ProblemKind::Invalid,
+        ProblemKind::Internal,
+        ProblemKind::Unavailable,
+        ProblemKind::NoSpace,
+    ];
+
+    /// The kind of an answer with this HTTP status, for a client: the body does not carry it.
+    pub fn of_status(status: u16) -> Option<ProblemKind> {
+        ProblemKind::ALL.into_iter().find(|kind| kind.status() == status)
+    }
+
     /// The HTTP status.
     pub fn status(self) -> u16 {
         match self {
@@ -76,7 +98,7 @@ pub struct Problem {
     /// What to do about it.
     #[schema(example = "delete the attachment first: palisade attachment delete web1")]
     pub remedy: String,
-    /// Decides the HTTP status; not part of the body.
+    /// Decides the HTTP status; not part of the body. A client sets it by [`ProblemKind::of_status`].
     #[serde(skip)]
     pub kind: ProblemKind,
 }
@@ -141,5 +163,19 @@ impl Problem {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.kind.status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_knows_each_kind_by_its_status() {
+        for kind in ProblemKind::ALL {
+            assert_eq!(ProblemKind::of_status(kind.status()), Some(kind));
+        }
+        assert_eq!(ProblemKind::of_status(200), None);
+        assert_eq!(ProblemKind::of_status(418), None);
     }
 }

@@ -96,7 +96,10 @@ impl Command {
                 Disk::Grow { wait, .. } | Disk::Confirm { wait, .. } | Disk::Remove { wait, .. },
             )
             | Command::Volume(
-                Volume::Create { wait, .. } | Volume::Grow { wait, .. } | Volume::Set { wait, .. },
+                Volume::Create { wait, .. }
+                | Volume::Grow { wait, .. }
+                | Volume::Set { wait, .. }
+                | Volume::Delete { wait, .. },
             )
             | Command::Attachment(Attachment::Set { wait, .. }) => *wait,
             _ => return None,
@@ -500,6 +503,8 @@ pub enum Volume {
         /// Give its space up as it is, and end the clearing of a volume that is being deleted.
         #[arg(long, conflicts_with = "clear")]
         no_clear: bool,
+        #[command(flatten)]
+        wait: Wait,
         #[command(flatten)]
         guard: Guard,
         #[command(flatten)]

@@ -4,7 +4,7 @@ use crate::args::Target;
 use crate::failure::{Failure, NO_ANSWER, NO_SOCKET, NOBODY_LISTENS};
 use crate::place::Place;
 use crate::transport::{self, Lookup, Way};
-use palisade_api::Problem;
+use palisade_api::{Problem, ProblemKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -234,7 +234,10 @@ impl Client {
         }
         let bytes = self.read(response)?;
         match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(problem) => Err(Failure::Refused(problem)),
+            Ok(problem) => Err(Failure::Refused(Problem {
+                kind: ProblemKind::of_status(status.as_u16()).unwrap_or_default(),
+                ..problem
+            })),
             Err(_) => Err(self.foreign(&format!("it answers {status}"))),
         }
     }

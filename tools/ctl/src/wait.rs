@@ -31,7 +31,8 @@ pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value
     }
 }
 
-/// Waits, if asked to, until what was taken away is gone: what was its own can be used by others then.
+/// Waits, if asked to, until what was taken away is gone: what was its own can be used by others then. It may be gone
+/// before the first look.
 pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<(), Failure> {
     if !wait.wait {
         return Ok(());
@@ -52,7 +53,7 @@ pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<(), F
         }
         known = Some(uuid);
         let state: State = client.typed(resource.get("state").unwrap_or(&Value::Null))?;
-        look_on(&bar, begun, limit, what, state)?;
+        look_on(&bar, begun, limit, &format!("the removal of {what}"), state)?;
     }
     bar.finish_and_clear();
     Ok(())

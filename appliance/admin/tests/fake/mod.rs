@@ -33,6 +33,8 @@ struct Kept {
     attachments: BTreeMap<String, (AttachmentCreate, Attachment)>,
     /// Reads of an attachment until it is applied.
     reads_until_applied: u32,
+    /// Reads of disks or volumes until those that were taken away are gone.
+    reads_until_gone: u32,
     findings: Vec<Finding>,
     /// All that was ever told of doors, in order.
     doors: Vec<Vec<DoorTrouble>>,
@@ -57,6 +59,15 @@ impl Fake {
     #[allow(dead_code, reason = "not every test that includes this file waits")]
     pub fn apply_slowly(&self, reads: u32) {
         self.kept().reads_until_applied = reads;
+    }
+
+    /// Disks and volumes that are taken away are gone after being looked at this often.
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file takes things away"
+    )]
+    pub fn remove_slowly(&self, reads: u32) {
+        self.kept().reads_until_gone = reads;
     }
 
     #[allow(dead_code, reason = "not every test that includes this file has findings")]
@@ -91,6 +102,20 @@ impl Kept {
             generation: self.generation,
             applied: Some(self.generation),
             blocked_on: None,
+        }
+    }
+
+    /// Lets go of what was taken away, when it is time.
+    fn let_go(&mut self) {
+        if self.reads_until_gone > 0 {
+            self.reads_until_gone -= 1;
+            return;
+        }
+        self.disks.retain(|_, (_, disk)| !disk.leaving);
+        self.volumes.retain(|_, (_, volume)| !volume.deleting);
+        let volumes = &self.volumes;
+        for (_, disk) in self.disks.values_mut() {
+            disk.volumes.retain(|volume| volumes.contains_key(volume));
         }
     }
 }
@@ -171,13 +196,10 @@ impl Appliance for Fake {
     }
 
     fn disks(&self) -> Vec<Disk> {
+        let mut kept = self.kept();
+        kept.let_go();
         // Not in the order of ids: the server sorts.
-        self.kept()
-            .disks
-            .values()
-            .rev()
-            .map(|(_, disk)| disk.clone())
-            .collect()
+        kept.disks.values().rev().map(|(_, disk)| disk.clone()).collect()
     }
 
     fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem> {
@@ -336,22 +358,27 @@ impl Appliance for Fake {
 
     fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem> {
         let mut kept = self.kept();
-        let (_, disk) = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?;
+        let found = kept.disks.get_mut(id);
+        let (_, disk) = found.ok_or_else(|| Problem::not_found("disk", id))?;
         guard("disk", id, &disk.state, expected)?;
         if let Some(volume) = disk.volumes.first() {
             return Err(in_use("disk", id, &format!("volume {volume}")));
         }
         let removal = removal("disk", id, &disk.state);
         if !how.dry_run {
-            kept.disks.remove(id);
+            disk.leaving = true;
+            if kept.reads_until_gone == 0 {
+                kept.let_go();
+            }
             self.happened("disk_removed", format!("disk/{id}"));
         }
         Ok(removal)
     }
 
     fn volumes(&self) -> Vec<Volume> {
-        self.kept()
-            .volumes
+        let mut kept = self.kept();
+        kept.let_go();
+        kept.volumes
             .values()
             .rev()
             .map(|(_, volume)| volume.clone())
@@ -449,7 +476,7 @@ impl Appliance for Fake {
         let mut kept = self.kept();
         let (_, volume) = kept
             .volumes
-            .get(id)
+            .get_mut(id)
             .ok_or_else(|| Problem::not_found("volume", id))?;
         guard("volume", id, &volume.state, expected)?;
         if volume.protected {
@@ -471,9 +498,9 @@ impl Appliance for Fake {
         if how.dry_run {
             return Ok(removal);
         }
-        kept.volumes.remove(id);
-        for (_, disk) in kept.disks.values_mut() {
-            disk.volumes.retain(|volume| volume != id);
+        volume.deleting = true;
+        if kept.reads_until_gone == 0 {
+            kept.let_go();
         }
         self.happened("volume_deleted", format!("volume/{id}"));
         Ok(removal)

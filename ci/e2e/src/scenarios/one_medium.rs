@@ -47,6 +47,7 @@ pub fn run(lab: &Lab) -> Outcome {
     })?;
     step("a disk in use whose superblock is gone serves nobody, and goes on when it is back");
 
+    taken_away(&appliance)?;
     given_up(lab, &mut appliance)?;
     appliance.must_be_well()?;
     appliance.stop()
@@ -95,6 +96,33 @@ fn taken_once(lab: &Lab, appliance: &Appliance, path: &Path) -> Outcome {
         .into_iter()
         .try_for_each(|name| fs::remove_file(at(name)).map_err(during))?;
     step("no link, copy or loop device of a disk is taken for another one, by whatever force");
+    Ok(())
+}
+
+/// Whoever waits for a removal is told that it worked, and can use what was taken away at once.
+fn taken_away(appliance: &Appliance) -> Outcome {
+    let path = appliance.disk("d2", 64 * MIB)?;
+    appliance.cli(&[
+        "volume",
+        "create",
+        "v2",
+        "8MiB",
+        "--disk",
+        "d2",
+        "--clear",
+        "on-delete",
+        "--wait",
+    ])?;
+    appliance.cli(&["volume", "rm", "v2", "--yes", "--wait"])?;
+    appliance.cli(&["disk", "rm", "d2", "--yes", "--wait"])?;
+    for at in [0, 64 * MIB - AREA] {
+        demand(
+            read(&path, at)?.iter().all(|byte| *byte == 0),
+            format!("something of ours is left at {at} of a disk whose removal was waited for"),
+        )?;
+    }
+    fs::remove_file(&path).map_err(|error| Failure::during(path.display(), error))?;
+    step("a removal that was waited for is a success, and the medium is clean then");
     Ok(())
 }
 

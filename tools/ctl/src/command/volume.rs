@@ -68,9 +68,11 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             force,
             clear,
             no_clear,
+            wait,
             guard,
             consent,
         } => {
+            let only_shown = consent.dry_run;
             let given = [
                 (force, "force=true"),
                 (clear, "clear=true"),
@@ -87,7 +89,11 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 expected: guard.expect,
                 consent,
             };
-            consent::take_away(client, out, wish, &format!("Volume {id} is deleted."))
+            consent::take_away(client, out, wish, &format!("Volume {id} is deleted."))?;
+            match only_shown {
+                true => Ok(()),
+                false => wait::gone(client, wait, &path(&id), &format!("volume {id}")),
+            }
         }
     }
 }
