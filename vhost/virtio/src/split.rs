@@ -245,6 +245,9 @@ impl SplitQueue {
     pub(crate) fn show(&mut self) -> u16 {
         self.used_shown = self.used_next;
         self.ring.set_used_idx(self.used_next);
+        if let Some(used_log) = &self.used_log {
+            used_log.log.mark(used_log.at, 4);
+        }
         self.used_next
     }
 
@@ -258,9 +261,6 @@ impl SplitQueue {
         self.used_published = self.used_next;
         if self.used_shown != self.used_next {
             self.show();
-        }
-        if let Some(used_log) = &self.used_log {
-            used_log.log.mark(used_log.at, 4);
         }
         Some(Published {
             before,
