@@ -198,6 +198,7 @@ endings! {
         OpenError::OtherMedium { .. } => NO_DISK,
         OpenError::InUse { .. } => NO_DISK,
         OpenError::Locked { .. } => NO_DISK,
+        OpenError::Beneath { .. } => NO_DISK,
         OpenError::Create { .. } => ANSWER,
         OpenError::BlockTooSmall { .. } => NO_DISK,
         OpenError::BlockSize { .. } => ANSWER,

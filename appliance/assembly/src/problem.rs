@@ -190,6 +190,23 @@ pub fn of_open(error: &OpenError) -> Problem {
             "disk_locked",
             "stop the program that holds it, or wait until it has let go",
         ),
+        OpenError::Beneath { source, .. } => match &**source {
+            OpenError::Locked { .. } => (
+                ProblemKind::Conflict,
+                "disk_locked",
+                "stop the program that holds what lies under it, or wait until it has let go; force does not lift this",
+            ),
+            OpenError::InUse { .. } => (
+                ProblemKind::Conflict,
+                "disk_in_use_elsewhere",
+                "end what uses what lies under it (lsblk shows it), and try again; force does not lift this",
+            ),
+            _ => (
+                ProblemKind::Conflict,
+                "disk_stands_on_unreachable",
+                "see what lies under it (lsblk, losetup --list) and let the daemon reach that, or add that itself",
+            ),
+        },
         OpenError::Create { .. } => (
             ProblemKind::NoSpace,
             "disk_not_created",

@@ -6,9 +6,10 @@
 //!
 //! The lock on the open file description is the barrier against late writes: after `kill -9` the requests that the
 //! dead process had in flight keep its open file alive in the kernel, and with it the lock. When we get the lock,
-//! the last of them has landed or will never.
+//! the last of them has landed or will never. What lies under a block device is locked with it ([`beneath`]).
 
 mod alignment;
+mod beneath;
 mod clear;
 mod direct;
 mod error;
@@ -18,6 +19,7 @@ pub mod identity;
 mod kernel;
 mod lock;
 mod look;
+mod loops;
 mod open;
 pub mod probe;
 pub mod underlay;

@@ -2,14 +2,16 @@
 //! is needed.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::appliance::{Appliance, MIB};
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
+use crate::loop_device::LoopDevice;
 use crate::process::Process;
 use crate::scenarios::step;
 
@@ -37,8 +39,17 @@ pub fn run(lab: &Lab) -> Outcome {
     let elsewhere = other
         .replace(&format!(":{port}"), ":0")
         .replace("[devices]\n", "[devices]\nlock_wait_s = 1\n");
-    must_not_share(lab, &elsewhere, &disk)?;
-    step("the same disk file: refused");
+    let mut ways = vec![json!({ "file": { "path": disk } })];
+    let over = LoopDevice::over(Path::new(&disk));
+    match &over {
+        Some(over) => ways.push(json!({ "block": { "path": over.path } })),
+        None => step("no loop device can be had here: they are left to the unit tests"),
+    }
+    must_not_share(lab, &elsewhere, &ways)?;
+    drop(over);
+    step(
+        "the same disk file, by its path and under a loop device: refused, as a disk of any kind and for import",
+    );
 
     appliance.settled("/v1/attachments/v1")?;
     appliance.must_be_well()?;
@@ -80,8 +91,8 @@ fn must_wait_for_port(lab: &Lab, config: &str) -> Outcome {
     )
 }
 
-/// A daemon of its own that is asked for a disk of the first one.
-fn must_not_share(lab: &Lab, config: &str, disk: &str) -> Outcome {
+/// A daemon of its own that is asked for a disk of the first one, in several ways.
+fn must_not_share(lab: &Lab, config: &str, ways: &[Value]) -> Outcome {
     let mut process = launch(lab, config)?;
     let mut port = None;
     crate::process::wait_until("the second daemon", Duration::from_secs(20), || {
@@ -93,11 +104,26 @@ fn must_not_share(lab: &Lab, config: &str, disk: &str) -> Outcome {
         Ok(port.is_some())
     })?;
     let rest = crate::rest::Rest::new(port.unwrap_or_default(), &lab.path("appliance/state2"));
-    let wish = json!({ "id": "stolen", "file": { "path": disk }, "force": true });
-    let Err(failure) = rest.post("/v1/disks", &wish) else {
-        return Err(Failure::new("two daemons have one disk"));
-    };
-    demand(failure.to_string().contains("disk_locked"), failure.to_string())?;
+    for way in ways {
+        for usage in ["pooled", "whole"] {
+            let mut wish = json!({ "id": "stolen", "usage": usage, "force": true });
+            if let (Some(wish), Some(way)) = (wish.as_object_mut(), way.as_object()) {
+                wish.extend(way.clone());
+            }
+            let Err(failure) = rest.post("/v1/disks", &wish) else {
+                return Err(Failure::new(format!("two daemons have one disk: {wish}")));
+            };
+            demand(
+                failure.to_string().contains("disk_locked"),
+                format!("{wish}: {failure}"),
+            )?;
+        }
+        let import = json!({ "disks": [way] });
+        demand(
+            rest.post("/v1/import", &import).is_err(),
+            format!("two daemons have one disk: {import}"),
+        )?;
+    }
     let status = process.terminate(Duration::from_secs(20))?;
     demand(
         status.success(),

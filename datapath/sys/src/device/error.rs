@@ -60,6 +60,14 @@ pub enum OpenError {
         /// Who took the lock, if that can be found out.
         holder: Option<Holder>,
     },
+    /// What lies under the block device is in other hands, or cannot be kept from them.
+    #[error("{path} stands on something that it cannot have for itself: {source}")]
+    Beneath {
+        /// Where the device is.
+        path: PathBuf,
+        /// What is wrong with what lies under it.
+        source: Box<OpenError>,
+    },
     /// The file could not be made or its space not be taken.
     #[error("cannot make {path} with {bytes} bytes: {source}")]
     Create {

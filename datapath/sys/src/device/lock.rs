@@ -4,6 +4,8 @@
 use super::OpenError;
 use crate::disk_process::NAME_START;
 use std::fs::{self, File, Metadata, TryLockError};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
@@ -13,14 +15,73 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Takes the lock, exclusive for a writer and shared for readers, waiting for it until `wait` has passed.
 pub(super) fn lock(file: &File, path: &Path, read_only: bool, wait: Duration) -> Result<(), OpenError> {
-    let start = Instant::now();
-    loop {
-        let tried = if read_only {
+    let holder = || file.metadata().ok().and_then(|inode| holder(&inode));
+    patiently(path, wait, holder, || {
+        if read_only {
             file.try_lock_shared()
         } else {
             file.try_lock()
-        };
-        match tried {
+        }
+    })
+}
+
+/// A stretch of a file or device; no bytes: up to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stretch {
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// Takes a part of a file or device: the lock shared, so that nobody can have the whole, and the stretch by a lock of
+/// fcntl(2), which only those heed who have a part as well. Alone, or with others that want it so.
+pub(super) fn lock_part(
+    file: &File,
+    path: &Path,
+    stretch: Stretch,
+    alone: bool,
+    wait: Duration,
+) -> Result<(), OpenError> {
+    let start = Instant::now();
+    lock(file, path, true, wait)?;
+    let kind = if alone { libc::F_WRLCK } else { libc::F_RDLCK };
+    let place = |number| libc::off_t::try_from(number).unwrap_or(libc::off_t::MAX);
+    let lock = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: place(stretch.offset),
+        l_len: place(stretch.bytes),
+        l_pid: 0,
+    };
+    // The kernel does not say who has a stretch, and the lock of the whole we share with him.
+    patiently(
+        path,
+        wait.saturating_sub(start.elapsed()),
+        || None,
+        || {
+            // SAFETY: F_OFD_SETLK reads one `struct flock`.
+            match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+                0 => Ok(()),
+                _ => match io::Error::last_os_error() {
+                    error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                        Err(TryLockError::WouldBlock)
+                    }
+                    error => Err(TryLockError::Error(error)),
+                },
+            }
+        },
+    )
+}
+
+/// Tries until it works, or `wait` has passed.
+fn patiently(
+    path: &Path,
+    wait: Duration,
+    holder: impl Fn() -> Option<Holder>,
+    lock: impl Fn() -> Result<(), TryLockError>,
+) -> Result<(), OpenError> {
+    let start = Instant::now();
+    loop {
+        match lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(source)) => {
                 return Err(OpenError::Open {
@@ -35,7 +96,7 @@ pub(super) fn lock(file: &File, path: &Path, read_only: bool, wait: Duration) ->
             return Err(OpenError::Locked {
                 path: path.into(),
                 waited,
-                holder: file.metadata().ok().and_then(|inode| holder(&inode)),
+                holder: holder(),
             });
         }
         thread::sleep(RETRY.min(wait - waited));

@@ -2,7 +2,7 @@
 
 use super::geometry::{self, Geometry};
 use super::identity::Identity;
-use super::{Create, DeviceSpec, KernelDevice, Media, Medium, OpenError, Opened, lock, usage};
+use super::{Create, DeviceSpec, KernelDevice, Media, Medium, OpenError, Opened, beneath, lock, usage};
 use crate::HugeMemory;
 use crate::disk_process::{DiskProcess, Inside};
 use crate::filesystem::{self, FileSystem};
@@ -218,7 +218,7 @@ fn open_file(
             is,
         });
     }
-    let (file, buffered) = place.open(spec.read_only, 0).map_err(refused)?;
+    let (file, buffered) = place.open(spec.read_only, libc::O_DIRECT).map_err(refused)?;
     let identity = accepted(&file, path, accept)?;
     lock::lock(&file, path, spec.read_only, wait)?;
     let created = match create {
@@ -278,35 +278,15 @@ fn open_block(
             is,
         });
     }
-    let start = Instant::now();
-    // The kernel lets go of an exclusive open as late as of the lock, so a predecessor may still hold it.
-    let (file, buffered) = loop {
-        match place.open(spec.read_only, libc::O_EXCL) {
-            Ok(opened) => break opened,
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                let uses = usage::uses(path).unwrap_or_default();
-                let waited = start.elapsed();
-                let holder = fs::metadata(path).ok().and_then(|inode| lock::holder(&inode));
-                if uses.is_empty() && waited >= wait && holder.is_some() {
-                    return Err(OpenError::Locked {
-                        path: path.into(),
-                        waited,
-                        holder,
-                    });
-                }
-                if !uses.is_empty() || waited >= wait {
-                    return Err(OpenError::InUse {
-                        path: path.into(),
-                        uses,
-                    });
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-            Err(source) => return Err(refused(source)),
-        }
-    };
+    let until = Instant::now() + wait;
+    let (file, buffered) = claim(&place, path, spec.read_only, libc::O_DIRECT, until)?;
     let identity = accepted(&file, path, accept)?;
-    lock::lock(&file, path, spec.read_only, wait.saturating_sub(start.elapsed()))?;
+    let left = || until.saturating_duration_since(Instant::now());
+    lock::lock(&file, path, spec.read_only, left())?;
+    let under = beneath::hold(&file, spec.read_only, until).map_err(|source| OpenError::Beneath {
+        path: path.into(),
+        source: Box::new(source),
+    })?;
     let geometry = geometry::geometry(&file, buffered, spec.read_only).map_err(inspect)?;
     let found = Found {
         identity: Some(identity),
@@ -314,7 +294,55 @@ fn open_block(
         created: false,
     };
     let opened = opened(spec, DeviceKind::Block, Media::Null, Some(path), geometry, found)?;
-    Outside::new(inside, file, !buffered, path, opened)
+    let outside = Outside::new(inside, file, !buffered, path, opened)?;
+    // Until its process ends, as the device itself.
+    for file in under {
+        let _ = file.into_raw_fd();
+    }
+    Ok(outside)
+}
+
+/// Opens a block device for us alone.
+pub(super) fn claim(
+    place: &Place,
+    path: &Path,
+    read_only: bool,
+    flags: i32,
+    until: Instant,
+) -> Result<(File, bool), OpenError> {
+    let start = Instant::now();
+    // The kernel lets go of an exclusive open as late as of the lock, so a predecessor may still hold it.
+    loop {
+        match place.open(read_only, libc::O_EXCL | flags) {
+            Ok(opened) => return Ok(opened),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                let uses = usage::uses(path).unwrap_or_default();
+                let waited = start.elapsed();
+                let is_over = Instant::now() >= until;
+                let holder = fs::metadata(path).ok().and_then(|inode| lock::holder(&inode));
+                if uses.is_empty() && is_over && holder.is_some() {
+                    return Err(OpenError::Locked {
+                        path: path.into(),
+                        waited,
+                        holder,
+                    });
+                }
+                if !uses.is_empty() || is_over {
+                    return Err(OpenError::InUse {
+                        path: path.into(),
+                        uses,
+                    });
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(source) => {
+                return Err(OpenError::Open {
+                    path: path.into(),
+                    source,
+                });
+            }
+        }
+    }
 }
 
 /// Who the open file is, if that is accepted.
@@ -335,14 +363,14 @@ fn accepted(file: &File, path: &Path, accept: Accept<'_>) -> Result<Identity, Op
 /// What a path leads to, held fast without being opened: to open a tape rewinds it, to open a terminal may hang up a
 /// line, and to open a FIFO waits for its other end. So the kind is asked for first, and then the very thing that was
 /// asked is opened, whatever the path leads to by then.
-struct Place {
+pub(super) struct Place {
     held: File,
     made: bool,
 }
 
 impl Place {
     /// Finds it; a file is made, empty, if `create` is set and nothing is there.
-    fn find(path: &Path, create: bool) -> io::Result<Place> {
+    pub(super) fn find(path: &Path, create: bool) -> io::Result<Place> {
         let look = || {
             OpenOptions::new()
                 .read(true)
@@ -375,11 +403,15 @@ impl Place {
     }
 
     fn kind(&self) -> io::Result<fs::FileType> {
-        Ok(self.held.metadata()?.file_type())
+        Ok(self.about()?.file_type())
     }
 
-    /// Opens it with O_DIRECT, or without where the file system refuses that (EINVAL); true for the latter.
-    fn open(&self, read_only: bool, flags: i32) -> io::Result<(File, bool)> {
+    pub(super) fn about(&self) -> io::Result<fs::Metadata> {
+        self.held.metadata()
+    }
+
+    /// Opens it. Where the file system refuses O_DIRECT (EINVAL) without it; true for that.
+    pub(super) fn open(&self, read_only: bool, flags: i32) -> io::Result<(File, bool)> {
         // proc(5): opening the link opens the file that the descriptor holds, not the path anew.
         let link = format!("/proc/self/fd/{}", self.held.as_raw_fd());
         let with = |flags| {
@@ -389,8 +421,10 @@ impl Place {
                 .custom_flags(flags | libc::O_NONBLOCK | libc::O_NOCTTY)
                 .open(&link)
         };
-        match with(flags | libc::O_DIRECT) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((with(flags)?, true)),
+        match with(flags) {
+            Err(error) if flags & libc::O_DIRECT != 0 && error.raw_os_error() == Some(libc::EINVAL) => {
+                Ok((with(flags & !libc::O_DIRECT)?, true))
+            }
             other => Ok((other?, false)),
         }
     }

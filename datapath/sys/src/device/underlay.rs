@@ -3,18 +3,15 @@
 //! what is made of it, whatever it is called; the kernel's exclusive opening knows of partitions and holders, and nothing
 //! of loop devices, which open neither their file nor their device exclusively.
 
+use super::loops;
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 /// Layers that are looked through. Deeper ones are somebody's joke.
 const PLACES_MAX: usize = 64;
-
-/// linux/loop.h.
-const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
 
 /// A file or a block device of this machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,7 +63,7 @@ impl Underlay {
     }
 }
 
-fn place(meta: &Metadata) -> Place {
+pub(super) fn place(meta: &Metadata) -> Place {
     match meta.file_type().is_block_device() {
         true => Place::Block(meta.rdev()),
         false => Place::File {
@@ -108,7 +105,7 @@ fn under(place: Place) -> Vec<(Place, bool)> {
 }
 
 /// The number of a block device in its directory of sysfs.
-fn number_in(directory: &Path) -> Option<u64> {
+pub(super) fn number_in(directory: &Path) -> Option<u64> {
     let text = fs::read_to_string(directory.join("dev")).ok()?;
     let (major, minor) = text.trim().split_once(':')?;
     Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
@@ -116,71 +113,21 @@ fn number_in(directory: &Path) -> Option<u64> {
 
 /// What a loop device is made of: as the driver has it open, else as it was called when that was opened.
 fn backing(directory: &Path) -> Option<(Place, bool)> {
-    let node = Path::new("/dev").join(directory.file_name()?);
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(node);
-    if let Some(place) = opened.ok().and_then(|device| backing_of(&device)) {
-        return Some(place);
-    }
-    let shown = fs::read_to_string(directory.join("loop/backing_file")).ok()?;
-    let path = PathBuf::from(shown.trim_end());
-    fs::metadata(path).ok().map(|meta| (place(&meta), true))
-}
-
-/// The beginning of `struct loop_info64` (linux/loop.h), and room for its rest.
-#[repr(C)]
-struct LoopInfo {
-    device: u64,
-    inode: u64,
-    rdevice: u64,
-    offset: u64,
-    size_limit: u64,
-    rest: [u64; 24],
-}
-
-const _: () = assert!(size_of::<LoopInfo>() == 232);
-
-fn backing_of(device: &File) -> Option<(Place, bool)> {
-    let mut info = LoopInfo {
-        device: 0,
-        inode: 0,
-        rdevice: 0,
-        offset: 0,
-        size_limit: 0,
-        rest: [0; 24],
-    };
-    // SAFETY: LOOP_GET_STATUS64 writes one `struct loop_info64`, 232 bytes, to which the pointer points.
-    let failed = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
-    if failed != 0 {
-        return None;
-    }
-    // `rdevice` is a block device's own number. For a file it is none, or that of its file system once more.
-    let place = match info.rdevice == 0 || info.rdevice == info.device {
-        true => Place::File {
-            device: decoded(info.device),
-            inode: info.inode,
-        },
-        false => Place::Block(decoded(info.rdevice)),
-    };
-    // One that begins later or ends earlier is a part, as a partition is.
-    Some((place, info.offset == 0 && info.size_limit == 0))
-}
-
-/// A device's number as the kernel packs it (`huge_encode_dev`).
-fn decoded(number: u64) -> u64 {
-    let (major, minor) = (
-        (number >> 8) & 0xfff,
-        (number & 0xff) | ((number >> 12) & 0xfff00),
-    );
-    libc::makedev(major as u32, minor as u32)
+    let told = loops::backing_at(&Path::new("/dev").join(directory.file_name()?));
+    let told = told.map(|backing| (backing.place, backing.is_whole()));
+    told.or_else(|| {
+        let path = loops::shown(directory)?;
+        fs::metadata(path).ok().map(|meta| (place(&meta), true))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
     use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use std::process::Command;
 
     struct Loop(PathBuf);
@@ -241,12 +188,5 @@ mod tests {
         // Whatever the file is called by now.
         fs::rename(&file, folder.path().join("d9")).unwrap();
         assert!(of(&first.0).meets(&of(&folder.path().join("d9"))));
-    }
-
-    #[test]
-    fn numbers_are_packed_as_the_kernel_packs_them() {
-        assert_eq!(decoded(0x700), libc::makedev(7, 0));
-        assert_eq!(decoded(0x103), libc::makedev(1, 3));
-        assert_eq!(decoded(0x0010_0834), libc::makedev(8, 0x134));
     }
 }

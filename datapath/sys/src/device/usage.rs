@@ -1,10 +1,12 @@
 //! Whether something on this machine uses a block device, or a file.
 
+use super::underlay::{Place, place};
+use super::{beneath, loops};
 use std::fmt;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// One use of a block device or of a partition of it.
@@ -93,23 +95,40 @@ pub fn uses(path: &Path) -> io::Result<Vec<Use>> {
 }
 
 /// What uses an open file or block device beside us, as far as opening and locking it did not tell: a file system in a
-/// mounted image, swap space in a file, the virtual machine that runs on it.
+/// mounted image, swap space in a file, the virtual machine that runs on it. What uses the file under a loop device uses
+/// the device.
 ///
 /// # Errors
 /// It cannot be asked about.
 pub(super) fn uses_of_open(file: &File) -> io::Result<Vec<Use>> {
+    let Some((under, ours)) = beneath::file_under(file) else {
+        let mut found = match file.metadata()?.is_file() {
+            true => uses_of_file(file, &[])?,
+            false => Vec::new(),
+        };
+        found.extend(locked(file)?);
+        return Ok(found);
+    };
+    let mut found = uses_of_file(&under, &ours)?;
+    found.extend(locked(file)?);
+    found.extend(locked(&under)?);
+    Ok(found)
+}
+
+/// What stands on a file, but for some loop devices, and whether it is swap space.
+fn uses_of_file(file: &File, ours: &[String]) -> io::Result<Vec<Use>> {
     let about = file.metadata()?;
     let mut found = Vec::new();
-    if about.is_file() {
-        for device in loops_over(&about) {
-            let of_device = uses(&Path::new("/dev").join(&device)).unwrap_or_default();
-            found.push(Use::Loop { device });
-            found.extend(of_device);
+    for device in loops_over(&about) {
+        if ours.contains(&device) {
+            continue;
         }
-        let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-        found.extend(swap_file(&swaps, &about));
+        let of_device = uses(&Path::new("/dev").join(&device)).unwrap_or_default();
+        found.push(Use::Loop { device });
+        found.extend(of_device);
     }
-    found.extend(locked(file)?);
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    found.extend(swap_file(&swaps, &about));
     Ok(found)
 }
 
@@ -118,48 +137,17 @@ fn loops_over(file: &Metadata) -> Vec<String> {
     let all = fs::read_dir("/sys/class/block").into_iter().flatten().flatten();
     let bound = all.filter(|entry| entry.path().join("loop/backing_file").exists());
     let is_over = |entry: &fs::DirEntry| {
-        let told = backing(&Path::new("/dev").join(entry.file_name()));
-        told.or_else(|| backing_by_path(&entry.path())) == Some((file.dev(), file.ino()))
+        let told = loops::backing_at(&Path::new("/dev").join(entry.file_name()));
+        let told = told.map(|backing| backing.place);
+        told.or_else(|| place_by_path(&entry.path())) == Some(place(file))
     };
     bound.filter(is_over).map(|entry| name(&entry.path())).collect()
 }
 
-/// `struct loop_info64` of linux/loop.h; of it only the first two fields are looked at.
-#[repr(C)]
-struct LoopInfo {
-    device: u64,
-    inode: u64,
-    others: [u64; 27],
-}
-
-const _: () = assert!(size_of::<LoopInfo>() == 232);
-
-/// linux/loop.h.
-const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
-
-/// File system and inode of what a loop device stands on.
-fn backing(device: &Path) -> Option<(u64, u64)> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(device)
-        .ok()?;
-    let mut info = LoopInfo {
-        device: 0,
-        inode: 0,
-        others: [0; 27],
-    };
-    // SAFETY: LOOP_GET_STATUS64 fills one `struct loop_info64`, for which there is room; another device refuses it.
-    let failed = unsafe { libc::ioctl(file.as_raw_fd(), LOOP_GET_STATUS64, &mut info) };
-    (failed == 0).then_some((info.device, info.inode))
-}
-
 /// The same by the path that sysfs gives, for a daemon that may not open the device. A file may have been put in the place
 /// of the one that is meant.
-fn backing_by_path(directory: &Path) -> Option<(u64, u64)> {
-    let path = fs::read_to_string(directory.join("loop/backing_file")).ok()?;
-    let found = fs::metadata(path.trim_end()).ok()?;
-    Some((found.dev(), found.ino()))
+fn place_by_path(directory: &Path) -> Option<Place> {
+    Some(place(&fs::metadata(loops::shown(directory)?).ok()?))
 }
 
 /// Whether /proc/swaps names the file: its first column is a path.
@@ -240,6 +228,7 @@ fn is_swap(swaps: &str, device: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::OpenOptions;
 
     /// Locks bytes 100 to 103 for reading, as QEMU does, by the open file description.
     fn lock_as_qemu(file: &File) {
