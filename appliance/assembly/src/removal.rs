@@ -10,7 +10,10 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{ConnectionState, Problem, ProblemKind, Removal, RemovalOptions};
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{Attachment, Clear, Cluster, Command, Disk, Generation, Medium, Name, Volume};
+use palisade_model::{Attachment, Clear, Cluster, Command, Disk, Generation, Medium, Name, Usage, Volume};
+
+#[cfg(test)]
+mod tests;
 
 /// What is taken away, and how far its revision has come.
 struct Subject {
@@ -159,19 +162,48 @@ fn disk_effects(name: &Name, disk: &Disk, how: RemovalOptions) -> Vec<String> {
     effects
 }
 
+/// The next volume there may have been told to show what is there.
+const CLEARED: &str =
+    "cleared before another volume's guest sees it, unless that volume is created with --clear never";
+
 fn volume_effects(cluster: &Cluster, name: &Name, volume: &Volume, how: RemovalOptions) -> Vec<String> {
     let bytes = human(volume.sectors * SECTOR_BYTES);
+    let extents = volume.extents();
+    let on = extents.first().map(|extent| &extent.disk);
+    let whole = on.filter(|disk| {
+        cluster
+            .disks
+            .get(*disk)
+            .is_some_and(|disk| disk.usage == Usage::Whole)
+    });
+    let holds_data = cluster.holds_data(volume);
     let by_choice = cluster.clear_of(name) == Some(Clear::OnDelete);
-    let space = match (volume.deleting, how.clear.unwrap_or(by_choice)) {
-        (true, false) => "the clearing of its space ends, and the space is free at once",
-        (true, true) => "it is being deleted already, and nothing changes",
-        (false, true) => "its space is cleared before anybody else gets it; it keeps its name until then",
-        (false, false) => "its space is free at once, and cleared before another volume's guest sees it",
+    // Where no guest has seen anything of it, or its disk keeps nothing, there is nothing to clear.
+    let clears = how.clear.unwrap_or(by_choice) && (holds_data || volume.deleting);
+    let lost = match whole {
+        Some(disk) if holds_data && !clears => {
+            format!(
+                "volume {name} is deleted; the {bytes} that it holds stay on disk {disk} until another volume is created there"
+            )
+        }
+        _ if volume.deleting => format!("volume {name} is deleted already, and what it held is lost"),
+        _ => format!("volume {name} is deleted, and the {bytes} that it holds are lost"),
     };
-    vec![
-        format!("volume {name} is deleted, and the {bytes} that it holds are lost"),
-        space.into(),
-    ]
+    let space = match (volume.deleting, clears, whole) {
+        (true, true, _) => "the clearing of its space goes on, and nothing changes".to_owned(),
+        (true, false, _) => {
+            format!("the clearing of its space ends: the space is free at once, and {CLEARED}")
+        }
+        (false, true, _) => {
+            "its space is cleared before anybody else gets it; it keeps its name until then".to_owned()
+        }
+        (false, false, _) if !cluster.keeps_content(volume) => "its space is free at once".to_owned(),
+        (false, false, Some(disk)) => {
+            format!("disk {disk} is free for another volume at once, and {CLEARED}")
+        }
+        (false, false, None) => format!("its space is free at once, and {CLEARED}"),
+    };
+    vec![lost, space]
 }
 
 fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<String> {

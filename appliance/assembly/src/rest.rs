@@ -364,6 +364,7 @@ impl Appliance for Rest {
             block_bytes: wish.block_bytes,
             clear: wish.clear.map(removal::clear),
             clears: true,
+            clears_reused: true,
         });
         self.create(command, |view| {
             Some(view.volume(&id, view.cluster.volumes.get(&id)?))

@@ -270,6 +270,7 @@ mod tests {
             block_bytes: None,
             clear: None,
             clears: false,
+            clears_reused: false,
         };
         let init = InitCluster {
             id: Uuid(1),

@@ -177,7 +177,10 @@ impl View<'_> {
             identity: crate::medium::describe(&disk.record, disk.medium.wwid()),
             sparse: disk.record.sparse,
             allocated_bytes: open.and_then(|open| Some(open.sight.look?.file?.allocated)),
-            notes: media::notes(self.plant, disk, open),
+            notes: media::notes(self.plant, disk, open)
+                .into_iter()
+                .chain(volumes.is_empty().then(|| media::note_of_reuse(disk)).flatten())
+                .collect(),
             volumes,
             protected: disk.protected,
             leaving: disk.leaving,

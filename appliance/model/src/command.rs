@@ -264,14 +264,18 @@ pub struct CreateVolume {
     pub sectors: Option<u64>,
     /// Logical block in bytes, 512 or 4096; without one, the disk's.
     pub block_bytes: Option<u32>,
-    /// When its space is cleared; without a choice, before use on a pooled disk and never on a whole one, which is
-    /// given untouched.
+    /// When its space is cleared; without a choice, before use on a pooled disk, and never on a whole one that has had
+    /// no volume yet, which is given untouched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear: Option<Clear>,
     /// Whether what is not known to be clear is kept from guests until it is. False in commands of versions that did
     /// not clear: they mean the same for ever.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clears: bool,
+    /// Without a choice, clear it before use also on a whole disk that has had a volume before: what that held is not
+    /// for the next one. False in commands of versions that gave such a disk untouched: they mean the same for ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clears_reused: bool,
 }
 
 /// Makes a volume larger, never smaller.

@@ -131,6 +131,12 @@ impl Disk {
         tells || self.has_superblock() || !self.medium.is_lasting()
     }
 
+    /// Whether a volume lies on it, or has lain on it since it was added: whatever it carries may be a guest's.
+    pub fn has_had_volumes(&self) -> bool {
+        // Nothing but volumes that come, grow and go changes its extents.
+        self.extents_revision > self.created
+    }
+
     /// The generation that the superblock on the medium must show: of the latest change of the disk or its extents.
     pub fn superblock_generation(&self) -> Generation {
         self.revision.max(self.extents_revision)

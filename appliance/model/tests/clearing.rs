@@ -128,6 +128,7 @@ impl Pool {
                     block_bytes: None,
                     clear: *clear,
                     clears: true,
+                    clears_reused: true,
                 }));
                 if *clear == Some(Clear::Never) && matches!(created, Ok(Outcome::Created { .. })) {
                     self.careless.insert(uuid);
@@ -339,7 +340,59 @@ fn what_an_earlier_version_agreed_on_stays_as_it_was() {
 }
 
 #[test]
-fn a_whole_disk_is_given_untouched_unless_asked_for() {
+fn the_first_volume_on_a_whole_disk_gets_it_untouched_unless_asked_for() {
+    let (mut pool, mut asked) = (with_whole_disk(), with_whole_disk());
+    pool.does(&Act::Create(0, 9, 2, None));
+    assert_eq!(
+        (volume(&pool).clearing, pool.cluster.clear_of(&name("v", 0))),
+        (None, Some(Clear::Never))
+    );
+    // What it grows by was on the disk when that was added, too.
+    pool.does(&Act::Grow(0, 4));
+    assert_eq!(volume(&pool).usable_sectors(), 4 * GRAIN);
+    asked.does(&Act::Create(0, 9, 4, Some(Clear::Now)));
+    assert!(volume(&asked).clearing.is_some());
+}
+
+#[test]
+fn the_next_volume_on_a_whole_disk_is_cleared_first_and_so_is_what_it_grows_by() {
+    for first in [None, Some(Clear::Never), Some(Clear::Now)] {
+        let mut pool = with_whole_disk();
+        pool.does(&Act::Create(0, 9, 4, first));
+        pool.does(&Act::Clear(0, 4, true));
+        pool.does(&Act::Delete(0, None));
+        // The daemon ends, and reads what it had agreed on.
+        let text = serde_json::to_string(&pool.cluster).unwrap();
+        pool.cluster = serde_json::from_str(&text).unwrap();
+        pool.does(&Act::Create(0, 9, 2, None));
+        assert_eq!(volume(&pool).usable_sectors(), 0, "{first:?}");
+        assert_eq!(pool.cluster.clear_of(&name("v", 0)), Some(Clear::Now));
+        pool.does(&Act::Clear(0, 2, true));
+        pool.does(&Act::Grow(0, 4));
+        assert_eq!(volume(&pool).usable_sectors(), 2 * GRAIN);
+        pool.does(&Act::Clear(0, 2, true));
+        assert_eq!(volume(&pool).usable_sectors(), 4 * GRAIN);
+        // Whoever wants what is there can have it.
+        pool.does(&Act::Delete(0, None));
+        pool.does(&Act::Create(0, 9, 4, Some(Clear::Never)));
+        assert_eq!(volume(&pool).usable_sectors(), 4 * GRAIN);
+    }
+}
+
+#[test]
+fn a_log_of_before_gives_the_next_volume_what_it_gave_it() {
+    // Its volume is in use: clearing it now would lose what its guest has written.
+    let text = r#"{"create_volume":{"name":"v0","uuid":"00000000-0000-0000-0000-0000000000c8","node":"n0","disk":"d9",
+                   "sectors":8192,"block_bytes":null,"clears":true}}"#;
+    let mut pool = with_whole_disk();
+    pool.does(&Act::Create(0, 9, 4, None));
+    pool.does(&Act::Delete(0, None));
+    pool.propose(serde_json::from_str(text).unwrap()).unwrap();
+    assert_eq!(volume(&pool).usable_sectors(), 8192);
+    assert_eq!(pool.cluster.clear_of(&name("v", 0)), Some(Clear::Never));
+}
+
+fn with_whole_disk() -> Pool {
     let mut pool = Pool::new();
     let whole = AddDisk {
         name: name("d", 9),
@@ -359,14 +412,7 @@ fn a_whole_disk_is_given_untouched_unless_asked_for() {
         record: MediumRecord::default(),
     };
     pool.propose(Command::AddDisk(whole)).unwrap();
-    pool.does(&Act::Create(0, 9, 4, None));
-    assert_eq!(
-        (volume(&pool).clearing, pool.cluster.clear_of(&name("v", 0))),
-        (None, Some(Clear::Never))
-    );
-    pool.does(&Act::Delete(0, None));
-    pool.does(&Act::Create(0, 9, 4, Some(Clear::Now)));
-    assert!(volume(&pool).clearing.is_some());
+    pool
 }
 
 #[test]
@@ -388,6 +434,7 @@ fn a_volume_cleared_on_deletion_keeps_its_name_and_space_meanwhile() {
         block_bytes: None,
         clear: None,
         clears: true,
+        clears_reused: true,
     };
     assert_eq!(code(pool.propose(Command::CreateVolume(again))), "volume_going");
     let remove = RemoveDisk {

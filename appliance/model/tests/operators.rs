@@ -85,6 +85,7 @@ fn volume(number: u8, on: Option<u8>, sectors: u64) -> CreateVolume {
         block_bytes: None,
         clear: None,
         clears: false,
+        clears_reused: false,
     }
 }
 

@@ -24,6 +24,7 @@ fn volume(text: &str, sectors: u64) -> Command {
         block_bytes: None,
         clear: None,
         clears: false,
+        clears_reused: false,
     })
 }
 

@@ -89,6 +89,7 @@ fn history(ids: &[u128]) -> History {
             block_bytes: None,
             clear: None,
             clears: false,
+            clears_reused: false,
         })
     };
     let then = |cluster: &Cluster, command: &Command| cluster.apply(command).unwrap().0;

@@ -412,7 +412,8 @@ pub struct DiskAdd {
     /// Let the file have holes instead of reserving its space.
     #[arg(long, requires = "file")]
     pub sparse: bool,
-    /// Give the disk to one volume untouched, instead of sharing it between volumes.
+    /// Give the disk to one volume untouched, instead of sharing it between volumes. A volume that comes after another
+    /// on it does not see what that held.
     #[arg(long)]
     pub whole: bool,
     /// Logical block in bytes: 512 or 4096.
@@ -448,7 +449,8 @@ pub enum Volume {
         /// Logical block in bytes: 512 or 4096.
         #[arg(long, value_name = "BYTES")]
         block_bytes: Option<u32>,
-        /// When its space is cleared; without it before a guest sees it, and never on a disk given whole.
+        /// When its space is cleared; without it before a guest sees it, and never for the first volume of a disk given
+        /// whole, which shows what the disk holds.
         #[arg(long, value_enum, value_name = "WHEN")]
         clear: Option<Clear>,
         #[command(flatten)]

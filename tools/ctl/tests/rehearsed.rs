@@ -57,6 +57,7 @@ fn volume(id: &str, uuid: u128) -> Command {
         block_bytes: None,
         clear: None,
         clears: false,
+        clears_reused: false,
     })
 }
 

@@ -471,6 +471,7 @@ impl World {
                 block_bytes: Some(4096),
                 clear: None,
                 clears: false,
+                clears_reused: false,
             }),
             3 => Command::GrowVolume(GrowVolume {
                 name: volume,

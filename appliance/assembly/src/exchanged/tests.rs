@@ -135,6 +135,7 @@ impl Lab {
                 block_bytes: None,
                 clear: None,
                 clears: false,
+                clears_reused: false,
             }));
             self.write_superblock(disk, opened);
         }

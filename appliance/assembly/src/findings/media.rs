@@ -6,7 +6,7 @@ use crate::plant::{OpenDisk, Plant};
 use crate::sight::promised;
 use palisade_api::FindingKind;
 use palisade_api::size::human;
-use palisade_model::{Disk, Medium, Name};
+use palisade_model::{Disk, Medium, Name, Usage};
 use palisade_reconcile::Ring;
 use palisade_sys::device::FileLook;
 use std::path::Path;
@@ -190,6 +190,16 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
         }
     }
     notes
+}
+
+/// What is to be known about a disk given whole that has no volume any more.
+pub fn note_of_reuse(disk: &Disk) -> Option<String> {
+    let was_a_guests = disk.usage == Usage::Whole && disk.has_had_volumes();
+    (was_a_guests && !matches!(disk.medium, Medium::Null { .. })).then(|| {
+        "it keeps what its last volume held: the next one is cleared before its guest sees it, unless that is created with \
+         --clear never"
+            .to_owned()
+    })
 }
 
 /// What is said of a file that has been promised more than there is.

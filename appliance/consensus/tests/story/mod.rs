@@ -66,6 +66,7 @@ fn create(number: u64) -> Command {
         block_bytes: None,
         clear: None,
         clears: false,
+        clears_reused: false,
     })
 }
 

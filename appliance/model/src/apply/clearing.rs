@@ -13,7 +13,7 @@ use crate::volume::Volume;
 
 impl Cluster {
     /// When a volume's space is cleared: as its operator has chosen, else before use on pooled disks and never on a
-    /// whole one. `None` for an unknown volume.
+    /// whole one, which the first volume on it gets untouched. `None` for an unknown volume.
     pub fn clear_of(&self, volume: &Name) -> Option<Clear> {
         let volume = self.volumes.get(volume)?;
         let disk = self.disks.get(&volume.extents().first()?.disk)?;
@@ -100,9 +100,14 @@ impl Cluster {
     }
 
     /// Whether a guest may have written to a volume, and it may still be there.
-    pub(super) fn holds_data(&self, volume: &Volume) -> bool {
+    pub fn holds_data(&self, volume: &Volume) -> bool {
+        volume.usable_sectors() > 0 && self.keeps_content(volume)
+    }
+
+    /// Whether a volume lies on anything that keeps what is written to it.
+    pub fn keeps_content(&self, volume: &Volume) -> bool {
         let keeps = |disk: &Name| self.disks.get(disk).is_some_and(|disk| disk.medium.keeps());
-        volume.usable_sectors() > 0 && volume.extents().iter().any(|extent| keeps(&extent.disk))
+        volume.extents().iter().any(|extent| keeps(&extent.disk))
     }
 
     /// Takes a volume from everybody and keeps its space until that is cleared.

@@ -87,7 +87,10 @@ impl Cluster {
         let mut extents = Vec::new();
         self.extend(name, disk_name, disk, &mut extents, sectors)?;
         let revision = self.generation;
-        let keeps_what_was = !disk.medium.keeps() || clear_on(disk, create.clear) == Clear::Never;
+        // Kept as if it had been chosen, so that it holds for what the volume grows by as well.
+        let is_reused = create.clears_reused && disk.usage == Usage::Whole && disk.has_had_volumes();
+        let clear = create.clear.or(is_reused.then_some(Clear::Now));
+        let keeps_what_was = !disk.medium.keeps() || clear_on(disk, clear) == Clear::Never;
         let clearing = (create.clears && !keeps_what_was).then_some(Clearing {
             from: 0,
             cleared: 0,
@@ -101,7 +104,7 @@ impl Cluster {
             created: revision,
             revision,
             layout_revision: None,
-            clear: create.clear,
+            clear,
             clearing,
             deleting: false,
             protected: false,

@@ -114,6 +114,7 @@ pub fn create(text: &str) -> CreateVolume {
         block_bytes: None,
         clear: None,
         clears: false,
+        clears_reused: false,
     }
 }
 

@@ -149,6 +149,7 @@ fn create_volume() -> impl Strategy<Value = Command> {
                 block_bytes,
                 clear,
                 clears,
+                clears_reused: clears,
             })
         })
 }

@@ -403,6 +403,7 @@ pub fn apply(cluster: &Cluster, serial: u128, (kind, a, b, c, flag): (u8, u8, u8
             block_bytes: None,
             clear: None,
             clears: kind == 12,
+            clears_reused: kind == 12,
         }),
         6 | 13 => Command::GrowVolume(GrowVolume {
             name: name("v", b),

@@ -1,5 +1,5 @@
 //! A disk given whole carries nothing of ours: its image is the volume, from the first byte to the last, before and
-//! after. No machine is needed.
+//! after. What a volume of it held is not for the next one. No machine is needed.
 
 use std::fs;
 
@@ -39,6 +39,7 @@ pub fn run(lab: &Lab) -> Outcome {
     for path in ["/v1/attachments/web", "/v1/volumes/web", "/v1/disks/image"] {
         appliance.rest().delete(path)?;
     }
+    next_volume(lab, &mut appliance)?;
     appliance.must_be_well()?;
     appliance.stop()?;
     demand(
@@ -46,5 +47,48 @@ pub fn run(lab: &Lab) -> Outcome {
         "the image has changed, and nobody wrote to it",
     )?;
     step("given, offered, restarted and taken back: not a byte has changed");
+    Ok(())
+}
+
+/// A disk that has had a volume is clear before the next one is in use, and the daemon is killed in between.
+fn next_volume(lab: &Lab, appliance: &mut Appliance) -> Outcome {
+    let path = lab.path("reused.img");
+    let during = |error| Failure::during(path.display(), error);
+    fs::write(&path, vec![0x5a; 16 * MIB as usize]).map_err(during)?;
+    let wish = json!({ "id": "reused", "file": { "path": path }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &wish)?;
+    appliance.settled("/v1/disks/reused")?;
+    appliance.volume("before", "reused", 16 * MIB)?;
+    appliance.attach("before", json!({}))?;
+    appliance.settled("/v1/attachments/before")?;
+    appliance.rest().delete("/v1/attachments/before")?;
+    let told = appliance.cli(&["volume", "rm", "before", "--dry-run"])?;
+    demand(
+        told.contains("stay on disk reused")
+            && told.contains("cleared before another volume's guest sees it"),
+        format!("what is said of the deletion: {told}"),
+    )?;
+    appliance.cli(&["volume", "rm", "before", "--yes", "--wait"])?;
+    let all = |byte: u8| fs::read(&path).map(|content| content.iter().all(|found| *found == byte));
+    demand(
+        all(0x5a).map_err(during)?,
+        "deleting the volume changed what it held",
+    )?;
+    appliance.kill();
+    appliance.start_again()?;
+    appliance.volume("after", "reused", 16 * MIB)?;
+    let volume = appliance.settled("/v1/volumes/after")?;
+    demand(
+        volume.get("clear") == Some(&json!("now")),
+        format!("it is cleared, and says so: {volume}"),
+    )?;
+    demand(
+        all(0).map_err(during)?,
+        "the next volume shows what the one before it held",
+    )?;
+    for path in ["/v1/volumes/after", "/v1/disks/reused"] {
+        appliance.rest().delete(path)?;
+    }
+    step("a volume that comes after another on a whole disk reads as zeros");
     Ok(())
 }

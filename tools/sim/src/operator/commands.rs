@@ -75,6 +75,7 @@ pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
             block_bytes: None,
             clear: rng.one_in(3).then_some(palisade_model::Clear::OnDelete),
             clears: rng.one_in(2),
+            clears_reused: false,
         }),
         6 | 13 => Command::GrowVolume(GrowVolume {
             name: volume,

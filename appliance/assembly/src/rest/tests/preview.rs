@@ -168,6 +168,7 @@ pub fn volume(rest: &Rest, id: &str, uuid: u128, disk: &Name) {
         block_bytes: None,
         clear: None,
         clears: false,
+        clears_reused: false,
     };
     rest.shared.propose(Command::CreateVolume(volume)).unwrap();
 }
