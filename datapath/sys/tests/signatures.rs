@@ -15,8 +15,8 @@ use palisade_sys::device::{DeviceSpec, Medium};
 use rig::MIB;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 const BYTES: u64 = 320 * MIB;
@@ -189,6 +189,94 @@ fn a_physical_volume_is_found_and_wiped_as_lvm_sees_it() {
         assert!(is_known());
         judge("lvm", Path::new(&device.0), |content| *content == Content::Lvm);
         assert!(!is_known(), "pvck finds it again");
+    }
+}
+
+/// A ZFS in user space, as `ci/guest/hosts zfs` fetches it; gone when this is dropped.
+struct Zfs {
+    folder: PathBuf,
+    daemon: Child,
+}
+
+impl Zfs {
+    /// `None` where there is none, or where a daemon of somebody else's answers already.
+    fn start() -> Option<Zfs> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guest/hosts/zfs");
+        let daemon = Zfs::command(&folder, "zfs-fuse")
+            .args(["--no-daemon", "--no-kstat-mount"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut zfs = Zfs {
+            daemon: daemon.ok()?,
+            folder,
+        };
+        for _ in 0..100 {
+            if let Ok(Some(_)) = zfs.daemon.try_wait() {
+                return None;
+            }
+            if zfs.run("zpool", &["list"]).status.success() {
+                return Some(zfs);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        None
+    }
+
+    fn command(folder: &Path, program: &str) -> Command {
+        let mut command = Command::new(folder.join("sbin").join(program));
+        command.env("LD_LIBRARY_PATH", folder.join("lib/x86_64-linux-gnu"));
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        let mut command = Zfs::command(&self.folder, program);
+        command.args(arguments).output().unwrap()
+    }
+
+    /// How many of an image's four labels zdb reads.
+    fn labels(&self, path: &Path, pool: &str) -> usize {
+        let shown = self.run("zdb", &["-l", path.to_str().unwrap()]);
+        let name = format!("name: '{pool}'");
+        String::from_utf8_lossy(&shown.stdout).matches(&name).count()
+    }
+}
+
+impl Drop for Zfs {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+#[test]
+fn a_member_of_a_pool_is_found_and_wiped_as_zdb_sees_it() {
+    let directory = rig::directory();
+    let path = directory.path().join("image");
+    let Some(zfs) = Zfs::start() else {
+        eprintln!("skipped: ci/guest/hosts zfs has not been run, or another ZFS in user space works here");
+        return;
+    };
+    let pool = format!("palisade-test-{}", std::process::id());
+    // Whole, and with nothing left but the two labels at the end.
+    for head in [true, false] {
+        fresh(&path);
+        let image = path.to_str().unwrap();
+        for arguments in [
+            ["create", "-O", "mountpoint=none", &pool, image].as_slice(),
+            &["export", &pool],
+        ] {
+            let made = zfs.run("zpool", arguments);
+            assert!(made.status.success(), "{arguments:?}: {made:?}");
+        }
+        assert_eq!(zfs.labels(&path, &pool), 4);
+        if !head {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&vec![0; 8 * MIB as usize], 0).unwrap();
+            assert_eq!(zfs.labels(&path, &pool), 2);
+        }
+        judge("zfs", &path, |content| *content == Content::Zfs);
+        assert_eq!(zfs.labels(&path, &pool), 0, "zdb finds it again");
     }
 }
 
