@@ -5,12 +5,15 @@
 //! ```text
 //! palisade-e2e drive shapes NAME SOCKET     odd segments of every kind; what is read is what was written
 //! palisade-e2e drive load NAME SOCKET KILLS  stamped writes across so many losses of the daemon
+//! palisade-e2e drive put NAME SOCKET         a pattern over the first 4 MiB
+//! palisade-e2e drive check NAME SOCKET       that it is there
 //! ```
 //!
 //! NAME begins each line of the output. The memory of its guest is a file that it reads and writes by system calls, which
 //! the daemon has mapped; so all of it is safe Rust.
 
 mod load;
+pub mod pattern;
 pub mod ring;
 pub mod session;
 mod shapes;
@@ -33,13 +36,26 @@ pub fn main(arguments: &[String]) -> Outcome {
                 .map_err(|error| Failure::during(format!("KILLS {kills}"), error))?;
             (name, load::run(name, Path::new(socket), kills))
         }
+        ["put", name, socket] => (name, pattern::put(Path::new(socket), seed(name), PATTERN_BYTES)),
+        ["check", name, socket] => (
+            name,
+            pattern::must_hold(Path::new(socket), seed(name), PATTERN_BYTES),
+        ),
         _ => {
             return Err(Failure::new(
-                "drive shapes NAME SOCKET | drive load NAME SOCKET KILLS",
+                "drive shapes|put|check NAME SOCKET | drive load NAME SOCKET KILLS",
             ));
         }
     };
     result.map_err(|failure| Failure::new(format!("{name}: {failure}")))
+}
+
+/// Bytes that `put` writes.
+const PATTERN_BYTES: u64 = 4 << 20;
+
+fn seed(name: &str) -> u64 {
+    name.bytes()
+        .fold(7, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte))
 }
 
 /// Numbers that look like chance and are the same on every run (xorshift64*).

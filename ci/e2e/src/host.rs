@@ -22,6 +22,12 @@ pub struct Namespace {
     pub block_bytes: u32,
 }
 
+/// What lies on the controller that can be pulled out.
+const SECOND: [Namespace; 1] = [Namespace {
+    mib: 64,
+    block_bytes: 512,
+}];
+
 /// A host under trial.
 #[derive(Debug)]
 pub struct Host {
@@ -31,7 +37,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Boots Debian's kernel `version` with `disks` as /dev/nvme0n1, n2, … and `programs` in /opt.
+    /// Boots Debian's kernel `version` with `disks` as /dev/nvme0n1, n2, …, one more of 64 MiB on a controller of its own as
+    /// /dev/nvme1n1, and `programs` in /opt.
     ///
     /// # Errors
     /// When a part has not been built, or the machine does not come up.
@@ -53,7 +60,13 @@ impl Host {
             kernel: built(lab, &format!("{version}/vmlinux"))?,
             initrd: Some(initrd),
             append: String::new(),
-            devices: controller(&blank(lab, version, disks)?),
+            devices: controller("nvme", &blank(lab, version, disks)?)
+                .into_iter()
+                .chain(controller(
+                    "second",
+                    &blank(lab, &format!("{version}-second"), &SECOND)?,
+                ))
+                .collect(),
         };
         let mut host = Self::started(lab, version, base)?;
         host.run("ifconfig lo 127.0.0.1 up && mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm")?;
@@ -86,7 +99,7 @@ impl Host {
             kernel: built(lab, "6.1/vmlinux")?,
             initrd: None,
             append: "root=/dev/nvme0n1 rw init=/lib/systemd/systemd systemd.show_status=0".to_owned(),
-            devices: controller(&all),
+            devices: controller("nvme", &all),
         };
         Self::started(lab, "6.1", base)
     }
@@ -167,16 +180,16 @@ fn blank(lab: &Lab, name: &str, disks: &[Namespace]) -> Outcome<Vec<(PathBuf, u3
 }
 
 /// QEMU's arguments for an NVMe controller and its namespaces.
-fn controller(images: &[(PathBuf, u32, &'static str)]) -> Vec<String> {
-    let mut arguments = vec!["-device".to_owned(), "nvme,id=nvme,serial=lab".to_owned()];
+fn controller(id: &str, images: &[(PathBuf, u32, &'static str)]) -> Vec<String> {
+    let mut arguments = vec!["-device".to_owned(), format!("nvme,id={id},serial=lab-{id}")];
     for (number, (path, block, more)) in (1..).zip(images) {
         let path = path.display();
         arguments.extend([
             "-drive".to_owned(),
-            format!("file={path},if=none,id=n{number},format=raw{more}"),
+            format!("file={path},if=none,id={id}-{number},format=raw{more}"),
             "-device".to_owned(),
             format!(
-                "nvme-ns,bus=nvme,nsid={number},drive=n{number},logical_block_size={block},physical_block_size={block}"
+                "nvme-ns,bus={id},nsid={number},drive={id}-{number},logical_block_size={block},physical_block_size={block}"
             ),
         ]);
     }

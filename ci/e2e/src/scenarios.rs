@@ -15,6 +15,7 @@ mod grow;
 mod guest_killed;
 mod host_kernels;
 mod idle_cpu;
+mod import;
 mod kill_under_load;
 mod limits;
 mod lost_state;
@@ -23,13 +24,16 @@ mod operator_errors;
 mod other_medium;
 mod own_tests;
 mod peer_qsd;
+mod places;
 mod read_only;
+mod renamed;
 mod reset;
 mod restart_under_load;
 mod ring_shapes;
 mod second_daemon;
 mod serial;
 mod systemd_unit;
+mod taken_away;
 mod two_guests;
 mod two_queues;
 mod unplug;
@@ -121,6 +125,12 @@ pub static ALL: &[Scenario] = &[
         run: unplug::run,
     },
     Scenario {
+        name: "taken_away",
+        about: "a volume is taken from a running machine: not without consent, and its other disk goes on",
+        depth: Depth::Quick,
+        run: taken_away::run,
+    },
+    Scenario {
         name: "reset",
         about: "the reset button under load",
         depth: Depth::Quick,
@@ -187,6 +197,12 @@ pub static ALL: &[Scenario] = &[
         run: disk_contents::run,
     },
     Scenario {
+        name: "places",
+        about: "memory, overlays over it and the daemon's own folders are no places for disks, whatever leads there",
+        depth: Depth::Quick,
+        run: places::run,
+    },
+    Scenario {
         name: "cleared",
         about: "what a guest has not written reads as zeros, whatever was there before and whenever the daemon is killed",
         depth: Depth::Quick,
@@ -223,6 +239,12 @@ pub static ALL: &[Scenario] = &[
         run: lost_state::run,
     },
     Scenario {
+        name: "import",
+        about: "disks of a cluster that is gone, with names that are taken: taken in, and what guests wrote is there",
+        depth: Depth::Quick,
+        run: import::run,
+    },
+    Scenario {
         name: "damaged_database",
         about: "a damaged or incomplete database: named, and not touched",
         depth: Depth::Quick,
@@ -236,7 +258,7 @@ pub static ALL: &[Scenario] = &[
     },
     Scenario {
         name: "host_kernels",
-        about: "the daemon on Debian's kernels: odd segments, discard, zeroes and kill -9 on every kind of medium",
+        about: "the daemon on Debian's kernels: odd segments, discard, zeroes, kill -9 and new names on every kind of medium",
         depth: Depth::Quick,
         run: host_kernels::run,
     },

@@ -2,7 +2,8 @@
 //! needed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -60,8 +61,114 @@ pub fn run(lab: &Lab) -> Outcome {
         }
         None => step("no loop device can be had here: block devices are left to the unit tests"),
     }
+    in_use(lab, &appliance)?;
     appliance.must_be_well()?;
     appliance.stop()
+}
+
+/// What somebody else uses is refused, forced or not: a file under a loop device, under a mounted file system, under swap
+/// space; and a device that may only be read. What a preview says is what the adding says.
+fn in_use(lab: &Lab, appliance: &Appliance) -> Outcome {
+    let image = |name: &str| -> Outcome<PathBuf> {
+        let path = lab.path(name);
+        write(&path, b"")?;
+        Ok(path)
+    };
+    let (under, mounted, swap) = (image("under.img")?, image("mounted.img")?, image("swap.img")?);
+    let Some(device) = LoopDevice::over(&under) else {
+        step("no loop device can be had here: what is in use is left to the unit tests");
+        return Ok(());
+    };
+    let file = |path: &Path| json!({ "file": { "path": path } });
+    let block = |path: &str| json!({ "block": { "path": path } });
+    is_used(
+        appliance,
+        &file(&under),
+        "disk_in_use_elsewhere",
+        &device.path.replace("/dev/", ""),
+    )?;
+
+    command("blockdev", &["--setro", &device.path])?;
+    is_used(
+        appliance,
+        &block(&device.path),
+        "device_read_only",
+        "may only be read",
+    )?;
+    command("blockdev", &["--setrw", &device.path])?;
+
+    command("mkfs.ext4", &["-q", &mounted.display().to_string()])?;
+    let place = lab.path("mounted");
+    fs::create_dir(&place).map_err(|error| Failure::during(place.display(), error))?;
+    let over = LoopDevice::over(&mounted).ok_or_else(|| Failure::new("a second loop device"))?;
+    command("mount", &[&over.path, &place.display().to_string()])?;
+    let told = is_used(
+        appliance,
+        &file(&mounted),
+        "disk_in_use_elsewhere",
+        &format!("is mounted on {}", place.display()),
+    )
+    .and_then(|()| {
+        is_used(
+            appliance,
+            &block(&over.path),
+            "disk_in_use_elsewhere",
+            "is mounted on",
+        )
+    });
+    command("umount", &[&place.display().to_string()])?;
+    told?;
+
+    // A swap file may have no holes.
+    fs::write(&swap, vec![0; BYTES as usize]).map_err(|error| Failure::during(swap.display(), error))?;
+    let name = swap.display().to_string();
+    command("chmod", &["600", &name])?;
+    command("mkswap", &["-q", &name])?;
+    if command("swapon", &[&name]).is_err() {
+        step(
+            "a file under a loop device, one that is mounted, a device that may only be read: refused; no swap space here",
+        );
+        return Ok(());
+    }
+    let told = is_used(appliance, &file(&swap), "disk_in_use_elsewhere", "is swap space");
+    command("swapoff", &[&name])?;
+    told?;
+    step(
+        "a file under a loop device, one that is mounted, one that is swapped to, a device that may only be read: refused",
+    );
+    Ok(())
+}
+
+/// Taking it is refused by whatever force, and by a preview in the same words.
+fn is_used(appliance: &Appliance, medium: &Value, code: &str, words: &str) -> Outcome {
+    for (asked, force) in [
+        ("/v1/disk-preview", true),
+        ("/v1/disks", false),
+        ("/v1/disks", true),
+    ] {
+        let mut wish = json!({ "id": "used", "force": force });
+        if let (Some(wish), Some(medium)) = (wish.as_object_mut(), medium.as_object()) {
+            wish.extend(medium.clone());
+        }
+        let said = match appliance.rest().post(asked, &wish) {
+            Ok(taken) => return Err(Failure::new(format!("{asked} {wish} was taken: {taken}"))),
+            Err(failure) => failure.to_string(),
+        };
+        demand(
+            said.contains(&format!("\"code\":\"{code}\"")) && said.contains(words),
+            format!("{asked} {wish} was to be refused by {code}, {words}: {said}"),
+        )?;
+    }
+    Ok(())
+}
+
+fn command(program: &str, arguments: &[&str]) -> Outcome {
+    let status = Command::new(program)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .status()
+        .map_err(|error| Failure::during(program, error))?;
+    demand(status.success(), format!("{program} {arguments:?} has failed"))
 }
 
 /// Adding the disk is refused because of what it holds.

@@ -1,6 +1,7 @@
 //! The daemon on its users' kernels: NVMe of both block sizes, loop devices, files on ext4, xfs and btrfs, on Linux 6.1
 //! (Debian 12) and 6.12. Kernels ask different things of a request's memory, and that of a build machine is none of
-//! theirs. On each medium: segments cut in every odd way, flush, discard, zeroes, and a `kill -9` under load.
+//! theirs. On each medium: segments cut in every odd way, flush, discard, zeroes, and a `kill -9` under load;
+//! then devices come back under other names.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::failure::{Failure, Outcome, demand};
 use crate::host::{self, Host, Namespace};
 use crate::lab::{Depth, Lab};
 use crate::process::wait_until;
-use crate::scenarios::step;
+use crate::scenarios::{renamed, step};
 
 /// The quick run has Debian 12's own, the full one that of its backports as well, which is Debian 13's.
 const KERNELS: [(&str, Depth); 2] = [("6.1", Depth::Quick), ("6.12", Depth::Full)];
@@ -100,6 +101,7 @@ fn on(lab: &Lab, version: &str) -> Outcome {
         step(format!("Linux {}, {}", host.kernel, said.trim()));
     }
     killed_under_load(&mut host)?;
+    renamed::run(&mut host)?;
     let health = host.run(&format!("{CLI} health --json"))?;
     demand(
         health.contains("\"overall\":\"ok\"") || health.contains("\"overall\": \"ok\""),
@@ -110,9 +112,10 @@ fn on(lab: &Lab, version: &str) -> Outcome {
     Ok(())
 }
 
-const CLI: &str = "palisade --url /r/api.socket";
+pub const CLI: &str = "palisade --url /r/api.socket";
 
-fn start(host: &mut Host) -> Outcome {
+/// Starts the daemon.
+pub fn start(host: &mut Host) -> Outcome {
     host.run(&format!(
         "palisaded --config /etc/palisade.toml >>/log 2>&1 & echo $! >/d; n=0; until {CLI} node >/dev/null 2>&1; do n=$((n + 1)); \
          [ $n -lt 60 ] || {{ tail -n 20 /log; exit 1; }}; sleep 0.5; done"

@@ -1,0 +1,95 @@
+//! A pattern over the beginning of a volume, as a guest would have written it: put there through one daemon, looked for
+//! through the next.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::Chance;
+use super::ring::{ARENA, Part, Ring};
+use super::session::Session;
+use crate::failure::{Outcome, demand};
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes of one request.
+const PIECE: u64 = 256 << 10;
+/// Where the status byte and the data lie.
+const STATUS: u64 = ARENA + 64;
+const DATA: u64 = ARENA + 4096;
+
+/// Kinds of requests (virtio 1.3, 5.2.6).
+const READ: u32 = 0;
+const WRITE: u32 = 1;
+const FLUSH: u32 = 4;
+
+/// Writes the pattern of `seed` to the first `bytes` of what `socket` offers, and flushes.
+///
+/// # Errors
+/// A request that ended otherwise than well.
+pub fn put(socket: &Path, seed: u64, bytes: u64) -> Outcome {
+    let mut guest = Guest::at(socket)?;
+    let mut chance = Chance::new(seed);
+    for at in (0..bytes).step_by(PIECE as usize) {
+        guest.ring.put(DATA, &chance.bytes(PIECE as usize))?;
+        guest.request(WRITE, at, PIECE)?;
+    }
+    guest.request(FLUSH, 0, 0)
+}
+
+/// Demands that the pattern of `seed` is there.
+///
+/// # Errors
+/// Where something else is.
+pub fn must_hold(socket: &Path, seed: u64, bytes: u64) -> Outcome {
+    let mut guest = Guest::at(socket)?;
+    let mut chance = Chance::new(seed);
+    for at in (0..bytes).step_by(PIECE as usize) {
+        guest.request(READ, at, PIECE)?;
+        demand(
+            guest.ring.get(DATA, PIECE as usize)? == chance.bytes(PIECE as usize),
+            format!("{}: another content at {at}", socket.display()),
+        )?;
+    }
+    Ok(())
+}
+
+struct Guest {
+    ring: Ring,
+    session: Session,
+}
+
+impl Guest {
+    fn at(socket: &Path) -> Outcome<Self> {
+        let ring = Ring::new()?;
+        let session = Session::start(socket, &ring, &mut None)?;
+        Ok(Self { ring, session })
+    }
+
+    fn request(&mut self, kind: u32, at: u64, bytes: u64) -> Outcome {
+        let mut header = kind.to_le_bytes().to_vec();
+        header.extend([0; 4]);
+        header.extend((at / 512).to_le_bytes());
+        self.ring.put(ARENA, &header)?;
+        self.ring.put(STATUS, &[0xff])?;
+        let part = |address, bytes: u64, device_writes| Part {
+            address,
+            bytes: bytes as u32,
+            device_writes,
+        };
+        let mut chain = vec![part(ARENA, 16, false)];
+        if bytes > 0 {
+            chain.push(part(DATA, bytes, kind == READ));
+        }
+        chain.push(part(STATUS, 1, true));
+        self.ring.offer(0, &chain, None)?;
+        while self.ring.answered()?.is_empty() {
+            let gone = self.ring.sleep(self.session.socket(), PATIENCE)?;
+            demand(!gone, "the daemon has closed the session")?;
+        }
+        let status = self.ring.get(STATUS, 1)?;
+        demand(
+            status == [0],
+            format!("request {kind} at {at} ended with {status:?}"),
+        )
+    }
+}
