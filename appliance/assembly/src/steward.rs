@@ -145,12 +145,7 @@ impl Steward {
                 let Some(known) = plant.observed.disks.get(&disk) else {
                     return self.end(plant, &step, wanted, Ok(Found::default()));
                 };
-                let leaving = Leaving {
-                    uuid: known.disk.uuid,
-                    cluster: wanted.id,
-                    history: known.disk.history.clone(),
-                    pending: known.touched || !known.disk.first_superblock.is_on_medium(),
-                };
+                let leaving = Leaving::of(wanted, &disk, &known.disk, known.touched);
                 self.aside(plant, step, wanted, superblocks::erase(opened, leaving));
             }
             Action::ReleaseDisk { disk } => self.release_disk(plant, step, wanted, disk),

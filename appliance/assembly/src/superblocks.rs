@@ -7,10 +7,10 @@ use palisade_model::{Cluster, Disk, Generation, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
-use palisade_volume::{Bare, Forbidden, Leaving, Standing, image, is_to_be_erased, renewal, standing};
-use palisade_wire::{
-    DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named, is_cut_off_write_of,
+use palisade_volume::{
+    Bare, Forbidden, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
+use palisade_wire::{DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named};
 use std::io;
 use std::sync::Arc;
 
@@ -35,45 +35,25 @@ pub fn look(wanted: &Cluster, name: &Name, disk: &Disk, opened: &Opened) -> Resu
         return Ok(Look::default());
     }
     let should = image(wanted, name).map_err(|error| error.to_string())?;
-    let found = match read(opened) {
-        Ok(found) => found,
-        Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => return Ok(Look::default()),
-        Err(DecodeError::Damaged { .. }) if is_cut_off(wanted, disk, opened) => return Ok(Look::default()),
-        Err(error @ (DecodeError::Damaged { .. } | DecodeError::Contradiction { .. })) => {
-            return Ok(Look {
-                superblock: Superblock::Damaged,
-                damage: vec![error.to_string()],
-            });
-        }
-        Err(error) => return Err(format!("the superblock of disk {name} cannot be used: {error}")),
+    let found = read(opened);
+    let superblock = carried(&found, &should, || is_cut_off(wanted, disk, opened))
+        .map_err(|error| format!("the superblock of disk {name} cannot be used: {error}"))?;
+    let damage: Vec<String> = match (&found, superblock) {
+        (Ok(found), _) => found.damage.iter().map(ToString::to_string).collect(),
+        (Err(error), Superblock::Damaged) => vec![error.to_string()],
+        (Err(_), _) => Vec::new(),
     };
-    let damage: Vec<String> = found.damage.iter().map(ToString::to_string).collect();
-    damage
-        .iter()
-        .for_each(|damage| log::warn!("disk {name}: {damage}"));
-    let superblock = told(standing(&found, &should), &found);
-    Ok(Look { superblock, damage })
-}
-
-/// As the planner takes it.
-fn told(standing: Standing, found: &Decoded) -> Superblock {
-    let generation = Generation(found.superblock.generation);
-    let flawed = !found.damage.is_empty() || standing == Standing::Unstamped;
-    match standing {
-        Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
-        Standing::Ahead => Superblock::Newer { generation },
-        Standing::Diverged { .. } | Standing::Differs => Superblock::Diverged { generation },
-        Standing::InForce | Standing::Unstamped | Standing::Behind => Superblock::Ours { generation, flawed },
+    if found.is_ok() {
+        damage
+            .iter()
+            .for_each(|damage| log::warn!("disk {name}: {damage}"));
     }
+    Ok(Look { superblock, damage })
 }
 
 /// Whether a first write of ours was cut off there.
 fn is_cut_off(wanted: &Cluster, disk: &Disk, opened: &Opened) -> bool {
-    let pending = !disk.first_superblock.is_on_medium();
-    pending
-        && is_cut_off_write_of(opened.sectors().0, disk.uuid.0, wanted.id.0, |lba| {
-            sector(opened, lba)
-        })
+    is_first_write_cut_off(wanted, disk, opened.sectors().0, |lba| sector(opened, lba))
 }
 
 /// What a disk says about itself.
@@ -140,18 +120,21 @@ pub fn write(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, exam
             };
             carry_out(&opened, &phases)
                 .map_err(|error| format!("the superblock of disk {name} cannot be written: {error}"))?;
-            match read(&opened) {
-                Ok(there) if there.damage.is_empty() && standing(&there, &should) == Standing::InForce => {
-                    let superblock = told(Standing::InForce, &there);
-                    let damage = Vec::new();
-                    return Ok(Done::Looked(Look { superblock, damage }));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    return Err(format!(
-                        "the superblock just written to disk {name} is not there: {error}"
-                    ));
-                }
+            let there = read(&opened);
+            if let Err(error) = &there {
+                return Err(format!(
+                    "the superblock just written to disk {name} is not there: {error}"
+                ));
+            }
+            let in_force = Superblock::Ours {
+                generation: Generation(should.superblock.generation),
+                flawed: false,
+            };
+            if carried(&there, &should, || false) == Ok(in_force) {
+                return Ok(Done::Looked(Look {
+                    superblock: in_force,
+                    damage: Vec::new(),
+                }));
             }
         }
         let damage = read(&opened).map(|there| there.damage).unwrap_or_default();

@@ -36,6 +36,7 @@ pub mod medium_record;
 pub mod name;
 pub mod node;
 pub mod refusal;
+pub mod superblock;
 pub mod uuid;
 pub mod volume;
 
@@ -57,5 +58,6 @@ pub use medium_record::{FileRecord, MediumRecord, OtherMedium, Partition, part_w
 pub use name::{Name, NameError};
 pub use node::Node;
 pub use refusal::{Kind, Refusal};
+pub use superblock::Superblock;
 pub use uuid::Uuid;
 pub use volume::{Extent, Layout, Volume};

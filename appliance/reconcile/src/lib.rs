@@ -48,8 +48,7 @@ pub mod step;
 pub use backoff::Failure;
 pub use exchange::{Ring, Search, search};
 pub use objection::{Objection, objection};
-pub use observed::{
-    Observed, ObservedClearing, ObservedDisk, ObservedRoute, ObservedSocket, Opened, Superblock,
-};
+pub use observed::{Observed, ObservedClearing, ObservedDisk, ObservedRoute, ObservedSocket, Opened};
+pub use palisade_model::Superblock;
 pub use plan::{Cause, Wait, plan, waits};
 pub use step::{Action, Step};

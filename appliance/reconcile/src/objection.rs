@@ -3,9 +3,9 @@
 //! Nothing would be written to such a medium anyway. But the database would go on by itself, and what was an old copy
 //! of it would become another branch, from which there is no way back but to lose one of the two.
 
-use crate::observed::{Observed, Superblock};
+use crate::observed::Observed;
 use crate::plan::is_lost;
-use palisade_model::{Cluster, Disk, Extent, Kind, Name};
+use palisade_model::{Cluster, Disk, Extent, Kind, Name, Superblock};
 
 /// What stands against a change.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use crate::backoff::Failure;
 use crate::step::{Action, Step};
-use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Name, Uuid};
+use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Name, Superblock, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node has now. Empty when the daemon starts; [`Observed::record`] and [`Observed::record_failure`] keep it.
@@ -46,42 +46,6 @@ pub struct ObservedDisk {
     pub confirmed: bool,
     /// Nothing of the disk's superblock is on the medium any more: it was erased.
     pub erased: bool,
-}
-
-/// What is found where a superblock belongs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Superblock {
-    /// Nothing that is a superblock; or the disk keeps none.
-    #[default]
-    Missing,
-    /// The one of this disk, which the cluster's configuration has grown out of.
-    Ours {
-        /// Of this generation.
-        generation: Generation,
-        /// A copy is damaged or lacks its lineage: it is to be written again.
-        flawed: bool,
-    },
-    /// The one of this disk, grown out of what the cluster knows: the database is an old copy.
-    Newer {
-        /// Of this generation.
-        generation: Generation,
-    },
-    /// The one of this disk, grown on apart from the cluster's database.
-    Diverged {
-        /// Of this generation.
-        generation: Generation,
-    },
-    /// It was a superblock, and no copy is left that can be used.
-    Damaged,
-    /// One of another disk or cluster.
-    Foreign,
-}
-
-impl Superblock {
-    /// Whether it is the one of this disk, of a generation or a later one on the same lineage.
-    pub fn has_reached(&self, wanted: Generation) -> bool {
-        matches!(self, Superblock::Ours { generation, .. } if *generation >= wanted)
-    }
 }
 
 /// A route in use on all reactors.

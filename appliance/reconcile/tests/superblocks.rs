@@ -294,17 +294,9 @@ fn changes_of_a_disk_that_knows_more_are_not_agreed_on() {
 }
 
 /// Once an operator has decided, the disk is looked at again, and then written.
-#[test]
-fn a_disk_that_was_adopted_is_looked_at_again() {
-    let cluster = fresh();
-    let mut node = Node::default();
-    node.settle(&cluster);
-    let diverged = Superblock::Diverged {
-        generation: Generation(40),
-    };
-    node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = diverged;
-    assert_eq!(steps(&cluster, &node.observed), []);
-    let adopt = palisade_model::AdoptDisk {
+/// The side of the database is taken, over a medium of generation 40.
+fn adopted() -> Command {
+    Command::AdoptDisk(palisade_model::AdoptDisk {
         name: name("d", 0),
         uuid: DISK,
         seen: Some(palisade_model::OnMedium {
@@ -316,13 +308,68 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+    })
+}
+
+fn confirmed() -> Command {
+    Command::ConfirmSuperblock(ConfirmSuperblock {
+        name: name("d", 0),
+        uuid: DISK,
+    })
+}
+
+#[test]
+fn a_disk_that_was_adopted_is_looked_at_again() {
+    let cluster = fresh();
+    let mut node = Node::default();
+    node.settle(&cluster);
+    let diverged = Superblock::Diverged {
+        generation: Generation(40),
     };
-    let cluster = does(&cluster, Command::AdoptDisk(adopt));
+    node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = diverged;
+    assert_eq!(steps(&cluster, &node.observed), []);
+    let cluster = does(&cluster, adopted());
     assert!(cluster.generation > Generation(40));
     // Its new revision is taken over first.
     node.round(&cluster, 0, &mut |_| false);
     let examine = Action::ExamineSuperblock { disk: name("d", 0) };
     assert_eq!(steps(&cluster, &node.observed), [examine]);
+}
+
+/// What an operator has taken over is the disk's own, also when it is given up before it was looked at again.
+#[test]
+fn a_disk_that_was_adopted_and_given_up_is_looked_at_before_it_is_let_go() {
+    let generation = Generation(40);
+    for known in [
+        Superblock::Newer { generation },
+        Superblock::Diverged { generation },
+    ] {
+        let mut node = Node::default();
+        node.settle(&fresh());
+        let agreed = does(&fresh(), confirmed());
+        node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = known;
+        let cluster = leaving(&does(&agreed, adopted()));
+        let examine = Action::ExamineSuperblock { disk: name("d", 0) };
+        assert_eq!(steps(&cluster, &node.observed), [examine], "{known:?}");
+        let step = plan(&cluster, &name("n", 0), &node.observed).remove(0);
+        // What was taken over is ours by then, and goes; what grew on once more meanwhile stays.
+        let found = |superblock| Opened { index: 0, superblock };
+        let mut still = node.observed.clone();
+        still.record(&cluster, &step, found(known));
+        assert_eq!(
+            steps(&cluster, &still),
+            [Action::CloseDisk { disk: name("d", 0) }]
+        );
+        let ours = Superblock::Ours {
+            generation,
+            flawed: false,
+        };
+        node.observed.record(&cluster, &step, found(ours));
+        assert_eq!(
+            steps(&cluster, &node.observed),
+            [Action::EraseSuperblock { disk: name("d", 0) }]
+        );
+    }
 }
 
 /// What has failed stays told while it is tried again: a disk that is locked by another process for hours is not well in

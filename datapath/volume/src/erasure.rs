@@ -4,7 +4,7 @@
 //! An erasure may be cut off anywhere, and the next daemon asks again. So what it has left, from the first superblock that
 //! is gone to the last sector of a table, is told from a superblock that was damaged by itself.
 
-use palisade_model::{Ancestor, History, Uuid};
+use palisade_model::{Ancestor, Cluster, Disk, History, Name, Uuid};
 use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_erasure_of, is_cut_off_write_of};
 
 /// What is known of a disk that leaves, or has left.
@@ -18,6 +18,20 @@ pub struct Leaving {
     pub history: History,
     /// Its first superblock was still to be written, so that a part of it may be there.
     pub pending: bool,
+}
+
+impl Leaving {
+    /// Of a disk that is open: what the cluster knows of it by now, which may be more than when it was opened, or what it knew
+    /// then of one that has left. `touched`: a write of its superblock was begun since it was opened.
+    pub fn of(cluster: &Cluster, name: &Name, opened: &Disk, touched: bool) -> Leaving {
+        let now = cluster.disks.get(name).filter(|disk| disk.uuid == opened.uuid);
+        Leaving {
+            uuid: opened.uuid,
+            cluster: cluster.id,
+            history: now.unwrap_or(opened).history.clone(),
+            pending: touched || !opened.first_superblock.is_on_medium(),
+        }
+    }
 }
 
 /// Whether what was `found` on a disk of `disk_sectors` units of 512 bytes is to be erased. `read` gives the 4 KiB at a

@@ -6,7 +6,7 @@
 //! ```text
 //!            model::Layout
 //!            /           \
-//!     compile             image, standing, renewal, erasure
+//!     compile             image, standing, carried, renewal, erasure
 //!          /               \
 //!   block::Route        wire::Superblock + wire::ExtentRecord
 //! ```
@@ -24,17 +24,21 @@
 //! A medium is written only over a configuration that the cluster's has grown out of ([`renewal`]), and erased only of
 //! one that is its own ([`is_to_be_erased`]).
 //!
+//! What the planner is told of a medium is [`carried`].
+//!
 //! Start reading at [`compile`], then [`image`], [`standing`] and [`renewal`].
 
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
+pub mod carried;
 pub mod compile;
 pub mod erasure;
 pub mod image;
 pub mod renewal;
 pub mod standing;
 
+pub use carried::{carried, is_first_write_cut_off};
 pub use compile::{CompileError, compile};
 pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, image};

@@ -20,10 +20,10 @@ use palisade_model::{
     LineageId, Medium as Made, MediumRecord, Name, OnMedium, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
-use palisade_volume::{Bare, Forbidden, Standing, image, renewal, standing};
+use palisade_volume::{Bare, Forbidden, carried, image, is_first_write_cut_off, renewal};
 use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
-    Sector, SectorWrite, decode, erase, is_cut_off_write_of,
+    Sector, SectorWrite, decode, erase,
 };
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -348,25 +348,7 @@ impl World {
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock_of(&mut self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-        let found = match self.read() {
-            Ok(found) => found,
-            Err(DecodeError::NotOurs) => return Ok(Superblock::Missing),
-            Err(_) if self.is_pending(cluster, disk) && self.is_cut_off(cluster, disk) => {
-                return Ok(Superblock::Missing);
-            }
-            Err(_) => return Ok(Superblock::Damaged),
-        };
-        let generation = Generation(found.superblock.generation);
-        let relation = standing(&found, &wanted);
-        Ok(match relation {
-            Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
-            Standing::Ahead => Superblock::Newer { generation },
-            Standing::Diverged { .. } | Standing::Differs => Superblock::Diverged { generation },
-            Standing::InForce | Standing::Unstamped | Standing::Behind => Superblock::Ours {
-                generation,
-                flawed: !found.damage.is_empty() || relation == Standing::Unstamped,
-            },
-        })
+        carried(&self.read(), &wanted, || self.is_cut_off(cluster, disk)).map_err(|error| error.to_string())
     }
 
     fn is_pending(&self, cluster: &Cluster, disk: &Name) -> bool {
@@ -377,10 +359,9 @@ impl World {
     }
 
     fn is_cut_off(&self, cluster: &Cluster, disk: &Name) -> bool {
-        let uuid = cluster.disks.get(disk).map_or(0, |disk| disk.uuid.0);
-        is_cut_off_write_of(self.disk_sectors, uuid, cluster.id.0, |lba| {
-            Ok::<_, Infallible>(self.sector(lba))
-        })
+        let read = |lba| Ok::<_, Infallible>(self.sector(lba));
+        let disk = cluster.disks.get(disk);
+        disk.is_some_and(|disk| is_first_write_cut_off(cluster, disk, self.disk_sectors, read))
     }
 
     fn is_blank(&self) -> bool {
@@ -577,7 +558,8 @@ impl World {
             empties: Vec::new(),
         };
         if self.apply(&Command::AdoptDisk(adopt)) {
-            // What is adopted and not yet written over is the other database's still.
+            // It is this database's from now on, and goes with the disk when that is given up.
+            self.running.marks.push(found.superblock.point());
             self.running.been.push(found.extents);
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! Disks: opened first, closed last.
 
 use super::{Cause, Planner};
-use crate::observed::{ObservedDisk, ObservedRoute, Superblock};
+use crate::observed::{ObservedDisk, ObservedRoute};
 use crate::step::Action;
-use palisade_model::{Cluster, Disk, Kind, Name};
+use palisade_model::{Cluster, Disk, Generation, Kind, Name, Superblock};
 
 impl<'a> Planner<'a> {
     /// Erases and closes disks that are no longer this node's, or leave.
@@ -24,7 +24,9 @@ impl<'a> Planner<'a> {
             // What is under way there must have ended: a superblock that is being written would outlive its erasure.
             let generation = self.wanted.generation;
             let disk = name.clone();
-            if self.is_to_be_erased(name, open) {
+            if let Some(generation) = self.decided_meanwhile(name, open) {
+                self.step(generation, Action::ExamineSuperblock { disk });
+            } else if self.is_to_be_erased(name, open) {
                 self.step(generation, Action::EraseSuperblock { disk });
             } else {
                 self.step(generation, Action::CloseDisk { disk });
@@ -117,6 +119,15 @@ impl<'a> Planner<'a> {
             Superblock::Damaged => Some(Cause::DamagedSuperblock),
             Superblock::Missing => is_lost(self.wanted, name, disk).then_some(Cause::LostSuperblock),
         }
+    }
+
+    /// The generation of a disk that leaves, if an operator has decided about what its medium carries since that was looked
+    /// at: what was taken over is the disk's own by now, and is not left behind.
+    fn decided_meanwhile(&self, name: &Name, open: &ObservedDisk) -> Option<Generation> {
+        let leaving = self.wanted_disk(name, open)?;
+        let generation = leaving.superblock_generation();
+        let decided = open.looked_for < generation && self.unusable(name, leaving, open).is_some();
+        (decided && !open.erased).then_some(generation)
     }
 
     /// A disk that leaves the cluster, or has left it, gives its medium back clean; one that only moved to another node

@@ -46,12 +46,7 @@ impl World {
         let Some(open) = self.observed.disks.get(disk) else {
             return false;
         };
-        let leaving = Leaving {
-            uuid: open.disk.uuid,
-            cluster: cluster.id,
-            history: open.disk.history.clone(),
-            pending: open.touched || !open.disk.first_superblock.is_on_medium(),
-        };
+        let leaving = Leaving::of(cluster, disk, &open.disk, open.touched);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         is_to_be_erased(&self.read(), &leaving, self.disk_sectors, read).unwrap_or(false)
     }

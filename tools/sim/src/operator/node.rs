@@ -5,12 +5,12 @@ use super::name;
 use crate::disk::Medium;
 use crate::rng::Rng;
 use palisade_block::{Lba, Sectors};
-use palisade_model::{Cluster, Command, ConfirmSuperblock, Generation, Name, RecordCleared, ReleaseDisk};
+use palisade_model::{Cluster, Command, ConfirmSuperblock, Name, RecordCleared, ReleaseDisk};
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, plan};
-use palisade_volume::{Bare, Forbidden, Leaving, Standing, image, is_to_be_erased, renewal, standing};
-use palisade_wire::{
-    AREA_SECTORS, DecodeError, Decoded, SECTOR_BYTES, Sector, SectorWrite, decode, erase, is_cut_off_write_of,
+use palisade_volume::{
+    Bare, Forbidden, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
+use palisade_wire::{AREA_SECTORS, DecodeError, Decoded, SECTOR_BYTES, Sector, SectorWrite, decode, erase};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 
@@ -87,33 +87,15 @@ impl Drive {
     }
 
     fn is_cut_off(&self, cluster: &Cluster, disk: &Name) -> bool {
-        let uuid = cluster.disks.get(disk).map_or(0, |disk| disk.uuid.0);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
-        is_cut_off_write_of(self.sectors, uuid, cluster.id.0, read)
+        let disk = cluster.disks.get(disk);
+        disk.is_some_and(|disk| is_first_write_cut_off(cluster, disk, self.sectors, read))
     }
 
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock(&self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-        let found = match self.read() {
-            Ok(found) => found,
-            Err(DecodeError::NotOurs) => return Ok(Superblock::Missing),
-            Err(_) if is_pending(cluster, disk) && self.is_cut_off(cluster, disk) => {
-                return Ok(Superblock::Missing);
-            }
-            Err(_) => return Ok(Superblock::Damaged),
-        };
-        let generation = Generation(found.superblock.generation);
-        let relation = standing(&found, &wanted);
-        Ok(match relation {
-            Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
-            Standing::Ahead => Superblock::Newer { generation },
-            Standing::Diverged { .. } | Standing::Differs => Superblock::Diverged { generation },
-            Standing::InForce | Standing::Unstamped | Standing::Behind => Superblock::Ours {
-                generation,
-                flawed: !found.damage.is_empty() || relation == Standing::Unstamped,
-            },
-        })
+        carried(&self.read(), &wanted, || self.is_cut_off(cluster, disk)).map_err(|error| error.to_string())
     }
 }
 
@@ -279,12 +261,7 @@ impl Node {
         let Some(open) = self.observed.disks.get(disk) else {
             return Ok(false);
         };
-        let leaving = Leaving {
-            uuid: open.disk.uuid,
-            cluster: cluster.id,
-            history: open.disk.history.clone(),
-            pending: open.touched || !open.disk.first_superblock.is_on_medium(),
-        };
+        let leaving = Leaving::of(cluster, disk, &open.disk, open.touched);
         let read = |lba| Ok::<_, Infallible>(drive.sector(lba));
         is_to_be_erased(&drive.read(), &leaving, drive.sectors, read).map_err(|error| error.to_string())
     }

@@ -1,0 +1,39 @@
+//! What a medium carries, as those see it who decide what is done about it.
+
+use crate::generation::Generation;
+
+/// What is found where a superblock belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Superblock {
+    /// Nothing that is a superblock; or the disk keeps none.
+    #[default]
+    Missing,
+    /// The one of this disk, which the cluster's configuration has grown out of.
+    Ours {
+        /// Of this generation.
+        generation: Generation,
+        /// A copy is damaged or lacks its lineage: it is to be written again.
+        flawed: bool,
+    },
+    /// The one of this disk, grown out of what the cluster knows: the database is an old copy.
+    Newer {
+        /// Of this generation.
+        generation: Generation,
+    },
+    /// The one of this disk, grown on apart from the cluster's database.
+    Diverged {
+        /// Of this generation.
+        generation: Generation,
+    },
+    /// It was a superblock, and no copy is left that can be used.
+    Damaged,
+    /// One of another disk or cluster.
+    Foreign,
+}
+
+impl Superblock {
+    /// Whether it is the one of this disk, of a generation or a later one on the same lineage.
+    pub fn has_reached(&self, wanted: Generation) -> bool {
+        matches!(self, Superblock::Ours { generation, .. } if *generation >= wanted)
+    }
+}

@@ -1,0 +1,190 @@
+//! What the planner is told of a medium, case by case.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends by panicking"
+)]
+
+use palisade_model::{
+    AddDisk, AdoptDisk, Ancestor, Cluster, Command, CreateVolume, Epoch, FirstSuperblock, Generation,
+    InitCluster, LineageId, Medium, MediumRecord, Name, OnMedium, Superblock, Usage, Uuid,
+};
+use palisade_volume::{Image, Leaving, carried, image, is_first_write_cut_off};
+use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Sector, decode, format};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+const SECTORS: u64 = 400_000;
+
+type Medium4k = BTreeMap<u64, Sector>;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn then(cluster: &Cluster, command: Command) -> Cluster {
+    cluster.apply(&command).unwrap().0
+}
+
+fn volume(text: &str) -> Command {
+    Command::CreateVolume(CreateVolume {
+        name: name(text),
+        uuid: Uuid(text.len() as u128 + 100),
+        node: name("n"),
+        disk: Some(name("d")),
+        sectors: Some(8_192),
+        block_bytes: None,
+        clear: None,
+        clears: false,
+        clears_reused: false,
+    })
+}
+
+fn begun(disk: u128) -> Cluster {
+    let geometry = Geometry::of(SECTORS).unwrap();
+    let init = InitCluster {
+        id: Uuid(1),
+        node: name("n"),
+        node_uuid: Uuid(2),
+    };
+    let add = AddDisk {
+        name: name("d"),
+        uuid: Uuid(disk),
+        node: name("n"),
+        medium: Medium::File {
+            path: "/d".to_owned(),
+            bytes: SECTORS * 512,
+            created: true,
+        },
+        record: MediumRecord::default(),
+        usage: Usage::Pooled,
+        block_bytes: 512,
+        sectors: SECTORS,
+        data_start: geometry.data_start.0,
+        data_end: geometry.data_end.0,
+        superblock_pending: false,
+    };
+    then(
+        &then(&Cluster::empty(), Command::InitCluster(init)),
+        Command::AddDisk(add),
+    )
+}
+
+fn image_of(cluster: &Cluster) -> Image {
+    image(cluster, &name("d")).unwrap()
+}
+
+/// What a disk carries that says what a cluster has on it.
+fn written(cluster: &Cluster) -> Medium4k {
+    let image = image_of(cluster);
+    let update = format(&image.superblock, &image.extents).unwrap();
+    let writes = update.phases.iter().flat_map(|phase| &phase.writes);
+    writes.map(|write| (write.lba.0, write.bytes)).collect()
+}
+
+fn at(medium: &Medium4k, lba: u64) -> Sector {
+    medium.get(&lba).copied().unwrap_or([0; SECTOR_BYTES])
+}
+
+fn read(medium: &Medium4k) -> Result<Decoded, DecodeError> {
+    decode(SECTORS, |lba| Ok::<_, Infallible>(at(medium, lba.0)))
+}
+
+fn told(medium: &Medium4k, cluster: &Cluster) -> Result<Superblock, DecodeError> {
+    let disk = &cluster.disks[&name("d")];
+    carried(&read(medium), &image_of(cluster), || {
+        is_first_write_cut_off(cluster, disk, SECTORS, |lba| {
+            Ok::<_, Infallible>(at(medium, lba.0))
+        })
+    })
+}
+
+#[test]
+fn each_standing_is_told_as_what_may_be_done_about_it() {
+    let cluster = then(&begun(3), volume("a"));
+    let generation = image_of(&cluster).superblock.generation;
+    let generation = Generation(generation);
+    let ours = |flawed| Ok(Superblock::Ours { generation, flawed });
+    assert_eq!(told(&written(&cluster), &cluster), ours(false));
+    let later = then(&cluster, volume("bb"));
+    assert_eq!(
+        told(&written(&cluster), &later),
+        ours(false),
+        "it is behind, and sound"
+    );
+    let newer = Generation(image_of(&later).superblock.generation);
+    assert_eq!(
+        told(&written(&later), &cluster),
+        Ok(Superblock::Newer { generation: newer })
+    );
+    let apart = then(&cluster, volume("ccc"));
+    assert_eq!(
+        told(&written(&apart), &later),
+        Ok(Superblock::Diverged { generation: newer })
+    );
+    assert_eq!(told(&written(&begun(4)), &cluster), Ok(Superblock::Foreign));
+    assert_eq!(told(&Medium4k::new(), &cluster), Ok(Superblock::Missing));
+    let small = Err(DecodeError::TooSmall { disk_sectors: 9 });
+    assert_eq!(
+        carried(&small, &image_of(&cluster), || true),
+        Ok(Superblock::Missing)
+    );
+    // One copy of it is damaged.
+    let mut flawed = written(&cluster);
+    flawed.get_mut(&0).unwrap()[100] ^= 1;
+    assert_eq!(told(&flawed, &cluster), ours(true));
+}
+
+#[test]
+fn what_cannot_be_used_is_damaged_unless_a_first_write_was_cut_off() {
+    let sound = begun(3);
+    let mut pending = sound.clone();
+    pending.disks.get_mut(&name("d")).unwrap().first_superblock = FirstSuperblock::Pending;
+    let mut medium = written(&sound);
+    // All copies end in the middle.
+    for sector in medium
+        .values_mut()
+        .filter(|sector| sector[..8] == palisade_wire::MAGIC)
+    {
+        sector[512..].fill(0);
+    }
+    assert!(matches!(read(&medium), Err(DecodeError::Damaged { .. })));
+    assert_eq!(told(&medium, &sound), Ok(Superblock::Damaged));
+    assert_eq!(told(&medium, &pending), Ok(Superblock::Missing));
+    // Nobody decides about what a later version wrote, or what cannot be read.
+    let later = DecodeError::WrongVersion { found: 99 };
+    assert_eq!(
+        carried(&Err(later.clone()), &image_of(&sound), || true),
+        Err(later)
+    );
+}
+
+/// What was adopted after a disk was opened goes with it.
+#[test]
+fn a_disk_that_leaves_is_known_as_the_cluster_knows_it_by_now() {
+    let opened = begun(3);
+    let point = Ancestor {
+        generation: Generation(40),
+        id: LineageId(4711),
+    };
+    let adopt = AdoptDisk {
+        name: name("d"),
+        uuid: Uuid(3),
+        seen: Some(OnMedium {
+            point,
+            epoch: Epoch(1),
+            ancestors: Vec::new(),
+        }),
+        empties: Vec::new(),
+    };
+    let adopted = then(&opened, Command::AdoptDisk(adopt));
+    let before = &opened.disks[&name("d")];
+    let known = |cluster: &Cluster| Leaving::of(cluster, &name("d"), before, false);
+    assert!(known(&adopted).history.iter().any(|known| *known == point));
+    assert_eq!(known(&opened).history, before.history);
+    // It has left, or another one has its name.
+    assert_eq!(known(&Cluster::empty()).history, before.history);
+    assert_eq!(known(&begun(5)).history, before.history);
+    assert!(!known(&adopted).pending && Leaving::of(&adopted, &name("d"), before, true).pending);
+}
