@@ -5,6 +5,7 @@
 //! A medium is known by what lies under its path ([`underlay`](palisade_sys::device::underlay)), by its WWID (the model
 //! sees to that), and by a superblock that names a disk of this cluster.
 
+use crate::exchanged;
 use crate::medium;
 use crate::plant::OpenDisk;
 use crate::shared::Shared;
@@ -46,7 +47,10 @@ pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str
                 found.opened.is_at(Path::new(path)).unwrap_or(false)
             }
             (Some(found), _) => lies_under(&found.path, &asked),
-            (None, Some(recorded)) => lies_under(Path::new(recorded), &asked),
+            (None, Some(recorded)) => {
+                let its = || !but.is_some_and(|but| exchanged::is_anothers(shared, cluster, name, but));
+                lies_under(Path::new(recorded), &asked) && its()
+            }
             (None, None) => false,
         };
         if is_its {

@@ -14,7 +14,7 @@ use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Cluster, Command, Disk, Name, RelocateDisks, Relocation};
-use palisade_reconcile::{Ring, Search, search};
+use palisade_reconcile::{Ring, Search, Superblock, search};
 use palisade_sys::Opened;
 use palisade_volume::{Standing, image, standing};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,6 +114,15 @@ impl<'a> Places<'a> {
             .map(|(name, _)| name)
             .collect();
         search(name, |of| self.medium_under(of, &among))
+    }
+
+    /// The disks of a node that have a path.
+    fn with_paths(&self, of: &Disk) -> BTreeSet<&'a Name> {
+        let disks = self.cluster.disks.iter();
+        disks
+            .filter(|(_, disk)| disk.node == of.node && disk.medium.path().is_some())
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn path(&self, disk: &Name) -> Option<&'a str> {
@@ -281,15 +290,18 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
 
 fn open_disks(shared: &Shared) -> BTreeMap<Name, Arc<Opened>> {
     let plant = shared.seen();
-    plant
-        .disks
-        .iter()
-        .map(|(name, open)| (name.clone(), Arc::clone(&open.opened)))
+    let is_used = |name: &Name| {
+        plant.observed.disks.get(name).is_some_and(|observed| {
+            !observed.disk.has_superblock() || matches!(observed.superblock, Superblock::Ours { .. })
+        })
+    };
+    let used = plant.disks.iter().filter(|(name, _)| is_used(name));
+    used.map(|(name, open)| (name.clone(), Arc::clone(&open.opened)))
         .collect()
 }
 
-/// Refuses a path that is recorded for another disk, whose medium is not there. It has to be said first where that one is, or
-/// of both at once.
+/// Refuses a path that is recorded for another disk, and the medium of another one under a disk's own path, where the medium
+/// of each is known to be somewhere else: it has to be said of both at once, or first of the other.
 ///
 /// # Errors
 /// What is true of the two, and the command that says it.
@@ -298,8 +310,8 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         return Ok(());
     };
     let is_here = |other: &Disk| other.node == disk.node && other.medium.path() == Some(path);
-    let mut others = cluster.disks.iter().filter(|(other, _)| *other != name);
-    let Some((holder, _)) = others.find(|(_, other)| is_here(other)) else {
+    // Its own path, or that of another disk.
+    let Some((holder, _)) = cluster.disks.iter().find(|(_, other)| is_here(other)) else {
         return Ok(());
     };
     let open = open_disks(shared);
@@ -308,24 +320,21 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         seen: &shared.last_seen,
         open: &open,
     };
-    let among: BTreeSet<&Name> = cluster
-        .disks
-        .iter()
-        .filter(|(_, other)| other.node == disk.node && other.medium.path().is_some())
-        .map(|(name, _)| name)
-        .collect();
-    let own = path_of(cluster, name);
+    let among = places.with_paths(disk);
     let (message, remedy) = match search(name, |of| places.medium_under(of, &among)) {
-        Search::Exchanged(ring) if ring.place_of(name) == Some(holder) => (
-            format!(
-                "{path} holds the medium of disk {name} and is recorded as the path of disk {holder}; {own}, the path of \
-                 disk {name}, holds that of disk {}: {}",
-                ring.disks().get(1).unwrap_or(holder),
-                told(&ring)
-            ),
-            format!("record where they are now, in one step: {}", command(&ring)),
-        ),
-        _ if places.medium_under(holder, &among).as_ref() == Some(name) => (
+        Search::Exchanged(ring) if holder == name || ring.place_of(name) == Some(holder) => {
+            let at = ring.place_of(name).unwrap_or(holder);
+            let (own, other) = (path_of(cluster, name), ring.disks().get(1).unwrap_or(holder));
+            (
+                format!(
+                    "{} holds the medium of disk {name}, and {own}, its path, that of disk {other}: {}",
+                    path_of(cluster, at),
+                    told(&ring)
+                ),
+                format!("record where they are now, in one step: {}", command(&ring)),
+            )
+        }
+        _ if holder != name && places.medium_under(holder, &among).as_ref() == Some(name) => (
             format!("{path} holds the medium of disk {name} and is recorded as the path of disk {holder}"),
             format!("say first where disk {holder} is: palisade disk confirm {holder} --path PATH"),
         ),
@@ -333,6 +342,20 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         _ => return Ok(()),
     };
     Err(Problem::new(ProblemKind::Conflict, "disks_exchanged", message, remedy).about("path"))
+}
+
+/// Whether what lies under the path of a disk that is closed is known to be the medium of another one.
+pub fn is_anothers(shared: &Shared, cluster: &Cluster, holder: &Name, other: &Name) -> bool {
+    let Some(disk) = cluster.disks.get(holder) else {
+        return false;
+    };
+    let open = open_disks(shared);
+    let places = Places {
+        cluster,
+        seen: &shared.last_seen,
+        open: &open,
+    };
+    places.medium_under(holder, &places.with_paths(disk)).as_ref() == Some(other)
 }
 
 #[cfg(test)]

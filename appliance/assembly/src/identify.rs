@@ -11,6 +11,7 @@ use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Disk, Generation, IdentifyDisk, Medium, MediumRecord, Name};
+use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use std::path::Path;
@@ -35,7 +36,7 @@ pub fn command_for(
     let path = path.clone();
     exchanged::refuse_recorded(shared, &shared.cluster(), name, &path)?;
     alias::refuse(shared, &shared.cluster(), Some(name), &path)?;
-    let open = shared.seen().disks.get(name).map(|open| Arc::clone(&open.opened));
+    let open = in_use(shared, name);
     let (record, wwid) = match open {
         Some(open) => of_open(name, disk, &open, &path)?,
         None => {
@@ -56,6 +57,16 @@ pub fn command_for(
         },
         expected: expected.map(Generation),
     })
+}
+
+/// What a disk is open on, unless that is not its medium: what carries another superblock, or none that can be used, is open
+/// to be looked at and used by nobody.
+fn in_use(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
+    let plant = shared.seen();
+    let open = Arc::clone(&plant.disks.get(name)?.opened);
+    let observed = plant.observed.disks.get(name)?;
+    let is_used = !observed.disk.has_superblock() || matches!(observed.superblock, Superblock::Ours { .. });
+    is_used.then_some(open)
 }
 
 /// Of a disk that is in use. It is what it is; a path must lead to it.

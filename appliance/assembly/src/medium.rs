@@ -10,16 +10,21 @@ use crate::exchanged::{self, Places};
 use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::superblocks;
+use palisade_block::SECTOR_BYTES;
 use palisade_model::{Cluster, Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
 use palisade_reconcile::Search;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_sys::device::identity::BlockIdentity;
+use palisade_sys::device::probe;
 use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::DecodeError;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Bytes at either end in which foreign superblocks and partition tables lie, and nothing of a guest's.
+const END_BYTES: usize = 1 << 20;
 
 /// The record of an identity, and the WWID beside it.
 pub fn record_of(identity: &Identity) -> (MediumRecord, Option<String>) {
@@ -77,15 +82,10 @@ pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen)
         open: &BTreeMap::new(),
     };
     let reason = match there {
-        // One that has lost its superblock is shown as that, unless it is another disk that never had one.
-        Ok(opened)
-            if disk.has_superblock()
-                && matches!(superblocks::read(&opened), Err(DecodeError::NotOurs))
-                && matches!(places.search(name), Search::Exchanged(_)) =>
-        {
-            format!("{} carries no superblock", disk.medium.path().unwrap_or_default())
-        }
-        Ok(opened) => return Ok(opened),
+        Ok(opened) => match missing_superblock(disk, &opened, &places, name) {
+            None => return Ok(opened),
+            Some(reason) => reason,
+        },
         Err(reason) => reason,
     };
     let open_at = |path: &str| {
@@ -99,6 +99,40 @@ pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen)
         open_there(name, &moved, patience, seen)
     };
     exchanged::open(&places, name, &open_at, reason)
+}
+
+/// What speaks against a medium without a superblock, where a disk that is told by that alone should be: something else that
+/// is on it, or that the disk is elsewhere. One with nothing on it, or what is left of ours, is the disk that has lost it.
+fn missing_superblock(disk: &Disk, opened: &Opened, places: &Places<'_>, name: &Name) -> Option<String> {
+    if !disk.has_superblock() || !matches!(superblocks::read(opened), Err(DecodeError::NotOurs)) {
+        return None;
+    }
+    let path = disk.medium.path().unwrap_or_default();
+    let reason = format!("{path} carries no superblock of disk {name}");
+    let exchanged = || matches!(places.search(name), Search::Exchanged(_));
+    match probe::probe(opened) {
+        // Told by the command that mends it.
+        _ if exchanged() => Some(reason),
+        // What is found further in may be a guest's.
+        _ if !has_bytes_at_its_ends(opened) => None,
+        Err(_) | Ok(probe::Content::Blank | probe::Content::Palisade { .. } | probe::Content::Unknown) => {
+            None
+        }
+        Ok(content) => Some(format!(
+            "{reason}, but {content}: it is another medium, or the disk was written over. Nothing was written to it. Bring the \
+             right medium back, or say where it is: palisade disk confirm {name} --path PATH"
+        )),
+    }
+}
+
+/// Whether anything is where our superblocks were.
+fn has_bytes_at_its_ends(opened: &Opened) -> bool {
+    let mut bytes = vec![0; END_BYTES];
+    let last = (opened.sectors().0 * SECTOR_BYTES).saturating_sub(END_BYTES as u64);
+    [0, last].into_iter().any(|at| {
+        let read = opened.read_at(at, &mut bytes);
+        read.is_ok() && bytes.iter().any(|byte| *byte != 0)
+    })
 }
 
 /// Opens what lies under a disk's path, if it is its medium.
@@ -291,7 +325,6 @@ pub fn describe(record: &MediumRecord, wwid: Option<&str>) -> Option<String> {
 mod tests {
     use super::*;
     use crate::disk_growth::tests::disk;
-    use palisade_block::SECTOR_BYTES;
     use std::os::unix::fs::{MetadataExt, symlink};
     use std::path::Path;
     use std::process::Command;

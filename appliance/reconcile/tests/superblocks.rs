@@ -336,6 +336,42 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
     assert_eq!(steps(&cluster, &node.observed), [examine]);
 }
 
+/// A medium that is not the disk's is let go as it is when the disk is said to be somewhere else, and the other one is opened;
+/// one that is in use stays open, whatever it is called.
+#[test]
+fn a_disk_that_is_found_elsewhere_is_opened_there_unless_it_is_in_use() {
+    let mut node = Node::default();
+    node.settle(&fresh());
+    let agreed = does(&fresh(), confirmed());
+    node.settle(&agreed);
+    let moved = does(
+        &agreed,
+        Command::RelocateDisks(palisade_model::RelocateDisks {
+            disks: vec![palisade_model::Relocation {
+                name: name("d", 0),
+                uuid: DISK,
+                path: "/elsewhere".into(),
+                expected: None,
+            }],
+        }),
+    );
+    let close = Action::CloseDisk { disk: name("d", 0) };
+    assert!(!steps(&moved, &node.observed).contains(&close), "it is in use");
+    node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = Superblock::Foreign;
+    assert_eq!(
+        steps(&agreed, &node.observed),
+        [],
+        "under its own path it is left open to be looked at"
+    );
+    assert_eq!(steps(&moved, &node.observed), std::slice::from_ref(&close));
+    let step = plan(&moved, &name("n", 0), &node.observed).remove(0);
+    node.observed.record(&moved, &step, Opened::default());
+    assert_eq!(
+        steps(&moved, &node.observed),
+        [Action::OpenDisk { disk: name("d", 0) }]
+    );
+}
+
 /// What an operator has taken over is the disk's own, also when it is given up before it was looked at again.
 #[test]
 fn a_disk_that_was_adopted_and_given_up_is_looked_at_before_it_is_let_go() {

@@ -279,3 +279,38 @@ fn disks_that_are_told_by_their_content_alone_are_left_to_an_operator() {
     let refused = lab.opens("p").unwrap_err();
     assert!(refused.contains("palisade disk confirm p v"), "{refused}");
 }
+
+/// Names were given away anew, and that of a pooled disk went to one that is not ours.
+#[test]
+fn a_foreign_file_system_is_not_taken_for_a_disk_that_has_lost_its_superblock() {
+    let Some(lab) = Lab::new(&[("a", Usage::Pooled)]) else {
+        return;
+    };
+    let file = lab.folder.path().join("theirs.img");
+    fs::write(&file, vec![0; BYTES as usize]).unwrap();
+    let made = Program::new("mkfs.ext4").args(["-q", "-F"]).arg(&file).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: there is no mkfs.ext4");
+        return;
+    }
+    let theirs = Loop::over(&file).unwrap();
+    let _ = fs::remove_file(lab.link("a"));
+    symlink(&theirs.0, lab.link("a")).unwrap();
+    let before = fs::read(&file).unwrap();
+    let refused = lab.opens("a").unwrap_err();
+    assert!(
+        refused.contains("carries no superblock of disk a, but a file system (ext"),
+        "{refused}"
+    );
+    assert!(refused.contains("palisade disk confirm a --path"), "{refused}");
+    assert!(fs::read(&file).unwrap() == before);
+    // One that is blank is the disk that has lost it, for the planner to say so.
+    let blank = Loop::over(&{
+        let file = lab.folder.path().join("blank.img");
+        fs::write(&file, vec![0; BYTES as usize]).unwrap();
+        file
+    });
+    let _ = fs::remove_file(lab.link("a"));
+    symlink(&blank.as_ref().unwrap().0, lab.link("a")).unwrap();
+    assert!(lab.opens("a").is_ok());
+}

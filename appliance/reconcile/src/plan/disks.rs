@@ -10,7 +10,8 @@ impl<'a> Planner<'a> {
     pub(super) fn close_disks(&mut self) {
         let observed = self.observed;
         for (name, open) in &observed.disks {
-            if self.wanted_disk(name, open).is_some_and(|disk| !disk.leaving) {
+            let stays = self.wanted_disk(name, open).filter(|disk| !disk.leaving);
+            if stays.is_some_and(|disk| !self.is_elsewhere(name, disk, open)) {
                 continue;
             }
             if let Some(volume) = self.route_to(name) {
@@ -24,7 +25,9 @@ impl<'a> Planner<'a> {
             // What is under way there must have ended: a superblock that is being written would outlive its erasure.
             let generation = self.wanted.generation;
             let disk = name.clone();
-            if let Some(generation) = self.decided_meanwhile(name, open) {
+            if stays.is_some() {
+                self.step(generation, Action::CloseDisk { disk });
+            } else if let Some(generation) = self.decided_meanwhile(name, open) {
                 self.step(generation, Action::ExamineSuperblock { disk });
             } else if self.is_to_be_erased(name, open) {
                 self.step(generation, Action::EraseSuperblock { disk });
@@ -43,6 +46,7 @@ impl<'a> Planner<'a> {
                 None => self.open_disk(name, disk),
                 // It is on its way out.
                 Some(_) if disk.leaving => {}
+                Some(open) if self.is_elsewhere(name, disk, open) => {}
                 Some(open) if open.disk.uuid == disk.uuid => self.keep_disk(name, disk, open),
                 // The one of that name before it is being closed.
                 Some(_) => {}
@@ -119,6 +123,12 @@ impl<'a> Planner<'a> {
             Superblock::Damaged => Some(Cause::DamagedSuperblock),
             Superblock::Missing => is_lost(self.wanted, name, disk).then_some(Cause::LostSuperblock),
         }
+    }
+
+    /// Whether what is open is not the disk's medium, and the disk was said to be found under another path since.
+    fn is_elsewhere(&self, name: &Name, disk: &Disk, open: &ObservedDisk) -> bool {
+        let same = open.disk.uuid == disk.uuid;
+        same && open.disk.medium.path() != disk.medium.path() && self.unusable(name, disk, open).is_some()
     }
 
     /// The generation of a disk that leaves, if an operator has decided about what its medium carries since that was looked
