@@ -228,8 +228,8 @@ findings! {
         means: "A disk may no longer be written.",
         guest: "Writes end with an I/O error; reads are answered.",
         metric: "palisade_disk_faults_total",
-        remedy: "a file system mounted read-only after an error says why in the kernel log (`dmesg`); check it and mount it \
-                 writable again",
+        remedy: "see in the kernel log (`dmesg`) why its file system was mounted read-only, check it and mount it writable \
+                 again; a device that was set so is let be written to by `blockdev --setrw PATH`",
         clears: WORKS_AGAIN,
     }
     DiskTimedOut {

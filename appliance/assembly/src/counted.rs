@@ -326,6 +326,12 @@ impl DiskSeen {
         let others = Fault::ALL.into_iter().filter(|fault| *fault != Fault::Media);
         for fault in others.chain([Fault::Media]) {
             let times = total(&grown, fault);
+            // The kernel forbids a write to a device that may only be read (EPERM), and names no reason.
+            let may_only_be_read = at.open.sight.look.is_some_and(|look| look.read_only);
+            let fault = match fault {
+                Fault::Denied if may_only_be_read => Fault::ReadOnly,
+                other => other,
+            };
             let Some(mut kind) = finding_of_disk(fault).filter(|_| times > 0) else {
                 continue;
             };

@@ -11,6 +11,7 @@ use crate::medium;
 use crate::plant::Plant;
 use crate::shared::Shared;
 use crate::superblocks;
+use palisade_api::FindingKind;
 use palisade_block::{DeviceIndex, SECTOR_BYTES};
 use palisade_model::{Cluster, Disk, Name};
 use palisade_reconcile::Superblock;
@@ -152,6 +153,11 @@ impl Errand {
             (Some(path), None) => astray(&self.opened, path),
             _ => None,
         };
+        // What the kernel forbids on a device that may only be read was told without that reason until it was seen.
+        if look.is_some_and(|look| look.read_only) {
+            let subject = format!("disk/{}", self.name);
+            self.shared.findings.clear(FindingKind::DiskDenied, &subject);
+        }
         let has_gone = look.is_some_and(|look| look.gone) || error.is_some();
         let reopening = match has_gone {
             true => self.reopen(),

@@ -375,10 +375,42 @@ fn a_block_device_that_takes_no_writes_says_so() {
     };
     assert!(!device.open(512).unwrap().is_read_only().unwrap());
     run("blockdev", &["--setro".as_ref(), &device.device]);
-    let opened = device.open(512);
     // Later kernels may refuse to open it for writing, which says it as well.
-    assert!(opened.is_err() || opened.is_ok_and(|opened| opened.is_read_only().unwrap()));
+    match device.open(512) {
+        Ok(opened) => assert!(opened.is_read_only().unwrap()),
+        Err(error) => assert!(error.to_string().contains("may only be read"), "{error}"),
+    }
     run("blockdev", &["--setrw".as_ref(), &device.device]);
+}
+
+/// One that was read-only before it was opened is read as ever, takes no change, shows what it is at each look, and heals as
+/// it is.
+#[test]
+fn a_device_that_was_read_only_before_heals_without_being_opened_anew() {
+    let Some(device) = Loop::new(16 * MIB, 512) else {
+        return;
+    };
+    run("blockdev", &["--setro".as_ref(), &device.device]);
+    let Ok(opened) = device.open(512) else {
+        run("blockdev", &["--setrw".as_ref(), &device.device]);
+        return;
+    };
+    let opened = Arc::new(opened);
+    let mut rig = Rig::new(Arc::clone(&opened));
+    let buffer = Buffer::new(4096);
+    rig.on(&buffer);
+    let shows = || opened.look().unwrap().unwrap().read_only;
+    assert!(shows());
+    assert_eq!(rig.read(0, &[buffer.segment(0, 4096)]), Ok(()));
+    let refused = rig.write(0, &[buffer.segment(0, 4096)]);
+    assert!(
+        matches!(refused, Err(Fault::Denied | Fault::ReadOnly)),
+        "{refused:?}"
+    );
+    run("blockdev", &["--setrw".as_ref(), &device.device]);
+    assert!(!shows());
+    assert_eq!(rig.write(0, &[buffer.segment(0, 4096)]), Ok(()));
+    rig.devices.remove_device(DEVICE);
 }
 
 /// What is answered well is on the medium, also on one that is made read-only under us: changes are refused from then on,

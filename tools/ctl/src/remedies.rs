@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of a Linux machine that remedies may name.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
+    "blockdev",
     "palisade-inspect",
     "palisaded",
     "ss",

@@ -41,6 +41,13 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
         return vec![(FindingKind::DiskGone, message)];
     }
     let mut found = Vec::new();
+    if look.read_only {
+        let path = open.opened.path().unwrap_or(Path::new("")).display();
+        let message = format!(
+            "the device of disk {name}, {path}, may only be read: guests' writes fail, and nothing is recorded on it"
+        );
+        found.push((FindingKind::DiskReadOnly, message));
+    }
     if let Some(shortest) = sight.shortest {
         let message = match look.bytes < agreed {
             true => format!(

@@ -16,6 +16,8 @@ pub struct Look {
     pub bytes: u64,
     /// Its kernel device has been taken away. A descriptor of it stays open and answers with errors for ever.
     pub gone: bool,
+    /// It is a block device that takes no writes at present.
+    pub read_only: bool,
     /// What else is known of a file.
     pub file: Option<FileLook>,
 }
@@ -76,6 +78,7 @@ fn look_at(file: &File) -> io::Result<Look> {
         return Ok(Look {
             bytes,
             gone,
+            read_only: !gone && geometry::is_read_only(file).unwrap_or(false),
             file: None,
         });
     }
@@ -83,6 +86,7 @@ fn look_at(file: &File) -> io::Result<Look> {
     Ok(Look {
         bytes: meta.len(),
         gone: false,
+        read_only: false,
         file: Some(FileLook {
             allocated: meta.blocks().saturating_mul(512),
             links: meta.nlink(),

@@ -338,11 +338,32 @@ pub(super) fn claim(
             Err(source) => {
                 return Err(OpenError::Open {
                     path: path.into(),
-                    source,
+                    source: told_read_only(path, source),
                 });
             }
         }
     }
+}
+
+/// A refusal in words, where it is that the device takes no writes: some kernels say so already when it is opened for them.
+fn told_read_only(path: &Path, source: io::Error) -> io::Error {
+    let says = matches!(
+        source.raw_os_error(),
+        Some(libc::EACCES | libc::EPERM | libc::EROFS)
+    );
+    let is_read_only = || {
+        let number = fs::metadata(path).ok()?.rdev();
+        let (major, minor) = (libc::major(number), libc::minor(number));
+        fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).ok()
+    };
+    if !says || is_read_only().is_none_or(|text| text.trim() != "1") {
+        return source;
+    }
+    let words = format!(
+        "the device may only be read; let it be written to (blockdev --setrw {})",
+        path.display()
+    );
+    io::Error::new(io::ErrorKind::ReadOnlyFilesystem, words)
 }
 
 /// Who the open file is, if that is accepted.
