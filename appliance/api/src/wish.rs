@@ -21,6 +21,11 @@ pub trait Wish {
 impl Wish for DiskCreate {
     fn check(&self) -> Result<(), Problem> {
         match &self.medium {
+            Medium::File(file) => plain("file.path", Some(&file.path))?,
+            Medium::Block(block) => plain("block.path", Some(&block.path))?,
+            Medium::Memory(_) | Medium::Null(_) => {}
+        }
+        match &self.medium {
             Medium::File(file) => file.bytes.map_or(Ok(()), |bytes| size("file.bytes", bytes)),
             Medium::Memory(memory) => size("memory.bytes", memory.bytes),
             Medium::Null(null) => size("null.bytes", null.bytes),
@@ -32,6 +37,7 @@ impl Wish for DiskCreate {
 impl Wish for DiskPatch {
     /// Without anything named, the size of the medium is read again.
     fn check(&self) -> Result<(), Problem> {
+        plain("path", self.path.as_ref())?;
         self.bytes.map_or(Ok(()), |bytes| size("bytes", bytes))
     }
 }
@@ -51,10 +57,13 @@ impl Wish for DiskAdopt {
 
 impl Wish for DiskImport {
     fn check(&self) -> Result<(), Problem> {
-        match self.disks.is_empty() {
-            true => Err(invalid("disks", "no disk is named", "name at least one")),
-            false => Ok(()),
+        if self.disks.is_empty() {
+            return Err(invalid("disks", "no disk is named", "name at least one"));
         }
+        self.disks.iter().try_for_each(|disk| {
+            plain("disks", disk.file.as_ref().map(|file| &file.path))?;
+            plain("disks", disk.block.as_ref().map(|block| &block.path))
+        })
     }
 }
 
@@ -94,6 +103,9 @@ impl Wish for VolumePatch {
 
 impl Wish for AttachmentCreate {
     fn check(&self) -> Result<(), Problem> {
+        plain("socket", self.socket.as_ref())?;
+        plain("owner", self.owner.as_ref())?;
+        plain("group", self.group.as_ref())?;
         self.limits.as_ref().map_or(Ok(()), Wish::check)
     }
 }
@@ -106,6 +118,8 @@ impl Wish for AttachmentPatch {
                 "`limits`, `owner`, `group` or `mode`",
             ));
         }
+        plain("owner", self.owner.as_ref())?;
+        plain("group", self.group.as_ref())?;
         self.limits.as_ref().map_or(Ok(()), Wish::check)
     }
 }
@@ -133,6 +147,36 @@ impl Wish for Limits {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses a text with characters that people cannot see, or that break or turn round the line in which it is told: a path
+/// with one of them looks like another in a log, a list and a sentence. Said here and not in the model: what was agreed on
+/// before stays.
+fn plain(field: &'static str, text: Option<&String>) -> Result<(), Problem> {
+    let breaks = |c: &char| {
+        c.is_control()
+            || matches!(
+                c,
+                '\u{061C}'
+                    | '\u{200B}'
+                    | '\u{200E}'
+                    | '\u{200F}'
+                    | '\u{2028}'..='\u{202E}'
+                    | '\u{2060}'..='\u{206F}'
+                    | '\u{FEFF}'
+                    | '\u{FFF9}'..='\u{FFFB}'
+                    | '\u{E0000}'..='\u{E007F}'
+            )
+    };
+    let Some(found) = text.and_then(|text| text.chars().find(breaks)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "it has a character that cannot be seen, or breaks the line: U+{:04X}",
+        u32::from(found)
+    );
+    let remedy = "leave it out; a file that has one in its name is given another name first";
+    Err(invalid(field, &message, remedy))
 }
 
 fn size(field: &'static str, bytes: u64) -> Result<(), Problem> {
@@ -163,7 +207,7 @@ fn invalid(field: &'static str, message: &str, remedy: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DiskUsage, FileMedium, MemoryMedium, NullMedium, Side};
+    use crate::{BlockMedium, DiskUsage, FileMedium, ImportMedium, MemoryMedium, NullMedium, Side};
 
     fn about(checked: Result<(), Problem>) -> Option<String> {
         checked.err().map(|problem| problem.field.unwrap_or_default())
@@ -248,6 +292,69 @@ mod tests {
             ..DiskPatch::default()
         };
         assert_eq!(about(grown.check()).as_deref(), Some("bytes"));
+    }
+
+    /// A name that looks like another, or breaks the line in which it is told, is refused wherever one can be given.
+    #[test]
+    fn texts_that_cannot_be_seen_are_refused() {
+        let disk = |medium| DiskCreate {
+            id: "d".into(),
+            medium,
+            usage: DiskUsage::Whole,
+            block_bytes: None,
+            force: false,
+            volatile: false,
+        };
+        let file = |path: &str| FileMedium {
+            path: path.into(),
+            bytes: None,
+            sparse: false,
+        };
+        let block = |path: &str| BlockMedium { path: path.into() };
+        for odd in [
+            "\n",
+            "\u{1b}[2J",
+            "\u{85}",
+            "\u{2028}",
+            "\u{2029}",
+            "\u{202e}",
+            "\u{200b}",
+            "\u{feff}",
+        ] {
+            let text = format!("/srv/d{odd}1");
+            let import = |file: Option<FileMedium>, block: Option<BlockMedium>| DiskImport {
+                disks: vec![ImportMedium {
+                    file,
+                    block,
+                    id: None,
+                }],
+                dry_run: true,
+                other_cluster: false,
+            };
+            let moved = DiskPatch {
+                path: Some(text.clone()),
+                ..DiskPatch::default()
+            };
+            let owned = AttachmentPatch {
+                group: Some(text.clone()),
+                ..AttachmentPatch::default()
+            };
+            for (refused, field) in [
+                (disk(Medium::File(file(&text))).check(), "file.path"),
+                (disk(Medium::Block(block(&text))).check(), "block.path"),
+                (moved.check(), "path"),
+                (owned.check(), "group"),
+                (import(Some(file(&text)), None).check(), "disks"),
+                (import(None, Some(block(&text))).check(), "disks"),
+            ] {
+                let problem = refused.expect_err("it should be refused");
+                assert_eq!(problem.field.as_deref(), Some(field), "{odd:?}");
+                assert!(problem.message.contains("U+"), "{}", problem.message);
+            }
+        }
+        for good in ["/srv/d 1.img", "/srv/diskette/ä/名前", "/dev/disk/by-id/x"] {
+            assert!(disk(Medium::File(file(good))).check().is_ok(), "{good}");
+        }
     }
 
     #[test]

@@ -47,11 +47,11 @@ pub fn command_for(
     name: &Name,
     wish: &api::DiskCreate,
     uuid: Uuid,
-) -> Result<(AddDisk, Option<String>), Problem> {
+) -> Result<(AddDisk, Vec<String>), Problem> {
     may_be_added(shared, name, wish, uuid)?;
     let found = examine(shared, wish)?;
-    let note = found.note.clone();
-    Ok((found.command(shared, name, wish.usage, uuid)?, note))
+    let notes = found.notes.clone();
+    Ok((found.command(shared, name, wish.usage, uuid)?, notes))
 }
 
 /// Refuses what can be refused before a file is made or a device is opened.
@@ -68,7 +68,7 @@ fn may_be_added(shared: &Shared, name: &Name, wish: &api::DiskCreate, uuid: Uuid
         sectors: bytes.map_or(PRESUMED_SECTORS, |bytes| bytes / SECTOR_BYTES),
         block_bytes: asked_block,
         record: MediumRecord::default(),
-        note: None,
+        notes: Vec::new(),
     };
     let rehearsal = Command::AddDisk(presumed.command(shared, name, wish.usage, uuid)?);
     if let Err(refusal) = cluster.apply(&rehearsal) {
@@ -87,8 +87,8 @@ struct Examined {
     sectors: u64,
     block_bytes: u32,
     record: MediumRecord,
-    /// What is to be known about it.
-    note: Option<String>,
+    /// What is to be known about it, a sentence each.
+    notes: Vec<String>,
 }
 
 impl Examined {
@@ -104,7 +104,7 @@ impl Examined {
             sectors,
             block_bytes,
             record,
-            note: _,
+            notes: _,
         } = self;
         let (usage, data_start, data_end) = match usage {
             api::DiskUsage::Whole => (Usage::Whole, 0, sectors),
@@ -215,7 +215,7 @@ fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem>
             medium,
             block_bytes: wish.block_bytes.unwrap_or(BLOCK_BYTES),
             record: MediumRecord::default(),
-            note: None,
+            notes: Vec::new(),
         });
     };
     let Weighed { fate, .. } = weigh(wish, &opened)?;
@@ -241,8 +241,15 @@ fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem>
         sectors,
         block_bytes: opened.limits().block_bytes,
         record,
-        note: over_commit(shared, &opened),
+        notes: notes(shared, &opened),
     })
+}
+
+/// What is to be known of a medium that may be taken.
+fn notes(shared: &Shared, opened: &Opened) -> Vec<String> {
+    let look = opened.look().ok().flatten();
+    let tail = look.and_then(|look| media::tail(&look, opened.limits().block_bytes));
+    over_commit(shared, opened).into_iter().chain(tail).collect()
 }
 
 /// Says so when a file with holes has been promised more than its file system has, beside what that owes to others.

@@ -203,11 +203,15 @@ impl Appliance for Rest {
         let settings = &self.shared.settings;
         settings.allow.check_medium(&wish.medium)?;
         settings.make_folder_of(&wish.medium);
-        let (command, note) = new_disk::command_for(&self.shared, &name, &wish, chance())?;
+        let (command, notes) = new_disk::command_for(&self.shared, &name, &wish, chance())?;
         self.create(Command::AddDisk(command), |view| {
             let mut disk = view.disk(&name, view.cluster.disks.get(&name)?);
             // Said now, while the disk is not open yet; later it is seen by looking at it.
-            disk.notes.extend(note.filter(|note| !disk.notes.contains(note)));
+            let new: Vec<String> = notes
+                .into_iter()
+                .filter(|note| !disk.notes.contains(note))
+                .collect();
+            disk.notes.extend(new);
             Some(disk)
         })
     }

@@ -8,7 +8,7 @@ use palisade_api::FindingKind;
 use palisade_api::size::human;
 use palisade_model::{Disk, Medium, Name, Usage};
 use palisade_reconcile::Ring;
-use palisade_sys::device::FileLook;
+use palisade_sys::device::{FileLook, Look};
 use std::path::Path;
 
 /// A file system is nearly full when a twentieth of it is left, or less than this; whichever is less.
@@ -183,6 +183,7 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
         ));
     }
     let look = open.and_then(|open| open.sight.look);
+    notes.extend(look.and_then(|look| tail(&look, disk.block_bytes)));
     if let Some((look, file)) = look.and_then(|look| Some((look, look.file?))) {
         notes.extend(over_commit(
             look.bytes.saturating_sub(file.allocated),
@@ -209,6 +210,18 @@ pub fn note_of_reuse(disk: &Disk) -> Option<String> {
     })
 }
 
+/// What is said of a file that does not end with a whole block.
+pub fn tail(look: &Look, block_bytes: u32) -> Option<String> {
+    look.file?;
+    let bytes = look.bytes % u64::from(block_bytes);
+    (bytes > 0).then(|| {
+        format!(
+            "its file ends in the middle of a block: the last {bytes} bytes of it are no part of the disk, and no guest sees \
+             them (blocks have {block_bytes} bytes)"
+        )
+    })
+}
+
 /// What is said of a file that has been promised more than there is.
 pub fn over_commit(wanting: u64, promised: u64, file: &FileLook) -> Option<String> {
     let free = file.filesystem.free_bytes;
@@ -220,4 +233,37 @@ pub fn over_commit(wanting: u64, promised: u64, file: &FileLook) -> Option<Strin
             human(promised)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hands;
+    use palisade_sys::Opened;
+    use std::time::Duration;
+
+    #[test]
+    fn a_file_that_ends_in_the_middle_of_a_block_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        let told = |bytes: u64, block_bytes: u32| {
+            std::fs::File::create(&path).unwrap().set_len(bytes).unwrap();
+            let medium = Medium::File {
+                path: path.display().to_string(),
+                bytes,
+                created: false,
+            };
+            let opened = Opened::open(&hands::spec(&medium, block_bytes), Duration::from_secs(5)).unwrap();
+            assert_eq!(
+                opened.sectors().0 * 512,
+                bytes / u64::from(block_bytes) * u64::from(block_bytes)
+            );
+            tail(&opened.look().unwrap().unwrap(), block_bytes)
+        };
+        assert_eq!(told(1 << 20, 512), None);
+        let told_of = told((1 << 20) + 100, 512).unwrap();
+        assert!(told_of.contains("the last 100 bytes"), "{told_of}");
+        let told_of = told((1 << 20) + 512, 4096).unwrap();
+        assert!(told_of.contains("the last 512 bytes"), "{told_of}");
+    }
 }

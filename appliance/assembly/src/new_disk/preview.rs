@@ -1,7 +1,7 @@
 //! What adding a disk would find and do, shown before it is done.
 
 use super::content::{self, Fate, Weighed, volumes_in_words};
-use super::{BLOCK_BYTES, Making, may_be_added, open, over_commit, unread};
+use super::{BLOCK_BYTES, Making, may_be_added, notes, open, unread};
 use crate::medium;
 use crate::problem;
 use crate::shared::Shared;
@@ -133,7 +133,7 @@ fn of_open(shared: &Shared, wish: &api::DiskCreate, opened: &Opened) -> Result<a
         found,
         partitions: partitions.into_iter().map(partition).collect(),
         palisade: ours.as_ref().map(pooled),
-        notes: over_commit(shared, opened).into_iter().collect(),
+        notes: notes(shared, opened),
         refusal: fate.err(),
         ..preview
     })
