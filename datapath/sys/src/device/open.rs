@@ -106,7 +106,7 @@ fn open_beside(inside: &Inside, spec: &DeviceSpec, path: &Path) -> Result<Outsid
             });
         }
     };
-    let (file, buffered) = place.open(true, 0).map_err(refused)?;
+    let (file, buffered) = place.open(true, libc::O_DIRECT).map_err(refused)?;
     let found = Found {
         identity: Some(accepted(&file, path, &|_| Ok(()))?),
         buffered,
