@@ -137,7 +137,10 @@ fn has_bytes_at_its_ends(opened: &Opened) -> bool {
 
 /// Opens what lies under a disk's path, if it is its medium.
 fn open_there(name: &Name, disk: &Disk, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
-    let opened = open_recorded(name, disk, patience)?;
+    let mut opened = open_recorded(name, disk, patience)?;
+    if disk.record.sparse {
+        opened.let_space_go();
+    }
     if exchanged::may_be(disk)
         && disk.has_superblock()
         && let Ok(found) = superblocks::read(&opened)

@@ -181,15 +181,27 @@ pub fn erase(opened: Option<Arc<Opened>>, leaving: Leaving) -> Work {
 /// A sentence: it cannot be written.
 pub fn wipe(opened: &Opened) -> Result<(), String> {
     let phases = palisade_wire::erase(opened.sectors().0).map_err(|error| error.to_string())?;
-    carry_out(opened, &phases).map_err(|error| format!("the superblock cannot be erased: {error}"))
+    by_phases(opened, &phases, |offset, bytes| {
+        // A file with holes may have no room to write to: zeros are there already, or take none.
+        opened.erase_at(offset, bytes.len() as u64)
+    })
+    .map_err(|error| format!("the superblock cannot be erased: {error}"))
+}
+
+fn carry_out(opened: &Opened, phases: &[Phase]) -> io::Result<()> {
+    by_phases(opened, phases, |offset, bytes| opened.write_at(offset, bytes))
 }
 
 /// Each phase is stable before the next begins.
-fn carry_out(opened: &Opened, phases: &[Phase]) -> io::Result<()> {
+fn by_phases(
+    opened: &Opened,
+    phases: &[Phase],
+    write: impl Fn(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     for phase in phases {
-        for write in &phase.writes {
-            let offset = write.lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
-            opened.write_at(offset, &write.bytes)?;
+        for sector in &phase.writes {
+            let offset = sector.lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
+            write(offset, &sector.bytes)?;
         }
         opened.sync()?;
     }

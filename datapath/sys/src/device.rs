@@ -98,6 +98,7 @@ pub struct Opened {
     identity: Option<Identity>,
     buffered: bool,
     created: bool,
+    keeps_space: bool,
 }
 
 /// What carries the data of an open device.
@@ -177,6 +178,18 @@ impl Opened {
     /// Whether opening made the file.
     pub fn created(&self) -> bool {
         self.created
+    }
+
+    /// Whether all space of the file is taken and stays so: it is one that was opened with all of it. A guest that discards
+    /// is promised nothing, and the space would be another's.
+    pub fn keeps_space(&self) -> bool {
+        self.keeps_space
+    }
+
+    /// Lets it go of space that is discarded or cleared, although all of it is taken now: a file that was made to take it only
+    /// when it is written to, and has been written to everywhere.
+    pub fn let_space_go(&mut self) {
+        self.keeps_space = false;
     }
 
     /// The pages of a memory device.

@@ -178,6 +178,7 @@ impl LocalDevices {
                 let files = Files {
                     direct: kernel.direct(),
                     inside: kernel.inside(),
+                    keeps_space: opened.keeps_space(),
                 };
                 Target::Kernel(files, kernel.process().attach(&self.port)?)
             }

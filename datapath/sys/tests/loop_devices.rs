@@ -239,6 +239,67 @@ fn a_full_file_system_is_no_space_and_recovers() {
     rig.devices.remove_device(DEVICE);
 }
 
+/// Whatever is there is forgotten although nothing can be written, and the space of what is cleared is there at once.
+#[test]
+fn a_file_with_holes_on_a_full_file_system_is_erased_and_gives_space_back() {
+    let Some(mut disk) = Loop::new(32 * MIB, 512) else {
+        return;
+    };
+    let at = disk.mount();
+    let make = |name: &str, mib: u64, sparse| {
+        let bytes = mib * MIB;
+        let create = Some(Create { bytes, sparse });
+        let path = at.join(name);
+        (path.clone(), rig::open(Medium::File { path, create }, 512))
+    };
+    let (whole, kept) = make("kept", 4, false);
+    let (path, sparse) = make("sparse", 64, true);
+    sparse.write_at(4096, &vec![1; 8 << 20]).unwrap();
+    sparse.write_at(33 * MIB + 512, &[1; 512]).unwrap();
+    sparse.sync().unwrap();
+    let fill = fs::File::create(at.join("fill")).unwrap();
+    for bytes in [1 << 20, 4096, 512] {
+        while std::os::unix::fs::FileExt::write_all_at(&fill, &vec![1; bytes], fill.metadata().unwrap().len())
+            .is_ok()
+        {}
+        let _ = fill.sync_all();
+    }
+    let no_room = || {
+        sparse
+            .write_at(50 * MIB, &[1; 4096])
+            .map_err(|error| error.kind())
+    };
+    assert_eq!(no_room(), Err(std::io::ErrorKind::StorageFull));
+    // A hole, the middle of data, a sector alone, and both ends.
+    for (from, bytes) in [
+        (50 * MIB, MIB),
+        (MIB, 512),
+        (33 * MIB, 4096),
+        (0, 8192),
+        (63 * MIB, MIB),
+    ] {
+        sparse.erase_at(from, bytes).unwrap();
+        sparse.sync().unwrap();
+        let mut found = vec![1; bytes as usize];
+        sparse.read_at(from, &mut found).unwrap();
+        assert!(found.iter().all(|byte| *byte == 0), "{from}+{bytes}");
+    }
+    // A file that keeps its space is written to as before, and nobody else has had it.
+    let before = fs::metadata(&whole).unwrap().blocks();
+    kept.write_at(0, &vec![1; 4 << 20]).unwrap();
+    kept.clear(0, 4 * MIB).unwrap();
+    kept.write_at(0, &vec![1; 4 << 20]).unwrap();
+    assert_eq!(fs::metadata(&whole).unwrap().blocks(), before);
+    let before = fs::metadata(&path).unwrap().blocks() * 512;
+    sparse.clear(2 * MIB, 3 * MIB).unwrap();
+    let after = fs::metadata(&path).unwrap().blocks() * 512;
+    assert!(after + 3 * MIB <= before, "{before} {after}");
+    sparse.wipe().unwrap();
+    assert!(fs::metadata(&path).unwrap().blocks() * 512 < MIB);
+    sparse.write_at(50 * MIB, &vec![1; 4 << 20]).unwrap();
+    sparse.sync().unwrap();
+}
+
 #[test]
 fn a_file_grows_as_it_was_made_or_stays_as_it_was() {
     let Some(mut disk) = Loop::new(64 * MIB, 512) else {

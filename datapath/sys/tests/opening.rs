@@ -189,7 +189,12 @@ fn a_file_system_without_direct_io_is_used_and_said() {
         rig.run(Op::WriteZeroes { unmap: false }, 0, 4096, &[]),
         Err(palisade_block::Fault::Unsupported)
     );
-    assert_eq!(rig.run(Op::Discard, 0, 4096, &[]), Ok(()));
+    // And so nothing is done that would cost the file its space.
+    assert_eq!(
+        rig.run(Op::Discard, 0, 4096, &[]),
+        Err(palisade_block::Fault::Unsupported)
+    );
+    assert!(rig.read(512, &[buffer.segment(4096, 4096)]).is_ok() && buffer.holds(4096, 4096, 1));
 }
 
 #[test]

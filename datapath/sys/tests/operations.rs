@@ -11,10 +11,11 @@ mod rig;
 use palisade_block::{
     AttachmentIndex, Devices, Fault, Io, Lba, Lease, Mapped, MemoryId, Op, Sectors, SlotIndex, Started,
 };
-use palisade_sys::device::{DeviceSpec, Medium};
+use palisade_sys::device::{Create, DeviceSpec, Medium};
 use palisade_sys::{Coverage, MemoryRegistration, Opened};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,20 +137,70 @@ fn memory_of_a_plain_file_goes_without_pinning() {
     assert!(coverage.errno.is_some());
 }
 
-#[test]
-fn discard_gives_space_back() {
-    let directory = rig::directory();
-    let (path, opened) = rig::open_file(&directory, 4 * MIB, 4096);
+/// Fills a file's first 4 MiB, takes them away in all ways, and tells what the file takes before and after. What is taken
+/// away reads as zeros.
+fn taken_before_and_after(path: &Path, opened: Opened) -> (u64, u64) {
     assert!(opened.limits().discard && opened.limits().write_zeroes);
-    let allocated = || std::fs::metadata(&path).unwrap().blocks() * 512;
+    let allocated = || std::fs::metadata(path).unwrap().blocks() * 512;
+    let mut buffer = Buffer::new(4 << 20);
+    let opened = Arc::new(opened);
+    let mut rig = Rig::new(Arc::clone(&opened));
+    rig.on(&buffer);
+    buffer.fill(0, 4 << 20, 5);
+    assert_eq!(rig.write(0, &[buffer.segment(0, 4 << 20)]), Ok(()));
+    opened.sync().unwrap();
     let before = allocated();
     assert!(before >= 4 * MIB);
-    let mut rig = Rig::new(opened);
-    assert_eq!(rig.run(Op::WriteZeroes { unmap: false }, 0, 2 * MIB, &[]), Ok(()));
+    assert_eq!(rig.run(Op::WriteZeroes { unmap: false }, 0, MIB, &[]), Ok(()));
     assert_eq!(allocated(), before);
-    assert_eq!(rig.run(Op::Discard, MIB, 2 * MIB, &[]), Ok(()));
-    assert_eq!(allocated(), before - 2 * MIB);
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), 4 * MIB);
+    assert_eq!(rig.run(Op::Discard, MIB, MIB, &[]), Ok(()));
+    assert_eq!(
+        rig.run(Op::WriteZeroes { unmap: true }, 2 * MIB, MIB, &[]),
+        Ok(())
+    );
+    opened.clear(3 * MIB, MIB).unwrap();
+    assert_eq!(std::fs::metadata(path).unwrap().len(), 4 * MIB);
+    assert_eq!(rig.read(0, &[buffer.segment(0, 4 << 20)]), Ok(()));
+    assert!(buffer.slice().iter().all(|byte| *byte == 0));
+    opened.sync().unwrap();
+    (before, allocated())
+}
+
+#[test]
+fn a_file_gives_back_what_it_has_not_been_promised() {
+    let directory = rig::directory();
+    let open = |name: &str, create| {
+        let path = directory.path().join(name);
+        let medium = Medium::File {
+            path: path.clone(),
+            create,
+        };
+        let spec = DeviceSpec {
+            medium,
+            block_bytes: 4096,
+            read_only: false,
+        };
+        (path, Opened::open(&spec, Duration::ZERO).unwrap())
+    };
+    let bytes = 4 * MIB;
+    let (path, opened) = open("sparse", Some(Create { bytes, sparse: true }));
+    assert!(!opened.keeps_space());
+    let (before, after) = taken_before_and_after(&path, opened);
+    assert!(after <= before - 3 * MIB, "{before} {after}");
+    let (path, opened) = open("whole", Some(Create { bytes, sparse: false }));
+    assert!(opened.keeps_space());
+    let (before, after) = taken_before_and_after(&path, opened);
+    assert_eq!(
+        after, before,
+        "the space is another's otherwise, and a guest's write fails"
+    );
+    // As it was left by whoever made it; and one that only happens to be full is known by who opens it.
+    let (path, mut opened) = open("whole", None);
+    assert!(opened.keeps_space());
+    opened.let_space_go();
+    let (before, after) = taken_before_and_after(&path, opened);
+    assert!(after <= before - 3 * MIB, "{before} {after}");
+    assert!(!open("whole", None).1.keeps_space());
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! | device | way | what it does |
 //! |---|---|---|
 //! | file | a hole is there already (`SEEK_DATA`, lseek(2)) | nothing; also space that is reserved and never written |
-//! | file with all its space | `FALLOC_FL_ZERO_RANGE` | zeros, and the space stays reserved |
-//! | file with holes | `FALLOC_FL_PUNCH_HOLE` | a hole |
+//! | file that keeps its space | `FALLOC_FL_ZERO_RANGE` | zeros, and the space stays reserved |
+//! | other file | `FALLOC_FL_PUNCH_HOLE` | a hole, for which a full file system has room as well |
 //! | block device | `FALLOC_FL_PUNCH_HOLE` | the device's own command for zeros, which may unmap; never plain discard |
 //! | block device | `BLKZEROOUT` | the same without unmapping, or zeros written by the kernel |
 //! | any other | zeros are written | |
@@ -18,7 +18,6 @@ use palisade_block::DeviceKind;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::ptr;
 
 /// `BLKZEROOUT` of linux/fs.h: `_IO(0x12, 127)`.
@@ -65,6 +64,18 @@ impl Opened {
         }
     }
 
+    /// Writes zeros, stable after [`Opened::sync`]. In a file what reads as zeros already is left alone, so that a file with
+    /// holes on a full file system can be made to forget something.
+    ///
+    /// # Errors
+    /// As [`Opened::clear`].
+    pub fn erase_at(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        match &self.media {
+            Media::Kernel(_) if self.limits.kind == DeviceKind::File => self.clear(offset, bytes),
+            _ => self.write_zeros(offset, bytes),
+        }
+    }
+
     fn clear_block(&self, device: &KernelDevice, offset: u64, bytes: u64) -> io::Result<()> {
         by_the_first_way_offered(&mut [
             &mut || device.fallocate(PUNCH, offset, bytes),
@@ -75,9 +86,7 @@ impl Opened {
 
     /// Whatever is data between `offset` and `end` becomes zeros; holes are left as they are.
     fn clear_file(&self, device: &KernelDevice, offset: u64, end: u64) -> io::Result<()> {
-        let meta = device.ask(File::metadata)?;
-        let has_all_its_space = meta.blocks().saturating_mul(512) >= meta.len();
-        let ways = match has_all_its_space {
+        let ways = match self.keeps_space {
             true => [ZERO, ZERO],
             false => [PUNCH, ZERO],
         };

@@ -72,6 +72,12 @@ pub(super) fn bytes(mut file: &File) -> io::Result<u64> {
     file.seek(SeekFrom::End(0))
 }
 
+/// Whether a file has no holes: its space is taken, written or not.
+pub(super) fn has_all_its_space(file: &File) -> io::Result<bool> {
+    let about = file.metadata()?;
+    Ok(about.blocks().saturating_mul(512) >= about.len())
+}
+
 /// Sectors in the whole logical blocks of `bytes`.
 pub(super) fn whole_blocks(bytes: u64, block_bytes: u32) -> Sectors {
     Sectors::from_bytes(bytes - bytes % u64::from(block_bytes))

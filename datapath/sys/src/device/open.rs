@@ -111,6 +111,7 @@ fn open_beside(inside: &Inside, spec: &DeviceSpec, path: &Path) -> Result<Outsid
         identity: Some(accepted(&file, path, &|_| Ok(()))?),
         buffered,
         created: false,
+        keeps_space: false,
     };
     let geometry = geometry::geometry(&file, buffered, true).map_err(inspect)?;
     let opened = opened(spec, device, Media::Null, Some(path), geometry, found)?;
@@ -189,6 +190,7 @@ fn own(spec: &DeviceSpec, kind: DeviceKind, media: Media, bytes: u64) -> Result<
         identity: None,
         buffered: false,
         created: false,
+        keeps_space: false,
     };
     opened(spec, kind, media, None, geometry, found)
 }
@@ -241,6 +243,7 @@ fn open_file(
         identity: Some(identity),
         buffered,
         created,
+        keeps_space: geometry::has_all_its_space(&file).map_err(inspect)?,
     };
     let direct = !buffered && FileSystem::of(&file).map_err(inspect)?.submits_without_waiting();
     match opened(spec, DeviceKind::File, Media::Null, Some(path), geometry, found) {
@@ -292,6 +295,7 @@ fn open_block(
         identity: Some(identity),
         buffered,
         created: false,
+        keeps_space: false,
     };
     let opened = opened(spec, DeviceKind::Block, Media::Null, Some(path), geometry, found)?;
     let outside = Outside::new(inside, file, !buffered, path, opened)?;
@@ -542,6 +546,7 @@ struct Found {
     identity: Option<Identity>,
     buffered: bool,
     created: bool,
+    keeps_space: bool,
 }
 
 fn opened(
@@ -581,5 +586,6 @@ fn opened(
         identity: found.identity,
         buffered: found.buffered,
         created: found.created,
+        keeps_space: found.keeps_space,
     })
 }

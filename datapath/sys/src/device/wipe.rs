@@ -6,9 +6,6 @@ use super::{Media, Opened};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Bytes written at once.
-const PIECE_BYTES: u64 = 1 << 20;
-
 /// linux/fs.h: `_IO(0x12, 95)`.
 const BLKRRPART: libc::Ioctl = 0x125f;
 
@@ -29,22 +26,10 @@ impl Opened {
         // The tail first: a mark at the start alone would come to life by the copy at the end.
         let ends = [(tail, bytes), (0, bytes.min(HEAD_BYTES as u64))];
         for (from, to) in ends.into_iter().chain(copies) {
-            self.zero(from, to)?;
+            self.erase_at(from, to - from)?;
         }
         self.sync()?;
         self.forget_partitions();
-        Ok(())
-    }
-
-    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
-        let zeroes = vec![0; PIECE_BYTES.min(to - from) as usize];
-        let mut at = from;
-        while at < to {
-            let length = PIECE_BYTES.min(to - at);
-            let (piece, _) = zeroes.split_at(length as usize);
-            self.write_at(at, piece)?;
-            at += length;
-        }
         Ok(())
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Files {
     pub(super) direct: Option<RawFd>,
     /// In the disk's own process.
     pub(super) inside: RawFd,
+    /// It is a file that keeps its space whatever is discarded.
+    pub(super) keeps_space: bool,
 }
 
 /// How far an operation has come.
@@ -226,6 +228,7 @@ impl Flight {
         files: Files {
             direct: None,
             inside: -1,
+            keeps_space: false,
         },
         outside: true,
         offset: 0,
@@ -297,6 +300,8 @@ impl Flight {
             },
             Op::Flush => self.sync(),
             Op::Discard if self.is_command() => self.discard_command(),
+            // Where that cannot be done a discard is nothing, which it may be, and zeroes are written.
+            Op::Discard | Op::WriteZeroes { unmap: true } if self.files.keeps_space => self.allocate(ZERO),
             Op::Discard | Op::WriteZeroes { unmap: true } => self.allocate(PUNCH),
             Op::WriteZeroes { unmap: false } => self.allocate(ZERO),
         };
