@@ -171,8 +171,10 @@ impl Steward {
             Action::ResizeVolume { attachment } => self.resize(plant, &step, wanted, &attachment),
             Action::ChangeLimits { attachment } => self.change_limits(plant, &step, wanted, &attachment),
             Action::ChangeSocketPermissions { attachment } => {
-                let result = hands::change_permissions(wanted, &attachment);
-                self.end(plant, &step, wanted, result.map(|()| Found::default()));
+                let cluster = Arc::clone(wanted);
+                // The socket's folder may not answer.
+                let work = move || hands::change_permissions(&cluster, &attachment).map(|()| Done::Plain);
+                self.aside(plant, step, wanted, Box::new(work));
             }
         }
     }
@@ -311,24 +313,25 @@ impl Steward {
 
     fn grow_disk(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, disk: &Name) {
         let asked = wanted.disks.get(disk).map_or(0, |disk| disk.sectors);
-        let result = match plant.disks.get(disk) {
-            None => Err(format!("disk {disk} is not open")),
-            Some(open) => match open.opened.refresh_size() {
-                Err(error) => Err(format!("the size of disk {disk} cannot be read: {error}")),
-                Ok(sectors) if sectors.0 < asked => Err(format!(
-                    "disk {disk} has {sectors} sectors, {asked} were agreed on"
-                )),
-                Ok(_) => {
-                    let device = open.index;
-                    self.shared
-                        .reactors
-                        .iter()
-                        .for_each(|reactor| reactor.send(Order::GrowDevice { device }));
-                    Ok(Found::default())
-                }
-            },
+        let Some(open) = plant.disks.get(disk) else {
+            let reason = format!("disk {disk} is not open");
+            return self.end(plant, &step, wanted, Err(reason));
         };
-        self.end(plant, &step, wanted, result);
+        let (opened, device) = (Arc::clone(&open.opened), open.index);
+        let (shared, name) = (Arc::clone(&self.shared), disk.clone());
+        // Its file system may not answer: not under the lock, on which the sessions of all others wait.
+        let work = move || match opened.refresh_size() {
+            Err(error) => Err(format!("the size of disk {name} cannot be read: {error}")),
+            Ok(sectors) if sectors.0 < asked => Err(format!(
+                "disk {name} has {sectors} sectors, {asked} were agreed on"
+            )),
+            Ok(_) => {
+                let reactors = shared.reactors.iter();
+                reactors.for_each(|reactor| reactor.send(Order::GrowDevice { device }));
+                Ok(Done::Plain)
+            }
+        };
+        self.aside(plant, step, wanted, Box::new(work));
     }
 
     fn close_disk(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, disk: &Name) {
