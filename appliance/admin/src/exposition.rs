@@ -86,16 +86,6 @@ impl MetricsSnapshot {
             "What is wrong now: times seen since it began",
             findings.collect(),
         );
-        let misbehaviour = self.misbehaviour.iter();
-        let misbehaviour = misbehaviour
-            .map(|(kind, count)| (vec![("kind", kind.as_str())], *count))
-            .collect();
-        counter(
-            out,
-            "misbehaviour",
-            "Things guests, VMMs and clients did that they may not do",
-            misbehaviour,
-        );
         reactors(out, &self.reactors);
         disks(out, &self.disks);
         volumes(out, &self.volumes);

@@ -27,8 +27,6 @@ pub struct MetricsSnapshot {
     pub disks: Vec<DiskSample>,
     /// Every volume.
     pub volumes: Vec<VolumeSample>,
-    /// Things a guest, a VMM or a client did that they may not do, by a stable name.
-    pub misbehaviour: Vec<(String, u64)>,
 }
 
 /// One reactor.

@@ -238,7 +238,6 @@ fn metrics_are_text_for_prometheus_with_histograms() {
     for line in [
         "palisade_health 0".to_owned(),
         "palisade_reactor_turns_total{reactor=\"0\"} 7".to_owned(),
-        "palisade_misbehaviour_total{kind=\"chain_loop\"} 3".to_owned(),
         "palisade_disk_online{disk=\"d\\\"1\"} 1".to_owned(),
         format!("palisade_requests_total{{{labels},status=\"io_err\"}} 1"),
         format!("palisade_request_bytes_total{{{labels}}} 40960"),

@@ -16,7 +16,8 @@ pub struct FileMedium {
     /// Size in bytes of a file to be created. Absent: the file must exist and is taken as long as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Whether a file to be created may have holes. Absent: its space is reserved.
+    /// Whether a file to be created may have holes. Absent: its space is reserved. Of a disk that is there: whether it was
+    /// made so.
     #[serde(default)]
     pub sparse: bool,
 }

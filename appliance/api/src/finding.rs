@@ -533,6 +533,15 @@ findings! {
                  `palisade state backup FILE` keeps what it knows",
         clears: Clears::WhenTold,
     }
+    LimitInForce {
+        code: "limit_in_force", severity: Degraded,
+        means: "The process runs under a limit that can keep it from serving guests.",
+        guest: "Nothing until the limit is met: then its session may be refused, or its requests end with an I/O error.",
+        metric: "palisade_findings",
+        remedy: "lift the limit named above where it is set (the unit, or the shell that started the daemon), then \
+                 `systemctl restart palisaded`: guests see a pause",
+        clears: Clears::WhenTold,
+    }
     ControlBusy {
         code: "control_busy", severity: Degraded,
         means: "The state of the node cannot be read just now; what is said here of disks and attachments is of a little while ago.",

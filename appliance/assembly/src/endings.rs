@@ -386,6 +386,7 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         F::ThreadStuck,
         "five seconds in one step, or asleep although work waits, of a thread that serves everybody; fifteen of another",
     ),
+    (F::LimitInForce, "the limits of the process, at its start"),
     (F::StepOverdue, "half a minute in one step of a change"),
     (
         F::ComingUp,

@@ -124,13 +124,17 @@ impl Node {
                 source,
             })?;
         }
-        raise_limits();
+        let limits = raise_limits();
         let store = Store::open(&settings.state_dir).map_err(|error| StartError::Store(Box::new(error)))?;
         let name = own_name(&store, &settings.node)?;
         let (steward, events) = crossbeam::channel::unbounded();
         let reactors = start_reactors(&settings, &steward)?;
         let shared = Arc::new(Shared::new(settings, store, name, reactors, steward));
         shared.plant().started = shared.cluster().generation;
+        if !limits.is_empty() {
+            let cause = limits.join("; ");
+            shared.findings.raise(FindingKind::LimitInForce, "node", cause);
+        }
         let thread = |name| move |source| StartError::Thread { name, source };
         let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared)))
             .map_err(thread("door"))?;
@@ -377,7 +381,9 @@ impl Node {
     }
 }
 
-fn raise_limits() {
+/// Lifts what can be lifted. The limits that stay and can keep guests from being served, in words.
+fn raise_limits() -> Vec<String> {
+    let mut in_force = Vec::new();
     if let Err(error) = palisade_sys::guard::raise_memlock() {
         log::warn!("the limit on locked memory cannot be raised: {error}");
     }
@@ -387,12 +393,13 @@ fn raise_limits() {
     for which in palisade_sys::guard::Resource::ALL {
         match palisade_sys::guard::raise_to_hard(which) {
             Ok(limit) if limit.now != u64::MAX && which != palisade_sys::guard::Resource::Processes => {
-                log::warn!("a limit is in force: {} {}", limit.now, which.meaning());
+                in_force.push(format!("{} {}", limit.now, which.meaning()));
             }
             Ok(limit) => log::debug!("limit {which:?}: {}", limit.now),
             Err(error) => log::warn!("a limit ({which:?}) cannot be raised: {error}"),
         }
     }
+    in_force
 }
 
 /// The node's name: as in the database, or as configured for a new one.

@@ -83,7 +83,6 @@ impl View<'_> {
                 uncleared_bytes: uncleared.unwrap_or(0),
             }
         };
-        let misbehaviour = self.plant.attachments.values().filter_map(refused).sum();
         let health = self.shared.health();
         MetricsSnapshot {
             state_age: Duration::ZERO,
@@ -105,7 +104,6 @@ impl View<'_> {
             attachments: self.cluster.attachments.iter().map(attachment).collect(),
             volumes: self.cluster.volumes.iter().map(volume).collect(),
             disks: self.cluster.disks.iter().map(disk).collect(),
-            misbehaviour: vec![("vhost_user_message".into(), misbehaviour)],
         }
     }
 }

@@ -165,7 +165,7 @@ impl View<'_> {
         api::Disk {
             id: name.to_string(),
             uuid: disk.uuid.to_string(),
-            medium: medium(&disk.medium),
+            medium: medium(&disk.medium, disk.record.sparse),
             usage: match disk.usage {
                 Usage::Pooled => api::DiskUsage::Pooled,
                 Usage::Whole => api::DiskUsage::Whole,
@@ -466,14 +466,14 @@ fn clear(clear: Clear) -> api::Clear {
     }
 }
 
-fn medium(medium: &Medium) -> api::Medium {
+fn medium(medium: &Medium, sparse: bool) -> api::Medium {
     match medium {
         Medium::Null { bytes } => api::Medium::Null(api::NullMedium { bytes: *bytes }),
         Medium::Memory { bytes } => api::Medium::Memory(api::MemoryMedium { bytes: *bytes }),
         Medium::File { path, bytes, .. } => api::Medium::File(api::FileMedium {
             path: path.clone(),
             bytes: Some(*bytes),
-            sparse: false,
+            sparse,
         }),
         Medium::Block { path, .. } => api::Medium::Block(api::BlockMedium { path: path.clone() }),
     }

@@ -91,6 +91,21 @@ fn what_cannot_be_printed_is_a_failure_and_no_crash() {
 }
 
 #[test]
+fn a_limit_that_can_keep_guests_from_being_served_is_a_finding() {
+    for (limit, told) in [
+        ("--as=68719476736:68719476736", "LimitAS"),
+        ("--fsize=104857600:104857600", "LimitFSIZE"),
+    ] {
+        let daemon = Daemon::start(&["prlimit", limit, "--"], Stdio::null());
+        let health = daemon.ask("GET", "/v1/health", "").unwrap();
+        let found = health.contains("\"limit_in_force\"") && health.contains(told);
+        assert!(found && health.contains("\"degraded\""), "{limit}: {health}");
+        daemon.send("TERM");
+        assert!(daemon.end().success(), "{limit}");
+    }
+}
+
+#[test]
 fn limits_of_a_shell_do_not_end_it() {
     for limit in [
         "--fsize=104857600:104857600",

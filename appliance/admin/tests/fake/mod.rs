@@ -687,7 +687,6 @@ impl Appliance for Fake {
                 online: true,
                 ..DiskSample::default()
             }],
-            misbehaviour: vec![("chain_loop".to_owned(), 3)],
             ..MetricsSnapshot::default()
         }
     }
