@@ -2,7 +2,7 @@
 //! version read.
 
 use crate::metrics::{
-    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, ReactorSample, VolumeSample,
+    AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, ReactorSample, ShareSample, VolumeSample,
 };
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -90,6 +90,7 @@ impl MetricsSnapshot {
         disks(out, &self.disks);
         volumes(out, &self.volumes);
         attachments(out, &self.attachments);
+        totals(out, &self.shares);
         operations(out, &self.attachments)
     }
 }
@@ -275,6 +276,36 @@ fn attachments(out: &mut Page, attachments: &[AttachmentSample]) {
         "Messages of its VMM that were refused",
         each(|one| one.messages_refused),
     );
+    let held = attachments.iter().flat_map(|attachment| {
+        let held = attachment.held.iter();
+        held.map(|(what, count)| ([names(attachment), vec![("what", *what)]].concat(), *count))
+    });
+    counter(
+        out,
+        "attachment_held",
+        "Messages and connections of its VMM that came too fast and had to wait",
+        held.collect(),
+    );
+    let shares = |value: fn(&ShareSample) -> u64| -> Series<'_> {
+        let mut all = Vec::new();
+        for attachment in attachments {
+            let shares = attachment.shares.iter();
+            all.extend(shares.map(|share| (share_labels(names(attachment), share), value(share))));
+        }
+        all
+    };
+    gauge(
+        out,
+        "attachment_share_used",
+        "What it has of something that it may not have without end",
+        shares(|share| share.used),
+    );
+    gauge(
+        out,
+        "attachment_share_limit",
+        "How much of it it may have",
+        shares(|share| share.limit),
+    );
     let faults = attachments.iter().flat_map(|attachment| {
         let faults = attachment.faults.iter();
         faults.map(|(fault, count)| ([names(attachment), vec![("fault", *fault)]].concat(), *count))
@@ -285,6 +316,30 @@ fn attachments(out: &mut Page, attachments: &[AttachmentSample]) {
         "Faults of disks that its requests met",
         faults.collect(),
     )
+}
+
+fn share_labels<'a>(mut names: Labels<'a>, share: &'a ShareSample) -> Labels<'a> {
+    names.push(("share", share.of.as_str()));
+    names
+}
+
+fn totals(out: &mut Page, shares: &[ShareSample]) {
+    let each = |value: fn(&ShareSample) -> u64| -> Series<'_> {
+        let one = |share| (share_labels(Vec::new(), share), value(share));
+        shares.iter().map(one).collect()
+    };
+    gauge(
+        out,
+        "share_used",
+        "What all attachments together have of something",
+        each(|share| share.used),
+    );
+    gauge(
+        out,
+        "share_limit",
+        "How much of it they may have together",
+        each(|share| share.limit),
+    );
 }
 
 fn operations(out: &mut Page, attachments: &[AttachmentSample]) {

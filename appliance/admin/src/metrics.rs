@@ -23,6 +23,8 @@ pub struct MetricsSnapshot {
     pub reactors: Vec<ReactorSample>,
     /// Every attachment, summed over reactors.
     pub attachments: Vec<AttachmentSample>,
+    /// What all attachments together have of what they may have.
+    pub shares: Vec<ShareSample>,
     /// Every disk, summed over reactors.
     pub disks: Vec<DiskSample>,
     /// Every volume.
@@ -71,10 +73,25 @@ pub struct AttachmentSample {
     pub sessions: u64,
     /// Messages of its VMM that were refused.
     pub messages_refused: u64,
+    /// What its VMM sent too fast and had to wait for: "message", "connection".
+    pub held: Vec<(&'static str, u64)>,
+    /// What it has of what it may have.
+    pub shares: Vec<ShareSample>,
     /// What was done.
     pub operations: Vec<OperationSample>,
     /// Faults of devices that its requests met, by name.
     pub faults: Vec<(&'static str, u64)>,
+}
+
+/// What somebody has of something, and may have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShareSample {
+    /// Of what, as REST calls it.
+    pub of: String,
+    /// How much it has.
+    pub used: u64,
+    /// How much it may have.
+    pub limit: u64,
 }
 
 /// One operation of one attachment.

@@ -205,11 +205,12 @@ pub struct Connection {
 /// What an attachment has of something, and may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Share {
-    /// `mapped_bytes`, `mappings`, `pinned_bytes` or `hanging_processes`.
+    /// `mapped_bytes`, `mappings`, `pinned_bytes`, `hanging_processes`, `messages_per_s` or `connects_per_s`.
     pub of: String,
-    /// How much it has. While a table of memory takes the place of another, up to three times as much may be mapped.
+    /// How much it has; of what comes in a second, how many came in the last one. While a table of memory takes the place
+    /// of another, up to three times as much may be mapped.
     pub used: u64,
-    /// How much it may have.
+    /// How much it may have; of what comes in a second, how many in the long run, ten times as many at once.
     pub limit: u64,
 }
 

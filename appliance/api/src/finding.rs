@@ -495,6 +495,15 @@ findings! {
                  itself when it is continued",
         clears: Clears::WithItsCause,
     }
+    FrontendStorms {
+        code: "frontend_storms", severity: Degraded,
+        means: "A front-end connects or sends messages faster than it may, again and again; it is slowed down.",
+        guest: "Its disk starts or changes more slowly; requests that are in the rings are not slowed down, nor is any other guest.",
+        metric: "palisade_attachment_held_total",
+        remedy: "look at the virtual machine monitor of {name}: no honest one goes on like this (`palisade attachment show \
+                 {name}` shows the rate and its limit); if it is one, raise `guests.messages_per_s` or `guests.connects_per_s`",
+        clears: Clears::WithItsCause,
+    }
     ThreadStuck {
         code: "thread_stuck", severity: Failed,
         means: "A thread of the daemon makes no progress.",

@@ -16,6 +16,7 @@ pub use settings::{AdminSettings, AllowSettings, Cores, Group, Settings};
 
 use clap::Args;
 use keys::refuse_unknown;
+use palisade_frontend::Rates;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -149,6 +150,14 @@ pub struct GuestsConfig {
     #[arg(long = "guests-hanging-each-max", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hanging_each_max: Option<u64>,
+    /// Messages that one attachment's VMM may send in a second, ten times as many at once; more are read later [default: 1000]
+    #[arg(long = "guests-messages-per-s", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages_per_s: Option<u64>,
+    /// Connections to one attachment's socket in a second, ten times as many at once; more are taken later [default: 10]
+    #[arg(long = "guests-connects-per-s", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connects_per_s: Option<u64>,
     /// Percentage of this machine's memory that may be pinned for one guest [default: 50]
     #[arg(long = "guests-pinned-each-percent", value_name = "PERCENT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -265,6 +274,8 @@ impl Config {
                 deadline_s: self.guests.deadline_s.or(other.guests.deadline_s),
                 hanging_max: self.guests.hanging_max.or(other.guests.hanging_max),
                 hanging_each_max: self.guests.hanging_each_max.or(other.guests.hanging_each_max),
+                messages_per_s: self.guests.messages_per_s.or(other.guests.messages_per_s),
+                connects_per_s: self.guests.connects_per_s.or(other.guests.connects_per_s),
                 pinned_each_percent: self
                     .guests
                     .pinned_each_percent
@@ -321,6 +332,8 @@ impl Config {
                 deadline_s: Some(10),
                 hanging_max: Some(64),
                 hanging_each_max: Some(4),
+                messages_per_s: Some(Rates::DEFAULT.messages_per_s.into()),
+                connects_per_s: Some(Rates::DEFAULT.connects_per_s.into()),
                 pinned_each_percent: Some(50),
             },
             admin: AdminSection {

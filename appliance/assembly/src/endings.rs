@@ -373,10 +373,14 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     ),
     (F::ConfigUnusable, "a look at the configuration file each second"),
     (F::FrontendSilent, "ten seconds without the end of a message"),
+    (
+        F::FrontendStorms,
+        "messages or connections that had to wait, within the last ten seconds",
+    ),
     (F::GuestHangs, "ten seconds in one step of a session"),
     (
         F::InterruptsDear,
-        "interrupts that take 0.3 ms and longer, again and again",
+        "interrupts that take 1 ms and longer again and again, or a tenth of the time together",
     ),
     (
         F::DescriptorHangs,

@@ -4,11 +4,12 @@ use crate::plant::{Offered, OpenDisk};
 use crate::views::View;
 use palisade_admin::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
-    VolumeSample,
+    ShareSample, VolumeSample,
 };
 use palisade_api as api;
 use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
 use palisade_block::{Fault, Op, Status};
+use palisade_frontend::SessionReport;
 use palisade_model::{Attachment, Disk, Name, Volume};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ impl View<'_> {
                 bounced: sum(offered, |stats| stats.bounced.get()),
                 sessions: connection.sessions,
                 messages_refused: offered.and_then(refused).unwrap_or(0),
+                held: held(offered.and_then(|offered| self.shared.door().report(offered.index))),
+                shares: connection.shares.into_iter().map(share).collect(),
                 operations: operations(offered),
                 faults: faults(|kind| sum(offered, |stats| stats.faults.get(kind).map_or(0, Count::get))),
             }
@@ -102,10 +105,27 @@ impl View<'_> {
             applied: node.applied,
             reactors: self.reactors().into_iter().map(reactor).collect(),
             attachments: self.cluster.attachments.iter().map(attachment).collect(),
+            shares: self.totals().into_iter().map(share).collect(),
             volumes: self.cluster.volumes.iter().map(volume).collect(),
             disks: self.cluster.disks.iter().map(disk).collect(),
         }
     }
+}
+
+fn share(share: api::Share) -> ShareSample {
+    ShareSample {
+        of: share.of,
+        used: share.used,
+        limit: share.limit,
+    }
+}
+
+fn held(report: Option<SessionReport>) -> Vec<(&'static str, u64)> {
+    let report = report.unwrap_or_default();
+    vec![
+        ("message", report.messages.held),
+        ("connection", report.connects.held),
+    ]
 }
 
 /// One figure of an attachment over all its reactors.

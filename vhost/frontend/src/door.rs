@@ -14,6 +14,7 @@ mod attachment;
 mod connection;
 mod gate;
 mod host;
+mod pace;
 mod receiving;
 mod report;
 mod supervisor;
@@ -21,6 +22,7 @@ mod thread;
 
 pub use admission::HeldShut;
 pub use host::Host;
+pub use pace::{PaceReport, Rates};
 pub use report::{HangingReport, SessionReport, StuckReport, WaitReport};
 
 use crate::call::CallNotify;
@@ -138,6 +140,8 @@ pub struct DoorSettings {
     pub hanging_max: usize,
     /// Such processes of one attachment.
     pub hanging_each_max: usize,
+    /// How fast one attachment's front-ends may connect and speak before they are slowed down.
+    pub rates: Rates,
 }
 
 impl Default for DoorSettings {
@@ -146,6 +150,7 @@ impl Default for DoorSettings {
             deadline: Duration::from_secs(10),
             hanging_max: 64,
             hanging_each_max: 4,
+            rates: Rates::DEFAULT,
         }
     }
 }

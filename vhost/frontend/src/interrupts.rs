@@ -8,13 +8,17 @@
 //!
 //! A thread that is displaced in the middle of a signal has lost time, too. So one that took long by the clock is only
 //! suspicious, and makes the next ones be judged by the processor's time that they take of this thread.
+//!
+//! Signals of which none is long can take a reactor's time as well, when there are many. So what each takes beyond what one
+//! takes that nobody else watches is added up, and must not be more than a tenth of the time. What one takes that nobody
+//! watches is measured on this machine, once.
 
 use mio::Waker;
 use palisade_block::{Clock, Nanos};
-use palisade_sys::MonotonicClock;
 use palisade_sys::clock::thread_time;
+use palisade_sys::{EventFd, MonotonicClock, PeerEvent, PeerSignal};
 use std::sync::atomic::{
-    AtomicBool, AtomicU32,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
@@ -36,17 +40,79 @@ const DEAR_FROM: u32 = 8 * DEAR_POINTS;
 /// The score that is reached then, so that it takes so many cheap ones before the reactor gives them again.
 const DEAR_SCORE: u32 = 1000;
 
+/// What all signals of one attachment may take of a second beyond what honest ones take.
+const EXCESS_MAX: Nanos = Nanos::from_millis(100);
+
+/// The time over which that is added up, and for which an attachment whose signals took more by the clock is judged by the
+/// processor's time.
+const WINDOW: Nanos = Nanos::from_millis(1000);
+
+/// What an honest one may take at least: it wakes a virtual processor, which one that nobody watches does not.
+const HONEST_MIN: Nanos = Nanos(10_000);
+
+/// How many times as long as one that nobody watches an honest one may take.
+const HONEST_TIMES: u64 = 4;
+
 /// How the interrupts of one attachment are given. It outlives sessions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Interrupts {
     clock: MonotonicClock,
     score: AtomicU32,
     dear: AtomicBool,
+    honest: Nanos,
+    by_clock: Excess,
+    by_processor: Excess,
+    /// Until when its signals are judged by the processor's time.
+    suspected_until: AtomicU64,
     /// Wakes the attachment's thread; without one everything is given at once.
     waker: OnceLock<Arc<Waker>>,
 }
 
+/// What signals have taken beyond what honest ones take. Sums of several threads may be mixed up; nothing but a little time
+/// hangs on it.
+#[derive(Debug, Default)]
+struct Excess {
+    since: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl Excess {
+    /// One more has taken so much too long. Whether that is more than may be within the window.
+    fn add(&self, excess: Nanos, now: Nanos) -> bool {
+        if now.0.saturating_sub(self.since.load(Relaxed)) > WINDOW.0 {
+            self.since.store(now.0, Relaxed);
+            self.sum.store(0, Relaxed);
+        }
+        let sum = self.sum.load(Relaxed).saturating_add(excess.0);
+        self.sum.store(sum, Relaxed);
+        sum > EXCESS_MAX.0
+    }
+}
+
+impl Default for Interrupts {
+    fn default() -> Interrupts {
+        Interrupts {
+            clock: MonotonicClock::default(),
+            score: AtomicU32::new(0),
+            dear: AtomicBool::new(false),
+            honest: HONEST_MIN,
+            by_clock: Excess::default(),
+            by_processor: Excess::default(),
+            suspected_until: AtomicU64::new(0),
+            waker: OnceLock::new(),
+        }
+    }
+}
+
 impl Interrupts {
+    /// Judged by what a signal takes on this machine.
+    pub(crate) fn measured() -> Interrupts {
+        Interrupts {
+            honest: honest(),
+            ..Interrupts::default()
+        }
+    }
+
     /// Lets a thread be woken for interrupts that it has to give.
     pub(crate) fn wake_by(&self, waker: Arc<Waker>) {
         // There is one thread for the whole life of an attachment.
@@ -62,13 +128,29 @@ impl Interrupts {
     /// Gives one, and looks how long it takes.
     #[inline]
     pub(crate) fn give(&self, signal: impl FnOnce()) {
-        if self.score.load(Relaxed) > 0 {
+        if self.score.load(Relaxed) > 0 || self.suspected_until.load(Relaxed) > 0 {
             return self.give_suspected(signal);
         }
         let begin = self.clock.now();
         signal();
-        if self.clock.now().0.saturating_sub(begin.0) > DEAR.0 {
+        let end = self.clock.now();
+        let took = end.0.saturating_sub(begin.0);
+        if took > self.honest.0 {
+            self.suspect(Nanos(took), end);
+        }
+    }
+
+    /// One has taken long by the clock.
+    #[cold]
+    fn suspect(&self, took: Nanos, now: Nanos) {
+        if took.0 > DEAR.0 {
             self.note(true);
+        }
+        if self
+            .by_clock
+            .add(Nanos(took.0.saturating_sub(self.honest.0)), now)
+        {
+            self.suspected_until.store(now.0 + WINDOW.0, Relaxed);
         }
     }
 
@@ -77,7 +159,23 @@ impl Interrupts {
     fn give_suspected(&self, signal: impl FnOnce()) {
         let begin = thread_time();
         signal();
-        self.note(thread_time().0.saturating_sub(begin.0) > DEAR.0);
+        let took = thread_time().0.saturating_sub(begin.0);
+        let now = self.clock.now();
+        let excess = took.saturating_sub(self.honest.0);
+        if self.are_dear() {
+            // They have to be as honest ones are before a reactor gives them again.
+            return self.note(excess > 0);
+        }
+        if self.suspected_until.load(Relaxed) < now.0 {
+            self.suspected_until.store(0, Relaxed);
+        }
+        if excess > 0 && self.by_processor.add(Nanos(excess), now) {
+            self.suspected_until.store(0, Relaxed);
+            self.score.store(DEAR_SCORE, Relaxed);
+            self.dear.store(true, Relaxed);
+            return;
+        }
+        self.note(took > DEAR.0);
     }
 
     /// Leaves one to the attachment's thread: false when there is none.
@@ -105,10 +203,84 @@ impl Interrupts {
     }
 }
 
+/// What an honest signal may take on this machine: some times what one takes that nobody watches.
+fn honest() -> Nanos {
+    static HONEST: OnceLock<Nanos> = OnceLock::new();
+    *HONEST.get_or_init(|| {
+        let unwatched = measure().unwrap_or_default();
+        Nanos((unwatched.0 * HONEST_TIMES).max(HONEST_MIN.0))
+    })
+}
+
+/// The median of some.
+fn measure() -> Option<Nanos> {
+    let event = EventFd::new().ok()?;
+    let signal = PeerSignal::new().ok()?;
+    let peer = PeerEvent::from_owned_fd(event.try_clone().ok()?.into()).ok()?;
+    signal.aim(Some(&peer)).ok()?;
+    let mut took: Vec<u64> = (0..33)
+        .map(|_| {
+            let begin = thread_time();
+            signal.signal();
+            thread_time().0.saturating_sub(begin.0)
+        })
+        .collect();
+    took.sort_unstable();
+    took.get(took.len() / 2).copied().map(Nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    /// Takes some of the processor's time.
+    fn takes(time: Duration) -> impl FnOnce() {
+        move || {
+            let begin = thread_time();
+            while u128::from(thread_time().0 - begin.0) < time.as_nanos() {}
+        }
+    }
+
+    #[test]
+    fn many_that_take_long_together_are_dear_and_stay_so_until_they_are_as_honest_ones() {
+        let interrupts = Interrupts::default();
+        let begin = std::time::Instant::now();
+        while !interrupts.are_dear() {
+            interrupts.give(takes(Duration::from_micros(400)));
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "they take all the time there is"
+            );
+        }
+        for _ in 0..2 * DEAR_SCORE {
+            interrupts.give(takes(Duration::from_micros(100)));
+        }
+        assert!(interrupts.are_dear());
+        while interrupts.are_dear() {
+            interrupts.give(|| {});
+            assert!(begin.elapsed() < Duration::from_secs(120), "they are cheap");
+        }
+    }
+
+    #[test]
+    fn a_tenth_of_the_time_may_be_taken() {
+        let interrupts = Interrupts::default();
+        let begin = std::time::Instant::now();
+        // 0.4 ms in each 10: 4 %.
+        while begin.elapsed() < Duration::from_secs(3) {
+            interrupts.give(takes(Duration::from_micros(400)));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!interrupts.are_dear());
+    }
+
+    #[test]
+    fn what_a_signal_takes_is_measured() {
+        let unwatched = measure().unwrap();
+        assert!(unwatched.0 > 0 && unwatched.0 < 10_000_000, "{unwatched:?}");
+        assert!(Interrupts::measured().honest.0 >= HONEST_MIN.0);
+    }
 
     /// Takes long of the processor.
     fn slow() {

@@ -43,8 +43,8 @@ mod socket_file;
 
 pub use call::CallNotify;
 pub use door::{
-    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HangingReport, HeldShut, Host,
-    SessionReport, ShutdownTimedOut, StuckReport, WaitReport,
+    AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HangingReport, HeldShut, Host, PaceReport,
+    Rates, SessionReport, ShutdownTimedOut, StuckReport, WaitReport,
 };
 pub use interrupts::Interrupts;
 pub use session::{Action, Offer, QueueReport, Refusal, Session};

@@ -10,7 +10,7 @@ mod stand;
 
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::codec::request;
-use palisade_frontend::{AttachError, Door, DoorSettings};
+use palisade_frontend::{AttachError, Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
@@ -583,6 +583,7 @@ const SOON: DoorSettings = DoorSettings {
     deadline: Duration::from_millis(200),
     hanging_max: 1,
     hanging_each_max: 1,
+    rates: Rates::DEFAULT,
 };
 
 #[test]

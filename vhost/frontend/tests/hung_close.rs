@@ -12,7 +12,7 @@ mod stand;
 
 use palisade_block::AttachmentIndex;
 use palisade_frontend::codec::request;
-use palisade_frontend::{Door, DoorSettings};
+use palisade_frontend::{Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use stand::client::{Client, dup, longs};
 use stand::fuse::Fuse;
@@ -33,6 +33,7 @@ const SETTINGS: DoorSettings = DoorSettings {
     deadline: Duration::from_secs(4),
     hanging_max: 8,
     hanging_each_max: 2,
+    rates: Rates::DEFAULT,
 };
 
 #[test]

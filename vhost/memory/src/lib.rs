@@ -50,5 +50,5 @@ pub use guest::{GuestMemory, RegionInfo, RegionSpec};
 pub use inflight::{InflightError, InflightQueue, InflightRegion};
 pub use mapping::MapError;
 pub use ring::{Descriptor, IndirectTable, RingAddresses, RingError, SplitRing};
-pub use share::{Mapped, Share, ShareLimits, Shares};
+pub use share::{ADDRESS_BYTES_TOTAL, MAPPINGS_TOTAL, Mapped, Share, ShareLimits, Shares};
 pub use view::MemoryView;

@@ -94,6 +94,17 @@ impl Shares {
         })
     }
 
+    /// What all have mapped together.
+    pub fn mapped(&self) -> Mapped {
+        let members = self.members();
+        let mut all = Mapped::default();
+        for mapped in members.mapped.values() {
+            all.bytes = all.bytes.saturating_add(mapped.bytes);
+            all.mappings = all.mappings.saturating_add(mapped.mappings);
+        }
+        all
+    }
+
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }

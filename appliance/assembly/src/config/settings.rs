@@ -5,7 +5,7 @@ use crate::hands;
 use palisade_admin::{AdminConfig, SocketDoor, TcpAccess, TcpDoor, Tls};
 use palisade_block::Nanos;
 use palisade_engine::IdlePolicy;
-use palisade_frontend::DoorSettings;
+use palisade_frontend::{DoorSettings, Rates};
 use palisade_memory::ShareLimits;
 use palisade_model::{Account, Name};
 use std::path::{Path, PathBuf};
@@ -199,6 +199,18 @@ impl Config {
             1..=1024,
             "1 to 1024",
         )?;
+        let messages_per_s = range(
+            "guests.messages_per_s",
+            guests.messages_per_s,
+            100..=1_000_000,
+            "100 to 1000000",
+        )?;
+        let connects_per_s = range(
+            "guests.connects_per_s",
+            guests.connects_per_s,
+            1..=100_000,
+            "1 to 100000",
+        )?;
         let pinned_each_percent = range(
             "guests.pinned_each_percent",
             guests.pinned_each_percent,
@@ -279,6 +291,10 @@ impl Config {
                 deadline: std::time::Duration::from_secs(deadline_s),
                 hanging_max: hanging_max as usize,
                 hanging_each_max: hanging_each_max as usize,
+                rates: Rates {
+                    messages_per_s: messages_per_s as u32,
+                    connects_per_s: connects_per_s as u32,
+                },
             },
             pinned_percent,
             pinned_each_percent,

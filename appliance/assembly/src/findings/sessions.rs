@@ -10,6 +10,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Closing a descriptor may take so long before it is told.
 const HANGING: Duration = Duration::from_secs(10);
 
+/// A front-end that had to wait for its rate is told for so long.
+const STORM: Duration = Duration::from_secs(10);
+
 /// What is wrong now.
 pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
     let mut found = Vec::new();
@@ -38,6 +41,16 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
             "{what}, which its virtual machine sent, has not let itself be closed for {seconds} s{more}"
         );
         found.push((FindingKind::DescriptorHangs, message));
+    }
+    for (pace, what) in [(&report.messages, "messages"), (&report.connects, "connections")] {
+        if pace.held_last.is_some_and(|last| last.elapsed() < STORM) {
+            let (held, limit) = (pace.held, pace.limit_per_s);
+            let message = format!(
+                "its {what} come faster than {limit} a second, which they may: {held} have had to wait since it is on offer"
+            );
+            found.push((FindingKind::FrontendStorms, message));
+            break;
+        }
     }
     if report.interrupts_dear {
         let message = "giving its interrupts takes long, so its own thread gives them: very many watch the event that the \
@@ -98,11 +111,37 @@ fn told_of(told: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_frontend::{HangingReport, QueueReport, WaitReport};
+    use palisade_frontend::{HangingReport, PaceReport, QueueReport, WaitReport};
     use std::time::Instant;
 
     fn kinds(report: &SessionReport) -> Vec<&'static str> {
         findings(report).iter().map(|(kind, _)| kind.row().code).collect()
+    }
+
+    #[test]
+    fn a_front_end_that_comes_too_fast_is_told_for_as_long_as_it_does() {
+        let pace = |seconds| PaceReport {
+            held: 5,
+            held_last: Instant::now().checked_sub(Duration::from_secs(seconds)),
+            limit_per_s: 10,
+            ..PaceReport::default()
+        };
+        let report = |messages, connects| SessionReport {
+            connected: true,
+            messages,
+            connects,
+            ..SessionReport::default()
+        };
+        assert_eq!(
+            kinds(&report(pace(1), pace(1))),
+            ["frontend_storms"],
+            "one is enough"
+        );
+        assert_eq!(
+            kinds(&report(PaceReport::default(), pace(9))),
+            ["frontend_storms"]
+        );
+        assert!(kinds(&report(pace(11), pace(11))).is_empty());
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use super::connection::{Input, Next, Output};
 use super::gate::Gate;
+use super::pace::{Pace, Rates};
 use super::receiving::{Limits, Receiving};
 use super::report::{SessionReport, WaitReport};
 use super::{AttachError, AttachmentSpec};
 use crate::codec::Reply;
 use crate::features;
+use crate::interrupts::Interrupts;
 use crate::session::{Action, Offer, Session};
 use crate::shortage;
 use crate::socket_file::{SocketFile, SocketOwner};
@@ -61,6 +63,10 @@ pub(super) struct Attachment {
     wait: Option<WaitReport>,
     /// When to try again to take a connection, after a failure.
     accept_again: Option<Instant>,
+    /// When the next message is read, when they come too fast.
+    read_again: Option<Instant>,
+    messages: Pace,
+    connects: Pace,
     /// Since when the front-end has been in the middle of a message, or has said nothing at all.
     silent: Option<Instant>,
 }
@@ -95,7 +101,8 @@ pub(super) enum Turn {
 
 impl Attachment {
     /// One that is not on offer yet.
-    pub(super) fn new(spec: AttachmentSpec, gate: Arc<Gate>, limits: Limits) -> Attachment {
+    pub(super) fn new(spec: AttachmentSpec, gate: Arc<Gate>, limits: Limits, rates: Rates) -> Attachment {
+        let now = Instant::now();
         let stats: Vec<_> = (0..spec.geometry.queues)
             .map(|_| Arc::new(QueueStats::default()))
             .collect();
@@ -111,7 +118,7 @@ impl Attachment {
                 serial: spec.serial,
                 write_cache: spec.geometry.writeback,
                 stats: stats.into(),
-                interrupts: Arc::default(),
+                interrupts: Arc::new(Interrupts::measured()),
                 share: spec.share,
             },
             listener: None,
@@ -125,6 +132,9 @@ impl Attachment {
             last_disconnect: None,
             wait: None,
             accept_again: None,
+            read_again: None,
+            messages: Pace::new(rates.messages_per_s, now),
+            connects: Pace::new(rates.connects_per_s, now),
             silent: None,
         }
     }
@@ -253,7 +263,8 @@ impl Attachment {
             .as_ref()
             .filter(|wait| !wait.overdue)
             .map(|wait| wait.since + DRAIN_OVERDUE);
-        [overdue, self.receiving.next_look()].into_iter().flatten().min()
+        let looks = [overdue, self.receiving.next_look(), self.read_again];
+        looks.into_iter().flatten().min()
     }
 
     /// What an operator is shown.
@@ -272,6 +283,8 @@ impl Attachment {
                 .limits()
                 .map(|limits| (self.offer.share.mapped(), limits)),
             interrupts_dear: self.offer.interrupts.are_dear(),
+            messages: self.messages.report(Instant::now()),
+            connects: self.connects.report(Instant::now()),
             messages_refused: self.refused_before,
             refused_sessions: self.refused_sessions,
             first_refusal: self.first_refusal.clone(),
@@ -306,6 +319,10 @@ impl Attachment {
     fn accept(&mut self, registry: &Registry) {
         let Some(listener) = &self.listener else { return };
         self.accept_again = None;
+        if let Err(at) = self.connects.ready(Instant::now()) {
+            self.accept_again = Some(at);
+            return;
+        }
         // Before it is taken, so that whoever looks sees it before it has done anything.
         if !self.gate.admits() {
             self.accept_again = Some(Instant::now() + HELD_SHUT_AGAIN);
@@ -313,7 +330,10 @@ impl Attachment {
         }
         let mut stream = match listener.accept() {
             Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.gate.turned_away(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.connects.nobody();
+                return self.gate.turned_away();
+            }
             Err(error) => {
                 self.gate.turned_away();
                 shortage::is_met_by(&error);
@@ -337,6 +357,7 @@ impl Attachment {
         }
         let stream = Arc::new(stream);
         self.connections += 1;
+        self.connects.count(Instant::now());
         log::info!("attachment={} a virtual machine has connected", self.gate.name());
         self.connection = Some(Connection {
             stream: Arc::clone(&stream),
@@ -351,6 +372,7 @@ impl Attachment {
     /// Sends what is left and takes messages until there are none, the session waits, or others should have a turn.
     fn serve(&mut self, registry: &Registry) -> Turn {
         self.flush(registry);
+        self.read_again = None;
         for _ in 0..MESSAGES_PER_TURN {
             // After the end of a session: the next front-end may be in the backlog already, and no event tells of
             // it again.
@@ -361,8 +383,19 @@ impl Attachment {
                 // The queue's stop will bring the next turn.
                 return Turn::Idle;
             }
+            if let Err(at) = self.messages.ready(Instant::now()) {
+                self.read_again = Some(at);
+                return Turn::Idle;
+            }
             let mut actions = Vec::new();
-            match connection.input.next(&*connection.stream, &mut self.receiving) {
+            let next = connection.input.next(&*connection.stream, &mut self.receiving);
+            match &next {
+                Next::Later | Next::Over(_) => self.messages.nobody(),
+                Next::Message(..) | Next::KeptOut { .. } | Next::Refused(_) => {
+                    self.messages.count(Instant::now())
+                }
+            }
+            match next {
                 Next::Later => return Turn::Idle,
                 Next::Message(Ok(message), need_reply) => {
                     self.gate.begin(message.name());

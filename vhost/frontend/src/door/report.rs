@@ -1,5 +1,6 @@
 //! What an operator can see of each session.
 
+use super::pace::PaceReport;
 use crate::session::QueueReport;
 use palisade_block::AttachmentIndex;
 use palisade_memory::{Mapped, ShareLimits};
@@ -29,6 +30,10 @@ pub struct SessionReport {
     pub waiting: Option<WaitReport>,
     /// Since when the front-end has been in the middle of a message, or connected without a word.
     pub silent: Option<Instant>,
+    /// How fast messages come.
+    pub messages: PaceReport,
+    /// How fast connections come.
+    pub connects: PaceReport,
     /// Messages refused, over all connections.
     pub messages_refused: u64,
     /// What the front-end last did wrong, or what last went wrong with it, in a sentence.

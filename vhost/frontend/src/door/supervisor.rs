@@ -258,7 +258,7 @@ impl Supervisor {
             hanging_each: self.settings.hanging_each_max,
             hanging_all: self.settings.hanging_max,
         };
-        let mut attachment = Attachment::new(spec, Arc::clone(&gate), limits);
+        let mut attachment = Attachment::new(spec, Arc::clone(&gate), limits, self.settings.rates);
         self.reports.put(index, attachment.report());
         self.lives += 1;
         let started = thread::start(

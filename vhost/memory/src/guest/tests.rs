@@ -248,6 +248,55 @@ fn a_file_that_shrinks_costs_its_own_guest_and_no_other() {
     assert!(!map(&other).is_lost(), "the place is used again");
 }
 
+/// Of a file of huge pages; none where the kernel has no such files.
+fn huge(pages: u64) -> Option<File> {
+    use std::os::fd::FromRawFd;
+    let flags = libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"huge".as_ptr(), flags) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is owned by nobody else.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(pages << 21).ok()?;
+    Some(file)
+}
+
+#[test]
+fn huge_pages_that_are_not_to_be_had_cost_their_own_guest_and_no_other() {
+    const HUGE: u64 = 2 << 20;
+    const PAGES: u64 = 64;
+    let (Some(taker), Some(file)) = (huge(4096), huge(PAGES)) else {
+        eprintln!("skipped: no huge pages here");
+        return;
+    };
+    let map = |file: &File, bytes: u64| {
+        GuestMemory::map(vec![spec(0, bytes, 0, 0, &file.try_clone().unwrap().into())]).unwrap()
+    };
+    // Mapped without a page behind it, as a front-end may that has never touched it.
+    let memory = map(&file, PAGES * HUGE);
+    let other = unsealed(4 * PAGE);
+    let neighbour = map(&other, 4 * PAGE);
+    assert!(neighbour.write(0, &[7]));
+    // Another takes all there are. Somebody on this machine may give one back meanwhile: then the next page is met.
+    for page in 0..PAGES {
+        use std::os::fd::AsRawFd;
+        // SAFETY: plain numbers.
+        unsafe { libc::fallocate(taker.as_raw_fd(), 0, 0, 4096 * HUGE as libc::off_t) };
+        let mut byte = [9];
+        assert!(memory.read(page * HUGE, &mut byte));
+        assert_eq!(byte, [0]);
+        if memory.is_lost() {
+            break;
+        }
+    }
+    assert!(memory.is_lost() && !neighbour.is_lost());
+    let mut byte = [0];
+    assert!(neighbour.read(0, &mut byte));
+    assert_eq!(byte, [7]);
+}
+
 fn unsealed(bytes: u64) -> File {
     use std::os::fd::FromRawFd;
     // SAFETY: the name is a C string, and the descriptor is owned by nobody else.
