@@ -195,6 +195,14 @@ impl Ring {
         self.ring_bell()
     }
 
+    /// Takes the memory away from under the device: an access to it is a fault from now on.
+    ///
+    /// # Errors
+    /// When the kernel does not let it be.
+    pub fn lose_memory(&self) -> Outcome {
+        ftruncate(&self.memory, 0).map_err(|error| Failure::during("guest memory", error))
+    }
+
     /// Tells the device to look.
     ///
     /// # Errors

@@ -64,6 +64,14 @@ pub fn run(lab: &Lab) -> Outcome {
     step("a socket's file that somebody deletes is told, and put back");
     ring(appliance)?;
     step("a ring that its driver breaks is told to both sides, and works again in the next session");
+    lost(appliance)?;
+    step(
+        "memory that vanishes under requests in flight ends its own session's service and touches nobody else",
+    );
+    sleeper(appliance)?;
+    step(
+        "an attachment's thread that sleeps although it was told something is cut off and told, and comes back",
+    );
     reactor(appliance)?;
     step("a reactor that sleeps although an order waits for it is told");
     control(appliance)?;
@@ -76,6 +84,10 @@ pub fn run(lab: &Lab) -> Outcome {
 
     promtool(&appliance.rest().text("/metrics")?)?;
     step("promtool has nothing to say against the metrics");
+    // It is told for a minute after it was last seen.
+    wait_until("vanished memory to be over", 2 * PATIENCE, || {
+        Ok(finding(appliance, "guest_memory_lost", "attachment/loses")?.is_null())
+    })?;
     appliance.must_be_well()?;
     appliance.stop()
 }
@@ -233,6 +245,73 @@ fn ring(appliance: &Appliance) -> Outcome {
     serial(&mut ring, &session)
 }
 
+fn lost(appliance: &Appliance) -> Outcome {
+    let socket = appliance.offer("loses", 16 * MIB, 1)?;
+    let beside = appliance.offer("beside", 16 * MIB, 1)?;
+    let mut neighbour = Ring::new()?;
+    let served = Session::start(&beside, &neighbour, &mut None)?;
+    let mut ring = Ring::new()?;
+    let session = Session::start(&socket, &ring, &mut None)?;
+    serial(&mut ring, &session)?;
+    // Reads of 256 KiB each, as many as there is room for, and the memory goes while they are under way.
+    let header = ARENA;
+    ring.put(header, &[0; 16])?;
+    for number in 0..64_u16 {
+        let data = (2 << 20) + u64::from(number) * (512 << 10);
+        let part = |address, bytes, device_writes| Part {
+            address,
+            bytes,
+            device_writes,
+        };
+        let parts = [
+            part(header, 16, false),
+            part(data, 256 << 10, true),
+            part(data + (256 << 10), 1, true),
+        ];
+        ring.offer(3 * number, &parts, None)?;
+    }
+    ring.lose_memory()?;
+    ring.ring_bell()?;
+    let trouble = Trouble {
+        code: "queue_broken",
+        subject: "attachment/loses",
+        cause: "queue 0: ",
+    };
+    told(appliance, &trouble)?;
+    serial(&mut neighbour, &served)?;
+    let health = appliance.rest().get("/v1/health")?.to_string();
+    demand(
+        !health.contains("disk/loses") && !health.contains("beside"),
+        format!("others are blamed for it: {health}"),
+    )?;
+    drop(session);
+    let mut ring = Ring::new()?;
+    let session = Session::start(&socket, &ring, &mut None)?;
+    over(appliance, &trouble)?;
+    serial(&mut ring, &session)
+}
+
+fn sleeper(appliance: &Appliance) -> Outcome {
+    let socket = appliance.offer("sleeps", 16 * MIB, 1)?;
+    let session = Session::start(&socket, &Ring::new()?, &mut None)?;
+    // Its thread is the youngest of those that serve a socket.
+    let stopped = Stopped::begin_youngest(appliance, "guest-")?;
+    // It is told to put its socket back.
+    fs::remove_file(&socket).map_err(|error| Failure::during(socket.display(), error))?;
+    let trouble = Trouble {
+        code: "guest_hangs",
+        subject: "attachment/sleeps",
+        cause: "although it was told something",
+    };
+    told(appliance, &trouble)?;
+    stopped.end();
+    over(appliance, &trouble)?;
+    drop(session);
+    let mut ring = Ring::new()?;
+    let session = Session::start(&socket, &ring, &mut None)?;
+    serial(&mut ring, &session)
+}
+
 fn reactor(appliance: &Appliance) -> Outcome {
     let trouble = Trouble {
         code: "thread_stuck",
@@ -352,7 +431,15 @@ struct Stopped(Child);
 
 impl Stopped {
     fn begin(appliance: &Appliance, name: &str) -> Outcome<Stopped> {
-        let thread = thread_called(appliance, name)?;
+        Stopped::begin_at(name, youngest_thread(appliance, |comm| comm == name)?)
+    }
+
+    fn begin_youngest(appliance: &Appliance, prefix: &str) -> Outcome<Stopped> {
+        let thread = youngest_thread(appliance, |comm| comm.starts_with(prefix))?;
+        Stopped::begin_at(prefix, thread)
+    }
+
+    fn begin_at(name: &str, thread: u32) -> Outcome<Stopped> {
         let mut child = Command::new("perl")
             .args(["-e", STOPPER, &thread.to_string()])
             .stdin(Stdio::piped())
@@ -390,18 +477,17 @@ impl Drop for Stopped {
     }
 }
 
-fn thread_called(appliance: &Appliance, name: &str) -> Outcome<u32> {
+/// The thread that was begun last of those whose name is right.
+fn youngest_thread(appliance: &Appliance, is_it: impl Fn(&str) -> bool) -> Outcome<u32> {
     let folder = format!("/proc/{}/task", appliance.process().id());
     let threads = fs::read_dir(&folder).map_err(|error| Failure::during(&folder, error))?;
-    let mut threads = threads.flatten().map(|entry| entry.path());
-    let found = threads.find(|path| {
+    let threads = threads.flatten().map(|entry| entry.path());
+    let found = threads.filter(|path| {
         let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        comm.trim_end() == name
+        is_it(comm.trim_end())
     });
-    found
-        .as_deref()
-        .and_then(number_of)
-        .ok_or_else(|| Failure::new(format!("the daemon has no thread {name}")))
+    let youngest = found.filter_map(|path| number_of(&path)).max();
+    youngest.ok_or_else(|| Failure::new("the daemon has no such thread"))
 }
 
 /// The process that waits for a disk: the daemon's child that has the disk's file open.
