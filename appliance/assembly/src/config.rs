@@ -7,6 +7,7 @@
 mod error;
 mod keys;
 mod listen;
+mod places;
 mod settings;
 
 pub use error::ConfigError;

@@ -310,6 +310,7 @@ endings! {
         ConfigError::Syntax { .. } => NO_START,
         ConfigError::UnknownKey { .. } => NO_START,
         ConfigError::Range { .. } => NO_START,
+        ConfigError::Place { .. } => NO_START,
         ConfigError::Alone { .. } => NO_START,
         ConfigError::Cores { .. } => NO_START,
         ConfigError::WithoutToken { .. } => NO_START,

@@ -73,9 +73,12 @@ fn run(signals: Signals) -> ExitCode {
         Ok(resolved) => resolved,
         Err(message) => return refuse(&message),
     };
+    let notes = settings.notes();
     if flags.check_config {
-        return say("the configuration is valid\n");
+        let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
+        return say(&format!("{notes}the configuration is valid\n"));
     }
+    notes.iter().for_each(|note| log::warn!("{note}"));
     match serve(settings, &cores, next, &signals) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => refuse(&message),

@@ -1,6 +1,7 @@
 //! Why a configuration is refused.
 
 use palisade_admin::StartError;
+use std::path::PathBuf;
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,16 @@ pub enum ConfigError {
         given: String,
         /// What is allowed.
         allowed: &'static str,
+    },
+    /// A place that cannot be used.
+    #[error("`{key}` is {path}, which {why}")]
+    Place {
+        /// The setting that it follows from.
+        key: &'static str,
+        /// The place.
+        path: PathBuf,
+        /// Why not.
+        why: String,
     },
     /// One setting is of no use without another.
     #[error("`{given}` is set and `{missing}` is not: set both, or neither")]

@@ -1,6 +1,6 @@
 //! The configuration in force: nothing is optional any more, everything has been checked.
 
-use super::{AdminSection, Config, ConfigError, Listen, Mode};
+use super::{AdminSection, Config, ConfigError, Listen, Mode, places};
 use crate::hands;
 use palisade_admin::{AdminConfig, SocketDoor, TcpAccess, TcpDoor, Tls};
 use palisade_block::Nanos;
@@ -231,6 +231,9 @@ impl Config {
         )?;
         let state_dir = all.state_dir.unwrap_or_default();
         let run_dir = all.run_dir.unwrap_or_default();
+        places::absolute("state_dir", &state_dir)?;
+        places::absolute("run_dir", &run_dir)?;
+        let own_socket = all.admin.socket.is_some();
         let admin = AdminSettings {
             socket: all
                 .admin
@@ -242,6 +245,9 @@ impl Config {
             metrics_open: all.admin.metrics_open.unwrap_or_default(),
             tcp: port(all.admin, &state_dir)?,
         };
+        let key = if own_socket { "admin.socket" } else { "run_dir" };
+        places::absolute(key, &admin.socket)?;
+        places::fits_socket(key, &admin.socket)?;
         let allow = AllowSettings {
             files: all.allow.files.unwrap_or_default(),
             devices: all.allow.devices.unwrap_or_default(),
@@ -360,11 +366,12 @@ impl Settings {
         })
     }
 
-    /// Looks whether the files that are named can be taken: better now than when everything else has started.
+    /// Looks whether the directories and files that are named can be taken: better now than when everything else has started.
     ///
     /// # Errors
     /// The first that cannot.
     pub fn look_at_files(&self) -> Result<(), ConfigError> {
+        self.look_at_places()?;
         let door = |error| ConfigError::Door(Box::new(error));
         let config = self.admin_config()?;
         config.check().map_err(door)?;
