@@ -52,12 +52,28 @@ pub struct Restored {
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The file system failed.
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be {tried}: {source}")]
     Io {
         /// On which file or directory.
         path: PathBuf,
+        /// What was tried, as "written".
+        tried: &'static str,
         /// How.
         source: io::Error,
+    },
+    /// A backup writes over nothing.
+    #[error("{path} is there already, and a backup writes over nothing: name another file, or move it away")]
+    Exists {
+        /// Which.
+        path: PathBuf,
+    },
+    /// What was named as a state directory is none.
+    #[error("{path} {why}: name the state directory of the daemon (`state_dir` in its configuration)")]
+    NoDatabase {
+        /// Which.
+        path: PathBuf,
+        /// What it is instead.
+        why: &'static str,
     },
     /// The file is no backup, or a damaged one.
     #[error(
@@ -105,10 +121,24 @@ impl Backup {
     /// Of the database in a directory that no daemon uses. The directory is left as it is.
     ///
     /// # Errors
-    /// [`BackupError::Store`]: there is none, it is in use, or not in order.
+    /// [`BackupError::NoDatabase`]; [`BackupError::Store`]: it is in use, or not in order.
     pub fn of_directory(directory: &Path) -> Result<Backup, BackupError> {
-        let log = directory.join("log.redb");
+        let none = |why| BackupError::NoDatabase {
+            path: directory.into(),
+            why,
+        };
+        match fs::metadata(directory) {
+            Ok(about) if about.is_dir() => {}
+            Ok(_) => return Err(none("is no directory")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none("is not there")),
+            Err(error) => return Err(io_on(directory, "looked at")(error)),
+        }
+        let (log, state) = (directory.join("log.redb"), directory.join("state.redb"));
         if !log.exists() {
+            // The lock remembers a database that has vanished, which the store tells of.
+            if !state.exists() && !directory.join("lock").exists() {
+                return Err(none("holds no cluster database"));
+            }
             let missing = StoreError::Missing { path: log };
             return Err(BackupError::Store(Box::new(missing)));
         }
@@ -170,7 +200,7 @@ impl Backup {
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
-            .map_err(io_on(path))?;
+            .map_err(io_on(path, "read"))?;
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(BackupError::NotSound {
                 path: path.into(),
@@ -186,17 +216,17 @@ impl Backup {
     /// [`BackupError::Occupied`]: there is a database. Others: it could not be made.
     pub fn restore(self, directory: &Path) -> Result<Restored, BackupError> {
         let in_store = |error| BackupError::Store(Box::new(error));
-        fs::create_dir_all(directory).map_err(io_on(directory))?;
+        store::make_private(directory).map_err(io_on(directory, "made"))?;
         let _lock = store::lock(&directory.join("lock")).map_err(in_store)?;
         let files = files_in(directory);
         let mark = directory.join(UNFINISHED);
         // Made by the restore that was cut off.
         for file in leftovers(directory)? {
-            fs::remove_file(&file).map_err(io_on(&file))?;
+            fs::remove_file(&file).map_err(io_on(&file, "removed"))?;
         }
         File::create(&mark)
             .and_then(|file| file.sync_all())
-            .map_err(io_on(&mark))?;
+            .map_err(io_on(&mark, "made"))?;
         sync(directory)?;
         let snapshot = Snapshot {
             index: 1,
@@ -206,7 +236,7 @@ impl Backup {
         LogFile::create(log, snapshot.index).map_err(in_store)?;
         StateFile::create(state, Some(&snapshot)).map_err(in_store)?;
         sync(directory)?;
-        fs::remove_file(&mark).map_err(io_on(&mark))?;
+        fs::remove_file(&mark).map_err(io_on(&mark, "removed"))?;
         sync(directory)?;
         Ok(Restored { backup: self, files })
     }
@@ -248,6 +278,10 @@ pub(crate) fn unfinished(directory: &Path) -> Option<PathBuf> {
 
 /// Writes a new file, wholly or not at all.
 pub fn write_file(path: &Path, text: &str) -> Result<(), BackupError> {
+    let exists = || BackupError::Exists { path: path.into() };
+    if path.exists() {
+        return Err(exists());
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
@@ -255,12 +289,13 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), BackupError> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(io_on(&beside))?;
+    // What was asked for is the file, and not what is made beside it on the way.
+    written.map_err(io_on(path, "written"))?;
     if path.exists() {
         let _ = fs::remove_file(&beside);
-        return Err(io_on(path)(io::ErrorKind::AlreadyExists.into()));
+        return Err(exists());
     }
-    fs::rename(&beside, path).map_err(io_on(path))?;
+    fs::rename(&beside, path).map_err(io_on(path, "written"))?;
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => sync(folder),
         None => sync(Path::new(".")),
@@ -270,10 +305,10 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), BackupError> {
 fn sync(directory: &Path) -> Result<(), BackupError> {
     File::open(directory)
         .and_then(|folder| folder.sync_all())
-        .map_err(io_on(directory))
+        .map_err(io_on(directory, "made stable"))
 }
 
-fn io_on(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+fn io_on(path: &Path, tried: &'static str) -> impl FnOnce(io::Error) -> BackupError {
     let path = path.to_owned();
-    move |source| BackupError::Io { path, source }
+    move |source| BackupError::Io { path, tried, source }
 }

@@ -9,8 +9,9 @@ use crate::record::{Entry, Snapshot, digest};
 use crate::state_file::StateFile;
 use crate::store_error::{RenewError, StoreError};
 use palisade_model::{Cluster, Command, Generation, Outcome, check};
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,7 +49,7 @@ impl Store {
     /// Opens the cluster database of a directory, which is made if there is none. What is there is checked first;
     /// when it is not in order, it is left as it is.
     pub fn open(directory: &Path) -> Result<Store, StoreError> {
-        fs::create_dir_all(directory).map_err(StoreError::io(directory))?;
+        make_private(directory).map_err(StoreError::io(directory))?;
         let lock_path = directory.join(LOCK);
         let lock = lock(&lock_path)?;
         refuse_unfinished_restore(directory)?;
@@ -382,4 +383,9 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
             source,
         }),
     }
+}
+
+/// Makes a directory for a database if there is none: what is in it is nobody else's business.
+pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file system failed.
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be used: {source}")]
     Io {
         /// On which file or directory.
         path: PathBuf,

@@ -49,7 +49,7 @@ fn nothing_is_written_over() {
     let backup = Backup::of(store.cluster().as_ref().clone());
     drop(store);
     backup.write(&file).unwrap();
-    assert!(matches!(backup.write(&file), Err(BackupError::Io { .. })));
+    assert!(matches!(backup.write(&file), Err(BackupError::Exists { .. })));
     let before = fs::read(state.join("state.redb")).unwrap();
     assert!(matches!(
         backup.clone().restore(&state),
@@ -171,4 +171,29 @@ fn a_restore_that_was_cut_off_is_begun_again_and_nothing_is_served_before() {
     ));
     backup.clone().restore(&state).unwrap();
     assert_eq!(*Store::open(&state).unwrap().cluster(), backup.cluster);
+}
+
+#[test]
+fn what_could_not_be_written_is_what_was_asked_for_and_nobody_else_reads_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let store = filled(&at("state"), 3);
+    let backup = Backup::of(store.cluster().as_ref().clone());
+    drop(store);
+    let said = |file: &str| backup.write(&at(file)).unwrap_err().to_string();
+    let lost = said("nowhere/backup");
+    assert!(
+        lost.contains("nowhere/backup cannot be written: No such file"),
+        "{lost}"
+    );
+    fs::write(at("taken"), b"x").unwrap();
+    assert!(said("taken").contains("taken is there already, and a backup writes over nothing"));
+    assert_eq!(fs::read(at("taken")).unwrap(), b"x");
+    assert!(!at("taken.new").exists());
+    backup.restore(&at("restored")).unwrap();
+    for made in ["state", "restored"] {
+        let mode = fs::metadata(at(made)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{made}");
+    }
 }
