@@ -168,7 +168,7 @@ fn memlock(want: &Want<String>, machine: &Machine) -> Option<Finding> {
     let remedy = "run the daemon from its systemd unit (LimitMEMLOCK=infinity), or raise `memlock` in \
                   /etc/security/limits.d and log in again";
     Some(
-        Finding::of("memlock", "locked memory of a process", want)
+        Finding::of("memlock", "locked memory of a process started from here", want)
             .seen(machine.memlock)
             .like(wanted, "")
             .fix(remedy),
@@ -182,7 +182,7 @@ fn nofile(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
     let remedy = "run the daemon from its systemd unit (LimitNOFILE), or raise `nofile` in /etc/security/limits.d and \
                   log in again";
     Some(
-        Finding::of("nofile", "open files of a process", want)
+        Finding::of("nofile", "open files of a process started from here", want)
             .seen(machine.nofile)
             .like(want.want, "")
             .fix(remedy),
@@ -207,24 +207,44 @@ fn isolated_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Op
         machine.isolated, machine.tickless, machine.rcu_offloaded
     );
     let shut = [&machine.isolated, &machine.tickless, &machine.rcu_offloaded];
-    let (well, example) = if cores.is_empty() {
-        (shut.iter().all(|set| !set.is_empty()), "2-7".to_owned())
+    let (well, chosen) = if cores.is_empty() {
+        (
+            shut.iter().all(|set| !set.is_empty()),
+            proposed(machine.online.as_ref()),
+        )
     } else {
         (
             shut.iter().all(|set| cores.without(set).is_empty()),
-            cores.to_string(),
+            Some(cores.to_string()),
         )
     };
     (!well).then(|| {
         let wanted = if cores.is_empty() { "at least one".to_owned() } else { cores.to_string() };
+        let fix = match chosen {
+            Some(cores) => format!(
+                "boot with isolcpus=managed_irq,domain,{cores} nohz_full={cores} rcu_nocbs={cores}: with GRUB, add that to \
+                 GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub and reboot"
+            ),
+            None => "nothing can be kept free on a machine with one core: give it more".to_owned(),
+        };
         Finding::of("isolated_cores", "cores kept free for the reactors", want)
             .seen(Some(listed))
             .like(wanted, "in all three")
-            .fix(format!(
-                "boot with isolcpus=managed_irq,domain,{example} nohz_full={example} rcu_nocbs={example} (see \
-                 kernel-cmdline.txt)"
-            ))
+            .fix(fix)
     })
+}
+
+/// Cores that reactors could have to themselves: all but the first quarter, of which the rest of the machine keeps one at
+/// least. None: there is no core to spare.
+fn proposed(online: Option<&CpuSet>) -> Option<String> {
+    let Some(online) = online else {
+        // Whoever reads it knows them.
+        return Some("CORES".to_owned());
+    };
+    let all: Vec<u32> = online.iter().collect();
+    let kept = (all.len() / 4).max(1);
+    let free: CpuSet = all.into_iter().skip(kept).collect();
+    (!free.is_empty()).then(|| free.to_string())
 }
 
 fn numa_reactors(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Vec<Finding> {

@@ -31,17 +31,13 @@ pub fn render(profile: &Profile, findings: &[Finding]) -> String {
         .iter()
         .filter(|finding| finding.severity == Severity::Must)
         .count();
+    // What the daemon cannot do without it says itself when it starts; it may run already.
     let closing = match (findings.len(), musts) {
         (0, _) => "\nthe machine is as the profile wants it".to_owned(),
-        (1, 0) => "\n1 difference; it does not keep the daemon from its work".to_owned(),
-        (1, _) => "\n1 difference, which must be repaired before the daemon can do its work".to_owned(),
-        (all, 0) => format!("\n{all} differences; none keeps the daemon from its work"),
-        (all, 1) => {
-            format!("\n{all} differences, one of which must be repaired before the daemon can do its work")
-        }
-        (all, musts) => format!(
-            "\n{all} differences, {musts} of which must be repaired before the daemon can do its work"
-        ),
+        (1, 0) => "\n1 difference; this profile does not insist on it".to_owned(),
+        (1, _) => "\n1 difference, and this profile insists on it".to_owned(),
+        (all, 0) => format!("\n{all} differences; this profile insists on none of them"),
+        (all, musts) => format!("\n{all} differences; this profile insists on {musts} of them (must)"),
     };
     line(&mut text, &closing);
     text

@@ -302,7 +302,39 @@ fn text_for_people_names_reason_and_remedy() {
         text.contains("why:") && text.contains("remedy: sysctl vm.nr_hugepages=64"),
         "{text}"
     );
-    assert!(text.contains("must be repaired"), "{text}");
+    // A daemon that serves already is not told that it cannot.
+    assert!(
+        text.contains("insists on") && !text.contains("can do its work"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_cores_that_are_proposed_are_cores_of_the_machine() {
+    let proposed = |online: &str| {
+        let machine = Machine {
+            online: palisade_preflight::CpuSet::parse(online),
+            ..Machine::default()
+        };
+        let findings = preflight(&bare_metal(), &machine);
+        let found = findings
+            .into_iter()
+            .find(|finding| finding.check == "isolated_cores");
+        found.expect("nothing is kept free").remedy
+    };
+    for (online, cores) in [
+        ("0-1", "1"),
+        ("0-3", "1-3"),
+        ("0-7", "2-7"),
+        ("0,2,4,6", "2,4,6"),
+        ("0-63", "16-63"),
+    ] {
+        let remedy = proposed(online);
+        let wanted = format!("isolcpus=managed_irq,domain,{cores} nohz_full={cores} rcu_nocbs={cores}:");
+        assert!(remedy.contains(&wanted), "{online}: {remedy}");
+        assert!(!remedy.contains("kernel-cmdline"), "{remedy}");
+    }
+    assert!(proposed("0").contains("one core"), "{}", proposed("0"));
 }
 
 /// What is said of io_uring on a machine, "" when nothing is.
