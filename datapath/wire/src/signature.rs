@@ -8,6 +8,8 @@
 //!        0      QFI\xfb                 qcow2 image
 //!        0      KDMV                    VMDK image
 //!        0      hsqs                    squashfs
+//!        0      palisade state backup   backup of a cluster database (`palisade state backup`)
+//!        0      redb 1a 0a a9 0d 0a     database of redb, as a cluster database is
 //!        3      NTFS____ / EXFAT___     NTFS, exFAT
 //!       54/82   FAT1, FAT32             FAT
 //!      510      55 aa                   partition table (MBR), with a partition entry in use
@@ -45,6 +47,12 @@ const MARKS: &[Mark] = &[
     (0, b"KDMV", "a VMDK image"),
     (0, b"hsqs", "a squashfs file system"),
     (0, b"\xfc\x4e\x2b\xa9", "a member of a software RAID (md)"),
+    (0, b"palisade state backup", "a backup of a cluster database"),
+    (
+        0,
+        b"redb\x1a\x0a\xa9\x0d\x0a",
+        "a redb database, as a cluster database is",
+    ),
     (3, b"NTFS    ", "an NTFS file system"),
     (3, b"EXFAT   ", "an exFAT file system"),
     (54, b"FAT1", "a FAT file system"),

@@ -73,13 +73,22 @@ impl Medium {
         Ok(sector)
     }
 
-    /// Up to `bytes` from the start, as far as they can be read. A last piece below 4 KiB counts as zeroes.
+    /// Up to `bytes` from the start, as far as they can be read.
     pub fn head(&mut self, bytes: usize) -> Vec<u8> {
         let mut head = Vec::with_capacity(bytes);
         for index in 0..(bytes / SECTOR_BYTES) as u64 {
             match self.sector(Lba(index * 8)) {
                 Ok(sector) => head.extend_from_slice(&sector),
                 Err(_) => break,
+            }
+        }
+        // A last piece shorter than a sector, read by the byte.
+        let begin = head.len() as u64;
+        let rest = self.bytes.saturating_sub(begin);
+        if rest > 0 && rest < SECTOR_BYTES as u64 && head.len() < bytes {
+            let mut piece = vec![0; rest as usize];
+            if File::read_exact_at(&self.unaligned, &mut piece, begin).is_ok() {
+                head.extend_from_slice(&piece);
             }
         }
         head

@@ -252,7 +252,7 @@ impl Report {
             | DecodeError::Damaged { .. }
             | DecodeError::Contradiction { .. } => State::Lost,
             _ if !self.carries.is_empty() => State::Foreign,
-            _ if head.iter().all(|byte| *byte == 0) => match medium.look_for_data() {
+            _ if head.first().is_none_or(|byte| *byte == 0) => match medium.look_for_data() {
                 Look::Data { offset } => {
                     self.summary = format!(
                         "not a pooled disk: it begins with zeroes, and from byte {offset} on it carries data of no kind \
@@ -273,9 +273,16 @@ impl Report {
                 self.summary = format!("not a pooled disk: it carries {}", self.carries.join(" and "));
             }
             State::Foreign => {
-                self.summary = "not a pooled disk: it carries data of no kind known here; \
-                                it may be given whole to one volume"
-                    .to_owned();
+                // No disk has a size that is not in sectors; neither has an image of one.
+                let advice = match medium.bytes % 512 {
+                    0 => {
+                        "if it is the image of a disk, one volume can have it whole (palisade disk add --whole)"
+                    }
+                    _ => "no image of a disk has its size, which is no multiple of 512 bytes",
+                };
+                self.summary = format!(
+                    "not a pooled disk: it carries data of no kind known here, which somebody may need; {advice}"
+                );
             }
             _ => {}
         }

@@ -281,3 +281,45 @@ fn what_cannot_be_opened_is_said_and_the_rest_is_looked_at() {
         "{text}"
     );
 }
+
+#[test]
+fn what_is_no_disk_is_not_taken_for_one() {
+    let directory = TempDir::new().unwrap();
+    let about = |name: &str, content: &[u8]| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let (code, found) = json(&path);
+        assert_eq!(code, 2, "{name}");
+        let summary = found["summary"].as_str().unwrap().to_owned();
+        assert_eq!(found["state"], "foreign", "{name}: {summary}");
+        assert!(!summary.contains("begins with zeroes"), "{name}: {summary}");
+        summary
+    };
+    for (name, content) in [
+        ("letter", "some text\n".repeat(14)),
+        ("one", "x".to_owned()),
+        ("more", "y".repeat(5001)),
+    ] {
+        let summary = about(name, content.as_bytes());
+        assert!(summary.contains("which somebody may need"), "{summary}");
+        assert!(
+            !summary.contains("whole"),
+            "no disk is {} bytes long: {summary}",
+            content.len()
+        );
+    }
+    let image = about("image", &[0x5a; 8192]);
+    assert!(image.contains("if it is the image of a disk"), "{image}");
+    let backup = b"palisade state backup, format 1, CRC-32C 1f3a09c4\n{\"taken_unix_s\":1}\n";
+    assert!(about("b.pal", backup).ends_with("it carries a backup of a cluster database"));
+    let mut database = b"redb\x1a\x0a\xa9\x0d\x0a".to_vec();
+    database.resize(64 << 10, 7);
+    assert!(about("state.redb", &database).contains("a redb database"));
+    // Zeroes first, and data behind them in a piece that is no sector.
+    let path = directory.path().join("late");
+    let mut late = vec![0; 4096];
+    late.extend([0, 0, 9]);
+    std::fs::write(&path, late).unwrap();
+    let summary = json(&path).1["summary"].as_str().unwrap().to_owned();
+    assert!(!summary.contains("byte 0 on"), "{summary}");
+}
