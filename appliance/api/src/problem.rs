@@ -156,7 +156,10 @@ impl Problem {
             format!(
                 "{resource} {id:?} was not touched: it is now of generation {present}, the request expects {expected}"
             ),
-            format!("read the {resource} again, decide again, and send its new ETag in If-Match"),
+            format!(
+                "read the {resource} again, decide again, and name its new generation: --expect {present} on the command \
+                 line, its ETag in If-Match in REST"
+            ),
         )
     }
 

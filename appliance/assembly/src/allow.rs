@@ -85,12 +85,7 @@ impl AllowSettings {
         if self.anything || self.owners.iter().any(|name| name == "*") {
             return Ok(());
         }
-        let refused = |field: &'static str, message: String| {
-            let remedy = format!(
-                "choose one of {}, or add it to allow.owners in the daemon's configuration and restart it; \"*\" there is \
-                 everybody",
-                self.owners.join(", ")
-            );
+        let refused = |field: &'static str, message: String, remedy: String| {
             Err(Problem::new(ProblemKind::Forbidden, "owner_not_allowed", message, remedy).about(field))
         };
         type Number = fn(&Account) -> Result<u32, String>;
@@ -102,13 +97,27 @@ impl AllowSettings {
             let Some(wanted) = wanted else { continue };
             let same = |name: &String| number(&account(name)).is_ok_and(|known| number(wanted) == Ok(known));
             if !self.owners.iter().any(same) {
-                return refused(field, format!("sockets may not be given to {kind} {wanted}"));
+                let remedy = format!(
+                    "choose one of {}, or add it to allow.owners in the daemon's configuration and restart it; \"*\" there \
+                     is everybody",
+                    self.owners.join(", ")
+                );
+                return refused(
+                    field,
+                    format!("sockets may not be given to {kind} {wanted}"),
+                    remedy,
+                );
             }
         }
         match mode {
             Some(mode) if mode & MODE_EVERYBODY != 0 => refused(
                 "mode",
                 format!("mode {mode:04o} would let every user of this machine connect to the volume"),
+                format!(
+                    "choose one without rights for others, as {:04o}; where everybody may, put \"*\" into allow.owners in the \
+                     daemon's configuration and restart it",
+                    mode & !0o007
+                ),
             ),
             _ => Ok(()),
         }
@@ -338,6 +347,21 @@ mod tests {
         assert_eq!(own(&allow, id(1000), None, None), "owner_not_allowed");
         assert_eq!(own(&allow, None, id(1000), None), "owner_not_allowed");
         assert_eq!(own(&allow, None, None, Some(0o666)), "owner_not_allowed");
+        // What is to be done about a mode is another mode, and not another owner.
+        let remedy = |owner: Option<Account>, mode| {
+            let refused = allow.check_owners(owner.as_ref(), None, mode).unwrap_err();
+            (refused.field.unwrap(), refused.remedy)
+        };
+        let (field, said) = remedy(None, Some(0o666));
+        assert!(
+            field == "mode" && said.contains("as 0660") && !said.contains("root"),
+            "{said}"
+        );
+        let (field, said) = remedy(id(1000), Some(0o660));
+        assert!(
+            field == "owner" && said.contains("choose one of root, 77"),
+            "{said}"
+        );
         allow.owners = vec!["*".into()];
         assert_eq!(own(&allow, id(1000), id(1000), Some(0o666)), "");
         allow.owners.clear();

@@ -23,7 +23,7 @@ use palisade_block::SECTOR_BYTES;
 use palisade_model::{AddDisk, Command, Disk, Kind, Medium, MediumRecord, Name, Usage, Uuid};
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
-use palisade_wire::Geometry;
+use palisade_wire::{Geometry, GeometryError};
 use std::time::{Duration, Instant};
 
 /// Logical block of a disk when none is asked for and the medium is content with it.
@@ -109,10 +109,7 @@ impl Examined {
         let (usage, data_start, data_end) = match usage {
             api::DiskUsage::Whole => (Usage::Whole, 0, sectors),
             api::DiskUsage::Pooled => {
-                let geometry = Geometry::of(sectors).map_err(|error| {
-                    let remedy = "give a larger disk, or add it with usage `whole`";
-                    Problem::new(ProblemKind::Invalid, "disk_too_small", error.to_string(), remedy)
-                })?;
+                let geometry = Geometry::of(sectors).map_err(|error| too_small(&error))?;
                 (Usage::Pooled, geometry.data_start.0, geometry.data_end.0)
             }
         };
@@ -130,6 +127,22 @@ impl Examined {
             superblock_pending: true,
         })
     }
+}
+
+/// In bytes, as all of REST.
+fn too_small(error: &GeometryError) -> Problem {
+    let (message, remedy) = match *error {
+        GeometryError::TooSmall { disk_sectors, least } => (
+            format!(
+                "a pooled disk of {} is too small: {} are the least",
+                human(disk_sectors * SECTOR_BYTES),
+                human(least * SECTOR_BYTES)
+            ),
+            "give a larger disk, or add it with usage `whole` (--whole)",
+        ),
+        GeometryError::TooLarge { .. } => (error.to_string(), "give a smaller disk"),
+    };
+    Problem::new(ProblemKind::Invalid, "disk_too_small", message, remedy)
 }
 
 /// Waits a moment for disks that have just been added to get their first superblock: the model puts no extent on one that
@@ -198,7 +211,20 @@ fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Optio
         }
         other => other,
     };
-    let opened = opened.map_err(|error| problem::of_open(&error))?;
+    let opened = opened.map_err(|error| match (&error, &wish.medium) {
+        (OpenError::Open { source, .. }, api::Medium::File(file))
+            if source.kind() == std::io::ErrorKind::NotFound && file.bytes.is_none() =>
+        {
+            let remedy =
+                "check the path, or give a size (--size, `file.bytes` in REST) to have a new file made there";
+            Problem {
+                remedy: remedy.to_owned(),
+                ..problem::of_open(&error)
+            }
+            .about("file.path")
+        }
+        _ => problem::of_open(&error),
+    })?;
     refuse_used(wish.medium.path().unwrap_or_default(), &opened)?;
     refuse_other_size(wish, &opened)?;
     refuse_other_block(wish, &opened)?;

@@ -162,6 +162,12 @@ pub fn of_name(field: &'static str, error: NameError) -> Problem {
     .about(field)
 }
 
+/// Whether there was no room, and not something else.
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 /// A device that could not be opened.
 pub fn of_open(error: &OpenError) -> Problem {
     let (kind, code, remedy) = match error {
@@ -207,6 +213,11 @@ pub fn of_open(error: &OpenError) -> Problem {
                 "see what lies under it (lsblk, losetup --list) and let the daemon reach that, or add that itself",
             ),
         },
+        OpenError::Create { source, .. } if !is_full(source) => (
+            ProblemKind::Invalid,
+            "disk_not_created",
+            "check the folder and the daemon's rights to it",
+        ),
         OpenError::Create { .. } => (
             ProblemKind::NoSpace,
             "disk_not_created",
@@ -217,10 +228,15 @@ pub fn of_open(error: &OpenError) -> Problem {
             "block_size",
             "choose a logical block of 4096 bytes, or leave it out",
         ),
-        OpenError::Empty { .. } => (
+        OpenError::Empty { path: Some(_) } => (
             ProblemKind::Invalid,
             "disk_empty",
-            "give a size of at least 16 MiB",
+            "it is there already and is no disk: name another path, or move it away; a file is made where there is none",
+        ),
+        OpenError::Empty { path: None } => (
+            ProblemKind::Invalid,
+            "disk_empty",
+            "give a size of one logical block at least",
         ),
         OpenError::Process { .. } => (
             ProblemKind::NoSpace,
@@ -259,6 +275,34 @@ mod tests {
             "volume v1: `bytes` must be a multiple of the logical block"
         );
         assert_eq!(problem.field.as_deref(), Some("bytes"));
+    }
+
+    #[test]
+    fn a_remedy_fits_what_was_in_the_way() {
+        use std::io::{Error, ErrorKind};
+        let create = |kind| {
+            let path = "/disks/new.img".into();
+            of_open(&OpenError::Create {
+                path,
+                bytes: 1 << 24,
+                source: Error::from(kind),
+            })
+        };
+        let denied = create(ErrorKind::PermissionDenied);
+        assert!(
+            denied.status() == 422 && denied.remedy.contains("rights"),
+            "{denied:?}"
+        );
+        let full = create(ErrorKind::StorageFull);
+        assert!(
+            full.status() == 507 && full.remedy.contains("make room"),
+            "{full:?}"
+        );
+        // A size cannot mend a file that is there already.
+        let there = of_open(&OpenError::Empty {
+            path: Some("/disks/letter".into()),
+        });
+        assert!(there.remedy.contains("move it away") && !there.remedy.contains("give a size"));
     }
 
     #[test]

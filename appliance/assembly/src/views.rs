@@ -400,14 +400,14 @@ impl View<'_> {
         api::State {
             generation: revision.0,
             applied: generation_in_force(revision, applied, before),
-            blocked_on: self.blocked_on(kind, name).or_else(|| match kind {
+            blocked_on: self.blocked_on(kind, name, applied).or_else(|| match kind {
                 Kind::Volume if !applied => self.disk_in_the_way(name),
                 _ => None,
             }),
         }
     }
 
-    fn blocked_on(&self, kind: Kind, name: &Name) -> Option<String> {
+    fn blocked_on(&self, kind: Kind, name: &Name, applied: bool) -> Option<String> {
         let mine = |other: (Kind, &Name)| other == (kind, name);
         if kind == Kind::Volume && self.plant.clearings.contains_key(name) {
             let volume = self.cluster.volumes.get(name);
@@ -415,7 +415,9 @@ impl View<'_> {
                 return Some(clearing_text(&clearing));
             }
         }
-        if let Some(action) = self.plant.under_way.keys().find(|action| mine(action.target())) {
+        // What is in force already does not wait for a step whose end has not been noted yet.
+        let under_way = self.plant.under_way.keys().find(|action| mine(action.target()));
+        if let Some(action) = under_way.filter(|_| !applied) {
             let offered = self
                 .plant
                 .attachments

@@ -565,7 +565,7 @@ pub enum Attachment {
         #[arg(required = true)]
         ids: Vec<String>,
         /// Memory of the virtual machine, which must be shared with the daemon; printed once.
-        #[arg(long, value_parser = size::parse_some, default_value = "1GiB")]
+        #[arg(long, value_parser = machine_memory, default_value = "1GiB")]
         memory: u64,
         /// Back the memory with hugepages.
         #[arg(long)]
@@ -586,12 +586,21 @@ pub enum Attachment {
         #[arg(long, default_value = "vda", value_parser = target_name)]
         target: String,
         /// Memory of the domain.
-        #[arg(long, value_parser = size::parse_some, default_value = "1GiB")]
+        #[arg(long, value_parser = machine_memory, default_value = "1GiB")]
         memory: u64,
         /// Print the <disk> elements alone, for `virsh attach-device` or a domain that has shared memory already.
         #[arg(long, conflicts_with = "memory")]
         disk_only: bool,
     },
+}
+
+/// Memory of a virtual machine, which QEMU counts in MiB.
+fn machine_memory(text: &str) -> Result<u64, String> {
+    let bytes = size::parse_some(text).map_err(|error| error.to_string())?;
+    match bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) {
+        true => Ok(bytes),
+        false => Err("the memory of a machine is given in whole MiB, as 512MiB or 4GiB".to_owned()),
+    }
 }
 
 /// A name of a disk in a domain, as libvirt counts them.

@@ -27,6 +27,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What is asked at the end of a wait may be answered so much later.
 const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
+/// How the TLS library begins what it says about an answer that is none.
+const NO_TLS: &str = "received corrupt message";
+
 /// Bytes of the longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
@@ -217,6 +220,9 @@ impl Client {
                 unreachable(NOBODY_LISTENS.to_owned())
             }
             error => match error.to_string() {
+                why if why.contains(NO_TLS) => {
+                    self.foreign("what comes from there is not TLS: the port speaks http, or something else")
+                }
                 why if why.contains("invalid peer certificate") => Failure::Certificate {
                     url: self.shown.clone(),
                     why,

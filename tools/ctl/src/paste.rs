@@ -1,6 +1,7 @@
 //! What an operator pastes to give attachments to a virtual machine.
 
 use palisade_api::Attachment;
+use std::fmt;
 use std::process::Command;
 
 /// Milliseconds after which the VMM tries to connect again when the daemon is restarted.
@@ -17,11 +18,22 @@ impl QemuVersion {
     /// From this one on `reconnect-ms` is known, and `reconnect`, in seconds, is on its way out.
     const WITH_RECONNECT_MS: QemuVersion = QemuVersion { major: 9, minor: 2 };
 
-    /// Reads `10.0.2`, `7.2` or `9`.
+    /// The oldest one that is known to work.
+    pub const OLDEST: QemuVersion = QemuVersion { major: 7, minor: 2 };
+
+    /// Reads `10.0.2`, `7.2` or `9`, none older than [`QemuVersion::OLDEST`].
     ///
     /// # Errors
-    /// What a version looks like.
+    /// What a version looks like, or which is the oldest.
     pub fn parse(text: &str) -> Result<QemuVersion, String> {
+        let version = QemuVersion::parse_any(text)?;
+        match version >= QemuVersion::OLDEST {
+            true => Ok(version),
+            false => Err(format!("QEMU {} or newer is needed", QemuVersion::OLDEST)),
+        }
+    }
+
+    fn parse_any(text: &str) -> Result<QemuVersion, String> {
         let mut numbers = text.split('.').map(str::parse::<u32>);
         let parsed = match (numbers.next(), numbers.next()) {
             (Some(Ok(major)), None) => Some(QemuVersion { major, minor: 0 }),
@@ -43,7 +55,13 @@ impl QemuVersion {
     /// From `QEMU emulator version 7.2.17 (Debian ...)`.
     fn of_banner(text: &str) -> Option<QemuVersion> {
         let word = text.split("version ").nth(1)?.split_whitespace().next()?;
-        QemuVersion::parse(word).ok()
+        QemuVersion::parse_any(word).ok()
+    }
+}
+
+impl fmt::Display for QemuVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
     }
 }
 

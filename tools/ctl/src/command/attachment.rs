@@ -76,6 +76,12 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 hugepages,
             });
             let version = qemu_version.or_else(QemuVersion::installed);
+            if let Some(version) = version.filter(|version| *version < QemuVersion::OLDEST) {
+                return Err(Failure::Words {
+                    what: format!("the QEMU that is installed here is {version}, which is too old"),
+                    remedy: "QEMU 7.2 or newer is needed; for one elsewhere, name its version with --qemu-version",
+                });
+            }
             if version.is_none() {
                 Output::aside(
                     "There is no QEMU here to ask for its version; these are for 9.2 or newer. For an older one: \

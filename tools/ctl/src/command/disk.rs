@@ -144,20 +144,22 @@ fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<()
     if !out.json {
         out.line(match &blocked_on {
             Some(_) => format!(
-                "Nothing has been changed. If what lies there is the right medium all the same: palisade disk confirm {id} \
+                "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} \
+                 --path PATH. If something lies there, and is the right medium all the same: palisade disk confirm {id} \
                  --yes"
             ),
             None => format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm."),
         })?;
     }
-    // Whoever waits for the disk is not told that all is well.
-    if let (true, Some(blocked_on)) = (waits, &blocked_on) {
-        return Err(Failure::NotApplied {
+    // Whoever asks for a disk to be confirmed is not told that all is well while it is not.
+    match (blocked_on, waits) {
+        (None, _) => Ok(()),
+        (Some(_), false) => Err(Failure::Unwell),
+        (blocked_on, true) => Err(Failure::NotApplied {
             what: format!("disk {id}"),
-            blocked_on: Some(blocked_on.clone()),
-        });
+            blocked_on,
+        }),
     }
-    Ok(())
 }
 
 fn path(id: &str) -> String {

@@ -1,0 +1,89 @@
+//! What is said about what did not work names what was tried, and a way out that fits what was typed.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
+
+mod site;
+
+use site::{Ran, Site, run};
+
+fn refused(ran: Ran, code: i32, says: &[&str]) {
+    assert_eq!(ran.code, code, "{ran:?}");
+    for words in says {
+        assert!(ran.err.contains(words), "{words} is not in {ran:?}");
+    }
+}
+
+#[test]
+fn tls_towards_a_port_without_it_is_told_from_a_daemon_that_does_not_run() {
+    let site = Site::new();
+    let said = run(&site.url().replace("http:", "https:"), "health");
+    assert!(!said.err.contains("systemctl start"), "{said:?}");
+    refused(said, 1, &["is not TLS", "http and https differ"]);
+}
+
+#[test]
+fn a_guarded_change_that_comes_too_late_is_told_how_to_guard_the_next() {
+    let site = Site::new();
+    site.palisade("disk add d1 --memory 1GiB").ok();
+    let said = site.palisade("disk set d1 --protect --expect 999");
+    refused(
+        said,
+        1,
+        &["the request expects 999", "--expect 1 on the command line"],
+    );
+}
+
+#[test]
+fn the_arguments_of_a_machine_are_for_a_machine_that_can_be() {
+    let site = Site::with_attachment();
+    let args = "attachment qemu-args web1";
+    for old in ["5.0", "7.1.9", "6"] {
+        let said = site.palisade(&format!("{args} --qemu-version {old}"));
+        refused(said, 2, &["QEMU 7.2 or newer is needed"]);
+    }
+    site.palisade(&format!("{args} --qemu-version 7.2")).ok();
+    for little in ["1", "1023KiB", "1.5MiB", "1GB"] {
+        for command in [args, "attachment libvirt-xml web1"] {
+            let said = site.palisade(&format!("{command} --memory {little}"));
+            refused(said, 2, &["whole MiB, as 512MiB"]);
+        }
+    }
+    let shown = site
+        .palisade(&format!("{args} --qemu-version 9.2 --memory 512MiB"))
+        .ok();
+    assert!(shown.contains("-m 512M"), "{shown}");
+}
+
+#[test]
+fn a_backup_that_cannot_be_says_what_was_tried() {
+    let site = Site::new();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("there"), "x").unwrap();
+    let backup = |file: &str, state: &str| {
+        site.palisade(&format!("state backup {} --state-dir {}", at(file), at(state)))
+    };
+    refused(
+        backup("b", "absent"),
+        1,
+        &["absent is not there: name the state directory"],
+    );
+    refused(
+        backup("b", "there"),
+        1,
+        &["there is no directory: name the state directory"],
+    );
+    std::fs::create_dir(at("empty")).unwrap();
+    refused(backup("b", "empty"), 1, &["empty holds no cluster database"]);
+    assert_eq!(
+        std::fs::read_dir(at("empty")).unwrap().count(),
+        0,
+        "looking makes nothing"
+    );
+    let restore = site.palisade(&format!(
+        "state restore {} --state-dir {}",
+        at("none.pal"),
+        at("s")
+    ));
+    refused(restore, 1, &["none.pal cannot be read: No such file"]);
+}
