@@ -259,6 +259,19 @@ mod tests {
     }
 
     #[test]
+    fn what_all_have_together_is_the_sum() {
+        let shares = Shares::new(ShareLimits::default());
+        assert_eq!(shares.mapped(), Mapped::default());
+        let (one, two) = (shares.join(), shares.join());
+        let _held = [one.hold(3).unwrap(), two.hold(5).unwrap(), two.hold(7).unwrap()];
+        let all = Mapped {
+            bytes: 15,
+            mappings: 3,
+        };
+        assert_eq!(shares.mapped(), all);
+    }
+
+    #[test]
     fn a_table_of_memory_and_all_mappings_keep_to_the_limits() {
         let limits = ShareLimits {
             memory_bytes: 1 << 20,
