@@ -164,6 +164,14 @@ impl Opened {
         self.path.as_deref()
     }
 
+    /// Where the open file or device is found in /proc, whatever has become of its name; `None` for a device that has no place.
+    pub fn in_proc(&self) -> Option<PathBuf> {
+        match &self.media {
+            Media::Kernel(device) => Some(device.in_proc()),
+            Media::Null | Media::Memory(_) => None,
+        }
+    }
+
     /// The size as last seen.
     pub fn sectors(&self) -> Sectors {
         Sectors(self.sectors.load(Relaxed))

@@ -360,3 +360,50 @@ fn neither_a_fifo_nor_a_terminal_nor_a_dangling_link_is_opened() {
         "{error}"
     );
 }
+
+/// An open file is inherited, and its lock with it: who took the lock need not be who has it.
+#[test]
+fn the_holder_of_a_lock_is_named_and_not_who_took_it() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 512);
+    drop(opened);
+    let mut holder = std::process::Command::new("sh")
+        .args(["-c", "exec 9<>\"$0\"; flock -x 9; echo held; exec sleep 60"])
+        .arg(&path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut lines = std::io::BufReader::new(holder.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut lines, &mut said).unwrap();
+    let spec = rig::file_spec(&path, MIB, 512);
+    let error = Opened::open(&spec, Duration::from_millis(100)).unwrap_err();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let OpenError::Locked { holder: named, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*named, Some(Holder::Running(holder.id())), "{error}");
+    assert!(!error.to_string().contains("daemon"), "{error}");
+    drop(Opened::open(&spec, Duration::from_secs(5)).unwrap());
+}
+
+#[test]
+fn a_file_that_has_been_deleted_is_found_where_it_is_open() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 512);
+    opened.write_at(4096, &[9; 512]).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("--sparse=always")
+        .arg(opened.in_proc().unwrap())
+        .arg(&path)
+        .status();
+    assert!(copied.unwrap().success());
+    drop(opened);
+    let copy = Opened::open(&rig::file_spec(&path, MIB, 512), Duration::ZERO).unwrap();
+    let mut found = [0; 512];
+    copy.read_at(4096, &mut found).unwrap();
+    assert_eq!((found, copy.sectors()), ([9; 512], Sectors(MIB / 512)));
+    assert_eq!(rig::open(Medium::Null { bytes: MIB }, 512).in_proc(), None);
+}

@@ -7,12 +7,15 @@ use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// An open file or block device.
 #[derive(Debug)]
 pub(crate) struct KernelDevice {
     process: DiskProcess,
+    /// Its number.
+    id: u32,
     /// Its descriptor there.
     inside: RawFd,
     /// A second one in the daemon, for reads and writes that do not wait; `None` where even those may block at
@@ -22,9 +25,10 @@ pub(crate) struct KernelDevice {
 
 impl KernelDevice {
     /// `inside` has been opened in the process, and is closed by its end.
-    pub(super) fn new(process: DiskProcess, inside: RawFd, direct: Option<File>) -> KernelDevice {
+    pub(super) fn new(process: DiskProcess, id: u32, inside: RawFd, direct: Option<File>) -> KernelDevice {
         KernelDevice {
             process,
+            id,
             inside,
             direct,
         }
@@ -32,6 +36,11 @@ impl KernelDevice {
 
     pub(crate) fn process(&self) -> &DiskProcess {
         &self.process
+    }
+
+    /// Where everybody may find the open file, whatever has become of its name.
+    pub(super) fn in_proc(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", self.id, self.inside).into()
     }
 
     pub(crate) fn inside(&self) -> RawFd {

@@ -108,14 +108,20 @@ fn patiently(
 pub enum Holder {
     /// A process that runs; of a daemon of ours its own number, not that of the disk's process.
     Running(u32),
-    /// A process that has ended, or whose daemon has: its last requests have not come back from the device.
+    /// The process of a disk whose daemon has ended: its last requests have not come back from the device.
     Ended(u32),
+    /// A process has taken it that has ended, and who has the open file now is not to be seen.
+    Unseen(u32),
 }
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Holder::Running(process) => write!(f, "process {process} to close it"),
+            Holder::Unseen(process) => write!(
+                f,
+                "whoever has it from process {process}, which has ended, to close it (lsof shows who has it open)"
+            ),
             Holder::Ended(process) => write!(
                 f,
                 "the last requests of a daemon that has ended to come back from the device (process {process} waits for them)"
@@ -140,13 +146,39 @@ pub(super) fn holder(inode: &Metadata) -> Option<Holder> {
             _ => None,
         }
     })?;
-    Some(behind(process))
+    Some(match has_it(process, &place) {
+        true => behind(process),
+        // An open file is inherited and passed on, and its lock with it.
+        false => match running().find(|other| has_it(*other, &place)) {
+            Some(other) => behind(other),
+            None => behind(process),
+        },
+    })
+}
+
+/// All processes that are to be seen.
+fn running() -> impl Iterator<Item = u32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a process has an open file that has the lock (proc_pid_fdinfo(5)). Of another user's nothing is to be seen.
+fn has_it(process: u32, place: &str) -> bool {
+    let files = fs::read_dir(format!("/proc/{process}/fdinfo"));
+    let is_lock = |line: &str| {
+        let mut words = line.split_whitespace();
+        line.starts_with("lock:") && words.any(|word| word == "FLOCK") && words.any(|word| word == place)
+    };
+    files.into_iter().flatten().flatten().any(|file| {
+        let text = fs::read_to_string(file.path()).unwrap_or_default();
+        text.lines().any(is_lock)
+    })
 }
 
 /// The daemon behind a disk's process, or the process itself where it is none.
 fn behind(process: u32) -> Holder {
     let Some((name, parent)) = name_and_parent(process) else {
-        return Holder::Ended(process);
+        return Holder::Unseen(process);
     };
     if !name.starts_with(NAME_START) {
         return Holder::Running(process);

@@ -131,6 +131,7 @@ fn open_outside(
     let process = DiskProcess::start(&name).map_err(failed)?;
     let Outside {
         number,
+        process: id,
         direct,
         opened,
     } = process.call(open)?;
@@ -138,7 +139,7 @@ fn open_outside(
         true => Some(process.receive().map_err(failed)?.into()),
         false => None,
     };
-    let media = Media::Kernel(KernelDevice::new(process, number, direct));
+    let media = Media::Kernel(KernelDevice::new(process, id, number, direct));
     Ok(Opened { media, ..opened })
 }
 
@@ -146,6 +147,8 @@ fn open_outside(
 struct Outside {
     /// Its descriptor there; the end of the process closes it.
     number: RawFd,
+    /// The process.
+    process: u32,
     /// A second one has been sent, for reads and writes that can be tried without waiting.
     direct: bool,
     /// What is known of it, without its medium.
@@ -170,6 +173,7 @@ impl Outside {
         }
         Ok(Outside {
             number: file.into_raw_fd(),
+            process: std::process::id(),
             direct,
             opened,
         })
@@ -323,7 +327,10 @@ pub(super) fn claim(
                 let uses = usage::uses(path).unwrap_or_default();
                 let waited = start.elapsed();
                 let is_over = Instant::now() >= until;
-                let holder = fs::metadata(path).ok().and_then(|inode| lock::holder(&inode));
+                let holder = match is_over {
+                    true => fs::metadata(path).ok().and_then(|inode| lock::holder(&inode)),
+                    false => None,
+                };
                 if uses.is_empty() && is_over && holder.is_some() {
                     return Err(OpenError::Locked {
                         path: path.into(),
