@@ -9,6 +9,7 @@ mod debian_qemu;
 mod discard;
 mod disk_contents;
 mod doors;
+mod exchanged_paths;
 mod filesystem;
 mod findings;
 mod grow;
@@ -213,6 +214,12 @@ pub static ALL: &[Scenario] = &[
         about: "another medium under a disk's path is left alone until an operator says that it is the disk",
         depth: Depth::Quick,
         run: other_medium::run,
+    },
+    Scenario {
+        name: "exchanged_paths",
+        about: "two disks whose device names were exchanged are found by what they say, and recorded in one step",
+        depth: Depth::Quick,
+        run: exchanged_paths::run,
     },
     Scenario {
         name: "whole_disk",
