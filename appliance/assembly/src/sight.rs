@@ -41,6 +41,8 @@ pub struct Sight {
     pub error: Option<String>,
     /// Why its path does not lead to it any more, if so.
     pub astray: Option<String>,
+    /// The path that it was looked for under. Another one may have been recorded since.
+    pub looked_under: Option<String>,
     /// The least size in bytes that it was seen to have, if that was less than it should be. A file that is cut off and
     /// then written to behind its end is as long as before, and what it held is gone.
     pub shortest: Option<u64>,
@@ -178,6 +180,7 @@ impl Errand {
         {
             let sight = &mut open.sight;
             (sight.look, sight.error, sight.astray) = (look, error, astray);
+            sight.looked_under.clone_from(&self.path);
             sight.reopening = reopening;
             let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
             let least = shorter

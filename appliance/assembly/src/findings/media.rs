@@ -74,7 +74,7 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
             sight
                 .astray
                 .as_ref()
-                .filter(|_| !is_followed(plant, name))
+                .filter(|_| !is_followed(plant, name) && !is_moved(plant, name, sight.looked_under.as_deref()))
                 .map(|astray| match exchanged_with(plant, name) {
                     Some(ring) => {
                         let now = open.opened.path().unwrap_or(Path::new("")).display();
@@ -109,6 +109,12 @@ fn exchanged_with(plant: &Plant, name: &Name) -> Option<Ring> {
         exchanged::may_be(&observed.disk).then_some((&observed.disk, &**opened))
     };
     exchanged::ring_of(name, open, &plant.disks.keys().collect::<Vec<_>>())
+}
+
+/// Whether another path has been recorded for a disk since it was looked for.
+fn is_moved(plant: &Plant, name: &Name, looked_under: Option<&str>) -> bool {
+    let observed = plant.observed.disks.get(name);
+    observed.is_some_and(|observed| observed.disk.medium.path() != looked_under)
 }
 
 /// Whether a disk is found wherever the kernel shows it.
