@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -48,6 +49,7 @@ pub fn run(lab: &Lab) -> Outcome {
     step("a disk in use whose superblock is gone serves nobody, and goes on when it is back");
 
     taken_away(&appliance)?;
+    may_only_be_read(lab, &mut appliance)?;
     given_up(lab, &mut appliance)?;
     appliance.must_be_well()?;
     appliance.stop()
@@ -124,6 +126,56 @@ fn taken_away(appliance: &Appliance) -> Outcome {
     fs::remove_file(&path).map_err(|error| Failure::during(path.display(), error))?;
     step("a removal that was waited for is a success, and the medium is clean then");
     Ok(())
+}
+
+/// A device that takes no writes is told as that, in use and at the start, and heals by itself.
+fn may_only_be_read(lab: &Lab, appliance: &mut Appliance) -> Outcome {
+    let file = lab.path("read-only.img");
+    fs::File::create(&file)
+        .and_then(|image| image.set_len(64 * MIB))
+        .map_err(|error| Failure::during(file.display(), error))?;
+    let Some(device) = LoopDevice::over(&file) else {
+        return Ok(());
+    };
+    appliance.rest().post(
+        "/v1/disks",
+        &json!({ "id": "ro", "block": { "path": device.path } }),
+    )?;
+    appliance.settled("/v1/disks/ro")?;
+    appliance.volume("on-ro", "ro", 8 * MIB)?;
+    appliance.attach("on-ro", json!({}))?;
+    let set = |how: &str| -> Outcome {
+        let ran = Command::new("blockdev").args([how, &device.path]).status();
+        demand(
+            ran.is_ok_and(|status| status.success()),
+            format!("blockdev {how}"),
+        )
+    };
+    let told = |appliance: &Appliance, yes: bool| {
+        wait_until("what is told of the device", PATIENCE, || {
+            let health = appliance.rest().get("/v1/health")?.to_string();
+            let says = health.contains("may only be read") && health.contains("disk_read_only");
+            Ok(says == yes && !health.contains("disk_media") && !health.contains("disk_denied"))
+        })
+    };
+    set("--setro")?;
+    told(appliance, true)?;
+    appliance.stop()?;
+    appliance.start_again()?;
+    told(appliance, true)?;
+    set("--setrw")?;
+    told(appliance, false)?;
+    appliance.settled("/v1/attachments/on-ro")?;
+    wait_until("all to be well again", PATIENCE, || {
+        Ok(appliance.must_be_well().is_ok())
+    })?;
+    step("a device that takes no writes is told as that, in use and at the start, and heals by itself");
+    appliance.rest().delete("/v1/attachments/on-ro")?;
+    appliance.rest().delete("/v1/volumes/on-ro")?;
+    appliance.rest().delete("/v1/disks/ro")?;
+    wait_until("the disk to be given up", PATIENCE, || {
+        Ok(appliance.rest().get("/v1/disks/ro").is_err())
+    })
 }
 
 /// The daemon is killed at some moment of a removal; the next one finishes it.
