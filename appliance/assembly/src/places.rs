@@ -27,14 +27,39 @@ pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Prob
         api::Medium::Memory(_) | api::Medium::Null(_) => return Ok(()),
     };
     let shown = file.display().to_string();
-    // A file that is to be made has no place yet; its folder has.
-    let Some(place) = file
-        .canonicalize()
-        .ok()
-        .or_else(|| Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?)))
-    else {
+    let Some(place) = place_of(&file) else {
         return Ok(());
     };
+    refuse_own_folders(shared, &place, &shown)?;
+    if volatile {
+        return Ok(());
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let Some(mount) = Mount::of(&mounts, &place) else {
+        return Ok(());
+    };
+    let in_memory = place.parent().and_then(is_in_memory).unwrap_or(false);
+    match mount.why_volatile(in_memory, is_in_memory) {
+        Some(why) => Err(refused(format!("{shown} lies {why}"), &shown)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a path into a folder that is the daemon's own, for a disk that exists: it is not judged by how long it lasts.
+pub fn refuse_own(shared: &Shared, path: &str) -> Result<(), Problem> {
+    let file = backing_file(path).unwrap_or_else(|| path.into());
+    place_of(&file).map_or(Ok(()), |place| {
+        refuse_own_folders(shared, &place, &file.display().to_string())
+    })
+}
+
+/// Where a path ends. A file that is to be made has no place yet; its folder has.
+fn place_of(file: &Path) -> Option<PathBuf> {
+    let whole = file.canonicalize().ok();
+    whole.or_else(|| Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?)))
+}
+
+fn refuse_own_folders(shared: &Shared, place: &Path, shown: &str) -> Result<(), Problem> {
     for (folder, whose) in [
         (&shared.settings.state_dir, "state directory"),
         (&shared.settings.run_dir, "directory of sockets"),
@@ -49,18 +74,7 @@ pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Prob
             return Err(Problem::new(ProblemKind::Invalid, "disk_place", message, remedy).about("path"));
         }
     }
-    if volatile {
-        return Ok(());
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(mount) = Mount::of(&mounts, &place) else {
-        return Ok(());
-    };
-    let in_memory = place.parent().and_then(is_in_memory).unwrap_or(false);
-    match mount.why_volatile(in_memory, is_in_memory) {
-        Some(why) => Err(refused(format!("{shown} lies {why}"), &shown)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Whether what lies in a folder is kept in memory; `None` when the folder cannot be seen from here.

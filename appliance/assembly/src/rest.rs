@@ -6,6 +6,7 @@ use crate::exchanged;
 use crate::hands;
 use crate::identify;
 use crate::new_disk;
+use crate::places;
 use crate::problem;
 use crate::removal;
 use crate::shared::Shared;
@@ -253,6 +254,7 @@ impl Appliance for Rest {
         if let Some(path) = &patch.path {
             let allow = &self.shared.settings.allow;
             allow.check_disk_path(path, matches!(disk.medium, Medium::Block { .. }), "path")?;
+            places::refuse_own(&self.shared, path)?;
         }
         if patch.path.is_some() || patch.confirm {
             if patch.bytes.is_some() {

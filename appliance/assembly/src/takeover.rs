@@ -4,6 +4,7 @@ use crate::alias;
 use crate::hands;
 use crate::medium;
 use crate::new_disk::refuse_used;
+use crate::places;
 use crate::problem;
 use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
@@ -278,6 +279,7 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
     };
     let allow = &shared.settings.allow;
     allow.check_disk_path(path, matches!(device, Device::Block { .. }), "disks")?;
+    places::refuse_own(shared, path)?;
     if let Some((holder, _)) = cluster
         .disks
         .iter()

@@ -128,3 +128,42 @@ fn a_disk_whose_name_is_taken_is_refused_with_the_way() {
         "beside ours: {volume:?}"
     );
 }
+
+/// What may be moved away or emptied as a whole is no place for a disk that exists either.
+#[test]
+fn a_disk_is_not_taken_in_nor_found_again_in_the_daemons_own_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    let d1 = Name::new("d1").unwrap();
+    {
+        let (rest, _door) = node(&there);
+        added(&rest, &wish(&there.join("d1.img"), Some(BYTES))).unwrap();
+        written(&rest, &d1);
+    }
+    fs::create_dir(&here).unwrap();
+    let allowed = format!("[allow]\nfiles = ['{}']\n", folder.path().display());
+    let (rest, _door) = still_node_with(&here, &allowed);
+    let own = here.join("state/d1.img");
+    fs::rename(there.join("d1.img"), &own).unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&own, &link).unwrap();
+    for path in [&own, &link] {
+        let refused = import(&rest, path, None).unwrap_err();
+        assert!(
+            refused.code == "disk_place" && refused.message.contains("state directory"),
+            "{refused:?}"
+        );
+    }
+    let outside = folder.path().join("d1.img");
+    fs::rename(&own, &outside).unwrap();
+    import(&rest, &outside, None).unwrap();
+    let patch = api::DiskPatch {
+        path: Some(own.display().to_string()),
+        ..api::DiskPatch::default()
+    };
+    fs::rename(&outside, &own).unwrap();
+    assert_eq!(
+        rest.disk_change("d1", patch, None).unwrap_err().code,
+        "disk_place"
+    );
+}
