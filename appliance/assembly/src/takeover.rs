@@ -18,7 +18,7 @@ use palisade_model::{
 };
 use palisade_sys::device::Medium as Device;
 use palisade_sys::{OpenError, Opened};
-use palisade_volume::{Difference, Image, Part, Standing, difference, image, overlaps, standing};
+use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, overlaps, standing};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,7 +51,9 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         conflict("disk_closed", format!("disk {id} is not open"), &remedy)
     })?;
     let found = superblocks::read(&opened);
-    let mut adoption = compare(&name, &found, &wanted);
+    // What is not clear yet is on no medium, and lost with the side of the database all the same.
+    let agreed = agreed(&cluster, &name).unwrap_or_else(|_| wanted.extents.clone());
+    let mut adoption = compare(&name, &found, &wanted, &agreed);
     let Some(side) = wish.take else {
         return Ok(adoption);
     };
@@ -106,7 +108,12 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     Ok(adoption)
 }
 
-fn compare(name: &Name, found: &Result<Decoded, DecodeError>, wanted: &Image) -> api::DiskAdoption {
+fn compare(
+    name: &Name,
+    found: &Result<Decoded, DecodeError>,
+    wanted: &Image,
+    agreed: &[ExtentRecord],
+) -> api::DiskAdoption {
     let (standing, message) = match found {
         Ok(found) => words(standing(found, wanted)),
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => (
@@ -121,7 +128,7 @@ fn compare(name: &Name, found: &Result<Decoded, DecodeError>, wanted: &Image) ->
         only_in_database,
         elsewhere,
         ..
-    } = difference(on_disk, &wanted.extents);
+    } = difference(on_disk, agreed);
     let parts = |parts: &[Part]| parts.iter().map(part).collect();
     let superblock = found.as_ref().ok().map(|found| &found.superblock);
     let lineage = |superblock: &palisade_wire::Superblock| {

@@ -1,6 +1,6 @@
 //! What a pooled disk should say about itself.
 
-use palisade_model::{Cluster, Disk, Extent, Name};
+use palisade_model::{Cluster, Disk, Extent, Name, Volume};
 use palisade_wire::{
     ANCESTORS_MAX, Ancestor, ExtentRecord, ExtentRole, GeometryError, Lba, Lineage, NameError, Superblock,
 };
@@ -84,17 +84,41 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
             disk: laid_out,
         });
     }
+    // What is still to be cleared is nobody's yet, nor what a deleted volume only keeps until it is cleared: were the
+    // database lost, whoever brings the disk back must not take that for content.
+    let extents = records(cluster, disk, |volume| {
+        (volume.usable_extents(), volume.usable_sectors())
+    })?;
+    Ok(Image { superblock, extents })
+}
+
+/// Everything that lies on a disk as it is agreed on, also what is not clear yet and so in no image: what an operator would
+/// lose who takes the side of the disk.
+///
+/// # Errors
+/// A volume's name does not fit the records of a disk.
+pub fn agreed(cluster: &Cluster, disk: &Name) -> Result<Vec<ExtentRecord>, ImageError> {
+    records(cluster, disk, |volume| match volume.deleting {
+        true => (Vec::new(), 0),
+        false => (volume.extents().to_vec(), volume.sectors),
+    })
+}
+
+/// The records of what lies on a disk; `of` gives the pieces of a volume that count, and their sectors in all.
+fn records(
+    cluster: &Cluster,
+    disk: &Name,
+    of: impl Fn(&Volume) -> (Vec<Extent>, u64),
+) -> Result<Vec<ExtentRecord>, ImageError> {
     let mut extents = Vec::new();
     for (name, volume) in &cluster.volumes {
         let mut volume_lba = 0u64;
-        // What is still to be cleared is nobody's yet, nor what a deleted volume only keeps until it is cleared: were the
-        // database lost, whoever brings the disk back must not take that for content.
-        for extent in &volume.usable_extents() {
+        let (pieces, sectors) = of(volume);
+        for extent in &pieces {
             if extent.disk == *disk {
-                let (uuid, sectors) = (volume.uuid.0, volume.usable_sectors());
                 extents.push(record(
                     name,
-                    uuid,
+                    volume.uuid.0,
                     sectors,
                     volume.block_bytes,
                     volume_lba,
@@ -116,7 +140,7 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
             &piece.extent,
         )?);
     }
-    Ok(Image { superblock, extents })
+    Ok(extents)
 }
 
 /// Where the disk's configuration comes from; `None` in a database from before there were lineages.

@@ -41,7 +41,7 @@ pub mod standing;
 pub use carried::{carried, is_first_write_cut_off};
 pub use compile::{CompileError, compile};
 pub use erasure::{Leaving, is_to_be_erased};
-pub use image::{Image, ImageError, image};
+pub use image::{Image, ImageError, agreed, image};
 pub use renewal::{Bare, Forbidden, renewal};
 pub use standing::{Difference, Overlap, Part, Standing, difference, overlaps, standing};
 

@@ -188,3 +188,30 @@ fn a_disk_that_leaves_is_known_as_the_cluster_knows_it_by_now() {
     assert_eq!(known(&begun(5)).history, before.history);
     assert!(!known(&adopted).pending && Leaving::of(&adopted, &name("d"), before, true).pending);
 }
+
+/// What is still to be cleared is in no image, and would be lost with the side of the database.
+#[test]
+fn what_is_agreed_on_counts_also_while_it_is_not_clear() {
+    let Command::CreateVolume(create) = volume("mine") else {
+        return;
+    };
+    let cluster = then(
+        &then(&begun(3), volume("a")),
+        Command::CreateVolume(CreateVolume {
+            clears: true,
+            ..create
+        }),
+    );
+    let names = |extents: &[palisade_wire::ExtentRecord]| -> Vec<String> {
+        extents
+            .iter()
+            .map(|extent| extent.volume_name.to_string())
+            .collect()
+    };
+    assert_eq!(names(&image_of(&cluster).extents), ["a"]);
+    let agreed = palisade_volume::agreed(&cluster, &name("d")).unwrap();
+    assert_eq!(names(&agreed), ["a", "mine"]);
+    let difference = palisade_volume::difference(&image_of(&cluster).extents, &agreed);
+    assert_eq!(difference.only_in_database.len(), 1);
+    assert!(difference.only_on_medium.is_empty() && difference.elsewhere.is_empty());
+}
