@@ -17,7 +17,7 @@ pub struct Attachment {
     pub socket: String,
     /// Virtqueues offered, 1 to 64.
     pub queues: u16,
-    /// Entries of each ring, a power of two from 2 to 1024.
+    /// Entries of each ring, a power of two from 2 to 32768.
     pub queue_size: u16,
     /// Who owns the socket; `None` for the daemon's own user.
     pub owner: Option<Account>,

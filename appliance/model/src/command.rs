@@ -358,7 +358,7 @@ pub struct CreateAttachment {
     pub socket: String,
     /// Virtqueues, 1 to 64.
     pub queues: u16,
-    /// Entries of each ring, a power of two from 2 to 1024.
+    /// Entries of each ring, a power of two from 2 to 32768.
     #[serde(default = "queue_size_default")]
     pub queue_size: u16,
     /// Who owns the socket.
