@@ -145,18 +145,15 @@ fn free_runs(cluster: &Cluster, name: &Name, disk: &Disk) -> Vec<Run> {
 }
 
 /// Makes a volume's last extent longer: first into the slack of its last unit, then into the free units that follow.
-/// Returns how many sectors were won, and takes the units out of `free`.
+/// Returns how many sectors were won, and takes the run out of `free`.
 fn continue_last(last: &mut Extent, disk: &Disk, free: &mut Vec<Run>, wanted: u64) -> u64 {
     let (_, end) = units_of(disk, last);
     let slack = (disk.data_start + end * ALLOCATION_UNIT_SECTORS) - (last.disk_lba + last.sectors);
     let mut won = slack.min(wanted);
-    if let Some(next) = free.iter_mut().find(|run| run.start == end) {
-        let units = next.units.min((wanted - won).div_ceil(ALLOCATION_UNIT_SECTORS));
-        won += (units * ALLOCATION_UNIT_SECTORS).min(wanted - won);
-        next.start += units;
-        next.units -= units;
+    if let Some(at) = free.iter().position(|run| run.start == end) {
+        // All of it is used, or nothing is missing any more.
+        won += free.remove(at).sectors().min(wanted - won);
     }
-    free.retain(|run| run.units > 0);
     last.sectors += won;
     won
 }

@@ -283,7 +283,7 @@ fn fragment_fits(cluster: &Cluster, uuid: Uuid, fragment: &Fragment) -> Result<(
 fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<(), Broken> {
     let kind = Kind::Volume;
     let mut sectors = 0u64;
-    let mut last_unit_is_full = true;
+    let mut before: Option<&Extent> = None;
     for (index, extent) in volume.extents().iter().enumerate() {
         let broken = || Broken::Extent {
             volume: name.clone(),
@@ -301,13 +301,14 @@ fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<()
                 name: name.clone(),
             });
         }
-        if !extent_is_on(disk, extent) || !last_unit_is_full || volume.block_bytes < disk.block_bytes {
+        // Growth fills the last unit of a disk before it goes on elsewhere on it, or leaves it for another disk.
+        let leaves_some = before.is_some_and(|before| {
+            before.disk == extent.disk && !before.sectors.is_multiple_of(ALLOCATION_UNIT_SECTORS)
+        });
+        if !extent_is_on(disk, extent) || leaves_some || volume.block_bytes < disk.block_bytes {
             return Err(broken());
         }
-        // Growth fills the last unit of a disk before it goes on elsewhere on it, or leaves it for another disk.
-        let next = volume.extents().get(index + 1);
-        let full = extent.sectors.is_multiple_of(ALLOCATION_UNIT_SECTORS);
-        last_unit_is_full = full || next.is_none_or(|next| next.disk != extent.disk);
+        before = Some(extent);
         sectors = sectors.checked_add(extent.sectors).ok_or_else(broken)?;
     }
     let block = u64::from(volume.block_bytes / 512);

@@ -148,6 +148,11 @@ fn a_known_volume_goes_on_with_what_is_told_of_it() {
         known.volumes[&name("y")],
         "it does not lie there, nor is it told of"
     );
+    // What is said of it has changed on the other disk too.
+    assert_eq!(next.disks[&name("e")].extents_revision, next.generation);
+    // A size that is told and not all there is that of a change which did not get to its end.
+    let larger = taken(&known, &[found("d", 100, &[("x", 3 * UNIT, 0, UNIT, UNIT)])]);
+    assert_eq!(larger.volumes[&name("x")].sectors, 2 * UNIT);
     // Longer than what follows it leaves room for, and shorter, so that something is missing in between.
     let longer = import(&[found("d", 100, &[("x", 3 * UNIT, 0, UNIT, 2 * UNIT)])]);
     assert_eq!(outcome(&known, &longer), "import_overlaps");
@@ -272,4 +277,24 @@ fn a_volume_gets_its_own_name_or_one_that_tells_it_apart() {
     );
     let fits = "l".repeat(54);
     assert_eq!(own(&holds(&[&fits]), &fits), format!("{fits}-abcdef01"));
+}
+
+/// What a disk told of a part of a volume is told anew by the same disk, and counts once.
+#[test]
+fn a_part_that_is_told_of_again_is_that_part() {
+    let half = ("x", 2 * UNIT, UNIT, UNIT, UNIT);
+    let once = taken(&begun(), &[found("d", 100, &[half])]);
+    let again = taken(&once, &[found("d", 100, &[half])]);
+    assert_eq!(once.fragments, again.fragments);
+    let moved = taken(
+        &once,
+        &[found("d", 100, &[("x", 3 * UNIT, UNIT, 4 * UNIT, UNIT)])],
+    );
+    let fragment = &moved.fragments[&lab::uuid_of("x")];
+    assert_eq!(
+        (fragment.sectors, fragment.pieces.as_slice()),
+        (3 * UNIT, &[piece(UNIT, "d", 4 * UNIT)][..])
+    );
+    let gone = taken(&once, &[found("d", 100, &[])]);
+    assert!(gone.fragments.is_empty());
 }

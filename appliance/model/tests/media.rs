@@ -167,3 +167,43 @@ fn a_disk_that_is_identified_anew_changes_in_what_was_said() {
         }
     );
 }
+
+/// What was adopted is on the medium, and the first superblock with it.
+#[test]
+fn a_superblock_that_is_adopted_is_no_longer_waited_for() {
+    let pending = AddDisk {
+        superblock_pending: true,
+        ..lab::disk("p", 105)
+    };
+    let cluster = then(&lab(), Command::AddDisk(pending));
+    assert!(!cluster.disks[&name("p")].first_superblock.is_on_medium());
+    let next = then(&cluster, adopt("p", 105, Some(seen(40, 1)), &[]));
+    assert!(next.disks[&name("p")].first_superblock.is_on_medium());
+}
+
+#[test]
+fn a_disks_medium_is_held_against_its_own_record() {
+    let medium = block("/dev/w", Some("naa.1"));
+    let cluster = then(
+        &lab(),
+        Command::AddDisk(AddDisk {
+            medium,
+            ..whole_disk("w", 101)
+        }),
+    );
+    let (disk, found) = (&cluster.disks[&name("w")], MediumRecord::default());
+    assert_eq!(disk.check_medium(&found, Some("naa.1")), Ok(()));
+    let other = disk.check_medium(&found, Some("naa.2")).unwrap_err();
+    assert_eq!((other.what, other.found.as_deref()), ("WWID", Some("naa.2")));
+    // A record of nothing is not written down, so that a database stays readable for who knows of none.
+    let text = |disk: &Disk| serde_json::to_string(disk).unwrap();
+    assert!(!text(disk).contains("\"record\""));
+    let recorded = Disk {
+        record: MediumRecord {
+            sparse: true,
+            ..found
+        },
+        ..disk.clone()
+    };
+    assert!(text(&recorded).contains("\"record\":{\"sparse\":true}"));
+}

@@ -128,6 +128,35 @@ fn an_id_that_was_given_is_the_one_that_disks_have() {
     assert!(!but_the_newest(d.0).is_empty());
 }
 
+/// Disks carry ids, so what they are computed from does not change: SHA-256 over a word for what it is of, the id of the
+/// generation before and the command as JSON, as any other program computes it.
+#[test]
+fn an_id_is_what_it_has_always_been() {
+    let made = then(&Cluster::empty(), init(1, "n", 2));
+    assert_eq!(made.lineage, LineageId(0x371a_e3c5_2a03_c97d_f7b5_6d6f_5b86_721a));
+    let root = made.unrooted().rooted();
+    assert_eq!(root.lineage, LineageId(0x8f75_a2f4_6498_25bc_70f6_393a_e307_ea5d));
+}
+
+/// Of two configurations with one number, only the one that is meant gets the other id.
+#[test]
+fn an_id_that_was_given_is_that_of_one_generation_alone() {
+    let mut lab = Lab::new();
+    lab.does(volume("a", false));
+    let (generation, id) = (lab.0.generation, lab.0.lineage);
+    let point = |generation, id| Ancestor { generation, id };
+    let elsewhere = [point(generation, LineageId(5)), point(Generation(1), id)];
+    let points = [elsewhere[0], elsewhere[1], point(generation, id)];
+    let history = serde_json::from_str(&serde_json::to_string(&points).unwrap()).unwrap();
+    lab.0.disks.get_mut(&name("d")).unwrap().history = history;
+    let known = lab.0.known_as(LineageId(77));
+    let found: Vec<Ancestor> = known.disks[&name("d")].history.iter().copied().collect();
+    assert_eq!(
+        found,
+        [elsewhere[0], elsewhere[1], point(generation, LineageId(77))]
+    );
+}
+
 #[test]
 fn a_history_keeps_the_latest_and_no_more_than_it_may() {
     let mut lab = Lab::new();

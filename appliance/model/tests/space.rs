@@ -269,3 +269,97 @@ fn parts_of_a_volume_are_given_up_by_name_or_by_id() {
         assert_eq!(outcome(&cluster, &by(&given)), "removed");
     }
 }
+
+/// What guests may use changes with a generation of its own, which the disks have on record; whatever was chosen before.
+#[test]
+fn a_change_of_what_guests_may_use_has_a_generation_of_its_own() {
+    let on_e = GrowVolume {
+        disk: Some(name("e")),
+        ..grow("w", 2 * UNIT)
+    };
+    let protect = ChangeVolume {
+        protected: Some(true),
+        ..change_volume("w")
+    };
+    let commands = [
+        Command::AddDisk(disk("e", 101)),
+        Command::GrowVolume(on_e),
+        Command::ChangeVolume(protect),
+    ];
+    let cluster = after(&lab(), commands);
+    let of = |cluster: &Cluster| cluster.volumes[&name("w")].clone();
+    assert!(
+        of(&cluster).layout_revision.is_some(),
+        "its route is that from before"
+    );
+    let grown = then(&cluster, Command::GrowVolume(grow("w", 3 * UNIT)));
+    assert_eq!(of(&grown).route_generation(), grown.generation);
+    // What comes while something is cleared is waited for by the same clearing, from now on.
+    let clears = |sectors| {
+        Command::GrowVolume(GrowVolume {
+            clears: true,
+            ..grow("w", sectors)
+        })
+    };
+    let clearing = then(&cluster, clears(3 * UNIT));
+    let further = then(&clearing, clears(4 * UNIT));
+    let Some(found) = of(&further).clearing else {
+        panic!("it is to be cleared")
+    };
+    assert_eq!(
+        (found.from, found.cleared, found.since),
+        (2 * UNIT, 2 * UNIT, further.generation)
+    );
+    // Emptied on one of its disks, it is so on record on both.
+    let point = Ancestor {
+        generation: Generation(40),
+        id: LineageId(40),
+    };
+    let emptied = Command::AdoptDisk(AdoptDisk {
+        name: name("d"),
+        uuid: Uuid(100),
+        seen: Some(OnMedium {
+            point,
+            epoch: Epoch(1),
+            ancestors: Vec::new(),
+        }),
+        empties: vec![lab::uuid_of("w")],
+    });
+    let next = then(&cluster, emptied);
+    let volume = of(&next);
+    assert_eq!(
+        (volume.revision, volume.route_generation()),
+        (next.generation, next.generation)
+    );
+    for disk in ["d", "e"] {
+        assert_eq!(
+            next.disks[&name(disk)].superblock_generation(),
+            next.generation,
+            "{disk}"
+        );
+    }
+}
+
+/// One disk that keeps what is written to it is enough.
+#[test]
+fn a_volume_that_keeps_something_is_cleared_when_that_is_asked_for() {
+    let on_d = GrowVolume {
+        disk: Some(name("d")),
+        ..grow("x", 16)
+    };
+    let cluster = after(
+        &furnished(),
+        [
+            Command::CreateVolume(on("h", 8)),
+            Command::GrowVolume(GrowVolume {
+                sectors: UNIT + 8,
+                ..on_d
+            }),
+        ],
+    );
+    assert_eq!(cluster.volumes[&name("x")].extents().len(), 2);
+    assert_eq!(
+        outcome(&cluster, &Command::DeleteVolume(delete("x", Some(true)))),
+        "changed"
+    );
+}

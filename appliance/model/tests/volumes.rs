@@ -125,6 +125,42 @@ fn a_volume_that_exists_differs_in_what_it_is_said_to_differ() {
     assert_eq!(outcome(&cluster, &Command::CreateVolume(same)), "unchanged");
 }
 
+/// A volume on two disks is asked for by the one that it began on, and grows on the one that it ends on.
+#[test]
+fn a_volume_begins_on_one_disk_and_ends_on_another() {
+    let on_e = GrowVolume {
+        disk: Some(name("e")),
+        ..grow("w", 2 * UNIT)
+    };
+    let cluster = after(
+        &lab(),
+        [Command::AddDisk(disk("e", 101)), Command::GrowVolume(on_e)],
+    );
+    let again = |disk: &str| {
+        let wanted = CreateVolume {
+            disk: Some(name(disk)),
+            sectors: None,
+            ..create("w")
+        };
+        outcome(&cluster, &Command::CreateVolume(wanted))
+    };
+    assert_eq!((again("d"), again("e")), ("unchanged", "volume_exists"));
+    let grown = then(&cluster, Command::GrowVolume(grow("w", 3 * UNIT)));
+    let disks: Vec<_> = grown.volumes[&name("w")]
+        .extents()
+        .iter()
+        .map(|extent| extent.disk.as_str())
+        .collect();
+    assert_eq!(disks, ["d", "e"]);
+    // A size is asked for where there is none by itself, and that is said.
+    let unsized_one = CreateVolume {
+        sectors: None,
+        ..create("x")
+    };
+    let said = refusal(&cluster, Command::CreateVolume(unsized_one)).to_string();
+    assert!(said.contains("must be given"), "{said}");
+}
+
 /// Why there is no disk for a volume that names none.
 #[test]
 fn a_disk_that_is_only_waited_for_is_told_apart_from_none() {

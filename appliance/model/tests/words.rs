@@ -274,3 +274,17 @@ fn ids_are_read_in_the_form_that_they_are_written_in_and_in_no_other() {
         ("7".into(), "8".into())
     );
 }
+
+/// A map by name is looked up by text, and a name is a text where one is asked for.
+#[test]
+fn a_name_is_the_text_that_it_says() {
+    let name = Name::new("web1").unwrap();
+    let map = std::collections::BTreeMap::from([(name.clone(), 7)]);
+    assert_eq!((map.get("web1"), map.get("web")), (Some(&7), None));
+    let text: &str = name.as_ref();
+    assert_eq!(
+        (text, name.as_str(), String::from(name.clone())),
+        ("web1", "web1", "web1".to_owned())
+    );
+    assert_eq!("web1".parse(), Ok(name));
+}

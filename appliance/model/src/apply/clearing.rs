@@ -106,8 +106,9 @@ impl Cluster {
 
     /// Whether a volume lies on anything that keeps what is written to it.
     pub fn keeps_content(&self, volume: &Volume) -> bool {
-        let keeps = |disk: &Name| self.disks.get(disk).is_some_and(|disk| disk.medium.keeps());
-        volume.extents().iter().any(|extent| keeps(&extent.disk))
+        let extents = volume.extents().iter();
+        let mut disks = extents.filter_map(|extent| self.disks.get(&extent.disk));
+        disks.any(|disk| disk.medium.keeps())
     }
 
     /// Takes a volume from everybody and keeps its space until that is cleared.

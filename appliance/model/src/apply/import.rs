@@ -130,17 +130,12 @@ impl Cluster {
             on.retain(|disk| disks.contains(*disk));
             told.contains(uuid) || !on.is_empty()
         };
-        let names: Vec<Name> = self.volumes.keys().cloned().collect();
-        for name in names {
-            let is_concerned = self.volumes.get(&name).is_some_and(|volume| {
-                concerned(
-                    &volume.uuid,
-                    volume.extents().iter().map(|extent| &extent.disk).collect(),
-                )
-            });
-            let Some(volume) = is_concerned.then(|| self.volumes.remove(&name)).flatten() else {
+        for (name, volume) in std::mem::take(&mut self.volumes) {
+            let on = volume.extents().iter().map(|extent| &extent.disk).collect();
+            if !concerned(&volume.uuid, on) {
+                self.volumes.insert(name, volume);
                 continue;
-            };
+            }
             let mut at = 0;
             let usable = volume.usable_extents().into_iter();
             let pieces = usable.map(|extent| {
@@ -153,7 +148,7 @@ impl Cluster {
                 .collect();
             let mut sizes = BTreeSet::new();
             // What was said of a volume whose parts are all told of anew counts no longer.
-            if !pieces.is_empty() || !told.contains(&volume.uuid) {
+            if !pieces.is_empty() {
                 sizes.insert(volume.usable_sectors());
             }
             let before = Parts {
@@ -220,12 +215,11 @@ impl Cluster {
                 "parts",
                 "must not be more than 4096 incomplete volumes",
             )?;
-            let end = |piece: &Piece| piece.volume_lba.saturating_add(piece.extent.sectors);
-            let reached = parts.pieces.iter().map(end).max().unwrap_or(0);
-            let told = parts.sizes.iter().next_back().copied().unwrap_or(0);
+            // No piece reaches beyond the size that was told with it.
+            let sectors = parts.sizes.last().copied().unwrap_or_default();
             let fragment = Fragment {
                 name: parts.name,
-                sectors: told.max(reached),
+                sectors,
                 block_bytes: parts.block_bytes,
                 pieces: parts.pieces,
             };
@@ -259,10 +253,8 @@ impl Cluster {
             [a, b] => node_of(a) == node_of(b),
             _ => true,
         });
-        let blocks = extents.iter().all(|extent| {
-            let disk = self.disks.get(&extent.disk);
-            disk.is_some_and(|disk| disk.block_bytes <= parts.block_bytes)
-        });
+        let mut disks = extents.iter().filter_map(|extent| self.disks.get(&extent.disk));
+        let blocks = disks.all(|disk| disk.block_bytes <= parts.block_bytes);
         one_node && blocks && extents.len() <= EXTENTS_PER_VOLUME_MAX
     }
 

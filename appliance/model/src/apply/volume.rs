@@ -312,7 +312,7 @@ impl Cluster {
                 volume: owner.clone(),
             });
         }
-        let used = extents.last().map_or(0, |extent| extent.sectors);
+        let used: u64 = extents.iter().map(|extent| extent.sectors).sum();
         let free_sectors = disk.sectors.saturating_sub(used);
         if sectors > free_sectors {
             return Err(Refusal::NoSpace {

@@ -108,6 +108,10 @@ fn nothing_is_older_than_its_creation_or_newer_than_the_cluster() {
             volume(all, "w").layout_revision = Some(Generation(1))
         }),
         (None, |all| volume(all, "w").layout_revision = Some(newest(all))),
+        (of(Kind::Volume, "w"), |all| {
+            volume(all, "w").layout_revision = Some(volume(all, "w").revision);
+            volume(all, "w").revision = beyond(all);
+        }),
         (of(Kind::Volume, "x"), |all| {
             clearing(all, "x").since = beyond(all)
         }),
