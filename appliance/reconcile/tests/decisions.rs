@@ -389,8 +389,14 @@ fn a_route_or_a_clearing_over_one_of_several_extents_is_waited_for() {
                 flawed: false,
             };
         }
-        for at in [0, 1] {
-            let extents: Vec<Extent> = vec![route.extents[at].clone()];
+        let beside = Extent {
+            disk_lba: 12 * UNIT,
+            ..route.extents[0].clone()
+        };
+        for (at, others) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+            // One extent in the way, alone or beside one that is not.
+            let mut extents: Vec<Extent> = vec![route.extents[at].clone()];
+            extents.extend(vec![beside.clone(); others]);
             let mut observed = observed.clone();
             observed.routes.get_mut(&name("v", 0)).expect("a route").extents = extents.clone();
             assert!(
