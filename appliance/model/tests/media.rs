@@ -207,3 +207,97 @@ fn a_disks_medium_is_held_against_its_own_record() {
     };
     assert!(text(&recorded).contains("\"record\":{\"sparse\":true}"));
 }
+
+/// Several are found under other paths in one step: each told of once, each by its own id, and none has another's path
+/// in the end.
+#[test]
+fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
+    let device = |text, uuid| AddDisk {
+        medium: block(&format!("/dev/{text}"), None),
+        ..whole_disk(text, uuid)
+    };
+    let memory = AddDisk {
+        medium: Medium::Memory {
+            bytes: 10 * UNIT * 512,
+        },
+        ..lab::disk("ram", 103)
+    };
+    let of_m = AddDisk {
+        node: name("m"),
+        ..device("y", 104)
+    };
+    let disks = [device("w", 101), device("x", 102), memory, of_m].map(Command::AddDisk);
+    let cluster = lab::after(&lab::lab_of_two_nodes(), disks);
+    let revision = |text: &str| cluster.disks[&name(text)].revision;
+    let to = |text: &str, uuid, path: &str, expected| {
+        let (name, uuid, path) = (name(text), Uuid(uuid), path.to_owned());
+        Relocation {
+            name,
+            uuid,
+            path,
+            expected,
+        }
+    };
+    let all = |disks: &[Relocation]| {
+        Command::RelocateDisks(RelocateDisks {
+            disks: disks.to_vec(),
+        })
+    };
+    let (w, x) = (|path| to("w", 101, path, None), |path| to("x", 102, path, None));
+    for (number, (disks, expected)) in [
+        (vec![], "unchanged"),
+        (vec![w("/dev/w")], "unchanged"),
+        (vec![x("/dev/x"), w("/dev/w")], "unchanged"),
+        (vec![w("/dev/x"), x("/dev/w")], "changed"),
+        (vec![w("/dev/z"), x("/dev/w")], "changed"),
+        (vec![w("/dev/z"), x("/dev/x")], "changed"),
+        (vec![w("/dev/y")], "changed"),
+        (vec![w("/dev/x")], "medium_taken"),
+        (vec![w("/dev/z"), x("/dev/z")], "medium_taken"),
+        (vec![w("/disks/d"), x("/dev/w")], "medium_taken"),
+        (vec![w("/dev/z"), w("/dev/z")], "disks"),
+        (vec![w("/dev/w"), x("/dev/x"), w("/dev/w")], "disks"),
+        (vec![to("w", 102, "/dev/z", None)], "disk_not_found"),
+        (vec![to("l", 101, "/dev/z", None)], "disk_not_found"),
+        (vec![to("w", 101, "/dev/z", Some(revision("w")))], "changed"),
+        (
+            vec![to("w", 101, "/dev/z", Some(revision("x")))],
+            "revision_mismatch",
+        ),
+        (vec![w("/dev/../z")], "path"),
+        (vec![to("ram", 103, "/dev/z", None)], "path"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(outcome(&cluster, &all(&disks)), expected, "case {number}");
+        if expected == "changed" {
+            let next = then(&cluster, all(&disks));
+            for told in &disks {
+                let (before, now) = (&cluster.disks[&told.name], &next.disks[&told.name]);
+                assert_eq!(now.medium.path(), Some(told.path.as_str()));
+                let moved = before.medium.path() != now.medium.path();
+                assert_eq!(
+                    now.revision,
+                    if moved { next.generation } else { before.revision }
+                );
+            }
+        }
+    }
+    // A file that has moved keeps its size and who made it.
+    let moved = then(&cluster, all(&[to("d", 100, "/disks/z", None)]));
+    let bytes = 10 * UNIT * 512;
+    assert_eq!(
+        moved.disks[&name("d")].medium,
+        Medium::File {
+            path: "/disks/z".into(),
+            bytes,
+            created: true
+        }
+    );
+    // What has not changed has the latest revision of all that were told of.
+    let same = cluster
+        .apply(&all(&[x("/dev/x"), w("/dev/w")]))
+        .map(|(_, outcome)| outcome.revision());
+    assert_eq!(same, Ok(revision("x")));
+}
