@@ -158,6 +158,9 @@ fn a_known_volume_goes_on_with_what_is_told_of_it() {
     assert_eq!(outcome(&known, &longer), "import_overlaps");
     let next = taken(&known, &[found("d", 100, &[("x", 2 * UNIT, 0, UNIT, UNIT - 8)])]);
     assert_eq!(next.fragments[&lab::uuid_of("x")].pieces.len(), 2);
+    // Of two sizes the larger is what it is to be.
+    let next = taken(&known, &[found("d", 100, &[("x", 3 * UNIT, 0, UNIT, UNIT - 8)])]);
+    assert_eq!(next.fragments[&lab::uuid_of("x")].sectors, 3 * UNIT);
     // Nothing is told of it any more: what is left is a fragment of its size; or it is gone.
     let next = taken(&known, &[found("d", 100, &[])]);
     let fragment = &next.fragments[&lab::uuid_of("x")];
