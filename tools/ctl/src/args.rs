@@ -293,7 +293,8 @@ pub enum Disk {
     },
     /// Decide about a disk whose superblock says something else than the database; first shows what would be lost.
     Adopt(DiskAdopt),
-    /// Take disks in with the volumes that their superblocks tell of; first shows what was found. Nothing is lost.
+    /// Take disks in with the volumes that their superblocks tell of; first shows what was found. No data is lost;
+    /// attachments, protection and the choice of when a volume is cleared are not in a superblock, and are to be made anew.
     Import(DiskImport),
     /// Give a disk up that holds no volume. A pooled disk loses its superblock; a whole disk keeps its content.
     #[command(visible_alias = "rm")]

@@ -201,14 +201,19 @@ pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Fai
     }
     consent::ask(
         "these disks",
-        "They are taken in; nothing on them is lost.",
+        "They are taken in; nothing on them is lost. A superblock does not carry attachments, protection and when a \
+         volume is cleared: those come back as they are for something new.",
         wish.yes,
     )?;
     request.dry_run = false;
     let value = client.create(routes::IMPORT, &request)?;
     match out.json {
         true => Ok(out.value(&value)?),
-        false => Ok(out.line("Taken in. Attach the volumes again: palisade attachment create ID VOLUME")?),
+        false => Ok(out.line(
+            "Taken in. Attach the volumes again: palisade attachment create ID VOLUME. What was protected, and what was to \
+             be cleared when it is deleted, is to be set again: palisade volume set ID --protect --clear on-delete, palisade \
+             disk set ID --protect",
+        )?),
     }
 }
 
