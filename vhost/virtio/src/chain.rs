@@ -48,7 +48,7 @@ pub(crate) enum Unusable {
 }
 
 /// The parts of a chain. Data segments are in the list that was passed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Parts {
     /// The header as a little-endian number.
     pub(crate) header: u128,

@@ -5,6 +5,7 @@ mod long;
 mod migration;
 mod notifications;
 mod oracle;
+mod quick;
 mod recovery;
 mod requests;
 mod rig;

@@ -20,18 +20,18 @@ use std::sync::Arc;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-const SIZE: u16 = 8;
-const BYTES: u64 = 0x1_0000;
+pub(super) const SIZE: u16 = 8;
+pub(super) const BYTES: u64 = 0x1_0000;
 /// The second region, next to the first.
-const SPLIT: u64 = 0x8000;
-const RING: RingAddresses = RingAddresses {
+pub(super) const SPLIT: u64 = 0x8000;
+pub(super) const RING: RingAddresses = RingAddresses {
     descriptors: 0,
     avail: 0x100,
     used: 0x200,
 };
-const TABLES: u64 = 0x400;
+pub(super) const TABLES: u64 = 0x400;
 const HEADERS: u64 = 0x1000;
-const DATA: u64 = 0x2000;
+pub(super) const DATA: u64 = 0x2000;
 
 /// A piece of guest memory.
 type Piece = (u64, u64);
@@ -75,7 +75,7 @@ fn descriptor() -> impl Strategy<Value = Descriptor> {
 }
 
 /// Tables of eight, the descriptors in a row more often than not.
-fn table() -> impl Strategy<Value = Vec<Descriptor>> {
+pub(super) fn table() -> impl Strategy<Value = Vec<Descriptor>> {
     (prop::collection::vec(descriptor(), 8), any::<bool>()).prop_map(|(mut table, in_a_row)| {
         for (index, descriptor) in (0u16..).zip(&mut table) {
             if in_a_row {
@@ -87,7 +87,7 @@ fn table() -> impl Strategy<Value = Vec<Descriptor>> {
 }
 
 /// A request as a driver makes it, framed at random.
-fn well_formed() -> impl Strategy<Value = Vec<Descriptor>> {
+pub(super) fn well_formed() -> impl Strategy<Value = Vec<Descriptor>> {
     let header = prop_oneof![Just(vec![16u32]), Just(vec![4, 12]), Just(vec![1, 15])];
     let data = prop::collection::vec((0..8u64, 1..3u32), 1..4);
     (header, data, any::<bool>(), 0..8u64).prop_map(|(header, data, write, which)| {
@@ -124,7 +124,7 @@ fn well_formed() -> impl Strategy<Value = Vec<Descriptor>> {
     })
 }
 
-fn encode(table: &[Descriptor]) -> Vec<u8> {
+pub(super) fn encode(table: &[Descriptor]) -> Vec<u8> {
     let words = table.iter().map(
         |&Descriptor {
              address,
