@@ -322,8 +322,10 @@ findings! {
         means: "The file of a disk has been deleted while it is in use.",
         guest: "Nothing yet: its data is there for as long as the daemon runs, and gone after that.",
         metric: "palisade_findings",
-        remedy: "do not stop the daemon: copy the file while it is open (`cp --sparse=always /proc/$(pidof palisaded)/fd/N`, N \
-                 by `ls -l`, with the guest stopped), or save its data from within the guest",
+        remedy: "do not stop the daemon: stop the guest and copy the file while it is open (`cp --sparse=always \
+                 /proc/PID/fd/N PATH`, with the process that `palisade node` shows for PID, and N from `ls -l \
+                 /proc/PID/fd`), then restart the daemon and say that the copy is the disk (`palisade disk confirm {name} \
+                 --yes`); or save its data from within the guest",
         clears: Clears::WithItsCause,
     }
     DiskAstray {
@@ -509,8 +511,9 @@ findings! {
         means: "A thread of the daemon makes no progress.",
         guest: "Those whom this thread serves wait.",
         metric: "palisade_findings",
-        remedy: "keep what the kernel says of it: `cat /proc/$(pidof palisaded)/task/*/stack`; when the daemon cannot help \
-                 itself, it is restarted by its service manager, and guests see a pause",
+        remedy: "keep what the kernel says of it: `cat /proc/PID/task/*/stack`, with the process that `palisade node` \
+                 shows for PID; when the daemon cannot help itself, it is restarted by its service manager, and guests \
+                 see a pause",
         clears: Clears::WithItsCause,
     }
     StepOverdue {
