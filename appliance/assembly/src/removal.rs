@@ -203,7 +203,14 @@ fn volume_effects(cluster: &Cluster, name: &Name, volume: &Volume, how: RemovalO
         }
         (false, false, None) => format!("its space is free at once, and {CLEARED}"),
     };
-    vec![lost, space]
+    let sparse = extents.iter().map(|extent| &extent.disk).find(|disk| {
+        let disk = cluster.disks.get(*disk);
+        disk.is_some_and(|disk| disk.record.sparse)
+    });
+    let taken = sparse.filter(|_| holds_data && !clears).map(|disk| {
+        format!("the file of disk {disk} keeps what it has taken of its file system; --clear makes it give that back")
+    });
+    [lost, space].into_iter().chain(taken).collect()
 }
 
 fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<String> {

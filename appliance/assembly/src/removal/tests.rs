@@ -167,3 +167,23 @@ fn a_deletion_under_way_is_told_as_one() {
     assert!(said(&going, Some(false)).contains("the clearing of its space ends"));
     assert!(!delete(&going, Some(false)).volumes.contains_key(&name("v")));
 }
+
+#[test]
+fn a_file_with_holes_is_said_to_keep_what_it_has_taken() {
+    let reserved = create(&with_disk(Usage::Pooled, file), "v", Some(Clear::Never));
+    let mut sparse = reserved.clone();
+    sparse.disks.get_mut(&name("d")).unwrap().record.sparse = true;
+    for (cluster, told, keeps) in [
+        (&reserved, None, false),
+        (&sparse, None, true),
+        (&sparse, Some(false), true),
+        (&sparse, Some(true), false),
+    ] {
+        let said = said(cluster, told);
+        assert_eq!(
+            said.contains("the file of disk d keeps"),
+            keeps,
+            "{told:?}: {said}"
+        );
+    }
+}
