@@ -109,20 +109,27 @@ fn missing_superblock(disk: &Disk, opened: &Opened, places: &Places<'_>, name: &
     }
     let path = disk.medium.path().unwrap_or_default();
     let reason = format!("{path} carries no superblock of disk {name}");
-    let exchanged = || matches!(places.search(name), Search::Exchanged(_));
-    match probe::probe(opened) {
+    if matches!(places.search(name), Search::Exchanged(_)) {
         // Told by the command that mends it.
-        _ if exchanged() => Some(reason),
-        // What is found further in may be a guest's.
-        _ if !has_bytes_at_its_ends(opened) => None,
-        Err(_) | Ok(probe::Content::Blank | probe::Content::Palisade { .. } | probe::Content::Unknown) => {
-            None
-        }
-        Ok(content) => Some(format!(
+        return Some(reason);
+    }
+    foreign(opened).map(|content| {
+        format!(
             "{reason}, but {content}: it is another medium, or the disk was written over. Nothing was written to it. Bring the \
              right medium back, or say where it is: palisade disk confirm {name} --path PATH"
-        )),
+        )
+    })
+}
+
+/// What somebody else has put where a superblock of ours should be, if it is known by name. What is found further in may be
+/// a guest's.
+pub fn foreign(opened: &Opened) -> Option<probe::Content> {
+    use probe::Content::{Blank, Palisade, Unknown};
+    if !has_bytes_at_its_ends(opened) {
+        return None;
     }
+    let content = probe::probe(opened).ok()?;
+    (!matches!(content, Blank | Palisade { .. } | Unknown)).then_some(content)
 }
 
 /// Whether anything is where our superblocks were.
@@ -483,5 +490,30 @@ mod tests {
         let words = describe(&record, Some("eui.1")).unwrap();
         assert_eq!(words, "WWID eui.1, serial number S1");
         assert_eq!(describe(&MediumRecord::default(), None), None);
+    }
+
+    #[test]
+    fn what_others_have_put_in_the_place_of_a_superblock_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        let found = |at: usize, bytes: &[u8]| {
+            let mut content = vec![0; BYTES as usize];
+            content[at..at + bytes.len()].copy_from_slice(bytes);
+            std::fs::write(&path, content).unwrap();
+            let medium = Medium::File {
+                path: path.display().to_string(),
+                bytes: BYTES,
+                created: false,
+            };
+            let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
+            foreign(&opened).map(|content| content.to_string())
+        };
+        // Two file systems.
+        assert!(found(1080, &[0x53, 0xef]).is_some_and(|named| named.contains("a file system")));
+        assert!(found(0, b"XFSB").is_some_and(|named| named.contains("xfs")));
+        assert_eq!(found(0, &[]), None, "nothing");
+        assert_eq!(found(100, b"some text"), None, "what nobody knows");
+        // What lies further in is a guest's.
+        assert_eq!(found((4 << 20) + 1080, &[0x53, 0xef]), None);
     }
 }

@@ -17,6 +17,7 @@ use palisade_model::{
     ImportedExtent, LineageId, Medium, MediumRecord, Name, OnMedium, Usage, Uuid,
 };
 use palisade_sys::device::Medium as Device;
+use palisade_sys::device::probe::Content;
 use palisade_sys::{OpenError, Opened};
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, overlaps, standing};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
@@ -54,9 +55,14 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     // What is not clear yet is on no medium, and lost with the side of the database all the same.
     let agreed = agreed(&cluster, &name).unwrap_or_else(|_| wanted.extents.clone());
     let mut adoption = compare(&name, &found, &wanted, &agreed);
+    let foreign = found.is_err().then(|| medium::foreign(&opened)).flatten();
+    if let Some(content) = &foreign {
+        adoption.message = format!("{}; it carries {content}", adoption.message);
+    }
     let Some(side) = wish.take else {
         return Ok(adoption);
     };
+    refuse_foreign(id, side, foreign.as_ref())?;
     if !matches!(
         adoption.standing.as_str(),
         "newer" | "diverged" | "lost" | "damaged"
@@ -106,6 +112,23 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     agreed.map_err(|error| problem::of_proposal(&error))?;
     adoption.taken = Some(side);
     Ok(adoption)
+}
+
+/// Nothing of others is written over by taking a side.
+fn refuse_foreign(id: &str, side: Side, foreign: Option<&Content>) -> Result<(), Problem> {
+    match (side, foreign) {
+        (Side::Database, Some(content)) => Err(conflict(
+            "foreign_data",
+            format!(
+                "what lies under the path of disk {id} carries {content}: it is another medium, or was written over"
+            ),
+            &format!(
+                "if it is another medium, say where the disk is: palisade disk confirm {id} --path PATH; if what it carries is to \
+                 go for good, stop the daemon and take that away by its own tools first"
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn compare(
@@ -539,4 +562,29 @@ fn part(part: &Part) -> api::VolumePart {
 
 fn conflict(code: &'static str, message: String, remedy: &str) -> Problem {
     Problem::new(ProblemKind::Conflict, code, message, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_side_is_taken_over_nothing_of_others() {
+        let file_system = Content::Filesystem { kind: "ext" };
+        let refused = refuse_foreign("d1", Side::Database, Some(&file_system)).unwrap_err();
+        assert_eq!(refused.code, "foreign_data");
+        assert!(
+            refused.message.contains("a file system (ext)"),
+            "{}",
+            refused.message
+        );
+        assert!(
+            refused.remedy.contains("palisade disk confirm d1 --path"),
+            "{}",
+            refused.remedy
+        );
+        assert!(refuse_foreign("d1", Side::Database, None).is_ok());
+        // What cannot be read is refused for that.
+        assert!(refuse_foreign("d1", Side::Disk, Some(&file_system)).is_ok());
+    }
 }

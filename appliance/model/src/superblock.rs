@@ -37,3 +37,30 @@ impl Superblock {
         matches!(self, Superblock::Ours { generation, .. } if *generation >= wanted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_has_reached_a_generation_and_none_beyond_its_own() {
+        let ours = |flawed| Superblock::Ours {
+            generation: Generation(7),
+            flawed,
+        };
+        for superblock in [ours(false), ours(true)] {
+            let reached = [6, 7, 8].map(|wanted| superblock.has_reached(Generation(wanted)));
+            assert_eq!(reached, [true, true, false]);
+        }
+        let generation = Generation(9);
+        for other in [
+            Superblock::Missing,
+            Superblock::Newer { generation },
+            Superblock::Diverged { generation },
+            Superblock::Damaged,
+            Superblock::Foreign,
+        ] {
+            assert!(!other.has_reached(Generation(1)), "{other:?}");
+        }
+    }
+}

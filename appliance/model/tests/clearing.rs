@@ -423,6 +423,11 @@ fn a_volume_cleared_on_deletion_keeps_its_name_and_space_meanwhile() {
     let free = allocation::free_sectors(&pool.cluster, &name("d", 0));
     pool.does(&Act::Delete(0, None));
     assert!(volume(&pool).deleting && volume(&pool).usable_extents().is_empty());
+    assert_eq!(
+        volume(&pool).route_generation(),
+        pool.cluster.generation,
+        "the route that was in force leads to what nobody may use any more"
+    );
     assert_eq!(allocation::free_sectors(&pool.cluster, &name("d", 0)), free);
     let code = |refused: Result<Outcome, Refusal>| refused.unwrap_err().code();
     let again = CreateVolume {
