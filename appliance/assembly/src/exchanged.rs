@@ -42,18 +42,19 @@ pub struct Places<'a> {
     pub open: &'a BTreeMap<Name, Arc<Opened>>,
 }
 
-/// Opens a disk under the path of another, if they have exchanged theirs; else says what is wrong, which is `reason` where
-/// the search has brought nothing to light.
+/// Opens a disk under the path of another, if the search for it found that they have exchanged theirs; else says what is
+/// wrong, which is `reason` where the search has brought nothing to light.
 ///
 /// # Errors
 /// A sentence for an operator.
 pub fn open(
     places: &Places<'_>,
     name: &Name,
+    search: Search,
     open_at: &dyn Fn(&str) -> Result<Opened, String>,
     reason: String,
 ) -> Result<Opened, String> {
-    match places.search(name) {
+    match search {
         Search::Exchanged(ring) if ring.disks().iter().all(|one| places.is_safe(one)) => {
             let path = ring.place_of(name).and_then(|place| places.path(place));
             let path = path.ok_or_else(|| reason.clone())?;

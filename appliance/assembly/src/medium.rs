@@ -81,8 +81,13 @@ pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen)
         seen,
         open: &BTreeMap::new(),
     };
+    let there = match there {
+        Ok(opened) if !lacks_superblock(disk, &opened) => return Ok(opened),
+        there => there,
+    };
+    let search = places.search(name);
     let reason = match there {
-        Ok(opened) => match missing_superblock(disk, &opened, &places, name) {
+        Ok(opened) => match missing_superblock(disk, &opened, &search, name) {
             None => return Ok(opened),
             Some(reason) => reason,
         },
@@ -98,18 +103,20 @@ pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen)
         };
         open_there(name, &moved, patience, seen)
     };
-    exchanged::open(&places, name, &open_at, reason)
+    exchanged::open(&places, name, search, &open_at, reason)
+}
+
+/// Whether a disk that is told by its superblock is to be where there is none.
+fn lacks_superblock(disk: &Disk, opened: &Opened) -> bool {
+    disk.has_superblock() && matches!(superblocks::read(opened), Err(DecodeError::NotOurs))
 }
 
 /// What speaks against a medium without a superblock, where a disk that is told by that alone should be: something else that
 /// is on it, or that the disk is elsewhere. One with nothing on it, or what is left of ours, is the disk that has lost it.
-fn missing_superblock(disk: &Disk, opened: &Opened, places: &Places<'_>, name: &Name) -> Option<String> {
-    if !disk.has_superblock() || !matches!(superblocks::read(opened), Err(DecodeError::NotOurs)) {
-        return None;
-    }
+fn missing_superblock(disk: &Disk, opened: &Opened, search: &Search, name: &Name) -> Option<String> {
     let path = disk.medium.path().unwrap_or_default();
     let reason = format!("{path} carries no superblock of disk {name}");
-    if matches!(places.search(name), Search::Exchanged(_)) {
+    if matches!(search, Search::Exchanged(_)) {
         // Told by the command that mends it.
         return Some(reason);
     }

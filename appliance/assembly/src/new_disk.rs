@@ -20,7 +20,7 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{AddDisk, Command, Disk, Kind, Medium, MediumRecord, Name, Usage, Uuid};
+use palisade_model::{AddDisk, Command, Disk, Medium, MediumRecord, Name, Usage, Uuid};
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Geometry, GeometryError};
@@ -153,19 +153,12 @@ pub(crate) fn await_superblocks(shared: &Shared, asked: Option<&Name>) {
     let patience = || {
         let cluster = shared.cluster();
         let plant = shared.seen();
-        let failed = |disk: &Name| {
-            plant
-                .observed
-                .failures
-                .keys()
-                .any(|action| action.target() == (Kind::Disk, disk))
-        };
         let ready = |disk: &Disk| disk.first_superblock.is_on_medium();
         let mut pending = cluster
             .disks
             .iter()
             .filter(|(name, disk)| !ready(disk) && asked.is_none_or(|asked| asked == *name));
-        let waits = pending.any(|(name, _)| !failed(name));
+        let waits = pending.any(|(name, _)| !plant.observed.has_failed(name));
         waits.then(|| match asked.is_none() && cluster.disks.values().any(ready) {
             true => CHOICE_PATIENCE,
             false => SUPERBLOCK_PATIENCE,

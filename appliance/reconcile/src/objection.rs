@@ -5,7 +5,7 @@
 
 use crate::observed::Observed;
 use crate::plan::is_lost;
-use palisade_model::{Cluster, Disk, Extent, Kind, Name, Superblock};
+use palisade_model::{Cluster, Disk, Extent, Name, Superblock};
 
 /// What stands against a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,11 +48,7 @@ fn against(
 ) -> Option<Objection> {
     let disk = name.clone();
     let Some(open) = observed.disks.get(name) else {
-        let failed = observed
-            .failures
-            .keys()
-            .any(|action| action.target() == (Kind::Disk, name));
-        return (!failed).then_some(Objection::NotLookedAt { disk });
+        return (!observed.has_failed(name)).then_some(Objection::NotLookedAt { disk });
     };
     let superblock = open.superblock;
     let stands = match superblock {

@@ -2,7 +2,7 @@
 
 use crate::backoff::Failure;
 use crate::step::{Action, Step};
-use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Name, Superblock, Uuid};
+use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Kind, Name, Superblock, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node has now. Empty when the daemon starts; [`Observed::record`] and [`Observed::record_failure`] keep it.
@@ -241,6 +241,13 @@ impl Observed {
     pub fn next_retry_ms(&self) -> Option<u64> {
         let due = self.failures.values().map(|failure| failure.retry_at_ms);
         due.filter(|&due| due > self.now_ms).min()
+    }
+
+    /// Whether a step of this disk, whichever, failed when it was last tried.
+    pub fn has_failed(&self, disk: &Name) -> bool {
+        self.failures
+            .keys()
+            .any(|action| action.target() == (Kind::Disk, disk))
     }
 
     /// Whether a step is held back by an earlier failure of the same step.
