@@ -33,6 +33,22 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             } => self.add_device(device, stats, deadline),
             Command::DropDevice { device } => self.drop_device(device),
         }
+        self.make_room();
+        debug_assert!(
+            self.touched.capacity() >= self.queues.len()
+                && self.notices.capacity() - self.notices.len()
+                    >= self.queues.len() + 2 * self.watched.len() + self.volumes.len(),
+            "a turn would allocate"
+        );
+    }
+
+    /// Allocates what the next turn may fill: every queue can have answers to publish, come to rest; every route come into
+    /// use; every device come to rest and be told as stalled, or no longer.
+    fn make_room(&mut self) {
+        let queues = self.queues.len();
+        self.touched.reserve(queues);
+        self.notices
+            .reserve(queues + 2 * self.watched.len() + self.volumes.len());
     }
 
     fn add_queue(&mut self, id: QueueId, settings: AttachmentSettings, mut source: S) {
@@ -63,10 +79,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         self.queues[index] = Some(queue);
         self.active.push(index as u16);
-        // Every queue can be touched in one turn, before it is published and after; a turn must not allocate.
-        self.touched.reserve(2 * self.queues.len());
-        self.notices
-            .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
     }
 
     fn stop_queue(&mut self, id: QueueId) {
@@ -88,17 +100,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn give_back_stopped(&mut self) {
         for position in (0..self.active.len()).rev() {
             let index = self.active[position];
+            // Its answers have been published: this comes after that in a turn, and no answers are given between two.
             let at_rest =
-                |queue: &&mut Queue<S>| queue.stopping && queue.in_flight == 0 && queue.source.backlog() == 0;
-            let place = &mut self.queues[index as usize];
-            if place.as_mut().filter(at_rest).is_none() {
+                |queue: &mut Queue<S>| queue.stopping && queue.in_flight == 0 && queue.source.backlog() == 0;
+            let Some(queue) = self.queues[index as usize].take_if(at_rest) else {
                 continue;
-            }
-            let Some(mut queue) = place.take() else { continue };
-            if queue.unpublished {
-                queue.source.publish();
-                self.touched.retain(|&touched| touched != index);
-            }
+            };
+            assert!(
+                !queue.unpublished,
+                "a queue goes with answers that nobody was shown"
+            );
             self.devices.let_go(queue.memory);
             self.active.swap_remove(position);
             ledger::leave(&mut self.stopping, "queues that stop");
@@ -107,6 +118,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 source: Some(queue.source),
             });
         }
+        debug_assert_eq!(
+            self.stopping as usize,
+            self.queues
+                .iter()
+                .flatten()
+                .filter(|queue| queue.stopping)
+                .count(),
+            "queues that stop"
+        );
     }
 
     fn set_attachment(&mut self, attachment: AttachmentIndex, settings: &AttachmentSettings) {
@@ -205,8 +225,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             shares.open(index);
         }
         self.watched[index.usize()] = Some(device);
-        self.notices
-            .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
     }
 
     fn drop_device(&mut self, index: DeviceIndex) {
@@ -222,8 +240,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
         if self.volumes.len() <= index.usize() {
             self.volumes.resize_with(index.usize() + 1, Volume::default);
-            self.notices
-                .reserve(self.queues.len() + self.watched.len() + self.volumes.len());
         }
         &mut self.volumes[index.usize()]
     }

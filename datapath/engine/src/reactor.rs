@@ -327,9 +327,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if let Some(served) = served {
             self.first = starved.unwrap_or(served + 1);
         }
-        if self.first >= count {
-            self.first = 0;
-        }
         taken
     }
 
@@ -343,9 +340,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         // What was answered at once does not wait for the other queues' batches.
         if count > 1 {
             self.publish(index);
-            if self.touched.last() == Some(&index) {
-                self.touched.pop();
-            }
         }
         portion
     }
@@ -359,7 +353,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         while let Some(index) = self.touched.pop() {
             self.publish(index);
         }
-        if self.stopping > 0 {
+        if self.stopping != 0 {
             self.give_back_stopped();
         }
     }
@@ -381,6 +375,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 pub(crate) fn mark<S>(queue: &mut Queue<S>, index: u16, touched: &mut Vec<u16>) {
     if !queue.unpublished {
         queue.unpublished = true;
+        debug_assert!(touched.len() < touched.capacity(), "a turn would allocate");
         touched.push(index);
     }
 }

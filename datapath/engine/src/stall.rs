@@ -16,24 +16,23 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         for device in self.watched.iter().flatten() {
             device.stats.oldest_ns.set(0);
         }
-        let mut overdue = false;
-        let (now, watched, devices) = (self.now, &self.watched, &mut self.devices);
-        for (index, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.on_device) {
-            let Some(device) = watched.get(slot.device.usize()).and_then(Option::as_ref) else {
+        for index in (0..self.slots.len() as u32).map(SlotIndex) {
+            let slot = self.slots.slot_mut(index);
+            if !slot.on_device {
+                continue;
+            }
+            let Some(Some(device)) = self.watched.get(slot.device.usize()) else {
                 continue;
             };
-            let age = now.since(slot.launched);
-            if age.0 > device.stats.oldest_ns.get() {
-                device.stats.oldest_ns.set(age.0);
-            }
+            let age = self.now.since(slot.launched);
+            let oldest = &device.stats.oldest_ns;
+            oldest.set(oldest.get().max(age.0));
             if age >= device.deadline && !slot.cancelled {
                 slot.cancelled = true;
-                devices.cancel(index);
-                overdue = true;
+                self.devices.cancel(index);
+                // A request over several devices counts with the one that keeps it waiting.
+                self.rebook_request_of(index);
             }
-        }
-        if overdue {
-            self.rebook_overdue();
         }
         for (index, device) in self.watched.iter_mut().enumerate() {
             let Some(device) = device else { continue };
@@ -46,16 +45,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     device: DeviceIndex(index as u16),
                     oldest: if stalled { oldest } else { Nanos(0) },
                 });
-            }
-        }
-    }
-
-    /// A request over several devices counts with the one that keeps it waiting.
-    fn rebook_overdue(&mut self) {
-        for index in (0..self.slots.len() as u32).map(SlotIndex) {
-            let slot = self.slots.slot(index);
-            if slot.on_device && slot.cancelled {
-                self.rebook_request_of(index);
             }
         }
     }
