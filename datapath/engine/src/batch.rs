@@ -183,8 +183,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
             if batch.room <= u32::from(batch.held.is_some()) {
-                self.stats.slots_short.add(1);
-                batch.short = true;
+                // Who has got all it wanted waits for nothing.
+                if hands.queue.source.has_more() {
+                    self.stats.slots_short.add(1);
+                    batch.short = true;
+                }
                 break;
             }
             let unlucky = match hands.take(batch) {

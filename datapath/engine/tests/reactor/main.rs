@@ -2,6 +2,7 @@
 
 mod bench_of;
 mod changes;
+mod counters;
 mod isolation;
 mod long;
 mod model;
