@@ -4,7 +4,7 @@ use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
@@ -36,6 +36,12 @@ pub struct Ring {
     pub seen_of_watched: Vec<usize>,
     /// How often something was asked for.
     pub pulls: usize,
+    /// It notifies; and how often it was told that it is polled again.
+    pub armed: bool,
+    pub disarms: usize,
+    /// How often the devices have been given what they took, now and at each publication.
+    pub submits: Rc<Cell<usize>>,
+    pub submits_before: Vec<usize>,
     /// Its memory, if it has one of its own.
     pub lease: Option<Lease>,
 }
@@ -111,6 +117,8 @@ impl Source for Script {
         let mut ring = self.0.borrow_mut();
         ring.visible = ring.answers.len();
         ring.publications += 1;
+        let submits = ring.submits.get();
+        ring.submits_before.push(submits);
     }
 
     fn backlog(&self) -> usize {
@@ -118,10 +126,15 @@ impl Source for Script {
     }
 
     fn arm(&mut self) -> bool {
-        !self.0.borrow().waiting.is_empty()
+        self.0.borrow_mut().armed = true;
+        self.has_more()
     }
 
-    fn disarm(&mut self) {}
+    fn disarm(&mut self) {
+        let mut ring = self.0.borrow_mut();
+        ring.armed = false;
+        ring.disarms += 1;
+    }
 }
 
 /// One operation as the device saw it.
@@ -154,6 +167,7 @@ pub struct Obedient {
     pub steps: RefCell<Vec<(&'static str, u64)>>,
     /// Memory held, with its users.
     pub kept: Vec<(MemoryId, Lease, u32)>,
+    pub submits: Rc<Cell<usize>>,
 }
 
 impl Devices for Obedient {
@@ -215,7 +229,9 @@ impl Devices for Obedient {
         self.at_once.map_or(Started::Pending, Started::Done)
     }
 
-    fn submit(&mut self) {}
+    fn submit(&mut self) {
+        self.submits.set(self.submits.get() + 1);
+    }
 
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
         let count = self.finished.len();
@@ -324,6 +340,16 @@ pub const VOLUME: VolumeIndex = VolumeIndex(0);
 impl Bed {
     /// Two devices of 1000 sectors, volume 0 over sectors 100..600 of the first and 0..500 of the second.
     pub fn new(slots: u32, buffers: usize) -> Bed {
+        let config = ReactorConfig {
+            slots,
+            parts: 8,
+            long: 4,
+            watch_every: Nanos(10),
+        };
+        Bed::of(config, buffers)
+    }
+
+    pub fn of(config: ReactorConfig, buffers: usize) -> Bed {
         let free = (0..buffers)
             .map(|i| piece((i + 1) << 20, limits::BOUNCE_BYTES))
             .collect();
@@ -343,12 +369,7 @@ impl Bed {
             unsupported: Vec::new(),
             steps: RefCell::default(),
             kept: Vec::new(),
-        };
-        let config = ReactorConfig {
-            slots,
-            parts: 8,
-            long: 4,
-            watch_every: Nanos(10),
+            submits: Rc::default(),
         };
         let stats = Arc::new(ReactorStats::default());
         let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::clone(&stats));
@@ -404,7 +425,7 @@ impl Bed {
         self.serve(queue, script, |_| {})
     }
 
-    fn serve(
+    pub fn serve(
         &mut self,
         queue: QueueId,
         script: Script,

@@ -1,7 +1,7 @@
 //! Changes under load: routes, queues and devices come and go without a request lost or straddling.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::{Command, Notice, Pace};
+use palisade_block::mailbox::{AttachmentSettings, Command, Notice, Pace};
 use palisade_block::*;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -103,6 +103,134 @@ fn after_its_end_a_route_may_begin_again_at_any_generation() {
     assert_eq!(guest.answers()[1], (2, Status::Ok));
 }
 
+/// What a route in use is told as.
+fn in_use(bed: &mut Bed) -> Vec<u64> {
+    let told = bed.notices().into_iter().map(|notice| match notice {
+        Notice::RouteInUse { generation, .. } => generation.0,
+        other => unreachable!("{other:?}"),
+    });
+    told.collect()
+}
+
+#[test]
+fn a_route_that_waits_gives_way_to_one_of_its_generation_or_newer_only() {
+    for (second, takes) in [(4, 1), (5, 2), (6, 2)] {
+        let mut bed = Bed::new(16, 2);
+        let guest = bed.attach(QUEUE, |_| {});
+        guest.ask(1, Op::Read, 0, 1, data(1));
+        bed.turn();
+        bed.route(5, 200);
+        bed.route(second, 300);
+        let refused: &[u64] = if takes == 1 { &[1] } else { &[] };
+        assert_eq!(
+            in_use(&mut bed),
+            refused,
+            "{second} after 5: what is in use is told"
+        );
+        bed.finish_all(Ok(()));
+        guest.ask(2, Op::Read, 0, 1, data(1));
+        bed.turn();
+        assert_eq!(in_use(&mut bed), [second.max(5)]);
+        assert_eq!(bed.devices().seen[0].lba, 100 + 100 * takes);
+        bed.reactor.abandon();
+    }
+}
+
+#[test]
+fn a_route_in_use_gives_way_to_another_of_its_generation() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    bed.route(1, 300);
+    assert_eq!(in_use(&mut bed), [1]);
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(bed.devices().seen[0].lba, 300);
+    bed.reactor.abandon();
+}
+
+#[test]
+fn requests_of_a_volume_that_nobody_has_told_of_fail() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |settings| settings.volume = VolumeIndex(7));
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::IoErr)]);
+}
+
+/// Settings with a limit on requests and none on bursts.
+fn paced(iops: u64) -> AttachmentSettings {
+    let pace = Pace {
+        iops,
+        ..Pace::default()
+    };
+    AttachmentSettings {
+        volume: VOLUME,
+        read_only: false,
+        write_through: false,
+        pace,
+        stats: Arc::default(),
+    }
+}
+
+#[test]
+fn what_was_drawn_from_a_limit_is_not_spent_under_the_next_one() {
+    let mut bed = Bed::new(64, 2);
+    bed.devices().at_once = Some(Ok(()));
+    bed.now = 5_000_000;
+    // It draws 50 requests at once.
+    let guest = bed.attach(QUEUE, |settings| *settings = paced(1_000_000));
+    guest.ask(0, Op::Read, 0, 1, data(1));
+    bed.turn();
+    let settings = paced(1000);
+    let attachment = QUEUE.attachment;
+    bed.reactor.apply(Command::SetAttachment { attachment, settings });
+    (1..11).for_each(|head| guest.ask(head, Op::Read, 0, 1, data(1)));
+    bed.turn();
+    assert_eq!(guest.answers().len(), 2);
+}
+
+#[test]
+fn an_attachments_settings_are_those_of_all_its_queues_and_of_no_other() {
+    let mut bed = Bed::new(64, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let id = |attachment, queue| QueueId {
+        attachment: AttachmentIndex(attachment),
+        queue,
+    };
+    let guests = [id(0, 0), id(0, 1), id(1, 0)].map(|queue| bed.attach(queue, |_| {}));
+    let settings = AttachmentSettings {
+        read_only: true,
+        ..paced(0)
+    };
+    let attachment = AttachmentIndex(0);
+    bed.reactor.apply(Command::SetAttachment { attachment, settings });
+    for guest in &guests {
+        guest.ask(1, Op::Write, 0, 1, data(1));
+    }
+    bed.turn();
+    let statuses = guests.map(|guest| guest.answers()[0].1);
+    assert_eq!(statuses, [Status::IoErr, Status::IoErr, Status::Ok]);
+}
+
+#[test]
+fn a_queue_that_is_told_to_stop_twice_is_given_back_once() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    (0..2).for_each(|_| bed.reactor.apply(Command::StopQueue { queue: QUEUE }));
+    assert!(bed.notices().is_empty());
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(bed.notices().len(), 1);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(2, Op::Read, 0, 1, data(1));
+    bed.turn();
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!((bed.notices().len(), guest.answers().len()), (0, 1));
+}
+
 #[test]
 fn a_stopped_queue_answers_what_it_took_and_takes_no_more() {
     let mut bed = Bed::new(16, 2);
@@ -184,68 +312,6 @@ fn nobody_sleeps_before_a_queue_that_stops_has_handed_over_its_backlog() {
         bed.notices()[..],
         [Notice::QueueStopped { source: Some(_), .. }]
     ));
-}
-
-#[test]
-fn a_dropped_device_fails_its_own_requests_only() {
-    let mut bed = Bed::new(16, 2);
-    let guest = bed.attach(QUEUE, |_| {});
-    guest.ask(1, Op::Read, 0, 1, data(1));
-    bed.turn();
-    bed.reactor.apply(Command::DropDevice {
-        device: DeviceIndex(0),
-    });
-    guest.ask(2, Op::Read, 0, 1, data(1));
-    guest.ask(3, Op::Read, 500, 1, data(1));
-    bed.turn();
-    assert_eq!(guest.answers(), [(2, Status::IoErr)]);
-    assert!(bed.notices().is_empty(), "request 1 is still on the device");
-    bed.finish_all(Ok(()));
-    bed.turn();
-    assert_eq!(guest.answers().len(), 3);
-    assert!(matches!(
-        bed.notices()[..],
-        [Notice::DeviceIdle {
-            device: DeviceIndex(0)
-        }]
-    ));
-}
-
-#[test]
-fn a_stalled_operation_is_reported_asked_back_once_and_reported_again_when_it_moves() {
-    let mut bed = Bed::new(16, 2);
-    let guest = bed.attach(QUEUE, |_| {});
-    guest.ask(1, Op::Read, 0, 1, data(1));
-    bed.turn();
-    bed.now = 2000;
-    bed.turn();
-    bed.now = 2100;
-    bed.turn();
-    let slot = bed.devices().seen[0].slot;
-    assert_eq!(bed.devices().cancelled, [slot]);
-    let notices = bed.notices();
-    assert!(
-        matches!(
-            notices[..],
-            [Notice::DeviceStalled {
-                device: DeviceIndex(0),
-                ..
-            }]
-        ),
-        "{notices:?}"
-    );
-    guest.ask(2, Op::Read, 500, 1, data(1));
-    bed.turn();
-    assert_eq!(bed.devices().seen.len(), 2, "the other device goes on");
-    bed.finish_all(Err(Fault::TimedOut));
-    bed.turn();
-    bed.now = 2300;
-    bed.turn();
-    assert!(matches!(
-        bed.notices()[..],
-        [Notice::DeviceStalled { oldest: Nanos(0), .. }]
-    ));
-    assert_eq!(guest.answers(), [(1, Status::IoErr), (2, Status::IoErr)]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod bench_of;
 mod changes;
 mod counters;
+mod devices;
 mod isolation;
 mod long;
 mod model;
 mod requests;
+mod sleep;

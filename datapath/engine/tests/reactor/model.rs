@@ -45,6 +45,8 @@ enum Step {
     /// A request: head, queue, operation, first sector in its window and length, offset, gap and lengths of segments.
     Ask(u16, usize, usize, (u64, u64), (usize, usize, usize)),
     Turn,
+    /// It would sleep if it may; then a turn.
+    Sleep,
     /// A device ends one of its operations, with a fault if there is one.
     End(usize, Option<usize>),
     EndAll,
@@ -79,6 +81,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => ask.prop_map(|(head, queue, op, range, shape)| Step::Ask(head, queue, op, range, shape)),
         8 => Just(Step::Turn),
+        3 => Just(Step::Sleep),
         6 => (any::<usize>(), fault).prop_map(|(which, fault)| Step::End(which, fault)),
         2 => Just(Step::EndAll),
         1 => (0..DEVICES, any::<bool>()).prop_map(|(device, busy)| Step::Busy(device, busy)),
@@ -143,13 +146,17 @@ impl Model {
 
     fn serve(&mut self, queue: usize) {
         self.served[queue] = true;
-        self.world.borrow_mut().stopping[queue] = false;
+        let mut world = self.world.borrow_mut();
+        // As whoever served it before may have left it.
+        (world.stopping[queue], world.armed[queue]) = (false, true);
+        let write_through = world.write_through;
+        drop(world);
         self.reactor.apply(Command::AddQueue {
             queue: id(queue),
             settings: AttachmentSettings {
                 volume: VolumeIndex(0),
                 read_only: false,
-                write_through: self.world.borrow().write_through,
+                write_through,
                 pace: Default::default(),
                 stats: Arc::clone(&self.counts),
             },
@@ -195,7 +202,7 @@ impl Model {
                 world.disks[device].fault = Some(FAULTS[fault]);
             }
             Step::Fail(..) => {}
-            Step::Turn | Step::Late | Step::Route | Step::Stop(_) => {
+            Step::Turn | Step::Sleep | Step::Late | Step::Route | Step::Stop(_) => {
                 drop(world);
                 self.reactor_step(step);
             }
@@ -230,11 +237,34 @@ impl Model {
                 self.hear();
             }
             Step::Stop(queue) => self.serve(queue),
+            Step::Sleep => self.sleep(),
             _ => self.turn(),
         }
     }
 
+    /// Nobody sleeps over work, nor stays awake for nothing; whatever is under way is looked at again.
+    fn sleep(&mut self) {
+        let wakes = !self.world.borrow().ended.is_empty() || self.reactor.is_held_up();
+        let awake = self.reactor.arm();
+        let watched = self.reactor.in_flight() > 0 || self.stalled.contains(&true);
+        assert_eq!(self.reactor.due().is_some(), watched);
+        self.reactor.disarm();
+        let done = self.work();
+        assert!(done == 0 || awake || wakes, "it sleeps over work");
+        // That the next request is long, and there is no list for it, is known only after it was looked at.
+        assert!(
+            done > 0 || !awake || !self.reactor.arm(),
+            "it is awake for nothing"
+        );
+        self.reactor.disarm();
+    }
+
     fn turn(&mut self) {
+        self.work();
+    }
+
+    /// A turn: how much it did.
+    fn work(&mut self) -> usize {
         let now = {
             let mut world = self.world.borrow_mut();
             world.now += 1;
@@ -245,6 +275,7 @@ impl Model {
         self.turns.1 += u64::from(work > 0);
         self.hear();
         self.check(work > 0);
+        work
     }
 
     fn hear(&mut self) {

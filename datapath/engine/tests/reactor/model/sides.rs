@@ -44,10 +44,13 @@ impl Source for Of {
     }
 
     fn arm(&mut self) -> bool {
+        self.0.borrow_mut().armed[self.1] = true;
         self.has_more()
     }
 
-    fn disarm(&mut self) {}
+    fn disarm(&mut self) {
+        self.0.borrow_mut().armed[self.1] = false;
+    }
 }
 
 impl Devices for Of {

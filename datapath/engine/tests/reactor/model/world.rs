@@ -112,6 +112,8 @@ pub struct World {
     pub waiting: [VecDeque<u16>; 2],
     pub backlog: [usize; 2],
     pub stopping: [bool; 2],
+    /// Sources that notify.
+    pub armed: [bool; 2],
     /// Answers that the guest has not been shown.
     pub unseen: [bool; 2],
     pub disks: Vec<Disk>,
@@ -158,6 +160,7 @@ impl World {
             waiting: Default::default(),
             backlog: [0; 2],
             stopping: [false; 2],
+            armed: [false; 2],
             unseen: [false; 2],
             disks: vec![Disk::default(); DEVICES],
             pending: Vec::new(),
@@ -271,6 +274,7 @@ impl World {
         let Some(&head) = self.waiting[queue].front() else {
             return Some(None);
         };
+        assert!(!self.armed[queue], "it is polled, and notifies");
         assert!(
             !self.stopping[queue] || self.backlog[queue] > 0,
             "a queue that stops takes no more"
