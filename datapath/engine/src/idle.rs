@@ -266,6 +266,103 @@ mod tests {
     }
 
     #[test]
+    fn it_is_busy_below_the_mean_gap_set_and_not_at_it() {
+        for (nearly_always, gap) in [(false, SHORT_GAP_NS), (true, FAIR_GAP_NS)] {
+            let mut idle = adaptive();
+            idle.flight.nearly_always = nearly_always;
+            idle.gaps = gap * GAPS;
+            assert!(idle.sleeps_at_once());
+            idle.gaps -= 1;
+            assert!(!idle.sleeps_at_once());
+        }
+    }
+
+    #[test]
+    fn it_is_patient_only_while_devices_that_always_work_are_at_it() {
+        for (nearly_always, in_flight, times) in [
+            (false, false, 1),
+            (false, true, 1),
+            (true, false, 1),
+            (true, true, 4),
+        ] {
+            let mut idle = adaptive();
+            (idle.gaps, idle.flight.nearly_always) = (0, nearly_always);
+            let last = Nanos(times * 50_000 - 1);
+            assert_eq!(idle.after_turn(0, in_flight, last), Next::Turn);
+            let ended = Nanos(times * 50_000);
+            assert_eq!(idle.after_turn(0, in_flight, ended), Next::Sleep);
+            assert_eq!(idle.after_turn(1, in_flight, ended), Next::Turn, "there was work");
+        }
+    }
+
+    #[test]
+    fn a_gap_counts_for_one_in_32_and_none_for_more_than_the_longest() {
+        let mut idle = adaptive();
+        assert_eq!(idle.gaps, 3_200_000);
+        idle.after_turn(1, false, Nanos(1_000));
+        assert_eq!(idle.gaps, 3_101_000);
+        idle.after_turn(0, false, Nanos(2_000));
+        assert_eq!(idle.gaps, 3_101_000, "there was no work");
+        idle.after_turn(1, false, Nanos(4_000));
+        assert_eq!(idle.gaps, 3_101_000 - 96_906 + 3_000);
+        let before = idle.gaps;
+        idle.after_turn(1, false, Nanos(9_000_000));
+        assert_eq!(idle.gaps, before - before / 32 + 100_000);
+    }
+
+    #[test]
+    fn orders_count_as_work() {
+        let mut idle = adaptive();
+        idle.gaps = 0;
+        idle.ordered(Nanos(1_000_000));
+        assert_eq!(idle.after_turn(0, false, Nanos(1_049_999)), Next::Turn);
+        assert_eq!(idle.after_turn(0, false, Nanos(1_050_000)), Next::Sleep);
+    }
+
+    /// Lets nothing be in flight for these spans, half a millisecond apart, in a time of 4 ms.
+    fn watch(flight: &mut Flight, from: u64, rests: &[u64]) -> bool {
+        let before = flight.nearly_always;
+        for (number, rest) in (0..).zip(rests) {
+            let at = from + 500_000 * number + 1;
+            flight.note(false, Nanos(at));
+            flight.note(false, Nanos(at + rest / 2));
+            flight.note(true, Nanos(at + rest));
+        }
+        flight.note(true, Nanos(from + 3_999_999));
+        assert_eq!(flight.nearly_always, before, "it is judged after the whole time");
+        flight.note(true, Nanos(from + 4_000_000));
+        flight.nearly_always
+    }
+
+    #[test]
+    fn rests_of_ten_microseconds_in_the_mean_are_none() {
+        let mut flight = adaptive().flight;
+        flight.in_flight = true;
+        for (number, (rests, nearly_always)) in (0..).zip([
+            (&[10_000, 10_000][..], true),
+            (&[10_000, 10_001], false),
+            (&[5_000, 15_000], true),
+            (&[], true),
+            (&[10_001], false),
+            (&[10_000], true),
+            (&[1, 1, 30_000], false),
+            (&[1, 1, 29_998], true),
+            (&[20_000], false),
+            (&[9_999], true),
+        ]) {
+            assert_eq!(
+                watch(&mut flight, 4_000_000 * number, rests),
+                nearly_always,
+                "{rests:?}"
+            );
+        }
+        // One that has not ended yet is the longest of all.
+        flight.note(false, Nanos(40_000_001));
+        flight.note(false, Nanos(44_000_000));
+        assert!(!flight.nearly_always);
+    }
+
+    #[test]
     fn always_poll_never_sleeps() {
         let mut idle = Idle::new(IdlePolicy::AlwaysPoll, Nanos(0));
         assert_eq!(idle.after_turn(0, false, Nanos(u64::MAX)), Next::Turn);

@@ -198,6 +198,63 @@ mod tests {
         }
     }
 
+    /// What is drawn, overdrawn and left of a burst, to the nanosecond.
+    #[test]
+    fn it_is_ready_when_the_burst_reaches_the_next_arrival() {
+        let now = Nanos::from_secs(1);
+        let after = |us| now.after(Nanos::from_micros(us));
+        for (iops, bytes_per_second, burst_ms, bytes, ready_us) in [
+            (1000, 0, 0, 4096, 1000),
+            (1, 0, 0, 4096, 1_000_000),
+            // 50 bytes are drawn, 4046 overdrawn.
+            (0, 1_000_000, 0, 4096, 4096),
+            (0, 1_000_000, 3, 4096, 1096),
+            // Whichever is later.
+            (1000, 1_000_000, 0, 4096, 4096),
+            (1000, 1_000_000, 0, 512, 1000),
+        ] {
+            let limits = pace(iops, bytes_per_second, burst_ms);
+            let mut queue = Allowance::default();
+            assert!(queue.ready_at(&limits) <= now && queue.admits(&limits, now));
+            queue.spend(bytes);
+            queue.settle(&limits, now);
+            let ready = after(ready_us);
+            assert_eq!(
+                queue.ready_at(&limits),
+                ready,
+                "{iops} {bytes_per_second} {burst_ms} {bytes}"
+            );
+            assert!(!queue.admits(&limits, Nanos(ready.0 - 1)));
+            assert!(queue.admits(&limits, ready));
+        }
+    }
+
+    #[test]
+    fn who_has_some_in_hand_is_ready_whatever_others_have_drawn() {
+        let limits = pace(1_000_000, 1_000_000_000, 0);
+        let now = Nanos::from_secs(1);
+        let mut queue = Allowance::default();
+        assert!(queue.admits(&limits, now));
+        queue.spend(4096);
+        assert!(limits.next_request_ns.load(Relaxed) > now.0);
+        assert_eq!(queue.ready_at(&limits), Nanos(0));
+    }
+
+    /// Who writes to the words makes the next look of all other reactors slow.
+    #[test]
+    fn who_has_overdrawn_nothing_does_not_touch_the_words() {
+        let limits = pace(1000, 1 << 20, 10);
+        let words = || [&limits.next_request_ns, &limits.next_byte_ns].map(|word| word.load(Relaxed));
+        let mut queue = Allowance::default();
+        queue.settle(&limits, Nanos::from_secs(1));
+        assert_eq!(words(), [0, 0]);
+        assert!(queue.admits(&limits, Nanos::from_secs(1)));
+        let drawn = words();
+        queue.spend(0);
+        queue.settle(&limits, Nanos::from_secs(2));
+        assert_eq!(words(), drawn);
+    }
+
     #[test]
     fn requests_of_one_turn_count_before_it_ends() {
         let limits = pace(1000, 0, 10);

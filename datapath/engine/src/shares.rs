@@ -123,35 +123,45 @@ mod tests {
 
     #[test]
     fn room_is_what_may_be_taken_one_by_one() {
-        for (total, devices, before) in [
-            (8, 1, 0),
-            (64, 3, 5),
-            (64, 40, 1),
-            (33, 2, 20),
-            (7, 7, 1),
-            (1, 2, 0),
-        ] {
+        let cases = (0..20).flat_map(|total| (1..9).map(move |devices| (total, devices)));
+        for (total, devices) in cases.chain([(64, 3), (64, 40), (33, 2), (200, 1)]) {
             let mut shares = Shares::new(total);
             (0..devices).for_each(|device| shares.open(DeviceIndex(device)));
-            let mut free = total;
-            for _ in 0..before {
-                shares.take(DeviceIndex(0));
-                free -= 1;
+            // The last of them is in no books.
+            for before in 0..=total {
+                for device in (0..=devices).map(DeviceIndex) {
+                    let free = total - before;
+                    let taken = one_by_one(&shares, device, free);
+                    let room = shares.room(device, free);
+                    assert_eq!(
+                        room, taken,
+                        "{total} pieces, {before} held by the first of {devices}: {device:?}"
+                    );
+                    assert_eq!(shares.may_take(device, free), taken > 0);
+                }
+                if before < total {
+                    shares.take(DeviceIndex(0));
+                }
             }
-            let room = shares.room(DeviceIndex(0), free);
-            let mut taken = 0;
-            while one_more(&shares, DeviceIndex(0), free) {
-                shares.take(DeviceIndex(0));
-                free -= 1;
-                taken += 1;
-            }
-            assert_eq!(room, taken, "{total} pieces, {devices} devices, {before} held");
         }
+    }
+
+    fn one_by_one(shares: &Shares, device: DeviceIndex, free: u32) -> u32 {
+        let mut shares = Shares {
+            held: shares.held.clone(),
+            ..*shares
+        };
+        let mut taken = 0;
+        while taken < free && one_more(&shares, device, free - taken) {
+            shares.take(device);
+            taken += 1;
+        }
+        taken
     }
 
     /// The two rules as they are told at the top of this file.
     fn one_more(shares: &Shares, device: DeviceIndex, free: u32) -> bool {
-        match shares.held[device.usize()] {
+        match shares.held.get(device.usize()).copied().flatten() {
             Some(0) => free > 0,
             Some(held) => held < free * OF_FREE && free > shares.idle.min(shares.kept_max),
             None => true,

@@ -296,3 +296,44 @@ impl Slots {
             .map(|(index, slot)| (SlotIndex(index as u32), slot))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_block::Lease;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_place_is_in_the_segment_that_holds_its_byte() {
+        let lease = Lease::of_words((0..1024).map(|_| AtomicU64::new(0)).collect());
+        let at = lease.regions()[0].address();
+        let segment = |from, bytes| lease.segment(at + from, bytes).expect("in the memory");
+        let segments = [segment(0, 512), segment(1000, 1), segment(2000, 4096)];
+        let mut place = Place::default();
+        for (byte, segment, before) in [
+            (0, 0, 0),
+            (511, 0, 0),
+            (512, 1, 512),
+            (513, 2, 513),
+            (4608, 2, 513),
+            (4609, 3, 4609),
+            (9999, 3, 4609),
+        ] {
+            let expected = Place { segment, before };
+            assert_eq!(Place::default().advanced_to(&segments, byte), expected);
+            place = place.advanced_to(&segments, byte);
+            assert_eq!(place, expected, "from the one before");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "was given back twice")]
+    fn a_slot_is_not_given_back_twice() {
+        let mut slots = Slots::new(2, 1, 0);
+        let part = slots.claim_part().expect("one part");
+        slots.slot_mut(part).used_for = Use::Part;
+        slots.release(part);
+        assert_eq!((slots.parts_free(), slots.requests_free()), (1, 2));
+        slots.release(part);
+    }
+}
