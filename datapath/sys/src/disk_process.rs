@@ -245,15 +245,10 @@ impl DiskProcess {
     /// # Errors
     /// There are too many of them, or the descriptor cannot be passed.
     pub(crate) fn attach(&self, port: &Port) -> io::Result<PortNumber> {
-        let number = claim(&self.shared.ports, PORTS).ok_or(io::ErrorKind::ResourceBusy)?;
-        if let Some(line) = self.shared.jobs.get(usize::from(number)) {
-            // A job and its cancellation for each result that the port has room for.
-            let places = 2 * port.results.capacity();
-            if line.get_or_init(|| Line::new(places)).places() < places {
-                release(&self.shared.ports, number);
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-        }
+        // A job and its cancellation for each result that the port has room for.
+        let number = self
+            .claim_port(2 * port.results.capacity())
+            .ok_or(io::ErrorKind::ResourceBusy)?;
         // The reference belongs to the process from now on; it gives it back at `detach` or at its end.
         let reference = Arc::into_raw(Arc::clone(&port.results));
         let message = Message::Attach {
@@ -268,6 +263,20 @@ impl DiskProcess {
             return Err(error);
         }
         Ok(PortNumber(number))
+    }
+
+    /// A free number whose line of jobs has `places`. A line is made by the first port under its number and stays as it
+    /// is, for the process reads it at any time: a smaller one's number is passed over.
+    fn claim_port(&self, places: usize) -> Option<u8> {
+        let claimed = self.shared.jobs.iter().zip(0..).find(|(line, number)| {
+            let claimed = claim_one(&self.shared.ports, *number);
+            let fits = claimed && line.get_or_init(|| Line::new(places)).places() >= places;
+            if claimed && !fits {
+                release(&self.shared.ports, *number);
+            }
+            fits
+        });
+        claimed.map(|(_, number)| number)
     }
 
     /// Ends the use of a port: results that are still to come are forgotten.
@@ -451,6 +460,10 @@ fn claim(bits: &AtomicU64, most: usize) -> Option<u8> {
         (free < most as u32).then(|| bits | 1 << free)
     });
     taken.ok().map(|before| before.trailing_ones() as u8)
+}
+
+fn claim_one(bits: &AtomicU64, number: u8) -> bool {
+    bits.fetch_or(1 << number, SeqCst) & 1 << number == 0
 }
 
 fn release(bits: &AtomicU64, number: u8) {

@@ -64,6 +64,47 @@ fn it_runs_calls_jobs_and_passes_files_with_a_table_of_its_own() {
 }
 
 #[test]
+fn a_port_of_any_size_comes_after_one_of_any_other() {
+    let process = DiskProcess::start("sizes").unwrap();
+    let attach = |jobs| {
+        let port = Port::new(jobs).unwrap();
+        let at = process.attach(&port).unwrap();
+        (port, at)
+    };
+    let numbers = [1, 64, 1, 64, 65].map(|jobs| {
+        let (port, at) = attach(jobs);
+        // Every job that the port has room for, each with its cancellation.
+        for job in 0..2 * jobs as u64 {
+            let nop = io_uring::opcode::Nop::new().build();
+            // SAFETY: it points to nothing, and this is the only thread.
+            assert!(unsafe { process.push(at, nop, job) }, "job {job} of {jobs}");
+            while port.is_empty() {
+                std::thread::yield_now();
+            }
+            assert_eq!(port.take(), Some((job, 0)));
+        }
+        let number = at.0;
+        process.detach(at);
+        // The number is given back by the process.
+        while process.shared.ports.load(SeqCst) != 0 {
+            std::thread::yield_now();
+        }
+        number
+    });
+    assert_eq!(numbers, [0, 1, 0, 1, 2]);
+
+    let held: Vec<_> = (0..PORTS - 2).map(|_| attach(65)).collect();
+    assert_eq!(held.len(), 62, "the two smaller ones fit nobody");
+    let refused = process.attach(&Port::new(65).unwrap()).map(|_| ());
+    assert_eq!(
+        refused.map_err(|error| error.kind()),
+        Err(io::ErrorKind::ResourceBusy)
+    );
+    let at = process.attach(&Port::new(1).unwrap()).unwrap();
+    assert_eq!(at.0, 0);
+}
+
+#[test]
 fn it_ends_when_it_is_dropped() {
     let process = DiskProcess::start("short").unwrap();
     let id = process.call(|_| std::process::id());
