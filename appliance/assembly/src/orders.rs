@@ -84,7 +84,9 @@ impl Order {
                 Command::AddQueue { queue, .. } | Command::StopQueue { queue } => {
                     Whom::Attachment(queue.attachment)
                 }
-                Command::SetAttachment { attachment, .. } => Whom::Attachment(*attachment),
+                Command::SetAttachment { attachment, .. } | Command::Revoke { attachment } => {
+                    Whom::Attachment(*attachment)
+                }
                 Command::AddDevice { device, .. } | Command::DropDevice { device } => Whom::Device(*device),
                 Command::SetRoute { .. } => Whom::Nobody,
             },

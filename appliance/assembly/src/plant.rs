@@ -192,6 +192,7 @@ impl Offered {
     pub fn settings(&self, reactor: ReactorIndex) -> AttachmentSettings {
         AttachmentSettings {
             volume: self.volume,
+            revoked: false,
             read_only: self.read_only,
             write_through: self.write_through,
             pace: self.pace.clone(),

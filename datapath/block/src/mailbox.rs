@@ -29,6 +29,9 @@ pub struct Pace {
 pub struct AttachmentSettings {
     /// The volume it offers.
     pub volume: VolumeIndex,
+    /// Whether that has been taken away from it: each of its requests ends with an error, whatever the volume's number
+    /// stands for by now. A queue that has once been told so stays so.
+    pub revoked: bool,
     /// Whether writes are refused.
     pub read_only: bool,
     /// Whether every write is made stable before it is answered (the guest has switched the write cache off).
@@ -62,6 +65,13 @@ pub enum Command<S> {
         attachment: AttachmentIndex,
         /// To what.
         settings: AttachmentSettings,
+    },
+    /// Take an attachment's volume away, and leave it its queues: requests that were taken before go on to their end, and
+    /// each that is taken from now on ends with an error. Said when the last of the former has been answered:
+    /// [`Notice::Revoked`].
+    Revoke {
+        /// Which.
+        attachment: AttachmentIndex,
     },
     /// Take a new route into use once no request of the old one is in flight: [`Notice::RouteInUse`]. A route of
     /// an older generation than the present one changes nothing and is answered with the present generation.
@@ -98,6 +108,11 @@ pub enum Notice<S> {
         queue: QueueId,
         /// Its ring; `None` when the reactor had no such queue.
         source: Option<S>,
+    },
+    /// No request of the attachment is on its volume any more, and none will be. One for each [`Command::Revoke`].
+    Revoked {
+        /// Which.
+        attachment: AttachmentIndex,
     },
     /// The route in use is now of this generation.
     RouteInUse {

@@ -6,7 +6,7 @@
 
 use crate::carry::{Way, way};
 use crate::pace::{self, Allowance};
-use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark};
+use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark, volume_of};
 use crate::shares::Shares;
 use crate::slots::{Slots, Work};
 use palisade_block::ledger;
@@ -137,7 +137,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // It is taken until its backlog is empty: its place in the ring lies behind that.
             true => queue.source.backlog().min(PULL_BATCH) as u64,
         };
-        let volume = self.volumes.get(queue.settings.volume.usize())?;
+        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings)?;
         if volume.pending.is_some() || budget == 0 {
             return None;
         }
@@ -165,7 +165,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
             return Stop::End;
         };
-        let Some(volume) = self.volumes.get_mut(queue.settings.volume.usize()) else {
+        let volume = match queue.settings.revoked {
+            false => self.volumes.get_mut(queue.settings.volume.usize()),
+            true => Some(&mut self.nowhere),
+        };
+        let Some(volume) = volume else {
             return Stop::End;
         };
         // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
@@ -212,7 +216,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(Some(queue)) = self.queues.get(index as usize) else {
             return 0;
         };
-        let volume = self.volumes.get(queue.settings.volume.usize());
+        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings);
         let free = self.slots.requests_free();
         volume.map_or(0, |volume| room(queue, volume, &self.slot_shares, free))
     }

@@ -21,6 +21,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             } => self.add_queue(queue, settings, source),
             Command::StopQueue { queue } => self.stop_queue(queue),
             Command::SetAttachment { attachment, settings } => self.set_attachment(attachment, &settings),
+            Command::Revoke { attachment } => self.revoke(attachment),
             Command::SetRoute {
                 volume,
                 route,
@@ -37,18 +38,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         debug_assert!(
             self.touched.capacity() >= self.queues.len()
                 && self.notices.capacity() - self.notices.len()
-                    >= self.queues.len() + 2 * self.watched.len() + self.volumes.len(),
+                    >= self.queues.len() + 2 * self.watched.len() + self.volumes.len() + self.revoking.len(),
             "a turn would allocate"
         );
     }
 
     /// Allocates what the next turn may fill: every queue can have answers to publish, come to rest; every route come into
-    /// use; every device come to rest and be told as stalled, or no longer.
+    /// use; every device come to rest and be told as stalled, or no longer; every volume that is taken away come to rest.
     fn make_room(&mut self) {
         let queues = self.queues.len();
         self.touched.reserve(queues);
         self.notices
-            .reserve(queues + 2 * self.watched.len() + self.volumes.len());
+            .reserve(queues + 2 * self.watched.len() + self.volumes.len() + self.revoking.len());
     }
 
     fn add_queue(&mut self, id: QueueId, settings: AttachmentSettings, mut source: S) {
@@ -85,8 +86,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         match self.queues.iter_mut().flatten().find(|queue| queue.id == id) {
             Some(queue) if !queue.stopping => {
                 queue.stopping = true;
-                ledger::enter(&mut self.stopping, "queues that stop");
-                self.give_back_stopped();
+                ledger::enter(&mut self.stopping, "what comes to rest");
+                self.settle();
             }
             Some(_) => {}
             None => self.notices.push_back(Notice::QueueStopped {
@@ -96,8 +97,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    /// Says what has come to rest: queues that stop, attachments whose volume is taken away.
+    pub(crate) fn settle(&mut self) {
+        self.give_back_stopped();
+        self.tell_revoked();
+    }
+
     /// Gives back every stopping queue whose last request has been answered.
-    pub(crate) fn give_back_stopped(&mut self) {
+    fn give_back_stopped(&mut self) {
         for position in (0..self.active.len()).rev() {
             let index = self.active[position];
             // Its answers have been published: this comes after that in a turn, and no answers are given between two.
@@ -112,7 +119,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             );
             self.devices.let_go(queue.memory);
             self.active.swap_remove(position);
-            ledger::leave(&mut self.stopping, "queues that stop");
+            ledger::leave(&mut self.stopping, "what comes to rest");
             self.notices.push_back(Notice::QueueStopped {
                 queue: queue.id,
                 source: Some(queue.source),
@@ -124,9 +131,33 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 .iter()
                 .flatten()
                 .filter(|queue| queue.stopping)
-                .count(),
-            "queues that stop"
+                .count()
+                + self.revoking.len(),
+            "what comes to rest"
         );
+    }
+
+    fn revoke(&mut self, attachment: AttachmentIndex) {
+        for queue in self.queues.iter_mut().flatten() {
+            queue.settings.revoked |= queue.id.attachment == attachment;
+        }
+        self.revoking.push(attachment);
+        ledger::enter(&mut self.stopping, "what comes to rest");
+        self.settle();
+    }
+
+    /// Says of which attachments no queue has a request left on the volume that was taken away. What is refused is answered
+    /// when it is taken, so whatever is in flight was taken before.
+    fn tell_revoked(&mut self) {
+        for position in (0..self.revoking.len()).rev() {
+            let attachment = self.revoking[position];
+            let has_more = |queue: &Queue<S>| queue.id.attachment == attachment && queue.in_flight > 0;
+            if !self.queues.iter().flatten().any(has_more) {
+                self.revoking.swap_remove(position);
+                ledger::leave(&mut self.stopping, "what comes to rest");
+                self.notices.push_back(Notice::Revoked { attachment });
+            }
+        }
     }
 
     fn set_attachment(&mut self, attachment: AttachmentIndex, settings: &AttachmentSettings) {
@@ -139,9 +170,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // They are counted where their end will be.
             queue.settings.stats.in_flight.sub(queue.in_flight.into());
             settings.stats.in_flight.add(queue.in_flight.into());
-            // The volume of an attachment never changes; it keeps the one its requests in flight are booked on.
+            // The volume of an attachment never changes; it keeps the one its requests in flight are booked on. One that
+            // was taken away does not come back.
             queue.settings = AttachmentSettings {
                 volume: queue.settings.volume,
+                revoked: queue.settings.revoked || settings.revoked,
                 ..settings.clone()
             };
             // Drawn under the limits before.

@@ -8,8 +8,8 @@ use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::{
-    DeviceIndex, DeviceLimits, Devices, Fault, Generation, Lease, MemoryId, Nanos, Pool, QueueId, Route,
-    SlotIndex, Source,
+    AttachmentIndex, DeviceIndex, DeviceLimits, Devices, Fault, Generation, Lease, MemoryId, Nanos, Pool,
+    QueueId, Route, SlotIndex, Source,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -105,6 +105,8 @@ pub struct Reactor<S, D, P> {
     /// Positions in `queues` that are in use.
     pub(crate) active: Vec<u16>,
     pub(crate) volumes: Vec<Volume>,
+    /// Where queues find themselves whose volume has been taken away: it never has a route.
+    pub(crate) nowhere: Volume,
     pub(crate) watched: Vec<Option<Device>>,
     pub(crate) slot_shares: Shares,
     pub(crate) part_shares: Shares,
@@ -118,8 +120,10 @@ pub struct Reactor<S, D, P> {
     pub(crate) waiting: VecDeque<SlotIndex>,
     /// Queues with answers to be published.
     pub(crate) touched: Vec<u16>,
-    /// Queues that asked to stop and may be idle by now.
+    /// Queues that asked to stop, and attachments whose volume is taken away, that may be idle by now.
     pub(crate) stopping: u32,
+    /// The latter.
+    pub(crate) revoking: Vec<AttachmentIndex>,
     pub(crate) notices: VecDeque<Notice<S>>,
     pub(crate) stats: Arc<ReactorStats>,
     pub(crate) now: Nanos,
@@ -145,6 +149,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             queues: Vec::new(),
             active: Vec::new(),
             volumes: Vec::new(),
+            nowhere: Volume::default(),
             watched: Vec::new(),
             slot_shares: Shares::new(config.slots),
             part_shares: Shares::new(config.parts),
@@ -153,6 +158,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             waiting: VecDeque::with_capacity(all),
             touched: Vec::new(),
             stopping: 0,
+            revoking: Vec::new(),
             notices: VecDeque::new(),
             stats,
             now: Nanos(0),
@@ -198,7 +204,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
             // keep it spinning.
             let free = self.slots.requests_free();
-            let volume = self.volumes.get(queue.settings.volume.usize());
+            let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings);
             let has_room = volume.is_some_and(|volume| {
                 volume.pending.is_none()
                     && room(queue, volume, &self.slot_shares, free) > 0
@@ -354,7 +360,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.publish(index);
         }
         if self.stopping != 0 {
-            self.give_back_stopped();
+            self.settle();
         }
     }
 
@@ -367,6 +373,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             queue.unpublished = false;
             queue.source.publish();
         }
+    }
+}
+
+/// Where the requests of a queue go that are taken now.
+#[inline]
+pub(crate) fn volume_of<'a>(
+    volumes: &'a [Volume],
+    nowhere: &'a Volume,
+    settings: &AttachmentSettings,
+) -> Option<&'a Volume> {
+    match settings.revoked {
+        false => volumes.get(settings.volume.usize()),
+        true => Some(nowhere),
     }
 }
 

@@ -93,6 +93,7 @@ fn add(
         },
         settings: AttachmentSettings {
             volume: VolumeIndex(number),
+            revoked: false,
             read_only: false,
             write_through: false,
             pace: Pace::default(),

@@ -163,7 +163,7 @@ impl Daemon {
                 Notice::RouteInUse { volume, generation } => {
                     self.routes.insert((reactor, volume.0), generation.0);
                 }
-                Notice::DeviceIdle { .. } => {}
+                Notice::DeviceIdle { .. } | Notice::Revoked { .. } => {}
             }
         }
         if work + notices > 0 {

@@ -229,6 +229,7 @@ impl Tenant {
     pub fn settings(&self) -> AttachmentSettings {
         AttachmentSettings {
             volume: VolumeIndex(self.number),
+            revoked: false,
             read_only: self.plan.habits.read_only,
             write_through: self.plan.write_through,
             pace: self.pace.clone(),

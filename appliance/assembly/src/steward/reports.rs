@@ -26,6 +26,7 @@ impl Steward {
                     of_volume && under_way == volume.0 && generation.0 >= step.generation.0
                 });
             }
+            Report::Notice(_, Notice::Revoked { .. }) => {}
             Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
                 self.stalled(reactor, device, oldest.0 / 1_000_000);
             }

@@ -433,6 +433,7 @@ impl Bed {
     ) -> Script {
         let mut settings = AttachmentSettings {
             volume: VOLUME,
+            revoked: false,
             read_only: false,
             write_through: false,
             pace: Default::default(),

@@ -56,6 +56,7 @@ fn requests_in_flight_are_those_of_all_queues_of_the_attachment() {
         attachment: QUEUE.attachment,
         settings: mailbox::AttachmentSettings {
             volume: VOLUME,
+            revoked: false,
             read_only: false,
             write_through: false,
             pace: Default::default(),

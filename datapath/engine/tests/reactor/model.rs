@@ -1,6 +1,6 @@
 //! A reactor beside a volume of plain bytes. Whatever is asked, in whatever order devices answer, fail, are full or late,
 //! and whatever changes meanwhile: each request is answered once and truly (invariant 1), data is where it belongs, no
-//! request straddles two routes (7), and all books balance after each turn.
+//! request straddles two routes (7), nothing reaches a volume that was taken away, and all books balance after each turn.
 
 mod sides;
 mod world;
@@ -59,6 +59,8 @@ enum Step {
     Stop(usize),
     /// Time passes, more than an operation may take.
     Late,
+    /// The second queue's volume is taken away.
+    Revoke,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -90,6 +92,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Route),
         1 => (0..2usize).prop_map(Step::Stop),
         1 => Just(Step::Late),
+        1 => Just(Step::Revoke),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -105,6 +108,8 @@ struct Model {
     stalls: [u64; DEVICES],
     /// Queues that the reactor has, or has not given back yet.
     served: [bool; 2],
+    /// Revocations that have not been acknowledged.
+    revoking: usize,
     turns: (u64, u64),
 }
 
@@ -129,6 +134,7 @@ impl Model {
             stalled: [false; DEVICES],
             stalls: [0; DEVICES],
             served: [false; 2],
+            revoking: 0,
             turns: (0, 0),
         };
         for (device, stats) in (0..).zip(&model.devices) {
@@ -150,11 +156,13 @@ impl Model {
         // As whoever served it before may have left it.
         (world.stopping[queue], world.armed[queue]) = (false, true);
         let write_through = world.write_through;
+        let revoked = world.revoked[queue].is_some();
         drop(world);
         self.reactor.apply(Command::AddQueue {
             queue: id(queue),
             settings: AttachmentSettings {
                 volume: VolumeIndex(0),
+                revoked,
                 read_only: false,
                 write_through,
                 pace: Default::default(),
@@ -202,7 +210,7 @@ impl Model {
                 world.disks[device].fault = Some(FAULTS[fault]);
             }
             Step::Fail(..) => {}
-            Step::Turn | Step::Sleep | Step::Late | Step::Route | Step::Stop(_) => {
+            Step::Turn | Step::Sleep | Step::Late | Step::Route | Step::Stop(_) | Step::Revoke => {
                 drop(world);
                 self.reactor_step(step);
             }
@@ -238,6 +246,17 @@ impl Model {
             }
             Step::Stop(queue) => self.serve(queue),
             Step::Sleep => self.sleep(),
+            Step::Revoke => {
+                {
+                    let mut world = self.world.borrow_mut();
+                    world.event += 1;
+                    world.revoked[1] = world.revoked[1].or(Some(world.event));
+                }
+                self.revoking += 1;
+                let attachment = id(1).attachment;
+                self.reactor.apply(Command::Revoke { attachment });
+                self.hear();
+            }
             _ => self.turn(),
         }
     }
@@ -313,6 +332,16 @@ impl Model {
                 assert_eq!(*stalled, oldest > Nanos(0), "the same is told twice");
                 self.stalls[device.usize()] += u64::from(*stalled);
             }
+            Notice::Revoked { attachment } => {
+                assert_eq!(attachment, id(1).attachment);
+                self.revoking = self.revoking.checked_sub(1).expect("told once each");
+                let mine = |asked: &&world::Asked| asked.queue == 1 && asked.taken.is_some();
+                assert_eq!(
+                    world.heads.iter().flatten().filter(mine).count(),
+                    0,
+                    "told too soon"
+                );
+            }
             Notice::DeviceIdle { .. } => unreachable!("no device was dropped"),
         }
     }
@@ -343,6 +372,11 @@ impl Model {
             self.stats.buffers_used.get(),
             (world::BUFFERS - world.free.len()) as u64
         );
+        let of_revoked = |asked: &world::Asked| asked.queue == 1 && asked.taken.is_some();
+        assert!(
+            self.revoking == 0 || world.heads.iter().flatten().any(of_revoked),
+            "what has come to rest is told in the same turn"
+        );
         assert_eq!(world.unseen, [false; 2], "answers that nobody was shown");
         assert_eq!((self.stats.turns.get(), self.stats.busy_turns.get()), self.turns);
     }
@@ -367,6 +401,7 @@ impl Model {
             }
         }
         let world = self.world.borrow();
+        assert_eq!(self.revoking, 0);
         assert!(
             world.heads.iter().all(Option::is_none),
             "left unanswered: {:?}",
@@ -436,7 +471,7 @@ impl Model {
 
 fn id(queue: usize) -> QueueId {
     QueueId {
-        attachment: AttachmentIndex(0),
+        attachment: AttachmentIndex(queue as u16),
         queue: queue as u16,
     }
 }

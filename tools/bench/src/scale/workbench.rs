@@ -89,6 +89,7 @@ impl Guest {
             },
             settings: AttachmentSettings {
                 volume,
+                revoked: false,
                 read_only: false,
                 write_through: false,
                 pace: self.pace.clone(),

@@ -63,6 +63,8 @@ pub struct Asked {
     pub segments: Vec<Segment>,
     /// It must be answered with an error, and reach no device.
     pub unfit: bool,
+    /// The same, because its volume was taken away before.
+    pub revoked: bool,
     /// When it was taken: the event and the time.
     pub taken: Option<(u64, u64)>,
     /// The layout its operations went by.
@@ -114,6 +116,8 @@ pub struct World {
     pub stopping: [bool; 2],
     /// Sources that notify.
     pub armed: [bool; 2],
+    /// The event at which a queue's volume was taken away.
+    pub revoked: [Option<u64>; 2],
     /// Answers that the guest has not been shown.
     pub unseen: [bool; 2],
     pub disks: Vec<Disk>,
@@ -161,6 +165,7 @@ impl World {
             backlog: [0; 2],
             stopping: [false; 2],
             armed: [false; 2],
+            revoked: [None; 2],
             unseen: [false; 2],
             disks: vec![Disk::default(); DEVICES],
             pending: Vec::new(),
@@ -242,6 +247,7 @@ impl World {
             sectors,
             segments,
             unfit: false,
+            revoked: false,
             taken: None,
             layout: None,
             failed: false,
@@ -279,7 +285,8 @@ impl World {
             !self.stopping[queue] || self.backlog[queue] > 0,
             "a queue that stops takes no more"
         );
-        if let Some((_, announced)) = self.next_layout {
+        let revoked = self.revoked[queue].is_some();
+        if let Some((_, announced)) = self.next_layout.filter(|_| !revoked) {
             let old = |asked: &&Asked| asked.taken.is_some_and(|(event, _)| event < announced);
             assert_eq!(
                 self.heads.iter().flatten().filter(old).count(),
@@ -302,7 +309,8 @@ impl World {
         let taken = Some((self.tick(), self.now));
         self.heads[usize::from(head)] = Some(Asked {
             taken,
-            unfit,
+            unfit: unfit && !revoked,
+            revoked,
             ..asked.clone()
         });
         let token = Token {
@@ -325,7 +333,7 @@ impl World {
         answer.token.spend();
         let (_, since) = asked.taken.expect("taken before it is answered");
         assert_eq!(asked.queue, queue);
-        let good = !asked.unfit && !asked.failed;
+        let good = !asked.unfit && !asked.revoked && !asked.failed;
         let status = if good { Status::Ok } else { Status::IoErr };
         assert_eq!(answer.status, status, "{asked:?}");
         assert!(
@@ -341,9 +349,9 @@ impl World {
         };
         assert_eq!(answer.dirtied, dirtied);
         let range = (asked.lba * 512) as usize..((asked.lba + asked.sectors) * 512) as usize;
-        if asked.unfit {
+        if asked.unfit || asked.revoked {
             assert_eq!(asked.layout, None, "{asked:?} reached a device");
-            self.refused += 1;
+            self.refused += u64::from(asked.unfit);
         } else {
             let due = self.media_due.get_mut(range).expect("it fits");
             let memory = || asked.segments.iter().flat_map(|segment| place(*segment));
@@ -362,7 +370,7 @@ impl World {
         }
         let flushed = self.disks.iter().map(|disk| disk.flushed).min().expect("disks");
         match asked.op {
-            Op::Flush => assert!(flushed > asked.taken.expect("taken").0, "a disk was left out"),
+            Op::Flush if good => assert!(flushed > asked.taken.expect("taken").0, "a disk was left out"),
             Op::Discard | Op::WriteZeroes { .. } if good && self.write_through => {
                 assert!(flushed > asked.ended)
             }
