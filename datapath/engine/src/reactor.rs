@@ -204,12 +204,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
             // keep it spinning.
             let free = self.slots.requests_free();
-            let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings);
-            let has_room = volume.is_some_and(|volume| {
-                volume.pending.is_none()
-                    && room(queue, volume, &self.slot_shares, free) > 0
-                    && has_list(queue, volume, &self.long_shares, self.slots.long_free())
-            });
+            let Some(volume) = volume_of(&self.volumes, &self.nowhere, &queue.settings) else {
+                continue;
+            };
+            let has_room = volume.pending.is_none()
+                && room(queue, volume, &self.slot_shares, free) > 0
+                && has_list(queue, volume, &self.long_shares, self.slots.long_free());
             let is_paid = queue.stopping || queue.allowance.ready_at(&queue.settings.pace) <= self.now;
             work |= has_room && is_paid;
         }

@@ -144,7 +144,7 @@ impl Slot {
         self.cancelled = false;
         self.work = Work::Whole;
         self.fault = None;
-        self.refill = false;
+        debug_assert!(!self.refill, "a request ends only after its last round");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changes under load: routes, queues and devices come and go without a request lost or straddling.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::{AttachmentSettings, Command, Notice, Pace};
+use palisade_block::mailbox::{Command, Notice, Pace};
 use palisade_block::*;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -157,62 +157,6 @@ fn requests_of_a_volume_that_nobody_has_told_of_fail() {
     assert_eq!(guest.answers(), [(1, Status::IoErr)]);
 }
 
-/// Settings with a limit on requests and none on bursts.
-fn paced(iops: u64) -> AttachmentSettings {
-    let pace = Pace {
-        iops,
-        ..Pace::default()
-    };
-    AttachmentSettings {
-        volume: VOLUME,
-        revoked: false,
-        read_only: false,
-        write_through: false,
-        pace,
-        stats: Arc::default(),
-    }
-}
-
-#[test]
-fn what_was_drawn_from_a_limit_is_not_spent_under_the_next_one() {
-    let mut bed = Bed::new(64, 2);
-    bed.devices().at_once = Some(Ok(()));
-    bed.now = 5_000_000;
-    // It draws 50 requests at once.
-    let guest = bed.attach(QUEUE, |settings| *settings = paced(1_000_000));
-    guest.ask(0, Op::Read, 0, 1, data(1));
-    bed.turn();
-    let settings = paced(1000);
-    let attachment = QUEUE.attachment;
-    bed.reactor.apply(Command::SetAttachment { attachment, settings });
-    (1..11).for_each(|head| guest.ask(head, Op::Read, 0, 1, data(1)));
-    bed.turn();
-    assert_eq!(guest.answers().len(), 2);
-}
-
-#[test]
-fn an_attachments_settings_are_those_of_all_its_queues_and_of_no_other() {
-    let mut bed = Bed::new(64, 2);
-    bed.devices().at_once = Some(Ok(()));
-    let id = |attachment, queue| QueueId {
-        attachment: AttachmentIndex(attachment),
-        queue,
-    };
-    let guests = [id(0, 0), id(0, 1), id(1, 0)].map(|queue| bed.attach(queue, |_| {}));
-    let settings = AttachmentSettings {
-        read_only: true,
-        ..paced(0)
-    };
-    let attachment = AttachmentIndex(0);
-    bed.reactor.apply(Command::SetAttachment { attachment, settings });
-    for guest in &guests {
-        guest.ask(1, Op::Write, 0, 1, data(1));
-    }
-    bed.turn();
-    let statuses = guests.map(|guest| guest.answers()[0].1);
-    assert_eq!(statuses, [Status::IoErr, Status::IoErr, Status::Ok]);
-}
-
 #[test]
 fn a_queue_that_is_told_to_stop_twice_is_given_back_once() {
     let mut bed = Bed::new(16, 2);
@@ -230,6 +174,27 @@ fn a_queue_that_is_told_to_stop_twice_is_given_back_once() {
     bed.finish_all(Ok(()));
     bed.turn();
     assert_eq!((bed.notices().len(), guest.answers().len()), (0, 1));
+}
+
+#[test]
+fn a_queue_in_the_place_of_one_that_went_is_served_once_in_a_turn() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let id = |queue| QueueId { queue, ..QUEUE };
+    let stays = [1, 2].map(|queue| bed.attach(id(queue), |_| {}));
+    for queue in 3..6 {
+        bed.attach(id(queue), |_| {});
+        bed.reactor.apply(Command::StopQueue { queue: id(queue) });
+        assert_eq!(bed.notices().len(), 1);
+    }
+    let guests = [&stays[0], &stays[1], &bed.attach(id(6), |_| {})];
+    for guest in guests {
+        (0..200).for_each(|head| guest.ask(head, Op::Read, 0, 1, data(1)));
+    }
+    bed.turn();
+    for guest in guests {
+        assert_eq!(guest.answers().len(), limits::PULL_BATCH);
+    }
 }
 
 #[test]
@@ -381,31 +346,6 @@ fn a_hung_device_leaves_slots_for_a_healthy_one() {
 }
 
 #[test]
-fn a_limit_holds_requests_in_the_ring_and_tells_when_it_ends() {
-    let mut bed = Bed::new(64, 2);
-    let guest = bed.attach(QUEUE, |settings| {
-        settings.pace = Pace {
-            iops: 1000,
-            burst: Nanos(0),
-            ..Pace::default()
-        };
-    });
-    bed.devices().at_once = Some(Ok(()));
-    bed.now = 5_000_000;
-    (0..3).for_each(|head| guest.ask(head, Op::Read, 0, 1, data(1)));
-    bed.turn();
-    assert_eq!(guest.answers().len(), 1);
-    assert!(
-        !bed.reactor.arm(),
-        "a held request does not keep the reactor awake"
-    );
-    assert_eq!(bed.reactor.due(), Some(Nanos(6_000_001)));
-    bed.now = 6_000_001;
-    bed.turn();
-    assert_eq!(guest.answers().len(), 2);
-}
-
-#[test]
 fn turns_take_from_every_queue_and_publish_once_each() {
     let mut bed = Bed::new(1024, 2);
     bed.devices().at_once = Some(Ok(()));
@@ -476,140 +416,4 @@ fn a_reactor_that_is_given_up_leaves_the_devices_the_memory_of_what_is_in_flight
     assert!(gone.upgrade().is_some(), "its operation has not ended");
     drop(devices);
     assert!(gone.upgrade().is_none());
-}
-
-fn revoke(bed: &mut Bed) {
-    bed.reactor.apply(Command::Revoke {
-        attachment: QUEUE.attachment,
-    });
-}
-
-fn is_revoked(notices: &[Notice<Script>]) -> bool {
-    matches!(notices, [Notice::Revoked { attachment }] if *attachment == QUEUE.attachment)
-}
-
-#[test]
-fn what_is_asked_of_a_volume_taken_away_ends_with_an_error_and_what_was_taken_before_goes_on() {
-    let mut bed = Bed::new(16, 2);
-    let guest = bed.attach(QUEUE, |_| {});
-    guest.ask(1, Op::Write, 0, 1, data(1));
-    bed.turn();
-    revoke(&mut bed);
-    for (key, op) in (2..).zip([Op::Read, Op::Write, Op::Flush, Op::Discard]) {
-        let sectors = if op == Op::Flush { 0 } else { 1 };
-        guest.ask(key, op, 0, sectors, data(if op.moves_data() { 1 } else { 0 }));
-    }
-    bed.turn();
-    assert_eq!(
-        guest.answers(),
-        (2..6).map(|key| (key, Status::IoErr)).collect::<Vec<_>>(),
-        "they do not wait for the one before"
-    );
-    assert!(bed.notices().is_empty(), "one is on the volume yet");
-    assert_eq!(bed.devices().seen.len(), 1);
-    bed.finish_all(Ok(()));
-    bed.turn();
-    assert_eq!(guest.answers()[4], (1, Status::Ok));
-    assert!(is_revoked(&bed.notices()));
-}
-
-#[test]
-fn a_number_used_again_is_not_the_volume_that_was_taken_away() {
-    let mut bed = Bed::new(16, 2);
-    let (old, new) = (
-        bed.attach(QUEUE, |_| {}),
-        QueueId {
-            attachment: AttachmentIndex(7),
-            ..QUEUE
-        },
-    );
-    revoke(&mut bed);
-    assert!(is_revoked(&bed.notices()), "nothing is in flight");
-    let (volume, generation) = (VOLUME, Generation(9));
-    bed.reactor.apply(Command::SetRoute {
-        volume,
-        route: None,
-        generation,
-    });
-    bed.route(3, 200);
-    let new = bed.attach(new, |_| {});
-    let again = QueueId { queue: 1, ..QUEUE };
-    let late = bed.attach(again, |settings| settings.revoked = true);
-    // Settings that know nothing of it give nothing back.
-    bed.reactor.apply(Command::SetAttachment {
-        attachment: QUEUE.attachment,
-        settings: palisade_block::mailbox::AttachmentSettings {
-            volume: VOLUME,
-            revoked: false,
-            read_only: false,
-            write_through: true,
-            pace: Pace::default(),
-            stats: Arc::default(),
-        },
-    });
-    for guest in [&old, &new, &late] {
-        guest.ask(1, Op::Write, 0, 1, data(1));
-    }
-    bed.turn();
-    assert_eq!(old.answers(), [(1, Status::IoErr)]);
-    // The second queue was told of its settings, too, and of itself at its beginning.
-    assert_eq!(late.answers(), [(1, Status::IoErr)]);
-    let seen: Vec<_> = bed.devices().seen.iter().map(|io| io.lba).collect();
-    assert_eq!(seen, [200], "only the one that is attached");
-    // A change of the route holds up the new one, and not the old.
-    bed.route(4, 300);
-    old.ask(2, Op::Read, 0, 1, data(1));
-    new.ask(2, Op::Read, 0, 1, data(1));
-    bed.turn();
-    assert_eq!(old.answers()[1..], [(2, Status::IoErr)]);
-    assert_eq!(bed.devices().seen.len(), 1);
-    bed.finish_all(Ok(()));
-    bed.turn();
-    assert_eq!(new.answers(), [(1, Status::Ok)]);
-    bed.reactor.abandon();
-}
-
-#[test]
-fn taking_away_is_acknowledged_without_queues_and_when_they_stop() {
-    let mut bed = Bed::new(16, 2);
-    revoke(&mut bed);
-    assert!(is_revoked(&bed.notices()), "there is no queue of it here");
-    let guest = bed.attach(QUEUE, |_| {});
-    guest.ask(1, Op::Read, 0, 1, data(1));
-    bed.turn();
-    revoke(&mut bed);
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
-    assert!(bed.notices().is_empty());
-    bed.finish_all(Ok(()));
-    bed.turn();
-    let notices = bed.notices();
-    let stopped = |notice: &Notice<Script>| matches!(notice, Notice::QueueStopped { source: Some(_), .. });
-    assert!(notices.len() == 2 && stopped(&notices[0]), "each is told");
-    assert!(is_revoked(&notices[1..]));
-    assert_eq!(guest.answers(), [(1, Status::Ok)]);
-}
-
-#[test]
-fn what_is_refused_does_not_wait_for_a_route_that_changes() {
-    let mut bed = Bed::new(16, 2);
-    let (old, new) = (
-        bed.attach(QUEUE, |_| {}),
-        QueueId {
-            attachment: AttachmentIndex(7),
-            ..QUEUE
-        },
-    );
-    let new = bed.attach(new, |_| {});
-    new.ask(1, Op::Read, 0, 1, data(1));
-    bed.turn();
-    revoke(&mut bed);
-    bed.route(2, 0);
-    old.ask(1, Op::Read, 0, 1, data(1));
-    assert!(bed.reactor.arm(), "it can be refused at once");
-    bed.reactor.disarm();
-    bed.turn();
-    assert_eq!(old.answers(), [(1, Status::IoErr)]);
-    new.ask(2, Op::Read, 0, 1, data(1));
-    assert!(!bed.reactor.arm(), "this one waits for the route");
-    bed.reactor.abandon();
 }

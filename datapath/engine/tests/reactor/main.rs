@@ -8,4 +8,6 @@ mod isolation;
 mod long;
 mod model;
 mod requests;
+mod revoke;
+mod settings;
 mod sleep;

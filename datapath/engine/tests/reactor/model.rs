@@ -2,100 +2,24 @@
 //! and whatever changes meanwhile: each request is answered once and truly (invariant 1), data is where it belongs, no
 //! request straddles two routes (7), nothing reaches a volume that was taken away, and all books balance after each turn.
 
+mod plan;
 mod sides;
+mod steps;
 mod world;
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::{AttachmentStats, Count, DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
+use plan::{DEADLINE, DEVICES, HEADS, LAYOUTS, WINDOW};
 use proptest::prelude::*;
 use sides::Of;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
-use world::{DEADLINE, DEVICES, HEADS, LAYOUTS, SECTORS, WINDOW, World};
-
-/// Lengths of segments, over and over: as devices like them, as they do not, and so short that many are needed.
-const LENGTHS: [&[usize]; 8] = [
-    &[WINDOW as usize * 512],
-    &[4096],
-    &[512],
-    &[256],
-    &[100, 412],
-    &[1, 511, 4096],
-    &[8192, 512, 3584],
-    &[33],
-];
-
-const OPS: [Op; 6] = [
-    Op::Read,
-    Op::Write,
-    Op::Flush,
-    Op::Discard,
-    Op::WriteZeroes { unmap: false },
-    Op::WriteZeroes { unmap: true },
-];
-
-const FAULTS: [Fault; 4] = [Fault::Media, Fault::NoSpace, Fault::GuestMemory, Fault::TimedOut];
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// A request: head, queue, operation, first sector in its window and length, offset, gap and lengths of segments.
-    Ask(u16, usize, usize, (u64, u64), (usize, usize, usize)),
-    Turn,
-    /// It would sleep if it may; then a turn.
-    Sleep,
-    /// A device ends one of its operations, with a fault if there is one.
-    End(usize, Option<usize>),
-    EndAll,
-    Busy(usize, bool),
-    AtOnce(usize, bool),
-    /// The next operation of a device that answers at once fails.
-    Fail(usize, usize),
-    Route,
-    /// Stops a queue, or brings it back.
-    Stop(usize),
-    /// Time passes, more than an operation may take.
-    Late,
-    /// The second queue's volume is taken away.
-    Revoke,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let range = prop_oneof![
-        6 => (0..12u64, 1..12u64).prop_map(|(at, blocks)| (8 * at, (8 * blocks).min(WINDOW - 8 * at))),
-        1 => (0..90u64, 1..6u64),
-        1 => Just((0, WINDOW)),
-        1 => Just((SECTORS, 8)),
-    ];
-    let offset = prop_oneof![Just(0usize), Just(4), Just(512), Just(1)];
-    let gap = prop_oneof![3 => Just(0usize), 1 => Just(4), 1 => Just(512)];
-    let ask = (
-        0..HEADS,
-        0..2usize,
-        0..OPS.len() + 4,
-        range,
-        (offset, gap, 0..LENGTHS.len()),
-    );
-    let fault = prop_oneof![4 => Just(None), 1 => (0..FAULTS.len()).prop_map(Some)];
-    let step = prop_oneof![
-        8 => ask.prop_map(|(head, queue, op, range, shape)| Step::Ask(head, queue, op, range, shape)),
-        8 => Just(Step::Turn),
-        3 => Just(Step::Sleep),
-        6 => (any::<usize>(), fault).prop_map(|(which, fault)| Step::End(which, fault)),
-        2 => Just(Step::EndAll),
-        1 => (0..DEVICES, any::<bool>()).prop_map(|(device, busy)| Step::Busy(device, busy)),
-        1 => (0..DEVICES, any::<bool>()).prop_map(|(device, at_once)| Step::AtOnce(device, at_once)),
-        1 => (0..DEVICES, 0..FAULTS.len()).prop_map(|(device, fault)| Step::Fail(device, fault)),
-        1 => Just(Step::Route),
-        1 => (0..2usize).prop_map(Step::Stop),
-        1 => Just(Step::Late),
-        1 => Just(Step::Revoke),
-    ];
-    prop::collection::vec(step, 1..120)
-}
+use steps::{FAULTS, LENGTHS, OPS, Step, steps};
+use world::World;
 
 struct Model {
     world: Rc<RefCell<World>>,
@@ -370,7 +294,7 @@ impl Model {
         }
         assert_eq!(
             self.stats.buffers_used.get(),
-            (world::BUFFERS - world.free.len()) as u64
+            (plan::BUFFERS - world.free.len()) as u64
         );
         let of_revoked = |asked: &world::Asked| asked.queue == 1 && asked.taken.is_some();
         assert!(
@@ -439,7 +363,7 @@ impl Model {
         let wrong = |(at, (is, due)): (usize, (&u8, &Option<u8>))| due.filter(|due| due != is).map(|_| at);
         let media = world.media.iter().zip(&world.media_due).enumerate();
         assert_eq!(media.filter_map(wrong).next(), None, "on the media");
-        let guest = ..world.memory.len() - world::BUFFERS * limits::BOUNCE_BYTES;
+        let guest = ..world.memory.len() - plan::BUFFERS * limits::BOUNCE_BYTES;
         assert!(
             world.memory[guest] == world.memory_due[guest],
             "in the guest's memory"

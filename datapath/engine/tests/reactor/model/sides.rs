@@ -1,6 +1,7 @@
 //! The world as the reactor sees it: its sources, its devices and its pool.
 
-use super::world::{World, limits_of, place};
+use super::plan::limits_of;
+use super::world::{World, place};
 use crate::bench_of::MEMORY;
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::*;
