@@ -182,6 +182,9 @@ enum Command {
     Detach {
         index: AttachmentIndex,
     },
+    GiveUp {
+        index: AttachmentIndex,
+    },
     Resize {
         index: AttachmentIndex,
         sectors: Sectors,
@@ -213,6 +216,7 @@ impl Command {
         match self {
             Command::Attach { spec, .. } => Whom::Attachment(spec.index),
             Command::Detach { index }
+            | Command::GiveUp { index }
             | Command::Resize { index, .. }
             | Command::Restore { index }
             | Command::Left { index, .. }
@@ -305,6 +309,14 @@ impl DoorHandle {
     /// [`Host::detached`] tells when it is over, also when there was no such attachment.
     pub fn detach(&self, index: AttachmentIndex) {
         self.tell(Command::Detach { index });
+    }
+
+    /// Takes a volume back and leaves its session to the front-end: the socket and the name go at once, so that another
+    /// attachment may have them, and nobody comes in any more. Whoever is connected stays so, is spoken with as before and
+    /// may set up its queues anew, until it leaves or [`DoorHandle::detach`] ends its session: [`Host::given_up`] tells of
+    /// that, and [`Host::detached`] of its end. What is to become of its requests is the host's affair.
+    pub fn give_up(&self, index: AttachmentIndex) {
+        self.tell(Command::GiveUp { index });
     }
 
     /// The socket's file has gone from its place: it is put back, and whoever is connected stays so. What comes of it is

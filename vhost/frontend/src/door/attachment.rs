@@ -245,12 +245,22 @@ impl Attachment {
 
     /// Takes the socket away and ends the session.
     pub(super) fn leave(&mut self, reason: &str, registry: &Registry) {
-        self.leaving = true;
+        self.close_entrance(registry);
         self.gate.withdraw();
+        self.disconnect(reason, registry);
+    }
+
+    /// Takes the socket away. The session goes on for as long as the front-end wants it to.
+    pub(super) fn give_up(&mut self, registry: &Registry) {
+        self.close_entrance(registry);
+        self.gate.give_up();
+    }
+
+    fn close_entrance(&mut self, registry: &Registry) {
+        self.leaving = true;
         if let Some(mut listener) = self.listener.take() {
             deregister(registry, &mut listener);
         }
-        self.disconnect(reason, registry);
     }
 
     /// When this attachment must be looked at again without an event.

@@ -40,6 +40,8 @@ struct State {
     /// Queues the host has been asked for.
     stopping: BTreeSet<u16>,
     connected: bool,
+    /// Whether the name is still its own: whoever is connected is in by that name.
+    named: bool,
     memory: bool,
     /// Why the session was ended from outside; said when the last queue is back.
     ending: Option<String>,
@@ -62,6 +64,7 @@ impl Gate {
             running: BTreeSet::new(),
             stopping: BTreeSet::new(),
             connected: false,
+            named: true,
             memory: false,
             ending: None,
             socket: None,
@@ -126,6 +129,16 @@ impl Gate {
         self.state().socket = None;
     }
 
+    /// Takes the socket's file away and gives up the name; whoever is connected stays so.
+    pub(super) fn give_up(&self) {
+        let mut state = self.state();
+        state.socket = None;
+        self.leave(&state);
+        if std::mem::take(&mut state.named) && state.open && state.connected {
+            self.host.given_up(self.index);
+        }
+    }
+
     /// Whether a virtual machine that comes may be let in now. If so it counts as connected, whatever it does next, until
     /// [`Gate::disconnected`].
     pub(super) fn admits(&self) -> bool {
@@ -185,7 +198,7 @@ impl Gate {
     pub(super) fn disconnected(&self, reason: &str) {
         let mut state = self.state();
         state.stream = None;
-        self.admission.leave(&self.name);
+        self.leave(&state);
         if state.open {
             state.connected = false;
             self.host.disconnected(self.index, reason);
@@ -274,9 +287,16 @@ impl Gate {
         if std::mem::take(&mut state.memory) {
             self.host.memory(self.index, None);
         }
-        self.admission.leave(&self.name);
+        self.leave(state);
         if std::mem::take(&mut state.connected) {
             self.host.disconnected(self.index, &reason);
+        }
+    }
+
+    /// Whoever was in by the name is not any more. Once that has been given up it may be another's.
+    fn leave(&self, state: &State) {
+        if state.named {
+            self.admission.leave(&self.name);
         }
     }
 

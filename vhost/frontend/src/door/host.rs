@@ -20,6 +20,8 @@ use std::sync::Arc;
 /// detached
 /// ```
 ///
+/// - `given_up` comes at most once, at any time while a virtual machine is connected; nothing that begins with `connected`
+///   follows.
 /// - `memory` is called only while no queue of the attachment runs: none was started, or each one stopped has been
 ///   answered with [`DoorHandle::queue_stopped`](super::DoorHandle::queue_stopped).
 /// - `write_through` is called before the first `start_queue` of a session, and at each change.
@@ -62,6 +64,11 @@ pub trait Host: Send + Sync {
 
     /// The thread has come back, and the volume is offered anew.
     fn recovered(&self, _attachment: AttachmentIndex) {}
+
+    /// The attachment was taken back by [`DoorHandle::give_up`](super::DoorHandle::give_up) while a virtual machine is
+    /// connected: its socket and its name are free, its session goes on until the virtual machine leaves, and is followed by
+    /// [`Host::detached`]. Without a virtual machine there is that only.
+    fn given_up(&self, _attachment: AttachmentIndex) {}
 
     /// The attachment is gone: socket, session and memory. Its index may be used again.
     fn detached(&self, attachment: AttachmentIndex);

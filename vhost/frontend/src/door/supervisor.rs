@@ -186,6 +186,7 @@ impl Supervisor {
         match command {
             Command::Attach { spec, answer } => self.attach(*spec, answer),
             Command::Detach { index } => self.detach(index, "the attachment is being taken away"),
+            Command::GiveUp { index } => self.take_away(index, Order::GiveUp),
             Command::Resize { index, sectors } => {
                 if let Some(entry) = self.attachments.get_mut(&index) {
                     entry.sectors = Some(sectors);
@@ -291,10 +292,15 @@ impl Supervisor {
     }
 
     fn detach(&mut self, index: AttachmentIndex, reason: &'static str) {
+        self.take_away(index, Order::Leave { reason });
+    }
+
+    /// One that is cut off, or is later, is not offered anew.
+    fn take_away(&mut self, index: AttachmentIndex, order: Order) {
         match self.attachments.get_mut(&index) {
             Some(entry) => {
                 entry.leaving = true;
-                entry.line.give(Order::Leave { reason });
+                entry.line.give(order);
                 self.settle(index);
             }
             None => self.host.detached(index),

@@ -39,6 +39,8 @@ pub(super) enum Order {
     },
     /// The socket's file has gone from its place: put it back.
     Restore,
+    /// Take the socket away, and end the thread when the front-end has left.
+    GiveUp,
     /// Take the socket away, end the session, and then the thread.
     Leave { reason: &'static str },
     /// After having been cut off: offer the volume anew.
@@ -206,6 +208,7 @@ impl AttachmentThread {
                         self.attachment.queue_stopped(queue, next_avail, registry);
                     }
                     Order::Restore => self.attachment.restore(registry),
+                    Order::GiveUp => self.attachment.give_up(registry),
                     Order::Leave { reason } => self.attachment.leave(reason, registry),
                     // Meant for a thread that was cut off.
                     Order::Reopen { .. } => {}

@@ -26,6 +26,7 @@ pub enum Event {
     Disconnected(String),
     Stuck(String),
     Recovered,
+    GivenUp,
     Detached,
 }
 
@@ -169,6 +170,10 @@ impl Host for RamHost {
 
     fn recovered(&self, attachment: AttachmentIndex) {
         self.note(attachment, Event::Recovered);
+    }
+
+    fn given_up(&self, attachment: AttachmentIndex) {
+        self.note(attachment, Event::GivenUp);
     }
 
     fn detached(&self, attachment: AttachmentIndex) {
