@@ -279,10 +279,12 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
     fn is_throttled(&mut self, batch: &mut Batch) -> bool {
         let settings = &self.queue.settings;
         let throttled = !batch.allowance.admits(&settings.pace, self.now);
-        if throttled && !self.queue.throttled {
+        // Who has got all it wanted waits for nothing.
+        let waits = throttled && self.queue.source.has_more();
+        if waits && !self.queue.throttled {
             settings.stats.throttled.add(1);
         }
-        self.queue.throttled = throttled;
+        self.queue.throttled = waits;
         throttled
     }
 

@@ -94,6 +94,31 @@ fn a_wait_for_a_limit_is_counted_once() {
     }
 }
 
+/// At the limit, never held back by it.
+#[test]
+fn who_asks_as_fast_as_it_may_waits_for_nothing() {
+    let mut bed = Bed::new(16, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let counts: Arc<stats::AttachmentStats> = Arc::default();
+    let guest = bed.attach(QUEUE, |settings| {
+        settings.stats = counts.clone();
+        settings.pace.iops = 1000;
+    });
+    for head in 0..5 {
+        bed.now += 1_000_000;
+        guest.ask(head, Op::Read, 0, 1, data(1));
+        bed.turn();
+        bed.turn();
+        assert_eq!(
+            (guest.answers().len(), counts.throttled.get()),
+            (usize::from(head) + 1, 0)
+        );
+    }
+    guest.ask(5, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!((guest.answers().len(), counts.throttled.get()), (5, 1));
+}
+
 #[test]
 fn turns_in_which_a_queue_finds_no_slot_are_counted() {
     // Of two slots one is kept for the other device.
