@@ -140,3 +140,19 @@ fn what_is_refused_does_not_wait_for_a_route_that_changes() {
     assert!(!bed.reactor.arm(), "this one waits for the route");
     bed.reactor.abandon();
 }
+
+#[test]
+fn each_order_is_acknowledged_however_many_wait() {
+    let mut bed = Bed::new(16, 2);
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Write, 0, 1, data(1));
+    bed.turn();
+    (0..20).for_each(|_| revoke(&mut bed));
+    bed.turn();
+    assert!(bed.notices().is_empty());
+    bed.finish_all(Ok(()));
+    bed.turn();
+    let notices = bed.notices();
+    assert_eq!(notices.len(), 20);
+    assert!(notices.chunks(1).all(is_revoked));
+}
