@@ -29,7 +29,7 @@
 //! it shrink, or have no page to give, that one mapping is given up and nothing else ([`GuestMemory::is_lost`]).
 //!
 //! Start reading at [`guest`], then [`view`] (a queue's own translation) and [`ring`]. [`inflight`] and [`dirty`]
-//! are the two other shared areas of vhost-user.
+//! are the two other shared areas of vhost-user. [`stepped`] is for tests alone.
 
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
@@ -43,6 +43,7 @@ mod raw;
 mod resident;
 pub mod ring;
 pub mod share;
+pub mod stepped;
 pub mod view;
 
 pub use dirty::DirtyLog;

@@ -1,6 +1,7 @@
 //! The region by the letter of the specification, and what may be written into it.
 
 use super::*;
+use crate::stepped::step_through;
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
 
@@ -31,6 +32,80 @@ fn the_layout_is_that_of_the_specification() {
     assert_eq!((seen[176], seen[192]), (0, 0));
     assert_eq!(seen[142..144], [2, 1]);
     assert!(region.queue(2).is_none());
+}
+
+/// What each step changes in the region, in order: (offset in the queue region, value before, value after) of each byte.
+fn changes(file: &OwnedFd, work: impl FnOnce()) -> Vec<(usize, u8, u8)> {
+    let mut seen = bytes(file);
+    let mut changes = Vec::new();
+    step_through(work, || {
+        let now = bytes(file);
+        let pairs = seen.iter().zip(&now).enumerate();
+        changes.extend(
+            pairs
+                .filter(|(_, (old, new))| old != new)
+                .map(|(at, (old, new))| (at, *old, *new)),
+        );
+        seen = now;
+    })
+    .unwrap();
+    changes
+}
+
+/// The process may be killed between any two stores: each comes where the specification has it ("Inflight I/O tracking",
+/// split virtqueue: available, steps 1 to 4, used, steps 1 to 7).
+#[test]
+fn each_store_comes_in_the_order_of_the_specification() {
+    let (region, file) = InflightRegion::create(1, 8).unwrap();
+    let mut queue = region.queue(0).unwrap();
+    // A first batch, so that no value that follows is there already.
+    assert!(queue.recover(0, 8).is_empty());
+    for head in [5, 6] {
+        queue.begin(head);
+    }
+    queue.finish(5);
+    queue.publish(1);
+    let at = |head: u16, field: usize| HEADER_BYTES + DESC_BYTES * usize::from(head) + field;
+    let begun = changes(&file, || {
+        queue.begin(3);
+        queue.begin(1);
+    });
+    let counted = [
+        (at(3, AT_COUNTER), 0, 2),
+        (at(3, AT_INFLIGHT), 0, 1),
+        (at(1, AT_COUNTER), 0, 3),
+        (at(1, AT_INFLIGHT), 0, 1),
+    ];
+    assert_eq!(begun, counted);
+    // The child had a copy of the numbers: this process takes the region up anew.
+    let mut queue = region.queue(0).unwrap();
+    assert_eq!(queue.recover(1, 8), [6, 3, 1]);
+    let finished = changes(&file, || {
+        queue.finish(1);
+        queue.finish(6);
+    });
+    let linked = [
+        (at(1, AT_NEXT), 0, 5),
+        (AT_LAST_BATCH_HEAD, 5, 1),
+        (at(6, AT_NEXT), 0, 1),
+        (AT_LAST_BATCH_HEAD, 1, 6),
+    ];
+    assert_eq!(finished, linked);
+    let mut queue = region.queue(0).unwrap();
+    let repaired = changes(&file, || assert_eq!(queue.recover(3, 8), [3]));
+    let cleared = [
+        (at(6, AT_INFLIGHT), 1, 0),
+        (at(1, AT_INFLIGHT), 1, 0),
+        (AT_USED_IDX, 1, 3),
+    ];
+    assert_eq!(repaired, cleared);
+    let mut queue = region.queue(0).unwrap();
+    assert_eq!(queue.recover(3, 8), [3]);
+    queue.finish(3);
+    assert_eq!(
+        changes(&file, || queue.publish(4)),
+        [(at(3, AT_INFLIGHT), 1, 0), (AT_USED_IDX, 3, 4)]
+    );
 }
 
 #[test]
