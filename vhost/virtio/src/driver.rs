@@ -365,7 +365,8 @@ fn linked(mut descriptor: Descriptor, next: Option<u16>) -> Descriptor {
     descriptor
 }
 
-fn encode(descriptor: Descriptor) -> [u8; Descriptor::BYTES] {
+/// A descriptor as it lies in guest memory.
+pub fn encode(descriptor: Descriptor) -> [u8; Descriptor::BYTES] {
     let Descriptor {
         address,
         bytes,

@@ -9,3 +9,4 @@ mod quick;
 mod recovery;
 mod requests;
 mod rig;
+mod stores;

@@ -1,6 +1,6 @@
 //! Chains and rings no driver should make (invariant 14).
 
-use super::rig::{Bell, DATA, END, Rig, setup};
+use super::rig::{Bell, DATA, END, Rig, setup, shared_file};
 use crate::blk::kind;
 use crate::chain::CHAIN_DESCRIPTORS_MAX;
 use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
@@ -43,19 +43,6 @@ fn read_chain(rig: &Rig, data: &[Descriptor]) -> Vec<Descriptor> {
 
 #[test]
 fn memory_whose_file_shrinks_breaks_its_own_queue_only() {
-    let path = std::env::temp_dir().join(format!("palisade-virtio-{}", std::process::id()));
-    let file = |bytes: u64| {
-        let mut options = std::fs::OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .unwrap();
-        std::fs::remove_file(&path).unwrap();
-        file.set_len(bytes).unwrap();
-        file
-    };
     let region = |guest_address: u64, bytes: u64, file: &std::fs::File| RegionSpec {
         guest_address,
         bytes,
@@ -63,7 +50,7 @@ fn memory_whose_file_shrinks_breaks_its_own_queue_only() {
         mmap_offset: 0,
         file: file.try_clone().unwrap().into(),
     };
-    let (rings, data) = (file(0x10_0000), file(0x10_0000));
+    let (rings, data) = (shared_file(0x10_0000), shared_file(0x10_0000));
     let specs = vec![region(0, 0x10_0000, &rings), region(0x10_0000, 0x10_0000, &data)];
     let memory = GuestMemory::map(specs).unwrap();
     let options = DriverOptions {

@@ -4,6 +4,7 @@ use crate::driver::{Buffer, DriverOptions, DriverQueue, Header, Range, Used};
 use crate::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
 use palisade_block::{Answer, LongList, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory, InflightQueue};
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -148,8 +149,10 @@ impl Rig {
     }
 
     pub(super) fn taken_by_itself(&mut self, head: u16) -> (Used, u8) {
+        let taken = self.stats().taken.get();
         assert!(matches!(self.pull(), Pulled::Answered { .. }));
         assert!(self.segments.is_empty());
+        assert_eq!(self.stats().taken.get(), taken + 1);
         assert!(matches!(self.pull(), Pulled::Empty));
         self.queue.publish();
         let used = self.driver.poll_used().unwrap();
@@ -196,6 +199,23 @@ pub(super) fn setup(
         log_used_at: None,
         stats: Arc::default(),
     }
+}
+
+/// A file whose name is gone already, to be mapped more than once.
+pub(super) fn shared_file(bytes: u64) -> File {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("palisade-virtio-{}-{number}", std::process::id()));
+    let mut options = File::options();
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.set_len(bytes).unwrap();
+    file
 }
 
 pub(super) fn device_writes(address: u64, bytes: u32) -> Buffer {
