@@ -323,9 +323,7 @@ impl<'a> Sorter<'a> {
             (address, bytes) = (next, bytes - 1);
             self.have += 1;
         }
-        if bytes > 0 {
-            self.take_data(address, bytes);
-        }
+        self.take_data(address, bytes);
     }
 
     /// Finds the status byte, which ends the last writable descriptor; what is before it there is data.
@@ -339,9 +337,7 @@ impl<'a> Sorter<'a> {
         let Some(status) = status else {
             return Err(self.unusable());
         };
-        if bytes > 1 {
-            self.take_data(address, bytes - 1);
-        }
+        self.take_data(address, bytes - 1);
         if self.no_room {
             return Err(self.unusable());
         }

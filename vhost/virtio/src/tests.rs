@@ -1,5 +1,6 @@
 //! Tests of whole queues over real rings in real memory.
 
+mod alone;
 mod hostile;
 mod long;
 mod migration;

@@ -78,6 +78,8 @@ impl Guest {
         match self.queue.pull(&mut self.segments) {
             Pulled::NoRoom => {
                 assert_eq!(self.queue.resubmissions_left(), 1, "it waits for its list");
+                assert_eq!(self.queue.backlog(), 1);
+                assert!(self.segments.is_empty());
                 assert!(self.queue.has_more());
                 self.segments.lend(LongList::default());
                 self.queue.pull(&mut self.segments)
@@ -156,6 +158,30 @@ fn chains_as_long_as_the_ring_are_requests() {
             guest.queue.stats().taken.get(),
             guest.queue.stats().returned.get()
         );
+    }
+}
+
+/// The piece before the status byte is the one that has no room.
+#[test]
+fn data_in_the_descriptor_of_the_status_byte_may_be_what_has_no_room() {
+    for count in [SEGMENTS_PER_SLOT - 1, SEGMENTS_PER_SLOT] {
+        let mut guest = Guest::new(256);
+        let slot = guest.driver.slot(guest.driver.next_head().unwrap());
+        let header = Header {
+            kind: kind::IN,
+            sector: 8,
+        };
+        guest.memory.write(slot, &header.encode());
+        // They all lie before the border between the regions.
+        let mut chain = vec![descriptor(slot, 16, 0)];
+        chain.extend(vec![descriptor(DATA, 512, WRITE); count]);
+        chain.push(descriptor(DATA, 513, WRITE));
+        let head = guest.driver.submit_chain(&chain).unwrap();
+        guest.driver.publish();
+        let request = guest.request();
+        assert_eq!(request.sectors.0, count as u64 + 1);
+        assert_eq!(guest.segments.is_long(), count == SEGMENTS_PER_SLOT);
+        assert_eq!(guest.answer(request, head).0, 512 * (count as u32 + 1) + 1);
     }
 }
 

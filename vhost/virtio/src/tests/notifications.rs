@@ -116,6 +116,35 @@ fn kicks_come_when_armed_and_not_when_disarmed() {
     }
 }
 
+/// The line is the driver's as well: it is written when something changes, and a reactor that sleeps and wakes for other
+/// queues arms this one each time.
+#[test]
+fn what_has_been_asked_for_is_not_asked_for_again() {
+    for mut rig in rigs() {
+        let options = rig.driver.options();
+        let used = rig.driver.addresses().used;
+        let (at, other) = match options.event_idx {
+            true => (used + 4 + 8 * u64::from(options.size), 7),
+            false => (used, 1),
+        };
+        let armed = |rig: &mut Rig, asked: u16| {
+            assert!(rig.memory.store_u16(at, other));
+            assert!(!rig.queue.arm());
+            assert_eq!(rig.memory.load_u16(at), Some(asked));
+        };
+        let event = |next| if options.event_idx { next } else { 0 };
+        armed(&mut rig, event(0));
+        armed(&mut rig, other);
+        submit(&mut rig);
+        finish_one(&mut rig);
+        // The event is for one entry alone, the flag for all.
+        armed(&mut rig, if options.event_idx { 1 } else { other });
+        armed(&mut rig, other);
+        rig.queue.disarm();
+        armed(&mut rig, event(1));
+    }
+}
+
 #[test]
 fn nothing_is_lost_where_the_indices_wrap() {
     for mut rig in rigs() {

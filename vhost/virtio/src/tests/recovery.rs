@@ -258,6 +258,7 @@ impl World {
         self.again = self.taken.len();
         assert_eq!(self.queue.stats().resubmitted.get(), self.again as u64);
         assert_eq!(self.queue.resubmissions_left(), self.again);
+        assert_eq!(self.queue.backlog(), self.again);
     }
 
     fn drain(&mut self) {

@@ -76,6 +76,26 @@ fn a_write_a_flush_and_ranges() {
     }
 }
 
+/// Buffers that a request has no use for are nobody's to read or write, and what was in the list before is gone.
+#[test]
+fn a_request_without_data_has_no_segments() {
+    let mut rig = Rig::new();
+    for data in [
+        [device_reads(DATA, 512), device_reads(DATA + 512, 512)],
+        [device_reads(DATA, 512), device_writes(DATA + 512, 512)],
+    ] {
+        rig.submit(kind::FLUSH, 0, &data);
+        rig.driver.publish();
+        let request = rig.request();
+        assert_eq!((request.op, request.sectors), (Op::Flush, Sectors(0)));
+        assert_eq!((rig.segments.len(), rig.segments.bytes()), (0, 0));
+        rig.answer(request, Status::Ok);
+    }
+    assert!(rig.segments.push(rig.memory.slice(DATA, 512).unwrap()));
+    assert!(matches!(rig.pull(), Pulled::Empty));
+    assert!(rig.segments.is_empty());
+}
+
 #[test]
 fn the_device_id_is_answered_here_as_far_as_there_is_room() {
     let mut rig = Rig::new();
@@ -194,6 +214,39 @@ fn ranges_that_break_a_rule() {
             .1,
         1
     );
+}
+
+/// What would be a range, were it not for its buffer.
+#[test]
+fn a_range_in_a_buffer_that_holds_none() {
+    let mut rig = Rig::new();
+    let range = Range {
+        sector: 3,
+        sectors: 8,
+        flags: 0,
+    };
+    rig.memory.write(DATA, &range.encode());
+    rig.memory.write(DATA + 16, &range.encode());
+    let both = [device_reads(DATA, 8), device_writes(DATA + 8, 8)];
+    for kind in [kind::DISCARD, kind::WRITE_ZEROES] {
+        for (data, status) in [
+            (&[device_writes(DATA, 16)][..], 1),
+            (&both, 1),
+            (&[device_reads(DATA, 12)], 1),
+            (&[device_reads(DATA, 15)], 1),
+            (&[device_reads(DATA, 17)], 1),
+            (&[device_reads(DATA, 32)], 2),
+            (&[], 1),
+        ] {
+            assert_eq!(rig.submit_and_see(kind, data).1, status, "{data:?}");
+        }
+        rig.submit(kind, 0, &[device_reads(DATA, 16)]);
+        rig.driver.publish();
+        let request = rig.request();
+        assert_eq!((request.lba, request.sectors), (Lba(3), Sectors(8)));
+        rig.answer(request, Status::Ok);
+        rig.driver.poll_used().unwrap();
+    }
 }
 
 #[test]
