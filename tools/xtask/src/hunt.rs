@@ -104,12 +104,43 @@ pub enum Hunt {
     Today,
     /// All crates that the list knows, whole.
     All,
-    /// These crates, or of these the one slice of so many.
-    Crates(Vec<String>, Option<Slice>),
-    /// These crates, whole, on their own tests alone: what there is to do for who writes tests.
-    Own(Vec<String>),
+    /// These crates, or a part of each.
+    Crates(Vec<String>, Part),
+    /// The same on their own tests alone: what there is to do for who writes tests.
+    Own(Vec<String>, Part),
     /// These crates, whole, and the list is brought up to date.
     Update(Vec<String>),
+}
+
+/// What is tried of a crate's faults.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// All.
+    Whole,
+    /// The this-th of so many.
+    Slice(usize, usize),
+    /// Those whose names hold one of these texts. Only they are woven in, so that who has written a test soon knows what
+    /// it finds.
+    Named(Vec<String>),
+}
+
+impl Part {
+    /// Whether a fault is woven in at all.
+    fn weaves(&self, name: &Name) -> bool {
+        let shown = name.to_string();
+        match self {
+            Part::Named(texts) => texts.iter().any(|text| shown.contains(text.as_str())),
+            Part::Whole | Part::Slice(..) => true,
+        }
+    }
+
+    /// Whether the one at this position is tried, of those that compile.
+    fn tries(&self, at: usize) -> bool {
+        match self {
+            Part::Slice(this, of) => at % of == this - 1,
+            Part::Whole | Part::Named(_) => true,
+        }
+    }
 }
 
 /// The crate under the hunt, with all that can be made wrong in it.
@@ -138,18 +169,18 @@ pub struct File {
 /// The tree cannot be read or built, or the tests fail without any fault.
 pub fn hunt(root: &Path, what: &Hunt) -> Result<Vec<String>, String> {
     let mut listed = list::read(root)?;
-    let (crates, slice, limit) = match what {
-        Hunt::All => (listed.crates.iter().cloned().collect(), None, None),
-        Hunt::Crates(crates, slice) => (crates.clone(), *slice, None),
-        Hunt::Own(crates) | Hunt::Update(crates) => (crates.clone(), None, None),
+    let (crates, part, limit) = match what {
+        Hunt::All => (listed.crates.iter().cloned().collect(), Part::Whole, None),
+        Hunt::Crates(crates, part) | Hunt::Own(crates, part) => (crates.clone(), part.clone(), None),
+        Hunt::Update(crates) => (crates.clone(), Part::Whole, None),
         Hunt::Today => match today(root, &listed)? {
             Some((name, (this, of))) => {
                 println!(
                     "hunt: today {name}, slice {this}/{of}; the same again: cargo xtask hunt {name} --slice {this}/{of}"
                 );
-                (vec![name], Some((this, of)), Some(TODAY_LASTS))
+                (vec![name], Part::Slice(this, of), Some(TODAY_LASTS))
             }
-            None => (Vec::new(), None, None),
+            None => (Vec::new(), Part::Whole, None),
         },
     };
     let mut faults = Vec::new();
@@ -161,8 +192,8 @@ pub fn hunt(root: &Path, what: &Hunt) -> Result<Vec<String>, String> {
                 known.join(", ")
             ));
         };
-        let asks_simulator = !matches!(what, Hunt::Own(_));
-        let hunted = hunt_crate(root, ground, (slice, limit), asks_simulator, &listed.entries)?;
+        let asks_simulator = !matches!(what, Hunt::Own(..));
+        let hunted = hunt_crate(root, ground, (&part, limit), asks_simulator, &listed.entries)?;
         if matches!(what, Hunt::Update(_)) {
             listed.entries = hunted.updated(ground, listed.entries);
             listed.crates.insert(name);
@@ -216,7 +247,7 @@ fn today(root: &Path, listed: &Listed) -> Result<Option<(String, Slice)>, String
 fn hunt_crate(
     root: &Path,
     ground: &Ground,
-    (slice, limit): (Option<Slice>, Option<Duration>),
+    (part, limit): (&Part, Option<Duration>),
     asks_simulator: bool,
     listed: &BTreeMap<Name, Entry>,
 ) -> Result<Hunted, String> {
@@ -232,14 +263,17 @@ fn hunt_crate(
         true => fs::read(before.join(file)).unwrap_or(content),
         false => content,
     })?;
-    let built = build::build(&bed, &quarry, &format!("palisade-{name}"))?;
+    let left_out = names.iter().filter(|(_, name)| !part.weaves(name));
+    let left_out: BTreeSet<u32> = left_out.map(|(number, _)| *number).collect();
+    let woven = names.len() - left_out.len();
+    let built = build::build(&bed, &quarry, &format!("palisade-{name}"), left_out)?;
     let scratch = bed.target.join("hunt");
     fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
     let tests = ask::tests(&built.programs, &scratch)?;
     println!(
         "hunt: {name}: {} faults that compile, {} that do not, {} tests, ready in {} s",
         names.len() - not_viable(&quarry, &built),
-        not_viable(&quarry, &built),
+        woven + not_viable(&quarry, &built) - names.len(),
         tests.len(),
         begun.elapsed().as_secs()
     );
@@ -247,7 +281,7 @@ fn hunt_crate(
         .iter()
         .filter(|(number, _)| quarry.is_viable(**number, &built))
         .enumerate()
-        .filter(|(at, _)| slice.is_none_or(|(this, of)| at % of == this - 1))
+        .filter(|(at, _)| part.tries(*at))
         .map(|(_, (number, name))| (*number, name))
         .collect();
     let own = |number| ask::judge(&built.programs, &tests, number);
@@ -262,7 +296,9 @@ fn hunt_crate(
     // The simulator is asked about what the list does not explain; in a slice, about what it does not name at all.
     let is_open = |name: &Name| match (verdicts.get(name), listed.get(name)) {
         (Some(Verdict::Survived | Verdict::Unseen), None) => true,
-        (Some(Verdict::Survived | Verdict::Unseen), Some(Entry::Simulated | Entry::Open)) => slice.is_none(),
+        (Some(Verdict::Survived | Verdict::Unseen), Some(Entry::Simulated | Entry::Open)) => {
+            !matches!(part, Part::Slice(..))
+        }
         _ => false,
     };
     let open: Vec<(u32, &Name)> = chosen.iter().filter(|(_, name)| is_open(name)).copied().collect();
@@ -285,7 +321,11 @@ fn hunt_crate(
             counts(&simulated)
         );
     }
-    let mut faults = gone(ground, &names, &quarry, &built, listed);
+    let mut faults = match part {
+        // What was not woven in was not looked for.
+        Part::Named(_) => Vec::new(),
+        Part::Whole | Part::Slice(..) => gone(ground, &names, &quarry, &built, listed),
+    };
     for (name, verdict) in &verdicts {
         let by_simulator = simulated.get(name);
         faults.extend(compare(name, verdict, by_simulator, listed.get(name)));
@@ -508,4 +548,25 @@ impl Quarry {
 fn is_left_alone(name: &str) -> bool {
     let is_test = name.ends_with("/tests.rs") || name.contains("/tests/");
     is_test || LEFT_ALONE.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_named_is_woven_in() {
+        let name = Name {
+            file: "datapath/wire/src/frame.rs".to_owned(),
+            function: "Frame::read".to_owned(),
+            what: "at < end: <= for <".to_owned(),
+        };
+        for (text, is_woven) in [("frame.rs", true), ("Frame::read: at <", true), ("write", false)] {
+            let part = Part::Named(vec!["elsewhere".to_owned(), text.to_owned()]);
+            assert_eq!((part.weaves(&name), part.tries(3)), (is_woven, true), "{text}");
+        }
+        assert!(Part::Slice(2, 3).weaves(&name) && Part::Whole.weaves(&name));
+        let of_slice: Vec<usize> = (0..9).filter(|at| Part::Slice(2, 3).tries(*at)).collect();
+        assert_eq!(of_slice, [1, 4, 7]);
+    }
 }

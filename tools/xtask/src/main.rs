@@ -21,7 +21,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use crate::hunt::Hunt;
+use crate::hunt::{Hunt, Part};
 use crate::mutants::Slice;
 use crate::workspace::Workspace;
 
@@ -37,8 +37,10 @@ const HELP: &str = "cargo xtask COMMAND
   hunt --all      all places of all crates that are hunted through
   hunt CRATE... [--slice K/N]
                   all of these, or every Nth of them
-  hunt CRATE... --own
-                  all of these, on their own tests alone
+  hunt CRATE... --named TEXT...
+                  those whose names hold one of the texts; a name is FILE, FUNCTION: WHAT
+  hunt CRATE... --own [--slice K/N | --named TEXT...]
+                  the same on their own tests alone
   hunt CRATE... --update
                   all of these, and bring the list up to date
   sim [ARGS...]   run the simulator, e.g. cargo xtask sim --seeds 100";
@@ -81,20 +83,33 @@ fn main() -> ExitCode {
 }
 
 fn asked_for(arguments: &[String]) -> Option<Hunt> {
-    match arguments {
-        [] => Some(Hunt::Today),
-        [all] if all == "--all" => Some(Hunt::All),
-        [crates @ .., option, slice] if option == "--slice" => {
+    let is_option = |argument: &String| argument.starts_with("--");
+    let count = arguments.iter().position(is_option).unwrap_or(arguments.len());
+    let (crates, options) = arguments.split_at(count);
+    let crates = crates.to_vec();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    match (crates.is_empty(), &options[..]) {
+        (true, []) => Some(Hunt::Today),
+        (true, ["--all"]) => Some(Hunt::All),
+        (true, _) => None,
+        (false, ["--update"]) => Some(Hunt::Update(crates)),
+        (false, ["--own", part @ ..]) => Some(Hunt::Own(crates, part_of(part)?)),
+        (false, part) => Some(Hunt::Crates(crates, part_of(part)?)),
+    }
+}
+
+fn part_of(options: &[&str]) -> Option<Part> {
+    match options {
+        [] => Some(Part::Whole),
+        ["--slice", slice] => {
             let (this, of) = slice.split_once('/')?;
             let (this, of) = (this.parse().ok()?, of.parse().ok()?);
-            ((1..=of).contains(&this) && !crates.is_empty())
-                .then(|| Hunt::Crates(crates.to_vec(), Some((this, of))))
+            (1..=of).contains(&this).then_some(Part::Slice(this, of))
         }
-        [crates @ .., own] if own == "--own" && !crates.is_empty() => Some(Hunt::Own(crates.to_vec())),
-        [crates @ .., update] if update == "--update" && !crates.is_empty() => {
-            Some(Hunt::Update(crates.to_vec()))
+        ["--named", texts @ ..] if !texts.is_empty() => {
+            Some(Part::Named(texts.iter().map(|&text| text.to_owned()).collect()))
         }
-        crates => Some(Hunt::Crates(crates.to_vec(), None)),
+        _ => None,
     }
 }
 
@@ -145,4 +160,49 @@ fn simulate(arguments: impl Iterator<Item = String>) -> ExitCode {
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(line: &str) -> String {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        format!("{:?}", asked_for(&arguments))
+    }
+
+    #[test]
+    fn a_hunt_is_asked_for_by_crates_and_then_a_part_of_them() {
+        for (line, hunt) in [
+            ("", "Some(Today)"),
+            ("--all", "Some(All)"),
+            ("wire", r#"Some(Crates(["wire"], Whole))"#),
+            (
+                "wire model --slice 2/3",
+                r#"Some(Crates(["wire", "model"], Slice(2, 3)))"#,
+            ),
+            (
+                "wire --named frame.rs give",
+                r#"Some(Crates(["wire"], Named(["frame.rs", "give"])))"#,
+            ),
+            ("wire --own", r#"Some(Own(["wire"], Whole))"#),
+            (
+                "wire --own --named frame.rs",
+                r#"Some(Own(["wire"], Named(["frame.rs"])))"#,
+            ),
+            ("wire --update", r#"Some(Update(["wire"]))"#),
+        ] {
+            assert_eq!(asked(line), hunt, "{line}");
+        }
+        for line in [
+            "--own",
+            "wire --slice 4/3",
+            "wire --slice 0/3",
+            "wire --named",
+            "wire --update x",
+            "wire --all",
+        ] {
+            assert_eq!(asked(line), "None", "{line}");
+        }
+    }
 }

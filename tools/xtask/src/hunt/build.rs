@@ -26,7 +26,7 @@ pub struct Program {
 pub struct Built {
     /// The programs with tests.
     pub programs: Vec<Program>,
-    /// The faults that do not compile.
+    /// The faults that do not compile, and those that are left out.
     pub refused: BTreeSet<u32>,
     /// The functions that the compiler computes, whose faults cannot be switched.
     pub computed: BTreeSet<String>,
@@ -75,14 +75,14 @@ struct Profile {
     test: bool,
 }
 
-/// Weaves, builds, and weaves again without what was refused.
+/// Weaves all but what is to be left out, builds, and weaves again without what was refused.
 ///
 /// # Errors
 /// The compiler complains about what is not ours.
-pub fn build(bed: &Bed, quarry: &Quarry, package: &str) -> Result<Built, String> {
+pub fn build(bed: &Bed, quarry: &Quarry, package: &str, left_out: BTreeSet<u32>) -> Result<Built, String> {
     let mut built = Built {
         programs: Vec::new(),
-        refused: BTreeSet::new(),
+        refused: left_out,
         computed: BTreeSet::new(),
     };
     for _ in 0..ROUNDS_MAX {
