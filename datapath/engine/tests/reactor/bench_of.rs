@@ -5,7 +5,7 @@ use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
@@ -44,6 +44,10 @@ pub struct Ring {
     pub submits_before: Vec<usize>,
     /// Its memory, if it has one of its own.
     pub lease: Option<Lease>,
+    /// What it answers by itself when it is taken: heads, and the descriptors followed for each.
+    pub by_itself: BTreeMap<u16, u32>,
+    /// It changes what waits while the list for it is fetched: head and what it is then.
+    pub changes_to: Option<(u16, Op, u64, u64, Vec<Segment>)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -89,9 +93,17 @@ impl Source for Script {
             let mut ring = self.0.borrow_mut();
             ring.waiting.push_front((head, op, lba, sectors, data));
             ring.backlog = ring.backlog.max(1);
+            if let Some(other) = ring.changes_to.take() {
+                ring.waiting[0] = other;
+            }
             return Pulled::NoRoom;
         }
         self.0.borrow_mut().backlog = left;
+        let by_itself = self.0.borrow().by_itself.get(&head).copied();
+        if let Some(followed) = by_itself {
+            self.0.borrow_mut().answers.push((head, Status::Unsupp));
+            return Pulled::Answered { followed };
+        }
         let token = Token {
             head,
             bytes_in: 0,
@@ -457,10 +469,13 @@ impl Bed {
         self.reactor.devices_mut()
     }
 
-    /// Finishes every operation seen since the last call.
+    /// Finishes every operation seen since the last call that it has kept.
     pub fn finish_all(&mut self, result: Result<(), Fault>) {
         let devices = self.devices();
         for seen in std::mem::take(&mut devices.seen) {
+            if devices.unsupported.contains(&seen.op) {
+                continue;
+            }
             devices.finished.push_back((seen.slot, result));
         }
     }

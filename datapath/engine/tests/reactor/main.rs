@@ -1,5 +1,6 @@
 //! The reactor against scripted sources and obedient devices.
 
+mod batch;
 mod bench_of;
 mod changes;
 mod counters;
@@ -7,6 +8,7 @@ mod devices;
 mod isolation;
 mod long;
 mod model;
+mod pieces;
 mod requests;
 mod revoke;
 mod settings;

@@ -5,6 +5,7 @@
 mod plan;
 mod sides;
 mod steps;
+mod turn;
 mod world;
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use steps::{FAULTS, LENGTHS, OPS, Step, steps};
+use turn::Turn;
 use world::World;
 
 struct Model {
@@ -211,9 +213,15 @@ impl Model {
         let now = {
             let mut world = self.world.borrow_mut();
             world.now += 1;
+            world.turn = Turn::default();
             world.now
         };
         let work = self.reactor.turn(Nanos(now));
+        {
+            let world = self.world.borrow();
+            let failed = world.heads.iter().flatten().filter(|asked| asked.failed).count();
+            world.turn.hold_against(work, failed);
+        }
         self.turns.0 += 1;
         self.turns.1 += u64::from(work > 0);
         self.hear();

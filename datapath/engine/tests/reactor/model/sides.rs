@@ -75,6 +75,7 @@ impl Devices for Of {
 
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
         let ended = std::mem::take(&mut self.0.borrow_mut().ended);
+        self.0.borrow_mut().turn.done += ended.len();
         ended.iter().for_each(|(slot, result)| done(*slot, *result));
         ended.len()
     }

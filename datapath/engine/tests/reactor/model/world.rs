@@ -4,6 +4,7 @@
 use super::plan::{
     BUFFERS, DEVICES, HEADS, LAYOUTS, MEMORY_AT, MEMORY_BYTES, POOL_AT, SECTORS, WINDOW, limits_of,
 };
+use super::turn::Turn;
 use crate::bench_of::piece;
 use palisade_block::limits::{BOUNCE_BYTES, SEGMENTS_PER_SLOT};
 use palisade_block::*;
@@ -49,6 +50,8 @@ pub struct Pending {
 #[derive(Clone, Default, Debug)]
 pub struct Disk {
     pub busy: bool,
+    /// What it had no room for.
+    pub refused: Vec<SlotIndex>,
     pub at_once: bool,
     /// The next operation with data fails so.
     pub fault: Option<Fault>,
@@ -86,6 +89,8 @@ pub struct World {
     pub write_through: bool,
     /// A count of all that happens.
     pub event: u64,
+    /// What happened in the turn that is under way, or the last.
+    pub turn: Turn,
     pub now: u64,
     // What the counters must say.
     pub answered: [[u64; 3]; Op::KINDS],
@@ -133,6 +138,7 @@ impl World {
             next_layout: None,
             write_through,
             event: 1,
+            turn: Turn::default(),
             now: 0,
             answered: Default::default(),
             bytes: Default::default(),
@@ -263,6 +269,7 @@ impl World {
         self.waiting[queue].pop_front();
         let unfit = self.is_unfit(&asked, self.next_layout.map_or(self.layout, |(next, _)| next));
         let taken = Some((self.tick(), self.now));
+        self.turn.done += 1;
         self.heads[usize::from(head)] = Some(Asked {
             taken,
             unfit: unfit && !revoked,
@@ -285,6 +292,7 @@ impl World {
     /// An answer: once, true, and after all that it promises.
     pub fn answer(&mut self, queue: usize, answer: Answer<'_>) {
         let head = answer.token.head;
+        self.turn.answered += 1;
         let asked = self.heads[usize::from(head)].take().expect("answered once");
         answer.token.spend();
         let (_, since) = asked.taken.expect("taken before it is answered");
@@ -388,8 +396,18 @@ impl World {
             }
             lba = volume;
         }
-        if self.disks[device].busy {
+        let disk = &mut self.disks[device];
+        let before = disk.refused.iter().position(|slot| *slot == io.slot);
+        self.turn.handed_over += usize::from(before.is_none());
+        if disk.busy {
+            if before.is_none() {
+                disk.refused.push(io.slot);
+            }
             return Started::Busy;
+        }
+        if let Some(before) = before {
+            disk.refused.remove(before);
+            self.turn.done += 1;
         }
         let begun = self.tick();
         if let Some(head) = self.owner(io.op, lba) {
