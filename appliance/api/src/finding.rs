@@ -159,11 +159,13 @@ findings! {
     }
     SuperblockDamaged {
         code: "superblock_damaged", severity: Degraded,
-        means: "A copy of a disk's superblock or of its table of extents is damaged; the others say what it said.",
-        guest: "Nothing by itself.",
+        means: "A copy of a disk's superblock or of its table of extents is damaged, or has the number of the one in force \
+                and says something else.",
+        guest: "Nothing by itself. Its disk is not served while two copies contradict each other and nothing tells which is right.",
         metric: "palisade_findings",
-        remedy: "it is written anew from the sound copies by itself; when it stays, `palisade-inspect` shows which copy, \
-                 and the disk should be replaced soon",
+        remedy: "it is written anew by itself from those that are shown to be right, by checksum or lineage; where nothing \
+                 shows it nothing is written, and `palisade disk adopt {name}` says what each side knows. When it stays, \
+                 `palisade-inspect` shows which copy, and the disk should be replaced soon",
         clears: Clears::WithItsCause,
     }
     VolumeIncomplete {

@@ -19,8 +19,8 @@ use palisade_model::{
 use palisade_sys::device::Medium as Device;
 use palisade_sys::device::probe::Content;
 use palisade_sys::{OpenError, Opened};
-use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, overlaps, standing};
-use palisade_wire::{DecodeError, Decoded, ExtentRecord};
+use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged, overlaps};
+use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -83,10 +83,11 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         (Side::Database, Ok(found)) => Command::AdoptDisk(AdoptDisk {
             name: name.clone(),
             uuid: disk.uuid,
-            seen: Some(on_medium(found)),
+            seen: Some(on_medium(judged(found, &wanted).0)),
             empties: emptied(found, &wanted),
         }),
-        (Side::Database, Err(_)) => {
+        (Side::Database, Err(error)) => {
+            refuse_neither(id, error, &wanted)?;
             // It has been looked at, and its operator says that it is the one.
             let plant = shared.plant_within(STATE_PATIENCE);
             let mut plant = plant.ok_or_else(problem::of_busy_control)?;
@@ -131,6 +132,29 @@ fn refuse_foreign(id: &str, side: Side, foreign: Option<&Content>) -> Result<(),
     }
 }
 
+/// Of two states that contradict each other one must be the database's own: where neither is, what lies on the disk is
+/// others', and their tables cannot be asked what of it is whose.
+fn refuse_neither(id: &str, error: &DecodeError, wanted: &Image) -> Result<(), Problem> {
+    let DecodeError::Contradiction(claims) = error else {
+        return Ok(());
+    };
+    let is_ours = |claim: &Claim| {
+        let kinship = claim.superblock.kinship(&wanted.superblock);
+        matches!(kinship, Kinship::Same | Kinship::Ancestor)
+    };
+    match claims.iter().any(is_ours) {
+        true => Ok(()),
+        false => Err(conflict(
+            "contradiction",
+            format!("disk {id}: {error}; and the database has grown out of neither"),
+            &format!(
+                "keep an image of the disk: `palisade-inspect` shows what is on it, copy by copy. If nothing of that is needed, \
+                 give the disk up (palisade disk rm {id} --force), erase it and add it anew"
+            ),
+        )),
+    }
+}
+
 fn compare(
     name: &Name,
     found: &Result<Decoded, DecodeError>,
@@ -138,14 +162,15 @@ fn compare(
     agreed: &[ExtentRecord],
 ) -> api::DiskAdoption {
     let (standing, message) = match found {
-        Ok(found) => words(standing(found, wanted)),
+        Ok(found) => words(judged(found, wanted).1),
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => (
             "lost",
             "the medium carries no superblock; what the database knows can be written to it anew".to_owned(),
         ),
         Err(error) => ("damaged", format!("the superblock cannot be used: {error}")),
     };
-    let on_disk: &[ExtentRecord] = found.as_ref().map_or(&[], |found| &found.extents);
+    let on_disk = told(found);
+    let on_disk = on_disk.as_slice();
     let Difference {
         only_on_medium,
         only_in_database,
@@ -153,17 +178,23 @@ fn compare(
         ..
     } = difference(on_disk, agreed);
     let parts = |parts: &[Part]| parts.iter().map(part).collect();
-    let superblock = found.as_ref().ok().map(|found| &found.superblock);
+    let superblock = found.as_ref().ok().map(|found| judged(found, wanted).0);
     let lineage = |superblock: &palisade_wire::Superblock| {
         superblock
             .lineage
             .as_ref()
             .map(|lineage| LineageId(lineage.id).to_string())
     };
-    let seen = superblock.map_or_else(
-        || standing.to_owned(),
-        |superblock| format!("{}-{}", LineageId(superblock.point().id), superblock.sequence),
-    );
+    let mark = |superblock: &palisade_wire::Superblock| {
+        format!("{}-{}", LineageId(superblock.point().id), superblock.sequence)
+    };
+    let seen = match found {
+        Ok(_) => superblock.map(mark).unwrap_or_default(),
+        Err(DecodeError::Contradiction(claims)) => {
+            claims.each_ref().map(|claim| mark(&claim.superblock)).join("-")
+        }
+        Err(_) => standing.to_owned(),
+    };
     api::DiskAdoption {
         disk: name.to_string(),
         standing: standing.to_owned(),
@@ -175,15 +206,31 @@ fn compare(
         only_on_disk: parts(&only_on_medium),
         only_in_database: parts(&only_in_database),
         elsewhere: parts(&elsewhere),
-        overwritten: overlaps(on_disk, &wanted.extents)
-            .iter()
-            .map(|overlap| api::VolumeOverwritten {
-                volume: part(&overlap.database),
-                by: overlap.medium.clone(),
-            })
-            .collect(),
+        overwritten: overlaps(
+            found.as_ref().map_or(&[], |found| &found.extents),
+            &wanted.extents,
+        )
+        .iter()
+        .map(|overlap| api::VolumeOverwritten {
+            volume: part(&overlap.database),
+            by: overlap.medium.clone(),
+        })
+        .collect(),
         seen,
         taken: None,
+    }
+}
+
+/// The extents that a medium tells of; of two states that contradict each other those of both.
+fn told(found: &Result<Decoded, DecodeError>) -> Vec<ExtentRecord> {
+    match found {
+        Ok(found) => found.extents.clone(),
+        Err(DecodeError::Contradiction(claims)) => {
+            let [one, other] = claims.each_ref().map(|claim| &claim.extents);
+            let more = other.iter().filter(|extent| !one.contains(extent));
+            one.iter().chain(more).cloned().collect()
+        }
+        Err(_) => Vec::new(),
     }
 }
 
@@ -484,20 +531,19 @@ fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {
     };
     Ok(ImportedDisk {
         disk,
-        seen: on_medium(found),
+        seen: on_medium(&found.superblock),
         extents: found.extents.iter().map(extent).collect::<Result<_, Problem>>()?,
     })
 }
 
-fn on_medium(found: &Decoded) -> OnMedium {
-    let oldest_first = found
-        .superblock
+fn on_medium(superblock: &palisade_wire::Superblock) -> OnMedium {
+    let oldest_first = superblock
         .lineage
         .iter()
         .flat_map(|lineage| lineage.ancestors.iter().rev());
     OnMedium {
-        point: point_of(&found.superblock.point()),
-        epoch: Epoch(found.superblock.epoch),
+        point: point_of(&superblock.point()),
+        epoch: Epoch(superblock.epoch),
         ancestors: oldest_first.map(point_of).collect(),
     }
 }
@@ -565,26 +611,4 @@ fn conflict(code: &'static str, message: String, remedy: &str) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_side_is_taken_over_nothing_of_others() {
-        let file_system = Content::Filesystem { kind: "ext" };
-        let refused = refuse_foreign("d1", Side::Database, Some(&file_system)).unwrap_err();
-        assert_eq!(refused.code, "foreign_data");
-        assert!(
-            refused.message.contains("a file system (ext)"),
-            "{}",
-            refused.message
-        );
-        assert!(
-            refused.remedy.contains("palisade disk confirm d1 --path"),
-            "{}",
-            refused.remedy
-        );
-        assert!(refuse_foreign("d1", Side::Database, None).is_ok());
-        // What cannot be read is refused for that.
-        assert!(refuse_foreign("d1", Side::Disk, Some(&file_system)).is_ok());
-    }
-}
+mod tests;

@@ -25,7 +25,7 @@ pub enum Superblock {
         /// Of this generation.
         generation: Generation,
     },
-    /// It was a superblock, and no copy is left that can be used.
+    /// It was a superblock, and no copy is left that can be used; or two of them contradict each other.
     Damaged,
     /// One of another disk or cluster.
     Foreign,

@@ -61,7 +61,7 @@ pub enum Cause {
     ForeignSuperblock,
     /// The disk had a superblock when it was last used and has none now.
     LostSuperblock,
-    /// No copy of the disk's superblock can be used.
+    /// No copy of the disk's superblock can be used, or two of them contradict each other.
     DamagedSuperblock,
     /// The disk's superblock has grown out of what the cluster knows.
     NewerSuperblock {
@@ -98,9 +98,9 @@ impl fmt::Display for Cause {
                  database would write there anew; the data of the volumes is not touched by that",
             ),
             Cause::DamagedSuperblock => f.write_str(
-                "no copy of the medium's superblock can be used: nothing is written to it; `palisade-inspect` shows \
-                 what is wrong with each, and `palisade disk adopt` what the database would write in their place; the \
-                 data of the volumes is not touched by that",
+                "the medium's superblock cannot be used, because no copy of it is sound or two of them contradict each other: \
+                 nothing is written to it; `palisade-inspect` shows what is wrong with each, and `palisade disk adopt` what \
+                 the database would write in their place; the data of the volumes is not touched by that",
             ),
             Cause::NewerSuperblock { generation } => write!(
                 f,

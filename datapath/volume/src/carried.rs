@@ -1,7 +1,7 @@
 //! What the planner is told of a medium: one decision, for the daemon and for whoever simulates it.
 
 use crate::image::Image;
-use crate::standing::{Standing, standing};
+use crate::standing::{Standing, judged};
 use palisade_model::{Cluster, Disk, Generation, Superblock};
 use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_write_of};
 
@@ -18,14 +18,19 @@ pub fn carried(
     let found = match found {
         Ok(found) => found,
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => return Ok(Superblock::Missing),
-        Err(DecodeError::Damaged { .. }) if is_cut_off() => return Ok(Superblock::Missing),
-        Err(DecodeError::Damaged { .. } | DecodeError::Contradiction { .. }) => {
-            return Ok(Superblock::Damaged);
+        // Two that contradict each other are left by no write: where it is one, an operator has said that this is to take
+        // their place.
+        Err(DecodeError::Damaged { .. } | DecodeError::Contradiction(_)) => {
+            return Ok(match is_cut_off() {
+                true => Superblock::Missing,
+                false => Superblock::Damaged,
+            });
         }
         Err(error) => return Err(error.clone()),
     };
-    let generation = Generation(found.superblock.generation);
-    Ok(match standing(found, wanted) {
+    let (decides, standing) = judged(found, wanted);
+    let generation = Generation(decides.generation);
+    Ok(match standing {
         Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
         Standing::Ahead => Superblock::Newer { generation },
         Standing::Diverged { .. } | Standing::Differs => Superblock::Diverged { generation },

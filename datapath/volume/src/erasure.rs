@@ -4,8 +4,11 @@
 //! An erasure may be cut off anywhere, and the next daemon asks again. So what it has left, from the first superblock that
 //! is gone to the last sector of a table, is told from a superblock that was damaged by itself.
 
+use crate::standing::beside;
 use palisade_model::{Ancestor, Cluster, Disk, History, Name, Uuid};
-use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_erasure_of, is_cut_off_write_of};
+use palisade_wire::{
+    DecodeError, Decoded, Lba, Sector, Superblock, is_cut_off_erasure_of, is_cut_off_write_of,
+};
 
 /// What is known of a disk that leaves, or has left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,17 +51,20 @@ pub fn is_to_be_erased<E>(
     let disk = leaving.uuid.0;
     match found {
         Ok(found) => {
-            let point = found.superblock.point();
-            let known = |ours: &Ancestor| ours.id.0 == point.id;
-            let unstamped = found.superblock.lineage.is_none();
-            Ok(found.superblock.disk == disk && (unstamped || leaving.history.iter().any(known)))
+            let is_known = |superblock: &Superblock| {
+                let point = superblock.point();
+                let known = |ours: &Ancestor| ours.id.0 == point.id;
+                superblock.lineage.is_none() || leaving.history.iter().any(known)
+            };
+            let is_ours = found.superblock.disk == disk && is_known(&found.superblock);
+            Ok(is_ours && beside(found).all(is_known))
         }
         Err(DecodeError::Damaged { .. } | DecodeError::NotOurs) => {
             let half_written =
                 leaving.pending && is_cut_off_write_of(disk_sectors, disk, leaving.cluster.0, &mut read);
             Ok(half_written || is_cut_off_erasure_of(disk_sectors, disk, read))
         }
-        Err(DecodeError::Contradiction { .. } | DecodeError::TooSmall { .. }) => Ok(false),
+        Err(DecodeError::Contradiction(_) | DecodeError::TooSmall { .. }) => Ok(false),
         Err(error) => Err(error.clone()),
     }
 }

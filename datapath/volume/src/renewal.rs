@@ -14,7 +14,7 @@ pub struct Bare {
     pub examined: bool,
     /// Everything that was looked at is zero.
     pub blank: bool,
-    /// What is left there is of a first write of this disk that was cut off.
+    /// What is left there is of a first write of this disk that was cut off: it names this disk, and none another.
     pub cut_off: bool,
 }
 
@@ -48,7 +48,7 @@ fn carries(standing: &Standing) -> &'static str {
 }
 
 /// What to write, in order, so that a medium says what it should; a damaged copy of what it should say already is
-/// written anew as it was. `bare` is asked only when no superblock was found.
+/// written anew as it was. `bare` is asked only when there is no superblock that can be used.
 ///
 /// # Errors
 /// See [`Forbidden`]: nothing may be written then.
@@ -92,6 +92,14 @@ pub fn renewal(
         Err(error @ DecodeError::Damaged { .. }) => {
             let bare = bare();
             if !(bare.pending && bare.cut_off) {
+                return Err(Forbidden::Unusable(error.clone()));
+            }
+            format(superblock, extents)
+        }
+        // Two states that are whole: an operator has been shown both, and that by the daemon that runs.
+        Err(error @ DecodeError::Contradiction(_)) => {
+            let bare = bare();
+            if !(bare.pending && bare.cut_off && bare.examined) {
                 return Err(Forbidden::Unusable(error.clone()));
             }
             format(superblock, extents)

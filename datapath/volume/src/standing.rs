@@ -37,6 +37,45 @@ pub enum Standing {
 
 /// Compares what a medium says with what it should say.
 pub fn standing(found: &Decoded, wanted: &Image) -> Standing {
+    judged(found, wanted).1
+}
+
+/// The superblock on a medium that decides about it, and how it stands to what the medium should say: the one in force; or
+/// one beside it that would be written over and has gone on from us, although its table is lost.
+pub fn judged<'a>(found: &'a Decoded, wanted: &Image) -> (&'a Superblock, Standing) {
+    let of_the_one_in_force = of_what_is_in_force(found, wanted);
+    let may_be_replaced = matches!(
+        of_the_one_in_force,
+        Standing::InForce | Standing::Unstamped | Standing::Behind
+    );
+    let in_the_way = |beside| Some((beside, of_what_is_beside(beside, wanted)?));
+    may_be_replaced
+        .then(|| beside(found).find_map(in_the_way))
+        .flatten()
+        .unwrap_or((&found.superblock, of_the_one_in_force))
+}
+
+/// Sound superblocks that are of the number in force or a later one, and not in force because their tables are lost. One
+/// that the one in force has grown out of is no loss.
+pub(crate) fn beside(found: &Decoded) -> impl Iterator<Item = &Superblock> {
+    let in_force = &found.superblock;
+    let copies = found.copies.iter().map(|(_, superblock)| superblock);
+    copies.filter(move |one| {
+        one.sequence >= in_force.sequence && *one != in_force && one.kinship(in_force) != Kinship::Ancestor
+    })
+}
+
+/// `None` of what we have grown out of ourselves. One of version 1 whose table is lost proves nothing.
+fn of_what_is_beside(beside: &Superblock, wanted: &Image) -> Option<Standing> {
+    match beside.kinship(&wanted.superblock) {
+        Kinship::Same | Kinship::Ancestor => None,
+        Kinship::Descendant => Some(Standing::Ahead),
+        Kinship::Apart { since } => Some(Standing::Diverged { since: Some(since) }),
+        Kinship::Unknown => Some(Standing::Diverged { since: None }),
+    }
+}
+
+fn of_what_is_in_force(found: &Decoded, wanted: &Image) -> Standing {
     let (is, should) = (&found.superblock, &wanted.superblock);
     if is.disk != should.disk {
         return Standing::OtherDisk;

@@ -6,99 +6,15 @@
     reason = "a test ends by panicking"
 )]
 
+mod stand;
+
 use palisade_model::{
-    AddDisk, AdoptDisk, Ancestor, Cluster, Command, CreateVolume, Epoch, FirstSuperblock, Generation,
-    InitCluster, LineageId, Medium, MediumRecord, Name, OnMedium, Superblock, Usage, Uuid,
+    AdoptDisk, Ancestor, Cluster, Command, CreateVolume, Epoch, FirstSuperblock, Generation, LineageId,
+    OnMedium, Superblock, Uuid,
 };
-use palisade_volume::{Image, Leaving, carried, image, is_first_write_cut_off};
-use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Sector, decode, format};
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-
-const SECTORS: u64 = 400_000;
-
-type Medium4k = BTreeMap<u64, Sector>;
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-fn then(cluster: &Cluster, command: Command) -> Cluster {
-    cluster.apply(&command).unwrap().0
-}
-
-fn volume(text: &str) -> Command {
-    Command::CreateVolume(CreateVolume {
-        name: name(text),
-        uuid: Uuid(text.len() as u128 + 100),
-        node: name("n"),
-        disk: Some(name("d")),
-        sectors: Some(8_192),
-        block_bytes: None,
-        clear: None,
-        clears: false,
-        clears_reused: false,
-    })
-}
-
-fn begun(disk: u128) -> Cluster {
-    let geometry = Geometry::of(SECTORS).unwrap();
-    let init = InitCluster {
-        id: Uuid(1),
-        node: name("n"),
-        node_uuid: Uuid(2),
-    };
-    let add = AddDisk {
-        name: name("d"),
-        uuid: Uuid(disk),
-        node: name("n"),
-        medium: Medium::File {
-            path: "/d".to_owned(),
-            bytes: SECTORS * 512,
-            created: true,
-        },
-        record: MediumRecord::default(),
-        usage: Usage::Pooled,
-        block_bytes: 512,
-        sectors: SECTORS,
-        data_start: geometry.data_start.0,
-        data_end: geometry.data_end.0,
-        superblock_pending: false,
-    };
-    then(
-        &then(&Cluster::empty(), Command::InitCluster(init)),
-        Command::AddDisk(add),
-    )
-}
-
-fn image_of(cluster: &Cluster) -> Image {
-    image(cluster, &name("d")).unwrap()
-}
-
-/// What a disk carries that says what a cluster has on it.
-fn written(cluster: &Cluster) -> Medium4k {
-    let image = image_of(cluster);
-    let update = format(&image.superblock, &image.extents).unwrap();
-    let writes = update.phases.iter().flat_map(|phase| &phase.writes);
-    writes.map(|write| (write.lba.0, write.bytes)).collect()
-}
-
-fn at(medium: &Medium4k, lba: u64) -> Sector {
-    medium.get(&lba).copied().unwrap_or([0; SECTOR_BYTES])
-}
-
-fn read(medium: &Medium4k) -> Result<Decoded, DecodeError> {
-    decode(SECTORS, |lba| Ok::<_, Infallible>(at(medium, lba.0)))
-}
-
-fn told(medium: &Medium4k, cluster: &Cluster) -> Result<Superblock, DecodeError> {
-    let disk = &cluster.disks[&name("d")];
-    carried(&read(medium), &image_of(cluster), || {
-        is_first_write_cut_off(cluster, disk, SECTORS, |lba| {
-            Ok::<_, Infallible>(at(medium, lba.0))
-        })
-    })
-}
+use palisade_volume::{Leaving, carried};
+use palisade_wire::DecodeError;
+use stand::{Medium4k, begun, image_of, name, read, then, told, volume, written};
 
 #[test]
 fn each_standing_is_told_as_what_may_be_done_about_it() {

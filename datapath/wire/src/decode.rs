@@ -2,10 +2,15 @@
 //!
 //! The newest sound superblock whose table is complete wins, wherever it lies; sectors of the table are taken from
 //! head or tail, whichever is sound. Everything that had to be passed over is told.
+//!
+//! One number stands for one write as long as nobody copies sectors about. Where two copies have the same number and say
+//! different things, the number proves nothing: the one whose table is there is the disk's, and of two such the one that
+//! has grown out of the other, by its lineage. Otherwise nobody can tell, and neither is believed.
 
 use crate::encode::check_extents;
 use crate::extent::{ExtentRecord, RECORDS_PER_SECTOR, table_crc, table_sector};
 use crate::geometry::{AREA_SECTORS, Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
+use crate::lineage::Kinship;
 use crate::sector::{Sector, SectorError, claimed, is_end_of_a_torn_sector};
 use crate::superblock::Superblock;
 use std::collections::BTreeSet;
@@ -76,6 +81,15 @@ pub enum Why {
         /// The sequence in force.
         wanted: u64,
     },
+    /// Sound, and with the number of the write in force, but it says something else: it was copied there from elsewhere, or
+    /// has been left by a write that was lost.
+    #[error("has the number of the write in force, {sequence}, and says something else; {proof}")]
+    OtherContent {
+        /// The number that both have.
+        sequence: u64,
+        /// What shows that it is not the one.
+        proof: Proof,
+    },
     /// The superblock is sound, but the table it names is not; an older state was looked for.
     #[error("is sound, but the extent table of write {sequence} is lost")]
     TableLost {
@@ -90,6 +104,27 @@ pub enum Why {
         /// Size now.
         found: u64,
     },
+}
+
+/// What shows which of two records of one number is the disk's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// The table that it names is not there, and the other's is.
+    TableLost,
+    /// The other has grown out of it, by its lineage.
+    GrownOut,
+    /// The checksum in the superblock is that of the other.
+    Checksum,
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Proof::TableLost => "its extent table is not there",
+            Proof::GrownOut => "the one in force has grown out of it",
+            Proof::Checksum => "its checksum is not that of the table in force",
+        })
+    }
 }
 
 /// One record that is not as it should be.
@@ -149,24 +184,31 @@ pub enum DecodeError {
         /// The version.
         found: u16,
     },
-    /// Two sound superblocks of the same write say different things: one was copied here from elsewhere.
+    /// Two sound superblocks of the same write, each with its table, say different things, and neither has grown out of the
+    /// other: one was copied here from elsewhere.
     #[error(
-        "{} and {} are both of write {sequence} and say different things: one of them was copied here from elsewhere",
-        .places[0],
-        .places[1]
+        "{} (generation {}) and {} (generation {}) are both of write {}, each with its table, and say different things: one \
+         of them was copied here from elsewhere, and nothing tells which",
+        .0[0].place, .0[0].superblock.generation, .0[1].place, .0[1].superblock.generation, .0[0].superblock.sequence
     )]
-    Contradiction {
-        /// Where they lie.
-        places: [Place; 2],
-        /// The number that both have.
-        sequence: u64,
-    },
+    Contradiction(Box<[Claim; 2]>),
     /// It was ours, but no superblock with a complete table is left.
     #[error("no complete superblock and table left{}", first("; ", .damage))]
     Damaged {
         /// What is wrong with each record.
         damage: Vec<Damage>,
     },
+}
+
+/// A complete state that a disk may be in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Claim {
+    /// Where its superblock lies.
+    pub place: Place,
+    /// What that says.
+    pub superblock: Superblock,
+    /// Its table.
+    pub extents: Vec<ExtentRecord>,
 }
 
 /// The first of the damage, behind what tells of all of it.
@@ -309,18 +351,9 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
             .collect();
         // Stable: of copies of the same write the head's comes first.
         copies.sort_by_key(|copy| std::cmp::Reverse(copy.superblock.sequence));
-        let mut tried: Vec<Superblock> = Vec::new();
-        for copy in &copies {
-            if tried.contains(&copy.superblock) {
-                continue;
-            }
-            if let Some(extents) = self.table(&copy.superblock, disk_sectors) {
-                if let Some(other) = self.contradiction(&copies, copy, disk_sectors) {
-                    let (places, sequence) = ([copy.place, other], copy.superblock.sequence);
-                    return Err(DecodeError::Contradiction { places, sequence });
-                }
-                self.blame_laggards(&copies, &copy.superblock);
-                let superblock = copy.superblock.clone();
+        for of_one_write in copies.chunk_by(|a, b| a.superblock.sequence == b.superblock.sequence) {
+            if let Some((superblock, extents)) = self.complete(of_one_write, disk_sectors)? {
+                self.blame_laggards(&copies, &superblock);
                 let copies = copies.iter().map(|copy| (copy.place, copy.superblock.clone()));
                 return Ok(Decoded {
                     superblock,
@@ -330,28 +363,79 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                     damage: self.damage,
                 });
             }
-            let sequence = copy.superblock.sequence;
-            self.blame(copy.place, copy.lba, Why::TableLost { sequence });
-            tried.push(copy.superblock.clone());
         }
         Err(DecodeError::Damaged { damage: self.damage })
     }
 
-    /// A copy of the same write as the chosen one that says something else, and has a complete table too. Whoever writes
-    /// takes the next number after the newest complete one on the disk, so one number stands for one complete write as
-    /// long as nobody copies sectors about.
-    fn contradiction(&mut self, copies: &[Copy], chosen: &Copy, disk_sectors: u64) -> Option<Place> {
-        let unlike = |copy: &&Copy| {
-            copy.superblock.sequence == chosen.superblock.sequence && copy.superblock != chosen.superblock
+    /// What is in force if a write is, by all sound copies of its number; `None` when no table of it is complete. Whoever
+    /// writes takes the next number after the newest complete one on the disk, so one number stands for one complete write
+    /// as long as nobody copies sectors about.
+    fn complete(&mut self, copies: &[Copy], disk_sectors: u64) -> Result<Option<State>, DecodeError> {
+        let mut claims: Vec<(Claim, Vec<Damage>)> = Vec::new();
+        let mut lost: Vec<(&Copy, Vec<Damage>)> = Vec::new();
+        for (index, copy) in copies.iter().enumerate() {
+            let before = copies.iter().take(index);
+            if before
+                .map(|one| &one.superblock)
+                .any(|one| *one == copy.superblock)
+            {
+                continue;
+            }
+            let told = self.damage.len();
+            let extents = self.table(&copy.superblock, disk_sectors);
+            let damage = self.damage.split_off(told);
+            match extents {
+                None => lost.push((copy, damage)),
+                Some(extents) => {
+                    let (place, superblock) = (copy.place, copy.superblock.clone());
+                    let claim = Claim {
+                        place,
+                        superblock,
+                        extents,
+                    };
+                    claims.push((claim, damage));
+                }
+            }
+        }
+        if claims.is_empty() {
+            for (copy, damage) in lost {
+                self.damage.extend(damage);
+                let sequence = copy.superblock.sequence;
+                self.blame(copy.place, copy.lba, Why::TableLost { sequence });
+            }
+            return Ok(None);
+        }
+        if let Some(pair) = contradiction(&claims) {
+            return Err(DecodeError::Contradiction(pair));
+        }
+        let is_latest = |(one, _): &(Claim, Vec<Damage>)| {
+            let others = claims.iter().map(|(other, _)| other);
+            others
+                .into_iter()
+                .all(|other| other == one || has_grown_out_of(one, other))
         };
-        let told = self.damage.len();
-        let complete = copies
+        let Some(at) = claims.iter().position(is_latest) else {
+            // Each says that it has grown out of the next, in a circle.
+            let damage = std::mem::take(&mut self.damage);
+            return Err(DecodeError::Damaged { damage });
+        };
+        let (in_force, damage) = claims.swap_remove(at);
+        self.damage.extend(damage);
+        for copy in copies
             .iter()
-            .filter(unlike)
-            .find(|copy| self.table(&copy.superblock, disk_sectors).is_some());
-        let place = complete.map(|copy| copy.place);
-        self.damage.truncate(told);
-        place
+            .filter(|copy| copy.superblock != in_force.superblock)
+        {
+            let is_complete = claims
+                .iter()
+                .any(|(claim, _)| claim.superblock == copy.superblock);
+            let proof = match is_complete {
+                true => Proof::GrownOut,
+                false => Proof::TableLost,
+            };
+            let sequence = in_force.superblock.sequence;
+            self.blame(copy.place, copy.lba, Why::OtherContent { sequence, proof });
+        }
+        Ok(Some((in_force.superblock, in_force.extents)))
     }
 
     /// Tells of the places where the superblock in force should lie and a sound older one does.
@@ -377,10 +461,10 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
         } else {
             &[false, true]
         };
-        let mut extents = Vec::with_capacity(superblock.table.count as usize);
         let count = superblock.table.count.div_ceil(RECORDS_PER_SECTOR as u32);
+        let mut parts = Vec::with_capacity(count as usize);
         for index in 0..count {
-            let mut found = None;
+            let mut copies = Vec::with_capacity(areas.len());
             for tail in areas.iter().copied() {
                 let place = Place {
                     tail,
@@ -388,17 +472,28 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                 };
                 let lba = Lba(geometry.area(tail) + offset + u64::from(index) * LBAS_PER_SECTOR);
                 match self.table_part(superblock, lba, index) {
-                    Ok(part) => found = found.or(Some(part)),
+                    Ok(part) => copies.push((place, lba, part)),
                     Err(why) => self.blame(place, lba, why),
                 }
             }
-            // A part that is missing shows in the number.
-            extents.extend(found.unwrap_or_default());
+            parts.push(copies);
         }
-        let sound = extents.len() == superblock.table.count as usize
-            && table_crc(&extents) == superblock.table.crc
-            && check_extents(superblock, &extents).is_ok();
-        sound.then_some(extents)
+        // Of two sound sectors that say different things it is the head's or the tail's, all through.
+        let (head, extents) = [true, false].into_iter().find_map(|head| {
+            let extents = put_together(&parts, head);
+            let sound = extents.len() == superblock.table.count as usize
+                && table_crc(&extents) == superblock.table.crc
+                && check_extents(superblock, &extents).is_ok();
+            sound.then_some((head, extents))
+        })?;
+        for copies in &parts {
+            let chosen = chosen(copies, head);
+            for (place, lba, _) in copies.iter().filter(|copy| Some(&copy.2) != chosen) {
+                let (sequence, proof) = (superblock.sequence, Proof::Checksum);
+                self.blame(*place, *lba, Why::OtherContent { sequence, proof });
+            }
+        }
+        Some(extents)
     }
 
     fn table_part(
@@ -423,6 +518,46 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
         }
         Ok(part)
     }
+}
+
+/// A superblock with its table.
+type State = (Superblock, Vec<ExtentRecord>);
+
+/// The copies of a sector of a table, from the head on.
+type Part4k = Vec<(Place, Lba, Vec<ExtentRecord>)>;
+
+/// The copy that counts: the head's, or the other one, where there are two.
+fn chosen(copies: &Part4k, head: bool) -> Option<&Vec<ExtentRecord>> {
+    let copy = if head { copies.first() } else { copies.last() };
+    copy.map(|(_, _, part)| part)
+}
+
+/// A table from its parts. One that is missing shows in the number of extents.
+fn put_together(parts: &[Part4k], head: bool) -> Vec<ExtentRecord> {
+    let parts = parts.iter().filter_map(|copies| chosen(copies, head));
+    parts.flatten().cloned().collect()
+}
+
+/// Whether one state has grown out of another, by what both say.
+fn has_grown_out_of(one: &Claim, other: &Claim) -> bool {
+    let kinship = (
+        other.superblock.kinship(&one.superblock),
+        one.superblock.kinship(&other.superblock),
+    );
+    kinship == (Kinship::Ancestor, Kinship::Descendant)
+}
+
+/// Two states of one number that stand against each other: neither has grown out of the other.
+fn contradiction(claims: &[(Claim, Vec<Damage>)]) -> Option<Box<[Claim; 2]>> {
+    let claims = claims.iter().map(|(claim, _)| claim);
+    let pairs = claims
+        .clone()
+        .enumerate()
+        .flat_map(|(at, one)| claims.clone().skip(at + 1).map(move |other| (one, other)));
+    let mut against = pairs.filter(|(a, b)| !has_grown_out_of(a, b) && !has_grown_out_of(b, a));
+    against
+        .next()
+        .map(|(one, other)| Box::new([one.clone(), other.clone()]))
 }
 
 /// Whether what lies in the head and tail area of a disk that cannot be decoded is what a first write of this disk's

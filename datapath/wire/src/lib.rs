@@ -51,6 +51,8 @@
 //!
 //! - One turned bit anywhere in a sector is noticed ([`SectorError::BadChecksum`] or an error more exact).
 //! - A sector read from another place than it was written to is refused ([`SectorError::WrongPlace`]).
+//! - Of two copies with one number and unlike content none is believed because of the number ([`Why::OtherContent`],
+//!   [`DecodeError::Contradiction`]).
 //! - A change is written over what it has grown out of, by the ids of both, and over nothing else
 //!   ([`EncodeError::NotDescended`]), whatever the numbers say.
 //! - A version or record type that is not known is refused, never guessed, even when an older copy could be read.
@@ -74,7 +76,7 @@ pub mod signature;
 pub mod superblock;
 
 pub use decode::{
-    Damage, DecodeError, Decoded, Part, Place, Why, decode, disks_named, is_cut_off_erasure_of,
+    Claim, Damage, DecodeError, Decoded, Part, Place, Proof, Why, decode, disks_named, is_cut_off_erasure_of,
     is_cut_off_write_of,
 };
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};

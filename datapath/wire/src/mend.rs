@@ -40,7 +40,8 @@ fn source(found: &Decoded, copy: usize) -> Option<&Superblock> {
     if found.superblock.table.slot as usize == copy {
         return Some(&found.superblock);
     }
-    let same = |place: &Place| place.part == Part::Superblock { copy };
+    let blamed = |place: &Place| found.damage.iter().any(|damage| damage.place == *place);
+    let same = |place: &Place| place.part == Part::Superblock { copy } && !blamed(place);
     let mut sound = found.copies.iter().filter(|(place, _)| same(place));
     sound.next().map(|(_, superblock)| superblock)
 }

@@ -284,49 +284,6 @@ fn a_table_that_does_not_fit_its_superblock_is_not_taken_for_it() {
     }
 }
 
-/// Two superblocks of one write that say different things: somebody has copied sectors about, and nobody can know which
-/// of the two is the disk's. One whose table is not there stands against nothing.
-#[test]
-fn two_complete_states_of_one_write_contradict_each_other() {
-    let (disk, made) = formatted(DISK_SECTORS, 2);
-    let place = |tail, copy| Place {
-        tail,
-        part: Part::Superblock { copy },
-    };
-    let owner = made.superblock.owner + 1;
-    let other = Superblock {
-        owner,
-        ..made.superblock.clone()
-    };
-    for (lba, at) in [
-        (128, place(false, 1)),
-        (TAIL, place(true, 0)),
-        (TAIL + 128, place(true, 1)),
-    ] {
-        let mut copied = disk.clone();
-        copied.written.insert(lba, other.to_sector(Lba(lba)));
-        let places = [place(false, 0), at];
-        assert_eq!(
-            copied.decode(),
-            Err(DecodeError::Contradiction { places, sequence: 1 })
-        );
-        let table = TableRef {
-            slot: 0,
-            ..other.table
-        };
-        let incomplete = Superblock {
-            table,
-            ..other.clone()
-        };
-        copied.written.insert(lba, incomplete.to_sector(Lba(lba)));
-        let found = copied.decode().unwrap();
-        assert_eq!(
-            (found.superblock, found.damage),
-            (made.superblock.clone(), vec![])
-        );
-    }
-}
-
 #[test]
 fn impossible_changes_are_refused_before_anything_is_written() {
     let mine = superblock(DISK_SECTORS);

@@ -15,6 +15,10 @@ pub fn of(why: &Why) -> &'static str {
             "a change did not get to its end, or the disk lost a write that it had acknowledged; \
              the daemon writes it again when it opens the disk"
         }
+        Why::OtherContent { .. } => {
+            "somebody has copied it here from another disk or an image, or a change did not get to its end; it is not \
+             believed, and the daemon writes the right one when it opens the disk, if the cluster knows this one"
+        }
         Why::TableLost { .. } => {
             "the newest state cannot be had any more and an older one is shown; compare it with the cluster before use"
         }
@@ -55,7 +59,7 @@ pub fn of_failure(error: &DecodeError) -> &'static str {
         DecodeError::NotOurs => "it is no pooled disk, or a disk given whole to one volume",
         DecodeError::Unreadable { .. } => "check its cable, its path and its health; then look again",
         DecodeError::WrongVersion { .. } => "it was written by a newer program: use that one",
-        DecodeError::Contradiction { .. } => {
+        DecodeError::Contradiction(_) => {
             "nobody can tell which of the two is right: keep an image of the disk; the cluster's database knows its \
              extents, and `palisade disk adopt` shows what it would write here"
         }
