@@ -28,6 +28,12 @@ pub(crate) struct LogFile {
 }
 
 impl LogFile {
+    /// One that lies on something else than a file.
+    #[cfg(test)]
+    pub(crate) fn over(database: Database) -> LogFile {
+        LogFile { database }
+    }
+
     /// Opens the log and reads what is in it, in order.
     pub(crate) fn open(path: &Path) -> Result<(LogFile, Logged), StoreError> {
         let (database, logged) = database::open(path, |copy| logged(path, copy))?;

@@ -16,6 +16,12 @@ pub(crate) struct StateFile {
 }
 
 impl StateFile {
+    /// One that lies on something else than a file.
+    #[cfg(test)]
+    pub(crate) fn over(database: Database) -> StateFile {
+        StateFile { database }
+    }
+
     /// Opens the state and reads it; `None` when none has been kept yet.
     pub(crate) fn open(path: &Path) -> Result<(StateFile, Option<Snapshot>), StoreError> {
         let (database, snapshot) = database::open(path, |copy| latest(path, copy))?;

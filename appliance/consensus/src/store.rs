@@ -389,3 +389,6 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
 pub(crate) fn make_private(directory: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
+
+#[cfg(test)]
+mod power_cut;
