@@ -189,6 +189,15 @@ impl Steward {
             Ok(found) => {
                 let again = plant.observed.failures.contains_key(&step.action);
                 plant.observed.record(wanted, step, found);
+                let writes = matches!(step.action, Action::WriteSuperblock { .. });
+                if writes && !found.superblock.has_reached(step.generation) {
+                    // The finding that follows says what is the matter with the medium.
+                    log::warn!(
+                        "left undone: {step}, superblock={:?}: the medium is no longer as it was known",
+                        found.superblock
+                    );
+                    return;
+                }
                 log::info!("done: {step}");
                 let message = if again {
                     format!("{} succeeded at last", step.action)

@@ -90,8 +90,8 @@ pub struct ObservedSocket {
 pub struct Opened {
     /// The node's number for the device or volume. Of interest after `OpenDisk` and `SetRoute`.
     pub index: u16,
-    /// What was found on the disk. Of interest after `OpenDisk` and `ExamineSuperblock`, and after `WriteSuperblock`
-    /// when something forbade it.
+    /// What is on the disk. Of interest after `OpenDisk`, `ExamineSuperblock` and `WriteSuperblock`: what was read back
+    /// once it was written, or what forbade that.
     pub superblock: Superblock,
 }
 
@@ -150,13 +150,7 @@ impl Observed {
             }
             Action::WriteSuperblock { disk } => {
                 if let Some(open) = self.disks.get_mut(disk) {
-                    open.superblock = match opened.superblock {
-                        Superblock::Missing => Superblock::Ours {
-                            generation: step.generation,
-                            flawed: false,
-                        },
-                        found => found,
-                    };
+                    open.superblock = opened.superblock;
                     open.looked_for = step.generation;
                     if let Some(wanted) = wanted.disks.get(disk) {
                         open.disk = wanted.clone();

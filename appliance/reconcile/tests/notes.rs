@@ -101,29 +101,19 @@ fn the_latest_generation_that_steps_were_taken_for_is_kept() {
 #[test]
 fn what_a_superblock_says_is_as_it_was_found_last() {
     let generation = Generation(40);
-    let ours = Superblock::Ours {
-        generation,
-        flawed: false,
-    };
+    let sound_or_not = [false, true].map(|flawed| Superblock::Ours { generation, flawed });
     let others = [
+        Superblock::Missing,
         Superblock::Foreign,
         Superblock::Damaged,
         Superblock::Newer { generation },
         Superblock::Diverged { generation },
-        Superblock::Ours {
-            generation,
-            flawed: true,
-        },
     ];
     let write = step(40, Action::WriteSuperblock { disk: name("d", 0) });
     let examine = step(40, Action::ExamineSuperblock { disk: name("d", 0) });
-    let written = others.iter().map(|other| (&write, *other, *other));
-    let examined = others.iter().map(|other| (&examine, *other, *other));
-    let missing = [
-        (&write, Superblock::Missing, ours),
-        (&examine, Superblock::Missing, Superblock::Missing),
-    ];
-    for (step, found, then) in written.chain(examined).chain(missing) {
+    // A write that was forbidden because the superblock is gone says so, and is no write.
+    let found = sound_or_not.into_iter().chain(others);
+    for (step, found) in found.flat_map(|found| [(&write, found), (&examine, found)]) {
         let (mut cluster, mut observed) = furnished();
         let before = observed.clone();
         let wanted = cluster.disks.get_mut(&name("d", 0)).expect("a disk");
@@ -137,7 +127,7 @@ fn what_a_superblock_says_is_as_it_was_found_last() {
         let open = &observed.disks[&name("d", 0)];
         assert_eq!(
             (open.superblock, open.looked_for),
-            (then, generation),
+            (found, generation),
             "{step} found {found:?}"
         );
         // What was written is the disk as it was agreed on; a look changes nothing of it.

@@ -174,6 +174,10 @@ impl Node {
                     before.is_none_or(|before| before < step.generation),
                     "{step}: goes back"
                 );
+                opened.superblock = Superblock::Ours {
+                    generation: step.generation,
+                    flawed: false,
+                };
             }
             Action::EraseSuperblock { disk } => {
                 self.superblocks.remove(&observed.disks[disk].disk.uuid);
