@@ -18,9 +18,9 @@ pub fn carried(
     let found = match found {
         Ok(found) => found,
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => return Ok(Superblock::Missing),
-        // Two that contradict each other are left by no write: where it is one, an operator has said that this is to take
-        // their place.
-        Err(DecodeError::Damaged { .. } | DecodeError::Contradiction(_)) => {
+        // Two that contradict each other, or one that says what cannot be, are left by no write: where it is one, an operator
+        // has said that this is to take their place.
+        Err(DecodeError::Damaged { .. } | DecodeError::Contradiction(_) | DecodeError::Impossible { .. }) => {
             return Ok(match is_cut_off() {
                 true => Superblock::Missing,
                 false => Superblock::Damaged,

@@ -64,7 +64,9 @@ pub fn is_to_be_erased<E>(
                 leaving.pending && is_cut_off_write_of(disk_sectors, disk, leaving.cluster.0, &mut read);
             Ok(half_written || is_cut_off_erasure_of(disk_sectors, disk, read))
         }
-        Err(DecodeError::Contradiction(_) | DecodeError::TooSmall { .. }) => Ok(false),
+        Err(
+            DecodeError::Contradiction(_) | DecodeError::Impossible { .. } | DecodeError::TooSmall { .. },
+        ) => Ok(false),
         Err(error) => Err(error.clone()),
     }
 }

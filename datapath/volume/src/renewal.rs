@@ -96,8 +96,8 @@ pub fn renewal(
             }
             format(superblock, extents)
         }
-        // Two states that are whole: an operator has been shown both, and that by the daemon that runs.
-        Err(error @ DecodeError::Contradiction(_)) => {
+        // What is whole, and not to be believed: an operator has been shown it, and that by the daemon that runs.
+        Err(error @ (DecodeError::Contradiction(_) | DecodeError::Impossible { .. })) => {
             let bare = bare();
             if !(bare.pending && bare.cut_off && bare.examined) {
                 return Err(Forbidden::Unusable(error.clone()));

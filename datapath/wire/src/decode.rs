@@ -7,13 +7,12 @@
 //! different things, the number proves nothing: the one whose table is there is the disk's, and of two such the one that
 //! has grown out of the other, by its lineage. Otherwise nobody can tell, and neither is believed.
 
-use crate::encode::check_extents;
+use crate::encode::{EncodeError, check_extents};
 use crate::extent::{ExtentRecord, RECORDS_PER_SECTOR, table_crc, table_sector};
-use crate::geometry::{AREA_SECTORS, Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
+use crate::geometry::{Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
 use crate::lineage::Kinship;
-use crate::sector::{Sector, SectorError, claimed, is_end_of_a_torn_sector};
+use crate::sector::{RecordType, Sector, SectorError, open};
 use crate::superblock::Superblock;
-use std::collections::BTreeSet;
 use std::fmt;
 
 /// A record's place on the disk.
@@ -192,12 +191,34 @@ pub enum DecodeError {
         .0[0].place, .0[0].superblock.generation, .0[1].place, .0[1].superblock.generation, .0[0].superblock.sequence
     )]
     Contradiction(Box<[Claim; 2]>),
+    /// The newest superblock, or the table that it names by its checksum, says what is never written. No older state is
+    /// taken for it: whoever has written it meant to replace that.
+    #[error("{place} is of write {sequence} and says what cannot be: {what}")]
+    Impossible {
+        /// Which record.
+        place: Place,
+        /// Of which write.
+        sequence: u64,
+        /// What is wrong.
+        what: Impossibility,
+    },
     /// It was ours, but no superblock with a complete table is left.
     #[error("no complete superblock and table left{}", first("; ", .damage))]
     Damaged {
         /// What is wrong with each record.
         damage: Vec<Damage>,
     },
+}
+
+/// What a record says that cannot be, although its checksum is right.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Impossibility {
+    /// By itself.
+    #[error("{0}")]
+    Record(#[source] SectorError),
+    /// Together with the rest of its table.
+    #[error("{0}")]
+    Table(#[source] EncodeError),
 }
 
 /// A complete state that a disk may be in.
@@ -227,6 +248,7 @@ pub fn decode<E: fmt::Display>(
     let mut reader = Reader {
         read,
         damage: Vec::new(),
+        impossible: Vec::new(),
     };
     let mut copies = reader.superblocks(&device, false);
     let newest = copies.iter().max_by_key(|copy| copy.superblock.sequence);
@@ -256,6 +278,8 @@ struct Copy {
 struct Reader<R> {
     read: R,
     damage: Vec<Damage>,
+    /// Superblocks with a right checksum that say what cannot be: the disk, the number of the write, and why.
+    impossible: Vec<(u128, DecodeError)>,
 }
 
 impl<R> Reader<R> {
@@ -283,6 +307,30 @@ impl<R> Reader<R> {
             Why::Sector(SectorError::WrongVersion { found }) => Some(found),
             _ => None,
         })
+    }
+
+    fn note_impossible(&mut self, place: Place, lba: Lba, bytes: &Sector) {
+        let whose = open(bytes, RecordType::Superblock, lba);
+        let said = Superblock::from_sector(bytes, lba);
+        if let (Ok((header, _)), Err(error @ SectorError::Malformed { .. })) = (whose, said) {
+            let what = Impossibility::Record(error);
+            let sequence = header.sequence;
+            let impossible = DecodeError::Impossible {
+                place,
+                sequence,
+                what,
+            };
+            self.impossible.push((header.disk, impossible));
+        }
+    }
+
+    /// A superblock of a disk, of a write or a later one, that says what cannot be.
+    fn impossible_from(&self, disk: u128, write: u64) -> Option<DecodeError> {
+        let of_it = self.impossible.iter().filter(|(whose, _)| *whose == disk);
+        let mut impossible = of_it.map(|(_, impossible)| impossible);
+        let found = impossible
+            .find(|error| matches!(error, DecodeError::Impossible { sequence, .. } if *sequence >= write));
+        found.cloned()
     }
 
     /// Drops copies of another disk or cluster than the first: the head speaks for the disk.
@@ -325,9 +373,11 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                 part: Part::Superblock { copy },
             };
             let lba = Lba(geometry.area(tail) + offset);
-            let parsed = self
-                .sector(lba)
-                .and_then(|bytes| Superblock::from_sector(&bytes, lba).map_err(Why::Sector));
+            let bytes = self.sector(lba);
+            if let Ok(bytes) = &bytes {
+                self.note_impossible(place, lba, bytes);
+            }
+            let parsed = bytes.and_then(|bytes| Superblock::from_sector(&bytes, lba).map_err(Why::Sector));
             match parsed {
                 Ok(superblock) => sound.push(Copy {
                     place,
@@ -353,6 +403,9 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
         copies.sort_by_key(|copy| std::cmp::Reverse(copy.superblock.sequence));
         for of_one_write in copies.chunk_by(|a, b| a.superblock.sequence == b.superblock.sequence) {
             if let Some((superblock, extents)) = self.complete(of_one_write, disk_sectors)? {
+                if let Some(impossible) = self.impossible_from(superblock.disk, superblock.sequence) {
+                    return Err(impossible);
+                }
                 self.blame_laggards(&copies, &superblock);
                 let copies = copies.iter().map(|copy| (copy.place, copy.superblock.clone()));
                 return Ok(Decoded {
@@ -382,7 +435,7 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                 continue;
             }
             let told = self.damage.len();
-            let extents = self.table(&copy.superblock, disk_sectors);
+            let extents = self.table(copy, disk_sectors)?;
             let damage = self.damage.split_off(told);
             match extents {
                 None => lost.push((copy, damage)),
@@ -452,10 +505,23 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
     }
 
     /// The table a superblock names; `None` when neither head nor tail nor both together have it whole.
-    fn table(&mut self, superblock: &Superblock, disk_sectors: u64) -> Option<Vec<ExtentRecord>> {
-        let geometry = Geometry::of(superblock.disk_sectors).ok()?;
+    ///
+    /// # Errors
+    /// It is whole, and says what cannot be.
+    fn table(&mut self, copy: &Copy, disk_sectors: u64) -> Result<Option<Vec<ExtentRecord>>, DecodeError> {
+        let superblock = &copy.superblock;
         let slot = superblock.table.slot as usize;
-        let offset = *TABLES.get(slot)?;
+        let (Ok(geometry), Some(&offset)) = (Geometry::of(superblock.disk_sectors), TABLES.get(slot)) else {
+            return Ok(None);
+        };
+        let impossible = |place, what| {
+            let sequence = superblock.sequence;
+            DecodeError::Impossible {
+                place,
+                sequence,
+                what,
+            }
+        };
         let areas: &[bool] = if geometry.disk_sectors > disk_sectors {
             &[false]
         } else {
@@ -465,6 +531,7 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
         let mut parts = Vec::with_capacity(count as usize);
         for index in 0..count {
             let mut copies = Vec::with_capacity(areas.len());
+            let mut unsayable = None;
             for tail in areas.iter().copied() {
                 let place = Place {
                     tail,
@@ -472,20 +539,32 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                 };
                 let lba = Lba(geometry.area(tail) + offset + u64::from(index) * LBAS_PER_SECTOR);
                 match self.table_part(superblock, lba, index) {
-                    Ok(part) => copies.push((place, lba, part)),
+                    Ok(Ok(part)) => copies.push((place, lba, part)),
+                    Ok(Err(error)) => {
+                        self.blame(place, lba, Why::Sector(error));
+                        unsayable = unsayable.or(Some((place, error)));
+                    }
                     Err(why) => self.blame(place, lba, why),
                 }
+            }
+            if let (true, Some((place, error))) = (copies.is_empty(), unsayable) {
+                return Err(impossible(place, Impossibility::Record(error)));
             }
             parts.push(copies);
         }
         // Of two sound sectors that say different things it is the head's or the tail's, all through.
-        let (head, extents) = [true, false].into_iter().find_map(|head| {
+        let whole = [true, false].into_iter().find_map(|head| {
             let extents = put_together(&parts, head);
-            let sound = extents.len() == superblock.table.count as usize
-                && table_crc(&extents) == superblock.table.crc
-                && check_extents(superblock, &extents).is_ok();
-            sound.then_some((head, extents))
-        })?;
+            let is_whole = extents.len() == superblock.table.count as usize
+                && table_crc(&extents) == superblock.table.crc;
+            is_whole.then_some((head, extents))
+        });
+        let Some((head, extents)) = whole else {
+            return Ok(None);
+        };
+        if let Err(error) = check_extents(superblock, &extents) {
+            return Err(impossible(copy.place, Impossibility::Table(error)));
+        }
         for copies in &parts {
             let chosen = chosen(copies, head);
             for (place, lba, _) in copies.iter().filter(|copy| Some(&copy.2) != chosen) {
@@ -493,15 +572,16 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                 self.blame(*place, *lba, Why::OtherContent { sequence, proof });
             }
         }
-        Some(extents)
+        Ok(Some(extents))
     }
 
+    /// What a sector of the table says, if that can be; `Err` when it is none of this write.
     fn table_part(
         &mut self,
         superblock: &Superblock,
         lba: Lba,
         index: u32,
-    ) -> Result<Vec<ExtentRecord>, Why> {
+    ) -> Result<Result<Vec<ExtentRecord>, SectorError>, Why> {
         let bytes = self.sector(lba)?;
         let (header, part) = table_sector(&bytes, lba, index).map_err(Why::Sector)?;
         if (header.disk, header.cluster) != (superblock.disk, superblock.cluster) {
@@ -558,81 +638,6 @@ fn contradiction(claims: &[(Claim, Vec<Damage>)]) -> Option<Box<[Claim; 2]>> {
     against
         .next()
         .map(|(one, other)| Box::new([one.clone(), other.clone()]))
-}
-
-/// Whether what lies in the head and tail area of a disk that cannot be decoded is what a first write of this disk's
-/// superblock has left that was cut off: some sector names the disk, and none another; or there is nothing but zeroes and
-/// the ends of torn superblocks. On a disk whose first superblock is still to come, nothing else of ours can lie there.
-pub fn is_cut_off_write_of<E>(
-    disk_sectors: u64,
-    disk: u128,
-    cluster: u128,
-    mut read: impl FnMut(Lba) -> Result<Sector, E>,
-) -> bool {
-    let Ok(geometry) = Geometry::of(disk_sectors) else {
-        return false;
-    };
-    let (mut named, mut torn, mut other) = (false, false, false);
-    for tail in [false, true] {
-        let start = geometry.area(tail);
-        for lba in (start..start + AREA_SECTORS)
-            .step_by(LBAS_PER_SECTOR as usize)
-            .map(Lba)
-        {
-            let Ok(bytes) = read(lba) else { return false };
-            match claimed(&bytes) {
-                Some(whose) if whose == (disk, cluster) => named = true,
-                Some(_) => return false,
-                None if bytes.iter().all(|byte| *byte == 0) => {}
-                // The beginning, which carries the name, did not arrive, and the end did.
-                None if is_end_of_a_torn_sector(&bytes) => torn = true,
-                None => other = true,
-            }
-        }
-    }
-    named || (torn && !other)
-}
-
-/// Whether what lies in the head and tail area of a disk that cannot be decoded is what an [`erase`](crate::erase) of
-/// this disk has left that was cut off: no superblock at the tail, which goes first, and some sector that names the disk,
-/// and none another. A superblock that was damaged by itself has a copy at the tail.
-pub fn is_cut_off_erasure_of<E>(
-    disk_sectors: u64,
-    disk: u128,
-    mut read: impl FnMut(Lba) -> Result<Sector, E>,
-) -> bool {
-    let Ok(geometry) = Geometry::of(disk_sectors) else {
-        return false;
-    };
-    let mut named = false;
-    for tail in [false, true] {
-        let start = geometry.area(tail);
-        for place in (0..AREA_SECTORS).step_by(LBAS_PER_SECTOR as usize) {
-            let Ok(bytes) = read(Lba(start + place)) else {
-                return false;
-            };
-            match claimed(&bytes) {
-                Some((whose, _)) if whose != disk => return false,
-                Some(_) if tail && SUPERBLOCKS.contains(&place) => return false,
-                Some(_) => named = true,
-                None => {}
-            }
-        }
-    }
-    named
-}
-
-/// The disks that sectors of the head and tail area name, sound or not. What cannot be read names none.
-pub fn disks_named<E>(disk_sectors: u64, mut read: impl FnMut(Lba) -> Result<Sector, E>) -> BTreeSet<u128> {
-    let Ok(geometry) = Geometry::of(disk_sectors) else {
-        return BTreeSet::new();
-    };
-    let starts = [geometry.area(false), geometry.area(true)];
-    let places = starts
-        .into_iter()
-        .flat_map(|start| (start..start + AREA_SECTORS).step_by(LBAS_PER_SECTOR as usize));
-    let claims = places.filter_map(|lba| claimed(&read(Lba(lba)).ok()?));
-    claims.map(|(disk, _)| disk).collect()
 }
 
 /// What to say when there is no sound superblock.

@@ -76,6 +76,22 @@ pub enum EncodeError {
         /// Where.
         lba: Lba,
     },
+    /// Two extents of one volume do not say the same of it.
+    #[error("extents {} and {} are of one volume and differ in `{field}`", .indices[0], .indices[1])]
+    Volume {
+        /// Positions in the list.
+        indices: [usize; 2],
+        /// In what they differ.
+        field: &'static str,
+    },
+    /// Two extents hold the same part of one volume.
+    #[error("extents {} and {} hold the same part of one volume, from LBA {lba} of it on", .indices[0], .indices[1])]
+    Twice {
+        /// Positions in the list.
+        indices: [usize; 2],
+        /// Where, on the volume.
+        lba: Lba,
+    },
     /// The superblock has a value that is never written.
     #[error("superblock: impossible `{field}`")]
     Superblock {
@@ -263,7 +279,8 @@ fn numbered(
     Ok(superblock)
 }
 
-/// Whether all extents lie in the data area and none over another.
+/// Whether all extents are possible, lie in the data area and none over another, on the disk or in its volume; and whether
+/// those of one volume say the same of it.
 pub(crate) fn check_extents(superblock: &Superblock, extents: &[ExtentRecord]) -> Result<(), EncodeError> {
     for (index, extent) in extents.iter().enumerate() {
         if let Some(field) = extent.impossible_field() {
@@ -284,6 +301,24 @@ pub(crate) fn check_extents(superblock: &Superblock, extents: &[ExtentRecord]) -
                 indices: [*a, *b],
                 lba: right.disk_lba,
             });
+        }
+    }
+    order.sort_by_key(|(_, extent)| (extent.volume, extent.volume_lba));
+    let neighbours = order.iter().zip(order.iter().skip(1));
+    for ((a, left), (b, right)) in neighbours.filter(|((_, a), (_, b))| a.volume == b.volume) {
+        let indices = [*a, *b];
+        let differs = [
+            ("volume_name", left.volume_name != right.volume_name),
+            ("block_bytes", left.block_bytes != right.block_bytes),
+            ("volume_sectors", left.volume_sectors != right.volume_sectors),
+        ];
+        if let Some((field, _)) = differs.into_iter().find(|(_, differs)| *differs) {
+            return Err(EncodeError::Volume { indices, field });
+        }
+        // Each lies inside the volume, so that its end is a number.
+        if left.volume_lba.0 + left.sectors > right.volume_lba.0 {
+            let lba = right.volume_lba;
+            return Err(EncodeError::Twice { indices, lba });
         }
     }
     Ok(())

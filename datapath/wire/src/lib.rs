@@ -55,6 +55,8 @@
 //!   [`DecodeError::Contradiction`]).
 //! - A change is written over what it has grown out of, by the ids of both, and over nothing else
 //!   ([`EncodeError::NotDescended`]), whatever the numbers say.
+//! - What is read has the rules of what is written ([`encode`]): a superblock or a table that breaks one, with whatever
+//!   checksum, is refused with the rule ([`DecodeError::Impossible`]), and no older state is taken for it.
 //! - A version or record type that is not known is refused, never guessed, even when an older copy could be read.
 //! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
 //!
@@ -71,14 +73,12 @@ pub mod geometry;
 pub mod lineage;
 pub mod mend;
 pub mod name;
+pub mod remains;
 pub mod sector;
 pub mod signature;
 pub mod superblock;
 
-pub use decode::{
-    Claim, Damage, DecodeError, Decoded, Part, Place, Proof, Why, decode, disks_named, is_cut_off_erasure_of,
-    is_cut_off_write_of,
-};
+pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Place, Proof, Why, decode};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
 pub use geometry::{
@@ -87,6 +87,7 @@ pub use geometry::{
 pub use lineage::{ANCESTORS_MAX, Ancestor, Kinship, Lineage};
 pub use mend::mend;
 pub use name::{NAME_BYTES_MAX, Name, NameError};
+pub use remains::{disks_named, is_cut_off_erasure_of, is_cut_off_write_of};
 pub use sector::{MAGIC, RecordType, SECTOR_BYTES, Sector, SectorError, VERSION, claims};
 pub use signature::{SIGNATURE_BYTES, Signature, recognise};
 pub use superblock::{Superblock, TableRef};

@@ -268,8 +268,12 @@ impl Superblock {
             ),
             ("data_start", self.data_start == geometry.data_start),
             ("data_end", self.data_end == geometry.data_end),
+            ("disk", self.disk != 0),
+            ("cluster", self.cluster != 0),
+            ("owner", self.owner != 0),
             ("sequence", self.sequence != 0),
-            ("table_slot", self.table.slot < 2),
+            // Each write takes the table whose turn it is.
+            ("table_slot", u64::from(self.table.slot) == self.sequence % 2),
             ("table_count", self.table.count as usize <= EXTENTS_MAX),
             (
                 "lineage_id",
@@ -292,14 +296,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn survives_its_sector(ids: [u128; 3], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
-                               numbers: [u64; 3], count in 0..EXTENTS_MAX as u32, crc: u32, slot in 0..2u32,
+        fn survives_its_sector(ids in [1u128.., 1u128.., 1u128..], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
+                               numbers: [u64; 3], count in 0..EXTENTS_MAX as u32, crc: u32,
                                lineage in proptest::option::of((1u128.., proptest::collection::vec((0u64.., 1u128..), 0..=ANCESTORS_MAX)))) {
             let [disk, cluster, owner] = ids;
             let label = Name::new(&label).unwrap();
             let mut superblock = Superblock::new(disk, cluster, owner, label, 4096, disk_sectors).unwrap();
             (superblock.generation, superblock.epoch, superblock.sequence) = (numbers[0], numbers[1], numbers[2].max(1));
-            superblock.table = TableRef { slot, count, crc };
+            superblock.table = TableRef { slot: (superblock.sequence % 2) as u32, count, crc };
             superblock.lineage = lineage.map(|(id, ancestors)| Lineage {
                 id,
                 ancestors: ancestors.into_iter().map(|(generation, id)| Ancestor { generation, id }).collect(),
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn bytes_that_this_version_does_not_write_are_refused_wherever_they_are() {
         let plain = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
-        let plain = Superblock { sequence: 1, ..plain };
+        let plain = Superblock { sequence: 2, ..plain };
         let ancestor = |generation| Ancestor { generation, id: 7 };
         let kin = |ancestors| Superblock {
             lineage: Some(Lineage { id: 5, ancestors }),
@@ -394,7 +398,7 @@ mod tests {
     #[test]
     fn impossible_values_are_refused_although_the_checksum_fits() {
         let good = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
-        let good = Superblock { sequence: 1, ..good };
+        let good = Superblock { sequence: 2, ..good };
         let refused = |bad: Superblock| Superblock::from_sector(&bad.to_sector(Lba(0)), Lba(0)).unwrap_err();
         let field = |field| SectorError::Malformed { field };
         assert_eq!(

@@ -91,6 +91,7 @@ fn a_table_is_put_together_from_head_and_tail() {
     let mut many = extents(20);
     for index in 20..100u64 {
         let mut one = many[0].clone();
+        one.volume = 1000 + u128::from(index);
         (one.disk_lba, one.sectors) = (Lba(8192 * 22 + 8 * index), 8);
         many.push(one);
     }
@@ -314,6 +315,7 @@ fn impossible_changes_are_refused_before_anything_is_written() {
     let end = Geometry::of(DISK_SECTORS).unwrap().data_end.0;
     let at = |lba: u64, sectors: u64| {
         let mut one = extents(1).remove(0);
+        one.volume = 1000 + u128::from(lba);
         (one.disk_lba, one.sectors) = (Lba(lba), sectors);
         one
     };

@@ -63,6 +63,10 @@ pub fn of_failure(error: &DecodeError) -> &'static str {
             "nobody can tell which of the two is right: keep an image of the disk; the cluster's database knows its \
              extents, and `palisade disk adopt` shows what it would write here"
         }
+        DecodeError::Impossible { .. } => {
+            "a program wrote what it should not have: keep an image of the disk and report it; the cluster's database knows \
+             its extents, and `palisade disk adopt` shows what it would write here"
+        }
         DecodeError::Damaged { .. } => {
             "all copies are spoilt: keep an image of the disk; the cluster's database knows its extents, and \
              `palisade disk adopt` shows what it would write here"

@@ -250,7 +250,8 @@ impl Report {
             DecodeError::Unreadable { .. } => State::Unreadable,
             DecodeError::WrongVersion { .. }
             | DecodeError::Damaged { .. }
-            | DecodeError::Contradiction(_) => State::Lost,
+            | DecodeError::Contradiction(_)
+            | DecodeError::Impossible { .. } => State::Lost,
             _ if !self.carries.is_empty() => State::Foreign,
             _ if head.first().is_none_or(|byte| *byte == 0) => match medium.look_for_data() {
                 Look::Data { offset } => {
