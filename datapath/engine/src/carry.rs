@@ -269,12 +269,9 @@ pub(crate) fn way(
     if end.0 > route.sectors().0 {
         return Err(None);
     }
+    // There is a run but behind the last sector, of which nothing can be asked.
     let Some(run) = route.run_at(lba) else {
-        return if sectors == Sectors::ZERO {
-            Ok(Way::Done)
-        } else {
-            Err(None)
-        };
+        return Ok(Way::Done);
     };
     let device = watched.get(run.device.usize()).and_then(Option::as_ref);
     let limits = &device.ok_or(Some(Fault::Gone))?.limits;

@@ -138,9 +138,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let limits = self.device(run.device).ok_or(Fault::Gone)?.limits;
         let into_run = lba.since(run.volume);
         let mut sectors = left.0.min(run.sectors.0 - into_run.0);
-        if zeroes {
-            sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64).0);
-        }
         if zeroes || slot.op.moves_data() {
             sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
         }
@@ -233,12 +230,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         parent.cut_sectors = sectors;
         parent.lacks_buffer = false;
         parent.place = place;
-        let (queue, lba) = (parent.queue, parent.lba);
+        let queue = parent.queue;
         let slot = self.slots.slot_mut(part);
         slot.used_for = Use::Part;
         slot.op = piece.op;
         slot.queue = queue;
-        slot.lba = Lba(lba.0 + piece.skip.0);
         slot.sectors = sectors;
         slot.device = piece.device;
         slot.device_lba = piece.device_lba;

@@ -4,9 +4,7 @@
 use crate::bench_of::*;
 use palisade_block::limits::PULL_BATCH;
 use palisade_block::mailbox::{Command, Pace};
-use palisade_block::stats::AttachmentStats;
 use palisade_block::*;
-use std::sync::Arc;
 
 /// A bed whose devices answer at once, and its guest.
 fn quick() -> (Bed, Script) {
@@ -203,38 +201,6 @@ fn who_is_short_of_nothing_is_not_counted_so() {
         bed.turn();
     }
     assert_eq!((guest.answers().len(), bed.stats.slots_short.get()), (100, 0));
-}
-
-#[test]
-fn a_wait_for_the_limit_is_counted_once() {
-    let counts: Arc<AttachmentStats> = Arc::default();
-    let mut bed = Bed::new(64, 2);
-    bed.devices().at_once = Some(Ok(()));
-    bed.now = 5_000_000;
-    let guest = bed.attach(QUEUE, |settings| {
-        settings.pace = Pace {
-            iops: 1000,
-            ..Pace::default()
-        };
-        settings.stats = Arc::clone(&counts);
-    });
-    for (round, at) in [(1, 6_000_000), (2, 7_000_000), (3, 8_000_000)] {
-        guest.ask(round, Op::Read, 0, 1, data(1));
-        guest.ask(round, Op::Read, 0, 1, data(1));
-        for _ in 0..3 {
-            bed.turn();
-        }
-        let waits = guest.0.borrow().waiting.len();
-        assert_eq!(
-            (waits, counts.throttled.get()),
-            (usize::from(round), u64::from(round))
-        );
-        bed.now = at + 10;
-    }
-    // It stops: what waits in its ring stays there, whatever the limit.
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
-    assert_eq!(bed.notices().len(), 1);
-    assert_eq!(guest.0.borrow().waiting.len(), 3);
 }
 
 #[test]

@@ -170,6 +170,8 @@ pub struct Obedient {
     pub finished: VecDeque<(SlotIndex, Result<(), Fault>)>,
     pub cancelled: Vec<SlotIndex>,
     pub busy: bool,
+    /// This one alone has no room.
+    pub busy_device: Option<u16>,
     /// It wants to hear of operations beforehand.
     pub fetches: bool,
     /// Answer at once with this; otherwise operations stay until the test finishes them.
@@ -219,7 +221,7 @@ impl Devices for Obedient {
     fn start(&mut self, io: Io<'_>) -> Started {
         let step = if io.alone { "start alone" } else { "start" };
         self.steps.borrow_mut().push((step, io.lba.0));
-        if self.busy {
+        if self.busy || self.busy_device == Some(io.device.0) {
             return Started::Busy;
         }
         let held = self.kept.iter().find(|(held, ..)| *held == io.memory);
@@ -376,6 +378,7 @@ impl Bed {
             finished: VecDeque::new(),
             cancelled: Vec::new(),
             busy: false,
+            busy_device: None,
             at_once: None,
             fetches: false,
             unsupported: Vec::new(),

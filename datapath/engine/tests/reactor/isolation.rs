@@ -3,6 +3,7 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::Command;
 use palisade_block::*;
+use palisade_engine::ReactorConfig;
 use std::sync::Arc;
 
 const SLOTS: u32 = 16;
@@ -23,7 +24,7 @@ fn one_device(bed: &mut Bed, volume: VolumeIndex, device: u16) {
     let generation = Generation(1);
     let run = Run {
         volume: Lba(0),
-        sectors: Sectors(50),
+        sectors: Sectors(500),
         device: DeviceIndex(device),
         lba: Lba(0),
     };
@@ -230,4 +231,147 @@ fn a_device_does_not_come_in_the_place_of_one_that_is_at_work() {
         stats: Arc::default(),
         deadline: Nanos(1000),
     });
+}
+
+/// The same where the second device has no room instead of taking its time.
+#[test]
+fn what_finds_a_device_busy_is_booked_on_it() {
+    let mut bed = Bed::new(4, 2);
+    one_device(&mut bed, NEIGHBOUR, 0);
+    bed.devices().busy_device = Some(1);
+    for queue in 0..3 {
+        let guest = bed.attach(QueueId { queue, ..QUEUE }, |_| {});
+        guest.ask(0, Op::Write, 499, 2, data(2));
+    }
+    run_first_device(&mut bed, 2);
+    assert_eq!(bed.reactor.in_flight(), 3);
+    assert!(neighbour_is_served(&mut bed));
+    bed.reactor.abandon();
+}
+
+/// What is booked anew is booked on the device that is late: others of its guests get no more than their share.
+#[test]
+fn requests_that_a_hung_device_keeps_leave_no_slots_to_its_other_guests() {
+    let (mut bed, queues) = bed();
+    for queue in &queues {
+        (0..16).for_each(|head| queue.ask(head, Op::Write, 499, 2, data(2)));
+    }
+    run_first_device(&mut bed, 8);
+    bed.now += 1000;
+    run_first_device(&mut bed, 2);
+    let hung = VolumeIndex(2);
+    one_device(&mut bed, hung, 1);
+    let guest = bed.attach(QueueId { queue: 9, ..QUEUE }, |settings| settings.volume = hung);
+    guest.ask(7, Op::Read, 0, 1, data(1));
+    let held = bed.reactor.in_flight();
+    run_first_device(&mut bed, 2);
+    assert_eq!(bed.reactor.in_flight(), held, "of {SLOTS} slots");
+    assert_eq!(guest.0.borrow().waiting.len(), 1);
+    bed.reactor.abandon();
+}
+
+/// A queue of a volume that asks for that many long reads at a sector.
+fn long_reads(bed: &mut Bed, queue: u16, volume: VolumeIndex, count: u16, lba: u64) -> Script {
+    let guest = bed.attach(QueueId { queue, ..QUEUE }, |settings| settings.volume = volume);
+    for head in 0..count {
+        let segments = (0..200).map(|at| piece(0x20_0000 + at * 512, 512));
+        guest.ask(head, Op::Read, lba, 200, segments.collect());
+    }
+    guest
+}
+
+#[test]
+fn a_device_has_its_share_of_the_lists_whatever_short_requests_end() {
+    let config = ReactorConfig {
+        slots: 64,
+        parts: 64,
+        long: 8,
+        watch_every: Nanos(10),
+    };
+    let mut bed = Bed::of(config, 2);
+    let other = VolumeIndex(2);
+    one_device(&mut bed, NEIGHBOUR, 0);
+    one_device(&mut bed, other, 1);
+    let short = bed.attach(QUEUE, |_| {});
+    let of_other = long_reads(&mut bed, 9, other, 1, 0);
+    // One queue has four of the seven that are left, the next two, and the last one is not for this device any more.
+    let guests =
+        [(1, 4), (2, 2), (3, 1)].map(|(queue, count)| long_reads(&mut bed, queue, NEIGHBOUR, count, 0));
+    let waiting = |guests: &[Script; 3]| guests.each_ref().map(|guest| guest.0.borrow().waiting.len());
+    for _ in 0..4 {
+        bed.turn();
+    }
+    assert_eq!(of_other.0.borrow().waiting.len(), 0);
+    assert_eq!(waiting(&guests), [0, 0, 1]);
+    // Some are answered, and some booked on the second device when it is late with them.
+    let long = std::mem::take(&mut bed.devices().seen);
+    for head in 0..4 {
+        short.ask(head, Op::Read, 0, 1, data(1));
+        short.ask(10 + head, Op::Write, 499, 2, data(2));
+    }
+    run_first_device(&mut bed, 3);
+    assert_eq!(short.answers(), [0, 1, 2, 3].map(|head| (head, Status::Ok)));
+    bed.now += 1000;
+    run_first_device(&mut bed, 3);
+    assert_eq!(waiting(&guests), [0, 0, 1]);
+    // What ends gives its list back.
+    let ended = long.iter().map(|io| (io.slot, Ok(())));
+    bed.devices().finished.extend(ended);
+    run_first_device(&mut bed, 3);
+    assert_eq!(waiting(&guests), [0, 0, 0]);
+    bed.reactor.abandon();
+}
+
+/// Long requests over both devices are booked on the first until it is known that the second keeps them.
+#[test]
+fn lists_that_a_hung_device_keeps_count_with_it() {
+    let hung = VolumeIndex(2);
+    for (is_late, volume, is_taken) in [
+        (false, NEIGHBOUR, false),
+        (false, hung, true),
+        (true, NEIGHBOUR, true),
+        (true, hung, false),
+    ] {
+        let (mut bed, _) = bed();
+        one_device(&mut bed, hung, 1);
+        for count in [2, 1] {
+            let over_both = long_reads(&mut bed, 10 + count, VOLUME, count, 400);
+            run_first_device(&mut bed, 2);
+            assert_eq!(over_both.0.borrow().waiting.len(), 0);
+        }
+        bed.now += if is_late { 1000 } else { 0 };
+        run_first_device(&mut bed, 2);
+        let guest = long_reads(&mut bed, 20, volume, 1, 0);
+        bed.turn();
+        assert_eq!(
+            guest.0.borrow().waiting.is_empty(),
+            is_taken,
+            "{is_late}, {volume:?}"
+        );
+        bed.reactor.abandon();
+    }
+}
+
+#[test]
+fn a_device_that_hangs_leaves_parts_to_others() {
+    let (mut bed, queues) = bed();
+    bed.devices().limits[0].io_bytes_max = 8 * 512;
+    bed.reactor.apply(Command::AddDevice {
+        device: DeviceIndex(0),
+        stats: Arc::default(),
+        deadline: Nanos(1000),
+    });
+    queues[0].ask(1, Op::Read, 0, 400, data(400));
+    for _ in 0..3 {
+        bed.turn();
+    }
+    assert_eq!(bed.devices().seen.len(), 6, "three quarters of the eight parts");
+    queues[1].ask(2, Op::WriteZeroes { unmap: false }, 700, 8, vec![]);
+    bed.devices().unsupported = vec![Op::WriteZeroes { unmap: false }];
+    for _ in 0..2 {
+        bed.turn();
+    }
+    let last = bed.devices().seen.last().map(|io| (io.device, io.op));
+    assert_eq!(last, Some((1, Op::Write)));
+    bed.reactor.abandon();
 }

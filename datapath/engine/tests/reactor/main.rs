@@ -13,3 +13,5 @@ mod requests;
 mod revoke;
 mod settings;
 mod sleep;
+mod turns;
+mod ways;

@@ -14,7 +14,7 @@ const LARGE: u64 = 1 << 16;
 
 /// A bed whose first device is large and as it is told, and has the volume to itself.
 fn large(buffers: usize, change: impl FnOnce(&mut DeviceLimits)) -> (Bed, Script) {
-    let mut bed = Bed::new(128, buffers);
+    let mut bed = Bed::new(256, buffers);
     let limits = &mut bed.devices().limits[0];
     limits.sectors = Sectors(LARGE);
     change(limits);
@@ -293,5 +293,45 @@ fn those_behind_many_that_wait_have_a_turn() {
     assert_eq!(bed.turn(), 1, "it is taken and waits behind the others");
     assert_eq!((bed.turn(), bed.devices().seen.len()), (0, 3));
     assert_eq!((bed.turn(), bed.devices().seen.len()), (1, 4));
+    // Nobody is left behind.
+    for _ in 0..50 {
+        bed.finish_all(Ok(()));
+        bed.turn();
+    }
+    assert_eq!([&guest, &second].map(|queue| queue.answers().len()), [48, 48]);
+    assert_eq!(third.answers(), [(1, Status::Ok)]);
+}
+
+#[test]
+fn what_has_failed_is_answered_with_its_last_piece_however_many_wait() {
+    let (mut bed, guest) = large(4, |_| {});
+    guest.ask(1, Op::Read, 0, 20 * BUFFER, odd(20 * BUFFER));
+    bed.turn();
+    let others: Vec<Script> = (1..4)
+        .map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |_| {}))
+        .collect();
+    for head in 0..40 {
+        others
+            .iter()
+            .for_each(|other| other.ask(head, Op::Read, 0, 1, odd(1)));
+    }
+    for _ in 0..4 {
+        bed.turn();
+    }
+    // It has three of the buffers, and the next one it gets brings it to the end of the line.
+    assert_eq!(bed.devices().seen.len(), 3);
+    assert_eq!(bed.reactor.in_flight(), 121);
+    let end = |bed: &mut Bed, result| {
+        let slot = bed.devices().seen.remove(0).slot;
+        bed.devices().finished.push_back((slot, result));
+    };
+    end(&mut bed, Ok(()));
+    bed.turn();
+    assert_eq!(bed.devices().seen.last().map(|io| io.lba), Some(3 * BUFFER));
+    end(&mut bed, Err(Fault::Media));
+    end(&mut bed, Ok(()));
+    end(&mut bed, Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::IoErr)]);
     bed.reactor.abandon();
 }
