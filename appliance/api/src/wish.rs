@@ -134,7 +134,8 @@ impl Wish for Limits {
                 return Err(invalid(
                     field,
                     "a limit of 0 would let nothing through",
-                    "give at least 1, or leave it out for no limit",
+                    "give at least 1; who names no limits when an attachment is made has none, and `attachment set --no-limits` lifts \
+                     those that there are",
                 ));
             }
         }

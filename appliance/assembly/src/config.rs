@@ -143,7 +143,8 @@ pub struct GuestsConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_s: Option<u64>,
     /// Threads that may go on hanging after their attachment was deleted, and processes that may go on hanging in the
-    /// closing of what virtual machines sent; with more no attachment is offered, or no descriptor received [default: 64]
+    /// closing of what virtual machines sent; with more no attachment is offered, or no descriptor received from a guest
+    /// of which one hangs already [default: 64]
     #[arg(long = "guests-hanging-max", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hanging_max: Option<u64>,

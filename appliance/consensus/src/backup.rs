@@ -11,6 +11,7 @@
 
 use crate::agreement::Agreement;
 use crate::log_file::LogFile;
+use crate::private;
 use crate::record::{Snapshot, crc32c};
 use crate::state_file::StateFile;
 use crate::store::{self, Store};
@@ -285,7 +286,8 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), BackupError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let written = File::create(&beside).and_then(|mut file| {
+    let written = private::open(&beside).and_then(|mut file| {
+        file.set_len(0)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });

@@ -3,8 +3,9 @@
 //! A file is first read into memory and opened, checked and read *there*, so that a damaged one is found out before
 //! anything is written to it. A new file is made under another name and renamed when it is whole.
 
+use crate::private;
 use crate::store_error::StoreError;
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,7 @@ pub(crate) fn open<T>(
     inspect: impl Fn(&Database) -> Result<T, StoreError>,
 ) -> Result<(Database, T), StoreError> {
     inspect(&open_copy(path)?)?;
+    private::close(path).map_err(StoreError::io(path))?;
     let opened = Database::builder().set_cache_size(CACHE_BYTES).open(path);
     let database = opened.map_err(|error| failed(path, error))?;
     let found = inspect(&database)?;
@@ -60,9 +62,12 @@ pub(crate) fn create<T>(
     if unfinished.exists() {
         fs::remove_file(&unfinished).map_err(StoreError::io(&unfinished))?;
     }
-    let made = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(&unfinished);
+    let file = private::open(&unfinished).map_err(StoreError::io(&unfinished))?;
+    let made = FileBackend::new(file).and_then(|backend| {
+        Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+    });
     let database = made.map_err(|error| failed(&unfinished, error))?;
     let filled = (|| {
         let write = begin_write(&database)?;

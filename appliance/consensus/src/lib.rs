@@ -35,6 +35,7 @@ pub mod difference;
 mod log_file;
 pub mod memory;
 mod places;
+mod private;
 mod published;
 mod record;
 mod state_file;

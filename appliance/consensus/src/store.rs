@@ -4,6 +4,7 @@ use crate::agreement::{Agreement, ProposeError};
 use crate::backup;
 use crate::log_file::{LogFile, Logged};
 use crate::places::{LOCK, LOG, Misplaced, Places, STATE};
+use crate::private;
 use crate::published::Published;
 use crate::record::{Entry, Snapshot, digest};
 use crate::state_file::StateFile;
@@ -368,13 +369,8 @@ fn refuse_unfinished_restore(directory: &Path) -> Result<(), StoreError> {
 
 /// Locks the directory, so that nobody reads files that another process is writing.
 pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
-    let opened = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path);
-    let file = opened.map_err(StoreError::io(path))?;
+    let file = private::open(path).map_err(StoreError::io(path))?;
+    private::close(path).map_err(StoreError::io(path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),

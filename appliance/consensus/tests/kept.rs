@@ -22,6 +22,33 @@ fn the_cluster_is_the_same_after_a_restart() {
     }
 }
 
+/// Who can read a file of the database can lock it, and then it does not start.
+#[test]
+fn nobody_else_can_open_its_files_wherever_they_lie() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let modes = || {
+        let files = ["lock", "log.redb", "state.redb"].map(|file| directory.path().join(file));
+        files.map(|file| fs::metadata(file).unwrap().permissions().mode() & 0o777)
+    };
+    let store = Store::open(directory.path()).unwrap();
+    store.propose(story::command(1)).unwrap();
+    assert_eq!(modes(), [0o600; 3], "made");
+    drop(store);
+    for file in ["lock", "log.redb", "state.redb"] {
+        fs::set_permissions(directory.path().join(file), Permissions::from_mode(0o644)).unwrap();
+    }
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(modes(), [0o600; 3], "opened");
+    let backup = directory.path().join("backup");
+    palisade_consensus::backup::write_file(&backup, "{}").unwrap();
+    assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(store);
+}
+
 #[test]
 fn what_changes_nothing_is_not_kept() {
     let directory = tempfile::tempdir().unwrap();

@@ -8,12 +8,7 @@ use std::time::Duration;
 
 /// Looks at and changes a Palisade storage appliance.
 #[derive(Debug, Parser)]
-#[command(
-    name = "palisade",
-    version,
-    propagate_version = true,
-    disable_help_subcommand = true
-)]
+#[command(name = "palisade", version, propagate_version = true)]
 pub struct Cli {
     /// Which appliance and how to talk to it.
     #[command(flatten)]
@@ -424,6 +419,9 @@ pub struct DiskAdd {
     /// and its volume shows it.
     #[arg(long)]
     pub force: bool,
+    /// Do not ask, with --force, about volumes of Palisade's that are lost.
+    #[arg(long, short, requires = "force", conflicts_with = "dry_run")]
+    pub yes: bool,
     /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
     #[arg(long)]
     pub volatile: bool,

@@ -219,6 +219,15 @@ impl Client {
             ureq::Error::Io(error) if self.is_local && error.kind() == ErrorKind::ConnectionRefused => {
                 unreachable(NOBODY_LISTENS.to_owned())
             }
+            // It was sent, or a part of it: what was asked for may be carried out.
+            ureq::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe
+                ) =>
+            {
+                unreachable(format!("{NO_ANSWER}: the connection was cut off ({error})"))
+            }
             error => match error.to_string() {
                 why if why.contains(NO_TLS) => {
                     self.foreign("what comes from there is not TLS: the port speaks http, or something else")

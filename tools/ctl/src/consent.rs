@@ -25,26 +25,28 @@ pub struct Wish<'a> {
     pub consent: Consent,
 }
 
-/// Takes something away once that is agreed to, and says `done`; or only shows what would happen.
-pub fn take_away(client: &Client, out: Output, wish: Wish<'_>, done: &str) -> Result<(), Failure> {
+/// Has something taken away once that is agreed to, or only shows what would happen. Whether it is being taken away now:
+/// it may take a while until it is gone.
+pub fn take_away(client: &Client, out: Output, wish: Wish<'_>) -> Result<bool, Failure> {
     if wish.consent.yes {
         client.delete(&address(&wish, &[]), wish.expected)?;
-        return out.deleted(done);
+        return Ok(true);
     }
     let value = client.preview(&address(&wish, &["dry_run=true"]), wish.expected)?;
     let removal: Removal = client.typed(&value)?;
     if wish.consent.dry_run {
-        if out.json {
-            return Ok(out.value(&value)?);
+        match out.json {
+            true => out.value(&value)?,
+            false => out.line(told(&removal))?,
         }
-        return Ok(out.line(told(&removal))?);
+        return Ok(false);
     }
     if !agreed(&wish.what, &removal)? {
         return Err(Failure::Declined { what: wish.what });
     }
     // What was agreed to is what was shown, and nothing newer.
     client.delete(&address(&wish, &[]), Some(removal.generation))?;
-    out.deleted(done)
+    Ok(true)
 }
 
 fn address(wish: &Wish<'_>, more: &[&str]) -> String {

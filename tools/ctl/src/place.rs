@@ -29,9 +29,10 @@ impl Place {
         };
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return match path.is_empty() {
-                false => Ok(Place::Socket(path.into())),
-                true => Err(wrong("it names no socket")),
+            return match path.chars().next() {
+                Some('/') => Ok(Place::Socket(path.into())),
+                Some(_) => Err(wrong("the path of its socket does not begin with a slash")),
+                None => Err(wrong("it names no socket")),
             };
         }
         if url.starts_with('/') {
@@ -113,7 +114,6 @@ mod tests {
         let at = |url: &str| Place::of(Some(url));
         assert_eq!(at("unix:/run/x").unwrap(), Place::Socket("/run/x".into()));
         assert_eq!(at("unix:///run/x").unwrap(), Place::Socket("/run/x".into()));
-        assert_eq!(at("unix:run/x").unwrap(), Place::Socket("run/x".into()));
         assert_eq!(at("/run/x").unwrap(), Place::Socket("/run/x".into()));
         let address = |text: &str| Place::Address(text.into());
         assert_eq!(
@@ -127,6 +127,7 @@ mod tests {
             "",
             "ftp://x",
             "unix:",
+            "unix:run/x",
             "http://",
             "http://user@host:1",
             "http://host:port",

@@ -27,15 +27,25 @@ pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value
             return Ok(resource);
         }
         look_on(&bar, begun, limit, what, state)?;
-        resource = client.get(path)?;
+        resource = loop {
+            match client.get(path) {
+                Err(failure) if is_restarting(&failure) && begun.elapsed() < limit => {
+                    std::thread::sleep(PERIOD)
+                }
+                other => break other?,
+            }
+        };
     }
 }
 
 /// Waits, if asked to, until what was taken away is gone: what was its own can be used by others then. It may be gone
-/// before the first look.
-pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<(), Failure> {
+/// before the first look. Whether it is known to be gone.
+pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<bool, Failure> {
     if !wait.wait {
-        return Ok(());
+        return match client.get(path) {
+            Err(failure) if is_not_there(&failure) => Ok(true),
+            _ => Ok(false),
+        };
     }
     let limit = Duration::from_secs(wait.wait_timeout);
     let begun = Instant::now();
@@ -43,7 +53,11 @@ pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<(), F
     let mut known = None;
     loop {
         let resource = match client.get(path) {
-            Err(Failure::Refused(problem)) if problem.kind == ProblemKind::NotFound => break,
+            Err(failure) if is_not_there(&failure) => break,
+            Err(failure) if is_restarting(&failure) && begun.elapsed() < limit => {
+                std::thread::sleep(PERIOD);
+                continue;
+            }
             other => other?,
         };
         // Somebody may have given its name to another.
@@ -56,7 +70,20 @@ pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<(), F
         look_on(&bar, begun, limit, &format!("the removal of {what}"), state)?;
     }
     bar.finish_and_clear();
-    Ok(())
+    Ok(true)
+}
+
+fn is_not_there(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(problem) if problem.kind == ProblemKind::NotFound)
+}
+
+/// Whether the appliance may answer again in a while, as after a restart.
+pub fn is_restarting(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreachable { .. } => true,
+        Failure::Refused(problem) => problem.kind == ProblemKind::Unavailable,
+        _ => false,
+    }
 }
 
 /// Shows how it is going, for one period.

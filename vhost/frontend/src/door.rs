@@ -136,7 +136,8 @@ pub struct DoorSettings {
     /// message, or the end of a session; waiting for a queue's requests is none.
     pub deadline: Duration,
     /// Threads that may go on hanging after their attachment was taken away, and processes that may go on hanging in the
-    /// closing of descriptors after their session has ended. With more no attachment is taken, or no descriptor.
+    /// closing of descriptors after their session has ended. With more no attachment is taken, or no descriptor for one
+    /// that has a hanging process already.
     pub hanging_max: usize,
     /// Such processes of one attachment.
     pub hanging_each_max: usize,

@@ -61,7 +61,10 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 expected: guard.expect,
                 consent,
             };
-            consent::take_away(client, out, wish, &format!("Attachment {id} is taken away."))
+            match consent::take_away(client, out, wish)? {
+                true => out.deleted(&format!("Attachment {id} is taken away.")),
+                false => Ok(()),
+            }
         }
         Command::QemuArgs {
             ids,

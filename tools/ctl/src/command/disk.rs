@@ -18,6 +18,9 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
     match command {
         Command::Add(add) if add.dry_run => disk_preview::run(client, out, &wish(&add)),
         Command::Add(add) => {
+            if add.force && !add.yes {
+                disk_preview::ask(client, &wish(&add))?;
+            }
             let value = client.create(routes::DISKS, &wish(&add))?;
             let value = wait::applied(
                 client,
@@ -96,7 +99,6 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             consent,
         } => {
-            let only_shown = consent.dry_run;
             let wish = consent::Wish {
                 what: format!("disk {id}"),
                 path: path(&id),
@@ -104,10 +106,14 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 expected: guard.expect,
                 consent,
             };
-            consent::take_away(client, out, wish, &format!("Disk {id} is given up."))?;
-            match only_shown {
-                true => Ok(()),
-                false => wait::gone(client, wait, &path(&id), &format!("disk {id}")),
+            if !consent::take_away(client, out, wish)? {
+                return Ok(());
+            }
+            match wait::gone(client, wait, &path(&id), &format!("disk {id}"))? {
+                true => out.deleted(&format!("Disk {id} is given up.")),
+                false => out.deleted(&format!(
+                    "Disk {id} is being given up: what is left of it here is erased, and then it is free."
+                )),
             }
         }
     }

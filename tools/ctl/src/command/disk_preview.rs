@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::command::disk::medium;
+use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
 use palisade_api::{DiskCreate, DiskPreview, PooledFound, routes, size};
@@ -18,6 +19,22 @@ pub fn run(client: &Client, out: Output, wish: &DiskCreate) -> Result<(), Failur
         Some(refusal) => Err(Failure::Refused(refusal)),
         None => Ok(()),
     }
+}
+
+/// Asks before volumes of Palisade's are lost with what a medium holds.
+pub fn ask(client: &Client, wish: &DiskCreate) -> Result<(), Failure> {
+    let preview: DiskPreview = client.typed(&client.create(routes::DISK_PREVIEW, wish)?)?;
+    let Some(pooled) = preview.palisade.filter(|_| preview.refusal.is_none()) else {
+        return Ok(());
+    };
+    if pooled.volumes.is_empty() {
+        return Ok(());
+    }
+    let facts = of_pooled(&pooled).into_iter().take(2);
+    let facts = facts.map(|(fact, value)| format!("  {fact}: {value}"));
+    let effects = preview.effects.iter().map(|effect| format!("  - {effect}"));
+    let question = facts.chain(effects).collect::<Vec<_>>().join("\n");
+    consent::ask(&format!("disk {}", wish.id), &question, false)
 }
 
 fn tell(out: Output, preview: &DiskPreview) -> std::io::Result<()> {

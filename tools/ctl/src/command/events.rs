@@ -4,6 +4,7 @@ use crate::args::Events;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{self, Output};
+use crate::wait;
 use palisade_api::{Event, EventPage, routes};
 use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
@@ -69,7 +70,7 @@ fn follow(client: &Client, out: Output, mut after: u64) -> Result<(), Failure> {
                 connected = true;
                 after = read(stream, after, out)?;
             }
-            Err(Failure::Unreachable { .. }) if connected => {}
+            Err(failure) if connected && wait::is_restarting(&failure) => {}
             Err(failure) => return Err(failure),
         }
         std::thread::sleep(RETRY_WAIT);

@@ -72,7 +72,6 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             consent,
         } => {
-            let only_shown = consent.dry_run;
             let given = [
                 (force, "force=true"),
                 (clear, "clear=true"),
@@ -89,10 +88,12 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 expected: guard.expect,
                 consent,
             };
-            consent::take_away(client, out, wish, &format!("Volume {id} is deleted."))?;
-            match only_shown {
-                true => Ok(()),
-                false => wait::gone(client, wait, &path(&id), &format!("volume {id}")),
+            if !consent::take_away(client, out, wish)? {
+                return Ok(());
+            }
+            match wait::gone(client, wait, &path(&id), &format!("volume {id}"))? {
+                true => out.deleted(&format!("Volume {id} is deleted.")),
+                false => out.deleted(&format!("Volume {id} is being deleted.")),
             }
         }
     }

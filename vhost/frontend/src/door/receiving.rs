@@ -24,7 +24,8 @@ pub(super) struct Limits {
     pub(super) patience: Duration,
     /// Processes of one attachment that may hang.
     pub(super) hanging_each: usize,
-    /// Processes of all attachments that may hang.
+    /// Processes of all attachments that may hang. The first of each may in any case, so that nobody is shut out by what
+    /// others have sent.
     pub(super) hanging_all: usize,
 }
 
@@ -144,7 +145,8 @@ impl Receiving {
                  before, first {first} (guests.hanging_each_max)"
             ));
         }
-        if all >= self.limits.hanging_all {
+        // Others' come out of what is everybody's only from the second on: whoever has none hanging is let in.
+        if mine > 0 && all >= self.limits.hanging_all {
             return Err(format!(
                 "no descriptor is received: {all} processes hang in closing what virtual machines sent before \
                  (guests.hanging_max)"

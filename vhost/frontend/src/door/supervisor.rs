@@ -50,7 +50,8 @@ struct Entry {
     life: u64,
     gate: Arc<Gate>,
     line: Line,
-    thread: JoinHandle<()>,
+    /// `None` once it has ended as it should, and what it has said of that is still to be read.
+    thread: Option<JoinHandle<()>>,
     leaving: bool,
     /// The thread hung, was cut off, and has come back.
     back: bool,
@@ -75,6 +76,15 @@ impl Unheard {
         let before = self.0.filter(|&(number, _)| sleep == Some(number));
         self.0 = sleep.map(|number| before.unwrap_or((number, now)));
         self.0.map(|(_, since)| now.duration_since(since))
+    }
+}
+
+impl Entry {
+    /// Whether the thread has ended by a fault of ours. One that has left may be found ended before its word of that has
+    /// been read.
+    fn has_panicked(&mut self) -> bool {
+        let ended = self.thread.take_if(|thread| thread.is_finished());
+        ended.is_some_and(|thread| thread.join().is_err())
     }
 }
 
@@ -168,7 +178,7 @@ impl Supervisor {
                 log::error!("attachment={} {reason}", entry.gate.name());
                 entry.gate.close("its sleep", &reason);
                 over.push(index);
-            } else if entry.thread.is_finished() && entry.gate.is_open() {
+            } else if entry.has_panicked() && entry.gate.is_open() {
                 log::error!(
                     "attachment={} its thread has ended by a fault of ours",
                     entry.gate.name()
@@ -276,7 +286,7 @@ impl Supervisor {
                     life: self.lives,
                     gate,
                     line,
-                    thread,
+                    thread: Some(thread),
                     leaving: false,
                     back: false,
                     sectors: None,
@@ -347,7 +357,7 @@ impl Supervisor {
         if entry.leaving {
             if let Some(Entry { thread, .. }) = self.attachments.remove(&index) {
                 // With its line gone it ends when it comes back.
-                self.abandoned.push(thread);
+                self.abandoned.extend(thread);
             }
             self.reports.remove(index);
             self.host.detached(index);
@@ -363,6 +373,116 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_memory::GuestMemory;
+    use palisade_sys::PeerEvent;
+    use palisade_virtio::VolumeGeometry;
+    use std::path::Path;
+    use std::sync::{Mutex, mpsc};
+
+    const WEB1: AttachmentIndex = AttachmentIndex(3);
+
+    /// Notes which attachments are said to be stuck or gone.
+    #[derive(Default)]
+    struct Notes {
+        stuck: Mutex<Vec<AttachmentIndex>>,
+        detached: Mutex<Vec<AttachmentIndex>>,
+    }
+
+    impl Host for Notes {
+        fn connected(&self, _: AttachmentIndex) {}
+        fn memory(&self, _: AttachmentIndex, _: Option<Arc<GuestMemory>>) {}
+        fn write_through(&self, _: AttachmentIndex, _: bool) {}
+        fn start_queue(&self, _: QueueId, _: Box<BlkQueue<CallNotify>>, _: Option<PeerEvent>) {}
+        fn stop_queue(&self, _: QueueId) {}
+        fn disconnected(&self, _: AttachmentIndex, _: &str) {}
+        fn stuck(&self, attachment: AttachmentIndex, _: &str) {
+            self.stuck.lock().unwrap().push(attachment);
+        }
+        fn detached(&self, attachment: AttachmentIndex) {
+            self.detached.lock().unwrap().push(attachment);
+        }
+    }
+
+    fn spec(path: &Path) -> AttachmentSpec {
+        AttachmentSpec {
+            index: WEB1,
+            name: "web1".to_owned(),
+            path: path.to_owned(),
+            owner: crate::SocketOwner {
+                user: None,
+                group: None,
+                mode: 0o600,
+            },
+            geometry: VolumeGeometry {
+                sectors: Sectors(64),
+                block_bytes: 512,
+                physical_block_bytes: 512,
+                optimal_io_bytes: 0,
+                read_only: false,
+                queues: 1,
+                discard: false,
+                discard_alignment_bytes: 512,
+                write_zeroes: false,
+                writeback: false,
+            },
+            queue_size_max: 256,
+            serial: [0; 20],
+            share: palisade_memory::Shares::new(palisade_memory::ShareLimits::default()).join(),
+        }
+    }
+
+    /// With one attachment on offer.
+    fn begun(folder: &Path) -> (Supervisor, Arc<Notes>) {
+        let (commands, inbox) = crossbeam::channel::unbounded();
+        let notes = Arc::new(Notes::default());
+        let host = Arc::clone(&notes) as Arc<dyn Host>;
+        let (settings, both) = (DoorSettings::default(), Default::default());
+        let mut supervisor = Supervisor::new(settings, host, inbox, commands, both, Arc::default());
+        let (answer, answered) = mpsc::sync_channel(1);
+        let spec = Box::new(spec(&folder.join("web1.sock")));
+        supervisor.obey(Command::Attach { spec, answer });
+        answered.recv().unwrap().unwrap();
+        (supervisor, notes)
+    }
+
+    /// The looks fall right behind commands, so that a thread may be found ended before its word of that has been read.
+    #[test]
+    fn a_thread_that_has_left_is_no_fault_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut supervisor, notes) = begun(folder.path());
+        supervisor.obey(Command::Detach { index: WEB1 });
+        let has_ended = |supervisor: &Supervisor| {
+            let thread = supervisor.attachments[&WEB1].thread.as_ref();
+            thread.is_some_and(JoinHandle::is_finished)
+        };
+        while !has_ended(&supervisor) {
+            std::thread::yield_now();
+        }
+        supervisor.look();
+        supervisor.look();
+        assert_eq!(*notes.stuck.lock().unwrap(), [], "it has left as it was told");
+        let left = supervisor.inbox.try_recv().unwrap();
+        supervisor.obey(left);
+        assert!(supervisor.attachments.is_empty());
+        assert_eq!(*notes.detached.lock().unwrap(), [WEB1]);
+    }
+
+    #[test]
+    fn a_thread_that_has_panicked_is_a_fault_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut supervisor, notes) = begun(folder.path());
+        let panicked = std::thread::spawn(|| std::panic::resume_unwind(Box::new("as by a fault of ours")));
+        while !panicked.is_finished() {
+            std::thread::yield_now();
+        }
+        let entry = supervisor.attachments.get_mut(&WEB1).unwrap();
+        let own = entry.thread.replace(panicked);
+        supervisor.look();
+        assert_eq!(*notes.stuck.lock().unwrap(), [WEB1]);
+        // With its line gone it ends.
+        drop(supervisor);
+        own.unwrap().join().unwrap();
+    }
 
     /// Looks one second apart: the number of the sleep, if it sleeps, and whether an order waits.
     fn looks(seen: &[(Option<u64>, bool)]) -> Vec<Option<u64>> {
