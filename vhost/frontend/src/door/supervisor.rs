@@ -476,12 +476,11 @@ mod tests {
             std::thread::yield_now();
         }
         let entry = supervisor.attachments.get_mut(&WEB1).unwrap();
-        let own = entry.thread.replace(panicked);
+        entry.line.give(Order::Leave { reason: "the test" });
+        let own = entry.thread.replace(panicked).unwrap();
+        own.join().unwrap();
         supervisor.look();
         assert_eq!(*notes.stuck.lock().unwrap(), [WEB1]);
-        // With its line gone it ends.
-        drop(supervisor);
-        own.unwrap().join().unwrap();
     }
 
     /// Looks one second apart: the number of the sleep, if it sleeps, and whether an order waits.
