@@ -90,12 +90,6 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// What is wrong with a mention of our command in a line, if anything.
 fn wrong(root: &clap::Command, line: &str) -> Option<String> {
-    let subcommands = |command: &clap::Command| -> Vec<String> {
-        command
-            .get_subcommands()
-            .map(|sub| sub.get_name().to_owned())
-            .collect()
-    };
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("palisade ") {
         rest = after;
@@ -121,7 +115,7 @@ fn wrong(root: &clap::Command, line: &str) -> Option<String> {
             Some(command) if command.has_subcommands() => {
                 let second = words.next().unwrap_or("");
                 // A whole group may be meant: "palisade disk ...".
-                if !second.is_empty() && !subcommands(command).iter().any(|name| name == second) {
+                if !second.is_empty() && command.find_subcommand(second).is_none() {
                     return Some(format!("`palisade {first} {second}`"));
                 }
             }

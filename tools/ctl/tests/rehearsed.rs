@@ -154,3 +154,22 @@ fn a_disk_is_looked_at_before_it_is_taken() {
         "{taken:?}"
     );
 }
+
+/// Volumes of Palisade's are lost by a wish that names them, or an answer, and by nothing less.
+#[test]
+fn volumes_on_a_disk_that_is_added_anew_are_asked_about() {
+    let site = Site::new();
+    let wish = "disk add d1 --block /dev/pooled --force";
+    let asked = site.palisade(wish);
+    assert_eq!(asked.code, 2, "{asked:?}");
+    assert!(
+        asked.err.contains("disk d1 was not touched") && asked.err.contains("mail (1 GiB)"),
+        "{asked:?}"
+    );
+    assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
+    site.palisade(&format!("{wish} --yes")).ok();
+    // Where nothing of ours is, `--force` says enough.
+    site.palisade("disk add d2 --block /dev/used --force").ok();
+    let without = site.palisade("disk add d3 --block /dev/used --yes");
+    assert_eq!(without.code, 2, "{without:?}");
+}

@@ -32,6 +32,14 @@ fn what_is_gone_is_what_was_waited_for() {
             assert_eq!(said.out.trim_end(), expected);
             let show = site.palisade(&format!("{kind} show x"));
             assert!(show.code == 1 && show.err.contains("there is no"), "{show:?}");
+            // Who does not wait is told how far it is.
+            site.palisade(create).ok();
+            site.fake.remove_slowly(reads);
+            let said = site.palisade(&format!("{kind} rm x --yes"));
+            let is_gone = said.out.trim_end() == done;
+            assert_eq!(is_gone, reads == 0, "{said:?}");
+            assert!(is_gone || said.out.contains("is being "), "{said:?}");
+            site.palisade(&format!("{kind} rm x --yes --wait"));
         }
     }
 }
@@ -51,6 +59,7 @@ fn a_removal_that_takes_too_long_is_no_success() {
         assert_eq!(late.code, 1, "{late:?}");
         let told = format!("the removal of {kind} is agreed on and not in force yet");
         assert!(late.err.contains(&told), "{late:?}");
+        assert_eq!(late.out, "", "nothing is said to be done that is not");
     }
 }
 

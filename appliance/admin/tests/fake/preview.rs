@@ -1,6 +1,7 @@
-//! What the stand-in finds on a medium: something on /dev/used, and nothing anywhere else.
+//! What the stand-in finds on a medium: something on /dev/used, a disk with a volume on /dev/pooled, and nothing anywhere
+//! else.
 
-use palisade_api::{DiskCreate, DiskPreview, PartitionFound, Problem, ProblemKind};
+use palisade_api::{DiskCreate, DiskPreview, PartitionFound, PooledFound, Problem, ProblemKind, VolumePart};
 
 pub fn of(wish: DiskCreate) -> DiskPreview {
     let is_used = wish.medium.path() == Some("/dev/used");
@@ -20,6 +21,18 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
         offset_bytes: 1 << 20,
         bytes: 8 << 30,
     });
+    let palisade = (wish.medium.path() == Some("/dev/pooled")).then(|| PooledFound {
+        id: "old".to_owned(),
+        uuid: "77".to_owned(),
+        cluster: "0000".to_owned(),
+        generation: 9,
+        volumes: vec![VolumePart {
+            id: "mail".to_owned(),
+            uuid: "78".to_owned(),
+            bytes: 1 << 30,
+        }],
+        damage: vec![],
+    });
     DiskPreview {
         id: wish.id,
         medium: wish.medium,
@@ -29,7 +42,7 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
         identity: None,
         found: found("a partition table (gpt)"),
         partitions: partition.into_iter().collect(),
-        palisade: None,
+        palisade,
         effects: found("a partition table (gpt) on /dev/used is lost"),
         notes: vec![],
         refusal,
