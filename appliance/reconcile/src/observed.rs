@@ -85,6 +85,15 @@ pub struct ObservedSocket {
     pub sectors: u64,
 }
 
+impl ObservedSocket {
+    /// The attachment that it belongs to, if `node` is still to offer that. `None`: it was given up for good, and what has its
+    /// name by now is another one. One that is withdrawn for the sake of its disk is wanted all the while.
+    pub fn wanted<'a>(&self, wanted: &'a Cluster, node: &Name, name: &Name) -> Option<&'a Attachment> {
+        let attachment = wanted.attachments.get(name)?;
+        (attachment.node == *node && attachment.created == self.attachment.created).then_some(attachment)
+    }
+}
+
 /// What came out of a step that opened something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Opened {

@@ -497,3 +497,53 @@ fn a_disk_that_leaves_is_opened_again_only_for_its_superblock() {
         assert_eq!(steps(&cluster, &observed), [""; 0]);
     }
 }
+
+#[test]
+fn a_socket_that_is_being_offered_anew_is_withdrawn_after_that() {
+    let mut cluster = after(&begin(), &SPREAD);
+    let mut observed = settled(&cluster);
+    cluster.attachments.remove(&name("a", 0));
+    for (under_way, plan) in [
+        (
+            Action::ReopenSocket {
+                attachment: name("a", 0),
+            },
+            vec![],
+        ),
+        (
+            Action::ReopenSocket {
+                attachment: name("a", 1),
+            },
+            vec!["withdraw_socket a0"],
+        ),
+        (
+            Action::ChangeLimits {
+                attachment: name("a", 0),
+            },
+            vec!["withdraw_socket a0"],
+        ),
+    ] {
+        observed.under_way = [under_way].into();
+        assert_eq!(steps(&cluster, &observed), plan);
+    }
+}
+
+#[test]
+fn a_socket_belongs_to_the_attachment_it_was_made_for_and_to_no_other_of_the_name() {
+    let mut cluster = after(&begin(), &SPREAD);
+    let observed = settled(&cluster);
+    let (attachment, node, other) = (name("a", 0), name("n", 0), name("n", 1));
+    let socket = &observed.sockets[&attachment];
+    let has =
+        |cluster: &Cluster, node: &palisade_model::Name| socket.wanted(cluster, node, &attachment).is_some();
+    assert!(has(&cluster, &node));
+    assert!(!has(&cluster, &other), "on another node");
+    let now = cluster.attachments.get_mut(&attachment).expect("it is there");
+    now.revision = Generation(1000);
+    assert!(has(&cluster, &node), "changed");
+    let now = cluster.attachments.get_mut(&attachment).expect("it is there");
+    now.created = Generation(1000);
+    assert!(!has(&cluster, &node), "made anew");
+    cluster.attachments.remove(&attachment);
+    assert!(!has(&cluster, &node), "gone");
+}

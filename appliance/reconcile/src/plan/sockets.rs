@@ -7,10 +7,15 @@ use palisade_model::{Attachment, Kind, Name};
 
 impl<'a> Planner<'a> {
     /// Withdraws sockets that are no longer wanted, whose attachment is another one of the same name, or that lead to a
-    /// disk which may not be used any more.
+    /// disk which may not be used any more. One that is being offered anew is so first: what is told to go in between would
+    /// come after all.
     pub(super) fn withdraw_sockets(&mut self) {
         let observed = self.observed;
         for (name, socket) in &observed.sockets {
+            let attachment = name.clone();
+            if observed.under_way.contains(&Action::ReopenSocket { attachment }) {
+                continue;
+            }
             if self.wanted_here(name, socket).is_none() || self.leads_astray(socket) {
                 let generation = self.wanted.generation;
                 self.step(
@@ -86,8 +91,7 @@ impl<'a> Planner<'a> {
 
     /// The wanted attachment that a socket belongs to, if there still is one.
     fn wanted_here(&self, name: &Name, socket: &ObservedSocket) -> Option<&'a Attachment> {
-        let wanted = self.wanted.attachments.get(name)?;
-        (wanted.node == *self.node && wanted.created == socket.attachment.created).then_some(wanted)
+        socket.wanted(self.wanted, self.node, name)
     }
 
     /// Whether what a socket offers has no route, or lies on a disk that may not be used any more.
