@@ -137,6 +137,16 @@ findings! {
                  `palisade attachment create`",
         clears: Clears::WhenTold,
     }
+    SessionLeft {
+        code: "session_left", severity: Ok,
+        means: "A virtual machine is still connected to an attachment that was taken away by force.",
+        guest: "Each request to that disk ends with an I/O error; its other disks go on, and no other guest notices anything.",
+        metric: "palisade_findings",
+        remedy: "take the disk from the virtual machine that had {name} with its own monitor (`device_del` and then \
+                 `chardev-remove` in QEMU, `virsh detach-disk`), or end it; nothing of it reaches a volume, and an attachment \
+                 that has the name by now is not concerned",
+        clears: Clears::WithItsCause,
+    }
     DescriptorHangs {
         code: "descriptor_hangs", severity: Degraded,
         means: "A file that a virtual machine monitor sent, of a kind that is not taken, does not let itself be closed.",

@@ -379,6 +379,7 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         "messages or connections that had to wait, within the last ten seconds",
     ),
     (F::GuestHangs, "ten seconds in one step of a session"),
+    (F::SessionLeft, "a session that is there without its attachment"),
     (
         F::InterruptsDear,
         "interrupts that take 1 ms and longer again and again, or a tenth of the time together",

@@ -46,6 +46,8 @@ pub enum Event {
         /// What it says, or why it could not be read.
         found: Result<Look, String>,
     },
+    /// The door has taken an attachment's socket away, and a virtual machine is still connected.
+    GivenUp(AttachmentIndex),
     /// The door has let an attachment go.
     Detached(AttachmentIndex),
     /// End the thread.

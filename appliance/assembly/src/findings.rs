@@ -87,6 +87,9 @@ impl View<'_> {
                 add(kind, format!("attachment/{name}"), message);
             }
         }
+        for (name, message) in self.plant.left_by_name() {
+            add(FindingKind::SessionLeft, format!("attachment/{name}"), message);
+        }
         for (action, under_way) in &self.plant.under_way {
             let lasted = under_way.since.elapsed();
             let bound = match action {

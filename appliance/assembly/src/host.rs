@@ -2,6 +2,7 @@
 
 use crate::event::Event;
 use crate::orders::{Order, Queue};
+use crate::plant::Offered;
 use crate::shared::Shared;
 use crate::write_cache;
 use palisade_api::{FindingKind, Severity};
@@ -9,6 +10,7 @@ use palisade_block::mailbox::Command;
 use palisade_block::{AttachmentIndex, QueueId, ReactorIndex};
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
+use palisade_model::Name;
 use palisade_sys::PeerEvent;
 use std::sync::Arc;
 
@@ -30,12 +32,16 @@ impl DoorHost {
     }
 
     fn subject(&self, attachment: AttachmentIndex) -> String {
-        let name = self
-            .shared
-            .plant()
-            .attachment_of(attachment)
-            .map(|(name, _)| name.to_string());
-        format!("attachment/{}", name.unwrap_or_else(|| attachment.0.to_string()))
+        let plant = self.shared.plant();
+        let left = plant.left.get(&attachment).map(|left| &left.name);
+        let name = left.or_else(|| Some(plant.attachment_of(attachment)?.0));
+        let name = name.map_or_else(|| attachment.0.to_string(), Name::to_string);
+        format!("attachment/{name}")
+    }
+
+    /// Whether it is what was left of an attachment whose name may be another's by now.
+    fn is_left(&self, attachment: AttachmentIndex) -> bool {
+        self.shared.plant().left.contains_key(&attachment)
     }
 }
 
@@ -51,7 +57,7 @@ impl Host for DoorHost {
 
     fn memory(&self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
         let bytes = memory.as_ref().map_or(0, |memory| memory.bytes());
-        if let Some((_, offered)) = self.shared.plant().attachment_of_mut(attachment) {
+        if let Some(offered) = self.shared.plant().offered_of_mut(attachment) {
             offered.memory_bytes = bytes;
         }
         self.shared
@@ -61,7 +67,7 @@ impl Host for DoorHost {
 
     fn write_through(&self, attachment: AttachmentIndex, on: bool) {
         let mut plant = self.shared.plant();
-        let Some((_, offered)) = plant.attachment_of_mut(attachment) else {
+        let Some(offered) = plant.offered_of_mut(attachment) else {
             return;
         };
         if offered.write_through != on {
@@ -71,8 +77,10 @@ impl Host for DoorHost {
     }
 
     fn write_cache(&self, attachment: AttachmentIndex, on: bool) {
-        let mut plant = self.shared.plant();
-        let Some((name, _)) = plant.attachment_of_mut(attachment) else {
+        let plant = self.shared.plant();
+        // The next of that name is another's.
+        let stays = |(_, offered): &(&Name, &Offered)| offered.given_up.is_none();
+        let Some((name, _)) = plant.attachment_of(attachment).filter(stays) else {
             return;
         };
         let name = name.clone();
@@ -91,15 +99,12 @@ impl Host for DoorHost {
     fn start_queue(&self, queue: QueueId, source: Box<Queue>, kick: Option<PeerEvent>) {
         let mut plant = self.shared.plant();
         let count = self.shared.reactors.len();
-        let placed = plant
-            .attachment_of_mut(queue.attachment)
-            .and_then(|(_, offered)| {
-                let reactor =
-                    ReactorIndex(((offered.first_reactor + usize::from(queue.queue)) % count) as u16);
-                offered.running.insert(queue.queue, reactor);
-                let handle = self.shared.reactors.get(reactor.usize())?;
-                Some((handle, offered.settings(reactor)))
-            });
+        let placed = plant.offered_of_mut(queue.attachment).and_then(|offered| {
+            let reactor = ReactorIndex(((offered.first_reactor + usize::from(queue.queue)) % count) as u16);
+            offered.running.insert(queue.queue, reactor);
+            let handle = self.shared.reactors.get(reactor.usize())?;
+            Some((handle, offered.settings(reactor)))
+        });
         match placed {
             Some((reactor, settings)) => reactor.send(Order::AddQueue {
                 queue,
@@ -119,8 +124,8 @@ impl Host for DoorHost {
     fn stop_queue(&self, queue: QueueId) {
         let mut plant = self.shared.plant();
         let reactor = plant
-            .attachment_of_mut(queue.attachment)
-            .and_then(|(_, offered)| offered.running.remove(&queue.queue))
+            .offered_of_mut(queue.attachment)
+            .and_then(|offered| offered.running.remove(&queue.queue))
             .and_then(|reactor| self.shared.reactors.get(reactor.usize()));
         match reactor {
             Some(reactor) => reactor.send(Order::Engine(Command::StopQueue { queue })),
@@ -133,11 +138,20 @@ impl Host for DoorHost {
             attachment,
             Severity::Info,
             "attachment_disconnected",
-            format!("the session ended: {reason}"),
+            match self.is_left(attachment) {
+                false => format!("the session ended: {reason}"),
+                true => {
+                    format!("the session that was left when the attachment was taken away ended: {reason}")
+                }
+            },
         );
     }
 
     fn stuck(&self, attachment: AttachmentIndex, reason: &str) {
+        // What is left is over with that, which is told as its end.
+        if self.is_left(attachment) {
+            return;
+        }
         let subject = self.subject(attachment);
         self.shared
             .findings
@@ -147,6 +161,10 @@ impl Host for DoorHost {
     fn recovered(&self, attachment: AttachmentIndex) {
         let subject = self.subject(attachment);
         self.shared.findings.clear(FindingKind::GuestHangs, &subject);
+    }
+
+    fn given_up(&self, attachment: AttachmentIndex) {
+        self.shared.send(Event::GivenUp(attachment));
     }
 
     fn detached(&self, attachment: AttachmentIndex) {

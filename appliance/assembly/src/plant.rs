@@ -4,10 +4,12 @@
 //! writing a superblock, asking the door) is done on threads of its own, which come back with an event. Who only looks
 //! does not depend on that.
 
+pub mod left;
 pub mod lock;
 
 use crate::clearing::ClearProgress;
 use crate::sight::Sight;
+use left::{GivenUp, Left};
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::{AttachmentIndex, DeviceIndex, Nanos, ReactorIndex, VolumeIndex, Whom};
@@ -29,6 +31,8 @@ pub struct Plant {
     pub volumes: BTreeMap<Name, VolumeIndex>,
     /// Attachments with a number.
     pub attachments: BTreeMap<Name, Offered>,
+    /// Sessions of attachments that are gone: whoever is connected gets nothing but errors.
+    pub left: BTreeMap<AttachmentIndex, Left>,
     /// How far the clearings under way have come, by volume.
     pub clearings: BTreeMap<Name, Arc<ClearProgress>>,
     /// Steps begun and not yet finished.
@@ -93,6 +97,8 @@ pub struct Offered {
     pub running: BTreeMap<u16, ReactorIndex>,
     /// Bytes of the connected guest's memory.
     pub memory_bytes: u64,
+    /// It was taken away for good, and how far the door has come with that.
+    pub given_up: Option<GivenUp>,
 }
 
 /// A step that takes a while.
@@ -118,11 +124,20 @@ impl Plant {
             .find(|(_, offered)| offered.index == index)
     }
 
-    /// The attachment of a number.
-    pub fn attachment_of_mut(&mut self, index: AttachmentIndex) -> Option<(&Name, &mut Offered)> {
+    /// What there is of a number's attachment, or was left of it.
+    pub fn offered_of_mut(&mut self, index: AttachmentIndex) -> Option<&mut Offered> {
+        if let Some(left) = self.left.get_mut(&index) {
+            return Some(&mut left.offered);
+        }
         self.attachments
-            .iter_mut()
-            .find(|(_, offered)| offered.index == index)
+            .values_mut()
+            .find(|offered| offered.index == index)
+    }
+
+    /// All that hold a number.
+    pub fn all_offered(&self) -> impl Iterator<Item = &Offered> {
+        let left = self.left.values().map(|left| &left.offered);
+        self.attachments.values().chain(left)
     }
 
     /// For whom a step is.
@@ -148,9 +163,7 @@ impl Plant {
 
     /// The lowest attachment number not in use.
     pub fn free_attachment(&self) -> AttachmentIndex {
-        AttachmentIndex(lowest_free(
-            self.attachments.values().map(|offered| offered.index.0),
-        ))
+        AttachmentIndex(lowest_free(self.all_offered().map(|offered| offered.index.0)))
     }
 
     /// The number of a volume, a new one if it has none yet.
@@ -166,7 +179,7 @@ impl Plant {
     /// The reactor with the fewest queues, for the first queue of a new attachment.
     pub fn least_loaded(&self, reactors: usize) -> usize {
         let mut load = vec![0u32; reactors.max(1)];
-        for offered in self.attachments.values() {
+        for offered in self.all_offered() {
             for reactor in offered.running.values() {
                 if let Some(load) = load.get_mut(reactor.usize()) {
                     *load += 1;
@@ -192,7 +205,7 @@ impl Offered {
     pub fn settings(&self, reactor: ReactorIndex) -> AttachmentSettings {
         AttachmentSettings {
             volume: self.volume,
-            revoked: false,
+            revoked: self.given_up.is_some(),
             read_only: self.read_only,
             write_through: self.write_through,
             pace: self.pace.clone(),
@@ -218,6 +231,7 @@ impl Offered {
             first_reactor,
             running: BTreeMap::new(),
             memory_bytes: 0,
+            given_up: None,
         }
     }
 }

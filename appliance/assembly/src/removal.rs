@@ -220,9 +220,8 @@ fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<
     )];
     if is_connected(view, name) {
         effects.push(format!(
-            "the virtual machine that is connected to {name} loses its disk; what it has in flight is finished first, and what \
-             it asks for after that is answered by nobody: one that is to see an error has its disk taken by its own \
-             monitor before"
+            "the virtual machine that is connected to {name} loses its disk: what it has in flight is finished first, and each \
+             request after that ends with an I/O error, until its monitor takes the disk away or it is ended"
         ));
     }
     effects

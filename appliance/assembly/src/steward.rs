@@ -6,6 +6,7 @@
 //! acknowledged. So whatever a plan depends on is followed by a plan: the cluster (`Event::Changed`), what is observed
 //! and under way (changed here alone, by events and by steps that end at once), the time (the deadline).
 
+mod giving_up;
 mod looks;
 mod reports;
 mod returning;
@@ -14,6 +15,7 @@ use crate::clearing::{self, ClearProgress, Piece};
 use crate::event::{Done, Event};
 use crate::hands;
 use crate::orders::Order;
+use crate::plant::left::GivenUp;
 use crate::plant::{Offered, OpenDisk, Plant, Returning, UnderWay, pace};
 use crate::shared::Shared;
 use crate::sight::Sight;
@@ -471,6 +473,8 @@ impl Steward {
             return self.end(plant, &step, wanted, Ok(Found::default()));
         };
         let index = offered.index;
+        let socket = plant.observed.sockets.get(name);
+        let is_given_up = socket.is_some_and(|now| now.wanted(wanted, &self.shared.name, name).is_none());
         let connected = self
             .shared
             .door()
@@ -480,8 +484,13 @@ impl Steward {
         if matches!(step.action, Action::WithdrawSocket { .. }) && !connected {
             write_cache::forget(&self.shared.settings.run_dir, name);
         }
-        self.under_way(plant, step, wanted, BTreeSet::new(), index.0);
-        self.shared.door().detach(index);
+        match is_given_up {
+            true => self.give_up(plant, step, wanted, name, index),
+            false => {
+                self.under_way(plant, step, wanted, BTreeSet::new(), index.0);
+                self.shared.door().detach(index);
+            }
+        }
     }
 
     fn resize(&self, plant: &mut Plant, step: &Step, wanted: &Arc<Cluster>, name: &Name) {
@@ -523,8 +532,14 @@ impl Steward {
                 known,
                 found,
             } => self.looked_at(&disk, device, known, found),
+            Event::GivenUp(index) => {
+                self.door_came(&mut self.shared.plant(), index, GivenUp::Left);
+            }
             Event::Detached(index) => {
                 let mut plant = self.shared.plant();
+                if plant.left.remove(&index).is_some() || self.door_came(&mut plant, index, GivenUp::Gone) {
+                    return;
+                }
                 let Some((name, _)) = plant.attachment_of(index) else {
                     return;
                 };

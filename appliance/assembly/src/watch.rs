@@ -380,6 +380,10 @@ impl Names {
         for (name, offered) in &plant.attachments {
             names.attachments.insert(offered.index, name.to_string());
         }
+        for (index, left) in &plant.left {
+            let name = format!("{} (taken away)", left.name);
+            names.attachments.insert(*index, name);
+        }
         for (name, open) in &plant.disks {
             names.devices.insert(open.index, name.to_string());
             for (reactor, stats) in open.stats.iter().enumerate() {

@@ -26,7 +26,11 @@ impl Steward {
                     of_volume && under_way == volume.0 && generation.0 >= step.generation.0
                 });
             }
-            Report::Notice(_, Notice::Revoked { .. }) => {}
+            Report::Notice(reactor, Notice::Revoked { attachment }) => {
+                self.acknowledged(reactor, |step, index| {
+                    matches!(step.action, Action::WithdrawSocket { .. }) && index == attachment.0
+                });
+            }
             Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
                 self.stalled(reactor, device, oldest.0 / 1_000_000);
             }
@@ -61,6 +65,9 @@ impl Steward {
             return;
         }
         let action = action.clone();
+        if let Action::WithdrawSocket { attachment } = &action {
+            return self.given_up(&mut plant, attachment);
+        }
         let Some(UnderWay {
             step, wanted, index, ..
         }) = plant.under_way.remove(&action)
