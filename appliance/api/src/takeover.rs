@@ -52,7 +52,8 @@ pub struct VolumeOverwritten {
 pub struct DiskAdoption {
     /// The disk.
     pub disk: String,
-    /// How the disk stands to the database: `in_force`, `older`, `newer`, `diverged`, `lost`, `damaged`, `foreign`.
+    /// How the disk stands to the database: `in_force`, `older` (brought up to date by itself), `older_copy` (an older copy of
+    /// the medium was put in its place), `newer`, `diverged`, `lost`, `damaged`, `foreign`.
     pub standing: String,
     /// The same in a sentence.
     pub message: String,
@@ -74,6 +75,9 @@ pub struct DiskAdoption {
     /// database's side empties them: they read as zeros afterwards.
     #[serde(default)]
     pub overwritten: Vec<VolumeOverwritten>,
+    /// Volumes that both know, on an older copy: whichever side is taken, their content is as it was when the copy was made.
+    #[serde(default)]
+    pub as_of_copy: Vec<VolumePart>,
     /// To be given with `take`.
     pub seen: String,
     /// The side that was taken by this request.

@@ -515,6 +515,7 @@ mod tests {
                 opened: Arc::new(Opened::open(&spec, Duration::ZERO).unwrap()),
                 stats: vec![Arc::clone(&stats), Arc::default()],
                 superblock_damage: Vec::new(),
+                sides: None,
                 stalled_on: BTreeSet::new(),
                 sight: Default::default(),
                 returning: None,

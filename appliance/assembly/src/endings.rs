@@ -236,6 +236,7 @@ endings! {
         Cause::Overtaken { .. } => NO_DISK,
         Cause::DamagedSuperblock => NO_DISK,
         Cause::DivergedSuperblock { .. } => NO_DISK,
+        Cause::OlderSuperblock { .. } => NO_DISK,
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,

@@ -37,11 +37,18 @@ impl View<'_> {
                 Kind::Attachment => FindingKind::AttachmentBlocked,
                 Kind::Node => FindingKind::NodeBlocked,
             };
-            add(
-                kind,
-                format!("{}/{}", wait.kind, wait.name),
-                wait.cause.to_string(),
-            );
+            let mut message = wait.cause.to_string();
+            let open = self
+                .plant
+                .disks
+                .get(&wait.name)
+                .filter(|_| wait.kind == Kind::Disk);
+            if let (Cause::OlderSuperblock { .. }, Some(sides)) =
+                (&wait.cause, open.and_then(|open| open.sides.as_ref()))
+            {
+                message = format!("{message}. {sides}");
+            }
+            add(kind, format!("{}/{}", wait.kind, wait.name), message);
         }
         if let Some(message) = coming_up::coming_up(self) {
             add(FindingKind::ComingUp, "node".into(), message);

@@ -51,7 +51,11 @@ pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patien
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
         let opened = medium::open(&wanted, &name, patience, &shared.last_seen)?;
-        let look = superblocks::look(&wanted, &name, disk, &opened)?;
+        let last = &shared.last_superblock;
+        let look = superblocks::look(&wanted, &name, disk, &opened, last)?;
+        if let Err(error) = superblocks::keep_opened(disk, &opened, &look, last) {
+            log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
+        }
         if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {
             identify(&shared, &name, disk, &opened);
         }

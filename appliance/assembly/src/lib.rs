@@ -34,6 +34,7 @@ mod host;
 mod identify;
 mod last_run;
 mod last_seen;
+mod last_superblock;
 mod medium;
 mod new_disk;
 mod next_start;

@@ -61,6 +61,8 @@ pub struct OpenDisk {
     pub sight: Sight,
     /// What is not as it should be with its superblock, until it was written anew.
     pub superblock_damage: Vec<String>,
+    /// Which volumes each side knows, where its medium is an older copy.
+    pub sides: Option<String>,
     /// What takes its place when all reactors have let go of it.
     pub returning: Option<Returning>,
     /// What was to take its place when it was given up: closed with it, and not before, as closing can take long.

@@ -136,6 +136,13 @@ pub fn of_disk_that_knows_more(disk: &Name, superblock: Superblock) -> Problem {
                 "restore the database that belongs to it, or see what each side knows: palisade disk adopt {disk}"
             ),
         ),
+        Superblock::Older { generation, last } => (
+            format!(
+                "disk {disk} carries generation {generation}, and was last known to carry {last}: an older copy of it was put \
+                 in its place"
+            ),
+            format!("bring the right medium back, or see what each side knows: palisade disk adopt {disk}"),
+        ),
         _ => (
             format!("the medium of disk {disk} does not carry its superblock"),
             format!("bring the right medium back, or see what is the matter: palisade disk show {disk}"),

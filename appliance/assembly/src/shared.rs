@@ -5,6 +5,7 @@ use crate::counted::Counted;
 use crate::event::Event;
 use crate::event_ids::EventIds;
 use crate::last_seen::LastSeen;
+use crate::last_superblock::LastSuperblock;
 use crate::orders::Order;
 use crate::pinning::Pinning;
 use crate::plant::lock::{PlantGuard, PlantLock, Seen};
@@ -50,6 +51,8 @@ pub struct Shared {
     pub watch: Arc<Watch>,
     /// What disks without an identity looked like when they were last looked at.
     pub last_seen: LastSeen,
+    /// Which generation of its superblock each disk was last known to carry.
+    pub last_superblock: LastSuperblock,
     /// What guests may make us spend on their memory.
     pub shares: Arc<Shares>,
     /// Which guest's memory is to be pinned.
@@ -73,6 +76,7 @@ impl Shared {
         let plant = PlantLock::default();
         let shares = Shares::new(settings.shares);
         let last_seen = LastSeen::below(&settings.state_dir);
+        let last_superblock = LastSuperblock::below(&settings.state_dir);
         let (event_ids, last) = EventIds::resume(&settings.state_dir);
         let events = Arc::new(EventLog::beginning_after(EVENTS_KEPT, last));
         let (started, door) = (SystemTime::now(), OnceLock::new());
@@ -88,6 +92,7 @@ impl Shared {
             counted: Mutex::default(),
             watch,
             last_seen,
+            last_superblock,
             shares,
             pinning: Pinning::default(),
             started,

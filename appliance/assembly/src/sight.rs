@@ -235,7 +235,13 @@ impl Errand {
             disk: self.name.clone(),
             device: self.index,
             known,
-            found: superblocks::look(&self.cluster, &self.name, disk, &self.opened),
+            found: superblocks::look(
+                &self.cluster,
+                &self.name,
+                disk,
+                &self.opened,
+                &self.shared.last_superblock,
+            ),
         });
     }
 

@@ -129,17 +129,20 @@ impl Steward {
                 let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
                 let seen = |disk: &Disk| disk.created > plant.started || plant.renewed.contains(&disk.uuid);
                 let examined = wanted.disks.get(&disk).is_some_and(seen);
-                let work = superblocks::write(Arc::clone(wanted), disk, opened, examined);
+                let work = superblocks::write(
+                    Arc::clone(wanted),
+                    disk,
+                    opened,
+                    examined,
+                    self.shared.last_superblock.clone(),
+                );
                 self.aside(plant, step, wanted, work);
             }
             Action::ExamineSuperblock { disk } => {
                 let opened = plant.disks.get(&disk).map(|open| Arc::clone(&open.opened));
-                self.aside(
-                    plant,
-                    step,
-                    wanted,
-                    superblocks::examine(Arc::clone(wanted), disk, opened),
-                );
+                let last = self.shared.last_superblock.clone();
+                let work = superblocks::examine(Arc::clone(wanted), disk, opened, last);
+                self.aside(plant, step, wanted, work);
             }
             Action::ConfirmSuperblock { disk } => self.confirm_superblock(plant, step, wanted, disk),
             Action::EraseSuperblock { disk } => {
@@ -147,7 +150,13 @@ impl Steward {
                 let Some(known) = plant.observed.disks.get(&disk) else {
                     return self.end(plant, &step, wanted, Ok(Found::default()));
                 };
-                let leaving = Leaving::of(wanted, &disk, &known.disk, known.touched);
+                // A record that cannot be read counts as none: what is there is of this cluster all the same.
+                let last = self
+                    .shared
+                    .last_superblock
+                    .recall(known.disk.uuid)
+                    .unwrap_or_default();
+                let leaving = Leaving::of(wanted, &disk, &known.disk, known.touched).last_at(last);
                 self.aside(plant, step, wanted, superblocks::erase(opened, leaving));
             }
             Action::ReleaseDisk { disk } => self.release_disk(plant, step, wanted, disk),
@@ -294,6 +303,7 @@ impl Steward {
         };
         let (shared, uuid) = (Arc::clone(&self.shared), disk.uuid);
         let work = move || {
+            shared.last_superblock.forget(uuid);
             let release = palisade_model::Command::ReleaseDisk(ReleaseDisk { name, uuid });
             match shared.propose(release) {
                 // It was taken away by force meanwhile.
@@ -309,6 +319,7 @@ impl Steward {
         let (_, name) = step.action.target();
         if let Some(open) = plant.disks.get_mut(name) {
             open.superblock_damage = look.damage;
+            open.sides = look.sides;
         }
         Found {
             superblock: look.superblock,
@@ -630,6 +641,7 @@ impl Steward {
             stalled_on: BTreeSet::new(),
             sight: Sight::default(),
             superblock_damage: Vec::new(),
+            sides: None,
             returning: None,
             unused: None,
         };

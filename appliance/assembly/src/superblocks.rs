@@ -3,14 +3,18 @@
 
 use crate::event::Done;
 use crate::hands::Work;
+use crate::last_superblock::LastSuperblock;
 use palisade_model::{Cluster, Disk, Generation, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
 use palisade_volume::{
-    Bare, Forbidden, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
+    Bare, Forbidden, Leaving, agreed, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
-use palisade_wire::{DecodeError, Decoded, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named};
+use palisade_wire::{
+    DecodeError, Decoded, ExtentRecord, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named,
+};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -24,19 +28,28 @@ pub struct Look {
     pub superblock: Superblock,
     /// What is not as it should be, in words. Empty on a healthy disk.
     pub damage: Vec<String>,
+    /// Which volumes each side knows, in words, of a medium that is an older copy.
+    pub sides: Option<String>,
 }
 
 /// Looks whose superblock an open disk carries.
 ///
 /// # Errors
 /// A sentence: it cannot be read, or was written by a later version.
-pub fn look(wanted: &Cluster, name: &Name, disk: &Disk, opened: &Opened) -> Result<Look, String> {
+pub fn look(
+    wanted: &Cluster,
+    name: &Name,
+    disk: &Disk,
+    opened: &Opened,
+    last: &LastSuperblock,
+) -> Result<Look, String> {
     if !disk.has_superblock() {
         return Ok(Look::default());
     }
     let should = image(wanted, name).map_err(|error| error.to_string())?;
     let found = read(opened);
-    let superblock = carried(&found, &should, || is_cut_off(wanted, disk, opened))
+    let known = known(last, name, disk, &found)?;
+    let superblock = carried(&found, &should, known, || is_cut_off(wanted, disk, opened))
         .map_err(|error| format!("the superblock of disk {name} cannot be used: {error}"))?;
     let damage: Vec<String> = match (&found, superblock) {
         (Ok(found), _) => found.damage.iter().map(ToString::to_string).collect(),
@@ -48,7 +61,62 @@ pub fn look(wanted: &Cluster, name: &Name, disk: &Disk, opened: &Opened) -> Resu
             .iter()
             .for_each(|damage| log::warn!("disk {name}: {damage}"));
     }
-    Ok(Look { superblock, damage })
+    let sides = match (&found, superblock) {
+        (Ok(found), Superblock::Older { .. }) => {
+            let agreed = agreed(wanted, name).unwrap_or(should.extents);
+            Some(sides(found, &agreed))
+        }
+        _ => None,
+    };
+    Ok(Look {
+        superblock,
+        damage,
+        sides,
+    })
+}
+
+/// What was last known to be on a disk's medium, if what was found there is held against that.
+fn known(
+    last: &LastSuperblock,
+    name: &Name,
+    disk: &Disk,
+    found: &Result<Decoded, DecodeError>,
+) -> Result<Option<Generation>, String> {
+    let Ok(found) = found else { return Ok(None) };
+    last.known(disk, found)
+        .map_err(|error| format!("disk {name}: {error}"))
+}
+
+/// Which volumes each side knows.
+fn sides(found: &Decoded, agreed: &[ExtentRecord]) -> String {
+    let names = |extents: &[ExtentRecord]| {
+        let names: BTreeSet<&str> = extents.iter().map(|extent| extent.volume_name.as_str()).collect();
+        match names.is_empty() {
+            true => "no volume".to_owned(),
+            false => Vec::from_iter(names).join(", "),
+        }
+    };
+    format!(
+        "The medium has {}; the database has {} on this disk",
+        names(&found.extents),
+        names(agreed)
+    )
+}
+
+/// Keeps which generation a disk that has just been opened carries, where that is not on record yet: what a daemon has
+/// written that ended before it could say so, or one of a version that did not.
+pub fn keep_opened(disk: &Disk, opened: &Opened, look: &Look, last: &LastSuperblock) -> io::Result<()> {
+    match look.superblock {
+        Superblock::Ours {
+            generation,
+            flawed: false,
+        } if last.recall(disk.uuid)? != Some(generation) => {
+            // It may have been read from a cache that a power cut would empty.
+            opened.sync()?;
+            last.keep(disk.uuid, generation)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a first write of ours was cut off there.
@@ -80,21 +148,28 @@ fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {
 }
 
 /// Looks again whose superblock an open disk carries.
-pub fn examine(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>) -> Work {
+pub fn examine(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, last: LastSuperblock) -> Work {
     Box::new(move || {
         let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
         let disk = wanted
             .disks
             .get(&name)
             .ok_or_else(|| format!("there is no disk {name}"))?;
-        look(&wanted, &name, disk, &opened).map(Done::Looked)
+        look(&wanted, &name, disk, &opened, &last).map(Done::Looked)
     })
 }
 
 /// Writes superblock and extents of a pooled disk, if what is on the medium now allows it. `examined`: this very daemon
 /// has looked at the medium and was told to take it, so that a first superblock may be written whatever is there; what
-/// shows up under the path after a restart may be another disk with somebody's data.
-pub fn write(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, examined: bool) -> Work {
+/// shows up under the path after a restart may be another disk with somebody's data. `last` keeps what is written, once that
+/// is stable.
+pub fn write(
+    wanted: Arc<Cluster>,
+    name: Name,
+    opened: Option<Arc<Opened>>,
+    examined: bool,
+    last: LastSuperblock,
+) -> Work {
     Box::new(move || {
         let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
         let disk = wanted
@@ -111,10 +186,11 @@ pub fn write(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, exam
         };
         for _ in 0..WRITES_MAX {
             let found = read(&opened);
-            let phases = match renewal(&found, &should, bare) {
+            let known = known(&last, &name, disk, &found)?;
+            let phases = match renewal(&found, &should, known, bare) {
                 Ok(phases) => phases,
-                Err(Forbidden::Standing(_) | Forbidden::Lost) => {
-                    return look(&wanted, &name, disk, &opened).map(Done::Looked);
+                Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
+                    return look(&wanted, &name, disk, &opened, &last).map(Done::Looked);
                 }
                 Err(forbidden) => return Err(not_written(&name, pending, &forbidden)),
             };
@@ -130,10 +206,17 @@ pub fn write(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, exam
                 generation: Generation(should.superblock.generation),
                 flawed: false,
             };
-            if carried(&there, &should, || false) == Ok(in_force) {
+            if carried(&there, &should, None, || false) == Ok(in_force) {
+                let kept = last.keep(disk.uuid, Generation(should.superblock.generation));
+                kept.map_err(|error| {
+                    format!(
+                        "the superblock of disk {name} was written, and that cannot be kept in the state directory: {error}; \
+                         make room there and see that the daemon may write to it"
+                    )
+                })?;
                 return Ok(Done::Looked(Look {
                     superblock: in_force,
-                    damage: Vec::new(),
+                    ..Look::default()
                 }));
             }
         }
@@ -284,15 +367,16 @@ mod tests {
         (added, filled)
     }
 
-    fn written(cluster: &Cluster, opened: &Arc<Opened>) {
+    fn written(cluster: &Cluster, opened: &Arc<Opened>, last: &LastSuperblock) {
         write(
             Arc::new(cluster.clone()),
             name("d1"),
             Some(Arc::clone(opened)),
             true,
+            last.clone(),
         )()
         .unwrap();
-        let carries = look(cluster, &name("d1"), &cluster.disks[&name("d1")], opened).unwrap();
+        let carries = look(cluster, &name("d1"), &cluster.disks[&name("d1")], opened, last).unwrap();
         assert!(
             matches!(carries.superblock, Superblock::Ours { flawed: false, .. }),
             "{carries:?}"
@@ -306,6 +390,7 @@ mod tests {
             cluster: cluster.id,
             history: disk.history.clone(),
             pending: false,
+            last: None,
         }
     }
 
@@ -317,6 +402,7 @@ mod tests {
     #[test]
     fn an_erasure_that_was_cut_off_is_finished() {
         let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
         let path = folder.path().join("d1");
         let bytes = 64 << 20;
         let (added, cluster) = clusters(&path, bytes);
@@ -328,8 +414,8 @@ mod tests {
             .chain([writes.len()]);
         for cut in cuts {
             let opened = open(&path, bytes);
-            written(&added, &opened);
-            written(&cluster, &opened);
+            written(&added, &opened, &last);
+            written(&cluster, &opened, &last);
             for write in &writes[..cut] {
                 let offset = write.lba.checked_bytes().unwrap();
                 opened.write_at(offset, &write.bytes).unwrap();
@@ -345,6 +431,7 @@ mod tests {
     #[test]
     fn an_erasure_leaves_alone_what_is_not_ours() {
         let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
         let path = folder.path().join("d1");
         let bytes = 64 << 20;
         let (added, known) = clusters(&path, bytes);
@@ -357,7 +444,7 @@ mod tests {
         let grown = known.apply(&drop_volume).unwrap().0;
         let opened = open(&path, bytes);
         for cluster in [&added, &known, &grown] {
-            written(cluster, &opened);
+            written(cluster, &opened, &last);
         }
         let other = Leaving {
             uuid: Uuid(99),
@@ -369,5 +456,125 @@ mod tests {
         }
         erase(Some(Arc::clone(&opened)), leaving(&grown))().unwrap();
         assert!(is_blank(&opened));
+    }
+
+    /// The file of a disk is put back from a copy that was made before its last superblocks were written.
+    #[test]
+    fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
+        let (path, copy) = (folder.path().join("d1"), folder.path().join("copy"));
+        let bytes = 64 << 20;
+        let (added, filled) = clusters(&path, bytes);
+        written(&added, &open(&path, bytes), &last);
+        std::fs::copy(&path, &copy).unwrap();
+        written(&filled, &open(&path, bytes), &last);
+        let disk = &filled.disks[&name("d1")];
+        let [then, now] = [&added, &filled].map(|cluster| cluster.disks[&name("d1")].superblock_generation());
+        assert_eq!(last.recall(disk.uuid).unwrap(), Some(now));
+
+        std::fs::copy(&copy, &path).unwrap();
+        let older = Superblock::Older {
+            generation: then,
+            last: now,
+        };
+        let opened = open(&path, bytes);
+        let looked = look(&filled, &name("d1"), disk, &opened, &last).unwrap();
+        assert_eq!(looked.superblock, older);
+        assert_eq!(
+            looked.sides.as_deref(),
+            Some("The medium has no volume; the database has v1 on this disk")
+        );
+        keep_opened(disk, &opened, &looked, &last).unwrap();
+        assert_eq!(
+            last.recall(disk.uuid).unwrap(),
+            Some(now),
+            "a copy is not kept for the medium"
+        );
+        let wanted = Arc::new(filled.clone());
+        let write = |wanted: &Arc<Cluster>| {
+            write(
+                Arc::clone(wanted),
+                name("d1"),
+                Some(Arc::clone(&opened)),
+                false,
+                last.clone(),
+            )()
+        };
+        assert!(matches!(write(&wanted), Ok(Done::Looked(found)) if found.superblock == older));
+        assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&path).unwrap());
+
+        // Chosen, and not agreed on yet; then agreed on; then refused after all.
+        let found = read(&opened).unwrap();
+        let point = found.superblock.point();
+        last.choose(disk, point);
+        assert!(matches!(write(&wanted), Ok(Done::Looked(found)) if found.superblock == older));
+        let adopt = palisade_model::AdoptDisk {
+            name: name("d1"),
+            uuid: disk.uuid,
+            seen: Some(palisade_model::OnMedium {
+                point: palisade_model::Ancestor {
+                    generation: then,
+                    id: palisade_model::LineageId(point.id),
+                },
+                epoch: palisade_model::Epoch(found.superblock.epoch),
+                ancestors: Vec::new(),
+            }),
+            empties: Vec::new(),
+            older: true,
+        };
+        let adopted = Arc::new(filled.apply(&Command::AdoptDisk(adopt)).unwrap().0);
+        last.unchoose(disk.uuid);
+        assert!(matches!(write(&adopted), Ok(Done::Looked(found)) if found.superblock == older));
+        last.choose(disk, point);
+        last.settle(disk.uuid).unwrap();
+        assert_eq!(
+            last.recall(disk.uuid).unwrap(),
+            Some(then),
+            "the next daemon asks no more"
+        );
+        let generation = adopted.disks[&name("d1")].superblock_generation();
+        let in_force = Superblock::Ours {
+            generation,
+            flawed: false,
+        };
+        assert!(matches!(write(&adopted), Ok(Done::Looked(found)) if found.superblock == in_force));
+        last.settle(disk.uuid).unwrap();
+        assert_eq!(
+            last.recall(disk.uuid).unwrap(),
+            Some(generation),
+            "what is written is not taken back"
+        );
+    }
+
+    /// What a daemon has written that ended before it could keep it, or one of a version that kept nothing.
+    #[test]
+    fn what_an_opened_disk_carries_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (last, none) = (folder.path().join("last"), folder.path().join("none"));
+        let [last, none] = [last, none].map(|folder| LastSuperblock::below(&folder));
+        let path = folder.path().join("d1");
+        let (added, _) = clusters(&path, 64 << 20);
+        let opened = open(&path, 64 << 20);
+        written(&added, &opened, &none);
+        let disk = &added.disks[&name("d1")];
+        let looked = look(&added, &name("d1"), disk, &opened, &last).unwrap();
+        keep_opened(disk, &opened, &looked, &last).unwrap();
+        assert_eq!(
+            last.recall(disk.uuid).unwrap(),
+            Some(disk.superblock_generation())
+        );
+        let flawed = Look {
+            superblock: Superblock::Ours {
+                generation: Generation(99),
+                flawed: true,
+            },
+            ..Look::default()
+        };
+        keep_opened(disk, &opened, &flawed, &last).unwrap();
+        assert_eq!(
+            last.recall(disk.uuid).unwrap(),
+            Some(disk.superblock_generation())
+        );
     }
 }

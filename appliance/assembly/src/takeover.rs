@@ -1,5 +1,7 @@
 //! Disks that carry more, or something else, than the database knows: shown, and decided about by an operator.
 
+mod older_copy;
+
 use crate::alias;
 use crate::hands;
 use crate::medium;
@@ -9,6 +11,7 @@ use crate::problem;
 use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
 use crate::superblocks;
+use older_copy::{copy, emptied, of_copy, on_both, overwritten};
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind, Side};
 use palisade_block::SECTOR_BYTES;
@@ -19,7 +22,7 @@ use palisade_model::{
 use palisade_sys::device::Medium as Device;
 use palisade_sys::device::probe::Content;
 use palisade_sys::{OpenError, Opened};
-use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged, overlaps};
+use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
 use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -42,19 +45,20 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             "only pooled disks carry a superblock",
         )
     })?;
-    let opened = shared
+    let open = shared
         .seen()
         .disks
         .get(&name)
         .map(|open| Arc::clone(&open.opened));
-    let opened = opened.ok_or_else(|| {
-        let remedy = format!("see what is in the way: palisade disk show {id}");
-        conflict("disk_closed", format!("disk {id} is not open"), &remedy)
-    })?;
+    let (opened, other) = match open {
+        Some(opened) => (opened, None),
+        None => closed(&name, disk)?,
+    };
     let found = superblocks::read(&opened);
     // What is not clear yet is on no medium, and lost with the side of the database all the same.
     let agreed = agreed(&cluster, &name).unwrap_or_else(|_| wanted.extents.clone());
-    let mut adoption = compare(&name, &found, &wanted, &agreed);
+    let copy = copy(shared, disk, &found, &wanted)?;
+    let mut adoption = compare(&name, &found, &wanted, &agreed, copy);
     let foreign = found.is_err().then(|| medium::foreign(&opened)).flatten();
     if let Some(content) = &foreign {
         adoption.message = format!("{}; it carries {content}", adoption.message);
@@ -62,10 +66,13 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     let Some(side) = wish.take else {
         return Ok(adoption);
     };
+    if let Some(other) = other {
+        return Err(other);
+    }
     refuse_foreign(id, side, foreign.as_ref())?;
     if !matches!(
         adoption.standing.as_str(),
-        "newer" | "diverged" | "lost" | "damaged"
+        "newer" | "diverged" | "lost" | "damaged" | "older_copy"
     ) {
         let message = format!("disk {id}: {}", adoption.message);
         return Err(conflict(
@@ -84,7 +91,8 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             name: name.clone(),
             uuid: disk.uuid,
             seen: Some(on_medium(judged(found, &wanted).0)),
-            empties: emptied(found, &wanted),
+            empties: emptied(found, &wanted, copy),
+            older: copy.is_some(),
         }),
         (Side::Database, Err(error)) => {
             refuse_neither(id, error, &wanted)?;
@@ -98,6 +106,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
                 uuid: disk.uuid,
                 seen: None,
                 empties: Vec::new(),
+                older: false,
             })
         }
         (Side::Disk, Ok(found)) => Command::ImportDisks(ImportDisks {
@@ -109,10 +118,40 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             return Err(conflict("nothing_on_disk", message, "take the side of the database").about("take"));
         }
     };
+    if let Ok(found) = &found {
+        shared.last_superblock.choose(disk, found.superblock.point());
+    }
     let agreed = shared.propose(command);
-    agreed.map_err(|error| problem::of_proposal(&error))?;
+    agreed.map_err(|error| {
+        shared.last_superblock.unchoose(disk.uuid);
+        problem::of_proposal(&error)
+    })?;
+    // Without it the next daemon asks once more, if the superblock is not written before.
+    if let Err(error) = shared.last_superblock.settle(disk.uuid) {
+        log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
+    }
     adoption.taken = Some(side);
     Ok(adoption)
+}
+
+/// Opens what lies under the path of a disk that is not open, to read it beside whoever has it open; and what stands against
+/// deciding about it, if it is not the medium on record.
+fn closed(name: &Name, disk: &Disk) -> Result<(Arc<Opened>, Option<Problem>), Problem> {
+    let opened = Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium).map_err(|error| {
+        let message = format!("disk {name} is not open, and cannot be: {error}");
+        let remedy = format!("see what is in the way: palisade disk show {name}");
+        conflict("disk_closed", message, &remedy)
+    })?;
+    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
+    let other = disk.check_medium(&record, wwid.as_deref()).err().map(|other| {
+        let message = format!("what lies under the path of disk {name} is not known to be its medium: {other}");
+        let remedy = format!(
+            "if it is all the same, or a copy that took its place, say so first: palisade disk confirm {name} --yes; nothing \
+             is written to an older copy by that"
+        );
+        conflict("disk_closed", message, &remedy)
+    });
+    Ok((Arc::new(opened), other))
 }
 
 /// Nothing of others is written over by taking a side.
@@ -160,8 +199,10 @@ fn compare(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
     agreed: &[ExtentRecord],
+    copy: Option<Generation>,
 ) -> api::DiskAdoption {
     let (standing, message) = match found {
+        Ok(found) if let Some(last) = copy => ("older_copy", of_copy(found, last)),
         Ok(found) => words(judged(found, wanted).1),
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => (
             "lost",
@@ -206,16 +247,15 @@ fn compare(
         only_on_disk: parts(&only_on_medium),
         only_in_database: parts(&only_in_database),
         elsewhere: parts(&elsewhere),
-        overwritten: overlaps(
+        overwritten: overwritten(
             found.as_ref().map_or(&[], |found| &found.extents),
             &wanted.extents,
-        )
-        .iter()
-        .map(|overlap| api::VolumeOverwritten {
-            volume: part(&overlap.database),
-            by: overlap.medium.clone(),
-        })
-        .collect(),
+            copy,
+        ),
+        as_of_copy: match copy {
+            Some(_) => on_both(on_disk, agreed),
+            None => Vec::new(),
+        },
         seen,
         taken: None,
     }
@@ -232,15 +272,6 @@ fn told(found: &Result<Decoded, DecodeError>) -> Vec<ExtentRecord> {
         }
         Err(_) => Vec::new(),
     }
-}
-
-/// The volumes of the database that hold what guests of others have written.
-fn emptied(found: &Decoded, wanted: &Image) -> Vec<Uuid> {
-    let volumes: BTreeSet<u128> = overlaps(&found.extents, &wanted.extents)
-        .iter()
-        .map(|overlap| overlap.database.volume)
-        .collect();
-    volumes.into_iter().map(Uuid).collect()
 }
 
 fn words(standing: Standing) -> (&'static str, String) {
@@ -317,6 +348,21 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
     };
     if wish.dry_run {
         return Ok(shown);
+    }
+    // In place of what is known of one that was here once: its operator has been shown what it carries now.
+    for looked in &looked {
+        let carries = Generation(looked.found.superblock.generation);
+        shared
+            .last_superblock
+            .keep(looked.add.uuid, carries)
+            .map_err(|error| {
+                let message = format!(
+                    "which generation {} carries cannot be kept in the state directory: {error}",
+                    looked.add.medium.path().unwrap_or_default()
+                );
+                let remedy = "make room there, and see that the daemon may write to it";
+                Problem::new(ProblemKind::Internal, "state_not_written", message, remedy)
+            })?;
     }
     drop(looked);
     let agreed = shared.propose(command);

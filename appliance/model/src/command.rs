@@ -135,6 +135,10 @@ pub struct AdoptDisk {
     /// their guests, so they are emptied before they are used again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empties: Vec<Uuid>,
+    /// What the medium carried is a generation that the disk had carried before: it is an older copy, which the disk goes on
+    /// from. Without this such a generation has been adopted already, and nothing changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub older: bool,
 }
 
 /// Takes disks into the cluster with the volumes that their superblocks tell of. A disk that is in the cluster

@@ -25,6 +25,14 @@ pub enum Superblock {
         /// Of this generation.
         generation: Generation,
     },
+    /// The one of this disk, which the cluster's configuration has grown out of; but a later one was on its medium since, so
+    /// this is an older copy of it: what guests have written meanwhile is not here.
+    Older {
+        /// Of this generation.
+        generation: Generation,
+        /// The generation of the superblock that was last known to be on the medium.
+        last: Generation,
+    },
     /// It was a superblock, and no copy is left that can be used; or two of them contradict each other.
     Damaged,
     /// One of another disk or cluster.
@@ -57,6 +65,10 @@ mod tests {
             Superblock::Missing,
             Superblock::Newer { generation },
             Superblock::Diverged { generation },
+            Superblock::Older {
+                generation,
+                last: Generation(10),
+            },
             Superblock::Damaged,
             Superblock::Foreign,
         ] {

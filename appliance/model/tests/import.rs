@@ -235,6 +235,7 @@ fn a_medium_does_not_take_the_generation_to_its_end() {
             uuid: known.uuid,
             seen: Some(far(generation, 3).seen),
             empties: Vec::new(),
+            older: false,
         });
         cluster.apply(&command).map(|(next, _)| next.generation)
     };

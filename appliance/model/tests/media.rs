@@ -33,6 +33,7 @@ fn adopt(text: &str, uuid: u128, seen: Option<OnMedium>, empties: &[Uuid]) -> Co
         uuid,
         seen,
         empties,
+        older: false,
     })
 }
 
@@ -300,4 +301,44 @@ fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
         .apply(&all(&[x("/dev/x"), w("/dev/w")]))
         .map(|(_, outcome)| outcome.revision());
     assert_eq!(same, Ok(revision("x")));
+}
+
+/// An older copy is gone on from with a generation of the disk's own, whichever time it is asked for; without that word, what
+/// the disk has been at is adopted already.
+#[test]
+fn an_older_copy_is_gone_on_from() {
+    let cluster = lab();
+    let disk = &cluster.disks[&name("d")];
+    let points: Vec<Ancestor> = disk.history.iter().copied().collect();
+    let (first, w) = (points[0], lab::uuid_of("w"));
+    let copy = |older| {
+        let seen = OnMedium {
+            point: first,
+            epoch: Epoch(1),
+            ancestors: Vec::new(),
+        };
+        match adopt("d", 100, Some(seen), &[w]) {
+            Command::AdoptDisk(adopt) => Command::AdoptDisk(AdoptDisk { older, ..adopt }),
+            other => other,
+        }
+    };
+    assert_eq!(outcome(&cluster, &copy(false)), "unchanged");
+    let after = then(&cluster, copy(true));
+    let disk = &after.disks[&name("d")];
+    assert_eq!(disk.revision, after.generation);
+    assert_eq!(
+        after.volumes[&name("w")].usable_sectors(),
+        0,
+        "it is cleared before it is used"
+    );
+    let now: Vec<Ancestor> = disk.history.iter().copied().collect();
+    let latest = Ancestor {
+        generation: after.generation,
+        id: after.lineage,
+    };
+    assert_eq!(
+        now,
+        [points, vec![latest]].concat(),
+        "what it has been at is told once"
+    );
 }

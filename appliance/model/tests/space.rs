@@ -324,6 +324,7 @@ fn a_change_of_what_guests_may_use_has_a_generation_of_its_own() {
             ancestors: Vec::new(),
         }),
         empties: vec![lab::uuid_of("w")],
+        older: false,
     });
     let next = then(&cluster, emptied);
     let volume = of(&next);

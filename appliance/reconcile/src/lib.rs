@@ -25,7 +25,7 @@
 //! - Two routes in use never share a sector, and a writer is never beside another attachment, in between included.
 //! - Zeros are written only where no route leads, for a volume that has the space on record; no route leads to where
 //!   zeros may still be written, and no disk is closed under it.
-//! - A disk that says it is another one, or has lost or outgrown what the cluster knows, is used by nobody.
+//! - A disk that says it is another one, has lost or outgrown what the cluster knows, or is an older copy, is used by nobody.
 //! - No step belongs to an older generation than what it changes.
 //! - Two steps are never under way on one disk, so that none overtakes what another leaves on the medium.
 //! - When steps succeed, planning comes to an end, from any state towards any other.

@@ -53,7 +53,7 @@ fn against(
     let superblock = open.superblock;
     let stands = match superblock {
         Superblock::Ours { .. } => false,
-        Superblock::Newer { .. } | Superblock::Diverged { .. } => true,
+        Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Older { .. } => true,
         // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
         Superblock::Foreign | Superblock::Damaged => takes_more(before, after, name),
         Superblock::Missing => is_lost(before, name, known) && takes_more(before, after, name),

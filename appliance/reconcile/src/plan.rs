@@ -73,6 +73,13 @@ pub enum Cause {
         /// The superblock's generation.
         generation: Generation,
     },
+    /// The disk's superblock is earlier than the one that was last known to be on its medium: it is an older copy.
+    OlderSuperblock {
+        /// The superblock's generation.
+        generation: Generation,
+        /// The generation that was last known to be there.
+        last: Generation,
+    },
     /// Steps for a later generation were taken already: what is wanted here has been overtaken.
     Overtaken {
         /// The later generation.
@@ -113,6 +120,13 @@ impl fmt::Display for Cause {
                 "the medium's superblock, of generation {generation}, grew on apart from the cluster database: nothing \
                  is written to the disk; restore the database that belongs to it, or see with `palisade disk adopt` \
                  what each side knows"
+            ),
+            Cause::OlderSuperblock { generation, last } => write!(
+                f,
+                "the medium's superblock is of generation {generation}, and the disk's was of generation {last} when this \
+                 node last wrote or saw it: what is there is an older copy of the medium, and what guests have written since \
+                 is not on it. Nothing is written to it and no guest is served from it; bring the right medium back, or see \
+                 with `palisade disk adopt` what each side knows, and choose one"
             ),
             Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
         }

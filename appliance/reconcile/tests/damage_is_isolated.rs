@@ -71,6 +71,16 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
             Superblock::Newer { generation },
             Cause::NewerSuperblock { generation },
         ),
+        (
+            Superblock::Older {
+                generation: Generation(1),
+                last: generation,
+            },
+            Cause::OlderSuperblock {
+                generation: Generation(1),
+                last: generation,
+            },
+        ),
         // A smaller number than ours is no older one.
         (
             Superblock::Diverged {

@@ -108,6 +108,10 @@ fn what_a_superblock_says_is_as_it_was_found_last() {
         Superblock::Damaged,
         Superblock::Newer { generation },
         Superblock::Diverged { generation },
+        Superblock::Older {
+            generation,
+            last: Generation(41),
+        },
     ];
     let write = step(40, Action::WriteSuperblock { disk: name("d", 0) });
     let examine = step(40, Action::ExamineSuperblock { disk: name("d", 0) });

@@ -225,9 +225,15 @@ fn a_disk_leaves_whatever_grew_on_apart_from_the_cluster() {
     }
     // What cannot be read may be the rest of an erasure that was cut off: that is told apart on the medium.
     let mut observed = open_missing(&fresh());
-    observed.disks.get_mut(&name("d", 0)).unwrap().superblock = Superblock::Damaged;
     let erase = Action::EraseSuperblock { disk: name("d", 0) };
-    assert_eq!(steps(&cluster, &observed), [erase]);
+    let older = Superblock::Older {
+        generation,
+        last: Generation(2),
+    };
+    for superblock in [Superblock::Damaged, older] {
+        observed.disks.get_mut(&name("d", 0)).unwrap().superblock = superblock;
+        assert_eq!(steps(&cluster, &observed), std::slice::from_ref(&erase));
+    }
 }
 
 #[test]
@@ -246,6 +252,10 @@ fn a_medium_that_knows_more_is_left_alone_when_its_disk_is_removed() {
         Superblock::Damaged,
         Superblock::Newer { generation },
         Superblock::Diverged { generation },
+        Superblock::Older {
+            generation,
+            last: Generation(2),
+        },
     ] {
         let mut observed = open_missing(&cluster);
         observed.disks.get_mut(&name("d", 0)).unwrap().superblock = superblock;
@@ -283,6 +293,10 @@ fn changes_of_a_disk_that_knows_more_are_not_agreed_on() {
     for superblock in [
         Superblock::Newer { generation },
         Superblock::Diverged { generation },
+        Superblock::Older {
+            generation,
+            last: Generation(2),
+        },
     ] {
         assert!(judge(superblock, &more) && judge(superblock, &less));
         assert!(!judge(superblock, &cluster), "what does not touch the disk");
@@ -308,6 +322,7 @@ fn adopted() -> Command {
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        older: false,
     })
 }
 

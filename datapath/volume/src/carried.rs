@@ -5,14 +5,16 @@ use crate::standing::{Standing, judged};
 use palisade_model::{Cluster, Disk, Generation, Superblock};
 use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_write_of};
 
-/// What a medium carries, from what was `found` on it and what it should say. `is_cut_off` is asked only when nothing of what
-/// is there can be used ([`is_first_write_cut_off`]).
+/// What a medium carries, from what was `found` on it, what it should say, and the generation of the superblock that was
+/// `last` known to be on the disk's medium, if any was. `is_cut_off` is asked only when nothing of what is there can be used
+/// ([`is_first_write_cut_off`]).
 ///
 /// # Errors
 /// It cannot be read, or was written by a later version.
 pub fn carried(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
+    last: Option<Generation>,
     is_cut_off: impl FnOnce() -> bool,
 ) -> Result<Superblock, DecodeError> {
     let found = match found {
@@ -30,6 +32,9 @@ pub fn carried(
     };
     let (decides, standing) = judged(found, wanted);
     let generation = Generation(decides.generation);
+    if let Some(last) = gone_back(&standing, found, last) {
+        return Ok(Superblock::Older { generation, last });
+    }
     Ok(match standing {
         Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
         Standing::Ahead => Superblock::Newer { generation },
@@ -43,6 +48,32 @@ pub fn carried(
             flawed: !found.damage.is_empty(),
         },
     })
+}
+
+/// The generation that a medium has gone back from, if it has: the database has grown out of what it carries, and of what it
+/// was `last` known to carry, which was later. That is no crash, which leaves a medium at what was recorded or beyond it, but
+/// an older copy, put in the disk's place.
+///
+/// One that says exactly what the database says is in force whatever was known before: both were put back, together.
+pub(crate) fn gone_back(
+    standing: &Standing,
+    found: &Decoded,
+    last: Option<Generation>,
+) -> Option<Generation> {
+    let is_behind = matches!(standing, Standing::Behind | Standing::Unstamped);
+    last.filter(|last| is_behind && newest(found) < *last)
+}
+
+/// The latest generation that a sound copy of the superblock tells of, also one whose table is lost: a medium that has been
+/// there is no copy from before.
+pub(crate) fn newest(found: &Decoded) -> Generation {
+    let copies = found.copies.iter().map(|(_, superblock)| superblock);
+    let all = copies.chain([&found.superblock]);
+    Generation(
+        all.map(|superblock| superblock.generation)
+            .max()
+            .unwrap_or_default(),
+    )
 }
 
 /// Whether what is on a medium of `disk_sectors` units of 512 bytes is what a first write of a disk's superblock has left

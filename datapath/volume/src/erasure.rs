@@ -4,8 +4,9 @@
 //! An erasure may be cut off anywhere, and the next daemon asks again. So what it has left, from the first superblock that
 //! is gone to the last sector of a table, is told from a superblock that was damaged by itself.
 
+use crate::carried::newest;
 use crate::standing::beside;
-use palisade_model::{Ancestor, Cluster, Disk, History, Name, Uuid};
+use palisade_model::{Ancestor, Cluster, Disk, Generation, History, Name, Uuid};
 use palisade_wire::{
     DecodeError, Decoded, Lba, Sector, Superblock, is_cut_off_erasure_of, is_cut_off_write_of,
 };
@@ -21,6 +22,8 @@ pub struct Leaving {
     pub history: History,
     /// Its first superblock was still to be written, so that a part of it may be there.
     pub pending: bool,
+    /// The generation that its medium was last known to carry, if any.
+    pub last: Option<Generation>,
 }
 
 impl Leaving {
@@ -33,7 +36,14 @@ impl Leaving {
             cluster: cluster.id,
             history: now.unwrap_or(opened).history.clone(),
             pending: touched || !opened.first_superblock.is_on_medium(),
+            last: None,
         }
+    }
+
+    /// The same of a disk whose medium was last known to carry a generation.
+    #[must_use]
+    pub fn last_at(self, last: Option<Generation>) -> Leaving {
+        Leaving { last, ..self }
     }
 }
 
@@ -57,7 +67,11 @@ pub fn is_to_be_erased<E>(
                 superblock.lineage.is_none() || leaving.history.iter().any(known)
             };
             let is_ours = found.superblock.disk == disk && is_known(&found.superblock);
-            Ok(is_ours && beside(found).all(is_known))
+            // An older copy in the disk's place stays whole. What an erasure that was cut off has left of the write before the
+            // last one looks older too, and has lost its other copies.
+            let is_older = leaving.last.is_some_and(|last| newest(found) < last);
+            let is_copy = is_older && found.damage.is_empty();
+            Ok(is_ours && !is_copy && beside(found).all(is_known))
         }
         Err(DecodeError::Damaged { .. } | DecodeError::NotOurs) => {
             let half_written =

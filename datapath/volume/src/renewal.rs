@@ -1,8 +1,10 @@
 //! Whether a medium may be written, and what: asked with what is on the medium at that very moment, before each write of
 //! a superblock.
 
+use crate::carried::gone_back;
 use crate::image::Image;
 use crate::standing::{Standing, standing};
+use palisade_model::Generation;
 use palisade_wire::{DecodeError, Decoded, EncodeError, Phase, format, mend, update};
 
 /// What else is known of a medium on which no superblock was found.
@@ -24,6 +26,14 @@ pub enum Forbidden {
     /// The medium carries a configuration that ours has not grown out of.
     #[error("{}", carries(.0))]
     Standing(Standing),
+    /// The medium carries an earlier configuration than it was last known to carry: it is an older copy.
+    #[error("the medium carries generation {found}, and was last known to carry {last}: it is an older copy")]
+    Older {
+        /// The generation that it carries.
+        found: Generation,
+        /// The generation that it was last known to carry.
+        last: Generation,
+    },
     /// The disk had a superblock, and the medium has none.
     #[error("the medium has lost its superblock")]
     Lost,
@@ -48,18 +58,24 @@ fn carries(standing: &Standing) -> &'static str {
 }
 
 /// What to write, in order, so that a medium says what it should; a damaged copy of what it should say already is
-/// written anew as it was. `bare` is asked only when there is no superblock that can be used.
+/// written anew as it was. `last` is the generation of the superblock that was last known to be on the disk's medium, if
+/// any was. `bare` is asked only when there is no superblock that can be used.
 ///
 /// # Errors
 /// See [`Forbidden`]: nothing may be written then.
 pub fn renewal(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
+    last: Option<Generation>,
     bare: impl FnOnce() -> Bare,
 ) -> Result<Vec<Phase>, Forbidden> {
     let Image { superblock, extents } = wanted;
     let written = match found {
         Ok(found) => match standing(found, wanted) {
+            standing if let Some(last) = gone_back(&standing, found, last) => {
+                let found = Generation(found.superblock.generation);
+                return Err(Forbidden::Older { found, last });
+            }
             // What is in force may be in one place only, after a write that was cut off: it is put into all of them before
             // anything takes its place.
             Standing::InForce | Standing::Unstamped | Standing::Behind if let Some(phases) = mend(found) => {

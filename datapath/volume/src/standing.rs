@@ -232,6 +232,36 @@ pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overl
     shared.into_values().collect()
 }
 
+/// What the database has of volumes where the medium does not have the same sectors of the same volume. On an older copy
+/// that is space which nobody has cleared for them there: it holds what was there when the copy was made.
+pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
+    let mut parts: BTreeMap<u128, Part> = BTreeMap::new();
+    for ours in database {
+        let held = medium.iter().filter(|theirs| {
+            // Each sector of it at the same place: both are as far apart on the disk as in the volume.
+            theirs.volume == ours.volume
+                && theirs.disk_lba.0.wrapping_sub(ours.disk_lba.0)
+                    == theirs.volume_lba.0.wrapping_sub(ours.volume_lba.0)
+        });
+        let held: u64 = held
+            .map(|theirs| {
+                let from = ours.disk_lba.0.max(theirs.disk_lba.0);
+                let to = ours.disk_end().0.min(theirs.disk_end().0);
+                to.saturating_sub(from)
+            })
+            .sum();
+        let missing = ours.sectors.saturating_sub(held);
+        if missing > 0 {
+            let none = Part {
+                sectors: 0,
+                ..part(ours.volume, &[ours])
+            };
+            parts.entry(ours.volume).or_insert(none).sectors += missing;
+        }
+    }
+    parts.into_values().collect()
+}
+
 fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<u128, Vec<&ExtentRecord>> {
     let mut volumes: BTreeMap<u128, Vec<&ExtentRecord>> = BTreeMap::new();
     for extent in extents {

@@ -221,7 +221,7 @@ const NOTHING: Bare = Bare {
 };
 
 fn may_write(found: &Decoded, wanted: &Image) -> Result<Vec<palisade_wire::Phase>, Forbidden> {
-    renewal(&Ok(found.clone()), wanted, || NOTHING)
+    renewal(&Ok(found.clone()), wanted, None, || NOTHING)
 }
 
 fn then(cluster: &Cluster, command: Command) -> Cluster {
@@ -284,6 +284,7 @@ fn what_an_operator_has_adopted_may_be_written_over_and_the_other_side_sees_it()
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        older: false,
     };
     let adopted = then(&left, Command::AdoptDisk(adopt.clone()));
     let (wanted, after) = on(&adopted);
@@ -369,7 +370,8 @@ fn a_superblock_without_lineage_is_ours_when_nothing_it_tells_would_be_lost() {
 #[test]
 fn a_bare_medium_is_written_only_where_nothing_can_lie_on_it() {
     let (empty, used) = (on(&cluster(&[])).0, on(&cluster(&[volume("a", 10_000)])).0);
-    let ask = |wanted: &Image, bare: Bare| renewal(&Err(DecodeError::NotOurs), wanted, || bare).map(drop);
+    let ask =
+        |wanted: &Image, bare: Bare| renewal(&Err(DecodeError::NotOurs), wanted, None, || bare).map(drop);
     let blank = Bare {
         blank: true,
         ..NOTHING
@@ -404,7 +406,7 @@ fn a_bare_medium_is_written_only_where_nothing_can_lie_on_it() {
         Ok(())
     );
     let damaged = DecodeError::Damaged { damage: Vec::new() };
-    let ask = |bare: Bare| renewal(&Err(damaged.clone()), &empty, || bare).map(drop);
+    let ask = |bare: Bare| renewal(&Err(damaged.clone()), &empty, None, || bare).map(drop);
     assert_eq!(
         ask(Bare {
             cut_off: true,

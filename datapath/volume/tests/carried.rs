@@ -43,7 +43,7 @@ fn each_standing_is_told_as_what_may_be_done_about_it() {
     assert_eq!(told(&Medium4k::new(), &cluster), Ok(Superblock::Missing));
     let small = Err(DecodeError::TooSmall { disk_sectors: 9 });
     assert_eq!(
-        carried(&small, &image_of(&cluster), || true),
+        carried(&small, &image_of(&cluster), None, || true),
         Ok(Superblock::Missing)
     );
     // One copy of it is damaged.
@@ -71,7 +71,7 @@ fn what_cannot_be_used_is_damaged_unless_a_first_write_was_cut_off() {
     // Nobody decides about what a later version wrote, or what cannot be read.
     let later = DecodeError::WrongVersion { found: 99 };
     assert_eq!(
-        carried(&Err(later.clone()), &image_of(&sound), || true),
+        carried(&Err(later.clone()), &image_of(&sound), None, || true),
         Err(later)
     );
 }
@@ -93,6 +93,7 @@ fn a_disk_that_leaves_is_known_as_the_cluster_knows_it_by_now() {
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        older: false,
     };
     let adopted = then(&opened, Command::AdoptDisk(adopt));
     let before = &opened.disks[&name("d")];

@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use palisade_volume::{Part, difference, overlaps};
+use palisade_volume::{Part, difference, overlaps, unheld};
 use palisade_wire::{ExtentRecord, ExtentRole, Lba, Name};
 
 /// An extent: sector of the volume, sector of the disk, sectors.
@@ -113,4 +113,46 @@ fn what_lies_where_another_volume_lies_is_counted_to_the_sector() {
     assert_eq!(overlaps(&ours, &ours), []);
     let found = overlaps(&extents(2, &[(0, 105, 1)]), &ours);
     assert_eq!((found[0].database.volume, found[0].medium.as_str()), (1, "v2-0"));
+}
+
+/// What a copy does not hold of a volume is counted to the sector, whoever has it there, or nobody.
+#[test]
+fn what_a_medium_does_not_hold_of_a_volume_is_told() {
+    let held = |medium: &[ExtentRecord], database: &[Place]| -> Vec<u64> {
+        let parts = unheld(medium, &extents(1, database));
+        parts.iter().map(|part| part.sectors).collect()
+    };
+    let copy = extents(1, &[(0, 100, 10), (10, 300, 10)]);
+    assert_eq!(held(&copy, &[(0, 100, 10), (10, 300, 10)]), [0_u64; 0]);
+    assert_eq!(held(&copy, &[(0, 100, 10)]), [0_u64; 0], "it has more");
+    assert_eq!(held(&copy, &[(0, 100, 10), (10, 300, 25)]), [15], "it has grown");
+    assert_eq!(
+        held(&copy, &[(0, 100, 10), (10, 400, 10)]),
+        [10],
+        "it is elsewhere"
+    );
+    assert_eq!(
+        held(&copy, &[(1, 100, 10)]),
+        [10],
+        "each sector is in another place"
+    );
+    assert_eq!(
+        held(&copy, &[(5, 105, 3), (8, 108, 4)]),
+        [2],
+        "cut in another way"
+    );
+    assert_eq!(
+        held(&[], &[(0, 100, 10), (10, 300, 10)]),
+        [20],
+        "it is not there at all"
+    );
+    assert_eq!(
+        held(&extents(2, &[(0, 100, 10)]), &[(0, 100, 10)]),
+        [10],
+        "it is another's"
+    );
+    let [part] = &unheld(&[], &extents(7, &[(0, 100, 10)]))[..] else {
+        panic!("one volume")
+    };
+    assert_eq!((part.volume, part.name.as_str()), (7, "v7-0"));
 }

@@ -47,6 +47,7 @@ fn at(medium: &Sectors, lba: u64) -> [u8; SECTOR_BYTES] {
 /// The cluster knows the generations of these ids.
 fn leaving(ids: &[u128], pending: bool) -> Leaving {
     Leaving {
+        last: None,
         uuid: Uuid(DISK),
         cluster: Uuid(CLUSTER),
         history: history(ids),

@@ -47,6 +47,17 @@ struct Version {
 pub struct FlushMark(u64);
 
 impl Medium {
+    /// A copy of what is stable on it, as of a medium that was taken out and read elsewhere.
+    pub fn copy(&self) -> Medium {
+        Medium {
+            block: self.block,
+            volatile: self.stable.clone(),
+            stable: self.stable.clone(),
+            unflushed: BTreeMap::new(),
+            version: self.version,
+        }
+    }
+
     /// A medium of zeroes.
     pub fn new(sectors: Sectors, block_bytes: u32) -> Medium {
         let bytes = sectors.bytes() as usize;

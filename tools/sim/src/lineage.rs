@@ -4,11 +4,12 @@
 //! Databases are copied, restored, lost and made anew; one at a time runs on a node, with the daemon's own planner and
 //! its own decision of what may be written. Its steps on the disk are cut into single writes, and anything comes between
 //! two of them: a command, the removal of the disk, the end of the process, a power cut, a turned bit, another copy of
-//! the database. The checker knows nothing of lineages: it keeps with each database every table that this database ever
+//! the database, an older copy of the medium. The checker knows nothing of lineages: it keeps with each database every table that this database ever
 //! had, and holds each table that vanishes from the disk against those.
 
 mod copies;
 mod removal;
+mod restored;
 
 use crate::disk::Medium;
 use crate::finding::{Findings, Invariant};
@@ -25,6 +26,7 @@ use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
     Sector, SectorWrite, decode, erase,
 };
+use restored::Restored;
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 
@@ -56,6 +58,10 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
         carried: Vec::new(),
         examined: false,
         absent: false,
+        last: None,
+        known: 0,
+        copy: None,
+        left: None,
         rng,
     };
     if let Err(what) = world.life(&mut hash) {
@@ -98,6 +104,14 @@ struct World {
     examined: bool,
     /// The path leads nowhere at present.
     absent: bool,
+    /// The generation of the superblock that the node last knew to be on the medium: outlives the process.
+    last: Option<Generation>,
+    /// Configurations that the node has known to be on the medium, since the beginning.
+    known: u64,
+    /// A copy of the medium, with the number of those by then.
+    copy: Option<(Medium, u64)>,
+    /// An older copy is in the disk's place and its operator has not chosen: nothing may be written to it.
+    left: Option<Restored>,
     rng: Rng,
 }
 
@@ -130,6 +144,7 @@ impl World {
                 93..95 => self.turn_a_bit(),
                 95..97 => self.adopt()?,
                 97..98 => self.import()?,
+                98..99 => self.restore_medium()?,
                 _ => self.remove_and_add()?,
             }
             hash.add([self.running.cluster.generation.0, self.rng.bits()]);
@@ -178,6 +193,7 @@ impl World {
         match open.superblock {
             found if found == in_force && wanted.first_superblock.is_on_medium() => self.is_whole(),
             Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Foreign => Ok(()),
+            Superblock::Older { .. } if self.left.is_some() => Ok(()),
             Superblock::Missing | Superblock::Damaged
                 if self.read().is_err() && wanted.first_superblock.is_on_medium() =>
             {
@@ -192,21 +208,6 @@ impl World {
                 self.is_blank()
             )),
         }
-    }
-
-    /// Whether a sector at either end names another disk.
-    fn has_remains_of_another(&self, disk: u128) -> bool {
-        let Ok(geometry) = Geometry::of(self.disk_sectors) else {
-            return false;
-        };
-        let ends = [0, geometry.tail.0]
-            .into_iter()
-            .flat_map(|start| (start..start + AREA_SECTORS).step_by(8));
-        let names_another = |lba: u64| {
-            let sector = self.sector(palisade_wire::Lba(lba));
-            sector.starts_with(&palisade_wire::MAGIC) && sector.get(80..96) != Some(&disk.to_le_bytes())
-        };
-        ends.into_iter().any(names_another)
     }
 
     /// What the database says is what the disk says, in all copies.
@@ -239,6 +240,9 @@ impl World {
 
     /// One write of a step, or its end.
     fn go_on_with(&mut self, index: usize) -> Result<(), String> {
+        if let Some(work) = self.works.get(index).filter(|work| !work.phases.is_empty()) {
+            self.is_chosen(&work.step)?;
+        }
         let Some(work) = self.works.get_mut(index) else {
             return Ok(());
         };
@@ -257,7 +261,11 @@ impl World {
         } = self.works.swap_remove(index);
         let (_, disk) = step.action.target();
         let superblock = match after {
-            Superblock::Ours { .. } => self.superblock_of(&wanted, disk)?,
+            Superblock::Ours { .. } => {
+                let there = self.superblock_of(&wanted, disk)?;
+                self.keep(there);
+                there
+            }
             erased => erased,
         };
         let opened = Opened { index: 0, superblock };
@@ -274,6 +282,13 @@ impl World {
             }
             Action::OpenDisk { disk } | Action::ExamineSuperblock { disk } => {
                 let superblock = self.superblock_of(&cluster, disk)?;
+                if matches!(step.action, Action::OpenDisk { .. }) {
+                    // What is in the disk's cache is made stable before it is on record.
+                    let mark = self.medium.flush_begin();
+                    self.medium.flush_end(mark);
+                    self.keep(superblock);
+                    self.is_the_same_time(&cluster, disk)?;
+                }
                 self.observed
                     .record(&cluster, &step, Opened { index: 0, superblock });
             }
@@ -286,7 +301,7 @@ impl World {
                     blank: self.is_blank(),
                     cut_off: self.is_cut_off(&cluster, disk),
                 };
-                match renewal(&found, &wanted, bare) {
+                match renewal(&found, &wanted, self.last, bare) {
                     Ok(phases) => {
                         let after = Superblock::Ours {
                             generation: step.generation,
@@ -294,7 +309,7 @@ impl World {
                         };
                         self.start(step, cluster, phases, after);
                     }
-                    Err(Forbidden::Standing(_) | Forbidden::Lost) => {
+                    Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
                         let superblock = self.superblock_of(&cluster, disk)?;
                         self.observed
                             .record(&cluster, &step, Opened { index: 0, superblock });
@@ -348,7 +363,10 @@ impl World {
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock_of(&mut self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-        carried(&self.read(), &wanted, || self.is_cut_off(cluster, disk)).map_err(|error| error.to_string())
+        carried(&self.read(), &wanted, self.last, || {
+            self.is_cut_off(cluster, disk)
+        })
+        .map_err(|error| error.to_string())
     }
 
     fn is_pending(&self, cluster: &Cluster, disk: &Name) -> bool {
@@ -542,10 +560,12 @@ impl World {
         let Some(open) = self.observed.disks.get(&disk).filter(|_| self.works.is_empty()) else {
             return Ok(());
         };
-        if !matches!(
+        let older = matches!(open.superblock, Superblock::Older { .. });
+        let is_open_question = matches!(
             open.superblock,
             Superblock::Newer { .. } | Superblock::Diverged { .. }
-        ) {
+        );
+        if !is_open_question && !older {
             return Ok(());
         }
         let (uuid, Ok(found)) = (open.disk.uuid, self.read()) else {
@@ -556,8 +576,11 @@ impl World {
             uuid,
             seen: Some(seen(&found)),
             empties: Vec::new(),
+            older,
         };
         if self.apply(&Command::AdoptDisk(adopt)) {
+            self.last = Some(Generation(found.superblock.generation));
+            self.left = None;
             // It is this database's from now on, and goes with the disk when that is given up.
             self.running.marks.push(found.superblock.point());
             self.running.been.push(found.extents);
@@ -585,6 +608,8 @@ impl World {
         if !self.apply(&Command::ImportDisks(import)) {
             return Err("a disk cannot be imported".into());
         }
+        self.last = Some(Generation(found.superblock.generation));
+        self.left = None;
         let volumes: BTreeSet<u128> = self
             .running
             .cluster

@@ -288,6 +288,7 @@ impl Appliance for Fake {
             only_in_database: vec![],
             elsewhere: vec![],
             overwritten: vec![],
+            as_of_copy: vec![],
             seen: "seen-1".to_owned(),
             taken: wish.take.filter(|_| wish.seen.as_deref() == Some("seen-1")),
         })

@@ -48,6 +48,7 @@ impl Steward {
         }
         open.sight.doubt = None;
         open.superblock_damage = look.damage;
+        open.sides = look.sides;
         if differs {
             log::warn!(
                 "disk {name}: its superblock was {known:?} and is {:?}",

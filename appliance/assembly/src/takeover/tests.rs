@@ -66,7 +66,7 @@ fn of_two_states_that_contradict_each_other_both_are_shown() {
     };
     let error = DecodeError::Contradiction(Box::new([ours, other.clone()]));
     let name = Name::new("d1").unwrap();
-    let shown = compare(&name, &Err(error.clone()), &wanted, &wanted.extents);
+    let shown = compare(&name, &Err(error.clone()), &wanted, &wanted.extents, None);
     assert_eq!(shown.standing, "damaged");
     assert!(
         shown.message.contains("say different things"),

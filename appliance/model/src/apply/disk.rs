@@ -154,14 +154,17 @@ impl Cluster {
             "empties",
             "must be volumes that lie on the disk",
         )?;
-        if disk.history.iter().any(|point| *point == seen.point) {
+        let is_known = disk.history.iter().any(|point| *point == seen.point);
+        if is_known && !adopt.older {
             return Ok(Outcome::Unchanged {
                 revision: disk.revision,
             });
         }
         let revision = self.go_beyond(name, seen)?;
         if let Some(disk) = self.disks.get_mut(name) {
-            disk.history.push(seen.point);
+            if !is_known {
+                disk.history.push(seen.point);
+            }
             disk.revision = revision;
             disk.first_superblock = FirstSuperblock::OnMedium;
         }

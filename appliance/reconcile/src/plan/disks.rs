@@ -118,6 +118,7 @@ impl<'a> Planner<'a> {
         match open.superblock {
             Superblock::Foreign => Some(Cause::ForeignSuperblock),
             Superblock::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
+            Superblock::Older { generation, last } => Some(Cause::OlderSuperblock { generation, last }),
             Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
             Superblock::Ours { .. } => None,
             Superblock::Damaged => Some(Cause::DamagedSuperblock),
@@ -147,7 +148,10 @@ impl<'a> Planner<'a> {
             // What cannot be read may be what an erasure has left that was cut off: that is told apart on the medium.
             let may_be_ours = matches!(
                 open.superblock,
-                Superblock::Ours { .. } | Superblock::Missing | Superblock::Damaged
+                Superblock::Ours { .. }
+                    | Superblock::Missing
+                    | Superblock::Damaged
+                    | Superblock::Older { .. }
             );
             return leaving.has_superblock() && may_be_ours && !open.erased;
         }

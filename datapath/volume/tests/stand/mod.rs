@@ -8,7 +8,8 @@
 )]
 
 use palisade_model::{
-    AddDisk, Cluster, Command, CreateVolume, InitCluster, Medium, MediumRecord, Name, Superblock, Usage, Uuid,
+    AddDisk, Cluster, Command, CreateVolume, Generation, InitCluster, Medium, MediumRecord, Name, Superblock,
+    Usage, Uuid,
 };
 use palisade_volume::{Image, carried, image, is_first_write_cut_off};
 use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Sector, decode, format};
@@ -92,8 +93,17 @@ pub fn read(medium: &Medium4k) -> Result<Decoded, DecodeError> {
 }
 
 pub fn told(medium: &Medium4k, cluster: &Cluster) -> Result<Superblock, DecodeError> {
+    told_after(medium, cluster, None)
+}
+
+/// The same of a medium that was last known to carry a generation.
+pub fn told_after(
+    medium: &Medium4k,
+    cluster: &Cluster,
+    last: Option<Generation>,
+) -> Result<Superblock, DecodeError> {
     let disk = &cluster.disks[&name("d")];
-    carried(&read(medium), &image_of(cluster), || {
+    carried(&read(medium), &image_of(cluster), last, || {
         is_first_write_cut_off(cluster, disk, SECTORS, |lba| {
             Ok::<_, Infallible>(at(medium, lba.0))
         })

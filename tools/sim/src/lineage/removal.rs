@@ -5,7 +5,7 @@ use super::{WRITES_AT_REST, World, name};
 use palisade_model::{Cluster, Command, Name, RemoveDisk};
 use palisade_reconcile::Superblock;
 use palisade_volume::{Leaving, is_to_be_erased};
-use palisade_wire::{Decoded, is_cut_off_erasure_of};
+use palisade_wire::{AREA_SECTORS, Decoded, Geometry, is_cut_off_erasure_of};
 use std::convert::Infallible;
 
 impl World {
@@ -38,7 +38,14 @@ impl World {
             }
         }
         let uuid = u128::from(self.rng.bits()) + 1;
-        self.add_disk(uuid)
+        let before = self.running.cluster.disks.get(&name("d")?).map(|disk| disk.uuid);
+        self.add_disk(uuid)?;
+        // Another disk by its permanent id: what was known of the one before is not held against it.
+        if self.running.cluster.disks.get(&name("d")?).map(|disk| disk.uuid) != before {
+            self.last = None;
+            self.left = None;
+        }
+        Ok(())
     }
 
     /// As the daemon decides.
@@ -46,7 +53,7 @@ impl World {
         let Some(open) = self.observed.disks.get(disk) else {
             return false;
         };
-        let leaving = Leaving::of(cluster, disk, &open.disk, open.touched);
+        let leaving = Leaving::of(cluster, disk, &open.disk, open.touched).last_at(self.last);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         is_to_be_erased(&self.read(), &leaving, self.disk_sectors, read).unwrap_or(false)
     }
@@ -67,5 +74,20 @@ impl World {
             )),
             false => Ok(()),
         }
+    }
+
+    /// Whether a sector at either end names another disk.
+    pub(super) fn has_remains_of_another(&self, disk: u128) -> bool {
+        let Ok(geometry) = Geometry::of(self.disk_sectors) else {
+            return false;
+        };
+        let ends = [0, geometry.tail.0]
+            .into_iter()
+            .flat_map(|start| (start..start + AREA_SECTORS).step_by(8));
+        let names_another = |lba: u64| {
+            let sector = self.sector(palisade_wire::Lba(lba));
+            sector.starts_with(&palisade_wire::MAGIC) && sector.get(80..96) != Some(&disk.to_le_bytes())
+        };
+        ends.into_iter().any(names_another)
     }
 }

@@ -95,7 +95,8 @@ impl Drive {
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock(&self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-        carried(&self.read(), &wanted, || self.is_cut_off(cluster, disk)).map_err(|error| error.to_string())
+        carried(&self.read(), &wanted, None, || self.is_cut_off(cluster, disk))
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -205,9 +206,9 @@ impl Node {
             }
             (Action::WriteSuperblock { disk }, Some(drive)) => {
                 let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-                match renewal(&drive.read(), &wanted, || drive.bare(cluster, disk)) {
+                match renewal(&drive.read(), &wanted, None, || drive.bare(cluster, disk)) {
                     Ok(phases) => self.start(step, cluster, phases, rng),
-                    Err(Forbidden::Standing(_) | Forbidden::Lost) => {
+                    Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
                         let superblock = drive.superblock(cluster, disk)?;
                         self.observed
                             .record(cluster, &step, Opened { index: 0, superblock });

@@ -152,7 +152,14 @@ pub fn written(rest: &Rest, disk: &Name) {
     };
     let opened = Arc::new(Opened::open(&spec, Duration::from_secs(5)).unwrap());
     let (name, uuid) = (disk.clone(), known.uuid);
-    superblocks::write(cluster, disk.clone(), Some(opened), true)().unwrap();
+    superblocks::write(
+        cluster,
+        disk.clone(),
+        Some(opened),
+        true,
+        rest.shared.last_superblock.clone(),
+    )()
+    .unwrap();
     let confirm = ConfirmSuperblock { name, uuid };
     rest.shared.propose(Command::ConfirmSuperblock(confirm)).unwrap();
 }

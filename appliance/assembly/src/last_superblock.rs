@@ -1,0 +1,179 @@
+//! Which generation of its superblock each pooled disk was last known to carry: kept beside the cluster database, so that an
+//! older copy of a medium that is put in its place is told from the medium itself.
+//!
+//! Nothing on such a copy tells it from a medium whose last write of a superblock a crash cut short: both carry a
+//! configuration that ours has grown out of. What does is the order of two stable writes, of the medium first and of this
+//! record afterwards: a crash leaves the medium at what is on record, or beyond it, and never before it.
+//!
+//! ```text
+//! agreed     written, flushed, read back     on record      a crash in between leaves
+//!    |------------------|------------------------|
+//!    g on medium        g+1 on medium            g+1        g or g+1 on the medium, g on record: no copy
+//! ```
+//!
+//! It is this node's own observation and no part of the agreed configuration: as one, it would cost an entry of the log, and
+//! its flush, for each superblock that is written, and would be restored with the database from a time when the media were
+//! other ones. A record that is lost, or older than the truth, finds fewer copies and accuses no medium.
+
+use crate::own_file;
+use palisade_model::{Disk, Generation, Uuid};
+use palisade_wire::{Ancestor, Decoded};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The folder in which it is kept, a file for each disk, and the copies that an operator has just decided to go on from.
+#[derive(Clone, Debug)]
+pub struct LastSuperblock {
+    folder: PathBuf,
+    chosen: Arc<Mutex<BTreeMap<Uuid, Chosen>>>,
+}
+
+/// A copy that an operator goes on from.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    /// What it carries.
+    carries: Ancestor,
+    /// The disk's generation when that was decided. It counts once the cluster has agreed, which makes the disk's a later one.
+    since: Generation,
+}
+
+impl LastSuperblock {
+    /// Below the state directory.
+    pub fn below(state_dir: &Path) -> LastSuperblock {
+        LastSuperblock {
+            folder: state_dir.join("media"),
+            chosen: Arc::default(),
+        }
+    }
+
+    /// The generation that a disk's medium was last known to carry, if what was `found` on it is to be held against that:
+    /// `None` as well when an operator has decided to go on from what was found.
+    ///
+    /// # Errors
+    /// A sentence: the record is there and cannot be read.
+    pub fn known(&self, disk: &Disk, found: &Decoded) -> Result<Option<Generation>, String> {
+        let chosen = self.chosen().get(&disk.uuid).copied();
+        let is_chosen = |chosen: Chosen| {
+            chosen.carries == found.superblock.point() && disk.superblock_generation() > chosen.since
+        };
+        if chosen.is_some_and(is_chosen) {
+            return Ok(None);
+        }
+        self.recall(disk.uuid).map_err(|error| {
+            format!(
+                "which generation the disk was last known to carry cannot be read from {}: {error}",
+                self.folder.display()
+            )
+        })
+    }
+
+    /// The generation on record. What is damaged is as if it had never been kept.
+    ///
+    /// # Errors
+    /// What the file system says, unless there is none.
+    pub fn recall(&self, disk: Uuid) -> io::Result<Option<Generation>> {
+        match own_file::read(&self.path(disk)) {
+            Ok(text) => Ok(text.trim().parse().ok().map(Generation)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps that a disk's medium carries a generation, stable when this returns. To be called once that is stable on the
+    /// medium itself.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
+        let mut chosen = self.chosen();
+        self.record(disk, carries)?;
+        chosen.remove(&disk);
+        Ok(())
+    }
+
+    /// The cluster has agreed on going on from what a medium carries: so it is the present one, also for the next daemon.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn settle(&self, disk: Uuid) -> io::Result<()> {
+        // Under the lock: the superblock may have been written, and kept, already.
+        match self.chosen().get(&disk) {
+            Some(chosen) => self.record(disk, Generation(chosen.carries.generation)),
+            None => Ok(()),
+        }
+    }
+
+    /// Written beside and renamed, so that a crash leaves the old one or the new one.
+    fn record(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
+        if matches!(self.recall(disk), Ok(Some(known)) if known == carries) {
+            return Ok(());
+        }
+        let path = self.path(disk);
+        let beside = path.with_extension("superblock-new");
+        fs::create_dir_all(&self.folder)?;
+        let mut file = File::create(&beside)?;
+        writeln!(file, "{}", carries.0)?;
+        file.sync_all()?;
+        fs::rename(beside, path)?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// An operator goes on from what a medium carries, older or not. Counts when the cluster has agreed on it.
+    pub fn choose(&self, disk: &Disk, carries: Ancestor) {
+        let since = disk.superblock_generation();
+        self.chosen().insert(disk.uuid, Chosen { carries, since });
+    }
+
+    /// The cluster has refused that.
+    pub fn unchoose(&self, disk: Uuid) {
+        self.chosen().remove(&disk);
+    }
+
+    /// Forgets a disk that has left.
+    pub fn forget(&self, disk: Uuid) {
+        self.unchoose(disk);
+        // What cannot be removed is asked about once more if the medium ever comes back by an import.
+        let _ = fs::remove_file(self.path(disk));
+    }
+
+    fn chosen(&self) -> MutexGuard<'_, BTreeMap<Uuid, Chosen>> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, disk: Uuid) -> PathBuf {
+        self.folder.join(format!("{disk}.superblock"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_kept_until_forgotten_and_damage_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
+        assert_eq!(last.recall(Uuid(1)).unwrap(), None);
+        for generation in [46, 46, 47, 3] {
+            last.keep(Uuid(1), Generation(generation)).unwrap();
+            let known = LastSuperblock::below(folder.path()).recall(Uuid(1)).unwrap();
+            assert_eq!(known, Some(Generation(generation)));
+        }
+        assert_eq!(last.recall(Uuid(2)).unwrap(), None);
+        fs::write(last.path(Uuid(1)), "4x").unwrap();
+        assert_eq!(last.recall(Uuid(1)).unwrap(), None);
+        last.forget(Uuid(1));
+        assert!(!last.path(Uuid(1)).exists());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
+        fs::create_dir_all(last.path(Uuid(1))).unwrap();
+        assert!(last.recall(Uuid(1)).is_err());
+    }
+}

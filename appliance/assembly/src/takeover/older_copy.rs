@@ -1,0 +1,91 @@
+//! An older copy of a disk in its medium's place: whether it is one, and what each side has of the volumes.
+
+use super::part;
+use crate::shared::Shared;
+use palisade_api as api;
+use palisade_api::{Problem, ProblemKind};
+use palisade_model::{Disk, Generation, Uuid};
+use palisade_reconcile::Superblock;
+use palisade_volume::{Image, Part, carried, overlaps, unheld};
+use palisade_wire::{DecodeError, Decoded, ExtentRecord};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The generation that a medium was last known to carry, if what was found on it is an older copy.
+pub(super) fn copy(
+    shared: &Shared,
+    disk: &Disk,
+    found: &Result<Decoded, DecodeError>,
+    wanted: &Image,
+) -> Result<Option<Generation>, Problem> {
+    let Ok(decoded) = found else { return Ok(None) };
+    let last = shared.last_superblock.known(disk, decoded).map_err(|message| {
+        let remedy = "see that the daemon may read its state directory";
+        Problem::new(ProblemKind::Internal, "state_not_readable", message, remedy)
+    })?;
+    Ok(match carried(found, wanted, last, || false) {
+        Ok(Superblock::Older { last, .. }) => Some(last),
+        _ => None,
+    })
+}
+
+/// What is told of one.
+pub(super) fn of_copy(found: &Decoded, last: Generation) -> String {
+    format!(
+        "the medium carries generation {}, and was at generation {last} when this node last wrote or saw it: it is an older \
+         copy of the disk. What guests have written since the copy was made is not on it, whichever side is taken",
+        found.superblock.generation
+    )
+}
+
+/// The volumes of the database in whose place others have written; on an older copy, also those that have space there which
+/// was not theirs, and so not cleared for them, when the copy was made.
+pub(super) fn overwritten(
+    medium: &[ExtentRecord],
+    database: &[ExtentRecord],
+    copy: Option<Generation>,
+) -> Vec<api::VolumeOverwritten> {
+    let overlaps = overlaps(medium, database);
+    let by_others = overlaps.iter().map(|overlap| api::VolumeOverwritten {
+        volume: part(&overlap.database),
+        by: overlap.medium.clone(),
+    });
+    let mut all: Vec<api::VolumeOverwritten> = by_others.collect();
+    let unheld = copy.map(|_| unheld(medium, database)).unwrap_or_default();
+    let is_known = |part: &Part| {
+        overlaps
+            .iter()
+            .any(|overlap| overlap.database.volume == part.volume)
+    };
+    let uncleared = unheld.iter().filter(|part| !is_known(part));
+    all.extend(uncleared.map(|one| api::VolumeOverwritten {
+        volume: part(one),
+        by: "whoever had that space before".to_owned(),
+    }));
+    all
+}
+
+/// The volumes that both have.
+pub(super) fn on_both(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<api::VolumePart> {
+    let known: BTreeSet<u128> = database.iter().map(|extent| extent.volume).collect();
+    let mut both: BTreeMap<u128, Part> = BTreeMap::new();
+    for extent in medium.iter().filter(|extent| known.contains(&extent.volume)) {
+        let none = Part {
+            volume: extent.volume,
+            name: extent.volume_name.to_string(),
+            sectors: 0,
+        };
+        both.entry(extent.volume).or_insert(none).sectors += extent.sectors;
+    }
+    both.values().map(part).collect()
+}
+
+/// The volumes of the database that hold what guests of others have written, or may hold it.
+pub(super) fn emptied(found: &Decoded, wanted: &Image, copy: Option<Generation>) -> Vec<Uuid> {
+    let overlaps = overlaps(&found.extents, &wanted.extents);
+    let others = overlaps.iter().map(|overlap| overlap.database.volume);
+    let uncleared = copy
+        .map(|_| unheld(&found.extents, &wanted.extents))
+        .unwrap_or_default();
+    let volumes: BTreeSet<u128> = others.chain(uncleared.iter().map(|part| part.volume)).collect();
+    volumes.into_iter().map(Uuid).collect()
+}

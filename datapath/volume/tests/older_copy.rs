@@ -1,0 +1,110 @@
+//! A medium that carries less than it was last known to carry is an older copy, and nothing is written to it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends by panicking"
+)]
+
+mod stand;
+
+use palisade_model::{Cluster, Generation, Superblock};
+use palisade_volume::{Forbidden, Leaving, is_to_be_erased, renewal};
+use stand::{Medium4k, SECTORS, at, begun, image_of, name, read, then, told_after, volume, written};
+use std::convert::Infallible;
+
+/// A crash leaves a medium at what is on record, or beyond it: what lies before it is an older copy.
+#[test]
+fn a_medium_before_what_it_was_last_known_to_carry_is_an_older_copy() {
+    let then = then(&begun(3), volume("a"));
+    let now = self::then(&then, volume("bb"));
+    let wanted = self::then(&now, volume("ccc"));
+    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let (copy, last) = (written(&then), generation(&now));
+    let older = Ok(Superblock::Older {
+        generation: generation(&then),
+        last,
+    });
+    assert_eq!(told_after(&copy, &wanted, Some(last)), older);
+    assert_eq!(told_after(&copy, &now, Some(last)), older);
+    let ours = |cluster: &Cluster| {
+        Ok(Superblock::Ours {
+            generation: generation(cluster),
+            flawed: false,
+        })
+    };
+    // Agreed on and not written; written and not recorded; no record; both put back, the database and the medium.
+    assert_eq!(told_after(&written(&now), &wanted, Some(last)), ours(&now));
+    assert_eq!(told_after(&written(&wanted), &wanted, Some(last)), ours(&wanted));
+    assert_eq!(told_after(&copy, &wanted, None), ours(&then));
+    assert_eq!(told_after(&copy, &then, Some(last)), ours(&then));
+    // What nobody has grown out of is that, whatever its number.
+    let apart = self::then(&then, volume("dddd"));
+    let told = told_after(&written(&apart), &wanted, Some(Generation(99)));
+    assert_eq!(
+        told,
+        Ok(Superblock::Diverged {
+            generation: generation(&apart)
+        })
+    );
+    assert_eq!(
+        told_after(&Medium4k::new(), &wanted, Some(last)),
+        Ok(Superblock::Missing)
+    );
+}
+
+/// Nothing is written to an older copy, and what is written otherwise does not depend on what is on record.
+#[test]
+fn an_older_copy_is_not_renewed_or_erased() {
+    let then = then(&begun(3), volume("a"));
+    let now = self::then(&then, volume("bb"));
+    let wanted = image_of(&self::then(&now, volume("ccc")));
+    let [before, last] = [&then, &now].map(|cluster| Generation(image_of(cluster).superblock.generation));
+    let bare = || unreachable!("a superblock is there");
+    let renewed = |medium: &Medium4k, last| renewal(&read(medium), &wanted, last, bare);
+    let refused = renewed(&written(&then), Some(last));
+    assert_eq!(refused, Err(Forbidden::Older { found: before, last }));
+    assert!(renewed(&written(&then), Some(before)).is_ok());
+    assert!(renewed(&written(&now), Some(last)).is_ok());
+    assert!(renewed(&written(&then), None).is_ok());
+    let disk = &now.disks[&name("d")];
+    let leaving = Leaving::of(&now, &name("d"), disk, false);
+    let erased = |medium: &Medium4k, last| {
+        let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+        is_to_be_erased(&read(medium), &leaving.clone().last_at(last), SECTORS, at)
+    };
+    assert_eq!(erased(&written(&then), Some(last)), Ok(false));
+    assert_eq!(erased(&written(&then), Some(before)), Ok(true));
+    assert_eq!(erased(&written(&then), None), Ok(true));
+    // The rest of an erasure that was cut off: what the write before the last one has left.
+    let mut half = written(&then);
+    half.remove(&0);
+    assert!(read(&half).is_ok_and(|found| !found.damage.is_empty()));
+    assert_eq!(erased(&half, Some(last)), Ok(true));
+}
+
+/// Both copies of the last write are there and have lost their tables: the medium has been where it was last known to be.
+#[test]
+fn a_table_that_was_lost_makes_no_copy() {
+    let then_was = then(&begun(3), volume("a"));
+    let now = then(&then_was, volume("bb"));
+    let mut medium = written(&then_was);
+    let (before, image) = (read(&medium).unwrap(), image_of(&now));
+    let phases = renewal(&Ok(before), &image, None, || {
+        unreachable!("a superblock is there")
+    })
+    .unwrap();
+    let tables = phases[0].writes.iter().map(|write| write.lba.0);
+    let tables: Vec<u64> = tables.collect();
+    for write in phases.iter().flat_map(|phase| &phase.writes) {
+        medium.insert(write.lba.0, write.bytes);
+    }
+    let last = Generation(image.superblock.generation);
+    let ours = |generation, flawed| Ok(Superblock::Ours { generation, flawed });
+    assert_eq!(told_after(&medium, &now, Some(last)), ours(last, false));
+    for table in tables {
+        medium.get_mut(&table).unwrap()[200] ^= 1;
+    }
+    let generation = Generation(image_of(&then_was).superblock.generation);
+    assert_eq!(told_after(&medium, &now, Some(last)), ours(generation, true));
+}

@@ -1,0 +1,85 @@
+//! An operator puts an older copy of the medium in the disk's place. Everything on it is of the disk's own lineage, and no
+//! table on it is one that the database never had: what is gone is what guests have written since.
+//!
+//! The check compares no generations: it counts the configurations that the node has known to be on the medium.
+
+use super::World;
+use palisade_model::{Cluster, Generation, Name};
+use palisade_reconcile::{Step, Superblock};
+use palisade_volume::image;
+
+/// What is known of an older copy in the disk's place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restored {
+    /// Configurations that had been on the medium when it was made.
+    then: u64,
+    /// Those that had been there when it took the medium's place.
+    now: u64,
+}
+
+impl World {
+    /// A copy of the medium is made, or the one that was made takes its place while the process is down.
+    pub(super) fn restore_medium(&mut self) -> Result<(), String> {
+        match self.copy.take().filter(|_| self.rng.one_in(2)) {
+            Some((copy, then)) => {
+                self.restart(true)?;
+                let point = |world: &World| world.read().map(|found| found.superblock.point());
+                let before = point(self);
+                self.medium = copy;
+                let now = self.known;
+                let differs = point(self).is_ok_and(|point| before.as_ref() != Ok(&point));
+                if now > then && differs {
+                    self.left = Some(Restored { then, now });
+                }
+                self.restart(false)
+            }
+            None if self.works.is_empty() => {
+                let copy = self.medium.copy();
+                self.copy = Some((copy, self.known));
+                // Something is done before it is needed.
+                for _ in 0..self.rng.between(1, 4) {
+                    self.command()?;
+                }
+                for _ in 0..self.rng.below(400) {
+                    self.turn()?;
+                }
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the node keeps of a superblock that is sound on the medium.
+    pub(super) fn keep(&mut self, there: Superblock) {
+        if let Superblock::Ours {
+            generation,
+            flawed: false,
+        } = there
+        {
+            self.known += u64::from(self.last != Some(generation));
+            self.last = Some(generation);
+        }
+    }
+
+    /// The check: nothing is written to an older copy whose operator has not chosen.
+    pub(super) fn is_chosen(&self, step: &Step) -> Result<(), String> {
+        match self.left {
+            Some(Restored { then, now }) => Err(format!(
+                "an older copy of the medium, of configuration {then} where {now} had been on it, is written to by {step} \
+                 before anybody was asked"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A database that says what the copy says was put back with it: nobody has anything to choose.
+    pub(super) fn is_the_same_time(&mut self, cluster: &Cluster, disk: &Name) -> Result<(), String> {
+        let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
+        let Ok(found) = self.read() else { return Ok(()) };
+        if found.superblock.point() == wanted.superblock.point() {
+            self.left = None;
+            self.last = Some(Generation(found.superblock.generation));
+        }
+        Ok(())
+    }
+}
