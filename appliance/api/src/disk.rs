@@ -197,7 +197,8 @@ pub struct DiskPatch {
     /// `confirm` says that what is found there is the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What lies under the path is the disk, although it is not the medium that was recorded. Nothing on it is changed.
+    /// What lies under the path is the disk, although it is not the medium that was recorded. Nothing on it is changed by that; an older
+    /// copy of the disk waits for a decision (`adopt`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
     /// Whether its removal is refused.

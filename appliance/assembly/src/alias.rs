@@ -97,8 +97,10 @@ pub fn refuse_open(
             problem.message = format!("{}: its superblock says so", problem.message);
             problem.remedy = format!(
                 "use that disk: palisade disk show {name}. If {path} is another medium with a copy of it, one of the two has \
-                 to go: to take the copy, remove {name} first; to use it for something else, empty it first by other means, \
-                 when you are certain which of the two it is"
+                 to go. To go on from the copy, stop the daemon, take the medium that is in use now from its place, start the \
+                 daemon, and say where the copy is: palisade disk confirm {name} --path {path} --yes; palisade disk adopt {name} \
+                 then shows what each of them knows. To use it for something else, empty it first by other means, when you are \
+                 certain which of the two it is"
             );
             Err(problem)
         }

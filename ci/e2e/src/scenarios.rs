@@ -20,6 +20,7 @@ mod import;
 mod kill_under_load;
 mod limits;
 mod lost_state;
+mod older_copy;
 mod one_medium;
 mod operator_errors;
 mod other_medium;
@@ -208,6 +209,12 @@ pub static ALL: &[Scenario] = &[
         about: "what a guest has not written reads as zeros, whatever was there before and whenever the daemon is killed",
         depth: Depth::Quick,
         run: cleared::run,
+    },
+    Scenario {
+        name: "older_copy",
+        about: "an older copy in a disk's place is written to by nobody and serves no guest until its operator chooses",
+        depth: Depth::Quick,
+        run: older_copy::run,
     },
     Scenario {
         name: "other_medium",

@@ -259,7 +259,9 @@ pub enum Disk {
         wait: Wait,
     },
     /// Say where a disk's medium is found, or that what lies there is the disk although it is not the medium that was
-    /// recorded; of several disks, record under which of their paths each is now. Nothing on a medium is changed.
+    /// recorded; of several disks, record under which of their paths each is now. Says what a superblock there
+    /// tells. Nothing is written to a medium by this; one whose superblock the database has grown out of is brought up to date
+    /// afterwards, unless it is an older copy: that waits for `palisade disk adopt`.
     Confirm {
         /// Its id; or the ids of all disks that have exchanged their paths, to record in one step where each of them is.
         #[arg(required = true, num_args = 1..)]

@@ -72,6 +72,7 @@ fn agreed(what: &str, removal: &Removal) -> Result<bool, Failure> {
         return Err(Failure::NobodyToAsk {
             what: what.to_owned(),
             effects: removal.effects.clone(),
+            guarded: true,
         });
     }
     Ok(answer_to(&told(removal))?)
@@ -86,6 +87,7 @@ pub fn ask(what: &str, question: &str, given: bool) -> Result<(), Failure> {
         return Err(Failure::NobodyToAsk {
             what: what.to_owned(),
             effects: vec![question.to_owned()],
+            guarded: false,
         });
     }
     match answer_to(question)? {

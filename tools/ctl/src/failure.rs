@@ -75,6 +75,8 @@ pub enum Failure {
         what: String,
         /// What would happen.
         effects: Vec<String>,
+        /// It takes a generation that must not have changed.
+        guarded: bool,
     },
     /// Whoever was asked said no.
     #[error("{what} was not touched")]
@@ -174,7 +176,10 @@ impl Failure {
                 "it stays agreed on and will be carried out; palisade health tells what is in the way"
                     .to_owned(),
             ),
-            Failure::NobodyToAsk { .. } => Some(
+            Failure::NobodyToAsk { guarded: false, .. } => {
+                Some("add --yes if that is what you want; --dry-run shows it".to_owned())
+            }
+            Failure::NobodyToAsk { guarded: true, .. } => Some(
                 "add --yes if that is what you want; --dry-run shows it, and --expect guards against what has changed \
                  since"
                     .to_owned(),

@@ -53,6 +53,23 @@ pub fn must_hold(socket: &Path, seed: u64, bytes: u64) -> Outcome {
     Ok(())
 }
 
+/// Demands that the first `bytes` read as zeros.
+///
+/// # Errors
+/// Where something else is.
+pub fn must_be_zeros(socket: &Path, bytes: u64) -> Outcome {
+    let mut guest = Guest::at(socket)?;
+    for at in (0..bytes).step_by(PIECE as usize) {
+        guest.request(READ, at, PIECE)?;
+        let read = guest.ring.get(DATA, PIECE as usize)?;
+        demand(
+            read.iter().all(|&byte| byte == 0),
+            format!("{}: something is there at {at}", socket.display()),
+        )?;
+    }
+    Ok(())
+}
+
 struct Guest {
     ring: Ring,
     session: Session,

@@ -70,6 +70,9 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             if at.is_none() && !yes {
                 return unconfirmed(client, out, &id, wait.wait);
             }
+            if at.is_none() && !out.json {
+                takeover::look(client, out, &id)?;
+            }
             let patch = DiskPatch {
                 path: at,
                 confirm: yes,
@@ -148,6 +151,9 @@ fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<()
     let disk: Disk = client.typed(&value)?;
     let blocked_on = disk.state.blocked_on;
     if !out.json {
+        if blocked_on.is_some() {
+            takeover::look(client, out, id)?;
+        }
         out.line(match &blocked_on {
             Some(_) => format!(
                 "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} \

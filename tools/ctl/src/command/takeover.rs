@@ -17,9 +17,26 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     let address = format!("{path}/adopt");
     let value = client.create(&address, &palisade_api::DiskAdopt::default())?;
     let adoption: DiskAdoption = client.typed(&value)?;
-    let side = match wish.take.filter(|_| !wish.dry_run) {
-        Some(side) => side,
-        None if out.json => return Ok(out.value(&value)?),
+    let side = match wish.take {
+        Some(side) if !wish.dry_run => side,
+        _ if out.json => return Ok(out.value(&value)?),
+        Some(side) => {
+            known(out, &adoption)?;
+            let side_taken = match side {
+                Side::Database => format!(
+                    "To take the side of the database writes what it says to disk {}.",
+                    wish.id
+                ),
+                Side::Disk => format!(
+                    "To take the side of the disk takes what disk {} says into the database.",
+                    wish.id
+                ),
+            };
+            return Ok(out.line(format!(
+                "{side_taken} {} Nothing was changed.",
+                brings(&adoption, side)
+            ))?);
+        }
         None => {
             known(out, &adoption)?;
             return Ok(out.line(choices(&adoption))?);
@@ -30,15 +47,14 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     }
     let question = match side {
         Side::Database => format!(
-            "Write what the database says to disk {}? {}{}",
+            "Write what the database says to disk {}? {}",
             wish.id,
-            lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere]),
-            emptied(&adoption)
+            brings(&adoption, side)
         ),
         Side::Disk => format!(
             "Take what disk {} says into the database? {}",
             wish.id,
-            lost("the database", &[&adoption.only_in_database, &adoption.elsewhere])
+            brings(&adoption, side)
         ),
     };
     consent::ask(&format!("disk {}", wish.id), &question, wish.yes)?;
@@ -61,11 +77,55 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     }
 }
 
+/// Shows what the superblock says that lies under the path of a disk, beside the database, where one can be read.
+pub fn look(client: &Client, out: Output, id: &str) -> Result<(), Failure> {
+    let address = format!("{}/{}/adopt", routes::DISKS, segment(id));
+    // A disk that keeps no superblock, and a path that leads nowhere, have nothing to show here.
+    let Ok(value) = client.create(&address, &palisade_api::DiskAdopt::default()) else {
+        return Ok(());
+    };
+    known(out, &client.typed(&value)?)
+}
+
+/// What becomes of volumes when a side is taken.
+fn brings(adoption: &DiskAdoption, side: Side) -> String {
+    let told = match side {
+        Side::Database => {
+            let lost = lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere]);
+            format!("{lost}{}", emptied(adoption))
+        }
+        Side::Disk => lost("the database", &[&adoption.only_in_database, &adoption.elsewhere]),
+    };
+    // What is emptied holds nothing of the copy.
+    let is_emptied = |part: &VolumePart| {
+        let mut emptied = adoption.overwritten.iter().map(|overwritten| &overwritten.volume);
+        side_is_database(side) && emptied.any(|volume| volume.uuid == part.uuid)
+    };
+    let kept: Vec<&str> = adoption
+        .as_of_copy
+        .iter()
+        .filter(|part| !is_emptied(part))
+        .map(|part| part.id.as_str())
+        .collect();
+    match kept.as_slice() {
+        [] => told,
+        names => format!(
+            "{told} What guests have written since the copy was made is lost of these volumes, either way, and their content \
+             is as of the copy: {}.",
+            names.join(", ")
+        ),
+    }
+}
+
+fn side_is_database(side: Side) -> bool {
+    matches!(side, Side::Database)
+}
+
 /// What can be decided about a disk that stands so.
 fn choices(adoption: &DiskAdoption) -> String {
     let id = &adoption.disk;
     let what = match adoption.standing.as_str() {
-        "newer" | "diverged" => {
+        "newer" | "diverged" | "older_copy" => {
             format!("To decide: palisade disk adopt {id} --take disk, or --take database.")
         }
         "lost" | "damaged" => format!(
@@ -151,6 +211,7 @@ fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
         ("Only the database knows", parts(&adoption.only_in_database)),
         ("Both, in other places", parts(&adoption.elsewhere)),
         ("Overwritten by others", show::list(&overwritten(adoption))),
+        ("As of the copy", parts(&adoption.as_of_copy)),
     ])?;
     Ok(())
 }
