@@ -39,7 +39,10 @@ pub fn enlarge(name: &Name, disk: &Disk, bytes: u64, opened: &Opened) -> Result<
     whole_blocks(bytes, disk.block_bytes)?;
     match &disk.medium {
         _ if bytes == present => Ok(()),
-        Medium::File { path, .. } => lengthen(path, bytes, disk.record.sparse, opened),
+        Medium::File { path, .. } => {
+            refuse_shrunk(name, path, present, opened)?;
+            lengthen(path, bytes, disk.record.sparse, opened)
+        }
         Medium::Block { path, .. } => {
             let message = format!("{path} is a block device: its size is not ours to change");
             refused(
@@ -57,6 +60,32 @@ pub fn enlarge(name: &Name, disk: &Disk, bytes: u64, opened: &Opened) -> Result<
             )
         }
     }
+}
+
+/// A file that somebody has cut off is not made longer: guests, who are told of errors there now, would read zeros.
+fn refuse_shrunk(name: &Name, path: &str, agreed: u64, opened: &Opened) -> Result<(), Problem> {
+    let there = opened.refresh_size().map_err(|error| {
+        let message = format!("the size of {path} cannot be read: {error}");
+        let remedy = "see `palisade health` for what it lies on, and ask again";
+        Problem::new(ProblemKind::Unavailable, "disk_size_unknown", message, remedy)
+    })?;
+    if there.bytes() >= agreed {
+        return Ok(());
+    }
+    let message = format!(
+        "{path} has been made shorter by somebody: {} are there where disk {name} has {}, and what was behind that would read \
+         as zeros if the file were made longer",
+        human(there.bytes()),
+        human(agreed)
+    );
+    let remedy =
+        "end its guests, bring the missing part back from a backup, restart the daemon, and ask again";
+    Err(Problem::new(
+        ProblemKind::Conflict,
+        "disk_shrunk",
+        message,
+        remedy,
+    ))
 }
 
 /// Gives a file its new length, unless it has it already: a growth that was made and not agreed on is made again. It
@@ -139,6 +168,40 @@ pub(crate) mod tests {
         // Asked again after a crash in between, and with a smaller growth.
         enlarge(&name, &file, 150 * 512, &opened).unwrap();
         assert_eq!(length(), 200 * 512);
+    }
+
+    /// What was cut off fails; it must not come back as zeros.
+    #[test]
+    fn a_file_that_somebody_has_cut_off_is_not_made_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        std::fs::write(&path, vec![7; 100 * 512]).unwrap();
+        let opened = open(Device::File {
+            path: path.clone(),
+            create: None,
+        });
+        let name = Name::new("d1").unwrap();
+        let file = disk(Medium::File {
+            path: path.to_str().unwrap().into(),
+            bytes: 100 * 512,
+            created: true,
+        });
+        let cut = std::fs::File::options().write(true).open(&path).unwrap();
+        for (there, refused) in [(99, true), (0, true), (100, false)] {
+            cut.set_len(there * 512).unwrap();
+            let grown = enlarge(&name, &file, 200 * 512, &opened);
+            let length = std::fs::metadata(&path).unwrap().len();
+            match refused {
+                true => {
+                    assert_eq!(code(grown), "disk_shrunk");
+                    assert_eq!(length, there * 512);
+                }
+                false => {
+                    grown.unwrap();
+                    assert_eq!(length, 200 * 512);
+                }
+            }
+        }
     }
 
     #[test]
