@@ -183,7 +183,8 @@ findings! {
         means: "Part of a volume is here, and the rest on disks that are not in the cluster.",
         guest: "Its disk cannot be offered.",
         metric: "palisade_findings",
-        remedy: "bring the disks with the rest and take them in with `palisade disk import`; what is here is kept until then",
+        remedy: "bring the disks with the rest and take them in with `palisade disk import`; what is here is kept until then. If \
+                 they are gone for good, give it up: `palisade volume delete {name}`",
         clears: Clears::WithItsCause,
     }
     DrainOverdue {

@@ -10,7 +10,11 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{ConnectionState, Problem, ProblemKind, Removal, RemovalOptions};
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{Attachment, Clear, Cluster, Command, Disk, Generation, Medium, Name, Usage, Volume};
+use palisade_model::{
+    Attachment, Clear, Cluster, Command, DeleteFragment, Disk, Fragment, Generation, Medium, Name, Usage,
+    Uuid, Volume,
+};
+use std::collections::BTreeSet;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +65,48 @@ impl Rest {
             })
         });
         self.take_away(("volume", name), subject, command, how)
+    }
+
+    /// Gives up what is here of a volume that is not whole, told by its name or its permanent id, or says what that would do.
+    /// `None`: there is no such thing.
+    pub(crate) fn remove_fragment(&self, id: &str, how: RemovalOptions) -> Option<Result<Removal, Problem>> {
+        let cluster = self.cluster();
+        let named =
+            |(uuid, fragment): &(&Uuid, &Fragment)| fragment.name.as_str() == id || uuid.to_string() == id;
+        let found: Vec<(&Uuid, &Fragment)> = cluster.fragments.iter().filter(named).collect();
+        let &[(&uuid, fragment)] = found.as_slice() else {
+            let ids: Vec<String> = found.iter().map(|(uuid, _)| uuid.to_string()).collect();
+            return (!ids.is_empty()).then(|| {
+                let message = format!(
+                    "several volumes that are not whole have the name {id}: {}",
+                    ids.join(", ")
+                );
+                let remedy = "name it by its id";
+                Err(Problem::new(ProblemKind::Conflict, "ambiguous", message, remedy))
+            });
+        };
+        let disks: BTreeSet<&str> = fragment
+            .pieces
+            .iter()
+            .map(|piece| piece.extent.disk.as_str())
+            .collect();
+        let disks: Vec<&str> = disks.into_iter().collect();
+        let subject = Subject {
+            name: format!("volume {}", fragment.name),
+            revision: cluster.generation,
+            effects: vec![
+                format!(
+                    "what is here of volume {} ({uuid}), {} of {} on {}, is given up: it cannot be joined with the rest any more",
+                    fragment.name,
+                    human(fragment.present_sectors() * SECTOR_BYTES),
+                    human(fragment.sectors * SECTOR_BYTES),
+                    disks.join(", ")
+                ),
+                "its space is free for other volumes, and cleared before another guest sees it".to_owned(),
+            ],
+        };
+        let command = Command::DeleteFragment(DeleteFragment { uuid });
+        Some(self.take_away(("volume", &fragment.name), Some(subject), command, how))
     }
 
     /// Takes an attachment away by `command`, or says what that would do.

@@ -413,6 +413,10 @@ impl Appliance for Rest {
         expected: Option<u64>,
         how: api::RemovalOptions,
     ) -> Result<api::Removal, Problem> {
+        let is_whole = Name::new(id).is_ok_and(|name| self.cluster().volumes.contains_key(&name));
+        if !is_whole && let Some(removed) = self.remove_fragment(id, how) {
+            return removed;
+        }
         let name = known("volume", id)?;
         let command = Command::DeleteVolume(DeleteVolume {
             name: name.clone(),

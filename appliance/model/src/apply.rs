@@ -48,6 +48,7 @@ impl Cluster {
             Command::GrowVolume(grow) => next.grow_volume(grow),
             Command::ChangeVolume(change) => next.change_volume(change),
             Command::DeleteVolume(delete) => next.delete_volume(delete),
+            Command::DeleteFragment(delete) => next.delete_fragment(*delete),
             Command::RecordCleared(record) => next.record_cleared(record),
             Command::CreateAttachment(create) => next.create_attachment(create),
             Command::ChangeAttachment(change) => next.change_attachment(change),

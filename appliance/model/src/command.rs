@@ -49,6 +49,8 @@ pub enum Command {
     ChangeVolume(ChangeVolume),
     /// Deletes a volume that is not attached.
     DeleteVolume(DeleteVolume),
+    /// Gives up what is here of a volume that is not whole.
+    DeleteFragment(DeleteFragment),
     /// Says how far a volume's space has been cleared.
     RecordCleared(RecordCleared),
     /// Offers a volume to a VM.
@@ -336,6 +338,14 @@ pub struct DeleteVolume {
     /// Whether its attachments are taken away with it. Without, one that is attached stays.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detaches: bool,
+}
+
+/// Gives up what is here of a volume whose rest lies on disks that are not in the cluster. Its space is free then, and the
+/// rest cannot be joined to it any more. One that is not there changes nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DeleteFragment {
+    /// The volume's permanent id: several may have one name.
+    pub uuid: Uuid,
 }
 
 /// Says how far a volume's space has been cleared, on stable storage. Proposed by the node that does it.

@@ -46,9 +46,9 @@ pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
     AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, ConfirmSuperblock,
-    CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, IdentifyDisk,
-    ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared, ReleaseDisk,
-    RelocateDisks, Relocation, RemoveDisk,
+    CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment, DeleteVolume, GrowDisk, GrowVolume,
+    IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared,
+    ReleaseDisk, RelocateDisks, Relocation, RemoveDisk,
 };
 pub use disk::{Disk, FirstSuperblock, Medium, Usage};
 pub use fragment::{Fragment, Piece};

@@ -139,15 +139,13 @@ fn a_volume_waits_for_its_missing_disk_and_keeps_its_place() {
     let whole = import(&half, vec![one], None).expect("it should be taken");
     assert_eq!(layout(&whole, "v2"), [("d1".into(), 5, 1), ("d2".into(), 6, 2)]);
     assert!(whole.fragments.is_empty());
-    // Or it is given up, by name.
-    let delete = Command::DeleteVolume(DeleteVolume {
-        name: name("v2"),
-        expected: None,
-        clear: None,
-        detaches: false,
-    });
+    // Or it is given up, once.
+    let delete = Command::DeleteFragment(DeleteFragment { uuid: Uuid(502) });
     let (without, _) = half.apply(&delete).expect("it should be accepted");
     check(&without).expect("it is in order");
+    assert_eq!(without.disks[&name("d2")].extents_revision, without.generation);
+    let (again, outcome) = without.apply(&delete).expect("it should be accepted");
+    assert!(matches!(outcome, Outcome::Unchanged { .. }) && again == without);
     assert_eq!(allocation::free_sectors(&without, &name("d2")), 8 * UNIT);
     assert!(without.apply(&remove).is_ok());
 }

@@ -8,13 +8,11 @@ use super::{
 use crate::allocation;
 use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
-use crate::command::{CreateVolume, DeleteVolume, GrowVolume, Outcome};
+use crate::command::{CreateVolume, DeleteFragment, DeleteVolume, GrowVolume, Outcome};
 use crate::disk::{Disk, Usage};
-use crate::fragment::Fragment;
 use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
-use crate::uuid::Uuid;
 use crate::volume::{Extent, Layout, Volume};
 
 const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
@@ -169,9 +167,6 @@ impl Cluster {
 
     pub(super) fn delete_volume(&mut self, delete: &DeleteVolume) -> Result<Outcome, Refusal> {
         let name = &delete.name;
-        if !self.volumes.contains_key(name) {
-            return self.delete_fragment(name);
-        }
         let volume = self
             .volumes
             .get(name)
@@ -212,35 +207,17 @@ impl Cluster {
         })
     }
 
-    /// Deletes what is here of a volume that is not whole, told by its name or by its permanent id.
-    fn delete_fragment(&mut self, name: &Name) -> Result<Outcome, Refusal> {
-        let is_it = |(uuid, fragment): &(&Uuid, &Fragment)| {
-            fragment.name == *name || uuid.to_string() == name.as_str()
+    pub(super) fn delete_fragment(&mut self, delete: DeleteFragment) -> Result<Outcome, Refusal> {
+        let revision = self.generation;
+        let Some(fragment) = self.fragments.remove(&delete.uuid) else {
+            return Ok(Outcome::Unchanged { revision });
         };
-        let mut found = self.fragments.iter().filter(is_it).map(|(uuid, _)| *uuid);
-        let uuid = found.next().ok_or_else(|| not_found(Kind::Volume, name))?;
-        if found.next().is_some() {
-            return require(
-                false,
-                Kind::Volume,
-                name,
-                "name",
-                "must be told by its uuid: several volumes that are not whole have the name",
-            )
-            .map(|()| Outcome::Unchanged {
-                revision: self.generation,
-            });
-        }
-        if let Some(fragment) = self.fragments.remove(&uuid) {
-            for piece in &fragment.pieces {
-                if let Some(disk) = self.disks.get_mut(&piece.extent.disk) {
-                    disk.extents_revision = self.generation;
-                }
+        for piece in &fragment.pieces {
+            if let Some(disk) = self.disks.get_mut(&piece.extent.disk) {
+                disk.extents_revision = revision;
             }
         }
-        Ok(Outcome::Removed {
-            revision: self.generation,
-        })
+        Ok(Outcome::Removed { revision })
     }
 
     /// The disk that a new volume is to lie on.

@@ -75,6 +75,20 @@ fn a_volume_on_two_disks_is_whole_with_the_last_of_them() {
     let message = incomplete(&rest).unwrap().message;
     assert!(message.contains("volume v1"), "{message}");
     assert!(rest.volumes().is_empty(), "it cannot be attached");
+    // It can be given up; here it is only shown.
+    let shown = |id: &str| {
+        let how = api::RemovalOptions {
+            dry_run: true,
+            ..api::RemovalOptions::default()
+        };
+        rest.volume_delete(id, None, how)
+    };
+    let uuid = message.split(['(', ')']).nth(1).unwrap();
+    for id in ["v1", uuid] {
+        let removal = shown(id).unwrap();
+        assert!(removal.effects[0].contains("4 MiB of 8 MiB on "), "{removal:?}");
+    }
+    assert_eq!(shown("v2").unwrap_err().code, "volume_not_found");
     let whole = import(&rest, second, None).unwrap();
     let mut volumes = told(&whole);
     volumes.sort();
