@@ -111,6 +111,7 @@ impl Rig {
 
     /// Pulls what must be a request for the engine.
     pub(super) fn request(&mut self) -> Request {
+        assert!(self.queue.has_more(), "whoever looks first would not pull");
         match self.pull() {
             Pulled::Request(request) => request,
             other => panic!("no request: {other:?}"),
