@@ -373,6 +373,93 @@ fn a_new_file_on_btrfs_is_written_in_place_and_another_is_told_from_it() {
     assert_eq!(seen(&theirs).nocow, Some(false));
 }
 
+/// A file of 32 MiB that has all its space, on a file system of a kind that is full, mounted under `at`.
+fn reserved_on_a_full(at: &Path) -> (PathBuf, Arc<Opened>) {
+    let path = at.join("reserved");
+    let create = Some(Create {
+        bytes: 32 * MIB,
+        sparse: false,
+    });
+    let medium = Medium::File {
+        path: path.clone(),
+        create,
+    };
+    let opened = rig::open(medium, 4096);
+    assert!(opened.keeps_space());
+    (path, opened)
+}
+
+fn fill_up(at: &Path) {
+    let zeros = vec![0; 1 << 20];
+    let mut filler = fs::File::create(at.join("filler")).unwrap();
+    for bytes in [1 << 20, 4096] {
+        while std::io::Write::write_all(&mut filler, &zeros[..bytes]).is_ok() {}
+        // What the file system could not write shows here.
+        let _ = filler.sync_all();
+    }
+}
+
+/// A guest writes zeros and discards on a full file system, and the volume is cleared; then it writes everywhere. The file
+/// has its space throughout.
+#[test]
+fn a_reserved_file_on_a_full_file_system_can_be_zeroed_and_written_again() {
+    for (kind, bytes) in [("ext4", 128 * MIB), ("xfs", 320 * MIB), ("btrfs", 256 * MIB)] {
+        let Some(mut disk) = Loop::new(bytes, 512) else {
+            return;
+        };
+        let Some(at) = disk.mount_as(kind) else {
+            continue;
+        };
+        let (path, opened) = reserved_on_a_full(&at);
+        let mut buffer = Buffer::new(4 << 20);
+        {
+            let mut rig = Rig::new(Arc::clone(&opened));
+            rig.on(&buffer);
+            buffer.fill(0, 4 << 20, 5);
+            for part in 0..8 {
+                assert_eq!(
+                    rig.write(part * 4 * MIB, &[buffer.segment(0, 4 << 20)]),
+                    Ok(()),
+                    "{kind}"
+                );
+            }
+            opened.sync().unwrap();
+            fill_up(&at);
+            let allocated = || fs::metadata(&path).unwrap().blocks() * 512;
+            let before = allocated();
+            assert!(before >= 32 * MIB, "{kind}: {before}");
+            // What cannot be done without new space is "not offered": the engine answers a discard, and writes the zeros.
+            for (op, part) in [
+                (Op::Discard, 0),
+                (Op::WriteZeroes { unmap: true }, 1),
+                (Op::WriteZeroes { unmap: false }, 2),
+            ] {
+                let done = rig.run(op, part * 4 * MIB, 4 * MIB, &[]);
+                assert!(
+                    matches!(done, Ok(()) | Err(Fault::Unsupported)),
+                    "{kind}, {op:?}: {done:?}"
+                );
+            }
+            opened.clear(12 * MIB, 4 * MIB).unwrap();
+            opened.erase_at(16 * MIB, MIB).unwrap();
+            opened.sync().unwrap();
+            assert_eq!(rig.read(12 * MIB, &[buffer.segment(0, 4 << 20)]), Ok(()));
+            assert!(buffer.slice().iter().all(|byte| *byte == 0), "{kind}");
+            assert!(allocated() >= before, "{kind}: {} of {before}", allocated());
+            buffer.fill(0, 4 << 20, 9);
+            for part in 0..8 {
+                assert_eq!(
+                    rig.write(part * 4 * MIB, &[buffer.segment(0, 4 << 20)]),
+                    Ok(()),
+                    "{kind}"
+                );
+            }
+        }
+        // The file system is given back before its device is.
+        drop(opened);
+    }
+}
+
 #[test]
 fn what_happens_to_a_file_under_us_is_seen() {
     let directory = rig::directory();

@@ -6,7 +6,8 @@
 //! | device | way | what it does |
 //! |---|---|---|
 //! | file | a hole is there already (`SEEK_DATA`, lseek(2)) | nothing; also space that is reserved and never written |
-//! | file that keeps its space | `FALLOC_FL_ZERO_RANGE` | zeros, and the space stays reserved |
+//! | file that keeps its space | `FALLOC_FL_ZERO_RANGE` | zeros, and the space stays reserved; how far: `local/flight.rs` |
+//! | the same on a full file system that takes new space for that (btrfs) | zeros are written | |
 //! | other file | `FALLOC_FL_PUNCH_HOLE` | a hole, for which a full file system has room as well |
 //! | block device | `FALLOC_FL_PUNCH_HOLE` | the device's own command for zeros, which may unmap; never plain discard |
 //! | block device | `BLKZEROOUT` | the same without unmapping, or zeros written by the kernel |
@@ -94,9 +95,17 @@ impl Opened {
         while let Some((start, stop)) = device.ask(|file| next_data(file, at, end))? {
             let length = stop - start;
             let [first, second] = ways;
+            // For want of space as well: btrfs takes new space before it gives back what it zeroes, and what is there
+            // already can be written to.
+            let unless_full = |done: io::Result<()>| match done {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+                }
+                done => done,
+            };
             by_the_first_way_offered(&mut [
-                &mut || device.fallocate(first, start, length),
-                &mut || device.fallocate(second, start, length),
+                &mut || unless_full(device.fallocate(first, start, length)),
+                &mut || unless_full(device.fallocate(second, start, length)),
                 &mut || self.write_zeros(start, length),
             ])?;
             at = stop;
