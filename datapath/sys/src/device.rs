@@ -20,6 +20,7 @@ mod kernel;
 mod lock;
 mod look;
 mod loops;
+mod mount;
 mod open;
 pub mod probe;
 pub mod underlay;

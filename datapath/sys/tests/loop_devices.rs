@@ -460,6 +460,90 @@ fn a_reserved_file_on_a_full_file_system_can_be_zeroed_and_written_again() {
     }
 }
 
+/// A subvolume of btrfs has a device number of its own, which no block device has; a copy that shares its extents (reflink)
+/// is another file all the same.
+#[test]
+fn a_file_on_a_subvolume_is_known_as_the_same_medium_and_its_holder_is_told() {
+    let Some(mut disk) = Loop::new(256 * MIB, 512) else {
+        return;
+    };
+    let Some(at) = disk.mount_as("btrfs") else {
+        return;
+    };
+    let subvolume = at.join("sub");
+    run(
+        "btrfs",
+        &["-q".as_ref(), "subvolume".as_ref(), "create".as_ref(), &subvolume],
+    );
+    let path = subvolume.join("disk");
+    fs::write(&path, vec![3; 16 << 20]).unwrap();
+    let copy = subvolume.join("copy");
+    run("cp", &["--reflink=always".as_ref(), &path, &copy]);
+    let other = subvolume.join("hard");
+    fs::hard_link(&path, &other).unwrap();
+    let medium = |path: &Path| Medium::File {
+        path: path.into(),
+        create: None,
+    };
+    let spec = |path: &Path| DeviceSpec {
+        medium: medium(path),
+        block_bytes: 4096,
+        read_only: false,
+    };
+    let opened = Opened::open(&spec(&path), Duration::ZERO).unwrap();
+    assert!(opened.is_at(&path).unwrap() && opened.is_at(&other).unwrap());
+    assert!(!opened.is_at(&copy).unwrap());
+    // Both subvolumes share the room of their file system.
+    let top = at.join("top");
+    fs::write(&top, vec![3; 1 << 20]).unwrap();
+    let shares = |opened: &Opened| opened.look().unwrap().unwrap().file.unwrap().device;
+    let top_device = fs::metadata(&top).unwrap().dev();
+    assert_ne!(top_device, fs::metadata(&path).unwrap().dev());
+    let top = Opened::open(&spec(&top), Duration::ZERO).unwrap();
+    assert_eq!(shares(&opened), shares(&top));
+    // Its other name is the same file, and whoever has it is named; the copy is free.
+    let Err(OpenError::Locked { holder, .. }) = Opened::open(&spec(&other), Duration::ZERO) else {
+        panic!("the same file under another name")
+    };
+    assert_eq!(holder, Some(Holder::Running(std::process::id())));
+    drop(Opened::open(&spec(&copy), Duration::ZERO).unwrap());
+    // A loop device over it is the file.
+    let made = Command::new("losetup")
+        .args(["-f", "--show"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    let device = PathBuf::from(String::from_utf8(made.stdout).unwrap().trim());
+    let of = |path: &Path| palisade_sys::device::underlay::Underlay::of(path).unwrap();
+    let meets = [of(&path), of(&other), of(&copy)].map(|under| under.meets(&of(&device)));
+    let on_device = of(&disk.device).meets(&of(&path));
+    let block = DeviceSpec {
+        medium: Medium::Block { path: device.clone() },
+        block_bytes: 4096,
+        read_only: false,
+    };
+    let held = Opened::open(&block, Duration::ZERO);
+    drop(opened);
+    let free = Opened::open(&block, Duration::from_secs(5)).map(drop);
+    run("losetup", &["-d".as_ref(), &device]);
+    assert_eq!(meets, [true, true, false]);
+    let Err(OpenError::Beneath { source, .. }) = held else {
+        panic!("{held:?}")
+    };
+    assert!(
+        matches!(
+            *source,
+            OpenError::Locked {
+                holder: Some(Holder::Running(_)),
+                ..
+            }
+        ),
+        "{source:?}"
+    );
+    assert!(free.is_ok(), "{free:?}");
+    assert!(on_device, "the device under the file system is under the file");
+}
+
 #[test]
 fn what_happens_to_a_file_under_us_is_seen() {
     let directory = rig::directory();

@@ -2,11 +2,12 @@
 //! requests in flight included.
 
 use super::OpenError;
+use super::mount::Mount;
 use crate::disk_process::NAME_START;
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Takes the lock, exclusive for a writer and shared for readers, waiting for it until `wait` has passed.
 pub(super) fn lock(file: &File, path: &Path, read_only: bool, wait: Duration) -> Result<(), OpenError> {
-    let holder = || file.metadata().ok().and_then(|inode| holder(&inode));
+    let holder = || holder(file);
     patiently(path, wait, holder, || {
         if read_only {
             file.try_lock_shared()
@@ -130,14 +131,14 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Who took the lock of an inode, from /proc/locks. Lines read `1: FLOCK ADVISORY WRITE pid major:minor:inode ...`.
-pub(super) fn holder(inode: &Metadata) -> Option<Holder> {
-    let place = format!(
-        "{:02x}:{:02x}:{}",
-        libc::major(inode.dev()),
-        libc::minor(inode.dev()),
-        inode.ino()
+/// Who took the lock of an open file, from /proc/locks. Lines read `1: FLOCK ADVISORY WRITE pid major:minor:inode ...`.
+pub(super) fn holder(file: &File) -> Option<Holder> {
+    let inode = file.metadata().ok()?;
+    let (major, minor) = Mount::of(file).map_or_else(
+        || (libc::major(inode.dev()), libc::minor(inode.dev())),
+        |mount| mount.device,
     );
+    let place = format!("{major:02x}:{minor:02x}:{}", inode.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let process = locks.lines().find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -154,6 +155,12 @@ pub(super) fn holder(inode: &Metadata) -> Option<Holder> {
             None => behind(process),
         },
     })
+}
+
+/// The same of what lies at a path, which is not opened for it.
+pub(super) fn holder_at(path: &Path) -> Option<Holder> {
+    let place = File::options().read(true).custom_flags(libc::O_PATH).open(path);
+    place.ok().and_then(|place| holder(&place))
 }
 
 /// All processes that are to be seen.

@@ -1,6 +1,7 @@
 //! A look at an open device from the outside, for whoever watches over it: is it still there, still as long, and does
 //! its file system have room? None of this is asked on the data path, and all of it may wait as long as the device does.
 
+use super::mount::Mount;
 use super::{Media, Opened, geometry};
 use crate::filesystem::{self, FileSystem};
 use std::fs::{self, File};
@@ -91,7 +92,11 @@ fn look_at(file: &File) -> io::Result<Look> {
             allocated: meta.blocks().saturating_mul(512),
             links: meta.nlink(),
             filesystem,
-            device: meta.dev(),
+            device: match filesystem.is_btrfs() {
+                // Each subvolume has a number of its own there, and its room is that of all.
+                true => Mount::of(file).map_or_else(|| meta.dev(), |mount| mount.number()),
+                false => meta.dev(),
+            },
             nocow: filesystem
                 .is_btrfs()
                 .then(|| filesystem::is_nocow(file))

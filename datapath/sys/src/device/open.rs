@@ -328,7 +328,7 @@ pub(super) fn claim(
                 let waited = start.elapsed();
                 let is_over = Instant::now() >= until;
                 let holder = match is_over {
-                    true => fs::metadata(path).ok().and_then(|inode| lock::holder(&inode)),
+                    true => lock::holder_at(path),
                     false => None,
                 };
                 if uses.is_empty() && is_over && holder.is_some() {

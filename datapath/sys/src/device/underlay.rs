@@ -4,6 +4,7 @@
 //! of loop devices, which open neither their file nor their device exclusively.
 
 use super::loops;
+use super::mount::Mount;
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
 use std::io;
@@ -43,7 +44,13 @@ impl Underlay {
     /// There is nothing.
     pub fn of(path: &Path) -> io::Result<Underlay> {
         let (mut same, mut all) = (BTreeSet::new(), BTreeSet::new());
-        let mut open = vec![(place(&fs::metadata(path)?), true)];
+        let first = place(&fs::metadata(path)?);
+        let mut open = vec![(first, true)];
+        // A subvolume has a number that no block device has: what its file system lies on is asked of the mount.
+        if matches!(first, Place::File { .. }) {
+            let devices = Mount::at(path).map(|mount| mount.devices()).unwrap_or_default();
+            open.extend(devices.into_iter().map(|number| (Place::Block(number), false)));
+        }
         while let Some((place, is_same)) = open.pop() {
             if all.len() >= PLACES_MAX || !all.insert(place) {
                 continue;
