@@ -54,6 +54,11 @@ const FOUND: &[(&str, u64, &str)] = &[
         "a disk imported from another cluster was written again and again: an old copy spoke for it",
     ),
     (
+        "lineage",
+        322,
+        "a disk that was adopted and given up before it was looked at again kept the superblock that had been adopted",
+    ),
+    (
         "rings",
         1,
         "the zeroes of a write-zeroes fallback were longer than the device takes",
