@@ -66,9 +66,9 @@ pub enum Command<S> {
         /// To what.
         settings: AttachmentSettings,
     },
-    /// Take an attachment's volume away, and leave it its queues: requests that were taken before go on to their end, and
-    /// each that is taken from now on ends with an error. Said when the last of the former has been answered:
-    /// [`Notice::Revoked`].
+    /// Take an attachment's volume away, and leave it its queues: operations that were begun before go on to their end, of
+    /// a request in pieces the rest is not begun, and it ends with an error, as does each that is taken from now on. Said
+    /// when the last of those taken before has been answered: [`Notice::Revoked`].
     Revoke {
         /// Which.
         attachment: AttachmentIndex,

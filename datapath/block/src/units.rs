@@ -44,7 +44,7 @@ impl Sectors {
     pub const ZERO: Sectors = Sectors(0);
 
     /// Whole sectors in `bytes`, rounded down.
-    pub fn from_bytes(bytes: u64) -> Sectors {
+    pub const fn from_bytes(bytes: u64) -> Sectors {
         Sectors(bytes / SECTOR_BYTES)
     }
 

@@ -6,11 +6,12 @@
 
 use crate::carry::{Way, way};
 use crate::pace::{self, Allowance};
+use crate::rations::Flight;
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark, volume_of};
 use crate::shares::Shares;
 use crate::slots::{Slots, Work};
 use palisade_block::ledger;
-use palisade_block::limits::PULL_BATCH;
+use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH};
 use palisade_block::{
     Answer, DeviceIndex, Devices, Fault, Io, Lba, Nanos, Op, Pool, Pulled, Request, Route, Sectors,
     SlotIndex, Source, Started, Status,
@@ -114,7 +115,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 Stop::Failed(slot, fault) => self.completed(slot, Err(fault)),
             }
             match batch.other.take() {
-                Some(Other { slot, request, way }) => self.admit(index, slot, request, way),
+                Some(Other { slot, request, way }) => {
+                    self.queue_of(index).allowance = batch.allowance;
+                    self.admit(index, slot, request, way);
+                    let queue = self.queue_of(index);
+                    batch.allowance = queue.allowance;
+                    if queue.resting > 0 {
+                        break;
+                    }
+                }
                 None if matches!(stop, Stop::End) => break,
                 None => {}
             }
@@ -131,7 +140,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// `None` when nothing may be taken from the queue.
     #[inline]
     fn begin_batch(&mut self, index: u16) -> Option<Batch> {
-        let queue = self.queues.get(index as usize)?.as_ref()?;
+        let queue = self.queues.get_mut(index as usize)?.as_mut()?;
         let budget = match queue.stopping {
             false => PULL_BATCH as u64,
             // It is taken until its backlog is empty: its place in the ring lies behind that.
@@ -141,11 +150,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if volume.pending.is_some() || budget == 0 {
             return None;
         }
-        let has_list = has_list(queue, volume, &self.long_shares, self.slots.long_free());
+        let may_take = may_take(
+            queue,
+            volume,
+            &self.long_shares,
+            self.slots.long_free(),
+            &self.flight,
+        );
         Some(Batch {
             taken: 0,
             budget,
-            room: match has_list {
+            room: match may_take {
                 true => room(queue, volume, &self.slot_shares, self.slots.requests_free()),
                 false => 0,
             },
@@ -183,6 +198,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             slots: &mut self.slots,
             shares: &mut self.slot_shares,
             long_shares: &self.long_shares,
+            flight: &mut self.flight,
             devices: &mut self.devices,
         };
         while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
@@ -212,13 +228,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Requests that the devices may keep for the queue now.
-    fn room_of(&self, index: u16) -> u32 {
-        let Some(Some(queue)) = self.queues.get(index as usize) else {
+    fn room_of(&mut self, index: u16) -> u32 {
+        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
             return 0;
         };
         let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings);
-        let free = self.slots.requests_free();
-        volume.map_or(0, |volume| room(queue, volume, &self.slot_shares, free))
+        let (free, long_free) = (self.slots.requests_free(), self.slots.long_free());
+        volume.map_or(0, |volume| {
+            match may_take(queue, volume, &self.long_shares, long_free, &self.flight) {
+                true => room(queue, volume, &self.slot_shares, free),
+                false => 0,
+            }
+        })
     }
 
     /// Books what has been answered at once.
@@ -252,6 +273,7 @@ struct Hands<'a, S, D> {
     slots: &'a mut Slots,
     shares: &'a mut Shares,
     long_shares: &'a Shares,
+    flight: &'a mut Flight,
     devices: &'a mut D,
 }
 
@@ -312,7 +334,6 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
-        batch.allowance.spend(bytes);
         let way = way(
             &self.queue.settings,
             self.volume.route.as_ref(),
@@ -325,6 +346,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         };
         match way {
             Ok(Way::Whole(device, device_lba)) => {
+                batch.allowance.spend(bytes);
                 let late = self.devices.looks_ahead(device);
                 let whole = Whole {
                     slot,
@@ -337,7 +359,10 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
                     false => Taken::Whole(whole),
                 }
             }
-            way => Taken::Other(Other { slot, request, way }),
+            way => {
+                batch.allowance.spend(paid_at_once(&request));
+                Taken::Other(Other { slot, request, way })
+            }
         }
     }
 
@@ -345,7 +370,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
     /// device in pieces, since no device takes so many segments at once.
     #[cold]
     fn take_long(&mut self, batch: &mut Batch) -> Long {
-        self.queue.wants_long = true;
+        (self.queue.wants_long, self.queue.careful) = (true, true);
         if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
             batch.short = true;
             return Long::Nothing;
@@ -368,7 +393,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         batch.taken += 1;
         let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
         batch.budget = batch.budget.saturating_sub(1 + pieces);
-        batch.allowance.spend(bytes);
+        batch.allowance.spend(paid_at_once(&request));
         let way = way(
             &self.queue.settings,
             self.volume.route.as_ref(),
@@ -470,16 +495,38 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
                 watched.stats.in_flight.set(u64::from(watched.in_flight));
                 batch.room = batch.room.saturating_sub(1);
                 self.keep(slot, request, device, device_lba);
-                let slot = self.slots.slot_mut(slot);
-                slot.on_device = true;
-                slot.launched = self.now;
+                let kept = self.slots.slot_mut(slot);
+                kept.on_device = true;
+                kept.launched = self.now;
+                if sectors > LARGE {
+                    self.keep_large(slot, batch);
+                }
             }
             Started::Busy => {
                 self.keep(slot, request, device, device_lba);
+                if sectors > LARGE {
+                    self.keep_large(slot, batch);
+                }
                 return Some(Stop::Blocked(slot));
             }
         }
         None
+    }
+
+    /// Books a large operation as in flight. The batch ends when its attachment has its share there.
+    #[cold]
+    fn keep_large(&mut self, index: SlotIndex, batch: &mut Batch) {
+        let slot = self.slots.slot_mut(index);
+        if !slot.op.moves_data() {
+            return;
+        }
+        let attachment = self.queue.id.attachment;
+        slot.flight_bytes = slot.sectors.bytes() as u32;
+        self.flight.take(attachment, slot.flight_bytes);
+        self.queue.careful = true;
+        if !self.flight.may_take(attachment, PIECE_BYTES_MAX.into()) {
+            batch.room = 0;
+        }
     }
 
     /// Fills the slot of a request that is not done yet, and books it on its device.
@@ -496,10 +543,47 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
     }
 }
 
+/// Longer operations are in the books of what is in flight.
+const LARGE: Sectors = Sectors::from_bytes(LARGE_BYTES_MIN);
+
+/// The bytes that a request in pieces is charged when it is taken: data is charged piece by piece.
+fn paid_at_once(request: &Request) -> u64 {
+    match request.op.moves_data() {
+        true => 0,
+        false => request.sectors.bytes(),
+    }
+}
+
+/// Whether anything may be taken from a queue as far as its own large requests and those of its attachment go.
+#[inline]
+pub(crate) fn may_take<S>(
+    queue: &mut Queue<S>,
+    volume: &Volume,
+    shares: &Shares,
+    free: u32,
+    flight: &Flight,
+) -> bool {
+    !queue.careful || may_take_carefully(queue, volume, shares, free, flight)
+}
+
+#[cold]
+fn may_take_carefully<S>(
+    queue: &mut Queue<S>,
+    volume: &Volume,
+    shares: &Shares,
+    free: u32,
+    flight: &Flight,
+) -> bool {
+    let attachment = queue.id.attachment;
+    queue.careful = queue.wants_long || queue.resting > 0 || !flight.is_idle(attachment);
+    queue.resting == 0
+        && flight.may_take(attachment, PIECE_BYTES_MAX.into())
+        && has_list(queue, volume, shares, free)
+}
+
 /// Whether a queue whose next request is long may have a list for it. Of these, too, a queue may hold as many as are left
 /// free, and a device no more than its share.
-#[inline]
-pub(crate) fn has_list<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) -> bool {
+fn has_list<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) -> bool {
     !queue.wants_long || {
         let devices = volume.route.as_ref().map_or(&[][..], Route::devices);
         free > queue.long_held && devices.iter().all(|&device| shares.may_take(device, free))

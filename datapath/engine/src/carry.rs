@@ -1,6 +1,7 @@
 //! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
 use crate::parts::is_reached;
+use crate::rations::range_bytes_max;
 use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
@@ -204,9 +205,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         let latency = self.now.since(slot.started);
         let (held_by, long) = (slot.held_by.take(), slot.long);
+        let flight_bytes = std::mem::take(&mut slot.flight_bytes);
         if slot.waits {
-            slot.waits = false;
-            self.waiting.retain(|&waiting| waiting != index);
+            self.wait_no_more(index);
         }
 
         if let Some(device) = held_by {
@@ -230,6 +231,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             dirtied,
         });
         mark(queue, queue_index, &mut self.touched);
+        if flight_bytes != 0 {
+            self.flight.give(queue.id.attachment, flight_bytes);
+        }
         if long {
             ledger::leave(&mut queue.long_held, "long requests of a queue");
             self.slots.take_back(index);
@@ -286,7 +290,7 @@ pub(crate) fn way(
             one_run && sectors.bytes() <= u64::from(limits.io_bytes_max) && is_reached(segments, limits)
         }
         // A write-through guest counts on stable storage after these too: a flush follows the last part.
-        _ => one_run && !settings.write_through,
+        _ => one_run && !settings.write_through && sectors.bytes() <= range_bytes_max(limits),
     };
     if whole {
         return Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)));

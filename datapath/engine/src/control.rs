@@ -1,6 +1,7 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
 use crate::pace::Allowance;
+use crate::rations::{Ration, bounded};
 use crate::reactor::{Device, Queue, Reactor, Volume, broken};
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
@@ -70,7 +71,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             allowance: Allowance::default(),
             long_held: 0,
             wants_long: false,
+            resting: 0,
+            ration: Ration::default(),
+            careful: false,
         };
+        self.flight.open(id.attachment);
         let index = match self.queues.iter().position(Option::is_none) {
             Some(index) => index,
             None => {
@@ -232,7 +237,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     fn add_device(&mut self, index: DeviceIndex, stats: Arc<DeviceStats>, deadline: Nanos) {
-        let Some(limits) = self.devices.limits(index) else {
+        let Some(limits) = self.devices.limits(index).map(bounded) else {
             return;
         };
         if self.device(index).is_some_and(|device| device.in_flight > 0) {

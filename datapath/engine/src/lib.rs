@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Start reading at [`reactor`]: `turn` is the whole loop; `batch` takes what a queue has, `carry` and `parts` do what is
-//! rare. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
+//! rare, `rations` says how much of a large request is begun when. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod control;
 pub mod idle;
 pub mod pace;
 mod parts;
+mod rations;
 pub mod reactor;
 mod shares;
 mod slots;

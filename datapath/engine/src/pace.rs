@@ -7,8 +7,9 @@
 //! comes to the words twenty thousand times a second at most, however fast it is. What it has drawn is charged, so
 //! no rate is ever exceeded; beyond the burst, each queue may have that little more in hand after a rest.
 //!
-//! A request's size is known only after it was taken, so the test comes before and the spending after: one large
-//! request may overdraw. That is charged before the turn ends, and the next ones, of all queues, wait until it is paid.
+//! A request's size is known only after it was taken, so the test comes before and the spending after: one may overdraw,
+//! by the mebibyte of one operation at most, as what is longer is tested and charged piece by piece. That is charged
+//! before the turn ends, and the next ones, of all queues, wait until it is paid.
 
 use palisade_block::Nanos;
 use palisade_block::mailbox::Pace;
@@ -41,6 +42,17 @@ impl Allowance {
         };
         draw(&mut self.requests, pace.iops, &pace.next_request_ns)
             && draw(&mut self.bytes, pace.bytes_per_second, &pace.next_byte_ns)
+    }
+
+    /// Whether a piece of a request that was admitted may start now, as far as its bytes go.
+    pub fn admits_bytes(&mut self, pace: &Pace, now: Nanos) -> bool {
+        let (left, word) = (&mut self.bytes, &pace.next_byte_ns);
+        *left > 0 || pace.bytes_per_second == 0 || draw(left, pace.bytes_per_second, word, pace.burst, now)
+    }
+
+    /// Counts the bytes of a piece that has started.
+    pub fn spend_bytes(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub_unsigned(bytes);
     }
 
     /// Counts a request that has started, of so many bytes.

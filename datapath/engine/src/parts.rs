@@ -2,6 +2,8 @@
 //! device takes, lie in memory that the device cannot reach, flush several devices, or write zeroes to a device
 //! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
 
+use crate::pace;
+use crate::rations::range_bytes_max;
 use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
@@ -11,12 +13,11 @@ use palisade_block::{
     Source, Started,
 };
 
-/// What one request may move in one turn to a device that answers at once: the data of a long one is copied, and the
-/// reactor's other queues do not wait for gibibytes.
-const AT_ONCE_BYTES: u64 = 4 << 20;
-
 /// Vain tries of one kind in one turn, so that a long list of those that wait does not slow down the rest.
 const RESUME_TRIES: usize = 32;
+
+/// Requests that rest of which one turn looks whether they may go on.
+pub(crate) const RESTS_TRIED: usize = 64;
 
 /// The next part of a cut request.
 struct Piece {
@@ -31,6 +32,8 @@ struct Piece {
     /// The device's block.
     block_sectors: u64,
     zeroes: bool,
+    /// What it takes of a turn.
+    turn_bytes: u64,
 }
 
 /// What came of cutting off the next part.
@@ -44,22 +47,27 @@ enum Cut {
 }
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
-    /// Cuts off and sends as many parts of a request as there is room for; answers it after the last.
+    /// Cuts off and sends as many parts of a request as there is room for and as may be begun now; answers it after the
+    /// last.
     pub(crate) fn advance(&mut self, request: SlotIndex) {
-        let mut at_once = 0;
         loop {
             let slot = self.slots.slot(request);
             let stop = slot.fault.is_some() || slot.refill;
             match if stop { Ok(None) } else { self.next_piece(request) } {
+                // What is begun is waited for; the rest of it no more.
+                Ok(Some(_)) if self.is_revoked(request) => {
+                    self.slots.slot_mut(request).fault = Some(Fault::Gone);
+                }
+                Ok(Some(piece)) if !self.may_begin(request, &piece) => return self.rest(request),
                 Ok(Some(piece)) => match self.cut(request, &piece) {
-                    Cut::Sent => self.step(request, &piece),
+                    Cut::Sent => {
+                        self.step(request, &piece);
+                        self.spend(request, &piece);
+                    }
                     Cut::Done(part, result) => {
                         self.step(request, &piece);
+                        self.spend(request, &piece);
                         self.settle_part(part, result);
-                        at_once += self.slots.slot(request).cut_sectors.bytes();
-                        if at_once >= AT_ONCE_BYTES {
-                            return self.wait(request);
-                        }
                     }
                     Cut::Short => {
                         self.rebook(request, piece.device);
@@ -73,6 +81,55 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 }
                 Err(fault) => self.slots.slot_mut(request).fault = Some(fault),
             }
+        }
+    }
+
+    /// Whether the volume of a request was taken away from its attachment.
+    fn is_revoked(&self, request: SlotIndex) -> bool {
+        let queue = self.queues.get(self.slots.slot(request).queue as usize);
+        queue.is_some_and(|queue| queue.as_ref().is_some_and(|queue| queue.settings.revoked))
+    }
+
+    /// Whether a piece may be begun now: whether there is any of this turn left, its attachment has room for it in flight,
+    /// and its limit lets it. One for which somebody waits, as its queue is to stop or its volume to get another route, is
+    /// not held back by a limit; it is charged all the same.
+    fn may_begin(&mut self, request: SlotIndex, piece: &Piece) -> bool {
+        let (turn, now, index) = (self.stats.turns.get(), self.now, self.slots.slot(request).queue);
+        let (moves_data, bytes) = (piece.op.moves_data(), piece.turn_bytes);
+        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+            broken("a request outlived its queue")
+        };
+        let has_turn = bytes == 0 || queue.ration.of_queue_allows(turn) && self.ration.of_all_allows(turn);
+        if !has_turn || (moves_data && !self.flight.may_take(queue.id.attachment, bytes)) {
+            return false;
+        }
+        let volume = self.volumes.get(queue.settings.volume.usize());
+        let awaited = queue.stopping || volume.is_some_and(|volume| volume.pending.is_some());
+        if !moves_data || piece.zeroes || awaited || !pace::is_limited(&queue.settings.pace) {
+            return true;
+        }
+        let throttled = !queue.allowance.admits_bytes(&queue.settings.pace, now);
+        if throttled && !queue.throttled {
+            queue.settings.stats.throttled.add(1);
+        }
+        queue.throttled = throttled;
+        !throttled
+    }
+
+    /// Charges a piece that has been begun, which may have become shorter than it was to be.
+    fn spend(&mut self, request: SlotIndex, piece: &Piece) {
+        if piece.turn_bytes == 0 {
+            return;
+        }
+        let (turn, now) = (self.stats.turns.get(), self.now);
+        let slot = self.slots.slot(request);
+        let (bytes, index) = (slot.cut_sectors.bytes(), slot.queue);
+        self.ration.spend(turn, bytes);
+        let queue = self.queue_of(index);
+        queue.ration.spend(turn, bytes);
+        if piece.op.moves_data() && !piece.zeroes && pace::is_limited(&queue.settings.pace) {
+            queue.allowance.spend_bytes(bytes);
+            queue.allowance.settle(&queue.settings.pace, now);
         }
     }
 
@@ -122,6 +179,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     alignment: Alignment::ANY,
                     block_sectors: 1,
                     zeroes: false,
+                    turn_bytes: 0,
                 }));
             }
             Work::Ranges(handed_out) => (handed_out, false),
@@ -141,6 +199,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if zeroes || slot.op.moves_data() {
             sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
         }
+        let range_max = range_bytes_max(&limits);
+        let turn_bytes = match zeroes || slot.op.moves_data() || range_max != u64::MAX {
+            true => {
+                sectors = sectors.min(Sectors::from_bytes(range_max).0);
+                Sectors(sectors).bytes()
+            }
+            false => 0,
+        };
         Ok(Some(Piece {
             device: run.device,
             device_lba: Lba(run.lba.0 + into_run.0),
@@ -150,6 +216,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             alignment: Alignment::of(&limits),
             block_sectors: Sectors::from_bytes(limits.block_bytes.into()).0.max(1),
             zeroes,
+            turn_bytes,
         }))
     }
 
@@ -251,14 +318,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if bounce.is_some() && !piece.zeroes {
             self.queue_of(queue).settings.stats.bounced.add(1);
         }
-        match self.launch(part) {
-            Started::Done(result) => Cut::Done(part, result),
-            Started::Pending => Cut::Sent,
-            Started::Busy => {
-                self.blocked.push_back(part);
-                Cut::Sent
-            }
+        let started = self.launch(part);
+        if let Started::Done(result) = started {
+            return Cut::Done(part, result);
         }
+        if piece.op.moves_data() {
+            let flight_bytes = sectors.bytes() as u32;
+            self.slots.slot_mut(part).flight_bytes = flight_bytes;
+            let attachment = self.queue_of(queue).id.attachment;
+            self.flight.take(attachment, flight_bytes);
+            self.queue_of(queue).careful = true;
+        }
+        if started == Started::Busy {
+            self.blocked.push_back(part);
+        }
+        Cut::Sent
     }
 
     /// Tells how many bounce buffers are in use.
@@ -286,6 +360,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             slot.device,
             slot.place,
         );
+        let flight_bytes = std::mem::take(&mut self.slots.slot_mut(part).flight_bytes);
+        if flight_bytes != 0 {
+            let attachment = self.queue_of(queue).id.attachment;
+            self.flight.give(attachment, flight_bytes);
+        }
         self.part_shares.give(device);
         if let Some(buffer) = self.slots.slot_mut(part).bounce.take() {
             self.buffer_shares.give(device);
@@ -328,6 +407,35 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    /// Puts a cut request among those whose rest is to be begun later.
+    fn rest(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        if slot.waits {
+            return;
+        }
+        (slot.waits, slot.rests) = (true, true);
+        let index = slot.queue;
+        self.rests.push_back(request);
+        let queue = self.queue_of(index);
+        ledger::enter(&mut queue.resting, "requests of a queue that rest");
+        queue.careful = true;
+    }
+
+    /// Takes a request out of the list it stands in.
+    #[cold]
+    pub(crate) fn wait_no_more(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        let (rests, index) = (slot.rests, slot.queue);
+        (slot.waits, slot.rests) = (false, false);
+        match rests {
+            true => {
+                self.rests.retain(|&resting| resting != request);
+                ledger::leave(&mut self.queue_of(index).resting, "requests of a queue that rest");
+            }
+            false => self.waiting.retain(|&waiting| waiting != request),
+        }
+    }
+
     /// Goes on with what had to wait: operations that found their device busy, then requests that were short of a
     /// part slot or a buffer. Each gets its try; one that cannot go on makes way for those behind it, which may want
     /// another device. The count of those that moved.
@@ -352,7 +460,30 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
             moved += 1;
         }
-        moved + self.resume_waiting()
+        moved + self.resume_waiting() + self.resume_resting()
+    }
+
+    /// Lets requests that rest go on, each as far as this turn lets it; who has had a turn stands behind the others then.
+    fn resume_resting(&mut self) -> usize {
+        let mut moved = 0;
+        let turn = self.stats.turns.get();
+        for _ in 0..self.rests.len().min(RESTS_TRIED) {
+            // Who gets nothing because this turn is full is the first of the next.
+            if !self.ration.of_all_allows(turn) {
+                break;
+            }
+            let Some(request) = self.rests.pop_front() else {
+                break;
+            };
+            let slot = self.slots.slot_mut(request);
+            let (before, index) = (slot.work, slot.queue);
+            (slot.waits, slot.rests) = (false, false);
+            ledger::leave(&mut self.queue_of(index).resting, "requests of a queue that rest");
+            self.advance(request);
+            let slot = self.slots.slot(request);
+            moved += usize::from(slot.used_for != Use::Request || slot.work != before);
+        }
+        moved
     }
 
     /// Lets requests that were short of a part slot or a buffer try again: the first in line in their order, so that
@@ -370,10 +501,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.slots.slot_mut(request).waits = false;
             self.advance(request);
             let slot = self.slots.slot(request);
-            let stuck = slot.used_for == Use::Request && slot.waits && slot.work == before;
-            if !stuck {
+            let (ended, waits) = (slot.used_for != Use::Request, slot.waits && !slot.rests);
+            if ended || slot.work != before {
                 // Done, or a part further: then it stands at the end of the line now.
                 moved += 1;
+            } else if !waits {
+                // It stands in another line now, or waits for its parts alone.
             } else if position < RESUME_TRIES {
                 self.waiting.pop_back();
                 if let Some(place) = kept.get_mut(kept_count) {
@@ -391,9 +524,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Goes on with a request after one of its parts: at once, or behind those that wait for what the part gave back.
     pub(crate) fn go_on(&mut self, request: SlotIndex) {
         let slot = self.slots.slot(request);
+        let slot_rests = slot.rests;
         let wants_more =
             slot.fault.is_none() && !slot.refill && matches!(self.next_piece(request), Ok(Some(_)));
-        if wants_more && !self.waiting.is_empty() {
+        if wants_more && slot_rests {
+            // It has its turn when those before it have had theirs.
+        } else if wants_more && !self.waiting.is_empty() {
             self.wait(request);
         } else {
             self.advance(request);

@@ -1,7 +1,9 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
-use crate::batch::{has_list, room};
+use crate::batch::{may_take, room};
 use crate::pace::Allowance;
+use crate::parts::RESTS_TRIED;
+use crate::rations::{Flight, Ration};
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
 use palisade_block::ledger;
@@ -65,6 +67,12 @@ pub(crate) struct Queue<S> {
     pub(crate) long_held: u32,
     /// The next request is long, and there was no list for it.
     pub(crate) wants_long: bool,
+    /// Requests whose rest is to be begun later; nothing is taken before it is.
+    pub(crate) resting: u32,
+    /// What it has begun of requests in pieces.
+    pub(crate) ration: Ration,
+    /// One of these may keep things from being taken, or large operations in flight may.
+    pub(crate) careful: bool,
 }
 
 /// What a queue got in one turn.
@@ -118,6 +126,11 @@ pub struct Reactor<S, D, P> {
     pub(crate) blocked: VecDeque<SlotIndex>,
     /// Cut requests that wait for a part slot or a buffer, oldest first.
     pub(crate) waiting: VecDeque<SlotIndex>,
+    /// Cut requests whose rest is to be begun later, in the order of their turns.
+    pub(crate) rests: VecDeque<SlotIndex>,
+    /// What has been begun of requests in pieces.
+    pub(crate) ration: Ration,
+    pub(crate) flight: Flight,
     /// Queues with answers to be published.
     pub(crate) touched: Vec<u16>,
     /// Queues that asked to stop, and attachments whose volume is taken away, that may be idle by now.
@@ -156,6 +169,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             long_shares: Shares::new(config.long),
             blocked: VecDeque::with_capacity(all),
             waiting: VecDeque::with_capacity(all),
+            rests: VecDeque::with_capacity(all),
+            ration: Ration::default(),
+            flight: Flight::default(),
             touched: Vec::new(),
             stopping: 0,
             revoking: Vec::new(),
@@ -209,7 +225,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             };
             let has_room = volume.pending.is_none()
                 && room(queue, volume, &self.slot_shares, free) > 0
-                && has_list(queue, volume, &self.long_shares, self.slots.long_free());
+                && may_take(
+                    queue,
+                    volume,
+                    &self.long_shares,
+                    self.slots.long_free(),
+                    &self.flight,
+                );
             let is_paid = queue.stopping || queue.allowance.ready_at(&queue.settings.pace) <= self.now;
             work |= has_room && is_paid;
         }
@@ -246,14 +268,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         // is in flight any more.
         let stalled = || self.watched.iter().flatten().any(|device| device.stalled);
         let watch = (self.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
-        let retry = self.is_held_up().then(|| self.now.after(RETRY_AFTER));
+        // What rests waits for a completion or its limit, unless there are more than one turn looks at.
+        let retries = !(self.blocked.is_empty() && self.waiting.is_empty()) || self.rests.len() > RESTS_TRIED;
+        let retry = retries.then(|| self.now.after(RETRY_AFTER));
         paced.chain(watch).chain(retry).min()
     }
 
-    /// Whether anything waits for what another turn may find to be free: a device, a part or a buffer.
+    /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself.
     #[inline]
     pub fn is_held_up(&self) -> bool {
-        !(self.blocked.is_empty() && self.waiting.is_empty())
+        !(self.blocked.is_empty() && self.waiting.is_empty() && self.rests.is_empty())
     }
 
     /// Requests in flight.

@@ -75,6 +75,8 @@ pub(crate) struct Slot {
     pub(crate) launched: Nanos,
     /// It was asked back because its deadline passed.
     pub(crate) cancelled: bool,
+    /// Bytes for which it is in the books of what is in flight; zero for a free slot.
+    pub(crate) flight_bytes: u32,
 
     // A request that is cut:
     pub(crate) work: Work,
@@ -84,8 +86,10 @@ pub(crate) struct Slot {
     pub(crate) fault: Option<Fault>,
     /// The device turned out not to write zeroes; start over with [`Work::Zeroes`] when nothing is outstanding.
     pub(crate) refill: bool,
-    /// It stands in the list of those that wait for a part slot or a buffer.
+    /// It stands in the list of those that wait for a part slot or a buffer, or of those that rest.
     pub(crate) waits: bool,
+    /// The latter.
+    pub(crate) rests: bool,
     /// It has been lent a long list.
     pub(crate) long: bool,
     /// It waits for a bounce buffer, and that has been counted.
@@ -116,12 +120,14 @@ impl Slot {
             on_device: false,
             launched: Nanos(0),
             cancelled: false,
+            flight_bytes: 0,
             work: Work::Whole,
             outstanding: 0,
             cut_sectors: Sectors::ZERO,
             fault: None,
             refill: false,
             waits: false,
+            rests: false,
             long: false,
             lacks_buffer: false,
             parent: SlotIndex(0),

@@ -201,7 +201,7 @@ fn a_request_without_end_leaves_turns_to_others() {
     bed.turn();
     assert_eq!(short.answers(), [(1, Status::Ok)]);
     assert!(long.answers().is_empty());
-    for _ in 0..20 {
+    for _ in 0..32 {
         bed.turn();
     }
     assert_eq!(long.answers(), [(1, Status::Ok)]);

@@ -297,7 +297,9 @@ impl World {
         answer.token.spend();
         let (_, since) = asked.taken.expect("taken before it is answered");
         assert_eq!(asked.queue, queue);
-        let good = !asked.unfit && !asked.revoked && !asked.failed;
+        // Of what was in pieces when the volume was taken away the rest is not begun.
+        let cut_short = self.revoked[queue].is_some() && answer.status == Status::IoErr;
+        let good = !asked.unfit && !asked.revoked && !asked.failed && !cut_short;
         let status = if good { Status::Ok } else { Status::IoErr };
         assert_eq!(answer.status, status, "{asked:?}");
         assert!(
