@@ -133,6 +133,13 @@ impl Host for DoorHost {
         }
     }
 
+    fn leave_queue(&self, queue: QueueId) {
+        // Whichever has it: the others know of no such queue.
+        for reactor in &self.shared.reactors {
+            reactor.send(Order::Engine(Command::LeaveQueue { queue }));
+        }
+    }
+
     fn disconnected(&self, attachment: AttachmentIndex, reason: &str) {
         self.tell(
             attachment,

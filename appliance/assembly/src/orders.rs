@@ -81,9 +81,9 @@ impl Order {
                 Whom::Attachment(*attachment)
             }
             Order::Engine(command) => match command {
-                Command::AddQueue { queue, .. } | Command::StopQueue { queue } => {
-                    Whom::Attachment(queue.attachment)
-                }
+                Command::AddQueue { queue, .. }
+                | Command::StopQueue { queue }
+                | Command::LeaveQueue { queue } => Whom::Attachment(queue.attachment),
                 Command::SetAttachment { attachment, .. } | Command::Revoke { attachment } => {
                     Whom::Attachment(*attachment)
                 }

@@ -59,6 +59,13 @@ pub enum Command<S> {
         /// Its name.
         queue: QueueId,
     },
+    /// Of a queue that is to stop, take nothing more at all, begin nothing more of a request in pieces, and leave such a
+    /// request unanswered when what is in flight of it has come back, if its source says that it comes again. It has no
+    /// effect on a queue that is not to stop.
+    LeaveQueue {
+        /// Its name.
+        queue: QueueId,
+    },
     /// Change an attachment's settings from the next request on.
     SetAttachment {
         /// Which.

@@ -60,6 +60,12 @@ pub trait Source {
         0
     }
 
+    /// Whether a request that is never answered is handed over again by a later source of the same ring: it is noted where
+    /// this process and its end do not matter.
+    fn remembers(&self) -> bool {
+        false
+    }
+
     /// Asks to be notified of new requests. True when there are some already, so that sleeping would miss them.
     fn arm(&mut self) -> bool;
 

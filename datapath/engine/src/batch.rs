@@ -143,6 +143,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let queue = self.queues.get_mut(index as usize)?.as_mut()?;
         let budget = match queue.stopping {
             false => PULL_BATCH as u64,
+            true if queue.leaving => 0,
             // It is taken until its backlog is empty: its place in the ring lies behind that.
             true => queue.source.backlog().min(PULL_BATCH) as u64,
         };

@@ -248,6 +248,41 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 }
 
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Ends a request without an answer: of all that was begun of it nothing is in flight, and it comes again to whoever
+    /// serves its queue next.
+    #[cold]
+    pub(crate) fn leave(&mut self, index: SlotIndex) {
+        let slot = self.slots.slot_mut(index);
+        let Some(token) = slot.token.take() else {
+            broken("a request was answered and then left")
+        };
+        token.spend();
+        let (held_by, long, queue_index) = (slot.held_by.take(), slot.long, slot.queue);
+        if slot.waits {
+            self.wait_no_more(index);
+        }
+        if let Some(device) = held_by {
+            self.slot_shares.give(device);
+            if long {
+                self.long_shares.give(device);
+            }
+        }
+        if long {
+            self.slots.take_back(index);
+        }
+        let queue = self.queue_of(queue_index);
+        if long {
+            ledger::leave(&mut queue.long_held, "long requests of a queue");
+        }
+        ledger::leave(&mut queue.in_flight, "requests of a queue");
+        queue.settings.stats.in_flight.sub(1);
+        let volume = queue.settings.volume;
+        self.slots.release(index);
+        self.left_volume(volume);
+    }
+}
+
 /// Decides how a request is carried out. `Err(None)`: it does not fit the volume or may not be done.
 #[inline]
 pub(crate) fn way(

@@ -21,6 +21,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 source,
             } => self.add_queue(queue, settings, source),
             Command::StopQueue { queue } => self.stop_queue(queue),
+            Command::LeaveQueue { queue } => self.leave_queue(queue),
             Command::SetAttachment { attachment, settings } => self.set_attachment(attachment, &settings),
             Command::Revoke { attachment } => self.revoke(attachment),
             Command::SetRoute {
@@ -67,6 +68,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             in_flight: 0,
             unpublished: false,
             stopping: false,
+            leaving: false,
             throttled: false,
             allowance: Allowance::default(),
             long_held: 0,
@@ -102,6 +104,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    fn leave_queue(&mut self, id: QueueId) {
+        let stopping = |queue: &&mut Queue<S>| queue.id == id && queue.stopping;
+        if let Some(queue) = self.queues.iter_mut().flatten().find(stopping) {
+            queue.leaving = queue.source.remembers();
+            self.settle();
+        }
+    }
+
     /// Says what has come to rest: queues that stop, attachments whose volume is taken away.
     pub(crate) fn settle(&mut self) {
         self.give_back_stopped();
@@ -113,8 +123,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         for position in (0..self.active.len()).rev() {
             let index = self.active[position];
             // Its answers have been published: this comes after that in a turn, and no answers are given between two.
-            let at_rest =
-                |queue: &mut Queue<S>| queue.stopping && queue.in_flight == 0 && queue.source.backlog() == 0;
+            let at_rest = |queue: &mut Queue<S>| {
+                queue.stopping && queue.in_flight == 0 && (queue.leaving || queue.source.backlog() == 0)
+            };
             let Some(queue) = self.queues[index as usize].take_if(at_rest) else {
                 continue;
             };

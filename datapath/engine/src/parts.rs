@@ -54,6 +54,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let slot = self.slots.slot(request);
             let stop = slot.fault.is_some() || slot.refill;
             match if stop { Ok(None) } else { self.next_piece(request) } {
+                Ok(Some(_)) if self.is_left(request) => {
+                    if self.slots.slot(request).outstanding == 0 {
+                        self.leave(request);
+                    }
+                    return;
+                }
                 // What is begun is waited for; the rest of it no more.
                 Ok(Some(_)) if self.is_revoked(request) => {
                     self.slots.slot_mut(request).fault = Some(Fault::Gone);
@@ -82,6 +88,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 Err(fault) => self.slots.slot_mut(request).fault = Some(fault),
             }
         }
+    }
+
+    /// Whether the rest of a request is left to whoever serves its queue next.
+    fn is_left(&self, request: SlotIndex) -> bool {
+        let queue = self.queues.get(self.slots.slot(request).queue as usize);
+        queue.is_some_and(|queue| queue.as_ref().is_some_and(|queue| queue.leaving))
     }
 
     /// Whether the volume of a request was taken away from its attachment.

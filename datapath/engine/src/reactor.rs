@@ -59,6 +59,8 @@ pub(crate) struct Queue<S> {
     pub(crate) unpublished: bool,
     /// Nothing more is taken from it; it goes back when nothing is in flight.
     pub(crate) stopping: bool,
+    /// Nothing more is begun of its requests either, and what is not begun to its end is left unanswered.
+    pub(crate) leaving: bool,
     /// It waits for its limit; counted once per wait.
     pub(crate) throttled: bool,
     /// What it may still take of its attachment's limits.
@@ -214,7 +216,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 continue;
             };
             // Of a queue that is to stop only the backlog is taken, whatever its ring holds.
-            if !queue.source.arm() || (queue.stopping && queue.source.backlog() == 0) {
+            if !queue.source.arm() || (queue.stopping && (queue.leaving || queue.source.backlog() == 0)) {
                 continue;
             }
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not

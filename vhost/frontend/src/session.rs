@@ -68,6 +68,11 @@ pub enum Action {
         /// Its number.
         index: u16,
     },
+    /// Nobody waits any more for what this queue, which is being drained, has not begun: the session ends.
+    LeaveQueue {
+        /// Its number.
+        index: u16,
+    },
     /// The socket for our own requests; it takes the place of an earlier one.
     BackendChannel(OwnedFd),
     /// Send this on the socket for our own requests.
@@ -256,7 +261,8 @@ impl Session {
         }
     }
 
-    /// Ends the session: all queues are stopped, then [`Action::Closed`] comes.
+    /// Ends the session: all queues are stopped, then [`Action::Closed`] comes. What the in-flight region remembers need
+    /// not be begun any more.
     pub fn disconnect(&mut self, reason: &str, actions: &mut Vec<Action>) {
         if self.closed || matches!(self.pending, Some(Pending::Close { .. })) {
             return;
@@ -266,6 +272,9 @@ impl Session {
         });
         let all = (0..self.offer.geometry.queues).collect();
         self.stop(all, actions);
+        // Also those that a message was to stop: nobody will hear where their rings went on.
+        let leave = |index| Action::LeaveQueue { index };
+        actions.extend(self.queues_in(Run::Stopping).into_iter().map(leave));
         self.go_on(actions);
     }
 

@@ -235,6 +235,7 @@ fn shoot(shots: &[Shot], lazy: bool) {
                         assert!(running.insert(index, queue).is_none())
                     }
                     Action::StopQueue { index } => stopped.push(index),
+                    Action::LeaveQueue { index } => assert!(running.contains_key(&index)),
                     Action::Closed { .. } => {
                         assert!(running.is_empty() && !closed);
                         closed = true;

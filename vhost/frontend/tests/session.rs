@@ -67,6 +67,25 @@ impl Walk {
     }
 }
 
+/// What a session that ends has not begun is left to the next; nobody is told a base that lies behind such a request.
+#[test]
+fn a_queue_is_left_when_the_session_ends_and_drained_for_a_message() {
+    for stopping in [false, true] {
+        let mut walk = Walk::new();
+        walk.connect();
+        walk.start(0);
+        if stopping {
+            walk.hear(Message::GetVringBase(0), false);
+            assert!(walk.left.is_empty(), "it is drained");
+        }
+        walk.disconnect();
+        assert_eq!(walk.left, [0]);
+        walk.give_back(0, 3);
+        assert!(walk.replies.is_empty());
+        assert_eq!(walk.closed.as_deref(), Some("gone"));
+    }
+}
+
 #[test]
 fn the_base_is_not_told_before_the_queue_is_drained() {
     let mut walk = Walk::new();

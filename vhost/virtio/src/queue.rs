@@ -356,6 +356,10 @@ impl<N: Notify> BlkQueue<N> {
 }
 
 impl<N: Notify> Source for BlkQueue<N> {
+    fn remembers(&self) -> bool {
+        self.inflight.is_some()
+    }
+
     fn lease(&self) -> Lease {
         self.view.memory().lease().clone()
     }

@@ -31,6 +31,8 @@ pub struct Ring {
     pub publications: usize,
     /// Of those waiting, the first few were taken from the ring before.
     pub backlog: usize,
+    /// What is never answered comes again.
+    pub remembers: bool,
     /// Another queue, and how many of its answers could be seen each time something was taken from this one.
     pub watched: Option<Script>,
     pub seen_of_watched: Vec<usize>,
@@ -135,6 +137,10 @@ impl Source for Script {
 
     fn backlog(&self) -> usize {
         self.0.borrow().backlog
+    }
+
+    fn remembers(&self) -> bool {
+        self.0.borrow().remembers
     }
 
     fn arm(&mut self) -> bool {

@@ -462,3 +462,156 @@ fn one_turn_looks_at_some_of_those_that_rest() {
     assert_eq!(begun(&mut bed), 3 << 20, "it has had its turns");
     bed.reactor.abandon();
 }
+
+/// Stops a queue of a session that ends.
+fn leave(bed: &mut Bed) {
+    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(Command::LeaveQueue { queue: QUEUE });
+}
+
+fn is_back(notices: &[Notice<Script>]) -> bool {
+    matches!(notices, [Notice::QueueStopped { source: Some(_), .. }])
+}
+
+#[test]
+fn a_session_that_ends_waits_for_what_is_in_flight_and_leaves_the_rest() {
+    // More often than there are long lists; the last ones rest for their limit, with nothing in flight.
+    let mut bed = bed();
+    for round in 0..70 {
+        let (guest, stats) = match round < 66 {
+            true => {
+                let stats: Arc<AttachmentStats> = Arc::default();
+                let counted = Arc::clone(&stats);
+                (bed.attach(QUEUE, |settings| settings.stats = counted), stats)
+            }
+            false => limited(&mut bed),
+        };
+        guest.0.borrow_mut().remembers = true;
+        ask_giant(&guest, 1);
+        guest.ask(2, Op::Read, 0, 8, data(8));
+        turns(&mut bed, 3);
+        let flying = bed.devices().seen.len();
+        assert_eq!(flying, if round < 66 { 3 } else { 1 });
+        if round == 69 {
+            bed.finish_all(Ok(()));
+            turns(&mut bed, 1);
+        }
+        leave(&mut bed);
+        turns(&mut bed, 4);
+        let seen = bed.devices().seen.len();
+        assert_eq!(
+            seen,
+            if round == 69 { 0 } else { flying },
+            "nothing is begun any more"
+        );
+        if round != 69 {
+            assert!(bed.notices().is_empty(), "its memory may still be written");
+            bed.finish_all(Ok(()));
+            turns(&mut bed, 1);
+        }
+        assert!(is_back(&bed.notices()));
+        assert!(guest.0.borrow().answers.is_empty());
+        assert_eq!(guest.0.borrow().waiting.len(), 1);
+        assert_eq!((bed.reactor.in_flight(), stats.in_flight.get()), (0, 0));
+        assert!(!bed.reactor.is_held_up());
+    }
+    // The books are as before: all that is in flight has come back, and every route may change.
+    route(&mut bed, 0, 3);
+    let guest = bed.attach(QUEUE, |_| {});
+    ask_giant(&guest, 1);
+    turns(&mut bed, 40);
+    assert_eq!(begun(&mut bed), FLIGHT_BYTES_EACH);
+    bed.reactor.abandon();
+}
+
+#[test]
+fn what_is_in_pieces_for_want_of_room_is_left_as_well() {
+    let mut bed = bed();
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.0.borrow_mut().remembers = true;
+    // Eight buffers' worth by way of two buffers.
+    guest.ask(1, Op::Read, 0, 4096, vec![piece(0x10_0001, 2 << 20)]);
+    turns(&mut bed, 2);
+    assert_eq!(bed.devices().seen.len(), 1, "one is kept for the other device");
+    leave(&mut bed);
+    turns(&mut bed, 2);
+    bed.finish_all(Ok(()));
+    turns(&mut bed, 2);
+    assert!(bed.devices().seen.is_empty() && guest.answers().is_empty());
+    assert!(is_back(&bed.notices()));
+}
+
+#[test]
+fn what_nobody_remembers_is_carried_out() {
+    let mut bed = bed();
+    bed.devices().at_once = Some(Ok(()));
+    let guest = bed.attach(QUEUE, |_| {});
+    let sectors = 64 << 11;
+    guest.ask(1, Op::Read, 0, sectors, data(sectors));
+    turns(&mut bed, 2);
+    leave(&mut bed);
+    turns(&mut bed, 64);
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    assert!(is_back(&bed.notices()));
+}
+
+#[test]
+fn only_a_queue_that_is_to_stop_is_left() {
+    let mut bed = bed();
+    bed.devices().at_once = Some(Ok(()));
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.0.borrow_mut().remembers = true;
+    let sectors = 8 << 11;
+    guest.ask(1, Op::Read, 0, sectors, data(sectors));
+    turns(&mut bed, 2);
+    bed.reactor.apply(Command::LeaveQueue { queue: QUEUE });
+    bed.reactor.apply(Command::LeaveQueue { queue: id(7, 7) });
+    turns(&mut bed, 8);
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    assert!(bed.notices().is_empty());
+}
+
+#[test]
+fn the_backlog_of_a_queue_that_is_left_is_left() {
+    let mut bed = bed();
+    let guest = bed.attach(QUEUE, |_| {});
+    for head in 0..4 {
+        guest.ask(head, Op::Read, 0, 8, data(8));
+    }
+    guest.0.borrow_mut().remembers = true;
+    guest.0.borrow_mut().backlog = 4;
+    leave(&mut bed);
+    assert!(is_back(&bed.notices()));
+    assert_eq!(guest.0.borrow().waiting.len(), 4);
+
+    // While something is in flight it does not keep anybody from sleeping.
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.ask(1, Op::Read, 0, 8, data(8));
+    bed.turn();
+    guest.ask(2, Op::Read, 0, 8, data(8));
+    guest.0.borrow_mut().remembers = true;
+    guest.0.borrow_mut().backlog = 1;
+    leave(&mut bed);
+    assert!(!bed.reactor.arm());
+    bed.turn();
+    assert_eq!(bed.devices().seen.len(), 1);
+    bed.finish_all(Ok(()));
+    bed.turn();
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    assert!(is_back(&bed.notices()));
+}
+
+/// What has failed has its answer.
+#[test]
+fn an_error_is_told_also_when_the_session_ends() {
+    let mut bed = bed();
+    let guest = bed.attach(QUEUE, |_| {});
+    guest.0.borrow_mut().remembers = true;
+    ask_giant(&guest, 1);
+    turns(&mut bed, 3);
+    leave(&mut bed);
+    bed.finish_all(Err(Fault::Media));
+    turns(&mut bed, 2);
+    assert_eq!(guest.answers(), [(1, Status::IoErr)]);
+    assert!(is_back(&bed.notices()));
+}

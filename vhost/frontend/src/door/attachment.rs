@@ -469,6 +469,7 @@ impl Attachment {
                 }
                 Action::StartQueue { index, queue, kick } => self.gate.start_queue(index, queue, kick),
                 Action::StopQueue { index } => self.gate.stop_queue(index),
+                Action::LeaveQueue { index } => self.gate.leave_queue(index),
                 Action::Reply(reply) => self.reply(reply, registry),
                 Action::BackendChannel(socket) => self.open_backend(socket, registry),
                 Action::BackendSend(bytes) => self.send_backend(bytes, registry),

@@ -195,6 +195,13 @@ impl Gate {
         }
     }
 
+    pub(super) fn leave_queue(&self, queue: u16) {
+        let state = self.state();
+        if state.open && state.stopping.contains(&queue) {
+            self.host.leave_queue(self.id(queue));
+        }
+    }
+
     pub(super) fn disconnected(&self, reason: &str) {
         let mut state = self.state();
         state.stream = None;
@@ -254,6 +261,9 @@ impl Gate {
         for queue in std::mem::take(&mut state.running) {
             state.stopping.insert(queue);
             self.host.stop_queue(self.id(queue));
+        }
+        for &queue in &state.stopping {
+            self.host.leave_queue(self.id(queue));
         }
         self.finish(&mut state);
     }

@@ -55,6 +55,10 @@ pub trait Host: Send + Sync {
     /// Take nothing more from a queue, answer what was taken, and give it back.
     fn stop_queue(&self, queue: QueueId);
 
+    /// Of a queue that is to be stopped begin nothing more either, and give it back when what is in flight has come back:
+    /// the session ends, and what its source remembers comes again with the next.
+    fn leave_queue(&self, _queue: QueueId) {}
+
     /// The session is over.
     fn disconnected(&self, attachment: AttachmentIndex, reason: &str);
 

@@ -18,6 +18,7 @@ pub struct Walk {
     pub ring: DriverQueue,
     pub running: BTreeMap<u16, Box<BlkQueue<CallNotify>>>,
     pub stopping: Vec<u16>,
+    pub left: Vec<u16>,
     pub replies: Vec<Reply>,
     pub backend: Vec<Vec<u8>>,
     pub write_through: Option<bool>,
@@ -54,6 +55,7 @@ impl Walk {
             ring,
             running: BTreeMap::new(),
             stopping: Vec::new(),
+            left: Vec::new(),
             replies: Vec::new(),
             backend: Vec::new(),
             write_through: None,
@@ -87,6 +89,10 @@ impl Walk {
                 Action::StopQueue { index } => {
                     assert!(self.running.contains_key(&index) && !self.stopping.contains(&index));
                     self.stopping.push(index);
+                }
+                Action::LeaveQueue { index } => {
+                    assert!(self.stopping.contains(&index));
+                    self.left.push(index);
                 }
                 Action::BackendChannel(_) => {}
                 Action::BackendSend(bytes) => self.backend.push(bytes),
