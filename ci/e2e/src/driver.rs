@@ -12,6 +12,7 @@
 //! NAME begins each line of the output. The memory of its guest is a file that it reads and writes by system calls, which
 //! the daemon has mapped; so all of it is safe Rust.
 
+pub mod giant;
 mod load;
 pub mod pattern;
 pub mod ring;

@@ -12,6 +12,7 @@ mod doors;
 mod exchanged_paths;
 mod filesystem;
 mod findings;
+mod giants;
 mod grow;
 mod guest_killed;
 mod host_kernels;
@@ -179,6 +180,12 @@ pub static ALL: &[Scenario] = &[
         about: "an attachment limited to so many requests a second makes so many",
         depth: Depth::Quick,
         run: limits::run,
+    },
+    Scenario {
+        name: "giants",
+        about: "requests of gibibytes hold up no neighbour and no stop",
+        depth: Depth::Quick,
+        run: giants::run,
     },
     Scenario {
         name: "doors",

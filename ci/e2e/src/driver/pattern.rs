@@ -70,16 +70,30 @@ pub fn must_be_zeros(socket: &Path, bytes: u64) -> Outcome {
     Ok(())
 }
 
-struct Guest {
+/// A guest with one request at a time.
+#[derive(Debug)]
+pub struct Guest {
     ring: Ring,
     session: Session,
 }
 
 impl Guest {
-    fn at(socket: &Path) -> Outcome<Self> {
+    /// Connects to what `socket` offers.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn at(socket: &Path) -> Outcome<Self> {
         let ring = Ring::new()?;
         let session = Session::start(socket, &ring, &mut None)?;
         Ok(Self { ring, session })
+    }
+
+    /// Reads so many bytes.
+    ///
+    /// # Errors
+    /// When the request ends otherwise than well.
+    pub fn read(&mut self, at: u64, bytes: u64) -> Outcome {
+        self.request(READ, at, bytes)
     }
 
     fn request(&mut self, kind: u32, at: u64, bytes: u64) -> Outcome {
