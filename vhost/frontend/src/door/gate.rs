@@ -139,8 +139,8 @@ impl Gate {
         }
     }
 
-    /// Whether a virtual machine that comes may be let in now. If so it counts as connected, whatever it does next, until
-    /// [`Gate::disconnected`].
+    /// Whether a virtual machine that comes may be let in now. If so nobody is told that none is connected until
+    /// [`Gate::connected`] or [`Gate::turned_away`] follows.
     pub(super) fn admits(&self) -> bool {
         self.admission.enter(&self.name)
     }
@@ -152,6 +152,9 @@ impl Gate {
 
     pub(super) fn connected(&self, stream: &Arc<UnixStream>) {
         let mut state = self.state();
+        if state.named {
+            self.admission.entered(&self.name);
+        }
         if state.open {
             state.connected = true;
             state.stream = Some(Arc::clone(stream));
