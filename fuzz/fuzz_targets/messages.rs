@@ -108,6 +108,7 @@ impl Walk<'_> {
             interrupts: std::sync::Arc::default(),
             geometry,
             queue_size: 256,
+            volume: 7,
             serial: [0; 20],
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),

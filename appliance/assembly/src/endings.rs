@@ -174,6 +174,7 @@ endings! {
         InflightError::TooSmall { .. } => MESSAGE,
         InflightError::Version { .. } => MESSAGE,
         InflightError::Misaligned { .. } => MESSAGE,
+        InflightError::OfAnother => MESSAGE,
         InflightError::Map(_) => MESSAGE,
     }
     "An attachment that cannot be offered" of_attach_error(AttachError) {

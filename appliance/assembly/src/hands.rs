@@ -7,7 +7,9 @@ use crate::superblocks;
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
 use palisade_memory::Share;
-use palisade_model::{Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name};
+use palisade_model::{
+    Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name, Uuid,
+};
 use palisade_reconcile::Superblock;
 use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
 use palisade_sys::{OpenError, Opened};
@@ -96,9 +98,9 @@ pub fn offer(
     share: Arc<Share>,
     index: AttachmentIndex,
     (name, attachment): (&Name, &Attachment),
+    volume: Uuid,
     sectors: Sectors,
-    block_bytes: u32,
-    writeback: bool,
+    (block_bytes, writeback): (u32, bool),
 ) -> Work {
     let (name, attachment) = (name.to_string(), attachment.clone());
     Box::new(move || {
@@ -129,6 +131,7 @@ pub fn offer(
                 writeback,
             },
             queue_size_max: attachment.queue_size,
+            volume: volume.0,
             serial,
             share,
         };

@@ -445,12 +445,12 @@ impl Steward {
     }
 
     fn offer(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
-        let (Some(attachment), Some(route)) = (
-            wanted.attachments.get(name),
-            wanted
-                .attachments
-                .get(name)
-                .and_then(|attachment| plant.observed.routes.get(&attachment.volume)),
+        let Some(attachment) = wanted.attachments.get(name) else {
+            return;
+        };
+        let (Some(served), Some(route)) = (
+            wanted.volumes.get(&attachment.volume),
+            plant.observed.routes.get(&attachment.volume),
         ) else {
             return;
         };
@@ -459,10 +459,6 @@ impl Steward {
         let index = plant.free_attachment();
         let offered = Offered::new(index, volume, attachment, count, plant.least_loaded(count));
         plant.attachments.insert(name.clone(), offered);
-        let block_bytes = wanted
-            .volumes
-            .get(&attachment.volume)
-            .map_or(512, |volume| volume.block_bytes);
         let kept = write_cache::recall(&self.shared.settings.run_dir, name);
         let writeback = kept.unwrap_or(attachment.write_cache);
         let door = self.shared.door().clone();
@@ -472,9 +468,9 @@ impl Steward {
             share,
             index,
             (name, attachment),
+            served.uuid,
             sectors,
-            block_bytes,
-            writeback,
+            (served.block_bytes, writeback),
         );
         self.aside(plant, step, wanted, work);
     }

@@ -57,6 +57,8 @@ pub struct AttachmentSpec {
     pub geometry: VolumeGeometry,
     /// Most entries of a virtqueue, a power of two.
     pub queue_size_max: u16,
+    /// The permanent id of the volume: a machine that was served another one until now is refused.
+    pub volume: u128,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; 20],
     /// What the front-end's memory is mapped from.

@@ -92,6 +92,8 @@ pub struct Offer {
     /// Entries that a virtqueue is expected to have. A front-end may choose any power of two up to
     /// [`RING_ENTRIES_MAX`](palisade_block::limits::RING_ENTRIES_MAX).
     pub queue_size: u16,
+    /// The permanent id of the volume: a machine that was served another one until now is refused.
+    pub volume: u128,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; SERIAL_BYTES],
     /// Whether the guest's write cache is on now, as the last [`Action::WriteCache`] had it; at first that is

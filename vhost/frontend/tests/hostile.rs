@@ -209,6 +209,7 @@ fn offer() -> Offer {
     Offer {
         geometry: stand::geometry(),
         queue_size: 256,
+        volume: 7,
         serial: [0; 20],
         write_cache: true,
         stats: Arc::from([Arc::default(), Arc::default()]),

@@ -6,6 +6,10 @@
 //! desc           inflight u8, padding[5], next u16, counter u64                        (all native endian)
 //! ```
 //!
+//! Behind the queue regions lies a mark of our own (u64): whose requests they are. A front-end keeps the region for as long as
+//! its machine runs, and brings it along when it connects again, so that a machine is never served another disk than the one it
+//! has read before, though the same name and socket lead there now.
+//!
 //! The steps are those of the specification, in its order; the process may end between any two of them. All stores
 //! are release stores, so that neither compiler nor processor changes that order. The packed layout has its own
 //! queue region and would be a second file beside this one.
@@ -24,6 +28,9 @@ const VERSION: u16 = 1;
 const ALIGN_BYTES: usize = 64;
 const HEADER_BYTES: usize = 16;
 const DESC_BYTES: usize = 16;
+
+/// The mark behind the last queue region, on a cache line of its own.
+const MARK_BYTES: u64 = ALIGN_BYTES as u64;
 
 // Offsets inside a queue region.
 const AT_VERSION: usize = 8;
@@ -68,6 +75,12 @@ pub enum InflightError {
         /// The offset.
         offset: u64,
     },
+    /// It was kept by a machine that was served something else by it.
+    #[error(
+        "the virtual machine has been served another volume until now, and would take this one for it and write over it: end the \
+         machine; it gets this disk when it is started anew"
+    )]
+    OfAnother,
     /// It could not be made or mapped.
     #[error("the in-flight region cannot be mapped: {0}")]
     Map(#[source] MapError),
@@ -79,13 +92,15 @@ pub struct InflightRegion {
     mapping: Arc<Mapping>,
     queues: u16,
     queue_size: u16,
+    /// Where the mark is; a region of a version before has none.
+    mark: Option<usize>,
 }
 
 impl InflightRegion {
     /// Makes a fresh region in a sealed memfd, to be sent to the front-end, which keeps it (GET_INFLIGHT_FD). Map
     /// size is [`InflightRegion::mmap_bytes`], offset 0.
     pub fn create(queues: u16, queue_size: u16) -> Result<(InflightRegion, OwnedFd), InflightError> {
-        let bytes = InflightRegion::bytes_for(queues, queue_size)?;
+        let bytes = InflightRegion::bytes_for(queues, queue_size)? + MARK_BYTES;
         let file = sealed_memfd(bytes).map_err(InflightError::Map)?;
         let again = file
             .try_clone()
@@ -98,7 +113,7 @@ impl InflightRegion {
     /// and the memfd. Nothing of it is written, which means "uninitialized" to whoever maps it: a front-end may ask for
     /// as many as it likes and keep them all, and pages are charged to whoever touches them first.
     pub fn offer(queues: u16, queue_size: u16) -> Result<(u64, OwnedFd), InflightError> {
-        let bytes = InflightRegion::bytes_for(queues, queue_size)?;
+        let bytes = InflightRegion::bytes_for(queues, queue_size)? + MARK_BYTES;
         let file = sealed_memfd(bytes).map_err(InflightError::Map)?;
         Ok((bytes, file))
     }
@@ -134,11 +149,14 @@ impl InflightRegion {
         if !mmap_offset.is_multiple_of(8) {
             return Err(InflightError::Misaligned { offset: mmap_offset });
         }
-        let mapping = Mapping::of_file(file, mmap_offset, needed_bytes, share).map_err(InflightError::Map)?;
+        let has_mark = mmap_bytes >= needed_bytes + MARK_BYTES;
+        let mapped_bytes = needed_bytes + if has_mark { MARK_BYTES } else { 0 };
+        let mapping = Mapping::of_file(file, mmap_offset, mapped_bytes, share).map_err(InflightError::Map)?;
         let region = InflightRegion {
             mapping: Arc::new(mapping),
             queues,
             queue_size,
+            mark: has_mark.then_some(needed_bytes as usize),
         };
         for queue in 0..queues {
             let area = region.area(queue);
@@ -154,7 +172,28 @@ impl InflightRegion {
         Ok(region)
     }
 
-    /// Bytes to be mapped for this many queues.
+    /// Says whose requests it is for, by the permanent id of their volume: noted when nobody has said so yet. A region of a
+    /// version before has no place for that, and is taken as it is.
+    ///
+    /// # Errors
+    /// [`InflightError::OfAnother`]: it was in use for another volume.
+    pub fn belongs_to(&self, volume: u128) -> Result<(), InflightError> {
+        let Some(at) = self.mark else { return Ok(()) };
+        // One store, so that a crash leaves all of it or nothing; zero stands for nobody.
+        let own = ((volume >> 64) as u64 ^ volume as u64).max(1);
+        let area = Area {
+            address: self.mapping.address(),
+            _mapping: Arc::clone(&self.mapping),
+        };
+        match area.load_u64(at) {
+            0 => area.store_u64(at, own),
+            mark if mark == own => {}
+            _ => return Err(InflightError::OfAnother),
+        }
+        Ok(())
+    }
+
+    /// Bytes that the queue regions of this many queues take; the mark comes on top.
     pub fn bytes_for(queues: u16, queue_size: u16) -> Result<u64, InflightError> {
         let fits = (1..=QUEUES_PER_ATTACHMENT).contains(&usize::from(queues))
             && (1..=RING_ENTRIES_MAX).contains(&queue_size);

@@ -120,6 +120,7 @@ impl Attachment {
                 stats: stats.into(),
                 interrupts: Arc::new(Interrupts::measured()),
                 share: spec.share,
+                volume: spec.volume,
             },
             listener: None,
             leaving: false,

@@ -426,6 +426,7 @@ mod tests {
                 writeback: false,
             },
             queue_size_max: 256,
+            volume: 7,
             serial: [0; 20],
             share: palisade_memory::Shares::new(palisade_memory::ShareLimits::default()).join(),
         }

@@ -145,7 +145,9 @@ impl Session {
             } => {
                 let share = &self.offer.share;
                 let region = InflightRegion::map_within(fd, bytes, file_offset, queues, queue_size, share);
-                self.inflight = Some(region.map_err(Refusal::Inflight)?);
+                let region = region.map_err(Refusal::Inflight)?;
+                region.belongs_to(self.offer.volume).map_err(Refusal::Inflight)?;
+                self.inflight = Some(region);
                 Ok(Outcome::Done)
             }
         }

@@ -48,6 +48,7 @@ pub fn spec(index: u16, path: &Path) -> AttachmentSpec {
         },
         geometry: geometry(),
         queue_size_max: 256,
+        volume: 7,
         serial: *b"palisade-test-disk\0\0",
         share: palisade_memory::Shares::new(palisade_memory::ShareLimits::default()).join(),
     }

@@ -43,6 +43,7 @@ impl Walk {
         let offer = Offer {
             geometry: super::geometry(),
             queue_size: 256,
+            volume: 7,
             serial: [0; 20],
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),

@@ -15,7 +15,16 @@ fn bytes(file: &OwnedFd) -> Vec<u8> {
 #[test]
 fn the_layout_is_that_of_the_specification() {
     let (region, file) = InflightRegion::create(2, 4).unwrap();
-    assert_eq!(region.mmap_bytes(), 2 * 128, "16 + 4 * 16 bytes, on cache lines");
+    assert_eq!(
+        InflightRegion::bytes_for(2, 4).unwrap(),
+        2 * 128,
+        "16 + 4 * 16 bytes, on cache lines"
+    );
+    assert_eq!(
+        region.mmap_bytes(),
+        2 * 128 + 64,
+        "and the mark on one of its own"
+    );
     let mut queue = region.queue(1).unwrap();
     queue.begin(3);
     queue.begin(2);
@@ -178,7 +187,8 @@ fn regions_that_cannot_be_are_refused() {
     assert!(matches!(map(bytes, 0, 65, 16), InflightError::Shape { .. }));
     assert!(matches!(map(bytes, 0, 2, 0), InflightError::Shape { .. }));
     assert!(matches!(map(bytes, 0, 2, 32769), InflightError::Shape { .. }));
-    assert!(matches!(map(bytes - 1, 0, 2, 16), InflightError::TooSmall { .. }));
+    let least = InflightRegion::bytes_for(2, 16).unwrap();
+    assert!(matches!(map(least - 1, 0, 2, 16), InflightError::TooSmall { .. }));
     assert!(matches!(
         map(bytes, 4, 2, 16),
         InflightError::Misaligned { offset: 4 }
@@ -205,12 +215,12 @@ fn regions_that_cannot_be_are_refused() {
 #[test]
 fn heads_behind_the_end_change_nothing_of_the_next_queue() {
     let (region, file) = InflightRegion::create(2, 3).unwrap();
-    assert_eq!(region.mmap_bytes(), 128);
+    assert_eq!(region.mmap_bytes(), 128 + 64);
     let raw = std::fs::File::from(file.try_clone().unwrap());
     raw.write_all_at(&[1; 64], 64).unwrap();
     let mut queue = region.queue(0).unwrap();
     assert_eq!(queue.entries(), 3);
-    let last = |file: &OwnedFd| bytes(file)[64..].to_vec();
+    let last = |file: &OwnedFd| bytes(file)[64..128].to_vec();
     for head in [3, 4, u16::MAX] {
         queue.begin(head);
         queue.finish(head);
@@ -222,6 +232,40 @@ fn heads_behind_the_end_change_nothing_of_the_next_queue() {
     queue.begin(2);
     assert_eq!(queue.recover(3, 3), [2]);
     assert_eq!(last(&file), [1; 64]);
+}
+
+/// A machine brings its region along, wherever it connects: it is served its own disk, or none.
+#[test]
+fn a_region_belongs_to_one_volume() {
+    const VOLUME: u128 = 3 << 64 | 5;
+    let (bytes_there, file) = InflightRegion::offer(2, 3).unwrap();
+    let map = |bytes| InflightRegion::map(file.try_clone().unwrap(), bytes, 0, 2, 3).unwrap();
+    let is_of_another =
+        |region: &InflightRegion, volume| matches!(region.belongs_to(volume), Err(InflightError::OfAnother));
+    assert_eq!(bytes(&file)[128..], [0; 64], "nobody's");
+    map(bytes_there).belongs_to(VOLUME).unwrap();
+    assert_eq!(
+        bytes(&file)[128..136],
+        6u64.to_ne_bytes(),
+        "both halves, in one store"
+    );
+    let region = map(bytes_there);
+    region.belongs_to(VOLUME).unwrap();
+    for other in [VOLUME + 1, VOLUME + (1 << 64), 0] {
+        assert!(is_of_another(&region, other), "{other:x}");
+    }
+    assert_eq!(bytes(&file)[128..136], 6u64.to_ne_bytes(), "it stays whose it is");
+    // One of the version before ends with its queues; a byte short of the mark is none.
+    for short in [bytes_there - 64, bytes_there - 1] {
+        let region = map(short);
+        assert_eq!(region.mmap_bytes(), 128);
+        region.belongs_to(VOLUME + 1).unwrap();
+    }
+    // Whatever the id, it is somebody's.
+    let (region, file) = InflightRegion::create(2, 3).unwrap();
+    region.belongs_to(9 << 64 | 9).unwrap();
+    assert_eq!(bytes(&file)[128..136], 1u64.to_ne_bytes());
+    assert!(is_of_another(&region, VOLUME));
 }
 
 #[test]
