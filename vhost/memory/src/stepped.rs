@@ -54,8 +54,9 @@ fn step_up_to(steps_max: u64, work: impl FnOnce(), mut look: impl FnMut()) -> io
     ))
 }
 
-/// Parent and child take turns, so one processor is enough, and an order of magnitude quicker: neither has to wake the
-/// other's. As long as it lives, this thread stays where it is, and so does a child that is made meanwhile.
+/// Parent and child take turns, so one processor is enough, and neither has to wake the other's: 35 000 instructions took
+/// 4.0 s instead of 6.5 s on two busy processors. As long as it lives, this thread stays where it is, and so does a child
+/// that is made meanwhile.
 struct OnOneProcessor(libc::cpu_set_t);
 
 impl OnOneProcessor {
