@@ -50,6 +50,10 @@ impl World {
                 self.reroute(index);
             }
             Chaos::Grow => self.grow(),
+            Chaos::TakeAway => {
+                let index = self.rng.index(self.tenants.len());
+                self.take_away(index);
+            }
             Chaos::WriteCache => {
                 let index = self.rng.index(self.tenants.len());
                 if let (Some(tenant), Some(daemon)) = (self.tenants.get_mut(index), &mut self.daemon) {
@@ -66,6 +70,7 @@ impl World {
             Later::Start if self.daemon.is_none() => self.start_daemon(),
             Later::Start => {}
             Later::Die => self.die(),
+            Later::GiveOn(index) => self.give_on(index),
         }
     }
 
@@ -112,7 +117,7 @@ impl World {
         }
     }
 
-    fn reset(&mut self, index: usize) {
+    pub(crate) fn reset(&mut self, index: usize) {
         let reactors = self.plan.setup.reactors;
         let (Some(daemon), Some(tenant)) = (&mut self.daemon, self.tenants.get_mut(index)) else {
             return;
@@ -217,7 +222,7 @@ impl World {
         self.disturbed = self.now;
     }
 
-    fn later(&mut self, from_ns: u64, to_ns: u64, what: Later) {
+    pub(crate) fn later(&mut self, from_ns: u64, to_ns: u64, what: Later) {
         let at = self.now.after(Nanos(self.rng.between(from_ns, to_ns)));
         self.agenda.plan(at, what);
     }

@@ -8,7 +8,7 @@ use crate::rack::Rack;
 use crate::source::{Fuse, Killed, SimSource};
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::ReactorStats;
-use palisade_block::{DeviceIndex, Nanos, QueueId};
+use palisade_block::{AttachmentIndex, DeviceIndex, Nanos, QueueId};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::counting_allocator::counted;
@@ -62,6 +62,8 @@ pub struct Daemon {
     pub moved_at: BTreeMap<(u16, DeviceIndex), Nanos>,
     /// The generation of the route in use, by reactor and volume.
     pub routes: BTreeMap<(u16, u16), u64>,
+    /// Reactors that have let go of an attachment's volume since last asked.
+    pub revoked: Vec<(u16, AttachmentIndex)>,
     /// Queues given back since last asked.
     pub stopped: Vec<QueueId>,
     rack: Rc<RefCell<Rack>>,
@@ -88,6 +90,7 @@ impl Daemon {
             stalled: BTreeSet::new(),
             moved_at: BTreeMap::new(),
             routes: BTreeMap::new(),
+            revoked: Vec::new(),
             stopped: Vec::new(),
             rack: Rc::clone(rack),
             findings: findings.clone(),
@@ -163,7 +166,8 @@ impl Daemon {
                 Notice::RouteInUse { volume, generation } => {
                     self.routes.insert((reactor, volume.0), generation.0);
                 }
-                Notice::DeviceIdle { .. } | Notice::Revoked { .. } => {}
+                Notice::Revoked { attachment } => self.revoked.push((reactor, attachment)),
+                Notice::DeviceIdle { .. } => {}
             }
         }
         if work + notices > 0 {

@@ -526,7 +526,19 @@ impl Guest {
             return;
         }
         let emptying = matches!(op, Op::Discard | Op::WriteZeroes { .. });
-        let tolerated = self.watch.borrow().may_fail || (emptying && status == Some(Status::Unsupp));
+        let (may_fail, taken_since) = {
+            let watch = self.watch.borrow();
+            (watch.may_fail || watch.taken_away, watch.taken_since)
+        };
+        if status == Some(Status::Ok) && taken_since.is_some_and(|since| pending.begun >= since) {
+            self.wrong(
+                Invariant::ForeignBytes,
+                now,
+                pending,
+                "was carried out on a volume that was taken away",
+            );
+        }
+        let tolerated = may_fail || (emptying && status == Some(Status::Unsupp));
         if status != Some(Status::Ok) && !tolerated {
             let what = format!("was answered {status:?} though no disk fails");
             self.wrong(Invariant::Isolation, now, pending, &what);

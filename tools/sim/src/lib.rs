@@ -47,6 +47,7 @@ pub mod source;
 pub mod stamp;
 pub mod suite;
 pub mod superblock;
+mod taking;
 pub mod tenant;
 pub mod verify;
 pub mod watch;

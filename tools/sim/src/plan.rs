@@ -74,6 +74,8 @@ pub enum Chaos {
     Grow,
     /// A guest switches its write cache.
     WriteCache,
+    /// A guest's volume is taken away while it is connected, and is its successor's later.
+    TakeAway,
 }
 
 /// A deliberate fault, to prove that the checkers can fail.

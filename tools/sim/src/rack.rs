@@ -59,6 +59,21 @@ pub struct Moving {
     pub sectors: Sectors,
 }
 
+/// A place of a volume that was taken away, and the reactor that uses it no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// The reactor.
+    pub reactor: u16,
+    /// The volume.
+    pub volume: u16,
+    /// The disk.
+    pub device: DeviceIndex,
+    /// Where it begins.
+    pub lba: Lba,
+    /// How long it is.
+    pub sectors: Sectors,
+}
+
 /// What lies in a place that belongs to no volume at present: whoever reads it does not take it for zeroes, and whoever
 /// writes there is found out.
 pub const POISON: u8 = 0x5e;
@@ -94,6 +109,8 @@ pub struct Rack {
     moving: Vec<Moving>,
     /// Places that a reactor has said to use no more.
     left: Vec<(u16, Moving)>,
+    /// Places of volumes that were taken away, of which a reactor has said that it has let go.
+    taken: Vec<Taken>,
     agenda: Agenda<u64>,
     finished: Vec<VecDeque<(SlotIndex, Result<(), Fault>)>>,
     count: u64,
@@ -112,6 +129,14 @@ impl Moving {
     }
 }
 
+impl Taken {
+    fn has(&self, operation: &Operation) -> bool {
+        let (start, end) = (self.lba.0, self.lba.0 + self.sectors.0);
+        let same = operation.device == self.device.usize() && operation.op != Op::Flush;
+        same && operation.lba.0 < end && start < operation.lba.0 + operation.sectors.0
+    }
+}
+
 impl Rack {
     /// An empty rack.
     pub fn new(rng: Rng, findings: Findings) -> Rack {
@@ -127,6 +152,7 @@ impl Rack {
             hung: Vec::new(),
             moving: Vec::new(),
             left: Vec::new(),
+            taken: Vec::new(),
             agenda: Agenda::default(),
             finished: Vec::new(),
             count: 0,
@@ -236,6 +262,16 @@ impl Rack {
         }
     }
 
+    /// A reactor has let go of a place of a volume that was taken away.
+    pub fn take(&mut self, taken: Taken) {
+        self.taken.push(taken);
+    }
+
+    /// A volume has a guest again.
+    pub fn give(&mut self, volume: u16) {
+        self.taken.retain(|taken| taken.volume != volume);
+    }
+
     /// A new process knows nothing of places that were left before.
     pub fn forget_left(&mut self) {
         self.left.clear();
@@ -335,6 +371,14 @@ impl Rack {
             let what = format!(
                 "reactor {reactor} goes on at {}, which it has left",
                 moving.from.0
+            );
+            self.findings.add(Invariant::OneGeneration, self.now, what);
+        }
+        let taken = |taken: &&Taken| taken.reactor == reactor && taken.has(&operation);
+        if let Some(taken) = self.taken.iter().find(taken) {
+            let what = format!(
+                "reactor {reactor} reaches volume {}, which was taken away",
+                taken.volume
             );
             self.findings.add(Invariant::OneGeneration, self.now, what);
         }

@@ -63,6 +63,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: Run::World(life),
     },
     Scenario {
+        name: "taken",
+        about: "volumes taken away from guests that stay connected, and given to their successors",
+        run: Run::World(taken),
+    },
+    Scenario {
         name: "hostile",
         about: "a guest out to do harm beside guests that are not",
         run: Run::World(hostile),
@@ -166,6 +171,21 @@ fn life(rng: &mut Rng) -> Plan {
     plan.guests
         .iter_mut()
         .for_each(|guest| guest.habits.foolish_permille = 0);
+    plan
+}
+
+fn taken(rng: &mut Rng) -> Plan {
+    let mut plan = life(rng);
+    let kinds = [
+        Chaos::TakeAway,
+        Chaos::TakeAway,
+        Chaos::Reset,
+        Chaos::Restart,
+        Chaos::Reroute,
+        Chaos::WriteCache,
+    ];
+    plan.chaos = some_of(rng, &kinds, 8);
+    plan.chaos.push(Chaos::TakeAway);
     plan
 }
 

@@ -17,6 +17,7 @@ use palisade_block::{AttachmentIndex, Lba, Nanos, QueueId, Run, VolumeIndex};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_virtio::driver::DriverOptions;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,6 +46,10 @@ pub struct Tenant {
     pub running: u16,
     /// Where it is in its life.
     pub phase: Phase,
+    /// Its volume has been taken away from the guest that is there now.
+    pub revoked: bool,
+    /// Reactors that have let go of it.
+    pub let_go: BTreeSet<u16>,
     /// Requests made by guests that were here before.
     pub requests: u64,
     /// What the checkers know of its volume.
@@ -105,6 +110,8 @@ impl Tenant {
             generation: 1,
             running: 0,
             phase: Phase::Running,
+            revoked: false,
+            let_go: BTreeSet::new(),
             requests: 0,
             watch,
             sweep_first: false,
@@ -147,6 +154,9 @@ impl Tenant {
         self.guest.left = left;
         self.hostile = hostile;
         self.phase = Phase::Running;
+        self.revoked = false;
+        self.let_go.clear();
+        self.watch.borrow_mut().given();
         self.running = 0;
         if std::mem::take(&mut self.sweep_first) && !self.is_hostile() {
             self.guest.begin_sweep();
@@ -229,7 +239,7 @@ impl Tenant {
     pub fn settings(&self) -> AttachmentSettings {
         AttachmentSettings {
             volume: VolumeIndex(self.number),
-            revoked: false,
+            revoked: self.revoked,
             read_only: self.plan.habits.read_only,
             write_through: self.plan.write_through,
             pace: self.pace.clone(),

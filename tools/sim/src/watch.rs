@@ -25,6 +25,10 @@ pub struct VolumeWatch {
     pub block_bytes: u32,
     /// Errors are allowed: a disk below has been told to fail.
     pub may_fail: bool,
+    /// Errors are allowed: the volume has been taken away from the guest.
+    pub taken_away: bool,
+    /// What is begun from this moment on must fail: every reactor has let go of the volume.
+    pub taken_since: Option<Tick>,
     /// Writes begun at or after this moment are durable when they are acknowledged.
     pub write_through_since: Option<Tick>,
     /// Whether two writes may be in flight to one sector. Not where the daemon is killed: a resubmitted write
@@ -42,11 +46,18 @@ impl VolumeWatch {
             history: History::new(sectors),
             block_bytes,
             may_fail: false,
+            taken_away: false,
+            taken_since: None,
             write_through_since: None,
             racing_writes: true,
             uses: vec![Use::default(); sectors as usize],
             findings,
         }
+    }
+
+    /// It has a guest again.
+    pub fn given(&mut self) {
+        (self.taken_away, self.taken_since) = (false, None);
     }
 
     /// Size.

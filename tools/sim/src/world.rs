@@ -8,6 +8,7 @@ use crate::moves::Move;
 use crate::plan::{Break, Chaos, Plan};
 use crate::rack::{Disk, Rack};
 use crate::rng::{Rng, RunHash};
+use crate::taking;
 use crate::tenant::{Phase, Tenant};
 use palisade_block::mailbox::Command;
 use palisade_block::stats::DeviceStats;
@@ -49,6 +50,8 @@ pub(crate) enum Later {
     Start,
     /// The process dies now, if it has not died in the middle of a turn.
     Die,
+    /// A volume that was taken away gets its next guest.
+    GiveOn(usize),
 }
 
 /// The world.
@@ -227,6 +230,12 @@ impl World {
         if tenant.phase == Phase::Stopping {
             tenant.replace(&self.plan, self.now);
         }
+        self.rack.borrow_mut().give(tenant.number);
+        if tenant.revoked {
+            // In a new process, whose reactors are told so with the queues.
+            (0..self.plan.setup.reactors).for_each(|reactor| taking::let_go(tenant, reactor, &self.rack));
+            taking::all_let_go(tenant, &self.ticks);
+        }
         self.rack.borrow_mut().memories.learn(&tenant.guest.memory);
         let meddling = match self.plan.broken {
             Some(Break::Source(meddling)) => Some((meddling, self.rng.split("meddling"))),
@@ -340,6 +349,7 @@ impl World {
                 }
                 self.tell_of_growth();
                 self.go_on_moving();
+                self.note_let_go();
                 true
             }
             Turned::Dead => {

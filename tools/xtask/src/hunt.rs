@@ -37,7 +37,7 @@ struct Ground {
 
 /// The simulator's worlds of guests and disks.
 const WORLDS: &[&str] = &[
-    "lists", "rings", "faults", "life", "kill", "power", "scarce", "hostile", "storm",
+    "lists", "rings", "faults", "life", "taken", "kill", "power", "scarce", "hostile", "storm",
 ];
 
 /// Its scenarios of commands and superblocks.
