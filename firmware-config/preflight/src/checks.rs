@@ -91,7 +91,7 @@ fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
     let (found, remedy) = match (&machine.io_uring_tried, machine.io_uring_disabled) {
         (Some(Trial::Works), _) => return None,
         (Some(Trial::Closed { why, errno }), disabled) => (
-            format!("closed ({why})"),
+            format!("closed to a process started from here ({why})"),
             what_closes_io_uring(*errno, disabled, machine.seccomp),
         ),
         // The setting came with 6.6; before, io_uring was open to all.
@@ -161,42 +161,60 @@ fn hugepages_1g(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
 }
 
 fn memlock(want: &Want<String>, machine: &Machine) -> Option<Finding> {
-    let wanted = Amount::parse(&want.want)?;
-    if machine.memlock.is_some_and(|found| found >= wanted) {
+    let (wanted, daemon) = (Amount::parse(&want.want)?, &machine.daemon);
+    if daemon.memlock.is_some_and(|found| found >= wanted) {
         return None;
     }
-    let remedy = "run the daemon from its systemd unit (LimitMEMLOCK=infinity), or raise `memlock` in \
-                  /etc/security/limits.d and log in again";
     Some(
-        Finding::of("memlock", "locked memory of a process started from here", want)
-            .seen(machine.memlock)
+        Finding::of("memlock", &format!("locked memory {}", daemon.whose), want)
+            .seen(daemon.memlock)
             .like(wanted, "")
-            .fix(remedy),
+            .fix(daemon.whose.lift("LimitMEMLOCK=infinity", "memlock")),
     )
 }
 
 fn nofile(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
-    if machine.nofile.is_some_and(|found| found >= want.want) {
+    let daemon = &machine.daemon;
+    if daemon.nofile.is_some_and(|found| found >= want.want) {
         return None;
     }
-    let remedy = "run the daemon from its systemd unit (LimitNOFILE), or raise `nofile` in /etc/security/limits.d and \
-                  log in again";
+    let setting = format!("LimitNOFILE={}", want.want);
     Some(
-        Finding::of("nofile", "open files of a process started from here", want)
-            .seen(machine.nofile)
+        Finding::of("nofile", &format!("open files {}", daemon.whose), want)
+            .seen(daemon.nofile)
             .like(want.want, "")
-            .fix(remedy),
+            .fix(daemon.whose.lift(&setting, "nofile")),
     )
 }
 
 fn reactor_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+    let finding = |what: &str, absent: String, among: &CpuSet| {
+        Finding::of("isolated_cores", what, want)
+            .seen(Some(absent))
+            .like(&profile.reactor_cores, "there for it")
+            .fix(format!("choose the reactors' cores among {among}"))
+    };
     let online = machine.online.as_ref()?;
     let absent = profile.reactor_cores.without(online);
+    if !absent.is_empty() {
+        return Some(finding(
+            "cores of the reactors",
+            format!("{absent} not online"),
+            online,
+        ));
+    }
+    // A control group keeps a process from cores that are there, whatever it asks for.
+    let daemon = &machine.daemon;
+    let kept = daemon.cores.as_ref()?;
+    let absent = profile.reactor_cores.without(kept);
     (!absent.is_empty()).then(|| {
-        Finding::of("isolated_cores", "cores of the reactors", want)
-            .seen(Some(format!("{absent} not online")))
-            .like(&profile.reactor_cores, "online")
-            .fix(format!("choose the reactors' cores among {online}"))
+        let what = format!("cores in the control group {}", daemon.whose);
+        let finding = finding(&what, format!("{kept}, without {absent}"), kept);
+        let remedy = format!(
+            "{}, or let its control group have them (AllowedCPUs= of its unit or slice)",
+            finding.remedy
+        );
+        finding.fix(remedy)
     })
 }
 

@@ -8,7 +8,7 @@
 //! It must never know REST, reactors or the daemon's configuration; which cores the reactors get is told to the profile.
 //!
 //! Invariants: a finding always carries a remedy; nothing is written that a running guest could feel as an error; what
-//! cannot be read is said to be unknown, never assumed to be well.
+//! cannot be read is said to be unknown, never assumed to be well; a bound that is judged is the daemon's, and whose it is said.
 //!
 //! Start reading at [`profile`], then [`checks`].
 
@@ -18,6 +18,7 @@
 pub mod apply;
 pub mod checks;
 pub mod cpu_set;
+pub mod daemon;
 pub mod finding;
 pub mod machine;
 pub mod profile;
@@ -27,6 +28,7 @@ pub mod render;
 pub use apply::{Applied, apply};
 pub use checks::preflight;
 pub use cpu_set::CpuSet;
+pub use daemon::{Bounds, Whose};
 pub use finding::{Apply, Finding, Severity};
 pub use machine::{Machine, Trial};
 pub use profile::{Profile, ProfileError};

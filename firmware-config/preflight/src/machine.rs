@@ -7,11 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cpu_set::CpuSet;
-use crate::profile::Amount;
+use crate::daemon::Bounds;
 use palisade_sys::local::io_uring_is_open;
 
-/// `CAP_IPC_LOCK` in the bit mask of capabilities(7): locked memory is not limited.
-const CAP_IPC_LOCK: u64 = 1 << 14;
 /// Where hugepages of the whole machine are counted.
 const HUGEPAGES: &str = "sys/kernel/mm/hugepages";
 /// Where nodes of memory are listed.
@@ -66,10 +64,8 @@ pub struct Machine {
     pub hugepages_2m: Option<Hugepages>,
     /// 1 GiB pages; `None` when the processor or the kernel has none of this size.
     pub hugepages_1g: Option<Hugepages>,
-    /// Locked memory this process may have; without limit when it holds `CAP_IPC_LOCK`.
-    pub memlock: Option<Amount>,
-    /// Files this process may open (hard limit, to which the daemon raises itself).
-    pub nofile: Option<u64>,
+    /// The bounds of the daemon.
+    pub daemon: Bounds,
     /// Processors that are there.
     pub online: Option<CpuSet>,
     /// Processors the scheduler leaves alone (`isolcpus`).
@@ -124,11 +120,7 @@ impl Machine {
             seccomp: tree.seccomp(),
             hugepages_2m: tree.hugepages(&format!("{HUGEPAGES}/hugepages-2048kB")),
             hugepages_1g: tree.hugepages(&format!("{HUGEPAGES}/hugepages-1048576kB")),
-            memlock: tree.memlock(),
-            nofile: tree.limit("Max open files").map(|limit| match limit {
-                Amount::Bytes(count) => count,
-                Amount::Unlimited => u64::MAX,
-            }),
+            daemon: Bounds::of(&tree),
             online: tree
                 .text(&format!("{CPUS}/online"))
                 .and_then(|text| CpuSet::parse(&text)),
@@ -160,12 +152,12 @@ impl Machine {
 }
 
 /// A file system tree, read through small files.
-struct Tree<'a> {
+pub(crate) struct Tree<'a> {
     root: &'a Path,
 }
 
 impl Tree<'_> {
-    fn text(&self, file: &str) -> Option<String> {
+    pub(crate) fn text(&self, file: &str) -> Option<String> {
         let text = fs::read_to_string(self.root.join(file)).ok()?;
         Some(text.trim_end_matches(['\n', '\0']).to_owned())
     }
@@ -184,25 +176,6 @@ impl Tree<'_> {
         let total = self.number(&format!("{folder}/nr_hugepages"))?;
         let free = self.number(&format!("{folder}/free_hugepages"))?;
         Some(Hugepages { total, free })
-    }
-
-    /// Hard limit of a line of `/proc/self/limits`. The name holds spaces, so columns are counted behind it.
-    fn limit(&self, name: &str) -> Option<Amount> {
-        let text = self.text("proc/self/limits")?;
-        let values = text.lines().find_map(|line| line.strip_prefix(name))?;
-        Amount::parse(values.split_whitespace().nth(1)?)
-    }
-
-    fn memlock(&self) -> Option<Amount> {
-        let status = self.text("proc/self/status").unwrap_or_default();
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let mask = effective
-            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .unwrap_or(0);
-        if mask & CAP_IPC_LOCK != 0 {
-            return Some(Amount::Unlimited);
-        }
-        self.limit("Max locked memory")
     }
 
     fn seccomp(&self) -> bool {
@@ -234,7 +207,7 @@ impl Tree<'_> {
     }
 
     /// Entries of `folder` called `prefix` and a number.
-    fn numbered(&self, folder: &str, prefix: &str) -> Vec<(u32, PathBuf)> {
+    pub(crate) fn numbered(&self, folder: &str, prefix: &str) -> Vec<(u32, PathBuf)> {
         let Ok(entries) = fs::read_dir(self.root.join(folder)) else {
             return Vec::new();
         };
@@ -242,6 +215,18 @@ impl Tree<'_> {
             let name = entry.file_name();
             let number = name.to_str()?.strip_prefix(prefix)?.parse().ok()?;
             Some((number, entry.path()))
+        });
+        named.collect()
+    }
+
+    /// Files of `folder` whose names end so, by name.
+    pub(crate) fn files(&self, folder: &str, ending: &str) -> BTreeMap<String, PathBuf> {
+        let Ok(entries) = fs::read_dir(self.root.join(folder)) else {
+            return BTreeMap::new();
+        };
+        let named = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.ends_with(ending).then(|| (name, entry.path()))
         });
         named.collect()
     }
@@ -291,6 +276,6 @@ mod tests {
             "the other tests need it too"
         );
         assert!(machine.kernel_release.is_some());
-        assert!(machine.nofile.is_some() && machine.memlock.is_some());
+        assert!(machine.daemon.nofile.is_some() && machine.daemon.memlock.is_some());
     }
 }

@@ -382,3 +382,125 @@ fn io_uring_is_judged_by_trying_it() {
         assert!(said.contains(part), "{tried:?} {disabled:?} {seccomp}: {said}");
     }
 }
+
+/// What is said of locked memory, open files and cores: whose they are, and what was found.
+fn of_daemon(changes: &[(&'static str, &'static str)]) -> Vec<(String, String, String)> {
+    let root = server_with(changes);
+    let machine = Machine::read(root.path());
+    let findings = preflight(&bare_metal().for_reactors([1, 3]), &machine);
+    let of = |finding: &palisade_preflight::Finding| {
+        ["memlock", "nofile"].contains(&finding.check.as_str()) || finding.what.contains("control group")
+    };
+    let told = findings.into_iter().filter(of);
+    told.map(|finding| (finding.what, finding.found, finding.remedy))
+        .collect()
+}
+
+/// The process that looks is root in a shell: without limits, and of no interest.
+const ROOT_SHELL: [(&str, &str); 2] = [
+    ("proc/self/status", "CapEff:\t000001ffffffffff\n"),
+    (
+        "proc/self/limits",
+        "Max open files            1048576              1048576              files     \n",
+    ),
+];
+
+#[test]
+fn without_daemon_or_unit_it_is_the_shell_that_is_judged() {
+    assert_eq!(of_daemon(&ROOT_SHELL), []);
+    let told = of_daemon(&[]);
+    let [(what, found, remedy)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(
+        (what.as_str(), found.as_str()),
+        ("locked memory of a daemon that is started from here", "8 MiB")
+    );
+    assert!(
+        remedy.contains("LimitMEMLOCK=infinity") && remedy.contains("limits.d"),
+        "{remedy}"
+    );
+}
+
+#[test]
+fn of_a_daemon_that_runs_its_own_bounds_are_judged() {
+    let mut changes = ROOT_SHELL.to_vec();
+    changes.extend([
+        ("proc/17/comm", "sh\n"),
+        ("proc/812/comm", "palisaded\n"),
+        ("proc/812/limits", LIMITS),
+        ("proc/812/status", "CapEff:\t000000000000000b\n"),
+        ("proc/812/cgroup", "0::/system.slice/palisaded.service\n"),
+        ("sys/fs/cgroup/system.slice/cpuset.cpus.effective", "0-2\n"),
+        // What its unit says by now is of the next start.
+        (
+            "etc/systemd/system/palisaded.service",
+            "[Service]\nLimitMEMLOCK=infinity\nLimitNOFILE=1048576\n",
+        ),
+    ]);
+    let told = of_daemon(&changes);
+    let [(memlock, found, remedy), (group, cores, choose)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(memlock, "locked memory of the daemon that runs (process 812)");
+    assert_eq!(found, "8 MiB");
+    assert!(remedy.contains("systemctl restart palisaded"), "{remedy}");
+    assert_eq!(
+        group,
+        "cores in the control group of the daemon that runs (process 812)"
+    );
+    assert_eq!(cores, "0-2, without 3");
+    assert!(
+        choose.contains("among 0-2") && choose.contains("AllowedCPUs"),
+        "{choose}"
+    );
+}
+
+#[test]
+fn of_a_daemon_that_does_not_run_its_unit_is_judged() {
+    const UNIT: &str = include_str!("../../host/palisaded.service");
+    let with = |more: &[(&'static str, &'static str)]| {
+        let mut changes = LIMITED_SHELL.to_vec();
+        changes.extend(more);
+        of_daemon(&changes)
+    };
+    assert_eq!(with(&[("etc/systemd/system/palisaded.service", UNIT)]), []);
+    let told = with(&[
+        ("usr/lib/systemd/system/palisaded.service", UNIT),
+        (
+            "etc/systemd/system/palisaded.service.d/10-less.conf",
+            "[Service]\nLimitNOFILE=1024:4096\nAllowedCPUs=0-1 3\n",
+        ),
+        (
+            "etc/systemd/system/palisaded.service.d/20-more.conf",
+            "[Service]\nLimitMEMLOCK=64M\n",
+        ),
+        (
+            "etc/systemd/system/palisaded.service.d/99-off.conf.bak",
+            "[Service]\nLimitNOFILE=9\n",
+        ),
+    ]);
+    let told: Vec<(&str, &str)> = told
+        .iter()
+        .map(|(what, found, _)| (what.as_str(), found.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (
+                "locked memory of the daemon, by its unit /usr/lib/systemd/system/palisaded.service",
+                "64 MiB"
+            ),
+            (
+                "open files of the daemon, by its unit /usr/lib/systemd/system/palisaded.service",
+                "4096"
+            ),
+        ]
+    );
+}
+
+/// One whose limits would be found wanting.
+const LIMITED_SHELL: [(&str, &str); 1] = [(
+    "proc/self/limits",
+    "Max open files            1024                 1024                 files     \n",
+)];
