@@ -132,4 +132,22 @@ pub enum DoorTrouble {
         /// Which, why, and what to do.
         message: String,
     },
+    /// The certificate in force is about to end, or is not valid.
+    Certificate {
+        /// Which of the two.
+        state: CertificateState,
+        /// Which certificate, and from when or until when it is valid.
+        message: String,
+    },
+}
+
+/// What there is to say of a certificate in force.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CertificateState {
+    /// It ends within two weeks, or a quarter of its time if that is less.
+    Ends,
+    /// It ends within two days, or a twentieth of its time if that is less.
+    EndsSoon,
+    /// It has ended or has not begun: clients do not take it.
+    NotValid,
 }

@@ -95,14 +95,15 @@ impl AdminConfig {
         Ok(())
     }
 
-    /// Reads all tokens, certificates and keys that are there, as a start would. A token that a start makes may be absent.
+    /// Reads all tokens, certificates and keys that are there, as a start would. A token that a start makes may be absent. A
+    /// certificate that ends soon or is not valid keeps nobody from starting, and is told in a sentence.
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub fn try_keys(&self) -> Result<(), StartError> {
+    pub fn try_keys(&self) -> Result<Option<String>, StartError> {
         match &self.tcp {
             Some(door) => crate::keys::try_out(door),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 }

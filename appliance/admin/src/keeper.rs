@@ -3,7 +3,8 @@
 //!
 //! A Unix socket whose file is gone cannot be found by any client that comes, and nothing else would tell of it: it is
 //! made anew. Keys that have been replaced are taken, so that renewing a certificate needs nobody's hand; what cannot be
-//! taken leaves those of before in force. Either way the appliance is told what is wrong, until it no longer is.
+//! taken leaves those of before in force, and is tried again at each look: a certificate becomes valid by the clock alone.
+//! Either way the appliance is told what is wrong, until it no longer is, and of a certificate that is about to end.
 
 use crate::appliance::{Appliance, DoorTrouble};
 use crate::config::SocketDoor;
@@ -17,7 +18,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Everything that is looked after.
@@ -76,7 +77,8 @@ impl Kept {
         while stopped.recv_timeout(KEEPER_PERIOD) == Err(RecvTimeoutError::Timeout) {
             let socket = self.socket.as_mut().and_then(KeptSocket::look);
             let keys = self.keys.as_deref().and_then(look_at_keys);
-            let wrong: Vec<_> = [socket, keys].into_iter().flatten().collect();
+            let certificate = self.keys.as_deref().and_then(look_at_certificate);
+            let wrong: Vec<_> = [socket, keys, certificate].into_iter().flatten().collect();
             if wrong != told {
                 appliance.doors_seen(&wrong);
                 told = wrong;
@@ -119,9 +121,11 @@ impl KeptSocket {
 }
 
 fn look_at_keys(keys: &Keys) -> Option<DoorTrouble> {
-    if keys.are_stale() {
+    let before = keys.wrong();
+    if keys.are_stale() || before.is_some() {
         match keys.reload() {
-            Ok(()) => log::info!("rest: tokens, certificate and key were read again: a file has changed"),
+            Ok(()) => log::info!("rest: tokens, certificate and key were read again and are in force"),
+            Err(_) if keys.wrong() == before => {}
             Err(error) => log::error!(
                 "rest: a token, certificate or key has changed and cannot be taken, the old ones stay in force: {error}; {}",
                 error.remedy()
@@ -129,4 +133,9 @@ fn look_at_keys(keys: &Keys) -> Option<DoorTrouble> {
         }
     }
     keys.wrong().map(|message| DoorTrouble::Keys { message })
+}
+
+fn look_at_certificate(keys: &Keys) -> Option<DoorTrouble> {
+    let (state, message) = keys.certificate(SystemTime::now())?;
+    Some(DoorTrouble::Certificate { state, message })
 }

@@ -1,11 +1,13 @@
 //! The tokens and the certificate in force, and how they change while the server runs.
 
+use crate::appliance::CertificateState;
 use crate::config::{StartError, TcpAccess, TcpDoor};
 use crate::secret;
-use crate::tls;
+use crate::tls::{self, Certified};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 use subtle::ConstantTimeEq;
 use tokio_rustls::TlsAcceptor;
 
@@ -32,7 +34,7 @@ pub(crate) struct Keys {
 struct Loaded {
     /// None: nothing is asked for.
     tokens: Option<Tokens>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certified>,
 }
 
 struct Tokens {
@@ -68,10 +70,17 @@ impl Keys {
         })
     }
 
-    /// Reads all files again. What cannot be taken changes nothing.
+    /// Reads all files again. What cannot be taken changes nothing; nor does a certificate that is not valid now, as long as
+    /// the one in force is.
     pub(crate) fn reload(&self) -> Result<(), StartError> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.door);
-        let read = read_all(&self.door);
+        let read = read_all(&self.door).and_then(|read| {
+            let now = SystemTime::now();
+            match (read.not_valid(now), self.loaded().not_valid(now)) {
+                (Some(refused), None) => Err(refused),
+                _ => Ok(read),
+            }
+        });
         let wrong = read.as_ref().err();
         *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) =
             wrong.map(|error| format!("{error}; {}", error.remedy()));
@@ -91,7 +100,15 @@ impl Keys {
 
     /// The certificate in force.
     pub(crate) fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.loaded().tls.clone()
+        self.loaded()
+            .tls
+            .as_ref()
+            .map(|certified| certified.acceptor.clone())
+    }
+
+    /// What there is to say of the certificate in force.
+    pub(crate) fn certificate(&self, now: SystemTime) -> Option<(CertificateState, String)> {
+        self.loaded().said(now)
     }
 
     /// Whether a token must be shown.
@@ -121,14 +138,38 @@ impl Keys {
     }
 }
 
-/// Reads all files of a port and makes none.
-pub(crate) fn try_out(door: &TcpDoor) -> Result<(), StartError> {
-    match &door.access {
+impl Loaded {
+    /// What there is to say of the certificate.
+    fn said(&self, now: SystemTime) -> Option<(CertificateState, String)> {
+        let Certified { validity, path, .. } = self.tls.as_ref()?;
+        let (state, words) = validity.words(validity.at(now))?;
+        Some((state, format!("the certificate {} {words}", path.display())))
+    }
+
+    /// Why no client would take the certificate now.
+    fn not_valid(&self, now: SystemTime) -> Option<StartError> {
+        let Certified { validity, path, .. } = self.tls.as_ref()?;
+        let stand = validity.at(now);
+        let why = validity.words(stand).filter(|_| !stand.is_valid());
+        why.map(|(_, why)| StartError::CertificateNotValid {
+            path: path.clone(),
+            why,
+        })
+    }
+}
+
+/// Reads all files of a port and makes none. What there is to say of its certificate all the same.
+pub(crate) fn try_out(door: &TcpDoor) -> Result<Option<String>, StartError> {
+    let loaded = match &door.access {
         TcpAccess::Tokens {
             admin, make: true, ..
-        } if !admin.exists() => door.tls.as_ref().map(tls::acceptor).transpose().map(drop),
-        _ => read_all(door).map(drop),
-    }
+        } if !admin.exists() => Loaded {
+            tokens: None,
+            tls: door.tls.as_ref().map(tls::certified).transpose()?,
+        },
+        _ => read_all(door)?,
+    };
+    Ok(loaded.said(SystemTime::now()).map(|(_, said)| said))
 }
 
 fn read_all(door: &TcpDoor) -> Result<Loaded, StartError> {
@@ -147,7 +188,7 @@ fn read_all(door: &TcpDoor) -> Result<Loaded, StartError> {
             Some(tokens)
         }
     };
-    let tls = door.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tls = door.tls.as_ref().map(tls::certified).transpose()?;
     Ok(Loaded { tokens, tls })
 }
 

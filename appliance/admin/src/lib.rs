@@ -32,6 +32,7 @@ pub mod rest;
 pub mod server;
 
 mod access;
+mod certificate;
 mod connection;
 mod crowd;
 mod exposition;
@@ -44,7 +45,7 @@ mod socket;
 mod start_error;
 mod tls;
 
-pub use appliance::{Appliance, DoorTrouble};
+pub use appliance::{Appliance, CertificateState, DoorTrouble};
 pub use body::parse_json;
 pub use config::{AdminConfig, SocketDoor, StartError, TcpAccess, TcpDoor, Tls};
 pub use events::EventLog;

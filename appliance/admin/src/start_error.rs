@@ -77,6 +77,14 @@ pub enum StartError {
         /// Why.
         source: rustls::Error,
     },
+    /// The certificate is not valid now, and the one in force is.
+    #[error("the certificate {path} {why}")]
+    CertificateNotValid {
+        /// The certificate.
+        path: PathBuf,
+        /// From when, or until when, such as "has expired, on 2026-03-01 12:00:00 UTC".
+        why: String,
+    },
     /// The address cannot be listened on.
     #[error("the administrative interface cannot listen on {listen}: {source}")]
     Listen {
@@ -141,7 +149,11 @@ impl StartError {
                 format!("give a PEM file with a {wanted}; one in DER form is converted by openssl")
             }
             StartError::Certificate { .. } => {
-                "give a certificate that is valid now, first in its file, with the key that belongs to it"
+                "give a certificate for servers, first in its file, with the key that belongs to it".to_owned()
+            }
+            StartError::CertificateNotValid { .. } => {
+                "give one that is valid now; one that will be is taken by itself when it is. See whether the clock of this \
+                 machine is right: date"
                     .to_owned()
             }
             StartError::Listen { listen, source } if source.kind() == io::ErrorKind::AddrInUse => format!(

@@ -6,13 +6,15 @@ mod fake;
 mod wire;
 
 use fake::Fake;
-use palisade_admin::{AdminConfig, DoorTrouble, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
+use palisade_admin::{
+    AdminConfig, CertificateState, DoorTrouble, Server, SocketDoor, TcpAccess, TcpDoor, Tls,
+};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use wire::{ask, parse};
 
@@ -212,40 +214,147 @@ fn a_token_that_was_emptied_deleted_or_shown_to_all_is_told_until_it_is_right_ag
     assert_eq!(site.appliance.doors().len(), 8, "which is no trouble");
 }
 
+/// A server whose port has a certificate, in a folder of its own.
+struct Certified {
+    folder: TempDir,
+    key: rcgen::KeyPair,
+    appliance: Arc<Fake>,
+    _server: Server,
+}
+
+/// Seconds from now, as certificates count them.
+type Span = (i64, i64);
+
+const DAY: i64 = 86_400;
+
+/// A certificate that is valid in a span of seconds from now.
+fn valid_within(key: &rcgen::KeyPair, (from, until): Span) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let at = |seconds: i64| {
+        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(now.checked_add_signed(seconds).unwrap())
+    };
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (at(from), at(until));
+    params.self_signed(key).unwrap().pem()
+}
+
+impl Certified {
+    fn start(span: Span) -> Certified {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        write_token(&place("cert"), &valid_within(&key, span));
+        write_token(&place("key"), &key.serialize_pem());
+        write_token(&place("token"), TOKEN);
+        let config = AdminConfig {
+            socket: None,
+            tcp: Some(TcpDoor {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                tls: Some(Tls {
+                    cert: place("cert"),
+                    key: place("key"),
+                }),
+                access: TcpAccess::Tokens {
+                    admin: place("token"),
+                    make: false,
+                    read: None,
+                },
+            }),
+            metrics_open: false,
+        };
+        let appliance = Arc::new(Fake::new());
+        let server = Server::start(config, Arc::clone(&appliance) as Arc<_>).unwrap();
+        Certified {
+            folder,
+            key,
+            appliance,
+            _server: server,
+        }
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn renew(&self, span: Span) {
+        write_token(&self.place("cert"), &valid_within(&self.key, span));
+    }
+
+    /// What the appliance was told next, after `known` times before.
+    fn told(&self, known: usize) -> Vec<DoorTrouble> {
+        until("nothing is told", || self.appliance.doors().get(known).cloned())
+    }
+
+    /// The state of the certificate that the appliance was told next, with a sentence that names the file and says so.
+    fn told_state(&self, known: usize, says: &str) -> CertificateState {
+        let told = self.told(known);
+        let [DoorTrouble::Certificate { state, message }] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        let path = self.place("cert").display().to_string();
+        assert!(message.contains(&path) && message.contains(says), "{message}");
+        *state
+    }
+}
+
 #[test]
 fn a_certificate_or_key_that_is_spoilt_is_told_until_it_is_right_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name);
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    write_token(&place("cert"), &cert);
-    write_token(&place("key"), &key);
-    write_token(&place("token"), TOKEN);
-    let config = AdminConfig {
-        socket: None,
-        tcp: Some(TcpDoor {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            tls: Some(Tls {
-                cert: place("cert"),
-                key: place("key"),
-            }),
-            access: TcpAccess::Tokens {
-                admin: place("token"),
-                make: false,
-                read: None,
-            },
-        }),
-        metrics_open: false,
-    };
-    let appliance = Arc::new(Fake::new());
-    let _server = Server::start(config, Arc::clone(&appliance) as Arc<_>).unwrap();
-    let told = |known: usize| until("nothing is told", || appliance.doors().get(known).cloned());
-    for (at, (name, right)) in [("cert", &cert), ("key", &key)].into_iter().enumerate() {
-        write_token(&place(name), "-----BEGIN NONSENSE-----");
-        let wrong = told(2 * at);
-        let path = place(name).display().to_string();
+    let site = Certified::start((-DAY, 365 * DAY));
+    let right = |name: &str| std::fs::read_to_string(site.place(name)).unwrap();
+    for (at, (name, right)) in [("cert", right("cert")), ("key", right("key"))]
+        .into_iter()
+        .enumerate()
+    {
+        write_token(&site.place(name), "-----BEGIN NONSENSE-----");
+        let wrong = site.told(2 * at);
+        let path = site.place(name).display().to_string();
         assert!(is_keys_trouble(&wrong, &path), "{wrong:?}");
-        write_token(&place(name), right);
-        assert_eq!(told(2 * at + 1), []);
+        write_token(&site.place(name), &right);
+        assert_eq!(site.told(2 * at + 1), []);
     }
+}
+
+#[test]
+fn a_certificate_is_told_of_before_it_ends_and_until_it_is_renewed() {
+    let site = Certified::start((-90 * DAY, 13 * DAY));
+    assert_eq!(site.told_state(0, "is valid until"), CertificateState::Ends);
+    site.renew((-90 * DAY, DAY));
+    assert_eq!(site.told_state(1, "only"), CertificateState::EndsSoon);
+    site.renew((-90 * DAY, 15 * DAY));
+    assert_eq!(site.told(2), []);
+    // One that ends while it is in force.
+    site.renew((-DAY, 10));
+    assert_eq!(site.told_state(3, "only"), CertificateState::EndsSoon);
+    assert_eq!(site.told_state(4, "has expired, on"), CertificateState::NotValid);
+    site.renew((-DAY, 90 * DAY));
+    assert_eq!(site.told(5), []);
+}
+
+#[test]
+fn a_server_starts_with_a_certificate_that_is_not_valid_and_says_so() {
+    let site = Certified::start((-90 * DAY, -1));
+    assert_eq!(site.told_state(0, "has expired, on"), CertificateState::NotValid);
+    // What comes instead is no worse.
+    site.renew((10, 90 * DAY));
+    assert_eq!(
+        site.told_state(1, "is not valid before"),
+        CertificateState::NotValid
+    );
+    // The clock alone has made it valid.
+    assert_eq!(site.told(2), []);
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_taken_when_it_is() {
+    let site = Certified::start((-DAY, 90 * DAY));
+    site.renew((-90 * DAY, -DAY));
+    let told = site.told(0);
+    assert!(is_keys_trouble(&told, "has expired, on"), "{told:?}");
+    assert!(is_keys_trouble(&told, "valid now"), "{told:?}");
+    // Nobody touches the file again: it is taken by the clock.
+    site.renew((10, DAY));
+    let told = site.told(1);
+    assert!(is_keys_trouble(&told, "is not valid before"), "{told:?}");
+    // One of a day is well for three quarters of it.
+    assert_eq!(site.told(2), []);
 }

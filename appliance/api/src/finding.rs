@@ -492,6 +492,32 @@ findings! {
                  can be taken, that is noticed within seconds",
         clears: Clears::WhenTold,
     }
+    CertificateEnds {
+        code: "certificate_ends", severity: Ok,
+        means: "The certificate of REST ends within two weeks, or within a quarter of its time where that is less.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "have it renewed, and put the new one in its place with its key: it is taken within seconds, without a restart",
+        clears: Clears::WhenTold,
+    }
+    CertificateEndsSoon {
+        code: "certificate_ends_soon", severity: Degraded,
+        means: "The certificate of REST ends within two days, or within a twentieth of its time where that is less.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "have it renewed now, and put the new one in its place with its key: it is taken within seconds, without a \
+                 restart. What renews it by itself should have done so: see why not",
+        clears: Clears::WhenTold,
+    }
+    CertificateNotValid {
+        code: "certificate_not_valid", severity: Degraded,
+        means: "The certificate of REST has expired, or is not valid yet: clients do not take it.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "put a valid one in its place with its key: it is taken within seconds, without a restart. If it should be valid, \
+                 see whether the clock of this machine is right (`timedatectl`). The Unix socket works meanwhile",
+        clears: Clears::WhenTold,
+    }
     ConfigUnusable {
         code: "config_unusable", severity: Degraded,
         means: "The configuration file is gone, or cannot be taken as it is now; the daemon goes on with what it read at its start.",

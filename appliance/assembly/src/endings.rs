@@ -328,6 +328,7 @@ endings! {
         admin::StartError::TokenMake { .. } => NO_START,
         admin::StartError::CertificateEmpty { .. } => KEYS,
         admin::StartError::Certificate { .. } => KEYS,
+        admin::StartError::CertificateNotValid { .. } => finding("Nothing", F::KeysNotTaken),
         admin::StartError::Listen { .. } => NO_START,
         admin::StartError::SocketInUse { .. } => NO_START,
         admin::StartError::Socket { .. } => NO_START,
@@ -373,6 +374,18 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (
         F::KeysNotTaken,
         "a look at the files of tokens, certificate and key each second",
+    ),
+    (
+        F::CertificateEnds,
+        "a look at the certificate in force each second: two weeks are left, or a quarter of its time",
+    ),
+    (
+        F::CertificateEndsSoon,
+        "a look at the certificate in force each second: two days are left, or a twentieth of its time",
+    ),
+    (
+        F::CertificateNotValid,
+        "a look at the certificate in force each second, and at a start",
     ),
     (F::ConfigUnusable, "a look at the configuration file each second"),
     (F::FrontendSilent, "ten seconds without the end of a message"),

@@ -12,7 +12,7 @@ use crate::removal;
 use crate::shared::Shared;
 use crate::takeover;
 use crate::views::{View, list};
-use palisade_admin::{Appliance, DoorTrouble, MetricsSnapshot};
+use palisade_admin::{Appliance, CertificateState, DoorTrouble, MetricsSnapshot};
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
 use palisade_block::SECTOR_BYTES;
@@ -176,20 +176,29 @@ impl Appliance for Rest {
     }
 
     fn doors_seen(&self, wrong: &[DoorTrouble]) {
-        let tell = |kind, cause: Option<&String>| match cause {
-            Some(cause) => self.shared.findings.raise(kind, "node", cause),
-            None => self.shared.findings.clear(kind, "node"),
-        };
-        let socket = wrong.iter().find_map(|wrong| match wrong {
-            DoorTrouble::Socket { message } => Some(message),
-            DoorTrouble::Keys { .. } => None,
+        const KINDS: [api::FindingKind; 5] = [
+            api::FindingKind::ApiSocketLost,
+            api::FindingKind::KeysNotTaken,
+            api::FindingKind::CertificateEnds,
+            api::FindingKind::CertificateEndsSoon,
+            api::FindingKind::CertificateNotValid,
+        ];
+        let told = wrong.iter().map(|wrong| match wrong {
+            DoorTrouble::Socket { message } => (api::FindingKind::ApiSocketLost, message),
+            DoorTrouble::Keys { message } => (api::FindingKind::KeysNotTaken, message),
+            DoorTrouble::Certificate { state, message } => match state {
+                CertificateState::Ends => (api::FindingKind::CertificateEnds, message),
+                CertificateState::EndsSoon => (api::FindingKind::CertificateEndsSoon, message),
+                CertificateState::NotValid => (api::FindingKind::CertificateNotValid, message),
+            },
         });
-        let keys = wrong.iter().find_map(|wrong| match wrong {
-            DoorTrouble::Keys { message } => Some(message),
-            DoorTrouble::Socket { .. } => None,
-        });
-        tell(api::FindingKind::ApiSocketLost, socket);
-        tell(api::FindingKind::KeysNotTaken, keys);
+        let told: Vec<_> = told.collect();
+        for kind in KINDS {
+            match told.iter().find(|(of, _)| *of == kind) {
+                Some((_, message)) => self.shared.findings.raise(kind, "node", message.as_str()),
+                None => self.shared.findings.clear(kind, "node"),
+            }
+        }
     }
 
     fn disks(&self) -> Vec<api::Disk> {

@@ -69,11 +69,10 @@ fn run(signals: Signals) -> ExitCode {
         return say(&given.clone().or(Config::defaults()).to_toml());
     }
     let resolved = cores_of_this_machine().and_then(|cores| Ok((resolve(given, &cores)?, cores)));
-    let (settings, cores) = match resolved {
+    let ((settings, notes), cores) = match resolved {
         Ok(resolved) => resolved,
         Err(message) => return refuse(&message),
     };
-    let notes = settings.notes();
     if flags.check_config {
         let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
         return say(&format!("{notes}the configuration is valid\n"));
@@ -119,10 +118,12 @@ fn resolve_only(given: Config, cores: &Cores) -> Result<Settings, String> {
     given.resolve(cores).map_err(|error| error.to_string())
 }
 
-fn resolve(given: Config, cores: &Cores) -> Result<Settings, String> {
+/// The settings, and what is to be known of them.
+fn resolve(given: Config, cores: &Cores) -> Result<(Settings, Vec<String>), String> {
     let settings = resolve_only(given, cores)?;
-    settings.look_at_files().map_err(|error| error.to_string())?;
-    Ok(settings)
+    let mut notes = settings.notes();
+    notes.extend(settings.look_at_files().map_err(|error| error.to_string())?);
+    Ok((settings, notes))
 }
 
 /// The cores that the kernel lets us use, and which of them it has kept clear for such as us.

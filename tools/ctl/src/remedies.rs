@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of a Linux machine that remedies may name.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 18] = [
     "blockdev",
     "palisade-inspect",
     "palisaded",
@@ -26,6 +26,7 @@ const OTHERS: [&str; 17] = [
     "lsblk",
     "umount",
     "ls",
+    "timedatectl",
 ];
 
 /// Words that end with something a person fills in.

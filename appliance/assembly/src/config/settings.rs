@@ -367,10 +367,11 @@ impl Settings {
     }
 
     /// Looks whether the directories and files that are named can be taken: better now than when everything else has started.
+    /// What is to be known of them all the same is told in a sentence.
     ///
     /// # Errors
     /// The first that cannot.
-    pub fn look_at_files(&self) -> Result<(), ConfigError> {
+    pub fn look_at_files(&self) -> Result<Option<String>, ConfigError> {
         self.look_at_places()?;
         let door = |error| ConfigError::Door(Box::new(error));
         let config = self.admin_config()?;
