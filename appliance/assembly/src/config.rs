@@ -156,7 +156,7 @@ pub struct GuestsConfig {
     #[arg(long = "guests-messages-per-s", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub messages_per_s: Option<u64>,
-    /// Connections to one attachment's socket in a second, ten times as many at once; more are taken later [default: 10]
+    /// Connections to one attachment's socket in a second, ten times as many at once; more are taken later [default: 100]
     #[arg(long = "guests-connects-per-s", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connects_per_s: Option<u64>,

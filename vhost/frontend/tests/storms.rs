@@ -101,6 +101,45 @@ fn a_storm_of_messages_is_slowed_down_to_its_rate() {
     assert_eq!(report(&entrance, NEIGHBOUR).messages.held, 0);
 }
 
+/// The default lets a thousand through at once, and so many a second after them: nobody beside it is to notice.
+#[test]
+fn a_storm_at_the_default_rate_keeps_no_neighbour_waiting() {
+    let entrance = Entrance::with(STORM, DoorSettings::default());
+    let path = entrance.folder.path().join("neighbour.sock");
+    entrance.door.handle().attach(spec(NEIGHBOUR, &path)).unwrap();
+    let alone = neighbour_waits(&entrance, Duration::from_secs(1));
+    let (times, longest) = beside(&entrance, LASTS, || {
+        if let Ok(stream) = UnixStream::connect(&entrance.path) {
+            Client::over(stream).ask(request::GET_FEATURES, &[]);
+        }
+    });
+    eprintln!("{times} connections; the neighbour waited {longest:?}, and {alone:?} without them");
+    assert!(times > u64::from(Rates::DEFAULT.connects_per_s), "{times}");
+    assert!(
+        longest < Duration::from_secs(2),
+        "the neighbour waited {longest:?}"
+    );
+    assert_eq!(report(&entrance, NEIGHBOUR).connects.held, 0);
+}
+
+/// As one does that is tried out, or whose guest is restarted by a script: each time it comes, asks and goes.
+#[test]
+fn an_honest_front_end_that_comes_again_and_again_is_never_held() {
+    let entrance = Entrance::with(STORM, DoorSettings::default());
+    for time in 1..=800 {
+        let client = Client::connect(&entrance.path);
+        client.negotiate();
+        drop(client);
+        let report = report(&entrance, STORM);
+        assert_eq!(
+            (report.connects.held, report.messages.held),
+            (0, 0),
+            "time {time}"
+        );
+    }
+    assert_eq!(report(&entrance, STORM).connections, 800);
+}
+
 #[test]
 fn a_storm_of_connects_is_slowed_down_to_its_rate() {
     let entrance = entrance();
