@@ -4,6 +4,7 @@ use crate::event::Done;
 use crate::medium;
 use crate::shared::Shared;
 use crate::superblocks;
+use crate::write_cache;
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
 use palisade_memory::Share;
@@ -15,7 +16,7 @@ use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
 use palisade_sys::{OpenError, Opened};
 use palisade_virtio::VolumeGeometry;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +93,7 @@ fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
     }
 }
 
-/// Puts a socket in its place.
+/// Puts a socket in its place. What the guest has made of its write cache is looked up here: the folder may not answer.
 pub fn offer(
     door: DoorHandle,
     share: Arc<Share>,
@@ -100,10 +101,11 @@ pub fn offer(
     (name, attachment): (&Name, &Attachment),
     volume: Uuid,
     sectors: Sectors,
-    (block_bytes, writeback): (u32, bool),
+    (block_bytes, run_dir): (u32, PathBuf),
 ) -> Work {
-    let (name, attachment) = (name.to_string(), attachment.clone());
+    let (name, attachment) = (name.clone(), attachment.clone());
     Box::new(move || {
+        let writeback = write_cache::recall(&run_dir, &name).unwrap_or(attachment.write_cache);
         let mut serial = [0; 20];
         serial
             .iter_mut()
@@ -111,7 +113,7 @@ pub fn offer(
             .for_each(|(to, from)| *to = from);
         let spec = AttachmentSpec {
             index,
-            name: name.clone(),
+            name: name.to_string(),
             path: attachment.socket.clone().into(),
             owner: SocketOwner {
                 user: attachment.owner.as_ref().map(user_id).transpose()?,

@@ -11,9 +11,12 @@ const BYTES_MAX: u64 = 1 << 20;
 /// Reads one.
 ///
 /// # Errors
-/// What the file system says, or that it is longer than any of ours.
+/// What the file system says, or that it is longer than any of ours, or no file: to open a FIFO waits for its other end.
 pub fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
     let read = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
     match read as u64 > BYTES_MAX {
         true => Err(io::Error::other("it is longer than anything that is kept there")),
@@ -31,7 +34,10 @@ mod tests {
         let path = folder.path().join("one");
         std::fs::write(&path, "a line\n").unwrap();
         assert_eq!(read(&path).unwrap(), "a line\n");
-        let long = read(Path::new("/dev/zero")).unwrap_err();
+        let endless = read(Path::new("/dev/zero")).unwrap_err();
+        assert!(endless.to_string().contains("no file"), "{endless}");
+        File::create(&path).unwrap().set_len(BYTES_MAX + 1).unwrap();
+        let long = read(&path).unwrap_err();
         assert!(long.to_string().contains("longer"), "{long}");
         let missing = read(&folder.path().join("none")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);

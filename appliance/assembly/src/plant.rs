@@ -101,6 +101,8 @@ pub struct Offered {
     pub memory_bytes: u64,
     /// It was taken away for good, and how far the door has come with that.
     pub given_up: Option<GivenUp>,
+    /// What its guest has made of its write cache is forgotten when it has been taken away.
+    pub forgets: bool,
 }
 
 /// A step that takes a while.
@@ -234,6 +236,7 @@ impl Offered {
             running: BTreeMap::new(),
             memory_bytes: 0,
             given_up: None,
+            forgets: false,
         }
     }
 }

@@ -459,8 +459,7 @@ impl Steward {
         let index = plant.free_attachment();
         let offered = Offered::new(index, volume, attachment, count, plant.least_loaded(count));
         plant.attachments.insert(name.clone(), offered);
-        let kept = write_cache::recall(&self.shared.settings.run_dir, name);
-        let writeback = kept.unwrap_or(attachment.write_cache);
+        let run_dir = self.shared.settings.run_dir.clone();
         let door = self.shared.door().clone();
         let share = self.shared.shares.join();
         let work = hands::offer(
@@ -470,13 +469,13 @@ impl Steward {
             (name, attachment),
             served.uuid,
             sectors,
-            (served.block_bytes, writeback),
+            (served.block_bytes, run_dir),
         );
         self.aside(plant, step, wanted, work);
     }
 
     fn withdraw(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name) {
-        let Some(offered) = plant.attachments.get(name) else {
+        let Some(offered) = plant.attachments.get_mut(name) else {
             return self.end(plant, &step, wanted, Ok(Found::default()));
         };
         let index = offered.index;
@@ -488,9 +487,7 @@ impl Steward {
             .report(index)
             .is_some_and(|report| report.connected);
         // A machine that is connected still believes what it was told of its write cache if the attachment comes back.
-        if matches!(step.action, Action::WithdrawSocket { .. }) && !connected {
-            write_cache::forget(&self.shared.settings.run_dir, name);
-        }
+        offered.forgets = matches!(step.action, Action::WithdrawSocket { .. }) && !connected;
         match is_given_up {
             true => self.give_up(plant, step, wanted, name, index),
             false => {
@@ -498,6 +495,20 @@ impl Steward {
                 self.shared.door().detach(index);
             }
         }
+    }
+
+    /// Ends the withdrawing of a socket. What the guest has made of its write cache is forgotten before, if it is to be, on a
+    /// thread of its own: the folder may not answer, and whoever is offered next under the name reads what is there.
+    fn withdrawn(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>, name: &Name, forgets: bool) {
+        if !forgets {
+            return self.end(plant, &step, wanted, Ok(Found::default()));
+        }
+        let (run_dir, name) = (self.shared.settings.run_dir.clone(), name.clone());
+        let work = move || {
+            write_cache::forget(&run_dir, &name);
+            Ok(Done::Plain)
+        };
+        self.aside(plant, step, wanted, Box::new(work));
     }
 
     fn resize(&self, plant: &mut Plant, step: &Step, wanted: &Arc<Cluster>, name: &Name) {
@@ -551,7 +562,7 @@ impl Steward {
                     return;
                 };
                 let name = name.clone();
-                plant.attachments.remove(&name);
+                let offered = plant.attachments.remove(&name);
                 self.shared.findings.clear_all(&format!("attachment/{name}"));
                 let of_it = |(action, _): &(&Action, &UnderWay)| {
                     let withdraws = matches!(
@@ -574,7 +585,10 @@ impl Steward {
                 match action {
                     // The second half of reopening.
                     Action::ReopenSocket { attachment } => self.offer(&mut plant, step, &wanted, &attachment),
-                    _ => self.end(&mut plant, &step, &wanted, Ok(Found::default())),
+                    _ => {
+                        let forgets = offered.is_some_and(|offered| offered.forgets);
+                        self.withdrawn(&mut plant, step, &wanted, &name, forgets);
+                    }
                 }
             }
         }

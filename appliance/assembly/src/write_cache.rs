@@ -56,5 +56,15 @@ mod tests {
         assert_eq!(recall(run_dir.path(), &name), None);
         std::fs::create_dir(path(run_dir.path(), &name)).unwrap();
         assert_eq!(recall(run_dir.path(), &name), Some(false), "it cannot be read");
+        std::fs::remove_dir(path(run_dir.path(), &name)).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(path(run_dir.path(), &name))
+            .status();
+        assert!(made.unwrap().success());
+        assert_eq!(
+            recall(run_dir.path(), &name),
+            Some(false),
+            "nobody waits for its other end"
+        );
     }
 }

@@ -97,6 +97,49 @@ fn each_file_that_goes_is_told_and_comes_back_or_is_asked_for() {
     assert!(daemon.end().success());
 }
 
+/// What a guest has made of its write cache goes with its attachment, before another one of the name is offered.
+#[test]
+fn what_is_kept_of_a_write_cache_goes_with_its_attachment() {
+    let daemon = Daemon::start(&["env"], Stdio::null());
+    let null = "{\"id\":\"d1\",\"null\":{\"bytes\":1073741824},\"usage\":\"pooled\"}";
+    let asked = |method: &str, path: &str, wish: &str, status: &str| {
+        let answer = daemon.ask(method, path, wish).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+    };
+    asked("POST", "/v1/disks", null, "201");
+    asked(
+        "POST",
+        "/v1/volumes",
+        "{\"id\":\"v1\",\"bytes\":1048576,\"disk\":\"d1\"}",
+        "201",
+    );
+    let kept = daemon.place("run/web1.write-cache");
+    for _ in 0..3 {
+        asked(
+            "POST",
+            "/v1/attachments",
+            "{\"id\":\"web1\",\"volume\":\"v1\"}",
+            "201",
+        );
+        let socket = daemon.place("run/web1.sock");
+        wait_for("the socket", || socket.exists());
+        // As its guest would have it written.
+        write(&kept, "off\n");
+        asked("DELETE", "/v1/attachments/web1", "", "204");
+        wait_for("nothing is forgotten", || !kept.exists());
+    }
+    daemon.send("TERM");
+    assert!(daemon.end().success());
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn add(daemon: &Daemon, number: usize) -> String {
     let wish = format!("{{\"id\":\"d{number}\",\"null\":{{\"bytes\":1073741824}},\"usage\":\"whole\"}}");
     daemon.ask("POST", "/v1/disks", &wish).unwrap()

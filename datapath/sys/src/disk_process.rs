@@ -58,6 +58,9 @@ pub(crate) const NAME_START: &str = "io:";
 /// How long a process may take to come into being.
 const BIRTH_WAIT: Duration = Duration::from_secs(30);
 
+/// How long a control thread waits for a place to wait at. All are taken only when the device hangs under that many others.
+const PLACE_WAIT: Duration = Duration::from_secs(10);
+
 /// How long dropping waits for the end of a process. One whose device hangs goes on by itself.
 const END_WAIT: Duration = Duration::from_millis(500);
 
@@ -67,6 +70,8 @@ pub(crate) struct DiskProcess {
     shared: Arc<Shared>,
     /// Our end; there until it is dropped.
     socket: Option<OwnedFd>,
+    /// How long a control thread waits for a place to wait at.
+    patience: Duration,
 }
 
 /// One entry for the ring of a disk process. What it points to stays in place until its result has come.
@@ -232,7 +237,11 @@ impl DiskProcess {
         let socket = own_process::start(&resident.name.clone(), Box::new(resident))?;
         let message = socket::receive_within(socket.as_fd(), BIRTH_WAIT);
         let socket = Some(socket);
-        let process = DiskProcess { shared, socket };
+        let process = DiskProcess {
+            shared,
+            socket,
+            patience: PLACE_WAIT,
+        };
         match message? {
             (Message::Ready, _) => Ok(process),
             (Message::Failed(errno), _) => Err(io::Error::from_raw_os_error(errno)),
@@ -320,19 +329,25 @@ impl DiskProcess {
 
     /// Carries out one entry and waits for its result: bytes, or a negative error number. For control threads.
     ///
+    /// # Errors
+    /// `TimedOut`: too many others wait for this disk, and the entry has not been begun.
+    ///
     /// # Safety
     /// What the entry points to may be read and written as it says until this returns.
-    pub(crate) unsafe fn carry_out(&self, entry: squeue::Entry) -> i32 {
-        let number = self.waiter();
+    pub(crate) unsafe fn carry_out(&self, entry: squeue::Entry) -> io::Result<i32> {
+        let number = self.waiter(self.patience)?;
         let name = packed(inside::CALLER, number.into());
         self.put(&self.shared.control_jobs, Job { entry, name });
         // It has no time limit, so that nothing is on its way when it returns.
-        self.wait(number, None).unwrap_or(-libc::ETIMEDOUT)
+        Ok(self.wait(number, None).unwrap_or(-libc::ETIMEDOUT))
     }
 
     /// Runs a function in the process, with its table of open files, and waits for it. For control threads.
-    pub(crate) fn call<'a, R: Send + 'a>(&self, run: impl FnOnce(&Inside) -> R + Send + 'a) -> R {
-        let number = self.waiter();
+    ///
+    /// # Errors
+    /// `TimedOut`: too many others wait for this disk, and the function has not been run.
+    pub(crate) fn call<'a, R: Send + 'a>(&self, run: impl FnOnce(&Inside) -> R + Send + 'a) -> io::Result<R> {
+        let number = self.waiter(self.patience)?;
         let (call, result) = self.made_call(number, run);
         // SAFETY: only the lifetime changes. The wait below has no time limit and returns when the function has ended, so
         // it does not outlive what it borrows; should its process end before that, the keeper ends this one (`birth::keep`).
@@ -341,7 +356,7 @@ impl DiskProcess {
         });
         self.wait(number, None);
         match result.try_recv() {
-            Ok(result) => result,
+            Ok(result) => Ok(result),
             Err(error) => unreachable!("a call that has ended has left no result: {error}"),
         }
     }
@@ -353,8 +368,7 @@ impl DiskProcess {
         run: impl FnOnce(&Inside) -> R + Send + 'static,
     ) -> io::Result<R> {
         let hangs = || io::Error::from(io::ErrorKind::TimedOut);
-        // All places are taken by calls that have not come back.
-        let number = claim(&self.shared.waiting, CALLERS).ok_or_else(hangs)?;
+        let number = self.waiter(Duration::ZERO)?;
         let (call, result) = self.made_call(number, run);
         self.put(&self.shared.calls, call);
         self.wait(number, Some(time)).ok_or_else(hangs)?;
@@ -386,12 +400,21 @@ impl DiskProcess {
     }
 
     /// The number of a free waiter, as soon as there is one.
-    fn waiter(&self) -> u8 {
+    ///
+    /// # Errors
+    /// `TimedOut`: all were taken for so long, by what has not come back.
+    fn waiter(&self, patience: Duration) -> io::Result<u8> {
+        let begin = Instant::now();
         loop {
-            match claim(&self.shared.waiting, CALLERS) {
-                Some(number) => return number,
-                None => std::thread::sleep(Duration::from_millis(1)),
+            if let Some(number) = claim(&self.shared.waiting, CALLERS) {
+                return Ok(number);
             }
+            if begin.elapsed() >= patience {
+                let words =
+                    format!("{CALLERS} calls have not come back from the disk, and there may be no more");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::plant::{Plant, UnderWay};
 use palisade_block::AttachmentIndex;
 use palisade_block::mailbox::Command;
 use palisade_model::{Cluster, Name};
-use palisade_reconcile::{Action, Opened as Found, Step};
+use palisade_reconcile::{Action, Step};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,7 +60,9 @@ impl Steward {
         let socket = plant.observed.sockets.get(name);
         let volume = socket.map(|socket| socket.attachment.volume.clone());
         self.shared.findings.clear_all(&format!("attachment/{name}"));
-        if let (Some(offered), GivenUp::Left) = (plant.attachments.remove(name), how) {
+        let offered = plant.attachments.remove(name);
+        let forgets = offered.as_ref().is_some_and(|offered| offered.forgets);
+        if let (Some(offered), GivenUp::Left) = (offered, how) {
             let too_many = plant.leave(Left {
                 name: name.clone(),
                 volume: volume.unwrap_or_else(|| name.clone()),
@@ -73,7 +75,7 @@ impl Steward {
                 .for_each(|index| self.shared.door().detach(index));
         }
         if let Some(UnderWay { step, wanted, .. }) = plant.under_way.remove(&action) {
-            self.end(plant, &step, &wanted, Ok(Found::default()));
+            self.withdrawn(plant, step, &wanted, name, forgets);
         }
     }
 }

@@ -52,13 +52,19 @@ impl KernelDevice {
     }
 
     /// Asks something of the open file, where it may take as long as it likes.
-    pub(super) fn ask<'a, R: Send + 'a>(&self, question: impl FnOnce(&File) -> R + Send + 'a) -> R {
+    ///
+    /// # Errors
+    /// What the question says; `TimedOut`: too many other questions have not come back.
+    pub(super) fn ask<'a, R: Send + 'a>(
+        &self,
+        question: impl FnOnce(&File) -> io::Result<R> + Send + 'a,
+    ) -> io::Result<R> {
         let number = self.inside;
         self.process.call(move |_: &Inside| {
             // SAFETY: the descriptor is open in the process in which this runs until that ends; it is not closed here.
             let file = ManuallyDrop::new(unsafe { File::from_raw_fd(number) });
             question(&file)
-        })
+        })?
     }
 
     /// The same, waiting for so long at most.
@@ -123,7 +129,7 @@ impl KernelDevice {
         let entry = entry.flags(squeue::Flags::ASYNC);
         loop {
             // SAFETY: our caller promises the same.
-            match unsafe { self.process.carry_out(entry.clone()) } {
+            match unsafe { self.process.carry_out(entry.clone()) }? {
                 result @ 0.. => return Ok(result as usize),
                 error if -error == libc::EINTR || -error == libc::EAGAIN => {}
                 error => return Err(io::Error::from_raw_os_error(-error)),

@@ -134,7 +134,7 @@ fn open_outside(
         process: id,
         direct,
         opened,
-    } = process.call(open)?;
+    } = process.call(open).map_err(failed)??;
     let direct = match direct {
         true => Some(process.receive().map_err(failed)?.into()),
         false => None,

@@ -38,7 +38,7 @@ impl Opened {
     fn forget_partitions(&self) {
         if let Media::Kernel(device) = self.media() {
             // SAFETY: BLKRRPART takes no argument; on what is no block device it is refused.
-            let _ = device.ask(|file| unsafe { libc::ioctl(file.as_raw_fd(), BLKRRPART) });
+            let _ = device.ask(|file| Ok(unsafe { libc::ioctl(file.as_raw_fd(), BLKRRPART) }));
         }
     }
 }

@@ -53,7 +53,7 @@ fn look(device: &Opened, mut at: impl FnMut(u64, Content)) -> io::Result<()> {
     let bytes = device.sectors().bytes();
     let places: BTreeSet<u64> = match device.media() {
         Media::Kernel(kernel) if device.kind() == DeviceKind::File => {
-            let mut places = kernel.ask(|file| pieces(file, bytes));
+            let mut places = kernel.ask(|file| Ok(pieces(file, bytes)))?;
             places.extend(copies());
             places
         }
