@@ -22,7 +22,9 @@ mod look;
 mod loops;
 mod mount;
 mod open;
+mod place;
 pub mod probe;
+mod room;
 pub mod underlay;
 pub mod usage;
 mod wipe;
@@ -256,7 +258,7 @@ impl Opened {
     pub fn grow(&self, bytes: u64, sparse: bool) -> io::Result<()> {
         match &self.media {
             Media::Kernel(device) if self.limits.kind == DeviceKind::File => {
-                device.ask(|file| open::grow(file, bytes, sparse))
+                device.ask(|file| room::grow(file, bytes, sparse))
             }
             _ => Err(io::ErrorKind::Unsupported.into()),
         }

@@ -15,7 +15,8 @@
 //! are both refused, and none waits for ever.
 
 use super::lock::{self, Stretch};
-use super::open::{self, Place};
+use super::open;
+use super::place::Place;
 use super::underlay::{self, number_in};
 use super::{OpenError, loops};
 use std::fs::{self, File};

@@ -1,19 +1,20 @@
-//! The steps of opening: find, open, ask who it is, lock, make, inspect; all of them in the disk's own process.
+//! The steps of opening: find, open, ask who it is, lock, make, inspect; all of them in the disk's own process. What a path
+//! leads to is in [`place`](super::place), the space of files in [`room`].
 
 use super::geometry::{self, Geometry};
 use super::identity::Identity;
-use super::{Create, DeviceSpec, KernelDevice, Media, Medium, OpenError, Opened, beneath, lock, usage};
+use super::place::{Place, what_it_is};
+use super::{Create, DeviceSpec, KernelDevice, Media, Medium, OpenError, Opened, beneath, lock, room, usage};
 use crate::HugeMemory;
 use crate::disk_process::{DiskProcess, Inside};
-use crate::filesystem::{self, FileSystem};
+use crate::filesystem::FileSystem;
 use palisade_block::{DeviceKind, DeviceLimits};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -79,41 +80,21 @@ pub(super) fn beside(medium: &Medium) -> Result<Opened, OpenError> {
 }
 
 fn open_beside(inside: &Inside, spec: &DeviceSpec, path: &Path) -> Result<Outside, OpenError> {
-    let refused = |source| OpenError::Open {
-        path: path.into(),
-        source,
-    };
-    let inspect = |source| OpenError::Inspect {
-        path: path.into(),
-        source,
-    };
-    let place = Place::find(path, false).map_err(refused)?;
-    let kind = place.kind().map_err(inspect)?;
-    let is = what_it_is(&kind);
     let device = match &spec.medium {
-        Medium::Block { .. } if kind.is_block_device() => DeviceKind::Block,
-        Medium::Block { .. } => {
-            return Err(OpenError::NotBlock {
-                path: path.into(),
-                is,
-            });
-        }
-        _ if kind.is_file() => DeviceKind::File,
-        _ => {
-            return Err(OpenError::NotFile {
-                path: path.into(),
-                is,
-            });
-        }
+        Medium::Block { .. } => DeviceKind::Block,
+        _ => DeviceKind::File,
     };
-    let (file, buffered) = place.open(true, libc::O_DIRECT).map_err(refused)?;
+    let place = find(path, device, false)?;
+    let (file, buffered) = place
+        .open(true, libc::O_DIRECT)
+        .map_err(|source| not_opened(path, source))?;
     let found = Found {
         identity: Some(accepted(&file, path, &|_| Ok(()))?),
         buffered,
         created: false,
         keeps_space: false,
     };
-    let geometry = geometry::geometry(&file, buffered, true).map_err(inspect)?;
+    let geometry = geometry::geometry(&file, buffered, true).map_err(|source| not_inspected(path, source))?;
     let opened = opened(spec, device, Media::Null, Some(path), geometry, found)?;
     Outside::new(inside, file, false, path, opened)
 }
@@ -207,30 +188,17 @@ fn open_file(
     wait: Duration,
     accept: Accept<'_>,
 ) -> Result<Outside, OpenError> {
-    let refused = |source| OpenError::Open {
-        path: path.into(),
-        source,
-    };
-    let inspect = |source| OpenError::Inspect {
-        path: path.into(),
-        source,
-    };
-    let place = Place::find(path, create.is_some() && !spec.read_only).map_err(refused)?;
-    let kind = place.kind().map_err(inspect)?;
-    if !kind.is_file() {
-        let is = what_it_is(&kind);
-        return Err(OpenError::NotFile {
-            path: path.into(),
-            is,
-        });
-    }
-    let (file, buffered) = place.open(spec.read_only, libc::O_DIRECT).map_err(refused)?;
+    let inspect = |source| not_inspected(path, source);
+    let place = find(path, DeviceKind::File, create.is_some() && !spec.read_only)?;
+    let (file, buffered) = place
+        .open(spec.read_only, libc::O_DIRECT)
+        .map_err(|source| not_opened(path, source))?;
     let identity = accepted(&file, path, accept)?;
     lock::lock(&file, path, spec.read_only, wait)?;
     let created = match create {
         // Also one that was begun and not finished: the size comes last.
         Some(create) if file.metadata().map_err(inspect)?.len() == 0 => {
-            fill(&file, path, create).map_err(|source| {
+            room::fill(&file, path, create).map_err(|source| {
                 place.undo(&file, path);
                 OpenError::Create {
                     path: path.into(),
@@ -268,23 +236,7 @@ fn open_block(
     wait: Duration,
     accept: Accept<'_>,
 ) -> Result<Outside, OpenError> {
-    let inspect = |source| OpenError::Inspect {
-        path: path.into(),
-        source,
-    };
-    let refused = |source| OpenError::Open {
-        path: path.into(),
-        source,
-    };
-    let place = Place::find(path, false).map_err(refused)?;
-    let kind = place.kind().map_err(inspect)?;
-    if !kind.is_block_device() {
-        let is = what_it_is(&kind);
-        return Err(OpenError::NotBlock {
-            path: path.into(),
-            is,
-        });
-    }
+    let place = find(path, DeviceKind::Block, false)?;
     let until = Instant::now() + wait;
     let (file, buffered) = claim(&place, path, spec.read_only, libc::O_DIRECT, until)?;
     let identity = accepted(&file, path, accept)?;
@@ -294,7 +246,8 @@ fn open_block(
         path: path.into(),
         source: Box::new(source),
     })?;
-    let geometry = geometry::geometry(&file, buffered, spec.read_only).map_err(inspect)?;
+    let geometry =
+        geometry::geometry(&file, buffered, spec.read_only).map_err(|source| not_inspected(path, source))?;
     let found = Found {
         identity: Some(identity),
         buffered,
@@ -308,6 +261,38 @@ fn open_block(
         let _ = file.into_raw_fd();
     }
     Ok(outside)
+}
+
+/// What a path leads to, if it is of the kind that is wanted.
+fn find(path: &Path, wanted: DeviceKind, create: bool) -> Result<Place, OpenError> {
+    let place = Place::find(path, create).map_err(|source| not_opened(path, source))?;
+    let kind = place.kind().map_err(|source| not_inspected(path, source))?;
+    let is = || what_it_is(&kind);
+    match wanted {
+        DeviceKind::Block if !kind.is_block_device() => Err(OpenError::NotBlock {
+            path: path.into(),
+            is: is(),
+        }),
+        DeviceKind::File if !kind.is_file() => Err(OpenError::NotFile {
+            path: path.into(),
+            is: is(),
+        }),
+        _ => Ok(place),
+    }
+}
+
+fn not_opened(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Open {
+        path: path.into(),
+        source,
+    }
+}
+
+fn not_inspected(path: &Path, source: io::Error) -> OpenError {
+    OpenError::Inspect {
+        path: path.into(),
+        source,
+    }
 }
 
 /// Opens a block device for us alone.
@@ -346,12 +331,7 @@ pub(super) fn claim(
                 }
                 thread::sleep(Duration::from_millis(20));
             }
-            Err(source) => {
-                return Err(OpenError::Open {
-                    path: path.into(),
-                    source: told_read_only(path, source),
-                });
-            }
+            Err(source) => return Err(not_opened(path, told_read_only(path, source))),
         }
     }
 }
@@ -379,10 +359,7 @@ fn told_read_only(path: &Path, source: io::Error) -> io::Error {
 
 /// Who the open file is, if that is accepted.
 fn accepted(file: &File, path: &Path, accept: Accept<'_>) -> Result<Identity, OpenError> {
-    let identity = Identity::of(file).map_err(|source| OpenError::Inspect {
-        path: path.into(),
-        source,
-    })?;
+    let identity = Identity::of(file).map_err(|source| not_inspected(path, source))?;
     match accept(&identity) {
         Ok(()) => Ok(identity),
         Err(reason) => Err(OpenError::OtherMedium {
@@ -390,162 +367,6 @@ fn accepted(file: &File, path: &Path, accept: Accept<'_>) -> Result<Identity, Op
             reason,
         }),
     }
-}
-
-/// What a path leads to, held fast without being opened: to open a tape rewinds it, to open a terminal may hang up a
-/// line, and to open a FIFO waits for its other end. So the kind is asked for first, and then the very thing that was
-/// asked is opened, whatever the path leads to by then.
-pub(super) struct Place {
-    held: File,
-    made: bool,
-}
-
-impl Place {
-    /// Finds it; a file is made, empty, if `create` is set and nothing is there.
-    pub(super) fn find(path: &Path, create: bool) -> io::Result<Place> {
-        let look = || {
-            OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_PATH)
-                .open(path)
-        };
-        match look() {
-            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
-                let made = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(path);
-                match made {
-                    Ok(held) => Ok(Place { held, made: true }),
-                    // Somebody was faster; or it is a link that leads nowhere, through which nothing is made.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Place {
-                        held: look()?,
-                        made: false,
-                    }),
-                    Err(error) => Err(error),
-                }
-            }
-            found => Ok(Place {
-                held: found?,
-                made: false,
-            }),
-        }
-    }
-
-    fn kind(&self) -> io::Result<fs::FileType> {
-        Ok(self.about()?.file_type())
-    }
-
-    pub(super) fn about(&self) -> io::Result<fs::Metadata> {
-        self.held.metadata()
-    }
-
-    /// Opens it. Where the file system refuses O_DIRECT (EINVAL) without it; true for that.
-    pub(super) fn open(&self, read_only: bool, flags: i32) -> io::Result<(File, bool)> {
-        // proc(5): opening the link opens the file that the descriptor holds, not the path anew.
-        let link = format!("/proc/self/fd/{}", self.held.as_raw_fd());
-        let with = |flags| {
-            OpenOptions::new()
-                .read(true)
-                .write(!read_only)
-                .custom_flags(flags | libc::O_NONBLOCK | libc::O_NOCTTY)
-                .open(&link)
-        };
-        match with(flags) {
-            Err(error) if flags & libc::O_DIRECT != 0 && error.raw_os_error() == Some(libc::EINVAL) => {
-                Ok((with(flags & !libc::O_DIRECT)?, true))
-            }
-            other => Ok((other?, false)),
-        }
-    }
-
-    /// Takes back what the filling of a file has left that did not come to its end. One that was there before is as
-    /// empty as it was.
-    fn undo(&self, file: &File, path: &Path) {
-        if !self.made {
-            let _ = file.set_len(0);
-            return;
-        }
-        let is_ours = |meta: fs::Metadata| {
-            file.metadata()
-                .is_ok_and(|own| (own.dev(), own.ino()) == (meta.dev(), meta.ino()))
-        };
-        if fs::symlink_metadata(path).is_ok_and(is_ours) {
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// The kind of what was found, to follow "it is".
-fn what_it_is(kind: &fs::FileType) -> &'static str {
-    if kind.is_file() {
-        "a regular file"
-    } else if kind.is_block_device() {
-        "a block device"
-    } else if kind.is_char_device() {
-        "a character device"
-    } else if kind.is_fifo() {
-        "a FIFO"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_dir() {
-        "a directory"
-    } else {
-        "of an unknown kind"
-    }
-}
-
-/// Gives a new file its size and space, on stable storage with its name.
-fn fill(file: &File, path: &Path, create: Create) -> io::Result<()> {
-    let filesystem = FileSystem::of(file)?;
-    // Told before anything is taken: what fallocate(2) takes before it fails is missing to others meanwhile.
-    if !create.sparse && filesystem.free_bytes < create.bytes {
-        return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-    }
-    // Can be done to an empty file only. Without it the disk works, and its health says what may come of it.
-    if filesystem.is_btrfs() {
-        let _ = filesystem::set_nocow(file);
-    }
-    match create.sparse {
-        true => file.set_len(create.bytes)?,
-        false => geometry::fallocate(file, 0, 0, create.bytes)?,
-    }
-    file.sync_all()?;
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
-}
-
-/// Makes a file longer, stable with its new length when this returns, or leaves it as it was.
-pub(super) fn grow(file: &File, bytes: u64, sparse: bool) -> io::Result<()> {
-    // Growing and giving up a growth must not meet: what one has agreed on the other would cut off.
-    static GROWING: Mutex<()> = Mutex::new(());
-    let _alone = GROWING.lock().unwrap_or_else(PoisonError::into_inner);
-    let present = file.metadata()?.len();
-    let Some(more) = bytes.checked_sub(present).filter(|&more| more > 0) else {
-        return Ok(());
-    };
-    if !sparse {
-        if FileSystem::of(file)?.free_bytes < more {
-            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
-        }
-        // Behind the end, so that the length comes last and a failure in between shows to nobody.
-        match geometry::fallocate(file, libc::FALLOC_FL_KEEP_SIZE, present, more) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(error) => {
-                // Setting the length that it has gives back what has been taken behind it.
-                let _ = file.set_len(present);
-                return Err(error);
-            }
-            Ok(()) => {}
-        }
-    }
-    file.set_len(bytes)?;
-    file.sync_all()
 }
 
 /// What opening has found beside the geometry.
