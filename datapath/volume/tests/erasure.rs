@@ -2,20 +2,15 @@
 
 #![cfg(test)]
 
-use palisade_model::{
-    AddDisk, Cluster, Command, CreateVolume, History, InitCluster, LineageId, Medium, MediumRecord, Usage,
-    Uuid,
-};
+mod stand;
+
+use palisade_model::{Cluster, History, LineageId, Uuid};
 use palisade_volume::{Leaving, is_to_be_erased};
-use palisade_wire::{DecodeError, Decoded, Lineage, Name, SECTOR_BYTES, Superblock, Update, erase, format};
-use std::collections::BTreeMap;
+use palisade_wire::{Lineage, Name, Superblock, Update, erase, format};
+use stand::{CLUSTER, Medium4k, SECTORS, at, begun, name, read, then, volume};
 use std::convert::Infallible;
 
-const SECTORS: u64 = 200_000;
 const DISK: u128 = 7;
-const CLUSTER: u128 = 8;
-
-type Sectors = BTreeMap<u64, [u8; SECTOR_BYTES]>;
 
 fn superblock(disk: u128, id: Option<u128>) -> Superblock {
     let label = Name::new("d").unwrap();
@@ -29,19 +24,11 @@ fn superblock(disk: u128, id: Option<u128>) -> Superblock {
     }
 }
 
-fn formatted(superblock: &Superblock) -> (Sectors, Update) {
+fn formatted(superblock: &Superblock) -> (Medium4k, Update) {
     let update = format(superblock, &[]).unwrap();
     let writes = update.phases.iter().flat_map(|phase| &phase.writes);
     let medium = writes.map(|write| (write.lba.0, write.bytes)).collect();
     (medium, update)
-}
-
-fn read(medium: &Sectors) -> Result<Decoded, DecodeError> {
-    palisade_wire::decode(SECTORS, |lba| Ok::<_, Infallible>(at(medium, lba.0)))
-}
-
-fn at(medium: &Sectors, lba: u64) -> [u8; SECTOR_BYTES] {
-    medium.get(&lba).copied().unwrap_or([0; SECTOR_BYTES])
 }
 
 /// The cluster knows the generations of these ids.
@@ -57,55 +44,20 @@ fn leaving(ids: &[u128], pending: bool) -> Leaving {
 
 /// The history of a disk that has changed once for each id.
 fn history(ids: &[u128]) -> History {
-    let name = |text: &str| palisade_model::Name::new(text).unwrap();
-    let init = Command::InitCluster(InitCluster {
-        id: Uuid(CLUSTER),
-        node: name("n"),
-        node_uuid: Uuid(9),
-    });
-    let add = Command::AddDisk(AddDisk {
-        name: name("d"),
-        uuid: Uuid(DISK),
-        node: name("n"),
-        medium: Medium::File {
-            path: "/d".to_owned(),
-            bytes: SECTORS * 512,
-            created: true,
-        },
-        record: MediumRecord::default(),
-        usage: Usage::Pooled,
-        block_bytes: 512,
-        sectors: SECTORS,
-        data_start: 8_192,
-        data_end: 8_192 * 20,
-        superblock_pending: false,
-    });
-    let volume = |number: usize| {
-        Command::CreateVolume(CreateVolume {
-            name: name(&format!("v{number}")),
-            uuid: Uuid(100 + number as u128),
-            node: name("n"),
-            disk: Some(name("d")),
-            sectors: Some(8),
-            block_bytes: None,
-            clear: None,
-            clears: false,
-            clears_reused: false,
-        })
-    };
-    let then = |cluster: &Cluster, command: &Command| cluster.apply(command).unwrap().0;
-    let mut cluster = then(&Cluster::empty(), &init);
+    let mut cluster = Cluster::empty();
     for (number, id) in ids.iter().enumerate() {
-        let command = if number == 0 { add.clone() } else { volume(number) };
-        cluster = then(&cluster, &command).known_as(LineageId(*id));
+        let next = match number {
+            0 => begun(DISK),
+            // Each of another length, and so another volume.
+            _ => then(&cluster, volume(&"v".repeat(number))),
+        };
+        cluster = next.known_as(LineageId(*id));
     }
-    cluster
-        .disks
-        .get(&name("d"))
-        .map_or_else(History::default, |disk| disk.history.clone())
+    let disk = cluster.disks.get(&name("d"));
+    disk.map_or_else(History::default, |disk| disk.history.clone())
 }
 
-fn goes(medium: &Sectors, leaving: &Leaving) -> bool {
+fn goes(medium: &Medium4k, leaving: &Leaving) -> bool {
     let sector = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
     is_to_be_erased(&read(medium), leaving, SECTORS, sector).unwrap()
 }
@@ -127,13 +79,13 @@ fn what_the_cluster_knows_goes_and_what_it_does_not_know_stays() {
     assert!(goes(&plain, &leaving(&[40], false)));
     let (plain, _) = formatted(&superblock(70, None));
     assert!(!goes(&plain, &leaving(&[40], false)));
-    assert!(!goes(&Sectors::new(), &leaving(&[50], true)), "nothing");
+    assert!(!goes(&Medium4k::new(), &leaving(&[50], true)), "nothing");
 }
 
 #[test]
 fn the_beginning_of_a_first_write_goes_while_that_is_still_to_come() {
     let (_, update) = formatted(&superblock(DISK, Some(50)));
-    let mut half = Sectors::new();
+    let mut half = Medium4k::new();
     // All but the superblock at the head.
     let (_, before) = update.phases.split_last().unwrap();
     for phase in before {

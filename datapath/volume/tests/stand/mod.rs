@@ -18,6 +18,9 @@ use std::convert::Infallible;
 
 pub const SECTORS: u64 = 400_000;
 
+/// The cluster's permanent id.
+pub const CLUSTER: u128 = 1;
+
 pub type Medium4k = BTreeMap<u64, Sector>;
 
 pub fn name(text: &str) -> Name {
@@ -45,7 +48,7 @@ pub fn volume(text: &str) -> Command {
 pub fn begun(disk: u128) -> Cluster {
     let geometry = Geometry::of(SECTORS).unwrap();
     let init = InitCluster {
-        id: Uuid(1),
+        id: Uuid(CLUSTER),
         node: name("n"),
         node_uuid: Uuid(2),
     };
