@@ -1,22 +1,15 @@
 //! Disks come back with what their superblocks tell.
 
+#![cfg(test)]
+
+mod lab;
+
+use lab::{init, name, then};
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 
-fn name(text: &str) -> Name {
-    Name::new(text).expect("a good name")
-}
-
 fn fresh() -> Cluster {
-    let init = InitCluster {
-        id: Uuid(77),
-        node: name("n0"),
-        node_uuid: Uuid(2),
-    };
-    Cluster::empty()
-        .apply(&Command::InitCluster(init))
-        .expect("a beginning")
-        .0
+    then(&Cluster::empty(), init(77, "n0", 2))
 }
 
 fn point(generation: u64) -> Ancestor {
