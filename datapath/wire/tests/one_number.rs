@@ -108,6 +108,14 @@ fn a_copy_whose_table_is_not_there_is_told_and_mended_wherever_it_lies() {
             );
             copied.write_all(&mend(&found).unwrap());
             assert!(copied == disk, "{at}: bit for bit");
+            // Beside a copy that is damaged by itself.
+            let (beside, _) = PLACES[PLACES.iter().position(|(there, _)| *there == lba).unwrap() ^ 1];
+            let mut both = copied_to(&disk, &[lba], &other);
+            both.written.get_mut(&beside).unwrap()[2000] ^= 1;
+            let found = both.decode().unwrap();
+            assert_eq!(found.damage.len(), 2);
+            both.write_all(&mend(&found).unwrap());
+            assert!(both == disk, "{at}: bit for bit");
         }
     }
 }

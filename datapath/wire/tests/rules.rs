@@ -7,7 +7,8 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, superblock};
 use palisade_wire::{
-    DecodeError, ExtentRecord, ExtentRole, Lba, Name, SECTOR_BYTES, SectorError, Superblock, format, update,
+    DecodeError, ExtentRecord, ExtentRole, Lba, Name, SECTOR_BYTES, SectorError, Superblock, Why, format,
+    mend, update,
 };
 use proptest::prelude::*;
 
@@ -315,6 +316,28 @@ fn a_newest_superblock_that_cannot_be_is_refused_and_an_older_one_is_damage() {
         all = spoil(&all, lba, 48, &[0; 16]);
     }
     assert!(matches!(all.decode(), Err(DecodeError::Damaged { damage }) if damage.len() == 4));
+}
+
+/// In one area alone it is damage of that sector, and the other area's is the disk's.
+#[test]
+fn a_sector_of_a_table_that_cannot_be_said_is_mended_from_the_other_area() {
+    let disk = with_records(&records());
+    for lba in TABLES {
+        let mut spoilt = disk.clone();
+        let sector = spoilt.written.get_mut(&lba).unwrap();
+        sector[RECORDS_AT + 116] = 2;
+        *sector = sealed(*sector);
+        let found = spoilt.decode().unwrap();
+        let field = "role";
+        let why: Vec<_> = found
+            .damage
+            .iter()
+            .map(|damage| (damage.lba, &damage.why))
+            .collect();
+        assert_eq!(why, [(Lba(lba), &Why::Sector(SectorError::Malformed { field }))]);
+        spoilt.write_all(&mend(&found).unwrap());
+        assert!(spoilt == disk, "bit for bit");
+    }
 }
 
 /// What is never written is not written.
