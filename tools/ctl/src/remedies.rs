@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of a Linux machine that remedies may name.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 21] = [
     "blockdev",
     "palisade-inspect",
     "palisaded",
@@ -27,6 +27,10 @@ const OTHERS: [&str; 18] = [
     "umount",
     "ls",
     "timedatectl",
+    // QEMU's monitor, and libvirt's.
+    "device_del",
+    "chardev-remove",
+    "virsh",
 ];
 
 /// Words that end with something a person fills in.
