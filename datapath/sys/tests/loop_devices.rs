@@ -19,7 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A loop device and the file under it.
@@ -97,7 +97,13 @@ impl Loop {
 impl Drop for Loop {
     fn drop(&mut self) {
         if self.mounted {
-            run("umount", &[&self.directory.path().join("mounted")]);
+            // What was taken apart before lets go of its files at its own pace: a loop device, a disk's process.
+            let at = self.directory.path().join("mounted");
+            let patience = Instant::now() + Duration::from_secs(20);
+            while !Command::new("umount").arg(&at).status().unwrap().success() {
+                assert!(Instant::now() < patience, "{} stays in use", at.display());
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
         run("losetup", &["-d".as_ref(), &self.device]);
     }
