@@ -56,7 +56,7 @@ pub use state::{Created, State};
 pub use state_backup::StateBackup;
 pub use takeover::{
     DiskAdopt, DiskAdoption, DiskImport, DiskImported, ImportMedium, ImportedDisk, ImportedVolume, Side,
-    VolumeOverwritten, VolumePart,
+    SideRefused, VolumeOverwritten, VolumePart,
 };
 pub use volume::{Clear, Clearing, Extent, Layout, Volume, VolumeCreate, VolumePatch};
 pub use wish::Wish;

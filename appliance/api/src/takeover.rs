@@ -82,6 +82,23 @@ pub struct DiskAdoption {
     pub seen: String,
     /// The side that was taken by this request.
     pub taken: Option<Side>,
+    /// The sides that can be taken as things are.
+    #[serde(default)]
+    pub choices: Vec<Side>,
+    /// The other sides, where something is to be decided.
+    #[serde(default)]
+    pub refused: Vec<SideRefused>,
+}
+
+/// A side that cannot be taken as things are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SideRefused {
+    /// Which.
+    pub side: Side,
+    /// Why not.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
 /// One medium to be taken in with what its superblock says: exactly one of `file` and `block`.

@@ -63,17 +63,42 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     if let Some(content) = &foreign {
         adoption.message = format!("{}; it carries {content}", adoption.message);
     }
+    let is_to_be_decided = matches!(
+        adoption.standing.as_str(),
+        "newer" | "diverged" | "lost" | "damaged" | "older_copy"
+    );
+    let knowledge = Knowledge {
+        cluster: &cluster,
+        name: &name,
+        disk,
+        found: &found,
+        wanted: &wanted,
+        copy,
+        foreign: foreign.as_ref(),
+        other: other.as_ref(),
+    };
+    if is_to_be_decided {
+        for side in [Side::Disk, Side::Database] {
+            match knowledge.may_take(side) {
+                Ok(()) => adoption.choices.push(side),
+                Err(problem) => adoption.refused.push(api::SideRefused {
+                    side,
+                    message: problem.message,
+                    remedy: problem.remedy,
+                }),
+            }
+        }
+    }
     let Some(side) = wish.take else {
         return Ok(adoption);
     };
     if let Some(other) = other {
         return Err(other);
     }
-    refuse_foreign(id, side, foreign.as_ref())?;
-    if !matches!(
-        adoption.standing.as_str(),
-        "newer" | "diverged" | "lost" | "damaged" | "older_copy"
-    ) {
+    if side == Side::Database {
+        refuse_foreign(id, foreign.as_ref())?;
+    }
+    if !is_to_be_decided {
         let message = format!("disk {id}: {}", adoption.message);
         return Err(conflict(
             "nothing_to_adopt",
@@ -86,38 +111,13 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         let remedy = "look again at what would be lost, and give the `seen` of that answer";
         return Err(conflict("adopt_not_seen", message, remedy).about("seen"));
     }
-    let command = match (side, &found) {
-        (Side::Database, Ok(found)) => Command::AdoptDisk(AdoptDisk {
-            name: name.clone(),
-            uuid: disk.uuid,
-            seen: Some(on_medium(judged(found, &wanted).0)),
-            empties: emptied(found, &wanted, copy),
-            older: copy.is_some(),
-        }),
-        (Side::Database, Err(error)) => {
-            refuse_neither(id, error, &wanted)?;
-            // It has been looked at, and its operator says that it is the one.
-            let plant = shared.plant_within(STATE_PATIENCE);
-            let mut plant = plant.ok_or_else(problem::of_busy_control)?;
-            plant.renewed.insert(disk.uuid);
-            drop(plant);
-            Command::AdoptDisk(AdoptDisk {
-                name: name.clone(),
-                uuid: disk.uuid,
-                seen: None,
-                empties: Vec::new(),
-                older: false,
-            })
-        }
-        (Side::Disk, Ok(found)) => Command::ImportDisks(ImportDisks {
-            disks: vec![imported(known(&name, disk), found)?],
-            cluster: None,
-        }),
-        (Side::Disk, Err(error)) => {
-            let message = format!("disk {id} says nothing that could be taken over: {error}");
-            return Err(conflict("nothing_on_disk", message, "take the side of the database").about("take"));
-        }
-    };
+    let command = knowledge.command(side)?;
+    if found.is_err() {
+        // It has been looked at, and its operator says that it is the one.
+        let plant = shared.plant_within(STATE_PATIENCE);
+        let mut plant = plant.ok_or_else(problem::of_busy_control)?;
+        plant.renewed.insert(disk.uuid);
+    }
     if let Ok(found) = &found {
         shared.last_superblock.choose(disk, found.superblock.point());
     }
@@ -154,21 +154,88 @@ fn closed(name: &Name, disk: &Disk) -> Result<(Arc<Opened>, Option<Problem>), Pr
     Ok((Arc::new(opened), other))
 }
 
-/// Nothing of others is written over by taking a side.
-fn refuse_foreign(id: &str, side: Side, foreign: Option<&Content>) -> Result<(), Problem> {
-    match (side, foreign) {
-        (Side::Database, Some(content)) => Err(conflict(
-            "foreign_data",
-            format!(
-                "what lies under the path of disk {id} carries {content}: it is another medium, or was written over"
-            ),
-            &format!(
-                "if it is another medium, say where the disk is: palisade disk confirm {id} --path PATH; if what it carries is to \
-                 go for good, stop the daemon and take that away by its own tools first"
-            ),
-        )),
-        _ => Ok(()),
+/// What is known of a disk that is to be decided about.
+struct Knowledge<'a> {
+    cluster: &'a Cluster,
+    name: &'a Name,
+    disk: &'a Disk,
+    found: &'a Result<Decoded, DecodeError>,
+    wanted: &'a Image,
+    /// Which generation it was last known to carry, if what was found is an older copy.
+    copy: Option<Generation>,
+    /// What of others lies there.
+    foreign: Option<&'a Content>,
+    /// What stands against deciding at all.
+    other: Option<&'a Problem>,
+}
+
+impl Knowledge<'_> {
+    /// Whether a side could be taken now, by the rules that a decision is held against.
+    fn may_take(&self, side: Side) -> Result<(), Problem> {
+        if let Some(other) = self.other {
+            return Err(other.clone());
+        }
+        let applied = self.cluster.apply(&self.command(side)?);
+        applied.map(drop).map_err(|refusal| problem::of_refusal(&refusal))
     }
+
+    /// What takes a side.
+    fn command(&self, side: Side) -> Result<Command, Problem> {
+        let id = self.name.as_str();
+        match (side, self.found) {
+            (Side::Database, found) => {
+                self.refuse_database()?;
+                let found = found.as_ref().ok();
+                Ok(Command::AdoptDisk(AdoptDisk {
+                    name: self.name.clone(),
+                    uuid: self.disk.uuid,
+                    seen: found.map(|found| on_medium(judged(found, self.wanted).0)),
+                    empties: found.map_or_else(Vec::new, |found| emptied(found, self.wanted, self.copy)),
+                    older: self.copy.is_some(),
+                }))
+            }
+            (Side::Disk, Ok(found)) => Ok(Command::ImportDisks(ImportDisks {
+                disks: vec![imported(known(self.name, self.disk), found)?],
+                cluster: None,
+            })),
+            (Side::Disk, Err(error)) => {
+                let message = format!("disk {id} says nothing that could be taken over: {error}");
+                // Only what can be done.
+                let remedy = match self.refuse_database() {
+                    Ok(()) => "take the side of the database".to_owned(),
+                    Err(refused) => refused.remedy,
+                };
+                Err(conflict("nothing_on_disk", message, &remedy).about("take"))
+            }
+        }
+    }
+
+    /// Why what the database says is not to be written, whatever it is.
+    fn refuse_database(&self) -> Result<(), Problem> {
+        let id = self.name.as_str();
+        refuse_foreign(id, self.foreign)?;
+        match self.found {
+            Ok(_) => Ok(()),
+            Err(error) => refuse_neither(id, error, self.wanted),
+        }
+    }
+}
+
+/// Nothing of others is written over by taking the side of the database.
+fn refuse_foreign(id: &str, foreign: Option<&Content>) -> Result<(), Problem> {
+    let Some(content) = foreign else {
+        return Ok(());
+    };
+    Err(conflict(
+        "foreign_data",
+        format!(
+            "what lies under the path of disk {id} carries {content}: it is another medium, or was written over"
+        ),
+        &format!(
+            "if it is another medium, say where the disk is: palisade disk confirm {id} --path PATH; if what it carries is to \
+             go for good, stop the daemon and take that away by its own tools first"
+        ),
+    ))
 }
 
 /// Of two states that contradict each other one must be the database's own: where neither is, what lies on the disk is
@@ -258,6 +325,8 @@ fn compare(
         },
         seen,
         taken: None,
+        choices: Vec::new(),
+        refused: Vec::new(),
     }
 }
 
@@ -408,7 +477,7 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
         .iter()
         .find(|(_, disk)| disk.medium.path() == Some(path))
     {
-        return Err(is_here(path, holder));
+        return Err(is_here(cluster, path, holder));
     }
     alias::refuse(shared, cluster, None, path)?;
     let patience = shared.settings.lock_wait;
@@ -429,7 +498,7 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
         .iter()
         .find(|(_, disk)| disk.uuid.0 == superblock.disk)
     {
-        return Err(is_here(path, holder));
+        return Err(is_here(cluster, path, holder));
     }
     let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
     let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;
@@ -525,11 +594,13 @@ fn fits(path: &str, opened: &Opened, found: &Decoded) -> Result<(), Problem> {
     Ok(())
 }
 
-fn is_here(path: &str, holder: &Name) -> Problem {
+fn is_here(cluster: &Cluster, path: &str, holder: &Name) -> Problem {
     let message = format!("{path} is disk {holder} of this cluster already");
-    let remedy = format!(
-        "see how it is: palisade disk show {holder}; what each side knows: palisade disk adopt {holder}"
-    );
+    let mut remedy = format!("see how it is: palisade disk show {holder}");
+    // What a disk without a superblock knows cannot be shown.
+    if cluster.disks.get(holder).is_some_and(Disk::has_superblock) {
+        remedy = format!("{remedy}; what each side knows: palisade disk adopt {holder}");
+    }
     conflict("medium_taken", message, &remedy)
 }
 

@@ -96,8 +96,8 @@ impl fmt::Display for Cause {
             Cause::On { kind, name } => write!(f, "waits for {kind} {name}"),
             Cause::ForeignSuperblock => f.write_str(
                 "the medium carries the superblock of another disk or cluster: nothing is written to it; check where \
-                 the path leads, and bring the right medium back. `palisade-inspect` shows what this one is, \
-                 `palisade disk import --dry-run` what could be taken over from it",
+                 the path leads, and bring the right medium back. `palisade-inspect` shows what this one is; it can be \
+                 taken in by `palisade disk import` once no disk here is recorded under its path",
             ),
             Cause::LostSuperblock => f.write_str(
                 "the medium carries no superblock any more although volumes lie on it: nothing is written to it; check \

@@ -11,7 +11,7 @@ use palisade_api::{
     DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate,
     DiskRelocated, EventPage, Extent, Finding, Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume,
     Layout, Medium, Mode, Node, OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor,
-    RelocatedDisk, Removal, RemovalOptions, Severity, Share, State, StateBackup, Volume, VolumeCreate,
+    RelocatedDisk, Removal, RemovalOptions, Severity, Share, Side, State, StateBackup, Volume, VolumeCreate,
     VolumePart, VolumePatch,
 };
 use std::collections::BTreeMap;
@@ -291,6 +291,8 @@ impl Appliance for Fake {
             as_of_copy: vec![],
             seen: "seen-1".to_owned(),
             taken: wish.take.filter(|_| wish.seen.as_deref() == Some("seen-1")),
+            choices: vec![Side::Disk, Side::Database],
+            refused: vec![],
         })
     }
 

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_side_is_taken_over_nothing_of_others() {
     let file_system = Content::Filesystem { kind: "ext" };
-    let refused = refuse_foreign("d1", Side::Database, Some(&file_system)).unwrap_err();
+    let refused = refuse_foreign("d1", Some(&file_system)).unwrap_err();
     assert_eq!(refused.code, "foreign_data");
     assert!(
         refused.message.contains("a file system (ext)"),
@@ -17,9 +17,7 @@ fn a_side_is_taken_over_nothing_of_others() {
         "{}",
         refused.remedy
     );
-    assert!(refuse_foreign("d1", Side::Database, None).is_ok());
-    // What cannot be read is refused for that.
-    assert!(refuse_foreign("d1", Side::Disk, Some(&file_system)).is_ok());
+    assert!(refuse_foreign("d1", None).is_ok());
 }
 
 fn superblock(id: u128, ancestor: u128) -> palisade_wire::Superblock {
@@ -97,4 +95,121 @@ fn of_two_states_that_contradict_each_other_both_are_shown() {
     );
     let damage = Vec::new();
     assert!(refuse_neither("d1", &DecodeError::Damaged { damage }, &wanted).is_ok());
+}
+
+fn after(commands: &[Command]) -> Cluster {
+    commands.iter().fold(Cluster::empty(), |cluster, command| {
+        cluster.apply(command).expect("it should be taken").0
+    })
+}
+
+/// A cluster with one disk d1, and how it came to be.
+fn with_disk() -> (Vec<Command>, Cluster) {
+    use palisade_model::InitCluster;
+    use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+    let [name, node] = ["d1", "n1"].map(|text| Name::new(text).unwrap());
+    let init = Command::InitCluster(InitCluster {
+        id: Uuid(1),
+        node: node.clone(),
+        node_uuid: Uuid(2),
+    });
+    let add = Command::AddDisk(AddDisk {
+        name: name.clone(),
+        uuid: Uuid(3),
+        node,
+        medium: Medium::File {
+            path: "/d1".into(),
+            bytes: 10 * UNIT * 512,
+            created: false,
+        },
+        record: MediumRecord::default(),
+        usage: Usage::Pooled,
+        block_bytes: 512,
+        sectors: 10 * UNIT,
+        data_start: UNIT,
+        data_end: 9 * UNIT,
+        superblock_pending: false,
+    });
+    let commands = vec![init, add];
+    let cluster = after(&commands);
+    (commands, cluster)
+}
+
+/// Each side that is named would be taken, and of each other one is said why not and what can be done instead.
+#[test]
+fn a_side_that_would_be_refused_is_told_beforehand() {
+    use palisade_model::RemoveDisk;
+    let name = Name::new("d1").unwrap();
+    let (commands, here) = with_disk();
+    let remove = Command::RemoveDisk(RemoveDisk {
+        name: name.clone(),
+        expected: None,
+        releases: true,
+    });
+    let leaving = after(&[commands, vec![remove]].concat());
+    let foreign = Content::Filesystem { kind: "ext" };
+    let told = |cluster: &Cluster, foreign: Option<&Content>, side: Side| {
+        let knowledge = Knowledge {
+            cluster,
+            name: &name,
+            disk: &cluster.disks[&name],
+            found: &Err(DecodeError::NotOurs),
+            wanted: &image(cluster, &name).unwrap(),
+            copy: None,
+            foreign,
+            other: None,
+        };
+        knowledge
+            .may_take(side)
+            .map_err(|problem| (problem.code, problem.remedy))
+    };
+    assert_eq!(told(&here, None, Side::Database), Ok(()));
+    let (code, remedy) = told(&here, None, Side::Disk).unwrap_err();
+    assert_eq!(
+        (&*code, remedy.as_str()),
+        ("nothing_on_disk", "take the side of the database")
+    );
+    for (side, code) in [(Side::Database, "foreign_data"), (Side::Disk, "nothing_on_disk")] {
+        let (told, remedy) = told(&here, Some(&foreign), side).unwrap_err();
+        assert_eq!(told, code);
+        assert!(remedy.contains("palisade disk confirm d1 --path"), "{remedy}");
+    }
+    let (code, _) = told(&leaving, None, Side::Database).unwrap_err();
+    assert_eq!(code, "disk_going");
+}
+
+#[test]
+fn a_disk_that_is_here_is_shown_by_what_can_show_it() {
+    let name = Name::new("d1").unwrap();
+    let nobody = is_here(&Cluster::empty(), "/d1", &name);
+    assert!(
+        nobody.remedy.contains("palisade disk show d1"),
+        "{}",
+        nobody.remedy
+    );
+    assert!(!nobody.remedy.contains("adopt"), "{}", nobody.remedy);
+}
+
+#[test]
+fn a_medium_that_is_not_the_recorded_one_is_to_be_confirmed_before_a_side_is_taken() {
+    let name = Name::new("d1").unwrap();
+    let other = conflict("disk_closed", "another".to_owned(), "confirm it first");
+    let wanted = Image {
+        superblock: superblock(30, 10),
+        extents: Vec::new(),
+    };
+    let disk = with_disk().1.disks[&name].clone();
+    let knowledge = Knowledge {
+        cluster: &Cluster::empty(),
+        name: &name,
+        disk: &disk,
+        found: &Err(DecodeError::NotOurs),
+        wanted: &wanted,
+        copy: None,
+        foreign: None,
+        other: Some(&other),
+    };
+    for side in [Side::Disk, Side::Database] {
+        assert_eq!(knowledge.may_take(side).unwrap_err().remedy, "confirm it first");
+    }
 }

@@ -191,7 +191,9 @@ fn waits_for_a_choice(appliance: &mut Appliance, disk: &str, path: &Path) -> Out
     )?;
     let shown = appliance.cli(&["disk", "adopt", disk])?;
     demand(
-        shown.contains("older_copy") && shown.contains("--take disk, or --take database"),
+        ["older_copy", "--take disk", "--take database"]
+            .iter()
+            .all(|words| shown.contains(words)),
         format!("both sides are to be shown: {shown}"),
     )?;
     demand(read(path)? == before, "an older copy was written to")?;

@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
-    BlockMedium, Disk, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage, FileMedium, Medium,
-    MemoryMedium, NullMedium, routes, size,
+    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage,
+    FileMedium, Medium, MemoryMedium, NullMedium, routes, size,
 };
 use serde_json::Value;
 
@@ -149,20 +149,13 @@ fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<()
     let value = client.get(&path(id))?;
     show(client, out, &value)?;
     let disk: Disk = client.typed(&value)?;
-    let blocked_on = disk.state.blocked_on;
     if !out.json {
-        if blocked_on.is_some() {
+        if disk.state.blocked_on.is_some() {
             takeover::look(client, out, id)?;
         }
-        out.line(match &blocked_on {
-            Some(_) => format!(
-                "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} \
-                 --path PATH. If something lies there, and is the right medium all the same: palisade disk confirm {id} \
-                 --yes"
-            ),
-            None => format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm."),
-        })?;
+        out.line(not_confirmed(&disk))?;
     }
+    let blocked_on = disk.state.blocked_on;
     // Whoever asks for a disk to be confirmed is not told that all is well while it is not.
     match (blocked_on, waits) {
         (None, _) => Ok(()),
@@ -171,6 +164,25 @@ fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<()
             what: format!("disk {id}"),
             blocked_on,
         }),
+    }
+}
+
+/// What could be confirmed of a disk that stands so: only what would be taken.
+fn not_confirmed(disk: &Disk) -> String {
+    let id = &disk.id;
+    let is_closed = matches!(disk.condition, DiskCondition::Closed | DiskCondition::Missing);
+    match (&disk.state.blocked_on, disk.medium.path()) {
+        (None, _) => {
+            format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm.")
+        }
+        (Some(_), Some(_)) if is_closed => format!(
+            "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} --path \
+             PATH. If something lies there, and is the right medium all the same: palisade disk confirm {id} --yes"
+        ),
+        (Some(_), _) => format!(
+            "Nothing has been changed, and nothing confirmed: what disk {id} waits for is not the question which medium it \
+             is. What is in the way is said above"
+        ),
     }
 }
 
@@ -302,5 +314,54 @@ pub fn medium(medium: &Medium) -> String {
     match medium.path() {
         Some(path) => format!("{} {path}", medium.name()),
         None => medium.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(condition: DiskCondition, blocked_on: Option<&str>, medium: Medium) -> Disk {
+        let text = serde_json::json!({
+            "id": "d1", "uuid": "u", "usage": "pooled", "bytes": 0, "free_bytes": 0, "block_bytes": 512,
+            "condition": condition, "volumes": [], "faults": {}, "in_flight": 0, "oldest_ms": 0,
+            "state": { "generation": 1, "applied": blocked_on.is_none().then_some(1), "blocked_on": blocked_on },
+        });
+        let (mut disk, medium) = (text, serde_json::to_value(medium).unwrap());
+        let (fields, more) = (disk.as_object_mut().unwrap(), medium.as_object().unwrap());
+        fields.extend(more.clone());
+        serde_json::from_value(disk).unwrap()
+    }
+
+    #[test]
+    fn a_medium_is_to_be_confirmed_where_that_would_be_taken() {
+        let file = || {
+            Medium::File(FileMedium {
+                path: "/d1".into(),
+                bytes: None,
+                sparse: false,
+            })
+        };
+        let null = || Medium::Null(NullMedium { bytes: 1 << 20 });
+        for (condition, blocked_on, medium, confirms) in [
+            (DiskCondition::Missing, Some("another medium"), file(), true),
+            (DiskCondition::Closed, Some("another medium"), file(), true),
+            // It is open, and its superblock is in the way.
+            (DiskCondition::Online, Some("a newer superblock"), file(), false),
+            (DiskCondition::Missing, Some("no memory"), null(), false),
+            (DiskCondition::Online, None, file(), false),
+        ] {
+            let said = not_confirmed(&disk(condition, blocked_on, medium));
+            assert_eq!(
+                said.contains("palisade disk confirm d1 --yes"),
+                confirms,
+                "{said}"
+            );
+            assert_eq!(
+                said.contains("palisade disk confirm d1 --path"),
+                confirms,
+                "{said}"
+            );
+        }
     }
 }

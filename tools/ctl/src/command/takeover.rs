@@ -7,9 +7,10 @@ use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
-    BlockMedium, DiskAdoption, DiskImported, FileMedium, ImportMedium, ImportedVolume, VolumePart, routes,
-    size,
+    BlockMedium, DiskAdoption, DiskImported, FileMedium, ImportMedium, ImportedVolume, SideRefused,
+    VolumePart, routes, size,
 };
+use std::collections::BTreeSet;
 
 /// Shows what a disk and the database know of each other, and takes a side.
 pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failure> {
@@ -33,8 +34,9 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
                 ),
             };
             return Ok(out.line(format!(
-                "{side_taken} {} Nothing was changed.",
-                brings(&adoption, side)
+                "{side_taken} {}{} Nothing was changed.",
+                brings(&adoption, side),
+                refusal(&adoption, side)
             ))?);
         }
         None => {
@@ -117,27 +119,60 @@ fn brings(adoption: &DiskAdoption, side: Side) -> String {
     }
 }
 
+/// What keeps a side from being taken as things are.
+fn refusal(adoption: &DiskAdoption, side: Side) -> String {
+    let is_it = |refused: &&SideRefused| {
+        matches!(
+            (refused.side, side),
+            (palisade_api::Side::Disk, Side::Disk) | (palisade_api::Side::Database, Side::Database)
+        )
+    };
+    adoption
+        .refused
+        .iter()
+        .find(is_it)
+        .map_or_else(String::new, |refused| {
+            format!(
+                " As things are that is refused: {}; {}.",
+                refused.message, refused.remedy
+            )
+        })
+}
+
 fn side_is_database(side: Side) -> bool {
     matches!(side, Side::Database)
 }
 
-/// What can be decided about a disk that stands so.
+/// What can be decided about a disk that stands so: only what would be taken.
 fn choices(adoption: &DiskAdoption) -> String {
     let id = &adoption.disk;
-    let what = match adoption.standing.as_str() {
-        "newer" | "diverged" | "older_copy" => {
-            format!("To decide: palisade disk adopt {id} --take disk, or --take database.")
-        }
-        "lost" | "damaged" => format!(
-            "The disk says nothing that could be taken. To write what the database says: palisade disk adopt {id} --take \
-             database."
-        ),
-        "foreign" => {
+    let command = |side: &palisade_api::Side| match side {
+        palisade_api::Side::Disk => format!("palisade disk adopt {id} --take disk"),
+        palisade_api::Side::Database => format!("palisade disk adopt {id} --take database"),
+    };
+    let commands: Vec<String> = adoption.choices.iter().map(command).collect();
+    let what = match (commands.as_slice(), adoption.standing.as_str()) {
+        ([], "foreign") => {
             "Nothing can be decided here: it is another disk. Bring the right medium back.".to_owned()
         }
-        _ => "There is nothing to decide.".to_owned(),
+        ([], _) if adoption.refused.is_empty() => "There is nothing to decide.".to_owned(),
+        ([], _) => "Neither side can be taken as it is.".to_owned(),
+        (commands, _) => format!("To decide: {}.", commands.join(", or ")),
     };
-    format!("{what} Nothing was changed.")
+    let mut said = vec![what];
+    for refused in &adoption.refused {
+        let side = match refused.side {
+            palisade_api::Side::Disk => "disk",
+            palisade_api::Side::Database => "database",
+        };
+        said.push(format!("Not the side of the {side}: {}.", refused.message));
+    }
+    // With a side left to take, that is what to do.
+    let remedies = adoption.refused.iter().map(|refused| &refused.remedy);
+    let remedies: BTreeSet<&String> = remedies.filter(|_| commands.is_empty()).collect();
+    said.extend(remedies.into_iter().map(|remedy| format!("To do: {remedy}.")));
+    said.push("Nothing was changed.".to_owned());
+    said.join(" ")
 }
 
 /// What becomes of volumes in whose place others have written.
@@ -319,5 +354,92 @@ fn state(volume: &ImportedVolume) -> String {
     match volume.id == volume.name {
         true => "whole".to_owned(),
         false => format!("whole; its name on the disk, {}, is taken", volume.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adoption(
+        standing: &str,
+        choices: &[palisade_api::Side],
+        refused: &[palisade_api::Side],
+    ) -> DiskAdoption {
+        let refused = refused.iter().map(|side| SideRefused {
+            side: *side,
+            message: format!("not {side:?}"),
+            remedy: format!("instead of {side:?}"),
+        });
+        DiskAdoption {
+            disk: "d1".into(),
+            standing: standing.into(),
+            message: String::new(),
+            disk_generation: None,
+            disk_lineage: None,
+            database_generation: 1,
+            database_lineage: String::new(),
+            only_on_disk: vec![],
+            only_in_database: vec![],
+            elsewhere: vec![],
+            overwritten: vec![],
+            as_of_copy: vec![],
+            seen: String::new(),
+            taken: None,
+            choices: choices.to_vec(),
+            refused: refused.collect(),
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_decided_is_named() {
+        use palisade_api::Side::{Database, Disk};
+        let (disk, database) = ("--take disk", "--take database");
+        for (adoption, named, not_named) in [
+            (
+                adoption("newer", &[Disk, Database], &[]),
+                vec![disk, database],
+                vec!["Not the"],
+            ),
+            (
+                adoption("lost", &[Database], &[Disk]),
+                vec![database, "Not the side of the disk: not Disk."],
+                vec![disk, "instead of"],
+            ),
+            (
+                adoption("lost", &[], &[Disk, Database]),
+                vec![
+                    "Neither side",
+                    "not Disk.",
+                    "instead of Disk.",
+                    "not Database.",
+                    "instead of Database.",
+                ],
+                vec![disk, database],
+            ),
+            (
+                adoption("foreign", &[], &[]),
+                vec!["another disk"],
+                vec![disk, database],
+            ),
+            (
+                adoption("in_force", &[], &[]),
+                vec!["nothing to decide"],
+                vec![disk, database],
+            ),
+        ] {
+            let said = choices(&adoption);
+            assert!(named.iter().all(|words| said.contains(words)), "{said}");
+            assert!(!not_named.iter().any(|words| said.contains(words)), "{said}");
+            assert!(said.ends_with("Nothing was changed."), "{said}");
+            for side in [Side::Disk, Side::Database] {
+                let is_refused = adoption
+                    .refused
+                    .iter()
+                    .any(|one| format!("{:?}", one.side) == format!("{side:?}"));
+                let told = format!("refused: not {side:?}; instead of {side:?}.");
+                assert_eq!(refusal(&adoption, side).contains(&told), is_refused, "{side:?}");
+            }
+        }
     }
 }
