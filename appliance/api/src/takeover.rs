@@ -128,6 +128,9 @@ pub struct DiskImport {
     /// Take disks of another cluster although this one has disks of its own. That cluster must not use them any more.
     #[serde(default)]
     pub other_cluster: bool,
+    /// Take them also where they do not last: on a file system in memory, or made of memory.
+    #[serde(default)]
+    pub volatile: bool,
 }
 
 /// A disk that was, or would be, taken in.

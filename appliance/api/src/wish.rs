@@ -331,6 +331,7 @@ mod tests {
                 }],
                 dry_run: true,
                 other_cluster: false,
+                volatile: false,
             };
             let moved = DiskPatch {
                 path: Some(text.clone()),
@@ -370,6 +371,7 @@ mod tests {
             disks: Vec::new(),
             dry_run: true,
             other_cluster: false,
+            volatile: false,
         };
         assert_eq!(about(nothing.check()).as_deref(), Some("disks"));
     }

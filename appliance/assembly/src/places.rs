@@ -6,6 +6,7 @@ use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_sys::filesystem::FileSystem;
 use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// Kernel names of block devices that are made of memory: ram0, zram1, nullb0.
@@ -13,44 +14,50 @@ const MEMORY_DEVICES: [&str; 3] = ["ram", "zram", "nullb"];
 
 /// Refuses a medium in a place that is none for data.
 pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Problem> {
-    let (file, volatile) = match &wish.medium {
-        api::Medium::File(file) => (PathBuf::from(&file.path), wish.volatile),
-        api::Medium::Block(block) => {
-            if let Some(message) = of_memory(&block.path).filter(|_| !wish.volatile) {
-                return Err(refused(message, &block.path));
-            }
-            match backing_file(&block.path) {
-                Some(file) => (file, wish.volatile),
-                None => return Ok(()),
-            }
-        }
-        api::Medium::Memory(_) | api::Medium::Null(_) => return Ok(()),
+    let Some(path) = wish.medium.path() else {
+        return Ok(());
     };
-    let shown = file.display().to_string();
+    refuse_own(shared, path)?;
+    match wish.volatile {
+        true => Ok(()),
+        false => refuse_volatile(path),
+    }
+}
+
+/// Refuses a path into a folder that is the daemon's own.
+pub fn refuse_own(shared: &Shared, path: &str) -> Result<(), Problem> {
+    let file = backing_file(path).unwrap_or_else(|| path.into());
+    place_of(&file).map_or(Ok(()), |place| {
+        refuse_own_folders(shared, &place, &file.display().to_string())
+    })
+}
+
+/// Refuses a device that is made of memory, and a file in a place that the machine or the service manager empties: what lies
+/// there is gone some day without a word.
+pub fn refuse_volatile(path: &str) -> Result<(), Problem> {
+    if let Some(message) = of_memory(path) {
+        return Err(refused(message, path));
+    }
+    let file = match backing_file(path) {
+        Some(file) => file,
+        None if is_block(path) => return Ok(()),
+        None => path.into(),
+    };
     let Some(place) = place_of(&file) else {
         return Ok(());
     };
-    refuse_own_folders(shared, &place, &shown)?;
-    if volatile {
-        return Ok(());
-    }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let Some(mount) = Mount::of(&mounts, &place) else {
         return Ok(());
     };
     let in_memory = place.parent().and_then(is_in_memory).unwrap_or(false);
     match mount.why_volatile(in_memory, is_in_memory) {
-        Some(why) => Err(refused(format!("{shown} lies {why}"), &shown)),
+        Some(why) => {
+            let shown = file.display().to_string();
+            Err(refused(format!("{shown} lies {why}"), &shown))
+        }
         None => Ok(()),
     }
-}
-
-/// Refuses a path into a folder that is the daemon's own, for a disk that exists: it is not judged by how long it lasts.
-pub fn refuse_own(shared: &Shared, path: &str) -> Result<(), Problem> {
-    let file = backing_file(path).unwrap_or_else(|| path.into());
-    place_of(&file).map_or(Ok(()), |place| {
-        refuse_own_folders(shared, &place, &file.display().to_string())
-    })
 }
 
 /// Where a path ends. A file that is to be made has no place yet; its folder has.
@@ -85,13 +92,21 @@ fn is_in_memory(folder: &Path) -> Option<bool> {
 
 fn refused(message: String, path: &str) -> Problem {
     let remedy = format!(
-        "choose a folder on a lasting file system, such as /var/lib/palisade-disks; or add it with `volatile` if {path} \
-         need not last"
+        "choose a folder on a lasting file system, such as /var/lib/palisade-disks; or take it with `volatile` (--volatile) if \
+         {path} need not last"
     );
     Problem::new(ProblemKind::Invalid, "disk_volatile_place", message, remedy).about("path")
 }
 
+fn is_block(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_block_device())
+}
+
+/// What the kernel calls a block device. A file of such a name is none.
 fn kernel_name(path: &str) -> Option<String> {
+    if !is_block(path) {
+        return None;
+    }
     let name = fs::canonicalize(path).ok()?;
     Some(name.file_name()?.to_string_lossy().into_owned())
 }

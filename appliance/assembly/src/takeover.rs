@@ -396,7 +396,7 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
     let looked: Vec<Looked> = wish
         .disks
         .iter()
-        .map(|medium| look(shared, &cluster, medium))
+        .map(|medium| look(shared, &cluster, medium, wish.volatile))
         .collect::<Result<_, _>>()?;
     let takes = takes_cluster_id(&cluster, &looked, wish.other_cluster)?;
     let command = Command::ImportDisks(ImportDisks {
@@ -446,7 +446,12 @@ struct Looked {
     found: Decoded,
 }
 
-fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<Looked, Problem> {
+fn look(
+    shared: &Shared,
+    cluster: &Cluster,
+    wish: &api::ImportMedium,
+    volatile: bool,
+) -> Result<Looked, Problem> {
     let (device, path) = match (&wish.file, &wish.block) {
         (Some(file), None) => (
             Device::File {
@@ -478,6 +483,9 @@ fn look(shared: &Shared, cluster: &Cluster, wish: &api::ImportMedium) -> Result<
         .find(|(_, disk)| disk.medium.path() == Some(path))
     {
         return Err(is_here(cluster, path, holder));
+    }
+    if !volatile {
+        places::refuse_volatile(path)?;
     }
     alias::refuse(shared, cluster, None, path)?;
     let patience = shared.settings.lock_wait;

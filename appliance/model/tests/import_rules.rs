@@ -58,7 +58,7 @@ fn what_a_disk_tells_of_an_extent_is_held_against_the_rules() {
 #[test]
 fn what_is_imported_is_a_pooled_disk_that_is_nobody_elses() {
     type Change = fn(&mut AddDisk);
-    let cases: [(&str, Change); 12] = [
+    let cases: [(&str, Change); 13] = [
         ("changed", |_| {}),
         ("node_not_found", |x| x.node = name("l")),
         ("uuid", |x| x.uuid = Uuid::NIL),
@@ -68,6 +68,11 @@ fn what_is_imported_is_a_pooled_disk_that_is_nobody_elses() {
         }),
         ("usage", |x| {
             x.medium = Medium::Memory {
+                bytes: x.sectors * 512,
+            }
+        }),
+        ("usage", |x| {
+            x.medium = Medium::Null {
                 bytes: x.sectors * 512,
             }
         }),

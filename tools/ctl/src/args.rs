@@ -353,6 +353,9 @@ pub struct DiskImport {
     /// Take disks of another cluster although this one has disks of its own. That cluster must not use them any more.
     #[arg(long)]
     pub from_other_cluster: bool,
+    /// Take them also where they do not last: on a file system in memory, or made of memory.
+    #[arg(long)]
+    pub volatile: bool,
     /// Only show what was found.
     #[arg(long)]
     pub dry_run: bool,

@@ -283,6 +283,7 @@ pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Fai
             .collect(),
         dry_run: true,
         other_cluster: wish.from_other_cluster,
+        volatile: wish.volatile,
     };
     let value = client.create(routes::IMPORT, &request)?;
     let found: DiskImported = client.typed(&value)?;

@@ -7,7 +7,17 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 fn import(rest: &Rest, path: &Path, id: Option<&str>) -> Result<api::DiskImported, Problem> {
+    import_from(rest, path, id, true)
+}
+
+fn import_from(
+    rest: &Rest,
+    path: &Path,
+    id: Option<&str>,
+    volatile: bool,
+) -> Result<api::DiskImported, Problem> {
     rest.disk_import(DiskImport {
+        volatile,
         disks: vec![ImportMedium {
             file: Some(FileMedium {
                 path: path.display().to_string(),
@@ -180,4 +190,33 @@ fn a_disk_is_not_taken_in_nor_found_again_in_the_daemons_own_folders() {
         rest.disk_change("d1", patch, None).unwrap_err().code,
         "disk_place"
     );
+}
+
+/// As a disk is not added there unasked, none that exists is taken in there.
+#[test]
+fn a_disk_in_memory_is_taken_in_only_when_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    let d1 = Name::new("d1").unwrap();
+    {
+        let (rest, _door) = node(&there);
+        added(&rest, &wish(&there.join("d1.img"), Some(BYTES))).unwrap();
+        written(&rest, &d1);
+        volume(&rest, "v1", 11, &d1);
+        written(&rest, &d1);
+    }
+    // Of a name that a device of memory has: it is a file all the same.
+    let copy = memory.path().join("ram0");
+    fs::copy(there.join("d1.img"), &copy).unwrap();
+    fs::create_dir(&here).unwrap();
+    let allowed = format!("[allow]\nfiles = ['{}']\n", memory.path().display());
+    let (rest, _door) = still_node_with(&here, &allowed);
+    let refused = import_from(&rest, &copy, None, false).unwrap_err();
+    assert_eq!(refused.code, "disk_volatile_place");
+    assert!(refused.message.contains("which is memory"), "{refused:?}");
+    assert!(refused.remedy.contains("--volatile"), "{refused:?}");
+    assert!(rest.disks().is_empty());
+    let taken = import_from(&rest, &copy, None, true).unwrap();
+    assert_eq!(taken.volumes.len(), 1);
 }
