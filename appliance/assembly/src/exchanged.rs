@@ -56,7 +56,9 @@ pub fn open(
 ) -> Result<Opened, String> {
     match search {
         Search::Exchanged(ring) if ring.disks().iter().all(|one| places.is_safe(one)) => {
-            let path = ring.place_of(name).and_then(|place| places.path(place));
+            let path = ring
+                .place_of(name)
+                .and_then(|place| path_of(places.cluster, place));
             let path = path.ok_or_else(|| reason.clone())?;
             let opened = open_at(path)?;
             // Once more, now that nobody else can open it.
@@ -72,7 +74,7 @@ pub fn open(
         Search::Exchanged(ring) => {
             let path = ring
                 .place_of(name)
-                .and_then(|place| places.path(place))
+                .and_then(|place| path_of(places.cluster, place))
                 .unwrap_or_default();
             Err(format!(
                 "its path leads to the medium of another disk, and {path} holds what disk {name} held when it was last \
@@ -83,7 +85,7 @@ pub fn open(
         }
         Search::NotFound(found) => match found.first() {
             Some(holder) => {
-                let path = places.path(name).unwrap_or_default();
+                let path = path_of(places.cluster, name).unwrap_or_default();
                 Err(format!(
                     "{path} holds the medium of disk {holder}, and not that of disk {name}. Nothing was written to it. Bring the \
                      right medium back, or say where it is: palisade disk confirm {name} --path PATH"
@@ -107,6 +109,15 @@ pub fn command(ring: &Ring) -> String {
 }
 
 impl<'a> Places<'a> {
+    /// As things are now, with the disks that are in use.
+    fn now(shared: &'a Shared, cluster: &'a Cluster, open: &'a BTreeMap<Name, Arc<Opened>>) -> Places<'a> {
+        Places {
+            cluster,
+            seen: &shared.last_seen,
+            open,
+        }
+    }
+
     /// Looks for a disk among those that may have exchanged their paths.
     pub fn search(&self, name: &Name) -> Search {
         let disks = self.cluster.disks.iter();
@@ -124,10 +135,6 @@ impl<'a> Places<'a> {
             .filter(|(_, disk)| disk.node == of.node && disk.medium.path().is_some())
             .map(|(name, _)| name)
             .collect()
-    }
-
-    fn path(&self, disk: &Name) -> Option<&'a str> {
-        self.cluster.disks.get(disk)?.medium.path()
     }
 
     fn is_safe(&self, disk: &Name) -> bool {
@@ -228,7 +235,7 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
     let disks = moves(shared, &cluster, &names)?;
     let relocated = disks.iter().map(|one| api::RelocatedDisk {
         id: one.name.to_string(),
-        before: path_of(&cluster, &one.name),
+        before: path_of(&cluster, &one.name).unwrap_or_default().to_owned(),
         path: one.path.clone(),
     });
     let relocated = relocated.collect();
@@ -237,21 +244,15 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
     Ok(api::DiskRelocated { disks: relocated })
 }
 
-fn path_of(cluster: &Cluster, name: &Name) -> String {
-    let disk = cluster.disks.get(name);
-    disk.and_then(|disk| disk.medium.path())
-        .unwrap_or_default()
-        .to_owned()
+/// The path that is recorded for a disk.
+fn path_of<'a>(cluster: &'a Cluster, disk: &Name) -> Option<&'a str> {
+    cluster.disks.get(disk)?.medium.path()
 }
 
 /// Where each of these disks is among the paths of all of them.
 fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Relocation>, Problem> {
     let open = open_disks(shared);
-    let places = Places {
-        cluster,
-        seen: &shared.last_seen,
-        open: &open,
-    };
+    let places = Places::now(shared, cluster, &open);
     let among: BTreeSet<&Name> = names.iter().collect();
     let under: BTreeMap<&Name, Option<Name>> = names
         .iter()
@@ -265,7 +266,7 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
             .map(|(place, _)| *place);
         let (place, another) = (at.next(), at.next());
         let (Some(place), None) = (place, another) else {
-            let paths: Vec<String> = names.iter().map(|name| path_of(cluster, name)).collect();
+            let paths: Vec<&str> = names.iter().filter_map(|name| path_of(cluster, name)).collect();
             let paths = paths.join(", ");
             let message = match place {
                 None => format!("none of {paths} holds the medium of disk {name} beyond doubt"),
@@ -282,7 +283,7 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
         moves.push(Relocation {
             name: name.clone(),
             uuid: cluster.disks.get(name).map(|disk| disk.uuid).unwrap_or_default(),
-            path: path_of(cluster, place),
+            path: path_of(cluster, place).unwrap_or_default().to_owned(),
             expected: cluster.disks.get(name).map(|disk| disk.revision),
         });
     }
@@ -316,20 +317,17 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         return Ok(());
     };
     let open = open_disks(shared);
-    let places = Places {
-        cluster,
-        seen: &shared.last_seen,
-        open: &open,
-    };
+    let places = Places::now(shared, cluster, &open);
     let among = places.with_paths(disk);
     let (message, remedy) = match search(name, |of| places.medium_under(of, &among)) {
         Search::Exchanged(ring) if holder == name || ring.place_of(name) == Some(holder) => {
             let at = ring.place_of(name).unwrap_or(holder);
-            let (own, other) = (path_of(cluster, name), ring.disks().get(1).unwrap_or(holder));
+            let path = |disk| path_of(cluster, disk).unwrap_or_default();
+            let (own, other) = (path(name), ring.disks().get(1).unwrap_or(holder));
             (
                 format!(
                     "{} holds the medium of disk {name}, and {own}, its path, that of disk {other}: {}",
-                    path_of(cluster, at),
+                    path(at),
                     told(&ring)
                 ),
                 format!("record where they are now, in one step: {}", command(&ring)),
@@ -351,11 +349,7 @@ pub fn is_anothers(shared: &Shared, cluster: &Cluster, holder: &Name, other: &Na
         return false;
     };
     let open = open_disks(shared);
-    let places = Places {
-        cluster,
-        seen: &shared.last_seen,
-        open: &open,
-    };
+    let places = Places::now(shared, cluster, &open);
     places.medium_under(holder, &places.with_paths(disk)).as_ref() == Some(other)
 }
 

@@ -1,12 +1,12 @@
 //! Disks that carry more, or something else, than the database knows: shown, and decided about by an operator.
 
+mod import;
 mod older_copy;
 
-use crate::alias;
+pub use import::import;
+
 use crate::hands;
 use crate::medium;
-use crate::new_disk::refuse_used;
-use crate::places;
 use crate::problem;
 use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
@@ -17,14 +17,12 @@ use palisade_api::{Problem, ProblemKind, Side};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
-    ImportedExtent, LineageId, Medium, MediumRecord, Name, OnMedium, Usage, Uuid,
+    ImportedExtent, LineageId, Name, OnMedium, Uuid,
 };
-use palisade_sys::device::Medium as Device;
+use palisade_sys::Opened;
 use palisade_sys::device::probe::Content;
-use palisade_sys::{OpenError, Opened};
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
 use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Shows what a disk and the database know of each other, and takes a side if that is asked for.
@@ -376,197 +374,6 @@ fn words(standing: Standing) -> (&'static str, String) {
     (word, sentence)
 }
 
-/// Takes disks in with the volumes that their superblocks tell of, or says what that would bring.
-///
-/// # Errors
-/// A medium cannot be opened or carries no superblock that can be used, is a disk here already, or is of another
-/// cluster and that is not what was asked for.
-pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImported, Problem> {
-    let cluster = shared.cluster();
-    if wish.disks.is_empty() {
-        let message = "no disk is named";
-        return Err(Problem::new(
-            ProblemKind::Invalid,
-            "invalid_argument",
-            message,
-            "name at least one",
-        )
-        .about("disks"));
-    }
-    let looked: Vec<Looked> = wish
-        .disks
-        .iter()
-        .map(|medium| look(shared, &cluster, medium, wish.volatile))
-        .collect::<Result<_, _>>()?;
-    let takes = takes_cluster_id(&cluster, &looked, wish.other_cluster)?;
-    let command = Command::ImportDisks(ImportDisks {
-        disks: looked
-            .iter()
-            .map(|looked| imported(looked.add.clone(), &looked.found))
-            .collect::<Result<_, _>>()?,
-        cluster: takes,
-    });
-    let (after, _) = cluster
-        .apply(&command)
-        .map_err(|refusal| problem::of_refusal(&refusal))?;
-    let mut shown = api::DiskImported {
-        disks: looked.iter().map(shown_disk).collect(),
-        volumes: shown_volumes(&after, &looked),
-        takes_cluster_id: takes.is_some(),
-        done: false,
-    };
-    if wish.dry_run {
-        return Ok(shown);
-    }
-    // In place of what is known of one that was here once: its operator has been shown what it carries now.
-    for looked in &looked {
-        let carries = Generation(looked.found.superblock.generation);
-        shared
-            .last_superblock
-            .keep(looked.add.uuid, carries)
-            .map_err(|error| {
-                let message = format!(
-                    "which generation {} carries cannot be kept in the state directory: {error}",
-                    looked.add.medium.path().unwrap_or_default()
-                );
-                let remedy = "make room there, and see that the daemon may write to it";
-                Problem::new(ProblemKind::Internal, "state_not_written", message, remedy)
-            })?;
-    }
-    drop(looked);
-    let agreed = shared.propose(command);
-    agreed.map_err(|error| problem::of_proposal(&error))?;
-    shown.done = true;
-    Ok(shown)
-}
-
-/// A medium that was looked at.
-struct Looked {
-    add: AddDisk,
-    found: Decoded,
-}
-
-fn look(
-    shared: &Shared,
-    cluster: &Cluster,
-    wish: &api::ImportMedium,
-    volatile: bool,
-) -> Result<Looked, Problem> {
-    let (device, path) = match (&wish.file, &wish.block) {
-        (Some(file), None) => (
-            Device::File {
-                path: (&file.path).into(),
-                create: None,
-            },
-            &file.path,
-        ),
-        (None, Some(block)) => (
-            Device::Block {
-                path: (&block.path).into(),
-            },
-            &block.path,
-        ),
-        _ => {
-            let message = "a medium is exactly one of `file` and `block`";
-            let remedy = "name each medium in one way";
-            return Err(
-                Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("disks"),
-            );
-        }
-    };
-    let allow = &shared.settings.allow;
-    allow.check_disk_path(path, matches!(device, Device::Block { .. }), "disks")?;
-    places::refuse_own(shared, path)?;
-    if let Some((holder, _)) = cluster
-        .disks
-        .iter()
-        .find(|(_, disk)| disk.medium.path() == Some(path))
-    {
-        return Err(is_here(cluster, path, holder));
-    }
-    if !volatile {
-        places::refuse_volatile(path)?;
-    }
-    alias::refuse(shared, cluster, None, path)?;
-    let patience = shared.settings.lock_wait;
-    let opened = match hands::open_new(device.clone(), 512, patience) {
-        Err(OpenError::BlockTooSmall { device: own, .. }) => hands::open_new(device, own, patience),
-        other => other,
-    };
-    let opened = opened.map_err(|error| problem::of_open(&error))?;
-    refuse_used(path, &opened)?;
-    let found = superblocks::read(&opened).map_err(|error| {
-        let message = format!("{path} cannot be imported: {error}");
-        let remedy = "`palisade-inspect` shows what is on it, copy by copy; nothing was changed";
-        conflict("nothing_on_disk", message, remedy)
-    })?;
-    let superblock = &found.superblock;
-    if let Some((holder, _)) = cluster
-        .disks
-        .iter()
-        .find(|(_, disk)| disk.uuid.0 == superblock.disk)
-    {
-        return Err(is_here(cluster, path, holder));
-    }
-    let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
-    let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;
-    if cluster.disks.contains_key(&name) {
-        let message = format!("{path} is called disk {name}, and there is another disk of that name");
-        let kind = if wish.file.is_some() { "file" } else { "block" };
-        let remedy = format!(
-            "give it another name: palisade disk import --{kind} {path} --id NAME; disks that come with it are taken in \
-             before or after"
-        );
-        return Err(conflict("disk_name_taken", message, &remedy).about("id"));
-    }
-    let (record, wwid) = medium::record_open(&opened, Usage::Pooled).map_err(|error| {
-        let message = format!("{path} cannot be read: {error}");
-        Problem::new(
-            ProblemKind::Internal,
-            "disk_not_readable",
-            message,
-            "look into the kernel log",
-        )
-    })?;
-    let medium = match &wish.file {
-        Some(file) => Medium::File {
-            path: file.path.clone(),
-            bytes: superblock.disk_sectors * SECTOR_BYTES,
-            created: false,
-        },
-        None => Medium::Block {
-            path: path.clone(),
-            wwid,
-        },
-    };
-    let add = of_superblock(shared, name, medium, record, &found);
-    fits(path, &opened, &found)?;
-    Ok(Looked { add, found })
-}
-
-fn of_superblock(
-    shared: &Shared,
-    name: Name,
-    medium: Medium,
-    record: MediumRecord,
-    found: &Decoded,
-) -> AddDisk {
-    let superblock = &found.superblock;
-    AddDisk {
-        name,
-        uuid: Uuid(superblock.disk),
-        node: shared.name.clone(),
-        medium,
-        record,
-        usage: Usage::Pooled,
-        block_bytes: superblock.block_bytes,
-        sectors: superblock.disk_sectors,
-        data_start: superblock.data_start.0,
-        data_end: superblock.data_end.0,
-        superblock_pending: false,
-    }
-}
-
 /// A disk as the cluster has it, to be told of anew.
 fn known(name: &Name, disk: &Disk) -> AddDisk {
     AddDisk {
@@ -582,63 +389,6 @@ fn known(name: &Name, disk: &Disk) -> AddDisk {
         data_end: disk.data_end,
         superblock_pending: false,
     }
-}
-
-fn fits(path: &str, opened: &Opened, found: &Decoded) -> Result<(), Problem> {
-    let (has, needs) = (opened.sectors().0, found.superblock.disk_sectors);
-    if has < needs {
-        let message = format!("{path} has shrunk: {has} sectors are there, its superblock says {needs}");
-        return Err(conflict("disk_shrunk", message, "make it as large as it was"));
-    }
-    let (takes, asks) = (opened.limits().block_bytes, found.superblock.block_bytes);
-    if takes > asks {
-        let message = format!("{path} takes blocks of {takes} bytes, and was written in blocks of {asks}");
-        return Err(conflict(
-            "block_size",
-            message,
-            "put it where blocks of that size can be had",
-        ));
-    }
-    Ok(())
-}
-
-fn is_here(cluster: &Cluster, path: &str, holder: &Name) -> Problem {
-    let message = format!("{path} is disk {holder} of this cluster already");
-    let mut remedy = format!("see how it is: palisade disk show {holder}");
-    // What a disk without a superblock knows cannot be shown.
-    if cluster.disks.get(holder).is_some_and(Disk::has_superblock) {
-        remedy = format!("{remedy}; what each side knows: palisade disk adopt {holder}");
-    }
-    conflict("medium_taken", message, &remedy)
-}
-
-/// Whether the cluster takes the permanent id of the disks' cluster: only after its database was lost, when it has no
-/// disk of its own and they all name the same.
-fn takes_cluster_id(
-    cluster: &Cluster,
-    looked: &[Looked],
-    other_cluster: bool,
-) -> Result<Option<Uuid>, Problem> {
-    let theirs: BTreeSet<u128> = looked
-        .iter()
-        .map(|looked| looked.found.superblock.cluster)
-        .collect();
-    let foreign = theirs.iter().find(|id| **id != cluster.id.0);
-    let Some(foreign) = foreign else { return Ok(None) };
-    if cluster.disks.is_empty() && theirs.len() == 1 {
-        return Ok(Some(Uuid(*foreign)));
-    }
-    if other_cluster {
-        return Ok(None);
-    }
-    let message = format!(
-        "the disks name cluster {}, and this one is {} with disks of its own",
-        Uuid(*foreign),
-        cluster.id
-    );
-    let remedy = "if that cluster does not use them any more, take them with `other_cluster` (--from-other-cluster); \
-                  nothing on them is lost, but that cluster will not know them again";
-    Err(conflict("disk_of_other_cluster", message, remedy).about("other_cluster"))
 }
 
 fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {
@@ -678,49 +428,6 @@ fn point_of(point: &palisade_wire::Ancestor) -> Ancestor {
         generation: Generation(point.generation),
         id: LineageId(point.id),
     }
-}
-
-fn shown_disk(looked: &Looked) -> api::ImportedDisk {
-    let superblock = &looked.found.superblock;
-    api::ImportedDisk {
-        id: looked.add.name.to_string(),
-        path: looked.add.medium.path().unwrap_or_default().to_owned(),
-        uuid: looked.add.uuid.to_string(),
-        cluster: Uuid(superblock.cluster).to_string(),
-        generation: superblock.generation,
-        damage: looked.found.damage.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// The volumes that the disks tell of, as they are in the cluster afterwards.
-fn shown_volumes(after: &Cluster, looked: &[Looked]) -> Vec<api::ImportedVolume> {
-    let mut told: BTreeMap<u128, &str> = BTreeMap::new();
-    for extent in looked.iter().flat_map(|looked| &looked.found.extents) {
-        told.entry(extent.volume)
-            .or_insert_with(|| extent.volume_name.as_str());
-    }
-    let shown = told.into_iter().filter_map(|(uuid, name)| {
-        let whole = after.volumes.iter().find(|(_, volume)| volume.uuid.0 == uuid);
-        let (id, sectors, present) = match whole {
-            Some((id, volume)) => (id.to_string(), volume.sectors, volume.sectors),
-            None => {
-                let fragment = after.fragments.get(&Uuid(uuid))?;
-                (
-                    fragment.name.to_string(),
-                    fragment.sectors,
-                    fragment.present_sectors(),
-                )
-            }
-        };
-        Some(api::ImportedVolume {
-            id,
-            name: name.to_owned(),
-            uuid: Uuid(uuid).to_string(),
-            bytes: sectors * SECTOR_BYTES,
-            present_bytes: present * SECTOR_BYTES,
-        })
-    });
-    shown.collect()
 }
 
 fn part(part: &Part) -> api::VolumePart {

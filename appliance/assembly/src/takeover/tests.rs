@@ -105,8 +105,8 @@ fn after(commands: &[Command]) -> Cluster {
 
 /// A cluster with one disk d1, and how it came to be.
 fn with_disk() -> (Vec<Command>, Cluster) {
-    use palisade_model::InitCluster;
     use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+    use palisade_model::{InitCluster, Medium, MediumRecord, Usage};
     let [name, node] = ["d1", "n1"].map(|text| Name::new(text).unwrap());
     let init = Command::InitCluster(InitCluster {
         id: Uuid(1),
@@ -176,18 +176,6 @@ fn a_side_that_would_be_refused_is_told_beforehand() {
     }
     let (code, _) = told(&leaving, None, Side::Database).unwrap_err();
     assert_eq!(code, "disk_going");
-}
-
-#[test]
-fn a_disk_that_is_here_is_shown_by_what_can_show_it() {
-    let name = Name::new("d1").unwrap();
-    let nobody = is_here(&Cluster::empty(), "/d1", &name);
-    assert!(
-        nobody.remedy.contains("palisade disk show d1"),
-        "{}",
-        nobody.remedy
-    );
-    assert!(!nobody.remedy.contains("adopt"), "{}", nobody.remedy);
 }
 
 #[test]

@@ -1,0 +1,137 @@
+//! Disks that REST names: the one that a repeated wish means, and what is changed about one.
+
+use super::{Rest, known};
+use crate::disk_growth;
+use crate::identify;
+use crate::places;
+use crate::removal;
+use palisade_api as api;
+use palisade_api::{Created, Problem, ProblemKind};
+use palisade_model::{ChangeDisk, Command, Generation, GrowDisk, Medium, Name, Usage};
+use palisade_wire::Geometry;
+use std::sync::Arc;
+
+impl Rest {
+    /// The disk that a repeated wish means, if it means the same.
+    pub(super) fn known_disk(
+        &self,
+        name: &Name,
+        wish: &api::DiskCreate,
+    ) -> Option<Result<Created<api::Disk>, Problem>> {
+        let cluster = self.shared.cluster();
+        let disk = cluster.disks.get(name)?;
+        let usage = match disk.usage {
+            Usage::Pooled => api::DiskUsage::Pooled,
+            Usage::Whole => api::DiskUsage::Whole,
+        };
+        let same_medium = match (&disk.medium, &wish.medium) {
+            (Medium::Null { bytes }, api::Medium::Null(wish)) => *bytes == wish.bytes,
+            (Medium::Memory { bytes }, api::Medium::Memory(wish)) => *bytes == wish.bytes,
+            (Medium::File { path, bytes, .. }, api::Medium::File(wish)) => {
+                *path == wish.path && wish.bytes.is_none_or(|wished| wished == *bytes)
+            }
+            (Medium::Block { path, .. }, api::Medium::Block(wish)) => *path == wish.path,
+            _ => false,
+        };
+        let differs = if !same_medium {
+            wish.medium.name()
+        } else if usage != wish.usage {
+            "usage"
+        } else if wish.block_bytes.is_some_and(|bytes| bytes != disk.block_bytes) {
+            "block_bytes"
+        } else {
+            return Some(Ok(Created::Existing(self.view(|view| view.disk(name, disk)))));
+        };
+        Some(Err(Problem::exists("disk", name.as_str(), differs)))
+    }
+
+    /// Lets a disk grow, looks at its size again, records what its medium is or where it is found, or changes its protection.
+    pub(super) fn change_disk(
+        &self,
+        id: &str,
+        patch: &api::DiskPatch,
+        expected: Option<u64>,
+    ) -> Result<api::Disk, Problem> {
+        let name = known("disk", id)?;
+        let other = patch.bytes.is_some() || patch.path.is_some() || patch.confirm;
+        removal::one_change("disk", other, patch.protected.is_some(), true)?;
+        if let Some(protected) = patch.protected {
+            let command = Command::ChangeDisk(ChangeDisk {
+                name: name.clone(),
+                protected: Some(protected),
+                expected: expected.map(Generation),
+            });
+            return self.change(command, |view| {
+                Some(view.disk(&name, view.cluster.disks.get(&name)?))
+            });
+        }
+        let cluster = self.shared.cluster();
+        let disk = cluster
+            .disks
+            .get(&name)
+            .ok_or_else(|| Problem::not_found("disk", id))?;
+        if let Some(path) = &patch.path {
+            let allow = &self.shared.settings.allow;
+            allow.check_disk_path(path, matches!(disk.medium, Medium::Block { .. }), "path")?;
+            places::refuse_own(&self.shared, path)?;
+        }
+        if patch.path.is_some() || patch.confirm {
+            if patch.bytes.is_some() {
+                let message = "a disk cannot be identified and made larger in one request".to_owned();
+                let remedy = "ask for one after the other";
+                return Err(
+                    Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("bytes"),
+                );
+            }
+            let command = identify::command_for(&self.shared, &name, disk, patch, expected)?;
+            return self.change(Command::IdentifyDisk(command), |view| {
+                Some(view.disk(&name, view.cluster.disks.get(&name)?))
+            });
+        }
+        let opened = self
+            .shared
+            .seen()
+            .disks
+            .get(&name)
+            .map(|open| Arc::clone(&open.opened));
+        let opened = opened.ok_or_else(|| {
+            let remedy = format!("repair it first: palisade disk show {id}");
+            Problem::new(
+                ProblemKind::Conflict,
+                "disk_closed",
+                format!("disk {id} is not open"),
+                remedy,
+            )
+        })?;
+        if let Some(expected) = expected.filter(|&expected| expected != disk.revision.0) {
+            // Said before the medium is touched; the cluster would say it too, but only then.
+            return Err(Problem::changed("disk", id, expected, disk.revision.0));
+        }
+        if let Some(bytes) = patch.bytes {
+            disk_growth::enlarge(&name, disk, bytes, &opened)?;
+        }
+        let sectors = opened.refresh_size().map_err(|error| {
+            let message = format!("the size of disk {id} cannot be read: {error}");
+            Problem::new(
+                ProblemKind::Internal,
+                "disk_not_readable",
+                message,
+                "look into the kernel log",
+            )
+        })?;
+        let data_end = match disk.usage {
+            Usage::Whole => sectors.0,
+            Usage::Pooled => Geometry::of(sectors.0).map_or(disk.data_end, |geometry| geometry.data_end.0),
+        };
+        let expected = expected.map(Generation);
+        let command = Command::GrowDisk(GrowDisk {
+            name: name.clone(),
+            sectors: sectors.0,
+            data_end,
+            expected,
+        });
+        self.change(command, |view| {
+            Some(view.disk(&name, view.cluster.disks.get(&name)?))
+        })
+    }
+}
