@@ -162,6 +162,7 @@ impl View<'_> {
                     open.superblock.has_reached(disk.revision) && disk.first_superblock.is_on_medium();
                 !disk.has_superblock() || written
             });
+        let allocated_bytes = open.and_then(|open| Some(open.sight.look?.file?.allocated));
         api::Disk {
             id: name.to_string(),
             uuid: disk.uuid.to_string(),
@@ -176,10 +177,13 @@ impl View<'_> {
             condition: self.condition(name, open),
             identity: crate::medium::describe(&disk.record, disk.medium.wwid()),
             sparse: disk.record.sparse,
-            allocated_bytes: open.and_then(|open| Some(open.sight.look?.file?.allocated)),
+            allocated_bytes,
             notes: media::notes(self.plant, disk, open)
                 .into_iter()
                 .chain(volumes.is_empty().then(|| media::note_of_reuse(disk)).flatten())
+                .chain(
+                    allocated_bytes.and_then(|taken| media::note_of_kept(disk, taken, used * SECTOR_BYTES)),
+                )
                 .collect(),
             volumes,
             protected: disk.protected,

@@ -6,6 +6,7 @@ use crate::plant::{OpenDisk, Plant};
 use crate::sight::promised;
 use palisade_api::FindingKind;
 use palisade_api::size::human;
+use palisade_block::SECTOR_BYTES;
 use palisade_model::{Disk, Medium, Name, Usage};
 use palisade_reconcile::Ring;
 use palisade_sys::device::{FileLook, Look};
@@ -117,6 +118,9 @@ fn is_moved(plant: &Plant, name: &Name, looked_under: Option<&str>) -> bool {
     observed.is_some_and(|observed| observed.disk.medium.path() != looked_under)
 }
 
+/// Less than that is the file system's own business.
+const KEPT_BYTES: u64 = 1 << 20;
+
 /// Whether a disk is found wherever the kernel shows it.
 fn is_followed(plant: &Plant, name: &Name) -> bool {
     let observed = plant.observed.disks.get(name);
@@ -216,6 +220,24 @@ pub fn note_of_reuse(disk: &Disk) -> Option<String> {
     })
 }
 
+/// What is to be known about a file with holes that has taken more of its file system than volumes of `used` bytes can
+/// have asked for.
+pub fn note_of_kept(disk: &Disk, allocated: u64, used: u64) -> Option<String> {
+    // What lies on one that is given whole is told of by its reuse.
+    if disk.usage == Usage::Whole || !disk.record.sparse {
+        return None;
+    }
+    let own = (disk.sectors - (disk.data_end - disk.data_start)) * SECTOR_BYTES;
+    let kept = allocated.saturating_sub(own).saturating_sub(used);
+    (kept >= KEPT_BYTES).then(|| {
+        format!(
+            "at least {} that its file has taken of its file system belong to no volume any more: they are given back when that \
+             space is cleared for the next volume there; a volume that is deleted with --clear gives its space back at once",
+            human(kept)
+        )
+    })
+}
+
 /// What is said of a file that does not end with a whole block.
 pub fn tail(look: &Look, block_bytes: u32) -> Option<String> {
     look.file?;
@@ -247,6 +269,59 @@ mod tests {
     use crate::hands;
     use palisade_sys::Opened;
     use std::time::Duration;
+
+    #[test]
+    fn what_a_sparse_file_keeps_of_deleted_volumes_is_told() {
+        use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+        use palisade_model::{AddDisk, Cluster, Command, InitCluster, MediumRecord, Uuid};
+        let [name, node] = ["d1", "n1"].map(|text| Name::new(text).unwrap());
+        let init = Command::InitCluster(InitCluster {
+            id: Uuid(1),
+            node: node.clone(),
+            node_uuid: Uuid(2),
+        });
+        let add = Command::AddDisk(AddDisk {
+            name: name.clone(),
+            uuid: Uuid(3),
+            node,
+            medium: Medium::File {
+                path: "/d1".into(),
+                bytes: 1000 * UNIT * SECTOR_BYTES,
+                created: true,
+            },
+            record: MediumRecord {
+                sparse: true,
+                ..MediumRecord::default()
+            },
+            usage: Usage::Pooled,
+            block_bytes: 512,
+            sectors: 1000 * UNIT,
+            data_start: UNIT,
+            data_end: 999 * UNIT,
+            superblock_pending: false,
+        });
+        let cluster = [init, add].iter().fold(Cluster::empty(), |cluster, command| {
+            cluster.apply(command).expect("it should be taken").0
+        });
+        let sparse = cluster.disks[&name].clone();
+        let (own, mib) = (2 * UNIT * SECTOR_BYTES, 1 << 20);
+        // Nothing is kept while volumes may have asked for it all.
+        assert_eq!(note_of_kept(&sparse, own + 50 * mib, 50 * mib), None);
+        assert_eq!(note_of_kept(&sparse, own, 50 * mib), None);
+        let note = note_of_kept(&sparse, own + 50 * mib, 20 * mib).unwrap();
+        assert!(
+            note.contains("at least 30 MiB") && note.contains("--clear"),
+            "{note}"
+        );
+        let mut reserved = sparse.clone();
+        reserved.record.sparse = false;
+        assert_eq!(note_of_kept(&reserved, own + 50 * mib, 20 * mib), None);
+        let whole = Disk {
+            usage: Usage::Whole,
+            ..sparse
+        };
+        assert_eq!(note_of_kept(&whole, own + 50 * mib, 20 * mib), None);
+    }
 
     #[test]
     fn a_file_that_ends_in_the_middle_of_a_block_is_told() {
