@@ -54,6 +54,13 @@ pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patien
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
         let opened = medium::open(&wanted, &name, patience, &shared.last_seen)?;
+        if disk.has_superblock() {
+            // A daemon that was killed may have left a superblock, or its erasure, in the device's cache: nothing is decided
+            // by what a power cut would take back.
+            opened.sync().map_err(|error| {
+                format!("what disk {name} has in its cache cannot be made stable: {error}")
+            })?;
+        }
         let last = &shared.last_superblock;
         let look = superblocks::look(&wanted, &name, disk, &opened, last)?;
         if let Err(error) = superblocks::keep_opened(disk, &opened, &look, last) {

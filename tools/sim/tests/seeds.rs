@@ -38,6 +38,16 @@ fn a_seed_replays_bit_by_bit_and_another_seed_goes_another_way() {
 /// Seeds that found something once: (scenario, seed, what it was).
 const FOUND: &[(&str, u64, &str)] = &[
     (
+        "operator",
+        1_795_889_043_045,
+        "a disk left with its superblock erased in the device's cache alone, and a power cut brought it back",
+    ),
+    (
+        "operator",
+        1_795_889_043_142,
+        "the medium of a disk that had left so was added anew, and carried the superblock of the one before",
+    ),
+    (
         "lineage",
         609,
         "an update under another cluster's id was written over the only copy of what an interrupted write had left",

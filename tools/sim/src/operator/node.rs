@@ -92,6 +92,12 @@ impl Drive {
         disk.is_some_and(|disk| is_first_write_cut_off(cluster, disk, self.sectors, read))
     }
 
+    /// What a process that was killed has left in the device's cache is stable before anybody relies on it.
+    fn make_stable(&mut self) {
+        let mark = self.medium.flush_begin();
+        self.medium.flush_end(mark);
+    }
+
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock(&self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
@@ -197,6 +203,9 @@ impl Node {
         rng: &mut Rng,
     ) -> Result<Option<(Command, Step)>, String> {
         let (_, target) = step.action.target();
+        if let (Action::OpenDisk { .. }, Some(drive)) = (&step.action, self.drives.get_mut(target)) {
+            drive.make_stable();
+        }
         let drive = self.drives.get(target);
         match (&step.action, drive) {
             (Action::OpenDisk { disk } | Action::ExamineSuperblock { disk }, Some(drive)) => {
