@@ -191,7 +191,7 @@ fn waits_for_a_choice(appliance: &mut Appliance, disk: &str, path: &Path) -> Out
     )?;
     let shown = appliance.cli(&["disk", "adopt", disk])?;
     demand(
-        ["older_copy", "--take disk", "--take database"]
+        ["older_copy", "the side of the disk", "--take database"]
             .iter()
             .all(|words| shown.contains(words)),
         format!("both sides are to be shown: {shown}"),
