@@ -5,6 +5,7 @@
 //! guests have no part in it.
 
 use crate::appliance::CertificateState;
+use palisade_api::calendar::date_and_time;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -157,22 +158,8 @@ fn asked_at(certificate: &ParsedCertificate<'_>, time: UnixTime) -> Option<Certi
 
 /// A moment as people write it, UTC.
 fn moment(time: UnixTime) -> String {
-    let seconds = time.as_secs();
-    // Days are counted in years that begin on the first of March, so that a leap day is the last of its year.
-    let shifted = seconds / DAY_S + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    let (date, time) = date_and_time(time.as_secs());
+    format!("{date} {time} UTC")
 }
 
 #[cfg(test)]

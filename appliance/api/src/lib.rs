@@ -19,6 +19,7 @@
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
 pub mod attachment;
+pub mod calendar;
 pub mod disk;
 pub mod disk_preview;
 pub mod event;

@@ -2,9 +2,22 @@
 
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
-use palisade_block::SECTOR_BYTES;
+use palisade_block::{SECTOR_BYTES, Sectors};
 use palisade_model::{Disk, Medium, Name};
 use palisade_sys::Opened;
+
+/// How long the medium of a disk is now.
+pub fn size(name: &Name, opened: &Opened) -> Result<Sectors, Problem> {
+    opened.refresh_size().map_err(|error| {
+        let message = format!("the size of disk {name} cannot be read: {error}");
+        Problem::new(
+            ProblemKind::Internal,
+            "disk_not_readable",
+            message,
+            "look into the kernel log",
+        )
+    })
+}
 
 /// Sizes come in whole logical blocks.
 pub fn whole_blocks(bytes: u64, block_bytes: u32) -> Result<(), Problem> {
@@ -64,11 +77,7 @@ pub fn enlarge(name: &Name, disk: &Disk, bytes: u64, opened: &Opened) -> Result<
 
 /// A file that somebody has cut off is not made longer: guests, who are told of errors there now, would read zeros.
 fn refuse_shrunk(name: &Name, path: &str, agreed: u64, opened: &Opened) -> Result<(), Problem> {
-    let there = opened.refresh_size().map_err(|error| {
-        let message = format!("the size of {path} cannot be read: {error}");
-        let remedy = "see `palisade health` for what it lies on, and ask again";
-        Problem::new(ProblemKind::Unavailable, "disk_size_unknown", message, remedy)
-    })?;
+    let there = size(name, opened)?;
     if there.bytes() >= agreed {
         return Ok(());
     }
@@ -104,6 +113,7 @@ pub(crate) mod tests {
     use super::*;
     use palisade_model::{Generation, MediumRecord, Usage, Uuid};
     use palisade_sys::device::{DeviceSpec, Medium as Device};
+    use std::path::{Path, PathBuf};
 
     /// A whole disk of 100 sectors.
     pub(crate) fn disk(medium: Medium) -> Disk {
@@ -140,21 +150,27 @@ pub(crate) mod tests {
         Opened::open(&spec, std::time::Duration::ZERO).unwrap()
     }
 
-    #[test]
-    fn a_file_is_made_longer_and_never_shorter() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d1");
+    /// A file of 100 sectors, open, and the disk that it is.
+    fn file(folder: &Path) -> (PathBuf, Opened, Disk) {
+        let path = folder.join("d1");
         std::fs::write(&path, vec![7; 100 * 512]).unwrap();
         let opened = open(Device::File {
             path: path.clone(),
             create: None,
         });
-        let name = Name::new("d1").unwrap();
         let file = disk(Medium::File {
             path: path.to_str().unwrap().into(),
             bytes: 100 * 512,
             created: true,
         });
+        (path, opened, file)
+    }
+
+    #[test]
+    fn a_file_is_made_longer_and_never_shorter() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, opened, file) = file(folder.path());
+        let name = Name::new("d1").unwrap();
         let length = || std::fs::metadata(&path).unwrap().len();
         assert_eq!(code(enlarge(&name, &file, 99 * 512, &opened)), "cannot_shrink");
         assert_eq!(
@@ -174,18 +190,8 @@ pub(crate) mod tests {
     #[test]
     fn a_file_that_somebody_has_cut_off_is_not_made_longer() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d1");
-        std::fs::write(&path, vec![7; 100 * 512]).unwrap();
-        let opened = open(Device::File {
-            path: path.clone(),
-            create: None,
-        });
+        let (path, opened, file) = file(folder.path());
         let name = Name::new("d1").unwrap();
-        let file = disk(Medium::File {
-            path: path.to_str().unwrap().into(),
-            bytes: 100 * 512,
-            created: true,
-        });
         let cut = std::fs::File::options().write(true).open(&path).unwrap();
         for (there, refused) in [(99, true), (0, true), (100, false)] {
             cut.set_len(there * 512).unwrap();

@@ -10,10 +10,9 @@ use palisade_admin::TcpAccess;
 use palisade_api as api;
 use palisade_api::FindingKind;
 use palisade_block::SECTOR_BYTES;
-use palisade_model::Kind;
+use palisade_model::{Kind, Name};
 use palisade_reconcile::{Action, Cause};
 use palisade_sys::PageBacking;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A step may be under way for so long before it is told.
@@ -67,12 +66,7 @@ impl View<'_> {
             }
         }
         for (uuid, fragment) in &self.cluster.fragments {
-            let disks: BTreeSet<&str> = fragment
-                .pieces
-                .iter()
-                .map(|piece| piece.extent.disk.as_str())
-                .collect();
-            let disks: Vec<&str> = disks.into_iter().collect();
+            let disks: Vec<&str> = fragment.disks().into_iter().map(Name::as_str).collect();
             let message = format!(
                 "volume {} ({uuid}) is not whole: {} of its {} bytes are here, on {}",
                 fragment.name,

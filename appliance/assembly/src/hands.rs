@@ -63,7 +63,7 @@ pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patien
         }
         let last = &shared.last_superblock;
         let look = superblocks::look(&wanted, &name, disk, &opened, last)?;
-        if let Err(error) = superblocks::keep_opened(disk, &opened, &look, last) {
+        if let Err(error) = superblocks::keep_opened(disk, &look, last) {
             log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
         }
         if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {

@@ -4,8 +4,8 @@
 use crate::own_file;
 use palisade_model::Uuid;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The folder in which it is kept, a file for each disk.
@@ -39,7 +39,7 @@ impl LastSeen {
         Some((print.parse().ok()?, hold))
     }
 
-    /// Keeps it, stable when this returns. Written beside and renamed, so that a crash leaves the old one or the new one.
+    /// Keeps it, stable when this returns.
     ///
     /// # Errors
     /// What the file system says.
@@ -50,12 +50,7 @@ impl LastSeen {
         };
         let path = self.path(disk);
         let beside = path.with_extension("new");
-        fs::create_dir_all(&self.folder)?;
-        let mut file = File::create(&beside)?;
-        writeln!(file, "{hold} {print}")?;
-        file.sync_all()?;
-        fs::rename(beside, path)?;
-        File::open(&self.folder)?.sync_all()
+        own_file::replace(&self.folder, &path, &beside, &format!("{hold} {print}"))
     }
 
     /// Forgets a disk that has left, or that an operator has said to be another medium.

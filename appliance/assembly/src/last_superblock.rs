@@ -19,8 +19,8 @@ use crate::own_file;
 use palisade_model::{Disk, Generation, Uuid};
 use palisade_wire::{Ancestor, Decoded};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,19 +106,13 @@ impl LastSuperblock {
         }
     }
 
-    /// Written beside and renamed, so that a crash leaves the old one or the new one.
     fn record(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
         if matches!(self.recall(disk), Ok(Some(known)) if known == carries) {
             return Ok(());
         }
         let path = self.path(disk);
         let beside = path.with_extension("superblock-new");
-        fs::create_dir_all(&self.folder)?;
-        let mut file = File::create(&beside)?;
-        writeln!(file, "{}", carries.0)?;
-        file.sync_all()?;
-        fs::rename(beside, path)?;
-        File::open(&self.folder)?.sync_all()
+        own_file::replace(&self.folder, &path, &beside, &carries.0.to_string())
     }
 
     /// An operator goes on from what a medium carries, older or not. Counts when the cluster has agreed on it.

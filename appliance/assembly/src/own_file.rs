@@ -1,8 +1,8 @@
 //! Files of a line or two that a daemon has written for its successor. Whatever has come into their place since, the
 //! start neither reads for ever nor takes all memory.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Longest such file that is read; the longest that is written is a fraction of it.
@@ -22,6 +22,20 @@ pub fn read(path: &Path) -> io::Result<String> {
         true => Err(io::Error::other("it is longer than anything that is kept there")),
         false => Ok(text),
     }
+}
+
+/// Writes a line in the place of what a file holds, stable when this returns; its folder is made if there is none. It is written
+/// `beside` and renamed, so that a crash leaves the old one or the new one.
+///
+/// # Errors
+/// What the file system says.
+pub fn replace(folder: &Path, path: &Path, beside: &Path, line: &str) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut file = File::create(beside)?;
+    writeln!(file, "{line}")?;
+    file.sync_all()?;
+    fs::rename(beside, path)?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

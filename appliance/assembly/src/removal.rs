@@ -14,7 +14,6 @@ use palisade_model::{
     Attachment, Clear, Cluster, Command, DeleteFragment, Disk, Fragment, Generation, Medium, Name, Usage,
     Uuid, Volume,
 };
-use std::collections::BTreeSet;
 
 #[cfg(test)]
 mod tests;
@@ -85,12 +84,7 @@ impl Rest {
                 Err(Problem::new(ProblemKind::Conflict, "ambiguous", message, remedy))
             });
         };
-        let disks: BTreeSet<&str> = fragment
-            .pieces
-            .iter()
-            .map(|piece| piece.extent.disk.as_str())
-            .collect();
-        let disks: Vec<&str> = disks.into_iter().collect();
+        let disks: Vec<&str> = fragment.disks().into_iter().map(Name::as_str).collect();
         let subject = Subject {
             name: format!("volume {}", fragment.name),
             revision: cluster.generation,

@@ -104,17 +104,14 @@ fn sides(found: &Decoded, agreed: &[ExtentRecord]) -> String {
 }
 
 /// Keeps which generation a disk that has just been opened carries, where that is not on record yet: what a daemon has
-/// written that ended before it could say so, or one of a version that did not.
-pub fn keep_opened(disk: &Disk, opened: &Opened, look: &Look, last: &LastSuperblock) -> io::Result<()> {
+/// written that ended before it could say so, or one of a version that did not. The disk was flushed before it was looked at,
+/// so no power cut takes back what was read.
+pub fn keep_opened(disk: &Disk, look: &Look, last: &LastSuperblock) -> io::Result<()> {
     match look.superblock {
         Superblock::Ours {
             generation,
             flawed: false,
-        } if last.recall(disk.uuid)? != Some(generation) => {
-            // It may have been read from a cache that a power cut would empty.
-            opened.sync()?;
-            last.keep(disk.uuid, generation)
-        }
+        } if last.recall(disk.uuid)? != Some(generation) => last.keep(disk.uuid, generation),
         _ => Ok(()),
     }
 }
@@ -485,7 +482,7 @@ mod tests {
             looked.sides.as_deref(),
             Some("The medium has no volume; the database has v1 on this disk")
         );
-        keep_opened(disk, &opened, &looked, &last).unwrap();
+        keep_opened(disk, &looked, &last).unwrap();
         assert_eq!(
             last.recall(disk.uuid).unwrap(),
             Some(now),
@@ -559,7 +556,7 @@ mod tests {
         written(&added, &opened, &none);
         let disk = &added.disks[&name("d1")];
         let looked = look(&added, &name("d1"), disk, &opened, &last).unwrap();
-        keep_opened(disk, &opened, &looked, &last).unwrap();
+        keep_opened(disk, &looked, &last).unwrap();
         assert_eq!(
             last.recall(disk.uuid).unwrap(),
             Some(disk.superblock_generation())
@@ -571,7 +568,7 @@ mod tests {
             },
             ..Look::default()
         };
-        keep_opened(disk, &opened, &flawed, &last).unwrap();
+        keep_opened(disk, &flawed, &last).unwrap();
         assert_eq!(
             last.recall(disk.uuid).unwrap(),
             Some(disk.superblock_generation())

@@ -6,6 +6,7 @@
 use crate::name::Name;
 use crate::volume::Extent;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The part of a volume that is here. Its permanent id is its key in [`Cluster::fragments`](crate::Cluster::fragments).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,5 +34,10 @@ impl Fragment {
     /// Sectors that are here.
     pub fn present_sectors(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.extent.sectors).sum()
+    }
+
+    /// The disks that they lie on.
+    pub fn disks(&self) -> BTreeSet<&Name> {
+        self.pieces.iter().map(|piece| &piece.extent.disk).collect()
     }
 }

@@ -478,11 +478,7 @@ fn unpacked(name: u64) -> (u8, u64) {
 
 /// Takes the lowest bit that is not in use.
 fn claim(bits: &AtomicU64, most: usize) -> Option<u8> {
-    let taken = bits.fetch_update(SeqCst, SeqCst, |bits| {
-        let free = bits.trailing_ones();
-        (free < most as u32).then(|| bits | 1 << free)
-    });
-    taken.ok().map(|before| before.trailing_ones() as u8)
+    (0..most as u8).find(|&number| claim_one(bits, number))
 }
 
 fn claim_one(bits: &AtomicU64, number: u8) -> bool {

@@ -2,7 +2,7 @@
 
 mod takeover;
 
-pub use takeover::{DiskAdopt, DiskImport, Side};
+pub use takeover::{DiskAdopt, DiskImport};
 
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};

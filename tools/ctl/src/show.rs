@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use comfy_table::{ContentArrangement, Table, presets};
+use palisade_api::calendar::date_and_time;
 use palisade_api::{DiskCondition, State, size};
 use serde::Serialize;
 use serde_json::Value;
@@ -140,24 +141,8 @@ pub fn or_dash(value: Option<impl ToString>) -> String {
 
 /// Milliseconds since 1970 as RFC 3339, UTC.
 pub fn moment(unix_ms: u64) -> String {
-    let (days, ms_of_day) = ((unix_ms / 86_400_000) as i64, unix_ms % 86_400_000);
-    // Days are counted in years that begin on the first of March, so that a leap day is the last of its year.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (seconds, ms) = (ms_of_day / 1000, ms_of_day % 1000);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    let (date, time) = date_and_time(unix_ms / 1000);
+    format!("{date}T{time}.{:03}Z", unix_ms % 1000)
 }
 
 #[cfg(test)]

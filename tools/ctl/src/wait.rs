@@ -27,14 +27,7 @@ pub fn applied(client: &Client, wait: Wait, path: &str, what: &str, first: Value
             return Ok(resource);
         }
         look_on(&bar, begun, limit, what, state)?;
-        resource = loop {
-            match client.get(path) {
-                Err(failure) if is_restarting(&failure) && begun.elapsed() < limit => {
-                    std::thread::sleep(PERIOD)
-                }
-                other => break other?,
-            }
-        };
+        resource = look(client, path, begun, limit)?;
     }
 }
 
@@ -52,12 +45,8 @@ pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<bool,
     let bar = bar(limit, what);
     let mut known = None;
     loop {
-        let resource = match client.get(path) {
+        let resource = match look(client, path, begun, limit) {
             Err(failure) if is_not_there(&failure) => break,
-            Err(failure) if is_restarting(&failure) && begun.elapsed() < limit => {
-                std::thread::sleep(PERIOD);
-                continue;
-            }
             other => other?,
         };
         // Somebody may have given its name to another.
@@ -71,6 +60,16 @@ pub fn gone(client: &Client, wait: Wait, path: &str, what: &str) -> Result<bool,
     }
     bar.finish_and_clear();
     Ok(true)
+}
+
+/// The resource as it is now, once the appliance answers again if it is restarting.
+fn look(client: &Client, path: &str, begun: Instant, limit: Duration) -> Result<Value, Failure> {
+    loop {
+        match client.get(path) {
+            Err(failure) if is_restarting(&failure) && begun.elapsed() < limit => std::thread::sleep(PERIOD),
+            other => return other,
+        }
+    }
 }
 
 fn is_not_there(failure: &Failure) -> bool {

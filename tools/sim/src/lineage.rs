@@ -281,11 +281,14 @@ impl World {
                     .record_failure(&step, "the path leads nowhere".into());
             }
             Action::OpenDisk { disk } | Action::ExamineSuperblock { disk } => {
-                let superblock = self.superblock_of(&cluster, disk)?;
-                if matches!(step.action, Action::OpenDisk { .. }) {
-                    // What is in the disk's cache is made stable before it is on record.
+                let opens = matches!(step.action, Action::OpenDisk { .. });
+                if opens {
+                    // What is in the disk's cache is made stable before anything is decided by it.
                     let mark = self.medium.flush_begin();
                     self.medium.flush_end(mark);
+                }
+                let superblock = self.superblock_of(&cluster, disk)?;
+                if opens {
                     self.keep(superblock);
                     self.is_the_same_time(&cluster, disk)?;
                 }

@@ -110,15 +110,7 @@ impl Rest {
         if let Some(bytes) = patch.bytes {
             disk_growth::enlarge(&name, disk, bytes, &opened)?;
         }
-        let sectors = opened.refresh_size().map_err(|error| {
-            let message = format!("the size of disk {id} cannot be read: {error}");
-            Problem::new(
-                ProblemKind::Internal,
-                "disk_not_readable",
-                message,
-                "look into the kernel log",
-            )
-        })?;
+        let sectors = disk_growth::size(&name, &opened)?;
         let data_end = match disk.usage {
             Usage::Whole => sectors.0,
             Usage::Pooled => Geometry::of(sectors.0).map_or(disk.data_end, |geometry| geometry.data_end.0),

@@ -165,8 +165,7 @@ impl Cluster {
         }
         let fragments = std::mem::take(&mut self.fragments);
         for (uuid, fragment) in fragments {
-            let on = fragment.pieces.iter().map(|piece| &piece.extent.disk).collect();
-            if !concerned(&uuid, on) {
+            if !concerned(&uuid, fragment.disks()) {
                 self.fragments.insert(uuid, fragment);
                 continue;
             }

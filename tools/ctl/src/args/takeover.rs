@@ -30,6 +30,15 @@ pub enum Side {
     Database,
 }
 
+impl From<Side> for palisade_api::Side {
+    fn from(side: Side) -> palisade_api::Side {
+        match side {
+            Side::Disk => palisade_api::Side::Disk,
+            Side::Database => palisade_api::Side::Database,
+        }
+    }
+}
+
 /// Disks to be taken in with their volumes.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("media").required(true).multiple(true).args(["file", "block"]))]

@@ -1,14 +1,14 @@
 //! `palisade disk adopt` and `palisade disk import`: shown first, done with consent.
 
-use crate::args::{DiskAdopt, DiskImport, Side};
+use crate::args::{DiskAdopt, DiskImport};
 use crate::client::{Client, segment};
 use crate::consent;
 use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
-    BlockMedium, DiskAdoption, DiskImported, FileMedium, ImportMedium, ImportedVolume, SideRefused,
-    VolumePart, routes, size,
+    BlockMedium, DiskAdoption, DiskImported, FileMedium, ImportMedium, ImportedVolume, Side, VolumePart,
+    routes, size,
 };
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     let address = format!("{path}/adopt");
     let value = client.create(&address, &palisade_api::DiskAdopt::default())?;
     let adoption: DiskAdoption = client.typed(&value)?;
-    let side = match wish.take {
+    let side = match wish.take.map(Side::from) {
         Some(side) if !wish.dry_run => side,
         _ if out.json => return Ok(out.value(&value)?),
         Some(side) => {
@@ -60,12 +60,8 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
         ),
     };
     consent::ask(&format!("disk {}", wish.id), &question, wish.yes)?;
-    let take = match side {
-        Side::Disk => palisade_api::Side::Disk,
-        Side::Database => palisade_api::Side::Database,
-    };
     let decision = palisade_api::DiskAdopt {
-        take: Some(take),
+        take: Some(side),
         seen: Some(adoption.seen),
     };
     let value = client.create(&address, &decision)?;
@@ -101,7 +97,7 @@ fn brings(adoption: &DiskAdoption, side: Side) -> String {
     // What is emptied holds nothing of the copy.
     let is_emptied = |part: &VolumePart| {
         let mut emptied = adoption.overwritten.iter().map(|overwritten| &overwritten.volume);
-        side_is_database(side) && emptied.any(|volume| volume.uuid == part.uuid)
+        side == Side::Database && emptied.any(|volume| volume.uuid == part.uuid)
     };
     let kept: Vec<&str> = adoption
         .as_of_copy
@@ -121,16 +117,10 @@ fn brings(adoption: &DiskAdoption, side: Side) -> String {
 
 /// What keeps a side from being taken as things are.
 fn refusal(adoption: &DiskAdoption, side: Side) -> String {
-    let is_it = |refused: &&SideRefused| {
-        matches!(
-            (refused.side, side),
-            (palisade_api::Side::Disk, Side::Disk) | (palisade_api::Side::Database, Side::Database)
-        )
-    };
     adoption
         .refused
         .iter()
-        .find(is_it)
+        .find(|refused| refused.side == side)
         .map_or_else(String::new, |refused| {
             format!(
                 " As things are that is refused: {}; {}.",
@@ -139,17 +129,10 @@ fn refusal(adoption: &DiskAdoption, side: Side) -> String {
         })
 }
 
-fn side_is_database(side: Side) -> bool {
-    matches!(side, Side::Database)
-}
-
 /// What can be decided about a disk that stands so: only what would be taken.
 fn choices(adoption: &DiskAdoption) -> String {
     let id = &adoption.disk;
-    let command = |side: &palisade_api::Side| match side {
-        palisade_api::Side::Disk => format!("palisade disk adopt {id} --take disk"),
-        palisade_api::Side::Database => format!("palisade disk adopt {id} --take database"),
-    };
+    let command = |side: &Side| format!("palisade disk adopt {id} --take {}", show::word(side));
     let commands: Vec<String> = adoption.choices.iter().map(command).collect();
     let what = match (commands.as_slice(), adoption.standing.as_str()) {
         ([], "foreign") => {
@@ -161,10 +144,7 @@ fn choices(adoption: &DiskAdoption) -> String {
     };
     let mut said = vec![what];
     for refused in &adoption.refused {
-        let side = match refused.side {
-            palisade_api::Side::Disk => "disk",
-            palisade_api::Side::Database => "database",
-        };
+        let side = show::word(&refused.side);
         said.push(format!("Not the side of the {side}: {}.", refused.message));
     }
     // With a side left to take, that is what to do.
@@ -361,12 +341,9 @@ fn state(volume: &ImportedVolume) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_api::SideRefused;
 
-    fn adoption(
-        standing: &str,
-        choices: &[palisade_api::Side],
-        refused: &[palisade_api::Side],
-    ) -> DiskAdoption {
+    fn adoption(standing: &str, choices: &[Side], refused: &[Side]) -> DiskAdoption {
         let refused = refused.iter().map(|side| SideRefused {
             side: *side,
             message: format!("not {side:?}"),
