@@ -272,6 +272,9 @@ impl Walk<'_> {
                     assert!(self.running.contains_key(&index) && !self.stopping.contains(&index));
                     self.stopping.push(index);
                 }
+                Action::LeaveQueue { index } => {
+                    assert!(self.stopping.contains(&index), "left although nobody drains it");
+                }
                 Action::Closed { reason } => {
                     assert!(self.running.is_empty() && !self.memory && !reason.is_empty());
                     self.closed = true;
