@@ -332,13 +332,14 @@ findings! {
     }
     DiskUnlinked {
         code: "disk_unlinked", severity: Failed,
-        means: "The file of a disk has been deleted while it is in use.",
-        guest: "Nothing yet: its data is there for as long as the daemon runs, and gone after that.",
+        means: "The file of a disk, or the file under its loop device, has been deleted while it is in use.",
+        guest: "Nothing yet: its data is there for as long as the daemon runs or the loop device is there, and gone after that.",
         metric: "palisade_findings",
         remedy: "do not stop the daemon: stop the guest and copy the file while it is open (`cp --sparse=always \
                  /proc/PID/fd/N PATH`, with the process that `palisade node` shows for PID, and N from `ls -l \
                  /proc/PID/fd`), then restart the daemon and say that the copy is the disk (`palisade disk confirm {name} \
-                 --yes`); or save its data from within the guest",
+                 --yes`). Where the file lies under a loop device, copy that device (`cp --sparse=always /dev/loopN PATH`) in place of \
+                 /proc/PID/fd/N, and make a loop device of the copy. Or save its data from within the guest",
         clears: Clears::WithItsCause,
     }
     DiskAstray {
@@ -372,6 +373,15 @@ findings! {
         metric: "palisade_findings",
         remedy: "make an empty file with `chattr +C`, copy the disk's file into it with the daemon stopped, put it in its place \
                  and confirm it: `palisade disk confirm {name} --yes`",
+        clears: Clears::WithItsCause,
+    }
+    DiskInUserSpace {
+        code: "disk_in_user_space", severity: Ok,
+        means: "The file of a disk lies on a file system that a program answers for, as FUSE: the kernel may mistake an answer of a part.",
+        guest: "Nothing as long as whole requests are carried out; else data may get to the wrong place, and all is said to be well.",
+        metric: "palisade_findings",
+        remedy: "stop the daemon, copy the file to a file system of the kernel's own (ext4, xfs), and confirm where it is: \
+                 `palisade disk confirm {name} --path PATH --yes`",
         clears: Clears::WithItsCause,
     }
     DiskBuffered {

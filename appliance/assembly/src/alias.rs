@@ -13,7 +13,7 @@ use crate::superblocks;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Cluster, Name};
 use palisade_sys::Opened;
-use palisade_sys::device::underlay::Underlay;
+use palisade_sys::device::underlay::{Position, Underlay};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,20 +41,28 @@ pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str
     };
     let others = cluster.disks.iter().filter(|(name, _)| Some(*name) != but);
     for (name, disk) in others {
-        let is_its = match (found.get(name), disk.medium.path()) {
+        let position = match (found.get(name), disk.medium.path()) {
             // What it is called by now is another thing, which only its descriptor can be compared with.
             (Some(found), _) if found.opened.is_at(&found.path).is_ok_and(|there| !there) => {
-                found.opened.is_at(Path::new(path)).unwrap_or(false)
+                let is_it = found.opened.is_at(Path::new(path)).unwrap_or(false);
+                is_it.then_some(Position::Same)
             }
-            (Some(found), _) => lies_under(&found.path, &asked),
+            (Some(found), _) => position(&asked, &found.path),
             (None, Some(recorded)) => {
                 let its = || !but.is_some_and(|but| exchanged::is_anothers(shared, cluster, name, but));
-                lies_under(Path::new(recorded), &asked) && its()
+                position(&asked, Path::new(recorded)).filter(|_| its())
             }
-            (None, None) => false,
+            (None, None) => None,
         };
-        if is_its {
-            return Err(taken(path, name, found.contains_key(name)));
+        let its_path = || match found.get(name) {
+            Some(found) => found.path.display().to_string(),
+            None => disk.medium.path().unwrap_or_default().to_owned(),
+        };
+        match position {
+            None => {}
+            Some(Position::Same) => return Err(taken(path, name, found.contains_key(name))),
+            Some(Position::Beneath) => return Err(lies_on(path, name, &its_path())),
+            Some(Position::Above) => return Err(lies_in(path, name, &its_path())),
         }
     }
     Ok(())
@@ -66,8 +74,35 @@ struct Found {
     opened: Arc<Opened>,
 }
 
-fn lies_under(path: &Path, asked: &Underlay) -> bool {
-    Underlay::of(path).is_ok_and(|there| there.meets(asked))
+/// How what is asked about stands to the medium of a disk.
+fn position(asked: &Underlay, medium: &Path) -> Option<Position> {
+    asked.against(&Underlay::of(medium).ok()?)
+}
+
+/// A disk lies on what is asked for, as a file on a file system there or as a part of it.
+fn lies_on(path: &str, holder: &Name, holder_path: &str) -> Problem {
+    let message = format!(
+        "{path} is no disk of this appliance itself, but disk {holder} lies on it: {holder_path} is on a file system there, or \
+         made of it or of a part of it"
+    );
+    let remedy = format!(
+        "name a device on which no disk lies; or take that disk away first, once nothing on it is needed any more: palisade \
+         disk show {holder} tells what it holds, palisade disk remove {holder} gives it up. `force` does not lift this"
+    );
+    Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
+}
+
+/// What is asked for lies on a disk, as a partition of it or a file of a file system there.
+fn lies_in(path: &str, holder: &Name, holder_path: &str) -> Problem {
+    let message = format!(
+        "{path} lies on disk {holder} of this appliance: it is on a file system on {holder_path}, or made of it or of a part of \
+         it"
+    );
+    let remedy = format!(
+        "name a file or device that lies elsewhere; what disk {holder} holds: palisade disk show {holder}. `force` does not \
+         lift this"
+    );
+    Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
 }
 
 /// Refuses an open medium that is one of a disk that there is by its WWID, or whose superblock, or what is left of it,

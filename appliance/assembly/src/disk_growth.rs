@@ -1,10 +1,15 @@
 //! A disk that is to grow: what is asked for is weighed, and its file made longer.
 
+use crate::findings::media;
+use crate::shared::Shared;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_block::{SECTOR_BYTES, Sectors};
-use palisade_model::{Disk, Medium, Name};
+use palisade_model::{Cluster, Command, Disk, Medium, Name};
 use palisade_sys::Opened;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
 
 /// How long the medium of a disk is now.
 pub fn size(name: &Name, opened: &Opened) -> Result<Sectors, Problem> {
@@ -50,6 +55,7 @@ pub fn enlarge(name: &Name, disk: &Disk, bytes: u64, opened: &Opened) -> Result<
         return refused("cannot_shrink", message, "ask for a larger size");
     }
     whole_blocks(bytes, disk.block_bytes)?;
+    refuse_unlinked(name, opened)?;
     match &disk.medium {
         _ if bytes == present => Ok(()),
         Medium::File { path, .. } => {
@@ -73,6 +79,53 @@ pub fn enlarge(name: &Name, disk: &Disk, bytes: u64, opened: &Opened) -> Result<
             )
         }
     }
+}
+
+/// Nothing more is put into a file that has been deleted: it is gone with its next closing, and so would be what a guest
+/// writes there meanwhile, believing that its disk has become larger.
+///
+/// # Errors
+/// That it has been deleted. What does not let itself be looked at is refused elsewhere.
+pub fn refuse_unlinked(name: &Name, opened: &Opened) -> Result<(), Problem> {
+    let look = opened.look().ok().flatten();
+    let Some(message) = look.and_then(|look| media::unlinked(name, opened.path(), &look)) else {
+        return Ok(());
+    };
+    let remedy = format!(
+        "save it first: `palisade health` tells how, at disk_unlinked of disk {name}; then ask again. Nothing has been changed"
+    );
+    Err(Problem::new(
+        ProblemKind::Conflict,
+        "disk_unlinked",
+        message,
+        remedy,
+    ))
+}
+
+/// Refuses a new volume, or more of one, on a disk whose file has been deleted, wherever the cluster would put it.
+///
+/// # Errors
+/// That the file of a disk has been deleted. What the cluster would refuse, it refuses by itself.
+pub fn refuse_more_on_unlinked(shared: &Shared, command: &Command, volume: &Name) -> Result<(), Problem> {
+    for disk in &disks_given(&shared.cluster(), command, volume) {
+        let seen = shared.seen();
+        let opened = seen.disks.get(disk).map(|open| Arc::clone(&open.opened));
+        drop(seen);
+        opened.map_or(Ok(()), |opened| refuse_unlinked(disk, &opened))?;
+    }
+    Ok(())
+}
+
+/// The disks that a volume would lie on, if a command makes it or changes it.
+fn disks_given(before: &Cluster, command: &Command, volume: &Name) -> BTreeSet<Name> {
+    let Ok((after, _)) = before.apply(command) else {
+        return BTreeSet::new();
+    };
+    let there = after.volumes.get(volume);
+    // The wish of before, asked again, puts nothing anywhere.
+    let changed = there.filter(|_| there != before.volumes.get(volume));
+    let extents = changed.into_iter().flat_map(|volume| volume.extents());
+    extents.map(|extent| extent.disk.clone()).collect()
 }
 
 /// A file that somebody has cut off is not made longer: guests, who are told of errors there now, would read zeros.
@@ -103,7 +156,13 @@ fn refuse_shrunk(name: &Name, path: &str, agreed: u64, opened: &Opened) -> Resul
 fn lengthen(path: &str, bytes: u64, sparse: bool, opened: &Opened) -> Result<(), Problem> {
     opened.grow(bytes, sparse).map_err(|error| {
         let message = format!("{path} cannot be made larger, and is as long as it was: {error}");
-        let remedy = "make room on its file system, or ask for less";
+        let remedy = match error.kind() {
+            io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput => {
+                "ask for less: neither room nor holes help, as the file system takes no file of that length, or the daemon's \
+                 limit on files does not (`prlimit --fsize`); or add another disk"
+            }
+            _ => "make room on its file system, or ask for less",
+        };
         Problem::new(ProblemKind::NoSpace, "disk_not_grown", message, remedy)
     })
 }
@@ -184,6 +243,80 @@ pub(crate) mod tests {
         // Asked again after a crash in between, and with a smaller growth.
         enlarge(&name, &file, 150 * 512, &opened).unwrap();
         assert_eq!(length(), 200 * 512);
+    }
+
+    #[test]
+    fn a_file_that_has_been_deleted_is_not_made_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, opened, file) = file(folder.path());
+        let name = Name::new("d1").unwrap();
+        refuse_unlinked(&name, &opened).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        for bytes in [100 * 512, 200 * 512] {
+            let refused = enlarge(&name, &file, bytes, &opened).unwrap_err();
+            assert_eq!((refused.status(), &*refused.code), (409, "disk_unlinked"));
+            assert!(refused.message.contains("has been deleted"), "{refused:?}");
+        }
+        assert_eq!(opened.refresh_size().unwrap().0, 100);
+    }
+
+    #[test]
+    fn the_disks_that_a_volume_would_get_are_known_before_it_is_agreed_on() {
+        use palisade_model::{AddDisk, CreateVolume, GrowVolume, InitCluster};
+        let [d1, d2, v1, node] = ["d1", "d2", "v1", "n1"].map(|text| Name::new(text).unwrap());
+        let add = |name: &Name, uuid, sectors| {
+            Command::AddDisk(AddDisk {
+                name: name.clone(),
+                uuid: Uuid(uuid),
+                node: node.clone(),
+                medium: Medium::Null { bytes: sectors * 512 },
+                record: MediumRecord::default(),
+                usage: Usage::Whole,
+                block_bytes: 512,
+                sectors,
+                data_start: 0,
+                data_end: sectors,
+                superblock_pending: false,
+            })
+        };
+        let create = |disk: Option<&Name>| {
+            Command::CreateVolume(CreateVolume {
+                name: v1.clone(),
+                uuid: Uuid(9),
+                node: node.clone(),
+                disk: disk.cloned(),
+                sectors: Some(100),
+                block_bytes: None,
+                clear: None,
+                clears: true,
+                clears_reused: true,
+            })
+        };
+        let init = Command::InitCluster(InitCluster {
+            id: Uuid(1),
+            node: node.clone(),
+            node_uuid: Uuid(2),
+        });
+        let after = |cluster: &Cluster, command: &Command| cluster.apply(command).unwrap().0;
+        let cluster = [init, add(&d1, 3, 100), add(&d2, 4, 200)]
+            .iter()
+            .fold(Cluster::empty(), |cluster, command| after(&cluster, command));
+        let given = |cluster: &Cluster, command: &Command| Vec::from_iter(disks_given(cluster, command, &v1));
+        assert_eq!(given(&cluster, &create(Some(&d2))), std::slice::from_ref(&d2));
+        assert!(
+            given(&cluster, &create(Some(&v1))).is_empty(),
+            "refused by the cluster"
+        );
+        let with = after(&cluster, &create(Some(&d2)));
+        assert!(given(&with, &create(Some(&d2))).is_empty(), "it is there already");
+        let grow = Command::GrowVolume(GrowVolume {
+            name: v1.clone(),
+            sectors: 150,
+            disk: None,
+            expected: None,
+            clears: true,
+        });
+        assert_eq!(given(&with, &grow), std::slice::from_ref(&d2));
     }
 
     /// What was cut off fails; it must not come back as zeros.

@@ -352,6 +352,7 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::DiskExchanged, "a look at the path each second"),
     (F::DiskSpaceLow, "a look at the file system each second"),
     (F::DiskCopiedOnWrite, "a look at the file system each second"),
+    (F::DiskInUserSpace, "a look at the file system each second"),
     (F::DiskBuffered, "the opening of a disk without O_DIRECT"),
     (F::PlainPages, "the start of a reactor without hugepages"),
     (F::MemoryNotPinned, "the pinning of a guest's memory"),

@@ -3,6 +3,7 @@
 
 mod content;
 mod preview;
+mod room;
 
 pub use preview::{of_known, preview};
 
@@ -216,6 +217,9 @@ fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Optio
             }
             .about("file.path")
         }
+        (OpenError::Create { source, .. }, api::Medium::File(file)) => {
+            room::of_creation(&error, source, file)
+        }
         _ => problem::of_open(&error),
     })?;
     refuse_used(wish.medium.path().unwrap_or_default(), &opened)?;
@@ -268,7 +272,9 @@ fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem>
 fn notes(shared: &Shared, opened: &Opened) -> Vec<String> {
     let look = opened.look().ok().flatten();
     let tail = look.and_then(|look| media::tail(&look, opened.limits().block_bytes));
-    over_commit(shared, opened).into_iter().chain(tail).collect()
+    let hazard = look.and_then(|look| media::hazard(&look));
+    let notes = over_commit(shared, opened).into_iter().chain(tail);
+    notes.chain(hazard).collect()
 }
 
 /// Says so when a file with holes has been promised more than its file system has, beside what that owes to others.

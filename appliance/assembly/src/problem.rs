@@ -228,7 +228,7 @@ pub fn of_open(error: &OpenError) -> Problem {
         OpenError::Create { .. } => (
             ProblemKind::NoSpace,
             "disk_not_created",
-            "make room on the file system, choose a smaller size, or make the file sparse",
+            "make room on the file system, or choose a smaller size",
         ),
         OpenError::BlockTooSmall { .. } | OpenError::BlockSize { .. } => (
             ProblemKind::Invalid,

@@ -3,6 +3,7 @@
 mod disks;
 
 use crate::config::account;
+use crate::disk_growth;
 use crate::exchanged;
 use crate::hands;
 use crate::new_disk;
@@ -269,6 +270,7 @@ impl Appliance for Rest {
             clears: true,
             clears_reused: true,
         });
+        disk_growth::refuse_more_on_unlinked(&self.shared, &command, &id)?;
         self.create(command, |view| {
             Some(view.volume(&id, view.cluster.volumes.get(&id)?))
         })
@@ -299,6 +301,9 @@ impl Appliance for Rest {
                 expected,
             }),
         };
+        if patch.bytes.is_some() {
+            disk_growth::refuse_more_on_unlinked(&self.shared, &command, &name)?;
+        }
         self.change(command, |view| {
             Some(view.volume(&name, view.cluster.volumes.get(&name)?))
         })

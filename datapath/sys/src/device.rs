@@ -24,7 +24,7 @@ mod mount;
 mod open;
 mod place;
 pub mod probe;
-mod room;
+pub mod room;
 pub mod underlay;
 pub mod usage;
 mod wipe;

@@ -10,6 +10,7 @@ use palisade_block::SECTOR_BYTES;
 use palisade_model::{Disk, Medium, Name, Usage};
 use palisade_reconcile::Ring;
 use palisade_sys::device::{FileLook, Look};
+use palisade_sys::filesystem::FileSystem;
 use std::path::Path;
 
 /// A file system is nearly full when a twentieth of it is left, or less than this; whichever is less.
@@ -64,14 +65,9 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
         };
         found.push((FindingKind::DiskShrunk, message));
     }
-    match look.file {
-        Some(file) if file.links == 0 => {
-            let message = format!(
-                "the file of disk {name} has been deleted under the daemon: what guests write is gone when it is closed"
-            );
-            found.push((FindingKind::DiskUnlinked, message));
-        }
-        _ => found.extend(
+    match unlinked(name, open.opened.path(), &look) {
+        Some(message) => found.push((FindingKind::DiskUnlinked, message)),
+        None => found.extend(
             sight
                 .astray
                 .as_ref()
@@ -100,6 +96,22 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
         found.extend(of_filesystem(plant, name, look.bytes, &file));
     }
     found
+}
+
+/// What is said of a disk whose data lies in a file that has been deleted.
+pub fn unlinked(name: &Name, path: Option<&Path>, look: &Look) -> Option<String> {
+    if look.file.is_some_and(|file| file.links == 0) {
+        return Some(format!(
+            "the file of disk {name} has been deleted under the daemon: what guests write is gone when it is closed"
+        ));
+    }
+    let path = path.unwrap_or(Path::new("")).display();
+    look.is_unlinked().then(|| {
+        format!(
+            "disk {name}, {path}, lies on a loop device whose file has been deleted (`losetup --list` shows it): what guests \
+             write is gone when that device is given back or the machine stops"
+        )
+    })
 }
 
 /// The disks that a disk has exchanged its path with, and that are open as well.
@@ -159,6 +171,10 @@ fn of_filesystem(plant: &Plant, name: &Name, bytes: u64, file: &FileLook) -> Opt
             return Some((FindingKind::DiskSpaceLow, message));
         }
     }
+    if let Some(why) = filesystem.hazard() {
+        let message = format!("disk {name} lies on a file system in user space ({kind}): {why}");
+        return Some((FindingKind::DiskInUserSpace, message));
+    }
     copies.then(|| {
         let message = format!(
             "the file of disk {name} is copied on write and checksummed by btrfs: a guest that changes a buffer while it is \
@@ -200,6 +216,7 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
             promised(plant, file.device),
             &file,
         ));
+        notes.extend(hazard(&look));
         if file.filesystem.is_volatile() {
             let kind = file.filesystem.name();
             notes.push(format!(
@@ -250,9 +267,28 @@ pub fn tail(look: &Look, block_bytes: u32) -> Option<String> {
     })
 }
 
+/// What is said of a file on a file system on which disks may come to harm.
+pub fn hazard(look: &Look) -> Option<String> {
+    hazard_of(&look.file?.filesystem)
+}
+
+/// The same of a file that is to be made.
+pub fn hazard_of(filesystem: &FileSystem) -> Option<String> {
+    let why = filesystem.hazard()?;
+    Some(format!(
+        "it lies on a file system in user space ({}): {why}; use a file on ext4 or xfs, or a block device",
+        filesystem.name()
+    ))
+}
+
 /// What is said of a file that has been promised more than there is.
 pub fn over_commit(wanting: u64, promised: u64, file: &FileLook) -> Option<String> {
-    let free = file.filesystem.free_bytes;
+    short_of(wanting, promised, &file.filesystem)
+}
+
+/// The same of a file that is to be made.
+pub fn short_of(wanting: u64, promised: u64, filesystem: &FileSystem) -> Option<String> {
+    let free = filesystem.free_bytes;
     (wanting > 0 && promised > free).then(|| {
         format!(
             "it takes its space as it is written to, and there is not enough: {} are free on its file system, and the disks \
@@ -321,6 +357,47 @@ mod tests {
             ..sparse
         };
         assert_eq!(note_of_kept(&whole, own + 50 * mib, 20 * mib), None);
+    }
+
+    #[test]
+    fn a_disk_whose_data_lies_in_a_deleted_file_is_told_by_what_was_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+        let medium = Medium::File {
+            path: path.display().to_string(),
+            bytes: 1 << 20,
+            created: false,
+        };
+        let opened = Opened::open(&hands::spec(&medium, 4096), Duration::from_secs(5)).unwrap();
+        let look = opened.look().unwrap().unwrap();
+        let name = Name::new("d1").unwrap();
+        let told = |look: &Look| unlinked(&name, Some(Path::new("/dev/loop7")), look);
+        assert_eq!(told(&look), None);
+        let below = told(&Look {
+            on_deleted: true,
+            ..look
+        })
+        .unwrap();
+        assert!(
+            below.contains("/dev/loop7, lies on a loop device whose file has been deleted"),
+            "{below}"
+        );
+        std::fs::remove_file(&path).unwrap();
+        let own = told(&opened.look().unwrap().unwrap()).unwrap();
+        assert!(own.starts_with("the file of disk d1 has been deleted"), "{own}");
+    }
+
+    #[test]
+    fn a_file_system_in_user_space_is_told_and_one_of_the_kernel_is_not() {
+        const FUSE: u32 = 0x6573_5546;
+        let here = FileSystem::of(std::fs::File::open("/proc").unwrap()).unwrap();
+        assert_eq!(hazard_of(&here), None);
+        let note = hazard_of(&FileSystem { magic: FUSE, ..here }).unwrap();
+        assert!(
+            note.contains("in user space (FUSE)") && note.contains("use a file on ext4"),
+            "{note}"
+        );
     }
 
     #[test]

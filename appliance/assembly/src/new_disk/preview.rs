@@ -1,22 +1,20 @@
 //! What adding a disk would find and do, shown before it is done.
 
 use super::content::{self, Fate, Weighed, volumes_in_words};
+use super::room::room_for;
 use super::{BLOCK_BYTES, Making, may_be_added, notes, open, unread};
 use crate::medium;
-use crate::problem;
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::Problem;
 use palisade_api::size::human;
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{Name, Uuid};
+use palisade_sys::Opened;
 use palisade_sys::device::probe::{self, HEAD_BYTES, Partition, TAIL_BYTES};
-use palisade_sys::filesystem::FileSystem;
-use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Decoded, ExtentRecord};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::path::Path;
 
 /// What [`command_for`](super::command_for) would find and do. Nothing is made or changed.
 ///
@@ -32,18 +30,15 @@ pub fn preview(
     let bytes = super::wished_bytes(&wish.medium).unwrap_or_default();
     match file_to_be_made(&wish.medium) {
         Some(file) => {
-            room_for(shared, file)?;
+            let notes = room_for(shared, file)?;
             let holes = match file.sparse {
                 true => "with holes: it takes its space as it is written to",
                 false => "and its space is reserved",
             };
             let made = format!("file {} is made, {} long, {holes}", file.path, human(bytes));
-            Ok(shown(
-                wish,
-                bytes,
-                wish.block_bytes.unwrap_or(BLOCK_BYTES),
-                vec![made],
-            ))
+            let block_bytes = wish.block_bytes.unwrap_or(BLOCK_BYTES);
+            let preview = shown(wish, bytes, block_bytes, vec![made]);
+            Ok(api::DiskPreview { notes, ..preview })
         }
         None => match open(shared, wish, Making::Nothing)? {
             None => {
@@ -221,29 +216,4 @@ fn file_to_be_made(medium: &api::Medium) -> Option<&api::FileMedium> {
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
     is_missing.then_some(file)
-}
-
-/// Refuses, in the words in which making it would fail, a file that has no folder or no room.
-fn room_for(shared: &Shared, file: &api::FileMedium) -> Result<(), Problem> {
-    let path = Path::new(&file.path);
-    let refused = |source| {
-        problem::of_open(&OpenError::Open {
-            path: path.into(),
-            source,
-        })
-    };
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    if shared.settings.makes_folder(parent) {
-        return Ok(());
-    }
-    let folder = File::open(parent).map_err(refused)?;
-    let free = FileSystem::of(&folder).map_err(refused)?.free_bytes;
-    match file.bytes.filter(|&bytes| !file.sparse && bytes > free) {
-        None => Ok(()),
-        Some(bytes) => Err(problem::of_open(&OpenError::Create {
-            path: path.into(),
-            bytes,
-            source: io::ErrorKind::StorageFull.into(),
-        })),
-    }
 }

@@ -107,6 +107,8 @@ impl Rest {
             // Said before the medium is touched; the cluster would say it too, but only then.
             return Err(Problem::changed("disk", id, expected, disk.revision.0));
         }
+        // Also before its size is only read again: what has become longer is not agreed on either.
+        disk_growth::refuse_unlinked(&name, &opened)?;
         if let Some(bytes) = patch.bytes {
             disk_growth::enlarge(&name, disk, bytes, &opened)?;
         }

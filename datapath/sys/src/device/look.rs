@@ -2,7 +2,7 @@
 //! its file system have room? None of this is asked on the data path, and all of it may wait as long as the device does.
 
 use super::mount::Mount;
-use super::{Media, Opened, geometry};
+use super::{Media, Opened, geometry, loops};
 use crate::filesystem::{self, FileSystem};
 use std::fs::{self, File};
 use std::io;
@@ -19,6 +19,8 @@ pub struct Look {
     pub gone: bool,
     /// It is a block device that takes no writes at present.
     pub read_only: bool,
+    /// What it lies on is a loop device whose file has been deleted (`losetup` shows it as such).
+    pub on_deleted: bool,
     /// What else is known of a file.
     pub file: Option<FileLook>,
 }
@@ -40,6 +42,13 @@ pub struct FileLook {
 
 /// How long a look may take.
 const LOOK_WAIT: Duration = Duration::from_secs(5);
+
+impl Look {
+    /// Whether a file that its data lies in has been deleted, so that the data is gone once that is closed.
+    pub fn is_unlinked(&self) -> bool {
+        self.on_deleted || self.file.is_some_and(|file| file.links == 0)
+    }
+}
 
 impl Opened {
     /// Looks at the device; `None` for one that has no place.
@@ -80,6 +89,7 @@ fn look_at(file: &File) -> io::Result<Look> {
             bytes,
             gone,
             read_only: !gone && geometry::is_read_only(file).unwrap_or(false),
+            on_deleted: loops::stands_on_deleted(meta.rdev()),
             file: None,
         });
     }
@@ -88,6 +98,7 @@ fn look_at(file: &File) -> io::Result<Look> {
         bytes: meta.len(),
         gone: false,
         read_only: false,
+        on_deleted: loops::stands_on_deleted(meta.dev()),
         file: Some(FileLook {
             allocated: meta.blocks().saturating_mul(512),
             links: meta.nlink(),

@@ -1,9 +1,9 @@
 //! What a loop device says of itself (linux/loop.h).
 
-use super::underlay::Place;
+use super::underlay::{Place, number_in, place};
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +86,59 @@ pub(super) fn shown(directory: &Path) -> Option<PathBuf> {
         text.pop();
     }
     Some(PathBuf::from(std::ffi::OsString::from_vec(text)))
+}
+
+/// Layers that are looked through for a loop device.
+const LAYERS_MAX: usize = 16;
+
+/// Whether a block device is, or is made of, a loop device whose file has been deleted: its data is there until the loop
+/// device is given back, and gone after that.
+pub(super) fn stands_on_deleted(number: u64) -> bool {
+    let (mut open, mut seen) = (vec![number], 0);
+    while let Some(number) = open.pop() {
+        seen += 1;
+        let number = format!("{}:{}", libc::major(number), libc::minor(number));
+        let Ok(directory) = fs::canonicalize(Path::new("/sys/dev/block").join(number)) else {
+            continue;
+        };
+        if is_deleted(&directory) {
+            return true;
+        }
+        if seen >= LAYERS_MAX {
+            return false;
+        }
+        if directory.join("partition").exists() {
+            open.extend(directory.parent().and_then(number_in));
+        }
+        let slaves = fs::read_dir(directory.join("slaves"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        open.extend(slaves.filter_map(|slave| number_in(&slave.path())));
+        if let Some(below) = shown(&directory).and_then(|path| fs::metadata(path).ok()) {
+            open.push(match place(&below) {
+                Place::Block(number) | Place::File { device: number, .. } => number,
+            });
+        }
+    }
+    false
+}
+
+/// Whether the file of a loop device, by the device's directory in sysfs, has no name any more.
+fn is_deleted(directory: &Path) -> bool {
+    let Some(shown) = shown(directory) else {
+        return false;
+    };
+    if !shown.as_os_str().as_bytes().ends_with(b" (deleted)") {
+        return false;
+    }
+    // A file may be called so.
+    let device = directory.file_name().map(|name| Path::new("/dev").join(name));
+    let backing = device.and_then(|device| backing_at(&device));
+    match (fs::metadata(&shown), backing) {
+        (Ok(there), Some(backing)) => place(&there) != backing.place,
+        _ => true,
+    }
 }
 
 /// A device's number as the kernel packs it (`huge_encode_dev`).

@@ -28,6 +28,17 @@ pub enum Place {
     },
 }
 
+/// How one thing stands to another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Position {
+    /// They are the same, by whatever names.
+    Same,
+    /// The other is made of it, or lies on it: a disk under its partition, a device under a file of its file system.
+    Beneath,
+    /// It is made of the other, or lies on it.
+    Above,
+}
+
 /// What a path leads to, with what lies under it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Underlay {
@@ -66,7 +77,22 @@ impl Underlay {
 
     /// Whether one of the two lies under the other, or they are the same. Two partitions of one disk do not meet.
     pub fn meets(&self, other: &Underlay) -> bool {
-        !self.all.is_disjoint(&other.same) || !other.all.is_disjoint(&self.same)
+        self.against(other).is_some()
+    }
+
+    /// How this stands to another; `None` when they have nothing to do with each other.
+    pub fn against(&self, other: &Underlay) -> Option<Position> {
+        if !self.same.is_disjoint(&other.same) {
+            return Some(Position::Same);
+        }
+        match (
+            self.all.is_disjoint(&other.same),
+            other.all.is_disjoint(&self.same),
+        ) {
+            (false, _) => Some(Position::Above),
+            (true, false) => Some(Position::Beneath),
+            (true, true) => None,
+        }
     }
 }
 
@@ -162,6 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_lies_above_the_device_of_its_file_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("d1");
+        fs::write(&file, b"x").unwrap();
+        let devices = Mount::at(&file).map(|mount| mount.devices()).unwrap_or_default();
+        let Some(number) = devices.first() else {
+            eprintln!("skipped: the temporary folder lies on no block device");
+            return;
+        };
+        let device = format!("/dev/block/{}:{}", libc::major(*number), libc::minor(*number));
+        let Ok(device) = Underlay::of(Path::new(&device)) else {
+            eprintln!("skipped: {device} is not there");
+            return;
+        };
+        assert_eq!(device.against(&of(&file)), Some(Position::Beneath));
+        assert_eq!(of(&file).against(&device), Some(Position::Above));
+    }
+
+    #[test]
     fn one_file_by_all_its_names_is_one_place() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -189,6 +234,7 @@ mod tests {
         };
         assert!(of(&file).meets(&of(&first.0)));
         // A second one over the file, and one over the first.
+        assert_eq!(of(&file).against(&of(&first.0)), Some(Position::Same));
         let (second, third) = (Loop::over(&file).unwrap(), Loop::over(&first.0).unwrap());
         assert!(of(&third.0).meets(&of(&file)) && of(&third.0).meets(&of(&first.0)));
         assert!(of(&second.0).meets(&of(&first.0)) && of(&second.0).meets(&of(&third.0)));

@@ -7,6 +7,7 @@ use palisade_model::ConfirmSuperblock;
 use palisade_sys::Opened;
 use palisade_sys::device::{DeviceSpec, Medium as Device};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 pub const BYTES: u64 = 64 << 20;
 
@@ -96,7 +97,18 @@ fn a_file_to_be_made_is_told_and_not_made() {
     }
     let refused = rest.disk_preview(vast.clone()).unwrap_err();
     assert_eq!(refused.code, "disk_not_created");
-    assert_eq!(added(&rest, &vast).unwrap_err().code, refused.code);
+    let failed = added(&rest, &vast).unwrap_err();
+    assert_eq!((failed.code, failed.remedy), (refused.code, refused.remedy));
+    // Nor with holes, and what is advised is none of what has just been done.
+    if let Medium::File(file) = &mut vast.medium {
+        file.sparse = true;
+    }
+    let refused = rest.disk_preview(vast.clone()).unwrap_err();
+    assert_eq!(refused.code, "disk_not_created");
+    assert!(refused.remedy.starts_with("choose a smaller size"), "{refused:?}");
+    assert!(!refused.remedy.contains("--sparse"), "{refused:?}");
+    assert_eq!(added(&rest, &vast).unwrap_err().remedy, refused.remedy);
+    assert!(!folder.path().join("vast.img").exists());
 }
 
 #[test]
@@ -235,5 +247,50 @@ fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
             ..forced
         };
         assert!(rest.disk_preview(whole).unwrap().found.is_empty());
+    }
+}
+
+/// The device that a disk's file lies on is not that disk, and is refused all the same, force or not.
+#[test]
+fn what_a_disk_lies_on_is_told_from_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let path = folder.path().join("d1.img");
+    added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    let link = folder.path().join("link.img");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let same = api::DiskCreate {
+        id: "d2".into(),
+        ..wish(&link, None)
+    };
+    let refused = added(&rest, &same).unwrap_err();
+    assert_eq!(refused.code, "medium_taken");
+    assert!(
+        refused.message.contains("is disk d1 of this appliance"),
+        "{refused:?}"
+    );
+    let number = fs::metadata(&path).unwrap().dev();
+    let device = format!("/dev/block/{}:{}", number >> 8 & 0xfff, number & 0xff);
+    if fs::metadata(&device).is_err() {
+        eprintln!("skipped: the temporary folder lies on no block device");
+        return;
+    }
+    let below = api::DiskCreate {
+        id: "d2".into(),
+        medium: Medium::Block(api::BlockMedium { path: device.clone() }),
+        force: true,
+        ..wish(&path, None)
+    };
+    for refused in [
+        rest.disk_preview(below.clone()).unwrap_err(),
+        added(&rest, &below).unwrap_err(),
+    ] {
+        assert_eq!(refused.code, "medium_taken");
+        let told = format!(
+            "{device} is no disk of this appliance itself, but disk d1 lies on it: {}",
+            path.display()
+        );
+        assert!(refused.message.starts_with(&told), "{refused:?}");
+        assert!(refused.remedy.contains("palisade disk remove d1"), "{refused:?}");
     }
 }
