@@ -11,10 +11,11 @@ pub struct Limits {
     /// Requests a second, at least 1. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iops: Option<u64>,
-    /// Bytes a second, at least 1. Absent: no limit.
+    /// Bytes a second, at least 4096. Absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    /// How many milliseconds' worth of the limit may be used up at once after a rest. Absent: 100.
+    /// How many milliseconds' worth of the limit may be used up at once after a rest: 0 for none, else no less than one
+    /// request and one block of 4 KiB take. Absent: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst_ms: Option<u32>,
 }

@@ -139,12 +139,62 @@ impl Wish for Limits {
                 ));
             }
         }
+        if let Some(bytes) = self
+            .bytes_per_second
+            .filter(|&bytes| bytes < LEAST_BYTES_PER_SECOND)
+        {
+            let message = format!(
+                "{bytes} bytes a second are less than one block: a request of a guest would take minutes, and its kernel would report it as \
+                 hung"
+            );
+            let remedy = format!(
+                "give at least {LEAST_BYTES_PER_SECOND} (4KiB), one block a second; 1MiB and more are what guests can live with"
+            );
+            return Err(invalid("limits.bytes_per_second", &message, &remedy));
+        }
+        self.check_burst()?;
         match (self.iops, self.bytes_per_second, self.burst_ms) {
             (None, None, Some(_)) => Err(invalid(
                 "limits.burst_ms",
                 "the burst says how much of a limit may be used up at once, and there is no limit",
                 "give a limit as well, of requests or of bytes a second",
             )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The least limit on bytes that is taken: one block of the larger kind a second.
+const LEAST_BYTES_PER_SECOND: u64 = 4096;
+
+/// The burst that there is when none is asked for, in milliseconds.
+const BURST_MS_DEFAULT: u32 = 100;
+
+impl Limits {
+    /// Refuses a burst of less than one request or one block: it would be none. One of 0 says so, and the default is what it
+    /// is under any limit; the command line sends it along when a limit is changed.
+    fn check_burst(&self) -> Result<(), Problem> {
+        let Some(burst) = self
+            .burst_ms
+            .filter(|&burst| burst != 0 && burst != BURST_MS_DEFAULT)
+        else {
+            return Ok(());
+        };
+        // The time that one request, or one block, takes under a limit, in milliseconds.
+        let least = |amount: u64, per_second: u64| (amount * 1000).div_ceil(per_second.max(1));
+        let requests = self.iops.map(|iops| (least(1, iops), "request"));
+        let blocks = self
+            .bytes_per_second
+            .map(|bytes| (least(LEAST_BYTES_PER_SECOND, bytes), "block of 4 KiB"));
+        let longest = requests.into_iter().chain(blocks).max_by_key(|(least, _)| *least);
+        match longest {
+            Some((least, what)) if u64::from(burst) < least => {
+                let message = format!(
+                    "{burst} ms' worth of the limits is less than one {what}, so that nothing could ever go at once"
+                );
+                let remedy = format!("give at least {least}, or 0 to have no burst; or leave it out");
+                Err(invalid("limits.burst_ms", &message, &remedy))
+            }
             _ => Ok(()),
         }
     }
@@ -223,10 +273,23 @@ mod tests {
         };
         for (limits, field) in [
             (limits(None, None, None), None),
-            (limits(Some(1), None, Some(5)), None),
-            (limits(None, Some(1), Some(5)), None),
+            (limits(Some(1), None, Some(1000)), None),
+            (limits(Some(1), None, Some(999)), Some("limits.burst_ms")),
+            (limits(Some(3), None, Some(334)), None),
+            (limits(Some(3), None, Some(333)), Some("limits.burst_ms")),
+            // None at all, and what there is by default.
+            (limits(Some(1), None, Some(0)), None),
+            (limits(Some(1), Some(4096), Some(100)), None),
+            (limits(None, Some(4096), Some(1000)), None),
+            (limits(None, Some(4096), Some(999)), Some("limits.burst_ms")),
+            (limits(Some(1000), Some(4096), Some(999)), Some("limits.burst_ms")),
+            (limits(Some(200), Some(200 << 20), Some(5)), None),
+            (limits(None, Some(1), None), Some("limits.bytes_per_second")),
+            (limits(None, Some(4095), None), Some("limits.bytes_per_second")),
+            (limits(None, Some(4096), None), None),
+            (limits(Some(u64::MAX), Some(u64::MAX), Some(u32::MAX)), None),
             (limits(None, None, Some(5)), Some("limits.burst_ms")),
-            (limits(Some(0), Some(1), None), Some("limits.iops")),
+            (limits(Some(0), Some(4096), None), Some("limits.iops")),
             (limits(Some(1), Some(0), None), Some("limits.bytes_per_second")),
         ] {
             let patch = AttachmentPatch {
@@ -250,6 +313,21 @@ mod tests {
             assert_eq!(about(patch.check()).as_deref(), field, "{limits:?}");
             assert_eq!(about(create.check()).as_deref(), field, "{limits:?}");
         }
+    }
+
+    #[test]
+    fn the_least_that_makes_sense_is_named() {
+        let remedy = |bytes_per_second, iops, burst_ms| {
+            let limits = Limits {
+                iops,
+                bytes_per_second,
+                burst_ms,
+            };
+            limits.check().unwrap_err().remedy
+        };
+        assert!(remedy(Some(1), None, None).contains("at least 4096 (4KiB)"));
+        assert!(remedy(None, Some(10), Some(20)).contains("at least 100, or 0"));
+        assert!(remedy(Some(8192), Some(1000), Some(20)).contains("at least 500, or 0"));
     }
 
     #[test]

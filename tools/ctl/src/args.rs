@@ -619,10 +619,11 @@ pub struct Limits {
     /// Requests a second.
     #[arg(long)]
     pub iops: Option<u64>,
-    /// Bytes a second, as 200MiB.
+    /// Bytes a second, as 200MiB; at least 4KiB.
     #[arg(long, value_parser = size::parse_some, allow_hyphen_values = true)]
     pub bandwidth: Option<u64>,
-    /// Milliseconds' worth of the limits that may be used up at once after a rest; of no use without a limit.
+    /// Milliseconds' worth of the limits that may be used up at once after a rest: 0 for none, else no less than one request
+    /// takes; of no use without a limit.
     #[arg(long, value_name = "MS")]
     pub burst_ms: Option<u32>,
 }
