@@ -116,6 +116,14 @@ pub struct ImportMedium {
     pub id: Option<String>,
 }
 
+impl ImportMedium {
+    /// Where it lies.
+    pub fn path(&self) -> Option<&str> {
+        let file = self.file.as_ref().map(|file| file.path.as_str());
+        file.or_else(|| Some(self.block.as_ref()?.path.as_str()))
+    }
+}
+
 /// The wish to take disks in with the volumes that their superblocks tell of. Nothing on them is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

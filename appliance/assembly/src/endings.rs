@@ -238,6 +238,7 @@ endings! {
         Cause::DamagedSuperblock => NO_DISK,
         Cause::DivergedSuperblock { .. } => NO_DISK,
         Cause::OlderSuperblock { .. } => NO_DISK,
+        Cause::OccupiedMedium => NO_DISK,
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,

@@ -7,7 +7,7 @@
 
 use crate::hands;
 use crate::last_seen::LastSeen;
-use crate::medium;
+use crate::medium::{self, Manner};
 use crate::problem;
 use crate::shared::Shared;
 use crate::superblocks;
@@ -52,7 +52,7 @@ pub fn open(
     name: &Name,
     search: Search,
     open_at: &dyn Fn(&str) -> Result<Opened, String>,
-    reason: String,
+    (reason, manner): (String, Manner),
 ) -> Result<Opened, String> {
     match search {
         Search::Exchanged(ring) if ring.disks().iter().all(|one| places.is_safe(one)) => {
@@ -65,10 +65,10 @@ pub fn open(
             places.holds(name, Path::new(path), &opened).map_err(|other| {
                 format!("{path} has just held the medium of disk {name}, and does not any more: {other}")
             })?;
-            log::warn!(
+            manner.tell(format_args!(
                 "disk {name}: {reason}; its medium is {path} now, and {}",
                 told(&ring)
-            );
+            ));
             Ok(opened)
         }
         Search::Exchanged(ring) => {

@@ -13,7 +13,7 @@ use palisade_block::SECTOR_BYTES;
 use palisade_model::{Kind, Name};
 use palisade_reconcile::{Action, Cause};
 use palisade_sys::PageBacking;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A step may be under way for so long before it is told.
 const STEP_BOUND: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const STEP_BOUND: Duration = Duration::from_secs(30);
 impl View<'_> {
     /// What follows from the present state. What has been raised by those who saw a cause is not among it.
     pub fn derived(&self) -> Vec<(FindingKind, api::Finding)> {
-        let mut derived = Vec::new();
+        let (mut derived, now) = (Vec::new(), Instant::now());
         let mut add = |kind: FindingKind, subject: String, message: String| {
             derived.push((kind, api::Finding::new(kind, subject, message)));
         };
@@ -37,15 +37,16 @@ impl View<'_> {
                 Kind::Node => FindingKind::NodeBlocked,
             };
             let mut message = wait.cause.to_string();
-            let open = self
-                .plant
-                .disks
-                .get(&wait.name)
-                .filter(|_| wait.kind == Kind::Disk);
-            if let (Cause::OlderSuperblock { .. }, Some(sides)) =
-                (&wait.cause, open.and_then(|open| open.sides.as_ref()))
+            if let (Cause::OlderSuperblock { .. }, Some(sides)) = (&wait.cause, self.plant.sides(&wait.name))
             {
                 message = format!("{message}. {sides}");
+            }
+            let is_disk = wait.kind == Kind::Disk;
+            if let Some(age) = is_disk
+                .then(|| self.plant.age_of_last_read(&wait.name, now))
+                .flatten()
+            {
+                message = format!("{message}; {age}");
             }
             add(kind, format!("{}/{}", wait.kind, wait.name), message);
         }
@@ -56,14 +57,17 @@ impl View<'_> {
             for (kind, message) in media::findings(self.plant, name, open) {
                 add(kind, format!("disk/{name}"), message);
             }
-            if !open.superblock_damage.is_empty() {
-                let message = open.superblock_damage.join("; ");
-                add(FindingKind::SuperblockDamaged, format!("disk/{name}"), message);
-            }
             if !open.stalled_on.is_empty() {
                 let message = format!("blocked on disk {name}, for {} ms", oldest_ns(open) / 1_000_000);
                 add(FindingKind::DiskStalled, format!("disk/{name}"), message);
             }
+        }
+        for (name, damage) in self.plant.superblock_damage() {
+            add(
+                FindingKind::SuperblockDamaged,
+                format!("disk/{name}"),
+                damage.join("; "),
+            );
         }
         for (uuid, fragment) in &self.cluster.fragments {
             let disks: Vec<&str> = fragment.disks().into_iter().map(Name::as_str).collect();

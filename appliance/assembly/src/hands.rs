@@ -1,7 +1,7 @@
 //! Slow work of steps: each function prepares it without waiting and gives back what a thread of its own runs.
 
 use crate::event::Done;
-use crate::medium;
+use crate::medium::{self, Manner};
 use crate::shared::Shared;
 use crate::superblocks;
 use crate::write_cache;
@@ -45,15 +45,30 @@ pub fn spec(medium: &Medium, block_bytes: u32) -> DeviceSpec {
     }
 }
 
-/// Opens a disk and looks whose superblock it carries.
-pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patience: Duration) -> Work {
+/// Opens a disk and looks whose superblock it carries. `decided` is its medium, if it is open already for an operator who
+/// has decided about it.
+pub fn open_disk(
+    shared: Arc<Shared>,
+    wanted: &Arc<Cluster>,
+    name: &Name,
+    decided: Option<Arc<Opened>>,
+    manner: Manner,
+) -> Work {
     let (wanted, name) = (Arc::clone(wanted), name.clone());
     Box::new(move || {
         let disk = wanted
             .disks
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
-        let opened = medium::open(&wanted, &name, patience, &shared.last_seen)?;
+        // Nothing else may have been recorded for the disk meanwhile.
+        let is_it = |opened: &Arc<Opened>| {
+            let (found, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
+            disk.check_medium(&found, wwid.as_deref()).is_ok()
+        };
+        let opened = match decided.filter(is_it) {
+            Some(opened) => opened,
+            None => Arc::new(medium::open(&wanted, &name, manner, &shared.last_seen)?),
+        };
         if disk.has_superblock() {
             // A daemon that was killed may have left a superblock, or its erasure, in the device's cache: nothing is decided
             // by what a power cut would take back.
@@ -69,10 +84,7 @@ pub fn open_disk(shared: Arc<Shared>, wanted: &Arc<Cluster>, name: &Name, patien
         if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {
             identify(&shared, &name, disk, &opened);
         }
-        Ok(Done::Opened {
-            opened: Arc::new(opened),
-            look,
-        })
+        Ok(Done::Opened { opened, look })
     })
 }
 

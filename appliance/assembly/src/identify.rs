@@ -60,7 +60,7 @@ pub fn command_for(
 }
 
 /// What a disk is open on, unless that is not its medium: what carries another superblock, or none that can be used, is open
-/// to be looked at and used by nobody.
+/// for the time of a look and used by nobody.
 fn in_use(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
     let plant = shared.seen();
     let open = Arc::clone(&plant.disks.get(name)?.opened);

@@ -18,8 +18,9 @@ use palisade_sys::device::identity::BlockIdentity;
 use palisade_sys::device::probe;
 use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
 use palisade_sys::{OpenError, Opened};
-use palisade_wire::DecodeError;
+use palisade_wire::{AREA_SECTORS, DecodeError};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,16 +64,35 @@ fn record_of_block(block: &BlockIdentity) -> (MediumRecord, Option<String>) {
     (record, wwid)
 }
 
+/// How a disk's medium is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// How long a lock in other hands is waited for.
+    pub patience: Duration,
+    /// It is one of many looks at a medium that may not be used: where it was found has been told.
+    pub again: bool,
+}
+
+impl Manner {
+    /// Says where the medium was found, if that is not its path.
+    pub fn tell(self, found: std::fmt::Arguments<'_>) {
+        match self.again {
+            true => log::debug!("{found}"),
+            false => log::warn!("{found}"),
+        }
+    }
+}
+
 /// Opens a disk's medium, if it is the one that was recorded.
 ///
 /// # Errors
 /// A sentence for an operator.
-pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
+pub fn open(cluster: &Cluster, name: &Name, manner: Manner, seen: &LastSeen) -> Result<Opened, String> {
     let disk = cluster
         .disks
         .get(name)
         .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
-    let there = open_there(name, disk, patience, seen);
+    let there = open_there(name, disk, manner, seen);
     if !exchanged::may_be(disk) {
         return there;
     }
@@ -101,9 +121,9 @@ pub fn open(cluster: &Cluster, name: &Name, patience: Duration, seen: &LastSeen)
             },
             ..disk.clone()
         };
-        open_there(name, &moved, patience, seen)
+        open_there(name, &moved, manner, seen)
     };
-    exchanged::open(&places, name, search, &open_at, reason)
+    exchanged::open(&places, name, search, &open_at, (reason, manner))
 }
 
 /// Whether a disk that is told by its superblock is to be where there is none.
@@ -139,6 +159,22 @@ pub fn foreign(opened: &Opened) -> Option<probe::Content> {
     (!matches!(content, Blank | Palisade { .. } | Unknown)).then_some(content)
 }
 
+/// A mark of what lies where our superblocks were: it changes with what is there.
+///
+/// # Errors
+/// What reading says.
+pub fn mark_of_ends(opened: &Opened) -> std::io::Result<String> {
+    let bytes = AREA_SECTORS * SECTOR_BYTES;
+    let last = (opened.sectors().0 * SECTOR_BYTES).saturating_sub(bytes);
+    let mut area = vec![0; bytes as usize];
+    let mut mark = DefaultHasher::new();
+    for at in [0, last] {
+        opened.read_at(at, &mut area)?;
+        mark.write(&area);
+    }
+    Ok(format!("{:016x}", mark.finish()))
+}
+
 /// Whether anything is where our superblocks were.
 fn has_bytes_at_its_ends(opened: &Opened) -> bool {
     let mut bytes = vec![0; END_BYTES];
@@ -150,8 +186,8 @@ fn has_bytes_at_its_ends(opened: &Opened) -> bool {
 }
 
 /// Opens what lies under a disk's path, if it is its medium.
-fn open_there(name: &Name, disk: &Disk, patience: Duration, seen: &LastSeen) -> Result<Opened, String> {
-    let mut opened = open_recorded(name, disk, patience)?;
+fn open_there(name: &Name, disk: &Disk, manner: Manner, seen: &LastSeen) -> Result<Opened, String> {
+    let mut opened = open_recorded(name, disk, manner)?;
     if disk.record.sparse {
         opened.let_space_go();
     }
@@ -178,13 +214,14 @@ fn open_there(name: &Name, disk: &Disk, patience: Duration, seen: &LastSeen) -> 
 }
 
 /// Opens what lies under the recorded path, or the same medium under its present one.
-fn open_recorded(name: &Name, disk: &Disk, patience: Duration) -> Result<Opened, String> {
+fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, String> {
     let accept = |identity: &Identity| {
         let (found, wwid) = record_of(identity);
         disk.check_medium(&found, wwid.as_deref())
             .map_err(|other| other.to_string())
     };
     let spec = hands::spec(&disk.medium, disk.block_bytes);
+    let patience = manner.patience;
     let error = match Opened::open_checked(&spec, patience, &accept) {
         Ok(opened) => return Ok(opened),
         Err(error) => error,
@@ -197,7 +234,10 @@ fn open_recorded(name: &Name, disk: &Disk, patience: Duration) -> Result<Opened,
     match elsewhere.as_slice() {
         [] => Err(refusal(name, &error)),
         [path] => {
-            log::warn!("disk {name}: {error}; the medium is {} now", path.display());
+            manner.tell(format_args!(
+                "disk {name}: {error}; the medium is {} now",
+                path.display()
+            ));
             let spec = DeviceSpec {
                 medium: Device::Block { path: path.clone() },
                 ..spec
@@ -348,6 +388,11 @@ mod tests {
 
     const BYTES: u64 = 8 << 20;
 
+    const AT_ONCE: Manner = Manner {
+        patience: Duration::ZERO,
+        again: false,
+    };
+
     fn name() -> Name {
         Name::new("d1").unwrap()
     }
@@ -356,7 +401,7 @@ mod tests {
     fn open_one(disk: &Disk, seen: &LastSeen) -> Result<Opened, String> {
         let mut cluster = Cluster::empty();
         cluster.disks.insert(name(), disk.clone());
-        open(&cluster, &name(), Duration::ZERO, seen)
+        open(&cluster, &name(), AT_ONCE, seen)
     }
 
     /// The disk that is added by opening what lies there.

@@ -6,6 +6,7 @@
 
 pub mod left;
 pub mod lock;
+pub mod refused;
 
 use crate::clearing::ClearProgress;
 use crate::sight::Sight;
@@ -16,6 +17,7 @@ use palisade_block::{AttachmentIndex, DeviceIndex, Nanos, ReactorIndex, VolumeIn
 use palisade_model::{Attachment, Cluster, Generation, Kind, Limits, Name, Uuid};
 use palisade_reconcile::{Action, Observed, Step};
 use palisade_sys::Opened;
+use refused::LastRead;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +29,11 @@ pub struct Plant {
     pub observed: Observed,
     /// Open disks.
     pub disks: BTreeMap<Name, OpenDisk>,
+    /// What was last read of disks that may not be used and are closed for that.
+    pub refused: BTreeMap<Name, LastRead>,
+    /// Media that an operator has just decided about, open and locked since before he was shown what they carry: the next step
+    /// on the disk takes them over, so that nobody comes in between.
+    pub decided: BTreeMap<Name, Arc<Opened>>,
     /// Volumes with a number.
     pub volumes: BTreeMap<Name, VolumeIndex>,
     /// Attachments with a number.

@@ -20,7 +20,7 @@ use palisade_consensus::Backup;
 use palisade_frontend::HeldShut;
 use palisade_model::{
     Account, ChangeAttachment, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
-    DeleteAttachment, DeleteVolume, Generation, GrowVolume, Limits, Name, Outcome, RemoveDisk, Uuid,
+    DeleteAttachment, DeleteVolume, Disk, Generation, GrowVolume, Limits, Name, Outcome, RemoveDisk, Uuid,
 };
 use palisade_reconcile::{Objection, objection};
 use std::sync::Arc;
@@ -124,6 +124,15 @@ impl Rest {
     }
 }
 
+/// Has disks that are not used looked at again when what an operator asks about them has been answered, well or not.
+struct LooksAgain<'a, F: Fn(&Name, &Disk) -> bool>(&'a Shared, F);
+
+impl<F: Fn(&Name, &Disk) -> bool> Drop for LooksAgain<'_, F> {
+    fn drop(&mut self) {
+        self.0.look_again(&self.1);
+    }
+}
+
 impl Appliance for Rest {
     fn node(&self) -> api::Node {
         self.view(|view| view.node())
@@ -176,6 +185,11 @@ impl Appliance for Rest {
 
     fn disk_add(&self, wish: api::DiskCreate) -> Result<Created<api::Disk>, Problem> {
         let name = name("id", &wish.id)?;
+        let path = wish.medium.path().map(str::to_owned);
+        let is_about = |one: &Name, disk: &Disk| {
+            *one == name || (path.is_some() && disk.medium.path() == path.as_deref())
+        };
+        let _look = LooksAgain(&self.shared, is_about);
         if let Some(answer) = self.known_disk(&name, &wish) {
             return answer;
         }
@@ -211,6 +225,7 @@ impl Appliance for Rest {
         patch: api::DiskPatch,
         expected: Option<u64>,
     ) -> Result<api::Disk, Problem> {
+        let _look = LooksAgain(&self.shared, |name: &Name, _: &Disk| name.as_str() == id);
         self.change_disk(id, &patch, expected)
     }
 
@@ -221,6 +236,7 @@ impl Appliance for Rest {
         how: api::RemovalOptions,
     ) -> Result<api::Removal, Problem> {
         let name = known("disk", id)?;
+        let _look = LooksAgain(&self.shared, |one: &Name, _: &Disk| *one == name);
         let command = Command::RemoveDisk(RemoveDisk {
             name: name.clone(),
             expected: expected.map(Generation),
@@ -230,6 +246,8 @@ impl Appliance for Rest {
     }
 
     fn disks_relocate(&self, wish: api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+        let is_named = |name: &Name, _: &Disk| wish.disks.iter().any(|id| id == name.as_str());
+        let _look = LooksAgain(&self.shared, is_named);
         exchanged::relocate(&self.shared, &wish)
     }
 
@@ -238,6 +256,11 @@ impl Appliance for Rest {
     }
 
     fn disk_import(&self, wish: api::DiskImport) -> Result<api::DiskImported, Problem> {
+        let lies_there = |_: &Name, disk: &Disk| {
+            let path = disk.medium.path();
+            path.is_some() && wish.disks.iter().any(|one| one.path() == path)
+        };
+        let _look = LooksAgain(&self.shared, lies_there);
         takeover::import(&self.shared, &wish)
     }
 

@@ -23,7 +23,7 @@ use palisade_block::{AttachmentIndex, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
-use palisade_model::{Cluster, Command, Name};
+use palisade_model::{Cluster, Command, Disk, Name};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -180,6 +180,19 @@ impl Shared {
     /// Whether the steward has been told something that it has not taken yet.
     pub fn events_wait(&self) -> bool {
         !self.steward.is_empty()
+    }
+
+    /// Has disks that are not used looked at at once: an operator has done something that concerns them. Who cannot be told
+    /// now looks by himself before long.
+    pub fn look_again(&self, concerns: impl Fn(&Name, &Disk) -> bool) {
+        let cluster = self.cluster();
+        let concerned = cluster.disks.iter().filter(|(name, disk)| concerns(name, disk));
+        let Some(mut plant) = self.plant_within(SIGHT_PATIENCE) else {
+            return;
+        };
+        concerned.for_each(|(name, _)| plant.observed.look_again(name));
+        drop(plant);
+        self.send(Event::Changed);
     }
 
     /// Tells the steward.

@@ -7,7 +7,7 @@
 
 use crate::event::{Done, Event};
 use crate::hands;
-use crate::medium;
+use crate::medium::{self, Manner};
 use crate::plant::Plant;
 use crate::shared::Shared;
 use crate::superblocks;
@@ -25,6 +25,10 @@ use std::time::{Duration, Instant};
 
 /// How often a disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How seldom what has taken the place of a device that had gone is looked at when it is found again not to be the disk's
+/// medium: it is somebody else's, who is to be able to open it.
+const STRANGE_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How often the content of a disk without identity is looked at while it is in use.
 const PRINT: Duration = Duration::from_secs(5);
@@ -48,6 +52,10 @@ pub struct Sight {
     pub shortest: Option<u64>,
     /// Why a device that has gone could not be opened again, if that was tried.
     pub reopening: Option<String>,
+    /// Looks in a row that have found something else in the place of a device that had gone.
+    strange: u32,
+    /// When its place is looked at next, if that is not at once.
+    reopen_due: Option<Instant>,
     /// What the last look at the superblock has shown that was not believed yet.
     pub doubt: Option<Superblock>,
     looking: Arc<AtomicBool>,
@@ -97,6 +105,7 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
             cluster,
             printed: printed.map(|disk| (disk, sight.print.clone())),
             superblock,
+            reopens: is_due(sight.reopen_due),
         };
         let looking = Arc::clone(&sight.looking);
         let begun = std::thread::Builder::new().name("look".into()).spawn(move || {
@@ -122,6 +131,22 @@ impl Sight {
         true
     }
 
+    /// Notes what came of opening a device again that had gone, or that it has not.
+    fn reopened(&mut self, failed: Option<Reopening>, now: Instant) {
+        (self.strange, self.reopening) = match failed {
+            None => (0, None),
+            Some(Reopening::Absent(reason)) => (0, Some(reason)),
+            Some(Reopening::Strange) => {
+                let reason =
+                    "what is there does not carry the superblock that the disk had: it is left alone";
+                (self.strange.saturating_add(1), Some(reason.to_owned()))
+            }
+        };
+        let doubled = self.strange.saturating_sub(1).min(16);
+        let wait = (LOOK * (1 << doubled)).min(STRANGE_LOOK_MAX);
+        self.reopen_due = (self.strange > 0).then(|| now + wait);
+    }
+
     /// Has the superblock looked at once more, soon: what was found is believed when it is found twice.
     pub fn doubt(&mut self, found: Superblock, now: Instant) {
         self.doubt = Some(found);
@@ -143,6 +168,16 @@ struct Errand {
     printed: Option<(Disk, Option<Fingerprint>)>,
     /// What is known of the superblock that is to be looked at.
     superblock: Option<Superblock>,
+    /// Whether it may be opened again, if its device has gone.
+    reopens: bool,
+}
+
+/// Why a device that has gone could not be opened again.
+enum Reopening {
+    /// Nothing of the disk is there.
+    Absent(String),
+    /// Something else is there, which carries another superblock.
+    Strange,
 }
 
 impl Errand {
@@ -161,7 +196,7 @@ impl Errand {
             self.shared.findings.clear(FindingKind::DiskDenied, &subject);
         }
         let has_gone = look.is_some_and(|look| look.gone) || error.is_some();
-        let reopening = match has_gone {
+        let reopening = match has_gone && self.reopens {
             true => self.reopen(),
             false => None,
         };
@@ -181,7 +216,9 @@ impl Errand {
             let sight = &mut open.sight;
             (sight.look, sight.error, sight.astray) = (look, error, astray);
             sight.looked_under.clone_from(&self.path);
-            sight.reopening = reopening;
+            if self.reopens || !has_gone {
+                sight.reopened(reopening, Instant::now());
+            }
             let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
             let least = shorter
                 .into_iter()
@@ -196,18 +233,20 @@ impl Errand {
     }
 
     /// Opens a disk whose device has gone, if it is there again; else says why not.
-    fn reopen(&self) -> Option<String> {
-        let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name, LOOK);
+    fn reopen(&self) -> Option<Reopening> {
+        // That it is back is told by itself.
+        let manner = Manner {
+            patience: LOOK,
+            again: true,
+        };
+        let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name, None, manner);
         match work() {
             Ok(Done::Opened { opened, look }) => {
                 let superblock = look.superblock;
                 let plant = self.shared.plant();
                 let known = plant.observed.disks.get(&self.name).map(|open| open.superblock);
                 if known != Some(superblock) {
-                    return Some(
-                        "what is there does not carry the superblock that the disk had: it is left alone"
-                            .into(),
-                    );
+                    return Some(Reopening::Strange);
                 }
                 drop(plant);
                 self.shared.send(Event::CameBack {
@@ -219,7 +258,7 @@ impl Errand {
                 None
             }
             Ok(_) => None,
-            Err(reason) => Some(reason),
+            Err(reason) => Some(Reopening::Absent(reason)),
         }
     }
 
@@ -302,4 +341,34 @@ pub fn promised(plant: &Plant, device: u64) -> u64 {
         Some(look.bytes.saturating_sub(file.allocated))
     });
     there.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_taken_the_place_of_a_disk_is_looked_at_less_and_less_often() {
+        let (mut sight, now) = (Sight::default(), Instant::now());
+        for wait_s in [1, 2, 4, 8, 16, 32, 60, 60] {
+            sight.reopened(Some(Reopening::Strange), now);
+            assert_eq!(sight.reopen_due, Some(now + Duration::from_secs(wait_s)));
+        }
+        assert!(
+            sight
+                .reopening
+                .as_deref()
+                .unwrap_or_default()
+                .contains("left alone")
+        );
+        sight.reopened(Some(Reopening::Absent("it is not there".into())), now);
+        assert_eq!(
+            (sight.reopen_due, sight.reopening.as_deref()),
+            (None, Some("it is not there"))
+        );
+        sight.reopened(Some(Reopening::Strange), now);
+        assert_eq!(sight.reopen_due, Some(now + LOOK));
+        sight.reopened(None, now);
+        assert_eq!((sight.reopen_due, sight.reopening), (None, None));
+    }
 }

@@ -111,6 +111,15 @@ impl Findings {
         self.end(ended.into_iter().map(|((kind, _), standing)| (kind, standing)));
     }
 
+    /// What was raised about a subject is over; what follows from the state of the node goes on.
+    pub fn clear_raised(&self, subject: &str) {
+        let mut standing = self.standing();
+        for (_, one) in standing.iter_mut().filter(|((_, of), _)| of == subject) {
+            one.raised = None;
+        }
+        self.end_the_rest(standing);
+    }
+
     /// Takes what has just been worked out from the state of the node in place of what was worked out before.
     pub fn observe(&self, derived: Vec<(FindingKind, Finding)>) {
         let mut standing = self.standing();

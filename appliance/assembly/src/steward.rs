@@ -8,12 +8,14 @@
 
 mod giving_up;
 mod looks;
+mod refusing;
 mod reports;
 mod returning;
 
 use crate::clearing::{self, ClearProgress, Piece};
 use crate::event::{Done, Event};
 use crate::hands;
+use crate::medium::Manner;
 use crate::orders::Order;
 use crate::plant::left::GivenUp;
 use crate::plant::{Offered, OpenDisk, Plant, Returning, UnderWay, pace};
@@ -29,11 +31,14 @@ use palisade_block::{
 };
 use palisade_consensus::ProposeError;
 use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, Name, ReleaseDisk};
-use palisade_reconcile::{Action, Opened as Found, Step, plan};
+use palisade_reconcile::{Action, Opened as Found, Step, Superblock, plan};
+use palisade_sys::Opened;
 use palisade_volume::Leaving;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use refusing::drop_aside;
 
 /// How long the first try to open a disk waits for its lock.
 const FIRST_LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -109,6 +114,12 @@ impl Steward {
                 self.begin(&mut plant, step, &wanted);
             }
         }
+        // What no step has taken over is wanted by none.
+        if !plant.decided.is_empty() {
+            let left: Vec<_> = std::mem::take(&mut plant.decided).into_values().collect();
+            self.shared.publish(&mut plant);
+            drop_aside(left);
+        }
         plant.ended != ended
     }
 
@@ -116,13 +127,17 @@ impl Steward {
     fn begin(&self, plant: &mut Plant, step: Step, wanted: &Arc<Cluster>) {
         match step.action.clone() {
             Action::OpenDisk { disk } => {
-                // The first try is a short one, so that a disk that a predecessor's requests still hold is named soon.
+                // The first try is a short one, so that a disk that a predecessor's requests still hold is named soon; and so
+                // is a look at one that may not be used, whose owner may have it.
+                let again = plant.observed.refused.contains_key(&disk);
                 let first = !plant.observed.failures.contains_key(&step.action);
-                let patience = match first {
+                let patience = match first || again {
                     true => self.shared.settings.lock_wait.min(FIRST_LOCK_WAIT),
                     false => self.shared.settings.lock_wait,
                 };
-                let work = hands::open_disk(Arc::clone(&self.shared), wanted, &disk, patience);
+                let decided = plant.decided.remove(&disk);
+                let manner = Manner { patience, again };
+                let work = hands::open_disk(Arc::clone(&self.shared), wanted, &disk, decided, manner);
                 self.aside(plant, step, wanted, work);
             }
             Action::WriteSuperblock { disk } => {
@@ -194,12 +209,18 @@ impl Steward {
     fn end(&self, plant: &mut Plant, step: &Step, wanted: &Cluster, result: Result<Found, String>) {
         plant.under_way.remove(&step.action);
         plant.ended += 1;
+        plant.observed.now_ms = self.began.elapsed().as_millis() as u64;
         let (kind, name) = step.action.target();
         let subject = format!("{kind}/{name}");
         match result {
             Ok(found) => {
                 let again = plant.observed.failures.contains_key(&step.action);
+                let before = refusing::before(plant, step);
                 plant.observed.record(wanted, step, found);
+                if refusing::is_told(plant, step, before, found) {
+                    log::debug!("done: {step}, superblock={:?}, as before", found.superblock);
+                    return;
+                }
                 let writes = matches!(step.action, Action::WriteSuperblock { .. });
                 if writes && !found.superblock.has_reached(step.generation) {
                     // The finding that follows says what is the matter with the medium.
@@ -210,10 +231,11 @@ impl Steward {
                     return;
                 }
                 log::info!("done: {step}");
-                let message = if again {
-                    format!("{} succeeded at last", step.action)
-                } else {
-                    step.to_string()
+                let refused = plant.observed.refused.get(name);
+                let message = match (&step.action, refused) {
+                    (Action::CloseDisk { .. }, Some(refused)) => refusing::said(refused, name),
+                    _ if again => format!("{} succeeded at last", step.action),
+                    _ => step.to_string(),
                 };
                 self.shared
                     .events
@@ -226,7 +248,6 @@ impl Steward {
                     .failures
                     .get(&step.action)
                     .is_some_and(|f| f.reason == reason);
-                plant.observed.now_ms = self.began.elapsed().as_millis() as u64;
                 plant.observed.record_failure(step, reason.clone());
                 if !known {
                     log::error!("failed: {step}, reason={reason}");
@@ -317,7 +338,11 @@ impl Steward {
     /// Takes over what a look at a superblock has brought.
     fn looked(&self, plant: &mut Plant, step: &Step, look: Look) -> Found {
         let (_, name) = step.action.target();
+        let known = plant.refused.get(name).map(|last| last.damage.clone());
         if let Some(open) = plant.disks.get_mut(name) {
+            let known = known.unwrap_or_else(|| open.superblock_damage.clone());
+            let new = look.damage.iter().filter(|damage| !known.contains(damage));
+            new.for_each(|damage| log::warn!("disk {name}: {damage}"));
             open.superblock_damage = look.damage;
             open.sides = look.sides;
         }
@@ -600,7 +625,7 @@ impl Steward {
             Ok(Done::Plain) => Ok(Found::default()),
             Ok(Done::Looked(look)) => Ok(self.looked(&mut plant, step, look)),
             Ok(Done::Opened { opened, look }) => {
-                let index = self.take_disk(&mut plant, step.action.target().1, opened);
+                let index = self.take_disk(&mut plant, step.action.target().1, opened, look.superblock);
                 Ok(Found {
                     index: index.0,
                     ..self.looked(&mut plant, step, look)
@@ -625,7 +650,13 @@ impl Steward {
     }
 
     /// Gives an open disk its number and all reactors their use of it.
-    fn take_disk(&self, plant: &mut Plant, name: &Name, opened: Arc<palisade_sys::Opened>) -> DeviceIndex {
+    fn take_disk(
+        &self,
+        plant: &mut Plant,
+        name: &Name,
+        opened: Arc<Opened>,
+        superblock: Superblock,
+    ) -> DeviceIndex {
         let device = plant.free_device();
         let stats: Vec<_> = self.shared.reactors.iter().map(|_| Arc::default()).collect();
         for (reactor, stats) in self.shared.reactors.iter().zip(&stats) {
@@ -636,7 +667,9 @@ impl Steward {
                 deadline: self.shared.settings.stall,
             });
         }
-        if opened.buffered() {
+        // Of one that is only looked at nothing is told that ends with the look.
+        let is_used = matches!(superblock, Superblock::Ours { .. } | Superblock::Missing);
+        if opened.buffered() && is_used {
             let message = format!(
                 "disk {name} lies on a file system without O_DIRECT: I/O goes through the page cache"
             );

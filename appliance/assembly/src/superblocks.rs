@@ -56,11 +56,6 @@ pub fn look(
         (Err(error), Superblock::Damaged) => vec![error.to_string()],
         (Err(_), _) => Vec::new(),
     };
-    if found.is_ok() {
-        damage
-            .iter()
-            .for_each(|damage| log::warn!("disk {name}: {damage}"));
-    }
     let sides = match (&found, superblock) {
         (Ok(found), Superblock::Older { .. }) => {
             let agreed = agreed(wanted, name).unwrap_or(should.extents);
@@ -189,7 +184,7 @@ pub fn write(
                 Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
                     return look(&wanted, &name, disk, &opened, &last).map(Done::Looked);
                 }
-                Err(forbidden) => return Err(not_written(&name, pending, &forbidden)),
+                Err(forbidden) => return refused(&name, &forbidden).map(Done::Looked),
             };
             carry_out(&opened, &phases)
                 .map_err(|error| format!("the superblock of disk {name} cannot be written: {error}"))?;
@@ -226,17 +221,27 @@ pub fn write(
     })
 }
 
-fn not_written(name: &Name, pending: bool, forbidden: &Forbidden) -> String {
-    let remedy = match forbidden {
-        Forbidden::NotBlank if pending => {
-            "it is left alone. No volume lies on the disk: check where its path leads, or remove the disk and add it anew"
+/// What a medium carries over which no superblock is written, for the planner to decide what becomes of it; or that it
+/// cannot be told.
+fn refused(name: &Name, forbidden: &Forbidden) -> Result<Look, String> {
+    let (superblock, damage) = match forbidden {
+        Forbidden::NotBlank => (Superblock::Occupied, Vec::new()),
+        Forbidden::Unusable(
+            error @ (DecodeError::Damaged { .. }
+            | DecodeError::Contradiction(_)
+            | DecodeError::Impossible { .. }),
+        ) => (Superblock::Damaged, vec![error.to_string()]),
+        _ => {
+            return Err(format!(
+                "disk {name}: {forbidden}: it is left alone; `palisade-inspect` shows what is there"
+            ));
         }
-        Forbidden::NotBlank => {
-            "it is left alone; check where its path leads, `palisade-inspect` shows what is there"
-        }
-        _ => "it is left alone; `palisade-inspect` shows what is there",
     };
-    format!("disk {name}: {forbidden}: {remedy}")
+    Ok(Look {
+        superblock,
+        damage,
+        sides: None,
+    })
 }
 
 /// Erases the superblock of a disk that leaves, or has left, the cluster, if it is that one and none that grew on

@@ -2,10 +2,10 @@
 
 mod import;
 mod older_copy;
+mod reach;
 
 pub use import::import;
 
-use crate::hands;
 use crate::medium;
 use crate::problem;
 use crate::rest::STATE_PATIENCE;
@@ -19,16 +19,16 @@ use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
     ImportedExtent, LineageId, Name, OnMedium, Uuid,
 };
-use palisade_sys::Opened;
 use palisade_sys::device::probe::Content;
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
 use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
 use std::sync::Arc;
 
-/// Shows what a disk and the database know of each other, and takes a side if that is asked for.
+/// Shows what a disk and the database know of each other, and takes a side if that is asked for. A side is taken of what lies
+/// on the medium under its lock, which is held from before it is read until the disk is opened with it.
 ///
 /// # Errors
-/// There is no such disk, it is not open, nothing is to be decided, or the decision was made about something else.
+/// There is no such disk, it cannot be opened, nothing is to be decided, or the decision was made about something else.
 pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
     let name = Name::new(id).map_err(|_| Problem::not_found("disk", id))?;
     let cluster = shared.cluster();
@@ -43,20 +43,18 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             "only pooled disks carry a superblock",
         )
     })?;
-    let open = shared
-        .seen()
-        .disks
-        .get(&name)
-        .map(|open| Arc::clone(&open.opened));
-    let (opened, other) = match open {
-        Some(opened) => (opened, None),
-        None => closed(&name, disk)?,
-    };
+    let mut reached = reach::reach(shared, &cluster, &name, disk, wish.take.is_some())?;
+    let (opened, other) = (Arc::clone(&reached.opened), reached.other.take());
     let found = superblocks::read(&opened);
     // What is not clear yet is on no medium, and lost with the side of the database all the same.
     let agreed = agreed(&cluster, &name).unwrap_or_else(|_| wanted.extents.clone());
     let copy = copy(shared, disk, &found, &wanted)?;
     let mut adoption = compare(&name, &found, &wanted, &agreed, copy);
+    if found.is_err() && !matches!(found, Err(DecodeError::Contradiction(_))) {
+        // Nothing that can be read names what was shown.
+        let mark = medium::mark_of_ends(&opened).map_err(|error| unread(id, &error))?;
+        adoption.seen = format!("{}-{mark}", adoption.seen);
+    }
     let foreign = found.is_err().then(|| medium::foreign(&opened)).flatten();
     if let Some(content) = &foreign {
         adoption.message = format!("{}; it carries {content}", adoption.message);
@@ -105,7 +103,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         ));
     }
     if wish.seen.as_deref() != Some(adoption.seen.as_str()) {
-        let message = format!("what disk {id} carries is not, or no longer, what was shown");
+        let message = format!("what disk {id} carries has changed since it was shown, or was never shown");
         let remedy = "look again at what would be lost, and give the `seen` of that answer";
         return Err(conflict("adopt_not_seen", message, remedy).about("seen"));
     }
@@ -128,28 +126,15 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     if let Err(error) = shared.last_superblock.settle(disk.uuid) {
         log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
     }
+    reached.is_decided();
     adoption.taken = Some(side);
     Ok(adoption)
 }
 
-/// Opens what lies under the path of a disk that is not open, to read it beside whoever has it open; and what stands against
-/// deciding about it, if it is not the medium on record.
-fn closed(name: &Name, disk: &Disk) -> Result<(Arc<Opened>, Option<Problem>), Problem> {
-    let opened = Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium).map_err(|error| {
-        let message = format!("disk {name} is not open, and cannot be: {error}");
-        let remedy = format!("see what is in the way: palisade disk show {name}");
-        conflict("disk_closed", message, &remedy)
-    })?;
-    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
-    let other = disk.check_medium(&record, wwid.as_deref()).err().map(|other| {
-        let message = format!("what lies under the path of disk {name} is not known to be its medium: {other}");
-        let remedy = format!(
-            "if it is all the same, or a copy that took its place, say so first: palisade disk confirm {name} --yes; nothing \
-             is written to an older copy by that"
-        );
-        conflict("disk_closed", message, &remedy)
-    });
-    Ok((Arc::new(opened), other))
+fn unread(id: &str, error: &std::io::Error) -> Problem {
+    let message = format!("disk {id} cannot be read: {error}");
+    let remedy = "look into the kernel log";
+    Problem::new(ProblemKind::Internal, "disk_not_readable", message, remedy)
 }
 
 /// What is known of a disk that is to be decided about.

@@ -22,7 +22,7 @@ use palisade_sys::PageBacking;
 use palisade_wire::ALLOCATION_UNIT_SECTORS;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment of the node: what is agreed on beside what there is.
 pub struct View<'a> {
@@ -180,6 +180,11 @@ impl View<'_> {
             allocated_bytes,
             notes: media::notes(self.plant, disk, open)
                 .into_iter()
+                .chain(
+                    self.plant
+                        .age_of_last_read(name, Instant::now())
+                        .map(|age| format!("its medium may not be used: {age}")),
+                )
                 .chain(volumes.is_empty().then(|| media::note_of_reuse(disk)).flatten())
                 .chain(
                     allocated_bytes.and_then(|taken| media::note_of_kept(disk, taken, used * SECTOR_BYTES)),
@@ -204,7 +209,7 @@ impl View<'_> {
     }
 
     pub(crate) fn condition(&self, name: &Name, open: Option<&OpenDisk>) -> api::DiskCondition {
-        let Some(open) = open else {
+        let Some(open) = open.filter(|_| !self.is_refused(name)) else {
             let failed = self
                 .plant
                 .observed
@@ -231,6 +236,11 @@ impl View<'_> {
         } else {
             api::DiskCondition::Online
         }
+    }
+
+    /// Whether a disk's medium may not be used. It is open for the time of a look only, and shown as it was last read.
+    fn is_refused(&self, disk: &Name) -> bool {
+        self.plant.observed.refused.contains_key(disk)
     }
 
     /// One volume.
@@ -392,6 +402,7 @@ impl View<'_> {
     /// Agreed and applied, and what is in the way.
     fn state(&self, kind: Kind, name: &Name, revision: Generation, applied: bool) -> api::State {
         let before = match kind {
+            Kind::Disk if self.is_refused(name) => None,
             Kind::Disk => self.plant.observed.disks.get(name).map(|open| open.disk.revision),
             Kind::Volume => self.plant.observed.routes.get(name).map(|route| route.generation),
             _ => self
@@ -421,7 +432,8 @@ impl View<'_> {
         }
         // What is in force already does not wait for a step whose end has not been noted yet.
         let under_way = self.plant.under_way.keys().find(|action| mine(action.target()));
-        if let Some(action) = under_way.filter(|_| !applied) {
+        let is_look = kind == Kind::Disk && self.is_refused(name);
+        if let Some(action) = under_way.filter(|_| !applied && !is_look) {
             let offered = self
                 .plant
                 .attachments

@@ -35,6 +35,8 @@ pub enum Superblock {
     },
     /// It was a superblock, and no copy is left that can be used; or two of them contradict each other.
     Damaged,
+    /// Nothing that is a superblock, on the medium of a disk without volumes; but something else, over which none is written.
+    Occupied,
     /// One of another disk or cluster.
     Foreign,
 }
@@ -70,6 +72,7 @@ mod tests {
                 last: Generation(10),
             },
             Superblock::Damaged,
+            Superblock::Occupied,
             Superblock::Foreign,
         ] {
             assert!(!other.has_reached(Generation(1)), "{other:?}");

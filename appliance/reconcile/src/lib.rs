@@ -25,7 +25,8 @@
 //! - Two routes in use never share a sector, and a writer is never beside another attachment, in between included.
 //! - Zeros are written only where no route leads, for a volume that has the space on record; no route leads to where
 //!   zeros may still be written, and no disk is closed under it.
-//! - A disk that says it is another one, has lost or outgrown what the cluster knows, or is an older copy, is used by nobody.
+//! - A disk that says it is another one, has lost or outgrown what the cluster knows, or is an older copy, is used by nobody,
+//!   and is not held: it is closed as soon as nothing leads to it, and looked at now and then ([`refused`]).
 //! - No step belongs to an older generation than what it changes.
 //! - Two steps are never under way on one disk, so that none overtakes what another leaves on the medium.
 //! - When steps succeed, planning comes to an end, from any state towards any other.
@@ -43,6 +44,7 @@ pub mod exchange;
 pub mod objection;
 pub mod observed;
 pub mod plan;
+pub mod refused;
 pub mod step;
 
 pub use backoff::Failure;
@@ -51,4 +53,5 @@ pub use objection::{Objection, objection};
 pub use observed::{Observed, ObservedClearing, ObservedDisk, ObservedRoute, ObservedSocket, Opened};
 pub use palisade_model::Superblock;
 pub use plan::{Cause, Wait, plan, waits};
+pub use refused::Refused;
 pub use step::{Action, Step};

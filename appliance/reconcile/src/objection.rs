@@ -47,15 +47,14 @@ fn against(
     observed: &Observed,
 ) -> Option<Objection> {
     let disk = name.clone();
-    let Some(open) = observed.disks.get(name) else {
+    let Some(superblock) = observed.last_read(name) else {
         return (!observed.has_failed(name)).then_some(Objection::NotLookedAt { disk });
     };
-    let superblock = open.superblock;
     let stands = match superblock {
         Superblock::Ours { .. } => false,
         Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Older { .. } => true,
         // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
-        Superblock::Foreign | Superblock::Damaged => takes_more(before, after, name),
+        Superblock::Foreign | Superblock::Damaged | Superblock::Occupied => takes_more(before, after, name),
         Superblock::Missing => is_lost(before, name, known) && takes_more(before, after, name),
     };
     stands.then_some(Objection::Disk { disk, superblock })

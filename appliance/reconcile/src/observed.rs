@@ -1,6 +1,8 @@
 //! What a node has now.
 
 use crate::backoff::Failure;
+use crate::plan::unusable;
+use crate::refused::Refused;
 use crate::step::{Action, Step};
 use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Kind, Name, Superblock, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +16,12 @@ pub struct Observed {
     pub generation: Generation,
     /// Open disks.
     pub disks: BTreeMap<Name, ObservedDisk>,
+    /// Disks whose medium may not be used, as it was when it was last read. They are closed between two looks at it. Kept
+    /// until the disk is used.
+    pub refused: BTreeMap<Name, Refused>,
+    /// Disks whose medium an operator decides about at this moment: it is open and locked for that by who carries out the
+    /// decision, and nobody else opens it.
+    pub deciding: BTreeSet<Name>,
     /// Disks that leave and have been let go, by their permanent id; true once the cluster has been told.
     pub released: BTreeMap<Uuid, bool>,
     /// Routes in use, by volume.
@@ -120,6 +128,8 @@ impl Observed {
         self.failures.remove(&step.action);
         self.under_way.remove(&step.action);
         self.generation = self.generation.max(wanted.generation);
+        self.refused
+            .retain(|name, refused| refused.is_of(wanted.disks.get(name)));
         match &step.action {
             Action::WithdrawSocket { attachment } => {
                 self.sockets.remove(attachment);
@@ -137,16 +147,17 @@ impl Observed {
             Action::CloseDisk { disk } => {
                 self.released
                     .retain(|uuid, _| wanted.disks.values().any(|disk| disk.uuid == *uuid));
-                if let (Some(open), Some(leaving)) = (self.disks.remove(disk), wanted.disks.get(disk))
-                    && leaving.leaving
-                    && leaving.uuid == open.disk.uuid
-                {
-                    self.released.insert(leaving.uuid, false);
+                if let Some(open) = self.disks.remove(disk) {
+                    self.record_close(wanted, disk, open);
                 }
                 let erase = Action::EraseSuperblock { disk: disk.clone() };
-                self.failures.remove(&erase);
+                let examine = Action::ExamineSuperblock { disk: disk.clone() };
+                for over in [erase, examine] {
+                    self.failures.remove(&over);
+                }
             }
             Action::ReleaseDisk { disk } => {
+                self.refused.remove(disk);
                 if let Some(disk) = wanted.disks.get(disk) {
                     self.released.insert(disk.uuid, true);
                 }
@@ -165,12 +176,14 @@ impl Observed {
                         open.disk = wanted.clone();
                     }
                 }
+                self.is_used_again(disk, opened.superblock);
             }
             Action::ExamineSuperblock { disk } => {
                 if let Some(open) = self.disks.get_mut(disk) {
                     open.superblock = opened.superblock;
                     open.looked_for = step.generation;
                 }
+                self.is_used_again(disk, opened.superblock);
             }
             Action::ConfirmSuperblock { disk } => {
                 if let Some(open) = self.disks.get_mut(disk) {
@@ -239,18 +252,53 @@ impl Observed {
     }
 
     /// When a plan may hold more than the present one although nothing else has changed, on the clock of
-    /// [`Observed::now_ms`]: the moment at which the next of the failed steps is no longer held back. `None`: time alone
-    /// changes nothing. Later than `now_ms`, so a failure whose step is no longer wanted calls for one more look at most.
+    /// [`Observed::now_ms`]: the moment at which the next of the failed steps is no longer held back, or the medium of a
+    /// refused disk is to be looked at again. `None`: time alone changes nothing. Later than `now_ms`, so a failure whose step
+    /// is no longer wanted calls for one more look at most.
     pub fn next_retry_ms(&self) -> Option<u64> {
-        let due = self.failures.values().map(|failure| failure.retry_at_ms);
-        due.filter(|&due| due > self.now_ms).min()
+        let retries = self.failures.values().map(|failure| failure.retry_at_ms);
+        let looks = self.refused.values().map(|refused| refused.look_at_ms);
+        retries.chain(looks).filter(|&due| due > self.now_ms).min()
     }
 
-    /// Whether a step of this disk, whichever, failed when it was last tried.
+    /// What a disk's medium carried when it was last read, open or refused.
+    pub fn last_read(&self, name: &Name) -> Option<Superblock> {
+        let open = self.disks.get(name).map(|open| open.superblock);
+        open.or_else(|| Some(self.refused.get(name)?.superblock))
+    }
+
+    /// Has a disk that is not open looked at in the next plan, whatever it is held back by: an operator has done something
+    /// that concerns it.
+    pub fn look_again(&mut self, name: &Name) {
+        if let Some(refused) = self.refused.get_mut(name) {
+            (refused.look_at_ms, refused.looks) = (0, 0);
+        }
+        let open = Action::OpenDisk { disk: name.clone() };
+        if let Some(failure) = self.failures.get_mut(&open) {
+            failure.retry_at_ms = 0;
+        }
+    }
+
+    /// Whether a step of this disk, whichever, failed when it was last tried, or its medium may not be used.
     pub fn has_failed(&self, disk: &Name) -> bool {
-        self.failures
-            .keys()
-            .any(|action| action.target() == (Kind::Disk, disk))
+        let mut failed = self.failures.keys();
+        failed.any(|action| action.target() == (Kind::Disk, disk)) || self.refused.contains_key(disk)
+    }
+
+    /// Whether a step is under way on a disk, or is about to be because its medium may not be used: what is open now is not
+    /// for long.
+    pub fn is_on_the_move(&self, disk: &Name) -> bool {
+        let mut steps = self.under_way.iter();
+        if steps.any(|action| action.target() == (Kind::Disk, disk)) || self.deciding.contains(disk) {
+            return true;
+        }
+        let leads_there = |extents: &[Extent]| extents.iter().any(|extent| extent.disk == *disk);
+        self.disks.get(disk).is_some_and(|open| {
+            let is_ours = !open.disk.has_superblock() || matches!(open.superblock, Superblock::Ours { .. });
+            let routes = self.routes.values().any(|route| leads_there(&route.extents));
+            let clears = self.clearings.values().any(|one| leads_there(&one.extents));
+            !is_ours && !routes && !clears
+        })
     }
 
     /// Whether a step is held back by an earlier failure of the same step.
@@ -273,6 +321,30 @@ impl Observed {
             erased: false,
         };
         self.disks.insert(name.clone(), open);
+        match disk.has_superblock() {
+            true => self.is_used_again(name, opened.superblock),
+            false => drop(self.refused.remove(name)),
+        }
+    }
+
+    /// Forgets that a disk was refused, if what is on its medium now is its own.
+    fn is_used_again(&mut self, name: &Name, found: Superblock) {
+        if matches!(found, Superblock::Ours { .. }) {
+            self.refused.remove(name);
+        }
+    }
+
+    fn record_close(&mut self, wanted: &Cluster, name: &Name, open: ObservedDisk) {
+        let before = self.refused.remove(name);
+        let Some(stays) = wanted.disks.get(name).filter(|disk| disk.uuid == open.disk.uuid) else {
+            return;
+        };
+        if stays.leaving {
+            self.released.insert(stays.uuid, false);
+        } else if unusable(wanted, name, stays, open.superblock).is_some() {
+            let refused = Refused::after(before.as_ref(), stays, &open, self.now_ms);
+            self.refused.insert(name.clone(), refused);
+        }
     }
 
     fn record_route(&mut self, wanted: &Cluster, name: &Name, opened: Opened) {

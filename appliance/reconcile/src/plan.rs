@@ -11,7 +11,7 @@ use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name, Volume};
 use std::collections::BTreeMap;
 use std::fmt;
 
-pub(crate) use disks::is_lost;
+pub(crate) use disks::{is_lost, unusable};
 
 /// The steps that a node can take now towards what is wanted: away from guests first, then towards them. Empty when
 /// everything is as wanted, or waits (see [`waits`]).
@@ -63,6 +63,8 @@ pub enum Cause {
     LostSuperblock,
     /// No copy of the disk's superblock can be used, or two of them contradict each other.
     DamagedSuperblock,
+    /// The medium of a disk without volumes has no superblock, and holds something that nobody here has looked at.
+    OccupiedMedium,
     /// The disk's superblock has grown out of what the cluster knows.
     NewerSuperblock {
         /// The superblock's generation.
@@ -108,6 +110,10 @@ impl fmt::Display for Cause {
                 "the medium's superblock cannot be used, because no copy of it is sound or two of them contradict each other: \
                  nothing is written to it; `palisade-inspect` shows what is wrong with each, and `palisade disk adopt` what \
                  the database would write in their place; the data of the volumes is not touched by that",
+            ),
+            Cause::OccupiedMedium => f.write_str(
+                "the medium has no superblock but holds something else: nothing is written to it. No volume lies on the disk: \
+                 check where its path leads, `palisade-inspect` shows what is there; or remove the disk and add it anew",
             ),
             Cause::NewerSuperblock { generation } => write!(
                 f,
@@ -201,9 +207,12 @@ impl<'a> Planner<'a> {
         self.wait(kind, name, cause);
     }
 
-    /// Whether the same step is under way, or any on the same disk.
+    /// Whether the same step is under way, or any on the same disk, or it is being decided about the disk.
     fn is_busy(&self, action: &Action) -> bool {
         let target = action.target();
+        if target.0 == Kind::Disk && self.observed.deciding.contains(target.1) {
+            return true;
+        }
         let same = |other: &Action| other == action || (target.0 == Kind::Disk && other.target() == target);
         self.observed.under_way.iter().any(same)
     }

@@ -100,6 +100,14 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
             node.observed
                 .record(&cluster, &step, Opened { index, superblock });
         }
+        // Not held either, and told all the while.
+        for step in plan(&cluster, &name("n", 0), &node.observed) {
+            assert!(matches!(step.action, Action::CloseDisk { .. }), "{step}");
+            let waits = waits(&cluster, &name("n", 0), &node.observed);
+            assert!(waits.iter().any(|wait| wait.cause == cause), "{waits:?}");
+            node.observed.record(&cluster, &step, Opened::default());
+        }
+        assert!(node.observed.disks.is_empty());
         assert_eq!(plan(&cluster, &name("n", 0), &node.observed), []);
         let waits = waits(&cluster, &name("n", 0), &node.observed);
         assert!(waits.iter().any(|wait| wait.cause == cause), "{waits:?}");

@@ -342,13 +342,20 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
         generation: Generation(40),
     };
     node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = diverged;
-    assert_eq!(steps(&cluster, &node.observed), []);
-    let cluster = does(&cluster, adopted());
-    assert!(cluster.generation > Generation(40));
-    // Its new revision is taken over first.
-    node.round(&cluster, 0, &mut |_| false);
+    let adopted = does(&cluster, adopted());
+    assert!(adopted.generation > Generation(40));
     let examine = Action::ExamineSuperblock { disk: name("d", 0) };
-    assert_eq!(steps(&cluster, &node.observed), [examine]);
+    assert_eq!(
+        steps(&adopted, &node.observed),
+        [examine],
+        "while it is open still"
+    );
+    node.strange.insert(DISK, diverged);
+    node.round(&cluster, 0, &mut |_| false);
+    assert!(node.observed.disks.is_empty());
+    assert_eq!(steps(&cluster, &node.observed), []);
+    let open = Action::OpenDisk { disk: name("d", 0) };
+    assert_eq!(steps(&adopted, &node.observed), [open], "at once");
 }
 
 /// A medium that is not the disk's is let go as it is when the disk is said to be somewhere else, and the other one is opened;
@@ -375,8 +382,8 @@ fn a_disk_that_is_found_elsewhere_is_opened_there_unless_it_is_in_use() {
     node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = Superblock::Foreign;
     assert_eq!(
         steps(&agreed, &node.observed),
-        [],
-        "under its own path it is left open to be looked at"
+        std::slice::from_ref(&close),
+        "nor is it held under its own path"
     );
     assert_eq!(steps(&moved, &node.observed), std::slice::from_ref(&close));
     let step = plan(&moved, &name("n", 0), &node.observed).remove(0);
@@ -456,7 +463,6 @@ fn a_disk_that_becomes_another_one_is_used_by_nobody() {
     let mut node = Node::default();
     node.settle(&cluster);
     node.is_as_wanted(&cluster);
-    let ours = node.observed.disks[&disk].superblock;
     let generation = Generation(99);
     for superblock in [
         Superblock::Foreign,
@@ -465,19 +471,23 @@ fn a_disk_that_becomes_another_one_is_used_by_nobody() {
         Superblock::Diverged { generation },
     ] {
         node.observed.disks.get_mut(&disk).unwrap().superblock = superblock;
-        node.settle(&cluster);
+        node.strange.insert(DISK, superblock);
+        for _ in 0..8 {
+            node.round(&cluster, 0, &mut |_| false);
+        }
         assert!(
             node.observed.sockets.is_empty() && node.observed.routes.is_empty(),
             "{superblock:?}"
         );
-        assert!(node.observed.disks.contains_key(&disk), "it is looked at further");
+        assert!(!node.observed.disks.contains_key(&disk), "nor is it held");
         let told = waits(&cluster, &name("n", 0), &node.observed);
         assert!(
             told.iter().any(|wait| wait.kind == palisade_model::Kind::Disk),
             "{told:?}"
         );
-        node.observed.disks.get_mut(&disk).unwrap().superblock = ours;
+        node.strange.clear();
         node.settle(&cluster);
         node.is_as_wanted(&cluster);
+        assert!(node.observed.refused.is_empty());
     }
 }

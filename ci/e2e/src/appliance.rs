@@ -47,7 +47,19 @@ impl Appliance {
     /// # Errors
     /// When the daemon does not come up.
     pub fn start_with(lab: &Lab, cores: &[u32], devices: &str) -> Outcome<Self> {
-        let folder = lab.path("appliance");
+        Self::start_in(lab, "appliance", cores, devices)
+    }
+
+    /// The same in a folder of its own, for a scenario with several.
+    ///
+    /// # Errors
+    /// When the daemon does not come up.
+    pub fn start_in(lab: &Lab, folder: &str, cores: &[u32], devices: &str) -> Outcome<Self> {
+        let log = match folder {
+            "appliance" => lab.path("palisaded.log"),
+            other => lab.path(&format!("{other}.log")),
+        };
+        let folder = lab.path(folder);
         let during = |error| Failure::during(folder.display(), error);
         for name in ["state", "run", "disks"] {
             fs::create_dir_all(folder.join(name)).map_err(during)?;
@@ -62,7 +74,6 @@ impl Appliance {
         );
         fs::write(&config, text).map_err(during)?;
         let program = lab.program("palisaded")?;
-        let log = lab.path("palisaded.log");
         let rest = Rest::new(port, &folder.join("state"));
         let process = launch(&program, &config, &log, &rest)?;
         Ok(Self {

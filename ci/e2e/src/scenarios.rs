@@ -32,6 +32,7 @@ mod read_only;
 mod renamed;
 mod reset;
 mod restart_under_load;
+mod right_owner;
 mod ring_shapes;
 mod second_daemon;
 mod serial;
@@ -276,6 +277,12 @@ pub static ALL: &[Scenario] = &[
         about: "a second daemon on the same state, port or disk is turned away",
         depth: Depth::Quick,
         run: second_daemon::run,
+    },
+    Scenario {
+        name: "right_owner",
+        about: "a disk that one daemon refuses is not held by it: its owner's daemon opens it, and the right one is used again",
+        depth: Depth::Quick,
+        run: right_owner::run,
     },
     Scenario {
         name: "host_kernels",

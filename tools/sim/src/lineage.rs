@@ -8,17 +8,20 @@
 //! had, and holds each table that vanishes from the disk against those.
 
 mod copies;
+mod decisions;
+mod owner;
 mod removal;
 mod restored;
 
 use crate::disk::Medium;
 use crate::finding::{Findings, Invariant};
+use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
+use owner::Lock;
 use palisade_block::{Lba, Nanos, Sectors};
 use palisade_model::{
-    AddDisk, AdoptDisk, Ancestor, ChangeVolume, Clear, Cluster, Command, ConfirmSuperblock, CreateVolume,
-    DeleteVolume, Epoch, Generation, GrowVolume, ImportDisks, ImportedDisk, ImportedExtent, InitCluster,
-    LineageId, Medium as Made, MediumRecord, Name, OnMedium, ReleaseDisk, Usage, Uuid,
+    AddDisk, ChangeVolume, Clear, Cluster, Command, ConfirmSuperblock, CreateVolume, DeleteVolume,
+    Generation, GrowVolume, InitCluster, Medium as Made, MediumRecord, Name, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
 use palisade_volume::{Bare, Forbidden, carried, image, is_first_write_cut_off, renewal};
@@ -27,7 +30,7 @@ use palisade_wire::{
     Sector, SectorWrite, decode, erase,
 };
 use restored::Restored;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 
 /// Rounds of planning after which a disk that nothing is wrong with must be as wanted.
@@ -37,10 +40,8 @@ const SETTLED_AFTER: usize = 60;
 const WRITES_AT_REST: usize = 1_000;
 
 /// Runs it.
-pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
+pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash {
     let mut hash = RunHash::default();
-    let disk_sectors = Geometry::LEAST_SECTORS + 3 * ALLOCATION_UNIT_SECTORS;
-    let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
     let first = match begin(&mut rng) {
         Ok(first) => first,
         Err(what) => {
@@ -48,24 +49,9 @@ pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
             return hash;
         }
     };
-    let mut world = World {
-        medium: Medium::new(Sectors(disk_sectors), block_bytes),
-        disk_sectors,
-        running: first,
-        kept: Vec::new(),
-        observed: Observed::default(),
-        works: Vec::new(),
-        carried: Vec::new(),
-        examined: false,
-        absent: false,
-        last: None,
-        known: 0,
-        copy: None,
-        left: None,
-        rng,
-    };
+    let mut world = World::new(first, rng, broken);
     if let Err(what) = world.life(&mut hash) {
-        findings.add(Invariant::OneLineage, Nanos(0), what);
+        findings.add(world.lock.is_about(), Nanos(0), what);
     }
     hash
 }
@@ -112,6 +98,8 @@ struct World {
     copy: Option<(Medium, u64)>,
     /// An older copy is in the disk's place and its operator has not chosen: nothing may be written to it.
     left: Option<Restored>,
+    /// Who has the medium.
+    lock: Lock,
     rng: Rng,
 }
 
@@ -131,13 +119,36 @@ fn begin(rng: &mut Rng) -> Result<Database, String> {
 }
 
 impl World {
+    fn new(first: Database, mut rng: Rng, broken: Option<Break>) -> World {
+        let disk_sectors = Geometry::LEAST_SECTORS + 3 * ALLOCATION_UNIT_SECTORS;
+        let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
+        World {
+            medium: Medium::new(Sectors(disk_sectors), block_bytes),
+            disk_sectors,
+            running: first,
+            kept: Vec::new(),
+            observed: Observed::default(),
+            works: Vec::new(),
+            carried: Vec::new(),
+            examined: false,
+            absent: false,
+            last: None,
+            known: 0,
+            copy: None,
+            left: None,
+            lock: Lock::new(broken),
+            rng,
+        }
+    }
+
     fn life(&mut self, hash: &mut RunHash) -> Result<(), String> {
         self.add_disk(1)?;
         for _ in 0..self.rng.between(30, 150) {
             match self.rng.below(100) {
                 0..55 => self.turn()?,
                 55..75 => self.command()?,
-                75..80 => self.kept.push(self.running.clone()),
+                75..77 => self.owner_comes()?,
+                77..80 => self.kept.push(self.running.clone()),
                 80..86 => self.restart(false)?,
                 86..90 => self.other_database()?,
                 90..93 => self.restart(true)?,
@@ -180,17 +191,14 @@ impl World {
         if wanted.leaving {
             return Err("at rest the disk is still leaving".into());
         }
-        let open = self
-            .observed
-            .disks
-            .get(&disk)
-            .ok_or("the disk is not open at rest")?;
+        let known = self.observed.last_read(&disk);
+        let known = known.ok_or("the disk is neither open nor refused at rest")?;
         let generation = wanted.superblock_generation();
         let in_force = Superblock::Ours {
             generation,
             flawed: false,
         };
-        match open.superblock {
+        match known {
             found if found == in_force && wanted.first_superblock.is_on_medium() => self.is_whole(),
             Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Foreign => Ok(()),
             Superblock::Older { .. } if self.left.is_some() => Ok(()),
@@ -235,7 +243,7 @@ impl World {
         for step in plan(&self.running.cluster, &name("n")?, &self.observed) {
             self.begin_step(step)?;
         }
-        Ok(())
+        self.is_let_out_of_hand()
     }
 
     /// One write of a step, or its end.
@@ -280,9 +288,17 @@ impl World {
                 self.observed
                     .record_failure(&step, "the path leads nowhere".into());
             }
+            Action::OpenDisk { .. } if self.lock.has_owner() => {
+                self.observed.record_failure(&step, "it is locked".into());
+            }
+            Action::CloseDisk { .. } => {
+                self.lock.close();
+                self.observed.record(&cluster, &step, Opened::default());
+            }
             Action::OpenDisk { disk } | Action::ExamineSuperblock { disk } => {
                 let opens = matches!(step.action, Action::OpenDisk { .. });
                 if opens {
+                    self.lock.open();
                     // What is in the disk's cache is made stable before anything is decided by it.
                     let mark = self.medium.flush_begin();
                     self.medium.flush_end(mark);
@@ -549,87 +565,12 @@ impl World {
             self.medium.power_cut(&mut self.rng);
         }
         self.works.clear();
+        self.lock.end();
         self.examined = false;
         self.observed = Observed::default();
         let Ok(found) = self.read() else { return Ok(()) };
         // After a cut the disk may carry what it carried before.
         self.carried = found.extents;
-        Ok(())
-    }
-
-    /// The operator looks at what would be lost, and takes it.
-    fn adopt(&mut self) -> Result<(), String> {
-        let disk = name("d")?;
-        let Some(open) = self.observed.disks.get(&disk).filter(|_| self.works.is_empty()) else {
-            return Ok(());
-        };
-        let older = matches!(open.superblock, Superblock::Older { .. });
-        let is_open_question = matches!(
-            open.superblock,
-            Superblock::Newer { .. } | Superblock::Diverged { .. }
-        );
-        if !is_open_question && !older {
-            return Ok(());
-        }
-        let (uuid, Ok(found)) = (open.disk.uuid, self.read()) else {
-            return Ok(());
-        };
-        let adopt = AdoptDisk {
-            name: disk,
-            uuid,
-            seen: Some(seen(&found)),
-            empties: Vec::new(),
-            older,
-        };
-        if self.apply(&Command::AdoptDisk(adopt)) {
-            self.last = Some(Generation(found.superblock.generation));
-            self.left = None;
-            // It is this database's from now on, and goes with the disk when that is given up.
-            self.running.marks.push(found.superblock.point());
-            self.running.been.push(found.extents);
-        }
-        Ok(())
-    }
-
-    /// The database is lost; a new one takes the disk in with what it tells.
-    fn import(&mut self) -> Result<(), String> {
-        let Ok(found) = self.read() else { return Ok(()) };
-        self.restart(false)?;
-        let fresh = begin(&mut self.rng)?;
-        self.kept.push(std::mem::replace(&mut self.running, fresh));
-        let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
-        let disk = self.as_added(found.superblock.disk, &geometry)?;
-        let extents: Result<Vec<ImportedExtent>, String> = found.extents.iter().map(imported).collect();
-        let import = ImportDisks {
-            disks: vec![ImportedDisk {
-                disk,
-                seen: seen(&found),
-                extents: extents?,
-            }],
-            cluster: self.rng.one_in(2).then_some(Uuid(found.superblock.cluster)),
-        };
-        if !self.apply(&Command::ImportDisks(import)) {
-            return Err("a disk cannot be imported".into());
-        }
-        self.last = Some(Generation(found.superblock.generation));
-        self.left = None;
-        let volumes: BTreeSet<u128> = self
-            .running
-            .cluster
-            .volumes
-            .values()
-            .map(|volume| volume.uuid.0)
-            .collect();
-        let told: BTreeSet<u128> = found.extents.iter().map(|extent| extent.volume).collect();
-        if volumes != told {
-            return Err(format!(
-                "{} volumes were told of and {} came",
-                told.len(),
-                volumes.len()
-            ));
-        }
-        self.running.marks.push(found.superblock.point());
-        self.running.been.push(found.extents);
         Ok(())
     }
 
@@ -645,6 +586,7 @@ impl World {
         if sector == [0; SECTOR_BYTES] {
             return;
         }
+        let before = self.read().map(|found| found.superblock.point());
         let at = self.rng.index(sector.len());
         if let Some(byte) = sector.get_mut(at) {
             *byte ^= 1 << self.rng.below(8);
@@ -653,35 +595,9 @@ impl World {
         if let Ok(found) = self.read() {
             self.carried = found.extents;
         }
-    }
-}
-
-fn imported(extent: &ExtentRecord) -> Result<ImportedExtent, String> {
-    Ok(ImportedExtent {
-        volume: Uuid(extent.volume),
-        name: name(extent.volume_name.as_str())?,
-        volume_sectors: extent.volume_sectors,
-        block_bytes: extent.block_bytes,
-        volume_lba: extent.volume_lba.0,
-        disk_lba: extent.disk_lba.0,
-        sectors: extent.sectors,
-    })
-}
-
-fn seen(found: &Decoded) -> OnMedium {
-    let point = |point: &palisade_wire::Ancestor| Ancestor {
-        generation: Generation(point.generation),
-        id: LineageId(point.id),
-    };
-    let oldest_first = found
-        .superblock
-        .lineage
-        .iter()
-        .flat_map(|lineage| lineage.ancestors.iter().rev());
-    OnMedium {
-        point: point(&found.superblock.point()),
-        epoch: Epoch(found.superblock.epoch),
-        ancestors: oldest_first.map(point).collect(),
+        if before != self.read().map(|found| found.superblock.point()) {
+            self.has_turned();
+        }
     }
 }
 

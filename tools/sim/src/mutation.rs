@@ -112,6 +112,12 @@ pub const MUTATIONS: &[Mutation] = &[
         scenario: "operator",
         finds: Invariant::AllOrNothing,
     },
+    Mutation {
+        name: "keep-refused",
+        fault: Break::KeepsRefused,
+        scenario: "lineage",
+        finds: Invariant::Isolation,
+    },
 ];
 
 /// The deliberate fault of a name.

@@ -95,6 +95,8 @@ pub enum Break {
     LimitEachQueue,
     /// A node takes steps for a change that is not in the log yet.
     EffectsBeforeTheLog,
+    /// A medium that the node may not use stays open and locked.
+    KeepsRefused,
 }
 
 /// Everything about one run but its seed.

@@ -90,7 +90,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "lineage",
         about: "copies of the database, restored, lost and used in turn, on one disk (invariant 15)",
-        run: Run::Alone(|rng, _, findings| lineage::run(rng, findings)),
+        run: Run::Alone(lineage::run),
     },
     Scenario {
         name: "scarce",

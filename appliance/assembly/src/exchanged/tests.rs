@@ -153,7 +153,11 @@ impl Lab {
     }
 
     fn opens(&self, disk: &str) -> Result<Opened, String> {
-        medium::open(&self.cluster, &name(disk), Duration::from_secs(2), &self.seen)
+        let manner = Manner {
+            patience: Duration::from_secs(2),
+            again: false,
+        };
+        medium::open(&self.cluster, &name(disk), manner, &self.seen)
     }
 
     /// The disk whose superblock an open device carries.

@@ -1,6 +1,6 @@
 //! What reactors report: acknowledgements of what they were told, queues that have stopped, devices that hang.
 
-use super::Steward;
+use super::{Steward, refusing};
 use crate::event::Done;
 use crate::orders::Report;
 use crate::plant::{OpenDisk, UnderWay};
@@ -76,7 +76,12 @@ impl Steward {
         };
         match &action {
             Action::CloseDisk { disk } => {
-                self.shared.findings.clear_all(&format!("disk/{disk}"));
+                let subject = format!("disk/{disk}");
+                match refusing::keep_last_read(&self.shared, &mut plant, disk) {
+                    // Why it is not used goes on.
+                    true => self.shared.findings.clear_raised(&subject),
+                    false => self.shared.findings.clear_all(&subject),
+                }
                 let uuid = plant.observed.disks.get(disk).map(|observed| observed.disk.uuid);
                 if let Some(open) = plant.disks.remove(disk) {
                     self.shared.publish(&mut plant);

@@ -2,24 +2,26 @@
 
 use super::{Cause, Planner};
 use crate::observed::{ObservedDisk, ObservedRoute};
+use crate::refused::Refused;
 use crate::step::Action;
 use palisade_model::{Cluster, Disk, Generation, Kind, Name, Superblock};
 
 impl<'a> Planner<'a> {
-    /// Erases and closes disks that are no longer this node's, or leave.
+    /// Erases and closes disks that are no longer this node's, or leave; and closes those whose medium may not be used: it is
+    /// somebody else's, or an operator is to decide about it, and nobody can while it is held here.
     pub(super) fn close_disks(&mut self) {
         let observed = self.observed;
         for (name, open) in &observed.disks {
             let stays = self.wanted_disk(name, open).filter(|disk| !disk.leaving);
-            if stays.is_some_and(|disk| !self.is_elsewhere(name, disk, open)) {
+            let is_refused = stays.is_some_and(|disk| self.is_refused(name, disk, open));
+            if stays.is_some_and(|disk| !self.is_elsewhere(name, disk, open)) && !is_refused {
                 continue;
             }
-            if let Some(volume) = self.route_to(name) {
-                self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
-                continue;
-            }
-            if let Some(volume) = self.clearing_on(name) {
-                self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
+            if let Some(volume) = self.route_to(name).or_else(|| self.clearing_on(name)) {
+                // Of one that may not be used it is told why.
+                if !is_refused {
+                    self.wait_on((Kind::Disk, name), (Kind::Volume, volume));
+                }
                 continue;
             }
             // What is under way there must have ended: a superblock that is being written would outlive its erasure.
@@ -58,7 +60,9 @@ impl<'a> Planner<'a> {
     /// daemon that ended between the two.
     fn let_go(&mut self, name: &Name, disk: &Disk) {
         match self.observed.released.get(&disk.uuid) {
-            None if disk.has_superblock() => self.open_disk(name, disk),
+            None if disk.has_superblock() && !self.is_in_other_hands(name, disk) => {
+                self.open_disk(name, disk)
+            }
             None | Some(false) => {
                 let release = Action::ReleaseDisk { disk: name.clone() };
                 self.step(self.wanted.generation, release);
@@ -67,7 +71,31 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether the medium of a disk carried what is not ours to erase when it was last read, which nobody has taken over since,
+    /// and cannot be opened now. What is of another disk or cluster cannot be taken over.
+    fn is_in_other_hands(&self, name: &Name, disk: &Disk) -> bool {
+        let is_others = self
+            .refused(name, disk)
+            .is_some_and(|refused| match refused.superblock {
+                Superblock::Foreign => true,
+                other => refused.looked_for >= disk.superblock_generation() && !may_be_ours(other),
+            });
+        let open = Action::OpenDisk { disk: name.clone() };
+        is_others && self.observed.failures.contains_key(&open)
+    }
+
     fn open_disk(&mut self, name: &Name, disk: &Disk) {
+        if let Some(refused) = self.refused(name, disk) {
+            let is_due = refused.is_due(disk, self.observed.now_ms);
+            let open = Action::OpenDisk { disk: name.clone() };
+            // Why the latest look has failed is told in place of what the one before it found.
+            if !(is_due && self.observed.failures.contains_key(&open)) {
+                self.tell_refused(name, disk);
+            }
+            if !is_due {
+                return;
+            }
+        }
         let path = disk.medium.path();
         let mut others = self.observed.disks.iter();
         let holder = others.find(|(_, open)| path.is_some() && open.disk.medium.path() == path);
@@ -79,18 +107,18 @@ impl<'a> Planner<'a> {
     }
 
     fn keep_disk(&mut self, name: &Name, disk: &Disk, open: &ObservedDisk) {
-        if open.disk.revision < disk.revision {
-            // The superblock at the tail goes to the new end, so the new size comes first.
-            self.step(disk.revision, Action::GrowDisk { disk: name.clone() });
-            return;
-        }
         let generation = disk.superblock_generation();
         if let Some(cause) = self.unusable(name, disk, open) {
             // The disk has changed since it was looked at, which an operator has brought about who knew.
-            match open.looked_for < generation {
-                true => self.step(generation, Action::ExamineSuperblock { disk: name.clone() }),
-                false => self.wait(Kind::Disk, name, cause),
+            match self.is_refused(name, disk, open) {
+                true => self.wait(Kind::Disk, name, cause),
+                false => self.step(generation, Action::ExamineSuperblock { disk: name.clone() }),
             }
+            return;
+        }
+        if open.disk.revision < disk.revision {
+            // The superblock at the tail goes to the new end, so the new size comes first.
+            self.step(disk.revision, Action::GrowDisk { disk: name.clone() });
             return;
         }
         let is_written = open.superblock
@@ -104,6 +132,7 @@ impl<'a> Planner<'a> {
         if !disk.has_superblock() || is_written {
             return;
         }
+        self.tell_refused(name, disk);
         match self.route_of_the_gone(name) {
             Some(volume) => self.wait_on((Kind::Disk, name), (Kind::Volume, volume)),
             None => self.step(generation, Action::WriteSuperblock { disk: name.clone() }),
@@ -112,17 +141,30 @@ impl<'a> Planner<'a> {
 
     /// Why nothing may be written to an open disk, if so.
     pub(super) fn unusable(&self, name: &Name, disk: &Disk, open: &ObservedDisk) -> Option<Cause> {
-        if !disk.has_superblock() {
-            return None;
-        }
-        match open.superblock {
-            Superblock::Foreign => Some(Cause::ForeignSuperblock),
-            Superblock::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
-            Superblock::Older { generation, last } => Some(Cause::OlderSuperblock { generation, last }),
-            Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
-            Superblock::Ours { .. } => None,
-            Superblock::Damaged => Some(Cause::DamagedSuperblock),
-            Superblock::Missing => is_lost(self.wanted, name, disk).then_some(Cause::LostSuperblock),
+        unusable(self.wanted, name, disk, open.superblock)
+    }
+
+    /// Whether an open disk may not be used, and nothing was agreed on since that was found out; or the look after that has
+    /// failed.
+    fn is_refused(&self, name: &Name, disk: &Disk, open: &ObservedDisk) -> bool {
+        let examine = Action::ExamineSuperblock { disk: name.clone() };
+        let is_known = open.looked_for >= disk.superblock_generation();
+        (is_known || self.observed.failures.contains_key(&examine))
+            && self.unusable(name, disk, open).is_some()
+    }
+
+    /// What was last read of a disk that may not be used.
+    fn refused(&self, name: &Name, disk: &Disk) -> Option<&'a Refused> {
+        let refused = self.observed.refused.get(name);
+        refused.filter(|refused| refused.is_of(Some(disk)))
+    }
+
+    /// Tells why a disk is not used, as long as no look has found it otherwise.
+    fn tell_refused(&mut self, name: &Name, disk: &Disk) {
+        let refused = self.refused(name, disk);
+        let cause = refused.and_then(|refused| unusable(self.wanted, name, disk, refused.superblock));
+        if let Some(cause) = cause {
+            self.wait(Kind::Disk, name, cause);
         }
     }
 
@@ -146,14 +188,7 @@ impl<'a> Planner<'a> {
     fn is_to_be_erased(&self, name: &Name, open: &ObservedDisk) -> bool {
         if let Some(leaving) = self.wanted_disk(name, open) {
             // What cannot be read may be what an erasure has left that was cut off: that is told apart on the medium.
-            let may_be_ours = matches!(
-                open.superblock,
-                Superblock::Ours { .. }
-                    | Superblock::Missing
-                    | Superblock::Damaged
-                    | Superblock::Older { .. }
-            );
-            return leaving.has_superblock() && may_be_ours && !open.erased;
+            return leaving.has_superblock() && may_be_ours(open.superblock) && !open.erased;
         }
         let has_left = !self.wanted.disks.values().any(|disk| disk.uuid == open.disk.uuid);
         let is_ours = match open.superblock {
@@ -189,6 +224,35 @@ impl<'a> Planner<'a> {
             .find(|(name, route)| leads_there(route) && is_gone(name, route))
             .map(|(volume, _)| volume)
     }
+}
+
+/// Why nothing may be written to the medium of a disk that carries this, if so.
+pub(crate) fn unusable(cluster: &Cluster, name: &Name, disk: &Disk, superblock: Superblock) -> Option<Cause> {
+    if !disk.has_superblock() {
+        return None;
+    }
+    match superblock {
+        Superblock::Foreign => Some(Cause::ForeignSuperblock),
+        Superblock::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
+        Superblock::Older { generation, last } => Some(Cause::OlderSuperblock { generation, last }),
+        Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
+        Superblock::Ours { .. } => None,
+        Superblock::Damaged => Some(Cause::DamagedSuperblock),
+        Superblock::Occupied => Some(Cause::OccupiedMedium),
+        Superblock::Missing => is_lost(cluster, name, disk).then_some(Cause::LostSuperblock),
+    }
+}
+
+/// Whether something of ours may be on a medium that carries this, to be erased when its disk leaves.
+fn may_be_ours(superblock: Superblock) -> bool {
+    matches!(
+        superblock,
+        Superblock::Ours { .. }
+            | Superblock::Missing
+            | Superblock::Damaged
+            | Superblock::Occupied
+            | Superblock::Older { .. }
+    )
 }
 
 /// Whether a superblock that is not there has been lost: it was on the medium, and something lies on the disk.

@@ -16,6 +16,8 @@ pub fn name(prefix: &str, number: u8) -> Name {
 pub struct Node {
     pub observed: Observed,
     superblocks: BTreeMap<Uuid, Generation>,
+    /// What lies under a disk's path in place of its medium.
+    pub strange: BTreeMap<Uuid, Superblock>,
     /// Clearings that write zeros, in the background.
     running: Vec<Running>,
     /// Who wrote a grain of a medium last; absent: it reads as zeros.
@@ -155,10 +157,11 @@ impl Node {
                     self.superblocks.entry(wanted.uuid).or_insert(wanted.created);
                 }
                 let there = self.superblocks.get(&wanted.uuid);
-                opened.superblock = there.map_or(Superblock::Missing, |g| Superblock::Ours {
+                let own = there.map_or(Superblock::Missing, |g| Superblock::Ours {
                     generation: *g,
                     flawed: false,
                 });
+                opened.superblock = self.strange.get(&wanted.uuid).copied().unwrap_or(own);
             }
             Action::CloseDisk { disk } => {
                 let used = observed
@@ -166,6 +169,14 @@ impl Node {
                     .values()
                     .any(|r| r.extents.iter().any(|e| e.disk == *disk));
                 assert!(!used, "{step}: a route leads there");
+            }
+            Action::WriteSuperblock { disk }
+                if self.strange.contains_key(&observed.disks[disk].disk.uuid) =>
+            {
+                let strange = self.strange[&observed.disks[disk].disk.uuid];
+                assert_eq!(strange, Superblock::Missing, "{step}: over somebody else's");
+                // Looked at once more before anything is written.
+                opened.superblock = Superblock::Occupied;
             }
             Action::WriteSuperblock { disk } => {
                 let uuid = observed.disks[disk].disk.uuid;

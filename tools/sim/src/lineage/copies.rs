@@ -31,6 +31,13 @@ impl World {
             }
             self.absent = false;
         }
+        if self.rng.one_in(2) {
+            // The one of before runs elsewhere, and comes for its disk when it has been let go here.
+            for _ in 0..self.rng.below(12) {
+                self.turn()?;
+            }
+            self.owner_comes()?;
+        }
         Ok(())
     }
 }

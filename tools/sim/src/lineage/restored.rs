@@ -3,7 +3,7 @@
 //!
 //! The check compares no generations: it counts the configurations that the node has known to be on the medium.
 
-use super::World;
+use super::{World, name};
 use palisade_model::{Cluster, Generation, Name};
 use palisade_reconcile::{Step, Superblock};
 use palisade_volume::image;
@@ -26,9 +26,21 @@ impl World {
                 let point = |world: &World| world.read().map(|found| found.superblock.point());
                 let before = point(self);
                 self.medium = copy;
+                // What was there is gone by the operator's hand, also where nothing has come in its place.
+                self.carried = Vec::new();
                 let now = self.known;
                 let differs = point(self).is_ok_and(|point| before.as_ref() != Ok(&point));
-                if now > then && differs {
+                // Of another disk than the one that the node has now it keeps nothing.
+                let now_has = self
+                    .running
+                    .cluster
+                    .disks
+                    .get(&name("d")?)
+                    .map(|disk| disk.uuid.0);
+                let is_its = self
+                    .read()
+                    .is_ok_and(|found| Some(found.superblock.disk) == now_has);
+                if now > then && differs && is_its {
                     self.left = Some(Restored { then, now });
                 }
                 self.restart(false)
@@ -56,8 +68,28 @@ impl World {
             flawed: false,
         } = there
         {
-            self.known += u64::from(self.last != Some(generation));
-            self.last = Some(generation);
+            self.knows(generation);
+        }
+    }
+
+    /// The node knows a superblock to be on the medium from now on: it has written or found it, or an operator has taken it.
+    pub(super) fn knows(&mut self, generation: Generation) {
+        self.known += u64::from(self.last != Some(generation));
+        self.last = Some(generation);
+    }
+
+    /// What the medium says has changed by a bit that has turned. Where the latest superblock was in one place only, because the
+    /// process ended while it was written, what is left is as good as an older copy.
+    pub(super) fn has_turned(&mut self) {
+        let carries = self.read().ok().map(|found| found.superblock.generation);
+        if self
+            .last
+            .zip(carries)
+            .is_some_and(|(last, carries)| carries < last.0)
+        {
+            let now = self.known;
+            let then = now.saturating_sub(1);
+            self.left = Some(Restored { then, now });
         }
     }
 
@@ -78,7 +110,7 @@ impl World {
         let Ok(found) = self.read() else { return Ok(()) };
         if found.superblock.point() == wanted.superblock.point() {
             self.left = None;
-            self.last = Some(Generation(found.superblock.generation));
+            self.knows(Generation(found.superblock.generation));
         }
         Ok(())
     }

@@ -1,0 +1,174 @@
+//! How a disk that is to be decided about is reached: what is to be shown is read beside whoever has the medium; what is
+//! decided about is open and locked by us from before it is read until the disk is opened with it, so that nobody can put
+//! something else there, or write to it, in between.
+
+use super::conflict;
+use crate::event::Event;
+use crate::hands;
+use crate::medium::{self, Manner};
+use crate::problem;
+use crate::rest::STATE_PATIENCE;
+use crate::shared::Shared;
+use palisade_api::Problem;
+use palisade_model::{Cluster, Disk, Name};
+use palisade_sys::Opened;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long steps that are under way on a disk are waited for, beyond the time that one of them waits for a lock.
+const STEP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A disk that can be read.
+pub(super) struct Reached<'a> {
+    /// Its medium.
+    pub(super) opened: Arc<Opened>,
+    /// What stands against deciding about it, if it is not the medium on record.
+    pub(super) other: Option<Problem>,
+    /// Nobody else opens it until this is over.
+    hold: Option<Hold<'a>>,
+}
+
+impl Reached<'_> {
+    /// It has been decided about: the next step on the disk has this very medium, which has been locked all the while.
+    pub(super) fn is_decided(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            hold.decided = Some(Arc::clone(&self.opened));
+        }
+    }
+}
+
+/// While this is there the disk is left to us.
+struct Hold<'a> {
+    shared: &'a Shared,
+    disk: Name,
+    decided: Option<Arc<Opened>>,
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut plant = self.shared.plant();
+        plant.observed.deciding.remove(&self.disk);
+        plant.observed.look_again(&self.disk);
+        if let Some(decided) = self.decided.take() {
+            plant.decided.insert(self.disk.clone(), decided);
+        }
+        drop(plant);
+        self.shared.send(Event::Changed);
+    }
+}
+
+/// Reaches a disk to show it, or to take a side.
+///
+/// # Errors
+/// It cannot be opened, or is not the one on record and a side is to be taken.
+pub(super) fn reach<'a>(
+    shared: &'a Shared,
+    cluster: &Cluster,
+    name: &Name,
+    disk: &Disk,
+    takes: bool,
+) -> Result<Reached<'a>, Problem> {
+    if !takes {
+        shared.look_again(|one, _| one == name);
+        return match open(shared, name) {
+            Some(opened) => Ok(Reached::in_use(opened)),
+            None => beside(name, disk),
+        };
+    }
+    let Some(hold) = hold(shared, name)? else {
+        let opened = open(shared, name).ok_or_else(|| being_looked_at(name))?;
+        return Ok(Reached::in_use(opened));
+    };
+    // One that is not the disk's medium is not opened for more than a look at it.
+    if let Some(other) = beside(name, disk)?.other {
+        return Err(other);
+    }
+    let manner = Manner {
+        patience: shared.settings.lock_wait,
+        again: true,
+    };
+    let opened = medium::open(cluster, name, manner, &shared.last_seen).map_err(|reason| {
+        let message = format!("disk {name} cannot be opened to be decided about: {reason}");
+        let remedy = format!(
+            "see what is in the way: palisade disk show {name}. If another program has it, such as another daemon whose disk it \
+             is, leave it to that, or end that first"
+        );
+        conflict("disk_closed", message, &remedy)
+    })?;
+    Ok(Reached {
+        opened: Arc::new(opened),
+        other: None,
+        hold: Some(hold),
+    })
+}
+
+impl Reached<'_> {
+    /// One that stays open, or is in service still.
+    fn in_use(opened: Arc<Opened>) -> Self {
+        Reached {
+            opened,
+            other: None,
+            hold: None,
+        }
+    }
+}
+
+fn open(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
+    let plant = shared.seen();
+    plant.disks.get(name).map(|open| Arc::clone(&open.opened))
+}
+
+/// Has the disk left to us, once no step is under way on it. `None`: it is open, and stays so.
+fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<Hold<'a>>, Problem> {
+    let deadline = Instant::now() + shared.settings.lock_wait + STEP_PATIENCE;
+    loop {
+        let plant = shared.plant_within(STATE_PATIENCE);
+        let mut plant = plant.ok_or_else(problem::of_busy_control)?;
+        if !plant.observed.is_on_the_move(name) {
+            if plant.observed.disks.contains_key(name) {
+                return Ok(None);
+            }
+            plant.observed.deciding.insert(name.clone());
+            return Ok(Some(Hold {
+                shared,
+                disk: name.clone(),
+                decided: None,
+            }));
+        }
+        drop(plant);
+        if Instant::now() >= deadline {
+            return Err(being_looked_at(name));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn being_looked_at(name: &Name) -> Problem {
+    let message =
+        format!("something is being done with disk {name} at this moment, which does not come to its end");
+    let remedy = format!("see what it is, and try again when it is over: palisade disk show {name}");
+    conflict("disk_busy", message, &remedy)
+}
+
+/// Opens what lies under the path of a disk that is not open, to read it beside whoever has it open.
+fn beside<'a>(name: &Name, disk: &Disk) -> Result<Reached<'a>, Problem> {
+    let opened = Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium).map_err(|error| {
+        let message = format!("disk {name} is not open, and cannot be: {error}");
+        let remedy = format!("see what is in the way: palisade disk show {name}");
+        conflict("disk_closed", message, &remedy)
+    })?;
+    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
+    let other = disk.check_medium(&record, wwid.as_deref()).err().map(|other| {
+        let message = format!("what lies under the path of disk {name} is not known to be its medium: {other}");
+        let remedy = format!(
+            "if it is all the same, or a copy that took its place, say so first: palisade disk confirm {name} --yes; nothing \
+             is written to an older copy by that"
+        );
+        conflict("disk_closed", message, &remedy)
+    });
+    Ok(Reached {
+        opened: Arc::new(opened),
+        other,
+        hold: None,
+    })
+}

@@ -1,0 +1,120 @@
+//! What an operator decides about the disk: a side is taken, or the disk is taken in by a new database.
+
+use super::{World, begin, name};
+use palisade_model::{
+    AdoptDisk, Ancestor, Command, Epoch, Generation, ImportDisks, ImportedDisk, ImportedExtent, LineageId,
+    OnMedium, Uuid,
+};
+use palisade_reconcile::Superblock;
+use palisade_wire::{Decoded, ExtentRecord, Geometry};
+use std::collections::BTreeSet;
+
+impl World {
+    /// The operator looks at what would be lost, and takes it.
+    pub(super) fn adopt(&mut self) -> Result<(), String> {
+        let disk = name("d")?;
+        let known = self.observed.last_read(&disk).filter(|_| self.works.is_empty());
+        let (Some(known), Some(wanted)) = (known, self.running.cluster.disks.get(&disk)) else {
+            return Ok(());
+        };
+        let older = matches!(known, Superblock::Older { .. });
+        let is_open_question = matches!(known, Superblock::Newer { .. } | Superblock::Diverged { .. });
+        if !is_open_question && !older {
+            return Ok(());
+        }
+        let (uuid, Ok(found)) = (wanted.uuid, self.read()) else {
+            return Ok(());
+        };
+        // Whoever carries the decision out reads again under the lock, and refuses what is not what was shown; the planner and
+        // the rule of what may be written stand even where that is left out.
+        if self.rng.one_in(4) {
+            self.owner_comes()?;
+        }
+        let adopt = AdoptDisk {
+            name: disk,
+            uuid,
+            seen: Some(seen(&found)),
+            empties: Vec::new(),
+            older,
+        };
+        if self.apply(&Command::AdoptDisk(adopt)) {
+            self.knows(Generation(found.superblock.generation));
+            self.left = None;
+            // It is this database's from now on, and goes with the disk when that is given up.
+            self.running.marks.push(found.superblock.point());
+            self.running.been.push(found.extents);
+        }
+        Ok(())
+    }
+
+    /// The database is lost; a new one takes the disk in with what it tells.
+    pub(super) fn import(&mut self) -> Result<(), String> {
+        let Ok(found) = self.read() else { return Ok(()) };
+        self.restart(false)?;
+        let fresh = begin(&mut self.rng)?;
+        self.kept.push(std::mem::replace(&mut self.running, fresh));
+        let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
+        let disk = self.as_added(found.superblock.disk, &geometry)?;
+        let extents: Result<Vec<ImportedExtent>, String> = found.extents.iter().map(imported).collect();
+        let import = ImportDisks {
+            disks: vec![ImportedDisk {
+                disk,
+                seen: seen(&found),
+                extents: extents?,
+            }],
+            cluster: self.rng.one_in(2).then_some(Uuid(found.superblock.cluster)),
+        };
+        if !self.apply(&Command::ImportDisks(import)) {
+            return Err("a disk cannot be imported".into());
+        }
+        self.knows(Generation(found.superblock.generation));
+        self.left = None;
+        let volumes: BTreeSet<u128> = self
+            .running
+            .cluster
+            .volumes
+            .values()
+            .map(|volume| volume.uuid.0)
+            .collect();
+        let told: BTreeSet<u128> = found.extents.iter().map(|extent| extent.volume).collect();
+        if volumes != told {
+            return Err(format!(
+                "{} volumes were told of and {} came",
+                told.len(),
+                volumes.len()
+            ));
+        }
+        self.running.marks.push(found.superblock.point());
+        self.running.been.push(found.extents);
+        Ok(())
+    }
+}
+
+fn imported(extent: &ExtentRecord) -> Result<ImportedExtent, String> {
+    Ok(ImportedExtent {
+        volume: Uuid(extent.volume),
+        name: name(extent.volume_name.as_str())?,
+        volume_sectors: extent.volume_sectors,
+        block_bytes: extent.block_bytes,
+        volume_lba: extent.volume_lba.0,
+        disk_lba: extent.disk_lba.0,
+        sectors: extent.sectors,
+    })
+}
+
+fn seen(found: &Decoded) -> OnMedium {
+    let point = |point: &palisade_wire::Ancestor| Ancestor {
+        generation: Generation(point.generation),
+        id: LineageId(point.id),
+    };
+    let oldest_first = found
+        .superblock
+        .lineage
+        .iter()
+        .flat_map(|lineage| lineage.ancestors.iter().rev());
+    OnMedium {
+        point: point(&found.superblock.point()),
+        epoch: Epoch(found.superblock.epoch),
+        ancestors: oldest_first.map(point).collect(),
+    }
+}
