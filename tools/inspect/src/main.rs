@@ -12,6 +12,7 @@
 
 mod meaning;
 mod medium;
+mod remains;
 mod report;
 mod text;
 

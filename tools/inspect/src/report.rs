@@ -2,6 +2,7 @@
 
 use crate::meaning;
 use crate::medium::{Kind, LOOK_BYTES_MAX, Look, Medium};
+use crate::remains;
 use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, Damage, DecodeError, Decoded, ExtentRecord, SIGNATURE_BYTES, Superblock, decode,
     recognise,
@@ -61,6 +62,12 @@ pub struct Report {
     pub disk: Option<DiskReport>,
     /// What is not as it should be.
     pub damage: Vec<DamageReport>,
+    /// How it is with each place of a superblock, on a pooled disk that is not healthy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub superblocks: Vec<PlaceReport>,
+    /// What is lost and what to do, a sentence each, on a pooled disk that is not healthy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
     /// Known signatures of others at its start.
@@ -156,6 +163,17 @@ pub struct ExtentReport {
     pub sectors: u64,
 }
 
+/// A place of a superblock.
+#[derive(Debug, Serialize)]
+pub struct PlaceReport {
+    /// Which.
+    pub place: String,
+    /// Whether a copy is there that can be used.
+    pub sound: bool,
+    /// What is there, in words.
+    pub what: String,
+}
+
 /// A record that is not as it should be.
 #[derive(Debug, Serialize)]
 pub struct DamageReport {
@@ -179,6 +197,8 @@ pub fn look_at(path: &Path) -> Report {
         summary: String::new(),
         disk: None,
         damage: Vec::new(),
+        superblocks: Vec::new(),
+        advice: Vec::new(),
         notes: Vec::new(),
         carries: Vec::new(),
     };
@@ -234,6 +254,10 @@ impl Report {
                 format!("pooled disk, damaged but readable: {copies} of 4 superblock copies are sound")
             }
         };
+        if !sound {
+            self.superblocks = remains::places(sectors, &decoded.sound, &decoded.damage);
+            self.advice = remains::advice_on_some(&superblock.label.to_string(), decoded, lost > 0);
+        }
         self.disk = Some(disk(superblock, decoded));
     }
 
@@ -245,6 +269,22 @@ impl Report {
         if let DecodeError::Unreadable { damage: records } | DecodeError::Damaged { damage: records } = error
         {
             self.damage = damage(records);
+            self.superblocks = remains::places(medium.bytes / 512, &[], records);
+        }
+        let named = remains::named(medium);
+        if matches!(error, DecodeError::NotOurs) && !named.is_empty() {
+            self.state = State::Lost;
+            self.superblocks = remains::overwritten(medium);
+            self.summary = "was a pooled disk: no superblock is left, and its extent tables, or parts of them, are still there"
+                .to_owned();
+            self.advice = remains::advice_on_none(&self.path, &named);
+            return;
+        }
+        if matches!(
+            error,
+            DecodeError::Damaged { .. } | DecodeError::Contradiction(_) | DecodeError::Impossible { .. }
+        ) {
+            self.advice = remains::advice_on_none(&self.path, &named);
         }
         self.state = match error {
             DecodeError::Unreadable { .. } => State::Unreadable,
@@ -402,7 +442,7 @@ fn volumes(extents: &[ExtentRecord]) -> Vec<VolumeReport> {
 }
 
 /// The text form of RFC 9562.
-fn uuid(id: u128) -> String {
+pub(crate) fn uuid(id: u128) -> String {
     let hex = format!("{id:032x}");
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default());
     parts.join("-")

@@ -20,6 +20,13 @@ pub fn page(report: &Report, verbose: bool) -> String {
         page += &format!("  ! {} (sector {}) {}\n", damage.place, damage.lba, damage.what);
         page += &format!("      {}\n", damage.meaning);
     }
+    for place in &report.superblocks {
+        let mark = if place.sound { '+' } else { '-' };
+        page += &format!("  {mark} {}: {}\n", place.place, place.what);
+    }
+    for advice in &report.advice {
+        page += &format!("  > {advice}\n");
+    }
     if let Some(disk) = report.disk.as_ref().filter(|_| verbose) {
         for ancestor in &disk.ancestors {
             page += &format!("  carried generation {} ({})\n", ancestor.generation, ancestor.id);

@@ -151,6 +151,21 @@ fn a_damaged_copy_is_named_and_explained() {
         .map(|damage| damage["place"].as_str().unwrap())
         .collect();
     assert_eq!(places, ["head superblock A", "tail superblock B"]);
+    let sound = found["superblocks"].as_array().unwrap().iter().map(|place| {
+        (
+            place["place"].as_str().unwrap(),
+            place["sound"].as_bool().unwrap(),
+        )
+    });
+    assert_eq!(
+        Vec::from_iter(sound),
+        [
+            ("head superblock A", false),
+            ("head superblock B", true),
+            ("tail superblock A", true),
+            ("tail superblock B", false)
+        ]
+    );
     assert_eq!(found["disk"]["volumes"].as_array().unwrap().len(), 2);
     let (code, text) = run(&[&path], &[]);
     assert_eq!(code, 1);
@@ -159,6 +174,9 @@ fn a_damaged_copy_is_named_and_explained() {
         "2 of 4",
         "has checksum",
         "something else wrote over it",
+        "+ head superblock B: sound, of write",
+        "Nothing is lost of what the superblock says",
+        "`palisade health` shows superblock_damaged of disk pool",
     ] {
         assert!(text.contains(words), "{words} in\n{text}");
     }
@@ -191,6 +209,40 @@ fn a_disk_with_every_copy_spoilt_is_lost_not_foreign() {
     let (code, found) = json(&path);
     assert_eq!((code, &found["state"]), (2, &Value::from("lost")));
     assert_eq!(found["damage"].as_array().unwrap().len(), 4);
+    let (_, text) = run(&[&path], &[]);
+    for words in [
+        "- tail superblock B: ",
+        "names disk 00000000-0000-0000-0000-00000000d15c",
+        "Lost is which volume lies where",
+        "cp --sparse=always",
+        "`palisade disk adopt NAME`",
+    ] {
+        assert!(text.contains(words), "{words} in\n{text}");
+    }
+}
+
+/// All four superblocks are wiped, as by a tool that clears the beginning and the end of a disk; the tables are still there.
+#[test]
+fn a_disk_without_any_superblock_is_known_by_its_tables() {
+    let directory = TempDir::new().unwrap();
+    let path = pooled(&directory);
+    for lba in [0, 128, TAIL] {
+        overwrite(&path, lba, &[0; 4096]);
+    }
+    overwrite(&path, TAIL + 128, &[7; 4096]);
+    let (code, found) = json(&path);
+    assert_eq!((code, &found["state"]), (2, &Value::from("lost")));
+    let (_, text) = run(&[&path], &[]);
+    for words in [
+        "was a pooled disk: no superblock is left",
+        "- head superblock A: lost: nothing but zeroes is there",
+        "- tail superblock B: lost: something else wrote over it",
+        "names disk 00000000-0000-0000-0000-00000000d15c",
+        "`palisade state restore FILE --state-dir DIR`",
+        "Do not add it with --force",
+    ] {
+        assert!(text.contains(words), "{words} in\n{text}");
+    }
 }
 
 #[test]
