@@ -18,12 +18,16 @@ use crate::store::{self, Store};
 use crate::store_error::StoreError;
 use palisade_model::{Broken, Cluster, check};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const HEAD: &str = "palisade state backup, format 1, CRC-32C ";
+/// The format written and read.
+const FORMAT: &str = "1";
+const MAGIC: &str = "palisade state backup, format ";
+const SUM: &str = ", CRC-32C ";
 
 /// Longest file that is taken for a backup: a cluster with as much of everything as there may be takes half of it.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -84,6 +88,17 @@ pub enum BackupError {
         /// Which.
         path: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// The file was written by a later version.
+    #[error(
+        "{path} is a backup of a later version: {reason}. Nothing has been changed; restore it with the version that took \
+         it, or a later one"
+    )]
+    TooNew {
+        /// Which.
+        path: PathBuf,
+        /// What says so.
         reason: String,
     },
     /// The cluster in the backup is not in order.
@@ -151,30 +166,64 @@ impl Backup {
     pub fn to_text(&self) -> String {
         // A cluster has names and numbers only, which JSON always holds.
         let body = serde_json::to_string(self).unwrap_or_default() + "\n";
-        format!("{HEAD}{:08x}\n{body}", crc32c(body.as_bytes()))
+        format!("{MAGIC}{FORMAT}{SUM}{:08x}\n{body}", crc32c(body.as_bytes()))
     }
 
     /// From text; the name is for errors.
     ///
     /// # Errors
-    /// [`BackupError::NotSound`], [`BackupError::Broken`].
+    /// [`BackupError::NotSound`], [`BackupError::TooNew`], [`BackupError::Broken`].
     pub fn from_text(text: &str, path: &Path) -> Result<Backup, BackupError> {
         let not_sound = |reason: String| BackupError::NotSound {
             path: path.into(),
             reason,
         };
-        let (head, body) = text
-            .split_once('\n')
-            .ok_or_else(|| not_sound("it is cut short".into()))?;
-        let sum = head
-            .strip_prefix(HEAD)
-            .ok_or_else(|| not_sound(format!("it does not begin with {HEAD:?}")))?;
-        if u32::from_str_radix(sum.trim(), 16) != Ok(crc32c(body.as_bytes())) {
+        let too_new = |reason: String| BackupError::TooNew {
+            path: path.into(),
+            reason,
+        };
+        let cut_short = || not_sound("it is cut short".into());
+        let Some(rest) = text.strip_prefix(MAGIC) else {
+            return Err(match MAGIC.starts_with(text) {
+                true if text.is_empty() => not_sound("it is empty".into()),
+                true => cut_short(),
+                false => not_sound(format!("it does not begin with {MAGIC:?}, as every backup does")),
+            });
+        };
+        let (head, body) = rest.split_once('\n').ok_or_else(cut_short)?;
+        let (format, sum) = head.split_once(SUM).ok_or_else(|| {
+            not_sound(format!(
+                "its first line does not say {SUM:?}, as that of every backup does"
+            ))
+        })?;
+        if format != FORMAT && format.bytes().all(|byte| byte.is_ascii_digit()) && !format.is_empty() {
+            return Err(too_new(format!(
+                "it is of format {format}, this program knows format {FORMAT}"
+            )));
+        }
+        if !body.ends_with('\n') {
+            return Err(cut_short());
+        }
+        if format != FORMAT || u32::from_str_radix(sum.trim(), 16) != Ok(crc32c(body.as_bytes())) {
             return Err(not_sound(
                 "its checksum is wrong: it was damaged or changed".into(),
             ));
         }
-        let backup: Backup = serde_json::from_str(body).map_err(|error| not_sound(error.to_string()))?;
+        let written: Value = serde_json::from_str(body).map_err(|error| not_sound(error.to_string()))?;
+        let backup = Backup::deserialize(&written)
+            // The checksum says that it is as it was written.
+            .map_err(|error| {
+                too_new(format!(
+                    "it is as it was written, and says what cannot be read ({error})"
+                ))
+            })?;
+        // What is not read would be gone after a restore, and nobody would know.
+        let read = serde_json::to_value(&backup).map_err(|error| not_sound(error.to_string()))?;
+        if let Some(unknown) = unread(&written, &read) {
+            return Err(too_new(format!(
+                "this program does not know what {unknown} in it is"
+            )));
+        }
         match check(&backup.cluster) {
             Ok(()) if backup.cluster.is_initialised() => Ok(backup),
             Ok(()) => Err(not_sound("it is of a cluster that was never begun".into())),
@@ -196,18 +245,20 @@ impl Backup {
     /// Reads it from a file.
     ///
     /// # Errors
-    /// [`BackupError::Io`], [`BackupError::NotSound`], [`BackupError::Broken`].
+    /// [`BackupError::Io`], [`BackupError::NotSound`], [`BackupError::TooNew`], [`BackupError::Broken`].
     pub fn read(path: &Path) -> Result<Backup, BackupError> {
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
             .map_err(io_on(path, "read"))?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(BackupError::NotSound {
-                path: path.into(),
-                reason: "it is longer than any backup".to_owned(),
-            });
+        let not_sound = |reason: &str| BackupError::NotSound {
+            path: path.into(),
+            reason: reason.to_owned(),
+        };
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(not_sound("it is longer than any backup"));
         }
+        let text = String::from_utf8(bytes).map_err(|_| not_sound("it is no text"))?;
         Backup::from_text(&text, path)
     }
 
@@ -217,6 +268,7 @@ impl Backup {
     /// [`BackupError::Occupied`]: there is a database. Others: it could not be made.
     pub fn restore(self, directory: &Path) -> Result<Restored, BackupError> {
         let in_store = |error| BackupError::Store(Box::new(error));
+        refuse_no_directory(directory)?;
         store::make_private(directory).map_err(io_on(directory, "made"))?;
         let _lock = store::lock(&directory.join("lock")).map_err(in_store)?;
         let files = files_in(directory);
@@ -248,12 +300,55 @@ impl Backup {
 /// # Errors
 /// Why it would not.
 pub fn rehearse_restore(directory: &Path) -> Result<(), BackupError> {
+    refuse_no_directory(directory)?;
     // The lock is asked for only where one is: asking makes the file.
     let lock = directory.join("lock");
     if lock.exists() {
         store::lock(&lock).map_err(|error| BackupError::Store(Box::new(error)))?;
     }
     leftovers(directory).map(drop)
+}
+
+/// Refuses what is something else than a directory, and what would lie in such a thing.
+fn refuse_no_directory(directory: &Path) -> Result<(), BackupError> {
+    let there = directory.ancestors().find(|path| path.symlink_metadata().is_ok());
+    match there {
+        Some(path) if !path.is_dir() => Err(BackupError::NoDatabase {
+            path: path.into(),
+            why: "is no directory",
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a part is as if it were not there: left out by some versions, and written down by others.
+fn says_nothing(part: &Value) -> bool {
+    match part {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(parts) => parts.is_empty(),
+        Value::Object(parts) => parts.is_empty(),
+    }
+}
+
+/// The first part of what was written that is not in what was read of it, by the names that lead to it.
+fn unread(written: &Value, read: &Value) -> Option<String> {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => written.iter().find_map(|(name, part)| {
+            let Some(same) = read.get(name) else {
+                return Some(name.clone()).filter(|_| !says_nothing(part));
+            };
+            unread(part, same).map(|below| format!("{name}.{below}"))
+        }),
+        (Value::Array(written), Value::Array(read)) => written
+            .iter()
+            .zip(read)
+            .enumerate()
+            .find_map(|(at, (part, same))| unread(part, same).map(|below| format!("{at}.{below}"))),
+        _ => None,
+    }
 }
 
 fn files_in(directory: &Path) -> [PathBuf; 2] {

@@ -191,7 +191,7 @@ fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
 
 fn failed(path: &Path, error: DatabaseError) -> StoreError {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.into() },
+        DatabaseError::DatabaseAlreadyOpen => StoreError::in_use(path),
         DatabaseError::Storage(redb::StorageError::Io(source))
             if source.kind() != std::io::ErrorKind::InvalidData
                 && source.kind() != std::io::ErrorKind::UnexpectedEof =>

@@ -46,5 +46,5 @@ pub use agreement::{Agreement, ProposeError};
 pub use backup::{Backup, BackupError, Restored, rehearse_restore};
 pub use difference::Difference;
 pub use memory::MemoryStore;
-pub use store::Store;
+pub use store::{Store, cluster_of};
 pub use store_error::{RenewError, StoreError};

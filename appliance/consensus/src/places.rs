@@ -2,9 +2,9 @@
 //! take changes, and all of them are gone at the next start.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// The lock of the directory.
@@ -23,6 +23,8 @@ type File = (u64, u64);
 #[derive(Debug)]
 pub(crate) struct Places {
     directory: PathBuf,
+    /// Whose the directory is and what others may do in it: mode, user, group.
+    rights: (u32, u32, u32),
     files: [Option<File>; 3],
 }
 
@@ -40,8 +42,10 @@ pub(crate) struct Misplaced {
 impl Places {
     /// Of a database that has just been opened.
     pub(crate) fn of(directory: &Path) -> io::Result<Places> {
+        let about = fs::metadata(directory)?;
         let mut places = Places {
             directory: directory.to_owned(),
+            rights: (about.mode() & 0o7777, about.uid(), about.gid()),
             files: [None; 3],
         };
         places.renew()?;
@@ -54,6 +58,19 @@ impl Places {
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
+    }
+
+    /// Gives a directory that somebody has made anew the rights and the owner of the one that was opened.
+    pub(crate) fn restore_rights(&self) -> io::Result<()> {
+        let about = fs::metadata(&self.directory)?;
+        let (mode, user, group) = self.rights;
+        if (about.uid(), about.gid()) != (user, group) {
+            chown(&self.directory, Some(user), Some(group))?;
+        }
+        match about.mode() & 0o7777 == mode {
+            true => Ok(()),
+            false => fs::set_permissions(&self.directory, Permissions::from_mode(mode)),
+        }
     }
 
     /// Takes what is there now for ours. One that is not there stays missing.

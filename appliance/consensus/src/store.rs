@@ -247,6 +247,10 @@ impl Writer {
     /// Puts back the files that are missing.
     fn put_back(&mut self, wrong: &Misplaced, cluster: &Cluster) -> Result<(), RenewError> {
         if wrong.lacks(LOCK) {
+            // Its files have rights of their own, so that what cannot be done here opens none of them.
+            if let Err(error) = self.places.restore_rights() {
+                log::warn!("cluster database: the state directory cannot be given its rights: {error}");
+            }
             let path = self.places.path(LOCK);
             self.lock = lock(&path)?;
             self.places.renew().map_err(StoreError::io(&path))?;
@@ -349,15 +353,25 @@ fn replay(
 
 /// Refuses a directory in which a database was and is not any more: a new one in its place would know no disk.
 fn refuse_vanished(path: &Path, lock: &File) -> Result<(), StoreError> {
-    let mut mark = String::new();
-    let read = lock.take(MARK_BYTES_MAX).read_to_string(&mut mark);
-    match mark.trim().strip_prefix("cluster ") {
-        Some(cluster) if read.is_ok() => Err(StoreError::Vanished {
+    match marked(lock) {
+        Some(cluster) => Err(StoreError::Vanished {
             path: path.into(),
-            cluster: cluster.into(),
+            cluster,
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
+}
+
+/// The cluster that a lock remembers.
+fn marked(lock: &File) -> Option<String> {
+    let mut mark = String::new();
+    lock.take(MARK_BYTES_MAX).read_to_string(&mut mark).ok()?;
+    mark.trim().strip_prefix("cluster ").map(str::to_owned)
+}
+
+/// The id of the cluster whose database a directory has or had, whoever uses it: as its lock remembers it.
+pub fn cluster_of(directory: &Path) -> Option<String> {
+    marked(&File::open(directory.join(LOCK)).ok()?)
 }
 
 fn refuse_unfinished_restore(directory: &Path) -> Result<(), StoreError> {
@@ -373,7 +387,7 @@ pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
     private::close(path).map_err(StoreError::io(path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.into() }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::in_use(path)),
         Err(TryLockError::Error(source)) => Err(StoreError::Io {
             path: path.into(),
             source,

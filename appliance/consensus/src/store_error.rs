@@ -1,9 +1,10 @@
 //! Why a store cannot be opened.
 
 use palisade_model::{Broken, Refusal};
+use palisade_sys::device::holder_at;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a store cannot be opened. Whatever it is, no file has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -17,10 +18,15 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Another process has the store open.
-    #[error("{path} is locked: another daemon uses this state directory; stop it, or name another directory")]
+    #[error(
+        "{path} is locked: another daemon uses this state directory{}; stop it, or name another directory",
+        by(.holder)
+    )]
     InUse {
         /// The lock.
         path: PathBuf,
+        /// Who has it, as "palisaded, process 4711", where that is to be seen.
+        holder: Option<String>,
     },
     /// The file is not a database in order.
     #[error("{path} is damaged: {reason}. {RESTORE}")]
@@ -124,6 +130,14 @@ impl StoreError {
         move |source| StoreError::Io { path, source }
     }
 
+    /// Of a file that another process has.
+    pub(crate) fn in_use(path: &Path) -> StoreError {
+        StoreError::InUse {
+            path: path.into(),
+            holder: holder_at(path).map(|holder| holder.who()),
+        }
+    }
+
     pub(crate) fn damaged(path: impl Into<PathBuf>, reason: impl fmt::Display) -> StoreError {
         StoreError::Damaged {
             path: path.into(),
@@ -174,6 +188,10 @@ impl From<StoreError> for RenewError {
             other => RenewError::Misplaced(other.to_string()),
         }
     }
+}
+
+fn by(holder: &Option<String>) -> String {
+    holder.as_ref().map(|who| format!(" ({who})")).unwrap_or_default()
 }
 
 const RESTORE: &str = "Nothing has been changed. Keep a copy of the directory as it is. If there is a backup: move the \

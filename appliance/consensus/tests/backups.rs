@@ -197,3 +197,63 @@ fn what_could_not_be_written_is_what_was_asked_for_and_nobody_else_reads_it() {
         assert_eq!(mode & 0o777, 0o700, "{made}");
     }
 }
+
+/// Sealed as a program would that writes such a body.
+fn sealed(format: u32, body: &str) -> String {
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, body.as_bytes());
+    format!("palisade state backup, format {format}, CRC-32C {sum:08x}\n{body}")
+}
+
+#[test]
+fn a_backup_says_what_is_the_matter_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(&directory.path().join("state"), 12);
+    let text = Backup::of(store.cluster().as_ref().clone()).to_text();
+    let said = |text: &str| Backup::from_text(text, Path::new("b")).unwrap_err().to_string();
+    let (head, body) = text.split_once('\n').unwrap();
+    assert_eq!(sealed(1, body), text);
+    assert!(said("").contains("it is empty"));
+    for length in [1, 20, head.len() - 1, head.len(), head.len() + 1, text.len() - 1] {
+        assert!(
+            said(&text[..length]).contains("it is cut short"),
+            "cut at {length}"
+        );
+    }
+    assert!(said("[network]\nname=x\n").contains("it does not begin with"));
+    let later = said(&sealed(2, body));
+    assert!(
+        later.contains("a backup of a later version: it is of format 2, this program knows format 1"),
+        "{later}"
+    );
+    // The same format, and something in it that would be lost.
+    let more = body.replacen("\"taken_unix_s\"", "\"snapshots\":[7],\"taken_unix_s\"", 1);
+    assert!(said(&sealed(1, &more)).contains("does not know what snapshots in it is"));
+    let deeper = body.replacen("\"cluster\":{", "\"cluster\":{\"mirrors\":{\"m1\":3},", 1);
+    assert!(said(&sealed(1, &deeper)).contains("does not know what cluster.mirrors in it is"));
+    let nothing = body.replacen("\"cluster\":{", "\"cluster\":{\"mirrors\":{},", 1);
+    Backup::from_text(&sealed(1, &nothing), Path::new("b")).unwrap();
+    let file = directory.path().join("b");
+    fs::write(&file, [0xff, 0xfe, 0]).unwrap();
+    assert!(
+        Backup::read(&file)
+            .unwrap_err()
+            .to_string()
+            .contains("it is no text")
+    );
+}
+
+#[test]
+fn a_restore_into_what_is_no_directory_is_refused_as_rehearsed() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(&directory.path().join("state"), 5);
+    let backup = Backup::of(store.cluster().as_ref().clone());
+    let file = directory.path().join("file");
+    fs::write(&file, b"x").unwrap();
+    for place in [file.clone(), file.join("below")] {
+        for refused in [rehearse_restore(&place), backup.clone().restore(&place).map(drop)] {
+            let said = refused.unwrap_err().to_string();
+            assert!(said.contains("file is no directory"), "{said}");
+        }
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"x");
+}

@@ -55,6 +55,23 @@ fn files_that_are_deleted_are_told_and_put_back() {
 }
 
 #[test]
+fn a_directory_that_is_made_anew_gets_the_rights_of_the_one_before() {
+    use std::os::unix::fs::PermissionsExt;
+    let around = tempfile::tempdir().unwrap();
+    let directory = around.path().join("state");
+    let store = store(&directory);
+    let mode = || fs::metadata(&directory).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o700);
+    fs::remove_dir_all(&directory).unwrap();
+    assert!(store.look().unwrap().contains("has been deleted or moved away"));
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(store.look().unwrap().contains("deleted"));
+    assert_eq!((store.look(), mode()), (None, 0o700));
+    is_all_there(store, &directory);
+}
+
+#[test]
 fn nothing_is_made_in_place_of_a_directory_that_somebody_has_moved() {
     let around = tempfile::tempdir().unwrap();
     let (here, there) = (around.path().join("state"), around.path().join("moved"));

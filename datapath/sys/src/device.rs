@@ -15,6 +15,7 @@ mod direct;
 mod error;
 pub mod fingerprint;
 mod geometry;
+mod halted;
 pub mod identity;
 mod kernel;
 mod lock;
@@ -30,9 +31,10 @@ pub mod usage;
 mod wipe;
 
 pub use error::OpenError;
+pub use halted::{Halted, halted};
 pub use identity::Identity;
 pub(crate) use kernel::KernelDevice;
-pub use lock::Holder;
+pub use lock::{Holder, holder_at};
 pub use look::{FileLook, Look};
 use usage::Use;
 

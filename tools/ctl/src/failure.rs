@@ -101,8 +101,14 @@ pub enum Failure {
         why: String,
     },
     /// A backup of the database could not be taken or restored.
-    #[error("{0}")]
-    State(#[source] Box<BackupError>),
+    #[error("{error}")]
+    State {
+        /// Why.
+        #[source]
+        error: Box<BackupError>,
+        /// What to do, where the error does not say it.
+        remedy: Option<String>,
+    },
     /// What was asked for is not well; everything has been said already.
     #[error("not everything is well")]
     Unwell,
@@ -120,7 +126,7 @@ impl Failure {
             | Failure::Url { .. }
             | Failure::Words { .. }
             | Failure::NobodyToAsk { .. } => 2,
-            Failure::State(_)
+            Failure::State { .. }
             | Failure::Refused(_)
             | Failure::Unreachable { .. }
             | Failure::Certificate { .. }
@@ -187,7 +193,8 @@ impl Failure {
             Failure::Declined { .. } => None,
             Failure::File { .. } => Some("give a file that can be read".to_owned()),
             Failure::Profile { .. } => Some("this is a fault of the program; please report it".to_owned()),
-            Failure::State(_) | Failure::Unwell | Failure::Output => None,
+            Failure::State { remedy, .. } => remedy.clone(),
+            Failure::Unwell | Failure::Output => None,
         }
     }
 
@@ -205,7 +212,7 @@ impl Failure {
             Failure::Declined { .. } => "declined",
             Failure::File { .. } => "file_unusable",
             Failure::Profile { .. } => "profile_unusable",
-            Failure::State(_) => "state",
+            Failure::State { .. } => "state",
             Failure::Unwell => "unwell",
             Failure::Output => "output",
         }

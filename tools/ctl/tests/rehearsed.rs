@@ -92,8 +92,25 @@ fn a_restore_shows_what_it_brings_and_what_is_there() {
     let in_use = run(NOWHERE, &command(&old));
     assert!(in_use.code == 1 && in_use.out.contains("1 disk"), "{in_use:?}");
     assert!(
-        in_use.err.contains("another daemon uses this state directory"),
+        in_use.err.contains("another daemon uses this state directory (")
+            && in_use.err.contains(&format!("process {}", std::process::id()))
+            && in_use.err.contains("systemctl stop palisaded"),
         "{in_use:?}"
+    );
+    let there = fact(&in_use.out, "There now:");
+    assert!(
+        there.starts_with("the same cluster") && there.contains("in use by a daemon that runs"),
+        "{there}"
+    );
+    assert!(in_use.out.ends_with("Nothing was changed.\n"), "{in_use:?}");
+    let copy = folder.path().join("copy");
+    let online = run(
+        NOWHERE,
+        &format!("state backup {} --state-dir {}", copy.display(), old.display()),
+    );
+    assert!(
+        online.code == 1 && online.err.contains("leave --state-dir out"),
+        "{online:?}"
     );
     for change in [disk("d2", 2), volume("v2", 12)] {
         store.propose(change).unwrap();

@@ -115,6 +115,19 @@ pub enum Holder {
     Unseen(u32),
 }
 
+impl Holder {
+    /// The process that has it, with its name, as "palisaded, process 4711".
+    pub fn who(&self) -> String {
+        match self {
+            Holder::Running(process) | Holder::Ended(process) => match name_and_parent(*process) {
+                Some((name, _)) => format!("{name}, process {process}"),
+                None => format!("process {process}"),
+            },
+            Holder::Unseen(process) => format!("what process {process} has left open"),
+        }
+    }
+}
+
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -157,8 +170,8 @@ pub(super) fn holder(file: &File) -> Option<Holder> {
     })
 }
 
-/// The same of what lies at a path, which is not opened for it.
-pub(super) fn holder_at(path: &Path) -> Option<Holder> {
+/// Who has the lock of what lies at a path, which is not opened for it.
+pub fn holder_at(path: &Path) -> Option<Holder> {
     let place = File::options().read(true).custom_flags(libc::O_PATH).open(path);
     place.ok().and_then(|place| holder(&place))
 }

@@ -5,7 +5,8 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{self, Output};
 use palisade_api::{StateBackup, routes, size};
-use palisade_consensus::{Backup, BackupError, Difference, rehearse_restore};
+use palisade_consensus::{Backup, BackupError, Difference, StoreError, cluster_of, rehearse_restore};
+use palisade_model::Cluster;
 use std::path::Path;
 
 /// Does what the command says.
@@ -13,7 +14,12 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
     match command {
         State::Backup { file, state_dir } => {
             let backup = match state_dir {
-                Some(directory) => Backup::of_directory(&directory).map_err(failed)?,
+                Some(directory) => Backup::of_directory(&directory).map_err(|error| Failure::State {
+                    remedy: is_in_use(&error).then(|| {
+                        "leave --state-dir out: the daemon that runs gives its backup itself".into()
+                    }),
+                    error: Box::new(error),
+                })?,
                 None => {
                     let answer: StateBackup = client.typed(&client.get(routes::STATE_BACKUP)?)?;
                     Backup::from_text(&answer.file, &file).map_err(failed)?
@@ -26,10 +32,12 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
             file,
             state_dir,
             dry_run: true,
-        } => rehearse(out, &file, &state_dir),
+        } => rehearse(client, out, &file, &state_dir),
         State::Restore { file, state_dir, .. } => {
             let backup = Backup::read(&file).map_err(failed)?;
-            let restored = backup.restore(&state_dir).map_err(failed)?;
+            let restored = backup
+                .restore(&state_dir)
+                .map_err(|error| refused(error, &state_dir))?;
             told(
                 out,
                 &restored.backup,
@@ -89,59 +97,159 @@ fn held(backup: &Backup) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// What there is where a restore is to go.
+enum Present {
+    /// No database, and nothing that tells of one.
+    Nothing,
+    /// No database; there was one of this cluster.
+    Vanished(String),
+    /// A database that nobody uses.
+    Database(Box<Backup>),
+    /// One that cannot be read.
+    Unreadable(String),
+    /// One that a daemon uses: who, of which cluster, and what is in it where that daemon is the one that is asked.
+    InUse {
+        holder: String,
+        cluster: Option<String>,
+        backup: Option<Box<Backup>>,
+    },
+}
+
+impl Present {
+    fn of(client: &Client, state_dir: &Path, verdict: &Result<(), BackupError>) -> Present {
+        let cluster = cluster_of(state_dir);
+        match verdict {
+            Err(BackupError::Occupied { .. }) => match Backup::of_directory(state_dir) {
+                Ok(backup) => Present::Database(Box::new(backup)),
+                Err(error) => Present::Unreadable(error.to_string()),
+            },
+            Err(BackupError::Store(error)) => match &**error {
+                StoreError::InUse { holder, .. } => Present::InUse {
+                    holder: holder
+                        .clone()
+                        .unwrap_or_else(|| "a process that is not to be seen".into()),
+                    backup: cluster.as_ref().and_then(|id| running(client, id)).map(Box::new),
+                    cluster,
+                },
+                other => Present::Unreadable(other.to_string()),
+            },
+            _ => cluster.map_or(Present::Nothing, Present::Vanished),
+        }
+    }
+
+    fn backup(&self) -> Option<&Backup> {
+        match self {
+            Present::Database(backup) => Some(backup),
+            Present::InUse { backup, .. } => backup.as_deref(),
+            Present::Nothing | Present::Vanished(_) | Present::Unreadable(_) => None,
+        }
+    }
+
+    /// In words, beside what would be restored.
+    fn told(&self, restored: &Cluster) -> String {
+        let whose = |id: &str| match *id == restored.id.to_string() {
+            true => "the same cluster",
+            false => "another cluster",
+        };
+        let known = |present: &Cluster| {
+            let (id, generation, lineage) = (present.id, present.generation, present.lineage);
+            format!(
+                "{}, {id}, generation {generation} ({lineage})",
+                whose(&id.to_string())
+            )
+        };
+        match self {
+            Present::Nothing => "no database".to_owned(),
+            Present::Vanished(id) => format!("no database; there was one of {}, {id}", whose(id)),
+            Present::Database(present) => known(&present.cluster),
+            Present::Unreadable(why) => format!("a database that cannot be read: {why}"),
+            Present::InUse {
+                holder,
+                cluster,
+                backup,
+            } => {
+                let what = match (backup, cluster) {
+                    (Some(backup), _) => known(&backup.cluster),
+                    (None, Some(id)) => format!("{}, {id}", whose(id)),
+                    (None, None) => "a database".to_owned(),
+                };
+                format!("{what}; in use by a daemon that runs ({holder})")
+            }
+        }
+    }
+}
+
+/// What the daemon that is asked has, if it is the one with the database of this cluster.
+fn running(client: &Client, cluster: &str) -> Option<Backup> {
+    let answer: StateBackup = client.typed(&client.get(routes::STATE_BACKUP).ok()?).ok()?;
+    let backup = Backup::from_text(&answer.file, Path::new("what the daemon gave")).ok()?;
+    Some(backup).filter(|backup| backup.cluster.id.to_string() == cluster)
+}
+
 /// Shows what a restore would bring, beside what is there, and ends as it would. Nothing is changed.
-fn rehearse(out: Output, file: &Path, state_dir: &Path) -> Result<(), Failure> {
+fn rehearse(client: &Client, out: Output, file: &Path, state_dir: &Path) -> Result<(), Failure> {
     let backup = Backup::read(file).map_err(failed)?;
     let verdict = rehearse_restore(state_dir);
-    let present = match &verdict {
-        Err(BackupError::Occupied { .. }) => Some(Backup::of_directory(state_dir)),
-        _ => None,
-    };
-    let difference = match &present {
-        Some(Ok(present)) => Some(Difference::between(&backup.cluster, &present.cluster)),
-        _ => None,
-    };
+    let present = Present::of(client, state_dir, &verdict);
+    let verdict = verdict.map_err(|error| refused(error, state_dir));
+    let difference = present
+        .backup()
+        .map(|there| Difference::between(&backup.cluster, &there.cluster));
     if out.json {
         let mut value = as_value(&backup, state_dir);
-        if let (Some(fields), Some(difference)) = (value.as_object_mut(), &difference) {
-            fields.insert(
-                "difference".to_owned(),
-                serde_json::json!({
-                    "only_in_backup": difference.only_in_backup,
-                    "only_in_database": difference.only_in_database,
-                    "changed": difference.changed,
-                }),
-            );
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("there_now".to_owned(), present.told(&backup.cluster).into());
+            if let Some(difference) = &difference {
+                fields.insert(
+                    "difference".to_owned(),
+                    serde_json::json!({
+                        "only_in_backup": difference.only_in_backup,
+                        "only_in_database": difference.only_in_database,
+                        "changed": difference.changed,
+                    }),
+                );
+            }
         }
         out.value(&value)?;
-        return verdict.map_err(failed);
+        return verdict;
     }
-    let mut facts = vec![("Would be written to", state_dir.display().to_string())];
+    let mut facts = vec![
+        ("Would be written to", state_dir.display().to_string()),
+        ("There now", present.told(&backup.cluster)),
+    ];
     facts.extend(held(&backup));
-    match (&present, &difference) {
-        (Some(Ok(present)), Some(difference)) => {
-            let cluster = &present.cluster;
-            let is_same = match cluster.id == backup.cluster.id {
-                true => "the same cluster",
-                false => "another cluster",
-            };
-            let (id, generation, lineage) = (cluster.id, cluster.generation, cluster.lineage);
-            let now = format!("{is_same}, {id}, generation {generation} ({lineage})");
-            facts.push(("There now", now));
-            facts.push(("Only in the file", show::list(&difference.only_in_backup)));
-            facts.push(("Only there now", show::list(&difference.only_in_database)));
-            facts.push(("In both, changed", show::list(&difference.changed)));
-        }
-        (Some(Err(error)), _) => {
-            facts.push(("There now", format!("a database that cannot be read: {error}")))
-        }
-        _ => facts.push(("There now", "no database".to_owned())),
+    if let Some(difference) = &difference {
+        facts.push(("Only in the file", show::list(&difference.only_in_backup)));
+        facts.push(("Only there now", show::list(&difference.only_in_database)));
+        facts.push(("In both, changed", show::list(&difference.changed)));
     }
     out.facts(facts)?;
-    verdict.map_err(failed)?;
-    Ok(out.line("Nothing was changed.")?)
+    out.line("Nothing was changed.")?;
+    verdict
+}
+
+fn is_in_use(error: &BackupError) -> bool {
+    matches!(error, BackupError::Store(error) if matches!(**error, StoreError::InUse { .. }))
+}
+
+/// Of a restore that cannot be; what to do so that it can, and nothing is lost.
+fn refused(error: BackupError, state_dir: &Path) -> Failure {
+    let remedy = is_in_use(&error).then(|| {
+        format!(
+            "the daemon has to be stopped before (systemctl stop palisaded), and its database stays what it is: keep it by moving \
+             {} elsewhere, restore, and start the daemon again",
+            state_dir.display()
+        )
+    });
+    Failure::State {
+        error: Box::new(error),
+        remedy,
+    }
 }
 
 fn failed(error: BackupError) -> Failure {
-    Failure::State(Box::new(error))
+    Failure::State {
+        error: Box::new(error),
+        remedy: None,
+    }
 }
