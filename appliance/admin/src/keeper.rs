@@ -121,6 +121,13 @@ impl KeptSocket {
 }
 
 fn look_at_keys(keys: &Keys) -> Option<DoorTrouble> {
+    match keys.put_back() {
+        Ok(true) => {
+            log::warn!("rest: the folder of the token was made anew, and the token in force is in it again")
+        }
+        Ok(false) => {}
+        Err(error) => log::warn!("rest: {error}; it is tried again"),
+    }
     let before = keys.wrong();
     if keys.are_stale() || before.is_some() {
         match keys.reload() {

@@ -4,6 +4,7 @@ use crate::appliance::CertificateState;
 use crate::config::{StartError, TcpAccess, TcpDoor};
 use crate::secret;
 use crate::tls::{self, Certified};
+use std::io::ErrorKind::NotFound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,6 +25,8 @@ pub enum Role {
 #[derive(Debug)]
 pub(crate) struct Keys {
     door: TcpDoor,
+    /// The folder of the token that we have made or would make.
+    folder: Mutex<Option<Folder>>,
     now: RwLock<Arc<Loaded>>,
     /// What the files looked like when they were last read, taken or not: a file that is refused is refused once.
     seen: Mutex<Vec<Stamp>>,
@@ -49,6 +52,10 @@ impl std::fmt::Debug for Loaded {
     }
 }
 
+/// By what a folder that was made anew is known: device, inode, which it may have from the one before, and when it was made,
+/// where the file system keeps that.
+type Folder = (u64, u64, Option<SystemTime>);
+
 /// By what a replaced file is known: inode, size, and when it was changed (seconds and nanoseconds).
 type Stamp = Option<(u64, u64, i64, i64)>;
 
@@ -64,10 +71,40 @@ impl Keys {
         }
         Ok(Keys {
             seen: Mutex::new(stamps(door)),
+            folder: Mutex::new(own_token(door).and_then(folder_of)),
             wrong: Mutex::default(),
             now: RwLock::new(Arc::new(read_all(door)?)),
             door: door.clone(),
         })
+    }
+
+    /// Writes the token in force anew where its folder was deleted and made anew, without it. One that was deleted alone is
+    /// gone because somebody wants another: that is made at the next start.
+    ///
+    /// # Errors
+    /// It cannot be written; it is tried again at the next look.
+    pub(crate) fn put_back(&self) -> Result<bool, StartError> {
+        let Some(path) = own_token(&self.door) else {
+            return Ok(false);
+        };
+        let mut folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(now) = folder_of(path) else {
+            *folder = None;
+            return Ok(false);
+        };
+        let is_missing = path
+            .symlink_metadata()
+            .is_err_and(|error| error.kind() == NotFound);
+        let loaded = self.loaded();
+        let lost = loaded
+            .tokens
+            .as_ref()
+            .filter(|_| *folder != Some(now) && is_missing);
+        if let Some(tokens) = lost {
+            secret::write_token(path, &tokens.admin)?;
+        }
+        *folder = Some(now);
+        Ok(lost.is_some())
     }
 
     /// Reads all files again. What cannot be taken changes nothing; nor does a certificate that is not valid now, as long as
@@ -158,6 +195,22 @@ impl Loaded {
     }
 }
 
+/// The file of a token that we make ourselves.
+fn own_token(door: &TcpDoor) -> Option<&Path> {
+    match &door.access {
+        TcpAccess::Tokens {
+            admin, make: true, ..
+        } => Some(admin),
+        _ => None,
+    }
+}
+
+/// The folder of a file.
+fn folder_of(path: &Path) -> Option<Folder> {
+    let about = std::fs::metadata(path.parent()?).ok()?;
+    Some((about.dev(), about.ino(), about.created().ok()))
+}
+
 /// Reads all files of a port and makes none. What there is to say of its certificate all the same.
 pub(crate) fn try_out(door: &TcpDoor) -> Result<Option<String>, StartError> {
     let loaded = match &door.access {
@@ -205,4 +258,43 @@ fn stamps(door: &TcpDoor) -> Vec<Stamp> {
 fn stamp(path: &Path) -> Stamp {
     let about = std::fs::metadata(path).ok()?;
     Some((about.ino(), about.size(), about.ctime(), about.ctime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_token_is_put_back_with_its_folder_and_not_alone() {
+        let around = tempfile::tempdir().unwrap();
+        let folder = around.path().join("state");
+        let path = folder.join("admin.token");
+        fs::create_dir(&folder).unwrap();
+        let keys = Keys::load(&TcpDoor {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            access: TcpAccess::Tokens {
+                admin: path.clone(),
+                make: true,
+                read: None,
+            },
+        })
+        .unwrap();
+        let token = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(
+            !keys.put_back().unwrap() && !path.exists(),
+            "somebody wants another"
+        );
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!keys.put_back().unwrap());
+        // It may have the inode of the one before.
+        fs::create_dir(&folder).unwrap();
+        assert!(keys.put_back().unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), token);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!keys.put_back().unwrap());
+    }
 }

@@ -57,14 +57,22 @@ pub(crate) fn read_token(path: &Path) -> Result<Box<str>, StartError> {
 
 /// Makes a token of 256 random bits in a file that is not there yet. It appears whole or not at all.
 pub(crate) fn make_token(path: &Path) -> Result<(), StartError> {
-    let make = || -> io::Result<()> {
-        let mut random = [0_u8; 32];
-        rustls::crypto::ring::default_provider()
-            .secure_random
-            .fill(&mut random)
-            .map_err(|_| io::Error::other("the kernel gives no random numbers"))?;
-        let mut text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        text.push('\n');
+    let mut random = [0_u8; 32];
+    let filled = rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut random)
+        .map_err(|_| io::Error::other("the kernel gives no random numbers"));
+    filled.map_err(|source| StartError::TokenMake {
+        path: path.to_owned(),
+        source,
+    })?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_token(path, &token)
+}
+
+/// Writes a token to a file that is not there. It appears whole or not at all.
+pub(crate) fn write_token(path: &Path, token: &str) -> Result<(), StartError> {
+    let write = || -> io::Result<()> {
         let new = path.with_added_extension("new");
         let _ = std::fs::remove_file(&new);
         let mut file = OpenOptions::new()
@@ -72,11 +80,11 @@ pub(crate) fn make_token(path: &Path) -> Result<(), StartError> {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(text.as_bytes())?;
+        writeln!(file, "{token}")?;
         file.sync_all()?;
         std::fs::rename(&new, path)
     };
-    make().map_err(|source| StartError::TokenMake {
+    write().map_err(|source| StartError::TokenMake {
         path: path.to_owned(),
         source,
     })

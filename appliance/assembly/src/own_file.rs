@@ -1,8 +1,9 @@
 //! Files of a line or two that a daemon has written for its successor. Whatever has come into their place since, the
 //! start neither reads for ever nor takes all memory.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// Longest such file that is read; the longest that is written is a fraction of it.
@@ -24,13 +25,17 @@ pub fn read(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Writes a line in the place of what a file holds, stable when this returns; its folder is made if there is none. It is written
-/// `beside` and renamed, so that a crash leaves the old one or the new one.
+/// Writes a line in the place of what a file holds, stable when this returns; its folder is made if there is none, and nothing
+/// above it: a state directory that somebody has deleted or moved is not made anew by the way. It is written `beside` and
+/// renamed, so that a crash leaves the old one or the new one.
 ///
 /// # Errors
 /// What the file system says.
 pub fn replace(folder: &Path, path: &Path, beside: &Path, line: &str) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let mut file = File::create(beside)?;
     writeln!(file, "{line}")?;
     file.sync_all()?;
@@ -41,6 +46,20 @@ pub fn replace(folder: &Path, path: &Path, beside: &Path, line: &str) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_made_and_nothing_above_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("state/media");
+        let keep = || replace(&folder, &folder.join("one"), &folder.join("new"), "a line");
+        assert_eq!(keep().unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!state.path().join("state").exists());
+        fs::create_dir(state.path().join("state")).unwrap();
+        keep().unwrap();
+        keep().unwrap();
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn what_has_no_end_is_refused() {
