@@ -1,7 +1,9 @@
 //! What is wrong, in words.
 
 use crate::finding::FindingKind;
+use crate::size::counted;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
 
 /// How well something is.
@@ -13,9 +15,9 @@ pub enum Overall {
     /// Everything does what was agreed on.
     #[default]
     Ok,
-    /// Something waits or is short; guests are served.
+    /// Something waits, is short or needs a look. What a guest sees of it stands in the table of findings.
     Degraded,
-    /// Some guest is not served.
+    /// Something fails: guests that depend on it are not served, or their data is at stake.
     Failed,
 }
 
@@ -83,5 +85,108 @@ impl Health {
             overall: findings.first().map_or(Overall::Ok, |worst| worst.severity),
             findings,
         }
+    }
+
+    /// In one sentence, with how many of what: "failed: 1 disk fails; 2 attachments need a look". It says what is so with the
+    /// node's own things, and nothing of guests, of which it knows only through findings.
+    pub fn sentence(&self) -> String {
+        let fails = self.concerned(Overall::Failed, "fails", "fail");
+        let needs = self.concerned(Overall::Degraded, "needs a look", "need a look");
+        let noted = match self.findings_of(Overall::Ok).count() {
+            0 => None,
+            1 => Some("1 thing is worth knowing".to_owned()),
+            count => Some(format!("{count} things are worth knowing")),
+        };
+        let parts: Vec<String> = [fails, needs, noted].into_iter().flatten().collect();
+        match (self.overall, parts.is_empty()) {
+            (Overall::Ok, true) => "ok: everything is as agreed on".to_owned(),
+            (Overall::Ok, false) => format!("ok: nothing is wrong; {}", parts.join("; ")),
+            (Overall::Degraded, _) => format!("degraded: {}", parts.join("; ")),
+            (Overall::Failed, _) => format!("failed: {}", parts.join("; ")),
+        }
+    }
+
+    fn findings_of(&self, severity: Overall) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(move |one| one.severity == severity)
+    }
+
+    /// How many of each kind of thing, each thing once: the worst that is said of it counts.
+    fn concerned(&self, severity: Overall, one: &str, several: &str) -> Option<String> {
+        let worse: BTreeSet<&str> = self
+            .findings
+            .iter()
+            .filter(|other| other.severity > severity)
+            .map(|other| other.subject.as_str())
+            .collect();
+        let subjects: BTreeSet<&str> = self
+            .findings_of(severity)
+            .map(|one| one.subject.as_str())
+            .collect();
+        let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+        for subject in subjects.difference(&worse) {
+            let kind = subject.split('/').next().unwrap_or(subject);
+            *kinds.entry(kind).or_default() += 1;
+        }
+        let total: u64 = kinds.values().sum();
+        let told: Vec<String> = kinds
+            .iter()
+            .map(|(kind, count)| match *kind {
+                // There is one.
+                "node" => "the node".to_owned(),
+                kind => counted(*count, kind),
+            })
+            .collect();
+        let verb = if total == 1 { one } else { several };
+        match told.as_slice() {
+            [] => None,
+            [only] => Some(format!("{only} {verb}")),
+            [rest @ .., last] => Some(format!("{} and {last} {verb}", rest.join(", "))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(findings: &[(FindingKind, &str)]) -> String {
+        let findings = findings
+            .iter()
+            .map(|(kind, subject)| Finding::new(*kind, *subject, "it is so"));
+        Health::of(findings.collect()).sentence()
+    }
+
+    #[test]
+    fn the_sentence_counts_what_is_concerned_and_claims_nothing_of_guests() {
+        use FindingKind as F;
+        assert_eq!(said(&[]), "ok: everything is as agreed on");
+        assert_eq!(
+            said(&[(F::PlainPages, "node"), (F::SessionLeft, "attachment/a")]),
+            "ok: nothing is wrong; 2 things are worth knowing"
+        );
+        assert_eq!(
+            said(&[(F::StateMisplaced, "node")]),
+            "failed: the node fails",
+            "no guest notices anything"
+        );
+        assert_eq!(
+            said(&[
+                (F::DiskGone, "disk/d1"),
+                (F::DiskMedia, "disk/d1"),
+                (F::DiskMedia, "disk/d2"),
+                (F::SuperblockDamaged, "disk/d2"),
+                (F::GuestHangs, "attachment/a"),
+                (F::PlainPages, "node"),
+            ]),
+            "failed: 1 disk fails; 1 attachment and 1 disk need a look; 1 thing is worth knowing"
+        );
+        assert_eq!(
+            said(&[
+                (F::ComingUp, "node"),
+                (F::DrainOverdue, "attachment/a"),
+                (F::DrainOverdue, "attachment/b"),
+            ]),
+            "degraded: 2 attachments and the node need a look"
+        );
     }
 }

@@ -107,8 +107,8 @@ function showHealth(health) {
   const look = { ok: 'ok', degraded: 'warn', failed: 'bad' };
   const says = {
     ok: 'Everything is as agreed on',
-    degraded: 'Guests are served, and something needs a look',
-    failed: 'Some guest is not served',
+    degraded: 'Something needs a look',
+    failed: 'Something fails',
   };
   at('health').className = 'health ' + (look[health.overall] || '');
   at('overall').textContent = says[health.overall] || health.overall;

@@ -21,11 +21,7 @@ pub fn health(client: &Client, out: Output) -> Result<(), Failure> {
 }
 
 fn tell(health: &Health, out: Output) -> std::io::Result<()> {
-    match health.overall {
-        Overall::Ok => out.line("ok: everything is as agreed on")?,
-        Overall::Degraded => out.line("degraded: guests are served, and something needs a look")?,
-        Overall::Failed => out.line("failed: some guest is not served")?,
-    }
+    out.line(health.sentence())?;
     for finding in &health.findings {
         out.line(format!(
             "\n{} {}: {}",
