@@ -34,6 +34,42 @@ impl CpuSet {
         Some(Self(cpus))
     }
 
+    /// Parses what an operator writes: numbers and ranges with commas between them, and nothing else.
+    ///
+    /// # Errors
+    /// What is wrong, in a sentence that names the part.
+    pub fn listed(text: &str) -> Result<Self, String> {
+        let mut cpus = BTreeSet::new();
+        for part in text.split(',').map(str::trim) {
+            if part.is_empty() {
+                return Err(match text.trim().is_empty() {
+                    true => "it names no core; give numbers and ranges, as 2,3 or 2-5".to_owned(),
+                    false => {
+                        "a number is missing between two commas or at an end; write 2,3 or 2-5".to_owned()
+                    }
+                });
+            }
+            let number = |text: &str| {
+                let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                let known = text
+                    .parse::<u32>()
+                    .ok()
+                    .filter(|number| is_number && *number <= CPU_MAX);
+                known.ok_or_else(|| match is_number {
+                    true => format!("no machine has a core {text}"),
+                    false => format!("{part:?} is no core and no range of cores; write 2,3 or 2-5"),
+                })
+            };
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (number(first)?, number(last)?);
+            if first > last {
+                return Err(format!("{part} runs backwards: write {last}-{first}"));
+            }
+            cpus.extend(first..=last);
+        }
+        Ok(Self(cpus))
+    }
+
     /// Whether `cpu` is in it.
     pub fn contains(&self, cpu: u32) -> bool {
         self.0.contains(&cpu)
@@ -101,6 +137,31 @@ mod tests {
         );
         assert!(CpuSet::parse("\n").unwrap().is_empty());
         assert!(CpuSet::parse("(null)").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_an_operator_lists_is_read_and_nonsense_is_named() {
+        for (text, cores) in [("2,3", "2-3"), ("2-5,9", "2-5,9"), (" 1 , 1", "1"), ("0", "0")] {
+            assert_eq!(CpuSet::listed(text).unwrap().to_string(), cores);
+        }
+        for (text, says) in [
+            ("", "names no core"),
+            (" ", "names no core"),
+            ("2,,3", "a number is missing"),
+            ("2,", "a number is missing"),
+            ("5-2", "5-2 runs backwards: write 2-5"),
+            ("two", "\"two\" is no core"),
+            ("1-", "\"1-\" is no core"),
+            ("-1", "\"-1\" is no core"),
+            ("+1", "\"+1\" is no core"),
+            ("1-2-3", "\"1-2-3\" is no core"),
+            ("domain,2", "\"domain\" is no core"),
+            ("9000", "no machine has a core 9000"),
+            ("0-99999999999", "no machine has a core 99999999999"),
+        ] {
+            let said = CpuSet::listed(text).unwrap_err();
+            assert!(said.contains(says), "{text}: {said}");
+        }
     }
 
     #[test]

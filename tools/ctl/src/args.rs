@@ -4,15 +4,16 @@ mod takeover;
 
 pub use takeover::{DiskAdopt, DiskImport};
 
+use crate::examples;
 use clap::builder::PossibleValuesParser;
-use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use palisade_api::{Mode, size};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Looks at and changes a Palisade storage appliance.
 #[derive(Debug, Parser)]
-#[command(name = "palisade", version, propagate_version = true)]
+#[command(name = "palisade", version, propagate_version = true, after_help = examples::FIRST)]
 pub struct Cli {
     /// Which appliance and how to talk to it.
     #[command(flatten)]
@@ -54,22 +55,24 @@ pub enum Command {
     /// Show what is wrong; exits with 1 unless everything is well.
     Health,
     /// Show what happened.
+    #[command(after_help = examples::EVENTS)]
     Events(Events),
     /// Show what attachments are doing, again and again.
     Top(Top),
-    /// The media that volumes lie on.
+    /// Add, show, grow and take away disks: the media that volumes lie on.
     #[command(subcommand)]
     Disk(Disk),
-    /// What guests see as disks.
+    /// Create, show, grow and delete volumes: what guests see as disks.
     #[command(subcommand)]
     Volume(Volume),
-    /// Volumes offered to virtual machines.
+    /// Offer volumes to virtual machines, and print what to paste there.
     #[command(subcommand)]
     Attachment(Attachment),
-    /// The cluster database as a file: what disks, volumes and attachments there are.
+    /// Back up and restore the cluster database: which disks, volumes and attachments there are.
     #[command(subcommand)]
     State(State),
     /// Compare this machine with what it should be before it serves disks; needs no daemon.
+    #[command(after_help = examples::PREFLIGHT)]
     Preflight(Preflight),
     /// Print the ids of what there is, for completion.
     #[command(hide = true)]
@@ -78,6 +81,7 @@ pub enum Command {
         kind: Kind,
     },
     /// Print a script that completes this command in a shell, ids too.
+    #[command(after_help = examples::COMPLETIONS)]
     Completions {
         /// For which shell.
         shell: Shell,
@@ -135,9 +139,10 @@ pub struct Preflight {
     /// What the machine is compared with.
     #[arg(long, default_value = "bare-metal", value_parser = PossibleValuesParser::new(palisade_preflight::Profile::names()))]
     pub profile: String,
-    /// Cores that reactors are to run on, as 2,3,6.
-    #[arg(long, value_delimiter = ',', value_name = "CORES")]
-    pub cores: Vec<u32>,
+    /// Cores that reactors are to run on, as 2,3,6 or 2-5. Without it, it is looked whether any
+    /// are kept free.
+    #[arg(long, value_parser = palisade_preflight::CpuSet::listed, allow_hyphen_values = true, value_name = "CORES")]
+    pub cores: Option<palisade_preflight::CpuSet>,
     /// Set what can safely be set while the machine runs; it lasts until the next boot.
     #[arg(long)]
     pub apply: bool,
@@ -240,7 +245,8 @@ impl Clear {
 /// What to do with disks.
 #[derive(Debug, Subcommand)]
 pub enum Disk {
-    /// Add a disk.
+    /// Add a disk: a file, a block device, or memory for tests.
+    #[command(after_help = examples::DISK_ADD)]
     Add(Box<DiskAdd>),
     /// List all disks.
     #[command(visible_alias = "ls")]
@@ -251,6 +257,7 @@ pub enum Disk {
         id: String,
     },
     /// Let a disk grow, or look at its size again.
+    #[command(after_help = examples::DISK_GROW)]
     Grow {
         /// Its id.
         id: String,
@@ -262,16 +269,14 @@ pub enum Disk {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Say where a disk's medium is found, or that what lies there is the disk although it is not the medium that was
-    /// recorded; of several disks, record under which of their paths each is now. Says what a superblock there
-    /// tells. Nothing is written to a medium by this; one whose superblock the database has grown out of is brought up to date
-    /// afterwards, unless it is an older copy: that waits for `palisade disk adopt`.
+    /// Say where a disk's medium is found now, or that what lies there is the disk.
+    #[command(after_help = examples::DISK_CONFIRM)]
     Confirm {
         /// Its id; or the ids of all disks that have exchanged their paths, to record in one step where each of them is.
         #[arg(required = true, num_args = 1..)]
         id: Vec<String>,
         /// Where the medium of one disk is found from now on, by absolute path.
-        #[arg(long)]
+        #[arg(long, value_hint = ValueHint::AnyPath)]
         path: Option<String>,
         /// What lies there is the disk. Without it, only the recorded medium is taken, and what speaks against another
         /// one is shown.
@@ -292,12 +297,15 @@ pub enum Disk {
         #[command(flatten)]
         guard: Guard,
     },
-    /// Decide about a disk whose superblock says something else than the database; first shows what would be lost.
+    /// Decide about a disk whose superblock and the database differ; first shows what would be lost.
+    #[command(after_help = examples::DISK_ADOPT)]
     Adopt(DiskAdopt),
-    /// Take disks in with the volumes that their superblocks tell of; first shows what was found. No data is lost;
-    /// attachments, protection and the choice of when a volume is cleared are not in a superblock, and are to be made anew.
+    /// Take disks in with the volumes that their superblocks tell of; first shows what was found.
+    #[command(after_help = examples::DISK_IMPORT)]
     Import(DiskImport),
-    /// Give a disk up that holds no volume. A pooled disk loses its superblock; a whole disk keeps its content.
+    /// Give a disk up that holds no volume.
+    ///
+    /// A pooled disk loses its superblock; a whole disk keeps its content.
     #[command(visible_alias = "rm")]
     Remove {
         /// Its id.
@@ -317,20 +325,25 @@ pub enum Disk {
 /// What to do with the cluster database.
 #[derive(Debug, Subcommand)]
 pub enum State {
-    /// Write it to a file, which must not exist. Asks the daemon; with --state-dir, reads the directory of a daemon that
-    /// does not run.
+    /// Write the cluster database to a file.
+    ///
+    /// Asks the daemon; with --state-dir, reads the directory of a daemon that does not run.
+    #[command(after_help = examples::STATE_BACKUP)]
     Backup {
-        /// The file.
+        /// The file to be made, which must not exist.
         file: PathBuf,
         /// State directory of a daemon that does not run.
         #[arg(long, value_name = "DIR")]
         state_dir: Option<PathBuf>,
     },
-    /// Make a state directory of such a file. The daemon must not run, and the directory must hold no database.
+    /// Make a state directory of a backup.
+    ///
+    /// The daemon must not run, and the directory must hold no database: --dry-run says whether that is so.
+    #[command(after_help = examples::STATE_RESTORE)]
     Restore {
-        /// The file.
+        /// The file that `palisade state backup` has made.
         file: PathBuf,
-        /// The state directory.
+        /// The state directory (`state_dir` in the daemon's configuration); made if it is not there.
         #[arg(long, value_name = "DIR")]
         state_dir: PathBuf,
         /// Only show what the file holds and in what a database in the directory differs from it.
@@ -346,10 +359,10 @@ pub struct DiskAdd {
     /// Its id, chosen by you: a-z, 0-9 and '-'.
     pub id: String,
     /// A file, by absolute path; created when it does not exist and --size is given.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub file: Option<String>,
     /// A block device, by absolute path.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub block: Option<String>,
     /// Memory of this size, for tests: content is gone when the daemon ends.
     #[arg(long, value_name = "SIZE", value_parser = size::parse_some, allow_hyphen_values = true)]
@@ -391,6 +404,7 @@ pub struct DiskAdd {
 #[derive(Debug, Subcommand)]
 pub enum Volume {
     /// Create a volume.
+    #[command(after_help = examples::VOLUME_CREATE)]
     Create {
         /// Its id, chosen by you: a-z, 0-9 and '-'.
         id: String,
@@ -430,8 +444,9 @@ pub enum Volume {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Change how a volume is treated.
+    /// Protect a volume, or choose when its space is cleared.
     #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["protect", "unprotect", "clear"]))]
+    #[command(after_help = examples::VOLUME_SET)]
     Set {
         /// Its id.
         id: String,
@@ -472,6 +487,7 @@ pub enum Volume {
 #[derive(Debug, Subcommand)]
 pub enum Attachment {
     /// Offer a volume to a virtual machine.
+    #[command(after_help = examples::ATTACHMENT_CREATE)]
     Create(Box<AttachmentCreate>),
     /// List all attachments.
     #[command(visible_alias = "ls")]
@@ -485,6 +501,7 @@ pub enum Attachment {
     #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
         "owner", "group", "mode", "iops", "bandwidth", "burst_ms", "no_limits",
     ]))]
+    #[command(after_help = examples::ATTACHMENT_SET)]
     Set {
         /// Its id.
         id: String,
@@ -514,6 +531,7 @@ pub enum Attachment {
         consent: Consent,
     },
     /// Print the arguments that give disks to one QEMU virtual machine.
+    #[command(after_help = examples::QEMU_ARGS)]
     QemuArgs {
         /// Their ids: all disks of the machine.
         #[arg(required = true)]
@@ -532,6 +550,7 @@ pub enum Attachment {
         qemu_version: Option<crate::paste::QemuVersion>,
     },
     /// Print a libvirt domain with disks, ready for `virsh define`.
+    #[command(after_help = examples::LIBVIRT_XML)]
     LibvirtXml {
         /// Their ids: all disks of the domain.
         #[arg(required = true)]
@@ -573,8 +592,8 @@ pub struct AttachmentCreate {
     pub id: String,
     /// The volume to offer.
     pub volume: String,
-    /// Absolute path of the socket.
-    #[arg(long, value_name = "PATH")]
+    /// Absolute path of the socket; without it, the id and .sock in the daemon's run_dir.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<String>,
     /// Virtqueues; each is served by one reactor.
     #[arg(long)]

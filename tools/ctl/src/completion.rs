@@ -100,16 +100,23 @@ _palisade_ids() {
     done
     [[ -n $kind ]] && compadd -- ${(f)"$(palisade ids $kind 2>/dev/null)"}
 }
+_palisade_volumes() { compadd -- ${(f)"$(palisade ids volume 2>/dev/null)"} }
+_palisade_disks() { compadd -- ${(f)"$(palisade ids disk 2>/dev/null)"} }
 "#;
-    // Every argument that names something that is there is called id or ids, with these words.
+    // Every argument that names something that is there is called id or ids, with these words; but for the volume of a new
+    // attachment, and the disk of a new volume.
     let with_ids: String = generated
         .lines()
         .map(|line| {
             let names_one = line.contains(":id -- Its id:") || line.contains("ids -- Their ids");
-            match names_one {
-                true => line.replace(":_default'", ":_palisade_ids'") + "\n",
-                false => line.to_owned() + "\n",
-            }
+            let other = match names_one {
+                true => "_palisade_ids",
+                false if line.contains(":volume -- The volume to offer") => "_palisade_volumes",
+                false if line.contains("'--disk=[") => "_palisade_disks",
+                // As it is.
+                false => "_default",
+            };
+            line.replace(":_default'", &format!(":{other}'")) + "\n"
         })
         .collect();
     // The first line must stay the first: it says what the file completes.
@@ -127,5 +134,9 @@ fn fish() -> String {
              '(palisade ids {kind} 2>/dev/null)'\n"
         )
     };
-    ["disk", "volume", "attachment"].map(line).concat()
+    let of_new = "complete -c palisade -n '__fish_seen_subcommand_from attachment; and __fish_seen_subcommand_from create' -f -a \
+                  '(palisade ids volume 2>/dev/null)'\n\
+                  complete -c palisade -n '__fish_seen_subcommand_from volume; and __fish_seen_subcommand_from create' -l disk -x \
+                  -a '(palisade ids disk 2>/dev/null)'\n";
+    ["disk", "volume", "attachment"].map(line).concat() + of_new
 }

@@ -19,6 +19,7 @@ mod client;
 mod command;
 mod completion;
 mod consent;
+mod examples;
 mod failure;
 mod paste;
 mod place;

@@ -435,20 +435,6 @@ fn what_an_existing_one_differs_in_is_said_with_both_values() {
     );
 }
 
-#[test]
-fn preflight_needs_no_daemon() {
-    let ran = run("http://127.0.0.1:1", "preflight --profile lab --json");
-    let found: serde_json::Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
-    assert_eq!(found["profile"], "lab");
-    let must = found["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .any(|finding| finding["severity"] == "must");
-    assert_eq!(ran.code, i32::from(must));
-    assert_eq!(run("http://127.0.0.1:1", "preflight --profile labb").code, 2);
-}
-
 const TOKEN: &str = "00112233445566778899aabbccddeeff";
 
 fn tokens(folder: &Path) -> TcpAccess {

@@ -76,6 +76,14 @@ fn a_bash_completes_ids_where_one_is_wanted() {
     assert_eq!(commands, ["qemu-args"]);
     let options = offered_by_bash(&site, &["disk", "show", "--js"]);
     assert_eq!(options, ["--json"]);
+    for (words, values) in [
+        (&["volume", "set", "v1", "--clear", "o"][..], &["on-delete"][..]),
+        (&["disk", "adopt", "d1", "--take", "da"], &["database"]),
+        (&["preflight", "--profile", "ba"], &["bare-metal"]),
+        (&["completions", "z"], &["zsh"]),
+    ] {
+        assert_eq!(offered_by_bash(&site, words), values, "{words:?}");
+    }
 }
 
 #[test]
@@ -87,6 +95,20 @@ fn completions_know_the_commands() {
             "{shell}"
         );
     }
+    let zsh = run("http://127.0.0.1:1", "completions zsh").ok();
+    for (words, completer) in [
+        ("volume -- The volume to offer", ":_palisade_volumes'"),
+        ("'--disk=[", ":_palisade_disks'"),
+        ("id -- Its id:", ":_palisade_ids'"),
+    ] {
+        let line = zsh.lines().find(|line| line.contains(words));
+        assert!(
+            line.is_some_and(|line| line.contains(completer)),
+            "{words}: {line:?}"
+        );
+    }
+    let fish = run("http://127.0.0.1:1", "completions fish").ok();
+    assert!(fish.contains("-l disk -x -a '(palisade ids disk"), "{fish}");
     let site = Site::with_attachment();
     assert_eq!(site.palisade("ids attachment").ok(), "web1\n");
     assert_eq!(site.palisade("ids disk").ok(), "d1\n");
