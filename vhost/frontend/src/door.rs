@@ -19,6 +19,7 @@ mod receiving;
 mod report;
 mod supervisor;
 mod thread;
+mod waiting_room;
 
 pub use admission::HeldShut;
 pub use host::Host;

@@ -5,6 +5,7 @@ use super::gate::Gate;
 use super::pace::{Pace, Rates};
 use super::receiving::{Limits, Receiving};
 use super::report::{SessionReport, WaitReport};
+use super::waiting_room::WaitingRoom;
 use super::{AttachError, AttachmentSpec};
 use crate::codec::Reply;
 use crate::features;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 const LISTENER: Token = Token(0);
 const CONNECTION: Token = Token(1);
 const BACKEND: Token = Token(2);
+pub(super) const WAITING: Token = Token(3);
 
 /// Messages taken from a front-end before the supervisor's orders are looked at again.
 const MESSAGES_PER_TURN: usize = 64;
@@ -54,6 +56,10 @@ pub(super) struct Attachment {
     listener: Option<UnixListener>,
     leaving: bool,
     connection: Option<Connection>,
+    /// Who has come while somebody is connected.
+    room: WaitingRoom,
+    /// When to look again for who comes while somebody is connected.
+    room_again: Option<Instant>,
     connections: u64,
     refused_before: u64,
     refused_sessions: u64,
@@ -125,6 +131,8 @@ impl Attachment {
             listener: None,
             leaving: false,
             connection: None,
+            room: WaitingRoom::default(),
+            room_again: None,
             connections: 0,
             refused_before: 0,
             refused_sessions: 0,
@@ -192,6 +200,7 @@ impl Attachment {
             close_backend(registry, connection.backend);
             self.refused_before += connection.session.refused();
         }
+        self.room.clear(registry);
         self.receiving.end();
         self.wait = None;
         self.accept_again = None;
@@ -206,7 +215,10 @@ impl Attachment {
     pub(super) fn turn(&mut self, registry: &Registry) -> Turn {
         match &self.connection {
             None => self.accept(registry),
-            Some(connection) => connection.session.give_interrupts(),
+            Some(connection) => {
+                connection.session.give_interrupts();
+                self.fill_room(registry);
+            }
         }
         let turn = match self.connection {
             Some(_) => self.serve(registry),
@@ -259,6 +271,7 @@ impl Attachment {
 
     fn close_entrance(&mut self, registry: &Registry) {
         self.leaving = true;
+        self.room.clear(registry);
         if let Some(mut listener) = self.listener.take() {
             deregister(registry, &mut listener);
         }
@@ -274,7 +287,12 @@ impl Attachment {
             .as_ref()
             .filter(|wait| !wait.overdue)
             .map(|wait| wait.since + DRAIN_OVERDUE);
-        let looks = [overdue, self.receiving.next_look(), self.read_again];
+        let looks = [
+            overdue,
+            self.receiving.next_look(),
+            self.read_again,
+            self.room_again,
+        ];
         looks.into_iter().flatten().min()
     }
 
@@ -287,6 +305,7 @@ impl Attachment {
             connections: self.connections,
             waiting: self.wait.clone(),
             silent: self.silent,
+            next_waits: self.connection.as_ref().and_then(|_| self.room.since()),
             hanging: self.receiving.report(),
             mapped: self
                 .offer
@@ -326,11 +345,34 @@ impl Attachment {
         Arc::clone(&self.offer.stats)
     }
 
-    /// Takes the next connection. Others stay in the backlog until this one is over.
+    /// Takes in who has come while somebody is connected, and lets go of who has gone: seen, and not served before its turn.
+    fn fill_room(&mut self, registry: &Registry) {
+        self.room_again = None;
+        while self.room.is_empty_now(registry) {
+            let Some(listener) = &self.listener else { return };
+            if let Err(at) = self.connects.ready(Instant::now()) {
+                self.room_again = Some(at);
+                return;
+            }
+            match self.room.take_in(listener, registry) {
+                Ok(()) => self.connects.count(Instant::now()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.connects.nobody(),
+                Err(error) => {
+                    shortage::is_met_by(&error);
+                    self.room_again = Some(Instant::now() + ACCEPT_AGAIN);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the next connection. Others wait until this one is over: one in the room for it, and the rest in the backlog.
     fn accept(&mut self, registry: &Registry) {
         let Some(listener) = &self.listener else { return };
         self.accept_again = None;
-        if let Err(at) = self.connects.ready(Instant::now()) {
+        self.room_again = None;
+        let is_in_room = !self.room.is_empty_now(registry);
+        if !is_in_room && let Err(at) = self.connects.ready(Instant::now()) {
             self.accept_again = Some(at);
             return;
         }
@@ -339,8 +381,10 @@ impl Attachment {
             self.accept_again = Some(Instant::now() + HELD_SHUT_AGAIN);
             return;
         }
-        let mut stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+        let called = self.room.call_in(registry);
+        let taken = called.map_or_else(|| listener.accept().map(|(stream, _)| stream), Ok);
+        let mut stream = match taken {
+            Ok(stream) => stream,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.connects.nobody();
                 return self.gate.turned_away();
@@ -368,7 +412,9 @@ impl Attachment {
         }
         let stream = Arc::new(stream);
         self.connections += 1;
-        self.connects.count(Instant::now());
+        if !is_in_room {
+            self.connects.count(Instant::now());
+        }
         log::info!("attachment={} a virtual machine has connected", self.gate.name());
         self.connection = Some(Connection {
             stream: Arc::clone(&stream),

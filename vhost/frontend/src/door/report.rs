@@ -30,6 +30,8 @@ pub struct SessionReport {
     pub waiting: Option<WaitReport>,
     /// Since when the front-end has been in the middle of a message, or connected without a word.
     pub silent: Option<Instant>,
+    /// Since when another front-end waits for the one that is connected to go.
+    pub next_waits: Option<Instant>,
     /// How fast messages come.
     pub messages: PaceReport,
     /// How fast connections come.
