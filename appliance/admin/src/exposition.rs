@@ -138,6 +138,12 @@ fn reactors(out: &mut Page, reactors: &[ReactorSample]) {
         "reactor_pool_short",
         "Operations that had to wait for a bounce buffer",
         each(|reactor| reactor.pool_short),
+    );
+    counter(
+        out,
+        "reactor_slow_turns",
+        "Turns with work that lasted longer than 100 ms of wall time",
+        each(|reactor| reactor.slow_turns),
     )
 }
 

@@ -48,6 +48,8 @@ pub struct ReactorSample {
     pub slots_short: u64,
     /// Waits of an operation for a bounce buffer.
     pub pool_short: u64,
+    /// Turns with work that lasted longer than 100 ms of wall time.
+    pub slow_turns: u64,
 }
 
 /// One attachment.

@@ -32,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug)]
 pub struct Server {
     address: Arc<OnceLock<SocketAddr>>,
+    port_trouble: Option<String>,
     keys: Option<Arc<Keys>>,
     stopping: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -41,8 +42,9 @@ pub struct Server {
 
 impl Server {
     /// Starts listening; once this returns, clients are served. With a Unix socket, a TCP port that another process
-    /// holds is no reason not to start: perhaps a predecessor holds it that waits for a device. It is tried again until
-    /// it is free, and [`address`](Server::address) says nothing until then.
+    /// holds is no reason not to start, nor an address that the machine has not got yet: perhaps a predecessor holds it that
+    /// waits for a device, or a network comes up later than we do. It is tried again until it works, and
+    /// [`address`](Server::address) says nothing until then.
     ///
     /// # Errors
     /// A door that cannot be opened, or whose keys cannot be taken.
@@ -54,15 +56,16 @@ impl Server {
             .map(|door| socket::bind(&door).map(|(file, listener)| (door, file, listener)))
             .transpose()?;
         let address = Arc::new(OnceLock::new());
+        let mut port_trouble = None;
         let port = match &config.tcp {
             None => None,
             Some(door) => match listen(door.listen) {
                 Ok(listener) => Some(Port::Open(listener)),
-                Err(source) if source.kind() == io::ErrorKind::AddrInUse && socket.is_some() => {
-                    log::warn!(
-                        "rest: another process holds {}; it is tried again until it is free (ss -ltnp shows who it is)",
-                        door.listen
-                    );
+                Err(source) if socket.is_some() && may_come_right(&source) => {
+                    port_trouble = Some(match source.kind() {
+                        io::ErrorKind::AddrInUse => format!("another process listens on {}", door.listen),
+                        _ => format!("{} cannot be listened on: {source}", door.listen),
+                    });
                     Some(Port::Waiting(door.listen))
                 }
                 Err(source) => {
@@ -136,6 +139,7 @@ impl Server {
             .map_err(|source| StartError::Runtime { source })?;
         Ok(Server {
             address,
+            port_trouble,
             keys,
             stopping,
             thread: Some(thread),
@@ -152,6 +156,13 @@ impl Server {
     /// Where it listens on TCP, once it does.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.get().copied()
+    }
+
+    /// Why it does not listen on TCP, if it was to and does not yet.
+    pub fn port_trouble(&self) -> Option<&str> {
+        self.port_trouble
+            .as_deref()
+            .filter(|_| self.address.get().is_none())
     }
 
     /// Reads tokens, certificate and key again, for connections and requests to come.
@@ -190,6 +201,14 @@ async fn show_progress(progress: Arc<Progress>) {
         progress.mark(Doing::Rest, Whom::Nobody);
         tokio::time::sleep(PROGRESS_PERIOD).await;
     }
+}
+
+/// Whether a port that cannot be listened on may be had later, with nobody's help here.
+fn may_come_right(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -299,7 +318,7 @@ async fn serve_port(
         Port::Waiting(wanted) => loop {
             tokio::time::sleep(LISTEN_PERIOD).await;
             if let Ok(listener) = listen(wanted) {
-                log::info!("rest: {wanted} is free again and listened on");
+                log::info!("rest: {wanted} can be had now and is listened on");
                 if let Ok(local) = listener.local_addr() {
                     let _ = address.set(local);
                 }

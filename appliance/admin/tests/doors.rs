@@ -259,6 +259,9 @@ fn with_a_socket_a_port_in_other_hands_is_waited_for() {
     let server = start(socket(folder.path()), Some(door)).unwrap();
     assert_eq!(ask_socket(&folder.path().join("api.socket")).status, 200);
     assert_eq!(server.address(), None);
+    let listen = other.local_addr().unwrap();
+    let trouble = format!("another process listens on {listen}");
+    assert_eq!(server.port_trouble(), Some(trouble.as_str()));
     drop(other);
     let deadline = Instant::now() + Duration::from_secs(20);
     while server.address().is_none() {
@@ -266,6 +269,40 @@ fn with_a_socket_a_port_in_other_hands_is_waited_for() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(status(server.address().unwrap(), "GET", TOKEN), 200);
+    assert_eq!(server.port_trouble(), None);
+}
+
+#[test]
+fn with_a_socket_an_address_that_is_not_there_yet_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let door = || TcpDoor {
+        // TEST-NET-1 (RFC 5737): no machine has it.
+        listen: "192.0.2.1:7780".parse().unwrap(),
+        ..tcp(private(folder.path(), "t", TOKEN), None, false).unwrap()
+    };
+    let with_certificate = |door: TcpDoor| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        TcpDoor {
+            tls: Some(Tls {
+                cert: private(folder.path(), "cert.pem", &made.cert.pem()),
+                key: private(folder.path(), "key.pem", &made.signing_key.serialize_pem()),
+            }),
+            ..door
+        }
+    };
+    let server = start(socket(folder.path()), Some(with_certificate(door()))).unwrap();
+    assert_eq!(ask_socket(&folder.path().join("api.socket")).status, 200);
+    let trouble = server.port_trouble().unwrap();
+    assert!(
+        trouble.starts_with("192.0.2.1:7780 cannot be listened on: "),
+        "{trouble}"
+    );
+    drop(server);
+    let alone = start(None, Some(with_certificate(door()))).unwrap_err();
+    assert!(
+        matches!(alone, StartError::Listen { .. }),
+        "nobody could come in: {alone:?}"
+    );
 }
 
 #[test]

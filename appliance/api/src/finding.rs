@@ -144,7 +144,8 @@ findings! {
         metric: "palisade_findings",
         remedy: "take the disk from the virtual machine that had {name} with its own monitor (`device_del` and then \
                  `chardev-remove` in QEMU, `virsh detach-disk`), or end it; nothing of it reaches a volume, and an attachment \
-                 that has the name by now is not concerned",
+                 that has the name by now is not concerned. Do so before the daemon restarts: afterwards its monitor finds no \
+                 socket, the guest waits without an error, and nothing here can tell that it does",
         clears: Clears::WithItsCause,
     }
     DescriptorHangs {
@@ -201,8 +202,18 @@ findings! {
         guest: "Requests to this disk wait; nobody else's do.",
         metric: "palisade_disk_stalls_total",
         remedy: "look at the device and at what it stands on (`dmesg`, its path, its file system); its requests go on by \
-                 themselves when it answers",
+                 themselves when it answers. A process of the disk (io: and its file's name) that was stopped is told as \
+                 disk_process_stopped",
         clears: Clears::WithItsCause,
+    }
+    DiskProcessStopped {
+        code: "disk_process_stopped", severity: Failed,
+        means: "The process of a disk has been stopped from outside, by a signal or a debugger.",
+        guest: "Requests to this disk wait, flushes first; nobody else's do.",
+        metric: "palisade_findings",
+        remedy: "let it go on by the command above (`kill -CONT` with its number), and see who has stopped it; its requests are \
+                 answered then. Do not kill it: that ends the daemon",
+        clears: Clears::WhenTold,
     }
     DiskGone {
         code: "disk_gone", severity: Failed,
@@ -347,7 +358,8 @@ findings! {
         means: "The path of a disk in use leads elsewhere.",
         guest: "Nothing until the daemon restarts; then its disk is missing.",
         metric: "palisade_findings",
-        remedy: "put it back in its place, or say where it is now: `palisade disk confirm {name} --path PATH`",
+        remedy: "do what is said above; `palisade disk confirm {name} --path PATH` records where it is now, and the disk goes on \
+                 being served meanwhile",
         clears: Clears::WithItsCause,
     }
     DiskExchanged {
@@ -402,10 +414,12 @@ findings! {
     }
     RestPortTaken {
         code: "rest_port_taken", severity: Degraded,
-        means: "Another process holds the TCP port of REST; the Unix socket works.",
+        means: "The TCP port of REST cannot be had: another process holds it, or the machine has not got its address (yet). The \
+                Unix socket works.",
         guest: "Nothing.",
         metric: "palisade_findings",
-        remedy: "see who holds it (ss -ltnp) and stop it, or set another `admin.listen` and restart the daemon",
+        remedy: "see who holds it (`ss -ltnp`) and stop it, or whether its address is there (`ip address`): it is tried again \
+                 each second and needs no restart. Or set another `admin.listen` and restart the daemon",
         clears: Clears::WhenTold,
     }
     PlainPages {
@@ -546,6 +560,16 @@ findings! {
                  itself when it is continued",
         clears: Clears::WithItsCause,
     }
+    FrontendWaits {
+        code: "frontend_waits", severity: Degraded,
+        means: "A front-end has connected to an attachment's socket and waits, because another one is connected to it.",
+        guest: "The one that waits has no disk; the one that is connected goes on.",
+        metric: "palisade_findings",
+        remedy: "an attachment serves one virtual machine at a time, and the one that waits goes on by itself when the other goes: \
+                 end the one that should not have {name} (`ss -xp` shows who is connected to its socket, which `palisade \
+                 attachment show {name}` names), or give each an attachment of its own",
+        clears: Clears::WithItsCause,
+    }
     FrontendStorms {
         code: "frontend_storms", severity: Degraded,
         means: "A front-end connects or sends messages faster than it may, again and again; it is slowed down.",
@@ -563,6 +587,16 @@ findings! {
         remedy: "keep what the kernel says of it: `cat /proc/PID/task/*/stack`, with the process that `palisade node` \
                  shows for PID; when the daemon cannot help itself, it is restarted by its service manager, and guests \
                  see a pause",
+        clears: Clears::WithItsCause,
+    }
+    ReactorSlow {
+        code: "reactor_slow", severity: Ok,
+        means: "A turn of a reactor that had work lasted longer than a tenth of a second, within the last minute.",
+        guest: "All whom this reactor serves waited for that long, once; nothing is lost.",
+        metric: "palisade_reactor_slow_turns_total",
+        remedy: "see what else runs on its core (`palisade reactors` names it; `palisade preflight --profile bare-metal --cores \
+                 CORES` tells what to change so that it has the core for itself), and whether the machine itself was held up: a \
+                 virtual one whose host is busy, or one that swaps (`vmstat 1`). It ends after a minute without such a turn",
         clears: Clears::WithItsCause,
     }
     StepOverdue {

@@ -81,4 +81,7 @@ pub struct Reactor {
     pub slots_short: u64,
     /// Turns in which an operation waited for a bounce buffer.
     pub pool_short: u64,
+    /// Turns with work that lasted longer than 100 ms of wall time.
+    #[serde(default)]
+    pub slow_turns: u64,
 }

@@ -348,6 +348,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         F::DiskStalled,
         "an operation past its deadline (`devices.stall-s`)",
     ),
+    (
+        F::DiskProcessStopped,
+        "a look at the state of the processes of disks every two seconds",
+    ),
     (F::DiskUnlinked, "a look at the file each second"),
     (F::DiskAstray, "a look at the path each second"),
     (F::DiskExchanged, "a look at the path each second"),
@@ -363,7 +367,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     ),
     (F::RequestsRefused, "the counters of requests that were none"),
     (F::RestWithoutToken, "a setting of the daemon"),
-    (F::RestPortTaken, "the opening of the TCP port"),
+    (
+        F::RestPortTaken,
+        "the opening of the TCP port, tried again until it works",
+    ),
     (F::SuperblockDamaged, "the reading of a disk's two superblocks"),
     (
         F::VolumeIncomplete,
@@ -392,6 +399,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::ConfigUnusable, "a look at the configuration file each second"),
     (F::FrontendSilent, "ten seconds without the end of a message"),
     (
+        F::FrontendWaits,
+        "five seconds in which a second front-end is connected to a socket",
+    ),
+    (
         F::FrontendStorms,
         "messages or connections that had to wait, within the last ten seconds",
     ),
@@ -408,6 +419,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (
         F::ThreadStuck,
         "five seconds in one step, or asleep although work waits, of a thread that serves everybody; fifteen of another",
+    ),
+    (
+        F::ReactorSlow,
+        "a turn with work that lasts longer than 100 ms of wall time",
     ),
     (F::LimitInForce, "the limits of the process, at its start"),
     (F::StepOverdue, "half a minute in one step of a change"),

@@ -5,6 +5,7 @@ pub mod media;
 pub mod sessions;
 
 use crate::samples::oldest_ns;
+use crate::slow_turns;
 use crate::views::View;
 use palisade_admin::TcpAccess;
 use palisade_api as api;
@@ -115,6 +116,12 @@ impl View<'_> {
                     awaited.collect::<String>()
                 );
                 add(FindingKind::StepOverdue, format!("{kind}/{name}"), message);
+            }
+        }
+        for reactor in &self.shared.reactors {
+            let index = reactor.plan.index;
+            if let Some(message) = slow_turns::told(&reactor.slow, index, self.plant, Instant::now()) {
+                add(FindingKind::ReactorSlow, format!("reactor/{}", index.0), message);
             }
         }
         let mut reactors = self.shared.reactors.iter();

@@ -9,6 +9,7 @@
 use crate::exchanged::{self, Places};
 use crate::hands;
 use crate::last_seen::LastSeen;
+use crate::moved;
 use crate::superblocks;
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{Cluster, Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
@@ -21,6 +22,7 @@ use palisade_sys::{OpenError, Opened};
 use palisade_wire::{AREA_SECTORS, DecodeError};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -232,7 +234,7 @@ fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, Str
         _ => Vec::new(),
     };
     match elsewhere.as_slice() {
-        [] => Err(refusal(name, &error)),
+        [] => Err(refusal(name, disk, &error)),
         [path] => {
             manner.tell(format_args!(
                 "disk {name}: {error}; the medium is {} now",
@@ -242,7 +244,7 @@ fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, Str
                 medium: Device::Block { path: path.clone() },
                 ..spec
             };
-            Opened::open_checked(&spec, patience, &accept).map_err(|error| refusal(name, &error))
+            Opened::open_checked(&spec, patience, &accept).map_err(|error| refusal(name, disk, &error))
         }
         several => {
             let several: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
@@ -256,13 +258,19 @@ fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, Str
 }
 
 /// What an operator can do about a medium that is not opened.
-fn refusal(name: &Name, error: &OpenError) -> String {
+fn refusal(name: &Name, disk: &Disk, error: &OpenError) -> String {
     match error {
         OpenError::OtherMedium { .. } => format!(
-            "{error}. Nothing was read from it or written to it. Put the right medium in its place, or say where it is: \
-             palisade disk confirm {name} --path PATH. If this is the right one all the same: palisade disk confirm \
-             {name} --yes"
+            "{error}. Nothing was read from it or written to it. Disk {name} is not there: {}. If this is the right one all \
+             the same: palisade disk confirm {name} --yes",
+            moved::remedy(name, disk)
         ),
+        OpenError::Open { source, .. } if matches!(source.kind(), NotFound | NotADirectory) => {
+            format!("{error}. Disk {name} is not there: {}", moved::remedy(name, disk))
+        }
+        OpenError::NotFile { .. } | OpenError::NotBlock { .. } => {
+            format!("{error}. Disk {name} is not there: {}", moved::remedy(name, disk))
+        }
         _ => error.to_string(),
     }
 }
@@ -448,13 +456,33 @@ mod tests {
                 refused.contains("leads to another medium: its inode is"),
                 "{refused}"
             );
-            assert!(refused.contains("palisade disk confirm d1"), "{refused}");
+            let aside = text(&folder.path().join("aside"));
+            let remedy = moved::remedy(&name(), &disk);
+            assert!(
+                remedy.ends_with(&format!("palisade disk confirm d1 --path {aside}")),
+                "{remedy}"
+            );
+            assert!(refused.contains(&remedy), "{refused}");
             let after = std::fs::metadata(&path).unwrap();
             assert_eq!(
                 (before.atime_nsec(), before.ctime_nsec(), before.blocks()),
                 (after.atime_nsec(), after.ctime_nsec(), after.blocks())
             );
-            std::fs::rename(folder.path().join("aside"), &path).unwrap();
+            // The same where nothing is in its place, and without a name where nobody knows one.
+            std::fs::remove_file(&path).unwrap();
+            let refused = open_one(&disk, &seen).unwrap_err();
+            assert!(
+                refused.contains("No such file") && refused.contains(&remedy),
+                "{refused}"
+            );
+            let (away, back) = (tempfile::tempdir().unwrap(), folder.path().join("aside"));
+            std::fs::rename(&back, away.path().join("d1")).unwrap();
+            let refused = open_one(&disk, &seen).unwrap_err();
+            assert!(
+                refused.contains("palisade disk confirm d1 --path PATH"),
+                "{refused}"
+            );
+            std::fs::rename(away.path().join("d1"), &path).unwrap();
         }
         assert!(open_one(&disk, &seen).is_ok());
         let longer = Disk {

@@ -334,24 +334,23 @@ impl Node {
         let admin = &self.shared.settings.admin;
         log::info!("rest: socket={}", admin.socket.display());
         let Some(door) = &admin.tcp else { return };
-        let listen = door.listen;
-        let address = self.server.as_ref().and_then(Server::address);
-        match &door.access {
-            TcpAccess::Tokens { admin, .. } => log::info!(
-                "rest: tcp={} token={}",
-                address.unwrap_or(listen),
-                admin.display()
-            ),
-            TcpAccess::Nothing => log::warn!(
-                "rest: every user of this machine may change everything over {}: admin.loopback_without_token is set",
-                address.unwrap_or(listen)
-            ),
-        }
-        if address.is_none() {
-            let cause = format!("another process listens on {listen}");
-            self.shared
+        let Some(server) = &self.server else { return };
+        if let Some(why) = server.port_trouble() {
+            let cause = format!(
+                "REST is not reached over TCP: {why}; it is by the Unix socket {}",
+                admin.socket.display()
+            );
+            return self
+                .shared
                 .findings
                 .raise(FindingKind::RestPortTaken, "node", cause);
+        }
+        let address = server.address().unwrap_or(door.listen);
+        match &door.access {
+            TcpAccess::Tokens { admin, .. } => log::info!("rest: tcp={address} token={}", admin.display()),
+            TcpAccess::Nothing => log::warn!(
+                "rest: every user of this machine may change everything over {address}: admin.loopback_without_token is set"
+            ),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::event::Event;
 use crate::orders::{Order, Queue, Report};
+use crate::slow_turns::{Began, SlowTurns};
 use crate::watch::Waiting;
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
@@ -53,6 +54,8 @@ pub struct ReactorHandle {
     pub backing: PageBacking,
     /// What it does.
     pub progress: Arc<Progress>,
+    /// Its turns that lasted too long.
+    pub slow: Arc<SlowTurns>,
     orders: Sender<Order>,
     ordered: Arc<AtomicBool>,
     sleeping: Arc<AtomicBool>,
@@ -78,12 +81,15 @@ impl ReactorHandle {
         };
         let (asleep, progress) = (Arc::clone(&sleeping), Arc::new(Progress::default()));
         let marks = Arc::clone(&progress);
+        let slow = Arc::new(SlowTurns::default());
+        let slow_turns = Arc::clone(&slow);
         let thread = std::thread::Builder::new()
             .name(format!("reactor-{}", plan.index.0))
             .spawn(move || {
                 // The ring must be made on the thread that uses it (IORING_SETUP_SINGLE_ISSUER).
                 match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep, marks) {
-                    Ok((thread, backing)) => {
+                    Ok((mut thread, backing)) => {
+                        thread.slow = slow_turns;
                         let devices = thread.reactor.devices();
                         let _ = ready.send(Ok((devices.waker(), devices.pending(), backing)));
                         thread.run();
@@ -98,6 +104,7 @@ impl ReactorHandle {
             stats,
             backing,
             progress,
+            slow,
             orders,
             ordered,
             sleeping,
@@ -201,6 +208,8 @@ struct ReactorThread {
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
     progress: Arc<Progress>,
+    slow: Arc<SlowTurns>,
+    began: Began,
     stopping: bool,
 }
 
@@ -247,6 +256,8 @@ impl ReactorThread {
             unheard,
             sleeping,
             progress,
+            slow: Arc::default(),
+            began: Began::default(),
             stopping: false,
         };
         Ok((thread, backing))
@@ -262,10 +273,12 @@ impl ReactorThread {
             }
             self.progress.mark(Doing::Turn, Whom::Nobody);
             let now = self.clock.now();
+            self.began.next(now, &self.slow);
             if self.idle.sleeps_at_once() {
                 self.reactor.devices_mut().hold();
             }
             let work = self.reactor.turn(now);
+            self.began.over(now, work > 0);
             self.report();
             if self.stopping && self.reactor.in_flight() == 0 {
                 break;
@@ -273,7 +286,10 @@ impl ReactorThread {
             let in_flight = self.reactor.in_flight() > 0;
             match self.idle.after_turn(work, in_flight, now) {
                 // What this turn has freed may let go on what had to wait before.
-                Next::Sleep if work == 0 || !self.reactor.is_held_up() => self.sleep(now),
+                Next::Sleep if work == 0 || !self.reactor.is_held_up() => {
+                    self.sleep(now);
+                    self.began.slept();
+                }
                 _ => {
                     self.reactor.disarm();
                     if work == 0 && in_flight {

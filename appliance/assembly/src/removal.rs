@@ -261,7 +261,9 @@ fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<
     if is_connected(view, name) {
         effects.push(format!(
             "the virtual machine that is connected to {name} loses its disk: what it has in flight is finished first, and each \
-             request after that ends with an I/O error, until its monitor takes the disk away or it is ended"
+             request after that ends with an I/O error, until its monitor takes the disk away or it is ended. Do one \
+             of the two before this daemon restarts: after that its monitor looks for a socket that is not there any more, and \
+             the guest waits for ever without an error"
         ));
     }
     effects

@@ -25,6 +25,7 @@ impl View<'_> {
             slots_used: reactor.slots_used,
             slots_short: reactor.slots_short,
             pool_short: reactor.pool_short,
+            slow_turns: reactor.slow_turns,
         };
         let refused = |offered: &Offered| {
             self.shared

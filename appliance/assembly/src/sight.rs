@@ -8,6 +8,7 @@
 use crate::event::{Done, Event};
 use crate::hands;
 use crate::medium::{self, Manner};
+use crate::moved;
 use crate::plant::Plant;
 use crate::shared::Shared;
 use crate::superblocks;
@@ -187,7 +188,14 @@ impl Errand {
             Err(error) => (None, Some(error.to_string())),
         };
         let astray = match (&self.path, &error) {
-            (Some(path), None) => astray(&self.opened, path),
+            (Some(path), None) => {
+                astray(&self.opened, path).map(|astray| match self.cluster.disks.get(&self.name) {
+                    Some(disk) if !medium::is_followed(disk) => {
+                        format!("{astray}; {}", moved::remedy(&self.name, disk))
+                    }
+                    _ => astray,
+                })
+            }
             _ => None,
         };
         // What the kernel forbids on a device that may only be read was told without that reason until it was seen.

@@ -128,6 +128,7 @@ impl View<'_> {
             slots_used: reactor.stats.slots_used.get(),
             slots_short: reactor.stats.slots_short.get(),
             pool_short: reactor.stats.pool_short.get(),
+            slow_turns: reactor.slow.count(),
         };
         self.shared.reactors.iter().map(view).collect()
     }

@@ -198,6 +198,7 @@ impl Watch {
 /// Looks again and again, until told to stop. It waits for nobody: no lock is taken here that others hold while they wait.
 pub fn run(shared: &Arc<Shared>) {
     let mut looks = Looks::default();
+    let mut halted = crate::halted::Looks::default();
     let (mut before, mut unread) = (Instant::now(), Duration::ZERO);
     while !shared.watch.stopping.load(Relaxed) {
         std::thread::sleep(LOOK);
@@ -213,6 +214,7 @@ pub fn run(shared: &Arc<Shared>) {
         };
         let stuck = looks.look(&threads, passed);
         looks.report(shared, &stuck);
+        halted.look(shared, now);
         crate::sight::look_around(shared, now);
         unread = match shared.derive_findings(Duration::ZERO) {
             true => Duration::ZERO,

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Programs of a Linux machine that remedies may name.
-const OTHERS: [&str; 21] = [
+const OTHERS: [&str; 24] = [
     "blockdev",
     "palisade-inspect",
     "palisaded",
@@ -27,6 +27,9 @@ const OTHERS: [&str; 21] = [
     "umount",
     "ls",
     "timedatectl",
+    "ip",
+    "kill",
+    "vmstat",
     // QEMU's monitor, and libvirt's.
     "device_del",
     "chardev-remove",
@@ -40,6 +43,7 @@ fn filled_in(command: &str) -> Vec<String> {
         .split_whitespace()
         .map(|word| match word {
             "PATH" | "FILE" => "/somewhere".to_owned(),
+            "CORES" => "2,3".to_owned(),
             "SIZE" | "BYTES" => "1GiB".to_owned(),
             "NAME" | "ID" | "DISK" | "VOLUME" | "ATTACHMENT" => "name".to_owned(),
             word => word.to_owned(),

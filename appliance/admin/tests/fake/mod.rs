@@ -187,6 +187,7 @@ impl Appliance for Fake {
                 slots_used: 12,
                 slots_short: 0,
                 pool_short: 0,
+                slow_turns: 0,
             })
             .collect()
     }

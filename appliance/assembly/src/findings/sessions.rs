@@ -7,6 +7,10 @@ use std::time::Duration;
 /// A front-end may be in the middle of a message, or say nothing, for so long before it is told.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// A front-end may wait for another one to go for so long before it is told: after a restart of a monitor the old
+/// connection ends within moments.
+const NEXT_WAITS: Duration = Duration::from_secs(5);
+
 /// Closing a descriptor may take so long before it is told.
 const HANGING: Duration = Duration::from_secs(10);
 
@@ -22,6 +26,14 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
         let message =
             format!("a front-end is connected, and has not ended or begun a message for {seconds} s");
         found.push((FindingKind::FrontendSilent, message));
+    }
+    let waits = report.next_waits.map_or(Duration::ZERO, |since| since.elapsed());
+    if waits >= NEXT_WAITS {
+        let message = format!(
+            "a second front-end has been connected to its socket for {} s, and waits for the first to go",
+            waits.as_secs()
+        );
+        found.push((FindingKind::FrontendWaits, message));
     }
     if let Some(waiting) = report.waiting.as_ref().filter(|waiting| waiting.overdue) {
         let message = format!("{}, for {} s", waiting.on, waiting.since.elapsed().as_secs());
@@ -157,6 +169,17 @@ mod tests {
         };
         assert!(kinds(&report).is_empty());
         assert_eq!(cannot_start(&report), None);
+    }
+
+    #[test]
+    fn a_second_front_end_is_told_once_it_has_waited() {
+        let report = |seconds| SessionReport {
+            connected: true,
+            next_waits: Instant::now().checked_sub(Duration::from_secs(seconds)),
+            ..SessionReport::default()
+        };
+        assert!(kinds(&report(4)).is_empty());
+        assert_eq!(kinds(&report(6)), ["frontend_waits"]);
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub fn reactors(client: &Client, out: Output) -> Result<(), Failure> {
             reactor.sleeps.to_string(),
             reactor.slots_short.to_string(),
             reactor.pool_short.to_string(),
+            reactor.slow_turns.to_string(),
         ]
     });
     let heads = [
@@ -72,6 +73,7 @@ pub fn reactors(client: &Client, out: Output) -> Result<(), Failure> {
         "sleeps",
         "slots short",
         "pool short",
+        "slow turns",
     ];
     out.table(heads, rows.collect(), "There are no reactors.")?;
     Ok(())
