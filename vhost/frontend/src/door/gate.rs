@@ -324,3 +324,85 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the host has been told, in order.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Told {
+        fn add(&self, what: String) {
+            self.0.lock().unwrap().push(what);
+        }
+
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut *self.0.lock().unwrap())
+        }
+    }
+
+    impl Host for Told {
+        fn connected(&self, _: AttachmentIndex) {}
+        fn memory(&self, _: AttachmentIndex, _: Option<Arc<GuestMemory>>) {}
+        fn write_through(&self, _: AttachmentIndex, _: bool) {}
+        fn start_queue(&self, _: QueueId, _: Box<BlkQueue<CallNotify>>, _: Option<PeerEvent>) {}
+        fn disconnected(&self, _: AttachmentIndex, _: &str) {}
+        fn detached(&self, _: AttachmentIndex) {}
+
+        fn stop_queue(&self, queue: QueueId) {
+            self.add(format!("stop {}", queue.queue));
+        }
+
+        fn leave_queue(&self, queue: QueueId) {
+            self.add(format!("leave {}", queue.queue));
+        }
+    }
+
+    /// A gate behind which these queues run.
+    fn with_queues(queues: &[u16]) -> (Arc<Told>, Gate) {
+        let host = Arc::new(Told::default());
+        let told = Arc::clone(&host);
+        let gate = Gate::new(
+            AttachmentIndex(7),
+            "web1".into(),
+            host,
+            Reports::default(),
+            Admission::default(),
+        );
+        gate.state().running.extend(queues);
+        (told, gate)
+    }
+
+    #[test]
+    fn only_a_queue_that_is_being_stopped_is_left() {
+        let (told, gate) = with_queues(&[0, 1]);
+        gate.leave_queue(0);
+        gate.leave_queue(5);
+        assert_eq!(told.take(), [""; 0], "it runs, or there is none");
+        gate.stop_queue(0);
+        gate.leave_queue(0);
+        gate.leave_queue(1);
+        assert_eq!(told.take(), ["stop 0", "leave 0"]);
+        // The host has none of it any more.
+        gate.given_back(0);
+        gate.leave_queue(0);
+        assert_eq!(told.take(), [""; 0]);
+    }
+
+    #[test]
+    fn a_thread_that_is_not_listened_to_leaves_none_and_the_supervisor_leaves_all() {
+        let (told, gate) = with_queues(&[0, 1]);
+        gate.stop_queue(0);
+        assert_eq!(told.take(), ["stop 0"]);
+        gate.close("reading a message", "it hangs");
+        assert_eq!(told.take(), ["stop 1", "leave 0", "leave 1"]);
+        gate.leave_queue(0);
+        gate.stop_queue(1);
+        assert_eq!(told.take(), [""; 0], "each is told once");
+        assert!(!gate.is_over());
+        [0, 1].iter().for_each(|queue| gate.given_back(*queue));
+        assert!(gate.is_over());
+    }
+}
