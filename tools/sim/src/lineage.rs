@@ -254,6 +254,7 @@ impl World {
         let Some(work) = self.works.get_mut(index) else {
             return Ok(());
         };
+        let erases = matches!(work.step.action, Action::EraseSuperblock { .. });
         if let Some(phase) = work.phases.front_mut() {
             if let Some(write) = phase.pop_front() {
                 self.medium.write(Lba(write.lba.0), &write.bytes, false, || true);
@@ -262,7 +263,10 @@ impl World {
                 self.medium.flush_end(mark);
                 work.phases.pop_front();
             }
-            return self.look_at_what_is_carried();
+            return match erases {
+                true => self.may_be_erased(),
+                false => self.look_at_what_is_carried(),
+            };
         }
         let Work {
             step, wanted, after, ..
@@ -425,7 +429,7 @@ impl World {
         if found.extents == self.carried {
             return Ok(());
         }
-        if !self.running.been.contains(&self.carried) {
+        if !self.has_had_what_is_carried() {
             let names = |table: &Table| -> Vec<String> {
                 table
                     .iter()
@@ -440,6 +444,21 @@ impl World {
             ));
         }
         self.carried = found.extents;
+        Ok(())
+    }
+
+    fn has_had_what_is_carried(&self) -> bool {
+        self.running.been.contains(&self.carried)
+    }
+
+    /// The same of an erasure. Copies of before that come to light while the later ones go are what those were written over.
+    fn may_be_erased(&mut self) -> Result<(), String> {
+        if !self.has_had_what_is_carried() {
+            return Err("a table that this database never had is erased".into());
+        }
+        if self.read().is_err() {
+            self.carried = Vec::new();
+        }
         Ok(())
     }
 

@@ -55,6 +55,11 @@ const FOUND: &[(&str, u64, &str)] = &[
     ("lineage", 1123, "the same"),
     (
         "lineage",
+        300_301,
+        "copies of before that an erasure brought to light were taken for what it wrote over",
+    ),
+    (
+        "lineage",
         445,
         "while a disk got another cluster's id, the table before the one in force spoke for it",
     ),
