@@ -404,6 +404,16 @@ findings! {
         remedy: "use a file system with O_DIRECT (ext4, xfs), or a block device",
         clears: Clears::WhenTold,
     }
+    DiskOpenToQemu {
+        code: "disk_open_to_qemu", severity: Ok,
+        means: "A disk lies on a file system without locks of open files: QEMU and its tools do not see that it is in use, and \
+                we do not see when they use it.",
+        guest: "Nothing, unless such a program is given the disk's file as well: what it writes damages the disk.",
+        metric: "palisade_findings",
+        remedy: "give the file of disk {name} to no virtual machine and no tool of QEMU's; a file system with such locks (ext4, \
+                 xfs, NFS with its lock service) or a block device keeps them off",
+        clears: Clears::WhenTold,
+    }
     RestWithoutToken {
         code: "rest_without_token", severity: Ok,
         means: "Every user of this machine may change everything, over a loopback port that asks for no token.",

@@ -199,6 +199,7 @@ endings! {
         OpenError::OtherMedium { .. } => NO_DISK,
         OpenError::InUse { .. } => NO_DISK,
         OpenError::Locked { .. } => NO_DISK,
+        OpenError::HeldByQemu { .. } => NO_DISK,
         OpenError::Beneath { .. } => NO_DISK,
         OpenError::Create { .. } => ANSWER,
         OpenError::BlockTooSmall { .. } => NO_DISK,
@@ -359,6 +360,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::DiskCopiedOnWrite, "a look at the file system each second"),
     (F::DiskInUserSpace, "a look at the file system each second"),
     (F::DiskBuffered, "the opening of a disk without O_DIRECT"),
+    (
+        F::DiskOpenToQemu,
+        "the opening of a disk on a file system without locks of open files",
+    ),
     (F::PlainPages, "the start of a reactor without hugepages"),
     (F::MemoryNotPinned, "the pinning of a guest's memory"),
     (

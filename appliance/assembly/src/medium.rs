@@ -271,7 +271,18 @@ fn refusal(name: &Name, disk: &Disk, error: &OpenError) -> String {
         OpenError::NotFile { .. } | OpenError::NotBlock { .. } => {
             format!("{error}. Disk {name} is not there: {}", moved::remedy(name, disk))
         }
+        error if is_held_by_qemu(error) => format!(
+            "{error}. Shut down that program or its virtual machine, or detach the disk from it: the disk is opened by itself \
+             when it is free"
+        ),
         _ => error.to_string(),
+    }
+}
+
+fn is_held_by_qemu(error: &OpenError) -> bool {
+    match error {
+        OpenError::Beneath { source, .. } => is_held_by_qemu(source),
+        error => matches!(error, OpenError::HeldByQemu { .. }),
     }
 }
 

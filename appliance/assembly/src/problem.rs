@@ -203,7 +203,18 @@ pub fn of_open(error: &OpenError) -> Problem {
             "disk_locked",
             "stop the program that holds it, or wait until it has let go",
         ),
+        OpenError::HeldByQemu { .. } => (
+            ProblemKind::Conflict,
+            "disk_locked",
+            "shut down that program or its virtual machine, or detach the disk from it, and try again; force does not lift this",
+        ),
         OpenError::Beneath { source, .. } => match &**source {
+            OpenError::HeldByQemu { .. } => (
+                ProblemKind::Conflict,
+                "disk_locked",
+                "shut down that program or its virtual machine, or detach from it what lies under the device, and try again; \
+                 force does not lift this",
+            ),
             OpenError::Locked { .. } => (
                 ProblemKind::Conflict,
                 "disk_locked",

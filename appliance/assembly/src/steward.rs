@@ -24,7 +24,7 @@ use crate::sight::Sight;
 use crate::superblocks::{self, Look};
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use palisade_api::{FindingKind, Severity};
+use palisade_api::Severity;
 use palisade_block::mailbox::Command;
 use palisade_block::{
     DeviceIndex, Doing, Epoch, Generation, Progress, ReactorIndex, Route, Sectors, VolumeIndex, Whom,
@@ -668,14 +668,8 @@ impl Steward {
             });
         }
         // Of one that is only looked at nothing is told that ends with the look.
-        let is_used = matches!(superblock, Superblock::Ours { .. } | Superblock::Missing);
-        if opened.buffered() && is_used {
-            let message = format!(
-                "disk {name} lies on a file system without O_DIRECT: I/O goes through the page cache"
-            );
-            self.shared
-                .findings
-                .raise(FindingKind::DiskBuffered, format!("disk/{name}"), message);
+        if matches!(superblock, Superblock::Ours { .. } | Superblock::Missing) {
+            self.tell_what_it_lacks(name, &opened);
         }
         let open = OpenDisk {
             index: device,

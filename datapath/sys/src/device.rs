@@ -6,7 +6,8 @@
 //!
 //! The lock on the open file description is the barrier against late writes: after `kill -9` the requests that the
 //! dead process had in flight keep its open file alive in the kernel, and with it the lock. When we get the lock,
-//! the last of them has landed or will never. What lies under a block device is locked with it ([`beneath`]).
+//! the last of them has landed or will never. What lies under a block device is locked with it ([`beneath`]). QEMU and its
+//! tools do not see that lock; they are kept off by those that they do see ([`qemu`]), on the same description.
 
 mod alignment;
 mod beneath;
@@ -25,6 +26,8 @@ mod mount;
 mod open;
 mod place;
 pub mod probe;
+mod program;
+mod qemu;
 pub mod room;
 pub mod underlay;
 pub mod usage;
@@ -36,6 +39,7 @@ pub use identity::Identity;
 pub(crate) use kernel::KernelDevice;
 pub use lock::{Holder, holder_at};
 pub use look::{FileLook, Look};
+pub use program::Program;
 use usage::Use;
 
 use crate::{HugeMemory, PageBacking};
@@ -104,6 +108,7 @@ pub struct Opened {
     buffered: bool,
     created: bool,
     keeps_space: bool,
+    open_to_qemu: Option<String>,
 }
 
 /// What carries the data of an open device.
@@ -186,6 +191,12 @@ impl Opened {
     /// memory, and worth a warning. A flush still makes it stable.
     pub fn buffered(&self) -> bool {
         self.buffered
+    }
+
+    /// Why QEMU and its tools are not kept from it, nor seen when they have it: its file system has no locks of theirs. `None`
+    /// where they are, and of what was opened without a lock.
+    pub fn open_to_qemu(&self) -> Option<&str> {
+        self.open_to_qemu.as_deref()
     }
 
     /// Whether opening made the file.

@@ -122,6 +122,12 @@ impl FileSystem {
         matches!(self.magic, TMPFS | RAMFS | HUGETLBFS)
     }
 
+    /// Whether a lock on some bytes keeps everybody from writing to them, its holder included, as SMB's locks do: others are
+    /// an agreement among those that ask.
+    pub fn locks_forbid_writes(&self) -> bool {
+        matches!(self.magic, CIFS | SMB2)
+    }
+
     /// Whether another program or machine answers for it, so that any call on it may wait for as long as that likes,
     /// the submission of an operation included.
     pub fn is_answered_elsewhere(&self) -> bool {

@@ -15,6 +15,8 @@ use palisade_sys::{OpenError, Opened};
 use rig::MIB;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -222,6 +224,105 @@ fn a_partition_is_a_part_of_what_its_disk_stands_on() {
     let other = Other::with(&stretch.0);
     drop(open(&second).unwrap());
     drop(other);
+}
+
+/// Whether QEMU would find a file or device in use: it asks for the bytes that say so, from 100 and from 200 on.
+fn is_kept_from_qemu(path: &Path) -> bool {
+    let file = fs::File::open(path).unwrap();
+    let held = |start: libc::off_t| {
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: start,
+            l_len: 4,
+            l_pid: 0,
+        };
+        // SAFETY: F_OFD_GETLK reads and writes one `struct flock`, and takes no lock.
+        let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+        assert_eq!(failed, 0);
+        lock.l_type != libc::F_UNLCK as libc::c_short
+    };
+    let found = [held(100), held(200)];
+    assert_eq!(found[0], found[1], "{}", path.display());
+    found[0]
+}
+
+#[test]
+fn what_lies_under_a_device_is_kept_from_qemu_too_as_long_as_one_part_is_open() {
+    let directory = rig::directory();
+    let file = image(&directory, "image");
+    let Some(whole) = Loop::over(&file, &[]) else {
+        return;
+    };
+    // Told of no use: what we have ourselves, once more beneath it, is none.
+    let opened = open(&whole.0).unwrap();
+    assert_eq!(
+        (opened.uses().unwrap(), opened.open_to_qemu()),
+        (Vec::new(), None)
+    );
+    assert!(is_kept_from_qemu(&whole.0) && is_kept_from_qemu(&file));
+    drop(opened);
+    rig::until(|| !is_kept_from_qemu(&whole.0) && !is_kept_from_qemu(&file));
+    drop(whole);
+
+    // The first of them begins where the bytes lie that both take.
+    let part = |offset: &str, limit: &str| Loop::over(&file, &["--offset", offset, "--sizelimit", limit]);
+    let first = part("0", "4194304").unwrap();
+    let second = part("4194304", "4194304").unwrap();
+    for ways in [[&first.0, &second.0], [&second.0, &first.0]] {
+        let [one, other] = ways.map(|path| Other::with(path));
+        assert!(is_kept_from_qemu(&file));
+        drop(one);
+        rig::until(|| !is_kept_from_qemu(ways[0]));
+        assert!(is_kept_from_qemu(&file), "one part is open");
+        // The first one again, beside the other.
+        drop(open(ways[0]).unwrap());
+        drop(other);
+        rig::until(|| !is_kept_from_qemu(&file));
+    }
+}
+
+#[test]
+fn a_device_is_refused_while_qemu_writes_to_what_lies_under_it() {
+    let directory = rig::directory();
+    let file = image(&directory, "image");
+    let (Some(whole), Some(part)) = (
+        Loop::over(&file, &[]),
+        Loop::over(&file, &["--offset", "1048576"]),
+    ) else {
+        return;
+    };
+    let held = Command::new("qemu-io")
+        .args(["-f", "raw"])
+        .arg(&file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn();
+    let Ok(mut held) = held else {
+        eprintln!("skipped: there is no qemu-io here");
+        return;
+    };
+    rig::until(|| is_locked_by_qemu(&file));
+    for way in [&whole.0, &part.0] {
+        let error = open(way).unwrap_err();
+        let is_it = |error: &OpenError| matches!(error, OpenError::HeldByQemu { writes: true, holder: Some(holder), .. } if holder.process == held.id());
+        assert!(
+            matches!(&error, OpenError::Beneath { source, .. } if is_it(source)),
+            "{error}"
+        );
+    }
+    held.kill().unwrap();
+    held.wait().unwrap();
+    rig::until(|| [&whole.0, &part.0].into_iter().all(|way| open(way).is_ok()));
+}
+
+/// Whether anybody has the byte locked that says that he writes.
+fn is_locked_by_qemu(path: &Path) -> bool {
+    let inode = format!(":{}", fs::metadata(path).unwrap().ino());
+    let locks = fs::read_to_string("/proc/locks").unwrap();
+    locks
+        .lines()
+        .any(|line| line.contains(&format!("{inode} 100 101")))
 }
 
 #[test]

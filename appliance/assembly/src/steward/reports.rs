@@ -4,9 +4,12 @@ use super::{Steward, refusing};
 use crate::event::Done;
 use crate::orders::Report;
 use crate::plant::{OpenDisk, UnderWay};
+use palisade_api::FindingKind;
 use palisade_block::mailbox::Notice;
 use palisade_block::{DeviceIndex, ReactorIndex};
+use palisade_model::Name;
 use palisade_reconcile::{Action, Opened as Found, Step};
+use palisade_sys::Opened;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -103,6 +106,27 @@ impl Steward {
             ..Found::default()
         };
         self.end(&mut plant, &step, &wanted, Ok(found));
+    }
+
+    /// Tells what a disk that has just been opened goes without.
+    pub(super) fn tell_what_it_lacks(&self, name: &Name, opened: &Opened) {
+        if opened.buffered() {
+            let message = format!(
+                "disk {name} lies on a file system without O_DIRECT: I/O goes through the page cache"
+            );
+            self.shared
+                .findings
+                .raise(FindingKind::DiskBuffered, format!("disk/{name}"), message);
+        }
+        if let Some(reason) = opened.open_to_qemu() {
+            let message = format!(
+                "QEMU and its tools are not kept from disk {name}, and one that has it open is not noticed: its file system \
+                 has no locks for that ({reason})"
+            );
+            self.shared
+                .findings
+                .raise(FindingKind::DiskOpenToQemu, format!("disk/{name}"), message);
+        }
     }
 
     fn stalled(&self, reactor: ReactorIndex, device: DeviceIndex, oldest_ms: u64) {

@@ -11,6 +11,8 @@
 //! | member of device mapper or md | | nothing: the kernel opens it exclusively |
 //! | what lies under a member | whatever is made of it | the lock shared, and a shared lock of all |
 //!
+//! What is locked, be it shared, is kept from QEMU and its tools as well ([`qemu`](super::qemu)).
+//!
 //! Locks are only tried, again and again until the time is over, from the device downwards: two that are in each other's way
 //! are both refused, and none waits for ever.
 
@@ -70,9 +72,25 @@ struct Way {
     until: Instant,
 }
 
-/// Locks everything under an open block device. The locks are those of the files that are returned.
-pub(super) fn hold(device: &File, read_only: bool, until: Instant) -> Result<Vec<File>, OpenError> {
-    let mut held = Vec::new();
+/// What lies under a device, locked.
+#[derive(Default)]
+pub(super) struct Held {
+    /// The locks are those of these files.
+    pub(super) files: Vec<File>,
+    /// Why QEMU is not kept from one of them.
+    pub(super) open_to_qemu: Option<String>,
+}
+
+impl Held {
+    fn take(&mut self, file: File, open_to_qemu: Option<String>) {
+        self.files.push(file);
+        self.open_to_qemu = self.open_to_qemu.take().or(open_to_qemu);
+    }
+}
+
+/// Locks everything under an open block device.
+pub(super) fn hold(device: &File, read_only: bool, until: Instant) -> Result<Held, OpenError> {
+    let mut held = Held::default();
     if let Some(directory) = directory(device) {
         let way = Way { read_only, until };
         hold_under(&directory, Share::All, way, DEPTH_MAX, &mut held)?;
@@ -85,7 +103,7 @@ fn hold_under(
     share: Share,
     way: Way,
     depth: usize,
-    held: &mut Vec<File>,
+    held: &mut Held,
 ) -> Result<(), OpenError> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(OpenError::Inspect {
@@ -104,7 +122,7 @@ fn hold_under(
         };
         let share = share.part(start, bytes);
         if let Share::Part(stretch) = share {
-            held.extend(hold_disk(disk, stretch, way)?);
+            hold_disk(disk, stretch, way, held)?;
         }
         hold_under(disk, share, way, depth, held)?;
     }
@@ -124,15 +142,16 @@ fn hold_under(
 
 /// The disk of a partition. A daemon that may use the partition alone goes without: the kernel keeps all from it but a loop
 /// device over a part of the disk.
-fn hold_disk(disk: &Path, stretch: Stretch, way: Way) -> Result<Option<File>, OpenError> {
+fn hold_disk(disk: &Path, stretch: Stretch, way: Way, held: &mut Held) -> Result<(), OpenError> {
     let (path, place) = find_block(disk)?;
     let file = match place.open(true, 0) {
         Ok((file, _)) => file,
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
         Err(source) => return Err(OpenError::Open { path, source }),
     };
-    lock::lock_part(&file, &path, stretch, false, way.left())?;
-    Ok(Some(file))
+    let open_to_qemu = lock::lock_part(&file, &path, stretch, false, way.read_only, way.left())?;
+    held.take(file, open_to_qemu);
+    Ok(())
 }
 
 fn hold_backing(
@@ -140,7 +159,7 @@ fn hold_backing(
     share: Share,
     way: Way,
     depth: usize,
-    held: &mut Vec<File>,
+    held: &mut Held,
 ) -> Result<(), OpenError> {
     let (node, place) = find_block(directory)?;
     let (path, place, backing) = backing(&open(&place, &node, true)?, directory)?;
@@ -155,16 +174,16 @@ fn hold_backing(
         Share::Some => open(&place, &path, true)?,
     };
     let all = Stretch { offset: 0, bytes: 0 };
-    match share {
+    let open_to_qemu = match share {
         Share::All => lock::lock(&file, &path, way.read_only, way.left())?,
         Share::Part(stretch) => {
             let alone = !way.read_only && is_writable(&file);
-            lock::lock_part(&file, &path, stretch, alone, way.left())?;
+            lock::lock_part(&file, &path, stretch, alone, way.read_only, way.left())?
         }
-        Share::Some => lock::lock_part(&file, &path, all, false, way.left())?,
-    }
+        Share::Some => lock::lock_part(&file, &path, all, false, way.read_only, way.left())?,
+    };
     let below = self::directory(&file);
-    held.push(file);
+    held.take(file, open_to_qemu);
     match below {
         Some(below) => hold_under(&below, share, way, depth, held),
         None => Ok(()),

@@ -1,5 +1,6 @@
 //! Why a device could not be opened.
 
+use super::Program;
 use super::lock::Holder;
 use super::usage::Use;
 use std::fmt;
@@ -59,6 +60,18 @@ pub enum OpenError {
         waited: Duration,
         /// Who took the lock, if that can be found out.
         holder: Option<Holder>,
+    },
+    /// QEMU or one of its tools has it open, and has not closed it in time.
+    #[error(fmt = held_by_qemu)]
+    HeldByQemu {
+        /// Where.
+        path: PathBuf,
+        /// How long we have waited.
+        waited: Duration,
+        /// Whether it is written to there; otherwise nobody else may use it.
+        writes: bool,
+        /// Who has it, if that can be found out.
+        holder: Option<Program>,
     },
     /// What lies under the block device is in other hands, or cannot be kept from them.
     #[error("{path} stands on something that it cannot have for itself: {source}")]
@@ -150,6 +163,29 @@ fn locked(
         Some(holder) => write!(f, "{holder}"),
         None => f.write_str("whoever holds it to close it"),
     }
+}
+
+fn held_by_qemu(
+    path: &Path,
+    waited: &Duration,
+    writes: &bool,
+    holder: &Option<Program>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let (path, waited) = (path.display(), waited.as_secs_f32());
+    let how = match writes {
+        true => "open for writing",
+        false => "open and kept from everybody else",
+    };
+    write!(f, "{path} is {how}, as its locks of QEMU's kind say, by ")?;
+    match holder {
+        Some(holder) => write!(f, "{holder}")?,
+        None => write!(
+            f,
+            "a program that cannot be seen from here (as root, `lsof {path}` names it)"
+        )?,
+    }
+    write!(f, "; waited {waited:.1} s for it to be closed")
 }
 
 fn empty(path: &Option<PathBuf>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,8 +1,9 @@
 //! The lock of an open file description (flock(2)): held until the last reference to the open file is gone, those of
-//! requests in flight included.
+//! requests in flight included. QEMU's ([`qemu`]) and those of a part (fcntl(2)) are of the same description, and go with it.
 
-use super::OpenError;
 use super::mount::Mount;
+use super::qemu::{self, Claim};
+use super::{OpenError, Program};
 use crate::disk_process::NAME_START;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -14,16 +15,36 @@ use std::time::{Duration, Instant};
 
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Takes the lock, exclusive for a writer and shared for readers, waiting for it until `wait` has passed.
-pub(super) fn lock(file: &File, path: &Path, read_only: bool, wait: Duration) -> Result<(), OpenError> {
+/// Takes all of it, alone for a writer and with others that read, waiting for it until `wait` has passed. What is returned
+/// says why QEMU is not kept from it, if that cannot be had.
+pub(super) fn lock(
+    file: &File,
+    path: &Path,
+    read_only: bool,
+    wait: Duration,
+) -> Result<Option<String>, OpenError> {
+    let until = Instant::now() + wait;
+    lock_description(file, path, read_only, until)?;
+    let claim = match read_only {
+        true => Claim::Read,
+        false => Claim::Whole,
+    };
+    qemu::keep_off(file, path, claim, left(until))
+}
+
+fn lock_description(file: &File, path: &Path, shared: bool, until: Instant) -> Result<(), OpenError> {
     let holder = || holder(file);
-    patiently(path, wait, holder, || {
-        if read_only {
+    patiently(path, left(until), holder, || {
+        if shared {
             file.try_lock_shared()
         } else {
             file.try_lock()
         }
     })
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 /// A stretch of a file or device; no bytes: up to its end.
@@ -33,44 +54,104 @@ pub(super) struct Stretch {
     pub(super) bytes: u64,
 }
 
+impl Stretch {
+    /// What is locked of it, beginnings and lengths: all but the bytes by which QEMU is kept off, which those that have other
+    /// parts take as well. No disk is so short that it lies within these.
+    fn pieces(self) -> impl Iterator<Item = (u64, u64)> {
+        let end = match self.bytes {
+            0 => u64::MAX,
+            bytes => self.offset.saturating_add(bytes),
+        };
+        let before = (self.offset, end.min(qemu::BYTES.start));
+        let behind = (self.offset.max(qemu::BYTES.end), end);
+        let pieces = [before, behind].into_iter().filter(|(from, to)| from < to);
+        pieces.map(|(from, to)| match to {
+            u64::MAX => (from, 0),
+            _ => (from, to - from),
+        })
+    }
+}
+
 /// Takes a part of a file or device: the lock shared, so that nobody can have the whole, and the stretch by a lock of
-/// fcntl(2), which only those heed who have a part as well. Alone, or with others that want it so.
+/// fcntl(2), which only those heed who have a part as well. Alone, or with others that want it so. Returns the same as
+/// [`lock`].
 pub(super) fn lock_part(
     file: &File,
     path: &Path,
     stretch: Stretch,
     alone: bool,
+    read_only: bool,
     wait: Duration,
-) -> Result<(), OpenError> {
-    let start = Instant::now();
-    lock(file, path, true, wait)?;
+) -> Result<Option<String>, OpenError> {
+    let until = Instant::now() + wait;
+    lock_description(file, path, true, until)?;
     let kind = if alone { libc::F_WRLCK } else { libc::F_RDLCK };
+    for (offset, bytes) in stretch.pieces() {
+        // The kernel does not say who has a stretch, and the lock of the whole we share with him.
+        patiently(
+            path,
+            left(until),
+            || None,
+            || {
+                set_range(file, kind, offset, bytes).map_err(|error| match error.raw_os_error() {
+                    Some(libc::EAGAIN | libc::EACCES) => TryLockError::WouldBlock,
+                    _ => TryLockError::Error(error),
+                })
+            },
+        )?;
+    }
+    let claim = match read_only {
+        true => Claim::Read,
+        false => Claim::Part,
+    };
+    qemu::keep_off(file, path, claim, left(until))
+}
+
+/// Sets or removes the lock of a stretch, of the open file description; no bytes: up to the end.
+pub(super) fn set_range(file: &File, kind: i32, offset: u64, bytes: u64) -> io::Result<()> {
+    let lock = range(kind, offset, bytes);
+    // SAFETY: F_OFD_SETLK reads one `struct flock`.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A lock of fcntl(2) that somebody else has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct OtherLock {
+    stretch: Stretch,
+    /// Whose it is, unless it is one of an open file description.
+    process: Option<u32>,
+}
+
+/// The first lock for which one of this kind would be refused. No bytes: up to the end.
+pub(super) fn other_lock(file: &File, kind: i32, offset: u64, bytes: u64) -> io::Result<Option<OtherLock>> {
+    let mut lock = range(kind, offset, bytes);
+    // SAFETY: F_OFD_GETLK reads and writes one `struct flock`, and takes no lock.
+    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    match failed {
+        0 if lock.l_type == libc::F_UNLCK as libc::c_short => Ok(None),
+        0 => Ok(Some(OtherLock {
+            stretch: Stretch {
+                offset: u64::try_from(lock.l_start).unwrap_or(0),
+                bytes: u64::try_from(lock.l_len).unwrap_or(0),
+            },
+            process: u32::try_from(lock.l_pid).ok().filter(|&process| process > 0),
+        })),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn range(kind: i32, offset: u64, bytes: u64) -> libc::flock {
     let place = |number| libc::off_t::try_from(number).unwrap_or(libc::off_t::MAX);
-    let lock = libc::flock {
+    libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: place(stretch.offset),
-        l_len: place(stretch.bytes),
+        l_start: place(offset),
+        l_len: place(bytes),
         l_pid: 0,
-    };
-    // The kernel does not say who has a stretch, and the lock of the whole we share with him.
-    patiently(
-        path,
-        wait.saturating_sub(start.elapsed()),
-        || None,
-        || {
-            // SAFETY: F_OFD_SETLK reads one `struct flock`.
-            match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
-                0 => Ok(()),
-                _ => match io::Error::last_os_error() {
-                    error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-                        Err(TryLockError::WouldBlock)
-                    }
-                    error => Err(TryLockError::Error(error)),
-                },
-            }
-        },
-    )
+    }
 }
 
 /// Tries until it works, or `wait` has passed.
@@ -146,12 +227,7 @@ impl std::fmt::Display for Holder {
 
 /// Who took the lock of an open file, from /proc/locks. Lines read `1: FLOCK ADVISORY WRITE pid major:minor:inode ...`.
 pub(super) fn holder(file: &File) -> Option<Holder> {
-    let inode = file.metadata().ok()?;
-    let (major, minor) = Mount::of(file).map_or_else(
-        || (libc::major(inode.dev()), libc::minor(inode.dev())),
-        |mount| mount.device,
-    );
-    let place = format!("{major:02x}:{minor:02x}:{}", inode.ino());
+    let place = place_in_proc(file)?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let process = locks.lines().find_map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -160,14 +236,50 @@ pub(super) fn holder(file: &File) -> Option<Holder> {
             _ => None,
         }
     })?;
-    Some(match has_it(process, &place) {
+    let has_it = |process| {
+        has_lock(process, |words| {
+            words.contains(&"FLOCK") && words.contains(&&*place)
+        })
+    };
+    Some(match has_it(process) {
         true => behind(process),
         // An open file is inherited and passed on, and its lock with it.
-        false => match running().find(|other| has_it(*other, &place)) {
+        false => match running().find(|other| has_it(*other)) {
             Some(other) => behind(other),
             None => behind(process),
         },
     })
+}
+
+/// Who has a lock of fcntl(2): the one that the kernel has named, or whoever has the open file that it belongs to, which the
+/// kernel tells of processes that we may look into.
+pub(super) fn holder_of(lock: OtherLock, file: &File) -> Option<Program> {
+    let Stretch { offset, bytes } = lock.stretch;
+    let last = match bytes {
+        0 => "EOF".to_owned(),
+        _ => (offset + (bytes - 1)).to_string(),
+    };
+    // The last words of a line.
+    let words = [place_in_proc(file)?, offset.to_string(), last];
+    let is_it =
+        |line: &[&str]| line.contains(&"OFDLCK") && line.ends_with(&words.each_ref().map(String::as_str));
+    let process = lock
+        .process
+        .or_else(|| running().find(|process| has_lock(*process, is_it)))?;
+    Some(Program {
+        process,
+        name: name_and_parent(process)?.0,
+    })
+}
+
+/// How /proc calls what is open: `major:minor:inode`.
+fn place_in_proc(file: &File) -> Option<String> {
+    let inode = file.metadata().ok()?;
+    let (major, minor) = Mount::of(file).map_or_else(
+        || (libc::major(inode.dev()), libc::minor(inode.dev())),
+        |mount| mount.device,
+    );
+    Some(format!("{major:02x}:{minor:02x}:{}", inode.ino()))
 }
 
 /// Who has the lock of what lies at a path, which is not opened for it.
@@ -182,16 +294,13 @@ fn running() -> impl Iterator<Item = u32> {
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Whether a process has an open file that has the lock (proc_pid_fdinfo(5)). Of another user's nothing is to be seen.
-fn has_it(process: u32, place: &str) -> bool {
+/// Whether a process has an open file with such a lock (proc_pid_fdinfo(5)). Of another user's nothing is to be seen.
+fn has_lock(process: u32, is_it: impl Fn(&[&str]) -> bool) -> bool {
     let files = fs::read_dir(format!("/proc/{process}/fdinfo"));
-    let is_lock = |line: &str| {
-        let mut words = line.split_whitespace();
-        line.starts_with("lock:") && words.any(|word| word == "FLOCK") && words.any(|word| word == place)
-    };
     files.into_iter().flatten().flatten().any(|file| {
         let text = fs::read_to_string(file.path()).unwrap_or_default();
-        text.lines().any(is_lock)
+        text.lines()
+            .any(|line| line.starts_with("lock:") && is_it(&line.split_whitespace().collect::<Vec<_>>()))
     })
 }
 
@@ -217,4 +326,19 @@ fn name_and_parent(process: u32) -> Option<(String, u32)> {
     let (_, name) = start.split_once('(')?;
     let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
     Some((name.into(), parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_leaves_out_the_bytes_that_all_parts_take() {
+        let pieces = |offset, bytes| Stretch { offset, bytes }.pieces().collect::<Vec<_>>();
+        assert_eq!(pieces(0, 0), [(0, 100), (300, 0)]);
+        assert_eq!(pieces(0, 4096), [(0, 100), (300, 3796)]);
+        assert_eq!(pieces(512, 4096), [(512, 4096)]);
+        assert_eq!(pieces(512, 0), [(512, 0)]);
+        assert_eq!(pieces(150, 1000), [(300, 850)]);
+    }
 }

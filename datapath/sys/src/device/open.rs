@@ -93,6 +93,7 @@ fn open_beside(inside: &Inside, spec: &DeviceSpec, path: &Path) -> Result<Outsid
         buffered,
         created: false,
         keeps_space: false,
+        open_to_qemu: None,
     };
     let geometry = geometry::geometry(&file, buffered, true).map_err(|source| not_inspected(path, source))?;
     let opened = opened(spec, device, Media::Null, Some(path), geometry, found)?;
@@ -176,6 +177,7 @@ fn own(spec: &DeviceSpec, kind: DeviceKind, media: Media, bytes: u64) -> Result<
         buffered: false,
         created: false,
         keeps_space: false,
+        open_to_qemu: None,
     };
     opened(spec, kind, media, None, geometry, found)
 }
@@ -194,7 +196,7 @@ fn open_file(
         .open(spec.read_only, libc::O_DIRECT)
         .map_err(|source| not_opened(path, source))?;
     let identity = accepted(&file, path, accept)?;
-    lock::lock(&file, path, spec.read_only, wait)?;
+    let open_to_qemu = lock::lock(&file, path, spec.read_only, wait)?;
     let created = match create {
         // Also one that was begun and not finished: the size comes last.
         Some(create) if file.metadata().map_err(inspect)?.len() == 0 => {
@@ -216,6 +218,7 @@ fn open_file(
         buffered,
         created,
         keeps_space: geometry::has_all_its_space(&file).map_err(inspect)?,
+        open_to_qemu,
     };
     let direct = !buffered && FileSystem::of(&file).map_err(inspect)?.submits_without_waiting();
     match opened(spec, DeviceKind::File, Media::Null, Some(path), geometry, found) {
@@ -241,7 +244,7 @@ fn open_block(
     let (file, buffered) = claim(&place, path, spec.read_only, libc::O_DIRECT, until)?;
     let identity = accepted(&file, path, accept)?;
     let left = || until.saturating_duration_since(Instant::now());
-    lock::lock(&file, path, spec.read_only, left())?;
+    let open_to_qemu = lock::lock(&file, path, spec.read_only, left())?;
     let under = beneath::hold(&file, spec.read_only, until).map_err(|source| OpenError::Beneath {
         path: path.into(),
         source: Box::new(source),
@@ -253,11 +256,12 @@ fn open_block(
         buffered,
         created: false,
         keeps_space: false,
+        open_to_qemu: open_to_qemu.or(under.open_to_qemu),
     };
     let opened = opened(spec, DeviceKind::Block, Media::Null, Some(path), geometry, found)?;
     let outside = Outside::new(inside, file, !buffered, path, opened)?;
     // Until its process ends, as the device itself.
-    for file in under {
+    for file in under.files {
         let _ = file.into_raw_fd();
     }
     Ok(outside)
@@ -375,6 +379,7 @@ struct Found {
     buffered: bool,
     created: bool,
     keeps_space: bool,
+    open_to_qemu: Option<String>,
 }
 
 fn opened(
@@ -415,5 +420,6 @@ fn opened(
         buffered: found.buffered,
         created: found.created,
         keeps_space: found.keeps_space,
+        open_to_qemu: found.open_to_qemu,
     })
 }

@@ -1,11 +1,10 @@
 //! Whether something on this machine uses a block device, or a file.
 
 use super::underlay::{Place, place};
-use super::{beneath, loops};
+use super::{Program, beneath, lock, loops, qemu};
 use std::fmt;
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -38,8 +37,8 @@ pub enum Use {
     },
     /// A program has locked a part of it, as QEMU does with its images.
     Locked {
-        /// Which, where the kernel tells.
-        process: Option<u32>,
+        /// Which, if that can be found out.
+        program: Option<Program>,
     },
 }
 
@@ -51,9 +50,12 @@ impl fmt::Display for Use {
             Use::Held { device, by } => write!(f, "{device} is a part of {by}"),
             Use::Loop { device } => write!(f, "{device} stands on it"),
             Use::Locked {
-                process: Some(process),
-            } => write!(f, "process {process} has locked a part of it"),
-            Use::Locked { process: None } => write!(
+                program: Some(program),
+            } => write!(
+                f,
+                "{program} has locked a part of it, as QEMU and its tools do with an image that they have open"
+            ),
+            Use::Locked { program: None } => write!(
                 f,
                 "a program has locked a part of it, as QEMU locks its images (lsof shows which)"
             ),
@@ -106,12 +108,14 @@ pub(super) fn uses_of_open(file: &File) -> io::Result<Vec<Use>> {
             true => uses_of_file(file, &[])?,
             false => Vec::new(),
         };
-        found.extend(locked(file)?);
+        found.extend(locked(file, 0, 0));
         return Ok(found);
     };
     let mut found = uses_of_file(&under, &ours)?;
-    found.extend(locked(file)?);
-    found.extend(locked(&under)?);
+    found.extend(locked(file, 0, 0));
+    // We have it open a second time, and QEMU's bytes of it with that: who had them in our way was seen then.
+    let before = locked(&under, 0, qemu::BYTES.start);
+    found.extend(before.or_else(|| locked(&under, qemu::BYTES.end, 0)));
     Ok(found)
 }
 
@@ -164,25 +168,13 @@ fn swap_file(swaps: &str, file: &Metadata) -> Option<Use> {
     })
 }
 
-/// A lock of fcntl(2) on any part of it. Ours is one of flock(2), which knows nothing of these.
-fn locked(file: &File) -> io::Result<Option<Use>> {
-    let mut lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    // SAFETY: F_OFD_GETLK reads and writes one `struct flock`, and takes no lock.
-    let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
-    match failed {
-        0 if lock.l_type == libc::F_UNLCK as libc::c_short => Ok(None),
-        // A lock of an open file description, QEMU's sort, has no process: -1.
-        0 => Ok(Some(Use::Locked {
-            process: u32::try_from(lock.l_pid).ok().filter(|&process| process > 0),
-        })),
-        _ => Err(io::Error::last_os_error()),
-    }
+/// A lock of fcntl(2) on any part of a stretch; no bytes: up to the end. Not those of the open file itself, which are ours.
+/// A file system that has no such locks tells of none.
+fn locked(file: &File, offset: u64, bytes: u64) -> Option<Use> {
+    let lock = lock::other_lock(file, libc::F_WRLCK, offset, bytes).ok()??;
+    Some(Use::Locked {
+        program: lock::holder_of(lock, file),
+    })
 }
 
 /// A device's directory in sysfs and those of its partitions.
@@ -230,20 +222,6 @@ mod tests {
     use super::*;
     use std::fs::OpenOptions;
 
-    /// Locks bytes 100 to 103 for reading, as QEMU does, by the open file description.
-    fn lock_as_qemu(file: &File) {
-        let lock = libc::flock {
-            l_type: libc::F_RDLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 100,
-            l_len: 4,
-            l_pid: 0,
-        };
-        // SAFETY: F_OFD_SETLK reads one `struct flock`.
-        let failed = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
-        assert_eq!(failed, 0);
-    }
-
     #[test]
     fn a_lock_of_somebody_else_is_seen_and_our_own_is_not() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -253,11 +231,22 @@ mod tests {
             .open(file.path())
             .unwrap();
         ours.try_lock().unwrap();
-        lock_as_qemu(&ours);
+        // As a reader of QEMU's does.
+        let lock_as_reader = |file: &File| lock::set_range(file, libc::F_RDLCK, 100, 1).unwrap();
+        lock::set_range(&ours, libc::F_RDLCK, 100, 4).unwrap();
         assert_eq!(uses_of_open(&ours).unwrap(), []);
         let other = File::open(file.path()).unwrap();
-        lock_as_qemu(&other);
-        assert_eq!(uses_of_open(&ours).unwrap(), [Use::Locked { process: None }]);
+        lock_as_reader(&other);
+        let found = uses_of_open(&ours).unwrap();
+        let [
+            Use::Locked {
+                program: Some(program),
+            },
+        ] = found.as_slice()
+        else {
+            panic!("{found:?}");
+        };
+        assert_eq!(program.process, std::process::id());
         drop(other);
         assert_eq!(uses_of_open(&ours).unwrap(), []);
     }
