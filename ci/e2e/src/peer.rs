@@ -57,7 +57,11 @@ impl Peer {
     }
 }
 
-fn serve(image: &Path, socket: &Path, log: &Path) -> Outcome<Process> {
+/// Serves an image to be written to.
+///
+/// # Errors
+/// When qemu-storage-daemon does not come up.
+pub fn serve(image: &Path, socket: &Path, log: &Path) -> Outcome<Process> {
     let mut command = Command::new("qemu-storage-daemon");
     command
         .arg("--blockdev")

@@ -28,6 +28,7 @@ mod other_medium;
 mod own_tests;
 mod peer_qsd;
 mod places;
+mod qemu_locks;
 mod read_only;
 mod renamed;
 mod reset;
@@ -283,6 +284,12 @@ pub static ALL: &[Scenario] = &[
         about: "a disk that one daemon refuses is not held by it: its owner's daemon opens it, and the right one is used again",
         depth: Depth::Quick,
         run: right_owner::run,
+    },
+    Scenario {
+        name: "qemu_locks",
+        about: "QEMU's tools keep off the disks of a running daemon, and the daemon off what they have open",
+        depth: Depth::Quick,
+        run: qemu_locks::run,
     },
     Scenario {
         name: "host_kernels",
