@@ -60,6 +60,11 @@ const FOUND: &[(&str, u64, &str)] = &[
     ),
     (
         "lineage",
+        500_255,
+        "an older copy that was rightly left whole by a removal was taken for one that it had missed",
+    ),
+    (
+        "lineage",
         445,
         "while a disk got another cluster's id, the table before the one in force spoke for it",
     ),

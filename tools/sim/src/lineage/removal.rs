@@ -66,7 +66,8 @@ impl World {
         let is_own = |found: Decoded| {
             found.superblock.disk == disk && self.running.marks.contains(&found.superblock.point())
         };
-        let carries = self.read().is_ok_and(is_own);
+        // An older copy that nobody has chosen stays whole.
+        let carries = self.left.is_none() && self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
             true => Err(format!(
