@@ -279,9 +279,9 @@ impl LocalDevices {
         }
     }
 
-    /// Leaves what the next `submit` would hand over for the [sleep](LocalDevices::sleep) that is to follow, and saves
-    /// a system call; to be followed by one or the other at once. It has no effect where sleeps are not taken in the
-    /// ring, nor for what has been left once already.
+    /// Leaves what the next `submit` would hand over or fetch for the [sleep](LocalDevices::sleep) that is to follow, and
+    /// saves a system call; to be followed by one or the other at once. It has no effect where sleeps are not taken in the
+    /// ring, nor a second time before a sleep or a `submit` that did its work.
     #[inline]
     pub fn hold(&mut self) {
         if let Rest::Ring = self.rest {

@@ -139,6 +139,29 @@ fn what_is_held_is_handed_over_by_the_second_submission() {
     }
 }
 
+/// Who means to sleep after each turn and never does, as others always have something for it to do.
+#[test]
+fn completions_come_to_who_never_gets_to_sleep() {
+    let directory = rig::directory();
+    let (_, opened) = rig::open_file(&directory, 4 * MIB, 4096);
+    let buffer = Buffer::new(1 << 20);
+    let segments = [buffer.segment(0, 4096)];
+    for mut devices in both() {
+        devices.add_device(DEVICE, Arc::clone(&opened)).unwrap();
+        devices.keep(buffer.0.lease());
+        for round in 0..20 {
+            let op = [Op::Write, Op::Read][round % 2];
+            devices.hold();
+            assert_eq!(devices.start(io(7, op, 4096, &segments)), Started::Pending);
+            rig::until(|| {
+                settle(&mut devices);
+                devices.hold();
+                devices.in_flight() == 0
+            });
+        }
+    }
+}
+
 #[test]
 fn no_kick_is_lost_while_completions_come() {
     const KICKS: u64 = 20_000;

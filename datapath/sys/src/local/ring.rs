@@ -30,8 +30,10 @@ pub(super) struct Ring {
     listeners: Listeners,
     /// A sleep has ended, or there was no need to begin it: what it is has not been looked at yet.
     woken: bool,
-    /// What the next `submit` would hand over is left for the sleep that follows.
+    /// What the next `submit` would do is left for the sleep that follows.
     held: bool,
+    /// It has been left, and neither a sleep nor another `submit` has made up for it yet.
+    left: bool,
     abilities: Abilities,
 }
 
@@ -62,6 +64,7 @@ impl Ring {
             listeners: Listeners::default(),
             woken: false,
             held: false,
+            left: false,
             abilities,
         })
     }
@@ -139,17 +142,19 @@ impl Ring {
         unsafe { self.push(opcode::AsyncCancel::new(name).build(), CANCELLATION) };
     }
 
-    /// Leaves what the next `submit` would hand over for [`Ring::sleep`], which hands it over with the same system
-    /// call. What has been left once already is not left again.
+    /// Leaves what the next `submit` would hand over or fetch for [`Ring::sleep`], which does both with the same system
+    /// call. It is left once: no sleep follows where there is always something to do, and then the completions of
+    /// others would wait in the kernel for as long as that lasts.
     #[inline]
     pub(super) fn hold(&mut self) {
-        self.held = self.uring.submission().is_empty();
+        self.held = !self.left && self.uring.submission().is_empty();
     }
 
     /// One system call at most, and none when there is nothing to hand over or to fetch.
     #[inline]
     pub(super) fn submit(&mut self) {
-        if std::mem::take(&mut self.held) {
+        self.left = std::mem::take(&mut self.held);
+        if self.left {
             return;
         }
         let (count, fetch) = self.waiting();
@@ -237,7 +242,7 @@ impl Ring {
     /// listened to, or the time is over. It needs no arming: what came before is in the completion queue, or comes to
     /// it before the kernel lets us sleep.
     pub(super) fn sleep(&mut self, time: Option<Duration>) {
-        self.held = false;
+        (self.held, self.left) = (false, false);
         self.woken = true;
         while self.has_room() {
             let Some((name, fd)) = self.listeners.next_lapsed() else {
