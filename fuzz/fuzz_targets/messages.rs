@@ -297,8 +297,8 @@ fn serve(queue: &mut BlkQueue<CallNotify>, most: usize) {
     let mut segments = SegmentList::default();
     for _ in 0..most {
         match queue.pull(&mut segments) {
-            Pulled::Empty => break,
-            Pulled::Answered { .. } => {}
+            Pulled::Empty | Pulled::Later => break,
+            Pulled::Answered => {}
             Pulled::NoRoom => segments.lend(LongList::default()),
             Pulled::Request(request) => {
                 queue.finish(Answer {

@@ -251,18 +251,23 @@ impl Run {
     fn pull(&mut self, most: usize) {
         let mut segments = SegmentList::default();
         let mut left = most;
+        self.queue.may_follow(most as u32);
         loop {
             match self.queue.pull(&mut segments) {
                 Pulled::Empty => {
                     assert!(self.queue.broken().is_none() || self.queue.resubmissions_left() == 0);
                     break;
                 }
+                Pulled::Later => {
+                    self.queue.may_follow(u32::MAX);
+                    continue;
+                }
                 Pulled::NoRoom => {
                     assert!(!segments.is_lent(), "a long list holds every chain");
                     segments.lend(LongList::default());
                     continue;
                 }
-                Pulled::Answered { .. } => {
+                Pulled::Answered => {
                     self.taken += 1;
                     self.returned += 1;
                 }

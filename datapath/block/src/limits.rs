@@ -51,6 +51,11 @@ pub const FLIGHT_BYTES_ALL: u64 = 64 << 20;
 /// Requests one queue may hand over in one turn, so that its neighbours are served in the same turn.
 pub const PULL_BATCH: usize = 32;
 
+/// Descriptors of chains that have not the usual shape which all queues of a reactor follow in one turn: as many as a
+/// batch of requests as long as we announce has. It is a fifth of a millisecond. The first chain of a turn is followed to
+/// its end, however long, so that each comes to its turn.
+pub const TURN_DESCRIPTORS_ALL: u32 = PULL_BATCH as u32 * (SEGMENTS_PER_REQUEST as u32 + 2);
+
 /// Entries of the largest ring: the standard's own bound (virtio 1.3, 2.7).
 pub const RING_ENTRIES_MAX: u16 = 32768;
 

@@ -13,13 +13,13 @@ pub enum Pulled {
     Request(Request),
     /// The source took something from its ring and answered it itself (malformed, unsupported, or the device id).
     /// It counts as work, and `publish` must follow.
-    Answered {
-        /// How many descriptors were followed for it: work that a turn must count, as a guest can make it long.
-        followed: u32,
-    },
+    Answered,
     /// The next request has more segments than the list has room for. It is handed over, first of all, when a list is
     /// passed that has been lent a [`LongList`](crate::LongList), and is part of the backlog until then.
     NoRoom,
+    /// The next request has more descriptors than [may be followed](Source::may_follow) now. It is handed over, first of
+    /// all, when they may, and is part of the backlog until then.
+    Later,
 }
 
 /// One answer, given once.
@@ -47,6 +47,18 @@ pub trait Source {
 
     /// Takes the next request, filling `segments` (cleared first by the source) with its data buffers.
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled;
+
+    /// How many descriptors `pull` may follow for one request from now on. Without it there is no bound but the source's
+    /// own. Requests of the usual shape, which have as few as a slot has places for segments, need not be counted.
+    fn may_follow(&mut self, descriptors: u32) {
+        let _ = descriptors;
+    }
+
+    /// Descriptors that `pull` has followed since this was last asked, of requests that have not the usual shape, whatever
+    /// came of them: work that a turn counts, as a guest can make it long.
+    fn followed(&mut self) -> u32 {
+        0
+    }
 
     /// Takes an answer. The guest need not see it before `publish`.
     fn finish(&mut self, answer: Answer<'_>);

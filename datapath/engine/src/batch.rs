@@ -10,6 +10,7 @@ use crate::rations::Flight;
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark, volume_of};
 use crate::shares::Shares;
 use crate::slots::{Slots, Work};
+use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH};
 use palisade_block::{
@@ -68,10 +69,9 @@ impl Done {
 impl Batch {
     /// Counts what its source has answered by itself.
     #[inline]
-    fn count_answered(&mut self, followed: u32) {
+    fn count_answered(&mut self) {
         self.taken += 1;
-        let pieces = u64::from(followed) / BATCH_DESCRIPTORS;
-        self.budget = self.budget.saturating_sub(1 + pieces);
+        self.budget = self.budget.saturating_sub(1);
         self.answered = true;
     }
 }
@@ -158,6 +158,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.slots.long_free(),
             &self.flight,
         );
+        queue.source.may_follow(self.walks.left(self.stats.turns.get()));
         Some(Batch {
             taken: 0,
             budget,
@@ -200,6 +201,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             shares: &mut self.slot_shares,
             long_shares: &self.long_shares,
             flight: &mut self.flight,
+            walks: &mut self.walks,
+            turn: self.stats.turns.get(),
             devices: &mut self.devices,
         };
         while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
@@ -275,6 +278,8 @@ struct Hands<'a, S, D> {
     shares: &'a mut Shares,
     long_shares: &'a Shares,
     flight: &'a mut Flight,
+    walks: &'a mut Walks,
+    turn: u64,
     devices: &'a mut D,
 }
 
@@ -319,9 +324,14 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         };
         let request = match self.queue.source.pull(list) {
             Pulled::Empty => return Taken::Nothing,
-            Pulled::Answered { followed } => {
-                batch.count_answered(followed);
+            Pulled::Answered => {
+                batch.count_answered();
+                self.count_followed(batch);
                 return Taken::Answered;
+            }
+            Pulled::Later => {
+                self.leave_chain(batch);
+                return Taken::Nothing;
             }
             Pulled::NoRoom => {
                 return match self.take_long(batch) {
@@ -332,6 +342,10 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             }
             Pulled::Request(request) => request,
         };
+        let followed = self.queue.source.followed();
+        if followed > 0 {
+            charge(self.queue, self.walks, self.turn, followed, batch);
+        }
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
@@ -367,11 +381,29 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         }
     }
 
+    /// Counts what its source has followed.
+    fn count_followed(&mut self, batch: &mut Batch) {
+        let followed = self.queue.source.followed();
+        if followed > 0 {
+            charge(self.queue, self.walks, self.turn, followed, batch);
+        }
+    }
+
+    /// The next request is left for a turn in which its chain may be followed to its end.
+    #[cold]
+    fn leave_chain(&mut self, batch: &mut Batch) {
+        self.count_followed(batch);
+        self.walks.leave(self.index);
+    }
+
     /// Takes the request for which there was no room in a slot's own list, if it may have a long one. It goes to its
     /// device in pieces, since no device takes so many segments at once.
     #[cold]
     fn take_long(&mut self, batch: &mut Batch) -> Long {
         (self.queue.wants_long, self.queue.careful) = (true, true);
+        // What told that a list is needed counts, and is to be followed once more: as far as it has been allowed to.
+        let may_follow = self.walks.left(self.turn);
+        self.count_followed(batch);
         if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
             batch.short = true;
             return Long::Nothing;
@@ -379,17 +411,27 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let Some(list) = self.slots.next_list_lent() else {
             return Long::Nothing;
         };
-        self.queue.wants_long = false;
+        self.queue.source.may_follow(may_follow);
         let pulled = self.queue.source.pull(list);
+        self.queue.wants_long = matches!(pulled, Pulled::Later);
         let segments = list.len();
         let Pulled::Request(request) = pulled else {
             self.slots.take_back_next();
-            let Pulled::Answered { followed } = pulled else {
-                return Long::Nothing;
+            return match pulled {
+                Pulled::Answered => {
+                    batch.count_answered();
+                    self.count_followed(batch);
+                    Long::Answered
+                }
+                Pulled::Later => {
+                    self.leave_chain(batch);
+                    Long::Nothing
+                }
+                _ => Long::Nothing,
             };
-            batch.count_answered(followed);
-            return Long::Answered;
         };
+        let followed = self.queue.source.followed();
+        charge(self.queue, self.walks, self.turn, followed, batch);
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
@@ -542,6 +584,16 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         self.queue.entered();
         ledger::enter(&mut self.volume.in_flight, "requests on a volume");
     }
+}
+
+/// Charges descriptors that a queue has followed.
+#[cold]
+fn charge<S: Source>(queue: &mut Queue<S>, walks: &mut Walks, turn: u64, followed: u32, batch: &mut Batch) {
+    batch.budget = batch
+        .budget
+        .saturating_sub(u64::from(followed) / BATCH_DESCRIPTORS);
+    walks.spend(turn, followed);
+    queue.source.may_follow(walks.left(turn));
 }
 
 /// Longer operations are in the books of what is in flight.

@@ -37,6 +37,7 @@ pub mod reactor;
 mod shares;
 mod slots;
 mod stall;
+mod walks;
 
 pub use idle::{Idle, IdlePolicy};
 pub use reactor::{Reactor, ReactorConfig};

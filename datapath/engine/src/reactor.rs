@@ -6,6 +6,7 @@ use crate::parts::RESTS_TRIED;
 use crate::rations::{Flight, Ration};
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
+use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
@@ -133,6 +134,8 @@ pub struct Reactor<S, D, P> {
     /// What has been begun of requests in pieces.
     pub(crate) ration: Ration,
     pub(crate) flight: Flight,
+    /// Descriptors followed.
+    pub(crate) walks: Walks,
     /// Queues with answers to be published.
     pub(crate) touched: Vec<u16>,
     /// Queues that asked to stop, and attachments whose volume is taken away, that may be idle by now.
@@ -174,6 +177,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             rests: VecDeque::with_capacity(all),
             ration: Ration::default(),
             flight: Flight::default(),
+            walks: Walks::default(),
             touched: Vec::new(),
             stopping: 0,
             revoking: Vec::new(),
@@ -331,11 +335,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Goes on with what had to wait, then takes new requests from each queue in turn. The next turn begins with the
     /// first queue that was short of slots and got nothing, so that nobody stands for ever behind the same hungry
     /// neighbours; and else behind the queue served last, so that nobody is served twice in a row. Turns without work
-    /// change nothing.
+    /// change nothing. A queue whose chain has waited to be followed comes before all others, whatever their order.
     fn pull(&mut self) -> usize {
         let mut taken = if self.is_held_up() { self.resume() } else { 0 };
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
+        let first = self.walks.first();
+        if let Some(index) = first
+            && let Portion::Served(here) = self.pull_queue(index, count)
+        {
+            taken += here;
+        }
+        let had_its_turn = first.map_or(u32::MAX, u32::from);
         // No queue comes or goes meanwhile.
         let active = std::mem::take(&mut self.active);
         let mut position = self.first;
@@ -343,7 +354,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if position >= count {
                 position = 0;
             }
-            if let Some(&index) = active.get(position) {
+            if let Some(&index) = active.get(position)
+                && u32::from(index) != had_its_turn
+            {
                 match self.pull_queue(index, count) {
                     Portion::Nothing => {}
                     Portion::Starved => drop(starved.get_or_insert(position)),

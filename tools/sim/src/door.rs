@@ -156,7 +156,7 @@ impl Source for PlainSource {
         };
         let Wish::Block(op) = asked.wish else {
             queue.hidden.push(Answered { key, status: 0 });
-            return Pulled::Answered { followed: 0 };
+            return Pulled::Answered;
         };
         for &(address, bytes) in &asked.data {
             if !segments.has_room() {

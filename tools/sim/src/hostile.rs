@@ -1,5 +1,5 @@
-//! A guest that is out to do harm: random bytes where descriptors belong, chains with loops, addresses outside its
-//! memory, indices that jump. Nobody owes it a sensible answer; it must not hurt anybody (invariant 14).
+//! A guest that is out to do harm: random bytes where descriptors belong, chains with loops and without an end in sight,
+//! addresses outside its memory, indices that jump. Nobody owes it a sensible answer; it must not hurt anybody (invariant 14).
 
 use crate::door::{Answered, Asked, Door};
 use crate::ring_door::RingDoor;
@@ -47,6 +47,9 @@ impl HostileDoor {
             let descriptor = self.descriptor();
             self.memory.write(self.at + 16 * index, &descriptor);
         }
+        if self.rng.one_in(4) {
+            self.write_long_table(size);
+        }
         for _ in 0..self.rng.between(0, 8) {
             let head = if self.rng.one_in(60) {
                 self.rng.bits()
@@ -67,6 +70,42 @@ impl HostileDoor {
         }
         self.memory.store_u16(avail + 2, self.avail);
         self.rng.one_in(2)
+    }
+
+    /// A table of many descriptors that carry nothing or a byte, with a header in front and a status byte behind: as long as
+    /// may be, a little longer, or much; now and then one of them leads elsewhere.
+    fn write_long_table(&mut self, size: u64) {
+        let end = self
+            .memory
+            .regions()
+            .map(|region| region.bytes)
+            .min()
+            .unwrap_or(0);
+        let entries = [size, size + 1, 126, 127, 128, 129, 300, 2000][self.rng.index(8)].max(3);
+        if end <= 16 * entries + 64 {
+            return;
+        }
+        let at = self.rng.below(end - 16 * entries - 64);
+        let (data, writable) = (at + 16 * entries, self.rng.below(2) as u16 * 2);
+        let wrong = self.rng.one_in(3).then(|| self.rng.below(entries));
+        for entry in 0..entries {
+            let (address, bytes, flags) = match entry {
+                0 => (data, 16, 1),
+                _ if entry + 1 == entries => (data + 32, 1, 2),
+                _ => (data + 48, (entry & 1) as u32, 1 | writable),
+            };
+            let next = match wrong == Some(entry) {
+                true => self.rng.below(entries),
+                false => entry + 1,
+            };
+            let rest = u64::from(bytes) | u64::from(flags) << 32 | (next & 0xffff) << 48;
+            let raw = u128::from(address) | u128::from(rest) << 64;
+            self.memory.write(at + 16 * entry, &raw.to_le_bytes());
+        }
+        let rest = (16 * entries) | (4 << 32);
+        let raw = u128::from(at) | u128::from(rest) << 64;
+        let index = self.rng.below(size);
+        self.memory.write(self.at + 16 * index, &raw.to_le_bytes());
     }
 
     /// A descriptor: mostly nearly right, for what is nearly right gets furthest.

@@ -165,12 +165,25 @@ impl Source for SimSource {
                 status: Status::Ok,
                 dirtied: &[],
             });
-            return Pulled::Answered { followed: 0 };
+            return Pulled::Answered;
         }
         if let Pulled::Request(_) = pulled {
             self.taken.set(self.taken.get() + 1);
         }
         pulled
+    }
+
+    fn may_follow(&mut self, descriptors: u32) {
+        if let AnySource::Ring(source) = &mut self.inner {
+            source.may_follow(descriptors);
+        }
+    }
+
+    fn followed(&mut self) -> u32 {
+        match &mut self.inner {
+            AnySource::Ring(source) => source.followed(),
+            AnySource::Plain(_) | AnySource::None(_) => 0,
+        }
     }
 
     fn finish(&mut self, answer: Answer<'_>) {

@@ -6,20 +6,23 @@
 use crate::blk::HEADER_BYTES;
 use crate::split::LastChain;
 use palisade_block::SegmentList;
-use palisade_block::limits::RING_ENTRIES_MAX;
+use palisade_block::limits::SEGMENTS_PER_REQUEST;
 use palisade_memory::{Descriptor, IndirectTable, MemoryView, SplitRing};
 
-/// Descriptors of one chain that are looked at: as many as the longest ring has, and one more for the descriptor of an
-/// indirect table. A chain in the ring's own table is bounded by that ring's size as well.
-///
-/// An indirect table may be longer than the ring: the standard forbids it (virtio 1.3, 2.7.5.3.1), and Linux' driver does
-/// it on rings that are shorter than the `seg_max` it was given.
-pub const CHAIN_DESCRIPTORS_MAX: u32 = RING_ENTRIES_MAX as u32 + 1;
+/// Descriptors that a chain on a ring of `size` entries may have, and one more for the descriptor of an indirect table. "A
+/// driver MUST NOT create a descriptor chain longer than the Queue Size of the device" (virtio 1.3, 2.7.5.3.1). Linux'
+/// driver does it in indirect tables, on rings that are shorter than the `seg_max` it was given, so as many as that asks
+/// for are followed on any ring. What is longer is refused: it is the guest's size of the ring that bounds our work.
+pub const fn chain_descriptors_max(size: u16) -> u32 {
+    let announced = SEGMENTS_PER_REQUEST as u32 + 2;
+    let size = size as u32;
+    1 + if size > announced { size } else { announced }
+}
 
 /// What is wrong with a chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Malformed {
-    /// It is longer than the ring, or turns in a circle.
+    /// It is longer than [may be](chain_descriptors_max), or turns in a circle.
     TooLong,
     /// A `next` outside its table.
     NextOutside,
@@ -40,11 +43,13 @@ pub(crate) enum Malformed {
 pub(crate) enum Unusable {
     /// There is no writable byte for the status, or it lies outside guest memory.
     NoStatus {
-        /// Descriptors that were followed.
-        followed: u32,
+        /// What else is wrong.
+        fault: Option<Malformed>,
     },
     /// It has more segments than the list has room for, and a longer list may be had.
     NoRoom,
+    /// It has more descriptors than may be followed now.
+    Later,
 }
 
 /// The parts of a chain. Data segments are in the list that was passed.
@@ -65,6 +70,12 @@ pub(crate) struct Sorted {
     pub(crate) parts: Parts,
     /// What is wrong, though there is a status byte to say so.
     pub(crate) fault: Option<Malformed>,
+}
+
+/// What came of a chain of any shape.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Collected {
+    pub(crate) sorted: Result<Sorted, Unusable>,
     /// Descriptors that were followed.
     pub(crate) followed: u32,
 }
@@ -98,7 +109,7 @@ pub(crate) fn collect_usual(
 }
 
 /// Collects the chain that begins at `head`, whatever its shape. Whatever is wrong with it, it is followed as far as it
-/// goes, since the byte that must tell the driver comes last.
+/// may go, since the byte that must tell the driver comes last; but no further than `may_follow` descriptors now.
 #[cold]
 pub(crate) fn collect_any(
     ring: &SplitRing,
@@ -106,10 +117,15 @@ pub(crate) fn collect_any(
     head: u16,
     indirect: bool,
     segments: &mut SegmentList,
-) -> Result<Sorted, Unusable> {
-    let mut sorter = Sorter::new(view, segments);
+    may_follow: u32,
+) -> Collected {
+    let mut sorter = Sorter::new(view, segments, chain_descriptors_max(ring.size()), may_follow);
     sorter.take_direct(ring, ring.descriptor(head), indirect);
-    sorter.finish()
+    let followed = sorter.followed;
+    Collected {
+        sorted: sorter.finish(),
+        followed,
+    }
 }
 
 /// The shape that nearly all requests have: the header in a descriptor of its own, buffers in one direction, the
@@ -177,12 +193,18 @@ struct Sorter<'a> {
     fault: Option<Malformed>,
     /// There was no room for a segment of a chain that was good up to there, and there may be more room elsewhere.
     no_room: bool,
-    /// Descriptors that may still be looked at.
-    looks_left: u32,
+    /// Descriptors that were looked at.
+    followed: u32,
+    /// How many a chain may have.
+    longest: u32,
+    /// How many may be looked at now.
+    may_follow: u32,
+    /// They were not enough.
+    later: bool,
 }
 
 impl<'a> Sorter<'a> {
-    fn new(view: &'a MemoryView, segments: &'a mut SegmentList) -> Sorter<'a> {
+    fn new(view: &'a MemoryView, segments: &'a mut SegmentList, longest: u32, may_follow: u32) -> Sorter<'a> {
         segments.clear();
         Sorter {
             view,
@@ -193,7 +215,10 @@ impl<'a> Sorter<'a> {
             readable_segments: 0,
             fault: None,
             no_room: false,
-            looks_left: CHAIN_DESCRIPTORS_MAX,
+            followed: 0,
+            longest,
+            may_follow,
+            later: false,
         }
     }
 
@@ -229,8 +254,14 @@ impl<'a> Sorter<'a> {
         if entries == 0 || !table.bytes.is_multiple_of(Descriptor::BYTES as u32) {
             self.note(Malformed::Indirect);
         }
-        let mut index = 0;
-        while self.may_look() {
+        let (mut index, mut in_order) = (0u16, true);
+        loop {
+            if self.followed == self.longest && in_order {
+                self.find_end(table.address, entries);
+            }
+            if !self.may_look() {
+                return;
+            }
             if u32::from(index) >= entries {
                 return self.note(Malformed::NextOutside);
             }
@@ -245,7 +276,27 @@ impl<'a> Sorter<'a> {
             if !descriptor.has_next() {
                 return;
             }
+            in_order &= index.checked_add(1) == Some(descriptor.next);
             index = descriptor.next;
+        }
+    }
+
+    /// Finds the status byte of a chain that is too long to be followed to its end. Drivers fill a table from its first
+    /// entry to its last, one after the other; where this one has done so up to here, and its last two entries agree, the
+    /// last is the end.
+    fn find_end(&mut self, table: u64, entries: u32) {
+        let entry = |index: Option<u32>| self.descriptor_at(table, u16::try_from(index?).ok()?);
+        let (last, before) = (entries.checked_sub(1), entries.checked_sub(2));
+        if let (Some(end), Some(before)) = (entry(last), entry(before))
+            && before.has_next()
+            && Some(u32::from(before.next)) == last
+            && !end.has_next()
+            && !end.is_indirect()
+            && end.is_write()
+            && end.bytes > 0
+        {
+            self.note(Malformed::TooLong);
+            self.last_writable = Some((end.address, end.bytes));
         }
     }
 
@@ -265,16 +316,20 @@ impl<'a> Sorter<'a> {
         Some(Descriptor::of(u128::from_le_bytes(bytes)))
     }
 
-    /// Whether another descriptor is looked at. A chain that is longer than any ring turns in a circle.
+    /// Whether another descriptor is looked at.
     fn may_look(&mut self) -> bool {
-        if self.no_room {
+        if self.no_room || self.later {
             return false;
         }
-        let Some(left) = self.looks_left.checked_sub(1) else {
+        if self.followed == self.longest {
             self.note(Malformed::TooLong);
             return false;
-        };
-        self.looks_left = left;
+        }
+        if self.followed == self.may_follow {
+            self.later = true;
+            return false;
+        }
+        self.followed += 1;
         true
     }
 
@@ -328,7 +383,7 @@ impl<'a> Sorter<'a> {
 
     /// Finds the status byte, which ends the last writable descriptor; what is before it there is data.
     fn finish(mut self) -> Result<Sorted, Unusable> {
-        let Some((address, bytes)) = self.last_writable.filter(|_| !self.no_room) else {
+        let Some((address, bytes)) = self.last_writable.filter(|_| !self.no_room && !self.later) else {
             return Err(self.unusable());
         };
         let status = address
@@ -351,21 +406,16 @@ impl<'a> Sorter<'a> {
                 readable_segments: self.readable_segments,
             },
             fault: self.fault,
-            followed: self.followed(),
         })
     }
 
-    fn followed(&self) -> u32 {
-        CHAIN_DESCRIPTORS_MAX - self.looks_left
-    }
-
     fn unusable(&self) -> Unusable {
-        if self.no_room {
+        if self.later {
+            Unusable::Later
+        } else if self.no_room {
             Unusable::NoRoom
         } else {
-            Unusable::NoStatus {
-                followed: self.followed(),
-            }
+            Unusable::NoStatus { fault: self.fault }
         }
     }
 

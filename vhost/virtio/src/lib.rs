@@ -13,9 +13,10 @@
 //!   here when it is malformed, unsupported or asks for the device id. Whatever is wrong with a chain, its last
 //!   writable byte tells so, if it has one in guest memory; without it is returned with length 0.
 //! - **A chain may be as long as the ring** (virtio 1.3, 2.7.5.3.1), and a ring as long as the standard allows. One with
-//!   more segments than the list that was passed is handed over when a longer one is.
+//!   more segments than the list that was passed is handed over when a longer one is. A longer one is refused.
 //! - **Nothing a guest writes can hurt** (invariant 14): no panic, no unbounded work. A chain costs at most
-//!   [`CHAIN_DESCRIPTORS_MAX`](chain::CHAIN_DESCRIPTORS_MAX) looks or the ring's size. A ring whose indices make no
+//!   [`chain_descriptors_max`](chain::chain_descriptors_max) looks, and no more at once than the reactor lets it: one that
+//!   has more waits for its turn. A ring whose indices make no
 //!   sense is broken: the queue takes nothing more from it and [`BlkQueue::broken`] says why.
 //! - Descriptors and headers are read once. What is checked is what is used.
 //! - One store of the used index and at most one notification per `publish`.

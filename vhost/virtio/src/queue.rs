@@ -3,7 +3,7 @@
 use crate::blk::SERIAL_BYTES;
 use crate::blk::features::Features;
 use crate::blk::request::{Parsed, Refusal, Rules};
-use crate::chain::{self, Parts, Sorted, Unusable};
+use crate::chain::{self, Collected, Malformed, Parts, Sorted, Unusable};
 use crate::split::{Broken, LastChain, SplitQueue, UsedLog};
 use crate::stats::QueueStats;
 use palisade_block::{Answer, Lease, Pulled, Request, SegmentList, Source, Status, Token};
@@ -82,11 +82,15 @@ pub struct BlkQueue<N> {
     rules: Rules,
     inflight: Option<InflightQueue>,
     dirty_log: Option<Arc<DirtyLog>>,
-    /// Heads found in flight, the oldest last, and one that was taken and is too long for the list that was passed: all
-    /// are handed over before the ring is looked at again.
+    /// Heads found in flight, the oldest last, and one that was taken and is too long for the list that was passed, or to
+    /// be followed then: all are handed over before the ring is looked at again.
     resubmit: Vec<u16>,
     broken: Option<Broken>,
     last: LastChain,
+    /// Descriptors that may be followed for one chain.
+    may_follow: u32,
+    /// Those that were, since this was last asked.
+    followed: u32,
     notify: N,
     stats: Arc<QueueStats>,
     serial: [u8; SERIAL_BYTES],
@@ -146,6 +150,8 @@ impl<N: Notify> BlkQueue<N> {
             resubmit,
             broken: None,
             last: LastChain::default(),
+            may_follow: u32::MAX,
+            followed: 0,
             notify,
             stats: setup.stats,
             serial: setup.serial,
@@ -164,7 +170,7 @@ impl<N: Notify> BlkQueue<N> {
     }
 
     /// Requests that have been taken from the ring and not been handed over yet: found in flight, or too long for the
-    /// list that was passed. They come first in `pull`; a queue is stopped only when there are none left, since
+    /// list that was passed or to be followed. They come first in `pull`; a queue is stopped only when there are none left, since
     /// `next_avail` lies behind them.
     pub fn resubmissions_left(&self) -> usize {
         self.resubmit.len()
@@ -248,7 +254,7 @@ impl<N: Notify> BlkQueue<N> {
 
     /// Makes a request of the parts of a chain, or answers it.
     #[inline(always)]
-    fn sort_out(&mut self, head: u16, parts: Parts, followed: u32, segments: &mut SegmentList) -> Pulled {
+    fn sort_out(&mut self, head: u16, parts: Parts, segments: &mut SegmentList) -> Pulled {
         self.stats.taken.add(1);
         match self.rules.parse(parts, &self.view, segments) {
             Ok(Parsed::Block {
@@ -273,41 +279,51 @@ impl<N: Notify> BlkQueue<N> {
             Err(refusal) => self.refuse(head, parts.reply, refusal),
         }
         segments.clear();
-        Pulled::Answered { followed }
+        Pulled::Answered
     }
 
     /// Takes a chain that has not the usual shape.
     #[cold]
     #[inline(never)]
     fn pull_any(&mut self, head: u16, indirect: bool, segments: &mut SegmentList) -> Pulled {
-        match chain::collect_any(&self.split.ring, &self.view, head, indirect, segments) {
-            Ok(Sorted {
-                parts,
-                fault: None,
-                followed,
-            }) => self.sort_out(head, parts, followed, segments),
+        let (ring, view) = (&self.split.ring, &self.view);
+        let Collected { sorted, followed } =
+            chain::collect_any(ring, view, head, indirect, segments, self.may_follow);
+        self.followed = self.followed.saturating_add(followed);
+        self.stats.followed.add(followed.into());
+        match sorted {
+            Ok(Sorted { parts, fault: None }) => return self.sort_out(head, parts, segments),
             Ok(Sorted {
                 parts,
                 fault: Some(fault),
-                followed,
             }) => {
                 self.stats.taken.add(1);
+                self.count_length(fault);
                 self.refuse(head, parts.reply, fault.into());
-                segments.clear();
-                Pulled::Answered { followed }
             }
-            Err(Unusable::NoStatus { followed }) => {
+            Err(Unusable::NoStatus { fault }) => {
                 self.stats.taken.add(1);
+                if let Some(fault) = fault {
+                    self.count_length(fault);
+                }
                 self.give_back(head);
-                segments.clear();
-                Pulled::Answered { followed }
             }
-            Err(Unusable::NoRoom) => {
+            Err(unusable @ (Unusable::NoRoom | Unusable::Later)) => {
                 self.resubmit.push(head);
                 segments.clear();
-                Pulled::NoRoom
+                return match unusable {
+                    Unusable::Later => Pulled::Later,
+                    _ => Pulled::NoRoom,
+                };
             }
         }
+        segments.clear();
+        Pulled::Answered
+    }
+
+    /// Counts a chain that is refused for its length.
+    fn count_length(&mut self, fault: Malformed) {
+        self.stats.too_long.add(u64::from(fault == Malformed::TooLong));
     }
 
     /// Answers a request that is not one.
@@ -379,7 +395,7 @@ impl<N: Notify> Source for BlkQueue<N> {
         let indirect = self.rules.features.contains(Features::INDIRECT_DESC);
         let (ring, view) = (&self.split.ring, &self.view);
         match chain::collect_usual(ring, view, head, indirect, segments, &mut self.last) {
-            Some(parts) => self.sort_out(head, parts, 0, segments),
+            Some(parts) => self.sort_out(head, parts, segments),
             // Field by field, so that what the usual parts give stays in registers and needs no place in memory to meet
             // this.
             None => match self.pull_any(head, indirect, segments) {
@@ -402,10 +418,24 @@ impl<N: Notify> Source for BlkQueue<N> {
                         sectors,
                     })
                 }
-                Pulled::Answered { followed } => Pulled::Answered { followed },
+                Pulled::Answered => Pulled::Answered,
                 Pulled::NoRoom => Pulled::NoRoom,
+                Pulled::Later => Pulled::Later,
                 Pulled::Empty => Pulled::Empty,
             },
+        }
+    }
+
+    #[inline]
+    fn may_follow(&mut self, descriptors: u32) {
+        self.may_follow = descriptors;
+    }
+
+    #[inline]
+    fn followed(&mut self) -> u32 {
+        match self.followed {
+            0 => 0,
+            _ => std::mem::take(&mut self.followed),
         }
     }
 

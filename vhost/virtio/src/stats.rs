@@ -14,6 +14,10 @@ pub struct QueueStats {
     pub malformed: Count,
     /// Of those, the ones without a usable status byte, returned with length 0.
     pub unanswerable: Count,
+    /// Of those, the ones that were longer than a chain may be, or turned in a circle.
+    pub too_long: Count,
+    /// Descriptors followed of chains that had not the usual shape of a request, whatever came of them.
+    pub followed: Count,
     /// Requests of unknown or not negotiated type.
     pub unsupported: Count,
     /// Requests that change a volume offered read-only.
@@ -40,7 +44,7 @@ impl QueueStats {
     }
 
     /// All counters by name, in a fixed order; the names are the label values of metrics.
-    pub fn by_name(&self) -> [(&'static str, u64); 11] {
+    pub fn by_name(&self) -> [(&'static str, u64); 13] {
         [
             ("taken", self.taken.get()),
             ("returned", self.returned.get()),
@@ -53,6 +57,8 @@ impl QueueStats {
             ("notified", self.notified.get()),
             ("suppressed", self.suppressed.get()),
             ("broken", self.broken.get()),
+            ("too_long", self.too_long.get()),
+            ("followed", self.followed.get()),
         ]
     }
 
@@ -113,6 +119,8 @@ mod tests {
             ("notified", &stats.notified),
             ("suppressed", &stats.suppressed),
             ("broken", &stats.broken),
+            ("too_long", &stats.too_long),
+            ("followed", &stats.followed),
         ];
         for (place, (_, count)) in (0..).zip(&counters) {
             count.add(1 << place);

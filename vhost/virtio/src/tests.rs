@@ -2,6 +2,7 @@
 
 mod alone;
 mod hostile;
+mod lengths;
 mod long;
 mod migration;
 mod notifications;

@@ -48,6 +48,12 @@ pub struct Ring {
     pub lease: Option<Lease>,
     /// What it answers by itself when it is taken: heads, and the descriptors followed for each.
     pub by_itself: BTreeMap<u16, u32>,
+    /// The same of requests: the descriptors of their chains.
+    pub chains: BTreeMap<u16, u32>,
+    /// What may be followed of a chain, what has been since the last question, and each walk.
+    pub may_follow: Option<u32>,
+    pub followed: u32,
+    pub walks: Vec<u32>,
     /// It changes what waits while the list for it is fetched: head and what it is then.
     pub changes_to: Option<(u16, Op, u64, u64, Vec<Segment>)>,
 }
@@ -61,6 +67,20 @@ impl Script {
             .borrow_mut()
             .waiting
             .push_back((head, op, lba, sectors, segments));
+    }
+
+    /// Follows the chain of a head, if it may be followed to its end.
+    fn follows(&self, head: u16) -> bool {
+        let mut ring = self.0.borrow_mut();
+        let chain = ring.by_itself.get(&head).or(ring.chains.get(&head)).copied();
+        let Some(chain) = chain.filter(|&chain| chain > 0) else {
+            return true;
+        };
+        let may_follow = ring.may_follow.expect("the reactor says how far");
+        let followed = chain.min(may_follow);
+        ring.followed = ring.followed.saturating_add(followed);
+        ring.walks.push(followed);
+        chain <= may_follow
     }
 
     pub fn answers(&self) -> Vec<(u16, Status)> {
@@ -90,6 +110,12 @@ impl Source for Script {
         };
         let left = self.0.borrow().backlog.saturating_sub(1);
         segments.clear();
+        if !self.follows(head) {
+            let mut ring = self.0.borrow_mut();
+            ring.waiting.push_front((head, op, lba, sectors, data));
+            ring.backlog = ring.backlog.max(1);
+            return Pulled::Later;
+        }
         if !data.iter().all(|&segment| segments.push(segment)) {
             segments.clear();
             let mut ring = self.0.borrow_mut();
@@ -101,10 +127,9 @@ impl Source for Script {
             return Pulled::NoRoom;
         }
         self.0.borrow_mut().backlog = left;
-        let by_itself = self.0.borrow().by_itself.get(&head).copied();
-        if let Some(followed) = by_itself {
+        if self.0.borrow().by_itself.contains_key(&head) {
             self.0.borrow_mut().answers.push((head, Status::Unsupp));
-            return Pulled::Answered { followed };
+            return Pulled::Answered;
         }
         let token = Token {
             head,
@@ -117,6 +142,14 @@ impl Source for Script {
             lba: Lba(lba),
             sectors: Sectors(sectors),
         })
+    }
+
+    fn may_follow(&mut self, descriptors: u32) {
+        self.0.borrow_mut().may_follow = Some(descriptors);
+    }
+
+    fn followed(&mut self) -> u32 {
+        std::mem::take(&mut self.0.borrow_mut().followed)
     }
 
     fn finish(&mut self, answer: Answer<'_>) {

@@ -15,4 +15,5 @@ mod revoke;
 mod settings;
 mod sleep;
 mod turns;
+mod walks;
 mod ways;

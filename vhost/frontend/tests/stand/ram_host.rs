@@ -193,8 +193,8 @@ impl Server {
         let mut segments = SegmentList::default();
         while !stop.load(Ordering::Acquire) {
             match source.pull(&mut segments) {
-                Pulled::Empty => std::thread::sleep(Duration::from_micros(50)),
-                Pulled::Answered { .. } => source.publish(),
+                Pulled::Empty | Pulled::Later => std::thread::sleep(Duration::from_micros(50)),
+                Pulled::Answered => source.publish(),
                 Pulled::NoRoom => segments.lend(LongList::default()),
                 Pulled::Request(request) => {
                     while self.hold.load(Ordering::Acquire) {

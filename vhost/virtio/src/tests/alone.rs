@@ -36,9 +36,9 @@ fn seen(ring: &[Descriptor], table: &[Descriptor], head: u16, offered: bool) -> 
     let mut segments = SegmentList::default();
     let mut last = LastChain::default();
     let quick = chain::collect_usual(&ring, &view, head, offered, &mut segments, &mut last).is_some();
-    let general = chain::collect_any(&ring, &view, head, offered, &mut segments);
+    let general = chain::collect_any(&ring, &view, head, offered, &mut segments, u32::MAX);
     Seen {
-        fault: general.map(|sorted| sorted.fault),
+        fault: general.sorted.map(|sorted| sorted.fault),
         quick,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::rig::{Bell, DATA, END, Rig, setup, shared_file};
 use crate::blk::kind;
-use crate::chain::CHAIN_DESCRIPTORS_MAX;
+use crate::chain::chain_descriptors_max;
 use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
 use crate::{BlkQueue, Broken};
 use palisade_block::{Answer, LongList, Pulled, SegmentList, Source, Status};
@@ -76,7 +76,7 @@ fn memory_whose_file_shrinks_breaks_its_own_queue_only() {
     driver.submit_chain(&chain).unwrap();
     driver.publish();
     let mut segments = SegmentList::default();
-    assert!(matches!(queue.pull(&mut segments), Pulled::Answered { .. }));
+    assert!(matches!(queue.pull(&mut segments), Pulled::Answered));
     assert_eq!(queue.broken(), None);
     driver.submit_chain(&chain).unwrap();
     driver.publish();
@@ -310,10 +310,8 @@ fn tables_behind_tables_are_bounded_work() {
     }
     rig.driver.put_available(7);
     rig.driver.publish();
-    let Pulled::Answered { followed } = rig.pull() else {
-        panic!("it is answered here");
-    };
-    assert_eq!(followed, CHAIN_DESCRIPTORS_MAX);
+    assert!(matches!(rig.pull(), Pulled::Answered), "it is answered here");
+    assert_eq!(rig.queue.followed(), chain_descriptors_max(256));
     assert_eq!(byte(&rig, DATA + 1023), 1);
 }
 
@@ -443,11 +441,15 @@ proptest! {
         setup.base = used;
         let mut queue = BlkQueue::new(setup, Bell::default()).unwrap();
         let mut segments = SegmentList::default();
-        for _ in 0..200 {
+        for round in 0..300 {
+            if round % 2 == 0 {
+                queue.may_follow(round / 2);
+            }
             match queue.pull(&mut segments) {
                 Pulled::Empty => break,
-                Pulled::Answered { .. } => {}
+                Pulled::Answered => {}
                 Pulled::NoRoom => segments.lend(LongList::default()),
+                Pulled::Later => queue.may_follow(u32::MAX),
                 Pulled::Request(request) => {
                     let memory_bytes = memory.host_segments().next().unwrap();
                     for segment in segments.as_slice() {

@@ -124,12 +124,9 @@ fn chains_as_long_as_the_ring_are_requests() {
     for size in [256, 1024, RING_ENTRIES_MAX] {
         let mut guest = Guest::new(size);
         let longest = usize::from(size) - 2;
-        for count in [1, 126, 160, 161, 253, 254, 255, 515, 1021, 1022, longest] {
+        let counts = [1, 126, 160, 161, 253, 254, 255, 515, 1021, 1022, longest];
+        for count in counts.into_iter().filter(|count| *count <= longest) {
             for indirect in [false, true] {
-                // An indirect table may be longer than the ring: Linux' driver makes such.
-                if count > longest && !indirect {
-                    continue;
-                }
                 let head = guest.submit(kind::IN, &buffers(count, 512, WRITE), indirect);
                 let request = guest.request();
                 assert_eq!((request.op, request.lba.0), (Op::Read, 8));
@@ -194,7 +191,7 @@ fn single_bytes_make_a_request_too() {
         assert_eq!((request.op, request.sectors.0), (Op::Write, blocks));
         assert_eq!(guest.answer(request, head), (1, 0));
         let head = guest.submit(kind::OUT, &buffers(count + 1, 1, 0), true);
-        assert!(matches!(guest.pull(), Pulled::Answered { .. }));
+        assert!(matches!(guest.pull(), Pulled::Answered));
         assert_eq!(guest.seen(head), (1, 1), "no whole blocks");
     }
 }
@@ -202,7 +199,7 @@ fn single_bytes_make_a_request_too() {
 /// A driver that has not taken SIZE_MAX puts what it likes into one descriptor (edk2's up to 1 GiB).
 #[test]
 fn one_descriptor_may_be_as_long_as_memory() {
-    let mut guest = Guest::new(256);
+    let mut guest = Guest::new(8192);
     let bytes = (SPLIT - DATA) / 512 * 512;
     let head = guest.submit(kind::IN, &[descriptor(DATA, bytes as u32, WRITE)], false);
     let request = guest.request();
@@ -216,7 +213,7 @@ fn one_descriptor_may_be_as_long_as_memory() {
     assert_eq!(request.sectors.bytes(), REQUEST_BYTES_MAX);
     assert_eq!(guest.answer(request, head), (REQUEST_BYTES_MAX as u32 + 1, 0));
     let head = guest.submit(kind::IN, &overlapping(most + 1), true);
-    assert!(matches!(guest.pull(), Pulled::Answered { .. }));
+    assert!(matches!(guest.pull(), Pulled::Answered));
     assert_eq!(guest.seen(head), (1, 1));
 }
 
@@ -226,12 +223,12 @@ fn more_segments_than_any_list_holds_are_answered_with_an_error() {
     let mut guest = Guest::new(RING_ENTRIES_MAX);
     let data = vec![descriptor(SPLIT - 256, 512, WRITE); usize::from(RING_ENTRIES_MAX) - 2];
     let head = guest.submit(kind::IN, &data, false);
-    let Pulled::Answered { followed } = guest.pull() else {
-        panic!("it is answered here");
-    };
+    assert!(matches!(guest.pull(), Pulled::Answered), "it is answered here");
+    // Two segments each: header and 82 of them told that a long list is needed, as the last may be the status byte.
+    let first = 1 + SEGMENTS_PER_SLOT as u32 / 2 + 2;
     assert_eq!(
-        followed,
-        u32::from(RING_ENTRIES_MAX),
+        guest.queue.followed(),
+        first + u32::from(RING_ENTRIES_MAX),
         "to its end, for the status byte"
     );
     assert_eq!(guest.seen(head), (1, 1));

@@ -159,7 +159,7 @@ fn ours(memory: &Arc<GuestMemory>, head: u16) -> Seen {
     let usual = chain::collect_usual(&ring, &view, head, true, &mut segments, &mut last);
     let parts = match usual {
         Some(parts) => parts,
-        None => match chain::collect_any(&ring, &view, head, true, &mut segments) {
+        None => match chain::collect_any(&ring, &view, head, true, &mut segments, u32::MAX).sorted {
             Ok(sorted) if sorted.fault.is_some() => return Seen::Refused,
             Ok(sorted) => sorted.parts,
             Err(_) => return Seen::Lost,

@@ -26,7 +26,9 @@ fn both_ways(ring: &[Descriptor], indirect: &[Descriptor], head: u16) -> [Option
     let mut last = LastChain::default();
     let quick = chain::collect_usual(&ring, &view, head, true, &mut segments, &mut last);
     let quick = quick.map(|parts| (parts, pieces(&segments)));
-    let general = chain::collect_any(&ring, &view, head, true, &mut segments).ok();
+    let general = chain::collect_any(&ring, &view, head, true, &mut segments, u32::MAX)
+        .sorted
+        .ok();
     let general = general.filter(|sorted| sorted.fault.is_none());
     let general = general.map(|sorted| (sorted.parts, pieces(&segments)));
     [quick, general]

@@ -151,7 +151,7 @@ impl Rig {
 
     pub(super) fn taken_by_itself(&mut self, head: u16) -> (Used, u8) {
         let taken = self.stats().taken.get();
-        assert!(matches!(self.pull(), Pulled::Answered { .. }));
+        assert!(matches!(self.pull(), Pulled::Answered));
         assert!(self.segments.is_empty());
         assert_eq!(self.stats().taken.get(), taken + 1);
         assert!(matches!(self.pull(), Pulled::Empty));
