@@ -337,8 +337,10 @@ findings! {
         means: "The medium of a disk has become shorter than the disk is.",
         guest: "Requests behind its new end fail, and what was there is gone.",
         metric: "palisade_disk_faults_total",
-        remedy: "find out what has cut it off, end its guest, bring the missing part back from a backup, and make it as long \
-                 as before (`palisade disk show {name}` tells how long that is); then restart the daemon, which ends this",
+        remedy: "find out what has cut it off, and end its guests. What was cut off is lost: making the file as long as before \
+                 brings zeros back, not data. So stop the daemon and put a copy of the whole medium in its place (`palisade disk \
+                 show {name}` tells how long it is); without one, make it as long as before and, once the daemon runs again, see \
+                 what may be lost and go on with `palisade disk confirm {name} --yes`, then restore its volumes from backups",
         clears: WORKS_AGAIN,
     }
     DiskUnlinked {

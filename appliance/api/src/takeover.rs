@@ -25,6 +25,9 @@ pub struct DiskAdopt {
     /// decided about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<String>,
+    /// What the medium `holds` is written over where superblocks belong, although nothing there says that it is the disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// A volume, or the part of one that lies on a disk.
@@ -36,6 +39,9 @@ pub struct VolumePart {
     pub uuid: String,
     /// Bytes of it on the disk.
     pub bytes: u64,
+    /// Bytes of it there as the database has it, where both have it and in other places or of another size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_bytes: Option<u64>,
 }
 
 /// A volume of the database in whose place the disk has another one.
@@ -78,6 +84,9 @@ pub struct DiskAdoption {
     /// Volumes that both know, on an older copy: whichever side is taken, their content is as it was when the copy was made.
     #[serde(default)]
     pub as_of_copy: Vec<VolumePart>,
+    /// What the medium holds where nothing on it says that it is the disk, in words; `nothing` when it is blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
     /// To be given with `take`.
     pub seen: String,
     /// The side that was taken by this request.

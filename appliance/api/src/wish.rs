@@ -442,6 +442,7 @@ mod tests {
         let blind = DiskAdopt {
             take: Some(Side::Disk),
             seen: None,
+            force: false,
         };
         assert_eq!(about(blind.check()).as_deref(), Some("seen"));
         assert!(DiskAdopt::default().check().is_ok());

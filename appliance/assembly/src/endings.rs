@@ -240,6 +240,7 @@ endings! {
         Cause::DivergedSuperblock { .. } => NO_DISK,
         Cause::OlderSuperblock { .. } => NO_DISK,
         Cause::OccupiedMedium => NO_DISK,
+        Cause::EndLost { .. } => NO_DISK,
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,

@@ -38,7 +38,8 @@ impl View<'_> {
                 Kind::Node => FindingKind::NodeBlocked,
             };
             let mut message = wait.cause.to_string();
-            if let (Cause::OlderSuperblock { .. }, Some(sides)) = (&wait.cause, self.plant.sides(&wait.name))
+            if let (Cause::OlderSuperblock { .. } | Cause::EndLost { .. }, Some(sides)) =
+                (&wait.cause, self.plant.sides(&wait.name))
             {
                 message = format!("{message}. {sides}");
             }

@@ -29,6 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct LastSuperblock {
     folder: PathBuf,
     chosen: Arc<Mutex<BTreeMap<Uuid, Chosen>>>,
+    /// Disks whose lost end an operator goes on without, and the generation of each when that was decided. Not kept beyond
+    /// this daemon: until the end is written anew, the next one asks once more.
+    without_end: Arc<Mutex<BTreeMap<Uuid, Generation>>>,
 }
 
 /// A copy that an operator goes on from.
@@ -46,6 +49,7 @@ impl LastSuperblock {
         LastSuperblock {
             folder: state_dir.join("media"),
             chosen: Arc::default(),
+            without_end: Arc::default(),
         }
     }
 
@@ -91,6 +95,7 @@ impl LastSuperblock {
         let mut chosen = self.chosen();
         self.record(disk, carries)?;
         chosen.remove(&disk);
+        self.without_end().remove(&disk);
         Ok(())
     }
 
@@ -121,6 +126,18 @@ impl LastSuperblock {
         self.chosen().insert(disk.uuid, Chosen { carries, since });
     }
 
+    /// An operator goes on without an end of a medium that is lost. Counts when the cluster has agreed on it.
+    pub fn go_on_without_end(&self, disk: &Disk) {
+        let since = disk.superblock_generation();
+        self.without_end().insert(disk.uuid, since);
+    }
+
+    /// Whether that was decided, and agreed on, and the end has not been written anew since.
+    pub fn is_end_excused(&self, disk: &Disk) -> bool {
+        let since = self.without_end().get(&disk.uuid).copied();
+        since.is_some_and(|since| disk.superblock_generation() > since)
+    }
+
     /// The cluster has refused that.
     pub fn unchoose(&self, disk: Uuid) {
         self.chosen().remove(&disk);
@@ -129,12 +146,17 @@ impl LastSuperblock {
     /// Forgets a disk that has left.
     pub fn forget(&self, disk: Uuid) {
         self.unchoose(disk);
+        self.without_end().remove(&disk);
         // What cannot be removed is asked about once more if the medium ever comes back by an import.
         let _ = fs::remove_file(self.path(disk));
     }
 
     fn chosen(&self) -> MutexGuard<'_, BTreeMap<Uuid, Chosen>> {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn without_end(&self) -> MutexGuard<'_, BTreeMap<Uuid, Generation>> {
+        self.without_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, disk: Uuid) -> PathBuf {

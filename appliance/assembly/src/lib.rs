@@ -36,6 +36,7 @@ mod identify;
 mod last_run;
 mod last_seen;
 mod last_superblock;
+mod lost_end;
 mod medium;
 mod moved;
 mod new_disk;

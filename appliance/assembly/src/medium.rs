@@ -177,6 +177,15 @@ pub fn mark_of_ends(opened: &Opened) -> std::io::Result<String> {
     Ok(format!("{:016x}", mark.finish()))
 }
 
+/// What a medium holds that cannot be read as the disk that it should be: `None` where what is left of a superblock or a table
+/// says that it is that disk all the same.
+pub fn holds(disk: &Disk, opened: &Opened) -> Option<probe::Content> {
+    if superblocks::names(disk, opened) {
+        return None;
+    }
+    Some(probe::probe(opened).unwrap_or(probe::Content::Unknown))
+}
+
 /// Whether anything is where our superblocks were.
 fn has_bytes_at_its_ends(opened: &Opened) -> bool {
     let mut bytes = vec![0; END_BYTES];
@@ -208,7 +217,9 @@ fn open_there(name: &Name, disk: &Disk, manner: Manner, seen: &LastSeen) -> Resu
     if opened.sectors().0 < disk.sectors {
         let (found, agreed) = (opened.sectors(), disk.sectors);
         return Err(format!(
-            "disk {name} has shrunk: {found} sectors are there, {agreed} were agreed on"
+            "disk {name} has shrunk: {found} sectors are there, {agreed} were agreed on. What was cut off is lost, and making \
+             the medium longer brings zeros back, not data: put a copy of the whole medium in its place, or make it as long as \
+             before knowing that, and restore what lay there from a backup before its guests use it"
         ));
     }
     check_content(name, disk, &opened, seen)?;

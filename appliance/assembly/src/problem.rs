@@ -143,6 +143,12 @@ pub fn of_disk_that_knows_more(disk: &Name, superblock: Superblock) -> Problem {
             ),
             format!("bring the right medium back, or see what each side knows: palisade disk adopt {disk}"),
         ),
+        Superblock::EndLost { .. } => (
+            format!("an end of the medium of disk {disk} is lost"),
+            format!(
+                "see what may be lost with it, and go on with what is there: palisade disk confirm {disk}"
+            ),
+        ),
         _ => (
             format!("the medium of disk {disk} does not carry its superblock"),
             format!("bring the right medium back, or see what is the matter: palisade disk show {disk}"),

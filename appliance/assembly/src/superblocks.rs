@@ -4,12 +4,13 @@
 use crate::event::Done;
 use crate::hands::Work;
 use crate::last_superblock::LastSuperblock;
+use crate::lost_end;
 use palisade_model::{Cluster, Disk, Generation, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
 use palisade_volume::{
-    Bare, Forbidden, Leaving, agreed, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
+    Bare, Forbidden, Known, Leaving, agreed, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
 use palisade_wire::{
     DecodeError, Decoded, ExtentRecord, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named,
@@ -28,7 +29,8 @@ pub struct Look {
     pub superblock: Superblock,
     /// What is not as it should be, in words. Empty on a healthy disk.
     pub damage: Vec<String>,
-    /// Which volumes each side knows, in words, of a medium that is an older copy.
+    /// What is told with the finding, in words: which volumes each side knows of a medium that is an older copy, and what may
+    /// be lost of one that has lost an end.
     pub sides: Option<String>,
 }
 
@@ -52,6 +54,8 @@ pub fn look(
     let superblock = carried(&found, &should, known, || is_cut_off(wanted, disk, opened))
         .map_err(|error| format!("the superblock of disk {name} cannot be used: {error}"))?;
     let damage: Vec<String> = match (&found, superblock) {
+        // It is told as that.
+        (Ok(_), Superblock::EndLost { .. }) => Vec::new(),
         (Ok(found), _) => found.damage.iter().map(ToString::to_string).collect(),
         (Err(error), Superblock::Damaged) => vec![error.to_string()],
         (Err(_), _) => Vec::new(),
@@ -61,6 +65,7 @@ pub fn look(
             let agreed = agreed(wanted, name).unwrap_or(should.extents);
             Some(sides(found, &agreed))
         }
+        (Ok(found), Superblock::EndLost { tail, .. }) => Some(lost_end::told(name, found, opened, tail)),
         _ => None,
     };
     Ok(Look {
@@ -70,16 +75,22 @@ pub fn look(
     })
 }
 
-/// What was last known to be on a disk's medium, if what was found there is held against that.
+/// What is known of a disk's medium, which what was found there is held against.
 fn known(
     last: &LastSuperblock,
     name: &Name,
     disk: &Disk,
     found: &Result<Decoded, DecodeError>,
-) -> Result<Option<Generation>, String> {
-    let Ok(found) = found else { return Ok(None) };
-    last.known(disk, found)
-        .map_err(|error| format!("disk {name}: {error}"))
+) -> Result<Known, String> {
+    let Ok(found) = found else {
+        return Ok(Known::NOTHING.of(disk));
+    };
+    let last_known = last.known(disk, found);
+    let known = Known {
+        last: last_known.map_err(|error| format!("disk {name}: {error}"))?,
+        end_excused: last.is_end_excused(disk),
+    };
+    Ok(known.of(disk))
 }
 
 /// Which volumes each side knows.
@@ -133,6 +144,11 @@ pub fn disk_named<'a>(cluster: &'a Cluster, opened: &Opened) -> Option<(&'a Name
         .find(|(_, disk)| named.contains(&disk.uuid.0))
 }
 
+/// Whether what is left of a superblock or table on a medium names a disk, sound or not.
+pub fn names(disk: &Disk, opened: &Opened) -> bool {
+    disks_named(opened.sectors().0, |lba| sector(opened, lba)).contains(&disk.uuid.0)
+}
+
 fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {
     let mut sector = [0; SECTOR_BYTES];
     let offset = lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
@@ -181,7 +197,12 @@ pub fn write(
             let known = known(&last, &name, disk, &found)?;
             let phases = match renewal(&found, &should, known, bare) {
                 Ok(phases) => phases,
-                Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
+                Err(
+                    Forbidden::Standing(_)
+                    | Forbidden::Lost
+                    | Forbidden::Older { .. }
+                    | Forbidden::EndLost { .. },
+                ) => {
                     return look(&wanted, &name, disk, &opened, &last).map(Done::Looked);
                 }
                 Err(forbidden) => return refused(&name, &forbidden).map(Done::Looked),
@@ -198,7 +219,7 @@ pub fn write(
                 generation: Generation(should.superblock.generation),
                 flawed: false,
             };
-            if carried(&there, &should, None, || false) == Ok(in_force) {
+            if carried(&there, &should, Known::NOTHING, || false) == Ok(in_force) {
                 let kept = last.keep(disk.uuid, Generation(should.superblock.generation));
                 kept.map_err(|error| {
                     format!(
@@ -578,5 +599,57 @@ mod tests {
             last.recall(disk.uuid).unwrap(),
             Some(disk.superblock_generation())
         );
+    }
+
+    /// The file of a disk is cut off and made as long as before, as while the daemon was down.
+    #[test]
+    fn a_disk_that_was_cut_off_is_left_alone_until_an_operator_goes_on_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, bytes) = (folder.path().join("d"), 64 << 20);
+        let (_, filled) = clusters(&path, bytes);
+        let last = LastSuperblock::below(folder.path());
+        let opened = open(&path, bytes);
+        let data = filled.disks[&name("d1")].data_start * 512;
+        opened.write_at(data, &[7; 4096]).unwrap();
+        written(&clusters(&path, bytes).0, &opened, &last);
+        written(&filled, &opened, &last);
+        written(&filled, &opened, &last);
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(bytes / 2).unwrap();
+        file.set_len(bytes).unwrap();
+        let look = |cluster: &Cluster| {
+            look(cluster, &name("d1"), &cluster.disks[&name("d1")], &opened, &last).unwrap()
+        };
+        let write = |cluster: &Cluster| {
+            let opened = Some(Arc::clone(&opened));
+            write(Arc::new(cluster.clone()), name("d1"), opened, true, last.clone())().unwrap()
+        };
+        let found = look(&filled);
+        assert!(
+            matches!(found.superblock, Superblock::EndLost { tail: true, .. }),
+            "{found:?}"
+        );
+        let said = found.sides.as_deref().unwrap_or_default();
+        for words in ["MiB read as zeros", "palisade disk confirm d1 --yes"] {
+            assert!(said.contains(words), "{said}");
+        }
+        assert!(matches!(write(&filled), Done::Looked(left) if left.superblock == found.superblock));
+        assert_eq!(look(&filled).superblock, found.superblock, "it was written");
+        // It is agreed on: the disk's generation is a later one, and the end is written anew.
+        last.go_on_without_end(&filled.disks[&name("d1")]);
+        assert_eq!(
+            look(&filled).superblock,
+            found.superblock,
+            "before it is agreed on"
+        );
+        let mut goes_on = filled.clone();
+        goes_on.generation = goes_on.generation.next();
+        goes_on.disks.get_mut(&name("d1")).unwrap().revision = goes_on.generation;
+        assert!(matches!(
+            look(&goes_on).superblock,
+            Superblock::Ours { flawed: true, .. }
+        ));
+        written(&goes_on, &opened, &last);
+        assert!(!last.is_end_excused(&goes_on.disks[&name("d1")]));
     }
 }

@@ -13,11 +13,12 @@ use crate::shared::Shared;
 use crate::superblocks;
 use older_copy::{copy, emptied, of_copy, on_both, overwritten};
 use palisade_api as api;
+use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Side};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
-    ImportedExtent, LineageId, Name, OnMedium, Uuid,
+    ImportedExtent, LineageId, Name, OnMedium, Refusal, Uuid,
 };
 use palisade_sys::device::probe::Content;
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
@@ -59,6 +60,13 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     if let Some(content) = &foreign {
         adoption.message = format!("{}; it carries {content}", adoption.message);
     }
+    let holds = match (&found, &foreign) {
+        (Err(_), None) => medium::holds(disk, &opened),
+        _ => None,
+    };
+    if let Some(content) = &holds {
+        tell_held(&mut adoption, content);
+    }
     let is_to_be_decided = matches!(
         adoption.standing.as_str(),
         "newer" | "diverged" | "lost" | "damaged" | "older_copy"
@@ -71,6 +79,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         wanted: &wanted,
         copy,
         foreign: foreign.as_ref(),
+        holds: holds.as_ref().filter(|_| !wish.force),
         other: other.as_ref(),
     };
     if is_to_be_decided {
@@ -93,6 +102,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     }
     if side == Side::Database {
         refuse_foreign(id, foreign.as_ref())?;
+        refuse_unknown(id, knowledge.holds)?;
     }
     if !is_to_be_decided {
         let message = format!("disk {id}: {}", adoption.message);
@@ -148,6 +158,8 @@ struct Knowledge<'a> {
     copy: Option<Generation>,
     /// What of others lies there.
     foreign: Option<&'a Content>,
+    /// What lies there where nothing says that it is the disk, unless that may be written over.
+    holds: Option<&'a Content>,
     /// What stands against deciding at all.
     other: Option<&'a Problem>,
 }
@@ -159,7 +171,19 @@ impl Knowledge<'_> {
             return Err(other.clone());
         }
         let applied = self.cluster.apply(&self.command(side)?);
-        applied.map(drop).map_err(|refusal| problem::of_refusal(&refusal))
+        applied.map(drop).map_err(|refusal| match &refusal {
+            Refusal::VolumeInUse { volume, attachment } if side == Side::Disk => {
+                let id = self.name;
+                let message =
+                    format!("volume {volume} is attached as {attachment}, and would be gone, or not whole, by what the disk says");
+                let remedy = format!(
+                    "take that attachment away first (palisade attachment rm {attachment}), and then the side of the disk \
+                     (palisade disk adopt {id} --take disk)"
+                );
+                conflict(refusal.code(), message, &remedy)
+            }
+            _ => problem::of_refusal(&refusal),
+        })
     }
 
     /// What takes a side.
@@ -197,6 +221,7 @@ impl Knowledge<'_> {
     fn refuse_database(&self) -> Result<(), Problem> {
         let id = self.name.as_str();
         refuse_foreign(id, self.foreign)?;
+        refuse_unknown(id, self.holds)?;
         match self.found {
             Ok(_) => Ok(()),
             Err(error) => refuse_neither(id, error, self.wanted),
@@ -219,6 +244,54 @@ fn refuse_foreign(id: &str, foreign: Option<&Content>) -> Result<(), Problem> {
              go for good, stop the daemon and take that away by its own tools first"
         ),
     ))
+}
+
+/// Nothing is written over what nobody knows, unless that is said.
+fn refuse_unknown(id: &str, holds: Option<&Content>) -> Result<(), Problem> {
+    let Some(content) = holds.filter(|content| !matches!(content, Content::Blank)) else {
+        return Ok(());
+    };
+    Err(conflict(
+        "disk_holds_data",
+        format!("what lies under the path of disk {id} holds {content}, and nothing there says that it is the disk"),
+        &format!(
+            "if it is another medium, say where the disk is: palisade disk confirm {id} --path PATH; if it is the disk, and \
+             somebody has written over its superblocks, keep an image of it and say so: palisade disk adopt {id} --take database \
+             --force"
+        ),
+    )
+    .about("force"))
+}
+
+/// Says what becomes of the volumes of a disk when its superblock is written to a medium on which nothing says that it is the
+/// disk.
+fn tell_held(adoption: &mut api::DiskAdoption, content: &Content) {
+    let volumes: Vec<String> = adoption
+        .only_in_database
+        .iter()
+        .map(|part| format!("{} ({})", part.id, human(part.bytes)))
+        .collect();
+    let volumes = match volumes.is_empty() {
+        true => "no volume".to_owned(),
+        false => volumes.join(", "),
+    };
+    adoption.message = match content {
+        Content::Blank => format!(
+            "the medium is blank wherever it was looked at: if it is the disk, what its volumes held is lost, and they read as \
+             zeros: {volumes}"
+        ),
+        _ => format!(
+            "the medium holds {content}, and nothing on it says that it is the disk: if it is another one, what its volumes held \
+             is not there, and their guests would read what is: {volumes}"
+        ),
+    };
+    adoption.holds = Some(content.to_string());
+    let mark = if matches!(content, Content::Blank) {
+        "blank"
+    } else {
+        "data"
+    };
+    adoption.seen = format!("{}-{mark}", adoption.seen);
 }
 
 /// Of two states that contradict each other one must be the database's own: where neither is, what lies on the disk is
@@ -269,6 +342,13 @@ fn compare(
         ..
     } = difference(on_disk, agreed);
     let parts = |parts: &[Part]| parts.iter().map(part).collect();
+    let in_both = |one: &Part| {
+        let ours = agreed.iter().filter(|extent| extent.volume == one.volume);
+        api::VolumePart {
+            database_bytes: Some(ours.map(|extent| extent.sectors).sum::<u64>() * SECTOR_BYTES),
+            ..part(one)
+        }
+    };
     let superblock = found.as_ref().ok().map(|found| judged(found, wanted).0);
     let lineage = |superblock: &palisade_wire::Superblock| {
         superblock
@@ -296,7 +376,7 @@ fn compare(
         database_lineage: lineage(&wanted.superblock).unwrap_or_default(),
         only_on_disk: parts(&only_on_medium),
         only_in_database: parts(&only_in_database),
-        elsewhere: parts(&elsewhere),
+        elsewhere: elsewhere.iter().map(in_both).collect(),
         overwritten: overwritten(
             found.as_ref().map_or(&[], |found| &found.extents),
             &wanted.extents,
@@ -306,6 +386,7 @@ fn compare(
             Some(_) => on_both(on_disk, agreed),
             None => Vec::new(),
         },
+        holds: None,
         seen,
         taken: None,
         choices: Vec::new(),
@@ -396,7 +477,7 @@ fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {
     })
 }
 
-fn on_medium(superblock: &palisade_wire::Superblock) -> OnMedium {
+pub(crate) fn on_medium(superblock: &palisade_wire::Superblock) -> OnMedium {
     let oldest_first = superblock
         .lineage
         .iter()
@@ -420,6 +501,7 @@ fn part(part: &Part) -> api::VolumePart {
         id: part.name.clone(),
         uuid: Uuid(part.volume).to_string(),
         bytes: part.sectors * SECTOR_BYTES,
+        database_bytes: None,
     }
 }
 

@@ -33,6 +33,15 @@ pub enum Superblock {
         /// The generation of the superblock that was last known to be on the medium.
         last: Generation,
     },
+    /// The one of this disk, which the cluster's configuration has grown out of; but both copies at one end of the medium are
+    /// gone, which no crash and no turned bit brings about: somebody has cut that end off or written over it, and what guests
+    /// had there may be gone as well.
+    EndLost {
+        /// Of this generation.
+        generation: Generation,
+        /// Whether it is the end behind the data; otherwise the one before it.
+        tail: bool,
+    },
     /// It was a superblock, and no copy is left that can be used; or two of them contradict each other.
     Damaged,
     /// Nothing that is a superblock, on the medium of a disk without volumes; but something else, over which none is written.
@@ -70,6 +79,10 @@ mod tests {
             Superblock::Older {
                 generation,
                 last: Generation(10),
+            },
+            Superblock::EndLost {
+                generation,
+                tail: true,
             },
             Superblock::Damaged,
             Superblock::Occupied,

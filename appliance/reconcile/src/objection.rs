@@ -54,7 +54,9 @@ fn against(
         Superblock::Ours { .. } => false,
         Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Older { .. } => true,
         // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
-        Superblock::Foreign | Superblock::Damaged | Superblock::Occupied => takes_more(before, after, name),
+        Superblock::Foreign | Superblock::Damaged | Superblock::Occupied | Superblock::EndLost { .. } => {
+            takes_more(before, after, name)
+        }
         Superblock::Missing => is_lost(before, name, known) && takes_more(before, after, name),
     };
     stands.then_some(Objection::Disk { disk, superblock })

@@ -82,6 +82,11 @@ pub enum Cause {
         /// The generation that was last known to be there.
         last: Generation,
     },
+    /// Both copies of the disk's superblock at one end of its medium are gone, and what else was there may be as well.
+    EndLost {
+        /// Whether it is the end behind the data; otherwise the one before it.
+        tail: bool,
+    },
     /// Steps for a later generation were taken already: what is wanted here has been overtaken.
     Overtaken {
         /// The later generation.
@@ -103,8 +108,8 @@ impl fmt::Display for Cause {
             ),
             Cause::LostSuperblock => f.write_str(
                 "the medium carries no superblock any more although volumes lie on it: nothing is written to it; check \
-                 that the path leads to the medium that it was. If it does, `palisade disk adopt` shows what the \
-                 database would write there anew; the data of the volumes is not touched by that",
+                 that the path leads to the medium that it was. If it does, `palisade disk adopt` shows what is \
+                 there and what the database would write anew; that touches no data of the volumes, where it is still there",
             ),
             Cause::DamagedSuperblock => f.write_str(
                 "the medium's superblock cannot be used, because no copy of it is sound or two of them contradict each other: \
@@ -134,6 +139,17 @@ impl fmt::Display for Cause {
                  is not on it. Nothing is written to it and no guest is served from it; bring the right medium back, or see \
                  with `palisade disk adopt` what each side knows, and choose one"
             ),
+            Cause::EndLost { tail } => {
+                let end = if *tail { "end" } else { "beginning" };
+                write!(
+                    f,
+                    "both copies of the superblock at the {end} of the medium are gone, and those at its other end are sound: \
+                     somebody has cut the medium off there and made it as long as before, or has written over it; no crash does \
+                     that. What guests had next to it may be gone and read as zeros, so nothing is written to the medium and no \
+                     guest is served from it. Put a copy of the whole medium in its place if there is one. `palisade disk \
+                     confirm` goes on with what is there: restore then what is lost from a backup before its guests use it"
+                )
+            }
             Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
         }
     }

@@ -68,6 +68,13 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
         (Superblock::Missing, Cause::LostSuperblock),
         (Superblock::Damaged, Cause::DamagedSuperblock),
         (
+            Superblock::EndLost {
+                generation,
+                tail: true,
+            },
+            Cause::EndLost { tail: true },
+        ),
+        (
             Superblock::Newer { generation },
             Cause::NewerSuperblock { generation },
         ),

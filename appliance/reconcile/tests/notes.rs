@@ -106,6 +106,10 @@ fn what_a_superblock_says_is_as_it_was_found_last() {
         Superblock::Missing,
         Superblock::Foreign,
         Superblock::Damaged,
+        Superblock::EndLost {
+            generation,
+            tail: false,
+        },
         Superblock::Newer { generation },
         Superblock::Diverged { generation },
         Superblock::Older {

@@ -3,10 +3,38 @@
 use crate::image::Image;
 use crate::standing::{Standing, judged};
 use palisade_model::{Cluster, Disk, Generation, Superblock};
-use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_write_of};
+use palisade_wire::{DecodeError, Decoded, Lba, Part, Place, Sector, SectorError, Why, is_cut_off_write_of};
 
-/// What a medium carries, from what was `found` on it, what it should say, and the generation of the superblock that was
-/// `last` known to be on the disk's medium, if any was. `is_cut_off` is asked only when nothing of what is there can be used
+/// What is known of a disk's medium beside what is found on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Known {
+    /// The generation of the superblock that was last known to be there, if any was.
+    pub last: Option<Generation>,
+    /// Both copies at one end may be missing: the first superblock is being written, or an operator has been told that the
+    /// end is lost and goes on without it.
+    pub end_excused: bool,
+}
+
+impl Known {
+    /// Nothing.
+    pub const NOTHING: Known = Known {
+        last: None,
+        end_excused: false,
+    };
+
+    /// The same of a disk: a first write that was cut off leaves one end without its copies.
+    #[must_use]
+    pub fn of(self, disk: &Disk) -> Known {
+        let pending = !disk.first_superblock.is_on_medium();
+        Known {
+            end_excused: self.end_excused || pending,
+            ..self
+        }
+    }
+}
+
+/// What a medium carries, from what was `found` on it, what it should say, and what else is `known` of the disk's medium.
+/// `is_cut_off` is asked only when nothing of what is there can be used
 /// ([`is_first_write_cut_off`]).
 ///
 /// # Errors
@@ -14,7 +42,7 @@ use palisade_wire::{DecodeError, Decoded, Lba, Sector, is_cut_off_write_of};
 pub fn carried(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
-    last: Option<Generation>,
+    known: Known,
     is_cut_off: impl FnOnce() -> bool,
 ) -> Result<Superblock, DecodeError> {
     let found = match found {
@@ -32,8 +60,11 @@ pub fn carried(
     };
     let (decides, standing) = judged(found, wanted);
     let generation = Generation(decides.generation);
-    if let Some(last) = gone_back(&standing, found, last) {
+    if let Some(last) = gone_back(&standing, found, known.last) {
         return Ok(Superblock::Older { generation, last });
+    }
+    if let Some(tail) = lost_end(&standing, found, wanted, known) {
+        return Ok(Superblock::EndLost { generation, tail });
     }
     Ok(match standing {
         Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
@@ -62,6 +93,35 @@ pub(crate) fn gone_back(
 ) -> Option<Generation> {
     let is_behind = matches!(standing, Standing::Behind | Standing::Unstamped);
     last.filter(|last| is_behind && newest(found) < *last)
+}
+
+/// The end of a medium, true for the one behind the data, at which no copy of the superblock is left, if that is not
+/// excused. What one write touches at once is never both copies of one end of a disk that is in use, so no crash brings that
+/// about. Sectors that cannot be read, or of which a bit has turned, are the medium's own fault, and nobody has written there; and where no volume lies,
+/// nothing can be lost.
+pub(crate) fn lost_end(standing: &Standing, found: &Decoded, wanted: &Image, known: Known) -> Option<bool> {
+    let is_ours = matches!(
+        standing,
+        Standing::InForce | Standing::Behind | Standing::Unstamped
+    );
+    let is_used = !(found.extents.is_empty() && wanted.extents.is_empty());
+    // What can still be told to be a record of ours is there, damaged or not. A disk that is taken over from another cluster
+    // is renamed at its tail before its head.
+    let is_gone = |why: &Why| match why {
+        Why::Sector(SectorError::Blank | SectorError::NotOurs) | Why::BeyondEnd { .. } => true,
+        Why::OtherDisk { disk, .. } => *disk != found.superblock.disk,
+        _ => false,
+    };
+    let is_lost = |tail: bool| {
+        let is_superblock =
+            |place: &Place| place.tail == tail && matches!(place.part, Part::Superblock { .. });
+        let blamed = found.damage.iter().filter(|damage| is_superblock(&damage.place));
+        let whys: Vec<&Why> = blamed.map(|damage| &damage.why).collect();
+        let sound = found.sound.iter().any(|(place, _)| place.tail == tail);
+        !sound && !whys.is_empty() && whys.into_iter().all(is_gone)
+    };
+    let looked_at = is_ours && is_used && !known.end_excused;
+    [true, false].into_iter().find(|&tail| looked_at && is_lost(tail))
 }
 
 /// The latest generation that a sound copy of the superblock tells of, also one whose table is lost: a medium that has been

@@ -1,7 +1,7 @@
 //! Whether a medium may be written, and what: asked with what is on the medium at that very moment, before each write of
 //! a superblock.
 
-use crate::carried::gone_back;
+use crate::carried::{Known, gone_back, lost_end};
 use crate::image::Image;
 use crate::standing::{Standing, standing};
 use palisade_model::Generation;
@@ -34,6 +34,12 @@ pub enum Forbidden {
         /// The generation that it was last known to carry.
         last: Generation,
     },
+    /// One end of the medium has lost both copies, and with them what else was there.
+    #[error("the {} of the medium is lost", end(*.tail))]
+    EndLost {
+        /// Whether it is the one behind the data.
+        tail: bool,
+    },
     /// The disk had a superblock, and the medium has none.
     #[error("the medium has lost its superblock")]
     Lost,
@@ -48,6 +54,10 @@ pub enum Forbidden {
     Encode(#[source] EncodeError),
 }
 
+fn end(tail: bool) -> &'static str {
+    if tail { "end" } else { "beginning" }
+}
+
 fn carries(standing: &Standing) -> &'static str {
     match standing {
         Standing::Ahead => "the medium carries a later configuration than the database",
@@ -58,23 +68,25 @@ fn carries(standing: &Standing) -> &'static str {
 }
 
 /// What to write, in order, so that a medium says what it should; a damaged copy of what it should say already is
-/// written anew as it was. `last` is the generation of the superblock that was last known to be on the disk's medium, if
-/// any was. `bare` is asked only when there is no superblock that can be used.
+/// written anew as it was. `known` is what else is known of the disk's medium. `bare` is asked only when there is no superblock that can be used.
 ///
 /// # Errors
 /// See [`Forbidden`]: nothing may be written then.
 pub fn renewal(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
-    last: Option<Generation>,
+    known: Known,
     bare: impl FnOnce() -> Bare,
 ) -> Result<Vec<Phase>, Forbidden> {
     let Image { superblock, extents } = wanted;
     let written = match found {
         Ok(found) => match standing(found, wanted) {
-            standing if let Some(last) = gone_back(&standing, found, last) => {
+            standing if let Some(last) = gone_back(&standing, found, known.last) => {
                 let found = Generation(found.superblock.generation);
                 return Err(Forbidden::Older { found, last });
+            }
+            standing if let Some(tail) = lost_end(&standing, found, wanted, known) => {
+                return Err(Forbidden::EndLost { tail });
             }
             // What is in force may be in one place only, after a write that was cut off: it is put into all of them before
             // anything takes its place.

@@ -221,7 +221,7 @@ const NOTHING: Bare = Bare {
 };
 
 fn may_write(found: &Decoded, wanted: &Image) -> Result<Vec<palisade_wire::Phase>, Forbidden> {
-    renewal(&Ok(found.clone()), wanted, None, || NOTHING)
+    renewal(&Ok(found.clone()), wanted, Known::NOTHING, || NOTHING)
 }
 
 fn then(cluster: &Cluster, command: Command) -> Cluster {
@@ -370,8 +370,9 @@ fn a_superblock_without_lineage_is_ours_when_nothing_it_tells_would_be_lost() {
 #[test]
 fn a_bare_medium_is_written_only_where_nothing_can_lie_on_it() {
     let (empty, used) = (on(&cluster(&[])).0, on(&cluster(&[volume("a", 10_000)])).0);
-    let ask =
-        |wanted: &Image, bare: Bare| renewal(&Err(DecodeError::NotOurs), wanted, None, || bare).map(drop);
+    let ask = |wanted: &Image, bare: Bare| {
+        renewal(&Err(DecodeError::NotOurs), wanted, Known::NOTHING, || bare).map(drop)
+    };
     let blank = Bare {
         blank: true,
         ..NOTHING
@@ -406,7 +407,7 @@ fn a_bare_medium_is_written_only_where_nothing_can_lie_on_it() {
         Ok(())
     );
     let damaged = DecodeError::Damaged { damage: Vec::new() };
-    let ask = |bare: Bare| renewal(&Err(damaged.clone()), &empty, None, || bare).map(drop);
+    let ask = |bare: Bare| renewal(&Err(damaged.clone()), &empty, Known::NOTHING, || bare).map(drop);
     assert_eq!(
         ask(Bare {
             cut_off: true,

@@ -12,9 +12,11 @@ use palisade_model::{
     AdoptDisk, Ancestor, Cluster, Command, CreateVolume, Epoch, FirstSuperblock, Generation, LineageId,
     OnMedium, Superblock, Uuid,
 };
-use palisade_volume::{Leaving, carried};
+use palisade_volume::{Bare, Forbidden, Known, Leaving, carried, renewal};
 use palisade_wire::DecodeError;
-use stand::{Medium4k, begun, image_of, name, read, then, told, volume, written};
+use stand::{
+    Medium4k, SECTORS, at, begun, image_of, known, name, read, then, told, told_knowing, volume, written,
+};
 
 #[test]
 fn each_standing_is_told_as_what_may_be_done_about_it() {
@@ -43,7 +45,7 @@ fn each_standing_is_told_as_what_may_be_done_about_it() {
     assert_eq!(told(&Medium4k::new(), &cluster), Ok(Superblock::Missing));
     let small = Err(DecodeError::TooSmall { disk_sectors: 9 });
     assert_eq!(
-        carried(&small, &image_of(&cluster), None, || true),
+        carried(&small, &image_of(&cluster), Known::NOTHING, || true),
         Ok(Superblock::Missing)
     );
     // One copy of it is damaged.
@@ -71,7 +73,7 @@ fn what_cannot_be_used_is_damaged_unless_a_first_write_was_cut_off() {
     // Nobody decides about what a later version wrote, or what cannot be read.
     let later = DecodeError::WrongVersion { found: 99 };
     assert_eq!(
-        carried(&Err(later.clone()), &image_of(&sound), None, || true),
+        carried(&Err(later.clone()), &image_of(&sound), Known::NOTHING, || true),
         Err(later)
     );
 }
@@ -131,4 +133,72 @@ fn what_is_agreed_on_counts_also_while_it_is_not_clear() {
     let difference = palisade_volume::difference(&image_of(&cluster).extents, &agreed);
     assert_eq!(difference.only_in_database.len(), 1);
     assert!(difference.only_on_medium.is_empty() && difference.elsewhere.is_empty());
+}
+
+/// A disk whose file was cut off and made as long as before, or whose beginning was written over.
+#[test]
+fn an_end_without_any_copy_is_no_turned_bit() {
+    let cluster = then(&begun(3), volume("a"));
+    let generation = Generation(image_of(&cluster).superblock.generation);
+    let ours = Ok(Superblock::Ours {
+        generation,
+        flawed: true,
+    });
+    let bare = || Bare {
+        pending: false,
+        examined: true,
+        blank: false,
+        cut_off: false,
+    };
+    for tail in [true, false] {
+        let is_there = |lba: &u64| (*lba > SECTORS / 2) == tail;
+        for byte in [0, 0xa5] {
+            let mut medium = written(&cluster);
+            let mut superblocks: Vec<u64> = medium.keys().copied().filter(is_there).collect();
+            superblocks.retain(|lba| {
+                palisade_wire::Superblock::from_sector(&at(&medium, *lba), palisade_wire::Lba(*lba)).is_ok()
+            });
+            assert_eq!(superblocks.len(), 2, "{superblocks:?}");
+            // One of them is a turned bit.
+            medium.get_mut(&superblocks[0]).unwrap().fill(byte);
+            assert_eq!(told(&medium, &cluster), ours);
+            medium.get_mut(&superblocks[1]).unwrap().fill(byte);
+            let lost = Superblock::EndLost { generation, tail };
+            assert_eq!(told(&medium, &cluster), Ok(lost));
+            // Also when it is behind: what would bring it up to date is not written.
+            let later = then(&cluster, volume("bb"));
+            assert_eq!(told(&medium, &later), Ok(lost));
+            for wanted in [&cluster, &later] {
+                let written = renewal(&read(&medium), &image_of(wanted), known(None), bare);
+                assert_eq!(written, Err(Forbidden::EndLost { tail }));
+            }
+            // Once an operator goes on, or while the first write of it is under way.
+            let excused = Known {
+                end_excused: true,
+                ..Known::NOTHING
+            };
+            assert_eq!(told_knowing(&medium, &cluster, excused), ours);
+            assert!(renewal(&read(&medium), &image_of(&cluster), excused, bare).is_ok());
+            let mut pending = cluster.clone();
+            pending.disks.get_mut(&name("d")).unwrap().first_superblock = FirstSuperblock::Pending;
+            assert_eq!(told(&medium, &pending), ours);
+        }
+        // A bit in each of them is the medium's own fault.
+        let mut medium = written(&cluster);
+        for (_, sector) in medium.iter_mut().filter(|(lba, _)| is_there(lba)) {
+            sector[100] ^= 1;
+        }
+        assert!(matches!(
+            told(&medium, &cluster),
+            Ok(Superblock::Ours { flawed: true, .. })
+        ));
+        // Nothing lies there: nothing is lost.
+        let empty = begun(3);
+        let mut medium = written(&empty);
+        medium.retain(|lba, _| !is_there(lba));
+        assert!(matches!(
+            told(&medium, &empty),
+            Ok(Superblock::Ours { flawed: true, .. })
+        ));
+    }
 }

@@ -9,8 +9,8 @@
 mod stand;
 
 use palisade_model::{Cluster, Generation, Superblock};
-use palisade_volume::{Forbidden, Leaving, is_to_be_erased, renewal};
-use stand::{Medium4k, SECTORS, at, begun, image_of, name, read, then, told_after, volume, written};
+use palisade_volume::{Forbidden, Known, Leaving, is_to_be_erased, renewal};
+use stand::{Medium4k, SECTORS, at, begun, image_of, known, name, read, then, told_after, volume, written};
 use std::convert::Infallible;
 
 /// A crash leaves a medium at what is on record, or beyond it: what lies before it is an older copy.
@@ -61,7 +61,7 @@ fn an_older_copy_is_not_renewed_or_erased() {
     let wanted = image_of(&self::then(&now, volume("ccc")));
     let [before, last] = [&then, &now].map(|cluster| Generation(image_of(cluster).superblock.generation));
     let bare = || unreachable!("a superblock is there");
-    let renewed = |medium: &Medium4k, last| renewal(&read(medium), &wanted, last, bare);
+    let renewed = |medium: &Medium4k, last| renewal(&read(medium), &wanted, known(last), bare);
     let refused = renewed(&written(&then), Some(last));
     assert_eq!(refused, Err(Forbidden::Older { found: before, last }));
     assert!(renewed(&written(&then), Some(before)).is_ok());
@@ -90,7 +90,7 @@ fn a_table_that_was_lost_makes_no_copy() {
     let now = then(&then_was, volume("bb"));
     let mut medium = written(&then_was);
     let (before, image) = (read(&medium).unwrap(), image_of(&now));
-    let phases = renewal(&Ok(before), &image, None, || {
+    let phases = renewal(&Ok(before), &image, Known::NOTHING, || {
         unreachable!("a superblock is there")
     })
     .unwrap();

@@ -13,7 +13,9 @@ use palisade_model::{
     AdoptDisk, Ancestor, Cluster, Command, Epoch, FirstSuperblock, Generation, LineageId, OnMedium,
     Superblock, Uuid,
 };
-use palisade_volume::{Bare, Forbidden, Leaving, Standing, is_to_be_erased, judged, renewal, standing};
+use palisade_volume::{
+    Bare, Forbidden, Known, Leaving, Standing, is_to_be_erased, judged, renewal, standing,
+};
 use palisade_wire::{DecodeError, Lba, TableRef};
 use stand::{Medium4k, SECTORS, at, begun, image_of, name, read, then, told, volume, written};
 use std::convert::Infallible;
@@ -118,7 +120,7 @@ fn a_lost_state_of_a_number_in_force_or_later_is_written_over_only_where_we_have
                 image_of(other).superblock.point()
             );
             assert_eq!(
-                renewal(&Ok(found), &wanted, None, || BARE),
+                renewal(&Ok(found), &wanted, Known::NOTHING, || BARE),
                 Err(Forbidden::Standing(expected)),
                 "nothing is written"
             );
@@ -163,7 +165,7 @@ fn an_operator_who_has_seen_the_lost_state_may_let_it_be_written_over() {
     assert_eq!(standing(&found, &wanted), Standing::Behind);
     let mut medium = medium;
     for _ in 0..2 {
-        let phases = renewal(&read(&medium), &wanted, None, || BARE).unwrap();
+        let phases = renewal(&read(&medium), &wanted, Known::NOTHING, || BARE).unwrap();
         let writes = phases.iter().flat_map(|phase| &phase.writes);
         medium.extend(writes.map(|write| (write.lba.0, write.bytes)));
     }
@@ -188,7 +190,7 @@ fn two_that_contradict_each_other_are_replaced_when_an_operator_has_decided() {
     decided.disks.get_mut(&name("d")).unwrap().first_superblock = FirstSuperblock::Pending;
     assert_eq!(told(&medium, &decided), Ok(Superblock::Missing));
     let wanted = image_of(&decided);
-    let may = |bare: Bare| renewal(&found, &wanted, None, || bare).map(drop);
+    let may = |bare: Bare| renewal(&found, &wanted, Known::NOTHING, || bare).map(drop);
     let all = Bare {
         pending: true,
         examined: true,

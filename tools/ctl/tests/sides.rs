@@ -17,7 +17,8 @@ fn the_sides_of_a_disk_say_what_each_loses() {
     };
     let (database, disk) = (shown("database"), shown("disk"));
     assert!(
-        database.contains("What the disk knows of these volumes is lost: precious. Nothing was changed."),
+        database
+            .contains("What the disk knows of these volumes is lost: precious (4 MiB). Nothing was changed."),
         "{database}"
     );
     assert!(

@@ -24,7 +24,7 @@ use palisade_model::{
     Generation, GrowVolume, InitCluster, Medium as Made, MediumRecord, Name, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
-use palisade_volume::{Bare, Forbidden, carried, image, is_first_write_cut_off, renewal};
+use palisade_volume::{Bare, Forbidden, Known, carried, image, is_first_write_cut_off, renewal};
 use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
     Sector, SectorWrite, decode, erase,
@@ -324,7 +324,7 @@ impl World {
                     blank: self.is_blank(),
                     cut_off: self.is_cut_off(&cluster, disk),
                 };
-                match renewal(&found, &wanted, self.last, bare) {
+                match renewal(&found, &wanted, self.known(&cluster, disk), bare) {
                     Ok(phases) => {
                         let after = Superblock::Ours {
                             generation: step.generation,
@@ -332,7 +332,12 @@ impl World {
                         };
                         self.start(step, cluster, phases, after);
                     }
-                    Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
+                    Err(
+                        Forbidden::Standing(_)
+                        | Forbidden::Lost
+                        | Forbidden::Older { .. }
+                        | Forbidden::EndLost { .. },
+                    ) => {
                         let superblock = self.superblock_of(&cluster, disk)?;
                         self.observed
                             .record(&cluster, &step, Opened { index: 0, superblock });
@@ -386,10 +391,17 @@ impl World {
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock_of(&mut self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-        carried(&self.read(), &wanted, self.last, || {
-            self.is_cut_off(cluster, disk)
-        })
-        .map_err(|error| error.to_string())
+        let known = self.known(cluster, disk);
+        carried(&self.read(), &wanted, known, || self.is_cut_off(cluster, disk))
+            .map_err(|error| error.to_string())
+    }
+
+    fn known(&self, cluster: &Cluster, disk: &Name) -> Known {
+        let known = Known {
+            last: self.last,
+            ..Known::NOTHING
+        };
+        cluster.disks.get(disk).map_or(known, |disk| known.of(disk))
     }
 
     fn is_pending(&self, cluster: &Cluster, disk: &Name) -> bool {

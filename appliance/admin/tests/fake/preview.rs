@@ -30,6 +30,7 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
             id: "mail".to_owned(),
             uuid: "78".to_owned(),
             bytes: 1 << 30,
+            database_bytes: None,
         }],
         damage: vec![],
     });

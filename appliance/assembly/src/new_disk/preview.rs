@@ -192,6 +192,7 @@ fn pooled(found: &Decoded) -> api::PooledFound {
                 id: volume_name.to_string(),
                 uuid,
                 bytes,
+                database_bytes: None,
             }),
         }
     }

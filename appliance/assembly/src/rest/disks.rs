@@ -3,6 +3,7 @@
 use super::{Rest, known};
 use crate::disk_growth;
 use crate::identify;
+use crate::lost_end;
 use crate::places;
 use crate::removal;
 use palisade_api as api;
@@ -74,6 +75,16 @@ impl Rest {
             let allow = &self.shared.settings.allow;
             allow.check_disk_path(path, matches!(disk.medium, Medium::Block { .. }), "path")?;
             places::refuse_own(&self.shared, path)?;
+        }
+        if patch.confirm
+            && patch.path.is_none()
+            && lost_end::go_on_without(&self.shared, &name, disk, expected)?
+        {
+            return self.view(|view| {
+                let disk = view.cluster.disks.get(&name);
+                disk.map(|disk| view.disk(&name, disk))
+                    .ok_or_else(|| Problem::not_found("disk", id))
+            });
         }
         if patch.path.is_some() || patch.confirm {
             if patch.bytes.is_some() {

@@ -6,7 +6,7 @@ use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Disk, Generation, Uuid};
 use palisade_reconcile::Superblock;
-use palisade_volume::{Image, Part, carried, overlaps, unheld};
+use palisade_volume::{Image, Known, Part, carried, overlaps, unheld};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,11 @@ pub(super) fn copy(
         let remedy = "see that the daemon may read its state directory";
         Problem::new(ProblemKind::Internal, "state_not_readable", message, remedy)
     })?;
-    Ok(match carried(found, wanted, last, || false) {
+    let known = Known {
+        last,
+        end_excused: true,
+    };
+    Ok(match carried(found, wanted, known, || false) {
         Ok(Superblock::Older { last, .. }) => Some(last),
         _ => None,
     })

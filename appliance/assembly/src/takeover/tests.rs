@@ -157,6 +157,7 @@ fn a_side_that_would_be_refused_is_told_beforehand() {
             wanted: &image(cluster, &name).unwrap(),
             copy: None,
             foreign,
+            holds: None,
             other: None,
         };
         knowledge
@@ -195,9 +196,112 @@ fn a_medium_that_is_not_the_recorded_one_is_to_be_confirmed_before_a_side_is_tak
         wanted: &wanted,
         copy: None,
         foreign: None,
+        holds: None,
         other: Some(&other),
     };
     for side in [Side::Disk, Side::Database] {
         assert_eq!(knowledge.may_take(side).unwrap_err().remedy, "confirm it first");
+    }
+}
+
+/// The side of the database is written over nothing that nobody knows, and what would be lost is said first.
+#[test]
+fn what_is_on_a_medium_that_does_not_say_it_is_the_disk_is_looked_at() {
+    let refused = refuse_unknown("d1", Some(&Content::Unknown)).unwrap_err();
+    assert_eq!(refused.code, "disk_holds_data");
+    assert!(
+        refused
+            .remedy
+            .contains("palisade disk adopt d1 --take database --force"),
+        "{}",
+        refused.remedy
+    );
+    assert!(refuse_unknown("d1", Some(&Content::Blank)).is_ok() && refuse_unknown("d1", None).is_ok());
+    let here = claim(10, 5, "web1");
+    let wanted = Image {
+        superblock: superblock(30, 10),
+        extents: here.extents,
+    };
+    let name = Name::new("d1").unwrap();
+    let mut seen = Vec::new();
+    for (content, words) in [
+        (Content::Blank, "is lost"),
+        (Content::Unknown, "data of an unknown kind"),
+    ] {
+        let mut shown = compare(&name, &Err(DecodeError::NotOurs), &wanted, &wanted.extents, None);
+        tell_held(&mut shown, &content);
+        assert!(
+            shown.message.contains(words) && shown.message.contains("web1 (4 KiB)"),
+            "{}",
+            shown.message
+        );
+        assert_eq!(shown.holds, Some(content.to_string()));
+        seen.push(shown.seen);
+    }
+    assert_ne!(seen[0], seen[1], "what has changed since is not decided about");
+}
+
+/// A disk that is newer and lacks a volume that is attached here.
+#[test]
+fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
+    use palisade_model::{CreateAttachment, CreateVolume};
+    let (commands, _) = with_disk();
+    let volume = Name::new("web3").unwrap();
+    let create = Command::CreateVolume(CreateVolume {
+        name: volume.clone(),
+        uuid: Uuid(9),
+        node: Name::new("n1").unwrap(),
+        disk: None,
+        sectors: Some(8192),
+        block_bytes: None,
+        clear: None,
+        clears: false,
+        clears_reused: false,
+    });
+    let empty = after(&commands);
+    let with_volume = after(&[commands, vec![create]].concat());
+    let attach = Command::CreateAttachment(CreateAttachment {
+        name: Name::new("at3").unwrap(),
+        volume,
+        node: Name::new("n1").unwrap(),
+        socket: "/run/at3.sock".into(),
+        queues: 1,
+        queue_size: 128,
+        owner: None,
+        group: None,
+        mode: 0o600,
+        read_only: false,
+        serial: None,
+        limits: Default::default(),
+        write_cache: false,
+    });
+    let here = with_volume.apply(&attach).expect("an attachment").0;
+    let name = Name::new("d1").unwrap();
+    let found = Image {
+        extents: Vec::new(),
+        ..image(&empty, &name).unwrap()
+    };
+    let found = Ok(Decoded {
+        superblock: found.superblock,
+        extents: found.extents,
+        sound: Vec::new(),
+        copies: Vec::new(),
+        damage: Vec::new(),
+    });
+    let knowledge = Knowledge {
+        cluster: &here,
+        name: &name,
+        disk: &here.disks[&name],
+        found: &found,
+        wanted: &image(&here, &name).unwrap(),
+        copy: None,
+        foreign: None,
+        holds: None,
+        other: None,
+    };
+    let refused = knowledge.may_take(Side::Disk).unwrap_err();
+    assert_eq!(refused.code, "volume_in_use");
+    for words in ["palisade attachment rm at3", "palisade disk adopt d1 --take disk"] {
+        assert!(refused.remedy.contains(words), "{}", refused.remedy);
     }
 }

@@ -236,6 +236,7 @@ pub(crate) fn unusable(cluster: &Cluster, name: &Name, disk: &Disk, superblock: 
         Superblock::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
         Superblock::Older { generation, last } => Some(Cause::OlderSuperblock { generation, last }),
         Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
+        Superblock::EndLost { tail, .. } => Some(Cause::EndLost { tail }),
         Superblock::Ours { .. } => None,
         Superblock::Damaged => Some(Cause::DamagedSuperblock),
         Superblock::Occupied => Some(Cause::OccupiedMedium),
@@ -249,6 +250,7 @@ fn may_be_ours(superblock: Superblock) -> bool {
         superblock,
         Superblock::Ours { .. }
             | Superblock::Missing
+            | Superblock::EndLost { .. }
             | Superblock::Damaged
             | Superblock::Occupied
             | Superblock::Older { .. }

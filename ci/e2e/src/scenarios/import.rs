@@ -67,6 +67,7 @@ pub fn run(lab: &Lab) -> Outcome {
     }
     demand(ids(&appliance, "disks")? == ["a"], "a dry run has taken disks in")?;
     appliance.cli(&with(&foreign, &["--yes"]))?;
+    appliance.cli(&["disk", "confirm", "b", "--yes"])?;
     for (volume, seed) in [("web-b", 2), ("db-b", 12), ("web-c", 3), ("db-c", 13)] {
         let socket = appliance.attach(volume, json!({}))?;
         pattern::must_hold(&socket, seed, BYTES)?;

@@ -98,6 +98,24 @@ pub fn run(lab: &Lab) -> Outcome {
     appliance.stop()?;
     write(&path, 0, &vec![0; 2 * MIB as usize])?;
     appliance.start_again()?;
+    must_say(&appliance, "palisade disk confirm d1 --yes")?;
+    appliance.cli(&["disk", "confirm", "d1", "--yes"])?;
+    all_is_there(&mut appliance, &path, &places)?;
+    appliance.stop()?;
+    // The file is cut off and made as long as before, while nobody looks.
+    let whole = fs::metadata(&path)
+        .map_err(|error| Failure::during(path.display(), error))?
+        .len();
+    for bytes in [whole - 2 * MIB, whole] {
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_len(bytes))
+            .map_err(|error| Failure::during(path.display(), error))?;
+    }
+    appliance.start_again()?;
+    must_say(&appliance, "the end of the medium are gone")?;
+    appliance.cli(&["disk", "confirm", "d1", "--yes"])?;
     all_is_there(&mut appliance, &path, &places)?;
     appliance.stop()?;
     demand(
@@ -111,7 +129,9 @@ pub fn run(lab: &Lab) -> Outcome {
     must_say(&appliance, "disk adopt")?;
     appliance.cli(&["disk", "adopt", "d1", "--take", "database", "--yes"])?;
     all_is_there(&mut appliance, &path, &places)?;
-    step("a zeroed head is mended from the tail, a lost superblock from the database");
+    step(
+        "a zeroed head is mended from the tail and a lost tail from the head, once an operator goes on; a lost superblock from the database",
+    );
     appliance.stop()
 }
 

@@ -43,13 +43,13 @@ pub fn run(lab: &Lab) -> Outcome {
     let losses = |side: &str| appliance.cli(&["disk", "adopt", "file", "--take", side, "--dry-run"]);
     let (database, disk) = (losses("database")?, losses("disk")?);
     demand(
-        database.contains("What the disk knows of these volumes is lost: file-gone.")
+        database.contains("What the disk knows of these volumes is lost: file-gone (")
             && database.contains("are emptied: file-new")
             && database.contains("as of the copy: file-stays."),
         format!("what the side of the database loses: {database}"),
     )?;
     demand(
-        disk.contains("What the database knows of these volumes is lost: file-new."),
+        disk.contains("What the database knows of these volumes is lost: file-new ("),
         format!("what the side of the disk loses: {disk}"),
     )?;
     appliance.cli(&["disk", "adopt", "file", "--take", "database", "--yes", "--wait"])?;

@@ -11,7 +11,7 @@ use palisade_model::{
     AddDisk, Cluster, Command, CreateVolume, Generation, InitCluster, Medium, MediumRecord, Name, Superblock,
     Usage, Uuid,
 };
-use palisade_volume::{Image, carried, image, is_first_write_cut_off};
+use palisade_volume::{Image, Known, carried, image, is_first_write_cut_off};
 use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Sector, decode, format};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -105,8 +105,20 @@ pub fn told_after(
     cluster: &Cluster,
     last: Option<Generation>,
 ) -> Result<Superblock, DecodeError> {
+    told_knowing(medium, cluster, known(last))
+}
+
+pub fn known(last: Option<Generation>) -> Known {
+    Known {
+        last,
+        ..Known::NOTHING
+    }
+}
+
+/// The same of a medium of which something is known beside.
+pub fn told_knowing(medium: &Medium4k, cluster: &Cluster, known: Known) -> Result<Superblock, DecodeError> {
     let disk = &cluster.disks[&name("d")];
-    carried(&read(medium), &image_of(cluster), last, || {
+    carried(&read(medium), &image_of(cluster), known.of(disk), || {
         is_first_write_cut_off(cluster, disk, SECTORS, |lba| {
             Ok::<_, Infallible>(at(medium, lba.0))
         })

@@ -11,6 +11,9 @@ pub struct DiskAdopt {
     /// Which side is to hold: what the disk says, or what the database says. Without it, only shows what each knows.
     #[arg(long, value_name = "SIDE", value_enum)]
     pub take: Option<Side>,
+    /// Write the side of the database over what the medium holds, although nothing on it says that it is the disk.
+    #[arg(long, requires = "take")]
+    pub force: bool,
     /// Do not ask.
     #[arg(long, requires = "take")]
     pub yes: bool,

@@ -179,6 +179,9 @@ fn not_confirmed(disk: &Disk) -> String {
             "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} --path \
              PATH. If something lies there, and is the right medium all the same: palisade disk confirm {id} --yes"
         ),
+        (Some(why), _) if why.contains("palisade disk confirm") => format!(
+            "Nothing has been changed, and nothing confirmed. To go on with what is there: palisade disk confirm {id} --yes"
+        ),
         (Some(_), _) => format!(
             "Nothing has been changed, and nothing confirmed: what disk {id} waits for is not the question which medium it \
              is. What is in the way is said above"

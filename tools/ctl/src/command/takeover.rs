@@ -16,7 +16,11 @@ use std::collections::BTreeSet;
 pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failure> {
     let path = format!("{}/{}", routes::DISKS, segment(&wish.id));
     let address = format!("{path}/adopt");
-    let value = client.create(&address, &palisade_api::DiskAdopt::default())?;
+    let look = palisade_api::DiskAdopt {
+        force: wish.force,
+        ..palisade_api::DiskAdopt::default()
+    };
+    let value = client.create(&address, &look)?;
     let adoption: DiskAdoption = client.typed(&value)?;
     let side = match wish.take.map(Side::from) {
         Some(side) if !wish.dry_run => side,
@@ -63,6 +67,7 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     let decision = palisade_api::DiskAdopt {
         take: Some(side),
         seen: Some(adoption.seen),
+        force: wish.force,
     };
     let value = client.create(&address, &decision)?;
     if wish.wait.wait {
@@ -89,6 +94,9 @@ pub fn look(client: &Client, out: Output, id: &str) -> Result<(), Failure> {
 fn brings(adoption: &DiskAdoption, side: Side) -> String {
     let told = match side {
         Side::Database => {
+            if let Some(holds) = &adoption.holds {
+                return held(adoption, holds);
+            }
             let lost = lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere]);
             format!("{lost}{}", emptied(adoption))
         }
@@ -112,6 +120,31 @@ fn brings(adoption: &DiskAdoption, side: Side) -> String {
              is as of the copy: {}.",
             names.join(", ")
         ),
+    }
+}
+
+/// What becomes of volumes when a superblock is written to a medium on which nothing says that it is the disk.
+fn held(adoption: &DiskAdoption, holds: &str) -> String {
+    let volumes: Vec<String> = adoption.only_in_database.iter().map(in_words).collect();
+    match volumes.as_slice() {
+        [] => format!("The medium holds {holds}. No volume lies on the disk."),
+        volumes => format!(
+            "The medium holds {holds}, and that is what the guests of all volumes of the disk get; what these held is lost: {}.",
+            volumes.join(", ")
+        ),
+    }
+}
+
+/// A volume with its size, or with both of them.
+fn in_words(part: &VolumePart) -> String {
+    let here = size::human(part.bytes);
+    match part.database_bytes {
+        Some(bytes) => format!(
+            "{} ({here} on the disk, {} in the database)",
+            part.id,
+            size::human(bytes)
+        ),
+        None => format!("{} ({here})", part.id),
     }
 }
 
@@ -146,6 +179,10 @@ fn choices(adoption: &DiskAdoption) -> String {
     for refused in &adoption.refused {
         let side = show::word(&refused.side);
         said.push(format!("Not the side of the {side}: {}.", refused.message));
+        // What the disk says is lost with the other side: how it could be taken has to be known before.
+        if refused.side == Side::Disk && adoption.disk_generation.is_some() && !commands.is_empty() {
+            said.push(format!("To take it all the same: {}.", refused.remedy));
+        }
     }
     // With a side left to take, that is what to do.
     let remedies = adoption.refused.iter().map(|refused| &refused.remedy);
@@ -180,10 +217,10 @@ fn overwritten(adoption: &DiskAdoption) -> Vec<String> {
 }
 
 fn lost(side: &str, parts: &[&Vec<VolumePart>]) -> String {
-    let names: Vec<&str> = parts
+    let names: Vec<String> = parts
         .iter()
         .flat_map(|parts| parts.iter())
-        .map(|part| part.id.as_str())
+        .map(in_words)
         .collect();
     match names.as_slice() {
         [] => format!("No volume of {side} is lost."),
@@ -196,10 +233,7 @@ fn lost(side: &str, parts: &[&Vec<VolumePart>]) -> String {
 
 fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
     let parts = |parts: &[VolumePart]| {
-        let parts: Vec<String> = parts
-            .iter()
-            .map(|part| format!("{} ({})", part.id, size::human(part.bytes)))
-            .collect();
+        let parts: Vec<String> = parts.iter().map(in_words).collect();
         show::list(&parts)
     };
     let on_disk = adoption.disk_generation.map_or_else(
@@ -362,6 +396,7 @@ mod tests {
             elsewhere: vec![],
             overwritten: vec![],
             as_of_copy: vec![],
+            holds: None,
             seen: String::new(),
             taken: None,
             choices: choices.to_vec(),

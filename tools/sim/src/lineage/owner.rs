@@ -9,7 +9,7 @@ use crate::plan::Break;
 use palisade_block::Lba;
 use palisade_model::{ChangeVolume, Clear, Command, GrowVolume};
 use palisade_reconcile::Superblock;
-use palisade_volume::{Bare, image, renewal};
+use palisade_volume::{Bare, Known, image, renewal};
 use palisade_wire::ALLOCATION_UNIT_SECTORS;
 
 /// Rounds of planning within which a medium that is refused must be closed: it is opened, perhaps looked at once more because
@@ -137,7 +137,7 @@ impl World {
             blank: false,
             cut_off: false,
         };
-        let phases = renewal(&Ok(found), &written?, None, bare);
+        let phases = renewal(&Ok(found), &written?, Known::NOTHING, bare);
         for phase in phases.unwrap_or_default() {
             for write in phase.writes {
                 self.medium.write(Lba(write.lba.0), &write.bytes, true, || true);

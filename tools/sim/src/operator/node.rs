@@ -8,7 +8,7 @@ use palisade_block::{Lba, Sectors};
 use palisade_model::{Cluster, Command, ConfirmSuperblock, Name, RecordCleared, ReleaseDisk};
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, plan};
 use palisade_volume::{
-    Bare, Forbidden, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
+    Bare, Forbidden, Known, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
 use palisade_wire::{AREA_SECTORS, DecodeError, Decoded, SECTOR_BYTES, Sector, SectorWrite, decode, erase};
 use std::collections::{BTreeMap, VecDeque};
@@ -101,9 +101,16 @@ impl Drive {
     /// What the planner is told of a superblock, as the daemon tells it.
     fn superblock(&self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-        carried(&self.read(), &wanted, None, || self.is_cut_off(cluster, disk))
-            .map_err(|error| error.to_string())
+        carried(&self.read(), &wanted, known(cluster, disk), || {
+            self.is_cut_off(cluster, disk)
+        })
+        .map_err(|error| error.to_string())
     }
+}
+
+fn known(cluster: &Cluster, disk: &Name) -> Known {
+    let disk = cluster.disks.get(disk);
+    disk.map_or(Known::NOTHING, |disk| Known::NOTHING.of(disk))
 }
 
 fn is_pending(cluster: &Cluster, disk: &Name) -> bool {
@@ -215,9 +222,16 @@ impl Node {
             }
             (Action::WriteSuperblock { disk }, Some(drive)) => {
                 let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-                match renewal(&drive.read(), &wanted, None, || drive.bare(cluster, disk)) {
+                match renewal(&drive.read(), &wanted, known(cluster, disk), || {
+                    drive.bare(cluster, disk)
+                }) {
                     Ok(phases) => self.start(step, cluster, phases, rng),
-                    Err(Forbidden::Standing(_) | Forbidden::Lost | Forbidden::Older { .. }) => {
+                    Err(
+                        Forbidden::Standing(_)
+                        | Forbidden::Lost
+                        | Forbidden::Older { .. }
+                        | Forbidden::EndLost { .. },
+                    ) => {
                         let superblock = drive.superblock(cluster, disk)?;
                         self.observed
                             .record(cluster, &step, Opened { index: 0, superblock });
