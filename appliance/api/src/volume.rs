@@ -61,6 +61,10 @@ pub struct VolumePatch {
     /// When its space is cleared. `never` also gives guests what is not clear yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear: Option<Clear>,
+    /// Zeroes its space, whatever lies there, where its clearing is held since the database was restored. Goes with no other
+    /// change; what nothing is held of stays as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clear_held: bool,
 }
 
 /// A piece of a disk.

@@ -95,7 +95,18 @@ impl Wish for VolumeCreate {
 impl Wish for VolumePatch {
     fn check(&self) -> Result<(), Problem> {
         if *self == VolumePatch::default() {
-            return Err(nothing_named("volume", "`bytes`, `protected` or `clear`"));
+            return Err(nothing_named(
+                "volume",
+                "`bytes`, `protected`, `clear` or `clear_held`",
+            ));
+        }
+        let alone = VolumePatch {
+            clear_held: true,
+            ..VolumePatch::default()
+        };
+        if self.clear_held && *self != alone {
+            let message = "a volume's space is zeroed by a request that changes nothing else of it";
+            return Err(invalid("clear_held", message, "send two requests"));
         }
         self.bytes.map_or(Ok(()), |bytes| size("bytes", bytes))
     }

@@ -241,6 +241,7 @@ endings! {
         Cause::OlderSuperblock { .. } => NO_DISK,
         Cause::OccupiedMedium => NO_DISK,
         Cause::EndLost { .. } => NO_DISK,
+        Cause::HeldClearing { .. } => NO_VOLUME,
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,

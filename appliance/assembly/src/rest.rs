@@ -19,7 +19,7 @@ use palisade_block::SECTOR_BYTES;
 use palisade_consensus::Backup;
 use palisade_frontend::HeldShut;
 use palisade_model::{
-    Account, ChangeAttachment, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
+    Account, ChangeAttachment, ChangeVolume, ClearHeld, Cluster, Command, CreateAttachment, CreateVolume,
     DeleteAttachment, DeleteVolume, Disk, Generation, GrowVolume, Limits, Name, Outcome, RemoveDisk, Uuid,
 };
 use palisade_reconcile::{Objection, objection};
@@ -306,9 +306,18 @@ impl Appliance for Rest {
         expected: Option<u64>,
     ) -> Result<api::Volume, Problem> {
         let name = known("volume", id)?;
+        let expected = expected.map(Generation);
+        if patch.clear_held {
+            let command = Command::ClearHeld(ClearHeld {
+                name: name.clone(),
+                expected,
+            });
+            return self.change(command, |view| {
+                Some(view.volume(&name, view.cluster.volumes.get(&name)?))
+            });
+        }
         let treats = patch.protected.is_some() || patch.clear.is_some();
         removal::one_change("volume", patch.bytes.is_some(), treats, false)?;
-        let expected = expected.map(Generation);
         let command = match patch.bytes {
             Some(bytes) => Command::GrowVolume(GrowVolume {
                 name: name.clone(),

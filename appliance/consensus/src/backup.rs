@@ -16,7 +16,7 @@ use crate::record::{Snapshot, crc32c};
 use crate::state_file::StateFile;
 use crate::store::{self, Store};
 use crate::store_error::StoreError;
-use palisade_model::{Broken, Cluster, check};
+use palisade_model::{Broken, Cluster, Command, Name, check};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -47,7 +47,7 @@ pub struct Backup {
 /// What a restore has brought back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Restored {
-    /// The backup.
+    /// The backup; its cluster as it was restored, which holds clearings.
     pub backup: Backup,
     /// Files of the database that it made.
     pub files: [PathBuf; 2],
@@ -262,11 +262,22 @@ impl Backup {
         Backup::from_text(&text, path)
     }
 
-    /// Makes a database of it in a directory that has none. Cut off anywhere, it is begun again with the same file.
+    /// The cluster as a database goes on from it that is made of the backup. Disks without a superblock cannot tell that it is a
+    /// copy, and nothing on them is cleared before an operator has decided: the names of the volumes of which that is true.
+    pub fn held(&self) -> (Cluster, Vec<Name>) {
+        let held = self.cluster.apply(&Command::HoldClearings);
+        let cluster = held.map_or_else(|_| self.cluster.clone(), |(cluster, _)| cluster);
+        let volumes = cluster.volumes.iter();
+        let held = volumes.filter(|(_, volume)| volume.is_clearing_held());
+        let held = held.map(|(name, _)| name.clone()).collect();
+        (cluster, held)
+    }
+
+    /// Makes a database of it in a directory that has none, with clearings held ([`Backup::held`]). Cut off anywhere, it is begun again with the same file.
     ///
     /// # Errors
     /// [`BackupError::Occupied`]: there is a database. Others: it could not be made.
-    pub fn restore(self, directory: &Path) -> Result<Restored, BackupError> {
+    pub fn restore(mut self, directory: &Path) -> Result<Restored, BackupError> {
         let in_store = |error| BackupError::Store(Box::new(error));
         refuse_no_directory(directory)?;
         store::make_private(directory).map_err(io_on(directory, "made"))?;
@@ -281,6 +292,7 @@ impl Backup {
             .and_then(|file| file.sync_all())
             .map_err(io_on(&mark, "made"))?;
         sync(directory)?;
+        self.cluster = self.held().0;
         let snapshot = Snapshot {
             index: 1,
             cluster: self.cluster.clone(),

@@ -257,3 +257,62 @@ fn a_restore_into_what_is_no_directory_is_refused_as_rehearsed() {
     }
     assert_eq!(fs::read(&file).unwrap(), b"x");
 }
+
+/// A disk that is given whole has no superblock by which the database would be known for an old one.
+#[test]
+fn a_restored_database_holds_what_it_would_clear_on_a_whole_disk() {
+    use palisade_model::{
+        AddDisk, Clear, Command, CreateVolume, InitCluster, Medium, MediumRecord, Name, Usage, Uuid,
+    };
+    let name = |text| Name::new(text).unwrap();
+    let sectors = 1 << 16;
+    let init = InitCluster {
+        id: Uuid(1),
+        node: name("n"),
+        node_uuid: Uuid(2),
+    };
+    let add = AddDisk {
+        name: name("d"),
+        uuid: Uuid(3),
+        node: name("n"),
+        medium: Medium::File {
+            path: "/d".into(),
+            bytes: sectors * 512,
+            created: true,
+        },
+        record: MediumRecord::default(),
+        usage: Usage::Whole,
+        block_bytes: 512,
+        sectors,
+        data_start: 0,
+        data_end: sectors,
+        superblock_pending: false,
+    };
+    let create = CreateVolume {
+        name: name("v"),
+        uuid: Uuid(4),
+        node: name("n"),
+        disk: Some(name("d")),
+        sectors: None,
+        block_bytes: None,
+        clear: Some(Clear::Now),
+        clears: true,
+        clears_reused: false,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let (state, restored) = (directory.path().join("state"), directory.path().join("restored"));
+    let store = Store::open(&state).unwrap();
+    for command in [
+        Command::InitCluster(init),
+        Command::AddDisk(add),
+        Command::CreateVolume(create),
+    ] {
+        store.propose(command).unwrap();
+    }
+    let backup = Backup::of(store.cluster().as_ref().clone());
+    assert_eq!(backup.held().1, [name("v")]);
+    backup.clone().restore(&restored).unwrap();
+    let again = Store::open(&restored).unwrap().cluster();
+    assert!(again.volumes[&name("v")].is_clearing_held());
+    assert_eq!(again.generation, backup.cluster.generation.next());
+}

@@ -50,6 +50,8 @@ impl Cluster {
             Command::DeleteVolume(delete) => next.delete_volume(delete),
             Command::DeleteFragment(delete) => next.delete_fragment(*delete),
             Command::RecordCleared(record) => next.record_cleared(record),
+            Command::HoldClearings => Ok(next.hold_clearings()),
+            Command::ClearHeld(held) => next.clear_held(held),
             Command::CreateAttachment(create) => next.create_attachment(create),
             Command::ChangeAttachment(change) => next.change_attachment(change),
             Command::DeleteAttachment(delete) => next.delete_attachment(delete),

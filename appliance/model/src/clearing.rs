@@ -12,6 +12,9 @@
 //! No route covers anything behind `from`; nothing before `cleared` is ever cleared. When all is clear the whole of it
 //! comes into use with a generation of its own, recorded on the disks first. A database or a superblock that is older
 //! than that can therefore not be taken for the present one.
+//!
+//! A disk that is given whole keeps no record by which to tell that. What a database which was put back knows of its clearing
+//! may have ended long ago, and a guest may have written there since: it is held until an operator has decided.
 
 use crate::generation::Generation;
 use serde::{Deserialize, Serialize};
@@ -38,4 +41,8 @@ pub struct Clearing {
     /// The generation at which the space to be cleared was last given to the volume. The disks must have that on
     /// record before anything is written to it.
     pub since: Generation,
+    /// Nothing is cleared, and no guest is served, before an operator has decided: the database is, or may be, older than what
+    /// lies there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }

@@ -53,6 +53,11 @@ pub enum Command {
     DeleteFragment(DeleteFragment),
     /// Says how far a volume's space has been cleared.
     RecordCleared(RecordCleared),
+    /// Says that the database was put back from a copy: what it would clear where no superblock tells whether that is still to
+    /// be cleared waits for [`ClearHeld`], or for a [`ChangeVolume`] to [`Clear::Never`]. Refused by none.
+    HoldClearings,
+    /// Clears a volume whose clearing is held.
+    ClearHeld(ClearHeld),
     /// Offers a volume to a VM.
     CreateAttachment(CreateAttachment),
     /// Changes how a volume is offered.
@@ -357,6 +362,15 @@ pub struct RecordCleared {
     pub uuid: Uuid,
     /// Sectors from the volume's beginning that are in use or read as zeros.
     pub sectors: u64,
+}
+
+/// Says that what lies under a volume whose clearing is held is to be zeroed. One of which nothing is held changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClearHeld {
+    /// Which.
+    pub name: Name,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
 }
 
 /// Offers a volume to a VM.

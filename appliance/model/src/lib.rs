@@ -45,7 +45,7 @@ pub use check::{Broken, check};
 pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
-    AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Command, ConfirmSuperblock,
+    AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, ClearHeld, Command, ConfirmSuperblock,
     CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment, DeleteVolume, GrowDisk, GrowVolume,
     IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared,
     ReleaseDisk, RelocateDisks, Relocation, RemoveDisk,

@@ -82,9 +82,16 @@ impl Volume {
 
     /// Sectors from its beginning that guests may use: all but those that are still to be cleared.
     pub fn usable_sectors(&self) -> u64 {
-        self.clearing
-            .as_ref()
-            .map_or(self.sectors, |clearing| clearing.from)
+        match &self.clearing {
+            None => self.sectors,
+            Some(clearing) if clearing.held => 0,
+            Some(clearing) => clearing.from,
+        }
+    }
+
+    /// Whether its clearing waits for an operator's decision.
+    pub fn is_clearing_held(&self) -> bool {
+        self.clearing.is_some_and(|clearing| clearing.held)
     }
 
     /// The generation at which what guests may use of it last changed: that of its route.
@@ -96,7 +103,7 @@ impl Volume {
     pub fn usable_extents(&self) -> Vec<Extent> {
         match &self.clearing {
             None => self.extents().to_vec(),
-            Some(clearing) => self.extents_between(0, clearing.from),
+            Some(_) => self.extents_between(0, self.usable_sectors()),
         }
     }
 

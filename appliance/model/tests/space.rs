@@ -35,6 +35,7 @@ fn space_is_cleared_where_something_may_have_been_left() {
             from: 0,
             cleared: 0,
             since: made.generation,
+            held: false,
         };
         let made = then(
             &made,
@@ -68,6 +69,7 @@ fn space_is_cleared_where_something_may_have_been_left() {
             from: 16,
             cleared: 16,
             since: grown.generation,
+            held: false,
         };
         let volume = &grown.volumes[&name("x")];
         assert_eq!(
@@ -359,4 +361,97 @@ fn a_volume_that_keeps_something_is_cleared_when_that_is_asked_for() {
         outcome(&cluster, &Command::DeleteVolume(delete("x", Some(true)))),
         "changed"
     );
+}
+
+/// What a database that was put back would clear on a disk that keeps no record waits for a word; a pool is known by its
+/// superblock.
+#[test]
+fn a_clearing_of_a_restored_database_is_held_where_no_superblock_tells_whether_it_has_ended() {
+    let clears = |disk| {
+        let wanted = CreateVolume {
+            clear: Some(Clear::Now),
+            clears: true,
+            ..on(disk, 16)
+        };
+        then(&furnished(), Command::CreateVolume(wanted))
+    };
+    let pooled = clears("d");
+    assert_eq!(then(&pooled, Command::HoldClearings), pooled);
+
+    let whole = clears("e");
+    let restored = then(&whole, Command::HoldClearings);
+    let volume = &restored.volumes[&name("x")];
+    assert!(volume.is_clearing_held());
+    assert_eq!(
+        (volume.usable_sectors(), volume.usable_extents()),
+        (0, Vec::new())
+    );
+    assert!(restored.holds_data(volume), "what lies there may be its own");
+    assert_ne!(
+        restored.lineage, whole.lineage,
+        "it is another state than the one that was saved"
+    );
+    assert_eq!(then(&restored, Command::HoldClearings), restored);
+
+    // As far as a guest was served meanwhile, it is not served either.
+    let mut grown = clears("e");
+    let clearing = grown
+        .volumes
+        .get_mut(&name("x"))
+        .unwrap()
+        .clearing
+        .as_mut()
+        .unwrap();
+    (clearing.from, clearing.cleared) = (8, 8);
+    let grown = then(&grown, Command::HoldClearings);
+    assert_eq!(grown.volumes[&name("x")].usable_sectors(), 0);
+
+    let of = |expected| {
+        Command::ClearHeld(ClearHeld {
+            name: name("x"),
+            expected,
+        })
+    };
+    let stale = restored.apply(&of(Some(Generation(1)))).unwrap_err();
+    assert!(matches!(stale, Refusal::RevisionMismatch { .. }));
+    let clearing = then(&restored, of(None)).volumes[&name("x")].clearing.unwrap();
+    assert_eq!((clearing.held, clearing.cleared), (false, 0));
+    assert_eq!(then(&whole, of(None)), whole, "nothing is held");
+
+    let keep = ChangeVolume {
+        clear: Some(Clear::Never),
+        ..change_volume("x")
+    };
+    let kept = then(&restored, Command::ChangeVolume(keep));
+    assert_eq!(kept.volumes[&name("x")].usable_sectors(), 16);
+    let unrelated = ChangeVolume {
+        protected: Some(true),
+        ..change_volume("x")
+    };
+    let protected = then(&restored, Command::ChangeVolume(unrelated));
+    assert!(protected.volumes[&name("x")].is_clearing_held());
+}
+
+/// The disk may be another volume's by now.
+#[test]
+fn a_deletion_of_a_restored_database_clears_nothing_before_a_word() {
+    let wanted = CreateVolume {
+        clear: Some(Clear::OnDelete),
+        ..on("e", 16)
+    };
+    let delete = |clear| {
+        Command::DeleteVolume(DeleteVolume {
+            name: name("x"),
+            expected: None,
+            clear,
+            detaches: false,
+        })
+    };
+    let deleting = after(&furnished(), [Command::CreateVolume(wanted), delete(None)]);
+    assert!(deleting.volumes[&name("x")].deleting);
+    let restored = then(&deleting, Command::HoldClearings);
+    assert!(restored.volumes[&name("x")].is_clearing_held());
+    assert_eq!(then(&restored, delete(None)), restored);
+    let freed = then(&restored, delete(Some(false)));
+    assert!(!freed.volumes.contains_key(&name("x")));
 }

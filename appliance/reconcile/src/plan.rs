@@ -87,6 +87,14 @@ pub enum Cause {
         /// Whether it is the end behind the data; otherwise the one before it.
         tail: bool,
     },
+    /// The volume was being cleared when the database was written down that was put back since, on a disk that keeps no record:
+    /// an operator has to say whether what lies there is somebody's.
+    HeldClearing {
+        /// Which volume.
+        volume: Name,
+        /// It has been deleted, and is gone once it is clear.
+        deleting: bool,
+    },
     /// Steps for a later generation were taken already: what is wanted here has been overtaken.
     Overtaken {
         /// The later generation.
@@ -150,6 +158,21 @@ impl fmt::Display for Cause {
                      confirm` goes on with what is there: restore then what is lost from a backup before its guests use it"
                 )
             }
+            Cause::HeldClearing { volume, deleting: false } => write!(
+                f,
+                "its space was still to be cleared in the database that was put back from a copy. It lies on a disk that keeps \
+                 no record of that, so it may have been cleared since, and what lies there may be what its guest has written: \
+                 nothing is cleared and no guest is served before you have decided. To keep what lies there as this volume's \
+                 data: `palisade volume set {volume} --clear never`. To zero it, whatever it is: `palisade volume set {volume} \
+                 --clear-held`"
+            ),
+            Cause::HeldClearing { volume, deleting: true } => write!(
+                f,
+                "it is deleted, and its space was still to be cleared in the database that was put back from a copy. It lies on \
+                 a disk that keeps no record of that, so the space may be another volume's by now: nothing is cleared before you \
+                 have decided. To leave what lies there as it is and let the volume go: `palisade volume delete {volume} \
+                 --no-clear`. To zero it, whatever it is: `palisade volume set {volume} --clear-held`"
+            ),
             Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
         }
     }
@@ -255,7 +278,7 @@ impl<'a> Planner<'a> {
     /// Whether a route's volume is still to be served on this node.
     fn route_is_wanted(&self, name: &Name, route: &ObservedRoute) -> bool {
         let volume = self.attached.get(name);
-        volume.is_some_and(|volume| volume.uuid == route.uuid)
+        volume.is_some_and(|volume| volume.uuid == route.uuid && !volume.is_clearing_held())
     }
 }
 

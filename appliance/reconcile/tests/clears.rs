@@ -4,8 +4,8 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Clear, Cluster, Uuid};
-use palisade_reconcile::{Action, plan, waits};
+use palisade_model::{Clear, Cluster, Kind, Superblock, Usage, Uuid};
+use palisade_reconcile::{Action, Cause, plan, waits};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -164,4 +164,70 @@ fn a_disk_is_not_closed_under_a_clearing() {
     assert!(node.observed.disks.contains_key(&name("d", 0)));
     node.settle_and_clear(&mut cluster);
     assert!(!node.observed.disks.contains_key(&name("d", 0)));
+}
+
+/// A database that was put back would clear what a guest may have written since.
+#[test]
+fn nothing_is_cleared_or_served_while_a_clearing_is_held() {
+    let mut cluster = furnished();
+    let v = name("v", 0);
+    let hold = |cluster: &mut Cluster, held| {
+        let volume = cluster.volumes.get_mut(&v).expect("a volume");
+        volume.clearing.as_mut().expect("it is to be cleared").held = held;
+    };
+    hold(&mut cluster, true);
+    let mut node = Node::default();
+    node.settle(&cluster);
+    assert!(!node.observed.clearings.contains_key(&v) && !node.observed.routes.contains_key(&v));
+    let cause = Cause::HeldClearing {
+        volume: v.clone(),
+        deleting: false,
+    };
+    let all = waits(&cluster, &name("n", 0), &node.observed);
+    assert!(
+        all.iter()
+            .any(|wait| wait.kind == Kind::Volume && wait.name == v && wait.cause == cause)
+    );
+    let told = cause.to_string();
+    assert!(
+        told.contains("volume set v0 --clear never") && told.contains("volume set v0 --clear-held"),
+        "{told}"
+    );
+    hold(&mut cluster, false);
+    while !node.observed.clearings.contains_key(&v) {
+        assert!(
+            node.round(&cluster, 0, &mut |_| false),
+            "it begins once that is said"
+        );
+    }
+    // Said to be held while it is under way.
+    hold(&mut cluster, true);
+    assert!(actions(&cluster, &node).contains(&"stop_clearing"));
+}
+
+/// One superblock that knows more than the database says that the database is old, also for disks that keep none.
+#[test]
+fn nothing_is_cleared_on_a_whole_disk_while_another_shows_that_the_database_is_old() {
+    let mut cluster = furnished();
+    cluster.disks.get_mut(&name("d", 0)).expect("a disk").usage = Usage::Whole;
+    let mut node = Node::default();
+    let d1 = name("d", 1);
+    node.settle(&cluster);
+    node.observed.clearings.clear();
+    let clears = |node: &Node| actions(&cluster, node).contains(&"clear_volume");
+    assert!(clears(&node));
+    let newer = Superblock::Newer {
+        generation: cluster.generation.next(),
+    };
+    node.observed.disks.get_mut(&d1).expect("it is open").superblock = newer;
+    assert!(!clears(&node));
+    let all = waits(&cluster, &name("n", 0), &node.observed);
+    let on = Cause::On {
+        kind: Kind::Disk,
+        name: d1,
+    };
+    assert!(
+        all.iter()
+            .any(|wait| wait.name == name("v", 0) && wait.cause == on)
+    );
 }

@@ -151,6 +151,7 @@ mod tests {
             from: 24,
             cleared: 32,
             since: palisade_model::Generation(4),
+            held: false,
         });
         let route = compile(&volume, Epoch(9), device_of).unwrap();
         assert_eq!(

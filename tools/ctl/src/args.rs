@@ -445,7 +445,7 @@ pub enum Volume {
         wait: Wait,
     },
     /// Protect a volume, or choose when its space is cleared.
-    #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["protect", "unprotect", "clear"]))]
+    #[command(group = ArgGroup::new("change").required(true).multiple(true).args(["protect", "unprotect", "clear", "clear_held"]))]
     #[command(after_help = examples::VOLUME_SET)]
     Set {
         /// Its id.
@@ -455,6 +455,10 @@ pub enum Volume {
         /// When its space is cleared. `never` also gives guests what is not clear yet.
         #[arg(long, value_enum, value_name = "WHEN")]
         clear: Option<Clear>,
+        /// Zero its space, whatever lies there, where its clearing is held since the database was restored. To keep what lies
+        /// there instead: --clear never.
+        #[arg(long, conflicts_with_all = ["protect", "unprotect", "clear"])]
+        clear_held: bool,
         #[command(flatten)]
         guard: Guard,
         #[command(flatten)]

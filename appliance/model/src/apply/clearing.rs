@@ -3,7 +3,7 @@
 use super::{expect_revision, not_found, require};
 use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
-use crate::command::{ChangeVolume, Outcome, RecordCleared};
+use crate::command::{ChangeVolume, ClearHeld, Outcome, RecordCleared};
 use crate::disk::{Disk, Medium, Usage};
 use crate::generation::Generation;
 use crate::name::Name;
@@ -81,6 +81,49 @@ impl Cluster {
         Ok(Outcome::Changed { revision: generation })
     }
 
+    /// Holds the clearings on disks without a superblock, as the database that knows of them was put back from a copy.
+    pub(super) fn hold_clearings(&mut self) -> Outcome {
+        let (revision, disks) = (self.generation, &self.disks);
+        let mut is_changed = false;
+        for volume in self.volumes.values_mut() {
+            let on = volume
+                .extents()
+                .first()
+                .and_then(|extent| disks.get(&extent.disk));
+            let is_unrecorded = on.is_some_and(|disk| disk.medium.is_lasting() && !disk.has_superblock());
+            let Some(clearing) = volume.clearing.as_mut().filter(|_| is_unrecorded) else {
+                continue;
+            };
+            if clearing.held {
+                continue;
+            }
+            clearing.held = true;
+            volume.layout_revision = None;
+            volume.revision = revision;
+            is_changed = true;
+        }
+        match is_changed {
+            true => Outcome::Changed { revision },
+            false => Outcome::Unchanged { revision },
+        }
+    }
+
+    /// An operator says that what lies under a volume whose clearing is held is nobody's.
+    pub(super) fn clear_held(&mut self, held: &ClearHeld) -> Result<Outcome, Refusal> {
+        let (name, revision) = (&held.name, self.generation);
+        let found = self.volumes.get_mut(name);
+        let volume = found.ok_or_else(|| not_found(Kind::Volume, name))?;
+        expect_revision(Kind::Volume, name, held.expected, volume.revision)?;
+        let before = volume.revision;
+        let Some(clearing) = volume.clearing.as_mut().filter(|clearing| clearing.held) else {
+            return Ok(Outcome::Unchanged { revision: before });
+        };
+        clearing.held = false;
+        volume.layout_revision = None;
+        volume.revision = revision;
+        Ok(Outcome::Changed { revision })
+    }
+
     /// Clears volumes from their beginning before a guest sees anything of them again: somebody else has written there.
     pub(super) fn empty_volumes(&mut self, empties: &[Uuid]) {
         let generation = self.generation;
@@ -91,6 +134,7 @@ impl Cluster {
                 from: 0,
                 cleared: 0,
                 since: generation,
+                held: false,
             });
             volume.layout_revision = None;
             volume.revision = generation;
@@ -101,7 +145,8 @@ impl Cluster {
 
     /// Whether a guest may have written to a volume, and it may still be there.
     pub fn holds_data(&self, volume: &Volume) -> bool {
-        volume.usable_sectors() > 0 && self.keeps_content(volume)
+        let may_hold = volume.usable_sectors() > 0 || volume.is_clearing_held();
+        may_hold && self.keeps_content(volume)
     }
 
     /// Whether a volume lies on anything that keeps what is written to it.
@@ -120,6 +165,7 @@ impl Cluster {
                 from: 0,
                 cleared: 0,
                 since: generation,
+                held: false,
             });
             volume.layout_revision = None;
             volume.revision = generation;
@@ -142,6 +188,7 @@ impl Volume {
                     from,
                     cleared: from,
                     since: generation,
+                    held: false,
                 });
                 self.layout_revision = Some(in_force);
             }

@@ -169,6 +169,10 @@ impl Cluster {
             disk.first_superblock = FirstSuperblock::OnMedium;
         }
         self.empty_volumes(&adopt.empties);
+        if !adopt.older {
+            // The medium has been where the database has not: that is an old copy, also for disks that cannot tell.
+            self.hold_clearings();
+        }
         Ok(Outcome::Changed { revision })
     }
 

@@ -93,6 +93,7 @@ impl Cluster {
             from: 0,
             cleared: 0,
             since: revision,
+            held: false,
         });
         let volume = Volume {
             uuid: create.uuid,

@@ -1,9 +1,9 @@
 //! Clearing volumes' space: between disks and routes.
 
-use super::{Planner, share};
+use super::{Cause, Planner, share};
 use crate::observed::ObservedClearing;
 use crate::step::Action;
-use palisade_model::{Kind, Name, Volume};
+use palisade_model::{Disk, Extent, Kind, Name, Superblock, Usage, Volume};
 
 /// Volumes whose space is cleared at a time: enough that a small one does not wait for a large one behind which it
 /// happens to stand, few enough that guests' requests are not crowded out.
@@ -14,7 +14,10 @@ impl<'a> Planner<'a> {
     pub(super) fn stop_clearings(&mut self) {
         let observed = self.observed;
         for (name, clearing) in &observed.clearings {
-            let goes_on = self.is_to_be_cleared(name, clearing) && !self.is_estranged(&clearing.extents);
+            let is_in_doubt = || self.disk_ahead_of(&clearing.extents).is_some();
+            let goes_on = self.is_to_be_cleared(name, clearing)
+                && !self.is_estranged(&clearing.extents)
+                && !is_in_doubt();
             if clearing.stopping || goes_on {
                 continue;
             }
@@ -31,6 +34,14 @@ impl<'a> Planner<'a> {
             let Some(clearing) = volume.clearing else { continue };
             // One under way goes on, or makes room by its end.
             if wanted.node_of(name) != Some(self.node) || observed.clearings.contains_key(name) {
+                continue;
+            }
+            if clearing.held {
+                let cause = Cause::HeldClearing {
+                    volume: name.clone(),
+                    deleting: volume.deleting,
+                };
+                self.wait(Kind::Volume, name, cause);
                 continue;
             }
             let before = self.steps.len();
@@ -57,7 +68,7 @@ impl<'a> Planner<'a> {
         let same = volume.filter(|volume| volume.uuid == clearing.uuid);
         // What a guest may use by now begins before that.
         same.and_then(|volume| volume.clearing)
-            .is_some_and(|wanted| clearing.start >= wanted.from)
+            .is_some_and(|wanted| !wanted.held && clearing.start >= wanted.from)
     }
 
     /// What a clearing has to wait for: a disk that is not ready or does not know yet that the space is the volume's, a
@@ -66,6 +77,9 @@ impl<'a> Planner<'a> {
         let uncleared = volume.uncleared_extents();
         let since = volume.clearing.map(|clearing| clearing.since).unwrap_or_default();
         if let Some(disk) = self.disk_not_ready(volume.extents(), &uncleared, since) {
+            return Some((Kind::Disk, disk));
+        }
+        if let Some(disk) = self.disk_ahead_of(&uncleared) {
             return Some((Kind::Disk, disk));
         }
         let mut routes = self.observed.routes.iter();
@@ -78,6 +92,33 @@ impl<'a> Planner<'a> {
             .map(|(other, _)| other)
             .or_else(|| clearing().map(|(other, _)| other));
         rival.map(|other| (Kind::Volume, other))
+    }
+
+    /// A disk whose superblock has gone on from the database, or apart from it, or has not been looked at yet, where these
+    /// extents lie on one given whole: the database may be an old copy, and no record on such a disk tells whether it is still
+    /// to be cleared.
+    fn disk_ahead_of(&self, extents: &[Extent]) -> Option<&'a Name> {
+        let disks = &self.wanted.disks;
+        let is_whole = |extent: &Extent| {
+            disks
+                .get(&extent.disk)
+                .is_some_and(|disk| disk.usage == Usage::Whole)
+        };
+        if !extents.iter().any(is_whole) {
+            return None;
+        }
+        let may_be_ahead = |(name, disk): &(&Name, &Disk)| {
+            let is_asked = disk.node == *self.node && disk.has_superblock() && !disk.leaving;
+            is_asked
+                && match self.observed.last_read(name) {
+                    Some(Superblock::Newer { .. } | Superblock::Diverged { .. }) => true,
+                    Some(_) => false,
+                    // One that cannot be read holds up nobody.
+                    None => disk.first_superblock.is_on_medium() && !self.observed.has_failed(name),
+                }
+        };
+        let mut all = disks.iter();
+        all.find(may_be_ahead).map(|(name, _)| name)
     }
 
     fn wait_for_a_turn(&mut self, name: &Name) {

@@ -7,6 +7,7 @@ use crate::show::{self, Output};
 use palisade_api::{StateBackup, routes, size};
 use palisade_consensus::{Backup, BackupError, Difference, StoreError, cluster_of, rehearse_restore};
 use palisade_model::Cluster;
+use std::iter;
 use std::path::Path;
 
 /// Does what the command says.
@@ -38,16 +39,12 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
             let restored = backup
                 .restore(&state_dir)
                 .map_err(|error| refused(error, &state_dir))?;
-            told(
-                out,
-                &restored.backup,
-                &state_dir,
-                &[
-                    "Start the daemon on this directory. What was changed after the backup was taken is not in it: disks \
-                     that have gone on since are recognised, nothing is written to them, and `palisade disk adopt` shows \
-                     what each side knows.",
-                ],
-            )
+            let start = "Start the daemon on this directory. What was changed after the backup was taken is not in it: disks \
+                         that have gone on since are recognised, nothing is written to them, and `palisade disk adopt` shows \
+                         what each side knows.";
+            let held = held_clearings(&restored.backup);
+            let lines: Vec<&str> = iter::once(start).chain(held.as_deref()).collect();
+            told(out, &restored.backup, &state_dir, &lines)
         }
     }
 }
@@ -71,6 +68,22 @@ fn as_value(backup: &Backup, place: &Path) -> serde_json::Value {
         "taken_unix_s": backup.taken_unix_s,
         "generation": backup.cluster.generation.0,
         "lineage": backup.cluster.lineage.to_string(),
+        "held_clearings": backup.held().1,
+    })
+}
+
+/// Which volumes are not cleared, once restored, before somebody has decided.
+fn held_clearings(backup: &Backup) -> Option<String> {
+    let names: Vec<String> = backup.held().1.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "Held: the clearing of {}. When the backup was taken, their space on disks that were given whole was still to be \
+             cleared; since then it may have been, and guests may have written there, which such a disk keeps no record of. So \
+             nothing of them is cleared or served before you have decided for each: `palisade volume set ID --clear never` keeps \
+             what lies there as the volume's data, `palisade volume set ID --clear-held` zeroes it. One that is being deleted is \
+             let go with what lies there by `palisade volume delete ID --no-clear`.",
+            names.join(", ")
+        )
     })
 }
 
@@ -224,6 +237,9 @@ fn rehearse(client: &Client, out: Output, file: &Path, state_dir: &Path) -> Resu
         facts.push(("In both, changed", show::list(&difference.changed)));
     }
     out.facts(facts)?;
+    if let Some(held) = held_clearings(&backup) {
+        out.line(&held)?;
+    }
     out.line("Nothing was changed.")?;
     verdict
 }

@@ -51,12 +51,14 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             id,
             protection,
             clear,
+            clear_held,
             guard,
             wait,
         } => {
             let patch = VolumePatch {
                 protected: protection.wish(),
                 clear: clear.map(Clear::wish),
+                clear_held,
                 ..VolumePatch::default()
             };
             let value = client.change(&path(&id), &patch, guard.expect)?;
