@@ -233,6 +233,7 @@ endings! {
         Cause::Failed { .. } => NO_DISK,
         Cause::On { .. } => seen("As the cause, which is a finding by itself", Operator::Nothing),
         Cause::ForeignSuperblock => NO_DISK,
+        Cause::SuperblockOnWhole { .. } => NO_DISK,
         Cause::LostSuperblock => NO_DISK,
         Cause::NewerSuperblock { .. } => NO_DISK,
         Cause::Overtaken { .. } => NO_DISK,

@@ -38,9 +38,11 @@ impl View<'_> {
                 Kind::Node => FindingKind::NodeBlocked,
             };
             let mut message = wait.cause.to_string();
-            if let (Cause::OlderSuperblock { .. } | Cause::EndLost { .. }, Some(sides)) =
-                (&wait.cause, self.plant.sides(&wait.name))
-            {
+            let with_more = matches!(
+                wait.cause,
+                Cause::OlderSuperblock { .. } | Cause::EndLost { .. } | Cause::SuperblockOnWhole { .. }
+            );
+            if let (true, Some(sides)) = (with_more, self.plant.sides(&wait.name)) {
                 message = format!("{message}. {sides}");
             }
             let is_disk = wait.kind == Kind::Disk;

@@ -81,7 +81,11 @@ pub fn open_disk(
         if let Err(error) = superblocks::keep_opened(disk, &look, last) {
             log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
         }
-        if !disk.has_superblock() || matches!(look.superblock, Superblock::Ours { .. }) {
+        let is_its_own = match disk.has_superblock() {
+            true => matches!(look.superblock, Superblock::Ours { .. }),
+            false => look.superblock == Superblock::Missing,
+        };
+        if is_its_own {
             identify(&shared, &name, disk, &opened);
         }
         Ok(Done::Opened { opened, look })
@@ -103,6 +107,7 @@ fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
         wwid,
         record: MediumRecord {
             sparse: disk.record.sparse,
+            nested: disk.record.nested.clone(),
             ..record
         },
         expected: Some(disk.revision),

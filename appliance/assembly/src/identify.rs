@@ -7,6 +7,7 @@ use crate::hands;
 use crate::medium;
 use crate::problem;
 use crate::shared::Shared;
+use crate::strangers;
 use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
@@ -37,12 +38,22 @@ pub fn command_for(
     exchanged::refuse_recorded(shared, &shared.cluster(), name, &path)?;
     alias::refuse(shared, &shared.cluster(), Some(name), &path)?;
     let open = in_use(shared, name);
+    let mut nested = disk.record.nested.clone();
+    let mut note = |opened: &Opened| {
+        if patch.confirm {
+            nested = strangers::named(disk, opened);
+        }
+    };
     let (record, wwid) = match open {
-        Some(open) => of_open(name, disk, &open, &path)?,
+        Some(open) => {
+            note(&open);
+            of_open(name, disk, &open, &path)?
+        }
         None => {
             let opened = hands::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
                 .map_err(|error| problem::of_open(&error))?;
             alias::refuse_open(shared, &shared.cluster(), Some(name), &opened)?;
+            note(&opened);
             of_closed(shared, name, disk, &opened, patch.confirm)?
         }
     };
@@ -52,6 +63,7 @@ pub fn command_for(
         wwid,
         record: MediumRecord {
             sparse: disk.record.sparse,
+            nested,
             fingerprint: record.fingerprint.or_else(|| disk.record.fingerprint.clone()),
             ..record
         },
@@ -65,7 +77,10 @@ fn in_use(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
     let plant = shared.seen();
     let open = Arc::clone(&plant.disks.get(name)?.opened);
     let observed = plant.observed.disks.get(name)?;
-    let is_used = !observed.disk.has_superblock() || matches!(observed.superblock, Superblock::Ours { .. });
+    let is_used = match observed.disk.has_superblock() {
+        true => matches!(observed.superblock, Superblock::Ours { .. }),
+        false => observed.superblock == Superblock::Missing,
+    };
     is_used.then_some(open)
 }
 

@@ -58,6 +58,7 @@ mod slow_turns;
 mod sockets;
 mod standing;
 mod steward;
+mod strangers;
 mod superblocks;
 mod takeover;
 mod views;

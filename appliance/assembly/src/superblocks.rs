@@ -5,6 +5,7 @@ use crate::event::Done;
 use crate::hands::Work;
 use crate::last_superblock::LastSuperblock;
 use crate::lost_end;
+use crate::strangers;
 use palisade_model::{Cluster, Disk, Generation, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
@@ -30,7 +31,7 @@ pub struct Look {
     /// What is not as it should be, in words. Empty on a healthy disk.
     pub damage: Vec<String>,
     /// What is told with the finding, in words: which volumes each side knows of a medium that is an older copy, and what may
-    /// be lost of one that has lost an end.
+    /// be lost of one that has lost an end, and whose the superblock is on a disk that is given whole.
     pub sides: Option<String>,
 }
 
@@ -46,7 +47,7 @@ pub fn look(
     last: &LastSuperblock,
 ) -> Result<Look, String> {
     if !disk.has_superblock() {
-        return Ok(Look::default());
+        return Ok(strangers::look(disk, opened));
     }
     let should = image(wanted, name).map_err(|error| error.to_string())?;
     let found = read(opened);
@@ -149,7 +150,7 @@ pub fn names(disk: &Disk, opened: &Opened) -> bool {
     disks_named(opened.sectors().0, |lba| sector(opened, lba)).contains(&disk.uuid.0)
 }
 
-fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {
+pub(crate) fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {
     let mut sector = [0; SECTOR_BYTES];
     let offset = lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
     opened.read_at(offset, &mut sector).map(|()| sector)

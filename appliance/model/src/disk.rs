@@ -124,6 +124,18 @@ impl Disk {
         self.record.check(self.medium.wwid(), found, wwid)
     }
 
+    /// Of the disks whose superblocks were `found` on its medium, those that nobody has said to be its guest's: somebody else
+    /// has made the medium his own, as far as is known. Only what is given whole, and lasts, is asked; a pooled disk has its
+    /// own superblock there.
+    pub fn strangers<'a>(
+        &'a self,
+        found: impl IntoIterator<Item = Uuid> + 'a,
+    ) -> impl Iterator<Item = Uuid> + 'a {
+        let is_asked = self.usage == Usage::Whole && self.medium.is_lasting();
+        let found = found.into_iter();
+        found.filter(move |uuid| is_asked && !self.record.nested.contains(uuid))
+    }
+
     /// Whether the medium tells by itself who it is: by WWID, serial number or inode, or by our superblock on it.
     pub fn has_identity(&self) -> bool {
         let tells =

@@ -1,10 +1,14 @@
 //! What is recorded of a medium when a disk is added, so that another one under its path is known for what it is.
 
+use crate::uuid::Uuid;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Most bytes of a recorded fingerprint.
 pub const FINGERPRINT_BYTES_MAX: usize = 2048;
+
+/// Most superblocks of its guest that are remembered of a whole disk: there are places for those of a few.
+pub const NESTED_MAX: usize = 64;
 
 /// What is recorded of a medium beside its WWID. Empty for one that was added before anything was recorded, and for
 /// memory.
@@ -26,6 +30,10 @@ pub struct MediumRecord {
     /// What the content of a whole disk without any identity looked like, in the words of who looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
+    /// Permanent ids of disks whose superblocks lie on a whole disk and are its guest's own, as an operator has said. At most
+    /// [`NESTED_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<Uuid>,
     /// The file was made with holes: it takes its space as it is written to, and grows in the same way.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sparse: bool,
@@ -86,6 +94,7 @@ impl MediumRecord {
         *self
             == MediumRecord {
                 sparse: self.sparse,
+                nested: self.nested.clone(),
                 ..MediumRecord::default()
             }
     }

@@ -4,7 +4,7 @@
 
 mod lab;
 
-use lab::{create, delete, lab, name, outcome, remove_disk, then, whole_disk};
+use lab::{create, delete, furnished, lab, name, outcome, remove_disk, then, whole_disk};
 use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, GENERATION_MAX};
 use palisade_model::*;
 
@@ -341,4 +341,21 @@ fn an_older_copy_is_gone_on_from() {
         [points, vec![latest]].concat(),
         "what it has been at is told once"
     );
+}
+
+/// Another daemon may have made a pool of a disk that is given whole, or its guest runs Palisade itself.
+#[test]
+fn superblocks_on_a_whole_disk_are_strangers_until_they_are_remembered() {
+    let found = [Uuid(7), Uuid(8)];
+    let strangers = |disk: &Disk| disk.strangers(found).collect::<Vec<_>>();
+    let mut disk = furnished().disks[&name("e")].clone();
+    assert_eq!(disk.usage, Usage::Whole);
+    assert_eq!(strangers(&disk), found);
+    disk.record.nested = vec![Uuid(8)];
+    assert!(disk.record.is_empty(), "it says nothing of who the medium is");
+    assert_eq!(strangers(&disk), [Uuid(7)]);
+    disk.usage = Usage::Pooled;
+    assert_eq!(strangers(&disk), []);
+    (disk.usage, disk.medium) = (Usage::Whole, Medium::Memory { bytes: 4096 });
+    assert_eq!(strangers(&disk), []);
 }

@@ -59,6 +59,11 @@ pub enum Cause {
     },
     /// The disk carries another disk's or cluster's superblock.
     ForeignSuperblock,
+    /// The disk is given whole, and its medium carries a superblock that nobody has said to be its guest's.
+    SuperblockOnWhole {
+        /// Which disk.
+        disk: Name,
+    },
     /// The disk had a superblock when it was last used and has none now.
     LostSuperblock,
     /// No copy of the disk's superblock can be used, or two of them contradict each other.
@@ -113,6 +118,13 @@ impl fmt::Display for Cause {
                 "the medium carries the superblock of another disk or cluster: nothing is written to it; check where \
                  the path leads, and bring the right medium back. `palisade-inspect` shows what this one is; it can be \
                  taken in by `palisade disk import` once no disk here is recorded under its path",
+            ),
+            Cause::SuperblockOnWhole { disk } => write!(
+                f,
+                "the disk is given whole to a volume, and its medium carries a superblock of Palisade: another daemon, or this \
+                 one by another name, may have put it into a pool meanwhile, and what lies there would be others'. Nothing is \
+                 written to it and no guest is served from it. If the disk's guest has put it there itself, as one that runs \
+                 Palisade does: `palisade disk confirm {disk} --yes`, and it is asked no more"
             ),
             Cause::LostSuperblock => f.write_str(
                 "the medium carries no superblock any more although volumes lie on it: nothing is written to it; check \

@@ -231,3 +231,23 @@ fn nothing_is_cleared_on_a_whole_disk_while_another_shows_that_the_database_is_o
             .any(|wait| wait.name == name("v", 0) && wait.cause == on)
     );
 }
+
+/// It is told apart from what its guest has put there by an operator.
+#[test]
+fn a_whole_disk_with_somebody_elses_superblock_is_not_served() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    node.settle_and_clear(&mut cluster);
+    let d0 = name("d", 0);
+    cluster.disks.get_mut(&d0).expect("a disk").usage = Usage::Whole;
+    let open = node.observed.disks.get_mut(&d0).expect("it is open");
+    open.superblock = Superblock::Foreign;
+    let cause = Cause::SuperblockOnWhole { disk: d0.clone() };
+    let all = waits(&cluster, &name("n", 0), &node.observed);
+    assert!(
+        all.iter().any(|wait| wait.name == d0 && wait.cause == cause),
+        "{all:?}"
+    );
+    assert!(cause.to_string().contains("palisade disk confirm d0 --yes"));
+    assert!(actions(&cluster, &node).contains(&"withdraw_socket"));
+}

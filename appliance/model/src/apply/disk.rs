@@ -13,7 +13,7 @@ use crate::disk::{Disk, FirstSuperblock, Medium, Usage};
 use crate::generation::Generation;
 use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, GENERATION_MAX, SECTORS_MAX};
 use crate::lineage::History;
-use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord};
+use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord, NESTED_MAX};
 use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
 use crate::uuid::Uuid;
@@ -356,7 +356,8 @@ fn rules_of_medium(name: &Name, medium: &Medium, record: &MediumRecord) -> Resul
         let good = print.len() <= FINGERPRINT_BYTES_MAX && !print.chars().any(char::is_control);
         rule(good, "fingerprint", "must be a text of at most 2048 bytes")?;
     }
-    Ok(())
+    let few = record.nested.len() <= NESTED_MAX;
+    rule(few, "nested", "must be at most 64 ids")
 }
 
 /// A disk as it is described, with nothing on it and no history, as of a generation.

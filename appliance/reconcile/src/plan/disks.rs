@@ -229,7 +229,8 @@ impl<'a> Planner<'a> {
 /// Why nothing may be written to the medium of a disk that carries this, if so.
 pub(crate) fn unusable(cluster: &Cluster, name: &Name, disk: &Disk, superblock: Superblock) -> Option<Cause> {
     if !disk.has_superblock() {
-        return None;
+        let disk = name.clone();
+        return (superblock == Superblock::Foreign).then_some(Cause::SuperblockOnWhole { disk });
     }
     match superblock {
         Superblock::Foreign => Some(Cause::ForeignSuperblock),

@@ -1,0 +1,154 @@
+//! Superblocks of Palisade on disks that are given whole, where none of ours belongs: somebody has made a pool of the medium,
+//! or the guest runs Palisade itself. Which of the two an operator says, and what he has said is remembered with the disk.
+
+use crate::superblocks::{self, Look};
+use palisade_model::{Disk, NESTED_MAX, Usage, Uuid};
+use palisade_reconcile::Superblock;
+use palisade_sys::Opened;
+use palisade_wire::disks_named;
+
+/// Looks at all places of superblocks on an open disk that is given whole.
+pub fn look(disk: &Disk, opened: &Opened) -> Look {
+    let found = named(disk, opened);
+    let strangers: Vec<Uuid> = disk.strangers(found).collect();
+    if strangers.is_empty() {
+        return Look::default();
+    }
+    Look {
+        superblock: Superblock::Foreign,
+        sides: Some(described(opened, &strangers)),
+        ..Look::default()
+    }
+}
+
+/// The disks that superblocks on one that is given whole name, sound or not; so many as can be remembered.
+pub fn named(disk: &Disk, opened: &Opened) -> Vec<Uuid> {
+    if disk.usage != Usage::Whole || !disk.medium.is_lasting() {
+        return Vec::new();
+    }
+    let named = disks_named(opened.sectors().0, |lba| superblocks::sector(opened, lba));
+    named.into_iter().map(Uuid).take(NESTED_MAX).collect()
+}
+
+/// Whose it is.
+fn described(opened: &Opened, strangers: &[Uuid]) -> String {
+    match superblocks::read(opened) {
+        Ok(found) => {
+            let superblock = &found.superblock;
+            format!(
+                "It is that of disk {}, called {} there, of cluster {}, generation {}",
+                Uuid(superblock.disk),
+                superblock.label,
+                Uuid(superblock.cluster),
+                superblock.generation
+            )
+        }
+        Err(error) => {
+            let named: Vec<String> = strangers.iter().map(ToString::to_string).collect();
+            format!("It names disk {}, and cannot be used: {error}", named.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk_growth::tests::disk;
+    use crate::hands;
+    use palisade_model::Medium;
+    use palisade_wire::{Geometry, Name, Superblock as Written, TableRef, format};
+    use std::path::Path;
+    use std::time::Duration;
+
+    const BYTES: u64 = 64 << 20;
+
+    /// A file that is given whole, and its disk.
+    fn whole(path: &Path) -> (Disk, Opened) {
+        std::fs::File::create(path).unwrap().set_len(BYTES).unwrap();
+        let medium = Medium::File {
+            path: path.display().to_string(),
+            bytes: BYTES,
+            created: true,
+        };
+        let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
+        let sectors = BYTES / 512;
+        let disk = Disk {
+            usage: Usage::Whole,
+            sectors,
+            data_end: sectors,
+            ..disk(medium)
+        };
+        (disk, opened)
+    }
+
+    /// Another daemon makes a pool of the medium.
+    fn pool(opened: &Opened, id: u128) {
+        let geometry = Geometry::of(BYTES / 512).unwrap();
+        let superblock = Written {
+            disk: id,
+            cluster: 4,
+            owner: 5,
+            label: Name::new("theirs").unwrap(),
+            block_bytes: 512,
+            disk_sectors: BYTES / 512,
+            data_start: geometry.data_start,
+            data_end: geometry.data_end,
+            generation: 9,
+            epoch: 1,
+            sequence: 0,
+            table: TableRef::default(),
+            lineage: None,
+        };
+        let update = format(&superblock, &[]).unwrap();
+        for write in update.phases.iter().flat_map(|phase| &phase.writes) {
+            opened.write_at(write.lba.0 * 512, &write.bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_whole_disk_that_somebody_has_pooled_is_told_from_one_that_its_guest_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut disk, opened) = whole(&folder.path().join("d1"));
+        assert_eq!(look(&disk, &opened), Look::default());
+        pool(&opened, 7);
+        let found = look(&disk, &opened);
+        assert_eq!(found.superblock, Superblock::Foreign);
+        let told = found.sides.unwrap();
+        let whose = [Uuid(7).to_string(), "theirs".to_owned(), Uuid(4).to_string()];
+        assert!(whose.iter().all(|one| told.contains(one)), "{told}");
+
+        // One copy is enough, sound or not, at either end.
+        let last = BYTES - 4096;
+        let all: Vec<u64> = (0..BYTES / 4096).map(|at| at * 4096).collect();
+        let mut sector = [0; 4096];
+        let mut places = Vec::new();
+        for at in all
+            .into_iter()
+            .filter(|at| *at < 1 << 20 || *at >= last - (1 << 20))
+        {
+            opened.read_at(at, &mut sector).unwrap();
+            if sector.starts_with(&palisade_wire::MAGIC) {
+                places.push((at, sector));
+            }
+        }
+        assert!(places.len() >= 4, "{}", places.len());
+        for (at, sector) in &places {
+            superblocks::wipe(&opened).unwrap();
+            assert_eq!(look(&disk, &opened), Look::default());
+            let mut damaged = *sector;
+            damaged[4000] ^= 1;
+            opened.write_at(*at, &damaged).unwrap();
+            assert_eq!(look(&disk, &opened).superblock, Superblock::Foreign, "at {at}");
+        }
+
+        // What an operator has called the guest's is asked no more; what comes after it is.
+        superblocks::wipe(&opened).unwrap();
+        pool(&opened, 7);
+        disk.record.nested = named(&disk, &opened);
+        assert_eq!(disk.record.nested, [Uuid(7)]);
+        assert_eq!(look(&disk, &opened), Look::default());
+        superblocks::wipe(&opened).unwrap();
+        pool(&opened, 8);
+        assert_eq!(look(&disk, &opened).superblock, Superblock::Foreign);
+    }
+}
