@@ -1,5 +1,10 @@
-//! Guest memory is pinned so that I/O on it costs less: the kernel looks its pages up once and not for each request. It
-//! takes long, it is a favour and no duty, and it is what a front-end would ask for without end: so one thread does it,
+//! Guest memory is pinned, where the operator has asked for it, so that I/O on it costs less: the kernel looks its pages up
+//! once and not for each request. Nobody tells us when the VMM takes pages out of the guest's memory (virtio-balloon, free
+//! page reporting, virtio-mem: it punches holes into the memory's file). Pinned pages live on then, and what the guest has
+//! in the same place afterwards is another page: writes would carry old data and reads would never arrive. So nothing is
+//! pinned unless the operator says that no guest of this node has such a device.
+//!
+//! It takes long, it is a favour and no duty, and it is what a front-end would ask for without end: so one thread does it,
 //! for one guest after the other, in pieces between which it asks whether the memory is still the guest's; a newer
 //! table of a guest's memory takes the place of an older one that waits.
 //!
@@ -38,6 +43,8 @@ const GROWTH_BYTES_MIN: u64 = 64 << 20;
 /// Which guests' memory is to be pinned, and what the reactors have of it.
 #[derive(Debug, Default)]
 pub struct Pinning {
+    /// Whether guests' memory is pinned at all.
+    wanted: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -80,6 +87,14 @@ struct Job {
 }
 
 impl Pinning {
+    /// For shares of the machine's memory, in percent, that may be pinned for one guest and for all.
+    pub fn within(each_percent: u64, all_percent: u64) -> Pinning {
+        Pinning {
+            wanted: each_percent > 0 && all_percent > 0,
+            ..Pinning::default()
+        }
+    }
+
     /// A guest has other memory from now on, or none any more. What the reactors have of the former is called back.
     pub fn change(
         &self,
@@ -92,7 +107,7 @@ impl Pinning {
         guest.round += 1;
         guest.call_back(reactors, attachment);
         // What may keep us waiting is not pinned: this thread serves all guests.
-        let memory = memory.filter(|memory| memory.is_prompt());
+        let memory = memory.filter(|memory| self.wanted && memory.is_prompt());
         guest.due = memory.is_some().then(Instant::now);
         guest.looks = 0;
         guest.existed = 0;
@@ -380,6 +395,13 @@ pub(crate) fn machine_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_pinned_unless_that_is_asked_for() {
+        assert!(!Pinning::default().wanted);
+        assert!(!Pinning::within(50, 0).wanted && !Pinning::within(0, 75).wanted);
+        assert!(Pinning::within(50, 75).wanted);
+    }
 
     #[test]
     fn a_guest_may_have_its_share_of_what_the_others_leave() {

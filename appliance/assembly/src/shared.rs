@@ -81,6 +81,7 @@ impl Shared {
         let events = Arc::new(EventLog::beginning_after(EVENTS_KEPT, last));
         let (started, door) = (SystemTime::now(), OnceLock::new());
         let (findings, watch) = (Findings::new(Arc::clone(&events)), Arc::default());
+        let pinning = Pinning::within(settings.pinned_each_percent, settings.pinned_percent);
         Shared {
             settings,
             store,
@@ -94,7 +95,7 @@ impl Shared {
             last_seen,
             last_superblock,
             shares,
-            pinning: Pinning::default(),
+            pinning,
             started,
             plant,
             door,

@@ -110,6 +110,7 @@ impl Host {
             processors: 2,
             memory_mib: Some(2048),
             disks: Vec::new(),
+            devices: Vec::new(),
             base: Some(base),
         };
         let mut vm = lab.boot(&plan)?;

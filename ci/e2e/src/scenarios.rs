@@ -1,6 +1,7 @@
 //! The list of scenarios, in the order they run. The lab's own check comes first: when it fails, nothing below says
 //! anything about our daemon.
 
+mod balloon;
 mod change_killed;
 mod cleared;
 mod damaged_database;
@@ -104,6 +105,12 @@ pub static ALL: &[Scenario] = &[
         about: "a volume grows under a running guest",
         depth: Depth::Quick,
         run: grow::run,
+    },
+    Scenario {
+        name: "balloon",
+        about: "memory is taken from a running guest and given back: what it reads and writes is what it has there now",
+        depth: Depth::Quick,
+        run: balloon::run,
     },
     Scenario {
         name: "kill_under_load",

@@ -36,6 +36,8 @@ pub struct VmPlan {
     pub memory_mib: Option<u32>,
     /// vhost-user-blk back ends, in the order `vda`, `vdb`, …
     pub disks: Vec<DiskPlan>,
+    /// More arguments of QEMU, for other devices.
+    pub devices: Vec<String>,
     /// Boots this instead of the lab's guest.
     pub base: Option<Base>,
 }
@@ -82,8 +84,17 @@ impl VmPlan {
             processors: 1,
             memory_mib: Some(256),
             disks,
+            devices: Vec::new(),
             base: None,
         }
+    }
+
+    /// The same with a balloon, by which memory can be taken from the guest and given back.
+    #[must_use]
+    pub fn with_balloon(mut self) -> Self {
+        self.devices
+            .extend(["-device", "virtio-balloon-pci,id=balloon"].map(str::to_owned));
+        self
     }
 
     /// The same with `queues` virtqueues a disk and as many processors.
@@ -173,6 +184,7 @@ impl VmPlan {
                 ),
             );
         }
+        all.extend(self.devices.iter().cloned());
         all.extend(base.devices);
         all
     }
@@ -383,6 +395,20 @@ impl Vm {
     pub fn reset(&mut self) -> Outcome {
         self.qmp.execute("system_reset", json!({}))?;
         self.agent.wait_ready(BOOT_PATIENCE)
+    }
+
+    /// Takes memory from a machine with a balloon, or gives it back, until it has `mib` MiB.
+    ///
+    /// # Errors
+    /// When the guest's driver does not follow within a minute.
+    pub fn set_memory(&mut self, mib: u64) -> Outcome {
+        let bytes = mib << 20;
+        self.qmp.execute("balloon", json!({ "value": bytes }))?;
+        let qmp = &mut self.qmp;
+        wait_until("the balloon to have its size", COMMAND_PATIENCE, || {
+            let told = qmp.execute("query-balloon", json!({}))?;
+            Ok(told["actual"].as_u64() == Some(bytes))
+        })
     }
 
     /// SIGKILL to QEMU: the machine is gone from one instruction to the next.

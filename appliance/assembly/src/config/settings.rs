@@ -40,7 +40,7 @@ pub struct Settings {
     pub shares: ShareLimits,
     /// How the door deals with guests whose side hangs.
     pub door: DoorSettings,
-    /// Percentage of the machine's memory that may be pinned for guests.
+    /// Percentage of the machine's memory that may be pinned for guests; with 0 nothing is.
     pub pinned_percent: u64,
     /// The same for one guest.
     pub pinned_each_percent: u64,

@@ -56,6 +56,7 @@ fn taken_by_qemu(lab: &Lab, appliance: &mut Appliance) -> Outcome {
         processors: 2,
         memory_mib: None,
         disks: Vec::new(),
+        devices: Vec::new(),
         base: Some(Base {
             program: Some(program),
             kernel: lab.guest().join("vmlinux"),
