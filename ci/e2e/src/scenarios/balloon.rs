@@ -16,7 +16,7 @@ use crate::vm::VmPlan;
 const ALL: u64 = 256;
 const LEFT: u64 = 96;
 /// What is written and read with pages that have come back, in MiB.
-const FILE_MIB: u64 = 64;
+const FILE_MIB: u64 = 24;
 
 pub fn run(lab: &Lab) -> Outcome {
     let mut appliance = Appliance::start(lab, &[0])?;
@@ -28,14 +28,14 @@ pub fn run(lab: &Lab) -> Outcome {
 
     step("all of the guest's memory is in use, and has been read from and written to the disk");
     vm.run_within(
-        "dd if=/dev/urandom of=/tmp/fill bs=1M count=100 && dd if=/tmp/fill of=/dev/vda bs=1M count=100 conv=fsync",
+        "dd if=/dev/urandom of=/tmp/fill bs=1M count=80 && dd if=/tmp/fill of=/dev/vda bs=1M count=80 conv=fsync",
         patience,
     )?;
     // What may be kept of its memory is kept by then.
     vm.run("sleep 4; rm /tmp/fill; echo 3 >/proc/sys/vm/drop_caches")?;
 
-    for round in 1..=4 {
-        step(&format!(
+    for round in 1..=3 {
+        step(format!(
             "round {round}: {LEFT} of {ALL} MiB are left to it, and it gets all back"
         ));
         vm.set_memory(LEFT)?;
