@@ -576,7 +576,10 @@ mod tests {
     fn what_an_opened_disk_carries_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (last, none) = (folder.path().join("last"), folder.path().join("none"));
-        let [last, none] = [last, none].map(|folder| LastSuperblock::below(&folder));
+        let [last, none] = [last, none].map(|folder| {
+            std::fs::create_dir(&folder).unwrap();
+            LastSuperblock::below(&folder)
+        });
         let path = folder.path().join("d1");
         let (added, _) = clusters(&path, 64 << 20);
         let opened = open(&path, 64 << 20);
@@ -643,9 +646,15 @@ mod tests {
             found.superblock,
             "before it is agreed on"
         );
-        let mut goes_on = filled.clone();
-        goes_on.generation = goes_on.generation.next();
-        goes_on.disks.get_mut(&name("d1")).unwrap().revision = goes_on.generation;
+        let seen = crate::takeover::on_medium(&read(&opened).unwrap().superblock);
+        let goes_on = palisade_model::AdoptDisk {
+            name: name("d1"),
+            uuid: Uuid(77),
+            seen: Some(seen),
+            empties: Vec::new(),
+            older: true,
+        };
+        let goes_on = filled.apply(&Command::AdoptDisk(goes_on)).unwrap().0;
         assert!(matches!(
             look(&goes_on).superblock,
             Superblock::Ours { flawed: true, .. }
