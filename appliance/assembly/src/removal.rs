@@ -263,7 +263,8 @@ fn attachment_effects(view: &View<'_>, name: &Name, wanted: &Attachment) -> Vec<
             "the virtual machine that is connected to {name} loses its disk: what it has in flight is finished first, and each \
              request after that ends with an I/O error, until its monitor takes the disk away or it is ended. Do one \
              of the two before this daemon restarts: after that its monitor looks for a socket that is not there any more, and \
-             the guest waits for ever without an error"
+             the guest waits for ever without an error. One that is still in its firmware is served by whatever is offered on \
+             that socket next"
         ));
     }
     effects

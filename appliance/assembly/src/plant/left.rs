@@ -73,7 +73,7 @@ impl Plant {
         } in left
         {
             let message = format!(
-                "a virtual machine is connected to it although it was taken away with volume {volume} {} s ago: each of its \
+                "a virtual machine is connected to it although it was taken away {} s ago, which offered volume {volume}: each of its \
                  requests there ends with an I/O error, and {} MiB of its memory stay mapped",
                 since.elapsed().as_secs(),
                 offered.memory_bytes >> 20
@@ -201,7 +201,10 @@ mod tests {
         let told = plant.left_by_name();
         let names: Vec<_> = told.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
-        let count = |text: &str| text.matches("with volume v 0 s ago").count();
+        let count = |text: &str| {
+            text.matches("taken away 0 s ago, which offered volume v:")
+                .count()
+        };
         assert_eq!((count(&told[0].1), count(&told[1].1)), (1, 2));
     }
 }

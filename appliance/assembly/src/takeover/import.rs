@@ -17,7 +17,7 @@ use palisade_model::{
 };
 use palisade_sys::device::Medium as Device;
 use palisade_sys::{OpenError, Opened};
-use palisade_wire::Decoded;
+use palisade_wire::{DecodeError, Decoded};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Takes disks in with the volumes that their superblocks tell of, or says what that would bring.
@@ -84,6 +84,26 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
     Ok(shown)
 }
 
+/// What to do about a medium that says nothing: a disk that was given whole carries nothing of ours.
+fn nothing_there(wish: &api::ImportMedium, path: &str, error: &DecodeError) -> String {
+    let added = match &wish.block {
+        Some(_) => format!(
+            "palisade disk add NAME --block {path} --whole --force, which leaves as it is what is on it"
+        ),
+        None => format!("palisade disk add NAME --file {path} --whole"),
+    };
+    match error {
+        DecodeError::NotOurs => format!(
+            "nothing was changed: leave it out of the disks that are imported together. If it was a disk given whole, which \
+             carries no superblock, add it anew, and its content stays ({added}); then create a volume on it (palisade volume \
+             create NAME --disk DISK), which shows it"
+        ),
+        _ => "nothing was changed: leave it out of the disks that are imported together, and see with `palisade-inspect` what is \
+              on it, copy by copy"
+            .to_owned(),
+    }
+}
+
 /// A medium that was looked at.
 struct Looked {
     add: AddDisk,
@@ -141,8 +161,7 @@ fn look(
     refuse_used(path, &opened)?;
     let found = superblocks::read(&opened).map_err(|error| {
         let message = format!("{path} cannot be imported: {error}");
-        let remedy = "`palisade-inspect` shows what is on it, copy by copy; nothing was changed";
-        conflict("nothing_on_disk", message, remedy)
+        conflict("nothing_on_disk", message, &nothing_there(wish, path, &error))
     })?;
     let superblock = &found.superblock;
     if let Some((holder, _)) = cluster
