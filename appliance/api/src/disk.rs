@@ -206,13 +206,35 @@ pub struct DiskPatch {
     pub protected: Option<bool>,
 }
 
-/// The wish to record disks where they are that lie under each other's paths. The medium of each has to be under the path
-/// of one of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// The wish to record disks where they are that lie under each other's paths, all in one step. Either `disks` names those that
+/// have exchanged their paths, and the medium of each has to be under the path of one of them beyond doubt; or `places` says
+/// where each of them is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskRelocate {
     /// Their ids, two or more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<String>,
+    /// Where each of them is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<DiskPlace>,
+    /// What lies in a place is the disk that it is said to be, also where its content is not what that disk held when it was
+    /// last seen. For disks that have nothing else to be known by.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm: bool,
+    /// Only say what lies in each place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// Where a disk is said to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskPlace {
+    /// The disk.
+    pub id: String,
+    /// The path of its medium, absolute.
+    pub path: String,
 }
 
 /// Where a disk was recorded, and where it is.
@@ -224,6 +246,9 @@ pub struct RelocatedDisk {
     pub before: String,
     /// The path under which its medium lies, recorded from now on.
     pub path: String,
+    /// What lies there, in words, where its place was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
 }
 
 /// Where disks are recorded now.

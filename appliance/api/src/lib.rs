@@ -42,8 +42,8 @@ pub use attachment::{
     OperationCounts, Queue, Share,
 };
 pub use disk::{
-    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage,
-    FileMedium, Medium, MemoryMedium, NullMedium, RelocatedDisk,
+    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskPlace, DiskRelocate, DiskRelocated,
+    DiskUsage, FileMedium, Medium, MemoryMedium, NullMedium, RelocatedDisk,
 };
 pub use disk_preview::{DiskPreview, PartitionFound, PooledFound};
 pub use event::{Event, EventPage, Severity};

@@ -69,8 +69,20 @@ impl Wish for DiskImport {
 
 impl Wish for DiskRelocate {
     fn check(&self) -> Result<(), Problem> {
-        let once: BTreeSet<&String> = self.disks.iter().collect();
-        match self.disks.len() {
+        if !self.places.is_empty() && !self.disks.is_empty() {
+            return Err(invalid(
+                "places",
+                "either `disks` or `places` is to be given",
+                "name each disk with its path in `places`",
+            ));
+        }
+        for place in &self.places {
+            plain("places.path", Some(&place.path))?;
+        }
+        let places = self.places.iter().map(|place| &place.id);
+        let all: Vec<&String> = self.disks.iter().chain(places).collect();
+        let once: BTreeSet<&String> = all.iter().copied().collect();
+        match all.len() {
             0 | 1 => Err(invalid(
                 "disks",
                 "fewer than two disks cannot have exchanged their paths",

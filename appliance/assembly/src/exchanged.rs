@@ -5,6 +5,8 @@
 //! ([`search`](palisade_reconcile::search)). One that is given whole is known by its content alone, which a copy of it
 //! has as well: there it is left to an operator to record what was found.
 
+mod placed;
+
 use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::medium::{self, Manner};
@@ -88,10 +90,14 @@ pub fn open(
                 let path = path_of(places.cluster, name).unwrap_or_default();
                 Err(format!(
                     "{path} holds the medium of disk {holder}, and not that of disk {name}. Nothing was written to it. Bring the \
-                     right medium back, or say where it is: palisade disk confirm {name} --path PATH"
+                     right medium back, or say where both are, in one step: {}",
+                    placed::command(&[(name, None), (holder, Some(path))])
                 ))
             }
-            None => Err(reason),
+            None => Err(match places.holder_of(name) {
+                Some(other) => placed::found_elsewhere(places.cluster, name, other),
+                None => reason,
+            }),
         },
         Search::InPlace => Err(reason),
     }
@@ -126,6 +132,23 @@ impl<'a> Places<'a> {
             .map(|(name, _)| name)
             .collect();
         search(name, |of| self.medium_under(of, &among))
+    }
+
+    /// Another disk, under whose path the medium of a disk lies that is told by its content alone.
+    pub fn holder_of(&self, name: &Name) -> Option<&'a Name> {
+        let disk = self.cluster.disks.get(name)?;
+        if !medium::needs_fingerprint(disk) {
+            return None;
+        }
+        let among = BTreeSet::from([name]);
+        let others = self
+            .cluster
+            .disks
+            .iter()
+            .filter(|(other, found)| *other != name && found.node == disk.node);
+        let mut nameless = others.filter(|(_, other)| may_be(other));
+        let found = nameless.find(|(other, _)| self.medium_under(other, &among).as_ref() == Some(name));
+        found.map(|(other, _)| other)
     }
 
     /// The disks of a node that have a path.
@@ -213,6 +236,9 @@ pub fn ring_of<'a>(
 /// # Errors
 /// There is no such disk, or the medium of one is under none of the paths, or under several.
 pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+    if !wish.places.is_empty() {
+        return placed::relocate(shared, wish);
+    }
     let cluster = shared.cluster();
     let names: Vec<Name> = wish
         .disks
@@ -237,8 +263,12 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
         id: one.name.to_string(),
         before: path_of(&cluster, &one.name).unwrap_or_default().to_owned(),
         path: one.path.clone(),
+        holds: None,
     });
     let relocated = relocated.collect();
+    if wish.dry_run {
+        return Ok(api::DiskRelocated { disks: relocated });
+    }
     let agreed = shared.propose(Command::RelocateDisks(RelocateDisks { disks }));
     agreed.map_err(|error| problem::of_proposal(&error))?;
     Ok(api::DiskRelocated { disks: relocated })
@@ -274,8 +304,12 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
                     format!("more than one of {paths} holds what looks like the medium of disk {name}")
                 }
             };
-            let remedy = "name all disks that have exchanged their paths, and no others. Nothing was changed; `palisade-inspect` \
-                          shows what a medium says of itself";
+            let named: Vec<(&Name, Option<&str>)> = names.iter().map(|name| (name, None)).collect();
+            let remedy = format!(
+                "name all disks that have exchanged their paths, and no others; or say where each of them is, of which --dry-run \
+                 shows what lies there: {}. Nothing was changed",
+                placed::command(&named)
+            );
             return Err(
                 Problem::new(ProblemKind::Conflict, "disks_not_exchanged", message, remedy).about("disks"),
             );
@@ -335,8 +369,23 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         }
         _ if holder != name && places.medium_under(holder, &among).as_ref() == Some(name) => (
             format!("{path} holds the medium of disk {name} and is recorded as the path of disk {holder}"),
-            format!("say first where disk {holder} is: palisade disk confirm {holder} --path PATH"),
+            format!(
+                "say where both are, in one step: {}",
+                placed::command(&[(name, Some(path)), (holder, path_of(cluster, name))])
+            ),
         ),
+        // Under its own path lies something else, and it is under that of another.
+        _ if holder == name
+            && let Some(other) = places.holder_of(name) =>
+        {
+            (
+                placed::found_elsewhere(cluster, name, other),
+                format!(
+                    "say where both are, in one step: {}",
+                    placed::command(&[(name, path_of(cluster, other)), (other, Some(path))])
+                ),
+            )
+        }
         // It is that disk's, or nobody's that is known: said by those who refuse a disk's medium.
         _ => return Ok(()),
     };

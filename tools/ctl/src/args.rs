@@ -272,8 +272,9 @@ pub enum Disk {
     /// Say where a disk's medium is found now, or that what lies there is the disk.
     #[command(after_help = examples::DISK_CONFIRM)]
     Confirm {
-        /// Its id; or the ids of all disks that have exchanged their paths, to record in one step where each of them is.
-        #[arg(required = true, num_args = 1..)]
+        /// Its id; or the ids of all disks that have exchanged their paths, to record in one step where each of them is. Where
+        /// nothing tells them apart beyond doubt, say where each is: w1=/dev/loop2 w2=/dev/loop1.
+        #[arg(required = true, num_args = 1.., value_name = "ID[=PATH]")]
         id: Vec<String>,
         /// Where the medium of one disk is found from now on, by absolute path.
         #[arg(long, value_hint = ValueHint::AnyPath)]
@@ -282,6 +283,9 @@ pub enum Disk {
         /// one is shown.
         #[arg(long)]
         yes: bool,
+        /// Only show what lies where, of several disks.
+        #[arg(long, conflicts_with = "yes")]
+        dry_run: bool,
         #[command(flatten)]
         guard: Guard,
         #[command(flatten)]

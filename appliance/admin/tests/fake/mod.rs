@@ -322,6 +322,7 @@ impl Appliance for Fake {
                 id: id.clone(),
                 before: paths[at].clone(),
                 path,
+                holds: None,
             });
         }
         Ok(DiskRelocated { disks })

@@ -284,6 +284,38 @@ fn disks_that_are_told_by_their_content_alone_are_left_to_an_operator() {
     assert!(refused.contains("palisade disk confirm p v"), "{refused}");
 }
 
+/// One of two that have exchanged their paths was written to since it was last looked at: nothing tells it any more.
+#[test]
+fn where_one_is_found_under_the_path_of_another_both_are_to_be_placed_at_once() {
+    let Some(lab) = Lab::new(&[("v", Usage::Whole), ("w", Usage::Whole)]) else {
+        return;
+    };
+    for disk in ["v", "w"] {
+        lab.opens(disk).unwrap();
+    }
+    let device = fs::OpenOptions::new()
+        .write(true)
+        .open(&lab.devices[1].0)
+        .unwrap();
+    let other: Vec<u8> = (0..BYTES).map(|at| (at / 512) as u8 ^ 0x5a | 1).collect();
+    std::os::unix::fs::FileExt::write_all_at(&device, &other, 0).unwrap();
+    device.sync_all().unwrap();
+    lab.lead("v", 1);
+    lab.lead("w", 0);
+    let [at_v, at_w] = ["v", "w"].map(|disk| lab.link(disk).display().to_string());
+    let refused = lab.opens("v").unwrap_err();
+    assert!(
+        refused.contains(&format!("palisade disk confirm v={at_w} w={at_v}")),
+        "{refused}"
+    );
+    assert!(!refused.contains("--yes"), "{refused}");
+    let refused = lab.opens("w").unwrap_err();
+    assert!(
+        refused.contains(&format!("palisade disk confirm w=PATH v={at_w}")),
+        "{refused}"
+    );
+}
+
 /// Names were given away anew, and that of a pooled disk went to one that is not ours.
 #[test]
 fn a_foreign_file_system_is_not_taken_for_a_disk_that_has_lost_its_superblock() {

@@ -8,8 +8,8 @@ use crate::failure::Failure;
 use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
-    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskRelocate, DiskRelocated, DiskUsage,
-    FileMedium, Medium, MemoryMedium, NullMedium, routes, size,
+    BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskPlace, DiskRelocate, DiskRelocated,
+    DiskUsage, FileMedium, Medium, MemoryMedium, NullMedium, routes, size,
 };
 use serde_json::Value;
 
@@ -51,9 +51,28 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             id,
             path: at,
             yes,
+            dry_run,
             guard,
             wait,
         } => {
+            if id.len() > 1
+                && id.iter().all(|one| one.contains('='))
+                && at.is_none()
+                && guard.expect.is_none()
+            {
+                let places = id.iter().filter_map(|one| one.split_once('='));
+                let places = places.map(|(id, path)| DiskPlace {
+                    id: id.to_owned(),
+                    path: path.to_owned(),
+                });
+                let wish = DiskRelocate {
+                    places: places.collect(),
+                    confirm: yes,
+                    dry_run,
+                    ..DiskRelocate::default()
+                };
+                return relocate(client, out, &wish, wait);
+            }
             let id = match <[String; 1]>::try_from(id) {
                 Ok([id]) => id,
                 Err(ids) if at.is_some() || yes || guard.expect.is_some() => {
@@ -65,9 +84,16 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                         remedy: "name one disk with them; several by themselves are recorded where their media say that they are",
                     });
                 }
-                Err(ids) => return relocate(client, out, ids, wait),
+                Err(disks) => {
+                    let wish = DiskRelocate {
+                        disks,
+                        dry_run,
+                        ..DiskRelocate::default()
+                    };
+                    return relocate(client, out, &wish, wait);
+                }
             };
-            if at.is_none() && !yes {
+            if dry_run || at.is_none() && !yes {
                 return unconfirmed(client, out, &id, wait.wait);
             }
             if at.is_none() && !out.json {
@@ -123,25 +149,33 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
 }
 
 /// Records where disks are that have exchanged their paths.
-fn relocate(client: &Client, out: Output, disks: Vec<String>, wait: Wait) -> Result<(), Failure> {
-    let value = client.create(routes::RELOCATE, &DiskRelocate { disks })?;
+fn relocate(client: &Client, out: Output, wish: &DiskRelocate, wait: Wait) -> Result<(), Failure> {
+    let value = client.create(routes::RELOCATE, wish)?;
     let relocated: DiskRelocated = client.typed(&value)?;
-    for disk in &relocated.disks {
+    for disk in relocated.disks.iter().filter(|_| !wish.dry_run) {
         let now = client.get(&path(&disk.id))?;
         wait::applied(client, wait, &path(&disk.id), &format!("disk {}", disk.id), now)?;
     }
     if out.json {
         return Ok(out.value(&value)?);
     }
-    let rows = relocated
-        .disks
-        .into_iter()
-        .map(|disk| [disk.id, disk.before, disk.path]);
-    Ok(out.table(
-        ["disk", "was recorded at", "is at"],
+    let rows = relocated.disks.into_iter().map(|disk| {
+        [
+            disk.id,
+            disk.before,
+            disk.path,
+            show::or_dash(disk.holds.as_ref()),
+        ]
+    });
+    out.table(
+        ["disk", "was recorded at", "is at", "what lies there"],
         rows.collect(),
         "There are no disks.",
-    )?)
+    )?;
+    match wish.dry_run {
+        true => Ok(out.line("Nothing was changed.")?),
+        false => Ok(()),
+    }
 }
 
 /// Shows what would be confirmed.
