@@ -13,10 +13,13 @@
 //!
 //! It is this node's own observation and no part of the agreed configuration: as one, it would cost an entry of the log, and
 //! its flush, for each superblock that is written, and would be restored with the database from a time when the media were
-//! other ones. A record that is lost, or older than the truth, finds fewer copies and accuses no medium.
+//! other ones. A record that is older than the truth finds fewer copies and accuses no medium. Where there is none, as after a
+//! state directory was restored, only a medium that is level with the database is taken for the present one, and recorded at
+//! once.
 
 use crate::own_file;
 use palisade_model::{Disk, Generation, Uuid};
+use palisade_volume::OnRecord;
 use palisade_wire::{Ancestor, Decoded};
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,10 +31,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Debug)]
 pub struct LastSuperblock {
     folder: PathBuf,
-    chosen: Arc<Mutex<BTreeMap<Uuid, Chosen>>>,
+    known: Arc<Mutex<Known>>,
     /// Disks whose lost end an operator goes on without, and the generation of each when that was decided. Not kept beyond
     /// this daemon: until the end is written anew, the next one asks once more.
     without_end: Arc<Mutex<BTreeMap<Uuid, Generation>>>,
+}
+
+/// What this daemon knows by itself.
+#[derive(Debug, Default)]
+struct Known {
+    /// Copies that an operator has just decided to go on from.
+    chosen: BTreeMap<Uuid, Chosen>,
+    /// What it has seen or written: counts where a record has been lost since, or could not be kept.
+    carried: BTreeMap<Uuid, Generation>,
 }
 
 /// A copy that an operator goes on from.
@@ -48,37 +60,43 @@ impl LastSuperblock {
     pub fn below(state_dir: &Path) -> LastSuperblock {
         LastSuperblock {
             folder: state_dir.join("media"),
-            chosen: Arc::default(),
+            known: Arc::default(),
             without_end: Arc::default(),
         }
     }
 
-    /// The generation that a disk's medium was last known to carry, if what was `found` on it is to be held against that:
-    /// `None` as well when an operator has decided to go on from what was found.
+    /// What is on record of a disk's medium, for what was `found` on it: nothing is held against that once an operator has
+    /// decided to go on from it.
     ///
     /// # Errors
     /// A sentence: the record is there and cannot be read.
-    pub fn known(&self, disk: &Disk, found: &Decoded) -> Result<Option<Generation>, String> {
-        let chosen = self.chosen().get(&disk.uuid).copied();
+    pub fn known(&self, disk: &Disk, found: &Decoded) -> Result<OnRecord, String> {
+        let chosen = self.lock().chosen.get(&disk.uuid).copied();
         let is_chosen = |chosen: Chosen| {
             chosen.carries == found.superblock.point() && disk.superblock_generation() > chosen.since
         };
         if chosen.is_some_and(is_chosen) {
-            return Ok(None);
+            return Ok(OnRecord::Waived);
         }
-        self.recall(disk.uuid).map_err(|error| {
+        let known = self.recall(disk.uuid).map_err(|error| {
             format!(
                 "which generation the disk was last known to carry cannot be read from {}: {error}",
                 self.folder.display()
             )
-        })
+        })?;
+        Ok(OnRecord::of(disk, known))
     }
 
-    /// The generation on record. What is damaged is as if it had never been kept.
+    /// The generation on record, or else what this daemon has seen. What is damaged is as if it had never been kept.
     ///
     /// # Errors
     /// What the file system says, unless there is none.
     pub fn recall(&self, disk: Uuid) -> io::Result<Option<Generation>> {
+        let kept = self.kept(disk)?;
+        Ok(kept.or_else(|| self.lock().carried.get(&disk).copied()))
+    }
+
+    fn kept(&self, disk: Uuid) -> io::Result<Option<Generation>> {
         match own_file::read(&self.path(disk)) {
             Ok(text) => Ok(text.trim().parse().ok().map(Generation)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -92,9 +110,10 @@ impl LastSuperblock {
     /// # Errors
     /// What the file system says.
     pub fn keep(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
-        let mut chosen = self.chosen();
+        let mut known = self.lock();
+        known.carried.insert(disk, carries);
         self.record(disk, carries)?;
-        chosen.remove(&disk);
+        known.chosen.remove(&disk);
         self.without_end().remove(&disk);
         Ok(())
     }
@@ -105,14 +124,17 @@ impl LastSuperblock {
     /// What the file system says.
     pub fn settle(&self, disk: Uuid) -> io::Result<()> {
         // Under the lock: the superblock may have been written, and kept, already.
-        match self.chosen().get(&disk) {
-            Some(chosen) => self.record(disk, Generation(chosen.carries.generation)),
-            None => Ok(()),
-        }
+        let mut known = self.lock();
+        let Some(chosen) = known.chosen.get(&disk) else {
+            return Ok(());
+        };
+        let carries = Generation(chosen.carries.generation);
+        known.carried.insert(disk, carries);
+        self.record(disk, carries)
     }
 
     fn record(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
-        if matches!(self.recall(disk), Ok(Some(known)) if known == carries) {
+        if matches!(self.kept(disk), Ok(Some(kept)) if kept == carries) {
             return Ok(());
         }
         let path = self.path(disk);
@@ -123,7 +145,7 @@ impl LastSuperblock {
     /// An operator goes on from what a medium carries, older or not. Counts when the cluster has agreed on it.
     pub fn choose(&self, disk: &Disk, carries: Ancestor) {
         let since = disk.superblock_generation();
-        self.chosen().insert(disk.uuid, Chosen { carries, since });
+        self.lock().chosen.insert(disk.uuid, Chosen { carries, since });
     }
 
     /// An operator goes on without an end of a medium that is lost. Counts when the cluster has agreed on it.
@@ -140,19 +162,21 @@ impl LastSuperblock {
 
     /// The cluster has refused that.
     pub fn unchoose(&self, disk: Uuid) {
-        self.chosen().remove(&disk);
+        self.lock().chosen.remove(&disk);
     }
 
     /// Forgets a disk that has left.
     pub fn forget(&self, disk: Uuid) {
-        self.unchoose(disk);
         self.without_end().remove(&disk);
+        let mut known = self.lock();
+        known.chosen.remove(&disk);
+        known.carried.remove(&disk);
         // What cannot be removed is asked about once more if the medium ever comes back by an import.
         let _ = fs::remove_file(self.path(disk));
     }
 
-    fn chosen(&self) -> MutexGuard<'_, BTreeMap<Uuid, Chosen>> {
-        self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn without_end(&self) -> MutexGuard<'_, BTreeMap<Uuid, Generation>> {
@@ -180,8 +204,12 @@ mod tests {
         }
         assert_eq!(last.recall(Uuid(2)).unwrap(), None);
         fs::write(last.path(Uuid(1)), "4x").unwrap();
-        assert_eq!(last.recall(Uuid(1)).unwrap(), None);
+        let another = LastSuperblock::below(folder.path());
+        assert_eq!(another.recall(Uuid(1)).unwrap(), None);
+        let seen = last.recall(Uuid(1)).unwrap();
+        assert_eq!(seen, Some(Generation(3)), "the daemon that has seen it knows it");
         last.forget(Uuid(1));
+        assert_eq!(last.recall(Uuid(1)).unwrap(), None);
         assert!(!last.path(Uuid(1)).exists());
     }
 

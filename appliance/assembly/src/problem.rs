@@ -136,7 +136,10 @@ pub fn of_disk_that_knows_more(disk: &Name, superblock: Superblock) -> Problem {
                 "restore the database that belongs to it, or see what each side knows: palisade disk adopt {disk}"
             ),
         ),
-        Superblock::Older { generation, last } => (
+        Superblock::Older {
+            generation,
+            last: Some(last),
+        } => (
             format!(
                 "disk {disk} carries generation {generation}, and was last known to carry {last}: an older copy of it was put \
                  in its place"
@@ -148,6 +151,16 @@ pub fn of_disk_that_knows_more(disk: &Name, superblock: Superblock) -> Problem {
             format!(
                 "see what may be lost with it, and go on with what is there: palisade disk confirm {disk}"
             ),
+        ),
+        Superblock::Older {
+            generation,
+            last: None,
+        } => (
+            format!(
+                "disk {disk} carries generation {generation}, which the database has gone on from, and what it carried last is not \
+                 known: it may be an older copy that was put in its place"
+            ),
+            format!("bring the right medium back, or see what each side knows: palisade disk adopt {disk}"),
         ),
         _ => (
             format!("the medium of disk {disk} does not carry its superblock"),

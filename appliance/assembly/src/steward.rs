@@ -33,7 +33,7 @@ use palisade_consensus::ProposeError;
 use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, Name, ReleaseDisk};
 use palisade_reconcile::{Action, Opened as Found, Step, Superblock, plan};
 use palisade_sys::Opened;
-use palisade_volume::Leaving;
+use palisade_volume::{Leaving, OnRecord};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -165,13 +165,14 @@ impl Steward {
                 let Some(known) = plant.observed.disks.get(&disk) else {
                     return self.end(plant, &step, wanted, Ok(Found::default()));
                 };
-                // A record that cannot be read counts as none: what is there is of this cluster all the same.
+                // A record that cannot be read counts as none.
                 let last = self
                     .shared
                     .last_superblock
                     .recall(known.disk.uuid)
                     .unwrap_or_default();
-                let leaving = Leaving::of(wanted, &disk, &known.disk, known.touched).last_at(last);
+                let leaving = Leaving::of(wanted, &disk, &known.disk, known.touched)
+                    .held_against(OnRecord::of(&known.disk, last));
                 self.aside(plant, step, wanted, superblocks::erase(opened, leaving));
             }
             Action::ReleaseDisk { disk } => self.release_disk(plant, step, wanted, disk),

@@ -115,10 +115,10 @@ fn sides(found: &Decoded, agreed: &[ExtentRecord]) -> String {
 /// so no power cut takes back what was read.
 pub fn keep_opened(disk: &Disk, look: &Look, last: &LastSuperblock) -> io::Result<()> {
     match look.superblock {
-        Superblock::Ours {
-            generation,
-            flawed: false,
-        } if last.recall(disk.uuid)? != Some(generation) => last.keep(disk.uuid, generation),
+        // One with a damaged copy may have been further, and is better than nothing.
+        Superblock::Ours { generation, flawed } if !flawed || last.recall(disk.uuid)?.is_none() => {
+            last.keep(disk.uuid, generation)
+        }
         _ => Ok(()),
     }
 }
@@ -322,6 +322,7 @@ mod tests {
         AddDisk, Command, ConfirmSuperblock, CreateVolume, InitCluster, Medium, MediumRecord, Usage, Uuid,
     };
     use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
+    use palisade_volume::OnRecord;
     use palisade_wire::{Geometry, SectorWrite};
     use std::path::Path;
     use std::time::Duration;
@@ -414,7 +415,7 @@ mod tests {
             cluster: cluster.id,
             history: disk.history.clone(),
             pending: false,
-            last: None,
+            on_record: OnRecord::Waived,
         }
     }
 
@@ -500,7 +501,7 @@ mod tests {
         std::fs::copy(&copy, &path).unwrap();
         let older = Superblock::Older {
             generation: then,
-            last: now,
+            last: Some(now),
         };
         let opened = open(&path, bytes);
         let looked = look(&filled, &name("d1"), disk, &opened, &last).unwrap();
@@ -661,5 +662,38 @@ mod tests {
         ));
         written(&goes_on, &opened, &last);
         assert!(!last.is_end_excused(&goes_on.disks[&name("d1")]));
+    }
+
+    /// The state directory was restored, or its records were removed, while an older copy took the disk's place.
+    #[test]
+    fn an_older_copy_is_left_alone_by_a_daemon_that_knows_nothing_of_the_medium() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        let (added, filled) = clusters(&path, 64 << 20);
+        let opened = open(&path, 64 << 20);
+        written(&added, &opened, &LastSuperblock::below(folder.path()));
+        let last = LastSuperblock::below(&folder.path().join("restored"));
+        let disk = &filled.disks[&name("d1")];
+        let older = Superblock::Older {
+            generation: added.disks[&name("d1")].superblock_generation(),
+            last: None,
+        };
+        let looked = look(&filled, &name("d1"), disk, &opened, &last).unwrap();
+        assert_eq!(looked.superblock, older);
+        keep_opened(disk, &looked, &last).unwrap();
+        assert_eq!(last.recall(disk.uuid).unwrap(), None);
+        let before = std::fs::read(&path).unwrap();
+        let wanted = Arc::new(filled.clone());
+        let wrote = write(wanted, name("d1"), Some(Arc::clone(&opened)), false, last.clone())();
+        assert!(matches!(wrote, Ok(Done::Looked(found)) if found.superblock == older));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+
+        // One that is level is recorded, even if a copy of it is damaged, and goes on with the cluster.
+        let disk = &added.disks[&name("d1")];
+        opened.write_at(100, &[0xff]).unwrap();
+        let looked = look(&added, &name("d1"), disk, &opened, &last).unwrap();
+        assert!(matches!(looked.superblock, Superblock::Ours { flawed: true, .. }));
+        keep_opened(disk, &looked, &last).unwrap();
+        written(&filled, &opened, &last);
     }
 }

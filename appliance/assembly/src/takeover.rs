@@ -11,7 +11,7 @@ use crate::problem;
 use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
 use crate::superblocks;
-use older_copy::{copy, emptied, of_copy, on_both, overwritten};
+use older_copy::{OlderCopy, copy, emptied, of_copy, on_both, overwritten};
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Side};
@@ -125,6 +125,9 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         plant.renewed.insert(disk.uuid);
     }
     if let Ok(found) = &found {
+        if copy.is_none() {
+            note_seen(shared, &name, disk, found);
+        }
         shared.last_superblock.choose(disk, found.superblock.point());
     }
     let agreed = shared.propose(command);
@@ -147,6 +150,19 @@ fn unread(id: &str, error: &std::io::Error) -> Problem {
     Problem::new(ProblemKind::Internal, "disk_not_readable", message, remedy)
 }
 
+/// Keeps what a medium is seen to carry, where nothing is known of it: a daemon that ends once this is agreed on is followed by
+/// one that takes the medium for the one that was decided about.
+fn note_seen(shared: &Shared, name: &Name, disk: &Disk, found: &Decoded) {
+    let last = &shared.last_superblock;
+    if !matches!(last.recall(disk.uuid), Ok(None)) {
+        return;
+    }
+    let kept = last.keep(disk.uuid, Generation(found.superblock.generation));
+    if let Err(error) = kept {
+        log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
+    }
+}
+
 /// What is known of a disk that is to be decided about.
 struct Knowledge<'a> {
     cluster: &'a Cluster,
@@ -154,8 +170,8 @@ struct Knowledge<'a> {
     disk: &'a Disk,
     found: &'a Result<Decoded, DecodeError>,
     wanted: &'a Image,
-    /// Which generation it was last known to carry, if what was found is an older copy.
-    copy: Option<Generation>,
+    /// What was found is an older copy, or may be one.
+    copy: Option<OlderCopy>,
     /// What of others lies there.
     foreign: Option<&'a Content>,
     /// What lies there where nothing says that it is the disk, unless that may be written over.
@@ -322,10 +338,10 @@ fn compare(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
     agreed: &[ExtentRecord],
-    copy: Option<Generation>,
+    copy: Option<OlderCopy>,
 ) -> api::DiskAdoption {
     let (standing, message) = match found {
-        Ok(found) if let Some(last) = copy => ("older_copy", of_copy(found, last)),
+        Ok(found) if let Some(copy) = copy => ("older_copy", of_copy(found, copy)),
         Ok(found) => words(judged(found, wanted).1),
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => (
             "lost",

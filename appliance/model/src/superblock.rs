@@ -26,12 +26,13 @@ pub enum Superblock {
         generation: Generation,
     },
     /// The one of this disk, which the cluster's configuration has grown out of; but a later one was on its medium since, so
-    /// this is an older copy of it: what guests have written meanwhile is not here.
+    /// this is an older copy of it: what guests have written meanwhile is not here. Or nothing is known of what was there, and
+    /// it may be one.
     Older {
         /// Of this generation.
         generation: Generation,
-        /// The generation of the superblock that was last known to be on the medium.
-        last: Generation,
+        /// The generation of the superblock that was last known to be on the medium, if any is known.
+        last: Option<Generation>,
     },
     /// The one of this disk, which the cluster's configuration has grown out of; but both copies at one end of the medium are
     /// gone, which no crash and no turned bit brings about: somebody has cut that end off or written over it, and what guests
@@ -78,7 +79,7 @@ mod tests {
             Superblock::Diverged { generation },
             Superblock::Older {
                 generation,
-                last: Generation(10),
+                last: Some(Generation(10)),
             },
             Superblock::EndLost {
                 generation,

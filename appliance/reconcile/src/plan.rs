@@ -80,12 +80,13 @@ pub enum Cause {
         /// The superblock's generation.
         generation: Generation,
     },
-    /// The disk's superblock is earlier than the one that was last known to be on its medium: it is an older copy.
+    /// The disk's superblock is earlier than the one that was last known to be on its medium: it is an older copy. Or nothing
+    /// is known of that, and the cluster has gone on from it: it may be one.
     OlderSuperblock {
         /// The superblock's generation.
         generation: Generation,
-        /// The generation that was last known to be there.
-        last: Generation,
+        /// The generation that was last known to be there, if any is known.
+        last: Option<Generation>,
     },
     /// Both copies of the disk's superblock at one end of its medium are gone, and what else was there may be as well.
     EndLost {
@@ -152,7 +153,7 @@ impl fmt::Display for Cause {
                  is written to the disk; restore the database that belongs to it, or see with `palisade disk adopt` \
                  what each side knows"
             ),
-            Cause::OlderSuperblock { generation, last } => write!(
+            Cause::OlderSuperblock { generation, last: Some(last) } => write!(
                 f,
                 "the medium's superblock is of generation {generation}, and the disk's was of generation {last} when this \
                  node last wrote or saw it: what is there is an older copy of the medium, and what guests have written since \
@@ -184,6 +185,14 @@ impl fmt::Display for Cause {
                  a disk that keeps no record of that, so the space may be another volume's by now: nothing is cleared before you \
                  have decided. To leave what lies there as it is and let the volume go: `palisade volume delete {volume} \
                  --no-clear`. To zero it, whatever it is: `palisade volume set {volume} --clear-held`"
+            ),
+            Cause::OlderSuperblock { generation, last: None } => write!(
+                f,
+                "the medium's superblock is of generation {generation}, the cluster database has gone on from that, and this \
+                 node does not know what was there last, as after its state directory was restored or lost: what is there may \
+                 be an older copy of the medium, on which what guests have written since is not. Nothing is written to it and \
+                 no guest is served from it; bring the right medium back, or see with `palisade disk adopt` what each side \
+                 knows, and choose one"
             ),
             Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
         }

@@ -81,11 +81,11 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
         (
             Superblock::Older {
                 generation: Generation(1),
-                last: generation,
+                last: Some(generation),
             },
             Cause::OlderSuperblock {
                 generation: Generation(1),
-                last: generation,
+                last: Some(generation),
             },
         ),
         // A smaller number than ours is no older one.

@@ -114,7 +114,7 @@ fn what_a_superblock_says_is_as_it_was_found_last() {
         Superblock::Diverged { generation },
         Superblock::Older {
             generation,
-            last: Generation(41),
+            last: Some(Generation(41)),
         },
     ];
     let write = step(40, Action::WriteSuperblock { disk: name("d", 0) });

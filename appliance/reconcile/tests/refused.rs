@@ -15,7 +15,7 @@ const NEWER: Superblock = Superblock::Newer {
 
 const OLDER: Superblock = Superblock::Older {
     generation: Generation(1),
-    last: Generation(2),
+    last: Some(Generation(2)),
 };
 
 /// A pooled file `d0` with the volume `v0`, offered as `a0`.
@@ -80,7 +80,7 @@ fn it_is_open_for_a_look_only_and_the_looks_come_less_often() {
             OLDER,
             Cause::OlderSuperblock {
                 generation: Generation(1),
-                last: Generation(2),
+                last: Some(Generation(2)),
             },
         ),
     ] {

@@ -228,7 +228,7 @@ fn a_disk_leaves_whatever_grew_on_apart_from_the_cluster() {
     let erase = Action::EraseSuperblock { disk: name("d", 0) };
     let older = Superblock::Older {
         generation,
-        last: Generation(2),
+        last: Some(Generation(2)),
     };
     for superblock in [Superblock::Damaged, older] {
         observed.disks.get_mut(&name("d", 0)).unwrap().superblock = superblock;
@@ -254,7 +254,7 @@ fn a_medium_that_knows_more_is_left_alone_when_its_disk_is_removed() {
         Superblock::Diverged { generation },
         Superblock::Older {
             generation,
-            last: Generation(2),
+            last: Some(Generation(2)),
         },
     ] {
         let mut observed = open_missing(&cluster);
@@ -295,7 +295,7 @@ fn changes_of_a_disk_that_knows_more_are_not_agreed_on() {
         Superblock::Diverged { generation },
         Superblock::Older {
             generation,
-            last: Generation(2),
+            last: Some(Generation(2)),
         },
     ] {
         assert!(judge(superblock, &more) && judge(superblock, &less));

@@ -5,11 +5,43 @@ use crate::standing::{Standing, judged};
 use palisade_model::{Cluster, Disk, Generation, Superblock};
 use palisade_wire::{DecodeError, Decoded, Lba, Part, Place, Sector, SectorError, Why, is_cut_off_write_of};
 
+/// What a node knows of the superblock that was last on a disk's medium, which what is found there is held against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnRecord {
+    /// It was known to carry this generation.
+    At(Generation),
+    /// The node knows of none, as after its state directory was lost or restored: only a medium that is level with the
+    /// database is the present one beyond doubt.
+    Nothing,
+    /// Nothing is held against what is there: an operator has chosen it, or the disk's first superblock is still to come, so
+    /// that no extent has ever been on it.
+    #[default]
+    Waived,
+}
+
+impl OnRecord {
+    /// What a disk's medium is held against, with the generation that the node `knows` it to have carried.
+    pub fn of(disk: &Disk, knows: Option<Generation>) -> OnRecord {
+        match knows {
+            Some(last) => OnRecord::At(last),
+            None if disk.first_superblock.is_on_medium() => OnRecord::Nothing,
+            None => OnRecord::Waived,
+        }
+    }
+}
+
+/// A medium that has gone back to an earlier state, or may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct GoneBack {
+    /// From which generation, where that is known.
+    pub last: Option<Generation>,
+}
+
 /// What is known of a disk's medium beside what is found on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Known {
-    /// The generation of the superblock that was last known to be there, if any was.
-    pub last: Option<Generation>,
+    /// The superblock that was last known to be there.
+    pub last: OnRecord,
     /// Both copies at one end may be missing: the first superblock is being written, or an operator has been told that the
     /// end is lost and goes on without it.
     pub end_excused: bool,
@@ -18,7 +50,7 @@ pub struct Known {
 impl Known {
     /// Nothing.
     pub const NOTHING: Known = Known {
-        last: None,
+        last: OnRecord::Waived,
         end_excused: false,
     };
 
@@ -60,7 +92,7 @@ pub fn carried(
     };
     let (decides, standing) = judged(found, wanted);
     let generation = Generation(decides.generation);
-    if let Some(last) = gone_back(&standing, found, known.last) {
+    if let Some(GoneBack { last }) = gone_back(&standing, found, wanted, known.last) {
         return Ok(Superblock::Older { generation, last });
     }
     if let Some(tail) = lost_end(&standing, found, wanted, known) {
@@ -81,18 +113,24 @@ pub fn carried(
     })
 }
 
-/// The generation that a medium has gone back from, if it has: the database has grown out of what it carries, and of what it
-/// was `last` known to carry, which was later. That is no crash, which leaves a medium at what was recorded or beyond it, but
-/// an older copy, put in the disk's place.
+/// Whether a medium has gone back: the database has grown out of what it carries, and of what it was last known to carry,
+/// which was later. That is no crash, which leaves a medium at what was recorded or beyond it, but an older copy, put in the
+/// disk's place. Where nothing is known of it, one that is not level with the database may be such a copy.
 ///
 /// One that says exactly what the database says is in force whatever was known before: both were put back, together.
 pub(crate) fn gone_back(
     standing: &Standing,
     found: &Decoded,
-    last: Option<Generation>,
-) -> Option<Generation> {
+    wanted: &Image,
+    on_record: OnRecord,
+) -> Option<GoneBack> {
     let is_behind = matches!(standing, Standing::Behind | Standing::Unstamped);
-    last.filter(|last| is_behind && newest(found) < *last)
+    let (last, reached) = match on_record {
+        OnRecord::At(last) => (Some(last), last),
+        OnRecord::Nothing => (None, Generation(wanted.superblock.generation)),
+        OnRecord::Waived => return None,
+    };
+    (is_behind && newest(found) < reached).then_some(GoneBack { last })
 }
 
 /// The end of a medium, true for the one behind the data, at which no copy of the superblock is left, if that is not

@@ -4,7 +4,7 @@
 //! An erasure may be cut off anywhere, and the next daemon asks again. So what it has left, from the first superblock that
 //! is gone to the last sector of a table, is told from a superblock that was damaged by itself.
 
-use crate::carried::newest;
+use crate::carried::{OnRecord, newest};
 use crate::standing::beside;
 use palisade_model::{Ancestor, Cluster, Disk, Generation, History, Name, Uuid};
 use palisade_wire::{
@@ -22,8 +22,8 @@ pub struct Leaving {
     pub history: History,
     /// Its first superblock was still to be written, so that a part of it may be there.
     pub pending: bool,
-    /// The generation that its medium was last known to carry, if any.
-    pub last: Option<Generation>,
+    /// What is known of the superblock that was last on its medium.
+    pub on_record: OnRecord,
 }
 
 impl Leaving {
@@ -36,14 +36,23 @@ impl Leaving {
             cluster: cluster.id,
             history: now.unwrap_or(opened).history.clone(),
             pending: touched || !opened.first_superblock.is_on_medium(),
-            last: None,
+            on_record: OnRecord::Waived,
         }
     }
 
-    /// The same of a disk whose medium was last known to carry a generation.
+    /// The same of a disk of whose medium something is on record.
     #[must_use]
-    pub fn last_at(self, last: Option<Generation>) -> Leaving {
-        Leaving { last, ..self }
+    pub fn held_against(self, on_record: OnRecord) -> Leaving {
+        Leaving { on_record, ..self }
+    }
+
+    /// The generation that its medium must have reached, if it is the present one.
+    fn reached(&self) -> Option<Generation> {
+        match self.on_record {
+            OnRecord::At(last) => Some(last),
+            OnRecord::Nothing => self.history.latest().map(|latest| latest.generation),
+            OnRecord::Waived => None,
+        }
     }
 }
 
@@ -69,7 +78,7 @@ pub fn is_to_be_erased<E>(
             let is_ours = found.superblock.disk == disk && is_known(&found.superblock);
             // An older copy in the disk's place stays whole. What an erasure that was cut off has left of the write before the
             // last one looks older too, and has lost its other copies.
-            let is_older = leaving.last.is_some_and(|last| newest(found) < last);
+            let is_older = leaving.reached().is_some_and(|last| newest(found) < last);
             let is_copy = is_older && found.damage.is_empty();
             Ok(is_ours && !is_copy && beside(found).all(is_known))
         }

@@ -38,7 +38,7 @@ pub mod image;
 pub mod renewal;
 pub mod standing;
 
-pub use carried::{Known, carried, is_first_write_cut_off};
+pub use carried::{Known, OnRecord, carried, is_first_write_cut_off};
 pub use compile::{CompileError, compile};
 pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, agreed, image};

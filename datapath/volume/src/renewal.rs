@@ -1,7 +1,7 @@
 //! Whether a medium may be written, and what: asked with what is on the medium at that very moment, before each write of
 //! a superblock.
 
-use crate::carried::{Known, gone_back, lost_end};
+use crate::carried::{GoneBack, Known, gone_back, lost_end};
 use crate::image::Image;
 use crate::standing::{Standing, standing};
 use palisade_model::Generation;
@@ -27,12 +27,13 @@ pub enum Forbidden {
     #[error("{}", carries(.0))]
     Standing(Standing),
     /// The medium carries an earlier configuration than it was last known to carry: it is an older copy.
-    #[error("the medium carries generation {found}, and was last known to carry {last}: it is an older copy")]
+    #[error("the medium carries generation {found}, and {}", went_back(*.last))]
     Older {
         /// The generation that it carries.
         found: Generation,
-        /// The generation that it was last known to carry.
-        last: Generation,
+        /// The generation that it was last known to carry; `None`: nothing is known of it, and the database has gone on from
+        /// what it carries.
+        last: Option<Generation>,
     },
     /// One end of the medium has lost both copies, and with them what else was there.
     #[error("the {} of the medium is lost", end(*.tail))]
@@ -58,6 +59,13 @@ fn end(tail: bool) -> &'static str {
     if tail { "end" } else { "beginning" }
 }
 
+fn went_back(last: Option<Generation>) -> String {
+    match last {
+        Some(last) => format!("was last known to carry {last}: it is an older copy"),
+        None => "nothing is known of what it carried last: it may be an older copy".to_owned(),
+    }
+}
+
 fn carries(standing: &Standing) -> &'static str {
     match standing {
         Standing::Ahead => "the medium carries a later configuration than the database",
@@ -81,7 +89,7 @@ pub fn renewal(
     let Image { superblock, extents } = wanted;
     let written = match found {
         Ok(found) => match standing(found, wanted) {
-            standing if let Some(last) = gone_back(&standing, found, known.last) => {
+            standing if let Some(GoneBack { last }) = gone_back(&standing, found, wanted, known.last) => {
                 let found = Generation(found.superblock.generation);
                 return Err(Forbidden::Older { found, last });
             }

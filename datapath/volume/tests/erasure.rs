@@ -5,7 +5,7 @@
 mod stand;
 
 use palisade_model::{Cluster, History, LineageId, Uuid};
-use palisade_volume::{Leaving, is_to_be_erased};
+use palisade_volume::{Leaving, OnRecord, is_to_be_erased};
 use palisade_wire::{Lineage, Name, Superblock, Update, erase, format};
 use stand::{CLUSTER, Medium4k, SECTORS, at, begun, name, read, then, volume};
 use std::convert::Infallible;
@@ -34,7 +34,7 @@ fn formatted(superblock: &Superblock) -> (Medium4k, Update) {
 /// The cluster knows the generations of these ids.
 fn leaving(ids: &[u128], pending: bool) -> Leaving {
     Leaving {
-        last: None,
+        on_record: OnRecord::Waived,
         uuid: Uuid(DISK),
         cluster: Uuid(CLUSTER),
         history: history(ids),

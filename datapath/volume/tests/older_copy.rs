@@ -9,8 +9,11 @@
 mod stand;
 
 use palisade_model::{Cluster, Generation, Superblock};
-use palisade_volume::{Forbidden, Known, Leaving, is_to_be_erased, renewal};
-use stand::{Medium4k, SECTORS, at, begun, image_of, known, name, read, then, told_after, volume, written};
+use palisade_volume::{Forbidden, Known, Leaving, OnRecord, is_to_be_erased, renewal};
+use stand::{
+    Medium4k, SECTORS, at, begun, image_of, known, name, read, then, told_after, told_knowing, volume,
+    written,
+};
 use std::convert::Infallible;
 
 /// A crash leaves a medium at what is on record, or beyond it: what lies before it is an older copy.
@@ -23,7 +26,7 @@ fn a_medium_before_what_it_was_last_known_to_carry_is_an_older_copy() {
     let (copy, last) = (written(&then), generation(&now));
     let older = Ok(Superblock::Older {
         generation: generation(&then),
-        last,
+        last: Some(last),
     });
     assert_eq!(told_after(&copy, &wanted, Some(last)), older);
     assert_eq!(told_after(&copy, &now, Some(last)), older);
@@ -63,7 +66,13 @@ fn an_older_copy_is_not_renewed_or_erased() {
     let bare = || unreachable!("a superblock is there");
     let renewed = |medium: &Medium4k, last| renewal(&read(medium), &wanted, known(last), bare);
     let refused = renewed(&written(&then), Some(last));
-    assert_eq!(refused, Err(Forbidden::Older { found: before, last }));
+    assert_eq!(
+        refused,
+        Err(Forbidden::Older {
+            found: before,
+            last: Some(last)
+        })
+    );
     assert!(renewed(&written(&then), Some(before)).is_ok());
     assert!(renewed(&written(&now), Some(last)).is_ok());
     assert!(renewed(&written(&then), None).is_ok());
@@ -71,7 +80,12 @@ fn an_older_copy_is_not_renewed_or_erased() {
     let leaving = Leaving::of(&now, &name("d"), disk, false);
     let erased = |medium: &Medium4k, last| {
         let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
-        is_to_be_erased(&read(medium), &leaving.clone().last_at(last), SECTORS, at)
+        is_to_be_erased(
+            &read(medium),
+            &leaving.clone().held_against(known(last).last),
+            SECTORS,
+            at,
+        )
     };
     assert_eq!(erased(&written(&then), Some(last)), Ok(false));
     assert_eq!(erased(&written(&then), Some(before)), Ok(true));
@@ -107,4 +121,65 @@ fn a_table_that_was_lost_makes_no_copy() {
     }
     let generation = Generation(image_of(&then_was).superblock.generation);
     assert_eq!(told_after(&medium, &now, Some(last)), ours(generation, true));
+}
+
+/// As after a state directory was restored.
+const NOTHING_ON_RECORD: Known = Known {
+    last: OnRecord::Nothing,
+    end_excused: false,
+};
+
+/// The record was lost, with the state directory or by itself: a medium that is not level with the database may be a copy from
+/// before a volume was made, whose place on it is somebody else's.
+#[test]
+fn without_a_record_only_a_medium_that_is_level_with_the_database_is_the_present_one() {
+    let then = then(&begun(3), volume("a"));
+    let now = self::then(&then, volume("bb"));
+    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let found = generation(&then);
+    let told = |cluster| told_knowing(&written(&then), cluster, NOTHING_ON_RECORD);
+    let older = Superblock::Older {
+        generation: found,
+        last: None,
+    };
+    assert_eq!(told(&now), Ok(older));
+    let ours = Superblock::Ours {
+        generation: found,
+        flawed: false,
+    };
+    assert_eq!(told(&then), Ok(ours));
+    let bare = || unreachable!("a superblock is there");
+    let renewed =
+        |medium: &Medium4k, wanted| renewal(&read(medium), &image_of(wanted), NOTHING_ON_RECORD, bare);
+    let refused = Forbidden::Older { found, last: None };
+    assert_eq!(renewed(&written(&then), &now), Err(refused));
+    assert!(renewed(&written(&now), &now).is_ok());
+    // One that knows more than the database is that, whatever is on record.
+    let newer = Superblock::Newer {
+        generation: generation(&now),
+    };
+    assert_eq!(told_knowing(&written(&now), &then, NOTHING_ON_RECORD), Ok(newer));
+
+    let leaving = Leaving::of(&now, &name("d"), &now.disks[&name("d")], false);
+    let leaving = leaving.held_against(OnRecord::Nothing);
+    let erased = |medium: &Medium4k| {
+        let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+        is_to_be_erased(&read(medium), &leaving, SECTORS, at)
+    };
+    assert_eq!(
+        (erased(&written(&then)), erased(&written(&now))),
+        (Ok(false), Ok(true))
+    );
+}
+
+/// Nothing lies on a disk that waits for its first superblock: nothing of what was on it last can be missing.
+#[test]
+fn nothing_is_held_against_a_medium_whose_first_superblock_is_to_come() {
+    let cluster = then(&begun(3), volume("a"));
+    let mut disk = cluster.disks[&name("d")].clone();
+    assert_eq!(OnRecord::of(&disk, None), OnRecord::Nothing);
+    disk.first_superblock = palisade_model::FirstSuperblock::Pending;
+    assert_eq!(OnRecord::of(&disk, None), OnRecord::Waived);
+    let at = OnRecord::At(Generation(7));
+    assert_eq!(OnRecord::of(&disk, Some(Generation(7))), at);
 }

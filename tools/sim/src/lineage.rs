@@ -24,7 +24,7 @@ use palisade_model::{
     Generation, GrowVolume, InitCluster, Medium as Made, MediumRecord, Name, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
-use palisade_volume::{Bare, Forbidden, Known, carried, image, is_first_write_cut_off, renewal};
+use palisade_volume::{Bare, Forbidden, Known, OnRecord, carried, image, is_first_write_cut_off, renewal};
 use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
     Sector, SectorWrite, decode, erase,
@@ -398,7 +398,7 @@ impl World {
 
     fn known(&self, cluster: &Cluster, disk: &Name) -> Known {
         let known = Known {
-            last: self.last,
+            last: self.last.map_or(OnRecord::Waived, OnRecord::At),
             ..Known::NOTHING
         };
         cluster.disks.get(disk).map_or(known, |disk| known.of(disk))

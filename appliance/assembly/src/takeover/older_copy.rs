@@ -10,13 +10,20 @@ use palisade_volume::{Image, Known, Part, carried, overlaps, unheld};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The generation that a medium was last known to carry, if what was found on it is an older copy.
+/// A medium that is an older copy, or may be one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OlderCopy {
+    /// The generation that the disk's was last known to carry, if that is known.
+    last: Option<Generation>,
+}
+
+/// Whether what was found on a medium is an older copy.
 pub(super) fn copy(
     shared: &Shared,
     disk: &Disk,
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
-) -> Result<Option<Generation>, Problem> {
+) -> Result<Option<OlderCopy>, Problem> {
     let Ok(decoded) = found else { return Ok(None) };
     let last = shared.last_superblock.known(disk, decoded).map_err(|message| {
         let remedy = "see that the daemon may read its state directory";
@@ -27,18 +34,26 @@ pub(super) fn copy(
         end_excused: true,
     };
     Ok(match carried(found, wanted, known, || false) {
-        Ok(Superblock::Older { last, .. }) => Some(last),
+        Ok(Superblock::Older { last, .. }) => Some(OlderCopy { last }),
         _ => None,
     })
 }
 
 /// What is told of one.
-pub(super) fn of_copy(found: &Decoded, last: Generation) -> String {
-    format!(
-        "the medium carries generation {}, and was at generation {last} when this node last wrote or saw it: it is an older \
-         copy of the disk. What guests have written since the copy was made is not on it, whichever side is taken",
-        found.superblock.generation
-    )
+pub(super) fn of_copy(found: &Decoded, copy: OlderCopy) -> String {
+    let generation = found.superblock.generation;
+    match copy.last {
+        Some(last) => format!(
+            "the medium carries generation {generation}, and was at generation {last} when this node last wrote or saw it: it \
+             is an older copy of the disk. What guests have written since the copy was made is not on it, whichever side is \
+             taken"
+        ),
+        None => format!(
+            "the medium carries generation {generation}, which the database has gone on from, and this node does not know what \
+             it carried last: it may be an older copy of the disk. If it is one, what guests have written since it was made is \
+             not on it, whichever side is taken"
+        ),
+    }
 }
 
 /// The volumes of the database in whose place others have written; on an older copy, also those that have space there which
@@ -46,7 +61,7 @@ pub(super) fn of_copy(found: &Decoded, last: Generation) -> String {
 pub(super) fn overwritten(
     medium: &[ExtentRecord],
     database: &[ExtentRecord],
-    copy: Option<Generation>,
+    copy: Option<OlderCopy>,
 ) -> Vec<api::VolumeOverwritten> {
     let overlaps = overlaps(medium, database);
     let by_others = overlaps.iter().map(|overlap| api::VolumeOverwritten {
@@ -84,7 +99,7 @@ pub(super) fn on_both(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec
 }
 
 /// The volumes of the database that hold what guests of others have written, or may hold it.
-pub(super) fn emptied(found: &Decoded, wanted: &Image, copy: Option<Generation>) -> Vec<Uuid> {
+pub(super) fn emptied(found: &Decoded, wanted: &Image, copy: Option<OlderCopy>) -> Vec<Uuid> {
     let overlaps = overlaps(&found.extents, &wanted.extents);
     let others = overlaps.iter().map(|overlap| overlap.database.volume);
     let uncleared = copy

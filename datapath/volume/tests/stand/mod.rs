@@ -11,7 +11,7 @@ use palisade_model::{
     AddDisk, Cluster, Command, CreateVolume, Generation, InitCluster, Medium, MediumRecord, Name, Superblock,
     Usage, Uuid,
 };
-use palisade_volume::{Image, Known, carried, image, is_first_write_cut_off};
+use palisade_volume::{Image, Known, OnRecord, carried, image, is_first_write_cut_off};
 use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Sector, decode, format};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -110,7 +110,7 @@ pub fn told_after(
 
 pub fn known(last: Option<Generation>) -> Known {
     Known {
-        last,
+        last: last.map_or(OnRecord::Waived, OnRecord::At),
         ..Known::NOTHING
     }
 }

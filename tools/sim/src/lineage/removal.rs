@@ -55,7 +55,8 @@ impl World {
         let Some(open) = self.observed.disks.get(disk) else {
             return false;
         };
-        let leaving = Leaving::of(cluster, disk, &open.disk, open.touched).last_at(self.last);
+        let leaving =
+            Leaving::of(cluster, disk, &open.disk, open.touched).held_against(self.known(cluster, disk).last);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         is_to_be_erased(&self.read(), &leaving, self.disk_sectors, read).unwrap_or(false)
     }
