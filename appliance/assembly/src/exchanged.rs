@@ -88,10 +88,18 @@ pub fn open(
         Search::NotFound(found) => match found.first() {
             Some(holder) => {
                 let path = path_of(places.cluster, name).unwrap_or_default();
+                // One that is told by its superblock may be a copy: the other disk is where it was then.
+                let is_alone = places.is_safe(name);
+                let command = match is_alone {
+                    true => format!("it is: palisade disk confirm {name} --path PATH"),
+                    false => format!(
+                        "both are, in one step: {}",
+                        placed::command(&[(name, None), (holder, Some(path))])
+                    ),
+                };
                 Err(format!(
                     "{path} holds the medium of disk {holder}, and not that of disk {name}. Nothing was written to it. Bring the \
-                     right medium back, or say where both are, in one step: {}",
-                    placed::command(&[(name, None), (holder, Some(path))])
+                     right medium back, or say where {command}"
                 ))
             }
             None => Err(match places.holder_of(name) {

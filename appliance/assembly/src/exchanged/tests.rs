@@ -287,7 +287,7 @@ fn disks_that_are_told_by_their_content_alone_are_left_to_an_operator() {
 /// One of two that have exchanged their paths was written to since it was last looked at: nothing tells it any more.
 #[test]
 fn where_one_is_found_under_the_path_of_another_both_are_to_be_placed_at_once() {
-    let Some(lab) = Lab::new(&[("v", Usage::Whole), ("w", Usage::Whole)]) else {
+    let Some(lab) = Lab::new(&[("p", Usage::Pooled), ("v", Usage::Whole), ("w", Usage::Whole)]) else {
         return;
     };
     for disk in ["v", "w"] {
@@ -295,13 +295,13 @@ fn where_one_is_found_under_the_path_of_another_both_are_to_be_placed_at_once() 
     }
     let device = fs::OpenOptions::new()
         .write(true)
-        .open(&lab.devices[1].0)
+        .open(&lab.devices[2].0)
         .unwrap();
     let other: Vec<u8> = (0..BYTES).map(|at| (at / 512) as u8 ^ 0x5a | 1).collect();
     std::os::unix::fs::FileExt::write_all_at(&device, &other, 0).unwrap();
     device.sync_all().unwrap();
-    lab.lead("v", 1);
-    lab.lead("w", 0);
+    lab.lead("v", 2);
+    lab.lead("w", 1);
     let [at_v, at_w] = ["v", "w"].map(|disk| lab.link(disk).display().to_string());
     let refused = lab.opens("v").unwrap_err();
     assert!(
