@@ -26,6 +26,9 @@ const LOOKS_PER_DEADLINE: u32 = 4;
 /// A process that receives descriptors has so long to answer, however short a step may be.
 const PATIENCE_MIN: Duration = Duration::from_secs(1);
 
+/// While the door shuts a thread may be in one step for so long at most: the others' guests wait for the successor.
+const SHUT_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Everything the supervisor owns.
 pub(super) struct Supervisor {
     settings: DoorSettings,
@@ -129,7 +132,7 @@ impl Supervisor {
             // Also when commands come without end.
             if Instant::now() >= self.next_look {
                 self.look();
-                self.next_look = Instant::now() + self.settings.deadline / LOOKS_PER_DEADLINE;
+                self.next_look = Instant::now() + self.deadline() / LOOKS_PER_DEADLINE;
             }
         }
     }
@@ -148,7 +151,15 @@ impl Supervisor {
 
     /// The time until the threads are to be looked at, if there are any.
     fn patience(&self) -> Option<Duration> {
-        (!self.attachments.is_empty()).then(|| self.settings.deadline / LOOKS_PER_DEADLINE)
+        (!self.attachments.is_empty()).then(|| self.deadline() / LOOKS_PER_DEADLINE)
+    }
+
+    /// How long a thread may be in one step.
+    fn deadline(&self) -> Duration {
+        match self.shutting {
+            true => self.settings.deadline.min(SHUT_DEADLINE),
+            false => self.settings.deadline,
+        }
     }
 
     /// Cuts off those whose thread has been in one step for too long, sleeps although it was told something, or has ended
@@ -156,9 +167,9 @@ impl Supervisor {
     fn look(&mut self) {
         self.abandoned.retain(|thread| !thread.is_finished());
         let mut over = Vec::new();
-        let now = Instant::now();
+        let (now, deadline) = (Instant::now(), self.deadline());
         for (&index, entry) in &mut self.attachments {
-            if let Some((step, age)) = entry.gate.overdue(self.settings.deadline) {
+            if let Some((step, age)) = entry.gate.overdue(deadline) {
                 let reason = format!(
                     "the virtual machine's side keeps us waiting in {step} for {} s: it is cut off",
                     age.as_secs()
@@ -211,6 +222,7 @@ impl Supervisor {
             Command::QueueStopped { queue, source } => self.queue_stopped(queue, source),
             Command::Shutdown => {
                 self.shutting = true;
+                self.next_look = Instant::now();
                 let all: Vec<_> = self.attachments.keys().copied().collect();
                 all.into_iter()
                     .for_each(|index| self.detach(index, "the daemon is stopping"));
