@@ -48,6 +48,21 @@ pub const FLIGHT_BYTES_EACH: u64 = 16 << 20;
 /// The same of all attachments; one that has nothing in flight may always have one operation.
 pub const FLIGHT_BYTES_ALL: u64 = 64 << 20;
 
+/// Bytes of one discard or write-zeroes operation of a kernel device, and a multiple of where each ends, so that what a
+/// device or file system gives back as one is not cut. A file is locked meanwhile, and a disk that does not know zeroes
+/// writes them.
+pub const RANGE_BYTES_MAX: u32 = 32 << 20;
+
+/// In flight of such operations a shorter one counts for as much: a lock and a journal's record cost the same.
+pub const RANGE_BYTES_MIN: u32 = 4 << 20;
+
+/// Bytes of such operations in flight of one attachment on one kernel device, by one reactor: four long ones, or 32 short
+/// ones. With so many of 126 MiB, neighbours on the same file were not slowed down; with 256 they waited for seconds.
+pub const RANGES_BYTES_EACH: u64 = 128 << 20;
+
+/// The same of all attachments; one that has none in flight there may always have one.
+pub const RANGES_BYTES_ALL: u64 = 512 << 20;
+
 /// Requests one queue may hand over in one turn, so that its neighbours are served in the same turn.
 pub const PULL_BATCH: usize = 32;
 
@@ -88,4 +103,6 @@ const _: () = assert!(BOUNCE_BYTES <= PIECE_BYTES_MAX as usize);
 const _: () = assert!(PIECE_BYTES_MAX.is_multiple_of(4096), "whole blocks");
 const _: () = assert!(TURN_BYTES_EACH >= PIECE_BYTES_MAX as u64 && TURN_BYTES_ALL >= TURN_BYTES_EACH);
 const _: () = assert!(FLIGHT_BYTES_EACH >= TURN_BYTES_EACH && FLIGHT_BYTES_ALL >= FLIGHT_BYTES_EACH);
+const _: () = assert!(RANGE_BYTES_MAX.is_power_of_two() && RANGE_BYTES_MIN <= RANGE_BYTES_MAX);
+const _: () = assert!(RANGES_BYTES_EACH >= RANGE_BYTES_MAX as u64 && RANGES_BYTES_ALL >= RANGES_BYTES_EACH);
 const _: () = assert!(RING_ENTRIES_MAX.is_power_of_two());

@@ -1,7 +1,7 @@
 //! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
 use crate::parts::is_reached;
-use crate::rations::range_bytes_max;
+use crate::rations::whole_range_bytes_max;
 use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
@@ -325,7 +325,7 @@ pub(crate) fn way(
             one_run && sectors.bytes() <= u64::from(limits.io_bytes_max) && is_reached(segments, limits)
         }
         // A write-through guest counts on stable storage after these too: a flush follows the last part.
-        _ => one_run && !settings.write_through && sectors.bytes() <= range_bytes_max(limits),
+        _ => one_run && !settings.write_through && sectors.bytes() <= whole_range_bytes_max(limits),
     };
     if whole {
         return Ok(Way::Whole(run.device, Lba(run.lba.0 + into_run.0)));

@@ -1,7 +1,7 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
 use crate::pace::Allowance;
-use crate::rations::{Ration, bounded};
+use crate::rations::{Flight, Ration, bounded};
 use crate::reactor::{Device, Queue, Reactor, Volume, broken};
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
@@ -77,7 +77,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             ration: Ration::default(),
             careful: false,
         };
-        self.flight.open(id.attachment);
+        for flight in [&mut self.flight].into_iter().chain(&mut self.ranges) {
+            flight.open(id.attachment);
+        }
         let index = match self.queues.iter().position(Option::is_none) {
             Some(index) => index,
             None => {
@@ -265,6 +267,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             dropped: false,
             stalled: false,
         };
+        while self.ranges.len() <= index.usize() {
+            self.ranges.push(Flight::of_ranges(&self.flight));
+        }
         for shares in [
             &mut self.slot_shares,
             &mut self.part_shares,

@@ -3,7 +3,7 @@
 //! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
 
 use crate::pace;
-use crate::rations::range_bytes_max;
+use crate::rations::{Flight, RangePiece, range_flight_bytes};
 use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
@@ -34,6 +34,8 @@ struct Piece {
     zeroes: bool,
     /// What it takes of a turn.
     turn_bytes: u64,
+    /// What it takes of the ranges in flight on its device.
+    range_bytes: u32,
 }
 
 /// What came of cutting off the next part.
@@ -64,7 +66,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 Ok(Some(_)) if self.is_revoked(request) => {
                     self.slots.slot_mut(request).fault = Some(Fault::Gone);
                 }
-                Ok(Some(piece)) if !self.may_begin(request, &piece) => return self.rest(request),
+                Ok(Some(piece)) if !self.may_begin(request, &piece) => {
+                    return self.rest(request, piece.range_bytes == 0);
+                }
                 Ok(Some(piece)) => match self.cut(request, &piece) {
                     Cut::Sent => {
                         self.step(request, &piece);
@@ -111,6 +115,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
             broken("a request outlived its queue")
         };
+        if piece.range_bytes != 0 {
+            let flight = self.ranges.get(piece.device.usize());
+            let range_bytes = piece.range_bytes.into();
+            return flight.is_none_or(|flight| flight.may_take(queue.id.attachment, range_bytes));
+        }
         let has_turn = bytes == 0 || queue.ration.of_queue_allows(turn) && self.ration.of_all_allows(turn);
         if !has_turn || (moves_data && !self.flight.may_take(queue.id.attachment, bytes)) {
             return false;
@@ -192,6 +201,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     block_sectors: 1,
                     zeroes: false,
                     turn_bytes: 0,
+                    range_bytes: 0,
                 }));
             }
             Work::Ranges(handed_out) => (handed_out, false),
@@ -208,20 +218,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let limits = self.device(run.device).ok_or(Fault::Gone)?.limits;
         let into_run = lba.since(run.volume);
         let mut sectors = left.0.min(run.sectors.0 - into_run.0);
-        if zeroes || slot.op.moves_data() {
+        let device_lba = Lba(run.lba.0 + into_run.0);
+        let (turn_bytes, range_bytes) = if zeroes || slot.op.moves_data() {
             sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
-        }
-        let range_max = range_bytes_max(&limits);
-        let turn_bytes = match zeroes || slot.op.moves_data() || range_max != u64::MAX {
-            true => {
-                sectors = sectors.min(Sectors::from_bytes(range_max).0);
-                Sectors(sectors).bytes()
-            }
-            false => 0,
+            (Sectors(sectors).bytes(), 0)
+        } else {
+            let range = RangePiece::at(&limits, device_lba.bytes());
+            sectors = sectors.min(Sectors::from_bytes(range.bytes_max).0);
+            let bytes = Sectors(sectors).bytes();
+            let turn_bytes = if range.takes_turn { bytes } else { 0 };
+            let takes_flight = range.takes_flight.then(|| range_flight_bytes(bytes));
+            (turn_bytes, takes_flight.unwrap_or(0))
         };
         Ok(Some(Piece {
             device: run.device,
-            device_lba: Lba(run.lba.0 + into_run.0),
+            device_lba,
             op: if zeroes { Op::Write } else { slot.op },
             skip: handed_out,
             sectors: Sectors(sectors),
@@ -229,6 +240,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             block_sectors: Sectors::from_bytes(limits.block_bytes.into()).0.max(1),
             zeroes,
             turn_bytes,
+            range_bytes,
         }))
     }
 
@@ -334,17 +346,31 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if let Started::Done(result) = started {
             return Cut::Done(part, result);
         }
-        if piece.op.moves_data() {
-            let flight_bytes = sectors.bytes() as u32;
+        let flight_bytes = match piece.op.moves_data() {
+            true => sectors.bytes() as u32,
+            false => piece.range_bytes,
+        };
+        if flight_bytes != 0 {
+            let queue = self.queue_of(queue);
+            queue.careful |= piece.op.moves_data();
+            let attachment = queue.id.attachment;
             self.slots.slot_mut(part).flight_bytes = flight_bytes;
-            let attachment = self.queue_of(queue).id.attachment;
-            self.flight.take(attachment, flight_bytes);
-            self.queue_of(queue).careful = true;
+            if let Some(flight) = self.flight_of(piece.op, piece.device) {
+                flight.take(attachment, flight_bytes);
+            }
         }
         if started == Started::Busy {
             self.blocked.push_back(part);
         }
         Cut::Sent
+    }
+
+    /// The books in which an operation of a device is in flight.
+    fn flight_of(&mut self, op: Op, device: DeviceIndex) -> Option<&mut Flight> {
+        match op.moves_data() {
+            true => Some(&mut self.flight),
+            false => self.ranges.get_mut(device.usize()),
+        }
     }
 
     /// Tells how many bounce buffers are in use.
@@ -375,7 +401,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let flight_bytes = std::mem::take(&mut self.slots.slot_mut(part).flight_bytes);
         if flight_bytes != 0 {
             let attachment = self.queue_of(queue).id.attachment;
-            self.flight.give(attachment, flight_bytes);
+            if let Some(flight) = self.flight_of(op, device) {
+                flight.give(attachment, flight_bytes);
+            }
         }
         self.part_shares.give(device);
         if let Some(buffer) = self.slots.slot_mut(part).bounce.take() {
@@ -419,32 +447,45 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
-    /// Puts a cut request among those whose rest is to be begun later.
-    fn rest(&mut self, request: SlotIndex) {
+    /// Puts a cut request among those whose rest is to be begun later. Nothing is taken from its queue meanwhile, if it
+    /// holds that.
+    fn rest(&mut self, request: SlotIndex, holds_queue: bool) {
         let slot = self.slots.slot_mut(request);
         if slot.waits {
             return;
         }
-        (slot.waits, slot.rests) = (true, true);
+        (slot.waits, slot.rests, slot.holds_queue) = (true, true, holds_queue);
         let index = slot.queue;
         self.rests.push_back(request);
-        let queue = self.queue_of(index);
-        ledger::enter(&mut queue.resting, "requests of a queue that rest");
-        queue.careful = true;
+        if holds_queue {
+            let queue = self.queue_of(index);
+            ledger::enter(&mut queue.resting, "requests of a queue that rest");
+            queue.careful = true;
+        }
+    }
+
+    /// It rests no more, or is about to go on.
+    fn rested(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        (slot.waits, slot.rests) = (false, false);
+        let index = slot.queue;
+        if std::mem::take(&mut slot.holds_queue) {
+            ledger::leave(&mut self.queue_of(index).resting, "requests of a queue that rest");
+        }
     }
 
     /// Takes a request out of the list it stands in.
     #[cold]
     pub(crate) fn wait_no_more(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        let (rests, index) = (slot.rests, slot.queue);
-        (slot.waits, slot.rests) = (false, false);
-        match rests {
+        match self.slots.slot(request).rests {
             true => {
+                self.rested(request);
                 self.rests.retain(|&resting| resting != request);
-                ledger::leave(&mut self.queue_of(index).resting, "requests of a queue that rest");
             }
-            false => self.waiting.retain(|&waiting| waiting != request),
+            false => {
+                self.slots.slot_mut(request).waits = false;
+                self.waiting.retain(|&waiting| waiting != request);
+            }
         }
     }
 
@@ -475,9 +516,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         moved + self.resume_waiting() + self.resume_resting()
     }
 
-    /// Lets requests that rest go on, each as far as this turn lets it; who has had a turn stands behind the others then.
+    /// Lets requests that rest go on, each as far as this turn lets it; who has had a turn stands behind the others then,
+    /// also behind those that were tried after it and found that it had taken what there was.
     fn resume_resting(&mut self) -> usize {
         let mut moved = 0;
+        let mut had_a_turn = [SlotIndex(0); RESTS_TRIED];
+        let mut had_a_turn_count = 0;
         let turn = self.stats.turns.get();
         for _ in 0..self.rests.len().min(RESTS_TRIED) {
             // Who gets nothing because this turn is full is the first of the next.
@@ -487,14 +531,25 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(request) = self.rests.pop_front() else {
                 break;
             };
-            let slot = self.slots.slot_mut(request);
-            let (before, index) = (slot.work, slot.queue);
-            (slot.waits, slot.rests) = (false, false);
-            ledger::leave(&mut self.queue_of(index).resting, "requests of a queue that rest");
+            let before = self.slots.slot(request).work;
+            self.rested(request);
             self.advance(request);
             let slot = self.slots.slot(request);
-            moved += usize::from(slot.used_for != Use::Request || slot.work != before);
+            let (ended, rests) = (slot.used_for != Use::Request, slot.rests);
+            if !ended && slot.work == before {
+                continue;
+            }
+            moved += 1;
+            if !ended
+                && rests
+                && let Some(place) = had_a_turn.get_mut(had_a_turn_count)
+            {
+                self.rests.pop_back();
+                *place = request;
+                had_a_turn_count += 1;
+            }
         }
+        self.rests.extend(had_a_turn.iter().take(had_a_turn_count));
         moved
     }
 

@@ -6,21 +6,48 @@
 //! wait for one of these *rests*, and meanwhile nothing more is taken from its queue: so a guest has one such request
 //! begun on each queue, and those that rest take turns. Nothing of this is asked for requests that go to their device as
 //! they are and are answered at once, or are short.
+//!
+//! Discards and write-zeroes of kernel devices are cut into pieces of [`RANGE_BYTES_MAX`], and have books of their own: what
+//! each attachment has in flight on each device. They move no data and take nothing of a turn; what has to wait for room
+//! there rests, too, but keeps nothing from its queue, as it may wait for a disk that has much to give back.
 
 use palisade_block::AttachmentIndex;
 use palisade_block::limits::{
-    FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, PIECE_BYTES_MAX, TURN_BYTES_ALL, TURN_BYTES_EACH,
+    FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, PIECE_BYTES_MAX, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGES_BYTES_ALL,
+    RANGES_BYTES_EACH, TURN_BYTES_ALL, TURN_BYTES_EACH,
 };
 use palisade_block::{DeviceKind, DeviceLimits};
 
-/// Bytes of large operations in flight on the devices of one reactor.
-#[derive(Debug, Default)]
+/// Bytes of large operations in flight on the devices of one reactor, or of discards and write-zeroes on one device.
+#[derive(Debug)]
 pub(crate) struct Flight {
     all: u64,
     each: Vec<u64>,
+    all_max: u64,
+    each_max: u64,
 }
 
 impl Flight {
+    /// Of operations that move data.
+    pub(crate) fn of_data() -> Flight {
+        Flight {
+            all: 0,
+            each: Vec::new(),
+            all_max: FLIGHT_BYTES_ALL,
+            each_max: FLIGHT_BYTES_EACH,
+        }
+    }
+
+    /// Of discards and write-zeroes on one device, for the attachments of other books.
+    pub(crate) fn of_ranges(others: &Flight) -> Flight {
+        Flight {
+            all: 0,
+            each: vec![0; others.each.len()],
+            all_max: RANGES_BYTES_ALL,
+            each_max: RANGES_BYTES_EACH,
+        }
+    }
+
     /// An attachment comes into use. What it had in flight under this number before is still in the books.
     pub(crate) fn open(&mut self, attachment: AttachmentIndex) {
         let needed = usize::from(attachment.0) + 1;
@@ -36,7 +63,7 @@ impl Flight {
     /// Whether an operation of so many bytes may be begun.
     pub(crate) fn may_take(&self, attachment: AttachmentIndex, bytes: u64) -> bool {
         let held = self.of(attachment);
-        held == 0 || (held + bytes <= FLIGHT_BYTES_EACH && self.all + bytes <= FLIGHT_BYTES_ALL)
+        held == 0 || (held + bytes <= self.each_max && self.all + bytes <= self.all_max)
     }
 
     /// Whether nothing large of an attachment is in flight.
@@ -99,12 +126,46 @@ pub(crate) fn bounded(mut limits: DeviceLimits) -> DeviceLimits {
     limits
 }
 
-/// Bytes of one discard or write-zeroes operation: memory is zeroed before the call returns.
-pub(crate) fn range_bytes_max(limits: &DeviceLimits) -> u64 {
+/// Bytes of one discard or write-zeroes operation that goes to its device as it is: memory is zeroed before the call
+/// returns, and what a kernel device has in flight is in the books of its pieces.
+pub(crate) fn whole_range_bytes_max(limits: &DeviceLimits) -> u64 {
     match limits.kind {
         DeviceKind::Memory => u64::from(PIECE_BYTES_MAX),
-        DeviceKind::Null | DeviceKind::File | DeviceKind::Block => u64::MAX,
+        DeviceKind::Null => u64::MAX,
+        DeviceKind::File | DeviceKind::Block => 0,
     }
+}
+
+/// How a discard or write-zeroes request is cut for its device.
+pub(crate) struct RangePiece {
+    /// Bytes of the next piece at most.
+    pub(crate) bytes_max: u64,
+    /// They count in a turn.
+    pub(crate) takes_turn: bool,
+    /// They count in flight on the device.
+    pub(crate) takes_flight: bool,
+}
+
+impl RangePiece {
+    /// The piece that begins at this byte of the device.
+    pub(crate) fn at(limits: &DeviceLimits, device_byte: u64) -> RangePiece {
+        let is_kernels = matches!(limits.kind, DeviceKind::File | DeviceKind::Block);
+        let longest = u64::from(RANGE_BYTES_MAX);
+        RangePiece {
+            bytes_max: match limits.kind {
+                DeviceKind::Memory => u64::from(PIECE_BYTES_MAX),
+                DeviceKind::Null => u64::MAX,
+                DeviceKind::File | DeviceKind::Block => longest - device_byte % longest,
+            },
+            takes_turn: limits.kind == DeviceKind::Memory,
+            takes_flight: is_kernels,
+        }
+    }
+}
+
+/// What a discard or write-zeroes operation of so many bytes counts for in flight.
+pub(crate) fn range_flight_bytes(bytes: u64) -> u32 {
+    bytes.clamp(RANGE_BYTES_MIN.into(), RANGE_BYTES_MAX.into()) as u32
 }
 
 #[cfg(test)]
@@ -115,7 +176,7 @@ mod tests {
 
     #[test]
     fn an_attachment_has_its_share_in_flight_and_all_of_them_theirs() {
-        let mut flight = Flight::default();
+        let mut flight = Flight::of_data();
         let hungry: Vec<_> = (0..8).map(AttachmentIndex).collect();
         hungry.iter().for_each(|&attachment| flight.open(attachment));
         let mut held = [0; 8];
@@ -139,6 +200,72 @@ mod tests {
         assert!(flight.may_take(hungry[0], PIECE.into()));
         assert!(!flight.may_take(hungry[0], u64::from(PIECE) + 1));
         assert!(!flight.is_idle(hungry[0]));
+    }
+
+    #[test]
+    fn of_ranges_an_attachment_has_four_long_ones_or_32_short_ones_in_flight() {
+        let mut data = Flight::of_data();
+        (0..8)
+            .map(AttachmentIndex)
+            .for_each(|attachment| data.open(attachment));
+        for (bytes, each, rest) in [(RANGE_BYTES_MAX.into(), 4, 1), (512, 32, 1), (5 << 20, 25, 2)] {
+            let (mut flight, bytes) = (Flight::of_ranges(&data), range_flight_bytes(bytes));
+            let held: Vec<u32> = (0..8)
+                .map(|attachment| {
+                    let attachment = AttachmentIndex(attachment);
+                    let mut held = 0;
+                    while flight.may_take(attachment, bytes.into()) {
+                        flight.take(attachment, bytes);
+                        held += 1;
+                    }
+                    held
+                })
+                .collect();
+            assert_eq!(held, [each, each, each, each, rest, 1, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn a_range_of_a_kernel_device_ends_where_a_multiple_of_the_longest_does() {
+        let longest = u64::from(RANGE_BYTES_MAX);
+        let mut limits = DeviceLimits {
+            kind: DeviceKind::Block,
+            sectors: palisade_block::Sectors(1 << 40),
+            block_bytes: 512,
+            memory_alignment: 1,
+            length_alignment: 512,
+            io_bytes_max: 1 << 20,
+            discard: true,
+            write_zeroes: true,
+            read_only: false,
+        };
+        for (at, bytes) in [
+            (0, longest),
+            (512, longest - 512),
+            (longest - 512, 512),
+            (7 * longest, longest),
+        ] {
+            assert_eq!(RangePiece::at(&limits, at).bytes_max, bytes);
+        }
+        let seen = |limits: &DeviceLimits| {
+            let piece = RangePiece::at(limits, 512);
+            (
+                piece.bytes_max,
+                piece.takes_turn,
+                piece.takes_flight,
+                whole_range_bytes_max(limits),
+            )
+        };
+        let memory = u64::from(PIECE_BYTES_MAX);
+        for (kind, expected) in [
+            (DeviceKind::File, (longest - 512, false, true, 0)),
+            (DeviceKind::Block, (longest - 512, false, true, 0)),
+            (DeviceKind::Memory, (memory, true, false, memory)),
+            (DeviceKind::Null, (u64::MAX, false, false, u64::MAX)),
+        ] {
+            limits.kind = kind;
+            assert_eq!(seen(&limits), expected, "{kind:?}");
+        }
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub struct Reactor<S, D, P> {
     /// What has been begun of requests in pieces.
     pub(crate) ration: Ration,
     pub(crate) flight: Flight,
+    /// The same of discards and write-zeroes, on each device. A device that comes in another's place goes on with its books.
+    pub(crate) ranges: Vec<Flight>,
     /// Descriptors followed.
     pub(crate) walks: Walks,
     /// Queues with answers to be published.
@@ -176,7 +178,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             waiting: VecDeque::with_capacity(all),
             rests: VecDeque::with_capacity(all),
             ration: Ration::default(),
-            flight: Flight::default(),
+            flight: Flight::of_data(),
+            ranges: Vec::new(),
             walks: Walks::default(),
             touched: Vec::new(),
             stopping: 0,

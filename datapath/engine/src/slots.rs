@@ -75,7 +75,7 @@ pub(crate) struct Slot {
     pub(crate) launched: Nanos,
     /// It was asked back because its deadline passed.
     pub(crate) cancelled: bool,
-    /// Bytes for which it is in the books of what is in flight; zero for a free slot.
+    /// Bytes for which it is in the books of what is in flight, of data, or of ranges on its device; zero for a free slot.
     pub(crate) flight_bytes: u32,
 
     // A request that is cut:
@@ -90,6 +90,8 @@ pub(crate) struct Slot {
     pub(crate) waits: bool,
     /// The latter.
     pub(crate) rests: bool,
+    /// It rests, and nothing is taken from its queue before it goes on.
+    pub(crate) holds_queue: bool,
     /// It has been lent a long list.
     pub(crate) long: bool,
     /// It waits for a bounce buffer, and that has been counted.
@@ -128,6 +130,7 @@ impl Slot {
             refill: false,
             waits: false,
             rests: false,
+            holds_queue: false,
             long: false,
             lacks_buffer: false,
             parent: SlotIndex(0),

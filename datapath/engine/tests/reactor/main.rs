@@ -9,6 +9,7 @@ mod isolation;
 mod long;
 mod model;
 mod pieces;
+mod ranges;
 mod rations;
 mod requests;
 mod revoke;
