@@ -347,6 +347,17 @@ impl Steward {
             open.superblock_damage = look.damage;
             open.sides = look.sides;
         }
+        if !look.mended.is_empty() {
+            let message = format!(
+                "disk {name}: written anew from sound copies: {}",
+                look.mended.join("; ")
+            );
+            log::warn!("{message}");
+            let subject = format!("disk/{name}");
+            self.shared
+                .events
+                .push(Severity::Warning, "superblock_mended", subject, message);
+        }
         Found {
             superblock: look.superblock,
             ..Found::default()

@@ -30,6 +30,8 @@ pub struct Look {
     pub superblock: Superblock,
     /// What is not as it should be, in words. Empty on a healthy disk.
     pub damage: Vec<String>,
+    /// What was not as it should be, in words, and has just been written anew.
+    pub mended: Vec<String>,
     /// What is told with the finding, in words: which volumes each side knows of a medium that is an older copy, and what may
     /// be lost of one that has lost an end, and whose the superblock is on a disk that is given whole.
     pub sides: Option<String>,
@@ -72,6 +74,7 @@ pub fn look(
     Ok(Look {
         superblock,
         damage,
+        mended: Vec::new(),
         sides,
     })
 }
@@ -193,8 +196,14 @@ pub fn write(
             blank: matches!(probe::probe(&opened), Ok(probe::Content::Blank)),
             cut_off: is_cut_off(&wanted, disk, &opened),
         };
+        let mut mended: Vec<String> = Vec::new();
         for _ in 0..WRITES_MAX {
             let found = read(&opened);
+            if mended.is_empty()
+                && let Ok(found) = &found
+            {
+                mended = found.damage.iter().map(ToString::to_string).collect();
+            }
             let known = known(&last, &name, disk, &found)?;
             let phases = match renewal(&found, &should, known, bare) {
                 Ok(phases) => phases,
@@ -230,6 +239,7 @@ pub fn write(
                 })?;
                 return Ok(Done::Looked(Look {
                     superblock: in_force,
+                    mended,
                     ..Look::default()
                 }));
             }
@@ -262,6 +272,7 @@ fn refused(name: &Name, forbidden: &Forbidden) -> Result<Look, String> {
     Ok(Look {
         superblock,
         damage,
+        mended: Vec::new(),
         sides: None,
     })
 }
@@ -570,6 +581,39 @@ mod tests {
             Some(generation),
             "what is written is not taken back"
         );
+    }
+
+    /// A copy at the head is spoilt: it is told what was written anew, once.
+    #[test]
+    fn what_is_mended_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
+        let path = folder.path().join("d1");
+        let (added, _) = clusters(&path, 64 << 20);
+        let opened = open(&path, 64 << 20);
+        let wanted = Arc::new(added);
+        let mended = || {
+            let write = write(
+                Arc::clone(&wanted),
+                name("d1"),
+                Some(Arc::clone(&opened)),
+                true,
+                last.clone(),
+            );
+            match write().unwrap() {
+                Done::Looked(look) => look.mended,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(mended().is_empty(), "the first write mends nothing");
+        assert!(mended().is_empty());
+        opened.write_at(0, &[7; SECTOR_BYTES]).unwrap();
+        let disk = &wanted.disks[&name("d1")];
+        let looked = look(&wanted, &name("d1"), disk, &opened, &last).unwrap();
+        assert_eq!(looked.damage.len(), 1, "{looked:?}");
+        assert_eq!(mended(), looked.damage);
+        assert!(looked.damage[0].starts_with("head superblock A"), "{looked:?}");
+        assert!(mended().is_empty(), "it is sound now");
     }
 
     /// What a daemon has written that ended before it could keep it, or one of a version that kept nothing.
