@@ -289,7 +289,7 @@ pub struct Disk {
     pub usage: DiskUsage,
     /// Size in bytes; 0 while it is not known.
     pub bytes: u64,
-    /// Bytes that can still be given to volumes.
+    /// Bytes that can still be given to volumes; on a disk that one volume has whole, by which that volume may still grow.
     pub free_bytes: u64,
     /// Logical block in bytes.
     pub block_bytes: u32,

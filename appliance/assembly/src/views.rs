@@ -139,11 +139,14 @@ impl View<'_> {
         let used: u64 = self
             .cluster
             .extents_on(name)
-            .map(|(_, _, extent)| units(extent.sectors))
+            .map(|(_, _, extent)| match disk.usage {
+                Usage::Pooled => units(extent.sectors),
+                Usage::Whole => extent.sectors,
+            })
             .sum();
         let room = match disk.usage {
             Usage::Pooled => disk.data_end - disk.data_start,
-            Usage::Whole if used > 0 => used,
+            // What its volume does not have yet is that volume's, when it grows.
             Usage::Whole => disk.sectors,
         };
         let mut volumes: Vec<_> = self
@@ -186,6 +189,12 @@ impl View<'_> {
                         .age_of_last_read(name, Instant::now())
                         .map(|age| format!("its medium may not be used: {age}")),
                 )
+                .chain(media::note_of_growth(
+                    name,
+                    disk,
+                    open.and_then(|open| open.sight.look),
+                    volumes.first().map(|volume| (volume.as_str(), used)),
+                ))
                 .chain(volumes.is_empty().then(|| media::note_of_reuse(disk)).flatten())
                 .chain(
                     allocated_bytes.and_then(|taken| media::note_of_kept(disk, taken, used * SECTOR_BYTES)),

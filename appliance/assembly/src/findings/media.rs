@@ -237,6 +237,32 @@ pub fn note_of_reuse(disk: &Disk) -> Option<String> {
     })
 }
 
+/// What may be made larger, and by which command: the disk, when its medium has become longer than was agreed on; the volume
+/// that has a whole disk, when that is longer than the volume, of `used` sectors.
+pub fn note_of_growth(
+    name: &Name,
+    disk: &Disk,
+    look: Option<Look>,
+    volume: Option<(&str, u64)>,
+) -> Option<String> {
+    let agreed = disk.sectors * SECTOR_BYTES;
+    let block = u64::from(disk.block_bytes.max(1));
+    // What a medium has beyond its last whole block is told by itself.
+    let there = look.map_or(0, |look| look.bytes / block * block);
+    if there > agreed && !disk.leaving {
+        return Some(format!(
+            "its medium has become larger: {} are there, and {} are agreed on. `palisade disk grow {name}` takes the rest in",
+            human(there),
+            human(agreed)
+        ));
+    }
+    let (volume, used) = volume.filter(|(_, used)| disk.usage == Usage::Whole && *used < disk.sectors)?;
+    Some(format!(
+        "{} of it are not in its volume yet, and can be given to no other: `palisade volume grow {volume} {agreed}` takes them",
+        human((disk.sectors - used) * SECTOR_BYTES)
+    ))
+}
+
 /// What is to be known about a file with holes that has taken more of its file system than volumes of `used` bytes can
 /// have asked for.
 pub fn note_of_kept(disk: &Disk, allocated: u64, used: u64) -> Option<String> {
@@ -386,6 +412,40 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let own = told(&opened.look().unwrap().unwrap()).unwrap();
         assert!(own.starts_with("the file of disk d1 has been deleted"), "{own}");
+    }
+
+    #[test]
+    fn what_has_become_larger_is_told_with_the_command_that_takes_it() {
+        let d1 = Name::new("d1").unwrap();
+        let disk = crate::disk_growth::tests::disk(Medium::Block {
+            path: "/dev/sdz".into(),
+            wwid: None,
+        });
+        let look = |sectors: u64| {
+            Some(Look {
+                bytes: sectors * 512,
+                gone: false,
+                read_only: false,
+                on_deleted: false,
+                file: None,
+            })
+        };
+        let note = |look, volume| note_of_growth(&d1, &disk, look, volume);
+        assert_eq!(note(None, None), None);
+        assert_eq!(note(look(100), Some(("v1", 100))), None);
+        assert_eq!(note(look(99), None), None, "a shrunk one is a finding");
+        let longer = note(look(200), Some(("v1", 100))).unwrap();
+        assert!(
+            longer.contains("100 KiB are there, and 50 KiB are agreed on"),
+            "{longer}"
+        );
+        assert!(longer.contains("`palisade disk grow d1`"), "{longer}");
+        let rest = note(look(100), Some(("v1", 60))).unwrap();
+        assert!(
+            rest.starts_with("20 KiB of it are not in its volume yet"),
+            "{rest}"
+        );
+        assert!(rest.contains("`palisade volume grow v1 51200`"), "{rest}");
     }
 
     #[test]
