@@ -1,14 +1,25 @@
-//! Any disk content: nothing panics, and what is accepted can be written again.
+//! Any disk content: nothing panics, what is accepted can be mended and written again, and says the same afterwards.
 //!
 //! The input is a disk in short form: the first two bytes choose its size, then come records of one byte that
-//! chooses a place, one byte of flags and up to 255 bytes to lay over the sector there. Bit 0 of the flags asks for
-//! checksum, magic and place to be put right, so that the fuzzer gets behind the checksum.
+//! chooses a place, one byte of flags and up to 255 bytes to lay over the sector there. The flags:
+//!
+//! | bits | ask for |
+//! |---|---|
+//! | 0 | checksum, magic and place of the sector to be put right |
+//! | 1 | at a superblock: the table that it names to be made its own once all records are laid, checksums included |
+//! | 2 | at a superblock: the geometry of the disk |
+//! | 3 | nothing |
+//! | 4 to 7 | how far into the sector the bytes go, in steps of 64 |
+//!
+//! So the fuzzer gets behind the checksums of sectors, and of a table as a whole, to the rules for what they say.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_wire::{Geometry, Lba, MAGIC, RecordType, SECTOR_BYTES, VERSION, decode, recognise, update};
-use std::collections::BTreeMap;
+use palisade_wire::{
+    EncodeError, Geometry, Lba, MAGIC, Phase, RecordType, SECTOR_BYTES, VERSION, decode, mend, recognise, update,
+};
+use std::collections::{BTreeMap, BTreeSet};
 
 type Disk = BTreeMap<u64, [u8; SECTOR_BYTES]>;
 
@@ -31,23 +42,42 @@ fuzz_target!(|data: &[u8]| {
     let Ok(found) = decode(sectors, |lba| read(&disk, lba)) else {
         return;
     };
-    let Ok(change) = update(&found.superblock, &found.superblock, &found.extents) else {
-        return;
+    if found.superblock.disk_sectors <= sectors
+        && let Some(phases) = mend(&found)
+    {
+        let mut mended = disk.clone();
+        carry_out(&mut mended, &phases);
+        let again = decode(sectors, |lba| read(&mended, lba)).expect("it was accepted before it was mended");
+        assert_eq!(again.superblock, found.superblock);
+        assert_eq!(again.extents, found.extents);
+        assert!(again.damage.is_empty(), "{:?} was mended", again.damage);
+    }
+    let change = match update(&found.superblock, &found.superblock, &found.extents) {
+        Ok(change) => change,
+        // No number is left for one more write.
+        Err(EncodeError::Superblock { field: "sequence" }) => return,
+        Err(error) => panic!("what was read cannot be written: {error}"),
     };
     if found.superblock.disk_sectors > sectors {
         return;
     }
-    for write in change.phases.iter().flat_map(|phase| &phase.writes) {
-        disk.insert(write.lba.0, write.bytes);
-    }
+    carry_out(&mut disk, &change.phases);
     let again = decode(sectors, |lba| read(&disk, lba)).expect("just written");
     assert_eq!(again.superblock, change.superblock);
     assert_eq!(again.extents, found.extents);
 });
 
+fn carry_out(disk: &mut Disk, phases: &[Phase]) {
+    for write in phases.iter().flat_map(|phase| &phase.writes) {
+        disk.insert(write.lba.0, write.bytes);
+    }
+}
+
 fn laid_out(sectors: u64, mut records: &[u8]) -> Disk {
     let mut disk = Disk::new();
-    let tail = Geometry::of(sectors).expect("large enough").tail.0;
+    let geometry = Geometry::of(sectors).expect("large enough");
+    let tail = geometry.tail.0;
+    let mut named = BTreeSet::new();
     while let [place, flags, length, rest @ ..] = records {
         let (bytes, after) = rest.split_at(usize::from(*length).min(rest.len()));
         records = after;
@@ -55,14 +85,64 @@ fn laid_out(sectors: u64, mut records: &[u8]) -> Disk {
         let (offset, record) = PLACES[usize::from(place >> 1) % PLACES.len()];
         let lba = area + offset;
         let sector = disk.entry(lba).or_insert([0; SECTOR_BYTES]);
-        // Bits 4 to 7 of the flags: how far into the sector, in steps of 64 bytes.
         let start = usize::from(flags >> 4) * 64;
         sector[start..start + bytes.len()].copy_from_slice(bytes);
+        if record == RecordType::Superblock && flags & 4 != 0 {
+            let numbers = [sectors, geometry.data_start.0, geometry.data_end.0];
+            for (at, number) in [160, 168, 176].into_iter().zip(numbers) {
+                sector[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+        }
+        if record == RecordType::Superblock && flags & 2 != 0 {
+            named.insert((lba, area));
+        }
         if flags & 1 == 1 {
             put_right(sector, lba, record);
         }
     }
+    for (lba, area) in named {
+        name_table(&mut disk, lba, area);
+    }
     disk
+}
+
+/// Sectors of a table that records can be laid over.
+const TABLE_SECTORS: usize = 2;
+
+/// Records in one sector of a table, and the bytes of each.
+const RECORDS: usize = 30;
+const RECORD_BYTES: usize = 128;
+
+/// Where the records of a table's sector begin.
+const RECORDS_AT: usize = 104;
+
+/// Makes the table that the superblock at `lba` names, in its own area, the table of that superblock: of the same write,
+/// disk and cluster, with as many records as it says, and under the checksum that it says.
+fn name_table(disk: &mut Disk, lba: u64, area: u64) {
+    let mut superblock = disk[&lba];
+    let number = |at: usize| u32::from_le_bytes(superblock[at..at + 4].try_into().expect("four bytes"));
+    // The slot is that of the number of the write.
+    let slot = superblock[40] & 1;
+    let count = number(192) as usize % (TABLE_SECTORS * RECORDS + 1);
+    let start = area + PLACES[2 + 2 * usize::from(slot)].0;
+    let mut records = Vec::new();
+    for (index, first) in (0..count).step_by(RECORDS).enumerate() {
+        let at = start + 8 * index as u64;
+        let used = (count - first).min(RECORDS);
+        let sector = disk.entry(at).or_insert([0; SECTOR_BYTES]);
+        sector[24..96].copy_from_slice(&superblock[24..96]);
+        sector[96..100].copy_from_slice(&(index as u32).to_le_bytes());
+        sector[100..104].copy_from_slice(&(used as u32).to_le_bytes());
+        sector[RECORDS_AT + RECORDS * RECORD_BYTES..].fill(0);
+        put_right(sector, at, RecordType::Extents);
+        records.extend_from_slice(&sector[RECORDS_AT..RECORDS_AT + used * RECORD_BYTES]);
+    }
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &records) as u32;
+    for (at, number) in [(188, u32::from(slot)), (192, count as u32), (196, crc)] {
+        superblock[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    }
+    put_right(&mut superblock, lba, RecordType::Superblock);
+    disk.insert(lba, superblock);
 }
 
 /// Gives a sector the frame of a sound one; its other numbers stay as they are.
