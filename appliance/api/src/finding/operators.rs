@@ -1,0 +1,70 @@
+//! Kinds of findings of the ways by which operators come in.
+
+/// Puts the rows of this file behind those given, and hands all of them to the next macro of those named.
+macro_rules! operators_rows {
+    ($next:ident $($later:ident)* { $($rows:tt)* }) => { $next! { $($later)* { $($rows)*
+    RestWithoutToken {
+        code: "rest_without_token", severity: Ok,
+        means: "Every user of this machine may change everything, over a loopback port that asks for no token.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "for anything but a lab, take `admin.loopback_without_token` out of the configuration and restart the daemon",
+        clears: Clears::WithItsCause,
+    }
+    RestPortTaken {
+        code: "rest_port_taken", severity: Degraded,
+        means: "The TCP port of REST cannot be had: another process holds it, or the machine has not got its address (yet). The \
+                Unix socket works.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "see who holds it (`ss -ltnp`) and stop it, or whether its address is there (`ip address`): it is tried again \
+                 each second and needs no restart. Or set another `admin.listen` and restart the daemon",
+        clears: Clears::WhenTold,
+    }
+    ApiSocketLost {
+        code: "api_socket_lost", severity: Degraded,
+        means: "The file of the Unix socket by which operators come in is not in its place: somebody has deleted or replaced it.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "it is made anew by itself within seconds, with the same owner and mode, unless something else is in its place: \
+                 move that away. See what cleans up in this folder",
+        clears: Clears::WhenTold,
+    }
+    KeysNotTaken {
+        code: "keys_not_taken", severity: Degraded,
+        means: "A token, certificate or key of REST was changed, deleted or opened to others, and cannot be taken as it is now.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "do what is said above: those of before stay in force as long as the daemon runs, and it does not start again \
+                 with a file that it cannot take (an `admin.token` of its own that is gone it makes anew then); once a file \
+                 can be taken, that is noticed within seconds",
+        clears: Clears::WhenTold,
+    }
+    CertificateEnds {
+        code: "certificate_ends", severity: Ok,
+        means: "The certificate of REST ends within two weeks, or within a quarter of its time where that is less.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "have it renewed, and put the new one in its place with its key: it is taken within seconds, without a restart",
+        clears: Clears::WhenTold,
+    }
+    CertificateEndsSoon {
+        code: "certificate_ends_soon", severity: Degraded,
+        means: "The certificate of REST ends within two days, or within a twentieth of its time where that is less.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "have it renewed now, and put the new one in its place with its key: it is taken within seconds, without a \
+                 restart. What renews it by itself should have done so: see why not",
+        clears: Clears::WhenTold,
+    }
+    CertificateNotValid {
+        code: "certificate_not_valid", severity: Degraded,
+        means: "The certificate of REST has expired, or is not valid yet: clients do not take it.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "put a valid one in its place with its key: it is taken within seconds, without a restart. If it should be valid, \
+                 see whether the clock of this machine is right (`timedatectl`). The Unix socket works meanwhile",
+        clears: Clears::WhenTold,
+    }
+    } } };
+}
