@@ -115,6 +115,7 @@ fn command(input: &mut Bytes<'_>) -> Command {
             name: name(input),
             uuid: uuid(input),
             sectors: sectors(input),
+            start: sectors(input),
         }),
         13 => Command::ChangeVolume(ChangeVolume {
             name: name(input),

@@ -73,12 +73,13 @@ pub fn clear(
     pieces: Vec<Piece>,
     progress: Arc<ClearProgress>,
 ) -> Work {
-    let reached = Arc::clone(&progress);
+    let (reached, start) = (Arc::clone(&progress), progress.sectors());
     let record = move || {
         let command = Command::RecordCleared(RecordCleared {
             name: volume.clone(),
             uuid,
             sectors: reached.sectors(),
+            start,
         });
         match shared.propose(command) {
             // It is gone, and what was done for it is of no use to anybody.

@@ -362,6 +362,10 @@ pub struct RecordCleared {
     pub uuid: Uuid,
     /// Sectors from the volume's beginning that are in use or read as zeros.
     pub sectors: u64,
+    /// The sector that the clearing began at. Where less than that is clear by now the volume was taken from its guests, or
+    /// emptied, since: what is behind `start` says nothing of what is before it.
+    #[serde(default)]
+    pub start: u64,
 }
 
 /// Says that what lies under a volume whose clearing is held is to be zeroed. One of which nothing is held changes nothing.

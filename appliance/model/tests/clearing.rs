@@ -203,6 +203,7 @@ impl Pool {
                 name,
                 uuid: volume.uuid,
                 sectors: end,
+                start: 0,
             }))
             .unwrap();
         }
@@ -328,6 +329,7 @@ fn what_an_earlier_version_agreed_on_stays_as_it_was() {
         name: name("v", 0),
         uuid: volume(&pool).uuid,
         sectors: 8192,
+        start: 0,
     };
     assert!(matches!(
         pool.propose(Command::RecordCleared(record)),
@@ -509,6 +511,7 @@ fn a_record_for_another_volume_of_the_name_changes_nothing() {
         name: name("v", 0),
         uuid: before,
         sectors: 8 * GRAIN,
+        start: 0,
     };
     let refused = pool.propose(Command::RecordCleared(late)).unwrap_err();
     assert_eq!(refused.code(), "volume_not_found");

@@ -421,6 +421,7 @@ fn a_volume_that_others_have_written_over_is_emptied_when_it_comes_back() {
         name: name("v", 0),
         uuid: uuid(&lab, 0),
         sectors: UNIT,
+        start: 0,
     }));
     assert_eq!(lab.0.volumes[&name("v", 0)].usable_sectors(), UNIT);
 }

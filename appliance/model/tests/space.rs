@@ -109,6 +109,14 @@ fn what_is_cleared_is_recorded_piece_by_piece() {
     let part = then(&cluster, cleared("x", 56));
     let clearing = part.volumes[&name("x")].clearing.unwrap();
     assert_eq!((clearing.from, clearing.cleared), (0, 56));
+    // One that began further behind says nothing of what is before that.
+    let behind = Command::RecordCleared(RecordCleared {
+        name: name("x"),
+        uuid: lab::uuid_of("x"),
+        sectors: 64,
+        start: 60,
+    });
+    assert_eq!(outcome(&part, &behind), "unchanged");
     let whole = then(&part, cleared("x", 64));
     let volume = &whole.volumes[&name("x")];
     assert_eq!((volume.clearing, volume.usable_sectors()), (None, 64));

@@ -286,7 +286,8 @@ impl Observed {
     }
 
     /// Whether a step is under way on a disk, or is about to be because its medium may not be used: what is open now is not
-    /// for long.
+    /// for long. Space of it that is being cleared is such a step: were it decided about the disk meanwhile, what the clearing
+    /// has done before would be told of the volume afterwards.
     pub fn is_on_the_move(&self, disk: &Name) -> bool {
         let mut steps = self.under_way.iter();
         if steps.any(|action| action.target() == (Kind::Disk, disk)) || self.deciding.contains(disk) {
@@ -297,7 +298,7 @@ impl Observed {
             let is_ours = !open.disk.has_superblock() || matches!(open.superblock, Superblock::Ours { .. });
             let routes = self.routes.values().any(|route| leads_there(&route.extents));
             let clears = self.clearings.values().any(|one| leads_there(&one.extents));
-            !is_ours && !routes && !clears
+            clears || !is_ours && !routes
         })
     }
 

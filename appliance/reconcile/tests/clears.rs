@@ -3,8 +3,9 @@
 
 mod node;
 
-use node::{Node, apply, begin, name};
-use palisade_model::{Clear, Cluster, Kind, Superblock, Usage, Uuid};
+use node::{GRAIN, Node, apply, begin, medium_of, name};
+use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_model::{AdoptDisk, Clear, Cluster, Command, Epoch, Kind, OnMedium, Superblock, Usage, Uuid};
 use palisade_reconcile::{Action, Cause, plan, waits};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -250,4 +251,109 @@ fn a_whole_disk_with_somebody_elses_superblock_is_not_served() {
     );
     assert!(cause.to_string().contains("palisade disk confirm d0 --yes"));
     assert!(actions(&cluster, &node).contains(&"withdraw_socket"));
+}
+
+/// Others have written all over volume 0, which lies on disk 0, and it is emptied of that.
+fn emptied(cluster: &Cluster, node: &mut Node) -> Cluster {
+    let (disk, volume) = (&cluster.disks[&name("d", 0)], &cluster.volumes[&name("v", 0)]);
+    for extent in volume.extents() {
+        assert_eq!(extent.disk, name("d", 0));
+        for grain in extent.disk_lba / GRAIN..(extent.disk_lba + extent.sectors) / GRAIN {
+            node.content.insert((medium_of(disk), grain), Uuid(4711));
+        }
+    }
+    let uuid = volume.uuid;
+    let adopt = AdoptDisk {
+        name: name("d", 0),
+        uuid: disk.uuid,
+        seen: disk.history.iter().last().map(|point| OnMedium {
+            point: *point,
+            epoch: Epoch(1),
+            ancestors: Vec::new(),
+        }),
+        empties: vec![uuid],
+        older: true,
+    };
+    let (next, _) = cluster.apply(&Command::AdoptDisk(adopt)).expect("it is emptied");
+    next
+}
+
+/// A side may be taken before a route of before has been ended, and the disk is ours again at once. What the route leads to
+/// is not the volume's any more: no guest uses it after the next plan, and the clearing does not wait for it.
+#[test]
+fn a_route_of_before_a_volume_was_emptied_is_ended() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    node.settle_and_clear(&mut cluster);
+    node.guests_read_and_write(&BTreeSet::new());
+    let route = node.observed.routes[&name("v", 0)].generation;
+    cluster = emptied(&cluster, &mut node);
+    let first: Vec<String> = plan(&cluster, &name("n", 0), &node.observed)
+        .iter()
+        .map(|step| step.to_string())
+        .collect();
+    assert!(
+        first.iter().any(|step| step.contains("attachment a0"))
+            && !first
+                .iter()
+                .any(|step| step.contains("a1") || step.contains("v1")),
+        "{first:?}"
+    );
+    node.round(&cluster, 0, &mut |_| false);
+    node.guests_read_and_write(&BTreeSet::new());
+    assert!(!node.observed.sockets.contains_key(&name("a", 0)));
+    while node.round(&cluster, 0, &mut |_| false) {}
+    assert!(!node.observed.routes.contains_key(&name("v", 0)));
+    assert!(node.observed.clearings.contains_key(&name("v", 0)));
+    assert!(
+        node.observed.sockets.contains_key(&name("a", 1)),
+        "a neighbour is served"
+    );
+    node.settle_and_clear(&mut cluster);
+    node.guests_read_and_write(&BTreeSet::new());
+    node.is_as_wanted(&cluster);
+    assert!(node.observed.routes[&name("v", 0)].generation > route);
+}
+
+/// A clearing of what a volume has grown by does not end that of the whole, which came later.
+#[test]
+fn a_clearing_of_before_a_volume_was_emptied_is_stopped() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    node.settle_and_clear(&mut cluster);
+    cluster = apply(&cluster, 50, (13, 0, 0, 1, true));
+    while node.round(&cluster, 0, &mut |_| false) {}
+    let begun = &node.observed.clearings[&name("v", 0)];
+    assert_eq!(begun.start, UNIT);
+    cluster = emptied(&cluster, &mut node);
+    node.round(&cluster, 0, &mut |_| false);
+    let old = node.observed.clearings.get(&name("v", 0));
+    assert!(old.is_some_and(|old| old.stopping), "{old:?}");
+    // It ends, and the one of the whole begins where that does.
+    node.work(&mut cluster, 8);
+    while node.round(&cluster, 0, &mut |_| false) {}
+    assert_eq!(node.observed.clearings[&name("v", 0)].start, 0);
+    node.settle_and_clear(&mut cluster);
+    node.guests_read_and_write(&BTreeSet::new());
+    node.is_as_wanted(&cluster);
+}
+
+/// Nor does it end that of a volume which is cleared before it goes.
+#[test]
+fn a_volume_that_goes_while_it_grows_is_cleared_from_its_beginning() {
+    let mut cluster = furnished();
+    let mut node = Node::default();
+    node.settle_and_clear(&mut cluster);
+    node.guests_read_and_write(&BTreeSet::new());
+    let uuid = cluster.volumes[&name("v", 0)].uuid;
+    let is_left = |node: &Node| node.content.values().any(|writer| *writer == uuid);
+    assert!(is_left(&node));
+    cluster = apply(&cluster, 50, (13, 0, 0, 1, true));
+    while node.round(&cluster, 0, &mut |_| false) {}
+    assert_eq!(node.observed.clearings[&name("v", 0)].start, UNIT);
+    cluster = apply(&cluster, 51, (14, 0, 0, 0, true));
+    assert!(cluster.volumes[&name("v", 0)].deleting);
+    node.settle_and_clear(&mut cluster);
+    assert!(!cluster.volumes.contains_key(&name("v", 0)));
+    assert!(!is_left(&node), "its content is left");
 }

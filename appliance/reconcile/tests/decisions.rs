@@ -333,9 +333,11 @@ fn another_node_clears_its_own_volumes() {
 
 #[test]
 fn a_clearing_goes_on_as_long_as_no_guest_may_use_its_space() {
-    let (cluster, mut observed) = to_be_cleared(1);
+    let (mut cluster, mut observed) = to_be_cleared(1);
     begin_clearings(&cluster, &mut observed);
     let volume = name("v", 0);
+    let wanted = cluster.volumes.get_mut(&volume).expect("a volume");
+    wanted.clearing.as_mut().expect("to be cleared").cleared = UNIT / 2;
     observed.clearings.get_mut(&volume).expect("begun").start = UNIT / 2;
     assert_eq!(steps(&cluster, &observed), [""; 0]);
     let stop = ["stop_clearing v0"];
@@ -350,6 +352,11 @@ fn a_clearing_goes_on_as_long_as_no_guest_may_use_its_space() {
         wanted.clearing.as_mut().expect("to be cleared").from = from;
         assert_eq!(steps(&cluster, &observed), expected, "used up to {from}");
     }
+    // Less of it is clear than when that began: it has been emptied since.
+    let mut emptied = cluster.clone();
+    let wanted = emptied.volumes.get_mut(&volume).expect("a volume");
+    wanted.clearing.as_mut().expect("to be cleared").cleared = UNIT / 2 - 1;
+    assert_eq!(steps(&emptied, &observed), stop);
     // It is given as it is.
     let mut given = cluster.clone();
     given.volumes.get_mut(&volume).expect("a volume").clearing = None;

@@ -218,6 +218,14 @@ fn nobody_opens_a_medium_that_is_being_decided_about() {
     assert!(!node.observed.is_on_the_move(&disk), "it is in use");
     node.observed.disks.get_mut(&disk).unwrap().superblock = NEWER;
     assert!(!node.observed.is_on_the_move(&disk), "it is in service still");
+    let clearing = ObservedClearing {
+        uuid: cluster.volumes[&name("v", 0)].uuid,
+        start: 0,
+        extents: cluster.volumes[&name("v", 0)].extents().to_vec(),
+        stopping: false,
+    };
+    node.observed.clearings.insert(name("v", 0), clearing);
+    assert!(node.observed.is_on_the_move(&disk), "its space is being cleared");
 }
 
 /// Nothing is agreed on that the medium speaks against, also while it is closed.

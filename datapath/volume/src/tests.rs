@@ -439,6 +439,7 @@ fn what_is_still_to_be_cleared_is_not_on_record() {
             name: name("a"),
             uuid: Uuid(10_000),
             sectors,
+            start: 0,
         })
     };
     let told = |more: &[Command]| {

@@ -61,6 +61,7 @@ fn cleared(cluster: &Cluster, volume: &str) -> Cluster {
         name: name(volume),
         uuid: cluster.volumes[&name(volume)].uuid,
         sectors: UNIT,
+        start: 0,
     };
     does(cluster, Command::RecordCleared(record))
 }

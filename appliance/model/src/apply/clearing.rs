@@ -57,7 +57,8 @@ impl Cluster {
             && record.sectors.is_multiple_of(u64::from(volume.block_bytes / 512));
         let rule = "must be whole blocks inside the volume";
         require(fits, Kind::Volume, name, "sectors", rule)?;
-        let Some(clearing) = volume.clearing.filter(|now| now.cleared < record.sectors) else {
+        let follows = |now: &Clearing| (record.start..record.sectors).contains(&now.cleared);
+        let Some(clearing) = volume.clearing.filter(follows) else {
             return Ok(Outcome::Unchanged {
                 revision: volume.revision,
             });

@@ -142,6 +142,7 @@ pub fn cleared(text: &str, sectors: u64) -> Command {
         name: name(text),
         uuid: uuid_of(text),
         sectors,
+        start: 0,
     })
 }
 

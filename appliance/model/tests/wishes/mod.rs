@@ -184,6 +184,7 @@ fn record_cleared() -> impl Strategy<Value = Command> {
             name: name("v", volume),
             uuid: Uuid(uuid),
             sectors,
+            start: 0,
         })
     })
 }

@@ -44,6 +44,11 @@ impl<'a> Planner<'a> {
                 self.wait(Kind::Volume, name, cause);
                 continue;
             }
+            // What it will lead to is known at its end.
+            let volume_is_routed = Action::SetRoute { volume: name.clone() };
+            if observed.under_way.contains(&volume_is_routed) {
+                continue;
+            }
             let before = self.steps.len();
             match self.obstacle_to_clearing(volume) {
                 Some(on) => self.wait_on((Kind::Volume, name), on),
@@ -66,9 +71,12 @@ impl<'a> Planner<'a> {
     fn is_to_be_cleared(&self, name: &Name, clearing: &ObservedClearing) -> bool {
         let volume = self.wanted.volumes.get(name);
         let same = volume.filter(|volume| volume.uuid == clearing.uuid);
-        // What a guest may use by now begins before that.
-        same.and_then(|volume| volume.clearing)
-            .is_some_and(|wanted| !wanted.held && clearing.start >= wanted.from)
+        // What a guest may use by now begins before that. And where less is clear than was when it began, the volume has been
+        // emptied since: the end of this one would be taken for the end of that.
+        same.and_then(|volume| volume.clearing).is_some_and(|wanted| {
+            let starts_inside = wanted.from <= clearing.start && clearing.start <= wanted.cleared;
+            !wanted.held && starts_inside
+        })
     }
 
     /// What a clearing has to wait for: a disk that is not ready or does not know yet that the space is the volume's, a

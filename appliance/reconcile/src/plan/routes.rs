@@ -1,16 +1,17 @@
 //! Routes: between disks and sockets.
 
 use super::{Planner, share};
+use crate::observed::ObservedRoute;
 use crate::step::Action;
 use palisade_model::{Extent, Generation, Kind, Name, Volume};
 
 impl<'a> Planner<'a> {
-    /// Ends routes that no attachment of this node needs, or that lead to a disk which may not be used any more, once their
-    /// sockets are gone.
+    /// Ends routes that no attachment of this node needs, or that lead where they may not any more, once their sockets are
+    /// gone.
     pub(super) fn clear_routes(&mut self) {
         let observed = self.observed;
         for (name, route) in &observed.routes {
-            if self.route_is_wanted(name, route) && !self.is_estranged(&route.extents) {
+            if self.route_is_wanted(name, route) && !self.misleads(name, route) {
                 continue;
             }
             let mut sockets = observed.sockets.iter();
@@ -46,6 +47,19 @@ impl<'a> Planner<'a> {
                 ),
             }
         }
+    }
+
+    /// Whether a route leads where its volume's guests may not go, or not any more: to a disk that may not be used, or to
+    /// sectors that are not the volume's, or have to be cleared before guests see them. A volume that is emptied, or told of
+    /// anew by a disk, has such a route when its disk was not out of service first.
+    pub(super) fn misleads(&self, name: &Name, route: &ObservedRoute) -> bool {
+        let volume = self.wanted.volumes.get(name);
+        let same = volume.filter(|volume| volume.uuid == route.uuid);
+        let is_offered = same.is_none_or(|volume| {
+            let offered = volume.extents_between(0, route.sectors.min(volume.usable_sectors()));
+            joined(&offered) == joined(&route.extents)
+        });
+        !is_offered || self.is_estranged(&route.extents)
     }
 
     /// Whether one of these lies on a disk that may not be used any more: it is no longer this node's, or its superblock
@@ -114,4 +128,21 @@ impl<'a> Planner<'a> {
             found => found.has_reached(recorded),
         }
     }
+}
+
+/// The same sectors in the same order, with pieces that continue each other as one.
+fn joined(extents: &[Extent]) -> Vec<Extent> {
+    let mut all: Vec<Extent> = Vec::new();
+    for extent in extents {
+        match all.last_mut() {
+            Some(last)
+                if last.disk == extent.disk
+                    && last.disk_lba.checked_add(last.sectors) == Some(extent.disk_lba) =>
+            {
+                last.sectors = last.sectors.saturating_add(extent.sectors);
+            }
+            _ => all.push(extent.clone()),
+        }
+    }
+    all
 }

@@ -6,8 +6,8 @@ use crate::step::Action;
 use palisade_model::{Attachment, Kind, Name};
 
 impl<'a> Planner<'a> {
-    /// Withdraws sockets that are no longer wanted, whose attachment is another one of the same name, or that lead to a
-    /// disk which may not be used any more. One that is being offered anew is so first: what is told to go in between would
+    /// Withdraws sockets that are no longer wanted, whose attachment is another one of the same name, or that lead where their
+    /// guests may not go any more. One that is being offered anew is so first: what is told to go in between would
     /// come after all.
     pub(super) fn withdraw_sockets(&mut self) {
         let observed = self.observed;
@@ -94,10 +94,11 @@ impl<'a> Planner<'a> {
         socket.wanted(self.wanted, self.node, name)
     }
 
-    /// Whether what a socket offers has no route, or lies on a disk that may not be used any more.
+    /// Whether what a socket offers has no route, or one that is to be ended.
     fn leads_astray(&self, socket: &ObservedSocket) -> bool {
-        let route = self.observed.routes.get(&socket.attachment.volume);
-        route.is_none_or(|route| self.is_estranged(&route.extents))
+        let volume = &socket.attachment.volume;
+        let route = self.observed.routes.get(volume);
+        route.is_none_or(|route| self.misleads(volume, route))
     }
 
     /// The route of an attachment's volume, when it is the one wanted and leads to disks that may be used.
@@ -105,7 +106,7 @@ impl<'a> Planner<'a> {
         let volume = self.wanted.volumes.get(&attachment.volume)?;
         let route = self.observed.routes.get(&attachment.volume)?;
         let is_it = route.uuid == volume.uuid && route.generation == volume.route_generation();
-        (is_it && !self.is_estranged(&route.extents)).then_some(route)
+        (is_it && !self.misleads(&attachment.volume, route)).then_some(route)
     }
 
     /// A socket on offer that has to change or go first: it has the path, or it may not be beside the wanted one

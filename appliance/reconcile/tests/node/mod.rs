@@ -21,17 +21,19 @@ pub struct Node {
     /// Clearings that write zeros, in the background.
     running: Vec<Running>,
     /// Who wrote a grain of a medium last; absent: it reads as zeros.
-    content: BTreeMap<(String, u64), Uuid>,
+    pub content: BTreeMap<(String, u64), Uuid>,
 }
 
 /// The grain at which content is kept, in sectors: all sizes here are whole grains.
-const GRAIN: u64 = UNIT / 2;
+pub const GRAIN: u64 = UNIT / 2;
 
 /// A clearing as it is carried out.
 struct Running {
     step: Step,
     volume: Name,
     uuid: Uuid,
+    /// The volume's sector at which it has begun.
+    start: u64,
     /// Sectors of the volume up to which it has come.
     at: u64,
     /// Where zeros are still to be written.
@@ -83,6 +85,7 @@ impl Node {
                     name: running.volume.clone(),
                     uuid: running.uuid,
                     sectors: running.at,
+                    start: running.start,
                 });
                 if let Ok((next, _)) = cluster.apply(&record) {
                     *cluster = next;
@@ -216,6 +219,7 @@ impl Node {
                     step: step.clone(),
                     volume: volume.clone(),
                     uuid: begun.uuid,
+                    start: begun.start,
                     at: begun.start,
                     extents: begun.extents.clone(),
                     stopped: false,
@@ -360,7 +364,7 @@ fn overlap(a: &Extent, b: &Extent) -> bool {
 }
 
 /// What keeps a disk's content: its path, as long as there is one.
-fn medium_of(disk: &Disk) -> String {
+pub fn medium_of(disk: &Disk) -> String {
     let path = disk.medium.path().map(str::to_owned);
     path.unwrap_or_else(|| disk.uuid.to_string())
 }

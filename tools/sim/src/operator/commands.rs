@@ -94,6 +94,7 @@ pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
             name: volume,
             uuid: Uuid(1000 + u128::from(volume_number)),
             sectors,
+            start: 0,
         }),
         10 | 11 => Command::ChangeVolume(ChangeVolume {
             name: volume,

@@ -272,6 +272,7 @@ impl Node {
                     name: volume.clone(),
                     uuid: clearing.uuid,
                     sectors: clearing.start + rng.between(all / 2, all),
+                    start: clearing.start,
                 };
                 return Ok(Some((Command::RecordCleared(record), step)));
             }
