@@ -210,7 +210,7 @@ pub fn of_open(error: &OpenError) -> Problem {
         OpenError::OtherMedium { .. } => (
             ProblemKind::Conflict,
             "disk_other_medium",
-            "put the right medium in its place, or say that this is the one: palisade disk confirm ID --yes",
+            "see that the path leads to the medium that is meant, and so does what the device is made over, and try again",
         ),
         OpenError::InUse { .. } => (
             ProblemKind::Conflict,
@@ -340,6 +340,15 @@ mod tests {
             path: Some("/disks/letter".into()),
         });
         assert!(there.remedy.contains("move it away") && !there.remedy.contains("give a size"));
+        // A disk that is added, or just being confirmed, has nothing to confirm: what the message names is to be mended.
+        let other = of_open(&OpenError::OtherMedium {
+            path: "/disks/moved.img".into(),
+            reason: "it is not what /dev/loop0 has open under this name".into(),
+        });
+        assert!(
+            other.message.contains("/dev/loop0") && !other.remedy.contains("palisade disk confirm"),
+            "{other:?}"
+        );
     }
 
     #[test]
