@@ -58,7 +58,8 @@ pub struct VolumePatch {
     /// Whether its deletion is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
-    /// When its space is cleared. `never` also gives guests what is not clear yet.
+    /// When its space is cleared. `never` also gives guests what is not clear yet, and is refused where that is what guests of
+    /// others have written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear: Option<Clear>,
     /// Zeroes its space, whatever lies there, where its clearing is held since the database was restored. Goes with no other

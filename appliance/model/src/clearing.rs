@@ -45,4 +45,7 @@ pub struct Clearing {
     /// lies there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// The volume was emptied, because others have written to its space: not even its operator can choose to have it as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
 }

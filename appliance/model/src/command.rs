@@ -312,7 +312,8 @@ pub struct ChangeVolume {
     pub name: Name,
     /// Whether its deletion is refused.
     pub protected: Option<bool>,
-    /// When its space is cleared. [`Clear::Never`] also gives guests what is not clear yet.
+    /// When its space is cleared. [`Clear::Never`] also gives guests what is not clear yet, and is refused where that is what
+    /// guests of others have written.
     pub clear: Option<Clear>,
     /// The revision it must have.
     pub expected: Option<Generation>,

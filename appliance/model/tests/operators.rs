@@ -417,6 +417,15 @@ fn a_volume_that_others_have_written_over_is_emptied_when_it_comes_back() {
         UNIT,
         "the other is as it was"
     );
+    // Nor does its operator see any of it, who may choose so where nobody else has been.
+    let never = Command::ChangeVolume(ChangeVolume {
+        name: name("v", 0),
+        protected: None,
+        clear: Some(Clear::Never),
+        expected: None,
+    });
+    assert_eq!(lab.0.apply(&never).unwrap_err().field(), Some("clear"));
+    assert_eq!(lab.0.volumes[&name("v", 0)].clearing, Some(clearing));
     lab.does(Command::RecordCleared(RecordCleared {
         name: name("v", 0),
         uuid: uuid(&lab, 0),
@@ -424,6 +433,7 @@ fn a_volume_that_others_have_written_over_is_emptied_when_it_comes_back() {
         start: 0,
     }));
     assert_eq!(lab.0.volumes[&name("v", 0)].usable_sectors(), UNIT);
+    lab.does(never);
 }
 
 #[test]

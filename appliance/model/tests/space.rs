@@ -36,6 +36,7 @@ fn space_is_cleared_where_something_may_have_been_left() {
             cleared: 0,
             since: made.generation,
             held: false,
+            withheld: false,
         };
         let made = then(
             &made,
@@ -70,6 +71,7 @@ fn space_is_cleared_where_something_may_have_been_left() {
             cleared: 16,
             since: grown.generation,
             held: false,
+            withheld: false,
         };
         let volume = &grown.volumes[&name("x")];
         assert_eq!(

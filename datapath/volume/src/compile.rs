@@ -152,6 +152,7 @@ mod tests {
             cleared: 32,
             since: palisade_model::Generation(4),
             held: false,
+            withheld: false,
         });
         let route = compile(&volume, Epoch(9), device_of).unwrap();
         assert_eq!(

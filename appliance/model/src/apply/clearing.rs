@@ -36,10 +36,15 @@ impl Cluster {
                 revision: volume.revision,
             });
         }
+        let gives = change.clear == Some(Clear::Never) && next.clearing.is_some();
+        let is_others = next.clearing.is_some_and(|clearing| clearing.withheld);
+        let rule = "cannot be `never` as long as the volume holds what others have written: wait until it is clear, or choose \
+                    `on-delete`";
+        require(!(gives && is_others), Kind::Volume, name, "clear", rule)?;
         // What guests may use is as before, and so is its route.
         next.layout_revision = Some(volume.route_generation());
         next.revision = generation;
-        if change.clear == Some(Clear::Never) && next.clearing.is_some() {
+        if gives {
             next.end_clearing(generation);
             self.touch_disks(&next);
         }
@@ -136,6 +141,7 @@ impl Cluster {
                 cleared: 0,
                 since: generation,
                 held: false,
+                withheld: true,
             });
             volume.layout_revision = None;
             volume.revision = generation;
@@ -167,6 +173,7 @@ impl Cluster {
                 cleared: 0,
                 since: generation,
                 held: false,
+                withheld: false,
             });
             volume.layout_revision = None;
             volume.revision = generation;
@@ -190,6 +197,7 @@ impl Volume {
                     cleared: from,
                     since: generation,
                     held: false,
+                    withheld: false,
                 });
                 self.layout_revision = Some(in_force);
             }

@@ -94,6 +94,7 @@ impl Cluster {
             cleared: 0,
             since: revision,
             held: false,
+            withheld: false,
         });
         let volume = Volume {
             uuid: create.uuid,
