@@ -118,14 +118,11 @@ mod tests {
         assert!(whose.iter().all(|one| told.contains(one)), "{told}");
 
         // One copy is enough, sound or not, at either end.
-        let last = BYTES - 4096;
+        let area = palisade_wire::AREA_SECTORS * 512;
         let all: Vec<u64> = (0..BYTES / 4096).map(|at| at * 4096).collect();
         let mut sector = [0; 4096];
         let mut places = Vec::new();
-        for at in all
-            .into_iter()
-            .filter(|at| *at < 1 << 20 || *at >= last - (1 << 20))
-        {
+        for at in all.into_iter().filter(|at| *at < area || *at >= BYTES - area) {
             opened.read_at(at, &mut sector).unwrap();
             if sector.starts_with(&palisade_wire::MAGIC) {
                 places.push((at, sector));

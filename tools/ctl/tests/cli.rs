@@ -57,8 +57,8 @@ fn disks_that_have_exchanged_their_paths_are_recorded_in_one_step() {
         site.palisade(&add).ok();
     }
     let table = site.palisade("disk confirm a b c --wait").ok();
-    assert_eq!(line(&table, "a"), ["a", "/srv/a.img", "/srv/b.img"]);
-    assert_eq!(line(&table, "c"), ["c", "/srv/c.img", "/srv/a.img"]);
+    assert_eq!(line(&table, "a"), ["a", "/srv/a.img", "/srv/b.img", "-"]);
+    assert_eq!(line(&table, "c"), ["c", "/srv/c.img", "/srv/a.img", "-"]);
     let json = site.palisade("disk confirm a b --json").json();
     assert_eq!(json["disks"][0]["before"], "/srv/b.img");
     assert_eq!(

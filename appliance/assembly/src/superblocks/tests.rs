@@ -385,7 +385,9 @@ fn an_older_copy_is_left_alone_by_a_daemon_that_knows_nothing_of_the_medium() {
     let (added, filled) = clusters(&path, 64 << 20);
     let opened = open(&path, 64 << 20);
     written(&added, &opened, &LastSuperblock::below(folder.path()));
-    let last = LastSuperblock::below(&folder.path().join("restored"));
+    let restored = folder.path().join("restored");
+    std::fs::create_dir(&restored).unwrap();
+    let last = LastSuperblock::below(&restored);
     let disk = &filled.disks[&name("d1")];
     let older = Superblock::Older {
         generation: added.disks[&name("d1")].superblock_generation(),
@@ -403,7 +405,10 @@ fn an_older_copy_is_left_alone_by_a_daemon_that_knows_nothing_of_the_medium() {
 
     // One that is level is recorded, even if a copy of it is damaged, and goes on with the cluster.
     let disk = &added.disks[&name("d1")];
-    opened.write_at(100, &[0xff]).unwrap();
+    let mut head = [0; 4096];
+    opened.read_at(0, &mut head).unwrap();
+    head[100] ^= 1;
+    opened.write_at(0, &head).unwrap();
     let looked = look(&added, &name("d1"), disk, &opened, &last).unwrap();
     assert!(matches!(looked.superblock, Superblock::Ours { flawed: true, .. }));
     keep_opened(disk, &looked, &last).unwrap();
