@@ -98,6 +98,8 @@ struct World {
     copy: Option<(Medium, u64)>,
     /// An older copy is in the disk's place and its operator has not chosen: nothing may be written to it.
     left: Option<Restored>,
+    /// A bit of a superblock has turned since the medium was wiped.
+    turned: bool,
     /// Who has the medium.
     lock: Lock,
     rng: Rng,
@@ -136,6 +138,7 @@ impl World {
             known: 0,
             copy: None,
             left: None,
+            turned: false,
             lock: Lock::new(broken),
             rng,
         }
@@ -207,6 +210,10 @@ impl World {
             {
                 Ok(())
             }
+            // A bit has turned in what was left of copies, before there were others.
+            Superblock::Damaged if self.read().is_err() && self.turned => Ok(()),
+            // The operator is told, and nobody is served.
+            Superblock::EndLost { tail, .. } if self.is_end_gone(tail) => Ok(()),
             // Another database has used the medium meanwhile: it is not the one that was looked at when the disk was added.
             Superblock::Missing | Superblock::Damaged if self.has_remains_of_another(wanted.uuid.0) => Ok(()),
             other => Err(format!(
@@ -417,6 +424,19 @@ impl World {
         disk.is_some_and(|disk| is_first_write_cut_off(cluster, disk, self.disk_sectors, read))
     }
 
+    /// Whether no copy of a superblock begins at one end.
+    fn is_end_gone(&self, tail: bool) -> bool {
+        let start = match tail {
+            true => Geometry::of(self.disk_sectors).map_or(0, |geometry| geometry.tail.0),
+            false => 0,
+        };
+        let is_there = |at: u64| {
+            self.sector(palisade_wire::Lba(start + at))
+                .starts_with(&palisade_wire::MAGIC)
+        };
+        ![0, 128].into_iter().any(is_there)
+    }
+
     fn is_blank(&self) -> bool {
         let ends = [0, self.disk_sectors - 2048].map(|start| self.medium.read(Lba(start), Sectors(2048)));
         ends.iter().all(|bytes| bytes.iter().all(|byte| *byte == 0))
@@ -562,6 +582,7 @@ impl World {
                 self.medium.write(Lba(lba), &[0; SECTOR_BYTES], true, || true);
             }
         }
+        self.turned = false;
         let add = self.as_added(uuid, &geometry)?;
         if self.apply(&Command::AddDisk(add)) {
             self.examined = true;
@@ -623,6 +644,7 @@ impl World {
             *byte ^= 1 << self.rng.below(8);
         }
         self.medium.write(Lba(lba.0), &sector, true, || true);
+        self.turned = true;
         if let Ok(found) = self.read() {
             self.carried = found.extents;
         }

@@ -49,8 +49,14 @@ impl World {
 
     /// The database is lost; a new one takes the disk in with what it tells.
     pub(super) fn import(&mut self) -> Result<(), String> {
-        let Ok(found) = self.read() else { return Ok(()) };
+        if self.read().is_err() {
+            return Ok(());
+        }
         self.restart(false)?;
+        // As at each opening, what is in the disk's cache is made stable before it is relied on.
+        let mark = self.medium.flush_begin();
+        self.medium.flush_end(mark);
+        let Ok(found) = self.read() else { return Ok(()) };
         let fresh = begin(&mut self.rng)?;
         self.kept.push(std::mem::replace(&mut self.running, fresh));
         let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;

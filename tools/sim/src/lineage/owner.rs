@@ -103,7 +103,11 @@ impl World {
             return Ok(());
         }
         let Ok(found) = self.read() else { return Ok(()) };
-        let knows = |one: &Database| one.marks.last() == Some(&found.superblock.point());
+        // One that has given the disk up comes for it no more.
+        let disk = name("d")?;
+        let knows = |one: &Database| {
+            one.marks.last() == Some(&found.superblock.point()) && one.cluster.disks.contains_key(&disk)
+        };
         let Some(index) = self.kept.iter().position(knows) else {
             return Ok(());
         };

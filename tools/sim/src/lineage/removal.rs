@@ -7,6 +7,7 @@ use palisade_reconcile::Superblock;
 use palisade_volume::{Leaving, is_to_be_erased};
 use palisade_wire::{AREA_SECTORS, Decoded, Geometry, is_cut_off_erasure_of};
 use std::convert::Infallible;
+use std::ops::Range;
 
 impl World {
     pub(super) fn remove_and_add(&mut self) -> Result<(), String> {
@@ -67,8 +68,10 @@ impl World {
         let is_own = |found: Decoded| {
             found.superblock.disk == disk && self.running.marks.contains(&found.superblock.point())
         };
-        // An older copy that nobody has chosen stays whole.
-        let carries = self.left.is_none() && self.read().is_ok_and(is_own);
+        // An older copy that nobody has chosen stays whole, and so does what lies beside remains of another cluster, which took
+        // the disk in.
+        let is_left_whole = self.left.is_some() || self.has_remains(64..80, self.running.cluster.id.0);
+        let carries = !is_left_whole && self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
             true => Err(format!(
@@ -82,6 +85,11 @@ impl World {
 
     /// Whether a sector at either end names another disk.
     pub(super) fn has_remains_of_another(&self, disk: u128) -> bool {
+        self.has_remains(80..96, disk)
+    }
+
+    /// Whether a sector at either end has another id than this in these bytes of its header.
+    fn has_remains(&self, field: Range<usize>, id: u128) -> bool {
         let Ok(geometry) = Geometry::of(self.disk_sectors) else {
             return false;
         };
@@ -90,7 +98,7 @@ impl World {
             .flat_map(|start| (start..start + AREA_SECTORS).step_by(8));
         let names_another = |lba: u64| {
             let sector = self.sector(palisade_wire::Lba(lba));
-            sector.starts_with(&palisade_wire::MAGIC) && sector.get(80..96) != Some(&disk.to_le_bytes())
+            sector.starts_with(&palisade_wire::MAGIC) && sector.get(field.clone()) != Some(&id.to_le_bytes())
         };
         ends.into_iter().any(names_another)
     }
