@@ -102,7 +102,6 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     }
     if side == Side::Database {
         refuse_foreign(id, foreign.as_ref())?;
-        refuse_unknown(id, knowledge.holds)?;
     }
     if !is_to_be_decided {
         let message = format!("disk {id}: {}", adoption.message);
@@ -116,6 +115,9 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         let message = format!("what disk {id} carries has changed since it was shown, or was never shown");
         let remedy = "look again at what would be lost, and give the `seen` of that answer";
         return Err(conflict("adopt_not_seen", message, remedy).about("seen"));
+    }
+    if side == Side::Database {
+        refuse_unknown(id, knowledge.holds)?;
     }
     let command = knowledge.command(side)?;
     if found.is_err() {

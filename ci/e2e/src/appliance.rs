@@ -213,7 +213,11 @@ impl Appliance {
         let mut health = Value::Null;
         let up = wait_until("everything to be up", PATIENCE, || {
             health = self.rest.get("/v1/health")?;
-            Ok(!health.to_string().contains("\"coming_up\""))
+            // What a kill in the middle of a write has left of a superblock is written anew first.
+            let is_up = ["\"coming_up\"", "\"superblock_damaged\""]
+                .iter()
+                .all(|code| !health.to_string().contains(code));
+            Ok(is_up)
         });
         up.map_err(|failure| Failure::new(format!("{failure}: {health}")))?;
         let well = health.get("overall").and_then(Value::as_str) == Some("ok");
