@@ -344,10 +344,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
         let first = self.walks.first();
-        if let Some(index) = first
-            && let Portion::Served(here) = self.pull_queue(index, count)
-        {
-            taken += here;
+        if let Some(index) = first {
+            taken += self.pull_first(index);
         }
         let had_its_turn = first.map_or(u32::MAX, u32::from);
         // No queue comes or goes meanwhile.
@@ -376,6 +374,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.first = starved.unwrap_or(served + 1);
         }
         taken
+    }
+
+    /// Serves the queue whose chain has waited to be followed, out of its order.
+    #[cold]
+    #[inline(never)]
+    fn pull_first(&mut self, index: u16) -> usize {
+        let portion = self.pull_from(index);
+        self.publish(index);
+        match portion {
+            Portion::Served(here) => here,
+            Portion::Nothing | Portion::Starved => 0,
+        }
     }
 
     #[inline]

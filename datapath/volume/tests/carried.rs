@@ -183,6 +183,63 @@ fn an_end_without_any_copy_is_no_turned_bit() {
             pending.disks.get_mut(&name("d")).unwrap().first_superblock = FirstSuperblock::Pending;
             assert_eq!(told(&medium, &pending), ours);
         }
+        // What has become of the table there changes nothing; one copy that can still be told to be ours does.
+        let medium = written(&cluster);
+        let is_superblock = |lba: &u64| {
+            palisade_wire::Superblock::from_sector(&at(&medium, *lba), palisade_wire::Lba(*lba)).is_ok()
+        };
+        let all_there = medium.keys().copied().filter(is_there);
+        let (superblocks, tables): (Vec<u64>, Vec<u64>) = all_there.partition(is_superblock);
+        let mut gone = medium.clone();
+        for lba in &superblocks {
+            gone.get_mut(lba).unwrap().fill(0);
+        }
+        gone.get_mut(&tables[0]).unwrap()[100] ^= 1;
+        let lost = Superblock::EndLost { generation, tail };
+        assert_eq!(told(&gone, &cluster), Ok(lost));
+        let mut turned = medium.clone();
+        turned.get_mut(&superblocks[0]).unwrap().fill(0);
+        turned.get_mut(&superblocks[1]).unwrap()[100] ^= 1;
+        assert_eq!(told(&turned, &cluster), ours);
+        let which = if tail { "end" } else { "beginning" };
+        let told_of = Forbidden::EndLost { tail }.to_string();
+        assert_eq!(told_of, format!("the {which} of the medium is lost"));
+        // Somebody else has written there; but what bears the disk's id is its own, whatever else it says.
+        let theirs = written(&then(&begun(5), volume("a")));
+        let mut strangers = medium.clone();
+        for lba in &superblocks {
+            strangers.insert(*lba, at(&theirs, *lba));
+        }
+        for (_, sector) in strangers.iter_mut().filter(|(lba, _)| superblocks.contains(lba)) {
+            sector[100] ^= 1;
+        }
+        assert_eq!(
+            told(&strangers, &cluster),
+            ours,
+            "damaged: nobody says whose it was"
+        );
+        // What another disk's superblock has left without its table is somebody else's, and an end is lost; what a take-over
+        // from another cluster renames there is the disk's own. At the head it decides for the whole medium.
+        for (disk, cluster_id, expected) in [(9, 4, Ok(lost)), (3, 99, ours.clone())] {
+            let mut other = medium.clone();
+            for lba in &superblocks {
+                let lba = palisade_wire::Lba(*lba);
+                let mut left = palisade_wire::Superblock::from_sector(&at(&medium, lba.0), lba).unwrap();
+                (left.disk, left.cluster, left.table.crc) = (disk, cluster_id, 7);
+                other.insert(lba.0, left.to_sector(lba));
+            }
+            let expected = if tail { expected } else { Ok(Superblock::Damaged) };
+            assert_eq!(told(&other, &cluster), expected, "{disk} {cluster_id}");
+        }
+        // Where the medium has nothing yet, what the database has still counts.
+        let mut fresh = written(&begun(3));
+        fresh.retain(|lba, _| !is_there(lba));
+        let before = Generation(image_of(&begun(3)).superblock.generation);
+        let lost_before = Superblock::EndLost {
+            generation: before,
+            tail,
+        };
+        assert_eq!(told(&fresh, &cluster), Ok(lost_before));
         // A bit in each of them is the medium's own fault.
         let mut medium = written(&cluster);
         for (_, sector) in medium.iter_mut().filter(|(lba, _)| is_there(lba)) {

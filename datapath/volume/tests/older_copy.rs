@@ -183,3 +183,13 @@ fn nothing_is_held_against_a_medium_whose_first_superblock_is_to_come() {
     let at = OnRecord::At(Generation(7));
     assert_eq!(OnRecord::of(&disk, Some(Generation(7))), at);
 }
+
+#[test]
+fn what_is_told_of_an_older_copy_names_what_was_known() {
+    let told = |last| {
+        let found = Generation(4);
+        Forbidden::Older { found, last }.to_string()
+    };
+    assert!(told(Some(Generation(7))).contains("was last known to carry 7"));
+    assert!(told(None).contains("nothing is known of what it carried last"));
+}
