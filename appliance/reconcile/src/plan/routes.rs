@@ -146,3 +146,29 @@ fn joined(extents: &[Extent]) -> Vec<Extent> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extent(disk: &str, disk_lba: u64, sectors: u64) -> Extent {
+        Extent {
+            disk: Name::new(disk).unwrap_or_else(|error| panic!("{error}")),
+            disk_lba,
+            sectors,
+        }
+    }
+
+    #[test]
+    fn only_pieces_that_continue_each_other_are_one() {
+        let first = extent("a", 8, 16);
+        let next = [first.clone(), extent("a", 24, 8), extent("a", 32, 1)];
+        assert_eq!(joined(&next), [extent("a", 8, 25)]);
+        // Another disk, a gap, and the other way round.
+        for other in [extent("b", 24, 8), extent("a", 25, 8), extent("a", 0, 8)] {
+            let both = [first.clone(), other];
+            assert_eq!(joined(&both), both);
+        }
+        assert_eq!(joined(&[]), []);
+    }
+}

@@ -302,6 +302,15 @@ proptest! {
     }
 }
 
+/// What is not begun of such a queue may be left to the next process.
+#[test]
+fn a_queue_with_a_region_remembers_what_it_has_taken() {
+    let world = World::new();
+    assert!(world.queue.remembers());
+    let without = setup(&world.memory, &world.driver, None);
+    assert!(!BlkQueue::new(without, Bell::default()).unwrap().remembers());
+}
+
 #[test]
 fn the_guest_is_woken_once_when_a_used_ring_is_taken_over() {
     let mut world = World::new();
