@@ -24,6 +24,11 @@ struct Sort<'a> {
 }
 
 impl AllowSettings {
+    /// Whether disks may lie in places that do not last, without being asked for there.
+    pub fn takes_any_place(&self) -> bool {
+        self.anything
+    }
+
     /// Whether a medium may be a disk.
     ///
     /// # Errors
@@ -365,7 +370,9 @@ mod tests {
         allow.owners = vec!["*".into()];
         assert_eq!(own(&allow, id(1000), id(1000), Some(0o666)), "");
         allow.owners.clear();
+        assert!(!allow.takes_any_place());
         allow.anything = true;
+        assert!(allow.takes_any_place());
         assert_eq!(own(&allow, id(1000), None, Some(0o666)), "");
         assert_eq!(code(allow.check_socket("/etc/x")), "");
     }

@@ -236,7 +236,7 @@ pub struct AllowSection {
     #[arg(long = "allow-owners", value_name = "ACCOUNT", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owners: Option<Vec<String>>,
-    /// For labs: every path and every owner [default: false]
+    /// For labs: every path, also in memory, and every owner [default: false]
     #[arg(long = "allow-anything", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anything: Option<bool>,

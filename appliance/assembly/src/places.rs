@@ -18,7 +18,7 @@ pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Prob
         return Ok(());
     };
     refuse_own(shared, path)?;
-    match wish.volatile {
+    match wish.volatile || shared.settings.allow.takes_any_place() {
         true => Ok(()),
         false => refuse_volatile(path),
     }

@@ -148,7 +148,7 @@ fn look(
     {
         return Err(is_here(cluster, path, holder));
     }
-    if !volatile {
+    if !volatile && !shared.settings.allow.takes_any_place() {
         places::refuse_volatile(path)?;
     }
     alias::refuse(shared, cluster, None, path)?;
