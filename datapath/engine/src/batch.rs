@@ -326,7 +326,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             Pulled::Empty => return Taken::Nothing,
             Pulled::Answered => {
                 batch.count_answered();
-                self.count_followed(batch);
+                count_followed(self.queue, self.walks, self.turn, batch);
                 return Taken::Answered;
             }
             Pulled::Later => {
@@ -342,10 +342,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             }
             Pulled::Request(request) => request,
         };
-        let followed = self.queue.source.followed();
-        if followed > 0 {
-            charge(self.queue, self.walks, self.turn, followed, batch);
-        }
+        count_followed(self.queue, self.walks, self.turn, batch);
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
@@ -381,18 +378,10 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         }
     }
 
-    /// Counts what its source has followed.
-    fn count_followed(&mut self, batch: &mut Batch) {
-        let followed = self.queue.source.followed();
-        if followed > 0 {
-            charge(self.queue, self.walks, self.turn, followed, batch);
-        }
-    }
-
     /// The next request is left for a turn in which its chain may be followed to its end.
     #[cold]
     fn leave_chain(&mut self, batch: &mut Batch) {
-        self.count_followed(batch);
+        count_followed(self.queue, self.walks, self.turn, batch);
         self.walks.leave(self.index);
     }
 
@@ -403,7 +392,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         (self.queue.wants_long, self.queue.careful) = (true, true);
         // What told that a list is needed counts, and is to be followed once more: as far as it has been allowed to.
         let may_follow = self.walks.left(self.turn);
-        self.count_followed(batch);
+        count_followed(self.queue, self.walks, self.turn, batch);
         if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
             batch.short = true;
             return Long::Nothing;
@@ -420,7 +409,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             return match pulled {
                 Pulled::Answered => {
                     batch.count_answered();
-                    self.count_followed(batch);
+                    count_followed(self.queue, self.walks, self.turn, batch);
                     Long::Answered
                 }
                 Pulled::Later => {
@@ -430,8 +419,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
                 _ => Long::Nothing,
             };
         };
-        let followed = self.queue.source.followed();
-        charge(self.queue, self.walks, self.turn, followed, batch);
+        count_followed(self.queue, self.walks, self.turn, batch);
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
@@ -583,6 +571,15 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         self.shares.take(device);
         self.queue.entered();
         ledger::enter(&mut self.volume.in_flight, "requests on a volume");
+    }
+}
+
+/// Counts what a queue's source has followed.
+#[inline(always)]
+fn count_followed<S: Source>(queue: &mut Queue<S>, walks: &mut Walks, turn: u64, batch: &mut Batch) {
+    let followed = queue.source.followed();
+    if followed > 0 {
+        charge(queue, walks, turn, followed, batch);
     }
 }
 

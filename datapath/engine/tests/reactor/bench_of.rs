@@ -535,3 +535,11 @@ pub fn data(sectors: u64) -> Vec<Segment> {
         .map(|done| (bytes - done).min(4 << 20));
     lengths.map(|bytes| piece(0x10_0000, bytes)).collect()
 }
+
+/// A queue of an attachment.
+pub fn id(attachment: u16, queue: u16) -> QueueId {
+    QueueId {
+        attachment: AttachmentIndex(attachment),
+        queue,
+    }
+}

@@ -12,13 +12,6 @@ const SECTORS: u64 = 1 << 26;
 const LONGEST: u64 = RANGE_BYTES_MAX as u64 / 512;
 const ZERO: Op = Op::WriteZeroes { unmap: true };
 
-fn id(attachment: u16, queue: u16) -> QueueId {
-    QueueId {
-        attachment: AttachmentIndex(attachment),
-        queue,
-    }
-}
-
 /// A bed whose two devices are large; volume 0 is on the first, volume 1 on the second.
 fn bed() -> Bed {
     let config = ReactorConfig {

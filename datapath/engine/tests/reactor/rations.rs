@@ -16,13 +16,6 @@ use std::sync::Arc;
 const GIANT: u64 = 3 << 21;
 const PIECE: u64 = PIECE_BYTES_MAX as u64;
 
-fn id(attachment: u16, queue: u16) -> QueueId {
-    QueueId {
-        attachment: AttachmentIndex(attachment),
-        queue,
-    }
-}
-
 /// A bed with room for many pieces, whose two devices are large; volume 0 is on the first, volume 1 on the second.
 fn bed() -> Bed {
     let config = ReactorConfig {
