@@ -1,6 +1,7 @@
 //! A disk that is to grow: what is asked for is weighed, and its file made longer.
 
 use crate::findings::media;
+use crate::problem;
 use crate::shared::Shared;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
@@ -13,15 +14,8 @@ use std::sync::Arc;
 
 /// How long the medium of a disk is now.
 pub fn size(name: &Name, opened: &Opened) -> Result<Sectors, Problem> {
-    opened.refresh_size().map_err(|error| {
-        let message = format!("the size of disk {name} cannot be read: {error}");
-        Problem::new(
-            ProblemKind::Internal,
-            "disk_not_readable",
-            message,
-            "look into the kernel log",
-        )
-    })
+    let unread = |error| problem::of_reading(format_args!("the size of disk {name}"), error);
+    opened.refresh_size().map_err(unread)
 }
 
 /// Sizes come in whole logical blocks.

@@ -196,9 +196,7 @@ impl<'a> Places<'a> {
                 Err(error) => Err(error.to_string()),
             };
         }
-        let (found, wwid) = there.identity().map(medium::record_of).unwrap_or_default();
-        disk.check_medium(&found, wwid.as_deref())
-            .map_err(|other| other.to_string())?;
+        medium::check(disk, there).map_err(|other| other.to_string())?;
         if there.sectors().0 < disk.sectors {
             return Err("it is shorter than the disk".into());
         }

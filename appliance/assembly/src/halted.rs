@@ -55,10 +55,10 @@ impl Looks {
 }
 
 fn sentence(one: &Halted, disk: Option<&str>) -> String {
-    let (name, process) = (&one.name, one.process);
+    let (program, process) = (&one.program, one.program.process);
     let whose = disk.map_or_else(|| "a disk".to_owned(), |disk| format!("disk {disk}"));
     format!(
-        "process {process} ({name}), which does for {whose} all that may have to wait for the device, has been stopped by a \
+        "{program}, which does for {whose} all that may have to wait for the device, has been stopped by a \
          signal or a debugger: flushes, discards, and reads and writes that cannot be answered at once wait for it. It goes on \
          with: kill -CONT {process}"
     )
@@ -67,12 +67,15 @@ fn sentence(one: &Halted, disk: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_sys::device::Program;
 
     #[test]
     fn the_sentence_names_the_process_what_waits_and_what_helps() {
         let one = Halted {
-            process: 4711,
-            name: "io:d1.img".into(),
+            program: Program {
+                process: 4711,
+                name: "io:d1.img".into(),
+            },
         };
         let said = sentence(&one, Some("d1"));
         for part in [

@@ -11,7 +11,6 @@ use palisade_memory::Share;
 use palisade_model::{
     Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name, Uuid,
 };
-use palisade_reconcile::Superblock;
 use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
 use palisade_sys::{OpenError, Opened};
 use palisade_virtio::VolumeGeometry;
@@ -61,10 +60,7 @@ pub fn open_disk(
             .get(&name)
             .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
         // Nothing else may have been recorded for the disk meanwhile.
-        let is_it = |opened: &Arc<Opened>| {
-            let (found, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
-            disk.check_medium(&found, wwid.as_deref()).is_ok()
-        };
+        let is_it = |opened: &Arc<Opened>| medium::check(disk, opened).is_ok();
         let opened = match decided.filter(is_it) {
             Some(opened) => opened,
             None => Arc::new(medium::open(&wanted, &name, manner, &shared.last_seen)?),
@@ -81,11 +77,7 @@ pub fn open_disk(
         if let Err(error) = superblocks::keep_opened(disk, &look, last) {
             log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
         }
-        let is_its_own = match disk.has_superblock() {
-            true => matches!(look.superblock, Superblock::Ours { .. }),
-            false => look.superblock == Superblock::Missing,
-        };
-        if is_its_own {
+        if disk.is_its_own(look.superblock) {
             identify(&shared, &name, disk, &opened);
         }
         Ok(Done::Opened { opened, look })

@@ -12,7 +12,6 @@ use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Disk, Generation, IdentifyDisk, Medium, MediumRecord, Name};
-use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use std::path::Path;
@@ -77,11 +76,7 @@ fn in_use(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
     let plant = shared.seen();
     let open = Arc::clone(&plant.disks.get(name)?.opened);
     let observed = plant.observed.disks.get(name)?;
-    let is_used = match observed.disk.has_superblock() {
-        true => matches!(observed.superblock, Superblock::Ours { .. }),
-        false => observed.superblock == Superblock::Missing,
-    };
-    is_used.then_some(open)
+    observed.disk.is_its_own(observed.superblock).then_some(open)
 }
 
 /// Of a disk that is in use. It is what it is; a path must lead to it.
@@ -135,15 +130,7 @@ fn of_closed(
             "give the medium that the disk is on",
         ));
     }
-    let unread = |error| {
-        let message = format!("disk {name} cannot be read: {error}");
-        Problem::new(
-            ProblemKind::Internal,
-            "disk_not_readable",
-            message,
-            "look into the kernel log",
-        )
-    };
+    let unread = |error| problem::of_reading(format_args!("disk {name}"), error);
     let (record, wwid) = medium::record_open(opened, disk.usage).map_err(unread)?;
     if !confirm {
         let other = disk

@@ -32,9 +32,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct LastSuperblock {
     folder: PathBuf,
     known: Arc<Mutex<Known>>,
-    /// Disks whose lost end an operator goes on without, and the generation of each when that was decided. Not kept beyond
-    /// this daemon: until the end is written anew, the next one asks once more.
-    without_end: Arc<Mutex<BTreeMap<Uuid, Generation>>>,
 }
 
 /// What this daemon knows by itself.
@@ -44,6 +41,9 @@ struct Known {
     chosen: BTreeMap<Uuid, Chosen>,
     /// What it has seen or written: counts where a record has been lost since, or could not be kept.
     carried: BTreeMap<Uuid, Generation>,
+    /// Disks whose lost end an operator goes on without, and the generation of each when that was decided. Not kept beyond
+    /// this daemon: until the end is written anew, the next one asks once more.
+    without_end: BTreeMap<Uuid, Generation>,
 }
 
 /// A copy that an operator goes on from.
@@ -61,7 +61,6 @@ impl LastSuperblock {
         LastSuperblock {
             folder: state_dir.join("media"),
             known: Arc::default(),
-            without_end: Arc::default(),
         }
     }
 
@@ -114,7 +113,7 @@ impl LastSuperblock {
         known.carried.insert(disk, carries);
         self.record(disk, carries)?;
         known.chosen.remove(&disk);
-        self.without_end().remove(&disk);
+        known.without_end.remove(&disk);
         Ok(())
     }
 
@@ -151,12 +150,12 @@ impl LastSuperblock {
     /// An operator goes on without an end of a medium that is lost. Counts when the cluster has agreed on it.
     pub fn go_on_without_end(&self, disk: &Disk) {
         let since = disk.superblock_generation();
-        self.without_end().insert(disk.uuid, since);
+        self.lock().without_end.insert(disk.uuid, since);
     }
 
     /// Whether that was decided, and agreed on, and the end has not been written anew since.
     pub fn is_end_excused(&self, disk: &Disk) -> bool {
-        let since = self.without_end().get(&disk.uuid).copied();
+        let since = self.lock().without_end.get(&disk.uuid).copied();
         since.is_some_and(|since| disk.superblock_generation() > since)
     }
 
@@ -167,8 +166,8 @@ impl LastSuperblock {
 
     /// Forgets a disk that has left.
     pub fn forget(&self, disk: Uuid) {
-        self.without_end().remove(&disk);
         let mut known = self.lock();
+        known.without_end.remove(&disk);
         known.chosen.remove(&disk);
         known.carried.remove(&disk);
         // What cannot be removed is asked about once more if the medium ever comes back by an import.
@@ -177,10 +176,6 @@ impl LastSuperblock {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn without_end(&self) -> MutexGuard<'_, BTreeMap<Uuid, Generation>> {
-        self.without_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, disk: Uuid) -> PathBuf {

@@ -3,7 +3,6 @@
 //! Such a disk is not served until then: guests would read zeros where their data was, and a file system that has done so
 //! writes on from there, which no backup mends.
 
-use crate::hands;
 use crate::medium;
 use crate::problem;
 use crate::shared::Shared;
@@ -12,6 +11,7 @@ use crate::takeover::on_medium;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Severity};
 use palisade_block::SECTOR_BYTES;
+use palisade_model::superblock::end_in_words;
 use palisade_model::{AdoptDisk, Command, Disk, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
@@ -159,7 +159,7 @@ pub fn go_on_without(
     shared
         .propose(goes_on)
         .map_err(|error| problem::of_proposal(&error))?;
-    let end = if tail { "end" } else { "beginning" };
+    let end = end_in_words(tail);
     let message = format!(
         "an operator goes on with disk {name}, which has lost the {end} of its medium. {}",
         told(name, &found, &opened, tail)
@@ -173,8 +173,7 @@ pub fn go_on_without(
 
 /// The medium of a disk that is closed, open to be looked at, if it is the one on record.
 fn beside(disk: &Disk) -> Option<Opened> {
-    let opened = Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium).ok()?;
-    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
-    disk.check_medium(&record, wwid.as_deref()).ok()?;
+    let opened = medium::beside(disk).ok()?;
+    medium::check(disk, &opened).ok()?;
     Some(opened)
 }

@@ -12,7 +12,9 @@ use crate::last_seen::LastSeen;
 use crate::moved;
 use crate::superblocks;
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{Cluster, Disk, FileRecord, Medium, MediumRecord, Name, Partition, Usage, part_wwid};
+use palisade_model::{
+    Cluster, Disk, FileRecord, Medium, MediumRecord, Name, OtherMedium, Partition, Usage, part_wwid,
+};
 use palisade_reconcile::Search;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_sys::device::identity::BlockIdentity;
@@ -64,6 +66,23 @@ fn record_of_block(block: &BlockIdentity) -> (MediumRecord, Option<String>) {
         ..MediumRecord::default()
     };
     (record, wwid)
+}
+
+/// Whether what is open is the medium that was recorded of a disk.
+///
+/// # Errors
+/// The first thing that differs.
+pub fn check(disk: &Disk, opened: &Opened) -> Result<(), OtherMedium> {
+    let (found, wwid) = opened.identity().map(record_of).unwrap_or_default();
+    disk.check_medium(&found, wwid.as_deref())
+}
+
+/// Opens what lies under a disk's path to read it, beside whoever has it open.
+///
+/// # Errors
+/// What opening says.
+pub fn beside(disk: &Disk) -> Result<Opened, OpenError> {
+    Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium)
 }
 
 /// How a disk's medium is opened.

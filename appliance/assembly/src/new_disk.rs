@@ -348,13 +348,7 @@ fn refuse_other_block(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Pro
 }
 
 fn unread(wish: &api::DiskCreate, error: &std::io::Error) -> Problem {
-    let message = format!("disk {} cannot be read: {error}", wish.id);
-    Problem::new(
-        ProblemKind::Internal,
-        "disk_not_readable",
-        message,
-        "look into the kernel log",
-    )
+    problem::of_reading(format_args!("disk {}", wish.id), error)
 }
 
 /// Refuses what somebody else uses although it could be opened, and what takes no writes. `force` is for content that is

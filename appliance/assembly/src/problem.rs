@@ -194,6 +194,13 @@ fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
+/// What cannot be read, as "disk d1" or by its path.
+pub fn of_reading(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Problem {
+    let message = format!("{what} cannot be read: {error}");
+    let remedy = "look into the kernel log";
+    Problem::new(ProblemKind::Internal, "disk_not_readable", message, remedy)
+}
+
 /// A device that could not be opened.
 pub fn of_open(error: &OpenError) -> Problem {
     let (kind, code, remedy) = match error {

@@ -16,6 +16,7 @@ use palisade_api::FindingKind;
 use palisade_block::{DeviceIndex, SECTOR_BYTES};
 use palisade_model::{Cluster, Disk, Name};
 use palisade_reconcile::Superblock;
+use palisade_reconcile::refused::look_after_ms;
 use palisade_sys::Opened;
 use palisade_sys::device::Look;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
@@ -26,10 +27,6 @@ use std::time::{Duration, Instant};
 
 /// How often a disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How seldom what has taken the place of a device that had gone is looked at when it is found again not to be the disk's
-/// medium: it is somebody else's, who is to be able to open it.
-const STRANGE_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// How often the content of a disk without identity is looked at while it is in use.
 const PRINT: Duration = Duration::from_secs(5);
@@ -132,7 +129,9 @@ impl Sight {
         true
     }
 
-    /// Notes what came of opening a device again that had gone, or that it has not.
+    /// Notes what came of opening a device again that had gone, or that it has not. What has taken its place and is not the
+    /// disk's medium is looked at as seldom as any medium that may not be used: it is somebody else's, who is to be able to
+    /// open it.
     fn reopened(&mut self, failed: Option<Reopening>, now: Instant) {
         (self.strange, self.reopening) = match failed {
             None => (0, None),
@@ -143,8 +142,7 @@ impl Sight {
                 (self.strange.saturating_add(1), Some(reason.to_owned()))
             }
         };
-        let doubled = self.strange.saturating_sub(1).min(16);
-        let wait = (LOOK * (1 << doubled)).min(STRANGE_LOOK_MAX);
+        let wait = Duration::from_millis(look_after_ms(self.strange));
         self.reopen_due = (self.strange > 0).then(|| now + wait);
     }
 

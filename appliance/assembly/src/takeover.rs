@@ -53,7 +53,8 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     let mut adoption = compare(&name, &found, &wanted, &agreed, copy);
     if found.is_err() && !matches!(found, Err(DecodeError::Contradiction(_))) {
         // Nothing that can be read names what was shown.
-        let mark = medium::mark_of_ends(&opened).map_err(|error| unread(id, &error))?;
+        let unread = |error| problem::of_reading(format_args!("disk {id}"), error);
+        let mark = medium::mark_of_ends(&opened).map_err(unread)?;
         adoption.seen = format!("{}-{mark}", adoption.seen);
     }
     let foreign = found.is_err().then(|| medium::foreign(&opened)).flatten();
@@ -144,12 +145,6 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     reached.is_decided();
     adoption.taken = Some(side);
     Ok(adoption)
-}
-
-fn unread(id: &str, error: &std::io::Error) -> Problem {
-    let message = format!("disk {id} cannot be read: {error}");
-    let remedy = "look into the kernel log";
-    Problem::new(ProblemKind::Internal, "disk_not_readable", message, remedy)
 }
 
 /// Keeps what a medium is seen to carry, where nothing is known of it: a daemon that ends once this is agreed on is followed by

@@ -49,3 +49,16 @@ pub struct Clearing {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub withheld: bool,
 }
+
+impl Clearing {
+    /// One of which nothing is done yet: of what lies behind `from`, given to the volume at the generation `since`.
+    pub(crate) fn behind(from: u64, since: Generation) -> Clearing {
+        Clearing {
+            from,
+            cleared: from,
+            since,
+            held: false,
+            withheld: false,
+        }
+    }
+}

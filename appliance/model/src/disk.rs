@@ -4,6 +4,7 @@ use crate::generation::Generation;
 use crate::lineage::History;
 use crate::medium_record::{MediumRecord, OtherMedium};
 use crate::name::Name;
+use crate::superblock::Superblock;
 use crate::uuid::Uuid;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +123,15 @@ impl Disk {
     /// The first thing that differs.
     pub fn check_medium(&self, found: &MediumRecord, wwid: Option<&str>) -> Result<(), OtherMedium> {
         self.record.check(self.medium.wwid(), found, wwid)
+    }
+
+    /// Whether what was found where superblocks belong is as it should be: our own on a pooled disk that lasts, and on any other
+    /// none.
+    pub fn is_its_own(&self, found: Superblock) -> bool {
+        match self.has_superblock() {
+            true => matches!(found, Superblock::Ours { .. }),
+            false => found == Superblock::Missing,
+        }
     }
 
     /// Of the disks whose superblocks were `found` on its medium, those that nobody has said to be its guest's: somebody else

@@ -2,6 +2,11 @@
 
 use crate::generation::Generation;
 
+/// The end of a medium, for people: the one behind the data (`tail`) or the one before it.
+pub fn end_in_words(tail: bool) -> &'static str {
+    if tail { "end" } else { "beginning" }
+}
+
 /// What is found where a superblock belongs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Superblock {

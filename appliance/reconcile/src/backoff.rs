@@ -37,8 +37,13 @@ impl Failure {
 
 /// How long to wait after so many failures in a row, in ms: twice as long each time, up to [`RETRY_MS_MAX`].
 pub fn retry_after_ms(attempts: u32) -> u64 {
-    let doubled = attempts.saturating_sub(1).min(16);
-    (RETRY_MS_FIRST << doubled).min(RETRY_MS_MAX)
+    doubled(RETRY_MS_FIRST, attempts, RETRY_MS_MAX)
+}
+
+/// The first wait, twice as long each time, up to the longest.
+pub(crate) fn doubled(first: u64, times: u32, longest: u64) -> u64 {
+    let doublings = times.saturating_sub(1).min(16);
+    (first << doublings).min(longest)
 }
 
 #[cfg(test)]

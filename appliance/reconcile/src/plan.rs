@@ -7,6 +7,7 @@ mod sockets;
 
 use crate::observed::{Observed, ObservedDisk, ObservedRoute};
 use crate::step::{Action, Step};
+use palisade_model::superblock::end_in_words;
 use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name, Volume};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -161,7 +162,7 @@ impl fmt::Display for Cause {
                  with `palisade disk adopt` what each side knows, and choose one"
             ),
             Cause::EndLost { tail } => {
-                let end = if *tail { "end" } else { "beginning" };
+                let end = end_in_words(*tail);
                 write!(
                     f,
                     "both copies of the superblock at the {end} of the medium are gone, and those at its other end are sound: \

@@ -10,6 +10,7 @@
 //!    └──── 1 s, 2 s, … 60 s, or an operator at once ─┘
 //! ```
 
+use crate::backoff::doubled;
 use crate::observed::ObservedDisk;
 use palisade_model::{Disk, Generation, Superblock};
 
@@ -70,9 +71,8 @@ impl Refused {
 
 /// How long to wait after so many looks in a row that found the same, in ms: twice as long each time, up to
 /// [`LOOK_MS_MAX`].
-fn look_after_ms(looks: u32) -> u64 {
-    let doubled = looks.saturating_sub(1).min(16);
-    (LOOK_MS_FIRST << doubled).min(LOOK_MS_MAX)
+pub fn look_after_ms(looks: u32) -> u64 {
+    doubled(LOOK_MS_FIRST, looks, LOOK_MS_MAX)
 }
 
 #[cfg(test)]

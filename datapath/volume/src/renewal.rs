@@ -5,6 +5,7 @@ use crate::carried::{GoneBack, Known, gone_back, lost_end};
 use crate::image::Image;
 use crate::standing::{Standing, standing};
 use palisade_model::Generation;
+use palisade_model::superblock::end_in_words;
 use palisade_wire::{DecodeError, Decoded, EncodeError, Phase, format, mend, update};
 
 /// What else is known of a medium on which no superblock was found.
@@ -36,7 +37,7 @@ pub enum Forbidden {
         last: Option<Generation>,
     },
     /// One end of the medium has lost both copies, and with them what else was there.
-    #[error("the {} of the medium is lost", end(*.tail))]
+    #[error("the {} of the medium is lost", end_in_words(*.tail))]
     EndLost {
         /// Whether it is the one behind the data.
         tail: bool,
@@ -53,10 +54,6 @@ pub enum Forbidden {
     /// What the disk should say cannot be written.
     #[error("{0}")]
     Encode(#[source] EncodeError),
-}
-
-fn end(tail: bool) -> &'static str {
-    if tail { "end" } else { "beginning" }
 }
 
 fn went_back(last: Option<Generation>) -> String {

@@ -95,7 +95,7 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
             holds: Some(words),
         });
         if medium::needs_fingerprint(disk) && !open.contains_key(&name) {
-            let print = Fingerprint::of(&there).map_err(|error| unread(&place.path, &error.to_string()))?;
+            let print = Fingerprint::of(&there).map_err(|error| problem::of_reading(&place.path, error))?;
             looks.push((disk.uuid, print));
         }
         moves.push(Relocation {
@@ -145,8 +145,7 @@ fn judge(known: &Places<'_>, name: &Name, disk: &Disk, path: &str, there: &Opene
         Ok(()) if by_content => Verdict::Is("the content that the disk had when it was last seen".into()),
         Ok(()) => Verdict::Is("the medium of the disk".into()),
         Err(why) if by_content && !known.open.contains_key(name) && there.sectors().0 >= disk.sectors => {
-            let (found, wwid) = there.identity().map(medium::record_of).unwrap_or_default();
-            match disk.check_medium(&found, wwid.as_deref()) {
+            match medium::check(disk, there) {
                 Ok(()) => {
                     Verdict::Unproved(format!("{why}{}", whose(known.cluster, known.seen, name, there)))
                 }
@@ -169,14 +168,4 @@ fn whose(cluster: &Cluster, seen: &LastSeen, name: &Name, there: &Opened) -> Str
         Some((other, _)) => format!("; it is what disk {other} held when that was last seen"),
         None => String::new(),
     }
-}
-
-fn unread(path: &str, why: &str) -> Problem {
-    let message = format!("{path} cannot be read: {why}");
-    Problem::new(
-        ProblemKind::Internal,
-        "disk_not_readable",
-        message,
-        "look into the kernel log",
-    )
 }

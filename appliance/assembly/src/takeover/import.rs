@@ -182,15 +182,8 @@ fn look(
         );
         return Err(conflict("disk_name_taken", message, &remedy).about("id"));
     }
-    let (record, wwid) = medium::record_open(&opened, Usage::Pooled).map_err(|error| {
-        let message = format!("{path} cannot be read: {error}");
-        Problem::new(
-            ProblemKind::Internal,
-            "disk_not_readable",
-            message,
-            "look into the kernel log",
-        )
-    })?;
+    let (record, wwid) =
+        medium::record_open(&opened, Usage::Pooled).map_err(|error| problem::of_reading(path, error))?;
     let medium = match &wish.file {
         Some(file) => Medium::File {
             path: file.path.clone(),

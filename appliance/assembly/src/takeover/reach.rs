@@ -4,7 +4,6 @@
 
 use super::conflict;
 use crate::event::Event;
-use crate::hands;
 use crate::medium::{self, Manner};
 use crate::problem;
 use crate::rest::STATE_PATIENCE;
@@ -152,13 +151,12 @@ fn being_looked_at(name: &Name) -> Problem {
 
 /// Opens what lies under the path of a disk that is not open, to read it beside whoever has it open.
 fn beside<'a>(name: &Name, disk: &Disk) -> Result<Reached<'a>, Problem> {
-    let opened = Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium).map_err(|error| {
+    let opened = medium::beside(disk).map_err(|error| {
         let message = format!("disk {name} is not open, and cannot be: {error}");
         let remedy = format!("see what is in the way: palisade disk show {name}");
         conflict("disk_closed", message, &remedy)
     })?;
-    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
-    let other = disk.check_medium(&record, wwid.as_deref()).err().map(|other| {
+    let other = medium::check(disk, &opened).err().map(|other| {
         let message = format!("what lies under the path of disk {name} is not known to be its medium: {other}");
         let remedy = format!(
             "if it is all the same, or a copy that took its place, say so first: palisade disk confirm {name} --yes; nothing \

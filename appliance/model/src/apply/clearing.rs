@@ -137,11 +137,8 @@ impl Cluster {
         let mut emptied = Vec::new();
         for volume in self.volumes.values_mut().filter(of) {
             volume.clearing = Some(Clearing {
-                from: 0,
-                cleared: 0,
-                since: generation,
-                held: false,
                 withheld: true,
+                ..Clearing::behind(0, generation)
             });
             volume.layout_revision = None;
             volume.revision = generation;
@@ -168,13 +165,7 @@ impl Cluster {
         let generation = self.generation;
         if let Some(mut volume) = self.volumes.remove(name) {
             volume.deleting = true;
-            volume.clearing = Some(Clearing {
-                from: 0,
-                cleared: 0,
-                since: generation,
-                held: false,
-                withheld: false,
-            });
+            volume.clearing = Some(Clearing::behind(0, generation));
             volume.layout_revision = None;
             volume.revision = generation;
             self.touch_disks(&volume);
@@ -192,13 +183,7 @@ impl Volume {
         match &mut self.clearing {
             Some(clearing) => clearing.since = generation,
             None if clears => {
-                self.clearing = Some(Clearing {
-                    from,
-                    cleared: from,
-                    since: generation,
-                    held: false,
-                    withheld: false,
-                });
+                self.clearing = Some(Clearing::behind(from, generation));
                 self.layout_revision = Some(in_force);
             }
             None => self.layout_revision = None,

@@ -89,13 +89,7 @@ impl Cluster {
         let is_reused = create.clears_reused && disk.usage == Usage::Whole && disk.has_had_volumes();
         let clear = create.clear.or(is_reused.then_some(Clear::Now));
         let keeps_what_was = !disk.medium.keeps() || clear_on(disk, clear) == Clear::Never;
-        let clearing = (create.clears && !keeps_what_was).then_some(Clearing {
-            from: 0,
-            cleared: 0,
-            since: revision,
-            held: false,
-            withheld: false,
-        });
+        let clearing = (create.clears && !keeps_what_was).then_some(Clearing::behind(0, revision));
         let volume = Volume {
             uuid: create.uuid,
             sectors,

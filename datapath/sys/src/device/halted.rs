@@ -1,5 +1,6 @@
 //! Processes of disks that somebody has stopped by a signal, or a debugger: they wait for nothing that the device could bring.
 
+use super::program::{Program, Stat};
 use crate::disk_process::NAME_START;
 use std::fs;
 use std::path::Path;
@@ -10,10 +11,8 @@ const NAME_BYTES_MAX: usize = 15;
 /// A process of a disk that is stopped.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Halted {
-    /// Its number.
-    pub process: u32,
-    /// Its name, as the kernel has it.
-    pub name: String,
+    /// Which.
+    pub program: Program,
 }
 
 impl Halted {
@@ -21,7 +20,7 @@ impl Halted {
     pub fn may_serve(&self, path: &Path) -> bool {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         let name: Vec<u8> = format!("{NAME_START}{file}").into_bytes();
-        name.get(..name.len().min(NAME_BYTES_MAX)) == Some(self.name.as_bytes())
+        name.get(..name.len().min(NAME_BYTES_MAX)) == Some(self.program.name.as_bytes())
     }
 }
 
@@ -41,14 +40,11 @@ pub fn halted() -> Vec<Halted> {
 }
 
 fn stopped(process: u32) -> Option<Halted> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (start, rest) = stat.rsplit_once(") ")?;
-    let (_, name) = start.split_once('(')?;
+    let Stat { name, state, .. } = Stat::of(process)?;
     // By a signal, or by a tracer (proc_pid_stat(5)).
-    let is_stopped = rest.starts_with(['T', 't']);
-    (is_stopped && name.starts_with(NAME_START)).then(|| Halted {
-        process,
-        name: name.to_owned(),
+    let is_stopped = matches!(state, 'T' | 't') && name.starts_with(NAME_START);
+    is_stopped.then_some(Halted {
+        program: Program { process, name },
     })
 }
 
@@ -62,7 +58,7 @@ mod tests {
     fn a_process_that_is_stopped_is_seen_until_it_goes_on() {
         let process = DiskProcess::start("halted-one.img").unwrap();
         let id = process.call(|_| std::process::id()).unwrap();
-        let seen = || halted().into_iter().find(|one| one.process == id);
+        let seen = || halted().into_iter().find(|one| one.program.process == id);
         let signal = |number| {
             // SAFETY: it takes no pointers, and the process is ours.
             assert_eq!(unsafe { libc::kill(id as libc::pid_t, number) }, 0);
@@ -78,7 +74,7 @@ mod tests {
         signal(libc::SIGSTOP);
         until(true);
         let one = seen().unwrap();
-        assert_eq!(one.name, "io:halted-one.i");
+        assert_eq!(one.program.name, "io:halted-one.i");
         assert!(one.may_serve(Path::new("/disks/halted-one.img")));
         assert!(!one.may_serve(Path::new("/disks/halted.img")) && !one.may_serve(Path::new("/")));
         signal(libc::SIGCONT);

@@ -2,6 +2,7 @@
 //! requests in flight included. QEMU's ([`qemu`]) and those of a part (fcntl(2)) are of the same description, and go with it.
 
 use super::mount::Mount;
+use super::program::Stat;
 use super::qemu::{self, Claim};
 use super::{OpenError, Program};
 use crate::disk_process::NAME_START;
@@ -200,8 +201,8 @@ impl Holder {
     /// The process that has it, with its name, as "palisaded, process 4711".
     pub fn who(&self) -> String {
         match self {
-            Holder::Running(process) | Holder::Ended(process) => match name_and_parent(*process) {
-                Some((name, _)) => format!("{name}, process {process}"),
+            Holder::Running(process) | Holder::Ended(process) => match Stat::of(*process) {
+                Some(stat) => format!("{}, process {process}", stat.name),
                 None => format!("process {process}"),
             },
             Holder::Unseen(process) => format!("what process {process} has left open"),
@@ -268,7 +269,7 @@ pub(super) fn holder_of(lock: OtherLock, file: &File) -> Option<Program> {
         .or_else(|| running().find(|process| has_lock(*process, is_it)))?;
     Some(Program {
         process,
-        name: name_and_parent(process)?.0,
+        name: Stat::of(process)?.name,
     })
 }
 
@@ -306,7 +307,7 @@ fn has_lock(process: u32, is_it: impl Fn(&[&str]) -> bool) -> bool {
 
 /// The daemon behind a disk's process, or the process itself where it is none.
 fn behind(process: u32) -> Holder {
-    let Some((name, parent)) = name_and_parent(process) else {
+    let Some(Stat { name, parent, .. }) = Stat::of(process) else {
         return Holder::Unseen(process);
     };
     if !name.starts_with(NAME_START) {
@@ -317,15 +318,6 @@ fn behind(process: u32) -> Holder {
         Some(daemon) if program(process).is_some_and(|own| own == daemon) => Holder::Running(parent),
         _ => Holder::Ended(process),
     }
-}
-
-/// From `pid (name) state parent ...` (proc_pid_stat(5)); a name may have brackets in it.
-fn name_and_parent(process: u32) -> Option<(String, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let (start, rest) = stat.rsplit_once(')')?;
-    let (_, name) = start.split_once('(')?;
-    let parent = rest.split_whitespace().nth(1)?.parse().ok()?;
-    Some((name.into(), parent))
 }
 
 #[cfg(test)]
