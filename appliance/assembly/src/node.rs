@@ -135,6 +135,8 @@ impl Node {
             let cause = limits.join("; ");
             shared.findings.raise(FindingKind::LimitInForce, "node", cause);
         }
+        let admin = &shared.settings.admin;
+        sockets::sweep(&shared.settings.run_dir, &admin.socket, &shared.cluster());
         let thread = |name| move |source| StartError::Thread { name, source };
         let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared)))
             .map_err(thread("door"))?;

@@ -48,4 +48,4 @@ pub use door::{
 };
 pub use interrupts::Interrupts;
 pub use session::{Action, Offer, QueueReport, Refusal, Session};
-pub use socket_file::{BindError, SocketOwner};
+pub use socket_file::{BindError, SocketOwner, remove_dead};

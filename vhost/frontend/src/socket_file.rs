@@ -133,6 +133,27 @@ impl Drop for SocketFile {
     }
 }
 
+/// Takes away a socket that a process which is gone has left behind. What somebody listens on, or has bound and does not
+/// listen on yet, stays, and so does what is no socket.
+///
+/// # Errors
+/// It cannot be taken away, or it cannot be told whose it is.
+pub fn remove_dead(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        _ => return Ok(false),
+    }
+    // One that is not listened on yet refuses connections as a dead one does.
+    let bound = std::fs::read_to_string("/proc/self/net/unix")?;
+    let shown = path.to_string_lossy();
+    let is_bound = bound.lines().any(|line| line.ends_with(&*shown));
+    if is_bound || refuse_if_alive(path).is_err() {
+        return Ok(false);
+    }
+    std::fs::remove_file(path)?;
+    Ok(true)
+}
+
 /// Owner first, then mode (a change of owner clears bits), then ears, then the name.
 fn prepare(new: &Path, path: &Path, owner: SocketOwner, socket: OwnedFd) -> Result<UnixListener, BindError> {
     let step = |step| {
@@ -230,6 +251,26 @@ mod tests {
         let (_second, _listener) = SocketFile::bind(&path, OWNER).unwrap();
         drop(first);
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn only_a_dead_socket_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vm.sock");
+        assert!(!remove_dead(&path).unwrap(), "there is none");
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(!remove_dead(&path).unwrap(), "somebody listens");
+        drop(listener);
+        assert!(remove_dead(&path).unwrap() && !path.exists());
+        let bound = stream_socket().unwrap();
+        rustix::net::bind(&bound, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        assert!(!remove_dead(&path).unwrap(), "its owner is about to listen");
+        drop(bound);
+        std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
+        assert!(!remove_dead(&folder.path().join("link")).unwrap());
+        std::fs::write(folder.path().join("file"), b"data").unwrap();
+        assert!(!remove_dead(&folder.path().join("file")).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 
     #[test]
