@@ -16,7 +16,7 @@ use palisade_block::{AttachmentIndex, DeviceIndex, Fault, SECTOR_BYTES};
 use palisade_frontend::SessionReport;
 use palisade_model::{Cluster, Disk, Medium, Name};
 use palisade_virtio::QueueStats;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long a fault must not have come again before it can be over.
@@ -59,6 +59,8 @@ struct Bad {
     /// What had been done well when the fault last came, counter by counter.
     done: Vec<u64>,
     hold: Duration,
+    /// The attachments whose requests have met it since it began.
+    met: BTreeSet<AttachmentIndex>,
     over: bool,
 }
 
@@ -361,6 +363,11 @@ impl DiskSeen {
                 Some(bad) if !bad.over => bad.hold,
                 _ => HOLD,
             };
+            let mut met = match self.bad.remove(&kind) {
+                Some(bad) if !bad.over => bad.met,
+                _ => BTreeSet::new(),
+            };
+            met.extend(at.concerned(fault).map(|(_, offered, _)| offered.index));
             let done = at.done(kind, fault, &grown).into_iter();
             let bad = Bad {
                 last: at.now,
@@ -368,15 +375,22 @@ impl DiskSeen {
                     .map(|done| if done.fresh { done.at_fault } else { done.now })
                     .collect(),
                 hold,
+                met,
                 over: false,
             };
             self.bad.insert(kind, bad);
         }
     }
 
-    /// Ends what works again.
+    /// Ends what works again, and what nobody is left to show that it does.
     fn heal(&mut self, at: &DiskLook<'_>) {
         for (kind, bad) in self.bad.iter_mut().filter(|(_, bad)| !bad.over) {
+            // That the file system is still full is told by a look at it.
+            if *kind == FindingKind::DiskNoSpace && at.has_nobody_left_of(&bad.met) {
+                bad.over = true;
+                at.findings.clear(*kind, &format!("disk/{}", at.name));
+                continue;
+            }
             let done: Vec<_> = at
                 .done(*kind, Fault::Media, &[])
                 .iter()
@@ -432,13 +446,24 @@ impl DiskLook<'_> {
         self.on_it.iter().flat_map(of_attachment).collect()
     }
 
+    /// Whether a fault was met by attachments of which none is left.
+    fn has_nobody_left_of(&self, met: &BTreeSet<AttachmentIndex>) -> bool {
+        let is_left =
+            |index: &AttachmentIndex| self.on_it.iter().any(|(_, offered, _)| offered.index == *index);
+        !met.is_empty() && !met.iter().any(is_left)
+    }
+
     /// The attachments whose requests have met a fault since the last look.
+    fn concerned(&self, fault: Fault) -> impl Iterator<Item = &(&Name, &Offered, &AttachmentSeen)> {
+        let on_it = self.on_it.iter();
+        on_it.filter(move |(_, _, seen)| total(&seen.more, fault) > 0)
+    }
+
     fn met(&self, fault: Fault) -> String {
-        let concerned = self
-            .on_it
-            .iter()
-            .filter(|(_, _, seen)| total(&seen.more, fault) > 0);
-        let names: Vec<_> = concerned.map(|(name, _, _)| name.to_string()).collect();
+        let names: Vec<_> = self
+            .concerned(fault)
+            .map(|(name, _, _)| name.to_string())
+            .collect();
         match names.as_slice() {
             [] => String::new(),
             names => format!("; requests of attachment {} met it", names.join(", ")),
@@ -486,209 +511,4 @@ fn attachments_on<'a>(cluster: &'a Cluster, disk: &'a Name) -> impl Iterator<Ite
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use palisade_admin::EventLog;
-    use palisade_block::stats::DeviceStats;
-    use palisade_sys::{DeviceSpec, Opened};
-    use std::collections::BTreeSet;
-    use std::sync::Arc;
-
-    struct Rig {
-        counted: Counted,
-        plant: Plant,
-        findings: Findings,
-        stats: Arc<DeviceStats>,
-        now: Instant,
-    }
-
-    impl Rig {
-        fn new() -> Rig {
-            let spec = DeviceSpec {
-                medium: palisade_sys::Medium::Null { bytes: 1 << 20 },
-                block_bytes: 512,
-                read_only: false,
-            };
-            let stats = Arc::new(DeviceStats::default());
-            let open = OpenDisk {
-                index: DeviceIndex(0),
-                opened: Arc::new(Opened::open(&spec, Duration::ZERO).unwrap()),
-                stats: vec![Arc::clone(&stats), Arc::default()],
-                superblock_damage: Vec::new(),
-                sides: None,
-                stalled_on: BTreeSet::new(),
-                sight: Default::default(),
-                returning: None,
-                unused: None,
-            };
-            let mut plant = Plant::default();
-            plant.disks.insert(Name::new("d1").unwrap(), open);
-            let findings = Findings::new(Arc::new(EventLog::beginning_after(100, 0)));
-            Rig {
-                counted: Counted::default(),
-                plant,
-                findings,
-                stats,
-                now: Instant::now(),
-            }
-        }
-
-        fn fails(&self, fault: Fault) {
-            self.stats.finished.add(1);
-            self.stats.failed(fault);
-        }
-
-        fn look(&mut self, after: Duration) -> Vec<String> {
-            self.now += after;
-            self.counted.look(
-                &Cluster::empty(),
-                &self.plant,
-                &|_| None,
-                &self.findings,
-                self.now,
-            );
-            self.findings
-                .list()
-                .into_iter()
-                .map(|finding| finding.code)
-                .collect()
-        }
-    }
-
-    #[test]
-    fn what_failed_is_over_once_it_works_again_and_not_before() {
-        let mut rig = Rig::new();
-        assert!(rig.look(HOLD).is_empty());
-        rig.stats.finished.add(5);
-        rig.fails(Fault::Media);
-        assert_eq!(rig.look(HOLD), ["disk_media"]);
-        assert_eq!(rig.look(50 * HOLD), ["disk_media"], "nothing says that it works");
-        rig.stats.finished.add(1);
-        assert!(rig.look(HOLD).is_empty());
-    }
-
-    #[test]
-    fn what_was_done_well_since_counts_also_within_one_look() {
-        let mut rig = Rig::new();
-        rig.fails(Fault::Media);
-        rig.stats.finished.add(1);
-        assert_eq!(rig.look(HOLD), ["disk_media"]);
-        assert!(rig.look(HOLD).is_empty());
-    }
-
-    #[test]
-    fn the_cause_is_told_and_not_its_consequence() {
-        let mut rig = Rig::new();
-        rig.fails(Fault::Media);
-        rig.fails(Fault::Gone);
-        assert_eq!(rig.look(HOLD), ["disk_gone"]);
-        let all = rig.findings.list();
-        let count: u64 = all.iter().map(|finding| finding.count).sum();
-        assert_eq!(count, 2);
-    }
-
-    #[test]
-    fn one_that_comes_and_goes_is_held_longer_each_time() {
-        let mut rig = Rig::new();
-        for hold in [HOLD, 2 * HOLD, 4 * HOLD, 8 * HOLD] {
-            rig.fails(Fault::TimedOut);
-            rig.stats.finished.add(1);
-            rig.look(Duration::ZERO);
-            assert_eq!(rig.look(hold - Duration::from_millis(1)), ["disk_timed_out"]);
-            assert!(rig.look(Duration::from_millis(1)).is_empty(), "{hold:?}");
-        }
-    }
-
-    #[test]
-    fn a_guest_that_loses_its_memory_says_nothing_of_the_disk() {
-        for fault in Fault::ALL {
-            let guests = fault.origin() == palisade_block::Origin::Guest;
-            assert_eq!(finding_of_disk(fault).is_none(), guests, "{fault:?}");
-            assert_eq!(finding_of_attachment(fault).is_some(), guests, "{fault:?}");
-        }
-    }
-
-    #[test]
-    fn a_vmm_that_is_refused_again_and_again_is_one_finding() {
-        let (rig, now) = (Rig::new(), Instant::now());
-        let mut seen = AttachmentSeen {
-            index: AttachmentIndex(0),
-            faults: Seen::new(),
-            more: Seen::new(),
-            refused: 0,
-            malformed: 0,
-            refused_sessions: 0,
-            cannot_start: None,
-        };
-        let mut look = |refused: u64| {
-            let report = SessionReport {
-                refused_sessions: refused,
-                first_refusal: (refused > 0).then(|| "a ring of 3 entries".to_owned()),
-                ..SessionReport::default()
-            };
-            seen.look_at_session(&report, "attachment/a", &rig.findings, now);
-            rig.findings.list()
-        };
-        assert!(look(1).is_empty() && look(2).is_empty());
-        look(3);
-        let all = look(600);
-        let [finding] = all.as_slice() else {
-            panic!("{all:?}")
-        };
-        assert_eq!((finding.code.as_str(), finding.count), ("sessions_refused", 598));
-        assert!(
-            finding.message.contains("a ring of 3 entries"),
-            "{}",
-            finding.message
-        );
-        assert!(look(0).is_empty(), "a queue runs");
-    }
-
-    #[test]
-    fn a_queue_that_cannot_start_is_told_when_that_lasts() {
-        let (rig, began) = (Rig::new(), Instant::now());
-        let mut counted = Counted::default();
-        let mut plant = Plant::default();
-        let wanted = palisade_model::Attachment {
-            volume: Name::new("v1").unwrap(),
-            node: Name::new("n1").unwrap(),
-            socket: "/run/a.sock".into(),
-            queues: 1,
-            queue_size: 256,
-            owner: None,
-            group: None,
-            mode: 0o660,
-            read_only: false,
-            serial: "1".into(),
-            limits: palisade_model::Limits::default(),
-            write_cache: true,
-            created: palisade_model::Generation(4),
-            revision: palisade_model::Generation(4),
-        };
-        let offered = Offered::new(AttachmentIndex(0), palisade_block::VolumeIndex(0), &wanted, 1, 0);
-        plant.attachments.insert(Name::new("a").unwrap(), offered);
-        let mut look = |after: u64, why: Option<&str>| {
-            let report = SessionReport {
-                connected: true,
-                queues: vec![palisade_frontend::QueueReport {
-                    cannot_start: why.map(str::to_owned),
-                    ..Default::default()
-                }],
-                ..SessionReport::default()
-            };
-            let now = began + Duration::from_secs(after);
-            counted.look(
-                &Cluster::empty(),
-                &plant,
-                &|_| Some(report.clone()),
-                &rig.findings,
-                now,
-            );
-            rig.findings.list().len()
-        };
-        assert_eq!(look(0, Some("no memory")), 0);
-        assert_eq!(look(1, Some("no memory")), 0);
-        assert_eq!(look(2, Some("no memory")), 1);
-        assert_eq!(look(3, None), 0);
-    }
-}
+mod tests;
