@@ -64,6 +64,7 @@ impl View<'_> {
         let buffers: u64 = pools.map(|reactor| u64::from(reactor.plan.pool_buffers)).sum();
         let reactors = self.shared.reactors.iter();
         let used: u64 = reactors.map(|reactor| reactor.stats.buffers_used.get()).sum();
+        let folders = self.shared.settings.allow.files.iter();
         api::Node {
             id: uuid.unwrap_or_default(),
             name: self.shared.name.to_string(),
@@ -79,6 +80,7 @@ impl View<'_> {
                 pool_bytes: buffers * palisade_block::limits::BOUNCE_BYTES as u64,
                 used_bytes: used * palisade_block::limits::BOUNCE_BYTES as u64,
             },
+            disk_folders: folders.map(|folder| folder.display().to_string()).collect(),
         }
     }
 

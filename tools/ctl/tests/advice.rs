@@ -22,6 +22,19 @@ fn tls_towards_a_port_without_it_is_told_from_a_daemon_that_does_not_run() {
 }
 
 #[test]
+fn who_has_no_disks_is_told_where_one_may_be() {
+    let site = Site::new();
+    let said = site.palisade("disk list").ok();
+    assert!(
+        said.contains("palisade disk add d1 --file /srv/disks/d1.img --size"),
+        "{said}"
+    );
+    assert!(said.contains("palisade disk import"), "{said}");
+    let node = site.palisade("node").ok();
+    assert!(node.contains("below /srv/disks, /mnt/more"), "{node}");
+}
+
+#[test]
 fn a_guarded_change_that_comes_too_late_is_told_how_to_guard_the_next() {
     let site = Site::new();
     site.palisade("disk add d1 --memory 1GiB").ok();

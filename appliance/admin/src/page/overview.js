@@ -162,7 +162,7 @@ function showVolumes(volumes) {
   }), 'None yet. Create one: palisade volume create v1 10GiB');
 }
 
-function showDisks(disks) {
+function showDisks(disks, node) {
   const look = { online: 'ok', closed: 'soft', stalled: 'bad', failing: 'bad', missing: 'bad' };
   fill('disks', disks.map((disk) => {
     const kind = ['file', 'block', 'memory', 'null'].find((name) => name in disk) || '';
@@ -172,7 +172,8 @@ function showDisks(disks) {
     const used = disk.bytes - disk.free_bytes;
     return row(disk.id, medium, words(disk.usage), number(size(disk.bytes)), meter(used, disk.bytes, size(used)),
       element('td', words(disk.condition), look[disk.condition]), number(disk.in_flight), state(disk));
-  }), 'None yet. Add one: palisade disk add d1 --file /var/lib/palisade-disks/d1.img --size 10GiB');
+  }), 'None yet. Add one: palisade disk add d1 ' + (node.disk_folders.length
+    ? `--file ${node.disk_folders[0]}/d1.img --size 10GiB` : '--block /dev/disk/by-id/ID'));
 }
 
 function showReactors(reactors) {
@@ -206,7 +207,7 @@ async function refresh() {
     showHealth(health);
     showAttachments(attachments);
     showVolumes(volumes);
-    showDisks(disks);
+    showDisks(disks, node);
     showReactors(reactors);
     await showEvents();
     at('token-form').hidden = true;

@@ -62,10 +62,7 @@ impl Fake {
     }
 
     /// Disks and volumes that are taken away are gone after being looked at this often.
-    #[allow(
-        dead_code,
-        reason = "not every test that includes this file takes things away"
-    )]
+    #[allow(dead_code, reason = "not every test that includes this file removes")]
     pub fn remove_slowly(&self, reads: u32) {
         self.kept().reads_until_gone = reads;
     }
@@ -168,6 +165,7 @@ impl Appliance for Fake {
                 pool_bytes: 64 << 20,
                 used_bytes: 4 << 20,
             },
+            disk_folders: vec!["/srv/disks".to_owned(), "/mnt/more".to_owned()],
         }
     }
 

@@ -9,7 +9,7 @@ use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskPlace, DiskRelocate, DiskRelocated,
-    DiskUsage, FileMedium, Medium, MemoryMedium, NullMedium, routes, size,
+    DiskUsage, FileMedium, Medium, MemoryMedium, Node, NullMedium, routes, size,
 };
 use serde_json::Value;
 
@@ -276,7 +276,10 @@ fn list(client: &Client, out: Output) -> Result<(), Failure> {
             show::state(&disk.state),
         ]
     });
-    let empty = "There are no disks yet. Add one: palisade disk add d1 --file /var/lib/palisade-disks/d1.img --size 10GiB";
+    let empty = match values.is_empty() {
+        true => how_to_add(&client.typed::<Node>(&client.get(routes::NODE)?)?.disk_folders),
+        false => String::new(),
+    };
     out.table(
         [
             "disk",
@@ -289,9 +292,21 @@ fn list(client: &Client, out: Output) -> Result<(), Failure> {
             "state",
         ],
         rows.collect(),
-        empty,
+        &empty,
     )?;
     Ok(())
+}
+
+/// What to do when there are no disks: with a folder where a file may be.
+fn how_to_add(folders: &[String]) -> String {
+    let medium = match folders.first() {
+        Some(folder) => format!("--file {}/d1.img --size 10GiB", folder.trim_end_matches('/')),
+        None => "--block /dev/disk/by-id/ID".to_owned(),
+    };
+    format!(
+        "There are no disks yet. Add one: palisade disk add d1 {medium}\nPooled disks that this node does not know (any more) \
+         come back with their volumes: palisade disk import --help"
+    )
 }
 
 fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
@@ -400,5 +415,15 @@ mod tests {
                 "{said}"
             );
         }
+    }
+    #[test]
+    fn the_advice_is_what_is_allowed() {
+        let said = |folders: &[&str]| {
+            let folders: Vec<String> = folders.iter().map(|&folder| folder.to_owned()).collect();
+            how_to_add(&folders)
+        };
+        assert!(said(&["/srv/a", "/srv/b"]).contains("disk add d1 --file /srv/a/d1.img --size"));
+        assert!(said(&["/"]).contains("--file /d1.img"));
+        assert!(said(&[]).contains("disk add d1 --block /dev/disk/by-id/") && !said(&[]).contains("--file"));
     }
 }

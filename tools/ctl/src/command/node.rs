@@ -23,6 +23,7 @@ pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
         true => format!("{} (applied)", node.generation),
         false => format!("{} ({} applied)", node.generation, node.applied),
     };
+    let folders = (!node.disk_folders.is_empty()).then(|| format!("below {}", node.disk_folders.join(", ")));
     out.facts(vec![
         ("Name", node.name),
         ("Id", node.id),
@@ -33,6 +34,7 @@ pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
         ("Started", show::moment(node.started_unix_ms)),
         ("Process", node.pid.to_string()),
         ("Buffer pool", pool),
+        ("Disk files", show::or_dash(folders)),
     ])?;
     Ok(())
 }
