@@ -29,6 +29,12 @@ impl AllowSettings {
         self.anything
     }
 
+    /// The folders of disk files that do not hold a path: where else a file may be.
+    pub fn folders_beside(&self, path: &Path) -> Vec<String> {
+        let beside = self.files.iter().filter(|folder| !path.starts_with(folder));
+        beside.map(|folder| folder.display().to_string()).collect()
+    }
+
     /// Whether a medium may be a disk.
     ///
     /// # Errors

@@ -433,6 +433,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         "a turn with work that lasts longer than 100 ms of wall time",
     ),
     (F::LimitInForce, "the limits of the process, at its start"),
+    (
+        F::StateInMemory,
+        "a look at the file system of the state directory, at a start",
+    ),
     (F::StepOverdue, "half a minute in one step of a change"),
     (
         F::ComingUp,

@@ -217,6 +217,16 @@ fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Optio
             }
             .about("file.path")
         }
+        (OpenError::Open { source, .. }, api::Medium::Block(_))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            let remedy = "there is no such device: see which there are (`lsblk --paths`); a file is given as `file` (--file)";
+            Problem {
+                remedy: remedy.to_owned(),
+                ..problem::of_open(&error)
+            }
+            .about("block.path")
+        }
         (OpenError::Create { source, .. }, api::Medium::File(file)) => {
             room::of_creation(&error, source, file)
         }

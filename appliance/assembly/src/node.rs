@@ -7,6 +7,7 @@ use crate::host::DoorHost;
 use crate::last_run;
 use crate::next_start;
 use crate::pinning;
+use crate::places;
 use crate::reactor_thread::{ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
 use crate::samples::oldest_ns;
@@ -126,6 +127,7 @@ impl Node {
         }
         let limits = raise_limits();
         let store = Store::open(&settings.state_dir).map_err(|error| StartError::Store(Box::new(error)))?;
+        let is_new = store.cluster().nodes.is_empty();
         let name = own_name(&store, &settings.node)?;
         let (steward, events) = crossbeam::channel::unbounded();
         let reactors = start_reactors(&settings, &steward)?;
@@ -135,6 +137,7 @@ impl Node {
             let cause = limits.join("; ");
             shared.findings.raise(FindingKind::LimitInForce, "node", cause);
         }
+        tell_of_database(&shared, is_new);
         let admin = &shared.settings.admin;
         sockets::sweep(&shared.settings.run_dir, &admin.socket, &shared.cluster());
         let thread = |name| move |source| StartError::Thread { name, source };
@@ -379,6 +382,29 @@ impl Node {
         {
             self.shared.findings.clear(FindingKind::RestPortTaken, "node");
         }
+    }
+}
+
+/// Says where the database lies when it does not last there, and that it knows nothing when it has just been made: disks of
+/// before may be those of another state directory.
+fn tell_of_database(shared: &Shared, is_new: bool) {
+    let settings = &shared.settings;
+    if !settings.allow.takes_any_place()
+        && let Some(cause) = places::of_state(&settings.state_dir)
+    {
+        shared.findings.raise(FindingKind::StateInMemory, "node", cause);
+    }
+    if is_new {
+        let message = format!(
+            "a new cluster database was made in {}, and it knows no disks. If there were some before, they are in the database \
+             of another `state_dir`: name that and restart the daemon; if that is lost, `palisade disk import` takes pooled \
+             disks in with their volumes",
+            settings.state_dir.display()
+        );
+        log::info!("{message}");
+        shared
+            .events
+            .push(Severity::Info, "database_made", "node", message);
     }
 }
 

@@ -1,6 +1,7 @@
-//! Where a disk may lie. A place that the machine or the service manager empties, or that is this daemon's own, is refused
-//! unless it is asked for.
+//! Where a disk may lie, and the database. A place that the machine or the service manager empties, or that is this daemon's
+//! own, is refused for a disk unless it is asked for; of the database it is told.
 
+use crate::config::AllowSettings;
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
@@ -18,9 +19,32 @@ pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Prob
         return Ok(());
     };
     refuse_own(shared, path)?;
+    match &wish.medium {
+        api::Medium::File(file) if file.bytes.is_some() => refuse_among_devices(path)?,
+        // What is no device is told so when it is opened.
+        api::Medium::Block(_) if !is_block(path) => return Ok(()),
+        _ => {}
+    }
     match wish.volatile || shared.settings.allow.takes_any_place() {
         true => Ok(()),
-        false => refuse_volatile(path),
+        false => refuse_volatile(&shared.settings.allow, path),
+    }
+}
+
+/// Refuses to make a file where devices have theirs: who names one there has mistyped the name of a device.
+fn refuse_among_devices(path: &str) -> Result<(), Problem> {
+    let Some(place) = place_of(Path::new(path)).filter(|place| !place.exists()) else {
+        return Ok(());
+    };
+    let mounts = mounts();
+    match Mount::of(&mounts, &place) {
+        Some(mount) if mount.holds_devices() => {
+            let message = format!("there is no {path}, and no file is made among the devices");
+            let remedy = "see which devices there are (`lsblk --paths`) and name one as `block` (--block), or choose a folder that \
+                          is for disk files";
+            Err(Problem::new(ProblemKind::Invalid, "disk_place", message, remedy).about("file.path"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -34,9 +58,9 @@ pub fn refuse_own(shared: &Shared, path: &str) -> Result<(), Problem> {
 
 /// Refuses a device that is made of memory, and a file in a place that the machine or the service manager empties: what lies
 /// there is gone some day without a word.
-pub fn refuse_volatile(path: &str) -> Result<(), Problem> {
+pub fn refuse_volatile(allow: &AllowSettings, path: &str) -> Result<(), Problem> {
     if let Some(message) = of_memory(path) {
-        return Err(refused(message, path));
+        return Err(refused(allow, message, path));
     }
     let file = match backing_file(path) {
         Some(file) => file,
@@ -46,18 +70,31 @@ pub fn refuse_volatile(path: &str) -> Result<(), Problem> {
     let Some(place) = place_of(&file) else {
         return Ok(());
     };
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(mount) = Mount::of(&mounts, &place) else {
-        return Ok(());
-    };
-    let in_memory = place.parent().and_then(is_in_memory).unwrap_or(false);
-    match mount.why_volatile(in_memory, is_in_memory) {
+    match place.parent().and_then(|folder| why_volatile(&place, folder)) {
         Some(why) => {
             let shown = file.display().to_string();
-            Err(refused(format!("{shown} lies {why}"), &shown))
+            Err(refused(allow, format!("{shown} lies {why}"), &shown))
         }
         None => Ok(()),
     }
+}
+
+/// Why the database does not last where it lies, in a sentence, if it does not.
+pub fn of_state(state_dir: &Path) -> Option<String> {
+    let place = state_dir.canonicalize().ok()?;
+    let why = why_volatile(&place, &place)?;
+    Some(format!("the state directory {} lies {why}", state_dir.display()))
+}
+
+/// Why what lies in a folder that is there does not last, to follow "it lies".
+fn why_volatile(place: &Path, folder: &Path) -> Option<String> {
+    let mounts = mounts();
+    let in_memory = is_in_memory(folder).unwrap_or(false);
+    Mount::of(&mounts, place)?.why_volatile(in_memory, is_in_memory)
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()
 }
 
 /// Where a path ends. A file that is to be made has no place yet; its folder has.
@@ -76,8 +113,8 @@ fn refuse_own_folders(shared: &Shared, place: &Path, shown: &str) -> Result<(), 
             .is_ok_and(|folder| place.starts_with(folder))
         {
             let message = format!("{shown} lies in the daemon's {whose} {}", folder.display());
-            let remedy = "choose a folder that is for disks only, such as /var/lib/palisade-disks: this one may be moved away \
-                          or emptied as a whole";
+            let remedy =
+                "choose a folder that is for disks only: this one may be moved away or emptied as a whole";
             return Err(Problem::new(ProblemKind::Invalid, "disk_place", message, remedy).about("path"));
         }
     }
@@ -90,11 +127,16 @@ fn is_in_memory(folder: &Path) -> Option<bool> {
     Some(FileSystem::of(folder).ok()?.is_volatile())
 }
 
-fn refused(message: String, path: &str) -> Problem {
-    let remedy = format!(
-        "choose a folder on a lasting file system, such as /var/lib/palisade-disks; or take it with `volatile` (--volatile) if \
-         {path} need not last"
-    );
+fn refused(allow: &AllowSettings, message: String, path: &str) -> Problem {
+    let others = allow.folders_beside(Path::new(path));
+    let where_to = match others.is_empty() {
+        true => {
+            "choose a folder on a lasting file system, which allow.files in the daemon's configuration has to name"
+                .to_owned()
+        }
+        false => format!("choose a folder on a lasting file system, below {}", others.join(" or ")),
+    };
+    let remedy = format!("{where_to}; or take it with `volatile` (--volatile) if {path} need not last");
     Problem::new(ProblemKind::Invalid, "disk_volatile_place", message, remedy).about("path")
 }
 
@@ -163,6 +205,11 @@ impl<'a> Mount<'a> {
             kind,
             options,
         })
+    }
+
+    /// Whether it is where devices have their files: the kernel's own, or what stands for that in a container.
+    fn holds_devices(&self) -> bool {
+        self.kind == "devtmpfs" || self.at == Path::new("/dev")
     }
 
     /// Why what lies there does not last, to follow "it lies". `upper_in_memory` is asked about the folder in which an
@@ -272,6 +319,54 @@ mod tests {
             "an overlay that is only read"
         );
         assert_eq!(why("/tmpfoo", false), None);
+    }
+
+    #[test]
+    fn no_file_is_made_among_devices() {
+        let holds = |place| Mount::of(MOUNTS, Path::new(place)).unwrap().holds_devices();
+        assert!(holds("/dev/sdx") && holds("/dev/mapper/x"));
+        assert!(!holds("/dev/shm/d1") && !holds("/srv/d1") && !holds("/development"));
+        let said = refuse_among_devices("/dev/no-such-disk").unwrap_err();
+        assert!(
+            said.message.contains("there is no /dev/no-such-disk") && said.remedy.contains("--block"),
+            "{said:?}"
+        );
+        // What is there is told as what it is, and a folder elsewhere takes files.
+        refuse_among_devices("/dev/null").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        refuse_among_devices(folder.path().join("d1").to_str().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_database_in_memory_is_told_with_the_reason() {
+        // Every Linux machine has one, and /proc is none that files are kept in.
+        let said = of_state(Path::new("/dev/shm")).unwrap();
+        assert!(
+            said.starts_with("the state directory /dev/shm lies in /dev/shm, which is memory"),
+            "{said}"
+        );
+        assert_eq!(of_state(Path::new("/proc")), None);
+        assert_eq!(of_state(Path::new("/no/such/folder")), None);
+    }
+
+    #[test]
+    fn advice_names_folders_that_are_allowed() {
+        let mut allow = AllowSettings {
+            files: vec!["/mnt/ram".into(), "/srv/disks".into()],
+            devices: Vec::new(),
+            sockets: Vec::new(),
+            owners: Vec::new(),
+            anything: false,
+        };
+        let remedy = |allow: &AllowSettings| refused(allow, "m".to_owned(), "/mnt/ram/d1").remedy;
+        let said = remedy(&allow);
+        assert!(
+            said.contains("below /srv/disks;") && !said.contains("/mnt/ram or"),
+            "{said}"
+        );
+        allow.files.pop();
+        let said = remedy(&allow);
+        assert!(said.contains("allow.files") && !said.contains("below"), "{said}");
     }
 
     #[test]

@@ -134,6 +134,17 @@ macro_rules! node_rows {
                  `palisade state backup FILE` keeps what it knows",
         clears: Clears::WhenTold,
     }
+    StateInMemory {
+        code: "state_in_memory", severity: Degraded,
+        means: "The cluster database lies where it does not outlast the machine, or the daemon: in memory, or in a folder that is \
+                emptied.",
+        guest: "Nothing until the machine restarts; then its disk is missing.",
+        metric: "palisade_findings",
+        remedy: "keep what it knows (`palisade state backup FILE`), name a folder on a lasting file system as state_dir in the \
+                 configuration, stop the daemon, copy the directory there with all it holds, and start the daemon. Where the \
+                 database is gone, `palisade disk import` brings back pooled disks with their volumes, and nothing else",
+        clears: Clears::WhenTold,
+    }
     ConfigUnusable {
         code: "config_unusable", severity: Degraded,
         means: "The configuration file is gone, or cannot be taken as it is now; the daemon goes on with what it read at its start.",

@@ -149,7 +149,7 @@ fn look(
         return Err(is_here(cluster, path, holder));
     }
     if !volatile && !shared.settings.allow.takes_any_place() {
-        places::refuse_volatile(path)?;
+        places::refuse_volatile(allow, path)?;
     }
     alias::refuse(shared, cluster, None, path)?;
     let patience = shared.settings.lock_wait;

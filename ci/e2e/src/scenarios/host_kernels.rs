@@ -70,7 +70,7 @@ const fn namespace(mib: u64, block_bytes: u32) -> Namespace {
     Namespace { mib, block_bytes }
 }
 
-const CONFIG: &str = "state_dir = \\\"/s\\\"\\nrun_dir = \\\"/r\\\"\\n[reactors]\\ncores = [0]\\n[allow]\\nfiles = [\\\"/m\\\"]\\n";
+const CONFIG: &str = "state_dir = \\\"/s\\\"\\nrun_dir = \\\"/r\\\"\\n[reactors]\\ncores = [0]\\n[allow]\\nfiles = [\\\"/m\\\"]\\nanything = true\\n";
 
 pub fn run(lab: &Lab) -> Outcome {
     for (version, depth) in KERNELS {

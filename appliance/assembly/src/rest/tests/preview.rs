@@ -285,6 +285,44 @@ fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
 
 /// The device that a disk's file lies on is not that disk, and is refused all the same, force or not.
 #[test]
+fn a_path_where_nothing_is_is_told_and_nothing_is_made_among_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("[allow]\nfiles = ['{}', '/dev']\n", folder.path().display());
+    let (rest, _door) = still_node_with(folder.path(), &more);
+    assert_eq!(
+        rest.node().disk_folders,
+        [&*folder.path().to_string_lossy(), "/dev"]
+    );
+    let missing = Path::new("/dev/no-such-disk-of-palisade");
+    for volatile in [false, true] {
+        let wish = |medium| api::DiskCreate {
+            medium,
+            volatile,
+            ..wish(missing, None)
+        };
+        let block = wish(Medium::Block(api::BlockMedium {
+            path: missing.display().to_string(),
+        }));
+        let file = wish(Medium::File(FileMedium {
+            path: missing.display().to_string(),
+            bytes: Some(BYTES),
+            sparse: true,
+        }));
+        let refused = added(&rest, &block).unwrap_err();
+        assert!(
+            refused.message.contains("No such file") && refused.remedy.contains("there is no such device"),
+            "{refused:?}"
+        );
+        assert_eq!(refused.field.as_deref(), Some("block.path"));
+        assert_eq!(rest.disk_preview(block).unwrap_err(), refused);
+        let refused = added(&rest, &file).unwrap_err();
+        assert_eq!(refused.code, "disk_place", "{refused:?}");
+        assert_eq!(rest.disk_preview(file).unwrap_err(), refused);
+    }
+    assert!(!missing.exists());
+}
+
+#[test]
 fn what_a_disk_lies_on_is_told_from_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (rest, _door) = node(folder.path());
