@@ -40,4 +40,4 @@ mod stall;
 mod walks;
 
 pub use idle::{Idle, IdlePolicy};
-pub use reactor::{Reactor, ReactorConfig};
+pub use reactor::{RETRY_AFTER, Reactor, ReactorConfig};

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How long a sleeping reactor lets an operation rest whose device was busy. Usually a completion wakes it sooner.
-const RETRY_AFTER: Nanos = Nanos::from_millis(1);
+pub const RETRY_AFTER: Nanos = Nanos::from_millis(1);
 
 /// Sizes of a reactor's tables, fixed at its start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

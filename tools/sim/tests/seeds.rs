@@ -106,6 +106,11 @@ const FOUND: &[(&str, u64, &str)] = &[
         700_215,
         "who waits for a buffer gets it in turn, and not when luck has it",
     ),
+    (
+        "lists",
+        1_795_900_519_012,
+        "each of many pieces that go one after the other rests when its device is busy",
+    ),
 ];
 
 #[test]
