@@ -16,6 +16,9 @@
 //! other ones. A record that is older than the truth finds fewer copies and accuses no medium. Where there is none, as after a
 //! state directory was restored, only a medium that is level with the database is taken for the present one, and recorded at
 //! once.
+//!
+//! A medium that an operator has chosen in place of what the disk had is recorded as that one (`46 over 49`), until its
+//! superblock is written: one that carries 47 is not it, although its number is the larger one.
 
 use crate::own_file;
 use palisade_model::{Disk, Generation, Uuid};
@@ -39,8 +42,8 @@ pub struct LastSuperblock {
 struct Known {
     /// Copies that an operator has just decided to go on from.
     chosen: BTreeMap<Uuid, Chosen>,
-    /// What it has seen or written: counts where a record has been lost since, or could not be kept.
-    carried: BTreeMap<Uuid, Generation>,
+    /// What it has read of the record, seen or written: counts where a record has been lost since, or could not be kept.
+    carried: BTreeMap<Uuid, OnRecord>,
     /// Disks whose lost end an operator goes on without, and the generation of each when that was decided. Not kept beyond
     /// this daemon: until the end is written anew, the next one asks once more.
     without_end: BTreeMap<Uuid, Generation>,
@@ -53,6 +56,15 @@ struct Chosen {
     carries: Ancestor,
     /// The disk's generation when that was decided. It counts once the cluster has agreed, which makes the disk's a later one.
     since: Generation,
+}
+
+impl Chosen {
+    fn on_record(&self) -> OnRecord {
+        OnRecord::Chosen {
+            carries: Generation(self.carries.generation),
+            over: self.since,
+        }
+    }
 }
 
 impl LastSuperblock {
@@ -86,18 +98,21 @@ impl LastSuperblock {
         Ok(OnRecord::of(disk, known))
     }
 
-    /// The generation on record, or else what this daemon has seen. What is damaged is as if it had never been kept.
+    /// What is on record, or else what this daemon has seen. What is damaged is as if it had never been kept.
     ///
     /// # Errors
     /// What the file system says, unless there is none.
-    pub fn recall(&self, disk: Uuid) -> io::Result<Option<Generation>> {
+    pub fn recall(&self, disk: Uuid) -> io::Result<Option<OnRecord>> {
+        let mut known = self.lock();
         let kept = self.kept(disk)?;
-        Ok(kept.or_else(|| self.lock().carried.get(&disk).copied()))
+        // Remembered: it counts for this daemon also when the record is lost while it runs.
+        known.carried.extend(kept.map(|kept| (disk, kept)));
+        Ok(known.carried.get(&disk).copied())
     }
 
-    fn kept(&self, disk: Uuid) -> io::Result<Option<Generation>> {
+    fn kept(&self, disk: Uuid) -> io::Result<Option<OnRecord>> {
         match own_file::read(&self.path(disk)) {
-            Ok(text) => Ok(text.trim().parse().ok().map(Generation)),
+            Ok(text) => Ok(from_text(text.trim())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -110,8 +125,25 @@ impl LastSuperblock {
     /// What the file system says.
     pub fn keep(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
         let mut known = self.lock();
-        known.carried.insert(disk, carries);
-        self.record(disk, carries)?;
+        // One that has just been chosen, and not been settled yet; a record that cannot be read is worth no more than none.
+        let chosen = known.chosen.get(&disk).map(|chosen| chosen.on_record());
+        let kept = chosen.or_else(|| self.kept(disk).unwrap_or_default());
+        let kept = kept.or_else(|| known.carried.get(&disk).copied());
+        let on_record = kept.map_or(OnRecord::At(carries), |kept| kept.then(carries));
+        self.put(&mut known, disk, on_record)
+    }
+
+    /// The same of a disk that is taken into the cluster, in place of what is known of one that was here once.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_of_new(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
+        self.put(&mut self.lock(), disk, OnRecord::At(carries))
+    }
+
+    fn put(&self, known: &mut Known, disk: Uuid, on_record: OnRecord) -> io::Result<()> {
+        known.carried.insert(disk, on_record);
+        self.record(disk, on_record)?;
         known.chosen.remove(&disk);
         known.without_end.remove(&disk);
         Ok(())
@@ -127,18 +159,21 @@ impl LastSuperblock {
         let Some(chosen) = known.chosen.get(&disk) else {
             return Ok(());
         };
-        let carries = Generation(chosen.carries.generation);
-        known.carried.insert(disk, carries);
-        self.record(disk, carries)
+        let on_record = chosen.on_record();
+        known.carried.insert(disk, on_record);
+        self.record(disk, on_record)
     }
 
-    fn record(&self, disk: Uuid, carries: Generation) -> io::Result<()> {
-        if matches!(self.kept(disk), Ok(Some(kept)) if kept == carries) {
+    fn record(&self, disk: Uuid, on_record: OnRecord) -> io::Result<()> {
+        if matches!(self.kept(disk), Ok(Some(kept)) if kept == on_record) {
             return Ok(());
         }
+        let Some(text) = to_text(on_record) else {
+            return Ok(());
+        };
         let path = self.path(disk);
         let beside = path.with_extension("superblock-new");
-        own_file::replace(&self.folder, &path, &beside, &carries.0.to_string())
+        own_file::replace(&self.folder, &path, &beside, &text)
     }
 
     /// An operator goes on from what a medium carries, older or not. Counts when the cluster has agreed on it.
@@ -183,6 +218,27 @@ impl LastSuperblock {
     }
 }
 
+/// As it is kept in the file. A daemon that knows nothing of choices takes one for a record that is damaged, and asks once
+/// more.
+fn to_text(on_record: OnRecord) -> Option<String> {
+    match on_record {
+        OnRecord::At(last) => Some(last.0.to_string()),
+        OnRecord::Chosen { carries, over } => Some(format!("{} over {}", carries.0, over.0)),
+        OnRecord::Nothing | OnRecord::Waived => None,
+    }
+}
+
+fn from_text(text: &str) -> Option<OnRecord> {
+    let number = |text: &str| text.parse().ok().map(Generation);
+    match text.split_once(" over ") {
+        Some((carries, over)) => Some(OnRecord::Chosen {
+            carries: number(carries)?,
+            over: number(over)?,
+        }),
+        None => number(text).map(OnRecord::At),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,17 +251,71 @@ mod tests {
         for generation in [46, 46, 47, 3] {
             last.keep(Uuid(1), Generation(generation)).unwrap();
             let known = LastSuperblock::below(folder.path()).recall(Uuid(1)).unwrap();
-            assert_eq!(known, Some(Generation(generation)));
+            assert_eq!(known, Some(OnRecord::At(Generation(generation))));
         }
         assert_eq!(last.recall(Uuid(2)).unwrap(), None);
         fs::write(last.path(Uuid(1)), "4x").unwrap();
         let another = LastSuperblock::below(folder.path());
         assert_eq!(another.recall(Uuid(1)).unwrap(), None);
         let seen = last.recall(Uuid(1)).unwrap();
-        assert_eq!(seen, Some(Generation(3)), "the daemon that has seen it knows it");
+        let at_3 = Some(OnRecord::At(Generation(3)));
+        assert_eq!(seen, at_3, "the daemon that has seen it knows it");
         last.forget(Uuid(1));
         assert_eq!(last.recall(Uuid(1)).unwrap(), None);
         assert!(!last.path(Uuid(1)).exists());
+    }
+
+    #[test]
+    fn what_was_on_record_is_known_to_who_has_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |number| Some(OnRecord::At(Generation(number)));
+        LastSuperblock::below(folder.path())
+            .keep(Uuid(1), Generation(46))
+            .unwrap();
+        let [read, unread] = [(); 2].map(|()| LastSuperblock::below(folder.path()));
+        assert_eq!(read.recall(Uuid(1)).unwrap(), at(46));
+        fs::remove_file(read.path(Uuid(1))).unwrap();
+        assert_eq!(read.recall(Uuid(1)).unwrap(), at(46));
+        assert_eq!(unread.recall(Uuid(1)).unwrap(), None);
+        read.forget(Uuid(1));
+        assert_eq!(read.recall(Uuid(1)).unwrap(), None);
+    }
+
+    /// The choice outlives the daemon in which it was made, until the superblock is written.
+    #[test]
+    fn what_was_chosen_stays_on_record_as_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = LastSuperblock::below(folder.path());
+        let [then, now, next] = [46, 49, 50].map(Generation);
+        let chosen = OnRecord::Chosen {
+            carries: then,
+            over: now,
+        };
+        last.put(&mut last.lock(), Uuid(1), chosen).unwrap();
+        let another = LastSuperblock::below(folder.path());
+        assert_eq!(another.recall(Uuid(1)).unwrap(), Some(chosen));
+        another.keep(Uuid(1), then).unwrap();
+        assert_eq!(
+            another.recall(Uuid(1)).unwrap(),
+            Some(chosen),
+            "seen as it was chosen"
+        );
+        another.keep(Uuid(1), next).unwrap();
+        assert_eq!(another.recall(Uuid(1)).unwrap(), Some(OnRecord::At(next)));
+        another.put(&mut another.lock(), Uuid(1), chosen).unwrap();
+        another.keep_of_new(Uuid(1), then).unwrap();
+        assert_eq!(
+            another.recall(Uuid(1)).unwrap(),
+            Some(OnRecord::At(then)),
+            "taken in anew"
+        );
+        for text in ["46 over", "46 over x", "x over 49", "46 49"] {
+            fs::write(another.path(Uuid(1)), text).unwrap();
+            assert_eq!(
+                LastSuperblock::below(folder.path()).recall(Uuid(1)).unwrap(),
+                None
+            );
+        }
     }
 
     #[test]

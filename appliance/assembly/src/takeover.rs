@@ -18,7 +18,7 @@ use palisade_api::{Problem, ProblemKind, Side};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
-    ImportedExtent, LineageId, Name, OnMedium, Refusal, Uuid,
+    ImportedExtent, LineageId, Name, OnMedium, Outcome, Refusal, Uuid,
 };
 use palisade_sys::device::probe::Content;
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
@@ -134,12 +134,14 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         shared.last_superblock.choose(disk, found.superblock.point());
     }
     let agreed = shared.propose(command);
-    agreed.map_err(|error| {
+    let outcome = agreed.map_err(|error| {
         shared.last_superblock.unchoose(disk.uuid);
         problem::of_proposal(&error)
     })?;
     // Without it the next daemon asks once more, if the superblock is not written before.
-    if let Err(error) = shared.last_superblock.settle(disk.uuid) {
+    if !matches!(outcome, Outcome::Unchanged { .. })
+        && let Err(error) = shared.last_superblock.settle(disk.uuid)
+    {
         log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
     }
     reached.is_decided();

@@ -10,6 +10,14 @@ use palisade_wire::{DecodeError, Decoded, Lba, Part, Place, Sector, SectorError,
 pub enum OnRecord {
     /// It was known to carry this generation.
     At(Generation),
+    /// An operator has chosen it with what it carries, in place of what the disk had: the medium is that one, or has been
+    /// written since. What lies between is on the way of the medium that was given up.
+    Chosen {
+        /// The generation that it carried.
+        carries: Generation,
+        /// The generation of the disk that it was chosen over: what is written to it has a later one.
+        over: Generation,
+    },
     /// The node knows of none, as after its state directory was lost or restored: only a medium that is level with the
     /// database is the present one beyond doubt.
     Nothing,
@@ -20,13 +28,39 @@ pub enum OnRecord {
 }
 
 impl OnRecord {
-    /// What a disk's medium is held against, with the generation that the node `knows` it to have carried.
-    pub fn of(disk: &Disk, knows: Option<Generation>) -> OnRecord {
-        match knows {
-            Some(last) => OnRecord::At(last),
+    /// What a disk's medium is held against, with what the node has `kept` of it.
+    pub fn of(disk: &Disk, kept: Option<OnRecord>) -> OnRecord {
+        match kept {
+            Some(kept) => kept,
             None if disk.first_superblock.is_on_medium() => OnRecord::Nothing,
             None => OnRecord::Waived,
         }
+    }
+
+    /// What is kept once the medium is known to carry a generation: that the chosen one is still as it was chosen is
+    /// nothing new.
+    #[must_use]
+    pub fn then(self, carries: Generation) -> OnRecord {
+        match self {
+            OnRecord::Chosen { carries: chosen, .. } if chosen == carries => self,
+            _ => OnRecord::At(carries),
+        }
+    }
+
+    /// Whether what was found comes before what is on record, for a disk whose own generation is `level`.
+    pub(crate) fn ahead_of(self, found: &Decoded, level: Option<Generation>) -> Option<GoneBack> {
+        let (is_before, last) = match self {
+            OnRecord::At(last) => (newest(found) < last, Some(last)),
+            OnRecord::Chosen { carries, over } => {
+                let (in_force, newest) = (Generation(found.superblock.generation), newest(found));
+                let is_chosen = in_force == carries || newest == carries;
+                // Of this one nothing is known: it may even be the one that was given up, put back.
+                (!is_chosen && newest <= over.max(carries), None)
+            }
+            OnRecord::Nothing => (level.is_some_and(|level| newest(found) < level), None),
+            OnRecord::Waived => (false, None),
+        };
+        is_before.then_some(GoneBack { last })
     }
 }
 
@@ -125,12 +159,8 @@ pub(crate) fn gone_back(
     on_record: OnRecord,
 ) -> Option<GoneBack> {
     let is_behind = matches!(standing, Standing::Behind | Standing::Unstamped);
-    let (last, reached) = match on_record {
-        OnRecord::At(last) => (Some(last), last),
-        OnRecord::Nothing => (None, Generation(wanted.superblock.generation)),
-        OnRecord::Waived => return None,
-    };
-    (is_behind && newest(found) < reached).then_some(GoneBack { last })
+    let level = Generation(wanted.superblock.generation);
+    on_record.ahead_of(found, Some(level)).filter(|_| is_behind)
 }
 
 /// The end of a medium, true for the one behind the data, at which no copy of the superblock is left, if that is not

@@ -4,9 +4,9 @@
 //! An erasure may be cut off anywhere, and the next daemon asks again. So what it has left, from the first superblock that
 //! is gone to the last sector of a table, is told from a superblock that was damaged by itself.
 
-use crate::carried::{OnRecord, newest};
+use crate::carried::OnRecord;
 use crate::standing::beside;
-use palisade_model::{Ancestor, Cluster, Disk, Generation, History, Name, Uuid};
+use palisade_model::{Ancestor, Cluster, Disk, History, Name, Uuid};
 use palisade_wire::{
     DecodeError, Decoded, Lba, Sector, Superblock, is_cut_off_erasure_of, is_cut_off_write_of,
 };
@@ -46,13 +46,11 @@ impl Leaving {
         Leaving { on_record, ..self }
     }
 
-    /// The generation that its medium must have reached, if it is the present one.
-    fn reached(&self) -> Option<Generation> {
-        match self.on_record {
-            OnRecord::At(last) => Some(last),
-            OnRecord::Nothing => self.history.latest().map(|latest| latest.generation),
-            OnRecord::Waived => None,
-        }
+    /// Whether what was found is an older copy in the disk's place, or may be one. What an erasure that was cut off has left
+    /// of the write before the last one looks older too, and has lost its other copies.
+    fn is_copy(&self, found: &Decoded) -> bool {
+        let level = self.history.latest().map(|latest| latest.generation);
+        self.on_record.ahead_of(found, level).is_some() && found.damage.is_empty()
     }
 }
 
@@ -76,11 +74,8 @@ pub fn is_to_be_erased<E>(
                 superblock.lineage.is_none() || leaving.history.iter().any(known)
             };
             let is_ours = found.superblock.disk == disk && is_known(&found.superblock);
-            // An older copy in the disk's place stays whole. What an erasure that was cut off has left of the write before the
-            // last one looks older too, and has lost its other copies.
-            let is_older = leaving.reached().is_some_and(|last| newest(found) < last);
-            let is_copy = is_older && found.damage.is_empty();
-            Ok(is_ours && !is_copy && beside(found).all(is_known))
+            // An older copy in the disk's place stays whole.
+            Ok(is_ours && !leaving.is_copy(found) && beside(found).all(is_known))
         }
         Err(DecodeError::Damaged { .. } | DecodeError::NotOurs) => {
             let half_written =

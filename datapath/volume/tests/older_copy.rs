@@ -97,6 +97,56 @@ fn an_older_copy_is_not_renewed_or_erased() {
     assert_eq!(erased(&half, Some(last)), Ok(true));
 }
 
+/// An operator has chosen one of several media: no other than that is taken for the disk's before it is written to.
+#[test]
+fn a_chosen_medium_is_that_one_or_has_been_written_since() {
+    let then_was = then(&begun(3), volume("a"));
+    let between = then(&then_was, volume("bb"));
+    let now = then(&between, volume("ccc"));
+    let next = then(&now, volume("dddd"));
+    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let known = Known {
+        last: OnRecord::Chosen {
+            carries: generation(&then_was),
+            over: generation(&now),
+        },
+        ..Known::NOTHING
+    };
+    let told = |on_it: &Cluster| told_knowing(&written(on_it), &next, known);
+    for chosen_or_later in [&then_was, &next] {
+        let ours = Superblock::Ours {
+            generation: generation(chosen_or_later),
+            flawed: false,
+        };
+        assert_eq!(told(chosen_or_later), Ok(ours));
+    }
+    for given_up in [&between, &now] {
+        let older = Superblock::Older {
+            generation: generation(given_up),
+            last: None,
+        };
+        assert_eq!(told(given_up), Ok(older));
+    }
+    // Chosen although it had gone on elsewhere, or further: what it was before is an older copy all the same.
+    let known = Known {
+        last: OnRecord::Chosen {
+            carries: generation(&now),
+            over: generation(&then_was),
+        },
+        ..Known::NOTHING
+    };
+    let older = Superblock::Older {
+        generation: generation(&between),
+        last: None,
+    };
+    assert_eq!(told_knowing(&written(&between), &next, known), Ok(older));
+
+    let [then_was, next] = [generation(&then_was), generation(&next)];
+    assert_eq!(known.last.then(generation(&now)), known.last);
+    assert_eq!(known.last.then(next), OnRecord::At(next));
+    assert_eq!(OnRecord::At(next).then(then_was), OnRecord::At(then_was));
+}
+
 /// Both copies of the last write are there and have lost their tables: the medium has been where it was last known to be.
 #[test]
 fn a_table_that_was_lost_makes_no_copy() {
@@ -181,7 +231,7 @@ fn nothing_is_held_against_a_medium_whose_first_superblock_is_to_come() {
     disk.first_superblock = palisade_model::FirstSuperblock::Pending;
     assert_eq!(OnRecord::of(&disk, None), OnRecord::Waived);
     let at = OnRecord::At(Generation(7));
-    assert_eq!(OnRecord::of(&disk, Some(Generation(7))), at);
+    assert_eq!(OnRecord::of(&disk, Some(at)), at);
 }
 
 #[test]

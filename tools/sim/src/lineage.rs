@@ -10,6 +10,7 @@
 mod copies;
 mod decisions;
 mod owner;
+mod record;
 mod removal;
 mod restored;
 
@@ -24,11 +25,12 @@ use palisade_model::{
     Generation, GrowVolume, InitCluster, Medium as Made, MediumRecord, Name, ReleaseDisk, Usage, Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
-use palisade_volume::{Bare, Forbidden, Known, OnRecord, carried, image, is_first_write_cut_off, renewal};
+use palisade_volume::{Bare, Forbidden, Known, carried, image, is_first_write_cut_off, renewal};
 use palisade_wire::{
     ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
     Sector, SectorWrite, decode, erase,
 };
+use record::Record;
 use restored::Restored;
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -40,7 +42,17 @@ const SETTLED_AFTER: usize = 60;
 const WRITES_AT_REST: usize = 1_000;
 
 /// Runs it.
-pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash {
+pub fn run(rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash {
+    live(rng, None, broken, findings)
+}
+
+/// The same on a node that loses its record of the medium now and then.
+pub fn run_unrecorded(rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash {
+    let losing = rng.split("losing");
+    live(rng, Some(losing), broken, findings)
+}
+
+fn live(mut rng: Rng, losing: Option<Rng>, broken: Option<Break>, findings: &Findings) -> RunHash {
     let mut hash = RunHash::default();
     let first = match begin(&mut rng) {
         Ok(first) => first,
@@ -50,6 +62,7 @@ pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash 
         }
     };
     let mut world = World::new(first, rng, broken);
+    world.record = Record::new(losing);
     if let Err(what) = world.life(&mut hash) {
         findings.add(world.lock.is_about(), Nanos(0), what);
     }
@@ -90,7 +103,9 @@ struct World {
     examined: bool,
     /// The path leads nowhere at present.
     absent: bool,
-    /// The generation of the superblock that the node last knew to be on the medium: outlives the process.
+    /// What the node keeps of the superblock that was last on the medium: outlives the process.
+    record: Record,
+    /// The generation that the node last knew to be there, for the check, which loses nothing.
     last: Option<Generation>,
     /// Configurations that the node has known to be on the medium, since the beginning.
     known: u64,
@@ -134,6 +149,7 @@ impl World {
             carried: Vec::new(),
             examined: false,
             absent: false,
+            record: Record::default(),
             last: None,
             known: 0,
             copy: None,
@@ -161,6 +177,7 @@ impl World {
                 98..99 => self.restore_medium()?,
                 _ => self.remove_and_add()?,
             }
+            self.record.may_be_lost();
             hash.add([self.running.cluster.generation.0, self.rng.bits()]);
         }
         self.come_to_rest()
@@ -204,7 +221,11 @@ impl World {
         match known {
             found if found == in_force && wanted.first_superblock.is_on_medium() => self.is_whole(),
             Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Foreign => Ok(()),
-            Superblock::Older { .. } if self.left.is_some() => Ok(()),
+            Superblock::Older { .. }
+                if self.left.is_some() || self.is_asked_about(&self.running.cluster, &disk) =>
+            {
+                Ok(())
+            }
             Superblock::Missing | Superblock::Damaged
                 if self.read().is_err() && wanted.first_superblock.is_on_medium() =>
             {
@@ -283,6 +304,7 @@ impl World {
             Superblock::Ours { .. } => {
                 let there = self.superblock_of(&wanted, disk)?;
                 self.keep(there);
+                self.is_level(&wanted, disk);
                 there
             }
             erased => erased,
@@ -317,6 +339,8 @@ impl World {
                 let superblock = self.superblock_of(&cluster, disk)?;
                 if opens {
                     self.keep(superblock);
+                    self.keep_opened(superblock);
+                    self.is_level(&cluster, disk);
                     self.is_the_same_time(&cluster, disk)?;
                 }
                 self.observed
@@ -337,7 +361,7 @@ impl World {
                             generation: step.generation,
                             flawed: false,
                         };
-                        self.start(step, cluster, phases, after);
+                        self.start(step, cluster, phases, after)?;
                     }
                     Err(
                         Forbidden::Standing(_)
@@ -355,7 +379,7 @@ impl World {
             Action::EraseSuperblock { disk } => match self.is_to_be_erased(&cluster, disk) {
                 true => {
                     let phases = erase(self.disk_sectors).map_err(|error| error.to_string())?;
-                    self.start(step, cluster, phases, Superblock::Missing);
+                    self.start(step, cluster, phases, Superblock::Missing)?;
                 }
                 false => self.observed.record(&cluster, &step, Opened::default()),
             },
@@ -380,7 +404,14 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, step: Step, wanted: Cluster, phases: Vec<palisade_wire::Phase>, after: Superblock) {
+    fn start(
+        &mut self,
+        step: Step,
+        wanted: Cluster,
+        phases: Vec<palisade_wire::Phase>,
+        after: Superblock,
+    ) -> Result<(), String> {
+        self.is_known(&wanted, &step)?;
         self.observed.begin(&step);
         let mut phases: VecDeque<VecDeque<SectorWrite>> =
             phases.into_iter().map(|phase| phase.writes.into()).collect();
@@ -393,6 +424,7 @@ impl World {
             phases,
             after,
         });
+        Ok(())
     }
 
     /// What the planner is told of a superblock, as the daemon tells it.
@@ -404,11 +436,14 @@ impl World {
     }
 
     fn known(&self, cluster: &Cluster, disk: &Name) -> Known {
+        let Some(disk) = cluster.disks.get(disk) else {
+            return Known::NOTHING;
+        };
         let known = Known {
-            last: self.last.map_or(OnRecord::Waived, OnRecord::At),
+            last: self.record.of(disk),
             ..Known::NOTHING
         };
-        cluster.disks.get(disk).map_or(known, |disk| known.of(disk))
+        known.of(disk)
     }
 
     fn is_pending(&self, cluster: &Cluster, disk: &Name) -> bool {
@@ -618,6 +653,7 @@ impl World {
         }
         self.works.clear();
         self.lock.end();
+        self.record.end();
         self.examined = false;
         self.observed = Observed::default();
         let Ok(found) = self.read() else { return Ok(()) };

@@ -93,6 +93,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: Run::Alone(lineage::run),
     },
     Scenario {
+        name: "unrecorded",
+        about: "the same on a node that loses its record of the medium",
+        run: Run::Alone(lineage::run_unrecorded),
+    },
+    Scenario {
         name: "scarce",
         about: "faults with few slots and buffers: guests of a hung disk leave some to all others (invariant 11)",
         run: Run::World(scarce),

@@ -79,6 +79,16 @@ const FOUND: &[(&str, u64, &str)] = &[
         "a disk that was adopted and given up before it was looked at again kept the superblock that had been adopted",
     ),
     (
+        "lineage",
+        20_000_958,
+        "a medium that lay between the one that was chosen and the database was taken for the chosen one",
+    ),
+    (
+        "unrecorded",
+        171,
+        "what had been written since by another is rightly asked about, although a choice was made",
+    ),
+    (
         "rings",
         1,
         "the zeroes of a write-zeroes fallback were longer than the device takes",

@@ -177,7 +177,7 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
     written(&filled, &open(&path, bytes), &last);
     let disk = &filled.disks[&name("d1")];
     let [then, now] = [&added, &filled].map(|cluster| cluster.disks[&name("d1")].superblock_generation());
-    assert_eq!(last.recall(disk.uuid).unwrap(), Some(now));
+    assert_eq!(last.recall(disk.uuid).unwrap(), Some(OnRecord::At(now)));
 
     std::fs::copy(&copy, &path).unwrap();
     let older = Superblock::Older {
@@ -194,7 +194,7 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
     keep_opened(disk, &looked, &last).unwrap();
     assert_eq!(
         last.recall(disk.uuid).unwrap(),
-        Some(now),
+        Some(OnRecord::At(now)),
         "a copy is not kept for the medium"
     );
     let wanted = Arc::new(filled.clone());
@@ -236,7 +236,10 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
     last.settle(disk.uuid).unwrap();
     assert_eq!(
         last.recall(disk.uuid).unwrap(),
-        Some(then),
+        Some(OnRecord::Chosen {
+            carries: then,
+            over: disk.superblock_generation()
+        }),
         "the next daemon asks no more"
     );
     let generation = adopted.disks[&name("d1")].superblock_generation();
@@ -248,7 +251,7 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
     last.settle(disk.uuid).unwrap();
     assert_eq!(
         last.recall(disk.uuid).unwrap(),
-        Some(generation),
+        Some(OnRecord::At(generation)),
         "what is written is not taken back"
     );
 }
@@ -304,7 +307,7 @@ fn what_an_opened_disk_carries_is_kept() {
     keep_opened(disk, &looked, &last).unwrap();
     assert_eq!(
         last.recall(disk.uuid).unwrap(),
-        Some(disk.superblock_generation())
+        Some(OnRecord::At(disk.superblock_generation()))
     );
     let flawed = Look {
         superblock: Superblock::Ours {
@@ -316,7 +319,7 @@ fn what_an_opened_disk_carries_is_kept() {
     keep_opened(disk, &flawed, &last).unwrap();
     assert_eq!(
         last.recall(disk.uuid).unwrap(),
-        Some(disk.superblock_generation())
+        Some(OnRecord::At(disk.superblock_generation()))
     );
 }
 

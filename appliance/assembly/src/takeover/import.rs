@@ -67,7 +67,7 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
         let carries = Generation(looked.found.superblock.generation);
         shared
             .last_superblock
-            .keep(looked.add.uuid, carries)
+            .keep_of_new(looked.add.uuid, carries)
             .map_err(|error| {
                 let message = format!(
                     "which generation {} carries cannot be kept in the state directory: {error}",

@@ -22,7 +22,8 @@ impl World {
         if !is_open_question && !older {
             return Ok(());
         }
-        let (uuid, Ok(found)) = (wanted.uuid, self.read()) else {
+        let (uuid, over) = (wanted.uuid, wanted.superblock_generation());
+        let Ok(found) = self.read() else {
             return Ok(());
         };
         // Whoever carries the decision out reads again under the lock, and refuses what is not what was shown; the planner and
@@ -37,7 +38,11 @@ impl World {
             empties: Vec::new(),
             older,
         };
+        let before = self.running.cluster.generation;
         if self.apply(&Command::AdoptDisk(adopt)) {
+            if self.running.cluster.generation > before {
+                self.record.choose(found.superblock.point(), over);
+            }
             self.knows(Generation(found.superblock.generation));
             self.left = None;
             // It is this database's from now on, and goes with the disk when that is given up.
@@ -73,6 +78,7 @@ impl World {
         if !self.apply(&Command::ImportDisks(import)) {
             return Err("a disk cannot be imported".into());
         }
+        self.record.keep_of_new(Generation(found.superblock.generation));
         self.knows(Generation(found.superblock.generation));
         self.left = None;
         let volumes: BTreeSet<u128> = self

@@ -45,6 +45,7 @@ impl World {
         self.add_disk(uuid)?;
         // Another disk by its permanent id: what was known of the one before is not held against it.
         if self.running.cluster.disks.get(&name("d")?).map(|disk| disk.uuid) != before {
+            self.record.forget();
             self.last = None;
             self.left = None;
         }
@@ -57,7 +58,7 @@ impl World {
             return false;
         };
         let leaving =
-            Leaving::of(cluster, disk, &open.disk, open.touched).held_against(self.known(cluster, disk).last);
+            Leaving::of(cluster, disk, &open.disk, open.touched).held_against(self.record.of(&open.disk));
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         is_to_be_erased(&self.read(), &leaving, self.disk_sectors, read).unwrap_or(false)
     }
@@ -70,7 +71,9 @@ impl World {
         };
         // An older copy that nobody has chosen stays whole, and so does what lies beside remains of another cluster, which took
         // the disk in.
-        let is_left_whole = self.left.is_some() || self.has_remains(64..80, self.running.cluster.id.0);
+        let is_left_whole = self.left.is_some()
+            || self.record_is_lost()
+            || self.has_remains(64..80, self.running.cluster.id.0);
         let carries = !is_left_whole && self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {

@@ -68,6 +68,7 @@ impl World {
             flawed: false,
         } = there
         {
+            self.record.keep(generation);
             self.knows(generation);
         }
     }
