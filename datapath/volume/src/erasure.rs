@@ -8,7 +8,8 @@ use crate::carried::OnRecord;
 use crate::standing::beside;
 use palisade_model::{Ancestor, Cluster, Disk, History, Name, Uuid};
 use palisade_wire::{
-    DecodeError, Decoded, Lba, Sector, Superblock, is_cut_off_erasure_of, is_cut_off_write_of,
+    DecodeError, Decoded, Lba, Part, Place, Sector, SectorError, Superblock, Why, is_cut_off_erasure_of,
+    is_cut_off_write_of,
 };
 
 /// What is known of a disk that leaves, or has left.
@@ -46,11 +47,11 @@ impl Leaving {
         Leaving { on_record, ..self }
     }
 
-    /// Whether what was found is an older copy in the disk's place, or may be one. What an erasure that was cut off has left
-    /// of the write before the last one looks older too, and has lost its other copies.
+    /// Whether what was found is an older copy in the disk's place, or may be one, and not what an erasure that was cut off
+    /// has left of the write before the last one, which looks older too.
     fn is_copy(&self, found: &Decoded) -> bool {
         let level = self.history.latest().map(|latest| latest.generation);
-        self.on_record.ahead_of(found, level).is_some() && found.damage.is_empty()
+        self.on_record.ahead_of(found, level).is_some() && !is_being_erased(found)
     }
 }
 
@@ -87,4 +88,26 @@ pub fn is_to_be_erased<E>(
         ) => Ok(false),
         Err(error) => Err(error.clone()),
     }
+}
+
+/// Whether an erasure has begun on what can still be decoded: it leaves zeroes where a superblock was. A bit that has turned
+/// does not, nor a write of a later superblock that was cut off. Two things beside an erasure leave zeroes there: a first
+/// write that was cut off, which has left something at the tail before it goes to the head, and the loss of a whole end,
+/// with which nothing has gone from the other. An erasure of the last write begins at the tail, and has reached the head, or
+/// found a copy lost there, when only the write before it is left.
+fn is_being_erased(found: &Decoded) -> bool {
+    let is_superblock =
+        |place: &Place, tail| place.tail == tail && matches!(place.part, Part::Superblock { .. });
+    let wiped = |tail| {
+        let is_blank = |why: &Why| matches!(why, Why::Sector(SectorError::Blank));
+        let mut damage = found.damage.iter();
+        damage.any(|damage| is_superblock(&damage.place, tail) && is_blank(&damage.why))
+    };
+    let sound = |tail| {
+        let places = found.sound.iter().filter(|(place, _)| is_superblock(place, tail));
+        places.count()
+    };
+    let is_first_write = found.superblock.sequence == 1 && wiped(false) && sound(true) > 0;
+    let is_end_lost = sound(false) == 2 && sound(true) == 0;
+    !is_first_write && (wiped(false) || (wiped(true) && !is_end_lost))
 }

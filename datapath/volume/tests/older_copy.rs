@@ -90,11 +90,81 @@ fn an_older_copy_is_not_renewed_or_erased() {
     assert_eq!(erased(&written(&then), Some(last)), Ok(false));
     assert_eq!(erased(&written(&then), Some(before)), Ok(true));
     assert_eq!(erased(&written(&then), None), Ok(true));
-    // The rest of an erasure that was cut off: what the write before the last one has left.
-    let mut half = written(&then);
-    half.remove(&0);
-    assert!(read(&half).is_ok_and(|found| !found.damage.is_empty()));
-    assert_eq!(erased(&half, Some(last)), Ok(true));
+}
+
+/// What the superblock was before is brought to light by the erasure of the later ones, also where a copy of these was lost.
+/// An older copy of the medium has no such gap, whatever else has happened to it, and stays whole.
+#[test]
+fn an_older_copy_is_told_from_the_rest_of_an_erasure() {
+    let then_was = then(&begun(3), volume("a"));
+    let now = then(&then_was, volume("bb"));
+    let mut medium = written(&then_was);
+    let (before, last) = (read(&medium).unwrap(), image_of(&now));
+    let bare = || unreachable!("a superblock is there");
+    let renewed = renewal(&Ok(before), &last, Known::NOTHING, bare).unwrap();
+    let later: Vec<_> = renewed.iter().flat_map(|phase| &phase.writes).collect();
+    let put = |medium: &mut Medium4k, writes: &[&palisade_wire::SectorWrite]| {
+        medium.extend(writes.iter().map(|write| (write.lba.0, write.bytes)));
+    };
+    let leaving = Leaving::of(&now, &name("d"), &now.disks[&name("d")], false);
+    let leaving = leaving.held_against(OnRecord::At(Generation(last.superblock.generation)));
+    let goes = |medium: &Medium4k| {
+        let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+        is_to_be_erased(&read(medium), &leaving, SECTORS, at).unwrap()
+    };
+    let is_older = |medium: &Medium4k| {
+        read(medium).is_ok_and(|found| found.superblock.generation < last.superblock.generation)
+    };
+
+    // A copy, with a bit turned in each place; and with the beginning of a later write that was cut off.
+    let copy = medium.clone();
+    for place in copy.keys() {
+        for at in [0, 200] {
+            let mut copy = copy.clone();
+            copy.get_mut(place).unwrap()[at] ^= 1;
+            assert!(!goes(&copy), "a bit turned at {place}");
+        }
+    }
+    let mut cut = copy.clone();
+    put(&mut cut, &later[..1]);
+    assert!(is_older(&cut) && !goes(&cut));
+    // The first write of the disk, cut off before its last sector; and one end lost.
+    let geometry = palisade_wire::Geometry::of(SECTORS).unwrap();
+    let [mut first, mut ended] = [copy.clone(), copy.clone()];
+    first.remove(&128);
+    assert!(is_older(&first) && !goes(&first));
+    first.remove(&0);
+    assert!(is_older(&first) && !goes(&first));
+    first.remove(&geometry.tail.0);
+    assert!(is_older(&first) && !goes(&first));
+    ended.retain(|place, _| *place < geometry.tail.0);
+    assert!(is_older(&ended) && !goes(&ended));
+
+    put(&mut medium, &later);
+    let whole = medium.clone();
+    let in_force = read(&whole).unwrap().superblock.table.slot;
+    let phases = palisade_wire::erase(SECTORS).unwrap();
+    let mut were_older = 0;
+    for is_lost_at_the_head in [false, true] {
+        for is_backwards in [false, true] {
+            let mut medium = whole.clone();
+            if is_lost_at_the_head {
+                medium.get_mut(&[0, 128][in_force as usize]).unwrap()[200] ^= 1;
+            }
+            for phase in &phases {
+                let mut writes: Vec<_> = phase.writes.iter().collect();
+                if is_backwards {
+                    writes.reverse();
+                }
+                for write in writes {
+                    put(&mut medium, &[write]);
+                    were_older += usize::from(is_older(&medium));
+                    assert!(read(&medium).is_err() || goes(&medium), "after {}", write.lba.0);
+                }
+            }
+        }
+    }
+    assert!(were_older >= 4, "{were_older}");
 }
 
 /// An operator has chosen one of several media: no other than that is taken for the disk's before it is written to.

@@ -84,6 +84,11 @@ const FOUND: &[(&str, u64, &str)] = &[
         "a medium that lay between the one that was chosen and the database was taken for the chosen one",
     ),
     (
+        "lineage",
+        20_003_373,
+        "an older copy in which a bit had turned was taken for the rest of an erasure, and erased",
+    ),
+    (
         "unrecorded",
         171,
         "what had been written since by another is rightly asked about, although a choice was made",
