@@ -14,7 +14,7 @@
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`]; 10 in [`operator`] and [`superblock`]; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
+//! [`history`] and [`backup`]; 10 in [`operator`] and [`superblock`]; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
 //! [`hostile`]; and that a turn does not allocate, in [`daemon`].
 //!
 //! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers
@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backup;
 mod chaos;
 pub mod clock;
 pub mod daemon;

@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{lineage, operator, superblock};
+use crate::{backup, lineage, operator, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -96,6 +96,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "unrecorded",
         about: "the same on a node that loses its record of the medium",
         run: Run::Alone(lineage::run_unrecorded),
+    },
+    Scenario {
+        name: "backup",
+        about: "a database put back from a backup, on disks that keep no record of what is to be cleared",
+        run: Run::Alone(|rng, _, findings| backup::run(rng, findings)),
     },
     Scenario {
         name: "scarce",

@@ -1,0 +1,502 @@
+//! Invariant 2 across a restore: a database that was put back from a backup clears nothing that a guest has written since,
+//! unless an operator has said so to that very database.
+//!
+//! A disk that is given whole keeps no superblock, and so nothing on it tells a database that it is an old one: what it knows
+//! as still to be cleared may have been cleared, and served, and given to another since. One node lives on such disks, with the
+//! daemon's planner; its clearings are cut into pieces, and commands, restarts and restores come between. The checker keeps
+//! what guests were told is written, by the piece, and what operators have given up; it knows nothing of what is held.
+
+use crate::finding::{Findings, Invariant};
+use crate::rng::{Rng, RunHash};
+use palisade_block::Nanos;
+use palisade_consensus::Backup;
+use palisade_model::{
+    AddDisk, ChangeVolume, Clear, ClearHeld, Cluster, Command, CreateAttachment, CreateVolume, DeleteVolume,
+    Extent, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, Usage, Uuid,
+};
+use palisade_reconcile::{Action, Observed, Opened, Step, plan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Sectors that are written or cleared at a time.
+const PIECE: u64 = 64;
+
+/// Pieces of each disk.
+const PIECES: u64 = 12;
+
+/// How many disks there are, each with room for one volume.
+const DISKS: u64 = 2;
+
+/// Turns after which a node with nothing new to do must be at rest.
+const TURNS_AT_REST: usize = 2_000;
+
+/// Runs it.
+pub fn run(rng: Rng, findings: &Findings) -> RunHash {
+    let mut hash = RunHash::default();
+    let lived = World::new(rng).and_then(|mut world| world.life(&mut hash));
+    if let Err((invariant, what)) = lived {
+        findings.add(invariant, Nanos(0), what);
+    }
+    hash
+}
+
+type Lived<T> = Result<T, (Invariant, String)>;
+
+/// What a guest was told is written in a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Written {
+    /// The volume.
+    volume: Uuid,
+    /// It was deleted by an operator since.
+    is_given_up: bool,
+}
+
+/// A clearing under way.
+struct Work {
+    step: Step,
+    wanted: Cluster,
+    volume: Uuid,
+    start: u64,
+    /// What is still to be cleared, the last first.
+    left: Vec<(Name, u64)>,
+    done: u64,
+}
+
+struct World {
+    cluster: Cluster,
+    observed: Observed,
+    works: Vec<Work>,
+    /// What guests may use, by the routes that are set.
+    routes: BTreeMap<Name, (Uuid, Vec<Extent>)>,
+    /// What is on the disks, by the piece.
+    written: BTreeMap<(Name, u64), Written>,
+    backups: Vec<String>,
+    /// Volumes whose clearing an operator has ordered from the database that runs.
+    ordered: BTreeSet<Uuid>,
+    /// Those of which that includes what their own guests have written.
+    emptied: BTreeSet<Uuid>,
+    volumes: u128,
+    seen: Seen,
+    rng: Rng,
+}
+
+/// What has happened, for a look at what a seed is worth.
+#[derive(Default, Debug)]
+struct Seen {
+    restores: u64,
+    held: u64,
+    confirmed: u64,
+    cleared: u64,
+}
+
+impl World {
+    fn new(mut rng: Rng) -> Lived<World> {
+        let init = InitCluster {
+            id: Uuid(u128::from(rng.bits()) + 1),
+            node: name("n", 0)?,
+            node_uuid: Uuid(2),
+        };
+        let mut world = World {
+            cluster: Cluster::empty(),
+            observed: Observed::default(),
+            works: Vec::new(),
+            routes: BTreeMap::new(),
+            written: BTreeMap::new(),
+            backups: Vec::new(),
+            ordered: BTreeSet::new(),
+            emptied: BTreeSet::new(),
+            volumes: 100,
+            seen: Seen::default(),
+            rng,
+        };
+        world.apply(&Command::InitCluster(init));
+        for number in 0..DISKS {
+            let sectors = PIECES * PIECE;
+            let add = AddDisk {
+                name: name("d", number)?,
+                uuid: Uuid(10 + u128::from(number)),
+                node: name("n", 0)?,
+                medium: Medium::File {
+                    path: format!("/d{number}"),
+                    bytes: sectors * 512,
+                    created: true,
+                },
+                record: MediumRecord::default(),
+                usage: Usage::Whole,
+                block_bytes: 512,
+                sectors,
+                data_start: 0,
+                data_end: sectors,
+                superblock_pending: false,
+            };
+            if !world.apply(&Command::AddDisk(add)) {
+                return Err((Invariant::AllOrNothing, "a disk cannot be added".into()));
+            }
+        }
+        Ok(world)
+    }
+
+    fn life(&mut self, hash: &mut RunHash) -> Lived<()> {
+        for _ in 0..self.rng.between(60, 200) {
+            match self.rng.below(100) {
+                0..40 => self.turn()?,
+                40..60 => self.guests_write(),
+                60..84 => self.command()?,
+                84..90 => self.restart(),
+                90..95 => self.backups.push(self.backup().to_text()),
+                _ => self.restore()?,
+            }
+            hash.add([self.cluster.generation.0, self.rng.bits()]);
+        }
+        self.come_to_rest()
+    }
+
+    fn backup(&self) -> Backup {
+        Backup {
+            taken_unix_s: 0,
+            cluster: self.cluster.clone(),
+        }
+    }
+
+    /// `palisade state restore`: the daemon is stopped, and a database is made of the backup.
+    fn restore(&mut self) -> Lived<()> {
+        if self.backups.is_empty() {
+            return Ok(());
+        }
+        let text = &self.backups[self.rng.index(self.backups.len())];
+        let backup = Backup::from_text(text, Path::new("backup"));
+        let backup = backup.map_err(|error| (Invariant::AllOrNothing, error.to_string()))?;
+        let (cluster, held) = backup.held();
+        self.seen.restores += 1;
+        self.seen.held += held.len() as u64;
+        self.cluster = cluster;
+        self.ordered.clear();
+        self.emptied.clear();
+        self.restart();
+        Ok(())
+    }
+
+    /// The process ends, and another begins with the same database.
+    fn restart(&mut self) {
+        self.works.clear();
+        self.routes.clear();
+        self.observed = Observed::default();
+    }
+
+    /// When nothing more happens, everything is clear but what waits for an operator's word, and nobody is served that.
+    fn come_to_rest(&mut self) -> Lived<()> {
+        self.restart();
+        for _ in 0..TURNS_AT_REST {
+            self.turn()?;
+        }
+        let stuck = |(name, volume): (&Name, &palisade_model::Volume)| {
+            let waits = volume.clearing.is_some_and(|clearing| !clearing.held);
+            waits.then(|| {
+                format!(
+                    "at rest volume {name} is still to be cleared: {:?}",
+                    volume.clearing
+                )
+            })
+        };
+        if let Some(what) = self.cluster.volumes.iter().find_map(stuck) {
+            return Err((Invariant::BoundedWaiting, what));
+        }
+        let is_held = |name: &&Name| {
+            let volume = self.cluster.volumes.get(*name);
+            volume.is_some_and(palisade_model::Volume::is_clearing_held)
+        };
+        match self.routes.keys().find(is_held) {
+            Some(name) => Err((
+                Invariant::ForeignBytes,
+                format!("guests are served what may be another's: volume {name}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// A piece of a clearing, or the next steps of the planner.
+    fn turn(&mut self) -> Lived<()> {
+        if !self.works.is_empty() && !self.rng.one_in(8) {
+            let index = self.rng.index(self.works.len());
+            return self.go_on_with(index);
+        }
+        self.observed.now_ms += 1_000;
+        for step in plan(&self.cluster, &name("n", 0)?, &self.observed) {
+            self.begin(step);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, step: Step) {
+        let cluster = self.cluster.clone();
+        match &step.action {
+            Action::ClearVolume { volume } => {
+                let Some(clearing) = self.observed.begin_clearing(&cluster, volume).cloned() else {
+                    return self.observed.record(&cluster, &step, Opened::default());
+                };
+                self.observed.begin(&step);
+                let mut left: Vec<(Name, u64)> = clearing.extents.iter().flat_map(pieces).collect();
+                left.reverse();
+                self.works.push(Work {
+                    step,
+                    wanted: cluster,
+                    volume: clearing.uuid,
+                    start: clearing.start,
+                    left,
+                    done: 0,
+                });
+                return;
+            }
+            Action::StopClearing { volume } => {
+                // It ends with the piece under way.
+                let is_it = |work: &Work| matches!(&work.step.action, Action::ClearVolume { volume: one } if one == volume);
+                self.observed.record(&cluster, &step, Opened::default());
+                if let Some(index) = self.works.iter().position(is_it) {
+                    let work = self.works.swap_remove(index);
+                    self.observed.record(&work.wanted, &work.step, Opened::default());
+                }
+                return;
+            }
+            Action::SetRoute { volume } => {
+                if let Some(found) = cluster.volumes.get(volume) {
+                    let route = (found.uuid, found.usable_extents());
+                    self.routes.insert(volume.clone(), route);
+                }
+            }
+            Action::ClearRoute { volume } => {
+                self.routes.remove(volume);
+            }
+            _ => {}
+        }
+        self.observed.record(&cluster, &step, Opened::default());
+    }
+
+    /// One piece is cleared, and now and then that is put on record; or it ends.
+    fn go_on_with(&mut self, index: usize) -> Lived<()> {
+        let Some(work) = self.works.get_mut(index) else {
+            return Ok(());
+        };
+        let (_, name) = work.step.action.target();
+        let (name, uuid) = (name.clone(), work.volume);
+        let next = work.left.pop();
+        work.done += next.as_ref().map_or(0, |_| PIECE);
+        let is_done = next.is_none();
+        let record = RecordCleared {
+            name,
+            uuid,
+            sectors: work.start + work.done,
+            start: work.start,
+        };
+        if let Some(piece) = next {
+            self.clear(piece, uuid)?;
+        }
+        if is_done || self.rng.one_in(4) {
+            self.apply(&Command::RecordCleared(record));
+        }
+        if is_done {
+            let work = self.works.swap_remove(index);
+            self.observed.record(&work.wanted, &work.step, Opened::default());
+            self.forget_orders();
+        }
+        Ok(())
+    }
+
+    /// The check: what is cleared was written by nobody, or given up, or an operator has ordered it from this database.
+    fn clear(&mut self, piece: (Name, u64), volume: Uuid) -> Lived<()> {
+        self.seen.cleared += 1;
+        let Some(written) = self.written.remove(&piece) else {
+            return Ok(());
+        };
+        let may_go = match written.volume == volume {
+            true => self.emptied.contains(&volume),
+            false => self.ordered.contains(&volume),
+        };
+        if written.is_given_up || may_go {
+            return Ok(());
+        }
+        let (disk, lba) = piece;
+        Err((
+            Invariant::WriteKept,
+            format!(
+                "what guests of volume {} have written at {lba} of disk {disk} is cleared for volume {volume}, and nobody \
+                 has said so",
+                written.volume
+            ),
+        ))
+    }
+
+    /// An order is carried out once there is nothing left to clear.
+    fn forget_orders(&mut self) {
+        let clear = |volume: &&palisade_model::Volume| volume.clearing.is_none();
+        for volume in self.cluster.volumes.values().filter(clear) {
+            self.ordered.remove(&volume.uuid);
+            self.emptied.remove(&volume.uuid);
+        }
+    }
+
+    /// Guests write somewhere, and are told that it is done.
+    fn guests_write(&mut self) {
+        for (volume, extents) in self.routes.values() {
+            let all: Vec<(Name, u64)> = extents.iter().flat_map(pieces).collect();
+            if all.is_empty() {
+                continue;
+            }
+            for _ in 0..self.rng.between(1, 4) {
+                // What is written until the route is taken away goes with the volume.
+                let of_it = |one: &&palisade_model::Volume| one.uuid == *volume && !one.deleting;
+                let written = Written {
+                    volume: *volume,
+                    is_given_up: !self.cluster.volumes.values().any(|one| of_it(&one)),
+                };
+                let piece = all[self.rng.index(all.len())].clone();
+                self.written.insert(piece, written);
+            }
+        }
+    }
+
+    fn apply(&mut self, command: &Command) -> bool {
+        let Ok((next, _)) = self.cluster.apply(command) else {
+            return false;
+        };
+        let is_new = next != self.cluster;
+        self.cluster = next;
+        is_new
+    }
+
+    /// An operator's command, which he knows the meaning of.
+    fn command(&mut self) -> Lived<()> {
+        let number = self.rng.below(DISKS);
+        let volume = name("v", number)?;
+        let uuid = self.cluster.volumes.get(&volume).map(|found| found.uuid);
+        match (self.rng.below(9), uuid) {
+            (0..3, None) => self.create(number, volume),
+            (3, Some(uuid)) => {
+                let grow = GrowVolume {
+                    name: volume,
+                    sectors: self.rng.between(1, PIECES) * PIECE,
+                    disk: None,
+                    expected: None,
+                    clears: true,
+                };
+                if self.apply(&Command::GrowVolume(grow)) {
+                    self.ordered.insert(uuid);
+                }
+                Ok(())
+            }
+            (4 | 5, Some(uuid)) => {
+                let delete = DeleteVolume {
+                    name: volume.clone(),
+                    expected: None,
+                    clear: [None, Some(true), Some(false)][self.rng.index(3)],
+                    detaches: true,
+                };
+                if self.apply(&Command::DeleteVolume(delete)) {
+                    self.ordered.insert(uuid);
+                    self.is_deleted(uuid);
+                }
+                Ok(())
+            }
+            (6 | 8, Some(uuid)) => {
+                let held = ClearHeld {
+                    name: volume,
+                    expected: None,
+                };
+                if self.apply(&Command::ClearHeld(held)) {
+                    self.seen.confirmed += 1;
+                    self.ordered.insert(uuid);
+                    self.emptied.insert(uuid);
+                }
+                Ok(())
+            }
+            (7, Some(_)) => {
+                let change = ChangeVolume {
+                    name: volume,
+                    protected: None,
+                    clear: Some([Clear::OnDelete, Clear::Never][self.rng.index(2)]),
+                    expected: None,
+                };
+                self.apply(&Command::ChangeVolume(change));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A volume on one of the disks, and who uses it.
+    fn create(&mut self, number: u64, volume: Name) -> Lived<()> {
+        self.volumes += 1;
+        let uuid = Uuid(self.volumes);
+        let create = CreateVolume {
+            name: volume.clone(),
+            uuid,
+            node: name("n", 0)?,
+            disk: Some(name("d", number)?),
+            sectors: Some(self.rng.between(1, PIECES) * PIECE),
+            block_bytes: None,
+            clear: [None, Some(Clear::Now), Some(Clear::OnDelete)][self.rng.index(3)],
+            clears: true,
+            clears_reused: true,
+        };
+        if !self.apply(&Command::CreateVolume(create)) {
+            return Ok(());
+        }
+        self.ordered.insert(uuid);
+        let attach = CreateAttachment {
+            name: name("a", number)?,
+            volume,
+            node: name("n", 0)?,
+            socket: format!("/run/palisade/{number}.sock"),
+            queues: 1,
+            queue_size: 128,
+            owner: None,
+            group: None,
+            mode: 0o660,
+            read_only: false,
+            serial: None,
+            limits: Limits::default(),
+            write_cache: true,
+        };
+        match self.apply(&Command::CreateAttachment(attach)) {
+            true => Ok(()),
+            false => Err((Invariant::AllOrNothing, "a volume cannot be attached".into())),
+        }
+    }
+
+    /// What its guests have written is given up.
+    fn is_deleted(&mut self, uuid: Uuid) {
+        let its = self.written.values_mut().filter(|written| written.volume == uuid);
+        its.for_each(|written| written.is_given_up = true);
+    }
+}
+
+/// The places of the pieces of an extent.
+fn pieces(extent: &Extent) -> impl Iterator<Item = (Name, u64)> + use<> {
+    let disk = extent.disk.clone();
+    let places = (extent.disk_lba..extent.disk_lba + extent.sectors).step_by(PIECE as usize);
+    places.map(move |lba| (disk.clone(), lba))
+}
+
+fn name(kind: &str, number: u64) -> Lived<Name> {
+    Name::new(format!("{kind}{number}")).map_err(|error| (Invariant::AllOrNothing, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A scenario in which nothing is held would prove nothing, nor one in which no operator ever answers.
+    #[test]
+    fn restores_meet_clearings_and_operators_answer() {
+        let mut seen = Seen::default();
+        for seed in 0..60 {
+            let mut world = World::new(Rng::new(seed)).unwrap();
+            world.life(&mut RunHash::default()).unwrap();
+            seen.restores += world.seen.restores;
+            seen.held += world.seen.held;
+            seen.confirmed += world.seen.confirmed;
+            seen.cleared += world.seen.cleared;
+        }
+        let least = seen.restores.min(seen.held).min(seen.confirmed);
+        assert!(least > 20 && seen.cleared > 500, "{seen:?}");
+    }
+}
