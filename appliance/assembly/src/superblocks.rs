@@ -11,7 +11,8 @@ use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
 use palisade_volume::{
-    Bare, Forbidden, Known, Leaving, agreed, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
+    Bare, Forbidden, Known, Leaving, OnRecord, agreed, carried, image, is_first_write_cut_off,
+    is_to_be_erased, renewal,
 };
 use palisade_wire::{
     DecodeError, Decoded, ExtentRecord, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named,
@@ -117,12 +118,13 @@ fn sides(found: &Decoded, agreed: &[ExtentRecord]) -> String {
 /// written that ended before it could say so, or one of a version that did not. The disk was flushed before it was looked at,
 /// so no power cut takes back what was read.
 pub fn keep_opened(disk: &Disk, look: &Look, last: &LastSuperblock) -> io::Result<()> {
-    match look.superblock {
-        // One with a damaged copy may have been further, and is better than nothing.
-        Superblock::Ours { generation, flawed } if !flawed || last.recall(disk.uuid)?.is_none() => {
-            last.keep(disk.uuid, generation)
-        }
-        _ => Ok(()),
+    let Superblock::Ours { generation, flawed } = look.superblock else {
+        return Ok(());
+    };
+    let (kept, level) = (last.recall(disk.uuid)?, disk.superblock_generation());
+    match OnRecord::is_outdated_by(kept, generation, flawed, level) {
+        true => last.keep(disk.uuid, generation),
+        false => Ok(()),
     }
 }
 

@@ -47,6 +47,23 @@ impl OnRecord {
         }
     }
 
+    /// Whether a disk, of which this is on record, is opened with a medium whose generation is to be kept. A copy of the
+    /// superblock that is damaged there may have told of a later one: such a medium has come at least so far, and is the
+    /// present one when it says what the database says, whose generation is `level`.
+    pub fn is_outdated_by(
+        kept: Option<OnRecord>,
+        found: Generation,
+        flawed: bool,
+        level: Generation,
+    ) -> bool {
+        let is_further = match kept {
+            Some(OnRecord::At(last)) => found > last,
+            Some(OnRecord::Chosen { carries, over }) => found > over.max(carries),
+            Some(OnRecord::Nothing | OnRecord::Waived) | None => true,
+        };
+        !flawed || is_further || found == level
+    }
+
     /// Whether what was found comes before what is on record, for a disk whose own generation is `level`.
     pub(crate) fn ahead_of(self, found: &Decoded, level: Option<Generation>) -> Option<GoneBack> {
         let (is_before, last) = match self {

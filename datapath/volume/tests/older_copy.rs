@@ -304,6 +304,26 @@ fn nothing_is_held_against_a_medium_whose_first_superblock_is_to_come() {
     assert_eq!(OnRecord::of(&disk, Some(at)), at);
 }
 
+/// A medium with a damaged copy has come as far as it says, and may have been further.
+#[test]
+fn a_damaged_copy_makes_a_record_later_and_never_earlier() {
+    let [before, last, later, level] = [4, 5, 6, 9].map(Generation);
+    let at = |found, flawed| OnRecord::is_outdated_by(Some(OnRecord::At(last)), found, flawed, level);
+    assert!(at(before, false) && !at(before, true));
+    assert!(at(later, true) && at(level, true));
+    assert!(
+        OnRecord::is_outdated_by(Some(OnRecord::At(level)), last, true, last),
+        "put back with the database"
+    );
+    assert!(OnRecord::is_outdated_by(None, before, true, level));
+    let chosen = OnRecord::Chosen {
+        carries: before,
+        over: last,
+    };
+    let of_chosen = |found| OnRecord::is_outdated_by(Some(chosen), found, true, level);
+    assert!(!of_chosen(before) && of_chosen(later));
+}
+
 #[test]
 fn what_is_told_of_an_older_copy_names_what_was_known() {
     let told = |last| {

@@ -339,7 +339,8 @@ impl World {
                 let superblock = self.superblock_of(&cluster, disk)?;
                 if opens {
                     self.keep(superblock);
-                    self.keep_opened(superblock);
+                    let level = cluster.disks.get(disk).map(|disk| disk.superblock_generation());
+                    self.keep_opened(superblock, level.unwrap_or_default());
                     self.is_level(&cluster, disk);
                     self.is_the_same_time(&cluster, disk)?;
                 }

@@ -89,6 +89,11 @@ const FOUND: &[(&str, u64, &str)] = &[
         "an older copy in which a bit had turned was taken for the rest of an erasure, and erased",
     ),
     (
+        "lineage",
+        20_002_072,
+        "what a medium had come to with a damaged copy was not on record, and what was there before was taken for it",
+    ),
+    (
         "unrecorded",
         171,
         "what had been written since by another is rightly asked about, although a choice was made",

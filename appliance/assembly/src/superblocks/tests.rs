@@ -309,18 +309,25 @@ fn what_an_opened_disk_carries_is_kept() {
         last.recall(disk.uuid).unwrap(),
         Some(OnRecord::At(disk.superblock_generation()))
     );
-    let flawed = Look {
-        superblock: Superblock::Ours {
-            generation: Generation(99),
-            flawed: true,
-        },
-        ..Look::default()
-    };
-    keep_opened(disk, &flawed, &last).unwrap();
-    assert_eq!(
-        last.recall(disk.uuid).unwrap(),
-        Some(OnRecord::At(disk.superblock_generation()))
-    );
+    // A damaged copy may have told of a later one.
+    let level = disk.superblock_generation();
+    for (carries, kept) in [
+        (1, level),
+        (99, Generation(99)),
+        (98, Generation(99)),
+        (level.0, level),
+    ] {
+        let flawed = Look {
+            superblock: Superblock::Ours {
+                generation: Generation(carries),
+                flawed: true,
+            },
+            ..Look::default()
+        };
+        keep_opened(disk, &flawed, &last).unwrap();
+        let on_record = last.recall(disk.uuid).unwrap();
+        assert_eq!(on_record, Some(OnRecord::At(kept)), "{carries}");
+    }
 }
 
 /// The file of a disk is cut off and made as long as before, as while the daemon was down.

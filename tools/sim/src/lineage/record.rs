@@ -76,8 +76,12 @@ impl Record {
     /// The process has ended, and what it had seen with it.
     pub(super) fn end(&mut self) {
         self.seen = None;
+        self.is_missed();
+    }
+
+    fn is_missed(&mut self) {
         let was_lost = self.is_lost;
-        self.is_lost |= self.kept.is_none();
+        self.is_lost |= self.recall().is_none();
         self.losses += u64::from(self.is_lost && !was_lost);
     }
 
@@ -85,18 +89,23 @@ impl Record {
     pub(super) fn may_be_lost(&mut self) {
         if self.losing.as_mut().is_some_and(|rng| rng.one_in(30)) {
             self.kept = None;
+            self.is_missed();
         }
     }
 }
 
 impl World {
     /// What the node keeps when it has opened the disk, as the daemon does.
-    pub(super) fn keep_opened(&mut self, found: Superblock) {
-        self.record.seen = self.record.recall();
+    pub(super) fn keep_opened(&mut self, found: Superblock, level: Generation) {
+        let kept = self.record.recall();
+        self.record.seen = kept;
         if let Superblock::Ours { generation, flawed } = found
-            && (!flawed || self.record.recall().is_none())
+            && OnRecord::is_outdated_by(kept, generation, flawed, level)
         {
             self.record.keep(generation);
+            if self.last < Some(generation) {
+                self.knows(generation);
+            }
         }
     }
 
