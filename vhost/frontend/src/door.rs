@@ -17,6 +17,7 @@ mod host;
 mod pace;
 mod receiving;
 mod report;
+mod stalls;
 mod supervisor;
 mod thread;
 mod waiting_room;
@@ -25,6 +26,7 @@ pub use admission::HeldShut;
 pub use host::Host;
 pub use pace::{PaceReport, Rates};
 pub use report::{HangingReport, SessionReport, StuckReport, WaitReport};
+pub use stalls::{STALLED_MAX, StallReport};
 
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
@@ -146,6 +148,8 @@ pub struct DoorSettings {
     pub hanging_each_max: usize,
     /// How fast one attachment's front-ends may connect and speak before they are slowed down.
     pub rates: Rates,
+    /// What the waits that one attachment's memory causes reactors may come to within ten seconds.
+    pub stalled_max: Duration,
 }
 
 impl Default for DoorSettings {
@@ -155,6 +159,7 @@ impl Default for DoorSettings {
             hanging_max: 64,
             hanging_each_max: 4,
             rates: Rates::DEFAULT,
+            stalled_max: STALLED_MAX,
         }
     }
 }
@@ -196,6 +201,10 @@ enum Command {
     Restore {
         index: AttachmentIndex,
     },
+    Stalled {
+        index: AttachmentIndex,
+        waited: Duration,
+    },
     QueueStopped {
         queue: QueueId,
         source: Option<Box<BlkQueue<CallNotify>>>,
@@ -223,6 +232,7 @@ impl Command {
             | Command::GiveUp { index }
             | Command::Resize { index, .. }
             | Command::Restore { index }
+            | Command::Stalled { index, .. }
             | Command::Left { index, .. }
             | Command::Back { index, .. } => Whom::Attachment(*index),
             Command::QueueStopped { queue, .. } => Whom::Attachment(queue.attachment),
@@ -321,6 +331,12 @@ impl DoorHandle {
     /// that, and [`Host::detached`] of its end. What is to become of its requests is the host's affair.
     pub fn give_up(&self, index: AttachmentIndex) {
         self.tell(Command::GiveUp { index });
+    }
+
+    /// A thread that serves others, too, was kept waiting for so long by what it did for this attachment: by its guest's
+    /// memory, as a rule. Who does so again and again is cut off, and nobody comes in for a while.
+    pub fn stalled(&self, index: AttachmentIndex, waited: Duration) {
+        self.tell(Command::Stalled { index, waited });
     }
 
     /// The socket's file has gone from its place: it is put back, and whoever is connected stays so. What comes of it is

@@ -12,7 +12,7 @@ mod stand;
 
 use palisade_block::AttachmentIndex;
 use palisade_frontend::codec::request;
-use palisade_frontend::{Door, DoorSettings, Rates};
+use palisade_frontend::{Door, DoorSettings, Rates, STALLED_MAX};
 use palisade_sys::EventFd;
 use stand::client::{Client, dup, longs};
 use stand::fuse::Fuse;
@@ -35,6 +35,7 @@ const SETTINGS: DoorSettings = DoorSettings {
     hanging_max: 2,
     hanging_each_max: 2,
     rates: Rates::DEFAULT,
+    stalled_max: STALLED_MAX,
 };
 
 #[test]

@@ -301,6 +301,7 @@ impl Config {
                     messages_per_s: messages_per_s as u32,
                     connects_per_s: connects_per_s as u32,
                 },
+                ..DoorSettings::default()
             },
             pinned_percent,
             pinned_each_percent,

@@ -2,11 +2,12 @@
 
 use super::connection::{Input, Next, Output};
 use super::gate::Gate;
-use super::pace::{Pace, Rates};
+use super::pace::Pace;
 use super::receiving::{Limits, Receiving};
 use super::report::{SessionReport, WaitReport};
+use super::stalls::Stalls;
 use super::waiting_room::WaitingRoom;
-use super::{AttachError, AttachmentSpec};
+use super::{AttachError, AttachmentSpec, DoorSettings};
 use crate::codec::Reply;
 use crate::features;
 use crate::interrupts::Interrupts;
@@ -73,6 +74,7 @@ pub(super) struct Attachment {
     read_again: Option<Instant>,
     messages: Pace,
     connects: Pace,
+    stalls: Stalls,
     /// Since when the front-end has been in the middle of a message, or has said nothing at all.
     silent: Option<Instant>,
 }
@@ -107,8 +109,13 @@ pub(super) enum Turn {
 
 impl Attachment {
     /// One that is not on offer yet.
-    pub(super) fn new(spec: AttachmentSpec, gate: Arc<Gate>, limits: Limits, rates: Rates) -> Attachment {
-        let now = Instant::now();
+    pub(super) fn new(
+        spec: AttachmentSpec,
+        gate: Arc<Gate>,
+        limits: Limits,
+        settings: &DoorSettings,
+    ) -> Attachment {
+        let (now, rates) = (Instant::now(), settings.rates);
         let stats: Vec<_> = (0..spec.geometry.queues)
             .map(|_| Arc::new(QueueStats::default()))
             .collect();
@@ -144,6 +151,7 @@ impl Attachment {
             read_again: None,
             messages: Pace::new(rates.messages_per_s, now),
             connects: Pace::new(rates.connects_per_s, now),
+            stalls: Stalls::new(settings.stalled_max),
             silent: None,
         }
     }
@@ -256,6 +264,14 @@ impl Attachment {
         self.act(actions, registry);
     }
 
+    /// A reactor was kept waiting by what it did for it.
+    pub(super) fn stalled(&mut self, waited: Duration, registry: &Registry) {
+        if let Some(reason) = self.stalls.add(waited, Instant::now()) {
+            log::warn!("attachment={} {reason}", self.gate.name());
+            self.disconnect(&reason, registry);
+        }
+    }
+
     /// Takes the socket away and ends the session.
     pub(super) fn leave(&mut self, reason: &str, registry: &Registry) {
         self.close_entrance(registry);
@@ -315,6 +331,7 @@ impl Attachment {
             interrupts_dear: self.offer.interrupts.are_dear(),
             messages: self.messages.report(Instant::now()),
             connects: self.connects.report(Instant::now()),
+            stalls: self.stalls.report(),
             messages_refused: self.refused_before,
             refused_sessions: self.refused_sessions,
             first_refusal: self.first_refusal.clone(),
@@ -371,6 +388,11 @@ impl Attachment {
         let Some(listener) = &self.listener else { return };
         self.accept_again = None;
         self.room_again = None;
+        // Whoever is in the room for the next waits there, the others in the backlog.
+        if let Some(until) = self.stalls.held_off_until(Instant::now()) {
+            self.accept_again = Some(until);
+            return;
+        }
         let is_in_room = !self.room.is_empty_now(registry);
         if !is_in_room && let Err(at) = self.connects.ready(Instant::now()) {
             self.accept_again = Some(at);

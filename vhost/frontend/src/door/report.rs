@@ -1,6 +1,7 @@
 //! What an operator can see of each session.
 
 use super::pace::PaceReport;
+use super::stalls::StallReport;
 use crate::session::QueueReport;
 use palisade_block::AttachmentIndex;
 use palisade_memory::{Mapped, ShareLimits};
@@ -36,6 +37,8 @@ pub struct SessionReport {
     pub messages: PaceReport,
     /// How fast connections come.
     pub connects: PaceReport,
+    /// How often it has kept a reactor waiting, and what came of that.
+    pub stalls: StallReport,
     /// Messages refused, over all connections.
     pub messages_refused: u64,
     /// What the front-end last did wrong, or what last went wrong with it, in a sentence.

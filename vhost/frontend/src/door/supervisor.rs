@@ -219,6 +219,11 @@ impl Supervisor {
                     entry.line.give(Order::Restore);
                 }
             }
+            Command::Stalled { index, waited } => {
+                if let Some(entry) = self.attachments.get(&index) {
+                    entry.line.give(Order::Stalled { waited });
+                }
+            }
             Command::QueueStopped { queue, source } => self.queue_stopped(queue, source),
             Command::Shutdown => {
                 self.shutting = true;
@@ -281,7 +286,7 @@ impl Supervisor {
             hanging_each: self.settings.hanging_each_max,
             hanging_all: self.settings.hanging_max,
         };
-        let mut attachment = Attachment::new(spec, Arc::clone(&gate), limits, self.settings.rates);
+        let mut attachment = Attachment::new(spec, Arc::clone(&gate), limits, &self.settings);
         self.reports.put(index, attachment.report());
         self.lives += 1;
         let started = thread::start(
