@@ -36,5 +36,5 @@ pub use progress::{Doing, Progress, Whom};
 pub use request::{LongList, Op, Request, SegmentList, Status, Token};
 pub use route::{Route, RouteError, Run};
 pub use source::{Answer, Pulled, Source};
-pub use time::{Clock, Nanos};
+pub use time::{Clock, Nanos, Stopwatch};
 pub use units::{Lba, SECTOR_BYTES, Sectors};

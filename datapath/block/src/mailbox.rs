@@ -133,6 +133,14 @@ pub enum Notice<S> {
         /// Which.
         device: DeviceIndex,
     },
+    /// In one turn the reactor's thread was kept waiting in what it did for this queue alone. Told while its
+    /// [steps are timed](crate::Stopwatch).
+    QueueStalled {
+        /// Its name.
+        queue: QueueId,
+        /// For how long.
+        waited: Nanos,
+    },
     /// An operation of the device is older than its deadline, or no longer is.
     DeviceStalled {
         /// Which.

@@ -38,3 +38,13 @@ pub trait Clock {
     /// Now.
     fn now(&self) -> Nanos;
 }
+
+/// Tells how long a thread is kept waiting.
+pub trait Stopwatch {
+    /// The first of some steps begins.
+    fn start(&mut self);
+
+    /// A step is over, and the next one begins. For how long the thread was kept waiting in it: neither at work, nor ready
+    /// for it and without a processor. What is shorter than `least` counts for nothing.
+    fn lap(&mut self, least: Nanos) -> Nanos;
+}

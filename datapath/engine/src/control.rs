@@ -40,18 +40,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         debug_assert!(
             self.touched.capacity() >= self.queues.len()
                 && self.notices.capacity() - self.notices.len()
-                    >= self.queues.len() + 2 * self.watched.len() + self.volumes.len() + self.revoking.len(),
+                    >= 2 * self.queues.len()
+                        + 2 * self.watched.len()
+                        + self.volumes.len()
+                        + self.revoking.len(),
             "a turn would allocate"
         );
     }
 
-    /// Allocates what the next turn may fill: every queue can have answers to publish, come to rest; every route come into
+    /// Allocates what the next turn may fill: every queue can have answers to publish, come to rest, and be told to have kept the thread waiting; every route come into
     /// use; every device come to rest and be told as stalled, or no longer; every volume that is taken away come to rest.
     fn make_room(&mut self) {
         let queues = self.queues.len();
         self.touched.reserve(queues);
         self.notices
-            .reserve(queues + 2 * self.watched.len() + self.volumes.len() + self.revoking.len());
+            .reserve(2 * queues + 2 * self.watched.len() + self.volumes.len() + self.revoking.len());
     }
 
     fn add_queue(&mut self, id: QueueId, settings: AttachmentSettings, mut source: S) {
@@ -76,6 +79,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             resting: 0,
             ration: Ration::default(),
             careful: false,
+            waited_us: 0,
         };
         for flight in [&mut self.flight].into_iter().chain(&mut self.ranges) {
             flight.open(id.attachment);

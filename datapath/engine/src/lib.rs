@@ -22,7 +22,8 @@
 //! ```
 //!
 //! Start reading at [`reactor`]: `turn` is the whole loop; `batch` takes what a queue has, `carry` and `parts` do what is
-//! rare, `rations` says how much of a large request is begun when. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
+//! rare, `rations` says how much of a large request is begun when,
+//! `steps` for whom a turn was kept waiting. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
 
 #![forbid(unsafe_code)]
 
@@ -37,6 +38,7 @@ pub mod reactor;
 mod shares;
 mod slots;
 mod stall;
+mod steps;
 mod walks;
 
 pub use idle::{Idle, IdlePolicy};

@@ -498,6 +498,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(index) = self.blocked.pop_front() else {
                 break;
             };
+            let queue = self.slots.slot(index).queue;
             match self.launch(index) {
                 Started::Busy => {
                     self.blocked.push_back(index);
@@ -511,6 +512,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 Started::Pending => {}
                 Started::Done(result) => self.completed(index, result),
             }
+            self.end_step(queue);
             moved += 1;
         }
         moved + self.resume_waiting() + self.resume_resting()
@@ -532,8 +534,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 break;
             };
             let before = self.slots.slot(request).work;
+            let queue = self.slots.slot(request).queue;
             self.rested(request);
             self.advance(request);
+            self.end_step(queue);
             let slot = self.slots.slot(request);
             let (ended, rests) = (slot.used_for != Use::Request, slot.rests);
             if !ended && slot.work == before {
@@ -565,8 +569,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 break;
             };
             let before = self.slots.slot(request).work;
+            let queue = self.slots.slot(request).queue;
             self.slots.slot_mut(request).waits = false;
             self.advance(request);
+            self.end_step(queue);
             let slot = self.slots.slot(request);
             let (ended, waits) = (slot.used_for != Use::Request, slot.waits && !slot.rests);
             if ended || slot.work != before {

@@ -12,7 +12,7 @@ use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::{
     AttachmentIndex, DeviceIndex, DeviceLimits, Devices, Fault, Generation, Lease, MemoryId, Nanos, Pool,
-    QueueId, Route, SlotIndex, Source,
+    QueueId, Route, SlotIndex, Source, Stopwatch,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -76,6 +76,9 @@ pub(crate) struct Queue<S> {
     pub(crate) ration: Ration,
     /// One of these may keep things from being taken, or large operations in flight may.
     pub(crate) careful: bool,
+    /// For how long the thread was kept waiting for it, in microseconds, and nobody has been told yet. It lies where there
+    /// was room: a longer queue takes more instructions to be found.
+    pub(crate) waited_us: u32,
 }
 
 /// What a queue got in one turn.
@@ -149,6 +152,8 @@ pub struct Reactor<S, D, P> {
     pub(crate) now: Nanos,
     pub(crate) watch_every: Nanos,
     pub(crate) watch_next: Nanos,
+    /// Times the steps of each turn, while somebody wants to know.
+    pub(crate) stopwatch: Option<Box<dyn Stopwatch>>,
     /// The sources notify; they go on to do so while one sleep follows the other.
     armed: bool,
     finished: Vec<(SlotIndex, Result<(), Fault>)>,
@@ -189,6 +194,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             now: Nanos(0),
             watch_every: config.watch_every,
             watch_next: Nanos(0),
+            stopwatch: None,
             armed: false,
             finished: Vec::with_capacity(all),
             first: 0,
@@ -198,11 +204,20 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// One turn at the moment `now`: the number of things done, 0 when there was nothing to do.
     pub fn turn(&mut self, now: Nanos) -> usize {
+        match self.stopwatch.is_some() {
+            false => self.turn_as::<false>(now),
+            true => self.turn_timed(now),
+        }
+    }
+
+    /// The same, whoever calls: `TIMED` when each step is timed by itself.
+    #[inline(always)]
+    pub(crate) fn turn_as<const TIMED: bool>(&mut self, now: Nanos) -> usize {
         self.now = now;
-        let finished = self.reap();
-        let taken = self.pull();
+        let finished = self.reap::<TIMED>();
+        let taken = self.pull::<TIMED>();
         self.submit();
-        self.notify();
+        self.notify::<TIMED>();
         if self.now >= self.watch_next {
             self.watch();
         }
@@ -217,6 +232,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Asks every source to notify. True when one of them has work already, so that the reactor must not sleep.
     pub fn arm(&mut self) -> bool {
         self.armed = true;
+        if self.stopwatch.is_some() {
+            self.arm_timed();
+        }
         let mut work = false;
         for &index in &self.active {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
@@ -258,10 +276,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     fn disarm_all(&mut self) {
         self.armed = false;
-        for &index in &self.active {
+        for position in 0..self.active.len() {
+            let Some(&index) = self.active.get(position) else {
+                continue;
+            };
             if let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) {
                 queue.source.disarm();
             }
+            self.end_step(index);
         }
     }
 
@@ -322,14 +344,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Finishes what the devices have finished.
-    fn reap(&mut self) -> usize {
+    fn reap<const TIMED: bool>(&mut self) -> usize {
         let finished = &mut self.finished;
         finished.clear();
         let count = self.devices.reap(|slot, result| finished.push((slot, result)));
+        if TIMED {
+            self.end_step_of_nobody();
+        }
         for position in 0..self.finished.len() {
             if let Some(&(slot, result)) = self.finished.get(position) {
+                let queue = if TIMED { self.slots.slot(slot).queue } else { 0 };
                 self.left_device(slot);
                 self.completed(slot, result);
+                if TIMED {
+                    self.end_step(queue);
+                }
             }
         }
         count
@@ -339,13 +368,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// first queue that was short of slots and got nothing, so that nobody stands for ever behind the same hungry
     /// neighbours; and else behind the queue served last, so that nobody is served twice in a row. Turns without work
     /// change nothing. A queue whose chain has waited to be followed comes before all others, whatever their order.
-    fn pull(&mut self) -> usize {
+    fn pull<const TIMED: bool>(&mut self) -> usize {
         let mut taken = if self.is_held_up() { self.resume() } else { 0 };
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
         let first = self.walks.first();
         if let Some(index) = first {
             taken += self.pull_first(index);
+            if TIMED {
+                self.end_step(index);
+            }
         }
         let had_its_turn = first.map_or(u32::MAX, u32::from);
         // No queue comes or goes meanwhile.
@@ -358,13 +390,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if let Some(&index) = active.get(position)
                 && u32::from(index) != had_its_turn
             {
-                match self.pull_queue(index, count) {
-                    Portion::Nothing => {}
-                    Portion::Starved => drop(starved.get_or_insert(position)),
-                    Portion::Served(here) => {
-                        served = Some(position);
-                        taken += here;
+                if self.has_more(index) {
+                    match self.pull_queue(index, count) {
+                        Portion::Nothing => {}
+                        Portion::Starved => drop(starved.get_or_insert(position)),
+                        Portion::Served(here) => {
+                            served = Some(position);
+                            taken += here;
+                        }
                     }
+                }
+                if TIMED {
+                    self.end_step(index);
                 }
             }
             position += 1;
@@ -388,18 +425,31 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
-    #[inline]
-    fn pull_queue(&mut self, index: u16, count: usize) -> Portion {
+    /// Whether a queue may have something to give.
+    #[inline(always)]
+    fn has_more(&self, index: u16) -> bool {
         match self.queues.get(index as usize) {
-            Some(Some(queue)) if queue.source.has_more() => {}
-            _ => return Portion::Nothing,
+            Some(Some(queue)) => queue.source.has_more(),
+            _ => false,
         }
+    }
+
+    /// Takes what a queue has. It is inlined into turns that are timed and into those that are not.
+    #[inline(always)]
+    fn pull_queue(&mut self, index: u16, count: usize) -> Portion {
         let portion = self.pull_from(index);
         // What was answered at once does not wait for the other queues' batches.
         if count > 1 {
-            self.publish(index);
+            self.publish_early(index);
         }
         portion
+    }
+
+    /// Not a part of the loop over all queues: most have nothing, and the fewer registers that loop needs the sooner it has
+    /// looked at those.
+    #[inline(never)]
+    fn publish_early(&mut self, index: u16) {
+        self.publish(index);
     }
 
     fn submit(&mut self) {
@@ -407,9 +457,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Publishes answers, one notification per queue, and gives back queues that have come to rest.
-    fn notify(&mut self) {
+    fn notify<const TIMED: bool>(&mut self) {
         while let Some(index) = self.touched.pop() {
             self.publish(index);
+            if TIMED {
+                self.end_step(index);
+            }
+        }
+        if TIMED {
+            self.tell_stalls();
         }
         if self.stopping != 0 {
             self.settle();

@@ -42,6 +42,7 @@ pub mod peer;
 pub mod peer_event;
 pub mod signals;
 pub mod sleep;
+pub mod stopwatch;
 
 pub use clock::MonotonicClock;
 pub use device::{DeviceSpec, Medium, OpenError, Opened};
@@ -51,3 +52,4 @@ pub use hugepage::{HugeMemory, HugePool, PageBacking};
 pub use local::{Coverage, LocalDevices, LocalSettings, MemoryRegistration};
 pub use peer_event::{PeerEvent, PeerSignal};
 pub use sleep::{Pending, Waker};
+pub use stopwatch::ThreadStopwatch;

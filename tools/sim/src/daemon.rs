@@ -167,7 +167,8 @@ impl Daemon {
                     self.routes.insert((reactor, volume.0), generation.0);
                 }
                 Notice::Revoked { attachment } => self.revoked.push((reactor, attachment)),
-                Notice::DeviceIdle { .. } => {}
+                // Its steps are not timed: no page of a simulated guest makes anybody wait.
+                Notice::DeviceIdle { .. } | Notice::QueueStalled { .. } => {}
             }
         }
         if work + notices > 0 {

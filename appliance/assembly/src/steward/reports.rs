@@ -34,6 +34,10 @@ impl Steward {
                     matches!(step.action, Action::WithdrawSocket { .. }) && index == attachment.0
                 });
             }
+            Report::Notice(_, Notice::QueueStalled { queue, waited }) => {
+                let waited = Duration::from_nanos(waited.0);
+                self.shared.door().stalled(queue.attachment, waited);
+            }
             Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
                 self.stalled(reactor, device, oldest.0 / 1_000_000);
             }

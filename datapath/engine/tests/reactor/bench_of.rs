@@ -54,6 +54,8 @@ pub struct Ring {
     pub may_follow: Option<u32>,
     pub followed: u32,
     pub walks: Vec<u32>,
+    /// A clock, and how far each touch of the ring moves it on.
+    pub touch: Option<(Rc<Cell<u64>>, u64)>,
     /// It changes what waits while the list for it is fetched: head and what it is then.
     pub changes_to: Option<(u16, Op, u64, u64, Vec<Segment>)>,
 }
@@ -67,6 +69,13 @@ impl Script {
             .borrow_mut()
             .waiting
             .push_back((head, op, lba, sectors, segments));
+    }
+
+    /// The ring is touched.
+    fn touch(&self) {
+        if let Some((now, takes)) = &self.0.borrow().touch {
+            now.set(now.get() + takes);
+        }
     }
 
     /// Follows the chain of a head, if it may be followed to its end.
@@ -99,6 +108,7 @@ impl Source for Script {
     }
 
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
+        self.touch();
         self.0.borrow_mut().pulls += 1;
         let watched = self.0.borrow().watched.clone();
         if let Some(other) = watched {
@@ -153,6 +163,7 @@ impl Source for Script {
     }
 
     fn finish(&mut self, answer: Answer<'_>) {
+        self.touch();
         self.0
             .borrow_mut()
             .answers
@@ -177,11 +188,13 @@ impl Source for Script {
     }
 
     fn arm(&mut self) -> bool {
+        self.touch();
         self.0.borrow_mut().armed = true;
         self.has_more()
     }
 
     fn disarm(&mut self) {
+        self.touch();
         let mut ring = self.0.borrow_mut();
         ring.armed = false;
         ring.disarms += 1;
@@ -221,6 +234,11 @@ pub struct Obedient {
     /// Memory held, with its users.
     pub kept: Vec<(MemoryId, Lease, u32)>,
     pub submits: Rc<Cell<usize>>,
+    /// Of an attachment: the clock, and how far it moves on when something of the attachment is submitted.
+    pub slow_pages: Option<(u16, Rc<Cell<u64>>, u64)>,
+    /// Whose the operations are that will be started, in their order; and whose those are that wait for submission.
+    pub whose: Vec<u16>,
+    pub unsubmitted: Vec<u16>,
 }
 
 impl Devices for Obedient {
@@ -263,6 +281,9 @@ impl Devices for Obedient {
         if self.busy || self.busy_device == Some(io.device.0) {
             return Started::Busy;
         }
+        if !self.whose.is_empty() {
+            self.unsubmitted.push(self.whose.remove(0));
+        }
         let held = self.kept.iter().find(|(held, ..)| *held == io.memory);
         let (_, lease, _) = held.expect("operations are on memory that is held");
         assert!(lease.holds_all(io.segments), "{io:?}");
@@ -284,6 +305,12 @@ impl Devices for Obedient {
 
     fn submit(&mut self) {
         self.submits.set(self.submits.get() + 1);
+        let submitted = std::mem::take(&mut self.unsubmitted);
+        if let Some((slow, now, takes)) = &self.slow_pages
+            && submitted.contains(slow)
+        {
+            now.set(now.get() + takes);
+        }
     }
 
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
@@ -424,6 +451,9 @@ impl Bed {
             steps: RefCell::default(),
             kept: Vec::new(),
             submits: Rc::default(),
+            slow_pages: None,
+            whose: Vec::new(),
+            unsubmitted: Vec::new(),
         };
         let stats = Arc::new(ReactorStats::default());
         let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::clone(&stats));

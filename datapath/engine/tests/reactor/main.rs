@@ -15,6 +15,7 @@ mod requests;
 mod revoke;
 mod settings;
 mod sleep;
+mod steps;
 mod turns;
 mod walks;
 mod ways;

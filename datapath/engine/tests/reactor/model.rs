@@ -275,6 +275,7 @@ impl Model {
                 );
             }
             Notice::DeviceIdle { .. } => unreachable!("no device was dropped"),
+            Notice::QueueStalled { .. } => unreachable!("no steps are timed"),
         }
     }
 

@@ -1,0 +1,216 @@
+//! Whom a turn is kept waiting for: each queue's steps are timed by themselves, when that is wanted.
+
+use crate::bench_of::*;
+use palisade_block::mailbox::Notice;
+use palisade_block::*;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// The time of the test: whoever touches memory that makes it wait moves it on.
+#[derive(Clone, Debug, Default)]
+struct Time {
+    now: Rc<Cell<u64>>,
+    began: u64,
+    laps: Rc<Cell<usize>>,
+}
+
+impl Stopwatch for Time {
+    fn start(&mut self) {
+        self.began = self.now.get();
+    }
+
+    fn lap(&mut self, least: Nanos) -> Nanos {
+        self.laps.set(self.laps.get() + 1);
+        let passed = Nanos(self.now.get() - self.began);
+        self.began = self.now.get();
+        if passed < least { Nanos(0) } else { passed }
+    }
+}
+
+const MS: u64 = 1_000_000;
+
+/// A bed with two guests whose steps are timed.
+struct Timed {
+    bed: Bed,
+    time: Time,
+    slow: Script,
+    fast: Script,
+}
+
+const SLOW: u16 = 1;
+const FAST: u16 = 2;
+
+impl Timed {
+    fn new() -> Timed {
+        let (mut bed, time) = (Bed::new(16, 2), Time::default());
+        let (slow, fast) = (bed.attach(id(SLOW, 0), |_| {}), bed.attach(id(FAST, 0), |_| {}));
+        bed.reactor.time_steps(Some(Box::new(time.clone())));
+        Timed {
+            bed,
+            time,
+            slow,
+            fast,
+        }
+    }
+
+    /// From now on each touch of the slow guest's ring takes so long.
+    fn touches_take(&self, ms: u64) {
+        self.slow.0.borrow_mut().touch = Some((Rc::clone(&self.time.now), ms * MS));
+    }
+
+    fn ask_both(&self, head: u16) {
+        for guest in [&self.slow, &self.fast] {
+            guest.ask(head, Op::Read, 0, 1, data(1));
+        }
+    }
+
+    /// Whom the turns since the last call were kept waiting for, in ms.
+    fn told(&mut self) -> Vec<(u16, u64)> {
+        let stalled = |notice| match notice {
+            Notice::QueueStalled { queue, waited } => Some((queue.attachment.0, waited.0 / MS)),
+            _ => None,
+        };
+        self.bed.notices().into_iter().filter_map(stalled).collect()
+    }
+}
+
+#[test]
+fn who_keeps_a_turn_waiting_is_told_by_name_and_nobody_else_is() {
+    let mut timed = Timed::new();
+    timed.bed.devices().at_once = Some(Ok(()));
+    timed.ask_both(1);
+    timed.bed.turn();
+    assert_eq!(timed.told(), [], "nobody is slow");
+    timed.touches_take(20);
+    timed.ask_both(2);
+    timed.bed.turn();
+    // It is asked whether it has more, gives one, has no more, and shows the answer.
+    let told = timed.told();
+    assert!(matches!(told[..], [(SLOW, ms)] if ms >= 40), "{told:?}");
+    assert_eq!(timed.fast.answers().len(), 2);
+    assert_eq!(timed.told(), [], "it is told once");
+}
+
+#[test]
+fn what_is_short_is_told_of_nobody() {
+    let mut timed = Timed::new();
+    timed.bed.devices().at_once = Some(Ok(()));
+    timed.touches_take(1);
+    timed.ask_both(1);
+    timed.bed.turn();
+    assert_eq!(timed.told(), []);
+}
+
+#[test]
+fn the_submission_of_a_guests_requests_counts_with_that_guest() {
+    let mut timed = Timed::new();
+    timed.ask_both(1);
+    // The kernel takes hold of the pages of what is submitted.
+    let devices = timed.bed.devices();
+    devices.slow_pages = Some((SLOW, Rc::clone(&timed.time.now), 300 * MS));
+    devices.whose = vec![SLOW, FAST];
+    timed.bed.turn();
+    assert_eq!(timed.told(), [(SLOW, 300)]);
+    timed.bed.reactor.abandon();
+}
+
+#[test]
+fn answers_that_come_later_count_with_the_guest_that_gets_them() {
+    let mut timed = Timed::new();
+    timed.ask_both(1);
+    timed.bed.turn();
+    timed.told();
+    timed.touches_take(50);
+    timed.bed.finish_all(Ok(()));
+    timed.bed.turn();
+    let told = timed.told();
+    assert!(matches!(told[..], [(SLOW, 50..)]), "{told:?}");
+}
+
+#[test]
+fn what_is_waited_for_before_a_sleep_is_told_with_the_next_turn() {
+    let mut timed = Timed::new();
+    timed.bed.turn();
+    timed.touches_take(100);
+    timed.bed.reactor.arm();
+    timed.slow.0.borrow_mut().touch = None;
+    timed.bed.turn();
+    assert_eq!(timed.told(), [(SLOW, 100)]);
+    assert!(timed.slow.0.borrow().armed && timed.fast.0.borrow().armed);
+    timed.touches_take(70);
+    timed.bed.reactor.disarm();
+    timed.slow.0.borrow_mut().touch = None;
+    timed.bed.turn();
+    assert_eq!(timed.told(), [(SLOW, 70)]);
+}
+
+#[test]
+fn a_guest_that_is_held_up_is_timed_by_itself_too() {
+    let mut timed = Timed::new();
+    timed.bed.devices().busy = true;
+    timed.ask_both(1);
+    timed.bed.turn();
+    assert!(timed.bed.reactor.is_held_up());
+    timed.told();
+    let devices = timed.bed.devices();
+    devices.busy = false;
+    devices.at_once = Some(Ok(()));
+    timed.touches_take(30);
+    timed.bed.turn();
+    let told = timed.told();
+    assert!(matches!(told[..], [(SLOW, 30..)]), "{told:?}");
+}
+
+#[test]
+fn a_request_in_pieces_is_timed_with_its_guest_when_it_goes_on() {
+    let mut timed = Timed::new();
+    // Over the border of two devices, one of which is busy: the second piece waits.
+    timed.bed.devices().busy_device = Some(1);
+    timed.slow.ask(1, Op::Read, 499, 2, data(2));
+    timed.fast.ask(1, Op::Read, 499, 2, data(2));
+    timed.bed.turn();
+    timed.told();
+    timed.bed.devices().busy_device = None;
+    timed.bed.turn();
+    timed.touches_take(30);
+    timed.bed.finish_all(Ok(()));
+    timed.bed.turn();
+    let told = timed.told();
+    assert!(matches!(told[..], [(SLOW, 30..)]), "{told:?}");
+    assert_eq!(timed.fast.answers().len(), 1);
+}
+
+#[test]
+fn nothing_is_timed_before_it_is_wanted_nor_afterwards() {
+    let mut timed = Timed::new();
+    timed.bed.reactor.time_steps(None);
+    timed.touches_take(500);
+    timed.ask_both(1);
+    timed.bed.turn();
+    timed.bed.reactor.arm();
+    timed.bed.reactor.disarm();
+    assert_eq!((timed.told(), timed.time.laps.get()), (vec![], 0));
+    timed.bed.reactor.abandon();
+}
+
+#[test]
+fn a_queue_is_told_of_before_it_is_given_back() {
+    let mut timed = Timed::new();
+    timed.bed.devices().at_once = Some(Ok(()));
+    timed.touches_take(30);
+    timed.slow.ask(1, Op::Read, 0, 1, data(1));
+    timed.slow.0.borrow_mut().backlog = 1;
+    timed
+        .bed
+        .reactor
+        .apply(mailbox::Command::StopQueue { queue: id(SLOW, 0) });
+    timed.bed.turn();
+    let notices = timed.bed.notices();
+    assert!(
+        matches!(
+            notices[..],
+            [Notice::QueueStalled { .. }, Notice::QueueStopped { .. }]
+        ),
+        "{notices:?}"
+    );
+}
