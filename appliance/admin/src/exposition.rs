@@ -292,6 +292,18 @@ fn attachments(out: &mut Page, attachments: &[AttachmentSample]) {
         "Messages and connections of its VMM that came too fast and had to wait",
         held.collect(),
     );
+    counter(
+        out,
+        "attachment_stalls",
+        "Times that its guest's memory has kept a reactor waiting, and with it all that this one serves",
+        each(|one| one.stalls),
+    );
+    counter(
+        out,
+        "attachment_cut_off",
+        "Sessions that were cut off because the guest's memory kept a reactor waiting again and again",
+        each(|one| one.cut_off),
+    );
     let shares = |value: fn(&ShareSample) -> u64| -> Series<'_> {
         let mut all = Vec::new();
         for attachment in attachments {

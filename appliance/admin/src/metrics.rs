@@ -77,6 +77,10 @@ pub struct AttachmentSample {
     pub messages_refused: u64,
     /// What its VMM sent too fast and had to wait for: "message", "connection".
     pub held: Vec<(&'static str, u64)>,
+    /// How often its guest's memory has kept a reactor waiting.
+    pub stalls: u64,
+    /// How often a session was cut off for that.
+    pub cut_off: u64,
     /// What it has of what it may have.
     pub shares: Vec<ShareSample>,
     /// What was done.

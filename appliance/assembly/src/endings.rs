@@ -417,6 +417,11 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::GuestHangs, "ten seconds in one step of a session"),
     (F::SessionLeft, "a session that is there without its attachment"),
     (
+        F::GuestMemoryStalls,
+        "two waits or more, each of 10 ms or longer, in what reactors do for one attachment, half a second in ten together \
+         (looked for when a turn has lasted more than 20 ms); `attachment_disconnected` says why",
+    ),
+    (
         F::InterruptsDear,
         "interrupts that take 1 ms and longer again and again, or a tenth of the time together",
     ),

@@ -88,10 +88,14 @@ impl View<'_> {
                 message,
             );
         }
+        let mut stalled = Vec::new();
         for (name, offered) in &self.plant.attachments {
             let Some(report) = self.shared.door().report(offered.index) else {
                 continue;
             };
+            if sessions::has_stalled(&report) {
+                stalled.push(name.as_str());
+            }
             for (kind, message) in sessions::findings(&report) {
                 add(kind, format!("attachment/{name}"), message);
             }
@@ -123,7 +127,8 @@ impl View<'_> {
         }
         for reactor in &self.shared.reactors {
             let index = reactor.plan.index;
-            if let Some(message) = slow_turns::told(&reactor.slow, index, self.plant, Instant::now()) {
+            let told = slow_turns::told(&reactor.slow, index, self.plant, &stalled, Instant::now());
+            if let Some(message) = told {
                 add(FindingKind::ReactorSlow, format!("reactor/{}", index.0), message);
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::orders::{Order, Queue, Report};
-use crate::slow_turns::{Began, SlowTurns};
+use crate::slow_turns::{Began, REMEMBERED, SlowTurns, is_suspicious};
 use crate::watch::Waiting;
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
@@ -12,7 +12,7 @@ use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
     HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent,
-    Pending, Waker,
+    Pending, ThreadStopwatch, Waker,
 };
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -210,6 +210,10 @@ struct ReactorThread {
     progress: Arc<Progress>,
     slow: Arc<SlowTurns>,
     began: Began,
+    /// When the present sleep, or the last one, ends by itself.
+    wakes_at: Option<Nanos>,
+    /// Until when each step of a turn is timed by itself.
+    timed_until: Option<Nanos>,
     stopping: bool,
 }
 
@@ -258,6 +262,8 @@ impl ReactorThread {
             progress,
             slow: Arc::default(),
             began: Began::default(),
+            wakes_at: None,
+            timed_until: None,
             stopping: false,
         };
         Ok((thread, backing))
@@ -273,9 +279,19 @@ impl ReactorThread {
             }
             self.progress.mark(Doing::Turn, Whom::Nobody);
             let now = self.clock.now();
-            self.began.next(now, &self.slow);
-            if self.idle.sleeps_at_once() {
-                self.reactor.devices_mut().hold();
+            // What a sleep submits is submitted before it sleeps, and may have to wait for guests' memory, too.
+            let overslept = self
+                .wakes_at
+                .take()
+                .is_some_and(|at| is_suspicious(now.since(at)));
+            if self.began.next(now, &self.slow) || overslept {
+                self.time_steps(now);
+            }
+            match self.timed_until {
+                // A sleep would submit what is several guests'.
+                Some(until) => self.times_steps(until, now),
+                None if self.idle.sleeps_at_once() => self.reactor.devices_mut().hold(),
+                None => {}
             }
             let work = self.reactor.turn(now);
             self.began.over(now, work > 0);
@@ -316,6 +332,12 @@ impl ReactorThread {
                 true => timeout,
                 false => Some(timeout.map_or(UNHEARD_LOOK, |timeout| timeout.min(UNHEARD_LOOK))),
             };
+            // A turn with work ends here: it may have been long, and so may the arming.
+            let ready = self.clock.now();
+            if self.began.next(ready, &self.slow) {
+                self.time_steps(ready);
+            }
+            self.wakes_at = timeout.map(|timeout| ready.after(Nanos(timeout.as_nanos() as u64)));
             self.sleeping.store(true, Relaxed);
             self.progress.asleep_for(timeout);
             if let Err(error) = self.reactor.devices_mut().sleep(timeout) {
@@ -325,6 +347,24 @@ impl ReactorThread {
             self.sleeping.store(false, Relaxed);
         }
         self.reactor.devices_mut().disarm_wakeup();
+    }
+
+    /// A turn was suspiciously long: from now on it is told whom the next one is kept waiting for.
+    #[cold]
+    fn time_steps(&mut self, now: Nanos) {
+        if self.timed_until.is_none() {
+            self.reactor.time_steps(Some(Box::new(ThreadStopwatch::new())));
+        }
+        self.timed_until = Some(now.after(Nanos(REMEMBERED.as_nanos() as u64)));
+    }
+
+    /// Until nothing has been suspicious for long.
+    #[cold]
+    fn times_steps(&mut self, until: Nanos, now: Nanos) {
+        if now > until {
+            self.reactor.time_steps(None);
+            self.timed_until = None;
+        }
     }
 
     fn obey(&mut self, order: Order) {

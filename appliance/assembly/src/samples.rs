@@ -27,15 +27,11 @@ impl View<'_> {
             pool_short: reactor.pool_short,
             slow_turns: reactor.slow_turns,
         };
-        let refused = |offered: &Offered| {
-            self.shared
-                .door()
-                .report(offered.index)
-                .map(|report| report.messages_refused)
-        };
         let attachment = |(name, attachment): (&Name, &Attachment)| {
             let offered = self.plant.attachments.get(name);
             let connection = self.connection(offered);
+            let report = offered.and_then(|offered| self.shared.door().report(offered.index));
+            let report = report.unwrap_or_default();
             let running = matches!(
                 connection.state,
                 api::ConnectionState::Running | api::ConnectionState::Connected
@@ -50,8 +46,10 @@ impl View<'_> {
                 throttled: sum(offered, |stats| stats.throttled.get()),
                 bounced: sum(offered, |stats| stats.bounced.get()),
                 sessions: connection.sessions,
-                messages_refused: offered.and_then(refused).unwrap_or(0),
-                held: held(offered.and_then(|offered| self.shared.door().report(offered.index))),
+                messages_refused: report.messages_refused,
+                held: held(&report),
+                stalls: report.stalls.count,
+                cut_off: report.stalls.cut_off,
                 shares: connection.shares.into_iter().map(share).collect(),
                 operations: operations(offered),
                 faults: faults(|kind| sum(offered, |stats| stats.faults.get(kind).map_or(0, Count::get))),
@@ -121,8 +119,7 @@ fn share(share: api::Share) -> ShareSample {
     }
 }
 
-fn held(report: Option<SessionReport>) -> Vec<(&'static str, u64)> {
-    let report = report.unwrap_or_default();
+fn held(report: &SessionReport) -> Vec<(&'static str, u64)> {
     vec![
         ("message", report.messages.held),
         ("connection", report.connects.held),

@@ -13,6 +13,13 @@ use std::time::{Duration, Instant};
 /// A turn that had work may last for so long, in wall time. Turns take microseconds; a guest notices a tenth of a second.
 pub const BOUND: Duration = Duration::from_millis(100);
 
+/// A turn that lasts longer may have been kept waiting by a guest's memory: from then on each step of a turn is timed by
+/// itself, so that the next time it is known by whose. That costs a look at the clock for each step.
+pub const SUSPICIOUS: Duration = Duration::from_millis(20);
+
+/// They are timed for so long after the last time. Of who makes a reactor wait more seldom than that, `reactor_slow` tells.
+pub const REMEMBERED: Duration = Duration::from_secs(600);
+
 /// A slow turn is told for so long.
 pub const QUIET: Duration = Duration::from_secs(60);
 
@@ -52,6 +59,12 @@ impl SlowTurns {
     }
 
     #[cold]
+    fn look_at(&self, lasted: Nanos) {
+        if lasted.0 > BOUND.as_nanos() as u64 {
+            self.add(lasted, Instant::now());
+        }
+    }
+
     fn add(&self, lasted: Nanos, now: Instant) {
         let before = self.longest(now).map_or(0, |before| before.as_nanos() as u64);
         self.longest_ns.store(before.max(lasted.0), Relaxed);
@@ -61,18 +74,26 @@ impl SlowTurns {
     }
 }
 
+/// Whether a turn may last so long, or a sleep after the time at which it was to end, with nobody being suspected.
+#[inline]
+pub fn is_suspicious(lasted: Nanos) -> bool {
+    lasted.0 > SUSPICIOUS.as_nanos() as u64
+}
+
 /// When a turn began that had work, as the reactor's thread keeps it.
 #[derive(Debug, Default)]
 pub struct Began(Option<Nanos>);
 
 impl Began {
-    /// The next turn begins.
+    /// The next turn begins, or a sleep does. Whether the one before was suspiciously long.
     #[inline]
-    pub fn next(&self, now: Nanos, slow: &SlowTurns) {
-        if let Some(before) = self.0
-            && now.since(before).0 > BOUND.as_nanos() as u64
-        {
-            slow.add(now.since(before), Instant::now());
+    pub fn next(&self, now: Nanos, slow: &SlowTurns) -> bool {
+        match self.0 {
+            Some(before) if is_suspicious(now.since(before)) => {
+                slow.look_at(now.since(before));
+                true
+            }
+            _ => false,
         }
     }
 
@@ -89,8 +110,14 @@ impl Began {
     }
 }
 
-/// How slow a reactor has been of late, and who waited; `None` when it was not.
-pub fn told(slow: &SlowTurns, reactor: ReactorIndex, plant: &Plant, now: Instant) -> Option<String> {
+/// How slow a reactor has been of late, who waited, and whose memory may have been waited for; `None` when it was not.
+pub fn told(
+    slow: &SlowTurns,
+    reactor: ReactorIndex,
+    plant: &Plant,
+    stalled: &[&str],
+    now: Instant,
+) -> Option<String> {
     let longest = slow.longest(now)?.as_millis();
     let served = plant.attachments.iter().filter(|(_, offered)| {
         let mut reactors = offered.running.values();
@@ -106,9 +133,16 @@ pub fn told(slow: &SlowTurns, reactor: ReactorIndex, plant: &Plant, now: Instant
         some => format!("those whom it serves waited: attachments {}", some.join(", ")),
     };
     let turns = counted(slow.count(), "turn");
+    let for_whom = match stalled {
+        [] => String::new(),
+        names => format!(
+            "; reactors have had to wait for the memory of attachments {}",
+            names.join(", ")
+        ),
+    };
     Some(format!(
         "a turn of reactor {} lasted {longest} ms, the longest within the last minute ({turns} of more than {} ms since the \
-         start); {whom}",
+         start); {whom}{for_whom}",
         reactor.0,
         BOUND.as_millis()
     ))
@@ -124,7 +158,7 @@ mod tests {
     fn only_a_turn_with_work_that_lasts_too_long_is_slow() {
         let (slow, mut began) = (SlowTurns::default(), Began::default());
         let mut turn = |begins_ms: u64, had_work: bool, sleeps: bool| {
-            began.next(Nanos(begins_ms * MS), &slow);
+            let _ = began.next(Nanos(begins_ms * MS), &slow);
             began.over(Nanos(begins_ms * MS), had_work);
             if sleeps {
                 began.slept();
@@ -141,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_is_suspicious_long_before_it_is_slow() {
+        let (slow, mut began) = (SlowTurns::default(), Began::default());
+        assert!(!began.next(Nanos(500 * MS), &slow), "there was none");
+        began.over(Nanos(500 * MS), true);
+        assert!(!began.next(Nanos(520 * MS), &slow));
+        assert!(began.next(Nanos(520 * MS + 1), &slow));
+        assert_eq!(slow.count(), 0);
+        began.over(Nanos(521 * MS), false);
+        assert!(!began.next(Nanos(900 * MS), &slow), "it had nothing to do");
+    }
+
+    #[test]
     fn the_longest_is_told_until_a_minute_has_been_quiet() {
         let slow = SlowTurns::default();
         let at = |seconds| slow.base + Duration::from_secs(seconds);
@@ -152,8 +198,12 @@ mod tests {
         slow.add(Nanos(150 * MS), at(200));
         assert_eq!(slow.longest(at(201)), Some(Duration::from_millis(150)));
         assert_eq!(slow.count(), 3);
-        let said = told(&slow, ReactorIndex(1), &Plant::default(), at(201)).unwrap();
+        let said = told(&slow, ReactorIndex(1), &Plant::default(), &[], at(201)).unwrap();
         assert!(said.starts_with("a turn of reactor 1 lasted 150 ms"), "{said}");
+        let names = ["web1", "web2"];
+        let with_names = told(&slow, ReactorIndex(1), &Plant::default(), &names, at(201)).unwrap();
+        let more = "; reactors have had to wait for the memory of attachments web1, web2";
+        assert_eq!(with_names, said.clone() + more);
         assert!(said.contains("3 turns of more than 100 ms"), "{said}");
     }
 }

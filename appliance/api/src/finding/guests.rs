@@ -44,6 +44,19 @@ macro_rules! guests_rows {
                  of watches on one; it clears when a thousand interrupts have been cheap again",
         clears: Clears::WithItsCause,
     }
+    GuestMemoryStalls {
+        code: "guest_memory_stalls", severity: Degraded,
+        means: "A guest's memory has kept a reactor waiting again and again, and its session was cut off: its virtual machine \
+                monitor punches gigabytes out of that memory while they are in use, or the host has swapped it out.",
+        guest: "Its disk is gone until its monitor can connect again, after 5 s, and each further time twice as long, up to \
+                ten minutes. All whom this reactor serves waited with it before, and are served now.",
+        metric: "palisade_attachment_cut_off_total",
+        remedy: "look at the virtual machine of {name} and at its monitor: no honest one takes memory away in which requests are \
+                 under way, though a guest with virtio-mem may make its own do so; end it if it goes on. If the host swaps \
+                 (`vmstat 1`), give it more memory, or the guest memory that is locked (QEMU: `-overcommit mem-lock=on`). It \
+                 ends ten minutes after the last such wait",
+        clears: Clears::WithItsCause,
+    }
     DrainOverdue {
         code: "drain_overdue", severity: Degraded,
         means: "A session waits for requests in flight for longer than it should.",

@@ -66,7 +66,8 @@ macro_rules! node_rows {
         means: "A turn of a reactor that had work lasted longer than a tenth of a second, within the last minute.",
         guest: "All whom this reactor serves waited for that long, once; nothing is lost.",
         metric: "palisade_reactor_slow_turns_total",
-        remedy: "see what else runs on its core (`palisade reactors` names it; `palisade preflight --profile bare-metal --cores \
+        remedy: "if it names attachments whose memory was waited for, look at their virtual machines: such a guest is cut off \
+                 when it goes on. Else see what else runs on its core (`palisade reactors` names it; `palisade preflight --profile bare-metal --cores \
                  CORES` tells what to change so that it has the core for itself), and whether the machine itself was held up: a \
                  virtual one whose host is busy, or one that swaps (`vmstat 1`). It ends after a minute without such a turn",
         clears: Clears::WithItsCause,

@@ -1,8 +1,10 @@
 //! What is wrong with an attachment, as its session tells.
 
+use crate::slow_turns::{QUIET, REMEMBERED};
 use palisade_api::FindingKind;
-use palisade_frontend::SessionReport;
-use std::time::Duration;
+use palisade_api::size::counted;
+use palisade_frontend::{SessionReport, StallReport};
+use std::time::{Duration, Instant};
 
 /// A front-end may be in the middle of a message, or say nothing, for so long before it is told.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -16,6 +18,13 @@ const HANGING: Duration = Duration::from_secs(10);
 
 /// A front-end that had to wait for its rate is told for so long.
 const STORM: Duration = Duration::from_secs(10);
+
+/// A guest that was cut off because its memory kept a reactor waiting is told for so long after it did so last: that long
+/// its reactor would know at once for whom it waits.
+const STALLED: Duration = REMEMBERED;
+
+/// One that was not is named with a reactor that was slow for so long.
+const STALLED_LATELY: Duration = QUIET;
 
 /// What is wrong now.
 pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
@@ -69,12 +78,37 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
                        virtual machine gave";
         found.push((FindingKind::InterruptsDear, message.to_owned()));
     }
+    found.extend(cut_off(&report.stalls).map(|message| (FindingKind::GuestMemoryStalls, message)));
     // A ring that was broken stays so until it is set up anew; without a session it is nobody's.
     if report.connected {
         found.extend(broken(report).map(|message| (FindingKind::QueueBroken, message)));
         found.extend(untracked(report).map(|message| (FindingKind::QueueUntracked, message)));
     }
     found
+}
+
+/// Whether its guest's memory has kept a reactor waiting of late.
+pub fn has_stalled(report: &SessionReport) -> bool {
+    let last = report.stalls.last;
+    last.is_some_and(|last| last.elapsed() < STALLED_LATELY)
+}
+
+/// What its guest's memory has done, and that it was cut off for it, if it was.
+fn cut_off(stalls: &StallReport) -> Option<String> {
+    let until = stalls.held_off_until?;
+    if stalls.last?.elapsed() >= STALLED && until <= Instant::now() {
+        return None;
+    }
+    let out = match until > Instant::now() {
+        true => ", and nobody may connect for now",
+        false => "",
+    };
+    Some(format!(
+        "its guest's memory has kept a reactor waiting {}, for up to {} ms; its session was cut off for that {}{out}",
+        counted(stalls.count, "time"),
+        stalls.longest.as_millis(),
+        counted(stalls.cut_off, "time")
+    ))
 }
 
 /// Queues that are broken, and how the first one is.
@@ -124,7 +158,6 @@ fn told_of(told: &[String]) -> Option<String> {
 mod tests {
     use super::*;
     use palisade_frontend::{HangingReport, PaceReport, QueueReport, WaitReport};
-    use std::time::Instant;
 
     fn kinds(report: &SessionReport) -> Vec<&'static str> {
         findings(report).iter().map(|(kind, _)| kind.row().code).collect()
@@ -154,6 +187,55 @@ mod tests {
             ["frontend_storms"]
         );
         assert!(kinds(&report(pace(11), pace(11))).is_empty());
+    }
+
+    #[test]
+    fn a_guest_that_was_cut_off_for_the_waits_of_a_reactor_is_told_until_there_have_been_none_for_long() {
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        let said = |stalls| {
+            let report = SessionReport {
+                stalls,
+                ..SessionReport::default()
+            };
+            findings(&report).pop().map(|(kind, message)| {
+                assert_eq!(kind, FindingKind::GuestMemoryStalls);
+                message
+            })
+        };
+        let mut stalls = StallReport {
+            count: 7,
+            last: ago(599),
+            longest: Duration::from_millis(40),
+            ..StallReport::default()
+        };
+        assert_eq!(said(stalls), None, "it was not");
+        (stalls.cut_off, stalls.held_off_until) = (2, ago(3));
+        let over = "its guest's memory has kept a reactor waiting 7 times, for up to 40 ms; its session was cut off for that \
+                    2 times"
+            .to_owned();
+        assert_eq!(said(stalls), Some(over.clone()));
+        stalls.held_off_until = Some(Instant::now() + Duration::from_secs(60));
+        let out = over.clone() + ", and nobody may connect for now";
+        assert_eq!(said(stalls), Some(out.clone()));
+        stalls.last = ago(601);
+        assert_eq!(said(stalls), Some(out));
+        stalls.held_off_until = ago(1);
+        assert_eq!(said(stalls), None);
+    }
+
+    #[test]
+    fn a_guest_whose_memory_kept_a_reactor_waiting_a_minute_ago_is_not_named_any_more() {
+        let stalled = |seconds| {
+            has_stalled(&SessionReport {
+                stalls: StallReport {
+                    last: Instant::now().checked_sub(Duration::from_secs(seconds)),
+                    ..StallReport::default()
+                },
+                ..SessionReport::default()
+            })
+        };
+        assert!(stalled(59) && !stalled(61));
+        assert!(!has_stalled(&SessionReport::default()));
     }
 
     #[test]
