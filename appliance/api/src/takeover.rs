@@ -51,6 +51,10 @@ pub struct VolumeOverwritten {
     pub volume: VolumePart,
     /// The name of the other one on the disk.
     pub by: String,
+    /// Bytes from the beginning of the database's volume that nobody else has had, and that stay as the disk has them. What
+    /// comes behind is emptied.
+    #[serde(default)]
+    pub kept_bytes: u64,
 }
 
 /// What a disk and the database know of each other.
@@ -78,7 +82,7 @@ pub struct DiskAdoption {
     /// Volumes that both know, in other places or of another size. Either way one of the two is lost.
     pub elsewhere: Vec<VolumePart>,
     /// Volumes of the database that lie where the disk has other ones, whose guests have written there since. Taking the
-    /// database's side empties them: they read as zeros afterwards.
+    /// database's side empties them from the first such place on: they read as zeros there afterwards.
     #[serde(default)]
     pub overwritten: Vec<VolumeOverwritten>,
     /// Volumes that both know, on an older copy: whichever side is taken, their content is as it was when the copy was made.

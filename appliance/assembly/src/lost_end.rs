@@ -154,6 +154,7 @@ pub fn go_on_without(
         uuid: disk.uuid,
         seen: Some(on_medium(judged(&found, &wanted).0)),
         empties: Vec::new(),
+        keeps: Default::default(),
         older: true,
     });
     shared

@@ -208,17 +208,21 @@ impl Knowledge<'_> {
             (Side::Database, found) => {
                 self.refuse_database()?;
                 let found = found.as_ref().ok();
+                let emptied = found.map(|found| emptied(found, self.wanted, self.copy));
+                let emptied = emptied.unwrap_or_default();
                 Ok(Command::AdoptDisk(AdoptDisk {
                     name: self.name.clone(),
                     uuid: self.disk.uuid,
                     seen: found.map(|found| on_medium(judged(found, self.wanted).0)),
-                    empties: found.map_or_else(Vec::new, |found| emptied(found, self.wanted, self.copy)),
+                    empties: emptied.keys().copied().collect(),
+                    keeps: emptied.into_iter().filter(|(_, kept)| *kept > 0).collect(),
                     older: self.copy.is_some(),
                 }))
             }
             (Side::Disk, Ok(found)) => Ok(Command::ImportDisks(ImportDisks {
                 disks: vec![imported(known(self.name, self.disk), found)?],
                 cluster: None,
+                holds_clearings: true,
             })),
             (Side::Disk, Err(error)) => {
                 let message = format!("disk {id} says nothing that could be taken over: {error}");

@@ -10,6 +10,7 @@ use crate::medium_record::MediumRecord;
 use crate::name::Name;
 use crate::uuid::Uuid;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A change of the cluster.
 ///
@@ -142,6 +143,10 @@ pub struct AdoptDisk {
     /// their guests, so they are emptied before they are used again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empties: Vec<Uuid>,
+    /// Of these, the ones that keep something: sectors from the volume's beginning that are its own on the medium as well, in
+    /// the same places. They are as the medium has them; what comes behind is emptied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keeps: BTreeMap<Uuid, u64>,
     /// What the medium carried is a generation that the disk had carried before: it is an older copy, which the disk goes on
     /// from. Without this such a generation has been adopted already, and nothing changes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -156,6 +161,10 @@ pub struct ImportDisks {
     pub disks: Vec<ImportedDisk>,
     /// The cluster takes this permanent id for its own. Only while it has no disks: after its database was lost.
     pub cluster: Option<Uuid>,
+    /// A disk that the database does not know names this very cluster: the database may be an old copy, and what it would clear
+    /// on disks without a superblock is held. It is held as well when a disk is told of anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_clearings: bool,
 }
 
 /// A disk with what its superblock says.

@@ -62,6 +62,7 @@ fn import(cluster: &Cluster, disks: Vec<ImportedDisk>, id: Option<u128>) -> Resu
     let command = Command::ImportDisks(ImportDisks {
         disks,
         cluster: id.map(Uuid),
+        holds_clearings: false,
     });
     let (next, _) = cluster.apply(&command)?;
     check(&next).expect("it is in order");
@@ -226,6 +227,7 @@ fn a_medium_does_not_take_the_generation_to_its_end() {
             uuid: known.uuid,
             seen: Some(far(generation, 3).seen),
             empties: Vec::new(),
+            keeps: Default::default(),
             older: false,
         });
         cluster.apply(&command).map(|(next, _)| next.generation)

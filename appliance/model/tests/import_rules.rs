@@ -102,6 +102,7 @@ fn what_is_imported_is_a_pooled_disk_that_is_nobody_elses() {
         Command::ImportDisks(ImportDisks {
             disks: vec![found("x", 109, &[])],
             cluster: Some(Uuid(id)),
+            holds_clearings: false,
         })
     };
     for (cluster, id, expected) in [

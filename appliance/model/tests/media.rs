@@ -33,6 +33,7 @@ fn adopt(text: &str, uuid: u128, seen: Option<OnMedium>, empties: &[Uuid]) -> Co
         uuid,
         seen,
         empties,
+        keeps: Default::default(),
         older: false,
     })
 }
@@ -358,4 +359,103 @@ fn superblocks_on_a_whole_disk_are_strangers_until_they_are_remembered() {
     assert_eq!(strangers(&disk), []);
     (disk.usage, disk.medium) = (Usage::Whole, Medium::Memory { bytes: 4096 });
     assert_eq!(strangers(&disk), []);
+}
+
+/// What is a volume's own on the copy stays in use, and what comes behind is cleared as if it had grown now.
+#[test]
+fn a_volume_that_is_emptied_keeps_what_is_said_to_be_its_own() {
+    let cluster = then(&lab(), Command::GrowVolume(lab::grow("w", 2 * UNIT)));
+    let w = lab::uuid_of("w");
+    let first = cluster.disks[&name("d")].history.iter().copied().next().unwrap();
+    let keeping = |cluster: &Cluster, volume: Uuid, sectors: u64| {
+        let seen = OnMedium {
+            point: first,
+            epoch: Epoch(1),
+            ancestors: Vec::new(),
+        };
+        let Command::AdoptDisk(adopt) = adopt("d", 100, Some(seen), &[w]) else {
+            unreachable!("it is one")
+        };
+        let adopt = Command::AdoptDisk(AdoptDisk {
+            keeps: [(volume, sectors)].into(),
+            older: true,
+            ..adopt
+        });
+        (outcome(cluster, &adopt), adopt)
+    };
+    let size = cluster.volumes[&name("w")].sectors;
+    // Nothing that is not emptied, not all of it, and nothing that no guest may use.
+    assert_eq!(keeping(&cluster, Uuid(77), UNIT).0, "keeps");
+    assert_eq!(keeping(&cluster, w, size).0, "keeps");
+    assert_eq!(keeping(&cluster, w, size + 8).0, "keeps");
+    let (said, adopt) = keeping(&cluster, w, UNIT);
+    assert_eq!(said, "changed");
+    let after = then(&cluster, adopt);
+    check(&after).unwrap();
+    let volume = &after.volumes[&name("w")];
+    assert_eq!(volume.usable_sectors(), UNIT);
+    let clearing = volume.clearing.unwrap();
+    assert_eq!(
+        (clearing.from, clearing.cleared, clearing.since, clearing.withheld),
+        (UNIT, UNIT, after.generation, true)
+    );
+    assert_eq!(volume.route_generation(), after.generation);
+    // What is not clear yet is nothing that could be kept.
+    assert_eq!(keeping(&after, w, UNIT + 8).0, "keeps");
+    assert_eq!(keeping(&after, w, UNIT).0, "changed");
+    let whole = then(&after, lab::cleared("w", size));
+    assert_eq!(whole.volumes[&name("w")].usable_sectors(), size);
+}
+
+/// What was cleared was so on the medium that is gone.
+#[test]
+fn a_clearing_begins_anew_on_a_medium_that_was_elsewhere() {
+    let grown = GrowVolume {
+        clears: true,
+        disk: Some(name("d")),
+        ..lab::grow("w", 3 * UNIT)
+    };
+    let two_disks = then(&lab(), Command::AddDisk(lab::disk("e", 101)));
+    let cluster = then(&two_disks, Command::GrowVolume(grown));
+    let from = cluster.volumes[&name("w")].clearing.unwrap().from;
+    let part = Command::RecordCleared(RecordCleared {
+        name: name("w"),
+        uuid: lab::uuid_of("w"),
+        sectors: 2 * UNIT,
+        start: from,
+    });
+    let cluster = then(&cluster, part);
+    let before = cluster.volumes[&name("w")].clone();
+    assert_eq!(before.clearing.unwrap().cleared, 2 * UNIT);
+    let first = cluster.disks[&name("d")].history.iter().copied().next().unwrap();
+    let seen = |point| OnMedium {
+        point,
+        epoch: Epoch(1),
+        ancestors: Vec::new(),
+    };
+    let older = match adopt("d", 100, Some(seen(first)), &[]) {
+        Command::AdoptDisk(adopt) => Command::AdoptDisk(AdoptDisk { older: true, ..adopt }),
+        other => other,
+    };
+    let elsewhere = Ancestor {
+        generation: Generation(900),
+        id: LineageId(900),
+    };
+    for adopted in [
+        older,
+        adopt("d", 100, Some(seen(elsewhere)), &[]),
+        adopt("d", 100, None, &[]),
+    ] {
+        let after = then(&cluster, adopted.clone());
+        check(&after).unwrap();
+        let volume = &after.volumes[&name("w")];
+        let clearing = volume.clearing.unwrap();
+        assert_eq!((clearing.from, clearing.cleared), (from, from), "{adopted:?}");
+        assert_eq!(clearing.since, before.clearing.unwrap().since);
+        assert_eq!(volume.route_generation(), before.route_generation());
+        assert_eq!(volume.revision, after.generation);
+    }
+    // One on other disks goes on.
+    let after = then(&cluster, adopt("e", 101, Some(seen(elsewhere)), &[]));
+    assert_eq!(after.volumes[&name("w")], before);
 }

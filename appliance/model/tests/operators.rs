@@ -399,6 +399,7 @@ fn a_volume_that_others_have_written_over_is_emptied_when_it_comes_back() {
                 ancestors: Vec::new(),
             }),
             empties: vec![uuid(lab, volume)],
+            keeps: Default::default(),
             older: false,
         })
     };

@@ -211,6 +211,7 @@ fn adopt(uuid: u128, seen: Option<OnMedium>) -> Command {
         uuid: Uuid(uuid),
         seen,
         empties: Default::default(),
+        keeps: Default::default(),
         older: false,
     })
 }
@@ -274,6 +275,7 @@ fn a_superblock_that_is_lost_is_waited_for_again() {
         uuid: Uuid(103),
         seen: None,
         empties: Default::default(),
+        keeps: Default::default(),
         older: false,
     });
     assert_eq!(lab.0.apply(&of_memory).unwrap_err().field(), Some("usage"));

@@ -332,6 +332,7 @@ fn a_change_of_what_guests_may_use_has_a_generation_of_its_own() {
             ancestors: Vec::new(),
         }),
         empties: vec![lab::uuid_of("w")],
+        keeps: Default::default(),
         older: false,
     });
     let next = then(&cluster, emptied);
@@ -464,4 +465,42 @@ fn a_deletion_of_a_restored_database_clears_nothing_before_a_word() {
     assert_eq!(then(&restored, delete(None)), restored);
     let freed = then(&restored, delete(Some(false)));
     assert!(!freed.volumes.contains_key(&name("x")));
+}
+
+/// A disk that knows more than the database, or that the database of its own cluster does not know, shows that the database is
+/// an old copy: what that would clear where no superblock tells whether it has ended waits for a word.
+#[test]
+fn a_clearing_is_held_when_a_disk_comes_back_that_shows_that_the_database_is_old() {
+    use lab::imported::{found, import};
+    let wanted = CreateVolume {
+        clear: Some(Clear::Now),
+        clears: true,
+        ..on("e", 16)
+    };
+    let cluster = then(&furnished(), Command::CreateVolume(wanted));
+    let is_held = |cluster: &Cluster| cluster.volumes[&name("x")].is_clearing_held();
+    let known = cluster.disks[&name("d")].clone();
+    let told_anew = ImportedDisk {
+        disk: AddDisk {
+            medium: known.medium.clone(),
+            ..disk("d", known.uuid.0)
+        },
+        ..found("d", known.uuid.0, &[])
+    };
+    let attached = cluster
+        .attachments
+        .iter()
+        .filter(|(_, one)| cluster.volumes[&one.volume].lies_on(&name("d")));
+    let free = after(&cluster, attached.map(|(name, _)| detach(name.as_str())));
+    assert!(is_held(&then(&free, import(&[told_anew]))));
+    // A disk of another cluster says nothing of this database.
+    let new = || vec![found("new", 900, &[])];
+    let taken = then(&cluster, import(&new()));
+    assert!(!is_held(&taken) && taken.disks.contains_key(&name("new")));
+    let of_this_cluster = Command::ImportDisks(ImportDisks {
+        disks: new(),
+        cluster: None,
+        holds_clearings: true,
+    });
+    assert!(is_held(&then(&cluster, of_this_cluster)));
 }

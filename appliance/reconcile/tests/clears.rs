@@ -255,8 +255,13 @@ fn a_whole_disk_with_somebody_elses_superblock_is_not_served() {
 
 /// Others have written all over volume 0, which lies on disk 0, and it is emptied of that.
 fn emptied(cluster: &Cluster, node: &mut Node) -> Cluster {
+    emptied_behind(cluster, node, 0)
+}
+
+/// Others have written to volume 0 behind its first sectors, and it is emptied of that.
+fn emptied_behind(cluster: &Cluster, node: &mut Node, kept: u64) -> Cluster {
     let (disk, volume) = (&cluster.disks[&name("d", 0)], &cluster.volumes[&name("v", 0)]);
-    for extent in volume.extents() {
+    for extent in volume.extents_between(kept, volume.sectors) {
         assert_eq!(extent.disk, name("d", 0));
         for grain in extent.disk_lba / GRAIN..(extent.disk_lba + extent.sectors) / GRAIN {
             node.content.insert((medium_of(disk), grain), Uuid(4711));
@@ -272,6 +277,7 @@ fn emptied(cluster: &Cluster, node: &mut Node) -> Cluster {
             ancestors: Vec::new(),
         }),
         empties: vec![uuid],
+        keeps: (kept > 0).then_some((uuid, kept)).into_iter().collect(),
         older: true,
     };
     let (next, _) = cluster.apply(&Command::AdoptDisk(adopt)).expect("it is emptied");
@@ -313,6 +319,46 @@ fn a_route_of_before_a_volume_was_emptied_is_ended() {
     node.guests_read_and_write(&BTreeSet::new());
     node.is_as_wanted(&cluster);
     assert!(node.observed.routes[&name("v", 0)].generation > route);
+}
+
+/// What is a volume's own on an older copy stays, and no guest reads what it had grown by before that is cleared again: neither
+/// by a route of before nor by one of after, wherever the daemon ends.
+#[test]
+fn a_volume_that_had_grown_keeps_what_is_its_own_and_is_cleared_behind_that() {
+    for restarts in [false, true] {
+        let mut cluster = furnished();
+        let mut node = Node::default();
+        cluster = apply(&cluster, 50, (13, 0, 0, 1, true));
+        node.settle_and_clear(&mut cluster);
+        node.guests_read_and_write(&BTreeSet::new());
+        let v = name("v", 0);
+        let grown = cluster.volumes[&v].sectors;
+        assert!(grown > UNIT && node.observed.routes[&v].sectors == grown);
+        let kept_by_its_guest = node.content.clone();
+        cluster = emptied_behind(&cluster, &mut node, UNIT);
+        if restarts {
+            node.restart();
+        }
+        let is_cleared = |node: &Node| node.observed.clearings.contains_key(&v);
+        while !is_cleared(&node) || !node.observed.sockets.contains_key(&name("a", 0)) {
+            assert!(node.round(&cluster, 0, &mut |_| false));
+            node.guests_read_and_write(&BTreeSet::new());
+        }
+        assert_eq!(
+            node.observed.routes[&v].sectors, UNIT,
+            "its guest has what is its own"
+        );
+        node.settle_and_clear(&mut cluster);
+        node.guests_read_and_write(&BTreeSet::new());
+        node.is_as_wanted(&cluster);
+        assert_eq!(node.observed.routes[&v].sectors, grown);
+        let disk = medium_of(&cluster.disks[&name("d", 0)]);
+        for extent in cluster.volumes[&v].extents_between(0, UNIT) {
+            let first = (disk.clone(), extent.disk_lba / GRAIN);
+            assert_eq!(node.content.get(&first), kept_by_its_guest.get(&first));
+            assert!(node.content.contains_key(&first), "it is still there");
+        }
+    }
 }
 
 /// A clearing of what a volume has grown by does not end that of the whole, which came later.

@@ -322,6 +322,7 @@ fn adopted() -> Command {
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        keeps: Default::default(),
         older: false,
     })
 }

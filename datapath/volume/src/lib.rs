@@ -43,7 +43,9 @@ pub use compile::{CompileError, compile};
 pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, agreed, image};
 pub use renewal::{Bare, Forbidden, renewal};
-pub use standing::{Difference, Overlap, Part, Standing, difference, judged, overlaps, standing, unheld};
+pub use standing::{
+    Difference, Overlap, Part, Standing, difference, emptied, judged, level, overlaps, standing, unheld,
+};
 
 #[cfg(test)]
 mod tests;

@@ -237,12 +237,9 @@ pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overl
 pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
     let mut parts: BTreeMap<u128, Part> = BTreeMap::new();
     for ours in database {
-        let held = medium.iter().filter(|theirs| {
-            // Each sector of it at the same place: both are as far apart on the disk as in the volume.
-            theirs.volume == ours.volume
-                && theirs.disk_lba.0.wrapping_sub(ours.disk_lba.0)
-                    == theirs.volume_lba.0.wrapping_sub(ours.volume_lba.0)
-        });
+        let held = medium
+            .iter()
+            .filter(|theirs| theirs.volume == ours.volume && is_same_place(theirs, ours));
         let held: u64 = held
             .map(|theirs| {
                 let from = ours.disk_lba.0.max(theirs.disk_lba.0);
@@ -260,6 +257,54 @@ pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
         }
     }
     parts.into_values().collect()
+}
+
+/// Sectors of a volume of the database, from its beginning, of which all that lie on the disk are the same sectors of the same
+/// volume on the medium, and nobody else's there. `None`: there is no end of that on this disk.
+pub fn level(medium: &[ExtentRecord], database: &[ExtentRecord], volume: u128) -> Option<u64> {
+    let is_ours = |one: &&ExtentRecord| one.volume == volume;
+    let first_lost = |ours: &ExtentRecord| {
+        let mut held: Vec<&ExtentRecord> = medium.iter().filter(is_ours).collect();
+        held.retain(|theirs| is_same_place(theirs, ours));
+        held.sort_by_key(|theirs| theirs.disk_lba);
+        let reached = held
+            .iter()
+            .fold(ours.disk_lba.0, |at, theirs| match theirs.disk_lba.0 <= at {
+                true => at.max(theirs.disk_end().0),
+                false => at,
+            });
+        let others = medium.iter().filter(|theirs| {
+            let lies_there = theirs.disk_lba < ours.disk_end() && theirs.disk_end() > ours.disk_lba;
+            lies_there && theirs.volume != volume
+        });
+        let taken = others.map(|theirs| theirs.disk_lba.0.max(ours.disk_lba.0)).min();
+        let lost = taken.unwrap_or(u64::MAX).min(reached);
+        (lost < ours.disk_end().0).then(|| ours.volume_lba.0 + (lost - ours.disk_lba.0))
+    };
+    let block = |ours: &ExtentRecord| u64::from(ours.block_bytes / 512).max(1);
+    let ours = database.iter().filter(is_ours);
+    let ends = ours.filter_map(|ours| Some(first_lost(ours)? / block(ours) * block(ours)));
+    ends.min()
+}
+
+/// The volumes of the database that hold what guests of others have written, or may hold it, when it is written over a medium;
+/// each with the sectors from its beginning that hold nothing of the kind. `copy`: the medium is an older copy.
+pub fn emptied(medium: &[ExtentRecord], database: &[ExtentRecord], copy: bool) -> BTreeMap<u128, u64> {
+    let overlaps = overlaps(medium, database);
+    let others = overlaps.iter().map(|overlap| overlap.database.volume);
+    let uncleared = match copy {
+        true => unheld(medium, database),
+        false => Vec::new(),
+    };
+    let volumes = others.chain(uncleared.iter().map(|part| part.volume));
+    let kept = |volume| level(medium, database, volume).unwrap_or_default();
+    volumes.map(|volume| (volume, kept(volume))).collect()
+}
+
+/// Whether each sector of two extents of one volume that both have on the disk is the same sector of the volume: both are as far
+/// apart on the disk as in the volume.
+fn is_same_place(theirs: &ExtentRecord, ours: &ExtentRecord) -> bool {
+    theirs.disk_lba.0.wrapping_sub(ours.disk_lba.0) == theirs.volume_lba.0.wrapping_sub(ours.volume_lba.0)
 }
 
 fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<u128, Vec<&ExtentRecord>> {

@@ -284,6 +284,7 @@ fn what_an_operator_has_adopted_may_be_written_over_and_the_other_side_sees_it()
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        keeps: Default::default(),
         older: false,
     };
     let adopted = then(&left, Command::AdoptDisk(adopt.clone()));

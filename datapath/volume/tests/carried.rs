@@ -95,6 +95,7 @@ fn a_disk_that_leaves_is_known_as_the_cluster_knows_it_by_now() {
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        keeps: Default::default(),
         older: false,
     };
     let adopted = then(&opened, Command::AdoptDisk(adopt));

@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use palisade_volume::{Part, difference, overlaps, unheld};
+use palisade_volume::{Part, difference, emptied, level, overlaps, unheld};
 use palisade_wire::{ExtentRecord, ExtentRole, Lba, Name};
 
 /// An extent: sector of the volume, sector of the disk, sectors.
@@ -155,4 +155,84 @@ fn what_a_medium_does_not_hold_of_a_volume_is_told() {
         panic!("one volume")
     };
     assert_eq!((part.volume, part.name.as_str()), (7, "v7-0"));
+}
+
+/// What is kept ends before the first sector that is not the volume's own on both sides, or is another's.
+#[test]
+fn a_volume_is_level_up_to_the_first_sector_that_is_not_its_own_on_both_sides() {
+    let up_to = |medium: &[ExtentRecord], database: &[Place]| level(medium, &extents(1, database), 1);
+    let copy = extents(1, &[(0, 100, 10), (10, 300, 10)]);
+    let same = [(0, 100, 10), (10, 300, 10)];
+    assert_eq!(up_to(&copy, &same), None, "all of it");
+    assert_eq!(up_to(&copy, &[(0, 100, 10)]), None, "the medium has more");
+    assert_eq!(
+        up_to(&copy, &[(0, 100, 10), (10, 300, 25)]),
+        Some(20),
+        "it has grown"
+    );
+    assert_eq!(
+        up_to(&copy, &[(0, 100, 10), (10, 300, 10), (20, 500, 5)]),
+        Some(20)
+    );
+    assert_eq!(
+        up_to(&copy, &[(0, 100, 10), (10, 400, 10)]),
+        Some(10),
+        "it is elsewhere"
+    );
+    assert_eq!(
+        up_to(&copy, &[(0, 99, 10), (10, 300, 10)]),
+        Some(0),
+        "from its beginning"
+    );
+    assert_eq!(
+        up_to(&copy, &[(10, 300, 10), (0, 100, 12)]),
+        Some(10),
+        "in whatever order"
+    );
+    assert_eq!(up_to(&[], &same), Some(0), "it is not there at all");
+    // Cut in another way, in whatever order.
+    let cut = extents(1, &[(15, 305, 5), (0, 100, 10), (10, 300, 5)]);
+    assert_eq!(up_to(&cut, &same), None);
+    let gap = extents(1, &[(0, 100, 10), (13, 303, 7)]);
+    assert_eq!(
+        up_to(&gap, &same),
+        Some(10),
+        "what lies behind a gap is behind it"
+    );
+    // A part on another disk is not asked about here.
+    assert_eq!(up_to(&copy, &[(10, 300, 15)]), Some(20));
+    // Another's in its place ends it, also where both say that it is theirs.
+    let both = [copy.clone(), extents(2, &[(0, 304, 2), (2, 900, 1)])].concat();
+    assert_eq!(up_to(&both, &same), Some(14));
+    let touching = [copy.clone(), extents(2, &[(0, 90, 10), (10, 310, 5)])].concat();
+    assert_eq!(up_to(&touching, &same), None);
+    // Whole blocks of the volume.
+    let large = |places: &[Place]| -> Vec<ExtentRecord> {
+        let of_4096 = |one| ExtentRecord {
+            block_bytes: 4096,
+            ..one
+        };
+        extents(1, places).into_iter().map(of_4096).collect()
+    };
+    assert_eq!(
+        level(&large(&[(0, 100, 20)]), &large(&[(0, 100, 32)]), 1),
+        Some(16)
+    );
+}
+
+#[test]
+fn what_is_emptied_of_a_volume_depends_on_whether_the_medium_is_an_older_copy() {
+    let medium = [extents(1, &[(0, 100, 10)]), extents(2, &[(0, 200, 10)])].concat();
+    let database = [
+        extents(1, &[(0, 100, 10), (10, 195, 10)]),
+        extents(3, &[(0, 400, 10)]),
+        extents(4, &[(0, 500, 10)]),
+    ]
+    .concat();
+    let gone_on_apart = emptied(&medium, &database, false);
+    assert_eq!(Vec::from_iter(gone_on_apart), [(1, 10)]);
+    // Space that was nobody's on the copy has not been cleared there.
+    let copy = emptied(&medium, &database, true);
+    assert_eq!(Vec::from_iter(copy), [(1, 10), (3, 0), (4, 0)]);
+    assert!(emptied(&database, &database, true).is_empty());
 }

@@ -158,6 +158,7 @@ fn an_operator_who_has_seen_the_lost_state_may_let_it_be_written_over() {
                 ancestors: Vec::new(),
             }),
             empties: Vec::new(),
+            keeps: Default::default(),
             older: false,
         }),
     );

@@ -227,6 +227,7 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
+        keeps: Default::default(),
         older: true,
     };
     let adopted = Arc::new(filled.apply(&Command::AdoptDisk(adopt)).unwrap().0);
@@ -376,6 +377,7 @@ fn a_disk_that_was_cut_off_is_left_alone_until_an_operator_goes_on_with_it() {
         uuid: Uuid(77),
         seen: Some(seen),
         empties: Vec::new(),
+        keeps: Default::default(),
         older: true,
     };
     let goes_on = filled.apply(&Command::AdoptDisk(goes_on)).unwrap().0;

@@ -49,6 +49,7 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
             .map(|looked| imported(looked.add.clone(), &looked.found))
             .collect::<Result<_, _>>()?,
         cluster: takes,
+        holds_clearings: looked.iter().any(|looked| names(&cluster, looked)),
     });
     let (after, _) = cluster
         .apply(&command)
@@ -278,6 +279,11 @@ fn takes_cluster_id(
     let remedy = "if that cluster does not use them any more, take them with `other_cluster` (--from-other-cluster); \
                   nothing on them is lost, but that cluster will not know them again";
     Err(conflict("disk_of_other_cluster", message, remedy).about("other_cluster"))
+}
+
+/// Whether a disk names this very cluster, whose database does not know it: the database may be an old copy.
+fn names(cluster: &Cluster, looked: &Looked) -> bool {
+    looked.found.superblock.cluster == cluster.id.0
 }
 
 fn shown_disk(looked: &Looked) -> api::ImportedDisk {

@@ -4,9 +4,10 @@ use super::part;
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
+use palisade_block::SECTOR_BYTES;
 use palisade_model::{Disk, Generation, Uuid};
 use palisade_reconcile::Superblock;
-use palisade_volume::{Image, Known, Part, carried, overlaps, unheld};
+use palisade_volume::{Image, Known, Part, carried, level, overlaps, unheld};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,9 +65,14 @@ pub(super) fn overwritten(
     copy: Option<OlderCopy>,
 ) -> Vec<api::VolumeOverwritten> {
     let overlaps = overlaps(medium, database);
+    let kept_bytes = |part: &Part| {
+        let kept = level(medium, database, part.volume).unwrap_or_default();
+        kept * SECTOR_BYTES
+    };
     let by_others = overlaps.iter().map(|overlap| api::VolumeOverwritten {
         volume: part(&overlap.database),
         by: overlap.medium.clone(),
+        kept_bytes: kept_bytes(&overlap.database),
     });
     let mut all: Vec<api::VolumeOverwritten> = by_others.collect();
     let unheld = copy.map(|_| unheld(medium, database)).unwrap_or_default();
@@ -79,6 +85,7 @@ pub(super) fn overwritten(
     all.extend(uncleared.map(|one| api::VolumeOverwritten {
         volume: part(one),
         by: "whoever had that space before".to_owned(),
+        kept_bytes: kept_bytes(one),
     }));
     all
 }
@@ -98,13 +105,12 @@ pub(super) fn on_both(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec
     both.values().map(part).collect()
 }
 
-/// The volumes of the database that hold what guests of others have written, or may hold it.
-pub(super) fn emptied(found: &Decoded, wanted: &Image, copy: Option<OlderCopy>) -> Vec<Uuid> {
-    let overlaps = overlaps(&found.extents, &wanted.extents);
-    let others = overlaps.iter().map(|overlap| overlap.database.volume);
-    let uncleared = copy
-        .map(|_| unheld(&found.extents, &wanted.extents))
-        .unwrap_or_default();
-    let volumes: BTreeSet<u128> = others.chain(uncleared.iter().map(|part| part.volume)).collect();
-    volumes.into_iter().map(Uuid).collect()
+/// The volumes of the database that hold what guests of others have written, or may hold it; each with the sectors that it
+/// keeps.
+pub(super) fn emptied(found: &Decoded, wanted: &Image, copy: Option<OlderCopy>) -> BTreeMap<Uuid, u64> {
+    let emptied = palisade_volume::emptied(&found.extents, &wanted.extents, copy.is_some());
+    emptied
+        .into_iter()
+        .map(|(volume, kept)| (Uuid(volume), kept))
+        .collect()
 }

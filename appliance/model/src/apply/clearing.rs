@@ -10,6 +10,7 @@ use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
 use crate::uuid::Uuid;
 use crate::volume::Volume;
+use std::collections::BTreeMap;
 
 impl Cluster {
     /// When a volume's space is cleared: as its operator has chosen, else before use on pooled disks and never on a
@@ -130,15 +131,33 @@ impl Cluster {
         Ok(Outcome::Changed { revision })
     }
 
-    /// Clears volumes from their beginning before a guest sees anything of them again: somebody else has written there.
-    pub(super) fn empty_volumes(&mut self, empties: &[Uuid]) {
+    /// Begins the clearings anew that have come further on a disk: its medium is another one by now, or was in other hands, and
+    /// what was cleared is not known to be so there.
+    pub(super) fn clear_again(&mut self, disk: &Name) {
+        let revision = self.generation;
+        for volume in self.volumes.values_mut().filter(|volume| volume.lies_on(disk)) {
+            let in_force = volume.route_generation();
+            let Some(clearing) = volume.clearing.as_mut().filter(|now| now.cleared > now.from) else {
+                continue;
+            };
+            clearing.cleared = clearing.from;
+            // What guests may use is as before, and so is its route.
+            volume.layout_revision = Some(in_force);
+            volume.revision = revision;
+        }
+    }
+
+    /// Clears volumes behind what they keep, from their beginning if that is nothing, before a guest sees anything of that
+    /// again: somebody else has written there.
+    pub(super) fn empty_volumes(&mut self, empties: &[Uuid], keeps: &BTreeMap<Uuid, u64>) {
         let generation = self.generation;
         let of = |volume: &&mut Volume| empties.contains(&volume.uuid);
         let mut emptied = Vec::new();
         for volume in self.volumes.values_mut().filter(of) {
+            let kept = keeps.get(&volume.uuid).copied().unwrap_or_default();
             volume.clearing = Some(Clearing {
                 withheld: true,
-                ..Clearing::behind(0, generation)
+                ..Clearing::behind(kept, generation)
             });
             volume.layout_revision = None;
             volume.revision = generation;

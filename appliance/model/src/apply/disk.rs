@@ -154,6 +154,13 @@ impl Cluster {
             "empties",
             "must be volumes that lie on the disk",
         )?;
+        require(
+            adopt.keeps.iter().all(|kept| self.can_keep(adopt, kept)),
+            Kind::Disk,
+            name,
+            "keeps",
+            "must be whole blocks that guests may use of volumes that are emptied",
+        )?;
         let is_known = disk.history.iter().any(|point| *point == seen.point);
         if is_known && !adopt.older {
             return Ok(Outcome::Unchanged {
@@ -168,12 +175,23 @@ impl Cluster {
             disk.revision = revision;
             disk.first_superblock = FirstSuperblock::OnMedium;
         }
-        self.empty_volumes(&adopt.empties);
+        self.clear_again(name);
+        self.empty_volumes(&adopt.empties, &adopt.keeps);
         if !adopt.older {
             // The medium has been where the database has not: that is an old copy, also for disks that cannot tell.
             self.hold_clearings();
         }
         Ok(Outcome::Changed { revision })
+    }
+
+    /// Whether a volume that is emptied may keep so much.
+    fn can_keep(&self, adopt: &AdoptDisk, (uuid, sectors): (&Uuid, &u64)) -> bool {
+        let mut volumes = self.volumes.values();
+        let volume = volumes.find(|volume| volume.uuid == *uuid && adopt.empties.contains(uuid));
+        volume.is_some_and(|volume| {
+            let fits = *sectors <= volume.usable_sectors() && *sectors < volume.sectors;
+            fits && whole_blocks(*sectors, volume.block_bytes)
+        })
     }
 
     /// The superblock is lost: it counts as never written.
@@ -183,6 +201,7 @@ impl Cluster {
             disk.revision = revision;
             disk.first_superblock = FirstSuperblock::Pending;
         }
+        self.clear_again(name);
         Outcome::Changed { revision }
     }
 

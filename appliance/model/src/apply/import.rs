@@ -47,6 +47,9 @@ impl Cluster {
             self.go_beyond(&disk.disk.name, &disk.seen)?;
         }
         let revision = self.generation;
+        let is_told_anew = |disk: &ImportedDisk| self.disks.contains_key(&disk.disk.name);
+        // The media have been where the database has not: that is an old copy, also for disks that cannot tell.
+        let holds = import.holds_clearings || import.disks.iter().any(is_told_anew);
         let mut names = BTreeSet::new();
         for disk in &import.disks {
             self.take_disk(disk)?;
@@ -62,6 +65,9 @@ impl Cluster {
             self.put_together(uuid, parts)?;
         }
         self.refuse_overlaps()?;
+        if holds {
+            self.hold_clearings();
+        }
         Ok(Outcome::Changed { revision })
     }
 

@@ -36,7 +36,11 @@ pub fn found(text: &str, uuid: u128, extents: &[Told]) -> ImportedDisk {
 
 pub fn import(disks: &[ImportedDisk]) -> Command {
     let (disks, cluster) = (disks.to_vec(), None);
-    Command::ImportDisks(ImportDisks { disks, cluster })
+    Command::ImportDisks(ImportDisks {
+        disks,
+        cluster,
+        holds_clearings: false,
+    })
 }
 
 pub fn begun() -> Cluster {

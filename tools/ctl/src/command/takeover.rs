@@ -104,8 +104,11 @@ fn brings(adoption: &DiskAdoption, side: Side) -> String {
     };
     // What is emptied holds nothing of the copy.
     let is_emptied = |part: &VolumePart| {
-        let mut emptied = adoption.overwritten.iter().map(|overwritten| &overwritten.volume);
-        side == Side::Database && emptied.any(|volume| volume.uuid == part.uuid)
+        let mut emptied = adoption
+            .overwritten
+            .iter()
+            .filter(|overwritten| overwritten.kept_bytes == 0);
+        side == Side::Database && emptied.any(|overwritten| overwritten.volume.uuid == part.uuid)
     };
     let kept: Vec<&str> = adoption
         .as_of_copy
@@ -197,7 +200,7 @@ fn emptied(adoption: &DiskAdoption) -> String {
     match overwritten(adoption) {
         names if names.is_empty() => String::new(),
         names => format!(
-            " These volumes hold what guests of others have written, and are emptied: {}.",
+            " These volumes have space that others have written to, or may have written to, and are emptied from there on: {}.",
             names.join(", ")
         ),
     }
@@ -206,8 +209,15 @@ fn emptied(adoption: &DiskAdoption) -> String {
 fn overwritten(adoption: &DiskAdoption) -> Vec<String> {
     let shown = adoption.overwritten.iter().map(|overwritten| {
         let volume = &overwritten.volume;
+        let kept = match overwritten.kept_bytes {
+            0 => "all of it is emptied".to_owned(),
+            bytes => format!(
+                "its first {} stay as the disk has them, and the rest is emptied",
+                size::human(bytes)
+            ),
+        };
         format!(
-            "{} ({} of it by {})",
+            "{} ({} of it by {}; {kept})",
             volume.id,
             size::human(volume.bytes),
             overwritten.by

@@ -3,11 +3,12 @@
 use super::{World, begin, name};
 use palisade_model::{
     AdoptDisk, Ancestor, Command, Epoch, Generation, ImportDisks, ImportedDisk, ImportedExtent, LineageId,
-    OnMedium, Uuid,
+    Name, OnMedium, Uuid,
 };
 use palisade_reconcile::Superblock;
-use palisade_wire::{Decoded, ExtentRecord, Geometry};
-use std::collections::BTreeSet;
+use palisade_volume::{emptied, image};
+use palisade_wire::{ALLOCATION_UNIT_SECTORS, Decoded, ExtentRecord, Geometry};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
     /// The operator looks at what would be lost, and takes it.
@@ -31,11 +32,16 @@ impl World {
         if self.rng.one_in(4) {
             self.owner_comes()?;
         }
+        let should = image(&self.running.cluster, &disk).map_err(|error| error.to_string())?;
+        let emptied = emptied(&found.extents, &should.extents, older);
+        let emptied = emptied.into_iter().map(|(volume, kept)| (Uuid(volume), kept));
+        let emptied: BTreeMap<Uuid, u64> = emptied.collect();
         let adopt = AdoptDisk {
-            name: disk,
+            name: disk.clone(),
             uuid,
             seen: Some(seen(&found)),
-            empties: Vec::new(),
+            empties: emptied.keys().copied().collect(),
+            keeps: emptied.into_iter().filter(|(_, kept)| *kept > 0).collect(),
             older,
         };
         let before = self.running.cluster.generation;
@@ -43,11 +49,42 @@ impl World {
             if self.running.cluster.generation > before {
                 self.record.choose(found.superblock.point(), over);
             }
+            self.shows_only_its_own(&disk, &found, older)?;
             self.knows(Generation(found.superblock.generation));
             self.left = None;
             // It is this database's from now on, and goes with the disk when that is given up.
             self.running.marks.push(found.superblock.point());
             self.running.been.push(found.extents);
+        }
+        Ok(())
+    }
+
+    /// What guests may use of the disk after a side was taken was their volume's own on the medium as well: sector by sector.
+    fn shows_only_its_own(&self, disk: &Name, found: &Decoded, older: bool) -> Result<(), String> {
+        let now = image(&self.running.cluster, disk).map_err(|error| error.to_string())?;
+        let own = |volume: u128, lba: u64, at: u64| {
+            found.extents.iter().any(|extent| {
+                let inside = (extent.disk_lba.0..extent.disk_end().0).contains(&at);
+                inside && extent.volume == volume && extent.volume_lba.0 + (at - extent.disk_lba.0) == lba
+            })
+        };
+        let others = |volume: u128, at: u64| {
+            let mut all = found.extents.iter();
+            all.any(|extent| {
+                extent.volume != volume && (extent.disk_lba.0..extent.disk_end().0).contains(&at)
+            })
+        };
+        for extent in &now.extents {
+            let steps = (0..extent.sectors).step_by(ALLOCATION_UNIT_SECTORS as usize);
+            for into in steps.chain([extent.sectors - 1]) {
+                let (lba, at) = (extent.volume_lba.0 + into, extent.disk_lba.0 + into);
+                if others(extent.volume, at) || older && !own(extent.volume, lba, at) {
+                    return Err(format!(
+                        "volume {:x} shows sector {at} of the disk, which was not its own there",
+                        extent.volume
+                    ));
+                }
+            }
         }
         Ok(())
     }
@@ -74,6 +111,7 @@ impl World {
                 extents: extents?,
             }],
             cluster: self.rng.one_in(2).then_some(Uuid(found.superblock.cluster)),
+            holds_clearings: false,
         };
         if !self.apply(&Command::ImportDisks(import)) {
             return Err("a disk cannot be imported".into());
