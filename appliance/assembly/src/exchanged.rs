@@ -16,7 +16,7 @@ use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Cluster, Command, Disk, Name, RelocateDisks, Relocation};
-use palisade_reconcile::{Ring, Search, Superblock, search};
+use palisade_reconcile::{Ring, Search, search};
 use palisade_sys::Opened;
 use palisade_volume::{Standing, image, standing};
 use std::collections::{BTreeMap, BTreeSet};
@@ -333,9 +333,11 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
 fn open_disks(shared: &Shared) -> BTreeMap<Name, Arc<Opened>> {
     let plant = shared.seen();
     let is_used = |name: &Name| {
-        plant.observed.disks.get(name).is_some_and(|observed| {
-            !observed.disk.has_superblock() || matches!(observed.superblock, Superblock::Ours { .. })
-        })
+        plant
+            .observed
+            .disks
+            .get(name)
+            .is_some_and(|observed| observed.disk.is_its_own(observed.superblock))
     };
     let used = plant.disks.iter().filter(|(name, _)| is_used(name));
     used.map(|(name, open)| (name.clone(), Arc::clone(&open.opened)))

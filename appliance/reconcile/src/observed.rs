@@ -295,7 +295,7 @@ impl Observed {
         }
         let leads_there = |extents: &[Extent]| extents.iter().any(|extent| extent.disk == *disk);
         self.disks.get(disk).is_some_and(|open| {
-            let is_ours = !open.disk.has_superblock() || matches!(open.superblock, Superblock::Ours { .. });
+            let is_ours = open.disk.is_its_own(open.superblock);
             let routes = self.routes.values().any(|route| leads_there(&route.extents));
             let clears = self.clearings.values().any(|one| leads_there(&one.extents));
             clears || !is_ours && !routes

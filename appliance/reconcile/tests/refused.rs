@@ -3,7 +3,7 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Cluster, Command, Generation, Kind, RemoveDisk, Uuid};
+use palisade_model::{Cluster, Command, Generation, Kind, RemoveDisk, Usage, Uuid};
 use palisade_reconcile::refused::{LOOK_MS_FIRST, LOOK_MS_MAX};
 use palisade_reconcile::*;
 
@@ -226,6 +226,28 @@ fn nobody_opens_a_medium_that_is_being_decided_about() {
     };
     node.observed.clearings.insert(name("v", 0), clearing);
     assert!(node.observed.is_on_the_move(&disk), "its space is being cleared");
+}
+
+/// One that is given whole and carries somebody's superblock is about to be closed as well; any other whole disk is in use.
+#[test]
+fn a_whole_disk_that_somebody_has_pooled_is_on_the_move() {
+    let mut cluster = served();
+    let disk = name("d", 0);
+    cluster.disks.get_mut(&disk).unwrap().usage = Usage::Whole;
+    let mut node = Node::default();
+    node.settle(&cluster);
+    let mut observed = node.observed;
+    let superblock = |observed: &mut Observed, found| {
+        observed.disks.get_mut(&disk).unwrap().superblock = found;
+    };
+    superblock(&mut observed, Superblock::Missing);
+    assert!(!observed.is_on_the_move(&disk));
+    superblock(&mut observed, Superblock::Foreign);
+    assert!(!observed.is_on_the_move(&disk), "it is in service still");
+    observed.routes.clear();
+    assert!(observed.is_on_the_move(&disk));
+    superblock(&mut observed, Superblock::Missing);
+    assert!(!observed.is_on_the_move(&disk), "no volume of it is attached");
 }
 
 /// Nothing is agreed on that the medium speaks against, also while it is closed.
