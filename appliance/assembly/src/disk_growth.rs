@@ -8,9 +8,9 @@ use palisade_api::{Problem, ProblemKind};
 use palisade_block::{SECTOR_BYTES, Sectors};
 use palisade_model::{Cluster, Command, Disk, Medium, Name};
 use palisade_sys::Opened;
+use palisade_sys::device::Look;
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
 
 /// How long the medium of a disk is now.
 pub fn size(name: &Name, opened: &Opened) -> Result<Sectors, Problem> {
@@ -81,8 +81,12 @@ pub fn enlarge(name: &Name, disk: &Disk, bytes: u64, opened: &Opened) -> Result<
 /// # Errors
 /// That it has been deleted. What does not let itself be looked at is refused elsewhere.
 pub fn refuse_unlinked(name: &Name, opened: &Opened) -> Result<(), Problem> {
-    let look = opened.look().ok().flatten();
-    let Some(message) = look.and_then(|look| media::unlinked(name, opened.path(), &look)) else {
+    refuse_if_unlinked(name, opened, opened.look().ok().flatten().as_ref())
+}
+
+/// The same by a look that was taken already.
+fn refuse_if_unlinked(name: &Name, opened: &Opened, look: Option<&Look>) -> Result<(), Problem> {
+    let Some(message) = look.and_then(|look| media::unlinked(name, opened.path(), look)) else {
         return Ok(());
     };
     let remedy = format!(
@@ -96,16 +100,17 @@ pub fn refuse_unlinked(name: &Name, opened: &Opened) -> Result<(), Problem> {
     ))
 }
 
-/// Refuses a new volume, or more of one, on a disk whose file has been deleted, wherever the cluster would put it.
+/// Refuses a new volume, or more of one, on a disk whose file has been deleted, wherever the cluster would put it: by what the
+/// look at it each second has seen, since a file system that does not answer would hold whoever looks now.
 ///
 /// # Errors
 /// That the file of a disk has been deleted. What the cluster would refuse, it refuses by itself.
 pub fn refuse_more_on_unlinked(shared: &Shared, command: &Command, volume: &Name) -> Result<(), Problem> {
     for disk in &disks_given(&shared.cluster(), command, volume) {
         let seen = shared.seen();
-        let opened = seen.disks.get(disk).map(|open| Arc::clone(&open.opened));
-        drop(seen);
-        opened.map_or(Ok(()), |opened| refuse_unlinked(disk, &opened))?;
+        if let Some(open) = seen.disks.get(disk) {
+            refuse_if_unlinked(disk, &open.opened, open.sight.look.as_ref())?;
+        }
     }
     Ok(())
 }
@@ -245,7 +250,15 @@ pub(crate) mod tests {
         let (path, opened, file) = file(folder.path());
         let name = Name::new("d1").unwrap();
         refuse_unlinked(&name, &opened).unwrap();
+        let before = opened.look().unwrap();
         std::fs::remove_file(&path).unwrap();
+        // By a look, as old as that is; without any, nothing is known against it.
+        for known in [None, before] {
+            refuse_if_unlinked(&name, &opened, known.as_ref()).unwrap();
+        }
+        let since = opened.look().unwrap();
+        let refused = refuse_if_unlinked(&name, &opened, since.as_ref());
+        assert_eq!(code(refused), "disk_unlinked");
         for bytes in [100 * 512, 200 * 512] {
             let refused = enlarge(&name, &file, bytes, &opened).unwrap_err();
             assert_eq!((refused.status(), &*refused.code), (409, "disk_unlinked"));
