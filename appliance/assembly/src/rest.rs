@@ -539,4 +539,4 @@ fn gone_again() -> Problem {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 mod coming_up;
 mod import;
-mod preview;
+pub(crate) mod preview;
 
 use super::*;
 use crate::config::{Config, Cores};
@@ -16,6 +16,16 @@ use std::sync::mpsc;
 /// A node of which nothing runs but its door.
 fn still_node(folder: &Path) -> (Rest, Door) {
     still_node_with(folder, "")
+}
+
+/// The state of such a node, with what its steward would be told.
+pub(crate) fn still_shared(folder: &Path) -> (Arc<Shared>, Door) {
+    let (rest, door) = still_node(folder);
+    (shared_of(&rest), door)
+}
+
+pub(crate) fn shared_of(rest: &Rest) -> Arc<Shared> {
+    Arc::clone(&rest.shared)
 }
 
 /// The same with more in its configuration.
