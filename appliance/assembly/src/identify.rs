@@ -70,6 +70,37 @@ pub fn command_for(
     })
 }
 
+/// An operator has said that what lies there is the disk, as it is: that it was cut off once is told no more.
+///
+/// # Errors
+/// It cannot be forgotten.
+pub fn confirmed(shared: &Shared, name: &Name, disk: &Disk) -> Result<(), Problem> {
+    let open = shared.seen().disks.get(name).map(|open| Arc::clone(&open.opened));
+    // One that is as short as it was found is told still.
+    if let Some(open) = &open {
+        let there = open
+            .refresh_size()
+            .map_err(|error| problem::of_reading(format_args!("the size of disk {name}"), error))?;
+        if there.0 < disk.sectors {
+            return Ok(());
+        }
+    }
+    shared.last_seen.forget_cut(disk.uuid).map_err(|error| {
+        let message = format!(
+            "what disk {name} is was recorded, and that it was cut off cannot be forgotten in {}: {error}",
+            shared.last_seen.folder().display()
+        );
+        let remedy = "see that the daemon may write there, and say the same again";
+        Problem::new(ProblemKind::Internal, "state_not_writable", message, remedy)
+    })?;
+    if open.is_some()
+        && let Some(open) = shared.plant().disks.get_mut(name)
+    {
+        open.sight.shortest = None;
+    }
+    Ok(())
+}
+
 /// What a disk is open on, unless that is not its medium: what carries another superblock, or none that can be used, is open
 /// for the time of a look and used by nobody.
 fn in_use(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {

@@ -1,5 +1,6 @@
 //! What disks without an identity looked like when this node last looked: kept beside the cluster database, because it is
-//! this node's own observation and changes all the time.
+//! this node's own observation and changes all the time. And how short the files of disks that are given whole have been seen:
+//! nothing on them tells that they were cut off once they are as long as before, and what was there reads as zeros.
 
 use crate::own_file;
 use palisade_model::Uuid;
@@ -59,8 +60,46 @@ impl LastSeen {
         let _ = fs::remove_file(self.path(disk));
     }
 
+    /// The least size in bytes that the file of a disk was seen to have, where that was less than the disk's and nobody has
+    /// said since that it is to be used. What is damaged or cannot be read is as if nothing had been left of it.
+    pub fn cut(&self, disk: Uuid) -> Option<u64> {
+        match own_file::read(&self.cut_path(disk)) {
+            Ok(text) => Some(text.trim().parse().unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => Some(0),
+        }
+    }
+
+    /// Keeps that the file of a disk has been seen as short as that, stable when this returns, unless it was seen shorter.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn keep_cut(&self, disk: Uuid, bytes: u64) -> io::Result<()> {
+        if self.cut(disk).is_some_and(|least| least <= bytes) {
+            return Ok(());
+        }
+        let path = self.cut_path(disk);
+        let beside = path.with_extension("cut-new");
+        own_file::replace(&self.folder, &path, &beside, &bytes.to_string())
+    }
+
+    /// The disk has left, or an operator has said that its file is to be used as it is.
+    ///
+    /// # Errors
+    /// What the file system says, unless there is nothing to forget.
+    pub fn forget_cut(&self, disk: Uuid) -> io::Result<()> {
+        match fs::remove_file(self.cut_path(disk)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, disk: Uuid) -> PathBuf {
         self.folder.join(format!("{disk}.seen"))
+    }
+
+    fn cut_path(&self, disk: Uuid) -> PathBuf {
+        self.folder.join(format!("{disk}.cut"))
     }
 }
 
@@ -83,5 +122,29 @@ mod tests {
         assert_eq!(seen.recall(Uuid(1)), None);
         seen.forget(Uuid(1));
         assert!(!seen.path(Uuid(1)).exists());
+    }
+
+    #[test]
+    fn the_least_size_of_a_file_is_kept_until_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = LastSeen::below(folder.path());
+        assert_eq!(seen.cut(Uuid(1)), None);
+        for (bytes, least) in [(512, 512), (1024, 512), (0, 0), (512, 0)] {
+            seen.keep_cut(Uuid(1), bytes).unwrap();
+            assert_eq!(seen.cut(Uuid(1)), Some(least));
+        }
+        // What the disk looks like is another thing.
+        seen.forget(Uuid(1));
+        assert_eq!((seen.cut(Uuid(1)), seen.cut(Uuid(2))), (Some(0), None));
+        fs::write(seen.cut_path(Uuid(1)), "no number").unwrap();
+        assert_eq!(
+            seen.cut(Uuid(1)),
+            Some(0),
+            "that it was cut is known all the same"
+        );
+        for _ in 0..2 {
+            seen.forget_cut(Uuid(1)).unwrap();
+            assert_eq!(seen.cut(Uuid(1)), None);
+        }
     }
 }

@@ -6,6 +6,10 @@
 //! given whole, the fingerprint of its content ([`last_seen`](crate::last_seen)). A pooled disk without an identity is
 //! known by its superblock. What does not match stays closed, until the operator says that it is the disk.
 
+mod cut;
+
+pub use cut::note_cut;
+
 use crate::exchanged::{self, Places};
 use crate::hands;
 use crate::last_seen::LastSeen;
@@ -235,12 +239,15 @@ fn open_there(name: &Name, disk: &Disk, manner: Manner, seen: &LastSeen) -> Resu
     }
     if opened.sectors().0 < disk.sectors {
         let (found, agreed) = (opened.sectors(), disk.sectors);
+        note_cut(name, disk, found.bytes(), seen);
         return Err(format!(
             "disk {name} has shrunk: {found} sectors are there, {agreed} were agreed on. What was cut off is lost, and making \
              the medium longer brings zeros back, not data: put a copy of the whole medium in its place, or make it as long as \
-             before knowing that, and restore what lay there from a backup before its guests use it"
+             before knowing that; restore what lay there from a backup, and say that it is to be used: palisade disk confirm \
+             {name} --yes"
         ));
     }
+    cut::refuse_cut(name, disk, seen)?;
     check_content(name, disk, &opened, seen)?;
     Ok(opened)
 }
@@ -435,26 +442,26 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    const BYTES: u64 = 8 << 20;
+    pub(super) const BYTES: u64 = 8 << 20;
 
     const AT_ONCE: Manner = Manner {
         patience: Duration::ZERO,
         again: false,
     };
 
-    fn name() -> Name {
+    pub(super) fn name() -> Name {
         Name::new("d1").unwrap()
     }
 
     /// Opens the only disk of a cluster.
-    fn open_one(disk: &Disk, seen: &LastSeen) -> Result<Opened, String> {
+    pub(super) fn open_one(disk: &Disk, seen: &LastSeen) -> Result<Opened, String> {
         let mut cluster = Cluster::empty();
         cluster.disks.insert(name(), disk.clone());
         open(&cluster, &name(), AT_ONCE, seen)
     }
 
     /// The disk that is added by opening what lies there.
-    fn added(medium: Medium) -> Disk {
+    pub(super) fn added(medium: Medium) -> Disk {
         let sectors = BYTES / SECTOR_BYTES;
         let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
         let (record, wwid) = record_open(&opened, Usage::Whole).unwrap();
@@ -470,7 +477,7 @@ mod tests {
         }
     }
 
-    fn text(path: &Path) -> String {
+    pub(super) fn text(path: &Path) -> String {
         path.to_str().unwrap().to_owned()
     }
 

@@ -213,6 +213,10 @@ impl Errand {
         if !has_gone {
             self.look_at_superblock();
         }
+        let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
+        if let (Some(look), Some(disk)) = (shorter, self.cluster.disks.get(&self.name)) {
+            medium::note_cut(&self.name, disk, look.bytes, &self.shared.last_seen);
+        }
         let mut plant = self.shared.plant();
         if let Some(open) = plant
             .disks
@@ -225,7 +229,6 @@ impl Errand {
             if self.reopens || !has_gone {
                 sight.reopened(reopening, Instant::now());
             }
-            let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
             let least = shorter
                 .into_iter()
                 .map(|look| look.bytes)
@@ -376,5 +379,60 @@ mod tests {
         assert_eq!(sight.reopen_due, Some(now + LOOK));
         sight.reopened(None, now);
         assert_eq!((sight.reopen_due, sight.reopening), (None, None));
+    }
+
+    use crate::rest::tests::{preview, shared_of};
+    use palisade_model::Usage;
+    use std::fs;
+
+    /// A look at a disk that was added as d1, open as what `opened` leads to, of which nothing runs.
+    fn errand(shared: Arc<Shared>, opened: Opened, superblock: Option<Superblock>) -> Errand {
+        let (name, cluster) = (Name::new("d1").unwrap(), shared.cluster());
+        let disk = &cluster.disks[&name];
+        Errand {
+            name,
+            index: DeviceIndex(0),
+            opened: Arc::new(opened),
+            path: disk.medium.path().map(str::to_owned),
+            agreed: disk.sectors * SECTOR_BYTES,
+            cluster: Arc::clone(&cluster),
+            printed: None,
+            superblock,
+            reopens: false,
+            shared,
+        }
+    }
+
+    #[test]
+    fn a_file_given_whole_that_is_seen_shorter_is_remembered_beyond_the_daemon() {
+        for usage in [Usage::Whole, Usage::Pooled] {
+            let folder = tempfile::tempdir().unwrap();
+            let (rest, _door) = preview::node(folder.path());
+            let path = folder.path().join("d1.img");
+            let wish = palisade_api::DiskCreate {
+                usage: match usage {
+                    Usage::Whole => palisade_api::DiskUsage::Whole,
+                    Usage::Pooled => palisade_api::DiskUsage::Pooled,
+                },
+                ..preview::wish(&path, Some(preview::BYTES))
+            };
+            preview::added(&rest, &wish).unwrap();
+            let shared = shared_of(&rest);
+            let disk = shared.cluster().disks[&Name::new("d1").unwrap()].clone();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let open = || {
+                let spec = hands::spec(&disk.medium, disk.block_bytes);
+                Opened::beside(&spec.medium).unwrap()
+            };
+            errand(Arc::clone(&shared), open(), None).run();
+            assert_eq!(shared.last_seen.cut(disk.uuid), None);
+            file.set_len(preview::BYTES / 2).unwrap();
+            errand(Arc::clone(&shared), open(), None).run();
+            file.set_len(preview::BYTES).unwrap();
+            errand(Arc::clone(&shared), open(), None).run();
+            // A pool has lost a superblock with its end, which is told by itself.
+            let kept = (usage == Usage::Whole).then_some(preview::BYTES / 2);
+            assert_eq!(shared.last_seen.cut(disk.uuid), kept, "{usage:?}");
+        }
     }
 }

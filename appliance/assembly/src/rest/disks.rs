@@ -95,9 +95,13 @@ impl Rest {
                 );
             }
             let command = identify::command_for(&self.shared, &name, disk, patch, expected)?;
-            return self.change(Command::IdentifyDisk(command), |view| {
+            let changed = self.change(Command::IdentifyDisk(command), |view| {
                 Some(view.disk(&name, view.cluster.disks.get(&name)?))
-            });
+            })?;
+            if patch.confirm {
+                identify::confirmed(&self.shared, &name, disk)?;
+            }
+            return Ok(changed);
         }
         let opened = self
             .shared

@@ -84,7 +84,8 @@ impl Steward {
         match &action {
             Action::CloseDisk { disk } => {
                 let subject = format!("disk/{disk}");
-                match refusing::keep_last_read(&self.shared, &mut plant, disk) {
+                let stays = refusing::keep_last_read(&self.shared, &mut plant, disk);
+                match stays {
                     // Why it is not used goes on.
                     true => self.shared.findings.clear_raised(&subject),
                     false => self.shared.findings.clear_all(&subject),
@@ -95,7 +96,11 @@ impl Steward {
                     let seen = self.shared.last_seen.clone();
                     let close = move || {
                         close(open);
-                        uuid.into_iter().for_each(|uuid| seen.forget(uuid));
+                        if let Some(uuid) = uuid {
+                            seen.forget(uuid);
+                            // What is not removed belongs to an id that no other disk will ever have.
+                            let _ = (!stays).then(|| seen.forget_cut(uuid));
+                        }
                         Ok(Done::Plain)
                     };
                     // The disk is closed when others can open it, which can take long: not under the lock.

@@ -220,3 +220,38 @@ fn a_disk_in_memory_is_taken_in_only_when_that_is_asked_for() {
     let taken = import_from(&rest, &copy, None, true).unwrap();
     assert_eq!(taken.volumes.len(), 1);
 }
+
+/// Until an operator says so, and only of one that is as long as it should be.
+#[test]
+fn that_a_file_was_cut_off_is_forgotten_when_it_is_confirmed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let path = folder.path().join("d1.img");
+    let whole = api::DiskCreate {
+        usage: api::DiskUsage::Whole,
+        ..wish(&path, Some(BYTES))
+    };
+    added(&rest, &whole).unwrap();
+    let uuid = rest.shared.cluster().disks[&Name::new("d1").unwrap()].uuid;
+    rest.shared.last_seen.keep_cut(uuid, BYTES / 2).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let change = |confirm: bool| {
+        let patch = api::DiskPatch {
+            path: (!confirm).then(|| path.display().to_string()),
+            confirm,
+            ..api::DiskPatch::default()
+        };
+        rest.disk_change("d1", patch, None)
+    };
+    file.set_len(BYTES / 2).unwrap();
+    assert_eq!(change(true).unwrap_err().code, "disk_shrunk");
+    assert!(rest.shared.last_seen.cut(uuid).is_some());
+    file.set_len(BYTES).unwrap();
+    change(false).unwrap();
+    assert!(
+        rest.shared.last_seen.cut(uuid).is_some(),
+        "its path alone says nothing"
+    );
+    change(true).unwrap();
+    assert_eq!(rest.shared.last_seen.cut(uuid), None);
+}
