@@ -11,7 +11,7 @@ use crate::plant::OpenDisk;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api::{Problem, ProblemKind};
-use palisade_model::{Cluster, Name};
+use palisade_model::{Cluster, Disk, Name};
 use palisade_sys::Opened;
 use palisade_sys::device::underlay::{Position, Underlay};
 use std::collections::BTreeMap;
@@ -127,25 +127,93 @@ pub fn refuse_open(
         return Err(taken(&path, name, is_open(name)));
     }
     match superblocks::disk_named(cluster, opened) {
-        Some((name, _)) if Some(name) != but => {
-            let mut problem = taken(&path, name, is_open(name));
-            problem.message = format!("{}: its superblock says so", problem.message);
-            problem.remedy = format!(
-                "use that disk: palisade disk show {name}. If {path} is another medium with a copy of it, one of the two has \
-                 to go. To go on from the copy, stop the daemon, take the medium that is in use now from its place, start the \
-                 daemon, and say where the copy is: palisade disk confirm {name} --path {path} --yes; palisade disk adopt {name} \
-                 then shows what each of them knows. To use it for something else, empty it first by other means, when you are \
-                 certain which of the two it is"
-            );
-            Err(problem)
-        }
+        Some((name, disk)) if Some(name) != but => Err(carries(shared, &path, name, disk)),
         _ => Ok(()),
     }
 }
 
+/// Where the medium of a disk lies at this moment, as far as that is known: where it is open, or else under its recorded path, if
+/// what lies there names it.
+pub fn place_of(shared: &Shared, name: &Name, disk: &Disk) -> Option<String> {
+    let open = shared.seen().disks.get(name).map(|open| Arc::clone(&open.opened));
+    if let Some(open) = open {
+        return open.path().map(|path| path.display().to_string());
+    }
+    let there = medium::beside(disk).ok()?;
+    let path = disk.medium.path()?.to_owned();
+    superblocks::names(disk, &there).then_some(path)
+}
+
+/// A path that leads to none of the media in use, and carries the superblock of a disk that there is.
+pub fn carries(shared: &Shared, path: &str, name: &Name, disk: &Disk) -> Problem {
+    let is_open = shared.seen().disks.contains_key(name);
+    match place_of(shared, name, disk) {
+        Some(original) => copied(path, name, &original, is_open),
+        None => {
+            let mut problem = taken(path, name, is_open);
+            problem.message = format!("{}: its superblock says so", problem.message);
+            problem.remedy = format!(
+                "that disk is not where it was found last: say where it is, palisade disk confirm {name} --path {path}. What is \
+                 said against it then tells whether it is the disk, or a copy of it"
+            );
+            problem
+        }
+    }
+}
+
+/// Two media carry the superblock of one disk.
+fn copied(path: &str, name: &Name, original: &str, is_open: bool) -> Problem {
+    let message = format!(
+        "{path} is disk {name} of this appliance, {}, or a copy of it: its superblock says so, and the same lies at {original}",
+        state(is_open)
+    );
+    let remedy = format!(
+        "use that disk: palisade disk show {name}. {path} and {original} are two media with one content, or two ways to one \
+         medium; of two media one has to go. What is on each, which changes nothing: palisade-inspect {path}, palisade-inspect \
+         {original}. To go on from {path}, stop the daemon, take the medium of {original} from its place, start the daemon, and \
+         say where the disk is: palisade disk confirm {name} --path {path} --yes; palisade disk adopt {name} then shows what \
+         each side knows. To use {path} for something else, empty it first by other means, when you are certain which of the \
+         two it is"
+    );
+    Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
+}
+
+/// Refuses another path for a disk, while what lies under the one on record carries its superblock as well: which of the two is
+/// the disk nothing tells but an operator.
+///
+/// # Errors
+/// That there are two.
+pub fn refuse_copy(name: &Name, disk: &Disk, path: &str, opened: &Opened) -> Result<(), Problem> {
+    let Some(recorded) = disk.medium.path().filter(|recorded| *recorded != path) else {
+        return Ok(());
+    };
+    let is_there = || medium::beside(disk).is_ok_and(|there| superblocks::names(disk, &there));
+    let is_same = opened.is_at(Path::new(recorded)).unwrap_or(false);
+    // What has an identity of its own is compared by that.
+    let tells = disk.medium.wwid().is_some() || disk.record.serial.is_some() || disk.record.file.is_some();
+    if is_same || tells || !disk.has_superblock() || !is_there() {
+        return Ok(());
+    }
+    let message = format!(
+        "{path} and {recorded}, the path of disk {name}, both carry the superblock of that disk: one of them is a copy of the \
+         other, or both are ways to one medium. Nothing was changed"
+    );
+    let remedy = format!(
+        "see what is on each, which changes nothing: palisade-inspect {path}, palisade-inspect {recorded}. Take the one away that \
+         is not the disk; or, when you are certain, say that {path} is: palisade disk confirm {name} --path {path} --yes"
+    );
+    Err(Problem::new(ProblemKind::Conflict, "disk_copied", message, remedy).about("path"))
+}
+
 fn taken(path: &str, holder: &Name, in_use: bool) -> Problem {
-    let state = if in_use { "in use" } else { "closed now" };
-    let message = format!("{path} is disk {holder} of this appliance, {state}");
+    let message = format!("{path} is disk {holder} of this appliance, {}", state(in_use));
     let remedy = format!("use that disk: palisade disk show {holder}");
     Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
+}
+
+fn state(in_use: bool) -> &'static str {
+    match in_use {
+        true => "in use",
+        false => "closed now",
+    }
 }

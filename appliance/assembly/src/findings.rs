@@ -40,7 +40,10 @@ impl View<'_> {
             let mut message = wait.cause.to_string();
             let with_more = matches!(
                 wait.cause,
-                Cause::OlderSuperblock { .. } | Cause::EndLost { .. } | Cause::SuperblockOnWhole { .. }
+                Cause::OlderSuperblock { .. }
+                    | Cause::EndLost { .. }
+                    | Cause::SuperblockOnWhole { .. }
+                    | Cause::ForeignSuperblock
             );
             if let (true, Some(sides)) = (with_more, self.plant.sides(&wait.name)) {
                 message = format!("{message}. {sides}");

@@ -52,6 +52,9 @@ pub fn command_for(
             let opened = hands::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
                 .map_err(|error| problem::of_open(&error))?;
             alias::refuse_open(shared, &shared.cluster(), Some(name), &opened)?;
+            if !patch.confirm {
+                alias::refuse_copy(name, disk, &path, &opened)?;
+            }
             note(&opened);
             of_closed(shared, name, disk, &opened, patch.confirm)?
         }

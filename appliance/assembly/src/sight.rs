@@ -43,6 +43,8 @@ pub struct Sight {
     pub error: Option<String>,
     /// Why its path does not lead to it any more, if so.
     pub astray: Option<String>,
+    /// Its path leads to another medium now that carries its superblock as well: a copy of it.
+    pub copied: bool,
     /// The path that it was looked for under. Another one may have been recorded since.
     pub looked_under: Option<String>,
     /// The least size in bytes that it was seen to have, if that was less than it should be. A file that is cut off and
@@ -196,6 +198,10 @@ impl Errand {
             }
             _ => None,
         };
+        // As seldom as its own superblock is looked at: the medium is somebody else's, for all that is known.
+        let copied = self
+            .superblock
+            .map(|_| astray.is_some() && self.is_copy_at_its_path());
         // What the kernel forbids on a device that may only be read was told without that reason until it was seen.
         if look.is_some_and(|look| look.read_only) {
             let subject = format!("disk/{}", self.name);
@@ -226,6 +232,7 @@ impl Errand {
             let sight = &mut open.sight;
             (sight.look, sight.error, sight.astray) = (look, error, astray);
             sight.looked_under.clone_from(&self.path);
+            sight.copied = sight.astray.is_some() && copied.unwrap_or(sight.copied);
             if self.reopens || !has_gone {
                 sight.reopened(reopening, Instant::now());
             }
@@ -239,6 +246,13 @@ impl Errand {
                 least.filter(|_| look.is_none_or(|look| look.file.is_some() || shorter.is_some()));
             sight.print = print.or(sight.print.take());
         }
+    }
+
+    /// Whether what lies under the path of the disk, which is open elsewhere, carries its superblock as well.
+    fn is_copy_at_its_path(&self) -> bool {
+        let disk = self.cluster.disks.get(&self.name);
+        disk.filter(|disk| disk.has_superblock())
+            .is_some_and(|disk| medium::beside(disk).is_ok_and(|there| superblocks::names(disk, &there)))
     }
 
     /// Opens a disk whose device has gone, if it is there again; else says why not.
@@ -434,5 +448,25 @@ mod tests {
             let kept = (usage == Usage::Whole).then_some(preview::BYTES / 2);
             assert_eq!(shared.last_seen.cut(disk.uuid), kept, "{usage:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_in_the_place_of_a_disk_in_use_is_found_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rest, _door) = preview::node(folder.path());
+        let (path, aside) = (folder.path().join("d1.img"), folder.path().join("aside"));
+        preview::added(&rest, &preview::wish(&path, Some(preview::BYTES))).unwrap();
+        preview::written(&rest, &Name::new("d1").unwrap());
+        let shared = shared_of(&rest);
+        let disk = shared.cluster().disks[&Name::new("d1").unwrap()].clone();
+        let spec = hands::spec(&disk.medium, disk.block_bytes);
+        let opened = Opened::beside(&spec.medium).unwrap();
+        let looks = errand(shared, opened, Some(Superblock::Missing));
+        fs::rename(&path, &aside).unwrap();
+        assert!(!looks.is_copy_at_its_path(), "nothing is there");
+        fs::write(&path, vec![1; 1 << 20]).unwrap();
+        assert!(!looks.is_copy_at_its_path(), "something else is there");
+        fs::copy(&aside, &path).unwrap();
+        assert!(looks.is_copy_at_its_path());
     }
 }

@@ -2,13 +2,14 @@
 //! or the guest runs Palisade itself. Which of the two an operator says, and what he has said is remembered with the disk.
 
 use crate::superblocks::{self, Look};
-use palisade_model::{Disk, NESTED_MAX, Usage, Uuid};
+use palisade_model::{Cluster, Disk, NESTED_MAX, Name, Usage, Uuid};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_wire::disks_named;
+use std::path::Path;
 
 /// Looks at all places of superblocks on an open disk that is given whole.
-pub fn look(disk: &Disk, opened: &Opened) -> Look {
+pub fn look(cluster: &Cluster, disk: &Disk, opened: &Opened) -> Look {
     let found = named(disk, opened);
     let strangers: Vec<Uuid> = disk.strangers(found).collect();
     if strangers.is_empty() {
@@ -16,7 +17,7 @@ pub fn look(disk: &Disk, opened: &Opened) -> Look {
     }
     Look {
         superblock: Superblock::Foreign,
-        sides: Some(described(opened, &strangers)),
+        sides: Some(whose(cluster, opened, &strangers)),
         ..Look::default()
     }
 }
@@ -28,6 +29,25 @@ pub fn named(disk: &Disk, opened: &Opened) -> Vec<Uuid> {
     }
     let named = disks_named(opened.sectors().0, |lba| superblocks::sector(opened, lba));
     named.into_iter().map(Uuid).take(NESTED_MAX).collect()
+}
+
+/// Whose the superblock is that lies where a disk's own should be, and where that disk is, if it is one of this cluster's: then
+/// one of the two is a copy.
+pub fn whose(cluster: &Cluster, opened: &Opened, strangers: &[Uuid]) -> String {
+    let told = described(opened, strangers);
+    match superblocks::disk_named(cluster, opened) {
+        Some((name, disk)) => format!("{told}. {}", is_ours(name, disk, opened)),
+        None => told,
+    }
+}
+
+/// Said of a superblock that names a disk of this cluster in the place of another one.
+fn is_ours(name: &Name, disk: &Disk, opened: &Opened) -> String {
+    let here = opened.path().unwrap_or(Path::new("")).display();
+    let recorded = disk.medium.path().unwrap_or_default();
+    format!(
+        "That is disk {name} of this appliance, recorded at {recorded}: {here} is a copy of it, or the two have changed places"
+    )
 }
 
 /// Whose it is.
@@ -56,8 +76,7 @@ mod tests {
     use crate::disk_growth::tests::disk;
     use crate::hands;
     use palisade_model::Medium;
-    use palisade_wire::{Geometry, Name, Superblock as Written, TableRef, format};
-    use std::path::Path;
+    use palisade_wire::{Geometry, Name as Label, Superblock as Written, TableRef, format};
     use std::time::Duration;
 
     const BYTES: u64 = 64 << 20;
@@ -88,7 +107,7 @@ mod tests {
             disk: id,
             cluster: 4,
             owner: 5,
-            label: Name::new("theirs").unwrap(),
+            label: Label::new("theirs").unwrap(),
             block_bytes: 512,
             disk_sectors: BYTES / 512,
             data_start: geometry.data_start,
@@ -109,13 +128,27 @@ mod tests {
     fn a_whole_disk_that_somebody_has_pooled_is_told_from_one_that_its_guest_has() {
         let folder = tempfile::tempdir().unwrap();
         let (mut disk, opened) = whole(&folder.path().join("d1"));
-        assert_eq!(look(&disk, &opened), Look::default());
+        assert_eq!(look(&Cluster::empty(), &disk, &opened), Look::default());
         pool(&opened, 7);
-        let found = look(&disk, &opened);
+        let found = look(&Cluster::empty(), &disk, &opened);
         assert_eq!(found.superblock, Superblock::Foreign);
         let told = found.sides.unwrap();
         let whose = [Uuid(7).to_string(), "theirs".to_owned(), Uuid(4).to_string()];
         assert!(whose.iter().all(|one| told.contains(one)), "{told}");
+
+        // That of a disk of ours is a copy, or the two have changed places: both paths are told.
+        let mut cluster = Cluster::empty();
+        let original = Disk {
+            uuid: Uuid(7),
+            ..crate::disk_growth::tests::disk(Medium::Block {
+                path: "/dev/original".into(),
+                wwid: None,
+            })
+        };
+        cluster.disks.insert(Name::new("d7").unwrap(), original);
+        let told = look(&cluster, &disk, &opened).sides.unwrap();
+        let paths = ["disk d7 of this appliance", "/dev/original", "d1 is a copy of it"];
+        assert!(paths.iter().all(|one| told.contains(one)), "{told}");
 
         // One copy is enough, sound or not, at either end.
         let area = palisade_wire::AREA_SECTORS * 512;
@@ -131,11 +164,15 @@ mod tests {
         assert!(places.len() >= 4, "{}", places.len());
         for (at, sector) in &places {
             superblocks::wipe(&opened).unwrap();
-            assert_eq!(look(&disk, &opened), Look::default());
+            assert_eq!(look(&Cluster::empty(), &disk, &opened), Look::default());
             let mut damaged = *sector;
             damaged[4000] ^= 1;
             opened.write_at(*at, &damaged).unwrap();
-            assert_eq!(look(&disk, &opened).superblock, Superblock::Foreign, "at {at}");
+            assert_eq!(
+                look(&Cluster::empty(), &disk, &opened).superblock,
+                Superblock::Foreign,
+                "at {at}"
+            );
         }
 
         // What an operator has called the guest's is asked no more; what comes after it is.
@@ -143,9 +180,12 @@ mod tests {
         pool(&opened, 7);
         disk.record.nested = named(&disk, &opened);
         assert_eq!(disk.record.nested, [Uuid(7)]);
-        assert_eq!(look(&disk, &opened), Look::default());
+        assert_eq!(look(&Cluster::empty(), &disk, &opened), Look::default());
         superblocks::wipe(&opened).unwrap();
         pool(&opened, 8);
-        assert_eq!(look(&disk, &opened).superblock, Superblock::Foreign);
+        assert_eq!(
+            look(&Cluster::empty(), &disk, &opened).superblock,
+            Superblock::Foreign
+        );
     }
 }

@@ -50,7 +50,7 @@ pub fn look(
     last: &LastSuperblock,
 ) -> Result<Look, String> {
     if !disk.has_superblock() {
-        return Ok(strangers::look(disk, opened));
+        return Ok(strangers::look(wanted, disk, opened));
     }
     let should = image(wanted, name).map_err(|error| error.to_string())?;
     let found = read(opened);
@@ -68,6 +68,9 @@ pub fn look(
         (Ok(found), Superblock::Older { .. }) => {
             let agreed = agreed(wanted, name).unwrap_or(should.extents);
             Some(sides(found, &agreed))
+        }
+        (Ok(found), Superblock::Foreign) if found.superblock.disk != disk.uuid.0 => {
+            Some(strangers::whose(wanted, opened, &[]))
         }
         (Ok(found), Superblock::EndLost { tail, .. }) => Some(lost_end::told(name, found, opened, tail)),
         _ => None,

@@ -259,8 +259,10 @@ fn refuse_foreign(id: &str, foreign: Option<&Content>) -> Result<(), Problem> {
             "what lies under the path of disk {id} carries {content}: it is another medium, or was written over"
         ),
         &format!(
-            "if it is another medium, say where the disk is: palisade disk confirm {id} --path PATH; if what it carries is to \
-             go for good, stop the daemon and take that away by its own tools first"
+            "see what it is, which changes nothing: wipefs --no-act PATH, with the path that `palisade disk show {id}` tells. If \
+             it is another medium, leave it as it is and say where the disk is: palisade disk confirm {id} --path PATH. If it is \
+             the disk, and what it carries now is to go for good, keep an image of it, stop the daemon and take that away by \
+             its own tools; then look again: palisade disk adopt {id}"
         ),
     ))
 }

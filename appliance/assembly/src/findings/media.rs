@@ -84,8 +84,16 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
                         (FindingKind::DiskExchanged, message)
                     }
                     None => {
+                        let now = open.opened.path().unwrap_or(Path::new("")).display();
+                        let copied = match sight.copied {
+                            true => format!(
+                                ". What lies under that path carries the superblock of disk {name} as well: it is a copy of what is \
+                                 in use, which was found as {now}. Nothing is read from it or written to it"
+                            ),
+                            false => String::new(),
+                        };
                         let message = format!(
-                            "disk {name} is open and works, and will not be found at the next start: {astray}"
+                            "disk {name} is open and works, and will not be found at the next start: {astray}{copied}"
                         );
                         (FindingKind::DiskAstray, message)
                     }

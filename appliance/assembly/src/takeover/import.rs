@@ -17,7 +17,7 @@ use palisade_model::{
 };
 use palisade_sys::device::Medium as Device;
 use palisade_sys::{OpenError, Opened};
-use palisade_wire::{DecodeError, Decoded};
+use palisade_wire::{Claim, DecodeError, Decoded};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Takes disks in with the volumes that their superblocks tell of, or says what that would bring.
@@ -105,6 +105,32 @@ fn nothing_there(wish: &api::ImportMedium, path: &str, error: &DecodeError) -> S
     }
 }
 
+/// A medium that tells two histories: nothing on it says which one is the present one, and the other's volumes would be given
+/// away with the space that they lie in. Only a database that has been where one of them was can say it.
+fn contradicts(path: &str, claims: &[Claim; 2], error: &DecodeError) -> Problem {
+    let told = claims.each_ref().map(|claim| {
+        let names: BTreeSet<&str> = claim
+            .extents
+            .iter()
+            .map(|extent| extent.volume_name.as_str())
+            .collect();
+        let volumes = match names.is_empty() {
+            true => "no volume".to_owned(),
+            false => Vec::from_iter(names).join(", "),
+        };
+        format!("generation {} has {volumes}", claim.superblock.generation)
+    });
+    let message = format!(
+        "{path} cannot be imported: {error}: {}; nothing there tells which of them is right",
+        told.join(", ")
+    );
+    let remedy = format!(
+        "nothing was changed. Keep an image of it, and see what is there copy by copy: palisade-inspect {path}. Where a copy of the          database that it belonged to is left, put that back (palisade state restore), and decide with it: palisade disk adopt \
+         DISK. Else leave it out of the disks that are imported together"
+    );
+    conflict("contradiction", message, &remedy)
+}
+
 /// A medium that was looked at.
 struct Looked {
     add: AddDisk,
@@ -161,16 +187,19 @@ fn look(
     let opened = opened.map_err(|error| problem::of_open(&error))?;
     refuse_used(path, &opened)?;
     let found = superblocks::read(&opened).map_err(|error| {
+        if let DecodeError::Contradiction(claims) = &error {
+            return contradicts(path, claims, &error);
+        }
         let message = format!("{path} cannot be imported: {error}");
         conflict("nothing_on_disk", message, &nothing_there(wish, path, &error))
     })?;
     let superblock = &found.superblock;
-    if let Some((holder, _)) = cluster
+    if let Some((holder, disk)) = cluster
         .disks
         .iter()
         .find(|(_, disk)| disk.uuid.0 == superblock.disk)
     {
-        return Err(is_here(cluster, path, holder));
+        return Err(alias::carries(shared, path, holder, disk));
     }
     let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
     let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;

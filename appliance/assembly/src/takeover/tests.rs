@@ -17,6 +17,11 @@ fn a_side_is_taken_over_nothing_of_others() {
         "{}",
         refused.remedy
     );
+    assert!(
+        refused.remedy.contains("wipefs --no-act PATH"),
+        "a look that changes nothing: {}",
+        refused.remedy
+    );
     assert!(refuse_foreign("d1", None).is_ok());
 }
 

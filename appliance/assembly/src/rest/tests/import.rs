@@ -3,6 +3,7 @@
 use super::preview::{BYTES, added, node, volume, wish, written};
 use super::*;
 use palisade_api::{DiskImport, FileMedium, ImportMedium};
+use palisade_reconcile::{Action, Step};
 use std::fs;
 use std::os::unix::fs::FileExt;
 
@@ -221,6 +222,84 @@ fn a_disk_in_memory_is_taken_in_only_when_that_is_asked_for() {
     assert_eq!(taken.volumes.len(), 1);
 }
 
+/// The disk could not be opened where it is recorded: what its medium carries is not waited for any more.
+fn not_opened(rest: &Rest, disk: &Name) {
+    let step = Step {
+        generation: rest.shared.cluster().generation,
+        action: Action::OpenDisk { disk: disk.clone() },
+    };
+    let mut plant = rest.shared.plant();
+    plant.observed.record_failure(&step, "it is not there".to_owned());
+}
+
+/// Two media with one superblock: both are named, and neither is taken for the other unasked.
+#[test]
+fn a_copy_beside_its_original_is_told_with_both_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let (path, copy) = (folder.path().join("d1.img"), folder.path().join("copy.img"));
+    let d1 = Name::new("d1").unwrap();
+    added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    written(&rest, &d1);
+    fs::copy(&path, &copy).unwrap();
+    let asked = api::DiskCreate {
+        id: "d2".into(),
+        force: true,
+        ..wish(&copy, None)
+    };
+    let both = [&path, &copy].map(|path| path.display().to_string());
+    for refused in [
+        added(&rest, &asked).unwrap_err(),
+        import(&rest, &copy, None).unwrap_err(),
+    ] {
+        assert_eq!(refused.code, "medium_taken");
+        assert!(
+            both.iter().all(|path| refused.message.contains(path)),
+            "{refused:?}"
+        );
+        assert!(refused.message.contains("a copy of it"), "{refused:?}");
+        let looks = both.iter().map(|path| format!("palisade-inspect {path}"));
+        assert!(
+            looks.into_iter().all(|look| refused.remedy.contains(&look)),
+            "{refused:?}"
+        );
+    }
+    // One that has no identity but its superblock could be either.
+    let nameless = palisade_model::IdentifyDisk {
+        name: d1.clone(),
+        path: None,
+        wwid: None,
+        record: palisade_model::MediumRecord::default(),
+        expected: None,
+    };
+    rest.shared.propose(Command::IdentifyDisk(nameless)).unwrap();
+    let patch = |confirm| api::DiskPatch {
+        path: Some(both[1].clone()),
+        confirm,
+        ..api::DiskPatch::default()
+    };
+    let refused = rest.disk_change("d1", patch(false), None).unwrap_err();
+    assert_eq!(refused.code, "disk_copied");
+    assert!(
+        both.iter().all(|path| refused.message.contains(path)),
+        "{refused:?}"
+    );
+    let recorded = || rest.shared.cluster().disks[&d1].medium.path().map(str::to_owned);
+    assert_eq!(recorded(), Some(both[0].clone()));
+    // The one that is left is the disk: so it is said where it is asked for, and so it is recorded.
+    let aside = folder.path().join("aside");
+    fs::rename(&path, &aside).unwrap();
+    not_opened(&rest, &d1);
+    let moved = added(&rest, &asked).unwrap_err();
+    let way = format!("palisade disk confirm d1 --path {}", both[1]);
+    assert!(
+        moved.code == "medium_taken" && moved.remedy.contains(&way),
+        "{moved:?}"
+    );
+    rest.disk_change("d1", patch(false), None).unwrap();
+    assert_eq!(recorded(), Some(both[1].clone()));
+}
+
 /// Until an operator says so, and only of one that is as long as it should be.
 #[test]
 fn that_a_file_was_cut_off_is_forgotten_when_it_is_confirmed() {
@@ -254,4 +333,40 @@ fn that_a_file_was_cut_off_is_forgotten_when_it_is_confirmed() {
     );
     change(true).unwrap();
     assert_eq!(rest.shared.last_seen.cut(uuid), None);
+}
+
+/// Two heads that tell different histories: neither is taken for the right one.
+#[test]
+fn a_medium_that_tells_two_histories_is_refused_with_both() {
+    use palisade_wire::{Ancestor, Geometry, Lineage, Name as Label, Superblock, format};
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let path = folder.path().join("two.img");
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(BYTES).unwrap();
+    let geometry = Geometry::of(BYTES / 512).unwrap();
+    let history = |id: u128| Superblock {
+        generation: id as u64,
+        lineage: Some(Lineage {
+            id,
+            ancestors: vec![Ancestor { generation: 5, id: 5 }],
+        }),
+        ..Superblock::new(1, 2, 3, Label::new("two").unwrap(), 512, BYTES / 512).unwrap()
+    };
+    for (id, from) in [(10, 0), (20, geometry.tail.0)] {
+        let update = format(&history(id), &[]).unwrap();
+        for write in update.phases.iter().flat_map(|phase| &phase.writes) {
+            if write.lba.0 >= from {
+                file.write_all_at(&write.bytes, write.lba.0 * 512).unwrap();
+            }
+        }
+    }
+    let before = fs::read(&path).unwrap();
+    let refused = import(&rest, &path, None).unwrap_err();
+    assert_eq!(refused.code, "contradiction");
+    for words in ["generation 10 has no volume", "generation 20 has no volume"] {
+        assert!(refused.message.contains(words), "{refused:?}");
+    }
+    assert!(refused.remedy.contains("palisade-inspect"), "{refused:?}");
+    assert!(rest.disks().is_empty() && fs::read(&path).unwrap() == before);
 }
