@@ -9,6 +9,7 @@ use crate::problem;
 use crate::shared::Shared;
 use crate::strangers;
 use crate::superblocks;
+use crate::takeover::{DiskHold, hold_at_once};
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Disk, Generation, IdentifyDisk, Medium, MediumRecord, Name};
@@ -17,14 +18,18 @@ use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The command that records what a disk's medium is, or where it is found.
-pub fn command_for(
-    shared: &Shared,
+/// The command that records what a disk's medium is, or where it is found. Until it is agreed on, which is before the other is
+/// dropped, nobody opens the disk where it was recorded before: what its guests wrote there would be lost with the next start.
+///
+/// # Errors
+/// What lies there may not be used, or is not the disk.
+pub fn command_for<'a>(
+    shared: &'a Shared,
     name: &Name,
     disk: &Disk,
     patch: &api::DiskPatch,
     expected: Option<u64>,
-) -> Result<IdentifyDisk, Problem> {
+) -> Result<(IdentifyDisk, DiskHold<'a>), Problem> {
     let mut medium = disk.medium.clone();
     let (Medium::File { path, .. } | Medium::Block { path, .. }) = &mut medium else {
         let message = format!("disk {name} has no medium that could be another one");
@@ -36,6 +41,7 @@ pub fn command_for(
     let path = path.clone();
     exchanged::refuse_recorded(shared, &shared.cluster(), name, &path)?;
     alias::refuse(shared, &shared.cluster(), Some(name), &path)?;
+    let hold = hold_at_once(shared, name)?;
     let open = in_use(shared, name);
     let mut nested = disk.record.nested.clone();
     let mut note = |opened: &Opened| {
@@ -59,7 +65,7 @@ pub fn command_for(
             of_closed(shared, name, disk, &opened, patch.confirm)?
         }
     };
-    Ok(IdentifyDisk {
+    let command = IdentifyDisk {
         name: name.clone(),
         path: patch.path.clone(),
         wwid,
@@ -70,7 +76,8 @@ pub fn command_for(
             ..record
         },
         expected: expected.map(Generation),
-    })
+    };
+    Ok((command, hold))
 }
 
 /// An operator has said that what lies there is the disk, as it is: that it was cut off once is told no more.

@@ -8,6 +8,7 @@
 
 mod giving_up;
 mod looks;
+mod placed_anew;
 mod refusing;
 mod reports;
 mod returning;
@@ -21,7 +22,7 @@ use crate::plant::left::GivenUp;
 use crate::plant::{Offered, OpenDisk, Plant, Returning, UnderWay, pace};
 use crate::shared::Shared;
 use crate::sight::Sight;
-use crate::superblocks::{self, Look};
+use crate::superblocks;
 use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::Severity;
@@ -336,34 +337,6 @@ impl Steward {
         self.aside(plant, step, wanted, Box::new(work));
     }
 
-    /// Takes over what a look at a superblock has brought.
-    fn looked(&self, plant: &mut Plant, step: &Step, look: Look) -> Found {
-        let (_, name) = step.action.target();
-        let known = plant.refused.get(name).map(|last| last.damage.clone());
-        if let Some(open) = plant.disks.get_mut(name) {
-            let known = known.unwrap_or_else(|| open.superblock_damage.clone());
-            let new = look.damage.iter().filter(|damage| !known.contains(damage));
-            new.for_each(|damage| log::warn!("disk {name}: {damage}"));
-            open.superblock_damage = look.damage;
-            open.sides = look.sides;
-        }
-        if !look.mended.is_empty() {
-            let message = format!(
-                "disk {name}: written anew from sound copies: {}",
-                look.mended.join("; ")
-            );
-            log::warn!("{message}");
-            let subject = format!("disk/{name}");
-            self.shared
-                .events
-                .push(Severity::Warning, "superblock_mended", subject, message);
-        }
-        Found {
-            superblock: look.superblock,
-            ..Found::default()
-        }
-    }
-
     fn all_reactors(&self) -> BTreeSet<ReactorIndex> {
         (0..self.shared.reactors.len())
             .map(|index| ReactorIndex(index as u16))
@@ -636,6 +609,10 @@ impl Steward {
         let result = match result {
             Ok(Done::Plain) => Ok(Found::default()),
             Ok(Done::Looked(look)) => Ok(self.looked(&mut plant, step, look)),
+            Ok(Done::Opened { opened, .. }) if self.is_placed_anew(&plant, step, wanted, &opened) => {
+                drop_aside(vec![opened]);
+                Err("where it is, or what it is, was said anew while it was being opened".to_owned())
+            }
             Ok(Done::Opened { opened, look }) => {
                 let index = self.take_disk(&mut plant, step.action.target().1, opened, look.superblock);
                 Ok(Found {

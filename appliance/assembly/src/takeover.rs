@@ -5,6 +5,7 @@ mod older_copy;
 mod reach;
 
 pub use import::import;
+pub(crate) use reach::{DiskHold, hold_at_once};
 
 use crate::medium;
 use crate::problem;

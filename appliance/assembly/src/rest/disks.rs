@@ -94,7 +94,7 @@ impl Rest {
                     Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("bytes"),
                 );
             }
-            let command = identify::command_for(&self.shared, &name, disk, patch, expected)?;
+            let (command, _hold) = identify::command_for(&self.shared, &name, disk, patch, expected)?;
             let changed = self.change(Command::IdentifyDisk(command), |view| {
                 Some(view.disk(&name, view.cluster.disks.get(&name)?))
             })?;

@@ -5,10 +5,12 @@
 //! from another machine. That is believed when it is seen twice.
 
 use super::Steward;
+use crate::plant::Plant;
 use crate::superblocks::Look;
+use palisade_api::Severity;
 use palisade_block::DeviceIndex;
 use palisade_model::{Kind, Name};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::{Opened as Found, Step, Superblock};
 use std::time::Instant;
 
 impl Steward {
@@ -58,5 +60,33 @@ impl Steward {
         }
         // At once, so that none is mended too soon to be told.
         self.shared.observe(&self.shared.cluster(), plant);
+    }
+
+    /// Takes over what a look at a superblock has brought.
+    pub(super) fn looked(&self, plant: &mut Plant, step: &Step, look: Look) -> Found {
+        let (_, name) = step.action.target();
+        let known = plant.refused.get(name).map(|last| last.damage.clone());
+        if let Some(open) = plant.disks.get_mut(name) {
+            let known = known.unwrap_or_else(|| open.superblock_damage.clone());
+            let new = look.damage.iter().filter(|damage| !known.contains(damage));
+            new.for_each(|damage| log::warn!("disk {name}: {damage}"));
+            open.superblock_damage = look.damage;
+            open.sides = look.sides;
+        }
+        if !look.mended.is_empty() {
+            let message = format!(
+                "disk {name}: written anew from sound copies: {}",
+                look.mended.join("; ")
+            );
+            log::warn!("{message}");
+            let subject = format!("disk/{name}");
+            self.shared
+                .events
+                .push(Severity::Warning, "superblock_mended", subject, message);
+        }
+        Found {
+            superblock: look.superblock,
+            ..Found::default()
+        }
     }
 }

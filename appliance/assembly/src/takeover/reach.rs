@@ -24,7 +24,7 @@ pub(super) struct Reached<'a> {
     /// What stands against deciding about it, if it is not the medium on record.
     pub(super) other: Option<Problem>,
     /// Nobody else opens it until this is over.
-    hold: Option<Hold<'a>>,
+    hold: Option<DiskHold<'a>>,
 }
 
 impl Reached<'_> {
@@ -37,13 +37,13 @@ impl Reached<'_> {
 }
 
 /// While this is there the disk is left to us.
-struct Hold<'a> {
+pub(crate) struct DiskHold<'a> {
     shared: &'a Shared,
     disk: Name,
     decided: Option<Arc<Opened>>,
 }
 
-impl Drop for Hold<'_> {
+impl Drop for DiskHold<'_> {
     fn drop(&mut self) {
         let mut plant = self.shared.plant();
         plant.observed.deciding.remove(&self.disk);
@@ -118,7 +118,7 @@ fn open(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
 }
 
 /// Has the disk left to us, once no step is under way on it. `None`: it is open, and stays so.
-fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<Hold<'a>>, Problem> {
+fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<DiskHold<'a>>, Problem> {
     let deadline = Instant::now() + shared.settings.lock_wait + STEP_PATIENCE;
     loop {
         let plant = shared.plant_within(STATE_PATIENCE);
@@ -128,7 +128,7 @@ fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<Hold<'a>>, Problem
                 return Ok(None);
             }
             plant.observed.deciding.insert(name.clone());
-            return Ok(Some(Hold {
+            return Ok(Some(DiskHold {
                 shared,
                 disk: name.clone(),
                 decided: None,
@@ -139,6 +139,23 @@ fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<Hold<'a>>, Problem
             return Err(being_looked_at(name));
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Has the disk left to us from now on, whatever is under way on it: what that opens is let go again, and nobody opens it anew.
+///
+/// # Errors
+/// Another operator decides about it at this moment.
+pub(crate) fn hold_at_once<'a>(shared: &'a Shared, name: &Name) -> Result<DiskHold<'a>, Problem> {
+    let plant = shared.plant_within(STATE_PATIENCE);
+    let mut plant = plant.ok_or_else(problem::of_busy_control)?;
+    match plant.observed.deciding.insert(name.clone()) {
+        false => Err(being_looked_at(name)),
+        true => Ok(DiskHold {
+            shared,
+            disk: name.clone(),
+            decided: None,
+        }),
     }
 }
 

@@ -298,6 +298,34 @@ fn a_copy_beside_its_original_is_told_with_both_paths() {
     );
     rest.disk_change("d1", patch(false), None).unwrap();
     assert_eq!(recorded(), Some(both[1].clone()));
+    assert!(rest.shared.plant().observed.deciding.is_empty());
+}
+
+/// What is being opened, or decided about by somebody else, is not said to be elsewhere at the same time.
+#[test]
+fn one_operator_at_a_time_says_where_a_disk_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = node(folder.path());
+    let (path, moved) = (folder.path().join("d1.img"), folder.path().join("moved.img"));
+    let d1 = Name::new("d1").unwrap();
+    added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    fs::rename(&path, &moved).unwrap();
+    not_opened(&rest, &d1);
+    let change = || {
+        let patch = api::DiskPatch {
+            path: Some(moved.display().to_string()),
+            ..api::DiskPatch::default()
+        };
+        rest.disk_change("d1", patch, None)
+    };
+    rest.shared.plant().observed.deciding.insert(d1.clone());
+    assert_eq!(change().unwrap_err().code, "disk_busy");
+    assert!(
+        rest.shared.plant().observed.deciding.remove(&d1),
+        "it is the other's still"
+    );
+    change().unwrap();
+    assert!(rest.shared.plant().observed.deciding.is_empty());
 }
 
 /// Until an operator says so, and only of one that is as long as it should be.
