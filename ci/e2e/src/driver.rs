@@ -15,6 +15,7 @@
 pub mod giant;
 mod load;
 pub mod pattern;
+pub mod puncher;
 pub mod ring;
 pub mod session;
 mod shapes;

@@ -29,6 +29,7 @@ mod other_medium;
 mod own_tests;
 mod peer_qsd;
 mod places;
+mod punched;
 mod qemu_locks;
 mod read_only;
 mod renamed;
@@ -195,6 +196,12 @@ pub static ALL: &[Scenario] = &[
         about: "requests of gibibytes hold up no neighbour and no stop",
         depth: Depth::Quick,
         run: giants::run,
+    },
+    Scenario {
+        name: "punched",
+        about: "a guest whose memory is punched out from under its requests is cut off, its neighbour goes on",
+        depth: Depth::Quick,
+        run: punched::run,
     },
     Scenario {
         name: "doors",

@@ -1,13 +1,14 @@
 //! A pattern over the beginning of a volume, as a guest would have written it: put there through one daemon, looked for
 //! through the next.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use super::Chance;
 use super::ring::{ARENA, Part, Ring};
 use super::session::Session;
-use crate::failure::{Outcome, demand};
+use crate::failure::{Failure, Outcome, demand};
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,9 +84,37 @@ impl Guest {
     /// # Errors
     /// When nobody listens.
     pub fn at(socket: &Path) -> Outcome<Self> {
-        let ring = Ring::new()?;
+        Self::with(Ring::new()?, socket)
+    }
+
+    /// The same with so many bytes of memory.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn with_memory(socket: &Path, bytes: u64) -> Outcome<Self> {
+        Self::with(Ring::in_memory_of(bytes)?, socket)
+    }
+
+    fn with(ring: Ring, socket: &Path) -> Outcome<Self> {
         let session = Session::start(socket, &ring, &mut None)?;
         Ok(Self { ring, session })
+    }
+
+    /// Its memory.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub fn memory(&self) -> Outcome<OwnedFd> {
+        let memory = self.ring.memory().try_clone_to_owned();
+        memory.map_err(|error| Failure::during("a guest's memory", error))
+    }
+
+    /// Reads the beginning of its disk to a place of its memory.
+    ///
+    /// # Errors
+    /// When the request ends otherwise than well, or the session does.
+    pub fn read_to(&mut self, address: u64, bytes: u64) -> Outcome {
+        self.request_with(READ, 0, (address, bytes))
     }
 
     /// Reads so many bytes.
@@ -97,6 +126,10 @@ impl Guest {
     }
 
     fn request(&mut self, kind: u32, at: u64, bytes: u64) -> Outcome {
+        self.request_with(kind, at, (DATA, bytes))
+    }
+
+    fn request_with(&mut self, kind: u32, at: u64, (data, bytes): (u64, u64)) -> Outcome {
         let mut header = kind.to_le_bytes().to_vec();
         header.extend([0; 4]);
         header.extend((at / 512).to_le_bytes());
@@ -109,7 +142,7 @@ impl Guest {
         };
         let mut chain = vec![part(ARENA, 16, false)];
         if bytes > 0 {
-            chain.push(part(DATA, bytes, kind == READ));
+            chain.push(part(data, bytes, kind == READ));
         }
         chain.push(part(STATUS, 1, true));
         self.ring.offer(0, &chain, None)?;

@@ -45,6 +45,7 @@ pub struct Part {
 #[derive(Debug)]
 pub struct Ring {
     memory: File,
+    memory_bytes: u64,
     avail: u16,
     used: u16,
     kick: OwnedFd,
@@ -65,12 +66,21 @@ impl Ring {
     /// # Errors
     /// When the kernel gives no memory or no eventfd.
     pub fn new() -> Outcome<Self> {
+        Self::in_memory_of(MEMORY_BYTES)
+    }
+
+    /// The same in so many bytes, the first mebibyte of which is the ring's.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    pub fn in_memory_of(memory_bytes: u64) -> Outcome<Self> {
         let during = |error: rustix::io::Errno| Failure::during("memory and events of a guest", error);
         let memory = memfd_create("guest", MemfdFlags::CLOEXEC).map_err(during)?;
-        ftruncate(&memory, MEMORY_BYTES).map_err(during)?;
+        ftruncate(&memory, memory_bytes).map_err(during)?;
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(during);
         Ok(Self {
             memory: memory.into(),
+            memory_bytes,
             avail: 0,
             used: 0,
             kick: event()?,
@@ -84,7 +94,7 @@ impl Ring {
     }
 
     pub fn memory_bytes(&self) -> u64 {
-        MEMORY_BYTES
+        self.memory_bytes
     }
 
     pub fn size(&self) -> u16 {
@@ -127,7 +137,7 @@ impl Ring {
     /// Beyond its end.
     pub fn put(&self, address: u64, bytes: &[u8]) -> Outcome {
         demand(
-            address + bytes.len() as u64 <= MEMORY_BYTES,
+            address + bytes.len() as u64 <= self.memory_bytes,
             format!("{address:#x} is no guest memory"),
         )?;
         self.memory
