@@ -190,6 +190,7 @@ pub(crate) mod tests {
             revision: Generation(1),
             protected: false,
             leaving: false,
+            held: None,
             first_superblock: Default::default(),
             history: Default::default(),
         }

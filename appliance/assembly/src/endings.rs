@@ -243,6 +243,7 @@ endings! {
         Cause::OccupiedMedium => NO_DISK,
         Cause::EndLost { .. } => NO_DISK,
         Cause::HeldClearing { .. } => NO_VOLUME,
+        Cause::HeldDisk { .. } => NO_DISK,
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,

@@ -102,6 +102,7 @@ fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
             nested: disk.record.nested.clone(),
             ..record
         },
+        confirmed: false,
         expected: Some(disk.revision),
     });
     if let Err(error) = shared.propose(identify) {

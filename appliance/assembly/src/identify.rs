@@ -75,6 +75,7 @@ pub fn command_for<'a>(
             fingerprint: record.fingerprint.or_else(|| disk.record.fingerprint.clone()),
             ..record
         },
+        confirmed: patch.confirm,
         expected: expected.map(Generation),
     };
     Ok((command, hold))

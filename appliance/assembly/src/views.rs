@@ -162,7 +162,7 @@ impl View<'_> {
             .observed
             .disks
             .get(name)
-            .filter(|open| open.disk.revision >= disk.revision && !disk.leaving)
+            .filter(|open| open.disk.revision >= disk.revision && !disk.leaving && disk.held.is_none())
             .filter(|open| {
                 let written =
                     open.superblock.has_reached(disk.revision) && disk.first_superblock.is_on_medium();
@@ -197,6 +197,7 @@ impl View<'_> {
                     open.and_then(|open| open.sight.look),
                     volumes.first().map(|volume| (volume.as_str(), used)),
                 ))
+                .chain(media::note_of_held(disk))
                 .chain(volumes.is_empty().then(|| media::note_of_reuse(disk)).flatten())
                 .chain(
                     allocated_bytes.and_then(|taken| media::note_of_kept(disk, taken, used * SECTOR_BYTES)),

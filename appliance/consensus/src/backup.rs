@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It holds what the disks are called, which volumes lie where, and how they are attached; no data, no token. What was
-//! changed after it was taken is not in it: disks that have gone on since are recognised by their lineage, and left
-//! alone.
+//! changed after it was taken is not in it: pooled disks that have gone on since are recognised by their lineage, and left
+//! alone. A disk given whole carries nothing that tells, and is held until an operator has looked ([`Held`]).
 
 use crate::agreement::Agreement;
 use crate::log_file::LogFile;
@@ -16,7 +16,7 @@ use crate::record::{Snapshot, crc32c};
 use crate::state_file::StateFile;
 use crate::store::{self, Store};
 use crate::store_error::StoreError;
-use palisade_model::{Broken, Cluster, Command, Name, check};
+use palisade_model::{Broken, Cluster, Command, Held, Name, check};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
@@ -47,7 +47,7 @@ pub struct Backup {
 /// What a restore has brought back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Restored {
-    /// The backup; its cluster as it was restored, which holds clearings.
+    /// The backup; its cluster as it was restored, which holds clearings and disks.
     pub backup: Backup,
     /// Files of the database that it made.
     pub files: [PathBuf; 2],
@@ -263,17 +263,37 @@ impl Backup {
     }
 
     /// The cluster as a database goes on from it that is made of the backup. Disks without a superblock cannot tell that it is a
-    /// copy, and nothing on them is cleared before an operator has decided: the names of the volumes of which that is true.
-    pub fn held(&self) -> (Cluster, Vec<Name>) {
-        let held = self.cluster.apply(&Command::HoldClearings);
-        let cluster = held.map_or_else(|_| self.cluster.clone(), |(cluster, _)| cluster);
-        let volumes = cluster.volumes.iter();
-        let held = volumes.filter(|(_, volume)| volume.is_clearing_held());
-        let held = held.map(|(name, _)| name.clone()).collect();
-        (cluster, held)
+    /// copy, so they are held, and nothing on them is cleared before an operator has decided.
+    pub fn held(&self) -> Cluster {
+        let held = Held {
+            taken_unix_s: Some(self.taken_unix_s),
+        };
+        let commands = [Command::HoldClearings, Command::HoldDisks(held)];
+        commands.iter().fold(self.cluster.clone(), |cluster, command| {
+            match cluster.apply(command) {
+                Ok((next, _)) => next,
+                Err(_) => cluster,
+            }
+        })
     }
 
-    /// Makes a database of it in a directory that has none, with clearings held ([`Backup::held`]). Cut off anywhere, it is begun again with the same file.
+    /// The volumes whose clearing is held in [`Backup::held`].
+    pub fn held_clearings(&self) -> Vec<Name> {
+        let cluster = self.held();
+        let volumes = cluster.volumes.iter();
+        let held = volumes.filter(|(_, volume)| volume.is_clearing_held());
+        held.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The disks that are held there, each with the volumes that lie on it as far as the backup knows.
+    pub fn held_disks(&self) -> Vec<(Name, Vec<Name>)> {
+        let cluster = self.held();
+        let held = cluster.disks.iter().filter(|(_, disk)| disk.held.is_some());
+        held.map(|(name, _)| (name.clone(), cluster.volumes_on(name)))
+            .collect()
+    }
+
+    /// Makes a database of it in a directory that has none, with clearings and disks held ([`Backup::held`]). Cut off anywhere, it is begun again with the same file.
     ///
     /// # Errors
     /// [`BackupError::Occupied`]: there is a database. Others: it could not be made.
@@ -292,7 +312,7 @@ impl Backup {
             .and_then(|file| file.sync_all())
             .map_err(io_on(&mark, "made"))?;
         sync(directory)?;
-        self.cluster = self.held().0;
+        self.cluster = self.held();
         let snapshot = Snapshot {
             index: 1,
             cluster: self.cluster.clone(),

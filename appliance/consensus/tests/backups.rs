@@ -310,9 +310,12 @@ fn a_restored_database_holds_what_it_would_clear_on_a_whole_disk() {
         store.propose(command).unwrap();
     }
     let backup = Backup::of(store.cluster().as_ref().clone());
-    assert_eq!(backup.held().1, [name("v")]);
+    assert_eq!(backup.held_clearings(), [name("v")]);
+    assert_eq!(backup.held_disks(), [(name("d"), vec![name("v")])]);
     backup.clone().restore(&restored).unwrap();
     let again = Store::open(&restored).unwrap().cluster();
     assert!(again.volumes[&name("v")].is_clearing_held());
-    assert_eq!(again.generation, backup.cluster.generation.next());
+    let held = again.disks[&name("d")].held.unwrap();
+    assert_eq!(held.taken_unix_s, Some(backup.taken_unix_s));
+    assert_eq!(again.generation, backup.cluster.generation.next().next());
 }

@@ -51,6 +51,7 @@ impl Cluster {
             Command::DeleteFragment(delete) => next.delete_fragment(*delete),
             Command::RecordCleared(record) => next.record_cleared(record),
             Command::HoldClearings => Ok(next.hold_clearings()),
+            Command::HoldDisks(held) => Ok(next.hold_disks(*held)),
             Command::ClearHeld(held) => next.clear_held(held),
             Command::CreateAttachment(create) => next.create_attachment(create),
             Command::ChangeAttachment(change) => next.change_attachment(change),

@@ -60,6 +60,13 @@ impl Cluster {
         })
     }
 
+    /// The volumes that lie on a disk, each once.
+    pub fn volumes_on(&self, disk: &Name) -> Vec<Name> {
+        let mut volumes: Vec<Name> = self.extents_on(disk).map(|(name, ..)| name.clone()).collect();
+        volumes.dedup();
+        volumes
+    }
+
     /// Every extent on a disk that belongs to a volume which is not whole.
     pub fn fragments_on<'a>(
         &'a self,

@@ -2,7 +2,7 @@
 
 use crate::attachment::{Account, Limits};
 use crate::clearing::Clear;
-use crate::disk::{Medium, Usage};
+use crate::disk::{Held, Medium, Usage};
 use crate::generation::{Epoch, Generation};
 use crate::limits::QUEUE_SIZE_DEFAULT;
 use crate::lineage::Ancestor;
@@ -57,6 +57,9 @@ pub enum Command {
     /// Says that the database was put back from a copy: what it would clear where no superblock tells whether that is still to
     /// be cleared waits for [`ClearHeld`], or for a [`ChangeVolume`] to [`Clear::Never`]. Refused by none.
     HoldClearings,
+    /// Says the same of what lies on disks without a superblock: they are held until an operator has said of each that it is
+    /// as the database has it ([`IdentifyDisk`], [`RelocateDisks`]). Refused by none.
+    HoldDisks(Held),
     /// Clears a volume whose clearing is held.
     ClearHeld(ClearHeld),
     /// Offers a volume to a VM.
@@ -208,6 +211,9 @@ pub struct IdentifyDisk {
     pub wwid: Option<String>,
     /// What was read of it to know it by.
     pub record: MediumRecord,
+    /// An operator says that it is the disk, as the database has it: it is held no longer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub confirmed: bool,
     /// The revision it must have.
     pub expected: Option<Generation>,
 }
@@ -229,6 +235,9 @@ pub struct Relocation {
     pub uuid: Uuid,
     /// Absolute path under which its medium is found.
     pub path: String,
+    /// As in [`IdentifyDisk`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub confirmed: bool,
     /// The revision it must have.
     pub expected: Option<Generation>,
 }

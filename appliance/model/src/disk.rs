@@ -43,12 +43,24 @@ pub struct Disk {
     /// It has been given up, and is gone once its node has let go of the medium. Nothing is put on it any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// It keeps no superblock, and the database was put back from a copy: nobody opens it before an operator has said that it
+    /// is as the database has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// Whether its first superblock is on the medium. No extent is put on it before.
     #[serde(default, skip_serializing_if = "FirstSuperblock::is_on_medium")]
     pub first_superblock: FirstSuperblock,
     /// The generations at which what its superblock says has changed.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
+}
+
+/// Why a disk is held: what was given to whom on it since is known to nobody here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Held {
+    /// When the copy was taken that the database was put back from, in seconds since 1970, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_unix_s: Option<u64>,
 }
 
 /// Whether a disk's first superblock has been written.
@@ -162,6 +174,11 @@ impl Disk {
     /// The generation that the superblock on the medium must show: of the latest change of the disk or its extents.
     pub fn superblock_generation(&self) -> Generation {
         self.revision.max(self.extents_revision)
+    }
+
+    /// Whether its content outlives the daemon and nothing on it tells whose that is: given whole, on a medium that lasts.
+    pub fn keeps_no_record(&self) -> bool {
+        self.medium.is_lasting() && !self.has_superblock()
     }
 
     /// Whether it keeps a superblock: pooled, on a medium that outlives the daemon.

@@ -50,7 +50,7 @@ pub use command::{
     IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared,
     ReleaseDisk, RelocateDisks, Relocation, RemoveDisk,
 };
-pub use disk::{Disk, FirstSuperblock, Medium, Usage};
+pub use disk::{Disk, FirstSuperblock, Held, Medium, Usage};
 pub use fragment::{Fragment, Piece};
 pub use generation::{Epoch, Generation};
 pub use lineage::{Ancestor, History, LineageId};

@@ -131,6 +131,7 @@ fn a_disk_that_is_identified_anew_changes_in_what_was_said() {
                 serial,
                 ..MediumRecord::default()
             },
+            confirmed: false,
             expected: None,
         })
     };
@@ -237,6 +238,7 @@ fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
             name,
             uuid,
             path,
+            confirmed: false,
             expected,
         }
     };

@@ -536,6 +536,7 @@ fn a_disk_is_said_to_be_another_medium_or_found_elsewhere() {
             serial: Some("S1".into()),
             ..MediumRecord::default()
         },
+        confirmed: false,
         expected: None,
     };
     lab.does(Command::IdentifyDisk(identify(Some("/dev/sdb"), Some("eui.2"))));
@@ -575,6 +576,7 @@ fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
         name: name("d", disk),
         uuid: Uuid(100 + u128::from(disk)),
         path: format!("/disks/{place}"),
+        confirmed: false,
         expected: None,
     };
     let moves = |disks: &[Relocation]| {

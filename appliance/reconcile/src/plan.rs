@@ -102,6 +102,14 @@ pub enum Cause {
         /// It has been deleted, and is gone once it is clear.
         deleting: bool,
     },
+    /// The disk keeps no record, and the database was put back from a copy: an operator has to say whether what lies there is
+    /// what the database says.
+    HeldDisk {
+        /// Which disk.
+        disk: Name,
+        /// The volumes on it, as the database has them.
+        volumes: Vec<Name>,
+    },
     /// Steps for a later generation were taken already: what is wanted here has been overtaken.
     Overtaken {
         /// The later generation.
@@ -187,6 +195,18 @@ impl fmt::Display for Cause {
                  have decided. To leave what lies there as it is and let the volume go: `palisade volume delete {volume} \
                  --no-clear`. To zero it, whatever it is: `palisade volume set {volume} --clear-held`"
             ),
+            Cause::HeldDisk { disk, volumes } => {
+                let names: Vec<&str> = volumes.iter().map(Name::as_str).collect();
+                let told = match names.is_empty() {
+                    true => "no volume".to_owned(),
+                    false => names.join(", "),
+                };
+                write!(
+                    f,
+                    "the cluster database was put back from a copy, which has {told} on it. The disk is given whole and keeps no                      record of its own, so what lies there may be another volume's by now, and its guest another's: nobody                      opens it before you have decided. If the volumes of the copy are those of today: `palisade disk confirm \
+                     {disk} --yes`. If they are not, take them off it first, and create those of today with `--clear never`"
+                )
+            }
             Cause::OlderSuperblock { generation, last: None } => write!(
                 f,
                 "the medium's superblock is of generation {generation}, the cluster database has gone on from that, and this \

@@ -48,7 +48,11 @@ fn disk(id: &str, uuid: u128) -> Command {
 }
 
 fn volume(id: &str, uuid: u128) -> Command {
-    Command::CreateVolume(CreateVolume {
+    Command::CreateVolume(created(id, uuid))
+}
+
+fn created(id: &str, uuid: u128) -> CreateVolume {
+    CreateVolume {
         name: name(id),
         uuid: Uuid(uuid),
         node: name("host-a"),
@@ -58,7 +62,7 @@ fn volume(id: &str, uuid: u128) -> Command {
         clear: None,
         clears: false,
         clears_reused: false,
-    })
+    }
 }
 
 /// What follows the words that a line begins with.
@@ -130,6 +134,71 @@ fn a_restore_shows_what_it_brings_and_what_is_there() {
     run(NOWHERE, command(&fresh).trim_end_matches(" --dry-run")).ok();
     let shown = run(NOWHERE, &command(&fresh));
     assert_eq!(fact(&shown.out, "In both, changed:"), "-");
+}
+
+/// What a disk that keeps no record holds by now is not known to the backup: it is named, with its volumes, before and after.
+#[test]
+fn a_restore_names_the_disks_that_are_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, file) = (folder.path().join("old"), folder.path().join("backup"));
+    let store = database(&old);
+    let Command::AddDisk(memory) = disk("w1", 5) else {
+        panic!("it is a disk")
+    };
+    let whole = |id: &str, uuid| {
+        Command::AddDisk(palisade_model::AddDisk {
+            name: name(id),
+            uuid: Uuid(uuid),
+            medium: palisade_model::Medium::Block {
+                path: format!("/dev/{id}"),
+                wwid: None,
+            },
+            usage: palisade_model::Usage::Whole,
+            data_start: 0,
+            data_end: memory.sectors,
+            ..memory.clone()
+        })
+    };
+    let alice = Command::CreateVolume(CreateVolume {
+        disk: Some(name("w1")),
+        ..created("alice", 13)
+    });
+    for change in [whole("w1", 5), whole("w2", 6), alice] {
+        store.propose(change).unwrap();
+    }
+    let backup = Backup::of(store.cluster().as_ref().clone());
+    backup.write(&file).unwrap();
+    let restore = format!(
+        "state restore {} --state-dir {}",
+        file.display(),
+        folder.path().join("fresh").display()
+    );
+    let value = run(NOWHERE, &format!("{restore} --dry-run --json")).ok();
+    let value: serde_json::Value = serde_json::from_str(&value).unwrap();
+    assert_eq!(value["held_disks"], serde_json::json!(["w1", "w2"]));
+    for command in [format!("{restore} --dry-run"), restore] {
+        let shown = run(NOWHERE, &command).ok();
+        let held = fact(&shown, "Held: disks that were given whole");
+        assert!(
+            held.contains("w1 (alice), w2 (no volume)") && held.contains("palisade disk confirm ID --yes"),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains("d1 ("),
+            "a disk of a pool tells by itself: {shown}"
+        );
+        assert!(
+            !shown.contains(" disks that have gone on") || shown.contains("pooled disks that have gone on"),
+            "{shown}"
+        );
+    }
+    let restored = Store::open(&folder.path().join("fresh")).unwrap().cluster();
+    assert_eq!(
+        restored.disks[&name("w2")]
+            .held
+            .and_then(|held| held.taken_unix_s),
+        Some(backup.taken_unix_s)
+    );
 }
 
 #[test]

@@ -12,7 +12,8 @@ use palisade_block::Nanos;
 use palisade_consensus::Backup;
 use palisade_model::{
     AddDisk, ChangeVolume, Clear, ClearHeld, Cluster, Command, CreateAttachment, CreateVolume, DeleteVolume,
-    Extent, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, Usage, Uuid,
+    Extent, GrowVolume, IdentifyDisk, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, Usage,
+    Uuid,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, plan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,7 @@ struct World {
 struct Seen {
     restores: u64,
     held: u64,
+    disks_confirmed: u64,
     confirmed: u64,
     cleared: u64,
 }
@@ -166,14 +168,46 @@ impl World {
         let text = &self.backups[self.rng.index(self.backups.len())];
         let backup = Backup::from_text(text, Path::new("backup"));
         let backup = backup.map_err(|error| (Invariant::AllOrNothing, error.to_string()))?;
-        let (cluster, held) = backup.held();
         self.seen.restores += 1;
-        self.seen.held += held.len() as u64;
-        self.cluster = cluster;
+        self.seen.held += backup.held_clearings().len() as u64;
+        self.cluster = backup.held();
         self.ordered.clear();
         self.emptied.clear();
         self.restart();
+        // The operator looks at what lies there, by other means, and mostly goes on with it at once.
+        for number in 0..DISKS {
+            if !self.rng.one_in(4) {
+                self.confirm(number)?;
+            }
+        }
         Ok(())
+    }
+
+    /// `palisade disk confirm --yes`: the disk is as the database has it.
+    fn confirm(&mut self, number: u64) -> Lived<()> {
+        let name = name("d", number)?;
+        let record = self.cluster.disks.get(&name).map(|disk| disk.record.clone());
+        let identify = IdentifyDisk {
+            name,
+            path: None,
+            wwid: None,
+            record: record.unwrap_or_default(),
+            confirmed: true,
+            expected: None,
+        };
+        if self.apply(&Command::IdentifyDisk(identify)) {
+            self.seen.disks_confirmed += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether a volume lies on a disk that waits for an operator's word.
+    fn is_on_held(&self, volume: &palisade_model::Volume) -> bool {
+        let mut extents = volume.extents().iter();
+        extents.any(|extent| {
+            let disk = self.cluster.disks.get(&extent.disk);
+            disk.is_some_and(|disk| disk.held.is_some())
+        })
     }
 
     /// The process ends, and another begins with the same database.
@@ -190,7 +224,7 @@ impl World {
             self.turn()?;
         }
         let stuck = |(name, volume): (&Name, &palisade_model::Volume)| {
-            let waits = volume.clearing.is_some_and(|clearing| !clearing.held);
+            let waits = volume.clearing.is_some_and(|clearing| !clearing.held) && !self.is_on_held(volume);
             waits.then(|| {
                 format!(
                     "at rest volume {name} is still to be cleared: {:?}",
@@ -203,7 +237,7 @@ impl World {
         }
         let is_held = |name: &&Name| {
             let volume = self.cluster.volumes.get(*name);
-            volume.is_some_and(palisade_model::Volume::is_clearing_held)
+            volume.is_some_and(|volume| volume.is_clearing_held() || self.is_on_held(volume))
         };
         match self.routes.keys().find(is_held) {
             Some(name) => Err((
@@ -366,6 +400,9 @@ impl World {
     /// An operator's command, which he knows the meaning of.
     fn command(&mut self) -> Lived<()> {
         let number = self.rng.below(DISKS);
+        if self.rng.one_in(10) {
+            return self.confirm(number);
+        }
         let volume = name("v", number)?;
         let uuid = self.cluster.volumes.get(&volume).map(|found| found.uuid);
         match (self.rng.below(9), uuid) {
@@ -494,9 +531,11 @@ mod tests {
             seen.restores += world.seen.restores;
             seen.held += world.seen.held;
             seen.confirmed += world.seen.confirmed;
+            seen.disks_confirmed += world.seen.disks_confirmed;
             seen.cleared += world.seen.cleared;
         }
-        let least = seen.restores.min(seen.held).min(seen.confirmed);
+        let answered = seen.confirmed.min(seen.disks_confirmed);
+        let least = seen.restores.min(seen.held).min(answered);
         assert!(least > 20 && seen.cleared > 500, "{seen:?}");
     }
 }

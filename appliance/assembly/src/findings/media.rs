@@ -5,6 +5,7 @@ use crate::medium;
 use crate::plant::{OpenDisk, Plant};
 use crate::sight::promised;
 use palisade_api::FindingKind;
+use palisade_api::calendar::date_and_time;
 use palisade_api::size::human;
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{Disk, Medium, Name, Usage};
@@ -243,6 +244,20 @@ pub fn note_of_reuse(disk: &Disk) -> Option<String> {
          --clear never"
             .to_owned()
     })
+}
+
+/// Since when a disk is held that keeps no record of its own.
+pub fn note_of_held(disk: &Disk) -> Option<String> {
+    let taken = match disk.held?.taken_unix_s {
+        Some(unix_s) => {
+            let (date, time) = date_and_time(unix_s);
+            format!("that was taken on {date} at {time} UTC")
+        }
+        None => "of a time that is not known".to_owned(),
+    };
+    Some(format!(
+        "it is held since the database was put back from a copy {taken}: its volumes are those of then"
+    ))
 }
 
 /// What may be made larger, and by which command: the disk, when its medium has become longer than was agreed on; the volume

@@ -1,6 +1,7 @@
 //! Questions and changes while a thread holds the state of the node.
 
 mod coming_up;
+mod held;
 mod import;
 pub(crate) mod preview;
 

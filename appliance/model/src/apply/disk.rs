@@ -9,7 +9,7 @@ use crate::command::{
     AddDisk, AdoptDisk, ChangeDisk, ConfirmSuperblock, GrowDisk, IdentifyDisk, OnMedium, Outcome,
     ReleaseDisk, RemoveDisk,
 };
-use crate::disk::{Disk, FirstSuperblock, Medium, Usage};
+use crate::disk::{Disk, FirstSuperblock, Held, Medium, Usage};
 use crate::generation::Generation;
 use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, GENERATION_MAX, SECTORS_MAX};
 use crate::lineage::History;
@@ -300,16 +300,34 @@ impl Cluster {
         if let Some(other) = self.disk_with_medium(Some(name), &disk.node, &medium) {
             return Err(Refusal::MediumTaken { disk: other.clone() });
         }
-        if disk.medium == medium && disk.record == identify.record {
+        let held = disk.held.filter(|_| !identify.confirmed);
+        if disk.medium == medium && disk.record == identify.record && disk.held == held {
             let revision = disk.revision;
             return Ok(Outcome::Unchanged { revision });
         }
         if let Some(disk) = self.disks.get_mut(name) {
             disk.medium = medium;
             disk.record = identify.record.clone();
+            disk.held = held;
             disk.revision = generation;
         }
         Ok(Outcome::Changed { revision: generation })
+    }
+
+    /// Holds all disks that keep no record, as the database that knows of them was put back from a copy.
+    pub(super) fn hold_disks(&mut self, held: Held) -> Outcome {
+        let revision = self.generation;
+        let mut is_changed = false;
+        let is_other = |disk: &&mut Disk| disk.keeps_no_record() && disk.held != Some(held);
+        for disk in self.disks.values_mut().filter(is_other) {
+            disk.held = Some(held);
+            disk.revision = revision;
+            is_changed = true;
+        }
+        match is_changed {
+            true => Outcome::Changed { revision },
+            false => Outcome::Unchanged { revision },
+        }
     }
 
     /// The disk, other than `but`, with the medium: the same path on the same node, or the same WWID anywhere.
@@ -396,6 +414,7 @@ pub(super) fn disk_of(add: &AddDisk, revision: Generation) -> Disk {
         revision,
         protected: false,
         leaving: false,
+        held: None,
         first_superblock: FirstSuperblock::OnMedium,
         history: History::default(),
     }

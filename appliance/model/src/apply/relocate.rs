@@ -40,7 +40,7 @@ impl Cluster {
         }
     }
 
-    /// Whether that was another path than it had.
+    /// Whether that was another path than it had, or ends that it is held.
     fn move_disk(&mut self, relocation: &Relocation) -> Result<bool, Refusal> {
         let Relocation { name, uuid, path, .. } = relocation;
         let revision = self.generation;
@@ -53,10 +53,12 @@ impl Cluster {
             let rule = "must be of a file or a block device";
             return require(false, Kind::Disk, name, "path", rule).map(|()| false);
         };
-        if before == path {
+        let held = disk.held.filter(|_| !relocation.confirmed);
+        if before == path && disk.held == held {
             return Ok(false);
         }
         before.clone_from(path);
+        disk.held = held;
         disk.revision = revision;
         Ok(true)
     }

@@ -100,8 +100,9 @@ fn grow_disk() -> impl Strategy<Value = Command> {
 fn identify_disk() -> impl Strategy<Value = Command> {
     let path = proptest::option::of((0u8..5).prop_map(|place| format!("/disks/{place}")));
     let wwid = proptest::option::of((0u8..5).prop_map(|place| format!("naa.{place}")));
-    (0u8..4, path, wwid, proptest::option::of("[ -~]{0,3}"), expected()).prop_map(
-        |(disk, path, wwid, serial, expected)| {
+    let serial = proptest::option::of("[ -~]{0,3}");
+    (0u8..4, path, wwid, serial, any::<bool>(), expected()).prop_map(
+        |(disk, path, wwid, serial, confirmed, expected)| {
             Command::IdentifyDisk(IdentifyDisk {
                 name: name("d", disk),
                 path,
@@ -110,6 +111,7 @@ fn identify_disk() -> impl Strategy<Value = Command> {
                     serial,
                     ..MediumRecord::default()
                 },
+                confirmed,
                 expected,
             })
         },
@@ -117,12 +119,15 @@ fn identify_disk() -> impl Strategy<Value = Command> {
 }
 
 fn relocate_disks() -> impl Strategy<Value = Command> {
-    let one = (0u8..4, 3u128..20, 0u8..5, expected()).prop_map(|(disk, uuid, place, expected)| Relocation {
-        name: name("d", disk),
-        uuid: Uuid(uuid),
-        path: format!("/disks/{place}"),
-        expected,
-    });
+    let one = (0u8..4, 3u128..20, 0u8..5, any::<bool>(), expected()).prop_map(
+        |(disk, uuid, place, confirmed, expected)| Relocation {
+            name: name("d", disk),
+            uuid: Uuid(uuid),
+            path: format!("/disks/{place}"),
+            confirmed,
+            expected,
+        },
+    );
     proptest::collection::vec(one, 0..4).prop_map(|disks| Command::RelocateDisks(RelocateDisks { disks }))
 }
 

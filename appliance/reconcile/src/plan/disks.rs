@@ -85,6 +85,10 @@ impl<'a> Planner<'a> {
     }
 
     fn open_disk(&mut self, name: &Name, disk: &Disk) {
+        if let Some(cause) = held(self.wanted, name, disk) {
+            self.wait(Kind::Disk, name, cause);
+            return;
+        }
         if let Some(refused) = self.refused(name, disk) {
             let is_due = refused.is_due(disk, self.observed.now_ms);
             let open = Action::OpenDisk { disk: name.clone() };
@@ -229,8 +233,8 @@ impl<'a> Planner<'a> {
 /// Why nothing may be written to the medium of a disk that carries this, if so.
 pub(crate) fn unusable(cluster: &Cluster, name: &Name, disk: &Disk, superblock: Superblock) -> Option<Cause> {
     if !disk.has_superblock() {
-        let disk = name.clone();
-        return (superblock == Superblock::Foreign).then_some(Cause::SuperblockOnWhole { disk });
+        let foreign = || Cause::SuperblockOnWhole { disk: name.clone() };
+        return held(cluster, name, disk).or_else(|| (superblock == Superblock::Foreign).then(foreign));
     }
     match superblock {
         Superblock::Foreign => Some(Cause::ForeignSuperblock),
@@ -243,6 +247,14 @@ pub(crate) fn unusable(cluster: &Cluster, name: &Name, disk: &Disk, superblock: 
         Superblock::Occupied => Some(Cause::OccupiedMedium),
         Superblock::Missing => is_lost(cluster, name, disk).then_some(Cause::LostSuperblock),
     }
+}
+
+/// Why a disk is not even looked at, if so.
+fn held(cluster: &Cluster, name: &Name, disk: &Disk) -> Option<Cause> {
+    disk.held.map(|_| Cause::HeldDisk {
+        disk: name.clone(),
+        volumes: cluster.volumes_on(name),
+    })
 }
 
 /// Whether something of ours may be on a medium that carries this, to be erased when its disk leaves.

@@ -132,7 +132,53 @@ pub fn run(lab: &Lab) -> Outcome {
     step(
         "a zeroed head is mended from the tail and a lost tail from the head, once an operator goes on; a lost superblock from the database",
     );
+    whole_disk(lab, &mut appliance)?;
     appliance.stop()
+}
+
+/// What lies on a disk given whole may be another tenant's since the backup was taken, and nothing on it says so.
+fn whole_disk(lab: &Lab, appliance: &mut Appliance) -> Outcome {
+    let whole =
+        json!({ "id": "w1", "usage": "whole", "file": { "path": lab.path("w1.img"), "bytes": 32 * MIB } });
+    appliance.rest().post("/v1/disks", &whole)?;
+    appliance.settled("/v1/disks/w1")?;
+    appliance.volume("alice", "w1", 32 * MIB)?;
+    let socket = appliance.attach("alice", json!({}))?;
+    let backup = lab.path("backup-of-alice").display().to_string();
+    appliance.cli(&["state", "backup", &backup])?;
+    for gone in [
+        ["attachment", "delete", "alice", "--yes"],
+        ["volume", "delete", "alice", "--yes"],
+    ] {
+        appliance.cli(&gone)?;
+    }
+    appliance.volume("bob", "w1", 32 * MIB)?;
+    appliance.attach("bob", json!({}))?;
+    appliance.stop()?;
+    let state = lab.path("appliance/state");
+    move_away(&state, &lab.path("state-of-bob"))?;
+    let directory = state.display().to_string();
+    let restore = ["state", "restore", &backup, "--state-dir", &directory];
+    let told = appliance.cli(&restore)?;
+    demand(
+        told.contains("w1 (alice)"),
+        format!("the disk and its volume are to be named: {told}"),
+    )?;
+    for _ in 0..2 {
+        appliance.start_again()?;
+        must_say(appliance, "palisade disk confirm w1 --yes")?;
+        demand(
+            !socket.exists(),
+            "what may be another's is on offer after a restore".to_owned(),
+        )?;
+        appliance.stop()?;
+    }
+    appliance.start_again()?;
+    appliance.cli(&["disk", "confirm", "w1", "--yes", "--wait"])?;
+    appliance.settled("/v1/attachments/alice")?;
+    demand(socket.exists(), "what was confirmed is to be served".to_owned())?;
+    step("a disk given whole is served after a restore once an operator has confirmed it, and not before");
+    Ok(())
 }
 
 fn volume_in_force(appliance: &Appliance, id: &str) -> Outcome {

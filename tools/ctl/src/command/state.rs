@@ -39,11 +39,11 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
             let restored = backup
                 .restore(&state_dir)
                 .map_err(|error| refused(error, &state_dir))?;
-            let start = "Start the daemon on this directory. What was changed after the backup was taken is not in it: disks \
-                         that have gone on since are recognised, nothing is written to them, and `palisade disk adopt` shows \
-                         what each side knows.";
-            let held = held_clearings(&restored.backup);
-            let lines: Vec<&str> = iter::once(start).chain(held.as_deref()).collect();
+            let start = "Start the daemon on this directory. What was changed after the backup was taken is not in it: pooled \
+                         disks that have gone on since are recognised, nothing is written to them, and `palisade disk \
+                         adopt` shows what each side knows.";
+            let held = held_back(&restored.backup);
+            let lines: Vec<&str> = iter::once(start).chain(held.iter().map(String::as_str)).collect();
             told(out, &restored.backup, &state_dir, &lines)
         }
     }
@@ -68,13 +68,46 @@ fn as_value(backup: &Backup, place: &Path) -> serde_json::Value {
         "taken_unix_s": backup.taken_unix_s,
         "generation": backup.cluster.generation.0,
         "lineage": backup.cluster.lineage.to_string(),
-        "held_clearings": backup.held().1,
+        "held_clearings": backup.held_clearings(),
+        "held_disks": backup.held_disks().into_iter().map(|(disk, _)| disk).collect::<Vec<_>>(),
+    })
+}
+
+/// What waits, once restored, for a decision.
+fn held_back(backup: &Backup) -> Vec<String> {
+    held_disks(backup)
+        .into_iter()
+        .chain(held_clearings(backup))
+        .collect()
+}
+
+/// Which disks are not opened, once restored, before somebody has decided.
+fn held_disks(backup: &Backup) -> Option<String> {
+    let disks: Vec<String> = backup
+        .held_disks()
+        .into_iter()
+        .map(|(disk, volumes)| {
+            let volumes: Vec<String> = volumes.iter().map(ToString::to_string).collect();
+            match volumes.is_empty() {
+                true => format!("{disk} (no volume)"),
+                false => format!("{disk} ({})", volumes.join(", ")),
+            }
+        })
+        .collect();
+    (!disks.is_empty()).then(|| {
+        format!(
+            "Held: disks that were given whole, each with the volumes that the backup has on it: {}. Such a disk keeps no record, \
+             so nothing tells whether it was given to somebody else since the backup was taken. None of them is opened and no \
+             guest is served from it before you have decided for each: if the volumes of the backup are those of today, \
+             `palisade disk confirm ID --yes`; if not, take them off it first, and create those of today with `--clear never`.",
+            disks.join(", ")
+        )
     })
 }
 
 /// Which volumes are not cleared, once restored, before somebody has decided.
 fn held_clearings(backup: &Backup) -> Option<String> {
-    let names: Vec<String> = backup.held().1.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = backup.held_clearings().iter().map(ToString::to_string).collect();
     (!names.is_empty()).then(|| {
         format!(
             "Held: the clearing of {}. When the backup was taken, their space on disks that were given whole was still to be \
@@ -237,7 +270,7 @@ fn rehearse(client: &Client, out: Output, file: &Path, state_dir: &Path) -> Resu
         facts.push(("In both, changed", show::list(&difference.changed)));
     }
     out.facts(facts)?;
-    if let Some(held) = held_clearings(&backup) {
+    for held in held_back(&backup) {
         out.line(&held)?;
     }
     out.line("Nothing was changed.")?;

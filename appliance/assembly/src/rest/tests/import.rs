@@ -270,6 +270,7 @@ fn a_copy_beside_its_original_is_told_with_both_paths() {
         path: None,
         wwid: None,
         record: palisade_model::MediumRecord::default(),
+        confirmed: false,
         expected: None,
     };
     rest.shared.propose(Command::IdentifyDisk(nameless)).unwrap();
