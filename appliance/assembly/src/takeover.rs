@@ -19,7 +19,7 @@ use palisade_api::{Problem, ProblemKind, Side};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
-    ImportedExtent, LineageId, Name, OnMedium, Outcome, Refusal, Uuid,
+    ImportedExtent, Kind, LineageId, Name, OnMedium, Outcome, Refusal, Uuid,
 };
 use palisade_sys::device::probe::Content;
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
@@ -198,6 +198,17 @@ impl Knowledge<'_> {
                 );
                 conflict(refusal.code(), message, &remedy)
             }
+            Refusal::Protected { kind: Kind::Volume, name } if side == Side::Disk => {
+                let id = self.name;
+                let message = format!(
+                    "volume {name} is protected, and would be gone, not whole, or smaller, by what the disk says"
+                );
+                let remedy = format!(
+                    "lift its protection first (palisade volume set {name} --unprotect), and then take the side of the disk \
+                     (palisade disk adopt {id} --take disk)"
+                );
+                conflict(refusal.code(), message, &remedy)
+            }
             _ => problem::of_refusal(&refusal),
         })
     }
@@ -224,6 +235,7 @@ impl Knowledge<'_> {
                 disks: vec![imported(known(self.name, self.disk), found)?],
                 cluster: None,
                 holds_clearings: true,
+                regards_protection: true,
             })),
             (Side::Disk, Err(error)) => {
                 let message = format!("disk {id} says nothing that could be taken over: {error}");

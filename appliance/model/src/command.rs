@@ -168,6 +168,10 @@ pub struct ImportDisks {
     /// on disks without a superblock is held. It is held as well when a disk is told of anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds_clearings: bool,
+    /// Refused where a protected volume would be gone by it, not whole, or smaller. False in commands of versions that took no
+    /// notice: they mean the same for ever.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub regards_protection: bool,
 }
 
 /// A disk with what its superblock says.

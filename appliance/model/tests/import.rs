@@ -63,6 +63,7 @@ fn import(cluster: &Cluster, disks: Vec<ImportedDisk>, id: Option<u128>) -> Resu
         disks,
         cluster: id.map(Uuid),
         holds_clearings: false,
+        regards_protection: false,
     });
     let (next, _) = cluster.apply(&command)?;
     check(&next).expect("it is in order");

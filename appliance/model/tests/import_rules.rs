@@ -103,6 +103,7 @@ fn what_is_imported_is_a_pooled_disk_that_is_nobody_elses() {
             disks: vec![found("x", 109, &[])],
             cluster: Some(Uuid(id)),
             holds_clearings: false,
+            regards_protection: false,
         })
     };
     for (cluster, id, expected) in [

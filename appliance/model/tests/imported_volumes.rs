@@ -6,7 +6,8 @@ mod lab;
 
 use lab::imported::{Told, begun, found, import, layout, taken, told};
 use lab::{
-    after, attachment, create, disk, grow, lab, lab_of_two_nodes, name, outcome, piece, refusal, then,
+    after, attachment, change_volume, create, disk, grow, lab, lab_of_two_nodes, name, outcome, piece,
+    refusal, then,
 };
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
@@ -300,4 +301,54 @@ fn a_part_that_is_told_of_again_is_that_part() {
     );
     let gone = taken(&once, &[found("d", 100, &[])]);
     assert!(gone.fragments.is_empty());
+}
+
+/// What a disk says may not take away what an operator has protected, be it a part of it; commands of earlier versions did.
+#[test]
+fn a_protected_volume_is_not_taken_away_by_what_a_disk_says() {
+    let protect = |protected| {
+        Command::ChangeVolume(ChangeVolume {
+            protected: Some(protected),
+            ..change_volume("x")
+        })
+    };
+    let told = |extents: &[Told]| {
+        let disks = vec![found("d", 100, extents)];
+        move |regards_protection| {
+            Command::ImportDisks(ImportDisks {
+                disks: disks.clone(),
+                cluster: None,
+                holds_clearings: false,
+                regards_protection,
+            })
+        }
+    };
+    let x = ("x", 2 * UNIT, 0, UNIT, 2 * UNIT);
+    let before = then(&taken(&begun(), &[found("d", 100, &[x])]), protect(true));
+    assert!(before.volumes[&name("x")].protected);
+    for (says, extents) in [
+        ("nothing of it", vec![]),
+        ("something else", vec![("y", UNIT, 0, UNIT, UNIT)]),
+        ("a part of it", vec![("x", 2 * UNIT, 0, UNIT, UNIT)]),
+        ("a smaller one", vec![("x", UNIT, 0, UNIT, UNIT)]),
+    ] {
+        let import = told(&extents);
+        let refused = refusal(&before, import(true));
+        let expected = Refusal::Protected {
+            kind: Kind::Volume,
+            name: name("x"),
+        };
+        assert_eq!(refused, expected, "{says}");
+        assert_eq!(outcome(&before, &import(false)), "changed", "{says}");
+        let lifted = then(&before, protect(false));
+        assert_eq!(outcome(&lifted, &import(true)), "changed", "{says}");
+    }
+    // All of it, elsewhere on the disk and larger, beside others that come and go.
+    for extents in [
+        vec![x],
+        vec![("x", 3 * UNIT, 0, 4 * UNIT, 3 * UNIT), ("y", UNIT, 0, UNIT, UNIT)],
+    ] {
+        let next = then(&before, told(&extents)(true));
+        assert!(next.volumes[&name("x")].protected);
+    }
 }

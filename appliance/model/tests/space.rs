@@ -501,6 +501,7 @@ fn a_clearing_is_held_when_a_disk_comes_back_that_shows_that_the_database_is_old
         disks: new(),
         cluster: None,
         holds_clearings: true,
+        regards_protection: false,
     });
     assert!(is_held(&then(&cluster, of_this_cluster)));
 }

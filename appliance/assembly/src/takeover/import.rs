@@ -50,6 +50,7 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
             .collect::<Result<_, _>>()?,
         cluster: takes,
         holds_clearings: looked.iter().any(|looked| names(&cluster, looked)),
+        regards_protection: true,
     });
     let (after, _) = cluster
         .apply(&command)

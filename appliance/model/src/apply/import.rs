@@ -27,6 +27,8 @@ struct Parts {
     name: Name,
     known: bool,
     created: Generation,
+    /// What of it guests may use by the database, 0 where that does not have it.
+    sectors: u64,
     /// Sizes that were told of it.
     sizes: BTreeSet<u64>,
     block_bytes: u32,
@@ -61,12 +63,21 @@ impl Cluster {
                 add_piece(&mut volumes, &disk.disk.name, extent, revision)?;
             }
         }
+        let protected = volumes.iter().filter(|(_, parts)| parts.protected);
+        let protected: Vec<_> = protected
+            .map(|(uuid, parts)| (*uuid, parts.name.clone(), parts.sectors))
+            .collect();
         for (uuid, parts) in volumes {
             self.put_together(uuid, parts)?;
         }
         self.refuse_overlaps()?;
         if holds {
             self.hold_clearings();
+        }
+        if import.regards_protection {
+            for (uuid, name, sectors) in protected {
+                self.refuse_loss(uuid, name, sectors)?;
+            }
         }
         Ok(Outcome::Changed { revision })
     }
@@ -161,6 +172,7 @@ impl Cluster {
                 name,
                 known: true,
                 created: volume.created,
+                sectors: volume.usable_sectors(),
                 sizes,
                 block_bytes: volume.block_bytes,
                 pieces,
@@ -181,6 +193,7 @@ impl Cluster {
                 name: fragment.name,
                 known: false,
                 created: self.generation,
+                sectors: 0,
                 sizes: BTreeSet::from([fragment.sectors]),
                 block_bytes: fragment.block_bytes,
                 pieces,
@@ -275,6 +288,18 @@ impl Cluster {
         }
     }
 
+    /// A protected volume has to be there afterwards, as large as it was.
+    fn refuse_loss(&self, uuid: Uuid, name: Name, sectors: u64) -> Result<(), Refusal> {
+        let mut volumes = self.volumes.values();
+        match volumes.any(|volume| volume.uuid == uuid && volume.sectors >= sectors) {
+            true => Ok(()),
+            false => Err(Refusal::Protected {
+                kind: Kind::Volume,
+                name,
+            }),
+        }
+    }
+
     /// The name that a volume gets: its own, unless another has it.
     fn free_name(&self, wanted: &Name, uuid: Uuid, known: bool) -> Name {
         if known || !self.volumes.contains_key(wanted) {
@@ -330,6 +355,7 @@ fn add_piece(
         name: extent.name.clone(),
         known: false,
         created,
+        sectors: 0,
         sizes: BTreeSet::new(),
         block_bytes: extent.block_bytes,
         pieces: Vec::new(),

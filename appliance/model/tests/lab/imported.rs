@@ -40,6 +40,7 @@ pub fn import(disks: &[ImportedDisk]) -> Command {
         disks,
         cluster,
         holds_clearings: false,
+        regards_protection: false,
     })
 }
 

@@ -112,6 +112,7 @@ impl World {
             }],
             cluster: self.rng.one_in(2).then_some(Uuid(found.superblock.cluster)),
             holds_clearings: false,
+            regards_protection: true,
         };
         if !self.apply(&Command::ImportDisks(import)) {
             return Err("a disk cannot be imported".into());
