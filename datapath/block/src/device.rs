@@ -146,6 +146,8 @@ pub struct DeviceLimits {
     pub length_alignment: u32,
     /// Most bytes in one operation; longer ones are split by the engine.
     pub io_bytes_max: u32,
+    /// Bytes that the device gives back as one when they are discarded: of less it may give back nothing.
+    pub discard_granularity: u32,
     /// Whether discard does anything.
     pub discard: bool,
     /// Whether write-zeroes is offered; if not, zeroes are written.

@@ -235,6 +235,7 @@ mod tests {
             memory_alignment: 1,
             length_alignment: 512,
             io_bytes_max: 1 << 20,
+            discard_granularity: 512,
             discard: true,
             write_zeroes: true,
             read_only: false,

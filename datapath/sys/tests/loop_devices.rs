@@ -137,6 +137,10 @@ fn a_block_device_keeps_zeroes_and_discards() {
             (DeviceKind::Block, Sectors(8 * MIB / 512))
         );
         assert!(limits.discard && limits.write_zeroes);
+        let known_as = disk.device.file_name().unwrap().to_string_lossy();
+        let told = fs::read_to_string(format!("/sys/class/block/{known_as}/queue/discard_granularity"));
+        let told: u32 = told.unwrap().trim().parse().unwrap();
+        assert_eq!(limits.discard_granularity, told);
         let mut rig = Rig::new(opened);
         rig::keeps_and_zeroes(&mut rig);
         let buffer = Buffer::new(4 << 20);

@@ -141,6 +141,8 @@ fn memory_of_a_plain_file_goes_without_pinning() {
 /// away reads as zeros.
 fn taken_before_and_after(path: &Path, opened: Opened) -> (u64, u64) {
     assert!(opened.limits().discard && opened.limits().write_zeroes);
+    let block_bytes = std::fs::metadata(path).unwrap().blksize();
+    assert_eq!(u64::from(opened.limits().discard_granularity), block_bytes);
     let allocated = || std::fs::metadata(path).unwrap().blocks() * 512;
     let mut buffer = Buffer::new(4 << 20);
     let opened = Arc::new(opened);

@@ -177,6 +177,7 @@ impl World {
                     memory_alignment: plan.memory_alignment,
                     length_alignment: plan.length_alignment,
                     io_bytes_max: plan.io_bytes_max,
+                    discard_granularity: plan.block_bytes,
                     discard: plan.discard,
                     write_zeroes: plan.write_zeroes,
                     read_only: false,

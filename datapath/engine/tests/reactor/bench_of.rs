@@ -398,6 +398,7 @@ pub fn limits(sectors: u64) -> DeviceLimits {
         memory_alignment: 4,
         length_alignment: 512,
         io_bytes_max: 1 << 20,
+        discard_granularity: 4096,
         discard: true,
         write_zeroes: true,
         read_only: false,

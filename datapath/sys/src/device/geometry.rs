@@ -2,6 +2,7 @@
 
 use super::alignment;
 use palisade_block::Sectors;
+use palisade_block::limits::RANGE_BYTES_MAX;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::mem;
@@ -18,6 +19,8 @@ pub(super) struct Geometry {
     pub(super) memory_alignment: u32,
     /// Unit of the length of each segment, in bytes.
     pub(super) length_alignment: u32,
+    /// What is given back as one when it is discarded, in bytes.
+    pub(super) discard_granularity: u32,
     pub(super) discard: bool,
     pub(super) write_zeroes: bool,
 }
@@ -44,6 +47,7 @@ pub(super) fn geometry(file: &File, buffered: bool, read_only: bool) -> io::Resu
             block_bytes,
             memory_alignment,
             length_alignment,
+            discard_granularity: queue_limit(meta.rdev(), "discard_granularity").map_or(block_bytes, at_once),
             discard: !read_only && queue("discard_max_bytes"),
             write_zeroes: !read_only && queue("write_zeroes_max_bytes"),
         });
@@ -62,6 +66,7 @@ pub(super) fn geometry(file: &File, buffered: bool, read_only: bool) -> io::Resu
         block_bytes,
         memory_alignment,
         length_alignment,
+        discard_granularity: at_once(meta.blksize()),
         discard: !read_only && punches(file, bytes),
         write_zeroes: !read_only && zeroes(file, bytes),
     })
@@ -134,6 +139,11 @@ fn queue_limit(device: u64, name: &str) -> Option<u64> {
             .parse()
             .ok()
     })
+}
+
+/// A unit of discards, as far as we keep to it.
+fn at_once(bytes: u64) -> u32 {
+    bytes.clamp(1, RANGE_BYTES_MAX.into()) as u32
 }
 
 /// The unit of the probes below: a multiple of every file system's block.

@@ -169,6 +169,7 @@ fn own(spec: &DeviceSpec, kind: DeviceKind, media: Media, bytes: u64) -> Result<
         block_bytes: 1,
         memory_alignment: 1,
         length_alignment: 1,
+        discard_granularity: 1,
         discard: true,
         write_zeroes: true,
     };
@@ -406,6 +407,7 @@ fn opened(
         memory_alignment: geometry.memory_alignment,
         length_alignment: geometry.length_alignment,
         io_bytes_max: IO_BYTES_MAX,
+        discard_granularity: geometry.discard_granularity,
         discard: geometry.discard && !spec.read_only,
         write_zeroes: geometry.write_zeroes && !spec.read_only,
         read_only: spec.read_only,
