@@ -1,5 +1,7 @@
 //! Every bound of the data path, written once, with the reason beside it.
 
+use crate::time::Nanos;
+
 /// Data descriptors that a request should have at most (`seg_max`, virtio 1.3 5.2.4). With the header and the status
 /// descriptor a chain then fits a ring of 128 entries. It is what we announce, and no limit of what we serve: a driver
 /// that has not taken SEG_MAX may use a chain as long as the ring (2.7.5.3.1).
@@ -48,20 +50,51 @@ pub const FLIGHT_BYTES_EACH: u64 = 16 << 20;
 /// The same of all attachments; one that has nothing in flight may always have one operation.
 pub const FLIGHT_BYTES_ALL: u64 = 64 << 20;
 
-/// Bytes of one discard or write-zeroes operation of a kernel device, and a multiple of where each ends, so that what a
-/// device or file system gives back as one is not cut. A file is locked meanwhile, and a disk that does not know zeroes
-/// writes them.
+/// Bytes of one discard or write-zeroes operation of a block device, while they go quickly. Each ends at a multiple of its
+/// length, so that what a device gives back as one is not cut. A disk that does not know zeroes writes them.
 pub const RANGE_BYTES_MAX: u32 = 32 << 20;
 
-/// In flight of such operations a shorter one counts for as much: a lock and a journal's record cost the same.
-pub const RANGE_BYTES_MIN: u32 = 4 << 20;
+/// The same of a file, which is locked meanwhile: how long that takes depends on the pieces in which its space lies there,
+/// which nobody knows before, and 8 MiB may be 1024 of them (on ext4 with `discard`, 1 to 3 ms each).
+pub const RANGE_BYTES_FILE_MAX: u32 = 8 << 20;
 
-/// Bytes of such operations in flight of one attachment on one kernel device, by one reactor: four long ones, or 32 short
-/// ones. With so many of 126 MiB, neighbours on the same file were not slowed down; with 256 they waited for seconds.
-pub const RANGES_BYTES_EACH: u64 = 128 << 20;
+/// The same before anything is known of a device.
+pub const RANGE_BYTES_FIRST: u32 = 1 << 20;
 
-/// The same of all attachments; one that has none in flight there may always have one.
-pub const RANGES_BYTES_ALL: u64 = 512 << 20;
+/// The same while they take long, unless a device gives nothing back in pieces as short as that.
+pub const RANGE_BYTES_MIN: u32 = 256 << 10;
+
+/// In flight of such operations a shorter one counts for as much as the longest of that time less this often: a lock and a
+/// journal's record cost the same.
+pub const RANGES_SHORT: u32 = 8;
+
+/// How many of the longest ones an attachment may have in flight on a block device on which they go quickly, by one
+/// reactor. With four of 32 MiB, neighbours were not slowed down; with 256 they waited for seconds. Else, and on a file,
+/// where one waits for the other, it is one.
+pub const RANGES_EACH: u64 = 4;
+
+/// All attachments may have so many times as much; one that has none in flight there may always have one, while they go
+/// quickly.
+pub const RANGES_ALL: u64 = 4;
+
+/// What takes no longer is quick: the next may be longer, and follow at once.
+pub const RANGE_QUICK: Nanos = Nanos::from_millis(10);
+
+/// What takes longer is slow: the next are shorter.
+pub const RANGE_SLOW: Nanos = Nanos::from_millis(50);
+
+/// So long is one to take that follows a slow one.
+pub const RANGE_AIM: Nanos = Nanos::from_millis(25);
+
+/// What was too long for a device is doubled after so much time without another slow one.
+pub const RANGE_CALM: Nanos = Nanos::from_secs(5);
+
+/// After one that was not quick comes a pause as long as it took, and no longer than this: others have the lock, or the
+/// disk, for half of the time.
+pub const RANGE_PAUSE_MAX: Nanos = Nanos::from_secs(1);
+
+/// After the pause the attachment that has waited longest is the next; others are when it has not come for so long.
+pub const RANGE_GRACE: Nanos = Nanos::from_millis(20);
 
 /// Requests one queue may hand over in one turn, so that its neighbours are served in the same turn.
 pub const PULL_BATCH: usize = 32;
@@ -103,6 +136,9 @@ const _: () = assert!(BOUNCE_BYTES <= PIECE_BYTES_MAX as usize);
 const _: () = assert!(PIECE_BYTES_MAX.is_multiple_of(4096), "whole blocks");
 const _: () = assert!(TURN_BYTES_EACH >= PIECE_BYTES_MAX as u64 && TURN_BYTES_ALL >= TURN_BYTES_EACH);
 const _: () = assert!(FLIGHT_BYTES_EACH >= TURN_BYTES_EACH && FLIGHT_BYTES_ALL >= FLIGHT_BYTES_EACH);
-const _: () = assert!(RANGE_BYTES_MAX.is_power_of_two() && RANGE_BYTES_MIN <= RANGE_BYTES_MAX);
-const _: () = assert!(RANGES_BYTES_EACH >= RANGE_BYTES_MAX as u64 && RANGES_BYTES_ALL >= RANGES_BYTES_EACH);
+const _: () = assert!(RANGE_BYTES_MAX.is_power_of_two() && RANGE_BYTES_FILE_MAX.is_power_of_two());
+const _: () = assert!(RANGE_BYTES_FIRST.is_power_of_two() && RANGE_BYTES_MIN.is_power_of_two());
+const _: () = assert!(RANGE_BYTES_MIN <= RANGE_BYTES_FIRST && RANGE_BYTES_FIRST <= RANGE_BYTES_FILE_MAX);
+const _: () = assert!(RANGE_BYTES_FILE_MAX <= RANGE_BYTES_MAX && RANGES_SHORT <= RANGE_BYTES_MIN / 4096);
+const _: () = assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0);
 const _: () = assert!(RING_ENTRIES_MAX.is_power_of_two());

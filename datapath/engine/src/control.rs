@@ -1,7 +1,8 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
 use crate::pace::Allowance;
-use crate::rations::{Flight, Ration, bounded};
+use crate::ranges::Ranges;
+use crate::rations::{Ration, bounded};
 use crate::reactor::{Device, Queue, Reactor, Volume, broken};
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
@@ -81,8 +82,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             careful: false,
             waited_us: 0,
         };
-        for flight in [&mut self.flight].into_iter().chain(&mut self.ranges) {
-            flight.open(id.attachment);
+        self.flight.open(id.attachment);
+        for ranges in &mut self.ranges {
+            ranges.open(id.attachment);
         }
         let index = match self.queues.iter().position(Option::is_none) {
             Some(index) => index,
@@ -272,8 +274,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             stalled: false,
         };
         while self.ranges.len() <= index.usize() {
-            self.ranges.push(Flight::of_ranges(&self.flight));
+            self.ranges.push(Ranges::new(&self.flight));
         }
+        self.ranges[index.usize()].serve(&limits);
         for shares in [
             &mut self.slot_shares,
             &mut self.part_shares,

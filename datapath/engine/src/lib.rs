@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Start reading at [`reactor`]: `turn` is the whole loop; `batch` takes what a queue has, `carry` and `parts` do what is
-//! rare, `rations` says how much of a large request is begun when,
+//! rare, `rations` says how much of a large request is begun when, `ranges` how discards and write-zeroes go,
 //! `steps` for whom a turn was kept waiting. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
 
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ mod control;
 pub mod idle;
 pub mod pace;
 mod parts;
+mod ranges;
 mod rations;
 pub mod reactor;
 mod shares;

@@ -3,11 +3,12 @@
 //! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
 
 use crate::pace;
-use crate::rations::{Flight, RangePiece, range_flight_bytes};
+use crate::ranges::Ranges;
+use crate::rations::RangePiece;
 use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
-use palisade_block::limits::BOUNCE_BYTES;
+use palisade_block::limits::{BOUNCE_BYTES, RANGE_BYTES_FIRST};
 use palisade_block::{
     DeviceIndex, DeviceLimits, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex,
     Source, Started,
@@ -116,9 +117,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             broken("a request outlived its queue")
         };
         if piece.range_bytes != 0 {
-            let flight = self.ranges.get(piece.device.usize());
+            let ranges = self.ranges.get_mut(piece.device.usize());
             let range_bytes = piece.range_bytes.into();
-            return flight.is_none_or(|flight| flight.may_take(queue.id.attachment, range_bytes));
+            return ranges.is_none_or(|ranges| ranges.may_take(queue.id.attachment, range_bytes, now));
         }
         let has_turn = bytes == 0 || queue.ration.of_queue_allows(turn) && self.ration.of_all_allows(turn);
         if !has_turn || (moves_data && !self.flight.may_take(queue.id.attachment, bytes)) {
@@ -223,11 +224,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
             (Sectors(sectors).bytes(), 0)
         } else {
-            let range = RangePiece::at(&limits, device_lba.bytes());
+            let ranges = self.ranges.get(run.device.usize());
+            let step = ranges.map_or(RANGE_BYTES_FIRST.into(), Ranges::step);
+            let range = RangePiece::at(&limits, step, device_lba.bytes());
             sectors = sectors.min(Sectors::from_bytes(range.bytes_max).0);
             let bytes = Sectors(sectors).bytes();
             let turn_bytes = if range.takes_turn { bytes } else { 0 };
-            let takes_flight = range.takes_flight.then(|| range_flight_bytes(bytes));
+            let takes_flight = range
+                .takes_flight
+                .then(|| crate::ranges::flight_bytes(step, bytes));
             (turn_bytes, takes_flight.unwrap_or(0))
         };
         Ok(Some(Piece {
@@ -355,8 +360,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             queue.careful |= piece.op.moves_data();
             let attachment = queue.id.attachment;
             self.slots.slot_mut(part).flight_bytes = flight_bytes;
-            if let Some(flight) = self.flight_of(piece.op, piece.device) {
-                flight.take(attachment, flight_bytes);
+            match piece.op.moves_data() {
+                true => self.flight.take(attachment, flight_bytes),
+                false => {
+                    // Nobody knows what one took that was never on its device.
+                    if started == Started::Busy {
+                        self.slots.slot_mut(part).launched = self.now;
+                    }
+                    if let Some(ranges) = self.ranges.get_mut(piece.device.usize()) {
+                        ranges.take(attachment, flight_bytes, self.now);
+                    }
+                }
             }
         }
         if started == Started::Busy {
@@ -365,11 +379,22 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         Cut::Sent
     }
 
-    /// The books in which an operation of a device is in flight.
-    fn flight_of(&mut self, op: Op, device: DeviceIndex) -> Option<&mut Flight> {
-        match op.moves_data() {
-            true => Some(&mut self.flight),
-            false => self.ranges.get_mut(device.usize()),
+    /// Books the end of a part that was in the books of what is in flight.
+    fn land(&mut self, part: SlotIndex, flight_bytes: u32, result: Result<(), Fault>) {
+        let now = self.now;
+        let slot = self.slots.slot(part);
+        let (queue, op, device) = (slot.queue, slot.op, slot.device);
+        let (bytes, took) = (slot.sectors.bytes(), now.since(slot.launched));
+        let attachment = self.queue_of(queue).id.attachment;
+        if op.moves_data() {
+            return self.flight.give(attachment, flight_bytes);
+        }
+        if let Some(ranges) = self.ranges.get_mut(device.usize()) {
+            ranges.give(attachment, flight_bytes);
+            // Of one that failed nobody knows how far it came.
+            if result.is_ok() {
+                ranges.judge(bytes, took, now);
+            }
         }
     }
 
@@ -400,10 +425,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         );
         let flight_bytes = std::mem::take(&mut self.slots.slot_mut(part).flight_bytes);
         if flight_bytes != 0 {
-            let attachment = self.queue_of(queue).id.attachment;
-            if let Some(flight) = self.flight_of(op, device) {
-                flight.give(attachment, flight_bytes);
-            }
+            self.land(part, flight_bytes, result);
         }
         self.part_shares.give(device);
         if let Some(buffer) = self.slots.slot_mut(part).bounce.take() {

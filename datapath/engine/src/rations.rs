@@ -7,14 +7,13 @@
 //! begun on each queue, and those that rest take turns. Nothing of this is asked for requests that go to their device as
 //! they are and are answered at once, or are short.
 //!
-//! Discards and write-zeroes of kernel devices are cut into pieces of [`RANGE_BYTES_MAX`], and have books of their own: what
-//! each attachment has in flight on each device. They move no data and take nothing of a turn; what has to wait for room
-//! there rests, too, but keeps nothing from its queue, as it may wait for a disk that has much to give back.
+//! Discards and write-zeroes of kernel devices have a pace of their own ([`crate::ranges`]). They move no data and take
+//! nothing of a turn; what has to wait there rests, too, but keeps nothing from its queue, as it may wait for a disk that
+//! has much to give back.
 
 use palisade_block::AttachmentIndex;
 use palisade_block::limits::{
-    FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, PIECE_BYTES_MAX, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGES_BYTES_ALL,
-    RANGES_BYTES_EACH, TURN_BYTES_ALL, TURN_BYTES_EACH,
+    FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, PIECE_BYTES_MAX, TURN_BYTES_ALL, TURN_BYTES_EACH,
 };
 use palisade_block::{DeviceKind, DeviceLimits};
 
@@ -38,14 +37,25 @@ impl Flight {
         }
     }
 
-    /// Of discards and write-zeroes on one device, for the attachments of other books.
+    /// Of discards and write-zeroes on one device, for the attachments of other books. Nothing may be begun before it is
+    /// said how much.
     pub(crate) fn of_ranges(others: &Flight) -> Flight {
         Flight {
             all: 0,
             each: vec![0; others.each.len()],
-            all_max: RANGES_BYTES_ALL,
-            each_max: RANGES_BYTES_EACH,
+            all_max: 0,
+            each_max: 0,
         }
+    }
+
+    /// From now on so much may be in flight, of all attachments and of each.
+    pub(crate) fn bound(&mut self, all_max: u64, each_max: u64) {
+        (self.all_max, self.each_max) = (all_max, each_max);
+    }
+
+    /// Attachments that there are books for.
+    pub(crate) fn attachments(&self) -> usize {
+        self.each.len()
     }
 
     /// An attachment comes into use. What it had in flight under this number before is still in the books.
@@ -147,25 +157,19 @@ pub(crate) struct RangePiece {
 }
 
 impl RangePiece {
-    /// The piece that begins at this byte of the device.
-    pub(crate) fn at(limits: &DeviceLimits, device_byte: u64) -> RangePiece {
+    /// The piece that begins at this byte of the device, of a kernel device one of so many bytes at most.
+    pub(crate) fn at(limits: &DeviceLimits, step: u64, device_byte: u64) -> RangePiece {
         let is_kernels = matches!(limits.kind, DeviceKind::File | DeviceKind::Block);
-        let longest = u64::from(RANGE_BYTES_MAX);
         RangePiece {
             bytes_max: match limits.kind {
                 DeviceKind::Memory => u64::from(PIECE_BYTES_MAX),
                 DeviceKind::Null => u64::MAX,
-                DeviceKind::File | DeviceKind::Block => longest - device_byte % longest,
+                DeviceKind::File | DeviceKind::Block => step - device_byte % step,
             },
             takes_turn: limits.kind == DeviceKind::Memory,
             takes_flight: is_kernels,
         }
     }
-}
-
-/// What a discard or write-zeroes operation of so many bytes counts for in flight.
-pub(crate) fn range_flight_bytes(bytes: u64) -> u32 {
-    bytes.clamp(RANGE_BYTES_MIN.into(), RANGE_BYTES_MAX.into()) as u32
 }
 
 #[cfg(test)]
@@ -203,31 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn of_ranges_an_attachment_has_four_long_ones_or_32_short_ones_in_flight() {
-        let mut data = Flight::of_data();
-        (0..8)
-            .map(AttachmentIndex)
-            .for_each(|attachment| data.open(attachment));
-        for (bytes, each, rest) in [(RANGE_BYTES_MAX.into(), 4, 1), (512, 32, 1), (5 << 20, 25, 2)] {
-            let (mut flight, bytes) = (Flight::of_ranges(&data), range_flight_bytes(bytes));
-            let held: Vec<u32> = (0..8)
-                .map(|attachment| {
-                    let attachment = AttachmentIndex(attachment);
-                    let mut held = 0;
-                    while flight.may_take(attachment, bytes.into()) {
-                        flight.take(attachment, bytes);
-                        held += 1;
-                    }
-                    held
-                })
-                .collect();
-            assert_eq!(held, [each, each, each, each, rest, 1, 1, 1]);
-        }
-    }
-
-    #[test]
     fn a_range_of_a_kernel_device_ends_where_a_multiple_of_the_longest_does() {
-        let longest = u64::from(RANGE_BYTES_MAX);
+        let longest: u64 = 32 << 20;
         let mut limits = DeviceLimits {
             kind: DeviceKind::Block,
             sectors: palisade_block::Sectors(1 << 40),
@@ -246,10 +227,10 @@ mod tests {
             (longest - 512, 512),
             (7 * longest, longest),
         ] {
-            assert_eq!(RangePiece::at(&limits, at).bytes_max, bytes);
+            assert_eq!(RangePiece::at(&limits, longest, at).bytes_max, bytes);
         }
         let seen = |limits: &DeviceLimits| {
-            let piece = RangePiece::at(limits, 512);
+            let piece = RangePiece::at(limits, longest, 512);
             (
                 piece.bytes_max,
                 piece.takes_turn,

@@ -3,6 +3,7 @@
 use crate::batch::{may_take, room};
 use crate::pace::Allowance;
 use crate::parts::RESTS_TRIED;
+use crate::ranges::Ranges;
 use crate::rations::{Flight, Ration};
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
@@ -137,8 +138,9 @@ pub struct Reactor<S, D, P> {
     /// What has been begun of requests in pieces.
     pub(crate) ration: Ration,
     pub(crate) flight: Flight,
-    /// The same of discards and write-zeroes, on each device. A device that comes in another's place goes on with its books.
-    pub(crate) ranges: Vec<Flight>,
+    /// The same of discards and write-zeroes, on each device, and how they go there. A device that comes in another's place
+    /// goes on with its books.
+    pub(crate) ranges: Vec<Ranges>,
     /// Descriptors followed.
     pub(crate) walks: Walks,
     /// Queues with answers to be published.
@@ -299,10 +301,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         // is in flight any more.
         let stalled = || self.watched.iter().flatten().any(|device| device.stalled);
         let watch = (self.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
-        // What rests waits for a completion or its limit, unless there are more than one turn looks at.
+        // What rests waits for a completion, its limit or the end of a pause, unless there are more than one turn looks at.
         let retries = !(self.blocked.is_empty() && self.waiting.is_empty()) || self.rests.len() > RESTS_TRIED;
         let retry = retries.then(|| self.now.after(RETRY_AFTER));
-        paced.chain(watch).chain(retry).min()
+        let rests = if self.rests.is_empty() {
+            &[][..]
+        } else {
+            &self.ranges
+        };
+        let ranges = rests.iter().filter_map(|ranges| ranges.due(self.now));
+        paced.chain(watch).chain(retry).chain(ranges).min()
     }
 
     /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself.

@@ -15,6 +15,7 @@ mod requests;
 mod revoke;
 mod settings;
 mod sleep;
+mod slow_ranges;
 mod steps;
 mod turns;
 mod walks;

@@ -12,8 +12,24 @@ const SECTORS: u64 = 1 << 26;
 const LONGEST: u64 = RANGE_BYTES_MAX as u64 / 512;
 const ZERO: Op = Op::WriteZeroes { unmap: true };
 
-/// A bed whose two devices are large; volume 0 is on the first, volume 1 on the second.
+/// A bed whose two devices are large, and have been found to be quick; volume 0 is on the first, volume 1 on the second.
 fn bed() -> Bed {
+    let mut bed = unknown(DeviceKind::Block);
+    for volume in 0..2 {
+        let first = guest(&mut bed, 9, volume, volume);
+        ask(&first, 0, Op::Discard, 0, 4 * LONGEST);
+        while first.answers().is_empty() {
+            bed.turn();
+            bed.finish_all(Ok(()));
+        }
+        bed.reactor.apply(Command::StopQueue { queue: id(9, volume) });
+    }
+    bed.notices();
+    bed
+}
+
+/// The same before anything is known of them.
+pub fn unknown(kind: DeviceKind) -> Bed {
     let config = ReactorConfig {
         slots: 2048,
         parts: 256,
@@ -23,6 +39,7 @@ fn bed() -> Bed {
     let mut bed = Bed::of(config, 2);
     for device in 0..2 {
         bed.devices().limits[usize::from(device)].sectors = Sectors(SECTORS);
+        bed.devices().limits[usize::from(device)].kind = kind;
         bed.reactor.apply(Command::AddDevice {
             device: DeviceIndex(device),
             stats: Arc::new(DeviceStats::default()),
@@ -45,13 +62,13 @@ fn bed() -> Bed {
     bed
 }
 
-fn guest(bed: &mut Bed, attachment: u16, queue: u16, volume: u16) -> Script {
+pub fn guest(bed: &mut Bed, attachment: u16, queue: u16, volume: u16) -> Script {
     bed.attach(id(attachment, queue), |settings| {
         settings.volume = VolumeIndex(volume);
     })
 }
 
-fn ask(guest: &Script, head: u16, op: Op, lba: u64, sectors: u64) {
+pub fn ask(guest: &Script, head: u16, op: Op, lba: u64, sectors: u64) {
     guest.ask(head, op, lba, sectors, Vec::new());
 }
 
