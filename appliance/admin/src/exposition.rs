@@ -264,6 +264,15 @@ fn attachments(out: &mut Page, attachments: &[AttachmentSample]) {
         "Requests that waited for the limit",
         each(|one| one.throttled),
     );
+    let ranges = attachments
+        .iter()
+        .map(|attachment| (names(attachment), seconds(attachment.ranges_ns)));
+    counter_of(
+        out,
+        "attachment_discard_seconds",
+        "Time for which its discards and writes of zeroes were on files and block devices, several at once counted each",
+        ranges.collect(),
+    );
     counter(
         out,
         "attachment_bounced",
@@ -446,9 +455,14 @@ fn labelled(labels: &[(&'static str, &str)]) -> Metric {
 
 /// A counter: its name ends in `_total`, by which Prometheus knows one.
 fn counter(out: &mut Page, name: &str, help: &str, series: Series<'_>) {
+    let series = series.into_iter().map(|(labels, value)| (labels, value as f64));
+    counter_of(out, name, help, series.collect());
+}
+
+fn counter_of(out: &mut Page, name: &str, help: &str, series: Vec<(Labels<'_>, f64)>) {
     let samples = series.into_iter().map(|(labels, value)| {
         let mut counter = Counter::default();
-        counter.set_value(value as f64);
+        counter.set_value(value);
         let mut metric = labelled(&labels);
         metric.set_counter(counter);
         metric

@@ -69,6 +69,8 @@ pub struct AttachmentSample {
     pub rings: Vec<(&'static str, u64)>,
     /// Requests whose start waited for the limit.
     pub throttled: u64,
+    /// Time in ns for which its discards and writes of zeroes were on files and block devices.
+    pub ranges_ns: u64,
     /// Operations that went through a bounce buffer.
     pub bounced: u64,
     /// Connections taken.

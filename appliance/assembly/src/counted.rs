@@ -49,6 +49,8 @@ type Seen = Vec<Faults>;
 struct DiskSeen {
     device: DeviceIndex,
     faults: Seen,
+    /// Slow ranges, reactor by reactor.
+    slow_ranges: Vec<u64>,
     bad: BTreeMap<FindingKind, Bad>,
 }
 
@@ -183,6 +185,7 @@ impl Counted {
             let fresh = || DiskSeen {
                 device: open.index,
                 faults: Seen::new(),
+                slow_ranges: Vec::new(),
                 bad: BTreeMap::new(),
             };
             let seen = self.disks.entry(name.clone()).or_insert_with(fresh);
@@ -207,6 +210,7 @@ impl Counted {
                 now,
             };
             seen.look(&look);
+            seen.look_at_ranges(&look);
             seen.heal(&look);
         }
     }
@@ -379,6 +383,33 @@ impl DiskSeen {
                 over: false,
             };
             self.bad.insert(kind, bad);
+        }
+    }
+
+    /// Tells whose discards or writes of zeroes have kept the disk for long since the last look, or do so now.
+    fn look_at_ranges(&mut self, at: &DiskLook<'_>) {
+        self.slow_ranges.resize(at.open.stats.len(), 0);
+        for (stats, before) in at.open.stats.iter().zip(&mut self.slow_ranges) {
+            let ranges = &stats.slow_ranges;
+            let seen = ranges.seen.get();
+            if std::mem::replace(before, seen) == seen {
+                continue;
+            }
+            let whose = at
+                .on_it
+                .iter()
+                .find(|(_, offered, _)| u64::from(offered.index.0) == ranges.of.get());
+            let whose = match whose {
+                Some((name, ..)) => format!("attachment {name}"),
+                None => "an attachment that is no longer there".to_owned(),
+            };
+            let message = format!(
+                "a discard or write of zeroes of {whose} has kept {} for {} ms: reads and writes there waited",
+                called(at.name, at.disk),
+                ranges.last_ns.get() / 1_000_000
+            );
+            let subject = format!("disk/{}", at.name);
+            at.findings.raise(FindingKind::DiskDiscardsSlow, subject, message);
         }
     }
 

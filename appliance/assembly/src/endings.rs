@@ -354,6 +354,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         "an operation past its deadline (`devices.stall-s`)",
     ),
     (
+        F::DiskDiscardsSlow,
+        "a discard or write of zeroes that keeps a disk for a tenth of a second",
+    ),
+    (
         F::DiskProcessStopped,
         "a look at the state of the processes of disks every two seconds",
     ),
@@ -467,6 +471,7 @@ fn every_counter_is_named(attachment: &AttachmentStats, device: &DeviceStats, re
         throttled: _,        // palisade_attachment_throttled_total
         bounced: _,          // palisade_attachment_bounced_total
         in_flight: _,        // palisade_attachment_in_flight
+        ranges_ns: _,        // palisade_attachment_discard_seconds_total
     } = attachment;
     let DeviceStats {
         finished: _,       // palisade_disk_operations_total
@@ -475,6 +480,7 @@ fn every_counter_is_named(attachment: &AttachmentStats, device: &DeviceStats, re
         in_flight: _,      // palisade_disk_in_flight
         oldest_ns: _,      // palisade_disk_oldest_seconds
         stalls: _,         // palisade_disk_stalls_total
+        slow_ranges: _,    // the finding that is about them
     } = device;
     let ReactorStats {
         turns: _,        // palisade_reactor_turns_total

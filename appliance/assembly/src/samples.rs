@@ -44,6 +44,7 @@ impl View<'_> {
                 refused: self.refused(offered),
                 rings: self.ring_events(offered),
                 throttled: sum(offered, |stats| stats.throttled.get()),
+                ranges_ns: sum(offered, |stats| stats.ranges_ns.get()),
                 bounced: sum(offered, |stats| stats.bounced.get()),
                 sessions: connection.sessions,
                 messages_refused: report.messages_refused,

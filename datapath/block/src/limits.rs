@@ -96,6 +96,9 @@ pub const RANGE_PAUSE_MAX: Nanos = Nanos::from_secs(1);
 /// After the pause the attachment that has waited longest is the next; others are when it has not come for so long.
 pub const RANGE_GRACE: Nanos = Nanos::from_millis(20);
 
+/// What takes so long is told, with the name of the attachment: a guest notices a tenth of a second.
+pub const RANGE_TOLD: Nanos = Nanos::from_millis(100);
+
 /// Requests one queue may hand over in one turn, so that its neighbours are served in the same turn.
 pub const PULL_BATCH: usize = 32;
 
@@ -140,5 +143,6 @@ const _: () = assert!(RANGE_BYTES_MAX.is_power_of_two() && RANGE_BYTES_FILE_MAX.
 const _: () = assert!(RANGE_BYTES_FIRST.is_power_of_two() && RANGE_BYTES_MIN.is_power_of_two());
 const _: () = assert!(RANGE_BYTES_MIN <= RANGE_BYTES_FIRST && RANGE_BYTES_FIRST <= RANGE_BYTES_FILE_MAX);
 const _: () = assert!(RANGE_BYTES_FILE_MAX <= RANGE_BYTES_MAX && RANGES_SHORT <= RANGE_BYTES_MIN / 4096);
-const _: () = assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0);
+const _: () =
+    assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0 && RANGE_SLOW.0 < RANGE_TOLD.0);
 const _: () = assert!(RING_ENTRIES_MAX.is_power_of_two());

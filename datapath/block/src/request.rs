@@ -49,6 +49,11 @@ impl Op {
     pub fn moves_data(self) -> bool {
         matches!(self, Op::Read | Op::Write)
     }
+
+    /// Whether it gives a range of the device back, or makes zeroes of it.
+    pub fn is_range(self) -> bool {
+        matches!(self, Op::Discard | Op::WriteZeroes { .. })
+    }
 }
 
 /// The segments of one request, in a place that is allocated once and used again.

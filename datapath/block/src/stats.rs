@@ -2,7 +2,9 @@
 //! read-modify-write, so that counting costs a reactor no bus lock.
 
 use crate::device::Fault;
+use crate::ids::AttachmentIndex;
 use crate::request::{Op, Status};
+use crate::time::Nanos;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter with one writer.
@@ -130,6 +132,8 @@ pub struct AttachmentStats {
     pub bounced: Count,
     /// Requests in flight now, of all its queues here.
     pub in_flight: Count,
+    /// Time in ns for which its discards and write-zeroes were on kernel devices.
+    pub ranges_ns: Count,
 }
 
 impl AttachmentStats {
@@ -179,6 +183,29 @@ pub struct DeviceStats {
     pub oldest_ns: Count,
     /// Times the stall watch found the device past its deadline.
     pub stalls: Count,
+    /// Discards and write-zeroes that kept it for long.
+    pub slow_ranges: SlowRanges,
+}
+
+/// Discards and write-zeroes that took long on a device. Whoever waits for it is to know for whom.
+#[derive(Debug, Default)]
+pub struct SlowRanges {
+    /// How often one was seen that takes long, or has.
+    pub seen: Count,
+    /// How long the last one takes, or has taken.
+    pub last_ns: Count,
+    /// Of which attachment that one is.
+    pub of: Count,
+}
+
+impl SlowRanges {
+    /// One of this attachment takes so long.
+    #[cold]
+    pub fn note(&self, attachment: AttachmentIndex, took: Nanos) {
+        self.of.set(attachment.0.into());
+        self.last_ns.set(took.0);
+        self.seen.add(1);
+    }
 }
 
 impl AttachmentStats {

@@ -379,25 +379,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         Cut::Sent
     }
 
-    /// Books the end of a part that was in the books of what is in flight.
-    fn land(&mut self, part: SlotIndex, flight_bytes: u32, result: Result<(), Fault>) {
-        let now = self.now;
-        let slot = self.slots.slot(part);
-        let (queue, op, device) = (slot.queue, slot.op, slot.device);
-        let (bytes, took) = (slot.sectors.bytes(), now.since(slot.launched));
-        let attachment = self.queue_of(queue).id.attachment;
-        if op.moves_data() {
-            return self.flight.give(attachment, flight_bytes);
-        }
-        if let Some(ranges) = self.ranges.get_mut(device.usize()) {
-            ranges.give(attachment, flight_bytes);
-            // Of one that failed nobody knows how far it came.
-            if result.is_ok() {
-                ranges.judge(bytes, took, now);
-            }
-        }
-    }
-
     /// Tells how many bounce buffers are in use.
     fn count_buffers(&self) {
         let used = self.buffers.checked_sub(self.pool.free());

@@ -17,11 +17,14 @@
 //! piece is of the attachment that has waited longest, so that one who waits with many requests does not keep others from theirs.
 
 use crate::rations::Flight;
+use crate::reactor::Reactor;
 use palisade_block::limits::{
     RANGE_AIM, RANGE_BYTES_FILE_MAX, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGE_CALM,
-    RANGE_GRACE, RANGE_PAUSE_MAX, RANGE_QUICK, RANGE_SLOW, RANGES_ALL, RANGES_EACH, RANGES_SHORT,
+    RANGE_GRACE, RANGE_PAUSE_MAX, RANGE_QUICK, RANGE_SLOW, RANGE_TOLD, RANGES_ALL, RANGES_EACH, RANGES_SHORT,
 };
-use palisade_block::{AttachmentIndex, DeviceKind, DeviceLimits, Nanos, ledger};
+use palisade_block::{
+    AttachmentIndex, DeviceKind, DeviceLimits, Devices, Fault, Nanos, Pool, SlotIndex, Source, ledger,
+};
 
 /// The pace of discards and write-zeroes on one device, and the books of what is in flight.
 #[derive(Debug)]
@@ -195,6 +198,34 @@ impl Ranges {
             false => 1,
         };
         self.flight.bound(step * each * RANGES_ALL, step * each);
+    }
+}
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Books the end of a part that was in the books of what is in flight.
+    pub(crate) fn land(&mut self, part: SlotIndex, flight_bytes: u32, result: Result<(), Fault>) {
+        let now = self.now;
+        let slot = self.slots.slot(part);
+        let (queue, op, device) = (slot.queue, slot.op, slot.device);
+        let (bytes, took) = (slot.sectors.bytes(), now.since(slot.launched));
+        let queue = self.queue_of(queue);
+        let attachment = queue.id.attachment;
+        if op.moves_data() {
+            return self.flight.give(attachment, flight_bytes);
+        }
+        queue.settings.stats.ranges_ns.add(took.0);
+        if took >= RANGE_TOLD
+            && let Some(watched) = self.device(device)
+        {
+            watched.stats.slow_ranges.note(attachment, took);
+        }
+        if let Some(ranges) = self.ranges.get_mut(device.usize()) {
+            ranges.give(attachment, flight_bytes);
+            // Of one that failed nobody knows how far it came.
+            if result.is_ok() {
+                ranges.judge(bytes, took, now);
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! on.
 
 use crate::reactor::Reactor;
+use palisade_block::limits::RANGE_TOLD;
 use palisade_block::mailbox::Notice;
 use palisade_block::{DeviceIndex, Devices, Nanos, Pool, SlotIndex, Source};
 
@@ -27,6 +28,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let age = self.now.since(slot.launched);
             let oldest = &device.stats.oldest_ns;
             oldest.set(oldest.get().max(age.0));
+            // Those who wait for it are to see whose it is before it ends.
+            if slot.op.is_range()
+                && age >= RANGE_TOLD
+                && let Some(Some(queue)) = self.queues.get(slot.queue as usize)
+            {
+                device.stats.slow_ranges.note(queue.id.attachment, age);
+            }
             if age >= device.deadline && !slot.cancelled {
                 slot.cancelled = true;
                 self.devices.cancel(index);

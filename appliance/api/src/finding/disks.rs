@@ -33,6 +33,17 @@ macro_rules! disks_rows {
                  disk_process_stopped",
         clears: Clears::WithItsCause,
     }
+    DiskDiscardsSlow {
+        code: "disk_discards_slow", severity: Degraded,
+        means: "Discards or writes of zeroes of the attachment named keep a disk for long: its space there lies in many pieces, \
+                or the file system is slow in giving it back.",
+        guest: "Reads and writes on this disk, of all attachments, wait meanwhile; of the time such operations get half at most.",
+        metric: "palisade_attachment_discard_seconds_total",
+        remedy: "it ends with the discards: a guest's `fstrim`, or one that empties its disk. When it comes again and again, put \
+                 that volume on a disk of its own, or mount the file system below without `discard` and run `fstrim` on it \
+                 at a quiet time",
+        clears: Clears::AfterQuiet { seconds: 60 },
+    }
     DiskProcessStopped {
         code: "disk_process_stopped", severity: Failed,
         means: "The process of a disk has been stopped from outside, by a signal or a debugger.",

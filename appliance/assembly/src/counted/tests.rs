@@ -89,6 +89,28 @@ fn wanted() -> Attachment {
     }
 }
 
+/// Volume v1, on disk d1.
+fn volume() -> Volume {
+    let extents = vec![Extent {
+        disk: name("d1"),
+        disk_lba: 0,
+        sectors: 8,
+    }];
+    Volume {
+        uuid: Uuid(1),
+        sectors: 8,
+        block_bytes: 512,
+        layout: Layout::Linear { extents },
+        created: Generation(3),
+        revision: Generation(3),
+        layout_revision: None,
+        clear: None,
+        clearing: None,
+        deleting: false,
+        protected: false,
+    }
+}
+
 fn offered(index: u16) -> Offered {
     Offered::new(
         AttachmentIndex(index),
@@ -102,25 +124,7 @@ fn offered(index: u16) -> Offered {
 #[test]
 fn that_there_is_no_space_ends_with_the_last_attachment_that_met_it() {
     let mut rig = Rig::new();
-    let extents = vec![Extent {
-        disk: name("d1"),
-        disk_lba: 0,
-        sectors: 8,
-    }];
-    let volume = Volume {
-        uuid: Uuid(1),
-        sectors: 8,
-        block_bytes: 512,
-        layout: Layout::Linear { extents },
-        created: Generation(3),
-        revision: Generation(3),
-        layout_revision: None,
-        clear: None,
-        clearing: None,
-        deleting: false,
-        protected: false,
-    };
-    rig.cluster.volumes.insert(name("v1"), volume);
+    rig.cluster.volumes.insert(name("v1"), volume());
     for (index, called) in [(0, "a"), (1, "b"), (2, "c")] {
         rig.cluster.attachments.insert(name(called), wanted());
         rig.plant.attachments.insert(name(called), offered(index));
@@ -159,6 +163,34 @@ fn what_failed_is_over_once_it_works_again_and_not_before() {
     assert_eq!(rig.look(50 * HOLD), ["disk_media"], "nothing says that it works");
     rig.stats.finished.add(1);
     assert!(rig.look(HOLD).is_empty());
+}
+
+#[test]
+fn whose_discards_keep_a_disk_is_told_at_each_look_at_which_there_are_more() {
+    let mut rig = Rig::new();
+    rig.cluster.volumes.insert(name("v1"), volume());
+    rig.cluster.attachments.insert(name("a1"), wanted());
+    rig.plant.attachments.insert(name("a1"), offered(3));
+    assert!(rig.look(HOLD).is_empty());
+    for (index, ms, times, whose) in [
+        (3, 450, 1, "attachment a1 has kept disk d1 for 450 ms"),
+        (
+            4,
+            120,
+            2,
+            "an attachment that is no longer there has kept disk d1 for 120 ms",
+        ),
+    ] {
+        let ranges = &rig.stats.slow_ranges;
+        ranges.note(AttachmentIndex(index), palisade_block::Nanos::from_millis(ms));
+        for _ in 0..2 {
+            assert_eq!(rig.look(HOLD), ["disk_discards_slow"]);
+            let told = rig.findings.list().remove(0);
+            assert_eq!((told.subject.as_str(), told.count), ("disk/d1", times));
+            let message = told.last.unwrap_or(told.message);
+            assert!(message.contains(whose), "{message}");
+        }
+    }
 }
 
 #[test]

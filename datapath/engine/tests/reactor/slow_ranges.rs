@@ -3,8 +3,11 @@
 
 use crate::bench_of::*;
 use crate::ranges::{ask, guest, unknown};
+use palisade_block::mailbox::Command;
+use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::*;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 const MS: u64 = 1_000_000;
 const MIB: u64 = 1 << 20;
@@ -179,4 +182,31 @@ fn who_waits_for_a_pause_asleep_wakes_when_it_is_over() {
     locked.turn(wakes);
     assert_eq!(locked.queue.len(), 1);
     locked.bed.reactor.abandon();
+}
+
+#[test]
+fn whose_they_are_is_told_while_they_last_and_when_they_have_ended() {
+    let mut locked = Locked::new(DeviceKind::File, FRAGMENTED);
+    let stats = Arc::new(DeviceStats::default());
+    let counts = Arc::new(AttachmentStats::default());
+    locked.bed.reactor.apply(Command::AddDevice {
+        device: DeviceIndex(0),
+        stats: Arc::clone(&stats),
+        deadline: Nanos(u64::MAX / 2),
+    });
+    let hungry = locked.bed.attach(id(3, 0), |settings| {
+        settings.volume = VolumeIndex(0);
+        settings.stats = Arc::clone(&counts);
+    });
+    ask(&hungry, 0, Op::Discard, 0, MIB / 512);
+    let ended = locked.turn(1);
+    assert_eq!((stats.slow_ranges.seen.get(), counts.ranges_ns.get()), (0, 0));
+    locked.turn(ended);
+    let seen = &stats.slow_ranges;
+    assert_eq!((seen.seen.get(), seen.of.get()), (1, 3));
+    assert_eq!(
+        (seen.last_ns.get(), counts.ranges_ns.get()),
+        (ended - 1, ended - 1)
+    );
+    assert_eq!(hungry.answers(), [(0, Status::Ok)]);
 }
