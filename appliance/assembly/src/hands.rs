@@ -84,15 +84,12 @@ pub fn open_disk(
     })
 }
 
-/// Records who the medium is of a disk that was added before that was recorded.
+/// Records who the medium is of a disk that was added before that was recorded, or before the file was that a loop device
+/// stands on.
 fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
-    if !disk.record.is_empty() {
+    let Some((record, wwid)) = unrecorded(disk, opened) else {
         return;
-    }
-    let (record, wwid) = opened.identity().map(medium::record_of).unwrap_or_default();
-    if record.is_empty() {
-        return;
-    }
+    };
     let identify = Command::IdentifyDisk(IdentifyDisk {
         name: name.clone(),
         path: None,
@@ -108,6 +105,21 @@ fn identify(shared: &Shared, name: &Name, disk: &Disk, opened: &Opened) {
     if let Err(error) = shared.propose(identify) {
         log::warn!("disk {name}: who its medium is cannot be recorded: {error}");
     }
+}
+
+/// What is to be recorded of a disk's medium that is not yet.
+fn unrecorded(disk: &Disk, opened: &Opened) -> Option<(MediumRecord, Option<String>)> {
+    let (record, wwid) = medium::record_kept(opened, disk.usage);
+    if disk.record.is_empty() {
+        return (!record.is_empty()).then_some((record, wwid));
+    }
+    let lacks_backing = medium::needs_fingerprint(disk) && disk.record.backing.is_none();
+    let backing = record.backing.filter(|_| lacks_backing)?;
+    let record = MediumRecord {
+        backing: Some(backing),
+        ..disk.record.clone()
+    };
+    Some((record, wwid))
 }
 
 /// Puts a socket in its place. What the guest has made of its write cache is looked up here: the folder may not answer.

@@ -141,7 +141,7 @@ fn of_open(
         ));
     }
     // Its content has been the guest's for a while, and the look at it at the last opening counts.
-    let (record, wwid) = open.identity().map(medium::record_of).unwrap_or_default();
+    let (record, wwid) = medium::record_kept(open, disk.usage);
     let fingerprint = disk.record.fingerprint.clone();
     Ok((
         MediumRecord {

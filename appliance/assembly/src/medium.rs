@@ -1,6 +1,7 @@
 //! Which medium a disk is: opening the one that was recorded, wherever it is by now, and no other.
 //!
-//! What is compared, and when: WWID, serial number, partition and logical block of a block device, inode of a file,
+//! What is compared, and when: WWID, serial number, partition and logical block of a block device, inode of a file or of
+//! that under a loop device which nothing else tells,
 //! read from the open descriptor before the first byte is read or written
 //! ([`Disk::check_medium`](palisade_model::Disk::check_medium)); the size; and for a disk without any identity that is
 //! given whole, the fingerprint of its content ([`last_seen`](crate::last_seen)). A pooled disk without an identity is
@@ -17,11 +18,12 @@ use crate::moved;
 use crate::superblocks;
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
-    Cluster, Disk, FileRecord, Medium, MediumRecord, Name, OtherMedium, Partition, Usage, part_wwid,
+    BackingRecord, Cluster, Disk, FileRecord, Medium, MediumRecord, Name, OtherMedium, Partition, Usage,
+    part_wwid,
 };
 use palisade_reconcile::Search;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
-use palisade_sys::device::identity::BlockIdentity;
+use palisade_sys::device::identity::{BlockIdentity, FileIdentity};
 use palisade_sys::device::probe;
 use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
 use palisade_sys::{OpenError, Opened};
@@ -40,18 +42,21 @@ pub fn record_of(identity: &Identity) -> (MediumRecord, Option<String>) {
     match identity {
         Identity::Block(block) => record_of_block(block),
         Identity::File(file) => {
-            let file = file.inode.map(|inode| FileRecord {
-                inode,
-                generation: file.generation,
-                filesystem: file.filesystem,
-            });
             let record = MediumRecord {
-                file,
+                file: record_of_file(file),
                 ..MediumRecord::default()
             };
             (record, None)
         }
     }
+}
+
+fn record_of_file(file: &FileIdentity) -> Option<FileRecord> {
+    file.inode.map(|inode| FileRecord {
+        inode,
+        generation: file.generation,
+        filesystem: file.filesystem,
+    })
 }
 
 fn record_of_block(block: &BlockIdentity) -> (MediumRecord, Option<String>) {
@@ -67,6 +72,12 @@ fn record_of_block(block: &BlockIdentity) -> (MediumRecord, Option<String>) {
         serial: block.serial.clone(),
         partition,
         block_bytes: block.block_bytes,
+        backing: block.backing.as_ref().and_then(|backing| {
+            Some(BackingRecord {
+                file: record_of_file(&backing.file)?,
+                offset: backing.offset,
+            })
+        }),
         ..MediumRecord::default()
     };
     (record, wwid)
@@ -411,12 +422,25 @@ pub fn is_content_of(disk: &Disk, opened: &Opened, seen: &LastSeen) -> Result<()
 /// # Errors
 /// What reading says.
 pub fn record_open(opened: &Opened, usage: Usage) -> std::io::Result<(MediumRecord, Option<String>)> {
-    let (mut record, wwid) = opened.identity().map(record_of).unwrap_or_default();
-    let tells = wwid.is_some() || record.serial.is_some() || record.file.is_some();
-    if usage == Usage::Whole && opened.identity().is_some() && !tells {
+    let (mut record, wwid) = record_kept(opened, usage);
+    if usage == Usage::Whole && opened.identity().is_some() && !tells(&record, wwid.as_deref()) {
         record.fingerprint = Some(Fingerprint::of(opened)?.to_string());
     }
     Ok((record, wwid))
+}
+
+/// The identity of an open medium, as it is recorded. What a loop device stands on counts where nothing else tells but the
+/// content: a pool is known by its superblock, and may be moved to another file.
+pub fn record_kept(opened: &Opened, usage: Usage) -> (MediumRecord, Option<String>) {
+    let (mut record, wwid) = opened.identity().map(record_of).unwrap_or_default();
+    if usage == Usage::Pooled || tells(&record, wwid.as_deref()) {
+        record.backing = None;
+    }
+    (record, wwid)
+}
+
+fn tells(record: &MediumRecord, wwid: Option<&str>) -> bool {
+    wwid.is_some() || record.serial.is_some() || record.file.is_some()
 }
 
 /// How a medium is told to people.
@@ -431,6 +455,7 @@ pub fn describe(record: &MediumRecord, wwid: Option<&str>) -> Option<String> {
     );
     words.extend(record.partition.map(|part| format!("partition {part}")));
     words.extend(record.file.map(|file| format!("inode {file}")));
+    words.extend(record.backing.map(|backing| format!("backing file {backing}")));
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -588,6 +613,9 @@ mod tests {
             wwid: None,
         });
         assert!(!disk.has_identity() && disk.record.fingerprint.is_some());
+        // As it was recorded before loop devices were told by their files, and as other devices without an identity are.
+        let mut disk = disk;
+        assert!(disk.record.backing.take().is_some());
         // The guest writes to its first sectors, and the daemon is killed before it has looked again.
         let opened = open_one(&disk, &seen).unwrap();
         opened.write_at(0, &[9; 8192]).unwrap();
@@ -607,6 +635,49 @@ mod tests {
         assert!(open_one(&disk, &seen).is_err());
         lead(&first);
         assert!(open_one(&disk, &seen).is_ok());
+    }
+
+    /// Two copies of one image: nothing in them tells which is which, and the kernel numbers loop devices as it likes.
+    #[test]
+    fn loop_devices_of_one_content_are_told_by_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = LastSeen::below(folder.path());
+        let image = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, vec![5; BYTES as usize]).unwrap();
+            path
+        };
+        let (ours, other) = (image("ours"), image("other"));
+        let (Some(first), Some(second)) = (Loop::over(&ours), Loop::over(&other)) else {
+            eprintln!("skipped: no loop device can be made here");
+            return;
+        };
+        let disk = |device: &Loop| {
+            added(Medium::Block {
+                path: device.0.clone(),
+                wwid: None,
+            })
+        };
+        let (mut disk, others) = (disk(&first), disk(&second));
+        let files = [&disk, &others].map(|disk| disk.record.backing);
+        if files.contains(&None) {
+            eprintln!("skipped: the file system here keeps no inodes");
+            return;
+        }
+        assert_ne!(files[0], files[1]);
+        assert_eq!(disk.record.fingerprint, others.record.fingerprint);
+        assert!(open_one(&disk, &seen).is_ok());
+        // The kernel has given the number to the other file.
+        disk.medium = Medium::Block {
+            path: second.0.clone(),
+            wwid: None,
+        };
+        let refused = open_one(&disk, &seen).unwrap_err();
+        assert!(refused.contains("its backing file is inode"), "{refused}");
+        assert!(refused.contains("palisade disk confirm d1"), "{refused}");
+        // One of a pool is told by its superblock, whatever file it has been moved to.
+        let opened = Opened::open(&hands::spec(&disk.medium, 512), Duration::ZERO).unwrap();
+        assert_eq!(record_open(&opened, Usage::Pooled).unwrap().0.backing, None);
     }
 
     #[test]

@@ -54,7 +54,9 @@ pub use disk::{Disk, FirstSuperblock, Held, Medium, Usage};
 pub use fragment::{Fragment, Piece};
 pub use generation::{Epoch, Generation};
 pub use lineage::{Ancestor, History, LineageId};
-pub use medium_record::{FileRecord, MediumRecord, NESTED_MAX, OtherMedium, Partition, part_wwid};
+pub use medium_record::{
+    BackingRecord, FileRecord, MediumRecord, NESTED_MAX, OtherMedium, Partition, part_wwid,
+};
 pub use name::{Name, NameError};
 pub use node::Node;
 pub use refusal::{Kind, Refusal};

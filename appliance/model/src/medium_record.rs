@@ -27,6 +27,9 @@ pub struct MediumRecord {
     /// Who a file is, where its file system keeps that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<FileRecord>,
+    /// The file that a loop device stands on, of a whole disk without any identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing: Option<BackingRecord>,
     /// What the content of a whole disk without any identity looked like, in the words of who looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
@@ -59,6 +62,16 @@ pub struct FileRecord {
     /// Id of the file system, where that is written on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<u64>,
+}
+
+/// Which part of which file a loop device is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct BackingRecord {
+    /// Who the file is.
+    pub file: FileRecord,
+    /// Where the device begins in it, in bytes.
+    #[serde(default)]
+    pub offset: u64,
 }
 
 /// Why a medium is not the one that was recorded.
@@ -156,6 +169,12 @@ impl MediumRecord {
             let bytes = |bytes| Some(format!("{bytes} bytes"));
             return other("logical block", bytes(recorded), bytes(at));
         }
+        if let Some(recorded) = self.backing
+            && !found.backing.is_some_and(|at| recorded.is_same(&at))
+        {
+            let found = found.backing.map(|at| at.to_string());
+            return other("backing file", Some(recorded.to_string()), found);
+        }
         match (self.file, found.file) {
             (Some(recorded), Some(at)) if !recorded.is_same(&at) => {
                 other("inode", Some(recorded.to_string()), Some(at.to_string()))
@@ -175,6 +194,22 @@ impl FileRecord {
         self.inode == other.inode
             && same(self.generation, other.generation)
             && same(self.filesystem, other.filesystem)
+    }
+}
+
+impl BackingRecord {
+    fn is_same(&self, other: &BackingRecord) -> bool {
+        self.file.is_same(&other.file) && self.offset == other.offset
+    }
+}
+
+impl fmt::Display for BackingRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "inode {}", self.file)?;
+        match self.offset {
+            0 => Ok(()),
+            offset => write!(f, " from byte {offset} on"),
+        }
     }
 }
 
@@ -406,6 +441,41 @@ mod tests {
                 "{found}"
             );
         }
+    }
+
+    #[test]
+    fn a_loop_device_is_the_file_that_it_stands_on() {
+        let over = |inode, generation, offset| MediumRecord {
+            backing: Some(BackingRecord {
+                file: FileRecord {
+                    inode,
+                    generation,
+                    filesystem: None,
+                },
+                offset,
+            }),
+            ..block(None, None)
+        };
+        let (recorded, plain) = (over(7, Some(1), 0), block(None, None));
+        for (found, expected) in [
+            (over(7, Some(1), 0), None),
+            (over(7, None, 0), None),
+            (over(8, Some(1), 0), Some("backing file")),
+            (over(7, Some(2), 0), Some("backing file")),
+            (over(7, Some(1), 512), Some("backing file")),
+            (plain.clone(), Some("backing file")),
+        ] {
+            assert_eq!(differs((&recorded, None), (&found, None)), expected, "{found:?}");
+        }
+        // What an earlier version has recorded goes on.
+        assert_eq!(differs((&plain, None), (&recorded, None)), None);
+        assert!(!serde_json::to_string(&plain).unwrap().contains("backing"));
+        let text = serde_json::to_string(&recorded).unwrap();
+        assert_eq!(serde_json::from_str::<MediumRecord>(&text).unwrap(), recorded);
+        let refused = recorded.check(None, &over(8, None, 512), None).unwrap_err();
+        let words =
+            "its backing file is inode 8 from byte 512 on, that of the disk is inode 7 (generation 1)";
+        assert_eq!(refused.to_string(), words);
     }
 
     #[test]

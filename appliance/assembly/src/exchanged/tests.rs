@@ -117,7 +117,11 @@ impl Lab {
             uuid: Uuid(100 + number as u128),
             node: name("n"),
             medium,
-            record: MediumRecord { ..record },
+            // As of devices that stand on nothing that could be told.
+            record: MediumRecord {
+                backing: None,
+                ..record
+            },
             usage,
             block_bytes: 512,
             sectors: BYTES / 512,

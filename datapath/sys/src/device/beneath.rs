@@ -219,6 +219,16 @@ pub(super) fn file_under(device: &File) -> Option<(File, Vec<String>)> {
     None
 }
 
+/// The file that an open loop device stands on, and where in it the device begins, in bytes. It is not locked.
+pub(super) fn file_of_loop(device: &File) -> Option<(File, u64)> {
+    let directory = directory(device)?;
+    let (path, place, backing) = backing(device, &directory).ok()?;
+    match backing.place {
+        underlay::Place::File { .. } => Some((open(&place, &path, true).ok()?, backing.offset)),
+        underlay::Place::Block(_) => None,
+    }
+}
+
 /// What a loop device stands on, found by the path that sysfs shows, if that leads to what the driver has open.
 fn backing(device: &File, directory: &Path) -> Result<(PathBuf, Place, loops::Backing), OpenError> {
     let node = node(directory);

@@ -3,8 +3,9 @@
 //!
 //! A block device tells its identity by itself (WWID or serial number), or has none: loop devices, virtio disks without
 //! a serial number, null_blk, brd. A file is told by its inode, where the file system keeps those. What has no identity
-//! is told by its content ([`fingerprint`](super::fingerprint)).
+//! is told by its content ([`fingerprint`](super::fingerprint)), and a loop device by the file that it stands on as well.
 
+use super::beneath;
 use crate::filesystem::FileSystem;
 use std::fs::{self, File};
 use std::io;
@@ -29,7 +30,11 @@ impl Identity {
     pub fn of(file: &File) -> io::Result<Identity> {
         let meta = file.metadata()?;
         if meta.file_type().is_block_device() {
-            return BlockIdentity::of_number(meta.rdev()).map(Identity::Block);
+            let identity = BlockIdentity::of_number(meta.rdev())?;
+            return Ok(Identity::Block(BlockIdentity {
+                backing: LoopFile::of(file),
+                ..identity
+            }));
         }
         let filesystem = FileSystem::of(file)?;
         let keeps = filesystem.keeps_inodes();
@@ -52,6 +57,27 @@ pub struct FileIdentity {
     pub filesystem: Option<u64>,
 }
 
+/// The file that a loop device stands on, and where in it the device begins. The device's own number is given away anew at each
+/// boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoopFile {
+    /// Who the file is.
+    pub file: FileIdentity,
+    /// Where the device begins in it, in bytes.
+    pub offset: u64,
+}
+
+impl LoopFile {
+    /// `None` of what is no loop device, and of one whose file cannot be found by its path.
+    fn of(device: &File) -> Option<LoopFile> {
+        let (file, offset) = beneath::file_of_loop(device)?;
+        match Identity::of(&file).ok()? {
+            Identity::File(file) => Some(LoopFile { file, offset }),
+            Identity::Block(_) => None,
+        }
+    }
+}
+
 /// What a block device tells of itself; each is `None` when it does not tell.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BlockIdentity {
@@ -72,6 +98,8 @@ pub struct BlockIdentity {
     pub block_bytes: Option<u32>,
     /// Whether it has a seek time.
     pub rotational: Option<bool>,
+    /// What a loop device stands on; of one that was asked by its open descriptor only.
+    pub backing: Option<LoopFile>,
 }
 
 impl BlockIdentity {
@@ -141,6 +169,7 @@ fn identity_in(sysfs: &Path, number: &str) -> io::Result<BlockIdentity> {
         partition_start: partition.and_then(|_| word(&directory.join("start"))?.parse().ok()),
         block_bytes: first(&["queue/logical_block_size"]).and_then(|bytes| bytes.parse().ok()),
         rotational: first(&["queue/rotational"]).map(|flag| flag == "1"),
+        backing: None,
     })
 }
 
