@@ -364,6 +364,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::DiskUnlinked, "a look at the file each second"),
     (F::DiskAstray, "a look at the path each second"),
     (F::DiskExchanged, "a look at the path each second"),
+    (
+        F::DiskAlike,
+        "a look at the content of disks without an identity, each five seconds",
+    ),
     (F::DiskSpaceLow, "a look at the file system each second"),
     (F::DiskCopiedOnWrite, "a look at the file system each second"),
     (F::DiskInUserSpace, "a look at the file system each second"),

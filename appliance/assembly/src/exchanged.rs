@@ -7,6 +7,8 @@
 
 mod placed;
 
+pub use placed::command as placed_at;
+
 use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::medium::{self, Manner};
@@ -148,14 +150,18 @@ impl<'a> Places<'a> {
         if !medium::needs_fingerprint(disk) {
             return None;
         }
-        let among = BTreeSet::from([name]);
+        let is_of = |place: &Name, of: &Name| {
+            let found = self.medium_under(place, &BTreeSet::from([of]));
+            found.as_ref() == Some(of)
+        };
         let others = self
             .cluster
             .disks
             .iter()
             .filter(|(other, found)| *other != name && found.node == disk.node);
         let mut nameless = others.filter(|(_, other)| may_be(other));
-        let found = nameless.find(|(other, _)| self.medium_under(other, &among).as_ref() == Some(name));
+        // What could be either's is where the other one has always been.
+        let found = nameless.find(|(other, _)| is_of(other, name) && !is_of(other, other));
         found.map(|(other, _)| other)
     }
 

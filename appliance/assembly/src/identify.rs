@@ -193,6 +193,7 @@ fn of_closed(
         record: record.clone(),
         ..disk.clone()
     }) {
+        shared.last_seen.place(disk.uuid);
         let kept =
             Fingerprint::of(opened).and_then(|now| shared.last_seen.keep(disk.uuid, &now, Hold::LetGo));
         kept.map_err(unread)?;

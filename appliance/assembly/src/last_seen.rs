@@ -5,14 +5,19 @@
 use crate::own_file;
 use palisade_model::Uuid;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The folder in which it is kept, a file for each disk.
 #[derive(Clone, Debug)]
 pub struct LastSeen {
     folder: PathBuf,
+    /// Disks of which this daemon knows by itself under which path they are: an operator has said so, or they were opened and
+    /// have been there since.
+    placed: Arc<Mutex<BTreeSet<Uuid>>>,
 }
 
 impl LastSeen {
@@ -20,7 +25,27 @@ impl LastSeen {
     pub fn below(state_dir: &Path) -> LastSeen {
         LastSeen {
             folder: state_dir.join("media"),
+            placed: Arc::default(),
         }
+    }
+
+    /// A disk is under its path, as long as this daemon sees it there.
+    pub fn place(&self, disk: Uuid) {
+        self.lock().insert(disk);
+    }
+
+    /// Its device has gone: what comes in its place may be another one.
+    pub fn displace(&self, disk: Uuid) {
+        self.lock().remove(&disk);
+    }
+
+    /// Whether this daemon knows by itself under which path a disk is.
+    pub fn is_placed(&self, disk: Uuid) -> bool {
+        self.lock().contains(&disk)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it is kept.

@@ -7,6 +7,7 @@
 //! given whole, the fingerprint of its content ([`last_seen`](crate::last_seen)). A pooled disk without an identity is
 //! known by its superblock. What does not match stays closed, until the operator says that it is the disk.
 
+pub mod alike;
 mod cut;
 
 pub use cut::note_cut;
@@ -128,7 +129,7 @@ pub fn open(cluster: &Cluster, name: &Name, manner: Manner, seen: &LastSeen) -> 
         .disks
         .get(name)
         .ok_or_else(|| format!("disk {name} is not in the cluster"))?;
-    let there = open_there(name, disk, manner, seen);
+    let there = open_there(cluster, name, disk, manner, seen);
     if !exchanged::may_be(disk) {
         return there;
     }
@@ -157,7 +158,7 @@ pub fn open(cluster: &Cluster, name: &Name, manner: Manner, seen: &LastSeen) -> 
             },
             ..disk.clone()
         };
-        open_there(name, &moved, manner, seen)
+        open_there(cluster, name, &moved, manner, seen)
     };
     exchanged::open(&places, name, search, &open_at, (reason, manner))
 }
@@ -231,7 +232,13 @@ fn has_bytes_at_its_ends(opened: &Opened) -> bool {
 }
 
 /// Opens what lies under a disk's path, if it is its medium.
-fn open_there(name: &Name, disk: &Disk, manner: Manner, seen: &LastSeen) -> Result<Opened, String> {
+fn open_there(
+    cluster: &Cluster,
+    name: &Name,
+    disk: &Disk,
+    manner: Manner,
+    seen: &LastSeen,
+) -> Result<Opened, String> {
     let mut opened = open_recorded(name, disk, manner)?;
     if disk.record.sparse {
         opened.let_space_go();
@@ -259,7 +266,9 @@ fn open_there(name: &Name, disk: &Disk, manner: Manner, seen: &LastSeen) -> Resu
         ));
     }
     cut::refuse_cut(name, disk, seen)?;
+    alike::refuse(cluster, name, disk, &opened, seen)?;
     check_content(name, disk, &opened, seen)?;
+    seen.place(disk.uuid);
     Ok(opened)
 }
 

@@ -11,7 +11,7 @@ use crate::alias;
 use crate::disk_growth::whole_blocks;
 use crate::findings::media;
 use crate::hands;
-use crate::medium;
+use crate::medium::{self, alike};
 use crate::places;
 use crate::problem;
 use crate::shared::Shared;
@@ -257,6 +257,7 @@ fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem>
     let (mut record, wwid) = medium::record_open(&opened, usage).map_err(|error| unread(wish, &error))?;
     record.sparse = is_sparse(wish, &opened);
     let sectors = opened.sectors().0;
+    let alike = alike_note(shared, &record, wwid.as_deref(), &opened);
     let medium = match &wish.medium {
         api::Medium::File(file) => Medium::File {
             path: file.path.clone(),
@@ -274,8 +275,23 @@ fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem>
         sectors,
         block_bytes: opened.limits().block_bytes,
         record,
-        notes: notes(shared, &opened),
+        notes: notes(shared, &opened).into_iter().chain(alike).collect(),
     })
+}
+
+/// Says so when nothing tells a medium from that of a disk that is there.
+fn alike_note(shared: &Shared, record: &MediumRecord, wwid: Option<&str>, opened: &Opened) -> Option<String> {
+    let is_told_by_content =
+        record.fingerprint.is_some() && wwid.is_none() && record.serial.is_none() && record.backing.is_none();
+    let cluster = shared.cluster();
+    let is_alike = |disk: &Disk| {
+        let seen = &shared.last_seen;
+        let is_other = alike::is_told_by_content(disk) && medium::was_seen(disk, seen);
+        is_other && medium::is_content_of(disk, opened, seen).is_ok()
+    };
+    let mut disks = cluster.disks.iter().filter(|_| is_told_by_content);
+    let (other, _) = disks.find(|(_, disk)| is_alike(disk))?;
+    Some(media::told_alike(other))
 }
 
 /// What is to be known of a medium that may be taken.

@@ -197,6 +197,7 @@ impl Appliance for Rest {
         settings.allow.check_medium(&wish.medium)?;
         settings.make_folder_of(&wish.medium);
         let (command, notes) = new_disk::command_for(&self.shared, &name, &wish, chance())?;
+        self.shared.last_seen.place(command.uuid);
         self.create(Command::AddDisk(command), |view| {
             let mut disk = view.disk(&name, view.cluster.disks.get(&name)?);
             // Said now, while the disk is not open yet; later it is seen by looking at it.

@@ -120,6 +120,11 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
 }
 
 impl Sight {
+    /// What its content looked like, where nothing else tells it.
+    pub fn print(&self) -> Option<&Fingerprint> {
+        self.print.as_ref()
+    }
+
     /// Whether the superblock is to be looked at now; the opening of the disk was the first look.
     fn is_superblock_due(&mut self, now: Instant, every: Option<Duration>) -> bool {
         let Some(every) = every else { return false };
@@ -208,6 +213,9 @@ impl Errand {
             self.shared.findings.clear(FindingKind::DiskDenied, &subject);
         }
         let has_gone = look.is_some_and(|look| look.gone) || error.is_some();
+        if let (true, Some(disk)) = (has_gone, self.cluster.disks.get(&self.name)) {
+            self.shared.last_seen.displace(disk.uuid);
+        }
         let reopening = match has_gone && self.reopens {
             true => self.reopen(),
             false => None,

@@ -186,6 +186,14 @@ macro_rules! disks_rows {
         remedy: "record where they are now by the command above, or give them paths that stay as they are",
         clears: Clears::WithItsCause,
     }
+    DiskAlike {
+        code: "disk_alike", severity: Degraded,
+        means: "Two disks without an identity of their own hold the same wherever they are looked at: nothing tells them apart.",
+        guest: "Nothing now. After a restart its disk is not served before an operator has said which of the two is which.",
+        metric: "palisade_findings",
+        remedy: "give such disks a WWID or a serial number, or different data, such as a partition table of its own on each",
+        clears: Clears::WithItsCause,
+    }
     DiskSpaceLow {
         code: "disk_space_low", severity: Degraded,
         means: "The file system under disks with holes is nearly full.",

@@ -113,6 +113,7 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
     let agreed = shared.propose(Command::RelocateDisks(RelocateDisks { disks: moves }));
     agreed.map_err(|error| problem::of_proposal(&error))?;
     for (uuid, print) in looks {
+        shared.last_seen.place(uuid);
         shared
             .last_seen
             .keep(uuid, &print, Hold::LetGo)

@@ -354,3 +354,51 @@ fn a_foreign_file_system_is_not_taken_for_a_disk_that_has_lost_its_superblock() 
     symlink(&blank.as_ref().unwrap().0, lab.link("a")).unwrap();
     assert!(lab.opens("a").is_ok());
 }
+
+/// Two golden images: equal wherever they are looked at, and neither has anything else to be known by.
+#[test]
+fn of_two_that_nothing_tells_apart_neither_is_opened_before_both_are_placed() {
+    let Some(mut lab) = Lab::new(&[("v", Usage::Whole), ("w", Usage::Whole)]) else {
+        return;
+    };
+    for number in 0..2 {
+        let device = fs::OpenOptions::new()
+            .write(true)
+            .open(&lab.devices[number].0)
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&device, &vec![7; BYTES as usize], 0).unwrap();
+        device.sync_all().unwrap();
+    }
+    // As they were when they were added.
+    for disk in ["v", "w"] {
+        let there = medium::beside(&lab.cluster.disks[&name(disk)]).unwrap();
+        let print = palisade_sys::device::fingerprint::Fingerprint::of(&there).unwrap();
+        let uuid = lab.cluster.disks[&name(disk)].uuid;
+        let hold = palisade_sys::device::fingerprint::Hold::LetGo;
+        lab.seen.keep(uuid, &print, hold).unwrap();
+    }
+    let [at_v, at_w] = ["v", "w"].map(|disk| lab.link(disk).display().to_string());
+    let refused = lab.opens("v").unwrap_err();
+    assert!(
+        refused.contains(&format!("palisade disk confirm v={at_v} w={at_w} --yes")),
+        "{refused}"
+    );
+    assert!(lab.opens("w").is_err());
+    // One that is placed leaves the other its own place.
+    let uuid = |disk: &str| lab.cluster.disks[&name(disk)].uuid;
+    lab.seen.place(uuid("v"));
+    drop(lab.opens("v").unwrap());
+    drop(lab.opens("w").unwrap());
+    // What has been opened is where it was, until its device goes.
+    drop(lab.opens("w").unwrap());
+    lab.seen.displace(uuid("v"));
+    drop(lab.opens("v").unwrap());
+    lab.seen.displace(uuid("v"));
+    lab.seen.displace(uuid("w"));
+    assert!(lab.opens("v").is_err() && lab.opens("w").is_err());
+    // A restart knows nothing of it; one whose medium is not there is in nobody's way.
+    lab.seen = LastSeen::below(lab.folder.path());
+    assert!(lab.opens("v").is_err());
+    fs::remove_file(lab.link("w")).unwrap();
+    drop(lab.opens("v").unwrap());
+}

@@ -10,6 +10,7 @@ use palisade_api::size::human;
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{Disk, Medium, Name, Usage};
 use palisade_reconcile::Ring;
+use palisade_sys::device::fingerprint::Fingerprint;
 use palisade_sys::device::{FileLook, Look};
 use palisade_sys::filesystem::FileSystem;
 use std::path::Path;
@@ -101,10 +102,46 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
                 }),
         ),
     }
+    if let Some(other) = alike(plant, name, open) {
+        found.push((
+            FindingKind::DiskAlike,
+            format!("disk {name}: {}", told_alike(other)),
+        ));
+    }
     if let Some(file) = look.file {
         found.extend(of_filesystem(plant, name, look.bytes, &file));
     }
     found
+}
+
+/// Another open disk from which nothing tells one.
+fn alike<'a>(plant: &'a Plant, name: &'a Name, open: &'a OpenDisk) -> Option<&'a Name> {
+    let seen = |name: &'a Name, open: &'a OpenDisk| {
+        let observed = plant.observed.disks.get(name)?;
+        Some((name, &observed.disk, open.sight.print()?))
+    };
+    let of = seen(name, open)?;
+    twin(of, plant.disks.iter().filter_map(|(name, open)| seen(name, open)))
+}
+
+/// The first of several disks that has no more of an identity than one, and looked the same when both were last looked at.
+fn twin<'a>(
+    (name, disk, print): (&Name, &Disk, &Fingerprint),
+    others: impl Iterator<Item = (&'a Name, &'a Disk, &'a Fingerprint)>,
+) -> Option<&'a Name> {
+    let is_asked = medium::alike::is_told_by_content;
+    let mut others = others
+        .filter(|(other, found, seen)| *other != name && is_asked(disk) && is_asked(found) && *seen == print);
+    others.next().map(|(other, ..)| other)
+}
+
+/// What is said of a medium from which nothing tells that of another disk.
+pub fn told_alike(other: &Name) -> String {
+    format!(
+        "it has no identity of its own, and holds the same as disk {other} wherever both were looked at: after a restart nothing \
+         tells which is which, and neither is served then before an operator has said it. Give them a WWID or a serial number, or \
+         put different data on them, such as a partition table of its own on each"
+    )
 }
 
 /// What is said of a disk whose data lies in a file that has been deleted.
@@ -354,6 +391,37 @@ mod tests {
     use crate::hands;
     use palisade_sys::Opened;
     use std::time::Duration;
+
+    #[test]
+    fn of_disks_that_nothing_tells_apart_each_is_told_with_the_other() {
+        use crate::disk_growth::tests::disk;
+        use palisade_model::BackingRecord;
+        let whole = |text: &str, wwid: Option<&str>| Disk {
+            usage: Usage::Whole,
+            ..disk(Medium::Block {
+                path: format!("/dev/{text}"),
+                wwid: wwid.map(str::to_owned),
+            })
+        };
+        let backed = |text: &str| {
+            let mut disk = whole(text, None);
+            disk.record.backing = Some(BackingRecord::default());
+            disk
+        };
+        let [one, other]: [Fingerprint; 2] =
+            ["1:4096:-:7f", "1:4096:-:80"].map(|text| text.parse().expect("a fingerprint"));
+        let all = [
+            ("v", whole("v", None), &one),
+            ("w", whole("w", None), &one),
+            ("changed", whole("changed", None), &other),
+            ("known", whole("known", Some("naa.1")), &one),
+            ("backed", backed("backed"), &one),
+        ]
+        .map(|(text, disk, print)| (Name::new(text).expect("a name"), disk, print));
+        let seen = || all.iter().map(|(name, disk, print)| (name, disk, *print));
+        let told: Vec<Option<&str>> = seen().map(|of| twin(of, seen()).map(Name::as_str)).collect();
+        assert_eq!(told, [Some("w"), Some("v"), None, None, None]);
+    }
 
     #[test]
     fn what_a_sparse_file_keeps_of_deleted_volumes_is_told() {

@@ -1,5 +1,6 @@
 //! Questions and changes while a thread holds the state of the node.
 
+mod alike;
 mod coming_up;
 mod held;
 mod import;
