@@ -10,7 +10,7 @@
 mod rig;
 
 use palisade_sys::device::usage::Use;
-use palisade_sys::device::{DeviceSpec, Holder, Medium};
+use palisade_sys::device::{DeviceSpec, Holder, Identity, Medium};
 use palisade_sys::{OpenError, Opened};
 use rig::MIB;
 use std::fs;
@@ -365,4 +365,25 @@ fn what_uses_the_file_uses_the_loop_device() {
     let third = Loop::over(&over.0, &[]).unwrap();
     let device = second.name();
     assert_eq!(open(&third.0).unwrap().uses().unwrap(), [Use::Loop { device }]);
+}
+
+/// The kernel numbers loop devices anew at each boot; the file under one stays the same, and the place in it.
+#[test]
+fn a_loop_device_tells_the_file_that_it_stands_on() {
+    let directory = rig::directory();
+    let path = image(&directory, "image");
+    let (Some(all), Some(part)) = (Loop::over(&path, &[]), Loop::over(&path, &["-o", "1048576"])) else {
+        return;
+    };
+    let of = |path: &Path| Identity::of(&fs::File::open(path).unwrap()).unwrap();
+    let Identity::File(file) = of(&path) else {
+        panic!("it is a file");
+    };
+    for (device, offset) in [(&all, 0), (&part, MIB)] {
+        let Identity::Block(block) = of(&device.0) else {
+            panic!("it is a block device");
+        };
+        let backing = block.backing.unwrap();
+        assert_eq!((backing.file, backing.offset), (file, offset));
+    }
 }

@@ -692,22 +692,3 @@ fn a_device_that_becomes_read_only_under_us_refuses_changes() {
     assert_eq!(rig.write(0, &[buffer.segment(0, 4096)]), Ok(()));
     rig.devices.remove_device(DEVICE);
 }
-
-/// The kernel numbers loop devices anew at each boot; the file under one stays the same.
-#[test]
-fn a_loop_device_tells_the_file_that_it_stands_on() {
-    let Some(device) = Loop::new(8 * MIB, 512) else {
-        return;
-    };
-    let of = |file: &fs::File| match identity::Identity::of(file).unwrap() {
-        identity::Identity::Block(block) => block.backing,
-        identity::Identity::File(_) => None,
-    };
-    let image = fs::File::open(device.directory.path().join("image")).unwrap();
-    let identity::Identity::File(file) = identity::Identity::of(&image).unwrap() else {
-        panic!("it is a file");
-    };
-    let backing = of(&fs::File::open(&device.device).unwrap()).unwrap();
-    assert_eq!((backing.file, backing.offset), (file, 0));
-    assert_eq!(of(&image), None);
-}
