@@ -104,12 +104,17 @@ pub struct Opened {
     path: Option<PathBuf>,
     limits: DeviceLimits,
     sectors: AtomicU64,
+    /// Bytes behind which nothing is done any more: [`NEVER_CUT`], or where it was seen to end although it is longer.
+    cut: AtomicU64,
     identity: Option<Identity>,
     buffered: bool,
     created: bool,
     keeps_space: bool,
     open_to_qemu: Option<String>,
 }
+
+/// Where nobody has seen a device end too early.
+const NEVER_CUT: u64 = u64::MAX;
 
 /// What carries the data of an open device.
 #[derive(Debug)]
@@ -236,6 +241,23 @@ impl Opened {
                 .store(geometry::whole_blocks(bytes, self.limits.block_bytes).0, Relaxed);
         }
         Ok(self.sectors())
+    }
+
+    /// Notes that it was seen to end at so many bytes, before where it should. Whatever reaches behind that is refused from
+    /// now on ([`Fault::BeyondEnd`](palisade_block::Fault::BeyondEnd)), on all reactors and however long it is by then: who
+    /// makes a file as long as before brings back zeros in the place of what was cut off.
+    pub fn ends_at(&self, bytes: u64) {
+        self.cut.fetch_min(bytes, Relaxed);
+    }
+
+    /// The least size in bytes that it was seen to have, if that was less than it should.
+    pub fn cut(&self) -> Option<u64> {
+        Some(self.cut.load(Relaxed)).filter(|&bytes| bytes != NEVER_CUT)
+    }
+
+    /// Goes on with what is there: an operator knows what was cut off.
+    pub fn go_on_without_what_was_cut(&self) {
+        self.cut.store(NEVER_CUT, Relaxed);
     }
 
     /// What uses it beside us although it could be opened and locked: a mounted image, swap space in a file, a virtual

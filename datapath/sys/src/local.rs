@@ -431,6 +431,9 @@ impl Devices for LocalDevices {
                 // SAFETY: all segments lie in memory that is kept: mapped, and the kernel's and ours to read and write.
                 Started::Done(unsafe { instant::carry_out(&io, place.opened.media()) })
             }
+            Target::Kernel(..) if reaches_what_was_cut(&io, &place.opened) => {
+                Started::Done(Err(Fault::BeyondEnd))
+            }
             Target::Kernel(files, _) => {
                 let kind = place.limits.kind;
                 self.start_in_kernel(&io, files, kind)
@@ -453,10 +456,13 @@ impl Devices for LocalDevices {
         if !self.ring.is_busy() && self.port.is_empty() {
             return 0;
         }
-        let (mut finished, flights) = (0, &mut self.flights);
+        let (mut finished, flights, devices) = (0, &mut self.flights, &self.devices);
         let mut complete = |name, result| {
             if let Some((slot, result)) = flights.complete(name, result) {
                 finished += 1;
+                if result == Err(Fault::BeyondEnd) {
+                    note_end(devices, flights.reached(slot));
+                }
                 done(slot, result);
             }
         };
@@ -598,6 +604,26 @@ fn check(io: &Io<'_>, limits: &DeviceLimits) -> Result<(), Fault> {
     match io.lba.checked_add(io.sectors) {
         Some(end) if end.0 <= limits.sectors.0 => Ok(()),
         _ => Err(Fault::BeyondEnd),
+    }
+}
+
+/// Whether an operation reaches behind where its device was seen to end.
+#[inline]
+fn reaches_what_was_cut(io: &Io<'_>, opened: &Opened) -> bool {
+    let end = io.lba.bytes().saturating_add(io.sectors.bytes());
+    opened.cut().is_some_and(|cut| end > cut)
+}
+
+/// Keeps where a file was met to end before where it should, so that nothing behind that is read as zeros when it is made as
+/// long as before. A block device without a medium ends at nothing and comes back whole: that one is told apart by whoever
+/// looks at its size.
+#[cold]
+fn note_end(devices: &[Option<Place>], met: Option<(DeviceIndex, u64)>) {
+    if let Some((device, bytes)) = met
+        && let Some(Some(place)) = devices.get(device.usize())
+        && place.limits.kind == DeviceKind::File
+    {
+        place.opened.ends_at(bytes);
     }
 }
 

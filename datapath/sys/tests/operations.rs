@@ -266,6 +266,54 @@ fn a_device_that_ends_early_is_a_fault_and_no_short_success() {
 }
 
 #[test]
+fn what_was_cut_off_stays_refused_when_the_file_is_as_long_as_before() {
+    let directory = rig::directory();
+    let (path, opened) = rig::open_file(&directory, MIB, 4096);
+    let buffer = Buffer::new(64 << 10);
+    let (mut rig, mut other) = (Rig::new(Arc::clone(&opened)), Rig::new(Arc::clone(&opened)));
+    rig.on(&buffer);
+    other.on(&buffer);
+    let list = [buffer.segment(0, 8192)];
+    let set_len = |bytes| {
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(bytes).unwrap();
+    };
+    assert_eq!(rig.write(MIB / 2, &list), Ok(()));
+    set_len(MIB / 2);
+    assert_eq!(opened.cut(), None, "nobody has seen it yet");
+    assert_eq!(rig.read(MIB / 2 - 4096, &list), Err(Fault::BeyondEnd));
+    assert_eq!(opened.cut(), Some(MIB / 2));
+
+    // Zeros are there now, and no reactor gives them to a guest, nor lets it write among them.
+    set_len(MIB);
+    for rig in [&mut rig, &mut other] {
+        for at in [MIB / 2, MIB / 2 - 4096, MIB - 8192] {
+            assert_eq!(rig.read(at, &list), Err(Fault::BeyondEnd), "{at}");
+            assert_eq!(rig.write(at, &list), Err(Fault::BeyondEnd), "{at}");
+            assert_eq!(rig.run(Op::Discard, at, 8192, &[]), Err(Fault::BeyondEnd), "{at}");
+        }
+        assert_eq!(rig.read(MIB / 2 - 8192, &list), Ok(()), "before it all is well");
+        assert_eq!(rig.run(Op::Flush, 0, 0, &[]), Ok(()));
+    }
+    opened.refresh_size().unwrap();
+    rig.devices.resize(DEVICE);
+    assert_eq!(
+        rig.read(MIB / 2, &list),
+        Err(Fault::BeyondEnd),
+        "a new size is no excuse"
+    );
+
+    // Where it was seen to end only falls, until somebody goes on with what is there.
+    opened.ends_at(MIB * 3 / 4);
+    assert_eq!(opened.cut(), Some(MIB / 2));
+    opened.ends_at(MIB / 4);
+    assert_eq!(rig.read(MIB / 2 - 8192, &list), Err(Fault::BeyondEnd));
+    opened.go_on_without_what_was_cut();
+    assert_eq!(rig.read(MIB / 2 - 4096, &list), Ok(()));
+    assert_eq!(other.write(MIB - 8192, &list), Ok(()));
+}
+
+#[test]
 fn more_than_the_queue_holds_is_busy_and_all_of_it_completes_once() {
     let directory = rig::directory();
     let (_, opened) = rig::open_file(&directory, 4 * MIB, 4096);

@@ -147,7 +147,7 @@ fn next_data(file: &File, at: u64, end: u64) -> io::Result<Option<(u64, u64)>> {
 }
 
 /// lseek(2). Nobody uses the position.
-fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<u64> {
+pub(super) fn seek(file: &File, offset: u64, whence: libc::c_int) -> io::Result<u64> {
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: lseek takes no pointers.
     match unsafe { libc::lseek(file.as_raw_fd(), offset, whence) } {

@@ -1,6 +1,8 @@
 //! Reading and writing outside the data path: superblocks and the like, one call at a time, on a control thread.
 
+use super::clear::seek;
 use super::{KernelDevice, Media, Opened};
+use palisade_block::DeviceKind;
 use std::io;
 use std::ptr;
 
@@ -37,6 +39,25 @@ impl Opened {
                     None => Err(io::ErrorKind::UnexpectedEof.into()),
                 }
             }
+        }
+    }
+
+    /// Whether nothing has been written to a range of a file, which reads as zeros then; false for what is no file, and where
+    /// the file system does not tell. What lies behind the end of a file is a hole.
+    ///
+    /// # Errors
+    /// What lseek(2) says.
+    pub fn is_hole(&self, offset: u64, bytes: u64) -> io::Result<bool> {
+        match &self.media {
+            Media::Kernel(device) if self.limits.kind == DeviceKind::File => {
+                match device.ask(|file| seek(file, offset, libc::SEEK_DATA)) {
+                    Ok(data) => Ok(data >= offset.saturating_add(bytes)),
+                    // Nothing but a hole up to the end of the file.
+                    Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(true),
+                    Err(error) => Err(error),
+                }
+            }
+            _ => Ok(false),
         }
     }
 

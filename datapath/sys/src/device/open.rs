@@ -418,6 +418,7 @@ fn opened(
         path,
         limits,
         sectors,
+        cut: AtomicU64::new(super::NEVER_CUT),
         identity: found.identity,
         buffered: found.buffered,
         created: found.created,

@@ -182,6 +182,12 @@ impl Flights {
         }
     }
 
+    /// The device of a slot's last operation, and the position in bytes up to which it has come there.
+    pub(super) fn reached(&self, slot: SlotIndex) -> Option<(DeviceIndex, u64)> {
+        let flight = self.slots.get(slot.usize())?;
+        Some((flight.device, flight.offset + flight.done))
+    }
+
     /// An operation to be handed over again.
     pub(super) fn take_continued(&mut self) -> Option<(u64, &Flight)> {
         let slot = self.continued.pop()?;
