@@ -137,11 +137,8 @@ const OF_WRITES: [FindingKind; 4] = [
     FindingKind::DiskDenied,
 ];
 
-fn sentence(fault: Fault, disk: &str, times: u64, met: &str) -> String {
-    let operations = match times {
-        1 => "an operation".to_owned(),
-        times => format!("{times} operations"),
-    };
+/// What has happened. How often is counted with the finding, and goes on while the sentence stands.
+fn sentence(fault: Fault, disk: &str, met: &str) -> String {
     let what = match fault {
         Fault::Media => "ended with an I/O error of the device",
         Fault::NoSpace => "failed because the file system or pool that holds it has no space left",
@@ -152,7 +149,7 @@ fn sentence(fault: Fault, disk: &str, times: u64, met: &str) -> String {
         Fault::TimedOut => "lasted too long and had to be taken back",
         Fault::GuestMemory => "failed because the guest's memory was not there",
         Fault::Unreachable => "failed because the way to the device is broken or too slow",
-        Fault::BeyondEnd => "lay behind its end: it has become smaller",
+        Fault::BeyondEnd => "lay behind its end: it is, or was, shorter than it should be",
         Fault::TooLarge => "failed because its file may not become that large",
         Fault::NoMemory => "failed because the host had no memory for that",
         Fault::Denied => {
@@ -160,7 +157,7 @@ fn sentence(fault: Fault, disk: &str, times: u64, met: &str) -> String {
         }
         Fault::Rejected => "failed because the kernel took that for malformed",
     };
-    format!("{operations} on {disk} {what}{met}")
+    format!("operations on {disk} {what}{met}")
 }
 
 impl Counted {
@@ -245,7 +242,7 @@ impl Counted {
             for fault in Fault::ALL {
                 let times = total(&seen.more, fault);
                 if let Some(kind) = finding_of_attachment(fault).filter(|_| times > 0) {
-                    let message = sentence(fault, &format!("behalf of attachment {name}"), times, "");
+                    let message = sentence(fault, &format!("behalf of attachment {name}"), "");
                     findings.raise_times(kind, &*subject, message, times);
                 }
             }
@@ -358,7 +355,7 @@ impl DiskSeen {
                 let explains = |cause: &FindingKind| at.findings.stands(*cause, &subject);
                 kind = EXPLAINS_MEDIA.into_iter().find(explains).unwrap_or(kind);
             }
-            let message = sentence(fault, &called, times, &at.met(fault));
+            let message = sentence(fault, &called, &at.met(fault));
             at.findings.raise_times(kind, &*subject, message, times);
             let hold = match self.bad.get(&kind) {
                 Some(bad) if bad.over && at.now.duration_since(bad.last) < 10 * bad.hold => {

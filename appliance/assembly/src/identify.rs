@@ -182,11 +182,12 @@ fn of_closed(
             .and_then(|()| medium::check_content(name, disk, opened, &shared.last_seen));
         if let Err(reason) = other {
             let message = format!("what lies there is not the medium of disk {name}: {reason}");
-            return Err(conflict(
-                "disk_other_medium",
-                message,
-                "give the path of the right one; if this is it all the same, say so with `confirm`",
-            ));
+            let path = opened.path().unwrap_or(Path::new("PATH")).display();
+            let remedy = format!(
+                "give the path of the right one; if this is it all the same, say so: palisade disk confirm {name} --path {path} \
+                 --yes"
+            );
+            return Err(conflict("disk_other_medium", message, &remedy));
         }
     }
     if medium::needs_fingerprint(&Disk {
@@ -220,6 +221,6 @@ fn invalid(message: String, remedy: &'static str) -> Problem {
     Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("path")
 }
 
-fn conflict(code: &'static str, message: String, remedy: &'static str) -> Problem {
+fn conflict(code: &'static str, message: String, remedy: &str) -> Problem {
     Problem::new(ProblemKind::Conflict, code, message, remedy).about("path")
 }

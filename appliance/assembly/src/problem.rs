@@ -275,7 +275,8 @@ pub fn of_open(error: &OpenError) -> Problem {
         OpenError::Empty { path: Some(_) } => (
             ProblemKind::Invalid,
             "disk_empty",
-            "it is there already and is no disk: name another path, or move it away; a file is made where there is none",
+            "there is something, and nothing in it: name another path. To have a disk file made there, move it away first; a loop \
+             device has a size once it has a file (losetup)",
         ),
         OpenError::Empty { path: None } => (
             ProblemKind::Invalid,

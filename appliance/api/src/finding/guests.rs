@@ -67,10 +67,12 @@ macro_rules! guests_rows {
     }
     GuestMemoryLost {
         code: "guest_memory_lost", severity: Degraded,
-        means: "A guest's memory was not there when data was to be moved: its VMM has taken it away.",
+        means: "A guest's memory was not there when data was to be moved: its VMM has taken it away, or the host had no page for it.",
         guest: "The requests concerned end with an I/O error; no other guest is touched.",
         metric: "palisade_attachment_faults_total",
-        remedy: "look at the VMM of attachment {name}: it truncated or unmapped the memory that it had shared",
+        remedy: "look at the VMM of attachment {name}: it truncated or unmapped the memory that it had shared; or that lies on a \
+                 tmpfs or on hugepages with no room left for the pages that the guest touches first (`df`, `cat \
+                 /proc/meminfo`): make room there",
         clears: Clears::AfterQuiet { seconds: 60 },
     }
     RequestsRefused {

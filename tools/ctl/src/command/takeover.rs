@@ -255,7 +255,7 @@ fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
             )
         },
     );
-    out.facts(vec![
+    let mut facts = vec![
         ("Disk", adoption.disk.clone()),
         ("Standing", format!("{}: {}", adoption.standing, adoption.message)),
         ("The disk carries", on_disk),
@@ -270,8 +270,12 @@ fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
         ("Only the database knows", parts(&adoption.only_in_database)),
         ("Both, in other places", parts(&adoption.elsewhere)),
         ("Overwritten by others", show::list(&overwritten(adoption))),
-        ("As of the copy", parts(&adoption.as_of_copy)),
-    ])?;
+    ];
+    // Where there is no copy, nothing is as of one: guests may have written to both sides.
+    if adoption.standing == "older_copy" {
+        facts.push(("As of the copy", parts(&adoption.as_of_copy)));
+    }
+    out.facts(facts)?;
     Ok(())
 }
 
