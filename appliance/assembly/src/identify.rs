@@ -7,6 +7,7 @@ use crate::hands;
 use crate::medium;
 use crate::problem;
 use crate::shared::Shared;
+use crate::smaller_copy::SmallerCopy;
 use crate::strangers;
 use crate::superblocks;
 use crate::takeover::{DiskHold, hold_at_once};
@@ -160,6 +161,13 @@ fn of_closed(
     opened: &Opened,
     confirm: bool,
 ) -> Result<(MediumRecord, Option<String>), Problem> {
+    if let Some(copy) = SmallerCopy::of(disk, opened) {
+        return Err(conflict(
+            "disk_smaller_copy",
+            copy.told(name, disk),
+            &copy.remedy(name, disk),
+        ));
+    }
     if opened.sectors().0 < disk.sectors {
         let message = format!(
             "disk {name} has {} sectors, and there are {} only",

@@ -55,6 +55,7 @@ mod samples;
 mod shared;
 mod sight;
 mod slow_turns;
+mod smaller_copy;
 mod sockets;
 mod standing;
 mod steward;

@@ -16,6 +16,7 @@ use crate::exchanged::{self, Places};
 use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::moved;
+use crate::smaller_copy::SmallerCopy;
 use crate::superblocks;
 use palisade_block::SECTOR_BYTES;
 use palisade_model::{
@@ -254,6 +255,9 @@ fn open_there(
              written to it. Bring the right medium back, or say where it is: palisade disk confirm {name} --path PATH",
             found.superblock.label
         ));
+    }
+    if let Some(copy) = SmallerCopy::of(disk, &opened) {
+        return Err(format!("{}: {}", copy.told(name, disk), copy.remedy(name, disk)));
     }
     if opened.sectors().0 < disk.sectors {
         let (found, agreed) = (opened.sectors(), disk.sectors);

@@ -389,6 +389,90 @@ fn a_disk_that_was_cut_off_is_left_alone_until_an_operator_goes_on_with_it() {
     assert!(!last.is_end_excused(&goes_on.disks[&name("d1")]));
 }
 
+/// A copy from before a disk was made larger is shorter than it, and no medium that was cut off.
+#[test]
+fn a_copy_from_before_a_disk_was_made_larger_is_told_and_can_be_decided_about_once_it_is_as_long() {
+    use crate::smaller_copy::SmallerCopy;
+    use palisade_model::GrowDisk;
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d");
+    let (added, filled) = clusters(&path, 64 * MIB);
+    let last = LastSuperblock::below(folder.path());
+    let opened = open(&path, 64 * MIB);
+    for cluster in [&added, &filled, &filled] {
+        written(cluster, &opened, &last);
+    }
+    let copy = std::fs::read(&path).unwrap();
+    let grown = Geometry::of(96 * MIB / 512).unwrap();
+    let grow = Command::GrowDisk(GrowDisk {
+        name: name("d1"),
+        sectors: 96 * MIB / 512,
+        data_end: grown.data_end.0,
+        expected: None,
+    });
+    let grown = filled.apply(&grow).unwrap().0;
+    let disk = &grown.disks[&name("d1")];
+    assert_eq!(SmallerCopy::of(&filled.disks[&name("d1")], &opened), None);
+    opened.grow(96 * MIB, true).unwrap();
+    opened.refresh_size().unwrap();
+    for _ in 0..2 {
+        written(&grown, &opened, &last);
+    }
+    assert_eq!(SmallerCopy::of(disk, &opened), None);
+    drop(opened);
+
+    // The present one cut off is none; the older copy is.
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(64 * MIB).unwrap();
+    assert_eq!(SmallerCopy::of(disk, &open(&path, 64 * MIB)), None);
+    std::fs::write(&path, copy).unwrap();
+    let smaller = SmallerCopy::of(disk, &open(&path, 64 * MIB)).unwrap();
+    let said = smaller.told(&name("d1"), disk);
+    assert!(
+        said.contains("an older copy of disk d1") && said.contains("64 MiB, and the disk has 96 MiB"),
+        "{said}"
+    );
+    let remedy = smaller.remedy(&name("d1"), disk);
+    let truncate = format!("truncate -s {} {}", 96 * MIB, path.display());
+    for words in [truncate.as_str(), "palisade disk adopt d1 --take disk"] {
+        assert!(remedy.contains(words), "{remedy}");
+    }
+    // Done so, it is held for an operator as an older copy, and for nothing worse.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(96 * MIB)
+        .unwrap();
+    let opened = open(&path, 96 * MIB);
+    let found = look(&grown, &name("d1"), disk, &opened, &last).unwrap();
+    assert!(
+        matches!(found.superblock, Superblock::Older { last: Some(_), .. }),
+        "{found:?}"
+    );
+    // Whichever side is taken, the superblock is written at the ends that the disk has now.
+    let carried = read(&opened).unwrap().superblock;
+    let seen = crate::takeover::on_medium(&carried);
+    let database = Command::AdoptDisk(palisade_model::AdoptDisk {
+        name: name("d1"),
+        uuid: disk.uuid,
+        seen: Some(seen),
+        empties: Vec::new(),
+        keeps: std::collections::BTreeMap::new(),
+        older: true,
+    });
+    let decided = grown.apply(&database).unwrap().0;
+    last.choose(disk, carried.point());
+    last.settle(disk.uuid).unwrap();
+    (0..2).for_each(|_| written(&decided, &opened, &last));
+    let there = read(&opened).unwrap();
+    assert_eq!(
+        (there.superblock.disk_sectors, there.damage.len()),
+        (96 * MIB / 512, 0)
+    );
+}
+
 /// The state directory was restored, or its records were removed, while an older copy took the disk's place.
 #[test]
 fn an_older_copy_is_left_alone_by_a_daemon_that_knows_nothing_of_the_medium() {

@@ -8,6 +8,7 @@ use crate::medium::{self, Manner};
 use crate::problem;
 use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
+use crate::smaller_copy::SmallerCopy;
 use palisade_api::Problem;
 use palisade_model::{Cluster, Disk, Name};
 use palisade_sys::Opened;
@@ -181,6 +182,15 @@ fn beside<'a>(name: &Name, disk: &Disk) -> Result<Reached<'a>, Problem> {
         );
         conflict("disk_closed", message, &remedy)
     });
+    let smaller = || {
+        let copy = SmallerCopy::of(disk, &opened)?;
+        Some(conflict(
+            "disk_smaller_copy",
+            copy.told(name, disk),
+            &copy.remedy(name, disk),
+        ))
+    };
+    let other = other.or_else(smaller);
     Ok(Reached {
         opened: Arc::new(opened),
         other,
