@@ -131,7 +131,7 @@ fn disks_given(before: &Cluster, command: &Command, volume: &Name) -> BTreeSet<N
 fn refuse_shrunk(name: &Name, path: &str, agreed: u64, opened: &Opened) -> Result<(), Problem> {
     let there = size(name, opened)?;
     if there.bytes() >= agreed {
-        return Ok(());
+        return refuse_cut(name, opened);
     }
     let message = format!(
         "{path} has been made shorter by somebody: {} are there where disk {name} has {}, and what was behind that would read \
@@ -141,6 +141,24 @@ fn refuse_shrunk(name: &Name, path: &str, agreed: u64, opened: &Opened) -> Resul
     );
     let remedy =
         "end its guests, bring the missing part back from a backup, restart the daemon, and ask again";
+    Err(Problem::new(
+        ProblemKind::Conflict,
+        "disk_shrunk",
+        message,
+        remedy,
+    ))
+}
+
+/// Nor is one that was cut off and is as long as before: an operator is to know first what was lost.
+fn refuse_cut(name: &Name, opened: &Opened) -> Result<(), Problem> {
+    if opened.cut().is_none() {
+        return Ok(());
+    }
+    let message =
+        format!("disk {name} was cut off by somebody and made as long as before, and what lay there is lost");
+    let remedy = format!(
+        "see `palisade health`, and go on with what is there (palisade disk confirm {name} --yes); then ask again"
+    );
     Err(Problem::new(
         ProblemKind::Conflict,
         "disk_shrunk",

@@ -61,7 +61,7 @@ impl View<'_> {
             add(FindingKind::ComingUp, "node".into(), message);
         }
         for (name, open) in &self.plant.disks {
-            for (kind, message) in media::findings(self.plant, name, open) {
+            for (kind, message) in media::findings(self.cluster, self.plant, name, open) {
                 add(kind, format!("disk/{name}"), message);
             }
             if !open.stalled_on.is_empty() {

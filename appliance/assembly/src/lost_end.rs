@@ -12,7 +12,7 @@ use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Severity};
 use palisade_block::SECTOR_BYTES;
 use palisade_model::superblock::end_in_words;
-use palisade_model::{AdoptDisk, Command, Disk, Name};
+use palisade_model::{AdoptDisk, Cluster, Command, Disk, Extent, Name};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_volume::{image, judged};
@@ -20,65 +20,112 @@ use palisade_wire::{Decoded, ExtentRecord, Geometry};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How far from an end it is looked how much there reads as zeros, in bytes.
-const LOOKED_AT: u64 = 64 << 20;
+/// How much is read at most to see how far the zeros go from an end, in bytes; holes of a file are not read.
+const READ_MAX: u64 = 64 << 20;
 
 /// How much is read at once, in bytes.
 const PIECE: u64 = 1 << 20;
 
+/// The zeros next to an end of a data area.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Zeros {
+    /// How many bytes.
+    bytes: u64,
+    /// It was looked no further: there may be more.
+    go_on: bool,
+}
+
 /// What may have been lost with an end of a medium: the volumes next to it, and how to go on.
 pub fn told(name: &Name, found: &Decoded, opened: &Opened, tail: bool) -> String {
     let zeros = zeros(found, opened, tail);
-    let volumes = next_to(found, tail, zeros);
-    let least = match zeros >= LOOKED_AT {
-        true => "at least ",
-        false => "",
-    };
+    let (volumes, further) = next_to(found, tail, zeros.bytes);
     let there = match zeros {
-        0 => "What lies next to it is not zeros".to_owned(),
-        zeros => format!("Next to it {least}{} read as zeros", human(zeros)),
+        Zeros { bytes: 0, .. } => "What lies next to it is not zeros".to_owned(),
+        Zeros { bytes, go_on: false } => format!("Next to it {} read as zeros", human(bytes)),
+        Zeros { bytes, go_on: true } => format!(
+            "Next to it at least {} read as zeros, and it was looked no further",
+            human(bytes)
+        ),
     };
     let whose = match volumes.as_slice() {
         [] => "and belong to no volume".to_owned(),
         volumes => format!("where these volumes lie: {}", volumes.join(", ")),
     };
+    let more = match further.as_slice() {
+        further @ [_, ..] if zeros.go_on => {
+            format!(
+                ". These lie further on, and may have lost something as well: {}",
+                further.join(", ")
+            )
+        }
+        _ => String::new(),
+    };
     format!(
-        "{there}, {whose}. To go on with what is there, once you know what is to be restored: palisade disk confirm {name} --yes"
+        "{there}, {whose}{more}. To go on with what is there, once you know what is to be restored: palisade disk confirm {name} \
+         --yes"
     )
 }
 
-/// How many bytes next to an end of the data area are zeros, [`LOOKED_AT`] at most.
-fn zeros(found: &Decoded, opened: &Opened, tail: bool) -> u64 {
+/// How many bytes next to an end of the data area are zeros. The holes of a file are followed to their other end, which a file
+/// that was cut off and made as long as before has; elsewhere [`READ_MAX`] are read at most.
+fn zeros(found: &Decoded, opened: &Opened, tail: bool) -> Zeros {
     let Ok(geometry) = Geometry::of(found.superblock.disk_sectors) else {
-        return 0;
+        return Zeros {
+            bytes: 0,
+            go_on: false,
+        };
     };
     let [start, end] = [geometry.data_start, geometry.data_end].map(|lba| lba.0 * SECTOR_BYTES);
-    let most = LOOKED_AT.min(end.saturating_sub(start));
-    let mut piece = vec![0; PIECE as usize];
-    let mut zeros = 0;
-    while zeros < most {
-        let bytes = PIECE.min(most - zeros);
+    let all = end.saturating_sub(start);
+    let (mut bytes, mut read, mut step) = (0, 0, PIECE);
+    while bytes < all {
+        let piece = step.min(all - bytes);
         let at = match tail {
-            true => end - zeros - bytes,
-            false => start + zeros,
-        };
-        let Some(part) = piece.get_mut(..bytes as usize) else {
-            break;
+            true => end - bytes - piece,
+            false => start + bytes,
         };
         // What lies behind the end of a medium that is shorter now cannot be read, and is lost just so.
-        let behind = tail && at + bytes > opened.sectors().0 * SECTOR_BYTES;
-        if !behind && (opened.read_at(at, part).is_err() || part.iter().any(|byte| *byte != 0)) {
-            break;
+        let is_behind = at >= opened.sectors().bytes();
+        if is_behind || opened.is_hole(at, piece).unwrap_or(false) {
+            bytes += piece;
+            step = step.saturating_mul(2);
+        } else if piece > PIECE {
+            step = PIECE.max(piece / 4);
+        } else if read >= READ_MAX {
+            return Zeros { bytes, go_on: true };
+        } else {
+            let zeros = zeros_of(opened, at, piece, tail);
+            (bytes, read) = (bytes + zeros, read + piece);
+            if zeros < piece {
+                break;
+            }
         }
-        zeros += bytes;
     }
-    zeros
+    Zeros { bytes, go_on: false }
 }
 
-/// The volumes that lie within so many bytes of an end of the data area; the one that lies nearest, if that is none.
-fn next_to(found: &Decoded, tail: bool, bytes: u64) -> Vec<String> {
+/// How many bytes of a piece are zeros, from that side on which an end of the medium is. None, where it cannot be read.
+fn zeros_of(opened: &Opened, at: u64, bytes: u64, tail: bool) -> u64 {
+    let there = opened.sectors().bytes().saturating_sub(at).min(bytes);
+    let mut piece = vec![0; there as usize];
+    if opened.read_at(at, &mut piece).is_err() {
+        return 0;
+    }
+    let is_set = |byte: &u8| *byte != 0;
+    match tail {
+        true => piece
+            .iter()
+            .rposition(is_set)
+            .map_or(bytes, |last| bytes - last as u64 - 1),
+        false => piece.iter().position(is_set).map_or(bytes, |first| first as u64),
+    }
+}
+
+/// The volumes that lie within so many bytes of an end of the data area, or the one that lies nearest, if that is none; and
+/// those that lie further on only.
+fn next_to(found: &Decoded, tail: bool, bytes: u64) -> (Vec<String>, Vec<String>) {
     let Ok(geometry) = Geometry::of(found.superblock.disk_sectors) else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     let sectors = bytes / SECTOR_BYTES;
     let end = |extent: &ExtentRecord| extent.disk_lba.0.saturating_add(extent.sectors);
@@ -86,23 +133,58 @@ fn next_to(found: &Decoded, tail: bool, bytes: u64) -> Vec<String> {
         true => end(extent) > geometry.data_end.0.saturating_sub(sectors),
         false => extent.disk_lba.0 < geometry.data_start.0.saturating_add(sectors),
     };
-    let names: BTreeSet<String> = found
-        .extents
-        .iter()
-        .filter(is_in)
-        .map(|extent| extent.volume_name.to_string())
-        .collect();
-    if !names.is_empty() || bytes > 0 {
-        return names.into_iter().collect();
+    let name = |extent: &ExtentRecord| extent.volume_name.to_string();
+    let mut names: BTreeSet<String> = found.extents.iter().filter(is_in).map(name).collect();
+    if names.is_empty() && bytes == 0 {
+        let nearest = match tail {
+            true => found.extents.iter().max_by_key(|extent| end(extent)),
+            false => found.extents.iter().min_by_key(|extent| extent.disk_lba.0),
+        };
+        names.extend(nearest.map(name));
     }
-    let nearest = match tail {
-        true => found.extents.iter().max_by_key(|extent| end(extent)),
-        false => found.extents.iter().min_by_key(|extent| extent.disk_lba.0),
+    let all: BTreeSet<String> = found.extents.iter().map(name).collect();
+    let further = all.difference(&names).cloned().collect();
+    (names.into_iter().collect(), further)
+}
+
+/// The volumes of which something lies behind so many bytes of a disk, as a clause.
+pub fn behind(cluster: &Cluster, name: &Name, bytes: u64) -> String {
+    let is_behind = |extent: &Extent| {
+        extent.disk == *name && (extent.disk_lba + extent.sectors).saturating_mul(SECTOR_BYTES) > bytes
     };
-    nearest
-        .map(|extent| extent.volume_name.to_string())
-        .into_iter()
-        .collect()
+    let concerned = cluster
+        .volumes
+        .iter()
+        .filter(|(_, volume)| volume.extents().iter().any(is_behind));
+    let names: Vec<&str> = concerned.map(|(name, _)| name.as_str()).collect();
+    match names.as_slice() {
+        [] => "; no volume lies there".to_owned(),
+        names => format!("; these volumes lie there: {}", names.join(", ")),
+    }
+}
+
+/// An operator has said that a disk is to be used as it is: that it was cut off under its guests is held against it no more, if
+/// it is as long as it should be.
+pub fn go_on_with_the_rest(shared: &Shared, name: &Name, disk: &Disk) {
+    let open = shared.seen().disks.get(name).map(|open| Arc::clone(&open.opened));
+    let Some((opened, cut)) = open.and_then(|opened| opened.cut().map(|cut| (opened, cut))) else {
+        return;
+    };
+    if !opened.refresh_size().is_ok_and(|there| there.0 >= disk.sectors) {
+        return;
+    }
+    if let Some(open) = shared.plant().disks.get_mut(name) {
+        opened.go_on_without_what_was_cut();
+        open.sight.shortest = None;
+    }
+    let message = format!(
+        "an operator goes on with disk {name}, which was cut off under its guests{}",
+        behind(&shared.cluster(), name, cut)
+    );
+    let subject = format!("disk/{name}");
+    shared
+        .events
+        .push(Severity::Warning, "disk_end_lost", subject, message);
 }
 
 /// Goes on with a medium that has lost an end, if that is what is the matter with a disk; whether it was.
@@ -160,6 +242,7 @@ pub fn go_on_without(
     shared
         .propose(goes_on)
         .map_err(|error| problem::of_proposal(&error))?;
+    go_on_with_the_rest(shared, name, disk);
     let end = end_in_words(tail);
     let message = format!(
         "an operator goes on with disk {name}, which has lost the {end} of its medium. {}",

@@ -47,8 +47,8 @@ pub struct Sight {
     pub copied: bool,
     /// The path that it was looked for under. Another one may have been recorded since.
     pub looked_under: Option<String>,
-    /// The least size in bytes that it was seen to have, if that was less than it should be. A file that is cut off and
-    /// then written to behind its end is as long as before, and what it held is gone.
+    /// The least size in bytes that it was seen to have, if that was less than it should be; 0 where that is not known. A file
+    /// that is cut off and then written to behind its end is as long as before, and what it held is gone.
     pub shortest: Option<u64>,
     /// Why a device that has gone could not be opened again, if that was tried.
     pub reopening: Option<String>,
@@ -74,7 +74,12 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
     for (name, open) in &mut plant.disks {
         let sight = &mut open.sight;
         let is_due = |due: Option<Instant>| due.is_none_or(|due| now >= due);
-        if !is_due(sight.due) || open.opened.path().is_none() || sight.looking.swap(true, Relaxed) {
+        // A guest's request has met the end of the file where none should be: how short it is has to be seen at once.
+        let has_met_end = open.opened.cut().is_some() && sight.shortest.is_none();
+        if !(is_due(sight.due) || has_met_end)
+            || open.opened.path().is_none()
+            || sight.looking.swap(true, Relaxed)
+        {
             continue;
         }
         sight.due = Some(now + LOOK);
@@ -153,6 +158,23 @@ impl Sight {
         self.reopen_due = (self.strange > 0).then(|| now + wait);
     }
 
+    /// Notes how long a medium was seen that is `agreed` bytes long. A guest may have `met_end` before it was looked at.
+    fn saw_end(&mut self, opened: &Opened, look: Option<&Look>, agreed: u64, met_end: bool) {
+        let Some(look) = look.filter(|look| !look.gone) else {
+            return;
+        };
+        let shorter = Some(look.bytes).filter(|&bytes| bytes < agreed);
+        match shorter {
+            // A block device of no size has lost its medium, and comes back whole.
+            Some(0) if look.file.is_none() => {}
+            Some(bytes) => opened.ends_at(bytes),
+            // It is as long as before already, and nobody has seen how short it was.
+            None if met_end && self.shortest.is_none() => opened.ends_at(0),
+            None => {}
+        }
+        self.shortest = opened.cut().or(shorter);
+    }
+
     /// Has the superblock looked at once more, soon: what was found is believed when it is found twice.
     pub fn doubt(&mut self, found: Superblock, now: Instant) {
         self.doubt = Some(found);
@@ -188,6 +210,7 @@ enum Reopening {
 
 impl Errand {
     fn run(self) {
+        let met_end = self.opened.cut().is_some();
         let (look, error) = match self.opened.look() {
             Ok(look) => (look, None),
             Err(error) => (None, Some(error.to_string())),
@@ -225,11 +248,17 @@ impl Errand {
             false => self.print(),
         };
         if !has_gone {
-            self.look_at_superblock();
+            let is_long = look.is_none_or(|look| look.bytes >= self.agreed);
+            self.look_at_superblock(is_long && self.opened.cut().is_some());
         }
         let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
-        if let (Some(look), Some(disk)) = (shorter, self.cluster.disks.get(&self.name)) {
-            medium::note_cut(&self.name, disk, look.bytes, &self.shared.last_seen);
+        let least = shorter
+            .map(|look| look.bytes)
+            .into_iter()
+            .chain(self.opened.cut())
+            .min();
+        if let (Some(bytes), Some(disk)) = (least, self.cluster.disks.get(&self.name)) {
+            medium::note_cut(&self.name, disk, bytes, &self.shared.last_seen);
         }
         let mut plant = self.shared.plant();
         if let Some(open) = plant
@@ -244,14 +273,7 @@ impl Errand {
             if self.reopens || !has_gone {
                 sight.reopened(reopening, Instant::now());
             }
-            let least = shorter
-                .into_iter()
-                .map(|look| look.bytes)
-                .chain(sight.shortest)
-                .min();
-            // A block device brings its content back with its size.
-            sight.shortest =
-                least.filter(|_| look.is_none_or(|look| look.file.is_some() || shorter.is_some()));
+            sight.saw_end(&self.opened, look.as_ref(), self.agreed, met_end);
             sight.print = print.or(sight.print.take());
         }
     }
@@ -293,9 +315,13 @@ impl Errand {
         }
     }
 
-    /// Looks at the superblock, if it is time, and tells the steward.
-    fn look_at_superblock(&self) {
-        let (Some(known), Some(disk)) = (self.superblock, self.cluster.disks.get(&self.name)) else {
+    /// Looks at the superblock, if it is time, or the medium `was_cut` off and made as long as before; and tells the steward.
+    fn look_at_superblock(&self, was_cut: bool) {
+        let known = match self.superblock {
+            None if was_cut => self.known_as_ours(),
+            due => due,
+        };
+        let (Some(known), Some(disk)) = (known, self.cluster.disks.get(&self.name)) else {
             return;
         };
         if !disk.has_superblock() || disk.leaving {
@@ -313,6 +339,13 @@ impl Errand {
                 &self.shared.last_superblock,
             ),
         });
+    }
+
+    /// What is known of a superblock, unless it is known that it may not be used.
+    fn known_as_ours(&self) -> Option<Superblock> {
+        let plant = self.shared.plant();
+        let known = plant.observed.disks.get(&self.name)?.superblock;
+        matches!(known, Superblock::Ours { .. }).then_some(known)
     }
 
     /// Looks at the content and keeps it, if it has changed.
@@ -377,6 +410,71 @@ pub fn promised(plant: &Plant, device: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_cut_off_of_a_file_is_remembered_when_it_is_as_long_as_before() {
+        const MIB: u64 = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        std::fs::write(&path, vec![7; 4 * MIB as usize]).unwrap();
+        let length = |bytes| {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(bytes).unwrap();
+        };
+        let medium = palisade_model::Medium::File {
+            path: path.display().to_string(),
+            bytes: 4 * MIB,
+            created: true,
+        };
+        let opened = Opened::open(&hands::spec(&medium, 512), LOOK).unwrap();
+        let mut sight = Sight::default();
+        let mut seen = |bytes, met_end| {
+            length(bytes);
+            let look = opened.look().unwrap().unwrap();
+            sight.saw_end(&opened, Some(&look), 4 * MIB, met_end);
+            (sight.shortest, opened.cut())
+        };
+        assert_eq!(seen(4 * MIB, false), (None, None));
+        assert_eq!(seen(2 * MIB, false), (Some(2 * MIB), Some(2 * MIB)));
+        // The end that a guest has met meanwhile is told by the look, or was further behind.
+        for bytes in [4 * MIB, 3 * MIB, 4 * MIB] {
+            assert_eq!(seen(bytes, true), (Some(2 * MIB), Some(2 * MIB)));
+        }
+        assert_eq!(seen(MIB, true), (Some(MIB), Some(MIB)));
+        // A guest has met the end, and nobody has seen where that was.
+        opened.go_on_without_what_was_cut();
+        sight.shortest = None;
+        opened.ends_at(3 * MIB);
+        let look = opened.look().unwrap().unwrap();
+        length(4 * MIB);
+        sight.saw_end(
+            &opened,
+            Some(&Look {
+                bytes: 4 * MIB,
+                ..look
+            }),
+            4 * MIB,
+            true,
+        );
+        assert_eq!((sight.shortest, opened.cut()), (Some(0), Some(0)));
+        // Of a block device without its medium nothing was cut off.
+        opened.go_on_without_what_was_cut();
+        let device = |bytes| Look {
+            bytes,
+            file: None,
+            ..look
+        };
+        sight.shortest = None;
+        for (bytes, shortest) in [
+            (0, Some(0)),
+            (4 * MIB, None),
+            (MIB, Some(MIB)),
+            (4 * MIB, Some(MIB)),
+        ] {
+            sight.saw_end(&opened, Some(&device(bytes)), 4 * MIB, false);
+            assert_eq!(sight.shortest, shortest, "{bytes}");
+        }
+    }
 
     #[test]
     fn what_has_taken_the_place_of_a_disk_is_looked_at_less_and_less_often() {

@@ -17,10 +17,13 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Side};
 use palisade_block::SECTOR_BYTES;
+use palisade_model::superblock::end_in_words;
 use palisade_model::{
     AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
     ImportedExtent, Kind, LineageId, Name, OnMedium, Outcome, Refusal, Uuid,
 };
+use palisade_reconcile::Superblock;
+use palisade_sys::Opened;
 use palisade_sys::device::probe::Content;
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
 use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
@@ -69,6 +72,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     if let Some(content) = &holds {
         tell_held(&mut adoption, content);
     }
+    tell_lost_end(shared, &cluster, &name, disk, &opened, &mut adoption);
     let is_to_be_decided = matches!(
         adoption.standing.as_str(),
         "newer" | "diverged" | "lost" | "damaged" | "older_copy"
@@ -259,6 +263,36 @@ impl Knowledge<'_> {
             Err(error) => refuse_neither(id, error, self.wanted),
         }
     }
+}
+
+/// Says so where disk and database agree, and an end of the medium is lost all the same.
+fn tell_lost_end(
+    shared: &Shared,
+    cluster: &Cluster,
+    name: &Name,
+    disk: &Disk,
+    opened: &Opened,
+    adoption: &mut api::DiskAdoption,
+) {
+    if !matches!(adoption.standing.as_str(), "in_force" | "older") {
+        return;
+    }
+    let look = superblocks::look(cluster, name, disk, opened, &shared.last_superblock);
+    let Ok(superblocks::Look {
+        superblock: Superblock::EndLost { tail, .. },
+        sides,
+        ..
+    }) = look
+    else {
+        return;
+    };
+    adoption.standing = "end_lost".to_owned();
+    adoption.message = format!(
+        "disk and database tell of the same volumes, and both copies of the superblock at the {} of the medium are gone: what \
+         guests had there may be gone as well. {}",
+        end_in_words(tail),
+        sides.unwrap_or_default()
+    );
 }
 
 /// Nothing of others is written over by taking the side of the database.

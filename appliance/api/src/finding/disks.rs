@@ -148,8 +148,8 @@ macro_rules! disks_rows {
     }
     DiskShrunk {
         code: "disk_shrunk", severity: Failed,
-        means: "The medium of a disk has become shorter than the disk is.",
-        guest: "Requests behind its new end fail, and what was there is gone.",
+        means: "The medium of a disk is, or was, shorter than the disk is.",
+        guest: "Requests behind the least size that was seen fail, also when it is as long as before; what was there is gone.",
         metric: "palisade_disk_faults_total",
         remedy: "find out what has cut it off, and end its guests. What was cut off is lost: making the file as long as before \
                  brings zeros back, not data. So stop the daemon and put a copy of the whole medium in its place (`palisade disk \

@@ -1,6 +1,7 @@
 //! What is wrong with the media of open disks, as they were last seen, and what is to be known about them.
 
 use crate::exchanged;
+use crate::lost_end;
 use crate::medium;
 use crate::plant::{OpenDisk, Plant};
 use crate::sight::promised;
@@ -8,7 +9,7 @@ use palisade_api::FindingKind;
 use palisade_api::calendar::date_and_time;
 use palisade_api::size::human;
 use palisade_block::SECTOR_BYTES;
-use palisade_model::{Disk, Medium, Name, Usage};
+use palisade_model::{Cluster, Disk, Medium, Name, Usage};
 use palisade_reconcile::Ring;
 use palisade_sys::device::fingerprint::Fingerprint;
 use palisade_sys::device::{FileLook, Look};
@@ -22,7 +23,12 @@ const NEARLY_FULL_BYTES: u64 = 4 << 30;
 const FULL_BYTES: u64 = 1 << 20;
 
 /// What is wrong with an open disk's medium, the cause before what follows from it.
-pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind, String)> {
+pub fn findings(
+    cluster: &Cluster,
+    plant: &Plant,
+    name: &Name,
+    open: &OpenDisk,
+) -> Vec<(FindingKind, String)> {
     let agreed = plant
         .observed
         .disks
@@ -53,16 +59,21 @@ pub fn findings(plant: &Plant, name: &Name, open: &OpenDisk) -> Vec<(FindingKind
         found.push((FindingKind::DiskReadOnly, message));
     }
     if let Some(shortest) = sight.shortest {
+        let volumes = lost_end::behind(cluster, name, shortest);
         let message = match look.bytes < agreed {
             true => format!(
-                "disk {name} has been made shorter by somebody: {} are there, {} were agreed on",
+                "disk {name} has been made shorter by somebody: {} are there, {} were agreed on{volumes}",
                 human(look.bytes),
                 human(agreed)
             ),
             false => format!(
-                "disk {name} was made shorter by somebody, down to {}, and is as long as before: what lay behind that \
-                 reads as zeroes",
-                human(shortest)
+                "disk {name} was made shorter by somebody, {}, and is as long as before: what lay behind that is lost and would \
+                 read as zeros, so requests there fail{volumes}. To go on with what is there, once you know what is to be \
+                 restored: palisade disk confirm {name} --yes",
+                match shortest {
+                    0 => "nobody has seen down to where".to_owned(),
+                    shortest => format!("down to {}", human(shortest)),
+                }
             ),
         };
         found.push((FindingKind::DiskShrunk, message));

@@ -99,6 +99,7 @@ impl Rest {
                 Some(view.disk(&name, view.cluster.disks.get(&name)?))
             })?;
             if patch.confirm {
+                lost_end::go_on_with_the_rest(&self.shared, &name, disk);
                 identify::confirmed(&self.shared, &name, disk)?;
             }
             return Ok(changed);

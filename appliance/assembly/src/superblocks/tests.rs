@@ -389,6 +389,75 @@ fn a_disk_that_was_cut_off_is_left_alone_until_an_operator_goes_on_with_it() {
     assert!(!last.is_end_excused(&goes_on.disks[&name("d1")]));
 }
 
+/// What lay behind where a file was cut off is found by its holes, however far that goes; elsewhere it is said where the look
+/// ended.
+#[test]
+fn the_volumes_are_named_that_lay_where_a_disk_was_cut_off() {
+    const MIB: u64 = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, bytes) = (folder.path().join("d"), 256 * MIB);
+    let (added, filled) = clusters(&path, bytes);
+    let far = Command::CreateVolume(CreateVolume {
+        name: name("far"),
+        uuid: Uuid(79),
+        node: name("n"),
+        disk: Some(name("d1")),
+        sectors: Some(100 * MIB / 512),
+        block_bytes: None,
+        clear: None,
+        clears: false,
+        clears_reused: false,
+    });
+    let filled = filled.apply(&far).unwrap().0;
+    let last = LastSuperblock::below(folder.path());
+    let opened = open(&path, bytes);
+    for (cluster, times) in [(&added, 1), (&filled, 2)] {
+        (0..times).for_each(|_| written(cluster, &opened, &last));
+    }
+    let extent = |volume| filled.volumes[&name(volume)].extents()[0].clone();
+    let [v1, far] = ["v1", "far"].map(extent);
+    let end = (far.disk_lba + far.sectors) * 512;
+    for at in (v1.disk_lba * 512..end).step_by(MIB as usize) {
+        opened.write_at(at, &[0xaa; MIB as usize]).unwrap();
+    }
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let told = |from: u64| {
+        file.set_len(from).unwrap();
+        file.set_len(bytes).unwrap();
+        let found = look(&filled, &name("d1"), &filled.disks[&name("d1")], &opened, &last).unwrap();
+        assert!(matches!(found.superblock, Superblock::EndLost { tail: true, .. }));
+        found.sides.unwrap()
+    };
+    // Nothing but free space, of which there is more than is read.
+    assert!(bytes - end > 80 * MIB);
+    let said = told(end);
+    assert!(said.contains("and belong to no volume"), "{said}");
+    assert!(!said.contains("no further"), "{said}");
+    // A few bytes of the last one, and then more.
+    for from in [end - 512, end - 70 * MIB + 512] {
+        let said = told(from);
+        assert!(said.contains("where these volumes lie: far. To go on"), "{said}");
+    }
+    let said = told(v1.disk_lba * 512 + 512);
+    assert!(
+        said.contains("where these volumes lie: far, v1. To go on"),
+        "{said}"
+    );
+    // Zeros that somebody has written are no hole.
+    let data_end = filled.disks[&name("d1")].data_end * 512;
+    for at in (data_end - 80 * MIB..data_end).step_by(MIB as usize) {
+        opened.write_at(at, &[0; MIB as usize]).unwrap();
+    }
+    let found = look(&filled, &name("d1"), &filled.disks[&name("d1")], &opened, &last).unwrap();
+    let said = found.sides.unwrap();
+    for words in [
+        "at least 64 MiB read as zeros, and it was looked no further, and belong to no volume",
+        "These lie further on, and may have lost something as well: far, v1",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+}
+
 /// A copy from before a disk was made larger is shorter than it, and no medium that was cut off.
 #[test]
 fn a_copy_from_before_a_disk_was_made_larger_is_told_and_can_be_decided_about_once_it_is_as_long() {

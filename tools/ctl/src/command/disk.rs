@@ -206,6 +206,11 @@ fn not_confirmed(disk: &Disk) -> String {
     let id = &disk.id;
     let is_closed = matches!(disk.condition, DiskCondition::Closed | DiskCondition::Missing);
     match (&disk.state.blocked_on, disk.medium.path()) {
+        (None, _) if disk.condition == DiskCondition::Failing => format!(
+            "Nothing has been changed, and nothing confirmed. Disk {id} is in use, on the medium that was recorded, and fails: \
+             `palisade health` says why. If it was cut off and is as long as before, this goes on with what is there: palisade \
+             disk confirm {id} --yes"
+        ),
         (None, _) => {
             format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm.")
         }
@@ -415,6 +420,11 @@ mod tests {
                 "{said}"
             );
         }
+        let said = not_confirmed(&disk(DiskCondition::Failing, None, file()));
+        assert!(
+            said.contains("cut off") && said.contains("palisade disk confirm d1 --yes"),
+            "{said}"
+        );
     }
     #[test]
     fn the_advice_is_what_is_allowed() {

@@ -174,6 +174,10 @@ fn choices(adoption: &DiskAdoption) -> String {
         ([], "foreign") => {
             "Nothing can be decided here: it is another disk. Bring the right medium back.".to_owned()
         }
+        ([], "end_lost") => format!(
+            "Neither side is to be chosen: they agree, and what is lost is on neither. To go on with what is there: palisade \
+             disk confirm {id} --yes."
+        ),
         ([], _) if adoption.refused.is_empty() => "There is nothing to decide.".to_owned(),
         ([], _) => "Neither side can be taken as it is.".to_owned(),
         (commands, _) => format!("To decide: {}.", commands.join(", or ")),
