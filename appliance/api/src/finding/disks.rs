@@ -40,7 +40,7 @@ macro_rules! disks_rows {
         guest: "Reads and writes on this disk, of all attachments, wait meanwhile; of the time such operations get half at most.",
         metric: "palisade_attachment_discard_seconds_total",
         remedy: "it ends with the discards: a guest's `fstrim`, or one that empties its disk. When it comes again and again, put \
-                 that volume on a disk of its own, or mount the file system below without `discard` and run `fstrim` on it \
+                 that volume on a disk of its own, or mount the file system below without the option discard and run `fstrim` on it \
                  at a quiet time",
         clears: Clears::AfterQuiet { seconds: 60 },
     }

@@ -53,7 +53,7 @@ macro_rules! guests_rows {
         metric: "palisade_attachment_cut_off_total",
         remedy: "look at the virtual machine of {name} and at its monitor: no honest one takes memory away in which requests are \
                  under way, though a guest with virtio-mem may make its own do so; end it if it goes on. If the host swaps \
-                 (`vmstat 1`), give it more memory, or the guest memory that is locked (QEMU: `-overcommit mem-lock=on`). It \
+                 (`vmstat 1`), give it more memory, or the guest memory that is locked (QEMU: -overcommit mem-lock=on). It \
                  ends ten minutes after the last such wait",
         clears: Clears::WithItsCause,
     }
