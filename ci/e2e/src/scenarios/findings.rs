@@ -392,10 +392,11 @@ fn over(appliance: &Appliance, trouble: &Trouble<'_>) -> Outcome {
     wait_until(&format!("{code} of {subject} to be over"), PATIENCE, || {
         Ok(finding(appliance, code, subject)?.is_null())
     })?;
-    let told = event(appliance, &format!("{code}_over"), subject)?;
-    demand(
-        told.is_some(),
-        format!("the end of {code} of {subject} is no event"),
+    // A finding goes from health just before its end is an event.
+    wait_until(
+        &format!("the end of {code} of {subject} to be an event"),
+        PATIENCE,
+        || Ok(event(appliance, &format!("{code}_over"), subject)?.is_some()),
     )
 }
 

@@ -44,7 +44,9 @@ pub fn run(lab: &Lab) -> Outcome {
     let (database, disk) = (losses("database")?, losses("disk")?);
     demand(
         database.contains("What the disk knows of these volumes is lost: file-gone (")
-            && database.contains("are emptied: file-new")
+            && database.contains(
+                "are emptied from there on: file-new (4 MiB of it by file-gone; all of it is emptied)",
+            )
             && database.contains("as of the copy: file-stays."),
         format!("what the side of the database loses: {database}"),
     )?;
