@@ -6,7 +6,7 @@ mod node;
 use node::{GRAIN, Node, apply, begin, medium_of, name};
 use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::{AdoptDisk, Clear, Cluster, Command, Epoch, Kind, OnMedium, Superblock, Usage, Uuid};
-use palisade_reconcile::{Action, Cause, plan, waits};
+use palisade_reconcile::{Action, Cause, Observed, plan, waits};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -402,4 +402,67 @@ fn a_volume_that_goes_while_it_grows_is_cleared_from_its_beginning() {
     node.settle_and_clear(&mut cluster);
     assert!(!cluster.volumes.contains_key(&name("v", 0)));
     assert!(!is_left(&node), "its content is left");
+}
+
+/// Whether the next plan clears the volume `v0`.
+fn clears_v0(cluster: &Cluster, observed: &Observed) -> bool {
+    let steps = plan(cluster, &name("n", 0), observed);
+    let clear = Action::ClearVolume { volume: name("v", 0) };
+    steps.iter().any(|step| step.action == clear)
+}
+
+/// A node that has come to where it clears the volume `v0` next.
+fn about_to_clear_v0(cluster: &Cluster) -> Node {
+    let mut node = Node::default();
+    for turn in 0..100 {
+        if !clears_v0(cluster, &node.observed) {
+            node.round(cluster, turn, &mut |_| false);
+        }
+    }
+    assert!(clears_v0(cluster, &node.observed), "it comes to be cleared");
+    node
+}
+
+/// While a volume's route is being set nothing of it is cleared: what the route will lead to is known at its end.
+#[test]
+fn a_volume_whose_route_is_being_set_is_not_cleared_meanwhile() {
+    let cluster = furnished();
+    let mut node = about_to_clear_v0(&cluster);
+    let route = Action::SetRoute { volume: name("v", 0) };
+    node.observed.under_way.insert(route);
+    assert!(!clears_v0(&cluster, &node.observed));
+}
+
+/// Whether the database is old is told by disks with a superblock: one given whole that is not open yet holds up no clearing.
+#[test]
+fn a_clearing_does_not_wait_for_a_whole_disk_that_was_not_looked_at() {
+    let mut cluster = furnished();
+    for disk in cluster.disks.values_mut() {
+        disk.usage = Usage::Whole;
+    }
+    let mut node = about_to_clear_v0(&cluster);
+    node.observed.disks.remove(&name("d", 1));
+    assert!(clears_v0(&cluster, &node.observed));
+}
+
+/// A disk with a superblock that was not looked at yet may show that the database is old; one that cannot be opened shows
+/// nothing.
+#[test]
+fn a_clearing_on_a_whole_disk_waits_until_the_others_were_looked_at() {
+    let mut cluster = furnished();
+    cluster.disks.get_mut(&name("d", 0)).unwrap().usage = Usage::Whole;
+    let mut node = about_to_clear_v0(&cluster);
+    node.observed.disks.remove(&name("d", 1));
+    assert!(!clears_v0(&cluster, &node.observed));
+    let open = plan(&cluster, &name("n", 0), &node.observed)
+        .into_iter()
+        .find(|step| step.action == Action::OpenDisk { disk: name("d", 1) });
+    node.observed
+        .record_failure(&open.unwrap(), "it does not answer".into());
+    assert!(clears_v0(&cluster, &node.observed));
+    // On a disk with a superblock of its own a record tells what is still to be cleared.
+    cluster.disks.get_mut(&name("d", 0)).unwrap().usage = Usage::Pooled;
+    let mut node = about_to_clear_v0(&cluster);
+    node.observed.disks.remove(&name("d", 1));
+    assert!(clears_v0(&cluster, &node.observed));
 }

@@ -218,10 +218,14 @@ fn nobody_opens_a_medium_that_is_being_decided_about() {
     assert!(!node.observed.is_on_the_move(&disk), "it is in use");
     node.observed.disks.get_mut(&disk).unwrap().superblock = NEWER;
     assert!(!node.observed.is_on_the_move(&disk), "it is in service still");
+    let mut extents = cluster.volumes[&name("v", 0)].extents().to_vec();
+    let elsewhere = extents[0].clone();
+    extents.insert(0, elsewhere);
+    extents[0].disk = name("d", 1);
     let clearing = ObservedClearing {
         uuid: cluster.volumes[&name("v", 0)].uuid,
         start: 0,
-        extents: cluster.volumes[&name("v", 0)].extents().to_vec(),
+        extents,
         stopping: false,
     };
     node.observed.clearings.insert(name("v", 0), clearing);
@@ -331,4 +335,110 @@ fn what_holds_something_else_is_not_held_and_stays_told() {
     node.settle(&cluster);
     node.is_as_wanted(&cluster);
     assert_eq!(told(&cluster, &node.observed), None);
+}
+
+/// What a medium carried says nothing about the next disk of that name.
+#[test]
+fn a_disk_is_not_kept_waiting_for_another_that_had_its_name() {
+    let cluster = served();
+    let observed = refused(&cluster, Superblock::Foreign);
+    assert!(steps(&cluster, &observed).is_empty(), "it is looked at later");
+    let mut next = cluster;
+    next.disks.get_mut(&name("d", 0)).unwrap().uuid = Uuid(7);
+    assert_eq!(steps(&next, &observed), ["open_disk d0"]);
+}
+
+/// One that was in use and is closed, to be opened elsewhere, was not refused.
+#[test]
+fn a_disk_that_is_closed_because_it_is_elsewhere_is_not_looked_at_later() {
+    let cluster = served();
+    let mut node = Node::default();
+    node.settle(&cluster);
+    let mut observed = node.observed;
+    assert!(observed.disks.contains_key(&name("d", 0)));
+    let close = Step {
+        generation: cluster.generation,
+        action: Action::CloseDisk { disk: name("d", 0) },
+    };
+    observed.record(
+        &cluster,
+        &close,
+        Opened {
+            index: 0,
+            superblock: Superblock::Missing,
+        },
+    );
+    assert!(observed.disks.is_empty() && observed.refused.is_empty());
+}
+
+/// One that is given whole is in use again as soon as it is open without somebody's superblock.
+#[test]
+fn a_whole_disk_is_refused_no_longer_once_it_is_open() {
+    let mut cluster = served();
+    cluster.disks.get_mut(&name("d", 0)).unwrap().usage = Usage::Whole;
+    let mut observed = refused(&cluster, Superblock::Foreign);
+    assert_eq!(observed.refused.len(), 1);
+    observed.now_ms += LOOK_MS_FIRST;
+    let open = plan(&cluster, &name("n", 0), &observed).remove(0);
+    assert!(matches!(open.action, Action::OpenDisk { .. }));
+    observed.record(
+        &cluster,
+        &open,
+        Opened {
+            index: 0,
+            superblock: Superblock::Missing,
+        },
+    );
+    assert!(observed.refused.is_empty() && observed.disks.contains_key(&name("d", 0)));
+}
+
+/// Nor is it remembered once the disk is no more.
+#[test]
+fn what_was_refused_is_forgotten_with_the_disk() {
+    let cluster = served();
+    let before = refused(&cluster, Superblock::Foreign);
+    let done = Step {
+        generation: cluster.generation,
+        action: Action::ClearRoute { volume: name("v", 9) },
+    };
+    let nothing = Opened {
+        index: 0,
+        superblock: Superblock::Missing,
+    };
+    let mut observed = before.clone();
+    observed.record(&cluster, &done, nothing);
+    assert_eq!(observed.refused.len(), 1, "the disk is there");
+    let mut gone = cluster;
+    gone.disks.clear();
+    observed.record(&gone, &done, nothing);
+    assert!(observed.refused.is_empty());
+}
+
+/// What is decided about a disk while it is open ends the refusal, whichever step finds it out.
+#[test]
+fn a_pooled_disk_is_refused_no_longer_once_its_superblock_is_its_own() {
+    let cluster = served();
+    let disk = name("d", 0);
+    let mut open_for_a_look = refused(&cluster, OLDER);
+    open_for_a_look.now_ms += LOOK_MS_FIRST;
+    let open = plan(&cluster, &name("n", 0), &open_for_a_look).remove(0);
+    let opened = |superblock| Opened { index: 0, superblock };
+    open_for_a_look.record(&cluster, &open, opened(OLDER));
+    assert_eq!(open_for_a_look.refused.len(), 1);
+    let generation = cluster.disks[&disk].superblock_generation();
+    let ours = Superblock::Ours {
+        generation,
+        flawed: false,
+    };
+    for action in [
+        Action::WriteSuperblock { disk: disk.clone() },
+        Action::ExamineSuperblock { disk: disk.clone() },
+    ] {
+        let step = Step { generation, action };
+        let mut observed = open_for_a_look.clone();
+        observed.record(&cluster, &step, opened(OLDER));
+        assert_eq!(observed.refused.len(), 1);
+        observed.record(&cluster, &step, opened(ours));
+        assert!(observed.refused.is_empty());
+    }
 }

@@ -273,10 +273,10 @@ pub fn level(medium: &[ExtentRecord], database: &[ExtentRecord], volume: u128) -
                 true => at.max(theirs.disk_end().0),
                 false => at,
             });
-        let others = medium.iter().filter(|theirs| {
-            let lies_there = theirs.disk_lba < ours.disk_end() && theirs.disk_end() > ours.disk_lba;
-            lies_there && theirs.volume != volume
-        });
+        // What begins behind it takes nothing.
+        let others = medium
+            .iter()
+            .filter(|theirs| theirs.volume != volume && theirs.disk_end() > ours.disk_lba);
         let taken = others.map(|theirs| theirs.disk_lba.0.max(ours.disk_lba.0)).min();
         let lost = taken.unwrap_or(u64::MAX).min(reached);
         (lost < ours.disk_end().0).then(|| ours.volume_lba.0 + (lost - ours.disk_lba.0))

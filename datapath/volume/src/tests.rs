@@ -2,7 +2,7 @@
 
 use super::*;
 use palisade_model::{AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, Usage, Uuid};
-use palisade_model::{AdoptDisk, Ancestor, Cluster, LineageId, MediumRecord, Name, OnMedium};
+use palisade_model::{AdoptDisk, Ancestor, Cluster, Generation, LineageId, MediumRecord, Name, OnMedium};
 use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Superblock, Update};
 use std::collections::BTreeMap;
 
@@ -470,4 +470,41 @@ fn what_is_still_to_be_cleared_is_not_on_record() {
         detaches: false,
     });
     assert_eq!(told(&[create, recorded(10_000), delete]), [0u64; 0]);
+}
+
+/// A medium comes before what is on record, or may, when neither what is in force there nor the latest that it tells of is it.
+#[test]
+fn what_is_on_record_is_held_against_all_that_a_medium_tells() {
+    let (_, found) = on(&cluster(&[volume("a", 8192)]));
+    let [before, in_force, told, later] = [1, 2, 3, 9].map(|by| found.superblock.generation + by);
+    // In force is one generation; a copy whose table is lost tells of the next.
+    let copy = |generation| Superblock {
+        generation,
+        ..found.superblock.clone()
+    };
+    let place = found.copies[0].0;
+    let medium = Decoded {
+        superblock: copy(in_force),
+        copies: vec![(place, copy(in_force)), (place, copy(told))],
+        ..found.clone()
+    };
+    let ahead = |on_record: OnRecord, level: Option<u64>| {
+        on_record.ahead_of(&medium, level.map(Generation)).is_some()
+    };
+    let chosen = |carries| OnRecord::Chosen {
+        carries: Generation(carries),
+        over: Generation(later),
+    };
+    assert!(!ahead(chosen(in_force), None) && !ahead(chosen(told), None));
+    assert!(
+        ahead(chosen(before), None),
+        "the one that was given up, for all that is known"
+    );
+    assert!(ahead(OnRecord::Nothing, Some(later)) && !ahead(OnRecord::Nothing, Some(told)));
+    assert!(
+        !ahead(OnRecord::Nothing, None),
+        "there is nothing to be level with"
+    );
+    assert!(ahead(OnRecord::At(Generation(later)), None) && !ahead(OnRecord::At(Generation(told)), None));
+    assert!(!ahead(OnRecord::Waived, Some(later)));
 }

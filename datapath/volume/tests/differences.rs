@@ -190,6 +190,8 @@ fn a_volume_is_level_up_to_the_first_sector_that_is_not_its_own_on_both_sides() 
         "in whatever order"
     );
     assert_eq!(up_to(&[], &same), Some(0), "it is not there at all");
+    let moved = extents(1, &[(10, 100, 10)]);
+    assert_eq!(up_to(&moved, &[(0, 100, 10)]), Some(0), "other sectors of it are");
     // Cut in another way, in whatever order.
     let cut = extents(1, &[(15, 305, 5), (0, 100, 10), (10, 300, 5)]);
     assert_eq!(up_to(&cut, &same), None);
@@ -202,7 +204,7 @@ fn a_volume_is_level_up_to_the_first_sector_that_is_not_its_own_on_both_sides() 
     // A part on another disk is not asked about here.
     assert_eq!(up_to(&copy, &[(10, 300, 15)]), Some(20));
     // Another's in its place ends it, also where both say that it is theirs.
-    let both = [copy.clone(), extents(2, &[(0, 304, 2), (2, 900, 1)])].concat();
+    let both = [copy.clone(), extents(2, &[(0, 304, 2), (2, 307, 1), (3, 900, 1)])].concat();
     assert_eq!(up_to(&both, &same), Some(14));
     let touching = [copy.clone(), extents(2, &[(0, 90, 10), (10, 310, 5)])].concat();
     assert_eq!(up_to(&touching, &same), None);
