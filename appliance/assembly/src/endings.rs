@@ -427,8 +427,8 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::SessionLeft, "a session that is there without its attachment"),
     (
         F::GuestMemoryStalls,
-        "two waits or more, each of 10 ms or longer, in what reactors do for one attachment, half a second in ten together \
-         (looked for when a turn has lasted more than 20 ms); `attachment_disconnected` says why",
+        "two waits or more, each of 2 ms or longer, in what reactors do for one attachment, half a second in ten together \
+         (looked for when a turn has lasted more than 5 ms); `attachment_disconnected` says why",
     ),
     (
         F::InterruptsDear,

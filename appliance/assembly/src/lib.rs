@@ -62,6 +62,7 @@ mod steward;
 mod strangers;
 mod superblocks;
 mod takeover;
+mod turn_watch;
 mod views;
 mod watch;
 mod write_cache;

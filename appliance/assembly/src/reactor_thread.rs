@@ -2,7 +2,8 @@
 
 use crate::event::Event;
 use crate::orders::{Order, Queue, Report};
-use crate::slow_turns::{Began, REMEMBERED, SlowTurns, is_suspicious};
+use crate::slow_turns::SlowTurns;
+use crate::turn_watch::{Timing, TurnWatch};
 use crate::watch::Waiting;
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
@@ -87,9 +88,9 @@ impl ReactorHandle {
             .name(format!("reactor-{}", plan.index.0))
             .spawn(move || {
                 // The ring must be made on the thread that uses it (IORING_SETUP_SINGLE_ISSUER).
-                match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep, marks) {
-                    Ok((mut thread, backing)) => {
-                        thread.slow = slow_turns;
+                let watch = TurnWatch::new(slow_turns);
+                match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep, marks, watch) {
+                    Ok((thread, backing)) => {
                         let devices = thread.reactor.devices();
                         let _ = ready.send(Ok((devices.waker(), devices.pending(), backing)));
                         thread.run();
@@ -208,12 +209,7 @@ struct ReactorThread {
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
     progress: Arc<Progress>,
-    slow: Arc<SlowTurns>,
-    began: Began,
-    /// When the present sleep, or the last one, ends by itself.
-    wakes_at: Option<Nanos>,
-    /// Until when each step of a turn is timed by itself.
-    timed_until: Option<Nanos>,
+    watch: TurnWatch,
     stopping: bool,
 }
 
@@ -225,6 +221,7 @@ impl ReactorThread {
         stats: Arc<ReactorStats>,
         sleeping: Arc<AtomicBool>,
         progress: Arc<Progress>,
+        watch: TurnWatch,
     ) -> io::Result<(ReactorThread, PageBacking)> {
         palisade_sys::affinity::pin_current_thread(plan.core)?;
         let pool = HugePool::new(plan.pool_buffers)?;
@@ -260,10 +257,7 @@ impl ReactorThread {
             unheard,
             sleeping,
             progress,
-            slow: Arc::default(),
-            began: Began::default(),
-            wakes_at: None,
-            timed_until: None,
+            watch,
             stopping: false,
         };
         Ok((thread, backing))
@@ -279,22 +273,13 @@ impl ReactorThread {
             }
             self.progress.mark(Doing::Turn, Whom::Nobody);
             let now = self.clock.now();
-            // What a sleep submits is submitted before it sleeps, and may have to wait for guests' memory, too.
-            let overslept = self
-                .wakes_at
-                .take()
-                .is_some_and(|at| is_suspicious(now.since(at)));
-            if self.began.next(now, &self.slow) || overslept {
-                self.time_steps(now);
-            }
-            match self.timed_until {
-                // A sleep would submit what is several guests'.
-                Some(until) => self.times_steps(until, now),
-                None if self.idle.sleeps_at_once() => self.reactor.devices_mut().hold(),
-                None => {}
+            let timing = self.watch.begins(now);
+            self.time_steps(timing);
+            if self.idle.sleeps_at_once() && self.watch.may_hold(now) {
+                self.reactor.devices_mut().hold();
             }
             let work = self.reactor.turn(now);
-            self.began.over(now, work > 0);
+            self.watch.ended(now, work > 0);
             self.report();
             if self.stopping && self.reactor.in_flight() == 0 {
                 break;
@@ -304,7 +289,6 @@ impl ReactorThread {
                 // What this turn has freed may let go on what had to wait before.
                 Next::Sleep if work == 0 || !self.reactor.is_held_up() => {
                     self.sleep(now);
-                    self.began.slept();
                 }
                 _ => {
                     self.reactor.disarm();
@@ -334,10 +318,9 @@ impl ReactorThread {
             };
             // A turn with work ends here: it may have been long, and so may the arming.
             let ready = self.clock.now();
-            if self.began.next(ready, &self.slow) {
-                self.time_steps(ready);
-            }
-            self.wakes_at = timeout.map(|timeout| ready.after(Nanos(timeout.as_nanos() as u64)));
+            let wakes_at = timeout.map(|timeout| ready.after(Nanos(timeout.as_nanos() as u64)));
+            let timing = self.watch.sleeps(ready, wakes_at);
+            self.time_steps(timing);
             self.sleeping.store(true, Relaxed);
             self.progress.asleep_for(timeout);
             if let Err(error) = self.reactor.devices_mut().sleep(timeout) {
@@ -349,21 +332,13 @@ impl ReactorThread {
         self.reactor.devices_mut().disarm_wakeup();
     }
 
-    /// A turn was suspiciously long: from now on it is told whom the next one is kept waiting for.
-    #[cold]
-    fn time_steps(&mut self, now: Nanos) {
-        if self.timed_until.is_none() {
-            self.reactor.time_steps(Some(Box::new(ThreadStopwatch::new())));
-        }
-        self.timed_until = Some(now.after(Nanos(REMEMBERED.as_nanos() as u64)));
-    }
-
-    /// Until nothing has been suspicious for long.
-    #[cold]
-    fn times_steps(&mut self, until: Nanos, now: Nanos) {
-        if now > until {
-            self.reactor.time_steps(None);
-            self.timed_until = None;
+    /// Whether it is told from now on whom a turn is kept waiting for.
+    #[inline]
+    fn time_steps(&mut self, timing: Timing) {
+        match timing {
+            Timing::Same => {}
+            Timing::Begin => self.reactor.time_steps(Some(Box::new(ThreadStopwatch::new()))),
+            Timing::End => self.reactor.time_steps(None),
         }
     }
 

@@ -1,8 +1,6 @@
 //! Turns of a reactor that last too long: whoever has a virtqueue on it waits meanwhile, and so do all disks on it.
 //!
-//! The time is taken at the beginning of each turn anyhow; one turn's beginning less that of the one before is how long that
-//! one lasted, with the orders carried out in it. That costs a subtraction and a comparison. What is kept of a slow one is
-//! written only then.
+//! They are measured by [`turn_watch`](crate::turn_watch); what is kept of a slow one is written only then.
 
 use crate::plant::Plant;
 use palisade_api::size::counted;
@@ -12,13 +10,6 @@ use std::time::{Duration, Instant};
 
 /// A turn that had work may last for so long, in wall time. Turns take microseconds; a guest notices a tenth of a second.
 pub const BOUND: Duration = Duration::from_millis(100);
-
-/// A turn that lasts longer may have been kept waiting by a guest's memory: from then on each step of a turn is timed by
-/// itself, so that the next time it is known by whose. That costs a look at the clock for each step.
-pub const SUSPICIOUS: Duration = Duration::from_millis(20);
-
-/// They are timed for so long after the last time. Of who makes a reactor wait more seldom than that, `reactor_slow` tells.
-pub const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// A slow turn is told for so long.
 pub const QUIET: Duration = Duration::from_secs(60);
@@ -58,8 +49,9 @@ impl SlowTurns {
         (since < QUIET).then(|| Duration::from_nanos(self.longest_ns.load(Relaxed)))
     }
 
+    /// A turn with work lasted so long: it is counted when that is too long.
     #[cold]
-    fn look_at(&self, lasted: Nanos) {
+    pub fn look_at(&self, lasted: Nanos) {
         if lasted.0 > BOUND.as_nanos() as u64 {
             self.add(lasted, Instant::now());
         }
@@ -71,42 +63,6 @@ impl SlowTurns {
         let at = now.saturating_duration_since(self.base).as_millis() as u64;
         self.latest.store(at + 1, Relaxed);
         self.count.store(self.count() + 1, Relaxed);
-    }
-}
-
-/// Whether a turn may last so long, or a sleep after the time at which it was to end, with nobody being suspected.
-#[inline]
-pub fn is_suspicious(lasted: Nanos) -> bool {
-    lasted.0 > SUSPICIOUS.as_nanos() as u64
-}
-
-/// When a turn began that had work, as the reactor's thread keeps it.
-#[derive(Debug, Default)]
-pub struct Began(Option<Nanos>);
-
-impl Began {
-    /// The next turn begins, or a sleep does. Whether the one before was suspiciously long.
-    #[inline]
-    pub fn next(&self, now: Nanos, slow: &SlowTurns) -> bool {
-        match self.0 {
-            Some(before) if is_suspicious(now.since(before)) => {
-                slow.look_at(now.since(before));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// The turn that began then is over, and had work or none.
-    #[inline]
-    pub fn over(&mut self, began: Nanos, had_work: bool) {
-        self.0 = had_work.then_some(began);
-    }
-
-    /// It sleeps: what passes now is no turn.
-    #[inline]
-    pub fn slept(&mut self) {
-        self.0 = None;
     }
 }
 
@@ -153,38 +109,6 @@ mod tests {
     use super::*;
 
     const MS: u64 = 1_000_000;
-
-    #[test]
-    fn only_a_turn_with_work_that_lasts_too_long_is_slow() {
-        let (slow, mut began) = (SlowTurns::default(), Began::default());
-        let mut turn = |begins_ms: u64, had_work: bool, sleeps: bool| {
-            let _ = began.next(Nanos(begins_ms * MS), &slow);
-            began.over(Nanos(begins_ms * MS), had_work);
-            if sleeps {
-                began.slept();
-            }
-            slow.count()
-        };
-        assert_eq!(turn(0, true, false), 0);
-        assert_eq!(turn(100, true, false), 0, "as long as it may be");
-        assert_eq!(turn(201, false, false), 1);
-        assert_eq!(turn(900, true, true), 1, "it had nothing to do");
-        assert_eq!(turn(9_000, true, false), 1, "it slept");
-        assert_eq!(turn(9_250, true, false), 2);
-        assert_eq!(slow.longest(Instant::now()), Some(Duration::from_millis(250)));
-    }
-
-    #[test]
-    fn a_turn_is_suspicious_long_before_it_is_slow() {
-        let (slow, mut began) = (SlowTurns::default(), Began::default());
-        assert!(!began.next(Nanos(500 * MS), &slow), "there was none");
-        began.over(Nanos(500 * MS), true);
-        assert!(!began.next(Nanos(520 * MS), &slow));
-        assert!(began.next(Nanos(520 * MS + 1), &slow));
-        assert_eq!(slow.count(), 0);
-        began.over(Nanos(521 * MS), false);
-        assert!(!began.next(Nanos(900 * MS), &slow), "it had nothing to do");
-    }
 
     #[test]
     fn the_longest_is_told_until_a_minute_has_been_quiet() {

@@ -107,6 +107,34 @@ pub const PULL_BATCH: usize = 32;
 /// its end, however long, so that each comes to its turn.
 pub const TURN_DESCRIPTORS_ALL: u32 = PULL_BATCH as u32 * (SEGMENTS_PER_REQUEST as u32 + 2);
 
+/// A turn of a reactor that had work and lasted longer may have been kept waiting by a guest's memory, and so may a sleep
+/// that ends so much after its time: from then on each step of a turn is timed by itself, so that it is known by whose.
+/// Turns take microseconds; long ones on devices that answer at once take one or two milliseconds.
+pub const TURN_SUSPICIOUS: Nanos = Nanos::from_millis(5);
+
+/// They are timed for so long after the last suspicious one.
+pub const STALLS_LOOKED_FOR: Nanos = Nanos::from_secs(600);
+
+/// A reactor that submits with the system call that puts it to sleep submits before it at least so often, so that it can
+/// be told from the sleep how long that takes. Twenty system calls a second are not noticed.
+pub const SUBMITTED_AWAKE: Nanos = Nanos::from_millis(50);
+
+/// A shorter wait within one step is no stall. Faults of pages that the host has to fetch from its swap space take a tenth
+/// of a millisecond or two.
+pub const STALL_MIN: Nanos = Nanos::from_millis(2);
+
+/// The time over which the stalls of one attachment are added up.
+pub const STALL_WINDOW: Nanos = Nanos::from_secs(10);
+
+/// What they may come to within that time: a twentieth of it. Its session is cut off for more.
+pub const STALLED_MAX: Nanos = Nanos::from_millis(500);
+
+/// One alone may be chance, however long it is: the whole daemon was stopped for a moment.
+pub const STALLS_MIN: usize = 2;
+
+/// Stalls of one attachment that are remembered one by one; with more the oldest are forgotten first.
+pub const STALLS_REMEMBERED: usize = 512;
+
 /// Entries of the largest ring: the standard's own bound (virtio 1.3, 2.7).
 pub const RING_ENTRIES_MAX: u16 = 32768;
 
@@ -146,3 +174,8 @@ const _: () = assert!(RANGE_BYTES_FILE_MAX <= RANGE_BYTES_MAX && RANGES_SHORT <=
 const _: () =
     assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0 && RANGE_SLOW.0 < RANGE_TOLD.0);
 const _: () = assert!(RING_ENTRIES_MAX.is_power_of_two());
+const _: () = assert!(STALL_MIN.0 < TURN_SUSPICIOUS.0 && TURN_SUSPICIOUS.0 < SUBMITTED_AWAKE.0);
+const _: () = assert!(
+    STALL_MIN.0 * STALLS_REMEMBERED as u64 > STALLED_MAX.0,
+    "the shortest stalls come to too much before one is forgotten"
+);

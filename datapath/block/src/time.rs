@@ -1,5 +1,7 @@
 //! Time as a value. Machines are told what time it is; only hands and simulators ask a clock.
 
+use std::time::Duration;
+
 /// Nanoseconds since some fixed moment of this run; monotonic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Nanos(pub u64);
@@ -18,6 +20,11 @@ impl Nanos {
     /// From seconds.
     pub const fn from_secs(s: u64) -> Nanos {
         Nanos(s * 1_000_000_000)
+    }
+
+    /// As a span of the standard library.
+    pub const fn duration(self) -> Duration {
+        Duration::from_nanos(self.0)
     }
 
     /// Time since `earlier`, zero when that lies ahead.

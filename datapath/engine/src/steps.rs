@@ -10,13 +10,10 @@
 //! slow. A step is all that one turn does for one queue at a time; what it hands to the devices is submitted within it.
 
 use crate::reactor::Reactor;
+use palisade_block::limits::STALL_MIN;
 use palisade_block::mailbox::Notice;
 use palisade_block::{Devices, Nanos, Pool, Source, Stopwatch};
 use std::mem;
-
-/// A shorter wait is no stall: faults of pages that the host has to fetch from its swap space take up to some
-/// milliseconds, and a neighbour's guest hardly notices them.
-const STALL_MIN: Nanos = Nanos::from_millis(10);
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Has the steps of each turn timed from now on, or no longer: what keeps the thread waiting in one of them is told

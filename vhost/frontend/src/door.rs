@@ -26,13 +26,13 @@ pub use admission::HeldShut;
 pub use host::Host;
 pub use pace::{PaceReport, Rates};
 pub use report::{HangingReport, SessionReport, StuckReport, WaitReport};
-pub use stalls::{STALLED_MAX, StallReport};
+pub use stalls::StallReport;
 
 use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
 use admission::Admission;
 use crossbeam::channel::{self, Sender};
-use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
+use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX, STALLED_MAX};
 use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
 use palisade_memory::Share;
 use palisade_virtio::{BlkQueue, VolumeGeometry};
@@ -159,7 +159,7 @@ impl Default for DoorSettings {
             hanging_max: 64,
             hanging_each_max: 4,
             rates: Rates::DEFAULT,
-            stalled_max: STALLED_MAX,
+            stalled_max: STALLED_MAX.duration(),
         }
     }
 }

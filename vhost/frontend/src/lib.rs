@@ -44,7 +44,7 @@ mod socket_file;
 pub use call::CallNotify;
 pub use door::{
     AttachError, AttachmentSpec, Door, DoorHandle, DoorSettings, HangingReport, HeldShut, Host, PaceReport,
-    Rates, STALLED_MAX, SessionReport, ShutdownTimedOut, StallReport, StuckReport, WaitReport,
+    Rates, SessionReport, ShutdownTimedOut, StallReport, StuckReport, WaitReport,
 };
 pub use interrupts::Interrupts;
 pub use session::{Action, Offer, QueueReport, Refusal, Session};

@@ -14,8 +14,9 @@
 mod stand;
 
 use palisade_block::AttachmentIndex;
+use palisade_block::limits::STALLED_MAX;
 use palisade_frontend::codec::request;
-use palisade_frontend::{Door, DoorSettings, Rates, STALLED_MAX};
+use palisade_frontend::{Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::driver::{DriverOptions, DriverQueue};
 use stand::client::Client;
@@ -33,7 +34,7 @@ const SETTINGS: DoorSettings = DoorSettings {
     hanging_max: 1,
     hanging_each_max: 1,
     rates: Rates::DEFAULT,
-    stalled_max: STALLED_MAX,
+    stalled_max: STALLED_MAX.duration(),
 };
 
 /// A Unix socket that cannot be closed before its peer, the second, is dropped.

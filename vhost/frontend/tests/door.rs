@@ -8,9 +8,10 @@
 
 mod stand;
 
+use palisade_block::limits::STALLED_MAX;
 use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::codec::request;
-use palisade_frontend::{AttachError, Door, DoorSettings, Rates, STALLED_MAX};
+use palisade_frontend::{AttachError, Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
@@ -584,7 +585,7 @@ const SOON: DoorSettings = DoorSettings {
     hanging_max: 1,
     hanging_each_max: 1,
     rates: Rates::DEFAULT,
-    stalled_max: STALLED_MAX,
+    stalled_max: STALLED_MAX.duration(),
 };
 
 #[test]

@@ -10,8 +10,9 @@
 mod stand;
 
 use palisade_block::AttachmentIndex;
+use palisade_block::limits::STALLED_MAX;
 use palisade_frontend::codec::request;
-use palisade_frontend::{AttachmentSpec, DoorHandle, DoorSettings, Rates, STALLED_MAX};
+use palisade_frontend::{AttachmentSpec, DoorHandle, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
@@ -200,7 +201,7 @@ fn one_whose_thread_hangs_is_cut_off_and_not_offered_anew() {
         hanging_max: 1,
         hanging_each_max: 1,
         rates: Rates::DEFAULT,
-        stalled_max: STALLED_MAX,
+        stalled_max: STALLED_MAX.duration(),
     };
     let entrance = Entrance::with(OLD.0, settings);
     let (handle, client) = connected(&entrance);

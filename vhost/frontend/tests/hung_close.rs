@@ -11,8 +11,9 @@
 mod stand;
 
 use palisade_block::AttachmentIndex;
+use palisade_block::limits::STALLED_MAX;
 use palisade_frontend::codec::request;
-use palisade_frontend::{Door, DoorSettings, Rates, STALLED_MAX};
+use palisade_frontend::{Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use stand::client::{Client, dup, longs};
 use stand::fuse::Fuse;
@@ -35,7 +36,7 @@ const SETTINGS: DoorSettings = DoorSettings {
     hanging_max: 2,
     hanging_each_max: 2,
     rates: Rates::DEFAULT,
-    stalled_max: STALLED_MAX,
+    stalled_max: STALLED_MAX.duration(),
 };
 
 #[test]

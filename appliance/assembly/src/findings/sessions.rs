@@ -1,8 +1,9 @@
 //! What is wrong with an attachment, as its session tells.
 
-use crate::slow_turns::{QUIET, REMEMBERED};
+use crate::slow_turns::QUIET;
 use palisade_api::FindingKind;
 use palisade_api::size::counted;
+use palisade_block::limits::STALLS_LOOKED_FOR;
 use palisade_frontend::{SessionReport, StallReport};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ const STORM: Duration = Duration::from_secs(10);
 
 /// A guest that was cut off because its memory kept a reactor waiting is told for so long after it did so last: that long
 /// its reactor would know at once for whom it waits.
-const STALLED: Duration = REMEMBERED;
+const STALLED: Duration = STALLS_LOOKED_FOR.duration();
 
 /// One that was not is named with a reactor that was slow for so long.
 const STALLED_LATELY: Duration = QUIET;

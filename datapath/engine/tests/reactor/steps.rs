@@ -1,6 +1,7 @@
 //! Whom a turn is kept waiting for: each queue's steps are timed by themselves, when that is wanted.
 
 use crate::bench_of::*;
+use palisade_block::limits::STALL_MIN;
 use palisade_block::mailbox::Notice;
 use palisade_block::*;
 use std::cell::Cell;
@@ -55,7 +56,11 @@ impl Timed {
 
     /// From now on each touch of the slow guest's ring takes so long.
     fn touches_take(&self, ms: u64) {
-        self.slow.0.borrow_mut().touch = Some((Rc::clone(&self.time.now), ms * MS));
+        self.each_touch_takes(Nanos::from_millis(ms));
+    }
+
+    fn each_touch_takes(&self, time: Nanos) {
+        self.slow.0.borrow_mut().touch = Some((Rc::clone(&self.time.now), time.0));
     }
 
     fn ask_both(&self, head: u16) {
@@ -95,7 +100,8 @@ fn who_keeps_a_turn_waiting_is_told_by_name_and_nobody_else_is() {
 fn what_is_short_is_told_of_nobody() {
     let mut timed = Timed::new();
     timed.bed.devices().at_once = Some(Ok(()));
-    timed.touches_take(1);
+    // There are three of them in a step.
+    timed.each_touch_takes(Nanos(STALL_MIN.0 / 3 - 1));
     timed.ask_both(1);
     timed.bed.turn();
     assert_eq!(timed.told(), []);

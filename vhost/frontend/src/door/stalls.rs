@@ -12,21 +12,9 @@
 //! is too much whatever the reason. Of a reactor's time for its interrupts a guest may have twice as much; but those come in
 //! small pieces, and nobody notices one.
 
+use palisade_block::limits::{STALL_WINDOW, STALLS_MIN, STALLS_REMEMBERED};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
-
-/// The time over which waits are added up.
-const WINDOW: Duration = Duration::from_secs(10);
-
-/// What all waits within that time may come to, unless something else is said.
-pub const STALLED_MAX: Duration = Duration::from_millis(500);
-
-/// One alone may be chance, however long it is: the whole daemon was stopped for a moment.
-const STALLS_MIN: usize = 2;
-
-/// Waits that are remembered one by one. With more the oldest are forgotten first; the shortest that are told are of 10 ms,
-/// so that these come to more than may be.
-const REMEMBERED: usize = 256;
 
 /// Nobody comes in for so long when a session has been cut off; each further time twice as long.
 const HELD_OFF: Duration = Duration::from_secs(5);
@@ -83,8 +71,9 @@ impl Stalls {
         if self.held_off_until(now).is_some() {
             return None;
         }
-        let is_old = |at: Instant| now.saturating_duration_since(at) > WINDOW;
-        while self.recent.front().is_some_and(|(at, _)| is_old(*at)) || self.recent.len() >= REMEMBERED {
+        let is_old = |at: Instant| now.saturating_duration_since(at) > STALL_WINDOW.duration();
+        while self.recent.front().is_some_and(|(at, _)| is_old(*at)) || self.recent.len() >= STALLS_REMEMBERED
+        {
             self.recent.pop_front();
         }
         self.recent.push_back((now, waited));
@@ -98,7 +87,7 @@ impl Stalls {
         Some(format!(
             "the guest's memory has kept a reactor waiting {count} times within {} s, for {} ms in all: it is cut off, and \
              nobody may connect for {} s",
-            WINDOW.as_secs(),
+            STALL_WINDOW.duration().as_secs(),
             sum.as_millis(),
             held_off.as_secs()
         ))
@@ -129,6 +118,7 @@ impl Stalls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_block::limits::{STALL_MIN, STALLED_MAX};
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -136,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_twentieth_of_the_time_is_left_to_everybody() {
-        let (mut stalls, begin) = (Stalls::new(STALLED_MAX), Instant::now());
+        let (mut stalls, begin) = (Stalls::new(STALLED_MAX.duration()), Instant::now());
         // 100 ms in each 2.01 s, for half an hour.
         for at in 0..1000 {
             assert_eq!(stalls.add(ms(100), begin + ms(2010) * at), None);
@@ -148,7 +138,7 @@ mod tests {
 
     #[test]
     fn who_takes_more_is_cut_off_and_told_why() {
-        let (mut stalls, begin) = (Stalls::new(STALLED_MAX), Instant::now());
+        let (mut stalls, begin) = (Stalls::new(STALLED_MAX.duration()), Instant::now());
         assert_eq!(stalls.add(ms(5000), begin), None, "one may be chance");
         let reason = stalls.add(ms(20), begin + ms(100)).unwrap();
         assert!(reason.contains("2 times within 10 s, for 5020 ms"), "{reason}");
@@ -160,14 +150,15 @@ mod tests {
 
     #[test]
     fn short_ones_are_added_up_however_many() {
-        let (mut stalls, begin) = (Stalls::new(STALLED_MAX), Instant::now());
-        let cut_off = (0..).find(|at| stalls.add(ms(10), begin + ms(11) * *at).is_some());
-        assert_eq!(cut_off, Some(50));
+        let (mut stalls, begin) = (Stalls::new(STALLED_MAX.duration()), Instant::now());
+        let shortest = STALL_MIN.duration();
+        let cut_off = (0..).find(|at| stalls.add(shortest, begin + ms(11) * *at).is_some());
+        assert_eq!(cut_off, Some(250));
     }
 
     #[test]
     fn what_still_comes_of_a_session_that_was_cut_off_is_not_held_against_the_next() {
-        let (mut stalls, begin) = (Stalls::new(STALLED_MAX), Instant::now());
+        let (mut stalls, begin) = (Stalls::new(STALLED_MAX.duration()), Instant::now());
         (0..2).for_each(|_| drop(stalls.add(ms(900), begin)));
         for at in 0..100 {
             assert_eq!(stalls.add(ms(900), begin + ms(40) * at), None);
@@ -179,7 +170,7 @@ mod tests {
 
     #[test]
     fn each_time_it_is_kept_out_for_longer_until_an_hour_was_good() {
-        let (mut stalls, mut now) = (Stalls::new(STALLED_MAX), Instant::now());
+        let (mut stalls, mut now) = (Stalls::new(STALLED_MAX.duration()), Instant::now());
         let mut cut_off = |after: Duration| {
             now += after;
             assert_eq!(stalls.add(ms(900), now), None);
