@@ -1,14 +1,16 @@
-//! A monitor punches its guest's memory out from under the guest's requests, half a GiB in one call, again and again, and
-//! each time the reactor waits with all that it serves. It is known by name, cut off and kept out for a while; its
-//! neighbour on the same reactor is served then, and is blamed for nothing.
+//! A monitor punches its guest's memory out from under the guest's requests, again and again, and each time the reactor
+//! waits with all that it serves. It is known by name, cut off and kept out for a while; its neighbour on the same reactor
+//! is served then, and is blamed for nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::appliance::{Appliance, MIB};
 use crate::driver::giant::latencies;
 use crate::driver::pattern::Guest;
-use crate::driver::puncher;
+use crate::driver::puncher::{self, Attack};
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
 use crate::scenarios::step;
@@ -20,31 +22,46 @@ const OUT: Duration = Duration::from_secs(3);
 
 pub fn run(lab: &Lab) -> Outcome {
     let mut appliance = Appliance::start(lab, &[0])?;
-    let neighbour = appliance.offer("neighbour", 16 * MIB, 1)?;
-    let hostile = appliance.offer("hostile", 16 * MIB, 1)?;
-    let mut guest = Guest::at(&neighbour)?;
+    step("half a GiB in one call, beside a neighbour on a file");
+    appliance.disk("file", 96 * MIB)?;
+    suffer(&appliance, "file", &puncher::GIANT)?;
+    step("holes without a pause, beside a neighbour on a disk in memory");
+    let memory = json!({ "id": "memory", "memory": { "bytes": 96 * MIB } });
+    appliance.rest().post("/v1/disks", &memory)?;
+    suffer(&appliance, "memory", &puncher::RESTLESS)?;
+    appliance.stop()
+}
+
+/// Attacks it, with a neighbour on the same disk.
+fn suffer(appliance: &Appliance, disk: &str, attack: &Attack) -> Outcome {
+    let [neighbour, hostile] = ["neighbour", "hostile"].map(|who| format!("{who}-{disk}"));
+    let offer = |id: &str| {
+        appliance.volume(id, disk, 16 * MIB)?;
+        appliance.attach(id, json!({}))
+    };
+    let (mut guest, socket) = (Guest::at(&offer(&neighbour)?)?, offer(&hostile)?);
     let (over, sessions) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let attack = scope.spawn(|| puncher::attack(&hostile, &over, &sessions));
-        let seen = watch(&appliance, &mut guest, &sessions);
+        let attacker = scope.spawn(|| attack.run(&socket, &over, &sessions));
+        let seen = watch(appliance, &mut guest, &hostile, &sessions);
         over.store(true, Relaxed);
-        let attacked = attack.join();
+        let attacked = attacker.join();
         seen?;
         attacked.map_err(|_| Failure::new("the attack ended by a panic"))?
     })?;
     guest.read(0, 4096)?;
-    appliance.must_have_no_errors("neighbour")?;
-    appliance.stop()
+    appliance.must_have_no_errors(&neighbour)
 }
 
-fn watch(appliance: &Appliance, guest: &mut Guest, sessions: &AtomicU64) -> Outcome {
+fn watch(appliance: &Appliance, guest: &mut Guest, hostile: &str, sessions: &AtomicU64) -> Outcome {
+    let hostile = format!("\"attachment/{hostile}\"");
     let begin = Instant::now();
     let mut worst = Duration::ZERO;
     let found = loop {
         let slice = latencies(guest, Duration::from_millis(200))?;
         worst = worst.max(slice.last().copied().unwrap_or_default());
         let health = appliance.rest().get("/v1/health")?.to_string();
-        if health.contains("\"guest_memory_stalls\"") {
+        if health.contains(&hostile) {
             break health;
         }
         demand(
@@ -57,7 +74,7 @@ fn watch(appliance: &Appliance, guest: &mut Guest, sessions: &AtomicU64) -> Outc
         begin.elapsed()
     ));
     demand(
-        found.contains("attachment/hostile") && !found.contains("attachment/neighbour"),
+        found.contains("\"guest_memory_stalls\"") && !found.contains("attachment/neighbour"),
         format!("who was found to do so: {found}"),
     )?;
     let had = sessions.load(Relaxed);
