@@ -7,7 +7,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_block::{Answer, LongList, Pulled, Sectors, SegmentList, Source, Status};
+use palisade_block::{Answer, LongList, Pulled, SegmentList, Source, Status};
+use palisade_words::Sectors;
 use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
 use palisade_frontend::features::protocol;
 use palisade_frontend::{Action, CallNotify, Offer, Session};

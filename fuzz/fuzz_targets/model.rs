@@ -9,9 +9,8 @@
 use libfuzzer_sys::fuzz_target;
 use palisade_fuzz::Bytes;
 use palisade_model::limits::SECTORS_MAX;
-use palisade_model::{
-    Account, AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Clear, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, Generation, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Name, Outcome, RecordCleared, ReleaseDisk, RemoveDisk, Usage, Uuid, check,
-};
+use palisade_model::{Account, AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Clear, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Outcome, RecordCleared, ReleaseDisk, RemoveDisk, Usage, check};
+use palisade_words::{Generation, Name, Uuid};
 
 fuzz_target!(|data: &[u8]| {
     let mut cluster = Cluster::empty();

@@ -5,7 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use palisade_block::limits::{DISCARD_SECTORS_MAX, REQUEST_BYTES_MAX};
-use palisade_block::{Answer, Lba, LongList, Op, Pulled, Request, SECTOR_BYTES, Sectors, SegmentList, Source, Status};
+use palisade_block::{Answer, LongList, Op, Pulled, Request, SegmentList, Source, Status};
+use palisade_words::{Lba, SECTOR_BYTES, Sectors};
 use palisade_fuzz::Bytes;
 use palisade_memory::{Descriptor, GuestMemory};
 use palisade_virtio::blk::kind;

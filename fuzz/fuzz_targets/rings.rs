@@ -10,7 +10,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_LONG_MAX};
-use palisade_block::{Answer, LongList, Op, Pulled, Request, SECTOR_BYTES, SegmentList, Source, Status};
+use palisade_block::{Answer, LongList, Op, Pulled, Request, SegmentList, Source, Status};
+use palisade_words::SECTOR_BYTES;
 use palisade_fuzz::{Bytes, Fenced};
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MemoryView, RegionSpec, RingAddresses};
 use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup, QueueStats};

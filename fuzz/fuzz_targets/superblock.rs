@@ -16,12 +16,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_wire::{
-    DecodeError, EncodeError, Geometry, Lba, MAGIC, Phase, RecordType, SECTOR_BYTES, VERSION, decode, mend, recognise, update,
-};
+use palisade_wire::{DecodeError, EncodeError, Geometry, MAGIC, Phase, RecordType, SECTOR_4K_BYTES, VERSION, decode, mend, recognise, update};
+use palisade_words::Lba;
 use std::collections::{BTreeMap, BTreeSet};
 
-type Disk = BTreeMap<u64, [u8; SECTOR_BYTES]>;
+type Disk = BTreeMap<u64, [u8; SECTOR_4K_BYTES]>;
 
 /// The superblocks and the first two sectors of each table, counted from the start of the head or tail.
 const PLACES: [(u64, RecordType); 6] = [
@@ -37,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
     let [size, more, records @ ..] = data else { return };
     let sectors = Geometry::LEAST_SECTORS + u64::from(*size) * 8191 + u64::from(*more);
     let mut disk = laid_out(sectors, records);
-    recognise(disk.get(&0).unwrap_or(&[0; SECTOR_BYTES]));
+    recognise(disk.get(&0).unwrap_or(&[0; SECTOR_4K_BYTES]));
     let read = |disk: &Disk, lba: Lba| disk.get(&lba.0).copied().ok_or("not there");
     let Ok(found) = decode(sectors, |lba| read(&disk, lba)) else {
         return;
@@ -92,7 +91,7 @@ fn laid_out(sectors: u64, mut records: &[u8]) -> Disk {
         let area = if place & 1 == 0 { 0 } else { tail };
         let (offset, record) = PLACES[usize::from(place >> 1) % PLACES.len()];
         let lba = area + offset;
-        let sector = disk.entry(lba).or_insert([0; SECTOR_BYTES]);
+        let sector = disk.entry(lba).or_insert([0; SECTOR_4K_BYTES]);
         let start = usize::from(flags >> 4) * 64;
         sector[start..start + bytes.len()].copy_from_slice(bytes);
         if record == RecordType::Superblock && flags & 4 != 0 {
@@ -137,7 +136,7 @@ fn name_table(disk: &mut Disk, lba: u64, area: u64) {
     for (index, first) in (0..count).step_by(RECORDS).enumerate() {
         let at = start + 8 * index as u64;
         let used = (count - first).min(RECORDS);
-        let sector = disk.entry(at).or_insert([0; SECTOR_BYTES]);
+        let sector = disk.entry(at).or_insert([0; SECTOR_4K_BYTES]);
         sector[24..96].copy_from_slice(&superblock[24..96]);
         sector[96..100].copy_from_slice(&(index as u32).to_le_bytes());
         sector[100..104].copy_from_slice(&(used as u32).to_le_bytes());
@@ -154,13 +153,13 @@ fn name_table(disk: &mut Disk, lba: u64, area: u64) {
 }
 
 /// Gives a sector the frame of a sound one; its other numbers stay as they are.
-fn put_right(sector: &mut [u8; SECTOR_BYTES], lba: u64, record: RecordType) {
+fn put_right(sector: &mut [u8; SECTOR_4K_BYTES], lba: u64, record: RecordType) {
     sector[..8].copy_from_slice(&MAGIC);
     sector[8..10].copy_from_slice(&(record as u16).to_le_bytes());
     sector[10..12].copy_from_slice(&VERSION.to_le_bytes());
     sector[12..16].fill(0);
     sector[16..24].copy_from_slice(&lba.to_le_bytes());
-    sector.copy_within(40..48, SECTOR_BYTES - 8);
+    sector.copy_within(40..48, SECTOR_4K_BYTES - 8);
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, sector) as u32;
     sector[12..16].copy_from_slice(&crc.to_le_bytes());
 }

@@ -5,10 +5,10 @@
 use crate::event::Done;
 use crate::hands::Work;
 use crate::shared::Shared;
-use palisade_block::SECTOR_BYTES;
 use palisade_consensus::ProposeError;
-use palisade_model::{Command, Name, RecordCleared, Refusal, Uuid};
+use palisade_model::{Command, RecordCleared, Refusal};
 use palisade_sys::Opened;
+use palisade_words::{Name, SECTOR_BYTES, Uuid};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};

@@ -11,11 +11,12 @@ use crate::samples::sum;
 use crate::standing::Findings;
 use palisade_api::FindingKind;
 use palisade_api::size::counted;
+use palisade_block::Fault;
 use palisade_block::stats::Count;
-use palisade_block::{AttachmentIndex, DeviceIndex, Fault, SECTOR_BYTES};
 use palisade_frontend::SessionReport;
-use palisade_model::{Cluster, Disk, Medium, Name};
+use palisade_model::{Cluster, Disk, Medium};
 use palisade_virtio::QueueStats;
+use palisade_words::{AttachmentIndex, DeviceIndex, Name, SECTOR_BYTES};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 

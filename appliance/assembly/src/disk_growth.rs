@@ -5,10 +5,10 @@ use crate::problem;
 use crate::shared::Shared;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
-use palisade_block::{SECTOR_BYTES, Sectors};
-use palisade_model::{Cluster, Command, Disk, Medium, Name};
+use palisade_model::{Cluster, Command, Disk, Medium};
 use palisade_sys::Opened;
 use palisade_sys::device::Look;
+use palisade_words::{Name, SECTOR_BYTES, Sectors};
 use std::collections::BTreeSet;
 use std::io;
 
@@ -187,8 +187,9 @@ fn lengthen(path: &str, bytes: u64, sparse: bool, opened: &Opened) -> Result<(),
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use palisade_model::{Generation, MediumRecord, Usage, Uuid};
+    use palisade_model::{MediumRecord, Usage};
     use palisade_sys::device::{DeviceSpec, Medium as Device};
+    use palisade_words::{Generation, Uuid};
     use std::path::{Path, PathBuf};
 
     /// A whole disk of 100 sectors.

@@ -2,10 +2,10 @@
 
 use crate::orders::Report;
 use crate::superblocks::Look;
-use palisade_block::{AttachmentIndex, DeviceIndex};
-use palisade_model::{Cluster, Name};
+use palisade_model::Cluster;
 use palisade_reconcile::{Step, Superblock};
 use palisade_sys::Opened;
+use palisade_words::{AttachmentIndex, DeviceIndex, Name};
 use std::sync::Arc;
 
 /// Something has happened that may call for steps.

@@ -10,10 +10,10 @@ use crate::views::View;
 use palisade_admin::TcpAccess;
 use palisade_api as api;
 use palisade_api::FindingKind;
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{Kind, Name};
+use palisade_model::Kind;
 use palisade_reconcile::{Action, Cause};
 use palisade_sys::PageBacking;
+use palisade_words::{Name, SECTOR_BYTES};
 use std::time::{Duration, Instant};
 
 /// A step may be under way for so long before it is told.

@@ -5,15 +5,13 @@ use crate::medium::{self, Manner};
 use crate::shared::Shared;
 use crate::superblocks;
 use crate::write_cache;
-use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
 use palisade_memory::Share;
-use palisade_model::{
-    Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord, Name, Uuid,
-};
+use palisade_model::{Account, Attachment, Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord};
 use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
 use palisade_sys::{OpenError, Opened};
 use palisade_virtio::VolumeGeometry;
+use palisade_words::{AttachmentIndex, Name, Sectors, Uuid};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

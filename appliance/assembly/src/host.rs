@@ -7,11 +7,10 @@ use crate::shared::Shared;
 use crate::write_cache;
 use palisade_api::{FindingKind, Severity};
 use palisade_block::mailbox::Command;
-use palisade_block::{AttachmentIndex, QueueId, ReactorIndex};
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
-use palisade_model::Name;
 use palisade_sys::PeerEvent;
+use palisade_words::{AttachmentIndex, Name, QueueId, ReactorIndex};
 use std::sync::Arc;
 
 /// Called by the attachments' threads and the door's supervisor.

@@ -13,9 +13,10 @@ use crate::superblocks;
 use crate::takeover::{DiskHold, hold_at_once};
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_model::{Disk, Generation, IdentifyDisk, Medium, MediumRecord, Name};
+use palisade_model::{Disk, IdentifyDisk, Medium, MediumRecord};
 use palisade_sys::Opened;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use palisade_words::{Generation, Name};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -216,7 +217,7 @@ fn carries_superblock(disk: &Disk, opened: &Opened) -> Result<(), String> {
         return Ok(());
     }
     match superblocks::read(opened) {
-        Ok(found) if found.superblock.disk == disk.uuid.0 => Ok(()),
+        Ok(found) if found.superblock.disk == disk.uuid => Ok(()),
         Ok(found) => Err(format!(
             "it carries the superblock of another disk, called {} there",
             found.superblock.label

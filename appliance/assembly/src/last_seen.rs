@@ -3,8 +3,8 @@
 //! nothing on them tells that they were cut off once they are as long as before, and what was there reads as zeros.
 
 use crate::own_file;
-use palisade_model::Uuid;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use palisade_words::Uuid;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

@@ -21,9 +21,10 @@
 //! superblock is written: one that carries 47 is not it, although its number is the larger one.
 
 use crate::own_file;
-use palisade_model::{Disk, Generation, Uuid};
+use palisade_model::Disk;
 use palisade_volume::OnRecord;
-use palisade_wire::{Ancestor, Decoded};
+use palisade_wire::Decoded;
+use palisade_words::{Ancestor, Generation, Uuid};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -61,7 +62,7 @@ struct Chosen {
 impl Chosen {
     fn on_record(&self) -> OnRecord {
         OnRecord::Chosen {
-            carries: Generation(self.carries.generation),
+            carries: self.carries.generation,
             over: self.since,
         }
     }

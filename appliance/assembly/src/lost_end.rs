@@ -10,13 +10,13 @@ use crate::superblocks;
 use crate::takeover::on_medium;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Severity};
-use palisade_block::SECTOR_BYTES;
 use palisade_model::superblock::end_in_words;
-use palisade_model::{AdoptDisk, Cluster, Command, Disk, Extent, Name};
+use palisade_model::{AdoptDisk, Cluster, Command, Disk, Extent};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_volume::{image, judged};
 use palisade_wire::{Decoded, ExtentRecord, Geometry};
+use palisade_words::{Name, SECTOR_BYTES};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

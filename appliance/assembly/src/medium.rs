@@ -18,10 +18,8 @@ use crate::last_seen::LastSeen;
 use crate::moved;
 use crate::smaller_copy::SmallerCopy;
 use crate::superblocks;
-use palisade_block::SECTOR_BYTES;
 use palisade_model::{
-    BackingRecord, Cluster, Disk, FileRecord, Medium, MediumRecord, Name, OtherMedium, Partition, Usage,
-    part_wwid,
+    BackingRecord, Cluster, Disk, FileRecord, Medium, MediumRecord, OtherMedium, Partition, Usage, part_wwid,
 };
 use palisade_reconcile::Search;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
@@ -30,6 +28,7 @@ use palisade_sys::device::probe;
 use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{AREA_SECTORS, DecodeError};
+use palisade_words::{Name, SECTOR_BYTES};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -247,7 +246,7 @@ fn open_there(
     if exchanged::may_be(disk)
         && disk.has_superblock()
         && let Ok(found) = superblocks::read(&opened)
-        && found.superblock.disk != disk.uuid.0
+        && found.superblock.disk != disk.uuid
     {
         let path = disk.medium.path().unwrap_or_default();
         return Err(format!(

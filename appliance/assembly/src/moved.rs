@@ -1,7 +1,8 @@
 //! What is said of a disk that is not under its path: the same while it is open, where its path leads elsewhere by now, and
 //! after a restart, when it cannot be opened. All that is needed for it is in what was agreed on, and in the folder itself.
 
-use palisade_model::{Disk, Medium, Name};
+use palisade_model::{Disk, Medium};
+use palisade_words::Name;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

@@ -20,11 +20,11 @@ use content::{Weighed, weigh};
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{AddDisk, Command, Disk, Medium, MediumRecord, Name, Usage, Uuid};
+use palisade_model::{AddDisk, Command, Disk, Medium, MediumRecord, Usage};
 use palisade_sys::device::{Medium as Device, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Geometry, GeometryError};
+use palisade_words::{Name, SECTOR_BYTES, Uuid};
 use std::time::{Duration, Instant};
 
 /// Logical block of a disk when none is asked for and the medium is content with it.

@@ -3,10 +3,11 @@
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
-use palisade_block::{AttachmentIndex, DeviceIndex, Nanos, QueueId, ReactorIndex, Whom};
+use palisade_block::{Nanos, Whom};
 use palisade_frontend::CallNotify;
 use palisade_sys::{MemoryRegistration, Opened, PeerEvent};
 use palisade_virtio::BlkQueue;
+use palisade_words::{AttachmentIndex, DeviceIndex, QueueId, ReactorIndex};
 use std::sync::Arc;
 
 /// A guest's virtqueue as reactors own it.

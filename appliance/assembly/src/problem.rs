@@ -2,11 +2,11 @@
 
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
-use palisade_block::SECTOR_BYTES;
 use palisade_consensus::ProposeError;
-use palisade_model::{Name, NameError, Refusal};
+use palisade_model::Refusal;
 use palisade_reconcile::Superblock;
 use palisade_sys::OpenError;
+use palisade_words::{Name, NameError, SECTOR_BYTES};
 
 /// A proposal that was not acknowledged.
 pub fn of_proposal(error: &ProposeError) -> Problem {
@@ -305,7 +305,8 @@ pub fn of_open(error: &OpenError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_model::{Kind, Name};
+    use palisade_model::Kind;
+    use palisade_words::Name;
 
     #[test]
     fn a_broken_rule_is_the_message_and_not_the_remedy() {

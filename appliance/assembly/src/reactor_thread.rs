@@ -8,13 +8,14 @@ use crate::watch::Waiting;
 use crossbeam::channel::{Receiver, Sender};
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::ReactorStats;
-use palisade_block::{Clock, Doing, Nanos, Pool, Progress, QueueId, ReactorIndex, Whom};
+use palisade_block::{Clock, Doing, Nanos, Pool, Progress, Whom};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_sys::{
     HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent,
     Pending, ThreadStopwatch, Waker,
 };
+use palisade_words::{QueueId, ReactorIndex};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsRawFd;

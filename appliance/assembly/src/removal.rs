@@ -9,11 +9,10 @@ use crate::views::View;
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{ConnectionState, Problem, ProblemKind, Removal, RemovalOptions};
-use palisade_block::SECTOR_BYTES;
 use palisade_model::{
-    Attachment, Clear, Cluster, Command, DeleteFragment, Disk, Fragment, Generation, Medium, Name, Usage,
-    Uuid, Volume,
+    Attachment, Clear, Cluster, Command, DeleteFragment, Disk, Fragment, Medium, Usage, Volume,
 };
+use palisade_words::{Generation, Name, SECTOR_BYTES, Uuid};
 
 #[cfg(test)]
 mod tests;

@@ -15,14 +15,14 @@ use crate::views::{View, list};
 use palisade_admin::{Appliance, CertificateState, DoorTrouble, MetricsSnapshot};
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
-use palisade_block::SECTOR_BYTES;
 use palisade_consensus::Backup;
 use palisade_frontend::HeldShut;
 use palisade_model::{
     Account, ChangeAttachment, ChangeVolume, ClearHeld, Cluster, Command, CreateAttachment, CreateVolume,
-    DeleteAttachment, DeleteVolume, Disk, Generation, GrowVolume, Limits, Name, Outcome, RemoveDisk, Uuid,
+    DeleteAttachment, DeleteVolume, Disk, GrowVolume, Limits, Outcome, RemoveDisk,
 };
 use palisade_reconcile::{Objection, objection};
+use palisade_words::{Generation, Name, SECTOR_BYTES, Uuid};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,8 @@ use palisade_api as api;
 use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
 use palisade_block::{Fault, Op, Status};
 use palisade_frontend::SessionReport;
-use palisade_model::{Attachment, Disk, Name, Volume};
+use palisade_model::{Attachment, Disk, Volume};
+use palisade_words::Name;
 use std::time::Duration;
 
 impl View<'_> {

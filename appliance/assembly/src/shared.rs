@@ -19,11 +19,11 @@ use palisade_admin::EventLog;
 use palisade_admin::events::EVENTS_KEPT;
 use palisade_api::{FindingKind, Health};
 use palisade_block::mailbox::Command as EngineCommand;
-use palisade_block::{AttachmentIndex, ReactorIndex};
 use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
-use palisade_model::{Cluster, Command, Disk, Name};
+use palisade_model::{Cluster, Command, Disk};
+use palisade_words::{AttachmentIndex, Name, ReactorIndex};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 

@@ -4,7 +4,8 @@
 
 use crate::plant::Plant;
 use palisade_api::size::counted;
-use palisade_block::{Nanos, ReactorIndex};
+use palisade_block::Nanos;
+use palisade_words::ReactorIndex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 

@@ -3,15 +3,15 @@
 
 use crate::superblocks;
 use palisade_api::size::human;
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{Disk, Medium, Name};
+use palisade_model::{Disk, Medium};
 use palisade_sys::Opened;
+use palisade_words::{Generation, Name, SECTOR_BYTES};
 
 /// Such a copy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SmallerCopy {
     sectors: u64,
-    generation: u64,
+    generation: Generation,
 }
 
 impl SmallerCopy {
@@ -22,7 +22,7 @@ impl SmallerCopy {
             return None;
         }
         let superblock = superblocks::read(opened).ok()?.superblock;
-        (superblock.disk == disk.uuid.0 && superblock.disk_sectors == sectors).then_some(SmallerCopy {
+        (superblock.disk == disk.uuid && superblock.disk_sectors == sectors).then_some(SmallerCopy {
             sectors,
             generation: superblock.generation,
         })

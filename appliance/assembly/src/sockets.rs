@@ -7,9 +7,10 @@
 use crate::shared::Shared;
 use crate::watch::Waiting;
 use palisade_api::FindingKind;
-use palisade_block::{AttachmentIndex, Doing, Whom};
+use palisade_block::{Doing, Whom};
 use palisade_frontend::remove_dead;
-use palisade_model::{Cluster, Name};
+use palisade_model::Cluster;
+use palisade_words::{AttachmentIndex, Name};
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -132,7 +133,8 @@ fn wrong(path: &Path, ours: (u64, u64)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_model::{Attachment, Generation, Limits};
+    use palisade_model::{Attachment, Limits};
+    use palisade_words::Generation;
     use std::os::unix::net::UnixListener;
 
     #[test]

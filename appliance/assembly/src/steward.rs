@@ -27,14 +27,13 @@ use crate::write_cache;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_api::Severity;
 use palisade_block::mailbox::Command;
-use palisade_block::{
-    DeviceIndex, Doing, Epoch, Generation, Progress, ReactorIndex, Route, Sectors, VolumeIndex, Whom,
-};
+use palisade_block::{Doing, Progress, Route, Whom};
 use palisade_consensus::ProposeError;
-use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, Name, ReleaseDisk};
+use palisade_model::{Cluster, ConfirmSuperblock, Disk, Extent, ReleaseDisk};
 use palisade_reconcile::{Action, Opened as Found, Step, Superblock, plan};
 use palisade_sys::Opened;
 use palisade_volume::{Leaving, OnRecord};
+use palisade_words::{DeviceIndex, Name, ReactorIndex, Sectors, VolumeIndex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -389,7 +388,7 @@ impl Steward {
             return;
         };
         let device_of = |disk: &Name| plant.disks.get(disk).map(|open| open.index);
-        match palisade_volume::compile(volume, Epoch(wanted.epoch.0), device_of) {
+        match palisade_volume::compile(volume, wanted.epoch, device_of) {
             Ok(route) => self.send_route(plant, step, wanted, name, Some(route)),
             Err(error) => self.end(plant, &step, wanted, Err(error.to_string())),
         }
@@ -442,7 +441,7 @@ impl Steward {
         name: &Name,
         route: Option<Route>,
     ) {
-        let (volume, generation) = (plant.volume_index(name), Generation(step.generation.0));
+        let (volume, generation) = (plant.volume_index(name), step.generation);
         self.under_way(plant, step, wanted, self.all_reactors(), volume.0);
         for reactor in &self.shared.reactors {
             let route = route.clone();

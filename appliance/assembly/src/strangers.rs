@@ -2,10 +2,11 @@
 //! or the guest runs Palisade itself. Which of the two an operator says, and what he has said is remembered with the disk.
 
 use crate::superblocks::{self, Look};
-use palisade_model::{Cluster, Disk, NESTED_MAX, Name, Usage, Uuid};
+use palisade_model::{Cluster, Disk, NESTED_MAX, Usage};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_wire::disks_named;
+use palisade_words::{Name, Uuid};
 use std::path::Path;
 
 /// Looks at all places of superblocks on an open disk that is given whole.
@@ -28,7 +29,7 @@ pub fn named(disk: &Disk, opened: &Opened) -> Vec<Uuid> {
         return Vec::new();
     }
     let named = disks_named(opened.sectors().0, |lba| superblocks::sector(opened, lba));
-    named.into_iter().map(Uuid).take(NESTED_MAX).collect()
+    named.into_iter().take(NESTED_MAX).collect()
 }
 
 /// Whose the superblock is that lies where a disk's own should be, and where that disk is, if it is one of this cluster's: then
@@ -57,10 +58,7 @@ fn described(opened: &Opened, strangers: &[Uuid]) -> String {
             let superblock = &found.superblock;
             format!(
                 "It is that of disk {}, called {} there, of cluster {}, generation {}",
-                Uuid(superblock.disk),
-                superblock.label,
-                Uuid(superblock.cluster),
-                superblock.generation
+                superblock.disk, superblock.label, superblock.cluster, superblock.generation
             )
         }
         Err(error) => {
@@ -76,7 +74,8 @@ mod tests {
     use crate::disk_growth::tests::disk;
     use crate::hands;
     use palisade_model::Medium;
-    use palisade_wire::{Geometry, Name as Label, Superblock as Written, TableRef, format};
+    use palisade_wire::{Geometry, Label, Superblock as Written, TableRef, format};
+    use palisade_words::{Epoch, Generation};
     use std::time::Duration;
 
     const BYTES: u64 = 64 << 20;
@@ -104,16 +103,16 @@ mod tests {
     fn pool(opened: &Opened, id: u128) {
         let geometry = Geometry::of(BYTES / 512).unwrap();
         let superblock = Written {
-            disk: id,
-            cluster: 4,
-            owner: 5,
+            disk: Uuid(id),
+            cluster: Uuid(4),
+            owner: Uuid(5),
             label: Label::new("theirs").unwrap(),
             block_bytes: 512,
             disk_sectors: BYTES / 512,
             data_start: geometry.data_start,
             data_end: geometry.data_end,
-            generation: 9,
-            epoch: 1,
+            generation: Generation(9),
+            epoch: Epoch(1),
             sequence: 0,
             table: TableRef::default(),
             lineage: None,

@@ -6,7 +6,7 @@ use crate::hands::Work;
 use crate::last_superblock::LastSuperblock;
 use crate::lost_end;
 use crate::strangers;
-use palisade_model::{Cluster, Disk, Generation, Name};
+use palisade_model::{Cluster, Disk};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
@@ -15,8 +15,9 @@ use palisade_volume::{
     is_to_be_erased, renewal,
 };
 use palisade_wire::{
-    DecodeError, Decoded, ExtentRecord, Lba, Phase, SECTOR_BYTES, Sector, decode, disks_named,
+    DecodeError, Decoded, ExtentRecord, Phase, SECTOR_4K_BYTES, Sector, decode, disks_named,
 };
+use palisade_words::{Lba, Name};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -69,7 +70,7 @@ pub fn look(
             let agreed = agreed(wanted, name).unwrap_or(should.extents);
             Some(sides(found, &agreed))
         }
-        (Ok(found), Superblock::Foreign) if found.superblock.disk != disk.uuid.0 => {
+        (Ok(found), Superblock::Foreign) if found.superblock.disk != disk.uuid => {
             Some(strangers::whose(wanted, opened, &[]))
         }
         (Ok(found), Superblock::EndLost { tail, .. }) => Some(lost_end::told(name, found, opened, tail)),
@@ -147,19 +148,16 @@ pub fn read(opened: &Opened) -> Result<Decoded, DecodeError> {
 /// The disk of this cluster that a medium says it is, by whatever is left of a superblock there.
 pub fn disk_named<'a>(cluster: &'a Cluster, opened: &Opened) -> Option<(&'a Name, &'a Disk)> {
     let named = disks_named(opened.sectors().0, |lba| sector(opened, lba));
-    cluster
-        .disks
-        .iter()
-        .find(|(_, disk)| named.contains(&disk.uuid.0))
+    cluster.disks.iter().find(|(_, disk)| named.contains(&disk.uuid))
 }
 
 /// Whether what is left of a superblock or table on a medium names a disk, sound or not.
 pub fn names(disk: &Disk, opened: &Opened) -> bool {
-    disks_named(opened.sectors().0, |lba| sector(opened, lba)).contains(&disk.uuid.0)
+    disks_named(opened.sectors().0, |lba| sector(opened, lba)).contains(&disk.uuid)
 }
 
 pub(crate) fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {
-    let mut sector = [0; SECTOR_BYTES];
+    let mut sector = [0; SECTOR_4K_BYTES];
     let offset = lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
     opened.read_at(offset, &mut sector).map(|()| sector)
 }
@@ -231,11 +229,11 @@ pub fn write(
                 ));
             }
             let in_force = Superblock::Ours {
-                generation: Generation(should.superblock.generation),
+                generation: should.superblock.generation,
                 flawed: false,
             };
             if carried(&there, &should, Known::NOTHING, || false) == Ok(in_force) {
-                let kept = last.keep(disk.uuid, Generation(should.superblock.generation));
+                let kept = last.keep(disk.uuid, should.superblock.generation);
                 kept.map_err(|error| {
                     format!(
                         "the superblock of disk {name} was written, and that cannot be kept in the state directory: {error}; \

@@ -16,17 +16,17 @@ use older_copy::{OlderCopy, copy, emptied, of_copy, on_both, overwritten};
 use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Side};
-use palisade_block::SECTOR_BYTES;
 use palisade_model::superblock::end_in_words;
 use palisade_model::{
-    AddDisk, AdoptDisk, Ancestor, Cluster, Command, Disk, Epoch, Generation, ImportDisks, ImportedDisk,
-    ImportedExtent, Kind, LineageId, Name, OnMedium, Outcome, Refusal, Uuid,
+    AddDisk, AdoptDisk, Cluster, Command, Disk, ImportDisks, ImportedDisk, ImportedExtent, Kind, OnMedium,
+    Outcome, Refusal,
 };
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_sys::device::probe::Content;
 use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
 use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
+use palisade_words::{Name, SECTOR_BYTES};
 use std::sync::Arc;
 
 /// Shows what a disk and the database know of each other, and takes a side if that is asked for. A side is taken of what lies
@@ -161,7 +161,7 @@ fn note_seen(shared: &Shared, name: &Name, disk: &Disk, found: &Decoded) {
     if !matches!(last.recall(disk.uuid), Ok(None)) {
         return;
     }
-    let kept = last.keep(disk.uuid, Generation(found.superblock.generation));
+    let kept = last.keep(disk.uuid, found.superblock.generation);
     if let Err(error) = kept {
         log::warn!("disk {name}: which generation it carries cannot be kept: {error}");
     }
@@ -419,14 +419,10 @@ fn compare(
     };
     let superblock = found.as_ref().ok().map(|found| judged(found, wanted).0);
     let lineage = |superblock: &palisade_wire::Superblock| {
-        superblock
-            .lineage
-            .as_ref()
-            .map(|lineage| LineageId(lineage.id).to_string())
+        superblock.lineage.as_ref().map(|lineage| lineage.id.to_string())
     };
-    let mark = |superblock: &palisade_wire::Superblock| {
-        format!("{}-{}", LineageId(superblock.point().id), superblock.sequence)
-    };
+    let mark =
+        |superblock: &palisade_wire::Superblock| format!("{}-{}", superblock.point().id, superblock.sequence);
     let seen = match found {
         Ok(_) => superblock.map(mark).unwrap_or_default(),
         Err(DecodeError::Contradiction(claims)) => {
@@ -438,9 +434,9 @@ fn compare(
         disk: name.to_string(),
         standing: standing.to_owned(),
         message,
-        disk_generation: superblock.map(|superblock| superblock.generation),
+        disk_generation: superblock.map(|superblock| superblock.generation.0),
         disk_lineage: superblock.and_then(lineage),
-        database_generation: wanted.superblock.generation,
+        database_generation: wanted.superblock.generation.0,
         database_lineage: lineage(&wanted.superblock).unwrap_or_default(),
         only_on_disk: parts(&only_on_medium),
         only_in_database: parts(&only_in_database),
@@ -528,7 +524,7 @@ fn known(name: &Name, disk: &Disk) -> AddDisk {
 fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {
     let extent = |extent: &ExtentRecord| {
         Ok(ImportedExtent {
-            volume: Uuid(extent.volume),
+            volume: extent.volume,
             name: Name::new(extent.volume_name.as_str())
                 .map_err(|error| problem::of_name("volume", error))?,
             volume_sectors: extent.volume_sectors,
@@ -551,23 +547,16 @@ pub(crate) fn on_medium(superblock: &palisade_wire::Superblock) -> OnMedium {
         .iter()
         .flat_map(|lineage| lineage.ancestors.iter().rev());
     OnMedium {
-        point: point_of(&superblock.point()),
-        epoch: Epoch(superblock.epoch),
-        ancestors: oldest_first.map(point_of).collect(),
-    }
-}
-
-fn point_of(point: &palisade_wire::Ancestor) -> Ancestor {
-    Ancestor {
-        generation: Generation(point.generation),
-        id: LineageId(point.id),
+        point: superblock.point(),
+        epoch: superblock.epoch,
+        ancestors: oldest_first.copied().collect(),
     }
 }
 
 fn part(part: &Part) -> api::VolumePart {
     api::VolumePart {
         id: part.name.clone(),
-        uuid: Uuid(part.volume).to_string(),
+        uuid: part.volume.to_string(),
         bytes: part.sectors * SECTOR_BYTES,
         database_bytes: None,
     }

@@ -11,15 +11,14 @@ use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::FindingKind;
 use palisade_api::size::human;
+use palisade_block::Fault;
 use palisade_block::stats::{AttachmentStats, Count};
-use palisade_block::{Fault, SECTOR_BYTES};
 use palisade_engine::IdlePolicy;
-use palisade_model::{
-    Account, Attachment, Clear, Cluster, Disk, Generation, Kind, Layout, Medium, Name, Usage, Volume,
-};
+use palisade_model::{Account, Attachment, Clear, Cluster, Disk, Kind, Layout, Medium, Usage, Volume};
 use palisade_reconcile::{Action, Wait, waits};
 use palisade_sys::PageBacking;
-use palisade_wire::ALLOCATION_UNIT_SECTORS;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Generation, Name, SECTOR_BYTES};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -5,7 +5,7 @@
 //! and need not outlive the machine, as no guest does.
 
 use crate::own_file;
-use palisade_model::Name;
+use palisade_words::Name;
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,7 @@
 //! The seam: how the rest of the appliance reaches agreement, whoever has to agree.
 
-use palisade_model::{Cluster, Command, Generation, Outcome, Refusal};
+use palisade_model::{Cluster, Command, Outcome, Refusal};
+use palisade_words::Generation;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! In what a backup and a database differ: what a restore brings back, and what it does not know.
 
-use palisade_model::{Cluster, Name};
+use palisade_model::Cluster;
+use palisade_words::Name;
 use std::collections::BTreeMap;
 
 /// What each side knows alone, and what both know in other words; each named as "disk d1".

@@ -2,7 +2,8 @@
 
 use crate::agreement::{Agreement, ProposeError};
 use crate::published::Published;
-use palisade_model::{Cluster, Command, Generation, Outcome};
+use palisade_model::{Cluster, Command, Outcome};
+use palisade_words::Generation;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,7 +57,8 @@ impl Agreement for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_model::{InitCluster, Name, Uuid};
+    use palisade_model::InitCluster;
+    use palisade_words::{Name, Uuid};
 
     #[test]
     fn a_waiter_is_woken_by_a_change() {

@@ -1,6 +1,7 @@
 //! The latest agreed cluster, where readers find it and waiters are woken.
 
-use palisade_model::{Cluster, Generation};
+use palisade_model::Cluster;
+use palisade_words::Generation;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 //! The database has checksums of its own; this one says that what comes out is what we put in.
 
 use crc_fast::{CrcAlgorithm, checksum};
-use palisade_model::{Cluster, Command, Generation, LineageId};
+use palisade_model::{Cluster, Command};
+use palisade_words::{Generation, LineageId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,8 @@
 mod story;
 
 use palisade_consensus::{Agreement, Backup, BackupError, Difference, Store, StoreError, rehearse_restore};
-use palisade_model::{Cluster, Generation};
+use palisade_model::Cluster;
+use palisade_words::Generation;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -261,9 +262,8 @@ fn a_restore_into_what_is_no_directory_is_refused_as_rehearsed() {
 /// A disk that is given whole has no superblock by which the database would be known for an old one.
 #[test]
 fn a_restored_database_holds_what_it_would_clear_on_a_whole_disk() {
-    use palisade_model::{
-        AddDisk, Clear, Command, CreateVolume, InitCluster, Medium, MediumRecord, Name, Usage, Uuid,
-    };
+    use palisade_model::{AddDisk, Clear, Command, CreateVolume, InitCluster, Medium, MediumRecord, Usage};
+    use palisade_words::{Name, Uuid};
     let name = |text| Name::new(text).unwrap();
     let sectors = 1 << 16;
     let init = InitCluster {

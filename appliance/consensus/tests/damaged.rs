@@ -4,7 +4,7 @@
 mod story;
 
 use palisade_consensus::{Agreement, Store, StoreError};
-use palisade_model::Generation;
+use palisade_words::Generation;
 use std::fs;
 use std::path::Path;
 use story::Story;

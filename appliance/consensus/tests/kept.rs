@@ -3,7 +3,8 @@
 mod story;
 
 use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
-use palisade_model::{Generation, Outcome, Refusal};
+use palisade_model::{Outcome, Refusal};
+use palisade_words::Generation;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use story::Story;
 

@@ -3,7 +3,8 @@
 mod story;
 
 use palisade_consensus::{Agreement, Store};
-use palisade_model::{Generation, check};
+use palisade_model::check;
+use palisade_words::Generation;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -12,10 +12,11 @@
 
 use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
-use crate::limits::{ALLOCATION_UNIT_SECTORS, EXTENTS_PER_DISK_MAX, EXTENTS_PER_VOLUME_MAX};
-use crate::name::Name;
+use crate::limits::EXTENTS_PER_VOLUME_MAX;
 use crate::refusal::Refusal;
 use crate::volume::Extent;
+use palisade_words::Name;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, EXTENTS_PER_DISK_MAX};
 
 /// Sectors of a disk that can still be given to volumes, in whole units on a pooled disk. 0 for an unknown disk.
 pub fn free_sectors(cluster: &Cluster, disk: &Name) -> u64 {

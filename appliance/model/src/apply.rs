@@ -12,13 +12,11 @@ mod volume;
 use crate::cluster::Cluster;
 use crate::command::{Command, InitCluster, Outcome};
 use crate::disk::Disk;
-use crate::generation::{Epoch, Generation};
 use crate::limits::NODES_MAX;
-use crate::lineage::Ancestor;
-use crate::name::Name;
+use crate::lineage::successor;
 use crate::node::Node;
 use crate::refusal::{Kind, Refusal};
-use crate::uuid::Uuid;
+use palisade_words::{Ancestor, Epoch, Generation, Name, Uuid};
 
 impl Cluster {
     /// The cluster as it is after `command`, with what the command did; or why it is refused.
@@ -31,7 +29,7 @@ impl Cluster {
         }
         let mut next = self.clone();
         next.generation = self.generation.next();
-        next.lineage = self.lineage.child(command);
+        next.lineage = successor(self.lineage, command);
         let outcome = match command {
             Command::InitCluster(init) => next.init(init),
             Command::AddDisk(add) => next.add_disk(add),

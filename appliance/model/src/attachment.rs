@@ -1,8 +1,7 @@
 //! Attachments: volumes offered to VMs.
 
-use crate::generation::Generation;
 use crate::limits::BURST_MS_DEFAULT;
-use crate::name::Name;
+use palisade_words::{Generation, Name};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

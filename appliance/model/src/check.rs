@@ -5,14 +5,11 @@ use crate::allocation::units_of;
 use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
 use crate::fragment::Fragment;
-use crate::generation::Generation;
-use crate::limits::{
-    ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX, SECTORS_MAX, VOLUMES_MAX,
-};
-use crate::name::Name;
+use crate::limits::{NODES_MAX, SECTORS_MAX, VOLUMES_MAX};
 use crate::refusal::Kind;
-use crate::uuid::Uuid;
 use crate::volume::{Extent, Volume};
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX};
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::BTreeSet;
 
 /// What is out of order.

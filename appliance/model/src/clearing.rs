@@ -16,7 +16,7 @@
 //! A disk that is given whole keeps no record by which to tell that. What a database which was put back knows of its clearing
 //! may have ended long ago, and a guest may have written there since: it is held until an operator has decided.
 
-use crate::generation::Generation;
+use palisade_words::Generation;
 use serde::{Deserialize, Serialize};
 
 /// When a volume's space is cleared.

@@ -3,12 +3,9 @@
 use crate::attachment::Attachment;
 use crate::disk::Disk;
 use crate::fragment::{Fragment, Piece};
-use crate::generation::{Epoch, Generation};
-use crate::lineage::LineageId;
-use crate::name::Name;
 use crate::node::Node;
-use crate::uuid::Uuid;
 use crate::volume::{Extent, Volume};
+use palisade_words::{Epoch, Generation, LineageId, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

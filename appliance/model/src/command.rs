@@ -3,12 +3,9 @@
 use crate::attachment::{Account, Limits};
 use crate::clearing::Clear;
 use crate::disk::{Held, Medium, Usage};
-use crate::generation::{Epoch, Generation};
 use crate::limits::QUEUE_SIZE_DEFAULT;
-use crate::lineage::Ancestor;
 use crate::medium_record::MediumRecord;
-use crate::name::Name;
-use crate::uuid::Uuid;
+use palisade_words::{Ancestor, Epoch, Generation, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

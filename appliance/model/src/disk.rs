@@ -1,11 +1,9 @@
 //! Disks: the cluster's names for physical media.
 
-use crate::generation::Generation;
 use crate::lineage::History;
 use crate::medium_record::{MediumRecord, OtherMedium};
-use crate::name::Name;
 use crate::superblock::Superblock;
-use crate::uuid::Uuid;
+use palisade_words::{Generation, Name, Uuid};
 use serde::{Deserialize, Serialize};
 
 /// One physical medium, whoever reaches it.

@@ -3,8 +3,8 @@
 //! It cannot be attached. Its extents are nobody else's all the same: when the missing disk is imported too, it is a
 //! volume again.
 
-use crate::name::Name;
 use crate::volume::Extent;
+use palisade_words::Name;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

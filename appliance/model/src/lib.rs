@@ -29,15 +29,12 @@ pub mod cluster;
 pub mod command;
 pub mod disk;
 pub mod fragment;
-pub mod generation;
 pub mod limits;
 pub mod lineage;
 pub mod medium_record;
-pub mod name;
 pub mod node;
 pub mod refusal;
 pub mod superblock;
-pub mod uuid;
 pub mod volume;
 
 pub use attachment::{Account, Attachment, Limits};
@@ -52,14 +49,11 @@ pub use command::{
 };
 pub use disk::{Disk, FirstSuperblock, Held, Medium, Usage};
 pub use fragment::{Fragment, Piece};
-pub use generation::{Epoch, Generation};
-pub use lineage::{Ancestor, History, LineageId};
+pub use lineage::History;
 pub use medium_record::{
     BackingRecord, FileRecord, MediumRecord, NESTED_MAX, OtherMedium, Partition, part_wwid,
 };
-pub use name::{Name, NameError};
 pub use node::Node;
 pub use refusal::{Kind, Refusal};
 pub use superblock::Superblock;
-pub use uuid::Uuid;
 pub use volume::{Extent, Layout, Volume};

@@ -14,24 +14,10 @@
 
 use crate::cluster::Cluster;
 use crate::command::Command;
-use crate::generation::Generation;
-use crate::limits::HISTORY_MAX;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use palisade_words::limits::HISTORY_MAX;
+use palisade_words::{Ancestor, LineageId};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt;
-
-/// The id of one generation: the first 128 bits of a SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct LineageId(pub u128);
-
-/// A generation and its id.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Ancestor {
-    /// Its number.
-    pub generation: Generation,
-    /// Its id.
-    pub id: LineageId,
-}
 
 /// The generations at which what a disk's superblock says has changed, oldest first, at most [`HISTORY_MAX`]. Empty
 /// for a disk without a superblock, and in a database that was written before there were lineages until
@@ -39,36 +25,6 @@ pub struct Ancestor {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct History(Vec<Ancestor>);
-
-impl LineageId {
-    /// No id: of the cluster before its first command, and of a database without lineages.
-    pub const NIL: LineageId = LineageId(0);
-
-    /// Whether it is no id.
-    pub fn is_nil(&self) -> bool {
-        *self == LineageId::NIL
-    }
-
-    /// The id of the generation that `command` leads to from the one of this id.
-    #[must_use]
-    pub fn child(self, command: &Command) -> LineageId {
-        LineageId::hash(b"palisade generation", self, command)
-    }
-
-    fn hash(what: &[u8], parent: LineageId, value: &impl Serialize) -> LineageId {
-        let mut hasher = Sha256::new();
-        hasher.update(what);
-        hasher.update(parent.0.to_be_bytes());
-        // What is hashed has names and numbers only, which JSON always holds.
-        hasher.update(serde_json::to_vec(value).unwrap_or_default());
-        let digest = hasher.finalize();
-        let id = digest
-            .first_chunk::<16>()
-            .map_or(0, |first| u128::from_be_bytes(*first));
-        // Nil means "none"; no hash may be taken for that.
-        LineageId(id.max(1))
-    }
-}
 
 impl Cluster {
     /// The cluster of a database without lineages, with one that begins here: its id is a hash over all that the
@@ -79,7 +35,7 @@ impl Cluster {
         if !self.is_initialised() || !self.lineage.is_nil() {
             return self;
         }
-        let id = LineageId::hash(b"palisade root", LineageId::NIL, &self);
+        let id = hash(b"palisade root", LineageId::NIL, &self);
         self.lineage = id;
         for disk in self.disks.values_mut().filter(|disk| disk.has_superblock()) {
             let generation = disk.superblock_generation();
@@ -136,30 +92,22 @@ impl History {
     }
 }
 
-impl fmt::Display for LineageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
+/// The id of the generation that `command` leads to from the one of the id `parent`.
+#[must_use]
+pub fn successor(parent: LineageId, command: &Command) -> LineageId {
+    hash(b"palisade generation", parent, command)
 }
 
-impl fmt::Debug for LineageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for LineageId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for LineageId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LineageId, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let id = digits.then(|| u128::from_str_radix(&text, 16).ok()).flatten();
-        id.map(LineageId)
-            .ok_or_else(|| de::Error::custom("a lineage id is 32 hexadecimal digits"))
-    }
+fn hash(what: &[u8], parent: LineageId, value: &impl Serialize) -> LineageId {
+    let mut hasher = Sha256::new();
+    hasher.update(what);
+    hasher.update(parent.0.to_be_bytes());
+    // What is hashed has names and numbers only, which JSON always holds.
+    hasher.update(serde_json::to_vec(value).unwrap_or_default());
+    let digest = hasher.finalize();
+    let id = digest
+        .first_chunk::<16>()
+        .map_or(0, |first| u128::from_be_bytes(*first));
+    // Nil means "none"; no hash may be taken for that.
+    LineageId(id.max(1))
 }

@@ -1,6 +1,6 @@
 //! What is recorded of a medium when a disk is added, so that another one under its path is known for what it is.
 
-use crate::uuid::Uuid;
+use palisade_words::Uuid;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -1,7 +1,6 @@
 //! Nodes.
 
-use crate::generation::Generation;
-use crate::uuid::Uuid;
+use palisade_words::{Generation, Uuid};
 use serde::{Deserialize, Serialize};
 
 /// One appliance. Its permanent id is never an address.

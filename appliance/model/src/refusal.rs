@@ -1,9 +1,7 @@
 //! Why a command is refused. A refusal is an outcome too: the same on every node, and it changes nothing.
 
-use crate::generation::Generation;
-use crate::limits::ALLOCATION_UNIT_SECTORS;
-use crate::name::Name;
-use crate::uuid::Uuid;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Generation, Name, Uuid};
 use std::fmt;
 
 /// The kinds of resources.

@@ -1,6 +1,6 @@
 //! What a medium carries, as those see it who decide what is done about it.
 
-use crate::generation::Generation;
+use palisade_words::Generation;
 
 /// The end of a medium, for people: the one behind the data (`tail`) or the one before it.
 pub fn end_in_words(tail: bool) -> &'static str {

@@ -1,9 +1,7 @@
 //! Volumes: what a guest sees as one virtio-blk disk.
 
 use crate::clearing::{Clear, Clearing};
-use crate::generation::Generation;
-use crate::name::Name;
-use crate::uuid::Uuid;
+use palisade_words::{Generation, Name, Uuid};
 use serde::{Deserialize, Serialize};
 
 /// One virtual disk.

@@ -118,7 +118,7 @@ proptest! {
 
     #[test]
     fn free_space_is_what_no_volume_has(commands in commands()) {
-        use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+        use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
         let (cluster, _) = run(&commands);
         for (name, disk) in cluster.disks.iter().filter(|(_, disk)| disk.usage == Usage::Pooled) {
             let units = (disk.data_end - disk.data_start) / UNIT;

@@ -5,10 +5,10 @@
 mod lab;
 
 use lab::{attachment, create, detach, disk, grow, lab, lab_of_two_nodes, name, outcome, refusal, then};
-use palisade_model::limits::{
-    ACCOUNT_BYTES_MAX, ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX, BURST_MS_MAX, SOCKET_PATH_BYTES_MAX,
-};
+use palisade_model::limits::{ACCOUNT_BYTES_MAX, BURST_MS_MAX, SOCKET_PATH_BYTES_MAX};
 use palisade_model::*;
+use palisade_words::Generation;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX};
 
 /// `b` on `w`.
 fn other() -> CreateAttachment {

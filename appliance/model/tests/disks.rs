@@ -8,10 +8,10 @@ use lab::{
     after, delete, disk, grow, lab, lab_of_two_nodes, name, outcome, piece, refusal, remove_disk, then,
     whole_disk,
 };
-use palisade_model::limits::{
-    ALLOCATION_UNIT_SECTORS as UNIT, DISKS_MAX, PATH_BYTES_MAX, SECTORS_MAX, WWID_BYTES_MAX,
-};
+use palisade_model::limits::{PATH_BYTES_MAX, SECTORS_MAX, WWID_BYTES_MAX};
 use palisade_model::*;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, DISKS_MAX};
+use palisade_words::{Generation, Uuid};
 
 fn add(disk: &AddDisk) -> Command {
     Command::AddDisk(disk.clone())

@@ -6,6 +6,7 @@ mod lab;
 
 use lab::{after, furnished, name, outcome, then, whole_disk};
 use palisade_model::*;
+use palisade_words::Uuid;
 
 const HELD: Held = Held {
     taken_unix_s: Some(7),

@@ -5,8 +5,9 @@
 mod lab;
 
 use lab::{init, name, then};
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 
 fn fresh() -> Cluster {
     then(&Cluster::empty(), init(77, "n0", 2))

@@ -6,11 +6,10 @@ mod lab;
 
 use lab::imported::{begun, found, import, taken};
 use lab::{after, create, disk, name, outcome, piece, remove_disk, then};
-use palisade_model::limits::{
-    ALLOCATION_UNIT_SECTORS as UNIT, DISKS_MAX, FRAGMENTS_MAX, GENERATION_MAX, HISTORY_MAX, SECTORS_MAX,
-    VOLUMES_MAX,
-};
+use palisade_model::limits::{FRAGMENTS_MAX, GENERATION_MAX, SECTORS_MAX, VOLUMES_MAX};
 use palisade_model::*;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, DISKS_MAX, HISTORY_MAX};
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 
 #[test]
 fn what_a_disk_tells_of_an_extent_is_held_against_the_rules() {

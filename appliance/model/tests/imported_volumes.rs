@@ -9,8 +9,9 @@ use lab::{
     after, attachment, change_volume, create, disk, grow, lab, lab_of_two_nodes, name, outcome, piece,
     refusal, then,
 };
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::Uuid;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 
 /// A volume is its parts, one behind the other: no gap, nothing twice, nothing beyond; else it waits as a fragment.
 #[test]

@@ -5,8 +5,10 @@
 mod lab;
 
 use lab::{create, delete, furnished, lab, name, outcome, remove_disk, then, whole_disk};
-use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, GENERATION_MAX};
+use palisade_model::limits::GENERATION_MAX;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 
 /// A block device.
 fn block(path: &str, wwid: Option<&str>) -> Medium {

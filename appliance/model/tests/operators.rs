@@ -1,7 +1,8 @@
 //! What single commands do, case by case.
 
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Name, Uuid};
 
 fn name(prefix: &str, number: u8) -> Name {
     Name::new(format!("{prefix}{number}")).expect("a good name")

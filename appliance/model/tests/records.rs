@@ -6,8 +6,9 @@
 mod lab;
 
 use lab::{after, change_volume, cleared, create, delete, disk, grow, init, name, then};
-use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, HISTORY_MAX};
 use palisade_model::*;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, HISTORY_MAX};
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 
 struct Lab(Cluster);
 

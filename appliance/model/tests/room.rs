@@ -5,8 +5,10 @@
 mod lab;
 
 use lab::{after, create, delete, disk, grow, init, name, outcome, piece, refusal, then};
-use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, EXTENTS_PER_DISK_MAX, EXTENTS_PER_VOLUME_MAX};
+use palisade_model::limits::EXTENTS_PER_VOLUME_MAX;
 use palisade_model::*;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, EXTENTS_PER_DISK_MAX};
+use palisade_words::{Generation, Uuid};
 
 /// The disk `d` with so many units.
 fn with_units(units: u64) -> Cluster {

@@ -8,8 +8,9 @@ use lab::{
     after, change_volume, cleared, create, delete, detach, disk, furnished, grow, lab, name, on, outcome,
     piece, remove_disk, then,
 };
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 
 /// What a volume gets is cleared where something can be kept, by choice or by what is usual there.
 #[test]

@@ -8,8 +8,10 @@ use lab::{
     after, create, disk, furnished, grow, lab, lab_of_two_nodes, name, on, outcome, piece, refusal, then,
     uuid_of, whole_disk,
 };
-use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, SECTORS_MAX, VOLUMES_MAX};
+use palisade_model::limits::{SECTORS_MAX, VOLUMES_MAX};
 use palisade_model::*;
+use palisade_words::Uuid;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 
 type Change = fn(&mut CreateVolume);
 

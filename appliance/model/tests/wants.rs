@@ -6,8 +6,9 @@
 mod lab;
 
 use lab::{attachment, create, init, lab, name, refusal, then};
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Generation, Uuid};
 
 #[test]
 fn an_attachment_asked_for_again_is_the_same_in_each_part_or_another() {

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 use palisade_model::*;
+use palisade_words::{Epoch, Generation, LineageId, Name, Uuid};
 
 #[test]
 fn a_refusal_has_the_code_and_the_field_that_clients_know() {

@@ -1,6 +1,6 @@
 //! What is remembered of a step that failed, and when it is tried again.
 
-use palisade_model::Generation;
+use palisade_words::Generation;
 
 /// Wait after the first failure, in ms.
 pub const RETRY_MS_FIRST: u64 = 100;

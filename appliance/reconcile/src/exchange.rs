@@ -9,7 +9,7 @@
 //!   medium    b        c        a
 //! ```
 
-use palisade_model::Name;
+use palisade_words::Name;
 
 /// Disks that lie in each other's place: the medium of each is under the path of the one before it, that of the first under
 /// the path of the last. Never of one disk alone.

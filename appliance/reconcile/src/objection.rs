@@ -5,7 +5,8 @@
 
 use crate::observed::Observed;
 use crate::plan::is_lost;
-use palisade_model::{Cluster, Disk, Extent, Name, Superblock};
+use palisade_model::{Cluster, Disk, Extent, Superblock};
+use palisade_words::Name;
 
 /// What stands against a change.
 #[derive(Clone, PartialEq, Eq, Debug)]

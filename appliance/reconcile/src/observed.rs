@@ -4,7 +4,8 @@ use crate::backoff::Failure;
 use crate::plan::unusable;
 use crate::refused::Refused;
 use crate::step::{Action, Step};
-use palisade_model::{Attachment, Cluster, Disk, Extent, Generation, Kind, Name, Superblock, Uuid};
+use palisade_model::{Attachment, Cluster, Disk, Extent, Kind, Superblock};
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node has now. Empty when the daemon starts; [`Observed::record`] and [`Observed::record_failure`] keep it.

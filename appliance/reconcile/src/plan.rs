@@ -8,7 +8,8 @@ mod sockets;
 use crate::observed::{Observed, ObservedDisk, ObservedRoute};
 use crate::step::{Action, Step};
 use palisade_model::superblock::end_in_words;
-use palisade_model::{Cluster, Disk, Extent, Generation, Kind, Name, Volume};
+use palisade_model::{Cluster, Disk, Extent, Kind, Volume};
+use palisade_words::{Generation, Name};
 use std::collections::BTreeMap;
 use std::fmt;
 

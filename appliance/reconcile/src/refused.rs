@@ -12,7 +12,8 @@
 
 use crate::backoff::doubled;
 use crate::observed::ObservedDisk;
-use palisade_model::{Disk, Generation, Superblock};
+use palisade_model::{Disk, Superblock};
+use palisade_words::Generation;
 
 /// Wait after the first look that found a medium that may not be used, in ms.
 pub const LOOK_MS_FIRST: u64 = 1_000;

@@ -1,6 +1,7 @@
 //! The steps: what a node may be told to do.
 
-use palisade_model::{Generation, Kind, Name};
+use palisade_model::Kind;
+use palisade_words::{Generation, Name};
 use std::fmt;
 
 /// One step, to be carried out with the very cluster that it was planned from. It is idempotent: done twice, it is

@@ -4,9 +4,10 @@
 mod node;
 
 use node::{GRAIN, Node, apply, begin, medium_of, name};
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-use palisade_model::{AdoptDisk, Clear, Cluster, Command, Epoch, Kind, OnMedium, Superblock, Usage, Uuid};
+use palisade_model::{AdoptDisk, Clear, Cluster, Command, Kind, OnMedium, Superblock, Usage};
 use palisade_reconcile::{Action, Cause, Observed, plan, waits};
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Epoch, Uuid};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -39,7 +40,7 @@ fn furnished() -> Cluster {
 
 /// Notes who has chosen to see what was there.
 fn note(careless: &mut BTreeSet<Uuid>, cluster: &Cluster) {
-    let chosen = |name: &palisade_model::Name| cluster.clear_of(name) == Some(Clear::Never);
+    let chosen = |name: &palisade_words::Name| cluster.clear_of(name) == Some(Clear::Never);
     let volumes = cluster.volumes.iter().filter(|(name, _)| chosen(name));
     careless.extend(volumes.map(|(_, volume)| volume.uuid));
 }

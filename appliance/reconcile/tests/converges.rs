@@ -4,8 +4,9 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Cluster, Generation};
+use palisade_model::Cluster;
 use palisade_reconcile::{Action, Step, plan, waits};
+use palisade_words::Generation;
 use proptest::prelude::*;
 
 /// An operator's wish, as [`apply`] takes it; mostly such as meet each other: few names, coming and going.

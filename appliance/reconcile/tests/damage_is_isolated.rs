@@ -3,8 +3,9 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Cluster, Generation};
+use palisade_model::Cluster;
 use palisade_reconcile::*;
+use palisade_words::Generation;
 
 /// Two pooled files `d0` and `d1`, with `v0` on the one and `v1` on the other, both attached.
 fn two_of_each() -> Cluster {

@@ -3,9 +3,10 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-use palisade_model::{Cluster, Disk, Extent, FirstSuperblock, Fragment, Generation, Piece, Uuid};
+use palisade_model::{Cluster, Disk, Extent, FirstSuperblock, Fragment, Piece};
 use palisade_reconcile::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Generation, Uuid};
 
 type Wish = (u8, u8, u8, u8, bool);
 
@@ -542,7 +543,7 @@ fn a_socket_belongs_to_the_attachment_it_was_made_for_and_to_no_other_of_the_nam
     let (attachment, node, other) = (name("a", 0), name("n", 0), name("n", 1));
     let socket = &observed.sockets[&attachment];
     let has =
-        |cluster: &Cluster, node: &palisade_model::Name| socket.wanted(cluster, node, &attachment).is_some();
+        |cluster: &Cluster, node: &palisade_words::Name| socket.wanted(cluster, node, &attachment).is_some();
     assert!(has(&cluster, &node));
     assert!(!has(&cluster, &other), "on another node");
     let now = cluster.attachments.get_mut(&attachment).expect("it is there");

@@ -3,8 +3,9 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Account, Cluster, FirstSuperblock, Fragment, Generation, Kind, Limits, Piece, Uuid};
+use palisade_model::{Account, Cluster, FirstSuperblock, Fragment, Kind, Limits, Piece};
 use palisade_reconcile::*;
+use palisade_words::{Generation, Uuid};
 
 /// A pooled file `d0` with `v0` on it and its attachment `a0`, a second one `d1`, and what the node has of it.
 fn furnished() -> (Cluster, Observed) {
@@ -32,7 +33,7 @@ fn step(generation: u64, action: Action) -> Step {
 /// Every action there is, on the resources of [`furnished`].
 fn all_actions() -> Vec<Action> {
     let (disk, volume, attachment) = (name("d", 0), name("v", 0), name("a", 0));
-    let of_disks: [fn(palisade_model::Name) -> Action; 8] = [
+    let of_disks: [fn(palisade_words::Name) -> Action; 8] = [
         |disk| Action::EraseSuperblock { disk },
         |disk| Action::CloseDisk { disk },
         |disk| Action::ReleaseDisk { disk },
@@ -42,13 +43,13 @@ fn all_actions() -> Vec<Action> {
         |disk| Action::ExamineSuperblock { disk },
         |disk| Action::ConfirmSuperblock { disk },
     ];
-    let of_volumes: [fn(palisade_model::Name) -> Action; 4] = [
+    let of_volumes: [fn(palisade_words::Name) -> Action; 4] = [
         |volume| Action::ClearRoute { volume },
         |volume| Action::ClearVolume { volume },
         |volume| Action::StopClearing { volume },
         |volume| Action::SetRoute { volume },
     ];
-    let of_attachments: [fn(palisade_model::Name) -> Action; 6] = [
+    let of_attachments: [fn(palisade_words::Name) -> Action; 6] = [
         |attachment| Action::WithdrawSocket { attachment },
         |attachment| Action::ResizeVolume { attachment },
         |attachment| Action::OfferSocket { attachment },

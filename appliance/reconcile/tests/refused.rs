@@ -3,9 +3,10 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Cluster, Command, Generation, Kind, RemoveDisk, Usage, Uuid};
+use palisade_model::{Cluster, Command, Kind, RemoveDisk, Usage};
 use palisade_reconcile::refused::{LOOK_MS_FIRST, LOOK_MS_MAX};
 use palisade_reconcile::*;
+use palisade_words::{Generation, Uuid};
 
 const DISK: Uuid = Uuid(100);
 

@@ -3,8 +3,9 @@
 mod node;
 
 use node::{Node, apply, begin, name};
-use palisade_model::{Cluster, Command, ConfirmSuperblock, Generation, RemoveDisk, Uuid};
+use palisade_model::{Cluster, Command, ConfirmSuperblock, RemoveDisk};
 use palisade_reconcile::*;
+use palisade_words::{Generation, Uuid};
 
 const DISK: Uuid = Uuid(100);
 
@@ -314,11 +315,11 @@ fn adopted() -> Command {
         name: name("d", 0),
         uuid: DISK,
         seen: Some(palisade_model::OnMedium {
-            point: palisade_model::Ancestor {
+            point: palisade_words::Ancestor {
                 generation: Generation(40),
-                id: palisade_model::LineageId(40),
+                id: palisade_words::LineageId(40),
             },
-            epoch: palisade_model::Epoch(1),
+            epoch: palisade_words::Epoch(1),
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),

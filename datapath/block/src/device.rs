@@ -1,9 +1,8 @@
 //! What stands below the engine: the devices one reactor reads and writes directly.
 
-use crate::ids::{DeviceIndex, MemoryId, SlotIndex};
 use crate::lease::{Lease, Segment};
 use crate::request::Op;
-use crate::units::{Lba, Sectors};
+use palisade_words::{DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 
 /// What a device is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

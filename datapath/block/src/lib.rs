@@ -1,7 +1,7 @@
 //! # block: what a block operation is
 //!
-//! Storey 0. Names, units, limits and the traits through which the rooms of the data path meet. Nothing here
-//! acts: no system call, no clock, no thread, no allocation.
+//! Storey 0. Requests, limits and the traits through which the rooms of the data path meet, in the words of
+//! [`palisade_words`]. Nothing here acts: no system call, no clock, no thread, no allocation.
 //!
 //! It must never know virtio, Linux, sockets or REST.
 //!
@@ -12,7 +12,6 @@
 #![deny(unsafe_code)]
 
 pub mod device;
-pub mod ids;
 pub mod lease;
 pub mod ledger;
 pub mod limits;
@@ -24,12 +23,8 @@ pub mod route;
 pub mod source;
 pub mod stats;
 pub mod time;
-pub mod units;
 
 pub use device::{DeviceKind, DeviceLimits, Devices, Fault, Io, Origin, Started};
-pub use ids::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, MemoryId, QueueId, ReactorIndex, SlotIndex, VolumeIndex,
-};
 pub use lease::{Lease, Mapped, Segment};
 pub use pool::Pool;
 pub use progress::{Doing, Progress, Whom};
@@ -37,4 +32,3 @@ pub use request::{LongList, Op, Request, SegmentList, Status, Token};
 pub use route::{Route, RouteError, Run};
 pub use source::{Answer, Pulled, Source};
 pub use time::{Clock, Nanos, Stopwatch};
-pub use units::{Lba, SECTOR_BYTES, Sectors};

@@ -1,6 +1,8 @@
-//! Every bound of the data path, written once, with the reason beside it.
+//! Every bound of the data path, written once, with the reason beside it. Those that it shares with the model are in
+//! [`palisade_words::limits`].
 
 use crate::time::Nanos;
+use palisade_words::limits::QUEUE_SIZE_MAX;
 
 /// Data descriptors that a request should have at most (`seg_max`, virtio 1.3 5.2.4). With the header and the status
 /// descriptor a chain then fits a ring of 128 entries. It is what we announce, and no limit of what we serve: a driver
@@ -13,7 +15,7 @@ pub const SEGMENTS_PER_SLOT: usize = 160;
 
 /// Places for the segments of a long request: a chain as long as the longest ring, whose buffers, if they do not
 /// overlap, cross each border between two memory regions once.
-pub const SEGMENTS_LONG_MAX: usize = RING_ENTRIES_MAX as usize + MEMORY_REGIONS_MAX;
+pub const SEGMENTS_LONG_MAX: usize = QUEUE_SIZE_MAX as usize + MEMORY_REGIONS_MAX;
 
 /// Bytes that a data descriptor should have at most (`size_max`). Like `seg_max` it is advice: a driver that has not
 /// taken SIZE_MAX puts as much as it likes into one (edk2's up to 1 GiB).
@@ -135,18 +137,6 @@ pub const STALLS_MIN: usize = 2;
 /// Stalls of one attachment that are remembered one by one; with more the oldest are forgotten first.
 pub const STALLS_REMEMBERED: usize = 512;
 
-/// Entries of the largest ring: the standard's own bound (virtio 1.3, 2.7).
-pub const RING_ENTRIES_MAX: u16 = 32768;
-
-/// Virtqueues of one attachment.
-pub const QUEUES_PER_ATTACHMENT: usize = 64;
-
-/// Attachments of one node.
-pub const ATTACHMENTS_MAX: usize = 1024;
-
-/// Devices of one node.
-pub const DEVICES_MAX: usize = 1024;
-
 /// Memory regions of one guest (`VHOST_USER_MAX_RAM_SLOTS` of QEMU is 512 with CONFIGURE_MEM_SLOTS).
 pub const MEMORY_REGIONS_MAX: usize = 512;
 
@@ -173,7 +163,6 @@ const _: () = assert!(RANGE_BYTES_MIN <= RANGE_BYTES_FIRST && RANGE_BYTES_FIRST 
 const _: () = assert!(RANGE_BYTES_FILE_MAX <= RANGE_BYTES_MAX && RANGES_SHORT <= RANGE_BYTES_MIN / 4096);
 const _: () =
     assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0 && RANGE_SLOW.0 < RANGE_TOLD.0);
-const _: () = assert!(RING_ENTRIES_MAX.is_power_of_two());
 const _: () = assert!(STALL_MIN.0 < TURN_SUSPICIOUS.0 && TURN_SUSPICIOUS.0 < SUBMITTED_AWAKE.0);
 const _: () = assert!(
     STALL_MIN.0 * STALLS_REMEMBERED as u64 > STALLED_MAX.0,

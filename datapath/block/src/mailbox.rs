@@ -1,10 +1,10 @@
 //! What the control plane tells a reactor between two turns, and what the reactor answers. Nothing else crosses a
 //! reactor's border.
 
-use crate::ids::{AttachmentIndex, DeviceIndex, Generation, QueueId, VolumeIndex};
 use crate::route::Route;
 use crate::stats::{AttachmentStats, DeviceStats};
 use crate::time::Nanos;
+use palisade_words::{AttachmentIndex, DeviceIndex, Generation, QueueId, VolumeIndex};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 

@@ -11,7 +11,7 @@
 //! Writing is a load and a store without order, so a reactor can afford it in each turn. There is no lock, no allocation
 //! and no clock: how long a word has stood still is for the looker to know.
 
-use crate::ids::{AttachmentIndex, DeviceIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use crate::lease::Segment;
 use crate::limits::{SEGMENTS_LONG_MAX, SEGMENTS_PER_SLOT};
-use crate::units::{Lba, Sectors};
+use palisade_words::{Lba, Sectors};
 
 /// What is to be done with a range of a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

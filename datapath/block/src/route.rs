@@ -1,8 +1,7 @@
 //! A reactor's private copy of "where do requests for this range go now". Compiled from a volume's layout by
 //! `datapath/volume`; replaced whole, never edited.
 
-use crate::ids::{DeviceIndex, Epoch, Generation};
-use crate::units::{Lba, Sectors};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors};
 
 /// A contiguous range of a volume that lies contiguously on one device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

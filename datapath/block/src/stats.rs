@@ -2,9 +2,9 @@
 //! read-modify-write, so that counting costs a reactor no bus lock.
 
 use crate::device::Fault;
-use crate::ids::AttachmentIndex;
 use crate::request::{Op, Status};
 use crate::time::Nanos;
+use palisade_words::AttachmentIndex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter with one writer.

@@ -14,9 +14,9 @@ use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH};
 use palisade_block::{
-    Answer, DeviceIndex, Devices, Fault, Io, Lba, Nanos, Op, Pool, Pulled, Request, Route, Sectors,
-    SlotIndex, Source, Started, Status,
+    Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status,
 };
+use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;

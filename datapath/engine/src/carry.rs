@@ -7,9 +7,9 @@ use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
 use palisade_block::mailbox::AttachmentSettings;
 use palisade_block::{
-    Answer, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Origin, Pool, Request, Route, SECTOR_BYTES,
-    Sectors, Segment, SlotIndex, Source, Started, Status,
+    Answer, Devices, Fault, Io, Op, Origin, Pool, Request, Route, Segment, Source, Started, Status,
 };
+use palisade_words::{DeviceIndex, Lba, MemoryId, SECTOR_BYTES, Sectors, SlotIndex};
 
 /// Where a request goes.
 pub(crate) enum Way {

@@ -7,9 +7,8 @@ use crate::reactor::{Device, Queue, Reactor, Volume, broken};
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
-use palisade_block::{
-    AttachmentIndex, DeviceIndex, Devices, Generation, Nanos, Pool, QueueId, Route, Source, VolumeIndex,
-};
+use palisade_block::{Devices, Nanos, Pool, Route, Source};
+use palisade_words::{AttachmentIndex, DeviceIndex, Generation, QueueId, VolumeIndex};
 use std::sync::Arc;
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {

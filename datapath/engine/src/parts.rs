@@ -9,10 +9,8 @@ use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
 use palisade_block::limits::{BOUNCE_BYTES, RANGE_BYTES_FIRST};
-use palisade_block::{
-    DeviceIndex, DeviceLimits, Devices, Fault, Lba, Op, Pool, Sectors, Segment, SegmentList, SlotIndex,
-    Source, Started,
-};
+use palisade_block::{DeviceLimits, Devices, Fault, Op, Pool, Segment, SegmentList, Source, Started};
+use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
 
 /// Vain tries of one kind in one turn, so that a long list of those that wait does not slow down the rest.
 const RESUME_TRIES: usize = 32;

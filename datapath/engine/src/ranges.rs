@@ -22,9 +22,8 @@ use palisade_block::limits::{
     RANGE_AIM, RANGE_BYTES_FILE_MAX, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGE_CALM,
     RANGE_GRACE, RANGE_PAUSE_MAX, RANGE_QUICK, RANGE_SLOW, RANGE_TOLD, RANGES_ALL, RANGES_EACH, RANGES_SHORT,
 };
-use palisade_block::{
-    AttachmentIndex, DeviceKind, DeviceLimits, Devices, Fault, Nanos, Pool, SlotIndex, Source, ledger,
-};
+use palisade_block::{DeviceKind, DeviceLimits, Devices, Fault, Nanos, Pool, Source, ledger};
+use palisade_words::{AttachmentIndex, SlotIndex};
 
 /// The pace of discards and write-zeroes on one device, and the books of what is in flight.
 #[derive(Debug)]
@@ -237,7 +236,7 @@ pub(crate) fn flight_bytes(step: u64, bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_block::Sectors;
+    use palisade_words::Sectors;
 
     const MS: u64 = 1_000_000;
     const MIB: u64 = 1 << 20;

@@ -11,11 +11,11 @@
 //! nothing of a turn; what has to wait there rests, too, but keeps nothing from its queue, as it may wait for a disk that
 //! has much to give back.
 
-use palisade_block::AttachmentIndex;
 use palisade_block::limits::{
     FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, PIECE_BYTES_MAX, TURN_BYTES_ALL, TURN_BYTES_EACH,
 };
 use palisade_block::{DeviceKind, DeviceLimits};
+use palisade_words::AttachmentIndex;
 
 /// Bytes of large operations in flight on the devices of one reactor, or of discards and write-zeroes on one device.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ mod tests {
         let longest: u64 = 32 << 20;
         let mut limits = DeviceLimits {
             kind: DeviceKind::Block,
-            sectors: palisade_block::Sectors(1 << 40),
+            sectors: palisade_words::Sectors(1 << 40),
             block_bytes: 512,
             memory_alignment: 1,
             length_alignment: 512,

@@ -11,10 +11,8 @@ use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
-use palisade_block::{
-    AttachmentIndex, DeviceIndex, DeviceLimits, Devices, Fault, Generation, Lease, MemoryId, Nanos, Pool,
-    QueueId, Route, SlotIndex, Source, Stopwatch,
-};
+use palisade_block::{DeviceLimits, Devices, Fault, Lease, Nanos, Pool, Route, Source, Stopwatch};
+use palisade_words::{AttachmentIndex, DeviceIndex, Generation, MemoryId, QueueId, SlotIndex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -5,7 +5,8 @@
 //! share this among themselves by the same kind of rule. And the last pieces are kept for devices that hold none, one
 //! each, so that however many hang, a healthy one goes on.
 
-use palisade_block::{DeviceIndex, ledger};
+use palisade_block::ledger;
+use palisade_words::DeviceIndex;
 
 /// What a device may hold, as a multiple of what is left free.
 const OF_FREE: u32 = 3;

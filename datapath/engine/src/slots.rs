@@ -1,9 +1,8 @@
 //! The table of operations in flight: allocated once, handed out by index.
 
 use crate::reactor::broken;
-use palisade_block::{
-    DeviceIndex, Fault, Lba, LongList, Nanos, Op, Request, Sectors, Segment, SegmentList, SlotIndex, Token,
-};
+use palisade_block::{Fault, LongList, Nanos, Op, Request, Segment, SegmentList, Token};
+use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
 
 /// What a slot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

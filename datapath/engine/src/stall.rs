@@ -8,7 +8,8 @@
 use crate::reactor::Reactor;
 use palisade_block::limits::RANGE_TOLD;
 use palisade_block::mailbox::Notice;
-use palisade_block::{DeviceIndex, Devices, Nanos, Pool, SlotIndex, Source};
+use palisade_block::{Devices, Nanos, Pool, Source};
+use palisade_words::{DeviceIndex, SlotIndex};
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Looks at every operation in flight. Called a few times a second, not every turn.

@@ -3,13 +3,12 @@
 //!
 //! `cargo run --release -p palisade-sys --example idle -- FILE [seconds] [windows]`
 
-use palisade_block::{
-    AttachmentIndex, Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
-};
+use palisade_block::{Clock, Devices, Io, Op, Segment, Started};
 use palisade_sys::device::{Create, DeviceSpec, Medium};
 use palisade_sys::{
     HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, Opened, affinity,
 };
+use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -43,7 +43,8 @@ pub use program::Program;
 use usage::Use;
 
 use crate::{HugeMemory, PageBacking};
-use palisade_block::{DeviceKind, DeviceLimits, Sectors};
+use palisade_block::{DeviceKind, DeviceLimits};
+use palisade_words::Sectors;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -41,11 +41,9 @@ use flight::{Files, Flights};
 use io_uring::squeue;
 use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
-use palisade_block::limits::DEVICES_MAX;
-use palisade_block::{
-    AttachmentIndex, Clock, DeviceIndex, DeviceKind, DeviceLimits, Devices, Fault, Io, Lba, Lease, MemoryId,
-    Sectors, Segment, SlotIndex, Started,
-};
+use palisade_block::{Clock, DeviceKind, DeviceLimits, Devices, Fault, Io, Lease, Segment, Started};
+use palisade_words::limits::DISKS_MAX;
+use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use pause::{Pause, Pauses};
 use rest::Rest;
 use ring::Ring;
@@ -143,7 +141,7 @@ impl LocalDevices {
         };
         let mut devices = LocalDevices {
             ring,
-            devices: (0..DEVICES_MAX).map(|_| None).collect(),
+            devices: (0..DISKS_MAX).map(|_| None).collect(),
             memory: MemoryTable::default(),
             flights: Flights::new(settings.slots, settings.in_flight_max),
             rest,
@@ -162,7 +160,7 @@ impl LocalDevices {
     /// flight. What is given back is to be dropped elsewhere: closing may take long.
     ///
     /// # Errors
-    /// `InvalidInput` when the number is not below [`DEVICES_MAX`]; the disk's process has gone or has too many users.
+    /// `InvalidInput` when the number is not below [`DISKS_MAX`]; the disk's process has gone or has too many users.
     pub fn add_device(
         &mut self,
         device: DeviceIndex,
@@ -588,7 +586,7 @@ impl Drop for LocalDevices {
             std::mem::forget(std::mem::take(&mut self.memory));
             std::mem::forget(std::mem::replace(&mut self.flights, Flights::new(0, 0)));
         }
-        for device in (0..DEVICES_MAX as u16).map(DeviceIndex) {
+        for device in (0..DISKS_MAX as u16).map(DeviceIndex) {
             drop(self.remove_device(device));
         }
     }

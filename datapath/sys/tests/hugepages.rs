@@ -9,8 +9,9 @@
 
 mod rig;
 
-use palisade_block::{Devices, MemoryId, Pool};
+use palisade_block::{Devices, Pool};
 use palisade_sys::{HugeMemory, HugePool, MemoryRegistration, PageBacking};
+use palisade_words::MemoryId;
 use rig::{MIB, Rig};
 use std::sync::Arc;
 

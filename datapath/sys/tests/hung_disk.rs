@@ -10,9 +10,10 @@
 
 mod rig;
 
-use palisade_block::{DeviceIndex, Devices, Io, Lba, MemoryId, Op, Sectors, SlotIndex, Started};
+use palisade_block::{Devices, Io, Op, Started};
 use palisade_sys::device::Holder;
 use palisade_sys::{LocalDevices, LocalSettings, OpenError, Opened};
+use palisade_words::{DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, MIB};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -8,11 +8,12 @@
 
 mod rig;
 
-use palisade_block::{DeviceKind, Fault, Op, Sectors};
+use palisade_block::{DeviceKind, Fault, Op};
 use palisade_sys::device::probe::{Content, probe};
 use palisade_sys::device::usage::{Use, uses};
 use palisade_sys::device::{Create, DeviceSpec, Holder, Medium, identity};
 use palisade_sys::{OpenError, Opened};
+use palisade_words::Sectors;
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -8,8 +8,9 @@
 
 mod rig;
 
-use palisade_block::{AttachmentIndex, Op, Segment};
+use palisade_block::{Op, Segment};
 use palisade_sys::MemoryRegistration;
+use palisade_words::AttachmentIndex;
 use proptest::prelude::*;
 use rig::{Buffer, Rig};
 use std::sync::Arc;

@@ -8,10 +8,11 @@
 
 mod rig;
 
-use palisade_block::{AttachmentIndex, Devices, Io, Lba, Op, Pool, Sectors, Segment, SlotIndex, Started};
+use palisade_block::{Devices, Io, Op, Pool, Segment, Started};
 use palisade_sys::counting_allocator::{CountingAllocator, counted};
 use palisade_sys::device::Medium;
 use palisade_sys::{HugePool, MemoryRegistration};
+use palisade_words::{AttachmentIndex, Lba, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::sync::Arc;
 

@@ -8,10 +8,11 @@
 
 mod rig;
 
-use palisade_block::{Op, Sectors};
+use palisade_block::Op;
 use palisade_sys::device::probe::{Content, probe};
 use palisade_sys::device::{Create, DeviceSpec, Holder, Identity, Medium};
 use palisade_sys::{OpenError, Opened};
+use palisade_words::Sectors;
 use rig::{Buffer, MIB, Rig};
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -8,11 +8,10 @@
 
 mod rig;
 
-use palisade_block::{
-    AttachmentIndex, Devices, Fault, Io, Lba, Lease, Mapped, MemoryId, Op, Sectors, SlotIndex, Started,
-};
+use palisade_block::{Devices, Fault, Io, Lease, Mapped, Op, Started};
 use palisade_sys::device::{Create, DeviceSpec, Medium};
 use palisade_sys::{Coverage, MemoryRegistration, Opened};
+use palisade_words::{AttachmentIndex, Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

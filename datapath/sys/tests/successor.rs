@@ -9,8 +9,9 @@
 
 mod rig;
 
-use palisade_block::{Devices, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started};
+use palisade_block::{Devices, Io, Op, Segment, Started};
 use palisade_sys::{DeviceSpec, Opened};
+use palisade_words::{Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::io::{BufRead, BufReader};
 use std::path::Path;

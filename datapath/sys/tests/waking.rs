@@ -8,8 +8,9 @@
 
 mod rig;
 
-use palisade_block::{Devices, Fault, Io, Lba, MemoryId, Op, Sectors, SlotIndex, Started};
+use palisade_block::{Devices, Fault, Io, Op, Started};
 use palisade_sys::{EventFd, LocalDevices, LocalSettings};
+use palisade_words::{Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;

@@ -2,8 +2,9 @@
 
 use crate::image::Image;
 use crate::standing::{Standing, judged};
-use palisade_model::{Cluster, Disk, Generation, Superblock};
-use palisade_wire::{DecodeError, Decoded, Lba, Part, Place, Sector, SectorError, Why, is_cut_off_write_of};
+use palisade_model::{Cluster, Disk, Superblock};
+use palisade_wire::{DecodeError, Decoded, Part, Place, Sector, SectorError, Why, is_cut_off_write_of};
+use palisade_words::{Generation, Lba};
 
 /// What a node knows of the superblock that was last on a disk's medium, which what is found there is held against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -69,7 +70,7 @@ impl OnRecord {
         let (is_before, last) = match self {
             OnRecord::At(last) => (newest(found) < last, Some(last)),
             OnRecord::Chosen { carries, over } => {
-                let (in_force, newest) = (Generation(found.superblock.generation), newest(found));
+                let (in_force, newest) = (found.superblock.generation, newest(found));
                 let is_chosen = in_force == carries || newest == carries;
                 // Of this one nothing is known: it may even be the one that was given up, put back.
                 (!is_chosen && newest <= over.max(carries), None)
@@ -142,7 +143,7 @@ pub fn carried(
         Err(error) => return Err(error.clone()),
     };
     let (decides, standing) = judged(found, wanted);
-    let generation = Generation(decides.generation);
+    let generation = decides.generation;
     if let Some(GoneBack { last }) = gone_back(&standing, found, wanted, known.last) {
         return Ok(Superblock::Older { generation, last });
     }
@@ -176,7 +177,7 @@ pub(crate) fn gone_back(
     on_record: OnRecord,
 ) -> Option<GoneBack> {
     let is_behind = matches!(standing, Standing::Behind | Standing::Unstamped);
-    let level = Generation(wanted.superblock.generation);
+    let level = wanted.superblock.generation;
     on_record.ahead_of(found, Some(level)).filter(|_| is_behind)
 }
 
@@ -215,9 +216,10 @@ pub(crate) fn newest(found: &Decoded) -> Generation {
     let copies = found.copies.iter().map(|(_, superblock)| superblock);
     let all = copies.chain([&found.superblock]);
     Generation(
-        all.map(|superblock| superblock.generation)
+        (all.map(|superblock| superblock.generation)
             .max()
-            .unwrap_or_default(),
+            .unwrap_or_default())
+        .0,
     )
 }
 
@@ -230,5 +232,5 @@ pub fn is_first_write_cut_off<E>(
     read: impl FnMut(Lba) -> Result<Sector, E>,
 ) -> bool {
     let is_pending = !disk.first_superblock.is_on_medium();
-    is_pending && is_cut_off_write_of(disk_sectors, disk.uuid.0, cluster.id.0, read)
+    is_pending && is_cut_off_write_of(disk_sectors, disk.uuid, cluster.id, read)
 }

@@ -1,8 +1,8 @@
 //! From a volume's layout to a reactor's route.
 
-use palisade_block::units::{Lba, Sectors};
-use palisade_block::{DeviceIndex, Epoch, Generation, Route, RouteError, Run};
-use palisade_model::{Extent, Layout, Name, Volume};
+use palisade_block::{Route, RouteError, Run};
+use palisade_model::{Extent, Layout, Volume};
+use palisade_words::{DeviceIndex, Epoch, Lba, Name, Sectors};
 
 /// Why a volume has no route on this node.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub fn compile(
         Layout::Linear { .. } => linear(&volume.usable_extents(), device_of)?,
         _ => return Err(CompileError::Layout),
     };
-    let generation = Generation(volume.route_generation().0);
+    let generation = volume.route_generation();
     let route = Route::new(generation, epoch, runs).map_err(CompileError::Route)?;
     let (extents, volume) = (route.sectors().0, volume.usable_sectors());
     if extents != volume {
@@ -86,6 +86,7 @@ fn linear(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_words::Generation;
     use proptest::prelude::*;
 
     fn name(text: &str) -> Name {
@@ -99,14 +100,14 @@ mod tests {
             sectors,
         });
         Volume {
-            uuid: palisade_model::Uuid(7),
+            uuid: palisade_words::Uuid(7),
             sectors,
             block_bytes: 512,
             layout: Layout::Linear {
                 extents: extents.collect(),
             },
-            created: palisade_model::Generation(1),
-            revision: palisade_model::Generation(4),
+            created: palisade_words::Generation(1),
+            revision: palisade_words::Generation(4),
             layout_revision: None,
             clear: None,
             clearing: None,
@@ -146,11 +147,11 @@ mod tests {
     #[test]
     fn what_is_still_to_be_cleared_has_no_route() {
         let mut volume = volume(40, &[("d1", 8192, 16), ("d2", 0, 24)]);
-        volume.layout_revision = Some(palisade_model::Generation(3));
+        volume.layout_revision = Some(palisade_words::Generation(3));
         volume.clearing = Some(palisade_model::Clearing {
             from: 24,
             cleared: 32,
-            since: palisade_model::Generation(4),
+            since: palisade_words::Generation(4),
             held: false,
             withheld: false,
         });

@@ -6,11 +6,12 @@
 
 use crate::carried::OnRecord;
 use crate::standing::beside;
-use palisade_model::{Ancestor, Cluster, Disk, History, Name, Uuid};
+use palisade_model::{Cluster, Disk, History};
 use palisade_wire::{
-    DecodeError, Decoded, Lba, Part, Place, Sector, SectorError, Superblock, Why, is_cut_off_erasure_of,
+    DecodeError, Decoded, Part, Place, Sector, SectorError, Superblock, Why, is_cut_off_erasure_of,
     is_cut_off_write_of,
 };
+use palisade_words::{Ancestor, Lba, Name, Uuid};
 
 /// What is known of a disk that leaves, or has left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,12 +67,12 @@ pub fn is_to_be_erased<E>(
     disk_sectors: u64,
     mut read: impl FnMut(Lba) -> Result<Sector, E>,
 ) -> Result<bool, DecodeError> {
-    let disk = leaving.uuid.0;
+    let disk = leaving.uuid;
     match found {
         Ok(found) => {
             let is_known = |superblock: &Superblock| {
                 let point = superblock.point();
-                let known = |ours: &Ancestor| ours.id.0 == point.id;
+                let known = |ours: &Ancestor| ours.id == point.id;
                 superblock.lineage.is_none() || leaving.history.iter().any(known)
             };
             let is_ours = found.superblock.disk == disk && is_known(&found.superblock);
@@ -80,7 +81,7 @@ pub fn is_to_be_erased<E>(
         }
         Err(DecodeError::Damaged { .. } | DecodeError::NotOurs) => {
             let half_written =
-                leaving.pending && is_cut_off_write_of(disk_sectors, disk, leaving.cluster.0, &mut read);
+                leaving.pending && is_cut_off_write_of(disk_sectors, disk, leaving.cluster, &mut read);
             Ok(half_written || is_cut_off_erasure_of(disk_sectors, disk, read))
         }
         Err(

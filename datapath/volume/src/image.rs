@@ -1,9 +1,10 @@
 //! What a pooled disk should say about itself.
 
-use palisade_model::{Cluster, Disk, Extent, Name, Volume};
+use palisade_model::{Cluster, Disk, Extent, Volume};
 use palisade_wire::{
-    ANCESTORS_MAX, Ancestor, ExtentRecord, ExtentRole, GeometryError, Lba, Lineage, NameError, Superblock,
+    ANCESTORS_MAX, ExtentRecord, ExtentRole, GeometryError, LabelError, Lineage, Superblock,
 };
+use palisade_words::{Lba, Name, Uuid};
 
 /// What a disk should say. To be written with `palisade_wire::format` or `palisade_wire::update`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +55,7 @@ pub enum ImageError {
     },
     /// A name does not fit its place on the disk.
     #[error("{0}")]
-    Name(#[source] NameError),
+    Name(#[source] LabelError),
 }
 
 /// What `disk` should say according to the cluster.
@@ -70,11 +71,11 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
         return Err(ImageError::NotPooled { disk: disk.clone() });
     }
     let label = name_on_disk(disk)?;
-    let (id, cluster_id, owner) = (found.uuid.0, cluster.id.0, node.uuid.0);
+    let (id, cluster_id, owner) = (found.uuid, cluster.id, node.uuid);
     let mut superblock = Superblock::new(id, cluster_id, owner, label, found.block_bytes, found.sectors)
         .map_err(ImageError::Geometry)?;
-    superblock.generation = found.superblock_generation().0;
-    superblock.epoch = cluster.epoch.0;
+    superblock.generation = found.superblock_generation();
+    superblock.epoch = cluster.epoch;
     superblock.lineage = lineage(found);
     let agreed = (found.data_start, found.data_end);
     let laid_out = (superblock.data_start.0, superblock.data_end.0);
@@ -118,7 +119,7 @@ fn records(
             if extent.disk == *disk {
                 extents.push(record(
                     name,
-                    volume.uuid.0,
+                    volume.uuid,
                     sectors,
                     volume.block_bytes,
                     volume_lba,
@@ -133,7 +134,7 @@ fn records(
         let (sectors, block_bytes) = (fragment.sectors, fragment.block_bytes);
         extents.push(record(
             &fragment.name,
-            uuid.0,
+            *uuid,
             sectors,
             block_bytes,
             piece.volume_lba,
@@ -146,11 +147,8 @@ fn records(
 /// Where the disk's configuration comes from; `None` in a database from before there were lineages.
 fn lineage(disk: &Disk) -> Option<Lineage> {
     let mut newest_first = disk.history.iter().rev();
-    let id = newest_first.next()?.id.0;
-    let ancestors = newest_first.take(ANCESTORS_MAX).map(|point| Ancestor {
-        generation: point.generation.0,
-        id: point.id.0,
-    });
+    let id = newest_first.next()?.id;
+    let ancestors = newest_first.take(ANCESTORS_MAX).copied();
     Some(Lineage {
         id,
         ancestors: ancestors.collect(),
@@ -159,7 +157,7 @@ fn lineage(disk: &Disk) -> Option<Lineage> {
 
 fn record(
     name: &Name,
-    volume: u128,
+    volume: Uuid,
     volume_sectors: u64,
     block_bytes: u32,
     volume_lba: u64,
@@ -178,6 +176,6 @@ fn record(
     })
 }
 
-fn name_on_disk(name: &Name) -> Result<palisade_wire::Name, ImageError> {
-    palisade_wire::Name::new(name.as_str()).map_err(ImageError::Name)
+fn name_on_disk(name: &Name) -> Result<palisade_wire::Label, ImageError> {
+    palisade_wire::Label::new(name.as_str()).map_err(ImageError::Name)
 }

@@ -49,11 +49,3 @@ pub use standing::{
 
 #[cfg(test)]
 mod tests;
-
-const _: () = assert!(palisade_model::limits::HISTORY_MAX <= palisade_wire::ANCESTORS_MAX + 1);
-
-// The limits of the model fit the places on disk.
-const _: () = assert!(palisade_model::limits::EXTENTS_PER_DISK_MAX == palisade_wire::EXTENTS_MAX);
-const _: () = assert!(palisade_model::limits::NAME_BYTES_MAX <= palisade_wire::NAME_BYTES_MAX);
-const _: () =
-    assert!(palisade_model::limits::ALLOCATION_UNIT_SECTORS == palisade_wire::ALLOCATION_UNIT_SECTORS);

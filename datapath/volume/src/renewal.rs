@@ -4,9 +4,9 @@
 use crate::carried::{GoneBack, Known, gone_back, lost_end};
 use crate::image::Image;
 use crate::standing::{Standing, standing};
-use palisade_model::Generation;
 use palisade_model::superblock::end_in_words;
 use palisade_wire::{DecodeError, Decoded, EncodeError, Phase, format, mend, update};
+use palisade_words::Generation;
 
 /// What else is known of a medium on which no superblock was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,7 +87,7 @@ pub fn renewal(
     let written = match found {
         Ok(found) => match standing(found, wanted) {
             standing if let Some(GoneBack { last }) = gone_back(&standing, found, wanted, known.last) => {
-                let found = Generation(found.superblock.generation);
+                let found = found.superblock.generation;
                 return Err(Forbidden::Older { found, last });
             }
             standing if let Some(tail) = lost_end(&standing, found, wanted, known) => {

@@ -9,6 +9,7 @@
 
 use crate::image::Image;
 use palisade_wire::{Decoded, ExtentRecord, Kinship, Superblock};
+use palisade_words::{Generation, Uuid};
 use std::collections::BTreeMap;
 
 /// How what a medium says relates to what it should say.
@@ -25,7 +26,7 @@ pub enum Standing {
     /// It grew on elsewhere. Nothing may be written.
     Diverged {
         /// The latest generation that both remember, if there is one.
-        since: Option<u64>,
+        since: Option<Generation>,
     },
     /// Of the same generation, yet different. Nothing may be written.
     Differs,
@@ -132,7 +133,7 @@ fn says_the_same(found: &Decoded, wanted: &Image) -> bool {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
     /// Permanent id of the volume.
-    pub volume: u128,
+    pub volume: Uuid,
     /// Its name there.
     pub name: String,
     /// Sectors of it on the disk.
@@ -209,7 +210,7 @@ pub struct Overlap {
 
 /// Where the database has a volume, and the medium another one: what lies there is the other's.
 pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overlap> {
-    let mut shared: BTreeMap<(u128, u128), Overlap> = BTreeMap::new();
+    let mut shared: BTreeMap<(Uuid, Uuid), Overlap> = BTreeMap::new();
     for ours in database {
         for theirs in medium.iter().filter(|theirs| theirs.volume != ours.volume) {
             let from = ours.disk_lba.0.max(theirs.disk_lba.0);
@@ -235,7 +236,7 @@ pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overl
 /// What the database has of volumes where the medium does not have the same sectors of the same volume. On an older copy
 /// that is space which nobody has cleared for them there: it holds what was there when the copy was made.
 pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
-    let mut parts: BTreeMap<u128, Part> = BTreeMap::new();
+    let mut parts: BTreeMap<Uuid, Part> = BTreeMap::new();
     for ours in database {
         let held = medium
             .iter()
@@ -261,7 +262,7 @@ pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
 
 /// Sectors of a volume of the database, from its beginning, of which all that lie on the disk are the same sectors of the same
 /// volume on the medium, and nobody else's there. `None`: there is no end of that on this disk.
-pub fn level(medium: &[ExtentRecord], database: &[ExtentRecord], volume: u128) -> Option<u64> {
+pub fn level(medium: &[ExtentRecord], database: &[ExtentRecord], volume: Uuid) -> Option<u64> {
     let is_ours = |one: &&ExtentRecord| one.volume == volume;
     let first_lost = |ours: &ExtentRecord| {
         let mut held: Vec<&ExtentRecord> = medium.iter().filter(is_ours).collect();
@@ -289,7 +290,7 @@ pub fn level(medium: &[ExtentRecord], database: &[ExtentRecord], volume: u128) -
 
 /// The volumes of the database that hold what guests of others have written, or may hold it, when it is written over a medium;
 /// each with the sectors from its beginning that hold nothing of the kind. `copy`: the medium is an older copy.
-pub fn emptied(medium: &[ExtentRecord], database: &[ExtentRecord], copy: bool) -> BTreeMap<u128, u64> {
+pub fn emptied(medium: &[ExtentRecord], database: &[ExtentRecord], copy: bool) -> BTreeMap<Uuid, u64> {
     let overlaps = overlaps(medium, database);
     let others = overlaps.iter().map(|overlap| overlap.database.volume);
     let uncleared = match copy {
@@ -307,8 +308,8 @@ fn is_same_place(theirs: &ExtentRecord, ours: &ExtentRecord) -> bool {
     theirs.disk_lba.0.wrapping_sub(ours.disk_lba.0) == theirs.volume_lba.0.wrapping_sub(ours.volume_lba.0)
 }
 
-fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<u128, Vec<&ExtentRecord>> {
-    let mut volumes: BTreeMap<u128, Vec<&ExtentRecord>> = BTreeMap::new();
+fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<Uuid, Vec<&ExtentRecord>> {
+    let mut volumes: BTreeMap<Uuid, Vec<&ExtentRecord>> = BTreeMap::new();
     for extent in extents {
         volumes.entry(extent.volume).or_default().push(extent);
     }
@@ -318,7 +319,7 @@ fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<u128, Vec<&ExtentRecord>> {
     volumes
 }
 
-fn part(volume: u128, extents: &[&ExtentRecord]) -> Part {
+fn part(volume: Uuid, extents: &[&ExtentRecord]) -> Part {
     Part {
         volume,
         name: extents

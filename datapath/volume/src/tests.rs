@@ -1,9 +1,10 @@
 //! Images, standings and what may be written, on clusters that went on together and apart.
 
 use super::*;
-use palisade_model::{AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, Usage, Uuid};
-use palisade_model::{AdoptDisk, Ancestor, Cluster, Generation, LineageId, MediumRecord, Name, OnMedium};
-use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Superblock, Update};
+use palisade_model::{AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, Usage};
+use palisade_model::{AdoptDisk, Cluster, MediumRecord, OnMedium};
+use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_4K_BYTES, Superblock, Update};
+use palisade_words::{Epoch, Generation, Name, Uuid};
 use std::collections::BTreeMap;
 
 const SECTORS: u64 = 400_000;
@@ -80,7 +81,7 @@ fn cluster(more: &[Command]) -> Cluster {
 
 /// What the disk says once an update has been written to it.
 fn written(update: &Update) -> Decoded {
-    let sectors: BTreeMap<u64, [u8; SECTOR_BYTES]> = update
+    let sectors: BTreeMap<u64, [u8; SECTOR_4K_BYTES]> = update
         .phases
         .iter()
         .flat_map(|phase| &phase.writes)
@@ -123,12 +124,15 @@ fn a_disk_says_what_the_cluster_has_put_on_it() {
         ]
     );
     let (superblock, disk) = (&image.superblock, &cluster.disks[&name("pool")]);
-    assert_eq!((superblock.disk, superblock.cluster, superblock.owner), (3, 1, 2));
-    assert_eq!(superblock.generation, disk.superblock_generation().0);
+    assert_eq!(
+        (superblock.disk, superblock.cluster, superblock.owner),
+        (Uuid(3), Uuid(1), Uuid(2))
+    );
+    assert_eq!(superblock.generation, disk.superblock_generation());
     let mut later = cluster.clone();
-    later.epoch = palisade_model::Epoch(7);
+    later.epoch = palisade_words::Epoch(7);
     let of_epoch = super::image(&later, &name("pool")).unwrap().superblock.epoch;
-    assert_eq!(of_epoch, 7);
+    assert_eq!(of_epoch, Epoch(7));
     let found = written(&palisade_wire::format(superblock, &image.extents).unwrap());
     assert_eq!(standing(&found, &image), Standing::InForce);
 }
@@ -156,7 +160,7 @@ fn a_part_of_a_volume_is_on_record_like_a_volume() {
     let [record] = told.as_slice() else {
         panic!("{told:?}")
     };
-    assert_eq!((record.volume, record.volume_name.as_str()), (77, "part"));
+    assert_eq!((record.volume, record.volume_name.as_str()), (Uuid(77), "part"));
     assert_eq!((record.volume_sectors, record.block_bytes), (24_576, 4096));
     let place = (record.volume_lba.0, record.disk_lba.0, record.sectors);
     assert_eq!(place, (16_384, 8_192, 8_192));
@@ -195,16 +199,19 @@ fn older_newer_and_foreign_disks_are_told_apart() {
         change(&mut wanted);
         standing(&found, &wanted)
     };
-    assert_eq!(with(|wanted| wanted.superblock.disk = 9), Standing::OtherDisk);
     assert_eq!(
-        with(|wanted| wanted.superblock.cluster = 9),
+        with(|wanted| wanted.superblock.disk = Uuid(9)),
+        Standing::OtherDisk
+    );
+    assert_eq!(
+        with(|wanted| wanted.superblock.cluster = Uuid(9)),
         Standing::OtherCluster
     );
     assert_eq!(
         with(|wanted| wanted.superblock.block_bytes = 4096),
         Standing::Differs
     );
-    assert_eq!(with(|wanted| wanted.superblock.epoch += 1), Standing::Behind);
+    assert_eq!(with(|wanted| wanted.superblock.epoch.0 += 1), Standing::Behind);
 }
 
 fn on(cluster: &Cluster) -> (Image, Decoded) {
@@ -239,7 +246,12 @@ fn counting_up_does_not_make_an_old_copy_the_later_one() {
     for round in 0..30u64 {
         old = then(&old, volume(&format!("usurper{round}"), 1 + round));
         let (wanted, _) = on(&old);
-        assert_eq!(standing(&found, &wanted), Standing::Diverged { since: Some(4) });
+        assert_eq!(
+            standing(&found, &wanted),
+            Standing::Diverged {
+                since: Some(Generation(4))
+            }
+        );
         let refused = may_write(&found, &wanted).unwrap_err();
         assert!(
             matches!(refused, Forbidden::Standing(Standing::Diverged { .. })),
@@ -255,7 +267,9 @@ fn equal_numbers_with_unlike_content_are_told_apart() {
     let (left, right) = (then(&base, volume("l", 8_192)), then(&base, volume("r", 16_384)));
     assert_eq!(left.generation, right.generation);
     let ((left, on_left), (right, on_right)) = (on(&left), on(&right));
-    let apart = Standing::Diverged { since: Some(2) };
+    let apart = Standing::Diverged {
+        since: Some(Generation(2)),
+    };
     assert_eq!(
         (standing(&on_left, &right), standing(&on_right, &left)),
         (apart, apart)
@@ -276,11 +290,8 @@ fn what_an_operator_has_adopted_may_be_written_over_and_the_other_side_sees_it()
         name: name("pool"),
         uuid: Uuid(3),
         seen: Some(OnMedium {
-            point: Ancestor {
-                generation: palisade_model::Generation(point.generation),
-                id: LineageId(point.id),
-            },
-            epoch: palisade_model::Epoch(found.superblock.epoch),
+            point,
+            epoch: found.superblock.epoch,
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
@@ -476,7 +487,8 @@ fn what_is_still_to_be_cleared_is_not_on_record() {
 #[test]
 fn what_is_on_record_is_held_against_all_that_a_medium_tells() {
     let (_, found) = on(&cluster(&[volume("a", 8192)]));
-    let [before, in_force, told, later] = [1, 2, 3, 9].map(|by| found.superblock.generation + by);
+    let [before, in_force, told, later] =
+        [1, 2, 3, 9].map(|by| Generation(found.superblock.generation.0 + by));
     // In force is one generation; a copy whose table is lost tells of the next.
     let copy = |generation| Superblock {
         generation,
@@ -493,18 +505,18 @@ fn what_is_on_record_is_held_against_all_that_a_medium_tells() {
     };
     let chosen = |carries| OnRecord::Chosen {
         carries: Generation(carries),
-        over: Generation(later),
+        over: later,
     };
-    assert!(!ahead(chosen(in_force), None) && !ahead(chosen(told), None));
+    assert!(!ahead(chosen(in_force.0), None) && !ahead(chosen(told.0), None));
     assert!(
-        ahead(chosen(before), None),
+        ahead(chosen(before.0), None),
         "the one that was given up, for all that is known"
     );
-    assert!(ahead(OnRecord::Nothing, Some(later)) && !ahead(OnRecord::Nothing, Some(told)));
+    assert!(ahead(OnRecord::Nothing, Some(later.0)) && !ahead(OnRecord::Nothing, Some(told.0)));
     assert!(
         !ahead(OnRecord::Nothing, None),
         "there is nothing to be level with"
     );
-    assert!(ahead(OnRecord::At(Generation(later)), None) && !ahead(OnRecord::At(Generation(told)), None));
-    assert!(!ahead(OnRecord::Waived, Some(later)));
+    assert!(ahead(OnRecord::At(later), None) && !ahead(OnRecord::At(told), None));
+    assert!(!ahead(OnRecord::Waived, Some(later.0)));
 }

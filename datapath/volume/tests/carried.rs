@@ -8,12 +8,10 @@
 
 mod stand;
 
-use palisade_model::{
-    AdoptDisk, Ancestor, Cluster, Command, CreateVolume, Epoch, FirstSuperblock, Generation, LineageId,
-    OnMedium, Superblock, Uuid,
-};
+use palisade_model::{AdoptDisk, Cluster, Command, CreateVolume, FirstSuperblock, OnMedium, Superblock};
 use palisade_volume::{Bare, Forbidden, Known, Leaving, carried, renewal};
 use palisade_wire::DecodeError;
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 use stand::{
     Medium4k, SECTORS, at, begun, image_of, known, name, read, then, told, told_knowing, volume, written,
 };
@@ -22,7 +20,6 @@ use stand::{
 fn each_standing_is_told_as_what_may_be_done_about_it() {
     let cluster = then(&begun(3), volume("a"));
     let generation = image_of(&cluster).superblock.generation;
-    let generation = Generation(generation);
     let ours = |flawed| Ok(Superblock::Ours { generation, flawed });
     assert_eq!(told(&written(&cluster), &cluster), ours(false));
     let later = then(&cluster, volume("bb"));
@@ -31,7 +28,7 @@ fn each_standing_is_told_as_what_may_be_done_about_it() {
         ours(false),
         "it is behind, and sound"
     );
-    let newer = Generation(image_of(&later).superblock.generation);
+    let newer = image_of(&later).superblock.generation;
     assert_eq!(
         told(&written(&later), &cluster),
         Ok(Superblock::Newer { generation: newer })
@@ -140,7 +137,7 @@ fn what_is_agreed_on_counts_also_while_it_is_not_clear() {
 #[test]
 fn an_end_without_any_copy_is_no_turned_bit() {
     let cluster = then(&begun(3), volume("a"));
-    let generation = Generation(image_of(&cluster).superblock.generation);
+    let generation = image_of(&cluster).superblock.generation;
     let ours = Ok(Superblock::Ours {
         generation,
         flawed: true,
@@ -157,7 +154,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
             let mut medium = written(&cluster);
             let mut superblocks: Vec<u64> = medium.keys().copied().filter(is_there).collect();
             superblocks.retain(|lba| {
-                palisade_wire::Superblock::from_sector(&at(&medium, *lba), palisade_wire::Lba(*lba)).is_ok()
+                palisade_wire::Superblock::from_sector(&at(&medium, *lba), palisade_words::Lba(*lba)).is_ok()
             });
             assert_eq!(superblocks.len(), 2, "{superblocks:?}");
             // One of them is a turned bit.
@@ -187,7 +184,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
         // What has become of the table there changes nothing; one copy that can still be told to be ours does.
         let medium = written(&cluster);
         let is_superblock = |lba: &u64| {
-            palisade_wire::Superblock::from_sector(&at(&medium, *lba), palisade_wire::Lba(*lba)).is_ok()
+            palisade_wire::Superblock::from_sector(&at(&medium, *lba), palisade_words::Lba(*lba)).is_ok()
         };
         let all_there = medium.keys().copied().filter(is_there);
         let (superblocks, tables): (Vec<u64>, Vec<u64>) = all_there.partition(is_superblock);
@@ -224,9 +221,9 @@ fn an_end_without_any_copy_is_no_turned_bit() {
         for (disk, cluster_id, expected) in [(9, 4, Ok(lost)), (3, 99, ours.clone())] {
             let mut other = medium.clone();
             for lba in &superblocks {
-                let lba = palisade_wire::Lba(*lba);
+                let lba = palisade_words::Lba(*lba);
                 let mut left = palisade_wire::Superblock::from_sector(&at(&medium, lba.0), lba).unwrap();
-                (left.disk, left.cluster, left.table.crc) = (disk, cluster_id, 7);
+                (left.disk, left.cluster, left.table.crc) = (Uuid(disk), Uuid(cluster_id), 7);
                 other.insert(lba.0, left.to_sector(lba));
             }
             let expected = if tail { expected } else { Ok(Superblock::Damaged) };
@@ -235,7 +232,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
         // Where the medium has nothing yet, what the database has still counts.
         let mut fresh = written(&begun(3));
         fresh.retain(|lba, _| !is_there(lba));
-        let before = Generation(image_of(&begun(3)).superblock.generation);
+        let before = Generation(image_of(&begun(3)).superblock.generation.0);
         let lost_before = Superblock::EndLost {
             generation: before,
             tail,

@@ -4,7 +4,8 @@
 #![cfg(test)]
 
 use palisade_volume::{Part, difference, emptied, level, overlaps, unheld};
-use palisade_wire::{ExtentRecord, ExtentRole, Lba, Name};
+use palisade_wire::{ExtentRecord, ExtentRole, Label};
+use palisade_words::{Lba, Uuid};
 
 /// An extent: sector of the volume, sector of the disk, sectors.
 type Place = (u64, u64, u64);
@@ -12,9 +13,9 @@ type Place = (u64, u64, u64);
 /// The extents of a volume.
 fn extents(volume: u128, places: &[Place]) -> Vec<ExtentRecord> {
     let extent = |&(volume_lba, disk_lba, sectors): &Place| ExtentRecord {
-        volume,
+        volume: Uuid(volume),
         // A name of its own for each extent, to see which of them speaks for the volume.
-        volume_name: Name::new(format!("v{volume}-{volume_lba}").as_str()).unwrap(),
+        volume_name: Label::new(format!("v{volume}-{volume_lba}").as_str()).unwrap(),
         role: ExtentRole::Linear,
         part: 0,
         block_bytes: 512,
@@ -53,8 +54,8 @@ fn what_only_one_side_has_is_named_with_its_size() {
         name: name.to_owned(),
         sectors,
     };
-    assert_eq!(found.only_on_medium, [part(1, "v1-0", 15)]);
-    assert_eq!(found.only_in_database, [part(2, "v2-0", 7)]);
+    assert_eq!(found.only_on_medium, [part(Uuid(1), "v1-0", 15)]);
+    assert_eq!(found.only_in_database, [part(Uuid(2), "v2-0", 7)]);
     assert_eq!(found.elsewhere, []);
     // Each of the three alone is a difference.
     assert!(!difference(&medium, &[]).is_empty());
@@ -112,7 +113,10 @@ fn what_lies_where_another_volume_lies_is_counted_to_the_sector() {
     assert_eq!(overlaps(&extents(2, &[(0, 110, 190), (190, 310, 5)]), &ours), []);
     assert_eq!(overlaps(&ours, &ours), []);
     let found = overlaps(&extents(2, &[(0, 105, 1)]), &ours);
-    assert_eq!((found[0].database.volume, found[0].medium.as_str()), (1, "v2-0"));
+    assert_eq!(
+        (found[0].database.volume, found[0].medium.as_str()),
+        (Uuid(1), "v2-0")
+    );
 }
 
 /// What a copy does not hold of a volume is counted to the sector, whoever has it there, or nobody.
@@ -154,13 +158,13 @@ fn what_a_medium_does_not_hold_of_a_volume_is_told() {
     let [part] = &unheld(&[], &extents(7, &[(0, 100, 10)]))[..] else {
         panic!("one volume")
     };
-    assert_eq!((part.volume, part.name.as_str()), (7, "v7-0"));
+    assert_eq!((part.volume, part.name.as_str()), (Uuid(7), "v7-0"));
 }
 
 /// What is kept ends before the first sector that is not the volume's own on both sides, or is another's.
 #[test]
 fn a_volume_is_level_up_to_the_first_sector_that_is_not_its_own_on_both_sides() {
-    let up_to = |medium: &[ExtentRecord], database: &[Place]| level(medium, &extents(1, database), 1);
+    let up_to = |medium: &[ExtentRecord], database: &[Place]| level(medium, &extents(1, database), Uuid(1));
     let copy = extents(1, &[(0, 100, 10), (10, 300, 10)]);
     let same = [(0, 100, 10), (10, 300, 10)];
     assert_eq!(up_to(&copy, &same), None, "all of it");
@@ -217,7 +221,7 @@ fn a_volume_is_level_up_to_the_first_sector_that_is_not_its_own_on_both_sides() 
         extents(1, places).into_iter().map(of_4096).collect()
     };
     assert_eq!(
-        level(&large(&[(0, 100, 20)]), &large(&[(0, 100, 32)]), 1),
+        level(&large(&[(0, 100, 20)]), &large(&[(0, 100, 32)]), Uuid(1)),
         Some(16)
     );
 }
@@ -232,9 +236,9 @@ fn what_is_emptied_of_a_volume_depends_on_whether_the_medium_is_an_older_copy() 
     ]
     .concat();
     let gone_on_apart = emptied(&medium, &database, false);
-    assert_eq!(Vec::from_iter(gone_on_apart), [(1, 10)]);
+    assert_eq!(Vec::from_iter(gone_on_apart), [(Uuid(1), 10)]);
     // Space that was nobody's on the copy has not been cleared there.
     let copy = emptied(&medium, &database, true);
-    assert_eq!(Vec::from_iter(copy), [(1, 10), (3, 0), (4, 0)]);
+    assert_eq!(Vec::from_iter(copy), [(Uuid(1), 10), (Uuid(3), 0), (Uuid(4), 0)]);
     assert!(emptied(&database, &database, true).is_empty());
 }

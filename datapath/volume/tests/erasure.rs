@@ -4,23 +4,24 @@
 
 mod stand;
 
-use palisade_model::{Cluster, History, LineageId, Uuid};
+use palisade_model::{Cluster, History};
 use palisade_volume::{Leaving, OnRecord, is_to_be_erased};
-use palisade_wire::{Lineage, Name, Superblock, Update, erase, format};
+use palisade_wire::{Label, Lineage, Superblock, Update, erase, format};
+use palisade_words::{Generation, LineageId, Uuid};
 use stand::{CLUSTER, Medium4k, SECTORS, at, begun, name, read, then, volume};
 use std::convert::Infallible;
 
 const DISK: u128 = 7;
 
 fn superblock(disk: u128, id: Option<u128>) -> Superblock {
-    let label = Name::new("d").unwrap();
+    let label = Label::new("d").unwrap();
     Superblock {
-        generation: 5,
+        generation: Generation(5),
         lineage: id.map(|id| Lineage {
-            id,
+            id: LineageId(id),
             ancestors: Vec::new(),
         }),
-        ..Superblock::new(disk, CLUSTER, 9, label, 512, SECTORS).unwrap()
+        ..Superblock::new(Uuid(disk), Uuid(CLUSTER), Uuid(9), label, 512, SECTORS).unwrap()
     }
 }
 
@@ -58,7 +59,7 @@ fn history(ids: &[u128]) -> History {
 }
 
 fn goes(medium: &Medium4k, leaving: &Leaving) -> bool {
-    let sector = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+    let sector = |lba: palisade_words::Lba| Ok::<_, Infallible>(at(medium, lba.0));
     is_to_be_erased(&read(medium), leaving, SECTORS, sector).unwrap()
 }
 

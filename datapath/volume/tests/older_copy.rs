@@ -8,8 +8,9 @@
 
 mod stand;
 
-use palisade_model::{Cluster, Generation, Superblock};
+use palisade_model::{Cluster, Superblock};
 use palisade_volume::{Forbidden, Known, Leaving, OnRecord, is_to_be_erased, renewal};
+use palisade_words::Generation;
 use stand::{
     Medium4k, SECTORS, at, begun, image_of, known, name, read, then, told_after, told_knowing, volume,
     written,
@@ -22,7 +23,7 @@ fn a_medium_before_what_it_was_last_known_to_carry_is_an_older_copy() {
     let then = then(&begun(3), volume("a"));
     let now = self::then(&then, volume("bb"));
     let wanted = self::then(&now, volume("ccc"));
-    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
     let (copy, last) = (written(&then), generation(&now));
     let older = Ok(Superblock::Older {
         generation: generation(&then),
@@ -62,7 +63,7 @@ fn an_older_copy_is_not_renewed_or_erased() {
     let then = then(&begun(3), volume("a"));
     let now = self::then(&then, volume("bb"));
     let wanted = image_of(&self::then(&now, volume("ccc")));
-    let [before, last] = [&then, &now].map(|cluster| Generation(image_of(cluster).superblock.generation));
+    let [before, last] = [&then, &now].map(|cluster| image_of(cluster).superblock.generation);
     let bare = || unreachable!("a superblock is there");
     let renewed = |medium: &Medium4k, last| renewal(&read(medium), &wanted, known(last), bare);
     let refused = renewed(&written(&then), Some(last));
@@ -79,7 +80,7 @@ fn an_older_copy_is_not_renewed_or_erased() {
     let disk = &now.disks[&name("d")];
     let leaving = Leaving::of(&now, &name("d"), disk, false);
     let erased = |medium: &Medium4k, last| {
-        let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+        let at = |lba: palisade_words::Lba| Ok::<_, Infallible>(at(medium, lba.0));
         is_to_be_erased(
             &read(medium),
             &leaving.clone().held_against(known(last).last),
@@ -107,9 +108,9 @@ fn an_older_copy_is_told_from_the_rest_of_an_erasure() {
         medium.extend(writes.iter().map(|write| (write.lba.0, write.bytes)));
     };
     let leaving = Leaving::of(&now, &name("d"), &now.disks[&name("d")], false);
-    let leaving = leaving.held_against(OnRecord::At(Generation(last.superblock.generation)));
+    let leaving = leaving.held_against(OnRecord::At(last.superblock.generation));
     let goes = |medium: &Medium4k| {
-        let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+        let at = |lba: palisade_words::Lba| Ok::<_, Infallible>(at(medium, lba.0));
         is_to_be_erased(&read(medium), &leaving, SECTORS, at).unwrap()
     };
     let is_older = |medium: &Medium4k| {
@@ -174,7 +175,7 @@ fn a_chosen_medium_is_that_one_or_has_been_written_since() {
     let between = then(&then_was, volume("bb"));
     let now = then(&between, volume("ccc"));
     let next = then(&now, volume("dddd"));
-    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
     let known = Known {
         last: OnRecord::Chosen {
             carries: generation(&then_was),
@@ -233,13 +234,13 @@ fn a_table_that_was_lost_makes_no_copy() {
     for write in phases.iter().flat_map(|phase| &phase.writes) {
         medium.insert(write.lba.0, write.bytes);
     }
-    let last = Generation(image.superblock.generation);
+    let last = image.superblock.generation;
     let ours = |generation, flawed| Ok(Superblock::Ours { generation, flawed });
     assert_eq!(told_after(&medium, &now, Some(last)), ours(last, false));
     for table in tables {
         medium.get_mut(&table).unwrap()[200] ^= 1;
     }
-    let generation = Generation(image_of(&then_was).superblock.generation);
+    let generation = image_of(&then_was).superblock.generation;
     assert_eq!(told_after(&medium, &now, Some(last)), ours(generation, true));
 }
 
@@ -255,7 +256,7 @@ const NOTHING_ON_RECORD: Known = Known {
 fn without_a_record_only_a_medium_that_is_level_with_the_database_is_the_present_one() {
     let then = then(&begun(3), volume("a"));
     let now = self::then(&then, volume("bb"));
-    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
     let found = generation(&then);
     let told = |cluster| told_knowing(&written(&then), cluster, NOTHING_ON_RECORD);
     let older = Superblock::Older {
@@ -283,7 +284,7 @@ fn without_a_record_only_a_medium_that_is_level_with_the_database_is_the_present
     let leaving = Leaving::of(&now, &name("d"), &now.disks[&name("d")], false);
     let leaving = leaving.held_against(OnRecord::Nothing);
     let erased = |medium: &Medium4k| {
-        let at = |lba: palisade_wire::Lba| Ok::<_, Infallible>(at(medium, lba.0));
+        let at = |lba: palisade_words::Lba| Ok::<_, Infallible>(at(medium, lba.0));
         is_to_be_erased(&read(medium), &leaving, SECTORS, at)
     };
     assert_eq!(

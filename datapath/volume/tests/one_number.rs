@@ -9,14 +9,12 @@
 
 mod stand;
 
-use palisade_model::{
-    AdoptDisk, Ancestor, Cluster, Command, Epoch, FirstSuperblock, Generation, LineageId, OnMedium,
-    Superblock, Uuid,
-};
+use palisade_model::{AdoptDisk, Cluster, Command, FirstSuperblock, OnMedium, Superblock};
 use palisade_volume::{
     Bare, Forbidden, Known, Leaving, Standing, is_to_be_erased, judged, renewal, standing,
 };
-use palisade_wire::{DecodeError, Lba, TableRef};
+use palisade_wire::{DecodeError, TableRef};
+use palisade_words::{Epoch, Generation, Lba, LineageId, Uuid};
 use stand::{Medium4k, SECTORS, at, begun, image_of, name, read, then, told, volume, written};
 use std::convert::Infallible;
 
@@ -81,7 +79,7 @@ fn a_lost_state_of_a_number_in_force_or_later_is_written_over_only_where_we_have
         strange,
     } = family();
     let wanted = image_of(&ours);
-    let generation = |cluster: &Cluster| Generation(image_of(cluster).superblock.generation);
+    let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
     let in_force = Ok(Superblock::Ours {
         generation: generation(&ours),
         flawed: true,
@@ -108,7 +106,7 @@ fn a_lost_state_of_a_number_in_force_or_later_is_written_over_only_where_we_have
             (
                 &apart,
                 Standing::Diverged {
-                    since: Some(generation_of(&earlier)),
+                    since: Some(Generation(generation_of(&earlier))),
                 },
             ),
             (&strange, Standing::Diverged { since: None }),
@@ -135,7 +133,7 @@ fn a_lost_state_of_a_number_in_force_or_later_is_written_over_only_where_we_have
 }
 
 fn generation_of(cluster: &Cluster) -> u64 {
-    image_of(cluster).superblock.generation
+    image_of(cluster).superblock.generation.0
 }
 
 #[test]
@@ -150,10 +148,7 @@ fn an_operator_who_has_seen_the_lost_state_may_let_it_be_written_over() {
             name: name("d"),
             uuid: Uuid(3),
             seen: Some(OnMedium {
-                point: Ancestor {
-                    generation: Generation(point.generation),
-                    id: LineageId(point.id),
-                },
+                point,
                 epoch: Epoch(1),
                 ancestors: Vec::new(),
             }),

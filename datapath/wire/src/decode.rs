@@ -9,10 +9,11 @@
 
 use crate::encode::{EncodeError, check_extents};
 use crate::extent::{ExtentRecord, RECORDS_PER_SECTOR, table_crc, table_sector};
-use crate::geometry::{Geometry, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLES};
+use crate::geometry::{Geometry, SECTORS_PER_4K, SUPERBLOCKS, TABLES};
 use crate::lineage::Kinship;
 use crate::sector::{RecordType, Sector, SectorError, open};
 use crate::superblock::Superblock;
+use palisade_words::{Lba, Uuid};
 use std::fmt;
 
 /// A record's place on the disk.
@@ -65,12 +66,12 @@ pub enum Why {
     #[error("{0}")]
     Sector(#[source] SectorError),
     /// Sound, but of another disk or cluster than the first sound superblock.
-    #[error("belongs to disk {disk:032x} of cluster {cluster:032x}")]
+    #[error("belongs to disk {:032x} of cluster {:032x}", .disk.0, .cluster.0)]
     OtherDisk {
         /// Disk it belongs to.
-        disk: u128,
+        disk: Uuid,
         /// Cluster it belongs to.
-        cluster: u128,
+        cluster: Uuid,
     },
     /// Sound, but not of the write that is in force: a lost write, or a change that did not get to its end.
     #[error("is of write {found} where write {wanted} is in force")]
@@ -279,7 +280,7 @@ struct Reader<R> {
     read: R,
     damage: Vec<Damage>,
     /// Superblocks with a right checksum that say what cannot be: the disk, the number of the write, and why.
-    impossible: Vec<(u128, DecodeError)>,
+    impossible: Vec<(Uuid, DecodeError)>,
 }
 
 impl<R> Reader<R> {
@@ -325,7 +326,7 @@ impl<R> Reader<R> {
     }
 
     /// A superblock of a disk, of a write or a later one, that says what cannot be.
-    fn impossible_from(&self, disk: u128, write: u64) -> Option<DecodeError> {
+    fn impossible_from(&self, disk: Uuid, write: u64) -> Option<DecodeError> {
         let of_it = self.impossible.iter().filter(|(whose, _)| *whose == disk);
         let mut impossible = of_it.map(|(_, impossible)| impossible);
         let found = impossible
@@ -537,7 +538,7 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
                     tail,
                     part: Part::Table { slot, index },
                 };
-                let lba = Lba(geometry.area(tail) + offset + u64::from(index) * LBAS_PER_SECTOR);
+                let lba = Lba(geometry.area(tail) + offset + u64::from(index) * SECTORS_PER_4K);
                 match self.table_part(superblock, lba, index) {
                     Ok(Ok(part)) => copies.push((place, lba, part)),
                     Ok(Err(error)) => {

@@ -10,12 +10,12 @@
 //! in place.
 
 use crate::extent::{ExtentRecord, table_crc, table_sectors};
-use crate::geometry::{
-    EXTENTS_MAX, Geometry, GeometryError, LBAS_PER_SECTOR, Lba, SUPERBLOCKS, TABLE_SECTORS, TABLES,
-};
+use crate::geometry::{Geometry, GeometryError, SECTORS_PER_4K, SUPERBLOCKS, TABLE_SECTORS, TABLES};
 use crate::lineage::Kinship;
-use crate::sector::{SECTOR_BYTES, Sector};
+use crate::sector::{SECTOR_4K_BYTES, Sector};
 use crate::superblock::{Superblock, TableRef};
+use palisade_words::limits::EXTENTS_PER_DISK_MAX;
+use palisade_words::{Epoch, Generation, Lba, Uuid};
 use std::fmt;
 
 /// One sector to write.
@@ -102,12 +102,12 @@ pub enum EncodeError {
     #[error("{0}")]
     Geometry(#[source] GeometryError),
     /// The change belongs to another disk or cluster than the one it should replace.
-    #[error("the change is for {wanted:032x}, the disk says {found:032x}")]
+    #[error("the change is for {:032x}, the disk says {:032x}", .wanted.0, .found.0)]
     OtherDisk {
         /// On the disk.
-        found: u128,
+        found: Uuid,
         /// In the change.
-        wanted: u128,
+        wanted: Uuid,
     },
     /// The change has not grown out of what the disk says.
     #[error(
@@ -118,9 +118,9 @@ pub enum EncodeError {
         /// How what the disk says stands to the change.
         kinship: Kinship,
         /// Generation on the disk.
-        found: u64,
+        found: Generation,
         /// Generation of the change.
-        wanted: u64,
+        wanted: Generation,
     },
     /// The change is older than what the disk says.
     #[error(
@@ -132,9 +132,9 @@ pub enum EncodeError {
     )]
     Older {
         /// (epoch, generation) on the disk.
-        found: (u64, u64),
+        found: (Epoch, Generation),
         /// (epoch, generation) of the change.
-        wanted: (u64, u64),
+        wanted: (Epoch, Generation),
     },
 }
 
@@ -266,10 +266,10 @@ fn numbered(
         table,
         ..superblock.clone()
     };
-    if extents.len() > EXTENTS_MAX {
+    if extents.len() > EXTENTS_PER_DISK_MAX {
         return Err(EncodeError::TooManyExtents {
             count: extents.len(),
-            limit: EXTENTS_MAX,
+            limit: EXTENTS_PER_DISK_MAX,
         });
     }
     if let Some(field) = superblock.impossible_field() {
@@ -354,7 +354,7 @@ fn wiped(geometry: &Geometry, tail: bool) -> impl Iterator<Item = SectorWrite> {
     let start = geometry.area(tail);
     SUPERBLOCKS.iter().map(move |place| SectorWrite {
         lba: Lba(start + place),
-        bytes: [0; SECTOR_BYTES],
+        bytes: [0; SECTOR_4K_BYTES],
     })
 }
 
@@ -362,10 +362,10 @@ fn without_tables(geometry: &Geometry, tail: bool) -> impl Iterator<Item = Secto
     let start = geometry.area(tail);
     let sectors = TABLES
         .iter()
-        .flat_map(|table| (0..TABLE_SECTORS).map(move |index| table + index * LBAS_PER_SECTOR));
+        .flat_map(|table| (0..TABLE_SECTORS).map(move |index| table + index * SECTORS_PER_4K));
     sectors.map(move |place| SectorWrite {
         lba: Lba(start + place),
-        bytes: [0; SECTOR_BYTES],
+        bytes: [0; SECTOR_4K_BYTES],
     })
 }
 

@@ -1,9 +1,10 @@
 //! The extent table: which part of a disk belongs to which part of which volume.
 
-use crate::geometry::{LBA_BYTES, LBAS_PER_SECTOR, Lba};
-use crate::name::{NAME_BYTES_MAX, Name};
+use crate::geometry::SECTORS_PER_4K;
+use crate::label::{LABEL_BYTES_MAX, Label};
 use crate::sector::{BODY_BYTES, Header, RecordType, Sector, SectorError, crc32c, open, seal};
 use crate::superblock::Superblock;
+use palisade_words::{Lba, SECTOR_BYTES, Sectors, Uuid};
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
@@ -20,9 +21,9 @@ pub enum ExtentRole {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExtentRecord {
     /// Permanent id of the volume.
-    pub volume: u128,
+    pub volume: Uuid,
     /// The volume's name when it was written.
-    pub volume_name: Name,
+    pub volume_name: Label,
     /// What it is for.
     pub role: ExtentRole,
     /// Number of the stripe column or mirror leg; 0 for linear.
@@ -48,7 +49,7 @@ const RECORD_BYTES: usize = 128;
 #[repr(C)]
 struct RawExtent {
     volume: U128,
-    volume_name: [u8; NAME_BYTES_MAX],
+    volume_name: [u8; LABEL_BYTES_MAX],
     volume_lba: U64,
     disk_lba: U64,
     sectors: U64,
@@ -79,7 +80,7 @@ const _: () = assert!(std::mem::offset_of!(RawTableSector, records) == 8);
 impl RawExtent {
     const EMPTY: RawExtent = RawExtent {
         volume: U128::ZERO,
-        volume_name: [0; NAME_BYTES_MAX],
+        volume_name: [0; LABEL_BYTES_MAX],
         volume_lba: U64::ZERO,
         disk_lba: U64::ZERO,
         sectors: U64::ZERO,
@@ -92,7 +93,7 @@ impl RawExtent {
 
     fn of(extent: &ExtentRecord) -> RawExtent {
         RawExtent {
-            volume: U128::new(extent.volume),
+            volume: U128::new(extent.volume.0),
             volume_name: extent.volume_name.to_field(),
             volume_lba: U64::new(extent.volume_lba.0),
             disk_lba: U64::new(extent.disk_lba.0),
@@ -115,8 +116,8 @@ impl RawExtent {
             return Err(malformed("reserved"));
         }
         Ok(ExtentRecord {
-            volume: self.volume.get(),
-            volume_name: Name::from_field(&self.volume_name).map_err(|_| malformed("volume_name"))?,
+            volume: Uuid(self.volume.get()),
+            volume_name: Label::from_field(&self.volume_name).map_err(|_| malformed("volume_name"))?,
             role: ExtentRole::Linear,
             part: self.part.get(),
             block_bytes: self.block_bytes.get(),
@@ -136,19 +137,19 @@ impl ExtentRecord {
 
     /// The first field with a value that this version never writes. Also asked before writing.
     pub(crate) fn impossible_field(&self) -> Option<&'static str> {
-        let end = |start: Lba| start.checked_add(self.sectors).map(|end| end.0);
+        let end = |start: Lba| start.checked_add(Sectors(self.sectors)).map(|end| end.0);
         let checks = [
-            ("volume", self.volume != 0),
+            ("volume", !self.volume.is_nil()),
             ("volume_name", !self.volume_name.as_str().is_empty()),
             (
                 "block_bytes",
-                matches!(u64::from(self.block_bytes), LBA_BYTES | 4096),
+                matches!(u64::from(self.block_bytes), SECTOR_BYTES | 4096),
             ),
             ("part", self.part == 0),
             ("sectors", self.sectors != 0),
             (
                 "disk_lba",
-                self.disk_lba.0.is_multiple_of(LBAS_PER_SECTOR) && end(self.disk_lba).is_some(),
+                self.disk_lba.0.is_multiple_of(SECTORS_PER_4K) && end(self.disk_lba).is_some(),
             ),
             (
                 "volume_lba",
@@ -184,7 +185,7 @@ pub(crate) fn table_sectors<'a>(
             for (record, extent) in raw.records.iter_mut().zip(some) {
                 *record = RawExtent::of(extent);
             }
-            let lba = Lba(start.0 + u64::from(index) * LBAS_PER_SECTOR);
+            let lba = Lba(start.0 + u64::from(index) * SECTORS_PER_4K);
             (
                 lba,
                 seal(&superblock.header(RecordType::Extents, lba), transmute!(raw)),
@@ -222,8 +223,8 @@ mod tests {
 
     fn extent() -> ExtentRecord {
         ExtentRecord {
-            volume: 1,
-            volume_name: Name::new("v").unwrap(),
+            volume: Uuid(1),
+            volume_name: Label::new("v").unwrap(),
             role: ExtentRole::Linear,
             part: 0,
             block_bytes: 512,
@@ -245,7 +246,7 @@ mod tests {
         extents: &[ExtentRecord],
         change: impl FnOnce(&mut RawTableSector),
     ) -> Result<Vec<ExtentRecord>, SectorError> {
-        let superblock = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let superblock = Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::default(), 512, 100_000).unwrap();
         let (lba, sector) = table_sectors(&superblock, extents, Lba(512)).next().unwrap();
         let (header, body) = open(&sector, RecordType::Extents, lba)?;
         let mut raw: RawTableSector = transmute!(body);
@@ -269,8 +270,8 @@ mod tests {
             ("", |one| one.disk_lba = Lba(8200)),
             ("disk_lba", |one| one.disk_lba = Lba(u64::MAX - 7)),
             ("", |one| (one.disk_lba, one.sectors) = (Lba(u64::MAX - 7), 7)),
-            ("volume", |one| one.volume = 0),
-            ("volume_name", |one| one.volume_name = Name::default()),
+            ("volume", |one| one.volume = Uuid::NIL),
+            ("volume_name", |one| one.volume_name = Label::default()),
             ("volume_lba", |one| one.volume_lba = Lba(1)),
             ("volume_lba", |one| one.volume_sectors = 7),
             ("", |one| one.volume_sectors = 9),

@@ -1,71 +1,44 @@
 //! Where things lie on a pooled disk.
 
 use crate::extent::RECORDS_PER_SECTOR;
-use crate::sector::SECTOR_BYTES;
-use std::fmt;
+use crate::sector::SECTOR_4K_BYTES;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, EXTENTS_PER_DISK_MAX};
+use palisade_words::{Lba, SECTOR_BYTES};
 
-/// A position on a disk in units of 512 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Lba(pub u64);
-
-impl Lba {
-    /// Distance from the start in bytes; `None` when it does not fit 64 bits.
-    pub fn checked_bytes(self) -> Option<u64> {
-        self.0.checked_mul(LBA_BYTES)
-    }
-
-    /// The position `count` units of 512 bytes further on; `None` on overflow.
-    pub fn checked_add(self, count: u64) -> Option<Lba> {
-        self.0.checked_add(count).map(Lba)
-    }
-}
-
-impl fmt::Display for Lba {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Bytes of one unit of [`Lba`].
-pub const LBA_BYTES: u64 = 512;
-
-/// Units of [`Lba`] in one sector of this crate.
-pub const LBAS_PER_SECTOR: u64 = SECTOR_BYTES as u64 / LBA_BYTES;
-
-/// What extents are measured in: 4 MiB, in units of 512 bytes. The crate page says why.
-pub const ALLOCATION_UNIT_SECTORS: u64 = (4 << 20) / LBA_BYTES;
+/// Sectors of 512 bytes, the unit of [`Lba`], in one of 4 KiB.
+pub const SECTORS_PER_4K: u64 = SECTOR_4K_BYTES as u64 / SECTOR_BYTES;
 
 /// Where data begins: behind the head area, aligned to the allocation unit.
 pub const DATA_START: Lba = Lba(ALLOCATION_UNIT_SECTORS);
 
 /// Length of the mirrored area at the head and at the tail: 2 MiB, in units of 512 bytes.
-pub const AREA_SECTORS: u64 = (2 << 20) / LBA_BYTES;
+pub const AREA_SECTORS: u64 = (2 << 20) / SECTOR_BYTES;
 
 /// Places of superblock A and B inside the head and tail area.
-pub const SUPERBLOCKS: [u64; 2] = [0, (64 << 10) / LBA_BYTES];
+pub const SUPERBLOCKS: [u64; 2] = [0, (64 << 10) / SECTOR_BYTES];
 
 /// Places of extent table A and B inside the head and tail area.
-pub const TABLES: [u64; 2] = [(256 << 10) / LBA_BYTES, (896 << 10) / LBA_BYTES];
+pub const TABLES: [u64; 2] = [(256 << 10) / SECTOR_BYTES, (896 << 10) / SECTOR_BYTES];
 
 /// Sectors of 4 KiB in one extent table.
 pub const TABLE_SECTORS: u64 = 160;
 
-/// Most extents on one disk.
-pub const EXTENTS_MAX: usize = TABLE_SECTORS as usize * RECORDS_PER_SECTOR;
-
 /// Where the member slots will lie (record type 3): 2 MiB to 3 MiB.
-pub const MEMBER_SLOTS: Lba = Lba((2 << 20) / LBA_BYTES);
+pub const MEMBER_SLOTS: Lba = Lba((2 << 20) / SECTOR_BYTES);
 
 /// Where write-intent regions and journals will lie (record types 4 and 5): 3 MiB to the start of data.
-pub const INTENT_AND_JOURNALS: Lba = Lba((3 << 20) / LBA_BYTES);
+pub const INTENT_AND_JOURNALS: Lba = Lba((3 << 20) / SECTOR_BYTES);
 
 const _: () = {
-    let table = TABLE_SECTORS * LBAS_PER_SECTOR;
+    let table = TABLE_SECTORS * SECTORS_PER_4K;
     let ([a, b], [c, d]) = (SUPERBLOCKS, TABLES);
-    assert!(a < b && b + LBAS_PER_SECTOR <= c && c + table <= d && d + table <= AREA_SECTORS);
+    assert!(a < b && b + SECTORS_PER_4K <= c && c + table <= d && d + table <= AREA_SECTORS);
     assert!(AREA_SECTORS <= MEMBER_SLOTS.0 && MEMBER_SLOTS.0 < INTENT_AND_JOURNALS.0);
     assert!(INTENT_AND_JOURNALS.0 < DATA_START.0);
     assert!(DATA_START.0.is_multiple_of(ALLOCATION_UNIT_SECTORS));
+    assert!(TABLE_SECTORS as usize * RECORDS_PER_SECTOR == EXTENTS_PER_DISK_MAX);
+    // The place of data on disks that exist.
+    assert!(ALLOCATION_UNIT_SECTORS * SECTOR_BYTES == 4 << 20);
 };
 
 /// Why a disk cannot be pooled.
@@ -110,10 +83,10 @@ impl Geometry {
             let least = Geometry::LEAST_SECTORS;
             return Err(GeometryError::TooSmall { disk_sectors, least });
         }
-        if disk_sectors.checked_mul(LBA_BYTES).is_none() {
+        if disk_sectors.checked_mul(SECTOR_BYTES).is_none() {
             return Err(GeometryError::TooLarge { disk_sectors });
         }
-        let tail = disk_sectors / LBAS_PER_SECTOR * LBAS_PER_SECTOR - AREA_SECTORS;
+        let tail = disk_sectors / SECTORS_PER_4K * SECTORS_PER_4K - AREA_SECTORS;
         Ok(Geometry {
             disk_sectors,
             data_start: DATA_START,
@@ -138,16 +111,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_that_do_not_fit_64_bits_are_none() {
-        let last = u64::MAX / LBA_BYTES;
-        assert_eq!(Lba(last).checked_bytes(), Some(last * 512));
-        assert_eq!(Lba(last + 1).checked_bytes(), None);
-        assert_eq!(Lba(7).checked_bytes(), Some(3584));
-        assert_eq!(Lba(7).checked_add(u64::MAX - 7), Some(Lba(u64::MAX)));
-        assert_eq!(Lba(7).checked_add(u64::MAX - 6), None);
-    }
-
-    #[test]
     fn the_smallest_disk_has_one_unit_and_nothing_overlaps_on_any_other() {
         let least = Geometry::of(Geometry::LEAST_SECTORS).unwrap();
         assert_eq!(least.data_sectors(), ALLOCATION_UNIT_SECTORS);
@@ -164,7 +127,7 @@ mod tests {
             assert!(geometry.data_end <= geometry.tail);
             assert!(geometry.tail.0 - geometry.data_end.0 < ALLOCATION_UNIT_SECTORS);
             assert!(geometry.tail.0 + AREA_SECTORS <= geometry.disk_sectors);
-            assert!(geometry.tail.0.is_multiple_of(LBAS_PER_SECTOR));
+            assert!(geometry.tail.0.is_multiple_of(SECTORS_PER_4K));
         }
     }
 }

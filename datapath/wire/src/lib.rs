@@ -8,8 +8,8 @@
 //!
 //! ## A pooled disk
 //!
-//! Everything is made of 4 KiB sectors, each with one writer. Positions are counted in 512-byte units ([`Lba`]), as
-//! everywhere in Palisade, so a sector of this crate begins at a multiple of 8.
+//! Everything is made of 4 KiB sectors, each with one writer. Positions are counted in sectors of 512 bytes
+//! ([`Lba`](palisade_words::Lba)), as everywhere in Palisade, so a sector of this crate begins at a multiple of 8.
 //!
 //! ```text
 //!   0         64 KiB     256 KiB   896 KiB   2 MiB         3 MiB            4 MiB
@@ -70,9 +70,9 @@ pub mod decode;
 pub mod encode;
 pub mod extent;
 pub mod geometry;
+pub mod label;
 pub mod lineage;
 pub mod mend;
-pub mod name;
 pub mod remains;
 pub mod sector;
 pub mod signature;
@@ -81,13 +81,11 @@ pub mod superblock;
 pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Place, Proof, Why, decode};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
-pub use geometry::{
-    ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DATA_START, EXTENTS_MAX, Geometry, GeometryError, Lba,
-};
-pub use lineage::{ANCESTORS_MAX, Ancestor, Kinship, Lineage};
+pub use geometry::{AREA_SECTORS, DATA_START, Geometry, GeometryError};
+pub use label::{LABEL_BYTES_MAX, Label, LabelError};
+pub use lineage::{ANCESTORS_MAX, Kinship, Lineage};
 pub use mend::mend;
-pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use remains::{disks_named, is_cut_off_erasure_of, is_cut_off_write_of};
-pub use sector::{MAGIC, RecordType, SECTOR_BYTES, Sector, SectorError, VERSION, claims};
+pub use sector::{MAGIC, RecordType, SECTOR_4K_BYTES, Sector, SectorError, VERSION, claims};
 pub use signature::{SIGNATURE_BYTES, Signature, recognise};
 pub use superblock::{Superblock, TableRef};

@@ -5,26 +5,22 @@
 //! the newest first.
 
 use crate::superblock::Superblock;
+use palisade_words::limits::HISTORY_MAX;
+use palisade_words::{Ancestor, Generation, LineageId};
 use sha2::{Digest, Sha256};
 
-/// Generations that a superblock remembers besides its own.
+/// Generations that a superblock has room for besides its own.
 pub const ANCESTORS_MAX: usize = 64;
 
-/// A generation by number and id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ancestor {
-    /// Its number.
-    pub generation: u64,
-    /// Its id, never 0.
-    pub id: u128,
-}
+const _: () = assert!(HISTORY_MAX <= ANCESTORS_MAX + 1, "all that is remembered fits");
 
 /// Where a configuration comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lineage {
-    /// Id of the superblock's own generation, never 0.
-    pub id: u128,
-    /// The generations before it that this disk has carried, the newest first, at most [`ANCESTORS_MAX`].
+    /// Id of the superblock's own generation, never nil.
+    pub id: LineageId,
+    /// The generations before it that this disk has carried, the newest first, at most [`ANCESTORS_MAX`], none
+    /// with the nil id.
     pub ancestors: Vec<Ancestor>,
 }
 
@@ -40,7 +36,7 @@ pub enum Kinship {
     /// Both have grown out of a third, which both remember: apart since the generation of this number.
     Apart {
         /// The latest that they have in common.
-        since: u64,
+        since: Generation,
     },
     /// Nothing that they remember shows how they stand to each other.
     Unknown,
@@ -58,13 +54,13 @@ impl Superblock {
         Ancestor { generation, id }
     }
 
-    fn stand_in(&self) -> u128 {
+    fn stand_in(&self) -> LineageId {
         let mut hasher = Sha256::new();
         hasher.update(b"palisade superblock without lineage");
         for id in [self.disk, self.cluster, self.owner] {
-            hasher.update(id.to_le_bytes());
+            hasher.update(id.0.to_le_bytes());
         }
-        for number in [self.generation, self.epoch, self.disk_sectors] {
+        for number in [self.generation.0, self.epoch.0, self.disk_sectors] {
             hasher.update(number.to_le_bytes());
         }
         hasher.update(self.table.count.to_le_bytes());
@@ -73,7 +69,7 @@ impl Superblock {
         let id = digest
             .first_chunk::<16>()
             .map_or(0, |first| u128::from_be_bytes(*first));
-        id.max(1)
+        LineageId(id.max(1))
     }
 
     /// How this superblock's configuration stands to that of `other`. Numbers are not compared.
@@ -103,18 +99,19 @@ impl Superblock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::name::Name;
+    use crate::label::Label;
     use crate::superblock::TableRef;
+    use palisade_words::{Epoch, Uuid};
 
     /// SHA-256 over what the superblock of the test says, as any other program computes it.
-    const STAND_IN: u128 = 0x6ff9_de75_a56c_572e_aa1c_d598_0e3a_7b09;
+    const STAND_IN: LineageId = LineageId(0x6ff9_de75_a56c_572e_aa1c_d598_0e3a_7b09);
 
     fn at(path: &[(u64, u128)]) -> Superblock {
-        let blank = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
-        let mut newest_first = path
-            .iter()
-            .rev()
-            .map(|&(generation, id)| Ancestor { generation, id });
+        let blank = Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::default(), 512, 100_000).unwrap();
+        let mut newest_first = path.iter().rev().map(|&(generation, id)| Ancestor {
+            generation: Generation(generation),
+            id: LineageId(id),
+        });
         let own = newest_first.next().unwrap();
         let lineage = Lineage {
             id: own.id,
@@ -134,8 +131,8 @@ mod tests {
         assert_eq!(left.kinship(&left), Kinship::Same);
         assert_eq!(root.kinship(&left), Kinship::Ancestor);
         assert_eq!(left.kinship(&root), Kinship::Descendant);
-        assert_eq!(left.kinship(&right), Kinship::Apart { since: 1 });
-        assert_eq!(right.kinship(&left), Kinship::Apart { since: 1 });
+        assert_eq!(left.kinship(&right), Kinship::Apart { since: Generation(1) });
+        assert_eq!(right.kinship(&left), Kinship::Apart { since: Generation(1) });
         // The same numbers, another root.
         let stranger = at(&[(1, 99), (2, 98)]);
         assert_eq!(left.kinship(&stranger), Kinship::Unknown);
@@ -146,9 +143,9 @@ mod tests {
     #[test]
     fn the_point_of_one_without_lineage_never_changes() {
         let plain = Superblock {
-            generation: 4,
-            epoch: 1,
-            ..Superblock::new(1, 2, 3, Name::new("a").unwrap(), 512, 100_000).unwrap()
+            generation: Generation(4),
+            epoch: Epoch(1),
+            ..Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::new("a").unwrap(), 512, 100_000).unwrap()
         };
         let id = plain.point().id;
         assert_eq!(id, STAND_IN);
@@ -157,35 +154,35 @@ mod tests {
             (
                 "disk",
                 Superblock {
-                    disk: 9,
+                    disk: Uuid(9),
                     ..plain.clone()
                 },
             ),
             (
                 "cluster",
                 Superblock {
-                    cluster: 9,
+                    cluster: Uuid(9),
                     ..plain.clone()
                 },
             ),
             (
                 "owner",
                 Superblock {
-                    owner: 9,
+                    owner: Uuid(9),
                     ..plain.clone()
                 },
             ),
             (
                 "generation",
                 Superblock {
-                    generation: 9,
+                    generation: Generation(9),
                     ..plain.clone()
                 },
             ),
             (
                 "epoch",
                 Superblock {
-                    epoch: 9,
+                    epoch: Epoch(9),
                     ..plain.clone()
                 },
             ),
@@ -213,9 +210,17 @@ mod tests {
     fn one_without_lineage_has_a_point_of_its_own() {
         let plain = |generation, label: &str| Superblock {
             generation,
-            ..Superblock::new(1, 2, 3, Name::new(label).unwrap(), 512, 100_000).unwrap()
+            ..Superblock::new(
+                Uuid(1),
+                Uuid(2),
+                Uuid(3),
+                Label::new(label).unwrap(),
+                512,
+                100_000,
+            )
+            .unwrap()
         };
-        let (a, b) = (plain(4, "a"), plain(5, "a"));
+        let (a, b) = (plain(Generation(4), "a"), plain(Generation(5), "a"));
         assert_eq!(a.kinship(&a), Kinship::Same);
         assert_eq!(a.kinship(&b), Kinship::Unknown);
         let mut adopted = at(&[(9, 90)]);

@@ -3,8 +3,9 @@
 use crate::decode::{Decoded, Part, Place, Why};
 use crate::encode::{Phase, SectorWrite};
 use crate::extent::table_sectors;
-use crate::geometry::{Geometry, Lba, SUPERBLOCKS, TABLES};
+use crate::geometry::{Geometry, SUPERBLOCKS, TABLES};
 use crate::superblock::Superblock;
+use palisade_words::Lba;
 
 /// The writes that put right what is damaged on a disk, each from a sound copy of the same record: nothing that the disk
 /// says changes, and no number. `None` when a record has no sound copy left, so that only an [`crate::update`] helps;

@@ -1,11 +1,11 @@
 //! One sector of 4 KiB: the frame every record shares.
 
-use crate::geometry::Lba;
+use palisade_words::{Epoch, Generation, Lba, Uuid};
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
 /// Bytes of a sector. Written whole, checked whole.
-pub const SECTOR_BYTES: usize = 4096;
+pub const SECTOR_4K_BYTES: usize = 4096;
 
 /// The first eight bytes of every sector.
 pub const MAGIC: [u8; 8] = *b"PALISADE";
@@ -17,10 +17,10 @@ pub const VERSION: u16 = 2;
 pub(crate) const VERSION_WITHOUT_LINEAGE: u16 = 1;
 
 /// Bytes of a record inside its sector.
-pub const BODY_BYTES: usize = SECTOR_BYTES - 96 - 8;
+pub const BODY_BYTES: usize = SECTOR_4K_BYTES - 96 - 8;
 
 /// A sector as it lies on disk.
-pub type Sector = [u8; SECTOR_BYTES];
+pub type Sector = [u8; SECTOR_4K_BYTES];
 
 /// What a sector holds. The numbers are on disk and never change their meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,9 +90,9 @@ pub fn claims(bytes: &[u8]) -> bool {
 }
 
 /// The disk and cluster that a sector names in its header, sound or not: what is left of a write that was torn.
-pub(crate) fn claimed(bytes: &Sector) -> Option<(u128, u128)> {
+pub(crate) fn claimed(bytes: &Sector) -> Option<(Uuid, Uuid)> {
     let raw: RawSector = transmute!(*bytes);
-    (raw.magic == MAGIC).then(|| (raw.disk.get(), raw.cluster.get()))
+    (raw.magic == MAGIC).then(|| (Uuid(raw.disk.get()), Uuid(raw.cluster.get())))
 }
 
 /// Whether nothing but the sequence at its end is there of a sector.
@@ -115,17 +115,17 @@ pub struct Header {
     /// Where it lies.
     pub lba: Lba,
     /// Membership under which it was written.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Configuration that it is part of.
-    pub generation: u64,
+    pub generation: Generation,
     /// Number of the write; the next one to the same record is one higher.
     pub sequence: u64,
     /// The node that wrote it.
-    pub owner: u128,
+    pub owner: Uuid,
     /// The cluster it belongs to.
-    pub cluster: u128,
+    pub cluster: Uuid,
     /// The disk it belongs to.
-    pub disk: u128,
+    pub disk: Uuid,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
@@ -146,10 +146,10 @@ struct RawSector {
     sequence_again: U64,
 }
 
-const _: () = assert!(size_of::<RawSector>() == SECTOR_BYTES);
+const _: () = assert!(size_of::<RawSector>() == SECTOR_4K_BYTES);
 const _: () = assert!(std::mem::offset_of!(RawSector, crc) == 12);
 const _: () = assert!(std::mem::offset_of!(RawSector, body) == 96);
-const _: () = assert!(std::mem::offset_of!(RawSector, sequence_again) == SECTOR_BYTES - 8);
+const _: () = assert!(std::mem::offset_of!(RawSector, sequence_again) == SECTOR_4K_BYTES - 8);
 
 /// Puts a record into its frame.
 pub(crate) fn seal(header: &Header, body: [u8; BODY_BYTES]) -> Sector {
@@ -159,12 +159,12 @@ pub(crate) fn seal(header: &Header, body: [u8; BODY_BYTES]) -> Sector {
         version: U16::new(header.version),
         crc: U32::ZERO,
         lba: U64::new(header.lba.0),
-        epoch: U64::new(header.epoch),
-        generation: U64::new(header.generation),
+        epoch: U64::new(header.epoch.0),
+        generation: U64::new(header.generation.0),
         sequence: U64::new(header.sequence),
-        owner: U128::new(header.owner),
-        cluster: U128::new(header.cluster),
-        disk: U128::new(header.disk),
+        owner: U128::new(header.owner.0),
+        cluster: U128::new(header.cluster.0),
+        disk: U128::new(header.disk.0),
         body,
         sequence_again: U64::new(header.sequence),
     };
@@ -220,12 +220,12 @@ pub(crate) fn open(
         record,
         version: raw.version.get(),
         lba,
-        epoch: raw.epoch.get(),
-        generation: raw.generation.get(),
+        epoch: Epoch(raw.epoch.get()),
+        generation: Generation(raw.generation.get()),
         sequence: raw.sequence.get(),
-        owner: raw.owner.get(),
-        cluster: raw.cluster.get(),
-        disk: raw.disk.get(),
+        owner: Uuid(raw.owner.get()),
+        cluster: Uuid(raw.cluster.get()),
+        disk: Uuid(raw.disk.get()),
     };
     Ok((header, raw.body))
 }
@@ -244,12 +244,12 @@ mod tests {
             record: RecordType::Superblock,
             version: VERSION,
             lba: Lba(8),
-            epoch: 3,
-            generation: 5,
+            epoch: Epoch(3),
+            generation: Generation(5),
             sequence: 0x0102_0304_0506_0708,
-            owner: 1,
-            cluster: 2,
-            disk: 3,
+            owner: Uuid(1),
+            cluster: Uuid(2),
+            disk: Uuid(3),
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn every_turned_bit_is_noticed() {
         let sector = seal(&header(), [0xa5; BODY_BYTES]);
         assert_eq!(reopen(&sector), Ok(header()));
-        for bit in 0..SECTOR_BYTES * 8 {
+        for bit in 0..SECTOR_4K_BYTES * 8 {
             let mut turned = sector;
             turned[bit / 8] ^= 1 << (bit % 8);
             assert!(reopen(&turned).is_err(), "bit {bit}");
@@ -277,11 +277,11 @@ mod tests {
     #[test]
     fn each_kind_of_wrongness_has_its_name() {
         let sector = seal(&header(), [0; BODY_BYTES]);
-        assert_eq!(reopen(&[0; SECTOR_BYTES]), Err(SectorError::Blank));
-        assert_eq!(reopen(&[1; SECTOR_BYTES]), Err(SectorError::NotOurs));
+        assert_eq!(reopen(&[0; SECTOR_4K_BYTES]), Err(SectorError::Blank));
+        assert_eq!(reopen(&[1; SECTOR_4K_BYTES]), Err(SectorError::NotOurs));
         // Bytes of somebody else's anywhere, zeros in between.
-        for at in [0, 7, 8, SECTOR_BYTES - 1] {
-            let mut others = [0; SECTOR_BYTES];
+        for at in [0, 7, 8, SECTOR_4K_BYTES - 1] {
+            let mut others = [0; SECTOR_4K_BYTES];
             others[at] = 1;
             assert_eq!(reopen(&others), Err(SectorError::NotOurs));
             assert!(!claims(&others));

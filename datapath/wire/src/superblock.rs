@@ -1,11 +1,13 @@
 //! The superblock: what a pooled disk is, to whom it belongs, and which extent table is in force.
 
-use crate::geometry::{EXTENTS_MAX, Geometry, GeometryError, LBA_BYTES, Lba};
-use crate::lineage::{ANCESTORS_MAX, Ancestor, Lineage};
-use crate::name::{NAME_BYTES_MAX, Name};
+use crate::geometry::{Geometry, GeometryError};
+use crate::label::{LABEL_BYTES_MAX, Label};
+use crate::lineage::{ANCESTORS_MAX, Lineage};
 use crate::sector::{
     BODY_BYTES, Header, RecordType, Sector, SectorError, VERSION, VERSION_WITHOUT_LINEAGE, open, seal,
 };
+use palisade_words::limits::EXTENTS_PER_DISK_MAX;
+use palisade_words::{Ancestor, Epoch, Generation, Lba, LineageId, SECTOR_BYTES, Uuid};
 use zerocopy::byteorder::little_endian::{U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, transmute};
 
@@ -24,13 +26,13 @@ pub struct TableRef {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Superblock {
     /// Permanent id of the disk.
-    pub disk: u128,
+    pub disk: Uuid,
     /// The cluster that it belongs to.
-    pub cluster: u128,
+    pub cluster: Uuid,
     /// The node that wrote it last.
-    pub owner: u128,
-    /// Name for people.
-    pub label: Name,
+    pub owner: Uuid,
+    /// Label for people.
+    pub label: Label,
     /// Logical block of the disk in bytes: 512 or 4096.
     pub block_bytes: u32,
     /// Size of the disk in units of 512 bytes, when it was written.
@@ -40,9 +42,9 @@ pub struct Superblock {
     /// First position behind the data.
     pub data_end: Lba,
     /// The configuration written here.
-    pub generation: u64,
+    pub generation: Generation,
     /// The membership under which it was written.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// Number of the write, from 1; set by [`crate::format`] and [`crate::update`].
     pub sequence: u64,
     /// The table in force; set by [`crate::format`] and [`crate::update`].
@@ -59,12 +61,12 @@ struct RawAncestor {
 }
 
 /// Bytes of the body before what is reserved.
-const USED_BYTES: usize = NAME_BYTES_MAX + 40 + 24 + ANCESTORS_MAX * 24;
+const USED_BYTES: usize = LABEL_BYTES_MAX + 40 + 24 + ANCESTORS_MAX * 24;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
 #[repr(C)]
 struct RawSuperblock {
-    label: [u8; NAME_BYTES_MAX],
+    label: [u8; LABEL_BYTES_MAX],
     disk_sectors: U64,
     data_start: U64,
     data_end: U64,
@@ -106,11 +108,11 @@ impl RawSuperblock {
             return Err("ancestors");
         }
         let ancestors = used.iter().map(|raw| Ancestor {
-            generation: raw.generation.get(),
-            id: raw.id.get(),
+            generation: Generation(raw.generation.get()),
+            id: LineageId(raw.id.get()),
         });
         Ok(Lineage {
-            id: self.lineage_id.get(),
+            id: LineageId(self.lineage_id.get()),
             ancestors: ancestors.collect(),
         })
     }
@@ -120,10 +122,10 @@ impl Superblock {
     /// A superblock for a disk of `disk_sectors` units of 512 bytes, not yet written: generation, epoch and sequence
     /// are 0 and the table is empty.
     pub fn new(
-        disk: u128,
-        cluster: u128,
-        owner: u128,
-        label: Name,
+        disk: Uuid,
+        cluster: Uuid,
+        owner: Uuid,
+        label: Label,
         block_bytes: u32,
         disk_sectors: u64,
     ) -> Result<Superblock, GeometryError> {
@@ -137,8 +139,8 @@ impl Superblock {
             disk_sectors,
             data_start: geometry.data_start,
             data_end: geometry.data_end,
-            generation: 0,
-            epoch: 0,
+            generation: Generation(0),
+            epoch: Epoch(0),
             sequence: 0,
             table: TableRef::default(),
             lineage: None,
@@ -189,7 +191,7 @@ impl Superblock {
             table_slot: U32::new(self.table.slot),
             table_count: U32::new(self.table.count),
             table_crc: U32::new(self.table.crc),
-            lineage_id: U128::new(self.lineage.as_ref().map_or(0, |lineage| lineage.id)),
+            lineage_id: U128::new(self.lineage.as_ref().map_or(0, |lineage| lineage.id.0)),
             ancestor_count: U32::new(self.ancestors().len() as u32),
             unused: U32::ZERO,
             ancestors: [RawAncestor::NONE; ANCESTORS_MAX],
@@ -198,8 +200,8 @@ impl Superblock {
         let mut raw = raw;
         for (place, ancestor) in raw.ancestors.iter_mut().zip(self.ancestors()) {
             *place = RawAncestor {
-                generation: U64::new(ancestor.generation),
-                id: U128::new(ancestor.id),
+                generation: U64::new(ancestor.generation.0),
+                id: U128::new(ancestor.id.0),
             };
         }
         seal(&self.header(RecordType::Superblock, lba), transmute!(raw))
@@ -210,7 +212,7 @@ impl Superblock {
         let (header, body) = open(bytes, RecordType::Superblock, lba)?;
         let raw: RawSuperblock = transmute!(body);
         let malformed = |field| Err(SectorError::Malformed { field });
-        let Ok(label) = Name::from_field(&raw.label) else {
+        let Ok(label) = Label::from_field(&raw.label) else {
             return malformed("label");
         };
         let superblock = Superblock {
@@ -264,25 +266,25 @@ impl Superblock {
         let checks = [
             (
                 "block_bytes",
-                matches!(u64::from(self.block_bytes), LBA_BYTES | 4096),
+                matches!(u64::from(self.block_bytes), SECTOR_BYTES | 4096),
             ),
             ("data_start", self.data_start == geometry.data_start),
             ("data_end", self.data_end == geometry.data_end),
-            ("disk", self.disk != 0),
-            ("cluster", self.cluster != 0),
-            ("owner", self.owner != 0),
+            ("disk", !self.disk.is_nil()),
+            ("cluster", !self.cluster.is_nil()),
+            ("owner", !self.owner.is_nil()),
             ("sequence", self.sequence != 0),
             // Each write takes the table whose turn it is.
             ("table_slot", u64::from(self.table.slot) == self.sequence % 2),
-            ("table_count", self.table.count as usize <= EXTENTS_MAX),
+            ("table_count", self.table.count as usize <= EXTENTS_PER_DISK_MAX),
             (
                 "lineage_id",
-                self.lineage.as_ref().is_none_or(|lineage| lineage.id != 0),
+                self.lineage.as_ref().is_none_or(|lineage| !lineage.id.is_nil()),
             ),
             ("ancestor_count", self.ancestors().len() <= ANCESTORS_MAX),
             (
                 "ancestors",
-                self.ancestors().iter().all(|ancestor| ancestor.id != 0),
+                self.ancestors().iter().all(|ancestor| !ancestor.id.is_nil()),
             ),
         ];
         checks.iter().find(|(_, holds)| !holds).map(|(field, _)| *field)
@@ -297,16 +299,16 @@ mod tests {
     proptest! {
         #[test]
         fn survives_its_sector(ids in [1u128.., 1u128.., 1u128..], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
-                               numbers: [u64; 3], count in 0..EXTENTS_MAX as u32, crc: u32,
+                               numbers: [u64; 3], count in 0..EXTENTS_PER_DISK_MAX as u32, crc: u32,
                                lineage in proptest::option::of((1u128.., proptest::collection::vec((0u64.., 1u128..), 0..=ANCESTORS_MAX)))) {
-            let [disk, cluster, owner] = ids;
-            let label = Name::new(&label).unwrap();
+            let [disk, cluster, owner] = ids.map(Uuid);
+            let label = Label::new(&label).unwrap();
             let mut superblock = Superblock::new(disk, cluster, owner, label, 4096, disk_sectors).unwrap();
-            (superblock.generation, superblock.epoch, superblock.sequence) = (numbers[0], numbers[1], numbers[2].max(1));
+            (superblock.generation, superblock.epoch, superblock.sequence) = (Generation(numbers[0]), Epoch(numbers[1]), numbers[2].max(1));
             superblock.table = TableRef { slot: (superblock.sequence % 2) as u32, count, crc };
             superblock.lineage = lineage.map(|(id, ancestors)| Lineage {
-                id,
-                ancestors: ancestors.into_iter().map(|(generation, id)| Ancestor { generation, id }).collect(),
+                id: LineageId(id),
+                ancestors: ancestors.into_iter().map(|(generation, id)| Ancestor { generation: Generation(generation), id: LineageId(id) }).collect(),
             });
             let sector = superblock.to_sector(Lba(128));
             prop_assert_eq!(Superblock::from_sector(&sector, Lba(128)), Ok(superblock));
@@ -326,11 +328,17 @@ mod tests {
     /// What a version does not write may mean something to a later one: it is not passed over.
     #[test]
     fn bytes_that_this_version_does_not_write_are_refused_wherever_they_are() {
-        let plain = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let plain = Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::default(), 512, 100_000).unwrap();
         let plain = Superblock { sequence: 2, ..plain };
-        let ancestor = |generation| Ancestor { generation, id: 7 };
+        let ancestor = |generation| Ancestor {
+            generation: Generation(generation),
+            id: LineageId(7),
+        };
         let kin = |ancestors| Superblock {
-            lineage: Some(Lineage { id: 5, ancestors }),
+            lineage: Some(Lineage {
+                id: LineageId(5),
+                ancestors,
+            }),
             ..plain.clone()
         };
         let (none, two, full) = (
@@ -385,7 +393,7 @@ mod tests {
 
     #[test]
     fn room_for_data_is_what_lies_between_its_ends() {
-        let whole = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let whole = Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::default(), 512, 100_000).unwrap();
         assert_eq!(whole.data_sectors(), 8192 * 10);
         let backwards = Superblock {
             data_start: whole.data_end,
@@ -397,7 +405,7 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused_although_the_checksum_fits() {
-        let good = Superblock::new(1, 2, 3, Name::default(), 512, 100_000).unwrap();
+        let good = Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::default(), 512, 100_000).unwrap();
         let good = Superblock { sequence: 2, ..good };
         let refused = |bad: Superblock| Superblock::from_sector(&bad.to_sector(Lba(0)), Lba(0)).unwrap_err();
         let field = |field| SectorError::Malformed { field };

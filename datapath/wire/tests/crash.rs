@@ -6,6 +6,7 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{DecodeError, ExtentRecord, Lineage, Phase, Superblock, erase, format, update};
+use palisade_words::{Generation, LineageId, Uuid};
 use proptest::prelude::*;
 
 /// Cuts the power in each phase: any subset of its writes has arrived, one of them torn.
@@ -35,7 +36,7 @@ type State = (u64, Vec<ExtentRecord>);
 
 fn state(disk: &Disk) -> State {
     let decoded = disk.decode().unwrap();
-    (decoded.superblock.generation, decoded.extents)
+    (decoded.superblock.generation.0, decoded.extents)
 }
 
 proptest! {
@@ -51,9 +52,9 @@ proptest! {
         let mut old: State = state(&disk);
         for size in &sizes[1..] {
             disk.sectors += grow;
-            let next = Superblock { generation: now.generation + 1, ..now.resized(disk.sectors).unwrap() };
+            let next = Superblock { generation: now.generation.next(), ..now.resized(disk.sectors).unwrap() };
             let change = update(&now, &next, &extents(*size)).unwrap();
-            let new: State = (next.generation, extents(*size));
+            let new: State = (next.generation.0, extents(*size));
             each_cut(&disk, &change.phases, &chance, |cut| {
                 let found = state(cut);
                 assert!(found == old || found == new);
@@ -82,9 +83,9 @@ proptest! {
     ) {
         let mut disk = Disk::blank(DISK_SECTORS);
         let at = |generation: u64, earlier: &[&Superblock]| Superblock {
-            generation,
+            generation: Generation(generation),
             lineage: Some(Lineage {
-                id: u128::from(generation),
+                id: LineageId(u128::from(generation)),
                 ancestors: earlier.iter().rev().map(|earlier| earlier.point()).collect(),
             }),
             ..superblock(DISK_SECTORS)
@@ -99,7 +100,7 @@ proptest! {
             written.push(change.superblock);
         }
         let known: Vec<&Superblock> = written.iter().collect();
-        let after = Superblock { cluster: 77, ..at(before + 1, &known) };
+        let after = Superblock { cluster: Uuid(77), ..at(before + 1, &known) };
         let change = update(&written[written.len() - 1], &after, &extents(before + 1)).unwrap();
         let (old, new): (State, State) = (state(&disk), (before + 1, extents(before + 1)));
         each_cut(&disk, &change.phases, &chance, |cut| {
@@ -113,10 +114,10 @@ proptest! {
     #[test]
     fn a_format_leaves_the_old_owner_nothing_or_the_new_one(chance in proptest::collection::vec(any::<u64>(), 7)) {
         let (disk, _) = formatted(DISK_SECTORS, 20);
-        let mine = Superblock { disk: 77, cluster: 78, ..superblock(DISK_SECTORS) };
+        let mine = Superblock { disk: Uuid(77), cluster: Uuid(78), ..superblock(DISK_SECTORS) };
         let change = format(&mine, &extents(3)).unwrap();
         each_cut(&disk, &change.phases, &chance, |cut| match cut.decode() {
-            Ok(found) if found.superblock.cluster == 78 => assert_eq!(found.extents, extents(3)),
+            Ok(found) if found.superblock.cluster == Uuid(78) => assert_eq!(found.extents, extents(3)),
             Ok(found) => assert_eq!(found.extents, extents(20)),
             Err(DecodeError::NotOurs | DecodeError::Damaged { .. }) => {}
             Err(other) => panic!("{other}"),
@@ -136,7 +137,7 @@ fn a_disk_changes_its_cluster_all_or_nothing() {
         let mut now = made.superblock;
         for round in 0..rounds {
             let next = Superblock {
-                generation: now.generation + 1,
+                generation: now.generation.next(),
                 ..now.clone()
             };
             let change = update(&now, &next, &extents(6 + round)).unwrap();
@@ -145,17 +146,17 @@ fn a_disk_changes_its_cluster_all_or_nothing() {
         }
         let old: State = state(&disk);
         let lineage = Lineage {
-            id: 99,
+            id: LineageId(99),
             ancestors: vec![now.point()],
         };
         let ours = Superblock {
-            cluster: 1234,
-            generation: now.generation + 5,
+            cluster: Uuid(1234),
+            generation: Generation(now.generation.0 + 5),
             lineage: Some(lineage),
             ..now.clone()
         };
         let change = update(&now, &ours, &extents(9)).unwrap();
-        let new: State = (ours.generation, extents(9));
+        let new: State = (ours.generation.0, extents(9));
         let chance = [
             7,
             0x5a5a_1234_9999_0f0f,
@@ -173,7 +174,7 @@ fn a_disk_changes_its_cluster_all_or_nothing() {
         let found = disk.decode().unwrap();
         assert_eq!(
             (found.superblock.cluster, found.extents, found.damage),
-            (1234, extents(9), vec![])
+            (Uuid(1234), extents(9), vec![])
         );
     }
 }

@@ -6,9 +6,10 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, superblock};
 use palisade_wire::{
-    AREA_SECTORS, Geometry, Lba, MAGIC, SECTOR_BYTES, disks_named, erase, format, is_cut_off_erasure_of,
+    AREA_SECTORS, Geometry, MAGIC, SECTOR_4K_BYTES, disks_named, erase, format, is_cut_off_erasure_of,
     is_cut_off_write_of,
 };
+use palisade_words::{Lba, Uuid};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
@@ -25,8 +26,8 @@ fn is_erased_in_part(disk: &Disk) -> bool {
 }
 
 /// A sector that names a disk, and is sound by nothing else.
-fn naming(disk: u128) -> [u8; SECTOR_BYTES] {
-    let mut sector = [0; SECTOR_BYTES];
+fn naming(disk: u128) -> [u8; SECTOR_4K_BYTES] {
+    let mut sector = [0; SECTOR_4K_BYTES];
     sector[..MAGIC.len()].copy_from_slice(&MAGIC);
     sector[80..96].copy_from_slice(&disk.to_le_bytes());
     sector
@@ -70,33 +71,33 @@ fn what_is_not_of_this_disk_is_no_cut_off_erasure() {
     for lba in [8, 128, AREA_SECTORS - 8, tail + 8, tail + AREA_SECTORS - 8] {
         let mut disk = Disk::blank(DISK_SECTORS);
         assert!(!is_erased_in_part(&disk), "nothing names it");
-        disk.written.insert(lba, naming(ours));
+        disk.written.insert(lba, naming(ours.0));
         assert!(is_erased_in_part(&disk), "only what lies at {lba} names it");
         for other in ends() {
             let mut disk = disk.clone();
-            disk.written.insert(other, naming(ours + 1));
+            disk.written.insert(other, naming(ours.0 + 1));
             assert!(lba == other || !is_erased_in_part(&disk), "another's at {other}");
         }
         // Bytes of nobody's are not ours to judge: volumes' data has no place here.
-        disk.written.insert(16, [7; SECTOR_BYTES]);
+        disk.written.insert(16, [7; SECTOR_4K_BYTES]);
         assert!(is_erased_in_part(&disk));
     }
     for lba in [tail, tail + 128] {
         let mut disk = Disk::blank(DISK_SECTORS);
-        disk.written.insert(0, naming(ours));
-        disk.written.insert(lba, naming(ours));
+        disk.written.insert(0, naming(ours.0));
+        disk.written.insert(lba, naming(ours.0));
         assert!(!is_erased_in_part(&disk), "a superblock at the tail, {lba}");
     }
     let named = |lba: Lba| {
         if lba.0 == tail + 8 {
             Err(())
         } else {
-            Ok(naming(ours))
+            Ok(naming(ours.0))
         }
     };
     assert!(!is_cut_off_erasure_of(DISK_SECTORS, ours, named));
     assert!(!is_cut_off_erasure_of(8, ours, |_| Ok::<_, Infallible>(naming(
-        ours
+        ours.0
     ))));
 }
 
@@ -111,13 +112,13 @@ fn all_disks_are_named_that_any_sector_of_the_two_areas_names() {
         disk.written.insert(beside, naming(9));
     }
     let all = disks_named(DISK_SECTORS, |lba| Ok::<_, Infallible>(disk.read(lba)));
-    assert_eq!(all, BTreeSet::from([1, 2, 3, 4]));
+    assert_eq!(all, BTreeSet::from([1, 2, 3, 4].map(Uuid)));
     // One that cannot be read names none, and hides none.
     let some = disks_named(DISK_SECTORS, |lba| match lba.0 {
         0 => Err("input/output error"),
         _ => Ok(disk.read(lba)),
     });
-    assert_eq!(some, BTreeSet::from([2, 3, 4]));
+    assert_eq!(some, BTreeSet::from([2, 3, 4].map(Uuid)));
     let none = disks_named(8, |_| Ok::<_, Infallible>(naming(1)));
     assert_eq!(none, BTreeSet::new());
 }
@@ -131,14 +132,14 @@ fn each_beginning_of_a_first_write_is_known() {
     let carries_something = |upto: usize| {
         writes[..upto]
             .iter()
-            .any(|write| write.bytes != [0; SECTOR_BYTES])
+            .any(|write| write.bytes != [0; SECTOR_4K_BYTES])
     };
     for upto in 1..=writes.len() {
         let mut disk = Disk::blank(DISK_SECTORS);
         writes[..upto].iter().for_each(|write| disk.write(write));
         assert_eq!(is_cut_off(&disk), carries_something(upto), "after {upto} writes");
     }
-    for write in writes.iter().filter(|write| write.bytes != [0; SECTOR_BYTES]) {
+    for write in writes.iter().filter(|write| write.bytes != [0; SECTOR_4K_BYTES]) {
         let mut disk = Disk::blank(DISK_SECTORS);
         disk.write(write);
         assert!(is_cut_off(&disk), "only the one at {}", write.lba.0);
@@ -150,11 +151,11 @@ fn each_beginning_of_a_first_write_is_known() {
             write.lba.0
         );
         // The end alone: the number of the write, and no name.
-        let mut end = [0; SECTOR_BYTES];
-        end[SECTOR_BYTES - 512..].copy_from_slice(&write.bytes[SECTOR_BYTES - 512..]);
+        let mut end = [0; SECTOR_4K_BYTES];
+        end[SECTOR_4K_BYTES - 512..].copy_from_slice(&write.bytes[SECTOR_4K_BYTES - 512..]);
         let mut torn = Disk::blank(DISK_SECTORS);
         torn.written.insert(write.lba.0, end);
-        let says_anything = end != [0; SECTOR_BYTES];
+        let says_anything = end != [0; SECTOR_4K_BYTES];
         assert!(
             !says_anything || is_cut_off(&torn),
             "only the end of the one at {}",
@@ -175,7 +176,7 @@ fn what_is_not_of_this_disk_is_no_cut_off_write() {
         // The cluster's id and the disk's.
         for byte in [64, 80] {
             let mut foreign = ours.clone();
-            let mut sector = [0; SECTOR_BYTES];
+            let mut sector = [0; SECTOR_4K_BYTES];
             sector[..MAGIC.len()].copy_from_slice(&MAGIC);
             let mine = made.phases.iter().flat_map(|phase| &phase.writes);
             let named = mine
@@ -189,11 +190,11 @@ fn what_is_not_of_this_disk_is_no_cut_off_write() {
     }
     // A stranger's bytes beside torn ends are a stranger's.
     let mut strange = Disk::blank(DISK_SECTORS);
-    let mut end = [0; SECTOR_BYTES];
-    end[SECTOR_BYTES - 8] = 1;
+    let mut end = [0; SECTOR_4K_BYTES];
+    end[SECTOR_4K_BYTES - 8] = 1;
     strange.written.insert(0, end);
     let torn_alone = is_cut_off(&strange);
-    strange.written.insert(Lba(8).0, [7; SECTOR_BYTES]);
+    strange.written.insert(Lba(8).0, [7; SECTOR_4K_BYTES]);
     assert!(!is_cut_off(&strange));
     assert!(torn_alone, "the end of a torn sector alone");
     // Nor is it when a sector cannot be read, or the disk is too small for any.
@@ -204,6 +205,6 @@ fn what_is_not_of_this_disk_is_no_cut_off_write() {
         ours.cluster,
         |_| Err(())
     ));
-    let none = |_| Ok::<_, Infallible>([0; SECTOR_BYTES]);
+    let none = |_| Ok::<_, Infallible>([0; SECTOR_4K_BYTES]);
     assert!(!is_cut_off_write_of(8, ours.disk, ours.cluster, none));
 }

@@ -6,9 +6,11 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{
-    Damage, DecodeError, EXTENTS_MAX, EncodeError, ExtentRecord, Geometry, Lba, Part, Place, SECTOR_BYTES,
-    SectorError, Superblock, TableRef, Why, decode, format, update,
+    Damage, DecodeError, EncodeError, ExtentRecord, Geometry, Part, Place, SECTOR_4K_BYTES, SectorError,
+    Superblock, TableRef, Why, decode, format, update,
 };
+use palisade_words::limits::EXTENTS_PER_DISK_MAX;
+use palisade_words::{Generation, Lba, Uuid};
 
 const TAIL: u64 = DISK_SECTORS / 8 * 8 - 4096;
 
@@ -16,7 +18,7 @@ const TAIL: u64 = DISK_SECTORS / 8 * 8 - 4096;
 fn changed() -> (Disk, Superblock) {
     let (mut disk, first) = formatted(DISK_SECTORS, 2);
     let next = Superblock {
-        generation: 11,
+        generation: Generation(11),
         ..first.superblock.clone()
     };
     let second = update(&first.superblock, &next, &extents(20)).unwrap();
@@ -37,7 +39,7 @@ fn each_turned_bit_of_each_superblock_copy_is_told_and_read_around() {
         (true, 0, TAIL),
         (true, 1, TAIL + 128),
     ] {
-        for bit in 0..SECTOR_BYTES * 8 {
+        for bit in 0..SECTOR_4K_BYTES * 8 {
             let mut turned = disk.read(Lba(lba));
             turned[bit / 8] ^= 1 << (bit % 8);
             let read = |at: Lba| Ok::<_, String>(if at.0 == lba { turned } else { disk.read(at) });
@@ -91,7 +93,7 @@ fn a_table_is_put_together_from_head_and_tail() {
     let mut many = extents(20);
     for index in 20..100u64 {
         let mut one = many[0].clone();
-        one.volume = 1000 + u128::from(index);
+        one.volume = Uuid(1000 + u128::from(index));
         (one.disk_lba, one.sectors) = (Lba(8192 * 22 + 8 * index), 8);
         many.push(one);
     }
@@ -120,7 +122,7 @@ fn a_misdirected_sector_and_one_of_another_disk_are_refused() {
     let elsewhere = disk.read(Lba(128));
     disk.written.insert(0, elsewhere);
     let other = Superblock {
-        disk: 99,
+        disk: Uuid(99),
         ..wanted.clone()
     };
     disk.written.insert(TAIL + 128, other.to_sector(Lba(TAIL + 128)));
@@ -132,7 +134,10 @@ fn a_misdirected_sector_and_one_of_another_disk_are_refused() {
         why,
         [
             &Why::Sector(SectorError::WrongPlace { meant: Lba(128) }),
-            &Why::OtherDisk { disk: 99, cluster }
+            &Why::OtherDisk {
+                disk: Uuid(99),
+                cluster
+            }
         ]
     );
 }
@@ -188,7 +193,7 @@ fn what_is_not_ours_has_a_name() {
     );
     assert_eq!(Disk::blank(DISK_SECTORS).decode(), Err(DecodeError::NotOurs));
     let broken = decode(DISK_SECTORS, |_| {
-        Err::<[u8; SECTOR_BYTES], _>("input/output error")
+        Err::<[u8; SECTOR_4K_BYTES], _>("input/output error")
     });
     assert!(matches!(broken, Err(DecodeError::Unreadable { damage }) if damage.len() == 4));
     let (mut disk, _) = changed();
@@ -211,8 +216,8 @@ fn a_disk_without_a_sound_superblock_is_what_its_places_show() {
         };
         let read = |lba: Lba| match kind_of(lba) {
             Some(0) => Err("input/output error"),
-            Some(1) => Ok([0; SECTOR_BYTES]),
-            Some(2) => Ok([7; SECTOR_BYTES]),
+            Some(1) => Ok([0; SECTOR_4K_BYTES]),
+            Some(2) => Ok([7; SECTOR_4K_BYTES]),
             _ => {
                 let mut damaged = disk.read(lba);
                 damaged[3000] ^= 1;
@@ -315,7 +320,7 @@ fn impossible_changes_are_refused_before_anything_is_written() {
     let end = Geometry::of(DISK_SECTORS).unwrap().data_end.0;
     let at = |lba: u64, sectors: u64| {
         let mut one = extents(1).remove(0);
-        one.volume = 1000 + u128::from(lba);
+        one.volume = Uuid(1000 + u128::from(lba));
         (one.disk_lba, one.sectors) = (Lba(lba), sectors);
         one
     };
@@ -338,21 +343,21 @@ fn impossible_changes_are_refused_before_anything_is_written() {
         EncodeError::Overlap { indices, lba }
     );
     let large = superblock(10_000_000);
-    let full: Vec<_> = (0..EXTENTS_MAX as u64)
+    let full: Vec<_> = (0..EXTENTS_PER_DISK_MAX as u64)
         .map(|index| at(8192 + 8 * index, 8))
         .collect();
     let made = format(&large, &full).unwrap();
     let mut disk = Disk::blank(10_000_000);
     disk.write_all(&made.phases);
     assert_eq!(disk.decode().unwrap().extents, full);
-    let many = vec![extents(1).remove(0); EXTENTS_MAX + 1];
-    let (count, limit) = (EXTENTS_MAX + 1, EXTENTS_MAX);
+    let many = vec![extents(1).remove(0); EXTENTS_PER_DISK_MAX + 1];
+    let (count, limit) = (EXTENTS_PER_DISK_MAX + 1, EXTENTS_PER_DISK_MAX);
     assert_eq!(
         format(&mine, &many),
         Err(EncodeError::TooManyExtents { count, limit })
     );
     let older = Superblock {
-        generation: 9,
+        generation: Generation(9),
         ..mine.clone()
     };
     assert!(matches!(
@@ -360,7 +365,7 @@ fn impossible_changes_are_refused_before_anything_is_written() {
         Err(EncodeError::Older { .. })
     ));
     let other = Superblock {
-        disk: 1,
+        disk: Uuid(1),
         ..mine.clone()
     };
     assert!(matches!(
@@ -377,7 +382,7 @@ fn a_damaged_record_is_mended_from_the_sound_ones_bit_for_bit() {
     let decoded = disk.decode().unwrap();
     let in_force = |lba: u64| {
         let mut spoilt = disk.clone();
-        spoilt.written.insert(lba, [0x5a; SECTOR_BYTES]);
+        spoilt.written.insert(lba, [0x5a; SECTOR_4K_BYTES]);
         !spoilt.decode().unwrap().damage.is_empty()
     };
     let mut mended = 0;

@@ -6,7 +6,8 @@
 mod disk;
 
 use disk::{DISK_SECTORS, extents, superblock};
-use palisade_wire::{Ancestor, Lineage, Superblock, format, update};
+use palisade_wire::{Lineage, Superblock, format, update};
+use palisade_words::{Ancestor, Epoch, Generation, LineageId};
 use std::path::Path;
 
 fn compare(name: &str, bytes: &[u8]) {
@@ -39,11 +40,11 @@ fn a_formatted_disks_sectors_are_those_of_the_golden_files() {
 /// The same with a lineage, as version 2 has it.
 fn with_lineage() -> Superblock {
     let ancestor = |generation: u64| Ancestor {
-        generation,
-        id: 0x1d00 << 64 | u128::from(generation),
+        generation: Generation(generation),
+        id: LineageId(0x1d00 << 64 | u128::from(generation)),
     };
     let lineage = Lineage {
-        id: 0x1d00 << 64 | 10,
+        id: LineageId(0x1d00 << 64 | 10),
         ancestors: (1..9).rev().map(ancestor).collect(),
     };
     Superblock {
@@ -58,7 +59,7 @@ fn a_superblock_with_its_lineage_is_that_of_the_golden_file() {
     compare("superblock-2.bin", &format.phases[3].writes[0].bytes);
     let table = format.phases[1].writes.iter().find(|write| write.lba.0 == 1792);
     compare("extents-2.bin", &table.unwrap().bytes);
-    let read = Superblock::from_sector(&format.phases[3].writes[0].bytes, palisade_wire::Lba(0)).unwrap();
+    let read = Superblock::from_sector(&format.phases[3].writes[0].bytes, palisade_words::Lba(0)).unwrap();
     assert_eq!(read, format.superblock);
     assert_eq!(read.lineage.unwrap().ancestors.len(), 8);
 }
@@ -67,10 +68,13 @@ fn a_superblock_with_its_lineage_is_that_of_the_golden_file() {
 fn the_golden_superblock_says_what_it_said() {
     let bytes =
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/superblock.bin")).unwrap();
-    let read = Superblock::from_sector(&bytes.try_into().unwrap(), palisade_wire::Lba(0)).unwrap();
+    let read = Superblock::from_sector(&bytes.try_into().unwrap(), palisade_words::Lba(0)).unwrap();
     let written = format(&superblock(DISK_SECTORS), &extents(2)).unwrap().superblock;
     assert_eq!(read, written);
-    assert_eq!((read.generation, read.epoch, read.sequence), (10, 1, 1));
+    assert_eq!(
+        (read.generation, read.epoch, read.sequence),
+        (Generation(10), Epoch(1), 1)
+    );
     assert_eq!((read.data_start.0, read.data_end.0), (8192, 8192 * 23));
 }
 
@@ -80,7 +84,7 @@ fn an_update_turns_to_the_other_copies() {
     let second = update(
         &first,
         &Superblock {
-            generation: 11,
+            generation: Generation(11),
             ..first.clone()
         },
         &extents(1),

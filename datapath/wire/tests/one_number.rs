@@ -7,9 +7,10 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{
-    Ancestor, Claim, DecodeError, ExtentRecord, Lba, Lineage, Part, Place, Proof, Superblock, TableRef, Why,
-    format, mend, update,
+    Claim, DecodeError, ExtentRecord, Lineage, Part, Place, Proof, Superblock, TableRef, Why, format, mend,
+    update,
 };
+use palisade_words::{Ancestor, Epoch, Generation, Lba, LineageId, Uuid};
 
 const TAIL: u64 = DISK_SECTORS / 8 * 8 - 4096;
 
@@ -35,13 +36,13 @@ const fn place(tail: bool, copy: usize) -> Place {
 /// A superblock of a generation that has grown out of those before it, the latest first.
 fn descended(id: u128, ancestors: &[u128]) -> Superblock {
     let ancestor = |id: &u128| Ancestor {
-        generation: *id as u64,
-        id: *id,
+        generation: Generation(*id as u64),
+        id: LineageId(*id),
     };
     Superblock {
-        generation: id as u64,
+        generation: Generation(id as u64),
         lineage: Some(Lineage {
-            id,
+            id: LineageId(id),
             ancestors: ancestors.iter().map(ancestor).collect(),
         }),
         ..superblock(DISK_SECTORS)
@@ -79,7 +80,7 @@ fn a_copy_whose_table_is_not_there_is_told_and_mended_wherever_it_lies() {
     let table = made.superblock.table;
     let others = [
         Superblock {
-            owner: made.superblock.owner + 1,
+            owner: Uuid(made.superblock.owner.0 + 1),
             table: TableRef {
                 crc: table.crc ^ 1,
                 ..table
@@ -162,11 +163,11 @@ fn of_two_complete_states_the_one_that_has_grown_out_of_the_other_is_in_force() 
 fn two_complete_states_that_grew_on_apart_contradict_each_other() {
     let plain = superblock(DISK_SECTORS);
     let owned = Superblock {
-        owner: plain.owner + 1,
+        owner: Uuid(plain.owner.0 + 1),
         ..plain.clone()
     };
     let relabelled = Superblock {
-        epoch: 2,
+        epoch: Epoch(2),
         ..descended(20, &[10])
     };
     let unlike = [
@@ -254,7 +255,7 @@ fn an_older_state_does_not_come_in_place_of_two_that_contradict_each_other() {
     let next = update(&first.superblock, &first.superblock, &extents(3)).unwrap();
     disk.write_all(&next.phases);
     let other = Superblock {
-        generation: next.superblock.generation + 1,
+        generation: next.superblock.generation.next(),
         ..next.superblock.clone()
     };
     let copied = copied_to(&disk, &[TAIL], &other);
@@ -264,7 +265,7 @@ fn an_older_state_does_not_come_in_place_of_two_that_contradict_each_other() {
     assert_eq!(claims.map(|claim| claim.extents), [extents(3), extents(3)]);
     // Of the older one nobody speaks as long as it is not in force.
     let older = Superblock {
-        generation: first.superblock.generation + 1,
+        generation: first.superblock.generation.next(),
         ..first.superblock.clone()
     };
     let copied = copied_to(&disk, &[128], &older);

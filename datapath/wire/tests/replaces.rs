@@ -5,14 +5,15 @@
 mod disk;
 
 use disk::{DISK_SECTORS, superblock};
-use palisade_wire::{Ancestor, EncodeError, Kinship, Lineage, Superblock, update};
+use palisade_wire::{EncodeError, Kinship, Lineage, Superblock, update};
+use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
 
 /// A superblock that has come this way: generations by number and id, the oldest first.
 fn at(path: &[(u64, u128)]) -> Superblock {
-    let mut points = path
-        .iter()
-        .rev()
-        .map(|&(generation, id)| Ancestor { generation, id });
+    let mut points = path.iter().rev().map(|&(generation, id)| Ancestor {
+        generation: Generation(generation),
+        id: LineageId(id),
+    });
     let own = points.next().unwrap();
     let lineage = Lineage {
         id: own.id,
@@ -29,7 +30,7 @@ fn at(path: &[(u64, u128)]) -> Superblock {
 /// One from before there were lineages.
 fn plain(generation: u64) -> Superblock {
     Superblock {
-        generation,
+        generation: Generation(generation),
         sequence: 6,
         ..superblock(DISK_SECTORS)
     }
@@ -38,7 +39,7 @@ fn plain(generation: u64) -> Superblock {
 /// The one that names `before` as what it has grown out of.
 fn grown_out_of(before: &Superblock) -> Superblock {
     let point = before.point();
-    at(&[(point.generation, point.id), (point.generation + 5, 99)])
+    at(&[(point.generation.0, point.id.0), (point.generation.0 + 5, 99)])
 }
 
 fn refused(before: &Superblock, after: &Superblock) -> Option<EncodeError> {
@@ -69,19 +70,25 @@ fn a_superblock_gives_way_to_what_has_grown_out_of_it_alone() {
             "its parent",
             at(&left),
             at(&root),
-            wrong(Kinship::Descendant, 11, 10),
+            wrong(Kinship::Descendant, Generation(11), Generation(10)),
         ),
         (
             "its cousin",
             at(&left),
             at(&right),
-            wrong(Kinship::Apart { since: 10 }, 11, 12),
+            wrong(
+                Kinship::Apart {
+                    since: Generation(10),
+                },
+                Generation(11),
+                Generation(12),
+            ),
         ),
         (
             "a stranger",
             at(&left),
             at(&stranger),
-            wrong(Kinship::Unknown, 11, 20),
+            wrong(Kinship::Unknown, Generation(11), Generation(20)),
         ),
         // What has no lineage is believed by its number, by what has none or does not go back as far.
         ("no lineage over none", plain(10), plain(11), None),
@@ -91,14 +98,14 @@ fn a_superblock_gives_way_to_what_has_grown_out_of_it_alone() {
             "none over a lineage",
             at(&left),
             plain(20),
-            wrong(Kinship::Unknown, 11, 20),
+            wrong(Kinship::Unknown, Generation(11), Generation(20)),
         ),
         ("what names it", plain(10), grown_out_of(&plain(10)), None),
         (
             "what it was, after it was named",
             grown_out_of(&plain(10)),
             plain(10),
-            wrong(Kinship::Descendant, 15, 10),
+            wrong(Kinship::Descendant, Generation(15), Generation(10)),
         ),
     ];
     for (what, before, after, expected) in cases {
@@ -122,8 +129,9 @@ fn epoch_and_generation_do_not_go_back() {
         (11, 0, true),
     ] {
         let (before, mut after) = (plain(10), plain(generation));
-        after.epoch = epoch;
-        let (found, wanted) = ((1, 10), (epoch, generation));
+        after.epoch = Epoch(epoch);
+        let found = (Epoch(1), Generation(10));
+        let wanted = (after.epoch, after.generation);
         let expected = is_older.then_some(EncodeError::Older { found, wanted });
         assert_eq!(
             refused(&before, &after),
@@ -143,7 +151,7 @@ fn another_disk_or_cluster_is_not_written_over_unless_it_was_decided() {
         ("nothing is known", at(&[(20, 8)]), false),
     ];
     for (what, heir, decided) in heirs {
-        let (disk, cluster) = (before.disk + 1, before.cluster + 1);
+        let (disk, cluster) = (Uuid(before.disk.0 + 1), Uuid(before.cluster.0 + 1));
         let other_disk = Superblock { disk, ..heir.clone() };
         let (found, wanted) = (before.disk, disk);
         let expected = Some(EncodeError::OtherDisk { found, wanted });

@@ -7,12 +7,13 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, superblock};
 use palisade_wire::{
-    DecodeError, ExtentRecord, ExtentRole, Lba, Name, SECTOR_BYTES, SectorError, Superblock, Why, format,
+    DecodeError, ExtentRecord, ExtentRole, Label, SECTOR_4K_BYTES, SectorError, Superblock, Why, format,
     mend, update,
 };
+use palisade_words::{Lba, Uuid};
 use proptest::prelude::*;
 
-type Sector = [u8; SECTOR_BYTES];
+type Sector = [u8; SECTOR_4K_BYTES];
 
 const TAIL: u64 = DISK_SECTORS / 8 * 8 - 4096;
 
@@ -40,8 +41,8 @@ fn sealed(mut sector: Sector) -> Sector {
 /// Three volumes, one of them in three pieces.
 fn extents() -> Vec<ExtentRecord> {
     let of = |volume: u128, volume_lba: u64, unit: u64, sectors: u64, volume_sectors: u64| ExtentRecord {
-        volume,
-        volume_name: Name::new(["a", "b", "c"][volume as usize - 1]).unwrap(),
+        volume: Uuid(volume),
+        volume_name: Label::new(["a", "b", "c"][volume as usize - 1]).unwrap(),
         role: ExtentRole::Linear,
         part: 0,
         block_bytes: 512,
@@ -347,19 +348,25 @@ fn ids_that_are_nobodys_are_not_written() {
     for (bad, field) in [
         (
             Superblock {
-                disk: 0,
+                disk: Uuid(0),
                 ..mine.clone()
             },
             "disk",
         ),
         (
             Superblock {
-                cluster: 0,
+                cluster: Uuid(0),
                 ..mine.clone()
             },
             "cluster",
         ),
-        (Superblock { owner: 0, ..mine }, "owner"),
+        (
+            Superblock {
+                owner: Uuid(0),
+                ..mine
+            },
+            "owner",
+        ),
     ] {
         let refused = format(&bad, &[]).unwrap_err();
         assert_eq!(refused.to_string(), format!("superblock: impossible `{field}`"));

@@ -8,14 +8,12 @@ use crate::pages::Pages;
 use crate::random::Random;
 use crate::row::{Row, Work};
 use crate::window::Window;
-use palisade_block::{
-    AttachmentIndex, Clock, DeviceIndex, Devices, Io, Lba, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex,
-    Started,
-};
+use palisade_block::{Clock, Devices, Io, Nanos, Op, Segment, Started};
 use palisade_sys::device::Create;
 use palisade_sys::{
     DeviceSpec, LocalDevices, LocalSettings, Medium, MemoryRegistration, MonotonicClock, Opened, affinity,
 };
+use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -2,14 +2,13 @@
 
 use crate::guest::Guest;
 use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
-use palisade_block::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, Nanos, QueueId, Route, Run, Sectors, VolumeIndex,
-};
+use palisade_block::{Nanos, Route, Run};
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_sys::device::{DeviceSpec, Medium};
 use palisade_sys::{HugePool, LocalDevices, LocalSettings, Opened};
 use palisade_virtio::BlkQueue;
 use palisade_virtio::driver::repeated::Silent;
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 mod site;
 
 use palisade_consensus::{Agreement, Backup, Store};
-use palisade_model::{Command, CreateVolume, Name, Uuid};
+use palisade_model::{Command, CreateVolume};
+use palisade_words::{Name, Uuid};
 use site::{Site, line, run};
 use std::path::Path;
 

@@ -1,6 +1,7 @@
 //! Opening and reading a file or block device, sector by sector.
 
-use palisade_wire::{Lba, SECTOR_BYTES};
+use palisade_wire::SECTOR_4K_BYTES;
+use palisade_words::Lba;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
@@ -47,8 +48,8 @@ impl Medium {
         let mut file = direct.open(path).or_else(|_| File::open(path))?;
         let bytes = file.seek(SeekFrom::End(0))?;
         let unaligned = File::open(path)?;
-        let buffer = vec![0; 2 * SECTOR_BYTES];
-        let aligned = buffer.as_ptr().align_offset(SECTOR_BYTES);
+        let buffer = vec![0; 2 * SECTOR_4K_BYTES];
+        let aligned = buffer.as_ptr().align_offset(SECTOR_4K_BYTES);
         Ok(Medium {
             kind,
             bytes,
@@ -60,15 +61,15 @@ impl Medium {
     }
 
     /// The sector at a position.
-    pub fn sector(&mut self, lba: Lba) -> io::Result<[u8; SECTOR_BYTES]> {
+    pub fn sector(&mut self, lba: Lba) -> io::Result<[u8; SECTOR_4K_BYTES]> {
         let offset = lba.checked_bytes().ok_or(io::ErrorKind::InvalidInput)?;
-        let end = self.aligned + SECTOR_BYTES;
+        let end = self.aligned + SECTOR_4K_BYTES;
         let aligned = self
             .buffer
             .get_mut(self.aligned..end)
             .ok_or(io::ErrorKind::OutOfMemory)?;
         self.file.read_exact_at(aligned, offset)?;
-        let mut sector = [0; SECTOR_BYTES];
+        let mut sector = [0; SECTOR_4K_BYTES];
         sector.copy_from_slice(aligned);
         Ok(sector)
     }
@@ -76,7 +77,7 @@ impl Medium {
     /// Up to `bytes` from the start, as far as they can be read.
     pub fn head(&mut self, bytes: usize) -> Vec<u8> {
         let mut head = Vec::with_capacity(bytes);
-        for index in 0..(bytes / SECTOR_BYTES) as u64 {
+        for index in 0..(bytes / SECTOR_4K_BYTES) as u64 {
             match self.sector(Lba(index * 8)) {
                 Ok(sector) => head.extend_from_slice(&sector),
                 Err(_) => break,
@@ -85,7 +86,7 @@ impl Medium {
         // A last piece shorter than a sector, read by the byte.
         let begin = head.len() as u64;
         let rest = self.bytes.saturating_sub(begin);
-        if rest > 0 && rest < SECTOR_BYTES as u64 && head.len() < bytes {
+        if rest > 0 && rest < SECTOR_4K_BYTES as u64 && head.len() < bytes {
             let mut piece = vec![0; rest as usize];
             if File::read_exact_at(&self.unaligned, &mut piece, begin).is_ok() {
                 head.extend_from_slice(&piece);
@@ -97,8 +98,8 @@ impl Medium {
     /// Looks for the first byte that is not zero, in the first [`LOOK_BYTES_MAX`] and the last MiB: 100 TiB are not read
     /// for one line of text. What cannot be read counts as not looked at.
     pub fn look_for_data(&mut self) -> Look {
-        let sectors = self.bytes / SECTOR_BYTES as u64;
-        let front = sectors.min(LOOK_BYTES_MAX / SECTOR_BYTES as u64);
+        let sectors = self.bytes / SECTOR_4K_BYTES as u64;
+        let front = sectors.min(LOOK_BYTES_MAX / SECTOR_4K_BYTES as u64);
         let back = sectors.saturating_sub(1 << 8).max(front);
         let mut whole = front == back;
         for index in (0..front).chain(back..sectors) {
@@ -108,12 +109,12 @@ impl Medium {
             };
             if let Some(at) = sector.iter().position(|byte| *byte != 0) {
                 return Look::Data {
-                    offset: index * SECTOR_BYTES as u64 + at as u64,
+                    offset: index * SECTOR_4K_BYTES as u64 + at as u64,
                 };
             }
         }
         // A last piece shorter than a sector, read by the byte.
-        let rest = self.bytes % SECTOR_BYTES as u64;
+        let rest = self.bytes % SECTOR_4K_BYTES as u64;
         let mut piece = vec![0; rest as usize];
         let begin = self.bytes - rest;
         match File::read_exact_at(&self.unaligned, &mut piece, begin) {

@@ -1,8 +1,9 @@
 //! What is left of the superblocks of a disk that has lost some of them or all, and what to do then.
 
 use crate::medium::Medium;
-use crate::report::{PlaceReport, uuid};
-use palisade_wire::{Damage, Decoded, Geometry, Lba, Part, Place, SECTOR_BYTES, Why, disks_named};
+use crate::report::PlaceReport;
+use palisade_wire::{Damage, Decoded, Geometry, Part, Place, SECTOR_4K_BYTES, Why, disks_named};
+use palisade_words::{Lba, Uuid};
 use std::collections::BTreeSet;
 
 /// The places of a superblock, in the order in which they are read.
@@ -48,7 +49,7 @@ pub fn overwritten(medium: &mut Medium) -> Vec<PlaceReport> {
         let area = if tail { geometry.tail.0 } else { 0 };
         let lba = area + copy as u64 * (64 << 10) / 512;
         let what = match medium.sector(Lba(lba)) {
-            Ok(bytes) if bytes == [0; SECTOR_BYTES] => "lost: nothing but zeroes is there".to_owned(),
+            Ok(bytes) if bytes == [0; SECTOR_4K_BYTES] => "lost: nothing but zeroes is there".to_owned(),
             Ok(_) => "lost: something else wrote over it".to_owned(),
             Err(error) => format!("cannot be read: {error}"),
         };
@@ -62,7 +63,7 @@ pub fn overwritten(medium: &mut Medium) -> Vec<PlaceReport> {
 }
 
 /// The disks that what is left in the head and tail area names.
-pub fn named(medium: &mut Medium) -> BTreeSet<u128> {
+pub fn named(medium: &mut Medium) -> BTreeSet<Uuid> {
     disks_named(medium.bytes / 512, |lba| medium.sector(lba))
 }
 
@@ -94,8 +95,8 @@ pub fn advice_on_some(label: &str, found: &Decoded, is_cut: bool) -> Vec<String>
 }
 
 /// What is lost and what to do where no superblock can be used.
-pub fn advice_on_none(path: &str, named: &BTreeSet<u128>) -> Vec<String> {
-    let ids: Vec<String> = named.iter().map(|id| uuid(*id)).collect();
+pub fn advice_on_none(path: &str, named: &BTreeSet<Uuid>) -> Vec<String> {
+    let ids: Vec<String> = named.iter().map(Uuid::to_string).collect();
     let mut advice = Vec::new();
     match ids.as_slice() {
         [] => {}

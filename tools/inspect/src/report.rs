@@ -4,9 +4,9 @@ use crate::meaning;
 use crate::medium::{Kind, LOOK_BYTES_MAX, Look, Medium};
 use crate::remains;
 use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, Damage, DecodeError, Decoded, ExtentRecord, SIGNATURE_BYTES, Superblock, decode,
-    recognise,
+    Damage, DecodeError, Decoded, ExtentRecord, SIGNATURE_BYTES, Superblock, decode, recognise,
 };
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use serde::Serialize;
 use std::path::Path;
 
@@ -361,15 +361,12 @@ fn disk(superblock: &Superblock, decoded: &Decoded) -> DiskReport {
     });
     DiskReport {
         label: superblock.label.to_string(),
-        uuid: uuid(superblock.disk),
-        cluster: uuid(superblock.cluster),
-        owner: uuid(superblock.owner),
-        generation: superblock.generation,
-        epoch: superblock.epoch,
-        lineage: superblock
-            .lineage
-            .as_ref()
-            .map(|lineage| format!("{:032x}", lineage.id)),
+        uuid: superblock.disk.to_string(),
+        cluster: superblock.cluster.to_string(),
+        owner: superblock.owner.to_string(),
+        generation: superblock.generation.0,
+        epoch: superblock.epoch.0,
+        lineage: superblock.lineage.as_ref().map(|lineage| lineage.id.to_string()),
         ancestors: ancestors(superblock),
         sequence: superblock.sequence,
         block_bytes: superblock.block_bytes,
@@ -387,9 +384,9 @@ fn disk(superblock: &Superblock, decoded: &Decoded) -> DiskReport {
 
 fn ancestors(superblock: &Superblock) -> Vec<AncestorReport> {
     let ancestors = superblock.lineage.iter().flat_map(|lineage| &lineage.ancestors);
-    let report = |ancestor: &palisade_wire::Ancestor| AncestorReport {
-        generation: ancestor.generation,
-        id: format!("{:032x}", ancestor.id),
+    let report = |ancestor: &palisade_words::Ancestor| AncestorReport {
+        generation: ancestor.generation.0,
+        id: ancestor.id.to_string(),
     };
     ancestors.map(report).collect()
 }
@@ -418,7 +415,7 @@ fn free_space(superblock: &Superblock, extents: &[ExtentRecord]) -> (u64, u64) {
 fn volumes(extents: &[ExtentRecord]) -> Vec<VolumeReport> {
     let mut volumes: Vec<VolumeReport> = Vec::new();
     for extent in extents {
-        let id = uuid(extent.volume);
+        let id = extent.volume.to_string();
         let here = ExtentReport {
             volume_lba: extent.volume_lba.0,
             disk_lba: extent.disk_lba.0,
@@ -439,11 +436,4 @@ fn volumes(extents: &[ExtentRecord]) -> Vec<VolumeReport> {
         });
     }
     volumes
-}
-
-/// The text form of RFC 9562.
-pub(crate) fn uuid(id: u128) -> String {
-    let hex = format!("{id:032x}");
-    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| hex.get(range).unwrap_or_default());
-    parts.join("-")
 }

@@ -2,9 +2,9 @@
 
 #![cfg(test)]
 
-use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, DATA_START, ExtentRecord, ExtentRole, Lba, Name, Superblock, format, update,
-};
+use palisade_wire::{DATA_START, ExtentRecord, ExtentRole, Label, Superblock, format, update};
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Epoch, Generation, Lba, Uuid};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -41,8 +41,8 @@ fn json(path: &Path) -> (i32, Value) {
 
 fn extent(volume: u128, name: &str, volume_lba: u64, unit: u64, sectors: u64) -> ExtentRecord {
     ExtentRecord {
-        volume,
-        volume_name: Name::new(name).unwrap(),
+        volume: Uuid(volume),
+        volume_name: Label::new(name).unwrap(),
         role: ExtentRole::Linear,
         part: 0,
         block_bytes: 512,
@@ -58,7 +58,15 @@ fn pooled(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("pool.img");
     let file = File::create_new(&path).unwrap();
     file.set_len(SECTORS * 512).unwrap();
-    let superblock = Superblock::new(0xd15c, 0xc1, 0x0de, Name::new("pool").unwrap(), 512, SECTORS).unwrap();
+    let superblock = Superblock::new(
+        Uuid(0xd15c),
+        Uuid(0xc1),
+        Uuid(0x0de),
+        Label::new("pool").unwrap(),
+        512,
+        SECTORS,
+    )
+    .unwrap();
     let first = format(&superblock, &[]).unwrap();
     let extents = [
         extent(1, "web1", 0, 0, 8192),
@@ -66,8 +74,8 @@ fn pooled(directory: &TempDir) -> PathBuf {
         extent(1, "web1", 8192, 1, 1808),
     ];
     let next = Superblock {
-        generation: 7,
-        epoch: 1,
+        generation: Generation(7),
+        epoch: Epoch(1),
         ..first.superblock
     };
     let second = update(&next, &next, &extents).unwrap();

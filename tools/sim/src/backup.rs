@@ -12,10 +12,10 @@ use palisade_block::Nanos;
 use palisade_consensus::Backup;
 use palisade_model::{
     AddDisk, ChangeVolume, Clear, ClearHeld, Cluster, Command, CreateAttachment, CreateVolume, DeleteVolume,
-    Extent, GrowVolume, IdentifyDisk, InitCluster, Limits, Medium, MediumRecord, Name, RecordCleared, Usage,
-    Uuid,
+    Extent, GrowVolume, IdentifyDisk, InitCluster, Limits, Medium, MediumRecord, RecordCleared, Usage,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, plan};
+use palisade_words::{Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

@@ -6,7 +6,8 @@ use crate::plan::Chaos;
 use crate::tenant::Phase;
 use crate::world::{Later, World, route_of};
 use palisade_block::mailbox::Command;
-use palisade_block::{Fault, Generation, Nanos, Sectors, VolumeIndex};
+use palisade_block::{Fault, Nanos};
+use palisade_words::{Generation, Sectors, VolumeIndex};
 
 impl World {
     /// Something goes wrong.

@@ -1,8 +1,9 @@
 //! The simulated disks as one reactor sees them.
 
 use crate::rack::Rack;
-use palisade_block::{DeviceIndex, DeviceLimits, Devices, Fault, Io, Lease, MemoryId, SlotIndex, Started};
+use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, Started};
 use palisade_sys::counting_allocator::uncounted;
+use palisade_words::{DeviceIndex, MemoryId, SlotIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 

@@ -10,7 +10,8 @@
 //! kept apart: without checksums nobody can be blamed for believing a liar.
 
 use crate::rng::Rng;
-use palisade_block::{Fault, Lba, SECTOR_BYTES, Sectors};
+use palisade_block::Fault;
+use palisade_words::{Lba, SECTOR_BYTES, Sectors};
 use std::collections::BTreeMap;
 
 /// How a dishonest disk cheats. Only scenarios whose data carries checksums, and deliberate faults, use it.

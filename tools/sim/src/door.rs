@@ -3,8 +3,9 @@
 
 use crate::finding::{Findings, Invariant};
 use crate::source::AnySource;
-use palisade_block::{Answer, Lba, Lease, Nanos, Op, Pulled, Request, Sectors, SegmentList, Source, Token};
+use palisade_block::{Answer, Lease, Nanos, Op, Pulled, Request, SegmentList, Source, Token};
 use palisade_memory::GuestMemory;
+use palisade_words::{Lba, Sectors};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

@@ -19,17 +19,19 @@ use crate::finding::{Findings, Invariant};
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
 use owner::Lock;
-use palisade_block::{Lba, Nanos, Sectors};
+use palisade_block::Nanos;
 use palisade_model::{
     AddDisk, ChangeVolume, Clear, Cluster, Command, ConfirmSuperblock, CreateVolume, DeleteVolume,
-    Generation, GrowVolume, InitCluster, Medium as Made, MediumRecord, Name, ReleaseDisk, Usage, Uuid,
+    GrowVolume, InitCluster, Medium as Made, MediumRecord, ReleaseDisk, Usage,
 };
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
 use palisade_volume::{Bare, Forbidden, Known, carried, image, is_first_write_cut_off, renewal};
 use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_BYTES,
-    Sector, SectorWrite, decode, erase,
+    AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_4K_BYTES, Sector, SectorWrite, decode,
+    erase,
 };
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Generation, Lba, Name, Sectors, Uuid};
 use record::Record;
 use restored::Restored;
 use std::collections::VecDeque;
@@ -78,7 +80,7 @@ struct Database {
     cluster: Cluster,
     been: Vec<Table>,
     /// The generations of the disk that it has been at, each by its mark: tables of two databases may say the same.
-    marks: Vec<palisade_wire::Ancestor>,
+    marks: Vec<palisade_words::Ancestor>,
 }
 
 /// What is under way on the disk: single writes, each group stable before the next.
@@ -236,7 +238,7 @@ impl World {
             // The operator is told, and nobody is served.
             Superblock::EndLost { tail, .. } if self.is_end_gone(tail) => Ok(()),
             // Another database has used the medium meanwhile: it is not the one that was looked at when the disk was added.
-            Superblock::Missing | Superblock::Damaged if self.has_remains_of_another(wanted.uuid.0) => Ok(()),
+            Superblock::Missing | Superblock::Damaged if self.has_remains_of_another(wanted.uuid) => Ok(()),
             other => Err(format!(
                 "at rest the disk is stuck: {other:?}, {:?}, {:?}, blank {}",
                 wanted.first_superblock,
@@ -386,7 +388,7 @@ impl World {
             },
             Action::ReleaseDisk { disk } => {
                 let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
-                self.is_let_go(uuid.0)?;
+                self.is_let_go(uuid)?;
                 let name = disk.clone();
                 self.apply(&Command::ReleaseDisk(ReleaseDisk { name, uuid }));
                 self.observed.record(&cluster, &step, Opened::default());
@@ -467,7 +469,7 @@ impl World {
             false => 0,
         };
         let is_there = |at: u64| {
-            self.sector(palisade_wire::Lba(start + at))
+            self.sector(palisade_words::Lba(start + at))
                 .starts_with(&palisade_wire::MAGIC)
         };
         ![0, 128].into_iter().any(is_there)
@@ -478,8 +480,8 @@ impl World {
         ends.iter().all(|bytes| bytes.iter().all(|byte| *byte == 0))
     }
 
-    fn sector(&self, lba: palisade_wire::Lba) -> Sector {
-        let mut sector = [0; SECTOR_BYTES];
+    fn sector(&self, lba: palisade_words::Lba) -> Sector {
+        let mut sector = [0; SECTOR_4K_BYTES];
         let bytes = self.medium.read(Lba(lba.0), Sectors(8));
         if bytes.len() == sector.len() {
             sector.copy_from_slice(bytes);
@@ -612,10 +614,10 @@ impl World {
             let end = start + AREA_SECTORS;
             for lba in (start..end)
                 .step_by(8)
-                .filter(|lba| self.sector(palisade_wire::Lba(*lba)) != [0; SECTOR_BYTES])
+                .filter(|lba| self.sector(palisade_words::Lba(*lba)) != [0; SECTOR_4K_BYTES])
                 .collect::<Vec<_>>()
             {
-                self.medium.write(Lba(lba), &[0; SECTOR_BYTES], true, || true);
+                self.medium.write(Lba(lba), &[0; SECTOR_4K_BYTES], true, || true);
             }
         }
         self.turned = false;
@@ -669,10 +671,10 @@ impl World {
             return;
         }
         // The last sector of the disk's copies in the head, where one of two lies.
-        let lba = palisade_wire::Lba(128 * self.rng.below(2));
+        let lba = palisade_words::Lba(128 * self.rng.below(2));
         let mut sector = self.sector(lba);
         // One that was never written is no copy of anything.
-        if sector == [0; SECTOR_BYTES] {
+        if sector == [0; SECTOR_4K_BYTES] {
             return;
         }
         let before = self.read().map(|found| found.superblock.point());

@@ -2,8 +2,9 @@
 //! around; the simulated disks follow them here, and an address that is nobody's, or another's, is a finding
 //! (invariant 14), never an access.
 
-use palisade_block::{Lease, MemoryId, Segment};
+use palisade_block::{Lease, Segment};
 use palisade_memory::GuestMemory;
+use palisade_words::MemoryId;
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@
 use crate::finding::Invariant;
 use crate::rack::{Moving, POISON, Rack};
 use crate::world::{SPARE, World};
-use palisade_block::Sectors;
+use palisade_words::Sectors;
 use std::collections::BTreeSet;
 
 /// A volume's content on its way.

@@ -20,9 +20,10 @@ use crate::rng::{Rng, RunHash};
 use commands::{DISK_SECTORS, DISKS, OPENING, draw, draw_one};
 use node::{Drive, Node};
 use palisade_block::Nanos;
-use palisade_model::{Cluster, Command, Name, Outcome, check};
+use palisade_model::{Cluster, Command, Outcome, check};
 use palisade_volume::image;
 use palisade_wire::{DecodeError, ExtentRecord};
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::BTreeMap;
 
 /// Turns after which a node with nothing new to do must be at rest.
@@ -45,7 +46,7 @@ pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash 
 }
 
 /// What a disk of a permanent id says at a generation.
-type Tables = BTreeMap<(u128, u64), Vec<ExtentRecord>>;
+type Tables = BTreeMap<(Uuid, Generation), Vec<ExtentRecord>>;
 
 /// Where the process ends while a command is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -257,7 +258,7 @@ impl Operator {
     fn note_tables(&mut self, cluster: &Cluster) {
         for (name, disk) in &cluster.disks {
             if let Ok(image) = image(cluster, name) {
-                let key = (disk.uuid.0, image.superblock.generation);
+                let key = (disk.uuid, image.superblock.generation);
                 self.tables.insert(key, image.extents);
             }
         }
@@ -297,7 +298,7 @@ impl Operator {
         let wanted = image(&self.cluster, name).map_err(|error| error.to_string())?;
         let is_whole = found.extents == wanted.extents
             && found.superblock.generation == wanted.superblock.generation
-            && found.superblock.disk == disk.uuid.0
+            && found.superblock.disk == disk.uuid
             && found.damage.is_empty();
         match is_whole && disk.first_superblock.is_on_medium() {
             true => Ok(()),

@@ -6,11 +6,9 @@ use crate::disk::{Conduct, FlushMark, Lie, Medium};
 use crate::finding::{Findings, Invariant};
 use crate::memory::Memories;
 use crate::rng::{Rng, RunHash};
-use palisade_block::{
-    DeviceIndex, DeviceLimits, Fault, Io, Lba, Lease, MemoryId, Nanos, Op, Sectors, Segment, SlotIndex,
-    Started,
-};
+use palisade_block::{DeviceLimits, Fault, Io, Lease, Nanos, Op, Segment, Started};
 use palisade_memory::GuestMemory;
+use palisade_words::{DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A disk in the rack.

@@ -2,7 +2,7 @@
 //! its words depends on both, so that a sector mixed from two writes, or found in the wrong place, is told apart.
 
 use crate::rng::mix;
-use palisade_block::SECTOR_BYTES;
+use palisade_words::SECTOR_BYTES;
 
 /// Bytes of one sector.
 pub const SECTOR: usize = SECTOR_BYTES as usize;

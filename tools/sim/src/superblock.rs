@@ -5,11 +5,13 @@
 use crate::disk::Medium;
 use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
-use palisade_block::{Lba, Nanos, Sectors};
+use palisade_block::Nanos;
 use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, DATA_START, Decoded, ExtentRecord, ExtentRole, Geometry, Name, Sector,
-    Superblock, Update, decode, format, update,
+    DATA_START, Decoded, ExtentRecord, ExtentRole, Geometry, Label, Sector, Superblock, Update, decode,
+    format, update,
 };
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Lba, Sectors, Uuid};
 use std::convert::Infallible;
 
 /// 512-byte units in one record.
@@ -42,9 +44,9 @@ struct Bench {
 
 impl Bench {
     fn life(&mut self, hash: &mut RunHash) -> Result<(), String> {
-        let label = Name::new("bench").map_err(|error| error.to_string())?;
-        let blank =
-            Superblock::new(7, 8, 9, label, 512, self.disk_sectors).map_err(|error| error.to_string())?;
+        let label = Label::new("bench").map_err(|error| error.to_string())?;
+        let blank = Superblock::new(Uuid(7), Uuid(8), Uuid(9), label, 512, self.disk_sectors)
+            .map_err(|error| error.to_string())?;
         let extents = self.some_extents()?;
         let made = format(&blank, &extents).map_err(|error| error.to_string())?;
         let whole = self.write(&made);
@@ -70,7 +72,7 @@ impl Bench {
         let before = self.read()?;
         let new = self.some_extents()?;
         let after = Superblock {
-            generation: before.superblock.generation + 1,
+            generation: before.superblock.generation.next(),
             ..before.superblock.clone()
         };
         let mut from = before.superblock.clone();
@@ -179,8 +181,8 @@ impl Bench {
     }
 
     fn read(&self) -> Result<Decoded, String> {
-        let read = |lba: palisade_wire::Lba| {
-            let mut sector: Sector = [0; palisade_wire::SECTOR_BYTES];
+        let read = |lba: palisade_words::Lba| {
+            let mut sector: Sector = [0; palisade_wire::SECTOR_4K_BYTES];
             let bytes = self.medium.read(Lba(lba.0), RECORD);
             if bytes.len() == sector.len() {
                 sector.copy_from_slice(bytes);
@@ -205,13 +207,13 @@ impl Bench {
                 }
                 let volume = u128::from(self.rng.bits()) + 1;
                 extents.push(ExtentRecord {
-                    volume,
-                    volume_name: Name::new("v").map_err(|error| error.to_string())?,
+                    volume: Uuid(volume),
+                    volume_name: Label::new("v").map_err(|error| error.to_string())?,
                     role: ExtentRole::Linear,
                     part: 0,
                     block_bytes: 4096,
-                    volume_lba: palisade_wire::Lba(0),
-                    disk_lba: palisade_wire::Lba(
+                    volume_lba: palisade_words::Lba(0),
+                    disk_lba: palisade_words::Lba(
                         DATA_START.0 + unit * ALLOCATION_UNIT_SECTORS + part * sectors,
                     ),
                     sectors,

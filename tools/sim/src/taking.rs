@@ -4,8 +4,8 @@
 use crate::rack::{Rack, Taken};
 use crate::tenant::{Phase, Tenant};
 use crate::world::{Later, World};
-use palisade_block::AttachmentIndex;
 use palisade_block::mailbox::Command;
+use palisade_words::AttachmentIndex;
 use std::cell::{Cell, RefCell};
 
 impl World {

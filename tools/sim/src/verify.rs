@@ -4,7 +4,8 @@
 use crate::finding::Invariant;
 use crate::tenant::Phase;
 use crate::world::World;
-use palisade_block::{DeviceIndex, Lba, Nanos, Sectors};
+use palisade_block::Nanos;
+use palisade_words::{DeviceIndex, Lba, Sectors};
 
 /// Longest wait of a request whose disks are all well, in ns: hundreds of the slowest healthy operations. Where slots,
 /// parts or buffers are scarce, the time in which all that is in flight passes through them comes on top.

@@ -12,9 +12,8 @@ use crate::taking;
 use crate::tenant::{Phase, Tenant};
 use palisade_block::mailbox::Command;
 use palisade_block::stats::DeviceStats;
-use palisade_block::{
-    DeviceIndex, DeviceKind, DeviceLimits, Epoch, Generation, Lba, Nanos, Route, Run, Sectors, VolumeIndex,
-};
+use palisade_block::{DeviceKind, DeviceLimits, Nanos, Route, Run};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, VolumeIndex};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;

@@ -32,10 +32,12 @@ use crate::call::CallNotify;
 use crate::socket_file::{BindError, SocketOwner};
 use admission::Admission;
 use crossbeam::channel::{self, Sender};
-use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX, STALLED_MAX};
-use palisade_block::{AttachmentIndex, Progress, QueueId, Sectors, Whom};
+use palisade_block::limits::STALLED_MAX;
+use palisade_block::{Progress, Whom};
 use palisade_memory::Share;
 use palisade_virtio::{BlkQueue, VolumeGeometry};
+use palisade_words::limits::{QUEUE_SIZE_MAX, QUEUES_MAX};
+use palisade_words::{AttachmentIndex, QueueId, Sectors};
 use report::Reports;
 use std::fmt;
 use std::io;
@@ -77,11 +79,11 @@ pub enum AttachError {
         /// Its name.
         index: AttachmentIndex,
     },
-    /// Queues that cannot be: none or more than [`QUEUES_PER_ATTACHMENT`], or a size that is no power of two up to
-    /// [`RING_ENTRIES_MAX`].
+    /// Queues that cannot be: none or more than [`QUEUES_MAX`], or a size that is no power of two up to
+    /// [`QUEUE_SIZE_MAX`].
     #[error(
-        "{queues} queues of {queue_size_max} entries cannot be offered: up to {QUEUES_PER_ATTACHMENT} queues, a \
-         power of two up to {RING_ENTRIES_MAX} entries"
+        "{queues} queues of {queue_size_max} entries cannot be offered: up to {QUEUES_MAX} queues, a \
+         power of two up to {QUEUE_SIZE_MAX} entries"
     )]
     Queues {
         /// How many.

@@ -33,11 +33,11 @@ use crate::call::CallNotify;
 use crate::codec::{Message, ProtocolError, Reply, config_changed_message, request};
 use crate::features::protocol;
 use crate::interrupts::Interrupts;
-use palisade_block::Sectors;
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, Share};
 use palisade_sys::PeerEvent;
 use palisade_virtio::blk::SERIAL_BYTES;
 use palisade_virtio::{BlkQueue, ConfigSpace, QueueStats, VolumeGeometry};
+use palisade_words::Sectors;
 use ring::{Ring, Run};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -90,7 +90,7 @@ pub struct Offer {
     /// What the guest sees of the volume; `geometry.queues` is the number of virtqueues.
     pub geometry: VolumeGeometry,
     /// Entries that a virtqueue is expected to have. A front-end may choose any power of two up to
-    /// [`RING_ENTRIES_MAX`](palisade_block::limits::RING_ENTRIES_MAX).
+    /// [`QUEUE_SIZE_MAX`](palisade_words::limits::QUEUE_SIZE_MAX).
     pub queue_size: u16,
     /// The permanent id of the volume: a machine that was served another one until now is refused.
     pub volume: u128,

@@ -9,8 +9,8 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_frontend::{Door, DoorSettings};
+use palisade_words::AttachmentIndex;
 use stand::client::Client;
 use stand::ram_host::{RamHost, Seen};
 use stand::{spec, until};

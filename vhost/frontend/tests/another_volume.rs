@@ -10,9 +10,9 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_frontend::AttachmentSpec;
 use palisade_frontend::codec::request;
+use palisade_words::AttachmentIndex;
 use stand::client::{Client, longs, words};
 use stand::{Entrance, spec, until};
 

@@ -13,12 +13,12 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_block::limits::STALLED_MAX;
 use palisade_frontend::codec::request;
 use palisade_frontend::{Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::driver::{DriverOptions, DriverQueue};
+use palisade_words::AttachmentIndex;
 use stand::client::Client;
 use stand::guest::Guest;
 use stand::ram_host::{Event, RamHost, Seen};

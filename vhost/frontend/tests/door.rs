@@ -9,12 +9,12 @@
 mod stand;
 
 use palisade_block::limits::STALLED_MAX;
-use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::codec::request;
 use palisade_frontend::{AttachError, Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use palisade_words::{AttachmentIndex, Sectors};
 use stand::client::{Client, dup, frame, longs, vring_addr_bytes, words};
 use stand::guest::{Guest, memfd};
 use stand::ram_host::{Event, Seen};

@@ -9,13 +9,13 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_block::limits::STALLED_MAX;
 use palisade_frontend::codec::request;
 use palisade_frontend::{AttachmentSpec, DoorHandle, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use palisade_words::AttachmentIndex;
 use stand::client::{Client, words};
 use stand::guest::Guest;
 use stand::ram_host::Event;

@@ -9,11 +9,11 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
 use palisade_frontend::features::PROTOCOL_FEATURES;
 use palisade_frontend::{Action, AttachmentSpec, Door, DoorSettings, Offer, Session};
 use palisade_memory::{ShareLimits, Shares};
+use palisade_words::AttachmentIndex;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use stand::client::{Client, frame, longs, words};

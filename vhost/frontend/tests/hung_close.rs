@@ -10,11 +10,11 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_block::limits::STALLED_MAX;
 use palisade_frontend::codec::request;
 use palisade_frontend::{Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
+use palisade_words::AttachmentIndex;
 use stand::client::{Client, dup, longs};
 use stand::fuse::Fuse;
 use stand::guest::Guest;

@@ -8,9 +8,9 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_frontend::SessionReport;
 use palisade_frontend::codec::request;
+use palisade_words::AttachmentIndex;
 use stand::client::Client;
 use stand::{Entrance, until};
 use std::io::Write;

@@ -9,12 +9,12 @@
 
 mod stand;
 
-use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::Door;
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
 use palisade_virtio::{ConfigSpace, Features};
+use palisade_words::{AttachmentIndex, Sectors};
 use stand::client::Client;
 use stand::guest::{Guest, USER_BASE, memfd};
 use stand::ram_host::{Event, Seen};

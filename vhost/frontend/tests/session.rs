@@ -8,9 +8,9 @@
 
 mod stand;
 
-use palisade_block::Sectors;
 use palisade_frontend::codec::{Message, Reply, VringFd, VringState, request};
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES};
+use palisade_words::Sectors;
 use stand::guest::memfd;
 use stand::walk::Walk;
 use std::os::fd::OwnedFd;

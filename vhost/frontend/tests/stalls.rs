@@ -11,10 +11,7 @@ mod stand;
 
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
-use palisade_block::{
-    AttachmentIndex, Clock, DeviceIndex, Epoch, Generation, Lba, Nanos, QueueId, Route, Run, Sectors,
-    VolumeIndex,
-};
+use palisade_block::{Clock, Nanos, Route, Run};
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_frontend::codec::request;
 use palisade_frontend::{CallNotify, Door, DoorHandle, DoorSettings, Host, SessionReport};
@@ -25,6 +22,7 @@ use palisade_sys::{
 };
 use palisade_virtio::BlkQueue;
 use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use rustix::fs::{FallocateFlags, fallocate};
 use stand::client::{Client, region_bytes, words};
 use stand::guest::{USER_BASE, memfd};

@@ -8,10 +8,10 @@
 
 mod stand;
 
-use palisade_block::AttachmentIndex;
 use palisade_frontend::codec::request;
 use palisade_frontend::{DoorSettings, Rates, SessionReport};
 use palisade_sys::EventFd;
+use palisade_words::AttachmentIndex;
 use stand::client::{Client, dup, longs};
 use stand::{Entrance, spec, until};
 use std::os::unix::net::UnixStream;

@@ -16,7 +16,7 @@
 
 use crate::mapping::{MapError, Mapping, system};
 use crate::share::Share;
-use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
+use palisade_words::limits::{QUEUE_SIZE_MAX, QUEUES_MAX};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ const AT_COUNTER: usize = 8;
 /// Why an in-flight region cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum InflightError {
-    /// No queues or too many, or a queue size that is not from 1 to [`RING_ENTRIES_MAX`].
+    /// No queues or too many, or a queue size that is not from 1 to [`QUEUE_SIZE_MAX`].
     #[error("{queues} queues of {queue_size} entries cannot be tracked")]
     Shape {
         /// Queues asked for.
@@ -195,8 +195,7 @@ impl InflightRegion {
 
     /// Bytes that the queue regions of this many queues take; the mark comes on top.
     pub fn bytes_for(queues: u16, queue_size: u16) -> Result<u64, InflightError> {
-        let fits = (1..=QUEUES_PER_ATTACHMENT).contains(&usize::from(queues))
-            && (1..=RING_ENTRIES_MAX).contains(&queue_size);
+        let fits = (1..=QUEUES_MAX).contains(&queues) && (1..=QUEUE_SIZE_MAX).contains(&queue_size);
         if !fits {
             return Err(InflightError::Shape { queues, queue_size });
         }

@@ -10,7 +10,7 @@
 use crate::guest::GuestMemory;
 use crate::raw;
 use palisade_block::Segment;
-use palisade_block::limits::RING_ENTRIES_MAX;
+use palisade_words::limits::QUEUE_SIZE_MAX;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,8 +43,8 @@ impl RingAddresses {
 /// Why a ring cannot be served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RingError {
-    /// The size is not a power of two from 1 to [`RING_ENTRIES_MAX`].
-    #[error("a ring of {size} entries: must be a power of two up to {RING_ENTRIES_MAX}")]
+    /// The size is not a power of two from 1 to [`QUEUE_SIZE_MAX`].
+    #[error("a ring of {size} entries: must be a power of two up to {QUEUE_SIZE_MAX}")]
     Size {
         /// Entries asked for.
         size: u16,
@@ -134,7 +134,7 @@ pub struct SplitRing {
 impl SplitRing {
     /// Resolves and checks the areas of a ring of `size` entries.
     pub fn new(memory: Arc<GuestMemory>, size: u16, at: RingAddresses) -> Result<SplitRing, RingError> {
-        if !size.is_power_of_two() || size > RING_ENTRIES_MAX {
+        if !size.is_power_of_two() || size > QUEUE_SIZE_MAX {
             return Err(RingError::Size { size });
         }
         let entries = u64::from(size);

@@ -7,7 +7,8 @@ use palisade_block::Nanos;
 use palisade_engine::IdlePolicy;
 use palisade_frontend::{DoorSettings, Rates};
 use palisade_memory::ShareLimits;
-use palisade_model::{Account, Name};
+use palisade_model::Account;
+use palisade_words::Name;
 use std::path::{Path, PathBuf};
 
 /// The token that is made at first start, in the state directory.

@@ -3,8 +3,9 @@
 use super::*;
 use palisade_admin::EventLog;
 use palisade_block::stats::DeviceStats;
-use palisade_model::{Attachment, Extent, Generation, Layout, Limits, Uuid, Volume};
+use palisade_model::{Attachment, Extent, Layout, Limits, Volume};
 use palisade_sys::{DeviceSpec, Opened};
+use palisade_words::{Generation, Uuid};
 use std::sync::Arc;
 
 struct Rig {
@@ -114,7 +115,7 @@ fn volume() -> Volume {
 fn offered(index: u16) -> Offered {
     Offered::new(
         AttachmentIndex(index),
-        palisade_block::VolumeIndex(0),
+        palisade_words::VolumeIndex(0),
         &wanted(),
         1,
         0,

@@ -10,9 +10,10 @@ use crate::problem;
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_model::{Cluster, Command, Disk, Medium, Name, RelocateDisks, Relocation};
+use palisade_model::{Cluster, Command, Disk, Medium, RelocateDisks, Relocation};
 use palisade_sys::Opened;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
+use palisade_words::Name;
 use std::path::Path;
 
 /// What records where several disks are; a path that is not known is left to the operator.

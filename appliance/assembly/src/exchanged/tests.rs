@@ -1,8 +1,9 @@
 //! Real block devices without an identity, under links that are exchanged.
 
 use super::*;
-use palisade_model::{AddDisk, CreateVolume, InitCluster, Medium, MediumRecord, Usage, Uuid};
+use palisade_model::{AddDisk, CreateVolume, InitCluster, Medium, MediumRecord, Usage};
 use palisade_wire::Geometry;
+use palisade_words::Uuid;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

@@ -3,8 +3,9 @@
 //! told as that.
 
 use crate::views::View;
-use palisade_model::{Generation, Kind, Name};
+use palisade_model::Kind;
 use palisade_reconcile::{Cause, Wait};
+use palisade_words::{Generation, Name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -8,12 +8,12 @@ use crate::sight::promised;
 use palisade_api::FindingKind;
 use palisade_api::calendar::date_and_time;
 use palisade_api::size::human;
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{Cluster, Disk, Medium, Name, Usage};
+use palisade_model::{Cluster, Disk, Medium, Usage};
 use palisade_reconcile::Ring;
 use palisade_sys::device::fingerprint::Fingerprint;
 use palisade_sys::device::{FileLook, Look};
 use palisade_sys::filesystem::FileSystem;
+use palisade_words::{Name, SECTOR_BYTES};
 use std::path::Path;
 
 /// A file system is nearly full when a twentieth of it is left, or less than this; whichever is less.
@@ -436,8 +436,9 @@ mod tests {
 
     #[test]
     fn what_a_sparse_file_keeps_of_deleted_volumes_is_told() {
-        use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-        use palisade_model::{AddDisk, Cluster, Command, InitCluster, MediumRecord, Uuid};
+        use palisade_model::{AddDisk, Cluster, Command, InitCluster, MediumRecord};
+        use palisade_words::Uuid;
+        use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
         let [name, node] = ["d1", "n1"].map(|text| Name::new(text).unwrap());
         let init = Command::InitCluster(InitCluster {
             id: Uuid(1),

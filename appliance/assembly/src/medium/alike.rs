@@ -5,8 +5,9 @@
 use super::{is_content_of, is_nameless_block, needs_fingerprint, was_seen};
 use crate::exchanged;
 use crate::last_seen::LastSeen;
-use palisade_model::{Cluster, Disk, Name};
+use palisade_model::{Cluster, Disk};
 use palisade_sys::Opened;
+use palisade_words::Name;
 
 /// Whether nothing but its content tells a disk from others.
 pub fn is_told_by_content(disk: &Disk) -> bool {

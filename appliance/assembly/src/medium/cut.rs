@@ -2,7 +2,8 @@
 
 use crate::last_seen::LastSeen;
 use palisade_api::size::human;
-use palisade_model::{Disk, Medium, Name, Usage};
+use palisade_model::{Disk, Medium, Usage};
+use palisade_words::Name;
 
 /// Whether nothing on a disk's medium tells that it was cut off and made as long as before: it keeps no superblock at its ends,
 /// and a file does not bring its content back with its size, as a block device does.

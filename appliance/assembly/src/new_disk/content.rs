@@ -5,7 +5,7 @@ use super::unread;
 use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_model::{Usage, Uuid};
+use palisade_model::Usage;
 use palisade_sys::Opened;
 use palisade_sys::device::probe::{self, Content};
 use palisade_wire::{DecodeError, Decoded};
@@ -96,7 +96,7 @@ fn is_ours(wish: &api::DiskCreate, ours: Option<&Result<Decoded, DecodeError>>) 
     let (message, remedy) = match ours {
         Some(Ok(found)) => {
             let label = &found.superblock.label;
-            let cluster = Uuid(found.superblock.cluster);
+            let cluster = found.superblock.cluster;
             let kind = wish.medium.name();
             (
                 format!(

@@ -8,11 +8,10 @@ use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::Problem;
 use palisade_api::size::human;
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{Name, Uuid};
 use palisade_sys::Opened;
 use palisade_sys::device::probe::{self, HEAD_BYTES, Partition, TAIL_BYTES};
 use palisade_wire::{Decoded, ExtentRecord};
+use palisade_words::{Name, SECTOR_BYTES, Uuid};
 use std::fs;
 use std::io;
 
@@ -184,7 +183,7 @@ fn pooled(found: &Decoded) -> api::PooledFound {
         ..
     } in &found.extents
     {
-        let uuid = Uuid(*volume).to_string();
+        let uuid = volume.to_string();
         let bytes = sectors * SECTOR_BYTES;
         match volumes.iter_mut().find(|one| one.uuid == uuid) {
             Some(known) => known.bytes += bytes,
@@ -198,9 +197,9 @@ fn pooled(found: &Decoded) -> api::PooledFound {
     }
     api::PooledFound {
         id: found.superblock.label.to_string(),
-        uuid: Uuid(found.superblock.disk).to_string(),
-        cluster: Uuid(found.superblock.cluster).to_string(),
-        generation: found.superblock.generation,
+        uuid: found.superblock.disk.to_string(),
+        cluster: found.superblock.cluster.to_string(),
+        generation: found.superblock.generation.0,
         volumes,
         damage: found.damage.iter().map(ToString::to_string).collect(),
     }

@@ -11,12 +11,11 @@
 //! and one thread), and there are [`LEFT_MAX`] at most.
 
 use super::{Offered, Plant};
-use palisade_block::AttachmentIndex;
-use palisade_model::Name;
+use palisade_words::{AttachmentIndex, Name};
 use std::time::Instant;
 
 /// With more, the longest left is ended. Each holds what an attachment may hold, beside
-/// [`ATTACHMENTS_MAX`](palisade_block::limits::ATTACHMENTS_MAX) of these.
+/// [`ATTACHMENTS_MAX`](palisade_words::limits::ATTACHMENTS_MAX) of these.
 pub const LEFT_MAX: usize = 64;
 
 /// How far the door has come with an attachment that was given up.
@@ -90,8 +89,8 @@ impl Plant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_block::VolumeIndex;
-    use palisade_model::{Attachment, Generation, Limits};
+    use palisade_model::{Attachment, Limits};
+    use palisade_words::{Generation, VolumeIndex};
     use std::time::Duration;
 
     fn name(text: &str) -> Name {
@@ -153,7 +152,7 @@ mod tests {
     fn queues_of_what_is_left_have_their_load() {
         let mut plant = Plant::default();
         let mut busy = left(0, "a", Instant::now());
-        busy.offered.running.insert(0, palisade_block::ReactorIndex(0));
+        busy.offered.running.insert(0, palisade_words::ReactorIndex(0));
         plant.leave(busy);
         assert_eq!(plant.least_loaded(2), 1);
     }
@@ -161,7 +160,7 @@ mod tests {
     #[test]
     fn what_was_given_up_is_told_so_to_queues_that_come_later() {
         let mut given_up = offered(0);
-        let reactor = palisade_block::ReactorIndex(0);
+        let reactor = palisade_words::ReactorIndex(0);
         assert!(!given_up.settings(reactor).revoked);
         for how in [GivenUp::Told, GivenUp::Left, GivenUp::Gone] {
             given_up.given_up = Some(how);

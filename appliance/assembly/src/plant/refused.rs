@@ -2,7 +2,7 @@
 //! and is told with its age.
 
 use super::{OpenDisk, Plant};
-use palisade_model::Name;
+use palisade_words::Name;
 use std::time::{Duration, Instant};
 
 /// What was last read of a disk that may not be used.

@@ -1,7 +1,8 @@
 //! What deleting a volume is said to do is what the model does then.
 
 use super::*;
-use palisade_model::{AddDisk, CreateVolume, DeleteVolume, InitCluster, MediumRecord, RecordCleared, Uuid};
+use palisade_model::{AddDisk, CreateVolume, DeleteVolume, InitCluster, MediumRecord, RecordCleared};
+use palisade_words::Uuid;
 
 const UNIT: u64 = 8192;
 

@@ -8,8 +8,9 @@ use crate::places;
 use crate::removal;
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
-use palisade_model::{ChangeDisk, Command, Generation, GrowDisk, Medium, Name, Usage};
+use palisade_model::{ChangeDisk, Command, GrowDisk, Medium, Usage};
 use palisade_wire::Geometry;
+use palisade_words::{Generation, Name};
 use std::sync::Arc;
 
 impl Rest {

@@ -5,10 +5,10 @@ use super::Steward;
 use crate::orders::Order;
 use crate::plant::left::{GivenUp, Left};
 use crate::plant::{Plant, UnderWay};
-use palisade_block::AttachmentIndex;
 use palisade_block::mailbox::Command;
-use palisade_model::{Cluster, Name};
+use palisade_model::Cluster;
 use palisade_reconcile::{Action, Step};
+use palisade_words::{AttachmentIndex, Name};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -86,10 +86,11 @@ mod tests {
     use crate::plant::Offered;
     use crate::plant::left::LEFT_MAX;
     use crate::rest::tests::still_shared;
-    use palisade_block::{Progress, ReactorIndex, VolumeIndex};
+    use palisade_block::Progress;
     use palisade_frontend::Door;
-    use palisade_model::{Attachment, Generation, Limits};
+    use palisade_model::{Attachment, Limits};
     use palisade_reconcile::ObservedSocket;
+    use palisade_words::{Generation, ReactorIndex, VolumeIndex};
     use std::collections::BTreeSet;
     use std::path::Path;
 

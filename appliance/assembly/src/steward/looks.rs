@@ -8,9 +8,9 @@ use super::Steward;
 use crate::plant::Plant;
 use crate::superblocks::Look;
 use palisade_api::Severity;
-use palisade_block::DeviceIndex;
-use palisade_model::{Kind, Name};
+use palisade_model::Kind;
 use palisade_reconcile::{Opened as Found, Step, Superblock};
+use palisade_words::{DeviceIndex, Name};
 use std::time::Instant;
 
 impl Steward {

@@ -38,7 +38,8 @@ mod tests {
     use super::*;
     use crate::disk_growth::tests::disk;
     use crate::hands;
-    use palisade_model::{Medium, Uuid};
+    use palisade_model::Medium;
+    use palisade_words::Uuid;
 
     /// What was said of a disk while it was being opened counts for what has been opened.
     #[test]

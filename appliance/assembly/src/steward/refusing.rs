@@ -3,9 +3,10 @@
 use crate::plant::Plant;
 use crate::plant::refused::LastRead;
 use crate::shared::Shared;
-use palisade_model::{Kind, Name};
+use palisade_model::Kind;
 use palisade_reconcile::{Action, Opened as Found, Refused, Step, Superblock};
 use palisade_sys::Opened;
+use palisade_words::Name;
 use std::sync::Arc;
 
 /// What was known of a disk that may not be used, before a step on it is recorded.

@@ -6,10 +6,9 @@ use crate::orders::Report;
 use crate::plant::{OpenDisk, UnderWay};
 use palisade_api::FindingKind;
 use palisade_block::mailbox::Notice;
-use palisade_block::{DeviceIndex, ReactorIndex};
-use palisade_model::Name;
 use palisade_reconcile::{Action, Opened as Found, Step};
 use palisade_sys::Opened;
+use palisade_words::{DeviceIndex, Name, ReactorIndex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ impl Steward {
                 self.acknowledged(reactor, |step, under_way| {
                     let of_volume =
                         matches!(step.action, Action::SetRoute { .. } | Action::ClearRoute { .. });
-                    of_volume && under_way == volume.0 && generation.0 >= step.generation.0
+                    of_volume && under_way == volume.0 && generation >= step.generation
                 });
             }
             Report::Notice(reactor, Notice::Revoked { attachment }) => {

@@ -9,10 +9,9 @@ use crate::orders::Order;
 use crate::plant::{Plant, Returning};
 use crate::sight::Sight;
 use palisade_api::Severity;
-use palisade_block::{DeviceIndex, ReactorIndex};
-use palisade_model::Name;
 use palisade_reconcile::{Action, Superblock};
 use palisade_sys::Opened;
+use palisade_words::{DeviceIndex, Name, ReactorIndex};
 use std::sync::Arc;
 
 impl Steward {

@@ -1,10 +1,11 @@
 use super::*;
 use palisade_model::{
-    AddDisk, Command, ConfirmSuperblock, CreateVolume, InitCluster, Medium, MediumRecord, Usage, Uuid,
+    AddDisk, Command, ConfirmSuperblock, CreateVolume, InitCluster, Medium, MediumRecord, Usage,
 };
 use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
 use palisade_volume::OnRecord;
-use palisade_wire::{Geometry, SectorWrite};
+use palisade_wire::{Geometry, SECTOR_4K_BYTES, SectorWrite};
+use palisade_words::{Generation, Uuid};
 use std::path::Path;
 use std::time::Duration;
 
@@ -219,11 +220,11 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
         name: name("d1"),
         uuid: disk.uuid,
         seen: Some(palisade_model::OnMedium {
-            point: palisade_model::Ancestor {
+            point: palisade_words::Ancestor {
                 generation: then,
-                id: palisade_model::LineageId(point.id),
+                id: point.id,
             },
-            epoch: palisade_model::Epoch(found.superblock.epoch),
+            epoch: found.superblock.epoch,
             ancestors: Vec::new(),
         }),
         empties: Vec::new(),
@@ -281,7 +282,7 @@ fn what_is_mended_is_told() {
     };
     assert!(mended().is_empty(), "the first write mends nothing");
     assert!(mended().is_empty());
-    opened.write_at(0, &[7; SECTOR_BYTES]).unwrap();
+    opened.write_at(0, &[7; SECTOR_4K_BYTES]).unwrap();
     let disk = &wanted.disks[&name("d1")];
     let looked = look(&wanted, &name("d1"), disk, &opened, &last).unwrap();
     assert_eq!(looked.damage.len(), 1, "{looked:?}");

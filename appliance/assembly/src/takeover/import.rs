@@ -11,13 +11,11 @@ use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{
-    AddDisk, Cluster, Command, Disk, Generation, ImportDisks, Medium, MediumRecord, Name, Usage, Uuid,
-};
+use palisade_model::{AddDisk, Cluster, Command, Disk, ImportDisks, Medium, MediumRecord, Usage};
 use palisade_sys::device::Medium as Device;
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Claim, DecodeError, Decoded};
+use palisade_words::{Name, SECTOR_BYTES, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Takes disks in with the volumes that their superblocks tell of, or says what that would bring.
@@ -66,7 +64,7 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
     }
     // In place of what is known of one that was here once: its operator has been shown what it carries now.
     for looked in &looked {
-        let carries = Generation(looked.found.superblock.generation);
+        let carries = looked.found.superblock.generation;
         shared
             .last_superblock
             .keep_of_new(looked.add.uuid, carries)
@@ -198,7 +196,7 @@ fn look(
     if let Some((holder, disk)) = cluster
         .disks
         .iter()
-        .find(|(_, disk)| disk.uuid.0 == superblock.disk)
+        .find(|(_, disk)| disk.uuid == superblock.disk)
     {
         return Err(alias::carries(shared, path, holder, disk));
     }
@@ -241,7 +239,7 @@ fn of_superblock(
     let superblock = &found.superblock;
     AddDisk {
         name,
-        uuid: Uuid(superblock.disk),
+        uuid: superblock.disk,
         node: shared.name.clone(),
         medium,
         record,
@@ -289,22 +287,21 @@ fn takes_cluster_id(
     looked: &[Looked],
     other_cluster: bool,
 ) -> Result<Option<Uuid>, Problem> {
-    let theirs: BTreeSet<u128> = looked
+    let theirs: BTreeSet<Uuid> = looked
         .iter()
         .map(|looked| looked.found.superblock.cluster)
         .collect();
-    let foreign = theirs.iter().find(|id| **id != cluster.id.0);
+    let foreign = theirs.iter().find(|id| **id != cluster.id);
     let Some(foreign) = foreign else { return Ok(None) };
     if cluster.disks.is_empty() && theirs.len() == 1 {
-        return Ok(Some(Uuid(*foreign)));
+        return Ok(Some(*foreign));
     }
     if other_cluster {
         return Ok(None);
     }
     let message = format!(
         "the disks name cluster {}, and this one is {} with disks of its own",
-        Uuid(*foreign),
-        cluster.id
+        *foreign, cluster.id
     );
     let remedy = "if that cluster does not use them any more, take them with `other_cluster` (--from-other-cluster); \
                   nothing on them is lost, but that cluster will not know them again";
@@ -313,7 +310,7 @@ fn takes_cluster_id(
 
 /// Whether a disk names this very cluster, whose database does not know it: the database may be an old copy.
 fn names(cluster: &Cluster, looked: &Looked) -> bool {
-    looked.found.superblock.cluster == cluster.id.0
+    looked.found.superblock.cluster == cluster.id
 }
 
 fn shown_disk(looked: &Looked) -> api::ImportedDisk {
@@ -322,25 +319,25 @@ fn shown_disk(looked: &Looked) -> api::ImportedDisk {
         id: looked.add.name.to_string(),
         path: looked.add.medium.path().unwrap_or_default().to_owned(),
         uuid: looked.add.uuid.to_string(),
-        cluster: Uuid(superblock.cluster).to_string(),
-        generation: superblock.generation,
+        cluster: superblock.cluster.to_string(),
+        generation: superblock.generation.0,
         damage: looked.found.damage.iter().map(ToString::to_string).collect(),
     }
 }
 
 /// The volumes that the disks tell of, as they are in the cluster afterwards.
 fn shown_volumes(after: &Cluster, looked: &[Looked]) -> Vec<api::ImportedVolume> {
-    let mut told: BTreeMap<u128, &str> = BTreeMap::new();
+    let mut told: BTreeMap<Uuid, &str> = BTreeMap::new();
     for extent in looked.iter().flat_map(|looked| &looked.found.extents) {
         told.entry(extent.volume)
             .or_insert_with(|| extent.volume_name.as_str());
     }
     let shown = told.into_iter().filter_map(|(uuid, name)| {
-        let whole = after.volumes.iter().find(|(_, volume)| volume.uuid.0 == uuid);
+        let whole = after.volumes.iter().find(|(_, volume)| volume.uuid == uuid);
         let (id, sectors, present) = match whole {
             Some((id, volume)) => (id.to_string(), volume.sectors, volume.sectors),
             None => {
-                let fragment = after.fragments.get(&Uuid(uuid))?;
+                let fragment = after.fragments.get(&uuid)?;
                 (
                     fragment.name.to_string(),
                     fragment.sectors,
@@ -351,7 +348,7 @@ fn shown_volumes(after: &Cluster, looked: &[Looked]) -> Vec<api::ImportedVolume>
         Some(api::ImportedVolume {
             id,
             name: name.to_owned(),
-            uuid: Uuid(uuid).to_string(),
+            uuid: uuid.to_string(),
             bytes: sectors * SECTOR_BYTES,
             present_bytes: present * SECTOR_BYTES,
         })

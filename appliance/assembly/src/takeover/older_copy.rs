@@ -4,11 +4,11 @@ use super::part;
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_block::SECTOR_BYTES;
-use palisade_model::{Disk, Generation, Uuid};
+use palisade_model::Disk;
 use palisade_reconcile::Superblock;
 use palisade_volume::{Image, Known, Part, carried, level, overlaps, unheld};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
+use palisade_words::{Generation, SECTOR_BYTES, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A medium that is an older copy, or may be one.
@@ -92,8 +92,8 @@ pub(super) fn overwritten(
 
 /// The volumes that both have.
 pub(super) fn on_both(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<api::VolumePart> {
-    let known: BTreeSet<u128> = database.iter().map(|extent| extent.volume).collect();
-    let mut both: BTreeMap<u128, Part> = BTreeMap::new();
+    let known: BTreeSet<Uuid> = database.iter().map(|extent| extent.volume).collect();
+    let mut both: BTreeMap<Uuid, Part> = BTreeMap::new();
     for extent in medium.iter().filter(|extent| known.contains(&extent.volume)) {
         let none = Part {
             volume: extent.volume,
@@ -108,9 +108,5 @@ pub(super) fn on_both(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec
 /// The volumes of the database that hold what guests of others have written, or may hold it; each with the sectors that it
 /// keeps.
 pub(super) fn emptied(found: &Decoded, wanted: &Image, copy: Option<OlderCopy>) -> BTreeMap<Uuid, u64> {
-    let emptied = palisade_volume::emptied(&found.extents, &wanted.extents, copy.is_some());
-    emptied
-        .into_iter()
-        .map(|(volume, kept)| (Uuid(volume), kept))
-        .collect()
+    palisade_volume::emptied(&found.extents, &wanted.extents, copy.is_some())
 }

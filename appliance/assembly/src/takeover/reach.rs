@@ -10,8 +10,9 @@ use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
 use crate::smaller_copy::SmallerCopy;
 use palisade_api::Problem;
-use palisade_model::{Cluster, Disk, Name};
+use palisade_model::{Cluster, Disk};
 use palisade_sys::Opened;
+use palisade_words::Name;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

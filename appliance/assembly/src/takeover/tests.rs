@@ -1,6 +1,7 @@
 //! What a takeover shows and refuses.
 
 use super::*;
+use palisade_words::{Generation, LineageId, Uuid};
 
 #[test]
 fn a_side_is_taken_over_nothing_of_others() {
@@ -26,29 +27,32 @@ fn a_side_is_taken_over_nothing_of_others() {
 }
 
 fn superblock(id: u128, ancestor: u128) -> palisade_wire::Superblock {
-    let label = palisade_wire::Name::default();
-    let ancestors = vec![palisade_wire::Ancestor {
-        generation: ancestor as u64,
-        id: ancestor,
+    let label = palisade_wire::Label::default();
+    let ancestors = vec![palisade_words::Ancestor {
+        generation: Generation(ancestor as u64),
+        id: LineageId(ancestor),
     }];
     palisade_wire::Superblock {
-        generation: id as u64,
+        generation: Generation(id as u64),
         sequence: 3,
-        lineage: Some(palisade_wire::Lineage { id, ancestors }),
-        ..palisade_wire::Superblock::new(1, 2, 3, label, 512, 100_000).unwrap()
+        lineage: Some(palisade_wire::Lineage {
+            id: LineageId(id),
+            ancestors,
+        }),
+        ..palisade_wire::Superblock::new(Uuid(1), Uuid(2), Uuid(3), label, 512, 100_000).unwrap()
     }
 }
 
 fn claim(id: u128, ancestor: u128, volume: &str) -> Claim {
     let part = palisade_wire::Part::Superblock { copy: 0 };
     let extent = ExtentRecord {
-        volume: id,
-        volume_name: palisade_wire::Name::new(volume).unwrap(),
+        volume: Uuid(id),
+        volume_name: palisade_wire::Label::new(volume).unwrap(),
         role: palisade_wire::ExtentRole::Linear,
         part: 0,
         block_bytes: 512,
-        volume_lba: palisade_wire::Lba(0),
-        disk_lba: palisade_wire::Lba(8192),
+        volume_lba: palisade_words::Lba(0),
+        disk_lba: palisade_words::Lba(8192),
         sectors: 8,
         volume_sectors: 8,
     };
@@ -110,8 +114,8 @@ fn after(commands: &[Command]) -> Cluster {
 
 /// A cluster with one disk d1, and how it came to be.
 fn with_disk() -> (Vec<Command>, Cluster) {
-    use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
     use palisade_model::{InitCluster, Medium, MediumRecord, Usage};
+    use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
     let [name, node] = ["d1", "n1"].map(|text| Name::new(text).unwrap());
     let init = Command::InitCluster(InitCluster {
         id: Uuid(1),

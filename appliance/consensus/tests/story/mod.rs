@@ -1,8 +1,9 @@
 //! One story told command by command: the same number gives the same command, so a cluster can be compared with what
 //! it must be at its generation.
 
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Generation, Name, Uuid};
 
 fn name(prefix: &str, number: u64) -> Name {
     Name::new(format!("{prefix}{number}")).expect("a good name")

@@ -10,12 +10,11 @@ use super::{exists, expect_revision, not_found, require, room_for_one};
 use crate::attachment::Attachment;
 use crate::cluster::Cluster;
 use crate::command::{ChangeAttachment, CreateAttachment, DeleteAttachment, Outcome};
-use crate::limits::{
-    ATTACHMENTS_MAX, BURST_MS_MAX, QUEUE_SIZE_MAX, QUEUE_SIZE_MIN, QUEUES_MAX, SERIAL_BYTES_MAX,
-};
-use crate::name::Name;
+use crate::limits::{BURST_MS_MAX, QUEUE_SIZE_MIN, SERIAL_BYTES_MAX};
 use crate::refusal::{Kind, Refusal};
 use crate::volume::Volume;
+use palisade_words::Name;
+use palisade_words::limits::{ATTACHMENTS_MAX, QUEUE_SIZE_MAX, QUEUES_MAX};
 
 impl Cluster {
     pub(super) fn create_attachment(&mut self, create: &CreateAttachment) -> Result<Outcome, Refusal> {

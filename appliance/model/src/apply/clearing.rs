@@ -5,11 +5,9 @@ use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
 use crate::command::{ChangeVolume, ClearHeld, Outcome, RecordCleared};
 use crate::disk::{Disk, Medium, Usage};
-use crate::generation::Generation;
-use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
-use crate::uuid::Uuid;
 use crate::volume::Volume;
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::BTreeMap;
 
 impl Cluster {

@@ -10,13 +10,12 @@ use crate::command::{
     ReleaseDisk, RemoveDisk,
 };
 use crate::disk::{Disk, FirstSuperblock, Held, Medium, Usage};
-use crate::generation::Generation;
-use crate::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, GENERATION_MAX, SECTORS_MAX};
+use crate::limits::{GENERATION_MAX, SECTORS_MAX};
 use crate::lineage::History;
 use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord, NESTED_MAX};
-use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
-use crate::uuid::Uuid;
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX};
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::BTreeSet;
 
 impl Cluster {

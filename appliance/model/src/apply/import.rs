@@ -11,14 +11,11 @@ use crate::clearing::Clear;
 use crate::cluster::Cluster;
 use crate::command::{ImportDisks, ImportedDisk, ImportedExtent, Outcome};
 use crate::fragment::{Fragment, Piece};
-use crate::generation::Generation;
-use crate::limits::{
-    ALLOCATION_UNIT_SECTORS, DISKS_MAX, EXTENTS_PER_VOLUME_MAX, FRAGMENTS_MAX, NAME_BYTES_MAX, VOLUMES_MAX,
-};
-use crate::name::Name;
+use crate::limits::{EXTENTS_PER_VOLUME_MAX, FRAGMENTS_MAX, VOLUMES_MAX};
 use crate::refusal::{Kind, Refusal};
-use crate::uuid::Uuid;
 use crate::volume::{Extent, Layout, Volume};
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX, NAME_BYTES_MAX};
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a volume while it is put together.

@@ -11,9 +11,9 @@ use crate::cluster::Cluster;
 use crate::command::{CreateVolume, DeleteFragment, DeleteVolume, GrowVolume, Outcome};
 use crate::disk::{Disk, Usage};
 use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
-use crate::name::Name;
 use crate::refusal::{Kind, Refusal};
 use crate::volume::{Extent, Layout, Volume};
+use palisade_words::Name;
 
 const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
 

@@ -2,6 +2,7 @@
 
 use super::{disk, init, name, then, uuid_of};
 use palisade_model::*;
+use palisade_words::{Ancestor, Epoch, Generation, LineageId};
 
 /// An extent: of which volume, its size, where in it, where on the disk, how long; in sectors.
 pub type Told = (&'static str, u64, u64, u64, u64);

@@ -4,8 +4,9 @@
 
 pub mod imported;
 
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Name, Uuid};
 
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()

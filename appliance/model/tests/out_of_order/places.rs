@@ -2,8 +2,10 @@
 
 use crate::lab::{name, piece};
 use crate::rich::{a_disk, attached, clearing, each, extents, fragment, volume};
-use palisade_model::limits::{ALLOCATION_UNIT_SECTORS as UNIT, SECTORS_MAX};
+use palisade_model::limits::SECTORS_MAX;
 use palisade_model::*;
+use palisade_words::Uuid;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 
 #[test]
 fn a_volume_lies_on_disks_of_its_node_from_a_unit_on_and_inside_the_data() {

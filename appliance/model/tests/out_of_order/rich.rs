@@ -3,8 +3,9 @@
 use crate::lab::{
     after, attachment, cleared, create, delete, disk, grow, lab_of_two_nodes, name, piece, whole_disk,
 };
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::Uuid;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 
 /// One of everything: `v` on `d` and `e`, `x` on `f` with blocks of 4096 bytes and half cleared, `y` on the whole disk `g`
 /// with two readers, `z` being deleted, memory `h`, and `q` on node `m` with the socket's path of `a`.

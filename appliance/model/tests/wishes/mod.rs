@@ -1,7 +1,8 @@
 //! Commands as careless operators send them: few names, small disks, so that they get in each other's way.
 
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Generation, Name, Uuid};
 use proptest::prelude::*;
 
 pub fn name(prefix: &str, number: u8) -> Name {

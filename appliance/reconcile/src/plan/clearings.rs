@@ -3,7 +3,8 @@
 use super::{Cause, Planner, share};
 use crate::observed::ObservedClearing;
 use crate::step::Action;
-use palisade_model::{Disk, Extent, Kind, Name, Superblock, Usage, Volume};
+use palisade_model::{Disk, Extent, Kind, Superblock, Usage, Volume};
+use palisade_words::Name;
 
 /// Volumes whose space is cleared at a time: enough that a small one does not wait for a large one behind which it
 /// happens to stand, few enough that guests' requests are not crowded out.

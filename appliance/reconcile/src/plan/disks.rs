@@ -4,7 +4,8 @@ use super::{Cause, Planner};
 use crate::observed::{ObservedDisk, ObservedRoute};
 use crate::refused::Refused;
 use crate::step::Action;
-use palisade_model::{Cluster, Disk, Generation, Kind, Name, Superblock};
+use palisade_model::{Cluster, Disk, Kind, Superblock};
+use palisade_words::{Generation, Name};
 
 impl<'a> Planner<'a> {
     /// Erases and closes disks that are no longer this node's, or leave; and closes those whose medium may not be used: it is

@@ -3,7 +3,8 @@
 use super::{Planner, share};
 use crate::observed::ObservedRoute;
 use crate::step::Action;
-use palisade_model::{Extent, Generation, Kind, Name, Volume};
+use palisade_model::{Extent, Kind, Volume};
+use palisade_words::{Generation, Name};
 
 impl<'a> Planner<'a> {
     /// Ends routes that no attachment of this node needs, or that lead where they may not any more, once their sockets are

@@ -3,7 +3,8 @@
 use super::Planner;
 use crate::observed::{ObservedRoute, ObservedSocket};
 use crate::step::Action;
-use palisade_model::{Attachment, Kind, Name};
+use palisade_model::{Attachment, Kind};
+use palisade_words::Name;
 
 impl<'a> Planner<'a> {
     /// Withdraws sockets that are no longer wanted, whose attachment is another one of the same name, or that lead where their

@@ -2,9 +2,10 @@
 
 //! A simulated node: carries steps out, keeps media across restarts, and stops the test on a step that must not be.
 
-use palisade_model::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_model::*;
 use palisade_reconcile::*;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub fn name(prefix: &str, number: u8) -> Name {

@@ -5,6 +5,7 @@ use crate::bench_of::*;
 use palisade_block::limits::PULL_BATCH;
 use palisade_block::mailbox::{Command, Pace};
 use palisade_block::*;
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors};
 
 /// A bed whose devices answer at once, and its guest.
 fn quick() -> (Bed, Script) {

@@ -4,6 +4,9 @@ use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, QueueId, Sectors, SlotIndex, VolumeIndex,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

@@ -3,6 +3,7 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::{Command, Notice, Pace};
 use palisade_block::*;
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 

@@ -2,6 +2,7 @@
 
 use crate::bench_of::*;
 use palisade_block::*;
+use palisade_words::{DeviceIndex, QueueId};
 use std::sync::Arc;
 
 #[test]

@@ -4,6 +4,7 @@ use crate::bench_of::*;
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::DeviceStats;
 use palisade_block::*;
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
 
 #[test]

@@ -4,6 +4,7 @@ use crate::bench_of::*;
 use palisade_block::mailbox::Command;
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
 
 const SLOTS: u32 = 16;

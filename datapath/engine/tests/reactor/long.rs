@@ -4,6 +4,7 @@ use crate::bench_of::*;
 use palisade_block::mailbox::Command;
 use palisade_block::stats::DeviceStats;
 use palisade_block::*;
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors};
 use std::sync::Arc;
 
 /// That many segments of so many bytes each, at addresses of so many apart.

@@ -12,6 +12,7 @@ use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::{AttachmentStats, Count, DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use plan::{DEADLINE, DEVICES, HEADS, LAYOUTS, WINDOW};
 use proptest::prelude::*;
 use sides::Of;

@@ -6,6 +6,7 @@ use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::mailbox::Command;
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::*;
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
 
 /// Sectors of a bounce buffer.

@@ -6,6 +6,7 @@ use palisade_block::mailbox::{Command, Notice};
 use palisade_block::stats::DeviceStats;
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, VolumeIndex};
 use std::sync::Arc;
 
 const SECTORS: u64 = 1 << 26;

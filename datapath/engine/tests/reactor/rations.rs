@@ -9,6 +9,7 @@ use palisade_block::mailbox::{Command, Notice, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, SlotIndex, VolumeIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 
 use crate::bench_of::*;
 use palisade_block::*;
+use palisade_words::{DeviceIndex, QueueId};
 
 #[test]
 fn a_whole_request_goes_to_its_run_and_is_answered_once() {

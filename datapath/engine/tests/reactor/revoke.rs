@@ -3,6 +3,7 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice, Pace};
 use palisade_block::*;
+use palisade_words::{AttachmentIndex, Generation, QueueId};
 use std::sync::Arc;
 
 fn revoke(bed: &mut Bed) {

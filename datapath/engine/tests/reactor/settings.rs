@@ -3,6 +3,7 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
 use palisade_block::*;
+use palisade_words::{AttachmentIndex, QueueId};
 use std::sync::Arc;
 
 /// Settings with a limit on requests and none on bursts.

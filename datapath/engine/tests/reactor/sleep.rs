@@ -4,6 +4,7 @@ use crate::bench_of::*;
 use palisade_block::mailbox::{Command, Notice, Pace};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
+use palisade_words::QueueId;
 
 const OTHER: QueueId = QueueId { queue: 1, ..QUEUE };
 

@@ -6,6 +6,7 @@ use crate::ranges::{ask, guest, unknown};
 use palisade_block::mailbox::Command;
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::*;
+use palisade_words::{DeviceIndex, SlotIndex, VolumeIndex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 

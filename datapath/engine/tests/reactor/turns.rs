@@ -3,6 +3,7 @@
 use crate::bench_of::*;
 use palisade_block::mailbox::Pace;
 use palisade_block::*;
+use palisade_words::QueueId;
 
 const LONG: u64 = 200;
 

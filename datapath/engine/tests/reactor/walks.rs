@@ -1,11 +1,13 @@
 //! Long chains: what one turn follows of them, whom they hold up, and that each comes to its turn.
 
 use crate::bench_of::*;
-use palisade_block::limits::{RING_ENTRIES_MAX, TURN_DESCRIPTORS_ALL};
+use palisade_block::limits::TURN_DESCRIPTORS_ALL;
 use palisade_block::mailbox::{Command, Notice};
 use palisade_block::*;
+use palisade_words::QueueId;
+use palisade_words::limits::QUEUE_SIZE_MAX;
 
-const LONGEST: u32 = RING_ENTRIES_MAX as u32 + 1;
+const LONGEST: u32 = QUEUE_SIZE_MAX as u32 + 1;
 
 fn queue(number: u16) -> QueueId {
     QueueId {

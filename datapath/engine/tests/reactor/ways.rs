@@ -4,6 +4,7 @@ use crate::bench_of::*;
 use palisade_block::mailbox::Command;
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, SlotIndex};
 
 /// Runs as (volume, sectors, device, sector there), in use at once.
 fn route(bed: &mut Bed, runs: &[(u64, u64, u16, u64)]) {

@@ -1,8 +1,8 @@
 //! What the kernel says of an open file or block device: size, block, alignment, abilities.
 
 use super::alignment;
-use palisade_block::Sectors;
 use palisade_block::limits::RANGE_BYTES_MAX;
+use palisade_words::Sectors;
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::mem;

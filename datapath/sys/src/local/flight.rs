@@ -10,7 +10,8 @@ use io_uring::{opcode, squeue};
 use palisade_block::lease::SEGMENT_LAYOUT;
 use palisade_block::ledger;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
-use palisade_block::{DeviceIndex, DeviceKind, Fault, Io, MemoryId, Op, Segment, SlotIndex};
+use palisade_block::{DeviceKind, Fault, Io, Op, Segment};
+use palisade_words::{DeviceIndex, MemoryId, SlotIndex};
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 

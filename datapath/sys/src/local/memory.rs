@@ -10,7 +10,8 @@
 use super::ring::{BUFFERS_MAX, Ring};
 use io_uring::IoUring;
 use io_uring::types::CloneBuffersFlags;
-use palisade_block::{AttachmentIndex, Lease, MemoryId, Segment, ledger};
+use palisade_block::{Lease, Segment, ledger};
+use palisade_words::{AttachmentIndex, MemoryId};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, OnceLock};

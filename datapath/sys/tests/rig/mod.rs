@@ -3,11 +3,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
-use palisade_block::{
-    AttachmentIndex, DeviceIndex, Devices, Fault, Io, Lba, MemoryId, Op, Sectors, Segment, SlotIndex, Started,
-};
+use palisade_block::{Devices, Fault, Io, Op, Segment, Started};
 use palisade_sys::device::{Create, DeviceSpec, Medium};
 use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, Opened};
+use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

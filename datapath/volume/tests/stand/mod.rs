@@ -8,11 +8,11 @@
 )]
 
 use palisade_model::{
-    AddDisk, Cluster, Command, CreateVolume, Generation, InitCluster, Medium, MediumRecord, Name, Superblock,
-    Usage, Uuid,
+    AddDisk, Cluster, Command, CreateVolume, InitCluster, Medium, MediumRecord, Superblock, Usage,
 };
 use palisade_volume::{Image, Known, OnRecord, carried, image, is_first_write_cut_off};
-use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_BYTES, Sector, decode, format};
+use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_4K_BYTES, Sector, decode, format};
+use palisade_words::{Generation, Name, Uuid};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
@@ -88,7 +88,7 @@ pub fn written(cluster: &Cluster) -> Medium4k {
 }
 
 pub fn at(medium: &Medium4k, lba: u64) -> Sector {
-    medium.get(&lba).copied().unwrap_or([0; SECTOR_BYTES])
+    medium.get(&lba).copied().unwrap_or([0; SECTOR_4K_BYTES])
 }
 
 pub fn read(medium: &Medium4k) -> Result<Decoded, DecodeError> {

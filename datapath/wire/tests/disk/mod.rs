@@ -2,9 +2,11 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use palisade_wire::{
-    ALLOCATION_UNIT_SECTORS, DATA_START, DecodeError, Decoded, ExtentRecord, ExtentRole, Lba, Name, Phase,
-    SECTOR_BYTES, SectorWrite, Superblock, Update, decode, format,
+    DATA_START, DecodeError, Decoded, ExtentRecord, ExtentRole, Label, Phase, SECTOR_4K_BYTES, SectorWrite,
+    Superblock, Update, decode, format,
 };
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Epoch, Generation, Lba, Uuid};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
@@ -13,7 +15,7 @@ pub const DISK_SECTORS: u64 = 200_003;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Disk {
     pub sectors: u64,
-    pub written: BTreeMap<u64, [u8; SECTOR_BYTES]>,
+    pub written: BTreeMap<u64, [u8; SECTOR_4K_BYTES]>,
 }
 
 impl Disk {
@@ -46,8 +48,8 @@ impl Disk {
             .for_each(|write| self.write(write));
     }
 
-    pub fn read(&self, lba: Lba) -> [u8; SECTOR_BYTES] {
-        self.written.get(&lba.0).copied().unwrap_or([0; SECTOR_BYTES])
+    pub fn read(&self, lba: Lba) -> [u8; SECTOR_4K_BYTES] {
+        self.written.get(&lba.0).copied().unwrap_or([0; SECTOR_4K_BYTES])
     }
 
     pub fn decode(&self) -> Result<Decoded, DecodeError> {
@@ -56,12 +58,12 @@ impl Disk {
 }
 
 pub fn superblock(disk_sectors: u64) -> Superblock {
-    let label = Name::new("disk0").unwrap();
+    let label = Label::new("disk0").unwrap();
     let (disk, cluster, owner) = (0xd15c << 64 | 1, 0xc105 << 64 | 2, 0x0de << 64 | 3);
-    let new = Superblock::new(disk, cluster, owner, label, 512, disk_sectors).unwrap();
+    let new = Superblock::new(Uuid(disk), Uuid(cluster), Uuid(owner), label, 512, disk_sectors).unwrap();
     Superblock {
-        generation: 10,
-        epoch: 1,
+        generation: Generation(10),
+        epoch: Epoch(1),
         ..new
     }
 }
@@ -69,8 +71,8 @@ pub fn superblock(disk_sectors: u64) -> Superblock {
 /// `count` extents of one allocation unit or less, each of another volume.
 pub fn extents(count: u64) -> Vec<ExtentRecord> {
     let one = |index: u64| ExtentRecord {
-        volume: 0x0100 + u128::from(index),
-        volume_name: Name::new(&["vol-", &index.to_string()].concat()).unwrap(),
+        volume: Uuid(0x0100 + u128::from(index)),
+        volume_name: Label::new(&["vol-", &index.to_string()].concat()).unwrap(),
         role: ExtentRole::Linear,
         part: 0,
         block_bytes: 4096,

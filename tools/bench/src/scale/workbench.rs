@@ -9,10 +9,7 @@ use crate::Failure;
 use palisade_block::limits::PULL_BATCH;
 use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
 use palisade_block::stats::ReactorStats;
-use palisade_block::{
-    AttachmentIndex, Clock, DeviceIndex, Epoch, Generation, Lba, Nanos, QueueId, Route, Run, Sectors,
-    VolumeIndex,
-};
+use palisade_block::{Clock, Nanos, Route, Run};
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_sys::{DeviceSpec, HugePool, LocalDevices, LocalSettings, Medium, MonotonicClock, Opened};
@@ -20,6 +17,7 @@ use palisade_virtio::BlkQueue;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::repeated::{RepeatedRing, Silent};
 use palisade_virtio::driver::{Buffer, DriverOptions, Header};
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

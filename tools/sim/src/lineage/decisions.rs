@@ -1,14 +1,13 @@
 //! What an operator decides about the disk: a side is taken, or the disk is taken in by a new database.
 
 use super::{World, begin, name};
-use palisade_model::{
-    AdoptDisk, Ancestor, Command, Epoch, Generation, ImportDisks, ImportedDisk, ImportedExtent, LineageId,
-    Name, OnMedium, Uuid,
-};
+use palisade_model::{AdoptDisk, Command, ImportDisks, ImportedDisk, ImportedExtent, OnMedium};
 use palisade_reconcile::Superblock;
 use palisade_volume::{emptied, image};
-use palisade_wire::{ALLOCATION_UNIT_SECTORS, Decoded, ExtentRecord, Geometry};
-use std::collections::{BTreeMap, BTreeSet};
+use palisade_wire::{Decoded, ExtentRecord, Geometry};
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Name, Uuid};
+use std::collections::BTreeSet;
 
 impl World {
     /// The operator looks at what would be lost, and takes it.
@@ -34,8 +33,6 @@ impl World {
         }
         let should = image(&self.running.cluster, &disk).map_err(|error| error.to_string())?;
         let emptied = emptied(&found.extents, &should.extents, older);
-        let emptied = emptied.into_iter().map(|(volume, kept)| (Uuid(volume), kept));
-        let emptied: BTreeMap<Uuid, u64> = emptied.collect();
         let adopt = AdoptDisk {
             name: disk.clone(),
             uuid,
@@ -50,7 +47,7 @@ impl World {
                 self.record.choose(found.superblock.point(), over);
             }
             self.shows_only_its_own(&disk, &found, older)?;
-            self.knows(Generation(found.superblock.generation));
+            self.knows(found.superblock.generation);
             self.left = None;
             // It is this database's from now on, and goes with the disk when that is given up.
             self.running.marks.push(found.superblock.point());
@@ -62,13 +59,13 @@ impl World {
     /// What guests may use of the disk after a side was taken was their volume's own on the medium as well: sector by sector.
     fn shows_only_its_own(&self, disk: &Name, found: &Decoded, older: bool) -> Result<(), String> {
         let now = image(&self.running.cluster, disk).map_err(|error| error.to_string())?;
-        let own = |volume: u128, lba: u64, at: u64| {
+        let own = |volume: Uuid, lba: u64, at: u64| {
             found.extents.iter().any(|extent| {
                 let inside = (extent.disk_lba.0..extent.disk_end().0).contains(&at);
                 inside && extent.volume == volume && extent.volume_lba.0 + (at - extent.disk_lba.0) == lba
             })
         };
-        let others = |volume: u128, at: u64| {
+        let others = |volume: Uuid, at: u64| {
             let mut all = found.extents.iter();
             all.any(|extent| {
                 extent.volume != volume && (extent.disk_lba.0..extent.disk_end().0).contains(&at)
@@ -81,7 +78,7 @@ impl World {
                 if others(extent.volume, at) || older && !own(extent.volume, lba, at) {
                     return Err(format!(
                         "volume {:x} shows sector {at} of the disk, which was not its own there",
-                        extent.volume
+                        extent.volume.0
                     ));
                 }
             }
@@ -102,7 +99,7 @@ impl World {
         let fresh = begin(&mut self.rng)?;
         self.kept.push(std::mem::replace(&mut self.running, fresh));
         let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
-        let disk = self.as_added(found.superblock.disk, &geometry)?;
+        let disk = self.as_added(found.superblock.disk.0, &geometry)?;
         let extents: Result<Vec<ImportedExtent>, String> = found.extents.iter().map(imported).collect();
         let import = ImportDisks {
             disks: vec![ImportedDisk {
@@ -110,24 +107,24 @@ impl World {
                 seen: seen(&found),
                 extents: extents?,
             }],
-            cluster: self.rng.one_in(2).then_some(Uuid(found.superblock.cluster)),
+            cluster: self.rng.one_in(2).then_some(found.superblock.cluster),
             holds_clearings: false,
             regards_protection: true,
         };
         if !self.apply(&Command::ImportDisks(import)) {
             return Err("a disk cannot be imported".into());
         }
-        self.record.keep_of_new(Generation(found.superblock.generation));
-        self.knows(Generation(found.superblock.generation));
+        self.record.keep_of_new(found.superblock.generation);
+        self.knows(found.superblock.generation);
         self.left = None;
-        let volumes: BTreeSet<u128> = self
+        let volumes: BTreeSet<Uuid> = self
             .running
             .cluster
             .volumes
             .values()
-            .map(|volume| volume.uuid.0)
+            .map(|volume| volume.uuid)
             .collect();
-        let told: BTreeSet<u128> = found.extents.iter().map(|extent| extent.volume).collect();
+        let told: BTreeSet<Uuid> = found.extents.iter().map(|extent| extent.volume).collect();
         if volumes != told {
             return Err(format!(
                 "{} volumes were told of and {} came",
@@ -143,7 +140,7 @@ impl World {
 
 fn imported(extent: &ExtentRecord) -> Result<ImportedExtent, String> {
     Ok(ImportedExtent {
-        volume: Uuid(extent.volume),
+        volume: extent.volume,
         name: name(extent.volume_name.as_str())?,
         volume_sectors: extent.volume_sectors,
         block_bytes: extent.block_bytes,
@@ -154,18 +151,14 @@ fn imported(extent: &ExtentRecord) -> Result<ImportedExtent, String> {
 }
 
 fn seen(found: &Decoded) -> OnMedium {
-    let point = |point: &palisade_wire::Ancestor| Ancestor {
-        generation: Generation(point.generation),
-        id: LineageId(point.id),
-    };
     let oldest_first = found
         .superblock
         .lineage
         .iter()
         .flat_map(|lineage| lineage.ancestors.iter().rev());
     OnMedium {
-        point: point(&found.superblock.point()),
-        epoch: Epoch(found.superblock.epoch),
-        ancestors: oldest_first.map(point).collect(),
+        point: found.superblock.point(),
+        epoch: found.superblock.epoch,
+        ancestors: oldest_first.copied().collect(),
     }
 }

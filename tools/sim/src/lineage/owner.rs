@@ -6,11 +6,11 @@
 use super::{Database, World, name};
 use crate::finding::Invariant;
 use crate::plan::Break;
-use palisade_block::Lba;
 use palisade_model::{ChangeVolume, Clear, Command, GrowVolume};
 use palisade_reconcile::Superblock;
 use palisade_volume::{Bare, Known, image, renewal};
-use palisade_wire::ALLOCATION_UNIT_SECTORS;
+use palisade_words::Lba;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 
 /// Rounds of planning within which a medium that is refused must be closed: it is opened, perhaps looked at once more because
 /// something was decided meanwhile, and closed.

@@ -5,10 +5,10 @@
 
 use super::World;
 use crate::rng::Rng;
-use palisade_model::{Cluster, Disk, Generation, Name};
+use palisade_model::{Cluster, Disk};
 use palisade_reconcile::{Step, Superblock};
 use palisade_volume::{OnRecord, image};
-use palisade_wire::Ancestor;
+use palisade_words::{Ancestor, Generation, Name};
 
 /// The record of one disk.
 #[derive(Default)]
@@ -51,7 +51,7 @@ impl Record {
     /// The medium is known to carry this: it was written, or found.
     pub(super) fn keep(&mut self, carries: Generation) {
         let before = self.recall();
-        self.chosen = self.chosen.filter(|chosen| chosen.generation == carries.0);
+        self.chosen = self.chosen.filter(|chosen| chosen.generation == carries);
         self.put(before.map_or(OnRecord::At(carries), |kept| kept.then(carries)));
     }
 
@@ -63,7 +63,7 @@ impl Record {
 
     /// An operator has chosen it, over what the disk had.
     pub(super) fn choose(&mut self, point: Ancestor, over: Generation) {
-        let carries = Generation(point.generation);
+        let carries = point.generation;
         self.put(OnRecord::Chosen { carries, over });
         (self.is_lost, self.chosen) = (false, Some(point));
     }

@@ -2,10 +2,11 @@
 //! and nothing of the database is on the medium when the cluster is told that it is.
 
 use super::{WRITES_AT_REST, World, name};
-use palisade_model::{Cluster, Command, Name, RemoveDisk};
+use palisade_model::{Cluster, Command, RemoveDisk};
 use palisade_reconcile::Superblock;
 use palisade_volume::{Leaving, is_to_be_erased};
 use palisade_wire::{AREA_SECTORS, Decoded, Geometry, is_cut_off_erasure_of};
+use palisade_words::{Name, Uuid};
 use std::convert::Infallible;
 use std::ops::Range;
 
@@ -64,16 +65,15 @@ impl World {
     }
 
     /// The check of a removal: when the cluster is told that it is done, nothing that its database wrote is left.
-    pub(super) fn is_let_go(&self, disk: u128) -> Result<(), String> {
+    pub(super) fn is_let_go(&self, disk: Uuid) -> Result<(), String> {
         // What another database has put there, be it the same in words, is its own.
         let is_own = |found: Decoded| {
             found.superblock.disk == disk && self.running.marks.contains(&found.superblock.point())
         };
         // An older copy that nobody has chosen stays whole, and so does what lies beside remains of another cluster, which took
         // the disk in.
-        let is_left_whole = self.left.is_some()
-            || self.record_is_lost()
-            || self.has_remains(64..80, self.running.cluster.id.0);
+        let is_left_whole =
+            self.left.is_some() || self.record_is_lost() || self.has_remains(64..80, self.running.cluster.id);
         let carries = !is_left_whole && self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {
@@ -87,12 +87,12 @@ impl World {
     }
 
     /// Whether a sector at either end names another disk.
-    pub(super) fn has_remains_of_another(&self, disk: u128) -> bool {
+    pub(super) fn has_remains_of_another(&self, disk: Uuid) -> bool {
         self.has_remains(80..96, disk)
     }
 
     /// Whether a sector at either end has another id than this in these bytes of its header.
-    fn has_remains(&self, field: Range<usize>, id: u128) -> bool {
+    fn has_remains(&self, field: Range<usize>, id: Uuid) -> bool {
         let Ok(geometry) = Geometry::of(self.disk_sectors) else {
             return false;
         };
@@ -100,8 +100,9 @@ impl World {
             .into_iter()
             .flat_map(|start| (start..start + AREA_SECTORS).step_by(8));
         let names_another = |lba: u64| {
-            let sector = self.sector(palisade_wire::Lba(lba));
-            sector.starts_with(&palisade_wire::MAGIC) && sector.get(field.clone()) != Some(&id.to_le_bytes())
+            let sector = self.sector(palisade_words::Lba(lba));
+            sector.starts_with(&palisade_wire::MAGIC)
+                && sector.get(field.clone()) != Some(&id.0.to_le_bytes())
         };
         ends.into_iter().any(names_another)
     }

@@ -4,9 +4,10 @@
 //! The check compares no generations: it counts the configurations that the node has known to be on the medium.
 
 use super::{World, name};
-use palisade_model::{Cluster, Generation, Name};
+use palisade_model::Cluster;
 use palisade_reconcile::{Step, Superblock};
 use palisade_volume::image;
+use palisade_words::{Generation, Name};
 
 /// What is known of an older copy in the disk's place.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +32,7 @@ impl World {
                 let now = self.known;
                 let differs = point(self).is_ok_and(|point| before.as_ref() != Ok(&point));
                 // Of another disk than the one that the node has now it keeps nothing.
-                let now_has = self
-                    .running
-                    .cluster
-                    .disks
-                    .get(&name("d")?)
-                    .map(|disk| disk.uuid.0);
+                let now_has = self.running.cluster.disks.get(&name("d")?).map(|disk| disk.uuid);
                 let is_its = self
                     .read()
                     .is_ok_and(|found| Some(found.superblock.disk) == now_has);
@@ -86,7 +82,7 @@ impl World {
         if self
             .last
             .zip(carries)
-            .is_some_and(|(last, carries)| carries < last.0)
+            .is_some_and(|(last, carries)| carries < last)
         {
             let now = self.known;
             let then = now.saturating_sub(1);
@@ -111,7 +107,7 @@ impl World {
         let Ok(found) = self.read() else { return Ok(()) };
         if found.superblock.point() == wanted.superblock.point() {
             self.left = None;
-            self.knows(Generation(found.superblock.generation));
+            self.knows(found.superblock.generation);
         }
         Ok(())
     }

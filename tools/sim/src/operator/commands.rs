@@ -4,9 +4,11 @@ use super::name;
 use crate::rng::Rng;
 use palisade_model::{
     AddDisk, ChangeVolume, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowVolume, InitCluster, Limits, Medium, MediumRecord, RecordCleared, RemoveDisk, Usage, Uuid,
+    GrowVolume, InitCluster, Limits, Medium, MediumRecord, RecordCleared, RemoveDisk, Usage,
 };
-use palisade_wire::{ALLOCATION_UNIT_SECTORS, Geometry};
+use palisade_wire::Geometry;
+use palisade_words::Uuid;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 
 /// Size of each disk, in sectors: room for a few volumes.
 pub(super) const DISK_SECTORS: u64 = Geometry::LEAST_SECTORS + 5 * ALLOCATION_UNIT_SECTORS;

@@ -4,13 +4,15 @@
 use super::name;
 use crate::disk::Medium;
 use crate::rng::Rng;
-use palisade_block::{Lba, Sectors};
-use palisade_model::{Cluster, Command, ConfirmSuperblock, Name, RecordCleared, ReleaseDisk};
+use palisade_model::{Cluster, Command, ConfirmSuperblock, RecordCleared, ReleaseDisk};
 use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, plan};
 use palisade_volume::{
     Bare, Forbidden, Known, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
-use palisade_wire::{AREA_SECTORS, DecodeError, Decoded, SECTOR_BYTES, Sector, SectorWrite, decode, erase};
+use palisade_wire::{
+    AREA_SECTORS, DecodeError, Decoded, SECTOR_4K_BYTES, Sector, SectorWrite, decode, erase,
+};
+use palisade_words::{Lba, Name, Sectors};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 
@@ -55,16 +57,16 @@ impl Drive {
     pub(super) fn take(&mut self) {
         for start in [0, self.sectors - AREA_SECTORS] {
             for lba in (start..start + AREA_SECTORS).step_by(8) {
-                if self.sector(palisade_wire::Lba(lba)) != [0; SECTOR_BYTES] {
-                    self.medium.write(Lba(lba), &[0; SECTOR_BYTES], true, || true);
+                if self.sector(palisade_words::Lba(lba)) != [0; SECTOR_4K_BYTES] {
+                    self.medium.write(Lba(lba), &[0; SECTOR_4K_BYTES], true, || true);
                 }
             }
         }
         self.examined = true;
     }
 
-    fn sector(&self, lba: palisade_wire::Lba) -> Sector {
-        let mut sector = [0; SECTOR_BYTES];
+    fn sector(&self, lba: palisade_words::Lba) -> Sector {
+        let mut sector = [0; SECTOR_4K_BYTES];
         let bytes = self.medium.read(Lba(lba.0), Sectors(8));
         if bytes.len() == sector.len() {
             sector.copy_from_slice(bytes);

@@ -1,10 +1,10 @@
 //! What the door needs from the rest of the house.
 
 use crate::call::CallNotify;
-use palisade_block::{AttachmentIndex, QueueId};
 use palisade_memory::GuestMemory;
 use palisade_sys::PeerEvent;
 use palisade_virtio::BlkQueue;
+use palisade_words::{AttachmentIndex, QueueId};
 use std::sync::Arc;
 
 /// Who runs the queues. Calls for one attachment come one after the other, mostly from its own thread, and from the

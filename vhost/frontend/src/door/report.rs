@@ -3,9 +3,9 @@
 use super::pace::PaceReport;
 use super::stalls::StallReport;
 use crate::session::QueueReport;
-use palisade_block::AttachmentIndex;
 use palisade_memory::{Mapped, ShareLimits};
 use palisade_virtio::QueueStats;
+use palisade_words::AttachmentIndex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;

@@ -11,9 +11,10 @@ use super::thread::{self, Line, Order};
 use super::{AttachError, AttachmentSpec, Command, DoorSettings};
 use crate::call::CallNotify;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use palisade_block::limits::{QUEUES_PER_ATTACHMENT, RING_ENTRIES_MAX};
-use palisade_block::{AttachmentIndex, Doing, Progress, QueueId, Sectors, Whom};
+use palisade_block::{Doing, Progress, Whom};
 use palisade_virtio::BlkQueue;
+use palisade_words::limits::{QUEUE_SIZE_MAX, QUEUES_MAX};
+use palisade_words::{AttachmentIndex, QueueId, Sectors};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -254,8 +255,8 @@ impl Supervisor {
         if self.attachments.contains_key(&index) {
             return refuse(&answer, AttachError::Exists { index });
         }
-        let queues_fit = (1..=QUEUES_PER_ATTACHMENT).contains(&usize::from(queues));
-        if !queues_fit || !queue_size_max.is_power_of_two() || queue_size_max > RING_ENTRIES_MAX {
+        let queues_fit = (1..=QUEUES_MAX).contains(&queues);
+        if !queues_fit || !queue_size_max.is_power_of_two() || queue_size_max > QUEUE_SIZE_MAX {
             return refuse(
                 &answer,
                 AttachError::Queues {

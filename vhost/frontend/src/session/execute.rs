@@ -4,10 +4,11 @@ use super::ring::{Kick, Ring, Run};
 use super::{Action, Outcome, Refusal, Session};
 use crate::codec::{LogTable, Message, Region, Reply, VringAddresses, VringFd, VringState, request};
 use crate::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
-use palisade_block::limits::{MEMORY_REGIONS_MAX, RING_ENTRIES_MAX};
+use palisade_block::limits::MEMORY_REGIONS_MAX;
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MapError, RegionSpec, RingAddresses};
 use palisade_sys::PeerEvent;
 use palisade_virtio::{BlkQueue, Features, QueueSetup};
+use palisade_words::limits::QUEUE_SIZE_MAX;
 use std::error::Error;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -348,9 +349,9 @@ impl Session {
     fn set_vring_num(&mut self, state: VringState) -> Result<Outcome, Refusal> {
         let ring = self.ring_mut(state.index)?;
         match u16::try_from(state.value) {
-            Ok(size) if size.is_power_of_two() && size <= RING_ENTRIES_MAX => ring.size = size,
+            Ok(size) if size.is_power_of_two() && size <= QUEUE_SIZE_MAX => ring.size = size,
             _ => {
-                let (size, size_max) = (state.value, RING_ENTRIES_MAX);
+                let (size, size_max) = (state.value, QUEUE_SIZE_MAX);
                 return Err(Refusal::QueueSize { size, size_max });
             }
         }

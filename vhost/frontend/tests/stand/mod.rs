@@ -8,9 +8,9 @@ pub mod guest;
 pub mod ram_host;
 pub mod walk;
 
-use palisade_block::{AttachmentIndex, Sectors};
 use palisade_frontend::{AttachmentSpec, Door, DoorSettings, SocketOwner};
 use palisade_virtio::VolumeGeometry;
+use palisade_words::{AttachmentIndex, Sectors};
 use ram_host::{RamHost, Seen};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -1,14 +1,12 @@
 //! A host that serves each queue on a thread of its own, from a vector. It also checks the door's side of the
 //! contract: no queue is started twice, the memory never changes under a running queue.
 
-use palisade_block::{
-    Answer, AttachmentIndex, LongList, Op, Pulled, QueueId, Request, SECTOR_BYTES, SegmentList, Source,
-    Status,
-};
+use palisade_block::{Answer, LongList, Op, Pulled, Request, SegmentList, Source, Status};
 use palisade_frontend::{CallNotify, DoorHandle, Host};
 use palisade_memory::{GuestMemory, MemoryView};
 use palisade_sys::PeerEvent;
 use palisade_virtio::BlkQueue;
+use palisade_words::{AttachmentIndex, QueueId, SECTOR_BYTES};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

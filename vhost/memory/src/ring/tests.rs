@@ -80,7 +80,7 @@ proptest! {
 
 #[test]
 fn an_area_that_ends_with_memory_is_taken_and_one_byte_less_is_not() {
-    for size in [1u16, 2, 256, RING_ENTRIES_MAX] {
+    for size in [1u16, 2, 256, QUEUE_SIZE_MAX] {
         let entries = u64::from(size);
         // Of each area its length, its alignment, and the addresses of a ring in which it lies at that place.
         type Place = fn(u64) -> RingAddresses;

@@ -1,9 +1,8 @@
 //! The configuration space (`struct virtio_blk_config`, virtio 1.3, 5.2.4): 60 bytes, one of them writable.
 
-use palisade_block::Sectors;
-use palisade_block::limits::{
-    DISCARD_SECTORS_MAX, QUEUES_PER_ATTACHMENT, SEGMENT_BYTES_MAX, SEGMENTS_PER_REQUEST,
-};
+use palisade_block::limits::{DISCARD_SECTORS_MAX, SEGMENT_BYTES_MAX, SEGMENTS_PER_REQUEST};
+use palisade_words::Sectors;
+use palisade_words::limits::QUEUES_MAX;
 
 /// What the guest is told about a volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,7 +109,7 @@ impl ConfigSpace {
         let discards = geometry.discard && !geometry.read_only;
         let zeroes = geometry.write_zeroes && !geometry.read_only;
         let discard_alignment = geometry.discard_alignment_bytes.max(block) / 512;
-        let queues = geometry.queues.clamp(1, QUEUES_PER_ATTACHMENT as u16);
+        let queues = geometry.queues.clamp(1, QUEUES_MAX);
         let mut encoder = Encoder {
             bytes: [0; ConfigSpace::BYTES],
         };

@@ -118,7 +118,7 @@ impl std::fmt::Debug for Features {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_block::Sectors;
+    use palisade_words::Sectors;
 
     #[test]
     fn what_is_offered_follows_the_volume_and_nothing_else() {

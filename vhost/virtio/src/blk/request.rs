@@ -4,8 +4,9 @@ use crate::blk::features::Features;
 use crate::blk::{RANGE_BYTES, RANGE_UNMAP, kind};
 use crate::chain::{Malformed, Parts};
 use palisade_block::limits::{DISCARD_SECTORS_MAX, REQUEST_BYTES_MAX};
-use palisade_block::{Lba, Op, SECTOR_BYTES, Sectors, SegmentList};
+use palisade_block::{Op, SegmentList};
 use palisade_memory::MemoryView;
+use palisade_words::{Lba, SECTOR_BYTES, Sectors};
 
 /// What a queue accepts.
 #[derive(Clone, Copy, Debug)]

@@ -5,9 +5,9 @@ use crate::BlkQueue;
 use crate::blk::kind;
 use crate::chain::chain_descriptors_max;
 use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
-use palisade_block::limits::RING_ENTRIES_MAX;
 use palisade_block::{Answer, LongList, Pulled, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory};
+use palisade_words::limits::QUEUE_SIZE_MAX;
 use std::sync::Arc;
 
 const WRITE: u16 = Descriptor::WRITE;
@@ -124,7 +124,7 @@ fn a_chain_may_be_as_long_as_the_ring_or_as_what_is_announced() {
         (128, 128),
         (256, 256),
         (1024, 1024),
-        (RING_ENTRIES_MAX, 32768),
+        (QUEUE_SIZE_MAX, 32768),
     ] {
         let mut guest = Guest::new(size);
         let looks = longest as u32 + 1;

@@ -4,9 +4,10 @@ use super::rig::{Bell, setup};
 use crate::BlkQueue;
 use crate::blk::kind;
 use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
-use palisade_block::limits::{REQUEST_BYTES_MAX, RING_ENTRIES_MAX, SEGMENTS_PER_SLOT};
+use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_PER_SLOT};
 use palisade_block::{Answer, LongList, Op, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory};
+use palisade_words::limits::QUEUE_SIZE_MAX;
 use std::sync::Arc;
 
 const WRITE: u16 = Descriptor::WRITE;
@@ -15,7 +16,7 @@ const DATA: u64 = 16 << 20;
 const TABLE: u64 = 12 << 20;
 /// A second region begins here, next to the first in the guest but not in this process.
 const SPLIT: u64 = DATA + 512 * 100 + 256;
-const END: u64 = DATA + 512 * RING_ENTRIES_MAX as u64;
+const END: u64 = DATA + 512 * QUEUE_SIZE_MAX as u64;
 
 struct Guest {
     memory: Arc<GuestMemory>,
@@ -121,7 +122,7 @@ fn buffers(count: usize, bytes: u32, flags: u16) -> Vec<Descriptor> {
 
 #[test]
 fn chains_as_long_as_the_ring_are_requests() {
-    for size in [256, 1024, RING_ENTRIES_MAX] {
+    for size in [256, 1024, QUEUE_SIZE_MAX] {
         let mut guest = Guest::new(size);
         let longest = usize::from(size) - 2;
         let counts = [1, 126, 160, 161, 253, 254, 255, 515, 1021, 1022, longest];
@@ -184,7 +185,7 @@ fn data_in_the_descriptor_of_the_status_byte_may_be_what_has_no_room() {
 
 #[test]
 fn single_bytes_make_a_request_too() {
-    let mut guest = Guest::new(RING_ENTRIES_MAX);
+    let mut guest = Guest::new(QUEUE_SIZE_MAX);
     for (count, blocks) in [(1024, 2), (32_256, 63)] {
         let head = guest.submit(kind::OUT, &buffers(count, 1, 0), false);
         let request = guest.request();
@@ -220,15 +221,15 @@ fn one_descriptor_may_be_as_long_as_memory() {
 /// More segments than there can be room for: one byte on each side of a border, again and again.
 #[test]
 fn more_segments_than_any_list_holds_are_answered_with_an_error() {
-    let mut guest = Guest::new(RING_ENTRIES_MAX);
-    let data = vec![descriptor(SPLIT - 256, 512, WRITE); usize::from(RING_ENTRIES_MAX) - 2];
+    let mut guest = Guest::new(QUEUE_SIZE_MAX);
+    let data = vec![descriptor(SPLIT - 256, 512, WRITE); usize::from(QUEUE_SIZE_MAX) - 2];
     let head = guest.submit(kind::IN, &data, false);
     assert!(matches!(guest.pull(), Pulled::Answered), "it is answered here");
     // Two segments each: header and 82 of them told that a long list is needed, as the last may be the status byte.
     let first = 1 + SEGMENTS_PER_SLOT as u32 / 2 + 2;
     assert_eq!(
         guest.queue.followed(),
-        first + u32::from(RING_ENTRIES_MAX),
+        first + u32::from(QUEUE_SIZE_MAX),
         "to its end, for the status byte"
     );
     assert_eq!(guest.seen(head), (1, 1));

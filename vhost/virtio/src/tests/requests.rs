@@ -4,8 +4,9 @@ use super::rig::{DATA, Rig, SECOND, all_features, device_reads, device_writes};
 use crate::blk::kind;
 use crate::driver::{DriverOptions, Header, Range, descriptor};
 use crate::{Features, SetupError};
-use palisade_block::{Answer, Lba, Op, Pulled, Sectors, Source, Status};
+use palisade_block::{Answer, Op, Pulled, Source, Status};
 use palisade_memory::{Descriptor, RingError};
+use palisade_words::{Lba, Sectors};
 
 #[test]
 fn a_read_is_handed_over_and_answered() {

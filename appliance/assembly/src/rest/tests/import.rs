@@ -4,6 +4,7 @@ use super::preview::{BYTES, added, node, volume, wish, written};
 use super::*;
 use palisade_api::{DiskImport, FileMedium, ImportMedium};
 use palisade_reconcile::{Action, Step};
+use palisade_words::LineageId;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
@@ -367,7 +368,8 @@ fn that_a_file_was_cut_off_is_forgotten_when_it_is_confirmed() {
 /// Two heads that tell different histories: neither is taken for the right one.
 #[test]
 fn a_medium_that_tells_two_histories_is_refused_with_both() {
-    use palisade_wire::{Ancestor, Geometry, Lineage, Name as Label, Superblock, format};
+    use palisade_wire::{Geometry, Label, Lineage, Superblock, format};
+    use palisade_words::Ancestor;
     let folder = tempfile::tempdir().unwrap();
     let (rest, _door) = node(folder.path());
     let path = folder.path().join("two.img");
@@ -375,12 +377,23 @@ fn a_medium_that_tells_two_histories_is_refused_with_both() {
     file.set_len(BYTES).unwrap();
     let geometry = Geometry::of(BYTES / 512).unwrap();
     let history = |id: u128| Superblock {
-        generation: id as u64,
+        generation: Generation(id as u64),
         lineage: Some(Lineage {
-            id,
-            ancestors: vec![Ancestor { generation: 5, id: 5 }],
+            id: LineageId(id),
+            ancestors: vec![Ancestor {
+                generation: Generation(5),
+                id: LineageId(5),
+            }],
         }),
-        ..Superblock::new(1, 2, 3, Label::new("two").unwrap(), 512, BYTES / 512).unwrap()
+        ..Superblock::new(
+            Uuid(1),
+            Uuid(2),
+            Uuid(3),
+            Label::new("two").unwrap(),
+            512,
+            BYTES / 512,
+        )
+        .unwrap()
     };
     for (id, from) in [(10, 0), (20, geometry.tail.0)] {
         let update = format(&history(id), &[]).unwrap();

@@ -5,6 +5,7 @@ use super::world::{World, place};
 use crate::bench_of::MEMORY;
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::*;
+use palisade_words::{DeviceIndex, MemoryId, SlotIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 

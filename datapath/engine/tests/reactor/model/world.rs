@@ -8,6 +8,7 @@ use super::turn::Turn;
 use crate::bench_of::piece;
 use palisade_block::limits::{BOUNCE_BYTES, SEGMENTS_PER_SLOT};
 use palisade_block::*;
+use palisade_words::{Lba, MemoryId, Sectors, SlotIndex};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A request from its asking to its answer.

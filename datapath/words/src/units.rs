@@ -1,6 +1,6 @@
 //! Positions, counts and sizes: different types, so that one is never taken for another.
 //!
-//! The sector of this crate is always 512 bytes, as in virtio 1.3 section 5.2 ("sector" fields are in 512-byte
+//! A sector is always 512 bytes, as in virtio 1.3 section 5.2 ("sector" fields are in 512-byte
 //! units whatever `blk_size` says). A volume's logical block may be larger; requests are then multiples of it.
 
 use std::fmt;
@@ -80,5 +80,20 @@ impl fmt::Debug for Sectors {
 impl fmt::Display for Sectors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_that_do_not_fit_64_bits_are_none() {
+        let last = u64::MAX / SECTOR_BYTES;
+        assert_eq!(Lba(last).checked_bytes(), Some(last * 512));
+        assert_eq!(Lba(last + 1).checked_bytes(), None);
+        assert_eq!(Lba(7).checked_bytes(), Some(3584));
+        assert_eq!(Lba(7).checked_add(Sectors(u64::MAX - 7)), Some(Lba(u64::MAX)));
+        assert_eq!(Lba(7).checked_add(Sectors(u64::MAX - 6)), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Identities. Permanent ids of nodes, disks, volumes and attachments belong to the cluster model; the data path
-//! uses the small dense indices of this file, valid on one node until the next change of its configuration.
+//! Indices: small dense numbers, valid on one node until the next change of its configuration. What a resource is called
+//! for good is its [`Uuid`](crate::Uuid).
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -37,7 +37,7 @@ index!(
     SlotIndex(u32)
 );
 index!(
-    /// Memory as the devices of one reactor keep it ([`Devices::keep`](crate::Devices::keep)): a number of theirs.
+    /// Memory as the devices of one reactor keep it: a number of theirs.
     /// [`MemoryId::POOL`] is the reactor's own buffer pool.
     MemoryId(u16)
 );
@@ -55,11 +55,3 @@ pub struct QueueId {
     /// The queue's number inside the attachment, from 0.
     pub queue: u16,
 }
-
-/// The number of a cluster membership (000-13). It only grows; a message of an older epoch changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Epoch(pub u64);
-
-/// The number of a configuration. It only grows; a step of an older generation changes nothing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Generation(pub u64);

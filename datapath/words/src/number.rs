@@ -1,4 +1,5 @@
-//! The two numbers that order everything: neither ever goes back.
+//! The two numbers that order everything: neither ever goes back. A step of an older generation and a message of an older
+//! epoch change nothing.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
