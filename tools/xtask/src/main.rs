@@ -1,9 +1,10 @@
 //! # xtask: what the build checks about its own shape
 //!
 //! Storey 6. `cargo xtask storeys` holds every import against `ci/storeys.toml`; `cargo xtask layout` holds every source
-//! file against the rules of the tree; `cargo xtask budget` holds what a request costs against `ci/budgets.toml`;
-//! `cargo xtask mutants` puts deliberate faults into a copy of the code, each of which has to be found; `cargo xtask hunt`
-//! makes the code wrong in one place after another, which tests have to mind; `cargo xtask sim` starts the simulator.
+//! file against the rules of the tree; `cargo xtask vocabulary` holds every public name against those of all other crates;
+//! `cargo xtask budget` holds what a request costs against `ci/budgets.toml`; `cargo xtask mutants` puts deliberate faults
+//! into a copy of the code, each of which has to be found; `cargo xtask hunt` makes the code wrong in one place after
+//! another, which tests have to mind; `cargo xtask sim` starts the simulator.
 //!
 //! It must never know what the crates do. Start reading at [`storeys`].
 
@@ -15,6 +16,7 @@ mod hunt;
 mod layout;
 mod mutants;
 mod storeys;
+mod vocabulary;
 mod workspace;
 
 use std::env;
@@ -29,6 +31,7 @@ const HELP: &str = "cargo xtask COMMAND
 
   storeys         check that imports run down the storeys of ci/storeys.toml
   layout          check names and lengths of source files
+  vocabulary      check that no public name stands for two things, unless ci/vocabulary.toml allows it
   budget          count instructions and cache lines of a request and hold them against ci/budgets.toml
   budget --update write them there
   mutants [--all | NAME...]
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("storeys") => report("storeys", check_storeys()),
         Some("layout") => report("layout", layout::check(&root())),
+        Some("vocabulary") => report("vocabulary", check_vocabulary()),
         Some("budget") => match (arguments.next().as_deref(), arguments.next()) {
             (None, _) => report("budget", budget::check(&root(), false)),
             (Some("--update"), None) => report("budget", budget::check(&root(), true)),
@@ -117,6 +121,12 @@ fn check_storeys() -> Result<Vec<String>, String> {
     let workspace = Workspace::read(&root())?;
     let plan = storeys::Plan::read(&root().join("ci/storeys.toml"))?;
     Ok(plan.check(&workspace))
+}
+
+fn check_vocabulary() -> Result<Vec<String>, String> {
+    let workspace = Workspace::read(&root())?;
+    let allowed = vocabulary::Allowed::read(&root().join("ci/vocabulary.toml"))?;
+    Ok(allowed.check(&vocabulary::defined(&workspace)?))
 }
 
 fn report(name: &str, result: Result<Vec<String>, String>) -> ExitCode {
