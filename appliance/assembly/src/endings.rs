@@ -427,8 +427,13 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     (F::SessionLeft, "a session that is there without its attachment"),
     (
         F::GuestMemoryStalls,
-        "two waits or more, each of 2 ms or longer, in what reactors do for one attachment, half a second in ten together \
+        "two waits or more, each of 100 ms or longer, in what reactors do for one attachment, half a second in ten together \
          (looked for when a turn has lasted more than 5 ms); `attachment_disconnected` says why",
+    ),
+    (
+        F::GuestMemorySlow,
+        "a tenth of a second in ten, of turns that took 2 ms and longer for one queue (looked for when a turn has lasted more \
+         than 5 ms)",
     ),
     (
         F::InterruptsDear,

@@ -31,4 +31,4 @@ pub use progress::{Doing, Progress, Whom};
 pub use request::{LongList, Op, Request, SegmentList, Status, Token};
 pub use route::{Route, RouteError, Run};
 pub use source::{Answer, Pulled, Source};
-pub use time::{Clock, Nanos, Stopwatch};
+pub use time::{Clock, Lap, Nanos, Stopwatch};

@@ -121,21 +121,32 @@ pub const STALLS_LOOKED_FOR: Nanos = Nanos::from_secs(600);
 /// be told from the sleep how long that takes. Twenty system calls a second are not noticed.
 pub const SUBMITTED_AWAKE: Nanos = Nanos::from_millis(50);
 
-/// A shorter wait within one step is no stall. Faults of pages that the host has to fetch from its swap space take a tenth
-/// of a millisecond or two.
-pub const STALL_MIN: Nanos = Nanos::from_millis(2);
+/// One queue's step of a turn should take no longer: no more is taken from the queue then, and its attachment rests. What a
+/// step does is bounded so that it takes a fraction of this; it takes longer where pages of the guest's memory have to be
+/// waited for, or found and cleared (a hugepage of 2 MiB takes 0.1 to 0.4 ms).
+pub const STEP_LONG: Nanos = Nanos::from_millis(2);
 
-/// The time over which the stalls of one attachment are added up.
+/// After a long step nothing is taken from its attachment for so many times as long, so that others have nine tenths of the
+/// reactor's time.
+pub const REST_TIMES: u64 = 9;
+
+/// And no longer than this.
+pub const REST_MAX: Nanos = Nanos::from_secs(2);
+
+/// A wait within one step that is as long as this is a stall. What is shorter is answered by rests alone.
+pub const STALL_MIN: Nanos = Nanos::from_millis(100);
+
+/// The time over which the stalls of one attachment are added up, and what its steps have taken.
 pub const STALL_WINDOW: Nanos = Nanos::from_secs(10);
 
-/// What they may come to within that time: a twentieth of it. Its session is cut off for more.
+/// What stalls may come to within that time. Its session is cut off for more.
 pub const STALLED_MAX: Nanos = Nanos::from_millis(500);
 
-/// One alone may be chance, however long it is: the whole daemon was stopped for a moment.
+/// One alone may be chance, however long it is.
 pub const STALLS_MIN: usize = 2;
 
-/// Stalls of one attachment that are remembered one by one; with more the oldest are forgotten first.
-pub const STALLS_REMEMBERED: usize = 512;
+/// Long steps of one attachment that are remembered one by one; with more the oldest are forgotten first.
+pub const LONG_STEPS_REMEMBERED: usize = 512;
 
 /// Memory regions of one guest (`VHOST_USER_MAX_RAM_SLOTS` of QEMU is 512 with CONFIGURE_MEM_SLOTS).
 pub const MEMORY_REGIONS_MAX: usize = 512;
@@ -163,8 +174,10 @@ const _: () = assert!(RANGE_BYTES_MIN <= RANGE_BYTES_FIRST && RANGE_BYTES_FIRST 
 const _: () = assert!(RANGE_BYTES_FILE_MAX <= RANGE_BYTES_MAX && RANGES_SHORT <= RANGE_BYTES_MIN / 4096);
 const _: () =
     assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0 && RANGE_SLOW.0 < RANGE_TOLD.0);
-const _: () = assert!(STALL_MIN.0 < TURN_SUSPICIOUS.0 && TURN_SUSPICIOUS.0 < SUBMITTED_AWAKE.0);
+const _: () = assert!(STEP_LONG.0 < TURN_SUSPICIOUS.0 && TURN_SUSPICIOUS.0 < SUBMITTED_AWAKE.0);
+const _: () =
+    assert!(STEP_LONG.0 < STALL_MIN.0 && STALL_MIN.0 < STALLED_MAX.0 && STALLED_MAX.0 < STALL_WINDOW.0);
 const _: () = assert!(
-    STALL_MIN.0 * STALLS_REMEMBERED as u64 > STALLED_MAX.0,
-    "the shortest stalls come to too much before one is forgotten"
+    STALL_WINDOW.0 / (STEP_LONG.0 * (REST_TIMES + 1)) <= LONG_STEPS_REMEMBERED as u64,
+    "none of the window is forgotten, as the attachment rests between two"
 );

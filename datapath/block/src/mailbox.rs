@@ -133,12 +133,13 @@ pub enum Notice<S> {
         /// Which.
         device: DeviceIndex,
     },
-    /// In one turn the reactor's thread was kept waiting in what it did for this queue alone. Told while its
-    /// [steps are timed](crate::Stopwatch).
+    /// What one turn did for this queue alone took long. Told while its [steps are timed](crate::Stopwatch).
     QueueStalled {
         /// Its name.
         queue: QueueId,
-        /// For how long.
+        /// For how long it had hold of the reactor's thread.
+        held: Nanos,
+        /// For how long it kept the thread waiting, as a part of that.
         waited: Nanos,
     },
     /// An operation of the device is older than its deadline, or no longer is.

@@ -46,12 +46,26 @@ pub trait Clock {
     fn now(&self) -> Nanos;
 }
 
-/// Tells how long a thread is kept waiting.
+/// Tells how long a step of a thread takes, and whether the thread is kept waiting in it.
 pub trait Stopwatch {
     /// The first of some steps begins.
     fn start(&mut self);
 
-    /// A step is over, and the next one begins. For how long the thread was kept waiting in it: neither at work, nor ready
-    /// for it and without a processor. What is shorter than `least` counts for nothing.
-    fn lap(&mut self, least: Nanos) -> Nanos;
+    /// Time since the present step began.
+    fn passed(&self) -> Nanos;
+
+    /// A step is over, and the next one begins; `None` for a step that took less than `least`.
+    fn lap(&mut self, least: Nanos) -> Option<Lap>;
+}
+
+/// What became of the time of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lap {
+    /// How long the step had hold of the thread, at work or waiting. The thread being ready and without a processor does not
+    /// count, nor does the time in which the whole process stood still.
+    pub held: Nanos,
+    /// How much of that it was kept waiting.
+    pub waited: Nanos,
+    /// When it ended.
+    pub ended: Nanos,
 }

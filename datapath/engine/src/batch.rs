@@ -12,7 +12,7 @@ use crate::shares::Shares;
 use crate::slots::{Slots, Work};
 use crate::walks::Walks;
 use palisade_block::ledger;
-use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH};
+use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH, STEP_LONG};
 use palisade_block::{
     Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status,
 };
@@ -191,6 +191,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
         let limited = pace::is_limited(&queue.settings.pace) && !queue.stopping;
+        let stopwatch = self.stopwatch.as_deref();
         let mut hands = Hands {
             index,
             now: self.now,
@@ -226,6 +227,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             };
             if let Some(stop) = unlucky {
                 return stop;
+            }
+            if let Some(stopwatch) = stopwatch
+                && stopwatch.passed() >= STEP_LONG
+            {
+                break;
             }
         }
         hands.hand_over_late(None, batch).unwrap_or(Stop::End)

@@ -79,7 +79,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             resting: 0,
             ration: Ration::default(),
             careful: false,
-            waited_us: 0,
         };
         self.flight.open(id.attachment);
         for ranges in &mut self.ranges {

@@ -534,6 +534,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(request) = self.rests.pop_front() else {
                 break;
             };
+            if self.stopwatch.is_some() && self.rests_now(self.slots.slot(request).queue) {
+                self.rests.push_back(request);
+                continue;
+            }
             let before = self.slots.slot(request).work;
             let queue = self.slots.slot(request).queue;
             self.rested(request);

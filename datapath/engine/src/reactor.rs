@@ -7,6 +7,7 @@ use crate::ranges::Ranges;
 use crate::rations::{Flight, Ration};
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
+use crate::steps::Steps;
 use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
@@ -75,9 +76,6 @@ pub(crate) struct Queue<S> {
     pub(crate) ration: Ration,
     /// One of these may keep things from being taken, or large operations in flight may.
     pub(crate) careful: bool,
-    /// For how long the thread was kept waiting for it, in microseconds, and nobody has been told yet. It lies where there
-    /// was room: a longer queue takes more instructions to be found.
-    pub(crate) waited_us: u32,
 }
 
 /// What a queue got in one turn.
@@ -154,6 +152,8 @@ pub struct Reactor<S, D, P> {
     pub(crate) watch_next: Nanos,
     /// Times the steps of each turn, while somebody wants to know.
     pub(crate) stopwatch: Option<Box<dyn Stopwatch>>,
+    /// What it has found.
+    pub(crate) steps: Steps,
     /// The sources notify; they go on to do so while one sleep follows the other.
     armed: bool,
     finished: Vec<(SlotIndex, Result<(), Fault>)>,
@@ -195,6 +195,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             watch_every: config.watch_every,
             watch_next: Nanos(0),
             stopwatch: None,
+            steps: Steps::default(),
             armed: false,
             finished: Vec::with_capacity(all),
             first: 0,
@@ -260,7 +261,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     &self.flight,
                 );
             let is_paid = queue.stopping || queue.allowance.ready_at(&queue.settings.pace) <= self.now;
-            work |= has_room && is_paid;
+            work |= has_room && is_paid && !self.steps.has_rest(queue.id.attachment);
         }
         self.stats.sleeps.add(1);
         work
@@ -308,7 +309,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             &self.ranges
         };
         let ranges = rests.iter().filter_map(|ranges| ranges.due(self.now));
-        paced.chain(watch).chain(retry).chain(ranges).min()
+        let rested = self.steps.due().filter(|due| *due > self.now);
+        paced.chain(watch).chain(retry).chain(ranges).chain(rested).min()
     }
 
     /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself.
@@ -379,7 +381,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
         let first = self.walks.first();
-        if let Some(index) = first {
+        if let Some(index) = first
+            && !(TIMED && self.rests_now(index))
+        {
             taken += self.pull_first(index);
             if TIMED {
                 self.end_step(index);
@@ -396,7 +400,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if let Some(&index) = active.get(position)
                 && u32::from(index) != had_its_turn
             {
-                if self.has_more(index) {
+                if self.has_more(index) && !(TIMED && self.rests_now(index)) {
                     match self.pull_queue(index, count) {
                         Portion::Nothing => {}
                         Portion::Starved => drop(starved.get_or_insert(position)),
@@ -471,7 +475,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
         }
         if TIMED {
-            self.tell_stalls();
+            self.tell_long_steps();
         }
         if self.stopping != 0 {
             self.settle();

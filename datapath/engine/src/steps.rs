@@ -1,25 +1,75 @@
-//! For whom a turn was kept waiting.
+//! For whom a turn took long.
 //!
 //! What a reactor does for a queue touches that guest's memory: its ring, its data, and inside of a submission the pages
 //! that the kernel takes hold of. Each such touch may be a page fault, and a front-end can make one last: a fault of a
 //! page in a file in memory waits until the hole is there that somebody is just punching around it, about a second for a
-//! GiB (`shmem_fault`, Linux 3.16 and later). All queues of the reactor wait with it.
+//! GiB (`shmem_fault`, Linux 3.16 and later); and a page that is not there has to be found and cleared, which takes long for
+//! a hugepage. All queues of the reactor wait with it.
 //!
-//! Nobody is told beforehand that a page will make us wait, and to look at a clock after each step would cost more than a
+//! Nobody is told beforehand what a page will cost, and to look at a clock after each step would cost more than a
 //! hundredth of the usual request. So steps are timed only while somebody wants to know, which is when turns have become
 //! slow. A step is all that one turn does for one queue at a time; what it hands to the devices is submitted within it.
+//!
+//! Then a step that becomes long ends with the request at which it does, and its attachment rests for [`REST_TIMES`] as
+//! long: nothing is taken from its queues, and what has been begun of its long requests waits. So whatever a guest's memory
+//! costs, the others have most of the reactor's time, and nobody is accused of anything: a guest that touches fresh
+//! hugepages is honest, and rests as well.
 
 use crate::reactor::Reactor;
-use palisade_block::limits::STALL_MIN;
+use palisade_block::limits::{REST_MAX, REST_TIMES, STEP_LONG};
 use palisade_block::mailbox::Notice;
-use palisade_block::{Devices, Nanos, Pool, Source, Stopwatch};
+use palisade_block::{Devices, Lap, Nanos, Pool, Source, Stopwatch};
+use palisade_words::AttachmentIndex;
 use std::mem;
 
+/// Long steps and what follows from them.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    /// Of this turn, and not told yet: the queue's place, and what its steps took.
+    long: Vec<(u16, Lap)>,
+    /// Attachments that rest, and until when.
+    resting: Vec<(AttachmentIndex, Nanos)>,
+}
+
+impl Steps {
+    fn add(&mut self, index: u16, lap: Lap) {
+        match self.long.iter_mut().find(|(of, _)| *of == index) {
+            Some((_, sum)) => {
+                sum.held = sum.held.after(lap.held);
+                sum.waited = sum.waited.after(lap.waited);
+            }
+            None => self.long.push((index, lap)),
+        }
+    }
+
+    fn rest(&mut self, attachment: AttachmentIndex, until: Nanos) {
+        match self.resting.iter_mut().find(|(of, _)| *of == attachment) {
+            Some((_, before)) => *before = until.max(*before),
+            None => self.resting.push((attachment, until)),
+        }
+    }
+
+    fn begin_turn(&mut self, now: Nanos) {
+        self.resting.retain(|(_, until)| *until > now);
+    }
+
+    /// Whether the attachment rests.
+    pub(crate) fn has_rest(&self, attachment: AttachmentIndex) -> bool {
+        self.resting.iter().any(|(of, _)| *of == attachment)
+    }
+
+    /// When the first rest ends.
+    pub(crate) fn due(&self) -> Option<Nanos> {
+        self.resting.iter().map(|(_, until)| *until).min()
+    }
+}
+
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
-    /// Has the steps of each turn timed from now on, or no longer: what keeps the thread waiting in one of them is told
-    /// with the queue that it was done for ([`Notice::QueueStalled`]).
+    /// Has the steps of each turn timed from now on, or no longer: one that takes long is told with the queue that it was
+    /// done for ([`Notice::QueueStalled`]), whose attachment rests.
     pub fn time_steps(&mut self, stopwatch: Option<Box<dyn Stopwatch>>) {
         self.stopwatch = stopwatch;
+        self.steps = Steps::default();
     }
 
     #[cold]
@@ -28,6 +78,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if let Some(stopwatch) = &mut self.stopwatch {
             stopwatch.start();
         }
+        self.steps.begin_turn(now);
         self.turn_as::<true>(now)
     }
 
@@ -45,6 +96,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    /// Whether nothing is to be taken from the queue just now. The backlog of one that is to stop is, as somebody waits for
+    /// the queue.
+    #[cold]
+    pub(crate) fn rests_now(&self, index: u16) -> bool {
+        match self.queues.get(index as usize) {
+            Some(Some(queue)) => !queue.stopping && self.steps.has_rest(queue.id.attachment),
+            _ => false,
+        }
+    }
+
     /// What was done since the last step was done for this queue, if steps are timed.
     #[inline]
     pub(crate) fn end_step(&mut self, index: u16) {
@@ -58,32 +119,32 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     fn note_step(&mut self, index: u16) {
         // The kernel takes hold of the pages of what is submitted: not later, with what is others'.
         self.devices.submit();
-        let Some(stopwatch) = &mut self.stopwatch else {
-            return;
-        };
-        let waited = stopwatch.lap(STALL_MIN);
-        if waited > Nanos(0)
-            && let Some(Some(queue)) = self.queues.get_mut(index as usize)
-        {
-            let waited_us = u32::try_from(waited.0 / 1000).unwrap_or(u32::MAX);
-            queue.waited_us = queue.waited_us.saturating_add(waited_us);
+        let lap = self
+            .stopwatch
+            .as_mut()
+            .and_then(|stopwatch| stopwatch.lap(STEP_LONG));
+        let Some(lap) = lap else { return };
+        if let Some(Some(queue)) = self.queues.get(index as usize) {
+            let rest = Nanos(lap.held.0.saturating_mul(REST_TIMES)).min(REST_MAX);
+            self.steps.rest(queue.id.attachment, lap.ended.after(rest));
+            self.steps.add(index, lap);
         }
     }
 
     /// It was done for no queue in particular.
     pub(crate) fn end_step_of_nobody(&mut self) {
         if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch.lap(STALL_MIN);
+            stopwatch.lap(STEP_LONG);
         }
     }
 
     /// Tells what has been noted.
-    pub(crate) fn tell_stalls(&mut self) {
-        for queue in self.queues.iter_mut().flatten() {
-            let waited = Nanos::from_micros(mem::take(&mut queue.waited_us).into());
-            if waited > Nanos(0) {
+    pub(crate) fn tell_long_steps(&mut self) {
+        for (index, Lap { held, waited, .. }) in mem::take(&mut self.steps.long) {
+            if let Some(Some(queue)) = self.queues.get(index as usize) {
                 let queue = queue.id;
-                self.notices.push_back(Notice::QueueStalled { queue, waited });
+                self.notices
+                    .push_back(Notice::QueueStalled { queue, held, waited });
             }
         }
     }

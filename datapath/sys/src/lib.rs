@@ -33,6 +33,7 @@ pub mod event;
 pub mod fd_filter;
 pub mod filesystem;
 pub mod guard;
+mod heartbeat;
 pub mod hugepage;
 pub mod local;
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! How long a thread is kept waiting in what it does: in page faults, mostly.
+//! How long the steps of a thread take, and how long it is kept waiting in them: in page faults, mostly.
 //!
-//! The clock alone does not tell that. A thread that is displaced by others, or whose whole machine is, loses time without
-//! waiting for anything, and it would be wrong to blame for that whoever it was at work for. So the clock only says where
-//! to look closer, and three things are asked of the kernel then: whether the thread has given up the processor by itself
-//! (`ru_nvcsw` of getrusage(2)), what it has had of a processor (CLOCK_THREAD_CPUTIME_ID), and for how long it was ready
-//! and had none (the second figure of /proc/thread-self/schedstat; kernels without CONFIG_SCHED_INFO do not say, and then
-//! it counts as waiting).
+//! The clock alone does not tell that. A thread that is displaced by others, or whose whole process stands still, loses time
+//! by nobody's fault, and it would be wrong to blame for that whoever it was at work for. So the clock only says where to
+//! look closer, and some things are asked then: for how long the thread was ready and had no processor (the second figure of
+//! /proc/thread-self/schedstat; kernels without CONFIG_SCHED_INFO do not say, and then it counts), for how long the process
+//! stood still ([`heartbeat`](crate::heartbeat)), what the thread has had of a processor (CLOCK_THREAD_CPUTIME_ID), and
+//! whether it has given the processor up by itself (`ru_nvcsw` of getrusage(2)).
 
 use crate::MonotonicClock;
 use crate::clock::thread_time;
-use palisade_block::{Clock, Nanos, Stopwatch};
+use crate::heartbeat::Heartbeat;
+use palisade_block::{Clock, Lap, Nanos, Stopwatch};
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
@@ -30,6 +31,9 @@ pub struct ThreadStopwatch {
     /// What it had had and lacked of a processor, and when that was.
     read: Nanos,
     processor: Processor,
+    heartbeat: Heartbeat,
+    /// For how long the process had stood still when the step began.
+    stood_still: Nanos,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,13 +45,17 @@ struct Processor {
 impl ThreadStopwatch {
     /// For the thread that calls it.
     pub fn new() -> ThreadStopwatch {
+        let clock = MonotonicClock::new();
+        let heartbeat = Heartbeat::listen(clock.now());
         let mut stopwatch = ThreadStopwatch {
-            clock: MonotonicClock::new(),
+            clock,
             schedstat: File::open("/proc/thread-self/schedstat").ok(),
             began: Nanos(0),
             given_up: 0,
             read: Nanos(0),
             processor: Processor::default(),
+            heartbeat,
+            stood_still: Nanos(0),
         };
         stopwatch.start();
         stopwatch
@@ -73,18 +81,20 @@ impl ThreadStopwatch {
     }
 
     #[cold]
-    fn look(&mut self, passed: Nanos, least: Nanos) -> Nanos {
+    fn look(&mut self, passed: Nanos, still: Nanos, least: Nanos) -> Option<Lap> {
         let (given_up, before) = (self.given_up, self.processor);
         self.read();
         let (had, lacked) = (
             self.processor.had.since(before.had),
             self.processor.lacked.since(before.lacked),
         );
-        let waited = passed.since(had).since(lacked);
-        match self.given_up > given_up && waited >= least {
-            true => waited,
+        let held = passed.since(lacked).since(still);
+        let waited = match self.given_up > given_up {
+            true => held.since(had),
             false => Nanos(0),
-        }
+        };
+        let ended = self.began;
+        (held >= least).then_some(Lap { held, waited, ended })
     }
 }
 
@@ -97,6 +107,7 @@ impl Default for ThreadStopwatch {
 impl Stopwatch for ThreadStopwatch {
     fn start(&mut self) {
         self.began = self.clock.now();
+        self.stood_still = self.heartbeat.stood_still(self.began);
         match self.began.since(self.read) < FRESH {
             true => self.given_up = given_up(),
             false => self.read(),
@@ -104,13 +115,20 @@ impl Stopwatch for ThreadStopwatch {
     }
 
     #[inline]
-    fn lap(&mut self, least: Nanos) -> Nanos {
+    fn passed(&self) -> Nanos {
+        self.clock.now().since(self.began)
+    }
+
+    #[inline]
+    fn lap(&mut self, least: Nanos) -> Option<Lap> {
         let now = self.clock.now();
         let passed = now.since(self.began);
         self.began = now;
+        let before = self.stood_still;
+        self.stood_still = self.heartbeat.stood_still(now);
         match passed < least {
-            true => Nanos(0),
-            false => self.look(passed, least),
+            true => None,
+            false => self.look(passed, self.stood_still.since(before), least),
         }
     }
 }
@@ -143,11 +161,14 @@ mod tests {
         let mut stopwatch = ThreadStopwatch::new();
         stopwatch.start();
         std::thread::sleep(Duration::from_millis(60));
-        let waited = stopwatch.lap(LEAST);
-        assert!(waited.0 >= 50_000_000, "{waited:?}");
-        assert_eq!(stopwatch.lap(LEAST), Nanos(0));
+        assert!(stopwatch.passed() >= Nanos::from_millis(60));
+        let lap = stopwatch.lap(LEAST).unwrap();
+        assert!(lap.held >= Nanos::from_millis(40), "{lap:?}");
+        assert!(lap.held.since(lap.waited) < LEAST, "{lap:?}");
+        assert_eq!(lap.ended, stopwatch.began);
+        assert_eq!(stopwatch.lap(LEAST), None);
         std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(stopwatch.lap(Nanos::from_secs(1)), Nanos(0), "it is short");
+        assert_eq!(stopwatch.lap(Nanos::from_secs(1)), None, "it is short");
     }
 
     #[test]
@@ -155,12 +176,22 @@ mod tests {
         let mut stopwatch = ThreadStopwatch::new();
         std::thread::sleep(Duration::from_millis(60));
         stopwatch.start();
-        assert_eq!(stopwatch.lap(LEAST), Nanos(0));
+        assert_eq!(stopwatch.lap(LEAST), None);
+    }
+
+    #[test]
+    fn the_time_in_which_the_process_stands_still_is_nobodys() {
+        let mut stopwatch = ThreadStopwatch::new();
+        stopwatch.start();
+        let (passed, still) = (Nanos::from_millis(310), Nanos::from_millis(300));
+        assert_eq!(stopwatch.look(passed, still, Nanos::from_millis(11)), None);
+        let lap = stopwatch.look(passed, Nanos(0), LEAST).unwrap();
+        assert!(lap.held >= Nanos::from_millis(300), "{lap:?}");
     }
 
     /// A thread that computes, and another on the same processor that takes half of it.
     #[test]
-    fn neither_work_nor_a_neighbour_on_the_processor_is_a_wait() {
+    fn work_is_no_wait_and_a_neighbour_on_the_processor_is_neither() {
         let over = AtomicBool::new(false);
         let pinned = || crate::affinity::pin_current_thread(0).unwrap();
         std::thread::scope(|scope| {
@@ -175,16 +206,21 @@ mod tests {
                 let mut stopwatch = ThreadStopwatch::new();
                 stopwatch.start();
                 compute(Duration::from_millis(100));
-                let computed = stopwatch.lap(LEAST);
+                let computed = stopwatch.lap(LEAST).unwrap_or_default();
                 // It gives up the processor for a moment, and gets it back much later.
                 let begin = Instant::now();
                 while begin.elapsed() < Duration::from_millis(100) {
                     std::thread::sleep(Duration::from_micros(1));
                     compute(Duration::from_millis(20));
                 }
-                let displaced = stopwatch.lap(Nanos::from_millis(30));
+                let displaced = stopwatch.lap(LEAST).unwrap_or_default();
                 over.store(true, Relaxed);
-                assert_eq!((computed, displaced), (Nanos(0), Nanos(0)));
+                assert_eq!(computed.waited, Nanos(0));
+                assert!(
+                    computed.held <= Nanos::from_millis(90),
+                    "the other had half: {computed:?}"
+                );
+                assert!(displaced.waited < Nanos::from_millis(30), "{displaced:?}");
             });
         });
     }

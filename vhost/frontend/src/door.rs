@@ -205,6 +205,7 @@ enum Command {
     },
     Stalled {
         index: AttachmentIndex,
+        held: Duration,
         waited: Duration,
     },
     QueueStopped {
@@ -335,10 +336,10 @@ impl DoorHandle {
         self.tell(Command::GiveUp { index });
     }
 
-    /// A thread that serves others, too, was kept waiting for so long by what it did for this attachment: by its guest's
-    /// memory, as a rule. Who does so again and again is cut off, and nobody comes in for a while.
-    pub fn stalled(&self, index: AttachmentIndex, waited: Duration) {
-        self.tell(Command::Stalled { index, waited });
+    /// What a thread that serves others, too, did for this attachment took so long, and kept it waiting for so much of that:
+    /// for its guest's memory, as a rule. Who does the latter again and again is cut off, and nobody comes in for a while.
+    pub fn stalled(&self, index: AttachmentIndex, held: Duration, waited: Duration) {
+        self.tell(Command::Stalled { index, held, waited });
     }
 
     /// The socket's file has gone from its place: it is put back, and whoever is connected stays so. What comes of it is

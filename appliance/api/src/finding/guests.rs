@@ -46,15 +46,28 @@ macro_rules! guests_rows {
     }
     GuestMemoryStalls {
         code: "guest_memory_stalls", severity: Degraded,
-        means: "A guest's memory has kept a reactor waiting again and again, and its session was cut off: its virtual machine \
-                monitor punches gigabytes out of that memory while they are in use, or the host has swapped it out.",
+        means: "A guest's memory has kept a reactor waiting for a tenth of a second again and again, and its session was cut off: \
+                its virtual machine monitor punches gigabytes out of that memory while they are in use, it lies in hugepages \
+                of 1 GiB that nobody has touched yet, or the host has swapped it out.",
         guest: "Its disk is gone until its monitor can connect again, after 5 s, and each further time twice as long, up to \
                 ten minutes. All whom this reactor serves waited with it before, and are served now.",
         metric: "palisade_attachment_cut_off_total",
-        remedy: "look at the virtual machine of {name} and at its monitor: no honest one takes memory away in which requests are \
-                 under way, though a guest with virtio-mem may make its own do so; end it if it goes on. If the host swaps \
-                 (`vmstat 1`), give it more memory, or the guest memory that is locked (QEMU: -overcommit mem-lock=on). It \
-                 ends ten minutes after the last such wait",
+        remedy: "have the memory of {name} allocated before it starts (QEMU: prealloc=on) if it lies in hugepages of 1 GiB. Else look \
+                 at the virtual machine and at its monitor: no honest one takes memory away in which requests are under way, \
+                 though a guest with virtio-mem may make its own do so; end it if it goes on. If the host swaps (`vmstat 1`), \
+                 give it more memory, or the guest memory that is locked (QEMU: -overcommit mem-lock=on). It ends ten minutes \
+                 after the last such wait",
+        clears: Clears::WithItsCause,
+    }
+    GuestMemorySlow {
+        code: "guest_memory_slow", severity: Degraded,
+        means: "What a reactor does for a guest takes long at a time, because pages of its memory have to be found, cleared or \
+                waited for; so the guest's requests rest in between.",
+        guest: "Its disk is slow as long as that goes on; its neighbours have nine tenths of the reactor's time.",
+        metric: "palisade_attachment_stalls_total",
+        remedy: "nothing, if {name} has just been started on hugepages that nobody had touched: it ends when they are there, and \
+                 does not come up with memory that is allocated before the start (QEMU: prealloc=on). Else look at what its \
+                 monitor does to its memory, and whether the host swaps (`vmstat 1`). It ends a minute after the last time",
         clears: Clears::WithItsCause,
     }
     DrainOverdue {

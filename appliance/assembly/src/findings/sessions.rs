@@ -24,7 +24,10 @@ const STORM: Duration = Duration::from_secs(10);
 /// its reactor would know at once for whom it waits.
 const STALLED: Duration = STALLS_LOOKED_FOR.duration();
 
-/// One that was not is named with a reactor that was slow for so long.
+/// When what reactors did for it took so long in ten seconds, it is told that it rests for that.
+const RESTS_TOLD: Duration = Duration::from_millis(100);
+
+/// One that was not is named with a reactor that was slow for so long, and what it does is told for so long.
 const STALLED_LATELY: Duration = QUIET;
 
 /// What is wrong now.
@@ -79,7 +82,10 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
                        virtual machine gave";
         found.push((FindingKind::InterruptsDear, message.to_owned()));
     }
-    found.extend(cut_off(&report.stalls).map(|message| (FindingKind::GuestMemoryStalls, message)));
+    match cut_off(&report.stalls) {
+        Some(message) => found.push((FindingKind::GuestMemoryStalls, message)),
+        None => found.extend(rests(&report.stalls).map(|message| (FindingKind::GuestMemorySlow, message))),
+    }
     // A ring that was broken stays so until it is set up anew; without a session it is nobody's.
     if report.connected {
         found.extend(broken(report).map(|message| (FindingKind::QueueBroken, message)));
@@ -88,7 +94,21 @@ pub fn findings(report: &SessionReport) -> Vec<(FindingKind, String)> {
     found
 }
 
-/// Whether its guest's memory has kept a reactor waiting of late.
+/// That what reactors do for it takes long, and that it rests for that, if that goes on.
+fn rests(stalls: &StallReport) -> Option<String> {
+    let is_now = stalls.last?.elapsed() < STALLED_LATELY;
+    (is_now && stalls.lately >= RESTS_TOLD).then(|| {
+        format!(
+            "what a reactor did for it took long {}, for up to {} ms, and for {} ms within ten seconds: it rests each time, so \
+             that others are served, and is served itself for a tenth of the time",
+            counted(stalls.count, "time"),
+            stalls.longest.as_millis(),
+            stalls.lately.as_millis()
+        )
+    })
+}
+
+/// Whether what reactors do for it has taken long of late.
 pub fn has_stalled(report: &SessionReport) -> bool {
     let last = report.stalls.last;
     last.is_some_and(|last| last.elapsed() < STALLED_LATELY)

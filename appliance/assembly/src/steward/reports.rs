@@ -33,9 +33,9 @@ impl Steward {
                     matches!(step.action, Action::WithdrawSocket { .. }) && index == attachment.0
                 });
             }
-            Report::Notice(_, Notice::QueueStalled { queue, waited }) => {
-                let waited = Duration::from_nanos(waited.0);
-                self.shared.door().stalled(queue.attachment, waited);
+            Report::Notice(_, Notice::QueueStalled { queue, held, waited }) => {
+                let (held, waited) = (held.duration(), waited.duration());
+                self.shared.door().stalled(queue.attachment, held, waited);
             }
             Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
                 self.stalled(reactor, device, oldest.0 / 1_000_000);

@@ -28,10 +28,10 @@ pub struct Attack {
     pub read: u64,
 }
 
-/// Half a GiB in one call, a second or more between two: each stops the reactor for a fifth of a second.
+/// Two GiB in one call, a second or more between two: each stops the reactor for half a second or longer.
 pub const GIANT: Attack = Attack {
-    bytes: 512 << 20,
-    hole: 512 << 20,
+    bytes: 2 << 30,
+    hole: 2 << 30,
     fills: true,
     read: PAGE,
 };

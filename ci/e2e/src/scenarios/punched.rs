@@ -1,11 +1,12 @@
 //! A monitor punches its guest's memory out from under the guest's requests, again and again, and each time the reactor
-//! waits with all that it serves. It is known by name, cut off and kept out for a while; its neighbour on the same reactor
-//! is served then, and is blamed for nothing.
+//! waits with all that it serves. It is known by name, and rests after each request that took long; if it makes the
+//! reactor wait for a tenth of a second at a time it is cut off and kept out for a while. Its neighbour on the same reactor is
+//! served then, and is blamed for nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::appliance::{Appliance, MIB};
 use crate::driver::giant::latencies;
@@ -17,23 +18,31 @@ use crate::scenarios::step;
 
 /// Within this time it is cut off, on a machine that fills memory slowly.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For so long the neighbour is watched beside one that is held back, and reads that take so long are counted.
+const WATCHED: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_millis(5);
 /// Less than it is kept out for the first time.
 const OUT: Duration = Duration::from_secs(3);
 
 pub fn run(lab: &Lab) -> Outcome {
     let mut appliance = Appliance::start(lab, &[0])?;
-    step("half a GiB in one call, beside a neighbour on a file");
+    step("two GiB in one call, beside a neighbour on a file");
     appliance.disk("file", 96 * MIB)?;
-    suffer(&appliance, "file", &puncher::GIANT)?;
+    suffer(&appliance, "file", &puncher::GIANT, cut_off)?;
     step("holes without a pause, beside a neighbour on a disk in memory");
     let memory = json!({ "id": "memory", "memory": { "bytes": 96 * MIB } });
     appliance.rest().post("/v1/disks", &memory)?;
-    suffer(&appliance, "memory", &puncher::RESTLESS)?;
+    suffer(&appliance, "memory", &puncher::RESTLESS, held_back)?;
     appliance.stop()
 }
 
 /// Attacks it, with a neighbour on the same disk.
-fn suffer(appliance: &Appliance, disk: &str, attack: &Attack) -> Outcome {
+fn suffer(
+    appliance: &Appliance,
+    disk: &str,
+    attack: &Attack,
+    watch: fn(&Appliance, &mut Guest, &str, &AtomicU64) -> Outcome,
+) -> Outcome {
     let [neighbour, hostile] = ["neighbour", "hostile"].map(|who| format!("{who}-{disk}"));
     let offer = |id: &str| {
         appliance.volume(id, disk, 16 * MIB)?;
@@ -53,30 +62,58 @@ fn suffer(appliance: &Appliance, disk: &str, attack: &Attack) -> Outcome {
     appliance.must_have_no_errors(&neighbour)
 }
 
-fn watch(appliance: &Appliance, guest: &mut Guest, hostile: &str, sessions: &AtomicU64) -> Outcome {
-    let hostile = format!("\"attachment/{hostile}\"");
+/// Has the neighbour read until one of these is found about the other.
+fn until_told(appliance: &Appliance, guest: &mut Guest, hostile: &str, codes: &[&str]) -> Outcome {
     let begin = Instant::now();
     let mut worst = Duration::ZERO;
-    let found = loop {
+    let told = |finding: &Value| {
+        let is = |field: &str, value: &str| finding.get(field).and_then(Value::as_str) == Some(value);
+        is("subject", &format!("attachment/{hostile}")) && codes.iter().any(|code| is("code", code))
+    };
+    let health = loop {
         let slice = latencies(guest, Duration::from_millis(200))?;
         worst = worst.max(slice.last().copied().unwrap_or_default());
-        let health = appliance.rest().get("/v1/health")?.to_string();
-        if health.contains(&hostile) {
-            break health;
+        let health = appliance.rest().get("/v1/health")?;
+        let findings = health.get("findings").and_then(Value::as_array);
+        if findings.is_some_and(|findings| findings.iter().any(told)) {
+            break health.to_string();
         }
-        demand(
-            begin.elapsed() < PATIENCE,
-            format!("nobody was cut off: {health}"),
-        )?;
+        demand(begin.elapsed() < PATIENCE, format!("nothing was told: {health}"))?;
     };
     step(format!(
-        "cut off after {:?}; the neighbour's worst read until then: {worst:?}",
+        "told after {:?}; the neighbour's worst read until then: {worst:?}",
         begin.elapsed()
     ));
     demand(
-        found.contains("\"guest_memory_stalls\"") && !found.contains("attachment/neighbour"),
-        format!("who was found to do so: {found}"),
+        !health.contains("attachment/neighbour"),
+        format!("the neighbour was accused: {health}"),
+    )
+}
+
+/// It rests after each of its requests, so that the neighbour has most of the reactor's time.
+fn held_back(appliance: &Appliance, guest: &mut Guest, hostile: &str, _: &AtomicU64) -> Outcome {
+    until_told(
+        appliance,
+        guest,
+        hostile,
+        &["guest_memory_slow", "guest_memory_stalls"],
     )?;
+    let slice = latencies(guest, WATCHED)?;
+    let lost: Duration = slice.iter().filter(|took| **took >= LONG).sum();
+    step(format!(
+        "the neighbour made {} reads, the worst {:?}, and waited {lost:?} of {WATCHED:?}",
+        slice.len(),
+        slice.last().copied().unwrap_or_default()
+    ));
+    demand(
+        lost < WATCHED / 3,
+        format!("the neighbour waits for {lost:?} of {WATCHED:?}"),
+    )
+}
+
+fn cut_off(appliance: &Appliance, guest: &mut Guest, hostile: &str, sessions: &AtomicU64) -> Outcome {
+    let begin = Instant::now();
+    until_told(appliance, guest, hostile, &["guest_memory_stalls"])?;
     let had = sessions.load(Relaxed);
     let slice = latencies(guest, OUT)?;
     step(format!(

@@ -1,7 +1,7 @@
 //! Whom a turn is kept waiting for: each queue's steps are timed by themselves, when that is wanted.
 
 use crate::bench_of::*;
-use palisade_block::limits::STALL_MIN;
+use palisade_block::limits::{REST_MAX, REST_TIMES, STEP_LONG};
 use palisade_block::mailbox::Notice;
 use palisade_block::*;
 use std::cell::Cell;
@@ -20,11 +20,20 @@ impl Stopwatch for Time {
         self.began = self.now.get();
     }
 
-    fn lap(&mut self, least: Nanos) -> Nanos {
+    fn passed(&self) -> Nanos {
+        Nanos(self.now.get() - self.began)
+    }
+
+    fn lap(&mut self, least: Nanos) -> Option<Lap> {
         self.laps.set(self.laps.get() + 1);
-        let passed = Nanos(self.now.get() - self.began);
+        let held = self.passed();
         self.began = self.now.get();
-        if passed < least { Nanos(0) } else { passed }
+        let lap = Lap {
+            held,
+            waited: held,
+            ended: Nanos(self.began),
+        };
+        (held >= least).then_some(lap)
     }
 }
 
@@ -72,7 +81,7 @@ impl Timed {
     /// Whom the turns since the last call were kept waiting for, in ms.
     fn told(&mut self) -> Vec<(u16, u64)> {
         let stalled = |notice| match notice {
-            Notice::QueueStalled { queue, waited } => Some((queue.attachment.0, waited.0 / MS)),
+            Notice::QueueStalled { queue, waited, .. } => Some((queue.attachment.0, waited.0 / MS)),
             _ => None,
         };
         self.bed.notices().into_iter().filter_map(stalled).collect()
@@ -101,7 +110,7 @@ fn what_is_short_is_told_of_nobody() {
     let mut timed = Timed::new();
     timed.bed.devices().at_once = Some(Ok(()));
     // There are three of them in a step.
-    timed.each_touch_takes(Nanos(STALL_MIN.0 / 3 - 1));
+    timed.each_touch_takes(Nanos(STEP_LONG.0 / 3 - 1));
     timed.ask_both(1);
     timed.bed.turn();
     assert_eq!(timed.told(), []);
@@ -219,4 +228,85 @@ fn a_queue_is_told_of_before_it_is_given_back() {
         ),
         "{notices:?}"
     );
+}
+
+/// The bed's time and that of its stopwatch are one.
+fn turn_at(timed: &mut Timed, now: Nanos) {
+    timed.time.now.set(now.0);
+    timed.bed.now = now.0 - 1;
+    timed.bed.turn();
+}
+
+#[test]
+fn who_takes_long_rests_for_nine_times_as_long_and_others_are_served_meanwhile() {
+    let mut timed = Timed::new();
+    timed.bed.devices().at_once = Some(Ok(()));
+    let begin = Nanos::from_secs(1);
+    timed.touches_take(10);
+    timed.ask_both(1);
+    turn_at(&mut timed, begin);
+    let [(SLOW, held_ms)] = timed.told()[..] else {
+        unreachable!("it took long")
+    };
+    timed.slow.0.borrow_mut().touch = None;
+    let ended = timed.bed.reactor.due().unwrap();
+    assert!(ended >= begin.after(Nanos::from_millis(held_ms * (REST_TIMES + 1))));
+    assert!(ended <= begin.after(Nanos::from_millis((held_ms + 40) * (REST_TIMES + 1))));
+    timed.ask_both(2);
+    turn_at(&mut timed, Nanos(ended.0 - 1));
+    assert_eq!((timed.slow.answers().len(), timed.fast.answers().len()), (1, 2));
+    assert!(!timed.bed.reactor.arm(), "it need not stay awake for it");
+    assert_eq!(timed.bed.reactor.due(), Some(ended));
+    turn_at(&mut timed, ended);
+    assert_eq!(timed.slow.answers().len(), 2);
+    assert_eq!(timed.bed.reactor.due(), None);
+}
+
+#[test]
+fn no_rest_is_longer_than_two_seconds_nor_outlives_the_timing() {
+    let mut timed = Timed::new();
+    timed.bed.devices().at_once = Some(Ok(()));
+    timed.touches_take(60_000);
+    timed.ask_both(1);
+    turn_at(&mut timed, Nanos::from_secs(1));
+    let over = Nanos(timed.time.now.get());
+    timed.slow.0.borrow_mut().touch = None;
+    assert!(timed.bed.reactor.due().unwrap() <= over.after(REST_MAX));
+    timed.bed.reactor.time_steps(None);
+    assert_eq!(timed.bed.reactor.due(), None);
+    timed.ask_both(2);
+    turn_at(&mut timed, over);
+    assert_eq!(timed.slow.answers().len(), 2);
+}
+
+#[test]
+fn a_step_ends_with_the_request_at_which_it_becomes_long() {
+    let mut timed = Timed::new();
+    timed.bed.devices().at_once = Some(Ok(()));
+    (1..=8).for_each(|head| timed.ask_both(head));
+    timed.touches_take(20);
+    turn_at(&mut timed, Nanos::from_secs(1));
+    let served = timed.slow.answers().len();
+    assert!((1..=2).contains(&served), "{served}");
+    assert_eq!(timed.fast.answers().len(), 8);
+}
+
+#[test]
+fn the_queues_of_an_attachment_rest_together_but_for_one_that_is_to_stop() {
+    let mut timed = Timed::new();
+    let other = timed.bed.attach(id(SLOW, 1), |_| {});
+    timed.bed.devices().at_once = Some(Ok(()));
+    timed.touches_take(20);
+    timed.slow.ask(1, Op::Read, 0, 1, data(1));
+    turn_at(&mut timed, Nanos::from_secs(1));
+    timed.slow.0.borrow_mut().touch = None;
+    let soon = Nanos(timed.time.now.get() + 1);
+    other.ask(1, Op::Read, 0, 1, data(1));
+    turn_at(&mut timed, soon);
+    assert_eq!(other.answers(), []);
+    other.0.borrow_mut().backlog = 1;
+    let stop = mailbox::Command::StopQueue { queue: id(SLOW, 1) };
+    timed.bed.reactor.apply(stop);
+    turn_at(&mut timed, soon);
+    assert_eq!(other.answers().len(), 1);
 }

@@ -264,9 +264,9 @@ impl Attachment {
         self.act(actions, registry);
     }
 
-    /// A reactor was kept waiting by what it did for it.
-    pub(super) fn stalled(&mut self, waited: Duration, registry: &Registry) {
-        if let Some(reason) = self.stalls.add(waited, Instant::now()) {
+    /// What a reactor did for it took long.
+    pub(super) fn stalled(&mut self, held: Duration, waited: Duration, registry: &Registry) {
+        if let Some(reason) = self.stalls.add(held, waited, Instant::now()) {
             log::warn!("attachment={} {reason}", self.gate.name());
             self.disconnect(&reason, registry);
         }

@@ -220,9 +220,9 @@ impl Supervisor {
                     entry.line.give(Order::Restore);
                 }
             }
-            Command::Stalled { index, waited } => {
+            Command::Stalled { index, held, waited } => {
                 if let Some(entry) = self.attachments.get(&index) {
-                    entry.line.give(Order::Stalled { waited });
+                    entry.line.give(Order::Stalled { held, waited });
                 }
             }
             Command::QueueStopped { queue, source } => self.queue_stopped(queue, source),

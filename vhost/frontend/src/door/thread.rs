@@ -40,7 +40,7 @@ pub(super) enum Order {
     /// The socket's file has gone from its place: put it back.
     Restore,
     /// A reactor was kept waiting by the guest's memory.
-    Stalled { waited: Duration },
+    Stalled { held: Duration, waited: Duration },
     /// Take the socket away, and end the thread when the front-end has left.
     GiveUp,
     /// Take the socket away, end the session, and then the thread.
@@ -210,7 +210,7 @@ impl AttachmentThread {
                         self.attachment.queue_stopped(queue, next_avail, registry);
                     }
                     Order::Restore => self.attachment.restore(registry),
-                    Order::Stalled { waited } => self.attachment.stalled(waited, registry),
+                    Order::Stalled { held, waited } => self.attachment.stalled(held, waited, registry),
                     Order::GiveUp => self.attachment.give_up(registry),
                     Order::Leave { reason } => self.attachment.leave(reason, registry),
                     // Meant for a thread that was cut off.
