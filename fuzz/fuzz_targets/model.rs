@@ -96,6 +96,7 @@ fn command(input: &mut Bytes<'_>) -> Command {
             clear: maybe(input, clear),
             clears: input.u8() & 1 == 1,
             clears_reused: false,
+            clears_unknown_past: false,
         }),
         5 => Command::GrowVolume(GrowVolume {
             name: name(input),

@@ -20,8 +20,8 @@ pub struct VolumeCreate {
     /// Logical block in bytes, 512 or 4096. Absent: that of the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_bytes: Option<u32>,
-    /// When its space is cleared. Absent: `now` on a pooled disk and on a whole one that has had a volume before, `never`
-    /// for the first volume on a whole one, which is given untouched.
+    /// When its space is cleared. Absent: `now` on a pooled disk and on a whole one that has had a volume before, or may have
+    /// had one that the database does not know of; `never` for the first volume on any other whole one, which is given untouched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clear: Option<Clear>,
 }

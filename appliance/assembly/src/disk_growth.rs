@@ -210,6 +210,7 @@ pub(crate) mod tests {
             protected: false,
             leaving: false,
             held: None,
+            unknown_past: false,
             first_superblock: Default::default(),
             history: Default::default(),
         }
@@ -317,6 +318,7 @@ pub(crate) mod tests {
                 clear: None,
                 clears: true,
                 clears_reused: true,
+                clears_unknown_past: true,
             })
         };
         let init = Command::InitCluster(InitCluster {

@@ -293,6 +293,7 @@ impl Appliance for Rest {
             clear: wish.clear.map(removal::clear),
             clears: true,
             clears_reused: true,
+            clears_unknown_past: true,
         });
         disk_growth::refuse_more_on_unlinked(&self.shared, &command, &id)?;
         self.create(command, |view| {

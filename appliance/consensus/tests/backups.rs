@@ -298,6 +298,7 @@ fn a_restored_database_holds_what_it_would_clear_on_a_whole_disk() {
         clear: Some(Clear::Now),
         clears: true,
         clears_reused: false,
+        clears_unknown_past: false,
     };
     let directory = tempfile::tempdir().unwrap();
     let (state, restored) = (directory.path().join("state"), directory.path().join("restored"));

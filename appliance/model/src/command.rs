@@ -306,6 +306,12 @@ pub struct CreateVolume {
     /// for the next one. False in commands of versions that gave such a disk untouched: they mean the same for ever.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clears_reused: bool,
+    /// The same on a whole disk of which it is not known whether it has had one ([`Disk::unknown_past`]). False in commands of
+    /// versions that gave such a disk untouched: they mean the same for ever.
+    ///
+    /// [`Disk::unknown_past`]: crate::Disk::unknown_past
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clears_unknown_past: bool,
 }
 
 /// Makes a volume larger, never smaller.

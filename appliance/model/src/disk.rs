@@ -45,6 +45,10 @@ pub struct Disk {
     /// is as the database has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// It keeps no superblock, and volumes may have lain on its medium of which the database does not know: that was put back
+    /// from a copy, or the medium is another one. Its next volume is cleared before use, like one after another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_past: bool,
     /// Whether its first superblock is on the medium. No extent is put on it before.
     #[serde(default, skip_serializing_if = "FirstSuperblock::is_on_medium")]
     pub first_superblock: FirstSuperblock,
@@ -167,6 +171,12 @@ impl Disk {
     pub fn has_had_volumes(&self) -> bool {
         // Nothing but volumes that come, grow and go changes its extents.
         self.extents_revision > self.created
+    }
+
+    /// Notes that the database may be older than its medium, or of another one: what lay on it meanwhile is not known. What
+    /// keeps a superblock is known by that.
+    pub(crate) fn forget_past(&mut self) {
+        self.unknown_past |= self.keeps_no_record();
     }
 
     /// The generation that the superblock on the medium must show: of the latest change of the disk or its extents.

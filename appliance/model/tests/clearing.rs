@@ -130,6 +130,7 @@ impl Pool {
                     clear: *clear,
                     clears: true,
                     clears_reused: true,
+                    clears_unknown_past: true,
                 }));
                 if *clear == Some(Clear::Never) && matches!(created, Ok(Outcome::Created { .. })) {
                     self.careless.insert(uuid);
@@ -443,6 +444,7 @@ fn a_volume_cleared_on_deletion_keeps_its_name_and_space_meanwhile() {
         clear: None,
         clears: true,
         clears_reused: true,
+        clears_unknown_past: true,
     };
     assert_eq!(code(pool.propose(Command::CreateVolume(again))), "volume_going");
     let remove = RemoveDisk {

@@ -4,9 +4,10 @@
 
 mod lab;
 
-use lab::{after, furnished, name, outcome, then, whole_disk};
+use lab::imported::found;
+use lab::{after, create, furnished, name, outcome, then, whole_disk};
 use palisade_model::*;
-use palisade_words::Uuid;
+use palisade_words::{Ancestor, Generation, LineageId, Uuid};
 
 const HELD: Held = Held {
     taken_unix_s: Some(7),
@@ -106,13 +107,138 @@ fn saying_where_disks_are_ends_it_with_the_same_word() {
     );
 }
 
+fn next_volume(cluster: &Cluster, wanted: CreateVolume) -> Volume {
+    then(cluster, Command::CreateVolume(wanted)).volumes[&name("x")].clone()
+}
+
+fn wanted(disk: &str) -> CreateVolume {
+    CreateVolume {
+        name: name("x"),
+        uuid: Uuid(99),
+        disk: Some(name(disk)),
+        clears: true,
+        clears_reused: true,
+        clears_unknown_past: true,
+        ..create("x")
+    }
+}
+
+/// The database of then does not know whether a volume was there meanwhile, and it says `none has been` for ever.
+#[test]
+fn the_next_volume_after_a_restore_shows_nothing_of_what_was_there_meanwhile() {
+    let cluster = restored();
+    let confirmed = then(&cluster, Command::IdentifyDisk(identify(&cluster, "w", true)));
+    assert!(!confirmed.disks[&name("w")].has_had_volumes());
+    for now in [&cluster, &confirmed] {
+        let volume = next_volume(now, wanted("w"));
+        assert_eq!(
+            (volume.clear, volume.usable_sectors()),
+            (Some(Clear::Now), 0),
+            "and what it grows by is cleared as well"
+        );
+        let as_it_is = CreateVolume {
+            clear: Some(Clear::Never),
+            ..wanted("w")
+        };
+        assert_eq!(next_volume(now, as_it_is).clearing, None, "its operator's choice");
+        let of_old = CreateVolume {
+            clears_unknown_past: false,
+            ..wanted("w")
+        };
+        assert_eq!(
+            next_volume(now, of_old).clearing,
+            None,
+            "an old log means what it meant"
+        );
+    }
+    let plain = then(&furnished(), Command::AddDisk(whole_disk("w", 77)));
+    assert_eq!(
+        next_volume(&plain, wanted("w")).clearing,
+        None,
+        "nothing was put back"
+    );
+}
+
+/// By another word than a restore, too: an operator says that another medium is the disk, or a pooled disk shows that the
+/// database is an old one.
+#[test]
+fn whatever_shows_that_the_past_of_a_disk_is_not_known_has_its_next_volume_cleared() {
+    let plain = then(&furnished(), Command::AddDisk(whole_disk("w", 77)));
+    let other = IdentifyDisk {
+        wwid: Some("other".into()),
+        ..identify(&plain, "w", true)
+    };
+    let moved = |confirmed| {
+        Command::RelocateDisks(RelocateDisks {
+            disks: vec![Relocation {
+                name: name("w"),
+                uuid: Uuid(77),
+                path: "/dev/other".into(),
+                confirmed,
+                expected: None,
+            }],
+        })
+    };
+    let adopt = |older| {
+        Command::AdoptDisk(AdoptDisk {
+            name: name("d"),
+            uuid: plain.disks[&name("d")].uuid,
+            seen: Some(OnMedium {
+                point: Ancestor {
+                    generation: Generation(400),
+                    id: LineageId(4),
+                },
+                epoch: plain.epoch,
+                ancestors: Vec::new(),
+            }),
+            empties: Vec::new(),
+            keeps: Default::default(),
+            older,
+        })
+    };
+    let import = |holds_clearings| {
+        Command::ImportDisks(ImportDisks {
+            disks: vec![found("new", 900, &[])],
+            cluster: None,
+            holds_clearings,
+            regards_protection: false,
+        })
+    };
+    for (command, is_forgotten) in [
+        (Command::IdentifyDisk(identify(&plain, "w", true)), false),
+        (
+            Command::IdentifyDisk(IdentifyDisk {
+                confirmed: false,
+                ..other.clone()
+            }),
+            false,
+        ),
+        (Command::IdentifyDisk(other), true),
+        (moved(false), false),
+        (moved(true), true),
+        (adopt(true), false),
+        (adopt(false), true),
+        (import(false), false),
+        (import(true), true),
+    ] {
+        let now = then(&plain, command.clone());
+        assert_eq!(now.disks[&name("w")].unknown_past, is_forgotten, "{command:?}");
+        assert!(
+            !now.disks[&name("d")].unknown_past,
+            "a pooled disk says itself what lies on it"
+        );
+        let is_cleared = next_volume(&now, wanted("w")).clearing.is_some();
+        assert_eq!(is_cleared, is_forgotten, "{command:?}");
+    }
+}
+
 /// What an earlier version has written has none of it, and what is not held is written as before.
 #[test]
 fn a_disk_that_is_not_held_is_written_as_ever() {
     let plain = then(&furnished(), Command::AddDisk(whole_disk("w", 77)));
     let disk = &plain.disks[&name("w")];
     let text = serde_json::to_string(disk).unwrap();
-    assert!(!text.contains("held"), "{text}");
+    assert!(!text.contains("held") && !text.contains("past"), "{text}");
     assert_eq!(serde_json::from_str::<Disk>(&text).unwrap(), *disk);
     let identify = serde_json::to_string(&identify(&plain, "w", false)).unwrap();
     assert!(!identify.contains("confirmed"), "{identify}");

@@ -87,6 +87,7 @@ fn volume(number: u8, on: Option<u8>, sectors: u64) -> CreateVolume {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     }
 }
 

@@ -26,6 +26,7 @@ fn volume(text: &str, sectors: u64) -> Command {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     })
 }
 

@@ -422,7 +422,7 @@ pub enum Volume {
         #[arg(long, value_name = "BYTES")]
         block_bytes: Option<u32>,
         /// When its space is cleared; without it before a guest sees it, and never for the first volume of a disk given
-        /// whole, which shows what the disk holds.
+        /// whole, which shows what the disk holds, unless the database was put back from a copy since.
         #[arg(long, value_enum, value_name = "WHEN")]
         clear: Option<Clear>,
         #[command(flatten)]

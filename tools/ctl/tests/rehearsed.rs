@@ -63,6 +63,7 @@ fn created(id: &str, uuid: u128) -> CreateVolume {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     }
 }
 

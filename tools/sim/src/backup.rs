@@ -1,5 +1,6 @@
-//! Invariant 2 across a restore: a database that was put back from a backup clears nothing that a guest has written since,
-//! unless an operator has said so to that very database.
+//! Invariants 2 and 14 across a restore: a database that was put back from a backup clears nothing that a guest has written
+//! since, unless an operator has said so to that very database, and shows nothing of it to the guests of volumes made from then
+//! on.
 //!
 //! A disk that is given whole keeps no superblock, and so nothing on it tells a database that it is an old one: what it knows
 //! as still to be cleared may have been cleared, and served, and given to another since. One node lives on such disks, with the
@@ -76,6 +77,8 @@ struct World {
     ordered: BTreeSet<Uuid>,
     /// Those of which that includes what their own guests have written.
     emptied: BTreeSet<Uuid>,
+    /// Volumes that were made in the database that runs, and of which no operator has said that they are not to be cleared.
+    made: BTreeSet<Uuid>,
     volumes: u128,
     seen: Seen,
     rng: Rng,
@@ -89,6 +92,8 @@ struct Seen {
     disks_confirmed: u64,
     confirmed: u64,
     cleared: u64,
+    /// Volumes made after a restore on a disk that the database says has had none.
+    first_again: u64,
 }
 
 impl World {
@@ -107,6 +112,7 @@ impl World {
             backups: Vec::new(),
             ordered: BTreeSet::new(),
             emptied: BTreeSet::new(),
+            made: BTreeSet::new(),
             volumes: 100,
             seen: Seen::default(),
             rng,
@@ -142,7 +148,7 @@ impl World {
         for _ in 0..self.rng.between(60, 200) {
             match self.rng.below(100) {
                 0..40 => self.turn()?,
-                40..60 => self.guests_write(),
+                40..60 => self.guests_read_and_write()?,
                 60..84 => self.command()?,
                 84..90 => self.restart(),
                 90..95 => self.backups.push(self.backup().to_text()),
@@ -173,6 +179,7 @@ impl World {
         self.cluster = backup.held();
         self.ordered.clear();
         self.emptied.clear();
+        self.made.clear();
         self.restart();
         // The operator looks at what lies there, by other means, and mostly goes on with it at once.
         for number in 0..DISKS {
@@ -368,12 +375,25 @@ impl World {
         }
     }
 
-    /// Guests write somewhere, and are told that it is done.
-    fn guests_write(&mut self) {
+    /// Guests read all they can, then write somewhere, and are told that it is done. The check: what they read is their own, where
+    /// their volume was made in the database that runs. One that came with it is what an operator says it is.
+    fn guests_read_and_write(&mut self) -> Lived<()> {
         for (volume, extents) in self.routes.values() {
             let all: Vec<(Name, u64)> = extents.iter().flat_map(pieces).collect();
             if all.is_empty() {
                 continue;
+            }
+            let of_another = |piece: &&(Name, u64)| {
+                let found = self.written.get(piece);
+                found.is_some_and(|written| written.volume != *volume)
+            };
+            if self.made.contains(volume)
+                && let Some((disk, lba)) = all.iter().find(of_another)
+            {
+                let what = format!(
+                    "guests of the new volume {volume} read what another's wrote at {lba} of disk {disk}"
+                );
+                return Err((Invariant::ForeignBytes, what));
             }
             for _ in 0..self.rng.between(1, 4) {
                 // What is written until the route is taken away goes with the volume.
@@ -386,6 +406,7 @@ impl World {
                 self.written.insert(piece, written);
             }
         }
+        Ok(())
     }
 
     fn apply(&mut self, command: &Command) -> bool {
@@ -445,14 +466,18 @@ impl World {
                 }
                 Ok(())
             }
-            (7, Some(_)) => {
+            (7, Some(uuid)) => {
+                let clear = [Clear::OnDelete, Clear::Never][self.rng.index(2)];
                 let change = ChangeVolume {
                     name: volume,
                     protected: None,
-                    clear: Some([Clear::OnDelete, Clear::Never][self.rng.index(2)]),
+                    clear: Some(clear),
                     expected: None,
                 };
                 self.apply(&Command::ChangeVolume(change));
+                if clear == Clear::Never {
+                    self.made.remove(&uuid);
+                }
                 Ok(())
             }
             _ => Ok(()),
@@ -473,11 +498,21 @@ impl World {
             clear: [None, Some(Clear::Now), Some(Clear::OnDelete)][self.rng.index(3)],
             clears: true,
             clears_reused: true,
+            clears_unknown_past: true,
         };
+        let disks = &self.cluster.disks;
+        let had_none = |disk: &palisade_model::Disk| !disk.has_had_volumes();
+        let is_first = create
+            .disk
+            .as_ref()
+            .and_then(|disk| disks.get(disk))
+            .is_some_and(had_none);
         if !self.apply(&Command::CreateVolume(create)) {
             return Ok(());
         }
         self.ordered.insert(uuid);
+        self.made.insert(uuid);
+        self.seen.first_again += u64::from(is_first && self.seen.restores > 0);
         let attach = CreateAttachment {
             name: name("a", number)?,
             volume,
@@ -533,9 +568,13 @@ mod tests {
             seen.confirmed += world.seen.confirmed;
             seen.disks_confirmed += world.seen.disks_confirmed;
             seen.cleared += world.seen.cleared;
+            seen.first_again += world.seen.first_again;
         }
         let answered = seen.confirmed.min(seen.disks_confirmed);
         let least = seen.restores.min(seen.held).min(answered);
-        assert!(least > 20 && seen.cleared > 500, "{seen:?}");
+        assert!(
+            least > 20 && seen.cleared > 500 && seen.first_again > 20,
+            "{seen:?}"
+        );
     }
 }

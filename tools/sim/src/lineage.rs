@@ -579,6 +579,7 @@ impl World {
                 clear: None,
                 clears: false,
                 clears_reused: false,
+                clears_unknown_past: false,
             }),
             3 => Command::GrowVolume(GrowVolume {
                 name: volume,

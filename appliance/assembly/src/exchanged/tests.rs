@@ -141,6 +141,7 @@ impl Lab {
                 clear: None,
                 clears: false,
                 clears_reused: false,
+                clears_unknown_past: false,
             }));
             self.write_superblock(disk, opened);
         }

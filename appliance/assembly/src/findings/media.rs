@@ -286,12 +286,30 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
 
 /// What is to be known about a disk given whole that has no volume any more.
 pub fn note_of_reuse(disk: &Disk) -> Option<String> {
-    let was_a_guests = disk.usage == Usage::Whole && disk.has_had_volumes();
-    (was_a_guests && !matches!(disk.medium, Medium::Null { .. })).then(|| {
-        "it keeps what its last volume held: the next one is cleared before its guest sees it, unless that is created with \
-         --clear never"
-            .to_owned()
-    })
+    if disk.usage != Usage::Whole {
+        return None;
+    }
+    let is_given_as_found = match &disk.medium {
+        Medium::Null { .. } => return None,
+        Medium::Memory { .. } => false,
+        Medium::File { created, .. } => !created,
+        Medium::Block { .. } => true,
+    };
+    let told = match (disk.has_had_volumes(), disk.unknown_past) {
+        (true, _) => {
+            "it keeps what its last volume held: the next one is cleared before its guest sees it, unless that is created with \
+             --clear never"
+        }
+        (false, true) => {
+            "it keeps what may have been written to it since the copy of the database was taken, or before it became this \
+             disk's medium: the next volume is cleared before its guest sees it, unless that is created with --clear never"
+        }
+        (false, false) if is_given_as_found => {
+            "it keeps what it held when it was added: its first volume shows that, unless that is created with --clear now"
+        }
+        (false, false) => return None,
+    };
+    Some(told.to_owned())
 }
 
 /// Since when a disk is held that keeps no record of its own.

@@ -52,6 +52,7 @@ fn create(cluster: &Cluster, volume: &str, clear: Option<Clear>) -> Cluster {
         clear,
         clears: true,
         clears_reused: true,
+        clears_unknown_past: true,
     };
     does(cluster, Command::CreateVolume(create))
 }

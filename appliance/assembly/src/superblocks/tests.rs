@@ -56,6 +56,7 @@ fn clusters(path: &Path, bytes: u64) -> (Cluster, Cluster) {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     };
     let init = InitCluster {
         id: Uuid(1),
@@ -408,6 +409,7 @@ fn the_volumes_are_named_that_lay_where_a_disk_was_cut_off() {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     });
     let filled = filled.apply(&far).unwrap().0;
     let last = LastSuperblock::below(folder.path());

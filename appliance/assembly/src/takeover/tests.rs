@@ -266,6 +266,7 @@ fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     });
     let empty = after(&commands);
     let with_volume = after(&[commands, vec![create]].concat());

@@ -68,6 +68,7 @@ fn create(number: u64) -> Command {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     })
 }
 

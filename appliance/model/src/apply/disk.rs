@@ -179,6 +179,7 @@ impl Cluster {
         if !adopt.older {
             // The medium has been where the database has not: that is an old copy, also for disks that cannot tell.
             self.hold_clearings();
+            self.disks.values_mut().for_each(Disk::forget_past);
         }
         Ok(Outcome::Changed { revision })
     }
@@ -309,6 +310,9 @@ impl Cluster {
             disk.record = identify.record.clone();
             disk.held = held;
             disk.revision = generation;
+            if identify.confirmed {
+                disk.forget_past();
+            }
         }
         Ok(Outcome::Changed { revision: generation })
     }
@@ -320,6 +324,7 @@ impl Cluster {
         let is_other = |disk: &&mut Disk| disk.keeps_no_record() && disk.held != Some(held);
         for disk in self.disks.values_mut().filter(is_other) {
             disk.held = Some(held);
+            disk.forget_past();
             disk.revision = revision;
             is_changed = true;
         }
@@ -414,6 +419,7 @@ pub(super) fn disk_of(add: &AddDisk, revision: Generation) -> Disk {
         protected: false,
         leaving: false,
         held: None,
+        unknown_past: false,
         first_superblock: FirstSuperblock::OnMedium,
         history: History::default(),
     }

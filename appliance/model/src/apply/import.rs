@@ -10,6 +10,7 @@ use super::{block_is_known, not_found, not_nil, require, room_for_one};
 use crate::clearing::Clear;
 use crate::cluster::Cluster;
 use crate::command::{ImportDisks, ImportedDisk, ImportedExtent, Outcome};
+use crate::disk::Disk;
 use crate::fragment::{Fragment, Piece};
 use crate::limits::{EXTENTS_PER_VOLUME_MAX, FRAGMENTS_MAX, VOLUMES_MAX};
 use crate::refusal::{Kind, Refusal};
@@ -70,6 +71,7 @@ impl Cluster {
         self.refuse_overlaps()?;
         if holds {
             self.hold_clearings();
+            self.disks.values_mut().for_each(Disk::forget_past);
         }
         if import.regards_protection {
             for (uuid, name, sectors) in protected {

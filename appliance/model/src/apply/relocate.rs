@@ -60,6 +60,9 @@ impl Cluster {
         before.clone_from(path);
         disk.held = held;
         disk.revision = revision;
+        if relocation.confirmed {
+            disk.forget_past();
+        }
         Ok(true)
     }
 }

@@ -86,7 +86,9 @@ impl Cluster {
         self.extend(name, disk_name, disk, &mut extents, sectors)?;
         let revision = self.generation;
         // Kept as if it had been chosen, so that it holds for what the volume grows by as well.
-        let is_reused = create.clears_reused && disk.usage == Usage::Whole && disk.has_had_volumes();
+        let is_reused = disk.usage == Usage::Whole
+            && (create.clears_reused && disk.has_had_volumes()
+                || create.clears_unknown_past && disk.unknown_past);
         let clear = create.clear.or(is_reused.then_some(Clear::Now));
         let keeps_what_was = !disk.medium.keeps() || clear_on(disk, clear) == Clear::Never;
         let clearing = (create.clears && !keeps_what_was).then_some(Clearing::behind(0, revision));

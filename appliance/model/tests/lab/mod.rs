@@ -116,6 +116,7 @@ pub fn create(text: &str) -> CreateVolume {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     }
 }
 

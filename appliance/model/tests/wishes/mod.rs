@@ -156,6 +156,7 @@ fn create_volume() -> impl Strategy<Value = Command> {
                 clear,
                 clears,
                 clears_reused: clears,
+                clears_unknown_past: clears,
             })
         })
 }

@@ -424,6 +424,7 @@ pub fn apply(cluster: &Cluster, serial: u128, (kind, a, b, c, flag): (u8, u8, u8
             clear: None,
             clears: kind == 12,
             clears_reused: kind == 12,
+            clears_unknown_past: kind == 12,
         }),
         6 | 13 => Command::GrowVolume(GrowVolume {
             name: name("v", b),

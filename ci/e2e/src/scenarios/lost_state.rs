@@ -142,6 +142,10 @@ fn whole_disk(lab: &Lab, appliance: &mut Appliance) -> Outcome {
         json!({ "id": "w1", "usage": "whole", "file": { "path": lab.path("w1.img"), "bytes": 32 * MIB } });
     appliance.rest().post("/v1/disks", &whole)?;
     appliance.settled("/v1/disks/w1")?;
+    let second = lab.path("w2.img");
+    let whole = json!({ "id": "w2", "usage": "whole", "file": { "path": second, "bytes": 32 * MIB } });
+    appliance.rest().post("/v1/disks", &whole)?;
+    appliance.settled("/v1/disks/w2")?;
     appliance.volume("alice", "w1", 32 * MIB)?;
     let socket = appliance.attach("alice", json!({}))?;
     let backup = lab.path("backup-of-alice").display().to_string();
@@ -154,6 +158,11 @@ fn whole_disk(lab: &Lab, appliance: &mut Appliance) -> Outcome {
     }
     appliance.volume("bob", "w1", 32 * MIB)?;
     appliance.attach("bob", json!({}))?;
+    // A volume that comes and goes after the backup: of that the database of the backup will know nothing.
+    appliance.volume("carol", "w2", 32 * MIB)?;
+    appliance.settled("/v1/volumes/carol")?;
+    write(&second, MIB, PATTERN)?;
+    appliance.cli(&["volume", "delete", "carol", "--yes"])?;
     appliance.stop()?;
     let state = lab.path("appliance/state");
     move_away(&state, &lab.path("state-of-bob"))?;
@@ -178,6 +187,31 @@ fn whole_disk(lab: &Lab, appliance: &mut Appliance) -> Outcome {
     appliance.settled("/v1/attachments/alice")?;
     demand(socket.exists(), "what was confirmed is to be served".to_owned())?;
     step("a disk given whole is served after a restore once an operator has confirmed it, and not before");
+    next_volume(appliance, &second)
+}
+
+/// What a volume of after the backup held is not shown to the next one, though the database has never heard of it.
+fn next_volume(appliance: &Appliance, image: &Path) -> Outcome {
+    must_say(appliance, "palisade disk confirm w2 --yes")?;
+    appliance.cli(&["disk", "confirm", "w2", "--yes", "--wait"])?;
+    let held = fs::read(image).map_err(|error| Failure::during(image.display(), error))?;
+    let shows = |bytes: &[u8]| bytes.windows(PATTERN.len()).any(|window| window == PATTERN);
+    demand(shows(&held), "a disk without a volume was written to".to_owned())?;
+    appliance.volume("dave", "w2", 32 * MIB)?;
+    appliance.settled("/v1/volumes/dave")?;
+    let volume = appliance.rest().get("/v1/volumes/dave")?;
+    demand(
+        volume.get("clear").and_then(Value::as_str) == Some("now"),
+        format!("the next volume is to be cleared before use: {volume}"),
+    )?;
+    let now = fs::read(image).map_err(|error| Failure::during(image.display(), error))?;
+    demand(
+        !shows(&now),
+        "a new volume shows what another's guest has written after the backup".to_owned(),
+    )?;
+    step(
+        "the next volume on a disk given whole is cleared after a restore, whatever the database knows of the last one",
+    );
     Ok(())
 }
 

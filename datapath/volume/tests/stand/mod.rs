@@ -42,6 +42,7 @@ pub fn volume(text: &str) -> Command {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     })
 }
 

@@ -78,6 +78,7 @@ pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
             clear: rng.one_in(3).then_some(palisade_model::Clear::OnDelete),
             clears: rng.one_in(2),
             clears_reused: false,
+            clears_unknown_past: false,
         }),
         6 | 13 => Command::GrowVolume(GrowVolume {
             name: volume,

@@ -22,6 +22,7 @@ fn restored(folder: &Path) -> (Rest, Door) {
         clear: None,
         clears: true,
         clears_reused: true,
+        clears_unknown_past: true,
     };
     for command in [
         Command::CreateVolume(volume),

@@ -221,6 +221,7 @@ pub fn volume(rest: &Rest, id: &str, uuid: u128, disk: &Name) {
         clear: None,
         clears: false,
         clears_reused: false,
+        clears_unknown_past: false,
     };
     rest.shared.propose(Command::CreateVolume(volume)).unwrap();
 }
