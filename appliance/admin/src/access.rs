@@ -42,7 +42,9 @@ impl Access {
     /// Whether a request may go on.
     fn check(&self, caller: &Caller, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let reads = method == Method::GET || method == Method::HEAD;
+        let probes = [routes::LIVE, routes::READY].contains(&uri.path());
         let role = match (caller, &self.keys) {
+            (Caller::Local { .. }, _) if probes && reads => return Ok(()),
             (Caller::Local { role: Some(role), .. }, _) => *role,
             (Caller::Local { user, role: None }, _) => {
                 return Err(refused(
@@ -57,7 +59,8 @@ impl Access {
                 if keys.is_loopback() {
                     check_host(headers)?;
                 }
-                if self.metrics_open && reads && uri.path() == routes::METRICS {
+                let is_open = probes || self.metrics_open && uri.path() == routes::METRICS;
+                if is_open && reads {
                     return Ok(());
                 }
                 match keys.ask_for_token() {
@@ -351,5 +354,33 @@ mod tests {
         assert_eq!(ask(&rig, Method::GET), "");
         assert_eq!(ask(&rig, Method::POST), "token_missing");
         assert_eq!(rig.remote(Method::GET, &[]), "token_missing");
+    }
+
+    #[test]
+    fn probes_need_no_token_and_change_nothing() {
+        let rig = rig(true);
+        let nobody = Caller::Local {
+            user: 65534,
+            role: None,
+        };
+        for path in ["/livez", "/readyz"] {
+            for caller in [&nobody, &Caller::Remote] {
+                assert_eq!(rig.ask(caller, Method::GET, path, &[]), "", "{path}");
+            }
+            assert_eq!(rig.ask(&nobody, Method::POST, path, &[]), "user_refused");
+            assert_eq!(
+                rig.ask(&Caller::Remote, Method::DELETE, path, &[]),
+                "token_missing"
+            );
+            let elsewhere = [("origin", "http://elsewhere.example")];
+            assert_eq!(
+                rig.ask(&Caller::Remote, Method::GET, path, &elsewhere),
+                "origin_refused"
+            );
+        }
+        assert_eq!(
+            rig.ask(&Caller::Remote, Method::GET, "/v1/health", &[]),
+            "token_missing"
+        );
     }
 }

@@ -11,6 +11,7 @@ mod health;
 mod metrics;
 mod node;
 mod openapi;
+mod probes;
 mod query;
 mod request;
 mod takeover;
@@ -48,6 +49,8 @@ fn resources() -> OpenApiRouter<Door> {
         .routes(routes!(node::show))
         .routes(routes!(node::reactors))
         .routes(routes!(health::show))
+        .routes(routes!(probes::live))
+        .routes(routes!(probes::ready))
         .routes(routes!(events::list))
         .routes(routes!(disks::list, disks::add))
         .routes(routes!(disks::preview))
@@ -68,10 +71,12 @@ fn resources() -> OpenApiRouter<Door> {
 }
 
 async fn no_route(uri: Uri) -> Answer {
-    const KNOWN: [&str; 13] = [
+    const KNOWN: [&str; 15] = [
         routes::NODE,
         routes::REACTORS,
         routes::HEALTH,
+        routes::LIVE,
+        routes::READY,
         routes::EVENTS,
         routes::DISKS,
         routes::DISK_PREVIEW,

@@ -7,7 +7,8 @@ mod wire;
 
 use fake::Fake;
 use palisade_admin::{AdminConfig, Server};
-use palisade_api::Severity;
+use palisade_api::{Finding, FindingKind, Severity};
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -214,6 +215,24 @@ fn events_come_as_pages_too() {
         (Some(1004), Some(false))
     );
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn probes_answer_yes_or_say_no_and_name_nobody() {
+    let fake = Arc::new(Fake::new());
+    let server = serve(&fake);
+    let address = server.address().unwrap();
+    let probe = |path| ask(address, "GET", path, &[], "");
+    for path in ["/livez", "/readyz"] {
+        let answer = probe(path);
+        assert_eq!((answer.status, answer.json()), (200, json!({ "ok": true })));
+    }
+    fake.found(Finding::new(FindingKind::ComingUp, "node", "disk d1 is not open"));
+    assert_eq!(probe("/livez").status, 200);
+    let answer = probe("/readyz");
+    assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"));
+    assert!(!answer.body.contains("d1"), "{}", answer.body);
+    server.stop();
 }
 
 #[test]

@@ -64,6 +64,13 @@ impl Finding {
     }
 }
 
+/// The answer to a probe that is answered with yes; a [`Problem`](crate::Problem) says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Probe {
+    /// Always true.
+    pub ok: bool,
+}
+
 /// The health of the appliance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {

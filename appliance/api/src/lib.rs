@@ -48,7 +48,7 @@ pub use disk::{
 pub use disk_preview::{DiskPreview, PartitionFound, PooledFound};
 pub use event::{Event, EventPage, Severity};
 pub use finding::{Clears, FindingKind, FindingRow};
-pub use health::{Finding, Health, Overall};
+pub use health::{Finding, Health, Overall, Probe};
 pub use node::{Hugepages, Node, PollMode, Reactor};
 pub use page::{PAGE_ITEMS, PAGE_ITEMS_MAX, Page};
 pub use problem::{Problem, ProblemKind};

@@ -15,6 +15,10 @@ pub const NODE: &str = "/v1/node";
 pub const REACTORS: &str = "/v1/reactors";
 /// What is wrong.
 pub const HEALTH: &str = "/v1/health";
+/// Whether the daemon makes progress: what a service manager asks, who restarts it if not. Needs no token.
+pub const LIVE: &str = "/livez";
+/// Whether what was agreed on is in force. Needs no token.
+pub const READY: &str = "/readyz";
 /// What happened; as server-sent events, or as JSON with `?format=json`.
 pub const EVENTS: &str = "/v1/events";
 /// All disks.

@@ -129,6 +129,8 @@ mod tests {
             routes::NODE,
             routes::REACTORS,
             routes::HEALTH,
+            routes::LIVE,
+            routes::READY,
             routes::EVENTS,
             routes::DISKS,
             routes::DISK,

@@ -1,5 +1,6 @@
 //! An appliance that keeps what it is told and carries nothing out: the other implementation of the trait.
 
+mod findings;
 mod preview;
 
 use palisade_admin::metrics::{
@@ -10,9 +11,9 @@ use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskAdopt,
     DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate,
     DiskRelocated, EventPage, Extent, Finding, Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume,
-    Layout, Medium, Mode, Node, OperationCounts, Overall, PollMode, Problem, ProblemKind, Reactor,
-    RelocatedDisk, Removal, RemovalOptions, Severity, Share, Side, State, StateBackup, Volume, VolumeCreate,
-    VolumePart, VolumePatch,
+    Layout, Medium, Mode, Node, OperationCounts, PollMode, Problem, ProblemKind, Reactor, RelocatedDisk,
+    Removal, RemovalOptions, Severity, Share, Side, State, StateBackup, Volume, VolumeCreate, VolumePart,
+    VolumePatch,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -65,20 +66,6 @@ impl Fake {
     #[allow(dead_code, reason = "not every test that includes this file removes")]
     pub fn remove_slowly(&self, reads: u32) {
         self.kept().reads_until_gone = reads;
-    }
-
-    #[allow(dead_code, reason = "not every test that includes this file has findings")]
-    pub fn find(&self, severity: Overall, subject: &str, message: &str) {
-        self.kept().findings.push(Finding {
-            severity,
-            code: "test_finding".to_owned(),
-            subject: subject.to_owned(),
-            message: message.to_owned(),
-            remedy: "look at it".to_owned(),
-            since_unix_ms: 1,
-            count: 1,
-            last: None,
-        });
     }
 
     #[allow(dead_code, reason = "not every test that includes this file looks at doors")]
