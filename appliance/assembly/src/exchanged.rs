@@ -331,6 +331,7 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
             name: name.clone(),
             uuid: cluster.disks.get(name).map(|disk| disk.uuid).unwrap_or_default(),
             path: path_of(cluster, place).unwrap_or_default().to_owned(),
+            found: None,
             confirmed: false,
             expected: cluster.disks.get(name).map(|disk| disk.revision),
         });

@@ -236,11 +236,23 @@ pub struct Relocation {
     pub uuid: Uuid,
     /// Absolute path under which its medium is found.
     pub path: String,
+    /// What was read of another medium than the recorded one, such as a copy, which an operator says is the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundMedium>,
     /// As in [`IdentifyDisk`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub confirmed: bool,
     /// The revision it must have.
     pub expected: Option<Generation>,
+}
+
+/// What a medium says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct FoundMedium {
+    /// World-wide id, if it has one; of block devices only.
+    pub wwid: Option<String>,
+    /// What else was read of it to know it by.
+    pub record: MediumRecord,
 }
 
 /// Takes a disk away that no volume lies on.

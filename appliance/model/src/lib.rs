@@ -43,9 +43,9 @@ pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
     AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, ClearHeld, Command, ConfirmSuperblock,
-    CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment, DeleteVolume, GrowDisk, GrowVolume,
-    IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome, RecordCleared,
-    ReleaseDisk, RelocateDisks, Relocation, RemoveDisk,
+    CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment, DeleteVolume, FoundMedium, GrowDisk,
+    GrowVolume, IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome,
+    RecordCleared, ReleaseDisk, RelocateDisks, Relocation, RemoveDisk,
 };
 pub use disk::{Disk, FirstSuperblock, Held, Medium, Usage};
 pub use fragment::{Fragment, Piece};

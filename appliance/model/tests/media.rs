@@ -240,6 +240,7 @@ fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
             name,
             uuid,
             path,
+            found: None,
             confirmed: false,
             expected,
         }
@@ -301,6 +302,38 @@ fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
             created: true
         }
     );
+    // One that an operator has said to be the disk is known by what was read of it, and nothing else of its path.
+    let found = |wwid: Option<&str>, serial: &str| {
+        let (wwid, serial) = (wwid.map(str::to_owned), Some(serial.to_owned()));
+        let record = MediumRecord {
+            serial,
+            ..MediumRecord::default()
+        };
+        Some(FoundMedium { wwid, record })
+    };
+    let copied = |path: &str, found| Relocation {
+        found,
+        ..to("w", 101, path, None)
+    };
+    for path in ["/dev/w", "/dev/z"] {
+        let next = then(&cluster, all(&[copied(path, found(Some("naa.9"), "s"))]));
+        let disk = &next.disks[&name("w")];
+        assert_eq!(
+            (disk.medium.path(), disk.medium.wwid()),
+            (Some(path), Some("naa.9"))
+        );
+        assert_eq!(disk.record.serial.as_deref(), Some("s"));
+        assert_eq!(disk.revision, next.generation);
+        let again = all(&[copied(path, found(Some("naa.9"), "s"))]);
+        assert_eq!(outcome(&next, &again), "unchanged");
+        let others = Relocation {
+            found: found(Some("naa.9"), "t"),
+            ..x("/dev/x")
+        };
+        assert_eq!(outcome(&next, &all(&[others])), "medium_taken");
+    }
+    let bad = copied("/dev/z", found(None, "a\u{7}"));
+    assert_eq!(outcome(&cluster, &all(&[bad])), "serial");
     // What has not changed has the latest revision of all that were told of.
     let same = cluster
         .apply(&all(&[x("/dev/x"), w("/dev/w")]))

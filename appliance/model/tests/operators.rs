@@ -578,6 +578,7 @@ fn disks_exchange_their_paths_in_one_step_or_not_at_all() {
         name: name("d", disk),
         uuid: Uuid(100 + u128::from(disk)),
         path: format!("/disks/{place}"),
+        found: None,
         confirmed: false,
         expected: None,
     };

@@ -375,6 +375,7 @@ fn a_disk_that_is_found_elsewhere_is_opened_there_unless_it_is_in_use() {
                 name: name("d", 0),
                 uuid: DISK,
                 path: "/elsewhere".into(),
+                found: None,
                 confirmed: false,
                 expected: None,
             }],

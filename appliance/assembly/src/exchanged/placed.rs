@@ -103,6 +103,7 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
             name,
             uuid: disk.uuid,
             path: place.path.clone(),
+            found: None,
             confirmed: wish.confirm,
             expected: Some(disk.revision),
         });

@@ -382,7 +382,7 @@ pub(super) fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
 }
 
 /// Rules for the texts that come from a medium, or lead to it.
-fn rules_of_medium(name: &Name, medium: &Medium, record: &MediumRecord) -> Result<(), Refusal> {
+pub(super) fn rules_of_medium(name: &Name, medium: &Medium, record: &MediumRecord) -> Result<(), Refusal> {
     let rule = |holds, field, rule| require(holds, Kind::Disk, name, field, rule);
     if let Some(path) = medium.path() {
         rule(path_is_good(path), "path", PATH_RULE)?;

@@ -1,6 +1,7 @@
 //! Disks are found under other paths, all in one step: two that have exchanged theirs could not be told of one after
 //! the other, because no two disks may have one path.
 
+use super::disk::rules_of_medium;
 use super::text::{PATH_RULE, path_is_good};
 use super::{expect_revision, not_found, require};
 use crate::cluster::Cluster;
@@ -40,24 +41,39 @@ impl Cluster {
         }
     }
 
-    /// Whether that was another path than it had, or ends that it is held.
+    /// Whether that was another path than it had, or another medium, or ends that it is held.
     fn move_disk(&mut self, relocation: &Relocation) -> Result<bool, Refusal> {
-        let Relocation { name, uuid, path, .. } = relocation;
+        let Relocation {
+            name,
+            uuid,
+            path,
+            found,
+            ..
+        } = relocation;
         let revision = self.generation;
         let disk = self.disks.get_mut(name).filter(|disk| disk.uuid == *uuid);
         let disk = disk.ok_or_else(|| not_found(Kind::Disk, name))?;
         expect_revision(Kind::Disk, name, relocation.expected, disk.revision)?;
         require(path_is_good(path), Kind::Disk, name, "path", PATH_RULE)?;
-        let (Medium::File { path: before, .. } | Medium::Block { path: before, .. }) = &mut disk.medium
-        else {
+        let (mut medium, mut record) = (disk.medium.clone(), &disk.record);
+        let (Medium::File { path: before, .. } | Medium::Block { path: before, .. }) = &mut medium else {
             let rule = "must be of a file or a block device";
             return require(false, Kind::Disk, name, "path", rule).map(|()| false);
         };
+        before.clone_from(path);
+        if let Some(found) = found {
+            record = &found.record;
+            if let Medium::Block { wwid, .. } = &mut medium {
+                wwid.clone_from(&found.wwid);
+            }
+            rules_of_medium(name, &medium, record)?;
+        }
         let held = disk.held.filter(|_| !relocation.confirmed);
-        if before == path && disk.held == held {
+        if disk.medium == medium && disk.record == *record && disk.held == held {
             return Ok(false);
         }
-        before.clone_from(path);
+        disk.record = record.clone();
+        disk.medium = medium;
         disk.held = held;
         disk.revision = revision;
         if relocation.confirmed {

@@ -120,11 +120,22 @@ fn identify_disk() -> impl Strategy<Value = Command> {
 }
 
 fn relocate_disks() -> impl Strategy<Value = Command> {
-    let one = (0u8..4, 3u128..20, 0u8..5, any::<bool>(), expected()).prop_map(
-        |(disk, uuid, place, confirmed, expected)| Relocation {
+    let wwid = proptest::option::of((0u8..5).prop_map(|place| format!("naa.{place}")));
+    let serial = proptest::option::of("[ -~]{0,3}");
+    let medium = (wwid, serial).prop_map(|(wwid, serial)| FoundMedium {
+        wwid,
+        record: MediumRecord {
+            serial,
+            ..MediumRecord::default()
+        },
+    });
+    let found = proptest::option::of(medium);
+    let one = (0u8..4, 3u128..20, 0u8..5, found, any::<bool>(), expected()).prop_map(
+        |(disk, uuid, place, found, confirmed, expected)| Relocation {
             name: name("d", disk),
             uuid: Uuid(uuid),
             path: format!("/disks/{place}"),
+            found,
             confirmed,
             expected,
         },
