@@ -218,11 +218,12 @@ pub struct DiskRelocate {
     /// Where each of them is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<DiskPlace>,
-    /// What lies in a place is the disk that it is said to be, also where its content is not what that disk held when it was
-    /// last seen. For disks that have nothing else to be known by.
+    /// What lies in a place is the disk that it is said to be, also where it is another medium than the recorded one, as a copy
+    /// is, or its content is not what that disk held when it was last seen. Not for what is the medium of another disk, as that is
+    /// recorded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
-    /// Only say what lies in each place.
+    /// Only say what lies in each place. What would be refused is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
@@ -249,12 +250,16 @@ pub struct RelocatedDisk {
     /// What lies there, in words, where its place was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holds: Option<String>,
+    /// Nothing proves that it is the disk, as of a copy: it is taken with `confirm` only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproved: bool,
 }
 
 /// Where disks are recorded now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiskRelocated {
-    /// The disks of the request, in its order.
+    /// The disks of the request, in its order; then those whose paths they have taken and whose own medium lies nowhere that is
+    /// known. Each of these has got a path that has become free, and is not opened there before its medium is.
     pub disks: Vec<RelocatedDisk>,
 }
 

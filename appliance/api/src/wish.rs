@@ -83,7 +83,7 @@ impl Wish for DiskRelocate {
         let all: Vec<&String> = self.disks.iter().chain(places).collect();
         let once: BTreeSet<&String> = all.iter().copied().collect();
         match all.len() {
-            0 | 1 => Err(invalid(
+            count if count == 0 || self.disks.len() == 1 => Err(invalid(
                 "disks",
                 "fewer than two disks cannot have exchanged their paths",
                 "name all that have; one alone is recorded by PATCH of its `path`",

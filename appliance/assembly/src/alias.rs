@@ -8,6 +8,7 @@
 use crate::exchanged;
 use crate::medium;
 use crate::plant::OpenDisk;
+use crate::recorded::{Recorded, Records};
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api::{Problem, ProblemKind};
@@ -24,6 +25,19 @@ use std::sync::Arc;
 /// # Errors
 /// That it is that disk's.
 pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str) -> Result<(), Problem> {
+    refuse_beside(shared, cluster, (but, &[]), path)
+}
+
+/// The same beside other disks that are said to be elsewhere in the same step.
+///
+/// # Errors
+/// As [`refuse`].
+pub fn refuse_beside(
+    shared: &Shared,
+    cluster: &Cluster,
+    (but, left_out): (Option<&Name>, &[&Name]),
+    path: &str,
+) -> Result<(), Problem> {
     let Ok(asked) = Underlay::of(Path::new(path)) else {
         return Ok(());
     };
@@ -40,7 +54,8 @@ pub fn refuse(shared: &Shared, cluster: &Cluster, but: Option<&Name>, path: &str
         open.filter_map(|(name, open)| Some((name.clone(), found(open)?)))
             .collect()
     };
-    let others = cluster.disks.iter().filter(|(name, _)| Some(*name) != but);
+    let is_asked = |name: &Name| Some(name) == but || left_out.contains(&name);
+    let others = cluster.disks.iter().filter(|(name, _)| !is_asked(name));
     for (name, disk) in others {
         let position = match (found.get(name), disk.medium.path()) {
             // What it is called by now is another thing, which only its descriptor can be compared with.
@@ -106,8 +121,8 @@ fn lies_in(path: &str, holder: &Name, holder_path: &str) -> Problem {
     Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
 }
 
-/// Refuses an open medium that is one of a disk that there is by its WWID, or whose superblock, or what is left of it,
-/// names one.
+/// Refuses an open medium that is one of a disk that there is by its WWID, or by what else is recorded of that disk, or whose
+/// superblock, or what is left of it, names one.
 ///
 /// # Errors
 /// That it is that disk's, or a copy of it.
@@ -128,9 +143,62 @@ pub fn refuse_open(
         return Err(taken(&path, name, is_open(name)));
     }
     match superblocks::disk_named(cluster, opened) {
-        Some((name, disk)) if Some(name) != but => Err(carries(shared, &path, name, disk)),
-        _ => Ok(()),
+        Some((name, disk)) if Some(name) != but => return Err(carries(shared, &path, name, disk)),
+        _ => {}
     }
+    refuse_recorded(shared, cluster, but, opened)
+}
+
+/// Refuses an open medium that is recorded as that of another disk, by its inode, its serial number, the file under it or its
+/// content.
+///
+/// # Errors
+/// Whose it is, and what records where that disk is.
+pub fn refuse_recorded(
+    shared: &Shared,
+    cluster: &Cluster,
+    but: Option<&Name>,
+    opened: &Opened,
+) -> Result<(), Problem> {
+    let open = exchanged::open_disks(shared);
+    let records = Records {
+        cluster,
+        seen: &shared.last_seen,
+        open: &open,
+    };
+    let path = opened.path().unwrap_or(Path::new("")).display().to_string();
+    let Some(Recorded { name, disk, by, .. }) = records.another(but, &shared.name, opened) else {
+        return Ok(());
+    };
+    let (message, remedy) = match but {
+        Some(asked) => (
+            format!(
+                "{path} holds the medium of disk {name} ({by}), and not that of disk {asked}: its guest would get the data of \
+                 another. Nothing was changed"
+            ),
+            format!(
+                "bring the right medium back, or say where it is: palisade disk confirm {asked} --path PATH. {}. `confirm` \
+                 (--yes) does not lift this",
+                exchanged::found_under(cluster, asked, name, &path)
+            ),
+        ),
+        None => (
+            format!(
+                "{path} is the medium of disk {name} of this appliance, {}: {by}",
+                state(open.contains_key(name))
+            ),
+            format!(
+                "{}. To use it for something else, give disk {name} up first: palisade disk remove {name}. `force` does not lift \
+                 this",
+                match exchanged::recorded_at(cluster, &disk.node, &path) {
+                    Some(_) => format!("use that disk: palisade disk show {name}"),
+                    None =>
+                        format!("say that the disk is there now: palisade disk confirm {name} --path {path}"),
+                }
+            ),
+        ),
+    };
+    Err(Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path"))
 }
 
 /// Where the medium of a disk lies at this moment, as far as that is known: where it is open, or else under its recorded path, if

@@ -7,11 +7,12 @@
 
 mod placed;
 
-pub use placed::command as placed_at;
+pub use placed::{command as placed_at, found_under};
 
 use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::medium::{self, Manner};
+use crate::moved;
 use crate::problem;
 use crate::shared::Shared;
 use crate::superblocks;
@@ -96,8 +97,9 @@ pub fn open(
                 let command = match is_alone {
                     true => format!("it is: palisade disk confirm {name} --path PATH"),
                     false => format!(
-                        "both are, in one step: {}",
-                        placed::command(&[(name, None), (holder, Some(path))])
+                        "both are, in one step: {}. While nobody knows where disk {name} is: {}",
+                        placed::command(&[(name, None), (holder, Some(path))]),
+                        placed::command(&[(holder, Some(path))])
                     ),
                 };
                 Err(format!(
@@ -173,6 +175,35 @@ impl<'a> Places<'a> {
             .filter(|(_, disk)| disk.node == of.node && disk.medium.path().is_some())
             .map(|(name, _)| name)
             .collect()
+    }
+
+    /// Where a disk is said to be, and where the one is by that whose path it takes, if its medium lies under the path of the
+    /// first.
+    fn with_holder<'b>(
+        &self,
+        name: &'b Name,
+        path: &'b str,
+        holder: &'b Name,
+    ) -> Vec<(&'b Name, Option<&'b str>)>
+    where
+        'a: 'b,
+    {
+        let own = path_of(self.cluster, name);
+        let there = self
+            .cluster
+            .disks
+            .get(name)
+            .and_then(|disk| medium::beside(disk).ok());
+        let is_there = own
+            .zip(there)
+            .is_some_and(|(own, there)| self.holds(holder, Path::new(own), &there).is_ok());
+        let its = is_there.then_some((holder, own));
+        std::iter::once((name, Some(path))).chain(its).collect()
+    }
+
+    /// Whether anything is recorded of a disk by which another medium under its path is known to be another.
+    fn tells(&self, disk: &Disk) -> bool {
+        disk.has_superblock() || disk.has_identity() || medium::was_seen(disk, self.seen)
     }
 
     fn is_safe(&self, disk: &Name) -> bool {
@@ -277,19 +308,58 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
         before: path_of(&cluster, &one.name).unwrap_or_default().to_owned(),
         path: one.path.clone(),
         holds: None,
+        unproved: false,
     });
     let relocated = relocated.collect();
-    if wish.dry_run {
-        return Ok(api::DiskRelocated { disks: relocated });
-    }
-    let agreed = shared.propose(Command::RelocateDisks(RelocateDisks { disks }));
-    agreed.map_err(|error| problem::of_proposal(&error))?;
+    agree(shared, &cluster, RelocateDisks { disks }, wish.dry_run)?;
     Ok(api::DiskRelocated { disks: relocated })
+}
+
+/// Has it agreed on, or sees that it would be.
+fn agree(shared: &Shared, cluster: &Cluster, moves: RelocateDisks, dry_run: bool) -> Result<(), Problem> {
+    let command = Command::RelocateDisks(moves);
+    match dry_run {
+        true => match cluster.apply(&command) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(problem::of_refusal(&refusal)),
+        },
+        false => match shared.propose(command) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(problem::of_proposal(&error)),
+        },
+    }
 }
 
 /// The path that is recorded for a disk.
 fn path_of<'a>(cluster: &'a Cluster, disk: &Name) -> Option<&'a str> {
     cluster.disks.get(disk)?.medium.path()
+}
+
+/// The disk of a node for which a path is recorded.
+pub fn recorded_at<'a>(cluster: &'a Cluster, node: &Name, path: &str) -> Option<(&'a Name, &'a Disk)> {
+    let mut disks = cluster.disks.iter();
+    disks.find(|(_, disk)| disk.node == *node && disk.medium.path() == Some(path))
+}
+
+/// Each of these disks with the path under which its medium was found; of a last one that was not, the path that is left.
+fn known_places<'a>(
+    cluster: &'a Cluster,
+    names: &'a [Name],
+    under: &BTreeMap<&Name, Option<Name>>,
+) -> Vec<(&'a Name, Option<&'a str>)> {
+    let place = |name: &Name| {
+        let mut at = under.iter().filter(|(_, medium)| medium.as_ref() == Some(name));
+        let (place, another) = (at.next(), at.next());
+        place.filter(|_| another.is_none()).map(|(place, _)| *place)
+    };
+    let is_taken = |one: &Name| names.iter().any(|name| place(name) == Some(one));
+    let unknown = names.iter().filter(|name| place(name).is_none()).count();
+    let left = names.iter().find(|one| unknown == 1 && !is_taken(one));
+    let places = names.iter().map(|name| {
+        let place = place(name).or(left);
+        (name, place.and_then(|place| path_of(cluster, place)))
+    });
+    places.collect()
 }
 
 /// Where each of these disks is among the paths of all of them.
@@ -317,10 +387,10 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
                     format!("more than one of {paths} holds what looks like the medium of disk {name}")
                 }
             };
-            let named: Vec<(&Name, Option<&str>)> = names.iter().map(|name| (name, None)).collect();
+            let named = known_places(cluster, names, &under);
             let remedy = format!(
                 "name all disks that have exchanged their paths, and no others; or say where each of them is, of which --dry-run \
-                 shows what lies there: {}. Nothing was changed",
+                 shows what lies there, and --yes says that it is the disk where nothing proves it: {}. Nothing was changed",
                 placed::command(&named)
             );
             return Err(
@@ -339,7 +409,8 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
     Ok(moves)
 }
 
-fn open_disks(shared: &Shared) -> BTreeMap<Name, Arc<Opened>> {
+/// The disks that are in use.
+pub fn open_disks(shared: &Shared) -> BTreeMap<Name, Arc<Opened>> {
     let plant = shared.seen();
     let is_used = |name: &Name| {
         plant
@@ -362,9 +433,8 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
     let Some(disk) = cluster.disks.get(name) else {
         return Ok(());
     };
-    let is_here = |other: &Disk| other.node == disk.node && other.medium.path() == Some(path);
     // Its own path, or that of another disk.
-    let Some((holder, _)) = cluster.disks.iter().find(|(_, other)| is_here(other)) else {
+    let Some((holder, at_path)) = recorded_at(cluster, &disk.node, path) else {
         return Ok(());
     };
     let open = open_disks(shared);
@@ -387,8 +457,8 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         _ if holder != name && places.medium_under(holder, &among).as_ref() == Some(name) => (
             format!("{path} holds the medium of disk {name} and is recorded as the path of disk {holder}"),
             format!(
-                "say where both are, in one step: {}",
-                placed::command(&[(name, Some(path)), (holder, path_of(cluster, name))])
+                "record where they are, in one step: {}",
+                placed::command(&places.with_holder(name, path, holder))
             ),
         ),
         // Under its own path lies something else, and it is under that of another.
@@ -400,6 +470,44 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
                 format!(
                     "say where both are, in one step: {}",
                     placed::command(&[(name, path_of(cluster, other)), (other, Some(path))])
+                ),
+            )
+        }
+        // Its file was moved over that of another one, and that, or a copy of it, may be what lies here.
+        _ if holder == name
+            && !open.contains_key(name)
+            && let Some(other) = moved::over_another(cluster, name, disk) =>
+        {
+            let at = path_of(cluster, other);
+            (
+                format!(
+                    "{} holds the medium of disk {name} and is recorded as the path of disk {other}; what lies under {path}, its own, \
+                     is something else. Nothing was changed",
+                    at.unwrap_or_default()
+                ),
+                format!(
+                    "see what lies where: {} --dry-run. If that is right, the same without --dry-run; where nothing proves that a \
+                     medium is the disk, as of a copy, with --yes. While nobody knows where disk {other} is: {}",
+                    placed::command(&[(name, at), (other, Some(path))]),
+                    placed::command(&[(name, at)])
+                ),
+            )
+        }
+        // What lies there may be a copy: the path is the other's all the same, and not its medium.
+        _ if holder != name
+            && !open.contains_key(holder)
+            && let Ok(there) = medium::beside(at_path)
+            && let Err(why) = places.holds(holder, Path::new(path), &there) =>
+        {
+            let command = placed::command(&places.with_holder(name, path, holder));
+            (
+                format!(
+                    "{path} is recorded as the path of disk {holder}, and does not hold its medium: {why}. Nothing was changed"
+                ),
+                format!(
+                    "no two disks have one path, so where they are is recorded in one step. See what lies where: {command} \
+                     --dry-run. If that is right, the same without --dry-run; where nothing proves that a medium is the disk, as \
+                     of a copy, with --yes"
                 ),
             )
         }

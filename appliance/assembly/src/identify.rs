@@ -12,13 +12,21 @@ use crate::strangers;
 use crate::superblocks;
 use crate::takeover::{DiskHold, hold_at_once};
 use palisade_api as api;
-use palisade_api::{Problem, ProblemKind};
+use palisade_api::{Problem, ProblemKind, Severity};
 use palisade_model::{Disk, IdentifyDisk, Medium, MediumRecord};
 use palisade_sys::Opened;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_words::{Generation, Name};
 use std::path::Path;
 use std::sync::Arc;
+
+/// What an operator has said of a disk's medium.
+pub struct Identified {
+    /// What records it.
+    pub command: IdentifyDisk,
+    /// Why it is another medium than the recorded one, if it is.
+    pub other: Option<String>,
+}
 
 /// The command that records what a disk's medium is, or where it is found. Until it is agreed on, which is before the other is
 /// dropped, nobody opens the disk where it was recorded before: what its guests wrote there would be lost with the next start.
@@ -31,7 +39,7 @@ pub fn command_for<'a>(
     disk: &Disk,
     patch: &api::DiskPatch,
     expected: Option<u64>,
-) -> Result<(IdentifyDisk, DiskHold<'a>), Problem> {
+) -> Result<(Identified, DiskHold<'a>), Problem> {
     let mut medium = disk.medium.clone();
     let (Medium::File { path, .. } | Medium::Block { path, .. }) = &mut medium else {
         let message = format!("disk {name} has no medium that could be another one");
@@ -51,10 +59,11 @@ pub fn command_for<'a>(
             nested = strangers::named(disk, opened);
         }
     };
-    let (record, wwid) = match open {
+    let (record, wwid, other) = match open {
         Some(open) => {
             note(&open);
-            of_open(name, disk, &open, &path)?
+            let (record, wwid) = of_open(name, disk, &open, &path)?;
+            (record, wwid, None)
         }
         None => {
             let opened = hands::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
@@ -80,7 +89,19 @@ pub fn command_for<'a>(
         confirmed: patch.confirm,
         expected: expected.map(Generation),
     };
-    Ok((command, hold))
+    Ok((Identified { command, other }, hold))
+}
+
+/// Another medium than the recorded one is the disk from now on, by an operator's word: it is to be seen afterwards.
+pub fn tell_taken(shared: &Shared, name: &Name, path: &str, why: &str) {
+    let message = format!(
+        "an operator has said that {path} is disk {name} from now on, although it is another medium than the recorded one: {why}"
+    );
+    log::warn!("{message}");
+    let subject = format!("disk/{name}");
+    shared
+        .events
+        .push(Severity::Warning, "disk_other_medium", subject, message);
 }
 
 /// An operator has said that what lies there is the disk, as it is: that it was cut off once is told no more.
@@ -154,14 +175,14 @@ fn of_open(
     ))
 }
 
-/// Of a disk that is not in use.
+/// Of a disk that is not in use, with what speaks against its being the recorded one.
 fn of_closed(
     shared: &Shared,
     name: &Name,
     disk: &Disk,
     opened: &Opened,
     confirm: bool,
-) -> Result<(MediumRecord, Option<String>), Problem> {
+) -> Result<(MediumRecord, Option<String>, Option<String>), Problem> {
     if let Some(copy) = SmallerCopy::of(disk, opened) {
         return Err(conflict(
             "disk_smaller_copy",
@@ -183,21 +204,26 @@ fn of_closed(
     }
     let unread = |error| problem::of_reading(format_args!("disk {name}"), error);
     let (record, wwid) = medium::record_open(opened, disk.usage).map_err(unread)?;
-    if !confirm {
-        let other = disk
-            .check_medium(&record, wwid.as_deref())
-            .map_err(|other| other.to_string())
-            .and_then(|()| carries_superblock(disk, opened))
-            .and_then(|()| medium::check_content(name, disk, opened, &shared.last_seen));
-        if let Err(reason) = other {
-            let message = format!("what lies there is not the medium of disk {name}: {reason}");
-            let path = opened.path().unwrap_or(Path::new("PATH")).display();
-            let remedy = format!(
-                "give the path of the right one; if this is it all the same, say so: palisade disk confirm {name} --path {path} \
-                 --yes"
-            );
-            return Err(conflict("disk_other_medium", message, &remedy));
-        }
+    let seen = &shared.last_seen;
+    let check_content = || match confirm {
+        false => medium::check_content(name, disk, opened, seen),
+        true if medium::needs_fingerprint(disk) => medium::is_content_of(disk, opened, seen),
+        true => Ok(()),
+    };
+    let other = disk
+        .check_medium(&record, wwid.as_deref())
+        .map_err(|other| other.to_string())
+        .and_then(|()| carries_superblock(disk, opened))
+        .and_then(|()| check_content())
+        .err();
+    if let Some(reason) = other.as_ref().filter(|_| !confirm) {
+        let message = format!("what lies there is not the medium of disk {name}: {reason}");
+        let path = opened.path().unwrap_or(Path::new("PATH")).display();
+        let remedy = format!(
+            "give the path of the right one; if this is it all the same, say so: palisade disk confirm {name} --path {path} \
+             --yes"
+        );
+        return Err(conflict("disk_other_medium", message, &remedy));
     }
     if medium::needs_fingerprint(&Disk {
         record: record.clone(),
@@ -208,7 +234,7 @@ fn of_closed(
             Fingerprint::of(opened).and_then(|now| shared.last_seen.keep(disk.uuid, &now, Hold::LetGo));
         kept.map_err(unread)?;
     }
-    Ok((record, wwid))
+    Ok((record, wwid, other))
 }
 
 /// A disk without identity is known by its superblock, if it has one.

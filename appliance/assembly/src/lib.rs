@@ -49,6 +49,7 @@ mod places;
 mod plant;
 mod problem;
 mod reactor_thread;
+mod recorded;
 mod removal;
 mod rest;
 mod samples;

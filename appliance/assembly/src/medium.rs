@@ -16,6 +16,7 @@ use crate::exchanged::{self, Places};
 use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::moved;
+use crate::recorded::Records;
 use crate::smaller_copy::SmallerCopy;
 use crate::superblocks;
 use palisade_model::{
@@ -239,7 +240,7 @@ fn open_there(
     manner: Manner,
     seen: &LastSeen,
 ) -> Result<Opened, String> {
-    let mut opened = open_recorded(name, disk, manner)?;
+    let mut opened = open_recorded((cluster, seen), name, disk, manner)?;
     if disk.record.sparse {
         opened.let_space_go();
     }
@@ -276,7 +277,12 @@ fn open_there(
 }
 
 /// Opens what lies under the recorded path, or the same medium under its present one.
-fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, String> {
+fn open_recorded(
+    (cluster, seen): (&Cluster, &LastSeen),
+    name: &Name,
+    disk: &Disk,
+    manner: Manner,
+) -> Result<Opened, String> {
     let accept = |identity: &Identity| {
         let (found, wwid) = record_of(identity);
         disk.check_medium(&found, wwid.as_deref())
@@ -294,7 +300,7 @@ fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, Str
         _ => Vec::new(),
     };
     match elsewhere.as_slice() {
-        [] => Err(refusal(name, disk, &error)),
+        [] => Err(refusal((cluster, seen), name, disk, &error)),
         [path] => {
             manner.tell(format_args!(
                 "disk {name}: {error}; the medium is {} now",
@@ -304,7 +310,8 @@ fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, Str
                 medium: Device::Block { path: path.clone() },
                 ..spec
             };
-            Opened::open_checked(&spec, patience, &accept).map_err(|error| refusal(name, disk, &error))
+            Opened::open_checked(&spec, patience, &accept)
+                .map_err(|error| refusal((cluster, seen), name, disk, &error))
         }
         several => {
             let several: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
@@ -318,18 +325,32 @@ fn open_recorded(name: &Name, disk: &Disk, manner: Manner) -> Result<Opened, Str
 }
 
 /// What an operator can do about a medium that is not opened.
-fn refusal(name: &Name, disk: &Disk, error: &OpenError) -> String {
+fn refusal((cluster, seen): (&Cluster, &LastSeen), name: &Name, disk: &Disk, error: &OpenError) -> String {
+    let moved = || moved::remedy(cluster, name, disk);
     match error {
+        OpenError::OtherMedium { .. } if let Some((other, by)) = anothers(cluster, seen, name, disk) => {
+            let path = disk.medium.path().unwrap_or_default();
+            format!(
+                "{error}. It is the medium of disk {other} ({by}). Nothing was written to it. Disk {name} is not there: {}. {}",
+                moved(),
+                exchanged::found_under(cluster, name, &other, path)
+            )
+        }
+        // Files have been moved over each other: what lies there is not said to be this one.
+        OpenError::OtherMedium { .. } if moved::over_another(cluster, name, disk).is_some() => format!(
+            "{error}. Nothing was read from it or written to it. Disk {name} is not there: {}",
+            moved()
+        ),
         OpenError::OtherMedium { .. } => format!(
             "{error}. Nothing was read from it or written to it. Disk {name} is not there: {}. If this is the right one all \
              the same: palisade disk confirm {name} --yes",
-            moved::remedy(name, disk)
+            moved()
         ),
         OpenError::Open { source, .. } if matches!(source.kind(), NotFound | NotADirectory) => {
-            format!("{error}. Disk {name} is not there: {}", moved::remedy(name, disk))
+            format!("{error}. Disk {name} is not there: {}", moved())
         }
         OpenError::NotFile { .. } | OpenError::NotBlock { .. } => {
-            format!("{error}. Disk {name} is not there: {}", moved::remedy(name, disk))
+            format!("{error}. Disk {name} is not there: {}", moved())
         }
         error if is_held_by_qemu(error) => format!(
             "{error}. Shut down that program or its virtual machine, or detach the disk from it: the disk is opened by itself \
@@ -337,6 +358,18 @@ fn refusal(name: &Name, disk: &Disk, error: &OpenError) -> String {
         ),
         _ => error.to_string(),
     }
+}
+
+/// The other disk whose medium lies under a disk's path, and what tells that.
+fn anothers(cluster: &Cluster, seen: &LastSeen, name: &Name, disk: &Disk) -> Option<(Name, String)> {
+    let there = beside(disk).ok()?;
+    let records = Records {
+        cluster,
+        seen,
+        open: &BTreeMap::new(),
+    };
+    let other = records.another(Some(name), &disk.node, &there)?;
+    Some((other.name.clone(), other.by))
 }
 
 fn is_held_by_qemu(error: &OpenError) -> bool {

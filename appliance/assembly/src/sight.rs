@@ -219,7 +219,7 @@ impl Errand {
             (Some(path), None) => {
                 astray(&self.opened, path).map(|astray| match self.cluster.disks.get(&self.name) {
                     Some(disk) if !medium::is_followed(disk) => {
-                        format!("{astray}; {}", moved::remedy(&self.name, disk))
+                        format!("{astray}; {}", moved::remedy(&self.cluster, &self.name, disk))
                     }
                     _ => astray,
                 })

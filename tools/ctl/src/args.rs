@@ -273,7 +273,8 @@ pub enum Disk {
     #[command(after_help = examples::DISK_CONFIRM)]
     Confirm {
         /// Its id; or the ids of all disks that have exchanged their paths, to record in one step where each of them is. Where
-        /// nothing tells them apart beyond doubt, say where each is: w1=/dev/loop2 w2=/dev/loop1.
+        /// nothing tells them apart beyond doubt, say where each is: w1=/dev/loop2 w2=/dev/loop1. One alone may take the path of
+        /// another whose medium is not there: w2=/srv/w1.
         #[arg(required = true, num_args = 1.., value_name = "ID[=PATH]")]
         id: Vec<String>,
         /// Where the medium of one disk is found from now on, by absolute path.
@@ -283,8 +284,8 @@ pub enum Disk {
         /// one is shown.
         #[arg(long)]
         yes: bool,
-        /// Only show what lies where, of several disks.
-        #[arg(long, conflicts_with = "yes")]
+        /// Only show what lies where, of several disks; with --yes, what would be taken by that.
+        #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
         guard: Guard,

@@ -28,6 +28,8 @@ pub const DISK_CONFIRM: &str = "\
 Examples:
   palisade disk confirm d1 --path /mnt/new/d1            its file was moved there
   palisade disk confirm d1 d2                            the two have exchanged their paths
+  palisade disk confirm d1=/srv/d2 d2=/srv/d1 --dry-run  shows what lies where
+  palisade disk confirm d2=/srv/d1                       it lies where d1 was, which gets its path
   palisade disk confirm d1 --yes                         a copy brought back is the disk from now on
 
 Says what a superblock there tells. Nothing is written to a medium by this; one whose superblock the database has grown out \

@@ -284,18 +284,18 @@ impl Appliance for Fake {
         })
     }
 
-    /// Each disk lies under the path of the next one, the last under that of the first.
+    /// Each lies under the path of the next, and the last under that of the first.
     fn disks_relocate(&self, wish: DiskRelocate) -> Result<DiskRelocated, Problem> {
-        let mut kept = self.kept();
-        let paths = wish.disks.iter().map(|id| match kept.disks.get(id) {
-            Some((_, disk)) => match &disk.medium {
-                Medium::File(file) => Ok(file.path.clone()),
-                _ => Err(in_use("disk", id, "nobody")),
-            },
+        let (mut kept, mut disks) = (self.kept(), Vec::new());
+        if !wish.places.is_empty() {
+            return Ok(preview::placed(wish));
+        }
+        let path = |id: &String| match kept.disks.get(id).map(|(_, disk)| &disk.medium) {
+            Some(Medium::File(file)) => Ok(file.path.clone()),
+            Some(_) => Err(in_use("disk", id, "nobody")),
             None => Err(Problem::not_found("disk", id)),
-        });
-        let paths = paths.collect::<Result<Vec<String>, Problem>>()?;
-        let mut disks = Vec::new();
+        };
+        let paths: Vec<String> = wish.disks.iter().map(path).collect::<Result<_, Problem>>()?;
         for (at, id) in wish.disks.iter().enumerate() {
             let path = paths[(at + 1) % paths.len()].clone();
             if let Some((_, disk)) = kept.disks.get_mut(id)
@@ -308,6 +308,7 @@ impl Appliance for Fake {
                 before: paths[at].clone(),
                 path,
                 holds: None,
+                unproved: false,
             });
         }
         Ok(DiskRelocated { disks })

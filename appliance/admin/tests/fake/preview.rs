@@ -1,7 +1,10 @@
 //! What the stand-in finds on a medium: something on /dev/used, a disk with a volume on /dev/pooled, and nothing anywhere
 //! else.
 
-use palisade_api::{DiskCreate, DiskPreview, PartitionFound, PooledFound, Problem, ProblemKind, VolumePart};
+use palisade_api::{
+    DiskCreate, DiskPreview, DiskRelocate, DiskRelocated, PartitionFound, PooledFound, Problem, ProblemKind,
+    RelocatedDisk, VolumePart,
+};
 
 pub fn of(wish: DiskCreate) -> DiskPreview {
     let is_used = wish.medium.path() == Some("/dev/used");
@@ -47,5 +50,19 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
         effects: found("a partition table (gpt) on /dev/used is lost"),
         notes: vec![],
         refusal,
+    }
+}
+
+/// Where disks are said to be: of each of them nothing proves what it is.
+pub fn placed(wish: DiskRelocate) -> DiskRelocated {
+    let disks = wish.places.into_iter().map(|place| RelocatedDisk {
+        id: place.id,
+        before: String::new(),
+        path: place.path,
+        holds: Some("another medium".into()),
+        unproved: true,
+    });
+    DiskRelocated {
+        disks: disks.collect(),
     }
 }

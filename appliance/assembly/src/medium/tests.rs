@@ -69,7 +69,7 @@ fn a_file_in_the_place_of_another_is_neither_read_nor_written() {
             "{refused}"
         );
         let aside = text(&folder.path().join("aside"));
-        let remedy = moved::remedy(&name(), &disk);
+        let remedy = moved::remedy(&Cluster::empty(), &name(), &disk);
         assert!(
             remedy.ends_with(&format!("palisade disk confirm d1 --path {aside}")),
             "{remedy}"

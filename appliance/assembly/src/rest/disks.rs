@@ -95,10 +95,15 @@ impl Rest {
                     Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("bytes"),
                 );
             }
-            let (command, _hold) = identify::command_for(&self.shared, &name, disk, patch, expected)?;
-            let changed = self.change(Command::IdentifyDisk(command), |view| {
+            let (identified, _hold) = identify::command_for(&self.shared, &name, disk, patch, expected)?;
+            let command = Command::IdentifyDisk(identified.command);
+            let changed = self.change(command, |view| {
                 Some(view.disk(&name, view.cluster.disks.get(&name)?))
             })?;
+            if let Some(why) = identified.other {
+                let path = patch.path.as_deref().or(disk.medium.path());
+                identify::tell_taken(&self.shared, &name, path.unwrap_or_default(), &why);
+            }
             if patch.confirm {
                 lost_end::go_on_with_the_rest(&self.shared, &name, disk);
                 identify::confirmed(&self.shared, &name, disk)?;

@@ -4,6 +4,7 @@ mod alike;
 mod coming_up;
 mod held;
 mod import;
+mod moved_over;
 pub(crate) mod preview;
 
 use super::*;

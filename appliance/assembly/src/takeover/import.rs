@@ -200,6 +200,7 @@ fn look(
     {
         return Err(alias::carries(shared, path, holder, disk));
     }
+    alias::refuse_recorded(shared, cluster, None, &opened)?;
     let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
     let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;
     if cluster.disks.contains_key(&name) {

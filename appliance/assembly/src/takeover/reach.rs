@@ -3,6 +3,7 @@
 //! something else there, or write to it, in between.
 
 use super::conflict;
+use crate::alias;
 use crate::event::Event;
 use crate::medium::{self, Manner};
 use crate::problem;
@@ -73,7 +74,7 @@ pub(super) fn reach<'a>(
         shared.look_again(|one, _| one == name);
         return match open(shared, name) {
             Some(opened) => Ok(Reached::in_use(opened)),
-            None => beside(name, disk),
+            None => beside(shared, cluster, name, disk),
         };
     }
     let Some(hold) = hold(shared, name)? else {
@@ -81,7 +82,7 @@ pub(super) fn reach<'a>(
         return Ok(Reached::in_use(opened));
     };
     // One that is not the disk's medium is not opened for more than a look at it.
-    if let Some(other) = beside(name, disk)?.other {
+    if let Some(other) = beside(shared, cluster, name, disk)?.other {
         return Err(other);
     }
     let manner = Manner {
@@ -169,7 +170,7 @@ fn being_looked_at(name: &Name) -> Problem {
 }
 
 /// Opens what lies under the path of a disk that is not open, to read it beside whoever has it open.
-fn beside<'a>(name: &Name, disk: &Disk) -> Result<Reached<'a>, Problem> {
+fn beside<'a>(shared: &Shared, cluster: &Cluster, name: &Name, disk: &Disk) -> Result<Reached<'a>, Problem> {
     let opened = medium::beside(disk).map_err(|error| {
         let message = format!("disk {name} is not open, and cannot be: {error}");
         let remedy = format!("see what is in the way: palisade disk show {name}");
@@ -181,7 +182,8 @@ fn beside<'a>(name: &Name, disk: &Disk) -> Result<Reached<'a>, Problem> {
             "if it is all the same, or a copy that took its place, say so first: palisade disk confirm {name} --yes; nothing \
              is written to an older copy by that"
         );
-        conflict("disk_closed", message, &remedy)
+        let recorded = alias::refuse_recorded(shared, cluster, Some(name), &opened);
+        recorded.err().unwrap_or_else(|| conflict("disk_closed", message, &remedy))
     });
     let smaller = || {
         let copy = SmallerCopy::of(disk, &opened)?;

@@ -89,6 +89,11 @@ impl Fingerprint {
         self.bytes
     }
 
+    /// Whether all blocks that were looked at are zeroes: many a medium holds nothing, and nothing tells them apart.
+    pub fn is_blank(&self) -> bool {
+        self.samples.iter().all(|&sample| sample == 0)
+    }
+
     /// The id that the content carries, as `gpt 1b4e28ba2fa111d2883fb9a761bde3fb`.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -313,6 +318,7 @@ mod tests {
         let ours = take(&medium(7, 3));
         let other = take(&medium(8, 77));
         let blank = take(&vec![0; BYTES]);
+        assert_eq!([&ours, &blank].map(Fingerprint::is_blank), [false, true]);
         for hold in [Hold::InUse, Hold::LetGo] {
             assert!(ours.check(&other, hold).is_err());
             assert!(ours.check(&blank, hold).is_err());

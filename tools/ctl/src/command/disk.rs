@@ -9,7 +9,7 @@ use crate::show::{self, Output};
 use crate::wait;
 use palisade_api::{
     BlockMedium, Disk, DiskCondition, DiskCreate, DiskPatch, DiskPlace, DiskRelocate, DiskRelocated,
-    DiskUsage, FileMedium, Medium, MemoryMedium, Node, NullMedium, routes, size,
+    DiskUsage, FileMedium, Medium, MemoryMedium, Node, NullMedium, RelocatedDisk, routes, size,
 };
 use serde_json::Value;
 
@@ -55,11 +55,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             wait,
         } => {
-            if id.len() > 1
-                && id.iter().all(|one| one.contains('='))
-                && at.is_none()
-                && guard.expect.is_none()
-            {
+            if id.iter().all(|one| one.contains('=')) && at.is_none() && guard.expect.is_none() {
                 let places = id.iter().filter_map(|one| one.split_once('='));
                 let places = places.map(|(id, path)| DiskPlace {
                     id: id.to_owned(),
@@ -152,12 +148,30 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
 fn relocate(client: &Client, out: Output, wish: &DiskRelocate, wait: Wait) -> Result<(), Failure> {
     let value = client.create(routes::RELOCATE, wish)?;
     let relocated: DiskRelocated = client.typed(&value)?;
-    for disk in relocated.disks.iter().filter(|_| !wish.dry_run) {
+    // Of a disk that others have taken the path of, nothing can be applied before its medium is found.
+    let is_named = |disk: &&RelocatedDisk| {
+        let places = wish.places.iter().map(|place| &place.id);
+        wish.disks.iter().chain(places).any(|id| *id == disk.id)
+    };
+    let unproved: Vec<String> = relocated
+        .disks
+        .iter()
+        .filter(|disk| wish.dry_run && disk.unproved && !wish.confirm)
+        .map(|disk| format!("{} is disk {}", disk.path, disk.id))
+        .collect();
+    let named = relocated.disks.iter().filter(is_named);
+    for disk in named.filter(|_| !wish.dry_run) {
         let now = client.get(&path(&disk.id))?;
         wait::applied(client, wait, &path(&disk.id), &format!("disk {}", disk.id), now)?;
     }
+    // As much as asking for it would be.
+    let refused = match unproved.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Unwell),
+    };
     if out.json {
-        return Ok(out.value(&value)?);
+        out.value(&value)?;
+        return refused;
     }
     let rows = relocated.disks.into_iter().map(|disk| {
         [
@@ -173,9 +187,15 @@ fn relocate(client: &Client, out: Output, wish: &DiskRelocate, wait: Wait) -> Re
         "There are no disks.",
     )?;
     match wish.dry_run {
-        true => Ok(out.line("Nothing was changed.")?),
-        false => Ok(()),
+        true if unproved.is_empty() => out.line("Nothing was changed.")?,
+        true => out.line(format!(
+            "Nothing was changed. Nothing proves that {}: if you know that, the same with --yes in the place of --dry-run \
+             records it",
+            unproved.join(", and that ")
+        ))?,
+        false => {}
     }
+    refused
 }
 
 /// Shows what would be confirmed.
@@ -214,10 +234,20 @@ fn not_confirmed(disk: &Disk) -> String {
         (None, _) => {
             format!("Disk {id} is in use, on the medium that was recorded: there is nothing to confirm.")
         }
-        (Some(_), Some(_)) if is_closed => format!(
-            "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} --path \
-             PATH. If something lies there, and is the right medium all the same: palisade disk confirm {id} --yes"
-        ),
+        (Some(why), Some(_)) if is_closed => {
+            // What lies there may be the medium of another disk, or nothing.
+            let is_asked = why.contains(&format!("palisade disk confirm {id} --yes"));
+            let here = match is_asked {
+                true => format!(
+                    ". If what lies there is the right medium all the same: palisade disk confirm {id} --yes"
+                ),
+                false => String::new(),
+            };
+            format!(
+                "Nothing has been changed, and nothing confirmed. If the medium lies elsewhere: palisade disk confirm {id} --path \
+                 PATH{here}"
+            )
+        }
         (Some(why), _) if why.contains("palisade disk confirm") => format!(
             "Nothing has been changed, and nothing confirmed. To go on with what is there: palisade disk confirm {id} --yes"
         ),
@@ -400,13 +430,24 @@ mod tests {
             })
         };
         let null = || Medium::Null(NullMedium { bytes: 1 << 20 });
-        for (condition, blocked_on, medium, confirms) in [
-            (DiskCondition::Missing, Some("another medium"), file(), true),
-            (DiskCondition::Closed, Some("another medium"), file(), true),
+        let asked = Some("another medium. If it is the right one: palisade disk confirm d1 --yes");
+        // The medium of another disk is nobody's to confirm.
+        let anothers = Some("the medium of disk d2: palisade disk confirm d2=/d1");
+        for (condition, blocked_on, medium, moves, confirms) in [
+            (DiskCondition::Missing, asked, file(), true, true),
+            (DiskCondition::Closed, asked, file(), true, true),
+            (DiskCondition::Closed, anothers, file(), true, false),
+            (DiskCondition::Missing, Some("No such file"), file(), true, false),
             // It is open, and its superblock is in the way.
-            (DiskCondition::Online, Some("a newer superblock"), file(), false),
-            (DiskCondition::Missing, Some("no memory"), null(), false),
-            (DiskCondition::Online, None, file(), false),
+            (
+                DiskCondition::Online,
+                Some("a newer superblock"),
+                file(),
+                false,
+                false,
+            ),
+            (DiskCondition::Missing, Some("no memory"), null(), false, false),
+            (DiskCondition::Online, None, file(), false, false),
         ] {
             let said = not_confirmed(&disk(condition, blocked_on, medium));
             assert_eq!(
@@ -414,11 +455,7 @@ mod tests {
                 confirms,
                 "{said}"
             );
-            assert_eq!(
-                said.contains("palisade disk confirm d1 --path"),
-                confirms,
-                "{said}"
-            );
+            assert_eq!(said.contains("palisade disk confirm d1 --path"), moves, "{said}");
         }
         let said = not_confirmed(&disk(DiskCondition::Failing, None, file()));
         assert!(
