@@ -38,15 +38,23 @@ pub enum Fate {
 /// # Errors
 /// It cannot be read.
 pub fn weigh(wish: &api::DiskCreate, opened: &Opened) -> Result<Weighed, Problem> {
-    // A file that is given whole may hold anything: it is an image for its one volume.
-    let image = matches!(wish.medium, api::Medium::File(_)) && wish.usage == api::DiskUsage::Whole;
-    let found = match opened.path().is_none() || image {
-        true => Vec::new(),
-        false => probe::all(opened).map_err(|error| unread(wish, &error))?,
+    let mut found = match opened.path() {
+        None => Vec::new(),
+        Some(_) => probe::all(opened).map_err(|error| unread(wish, &error))?,
     };
+    // A file that is given whole may hold anything, as it is an image for its one volume, but volumes of ours that could be
+    // imported.
+    if is_image(wish) && !matches!(found.first(), Some(Content::Palisade { .. })) {
+        found.clear();
+    }
     let ours = matches!(found.first(), Some(Content::Palisade { .. })).then(|| superblocks::read(opened));
     let fate = fate(wish, found.first(), ours.as_ref());
     Ok(Weighed { found, ours, fate })
+}
+
+/// Whether it is a file that is given whole.
+fn is_image(wish: &api::DiskCreate) -> bool {
+    matches!(wish.medium, api::Medium::File(_)) && wish.usage == api::DiskUsage::Whole
 }
 
 fn fate(
@@ -60,6 +68,8 @@ fn fate(
     match (wish.force, wish.usage, content) {
         // Whatever was there comes to life again if its copy at the end, or anywhere else, is left.
         (true, api::DiskUsage::Pooled, _) => Ok(Fate::Wiped),
+        // The guest of an image may be one that runs Palisade. What is there is served once that was confirmed.
+        (true, api::DiskUsage::Whole, _) if is_image(wish) => Ok(Fate::Kept),
         // What is given whole to a guest may be meant for it; only a superblock of ours is nobody's.
         (true, api::DiskUsage::Whole, Content::Palisade { .. }) => Ok(Fate::SuperblockErased),
         (true, api::DiskUsage::Whole, _) => Ok(Fate::Kept),

@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_model::{AddDisk, Cluster, Command, Disk, ImportDisks, Medium, MediumRecord, Usage};
+use palisade_model::{AddDisk, Cluster, Command, ImportDisks, Medium, MediumRecord, Usage};
 use palisade_sys::device::Medium as Device;
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Claim, DecodeError, Decoded};
@@ -124,7 +124,8 @@ fn contradicts(path: &str, claims: &[Claim; 2], error: &DecodeError) -> Problem 
         told.join(", ")
     );
     let remedy = format!(
-        "nothing was changed. Keep an image of it, and see what is there copy by copy: palisade-inspect {path}. Where a copy of the          database that it belonged to is left, put that back (palisade state restore), and decide with it: palisade disk adopt \
+        "nothing was changed. Keep an image of it, and see what is there copy by copy: palisade-inspect {path}. Where a copy of the \
+         database that it belonged to is left, put that back (palisade state restore), and decide with it: palisade disk adopt \
          DISK. Else leave it out of the disks that are imported together"
     );
     conflict("contradiction", message, &remedy)
@@ -275,8 +276,17 @@ fn is_here(cluster: &Cluster, path: &str, holder: &Name) -> Problem {
     let message = format!("{path} is disk {holder} of this cluster already");
     let mut remedy = format!("see how it is: palisade disk show {holder}");
     // What a disk without a superblock knows cannot be shown.
-    if cluster.disks.get(holder).is_some_and(Disk::has_superblock) {
-        remedy = format!("{remedy}; what each side knows: palisade disk adopt {holder}");
+    match cluster.disks.get(holder) {
+        Some(disk) if disk.has_superblock() => {
+            remedy = format!("{remedy}; what each side knows: palisade disk adopt {holder}");
+        }
+        Some(disk) if disk.keeps_no_record() && cluster.volumes_on(holder).is_empty() => {
+            remedy = format!(
+                "{remedy}. It was added whole: if it is to be imported instead, take it out first, which leaves what is on it: \
+                 palisade disk delete {holder} --yes"
+            );
+        }
+        _ => {}
     }
     conflict("medium_taken", message, &remedy)
 }
