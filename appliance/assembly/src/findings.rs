@@ -37,7 +37,7 @@ impl View<'_> {
                 Kind::Attachment => FindingKind::AttachmentBlocked,
                 Kind::Node => FindingKind::NodeBlocked,
             };
-            let mut message = wait.cause.to_string();
+            let mut message = wait.to_string();
             let with_more = matches!(
                 wait.cause,
                 Cause::OlderSuperblock { .. }

@@ -458,7 +458,7 @@ impl View<'_> {
         self.waits()
             .iter()
             .find(|wait| mine((wait.kind, &wait.name)))
-            .map(|wait| wait.cause.to_string())
+            .map(ToString::to_string)
     }
 
     /// The disk that a volume lies on and that is not open: nothing waits for it by a step, as nobody uses the volume.

@@ -118,8 +118,15 @@ pub enum Cause {
     },
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.tell(f, &self.name)
+    }
+}
+
+impl Cause {
+    /// Says it of the resource `of`, so that commands can be typed as they are written.
+    fn tell(&self, f: &mut fmt::Formatter<'_>, of: &Name) -> fmt::Result {
         match self {
             Cause::Failed { action, reason, attempts, .. } => {
                 write!(f, "{action} failed ({attempts} in a row) and will be tried again: {reason}")
@@ -137,14 +144,16 @@ impl fmt::Display for Cause {
                  written to it and no guest is served from it. If the disk's guest has put it there itself, as one that runs \
                  Palisade does: `palisade disk confirm {disk} --yes`, and it is asked no more"
             ),
-            Cause::LostSuperblock => f.write_str(
+            Cause::LostSuperblock => write!(
+                f,
                 "the medium carries no superblock any more although volumes lie on it: nothing is written to it; check \
-                 that the path leads to the medium that it was. If it does, `palisade disk adopt` shows what is \
+                 that the path leads to the medium that it was. If it does, `palisade disk adopt {of}` shows what is \
                  there and what the database would write anew; that touches no data of the volumes, where it is still there",
             ),
-            Cause::DamagedSuperblock => f.write_str(
+            Cause::DamagedSuperblock => write!(
+                f,
                 "the medium's superblock cannot be used, because no copy of it is sound or two of them contradict each other: \
-                 nothing is written to it; `palisade-inspect` shows what is wrong with each, and `palisade disk adopt` what \
+                 nothing is written to it; `palisade-inspect` shows what is wrong with each, and `palisade disk adopt {of}` what \
                  the database would write in their place; the data of the volumes is not touched by that",
             ),
             Cause::OccupiedMedium => f.write_str(
@@ -155,12 +164,12 @@ impl fmt::Display for Cause {
                 f,
                 "the medium's superblock, of generation {generation}, has grown out of what the cluster database \
                  knows: the database is an old copy, and nothing is written to the disk; restore the latest one, or \
-                 see with `palisade disk adopt` what each side knows"
+                 see with `palisade disk adopt {of}` what each side knows"
             ),
             Cause::DivergedSuperblock { generation } => write!(
                 f,
                 "the medium's superblock, of generation {generation}, grew on apart from the cluster database: nothing \
-                 is written to the disk; restore the database that belongs to it, or see with `palisade disk adopt` \
+                 is written to the disk; restore the database that belongs to it, or see with `palisade disk adopt {of}` \
                  what each side knows"
             ),
             Cause::OlderSuperblock { generation, last: Some(last) } => write!(
@@ -168,7 +177,7 @@ impl fmt::Display for Cause {
                 "the medium's superblock is of generation {generation}, and the disk's was of generation {last} when this \
                  node last wrote or saw it: what is there is an older copy of the medium, and what guests have written since \
                  is not on it. Nothing is written to it and no guest is served from it; bring the right medium back, or see \
-                 with `palisade disk adopt` what each side knows, and choose one"
+                 with `palisade disk adopt {of}` what each side knows, and choose one"
             ),
             Cause::EndLost { tail } => {
                 let end = end_in_words(*tail);
@@ -178,7 +187,7 @@ impl fmt::Display for Cause {
                      somebody has cut the medium off there and made it as long as before, or has written over it; no crash does \
                      that. What guests had next to it may be gone and read as zeros, so nothing is written to the medium and no \
                      guest is served from it. Put a copy of the whole medium in its place if there is one. `palisade disk \
-                     confirm` goes on with what is there: restore then what is lost from a backup before its guests use it"
+                     confirm {of} --yes` goes on with what is there: restore then what is lost from a backup before its guests use it"
                 )
             }
             Cause::HeldClearing { volume, deleting: false } => write!(
@@ -204,8 +213,21 @@ impl fmt::Display for Cause {
                 };
                 write!(
                     f,
-                    "the cluster database was put back from a copy, which has {told} on it. The disk is given whole and keeps no                      record of its own, so what lies there may be another volume's by now, and its guest another's: nobody                      opens it before you have decided. If the volumes of the copy are those of today: `palisade disk confirm \
-                     {disk} --yes`. If they are not, take them off it first, and create those of today with `--clear never`"
+                    "the cluster database was put back from a copy, and has {told} on it by now. The disk is given whole and keeps \
+                     no record of its own, so what lies there may be another volume's, and its guest another's: nobody opens it \
+                     before you have decided. If that is what is on it today: `palisade disk confirm {disk} --yes`. If not, "
+                )?;
+                if let Some(first) = names.first() {
+                    write!(
+                        f,
+                        "take that off it first, without clearing anything (`palisade attachment delete ID`, `palisade volume \
+                         delete {first} --no-clear`); "
+                    )?;
+                }
+                write!(
+                    f,
+                    "create the volume of today with what lies there (`palisade volume create ID SIZE --disk {disk} --clear \
+                     never`), and then say the same: `palisade disk confirm {disk} --yes`"
                 )
             }
             Cause::OlderSuperblock { generation, last: None } => write!(
@@ -213,7 +235,7 @@ impl fmt::Display for Cause {
                 "the medium's superblock is of generation {generation}, the cluster database has gone on from that, and this \
                  node does not know what was there last, as after its state directory was restored or lost: what is there may \
                  be an older copy of the medium, on which what guests have written since is not. Nothing is written to it and \
-                 no guest is served from it; bring the right medium back, or see with `palisade disk adopt` what each side \
+                 no guest is served from it; bring the right medium back, or see with `palisade disk adopt {of}` what each side \
                  knows, and choose one"
             ),
             Cause::Overtaken { generation } => write!(f, "generation {generation} has been applied already"),
@@ -269,8 +291,11 @@ impl<'a> Planner<'a> {
     fn step(&mut self, generation: Generation, action: Action) {
         let step = Step { generation, action };
         let failure = match self.is_busy(&step.action) {
-            // One that is tried again has failed until it has not.
-            true => self.observed.failures.get(&step.action),
+            // One that is tried again has failed until it has not. What an operator has changed since is not known to fail.
+            true => {
+                let failure = self.observed.failures.get(&step.action);
+                failure.filter(|failure| failure.generation >= step.generation)
+            }
             false => self.observed.holds_back(&step),
         };
         let Some(failure) = failure else {

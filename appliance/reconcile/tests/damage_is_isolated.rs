@@ -119,6 +119,21 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
         assert_eq!(plan(&cluster, &name("n", 0), &node.observed), []);
         let waits = waits(&cluster, &name("n", 0), &node.observed);
         assert!(waits.iter().any(|wait| wait.cause == cause), "{waits:?}");
+        for wait in waits {
+            can_be_typed(&wait);
+        }
+    }
+}
+
+/// What an operator is told to do names the disk, and is set as a sentence.
+fn can_be_typed(wait: &Wait) {
+    let told = wait.to_string();
+    assert!(!told.contains("  "), "{told}");
+    for command in ["palisade disk adopt", "palisade disk confirm"] {
+        for (at, _) in told.match_indices(command) {
+            let named = format!("{command} {}", wait.name);
+            assert!(told[at..].starts_with(&named), "{told}");
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn waiting(cluster: &Cluster, observed: &Observed) -> Vec<String> {
     let waits = waits(cluster, &name("n", 0), observed).into_iter();
     waits
         .filter(|wait| matches!(wait.cause, Cause::On { .. }))
-        .map(|wait| format!("{} {} {}", wait.kind, wait.name, wait.cause))
+        .map(|wait| format!("{} {} {}", wait.kind, wait.name, wait))
         .collect()
 }
 

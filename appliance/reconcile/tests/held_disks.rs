@@ -5,7 +5,7 @@ mod node;
 
 use node::{Node, apply, begin, name};
 use palisade_model::{Cluster, Command, Held, IdentifyDisk, Kind};
-use palisade_reconcile::{Cause, plan, waits};
+use palisade_reconcile::{Cause, Wait, plan, waits};
 
 /// A whole file `d0` with the volume `v0`, offered as `a0`; and a pooled one, `d1`, with `v1` as `a1`.
 fn served() -> Cluster {
@@ -84,8 +84,18 @@ fn it_is_not_opened_before_an_operator_has_confirmed_it() {
         node = Node::default();
     }
     node.settle(&cluster);
-    let words = cause().to_string();
-    for word in ["v0", "palisade disk confirm d0 --yes"] {
+    let words = Wait {
+        kind: Kind::Disk,
+        name: name("d", 0),
+        cause: cause(),
+    }
+    .to_string();
+    for word in [
+        "v0",
+        "palisade disk confirm d0 --yes",
+        "palisade volume delete v0 --no-clear",
+        "--disk d0 --clear never",
+    ] {
         assert!(words.contains(word), "{words}");
     }
     let cluster = confirmed(&cluster);

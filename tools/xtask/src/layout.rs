@@ -63,6 +63,9 @@ fn check_file(root: &Path, path: &Path, faults: &mut Vec<String>) -> Result<(), 
         ));
     }
     let text = fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
+    faults.extend(gaps(&text).map(|line| {
+        format!("{shown}:{line}: a text for people has blanks in a row: end the line before with a backslash")
+    }));
     let lines = text.lines().count();
     if lines > LINES_MAX {
         faults.push(format!(
@@ -70,6 +73,27 @@ fn check_file(root: &Path, path: &Path, faults: &mut Vec<String>) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// Lines, from 1, with a run of blanks within a sentence of a string: what is left of a line end without its backslash.
+/// Tables are set with a few blanks, or with capitals at their heads.
+fn gaps(text: &str) -> impl Iterator<Item = usize> {
+    const BLANKS: &str = "         ";
+    let has_gap = |line: &str| {
+        let code = line.trim_start();
+        let Some((before, after)) = code.split_once(BLANKS).filter(|_| !code.starts_with("//")) else {
+            return false;
+        };
+        let next = after.trim_start().chars().next();
+        let in_string = before.matches('"').count() % 2 == 1;
+        in_string
+            && !before.ends_with(['"', '\\'])
+            && next.is_some_and(|next| next.is_lowercase() || "`{(".contains(next))
+    };
+    let lines = text.lines().zip(1..);
+    lines
+        .filter(move |(line, _)| has_gap(line))
+        .map(|(_, number)| number)
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
@@ -117,5 +141,19 @@ mod tests {
             ("c/src/x/mod.rs", 1),
         ]);
         assert_eq!(found.len(), 3, "{found:?}");
+    }
+
+    #[test]
+    fn a_sentence_with_a_gap_is_found_and_a_table_is_none() {
+        let sentence = |gap: &str| format!("let told = \"it keeps no{gap}record of its own\";");
+        let table = "\"Limit                Soft Limit\"; x();              y(\"z\");";
+        let text = [
+            &sentence(&" ".repeat(22)),
+            &sentence(" "),
+            table,
+            "// \"no          record\"",
+        ]
+        .join("\n");
+        assert_eq!(gaps(&text).collect::<Vec<_>>(), [1]);
     }
 }

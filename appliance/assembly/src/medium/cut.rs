@@ -28,7 +28,9 @@ pub fn refuse_cut(name: &Name, disk: &Disk, seen: &LastSeen) -> Result<(), Strin
     };
     let path = disk.medium.path().unwrap_or_default();
     Err(format!(
-        "{path}, the file of disk {name}, was cut off by somebody, down to {}, and is as long as before: unless its content was          put back since, what lay behind that reads as zeros. Put a copy of the whole medium in its place or restore what lay          there from a backup, and then say that it is to be used: palisade disk confirm {name} --yes",
+        "{path}, the file of disk {name}, was cut off by somebody, down to {}, and is as long as before: unless its content was \
+         put back since, what lay behind that reads as zeros. Put a copy of the whole medium in its place or restore what lay \
+         there from a backup, and then say that it is to be used: palisade disk confirm {name} --yes",
         human(least)
     ))
 }

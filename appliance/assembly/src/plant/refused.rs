@@ -55,11 +55,16 @@ impl Plant {
         let refused = self.observed.refused.get(disk)?;
         let age = now.saturating_duration_since(self.refused.get(disk)?.at);
         let wait = Duration::from_millis(refused.look_at_ms.saturating_sub(refused.closed_at_ms));
-        Some(format!(
+        let mut told = format!(
             "it was last read {} s ago and is closed between two looks, so that its owner or another program can open it; the \
-             next look is due in {} s, or at once when `palisade disk adopt {disk}` asks",
+             next look is due in {} s",
             age.as_secs(),
             wait.saturating_sub(age).as_secs()
-        ))
+        );
+        // Only what keeps a superblock can be asked what it knows.
+        if refused.disk.has_superblock() {
+            told = format!("{told}, or at once when `palisade disk adopt {disk}` asks");
+        }
+        Some(told)
     }
 }

@@ -99,7 +99,9 @@ fn held_disks(backup: &Backup) -> Option<String> {
             "Held: disks that were given whole, each with the volumes that the backup has on it: {}. Such a disk keeps no record, \
              so nothing tells whether it was given to somebody else since the backup was taken. None of them is opened and no \
              guest is served from it before you have decided for each: if the volumes of the backup are those of today, \
-             `palisade disk confirm ID --yes`; if not, take them off it first, and create those of today with `--clear never`.",
+             `palisade disk confirm ID --yes`; if not, take them off it first (`palisade attachment delete ID`, `palisade volume \
+             delete ID --no-clear`), create those of today with what lies there (`palisade volume create ID SIZE --disk ID --clear \
+             never`), and confirm it then. A volume that is created without that is cleared before a guest sees it.",
             disks.join(", ")
         )
     })

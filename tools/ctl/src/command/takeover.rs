@@ -329,8 +329,8 @@ pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Fai
         return Ok(out.line("Nothing was changed.")?);
     }
     consent::ask(
-        "these disks",
-        "They are taken in; nothing on them is lost. A superblock does not carry attachments, protection and when a \
+        "the cluster",
+        "These disks are taken in; nothing on them is lost. A superblock does not carry attachments, protection and when a \
          volume is cleared: those come back as they are for something new.",
         wish.yes,
     )?;
