@@ -15,7 +15,7 @@ use palisade_block::Fault;
 use palisade_block::stats::{AttachmentStats, Count};
 use palisade_engine::IdlePolicy;
 use palisade_model::{Account, Attachment, Clear, Cluster, Disk, Kind, Layout, Medium, Usage, Volume};
-use palisade_reconcile::{Action, Wait, waits};
+use palisade_reconcile::{Action, ObservedDisk, Wait, waits};
 use palisade_sys::PageBacking;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use palisade_words::{Generation, Name, SECTOR_BYTES};
@@ -255,6 +255,19 @@ impl View<'_> {
         self.plant.observed.refused.contains_key(disk)
     }
 
+    /// Whether a disk is open, and for more than a look.
+    fn is_in_use(&self, disk: &Name) -> bool {
+        let open = self.plant.observed.disks.get(disk);
+        let is_held = self
+            .cluster
+            .disks
+            .get(disk)
+            .is_some_and(|disk| disk.held.is_some());
+        let carries_others =
+            |open: &ObservedDisk| !open.disk.has_superblock() && !open.disk.is_its_own(open.superblock);
+        !is_held && !self.is_refused(disk) && open.is_some_and(|open| !carries_others(open))
+    }
+
     /// One volume.
     pub fn volume(&self, name: &Name, volume: &Volume) -> api::Volume {
         let extent = |extent: &palisade_model::Extent| api::Extent {
@@ -313,8 +326,13 @@ impl View<'_> {
                 .is_some_and(|route| route.generation >= revision)
         };
         let recorded = |disk: &Name| {
-            let observed = self.plant.observed.disks.get(disk);
-            observed.is_some_and(|open| !open.disk.has_superblock() || open.superblock.has_reached(revision))
+            let open = self
+                .plant
+                .observed
+                .disks
+                .get(disk)
+                .filter(|_| self.is_in_use(disk));
+            open.is_some_and(|open| !open.disk.has_superblock() || open.superblock.has_reached(revision))
         };
         if volume.clearing.is_some() {
             return false;
@@ -464,7 +482,7 @@ impl View<'_> {
     /// The disk that a volume lies on and that is not open: nothing waits for it by a step, as nobody uses the volume.
     fn disk_in_the_way(&self, volume: &Name) -> Option<String> {
         let volume = self.cluster.volumes.get(volume)?;
-        let closed = |disk: &&Name| !self.plant.observed.disks.contains_key(*disk);
+        let closed = |disk: &&Name| !self.is_in_use(disk);
         let disk = volume.extents().iter().map(|extent| &extent.disk).find(closed)?;
         Some(format!("waits for disk {disk}"))
     }
