@@ -283,7 +283,7 @@ fn is_here(cluster: &Cluster, path: &str, holder: &Name) -> Problem {
         Some(disk) if disk.keeps_no_record() && cluster.volumes_on(holder).is_empty() => {
             remedy = format!(
                 "{remedy}. It was added whole: if it is to be imported instead, take it out first, which leaves what is on it: \
-                 palisade disk delete {holder} --yes"
+                 palisade disk remove {holder} --yes"
             );
         }
         _ => {}

@@ -270,17 +270,29 @@ fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
             force: true,
             ..wish(&path, None)
         };
-        let effects = rest.disk_preview(forced.clone()).unwrap().effects.join("\n");
+        let effects = rest.disk_preview(forced).unwrap().effects.join("\n");
         assert!(
             effects.contains("what disk d1 holds is lost: volumes v1, v2"),
             "{effects}"
         );
-        // An image may hold anything.
-        let whole = api::DiskCreate {
-            usage: DiskUsage::Whole,
-            ..forced
+        // An image may hold anything, but volumes of ours are not taken unasked.
+        let whole = |force| {
+            let wish = api::DiskCreate {
+                usage: DiskUsage::Whole,
+                force,
+                ..wish(&path, None)
+            };
+            rest.disk_preview(wish).unwrap()
         };
-        assert!(rest.disk_preview(whole).unwrap().found.is_empty());
+        let refusal = whole(false).refusal.unwrap();
+        assert!(
+            refusal.message.contains("with volumes v1, v2") && refusal.remedy.contains("disk import"),
+            "{refusal:?}"
+        );
+        let kept = whole(true);
+        let effects = kept.effects.join("\n");
+        assert!(kept.refusal.is_none() && !kept.found.is_empty(), "{kept:?}");
+        assert!(!effects.contains("is lost"), "{effects}");
     }
 }
 
