@@ -151,7 +151,7 @@ fn files(lab: &Lab) -> Outcome {
         pattern::must_hold(&lab.path(&format!("files/run/{disk}.sock")), seed, 16 * MIB)?;
     }
     appliance.must_be_well()?;
-    let events: Value = appliance.rest().get("/v1/events")?;
+    let events: Value = appliance.rest().get("/v1/events?format=json&limit=1000")?;
     demand(
         events
             .to_string()

@@ -80,6 +80,9 @@ pub fn run(lab: &Lab) -> Outcome {
     told(appliance, &late)?;
     signal("CONT", process)?;
     over(appliance, &late)?;
+    wait_until("the stopped process to be over", PATIENCE, || {
+        Ok(finding(appliance, "disk_process_stopped", "disk/hung")?.is_null())
+    })?;
     step("a disk whose process stands still holds up its own change, which is told and goes on");
 
     promtool(&appliance.rest().text("/metrics")?)?;
