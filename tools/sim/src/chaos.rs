@@ -6,6 +6,7 @@ use crate::plan::Chaos;
 use crate::tenant::Phase;
 use crate::world::{Later, World, route_of};
 use palisade_block::mailbox::Command;
+use palisade_block::limits::{RANGE_GRACE, RANGE_PAUSE_MAX};
 use palisade_block::{Fault, Nanos};
 use palisade_words::{Generation, Sectors, VolumeIndex};
 
@@ -194,7 +195,7 @@ impl World {
 
     fn make_ill(&mut self, disk: usize) {
         if let Some(ill) = self.ill.get_mut(disk) {
-            *ill = true;
+            ill.get_or_insert(self.now);
         }
         for tenant in self
             .tenants
@@ -217,8 +218,10 @@ impl World {
         }
         place.conduct = conduct;
         rack.resume_hung();
-        if let Some(ill) = self.ill.get_mut(disk) {
-            *ill = false;
+        if let (Some(ill), Some(pause)) = (self.ill.get_mut(disk), self.pauses.get_mut(disk)) {
+            let lasted = ill.take().map_or(Nanos(0), |since| self.now.since(since));
+            // What the disk had all that time comes back now; then each reactor pauses, and gives turns to those who wait.
+            *pause = self.now.after(lasted.min(RANGE_PAUSE_MAX)).after(RANGE_GRACE);
         }
         self.disturbed = self.now;
     }

@@ -20,6 +20,13 @@ pub enum Wish {
     GetId,
 }
 
+impl Wish {
+    /// Whether it gives space back or zeroes it without data, of which a device gets few at a time.
+    pub fn is_range(self) -> bool {
+        matches!(self, Wish::Block(Op::Discard | Op::WriteZeroes { .. }))
+    }
+}
+
 /// One request as a guest makes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asked {

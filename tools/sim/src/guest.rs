@@ -144,29 +144,26 @@ impl Guest {
         self.pending.iter().map(BTreeMap::len).sum()
     }
 
-    /// Since when its oldest request has been waiting.
-    pub fn oldest(&self) -> Option<Nanos> {
-        self.pending
-            .iter()
-            .flat_map(BTreeMap::values)
-            .map(|pending| pending.since)
-            .min()
+    /// Since when its oldest request has been waiting that is a discard or write-zeroes, or the oldest one that is neither.
+    pub fn oldest(&self, is_range: bool) -> Option<Nanos> {
+        self.asked(is_range).map(|(_, pending)| pending.since).min()
     }
 
-    /// The oldest request in words.
-    pub fn oldest_request(&self) -> String {
-        let all = self
-            .pending
-            .iter()
-            .enumerate()
-            .flat_map(|(queue, by)| by.values().map(move |one| (queue, one)));
-        all.min_by_key(|(_, pending)| pending.since)
-            .map_or_else(String::new, |(queue, pending)| {
-                let Asked {
-                    wish, lba, sectors, ..
-                } = &pending.asked;
-                format!("{wish:?} of {sectors} sectors at {lba} in queue {queue}")
-            })
+    /// The same request in words.
+    pub fn oldest_request(&self, is_range: bool) -> String {
+        let oldest = self.asked(is_range).min_by_key(|(_, pending)| pending.since);
+        oldest.map_or_else(String::new, |(queue, pending)| {
+            let Asked {
+                wish, lba, sectors, ..
+            } = &pending.asked;
+            format!("{wish:?} of {sectors} sectors at {lba} in queue {queue}")
+        })
+    }
+
+    fn asked(&self, is_range: bool) -> impl Iterator<Item = (usize, &Pending)> {
+        let queues = self.pending.iter().enumerate();
+        let all = queues.flat_map(|(queue, by)| by.values().map(move |one| (queue, one)));
+        all.filter(move |(_, pending)| pending.asked.wish.is_range() == is_range)
     }
 
     /// Reads the whole volume next, once.

@@ -1,8 +1,9 @@
 //! What is checked while a run goes on and when it has come to rest: waits have a bound and an owner (12), damage
 //! stays where it is (11), nothing is left behind.
 
+use crate::daemon::Daemon;
 use crate::finding::Invariant;
-use crate::tenant::Phase;
+use crate::tenant::{Phase, Tenant};
 use crate::world::World;
 use palisade_block::Nanos;
 use palisade_words::{DeviceIndex, Lba, Sectors};
@@ -12,55 +13,59 @@ use palisade_words::{DeviceIndex, Lba, Sectors};
 const WAIT_NS_MAX: u64 = 60_000_000;
 
 impl World {
-    /// Looks at the oldest request of every guest.
+    /// Looks at the oldest requests of every guest.
     pub(crate) fn check_waits(&self) {
         let Some(daemon) = self.daemon() else { return };
-        let reactors = self.plan.setup.reactors;
-        let wait_ns_max = WAIT_NS_MAX + self.plan.queueing_ns_max();
-        for tenant in self
+        let running = self
             .tenants
             .iter()
-            .filter(|tenant| tenant.phase == Phase::Running && !tenant.is_paced())
-        {
-            let Some(since) = tenant.guest.oldest() else {
-                continue;
-            };
-            let age = self.now.since(since.max(self.disturbed));
-            let ill: Vec<usize> = tenant
-                .disks()
-                .iter()
-                .copied()
-                .filter(|disk| self.ill[*disk])
-                .collect();
-            if ill.is_empty() {
-                // Where no reactor has anything in flight it is not somebody else's damage that keeps it: it is lost.
-                let (invariant, why) = match daemon.in_flight() {
-                    0 => (Invariant::OneAnswer, "and no reactor has it"),
-                    _ => (Invariant::Isolation, "although its disks are well"),
-                };
-                if age.0 > wait_ns_max && !self.draining {
-                    self.late(invariant, tenant.number, age, why);
-                }
-                continue;
+            .filter(|tenant| tenant.phase == Phase::Running && !tenant.is_paced());
+        for tenant in running {
+            for is_range in [false, true] {
+                self.check_wait(daemon, tenant, is_range);
             }
-            let bound = self.plan.deadline.0 + 4 * self.plan.setup.config.watch_every.0 + wait_ns_max;
-            let hung = |disk: &usize| self.rack.borrow().disks[*disk].conduct.hangs;
-            // A disk that gives back what it is asked for moves for a moment each time, until the next is late.
-            let reported = |disk: &usize| {
-                (0..reactors).any(|at| {
-                    let key = (at, DeviceIndex(*disk as u16));
-                    let moved = daemon.moved_at.get(&key);
-                    daemon.stalled.contains(&key) || moved.is_some_and(|at| self.now.since(*at).0 < bound)
-                })
+        }
+    }
+
+    fn check_wait(&self, daemon: &Daemon, tenant: &Tenant, is_range: bool) {
+        let reactors = self.plan.setup.reactors;
+        let wait_ns_max = WAIT_NS_MAX + self.plan.queueing_ns_max();
+        let Some(since) = tenant.guest.oldest(is_range) else {
+            return;
+        };
+        let disks = tenant.disks();
+        let pauses = disks.iter().filter_map(|disk| self.pauses.get(*disk));
+        let paused = pauses.filter(|_| is_range).max().copied().unwrap_or_default();
+        let age = self.now.since(since.max(self.disturbed).max(paused));
+        let ill: Vec<usize> = disks
+            .iter()
+            .copied()
+            .filter(|disk| self.ill[*disk].is_some())
+            .collect();
+        if ill.is_empty() {
+            // Where no reactor has anything in flight it is not somebody else's damage that keeps it: it is lost.
+            let (invariant, why) = match daemon.in_flight() {
+                0 => (Invariant::OneAnswer, "and no reactor has it"),
+                _ => (Invariant::Isolation, "although its disks are well"),
             };
-            if age.0 > bound && ill.iter().all(hung) && !ill.iter().any(reported) {
-                self.late(
-                    Invariant::BoundedWaiting,
-                    tenant.number,
-                    age,
-                    "and no disk is reported as stalled",
-                );
+            if age.0 > wait_ns_max && !self.draining {
+                self.late(invariant, tenant, is_range, age, why);
             }
+            return;
+        }
+        let bound = self.plan.deadline.0 + 4 * self.plan.setup.config.watch_every.0 + wait_ns_max;
+        let hung = |disk: &usize| self.rack.borrow().disks[*disk].conduct.hangs;
+        // A disk that gives back what it is asked for moves for a moment each time, until the next is late.
+        let reported = |disk: &usize| {
+            (0..reactors).any(|at| {
+                let key = (at, DeviceIndex(*disk as u16));
+                let moved = daemon.moved_at.get(&key);
+                daemon.stalled.contains(&key) || moved.is_some_and(|at| self.now.since(*at).0 < bound)
+            })
+        };
+        if age.0 > bound && ill.iter().all(hung) && !ill.iter().any(reported) {
+            let why = "and no disk is reported as stalled";
+            self.late(Invariant::BoundedWaiting, tenant, is_range, age, why);
         }
     }
 
@@ -135,10 +140,11 @@ impl World {
         parts.join(", ")
     }
 
-    fn late(&self, invariant: Invariant, guest: u16, age: Nanos, why: &str) {
-        let request = self.tenants[usize::from(guest)].guest.oldest_request();
+    fn late(&self, invariant: Invariant, tenant: &Tenant, is_range: bool, age: Nanos, why: &str) {
+        let request = tenant.guest.oldest_request(is_range);
         let what = format!(
-            "guest {guest} has waited {} us for a {request}, {why}",
+            "guest {} has waited {} us for a {request}, {why}",
+            tenant.number,
             age.0 / 1000
         );
         self.findings.add(invariant, self.now, what);

@@ -65,8 +65,10 @@ pub struct World {
     pub(crate) findings: Findings,
     pub(crate) ticks: Rc<Cell<u64>>,
     pub(crate) events: Vec<Chaos>,
-    /// When each disk last behaved badly; `Nanos::MAX` while it does.
-    pub(crate) ill: Vec<bool>,
+    /// Since when each disk behaves badly, if it does.
+    pub(crate) ill: Vec<Option<Nanos>>,
+    /// Until when each disk may get no discard: after a slow one there is a pause as long.
+    pub(crate) pauses: Vec<Nanos>,
     /// When the daemon, a disk or a guest was last disturbed: waits are counted from here.
     pub(crate) disturbed: Nanos,
     pub(crate) draining: bool,
@@ -104,7 +106,8 @@ impl World {
             findings,
             ticks: Rc::new(Cell::new(0)),
             events: plan.chaos.iter().rev().copied().collect(),
-            ill: vec![false; plan.disks.len()],
+            ill: vec![None; plan.disks.len()],
+            pauses: vec![Nanos(0); plan.disks.len()],
             disturbed: Nanos(0),
             draining: false,
             moves: Vec::new(),
