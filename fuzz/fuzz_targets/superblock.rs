@@ -8,7 +8,7 @@
 //! | 0 | checksum, magic and place of the sector to be put right |
 //! | 1 | at a superblock: the table that it names to be made its own once all records are laid, checksums included |
 //! | 2 | at a superblock: the geometry of the disk |
-//! | 3 | nothing |
+//! | 3 | with bit 2: data to begin a unit further on, as only version 3 has it |
 //! | 4 to 7 | how far into the sector the bytes go, in steps of 64 |
 //!
 //! So the fuzzer gets behind the checksums of sectors, and of a table as a whole, to the rules for what they say.
@@ -18,6 +18,7 @@
 use libfuzzer_sys::fuzz_target;
 use palisade_wire::{DecodeError, EncodeError, Geometry, MAGIC, Phase, RecordType, SECTOR_4K_BYTES, VERSION, decode, mend, recognise, update};
 use palisade_words::Lba;
+use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use std::collections::{BTreeMap, BTreeSet};
 
 type Disk = BTreeMap<u64, [u8; SECTOR_4K_BYTES]>;
@@ -95,7 +96,8 @@ fn laid_out(sectors: u64, mut records: &[u8]) -> Disk {
         let start = usize::from(flags >> 4) * 64;
         sector[start..start + bytes.len()].copy_from_slice(bytes);
         if record == RecordType::Superblock && flags & 4 != 0 {
-            let numbers = [sectors, geometry.data_start.0, geometry.data_end.0];
+            let further = if flags & 8 == 0 { 0 } else { ALLOCATION_UNIT_SECTORS };
+            let numbers = [sectors, geometry.data_start.0 + further, geometry.data_end.0];
             for (at, number) in [160, 168, 176].into_iter().zip(numbers) {
                 sector[at..at + 8].copy_from_slice(&number.to_le_bytes());
             }
@@ -156,7 +158,10 @@ fn name_table(disk: &mut Disk, lba: u64, area: u64) {
 fn put_right(sector: &mut [u8; SECTOR_4K_BYTES], lba: u64, record: RecordType) {
     sector[..8].copy_from_slice(&MAGIC);
     sector[8..10].copy_from_slice(&(record as u16).to_le_bytes());
-    sector[10..12].copy_from_slice(&VERSION.to_le_bytes());
+    // Only the latest version has data elsewhere than at the first unit.
+    let is_placed = record == RecordType::Superblock && sector[168..176] != ALLOCATION_UNIT_SECTORS.to_le_bytes();
+    let version = if is_placed { VERSION } else { VERSION - 1 };
+    sector[10..12].copy_from_slice(&version.to_le_bytes());
     sector[12..16].fill(0);
     sector[16..24].copy_from_slice(&lba.to_le_bytes());
     sector.copy_within(40..48, SECTOR_4K_BYTES - 8);

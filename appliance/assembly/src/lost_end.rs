@@ -15,7 +15,7 @@ use palisade_model::{AdoptDisk, Cluster, Command, Disk, Extent};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_volume::{image, judged};
-use palisade_wire::{Decoded, ExtentRecord, Geometry};
+use palisade_wire::{Decoded, ExtentRecord};
 use palisade_words::{Name, SECTOR_BYTES};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,13 +69,8 @@ pub fn told(name: &Name, found: &Decoded, opened: &Opened, tail: bool) -> String
 /// How many bytes next to an end of the data area are zeros. The holes of a file are followed to their other end, which a file
 /// that was cut off and made as long as before has; elsewhere [`READ_MAX`] are read at most.
 fn zeros(found: &Decoded, opened: &Opened, tail: bool) -> Zeros {
-    let Ok(geometry) = Geometry::of(found.superblock.disk_sectors) else {
-        return Zeros {
-            bytes: 0,
-            go_on: false,
-        };
-    };
-    let [start, end] = [geometry.data_start, geometry.data_end].map(|lba| lba.0 * SECTOR_BYTES);
+    let superblock = &found.superblock;
+    let [start, end] = [superblock.data_start, superblock.data_end].map(|lba| lba.0 * SECTOR_BYTES);
     let all = end.saturating_sub(start);
     let (mut bytes, mut read, mut step) = (0, 0, PIECE);
     while bytes < all {
@@ -124,14 +119,12 @@ fn zeros_of(opened: &Opened, at: u64, bytes: u64, tail: bool) -> u64 {
 /// The volumes that lie within so many bytes of an end of the data area, or the one that lies nearest, if that is none; and
 /// those that lie further on only.
 fn next_to(found: &Decoded, tail: bool, bytes: u64) -> (Vec<String>, Vec<String>) {
-    let Ok(geometry) = Geometry::of(found.superblock.disk_sectors) else {
-        return (Vec::new(), Vec::new());
-    };
+    let superblock = &found.superblock;
     let sectors = bytes / SECTOR_BYTES;
     let end = |extent: &ExtentRecord| extent.disk_lba.0.saturating_add(extent.sectors);
     let is_in = |extent: &&ExtentRecord| match tail {
-        true => end(extent) > geometry.data_end.0.saturating_sub(sectors),
-        false => extent.disk_lba.0 < geometry.data_start.0.saturating_add(sectors),
+        true => end(extent) > superblock.data_end.0.saturating_sub(sectors),
+        false => extent.disk_lba.0 < superblock.data_start.0.saturating_add(sectors),
     };
     let name = |extent: &ExtentRecord| extent.volume_name.to_string();
     let mut names: BTreeSet<String> = found.extents.iter().filter(is_in).map(name).collect();

@@ -12,10 +12,10 @@ mod volume;
 use crate::cluster::Cluster;
 use crate::command::{Command, InitCluster, Outcome};
 use crate::disk::Disk;
-use crate::limits::NODES_MAX;
 use crate::lineage::successor;
 use crate::node::Node;
 use crate::refusal::{Kind, Refusal};
+use palisade_words::limits::NODES_MAX;
 use palisade_words::{Ancestor, Epoch, Generation, Name, Uuid};
 
 impl Cluster {

@@ -5,10 +5,10 @@ use crate::allocation::units_of;
 use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
 use crate::fragment::Fragment;
-use crate::limits::{NODES_MAX, SECTORS_MAX, VOLUMES_MAX};
+use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
 use crate::refusal::Kind;
 use crate::volume::{Extent, Volume};
-use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX};
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX};
 use palisade_words::{Generation, Name, Uuid};
 use std::collections::BTreeSet;
 

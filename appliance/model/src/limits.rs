@@ -26,9 +26,6 @@ pub const SECTORS_MAX: u64 = 1 << 53;
 /// are left from there: at the end of 64 bits nothing could be changed any more, and no number goes back.
 pub const GENERATION_MAX: u64 = 1 << 62;
 
-/// Nodes of a cluster.
-pub const NODES_MAX: usize = 64;
-
 /// Volumes of a cluster.
 pub const VOLUMES_MAX: usize = 4096;
 

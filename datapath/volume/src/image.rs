@@ -2,7 +2,7 @@
 
 use palisade_model::{Cluster, Disk, Extent, Volume};
 use palisade_wire::{
-    ANCESTORS_MAX, ExtentRecord, ExtentRole, GeometryError, LabelError, Lineage, Superblock,
+    ANCESTORS_MAX, ExtentRecord, ExtentRole, Geometry, GeometryError, LabelError, Lineage, Superblock,
 };
 use palisade_words::{Lba, Name, Uuid};
 
@@ -77,6 +77,11 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
     superblock.generation = found.superblock_generation();
     superblock.epoch = cluster.epoch;
     superblock.lineage = lineage(found);
+    // A disk keeps the place of its data for ever, wherever a new one of its size would have it.
+    let geometry = Geometry::of(found.sectors).map_err(ImageError::Geometry)?;
+    if let Some(geometry) = geometry.starting_at(Lba(found.data_start)) {
+        superblock.data_start = geometry.data_start;
+    }
     let agreed = (found.data_start, found.data_end);
     let laid_out = (superblock.data_start.0, superblock.data_end.0);
     if agreed != laid_out {

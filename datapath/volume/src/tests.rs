@@ -4,7 +4,7 @@ use super::*;
 use palisade_model::{AddDisk, Command, CreateVolume, GrowVolume, InitCluster, Medium, Usage};
 use palisade_model::{AdoptDisk, Cluster, MediumRecord, OnMedium};
 use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_4K_BYTES, Superblock, Update};
-use palisade_words::{Epoch, Generation, Name, Uuid};
+use palisade_words::{Epoch, Generation, Lba, Name, Uuid};
 use std::collections::BTreeMap;
 
 const SECTORS: u64 = 400_000;
@@ -136,6 +136,22 @@ fn a_disk_says_what_the_cluster_has_put_on_it() {
     assert_eq!(of_epoch, Epoch(7));
     let found = written(&palisade_wire::format(superblock, &image.extents).unwrap());
     assert_eq!(standing(&found, &image), Standing::InForce);
+}
+
+/// A disk of before, whose data begins where that of a new one of its size does not.
+#[test]
+fn a_disk_keeps_the_place_of_its_data_for_ever() {
+    let mut cluster = cluster(&[volume("a", 10_000)]);
+    let disk = cluster.disks.get_mut(&name("pool")).unwrap();
+    let sectors = palisade_wire::ROOMY_SECTORS_MIN;
+    let of_new = Geometry::of(sectors).unwrap();
+    (disk.sectors, disk.data_end) = (sectors, of_new.data_end.0);
+    let kept = Lba(disk.data_start);
+    assert_ne!(of_new.data_start, kept);
+    let image = image(&cluster, &name("pool")).unwrap();
+    assert_eq!(image.superblock.data_start, kept);
+    let written = palisade_wire::format(&image.superblock, &image.extents).unwrap();
+    assert_eq!(written.superblock.data_start, kept);
 }
 
 /// What is here of a volume whose other disks are elsewhere keeps its place.

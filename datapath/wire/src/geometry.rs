@@ -2,14 +2,26 @@
 
 use crate::extent::RECORDS_PER_SECTOR;
 use crate::sector::SECTOR_4K_BYTES;
-use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, EXTENTS_PER_DISK_MAX};
+use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, EXTENTS_PER_DISK_MAX, NODES_MAX};
 use palisade_words::{Lba, SECTOR_BYTES};
 
 /// Sectors of 512 bytes, the unit of [`Lba`], in one of 4 KiB.
 pub const SECTORS_PER_4K: u64 = SECTOR_4K_BYTES as u64 / SECTOR_BYTES;
 
-/// Where data begins: behind the head area, aligned to the allocation unit.
-pub const DATA_START: Lba = Lba(ALLOCATION_UNIT_SECTORS);
+/// Where data begins on a small disk, and on each disk of format version 2 and before: behind the head area, at 4 MiB. A node
+/// has 16 KiB there for its write intents and its journal.
+pub const DATA_START_LEAST: Lba = Lba(ALLOCATION_UNIT_SECTORS);
+
+/// Where data begins on a disk of [`ROOMY_SECTORS_MIN`] and more: at 68 MiB. A node has a little more than 1 MiB there: half of it
+/// holds a bit for each 16 MiB of a disk of 64 TiB.
+pub const DATA_START_ROOMY: Lba = Lba(17 * ALLOCATION_UNIT_SECTORS);
+
+/// No disk is believed whose data begins further on than 4 GiB: room for 64 MiB for each node.
+pub const DATA_START_MOST: Lba = Lba(1024 * ALLOCATION_UNIT_SECTORS);
+
+/// Size of a disk, 8 GiB in units of 512 bytes, from which on it is laid out with [`DATA_START_ROOMY`]: that costs less than one
+/// hundredth of it then.
+pub const ROOMY_SECTORS_MIN: u64 = (8 << 30) / SECTOR_BYTES;
 
 /// Length of the mirrored area at the head and at the tail: 2 MiB, in units of 512 bytes.
 pub const AREA_SECTORS: u64 = (2 << 20) / SECTOR_BYTES;
@@ -26,7 +38,8 @@ pub const TABLE_SECTORS: u64 = 160;
 /// Where the member slots will lie (record type 3): 2 MiB to 3 MiB.
 pub const MEMBER_SLOTS: Lba = Lba((2 << 20) / SECTOR_BYTES);
 
-/// Where write-intent regions and journals will lie (record types 4 and 5): 3 MiB to the start of data.
+/// Where write-intent regions and journals will lie (record types 4 and 5): 3 MiB to the start of data, the same share for each
+/// node ([`Geometry::node_sectors`]).
 pub const INTENT_AND_JOURNALS: Lba = Lba((3 << 20) / SECTOR_BYTES);
 
 const _: () = {
@@ -34,8 +47,8 @@ const _: () = {
     let ([a, b], [c, d]) = (SUPERBLOCKS, TABLES);
     assert!(a < b && b + SECTORS_PER_4K <= c && c + table <= d && d + table <= AREA_SECTORS);
     assert!(AREA_SECTORS <= MEMBER_SLOTS.0 && MEMBER_SLOTS.0 < INTENT_AND_JOURNALS.0);
-    assert!(INTENT_AND_JOURNALS.0 < DATA_START.0);
-    assert!(DATA_START.0.is_multiple_of(ALLOCATION_UNIT_SECTORS));
+    assert!(INTENT_AND_JOURNALS.0 < DATA_START_LEAST.0);
+    assert!(DATA_START_ROOMY.0 * 100 <= ROOMY_SECTORS_MIN);
     assert!(TABLE_SECTORS as usize * RECORDS_PER_SECTOR == EXTENTS_PER_DISK_MAX);
     // The place of data on disks that exist.
     assert!(ALLOCATION_UNIT_SECTORS * SECTOR_BYTES == 4 << 20);
@@ -75,9 +88,13 @@ pub struct Geometry {
 
 impl Geometry {
     /// The smallest disk that can be pooled, in units of 512 bytes: head, one allocation unit, tail.
-    pub const LEAST_SECTORS: u64 = DATA_START.0 + ALLOCATION_UNIT_SECTORS + AREA_SECTORS;
+    pub const LEAST_SECTORS: u64 = DATA_START_LEAST.0 + ALLOCATION_UNIT_SECTORS + AREA_SECTORS;
 
-    /// The layout of a disk of `disk_sectors` units of 512 bytes.
+    /// The layout that a new disk of `disk_sectors` units of 512 bytes gets. On one that is laid out already the data may begin
+    /// elsewhere ([`Geometry::starting_at`]); all else is the same.
+    ///
+    /// # Errors
+    /// It is too small, or larger than 2^64 bytes.
     pub fn of(disk_sectors: u64) -> Result<Geometry, GeometryError> {
         if disk_sectors < Geometry::LEAST_SECTORS {
             let least = Geometry::LEAST_SECTORS;
@@ -89,10 +106,27 @@ impl Geometry {
         let tail = disk_sectors / SECTORS_PER_4K * SECTORS_PER_4K - AREA_SECTORS;
         Ok(Geometry {
             disk_sectors,
-            data_start: DATA_START,
+            data_start: match disk_sectors >= ROOMY_SECTORS_MIN {
+                true => DATA_START_ROOMY,
+                false => DATA_START_LEAST,
+            },
             data_end: Lba(tail / ALLOCATION_UNIT_SECTORS * ALLOCATION_UNIT_SECTORS),
             tail: Lba(tail),
         })
+    }
+
+    /// The layout of a disk of this size whose superblock says that its data begins at `data_start`; `None` where no program can
+    /// have laid it out so.
+    pub fn starting_at(self, data_start: Lba) -> Option<Geometry> {
+        let is_unit = data_start.0.is_multiple_of(ALLOCATION_UNIT_SECTORS);
+        let is_near = (DATA_START_LEAST..=DATA_START_MOST).contains(&data_start);
+        (is_unit && is_near && data_start < self.data_end).then_some(Geometry { data_start, ..self })
+    }
+
+    /// What each node has for its write intents and its journal, in units of 512 bytes; whole sectors of 4 KiB.
+    pub fn node_sectors(&self) -> u64 {
+        let share = (self.data_start.0 - INTENT_AND_JOURNALS.0) / NODES_MAX as u64;
+        share / SECTORS_PER_4K * SECTORS_PER_4K
     }
 
     /// Room for data, in units of 512 bytes.
@@ -122,6 +156,7 @@ mod tests {
             Geometry::of(u64::MAX),
             Err(GeometryError::TooLarge { .. })
         ));
+        assert_eq!(least.node_sectors(), (16 << 10) / SECTOR_BYTES);
         for more in (0..20_000).step_by(7) {
             let geometry = Geometry::of(Geometry::LEAST_SECTORS + more).unwrap();
             assert!(geometry.data_end <= geometry.tail);
@@ -129,5 +164,44 @@ mod tests {
             assert!(geometry.tail.0 + AREA_SECTORS <= geometry.disk_sectors);
             assert!(geometry.tail.0.is_multiple_of(SECTORS_PER_4K));
         }
+    }
+
+    #[test]
+    fn a_large_disk_has_a_mebibyte_for_each_node_and_gives_a_hundredth_for_it() {
+        let below = Geometry::of(ROOMY_SECTORS_MIN - 1).unwrap();
+        assert_eq!(below.data_start, DATA_START_LEAST);
+        let large = Geometry::of(ROOMY_SECTORS_MIN).unwrap();
+        assert_eq!(
+            (large.data_start, large.data_start.bytes()),
+            (DATA_START_ROOMY, 68 << 20)
+        );
+        assert_eq!(large.node_sectors() * SECTOR_BYTES, 1040 << 10);
+        let tail = (4 << 20) / SECTOR_BYTES;
+        assert!(large.data_sectors() + tail >= ROOMY_SECTORS_MIN / 100 * 99);
+    }
+
+    #[test]
+    fn data_begins_where_a_superblock_says_if_that_can_be() {
+        let large = Geometry::of(ROOMY_SECTORS_MIN).unwrap();
+        let old = large.starting_at(DATA_START_LEAST).unwrap();
+        assert_eq!((old.data_end, old.tail), (large.data_end, large.tail));
+        assert_eq!(
+            old.data_sectors() - large.data_sectors(),
+            16 * ALLOCATION_UNIT_SECTORS
+        );
+        assert_eq!(large.starting_at(DATA_START_ROOMY), Some(large));
+        for start in [
+            0,
+            8,
+            DATA_START_LEAST.0 - 8,
+            DATA_START_LEAST.0 + 8,
+            DATA_START_MOST.0 + ALLOCATION_UNIT_SECTORS,
+        ] {
+            assert_eq!(large.starting_at(Lba(start)), None, "{start}");
+        }
+        let least = Geometry::of(Geometry::LEAST_SECTORS).unwrap();
+        assert_eq!(least.starting_at(DATA_START_LEAST), Some(least));
+        assert_eq!(least.starting_at(DATA_START_ROOMY), None, "no room is left");
+        assert_eq!(least.starting_at(least.data_end), None, "no unit is left");
     }
 }

@@ -12,7 +12,7 @@
 //! ([`Lba`](palisade_words::Lba)), as everywhere in Palisade, so a sector of this crate begins at a multiple of 8.
 //!
 //! ```text
-//!   0         64 KiB     256 KiB   896 KiB   2 MiB         3 MiB            4 MiB
+//!   0         64 KiB     256 KiB   896 KiB   2 MiB         3 MiB            4 MiB or 68 MiB
 //!   | super-  | super-   | extent  | extent  | member      | write-intent   | data, in units
 //!   | block A | block B  | table A | table B | slots       | and journals   | of 4 MiB ...
 //!   +---------+----------+---------+---------+-------------+----------------+------ - - -
@@ -34,7 +34,9 @@
 //!   so that a freed extent can really be given back; a volume wastes less than that, and a table of 4800 extents
 //!   is never the limit for a disk below 18 GiB, and beyond only for one cut into very many volumes.
 //! - **Reserved**: record types and places for member slots, write-intent regions and journals exist; nothing
-//!   writes them yet.
+//!   writes them yet. Each of 64 nodes has the same share between 3 MiB and the start of data: 1040 KiB on a disk of 8 GiB and
+//!   more, 16 KiB on a smaller one. Where data begins is said by the superblock, so disks laid out otherwise are read as
+//!   they are.
 //!
 //! ## One sector
 //!
@@ -81,7 +83,10 @@ pub mod superblock;
 pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Place, Proof, Why, decode};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
-pub use geometry::{AREA_SECTORS, DATA_START, Geometry, GeometryError};
+pub use geometry::{
+    AREA_SECTORS, DATA_START_LEAST, DATA_START_MOST, DATA_START_ROOMY, Geometry, GeometryError,
+    ROOMY_SECTORS_MIN,
+};
 pub use label::{LABEL_BYTES_MAX, Label, LabelError};
 pub use lineage::{ANCESTORS_MAX, Kinship, Lineage};
 pub use mend::mend;

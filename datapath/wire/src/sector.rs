@@ -10,8 +10,12 @@ pub const SECTOR_4K_BYTES: usize = 4096;
 /// The first eight bytes of every sector.
 pub const MAGIC: [u8; 8] = *b"PALISADE";
 
-/// The latest version, with the lineage in the superblock. Version 1 is read too, and written where there is none.
-pub const VERSION: u16 = 2;
+/// The latest version: data may begin elsewhere than at 4 MiB, as the superblock says. Earlier ones are read too, and written
+/// where they can say it, so that a program of before reads each disk that it could have written.
+pub const VERSION: u16 = 3;
+
+/// The version with the lineage in the superblock.
+pub(crate) const VERSION_OF_ONE_DATA_START: u16 = 2;
 
 /// The first version.
 pub(crate) const VERSION_WITHOUT_LINEAGE: u16 = 1;
@@ -303,12 +307,12 @@ mod tests {
         assert_eq!(reopen(&torn), Err(SectorError::Torn));
 
         let mut future: RawSector = transmute!(sector);
-        future.version = U16::new(3);
+        future.version = U16::new(VERSION + 1);
         future.crc = U32::ZERO;
         future.crc = U32::new(crc32c(future.as_bytes()));
         assert_eq!(
             reopen(&transmute!(future)),
-            Err(SectorError::WrongVersion { found: 3 })
+            Err(SectorError::WrongVersion { found: VERSION + 1 })
         );
     }
 }

@@ -1,10 +1,11 @@
 //! The superblock: what a pooled disk is, to whom it belongs, and which extent table is in force.
 
-use crate::geometry::{Geometry, GeometryError};
+use crate::geometry::{DATA_START_LEAST, Geometry, GeometryError};
 use crate::label::{LABEL_BYTES_MAX, Label};
 use crate::lineage::{ANCESTORS_MAX, Lineage};
 use crate::sector::{
-    BODY_BYTES, Header, RecordType, Sector, SectorError, VERSION, VERSION_WITHOUT_LINEAGE, open, seal,
+    BODY_BYTES, Header, RecordType, Sector, SectorError, VERSION, VERSION_OF_ONE_DATA_START,
+    VERSION_WITHOUT_LINEAGE, open, seal,
 };
 use palisade_words::limits::EXTENTS_PER_DISK_MAX;
 use palisade_words::{Ancestor, Epoch, Generation, Lba, LineageId, SECTOR_BYTES, Uuid};
@@ -37,7 +38,7 @@ pub struct Superblock {
     pub block_bytes: u32,
     /// Size of the disk in units of 512 bytes, when it was written.
     pub disk_sectors: u64,
-    /// First position of data.
+    /// First position of data: 4 MiB in versions 1 and 2.
     pub data_start: Lba,
     /// First position behind the data.
     pub data_end: Lba,
@@ -147,7 +148,8 @@ impl Superblock {
         })
     }
 
-    /// The superblock of a disk that has become larger; to be written with [`crate::update`].
+    /// The superblock of a disk that has become larger, whose data begins where it began; to be written with
+    /// [`crate::update`].
     pub fn resized(&self, disk_sectors: u64) -> Result<Superblock, GeometryError> {
         let geometry = Geometry::of(disk_sectors)?;
         Ok(Superblock {
@@ -162,14 +164,20 @@ impl Superblock {
         self.data_end.0.saturating_sub(self.data_start.0)
     }
 
+    /// The least version that can say this, so that an earlier program reads what it can understand.
+    fn version(&self) -> u16 {
+        match (&self.lineage, self.data_start) {
+            (_, start) if start != DATA_START_LEAST => VERSION,
+            (Some(_), _) => VERSION_OF_ONE_DATA_START,
+            (None, _) => VERSION_WITHOUT_LINEAGE,
+        }
+    }
+
     /// The header of a sector that belongs to this superblock's write.
     pub(crate) fn header(&self, record: RecordType, lba: Lba) -> Header {
         Header {
             record,
-            version: match self.lineage {
-                Some(_) => VERSION,
-                None => VERSION_WITHOUT_LINEAGE,
-            },
+            version: self.version(),
             lba,
             epoch: self.epoch,
             generation: self.generation,
@@ -248,6 +256,10 @@ impl Superblock {
         if let Some(field) = superblock.impossible_field() {
             return malformed(field);
         }
+        // Versions are told apart by what they alone can say.
+        if header.version != superblock.version() {
+            return malformed("data_start");
+        }
         if raw.unused.get() != 0 || raw.reserved.iter().any(|byte| *byte != 0) {
             return malformed("reserved");
         }
@@ -268,7 +280,7 @@ impl Superblock {
                 "block_bytes",
                 matches!(u64::from(self.block_bytes), SECTOR_BYTES | 4096),
             ),
-            ("data_start", self.data_start == geometry.data_start),
+            ("data_start", geometry.starting_at(self.data_start).is_some()),
             ("data_end", self.data_end == geometry.data_end),
             ("disk", !self.disk.is_nil()),
             ("cluster", !self.cluster.is_nil()),
@@ -277,6 +289,11 @@ impl Superblock {
             // Each write takes the table whose turn it is.
             ("table_slot", u64::from(self.table.slot) == self.sequence % 2),
             ("table_count", self.table.count as usize <= EXTENTS_PER_DISK_MAX),
+            // Lineages were there before other places of data.
+            (
+                "lineage",
+                self.lineage.is_some() || self.data_start == DATA_START_LEAST,
+            ),
             (
                 "lineage_id",
                 self.lineage.as_ref().is_none_or(|lineage| !lineage.id.is_nil()),
@@ -298,8 +315,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn survives_its_sector(ids in [1u128.., 1u128.., 1u128..], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
-                               numbers: [u64; 3], count in 0..EXTENTS_PER_DISK_MAX as u32, crc: u32,
+        fn survives_its_sector_and_says_no_later_version_than_it_needs(ids in [1u128.., 1u128.., 1u128..], label in "[a-zäß -]{0,20}", disk_sectors in Geometry::LEAST_SECTORS..1 << 50,
+                               old_place: bool, numbers: [u64; 3], count in 0..EXTENTS_PER_DISK_MAX as u32, crc: u32,
                                lineage in proptest::option::of((1u128.., proptest::collection::vec((0u64.., 1u128..), 0..=ANCESTORS_MAX)))) {
             let [disk, cluster, owner] = ids.map(Uuid);
             let label = Label::new(&label).unwrap();
@@ -310,7 +327,16 @@ mod tests {
                 id: LineageId(id),
                 ancestors: ancestors.into_iter().map(|(generation, id)| Ancestor { generation: Generation(generation), id: LineageId(id) }).collect(),
             });
+            if old_place || superblock.lineage.is_none() {
+                superblock.data_start = DATA_START_LEAST;
+            }
             let sector = superblock.to_sector(Lba(128));
+            let version = match (superblock.data_start == DATA_START_LEAST, &superblock.lineage) {
+                (true, None) => 1,
+                (true, Some(_)) => 2,
+                (false, _) => 3,
+            };
+            prop_assert_eq!(sector[10], version);
             prop_assert_eq!(Superblock::from_sector(&sector, Lba(128)), Ok(superblock));
         }
     }
@@ -389,6 +415,48 @@ mod tests {
         // One more than there are has no id; one less leaves one over.
         assert_eq!(forged(&two, count, 3), malformed("ancestors"));
         assert_eq!(forged(&two, count, 1), malformed("ancestors"));
+    }
+
+    /// A version that says less than it could, or more than it can, was written by nobody.
+    #[test]
+    fn the_place_of_data_is_believed_in_the_version_that_has_it() {
+        let lineage = Some(Lineage {
+            id: LineageId(5),
+            ancestors: Vec::new(),
+        });
+        let new = Superblock::new(Uuid(1), Uuid(2), Uuid(3), Label::default(), 512, 1 << 24).unwrap();
+        let roomy = Superblock {
+            sequence: 2,
+            lineage,
+            ..new
+        };
+        assert_eq!(roomy.data_start.bytes(), 68 << 20);
+        let old = Superblock {
+            data_start: DATA_START_LEAST,
+            ..roomy.clone()
+        };
+        assert_eq!(forged(&roomy, 10, 3).as_ref(), Ok(&roomy));
+        assert_eq!(forged(&old, 10, 2).as_ref(), Ok(&old));
+        let malformed = |field| Err(SectorError::Malformed { field });
+        assert_eq!(forged(&roomy, 10, 2), malformed("data_start"));
+        assert_eq!(forged(&old, 10, 3), malformed("data_start"));
+        assert_eq!(forged(&roomy, 10, 4), Err(SectorError::WrongVersion { found: 4 }));
+        // The second byte of the place: 68 MiB are 0x22000 sectors.
+        assert_eq!(
+            forged(&roomy, 96 + 64 + 8 + 1, 1),
+            malformed("data_start"),
+            "no whole unit"
+        );
+        let unstamped = Superblock {
+            lineage: None,
+            ..roomy.clone()
+        };
+        assert_eq!(unstamped.impossible_field(), Some("lineage"));
+        let grown = old.resized(1 << 25).unwrap();
+        assert_eq!(
+            (grown.data_start, grown.data_end),
+            (DATA_START_LEAST, roomy.resized(1 << 25).unwrap().data_end)
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod disk;
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{
     Damage, DecodeError, EncodeError, ExtentRecord, Geometry, Part, Place, SECTOR_4K_BYTES, SectorError,
-    Superblock, TableRef, Why, decode, format, update,
+    Superblock, TableRef, VERSION, Why, decode, format, update,
 };
 use palisade_words::limits::EXTENTS_PER_DISK_MAX;
 use palisade_words::{Generation, Lba, Uuid};
@@ -157,12 +157,13 @@ fn a_lost_write_of_the_head_is_told() {
 fn a_newer_version_is_refused_even_beside_a_known_one() {
     let (mut disk, _) = changed();
     let mut sector = disk.read(Lba(128));
-    sector[10] = 3;
+    let newer = VERSION + 1;
+    sector[10..12].copy_from_slice(&newer.to_le_bytes());
     sector[12..16].fill(0);
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &sector) as u32;
     sector[12..16].copy_from_slice(&crc.to_le_bytes());
     disk.written.insert(128, sector);
-    assert_eq!(disk.decode(), Err(DecodeError::WrongVersion { found: 3 }));
+    assert_eq!(disk.decode(), Err(DecodeError::WrongVersion { found: newer }));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 mod disk;
 
 use disk::{DISK_SECTORS, extents, superblock};
-use palisade_wire::{Lineage, Superblock, format, update};
+use palisade_wire::{DATA_START_ROOMY, Lineage, ROOMY_SECTORS_MIN, Superblock, format, update};
 use palisade_words::{Ancestor, Epoch, Generation, LineageId};
 use std::path::Path;
 
@@ -62,6 +62,24 @@ fn a_superblock_with_its_lineage_is_that_of_the_golden_file() {
     let read = Superblock::from_sector(&format.phases[3].writes[0].bytes, palisade_words::Lba(0)).unwrap();
     assert_eq!(read, format.superblock);
     assert_eq!(read.lineage.unwrap().ancestors.len(), 8);
+}
+
+/// A disk of 8 GiB, as version 3 has it: its data begins at 68 MiB.
+#[test]
+fn a_superblock_that_places_its_data_is_that_of_the_golden_file() {
+    let roomy = Superblock {
+        lineage: with_lineage().lineage,
+        ..superblock(ROOMY_SECTORS_MIN)
+    };
+    let format = format(&roomy, &[]).unwrap();
+    let [sector] = [&format.phases.last().unwrap().writes[0]];
+    compare("superblock-3.bin", &sector.bytes);
+    let read = Superblock::from_sector(&sector.bytes, sector.lba).unwrap();
+    assert_eq!(read, format.superblock);
+    assert_eq!(
+        (read.data_start, read.data_start.bytes()),
+        (DATA_START_ROOMY, 68 << 20)
+    );
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub const ALLOCATION_UNIT_SECTORS: u64 = 8192;
 /// Disks of a cluster; a node's data path has room for as many devices.
 pub const DISKS_MAX: usize = 1024;
 
+/// Members of a cluster: as many have slots, write-intent regions and journals on a shared disk.
+pub const NODES_MAX: usize = 64;
+
 /// Attachments of a cluster; a node's data path has room for as many.
 pub const ATTACHMENTS_MAX: usize = 1024;
 

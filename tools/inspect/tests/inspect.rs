@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use palisade_wire::{DATA_START, ExtentRecord, ExtentRole, Label, Superblock, format, update};
+use palisade_wire::{DATA_START_LEAST, ExtentRecord, ExtentRole, Label, Superblock, format, update};
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use palisade_words::{Epoch, Generation, Lba, Uuid};
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn extent(volume: u128, name: &str, volume_lba: u64, unit: u64, sectors: u64) ->
         part: 0,
         block_bytes: 512,
         volume_lba: Lba(volume_lba),
-        disk_lba: Lba(DATA_START.0 + unit * ALLOCATION_UNIT_SECTORS),
+        disk_lba: Lba(DATA_START_LEAST.0 + unit * ALLOCATION_UNIT_SECTORS),
         sectors,
         volume_sectors: 10_000,
     }

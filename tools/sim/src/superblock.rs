@@ -7,7 +7,7 @@ use crate::finding::{Findings, Invariant};
 use crate::rng::{Rng, RunHash};
 use palisade_block::Nanos;
 use palisade_wire::{
-    DATA_START, Decoded, ExtentRecord, ExtentRole, Geometry, Label, Sector, Superblock, Update, decode,
+    DATA_START_LEAST, Decoded, ExtentRecord, ExtentRole, Geometry, Label, Sector, Superblock, Update, decode,
     format, update,
 };
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
@@ -214,7 +214,7 @@ impl Bench {
                     block_bytes: 4096,
                     volume_lba: palisade_words::Lba(0),
                     disk_lba: palisade_words::Lba(
-                        DATA_START.0 + unit * ALLOCATION_UNIT_SECTORS + part * sectors,
+                        DATA_START_LEAST.0 + unit * ALLOCATION_UNIT_SECTORS + part * sectors,
                     ),
                     sectors,
                     volume_sectors: sectors,

@@ -2,9 +2,11 @@
 
 use crate::lab::{name, piece};
 use crate::rich::{a_disk, attached, clearing, each, node, rich, volume};
-use palisade_model::limits::{NODES_MAX, SECTORS_MAX, VOLUMES_MAX};
+use palisade_model::limits::{SECTORS_MAX, VOLUMES_MAX};
 use palisade_model::*;
-use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX};
+use palisade_words::limits::{
+    ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX,
+};
 use palisade_words::{Ancestor, Epoch, Generation, LineageId, Name, Uuid};
 
 #[test]

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use palisade_wire::{
-    DATA_START, DecodeError, Decoded, ExtentRecord, ExtentRole, Label, Phase, SECTOR_4K_BYTES, SectorWrite,
-    Superblock, Update, decode, format,
+    DATA_START_LEAST, DecodeError, Decoded, ExtentRecord, ExtentRole, Label, Phase, SECTOR_4K_BYTES,
+    SectorWrite, Superblock, Update, decode, format,
 };
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use palisade_words::{Epoch, Generation, Lba, Uuid};
@@ -77,7 +77,7 @@ pub fn extents(count: u64) -> Vec<ExtentRecord> {
         part: 0,
         block_bytes: 4096,
         volume_lba: Lba(0),
-        disk_lba: Lba(DATA_START.0 + index * ALLOCATION_UNIT_SECTORS),
+        disk_lba: Lba(DATA_START_LEAST.0 + index * ALLOCATION_UNIT_SECTORS),
         sectors: ALLOCATION_UNIT_SECTORS - index,
         volume_sectors: ALLOCATION_UNIT_SECTORS - index,
     };
