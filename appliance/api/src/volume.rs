@@ -73,7 +73,7 @@ pub struct VolumePatch {
 pub struct Extent {
     /// The disk.
     pub disk: String,
-    /// Where it begins, in bytes from the start of the disk's space for volumes.
+    /// Where it begins, in bytes from the start of the disk.
     pub offset_bytes: u64,
     /// Length in bytes.
     pub bytes: u64,

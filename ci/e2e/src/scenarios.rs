@@ -10,6 +10,7 @@ mod debian_qemu;
 mod discard;
 mod disk_contents;
 mod doors;
+mod earlier_version;
 mod exchanged_paths;
 mod filesystem;
 mod findings;
@@ -232,6 +233,12 @@ pub static ALL: &[Scenario] = &[
         about: "what a guest has not written reads as zeros, whatever was there before and whenever the daemon is killed",
         depth: Depth::Quick,
         run: cleared::run,
+    },
+    Scenario {
+        name: "earlier_version",
+        about: "state and disks of an earlier version are served as they were, and stay readable to it",
+        depth: Depth::Quick,
+        run: earlier_version::run,
     },
     Scenario {
         name: "older_copy",

@@ -5,8 +5,8 @@ use crate::disk::Conduct;
 use crate::plan::Chaos;
 use crate::tenant::Phase;
 use crate::world::{Later, World, route_of};
-use palisade_block::mailbox::Command;
 use palisade_block::limits::{RANGE_GRACE, RANGE_PAUSE_MAX};
+use palisade_block::mailbox::Command;
 use palisade_block::{Fault, Nanos};
 use palisade_words::{Generation, Sectors, VolumeIndex};
 

@@ -37,6 +37,13 @@ pub fn put(socket: &Path, seed: u64, bytes: u64) -> Outcome {
     guest.request(FLUSH, 0, 0)
 }
 
+/// The first `bytes` of the pattern of `seed`, to be laid on a disk.
+pub fn bytes(seed: u64, bytes: u64) -> Vec<u8> {
+    let mut chance = Chance::new(seed);
+    let pieces = (0..bytes).step_by(PIECE as usize);
+    pieces.flat_map(|_| chance.bytes(PIECE as usize)).collect()
+}
+
 /// Demands that the pattern of `seed` is there.
 ///
 /// # Errors
