@@ -1,6 +1,7 @@
 //! A virtual machine: QEMU with the lab's guest in it.
 
 use std::fs;
+use std::io::ErrorKind::{ConnectionRefused, NotFound};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -190,6 +191,22 @@ impl VmPlan {
     }
 }
 
+/// Connects to a socket of QEMU's, once it listens there: it refuses between the moment at which the file appears (`bind`) and
+/// that at which it listens.
+fn connect(path: &Path, qemu: &mut Process) -> Outcome<UnixStream> {
+    let mut stream = None;
+    wait_until(&format!("QEMU at {}", path.display()), BOOT_PATIENCE, || {
+        qemu.must_run()?;
+        match UnixStream::connect(path) {
+            Ok(connected) => stream = Some(connected),
+            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => {}
+            Err(error) => return Err(Failure::during(path.display(), error)),
+        }
+        Ok(stream.is_some())
+    })?;
+    stream.ok_or_else(|| Failure::new(format!("no connection to {}", path.display())))
+}
+
 /// A booted machine. Dropped, it is switched off the hard way.
 #[derive(Debug)]
 pub struct Vm {
@@ -214,14 +231,8 @@ impl Vm {
         let mut command = Command::new(program.unwrap_or_else(|| "qemu-system-x86_64".into()));
         command.args(plan.arguments(guest, &serial, &monitor, &console));
         let mut process = Process::start(&name, &mut command, &scratch.join(format!("{name}.qemu")))?;
-        wait_until("QEMU's sockets", BOOT_PATIENCE, || {
-            process.must_run()?;
-            Ok(serial.exists() && monitor.exists())
-        })?;
-        let connect =
-            |path: &Path| UnixStream::connect(path).map_err(|error| Failure::during(path.display(), error));
-        let mut agent = Agent::new(connect(&serial)?)?;
-        let qmp = Qmp::new(connect(&monitor)?)?;
+        let mut agent = Agent::new(connect(&serial, &mut process)?)?;
+        let qmp = Qmp::new(connect(&monitor, &mut process)?)?;
         if let Err(failure) = agent.wait_ready(BOOT_PATIENCE) {
             let said = fs::read_to_string(&console).unwrap_or_default();
             return Err(Failure::new(format!(

@@ -30,6 +30,8 @@ const AREA: u64 = 2 * MIB;
 
 /// How long the file is watched for being held, and how often.
 const WATCHED: Duration = Duration::from_secs(8);
+/// How long a lock may be out of reach at once: a daemon waits longer for it (`devices.lock_wait_s`).
+const LOCK_WAIT: Duration = Duration::from_secs(4);
 const SAMPLE: Duration = Duration::from_millis(10);
 
 pub fn run(lab: &Lab) -> Outcome {
@@ -86,7 +88,8 @@ pub fn run(lab: &Lab) -> Outcome {
     one.stop()
 }
 
-/// A medium that is refused can be locked by anybody nearly all of the time, and the looks at it are no events.
+/// A medium that is refused can be locked by anybody who waits for it a little, and the looks at it are no
+/// events. On a busy machine a look takes long, so that only a quarter of the time is demanded.
 fn is_not_held(appliance: &Appliance, path: &Path) -> Outcome {
     let file = File::open(path).map_err(|error| Failure::during(path.display(), error))?;
     wait_until("the medium to be let go", PATIENCE, || {
@@ -100,25 +103,32 @@ fn is_not_held(appliance: &Appliance, path: &Path) -> Outcome {
     })?;
     let before = events_of_disk(appliance)?;
     let (begun, mut free, mut samples) = (Instant::now(), 0, 0);
+    let (mut last_free, mut longest) = (begun, Duration::ZERO);
     while begun.elapsed() < WATCHED {
         samples += 1;
+        longest = longest.max(last_free.elapsed());
         if file.try_lock().is_ok() {
             free += 1;
+            last_free = Instant::now();
             file.unlock()
                 .map_err(|error| Failure::during(path.display(), error))?;
         }
         std::thread::sleep(SAMPLE);
     }
     demand(
-        10 * free >= 9 * samples,
-        format!("a medium that is refused could be locked {free} times of {samples} only"),
+        longest < LOCK_WAIT && 4 * free >= samples,
+        format!(
+            "a medium that is refused could not be locked for {longest:?}, and {free} times of {samples} in all"
+        ),
     )?;
     let after = events_of_disk(appliance)?;
     demand(
         before == after,
         format!("looks at a medium that is refused are told each time: {after}"),
     )?;
-    step(format!("it could be locked {free} times of {samples}"));
+    step(format!(
+        "it could be locked {free} times of {samples}, and was not free for {longest:?} at most"
+    ));
     let health = appliance.rest().get("/v1/health")?.to_string();
     demand(
         health.contains("it was last read"),
