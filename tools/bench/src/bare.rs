@@ -3,19 +3,20 @@
 //! no socket. It runs on the core where the targets run, one at a time.
 
 use crate::Failure;
-use crate::histogram::Histogram;
 use crate::pages::Pages;
-use crate::random::Random;
 use crate::row::{Row, Work};
 use crate::window::Window;
+use fastrand::Rng;
 use palisade_block::{Clock, Devices, Io, Nanos, Op, Segment, Started};
 use palisade_sys::device::Create;
 use palisade_sys::{
     DeviceSpec, LocalDevices, LocalSettings, Medium, MemoryRegistration, MonotonicClock, Opened, affinity,
 };
 use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,35 +41,24 @@ const DEVICE: DeviceIndex = DeviceIndex(0);
 const GUEST: AttachmentIndex = AttachmentIndex(0);
 
 impl Bare {
-    /// Makes and opens a file.
-    pub fn file(path: &Path, bytes: u64, core: usize, wait: Wait) -> Result<Bare, Failure> {
-        let medium = Medium::File {
-            path: PathBuf::from(path),
-            create: Some(Create { bytes, sparse: false }),
+    /// Makes a disk of so many bytes: this file, or one in memory.
+    pub fn open(file: Option<&Path>, bytes: u64, core: usize, wait: Wait) -> Result<Bare, Failure> {
+        let medium = match file {
+            None => Medium::Memory { bytes },
+            Some(path) => Medium::File {
+                path: path.to_owned(),
+                create: Some(Create { bytes, sparse: false }),
+            },
         };
-        let bare = Bare::open(medium, core, wait)?;
-        if bare.opened.buffered() {
-            return Err(failed(format!(
-                "{}: the file system refuses O_DIRECT",
-                path.display()
-            )));
-        }
-        Ok(bare)
-    }
-
-    /// Makes a disk in memory.
-    pub fn memory(bytes: u64, core: usize) -> Result<Bare, Failure> {
-        Bare::open(Medium::Memory { bytes }, core, Wait::Spin)
-    }
-
-    fn open(medium: Medium, core: usize, wait: Wait) -> Result<Bare, Failure> {
         let spec = DeviceSpec {
             medium,
             block_bytes: 512,
             read_only: false,
         };
-        let opened =
-            Opened::open(&spec, Duration::from_secs(5)).map_err(|error| failed(error.to_string()))?;
+        let opened = Opened::open(&spec, Duration::from_secs(5)).map_err(failed)?;
+        if file.is_some() && opened.buffered() {
+            return Err(failed("the file system refuses O_DIRECT"));
+        }
         Ok(Bare {
             opened: Arc::new(opened),
             core,
@@ -94,33 +84,45 @@ impl Bare {
         Ok(())
     }
 
-    /// Runs random requests of a row for `length`.
-    pub fn random_requests(&self, row: Row, length: Duration, seed: u64) -> Result<Window, Failure> {
+    /// Runs random requests of a row for `length`; also the processor time that took.
+    pub fn random_requests(&self, row: Row, length: Duration, seed: u64) -> Result<(Window, Nanos), Failure> {
         let sectors_each = u64::from(row.bytes) / 512;
         let blocks = self.opened.sectors().0 / sectors_each;
-        let mut random = Random::new(seed);
+        let mut random = Rng::with_seed(seed);
         self.on_core(row, move |elapsed| {
-            (elapsed < length.as_nanos() as u64).then(|| random.below(blocks) * sectors_each)
+            (elapsed < length.as_nanos() as u64).then(|| random.u64(..blocks) * sectors_each)
         })
     }
 
     /// The ring must be made and used on one thread; that thread is pinned and ends with the window. Meanwhile this
     /// thread polls for its end, as a client polls for answers: on a virtual machine a processor that is idle is the
     /// host's to use, and what emulates the disk there is faster for it. At depth 1 that made a quarter.
-    fn on_core(&self, row: Row, next: impl FnMut(u64) -> Option<u64> + Send) -> Result<Window, Failure> {
+    fn on_core(
+        &self,
+        row: Row,
+        next: impl FnMut(u64) -> Option<u64> + Send,
+    ) -> Result<(Window, Nanos), Failure> {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 affinity::pin_current_thread(self.core).map_err(Failure::system("pin a thread"))?;
-                Loop::new(self, row)?.run(next)
+                let work = Loop::new(self, row)?;
+                let before = processor_time();
+                Ok((work.run(next)?, processor_time().since(before)))
             });
             while !thread.is_finished() {
                 std::hint::spin_loop();
             }
             thread
                 .join()
-                .unwrap_or_else(|_| Err(failed("the loop ended by a panic".into())))
+                .unwrap_or_else(|_| Err(failed("the loop ended by a panic")))
         })
     }
+}
+
+/// Of the calling thread.
+fn processor_time() -> Nanos {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 struct Loop {
@@ -145,7 +147,7 @@ impl Loop {
             .map_err(Failure::system("use a file"))?;
         let pages = Pages::new(u64::from(row.depth) * u64::from(row.bytes))?;
         let memory = pages.memory.host_segments().next();
-        let memory = memory.ok_or_else(|| failed("memory without a segment".into()))?;
+        let memory = memory.ok_or_else(|| failed("memory without a segment"))?;
         let lease = pages.memory.lease();
         devices.add_memory(GUEST, Arc::new(MemoryRegistration::prepare(lease)));
         let kept = devices.keep(lease);
@@ -162,8 +164,7 @@ impl Loop {
     fn run(mut self, mut next: impl FnMut(u64) -> Option<u64>) -> Result<Window, Failure> {
         let begin = self.clock.now();
         let mut put_at = vec![begin; self.row.depth.into()];
-        let (mut requests, mut elapsed) = (0, Nanos(0));
-        let mut latency = Histogram::default();
+        let mut window = Window::new()?;
         // Buffers are used in turn, as those of a ring are: the one used last would still lie in the cache.
         let mut free: VecDeque<u32> = (0..u32::from(self.row.depth)).collect();
         let mut finished: Vec<(u32, bool)> = Vec::with_capacity(self.row.depth.into());
@@ -213,24 +214,18 @@ impl Loop {
             now = self.clock.now();
             for (slot, good) in finished.drain(..) {
                 if !good {
-                    return Err(failed("a request failed".into()));
+                    return Err(failed("a request failed"));
                 }
                 if !done {
-                    requests += 1;
-                    elapsed = now.since(begin);
+                    window.requests += 1;
+                    window.elapsed = now.since(begin);
                     let put_at = put_at.get(slot as usize).copied().unwrap_or(now);
-                    latency.record(now.since(put_at).0);
+                    window.latency.record(now.since(put_at).0);
                 }
                 free.push_back(slot);
             }
         }
-        Ok(Window {
-            requests,
-            elapsed,
-            latency,
-            kicks: 0,
-            slices: Vec::new(),
-        })
+        Ok(window)
     }
 
     fn sectors(&self) -> Sectors {
@@ -241,7 +236,7 @@ impl Loop {
     fn start(&mut self, slot: u32, sector: u64) -> Result<bool, Failure> {
         let bytes = self.row.bytes as usize;
         let segment = self.memory.part(slot as usize * bytes, bytes);
-        let segment = segment.ok_or_else(|| failed("memory for fewer requests than there are".into()))?;
+        let segment = segment.ok_or_else(|| failed("memory for fewer requests than there are"))?;
         let io = Io {
             device: DEVICE,
             slot: SlotIndex(slot),
@@ -264,11 +259,8 @@ impl Loop {
     }
 }
 
-fn failed(problem: String) -> Failure {
-    Failure::Target {
-        target: "bare".into(),
-        problem,
-    }
+fn failed(problem: impl Display) -> Failure {
+    Failure::target("bare", problem)
 }
 
 #[cfg(test)]
@@ -280,8 +272,11 @@ mod tests {
         let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let core = *affinity::allowed_cpus().unwrap().last().unwrap();
         let path = folder.path().join("disk");
-        let mut bares = vec![(crate::row::Medium::Memory, Bare::memory(1 << 20, core).unwrap())];
-        match Bare::file(&path, 1 << 20, core, Wait::Pause) {
+        let mut bares = vec![(
+            crate::row::Medium::Memory,
+            Bare::open(None, 1 << 20, core, Wait::Spin).unwrap(),
+        )];
+        match Bare::open(Some(&path), 1 << 20, core, Wait::Pause) {
             Ok(bare) => bares.push((crate::row::Medium::File, bare)),
             Err(_) => eprintln!("no file with O_DIRECT here"),
         }
@@ -299,8 +294,9 @@ mod tests {
                     bytes: 4096,
                     depth,
                 };
-                let window = bare.random_requests(row, Duration::from_millis(30), 1).unwrap();
+                let (window, processor) = bare.random_requests(row, Duration::from_millis(30), 1).unwrap();
                 assert!(window.requests > 0 && window.rate() > 0.0);
+                assert!(processor > Nanos(0) && processor <= Nanos::from_secs(5));
                 assert_eq!(window.latency.total(), window.requests);
             }
         }

@@ -1,15 +1,16 @@
 //! A target during a run: started, its disk filled and proven, then halted except while it is its turn.
 
 use crate::Failure;
-use crate::load::paced;
-use crate::process::others_cpu_time;
-use crate::random::Random;
+use crate::figures::Series;
+use crate::paced;
 use crate::ring::Layout;
 use crate::row::{LARGE_BYTES, LARGE_DEPTH, Medium, Row};
-use crate::session::{Manner, Session};
-use crate::tally::Series;
+use crate::session::Session;
 use crate::target::{Ground, Running, Way};
-use crate::window::{Client, Window};
+use crate::window::{self, Window};
+use fastrand::Rng;
+use serde::Serialize;
+use std::fmt;
 use std::time::Duration;
 
 /// Run before each window and not counted: caches fill, a stopped target comes back.
@@ -28,7 +29,7 @@ pub enum Arrivals {
 }
 
 /// How often everybody has a turn, and how long one is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Rounds {
     /// Windows for each target in each row.
     pub repeats: u32,
@@ -36,8 +37,13 @@ pub struct Rounds {
     pub length: Duration,
 }
 
+impl fmt::Display for Rounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} windows of {} s", self.repeats, self.length.as_secs_f64())
+    }
+}
+
 /// A target and what is known of it.
-#[derive(Debug)]
 pub struct Contestant {
     /// How it is run.
     pub way: Way,
@@ -47,7 +53,7 @@ pub struct Contestant {
 
 impl Contestant {
     /// Starts a target, fills its disk, proves that it keeps what it is given, and stops it until its turn.
-    pub fn enter(way: &Way, medium: Medium, manner: Manner, ground: &Ground) -> Result<Contestant, Failure> {
+    pub fn enter(way: &Way, medium: Medium, event_idx: bool, ground: &Ground) -> Result<Contestant, Failure> {
         let running = Running::start(way, medium, ground)?;
         match &running {
             Running::Bare { bare, .. } => bare.fill()?,
@@ -57,10 +63,9 @@ impl Contestant {
                         depth: LARGE_DEPTH,
                         bytes: LARGE_BYTES,
                     };
-                    let mut session = Session::open(socket, manner, layout)?;
-                    let mut client = Client::new(0);
-                    client.fill(&mut session)?;
-                    client.check_content(&mut session)?;
+                    let mut session = Session::open(socket, event_idx, layout)?;
+                    window::fill(&mut session)?;
+                    window::check_content(&mut session)?;
                     session.close()?;
                 }
                 process.halt()?;
@@ -74,17 +79,18 @@ impl Contestant {
     }
 
     /// Opens a session for a row; the bare device needs none.
-    pub fn connect(&mut self, row: Row, arrivals: Arrivals, manner: Manner) -> Result<(), Failure> {
+    fn connect(&mut self, row: Row, arrivals: Arrivals, event_idx: bool) -> Result<(), Failure> {
         if let Running::Server { process, socket, .. } = &self.running {
-            let layout = match arrivals {
-                Arrivals::Closed => Layout::of(row),
-                Arrivals::Paced(_) => Layout {
-                    depth: PACED_DEPTH,
-                    bytes: row.bytes,
-                },
+            let depth = match arrivals {
+                Arrivals::Closed => row.depth,
+                Arrivals::Paced(_) => PACED_DEPTH,
+            };
+            let layout = Layout {
+                depth,
+                bytes: row.bytes,
             };
             process.go_on()?;
-            let session = Session::open(socket, manner, layout).map_err(|error| self.named(error))?;
+            let mut session = Session::open(socket, event_idx, layout).map_err(|error| self.named(error))?;
             session.ring.prepare(row.work);
             process.halt()?;
             self.session = Some(session);
@@ -93,7 +99,7 @@ impl Contestant {
     }
 
     /// Its turn: a warm-up, then a window that counts. The bare device knows no arrivals but [`Arrivals::Closed`].
-    pub fn window(
+    fn window(
         &mut self,
         row: Row,
         arrivals: Arrivals,
@@ -106,24 +112,22 @@ impl Contestant {
         match (&self.running, &mut self.session) {
             (Running::Bare { bare, .. }, _) => {
                 bare.random_requests(row, WARM_UP, seed << 32)?;
-                let before = others_cpu_time();
-                let window = bare.random_requests(row, length, seed)?;
-                series.add(&window, others_cpu_time().since(before));
+                let (window, processor) = bare.random_requests(row, length, seed)?;
+                series.add(&window, processor);
             }
             (Running::Server { process, .. }, Some(session)) => {
-                let mut client = Client::new(seed);
-                let mut run = |length| -> Result<Window, Failure> {
+                let mut run = |length, seed| -> Result<Window, Failure> {
                     let window = match arrivals {
-                        Arrivals::Closed => client.random_requests(session, length),
+                        Arrivals::Closed => window::random_requests(session, length, seed),
                         Arrivals::Paced(rate) => paced::requests(session, rate, length, seed),
                     };
-                    window.map_err(|error| in_target(name, error))
+                    window.map_err(|error| Failure::target(name, error))
                 };
                 process.go_on()?;
-                run(WARM_UP)?;
+                run(WARM_UP, seed << 32)?;
                 let before = process.usage()?;
-                let window = run(length)?;
-                series.add(&window, process.usage()?.since(&before).processor);
+                let window = run(length, seed)?;
+                series.add(&window, process.usage()?.since(&before));
                 process.halt()?;
             }
             (Running::Server { .. }, None) => {}
@@ -132,7 +136,7 @@ impl Contestant {
     }
 
     /// Ends the session.
-    pub fn disconnect(&mut self) -> Result<(), Failure> {
+    fn disconnect(&mut self) -> Result<(), Failure> {
         if let (Running::Server { process, .. }, Some(session)) = (&self.running, self.session.take()) {
             process.go_on()?;
             session.close().map_err(|error| self.named(error))?;
@@ -144,87 +148,34 @@ impl Contestant {
     }
 
     fn named(&self, error: Failure) -> Failure {
-        in_target(self.way.name, error)
+        Failure::target(self.way.name, error)
     }
 }
 
-/// Lets contestants take turns for so many rounds, each round in an order of its own, and gives what each did.
+/// Lets contestants take turns for so many rounds, and gives what each did. Each round has an order of its own, by
+/// chance but always the same: a device remembers (caches, credits, writes still to be done), and nobody is to have the
+/// same forerunner always.
 pub fn rounds(
     contestants: &mut [&mut Contestant],
     row: Row,
     arrivals: Arrivals,
-    manner: Manner,
+    event_idx: bool,
     rounds: Rounds,
 ) -> Result<Vec<Series>, Failure> {
+    let mut series = Vec::new();
     for contestant in contestants.iter_mut() {
-        contestant.connect(row, arrivals, manner)?;
+        contestant.connect(row, arrivals, event_idx)?;
+        series.push(Series::new(contestant.way.name, contestant.way.family)?);
     }
-    let mut series: Vec<Series> = contestants
-        .iter()
-        .map(|one| Series::new(one.way.name, one.way.family))
-        .collect();
-    let count = contestants.len();
-    for round in 0..rounds.repeats as usize {
-        for index in order(count, round as u64) {
-            if let (Some(contestant), Some(series)) = (contestants.get_mut(index), series.get_mut(index)) {
-                contestant.window(row, arrivals, rounds.length, round as u64, series)?;
-            }
+    for round in 0..u64::from(rounds.repeats) {
+        let mut turns: Vec<_> = contestants.iter_mut().zip(&mut series).collect();
+        Rng::with_seed(round + 1).shuffle(&mut turns);
+        for (contestant, series) in turns {
+            contestant.window(row, arrivals, rounds.length, round, series)?;
         }
     }
     for contestant in contestants {
         contestant.disconnect()?;
     }
     Ok(series)
-}
-
-/// The order of a round, by chance but always the same: who runs before whom changes, because a device remembers
-/// (caches, credits, writes still to be done), and nobody is to have the same forerunner always.
-fn order(count: usize, round: u64) -> Vec<usize> {
-    let mut random = Random::new(round + 1);
-    let mut order: Vec<usize> = (0..count).collect();
-    for place in (1..count).rev() {
-        order.swap(place, random.below(place as u64 + 1) as usize);
-    }
-    order
-}
-
-fn in_target(name: &str, error: Failure) -> Failure {
-    Failure::Target {
-        target: name.to_owned(),
-        problem: error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everybody_has_one_turn_a_round_and_follows_each_other_one() {
-        const COUNT: usize = 6;
-        let mut followed = [[0; COUNT]; COUNT];
-        let mut first = [0; COUNT];
-        for round in 0..1000 {
-            let turns = order(COUNT, round);
-            let mut sorted = turns.clone();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..COUNT).collect::<Vec<_>>());
-            first[turns[0]] += 1;
-            for pair in turns.windows(2) {
-                followed[pair[0]][pair[1]] += 1;
-            }
-        }
-        // 1000 / 6 are expected of each, and five standard deviations are 60.
-        let evenly = |count: &i32| (105..230).contains(count);
-        assert!(first.iter().all(evenly), "{first:?}");
-        for (one, row) in followed.iter().enumerate() {
-            assert!(
-                row.iter()
-                    .enumerate()
-                    .all(|(other, count)| one == other || evenly(count)),
-                "{row:?}"
-            );
-        }
-        assert!(order(0, 1).is_empty());
-    }
 }

@@ -1,5 +1,6 @@
 //! Why a measurement ended. Nothing here is repaired: the run stops and says what it was doing.
 
+use std::fmt::Display;
 use std::io;
 
 /// What went wrong.
@@ -13,21 +14,13 @@ pub enum Failure {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A target's vhost-user session went wrong.
-    #[error("vhost-user {request}: {problem}")]
-    Session {
-        /// The request of the protocol.
-        request: &'static str,
-        /// What was wrong with the answer.
-        problem: String,
-    },
     /// A target broke the rules of virtio: its figures would mean nothing.
     #[error("the target broke the ring: {problem}")]
     Ring {
         /// What it did.
         problem: String,
     },
-    /// A target could not be started, or ended by itself.
+    /// A target could not be started, refused something, or ended by itself.
     #[error("target {target}: {problem}")]
     Target {
         /// Which.
@@ -48,5 +41,20 @@ impl Failure {
     pub fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
         let action = action.into();
         move |source| Failure::System { action, source }
+    }
+
+    /// Names the target that something went wrong with.
+    pub fn target(target: &str, problem: impl Display) -> Failure {
+        Failure::Target {
+            target: target.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    /// Says what cannot be done as asked.
+    pub fn asked(problem: impl Into<String>) -> Failure {
+        Failure::Asked {
+            problem: problem.into(),
+        }
     }
 }

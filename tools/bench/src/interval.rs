@@ -5,7 +5,9 @@
 //! 1 - 2 P(B(n, 1/2) < k). That is exact and takes no tables and no resampling. With fewer than six figures even the
 //! smallest and the largest give less than 95 %; then they are the interval, and `confidence` says what they give.
 
+use crate::figures::figure;
 use serde::Serialize;
+use std::fmt;
 
 /// How often the interval is to have the true median in it.
 pub const CONFIDENCE: f64 = 0.95;
@@ -25,18 +27,6 @@ pub struct Interval {
     pub confidence: f64,
 }
 
-/// What an interval says of a limit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// All of it is on the good side.
-    Met,
-    /// All of it is on the bad side.
-    Missed,
-    /// The limit lies inside: these runs cannot tell.
-    Open,
-}
-
 impl Interval {
     /// Of some figures; `None` when there are none.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Interval> {
@@ -53,34 +43,20 @@ impl Interval {
             confidence: coverage(pairs, rank),
         })
     }
-
-    /// Whether the true median is `limit` or more.
-    pub fn at_least(&self, limit: f64) -> Verdict {
-        match (self.low >= limit, self.high < limit) {
-            (true, _) => Verdict::Met,
-            (_, true) => Verdict::Missed,
-            _ => Verdict::Open,
-        }
-    }
-
-    /// Whether the true median is `limit` or less.
-    pub fn at_most(&self, limit: f64) -> Verdict {
-        match (self.high <= limit, self.low > limit) {
-            (true, _) => Verdict::Met,
-            (_, true) => Verdict::Missed,
-            _ => Verdict::Open,
-        }
-    }
 }
 
-impl Verdict {
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Verdict::Met => "met",
-            Verdict::Missed => "missed",
-            Verdict::Open => "undecided",
+/// `median [low .. high]`; near 1 the third digit after the point tells. `1` for what is compared with itself.
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ratio = |value: f64| match value < 2.0 {
+            true => format!("{value:.3}"),
+            false => figure(value),
+        };
+        if (self.low, self.high) == (1.0, 1.0) {
+            return f.write_str("1");
         }
+        let [median, low, high] = [self.median, self.low, self.high].map(ratio);
+        write!(f, "{median} [{low} .. {high}]")
     }
 }
 
@@ -107,25 +83,9 @@ pub fn coverage(pairs: usize, rank: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
 
     fn near(one: f64, other: f64) -> bool {
         (one - other).abs() < 1e-9
-    }
-
-    /// Against sums of whole binomial coefficients.
-    #[test]
-    fn coverage_is_that_of_the_binomial_distribution() {
-        for pairs in 1..=60u32 {
-            let (mut coefficient, mut below) = (1u128, 0u128);
-            for rank in 1..=pairs.div_ceil(2) {
-                below += coefficient;
-                coefficient = coefficient * u128::from(pairs - rank + 1) / u128::from(rank);
-                let exact = 1.0 - 2.0 * below as f64 / 2f64.powi(pairs as i32);
-                let told = coverage(pairs as usize, rank as usize);
-                assert!(near(told, exact.max(0.0)), "{pairs} {rank}: {told} for {exact}");
-            }
-        }
     }
 
     #[test]
@@ -166,36 +126,12 @@ mod tests {
         let many = Interval::of((1..=21).rev().map(f64::from)).unwrap();
         assert_eq!((many.median, many.low, many.high), (11.0, 6.0, 16.0));
         assert!(near(many.confidence, coverage(21, 6)));
+        assert_eq!(six.to_string(), "3.50 [1.000 .. 6.00]");
+        assert_eq!(Interval::of([1.0, 1.0]).unwrap().to_string(), "1");
         let one = Interval::of([2.0]).unwrap();
         assert_eq!(
             (one.low, one.median, one.high, one.confidence),
             (2.0, 2.0, 2.0, 0.0)
         );
-    }
-
-    /// Skewed figures, often: the interval has the true median in it as often as it says.
-    #[test]
-    fn it_keeps_its_word() {
-        let mut random = Random::new(11);
-        let (median, rounds) = (0.25, 4000);
-        for pairs in [7, 21] {
-            let inside = (0..rounds).filter(|_| {
-                let squares = (0..pairs).map(|_| (random.next_u64() as f64 / 2f64.powi(64)).powi(2));
-                let interval = Interval::of(squares).unwrap();
-                (interval.low..=interval.high).contains(&median)
-            });
-            let share = inside.count() as f64 / f64::from(rounds);
-            let told = coverage(pairs, rank(pairs));
-            assert!((share - told).abs() < 0.015, "{pairs}: {share} for {told}");
-        }
-    }
-
-    #[test]
-    fn limits_are_judged_by_the_whole_interval() {
-        let interval = Interval::of([0.96, 0.97, 0.98, 0.99, 1.0, 1.01]).unwrap();
-        let at_least = [0.9, 1.0, 1.1].map(|limit| interval.at_least(limit));
-        assert_eq!(at_least, [Verdict::Met, Verdict::Open, Verdict::Missed]);
-        let at_most = [0.9, 1.0, 1.1].map(|limit| interval.at_most(limit));
-        assert_eq!(at_most, [Verdict::Missed, Verdict::Open, Verdict::Met]);
     }
 }

@@ -1,4 +1,4 @@
-//! # bench: how fast the appliance is, shown beside the others
+//! # bench: how fast the appliance is, shown beside the others, and what it takes
 //!
 //! Storey 6. Starts targets on one core and a native poll-mode vhost-user-blk client on another, lets the targets take
 //! turns in short windows, and writes tables and a chart that describe the machine they come from.
@@ -15,10 +15,10 @@
 //!   never without its [`interval`].
 //! - A request that fails, is answered twice or never ends the run; it is never counted.
 //!
-//! Start reading at [`row`] (what is measured), then [`window`] (the loop that measures), [`ring`] and [`session`] (the
-//! client), [`target`] and [`contestant`] (who is measured, and when), [`load`] (few requests instead of as many as
-//! possible), [`tally`], [`interval`] and [`goal`] (figures), [`report`] and [`chart`] (pages). README.md says how to
-//! run it and how to read what it writes.
+//! Start reading at [`row`] (what is measured), then [`window`] (the loop that measures), [`paced`] (the one that keeps
+//! to a rate), [`ring`] and [`session`] (the client), [`target`] and [`contestant`] (who is measured, and when),
+//! [`figures`] and [`interval`], [`report`] and [`chart`] (pages). [`sizing`] is what more attachments and
+//! reactors take. README.md says how to run it and how to read what it writes.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing)]
@@ -27,23 +27,23 @@ pub mod bare;
 pub mod chart;
 pub mod contestant;
 pub mod failure;
-pub mod goal;
-pub mod histogram;
+pub mod figures;
+pub mod footprint;
 pub mod interval;
-pub mod load;
+pub mod latency;
 pub mod machine;
-pub mod message;
+pub mod paced;
 pub mod pages;
+pub mod places;
 pub mod process;
-pub mod random;
 pub mod reference;
 pub mod report;
 pub mod ring;
 pub mod row;
 pub mod run;
-pub mod scale;
 pub mod session;
-pub mod tally;
+pub mod sizing;
+pub mod table;
 pub mod target;
 pub mod window;
 

@@ -3,7 +3,6 @@
 //! memory to a device, or thirty-two.
 
 use crate::Failure;
-use palisade_frontend::codec::Region;
 use palisade_memory::{GuestMemory, RegionSpec};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use std::os::fd::OwnedFd;
@@ -22,8 +21,8 @@ pub struct Pages {
     pub file: OwnedFd,
     /// Our mapping of it.
     pub memory: Arc<GuestMemory>,
-    /// How to tell a server of it.
-    pub region: Region,
+    /// Its length in bytes.
+    pub bytes: u64,
     /// Whether it is made of hugepages.
     pub huge: bool,
 }
@@ -36,10 +35,7 @@ impl Pages {
     pub fn new(bytes: u64) -> Result<Pages, Failure> {
         let bytes = bytes.next_multiple_of(HUGEPAGE_BYTES);
         let huge = MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
-        match Pages::with(bytes, huge) {
-            Ok(pages) => Ok(pages),
-            Err(_) => Pages::with(bytes, MemfdFlags::empty()),
-        }
+        Pages::with(bytes, huge).or_else(|_| Pages::with(bytes, MemfdFlags::empty()))
     }
 
     fn with(bytes: u64, kind: MemfdFlags) -> Result<Pages, Failure> {
@@ -50,17 +46,11 @@ impl Pages {
         // A hugepage that is not there would be missed at its first touch only: a mapping does not reserve any.
         fallocate(&file, FallocateFlags::empty(), 0, bytes)
             .map_err(|errno| Failure::system("have pages for shared memory")(errno.into()))?;
-        let region = Region {
+        let spec = RegionSpec {
             guest_address: 0,
             bytes,
             user_address: USER_BASE,
-            file_offset: 0,
-        };
-        let spec = RegionSpec {
-            guest_address: region.guest_address,
-            bytes: region.bytes,
-            user_address: region.user_address,
-            mmap_offset: region.file_offset,
+            mmap_offset: 0,
             file: file.try_clone().map_err(Failure::system("copy a descriptor"))?,
         };
         let memory = GuestMemory::map(vec![spec]).map_err(|error| Failure::Ring {
@@ -69,7 +59,7 @@ impl Pages {
         Ok(Pages {
             file,
             memory,
-            region,
+            bytes,
             huge: !kind.is_empty(),
         })
     }
@@ -82,7 +72,7 @@ mod tests {
     #[test]
     fn memory_is_whole_and_can_be_written() {
         let pages = Pages::new(1).unwrap();
-        assert_eq!(pages.region.bytes, HUGEPAGE_BYTES);
+        assert_eq!(pages.bytes, HUGEPAGE_BYTES);
         assert!(pages.memory.write(HUGEPAGE_BYTES - 4, &[1, 2, 3, 4]));
         assert!(!pages.memory.write(HUGEPAGE_BYTES - 3, &[1, 2, 3, 4]));
         let mut read = [0; 4];

@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn ratios_are_those_of_the_goals() {
         let rounded = |name: &str| {
-            let ratio = best_c_ratio(name.parse().unwrap());
+            let ratio = best_c_ratio(Row::matching(name).unwrap()[0]);
             ratio.map(|ratio| (ratio * 10.0).round() / 10.0)
         };
         assert_eq!(rounded("null-read-4k-qd1"), Some(4.2));

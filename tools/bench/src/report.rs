@@ -1,121 +1,130 @@
-//! The pages: text for a terminal, markdown for people, JSON for programs.
+//! The page for people.
 
-pub mod columns;
-
-use crate::interval::{self, Interval};
-use crate::load::{self, LoadRow};
+use crate::Failure;
+use crate::figures::{Figures, RowFigures, Spread, figure};
+use crate::interval;
 use crate::machine::Machine;
+use crate::pages::{HUGEPAGE_BYTES, Pages};
 use crate::reference;
-use crate::tally::{Figures, RowFigures, Spread};
-use crate::target::{Family, WAYS};
-use columns::{aligned, markdown};
+use crate::run::Plan;
+use crate::table::Table;
+use crate::target::WAYS;
 use serde::Serialize;
-use std::fmt::Write;
+use std::fmt::Display;
+use std::path::Path;
 
 /// Everything a run has found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Where.
     pub machine: Machine,
-    /// The targets' core.
-    pub target_core: usize,
-    /// The client's core.
-    pub client_core: usize,
-    /// Windows for each target in each row of null and memory.
-    pub repeats: u32,
-    /// Length of these windows in seconds.
-    pub seconds: f64,
-    /// Windows for each target in each row of files.
-    pub file_repeats: u32,
-    /// Length of these windows in seconds.
-    pub file_seconds: f64,
-    /// Size of each disk in bytes.
-    pub disk_bytes: u64,
-    /// Whether rings were used with event indices.
-    pub event_idx: bool,
+    /// How.
+    pub plan: Plan,
     /// Whether the guest's memory, the client's, lies on hugepages.
     pub huge_pages: bool,
-    /// What a request costs the client with a server that costs next to nothing, ns.
-    pub client_ns_per_request: f64,
-    /// What the table's constants are.
-    pub reference: &'static str,
-    /// Rows.
+    /// Rows, as many requests as each target can answer.
     pub rows: Vec<RowFigures>,
     /// Rows at a tenth of the load.
-    pub load: Vec<LoadRow>,
+    pub load: Vec<RowFigures>,
 }
 
-const HEAD: [&str; 14] = [
-    "target",
-    "RATE (min .. max)",
-    "p50 us",
-    "p99 us",
-    "p99.9 us",
-    "CPU %",
-    "CPU ns/request",
-    "kicks/request",
-    "x qemu [interval]",
-    "best C x qemu",
-    "x bare [interval]",
-    "p99 x bare [interval]",
-    "quiet kIOPS",
-    "quiet x qemu",
+const ABOUT_LOAD: &str = "A tenth of the load: requests come by chance (Poisson) at 10 % of the highest rate that \
+     qemu-storage-daemon reached in this run at depth 32, and are timed from the moment they are due. Kicks by event \
+     index, as Linux guests ask for them. Each ratio is to the way of qemu that is best in it. Targets that always poll \
+     are left out: they take a whole core at any load.";
+
+/// What a column shows of a target; nothing for what was not measured.
+type Column = (&'static str, fn(&RowFigures, &Figures) -> String);
+
+const COLUMNS: [Column; 14] = [
+    ("target", |_, one| one.target.to_owned()),
+    ("kIOPS (min .. max)", |row, one| {
+        some((!row.row.measures_bytes()).then_some(one.kiops))
+    }),
+    ("MB/s (min .. max)", |row, one| {
+        some(row.row.measures_bytes().then_some(one.mb_s))
+    }),
+    ("p50 us", |_, one| figure(one.p50_us)),
+    ("p99 us", |_, one| figure(one.p99_us)),
+    ("p99.9 us", |_, one| figure(one.p999_us)),
+    ("CPU %", |_, one| format!("{:.0}", one.cpu_percent)),
+    ("CPU ns/request", |_, one| one.cpu_ns.to_string()),
+    ("kicks/request", |_, one| format!("{:.2}", one.kicks_per_request)),
+    ("x qemu [interval]", |_, one| some(one.to_qemu)),
+    ("x bare [interval]", |_, one| some(one.to_bare)),
+    ("p99 x bare [interval]", |_, one| some(one.p99_to_bare)),
+    ("CPU x qemu [interval]", |_, one| some(one.cpu_to_qemu)),
+    ("p99 x qemu [interval]", |_, one| some(one.p99_to_qemu)),
 ];
 
-/// One row as lines for a terminal.
-pub fn row_text(row: &RowFigures) -> String {
-    let mut text = format!("{}{}\n{}", row.name, beside(row), aligned(&cells(row)));
-    for goal in &row.goals {
-        let _ = writeln!(text, "  {goal}");
-    }
-    text
+fn some(value: Option<impl Display>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
 }
 
-/// Who the ratios of a row are to.
-fn beside(row: &RowFigures) -> String {
-    let named = |what: &str, way: Option<&str>| way.map(|way| format!("{what} is {way}"));
-    let ways: Vec<String> = [named("qemu", row.qemu_way), named("bare", row.bare_way)]
+/// All targets of one row.
+pub fn row_table(row: &RowFigures) -> Table {
+    let rivals = &row.rivals;
+    let named = [
+        ("qemu", rivals.qemu),
+        ("bare", rivals.bare),
+        ("qemu by processor time", rivals.qemu_cpu),
+        ("by p99", rivals.qemu_p99),
+    ];
+    let named = named
         .into_iter()
-        .flatten()
-        .collect();
-    if ways.is_empty() {
-        return String::new();
+        .filter_map(|(what, way)| Some(format!("{what} is {}", way?)));
+    let mut notes: Vec<String> = named.collect();
+    if let Some(load) = row.load {
+        let [kiops, of] = [load.kiops, load.of_kiops].map(figure);
+        notes.insert(0, format!("{kiops} kIOPS, a tenth of {of} of {}", load.of_way));
     }
-    format!(" ({})", ways.join(", "))
+    Table {
+        title: match notes.is_empty() {
+            true => row.name.clone(),
+            false => format!("{} ({})", row.name, notes.join(", ")),
+        },
+        about: String::new(),
+        columns: COLUMNS.map(|(name, _)| name.to_owned()).to_vec(),
+        rows: row
+            .targets
+            .iter()
+            .map(|one| COLUMNS.map(|(_, cell)| cell(row, one)).to_vec())
+            .collect(),
+        notes: Vec::new(),
+    }
 }
 
-fn cells(row: &RowFigures) -> Vec<Vec<String>> {
-    let unit = if row.row.measures_bytes() { "MB/s" } else { "kIOPS" };
-    let head = HEAD.map(|name| name.replace("RATE", unit)).to_vec();
-    let line = |one: &Figures| {
-        let ours = one.family == Family::Palisade;
-        let best_c = row.best_c_to_qemu.filter(|_| ours);
-        vec![
-            one.target.to_owned(),
-            spread(headline(row, one)),
-            figure(one.p50_us),
-            figure(one.p99_us),
-            figure(one.p999_us),
-            format!("{:.0}", one.cpu_percent),
-            figure(one.cpu_ns_per_request),
-            format!("{:.2}", one.kicks_per_request),
-            interval(one.to_qemu),
-            best_c.map_or_else(String::new, figure),
-            interval(one.to_bare),
-            interval(one.p99_to_bare),
-            one.quiet_kiops.map_or_else(String::new, figure),
-            one.quiet_to_qemu.map_or_else(String::new, figure),
-        ]
-    };
-    std::iter::once(head)
-        .chain(row.targets.iter().map(line))
-        .collect()
+impl RowFigures {
+    /// The target of this name.
+    pub fn target(&self, name: Option<&str>) -> Option<&Figures> {
+        self.targets.iter().find(|one| Some(one.target) == name)
+    }
+
+    /// The figure this row is about, of one of its targets.
+    pub fn headline(&self, one: &Figures) -> Spread {
+        match (self.load, self.row.measures_bytes()) {
+            (Some(_), _) => one.cpu_ns,
+            (None, true) => one.mb_s,
+            (None, false) => one.kiops,
+        }
+    }
 }
 
 impl Report {
+    /// Without figures yet.
+    pub fn new(plan: Plan, qemu: &Path) -> Result<Report, Failure> {
+        Ok(Report {
+            machine: Machine::look(qemu),
+            plan,
+            huge_pages: Pages::new(HUGEPAGE_BYTES)?.huge,
+            rows: Vec::new(),
+            load: Vec::new(),
+        })
+    }
+
     /// One line a row, for whoever reads no further: our target that always polls.
-    fn summary(&self) -> Vec<Vec<String>> {
-        let head = [
+    fn summary(&self) -> Table {
+        let columns = [
             "row",
             "palisade",
             "qemu",
@@ -126,133 +135,80 @@ impl Report {
             "p99 x bare [interval]",
         ];
         let line = |row: &RowFigures| {
-            let of = |name: Option<&str>| row.targets.iter().find(|one| Some(one.target) == name);
             let unit = if row.row.measures_bytes() { "MB/s" } else { "kIOPS" };
             let rate = |one: Option<&Figures>| {
-                one.map_or_else(String::new, |one| {
-                    format!("{} {unit}", figure(headline(row, one).median))
-                })
+                some(one.map(|one| format!("{} {unit}", figure(row.headline(one).median))))
             };
-            let ours = of(Some("palisade"))?;
+            let ours = row.target(Some("palisade"))?;
             Some(vec![
                 row.name.clone(),
                 rate(Some(ours)),
-                rate(of(row.qemu_way)),
-                interval(ours.to_qemu),
-                row.best_c_to_qemu.map_or_else(String::new, figure),
-                rate(of(row.bare_way)),
-                interval(ours.to_bare),
-                interval(ours.p99_to_bare),
+                rate(row.target(row.rivals.qemu)),
+                some(ours.to_qemu),
+                some(row.best_c_to_qemu.map(figure)),
+                rate(row.target(row.rivals.bare)),
+                some(ours.to_bare),
+                some(ours.p99_to_bare),
             ])
         };
-        let lines = self.rows.iter().filter_map(line);
-        std::iter::once(head.map(str::to_owned).to_vec())
-            .chain(lines)
-            .collect()
+        Table {
+            title: "In one look: palisade, always polling".into(),
+            about: String::new(),
+            columns: columns.map(str::to_owned).to_vec(),
+            rows: self.rows.iter().filter_map(line).collect(),
+            notes: Vec::new(),
+        }
     }
 
-    /// For a terminal.
-    pub fn text(&self) -> String {
-        let mut parts = vec![self.conditions()];
-        let summary = self.summary();
-        if summary.len() > 1 {
-            parts.push(format!(
-                "In one look: palisade, always polling\n{}",
-                aligned(&summary)
-            ));
+    fn tables(&self) -> Vec<Table> {
+        let mut load: Vec<Table> = self.load.iter().map(row_table).collect();
+        if let Some(first) = load.first_mut() {
+            first.about = ABOUT_LOAD.into();
         }
-        parts.extend(self.rows.iter().map(row_text));
-        if !self.load.is_empty() {
-            parts.push(load::page::text(&self.load));
-        }
-        parts.push(self.foot("\n"));
-        parts
-            .iter()
-            .map(|part| format!("{}\n", part.trim_end()))
-            .collect::<Vec<_>>()
-            .join("\n")
+        let summary = Some(self.summary()).filter(|table| !table.rows.is_empty());
+        let rows = self.rows.iter().map(row_table);
+        summary.into_iter().chain(rows).chain(load).collect()
     }
 
     /// For people.
-    pub fn markdown(&self) -> String {
-        let mut text = format!("# Performance\n\n{}\n\n", self.conditions());
-        if !self.rows.is_empty() {
-            text.push_str("![chart](bench.svg)\n\n");
-        }
-        let summary = self.summary();
-        if summary.len() > 1 {
-            let _ = writeln!(
-                text,
-                "## In one look: palisade, always polling\n\n{}",
-                markdown(&summary)
-            );
-        }
-        for row in &self.rows {
-            let _ = writeln!(
-                text,
-                "## {}{}\n\n{}",
-                row.name,
-                beside(row),
-                markdown(&cells(row))
-            );
-            for goal in &row.goals {
-                let _ = writeln!(text, "- {goal}");
-            }
-            text.push('\n');
-        }
-        if !self.load.is_empty() {
-            text.push_str(&load::page::page(&self.load));
-        }
-        let _ = write!(text, "## How to read it\n\n{}\n", self.foot("\n\n"));
-        text
-    }
-
-    /// For programs.
-    pub fn json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self)
+    pub fn page(&self) -> String {
+        let tables: Vec<String> = self.tables().iter().map(Table::page).collect();
+        format!(
+            "# Performance\n\n{}\n\n![chart](bench.svg)\n\n{}\n## How to read it\n\n{}\n",
+            self.conditions(),
+            tables.join("\n"),
+            self.foot().join("\n\n")
+        )
     }
 
     fn conditions(&self) -> String {
-        let windows = |repeats, seconds| format!("{repeats} windows of {seconds} s");
+        let plan = &self.plan;
         format!(
-            "{}\n\nTargets on processor {}, the client on processor {}, one queue, disks of {} MiB, event index {}, the client's memory on {}; for \
-             each target and row {} ({} for files), taken in turns; the median window, with the slowest and the \
-             fastest. By itself the client needs {:.0} ns a request ({:.1} million a second). Whatever else the \
-             machine did meanwhile is in the figures: look at the load averages and the spread.",
-            self.machine.describe(),
-            self.target_core,
-            self.client_core,
-            self.disk_bytes >> 20,
-            if self.event_idx { "on" } else { "off" },
+            "{}\n\nTargets on processor {}, the client on processor {}, one queue, disks of {} MiB, event index {}, the \
+             client's memory on {}; for each target and row {} ({} for files), taken in turns; the median window, with \
+             the slowest and the fastest. Whatever else the machine did meanwhile is in the figures: look at the load \
+             averages and the spread.",
+            self.machine,
+            plan.target_core,
+            plan.client_core,
+            plan.disk_bytes >> 20,
+            if plan.event_idx { "on" } else { "off" },
             if self.huge_pages {
                 "hugepages"
             } else {
                 "plain pages"
             },
-            windows(self.repeats, self.seconds),
-            windows(self.file_repeats, self.file_seconds),
-            self.client_ns_per_request,
-            1e3 / self.client_ns_per_request.max(f64::MIN_POSITIVE),
+            plan.rounds,
+            plan.file_rounds,
         )
     }
 
-    fn foot(&self, gap: &str) -> String {
-        let rows = self
-            .rows
+    fn foot(&self) -> Vec<String> {
+        let targets = self.rows.iter().chain(&self.load).flat_map(|row| &row.targets);
+        let shown = WAYS
             .iter()
-            .flat_map(|row| &row.targets)
-            .map(|one| one.target);
-        let load = self
-            .load
-            .iter()
-            .flat_map(|row| &row.targets)
-            .map(|one| one.target);
-        let names: Vec<&str> = rows.chain(load).collect();
-        let mut lines: Vec<String> = WAYS
-            .iter()
-            .filter(|way| names.contains(&way.name))
-            .map(|way| format!("{}: {}.", way.name, way.about))
-            .collect();
+            .filter(|way| targets.clone().any(|one| one.target == way.name));
+        let mut lines: Vec<String> = shown.map(|way| format!("{}: {}.", way.name, way.about)).collect();
         lines.push(
             "x qemu, x bare: ratio to the better of qemu-storage-daemon's ways, or of the bare programs (the one with \
              the higher median rate), window by window of the same round; p99 x bare: the same of the two 99th \
@@ -261,224 +217,126 @@ impl Report {
         );
         lines.push(format!(
             "[interval]: where the true median of these ratios lies, from their ranks alone, with no assumption on \
-             how they are spread. It is to hold 95 times in 100: {}. A goal is met, or missed, when the whole \
-             interval lies on one side of it; otherwise it is undecided.",
+             how they are spread. It is to hold 95 times in 100: {}.",
             self.confidence()
         ));
-        lines.push(
-            "quiet: the 90th percentile of all milliseconds. Where other work shares the two cores, a window mostly \
-             tells how often client and target ran at the same time, and this tells how fast they were when they did. \
-             It is an upper figure, taken alike for all, and means nothing where fewer than one millisecond in ten is \
-             left alone; p50 still does then."
-                .into(),
-        );
         lines.push(reference::SOURCE.into());
-        lines.join(gap)
+        lines
     }
 
-    /// What the intervals of this run really give, for each number of pairs in it.
+    /// What the intervals of this run really give.
     fn confidence(&self) -> String {
-        let rows = self
-            .rows
-            .iter()
-            .flat_map(|row| &row.targets)
-            .flat_map(|one| [one.to_qemu, one.to_bare].into_iter().flatten());
-        let load = self
-            .load
-            .iter()
-            .flat_map(|row| &row.targets)
-            .filter_map(|one| one.cpu_to_qemu);
-        let mut pairs: Vec<usize> = rows.chain(load).map(|ratio| ratio.pairs).collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        let said = pairs.into_iter().map(|pairs| {
-            let rank = interval::rank(pairs);
-            let percent = interval::coverage(pairs, rank) * 100.0;
-            let short = if percent < interval::CONFIDENCE * 100.0 {
-                ", fewer than six cannot give more"
-            } else {
-                ""
-            };
-            let last = pairs + 1 - rank;
-            format!("from {pairs} pairs, ranks {rank} to {last} hold {percent:.1} times in 100{short}")
+        let said = [
+            (self.plan.rounds.repeats, "null and memory"),
+            (self.plan.file_rounds.repeats, "files"),
+        ]
+        .map(|(pairs, of)| {
+            let rank = interval::rank(pairs as usize);
+            let percent = interval::coverage(pairs as usize, rank) * 100.0;
+            let last = pairs as usize + 1 - rank;
+            format!("for {of} ranks {rank} to {last} of {pairs} hold {percent:.1} times in 100")
         });
-        match said.collect::<Vec<_>>() {
-            none if none.is_empty() => "there are no ratios in this run".into(),
-            some => some.join("; "),
-        }
-    }
-}
-
-/// The figure a row is about.
-fn headline(row: &RowFigures, one: &Figures) -> Spread {
-    if row.row.measures_bytes() {
-        one.mb_s
-    } else {
-        one.kiops
-    }
-}
-
-/// `median (min .. max)`.
-pub fn spread(spread: Spread) -> String {
-    let Spread { median, min, max } = spread;
-    format!("{} ({} .. {})", figure(median), figure(min), figure(max))
-}
-
-/// `median [low .. high]`; nothing for what was not measured.
-pub fn interval(interval: Option<Interval>) -> String {
-    let shown = |one: Interval| match (one.low, one.high) {
-        // Compared with itself.
-        (1.0, 1.0) => "1".to_owned(),
-        (low, high) => format!("{} [{} .. {}]", ratio(one.median), ratio(low), ratio(high)),
-    };
-    interval.map_or_else(String::new, shown)
-}
-
-/// A ratio: near 1 the third digit after the point tells.
-pub fn ratio(value: f64) -> String {
-    if value < 2.0 {
-        format!("{value:.3}")
-    } else {
-        figure(value)
-    }
-}
-
-/// Three digits that mean something.
-pub fn figure(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        format!("{} (fewer than six cannot give 95)", said.join(", "))
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::histogram::Histogram;
+    use crate::contestant::Rounds;
+    use crate::figures::Load;
+    use crate::figures::tests::series;
+    use crate::places::json;
     use crate::row::{Medium, Row};
-    use crate::tally::{Series, figures};
-    use crate::window::Window;
-    use palisade_block::Nanos;
+    use crate::target::Family;
+    use std::time::Duration;
 
     pub(crate) fn sample() -> Report {
-        let series = |target, family, rates: &[u64]| {
-            let mut series = Series::new(target, family);
-            for &requests in rates {
-                let mut latency = Histogram::default();
-                latency.record(1500);
-                let window = Window {
-                    requests,
-                    elapsed: Nanos::from_secs(1),
-                    latency,
-                    kicks: 0,
-                    slices: vec![(requests / 1000) as u32; 10],
-                };
-                series.add(&window, Nanos::from_millis(500));
-            }
-            series
+        let ours = || {
+            series(
+                "palisade",
+                Family::Palisade,
+                &[(900, 500, 1), (1000, 500, 1), (1100, 500, 1)],
+            )
+        };
+        let qemu = || {
+            series(
+                "qemu",
+                Family::Qemu,
+                &[(200, 900, 4), (250, 900, 4), (300, 900, 4)],
+            )
+        };
+        let bare = || {
+            series(
+                "bare-spin",
+                Family::Bare,
+                &[(800, 400, 1), (1000, 400, 1), (1100, 400, 1)],
+            )
         };
         let row = |name: &str| {
-            let row: Row = name.parse().unwrap();
-            let mut all = vec![
-                series("palisade", Family::Palisade, &[900_000, 1_000_000, 1_100_000]),
-                series("qemu", Family::Qemu, &[200_000, 250_000, 300_000]),
-            ];
+            let row = Row::matching(name).unwrap()[0];
+            let mut all = vec![ours(), qemu()];
             if row.medium == Medium::File {
-                all.push(series(
-                    "bare-spin",
-                    Family::Bare,
-                    &[800_000, 1_000_000, 1_100_000],
-                ));
+                all.push(bare());
             }
-            figures(row, &all)
+            RowFigures::of(row, None, &all)
         };
-        Report {
-            machine: Machine::look(std::path::Path::new("/nonexistent")),
-            target_core: 1,
-            client_core: 0,
-            repeats: 3,
-            seconds: 1.0,
-            file_repeats: 21,
-            file_seconds: 0.5,
+        let load = Load::share(0.1, &[qemu()]);
+        let paced = [
+            ("palisade-adaptive", Family::Palisade, 350),
+            ("qemu", Family::Qemu, 1000),
+        ];
+        let paced = paced.map(|(name, family, cpu)| series(name, family, &[(25, cpu, 5); 6]));
+        let rounds = |repeats, length| Rounds {
+            repeats,
+            length: Duration::from_millis(length),
+        };
+        let plan = Plan {
+            ways: Vec::new(),
+            rows: Vec::new(),
+            load: Vec::new(),
+            rounds: rounds(3, 1000),
+            file_rounds: rounds(21, 500),
             disk_bytes: 1 << 30,
             event_idx: true,
-            huge_pages: false,
-            client_ns_per_request: 40.0,
-            reference: reference::SOURCE,
+            target_core: 1,
+            client_core: 0,
+        };
+        Report {
             rows: ["null-read-4k-qd1", "memory-read-128k-qd16", "file-read-4k-qd1"]
                 .map(row)
                 .to_vec(),
-            load: vec![load::tests::sample()],
+            load: vec![RowFigures::of(
+                Row::matching("null-read-4k-qd32").unwrap()[0],
+                load,
+                &paced,
+            )],
+            ..Report::new(plan, Path::new("/nonexistent")).unwrap()
         }
     }
 
     #[test]
-    fn ratios_to_the_bare_device_alone_have_their_confidence_told() {
-        let mut report = sample();
-        report.load.clear();
-        for one in report.rows.iter_mut().flat_map(|row| &mut row.targets) {
-            one.to_qemu = None;
-        }
-        assert!(
-            report
-                .text()
-                .contains("from 3 pairs, ranks 1 to 3 hold 75.0 times in 100")
-        );
-        for one in report.rows.iter_mut().flat_map(|row| &mut row.targets) {
-            one.to_bare = None;
-        }
-        assert!(report.text().contains("there are no ratios in this run"));
-    }
-
-    #[test]
-    fn all_pages_show_the_same_figures() {
+    fn the_page_and_the_figures_for_programs_say_the_same() {
         let report = sample();
-        let (text, markdown) = (report.text(), report.markdown());
-        for page in [&text, &markdown] {
-            assert!(page.contains("null-read-4k-qd1 (qemu is qemu)"), "{page}");
-            assert!(page.contains("1000 (900 .. 1100)") && page.contains("4.00 [3.67 .. 4.50]"));
-            assert!(page.contains("file-read-4k-qd1 (qemu is qemu, bare is bare-spin)"));
-            assert!(page.contains("1.000 [1.000 .. 1.125]"));
-            assert!(page.contains("from 3 pairs, ranks 1 to 3 hold 75.0 times in 100, fewer than six"));
-            assert!(page.contains("from 6 pairs, ranks 1 to 6 hold 96.9 times in 100."));
-            assert!(page.contains("25.0 million a second") && page.contains(reference::SOURCE));
-            assert!(page.contains("palisaded, reactors always polling"));
-            assert!(page.contains("goal at least 0.97 x bare: palisade met"));
-            assert!(page.contains("null-read-4k-load10"));
+        let page = report.page();
+        for words in [
+            "null-read-4k-qd1 (qemu is qemu)",
+            "1000 (900 .. 1100)",
+            "4.00 [3.67 .. 4.50]",
+            "file-read-4k-qd1 (qemu is qemu, bare is bare-spin)",
+            "1.000 [1.000 .. 1.125]",
+            "ranks 1 to 3 of 3 hold 75.0 times in 100, for files ranks 6 to 16 of 21 hold 97.3",
+            reference::SOURCE,
+            "palisaded, reactors always polling",
+            "null-read-4k-load10 (25.0 kIOPS, a tenth of 250 of qemu, qemu by processor time is qemu",
+            "0.350 [0.350 .. 0.350]",
+        ] {
+            assert!(page.contains(words), "{words}: {page}");
         }
-        let mut bars = 0;
-        for line in markdown.lines() {
-            let now = line.matches('|').count();
-            assert!(now == 0 || bars == 0 || now == bars, "{line}");
-            bars = now;
-        }
-        let json: serde_json::Value = serde_json::from_str(&report.json().unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json(&report).unwrap()).unwrap();
         let ours = &json["rows"][0]["targets"][0];
         assert_eq!(ours["kiops"]["median"], 1000.0);
-        assert_eq!(
-            (&ours["to_qemu"]["median"], &ours["to_qemu"]["pairs"]),
-            (&4.0.into(), &3.into())
-        );
-        assert_eq!(json["rows"][1]["targets"][1]["target"], "qemu");
-        assert_eq!(json["rows"][2]["targets"][0]["p99_to_bare"]["high"], 1.0);
-        assert_eq!(json["load"][0]["targets"][0]["cpu_to_qemu"]["high"], 0.35);
-        assert_eq!(json["load"][0]["goals"][0]["verdicts"][0][1], "met");
-    }
-
-    #[test]
-    fn ratios_near_one_have_a_third_digit() {
-        assert_eq!(
-            [0.9712, 1.0, 4.256, 12.34].map(ratio),
-            ["0.971", "1.000", "4.26", "12.3"]
-        );
-    }
-
-    #[test]
-    fn figures_have_three_digits() {
-        assert_eq!(
-            ["1235", "12.3", "0.12"].to_vec(),
-            [1234.6, 12.34, 0.123].map(figure).to_vec()
-        );
+        assert_eq!(ours["windows"][2]["rate"], 1_100_000.0);
+        assert_eq!(ours["to_qemu"]["pairs"], 3);
     }
 }

@@ -1,8 +1,7 @@
 //! Who is measured: each target is one process with one disk of one kind on one socket, or the bare device.
 
-mod palisade;
+pub mod palisade;
 mod qemu;
-mod rust_vmm;
 
 use crate::Failure;
 use crate::bare::{Bare, Wait};
@@ -10,7 +9,9 @@ use crate::process::Process;
 use crate::row::Medium;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How long a target may take until its socket is there.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -124,11 +125,10 @@ impl Way {
 
     /// Whether it leaves its core when there is nothing to do.
     pub fn sleeps(&self) -> bool {
-        match self.kind {
-            Kind::Palisade { mode } => mode == "adaptive",
-            Kind::Qemu { .. } | Kind::RustVmm => true,
-            Kind::Bare { wait } => wait == Wait::Pause,
-        }
+        !matches!(
+            self.kind,
+            Kind::Palisade { mode: "always-poll" } | Kind::Bare { wait: Wait::Spin }
+        )
     }
 
     /// The ways that comma-separated words name: whole names, or families (`palisade`, `qemu`, `rust-vmm`, `bare`, `all`).
@@ -140,19 +140,16 @@ impl Way {
             let found: Vec<Way> = WAYS.iter().filter(|&way| named(way)).copied().collect();
             if found.is_empty() {
                 let names: Vec<&str> = WAYS.iter().map(|way| way.name).collect();
-                return Err(Failure::Asked {
-                    problem: format!(
-                        "there is no target {word:?}. The targets are: {}",
-                        names.join(" ")
-                    ),
-                });
+                return Err(Failure::asked(format!(
+                    "there is no target {word:?}. The targets are: {}",
+                    names.join(" ")
+                )));
             }
-            chosen.extend(
-                found
-                    .into_iter()
-                    .filter(|way| !chosen.contains(way))
-                    .collect::<Vec<_>>(),
-            );
+            for way in found {
+                if !chosen.contains(&way) {
+                    chosen.push(way);
+                }
+            }
         }
         Ok(chosen)
     }
@@ -184,39 +181,16 @@ pub enum Running {
         process: Process,
         /// Its socket.
         socket: PathBuf,
-        /// A file of its own in memory or on disk, removed at the end.
-        file: Option<Scratch>,
+        /// A folder with a file of its own in memory or on disk, removed at the end.
+        file: Option<TempDir>,
     },
     /// A disk to be used directly.
     Bare {
         /// The disk, open.
         bare: Bare,
         /// Removed at the end.
-        file: Option<Scratch>,
+        file: Option<TempDir>,
     },
-}
-
-/// A file that is removed when this is dropped.
-#[derive(Debug)]
-pub struct Scratch(PathBuf);
-
-impl Scratch {
-    /// Names a file that will be made; what is there of an earlier run is removed.
-    pub fn new(path: PathBuf) -> Scratch {
-        let _ = std::fs::remove_file(&path);
-        Scratch(path)
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 impl Running {
@@ -226,21 +200,60 @@ impl Running {
         match way.kind {
             Kind::Palisade { mode } => palisade::start(&name, mode, medium, ground),
             Kind::Qemu { aio } => qemu::start(&name, aio, medium, ground),
-            Kind::RustVmm => rust_vmm::start(&name, medium, ground),
-            Kind::Bare { .. } if medium == Medium::Memory => Ok(Running::Bare {
-                bare: Bare::memory(ground.disk_bytes, ground.core)?,
-                file: None,
-            }),
+            Kind::RustVmm => rust_vmm(&name, medium, ground),
             Kind::Bare { wait } => {
-                let file = Scratch::new(ground.disks.join(format!("{name}.img")));
-                let bare = Bare::file(file.path(), ground.disk_bytes, ground.core, wait)?;
+                let file = (medium == Medium::File)
+                    .then(|| file_in(&ground.disks))
+                    .transpose()?;
+                let path = file.as_ref().map(|(_, path)| path.as_path());
                 Ok(Running::Bare {
-                    bare,
-                    file: Some(file),
+                    bare: Bare::open(path, ground.disk_bytes, ground.core, wait)?,
+                    file: file.map(|(folder, _)| folder),
                 })
             }
         }
     }
+}
+
+/// The path of a file that will be made, in a folder that goes when it is dropped.
+fn file_in(folder: &Path) -> Result<(TempDir, PathBuf), Failure> {
+    let own = tempfile::Builder::new()
+        .prefix("palisade-bench-")
+        .tempdir_in(folder);
+    let own = own.map_err(Failure::system(format!("make a folder in {}", folder.display())))?;
+    let path = own.path().join("disk.img");
+    Ok((own, path))
+}
+
+/// `rust-vmm-peer`, a program of this package: what the stock crates give.
+fn rust_vmm(name: &str, medium: Medium, ground: &Ground) -> Result<Running, Failure> {
+    let socket = ground.folder.join(format!("{name}.sock"));
+    let mut command = Command::new(ground.programs.join("rust-vmm-peer"));
+    command
+        .arg("--socket")
+        .arg(&socket)
+        .args(["--medium", &medium.to_string()])
+        .args(["--bytes", &ground.disk_bytes.to_string()]);
+    serve(name, command, ground, socket, None)
+}
+
+/// Starts a server and waits for its socket.
+fn serve(
+    name: &str,
+    command: Command,
+    ground: &Ground,
+    socket: PathBuf,
+    file: Option<TempDir>,
+) -> Result<Running, Failure> {
+    let _ = std::fs::remove_file(&socket);
+    let log = ground.folder.join(format!("{name}.log"));
+    let mut process = Process::start(name, command, &[ground.core], &log)?;
+    wait_for(name, "its socket", &mut process, &log, || socket.exists())?;
+    Ok(Running::Server {
+        process,
+        socket,
+        file,
+    })
 }
 
 /// Waits until something is so, while a process lives.
@@ -257,16 +270,14 @@ fn wait_for(
         if gone || started.elapsed() > START_PATIENCE {
             let said = std::fs::read_to_string(log).unwrap_or_default();
             let tail: Vec<&str> = said.lines().rev().take(5).collect();
-            return Err(Failure::Target {
-                target: name.to_owned(),
-                problem: format!(
-                    "{what} did not come{}; last words: {}",
-                    if gone { ", it has ended" } else { "" },
-                    tail.into_iter().rev().collect::<Vec<_>>().join(" | ")
-                ),
-            });
+            let problem = format!(
+                "{what} did not come{}; last words: {}",
+                if gone { ", it has ended" } else { "" },
+                tail.into_iter().rev().collect::<Vec<_>>().join(" | ")
+            );
+            return Err(Failure::target(name, problem));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
@@ -296,17 +307,5 @@ mod tests {
                 assert!(WAYS.iter().any(|way| way.family == family && way.serves(medium)));
             }
         }
-    }
-
-    #[test]
-    fn scratch_files_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        std::fs::write(&path, "old").unwrap();
-        let scratch = Scratch::new(path.clone());
-        assert!(!path.exists());
-        std::fs::write(scratch.path(), "new").unwrap();
-        drop(scratch);
-        assert!(!path.exists());
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vhost::vhost_user::Listener;
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringRwLock, VringT};
-use virtio_queue::{DescriptorChain, QueueT};
+use virtio_queue::{DescriptorChain, QueueT, Reader};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryLoadGuard, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
@@ -122,7 +122,7 @@ impl Peer {
 
     fn carry_out(
         &self,
-        from_guest: &mut impl Read,
+        from_guest: &mut Reader<'_>,
         to_guest: &mut impl Write,
         room: usize,
     ) -> Result<(), Refused> {
@@ -141,15 +141,8 @@ impl Peer {
         match kind {
             T_IN => to_guest.write_all(from_here?.get(..room).ok_or(Refused(S_IOERR))?)?,
             T_OUT => {
-                let mut from_here = from_here?;
-                loop {
-                    let copied = from_guest.read(from_here)?;
-                    from_here = match (copied, from_here.len()) {
-                        (0, 0) if from_guest.read(&mut [0])? != 0 => return Err(Refused(S_IOERR)),
-                        (0, _) => break,
-                        (_, _) => from_here.get_mut(copied..).unwrap_or_default(),
-                    };
-                }
+                let bytes = from_guest.available_bytes();
+                from_guest.read_exact(from_here?.get_mut(..bytes).ok_or(Refused(S_IOERR))?)?;
             }
             T_FLUSH => {}
             _ => return Err(Refused(S_UNSUPP)),

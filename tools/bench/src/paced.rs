@@ -5,18 +5,17 @@
 //! meanwhile (otherwise a stall would be one slow request, and the better for it).
 
 use crate::Failure;
-use crate::random::Random;
 use crate::session::Session;
-use crate::window::{HUNG, Window, show};
-use palisade_block::{Clock, Nanos};
-use palisade_sys::MonotonicClock;
+use crate::window::{self, Next, Pace, Window, random_sectors};
+use fastrand::Rng;
+use palisade_block::Nanos;
 use std::time::Duration;
 
 /// Moments, in nanoseconds from a beginning, whose distances are exponential: as many a second as asked for in the
 /// long run, each regardless of the others.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Poisson {
-    random: Random,
+    random: Rng,
     gap_ns: f64,
     due_ns: f64,
 }
@@ -24,7 +23,7 @@ struct Poisson {
 impl Poisson {
     fn new(rate: f64, seed: u64) -> Poisson {
         let mut arrivals = Poisson {
-            random: Random::new(seed),
+            random: Rng::with_seed(seed),
             gap_ns: 1e9 / rate,
             due_ns: 0.0,
         };
@@ -32,68 +31,34 @@ impl Poisson {
         arrivals
     }
 
-    /// When the next request is due.
-    fn due(&self) -> u64 {
-        self.due_ns as u64
-    }
-
     fn advance(&mut self) {
         // In (0, 1], so that the logarithm exists.
-        let chance = ((self.random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64;
-        self.due_ns -= self.gap_ns * chance.ln();
+        self.due_ns -= self.gap_ns * (1.0 - self.random.f64()).ln();
     }
 }
 
 /// Random requests at `rate` a second for `length`; then what is in flight ends, and is counted too. The requests'
 /// kind has been prepared. The client polls for answers and kicks when it is asked to.
 pub fn requests(session: &mut Session, rate: f64, length: Duration, seed: u64) -> Result<Window, Failure> {
-    let clock = MonotonicClock::new();
-    let sectors_each = u64::from(session.ring.bytes()) / 512;
-    let blocks = session.sectors / sectors_each;
-    let mut random = Random::new(seed << 16);
+    let mut sector = random_sectors(session, seed << 16);
     let mut arrivals = Poisson::new(rate, seed);
     let end = length.as_nanos() as u64;
-    let depth = session.ring.depth();
-    let mut free: Vec<u16> = (0..depth).rev().collect();
-    let mut due_at = vec![0u64; depth.into()];
-    let mut window = Window::default();
-    let begin = clock.now();
-    let mut last = 0;
-    loop {
-        let elapsed = clock.now().since(begin).0;
-        while arrivals.due() <= elapsed.min(end)
-            && let Some(slot) = free.pop()
-        {
-            session.ring.submit(slot, random.below(blocks) * sectors_each);
-            if let Some(due_at) = due_at.get_mut(usize::from(slot)) {
-                *due_at = arrivals.due();
-            }
-            arrivals.advance();
+    let pace = Pace {
+        looks: 1,
+        rest_counts: true,
+    };
+    let mut window = window::requests(session, pace, |elapsed| {
+        let due = arrivals.due_ns as u64;
+        if due > end {
+            return if elapsed < end { Next::Wait } else { Next::End };
         }
-        show(session, &mut window.kicks)?;
-        let answers = session.ring.answered();
-        if answers == 0 {
-            if free.len() == usize::from(depth) {
-                if arrivals.due() > end && elapsed >= end {
-                    break;
-                }
-                last = elapsed;
-            } else if elapsed.saturating_sub(last) > HUNG.as_nanos() as u64 {
-                return Err(crate::window::hung());
-            }
-            continue;
+        if due > elapsed {
+            return Next::Wait;
         }
-        last = clock.now().since(begin).0;
-        for _ in 0..answers {
-            let slot = session.ring.take()?;
-            session.ring.stay_quiet();
-            let due = due_at.get(usize::from(slot)).copied().unwrap_or(last);
-            window.latency.record(last.saturating_sub(due));
-            window.requests += 1;
-            free.push(slot);
-        }
-    }
-    window.elapsed = Nanos(last.max(end));
+        arrivals.advance();
+        Next::Put(sector(), due)
+    })?;
+    window.elapsed = window.elapsed.max(Nanos(end));
     Ok(window)
 }
 
