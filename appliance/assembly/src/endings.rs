@@ -129,6 +129,7 @@ endings! {
     "A virtqueue that stops" of_broken(Broken) {
         Broken::AvailJumped { .. } => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
         Broken::HeadOutside { .. } => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
+        Broken::NoPage => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
         Broken::MemoryLost => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
     }
     "A message that cannot be read" of_problem(Problem) {

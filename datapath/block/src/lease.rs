@@ -32,6 +32,13 @@ use std::sync::atomic::AtomicU64;
 pub unsafe trait Mapped: Debug + Send + Sync {
     /// Addresses in this process and lengths in bytes. It is asked once.
     fn ranges(&self) -> Vec<(usize, usize)>;
+
+    /// The smallest page of memory where an access may find that there is none for it, although nobody has taken one away: the
+    /// file system that its file lies on may be full, or the host out of hugepages. `None` where that cannot be. It is asked
+    /// once.
+    fn lacking_page_bytes(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Memory that stays mapped as long as this, or a clone of it, is there.
@@ -42,6 +49,7 @@ pub struct Lease(Arc<Leased>);
 struct Leased {
     /// By address.
     regions: Box<[Segment]>,
+    lacking_page_bytes: Option<usize>,
     /// Kept, and never looked at.
     _owner: Owner,
 }
@@ -55,17 +63,17 @@ enum Owner {
 impl Lease {
     /// Of memory that somebody has mapped.
     pub fn of(owner: Arc<dyn Mapped>) -> Lease {
-        let ranges = owner.ranges();
-        Lease::new(ranges, Owner::Mapped { _memory: owner })
+        let (ranges, lacking) = (owner.ranges(), owner.lacking_page_bytes());
+        Lease::new(ranges, lacking, Owner::Mapped { _memory: owner })
     }
 
     /// Of memory of the program's own, which anybody may change at any moment as it is made of atomics.
     pub fn of_words(words: Arc<[AtomicU64]>) -> Lease {
         let range = (words.as_ptr().expose_provenance(), size_of_val(&*words));
-        Lease::new(vec![range], Owner::Words { _memory: words })
+        Lease::new(vec![range], None, Owner::Words { _memory: words })
     }
 
-    fn new(ranges: Vec<(usize, usize)>, owner: Owner) -> Lease {
+    fn new(ranges: Vec<(usize, usize)>, lacking_page_bytes: Option<usize>, owner: Owner) -> Lease {
         let mut regions: Vec<_> = ranges
             .into_iter()
             .map(|(address, bytes)| Segment { address, bytes })
@@ -73,6 +81,7 @@ impl Lease {
         regions.sort_unstable_by_key(|region| region.address);
         Lease(Arc::new(Leased {
             regions: regions.into(),
+            lacking_page_bytes,
             _owner: owner,
         }))
     }
@@ -80,6 +89,12 @@ impl Lease {
     /// All of it, by address.
     pub fn regions(&self) -> &[Segment] {
         &self.0.regions
+    }
+
+    /// The smallest page where an access may find none ([`Mapped::lacking_page_bytes`]).
+    #[inline]
+    pub fn lacking_page_bytes(&self) -> Option<usize> {
+        self.0.lacking_page_bytes
     }
 
     /// The range of this process at an address, if it lies whole in one region.
@@ -226,7 +241,11 @@ mod tests {
     /// Two regions with a gap; nobody follows the addresses.
     fn two() -> Lease {
         let words: Arc<[AtomicU64]> = Arc::new([]);
-        Lease::new(vec![(8192, 4096), (4096, 100)], Owner::Words { _memory: words })
+        Lease::new(
+            vec![(8192, 4096), (4096, 100)],
+            None,
+            Owner::Words { _memory: words },
+        )
     }
 
     #[test]

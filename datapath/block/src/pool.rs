@@ -16,17 +16,19 @@ pub trait Pool {
     /// Gives a buffer back that `take` gave.
     fn give(&mut self, buffer: Segment);
 
-    /// Copies `bytes` from segments, starting `skip` bytes into them, to the start of `buffer`.
+    /// Copies `bytes` from segments, starting `skip` bytes into them, to the start of `buffer`. False when there is no page
+    /// behind some of them; nothing is copied then.
     ///
     /// # Panics
     /// When the segments do not all lie in the lease, as [`Devices::start`](crate::Devices::start) does.
-    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize);
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) -> bool;
 
-    /// Copies `bytes` from the start of `buffer` into segments, starting `skip` bytes into them.
+    /// Copies `bytes` from the start of `buffer` into segments, starting `skip` bytes into them. False as with
+    /// [`Pool::gather`].
     ///
     /// # Panics
     /// As [`Pool::gather`].
-    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize);
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool;
 
     /// Fills the first `bytes` of `buffer` with zeroes.
     fn zero(&mut self, buffer: Segment, bytes: usize);

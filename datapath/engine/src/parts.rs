@@ -268,7 +268,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return Cut::Short;
         };
         let mut sectors = piece.sectors;
-        let mut bounce = None;
+        let (mut bounce, mut is_there) = (None, true);
         let mut place = self.slots.slot(request).place;
         let (list, whole) = self.slots.part_and_request(part, request);
         list.clear();
@@ -313,7 +313,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     let Some(Some(queue)) = self.queues.get(queue as usize) else {
                         broken("a request outlived its queue")
                     };
-                    self.pool.gather(&queue.lease, from, skip, buffer, bytes);
+                    is_there = self.pool.gather(&queue.lease, from, skip, buffer, bytes);
                 }
                 bounce = Some(buffer);
             }
@@ -345,7 +345,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if bounce.is_some() && !piece.zeroes {
             self.queue_of(queue).settings.stats.bounced.add(1);
         }
-        let started = self.launch(part);
+        let started = match is_there {
+            true => self.launch(part),
+            false => Started::Done(Err(Fault::GuestMemory)),
+        };
         if let Started::Done(result) = started {
             return Cut::Done(part, result);
         }
@@ -390,7 +393,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Takes the end of a part: data to the guest, buffer back, slot back, fault to the request.
-    pub(crate) fn settle_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
+    pub(crate) fn settle_part(&mut self, part: SlotIndex, mut result: Result<(), Fault>) {
         self.count_fault(part, result);
         let slot = self.slots.slot_mut(part);
         let (parent, queue, op, skip, sectors, device, place) = (
@@ -414,8 +417,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 let Some(Some(queue)) = self.queues.get(queue as usize) else {
                     broken("a request outlived its queue")
                 };
-                self.pool
-                    .scatter(buffer, &queue.lease, to, skip, sectors.bytes() as usize);
+                let bytes = sectors.bytes() as usize;
+                if !self.pool.scatter(buffer, &queue.lease, to, skip, bytes) {
+                    result = Err(Fault::GuestMemory);
+                    self.count_fault(part, result);
+                }
             }
             self.pool.give(buffer);
             self.count_buffers();

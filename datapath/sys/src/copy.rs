@@ -2,7 +2,7 @@
 //! through raw pointers; no Rust reference to such memory ever exists.
 
 use palisade_block::Segment;
-use std::ptr;
+use std::{io, ptr};
 
 /// Calls `each(address, offset, bytes)` for the pieces of `bytes` bytes of the segments that begin `skip` bytes into
 /// them; `offset` counts from 0. Returns the bytes covered: fewer than asked when the segments end.
@@ -30,6 +30,38 @@ pub(crate) fn pieces(
     }
     done
 }
+
+/// How memory is going to be touched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// Has the kernel bring the pages of `bytes` bytes of the segments from byte `skip` on, as an access would, but with an error
+/// where that gets SIGBUS. False when some are not to be had; where the kernel cannot be asked (before Linux 5.14) the access
+/// itself will tell.
+#[cold]
+pub(crate) fn bring_pages(segments: &[Segment], skip: u64, bytes: usize, access: Access) -> bool {
+    let advice = match access {
+        Access::Read => libc::MADV_POPULATE_READ,
+        Access::Write => libc::MADV_POPULATE_WRITE,
+    };
+    let mut are_there = true;
+    pieces(segments, skip, bytes, |address, _, piece| {
+        let start = address - address % PAGE_BYTES;
+        let length = (address + piece).next_multiple_of(PAGE_BYTES) - start;
+        // SAFETY: nothing is changed in memory that is there, and what is not becomes what an access would make of it.
+        let brought = unsafe { libc::madvise(ptr::with_exposed_provenance_mut(start), length, advice) };
+        let error = (brought != 0).then(|| io::Error::last_os_error().raw_os_error());
+        let missing = matches!(error, Some(Some(libc::EFAULT | libc::ENOMEM | libc::EHWPOISON)));
+        are_there &= !missing;
+    });
+    are_there
+}
+
+/// In which the kernel is asked, whatever pages there are.
+const PAGE_BYTES: usize = 4096;
 
 /// Copies from segments to flat memory.
 ///

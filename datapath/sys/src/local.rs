@@ -22,6 +22,7 @@
 //!
 //! It is made, used and dropped on its reactor's thread (the ring knows a single issuer), hence not `Send`.
 
+mod brought;
 mod entrance;
 mod fault;
 mod flight;
@@ -426,6 +427,9 @@ impl Devices for LocalDevices {
             Target::Null => Started::Done(Ok(())),
             Target::Memory => {
                 check_memory(&self.memory, &io);
+                if !self.memory.has_pages(&io) {
+                    return Started::Done(Err(Fault::GuestMemory));
+                }
                 // SAFETY: all segments lie in memory that is kept: mapped, and the kernel's and ours to read and write.
                 Started::Done(unsafe { instant::carry_out(&io, place.opened.media()) })
             }

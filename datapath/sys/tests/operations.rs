@@ -8,9 +8,9 @@
 
 mod rig;
 
-use palisade_block::{Devices, Fault, Io, Lease, Mapped, Op, Started};
+use palisade_block::{Devices, Fault, Io, Lease, Mapped, Op, Pool, Started};
 use palisade_sys::device::{Create, DeviceSpec, Medium};
-use palisade_sys::{Coverage, MemoryRegistration, Opened};
+use palisade_sys::{Coverage, HugePool, MemoryRegistration, Opened};
 use palisade_words::{AttachmentIndex, Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +26,10 @@ struct Map(memmap2::MmapMut);
 unsafe impl Mapped for Map {
     fn ranges(&self) -> Vec<(usize, usize)> {
         vec![(self.0.as_ptr() as usize, self.0.len())]
+    }
+
+    fn lacking_page_bytes(&self) -> Option<usize> {
+        Some(4096)
     }
 }
 
@@ -382,6 +386,35 @@ fn memory_that_is_not_there_is_the_guests_fault_and_not_the_disks() {
     rig.on(&buffer);
     buffer.fill(0, 8192, 1);
     assert_eq!(rig.write(0, &[buffer.segment(0, 8192)]), Ok(()));
+}
+
+/// Copies of our own get an error there, and no signal: the rest of the memory, and who else uses it, is not concerned.
+#[test]
+fn a_copy_from_or_to_memory_that_has_no_page_is_the_guests_fault_too() {
+    let mut rig = Rig::new(rig::open(Medium::Memory { bytes: MIB }, 512));
+    let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    file.set_len(4096).unwrap();
+    // SAFETY: the file is the test's own and is not changed from outside.
+    let map = unsafe { memmap2::MmapOptions::new().len(8192).map_mut(&file).unwrap() };
+    let lease = Lease::of(Arc::new(Map(map)));
+    let part = |from, bytes| lease.regions()[0].part(from, bytes).unwrap();
+    let (there, absent) = (part(0, 4096), part(4096, 4096));
+    rig.memory = rig.devices.keep(&lease);
+    let mut pool = HugePool::new(1).unwrap();
+    let buffer = pool.take().unwrap();
+    for list in [vec![absent], vec![part(3584, 512), part(4096, 512)]] {
+        assert_eq!(rig.read(0, &list), Err(Fault::GuestMemory));
+        assert_eq!(rig.write(0, &list), Err(Fault::GuestMemory));
+        assert!(!pool.gather(&lease, &list, 0, buffer, 1024));
+        assert!(!pool.scatter(buffer, &lease, &list, 0, 1024));
+    }
+    assert_eq!(rig.write(0, &[there]), Ok(()));
+    assert_eq!(rig.read(0, &[there]), Ok(()));
+    assert!(
+        pool.gather(&lease, &[part(0, 4096), absent], 10, buffer, 4000),
+        "as far as is asked"
+    );
+    assert!(pool.scatter(buffer, &lease, &[there], 0, 4096));
 }
 
 /// An operation is taken and handed over, and nobody who started it is left: neither the list of its segments nor,

@@ -121,22 +121,24 @@ impl Pool for SimPool {
         }
     }
 
-    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) -> bool {
         uncounted(|| {
             if self.inside(buffer, bytes) {
                 let own = self.memory.lease();
                 self.copy((lease, &after(from, skip)), (own, &[buffer]), bytes);
             }
         });
+        true
     }
 
-    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) {
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
         uncounted(|| {
             if self.inside(buffer, bytes) {
                 let own = self.memory.lease();
                 self.copy((own, &[buffer]), (lease, &after(to, skip)), bytes);
             }
         });
+        true
     }
 
     fn zero(&mut self, buffer: Segment, bytes: usize) {

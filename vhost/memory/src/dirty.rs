@@ -49,6 +49,11 @@ impl DirtyLog {
         self.mapping.is_lost()
     }
 
+    /// Whether it is lost because its file has shrunk.
+    pub fn has_shrunk(&self) -> bool {
+        self.mapping.is_lost() && self.mapping.is_cut()
+    }
+
     /// Whether the log has a bit for every page of `memory`. A front-end that offers less has made a mistake; pages
     /// beyond the log are not marked.
     pub fn covers(&self, memory: &GuestMemory) -> bool {

@@ -66,6 +66,13 @@ unsafe impl Mapped for Mappings {
             .map(|mapping| (mapping.address(), mapping.bytes()))
             .collect()
     }
+
+    fn lacking_page_bytes(&self) -> Option<usize> {
+        self.0
+            .iter()
+            .filter_map(|mapping| mapping.lacking_page_bytes())
+            .min()
+    }
 }
 
 impl GuestMemory {
@@ -214,6 +221,12 @@ impl GuestMemory {
     #[inline]
     pub fn is_lost(&self) -> bool {
         lost::any_lost() && self.mappings.0.iter().any(|mapping| mapping.is_lost())
+    }
+
+    /// Whether a file behind lost memory has shrunk; if not, it had no page to give.
+    pub fn has_shrunk(&self) -> bool {
+        let cut = |mapping: &Arc<Mapping>| mapping.is_lost() && mapping.is_cut();
+        self.mappings.0.iter().any(cut)
     }
 
     /// Translates a guest range that lies in one region.

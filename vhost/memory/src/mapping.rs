@@ -91,6 +91,8 @@ pub(crate) struct Mapping {
     prompt: bool,
     /// Whether it lies in hugetlbfs.
     huge: bool,
+    /// Its pages, if there may be none for an access within its file.
+    lacking_page_bytes: Option<usize>,
     /// Stands last, to be given back when the mapping has gone.
     _held: Option<Held>,
 }
@@ -113,7 +115,7 @@ impl Mapping {
         let file = File::from(file);
         let file_bytes = file.metadata().map_err(system("fstat"))?.len();
         let sealed = seal_against_shrinking(&file);
-        let page = page_bytes(&file)?;
+        let (page, may_lack_pages) = pages(&file)?;
         let extent = || MapError::Extent {
             guest_address: offset,
             bytes,
@@ -148,6 +150,7 @@ impl Mapping {
             sealed,
             prompt,
             huge: page > 4096,
+            lacking_page_bytes: may_lack_pages.then_some(page as usize),
             _held: Some(held),
         })
     }
@@ -175,6 +178,7 @@ impl Mapping {
             sealed: true,
             prompt: true,
             huge: false,
+            lacking_page_bytes: None,
             _held: None,
         })
     }
@@ -204,6 +208,20 @@ impl Mapping {
     /// Whether it lies in hugetlbfs.
     pub(crate) fn is_huge(&self) -> bool {
         self.huge
+    }
+
+    /// The length of its pages, if there may be none for an access within its file, as the file system has no room left.
+    pub(crate) fn lacking_page_bytes(&self) -> Option<usize> {
+        self.lacking_page_bytes
+    }
+
+    /// Whether its file ends before it does.
+    pub(crate) fn is_cut(&self) -> bool {
+        let ends = |(file, offset): (&File, u64)| {
+            let length = file.metadata().map_or(0, |file| file.len());
+            length < offset + self.bytes as u64
+        };
+        self.file().is_some_and(ends)
     }
 
     /// Whether its pages are the kernel's own, so that an access waits for nobody.
@@ -242,8 +260,9 @@ fn seal_against_shrinking(file: &File) -> bool {
     seals >= 0 && seals & libc::F_SEAL_SHRINK != 0
 }
 
-/// The page size in which the file is mapped.
-fn page_bytes(file: &File) -> Result<u64, MapError> {
+/// The page size in which the file is mapped, and whether its file system may have none left: a tmpfs without a limit of its
+/// own, which memfds lie on, has what the host has.
+fn pages(file: &File) -> Result<(u64, bool), MapError> {
     // SAFETY: all-zero is a valid `statfs`.
     let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `stat` is writable for the call.
@@ -251,9 +270,10 @@ fn page_bytes(file: &File) -> Result<u64, MapError> {
         return Err(system("fstatfs")(io::Error::last_os_error()));
     }
     let huge = stat.f_type == libc::HUGETLBFS_MAGIC;
-    Ok(if huge {
-        (stat.f_bsize as u64).max(4096)
-    } else {
-        4096
-    })
+    let unlimited = stat.f_type == libc::TMPFS_MAGIC && stat.f_blocks == 0;
+    let page = match huge {
+        true => (stat.f_bsize as u64).max(4096),
+        false => 4096,
+    };
+    Ok((page, !unlimited))
 }

@@ -37,8 +37,10 @@ pub enum Broken {
         /// The entry.
         head: u16,
     },
-    /// The file behind the guest's memory or its dirty log has shrunk under us, or had no page to give.
+    /// The file behind the guest's memory or its dirty log has shrunk under us.
     MemoryLost,
+    /// It has its length, and there was no page for an access to the ring or to what stands in it.
+    NoPage,
 }
 
 impl Broken {
@@ -51,6 +53,7 @@ impl Broken {
             } => 1 << 32 | u64::from(avail_idx) << 16 | u64::from(next_avail),
             Broken::HeadOutside { head } => 2 << 32 | u64::from(head),
             Broken::MemoryLost => 3 << 32,
+            Broken::NoPage => 4 << 32,
         }
     }
 
@@ -64,6 +67,7 @@ impl Broken {
             }),
             2 => Some(Broken::HeadOutside { head: low }),
             3 => Some(Broken::MemoryLost),
+            4 => Some(Broken::NoPage),
             _ => None,
         }
     }
@@ -82,6 +86,11 @@ impl std::fmt::Display for Broken {
                 write!(f, "available entry {head} lies outside the descriptor table")
             }
             Broken::MemoryLost => write!(f, "the file behind the guest's memory has shrunk"),
+            Broken::NoPage => write!(
+                f,
+                "there was no page for the guest's memory, whose file has its length: the tmpfs that it lies on is full, the \
+                 host has no hugepage left, or a page is broken"
+            ),
         }
     }
 }
@@ -318,13 +327,23 @@ impl SplitQueue {
         self.log_notification_area();
     }
 
+    /// What has become of memory that is lost.
+    #[cold]
+    fn loss(&self) -> Broken {
+        let log_shrunk = |used_log: &UsedLog| used_log.log.has_shrunk();
+        match self.ring.memory().has_shrunk() || self.used_log.as_ref().is_some_and(log_shrunk) {
+            true => Broken::MemoryLost,
+            false => Broken::NoPage,
+        }
+    }
+
     /// Reads the available index. True when there is something to take.
     #[inline]
     fn look(&mut self) -> Result<bool, Broken> {
         let avail_idx = self.ring.avail_idx();
         let log_lost = |used_log: &UsedLog| used_log.log.is_lost();
         if self.ring.memory().is_lost() || self.used_log.as_ref().is_some_and(log_lost) {
-            return Err(Broken::MemoryLost);
+            return Err(self.loss());
         }
         // A driver has no more entries than the ring: what it offers and what we owe it fit the ring together.
         let size = self.ring.size();

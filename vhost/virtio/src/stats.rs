@@ -96,12 +96,13 @@ mod tests {
             Broken::HeadOutside { head: u16::MAX },
             Broken::HeadOutside { head: 0 },
             Broken::MemoryLost,
+            Broken::NoPage,
         ] {
             stats.set_broken(Some(broken));
             assert_eq!(stats.broken_now(), Some(broken));
         }
         stats.set_broken(None);
-        assert_eq!((stats.broken_now(), stats.broken.get()), (None, 5));
+        assert_eq!((stats.broken_now(), stats.broken.get()), (None, 6));
     }
 
     #[test]

@@ -122,10 +122,10 @@ macro_rules! guests_rows {
     }
     QueueBroken {
         code: "queue_broken", severity: Degraded,
-        means: "A guest's driver has broken the ring of a virtqueue: nothing more is taken from it.",
+        means: "A guest's driver has broken the ring of a virtqueue, or the memory that it lies in is gone: nothing more is taken from it.",
         guest: "Requests on this queue are not answered; the error descriptor of the queue is signalled.",
         metric: "palisade_attachment_ring_events_total",
-        remedy: "look at the guest's driver; the queue works again when the guest resets the device or restarts",
+        remedy: "look at the guest's driver, or at the file behind its memory if that is what is told; the queue works again when the guest resets the device or restarts",
         clears: Clears::WithItsCause,
     }
     QueueCannotStart {

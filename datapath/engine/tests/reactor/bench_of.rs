@@ -339,6 +339,8 @@ pub struct Buffers {
     pub free: Vec<Segment>,
     pub gathered: usize,
     pub scattered: usize,
+    /// There is no page behind what is to be copied from or to.
+    pub lacks_pages: bool,
 }
 
 impl Pool for Buffers {
@@ -354,13 +356,15 @@ impl Pool for Buffers {
     fn give(&mut self, buffer: Segment) {
         self.free.push(buffer);
     }
-    fn gather(&mut self, lease: &Lease, from: &[Segment], _: u64, _: Segment, bytes: usize) {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], _: u64, _: Segment, bytes: usize) -> bool {
         assert!(lease.holds_all(from));
         self.gathered += bytes;
+        !self.lacks_pages
     }
-    fn scatter(&mut self, _: Segment, lease: &Lease, to: &[Segment], _: u64, bytes: usize) {
+    fn scatter(&mut self, _: Segment, lease: &Lease, to: &[Segment], _: u64, bytes: usize) -> bool {
         assert!(lease.holds_all(to));
         self.scattered += bytes;
+        !self.lacks_pages
     }
     fn zero(&mut self, _: Segment, _: usize) {}
 }
@@ -384,11 +388,11 @@ impl Pool for BuffersRef {
     fn give(&mut self, buffer: Segment) {
         self.0.borrow_mut().give(buffer);
     }
-    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
-        self.0.borrow_mut().gather(lease, from, skip, buffer, bytes);
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) -> bool {
+        self.0.borrow_mut().gather(lease, from, skip, buffer, bytes)
     }
-    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) {
-        self.0.borrow_mut().scatter(buffer, lease, to, skip, bytes);
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
+        self.0.borrow_mut().scatter(buffer, lease, to, skip, bytes)
     }
     fn zero(&mut self, _: Segment, _: usize) {}
 }
@@ -441,6 +445,7 @@ impl Bed {
             free,
             gathered: 0,
             scattered: 0,
+            lacks_pages: false,
         })));
         let devices = Obedient {
             limits: vec![limits(1000), limits(1000)],

@@ -338,3 +338,29 @@ fn what_has_failed_is_answered_with_its_last_piece_however_many_wait() {
     assert_eq!(guest.answers(), [(1, Status::IoErr)]);
     bed.reactor.abandon();
 }
+
+#[test]
+fn a_copy_that_meets_no_page_is_an_error_of_its_request_and_of_no_disk() {
+    for op in [Op::Read, Op::Write] {
+        let mut bed = Bed::new(16, 2);
+        let stats: Arc<AttachmentStats> = Arc::default();
+        let counted = Arc::clone(&stats);
+        let guest = bed.attach(QUEUE, |settings| settings.stats = counted);
+        let misaligned = vec![piece(0x10_0002, 512)];
+        bed.pool.0.borrow_mut().lacks_pages = true;
+        guest.ask(1, op, 0, 1, misaligned.clone());
+        bed.turn();
+        bed.finish_all(Ok(()));
+        bed.turn();
+        assert_eq!(guest.answers(), [(1, Status::IoErr)], "{op:?}");
+        assert_eq!(stats.faults[Fault::GuestMemory.kind()].get(), 1);
+        assert_eq!(bed.pool.0.borrow().free.len(), 2, "the buffer is back");
+        bed.pool.0.borrow_mut().lacks_pages = false;
+        guest.ask(2, op, 0, 1, misaligned);
+        bed.turn();
+        bed.finish_all(Ok(()));
+        bed.turn();
+        assert_eq!(guest.answers().last(), Some(&(2, Status::Ok)), "{op:?}");
+        assert_eq!(bed.reactor.in_flight(), 0);
+    }
+}

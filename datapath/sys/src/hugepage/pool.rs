@@ -1,7 +1,7 @@
 //! The bounce buffers of one reactor.
 
 use super::{HugeMemory, PageBacking};
-use crate::copy;
+use crate::copy::{self, Access};
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::{Lease, Pool, Segment};
 use std::io;
@@ -101,21 +101,29 @@ impl Pool for HugePool {
         self.free.push(index);
     }
 
-    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) -> bool {
         self.check(lease, from);
+        if lease.lacking_page_bytes().is_some() && !copy::bring_pages(from, skip, bytes, Access::Read) {
+            return false;
+        }
         let start = self.start(buffer, bytes);
         // SAFETY: `start` is `bytes` bytes of a taken buffer. The segments lie in the lease, which is there until this
         // returns, and which is not of this pool, whose memory nobody else has mapped: they do not overlap.
         let done = unsafe { copy::gather(from, skip, start, bytes) };
         assert!(done == bytes, "gathered {done} of {bytes} bytes");
+        true
     }
 
-    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) {
+    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
         self.check(lease, to);
+        if lease.lacking_page_bytes().is_some() && !copy::bring_pages(to, skip, bytes, Access::Write) {
+            return false;
+        }
         let start = self.start(buffer, bytes);
         // SAFETY: as in `gather`.
         let done = unsafe { copy::scatter(start, to, skip, bytes) };
         assert!(done == bytes, "scattered {done} of {bytes} bytes");
+        true
     }
 
     fn zero(&mut self, buffer: Segment, bytes: usize) {

@@ -7,10 +7,12 @@
 //! lie in it is not touched, and what does stays mapped. Pinned pages are used only for the lease of which they were
 //! pinned: another guest's memory that happens to come to the same addresses is not taken for it.
 
+use super::brought::Brought;
 use super::ring::{BUFFERS_MAX, Ring};
+use crate::copy::Access;
 use io_uring::IoUring;
 use io_uring::types::CloneBuffersFlags;
-use palisade_block::{Lease, Segment, ledger};
+use palisade_block::{Io, Lease, Op, Segment, ledger};
 use palisade_words::{AttachmentIndex, MemoryId};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -182,6 +184,8 @@ pub(super) struct MemoryTable {
 #[derive(Debug)]
 struct Kept {
     lease: Lease,
+    /// Where pages may be lacking: those that are there.
+    brought: Option<Brought>,
     users: u32,
     /// The first place of its pinned pieces in the ring's table.
     base: u32,
@@ -256,6 +260,7 @@ impl MemoryTable {
             .find(|shared| shared.registration.lease.is(lease));
         Kept {
             lease: lease.clone(),
+            brought: Brought::of(lease),
             users: 1,
             base: shared.map_or(0, |shared| shared.base),
             pieces: shared.map_or_else(Arc::default, |shared| Arc::clone(&shared.pieces)),
@@ -334,6 +339,23 @@ impl MemoryTable {
     fn users_of(&mut self, registration: &Arc<MemoryRegistration>) -> impl Iterator<Item = &mut Kept> {
         let kept = self.guests.iter_mut().flatten().chain(&mut self.pool);
         kept.filter(|kept| kept.lease.is(&registration.lease))
+    }
+
+    /// Whether all the data of an operation is there, or can be brought. It is kept memory.
+    #[inline]
+    pub(super) fn has_pages(&mut self, io: &Io<'_>) -> bool {
+        let kept = match io.memory {
+            MemoryId::POOL => self.pool.as_mut(),
+            MemoryId(number) => self.guests.get_mut(usize::from(number)).and_then(Option::as_mut),
+        };
+        let Some(brought) = kept.and_then(|kept| kept.brought.as_mut()) else {
+            return true;
+        };
+        let access = match io.op {
+            Op::Write => Access::Read,
+            _ => Access::Write,
+        };
+        io.segments.iter().all(|segment| brought.has(*segment, access))
     }
 
     /// The place in the ring's table in whose memory the segment lies whole.

@@ -241,6 +241,7 @@ fn a_file_that_shrinks_costs_its_own_guest_and_no_other() {
     assert!(memory.read(2 * PAGE, &mut byte));
     assert_eq!(byte, [0]);
     assert!(memory.is_lost() && !neighbour.is_lost());
+    assert!(memory.has_shrunk() && !neighbour.has_shrunk());
     assert!(memory.write(3 * PAGE, &[1]) && memory.store_u16(0, 5));
     assert!(neighbour.read(0, &mut byte));
     assert_eq!(byte, [7]);
@@ -292,6 +293,7 @@ fn huge_pages_that_are_not_to_be_had_cost_their_own_guest_and_no_other() {
         }
     }
     assert!(memory.is_lost() && !neighbour.is_lost());
+    assert!(!memory.has_shrunk(), "the file has its length");
     let mut byte = [0];
     assert!(neighbour.read(0, &mut byte));
     assert_eq!(byte, [7]);
@@ -319,6 +321,38 @@ fn of_a_disk(bytes: u64) -> (OwnedFd, String) {
     std::fs::remove_file(&path).unwrap();
     file.set_len(bytes).unwrap();
     (file.into(), path)
+}
+
+#[test]
+fn files_that_may_be_without_a_page_within_their_length_are_known() {
+    let lacks = |file: OwnedFd| {
+        let memory = GuestMemory::map(vec![spec(0, PAGE, 0, 0, &file)]).unwrap();
+        memory.lease().lacking_page_bytes()
+    };
+    assert_eq!(lacks(unsealed(PAGE).into()), None, "it has what the host has");
+    assert_eq!(lacks(of_a_disk(PAGE).0), Some(4096));
+    let mut mine = std::fs::File::options();
+    let path = format!("/dev/shm/palisade-memory-{}", std::process::id());
+    let limited = mine
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    limited.set_len(PAGE).unwrap();
+    assert_eq!(
+        lacks(limited.into()),
+        Some(4096),
+        "a tmpfs that is mounted has a limit"
+    );
+    let anonymous = GuestMemory::anonymous(&[(0, PAGE)]).unwrap();
+    assert_eq!(anonymous.lease().lacking_page_bytes(), None);
+    if let Some(huge) = huge(1) {
+        let memory = GuestMemory::map(vec![spec(0, 2 << 20, 0, 0, &huge.into())]).unwrap();
+        assert_eq!(memory.lease().lacking_page_bytes(), Some(2 << 20));
+    }
 }
 
 #[test]

@@ -43,6 +43,21 @@ fn read_chain(rig: &Rig, data: &[Descriptor]) -> Vec<Descriptor> {
 
 #[test]
 fn memory_whose_file_shrinks_breaks_its_own_queue_only() {
+    memory_is_lost(false, Broken::MemoryLost);
+}
+
+#[test]
+fn memory_that_is_lost_though_its_file_is_long_enough_is_said_to_have_no_page() {
+    memory_is_lost(true, Broken::NoPage);
+    let told = [Broken::MemoryLost, Broken::NoPage].map(|broken| broken.to_string());
+    assert!(
+        told[0].contains("shrunk") && told[1].contains("no page"),
+        "{told:?}"
+    );
+}
+
+/// `regrows`: the file has its length again when somebody looks.
+fn memory_is_lost(regrows: bool, expected: Broken) {
     let region = |guest_address: u64, bytes: u64, file: &std::fs::File| RegionSpec {
         guest_address,
         bytes,
@@ -78,10 +93,13 @@ fn memory_whose_file_shrinks_breaks_its_own_queue_only() {
     let mut segments = SegmentList::default();
     assert!(matches!(queue.pull(&mut segments), Pulled::Answered));
     assert_eq!(queue.broken(), None);
+    if regrows {
+        data.set_len(0x10_0000).unwrap();
+    }
     driver.submit_chain(&chain).unwrap();
     driver.publish();
     assert!(matches!(queue.pull(&mut segments), Pulled::Empty));
-    assert_eq!(queue.broken(), Some(Broken::MemoryLost));
+    assert_eq!(queue.broken(), Some(expected));
     queue.publish();
     assert_eq!(
         driver.poll_used().unwrap().bytes,

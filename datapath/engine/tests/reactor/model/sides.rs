@@ -116,7 +116,7 @@ impl Pool for Of {
         world.free.push(buffer);
     }
 
-    fn gather(&mut self, _: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) {
+    fn gather(&mut self, _: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) -> bool {
         let mut world = self.0.borrow_mut();
         let from = from
             .iter()
@@ -129,9 +129,10 @@ impl Pool for Of {
                 .count(),
             bytes
         );
+        true
     }
 
-    fn scatter(&mut self, buffer: Segment, _: &Lease, to: &[Segment], skip: u64, bytes: usize) {
+    fn scatter(&mut self, buffer: Segment, _: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
         let mut world = self.0.borrow_mut();
         let to = to.iter().flat_map(|segment| place(*segment)).skip(skip as usize);
         let pairs = place(buffer).take(bytes).zip(to);
@@ -141,6 +142,7 @@ impl Pool for Of {
                 .count(),
             bytes
         );
+        true
     }
 
     fn zero(&mut self, buffer: Segment, bytes: usize) {
