@@ -245,7 +245,8 @@ impl ReactorThread {
         );
         let clock = MonotonicClock::new();
         let idle = Idle::new(plan.idle, clock.now());
-        let reactor = Reactor::new(plan.config, devices, pool, stats);
+        let mut reactor = Reactor::new(plan.config, devices, pool, stats);
+        reactor.bound_turns(Box::new(clock));
         let (kicks, unheard) = (HashMap::new(), HashSet::new());
         let thread = ReactorThread {
             index: plan.index,

@@ -126,6 +126,16 @@ pub const SUBMITTED_AWAKE: Nanos = Nanos::from_millis(50);
 /// waited for, or found and cleared (a hugepage of 2 MiB takes 0.1 to 0.4 ms).
 pub const STEP_LONG: Nanos = Nanos::from_millis(2);
 
+/// Places of guests' memory that a turn touches, one for each request and one for each of its segments, after which what has
+/// been taken is submitted and the clock is looked at. So much of what a turn does may be on pages that take long, before it
+/// is known that they do. It is a batch of requests of one segment: those are submitted as often as before.
+pub const TOUCHES_UNSEEN_MAX: u32 = 2 * PULL_BATCH as u32;
+
+/// Segments of one operation on the memory of an attachment whose steps were found to take long, while steps are timed. What
+/// has more is carried out in pieces, and rests between two of them: a piece is not interrupted, and 120 fresh hugepages take
+/// 40 ms on a fast machine. Of others it would cut every request of 512 KiB whose buffers lie in single pages.
+pub const SEGMENTS_SLOW_MAX: usize = 16;
+
 /// After a long step nothing is taken from its attachment for so many times as long, so that others have nine tenths of the
 /// reactor's time.
 pub const REST_TIMES: u64 = 9;
@@ -174,6 +184,8 @@ const _: () = assert!(RANGE_BYTES_MIN <= RANGE_BYTES_FIRST && RANGE_BYTES_FIRST 
 const _: () = assert!(RANGE_BYTES_FILE_MAX <= RANGE_BYTES_MAX && RANGES_SHORT <= RANGE_BYTES_MIN / 4096);
 const _: () =
     assert!(RANGE_QUICK.0 < RANGE_AIM.0 && RANGE_AIM.0 < RANGE_SLOW.0 && RANGE_SLOW.0 < RANGE_TOLD.0);
+const _: () =
+    assert!(SEGMENTS_SLOW_MAX < TOUCHES_UNSEEN_MAX as usize && SEGMENTS_SLOW_MAX < SEGMENTS_PER_SLOT);
 const _: () = assert!(STEP_LONG.0 < TURN_SUSPICIOUS.0 && TURN_SUSPICIOUS.0 < SUBMITTED_AWAKE.0);
 const _: () =
     assert!(STEP_LONG.0 < STALL_MIN.0 && STALL_MIN.0 < STALLED_MAX.0 && STALLED_MAX.0 < STALL_WINDOW.0);

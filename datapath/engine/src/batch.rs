@@ -10,6 +10,7 @@ use crate::rations::Flight;
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark, volume_of};
 use crate::shares::Shares;
 use crate::slots::{Slots, Work};
+use crate::touches::Touches;
 use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH, STEP_LONG};
@@ -23,6 +24,9 @@ const BATCH_PIECE_SHIFT: u32 = 14;
 
 /// And one that was put together of many descriptors, for as many more as it has times this many.
 const BATCH_DESCRIPTORS: u64 = 64;
+
+/// A request of more segments is not the usual one. It is handed over at once, also to a device that looks ahead.
+const SEGMENTS_FEW: usize = 8;
 
 /// What one queue hands over in one turn, so far.
 struct Batch {
@@ -120,7 +124,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     self.admit(index, slot, request, way);
                     let queue = self.queue_of(index);
                     batch.allowance = queue.allowance;
-                    if queue.resting > 0 {
+                    if queue.resting > 0 || self.touches.are_over() {
                         break;
                     }
                 }
@@ -191,7 +195,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
         let limited = pace::is_limited(&queue.settings.pace) && !queue.stopping;
-        let stopwatch = self.stopwatch.as_deref();
+        let clocks = &self.clocks;
         let mut hands = Hands {
             index,
             now: self.now,
@@ -203,6 +207,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             long_shares: &self.long_shares,
             flight: &mut self.flight,
             walks: &mut self.walks,
+            touches: &mut self.touches,
             turn: self.stats.turns.get(),
             devices: &mut self.devices,
         };
@@ -228,7 +233,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if let Some(stop) = unlucky {
                 return stop;
             }
-            if let Some(stopwatch) = stopwatch
+            if hands.touches.are_many() {
+                hands.touches.look(hands.devices, clocks, hands.now);
+                if hands.touches.are_over() {
+                    break;
+                }
+            }
+            if let Some(stopwatch) = &clocks.stopwatch
                 && stopwatch.passed() >= STEP_LONG
             {
                 break;
@@ -285,6 +296,7 @@ struct Hands<'a, S, D> {
     long_shares: &'a Shares,
     flight: &'a mut Flight,
     walks: &'a mut Walks,
+    touches: &'a mut Touches,
     turn: u64,
     devices: &'a mut D,
 }
@@ -332,6 +344,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             Pulled::Empty => return Taken::Nothing,
             Pulled::Answered => {
                 batch.count_answered();
+                self.touches.add(0);
                 count_followed(self.queue, self.walks, self.turn, batch);
                 return Taken::Answered;
             }
@@ -352,6 +365,8 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
+        let segments = list.len();
+        self.touches.add(segments);
         let way = way(
             &self.queue.settings,
             self.volume.route.as_ref(),
@@ -363,9 +378,14 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             broken("a list without a slot")
         };
         match way {
+            Ok(Way::Whole(device, _)) if segments > self.queue.segments_max => Taken::Other(Other {
+                slot,
+                request,
+                way: Ok(Way::Cut(Work::Ranges(Sectors::ZERO), device)),
+            }),
             Ok(Way::Whole(device, device_lba)) => {
                 batch.allowance.spend(bytes);
-                let late = self.devices.looks_ahead(device);
+                let late = segments <= SEGMENTS_FEW && self.devices.looks_ahead(device);
                 let whole = Whole {
                     slot,
                     request,

@@ -1,10 +1,11 @@
 //! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
-use crate::parts::is_reached;
+use crate::alignment::is_reached;
 use crate::rations::whole_range_bytes_max;
 use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
+use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::mailbox::AttachmentSettings;
 use palisade_block::{
     Answer, Devices, Fault, Io, Op, Origin, Pool, Request, Route, Segment, Source, Started, Status,
@@ -115,6 +116,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 &[]
             },
         };
+        // Those of a guest that was slow count for more: the clock is looked at after each of its pieces.
+        let weight = SEGMENTS_PER_SLOT / queue.segments_max.max(1);
+        self.touches.add(weight * io.segments.len());
         let started = self.devices.start(io);
         match started {
             Started::Pending => {

@@ -5,6 +5,7 @@ use crate::ranges::Ranges;
 use crate::rations::{Ration, bounded};
 use crate::reactor::{Device, Queue, Reactor, Volume, broken};
 use palisade_block::ledger;
+use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
 use palisade_block::stats::DeviceStats;
 use palisade_block::{Devices, Nanos, Pool, Route, Source};
@@ -74,6 +75,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             leaving: false,
             throttled: false,
             allowance: Allowance::default(),
+            segments_max: SEGMENTS_PER_SLOT,
             long_held: 0,
             wants_long: false,
             resting: 0,

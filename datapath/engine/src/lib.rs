@@ -27,6 +27,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alignment;
 mod batch;
 mod carry;
 mod control;
@@ -40,6 +41,7 @@ mod shares;
 mod slots;
 mod stall;
 mod steps;
+mod touches;
 mod walks;
 
 pub use idle::{Idle, IdlePolicy};

@@ -2,14 +2,16 @@
 //! device takes, lie in memory that the device cannot reach, flush several devices, or write zeroes to a device
 //! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
 
+use crate::alignment::{Alignment, is_aligned};
 use crate::pace;
 use crate::ranges::Ranges;
 use crate::rations::RangePiece;
 use crate::reactor::{Reactor, broken};
 use crate::slots::{Place, Use, Work};
+use crate::touches;
 use palisade_block::ledger;
 use palisade_block::limits::{BOUNCE_BYTES, RANGE_BYTES_FIRST};
-use palisade_block::{DeviceLimits, Devices, Fault, Op, Pool, Segment, SegmentList, Source, Started};
+use palisade_block::{Devices, Fault, Op, Pool, Segment, SegmentList, Source, Started};
 use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
 
 /// Vain tries of one kind in one turn, so that a long list of those that wait does not slow down the rest.
@@ -72,11 +74,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     Cut::Sent => {
                         self.step(request, &piece);
                         self.spend(request, &piece);
+                        self.has_touched_enough();
                     }
                     Cut::Done(part, result) => {
                         self.step(request, &piece);
                         self.spend(request, &piece);
                         self.settle_part(part, result);
+                        self.has_touched_enough();
                     }
                     Cut::Short => {
                         self.rebook(request, piece.device);
@@ -105,8 +109,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         queue.is_some_and(|queue| queue.as_ref().is_some_and(|queue| queue.settings.revoked))
     }
 
-    /// Whether a piece may be begun now: whether there is any of this turn left, its attachment has room for it in flight,
-    /// and its limit lets it. One for which somebody waits, as its queue is to stop or its volume to get another route, is
+    /// Whether a piece may be begun now: whether there is any of this turn left, its attachment does not rest and has room
+    /// for it in flight, and its limit lets it. One for which somebody waits, as its queue is to stop or its volume to get another route, is
     /// not held back by a limit; it is charged all the same.
     fn may_begin(&mut self, request: SlotIndex, piece: &Piece) -> bool {
         let (turn, now, index) = (self.stats.turns.get(), self.now, self.slots.slot(request).queue);
@@ -121,6 +125,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         let has_turn = bytes == 0 || queue.ration.of_queue_allows(turn) && self.ration.of_all_allows(turn);
         if !has_turn || (moves_data && !self.flight.may_take(queue.id.attachment, bytes)) {
+            return false;
+        }
+        let rests = self.steps.has_rest(queue.id.attachment) && !queue.stopping;
+        if bytes != 0 && (self.touches.are_over() || rests) {
             return false;
         }
         let volume = self.volumes.get(queue.settings.volume.usize());
@@ -269,14 +277,22 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         let mut sectors = piece.sectors;
         let (mut bounce, mut is_there) = (None, true);
-        let mut place = self.slots.slot(request).place;
+        let (mut place, queue) = (self.slots.slot(request).place, self.slots.slot(request).queue);
+        let segments_max = self.queue_of(queue).segments_max;
         let (list, whole) = self.slots.part_and_request(part, request);
         list.clear();
         if piece.op.moves_data() {
             place = place.advanced_to(whole.as_slice(), piece.skip.bytes());
             let mut aligned = false;
             if !piece.zeroes {
-                slice(whole.as_slice(), place, piece.skip.bytes(), sectors.bytes(), list);
+                slice(
+                    whole.as_slice(),
+                    place,
+                    piece.skip.bytes(),
+                    sectors.bytes(),
+                    segments_max,
+                    list,
+                );
                 let mut fitting = sectors;
                 if list.bytes() < sectors.bytes() {
                     // What has many segments ends with the part's list, at a whole block.
@@ -301,9 +317,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     return Cut::Short;
                 };
                 sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64));
-                let bytes = sectors.bytes() as usize;
-                let queue = self.slots.slot(request).queue;
                 let (list, whole) = self.slots.part_and_request(part, request);
+                if !piece.zeroes {
+                    let (from, skip) = rest(whole.as_slice(), place, piece.skip.bytes());
+                    let few = from.iter().take(segments_max);
+                    let few_bytes = few
+                        .map(|segment| segment.bytes() as u64)
+                        .sum::<u64>()
+                        .saturating_sub(skip);
+                    let blocks = (Sectors::from_bytes(few_bytes).0 / piece.block_sectors).max(1);
+                    sectors = sectors.min(Sectors(blocks * piece.block_sectors));
+                }
+                let bytes = sectors.bytes() as usize;
                 list.clear();
                 list.push(buffer.first(bytes));
                 if piece.zeroes {
@@ -313,6 +338,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     let Some(Some(queue)) = self.queues.get(queue as usize) else {
                         broken("a request outlived its queue")
                     };
+                    self.touches.add(touches::count(from, skip, bytes as u64));
                     is_there = self.pool.gather(&queue.lease, from, skip, buffer, bytes);
                 }
                 bounce = Some(buffer);
@@ -417,6 +443,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 let Some(Some(queue)) = self.queues.get(queue as usize) else {
                     broken("a request outlived its queue")
                 };
+                self.touches.add(touches::count(to, skip, sectors.bytes()));
                 let bytes = sectors.bytes() as usize;
                 if !self.pool.scatter(buffer, &queue.lease, to, skip, bytes) {
                     result = Err(Fault::GuestMemory);
@@ -521,6 +548,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
             self.end_step(queue);
             moved += 1;
+            if self.has_touched_enough() {
+                break;
+            }
         }
         moved + self.resume_waiting() + self.resume_resting()
     }
@@ -534,13 +564,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let turn = self.stats.turns.get();
         for _ in 0..self.rests.len().min(RESTS_TRIED) {
             // Who gets nothing because this turn is full is the first of the next.
-            if !self.ration.of_all_allows(turn) {
+            if !self.ration.of_all_allows(turn) || self.touches.are_over() {
                 break;
             }
             let Some(request) = self.rests.pop_front() else {
                 break;
             };
-            if self.stopwatch.is_some() && self.rests_now(self.slots.slot(request).queue) {
+            if self.clocks.stopwatch.is_some() && self.rests_now(self.slots.slot(request).queue) {
                 self.rests.push_back(request);
                 continue;
             }
@@ -576,6 +606,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let mut kept_count = 0;
         let waiting = self.waiting.len();
         for position in 0..waiting.min(2 * RESUME_TRIES) {
+            if self.touches.are_over() {
+                break;
+            }
             let Some(request) = self.waiting.pop_front() else {
                 break;
             };
@@ -629,10 +662,18 @@ fn rest(segments: &[Segment], place: Place, skip: u64) -> (&[Segment], u64) {
     )
 }
 
-/// Takes `bytes` of the segments, from byte `skip` on, into `list`, as far as there is room. The place is that byte's.
-fn slice(segments: &[Segment], place: Place, skip: u64, mut bytes: u64, list: &mut SegmentList) {
+/// Takes `bytes` of the segments, from byte `skip` on, into `list`, as far as there is room and not from more than so many.
+/// The place is that byte's.
+fn slice(
+    segments: &[Segment],
+    place: Place,
+    skip: u64,
+    mut bytes: u64,
+    segments_max: usize,
+    list: &mut SegmentList,
+) {
     let (segments, mut skip) = rest(segments, place, skip);
-    for segment in segments {
+    for segment in segments.iter().take(segments_max) {
         if bytes == 0 {
             return;
         }
@@ -646,44 +687,4 @@ fn slice(segments: &[Segment], place: Place, skip: u64, mut bytes: u64, list: &m
         skip = 0;
         bytes -= take;
     }
-}
-
-/// What a device asks of each segment.
-#[derive(Clone, Copy)]
-pub(crate) struct Alignment {
-    /// Bits that no address may have.
-    address_mask: usize,
-    /// Bits that no length may have.
-    length_mask: usize,
-}
-
-impl Alignment {
-    const ANY: Alignment = Alignment {
-        address_mask: 0,
-        length_mask: 0,
-    };
-
-    /// Of a device; both of its units are powers of two.
-    #[inline]
-    pub(crate) fn of(limits: &DeviceLimits) -> Alignment {
-        Alignment {
-            address_mask: (limits.memory_alignment as usize).saturating_sub(1),
-            length_mask: (limits.length_alignment as usize).saturating_sub(1),
-        }
-    }
-}
-
-/// Whether a device that asks for this can reach the memory as it is.
-#[inline]
-pub(crate) fn is_aligned(segments: &[Segment], alignment: Alignment) -> bool {
-    let (addresses, lengths) = segments.iter().fold((0, 0), |(addresses, lengths), segment| {
-        (addresses | segment.address(), lengths | segment.bytes())
-    });
-    addresses & alignment.address_mask | lengths & alignment.length_mask == 0
-}
-
-/// Whether a device can reach the memory as it is. Many ask for nothing, and then the segments are not looked at.
-#[inline]
-pub(crate) fn is_reached(segments: &[Segment], limits: &DeviceLimits) -> bool {
-    limits.memory_alignment | limits.length_alignment <= 1 || is_aligned(segments, Alignment::of(limits))
 }

@@ -8,11 +8,12 @@ use crate::rations::{Flight, Ration};
 use crate::shares::Shares;
 use crate::slots::{Slots, Use};
 use crate::steps::Steps;
+use crate::touches::{Clocks, Touches};
 use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
-use palisade_block::{DeviceLimits, Devices, Fault, Lease, Nanos, Pool, Route, Source, Stopwatch};
+use palisade_block::{DeviceLimits, Devices, Fault, Lease, Nanos, Pool, Route, Source};
 use palisade_words::{AttachmentIndex, DeviceIndex, Generation, MemoryId, QueueId, SlotIndex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub(crate) struct Queue<S> {
     pub(crate) throttled: bool,
     /// What it may still take of its attachment's limits.
     pub(crate) allowance: Allowance,
+    /// Segments that one operation on its memory may have.
+    pub(crate) segments_max: usize,
     /// Long requests in flight.
     pub(crate) long_held: u32,
     /// The next request is long, and there was no list for it.
@@ -150,13 +153,16 @@ pub struct Reactor<S, D, P> {
     pub(crate) now: Nanos,
     pub(crate) watch_every: Nanos,
     pub(crate) watch_next: Nanos,
-    /// Times the steps of each turn, while somebody wants to know.
-    pub(crate) stopwatch: Option<Box<dyn Stopwatch>>,
-    /// What it has found.
+    pub(crate) clocks: Clocks,
+    /// What the stopwatch has found.
     pub(crate) steps: Steps,
+    /// What the present turn has touched.
+    pub(crate) touches: Touches,
     /// The sources notify; they go on to do so while one sleep follows the other.
     armed: bool,
+    /// What the devices have finished, and how much of that has been taken note of.
     finished: Vec<(SlotIndex, Result<(), Fault>)>,
+    noted: usize,
     first: usize,
 }
 
@@ -194,10 +200,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             now: Nanos(0),
             watch_every: config.watch_every,
             watch_next: Nanos(0),
-            stopwatch: None,
+            clocks: Clocks::default(),
             steps: Steps::default(),
+            touches: Touches::default(),
             armed: false,
             finished: Vec::with_capacity(all),
+            noted: 0,
             first: 0,
             slots,
         }
@@ -205,7 +213,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// One turn at the moment `now`: the number of things done, 0 when there was nothing to do.
     pub fn turn(&mut self, now: Nanos) -> usize {
-        match self.stopwatch.is_some() {
+        match self.clocks.stopwatch.is_some() {
             false => self.turn_as::<false>(now),
             true => self.turn_timed(now),
         }
@@ -215,6 +223,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     #[inline(always)]
     pub(crate) fn turn_as<const TIMED: bool>(&mut self, now: Nanos) -> usize {
         self.now = now;
+        self.touches = Touches::default();
         let finished = self.reap::<TIMED>();
         let taken = self.pull::<TIMED>();
         self.submit();
@@ -233,10 +242,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Asks every source to notify. True when one of them has work already, so that the reactor must not sleep.
     pub fn arm(&mut self) -> bool {
         self.armed = true;
-        if self.stopwatch.is_some() {
+        if self.clocks.stopwatch.is_some() {
             self.arm_timed();
         }
-        let mut work = false;
+        let mut work = self.is_behind();
         for &index in &self.active {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
@@ -316,7 +325,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself.
     #[inline]
     pub fn is_held_up(&self) -> bool {
-        !(self.blocked.is_empty() && self.waiting.is_empty() && self.rests.is_empty())
+        !(self.blocked.is_empty() && self.waiting.is_empty() && self.rests.is_empty()) || self.is_behind()
+    }
+
+    /// Whether the devices have finished what has not been taken note of.
+    #[inline]
+    fn is_behind(&self) -> bool {
+        self.noted < self.finished.len()
     }
 
     /// Requests in flight.
@@ -351,25 +366,32 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.devices
     }
 
-    /// Finishes what the devices have finished.
+    /// Finishes what the devices have finished: as much as a turn allows, the rest in the next before anything else.
     fn reap<const TIMED: bool>(&mut self) -> usize {
-        let finished = &mut self.finished;
-        finished.clear();
-        let count = self.devices.reap(|slot, result| finished.push((slot, result)));
+        if !self.is_behind() {
+            let finished = &mut self.finished;
+            finished.clear();
+            self.devices.reap(|slot, result| finished.push((slot, result)));
+            self.noted = 0;
+        }
         if TIMED {
             self.end_step_of_nobody();
         }
-        for position in 0..self.finished.len() {
-            if let Some(&(slot, result)) = self.finished.get(position) {
-                let queue = if TIMED { self.slots.slot(slot).queue } else { 0 };
-                self.left_device(slot);
-                self.completed(slot, result);
-                if TIMED {
-                    self.end_step(queue);
-                }
+        let before = self.noted;
+        while let Some(&(slot, result)) = self.finished.get(self.noted) {
+            self.noted += 1;
+            let queue = if TIMED { self.slots.slot(slot).queue } else { 0 };
+            self.left_device(slot);
+            self.completed(slot, result);
+            if TIMED {
+                self.end_step(queue);
+            }
+            self.touches.add(0);
+            if self.has_turn_touched_enough() {
+                break;
             }
         }
-        count
+        self.noted - before
     }
 
     /// Goes on with what had to wait, then takes new requests from each queue in turn. The next turn begins with the
@@ -378,6 +400,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// change nothing. A queue whose chain has waited to be followed comes before all others, whatever their order.
     fn pull<const TIMED: bool>(&mut self) -> usize {
         let mut taken = if self.is_held_up() { self.resume() } else { 0 };
+        if !TIMED && self.touches.are_over() {
+            return taken;
+        }
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();
         let first = self.walks.first();
@@ -408,6 +433,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                             served = Some(position);
                             taken += here;
                         }
+                    }
+                    if !TIMED && self.touches.are_over() {
+                        break;
                     }
                 }
                 if TIMED {

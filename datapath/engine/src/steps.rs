@@ -10,13 +10,13 @@
 //! hundredth of the usual request. So steps are timed only while somebody wants to know, which is when turns have become
 //! slow. A step is all that one turn does for one queue at a time; what it hands to the devices is submitted within it.
 //!
-//! Then a step that becomes long ends with the request at which it does, and its attachment rests for [`REST_TIMES`] as
+//! Then a step that becomes long ends with the request at which that is seen ([`touches`](crate::touches)), and its attachment rests for [`REST_TIMES`] as
 //! long: nothing is taken from its queues, and what has been begun of its long requests waits. So whatever a guest's memory
 //! costs, the others have most of the reactor's time, and nobody is accused of anything: a guest that touches fresh
 //! hugepages is honest, and rests as well.
 
 use crate::reactor::Reactor;
-use palisade_block::limits::{REST_MAX, REST_TIMES, STEP_LONG};
+use palisade_block::limits::{REST_MAX, REST_TIMES, SEGMENTS_PER_SLOT, SEGMENTS_SLOW_MAX, STEP_LONG};
 use palisade_block::mailbox::Notice;
 use palisade_block::{Devices, Lap, Nanos, Pool, Source, Stopwatch};
 use palisade_words::AttachmentIndex;
@@ -68,14 +68,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Has the steps of each turn timed from now on, or no longer: one that takes long is told with the queue that it was
     /// done for ([`Notice::QueueStalled`]), whose attachment rests.
     pub fn time_steps(&mut self, stopwatch: Option<Box<dyn Stopwatch>>) {
-        self.stopwatch = stopwatch;
+        self.clocks.stopwatch = stopwatch;
         self.steps = Steps::default();
+        for queue in self.queues.iter_mut().flatten() {
+            queue.segments_max = SEGMENTS_PER_SLOT;
+        }
     }
 
     #[cold]
     #[inline(never)]
     pub(crate) fn turn_timed(&mut self, now: Nanos) -> usize {
-        if let Some(stopwatch) = &mut self.stopwatch {
+        if let Some(stopwatch) = &mut self.clocks.stopwatch {
             stopwatch.start();
         }
         self.steps.begin_turn(now);
@@ -109,7 +112,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// What was done since the last step was done for this queue, if steps are timed.
     #[inline]
     pub(crate) fn end_step(&mut self, index: u16) {
-        if self.stopwatch.is_some() {
+        if self.clocks.stopwatch.is_some() {
             self.note_step(index);
         }
     }
@@ -119,21 +122,27 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     fn note_step(&mut self, index: u16) {
         // The kernel takes hold of the pages of what is submitted: not later, with what is others'.
         self.devices.submit();
-        let lap = self
-            .stopwatch
-            .as_mut()
-            .and_then(|stopwatch| stopwatch.lap(STEP_LONG));
+        self.touches.begin();
+        let stopwatch = self.clocks.stopwatch.as_mut();
+        let lap = stopwatch.and_then(|stopwatch| stopwatch.lap(STEP_LONG));
         let Some(lap) = lap else { return };
         if let Some(Some(queue)) = self.queues.get(index as usize) {
             let rest = Nanos(lap.held.0.saturating_mul(REST_TIMES)).min(REST_MAX);
-            self.steps.rest(queue.id.attachment, lap.ended.after(rest));
+            let attachment = queue.id.attachment;
+            self.steps.rest(attachment, lap.ended.after(rest));
             self.steps.add(index, lap);
+            for queue in self.queues.iter_mut().flatten() {
+                if queue.id.attachment == attachment {
+                    queue.segments_max = SEGMENTS_SLOW_MAX;
+                }
+            }
         }
     }
 
     /// It was done for no queue in particular.
     pub(crate) fn end_step_of_nobody(&mut self) {
-        if let Some(stopwatch) = &mut self.stopwatch {
+        self.touches.begin();
+        if let Some(stopwatch) = &mut self.clocks.stopwatch {
             stopwatch.lap(STEP_LONG);
         }
     }

@@ -5,7 +5,7 @@ use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
 use palisade_block::{Nanos, Route, Run};
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_sys::device::{DeviceSpec, Medium};
-use palisade_sys::{HugePool, LocalDevices, LocalSettings, Opened};
+use palisade_sys::{HugePool, LocalDevices, LocalSettings, MonotonicClock, Opened};
 use palisade_virtio::BlkQueue;
 use palisade_virtio::driver::repeated::Silent;
 use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
@@ -43,6 +43,7 @@ impl WholeTurn {
         };
         devices.add_device(DEVICE, Arc::new(Opened::open(&spec, Duration::ZERO)?))?;
         let mut reactor = Reactor::new(config, devices, HugePool::new(4)?, Arc::default());
+        reactor.bound_turns(Box::new(MonotonicClock::new()));
         reactor.apply(Command::AddDevice {
             device: DEVICE,
             stats: Arc::default(),

@@ -242,6 +242,27 @@ pub struct Obedient {
     /// Whose the operations are that will be started, in their order; and whose those are that wait for submission.
     pub whose: Vec<u16>,
     pub unsubmitted: Vec<u16>,
+    /// Memory whose pages are touched for the first time.
+    pub fresh: Option<Fresh>,
+}
+
+/// Pages that have to be found and cleared when they are touched.
+#[derive(Debug)]
+pub struct Fresh {
+    pub memory: Lease,
+    pub now: Rc<Cell<u64>>,
+    /// What each segment takes.
+    pub takes: u64,
+    /// They are touched by a submission, and else by whoever starts an operation.
+    pub by_submission: bool,
+    /// Segments to be submitted.
+    pub waiting: u64,
+}
+
+impl Fresh {
+    fn touch(&self, segments: u64) {
+        self.now.set(self.now.get() + segments * self.takes);
+    }
 }
 
 impl Devices for Obedient {
@@ -300,6 +321,12 @@ impl Devices for Obedient {
             pooled: io.memory == MemoryId::POOL,
             segments: io.segments.to_vec(),
         });
+        if let Some(fresh) = self.fresh.as_mut().filter(|fresh| lease.is(&fresh.memory)) {
+            match fresh.by_submission {
+                true => fresh.waiting += io.segments.len() as u64,
+                false => fresh.touch(io.segments.len() as u64),
+            }
+        }
         if self.unsupported.contains(&io.op) {
             return Started::Done(Err(Fault::Unsupported));
         }
@@ -309,6 +336,10 @@ impl Devices for Obedient {
     fn submit(&mut self) {
         self.submits.set(self.submits.get() + 1);
         let submitted = std::mem::take(&mut self.unsubmitted);
+        if let Some(fresh) = &mut self.fresh {
+            let segments = std::mem::take(&mut fresh.waiting);
+            fresh.touch(segments);
+        }
         if let Some((slow, now, takes)) = &self.slow_pages
             && submitted.contains(slow)
         {
@@ -341,6 +372,22 @@ pub struct Buffers {
     pub scattered: usize,
     /// There is no page behind what is to be copied from or to.
     pub lacks_pages: bool,
+    /// A clock, and how far each segment moves it on that is copied from or to.
+    pub fresh: Option<(Rc<Cell<u64>>, u64)>,
+}
+
+impl Buffers {
+    fn touch(&self, segments: &[Segment], skip: u64, bytes: usize) {
+        let Some((now, takes)) = &self.fresh else { return };
+        let (mut at, end) = (0, skip + bytes as u64);
+        for segment in segments {
+            let next = at + segment.bytes() as u64;
+            if next > skip && at < end {
+                now.set(now.get() + takes);
+            }
+            at = next;
+        }
+    }
 }
 
 impl Pool for Buffers {
@@ -356,12 +403,14 @@ impl Pool for Buffers {
     fn give(&mut self, buffer: Segment) {
         self.free.push(buffer);
     }
-    fn gather(&mut self, lease: &Lease, from: &[Segment], _: u64, _: Segment, bytes: usize) -> bool {
+    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, _: Segment, bytes: usize) -> bool {
+        self.touch(from, skip, bytes);
         assert!(lease.holds_all(from));
         self.gathered += bytes;
         !self.lacks_pages
     }
-    fn scatter(&mut self, _: Segment, lease: &Lease, to: &[Segment], _: u64, bytes: usize) -> bool {
+    fn scatter(&mut self, _: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
+        self.touch(to, skip, bytes);
         assert!(lease.holds_all(to));
         self.scattered += bytes;
         !self.lacks_pages
@@ -446,6 +495,7 @@ impl Bed {
             gathered: 0,
             scattered: 0,
             lacks_pages: false,
+            fresh: None,
         })));
         let devices = Obedient {
             limits: vec![limits(1000), limits(1000)],
@@ -463,6 +513,7 @@ impl Bed {
             slow_pages: None,
             whose: Vec::new(),
             unsubmitted: Vec::new(),
+            fresh: None,
         };
         let stats = Arc::new(ReactorStats::default());
         let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::clone(&stats));

@@ -17,6 +17,7 @@ mod settings;
 mod sleep;
 mod slow_ranges;
 mod steps;
+mod touches;
 mod turns;
 mod walks;
 mod ways;

@@ -128,11 +128,12 @@ fn a_list_that_is_full_ends_at_a_whole_block() {
         (limits.memory_alignment, limits.length_alignment) = (1, 1);
         limits.block_bytes = 4096;
     };
-    // 160 segments of 128 bytes are 20480 bytes, 5 blocks; of 50 bytes 8000, 1 block; of 16 bytes 2560, none.
+    // 160 segments of 128 bytes are 20480 bytes, 5 blocks; of 50 bytes 8000, 1 block; of 16 bytes 2560, none: then a
+    // block goes through the pool.
     for (bytes, pieces) in [
         (128, vec![(0, 40, false), (40, 24, false)]),
         (50, vec![(0, 8, false), (8, 8, false), (16, 8, false)]),
-        (16, vec![(0, 16, true)]),
+        (16, vec![(0, 8, true), (8, 8, true)]),
     ] {
         let (mut bed, guest) = large(4, bytewise);
         let sectors: u64 = pieces.iter().map(|piece| piece.1).sum();
