@@ -550,6 +550,9 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             Started::Pending => {
                 ledger::enter(&mut watched.in_flight, "operations on a device");
                 watched.stats.in_flight.set(u64::from(watched.in_flight));
+                if let Some(two) = watched.ask(self.queue.id.attachment) {
+                    self.flight.meet(two);
+                }
                 batch.room = batch.room.saturating_sub(1);
                 self.keep(slot, request, device, device_lba);
                 let kept = self.slots.slot_mut(slot);

@@ -124,6 +124,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Started::Pending => {
                 ledger::enter(&mut watched.in_flight, "operations on a device");
                 watched.stats.in_flight.set(u64::from(watched.in_flight));
+                if let Some(two) = watched.ask(queue.id.attachment) {
+                    self.flight.meet(two);
+                }
                 let slot = self.slots.slot_mut(index);
                 slot.on_device = true;
                 slot.launched = self.now;

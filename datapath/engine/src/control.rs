@@ -272,6 +272,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             in_flight: 0,
             dropped: false,
             stalled: false,
+            asked_by: None,
         };
         while self.ranges.len() <= index.usize() {
             self.ranges.push(Ranges::new(&self.flight));

@@ -108,6 +108,19 @@ pub(crate) struct Device {
     pub(crate) in_flight: u32,
     pub(crate) dropped: bool,
     pub(crate) stalled: bool,
+    /// Who asked for something last that it did not do at once.
+    pub(crate) asked_by: Option<AttachmentIndex>,
+}
+
+impl Device {
+    /// It is asked by an attachment; the other one that it was asked by before, if it was another.
+    #[inline]
+    pub(crate) fn ask(&mut self, attachment: AttachmentIndex) -> Option<[AttachmentIndex; 2]> {
+        let before = self.asked_by.replace(attachment);
+        before
+            .filter(|&before| before != attachment)
+            .map(|before| [before, attachment])
+    }
 }
 
 /// One reactor. `S` are its sources, `D` its devices, `P` its buffer pool.
@@ -224,6 +237,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn turn_as<const TIMED: bool>(&mut self, now: Nanos) -> usize {
         self.now = now;
         self.touches = Touches::default();
+        self.flight.begin_turn(now);
         let finished = self.reap::<TIMED>();
         let taken = self.pull::<TIMED>();
         self.submit();

@@ -3,7 +3,8 @@
 
 use crate::bench_of::*;
 use palisade_block::limits::{
-    FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, PIECE_BYTES_MAX, TURN_BYTES_ALL, TURN_BYTES_EACH,
+    FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, FLIGHT_BYTES_SHARED, FLIGHT_SHARED_FOR, PIECE_BYTES_MAX,
+    TURN_BYTES_ALL, TURN_BYTES_EACH,
 };
 use palisade_block::mailbox::{Command, Notice, Pace};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
@@ -138,13 +139,13 @@ fn requests_of_gibibytes_take_turns() {
 }
 
 /// Turns and finishes `every`-th of what is in flight, oldest first. The most bytes that were in flight of each attachment,
-/// which have the sectors from 2^20 times their number on.
+/// which have the sectors from 2^18 times their number on.
 fn flights(bed: &mut Bed, turns: usize, every: usize) -> BTreeMap<u64, u64> {
     let (mut flying, mut most): (Vec<(SlotIndex, u64, u64)>, BTreeMap<_, _>) = Default::default();
     for turn in 0..turns {
         bed.turn();
         let seen: Vec<_> = bed.devices().seen.drain(..).collect();
-        flying.extend(seen.iter().map(|io| (io.slot, io.lba >> 20, io.sectors * 512)));
+        flying.extend(seen.iter().map(|io| (io.slot, io.lba >> 18, io.sectors * 512)));
         let mut now: BTreeMap<u64, u64> = BTreeMap::new();
         flying
             .iter()
@@ -183,11 +184,11 @@ fn one_guest_has_its_share_of_bytes_in_flight_and_no_more() {
 
         // A neighbour of the same disk finds room all the same, long and short.
         let neighbour = bed.attach(id(1, 0), |_| {});
-        neighbour.ask(1, Op::Read, 1 << 20, 4 << 11, data(4 << 11));
+        neighbour.ask(1, Op::Read, 1 << 20, 3 << 11, data(3 << 11));
         neighbour.ask(2, Op::Read, 1 << 20, 8, data(8));
         turns(&mut bed, 5);
         bed.devices().seen.retain(|io| io.lba >= 1 << 20);
-        assert_eq!(begun(&mut bed), (4 << 20) + 4096, "{sectors}");
+        assert_eq!(begun(&mut bed), (3 << 20) + 4096, "{sectors}");
         bed.reactor.abandon();
     }
 }
@@ -195,20 +196,20 @@ fn one_guest_has_its_share_of_bytes_in_flight_and_no_more() {
 #[test]
 fn all_guests_together_have_theirs_and_each_of_them_a_piece() {
     let mut bed = bed();
-    let guests: Vec<_> = (0..6)
+    let guests: Vec<_> = (0..20)
         .map(|attachment| bed.attach(id(attachment, 0), |_| {}))
         .collect();
     for (number, guest) in (0..).zip(&guests) {
-        guest.ask(1, Op::Read, number << 20, 1 << 16, data(1 << 16));
+        guest.ask(1, Op::Read, number << 18, 1 << 16, data(1 << 16));
     }
     let most = flights(&mut bed, 300, 1_000);
     let all = most[&u64::MAX];
     assert!(
-        all > FLIGHT_BYTES_ALL - PIECE && all <= FLIGHT_BYTES_ALL + 6 * PIECE,
+        all > FLIGHT_BYTES_ALL - PIECE && all <= FLIGHT_BYTES_ALL + 20 * PIECE,
         "{all}"
     );
     assert!(
-        (0..6).all(|guest| most[&guest] >= PIECE && most[&guest] <= FLIGHT_BYTES_EACH),
+        (0..20).all(|guest| most[&guest] >= PIECE && most[&guest] <= FLIGHT_BYTES_SHARED),
         "{most:?}"
     );
     // What comes back goes round.
@@ -216,6 +217,59 @@ fn all_guests_together_have_theirs_and_each_of_them_a_piece() {
     assert!(
         most.is_empty() || most.values().all(|&bytes| bytes == 0),
         "{most:?}"
+    );
+    bed.reactor.abandon();
+}
+
+/// What is in flight is what a neighbour of the same disk waits for.
+#[test]
+fn a_guest_has_less_in_flight_while_another_asks_the_same_disk_and_its_share_again_after() {
+    let mut bed = bed();
+    let hungry = bed.attach(id(0, 0), |_| {});
+    let [neighbour, elsewhere] = [0, 1].map(|device| {
+        bed.attach(id(1 + device, 0), |settings| {
+            settings.volume = VolumeIndex(device);
+        })
+    });
+    for head in 0..64 {
+        hungry.ask(head, Op::Write, 0, 1 << 11, data(1 << 11));
+    }
+    let in_flight = |bed: &mut Bed| {
+        turns(bed, 20);
+        bed.devices()
+            .seen
+            .iter()
+            .filter(|io| io.op == Op::Write)
+            .map(|io| io.sectors * 512)
+            .sum::<u64>()
+    };
+    elsewhere.ask(1, Op::Read, 0, 8, data(8));
+    assert_eq!(
+        in_flight(&mut bed),
+        FLIGHT_BYTES_EACH,
+        "the other has another disk"
+    );
+    neighbour.ask(1, Op::Read, 0, 8, data(8));
+    turns(&mut bed, 1);
+    // The oldest come back; the neighbour's stays in flight.
+    let mut writes: Vec<_> = bed
+        .devices()
+        .seen
+        .iter()
+        .filter(|io| io.op == Op::Write)
+        .map(|io| io.slot)
+        .collect();
+    writes.truncate(15);
+    bed.devices().seen.retain(|io| !writes.contains(&io.slot));
+    bed.devices()
+        .finished
+        .extend(writes.into_iter().map(|slot| (slot, Ok(()))));
+    assert_eq!(in_flight(&mut bed), FLIGHT_BYTES_SHARED);
+    bed.now += FLIGHT_SHARED_FOR.0;
+    assert_eq!(
+        in_flight(&mut bed),
+        FLIGHT_BYTES_EACH,
+        "nobody else has asked for long"
     );
     bed.reactor.abandon();
 }
