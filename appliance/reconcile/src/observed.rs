@@ -325,7 +325,11 @@ impl Observed {
         self.disks.insert(name.clone(), open);
         match disk.has_superblock() {
             true => self.is_used_again(name, opened.superblock),
-            false => drop(self.refused.remove(name)),
+            // One that is found refused again is looked at less often than before.
+            false if unusable(wanted, name, disk, opened.superblock).is_none() => {
+                self.refused.remove(name);
+            }
+            false => {}
         }
     }
 

@@ -372,6 +372,37 @@ fn a_disk_that_is_closed_because_it_is_elsewhere_is_not_looked_at_later() {
     assert!(observed.disks.is_empty() && observed.refused.is_empty());
 }
 
+/// The same of one that is given whole, on which somebody has put a superblock.
+#[test]
+fn a_whole_disk_that_stays_somebodys_is_looked_at_less_often() {
+    let mut cluster = served();
+    cluster.disks.get_mut(&name("d", 0)).unwrap().usage = Usage::Whole;
+    let cause = Cause::SuperblockOnWhole { disk: name("d", 0) };
+    let mut observed = refused(&cluster, Superblock::Foreign);
+    let mut wait_ms = LOOK_MS_FIRST;
+    for _ in 0..10 {
+        assert_eq!(steps(&cluster, &observed), [""; 0]);
+        assert_eq!(told(&cluster, &observed).as_ref(), Some(&cause));
+        assert_eq!(observed.next_retry_ms(), Some(observed.now_ms + wait_ms));
+        observed.now_ms += wait_ms;
+        take(
+            &cluster,
+            &mut observed,
+            "open_disk d0",
+            Superblock::Foreign,
+            &cause,
+        );
+        take(
+            &cluster,
+            &mut observed,
+            "close_disk d0",
+            Superblock::Foreign,
+            &cause,
+        );
+        wait_ms = (2 * wait_ms).min(LOOK_MS_MAX);
+    }
+}
+
 /// One that is given whole is in use again as soon as it is open without somebody's superblock.
 #[test]
 fn a_whole_disk_is_refused_no_longer_once_it_is_open() {
