@@ -43,6 +43,9 @@ const WORLDS: &[&str] = &[
 /// Its scenarios of commands and superblocks.
 const MEDIA: &[&str] = &["superblock", "operator", "lineage"];
 
+/// Its scenarios in which a whole node lives.
+const NODES: &[&str] = &["operator", "lineage", "backup"];
+
 /// What is hunted through: those whose faults cost data, or let a guest in.
 const CRATES: &[Ground] = &[
     Ground {
@@ -54,6 +57,11 @@ const CRATES: &[Ground] = &[
         name: "reconcile",
         folder: "appliance/reconcile",
         scenarios: MEDIA,
+    },
+    Ground {
+        name: "control",
+        folder: "appliance/control",
+        scenarios: NODES,
     },
     Ground {
         name: "volume",

@@ -1,0 +1,86 @@
+//! What the machine is told.
+
+use crate::disk::SuperblockLook;
+use crate::task::TaskId;
+use palisade_block::Nanos;
+use palisade_reconcile::Superblock;
+use palisade_words::{DeviceIndex, Name, ReactorIndex};
+
+/// Something has happened that may call for steps. Each may come late, and those that carry a [`TaskId`] twice.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The cluster was changed, or it is [`due`](crate::Control::due) by the clock.
+    Changed,
+    /// Work outside has come to its end.
+    Finished {
+        /// Which.
+        task: TaskId,
+        /// What came of it, or why nothing did, in a sentence for an operator.
+        result: Result<TaskEnd, String>,
+    },
+    /// A reactor has done its part of what all were told.
+    Acknowledged {
+        /// What.
+        task: TaskId,
+        /// Which reactor.
+        reactor: ReactorIndex,
+    },
+    /// An operation of a device is past its deadline on a reactor, or no longer is.
+    DeviceStalled {
+        /// On which reactor.
+        reactor: ReactorIndex,
+        /// Of which device.
+        device: DeviceIndex,
+        /// Age of its oldest operation; zero when it moves again.
+        oldest: Nanos,
+    },
+    /// A disk whose device had gone could be opened again. Whoever tells this holds the new descriptor until
+    /// [`Effect::HoldReplacement`](crate::Effect::HoldReplacement), or drops it.
+    DeviceBack {
+        /// Which disk.
+        disk: Name,
+        /// Its device's number.
+        device: DeviceIndex,
+        /// What its superblock says.
+        superblock: Superblock,
+    },
+    /// The superblock of an open disk was looked at, as is done now and then.
+    Looked {
+        /// Which disk.
+        disk: Name,
+        /// Its device's number.
+        device: DeviceIndex,
+        /// What was known of it before the look.
+        known: Superblock,
+        /// What it says, or why it could not be read.
+        found: Result<SuperblockLook, String>,
+    },
+    /// The door has taken away the socket of an attachment that was given up, and a virtual machine is still connected.
+    GivenUp {
+        /// Which, by the task that has offered it.
+        offering: TaskId,
+    },
+    /// The door has let an attachment go: nothing is left of it there.
+    Detached {
+        /// Which, by the task that has offered it.
+        offering: TaskId,
+    },
+}
+
+/// What came of work that was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TaskEnd {
+    /// Nothing to take over but that it is done.
+    Done,
+    /// A disk is open. Whoever tells this holds the device until [`Effect::OpenDevice`](crate::Effect::OpenDevice), or
+    /// drops it.
+    Opened {
+        /// What its superblock says.
+        look: SuperblockLook,
+        /// Whether what is open is the disk's medium as it is agreed on at this moment, and not only as it was when the work
+        /// began.
+        is_agreed: bool,
+    },
+    /// A superblock was looked at, or written.
+    Looked(SuperblockLook),
+}
