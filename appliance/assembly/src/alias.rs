@@ -6,8 +6,8 @@
 //! sees to that), and by a superblock that names a disk of this cluster.
 
 use crate::exchanged;
+use crate::local_state::OpenDisk;
 use crate::medium;
-use crate::plant::OpenDisk;
 use crate::recorded::{Recorded, Records};
 use crate::shared::Shared;
 use crate::superblocks;
@@ -43,8 +43,8 @@ pub fn refuse_beside(
     };
     // A disk in use is where it was found, which may be elsewhere than its path leads to by now.
     let found: BTreeMap<Name, Found> = {
-        let plant = shared.seen();
-        let open = plant.disks.iter();
+        let state = shared.seen();
+        let open = state.disks.iter();
         let found = |open: &OpenDisk| {
             Some(Found {
                 path: open.opened.path()?.to_path_buf(),

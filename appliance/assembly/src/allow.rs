@@ -4,8 +4,8 @@
 //! machine, or give a volume's socket to anybody. What has been agreed on before is not looked at again: a list that is
 //! made narrower takes no disk from a guest.
 
+use crate::accounts;
 use crate::config::{AllowSettings, Settings, account};
-use crate::hands;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::Account;
@@ -101,8 +101,8 @@ impl AllowSettings {
         };
         type Number = fn(&Account) -> Result<u32, String>;
         let accounts: [(_, _, _, Number); 2] = [
-            ("owner", "user", owner, hands::user_id),
-            ("group", "group", group, hands::group_id),
+            ("owner", "user", owner, accounts::user_id),
+            ("group", "group", group, accounts::group_id),
         ];
         for (field, kind, wanted, number) in accounts {
             let Some(wanted) = wanted else { continue };

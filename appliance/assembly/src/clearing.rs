@@ -2,8 +2,8 @@
 //! daemon that ends in the middle goes on there. Guests go first: where zeros have to be written and not just asked for,
 //! at most half of the time is taken.
 
-use crate::event::Done;
-use crate::hands::Work;
+use crate::effects::work::Job;
+use crate::message::Done;
 use crate::shared::Shared;
 use palisade_consensus::ProposeError;
 use palisade_model::{Command, RecordCleared, Refusal};
@@ -72,7 +72,7 @@ pub fn clear(
     uuid: Uuid,
     pieces: Vec<Piece>,
     progress: Arc<ClearProgress>,
-) -> Work {
+) -> Job {
     let (reached, start) = (Arc::clone(&progress), progress.sectors());
     let record = move || {
         let command = Command::RecordCleared(RecordCleared {

@@ -6,13 +6,14 @@
 //! comes and goes is not an event every few seconds.
 
 use crate::findings::sessions;
-use crate::plant::{Offered, OpenDisk, Plant};
+use crate::local_state::{LocalState, OpenDisk};
 use crate::samples::sum;
 use crate::standing::Findings;
 use palisade_api::FindingKind;
 use palisade_api::size::counted;
 use palisade_block::Fault;
 use palisade_block::stats::Count;
+use palisade_control::Offered;
 use palisade_frontend::SessionReport;
 use palisade_model::{Cluster, Disk, Medium};
 use palisade_virtio::QueueStats;
@@ -166,20 +167,20 @@ impl Counted {
     pub fn look(
         &mut self,
         cluster: &Cluster,
-        plant: &Plant,
+        state: &LocalState,
         reports: &dyn Fn(AttachmentIndex) -> Option<SessionReport>,
         findings: &Findings,
         now: Instant,
     ) {
-        self.look_at_attachments(plant, reports, findings, now);
+        self.look_at_attachments(state, reports, findings, now);
         let short = palisade_frontend::shortage::times();
         let times = short.saturating_sub(std::mem::replace(&mut self.files_short, short));
         if times > 0 {
             let message = "there was no file descriptor left for what a VMM wanted (RLIMIT_NOFILE)";
             findings.raise_times(FindingKind::FilesShort, "node", message, times);
         }
-        self.disks.retain(|name, _| plant.disks.contains_key(name));
-        for (name, open) in &plant.disks {
+        self.disks.retain(|name, _| state.disks.contains_key(name));
+        for (name, open) in &state.disks {
             let fresh = || DiskSeen {
                 device: open.index,
                 faults: Seen::new(),
@@ -194,7 +195,7 @@ impl Counted {
                 .filter_map(|attachment| {
                     let (seen, offered) = (
                         self.attachments.get(attachment)?,
-                        plant.attachments.get(attachment)?,
+                        state.control.attachments.get(attachment)?,
                     );
                     Some((attachment, offered, seen))
                 })
@@ -216,14 +217,14 @@ impl Counted {
     /// Faults that each attachment has met since the last look.
     fn look_at_attachments(
         &mut self,
-        plant: &Plant,
+        state: &LocalState,
         reports: &dyn Fn(AttachmentIndex) -> Option<SessionReport>,
         findings: &Findings,
         now: Instant,
     ) {
         self.attachments
-            .retain(|name, _| plant.attachments.contains_key(name));
-        for (name, offered) in &plant.attachments {
+            .retain(|name, _| state.control.attachments.contains_key(name));
+        for (name, offered) in &state.control.attachments {
             let index = offered.index;
             let fresh = || AttachmentSeen {
                 index,

@@ -9,10 +9,10 @@ mod placed;
 
 pub use placed::{command as placed_at, found_under};
 
-use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::medium::{self, Manner};
 use crate::moved;
+use crate::opening;
 use crate::problem;
 use crate::shared::Shared;
 use crate::superblocks;
@@ -214,7 +214,7 @@ impl<'a> Places<'a> {
     pub fn medium_under(&self, disk: &Name, among: &BTreeSet<&Name>) -> Option<Name> {
         let of = self.cluster.disks.get(disk)?;
         let path = of.medium.path()?;
-        let there = Opened::beside(&hands::spec(&of.medium, of.block_bytes).medium).ok()?;
+        let there = Opened::beside(&opening::spec(&of.medium, of.block_bytes).medium).ok()?;
         let mut holders = among
             .iter()
             .filter(|name| self.holds(name, Path::new(path), &there).is_ok());
@@ -411,15 +411,16 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
 
 /// The disks that are in use.
 pub fn open_disks(shared: &Shared) -> BTreeMap<Name, Arc<Opened>> {
-    let plant = shared.seen();
+    let state = shared.seen();
     let is_used = |name: &Name| {
-        plant
+        state
+            .control
             .observed
             .disks
             .get(name)
             .is_some_and(|observed| observed.disk.is_its_own(observed.superblock))
     };
-    let used = plant.disks.iter().filter(|(name, _)| is_used(name));
+    let used = state.disks.iter().filter(|(name, _)| is_used(name));
     used.map(|(name, open)| (name.clone(), Arc::clone(&open.opened)))
         .collect()
 }

@@ -22,7 +22,7 @@ const STEP_BOUND: Duration = Duration::from_secs(30);
 impl View<'_> {
     /// What follows from the present state. What has been raised by those who saw a cause is not among it.
     pub fn derived(&self) -> Vec<(FindingKind, api::Finding)> {
-        let (mut derived, now) = (Vec::new(), Instant::now());
+        let (mut derived, now) = (Vec::new(), self.shared.now());
         let mut add = |kind: FindingKind, subject: String, message: String| {
             derived.push((kind, api::Finding::new(kind, subject, message)));
         };
@@ -45,12 +45,12 @@ impl View<'_> {
                     | Cause::SuperblockOnWhole { .. }
                     | Cause::ForeignSuperblock
             );
-            if let (true, Some(sides)) = (with_more, self.plant.sides(&wait.name)) {
+            if let (true, Some(sides)) = (with_more, self.state.control.sides(&wait.name)) {
                 message = format!("{message}. {sides}");
             }
             let is_disk = wait.kind == Kind::Disk;
             if let Some(age) = is_disk
-                .then(|| self.plant.age_of_last_read(&wait.name, now))
+                .then(|| self.state.control.age_of_last_read(&wait.name, now))
                 .flatten()
             {
                 message = format!("{message}; {age}");
@@ -60,16 +60,16 @@ impl View<'_> {
         if let Some(message) = coming_up::coming_up(self) {
             add(FindingKind::ComingUp, "node".into(), message);
         }
-        for (name, open) in &self.plant.disks {
-            for (kind, message) in media::findings(self.cluster, self.plant, name, open) {
+        for (name, open) in &self.state.disks {
+            for (kind, message) in media::findings(self.cluster, self.state, name, open) {
                 add(kind, format!("disk/{name}"), message);
             }
-            if !open.stalled_on.is_empty() {
+            if self.state.control.has_stalled(name) {
                 let message = format!("blocked on disk {name}, for {} ms", oldest_ns(open) / 1_000_000);
                 add(FindingKind::DiskStalled, format!("disk/{name}"), message);
             }
         }
-        for (name, damage) in self.plant.superblock_damage() {
+        for (name, damage) in self.state.control.superblock_damage() {
             add(
                 FindingKind::SuperblockDamaged,
                 format!("disk/{name}"),
@@ -92,7 +92,7 @@ impl View<'_> {
             );
         }
         let mut stalled = Vec::new();
-        for (name, offered) in &self.plant.attachments {
+        for (name, offered) in &self.state.control.attachments {
             let Some(report) = self.shared.door().report(offered.index) else {
                 continue;
             };
@@ -103,11 +103,11 @@ impl View<'_> {
                 add(kind, format!("attachment/{name}"), message);
             }
         }
-        for (name, message) in self.plant.left_by_name() {
+        for (name, message) in self.state.control.left_by_name(now) {
             add(FindingKind::SessionLeft, format!("attachment/{name}"), message);
         }
-        for (action, under_way) in &self.plant.under_way {
-            let lasted = under_way.since.elapsed();
+        for (action, under_way) in &self.state.control.under_way {
+            let lasted = now.since(under_way.since).duration();
             let bound = match action {
                 // It waits for whoever has the disk locked, as long as it was told to.
                 Action::OpenDisk { .. } => STEP_BOUND + self.shared.settings.lock_wait,
@@ -130,7 +130,7 @@ impl View<'_> {
         }
         for reactor in &self.shared.reactors {
             let index = reactor.plan.index;
-            let told = slow_turns::told(&reactor.slow, index, self.plant, &stalled, Instant::now());
+            let told = slow_turns::told(&reactor.slow, index, self.state, &stalled, Instant::now());
             if let Some(message) = told {
                 add(FindingKind::ReactorSlow, format!("reactor/{}", index.0), message);
             }

@@ -28,10 +28,10 @@ impl Looks {
         if found.is_empty() && self.told.is_empty() {
             return;
         }
-        let plant = shared.seen();
+        let state = shared.seen();
         let mut told = BTreeSet::new();
         for one in &found {
-            let mut disks = plant.disks.iter().filter(|(_, open)| {
+            let mut disks = state.disks.iter().filter(|(_, open)| {
                 let path = open.opened.path();
                 path.is_some_and(|path| one.may_serve(path))
             });

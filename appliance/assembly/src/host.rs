@@ -1,16 +1,17 @@
 //! The door's way into the house: queues to their reactors, memory to the devices.
 
-use crate::event::Event;
+use crate::effects;
+use crate::message::ControlMessage;
 use crate::orders::{Order, Queue};
-use crate::plant::Offered;
 use crate::shared::Shared;
 use crate::write_cache;
 use palisade_api::{FindingKind, Severity};
 use palisade_block::mailbox::Command;
+use palisade_control::Offered;
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
 use palisade_sys::PeerEvent;
-use palisade_words::{AttachmentIndex, Name, QueueId, ReactorIndex};
+use palisade_words::{AttachmentIndex, Name, QueueId};
 use std::sync::Arc;
 
 /// Called by the attachments' threads and the door's supervisor.
@@ -31,21 +32,22 @@ impl DoorHost {
     }
 
     fn subject(&self, attachment: AttachmentIndex) -> String {
-        let plant = self.shared.plant();
-        let left = plant.left.get(&attachment).map(|left| &left.name);
-        let name = left.or_else(|| Some(plant.attachment_of(attachment)?.0));
+        let state = self.shared.state();
+        let left = state.control.left.get(&attachment).map(|left| &left.name);
+        let name = left.or_else(|| Some(state.control.attachment_of(attachment)?.0));
         let name = name.map_or_else(|| attachment.0.to_string(), Name::to_string);
         format!("attachment/{name}")
     }
 
     /// Whether it is what was left of an attachment whose name may be another's by now.
     fn is_left(&self, attachment: AttachmentIndex) -> bool {
-        self.shared.plant().left.contains_key(&attachment)
+        self.shared.state().control.left.contains_key(&attachment)
     }
 }
 
 impl Host for DoorHost {
     fn connected(&self, attachment: AttachmentIndex) {
+        self.shared.state().control.set_connected(attachment, true);
         self.tell(
             attachment,
             Severity::Info,
@@ -56,34 +58,27 @@ impl Host for DoorHost {
 
     fn memory(&self, attachment: AttachmentIndex, memory: Option<Arc<GuestMemory>>) {
         let bytes = memory.as_ref().map_or(0, |memory| memory.bytes());
-        if let Some(offered) = self.shared.plant().offered_of_mut(attachment) {
-            offered.memory_bytes = bytes;
-        }
+        self.shared.state().control.set_memory(attachment, bytes);
         self.shared
             .pinning
             .change(&self.shared.reactors, attachment, memory);
     }
 
     fn write_through(&self, attachment: AttachmentIndex, on: bool) {
-        let mut plant = self.shared.plant();
-        let Some(offered) = plant.offered_of_mut(attachment) else {
-            return;
-        };
-        if offered.write_through != on {
-            offered.write_through = on;
-            self.shared.retell(offered);
-        }
+        let mut state = self.shared.state();
+        let effects = state.control.set_write_through(attachment, on);
+        effects::tell_at_once(&self.shared, &mut state, effects);
     }
 
     fn write_cache(&self, attachment: AttachmentIndex, on: bool) {
-        let plant = self.shared.plant();
+        let state = self.shared.state();
         // The next of that name is another's.
         let stays = |(_, offered): &(&Name, &Offered)| offered.given_up.is_none();
-        let Some((name, _)) = plant.attachment_of(attachment).filter(stays) else {
+        let Some((name, _)) = state.control.attachment_of(attachment).filter(stays) else {
             return;
         };
         let name = name.clone();
-        drop(plant);
+        drop(state);
         let (findings, subject) = (&self.shared.findings, format!("attachment/{name}"));
         match write_cache::remember(&self.shared.settings.run_dir, &name, on) {
             Ok(()) => findings.clear(FindingKind::WriteCacheNotKept, &subject),
@@ -96,13 +91,10 @@ impl Host for DoorHost {
     }
 
     fn start_queue(&self, queue: QueueId, source: Box<Queue>, kick: Option<PeerEvent>) {
-        let mut plant = self.shared.plant();
-        let count = self.shared.reactors.len();
-        let placed = plant.offered_of_mut(queue.attachment).and_then(|offered| {
-            let reactor = ReactorIndex(((offered.first_reactor + usize::from(queue.queue)) % count) as u16);
-            offered.running.insert(queue.queue, reactor);
+        let mut state = self.shared.state();
+        let placed = state.control.start_queue(queue).and_then(|(reactor, settings)| {
             let handle = self.shared.reactors.get(reactor.usize())?;
-            Some((handle, offered.settings(reactor)))
+            Some((handle, settings))
         });
         match placed {
             Some((reactor, settings)) => reactor.send(Order::AddQueue {
@@ -121,11 +113,9 @@ impl Host for DoorHost {
     }
 
     fn stop_queue(&self, queue: QueueId) {
-        let mut plant = self.shared.plant();
-        let reactor = plant
-            .offered_of_mut(queue.attachment)
-            .and_then(|offered| offered.running.remove(&queue.queue))
-            .and_then(|reactor| self.shared.reactors.get(reactor.usize()));
+        let mut state = self.shared.state();
+        let reactor = state.control.stop_queue(queue);
+        let reactor = reactor.and_then(|reactor| self.shared.reactors.get(reactor.usize()));
         match reactor {
             Some(reactor) => reactor.send(Order::Engine(Command::StopQueue { queue })),
             None => self.shared.door().queue_stopped(queue, None),
@@ -140,6 +130,7 @@ impl Host for DoorHost {
     }
 
     fn disconnected(&self, attachment: AttachmentIndex, reason: &str) {
+        self.shared.state().control.set_connected(attachment, false);
         self.tell(
             attachment,
             Severity::Info,
@@ -154,6 +145,7 @@ impl Host for DoorHost {
     }
 
     fn stuck(&self, attachment: AttachmentIndex, reason: &str) {
+        self.shared.state().control.set_connected(attachment, false);
         // What is left is over with that, which is told as its end.
         if self.is_left(attachment) {
             return;
@@ -170,10 +162,10 @@ impl Host for DoorHost {
     }
 
     fn given_up(&self, attachment: AttachmentIndex) {
-        self.shared.send(Event::GivenUp(attachment));
+        self.shared.send(ControlMessage::GivenUp(attachment));
     }
 
     fn detached(&self, attachment: AttachmentIndex) {
-        self.shared.send(Event::Detached(attachment));
+        self.shared.send(ControlMessage::Detached(attachment));
     }
 }

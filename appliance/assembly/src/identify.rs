@@ -3,8 +3,8 @@
 
 use crate::alias;
 use crate::exchanged;
-use crate::hands;
 use crate::medium;
+use crate::opening;
 use crate::problem;
 use crate::shared::Shared;
 use crate::smaller_copy::SmallerCopy;
@@ -66,7 +66,7 @@ pub fn command_for<'a>(
             (record, wwid, None)
         }
         None => {
-            let opened = hands::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
+            let opened = opening::open_any(&medium, disk.block_bytes, shared.settings.lock_wait)
                 .map_err(|error| problem::of_open(&error))?;
             alias::refuse_open(shared, &shared.cluster(), Some(name), &opened)?;
             if !patch.confirm {
@@ -128,7 +128,7 @@ pub fn confirmed(shared: &Shared, name: &Name, disk: &Disk) -> Result<(), Proble
         Problem::new(ProblemKind::Internal, "state_not_writable", message, remedy)
     })?;
     if open.is_some()
-        && let Some(open) = shared.plant().disks.get_mut(name)
+        && let Some(open) = shared.state().disks.get_mut(name)
     {
         open.sight.shortest = None;
     }
@@ -138,9 +138,9 @@ pub fn confirmed(shared: &Shared, name: &Name, disk: &Disk) -> Result<(), Proble
 /// What a disk is open on, unless that is not its medium: what carries another superblock, or none that can be used, is open
 /// for the time of a look and used by nobody.
 fn in_use(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
-    let plant = shared.seen();
-    let open = Arc::clone(&plant.disks.get(name)?.opened);
-    let observed = plant.observed.disks.get(name)?;
+    let state = shared.seen();
+    let open = Arc::clone(&state.disks.get(name)?.opened);
+    let observed = state.control.observed.disks.get(name)?;
     observed.disk.is_its_own(observed.superblock).then_some(open)
 }
 

@@ -2,51 +2,55 @@
 //!
 //! Storey 5. Starts the threads of a node, lets REST speak to the cluster database, and has the planner's steps
 //! carried out by reactors, door and disks. Decisions are made below: in the model (`apply`), the planner
-//! (`reconcile`) and the engine; what is here carries values between them.
+//! (`reconcile`), the control machine (`control`) and the engine; what is here carries values between them.
 //!
 //! ```text
-//!  REST ---- propose ----> store (model) ---- changed ----> steward ---- plan ----> steps
-//!   ^                                                        |  ^                     |
-//!   +---- views <---- plant (what there is) <----------------+  +--- events ---+      v
-//!                                                               reactors, door, slow hands
+//!  REST ---- propose ----> store (model) ---- changed ----> control loop ---- event ----> control machine
+//!   ^                                                        ^    |                            |
+//!   +---- views <---- local state (what there is) <----------|----+---- effects <--------------+
+//!                                                            |    v
+//!                                                 messages --+-- reactors, door, work on threads of its own
 //! ```
 //!
-//! Start reading at [`node`], then [`steward`].
+//! Start reading at [`node`], then [`control_loop`] and [`effects`].
 
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
 
+mod accounts;
 mod alias;
 mod allow;
 mod clearing;
 pub mod config;
+mod control_loop;
 mod counted;
 mod database;
 mod disk_growth;
+mod effects;
 #[cfg(test)]
 mod endings;
-mod event;
 mod event_ids;
 mod exchanged;
 mod findings;
 mod halted;
-mod hands;
 mod host;
 mod identify;
 mod last_run;
 mod last_seen;
 mod last_superblock;
+mod local_state;
 mod lost_end;
 mod medium;
+mod message;
 mod moved;
 mod new_disk;
 mod next_start;
 pub mod node;
+mod opening;
 mod orders;
 mod own_file;
 mod pinning;
 mod places;
-mod plant;
 mod problem;
 mod reactor_thread;
 mod recorded;
@@ -59,7 +63,6 @@ mod slow_turns;
 mod smaller_copy;
 mod sockets;
 mod standing;
-mod steward;
 mod strangers;
 mod superblocks;
 mod takeover;

@@ -166,7 +166,7 @@ pub fn go_on_with_the_rest(shared: &Shared, name: &Name, disk: &Disk) {
     if !opened.refresh_size().is_ok_and(|there| there.0 >= disk.sectors) {
         return;
     }
-    if let Some(open) = shared.plant().disks.get_mut(name) {
+    if let Some(open) = shared.state().disks.get_mut(name) {
         opened.go_on_without_what_was_cut();
         open.sight.shortest = None;
     }

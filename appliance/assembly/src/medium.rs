@@ -13,9 +13,9 @@ mod cut;
 pub use cut::note_cut;
 
 use crate::exchanged::{self, Places};
-use crate::hands;
 use crate::last_seen::LastSeen;
 use crate::moved;
+use crate::opening;
 use crate::recorded::Records;
 use crate::smaller_copy::SmallerCopy;
 use crate::superblocks;
@@ -99,7 +99,7 @@ pub fn check(disk: &Disk, opened: &Opened) -> Result<(), OtherMedium> {
 /// # Errors
 /// What opening says.
 pub fn beside(disk: &Disk) -> Result<Opened, OpenError> {
-    Opened::beside(&hands::spec(&disk.medium, disk.block_bytes).medium)
+    Opened::beside(&opening::spec(&disk.medium, disk.block_bytes).medium)
 }
 
 /// How a disk's medium is opened.
@@ -288,7 +288,7 @@ fn open_recorded(
         disk.check_medium(&found, wwid.as_deref())
             .map_err(|other| other.to_string())
     };
-    let spec = hands::spec(&disk.medium, disk.block_bytes);
+    let spec = opening::spec(&disk.medium, disk.block_bytes);
     let patience = manner.patience;
     let error = match Opened::open_checked(&spec, patience, &accept) {
         Ok(opened) => return Ok(opened),

@@ -10,8 +10,8 @@ pub use preview::{of_known, preview};
 use crate::alias;
 use crate::disk_growth::whole_blocks;
 use crate::findings::media;
-use crate::hands;
 use crate::medium::{self, alike};
+use crate::opening;
 use crate::places;
 use crate::problem;
 use crate::shared::Shared;
@@ -153,13 +153,13 @@ pub(crate) fn await_superblocks(shared: &Shared, asked: Option<&Name>) {
     let begin = Instant::now();
     let patience = || {
         let cluster = shared.cluster();
-        let plant = shared.seen();
+        let state = shared.seen();
         let ready = |disk: &Disk| disk.first_superblock.is_on_medium();
         let mut pending = cluster
             .disks
             .iter()
             .filter(|(name, disk)| !ready(disk) && asked.is_none_or(|asked| asked == *name));
-        let waits = pending.any(|(name, _)| !plant.observed.has_failed(name));
+        let waits = pending.any(|(name, _)| !state.control.observed.has_failed(name));
         waits.then(|| match asked.is_none() && cluster.disks.values().any(ready) {
             true => CHOICE_PATIENCE,
             false => SUPERBLOCK_PATIENCE,
@@ -190,7 +190,7 @@ fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Optio
             create: file
                 .bytes
                 .filter(|_| making == Making::Files)
-                .map(|bytes| hands::create(bytes, file.sparse)),
+                .map(|bytes| opening::create(bytes, file.sparse)),
         },
         api::Medium::Block(block) => Device::Block {
             path: (&block.path).into(),
@@ -198,10 +198,10 @@ fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Optio
     };
     let patience = shared.settings.lock_wait;
     let asked_block = wish.block_bytes.unwrap_or(BLOCK_BYTES);
-    let opened = match hands::open_new(device.clone(), asked_block, patience) {
+    let opened = match opening::open_new(device.clone(), asked_block, patience) {
         // The block was our choice, not the operator's: the medium's own is as good.
         Err(OpenError::BlockTooSmall { device: own, .. }) if wish.block_bytes.is_none() => {
-            hands::open_new(device, own, patience)
+            opening::open_new(device, own, patience)
         }
         other => other,
     };

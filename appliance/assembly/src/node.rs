@@ -1,10 +1,11 @@
 //! The node: all rooms joined, started in order, stopped in the reverse order.
 
 use crate::config::{ConfigError, Settings};
+use crate::control_loop::ControlLoop;
 use crate::database;
-use crate::event::Event;
 use crate::host::DoorHost;
 use crate::last_run;
+use crate::message::ControlMessage;
 use crate::next_start;
 use crate::pinning;
 use crate::places;
@@ -14,7 +15,6 @@ use crate::samples::oldest_ns;
 use crate::shared::Shared;
 use crate::sight;
 use crate::sockets;
-use crate::steward::Steward;
 use crate::watch::{self, Enrolled, Stuck, Waiting};
 use crossbeam::channel::{Receiver, Sender};
 use palisade_admin::{Server, StartError as AdminError, TcpAccess};
@@ -48,7 +48,7 @@ pub struct Node {
     shared: Arc<Shared>,
     door: Option<Door>,
     server: Option<Server>,
-    steward: Option<JoinHandle<()>>,
+    control: Option<JoinHandle<()>>,
     watch: Option<JoinHandle<()>>,
     watched: Vec<Enrolled>,
     watch_seen: Option<(Mark, Instant)>,
@@ -130,10 +130,9 @@ impl Node {
         let store = Store::open(&settings.state_dir).map_err(|error| StartError::Store(Box::new(error)))?;
         let is_new = store.cluster().nodes.is_empty();
         let name = own_name(&store, &settings.node)?;
-        let (steward, events) = crossbeam::channel::unbounded();
-        let reactors = start_reactors(&settings, &steward)?;
-        let shared = Arc::new(Shared::new(settings, store, name, reactors, steward));
-        shared.plant().started = shared.cluster().generation;
+        let (messages, told) = crossbeam::channel::unbounded();
+        let reactors = start_reactors(&settings, &messages)?;
+        let shared = Arc::new(Shared::new(settings, store, name, reactors, messages));
         if !limits.is_empty() {
             let cause = limits.join("; ");
             shared.findings.raise(FindingKind::LimitInForce, "node", cause);
@@ -147,19 +146,19 @@ impl Node {
         shared.set_door(door.handle());
         let progress = Arc::new(Progress::default());
         let watched = enrol(&shared, &door, &progress);
-        let steward = start_steward(&shared, events, progress).map_err(thread("control loop"))?;
+        let control = start_control(&shared, told, progress).map_err(thread("control loop"))?;
         let watch = start_watch(&shared).map_err(thread("watch"))?;
         start_pinning(&shared).map_err(thread("pin"))?;
         let mut node = Node {
             shared,
             door: Some(door),
             server: None,
-            steward: Some(steward),
+            control: Some(control),
             watch: Some(watch),
             watched,
             watch_seen: None,
         };
-        node.shared.send(Event::Changed);
+        node.shared.send(ControlMessage::Changed);
         match node.start_server() {
             Ok(server) => {
                 let watch = &node.shared.watch;
@@ -194,7 +193,7 @@ impl Node {
         let runs =
             |thread: &Option<JoinHandle<()>>| thread.as_ref().is_some_and(|thread| !thread.is_finished());
         let ended = |name: String| Condition::Ended(format!("the thread of {name} has ended"));
-        if !runs(&self.steward) {
+        if !runs(&self.control) {
             return ended("the control loop".into());
         }
         if !runs(&self.watch) {
@@ -270,11 +269,11 @@ impl Node {
                 "the cluster database could not be compacted, which costs time at the next start: {error}"
             );
         }
-        self.shared.send(Event::Stop);
-        if let Some(steward) = self.steward.take()
-            && steward.join().is_err()
+        self.shared.send(ControlMessage::Stop);
+        if let Some(control) = self.control.take()
+            && control.join().is_err()
         {
-            log::error!("the steward ended by a panic");
+            log::error!("the control loop ended by a panic");
         }
         last_run::end(&self.shared.settings.state_dir);
         log::info!("node {} has stopped", self.shared.name);
@@ -310,8 +309,8 @@ impl Node {
 
     /// The disks that have operations in flight, each with how many and how old.
     fn disks_waited_for(&self) -> String {
-        let plant = self.shared.seen();
-        let waited: Vec<_> = plant
+        let state = self.shared.seen();
+        let waited: Vec<_> = state
             .disks
             .iter()
             .filter_map(|(name, open)| {
@@ -452,7 +451,10 @@ fn own_name(store: &Store, configured: &str) -> Result<Name, StartError> {
     Ok(name)
 }
 
-fn start_reactors(settings: &Settings, events: &Sender<Event>) -> Result<Vec<ReactorHandle>, StartError> {
+fn start_reactors(
+    settings: &Settings,
+    messages: &Sender<ControlMessage>,
+) -> Result<Vec<ReactorHandle>, StartError> {
     let start = |(index, &core): (usize, &usize)| {
         let plan = ReactorPlan {
             index: ReactorIndex(index as u16),
@@ -464,7 +466,7 @@ fn start_reactors(settings: &Settings, events: &Sender<Event>) -> Result<Vec<Rea
             },
             pool_buffers: settings.pool_buffers as u32,
         };
-        ReactorHandle::start(plan, events.clone()).map_err(|source| StartError::Reactor { core, source })
+        ReactorHandle::start(plan, messages.clone()).map_err(|source| StartError::Reactor { core, source })
     };
     settings.cores.iter().enumerate().map(start).collect()
 }
@@ -528,13 +530,13 @@ fn start_pinning(shared: &Arc<Shared>) -> io::Result<()> {
         .map(drop)
 }
 
-fn start_steward(
+fn start_control(
     shared: &Arc<Shared>,
-    events: Receiver<Event>,
+    messages: Receiver<ControlMessage>,
     progress: Arc<Progress>,
 ) -> io::Result<JoinHandle<()>> {
-    let steward = Steward::new(Arc::clone(shared), events, progress);
+    let control = ControlLoop::new(Arc::clone(shared), messages, progress);
     std::thread::Builder::new()
         .name("control".into())
-        .spawn(move || steward.run())
+        .spawn(move || control.run())
 }

@@ -355,12 +355,12 @@ fn tell(shared: &Shared, job: &Job, registration: &MemoryRegistration, short: bo
     if !shared.pinning.is_current(job) {
         return;
     }
-    let plant = shared.seen();
-    let Some((name, _)) = plant.attachment_of(job.attachment) else {
+    let state = shared.seen();
+    let Some((name, _)) = state.control.attachment_of(job.attachment) else {
         return;
     };
     let subject = format!("attachment/{name}");
-    drop(plant);
+    drop(state);
     let coverage = registration.coverage();
     let mib = coverage.unpinned_bytes >> 20;
     let why = match (short, coverage.errno) {

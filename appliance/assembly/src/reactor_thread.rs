@@ -1,6 +1,6 @@
 //! One reactor on one core: the engine with real hands, and sleep.
 
-use crate::event::Event;
+use crate::message::ControlMessage;
 use crate::orders::{Order, Queue, Report};
 use crate::slow_turns::SlowTurns;
 use crate::turn_watch::{Timing, TurnWatch};
@@ -68,7 +68,7 @@ pub struct ReactorHandle {
 
 impl ReactorHandle {
     /// Starts a reactor on its core; an error names what could not be had.
-    pub fn start(plan: ReactorPlan, reports: Sender<Event>) -> io::Result<ReactorHandle> {
+    pub fn start(plan: ReactorPlan, reports: Sender<ControlMessage>) -> io::Result<ReactorHandle> {
         // Nobody waits for a reactor, with or without a lock in hand: so the mailbox has no bound of its own. What can
         // be in it is bounded by its senders: a queue is started again only after it was given back, a guest's memory is
         // sent again only after the former one was (`pinning`), and what operators change is acknowledged step by step.
@@ -204,7 +204,7 @@ struct ReactorThread {
     clock: MonotonicClock,
     idle: Idle,
     mailbox: Mailbox,
-    reports: Sender<Event>,
+    reports: Sender<ControlMessage>,
     kicks: HashMap<QueueId, PeerEvent>,
     /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
     unheard: HashSet<QueueId>,
@@ -218,7 +218,7 @@ impl ReactorThread {
     fn new(
         plan: &ReactorPlan,
         mailbox: Mailbox,
-        reports: Sender<Event>,
+        reports: Sender<ControlMessage>,
         stats: Arc<ReactorStats>,
         sleeping: Arc<AtomicBool>,
         progress: Arc<Progress>,
@@ -405,7 +405,7 @@ impl ReactorThread {
 
     /// Tells the control plane. Nobody is left to care when that has gone first.
     fn tell(&self, report: Report) {
-        let _ = self.reports.send(Event::Report(Box::new(report)));
+        let _ = self.reports.send(ControlMessage::Report(Box::new(report)));
     }
 
     fn listen(&mut self, queue: QueueId, kick: PeerEvent) {

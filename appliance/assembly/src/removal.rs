@@ -159,7 +159,9 @@ impl Rest {
 
 /// Whether a virtual machine is connected to an attachment.
 fn is_connected(view: &View<'_>, attachment: &Name) -> bool {
-    let state = view.connection(view.plant.attachments.get(attachment)).state;
+    let state = view
+        .connection(view.state.control.attachments.get(attachment))
+        .state;
     matches!(state, ConnectionState::Connected | ConnectionState::Running)
 }
 

@@ -2,10 +2,10 @@
 
 mod disks;
 
+use crate::accounts;
 use crate::config::account;
 use crate::disk_growth;
 use crate::exchanged;
-use crate::hands;
 use crate::new_disk;
 use crate::problem;
 use crate::removal;
@@ -56,8 +56,8 @@ impl Rest {
 
     pub(crate) fn view<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
         let cluster = self.shared.cluster();
-        let plant = self.shared.seen();
-        look(View::new(&self.shared, &cluster, &plant))
+        let state = self.shared.seen();
+        look(View::new(&self.shared, &cluster, &state))
     }
 
     /// Keeps virtual machines from connecting to an attachment; `None` when one is connected.
@@ -106,10 +106,10 @@ impl Rest {
                 return Ok(());
             };
             // What was seen a moment ago would not do here: the look at the disk may have come since.
-            let plant = self.shared.plant_within(STATE_PATIENCE);
-            let plant = plant.ok_or_else(problem::of_busy_control)?;
-            let found = objection(&cluster, &after, &self.shared.name, &plant.observed);
-            drop(plant);
+            let state = self.shared.state_within(STATE_PATIENCE);
+            let state = state.ok_or_else(problem::of_busy_control)?;
+            let found = objection(&cluster, &after, &self.shared.name, &state.control.observed);
+            drop(state);
             match found {
                 None => return Ok(()),
                 Some(Objection::Disk { disk, superblock }) => {
@@ -470,10 +470,10 @@ impl Appliance for Rest {
 
     fn metrics(&self) -> MetricsSnapshot {
         let cluster = self.shared.cluster();
-        let plant = self.shared.seen();
+        let state = self.shared.seen();
         MetricsSnapshot {
-            state_age: plant.age(),
-            ..View::new(&self.shared, &cluster, &plant).metrics()
+            state_age: state.age(),
+            ..View::new(&self.shared, &cluster, &state).metrics()
         }
     }
 }
@@ -517,8 +517,14 @@ fn accounts_exist(owner: Option<&Account>, group: Option<&Account>) -> Result<()
             Problem::new(ProblemKind::Invalid, "account_unknown", message, remedy).about(field)
         }
     };
-    owner.map(hands::user_id).transpose().map_err(unknown("owner"))?;
-    group.map(hands::group_id).transpose().map_err(unknown("group"))?;
+    owner
+        .map(accounts::user_id)
+        .transpose()
+        .map_err(unknown("owner"))?;
+    group
+        .map(accounts::group_id)
+        .transpose()
+        .map_err(unknown("group"))?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Counters of reactors, attachments and disks, summed up for metrics.
 
-use crate::plant::{Offered, OpenDisk};
+use crate::local_state::OpenDisk;
 use crate::views::View;
 use palisade_admin::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
@@ -9,6 +9,7 @@ use palisade_admin::metrics::{
 use palisade_api as api;
 use palisade_block::stats::{AttachmentStats, Count, LATENCY_BUCKETS, Latency};
 use palisade_block::{Fault, Op, Status};
+use palisade_control::Offered;
 use palisade_frontend::SessionReport;
 use palisade_model::{Attachment, Disk, Volume};
 use palisade_words::Name;
@@ -29,7 +30,7 @@ impl View<'_> {
             slow_turns: reactor.slow_turns,
         };
         let attachment = |(name, attachment): (&Name, &Attachment)| {
-            let offered = self.plant.attachments.get(name);
+            let offered = self.state.control.attachments.get(name);
             let connection = self.connection(offered);
             let report = offered.and_then(|offered| self.shared.door().report(offered.index));
             let report = report.unwrap_or_default();
@@ -59,7 +60,7 @@ impl View<'_> {
         };
         let disk = |(name, disk): (&Name, &Disk)| {
             let view = self.disk(name, disk);
-            let open = self.plant.disks.get(name);
+            let open = self.state.disks.get(name);
             let all = |count: fn(&palisade_block::stats::DeviceStats) -> u64| {
                 open.map_or(0, |open| open.stats.iter().map(|stats| count(stats)).sum())
             };

@@ -2,14 +2,13 @@
 
 use crate::config::Settings;
 use crate::counted::Counted;
-use crate::event::Event;
 use crate::event_ids::EventIds;
 use crate::last_seen::LastSeen;
 use crate::last_superblock::LastSuperblock;
-use crate::orders::Order;
+use crate::local_state::LocalState;
+use crate::local_state::lock::{Seen, StateGuard, StateLock};
+use crate::message::ControlMessage;
 use crate::pinning::Pinning;
-use crate::plant::lock::{PlantGuard, PlantLock, Seen};
-use crate::plant::{Offered, Plant};
 use crate::reactor_thread::ReactorHandle;
 use crate::standing::Findings;
 use crate::views::View;
@@ -18,12 +17,13 @@ use crossbeam::channel::Sender;
 use palisade_admin::EventLog;
 use palisade_admin::events::EVENTS_KEPT;
 use palisade_api::{FindingKind, Health};
-use palisade_block::mailbox::Command as EngineCommand;
+use palisade_block::Nanos;
 use palisade_consensus::{Agreement, ProposeError, Store};
+use palisade_control::Control;
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
 use palisade_model::{Cluster, Command, Disk};
-use palisade_words::{AttachmentIndex, Name, ReactorIndex};
+use palisade_words::Name;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -59,21 +59,25 @@ pub struct Shared {
     pub pinning: Pinning,
     /// When it started.
     pub started: SystemTime,
-    plant: PlantLock,
+    /// The moment from which the control machine's clock counts.
+    pub began: Instant,
+    state: StateLock,
     door: OnceLock<DoorHandle>,
-    steward: Sender<Event>,
+    messages: Sender<ControlMessage>,
 }
 
 impl Shared {
-    /// Before the door is open and the steward runs.
+    /// Before the door is open and the control loop runs.
     pub fn new(
         settings: Settings,
         store: Store,
         name: Name,
         reactors: Vec<ReactorHandle>,
-        steward: Sender<Event>,
+        messages: Sender<ControlMessage>,
     ) -> Shared {
-        let plant = PlantLock::default();
+        let generation = store.cluster().generation;
+        let control = Control::new(name.clone(), reactors.len() as u16, generation);
+        let state = StateLock::new(LocalState::new(control));
         let shares = Shares::new(settings.shares);
         let last_seen = LastSeen::below(&settings.state_dir);
         let last_superblock = LastSuperblock::below(&settings.state_dir);
@@ -97,10 +101,16 @@ impl Shared {
             shares,
             pinning,
             started,
-            plant,
+            began: Instant::now(),
+            state,
             door,
-            steward,
+            messages,
         }
+    }
+
+    /// The present moment, on the clock of the control machine.
+    pub fn now(&self) -> Nanos {
+        Nanos(self.began.elapsed().as_nanos() as u64)
     }
 
     /// The door has been opened.
@@ -110,34 +120,34 @@ impl Shared {
     }
 
     /// What the node has. Held for moments only.
-    pub fn plant(&self) -> PlantGuard<'_> {
-        self.plant.lock()
+    pub fn state(&self) -> StateGuard<'_> {
+        self.state.lock()
     }
 
     /// What the node has, for those who must go on although whoever holds the lock may be stuck. `None` when it could not
     /// be had within `patience`.
-    pub fn plant_within(&self, patience: Duration) -> Option<PlantGuard<'_>> {
-        self.plant.lock_within(patience)
+    pub fn state_within(&self, patience: Duration) -> Option<StateGuard<'_>> {
+        self.state.lock_within(patience)
     }
 
     /// What the node has, to be looked at: as it is, or as it was a moment ago when whoever holds the lock does not let
     /// go of it.
     pub fn seen(&self) -> Seen<'_> {
-        self.plant.seen(SIGHT_PATIENCE)
+        self.state.seen(SIGHT_PATIENCE)
     }
 
     /// Makes the copy that [`Shared::seen`] falls back on as what the node has is now.
-    pub fn publish(&self, plant: &mut PlantGuard<'_>) {
-        self.plant.publish(plant);
+    pub fn publish(&self, state: &mut StateGuard<'_>) {
+        self.state.publish(state);
     }
 
     /// Works out what follows from the present state; false when that could not be read within `patience`.
     pub fn derive_findings(&self, patience: Duration) -> bool {
         let cluster = self.cluster();
-        let plant = self.plant_within(patience);
-        if let Some(mut plant) = plant {
-            self.observe(&cluster, &plant);
-            self.publish(&mut plant);
+        let state = self.state_within(patience);
+        if let Some(mut state) = state {
+            self.observe(&cluster, &state);
+            self.publish(&mut state);
             return true;
         }
         false
@@ -155,13 +165,13 @@ impl Shared {
     }
 
     /// Works out what follows from a state that the caller holds.
-    pub fn observe(&self, cluster: &Cluster, plant: &Plant) {
-        // Under the plant's lock, so that two threads cannot take the same counts for new.
+    pub fn observe(&self, cluster: &Cluster, state: &LocalState) {
+        // Under the lock of the state, so that two threads cannot take the same counts for new.
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let reports = |index| self.door().report(index);
-        counted.look(cluster, plant, &reports, &self.findings, Instant::now());
+        counted.look(cluster, state, &reports, &self.findings, Instant::now());
         drop(counted);
-        self.findings.observe(View::new(self, cluster, plant).derived());
+        self.findings.observe(View::new(self, cluster, state).derived());
     }
 
     /// The door.
@@ -178,9 +188,9 @@ impl Shared {
             .expect("the door is opened before anybody asks for it")
     }
 
-    /// Whether the steward has been told something that it has not taken yet.
+    /// Whether the control loop has been told something that it has not taken yet.
     pub fn events_wait(&self) -> bool {
-        !self.steward.is_empty()
+        !self.messages.is_empty()
     }
 
     /// Has disks that are not used looked at at once: an operator has done something that concerns them. Who cannot be told
@@ -188,18 +198,18 @@ impl Shared {
     pub fn look_again(&self, concerns: impl Fn(&Name, &Disk) -> bool) {
         let cluster = self.cluster();
         let concerned = cluster.disks.iter().filter(|(name, disk)| concerns(name, disk));
-        let Some(mut plant) = self.plant_within(SIGHT_PATIENCE) else {
+        let Some(mut state) = self.state_within(SIGHT_PATIENCE) else {
             return;
         };
-        concerned.for_each(|(name, _)| plant.observed.look_again(name));
-        drop(plant);
-        self.send(Event::Changed);
+        concerned.for_each(|(name, _)| state.control.look_again(name));
+        drop(state);
+        self.send(ControlMessage::Changed);
     }
 
-    /// Tells the steward.
-    pub fn send(&self, event: Event) {
-        // The steward outlives all who send, except while the node is stopping and nothing is left to do.
-        let _ = self.steward.send(event);
+    /// Tells the control loop.
+    pub fn send(&self, message: ControlMessage) {
+        // The loop outlives all who send, except while the node is stopping and nothing is left to do.
+        let _ = self.messages.send(message);
     }
 
     /// A change of the cluster, agreed on when this returns.
@@ -207,7 +217,7 @@ impl Shared {
         let agreed = self.store.propose(command);
         self.tell_of_database(&agreed);
         let outcome = agreed?;
-        self.send(Event::Changed);
+        self.send(ControlMessage::Changed);
         Ok(outcome)
     }
 
@@ -227,20 +237,5 @@ impl Shared {
     /// The cluster as agreed on.
     pub fn cluster(&self) -> Arc<Cluster> {
         self.store.cluster()
-    }
-
-    /// Gives all reactors of an attachment its present settings.
-    pub fn retell(&self, offered: &Offered) {
-        for (at, reactor) in self.reactors.iter().enumerate() {
-            let index = ReactorIndex(at as u16);
-            if offered.running.values().any(|&running| running == index) {
-                let attachment: AttachmentIndex = offered.index;
-                let settings = offered.settings(index);
-                reactor.send(Order::Engine(EngineCommand::SetAttachment {
-                    attachment,
-                    settings,
-                }));
-            }
-        }
     }
 }

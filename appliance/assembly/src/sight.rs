@@ -5,11 +5,11 @@
 //! A look may wait as long as the device does, so each disk is looked at on a thread of its own, one look at a time. A
 //! disk that does not come back from it is seen by the stall watch, not here.
 
-use crate::event::{Done, Event};
-use crate::hands;
+use crate::local_state::LocalState;
 use crate::medium::{self, Manner};
+use crate::message::{ControlMessage, Done};
 use crate::moved;
-use crate::plant::Plant;
+use crate::opening;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api::FindingKind;
@@ -56,8 +56,6 @@ pub struct Sight {
     strange: u32,
     /// When its place is looked at next, if that is not at once.
     reopen_due: Option<Instant>,
-    /// What the last look at the superblock has shown that was not believed yet.
-    pub doubt: Option<Superblock>,
     looking: Arc<AtomicBool>,
     due: Option<Instant>,
     superblock_due: Option<Instant>,
@@ -67,11 +65,11 @@ pub struct Sight {
 
 /// Looks at all disks whose turn it is. Waits for nothing.
 pub fn look_around(shared: &Arc<Shared>, now: Instant) {
-    let Some(mut plant) = shared.plant_within(Duration::ZERO) else {
+    let Some(mut state) = shared.state_within(Duration::ZERO) else {
         return;
     };
-    let plant = &mut *plant;
-    for (name, open) in &mut plant.disks {
+    let state = &mut *state;
+    for (name, open) in &mut state.disks {
         let sight = &mut open.sight;
         let is_due = |due: Option<Instant>| due.is_none_or(|due| now >= due);
         // A guest's request has met the end of the file where none should be: how short it is has to be seen at once.
@@ -83,7 +81,8 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
             continue;
         }
         sight.due = Some(now + LOOK);
-        let disk = plant
+        let disk = state
+            .control
             .observed
             .disks
             .get(name)
@@ -92,7 +91,7 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
         if printed.is_some() {
             sight.print_due = Some(now + PRINT);
         }
-        let observed = plant.observed.disks.get(name);
+        let observed = state.control.observed.disks.get(name);
         let known = observed.map(|observed| observed.superblock);
         let superblock = known.filter(|_| sight.is_superblock_due(now, shared.settings.superblock_look));
         let cluster = shared.cluster();
@@ -176,8 +175,7 @@ impl Sight {
     }
 
     /// Has the superblock looked at once more, soon: what was found is believed when it is found twice.
-    pub fn doubt(&mut self, found: Superblock, now: Instant) {
-        self.doubt = Some(found);
+    pub fn look_soon(&mut self, now: Instant) {
         self.superblock_due = Some(now + LOOK);
     }
 }
@@ -260,8 +258,8 @@ impl Errand {
         if let (Some(bytes), Some(disk)) = (least, self.cluster.disks.get(&self.name)) {
             medium::note_cut(&self.name, disk, bytes, &self.shared.last_seen);
         }
-        let mut plant = self.shared.plant();
-        if let Some(open) = plant
+        let mut state = self.shared.state();
+        if let Some(open) = state
             .disks
             .get_mut(&self.name)
             .filter(|open| open.index == self.index)
@@ -292,17 +290,22 @@ impl Errand {
             patience: LOOK,
             again: true,
         };
-        let work = hands::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name, None, manner);
+        let work = opening::open_disk(Arc::clone(&self.shared), &self.cluster, &self.name, None, manner);
         match work() {
             Ok(Done::Opened { opened, look }) => {
                 let superblock = look.superblock;
-                let plant = self.shared.plant();
-                let known = plant.observed.disks.get(&self.name).map(|open| open.superblock);
+                let state = self.shared.state();
+                let known = state
+                    .control
+                    .observed
+                    .disks
+                    .get(&self.name)
+                    .map(|open| open.superblock);
                 if known != Some(superblock) {
                     return Some(Reopening::Strange);
                 }
-                drop(plant);
-                self.shared.send(Event::CameBack {
+                drop(state);
+                self.shared.send(ControlMessage::CameBack {
                     disk: self.name.clone(),
                     device: self.index,
                     opened,
@@ -315,7 +318,7 @@ impl Errand {
         }
     }
 
-    /// Looks at the superblock, if it is time, or the medium `was_cut` off and made as long as before; and tells the steward.
+    /// Looks at the superblock, if it is time, or the medium `was_cut` off and made as long as before; and tells the control loop.
     fn look_at_superblock(&self, was_cut: bool) {
         let known = match self.superblock {
             None if was_cut => self.known_as_ours(),
@@ -327,7 +330,7 @@ impl Errand {
         if !disk.has_superblock() || disk.leaving {
             return;
         }
-        self.shared.send(Event::Looked {
+        self.shared.send(ControlMessage::Looked {
             disk: self.name.clone(),
             device: self.index,
             known,
@@ -343,8 +346,8 @@ impl Errand {
 
     /// What is known of a superblock, unless it is known that it may not be used.
     fn known_as_ours(&self) -> Option<Superblock> {
-        let plant = self.shared.plant();
-        let known = plant.observed.disks.get(&self.name)?.superblock;
+        let state = self.shared.state();
+        let known = state.control.observed.disks.get(&self.name)?.superblock;
         matches!(known, Superblock::Ours { .. }).then_some(known)
     }
 
@@ -372,9 +375,9 @@ fn astray(opened: &Opened, path: &str) -> Option<String> {
 /// Keeps what disks without identity look like when nothing of ours is written to them any more.
 pub fn look_last(shared: &Shared) {
     let last: Vec<(Disk, Arc<Opened>)> = {
-        let plant = shared.plant();
-        let open = plant.disks.iter().filter_map(|(name, open)| {
-            let disk = plant.observed.disks.get(name)?.disk.clone();
+        let state = shared.state();
+        let open = state.disks.iter().filter_map(|(name, open)| {
+            let disk = state.control.observed.disks.get(name)?.disk.clone();
             medium::needs_fingerprint(&disk).then(|| (disk, Arc::clone(&open.opened)))
         });
         open.collect()
@@ -398,8 +401,8 @@ pub fn look_last(shared: &Shared) {
 }
 
 /// Bytes that all files with holes on one file system may still ask of it.
-pub fn promised(plant: &Plant, device: u64) -> u64 {
-    let looks = plant.disks.values().filter_map(|open| open.sight.look);
+pub fn promised(state: &LocalState, device: u64) -> u64 {
+    let looks = state.disks.values().filter_map(|open| open.sight.look);
     let there = looks.filter_map(|look| {
         let file = look.file.filter(|file| file.device == device)?;
         Some(look.bytes.saturating_sub(file.allocated))
@@ -426,7 +429,7 @@ mod tests {
             bytes: 4 * MIB,
             created: true,
         };
-        let opened = Opened::open(&hands::spec(&medium, 512), LOOK).unwrap();
+        let opened = Opened::open(&opening::spec(&medium, 512), LOOK).unwrap();
         let mut sight = Sight::default();
         let mut seen = |bytes, met_end| {
             length(bytes);
@@ -541,7 +544,7 @@ mod tests {
             let disk = shared.cluster().disks[&Name::new("d1").unwrap()].clone();
             let file = fs::File::options().write(true).open(&path).unwrap();
             let open = || {
-                let spec = hands::spec(&disk.medium, disk.block_bytes);
+                let spec = opening::spec(&disk.medium, disk.block_bytes);
                 Opened::beside(&spec.medium).unwrap()
             };
             errand(Arc::clone(&shared), open(), None).run();
@@ -565,7 +568,7 @@ mod tests {
         preview::written(&rest, &Name::new("d1").unwrap());
         let shared = shared_of(&rest);
         let disk = shared.cluster().disks[&Name::new("d1").unwrap()].clone();
-        let spec = hands::spec(&disk.medium, disk.block_bytes);
+        let spec = opening::spec(&disk.medium, disk.block_bytes);
         let opened = Opened::beside(&spec.medium).unwrap();
         let looks = errand(shared, opened, Some(Superblock::Missing));
         fs::rename(&path, &aside).unwrap();

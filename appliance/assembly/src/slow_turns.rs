@@ -2,7 +2,7 @@
 //!
 //! They are measured by [`turn_watch`](crate::turn_watch); what is kept of a slow one is written only then.
 
-use crate::plant::Plant;
+use crate::local_state::LocalState;
 use palisade_api::size::counted;
 use palisade_block::Nanos;
 use palisade_words::ReactorIndex;
@@ -71,12 +71,12 @@ impl SlowTurns {
 pub fn told(
     slow: &SlowTurns,
     reactor: ReactorIndex,
-    plant: &Plant,
+    state: &LocalState,
     stalled: &[&str],
     now: Instant,
 ) -> Option<String> {
     let longest = slow.longest(now)?.as_millis();
-    let served = plant.attachments.iter().filter(|(_, offered)| {
+    let served = state.control.attachments.iter().filter(|(_, offered)| {
         let mut reactors = offered.running.values();
         reactors.any(|one| *one == reactor)
     });
@@ -123,10 +123,11 @@ mod tests {
         slow.add(Nanos(150 * MS), at(200));
         assert_eq!(slow.longest(at(201)), Some(Duration::from_millis(150)));
         assert_eq!(slow.count(), 3);
-        let said = told(&slow, ReactorIndex(1), &Plant::default(), &[], at(201)).unwrap();
+        let nothing = || LocalState::knowing(palisade_control::NodeState::default());
+        let said = told(&slow, ReactorIndex(1), &nothing(), &[], at(201)).unwrap();
         assert!(said.starts_with("a turn of reactor 1 lasted 150 ms"), "{said}");
         let names = ["web1", "web2"];
-        let with_names = told(&slow, ReactorIndex(1), &Plant::default(), &names, at(201)).unwrap();
+        let with_names = told(&slow, ReactorIndex(1), &nothing(), &names, at(201)).unwrap();
         let more = "; reactors have had to wait for the memory of attachments web1, web2";
         assert_eq!(with_names, said.clone() + more);
         assert!(said.contains("3 turns of more than 100 ms"), "{said}");

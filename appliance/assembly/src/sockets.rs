@@ -68,15 +68,21 @@ pub fn run(shared: &Shared) {
 
 /// Sockets that are on offer and stay so. None while that cannot be known: the next look is soon.
 fn offered(shared: &Shared) -> Vec<(Name, AttachmentIndex, String)> {
-    let Some(plant) = shared.plant_within(Duration::ZERO) else {
+    let Some(state) = shared.state_within(Duration::ZERO) else {
         return Vec::new();
     };
-    let changing = |name: &Name| plant.under_way.keys().any(|action| action.target().1 == name);
-    let sockets = plant.observed.sockets.iter();
+    let changing = |name: &Name| {
+        state
+            .control
+            .under_way
+            .keys()
+            .any(|action| action.target().1 == name)
+    };
+    let sockets = state.control.observed.sockets.iter();
     sockets
         .filter(|(name, _)| !changing(name))
         .filter_map(|(name, socket)| {
-            let index = plant.attachments.get(name)?.index;
+            let index = state.control.attachments.get(name)?.index;
             Some((name.clone(), index, socket.attachment.socket.clone()))
         })
         .collect()

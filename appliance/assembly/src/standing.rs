@@ -5,7 +5,7 @@
 //! another when it ends, its first cause is what is told, and how often it came again is counted.
 //!
 //! The lock here is held for moments only and by nobody who waits: findings can be raised from any thread, also under the
-//! lock of the plant, and health can be asked for whatever else is stuck.
+//! lock of the state, and health can be asked for whatever else is stuck.
 
 use palisade_admin::EventLog;
 use palisade_api::{Clears, Finding, FindingKind, Overall, Severity};

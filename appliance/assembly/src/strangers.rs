@@ -1,7 +1,8 @@
 //! Superblocks of Palisade on disks that are given whole, where none of ours belongs: somebody has made a pool of the medium,
 //! or the guest runs Palisade itself. Which of the two an operator says, and what he has said is remembered with the disk.
 
-use crate::superblocks::{self, Look};
+use crate::superblocks;
+use palisade_control::SuperblockLook;
 use palisade_model::{Cluster, Disk, NESTED_MAX, Usage};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
@@ -10,16 +11,16 @@ use palisade_words::{Name, Uuid};
 use std::path::Path;
 
 /// Looks at all places of superblocks on an open disk that is given whole.
-pub fn look(cluster: &Cluster, disk: &Disk, opened: &Opened) -> Look {
+pub fn look(cluster: &Cluster, disk: &Disk, opened: &Opened) -> SuperblockLook {
     let found = named(disk, opened);
     let strangers: Vec<Uuid> = disk.strangers(found).collect();
     if strangers.is_empty() {
-        return Look::default();
+        return SuperblockLook::default();
     }
-    Look {
+    SuperblockLook {
         superblock: Superblock::Foreign,
         sides: Some(whose(cluster, opened, &strangers)),
-        ..Look::default()
+        ..SuperblockLook::default()
     }
 }
 
@@ -72,7 +73,7 @@ fn described(opened: &Opened, strangers: &[Uuid]) -> String {
 mod tests {
     use super::*;
     use crate::disk_growth::tests::disk;
-    use crate::hands;
+    use crate::opening;
     use palisade_model::Medium;
     use palisade_wire::{Geometry, Label, Superblock as Written, TableRef, format};
     use palisade_words::{Epoch, Generation};
@@ -88,7 +89,7 @@ mod tests {
             bytes: BYTES,
             created: true,
         };
-        let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
+        let opened = Opened::open(&opening::spec(&medium, 512), Duration::ZERO).unwrap();
         let sectors = BYTES / 512;
         let disk = Disk {
             usage: Usage::Whole,
@@ -127,7 +128,7 @@ mod tests {
     fn a_whole_disk_that_somebody_has_pooled_is_told_from_one_that_its_guest_has() {
         let folder = tempfile::tempdir().unwrap();
         let (mut disk, opened) = whole(&folder.path().join("d1"));
-        assert_eq!(look(&Cluster::empty(), &disk, &opened), Look::default());
+        assert_eq!(look(&Cluster::empty(), &disk, &opened), SuperblockLook::default());
         pool(&opened, 7);
         let found = look(&Cluster::empty(), &disk, &opened);
         assert_eq!(found.superblock, Superblock::Foreign);
@@ -163,7 +164,7 @@ mod tests {
         assert!(places.len() >= 4, "{}", places.len());
         for (at, sector) in &places {
             superblocks::wipe(&opened).unwrap();
-            assert_eq!(look(&Cluster::empty(), &disk, &opened), Look::default());
+            assert_eq!(look(&Cluster::empty(), &disk, &opened), SuperblockLook::default());
             let mut damaged = *sector;
             damaged[4000] ^= 1;
             opened.write_at(*at, &damaged).unwrap();
@@ -179,7 +180,7 @@ mod tests {
         pool(&opened, 7);
         disk.record.nested = named(&disk, &opened);
         assert_eq!(disk.record.nested, [Uuid(7)]);
-        assert_eq!(look(&Cluster::empty(), &disk, &opened), Look::default());
+        assert_eq!(look(&Cluster::empty(), &disk, &opened), SuperblockLook::default());
         superblocks::wipe(&opened).unwrap();
         pool(&opened, 8);
         assert_eq!(

@@ -1,11 +1,12 @@
 //! Superblocks read from and written to open devices: what may be written is decided by `palisade_volume`, each time
 //! with what is on the medium at that moment.
 
-use crate::event::Done;
-use crate::hands::Work;
+use crate::effects::work::Job;
 use crate::last_superblock::LastSuperblock;
 use crate::lost_end;
+use crate::message::Done;
 use crate::strangers;
+use palisade_control::SuperblockLook;
 use palisade_model::{Cluster, Disk};
 use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
@@ -25,20 +26,6 @@ use std::sync::Arc;
 /// How often a superblock is written in a row so that all copies are sound: each write renews half of them.
 const WRITES_MAX: usize = 3;
 
-/// What a look at a disk's superblock has brought.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Look {
-    /// What it says, as the planner takes it.
-    pub superblock: Superblock,
-    /// What is not as it should be, in words. Empty on a healthy disk.
-    pub damage: Vec<String>,
-    /// What was not as it should be, in words, and has just been written anew.
-    pub mended: Vec<String>,
-    /// What is told with the finding, in words: which volumes each side knows of a medium that is an older copy, and what may
-    /// be lost of one that has lost an end, and whose the superblock is on a disk that is given whole.
-    pub sides: Option<String>,
-}
-
 /// Looks whose superblock an open disk carries.
 ///
 /// # Errors
@@ -49,7 +36,7 @@ pub fn look(
     disk: &Disk,
     opened: &Opened,
     last: &LastSuperblock,
-) -> Result<Look, String> {
+) -> Result<SuperblockLook, String> {
     if !disk.has_superblock() {
         return Ok(strangers::look(wanted, disk, opened));
     }
@@ -76,7 +63,7 @@ pub fn look(
         (Ok(found), Superblock::EndLost { tail, .. }) => Some(lost_end::told(name, found, opened, tail)),
         _ => None,
     };
-    Ok(Look {
+    Ok(SuperblockLook {
         superblock,
         damage,
         mended: Vec::new(),
@@ -121,7 +108,7 @@ fn sides(found: &Decoded, agreed: &[ExtentRecord]) -> String {
 /// Keeps which generation a disk that has just been opened carries, where that is not on record yet: what a daemon has
 /// written that ended before it could say so, or one of a version that did not. The disk was flushed before it was looked at,
 /// so no power cut takes back what was read.
-pub fn keep_opened(disk: &Disk, look: &Look, last: &LastSuperblock) -> io::Result<()> {
+pub fn keep_opened(disk: &Disk, look: &SuperblockLook, last: &LastSuperblock) -> io::Result<()> {
     let Superblock::Ours { generation, flawed } = look.superblock else {
         return Ok(());
     };
@@ -163,7 +150,7 @@ pub(crate) fn sector(opened: &Opened, lba: Lba) -> io::Result<Sector> {
 }
 
 /// Looks again whose superblock an open disk carries.
-pub fn examine(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, last: LastSuperblock) -> Work {
+pub fn examine(wanted: Arc<Cluster>, name: Name, opened: Option<Arc<Opened>>, last: LastSuperblock) -> Job {
     Box::new(move || {
         let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
         let disk = wanted
@@ -184,7 +171,7 @@ pub fn write(
     opened: Option<Arc<Opened>>,
     examined: bool,
     last: LastSuperblock,
-) -> Work {
+) -> Job {
     Box::new(move || {
         let opened = opened.ok_or_else(|| format!("disk {name} is not open"))?;
         let disk = wanted
@@ -240,10 +227,10 @@ pub fn write(
                          make room there and see that the daemon may write to it"
                     )
                 })?;
-                return Ok(Done::Looked(Look {
+                return Ok(Done::Looked(SuperblockLook {
                     superblock: in_force,
                     mended,
-                    ..Look::default()
+                    ..SuperblockLook::default()
                 }));
             }
         }
@@ -258,7 +245,7 @@ pub fn write(
 
 /// What a medium carries over which no superblock is written, for the planner to decide what becomes of it; or that it
 /// cannot be told.
-fn refused(name: &Name, forbidden: &Forbidden) -> Result<Look, String> {
+fn refused(name: &Name, forbidden: &Forbidden) -> Result<SuperblockLook, String> {
     let (superblock, damage) = match forbidden {
         Forbidden::NotBlank => (Superblock::Occupied, Vec::new()),
         Forbidden::Unusable(
@@ -272,7 +259,7 @@ fn refused(name: &Name, forbidden: &Forbidden) -> Result<Look, String> {
             ));
         }
     };
-    Ok(Look {
+    Ok(SuperblockLook {
         superblock,
         damage,
         mended: Vec::new(),
@@ -282,7 +269,7 @@ fn refused(name: &Name, forbidden: &Forbidden) -> Result<Look, String> {
 
 /// Erases the superblock of a disk that leaves, or has left, the cluster, if it is that one and none that grew on
 /// elsewhere; also what an erasure before has left that did not come to its end.
-pub fn erase(opened: Option<Arc<Opened>>, leaving: Leaving) -> Work {
+pub fn erase(opened: Option<Arc<Opened>>, leaving: Leaving) -> Job {
     Box::new(move || {
         let Some(opened) = opened else {
             return Ok(Done::Plain);

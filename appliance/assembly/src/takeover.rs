@@ -128,9 +128,9 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     let command = knowledge.command(side)?;
     if found.is_err() {
         // It has been looked at, and its operator says that it is the one.
-        let plant = shared.plant_within(STATE_PATIENCE);
-        let mut plant = plant.ok_or_else(problem::of_busy_control)?;
-        plant.renewed.insert(disk.uuid);
+        let state = shared.state_within(STATE_PATIENCE);
+        let mut state = state.ok_or_else(problem::of_busy_control)?;
+        state.control.renew(disk.uuid);
     }
     if let Ok(found) = &found {
         if copy.is_none() {
@@ -278,7 +278,7 @@ fn tell_lost_end(
         return;
     }
     let look = superblocks::look(cluster, name, disk, opened, &shared.last_superblock);
-    let Ok(superblocks::Look {
+    let Ok(palisade_control::SuperblockLook {
         superblock: Superblock::EndLost { tail, .. },
         sides,
         ..

@@ -1,11 +1,11 @@
-//! The cluster and the plant as REST and metrics show them: values in, values out.
+//! The cluster and the state as REST and metrics show them: values in, values out.
 
 mod queues;
 mod shares;
 
 use crate::counted::{GONE, finding_of_disk};
 use crate::findings::media;
-use crate::plant::{Offered, OpenDisk, Plant};
+use crate::local_state::{LocalState, OpenDisk};
 use crate::samples::{disk_faults, oldest_ns, operations, sum};
 use crate::shared::Shared;
 use palisade_api as api;
@@ -13,6 +13,7 @@ use palisade_api::FindingKind;
 use palisade_api::size::human;
 use palisade_block::Fault;
 use palisade_block::stats::{AttachmentStats, Count};
+use palisade_control::Offered;
 use palisade_engine::IdlePolicy;
 use palisade_model::{Account, Attachment, Clear, Cluster, Disk, Kind, Layout, Medium, Usage, Volume};
 use palisade_reconcile::{Action, ObservedDisk, Wait, waits};
@@ -21,7 +22,7 @@ use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use palisade_words::{Generation, Name, SECTOR_BYTES};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A moment of the node: what is agreed on beside what there is.
 pub struct View<'a> {
@@ -30,17 +31,17 @@ pub struct View<'a> {
     /// What is agreed on.
     pub cluster: &'a Cluster,
     /// What there is.
-    pub plant: &'a Plant,
+    pub state: &'a LocalState,
     waits: OnceCell<Vec<Wait>>,
 }
 
 impl<'a> View<'a> {
-    /// Of the moment at which the plant is locked.
-    pub fn new(shared: &'a Shared, cluster: &'a Cluster, plant: &'a Plant) -> View<'a> {
+    /// Of the moment at which the state is locked.
+    pub fn new(shared: &'a Shared, cluster: &'a Cluster, state: &'a LocalState) -> View<'a> {
         View {
             shared,
             cluster,
-            plant,
+            state,
             waits: OnceCell::new(),
         }
     }
@@ -86,19 +87,24 @@ impl View<'_> {
     /// What is not as wanted, and why: asked of the planner once, however many resources are shown.
     pub(crate) fn waits(&self) -> &[Wait] {
         self.waits
-            .get_or_init(|| waits(self.cluster, &self.shared.name, &self.plant.observed))
+            .get_or_init(|| waits(self.cluster, &self.shared.name, &self.state.control.observed))
     }
 
     /// The generation in force: that agreed on once nothing is left to do, else that of the last step taken.
     fn applied(&self) -> u64 {
-        let settled = palisade_reconcile::plan(self.cluster, &self.shared.name, &self.plant.observed)
+        let settled = palisade_reconcile::plan(self.cluster, &self.shared.name, &self.state.control.observed)
             .is_empty()
-            && self.plant.under_way.is_empty()
+            && self.state.control.under_way.is_empty()
             && self.waits().is_empty();
         if settled {
             self.cluster.generation.0
         } else {
-            self.plant.observed.generation.0.min(self.cluster.generation.0)
+            self.state
+                .control
+                .observed
+                .generation
+                .0
+                .min(self.cluster.generation.0)
         }
     }
 
@@ -106,7 +112,8 @@ impl View<'_> {
     pub fn reactors(&self) -> Vec<api::Reactor> {
         let running = |index: u16| {
             let queues = self
-                .plant
+                .state
+                .control
                 .attachments
                 .values()
                 .flat_map(|offered| offered.running.values());
@@ -136,7 +143,7 @@ impl View<'_> {
 
     /// One disk.
     pub fn disk(&self, name: &Name, disk: &Disk) -> api::Disk {
-        let open = self.plant.disks.get(name);
+        let open = self.state.disks.get(name);
         let used: u64 = self
             .cluster
             .extents_on(name)
@@ -157,7 +164,8 @@ impl View<'_> {
             .collect();
         volumes.dedup();
         let applied = self
-            .plant
+            .state
+            .control
             .observed
             .disks
             .get(name)
@@ -183,11 +191,12 @@ impl View<'_> {
             identity: crate::medium::describe(&disk.record, disk.medium.wwid()),
             sparse: disk.record.sparse,
             allocated_bytes,
-            notes: media::notes(self.plant, disk, open)
+            notes: media::notes(self.state, disk, open)
                 .into_iter()
                 .chain(
-                    self.plant
-                        .age_of_last_read(name, Instant::now())
+                    self.state
+                        .control
+                        .age_of_last_read(name, self.shared.now())
                         .map(|age| format!("its medium may not be used: {age}")),
                 )
                 .chain(media::note_of_growth(
@@ -221,9 +230,10 @@ impl View<'_> {
     }
 
     pub(crate) fn condition(&self, name: &Name, open: Option<&OpenDisk>) -> api::DiskCondition {
-        let Some(open) = open.filter(|_| !self.is_refused(name)) else {
+        if open.is_none() || self.is_refused(name) {
             let failed = self
-                .plant
+                .state
+                .control
                 .observed
                 .failures
                 .contains_key(&Action::OpenDisk { disk: name.clone() });
@@ -232,10 +242,10 @@ impl View<'_> {
             } else {
                 api::DiskCondition::Closed
             };
-        };
+        }
         let subject = format!("disk/{name}");
         let stands = |kind: &FindingKind| self.shared.findings.stands(*kind, &subject);
-        if !open.stalled_on.is_empty() {
+        if self.state.control.has_stalled(name) {
             api::DiskCondition::Stalled
         } else if GONE.iter().any(stands) {
             api::DiskCondition::Missing
@@ -252,12 +262,12 @@ impl View<'_> {
 
     /// Whether a disk's medium may not be used. It is open for the time of a look only, and shown as it was last read.
     fn is_refused(&self, disk: &Name) -> bool {
-        self.plant.observed.refused.contains_key(disk)
+        self.state.control.observed.refused.contains_key(disk)
     }
 
     /// Whether a disk is open, and for more than a look.
     fn is_in_use(&self, disk: &Name) -> bool {
-        let open = self.plant.observed.disks.get(disk);
+        let open = self.state.control.observed.disks.get(disk);
         let is_held = self
             .cluster
             .disks
@@ -303,9 +313,9 @@ impl View<'_> {
     /// What is still to be cleared of a volume: as agreed on, and as far as it has come since.
     fn clearing(&self, name: &Name, volume: &Volume) -> Option<api::Clearing> {
         let clearing = volume.clearing?;
-        let observed = self.plant.observed.clearings.get(name);
+        let observed = self.state.control.observed.clearings.get(name);
         let mine = observed.is_some_and(|observed| observed.uuid == volume.uuid);
-        let running = self.plant.clearings.get(name).filter(|_| mine);
+        let running = self.state.clearings.get(name).filter(|_| mine);
         let reached = running.map_or(0, |progress| progress.sectors());
         let cleared = clearing.cleared.max(reached).min(volume.sectors);
         Some(api::Clearing {
@@ -319,7 +329,8 @@ impl View<'_> {
         let used = self.cluster.attachments_of(name).next().is_some();
         let revision = volume.route_generation();
         let routed = |revision| {
-            self.plant
+            self.state
+                .control
                 .observed
                 .routes
                 .get(name)
@@ -327,7 +338,8 @@ impl View<'_> {
         };
         let recorded = |disk: &Name| {
             let open = self
-                .plant
+                .state
+                .control
                 .observed
                 .disks
                 .get(disk)
@@ -342,9 +354,10 @@ impl View<'_> {
 
     /// One attachment.
     pub fn attachment(&self, name: &Name, attachment: &Attachment) -> api::Attachment {
-        let offered = self.plant.attachments.get(name);
+        let offered = self.state.control.attachments.get(name);
         let applied = self
-            .plant
+            .state
+            .control
             .observed
             .sockets
             .get(name)
@@ -433,10 +446,23 @@ impl View<'_> {
     fn state(&self, kind: Kind, name: &Name, revision: Generation, applied: bool) -> api::State {
         let before = match kind {
             Kind::Disk if self.is_refused(name) => None,
-            Kind::Disk => self.plant.observed.disks.get(name).map(|open| open.disk.revision),
-            Kind::Volume => self.plant.observed.routes.get(name).map(|route| route.generation),
+            Kind::Disk => self
+                .state
+                .control
+                .observed
+                .disks
+                .get(name)
+                .map(|open| open.disk.revision),
+            Kind::Volume => self
+                .state
+                .control
+                .observed
+                .routes
+                .get(name)
+                .map(|route| route.generation),
             _ => self
-                .plant
+                .state
+                .control
                 .observed
                 .sockets
                 .get(name)
@@ -454,18 +480,24 @@ impl View<'_> {
 
     fn blocked_on(&self, kind: Kind, name: &Name, applied: bool) -> Option<String> {
         let mine = |other: (Kind, &Name)| other == (kind, name);
-        if kind == Kind::Volume && self.plant.clearings.contains_key(name) {
+        if kind == Kind::Volume && self.state.clearings.contains_key(name) {
             let volume = self.cluster.volumes.get(name);
             if let Some(clearing) = volume.and_then(|volume| self.clearing(name, volume)) {
                 return Some(clearing_text(&clearing));
             }
         }
         // What is in force already does not wait for a step whose end has not been noted yet.
-        let under_way = self.plant.under_way.keys().find(|action| mine(action.target()));
+        let under_way = self
+            .state
+            .control
+            .under_way
+            .keys()
+            .find(|action| mine(action.target()));
         let is_look = kind == Kind::Disk && self.is_refused(name);
         if let Some(action) = under_way.filter(|_| !applied && !is_look) {
             let offered = self
-                .plant
+                .state
+                .control
                 .attachments
                 .get(name)
                 .filter(|_| kind == Kind::Attachment);

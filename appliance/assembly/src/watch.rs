@@ -6,7 +6,7 @@
 //! [`PAST_HELP`] cannot be helped from within: the service manager is no longer told that all is well, and starts the
 //! daemon anew.
 
-use crate::plant::Plant;
+use crate::local_state::LocalState;
 use crate::shared::Shared;
 use palisade_api::FindingKind;
 use palisade_block::progress::Mark;
@@ -378,16 +378,16 @@ impl Looks {
 }
 
 impl Names {
-    fn of(plant: &Plant) -> Names {
+    fn of(state: &LocalState) -> Names {
         let mut names = Names::default();
-        for (name, offered) in &plant.attachments {
+        for (name, offered) in &state.control.attachments {
             names.attachments.insert(offered.index, name.to_string());
         }
-        for (index, left) in &plant.left {
+        for (index, left) in &state.control.left {
             let name = format!("{} (taken away)", left.name);
             names.attachments.insert(*index, name);
         }
-        for (name, open) in &plant.disks {
+        for (name, open) in &state.disks {
             names.devices.insert(open.index, name.to_string());
             for (reactor, stats) in open.stats.iter().enumerate() {
                 if stats.in_flight.get() > 0 {

@@ -1,7 +1,7 @@
 //! Whether the places that a configuration names can be used: looked at before anything is made, and nothing is made.
 
 use super::{Config, ConfigError, Settings, account};
-use crate::hands;
+use crate::accounts;
 use palisade_model::limits::SOCKET_PATH_BYTES_MAX;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -77,7 +77,7 @@ impl Settings {
         let usual = defaults.owners.unwrap_or_default();
         let is_nobody = |name: &&String| {
             let account = account(name);
-            let known = hands::user_id(&account).is_ok() || hands::group_id(&account).is_ok();
+            let known = accounts::user_id(&account).is_ok() || accounts::group_id(&account).is_ok();
             !usual.contains(name) && name.as_str() != "*" && !known
         };
         notes.extend(self.allow.owners.iter().filter(is_nobody).map(|name| {

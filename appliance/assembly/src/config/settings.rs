@@ -1,7 +1,7 @@
 //! The configuration in force: nothing is optional any more, everything has been checked.
 
 use super::{AdminSection, Config, ConfigError, Listen, Mode, places};
-use crate::hands;
+use crate::accounts;
 use palisade_admin::{AdminConfig, SocketDoor, TcpAccess, TcpDoor, Tls};
 use palisade_block::Nanos;
 use palisade_engine::IdlePolicy;
@@ -349,7 +349,7 @@ impl Settings {
     /// # Errors
     /// A group that was asked for and does not exist.
     pub fn admin_config(&self) -> Result<AdminConfig, ConfigError> {
-        let number = |key, group: &Group| match hands::group_id(&group.account) {
+        let number = |key, group: &Group| match accounts::group_id(&group.account) {
             Ok(number) => Ok(Some(number)),
             Err(_) if !group.asked_for => Ok(None),
             Err(_) => Err(ConfigError::Group {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 struct Rig {
     counted: Counted,
     cluster: Cluster,
-    plant: Plant,
+    state: LocalState,
     findings: Findings,
     stats: Arc<DeviceStats>,
     now: Instant,
@@ -29,24 +29,27 @@ impl Rig {
             index: DeviceIndex(0),
             opened: Arc::new(Opened::open(&spec, Duration::ZERO).unwrap()),
             stats: vec![Arc::clone(&stats), Arc::default()],
-            superblock_damage: Vec::new(),
-            sides: None,
-            stalled_on: BTreeSet::new(),
             sight: Default::default(),
-            returning: None,
-            unused: None,
+            replacement: None,
         };
-        let mut plant = Plant::default();
-        plant.disks.insert(Name::new("d1").unwrap(), open);
+        let mut state = LocalState::knowing(palisade_control::NodeState::default());
+        state.disks.insert(Name::new("d1").unwrap(), open);
         let findings = Findings::new(Arc::new(EventLog::beginning_after(100, 0)));
         Rig {
             counted: Counted::default(),
             cluster: Cluster::empty(),
-            plant,
+            state,
             findings,
             stats,
             now: Instant::now(),
         }
+    }
+
+    fn offers(&mut self, called: &str, index: u16) {
+        let insert = |state: &mut palisade_control::NodeState| {
+            state.attachments.insert(name(called), offered(index));
+        };
+        self.state.learns(insert);
     }
 
     fn fails(&self, fault: Fault) {
@@ -57,7 +60,7 @@ impl Rig {
     fn look(&mut self, after: Duration) -> Vec<String> {
         self.now += after;
         self.counted
-            .look(&self.cluster, &self.plant, &|_| None, &self.findings, self.now);
+            .look(&self.cluster, &self.state, &|_| None, &self.findings, self.now);
         self.findings
             .list()
             .into_iter()
@@ -114,7 +117,7 @@ fn volume() -> Volume {
 
 fn offered(index: u16) -> Offered {
     Offered::new(
-        AttachmentIndex(index),
+        (AttachmentIndex(index), palisade_control::TaskId(u64::from(index))),
         palisade_words::VolumeIndex(0),
         &wanted(),
         1,
@@ -128,18 +131,19 @@ fn that_there_is_no_space_ends_with_the_last_attachment_that_met_it() {
     rig.cluster.volumes.insert(name("v1"), volume());
     for (index, called) in [(0, "a"), (1, "b"), (2, "c")] {
         rig.cluster.attachments.insert(name(called), wanted());
-        rig.plant.attachments.insert(name(called), offered(index));
+        rig.offers(called, index);
     }
     let takes_away = |rig: &mut Rig, called: &str| {
         rig.cluster.attachments.remove(&name(called));
-        rig.plant.attachments.remove(&name(called));
+        rig.state
+            .learns(|state| drop(state.attachments.remove(&name(called))));
     };
     assert!(rig.look(HOLD).is_empty());
     // One after the other, so that the second is known of a later look.
     for called in ["a", "b"] {
         for fault in [Fault::NoSpace, Fault::Denied] {
             rig.fails(fault);
-            rig.plant.attachments[&name(called)].stats[0].failed(fault);
+            rig.state.control.attachments[&name(called)].stats[0].failed(fault);
         }
         assert_eq!(rig.look(HOLD), ["disk_no_space", "disk_denied"]);
     }
@@ -171,7 +175,7 @@ fn whose_discards_keep_a_disk_is_told_at_each_look_at_which_there_are_more() {
     let mut rig = Rig::new();
     rig.cluster.volumes.insert(name("v1"), volume());
     rig.cluster.attachments.insert(name("a1"), wanted());
-    rig.plant.attachments.insert(name("a1"), offered(3));
+    rig.offers("a1", 3);
     assert!(rig.look(HOLD).is_empty());
     for (index, ms, times, whose) in [
         (3, 450, 1, "attachment a1 has kept disk d1 for 450 ms"),
@@ -275,8 +279,8 @@ fn a_vmm_that_is_refused_again_and_again_is_one_finding() {
 fn a_queue_that_cannot_start_is_told_when_that_lasts() {
     let (rig, began) = (Rig::new(), Instant::now());
     let mut counted = Counted::default();
-    let mut plant = Plant::default();
-    plant.attachments.insert(name("a"), offered(0));
+    let mut state = LocalState::knowing(palisade_control::NodeState::default());
+    state.learns(|state| drop(state.attachments.insert(name("a"), offered(0))));
     let mut look = |after: u64, why: Option<&str>| {
         let report = SessionReport {
             connected: true,
@@ -289,7 +293,7 @@ fn a_queue_that_cannot_start_is_told_when_that_lasts() {
         let now = began + Duration::from_secs(after);
         counted.look(
             &Cluster::empty(),
-            &plant,
+            &state,
             &|_| Some(report.clone()),
             &rig.findings,
             now,

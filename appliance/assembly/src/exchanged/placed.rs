@@ -4,11 +4,11 @@
 
 use super::{Places, agree, open_disks, path_of, recorded_at};
 use crate::alias;
-use crate::hands;
 use crate::identify;
 use crate::last_seen::LastSeen;
 use crate::medium;
 use crate::moved;
+use crate::opening;
 use crate::places;
 use crate::problem;
 use crate::recorded::{Records, are_one};
@@ -242,7 +242,7 @@ fn at(disk: &Disk, path: &str) -> Result<Opened, Problem> {
         return Err(Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("places"));
     };
     path.clone_into(own);
-    Opened::beside(&hands::spec(&medium, disk.block_bytes).medium).map_err(|error| problem::of_open(&error))
+    Opened::beside(&opening::spec(&medium, disk.block_bytes).medium).map_err(|error| problem::of_open(&error))
 }
 
 impl Step {

@@ -107,7 +107,7 @@ impl Lab {
             path: self.link(disk).display().to_string(),
             wwid: None,
         };
-        let opened = Opened::open(&hands::spec(&medium, 512), Duration::from_secs(5)).unwrap();
+        let opened = Opened::open(&opening::spec(&medium, 512), Duration::from_secs(5)).unwrap();
         let (record, wwid) = medium::record_open(&opened, usage).unwrap();
         assert!(
             wwid.is_none() && record.serial.is_none(),
@@ -239,7 +239,7 @@ fn a_copy_in_the_place_of_another_disk_is_not_taken_for_an_exchange() {
     };
     grown = grown.apply(&Command::DeleteVolume(delete)).unwrap().0;
     let opened = Opened::open(
-        &hands::spec(&lab.cluster.disks[&name("b")].medium, 512),
+        &opening::spec(&lab.cluster.disks[&name("b")].medium, 512),
         Duration::ZERO,
     )
     .unwrap();

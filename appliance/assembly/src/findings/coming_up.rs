@@ -45,11 +45,14 @@ pub fn coming_up(view: &View<'_>) -> Option<String> {
 /// What is to be brought up on this node and is not up: disks before volumes before attachments, as they depend on each
 /// other.
 fn late<'a>(view: &View<'a>) -> Vec<(Kind, &'a Name)> {
-    let (cluster, observed, node) = (view.cluster, &view.plant.observed, &view.shared.name);
+    let (cluster, observed, node) = (view.cluster, &view.state.control.observed, &view.shared.name);
+    let now = view.shared.now();
     let is_due = |kind: Kind, name: &Name, agreed: Generation| {
-        let mut steps = view.plant.under_way.iter();
-        agreed <= view.plant.started
-            || steps.any(|(action, step)| action.target() == (kind, name) && step.since.elapsed() >= LASTING)
+        let mut steps = view.state.control.under_way.iter();
+        agreed <= view.state.control.started
+            || steps.any(|(action, step)| {
+                action.target() == (kind, name) && now.since(step.since).duration() >= LASTING
+            })
     };
     let disks = cluster.disks.iter().filter(|(name, disk)| {
         let wanted = disk.node == *node && !disk.leaving && !observed.disks.contains_key(*name);

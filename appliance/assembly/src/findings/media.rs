@@ -1,9 +1,9 @@
 //! What is wrong with the media of open disks, as they were last seen, and what is to be known about them.
 
 use crate::exchanged;
+use crate::local_state::{LocalState, OpenDisk};
 use crate::lost_end;
 use crate::medium;
-use crate::plant::{OpenDisk, Plant};
 use crate::sight::promised;
 use palisade_api::FindingKind;
 use palisade_api::calendar::date_and_time;
@@ -25,11 +25,12 @@ const FULL_BYTES: u64 = 1 << 20;
 /// What is wrong with an open disk's medium, the cause before what follows from it.
 pub fn findings(
     cluster: &Cluster,
-    plant: &Plant,
+    state: &LocalState,
     name: &Name,
     open: &OpenDisk,
 ) -> Vec<(FindingKind, String)> {
-    let agreed = plant
+    let agreed = state
+        .control
         .observed
         .disks
         .get(name)
@@ -84,8 +85,8 @@ pub fn findings(
             sight
                 .astray
                 .as_ref()
-                .filter(|_| !is_followed(plant, name) && !is_moved(plant, name, sight.looked_under.as_deref()))
-                .map(|astray| match exchanged_with(plant, name) {
+                .filter(|_| !is_followed(state, name) && !is_moved(state, name, sight.looked_under.as_deref()))
+                .map(|astray| match exchanged_with(state, name) {
                     Some(ring) => {
                         let now = open.opened.path().unwrap_or(Path::new("")).display();
                         let command = exchanged::command(&ring);
@@ -113,26 +114,26 @@ pub fn findings(
                 }),
         ),
     }
-    if let Some(other) = alike(plant, name, open) {
+    if let Some(other) = alike(state, name, open) {
         found.push((
             FindingKind::DiskAlike,
             format!("disk {name}: {}", told_alike(other)),
         ));
     }
     if let Some(file) = look.file {
-        found.extend(of_filesystem(plant, name, look.bytes, &file));
+        found.extend(of_filesystem(state, name, look.bytes, &file));
     }
     found
 }
 
 /// Another open disk from which nothing tells one.
-fn alike<'a>(plant: &'a Plant, name: &'a Name, open: &'a OpenDisk) -> Option<&'a Name> {
+fn alike<'a>(state: &'a LocalState, name: &'a Name, open: &'a OpenDisk) -> Option<&'a Name> {
     let seen = |name: &'a Name, open: &'a OpenDisk| {
-        let observed = plant.observed.disks.get(name)?;
+        let observed = state.control.observed.disks.get(name)?;
         Some((name, &observed.disk, open.sight.print()?))
     };
     let of = seen(name, open)?;
-    twin(of, plant.disks.iter().filter_map(|(name, open)| seen(name, open)))
+    twin(of, state.disks.iter().filter_map(|(name, open)| seen(name, open)))
 }
 
 /// The first of several disks that has no more of an identity than one, and looked the same when both were last looked at.
@@ -172,18 +173,18 @@ pub fn unlinked(name: &Name, path: Option<&Path>, look: &Look) -> Option<String>
 }
 
 /// The disks that a disk has exchanged its path with, and that are open as well.
-fn exchanged_with(plant: &Plant, name: &Name) -> Option<Ring> {
+fn exchanged_with(state: &LocalState, name: &Name) -> Option<Ring> {
     let open = |name: &Name| {
-        let observed = plant.observed.disks.get(name)?;
-        let opened = &plant.disks.get(name)?.opened;
+        let observed = state.control.observed.disks.get(name)?;
+        let opened = &state.disks.get(name)?.opened;
         exchanged::may_be(&observed.disk).then_some((&observed.disk, &**opened))
     };
-    exchanged::ring_of(name, open, &plant.disks.keys().collect::<Vec<_>>())
+    exchanged::ring_of(name, open, &state.disks.keys().collect::<Vec<_>>())
 }
 
 /// Whether another path has been recorded for a disk since it was looked for.
-fn is_moved(plant: &Plant, name: &Name, looked_under: Option<&str>) -> bool {
-    let observed = plant.observed.disks.get(name);
+fn is_moved(state: &LocalState, name: &Name, looked_under: Option<&str>) -> bool {
+    let observed = state.control.observed.disks.get(name);
     observed.is_some_and(|observed| observed.disk.medium.path() != looked_under)
 }
 
@@ -191,12 +192,17 @@ fn is_moved(plant: &Plant, name: &Name, looked_under: Option<&str>) -> bool {
 const KEPT_BYTES: u64 = 1 << 20;
 
 /// Whether a disk is found wherever the kernel shows it.
-fn is_followed(plant: &Plant, name: &Name) -> bool {
-    let observed = plant.observed.disks.get(name);
+fn is_followed(state: &LocalState, name: &Name) -> bool {
+    let observed = state.control.observed.disks.get(name);
     observed.is_some_and(|observed| medium::is_followed(&observed.disk))
 }
 
-fn of_filesystem(plant: &Plant, name: &Name, bytes: u64, file: &FileLook) -> Option<(FindingKind, String)> {
+fn of_filesystem(
+    state: &LocalState,
+    name: &Name,
+    bytes: u64,
+    file: &FileLook,
+) -> Option<(FindingKind, String)> {
     let filesystem = file.filesystem;
     let kind = filesystem.name();
     if filesystem.read_only {
@@ -207,7 +213,7 @@ fn of_filesystem(plant: &Plant, name: &Name, bytes: u64, file: &FileLook) -> Opt
     // What has all its space asks for none, except where overwriting takes new blocks.
     let copies = filesystem.is_btrfs() && file.nocow == Some(false);
     if file.allocated < bytes || copies {
-        let (free, promised) = (filesystem.free_bytes, promised(plant, file.device));
+        let (free, promised) = (filesystem.free_bytes, promised(state, file.device));
         if free < FULL_BYTES {
             let message = format!(
                 "the file system ({kind}) under disk {name} is full: {} are free, and its disks may still ask for {}",
@@ -242,7 +248,7 @@ fn of_filesystem(plant: &Plant, name: &Name, bytes: u64, file: &FileLook) -> Opt
 }
 
 /// What is to be known about a disk, a sentence each.
-pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String> {
+pub fn notes(state: &LocalState, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String> {
     let mut notes = Vec::new();
     if medium::needs_fingerprint(disk) {
         notes.push(
@@ -270,7 +276,7 @@ pub fn notes(plant: &Plant, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String>
     if let Some((look, file)) = look.and_then(|look| Some((look, look.file?))) {
         notes.extend(over_commit(
             look.bytes.saturating_sub(file.allocated),
-            promised(plant, file.device),
+            promised(state, file.device),
             &file,
         ));
         notes.extend(hazard(&look));
@@ -417,7 +423,7 @@ pub fn short_of(wanting: u64, promised: u64, filesystem: &FileSystem) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hands;
+    use crate::opening;
     use palisade_sys::Opened;
     use std::time::Duration;
 
@@ -516,7 +522,7 @@ mod tests {
             bytes: 1 << 20,
             created: false,
         };
-        let opened = Opened::open(&hands::spec(&medium, 4096), Duration::from_secs(5)).unwrap();
+        let opened = Opened::open(&opening::spec(&medium, 4096), Duration::from_secs(5)).unwrap();
         let look = opened.look().unwrap().unwrap();
         let name = Name::new("d1").unwrap();
         let told = |look: &Look| unlinked(&name, Some(Path::new("/dev/loop7")), look);
@@ -592,7 +598,7 @@ mod tests {
                 bytes,
                 created: false,
             };
-            let opened = Opened::open(&hands::spec(&medium, block_bytes), Duration::from_secs(5)).unwrap();
+            let opened = Opened::open(&opening::spec(&medium, block_bytes), Duration::from_secs(5)).unwrap();
             assert_eq!(
                 opened.sectors().0 * 512,
                 bytes / u64::from(block_bytes) * u64::from(block_bytes)

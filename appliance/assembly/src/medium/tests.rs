@@ -27,7 +27,7 @@ pub(super) fn open_one(disk: &Disk, seen: &LastSeen) -> Result<Opened, String> {
 /// The disk that is added by opening what lies there.
 pub(super) fn added(medium: Medium) -> Disk {
     let sectors = BYTES / SECTOR_BYTES;
-    let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
+    let opened = Opened::open(&opening::spec(&medium, 512), Duration::ZERO).unwrap();
     let (record, wwid) = record_open(&opened, Usage::Whole).unwrap();
     let medium = match medium {
         Medium::Block { path, .. } => Medium::Block { path, wwid },
@@ -215,7 +215,7 @@ fn loop_devices_of_one_content_are_told_by_their_files() {
     assert!(refused.contains("its backing file is inode"), "{refused}");
     assert!(refused.contains("palisade disk confirm d1"), "{refused}");
     // One of a pool is told by its superblock, whatever file it has been moved to.
-    let opened = Opened::open(&hands::spec(&disk.medium, 512), Duration::ZERO).unwrap();
+    let opened = Opened::open(&opening::spec(&disk.medium, 512), Duration::ZERO).unwrap();
     assert_eq!(record_open(&opened, Usage::Pooled).unwrap().0.backing, None);
 }
 
@@ -243,7 +243,7 @@ fn what_others_have_put_in_the_place_of_a_superblock_is_named() {
             bytes: BYTES,
             created: false,
         };
-        let opened = Opened::open(&hands::spec(&medium, 512), Duration::ZERO).unwrap();
+        let opened = Opened::open(&opening::spec(&medium, 512), Duration::ZERO).unwrap();
         foreign(&opened).map(|content| content.to_string())
     };
     // Two file systems.

@@ -21,12 +21,7 @@ fn still_node(folder: &Path) -> (Rest, Door) {
     still_node_with(folder, "")
 }
 
-/// The state of such a node, with what its steward would be told.
-pub(crate) fn still_shared(folder: &Path) -> (Arc<Shared>, Door) {
-    let (rest, door) = still_node(folder);
-    (shared_of(&rest), door)
-}
-
+/// The state of such a node.
 pub(crate) fn shared_of(rest: &Rest) -> Arc<Shared> {
     Arc::clone(&rest.shared)
 }
@@ -51,8 +46,8 @@ fn still_node_with(folder: &Path, more: &str) -> (Rest, Door) {
         node_uuid: chance(),
     };
     store.propose(Command::InitCluster(first)).unwrap();
-    let (steward, _) = crossbeam::channel::unbounded();
-    let shared = Arc::new(Shared::new(settings, store, name, Vec::new(), steward));
+    let (messages, _) = crossbeam::channel::unbounded();
+    let shared = Arc::new(Shared::new(settings, store, name, Vec::new(), messages));
     let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared))).unwrap();
     shared.set_door(door.handle());
     (Rest::new(shared), door)
@@ -118,7 +113,7 @@ fn questions_are_answered_and_changes_refused_while_a_thread_holds_the_state() {
         rest.shared.derive_findings(Duration::ZERO),
         "the watch has looked"
     );
-    let held = rest.shared.plant();
+    let held = rest.shared.state();
 
     assert_eq!(asked(&rest, |rest| rest.node().name).as_deref(), Some("n1"));
     assert_eq!(asked(&rest, Rest::reactors).map(|all| all.len()), Some(0));

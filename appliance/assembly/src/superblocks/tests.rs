@@ -320,12 +320,12 @@ fn what_an_opened_disk_carries_is_kept() {
         (98, Generation(99)),
         (level.0, level),
     ] {
-        let flawed = Look {
+        let flawed = SuperblockLook {
             superblock: Superblock::Ours {
                 generation: Generation(carries),
                 flawed: true,
             },
-            ..Look::default()
+            ..SuperblockLook::default()
         };
         keep_opened(disk, &flawed, &last).unwrap();
         let on_record = last.recall(disk.uuid).unwrap();

@@ -2,9 +2,9 @@
 
 use super::{conflict, imported};
 use crate::alias;
-use crate::hands;
 use crate::medium;
 use crate::new_disk::refuse_used;
+use crate::opening;
 use crate::places;
 use crate::problem;
 use crate::shared::Shared;
@@ -180,8 +180,8 @@ fn look(
     }
     alias::refuse(shared, cluster, None, path)?;
     let patience = shared.settings.lock_wait;
-    let opened = match hands::open_new(device.clone(), 512, patience) {
-        Err(OpenError::BlockTooSmall { device: own, .. }) => hands::open_new(device, own, patience),
+    let opened = match opening::open_new(device.clone(), 512, patience) {
+        Err(OpenError::BlockTooSmall { device: own, .. }) => opening::open_new(device, own, patience),
         other => other,
     };
     let opened = opened.map_err(|error| problem::of_open(&error))?;

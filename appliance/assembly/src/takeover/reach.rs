@@ -4,8 +4,8 @@
 
 use super::conflict;
 use crate::alias;
-use crate::event::Event;
 use crate::medium::{self, Manner};
+use crate::message::ControlMessage;
 use crate::problem;
 use crate::rest::STATE_PATIENCE;
 use crate::shared::Shared;
@@ -48,14 +48,13 @@ pub(crate) struct DiskHold<'a> {
 
 impl Drop for DiskHold<'_> {
     fn drop(&mut self) {
-        let mut plant = self.shared.plant();
-        plant.observed.deciding.remove(&self.disk);
-        plant.observed.look_again(&self.disk);
+        let mut state = self.shared.state();
+        state.control.decided(&self.disk);
         if let Some(decided) = self.decided.take() {
-            plant.decided.insert(self.disk.clone(), decided);
+            state.decided.insert(self.disk.clone(), decided);
         }
-        drop(plant);
-        self.shared.send(Event::Changed);
+        drop(state);
+        self.shared.send(ControlMessage::Changed);
     }
 }
 
@@ -116,28 +115,28 @@ impl Reached<'_> {
 }
 
 fn open(shared: &Shared, name: &Name) -> Option<Arc<Opened>> {
-    let plant = shared.seen();
-    plant.disks.get(name).map(|open| Arc::clone(&open.opened))
+    let state = shared.seen();
+    state.disks.get(name).map(|open| Arc::clone(&open.opened))
 }
 
 /// Has the disk left to us, once no step is under way on it. `None`: it is open, and stays so.
 fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<DiskHold<'a>>, Problem> {
     let deadline = Instant::now() + shared.settings.lock_wait + STEP_PATIENCE;
     loop {
-        let plant = shared.plant_within(STATE_PATIENCE);
-        let mut plant = plant.ok_or_else(problem::of_busy_control)?;
-        if !plant.observed.is_on_the_move(name) {
-            if plant.observed.disks.contains_key(name) {
+        let state = shared.state_within(STATE_PATIENCE);
+        let mut state = state.ok_or_else(problem::of_busy_control)?;
+        if !state.control.observed.is_on_the_move(name) {
+            if state.control.observed.disks.contains_key(name) {
                 return Ok(None);
             }
-            plant.observed.deciding.insert(name.clone());
+            state.control.decide(name);
             return Ok(Some(DiskHold {
                 shared,
                 disk: name.clone(),
                 decided: None,
             }));
         }
-        drop(plant);
+        drop(state);
         if Instant::now() >= deadline {
             return Err(being_looked_at(name));
         }
@@ -150,9 +149,9 @@ fn hold<'a>(shared: &'a Shared, name: &Name) -> Result<Option<DiskHold<'a>>, Pro
 /// # Errors
 /// Another operator decides about it at this moment.
 pub(crate) fn hold_at_once<'a>(shared: &'a Shared, name: &Name) -> Result<DiskHold<'a>, Problem> {
-    let plant = shared.plant_within(STATE_PATIENCE);
-    let mut plant = plant.ok_or_else(problem::of_busy_control)?;
-    match plant.observed.deciding.insert(name.clone()) {
+    let state = shared.state_within(STATE_PATIENCE);
+    let mut state = state.ok_or_else(problem::of_busy_control)?;
+    match state.control.decide(name) {
         false => Err(being_looked_at(name)),
         true => Ok(DiskHold {
             shared,

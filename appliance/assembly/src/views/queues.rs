@@ -1,9 +1,9 @@
 //! Virtqueues as REST and metrics show them: what the session says of each, and what was counted at its ring.
 
 use super::View;
-use crate::plant::Offered;
 use crate::samples::sum;
 use palisade_api as api;
+use palisade_control::Offered;
 use palisade_frontend::QueueReport;
 use palisade_virtio::QueueStats;
 use std::sync::Arc;

@@ -52,7 +52,7 @@ impl View<'_> {
             limit,
         };
         let (settings, mapped) = (&self.shared.settings, self.shared.shares.mapped());
-        let offered = || self.plant.all_offered();
+        let offered = || self.state.control.all_offered();
         let pinned = offered().map(|offered| self.shared.pinning.pinned_bytes(offered.index));
         let hanging = offered().filter_map(|offered| {
             let report = self.shared.door().report(offered.index)?;

@@ -48,7 +48,8 @@ fn health_names_what_is_not_up_yet_unless_something_is_in_its_way() {
         "what was agreed on just now shows in its own state"
     );
     // The next daemon on the same database.
-    rest.shared.plant().started = rest.cluster().generation;
+    let started = rest.cluster().generation;
+    rest.shared.state().learns(|state| state.started = started);
     assert_eq!(
         said(&rest, "coming_up").as_deref(),
         Some(
@@ -60,8 +61,8 @@ fn health_names_what_is_not_up_yet_unless_something_is_in_its_way() {
         action: Action::OpenDisk { disk: d1 },
     };
     let fails = |reason: &str| {
-        let mut plant = rest.shared.plant();
-        plant.observed.record_failure(&open, reason.to_owned());
+        let mut state = rest.shared.state();
+        state.learns(|state| state.observed.record_failure(&open, reason.to_owned()));
     };
     fails("its file is not there");
     assert_eq!(
@@ -71,7 +72,7 @@ fn health_names_what_is_not_up_yet_unless_something_is_in_its_way() {
     );
     assert!(said(&rest, "disk_blocked").is_some_and(|said| said.contains("its file is not there")));
     // It is tried again: it has failed until it has not.
-    rest.shared.plant().observed.begin(&open);
+    rest.shared.state().learns(|state| state.observed.begin(&open));
     assert_eq!(said(&rest, "coming_up"), None);
     assert!(said(&rest, "disk_blocked").is_some());
 }

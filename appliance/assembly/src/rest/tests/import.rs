@@ -229,8 +229,8 @@ fn not_opened(rest: &Rest, disk: &Name) {
         generation: rest.shared.cluster().generation,
         action: Action::OpenDisk { disk: disk.clone() },
     };
-    let mut plant = rest.shared.plant();
-    plant.observed.record_failure(&step, "it is not there".to_owned());
+    let mut state = rest.shared.state();
+    state.learns(|state| state.observed.record_failure(&step, "it is not there".to_owned()));
 }
 
 /// Two media with one superblock: both are named, and neither is taken for the other unasked.
@@ -300,7 +300,7 @@ fn a_copy_beside_its_original_is_told_with_both_paths() {
     );
     rest.disk_change("d1", patch(false), None).unwrap();
     assert_eq!(recorded(), Some(both[1].clone()));
-    assert!(rest.shared.plant().observed.deciding.is_empty());
+    assert!(rest.shared.state().control.observed.deciding.is_empty());
 }
 
 /// What is being opened, or decided about by somebody else, is not said to be elsewhere at the same time.
@@ -320,14 +320,15 @@ fn one_operator_at_a_time_says_where_a_disk_is() {
         };
         rest.disk_change("d1", patch, None)
     };
-    rest.shared.plant().observed.deciding.insert(d1.clone());
+    assert!(rest.shared.state().control.decide(&d1));
     assert_eq!(change().unwrap_err().code, "disk_busy");
     assert!(
-        rest.shared.plant().observed.deciding.remove(&d1),
+        rest.shared.state().control.observed.deciding.contains(&d1),
         "it is the other's still"
     );
+    rest.shared.state().control.decided(&d1);
     change().unwrap();
-    assert!(rest.shared.plant().observed.deciding.is_empty());
+    assert!(rest.shared.state().control.observed.deciding.is_empty());
 }
 
 /// Until an operator says so, and only of one that is as long as it should be.

@@ -183,7 +183,7 @@ fn what_would_be_lost_is_shown_and_still_there() {
     assert!(after[..8 << 20].iter().all(|&byte| byte == 0));
 }
 
-/// Writes a disk's superblock, as the steward would.
+/// Writes a disk's superblock, as the control loop would.
 pub fn written(rest: &Rest, disk: &Name) {
     let cluster = rest.cluster();
     let known = &cluster.disks[disk];

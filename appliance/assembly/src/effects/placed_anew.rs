@@ -1,27 +1,20 @@
 //! A disk of which an operator says where it is, or which medium it is, while it is being opened as it was recorded before.
 
-use super::Steward;
 use crate::medium;
-use crate::plant::Plant;
-use palisade_model::{Cluster, Disk};
-use palisade_reconcile::Step;
+use crate::shared::Shared;
+use palisade_control::TaskId;
+use palisade_model::Disk;
 use palisade_sys::Opened;
 
-impl Steward {
-    /// Whether an operator has said of a disk that was being opened where it is, or is about to: what was opened may not be what
-    /// he means, and what guests write there would be lost with the next start.
-    pub(super) fn is_placed_anew(
-        &self,
-        plant: &Plant,
-        step: &Step,
-        wanted: &Cluster,
-        opened: &Opened,
-    ) -> bool {
-        let name = step.action.target().1;
-        let (now, then) = (self.shared.cluster(), wanted.disks.get(name));
-        let now = now.disks.get(name);
-        plant.observed.deciding.contains(name) || is_placed_elsewhere(then, now, opened)
-    }
+/// Whether what a task has opened is the disk's medium as it is agreed on at this moment.
+pub fn is_agreed(shared: &Shared, task: TaskId, opened: &Opened) -> bool {
+    let state = shared.state();
+    let mut steps = state.control.under_way.values();
+    let Some(step) = steps.find(|step| step.task == task) else {
+        return false;
+    };
+    let (name, now) = (step.step.action.target().1, shared.cluster());
+    !is_placed_elsewhere(step.cluster.disks.get(name), now.disks.get(name), opened)
 }
 
 /// Whether a disk was recorded elsewhere, or as another medium, since the step was planned that has opened it.
@@ -37,7 +30,7 @@ fn is_placed_elsewhere(then: Option<&Disk>, now: Option<&Disk>, opened: &Opened)
 mod tests {
     use super::*;
     use crate::disk_growth::tests::disk;
-    use crate::hands;
+    use crate::opening;
     use palisade_model::Medium;
     use palisade_words::Uuid;
 
@@ -56,7 +49,7 @@ mod tests {
         ["d1", "other"]
             .iter()
             .for_each(|file| std::fs::write(at(file), vec![7; 100 * 512]).unwrap());
-        let open = |disk: &Disk| Opened::beside(&hands::spec(&disk.medium, 512).medium).unwrap();
+        let open = |disk: &Disk| Opened::beside(&opening::spec(&disk.medium, 512).medium).unwrap();
         let (mut then, mut other) = (file(at("d1")), file(at("other")));
         for disk in [&mut then, &mut other] {
             (disk.record, _) = medium::record_open(&open(disk), disk.usage).unwrap();

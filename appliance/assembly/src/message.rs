@@ -1,26 +1,23 @@
-//! What the steward is told.
+//! What the control loop is told: the control machine's events, with what comes along that is no value.
 
 use crate::orders::Report;
-use crate::superblocks::Look;
-use palisade_model::Cluster;
-use palisade_reconcile::{Step, Superblock};
+use palisade_control::{SuperblockLook, TaskId};
+use palisade_reconcile::Superblock;
 use palisade_sys::Opened;
 use palisade_words::{AttachmentIndex, DeviceIndex, Name};
 use std::sync::Arc;
 
 /// Something has happened that may call for steps.
 #[derive(Debug)]
-pub enum Event {
+pub enum ControlMessage {
     /// The cluster was changed.
     Changed,
     /// A reactor reports.
     Report(Box<Report>),
-    /// A slow step has come to its end.
+    /// Work that was begun has come to its end.
     Finished {
         /// Which.
-        step: Step,
-        /// The cluster it was planned from.
-        wanted: Arc<Cluster>,
+        task: TaskId,
         /// What came of it, or why nothing did.
         result: Result<Done, String>,
     },
@@ -44,7 +41,7 @@ pub enum Event {
         /// What was known of it before the look.
         known: Superblock,
         /// What it says, or why it could not be read.
-        found: Result<Look, String>,
+        found: Result<SuperblockLook, String>,
     },
     /// The door has taken an attachment's socket away, and a virtual machine is still connected.
     GivenUp(AttachmentIndex),
@@ -54,7 +51,7 @@ pub enum Event {
     Stop,
 }
 
-/// What a slow step brought.
+/// What work has brought.
 #[derive(Debug)]
 pub enum Done {
     /// A disk is open.
@@ -62,10 +59,10 @@ pub enum Done {
         /// The device.
         opened: Arc<Opened>,
         /// What its superblock says.
-        look: Look,
+        look: SuperblockLook,
     },
     /// A superblock was looked at, or written.
-    Looked(Look),
+    Looked(SuperblockLook),
     /// Nothing to take over but that it is done.
     Plain,
 }

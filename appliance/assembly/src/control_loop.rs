@@ -1,0 +1,211 @@
+//! The loop around the control machine: a message in, the machine's effects carried out.
+//!
+//! It decides nothing, and waits for nothing but its next message or the moment at which the machine is due; with neither it
+//! sleeps, however much there is on the node. Whatever a plan depends on is followed by a plan: the cluster
+//! (`ControlMessage::Changed`), what is observed and under way (changed here alone), the time.
+
+use crate::effects::{self, Brought, drop_aside, placed_anew};
+use crate::message::{ControlMessage, Done};
+use crate::orders::Report;
+use crate::shared::Shared;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use palisade_block::mailbox::Notice;
+use palisade_block::{Doing, Progress, Whom};
+use palisade_control::{Event, TaskEnd, TaskId};
+use palisade_reconcile::Action;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One for each node.
+#[derive(Debug)]
+pub struct ControlLoop {
+    shared: Arc<Shared>,
+    messages: Receiver<ControlMessage>,
+    progress: Arc<Progress>,
+}
+
+impl ControlLoop {
+    /// For a node, fed by a channel.
+    pub fn new(
+        shared: Arc<Shared>,
+        messages: Receiver<ControlMessage>,
+        progress: Arc<Progress>,
+    ) -> ControlLoop {
+        ControlLoop {
+            shared,
+            messages,
+            progress,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(self) {
+        loop {
+            match self.next_message() {
+                Ok(ControlMessage::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // What else has come meanwhile is taken before the next plan.
+            while let Ok(message) = self.messages.try_recv() {
+                if matches!(message, ControlMessage::Stop) {
+                    return;
+                }
+                self.progress.mark(Doing::Event, Whom::Nobody);
+                self.take(message);
+            }
+            self.plan();
+        }
+    }
+
+    /// Sleeps until something happens or the machine is due.
+    fn next_message(&self) -> Result<ControlMessage, RecvTimeoutError> {
+        let due = self.shared.state().control.due();
+        let due = due.map(|due| self.shared.began + due.duration());
+        let now = Instant::now();
+        self.progress
+            .asleep_for(due.map(|due| due.saturating_duration_since(now)));
+        let message = match due {
+            Some(due) => self.messages.recv_deadline(due),
+            None => self.messages.recv().map_err(RecvTimeoutError::from),
+        };
+        self.progress.mark(Doing::Event, Whom::Nobody);
+        message
+    }
+
+    /// Has the machine plan, and carries out what it says.
+    fn plan(&self) {
+        self.progress.mark(Doing::Plan, Whom::Nobody);
+        let cluster = self.shared.cluster();
+        let mut state = self.shared.state();
+        let effects = state.control.plan(&cluster, self.shared.now());
+        effects::carry_out(
+            &self.shared,
+            &mut state,
+            effects,
+            &mut Brought::Nothing,
+            &self.progress,
+        );
+        // What no step has taken over is wanted by none.
+        if !state.decided.is_empty() {
+            let left: Vec<_> = std::mem::take(&mut state.decided).into_values().collect();
+            self.shared.publish(&mut state);
+            drop_aside(left);
+        }
+    }
+
+    /// Tells the machine, and carries out what it says. What was brought along and nobody takes is let go.
+    fn tell(&self, event: Event, mut brought: Brought) {
+        let cluster = self.shared.cluster();
+        let mut state = self.shared.state();
+        let effects = state.control.take(event, &cluster, self.shared.now());
+        effects::carry_out(&self.shared, &mut state, effects, &mut brought, &self.progress);
+        drop(state);
+        if let Brought::Device(opened) = brought {
+            drop_aside(vec![opened]);
+        }
+    }
+
+    fn take(&self, message: ControlMessage) {
+        match message {
+            ControlMessage::Changed | ControlMessage::Stop => {}
+            ControlMessage::Report(report) => self.take_report(*report),
+            ControlMessage::Finished { task, result } => self.finished(task, result),
+            ControlMessage::CameBack {
+                disk,
+                device,
+                opened,
+                superblock,
+            } => {
+                let event = Event::DeviceBack {
+                    disk,
+                    device,
+                    superblock,
+                };
+                self.tell(event, Brought::Device(opened));
+            }
+            ControlMessage::Looked {
+                disk,
+                device,
+                known,
+                found,
+            } => {
+                let event = Event::Looked {
+                    disk,
+                    device,
+                    known,
+                    found,
+                };
+                self.tell(event, Brought::Nothing);
+            }
+            // A number is another's only after this: until then it leads to whom the door means.
+            ControlMessage::GivenUp(index) => {
+                let offering = self.shared.state().control.offering_of(index);
+                if let Some(offering) = offering {
+                    self.tell(Event::GivenUp { offering }, Brought::Nothing);
+                }
+            }
+            ControlMessage::Detached(index) => {
+                let offering = self.shared.state().control.offering_of(index);
+                if let Some(offering) = offering {
+                    self.tell(Event::Detached { offering }, Brought::Nothing);
+                }
+            }
+        }
+    }
+
+    fn finished(&self, task: TaskId, result: Result<Done, String>) {
+        let mut brought = Brought::Nothing;
+        let result = result.map(|done| match done {
+            Done::Plain => TaskEnd::Done,
+            Done::Looked(look) => TaskEnd::Looked(look),
+            Done::Opened { opened, look } => {
+                let is_agreed = placed_anew::is_agreed(&self.shared, task, &opened);
+                brought = Brought::Device(opened);
+                TaskEnd::Opened { look, is_agreed }
+            }
+        });
+        self.tell(Event::Finished { task, result }, brought);
+        let mut state = self.shared.state();
+        if !state.clearings.is_empty() {
+            let state = &mut *state;
+            let steps = &state.control.under_way;
+            state.clearings.retain(|volume, _| {
+                let volume = volume.clone();
+                steps.contains_key(&Action::ClearVolume { volume })
+            });
+        }
+    }
+
+    /// What the door waits for goes to the door; acknowledgements, and devices that stand still, to the machine.
+    fn take_report(&self, report: Report) {
+        match report {
+            Report::Notice(_, Notice::QueueStopped { queue, source }) => {
+                self.shared.door().queue_stopped(queue, source.map(Box::new));
+            }
+            Report::Notice(_, Notice::QueueStalled { queue, held, waited }) => {
+                let (held, waited) = (held.duration(), waited.duration());
+                self.shared.door().stalled(queue.attachment, held, waited);
+            }
+            Report::MemoryReleased {
+                attachment,
+                registration,
+            } => self.shared.pinning.released(attachment, registration),
+            Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
+                let event = Event::DeviceStalled {
+                    reactor,
+                    device,
+                    oldest,
+                };
+                self.tell(event, Brought::Nothing);
+            }
+            Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
+            acknowledgement => {
+                let acknowledged = self.shared.state().acknowledgements.take(&acknowledgement);
+                if let Some((reactor, task)) = acknowledged {
+                    self.tell(Event::Acknowledged { task, reactor }, Brought::Nothing);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The control machine's effects are carried out. None waits: what takes a while is begun on a thread of its own ([`work`]), and
+//! comes back as a message.
+
+pub mod acknowledgements;
+mod log_entry;
+pub mod placed_anew;
+pub mod work;
+
+use crate::clearing::ClearProgress;
+use crate::local_state::OpenDisk;
+use crate::local_state::lock::StateGuard;
+use crate::message::ControlMessage;
+use crate::orders::Order;
+use crate::shared::Shared;
+use crate::sight::Sight;
+use palisade_api::FindingKind;
+use palisade_block::mailbox::Command;
+use palisade_block::{Doing, Progress};
+use palisade_control::{DoorChange, Effect, ReactorChange, TaskId, Work};
+use palisade_model::Cluster;
+use palisade_sys::Opened;
+use palisade_words::{DeviceIndex, Name, ReactorIndex};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What an event has brought along that is no value, for an effect to take.
+#[derive(Debug)]
+pub enum Brought {
+    /// Nothing, or it has been taken.
+    Nothing,
+    /// An open device.
+    Device(Arc<Opened>),
+}
+
+/// Carries effects out, one after the other, under the lock under which they were decided: so nobody sees a state of which the
+/// effects are still to come.
+pub fn carry_out(
+    shared: &Arc<Shared>,
+    state: &mut StateGuard<'_>,
+    effects: Vec<Effect>,
+    brought: &mut Brought,
+    progress: &Progress,
+) {
+    for effect in effects {
+        progress.mark(Doing::Step, effect.whom());
+        match effect {
+            Effect::Start { task, cluster, work } => start(shared, state, task, cluster, work),
+            Effect::Tell {
+                reactor,
+                task,
+                change,
+            } => tell(shared, state, reactor, task, change),
+            Effect::TellDoor(change) => tell_door(shared, change),
+            Effect::OpenDevice {
+                disk,
+                device,
+                for_a_look,
+            } => {
+                if let Brought::Device(opened) = std::mem::replace(brought, Brought::Nothing) {
+                    // Of one that is only looked at nothing is told that ends with the look.
+                    if !for_a_look {
+                        tell_what_it_lacks(shared, &disk, &opened);
+                    }
+                    state
+                        .disks
+                        .insert(disk, OpenDisk::new(device, opened, shared.reactors.len()));
+                }
+            }
+            Effect::HoldReplacement { disk } => {
+                if let Some(open) = state.disks.get_mut(&disk)
+                    && let Brought::Device(opened) = std::mem::replace(brought, Brought::Nothing)
+                {
+                    open.replacement = Some(opened);
+                }
+            }
+            Effect::ReplaceDevice { disk } => replace_device(shared, state, &disk),
+            Effect::LookSoon { disk } => {
+                if let Some(open) = state.disks.get_mut(&disk) {
+                    open.sight.look_soon(Instant::now());
+                }
+            }
+            Effect::StopClearing { volume } => {
+                if let Some(progress) = state.clearings.get(&volume) {
+                    progress.stop();
+                }
+            }
+            Effect::ClearFindings { kind, name, stays } => {
+                let subject = format!("{kind}/{name}");
+                match stays {
+                    true => shared.findings.clear_raised(&subject),
+                    false => shared.findings.clear_all(&subject),
+                }
+            }
+            // The effects before it are a part of what it looks at.
+            Effect::DeriveFindings => shared.observe(&shared.cluster(), state),
+            Effect::Log(entry) => log_entry::tell(shared, entry),
+        }
+    }
+}
+
+/// Carries out what a caller from outside the control loop has brought about, which only tells reactors.
+pub fn tell_at_once(shared: &Shared, state: &mut StateGuard<'_>, effects: Vec<Effect>) {
+    for effect in effects {
+        if let Effect::Tell {
+            reactor,
+            task,
+            change,
+        } = effect
+        {
+            tell(shared, state, reactor, task, change);
+        }
+    }
+}
+
+/// Begins work on a thread of its own.
+fn start(shared: &Arc<Shared>, state: &mut StateGuard<'_>, task: TaskId, cluster: Arc<Cluster>, work: Work) {
+    let name = work::thread_name(&work);
+    if let Work::ClearSpace { volume, start, .. } = &work {
+        let progress = Arc::new(ClearProgress::new(*start));
+        state.clearings.insert(volume.clone(), progress);
+    }
+    let job = work::prepare(shared, state, cluster, work);
+    let shared_there = Arc::clone(shared);
+    let run = move || {
+        let result = job();
+        shared_there.send(ControlMessage::Finished { task, result });
+    };
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(run) {
+        let reason = format!(
+            "no thread could be started for it: {error}; raise the service's limits on threads and memory \
+             (TasksMax, LimitNPROC, MemoryMax)"
+        );
+        shared.send(ControlMessage::Finished {
+            task,
+            result: Err(reason),
+        });
+    }
+}
+
+/// Tells a reactor, and notes what it is to acknowledge.
+fn tell(
+    shared: &Shared,
+    state: &mut StateGuard<'_>,
+    reactor: ReactorIndex,
+    task: Option<TaskId>,
+    change: ReactorChange,
+) {
+    let Some(handle) = shared.reactors.get(reactor.usize()) else {
+        return;
+    };
+    if let Some(task) = task {
+        state.acknowledgements.expect(reactor, task, &change);
+    }
+    let order = match change {
+        ReactorChange::SetRoute {
+            volume,
+            route,
+            generation,
+        } => Order::Engine(Command::SetRoute {
+            volume,
+            route,
+            generation,
+        }),
+        ReactorChange::Revoke { attachment } => Order::Engine(Command::Revoke { attachment }),
+        ReactorChange::SetAttachment { attachment, settings } => {
+            Order::Engine(Command::SetAttachment { attachment, settings })
+        }
+        ReactorChange::CloseDevice { device } => Order::CloseDevice { device },
+        ReactorChange::GrowDevice { device } => Order::GrowDevice { device },
+        ReactorChange::UseDevice { device } => {
+            let Some(open) = state.device(device) else { return };
+            Order::OpenDevice {
+                device,
+                opened: Arc::clone(&open.opened),
+                stats: open.stats.get(reactor.usize()).cloned().unwrap_or_default(),
+                deadline: shared.settings.stall,
+            }
+        }
+    };
+    handle.send(order);
+}
+
+fn tell_door(shared: &Shared, change: DoorChange) {
+    let door = shared.door();
+    match change {
+        DoorChange::Detach { attachment } => door.detach(attachment),
+        DoorChange::GiveUp { attachment } => door.give_up(attachment),
+        DoorChange::Resize { attachment, sectors } => door.resize(attachment, sectors),
+    }
+}
+
+/// The descriptor that came back takes the place of the dead one.
+fn replace_device(shared: &Shared, state: &mut StateGuard<'_>, disk: &Name) {
+    let Some(open) = state.disks.get_mut(disk) else {
+        return;
+    };
+    let Some(opened) = open.replacement.take() else {
+        return;
+    };
+    let dead = std::mem::replace(&mut open.opened, opened);
+    open.sight = Sight::default();
+    shared.publish(state);
+    drop_aside(vec![dead]);
+}
+
+/// Tells what a disk that has just been opened goes without.
+fn tell_what_it_lacks(shared: &Shared, name: &Name, opened: &Opened) {
+    let subject = || format!("disk/{name}");
+    if opened.buffered() {
+        let message =
+            format!("disk {name} lies on a file system without O_DIRECT: I/O goes through the page cache");
+        shared
+            .findings
+            .raise(FindingKind::DiskBuffered, subject(), message);
+    }
+    if let Some(reason) = opened.open_to_qemu() {
+        let message = format!(
+            "QEMU and its tools are not kept from disk {name}, and one that has it open is not noticed: its file system \
+             has no locks for that ({reason})"
+        );
+        shared
+            .findings
+            .raise(FindingKind::DiskOpenToQemu, subject(), message);
+    }
+}
+
+/// Lets go of open media on a thread of its own: closing can take long.
+pub fn drop_aside(left: Vec<Arc<Opened>>) {
+    if !left.is_empty() {
+        let _ = std::thread::Builder::new()
+            .name("close".into())
+            .spawn(move || drop(left));
+    }
+}
+
+impl OpenDisk {
+    fn new(index: DeviceIndex, opened: Arc<Opened>, reactors: usize) -> OpenDisk {
+        OpenDisk {
+            index,
+            opened,
+            stats: (0..reactors).map(|_| Arc::default()).collect(),
+            sight: Sight::default(),
+            replacement: None,
+        }
+    }
+}
