@@ -8,17 +8,19 @@
 //! what guests were told is written, by the piece, and what operators have given up; it knows nothing of what is held.
 
 use crate::finding::{Findings, Invariant};
+use crate::node::{SimNode, Todo};
 use crate::rng::{Rng, RunHash};
 use palisade_block::Nanos;
 use palisade_consensus::Backup;
+use palisade_control::{SuperblockLook, TaskEnd, TaskId, Work};
 use palisade_model::{
     AddDisk, ChangeVolume, Clear, ClearHeld, Cluster, Command, CreateAttachment, CreateVolume, DeleteVolume,
     Extent, GrowVolume, IdentifyDisk, InitCluster, Limits, Medium, MediumRecord, RecordCleared, Usage,
 };
-use palisade_reconcile::{Action, Observed, Opened, Step, plan};
 use palisade_words::{Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Sectors that are written or cleared at a time.
 const PIECE: u64 = 64;
@@ -54,22 +56,22 @@ struct Written {
 }
 
 /// A clearing under way.
-struct Work {
-    step: Step,
-    wanted: Cluster,
+struct Clearing {
+    task: TaskId,
+    name: Name,
     volume: Uuid,
     start: u64,
+    /// It was told to end, which it does with the piece under way.
+    is_stopped: bool,
     /// What is still to be cleared, the last first.
     left: Vec<(Name, u64)>,
     done: u64,
 }
 
 struct World {
-    cluster: Cluster,
-    observed: Observed,
-    works: Vec<Work>,
-    /// What guests may use, by the routes that are set.
-    routes: BTreeMap<Name, (Uuid, Vec<Extent>)>,
+    cluster: Arc<Cluster>,
+    node: SimNode,
+    works: Vec<Clearing>,
     /// What is on the disks, by the piece.
     written: BTreeMap<(Name, u64), Written>,
     backups: Vec<String>,
@@ -104,10 +106,9 @@ impl World {
             node_uuid: Uuid(2),
         };
         let mut world = World {
-            cluster: Cluster::empty(),
-            observed: Observed::default(),
+            cluster: Arc::new(Cluster::empty()),
+            node: SimNode::new(name("n", 0)?, rng.split("node")),
             works: Vec::new(),
-            routes: BTreeMap::new(),
             written: BTreeMap::new(),
             backups: Vec::new(),
             ordered: BTreeSet::new(),
@@ -162,7 +163,7 @@ impl World {
     fn backup(&self) -> Backup {
         Backup {
             taken_unix_s: 0,
-            cluster: self.cluster.clone(),
+            cluster: Cluster::clone(&self.cluster),
         }
     }
 
@@ -176,7 +177,7 @@ impl World {
         let backup = backup.map_err(|error| (Invariant::AllOrNothing, error.to_string()))?;
         self.seen.restores += 1;
         self.seen.held += backup.held_clearings().len() as u64;
-        self.cluster = backup.held();
+        self.cluster = Arc::new(backup.held());
         self.ordered.clear();
         self.emptied.clear();
         self.made.clear();
@@ -220,8 +221,7 @@ impl World {
     /// The process ends, and another begins with the same database.
     fn restart(&mut self) {
         self.works.clear();
-        self.routes.clear();
-        self.observed = Observed::default();
+        self.node.restart(self.cluster.generation);
     }
 
     /// When nothing more happens, everything is clear but what waits for an operator's word, and nobody is served that.
@@ -229,6 +229,12 @@ impl World {
         self.restart();
         for _ in 0..TURNS_AT_REST {
             self.turn()?;
+        }
+        if !self.works.is_empty() {
+            return Err((
+                Invariant::BoundedWaiting,
+                "at rest something is still being cleared".into(),
+            ));
         }
         let stuck = |(name, volume): (&Name, &palisade_model::Volume)| {
             let waits = volume.clearing.is_some_and(|clearing| !clearing.held) && !self.is_on_held(volume);
@@ -246,7 +252,8 @@ impl World {
             let volume = self.cluster.volumes.get(*name);
             volume.is_some_and(|volume| volume.is_clearing_held() || self.is_on_held(volume))
         };
-        match self.routes.keys().find(is_held) {
+        let served = self.node.used().map(|used| &used.place.name).find(is_held);
+        match served {
             Some(name) => Err((
                 Invariant::ForeignBytes,
                 format!("guests are served what may be another's: volume {name}"),
@@ -255,61 +262,54 @@ impl World {
         }
     }
 
-    /// A piece of a clearing, or the next steps of the planner.
+    /// A piece of a clearing, or whatever else the node does.
     fn turn(&mut self) -> Lived<()> {
         if !self.works.is_empty() && !self.rng.one_in(8) {
             let index = self.rng.index(self.works.len());
             return self.go_on_with(index);
         }
-        self.observed.now_ms += 1_000;
-        for step in plan(&self.cluster, &name("n", 0)?, &self.observed) {
-            self.begin(step);
+        self.node.pass(Nanos::from_secs(1));
+        let cluster = Arc::clone(&self.cluster);
+        self.node.look(&cluster);
+        while let Some(todo) = self.node.next(&cluster)? {
+            match todo {
+                Todo::Work { task, work, .. } => self.begin(task, work),
+                Todo::StopClearing { volume } => {
+                    let its = self.works.iter_mut().filter(|work| work.name == volume);
+                    its.for_each(|work| work.is_stopped = true);
+                }
+            }
         }
         Ok(())
     }
 
-    fn begin(&mut self, step: Step) {
-        let cluster = self.cluster.clone();
-        match &step.action {
-            Action::ClearVolume { volume } => {
-                let Some(clearing) = self.observed.begin_clearing(&cluster, volume).cloned() else {
-                    return self.observed.record(&cluster, &step, Opened::default());
-                };
-                self.observed.begin(&step);
-                let mut left: Vec<(Name, u64)> = clearing.extents.iter().flat_map(pieces).collect();
+    fn begin(&mut self, task: TaskId, work: Work) {
+        let end = match work {
+            Work::ClearSpace {
+                volume,
+                uuid,
+                start,
+                extents,
+            } => {
+                let mut left: Vec<(Name, u64)> = extents.iter().flat_map(pieces).collect();
                 left.reverse();
-                self.works.push(Work {
-                    step,
-                    wanted: cluster,
-                    volume: clearing.uuid,
-                    start: clearing.start,
+                return self.works.push(Clearing {
+                    task,
+                    name: volume,
+                    volume: uuid,
+                    start,
+                    is_stopped: false,
                     left,
                     done: 0,
                 });
-                return;
             }
-            Action::StopClearing { volume } => {
-                // It ends with the piece under way.
-                let is_it = |work: &Work| matches!(&work.step.action, Action::ClearVolume { volume: one } if one == volume);
-                self.observed.record(&cluster, &step, Opened::default());
-                if let Some(index) = self.works.iter().position(is_it) {
-                    let work = self.works.swap_remove(index);
-                    self.observed.record(&work.wanted, &work.step, Opened::default());
-                }
-                return;
-            }
-            Action::SetRoute { volume } => {
-                if let Some(found) = cluster.volumes.get(volume) {
-                    let route = (found.uuid, found.usable_extents());
-                    self.routes.insert(volume.clone(), route);
-                }
-            }
-            Action::ClearRoute { volume } => {
-                self.routes.remove(volume);
-            }
-            _ => {}
-        }
-        self.observed.record(&cluster, &step, Opened::default());
+            Work::OpenDisk { .. } => TaskEnd::Opened {
+                look: SuperblockLook::default(),
+                is_agreed: true,
+            },
+            _ => TaskEnd::Done,
+        };
+        self.node.finish(task, Ok(end));
     }
 
     /// One piece is cleared, and now and then that is put on record; or it ends.
@@ -317,8 +317,12 @@ impl World {
         let Some(work) = self.works.get_mut(index) else {
             return Ok(());
         };
-        let (_, name) = work.step.action.target();
-        let (name, uuid) = (name.clone(), work.volume);
+        if work.is_stopped {
+            let Clearing { task, .. } = self.works.swap_remove(index);
+            self.node.finish(task, Ok(TaskEnd::Done));
+            return Ok(());
+        }
+        let (name, uuid) = (work.name.clone(), work.volume);
         let next = work.left.pop();
         work.done += next.as_ref().map_or(0, |_| PIECE);
         let is_done = next.is_none();
@@ -335,8 +339,8 @@ impl World {
             self.apply(&Command::RecordCleared(record));
         }
         if is_done {
-            let work = self.works.swap_remove(index);
-            self.observed.record(&work.wanted, &work.step, Opened::default());
+            let Clearing { task, .. } = self.works.swap_remove(index);
+            self.node.finish(task, Ok(TaskEnd::Done));
             self.forget_orders();
         }
         Ok(())
@@ -378,8 +382,9 @@ impl World {
     /// Guests read all they can, then write somewhere, and are told that it is done. The check: what they read is their own, where
     /// their volume was made in the database that runs. One that came with it is what an operator says it is.
     fn guests_read_and_write(&mut self) -> Lived<()> {
-        for (volume, extents) in self.routes.values() {
-            let all: Vec<(Name, u64)> = extents.iter().flat_map(pieces).collect();
+        for used in self.node.used() {
+            let volume = &used.place.uuid;
+            let all: Vec<(Name, u64)> = used.place.extents.iter().flat_map(pieces).collect();
             if all.is_empty() {
                 continue;
             }
@@ -413,8 +418,8 @@ impl World {
         let Ok((next, _)) = self.cluster.apply(command) else {
             return false;
         };
-        let is_new = next != self.cluster;
-        self.cluster = next;
+        let is_new = next != *self.cluster;
+        self.cluster = Arc::new(next);
         is_new
     }
 

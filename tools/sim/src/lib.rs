@@ -11,6 +11,8 @@
 //!   guest ── door ── source ──┐                    ┌── devices ── rack ── medium
 //!     │     (lists or rings)  ├── reactor (engine) ┤     (faults, late, torn, cut)
 //!   watch ── history          └── kill, drain      └── pool
+//!
+//!   operator ── cluster ── node (control) ── reactors, door, work on media
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
@@ -37,6 +39,7 @@ pub mod lineage;
 pub mod memory;
 pub mod moves;
 pub mod mutation;
+pub mod node;
 pub mod operator;
 pub mod plan;
 pub mod pool;

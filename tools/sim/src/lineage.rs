@@ -1,8 +1,8 @@
 //! Invariant 15: what a disk carries is written over only by a database that has itself been where the disk is, or by
 //! one whose operator has been shown what would be lost.
 //!
-//! Databases are copied, restored, lost and made anew; one at a time runs on a node, with the daemon's own planner and
-//! its own decision of what may be written. Its steps on the disk are cut into single writes, and anything comes between
+//! Databases are copied, restored, lost and made anew; one at a time runs on a node, with the daemon's own control
+//! machine and its own decision of what may be written. Its steps on the disk are cut into single writes, and anything comes between
 //! two of them: a command, the removal of the disk, the end of the process, a power cut, a turned bit, another copy of
 //! the database, an older copy of the medium. The checker knows nothing of lineages: it keeps with each database every table that this database ever
 //! had, and holds each table that vanishes from the disk against those.
@@ -13,29 +13,31 @@ mod owner;
 mod record;
 mod removal;
 mod restored;
+mod work;
 
 use crate::disk::Medium;
 use crate::finding::{Findings, Invariant};
+use crate::node::SimNode;
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
 use owner::Lock;
 use palisade_block::Nanos;
 use palisade_model::{
-    AddDisk, ChangeVolume, Clear, Cluster, Command, ConfirmSuperblock, CreateVolume, DeleteVolume,
-    GrowVolume, InitCluster, Medium as Made, MediumRecord, ReleaseDisk, Usage,
+    AddDisk, ChangeVolume, Clear, Cluster, Command, CreateVolume, DeleteVolume, GrowVolume, InitCluster,
+    Medium as Made, MediumRecord, Usage,
 };
-use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, objection, plan};
-use palisade_volume::{Bare, Forbidden, Known, carried, image, is_first_write_cut_off, renewal};
+use palisade_reconcile::{Superblock, objection};
+use palisade_volume::{Known, carried, image, is_first_write_cut_off};
 use palisade_wire::{
-    AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_4K_BYTES, Sector, SectorWrite, decode,
-    erase,
+    AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_4K_BYTES, Sector, decode,
 };
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use palisade_words::{Generation, Lba, Name, Sectors, Uuid};
 use record::Record;
 use restored::Restored;
-use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
+use work::Writes;
 
 /// Rounds of planning after which a disk that nothing is wrong with must be as wanted.
 const SETTLED_AFTER: usize = 60;
@@ -56,14 +58,14 @@ pub fn run_unrecorded(rng: Rng, broken: Option<Break>, findings: &Findings) -> R
 
 fn live(mut rng: Rng, losing: Option<Rng>, broken: Option<Break>, findings: &Findings) -> RunHash {
     let mut hash = RunHash::default();
-    let first = match begin(&mut rng) {
-        Ok(first) => first,
+    let (first, node) = match begin(&mut rng).and_then(|first| Ok((first, name("n")?))) {
+        Ok(both) => both,
         Err(what) => {
             findings.add(Invariant::OneLineage, Nanos(0), what);
             return hash;
         }
     };
-    let mut world = World::new(first, rng, broken);
+    let mut world = World::new(first, node, rng, broken);
     world.record = Record::new(losing);
     if let Err(what) = world.life(&mut hash) {
         findings.add(world.lock.is_about(), Nanos(0), what);
@@ -77,18 +79,10 @@ type Table = Vec<ExtentRecord>;
 /// A cluster database with all that it has ever said of the disk.
 #[derive(Clone)]
 struct Database {
-    cluster: Cluster,
+    cluster: Arc<Cluster>,
     been: Vec<Table>,
     /// The generations of the disk that it has been at, each by its mark: tables of two databases may say the same.
     marks: Vec<palisade_words::Ancestor>,
-}
-
-/// What is under way on the disk: single writes, each group stable before the next.
-struct Work {
-    step: Step,
-    wanted: Cluster,
-    phases: VecDeque<VecDeque<SectorWrite>>,
-    after: Superblock,
 }
 
 struct World {
@@ -96,13 +90,11 @@ struct World {
     disk_sectors: u64,
     running: Database,
     kept: Vec<Database>,
-    observed: Observed,
-    /// Steps under way on the disk. The planner says when another may begin; nothing here holds it back.
-    works: Vec<Work>,
+    node: SimNode,
+    /// Steps under way on the disk. The control machine says when another may begin; nothing here holds it back.
+    works: Vec<Writes>,
     /// The table that the disk was last seen to carry.
     carried: Table,
-    /// The medium was looked at by the process that runs, which was told to take it.
-    examined: bool,
     /// The path leads nowhere at present.
     absent: bool,
     /// What the node keeps of the superblock that was last on the medium: outlives the process.
@@ -111,6 +103,8 @@ struct World {
     last: Option<Generation>,
     /// Configurations that the node has known to be on the medium, since the beginning.
     known: u64,
+    /// The latest of those.
+    counted: Option<palisade_words::Ancestor>,
     /// A copy of the medium, with the number of those by then.
     copy: Option<(Medium, u64)>,
     /// An older copy is in the disk's place and its operator has not chosen: nothing may be written to it.
@@ -131,14 +125,14 @@ fn begin(rng: &mut Rng) -> Result<Database, String> {
     let cluster = Cluster::empty().apply(&Command::InitCluster(init));
     let (cluster, _) = cluster.map_err(|refusal| refusal.to_string())?;
     Ok(Database {
-        cluster,
+        cluster: Arc::new(cluster),
         been: vec![Vec::new()],
         marks: Vec::new(),
     })
 }
 
 impl World {
-    fn new(first: Database, mut rng: Rng, broken: Option<Break>) -> World {
+    fn new(first: Database, node: Name, mut rng: Rng, broken: Option<Break>) -> World {
         let disk_sectors = Geometry::LEAST_SECTORS + 3 * ALLOCATION_UNIT_SECTORS;
         let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
         World {
@@ -146,14 +140,14 @@ impl World {
             disk_sectors,
             running: first,
             kept: Vec::new(),
-            observed: Observed::default(),
+            node: SimNode::new(node, rng.split("node")),
             works: Vec::new(),
             carried: Vec::new(),
-            examined: false,
             absent: false,
             record: Record::default(),
             last: None,
             known: 0,
+            counted: None,
             copy: None,
             left: None,
             turned: false,
@@ -189,10 +183,10 @@ impl World {
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.restart(false)?;
         for _ in 0..SETTLED_AFTER {
-            self.observed.now_ms += 60_000;
+            self.node.pass(Nanos::from_secs(60));
             self.turn()?;
             for _ in 0..WRITES_AT_REST {
-                if self.works.is_empty() {
+                if self.is_idle() {
                     break;
                 }
                 self.turn()?;
@@ -213,7 +207,7 @@ impl World {
         if wanted.leaving {
             return Err("at rest the disk is still leaving".into());
         }
-        let known = self.observed.last_read(&disk);
+        let known = self.node.control.observed.last_read(&disk);
         let known = known.ok_or("the disk is neither open nor refused at rest")?;
         let generation = wanted.superblock_generation();
         let in_force = Superblock::Ours {
@@ -242,7 +236,7 @@ impl World {
             other => Err(format!(
                 "at rest the disk is stuck: {other:?}, {:?}, {:?}, blank {}",
                 wanted.first_superblock,
-                self.observed.failures,
+                self.node.control.observed.failures,
                 self.is_blank()
             )),
         }
@@ -259,175 +253,6 @@ impl World {
                 found.damage
             )),
         }
-    }
-
-    /// One write of something that is under way, or the next steps of the planner: it is asked while others go on, as
-    /// the daemon asks it.
-    fn turn(&mut self) -> Result<(), String> {
-        let under_way = self.works.len();
-        if under_way > 0 && !self.rng.one_in(8) {
-            let index = self.rng.index(under_way);
-            return self.go_on_with(index);
-        }
-        self.observed.now_ms += 200;
-        for step in plan(&self.running.cluster, &name("n")?, &self.observed) {
-            self.begin_step(step)?;
-        }
-        self.is_let_out_of_hand()
-    }
-
-    /// One write of a step, or its end.
-    fn go_on_with(&mut self, index: usize) -> Result<(), String> {
-        if let Some(work) = self.works.get(index).filter(|work| !work.phases.is_empty()) {
-            self.is_chosen(&work.step)?;
-        }
-        let Some(work) = self.works.get_mut(index) else {
-            return Ok(());
-        };
-        let erases = matches!(work.step.action, Action::EraseSuperblock { .. });
-        if let Some(phase) = work.phases.front_mut() {
-            if let Some(write) = phase.pop_front() {
-                self.medium.write(Lba(write.lba.0), &write.bytes, false, || true);
-            } else {
-                let mark = self.medium.flush_begin();
-                self.medium.flush_end(mark);
-                work.phases.pop_front();
-            }
-            return match erases {
-                true => self.may_be_erased(),
-                false => self.look_at_what_is_carried(),
-            };
-        }
-        let Work {
-            step, wanted, after, ..
-        } = self.works.swap_remove(index);
-        let (_, disk) = step.action.target();
-        let superblock = match after {
-            Superblock::Ours { .. } => {
-                let there = self.superblock_of(&wanted, disk)?;
-                self.keep(there);
-                self.is_level(&wanted, disk);
-                there
-            }
-            erased => erased,
-        };
-        let opened = Opened { index: 0, superblock };
-        self.observed.record(&wanted, &step, opened);
-        Ok(())
-    }
-
-    fn begin_step(&mut self, step: Step) -> Result<(), String> {
-        let cluster = self.running.cluster.clone();
-        match &step.action {
-            Action::OpenDisk { .. } if self.absent => {
-                self.observed
-                    .record_failure(&step, "the path leads nowhere".into());
-            }
-            Action::OpenDisk { .. } if self.lock.has_owner() => {
-                self.observed.record_failure(&step, "it is locked".into());
-            }
-            Action::CloseDisk { .. } => {
-                self.lock.close();
-                self.observed.record(&cluster, &step, Opened::default());
-            }
-            Action::OpenDisk { disk } | Action::ExamineSuperblock { disk } => {
-                let opens = matches!(step.action, Action::OpenDisk { .. });
-                if opens {
-                    self.lock.open();
-                    // What is in the disk's cache is made stable before anything is decided by it.
-                    let mark = self.medium.flush_begin();
-                    self.medium.flush_end(mark);
-                }
-                let superblock = self.superblock_of(&cluster, disk)?;
-                if opens {
-                    self.keep(superblock);
-                    let level = cluster.disks.get(disk).map(|disk| disk.superblock_generation());
-                    self.keep_opened(superblock, level.unwrap_or_default());
-                    self.is_level(&cluster, disk);
-                    self.is_the_same_time(&cluster, disk)?;
-                }
-                self.observed
-                    .record(&cluster, &step, Opened { index: 0, superblock });
-            }
-            Action::WriteSuperblock { disk } => {
-                let wanted = image(&cluster, disk).map_err(|error| error.to_string())?;
-                let found = self.read();
-                let bare = || Bare {
-                    pending: self.is_pending(&cluster, disk),
-                    examined: self.examined,
-                    blank: self.is_blank(),
-                    cut_off: self.is_cut_off(&cluster, disk),
-                };
-                match renewal(&found, &wanted, self.known(&cluster, disk), bare) {
-                    Ok(phases) => {
-                        let after = Superblock::Ours {
-                            generation: step.generation,
-                            flawed: false,
-                        };
-                        self.start(step, cluster, phases, after)?;
-                    }
-                    Err(
-                        Forbidden::Standing(_)
-                        | Forbidden::Lost
-                        | Forbidden::Older { .. }
-                        | Forbidden::EndLost { .. },
-                    ) => {
-                        let superblock = self.superblock_of(&cluster, disk)?;
-                        self.observed
-                            .record(&cluster, &step, Opened { index: 0, superblock });
-                    }
-                    Err(forbidden) => self.observed.record_failure(&step, forbidden.to_string()),
-                }
-            }
-            Action::EraseSuperblock { disk } => match self.is_to_be_erased(&cluster, disk) {
-                true => {
-                    let phases = erase(self.disk_sectors).map_err(|error| error.to_string())?;
-                    self.start(step, cluster, phases, Superblock::Missing)?;
-                }
-                false => self.observed.record(&cluster, &step, Opened::default()),
-            },
-            Action::ReleaseDisk { disk } => {
-                let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
-                self.is_let_go(uuid)?;
-                let name = disk.clone();
-                self.apply(&Command::ReleaseDisk(ReleaseDisk { name, uuid }));
-                self.observed.record(&cluster, &step, Opened::default());
-            }
-            Action::ConfirmSuperblock { disk } => {
-                let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
-                let confirm = ConfirmSuperblock {
-                    name: disk.clone(),
-                    uuid,
-                };
-                self.apply(&Command::ConfirmSuperblock(confirm));
-                self.observed.record(&cluster, &step, Opened::default());
-            }
-            _ => self.observed.record(&cluster, &step, Opened::default()),
-        }
-        Ok(())
-    }
-
-    fn start(
-        &mut self,
-        step: Step,
-        wanted: Cluster,
-        phases: Vec<palisade_wire::Phase>,
-        after: Superblock,
-    ) -> Result<(), String> {
-        self.is_known(&wanted, &step)?;
-        self.observed.begin(&step);
-        let mut phases: VecDeque<VecDeque<SectorWrite>> =
-            phases.into_iter().map(|phase| phase.writes.into()).collect();
-        for phase in &mut phases {
-            self.rng.shuffle(phase.make_contiguous());
-        }
-        self.works.push(Work {
-            step,
-            wanted,
-            phases,
-            after,
-        });
-        Ok(())
     }
 
     /// What the planner is told of a superblock, as the daemon tells it.
@@ -537,7 +362,7 @@ impl World {
         let Ok((next, _)) = self.running.cluster.apply(command) else {
             return false;
         };
-        self.running.cluster = next;
+        self.running.cluster = Arc::new(next);
         self.note_table();
         true
     }
@@ -597,7 +422,7 @@ impl World {
         };
         let before = &self.running.cluster;
         if let Ok((after, _)) = before.apply(&command)
-            && objection(before, &after, &name("n")?, &self.observed).is_none()
+            && objection(before, &after, &name("n")?, &self.node.control.observed).is_none()
         {
             self.apply(&command);
         }
@@ -606,8 +431,9 @@ impl World {
 
     fn add_disk(&mut self, uuid: u128) -> Result<(), String> {
         let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
-        // What `disk add` looks at: a medium that carries a superblock is not taken.
-        if !matches!(self.read(), Err(DecodeError::NotOurs)) {
+        // What `disk add` looks at: a medium that somebody has open is not taken, be it the node for the disk before, nor one
+        // that carries a superblock.
+        if self.lock.is_held() || !matches!(self.read(), Err(DecodeError::NotOurs)) {
             return Ok(());
         }
         // What it finds else it takes by force, which wipes both ends.
@@ -624,7 +450,6 @@ impl World {
         self.turned = false;
         let add = self.as_added(uuid, &geometry)?;
         if self.apply(&Command::AddDisk(add)) {
-            self.examined = true;
             self.carried = Vec::new();
         }
         Ok(())
@@ -658,8 +483,7 @@ impl World {
         self.works.clear();
         self.lock.end();
         self.record.end();
-        self.examined = false;
-        self.observed = Observed::default();
+        self.node.restart(self.running.cluster.generation);
         let Ok(found) = self.read() else { return Ok(()) };
         // After a cut the disk may carry what it carried before.
         self.carried = found.extents;

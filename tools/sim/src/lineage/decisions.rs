@@ -13,7 +13,7 @@ impl World {
     /// The operator looks at what would be lost, and takes it.
     pub(super) fn adopt(&mut self) -> Result<(), String> {
         let disk = name("d")?;
-        let known = self.observed.last_read(&disk).filter(|_| self.works.is_empty());
+        let known = self.last_read()?.filter(|_| self.is_idle());
         let (Some(known), Some(wanted)) = (known, self.running.cluster.disks.get(&disk)) else {
             return Ok(());
         };
@@ -98,6 +98,7 @@ impl World {
         let Ok(found) = self.read() else { return Ok(()) };
         let fresh = begin(&mut self.rng)?;
         self.kept.push(std::mem::replace(&mut self.running, fresh));
+        self.node.restart(self.running.cluster.generation);
         let geometry = Geometry::of(self.disk_sectors).map_err(|error| error.to_string())?;
         let disk = self.as_added(found.superblock.disk.0, &geometry)?;
         let extents: Result<Vec<ImportedExtent>, String> = found.extents.iter().map(imported).collect();

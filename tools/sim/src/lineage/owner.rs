@@ -13,8 +13,8 @@ use palisade_words::Lba;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 
 /// Rounds of planning within which a medium that is refused must be closed: it is opened, perhaps looked at once more because
-/// something was decided meanwhile, and closed.
-const HELD_ROUNDS_MAX: u32 = 4;
+/// something was decided meanwhile, and closed when every reactor has let go of it, each of whose words may come rounds later.
+const HELD_ROUNDS_MAX: u32 = 12;
 
 /// Rounds that the owner stays for at most.
 const OWNER_ROUNDS_MAX: u64 = 40;
@@ -54,6 +54,10 @@ impl Lock {
         }
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
     pub(super) fn has_owner(&self) -> bool {
         self.owner_rounds > 0
     }
@@ -79,7 +83,7 @@ impl World {
     /// The check, after a round of planning.
     pub(super) fn is_let_out_of_hand(&mut self) -> Result<(), String> {
         self.lock.owner_rounds = self.lock.owner_rounds.saturating_sub(1);
-        let known = self.observed.last_read(&name("d")?);
+        let known = self.last_read()?;
         let is_refused =
             known.is_some_and(|known| !matches!(known, Superblock::Ours { .. } | Superblock::Missing));
         self.lock.refused_rounds = match self.lock.held && is_refused && self.works.is_empty() {
@@ -169,7 +173,7 @@ mod tests {
         for seed in 0..60 {
             let mut rng = Rng::new(seed);
             let first = begin(&mut rng).unwrap();
-            let mut world = World::new(first, rng, None);
+            let mut world = World::new(first, name("n").unwrap(), rng, None);
             world.life(&mut RunHash::default()).unwrap();
             visits += world.lock.visits;
         }

@@ -6,7 +6,7 @@
 use super::World;
 use crate::rng::Rng;
 use palisade_model::{Cluster, Disk};
-use palisade_reconcile::{Step, Superblock};
+use palisade_reconcile::Superblock;
 use palisade_volume::{OnRecord, image};
 use palisade_words::{Ancestor, Generation, Name};
 
@@ -141,13 +141,12 @@ impl World {
 
     /// The check: nothing is written to a medium of which nothing is known, and that is not level with the database, before its
     /// operator has chosen it.
-    pub(super) fn is_known(&mut self, cluster: &Cluster, step: &Step) -> Result<(), String> {
-        let (_, disk) = step.action.target();
+    pub(super) fn is_known(&mut self, cluster: &Cluster, disk: &Name, what: &str) -> Result<(), String> {
         self.is_level(cluster, disk);
         let Ok(found) = self.read() else { return Ok(()) };
         match self.is_unknown(cluster, disk) {
             true => Err(format!(
-                "a medium of which nothing is on record, of generation {}, is written to by {step} before anybody was asked",
+                "a medium of which nothing is on record, of generation {}, is written over by {what} before anybody was asked",
                 found.superblock.generation
             )),
             false => Ok(()),
@@ -169,7 +168,7 @@ mod tests {
             let mut rng = Rng::new(seed);
             let losing = rng.split("losing");
             let first = begin(&mut rng).unwrap();
-            let mut world = World::new(first, rng, None);
+            let mut world = World::new(first, super::super::name("n").unwrap(), rng, None);
             world.record = Record::new(Some(losing));
             world.life(&mut RunHash::default()).unwrap();
             losses += world.record.losses;

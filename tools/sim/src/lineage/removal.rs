@@ -2,7 +2,7 @@
 //! and nothing of the database is on the medium when the cluster is told that it is.
 
 use super::{WRITES_AT_REST, World, name};
-use palisade_model::{Cluster, Command, RemoveDisk};
+use palisade_model::{Cluster, Command, Disk, RemoveDisk};
 use palisade_reconcile::Superblock;
 use palisade_volume::{Leaving, is_to_be_erased};
 use palisade_wire::{AREA_SECTORS, Decoded, Geometry, is_cut_off_erasure_of};
@@ -25,7 +25,7 @@ impl World {
         let knew_all = self.read().is_ok_and(is_known);
         if had {
             // The removal goes its way, whatever was under way; then the medium is clean, if it was ours.
-            let ours = self.observed.last_read(&name("d")?);
+            let ours = self.last_read()?;
             // Now and then it is overtaken by what comes next.
             let turns = match self.running.cluster.generation.0 % 2 {
                 0 => WRITES_AT_REST,
@@ -35,8 +35,8 @@ impl World {
                 self.turn()?;
             }
             let was_ours = matches!(ours, Some(Superblock::Ours { .. } | Superblock::Missing));
-            let has_left =
-                self.observed.disks.is_empty() && !self.running.cluster.disks.contains_key(&name("d")?);
+            let has_left = self.node.control.observed.disks.is_empty()
+                && !self.running.cluster.disks.contains_key(&name("d")?);
             if was_ours && knew_all && has_left && self.read().is_ok() {
                 return Err("a disk that was given up still carries a superblock".into());
             }
@@ -54,12 +54,9 @@ impl World {
     }
 
     /// As the daemon decides.
-    pub(super) fn is_to_be_erased(&self, cluster: &Cluster, disk: &Name) -> bool {
-        let Some(open) = self.observed.disks.get(disk) else {
-            return false;
-        };
-        let leaving =
-            Leaving::of(cluster, disk, &open.disk, open.touched).held_against(self.record.of(&open.disk));
+    pub(super) fn is_to_be_erased(&self, cluster: &Cluster, disk: &Name, known: (&Disk, bool)) -> bool {
+        let (known, touched) = known;
+        let leaving = Leaving::of(cluster, disk, known, touched).held_against(self.record.of(known));
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         is_to_be_erased(&self.read(), &leaving, self.disk_sectors, read).unwrap_or(false)
     }

@@ -5,7 +5,7 @@
 
 use super::{World, name};
 use palisade_model::Cluster;
-use palisade_reconcile::{Step, Superblock};
+use palisade_reconcile::Superblock;
 use palisade_volume::image;
 use palisade_words::{Generation, Name};
 
@@ -71,7 +71,11 @@ impl World {
 
     /// The node knows a superblock to be on the medium from now on: it has written or found it, or an operator has taken it.
     pub(super) fn knows(&mut self, generation: Generation) {
-        self.known += u64::from(self.last != Some(generation));
+        // A database that has come back to its own disk, unchanged since, knows nothing new by that.
+        let there = self.read().ok().map(|found| found.superblock.point());
+        let is_counted = there.is_some() && there == self.counted;
+        self.known += u64::from(self.last != Some(generation) && !is_counted);
+        self.counted = there;
         self.last = Some(generation);
     }
 
@@ -91,10 +95,10 @@ impl World {
     }
 
     /// The check: nothing is written to an older copy whose operator has not chosen.
-    pub(super) fn is_chosen(&self, step: &Step) -> Result<(), String> {
+    pub(super) fn is_chosen(&self, what: &str) -> Result<(), String> {
         match self.left {
             Some(Restored { then, now }) => Err(format!(
-                "an older copy of the medium, of configuration {then} where {now} had been on it, is written to by {step} \
+                "an older copy of the medium, of configuration {then} where {now} had been on it, is written over by {what} \
                  before anybody was asked"
             )),
             None => Ok(()),

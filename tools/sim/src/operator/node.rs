@@ -1,42 +1,46 @@
-//! A node as the daemon has it, on simulated disks: the same planner, the same decision what may be written, the same
-//! bytes. Its steps on a disk are cut into single writes, so that the end can come between any two.
+//! The node on simulated disks: the control machine ([`SimNode`]), the same decision what may be written, the same bytes. Work on a
+//! disk is cut into single writes, so that the end can come between any two.
 
 use super::name;
 use crate::disk::Medium;
+use crate::node::{SimNode, Todo};
 use crate::rng::Rng;
-use palisade_model::{Cluster, Command, ConfirmSuperblock, RecordCleared, ReleaseDisk};
-use palisade_reconcile::{Action, Observed, Opened, Step, Superblock, plan};
+use palisade_block::Nanos;
+use palisade_control::{SuperblockLook, TaskEnd, TaskId, Work};
+use palisade_model::{Cluster, Command, Disk, RecordCleared};
+use palisade_reconcile::{Superblock, plan};
 use palisade_volume::{
     Bare, Forbidden, Known, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
 use palisade_wire::{
     AREA_SECTORS, DecodeError, Decoded, SECTOR_4K_BYTES, Sector, SectorWrite, decode, erase,
 };
-use palisade_words::{Lba, Name, Sectors};
+use palisade_words::{Generation, Lba, Name, Sectors};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 /// A disk's medium, which is there whatever the cluster knows of it.
 pub(super) struct Drive {
     medium: Medium,
     sectors: u64,
-    /// The process that runs has looked at it and was told to take it.
-    examined: bool,
 }
 
 /// What is under way on a disk: single writes, each group stable before the next.
-struct Work {
-    step: Step,
-    wanted: Cluster,
+struct Writes {
+    task: TaskId,
+    cluster: Arc<Cluster>,
+    disk: Name,
+    erases: bool,
     phases: VecDeque<VecDeque<SectorWrite>>,
 }
 
-/// The node: what the process that runs knows, and its disks.
+/// The node and its disks.
 pub(super) struct Node {
     /// The disks.
     pub drives: BTreeMap<Name, Drive>,
-    observed: Observed,
-    works: Vec<Work>,
+    node: SimNode,
+    works: Vec<Writes>,
 }
 
 impl Drive {
@@ -44,7 +48,6 @@ impl Drive {
         Drive {
             medium: Medium::new(Sectors(sectors), block_bytes),
             sectors,
-            examined: false,
         }
     }
 
@@ -62,7 +65,6 @@ impl Drive {
                 }
             }
         }
-        self.examined = true;
     }
 
     fn sector(&self, lba: palisade_words::Lba) -> Sector {
@@ -74,7 +76,7 @@ impl Drive {
         sector
     }
 
-    fn bare(&self, cluster: &Cluster, disk: &Name) -> Bare {
+    fn bare(&self, cluster: &Cluster, disk: &Name, examined: bool) -> Bare {
         let ends = [0, self.sectors - AREA_SECTORS];
         let is_zero = |start: u64| {
             let bytes = self.medium.read(Lba(start), Sectors(AREA_SECTORS));
@@ -82,7 +84,7 @@ impl Drive {
         };
         Bare {
             pending: is_pending(cluster, disk),
-            examined: self.examined,
+            examined,
             blank: ends.into_iter().all(is_zero),
             cut_off: self.is_cut_off(cluster, disk),
         }
@@ -121,69 +123,86 @@ fn is_pending(cluster: &Cluster, disk: &Name) -> bool {
 }
 
 impl Node {
-    pub(super) fn new(drives: BTreeMap<Name, Drive>) -> Node {
-        Node {
+    pub(super) fn new(drives: BTreeMap<Name, Drive>, rng: &Rng) -> Result<Node, String> {
+        Ok(Node {
             drives,
-            observed: Observed::default(),
+            node: SimNode::new(name("node", 0)?, rng.split("node")),
             works: Vec::new(),
-        }
+        })
     }
 
-    /// The process ends wherever it is, by itself or with the power, and starts anew.
-    pub(super) fn restart(&mut self, power: bool, rng: &mut Rng) {
+    /// The process ends wherever it is, by itself or with the power.
+    pub(super) fn end(&mut self, power: bool, rng: &mut Rng) {
         for drive in self.drives.values_mut() {
-            drive.examined = false;
             if power {
                 drive.medium.power_cut(rng);
             }
         }
         self.works.clear();
-        self.observed = Observed::default();
+    }
+
+    /// Another starts, at a generation of the cluster.
+    pub(super) fn start(&mut self, started: Generation) {
+        self.node.restart(started);
     }
 
     /// Whether nothing is under way and nothing left to do.
     pub(super) fn is_at_rest(&self, cluster: &Cluster) -> Result<bool, String> {
-        Ok(self.works.is_empty() && plan(cluster, &name("node", 0)?, &self.observed).is_empty())
+        let is_planned = || Ok::<_, String>(plan(cluster, &name("node", 0)?, &self.node.control.observed));
+        Ok(self.works.is_empty() && self.node.is_quiet() && is_planned()?.is_empty())
     }
 
     /// Whether the disk is open.
     pub(super) fn has_open(&self, disk: &Name) -> bool {
-        self.observed.disks.contains_key(disk)
+        self.node.control.observed.disks.contains_key(disk)
     }
 
     /// What the node's rule at the door says of a proposal.
     pub(super) fn objects(&self, before: &Cluster, after: &Cluster) -> Result<bool, String> {
-        Ok(palisade_reconcile::objection(before, after, &name("node", 0)?, &self.observed).is_some())
+        let observed = &self.node.control.observed;
+        Ok(palisade_reconcile::objection(before, after, &name("node", 0)?, observed).is_some())
     }
 
-    /// One write of something that is under way, or the next steps of the planner. What the cluster is to be told comes
-    /// back, with the step that is done once it has been agreed on.
-    pub(super) fn turn(&mut self, cluster: &Cluster, rng: &mut Rng) -> Result<Vec<(Command, Step)>, String> {
+    /// How often something was told twice.
+    #[cfg(test)]
+    pub(super) fn told_twice(&self) -> u64 {
+        self.node.told_twice
+    }
+
+    /// One write of something that is under way, or whatever else the node does. What the cluster is to be told comes back, with
+    /// the task that is done once it has been agreed on.
+    pub(super) fn turn(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        rng: &mut Rng,
+    ) -> Result<Vec<(Command, TaskId)>, String> {
         if !self.works.is_empty() && !rng.one_in(8) {
             let index = rng.index(self.works.len());
             self.go_on_with(index)?;
             return Ok(Vec::new());
         }
-        self.observed.now_ms += 60_000;
+        self.node.pass(Nanos::from_secs(60));
+        self.node.look(cluster);
         let mut told = Vec::new();
-        for step in plan(cluster, &name("node", 0)?, &self.observed) {
-            told.extend(self.begin(cluster, step, rng)?);
+        while let Some(todo) = self.node.next(cluster)? {
+            if let Todo::Work { task, cluster, work } = todo {
+                told.extend(self.begin(task, cluster, work, rng)?);
+            }
         }
         Ok(told)
     }
 
-    /// A step has been done whose effect was to tell the cluster something.
-    pub(super) fn has_told(&mut self, cluster: &Cluster, step: &Step) {
-        self.observed.record(cluster, step, Opened::default());
+    /// Work has been done.
+    pub(super) fn done(&mut self, task: TaskId) {
+        self.node.finish(task, Ok(TaskEnd::Done));
     }
 
     fn go_on_with(&mut self, index: usize) -> Result<(), String> {
         let Some(work) = self.works.get_mut(index) else {
             return Ok(());
         };
-        let (_, disk) = work.step.action.target();
-        let Some(drive) = self.drives.get_mut(disk) else {
-            return Err(format!("a step on {disk}, which is no disk"));
+        let Some(drive) = self.drives.get_mut(&work.disk) else {
+            return Err(format!("work on {}, which is no disk", work.disk));
         };
         if let Some(phase) = work.phases.front_mut() {
             if let Some(write) = phase.pop_front() {
@@ -195,115 +214,143 @@ impl Node {
             }
             return Ok(());
         }
-        let superblock = match work.step.action {
-            Action::EraseSuperblock { .. } => Superblock::Missing,
-            _ => drive.superblock(&work.wanted, disk)?,
+        let end = match work.erases {
+            true => TaskEnd::Done,
+            false => TaskEnd::Looked(look(drive.superblock(&work.cluster, &work.disk)?)),
         };
-        let Work { step, wanted, .. } = self.works.swap_remove(index);
-        self.observed
-            .record(&wanted, &step, Opened { index: 0, superblock });
+        let work = self.works.swap_remove(index);
+        self.node.finish(work.task, Ok(end));
         Ok(())
     }
 
     fn begin(
         &mut self,
-        cluster: &Cluster,
-        step: Step,
+        task: TaskId,
+        cluster: Arc<Cluster>,
+        work: Work,
         rng: &mut Rng,
-    ) -> Result<Option<(Command, Step)>, String> {
-        let (_, target) = step.action.target();
-        if let (Action::OpenDisk { .. }, Some(drive)) = (&step.action, self.drives.get_mut(target)) {
-            drive.make_stable();
-        }
-        let drive = self.drives.get(target);
-        match (&step.action, drive) {
-            (Action::OpenDisk { disk } | Action::ExamineSuperblock { disk }, Some(drive)) => {
-                let superblock = drive.superblock(cluster, disk)?;
-                self.observed
-                    .record(cluster, &step, Opened { index: 0, superblock });
+    ) -> Result<Option<(Command, TaskId)>, String> {
+        match work {
+            Work::OpenDisk { disk, .. } => {
+                let drive = self.drive(&disk)?;
+                drive.make_stable();
+                let look = look(drive.superblock(&cluster, &disk)?);
+                let is_agreed = true;
+                self.node.finish(task, Ok(TaskEnd::Opened { look, is_agreed }));
             }
-            (Action::WriteSuperblock { disk }, Some(drive)) => {
-                let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
-                match renewal(&drive.read(), &wanted, known(cluster, disk), || {
-                    drive.bare(cluster, disk)
-                }) {
-                    Ok(phases) => self.start(step, cluster, phases, rng),
-                    Err(
-                        Forbidden::Standing(_)
-                        | Forbidden::Lost
-                        | Forbidden::Older { .. }
-                        | Forbidden::EndLost { .. },
-                    ) => {
-                        let superblock = drive.superblock(cluster, disk)?;
-                        self.observed
-                            .record(cluster, &step, Opened { index: 0, superblock });
-                    }
-                    Err(forbidden) => self.observed.record_failure(&step, forbidden.to_string()),
-                }
+            Work::ExamineSuperblock { disk, .. } => {
+                let look = look(self.drive(&disk)?.superblock(&cluster, &disk)?);
+                self.node.finish(task, Ok(TaskEnd::Looked(look)));
             }
-            (Action::EraseSuperblock { disk }, Some(drive)) => {
-                match self.is_to_be_erased(cluster, disk, drive)? {
+            Work::WriteSuperblock { disk, examined, .. } => {
+                self.write_superblock(task, cluster, disk, examined, rng)?
+            }
+            Work::EraseSuperblock {
+                disk, known, touched, ..
+            } => {
+                let drive = self.drive(&disk)?;
+                match drive.is_to_be_erased(&cluster, &disk, &known, touched)? {
                     true => {
                         let phases = erase(drive.sectors).map_err(|error| error.to_string())?;
-                        self.start(step, cluster, phases, rng);
+                        self.start_writing(task, (cluster, disk, true), phases, rng);
                     }
-                    false => self.observed.record(cluster, &step, Opened::default()),
+                    false => self.done(task),
                 }
             }
-            (Action::ReleaseDisk { disk }, _) => {
-                let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
-                let name = disk.clone();
-                return Ok(Some((Command::ReleaseDisk(ReleaseDisk { name, uuid }), step)));
-            }
-            (Action::ConfirmSuperblock { disk }, _) => {
-                let uuid = cluster.disks.get(disk).map(|disk| disk.uuid).unwrap_or_default();
-                let name = disk.clone();
-                return Ok(Some((
-                    Command::ConfirmSuperblock(ConfirmSuperblock { name, uuid }),
-                    step,
-                )));
-            }
-            (Action::ClearVolume { volume }, _) => {
+            Work::Propose { command } => return Ok(Some((*command, task))),
+            Work::ClearSpace {
+                volume,
+                uuid,
+                start,
+                extents,
+            } => {
                 // As much of it as is cleared before somebody asks again.
-                let Some(clearing) = self.observed.begin_clearing(cluster, volume) else {
-                    self.observed.record(cluster, &step, Opened::default());
-                    return Ok(None);
-                };
-                let all: u64 = clearing.extents.iter().map(|extent| extent.sectors).sum();
+                let all: u64 = extents.iter().map(|extent| extent.sectors).sum();
                 let record = RecordCleared {
-                    name: volume.clone(),
-                    uuid: clearing.uuid,
-                    sectors: clearing.start + rng.between(all / 2, all),
-                    start: clearing.start,
+                    name: volume,
+                    uuid,
+                    sectors: start + rng.between(all / 2, all),
+                    start,
                 };
-                return Ok(Some((Command::RecordCleared(record), step)));
+                return Ok(Some((Command::RecordCleared(record), task)));
             }
-            _ => self.observed.record(cluster, &step, Opened::default()),
+            _ => self.done(task),
         }
         Ok(None)
     }
 
-    /// As the daemon decides.
-    fn is_to_be_erased(&self, cluster: &Cluster, disk: &Name, drive: &Drive) -> Result<bool, String> {
-        let Some(open) = self.observed.disks.get(disk) else {
-            return Ok(false);
-        };
-        let leaving = Leaving::of(cluster, disk, &open.disk, open.touched);
-        let read = |lba| Ok::<_, Infallible>(drive.sector(lba));
-        is_to_be_erased(&drive.read(), &leaving, drive.sectors, read).map_err(|error| error.to_string())
+    fn write_superblock(
+        &mut self,
+        task: TaskId,
+        cluster: Arc<Cluster>,
+        disk: Name,
+        examined: bool,
+        rng: &mut Rng,
+    ) -> Result<(), String> {
+        let wanted = image(&cluster, &disk).map_err(|error| error.to_string())?;
+        let drive = self.drive(&disk)?;
+        let bare = || drive.bare(&cluster, &disk, examined);
+        match renewal(&drive.read(), &wanted, known(&cluster, &disk), bare) {
+            Ok(phases) => self.start_writing(task, (cluster, disk, false), phases, rng),
+            Err(
+                Forbidden::Standing(_)
+                | Forbidden::Lost
+                | Forbidden::Older { .. }
+                | Forbidden::EndLost { .. },
+            ) => {
+                let look = look(drive.superblock(&cluster, &disk)?);
+                self.node.finish(task, Ok(TaskEnd::Looked(look)));
+            }
+            Err(forbidden) => self.node.finish(task, Err(forbidden.to_string())),
+        }
+        Ok(())
     }
 
-    fn start(&mut self, step: Step, wanted: &Cluster, phases: Vec<palisade_wire::Phase>, rng: &mut Rng) {
-        self.observed.begin(&step);
+    fn drive(&mut self, disk: &Name) -> Result<&mut Drive, String> {
+        let drive = self.drives.get_mut(disk);
+        drive.ok_or_else(|| format!("work on {disk}, which is no disk"))
+    }
+
+    fn start_writing(
+        &mut self,
+        task: TaskId,
+        (cluster, disk, erases): (Arc<Cluster>, Name, bool),
+        phases: Vec<palisade_wire::Phase>,
+        rng: &mut Rng,
+    ) {
         let mut phases: VecDeque<VecDeque<SectorWrite>> =
             phases.into_iter().map(|phase| phase.writes.into()).collect();
         for phase in &mut phases {
             rng.shuffle(phase.make_contiguous());
         }
-        self.works.push(Work {
-            step,
-            wanted: wanted.clone(),
+        self.works.push(Writes {
+            task,
+            cluster,
+            disk,
+            erases,
             phases,
         });
+    }
+}
+
+impl Drive {
+    /// As the daemon decides.
+    fn is_to_be_erased(
+        &self,
+        cluster: &Cluster,
+        disk: &Name,
+        known: &Disk,
+        touched: bool,
+    ) -> Result<bool, String> {
+        let leaving = Leaving::of(cluster, disk, known, touched);
+        let read = |lba| Ok::<_, Infallible>(self.sector(lba));
+        is_to_be_erased(&self.read(), &leaving, self.sectors, read).map_err(|error| error.to_string())
+    }
+}
+
+fn look(superblock: Superblock) -> SuperblockLook {
+    SuperblockLook {
+        superblock,
+        ..SuperblockLook::default()
     }
 }
