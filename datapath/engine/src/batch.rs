@@ -9,15 +9,17 @@ use crate::pace::{self, Allowance};
 use crate::rations::Flight;
 use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark, volume_of};
 use crate::shares::Shares;
-use crate::slots::{Slots, Work};
-use crate::touches::Touches;
+use crate::slots::Slots;
+use crate::touches::{Clocks, Touches};
 use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH, STEP_LONG};
 use palisade_block::{
-    Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status,
+    Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status, Stopwatch,
 };
 use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
+
+mod segments;
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;
@@ -25,8 +27,9 @@ const BATCH_PIECE_SHIFT: u32 = 14;
 /// And one that was put together of many descriptors, for as many more as it has times this many.
 const BATCH_DESCRIPTORS: u64 = 64;
 
-/// A request of more segments is not the usual one. It is handed over at once, also to a device that looks ahead.
-const SEGMENTS_FEW: usize = 8;
+/// A request of more segments is not the usual one: what it touches is counted when it is taken, and not with its batch, and it
+/// is handed over at once, also to a device that looks ahead.
+const SEGMENTS_FEW: usize = 2;
 
 /// What one queue hands over in one turn, so far.
 struct Batch {
@@ -53,6 +56,8 @@ struct Batch {
     expecting: bool,
     /// A request that interrupts the batch.
     other: Option<Other>,
+    /// There is a reason to look after each request whether the batch is to end.
+    watched: bool,
 }
 
 /// Requests answered at once, of one kind.
@@ -134,6 +139,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             batch.room = self.room_of(index);
         }
         self.end_batch(index, &batch);
+        self.touches.add(2 * batch.taken);
+        if self.touches.are_many() {
+            self.touches.look(&mut self.devices, &self.clocks, self.now);
+        }
         match batch.taken {
             0 if batch.short => Portion::Starved,
             0 => Portion::Nothing,
@@ -178,6 +187,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             held: None,
             expecting: false,
             other: None,
+            watched: self.clocks.stopwatch.is_some(),
         })
     }
 
@@ -229,19 +239,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     batch.other = Some(other);
                     break;
                 }
+                Taken::Many(request) => {
+                    let unlucky = hands.take_many(request, batch);
+                    if batch.other.is_some() {
+                        break;
+                    }
+                    unlucky
+                }
             };
             if let Some(stop) = unlucky {
                 return stop;
             }
-            if hands.touches.are_many() {
-                hands.touches.look(hands.devices, clocks, hands.now);
-                if hands.touches.are_over() {
-                    break;
-                }
-            }
-            if let Some(stopwatch) = &clocks.stopwatch
-                && stopwatch.passed() >= STEP_LONG
-            {
+            if batch.watched && hands.are_over(clocks, batch) {
                 break;
             }
         }
@@ -318,6 +327,8 @@ enum Taken {
     /// To be handed over when the next one is known, since its device looks ahead.
     Late(Whole),
     Other(Other),
+    /// One with many segments, whose list is that of the slot to be claimed next.
+    Many(Request),
 }
 
 impl<S: Source, D: Devices> Hands<'_, S, D> {
@@ -344,7 +355,6 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             Pulled::Empty => return Taken::Nothing,
             Pulled::Answered => {
                 batch.count_answered();
-                self.touches.add(0);
                 count_followed(self.queue, self.walks, self.turn, batch);
                 return Taken::Answered;
             }
@@ -362,11 +372,12 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             Pulled::Request(request) => request,
         };
         count_followed(self.queue, self.walks, self.turn, batch);
+        if list.len() > SEGMENTS_FEW {
+            return Taken::Many(request);
+        }
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
-        let segments = list.len();
-        self.touches.add(segments);
         let way = way(
             &self.queue.settings,
             self.volume.route.as_ref(),
@@ -378,14 +389,9 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
             broken("a list without a slot")
         };
         match way {
-            Ok(Way::Whole(device, _)) if segments > self.queue.segments_max => Taken::Other(Other {
-                slot,
-                request,
-                way: Ok(Way::Cut(Work::Ranges(Sectors::ZERO), device)),
-            }),
             Ok(Way::Whole(device, device_lba)) => {
                 batch.allowance.spend(bytes);
-                let late = segments <= SEGMENTS_FEW && self.devices.looks_ahead(device);
+                let late = self.devices.looks_ahead(device);
                 let whole = Whole {
                     slot,
                     request,
@@ -404,80 +410,23 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         }
     }
 
+    /// Whether the batch is to end since the turn or the step has become long.
+    #[cold]
+    #[inline(never)]
+    fn are_over(&mut self, clocks: &Clocks, batch: &mut Batch) -> bool {
+        if self.touches.are_many() {
+            self.touches.look(self.devices, clocks, self.now);
+        }
+        batch.watched = clocks.stopwatch.is_some();
+        let is_long = |stopwatch: &dyn Stopwatch| stopwatch.passed() >= STEP_LONG;
+        self.touches.are_over() || clocks.stopwatch.as_deref().is_some_and(is_long)
+    }
+
     /// The next request is left for a turn in which its chain may be followed to its end.
     #[cold]
     fn leave_chain(&mut self, batch: &mut Batch) {
         count_followed(self.queue, self.walks, self.turn, batch);
         self.walks.leave(self.index);
-    }
-
-    /// Takes the request for which there was no room in a slot's own list, if it may have a long one. It goes to its
-    /// device in pieces, since no device takes so many segments at once.
-    #[cold]
-    fn take_long(&mut self, batch: &mut Batch) -> Long {
-        (self.queue.wants_long, self.queue.careful) = (true, true);
-        // What told that a list is needed counts, and is to be followed once more: as far as it has been allowed to.
-        let may_follow = self.walks.left(self.turn);
-        count_followed(self.queue, self.walks, self.turn, batch);
-        if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
-            batch.short = true;
-            return Long::Nothing;
-        }
-        let Some(list) = self.slots.next_list_lent() else {
-            return Long::Nothing;
-        };
-        self.queue.source.may_follow(may_follow);
-        let pulled = self.queue.source.pull(list);
-        self.queue.wants_long = matches!(pulled, Pulled::Later);
-        let segments = list.len();
-        let Pulled::Request(request) = pulled else {
-            self.slots.take_back_next();
-            return match pulled {
-                Pulled::Answered => {
-                    batch.count_answered();
-                    count_followed(self.queue, self.walks, self.turn, batch);
-                    Long::Answered
-                }
-                Pulled::Later => {
-                    self.leave_chain(batch);
-                    Long::Nothing
-                }
-                _ => Long::Nothing,
-            };
-        };
-        count_followed(self.queue, self.walks, self.turn, batch);
-        let bytes = request.sectors.bytes();
-        batch.taken += 1;
-        let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
-        batch.budget = batch.budget.saturating_sub(1 + pieces);
-        batch.allowance.spend(paid_at_once(&request));
-        let way = way(
-            &self.queue.settings,
-            self.volume.route.as_ref(),
-            self.watched,
-            list.as_slice(),
-            &request,
-        );
-        let is_long = list.is_long();
-        if !is_long {
-            self.slots.take_back_next();
-        }
-        let Some(slot) = self.slots.claim_request() else {
-            broken("a list without a slot")
-        };
-        let way = way.map(|way| match way {
-            // Also one that the guest has made short meanwhile, or that moves no data.
-            Way::Whole(device, _) => match request.op {
-                Op::Flush => Way::Cut(Work::Flush(0), device),
-                _ => Way::Cut(Work::Ranges(Sectors::ZERO), device),
-            },
-            way => way,
-        });
-        self.slots.slot_mut(slot).long = is_long;
-        if is_long {
-            ledger::enter(&mut self.queue.long_held, "long requests of a queue");
-        }
-        Long::Other(Other { slot, request, way })
     }
 
     /// Hands over the request that was held back, and holds back the next one.

@@ -176,6 +176,8 @@ pub struct Reactor<S, D, P> {
     /// What the devices have finished, and how much of that has been taken note of.
     finished: Vec<(SlotIndex, Result<(), Fault>)>,
     noted: usize,
+    /// Some of it has not.
+    is_behind: bool,
     first: usize,
 }
 
@@ -219,6 +221,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             armed: false,
             finished: Vec::with_capacity(all),
             noted: 0,
+            is_behind: false,
             first: 0,
             slots,
         }
@@ -259,7 +262,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if self.clocks.stopwatch.is_some() {
             self.arm_timed();
         }
-        let mut work = self.is_behind();
+        let mut work = self.is_behind;
         for &index in &self.active {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
@@ -339,13 +342,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself.
     #[inline]
     pub fn is_held_up(&self) -> bool {
-        !(self.blocked.is_empty() && self.waiting.is_empty() && self.rests.is_empty()) || self.is_behind()
-    }
-
-    /// Whether the devices have finished what has not been taken note of.
-    #[inline]
-    fn is_behind(&self) -> bool {
-        self.noted < self.finished.len()
+        !(self.blocked.is_empty() && self.waiting.is_empty() && self.rests.is_empty()) || self.is_behind
     }
 
     /// Requests in flight.
@@ -382,7 +379,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Finishes what the devices have finished: as much as a turn allows, the rest in the next before anything else.
     fn reap<const TIMED: bool>(&mut self) -> usize {
-        if !self.is_behind() {
+        if !self.is_behind {
             let finished = &mut self.finished;
             finished.clear();
             self.devices.reap(|slot, result| finished.push((slot, result)));
@@ -391,6 +388,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if TIMED {
             self.end_step_of_nobody();
         }
+        match self.finished.is_empty() {
+            true => 0,
+            false => self.note_finished::<TIMED>(),
+        }
+    }
+
+    fn note_finished<const TIMED: bool>(&mut self) -> usize {
         let before = self.noted;
         while let Some(&(slot, result)) = self.finished.get(self.noted) {
             self.noted += 1;
@@ -405,6 +409,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 break;
             }
         }
+        self.is_behind = self.noted < self.finished.len();
         self.noted - before
     }
 
@@ -413,9 +418,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// neighbours; and else behind the queue served last, so that nobody is served twice in a row. Turns without work
     /// change nothing. A queue whose chain has waited to be followed comes before all others, whatever their order.
     fn pull<const TIMED: bool>(&mut self) -> usize {
-        let mut taken = if self.is_held_up() { self.resume() } else { 0 };
-        if !TIMED && self.touches.are_over() {
-            return taken;
+        let mut taken = 0;
+        if self.is_held_up() {
+            taken = self.resume();
+            if !TIMED && self.touches.are_over() {
+                return taken;
+            }
         }
         let (mut served, mut starved) = (None, None);
         let count = self.active.len();

@@ -1,0 +1,127 @@
+//! Requests with more segments than the usual ones: those that still fit a slot's list, and those that are lent a long one.
+
+use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Hands, Long, Other, Stop, Whole, count_followed};
+use super::{has_list, paid_at_once};
+use crate::carry::{Way, way};
+use crate::reactor::broken;
+use crate::slots::Work;
+use palisade_block::ledger;
+use palisade_block::{Devices, Op, Pulled, Request, Source};
+use palisade_words::Sectors;
+
+impl<S: Source, D: Devices> Hands<'_, S, D> {
+    /// Decides where a request with many segments goes, and hands it over. More than its queue may have in one operation go in
+    /// pieces.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn take_many(&mut self, request: Request, batch: &mut Batch) -> Option<Stop> {
+        let Some(list) = self.slots.next_list() else {
+            broken("a request without a list")
+        };
+        let (bytes, segments) = (request.sectors.bytes(), list.len());
+        batch.taken += 1;
+        batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
+        self.touches.add(segments);
+        batch.watched = true;
+        let way = way(
+            &self.queue.settings,
+            self.volume.route.as_ref(),
+            self.watched,
+            list.own_slice(),
+            &request,
+        );
+        let Some(slot) = self.slots.claim_request() else {
+            broken("a list without a slot")
+        };
+        match way {
+            Ok(Way::Whole(device, device_lba)) if segments <= self.queue.segments_max => {
+                batch.allowance.spend(bytes);
+                let whole = Whole {
+                    slot,
+                    request,
+                    device,
+                    device_lba,
+                };
+                self.hand_over(whole, false, batch)
+            }
+            way => {
+                let way = way.map(|way| match way {
+                    Way::Whole(device, _) => Way::Cut(Work::Ranges(Sectors::ZERO), device),
+                    way => way,
+                });
+                batch.allowance.spend(paid_at_once(&request));
+                batch.other = Some(Other { slot, request, way });
+                None
+            }
+        }
+    }
+
+    /// Takes the request for which there was no room in a slot's own list, if it may have a long one. It goes to its
+    /// device in pieces, since no device takes so many segments at once.
+    #[cold]
+    pub(super) fn take_long(&mut self, batch: &mut Batch) -> Long {
+        (self.queue.wants_long, self.queue.careful) = (true, true);
+        // What told that a list is needed counts, and is to be followed once more: as far as it has been allowed to.
+        let may_follow = self.walks.left(self.turn);
+        count_followed(self.queue, self.walks, self.turn, batch);
+        if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
+            batch.short = true;
+            return Long::Nothing;
+        }
+        let Some(list) = self.slots.next_list_lent() else {
+            return Long::Nothing;
+        };
+        self.queue.source.may_follow(may_follow);
+        let pulled = self.queue.source.pull(list);
+        self.queue.wants_long = matches!(pulled, Pulled::Later);
+        let segments = list.len();
+        let Pulled::Request(request) = pulled else {
+            self.slots.take_back_next();
+            return match pulled {
+                Pulled::Answered => {
+                    batch.count_answered();
+                    count_followed(self.queue, self.walks, self.turn, batch);
+                    Long::Answered
+                }
+                Pulled::Later => {
+                    self.leave_chain(batch);
+                    Long::Nothing
+                }
+                _ => Long::Nothing,
+            };
+        };
+        count_followed(self.queue, self.walks, self.turn, batch);
+        let bytes = request.sectors.bytes();
+        batch.taken += 1;
+        let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
+        batch.budget = batch.budget.saturating_sub(1 + pieces);
+        batch.allowance.spend(paid_at_once(&request));
+        let way = way(
+            &self.queue.settings,
+            self.volume.route.as_ref(),
+            self.watched,
+            list.as_slice(),
+            &request,
+        );
+        let is_long = list.is_long();
+        if !is_long {
+            self.slots.take_back_next();
+        }
+        let Some(slot) = self.slots.claim_request() else {
+            broken("a list without a slot")
+        };
+        let way = way.map(|way| match way {
+            // Also one that the guest has made short meanwhile, or that moves no data.
+            Way::Whole(device, _) => match request.op {
+                Op::Flush => Way::Cut(Work::Flush(0), device),
+                _ => Way::Cut(Work::Ranges(Sectors::ZERO), device),
+            },
+            way => way,
+        });
+        self.slots.slot_mut(slot).long = is_long;
+        if is_long {
+            ledger::enter(&mut self.queue.long_held, "long requests of a queue");
+        }
+        Long::Other(Other { slot, request, way })
+    }
+}
