@@ -8,12 +8,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use palisade_block::{Answer, LongList, Pulled, SegmentList, Source, Status};
-use palisade_words::Sectors;
-use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
+use palisade_frontend::codec::{HEADER_BYTES, Message, MessageHeader, request};
 use palisade_frontend::features::protocol;
-use palisade_frontend::{Action, CallNotify, Offer, Session};
+use palisade_frontend::{CallNotify, Offer, Session, SessionAction};
 use palisade_fuzz::{Bytes, memfd};
 use palisade_virtio::{BlkQueue, VolumeGeometry};
+use palisade_words::Sectors;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -113,7 +113,7 @@ impl Walk<'_> {
             serial: [0; 20],
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),
-            share: palisade_memory::Share::unlimited(),
+            share: palisade_memory::MemoryShare::unlimited(),
         };
         Walk {
             files,
@@ -179,7 +179,7 @@ impl Walk<'_> {
         }
         let payload = input.take(bytes.into());
         self.replies.clear();
-        let (number, need_reply) = match Header::parse(header) {
+        let (number, need_reply) = match MessageHeader::parse(header) {
             Err(error) => {
                 drop(fds);
                 assert!(!error.to_string().is_empty());
@@ -246,13 +246,13 @@ impl Walk<'_> {
         }
     }
 
-    fn act(&mut self, step: impl FnOnce(&mut Session, &mut Vec<Action>)) {
+    fn act(&mut self, step: impl FnOnce(&mut Session, &mut Vec<SessionAction>)) {
         let mut actions = Vec::new();
         step(&mut self.session, &mut actions);
         for action in actions {
             assert!(!self.closed, "{action:?} after the end");
             match action {
-                Action::Reply(reply) => {
+                SessionAction::Reply(reply) => {
                     let word = |at: usize| {
                         let four = reply.bytes.get(at..at + 4).expect("a whole header");
                         u32::from_ne_bytes(four.try_into().expect("four bytes"))
@@ -260,28 +260,28 @@ impl Walk<'_> {
                     assert_eq!((word(4), word(8) as usize), (5, reply.bytes.len() - HEADER_BYTES));
                     self.replies.push(word(0));
                 }
-                Action::Memory(memory) => {
+                SessionAction::Memory(memory) => {
                     assert!(self.running.is_empty(), "memory under a running queue");
                     self.memory = memory.is_some();
                 }
-                Action::WriteThrough(on) => assert_ne!(self.write_through.replace(on), Some(on)),
-                Action::StartQueue { index, queue, .. } => {
+                SessionAction::WriteThrough(on) => assert_ne!(self.write_through.replace(on), Some(on)),
+                SessionAction::StartQueue { index, queue, .. } => {
                     assert!(self.memory && self.write_through.is_some());
                     assert!(self.running.insert(index, queue).is_none(), "started twice");
                 }
-                Action::StopQueue { index } => {
+                SessionAction::StopQueue { index } => {
                     assert!(self.running.contains_key(&index) && !self.stopping.contains(&index));
                     self.stopping.push(index);
                 }
-                Action::LeaveQueue { index } => {
+                SessionAction::LeaveQueue { index } => {
                     assert!(self.stopping.contains(&index), "left although nobody drains it");
                 }
-                Action::Closed { reason } => {
+                SessionAction::Closed { reason } => {
                     assert!(self.running.is_empty() && !self.memory && !reason.is_empty());
                     self.closed = true;
                 }
-                Action::BackendSend(bytes) => assert_eq!(bytes.len(), HEADER_BYTES),
-                Action::WriteCache(_) | Action::BackendChannel(_) => {}
+                SessionAction::BackendSend(bytes) => assert_eq!(bytes.len(), HEADER_BYTES),
+                SessionAction::WriteCache(_) | SessionAction::BackendChannel(_) => {}
             }
         }
     }
@@ -305,6 +305,7 @@ fn serve(queue: &mut BlkQueue<CallNotify>, most: usize) {
                 queue.finish(Answer {
                     token: request.token,
                     status: Status::Ok,
+                    fault: None,
                     dirtied: segments.as_slice(),
                 });
             }

@@ -9,8 +9,14 @@
 use libfuzzer_sys::fuzz_target;
 use palisade_fuzz::Bytes;
 use palisade_model::limits::SECTORS_MAX;
-use palisade_model::{Account, AddDisk, ChangeAttachment, ChangeDisk, ChangeVolume, Clear, Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume, InitCluster, Limits, Medium, MediumRecord, Outcome, RecordCleared, ReleaseDisk, RemoveDisk, Usage, check};
-use palisade_words::{Generation, Name, Uuid};
+use palisade_model::{
+    Account, AddDisk, AddNode, AddPath, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume, Clear,
+    Cluster, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume, GrowDisk, GrowVolume,
+    InitCluster, Limits, Medium, MediumRecord, NodeRole, NodeStarted, Outcome, RaiseFeatureLevel,
+    RecordCleared, ReleaseDisk, RemoveDisk, RemoveNode, RemovePath, Usage, check,
+};
+use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
+use std::net::SocketAddr;
 
 fuzz_target!(|data: &[u8]| {
     let mut cluster = Cluster::empty();
@@ -64,7 +70,7 @@ fn step(cluster: &Cluster, command: &Command) -> Cluster {
 }
 
 fn command(input: &mut Bytes<'_>) -> Command {
-    match input.u8() % 16 {
+    match input.u8() % 23 {
         0 => Command::InitCluster(InitCluster {
             id: uuid(input),
             node: name(input),
@@ -128,6 +134,44 @@ fn command(input: &mut Bytes<'_>) -> Command {
             protected: maybe(input, |input| input.u8() & 1 == 1),
             expected: expected(input),
         }),
+        16 => Command::AddNode(AddNode {
+            name: name(input),
+            uuid: uuid(input),
+            addresses: addresses(input),
+            failure_domain: maybe(input, name),
+        }),
+        17 => Command::ChangeNode(ChangeNode {
+            name: name(input),
+            addresses: maybe(input, addresses),
+            failure_domain: maybe(input, name),
+            role: maybe(input, |input| {
+                [NodeRole::Learner, NodeRole::Voter][usize::from(input.u8() & 1)]
+            }),
+            expected: expected(input),
+        }),
+        18 => Command::RemoveNode(RemoveNode {
+            name: name(input),
+            expected: expected(input),
+        }),
+        21 => Command::AddPath(AddPath {
+            disk: name(input),
+            uuid: uuid(input),
+            node: name(input),
+            path: format!("/dev/{}", input.u8() % 4),
+        }),
+        22 => Command::RemovePath(RemovePath {
+            disk: name(input),
+            uuid: uuid(input),
+            node: name(input),
+        }),
+        20 => Command::RaiseFeatureLevel(RaiseFeatureLevel {
+            to: FeatureLevel(u64::from(input.u8())),
+        }),
+        19 => Command::NodeStarted(NodeStarted {
+            node: uuid(input),
+            incarnation: Incarnation(u64::from(input.u8())),
+            feature_level: FeatureLevel(u64::from(input.u8())),
+        }),
         7 => create_attachment(input),
         8 => change_attachment(input),
         _ => Command::DeleteAttachment(DeleteAttachment {
@@ -135,6 +179,12 @@ fn command(input: &mut Bytes<'_>) -> Command {
             expected: expected(input),
         }),
     }
+}
+
+fn addresses(input: &mut Bytes<'_>) -> Vec<SocketAddr> {
+    let count = input.u8() % 3;
+    let address = |input: &mut Bytes<'_>| SocketAddr::from(([10, 0, 0, input.u8()], u16::from(input.u8())));
+    (0..count).map(|_| address(input)).collect()
 }
 
 fn clear(input: &mut Bytes<'_>) -> Clear {
@@ -204,6 +254,7 @@ fn add_disk(input: &mut Bytes<'_>) -> Command {
 fn create_attachment(input: &mut Bytes<'_>) -> Command {
     Command::CreateAttachment(CreateAttachment {
         name: name(input),
+        uuid: uuid(input),
         volume: name(input),
         node: name(input),
         socket: path(input),

@@ -11,10 +11,10 @@
 use libfuzzer_sys::fuzz_target;
 use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_LONG_MAX};
 use palisade_block::{Answer, LongList, Op, Pulled, Request, SegmentList, Source, Status};
-use palisade_words::SECTOR_BYTES;
 use palisade_fuzz::{Bytes, Fenced};
 use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MemoryView, RegionSpec, RingAddresses};
-use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
+use palisade_virtio::{BlkQueue, Features, Notify, Owed, QueueSetup, QueueStats};
+use palisade_words::SECTOR_BYTES;
 use std::sync::Arc;
 
 /// Guest memory: the areas in the file do not begin on a page, and the second follows the first in the guest only.
@@ -291,11 +291,11 @@ impl Run {
     }
 
     fn check_request(&self, request: &Request, segments: &SegmentList) {
-        let lease = self.memory.lease();
-        assert!(lease.segment(request.token.reply, 1).is_some());
+        let (lease, owed) = (self.memory.lease(), Owed::of(&request.token));
+        assert!(lease.segment(owed.reply, 1).is_some());
         assert!(lease.holds_all(segments.as_slice()));
         assert!(segments.len() <= SEGMENTS_LONG_MAX && segments.bytes() <= REQUEST_BYTES_MAX);
-        assert!(request.token.head < self.size);
+        assert!(owed.head < self.size);
         assert!(self.writable || !request.op.changes());
         if request.op.moves_data() {
             let bytes = segments.bytes();
@@ -310,7 +310,7 @@ impl Run {
         } else {
             0
         };
-        assert_eq!(u64::from(request.token.bytes_in), bytes_in);
+        assert_eq!(u64::from(owed.bytes_in), bytes_in);
     }
 
     fn answer(&mut self, number: usize, status: Status) {
@@ -334,6 +334,7 @@ impl Run {
         self.queue.finish(Answer {
             token: request.token,
             status,
+            fault: None,
             dirtied,
         });
         self.returned += 1;

@@ -16,7 +16,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use palisade_wire::{DecodeError, EncodeError, Geometry, MAGIC, Phase, RecordType, SECTOR_4K_BYTES, VERSION, decode, mend, recognise, update};
+use palisade_wire::{
+    DecodeError, EncodeError, Geometry, MAGIC, Phase, RecordType, SECTOR_4K_BYTES, VERSION, decode, mend,
+    recognise, update,
+};
 use palisade_words::Lba;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +55,11 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(again.extents, found.extents);
         // On a disk that has become larger, copies may lie behind the end that the superblock tells of, too.
         let is_as_told = found.superblock.disk_sectors == sectors;
-        assert!(!is_as_told || again.damage.is_empty(), "{:?} was mended", again.damage);
+        assert!(
+            !is_as_told || again.damage.is_empty(),
+            "{:?} was mended",
+            again.damage
+        );
     }
     let change = match update(&found.superblock, &found.superblock, &found.extents) {
         Ok(change) => change,
@@ -96,7 +103,11 @@ fn laid_out(sectors: u64, mut records: &[u8]) -> Disk {
         let start = usize::from(flags >> 4) * 64;
         sector[start..start + bytes.len()].copy_from_slice(bytes);
         if record == RecordType::Superblock && flags & 4 != 0 {
-            let further = if flags & 8 == 0 { 0 } else { ALLOCATION_UNIT_SECTORS };
+            let further = if flags & 8 == 0 {
+                0
+            } else {
+                ALLOCATION_UNIT_SECTORS
+            };
             let numbers = [sectors, geometry.data_start.0 + further, geometry.data_end.0];
             for (at, number) in [160, 168, 176].into_iter().zip(numbers) {
                 sector[at..at + 8].copy_from_slice(&number.to_le_bytes());
@@ -159,7 +170,8 @@ fn put_right(sector: &mut [u8; SECTOR_4K_BYTES], lba: u64, record: RecordType) {
     sector[..8].copy_from_slice(&MAGIC);
     sector[8..10].copy_from_slice(&(record as u16).to_le_bytes());
     // Only the latest version has data elsewhere than at the first unit.
-    let is_placed = record == RecordType::Superblock && sector[168..176] != ALLOCATION_UNIT_SECTORS.to_le_bytes();
+    let is_placed =
+        record == RecordType::Superblock && sector[168..176] != ALLOCATION_UNIT_SECTORS.to_le_bytes();
     let version = if is_placed { VERSION } else { VERSION - 1 };
     sector[10..12].copy_from_slice(&version.to_le_bytes());
     sector[12..16].fill(0);

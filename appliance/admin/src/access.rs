@@ -1,18 +1,19 @@
 //! Who may come in, and how far: the kernel's word about a local process, a token, and the guard against other sites'
 //! pages in an operator's browser.
 
+use crate::audit::{self, Commander};
 use crate::crowd::Marks;
 use crate::headers;
 use crate::keys::{Keys, Role};
-use crate::rest::Answer;
+use crate::rest::{Answer, Door};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
 use axum::http::{Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use palisade_api::{Problem, ProblemKind, routes};
-use std::net::IpAddr;
+use palisade_api::{Actor, CommandSource, Entrance, Problem, ProblemKind, routes};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Where a request came in.
@@ -26,7 +27,10 @@ pub(crate) enum Caller {
         role: Option<Role>,
     },
     /// By the TCP port.
-    Remote,
+    Remote {
+        /// The client's end.
+        peer: SocketAddr,
+    },
 }
 
 /// What a request must show.
@@ -36,16 +40,54 @@ pub(crate) struct Access {
     pub(crate) keys: Option<Arc<Keys>>,
     /// Whether the metrics may be read without a token.
     pub(crate) metrics_open: bool,
+    /// Path of the Unix socket, if there is one.
+    pub(crate) socket: Option<Arc<str>>,
+}
+
+/// What the guard needs.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) access: Access,
+    pub(crate) door: Door,
 }
 
 impl Access {
-    /// Whether a request may go on.
-    fn check(&self, caller: &Caller, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    /// Who asks, as far as that is known before anything is asked for.
+    fn commander(&self, caller: &Caller) -> Commander {
+        match caller {
+            Caller::Local { user, .. } => Commander {
+                actor: Actor::User {
+                    uid: *user,
+                    name: None,
+                },
+                source: CommandSource {
+                    by: Entrance::Socket,
+                    address: self.socket.as_deref().unwrap_or_default().to_owned(),
+                },
+            },
+            Caller::Remote { peer } => Commander {
+                actor: Actor::Unknown,
+                source: CommandSource {
+                    by: Entrance::Tcp,
+                    address: peer.to_string(),
+                },
+            },
+        }
+    }
+
+    /// Whether a request may go on; the name of the token that it has shown, if it had to.
+    fn check(
+        &self,
+        caller: &Caller,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<&'static str>, Problem> {
         let reads = method == Method::GET || method == Method::HEAD;
         let probes = [routes::LIVE, routes::READY].contains(&uri.path());
-        let role = match (caller, &self.keys) {
-            (Caller::Local { .. }, _) if probes && reads => return Ok(()),
-            (Caller::Local { role: Some(role), .. }, _) => *role,
+        let (role, token) = match (caller, &self.keys) {
+            (Caller::Local { .. }, _) if probes && reads => return Ok(None),
+            (Caller::Local { role: Some(role), .. }, _) => (*role, None),
             (Caller::Local { user, role: None }, _) => {
                 return Err(refused(
                     "user_refused",
@@ -54,21 +96,24 @@ impl Access {
                      admin.read_group names",
                 ));
             }
-            (Caller::Remote, Some(keys)) => {
+            (Caller::Remote { .. }, Some(keys)) => {
                 check_origin(headers)?;
                 if keys.is_loopback() {
                     check_host(headers)?;
                 }
                 let is_open = probes || self.metrics_open && uri.path() == routes::METRICS;
                 if is_open && reads {
-                    return Ok(());
+                    return Ok(None);
                 }
                 match keys.ask_for_token() {
-                    true => role_by_token(keys, headers)?,
-                    false => Role::Admin,
+                    true => {
+                        let role = role_by_token(keys, headers)?;
+                        (role, Some(role.token()))
+                    }
+                    false => (Role::Admin, None),
                 }
             }
-            (Caller::Remote, None) => {
+            (Caller::Remote { .. }, None) => {
                 return Err(refused(
                     "no_port",
                     "no port is open",
@@ -77,7 +122,7 @@ impl Access {
             }
         };
         match role == Role::Admin || reads {
-            true => Ok(()),
+            true => Ok(token),
             false => Err(refused(
                 "role_reads_only",
                 "who asks may look at everything and change nothing",
@@ -88,18 +133,32 @@ impl Access {
 }
 
 /// Lets a request through, or answers it.
-pub(crate) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let caller = request.extensions().get::<Caller>().unwrap_or(&Caller::Remote);
+pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let access = &guard.access;
+    let unknown = Caller::Remote {
+        peer: SocketAddr::from(([0, 0, 0, 0], 0)),
+    };
+    let caller = request.extensions().get::<Caller>().unwrap_or(&unknown);
     let (method, uri, shown) = (request.method(), request.uri(), request.headers());
+    let mut commander = access.commander(caller);
     let in_order = headers::check(request.version(), uri, shown);
     match in_order.and_then(|()| access.check(caller, method, uri, shown)) {
-        Ok(()) => {
+        Ok(token) => {
+            if let Some(name) = token {
+                commander.actor = Actor::Token {
+                    name: name.to_owned(),
+                };
+            }
+            request.extensions_mut().insert(commander);
             if let Some(marks) = request.extensions().get::<Arc<Marks>>() {
                 marks.prove();
             }
             next.run(request).await
         }
         Err(problem) => {
+            if let Some(event) = audit::refused_entry(commander, method, uri, &problem) {
+                guard.door.record(event).await;
+            }
             let unauthorized = problem.kind == ProblemKind::Unauthorized;
             let mut response = Answer::Problem(problem).into_response();
             if unauthorized {
@@ -206,6 +265,10 @@ mod tests {
     const ADMIN: &str = "0123456789abcdef0123456789abcdef";
     const READ: &str = "fedcba9876543210fedcba9876543210";
 
+    const REMOTE: Caller = Caller::Remote {
+        peer: SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40112),
+    };
+
     struct Rig {
         _folder: tempfile::TempDir,
         access: Access,
@@ -237,6 +300,7 @@ mod tests {
             access: Access {
                 keys: Some(Arc::new(Keys::load(&door).unwrap())),
                 metrics_open: false,
+                socket: None,
             },
         }
     }
@@ -255,13 +319,13 @@ mod tests {
                 .collect();
             let uri: Uri = path.parse().unwrap();
             match self.access.check(caller, &method, &uri, &headers) {
-                Ok(()) => String::new(),
+                Ok(_) => String::new(),
                 Err(problem) => problem.code.into_owned(),
             }
         }
 
         fn remote(&self, method: Method, headers: &[(&str, &str)]) -> String {
-            self.ask(&Caller::Remote, method, "/v1/disks", headers)
+            self.ask(&REMOTE, method, "/v1/disks", headers)
         }
     }
 
@@ -348,7 +412,7 @@ mod tests {
     #[test]
     fn metrics_are_open_only_by_choice_and_only_to_read() {
         let mut rig = rig(true);
-        let ask = |rig: &Rig, method| rig.ask(&Caller::Remote, method, "/metrics", &[]);
+        let ask = |rig: &Rig, method| rig.ask(&REMOTE, method, "/metrics", &[]);
         assert_eq!(ask(&rig, Method::GET), "token_missing");
         rig.access.metrics_open = true;
         assert_eq!(ask(&rig, Method::GET), "");
@@ -364,22 +428,16 @@ mod tests {
             role: None,
         };
         for path in ["/livez", "/readyz"] {
-            for caller in [&nobody, &Caller::Remote] {
+            for caller in [&nobody, &REMOTE] {
                 assert_eq!(rig.ask(caller, Method::GET, path, &[]), "", "{path}");
             }
             assert_eq!(rig.ask(&nobody, Method::POST, path, &[]), "user_refused");
-            assert_eq!(
-                rig.ask(&Caller::Remote, Method::DELETE, path, &[]),
-                "token_missing"
-            );
+            assert_eq!(rig.ask(&REMOTE, Method::DELETE, path, &[]), "token_missing");
             let elsewhere = [("origin", "http://elsewhere.example")];
-            assert_eq!(
-                rig.ask(&Caller::Remote, Method::GET, path, &elsewhere),
-                "origin_refused"
-            );
+            assert_eq!(rig.ask(&REMOTE, Method::GET, path, &elsewhere), "origin_refused");
         }
         assert_eq!(
-            rig.ask(&Caller::Remote, Method::GET, "/v1/health", &[]),
+            rig.ask(&REMOTE, Method::GET, "/v1/nodes/self/health", &[]),
             "token_missing"
         );
     }

@@ -3,8 +3,9 @@
 use crate::metrics::MetricsSnapshot;
 use palisade_api::{
     Attachment, AttachmentCreate, AttachmentPatch, Created, Disk, DiskAdopt, DiskAdoption, DiskCreate,
-    DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate, DiskRelocated, EventPage, Health, Node,
-    Problem, Reactor, Removal, RemovalOptions, StateBackup, Volume, VolumeCreate, VolumePatch,
+    DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate, DiskRelocated, Event, EventId, EventPage,
+    Health, Node, NodeSummary, Problem, Reactor, Removal, RemovalOptions, StateBackup, Volume, VolumeCreate,
+    VolumePatch,
 };
 
 /// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
@@ -16,13 +17,16 @@ use palisade_api::{
 /// the resource's present generation in the same step in which it changes the resource, and answers
 /// [`Problem::changed`] when they differ.
 pub trait Appliance: Send + Sync + 'static {
-    /// The node.
+    /// All nodes of the cluster, in any order. Answered without waiting for anybody.
+    fn nodes(&self) -> Vec<NodeSummary>;
+
+    /// The node that is asked.
     fn node(&self) -> Node;
 
     /// Its reactors, in the order of their numbers.
     fn reactors(&self) -> Vec<Reactor>;
 
-    /// What is wrong.
+    /// What is wrong here.
     fn health(&self) -> Health;
 
     /// All disks, in any order.
@@ -33,12 +37,12 @@ pub trait Appliance: Send + Sync + 'static {
         self.disks().into_iter().find(|disk| disk.id == id)
     }
 
-    /// Adds a disk. The same wish again gives [`Created::Existing`]; another wish for a known id, [`Problem::exists`].
-    fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem>;
+    /// Adds a disk. The same request again gives [`Created::Existing`]; another request for a known id, [`Problem::exists`].
+    fn disk_add(&self, request: DiskCreate) -> Result<Created<Disk>, Problem>;
 
     /// What [`Appliance::disk_add`] would find and do, by the same look at the medium. Nothing is changed: what it would
     /// refuse before it has looked is refused here too, and what it would refuse for what is found is told with it.
-    fn disk_preview(&self, wish: DiskCreate) -> Result<DiskPreview, Problem>;
+    fn disk_preview(&self, request: DiskCreate) -> Result<DiskPreview, Problem>;
 
     /// Lets a disk grow, looks at its size again, or changes its protection.
     fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem>;
@@ -46,14 +50,14 @@ pub trait Appliance: Send + Sync + 'static {
     /// Gives a disk up, or says what that would do. Refused while volumes lie on it or it is protected; a dry run is refused likewise.
     fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem>;
 
-    /// Shows what a disk and the database know of each other, and takes a side if the wish says so.
-    fn disk_adopt(&self, id: &str, wish: DiskAdopt) -> Result<DiskAdoption, Problem>;
+    /// Shows what a disk and the database know of each other, and takes a side if the request says so.
+    fn disk_adopt(&self, id: &str, request: DiskAdopt) -> Result<DiskAdoption, Problem>;
 
     /// Takes disks in with the volumes that their superblocks tell of, or only says what that would bring.
-    fn disk_import(&self, wish: DiskImport) -> Result<DiskImported, Problem>;
+    fn disk_import(&self, request: DiskImport) -> Result<DiskImported, Problem>;
 
     /// Records disks where they are that lie under each other's paths.
-    fn disks_relocate(&self, wish: DiskRelocate) -> Result<DiskRelocated, Problem>;
+    fn disks_relocate(&self, request: DiskRelocate) -> Result<DiskRelocated, Problem>;
 
     /// The cluster database as a file.
     fn state_backup(&self) -> StateBackup;
@@ -66,9 +70,9 @@ pub trait Appliance: Send + Sync + 'static {
         self.volumes().into_iter().find(|volume| volume.id == id)
     }
 
-    /// Creates a volume. The same wish again gives [`Created::Existing`]; another wish for a known id,
+    /// Creates a volume. The same request again gives [`Created::Existing`]; another request for a known id,
     /// [`Problem::exists`].
-    fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem>;
+    fn volume_create(&self, request: VolumeCreate) -> Result<Created<Volume>, Problem>;
 
     /// Lets a volume grow, or changes how it is treated.
     fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem>;
@@ -87,9 +91,9 @@ pub trait Appliance: Send + Sync + 'static {
             .find(|attachment| attachment.id == id)
     }
 
-    /// Offers a volume. The same wish again gives [`Created::Existing`]; another wish for a known id,
+    /// Offers a volume. The same request again gives [`Created::Existing`]; another request for a known id,
     /// [`Problem::exists`].
-    fn attachment_create(&self, wish: AttachmentCreate) -> Result<Created<Attachment>, Problem>;
+    fn attachment_create(&self, request: AttachmentCreate) -> Result<Created<Attachment>, Problem>;
 
     /// Changes limits or the socket's rights.
     fn attachment_change(
@@ -107,9 +111,15 @@ pub trait Appliance: Send + Sync + 'static {
         how: RemovalOptions,
     ) -> Result<Removal, Problem>;
 
-    /// At most `limit` events after the one of id `after`, oldest first; see [`EventLog`](crate::EventLog), which
-    /// keeps them. 0 asks for all that are kept.
-    fn events_after(&self, after: u64, limit: usize) -> EventPage;
+    /// At most `limit` events after the one of id `after`, oldest first; see [`EventLog`](crate::EventLog). Number 0 asks for
+    /// all that are kept, and so does an id that was never given, which is told that events were lost.
+    fn events_after(&self, after: &EventId, limit: usize) -> EventPage;
+
+    /// The last `count` events, oldest first; fewer when no more are kept.
+    fn events_last(&self, count: usize) -> EventPage;
+
+    /// Takes what became of an operator's command, and returns once that is on stable storage, or cannot be for now.
+    fn command_ended(&self, event: Event);
 
     /// All counters, read once.
     fn metrics(&self) -> MetricsSnapshot;

@@ -209,10 +209,10 @@ mod tests {
             (r#"{"id":"d","memory":{"bytes":9},"block_bytes":4096}"#, "memory"),
             (r#"{"id":"d","null":{"bytes":9},"force":true}"#, "null"),
         ] {
-            let wish: DiskCreate = parse_json(body.as_bytes()).unwrap();
-            assert_eq!(wish.medium.name(), name);
-            let again: DiskCreate = parse_json(&serde_json::to_vec(&wish).unwrap()).unwrap();
-            assert_eq!(wish, again, "what we write we read");
+            let request: DiskCreate = parse_json(body.as_bytes()).unwrap();
+            assert_eq!(request.medium.name(), name);
+            let again: DiskCreate = parse_json(&serde_json::to_vec(&request).unwrap()).unwrap();
+            assert_eq!(request, again, "what we write we read");
         }
     }
 
@@ -226,8 +226,8 @@ mod tests {
             assert_eq!((problem.status(), &*problem.code), (422, "field_invalid"));
             assert!(problem.message.contains("exactly one of `file`"), "{problem}");
         }
-        let wish: DiskCreate = parse_json(br#"{"id":"d","file":null,"null":{"bytes":9}}"#).unwrap();
-        assert!(matches!(wish.medium, Medium::Null(_)));
+        let request: DiskCreate = parse_json(br#"{"id":"d","file":null,"null":{"bytes":9}}"#).unwrap();
+        assert!(matches!(request.medium, Medium::Null(_)));
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
         let problem = refused::<VolumeCreate>(r#"{"zzzz":1}"#);
         assert_eq!(
             problem.remedy,
-            "known fields are id, bytes, disk, block_bytes, clear"
+            "known fields are id, node, bytes, disk, block_bytes, clear"
         );
     }
 

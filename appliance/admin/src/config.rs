@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use crate::start_error::StartError;
+pub use crate::start_error::AdminStartError;
 
 /// A certificate and its key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,12 +81,12 @@ impl AdminConfig {
     /// Whether the server may be started so. Pure; used by `--check-config` as well.
     ///
     /// # Errors
-    /// [`StartError::Exposed`]: others could reach a port without a certificate or a token.
-    pub fn check(&self) -> Result<(), StartError> {
+    /// [`AdminStartError::Exposed`]: others could reach a port without a certificate or a token.
+    pub fn check(&self) -> Result<(), AdminStartError> {
         let Some(door) = &self.tcp else { return Ok(()) };
         let token_missing = door.access == TcpAccess::Nothing;
         if !door.is_loopback() && (door.tls.is_none() || token_missing) {
-            return Err(StartError::Exposed {
+            return Err(AdminStartError::Exposed {
                 listen: door.listen,
                 certificate_missing: door.tls.is_none(),
                 token_missing,
@@ -100,7 +100,7 @@ impl AdminConfig {
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub fn try_keys(&self) -> Result<Option<String>, StartError> {
+    pub fn try_keys(&self) -> Result<Option<String>, AdminStartError> {
         match &self.tcp {
             Some(door) => crate::keys::try_out(door),
             None => Ok(None),

@@ -139,6 +139,24 @@ fn reactors(out: &mut Page, reactors: &[ReactorSample]) {
         "Operations that had to wait for a bounce buffer",
         each(|reactor| reactor.pool_short),
     );
+    gauge(
+        out,
+        "reactor_parked",
+        "Requests that wait for a decision about their volume",
+        each(|reactor| reactor.parked),
+    );
+    counter(
+        out,
+        "reactor_fenced_devices",
+        "Times a disk was stopped because it had refused this node",
+        each(|reactor| reactor.fenced_devices),
+    );
+    counter(
+        out,
+        "reactor_stale_commands",
+        "Commands on volumes that were older than what was known, and changed nothing",
+        each(|reactor| reactor.stale_commands),
+    );
     counter(
         out,
         "reactor_slow_turns",
@@ -241,6 +259,12 @@ fn attachments(out: &mut Page, attachments: &[AttachmentSample]) {
         "attachment_in_flight",
         "Requests in flight",
         each(|one| one.in_flight),
+    );
+    gauge(
+        out,
+        "attachment_parked",
+        "Requests in flight that are on no disk before somebody has decided",
+        each(|one| one.parked),
     );
     counter(
         out,

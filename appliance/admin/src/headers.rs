@@ -48,7 +48,7 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let checked = check(version, &Uri::from_static("/v1/node"), &map);
+        let checked = check(version, &Uri::from_static("/v1/nodes/self"), &map);
         checked
             .err()
             .map_or_else(String::new, |problem| problem.code.into_owned())

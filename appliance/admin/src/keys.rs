@@ -1,7 +1,7 @@
 //! The tokens and the certificate in force, and how they change while the server runs.
 
 use crate::appliance::CertificateState;
-use crate::config::{StartError, TcpAccess, TcpDoor};
+use crate::config::{AdminStartError, TcpAccess, TcpDoor};
 use crate::secret;
 use crate::tls::{self, Certified};
 use std::io::ErrorKind::NotFound;
@@ -19,6 +19,16 @@ pub enum Role {
     Read,
     /// Change everything.
     Admin,
+}
+
+impl Role {
+    /// The token that opens so much, by its name in the daemon's configuration.
+    pub(crate) fn token(self) -> &'static str {
+        match self {
+            Role::Read => "read",
+            Role::Admin => "admin",
+        }
+    }
 }
 
 /// The keys of a TCP port. Connections and requests take what is in force when they begin.
@@ -61,7 +71,7 @@ type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Keys {
     /// Reads all files of a port, and makes the token that is to be made.
-    pub(crate) fn load(door: &TcpDoor) -> Result<Keys, StartError> {
+    pub(crate) fn load(door: &TcpDoor) -> Result<Keys, AdminStartError> {
         if let TcpAccess::Tokens {
             admin, make: true, ..
         } = &door.access
@@ -83,7 +93,7 @@ impl Keys {
     ///
     /// # Errors
     /// It cannot be written; it is tried again at the next look.
-    pub(crate) fn put_back(&self) -> Result<bool, StartError> {
+    pub(crate) fn put_back(&self) -> Result<bool, AdminStartError> {
         let Some(path) = own_token(&self.door) else {
             return Ok(false);
         };
@@ -109,7 +119,7 @@ impl Keys {
 
     /// Reads all files again. What cannot be taken changes nothing; nor does a certificate that is not valid now, as long as
     /// the one in force is.
-    pub(crate) fn reload(&self) -> Result<(), StartError> {
+    pub(crate) fn reload(&self) -> Result<(), AdminStartError> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.door);
         let read = read_all(&self.door).and_then(|read| {
             let now = SystemTime::now();
@@ -184,11 +194,11 @@ impl Loaded {
     }
 
     /// Why no client would take the certificate now.
-    fn not_valid(&self, now: SystemTime) -> Option<StartError> {
+    fn not_valid(&self, now: SystemTime) -> Option<AdminStartError> {
         let Certified { validity, path, .. } = self.tls.as_ref()?;
         let stand = validity.at(now);
         let why = validity.words(stand).filter(|_| !stand.is_valid());
-        why.map(|(_, why)| StartError::CertificateNotValid {
+        why.map(|(_, why)| AdminStartError::CertificateNotValid {
             path: path.clone(),
             why,
         })
@@ -212,7 +222,7 @@ fn folder_of(path: &Path) -> Option<Folder> {
 }
 
 /// Reads all files of a port and makes none. What there is to say of its certificate all the same.
-pub(crate) fn try_out(door: &TcpDoor) -> Result<Option<String>, StartError> {
+pub(crate) fn try_out(door: &TcpDoor) -> Result<Option<String>, AdminStartError> {
     let loaded = match &door.access {
         TcpAccess::Tokens {
             admin, make: true, ..
@@ -225,7 +235,7 @@ pub(crate) fn try_out(door: &TcpDoor) -> Result<Option<String>, StartError> {
     Ok(loaded.said(SystemTime::now()).map(|(_, said)| said))
 }
 
-fn read_all(door: &TcpDoor) -> Result<Loaded, StartError> {
+fn read_all(door: &TcpDoor) -> Result<Loaded, AdminStartError> {
     let tokens = match &door.access {
         TcpAccess::Nothing => None,
         TcpAccess::Tokens { admin, read, .. } => {
@@ -236,7 +246,7 @@ fn read_all(door: &TcpDoor) -> Result<Loaded, StartError> {
             if let Some(path) = read
                 && tokens.read.as_ref() == Some(&tokens.admin)
             {
-                return Err(StartError::TokensEqual { path: path.clone() });
+                return Err(AdminStartError::TokensEqual { path: path.clone() });
             }
             Some(tokens)
         }

@@ -15,6 +15,7 @@
 //!   loopback the Host must be an address or localhost.
 //! - A socket's file that is deleted from outside comes back, and keys that cannot be taken leave those of before in
 //!   force; both are told for as long as they last (`keeper`).
+//! - What an operator does is recorded before the client is answered: who, from where, what, and what became of it (`audit`).
 //! - Clients that only hold connections open cannot shut an operator out (`crowd`).
 //!
 //! Start reading at [`appliance`] (what stands behind the door), then [`server`].
@@ -32,6 +33,7 @@ pub mod rest;
 pub mod server;
 
 mod access;
+mod audit;
 mod certificate;
 mod connection;
 mod crowd;
@@ -47,7 +49,7 @@ mod tls;
 
 pub use appliance::{Appliance, CertificateState, DoorTrouble};
 pub use body::parse_json;
-pub use config::{AdminConfig, SocketDoor, StartError, TcpAccess, TcpDoor, Tls};
+pub use config::{AdminConfig, AdminStartError, SocketDoor, TcpAccess, TcpDoor, Tls};
 pub use events::EventLog;
 pub use metrics::MetricsSnapshot;
 pub use server::Server;

@@ -42,6 +42,9 @@ pub const CALLS_MAX: usize = 16;
 /// Places kept for questions for health, which must be answered when all others wait for something.
 pub const HEALTH_CALLS_MAX: usize = 2;
 
+/// Commands whose end is being recorded at a time: each waits for stable storage, and those that wait together share one wait.
+pub const RECORDS_MAX: usize = 8;
+
 /// Time for a client to send its headers, and for an idle connection to send the next request.
 pub const HEADERS_WAIT: Duration = Duration::from_secs(15);
 

@@ -48,6 +48,12 @@ pub struct ReactorSample {
     pub slots_short: u64,
     /// Waits of an operation for a bounce buffer.
     pub pool_short: u64,
+    /// Requests that wait for a decision about their volume.
+    pub parked: u64,
+    /// Times a disk was stopped because it had refused this node.
+    pub fenced_devices: u64,
+    /// Commands on volumes that were older than what was known, and changed nothing.
+    pub stale_commands: u64,
     /// Turns with work that lasted longer than 100 ms of wall time.
     pub slow_turns: u64,
 }
@@ -63,6 +69,8 @@ pub struct AttachmentSample {
     pub connected: bool,
     /// Requests in flight now.
     pub in_flight: u64,
+    /// Those of them that are parked.
+    pub parked: u64,
     /// Requests refused.
     pub refused: u64,
     /// What was counted at its rings, by name.

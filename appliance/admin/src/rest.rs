@@ -19,15 +19,17 @@ mod volumes;
 
 pub use openapi::document;
 
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, shown};
 pub(crate) use call::Door;
 
-use crate::access::{self, Access};
+use crate::access::{self, Access, Guard};
+use crate::audit;
 use crate::body::nearest;
 use crate::page;
 use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware;
+use axum::routing::{get, post};
 use palisade_api::{Problem, ProblemKind, routes};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -35,10 +37,16 @@ use utoipa_axum::routes;
 /// Everything the server answers.
 pub(crate) fn router(door: Door, access: Access) -> Router {
     let (resources, document) = resources().split_for_parts();
+    let resources = resources.merge(without_a_node());
+    let guard = Guard {
+        access,
+        door: door.clone(),
+    };
     let guarded = resources
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn_with_state(access, access::guard))
+        .layer(middleware::from_fn_with_state(door.clone(), audit::record))
+        .layer(middleware::from_fn_with_state(guard, access::guard))
         .with_state(door);
     page::router(document).merge(guarded)
 }
@@ -46,6 +54,7 @@ pub(crate) fn router(door: Door, access: Access) -> Router {
 /// The routes that carry state, with their descriptions.
 fn resources() -> OpenApiRouter<Door> {
     OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(node::list))
         .routes(routes!(node::show))
         .routes(routes!(node::reactors))
         .routes(routes!(health::show))
@@ -70,19 +79,29 @@ fn resources() -> OpenApiRouter<Door> {
         .routes(routes!(metrics::show))
 }
 
+/// Addresses from before nodes had their own, for programs that were written against them: of the node that is asked. The
+/// description of the interface names them and describes the new ones.
+fn without_a_node() -> Router<Door> {
+    Router::new()
+        .route("/v1/node", get(node::show))
+        .route("/v1/reactors", get(node::reactors))
+        .route("/v1/health", get(health::show))
+        .route("/v1/disk-preview", post(disks::preview))
+        .route("/v1/state/backup", get(takeover::backup))
+}
+
 async fn no_route(uri: Uri) -> Answer {
-    const KNOWN: [&str; 15] = [
-        routes::NODE,
-        routes::REACTORS,
-        routes::HEALTH,
+    const KNOWN: [&str; 14] = [
+        routes::NODES,
+        "/v1/nodes/self",
+        "/v1/nodes/self/reactors",
+        "/v1/nodes/self/health",
         routes::LIVE,
         routes::READY,
         routes::EVENTS,
         routes::DISKS,
-        routes::DISK_PREVIEW,
         routes::IMPORT,
         routes::RELOCATE,
-        routes::STATE_BACKUP,
         routes::VOLUMES,
         routes::ATTACHMENTS,
         routes::METRICS,

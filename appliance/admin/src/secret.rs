@@ -1,8 +1,9 @@
 //! Files that hold secrets: read only when nobody else can read or change them, and made so.
 
-use crate::start_error::{StartError, token_weakness};
+use crate::start_error::{AdminStartError, token_weakness};
+use palisade_sys::stable_file;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -16,17 +17,21 @@ pub(crate) const OWNER_ONLY: u32 = 0o077;
 pub(crate) const NOT_FOR_OTHERS: u32 = 0o037;
 
 /// Reads a file that may be public.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, AdminStartError> {
     open(path)
         .and_then(|file| content(&file))
         .map_err(|source| failed(path, source))
 }
 
 /// Reads a file that holds a secret, if `forbidden` rights are not given and it belongs to root or to the daemon.
-pub(crate) fn read_private(path: &Path, what: &'static str, forbidden: u32) -> Result<Vec<u8>, StartError> {
+pub(crate) fn read_private(
+    path: &Path,
+    what: &'static str,
+    forbidden: u32,
+) -> Result<Vec<u8>, AdminStartError> {
     let file = open(path).map_err(|source| failed(path, source))?;
     let about = file.metadata().map_err(|source| failed(path, source))?;
-    let exposed = |why: String| StartError::SecretExposed {
+    let exposed = |why: String| AdminStartError::SecretExposed {
         path: path.to_owned(),
         what,
         why,
@@ -42,13 +47,13 @@ pub(crate) fn read_private(path: &Path, what: &'static str, forbidden: u32) -> R
 }
 
 /// The token in a file, without white space around it.
-pub(crate) fn read_token(path: &Path) -> Result<Box<str>, StartError> {
+pub(crate) fn read_token(path: &Path) -> Result<Box<str>, AdminStartError> {
     let bytes = read_private(path, "token", OWNER_ONLY)?;
     let text = String::from_utf8_lossy(&bytes);
     let token = text.trim();
     match token_weakness(token) {
         None => Ok(token.into()),
-        Some(why) => Err(StartError::TokenWeak {
+        Some(why) => Err(AdminStartError::TokenWeak {
             path: path.to_owned(),
             why,
         }),
@@ -56,13 +61,13 @@ pub(crate) fn read_token(path: &Path) -> Result<Box<str>, StartError> {
 }
 
 /// Makes a token of 256 random bits in a file that is not there yet. It appears whole or not at all.
-pub(crate) fn make_token(path: &Path) -> Result<(), StartError> {
+pub(crate) fn make_token(path: &Path) -> Result<(), AdminStartError> {
     let mut random = [0_u8; 32];
     let filled = rustls::crypto::ring::default_provider()
         .secure_random
         .fill(&mut random)
         .map_err(|_| io::Error::other("the kernel gives no random numbers"));
-    filled.map_err(|source| StartError::TokenMake {
+    filled.map_err(|source| AdminStartError::TokenMake {
         path: path.to_owned(),
         source,
     })?;
@@ -71,20 +76,10 @@ pub(crate) fn make_token(path: &Path) -> Result<(), StartError> {
 }
 
 /// Writes a token to a file that is not there. It appears whole or not at all.
-pub(crate) fn write_token(path: &Path, token: &str) -> Result<(), StartError> {
-    let write = || -> io::Result<()> {
-        let new = path.with_added_extension("new");
-        let _ = std::fs::remove_file(&new);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        writeln!(file, "{token}")?;
-        file.sync_all()?;
-        std::fs::rename(&new, path)
-    };
-    write().map_err(|source| StartError::TokenMake {
+pub(crate) fn write_token(path: &Path, token: &str) -> Result<(), AdminStartError> {
+    let new = path.with_added_extension("new");
+    let written = stable_file::replace(path, &new, format!("{token}\n").as_bytes());
+    written.map_err(|source| AdminStartError::TokenMake {
         path: path.to_owned(),
         source,
     })
@@ -111,8 +106,8 @@ fn content(file: &File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn failed(path: &Path, source: io::Error) -> StartError {
-    StartError::FileRead {
+fn failed(path: &Path, source: io::Error) -> AdminStartError {
+    AdminStartError::FileRead {
         path: path.to_owned(),
         source,
     }

@@ -2,14 +2,14 @@
 
 use crate::access::{Access, Caller};
 use crate::appliance::Appliance;
-use crate::config::{AdminConfig, SocketDoor, StartError};
+use crate::config::{AdminConfig, AdminStartError, SocketDoor};
 use crate::connection::{self, Answering};
 use crate::crowd::{Crowd, PeerKey, Place};
 use crate::keeper::{Keeper, Kept, KeptSocket};
 use crate::keys::Keys;
 use crate::limits::{
     CALLS_MAX, CONNECTIONS_MAX, HEALTH_CALLS_MAX, LISTEN_PERIOD, LOCAL_CONNECTIONS_MAX, PROGRESS_PERIOD,
-    STOP_WAIT,
+    RECORDS_MAX, STOP_WAIT,
 };
 use crate::rest::{self, Door};
 use crate::socket;
@@ -48,7 +48,7 @@ impl Server {
     ///
     /// # Errors
     /// A door that cannot be opened, or whose keys cannot be taken.
-    pub fn start(config: AdminConfig, appliance: Arc<dyn Appliance>) -> Result<Server, StartError> {
+    pub fn start(config: AdminConfig, appliance: Arc<dyn Appliance>) -> Result<Server, AdminStartError> {
         config.check()?;
         let keys = config.tcp.as_ref().map(Keys::load).transpose()?.map(Arc::new);
         let socket = config
@@ -69,7 +69,7 @@ impl Server {
                     Some(Port::Waiting(door.listen))
                 }
                 Err(source) => {
-                    return Err(StartError::Listen {
+                    return Err(AdminStartError::Listen {
                         listen: door.listen,
                         source,
                     });
@@ -85,15 +85,18 @@ impl Server {
         // call waits for it where the host allows no more threads; without any, the runtime would panic.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(CALLS_MAX + HEALTH_CALLS_MAX)
+            .max_blocking_threads(CALLS_MAX + HEALTH_CALLS_MAX + RECORDS_MAX)
             .thread_keep_alive(Duration::from_secs(10 * 365 * 24 * 3600))
             .thread_name("palisade-admin")
             .build()
-            .map_err(|source| StartError::Runtime { source })?;
+            .map_err(|source| AdminStartError::Runtime { source })?;
         let (stopping, stopped) = watch::channel(false);
         let access = Access {
             keys: keys.clone(),
             metrics_open: config.metrics_open,
+            socket: socket
+                .as_ref()
+                .map(|(door, ..)| door.path.display().to_string().into()),
         };
         let router = rest::router(Door::new(Arc::clone(&appliance), stopped.clone()), access);
         let reception = Reception {
@@ -117,7 +120,7 @@ impl Server {
             socket: kept,
             keys: keys.clone(),
         };
-        let keeper = Keeper::start(kept, appliance).map_err(|source| StartError::Runtime { source })?;
+        let keeper = Keeper::start(kept, appliance).map_err(|source| AdminStartError::Runtime { source })?;
         let serving = Serving {
             socket,
             port,
@@ -136,7 +139,7 @@ impl Server {
                 marks.asleep();
                 runtime.shutdown_timeout(STOP_WAIT);
             })
-            .map_err(|source| StartError::Runtime { source })?;
+            .map_err(|source| AdminStartError::Runtime { source })?;
         Ok(Server {
             address,
             port_trouble,
@@ -169,7 +172,7 @@ impl Server {
     ///
     /// # Errors
     /// What is wrong with a file; the keys stay as they were.
-    pub fn reload(&self) -> Result<(), StartError> {
+    pub fn reload(&self) -> Result<(), AdminStartError> {
         self.keys.as_ref().map_or(Ok(()), |keys| keys.reload())
     }
 
@@ -343,7 +346,7 @@ async fn serve_port(
         let _ = stream.set_nodelay(true);
         let tls = keys.acceptor();
         match crowd.enter(PeerKey::Address(peer.ip().to_canonical())) {
-            Some(place) => reception.take(stream, tls, Caller::Remote, place),
+            Some(place) => reception.take(stream, tls, Caller::Remote { peer }, place),
             None if tls.is_some() => {}
             None => turn_away(&stream, &full(CONNECTIONS_MAX)),
         }

@@ -1,6 +1,6 @@
 //! The Unix socket by which this machine's operators come in: its file, and who a connection is.
 
-use crate::config::{SocketDoor, StartError};
+use crate::config::{AdminStartError, SocketDoor};
 use crate::keys::Role;
 use crate::limits::SOCKET_ANSWER_WAIT;
 use palisade_sys::peer::Peer;
@@ -46,10 +46,10 @@ impl Listening {
 }
 
 /// Prepares a socket beside its place, sets who may connect, and moves it into its place.
-pub(crate) fn bind(door: &SocketDoor) -> Result<(Listening, UnixListener), StartError> {
+pub(crate) fn bind(door: &SocketDoor) -> Result<(Listening, UnixListener), AdminStartError> {
     let path = &door.path;
     let failed = |step| {
-        move |source: io::Error| StartError::Socket {
+        move |source: io::Error| AdminStartError::Socket {
             path: path.clone(),
             step,
             source,
@@ -119,12 +119,12 @@ impl Drop for Listening {
 
 /// Fails when something that is no socket is in the place, or somebody answers there. A daemon that was killed and waits
 /// in the kernel for a device that hangs still holds its socket, but answers no more.
-fn refuse_if_answered(path: &Path) -> Result<(), StartError> {
+fn refuse_if_answered(path: &Path) -> Result<(), AdminStartError> {
     let Ok(found) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };
     if !found.file_type().is_socket() {
-        return Err(StartError::Socket {
+        return Err(AdminStartError::Socket {
             path: path.to_owned(),
             step: "take its place",
             source: io::Error::other("something that is no socket is there"),
@@ -138,7 +138,7 @@ fn refuse_if_answered(path: &Path) -> Result<(), StartError> {
         stream.read(&mut [0; 64])
     };
     match ask() {
-        Ok(1..) => Err(StartError::SocketInUse {
+        Ok(1..) => Err(AdminStartError::SocketInUse {
             path: path.to_owned(),
         }),
         _ => Ok(()),

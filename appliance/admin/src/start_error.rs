@@ -1,13 +1,14 @@
 //! Why the server did not start, or did not take new keys.
 
 use crate::limits::{TOKEN_CHARS_MAX, TOKEN_CHARS_MIN, TOKEN_DISTINCT_MIN};
+use rustls::CertificateError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why the server did not start, or did not take new keys.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum AdminStartError {
     /// It would be reachable by others without a certificate or a token.
     #[error(
         "the administrative interface does not listen on {listen}, which others can reach, without {}",
@@ -70,7 +71,7 @@ pub enum StartError {
         wanted: &'static str,
     },
     /// The certificate and the key do not fit each other, or are not usable.
-    #[error("the certificate {path} cannot be used: {source}")]
+    #[error("the certificate {path} cannot be used: {}", what_is_wrong(.source))]
     Certificate {
         /// The certificate.
         path: PathBuf,
@@ -117,69 +118,97 @@ pub enum StartError {
     },
 }
 
-impl StartError {
+impl AdminStartError {
     /// What to do about it.
     pub fn remedy(&self) -> String {
         match self {
-            StartError::Exposed { .. } => {
+            AdminStartError::Exposed { .. } => {
                 "listen on 127.0.0.1, or configure a certificate, its key and a token: a client \
                  without them could take or destroy every disk"
                     .to_owned()
             }
-            StartError::SecretExposed { path, what, .. } => format!(
+            AdminStartError::SecretExposed { path, what, .. } => format!(
                 "make it the daemon's own: chown root: {0} && chmod 600 {0}; if others have had the time to read it, \
                  make a new {what}",
                 path.display()
             ),
-            StartError::TokenWeak { path, .. } | StartError::TokensEqual { path } => format!(
+            AdminStartError::TokenWeak { path, .. } | AdminStartError::TokensEqual { path } => format!(
                 "make one of 64 hexadecimal digits: (umask 077; openssl rand -hex 32 > {})",
                 path.display()
             ),
-            StartError::FileRead { path, .. } => {
+            AdminStartError::FileRead { path, .. } => {
                 format!(
                     "make {} readable for the daemon's user, or correct its path",
                     path.display()
                 )
             }
-            StartError::TokenMake { path, .. } => format!(
+            AdminStartError::TokenMake { path, .. } => format!(
                 "make room and rights for {}, or name another file in admin.token_file",
                 path.display()
             ),
-            StartError::CertificateEmpty { wanted, .. } => {
+            AdminStartError::CertificateEmpty { wanted, .. } => {
                 format!("give a PEM file with a {wanted}; one in DER form is converted by openssl")
             }
-            StartError::Certificate { .. } => {
+            AdminStartError::Certificate { .. } => {
                 "give a certificate for servers, first in its file, with the key that belongs to it".to_owned()
             }
-            StartError::CertificateNotValid { .. } => {
+            AdminStartError::CertificateNotValid { .. } => {
                 "give one that is valid now; one that will be is taken by itself when it is. See whether the clock of this \
                  machine is right: date"
                     .to_owned()
             }
-            StartError::Listen { listen, source } if source.kind() == io::ErrorKind::AddrInUse => format!(
+            AdminStartError::Listen { listen, source } if source.kind() == io::ErrorKind::AddrInUse => format!(
                 "another program listens on {listen}, perhaps another palisade: stop it (ss -ltnp shows it) or choose another port"
             ),
-            StartError::Listen { .. } => {
+            AdminStartError::Listen { .. } => {
                 "choose an address of this machine (ip address shows them)".to_owned()
             }
-            StartError::SocketInUse { .. } => {
+            AdminStartError::SocketInUse { .. } => {
                 "stop the other daemon, or give this one a run_dir of its own".to_owned()
             }
-            StartError::Socket { path, source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
+            AdminStartError::Socket { path, source, .. } if source.kind() == io::ErrorKind::InvalidInput => {
                 format!(
                     "choose a shorter path than {} (107 bytes fit) with admin.socket",
                     path.display()
                 )
             }
-            StartError::Socket { path, .. } => {
+            AdminStartError::Socket { path, .. } => {
                 format!(
                     "make its folder writable for the daemon, or choose another path than {} with admin.socket",
                     path.display()
                 )
             }
-            StartError::Runtime { .. } => "raise the limits of threads and open files".to_owned(),
+            AdminStartError::Runtime { .. } => "raise the limits of threads and open files".to_owned(),
         }
     }
+}
+
+/// What the TLS library has against a certificate or its key, in a sentence. Its own words are those of its source text.
+fn what_is_wrong(error: &rustls::Error) -> String {
+    let invalid = match error {
+        rustls::Error::InconsistentKeys(_) => {
+            return "the private key that is configured with it does not belong to it".to_owned();
+        }
+        rustls::Error::InvalidCertificate(invalid) => invalid,
+        other => return other.to_string(),
+    };
+    let words = match invalid {
+        CertificateError::BadEncoding => "it is no X.509 certificate that can be read",
+        CertificateError::Expired => "it ends before it begins",
+        CertificateError::BadSignature | CertificateError::UnknownIssuer => {
+            "the certificate behind it in that file is not the one that has signed it"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it was made for something else than servers (its extended key usage lacks serverAuth)"
+        }
+        // webpki names its reason and has no sentence for it.
+        CertificateError::Other(reason) if reason.to_string().contains("CaUsedAsEndEntity") => {
+            "it is one that signs others, of an authority, and none for a server"
+        }
+        CertificateError::Other(reason) => return format!("the TLS library refuses it ({reason})"),
+        other => return other.to_string(),
+    };
+    words.to_owned()
 }
 
 fn missing(certificate: bool, token: bool) -> &'static str {
@@ -213,4 +242,43 @@ pub(crate) fn token_weakness(token: &str) -> Option<String> {
             bytes.len()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{InconsistentKeys, OtherError};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_the_library_says_is_told_in_sentences() {
+        #[derive(Debug)]
+        struct Reason(&'static str);
+        impl std::error::Error for Reason {}
+        impl std::fmt::Display for Reason {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        let other = |reason| CertificateError::Other(OtherError(Arc::new(Reason(reason)))).into();
+        let all: [(rustls::Error, &str); 5] = [
+            (InconsistentKeys::KeyMismatch.into(), "does not belong to it"),
+            (other("CaUsedAsEndEntity"), "signs others"),
+            (other("Strange"), "refuses it (Strange)"),
+            (CertificateError::BadEncoding.into(), "no X.509 certificate"),
+            (CertificateError::InvalidPurpose.into(), "serverAuth"),
+        ];
+        for (source, words) in all {
+            let path = "/etc/cert.pem".into();
+            let said = AdminStartError::Certificate { path, source }.to_string();
+            assert!(
+                said.starts_with("the certificate /etc/cert.pem cannot be used: "),
+                "{said}"
+            );
+            assert!(said.contains(words), "{said}");
+            for internal in ["KeyMismatch", "CaUsedAsEndEntity", "OtherError", "BadEncoding"] {
+                assert!(!said.contains(internal), "{said}");
+            }
+        }
+    }
 }

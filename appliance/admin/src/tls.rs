@@ -1,7 +1,7 @@
 //! The certificate and key, made ready for connections.
 
 use crate::certificate::Validity;
-use crate::config::{StartError, Tls};
+use crate::config::{AdminStartError, Tls};
 use crate::secret::{self, NOT_FOR_OTHERS};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::pem::PemObject;
@@ -21,7 +21,7 @@ pub(crate) struct Certified {
 }
 
 /// Reads both files. TLS 1.2 and 1.3, HTTP/1.1. Whether the certificate is valid now is not asked here.
-pub(crate) fn certified(tls: &Tls) -> Result<Certified, StartError> {
+pub(crate) fn certified(tls: &Tls) -> Result<Certified, AdminStartError> {
     let certificates: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&secret::read(&tls.cert)?)
             .collect::<Result<_, _>>()
@@ -29,7 +29,7 @@ pub(crate) fn certified(tls: &Tls) -> Result<Certified, StartError> {
     if certificates.is_empty() {
         return Err(empty(&tls.cert, "certificate"));
     }
-    let unusable = |source| StartError::Certificate {
+    let unusable = |source| AdminStartError::Certificate {
         path: tls.cert.clone(),
         source,
     };
@@ -74,8 +74,8 @@ fn acceptable(chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
     }
 }
 
-fn empty(path: &Path, wanted: &'static str) -> StartError {
-    StartError::CertificateEmpty {
+fn empty(path: &Path, wanted: &'static str) -> AdminStartError {
+    AdminStartError::CertificateEmpty {
         path: path.to_owned(),
         wanted,
     }

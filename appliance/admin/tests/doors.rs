@@ -7,7 +7,7 @@ mod wire;
 
 use fake::Fake;
 use palisade_admin::limits::LOCAL_CONNECTIONS_MAX;
-use palisade_admin::{AdminConfig, Server, SocketDoor, StartError, TcpAccess, TcpDoor, Tls};
+use palisade_admin::{AdminConfig, AdminStartError, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -43,7 +43,7 @@ fn socket(folder: &Path) -> Option<SocketDoor> {
     })
 }
 
-fn start(socket: Option<SocketDoor>, tcp: Option<TcpDoor>) -> Result<Server, StartError> {
+fn start(socket: Option<SocketDoor>, tcp: Option<TcpDoor>) -> Result<Server, AdminStartError> {
     let config = AdminConfig {
         socket,
         tcp,
@@ -62,7 +62,7 @@ fn ask_socket(path: &Path) -> Answer {
     let mut stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
-        .write_all(b"GET /v1/node HTTP/1.1\r\nhost: palisade\r\nconnection: close\r\n\r\n")
+        .write_all(b"GET /v1/nodes/self HTTP/1.1\r\nhost: palisade\r\nconnection: close\r\n\r\n")
         .unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -77,7 +77,7 @@ fn the_socket_lets_the_daemons_user_in_and_goes_when_the_server_stops() {
     assert_eq!(ask_socket(&path).status, 200);
     assert_eq!(server.address(), None);
     let error = start(socket(folder.path()), None).unwrap_err();
-    assert!(matches!(error, StartError::SocketInUse { .. }), "{error}");
+    assert!(matches!(error, AdminStartError::SocketInUse { .. }), "{error}");
     server.stop();
     assert!(!path.exists());
 }
@@ -152,7 +152,10 @@ fn loopback_asks_for_a_token_that_is_made_at_first_start() {
     let path = folder.path().join("admin.token");
     let server = start(None, tcp(path.clone(), None, true)).unwrap();
     let address = server.address().unwrap();
-    assert_eq!(ask(address, "GET", "/v1/node", &[], "").code(), "token_missing");
+    assert_eq!(
+        ask(address, "GET", "/v1/nodes/self", &[], "").code(),
+        "token_missing"
+    );
     assert_eq!(
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -169,7 +172,7 @@ fn loopback_asks_for_a_token_that_is_made_at_first_start() {
     let absent = folder.path().join("absent");
     assert!(matches!(
         start(None, tcp(absent, None, false)).unwrap_err(),
-        StartError::FileRead { .. }
+        AdminStartError::FileRead { .. }
     ));
 }
 
@@ -188,13 +191,13 @@ fn a_token_for_reading_reads_and_keys_are_renewed_without_a_restart() {
     private(folder.path(), "a", "weak");
     assert!(matches!(
         server.reload().unwrap_err(),
-        StartError::TokenWeak { .. }
+        AdminStartError::TokenWeak { .. }
     ));
     assert_eq!(status(address, "GET", TOKEN), 200);
     private(folder.path(), "a", OTHER);
     assert!(matches!(
         server.reload().unwrap_err(),
-        StartError::TokensEqual { .. }
+        AdminStartError::TokensEqual { .. }
     ));
     let new = TOKEN.replace('0', "9");
     private(folder.path(), "a", &new);
@@ -241,10 +244,13 @@ fn nothing_is_served_beyond_loopback_without_a_certificate_and_a_token() {
         (None, token()),
     ] {
         let error = refused(tls, access);
-        assert!(matches!(error, StartError::Exposed { .. }), "{error:?}");
+        assert!(matches!(error, AdminStartError::Exposed { .. }), "{error:?}");
         assert!(error.remedy().contains("certificate"), "{}", error.remedy());
     }
-    assert!(matches!(refused(tls(), token()), StartError::FileRead { .. }));
+    assert!(matches!(
+        refused(tls(), token()),
+        AdminStartError::FileRead { .. }
+    ));
 }
 
 #[test]
@@ -300,7 +306,7 @@ fn with_a_socket_an_address_that_is_not_there_yet_is_waited_for() {
     drop(server);
     let alone = start(None, Some(with_certificate(door()))).unwrap_err();
     assert!(
-        matches!(alone, StartError::Listen { .. }),
+        matches!(alone, AdminStartError::Listen { .. }),
         "nobody could come in: {alone:?}"
     );
 }
@@ -325,7 +331,7 @@ fn a_key_that_others_can_read_is_refused() {
     assert!(try_mode(0o600).is_ok() && try_mode(0o640).is_ok());
     assert!(matches!(
         try_mode(0o644).unwrap_err(),
-        StartError::SecretExposed {
+        AdminStartError::SecretExposed {
             what: "private key",
             ..
         }
@@ -350,12 +356,12 @@ fn a_certificate_that_no_client_would_take_is_refused() {
         start(None, Some(door))
     };
     let error = try_with(&of_clients.pem()).unwrap_err();
-    assert!(matches!(error, StartError::Certificate { .. }), "{error:?}");
+    assert!(matches!(error, AdminStartError::Certificate { .. }), "{error:?}");
     assert!(error.remedy().contains("for servers"), "{}", error.remedy());
     let stranger = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let error = try_with(&stranger.cert.pem()).unwrap_err();
     assert!(
-        matches!(error, StartError::Certificate { .. }),
+        matches!(error, AdminStartError::Certificate { .. }),
         "the key is another's: {error:?}"
     );
 }

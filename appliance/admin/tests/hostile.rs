@@ -7,7 +7,7 @@ mod wire;
 
 use fake::Fake;
 use palisade_admin::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, STREAMS_MAX};
-use palisade_admin::{AdminConfig, Appliance, DoorTrouble, MetricsSnapshot, Server, StartError};
+use palisade_admin::{AdminConfig, AdminStartError, Appliance, DoorTrouble, MetricsSnapshot, Server};
 use palisade_api::*;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -103,13 +103,13 @@ fn nonsense_on_the_wire_ends_the_connection_only() {
         let answer = raw(address, bytes);
         assert!(matches!(answer.status, 0 | 400 | 431 | 505), "{answer:?}");
     }
-    assert_eq!(ask(address, "GET", "/v1/health", &[], "").status, 200);
+    assert_eq!(ask(address, "GET", "/v1/nodes/self/health", &[], "").status, 200);
 }
 
 #[test]
 fn another_sites_name_is_refused() {
     let server = serve();
-    let request = "GET /v1/node HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
+    let request = "GET /v1/nodes/self HTTP/1.1\r\nhost: rebound.example\r\nconnection: close\r\n\r\n";
     assert_eq!(
         raw(server.address().unwrap(), request.as_bytes()).code(),
         "host_refused"
@@ -121,7 +121,9 @@ fn slow_clients_are_let_go() {
     let server = serve();
     let address = server.address().unwrap();
     let mut headers = connect(address);
-    headers.write_all(b"GET /v1/node HTTP/1.1\r\nhost: loc").unwrap();
+    headers
+        .write_all(b"GET /v1/nodes/self HTTP/1.1\r\nhost: loc")
+        .unwrap();
     let body = std::thread::spawn(move || {
         raw(
             address,
@@ -168,7 +170,7 @@ fn slow_clients_do_not_shut_an_operator_out() {
     let address = server.address().unwrap();
     // One who has been served keeps his place, though he does nothing just now.
     let mut served = connect(address);
-    let request = format!("GET /v1/node HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    let request = format!("GET /v1/nodes/self HTTP/1.1\r\nhost: {address}\r\n\r\n");
     let mut first = [0; 12];
     served.write_all(request.as_bytes()).unwrap();
     served.read_exact(&mut first).unwrap();
@@ -176,13 +178,13 @@ fn slow_clients_do_not_shut_an_operator_out() {
         .map(|_| {
             let mut stream = connect(address);
             // Those that were let go in the meantime may refuse it.
-            let _ = stream.write_all(b"GET /v1/node HTTP/1.1\r\nhost: loc");
+            let _ = stream.write_all(b"GET /v1/nodes/self HTTP/1.1\r\nhost: loc");
             stream
         })
         .collect();
     let begun = std::time::Instant::now();
     for _ in 0..20 {
-        assert_eq!(ask(address, "GET", "/v1/node", &[], "").status, 200);
+        assert_eq!(ask(address, "GET", "/v1/nodes/self", &[], "").status, 200);
     }
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{begun:?}");
     served.write_all(request.as_bytes()).unwrap();
@@ -196,7 +198,8 @@ fn a_header_of_one_value_that_is_there_twice_is_refused() {
     let server = serve();
     let address = server.address().unwrap();
     let ask = |more: &str| {
-        let request = format!("GET /v1/node HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
+        let request =
+            format!("GET /v1/nodes/self HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{more}\r\n");
         raw(address, request.as_bytes())
     };
     assert_eq!(ask("").status, 200);
@@ -211,7 +214,10 @@ fn a_header_of_one_value_that_is_there_twice_is_refused() {
         assert_eq!(answer.status, 400, "{twice}: {answer:?}");
     }
     assert_eq!(ask("host: localhost\r\n").code(), "header_repeated");
-    let without = raw(address, b"GET /v1/node HTTP/1.1\r\nconnection: close\r\n\r\n");
+    let without = raw(
+        address,
+        b"GET /v1/nodes/self HTTP/1.1\r\nconnection: close\r\n\r\n",
+    );
     assert_eq!((without.status, without.code().as_str()), (400, "host_missing"));
 }
 
@@ -220,6 +226,9 @@ struct Faulty;
 
 impl Appliance for Faulty {
     fn doors_seen(&self, _: &[DoorTrouble]) {}
+    fn nodes(&self) -> Vec<NodeSummary> {
+        vec![]
+    }
     fn node(&self) -> Node {
         panic!("a fault")
     }
@@ -259,8 +268,8 @@ impl Appliance for Faulty {
     fn volumes(&self) -> Vec<Volume> {
         vec![]
     }
-    fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem> {
-        Err(Problem::not_found("disk", &wish.id))
+    fn volume_create(&self, request: VolumeCreate) -> Result<Created<Volume>, Problem> {
+        Err(Problem::not_found("disk", &request.id))
     }
     fn volume_change(&self, id: &str, _: VolumePatch, _: Option<u64>) -> Result<Volume, Problem> {
         Err(Problem::not_found("volume", id))
@@ -271,8 +280,8 @@ impl Appliance for Faulty {
     fn attachments(&self) -> Vec<Attachment> {
         vec![]
     }
-    fn attachment_create(&self, wish: AttachmentCreate) -> Result<Created<Attachment>, Problem> {
-        Err(Problem::not_found("volume", &wish.volume))
+    fn attachment_create(&self, request: AttachmentCreate) -> Result<Created<Attachment>, Problem> {
+        Err(Problem::not_found("volume", &request.volume))
     }
     fn attachment_change(&self, id: &str, _: AttachmentPatch, _: Option<u64>) -> Result<Attachment, Problem> {
         Err(Problem::not_found("attachment", id))
@@ -280,9 +289,13 @@ impl Appliance for Faulty {
     fn attachment_delete(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
         Err(Problem::not_found("attachment", id))
     }
-    fn events_after(&self, _: u64, _: usize) -> EventPage {
+    fn events_after(&self, _: &EventId, _: usize) -> EventPage {
         EventPage::default()
     }
+    fn events_last(&self, _: usize) -> EventPage {
+        EventPage::default()
+    }
+    fn command_ended(&self, _: Event) {}
     fn metrics(&self) -> MetricsSnapshot {
         MetricsSnapshot::default()
     }
@@ -296,11 +309,11 @@ fn a_fault_of_ours_is_said_to_be_ours_and_ends_one_request() {
     )
     .unwrap();
     for _ in 0..40 {
-        let answer = ask(server.address().unwrap(), "GET", "/v1/node", &[], "");
+        let answer = ask(server.address().unwrap(), "GET", "/v1/nodes/self", &[], "");
         assert_eq!((answer.status, answer.code().as_str()), (500, "internal"));
     }
     assert_eq!(
-        ask(server.address().unwrap(), "GET", "/v1/health", &[], "").status,
+        ask(server.address().unwrap(), "GET", "/v1/nodes/self/health", &[], "").status,
         200
     );
 }
@@ -313,6 +326,6 @@ fn an_address_in_use_is_said_to_be() {
         Arc::new(Fake::new()),
     )
     .unwrap_err();
-    assert!(matches!(error, StartError::Listen { .. }));
+    assert!(matches!(error, AdminStartError::Listen { .. }));
     assert!(error.remedy().contains("another program"), "{}", error.remedy());
 }

@@ -72,7 +72,7 @@ impl Site {
             return false;
         };
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let request = b"GET /v1/node HTTP/1.1\r\nhost: palisade\r\nconnection: close\r\n\r\n";
+        let request = b"GET /v1/nodes/self HTTP/1.1\r\nhost: palisade\r\nconnection: close\r\n\r\n";
         let mut answer = Vec::new();
         stream.write_all(request).is_ok()
             && stream.read_to_end(&mut answer).is_ok()
@@ -83,7 +83,15 @@ impl Site {
     fn token_opens(&self, token: &str) -> bool {
         let bearer = format!("Bearer {token}");
         let address = self.server.address().unwrap();
-        ask(address, "GET", "/v1/node", &[("authorization", &bearer)], "").status == 200
+        ask(
+            address,
+            "GET",
+            "/v1/nodes/self",
+            &[("authorization", &bearer)],
+            "",
+        )
+        .status
+            == 200
     }
 
     /// What the appliance was told next, after `known` times before.
@@ -201,7 +209,7 @@ fn a_token_that_was_emptied_deleted_or_shown_to_all_is_told_until_it_is_right_ag
     site.told(6);
     let bearer = "Bearer 0000000000000000000000000000000000000001";
     let address = site.server.address().unwrap();
-    let refused = ask(address, "GET", "/v1/node", &[("authorization", bearer)], "");
+    let refused = ask(address, "GET", "/v1/nodes/self", &[("authorization", bearer)], "");
     assert_eq!((refused.status, refused.code().as_str()), (401, "token_wrong"));
     assert!(refused.body.contains("keys_not_taken"), "{refused:?}");
     write_token(&site.token(), TOKEN);

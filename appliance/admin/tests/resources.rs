@@ -8,7 +8,7 @@ mod wire;
 use fake::Fake;
 use palisade_admin::{AdminConfig, Server};
 use palisade_api::{Finding, FindingKind, Severity};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -128,10 +128,19 @@ fn a_list_comes_in_pages_in_the_order_of_ids() {
 
 /// Reads a stream of events until `count` have come; gives (event name, id).
 fn stream(address: SocketAddr, last_event_id: &str, count: usize) -> Vec<(String, String)> {
+    stream_of(address, "/v1/events", Some(last_event_id), count)
+}
+
+fn stream_of(
+    address: SocketAddr,
+    path: &str,
+    last_event_id: Option<&str>,
+    count: usize,
+) -> Vec<(String, String)> {
     let mut stream = connect(address);
-    let host = format!("host: {address}\r\nlast-event-id: {last_event_id}\r\n");
+    let seen = last_event_id.map_or(String::new(), |id| format!("last-event-id: {id}\r\n"));
     stream
-        .write_all(format!("GET /v1/events HTTP/1.1\r\n{host}\r\n").as_bytes())
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n{seen}\r\n").as_bytes())
         .unwrap();
     let (mut events, mut id, mut name) = (Vec::new(), String::new(), String::new());
     for line in BufReader::new(stream).lines() {
@@ -160,7 +169,8 @@ fn a_client_that_comes_back_gets_what_it_missed() {
             .push(Severity::Info, "counted", "node", number.to_string());
     }
     let all = stream(address, "0", 5);
-    assert_eq!(all.first().unwrap(), &("counted".to_owned(), "1001".to_owned()));
+    let id = |number: u64| format!("{}:{number}", fake::NODE_ID);
+    assert_eq!(all.first().unwrap(), &("counted".to_owned(), id(1001)));
     let pushed = fake.clone();
     let later = std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_millis(400));
@@ -168,10 +178,10 @@ fn a_client_that_comes_back_gets_what_it_missed() {
             .events
             .push(Severity::Error, "late", "node", "while somebody listened")
     });
-    let missed = stream(address, "1003", 3);
+    let missed = stream(address, &id(1003), 3);
     later.join().unwrap();
     let ids: Vec<&str> = missed.iter().map(|(_, id)| id.as_str()).collect();
-    assert_eq!(ids, ["1004", "1005", "1006"]);
+    assert_eq!(ids, [id(1004), id(1005), id(1006)]);
     for number in 0..100 {
         let subject = format!("disk/d{number}");
         fake.events
@@ -194,6 +204,73 @@ fn a_client_that_comes_back_gets_what_it_missed() {
 }
 
 #[test]
+fn what_belongs_to_a_node_is_answered_by_that_node_alone() {
+    let fake = Arc::new(Fake::new());
+    let server = serve(&fake);
+    let address = server.address().unwrap();
+    let get = |path: &str| ask(address, "GET", path, &[], "");
+    let nodes = get("/v1/nodes").json();
+    assert_eq!(nodes[0]["id"], fake::NODE_ID);
+    assert_eq!(
+        (nodes[0]["answers"].as_bool(), nodes[1]["answers"].as_bool()),
+        (Some(true), Some(false))
+    );
+    assert_eq!(
+        nodes[0]["member"],
+        json!({
+            "membership": "active", "role": "voter", "incarnation": 7, "feature_level": 3,
+            "peer_addresses": ["192.0.2.1:7781", "198.51.100.1:7781"], "failure_domain": "rack-3",
+        })
+    );
+    assert_eq!(get("/v1/nodes/self").json()["member"], nodes[0]["member"]);
+    assert_eq!(nodes[1]["member"]["membership"], "joining");
+    for below in ["", "/reactors", "/health", "/state/backup"] {
+        for node in ["self", "host-a", fake::NODE_ID] {
+            assert_eq!(
+                get(&format!("/v1/nodes/{node}{below}")).status,
+                200,
+                "{node}{below}"
+            );
+        }
+        for node in ["host-b", fake::OTHER_NODE_ID] {
+            let answer = get(&format!("/v1/nodes/{node}{below}"));
+            assert_eq!((answer.status, answer.code().as_str()), (421, "node_elsewhere"));
+            assert_eq!(
+                answer.json()["remedy"],
+                "ask node host-b itself: https://192.0.2.2:7780"
+            );
+        }
+        let answer = get(&format!("/v1/nodes/host-c{below}"));
+        assert_eq!((answer.status, answer.code().as_str()), (404, "node_not_found"));
+    }
+    let disk = r#"{"id":"d1","memory":{"bytes":1073741824}}"#;
+    let preview = |node: &str| {
+        ask(
+            address,
+            "POST",
+            &format!("/v1/nodes/{node}/disk-preview"),
+            &[],
+            disk,
+        )
+    };
+    assert_eq!(preview("self").status, 200);
+    assert_eq!(preview("host-b").status, 421);
+    // Programs that were written before nodes had addresses are answered by the node that they ask.
+    for (before, now) in [
+        ("/v1/node", "/v1/nodes/self"),
+        ("/v1/health", "/v1/nodes/self/health"),
+        ("/v1/reactors", "/v1/nodes/self/reactors"),
+        ("/v1/state/backup", "/v1/nodes/self/state/backup"),
+    ] {
+        let (before, now) = (get(before), get(now));
+        assert_eq!((before.status, before.body), (200, now.body));
+    }
+    assert_eq!(ask(address, "POST", "/v1/disk-preview", &[], disk).status, 200);
+    let answer = ask(address, "DELETE", "/v1/health", &[], "");
+    assert_eq!(answer.code(), "method_not_allowed");
+}
+
+#[test]
 fn events_come_as_pages_too() {
     let fake = Arc::new(Fake::new());
     let server = serve(&fake);
@@ -209,12 +286,68 @@ fn events_come_as_pages_too() {
         "",
     )
     .json();
-    assert_eq!(page["items"][0]["id"], 1003);
+    assert_eq!(page["items"][0]["id"], format!("{}:1003", fake::NODE_ID));
+    assert_eq!(page["items"][0]["node"], "host-a");
     assert_eq!(
-        (page["next"].as_u64(), page["lost"].as_bool()),
-        (Some(1004), Some(false))
+        (page["next"].as_str(), page["lost"].as_bool()),
+        (Some(&*format!("{}:1004", fake::NODE_ID)), Some(false))
     );
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_last_events_are_given_and_a_stream_goes_on_from_them() {
+    let fake = Arc::new(Fake::new());
+    let server = serve(&fake);
+    let address = server.address().unwrap();
+    for number in 0..5 {
+        fake.events
+            .push(Severity::Warning, "counted", "node", number.to_string());
+    }
+    let id = |number: u64| format!("{}:{number}", fake::NODE_ID);
+    let get = |query: &str| ask(address, "GET", &format!("/v1/events?{query}"), &[], "");
+    let ids = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().unwrap();
+        items
+            .iter()
+            .map(|event| event["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let page = get("format=json&last=2").json();
+    assert_eq!(ids(&page), [id(1004), id(1005)]);
+    assert_eq!(
+        (page["next"].as_str(), page["lost"].as_bool()),
+        (Some(&*id(1005)), Some(false))
+    );
+    assert_eq!(ids(&get("format=json&last=1000").json()).len(), 5);
+    for bad in [
+        "last=0",
+        "last=1001",
+        "last=x",
+        "last=1&after=1",
+        "last=1&limit=1",
+    ] {
+        let answer = get(&format!("format=json&{bad}"));
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (422, "query_invalid"),
+            "{bad}"
+        );
+    }
+    let pushed = fake.clone();
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        pushed
+            .events
+            .push(Severity::Error, "late", "node", "while somebody listened")
+    });
+    let streamed = stream_of(address, "/v1/events?last=2", None, 3);
+    later.join().unwrap();
+    let ids: Vec<String> = streamed.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(ids, [id(1004), id(1005), id(1006)]);
+    // Who comes back by the same address gets what he missed, and nothing twice.
+    let back = stream_of(address, "/v1/events?last=2", Some(&id(1005)), 1);
+    assert_eq!(back[0].1, id(1006));
 }
 
 #[test]
@@ -357,7 +490,7 @@ fn stopping_ends_streams_and_frees_the_address() {
     assert_eq!(listener.join().unwrap().len(), 1);
     let again = Server::start(AdminConfig::plain(address), fake).unwrap();
     assert_eq!(
-        ask(again.address().unwrap(), "GET", "/v1/node", &[], "").status,
+        ask(again.address().unwrap(), "GET", "/v1/nodes/self", &[], "").status,
         200
     );
 }

@@ -52,7 +52,9 @@ impl From<Mode> for String {
 
 /// A text that does not say access rights.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no access mode: three octal digits such as \"0660\" are")]
+#[error(
+    "{text:?} is no access mode: three octal digits (0 to 7), with or without a 0 before them, such as \"0660\", are"
+)]
 pub struct ModeError {
     /// The text.
     pub text: String,
@@ -85,7 +87,7 @@ impl TryFrom<String> for Mode {
     }
 }
 
-/// The wish for an attachment.
+/// The request for an attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachmentCreate {
@@ -95,6 +97,9 @@ pub struct AttachmentCreate {
     /// The volume to offer.
     #[schema(example = "v1")]
     pub volume: String,
+    /// The node to offer it on: its id or name, or `self`. Absent: placement chooses one, which the answer names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Absolute path of the vhost-user socket. Absent: ID.sock in the daemon's socket folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
@@ -273,8 +278,14 @@ pub struct OperationCounts {
 pub struct Attachment {
     /// Chosen by who created it.
     pub id: String,
+    /// Permanent id: another attachment of the name has another. Empty in a cluster that has nodes of before 2026-12.
+    #[serde(default)]
+    pub uuid: String,
     /// The volume it offers.
     pub volume: String,
+    /// Name of the node that it is offered on.
+    #[serde(default)]
+    pub node: String,
     /// Absolute path of the vhost-user socket.
     pub socket: String,
     /// Virtqueues.

@@ -61,6 +61,22 @@ pub enum Medium {
     Null(NullMedium),
 }
 
+/// What a disk is made of: exactly one of these.
+// [`Medium`] as it is described: one object with a field for each kind. Generators of clients cannot join the fields of a
+// resource with one of several objects.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(crate) struct DiskMedium {
+    /// A file.
+    file: Option<FileMedium>,
+    /// A block device.
+    block: Option<BlockMedium>,
+    /// Memory.
+    memory: Option<MemoryMedium>,
+    /// Nothing.
+    null: Option<NullMedium>,
+}
+
 impl Medium {
     /// Its name in the API.
     pub fn name(&self) -> &'static str {
@@ -92,12 +108,15 @@ pub enum DiskUsage {
     Whole,
 }
 
-/// The wish for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
+/// The request for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "DiskCreateFields")]
 pub struct DiskCreate {
     /// Chosen by the client; asking twice for the same is asking once.
     pub id: String,
+    /// The node that reaches it: its id or name, or `self`. Absent: the node that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// What it is made of.
     #[serde(flatten)]
     pub medium: Medium,
@@ -112,7 +131,7 @@ pub struct DiskCreate {
     pub volatile: bool,
 }
 
-/// The wish for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
+/// The request for a disk: an id, exactly one of `file`, `block`, `memory`, `null`, and how to use it.
 // [`DiskCreate`] field by field, as it is read and described: unknown fields are refused here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +139,8 @@ struct DiskCreateFields {
     /// Chosen by the client; asking twice for the same is asking once.
     #[schema(example = "d1")]
     id: String,
+    /// The node that reaches it: its id or name, or `self`. Absent: the node that is asked.
+    node: Option<String>,
     /// Made of a file.
     file: Option<FileMedium>,
     /// Made of a block device.
@@ -153,7 +174,7 @@ impl ToSchema for DiskCreate {
     }
 }
 
-/// How many media a wish for a disk names instead of one.
+/// How many media a request for a disk names instead of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a disk is made of exactly one of `file`, `block`, `memory`, `null`; the request names {0}")]
 pub struct MediumCount(pub usize);
@@ -173,6 +194,7 @@ impl TryFrom<DiskCreateFields> for DiskCreate {
         match (media.next(), media.count()) {
             (Some(medium), 0) => Ok(DiskCreate {
                 id: fields.id,
+                node: fields.node,
                 medium,
                 usage: fields.usage,
                 block_bytes: fields.block_bytes,
@@ -206,7 +228,7 @@ pub struct DiskPatch {
     pub protected: Option<bool>,
 }
 
-/// The wish to record disks where they are that lie under each other's paths, all in one step. Either `disks` names those that
+/// The request to record disks where they are that lie under each other's paths, all in one step. Either `disks` names those that
 /// have exchanged their paths, and the medium of each has to be under the path of one of them beyond doubt; or `places` says
 /// where each of them is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -287,8 +309,12 @@ pub struct Disk {
     pub id: String,
     /// Permanent id, also in its superblock.
     pub uuid: String,
+    /// Name of the node that it belongs to.
+    #[serde(default)]
+    pub node: String,
     /// What it is made of.
     #[serde(flatten)]
+    #[schema(value_type = DiskMedium)]
     pub medium: Medium,
     /// How its space is used.
     pub usage: DiskUsage,

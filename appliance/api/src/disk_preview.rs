@@ -43,6 +43,7 @@ pub struct DiskPreview {
     pub id: String,
     /// What it would be made of.
     #[serde(flatten)]
+    #[schema(value_type = crate::disk::DiskMedium)]
     pub medium: Medium,
     /// How its space would be used.
     pub usage: DiskUsage,

@@ -8,7 +8,7 @@
 //!
 //! What must hold:
 //! - Requests refuse unknown fields; answers may gain fields, and clients ignore those they do not know.
-//! - What a request must keep to by itself is a rule of its type ([`Wish`]).
+//! - What a request must keep to by itself is a rule of its type ([`RequestBody`]).
 //! - An id is chosen by the client and never an address. Sizes are in bytes, times in the unit their name ends in.
 //! - "Agreed" is not "applied": every resource carries its [`State`].
 //! - An error is a [`Problem`]: a stable code, a sentence, a remedy.
@@ -29,13 +29,13 @@ pub mod node;
 pub mod page;
 pub mod problem;
 pub mod removal;
+pub mod request_body;
 pub mod routes;
 pub mod size;
 pub mod state;
 pub mod state_backup;
 pub mod takeover;
 pub mod volume;
-pub mod wish;
 
 pub use attachment::{
     Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Limits, Mode, ModeError,
@@ -46,18 +46,20 @@ pub use disk::{
     DiskUsage, FileMedium, Medium, MemoryMedium, NullMedium, RelocatedDisk,
 };
 pub use disk_preview::{DiskPreview, PartitionFound, PooledFound};
-pub use event::{Event, EventPage, Severity};
+pub use event::{
+    Actor, CommandResult, CommandSource, Ending, Entrance, Event, EventId, EventIdError, EventPage, Severity,
+};
 pub use finding::{Clears, FindingKind, FindingRow};
 pub use health::{Finding, Health, Overall, Probe};
-pub use node::{Hugepages, Node, PollMode, Reactor};
+pub use node::{Hugepages, Member, Membership, Node, NodeRole, NodeSummary, PollMode, Reactor};
 pub use page::{PAGE_ITEMS, PAGE_ITEMS_MAX, Page};
-pub use problem::{Problem, ProblemKind};
+pub use problem::{NodeToAsk, Problem, ProblemKind};
 pub use removal::{Removal, RemovalOptions};
-pub use state::{Created, State};
+pub use request_body::RequestBody;
+pub use state::{AppliedOn, Created, State};
 pub use state_backup::StateBackup;
 pub use takeover::{
     DiskAdopt, DiskAdoption, DiskImport, DiskImported, ImportMedium, ImportedDisk, ImportedVolume, Side,
     SideRefused, VolumeOverwritten, VolumePart,
 };
 pub use volume::{Clear, Clearing, Extent, Layout, Volume, VolumeCreate, VolumePatch};
-pub use wish::Wish;

@@ -27,6 +27,8 @@ pub enum ProblemKind {
     TooLarge,
     /// The body is not JSON by its own account (415).
     MediaType,
+    /// It is for another node to answer (421).
+    Misdirected,
     /// It can be read and makes no sense (422).
     Invalid,
     /// The appliance failed; not the client's fault (500).
@@ -34,12 +36,14 @@ pub enum ProblemKind {
     Internal,
     /// The appliance cannot do it now (503).
     Unavailable,
+    /// Whether it was done is not known (504).
+    Undecided,
     /// No room is left on the disks (507).
     NoSpace,
 }
 
 impl ProblemKind {
-    const ALL: [ProblemKind; 14] = [
+    const ALL: [ProblemKind; 16] = [
         ProblemKind::Malformed,
         ProblemKind::Unauthorized,
         ProblemKind::Forbidden,
@@ -50,9 +54,11 @@ impl ProblemKind {
         ProblemKind::Changed,
         ProblemKind::TooLarge,
         ProblemKind::MediaType,
+        ProblemKind::Misdirected,
         ProblemKind::Invalid,
         ProblemKind::Internal,
         ProblemKind::Unavailable,
+        ProblemKind::Undecided,
         ProblemKind::NoSpace,
     ];
 
@@ -74,12 +80,25 @@ impl ProblemKind {
             ProblemKind::Changed => 412,
             ProblemKind::TooLarge => 413,
             ProblemKind::MediaType => 415,
+            ProblemKind::Misdirected => 421,
             ProblemKind::Invalid => 422,
             ProblemKind::Internal => 500,
             ProblemKind::Unavailable => 503,
+            ProblemKind::Undecided => 504,
             ProblemKind::NoSpace => 507,
         }
     }
+}
+
+/// A node that can answer what another one cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeToAsk {
+    /// Its name.
+    pub node: String,
+    /// Where its own interface is reached from other machines, as far as that is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["https://192.0.2.2:7780"]))]
+    pub addresses: Vec<String>,
 }
 
 /// An error as REST gives it.
@@ -98,6 +117,12 @@ pub struct Problem {
     /// What to do about it.
     #[schema(example = "delete the attachment first: palisade attachment delete web1")]
     pub remedy: String,
+    /// The node to ask instead, where another one has to answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ask: Option<Box<NodeToAsk>>,
+    /// Seconds after which the same request may be answered otherwise; in the header Retry-After too. Asking again is harmless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
     /// Decides the HTTP status; not part of the body. A client sets it by [`ProblemKind::of_status`].
     #[serde(skip)]
     pub kind: ProblemKind,
@@ -116,6 +141,8 @@ impl Problem {
             message: message.into(),
             field: None,
             remedy: remedy.into(),
+            ask: None,
+            retry_after_s: None,
             kind,
         }
     }
@@ -133,11 +160,14 @@ impl Problem {
             ProblemKind::NotFound,
             format!("{resource}_not_found"),
             format!("there is no {resource} {id:?}"),
-            format!("see what there is: palisade {resource} list"),
+            match resource {
+                "node" => "see what there is: palisade nodes".to_owned(),
+                _ => format!("see what there is: palisade {resource} list"),
+            },
         )
     }
 
-    /// A resource of this id exists and was made with other wishes; `differs` is the first field that differs.
+    /// A resource of this id exists and was made with other requests; `differs` is the first field that differs.
     pub fn exists(resource: &str, id: &str, differs: &str) -> Problem {
         Problem::new(
             ProblemKind::Conflict,
@@ -161,6 +191,63 @@ impl Problem {
                  line, its ETag in If-Match in REST"
             ),
         )
+    }
+
+    /// It is for another node to answer, which is reached at `addresses` as far as they are known.
+    pub fn elsewhere(node: &str, answers: &str, addresses: &[String]) -> Problem {
+        let message = format!("only node {node} can answer this, and node {answers} was asked");
+        Problem::misdirected("node_elsewhere", message, node, addresses)
+    }
+
+    /// Changes are taken by the leader, which is another node.
+    pub fn not_leader(leader: &str, addresses: &[String]) -> Problem {
+        let message =
+            format!("node {leader} leads the cluster and takes its changes; nothing has been changed");
+        Problem::misdirected("not_leader", message, leader, addresses)
+    }
+
+    /// Changes are taken by the leader, and none is known.
+    pub fn no_leader() -> Problem {
+        Problem::new(
+            ProblemKind::Unavailable,
+            "no_leader",
+            "the cluster has no leader that this node knows of; nothing has been changed",
+            "try again in a moment: a cluster of which a majority runs elects one within seconds",
+        )
+        .again_after(1)
+    }
+
+    /// A change was proposed, and whether it is agreed on is not known.
+    pub fn outcome_unknown() -> Problem {
+        Problem::new(
+            ProblemKind::Undecided,
+            "outcome_unknown",
+            "the change was proposed, and whether it is agreed on is not known",
+            "ask for the same again, or look whether it is there: nothing is done twice",
+        )
+        .again_after(1)
+    }
+
+    /// The same, with the seconds after which asking again may help.
+    #[must_use]
+    fn again_after(mut self, seconds: u32) -> Problem {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    fn misdirected(code: &'static str, message: String, node: &str, addresses: &[String]) -> Problem {
+        let remedy = match addresses {
+            [] => format!("ask node {node} itself"),
+            known => format!("ask node {node} itself: {}", known.join(", ")),
+        };
+        let ask = NodeToAsk {
+            node: node.to_owned(),
+            addresses: addresses.to_vec(),
+        };
+        Problem {
+            ask: Some(Box::new(ask)),
+            ..Problem::new(ProblemKind::Misdirected, code, message, remedy)
+        }
     }
 
     /// The HTTP status.

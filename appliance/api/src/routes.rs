@@ -9,12 +9,16 @@ pub const SOCKET_NAME: &str = "api.socket";
 /// Where the daemon's TCP port is when nothing else is said.
 pub const LISTEN: &str = "127.0.0.1:7780";
 
-/// The node.
-pub const NODE: &str = "/v1/node";
-/// The reactors of the node.
-pub const REACTORS: &str = "/v1/reactors";
-/// What is wrong.
-pub const HEALTH: &str = "/v1/health";
+/// Stands for the node that is asked, in the place of a node's id.
+pub const SELF: &str = "self";
+/// All nodes.
+pub const NODES: &str = "/v1/nodes";
+/// One node. What is below this address is answered by that node alone.
+pub const NODE: &str = "/v1/nodes/{node}";
+/// The reactors of a node.
+pub const REACTORS: &str = "/v1/nodes/{node}/reactors";
+/// What is wrong on a node.
+pub const HEALTH: &str = "/v1/nodes/{node}/health";
 /// Whether the daemon makes progress: what a service manager asks, who restarts it if not. Needs no token.
 pub const LIVE: &str = "/livez";
 /// Whether what was agreed on is in force. Needs no token.
@@ -25,16 +29,16 @@ pub const EVENTS: &str = "/v1/events";
 pub const DISKS: &str = "/v1/disks";
 /// One disk.
 pub const DISK: &str = "/v1/disks/{id}";
-/// What adding a disk would find and do.
-pub const DISK_PREVIEW: &str = "/v1/disk-preview";
+/// What adding a disk would find and do on a node.
+pub const DISK_PREVIEW: &str = "/v1/nodes/{node}/disk-preview";
 /// What a disk and the database know of each other, and which is to hold.
 pub const DISK_ADOPT: &str = "/v1/disks/{id}/adopt";
 /// Disks taken in with the volumes that their superblocks tell of.
 pub const IMPORT: &str = "/v1/import";
 /// Disks that have exchanged their paths, recorded where they are.
 pub const RELOCATE: &str = "/v1/relocate";
-/// The cluster database as a file.
-pub const STATE_BACKUP: &str = "/v1/state/backup";
+/// The cluster database as a node has it, as a file.
+pub const STATE_BACKUP: &str = "/v1/nodes/{node}/state/backup";
 /// All volumes.
 pub const VOLUMES: &str = "/v1/volumes";
 /// One volume.
@@ -51,3 +55,8 @@ pub const OPENAPI: &str = "/openapi.json";
 pub const DOCS: &str = "/docs";
 /// The overview for people.
 pub const PAGE: &str = "/";
+
+/// An address below a node: that of the node of this id, or of [`SELF`].
+pub fn at_node(address: &str, node: &str) -> String {
+    address.replace("{node}", node)
+}

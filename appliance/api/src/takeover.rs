@@ -14,7 +14,7 @@ pub enum Side {
     Database,
 }
 
-/// The wish to decide about a disk. Without `take` nothing is changed, and the answer says what would be.
+/// The request to decide about a disk. Without `take` nothing is changed, and the answer says what would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskAdopt {
@@ -137,7 +137,7 @@ impl ImportMedium {
     }
 }
 
-/// The wish to take disks in with the volumes that their superblocks tell of. Nothing on them is lost.
+/// The request to take disks in with the volumes that their superblocks tell of. Nothing on them is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskImport {

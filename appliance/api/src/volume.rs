@@ -4,13 +4,16 @@ use crate::state::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The wish for a volume.
+/// The request for a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VolumeCreate {
     /// Chosen by the client; asking twice for the same is asking once.
     #[schema(example = "v1")]
     pub id: String,
+    /// The node on whose disks it is to lie: its id or name, or `self`. Absent: placement chooses one, which the answer names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Size in bytes, a multiple of the logical block.
     #[schema(example = 10737418240u64)]
     pub bytes: u64,
@@ -97,6 +100,9 @@ pub struct Volume {
     pub id: String,
     /// Permanent id.
     pub uuid: String,
+    /// Name of the node on whose disks it lies.
+    #[serde(default)]
+    pub node: String,
     /// Size in bytes.
     pub bytes: u64,
     /// Bytes of it that guests see: less than the size while the rest is cleared.

@@ -57,7 +57,7 @@ pub fn refuse_beside(
     let is_asked = |name: &Name| Some(name) == but || left_out.contains(&name);
     let others = cluster.disks.iter().filter(|(name, _)| !is_asked(name));
     for (name, disk) in others {
-        let position = match (found.get(name), disk.medium.path()) {
+        let position = match (found.get(name), disk.path_of(&shared.name)) {
             // What it is called by now is another thing, which only its descriptor can be compared with.
             (Some(found), _) if found.opened.is_at(&found.path).is_ok_and(|there| !there) => {
                 let is_it = found.opened.is_at(Path::new(path)).unwrap_or(false);
@@ -72,7 +72,7 @@ pub fn refuse_beside(
         };
         let its_path = || match found.get(name) {
             Some(found) => found.path.display().to_string(),
-            None => disk.medium.path().unwrap_or_default().to_owned(),
+            None => disk.path_of(&shared.name).unwrap_or_default().to_owned(),
         };
         match position {
             None => {}
@@ -122,7 +122,8 @@ fn lies_in(path: &str, holder: &Name, holder_path: &str) -> Problem {
 }
 
 /// Refuses an open medium that is one of a disk that there is by its WWID, or by what else is recorded of that disk, or whose
-/// superblock, or what is left of it, names one.
+/// superblock, or what is left of it, names one; unless it is beyond doubt the whole disk that is asked about, whose guest has
+/// copied that superblock.
 ///
 /// # Errors
 /// That it is that disk's, or a copy of it.
@@ -143,7 +144,13 @@ pub fn refuse_open(
         return Err(taken(&path, name, is_open(name)));
     }
     match superblocks::disk_named(cluster, opened) {
-        Some((name, disk)) if Some(name) != but => return Err(carries(shared, &path, name, disk)),
+        Some((name, disk)) if Some(name) != but => {
+            let is_guests =
+                but.is_some_and(|but| exchanged::is_written_by_guest(shared, cluster, but, opened));
+            if !is_guests {
+                return Err(carries(shared, &path, name, disk));
+            }
+        }
         _ => {}
     }
     refuse_recorded(shared, cluster, but, opened)
@@ -166,6 +173,11 @@ pub fn refuse_recorded(
         seen: &shared.last_seen,
         open: &open,
     };
+    let places = exchanged::Places {
+        cluster,
+        seen: &shared.last_seen,
+        open: &open,
+    };
     let path = opened.path().unwrap_or(Path::new("")).display().to_string();
     let Some(Recorded { name, disk, by, .. }) = records.another(but, &shared.name, opened) else {
         return Ok(());
@@ -179,7 +191,7 @@ pub fn refuse_recorded(
             format!(
                 "bring the right medium back, or say where it is: palisade disk confirm {asked} --path PATH. {}. `confirm` \
                  (--yes) does not lift this",
-                exchanged::found_under(cluster, asked, name, &path)
+                exchanged::found_under(&places, asked, name, &path)
             ),
         ),
         None => (
@@ -190,7 +202,7 @@ pub fn refuse_recorded(
             format!(
                 "{}. To use it for something else, give disk {name} up first: palisade disk remove {name}. `force` does not lift \
                  this",
-                match exchanged::recorded_at(cluster, &disk.node, &path) {
+                match exchanged::recorded_at(cluster, disk.custodian(), &path) {
                     Some(_) => format!("use that disk: palisade disk show {name}"),
                     None =>
                         format!("say that the disk is there now: palisade disk confirm {name} --path {path}"),
@@ -209,7 +221,7 @@ pub fn place_of(shared: &Shared, name: &Name, disk: &Disk) -> Option<String> {
         return open.path().map(|path| path.display().to_string());
     }
     let there = medium::beside(disk).ok()?;
-    let path = disk.medium.path()?.to_owned();
+    let path = disk.path_of(&shared.name)?.to_owned();
     superblocks::names(disk, &there).then_some(path)
 }
 

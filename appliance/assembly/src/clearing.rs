@@ -54,7 +54,7 @@ impl ClearProgress {
 
 /// A piece of a disk to be cleared.
 #[derive(Debug)]
-pub struct Piece {
+pub struct ClearPiece {
     /// The disk's name.
     pub disk: Name,
     /// The open disk.
@@ -70,7 +70,7 @@ pub fn clear(
     shared: Arc<Shared>,
     volume: Name,
     uuid: Uuid,
-    pieces: Vec<Piece>,
+    pieces: Vec<ClearPiece>,
     progress: Arc<ClearProgress>,
 ) -> Job {
     let (reached, start) = (Arc::clone(&progress), progress.sectors());
@@ -102,7 +102,7 @@ pub fn clear(
 
 /// Clears one piece and makes it stable. False: it was told to stop.
 fn clear_piece(
-    piece: &Piece,
+    piece: &ClearPiece,
     progress: &ClearProgress,
     recorded: &mut Instant,
     record: impl Fn() -> Result<(), String>,

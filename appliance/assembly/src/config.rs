@@ -73,7 +73,7 @@ pub struct ReactorsConfig {
     /// "adaptive" sleeps when there is nothing to do, "always-poll" never does [default: adaptive]
     #[arg(long = "reactors-mode", value_name = "MODE")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<Mode>,
+    pub mode: Option<ReactorMode>,
     /// Microseconds without work before an adaptive reactor that is busy sleeps, four times as many while its devices
     /// are at work; others sleep at once [default: 50]
     #[arg(long = "reactors-idle-us", value_name = "US")]
@@ -92,7 +92,7 @@ pub struct ReactorsConfig {
 /// How a reactor waits for work.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum ReactorMode {
     /// Polls while busy, sleeps when idle.
     Adaptive,
     /// Polls always: one core at 100 %.
@@ -319,7 +319,7 @@ impl Config {
             node: Some("node-1".into()),
             reactors: ReactorsConfig {
                 cores: None,
-                mode: Some(Mode::Adaptive),
+                mode: Some(ReactorMode::Adaptive),
                 idle_us: Some(50),
                 slots: Some(2048),
                 pool_mib: Some(16),
@@ -356,9 +356,9 @@ impl Config {
         }
     }
 
-    /// The configuration as a TOML file.
+    /// The configuration as a TOML file, every setting in it: what is not set is a comment.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).unwrap_or_default()
+        keys::with_unset(&toml::to_string_pretty(self).unwrap_or_default())
     }
 }
 
@@ -383,6 +383,36 @@ mod tests {
         assert_eq!(door.access, access);
         assert_eq!(settings.admin.socket.to_str(), Some("/run/palisade/api.socket"));
         assert_eq!(settings.allow.sockets, [PathBuf::from("/run/palisade")]);
+    }
+
+    #[test]
+    fn what_is_not_set_is_printed_as_a_comment_in_its_section() {
+        let text = Config::defaults().to_toml();
+        let mut section = "";
+        let mut shown = Vec::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                section = name;
+            }
+            if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
+                let dot = if section.is_empty() { "" } else { "." };
+                shown.push(format!("{section}{dot}{key}"));
+            }
+        }
+        for key in keys::known_keys() {
+            assert!(shown.contains(&key), "no {key} in\n{text}");
+        }
+        // A comment says what the setting may look like.
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("# ").unwrap_or(line).to_owned() + "\n")
+            .collect();
+        let all = Config::parse(&uncommented).unwrap();
+        assert_eq!(all.reactors.cores, Some(vec![1]));
+        assert!(all.admin.key.is_some() && all.allow.sockets.is_some());
+        // One that is set is no comment.
+        let set = Config::parse("[reactors]\ncores = [3]\n").unwrap().to_toml();
+        assert!(set.contains("cores = [") && !set.contains("# cores"), "{set}");
     }
 
     #[test]

@@ -6,13 +6,14 @@
 
 use crate::effects::{self, Brought, drop_aside, placed_anew};
 use crate::message::{ControlMessage, Done};
-use crate::orders::Report;
+use crate::reactor_thread::ReactorNotice;
 use crate::shared::Shared;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use palisade_block::mailbox::Notice;
 use palisade_block::{Doing, Progress, Whom};
-use palisade_control::{Event, TaskEnd, TaskId};
+use palisade_control::{NodeEvent, TaskEnd, TaskId};
 use palisade_reconcile::Action;
+use palisade_words::ReactorIndex;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -95,7 +96,7 @@ impl ControlLoop {
     }
 
     /// Tells the machine, and carries out what it says. What was brought along and nobody takes is let go.
-    fn tell(&self, event: Event, mut brought: Brought) {
+    fn tell(&self, event: NodeEvent, mut brought: Brought) {
         let cluster = self.shared.cluster();
         let mut state = self.shared.state();
         let effects = state.control.take(event, &cluster, self.shared.now());
@@ -109,7 +110,7 @@ impl ControlLoop {
     fn take(&self, message: ControlMessage) {
         match message {
             ControlMessage::Changed | ControlMessage::Stop => {}
-            ControlMessage::Report(report) => self.take_report(*report),
+            ControlMessage::Notice(reactor, notice) => self.take_notice(reactor, *notice),
             ControlMessage::Finished { task, result } => self.finished(task, result),
             ControlMessage::CameBack {
                 disk,
@@ -117,7 +118,7 @@ impl ControlLoop {
                 opened,
                 superblock,
             } => {
-                let event = Event::DeviceBack {
+                let event = NodeEvent::DeviceBack {
                     disk,
                     device,
                     superblock,
@@ -130,7 +131,7 @@ impl ControlLoop {
                 known,
                 found,
             } => {
-                let event = Event::Looked {
+                let event = NodeEvent::Looked {
                     disk,
                     device,
                     known,
@@ -142,13 +143,13 @@ impl ControlLoop {
             ControlMessage::GivenUp(index) => {
                 let offering = self.shared.state().control.offering_of(index);
                 if let Some(offering) = offering {
-                    self.tell(Event::GivenUp { offering }, Brought::Nothing);
+                    self.tell(NodeEvent::GivenUp { offering }, Brought::Nothing);
                 }
             }
             ControlMessage::Detached(index) => {
                 let offering = self.shared.state().control.offering_of(index);
                 if let Some(offering) = offering {
-                    self.tell(Event::Detached { offering }, Brought::Nothing);
+                    self.tell(NodeEvent::Detached { offering }, Brought::Nothing);
                 }
             }
         }
@@ -165,7 +166,7 @@ impl ControlLoop {
                 TaskEnd::Opened { look, is_agreed }
             }
         });
-        self.tell(Event::Finished { task, result }, brought);
+        self.tell(NodeEvent::Finished { task, result }, brought);
         let mut state = self.shared.state();
         if !state.clearings.is_empty() {
             let state = &mut *state;
@@ -177,35 +178,82 @@ impl ControlLoop {
         }
     }
 
-    /// What the door waits for goes to the door; acknowledgements, and devices that stand still, to the machine.
-    fn take_report(&self, report: Report) {
-        match report {
-            Report::Notice(_, Notice::QueueStopped { queue, source }) => {
-                self.shared.door().queue_stopped(queue, source.map(Box::new));
-            }
-            Report::Notice(_, Notice::QueueStalled { queue, held, waited }) => {
-                let (held, waited) = (held.duration(), waited.duration());
-                self.shared.door().stalled(queue.attachment, held, waited);
-            }
-            Report::MemoryReleased {
-                attachment,
-                registration,
-            } => self.shared.pinning.released(attachment, registration),
-            Report::Notice(reactor, Notice::DeviceStalled { device, oldest }) => {
-                let event = Event::DeviceStalled {
-                    reactor,
-                    device,
-                    oldest,
-                };
-                self.tell(event, Brought::Nothing);
-            }
-            Report::Ended(reactor) => log::info!("reactor {} has ended", reactor.0),
-            acknowledgement => {
-                let acknowledged = self.shared.state().acknowledgements.take(&acknowledgement);
-                if let Some((reactor, task)) = acknowledged {
-                    self.tell(Event::Acknowledged { task, reactor }, Brought::Nothing);
+    /// Acknowledgements, and what devices do by themselves, go to the machine. What the door waits for it is told by the
+    /// reactors.
+    fn take_notice(&self, reactor: ReactorIndex, notice: ReactorNotice) {
+        match notice {
+            Notice::MemoryReleased { attachment, pinned } => self.shared.pinning.released(attachment, pinned),
+            Notice::DeviceUnusable { device, error } => log::error!(
+                "reactor {}: device {} cannot be used: {error}",
+                reactor.0,
+                device.0
+            ),
+            notice => {
+                let acknowledged = || self.shared.state().acknowledgements.take(reactor, &notice);
+                if let Some(event) = event_of(reactor, &notice).or_else(acknowledged) {
+                    self.tell(event, Brought::Nothing);
                 }
             }
         }
+    }
+}
+
+/// What the control machine is to hear of a notice that is no answer to what the reactor was told.
+fn event_of(reactor: ReactorIndex, notice: &ReactorNotice) -> Option<NodeEvent> {
+    Some(match *notice {
+        Notice::DeviceStalled { device, oldest } => NodeEvent::DeviceStalled {
+            reactor,
+            device,
+            oldest,
+        },
+        Notice::DeviceFenced { device } => NodeEvent::DeviceFenced { reactor, device },
+        Notice::Parked {
+            volume,
+            device,
+            fault,
+        } => NodeEvent::Parked {
+            reactor,
+            volume,
+            device,
+            fault,
+        },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_block::{Fault, Nanos};
+    use palisade_words::{DeviceIndex, VolumeIndex};
+
+    #[test]
+    fn what_a_device_does_by_itself_is_told_to_the_control_machine() {
+        let (reactor, device, volume) = (ReactorIndex(3), DeviceIndex(2), VolumeIndex(7));
+        let (oldest, fault) = (Nanos::from_secs(9), Fault::Unreachable);
+        let event = |notice| event_of(reactor, &notice);
+        let stalled = NodeEvent::DeviceStalled {
+            reactor,
+            device,
+            oldest,
+        };
+        let parked = NodeEvent::Parked {
+            reactor,
+            volume,
+            device,
+            fault,
+        };
+        assert_eq!(event(Notice::DeviceStalled { device, oldest }), Some(stalled));
+        assert_eq!(
+            event(Notice::DeviceFenced { device }),
+            Some(NodeEvent::DeviceFenced { reactor, device })
+        );
+        let notice = Notice::Parked {
+            volume,
+            device,
+            fault,
+        };
+        assert_eq!(event(notice), Some(parked));
+        assert_eq!(event(Notice::DeviceClosed { device }), None, "an answer");
     }
 }

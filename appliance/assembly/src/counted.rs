@@ -30,6 +30,9 @@ const HOLD_MAX: Duration = Duration::from_secs(320);
 /// Sessions in a row that are refused before it is told.
 const REFUSED_IN_A_ROW: u64 = 3;
 
+/// Requests may be parked for so long before it is told: a change of their volume parks what it meets for a moment.
+const PARKED_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A queue may be unable to start for so long before it is told: the messages of a VMM come one after the other.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -79,6 +82,8 @@ struct AttachmentSeen {
     malformed: u64,
     /// Sessions in a row that were refused.
     refused_sessions: u64,
+    /// Since when requests of it are parked.
+    parked: Option<Instant>,
     /// Since when some queue cannot start.
     cannot_start: Option<Instant>,
 }
@@ -162,6 +167,23 @@ fn sentence(fault: Fault, disk: &str, met: &str) -> String {
     format!("operations on {disk} {what}{met}")
 }
 
+/// What parked requests wait for.
+fn parked(by: Option<(Option<&Name>, Fault)>) -> String {
+    let Some((disk, fault)) = by else {
+        return "requests wait for a change of their volume, about which nothing is decided yet".to_owned();
+    };
+    let disk = disk.map_or("a disk that is not open here".to_owned(), |disk| {
+        format!("disk {disk}")
+    });
+    let why = match fault {
+        Fault::Gone => "which is gone",
+        Fault::Fenced => "which has refused this node",
+        Fault::TimedOut => "on which they lasted too long",
+        _ => "which cannot be reached",
+    };
+    format!("requests wait for {disk}, {why}")
+}
+
 impl Counted {
     /// Compares, raises and clears.
     pub fn look(
@@ -233,6 +255,7 @@ impl Counted {
                 refused: 0,
                 malformed: 0,
                 refused_sessions: 0,
+                parked: None,
                 cannot_start: None,
             };
             let seen = self.attachments.entry(name.clone()).or_insert_with(fresh);
@@ -258,6 +281,7 @@ impl Counted {
                 );
                 findings.raise_times(FindingKind::RequestsRefused, &*subject, message, times);
             }
+            seen.look_at_parked(state, offered, &subject, findings, now);
             if let Some(report) = reports(index) {
                 seen.look_at_session(&report, &subject, findings, now);
             }
@@ -266,6 +290,28 @@ impl Counted {
 }
 
 impl AttachmentSeen {
+    /// Tells whose requests wait on no disk, and for what.
+    fn look_at_parked(
+        &mut self,
+        state: &LocalState,
+        offered: &Offered,
+        subject: &str,
+        findings: &Findings,
+        now: Instant,
+    ) {
+        if sum(Some(offered), |stats| stats.parked.get()) == 0 {
+            if self.parked.take().is_some() {
+                findings.clear(FindingKind::RequestsParked, subject);
+            }
+            return;
+        }
+        let since = *self.parked.get_or_insert(now);
+        if now.duration_since(since) >= PARKED_PATIENCE {
+            let message = parked(state.control.parked_by(offered.volume));
+            findings.restate(FindingKind::RequestsParked, subject, message);
+        }
+    }
+
     fn look_at_session(&mut self, report: &SessionReport, subject: &str, findings: &Findings, now: Instant) {
         let at_the_rings = |count: fn(&QueueStats) -> u64| -> u64 {
             let queues = report.queue_stats.iter();
@@ -533,7 +579,7 @@ fn called(name: &Name, disk: Option<&Disk>) -> String {
 fn attachments_on<'a>(cluster: &'a Cluster, disk: &'a Name) -> impl Iterator<Item = &'a Name> {
     let lies_on = move |volume: &Name| {
         let volume = cluster.volumes.get(volume);
-        volume.is_some_and(|volume| volume.extents().iter().any(|extent| extent.disk == *disk))
+        volume.is_some_and(|volume| volume.all_extents().iter().any(|extent| extent.disk == *disk))
     };
     let all = cluster.attachments.iter();
     all.filter(move |(_, attachment)| lies_on(&attachment.volume))

@@ -121,9 +121,9 @@ fn disks_given(before: &Cluster, command: &Command, volume: &Name) -> BTreeSet<N
         return BTreeSet::new();
     };
     let there = after.volumes.get(volume);
-    // The wish of before, asked again, puts nothing anywhere.
+    // The request of before, asked again, puts nothing anywhere.
     let changed = there.filter(|_| there != before.volumes.get(volume));
-    let extents = changed.into_iter().flat_map(|volume| volume.extents());
+    let extents = changed.into_iter().flat_map(|volume| volume.all_extents());
     extents.map(|extent| extent.disk.clone()).collect()
 }
 
@@ -188,7 +188,7 @@ fn lengthen(path: &str, bytes: u64, sparse: bool, opened: &Opened) -> Result<(),
 pub(crate) mod tests {
     use super::*;
     use palisade_model::{MediumRecord, Usage};
-    use palisade_sys::device::{DeviceSpec, Medium as Device};
+    use palisade_sys::device::{DeviceMedium, DeviceSpec};
     use palisade_words::{Generation, Uuid};
     use std::path::{Path, PathBuf};
 
@@ -198,6 +198,7 @@ pub(crate) mod tests {
             uuid: Uuid(1),
             node: Name::new("n1").unwrap(),
             medium,
+            other_paths: Default::default(),
             record: MediumRecord::default(),
             usage: Usage::Whole,
             block_bytes: 512,
@@ -220,7 +221,7 @@ pub(crate) mod tests {
         result.unwrap_err().code.into_owned()
     }
 
-    fn open(medium: Device) -> Opened {
+    fn open(medium: DeviceMedium) -> Opened {
         let spec = DeviceSpec {
             medium,
             block_bytes: 512,
@@ -233,7 +234,7 @@ pub(crate) mod tests {
     fn file(folder: &Path) -> (PathBuf, Opened, Disk) {
         let path = folder.join("d1");
         std::fs::write(&path, vec![7; 100 * 512]).unwrap();
-        let opened = open(Device::File {
+        let opened = open(DeviceMedium::File {
             path: path.clone(),
             create: None,
         });
@@ -375,7 +376,7 @@ pub(crate) mod tests {
     #[test]
     fn what_has_no_size_of_its_own_to_change_says_so() {
         let name = Name::new("d1").unwrap();
-        let opened = open(Device::Null { bytes: 51200 });
+        let opened = open(DeviceMedium::Null { bytes: 51200 });
         for medium in [
             Medium::Memory { bytes: 51200 },
             Medium::Null { bytes: 51200 },

@@ -10,13 +10,12 @@ use crate::clearing::ClearProgress;
 use crate::local_state::OpenDisk;
 use crate::local_state::lock::StateGuard;
 use crate::message::ControlMessage;
-use crate::orders::Order;
 use crate::shared::Shared;
 use crate::sight::Sight;
 use palisade_api::FindingKind;
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::{Doing, Progress};
-use palisade_control::{DoorChange, Effect, ReactorChange, TaskId, Work};
+use palisade_control::{DoorChange, Effect, TaskId, Work};
 use palisade_model::Cluster;
 use palisade_sys::Opened;
 use palisade_words::{DeviceIndex, Name, ReactorIndex};
@@ -50,6 +49,7 @@ pub fn carry_out(
                 task,
                 change,
             } => tell(shared, state, reactor, task, change),
+            Effect::UseDevice { device } => use_device(shared, state, device),
             Effect::TellDoor(change) => tell_door(shared, change),
             Effect::OpenDevice {
                 disk,
@@ -151,33 +151,20 @@ fn tell(
     if let Some(task) = task {
         state.acknowledgements.expect(reactor, task, &change);
     }
-    let order = match change {
-        ReactorChange::SetRoute {
-            volume,
-            route,
-            generation,
-        } => Order::Engine(Command::SetRoute {
-            volume,
-            route,
-            generation,
-        }),
-        ReactorChange::Revoke { attachment } => Order::Engine(Command::Revoke { attachment }),
-        ReactorChange::SetAttachment { attachment, settings } => {
-            Order::Engine(Command::SetAttachment { attachment, settings })
-        }
-        ReactorChange::CloseDevice { device } => Order::CloseDevice { device },
-        ReactorChange::GrowDevice { device } => Order::GrowDevice { device },
-        ReactorChange::UseDevice { device } => {
-            let Some(open) = state.device(device) else { return };
-            Order::OpenDevice {
-                device,
-                opened: Arc::clone(&open.opened),
-                stats: open.stats.get(reactor.usize()).cloned().unwrap_or_default(),
-                deadline: shared.settings.stall,
-            }
-        }
-    };
-    handle.send(order);
+    handle.send(change);
+}
+
+/// Has all reactors use a device that is open.
+fn use_device(shared: &Shared, state: &StateGuard<'_>, device: DeviceIndex) {
+    let Some(open) = state.device(device) else { return };
+    for (index, reactor) in shared.reactors.iter().enumerate() {
+        reactor.send(ReactorCommand::AddDevice {
+            device,
+            opened: Arc::clone(&open.opened),
+            stats: open.stats.get(index).cloned().unwrap_or_default(),
+            deadline: shared.settings.stall,
+        });
+    }
 }
 
 fn tell_door(shared: &Shared, change: DoorChange) {

@@ -9,9 +9,9 @@ use palisade_admin as admin;
 use palisade_api::{Clears, FindingKind, FindingKind as F};
 use palisade_block::Fault;
 use palisade_block::stats::{AttachmentStats, DeviceStats, ReactorStats};
-use palisade_consensus::{ProposeError, RenewError, StoreError};
-use palisade_frontend::codec::Problem;
-use palisade_frontend::{AttachError, BindError, Refusal};
+use palisade_consensus::{IdentityError, ProposeError, RenewError, StoreError};
+use palisade_frontend::codec::MessageProblem;
+use palisade_frontend::{AttachError, BindError, SessionRefusal};
 use palisade_memory::{InflightError, MapError};
 use palisade_model as model;
 use palisade_reconcile::{Action, Cause};
@@ -132,33 +132,33 @@ endings! {
         Broken::NoPage => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
         Broken::MemoryLost => finding("Its requests are not answered; the error descriptor is signalled", F::QueueBroken),
     }
-    "A message that cannot be read" of_problem(Problem) {
-        Problem::Header => MESSAGE,
-        Problem::Version { .. } => MESSAGE,
-        Problem::UnexpectedReply => MESSAGE,
-        Problem::PayloadTooLong { .. } => MESSAGE,
-        Problem::UnknownRequest => MESSAGE,
-        Problem::NotOffered => MESSAGE,
-        Problem::PayloadSize { .. } => MESSAGE,
-        Problem::Fds { .. } => MESSAGE,
-        Problem::Regions { .. } => MESSAGE,
-        Problem::ConfigSize { .. } => MESSAGE,
-        Problem::Flag { .. } => MESSAGE,
-        Problem::ReservedBits { .. } => MESSAGE,
+    "A message that cannot be read" of_problem(MessageProblem) {
+        MessageProblem::Header => MESSAGE,
+        MessageProblem::Version { .. } => MESSAGE,
+        MessageProblem::UnexpectedReply => MESSAGE,
+        MessageProblem::PayloadTooLong { .. } => MESSAGE,
+        MessageProblem::UnknownRequest => MESSAGE,
+        MessageProblem::NotOffered => MESSAGE,
+        MessageProblem::PayloadSize { .. } => MESSAGE,
+        MessageProblem::Fds { .. } => MESSAGE,
+        MessageProblem::Regions { .. } => MESSAGE,
+        MessageProblem::ConfigSize { .. } => MESSAGE,
+        MessageProblem::Flag { .. } => MESSAGE,
+        MessageProblem::ReservedBits { .. } => MESSAGE,
     }
-    "A message that is refused" of_refusal(Refusal) {
-        Refusal::NoSuchQueue { .. } => MESSAGE,
-        Refusal::Features { .. } => QUEUE,
-        Refusal::ProtocolFeatures { .. } => MESSAGE,
-        Refusal::QueueSize { .. } => QUEUE,
-        Refusal::Base { .. } => QUEUE,
-        Refusal::Alignment { .. } => QUEUE,
-        Refusal::Memory(_) => MESSAGE,
-        Refusal::Log(_) => MESSAGE,
-        Refusal::Inflight(_) => MESSAGE,
-        Refusal::Config(_) => MESSAGE,
-        Refusal::Descriptor { .. } => MESSAGE,
-        Refusal::KeptOut { .. } => MESSAGE,
+    "A message that is refused" of_refusal(SessionRefusal) {
+        SessionRefusal::NoSuchQueue { .. } => MESSAGE,
+        SessionRefusal::Features { .. } => QUEUE,
+        SessionRefusal::ProtocolFeatures { .. } => MESSAGE,
+        SessionRefusal::QueueSize { .. } => QUEUE,
+        SessionRefusal::Base { .. } => QUEUE,
+        SessionRefusal::Alignment { .. } => QUEUE,
+        SessionRefusal::Memory(_) => MESSAGE,
+        SessionRefusal::Log(_) => MESSAGE,
+        SessionRefusal::Inflight(_) => MESSAGE,
+        SessionRefusal::Config(_) => MESSAGE,
+        SessionRefusal::Descriptor { .. } => MESSAGE,
+        SessionRefusal::KeptOut { .. } => MESSAGE,
     }
     "Guest memory that cannot be had" of_map_error(MapError) {
         MapError::Extent { .. } => MESSAGE,
@@ -248,6 +248,8 @@ endings! {
     }
     "A change that is not taken" of_propose_error(ProposeError) {
         ProposeError::Refused(_) => ANSWER,
+        ProposeError::NotLeader { .. } => ANSWER,
+        ProposeError::OutcomeUnknown => ANSWER,
         ProposeError::Storage { .. } => finding("Nothing", F::DatabaseHalted),
         ProposeError::Halted => finding("Nothing", F::DatabaseHalted),
         ProposeError::Misplaced { .. } => finding("Nothing", F::StateMisplaced),
@@ -261,6 +263,14 @@ endings! {
         model::Refusal::Invalid { .. } => ANSWER,
         model::Refusal::TooMany { .. } => ANSWER,
         model::Refusal::UuidTaken { .. } => ANSWER,
+        model::Refusal::NotAMember { .. } => ANSWER,
+        model::Refusal::IncarnationNotLater { .. } => ANSWER,
+        model::Refusal::FeatureLevelTooLow { .. } => ANSWER,
+        model::Refusal::FeatureOff { .. } => ANSWER,
+        model::Refusal::NodeJoining { .. } => ANSWER,
+        model::Refusal::NodeInUse { .. } => ANSWER,
+        model::Refusal::LastVoter { .. } => ANSWER,
+        model::Refusal::AddressTaken { .. } => ANSWER,
         model::Refusal::MediumTaken { .. } => ANSWER,
         model::Refusal::DiskInUse { .. } => ANSWER,
         model::Refusal::DiskGoing { .. } => ANSWER,
@@ -287,6 +297,7 @@ endings! {
         StoreError::InUse { .. } => NO_START,
         StoreError::Damaged { .. } => NO_START,
         StoreError::TooNew { .. } => NO_START,
+        StoreError::Unknown { .. } => NO_START,
         StoreError::Missing { .. } => NO_START,
         StoreError::Gap { .. } => NO_START,
         StoreError::Refused { .. } => NO_START,
@@ -294,6 +305,13 @@ endings! {
         StoreError::Broken { .. } => NO_START,
         StoreError::Vanished { .. } => NO_START,
         StoreError::UnfinishedRestore { .. } => NO_START,
+    }
+    "A state directory that does not say which node it is" of_identity_error(IdentityError) {
+        IdentityError::Io { .. } => NO_START,
+        IdentityError::Damaged { .. } => NO_START,
+        IdentityError::TooNew { .. } => NO_START,
+        IdentityError::Missing { .. } => NO_START,
+        IdentityError::Stranger { .. } => NO_START,
     }
     "A database that cannot be written anew; it is tried again by itself" of_renew_error(RenewError) {
         RenewError::NotWritten { .. } => finding("Nothing", F::DatabaseHalted),
@@ -308,6 +326,7 @@ endings! {
     "A daemon that cannot start" of_start_error(StartError) {
         StartError::Directory { .. } => NO_START,
         StartError::Name { .. } => NO_START,
+        StartError::Identity(_) => NO_START,
         StartError::Store(_) => NO_START,
         StartError::Propose(_) => NO_START,
         StartError::Reactor { .. } => NO_START,
@@ -326,20 +345,20 @@ endings! {
         ConfigError::Group { .. } => NO_START,
         ConfigError::Door(_) => NO_START,
     }
-    "A door of REST that cannot be opened, or whose keys cannot be taken" of_admin_error(admin::StartError) {
-        admin::StartError::Exposed { .. } => NO_START,
-        admin::StartError::SecretExposed { .. } => KEYS,
-        admin::StartError::TokenWeak { .. } => KEYS,
-        admin::StartError::TokensEqual { .. } => KEYS,
-        admin::StartError::FileRead { .. } => KEYS,
-        admin::StartError::TokenMake { .. } => NO_START,
-        admin::StartError::CertificateEmpty { .. } => KEYS,
-        admin::StartError::Certificate { .. } => KEYS,
-        admin::StartError::CertificateNotValid { .. } => finding("Nothing", F::KeysNotTaken),
-        admin::StartError::Listen { .. } => NO_START,
-        admin::StartError::SocketInUse { .. } => NO_START,
-        admin::StartError::Socket { .. } => NO_START,
-        admin::StartError::Runtime { .. } => NO_START,
+    "A door of REST that cannot be opened, or whose keys cannot be taken" of_admin_error(admin::AdminStartError) {
+        admin::AdminStartError::Exposed { .. } => NO_START,
+        admin::AdminStartError::SecretExposed { .. } => KEYS,
+        admin::AdminStartError::TokenWeak { .. } => KEYS,
+        admin::AdminStartError::TokensEqual { .. } => KEYS,
+        admin::AdminStartError::FileRead { .. } => KEYS,
+        admin::AdminStartError::TokenMake { .. } => NO_START,
+        admin::AdminStartError::CertificateEmpty { .. } => KEYS,
+        admin::AdminStartError::Certificate { .. } => KEYS,
+        admin::AdminStartError::CertificateNotValid { .. } => finding("Nothing", F::KeysNotTaken),
+        admin::AdminStartError::Listen { .. } => NO_START,
+        admin::AdminStartError::SocketInUse { .. } => NO_START,
+        admin::AdminStartError::Socket { .. } => NO_START,
+        admin::AdminStartError::Runtime { .. } => NO_START,
     }
 }
 
@@ -378,12 +397,20 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         "the opening of a disk on a file system without locks of open files",
     ),
     (F::PlainPages, "the start of a reactor without hugepages"),
+    (
+        F::MemoryLimited,
+        "the limits of the daemon's control group, held against what guests share with it",
+    ),
     (F::MemoryNotPinned, "the pinning of a guest's memory"),
     (
         F::WriteCacheNotKept,
         "a guest that switches its write cache, and a folder that cannot be written",
     ),
     (F::RequestsRefused, "the counters of requests that were none"),
+    (
+        F::RequestsParked,
+        "five seconds in which requests of an attachment are parked; the first device and its fault are told by the reactor",
+    ),
     (F::RestWithoutToken, "a setting of the daemon"),
     (
         F::RestPortTaken,
@@ -454,6 +481,23 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
     ),
     (F::LimitInForce, "the limits of the process, at its start"),
     (
+        F::StateSpaceLow,
+        "a look at the file system of the state directory each second",
+    ),
+    (
+        F::MediaRecordDamaged,
+        "the reading of what a disk was last known to carry, and a look each second for what was set aside",
+    ),
+    (F::EventsNotKept, "the writing of events, tried again each second"),
+    (
+        F::EventsDamaged,
+        "the reading of files of events at a start and before one makes room, and a look for those set aside every ten seconds",
+    ),
+    (
+        F::EventsLost,
+        "a look each second at where the files of events lie and how long they are, and the reading of them at a start",
+    ),
+    (
         F::StateInMemory,
         "a look at the file system of the state directory, at a start",
     ),
@@ -481,6 +525,7 @@ fn every_counter_is_named(attachment: &AttachmentStats, device: &DeviceStats, re
         throttled: _,        // palisade_attachment_throttled_total
         bounced: _,          // palisade_attachment_bounced_total
         in_flight: _,        // palisade_attachment_in_flight
+        parked: _,           // palisade_attachment_parked
         ranges_ns: _,        // palisade_attachment_discard_seconds_total
     } = attachment;
     let DeviceStats {
@@ -493,13 +538,16 @@ fn every_counter_is_named(attachment: &AttachmentStats, device: &DeviceStats, re
         slow_ranges: _,    // the finding that is about them
     } = device;
     let ReactorStats {
-        turns: _,        // palisade_reactor_turns_total
-        busy_turns: _,   // palisade_reactor_busy_turns_total
-        sleeps: _,       // palisade_reactor_sleeps_total
-        slots_used: _,   // palisade_reactor_slots_used
-        slots_short: _,  // palisade_reactor_slots_short_total
-        buffers_used: _, // `hugepages.used_bytes` of the node
-        pool_short: _,   // palisade_reactor_pool_short_total
+        turns: _,          // palisade_reactor_turns_total
+        busy_turns: _,     // palisade_reactor_busy_turns_total
+        sleeps: _,         // palisade_reactor_sleeps_total
+        slots_used: _,     // palisade_reactor_slots_used
+        slots_short: _,    // palisade_reactor_slots_short_total
+        buffers_used: _,   // `hugepages.used_bytes` of the node
+        pool_short: _,     // palisade_reactor_pool_short_total
+        parked: _,         // palisade_reactor_parked
+        fenced_devices: _, // palisade_reactor_fenced_devices_total
+        stale_commands: _, // palisade_reactor_stale_commands_total
     } = reactor;
 }
 

@@ -14,11 +14,12 @@ use crate::medium::{self, Manner};
 use crate::moved;
 use crate::opening;
 use crate::problem;
+use crate::recorded::are_one;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
-use palisade_model::{Cluster, Command, Disk, RelocateDisks, Relocation};
+use palisade_model::{Cluster, Command, Disk, RelocateDisks, Relocation, Usage};
 use palisade_reconcile::{Ring, Search, search};
 use palisade_sys::Opened;
 use palisade_volume::{Standing, image, standing};
@@ -35,6 +36,12 @@ pub fn may_be(disk: &Disk) -> bool {
 /// Whether a disk is told by its superblock.
 fn is_told_by_superblock(disk: &Disk) -> bool {
     disk.has_superblock() && disk.first_superblock.is_on_medium()
+}
+
+/// Whether something that is recorded of a disk's medium tells it, which no copy has as well: an identity of its own, or that of
+/// the file under a loop device.
+fn is_told_by_record(disk: &Disk) -> bool {
+    disk.has_identity() || disk.record.backing.is_some()
 }
 
 /// What is looked at when disks are searched for.
@@ -83,8 +90,9 @@ pub fn open(
                 .and_then(|place| path_of(places.cluster, place))
                 .unwrap_or_default();
             Err(format!(
-                "its path leads to the medium of another disk, and {path} holds what disk {name} held when it was last \
-                 seen: {}. Nothing was written to any of them. Record where they are now: {}",
+                "its path leads to the medium of another disk, and {path} {}: {}. Nothing was written to any of them. Record where \
+                 they are now: {}",
+                found_by(places.cluster, name),
                 told(&ring),
                 command(&ring)
             ))
@@ -116,7 +124,17 @@ pub fn open(
     }
 }
 
-fn told(ring: &Ring) -> String {
+/// By what the medium of a disk that keeps no superblock was found under the path of another one, as the end of a clause.
+fn found_by(cluster: &Cluster, name: &Name) -> String {
+    let backing = cluster.disks.get(name).and_then(|disk| disk.record.backing);
+    match backing {
+        Some(backing) => format!("is the medium of disk {name} (backing file {backing})"),
+        None => format!("holds what disk {name} held when it was last seen"),
+    }
+}
+
+/// Which disks these are, in words.
+pub fn told(ring: &Ring) -> String {
     let names: Vec<&str> = ring.disks().iter().map(Name::as_str).collect();
     format!("disks {} have exchanged their paths", names.join(", "))
 }
@@ -134,6 +152,15 @@ impl<'a> Places<'a> {
             cluster,
             seen: &shared.last_seen,
             open,
+        }
+    }
+
+    /// The disks that have exchanged their paths with one, whatever tells their media, each beyond doubt.
+    pub fn ring(&self, name: &Name) -> Option<Ring> {
+        let among = self.with_paths(self.cluster.disks.get(name)?);
+        match search(name, |of| self.medium_under(of, &among)) {
+            Search::Exchanged(ring) => Some(ring),
+            Search::InPlace | Search::NotFound(_) => None,
         }
     }
 
@@ -161,18 +188,18 @@ impl<'a> Places<'a> {
             .cluster
             .disks
             .iter()
-            .filter(|(other, found)| *other != name && found.node == disk.node);
+            .filter(|(other, found)| *other != name && found.custodian() == disk.custodian());
         let mut nameless = others.filter(|(_, other)| may_be(other));
         // What could be either's is where the other one has always been.
         let found = nameless.find(|(other, _)| is_of(other, name) && !is_of(other, other));
         found.map(|(other, _)| other)
     }
 
-    /// The disks of a node that have a path.
+    /// The disks that the node of a disk reaches by a path.
     fn with_paths(&self, of: &Disk) -> BTreeSet<&'a Name> {
         let disks = self.cluster.disks.iter();
         disks
-            .filter(|(_, disk)| disk.node == of.node && disk.medium.path().is_some())
+            .filter(|(_, disk)| disk.path_of(of.custodian()).is_some())
             .map(|(name, _)| name)
             .collect()
     }
@@ -203,7 +230,7 @@ impl<'a> Places<'a> {
 
     /// Whether anything is recorded of a disk by which another medium under its path is known to be another.
     fn tells(&self, disk: &Disk) -> bool {
-        disk.has_superblock() || disk.has_identity() || medium::was_seen(disk, self.seen)
+        disk.has_superblock() || is_told_by_record(disk) || medium::was_seen(disk, self.seen)
     }
 
     fn is_safe(&self, disk: &Name) -> bool {
@@ -222,8 +249,28 @@ impl<'a> Places<'a> {
         holders.next().is_none().then(|| (*holder).clone())
     }
 
+    /// As [`is_written_by_guest`].
+    fn is_written_by_guest(&self, name: &Name, opened: &Opened) -> bool {
+        let (Some(disk), Some(path)) = (self.cluster.disks.get(name), opened.path()) else {
+            return false;
+        };
+        let is_elsewhere = |other: &Name| {
+            let open = self.open.get(other);
+            open.is_some_and(|open| {
+                open.path().is_some_and(|its| !are_one(its, path)) && matches!(open.is_at(path), Ok(false))
+            })
+        };
+        // What a disk is known by without a record is what lies there: that proves nothing.
+        let is_recorded = is_told_by_record(disk) || medium::was_seen(disk, self.seen);
+        let others = superblocks::disks_named_by(self.cluster, opened);
+        disk.usage == Usage::Whole
+            && is_recorded
+            && self.holds(name, path, opened).is_ok()
+            && others.filter(|other| *other != name).all(is_elsewhere)
+    }
+
     /// Whether what was opened under a path is the medium of a disk: by identity, size and block, and by its superblock with
-    /// its lineage, or its content where it keeps none.
+    /// its lineage, or its content where it keeps none and stands on no file whose inode is recorded.
     fn holds(&self, name: &Name, path: &Path, there: &Opened) -> Result<(), String> {
         let cluster = self.cluster;
         let disk = cluster.disks.get(name).ok_or("there is no such disk")?;
@@ -246,13 +293,14 @@ impl<'a> Places<'a> {
                 other => Err(format!("its superblock is not the one of the disk ({other:?})")),
             };
         }
-        match (
-            medium::needs_fingerprint(disk),
-            disk.has_identity() && !disk.has_superblock(),
-        ) {
-            (true, _) if medium::was_seen(disk, self.seen) => medium::is_content_of(disk, there, self.seen),
-            (false, true) => Ok(()),
-            _ => Err("nothing tells whether it is the disk".into()),
+        // What is recorded of it has been compared above. That somebody has written to the file under a loop device meanwhile is
+        // asked about when the disk is opened.
+        match is_told_by_record(disk) && !disk.has_superblock() {
+            true => Ok(()),
+            false if medium::needs_fingerprint(disk) && medium::was_seen(disk, self.seen) => {
+                medium::is_content_of(disk, there, self.seen)
+            }
+            false => Err("nothing tells whether it is the disk".into()),
         }
     }
 }
@@ -279,12 +327,12 @@ pub fn ring_of<'a>(
 ///
 /// # Errors
 /// There is no such disk, or the medium of one is under none of the paths, or under several.
-pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
-    if !wish.places.is_empty() {
-        return placed::relocate(shared, wish);
+pub fn relocate(shared: &Shared, request: &api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+    if !request.places.is_empty() {
+        return placed::relocate(shared, request);
     }
     let cluster = shared.cluster();
-    let names: Vec<Name> = wish
+    let names: Vec<Name> = request
         .disks
         .iter()
         .map(|id| Name::new(id.as_str()).map_err(|_| Problem::not_found("disk", id)))
@@ -307,11 +355,12 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
         id: one.name.to_string(),
         before: path_of(&cluster, &one.name).unwrap_or_default().to_owned(),
         path: one.path.clone(),
-        holds: None,
+        // Nothing else is taken without a word of the operator's.
+        holds: Some("the medium of the disk".to_owned()),
         unproved: false,
     });
     let relocated = relocated.collect();
-    agree(shared, &cluster, RelocateDisks { disks }, wish.dry_run)?;
+    agree(shared, &cluster, RelocateDisks { disks }, request.dry_run)?;
     Ok(api::DiskRelocated { disks: relocated })
 }
 
@@ -335,18 +384,19 @@ fn path_of<'a>(cluster: &'a Cluster, disk: &Name) -> Option<&'a str> {
     cluster.disks.get(disk)?.medium.path()
 }
 
-/// The disk of a node for which a path is recorded.
+/// The disk that a node reaches by a path, as far as that is recorded.
 pub fn recorded_at<'a>(cluster: &'a Cluster, node: &Name, path: &str) -> Option<(&'a Name, &'a Disk)> {
     let mut disks = cluster.disks.iter();
-    disks.find(|(_, disk)| disk.node == *node && disk.medium.path() == Some(path))
+    disks.find(|(_, disk)| disk.path_of(node) == Some(path))
 }
 
 /// Each of these disks with the path under which its medium was found; of a last one that was not, the path that is left.
 fn known_places<'a>(
-    cluster: &'a Cluster,
+    places: &Places<'a>,
     names: &'a [Name],
     under: &BTreeMap<&Name, Option<Name>>,
 ) -> Vec<(&'a Name, Option<&'a str>)> {
+    let cluster = places.cluster;
     let place = |name: &Name| {
         let mut at = under.iter().filter(|(_, medium)| medium.as_ref() == Some(name));
         let (place, another) = (at.next(), at.next());
@@ -354,12 +404,20 @@ fn known_places<'a>(
     };
     let is_taken = |one: &Name| names.iter().any(|name| place(name) == Some(one));
     let unknown = names.iter().filter(|name| place(name).is_none()).count();
-    let left = names.iter().find(|one| unknown == 1 && !is_taken(one));
-    let places = names.iter().map(|name| {
+    // Not where the medium of a disk lies that is not named.
+    let is_anothers = |one: &Name| {
+        let all = cluster.disks.get(one).map(|disk| places.with_paths(disk));
+        let there = all.and_then(|all| places.medium_under(one, &all));
+        there.is_some_and(|there| !names.contains(&there))
+    };
+    let left = names
+        .iter()
+        .find(|one| unknown == 1 && !is_taken(one) && !is_anothers(one));
+    let found = names.iter().map(|name| {
         let place = place(name).or(left);
         (name, place.and_then(|place| path_of(cluster, place)))
     });
-    places.collect()
+    found.collect()
 }
 
 /// Where each of these disks is among the paths of all of them.
@@ -387,7 +445,18 @@ fn moves(shared: &Shared, cluster: &Cluster, names: &[Name]) -> Result<Vec<Reloc
                     format!("more than one of {paths} holds what looks like the medium of disk {name}")
                 }
             };
-            let named = known_places(cluster, names, &under);
+            if let Some(ring) = places.ring(name).filter(|_| place.is_none()) {
+                let remedy = format!(
+                    "{}: record where all of them are, in one step: {}. Nothing was changed",
+                    told(&ring),
+                    command(&ring)
+                );
+                return Err(
+                    Problem::new(ProblemKind::Conflict, "disks_not_exchanged", message, &remedy)
+                        .about("disks"),
+                );
+            }
+            let named = known_places(&places, names, &under);
             let remedy = format!(
                 "name all disks that have exchanged their paths, and no others; or say where each of them is, of which --dry-run \
                  shows what lies there, and --yes says that it is the disk where nothing proves it: {}. Nothing was changed",
@@ -435,7 +504,7 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         return Ok(());
     };
     // Its own path, or that of another disk.
-    let Some((holder, at_path)) = recorded_at(cluster, &disk.node, path) else {
+    let Some((holder, at_path)) = recorded_at(cluster, disk.custodian(), path) else {
         return Ok(());
     };
     let open = open_disks(shared);
@@ -516,6 +585,13 @@ pub fn refuse_recorded(shared: &Shared, cluster: &Cluster, name: &Name, path: &s
         _ => return Ok(()),
     };
     Err(Problem::new(ProblemKind::Conflict, "disks_exchanged", message, remedy).about("path"))
+}
+
+/// Whether the superblocks of other disks on the medium of a disk that is given whole are what its guest has written: the medium
+/// is the recorded one, and each of those disks is in use on a medium of its own elsewhere, so that this one is none of them.
+pub fn is_written_by_guest(shared: &Shared, cluster: &Cluster, name: &Name, opened: &Opened) -> bool {
+    let open = open_disks(shared);
+    Places::now(shared, cluster, &open).is_written_by_guest(name, opened)
 }
 
 /// Whether what lies under the path of a disk that is closed is known to be the medium of another one.

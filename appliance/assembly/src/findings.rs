@@ -10,9 +10,10 @@ use crate::views::View;
 use palisade_admin::TcpAccess;
 use palisade_api as api;
 use palisade_api::FindingKind;
+use palisade_api::size::human;
 use palisade_model::Kind;
 use palisade_reconcile::{Action, Cause};
-use palisade_sys::PageBacking;
+use palisade_sys::{MemoryLimit, PageBacking};
 use palisade_words::{Name, SECTOR_BYTES};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,9 @@ impl View<'_> {
             if self.state.control.has_stalled(name) {
                 let message = format!("blocked on disk {name}, for {} ms", oldest_ns(open) / 1_000_000);
                 add(FindingKind::DiskStalled, format!("disk/{name}"), message);
+            }
+            if let Some(message) = media::fenced(self.state, name) {
+                add(FindingKind::DiskFenced, format!("disk/{name}"), message);
             }
         }
         for (name, damage) in self.state.control.superblock_damage() {
@@ -140,6 +144,10 @@ impl View<'_> {
             let message = "buffers are made of plain pages; hugepages are faster";
             add(FindingKind::PlainPages, "node".into(), message.into());
         }
+        let limit = || self.shared.last_limit.at(Instant::now());
+        if let Some(message) = memory_limited(self.shared.shares.charged_bytes(), limit) {
+            add(FindingKind::MemoryLimited, "node".into(), message);
+        }
         if let Some(door) = &self.shared.settings.admin.tcp
             && door.access == TcpAccess::Nothing
         {
@@ -150,5 +158,44 @@ impl View<'_> {
             add(FindingKind::RestWithoutToken, "node".into(), message);
         }
         derived
+    }
+}
+
+/// What is to be said when guests share more memory with the daemon than its control group may use: whoever touches a page first
+/// is charged for it.
+fn memory_limited(shared_bytes: u64, limit: impl FnOnce() -> Option<MemoryLimit>) -> Option<String> {
+    if shared_bytes == 0 {
+        return None;
+    }
+    let MemoryLimit { bytes, file } = limit()?;
+    (shared_bytes > bytes).then(|| {
+        format!(
+            "guests share {} with the daemon, and its control group may use {} ({}): a guest can have the kernel end the daemon",
+            human(shared_bytes),
+            human(bytes),
+            file.display()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_that_share_more_memory_than_the_daemon_may_use_are_told() {
+        let limit = || {
+            Some(MemoryLimit {
+                bytes: 600 << 20,
+                file: "/sys/fs/cgroup/memory.max".into(),
+            })
+        };
+        let told = memory_limited(2 << 30, limit).unwrap();
+        for words in ["share 2 GiB", "may use 600 MiB", "(/sys/fs/cgroup/memory.max)"] {
+            assert!(told.contains(words), "{told}");
+        }
+        assert_eq!(memory_limited(600 << 20, limit), None);
+        assert_eq!(memory_limited(2 << 30, || None), None);
+        assert_eq!(memory_limited(0, || unreachable!("nothing is to be read")), None);
     }
 }

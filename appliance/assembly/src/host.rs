@@ -2,11 +2,11 @@
 
 use crate::effects;
 use crate::message::ControlMessage;
-use crate::orders::{Order, Queue};
+use crate::reactor_thread::GuestQueue;
 use crate::shared::Shared;
 use crate::write_cache;
 use palisade_api::{FindingKind, Severity};
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::ReactorCommand;
 use palisade_control::Offered;
 use palisade_frontend::Host;
 use palisade_memory::GuestMemory;
@@ -90,17 +90,17 @@ impl Host for DoorHost {
         }
     }
 
-    fn start_queue(&self, queue: QueueId, source: Box<Queue>, kick: Option<PeerEvent>) {
+    fn start_queue(&self, queue: QueueId, source: Box<GuestQueue>, kick: Option<PeerEvent>) {
         let mut state = self.shared.state();
         let placed = state.control.start_queue(queue).and_then(|(reactor, settings)| {
             let handle = self.shared.reactors.get(reactor.usize())?;
             Some((handle, settings))
         });
         match placed {
-            Some((reactor, settings)) => reactor.send(Order::AddQueue {
+            Some((reactor, settings)) => reactor.send(ReactorCommand::AddQueue {
                 queue,
                 settings,
-                source,
+                source: *source,
                 kick,
             }),
             // It is kept nowhere; `stop_queue` says that it never ran.
@@ -117,7 +117,7 @@ impl Host for DoorHost {
         let reactor = state.control.stop_queue(queue);
         let reactor = reactor.and_then(|reactor| self.shared.reactors.get(reactor.usize()));
         match reactor {
-            Some(reactor) => reactor.send(Order::Engine(Command::StopQueue { queue })),
+            Some(reactor) => reactor.send(ReactorCommand::StopQueue { queue }),
             None => self.shared.door().queue_stopped(queue, None),
         }
     }
@@ -125,7 +125,7 @@ impl Host for DoorHost {
     fn leave_queue(&self, queue: QueueId) {
         // Whichever has it: the others know of no such queue.
         for reactor in &self.shared.reactors {
-            reactor.send(Order::Engine(Command::LeaveQueue { queue }));
+            reactor.send(ReactorCommand::LeaveQueue { queue });
         }
     }
 

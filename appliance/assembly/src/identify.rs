@@ -5,12 +5,13 @@ use crate::alias;
 use crate::exchanged;
 use crate::medium;
 use crate::opening;
+use crate::own_file::Obstacle;
 use crate::problem;
 use crate::shared::Shared;
 use crate::smaller_copy::SmallerCopy;
 use crate::strangers;
 use crate::superblocks;
-use crate::takeover::{DiskHold, hold_at_once};
+use crate::takeover::{DiskHold, hold_at_once, refused_undecided, undecided};
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind, Severity};
 use palisade_model::{Disk, IdentifyDisk, Medium, MediumRecord};
@@ -73,7 +74,17 @@ pub fn command_for<'a>(
                 alias::refuse_copy(name, disk, &path, &opened)?;
             }
             note(&opened);
-            of_closed(shared, name, disk, &opened, patch.confirm)?
+            let closed = of_closed(shared, name, disk, &opened, patch.confirm)?;
+            let (_, _, other) = &closed;
+            // That a file was cut off is forgotten with the same word.
+            let says_nothing = patch.confirm && other.is_none() && disk.medium.path() == Some(&path);
+            if says_nothing
+                && medium::refuse_cut(name, disk, &shared.last_seen).is_ok()
+                && let Some(what) = undecided(shared, &shared.cluster(), name, disk, &opened)
+            {
+                return Err(refused_undecided(name, &what));
+            }
+            closed
         }
     };
     let command = IdentifyDisk {
@@ -120,12 +131,12 @@ pub fn confirmed(shared: &Shared, name: &Name, disk: &Disk) -> Result<(), Proble
         }
     }
     shared.last_seen.forget_cut(disk.uuid).map_err(|error| {
+        let Obstacle { what, remedy } = shared.last_seen.obstacle_to_cut(disk.uuid, &error);
         let message = format!(
-            "what disk {name} is was recorded, and that it was cut off cannot be forgotten in {}: {error}",
-            shared.last_seen.folder().display()
+            "what disk {name} is was recorded, and whether it was ever cut off can neither be looked up nor forgotten: {what}"
         );
-        let remedy = "see that the daemon may write there, and say the same again";
-        Problem::new(ProblemKind::Internal, "state_not_writable", message, remedy)
+        let remedy = format!("{remedy}; then the disk is opened by itself, unless it was cut off");
+        Problem::new(ProblemKind::Internal, "state_not_writable", message, &remedy)
     })?;
     if open.is_some()
         && let Some(open) = shared.state().disks.get_mut(name)
@@ -206,7 +217,8 @@ fn of_closed(
     let (record, wwid) = medium::record_open(opened, disk.usage).map_err(unread)?;
     let seen = &shared.last_seen;
     let check_content = || match confirm {
-        false => medium::check_content(name, disk, opened, seen),
+        false => refuse_strangers(name, disk, opened)
+            .and_then(|()| medium::check_content(name, disk, opened, seen)),
         true if medium::needs_fingerprint(disk) => medium::is_content_of(disk, opened, seen),
         true => Ok(()),
     };
@@ -230,9 +242,15 @@ fn of_closed(
         ..disk.clone()
     }) {
         shared.last_seen.place(disk.uuid);
-        let kept =
-            Fingerprint::of(opened).and_then(|now| shared.last_seen.keep(disk.uuid, &now, Hold::LetGo));
-        kept.map_err(unread)?;
+        let now = Fingerprint::of(opened).map_err(unread)?;
+        shared
+            .last_seen
+            .keep(disk.uuid, &now, Hold::LetGo)
+            .map_err(|error| {
+                let Obstacle { what, remedy } = shared.last_seen.obstacle(disk.uuid, &error);
+                let message = format!("what disk {name} looks like cannot be kept: {what}");
+                Problem::new(ProblemKind::Internal, "state_not_writable", message, &remedy)
+            })?;
     }
     Ok((record, wwid, other))
 }
@@ -249,6 +267,16 @@ fn carries_superblock(disk: &Disk, opened: &Opened) -> Result<(), String> {
             found.superblock.label
         )),
         Err(error) => Err(format!("its superblock cannot be read: {error}")),
+    }
+}
+
+/// A disk given whole carries a superblock of Palisade that nobody has called its guest's.
+fn refuse_strangers(name: &Name, disk: &Disk, opened: &Opened) -> Result<(), String> {
+    match disk.strangers(strangers::named(disk, opened)).next() {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "it carries a superblock of Palisade, which is the guest's of disk {name} only if that has put it there itself"
+        )),
     }
 }
 

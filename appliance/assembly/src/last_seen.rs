@@ -2,7 +2,7 @@
 //! this node's own observation and changes all the time. And how short the files of disks that are given whole have been seen:
 //! nothing on them tells that they were cut off once they are as long as before, and what was there reads as zeros.
 
-use crate::own_file;
+use crate::own_file::{self, Obstacle};
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_words::Uuid;
 use std::collections::BTreeSet;
@@ -49,6 +49,7 @@ impl LastSeen {
     }
 
     /// Where it is kept.
+    #[cfg(test)]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -86,13 +87,28 @@ impl LastSeen {
     }
 
     /// The least size in bytes that the file of a disk was seen to have, where that was less than the disk's and nobody has
-    /// said since that it is to be used. What is damaged or cannot be read is as if nothing had been left of it.
-    pub fn cut(&self, disk: Uuid) -> Option<u64> {
+    /// said since that it is to be used. One that is there and damaged tells that it was cut off, and is as if nothing had been
+    /// left of it.
+    ///
+    /// # Errors
+    /// What the file system says, unless there is none: nothing is known of a cut then, and none is to be told.
+    pub fn cut(&self, disk: Uuid) -> io::Result<Option<u64>> {
         match own_file::read(&self.cut_path(disk)) {
-            Ok(text) => Some(text.trim().parse().unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => Some(0),
+            Ok(text) => Ok(Some(text.trim().parse().unwrap_or_default())),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    /// What keeps what is known of a cut from being read or forgotten.
+    pub fn obstacle_to_cut(&self, disk: Uuid, error: &io::Error) -> Obstacle {
+        own_file::obstacle(&self.folder, &self.cut_path(disk), error)
+    }
+
+    /// What keeps what a disk looks like from being kept.
+    pub fn obstacle(&self, disk: Uuid, error: &io::Error) -> Obstacle {
+        own_file::obstacle(&self.folder, &self.path(disk), error)
     }
 
     /// Keeps that the file of a disk has been seen as short as that, stable when this returns, unless it was seen shorter.
@@ -100,7 +116,7 @@ impl LastSeen {
     /// # Errors
     /// What the file system says.
     pub fn keep_cut(&self, disk: Uuid, bytes: u64) -> io::Result<()> {
-        if self.cut(disk).is_some_and(|least| least <= bytes) {
+        if matches!(self.cut(disk), Ok(Some(least)) if least <= bytes) {
             return Ok(());
         }
         let path = self.cut_path(disk);
@@ -153,23 +169,25 @@ mod tests {
     fn the_least_size_of_a_file_is_kept_until_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let seen = LastSeen::below(folder.path());
-        assert_eq!(seen.cut(Uuid(1)), None);
+        assert_eq!(seen.cut(Uuid(1)).unwrap(), None);
         for (bytes, least) in [(512, 512), (1024, 512), (0, 0), (512, 0)] {
             seen.keep_cut(Uuid(1), bytes).unwrap();
-            assert_eq!(seen.cut(Uuid(1)), Some(least));
+            assert_eq!(seen.cut(Uuid(1)).unwrap(), Some(least));
         }
         // What the disk looks like is another thing.
         seen.forget(Uuid(1));
-        assert_eq!((seen.cut(Uuid(1)), seen.cut(Uuid(2))), (Some(0), None));
-        fs::write(seen.cut_path(Uuid(1)), "no number").unwrap();
-        assert_eq!(
-            seen.cut(Uuid(1)),
-            Some(0),
-            "that it was cut is known all the same"
-        );
+        assert_eq!([1, 2].map(|disk| seen.cut(Uuid(disk)).unwrap()), [Some(0), None]);
+        for damaged in [&b"no number"[..], b"", b"\0\0", b"\xff\xfe"] {
+            fs::write(seen.cut_path(Uuid(1)), damaged).unwrap();
+            assert_eq!(
+                seen.cut(Uuid(1)).unwrap(),
+                Some(0),
+                "that it was cut is known all the same"
+            );
+        }
         for _ in 0..2 {
             seen.forget_cut(Uuid(1)).unwrap();
-            assert_eq!(seen.cut(Uuid(1)), None);
+            assert_eq!(seen.cut(Uuid(1)).unwrap(), None);
         }
     }
 }

@@ -20,7 +20,7 @@
 //! A medium that an operator has chosen in place of what the disk had is recorded as that one (`46 over 49`), until its
 //! superblock is written: one that carries 47 is not it, although its number is the larger one.
 
-use crate::own_file;
+use crate::own_file::{self, Obstacle};
 use palisade_model::Disk;
 use palisade_volume::OnRecord;
 use palisade_wire::Decoded;
@@ -77,12 +77,17 @@ impl LastSuperblock {
         }
     }
 
+    /// Where it is kept.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What is on record of a disk's medium, for what was `found` on it: nothing is held against that once an operator has
     /// decided to go on from it.
     ///
     /// # Errors
-    /// A sentence: the record is there and cannot be read.
-    pub fn known(&self, disk: &Disk, found: &Decoded) -> Result<OnRecord, String> {
+    /// The record is there and cannot be read: what is in the way.
+    pub fn known(&self, disk: &Disk, found: &Decoded) -> Result<OnRecord, Obstacle> {
         let chosen = self.lock().chosen.get(&disk.uuid).copied();
         let is_chosen = |chosen: Chosen| {
             chosen.carries == found.superblock.point() && disk.superblock_generation() > chosen.since
@@ -91,15 +96,20 @@ impl LastSuperblock {
             return Ok(OnRecord::Waived);
         }
         let known = self.recall(disk.uuid).map_err(|error| {
-            format!(
-                "which generation the disk was last known to carry cannot be read from {}: {error}",
-                self.folder.display()
-            )
+            let obstacle = own_file::obstacle(&self.folder, &self.path(disk.uuid), &error);
+            Obstacle {
+                what: format!(
+                    "which generation the disk was last known to carry cannot be looked up: {}",
+                    obstacle.what
+                ),
+                ..obstacle
+            }
         })?;
         Ok(OnRecord::of(disk, known))
     }
 
-    /// What is on record, or else what this daemon has seen. What is damaged is as if it had never been kept.
+    /// What is on record, or else what this daemon has seen. What is damaged is set aside, and is as if it had never been kept:
+    /// where there is none, only a medium that is level with the database is taken for the present one.
     ///
     /// # Errors
     /// What the file system says, unless there is none.
@@ -113,10 +123,31 @@ impl LastSuperblock {
 
     fn kept(&self, disk: Uuid) -> io::Result<Option<OnRecord>> {
         match own_file::read(&self.path(disk)) {
-            Ok(text) => Ok(from_text(text.trim())),
+            Ok(text) => match from_text(text.trim()) {
+                Some(kept) => Ok(Some(kept)),
+                None => self.set_aside(disk).map(|()| None),
+            },
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => self.set_aside(disk).map(|()| None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes room for a new record in the place of one that says nothing: no program of ours has written that.
+    fn set_aside(&self, disk: Uuid) -> io::Result<()> {
+        let (path, aside) = (self.path(disk), self.aside(disk));
+        log::warn!(
+            "{} is damaged, and set aside as {}",
+            path.display(),
+            aside.display()
+        );
+        fs::rename(path, aside)
+    }
+
+    /// Records of these disks that were damaged and set aside, for as long as they lie there.
+    pub fn damaged<'a>(&self, disks: impl Iterator<Item = &'a Uuid>) -> Vec<PathBuf> {
+        let aside = disks.map(|disk| self.aside(*disk));
+        aside.filter(|aside| aside.exists()).collect()
     }
 
     /// Keeps that a disk's medium carries a generation, stable when this returns. To be called once that is stable on the
@@ -177,6 +208,26 @@ impl LastSuperblock {
         own_file::replace(&self.folder, &path, &beside, &text)
     }
 
+    /// Disks whose record this daemon has read or written, and that is not there any more.
+    pub fn missing(&self) -> Vec<Uuid> {
+        let known = self.lock();
+        let is_missing = |disk: &Uuid| matches!(self.kept(*disk), Ok(None)) && !self.path(*disk).exists();
+        known.carried.keys().copied().filter(is_missing).collect()
+    }
+
+    /// Writes the record of a disk anew that is missing, from what this daemon knows.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn put_back(&self, disk: Uuid) -> io::Result<()> {
+        // Under the lock: the disk may have left meanwhile.
+        let known = self.lock();
+        match known.carried.get(&disk) {
+            Some(on_record) => self.record(disk, *on_record),
+            None => Ok(()),
+        }
+    }
+
     /// An operator goes on from what a medium carries, older or not. Counts when the cluster has agreed on it.
     pub fn choose(&self, disk: &Disk, carries: Ancestor) {
         let since = disk.superblock_generation();
@@ -208,6 +259,7 @@ impl LastSuperblock {
         known.carried.remove(&disk);
         // What cannot be removed is asked about once more if the medium ever comes back by an import.
         let _ = fs::remove_file(self.path(disk));
+        let _ = fs::remove_file(self.aside(disk));
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -216,6 +268,10 @@ impl LastSuperblock {
 
     fn path(&self, disk: Uuid) -> PathBuf {
         self.folder.join(format!("{disk}.superblock"))
+    }
+
+    fn aside(&self, disk: Uuid) -> PathBuf {
+        self.folder.join(format!("{disk}.superblock.damaged"))
     }
 }
 
@@ -320,10 +376,76 @@ mod tests {
     }
 
     #[test]
+    fn records_that_are_missing_are_told_and_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = LastSuperblock::below(folder.path());
+        for disk in [1, 2, 3] {
+            before.keep_of_new(Uuid(disk), Generation(disk as u64)).unwrap();
+        }
+        let last = LastSuperblock::below(folder.path());
+        for disk in [1, 2, 3, 4] {
+            last.recall(Uuid(disk)).unwrap();
+        }
+        assert_eq!(last.missing(), []);
+        fs::remove_dir_all(&last.folder).unwrap();
+        assert_eq!(last.missing(), [Uuid(1), Uuid(2), Uuid(3)]);
+        last.forget(Uuid(2));
+        for disk in [1, 2, 3] {
+            last.put_back(Uuid(disk)).unwrap();
+        }
+        assert_eq!(last.missing(), []);
+        let next = LastSuperblock::below(folder.path());
+        let recalled = [1, 2, 3].map(|disk| next.recall(Uuid(disk)).unwrap());
+        assert_eq!(
+            recalled,
+            [1, 0, 3].map(|at| (at > 0).then_some(OnRecord::At(Generation(at))))
+        );
+    }
+
+    /// Whatever says nothing is treated alike: a crash of the machine leaves a file empty or full of zeros on some file systems.
+    #[test]
+    fn a_record_that_says_nothing_is_set_aside_and_is_as_one_that_is_lost() {
+        let garbage: [&[u8]; 5] = [b"", b"\0\0\0\0", b"\xff\xfe\x80", b"4x", &[b'7'; (1 << 20) + 1]];
+        for damaged in garbage {
+            let folder = tempfile::tempdir().unwrap();
+            let before = LastSuperblock::below(folder.path());
+            before.keep_of_new(Uuid(1), Generation(46)).unwrap();
+            fs::write(before.path(Uuid(1)), damaged).unwrap();
+            let last = LastSuperblock::below(folder.path());
+            let told = |last: &LastSuperblock| last.damaged([Uuid(1), Uuid(2)].iter());
+            assert_eq!(told(&last), Vec::<PathBuf>::new(), "nobody has looked yet");
+            for _ in 0..2 {
+                assert_eq!(last.recall(Uuid(1)).unwrap(), None, "{damaged:?}");
+                assert_eq!(told(&last), [last.aside(Uuid(1))]);
+                assert_eq!(
+                    fs::read(last.aside(Uuid(1))).unwrap(),
+                    damaged,
+                    "nothing of it is deleted"
+                );
+            }
+            // It is made anew, and told until somebody has moved it away.
+            last.keep(Uuid(1), Generation(47)).unwrap();
+            let next = LastSuperblock::below(folder.path());
+            let at_47 = Some(OnRecord::At(Generation(47)));
+            assert_eq!(next.recall(Uuid(1)).unwrap(), at_47);
+            assert_eq!(told(&next), [next.aside(Uuid(1))]);
+            fs::remove_file(next.aside(Uuid(1))).unwrap();
+            assert_eq!(told(&next), Vec::<PathBuf>::new());
+            assert_eq!(next.recall(Uuid(1)).unwrap(), at_47);
+        }
+    }
+
+    #[test]
     fn a_record_that_cannot_be_read_is_not_taken_for_none() {
         let folder = tempfile::tempdir().unwrap();
         let last = LastSuperblock::below(folder.path());
         fs::create_dir_all(last.path(Uuid(1))).unwrap();
-        assert!(last.recall(Uuid(1)).is_err());
+        let error = last.recall(Uuid(1)).unwrap_err();
+        let told = own_file::obstacle(&last.folder, &last.path(Uuid(1)), &error);
+        let named = last.path(Uuid(1)).display().to_string();
+        assert!(
+            told.what.contains(&named) && told.remedy.contains(&named),
+            "{told:?}"
+        );
     }
 }

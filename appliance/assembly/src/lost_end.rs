@@ -12,7 +12,7 @@ use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Severity};
 use palisade_model::superblock::end_in_words;
 use palisade_model::{AdoptDisk, Cluster, Command, Disk, Extent};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
 use palisade_volume::{image, judged};
 use palisade_wire::{Decoded, ExtentRecord};
@@ -148,7 +148,7 @@ pub fn behind(cluster: &Cluster, name: &Name, bytes: u64) -> String {
     let concerned = cluster
         .volumes
         .iter()
-        .filter(|(_, volume)| volume.extents().iter().any(is_behind));
+        .filter(|(_, volume)| volume.all_extents().iter().any(is_behind));
     let names: Vec<&str> = concerned.map(|(name, _)| name.as_str()).collect();
     match names.as_slice() {
         [] => "; no volume lies there".to_owned(),
@@ -199,7 +199,7 @@ pub fn go_on_without(
         return Ok(false);
     };
     let look = superblocks::look(&cluster, name, disk, &opened, &shared.last_superblock);
-    let Ok(Superblock::EndLost { tail, .. }) = look.map(|look| look.superblock) else {
+    let Ok(SuperblockState::EndLost { tail, .. }) = look.map(|look| look.superblock) else {
         return Ok(false);
     };
     let (Ok(found), Ok(wanted)) = (superblocks::read(&opened), image(&cluster, name)) else {

@@ -10,12 +10,13 @@
 pub mod alike;
 mod cut;
 
-pub use cut::note_cut;
+pub use cut::{note_cut, refuse_cut};
 
 use crate::exchanged::{self, Places};
 use crate::last_seen::LastSeen;
 use crate::moved;
 use crate::opening;
+use crate::own_file::Obstacle;
 use crate::recorded::Records;
 use crate::smaller_copy::SmallerCopy;
 use crate::superblocks;
@@ -26,7 +27,7 @@ use palisade_reconcile::Search;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_sys::device::identity::{BlockIdentity, FileIdentity};
 use palisade_sys::device::probe;
-use palisade_sys::device::{DeviceSpec, Identity, Medium as Device, identity};
+use palisade_sys::device::{DeviceMedium, DeviceSpec, Identity, identity};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{AREA_SECTORS, DecodeError};
 use palisade_words::{Name, SECTOR_BYTES};
@@ -269,7 +270,7 @@ fn open_there(
              {name} --yes"
         ));
     }
-    cut::refuse_cut(name, disk, seen)?;
+    refuse_cut(name, disk, seen)?;
     alike::refuse(cluster, name, disk, &opened, seen)?;
     check_content(name, disk, &opened, seen)?;
     seen.place(disk.uuid);
@@ -307,7 +308,7 @@ fn open_recorded(
                 path.display()
             ));
             let spec = DeviceSpec {
-                medium: Device::Block { path: path.clone() },
+                medium: DeviceMedium::Block { path: path.clone() },
                 ..spec
             };
             Opened::open_checked(&spec, patience, &accept)
@@ -327,13 +328,24 @@ fn open_recorded(
 /// What an operator can do about a medium that is not opened.
 fn refusal((cluster, seen): (&Cluster, &LastSeen), name: &Name, disk: &Disk, error: &OpenError) -> String {
     let moved = || moved::remedy(cluster, name, disk);
+    let places = Places {
+        cluster,
+        seen,
+        open: &BTreeMap::new(),
+    };
     match error {
+        OpenError::OtherMedium { .. } if let Some(ring) = places.ring(name) => format!(
+            "{error}. Nothing was written to it. Disk {name} is not there: {}. Bring them back to their places, or record where \
+             they are now, in one step: {}",
+            exchanged::told(&ring),
+            exchanged::command(&ring)
+        ),
         OpenError::OtherMedium { .. } if let Some((other, by)) = anothers(cluster, seen, name, disk) => {
             let path = disk.medium.path().unwrap_or_default();
             format!(
                 "{error}. It is the medium of disk {other} ({by}). Nothing was written to it. Disk {name} is not there: {}. {}",
                 moved(),
-                exchanged::found_under(cluster, name, &other, path)
+                exchanged::found_under(&places, name, &other, path)
             )
         }
         // Files have been moved over each other: what lies there is not said to be this one.
@@ -368,7 +380,7 @@ fn anothers(cluster: &Cluster, seen: &LastSeen, name: &Name, disk: &Disk) -> Opt
         seen,
         open: &BTreeMap::new(),
     };
-    let other = records.another(Some(name), &disk.node, &there)?;
+    let other = records.another(Some(name), disk.custodian(), &there)?;
     Some((other.name.clone(), other.by))
 }
 
@@ -430,10 +442,8 @@ pub fn check_content(name: &Name, disk: &Disk, opened: &Opened, seen: &LastSeen)
     })?;
     let now = Fingerprint::of(opened).map_err(unread)?;
     seen.keep(disk.uuid, &now, Hold::InUse).map_err(|error| {
-        format!(
-            "what disk {name} looks like cannot be kept in {}: {error}",
-            seen.folder().display()
-        )
+        let Obstacle { what, remedy } = seen.obstacle(disk.uuid, &error);
+        format!("what disk {name} looks like cannot be kept: {what}. To do: {remedy}")
     })
 }
 

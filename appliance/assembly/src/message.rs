@@ -1,10 +1,10 @@
 //! What the control loop is told: the control machine's events, with what comes along that is no value.
 
-use crate::orders::Report;
+use crate::reactor_thread::ReactorNotice;
 use palisade_control::{SuperblockLook, TaskId};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
-use palisade_words::{AttachmentIndex, DeviceIndex, Name};
+use palisade_words::{AttachmentIndex, DeviceIndex, Name, ReactorIndex};
 use std::sync::Arc;
 
 /// Something has happened that may call for steps.
@@ -12,8 +12,8 @@ use std::sync::Arc;
 pub enum ControlMessage {
     /// The cluster was changed.
     Changed,
-    /// A reactor reports.
-    Report(Box<Report>),
+    /// A reactor tells something.
+    Notice(ReactorIndex, Box<ReactorNotice>),
     /// Work that was begun has come to its end.
     Finished {
         /// Which.
@@ -30,7 +30,7 @@ pub enum ControlMessage {
         /// The new descriptor, checked as at the first opening.
         opened: Arc<Opened>,
         /// What its superblock says.
-        superblock: Superblock,
+        superblock: SuperblockState,
     },
     /// The superblock of an open disk was looked at, as is done now and then.
     Looked {
@@ -39,7 +39,7 @@ pub enum ControlMessage {
         /// Its number.
         device: DeviceIndex,
         /// What was known of it before the look.
-        known: Superblock,
+        known: SuperblockState,
         /// What it says, or why it could not be read.
         found: Result<SuperblockLook, String>,
     },

@@ -35,7 +35,7 @@ pub fn remedy(cluster: &Cluster, name: &Name, disk: &Disk) -> String {
 /// The disk in whose place the file of another one lies by now.
 pub fn over_another<'a>(cluster: &'a Cluster, name: &Name, disk: &Disk) -> Option<&'a Name> {
     let path = renamed(disk)?.display().to_string();
-    let (other, _) = exchanged::recorded_at(cluster, &disk.node, &path)?;
+    let (other, _) = exchanged::recorded_at(cluster, disk.custodian(), &path)?;
     (other != name).then_some(other)
 }
 

@@ -21,7 +21,7 @@ use palisade_api as api;
 use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{AddDisk, Command, Disk, Medium, MediumRecord, Usage};
-use palisade_sys::device::{Medium as Device, probe};
+use palisade_sys::device::{DeviceMedium, probe};
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Geometry, GeometryError};
 use palisade_words::{Name, SECTOR_BYTES, Uuid};
@@ -41,45 +41,45 @@ const SUPERBLOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// nobody for long.
 const CHOICE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Gives the command that adds a disk as wished, and what is to be known about it. Its medium is in order, and made if it
+/// Gives the command that adds a disk as asked, and what is to be known about it. Its medium is in order, and made if it
 /// was to be made.
 pub fn command_for(
     shared: &Shared,
     name: &Name,
-    wish: &api::DiskCreate,
+    request: &api::DiskCreate,
     uuid: Uuid,
 ) -> Result<(AddDisk, Vec<String>), Problem> {
-    may_be_added(shared, name, wish, uuid)?;
-    let found = examine(shared, wish)?;
+    may_be_added(shared, name, request, uuid)?;
+    let found = examine(shared, request)?;
     let notes = found.notes.clone();
-    Ok((found.command(shared, name, wish.usage, uuid)?, notes))
+    Ok((found.command(shared, name, request.usage, uuid)?, notes))
 }
 
 /// Refuses what can be refused before a file is made or a device is opened.
-fn may_be_added(shared: &Shared, name: &Name, wish: &api::DiskCreate, uuid: Uuid) -> Result<(), Problem> {
+fn may_be_added(shared: &Shared, name: &Name, request: &api::DiskCreate, uuid: Uuid) -> Result<(), Problem> {
     let cluster = shared.cluster();
-    let asked_block = wish.block_bytes.unwrap_or(BLOCK_BYTES);
-    let bytes = wished_bytes(&wish.medium);
+    let asked_block = request.block_bytes.unwrap_or(BLOCK_BYTES);
+    let bytes = bytes_asked_for(&request.medium);
     if let Some(bytes) = bytes {
         whole_blocks(bytes, asked_block)?;
     }
     // What the cluster would refuse.
     let presumed = Examined {
-        medium: presumed_medium(&wish.medium),
+        medium: presumed_medium(&request.medium),
         sectors: bytes.map_or(PRESUMED_SECTORS, |bytes| bytes / SECTOR_BYTES),
         block_bytes: asked_block,
         record: MediumRecord::default(),
         notes: Vec::new(),
     };
-    let rehearsal = Command::AddDisk(presumed.command(shared, name, wish.usage, uuid)?);
+    let rehearsal = Command::AddDisk(presumed.command(shared, name, request.usage, uuid)?);
     if let Err(refusal) = cluster.apply(&rehearsal) {
         return Err(problem::of_refusal(&refusal));
     }
-    if let Some(path) = wish.medium.path() {
+    if let Some(path) = request.medium.path() {
         alias::refuse(shared, &cluster, None, path)?;
     }
-    refuse_vast_memory(&wish.medium)?;
-    places::refuse_hidden(shared, wish)
+    refuse_vast_memory(&request.medium)?;
+    places::refuse_hidden(shared, request)
 }
 
 /// A medium that may be taken.
@@ -181,31 +181,31 @@ enum Making {
 
 /// Opens a new disk's medium, and refuses one that cannot be taken whatever it holds. `None`: it is memory, which is taken
 /// when it is put to use.
-fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Option<Opened>, Problem> {
-    let device = match &wish.medium {
-        api::Medium::Null(null) => Device::Null { bytes: null.bytes },
+fn open(shared: &Shared, request: &api::DiskCreate, making: Making) -> Result<Option<Opened>, Problem> {
+    let device = match &request.medium {
+        api::Medium::Null(null) => DeviceMedium::Null { bytes: null.bytes },
         api::Medium::Memory(_) => return Ok(None),
-        api::Medium::File(file) => Device::File {
+        api::Medium::File(file) => DeviceMedium::File {
             path: (&file.path).into(),
             create: file
                 .bytes
                 .filter(|_| making == Making::Files)
                 .map(|bytes| opening::create(bytes, file.sparse)),
         },
-        api::Medium::Block(block) => Device::Block {
+        api::Medium::Block(block) => DeviceMedium::Block {
             path: (&block.path).into(),
         },
     };
     let patience = shared.settings.lock_wait;
-    let asked_block = wish.block_bytes.unwrap_or(BLOCK_BYTES);
+    let asked_block = request.block_bytes.unwrap_or(BLOCK_BYTES);
     let opened = match opening::open_new(device.clone(), asked_block, patience) {
         // The block was our choice, not the operator's: the medium's own is as good.
-        Err(OpenError::BlockTooSmall { device: own, .. }) if wish.block_bytes.is_none() => {
+        Err(OpenError::BlockTooSmall { device: own, .. }) if request.block_bytes.is_none() => {
             opening::open_new(device, own, patience)
         }
         other => other,
     };
-    let opened = opened.map_err(|error| match (&error, &wish.medium) {
+    let opened = opened.map_err(|error| match (&error, &request.medium) {
         (OpenError::Open { source, .. }, api::Medium::File(file))
             if source.kind() == std::io::ErrorKind::NotFound && file.bytes.is_none() =>
         {
@@ -232,33 +232,33 @@ fn open(shared: &Shared, wish: &api::DiskCreate, making: Making) -> Result<Optio
         }
         _ => problem::of_open(&error),
     })?;
-    refuse_used(wish.medium.path().unwrap_or_default(), &opened)?;
-    refuse_other_size(wish, &opened)?;
-    refuse_other_block(wish, &opened)?;
+    refuse_used(request.medium.path().unwrap_or_default(), &opened)?;
+    refuse_other_size(request, &opened)?;
+    refuse_other_block(request, &opened)?;
     alias::refuse_open(shared, &shared.cluster(), None, &opened)?;
     Ok(Some(opened))
 }
 
 /// Opens a new disk's medium, does away with what is on it if that was agreed to, and lets it go again.
-fn examine(shared: &Shared, wish: &api::DiskCreate) -> Result<Examined, Problem> {
-    let Some(opened) = open(shared, wish, Making::Files)? else {
-        let medium = presumed_medium(&wish.medium);
+fn examine(shared: &Shared, request: &api::DiskCreate) -> Result<Examined, Problem> {
+    let Some(opened) = open(shared, request, Making::Files)? else {
+        let medium = presumed_medium(&request.medium);
         return Ok(Examined {
             sectors: medium.bytes().unwrap_or_default() / SECTOR_BYTES,
             medium,
-            block_bytes: wish.block_bytes.unwrap_or(BLOCK_BYTES),
+            block_bytes: request.block_bytes.unwrap_or(BLOCK_BYTES),
             record: MediumRecord::default(),
             notes: Vec::new(),
         });
     };
-    let Weighed { fate, .. } = weigh(wish, &opened)?;
-    fate?.carry_out(wish.medium.path().unwrap_or_default(), &opened)?;
-    let usage = content::usage(wish);
-    let (mut record, wwid) = medium::record_open(&opened, usage).map_err(|error| unread(wish, &error))?;
-    record.sparse = is_sparse(wish, &opened);
+    let Weighed { fate, .. } = weigh(request, &opened)?;
+    fate?.carry_out(request.medium.path().unwrap_or_default(), &opened)?;
+    let usage = content::usage(request);
+    let (mut record, wwid) = medium::record_open(&opened, usage).map_err(|error| unread(request, &error))?;
+    record.sparse = is_sparse(request, &opened);
     let sectors = opened.sectors().0;
     let alike = alike_note(shared, &record, wwid.as_deref(), &opened);
-    let medium = match &wish.medium {
+    let medium = match &request.medium {
         api::Medium::File(file) => Medium::File {
             path: file.path.clone(),
             bytes: sectors * SECTOR_BYTES,
@@ -313,8 +313,8 @@ fn over_commit(shared: &Shared, opened: &Opened) -> Option<String> {
 }
 
 /// Whether a file has holes: as it was made by us, or as it is if somebody else made it.
-fn is_sparse(wish: &api::DiskCreate, opened: &Opened) -> bool {
-    match &wish.medium {
+fn is_sparse(request: &api::DiskCreate, opened: &Opened) -> bool {
+    match &request.medium {
         api::Medium::File(file) if opened.created() => file.sparse,
         _ => opened
             .look()
@@ -327,15 +327,15 @@ fn is_sparse(wish: &api::DiskCreate, opened: &Opened) -> bool {
 
 /// A disk's content was written for blocks of one size. Under another one each of its partitions would begin elsewhere,
 /// and a guest would find nonsense. Who says the block size knows what is on it.
-fn refuse_other_block(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
-    if wish.usage != api::DiskUsage::Whole || wish.block_bytes.is_some() || opened.path().is_none() {
+fn refuse_other_block(request: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
+    if request.usage != api::DiskUsage::Whole || request.block_bytes.is_some() || opened.path().is_none() {
         return Ok(());
     }
     let (block, path) = (
         opened.limits().block_bytes,
-        wish.medium.path().unwrap_or_default(),
+        request.medium.path().unwrap_or_default(),
     );
-    let table = probe::block_of_table(opened).map_err(|error| unread(wish, &error))?;
+    let table = probe::block_of_table(opened).map_err(|error| unread(request, &error))?;
     let refused = |message: String, remedy: &str| {
         Err(
             Problem::new(ProblemKind::Conflict, "block_size_of_content", message, remedy)
@@ -355,9 +355,9 @@ fn refuse_other_block(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Pro
             ),
         };
     }
-    let is_image = matches!(wish.medium, api::Medium::File(_)) && !opened.created();
+    let is_image = matches!(request.medium, api::Medium::File(_)) && !opened.created();
     if is_image && block > BLOCK_BYTES && table.is_none() {
-        let content = probe::probe(opened).map_err(|error| unread(wish, &error))?;
+        let content = probe::probe(opened).map_err(|error| unread(request, &error))?;
         if content != probe::Content::Blank {
             let message = format!(
                 "the file system under {path} takes no blocks smaller than {block} bytes, and the image holds {content} \
@@ -373,8 +373,8 @@ fn refuse_other_block(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Pro
     Ok(())
 }
 
-fn unread(wish: &api::DiskCreate, error: &std::io::Error) -> Problem {
-    problem::of_reading(format_args!("disk {}", wish.id), error)
+fn unread(request: &api::DiskCreate, error: &std::io::Error) -> Problem {
+    problem::of_reading(format_args!("disk {}", request.id), error)
 }
 
 /// Refuses what somebody else uses although it could be opened, and what takes no writes. `force` is for content that is
@@ -405,9 +405,9 @@ pub fn refuse_used(path: &str, opened: &Opened) -> Result<(), Problem> {
 }
 
 /// A size is for a file that is to be made. One that is there has its own, and taking another for granted would make
-/// the same wish, asked again, look like a different one.
-fn refuse_other_size(wish: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
-    let api::Medium::File(file) = &wish.medium else {
+/// the same request, asked again, look like a different one.
+fn refuse_other_size(request: &api::DiskCreate, opened: &Opened) -> Result<(), Problem> {
+    let api::Medium::File(file) = &request.medium else {
         return Ok(());
     };
     let found = opened.sectors().0 * SECTOR_BYTES;
@@ -447,8 +447,8 @@ fn memory_total() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// The size that a wish names, if it names one.
-fn wished_bytes(medium: &api::Medium) -> Option<u64> {
+/// The size that a request names, if it names one.
+fn bytes_asked_for(medium: &api::Medium) -> Option<u64> {
     match medium {
         api::Medium::Null(null) => Some(null.bytes),
         api::Medium::Memory(memory) => Some(memory.bytes),

@@ -2,7 +2,7 @@
 //! spoilt is otherwise found out at the restart, with all guests waiting.
 
 use crate::shared::Shared;
-use crate::watch::Waiting;
+use crate::watch::PendingWork;
 use palisade_api::FindingKind;
 use palisade_block::{Doing, Whom};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub fn run(shared: &Shared, mut wrong: impl FnMut() -> Option<String>) {
     let watched = shared.watch.enrol(
         "node/configuration",
         "the thread that looks at the configuration file",
-        Waiting::nothing(),
+        PendingWork::nothing(),
     );
     let kind = FindingKind::ConfigUnusable;
     while !shared.watch.is_stopping() {
@@ -24,10 +24,7 @@ pub fn run(shared: &Shared, mut wrong: impl FnMut() -> Option<String>) {
         watched.progress.mark(Doing::Event, Whom::Nobody);
         match wrong() {
             None => shared.findings.clear(kind, "node"),
-            Some(what) if !shared.findings.stands(kind, "node") => {
-                shared.findings.raise(kind, "node", what);
-            }
-            Some(_) => {}
+            Some(what) => shared.findings.restate(kind, "node", what),
         }
     }
 }

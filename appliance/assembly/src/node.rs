@@ -6,22 +6,24 @@ use crate::database;
 use crate::host::DoorHost;
 use crate::last_run;
 use crate::message::ControlMessage;
+use crate::new_token;
 use crate::next_start;
 use crate::pinning;
 use crate::places;
-use crate::reactor_thread::{ReactorHandle, ReactorPlan};
+use crate::reactor_thread::{NoticeSink, ReactorHandle, ReactorPlan};
 use crate::rest::Rest;
 use crate::samples::oldest_ns;
 use crate::shared::Shared;
 use crate::sight;
 use crate::sockets;
-use crate::watch::{self, Enrolled, Stuck, Waiting};
-use crossbeam::channel::{Receiver, Sender};
-use palisade_admin::{Server, StartError as AdminError, TcpAccess};
+use crate::started;
+use crate::watch::{self, Enrolled, PendingWork, Stuck};
+use crossbeam::channel::Receiver;
+use palisade_admin::{AdminStartError, Server, TcpAccess};
 use palisade_api::{FindingKind, Severity};
 use palisade_block::Progress;
 use palisade_block::progress::Mark;
-use palisade_consensus::{Agreement, ProposeError, Store, StoreError};
+use palisade_consensus::{Agreement, IdentityError, NodeIdentity, ProposeError, Store, StoreError};
 use palisade_engine::ReactorConfig;
 use palisade_frontend::Door;
 use palisade_model::{Command, InitCluster};
@@ -44,7 +46,7 @@ const WATCH_BOUND: Duration = Duration::from_secs(15);
 
 /// A running node.
 #[derive(Debug)]
-pub struct Node {
+pub struct RunningNode {
     shared: Arc<Shared>,
     door: Option<Door>,
     server: Option<Server>,
@@ -87,8 +89,11 @@ pub enum StartError {
     /// The cluster database cannot be used.
     #[error("{0}")]
     Store(#[source] Box<StoreError>),
-    /// The first entry of a new database was refused.
-    #[error("the new cluster database was refused: {0}")]
+    /// It is not clear which node this is.
+    #[error("{0}")]
+    Identity(#[source] Box<IdentityError>),
+    /// The first thing that this run has to say was refused: that there is a cluster, or that the node has started.
+    #[error("the cluster database does not take that this node starts: {0}")]
     Propose(#[source] Box<ProposeError>),
     /// A reactor could not be started.
     #[error("the reactor of core {core} cannot start: {source}; `palisade preflight` says what is missing")]
@@ -111,13 +116,13 @@ pub enum StartError {
     Config(#[source] Box<ConfigError>),
     /// REST's doors could not be opened.
     #[error("{}; {}", .0, .0.remedy())]
-    Admin(#[source] Box<AdminError>),
+    Admin(#[source] Box<AdminStartError>),
 }
 
-impl Node {
+impl RunningNode {
     /// Starts everything, the REST port last. Disks, volumes and sockets follow by themselves, as the cluster
     /// database wants them.
-    pub fn start(settings: Settings) -> Result<Node, StartError> {
+    pub fn start(settings: Settings) -> Result<RunningNode, StartError> {
         // The database is nobody else's business; the sockets have rights of their own.
         for (path, mode) in [(&settings.state_dir, 0o700), (&settings.run_dir, 0o755)] {
             let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
@@ -128,16 +133,24 @@ impl Node {
         }
         let limits = raise_limits();
         let store = Store::open(&settings.state_dir).map_err(|error| StartError::Store(Box::new(error)))?;
+        let store = Arc::new(store);
         let is_new = store.cluster().nodes.is_empty();
-        let name = own_name(&store, &settings.node)?;
-        let (messages, told) = crossbeam::channel::unbounded();
-        let reactors = start_reactors(&settings, &messages)?;
-        let shared = Arc::new(Shared::new(settings, store, name, reactors, messages));
+        let name = own_name(&store, &settings)?;
+        let (control, messages) = crossbeam::channel::unbounded();
+        let told = NoticeSink {
+            control,
+            door: Arc::default(),
+        };
+        let reactors = start_reactors(&settings, &told)?;
+        let agreement = Arc::clone(&store);
+        let shared = Arc::new(Shared::new(settings, store, agreement, name, reactors, told));
         if !limits.is_empty() {
             let cause = limits.join("; ");
             shared.findings.raise(FindingKind::LimitInForce, "node", cause);
         }
+        tell_of_start(&shared)?;
         tell_of_database(&shared, is_new);
+        new_token::tell(&shared, is_new);
         let admin = &shared.settings.admin;
         sockets::sweep(&shared.settings.run_dir, &admin.socket, &shared.cluster());
         let thread = |name| move |source| StartError::Thread { name, source };
@@ -146,10 +159,11 @@ impl Node {
         shared.set_door(door.handle());
         let progress = Arc::new(Progress::default());
         let watched = enrol(&shared, &door, &progress);
-        let control = start_control(&shared, told, progress).map_err(thread("control loop"))?;
+        let control = start_control(&shared, messages, progress).map_err(thread("control loop"))?;
         let watch = start_watch(&shared).map_err(thread("watch"))?;
+        shared.records.start(&shared).map_err(thread("events"))?;
         start_pinning(&shared).map_err(thread("pin"))?;
-        let mut node = Node {
+        let mut node = RunningNode {
             shared,
             door: Some(door),
             server: None,
@@ -167,7 +181,7 @@ impl Node {
                     "node/rest",
                     "the server of REST",
                     server.progress(),
-                    Waiting::nothing(),
+                    PendingWork::nothing(),
                 );
                 node.watched.push(enrolled);
                 node.server = Some(server);
@@ -275,6 +289,7 @@ impl Node {
         {
             log::error!("the control loop ended by a panic");
         }
+        self.shared.records.stop(&self.shared.events);
         last_run::end(&self.shared.settings.state_dir);
         log::info!("node {} has stopped", self.shared.name);
     }
@@ -348,7 +363,7 @@ impl Node {
             return self
                 .shared
                 .findings
-                .raise(FindingKind::RestPortTaken, "node", cause);
+                .restate(FindingKind::RestPortTaken, "node", cause);
         }
         let address = server.address().unwrap_or(door.listen);
         match &door.access {
@@ -429,21 +444,23 @@ fn raise_limits() -> Vec<String> {
     in_force
 }
 
-/// The node's name: as in the database, or as configured for a new one.
-fn own_name(store: &Store, configured: &str) -> Result<Name, StartError> {
+/// The node's name: as the cluster calls the node that this state directory is of, or as configured for a new one.
+fn own_name(store: &Store, settings: &Settings) -> Result<Name, StartError> {
     let cluster = store.cluster();
-    if let Some(name) = cluster.nodes.keys().next() {
+    let chance = || Uuid(uuid::Uuid::new_v4().as_u128());
+    let identity = NodeIdentity::of(&settings.state_dir, &cluster, chance)
+        .map_err(|error| StartError::Identity(Box::new(error)))?;
+    if let Some(name) = identity.name_in(&cluster) {
         return Ok(name.clone());
     }
-    let name = Name::new(configured).map_err(|source| StartError::Name {
-        given: configured.into(),
+    let name = Name::new(&*settings.node).map_err(|source| StartError::Name {
+        given: settings.node.clone(),
         source,
     })?;
-    let chance = || Uuid(uuid::Uuid::new_v4().as_u128());
     let first = InitCluster {
         id: chance(),
         node: name.clone(),
-        node_uuid: chance(),
+        node_uuid: identity.node(),
     };
     store
         .propose(Command::InitCluster(first))
@@ -451,10 +468,22 @@ fn own_name(store: &Store, configured: &str) -> Result<Name, StartError> {
     Ok(name)
 }
 
-fn start_reactors(
-    settings: &Settings,
-    messages: &Sender<ControlMessage>,
-) -> Result<Vec<ReactorHandle>, StartError> {
+/// The cluster learns which of its runs the node is in. On storage that takes no changes this comes later, by itself.
+fn tell_of_start(shared: &Shared) -> Result<(), StartError> {
+    match started::tell(shared) {
+        Ok(incarnation) => {
+            log::info!("node {} is in incarnation {incarnation}", shared.name);
+            Ok(())
+        }
+        Err(error @ ProposeError::Refused(_)) => Err(StartError::Propose(Box::new(error))),
+        Err(error) => {
+            log::warn!("the start of this node is not in the cluster database yet: {error}");
+            Ok(())
+        }
+    }
+}
+
+fn start_reactors(settings: &Settings, told: &NoticeSink) -> Result<Vec<ReactorHandle>, StartError> {
     let start = |(index, &core): (usize, &usize)| {
         let plan = ReactorPlan {
             index: ReactorIndex(index as u16),
@@ -466,7 +495,7 @@ fn start_reactors(
             },
             pool_buffers: settings.pool_buffers as u32,
         };
-        ReactorHandle::start(plan, messages.clone()).map_err(|source| StartError::Reactor { core, source })
+        ReactorHandle::start(plan, told.clone()).map_err(|source| StartError::Reactor { core, source })
     };
     settings.cores.iter().enumerate().map(start).collect()
 }
@@ -491,7 +520,7 @@ fn enrol(shared: &Arc<Shared>, door: &Door, control: &Arc<Progress>) -> Vec<Enro
         "the door",
         handle.progress(),
         None,
-        Waiting::asks(move || handle.has_work().then_some("a command")),
+        PendingWork::asks(move || handle.has_work().then_some("a command")),
     ));
     let asked = Arc::downgrade(shared);
     watched.push(watch.enrol_vital(
@@ -499,7 +528,7 @@ fn enrol(shared: &Arc<Shared>, door: &Door, control: &Arc<Progress>) -> Vec<Enro
         "the control loop",
         Arc::clone(control),
         None,
-        Waiting::asks(move || asked.upgrade()?.events_wait().then_some("an event")),
+        PendingWork::asks(move || asked.upgrade()?.events_wait().then_some("an event")),
     ));
     watched
 }

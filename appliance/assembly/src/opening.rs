@@ -6,7 +6,7 @@ use crate::message::Done;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_model::{Cluster, Command, Disk, IdentifyDisk, Medium, MediumRecord};
-use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{OpenError, Opened};
 use palisade_words::Name;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use std::time::Duration;
 /// gone, and an empty one in its place would hide that.
 pub fn spec(medium: &Medium, block_bytes: u32) -> DeviceSpec {
     let medium = match medium {
-        Medium::Null { bytes } => Device::Null { bytes: *bytes },
-        Medium::Memory { bytes } => Device::Memory { bytes: *bytes },
-        Medium::File { path, .. } => Device::File {
+        Medium::Null { bytes } => DeviceMedium::Null { bytes: *bytes },
+        Medium::Memory { bytes } => DeviceMedium::Memory { bytes: *bytes },
+        Medium::File { path, .. } => DeviceMedium::File {
             path: path.into(),
             create: None,
         },
-        Medium::Block { path, .. } => Device::Block { path: path.into() },
+        Medium::Block { path, .. } => DeviceMedium::Block { path: path.into() },
     };
     DeviceSpec {
         medium,
@@ -110,7 +110,7 @@ fn unrecorded(disk: &Disk, opened: &Opened) -> Option<(MediumRecord, Option<Stri
 }
 
 /// Opens a disk that is about to be added; a file is made if it is not there.
-pub fn open_new(medium: Device, block_bytes: u32, patience: Duration) -> Result<Opened, OpenError> {
+pub fn open_new(medium: DeviceMedium, block_bytes: u32, patience: Duration) -> Result<Opened, OpenError> {
     Opened::open(
         &DeviceSpec {
             medium,

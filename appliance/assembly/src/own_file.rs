@@ -1,8 +1,9 @@
 //! Files of a line or two that a daemon has written for its successor. Whatever has come into their place since, the
 //! start neither reads for ever nor takes all memory.
 
+use palisade_sys::stable_file;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -20,9 +21,51 @@ pub fn read(path: &Path) -> io::Result<String> {
     }
     let read = File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
     match read as u64 > BYTES_MAX {
-        true => Err(io::Error::other("it is longer than anything that is kept there")),
+        true => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is longer than anything that is kept there",
+        )),
         false => Ok(text),
     }
+}
+
+/// What keeps one from being read or written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Obstacle {
+    /// What it is, as a clause.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// What is in the way of one that cannot be read or written: something else in the place of its folder or of itself is told as
+/// that, because it says nothing of what was kept there.
+pub fn obstacle(folder: &Path, path: &Path, error: &io::Error) -> Obstacle {
+    let (at, should) = match (is_no_folder(folder), fs::metadata(path)) {
+        (true, _) => (folder, "a folder"),
+        (false, Ok(there)) if !there.is_file() => (path, "a file"),
+        _ => {
+            return Obstacle {
+                what: format!("{} cannot be read or written: {error}", path.display()),
+                remedy: format!("see that the daemon may read and write {}", folder.display()),
+            };
+        }
+    };
+    let at = at.display();
+    Obstacle {
+        what: format!(
+            "what lies at {at} is not {should}, as the one in which this daemon keeps what it last saw of its media"
+        ),
+        remedy: format!(
+            "put back what was at {at}; or, if that is gone, move away what is in its place now (mv {at} {at}.aside): it is made \
+             anew by itself, and no data of a disk is touched by that"
+        ),
+    }
+}
+
+/// Whether something that is no folder is in the place of one.
+pub fn is_no_folder(folder: &Path) -> bool {
+    fs::metadata(folder).is_ok_and(|there| !there.is_dir())
 }
 
 /// Writes a line in the place of what a file holds, stable when this returns; its folder is made if there is none, and nothing
@@ -36,11 +79,7 @@ pub fn replace(folder: &Path, path: &Path, beside: &Path, line: &str) -> io::Res
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let mut file = File::create(beside)?;
-    writeln!(file, "{line}")?;
-    file.sync_all()?;
-    fs::rename(beside, path)?;
-    File::open(folder)?.sync_all()
+    stable_file::replace(path, beside, format!("{line}\n").as_bytes())
 }
 
 #[cfg(test)]

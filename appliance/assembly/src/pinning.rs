@@ -14,11 +14,11 @@
 //! A guest's memory is sent to the reactors only when all of them have given the former one back: so much of it waits in
 //! the mailbox of a reactor that hangs, and no more.
 
-use crate::orders::Order;
 use crate::reactor_thread::ReactorHandle;
 use crate::shared::Shared;
-use crate::watch::Waiting;
+use crate::watch::PendingWork;
 use palisade_api::FindingKind;
+use palisade_block::mailbox::ReactorCommand;
 use palisade_block::{Doing, Whom};
 use palisade_memory::GuestMemory;
 use palisade_sys::MemoryRegistration;
@@ -242,9 +242,9 @@ impl Pinning {
         guest.held_by = reactors.len();
         let registration = Arc::new(registration);
         for reactor in reactors {
-            reactor.send(Order::AddMemory {
+            reactor.send(ReactorCommand::AddMemory {
                 attachment: job.attachment,
-                registration: Arc::clone(&registration),
+                pinned: Arc::clone(&registration),
             });
         }
     }
@@ -288,7 +288,7 @@ impl Guest {
             return;
         }
         for reactor in reactors {
-            reactor.send(Order::RemoveMemory { attachment });
+            reactor.send(ReactorCommand::RemoveMemory { attachment });
         }
     }
 
@@ -305,7 +305,7 @@ impl Guest {
 /// The thread.
 pub fn run(shared: &Arc<Shared>) {
     let asked = Arc::downgrade(shared);
-    let waiting = Waiting::asks(move || {
+    let waiting = PendingWork::asks(move || {
         let shared = asked.upgrade()?;
         shared
             .pinning

@@ -14,18 +14,18 @@ use std::path::{Path, PathBuf};
 const MEMORY_DEVICES: [&str; 3] = ["ram", "zram", "nullb"];
 
 /// Refuses a medium in a place that is none for data.
-pub fn refuse_hidden(shared: &Shared, wish: &api::DiskCreate) -> Result<(), Problem> {
-    let Some(path) = wish.medium.path() else {
+pub fn refuse_hidden(shared: &Shared, request: &api::DiskCreate) -> Result<(), Problem> {
+    let Some(path) = request.medium.path() else {
         return Ok(());
     };
     refuse_own(shared, path)?;
-    match &wish.medium {
+    match &request.medium {
         api::Medium::File(file) if file.bytes.is_some() => refuse_among_devices(path)?,
         // What is no device is told so when it is opened.
         api::Medium::Block(_) if !is_block(path) => return Ok(()),
         _ => {}
     }
-    match wish.volatile || shared.settings.allow.takes_any_place() {
+    match request.volatile || shared.settings.allow.takes_any_place() {
         true => Ok(()),
         false => refuse_volatile(&shared.settings.allow, path),
     }

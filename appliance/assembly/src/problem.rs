@@ -1,27 +1,34 @@
 //! What went wrong below, as REST says it.
 
-use palisade_api::size::human;
+mod refusal;
+
+pub use refusal::of_refusal;
+
 use palisade_api::{Problem, ProblemKind};
 use palisade_consensus::ProposeError;
-use palisade_model::Refusal;
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_sys::OpenError;
-use palisade_words::{Name, NameError, SECTOR_BYTES};
+use palisade_words::{Name, NameError};
 
 /// A proposal that was not acknowledged.
 pub fn of_proposal(error: &ProposeError) -> Problem {
     match error {
         ProposeError::Refused(refusal) => of_refusal(refusal),
+        ProposeError::NotLeader { leader: Some(leader) } => {
+            Problem::not_leader(leader.node.as_str(), &leader.addresses)
+        }
+        ProposeError::NotLeader { leader: None } => Problem::no_leader(),
+        ProposeError::OutcomeUnknown => Problem::outcome_unknown(),
         ProposeError::Misplaced { .. } => Problem::new(
             ProblemKind::Internal,
             error.code(),
             error.to_string(),
             "files that were deleted are put back within seconds: try again; else put the state directory back",
         ),
-        other => Problem::new(
+        ProposeError::Storage { .. } | ProposeError::Halted => Problem::new(
             ProblemKind::Internal,
-            other.code(),
-            other.to_string(),
+            error.code(),
+            error.to_string(),
             "make room on the file system of the state directory (`df`), or see why it cannot be written; changes are taken \
              again by themselves then (`palisade health` tells when)",
         ),
@@ -38,67 +45,6 @@ pub fn of_busy_control() -> Problem {
     )
 }
 
-/// A refusal of the model. Its sentence has two halves, what and what to do, joined by a colon. The model counts in
-/// sectors, REST in bytes.
-pub fn of_refusal(refusal: &Refusal) -> Problem {
-    let kind = match refusal {
-        Refusal::NotFound { .. } => ProblemKind::NotFound,
-        Refusal::RevisionMismatch {
-            kind,
-            name,
-            expected,
-            actual,
-        } => {
-            return Problem::changed(kind.as_str(), name.as_str(), expected.0, actual.0);
-        }
-        Refusal::Exists { kind, name, differs } => {
-            return Problem::exists(kind.as_str(), name.as_str(), field_of_rest(differs));
-        }
-        Refusal::Invalid {
-            kind,
-            name,
-            field,
-            rule,
-        } => {
-            let field = field_of_rest(field);
-            let message = format!("{kind} {name}: `{field}` {rule}");
-            let remedy = match rule.contains("multiple of the logical block") {
-                true => "sizes in whole KiB times four, as all in MiB and GiB, fit every logical block; MB and GB need not"
-                    .to_owned(),
-                false => format!("correct `{field}` and ask again"),
-            };
-            return Problem::new(ProblemKind::Invalid, refusal.code(), message, remedy).about(field);
-        }
-        Refusal::CannotShrink {
-            kind,
-            name,
-            sectors,
-            wanted_sectors,
-        } => {
-            let (present, wanted) = (sectors * SECTOR_BYTES, wanted_sectors * SECTOR_BYTES);
-            let message = format!(
-                "{kind} {name} has {present} bytes ({}) and cannot shrink to {wanted} ({})",
-                human(present),
-                human(wanted)
-            );
-            let remedy = "ask for a larger size";
-            return Problem::new(ProblemKind::Invalid, refusal.code(), message, remedy).about("bytes");
-        }
-        Refusal::NoSpace { .. } | Refusal::Fragmented { .. } => ProblemKind::NoSpace,
-        Refusal::BlockTooSmall { .. } => ProblemKind::Invalid,
-        _ => ProblemKind::Conflict,
-    };
-    let sentence = refusal.to_string();
-    let (message, remedy) = sentence
-        .rsplit_once(": ")
-        .unwrap_or((sentence.as_str(), "change the request"));
-    let problem = Problem::new(kind, refusal.code(), message, remedy);
-    match refusal.field() {
-        Some(field) => problem.about(field_of_rest(field)),
-        None => problem,
-    }
-}
-
 /// What to ask for instead of a size that fits no logical block.
 pub fn round(bytes: u64) -> String {
     /// The largest logical block there is: what fits it fits each.
@@ -112,47 +58,39 @@ pub fn round(bytes: u64) -> String {
     format!("take {either} bytes; sizes in MiB and GiB fit every logical block, MB and GB need not")
 }
 
-/// The name that a field of the model has in REST.
-fn field_of_rest(field: &'static str) -> &'static str {
-    match field {
-        "sectors" => "bytes",
-        other => other,
-    }
-}
-
 /// A change of a disk whose medium carries something else than the database knows.
-pub fn of_disk_that_knows_more(disk: &Name, superblock: Superblock) -> Problem {
+pub fn of_disk_that_knows_more(disk: &Name, superblock: SuperblockState) -> Problem {
     let (what, remedy) = match superblock {
-        Superblock::Newer { generation } => (
+        SuperblockState::Newer { generation } => (
             format!(
                 "disk {disk} carries generation {generation}, which has grown out of what the database knows: the \
                  database is an old copy, and changing it would make it another branch"
             ),
             format!("restore the latest database, or see what each side knows: palisade disk adopt {disk}"),
         ),
-        Superblock::Diverged { generation } => (
+        SuperblockState::Diverged { generation } => (
             format!("disk {disk} carries generation {generation}, which grew on apart from the database"),
             format!(
                 "restore the database that belongs to it, or see what each side knows: palisade disk adopt {disk}"
             ),
         ),
-        Superblock::Older {
+        SuperblockState::Older {
             generation,
             last: Some(last),
         } => (
             format!(
-                "disk {disk} carries generation {generation}, and was last known to carry {last}: an older copy of it was put \
-                 in its place"
+                "disk {disk} carries generation {generation}, and was last known to carry {last}: its superblock is an earlier \
+                 one, as on an older copy"
             ),
             format!("bring the right medium back, or see what each side knows: palisade disk adopt {disk}"),
         ),
-        Superblock::EndLost { .. } => (
+        SuperblockState::EndLost { .. } => (
             format!("an end of the medium of disk {disk} is lost"),
             format!(
                 "see what may be lost with it, and go on with what is there: palisade disk confirm {disk}"
             ),
         ),
-        Superblock::Older {
+        SuperblockState::Older {
             generation,
             last: None,
         } => (
@@ -305,23 +243,6 @@ pub fn of_open(error: &OpenError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_model::Kind;
-    use palisade_words::Name;
-
-    #[test]
-    fn a_broken_rule_is_the_message_and_not_the_remedy() {
-        let problem = of_refusal(&Refusal::Invalid {
-            kind: Kind::Volume,
-            name: Name::new("v1").unwrap(),
-            field: "sectors",
-            rule: "must be a multiple of the logical block",
-        });
-        assert_eq!(
-            problem.message,
-            "volume v1: `bytes` must be a multiple of the logical block"
-        );
-        assert_eq!(problem.field.as_deref(), Some("bytes"));
-    }
 
     #[test]
     fn a_remedy_fits_what_was_in_the_way() {
@@ -365,18 +286,5 @@ mod tests {
         assert!(round(10_000_000).starts_with("take 9998336 or 10002432 bytes"));
         assert!(round(100).starts_with("take 4096 bytes"));
         assert!(round(u64::MAX).starts_with("take 18446744073709547520 or "));
-    }
-
-    #[test]
-    fn sizes_are_in_bytes() {
-        let problem = of_refusal(&Refusal::CannotShrink {
-            kind: Kind::Volume,
-            name: Name::new("v1").unwrap(),
-            sectors: 4096,
-            wanted_sectors: 2048,
-        });
-        let message = "volume v1 has 2097152 bytes (2 MiB) and cannot shrink to 1048576 (1 MiB)";
-        assert_eq!(problem.message, message);
-        assert_eq!(problem.field.as_deref(), Some("bytes"));
     }
 }

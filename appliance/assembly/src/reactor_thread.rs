@@ -1,20 +1,21 @@
 //! One reactor on one core: the engine with real hands, and sleep.
 
 use crate::message::ControlMessage;
-use crate::orders::{Order, Queue, Report};
 use crate::slow_turns::SlowTurns;
 use crate::turn_watch::{Timing, TurnWatch};
-use crate::watch::Waiting;
+use crate::watch::PendingWork;
 use crossbeam::channel::{Receiver, Sender};
-use palisade_block::mailbox::{Command, Notice};
+use palisade_block::mailbox::{Notice, ReactorCommand};
 use palisade_block::stats::ReactorStats;
 use palisade_block::{Clock, Doing, Nanos, Pool, Progress, Whom};
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
+use palisade_frontend::{CallNotify, DoorHandle};
 use palisade_sys::{
     HugePool, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, PageBacking, PeerEvent,
     Pending, ThreadStopwatch, Waker,
 };
+use palisade_virtio::BlkQueue;
 use palisade_words::{QueueId, ReactorIndex};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -23,9 +24,45 @@ use std::sync::atomic::{
     AtomicBool,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// A guest's virtqueue as reactors own it.
+pub type GuestQueue = BlkQueue<CallNotify>;
+
+/// What a reactor is told.
+pub type GuestCommand = ReactorCommand<GuestQueue, LocalDevices>;
+
+/// What a reactor tells.
+pub type ReactorNotice = Notice<GuestQueue, LocalDevices>;
+
+/// Whom a reactor tells. None of them is waited for.
+#[derive(Clone, Debug)]
+pub struct NoticeSink {
+    /// The control loop.
+    pub control: Sender<ControlMessage>,
+    /// The door, once it is open: nobody comes in before. What it waits for does not go by a thread that may be busy.
+    pub door: Arc<OnceLock<DoorHandle>>,
+}
+
+impl NoticeSink {
+    /// Tells whoever is concerned. Nobody is left to care when that one has gone first.
+    pub fn tell(&self, reactor: ReactorIndex, notice: ReactorNotice) {
+        match (notice, self.door.get()) {
+            (Notice::QueueStopped { queue, source }, Some(door)) => {
+                door.queue_stopped(queue, source.map(Box::new));
+            }
+            (Notice::QueueStalled { queue, held, waited }, Some(door)) => {
+                door.stalled(queue.attachment, held.duration(), waited.duration());
+            }
+            (notice, _) => {
+                let message = ControlMessage::Notice(reactor, Box::new(notice));
+                let _ = self.control.send(message);
+            }
+        }
+    }
+}
 
 /// How long a reactor sleeps at most while it serves a queue whose kick it does not hear.
 const UNHEARD_LOOK: Duration = Duration::from_millis(1);
@@ -58,7 +95,7 @@ pub struct ReactorHandle {
     pub progress: Arc<Progress>,
     /// Its turns that lasted too long.
     pub slow: Arc<SlowTurns>,
-    orders: Sender<Order>,
+    orders: Sender<GuestCommand>,
     ordered: Arc<AtomicBool>,
     sleeping: Arc<AtomicBool>,
     waker: Waker,
@@ -68,7 +105,7 @@ pub struct ReactorHandle {
 
 impl ReactorHandle {
     /// Starts a reactor on its core; an error names what could not be had.
-    pub fn start(plan: ReactorPlan, reports: Sender<ControlMessage>) -> io::Result<ReactorHandle> {
+    pub fn start(plan: ReactorPlan, told: NoticeSink) -> io::Result<ReactorHandle> {
         // Nobody waits for a reactor, with or without a lock in hand: so the mailbox has no bound of its own. What can
         // be in it is bounded by its senders: a queue is started again only after it was given back, a guest's memory is
         // sent again only after the former one was (`pinning`), and what operators change is acknowledged step by step.
@@ -90,7 +127,7 @@ impl ReactorHandle {
             .spawn(move || {
                 // The ring must be made on the thread that uses it (IORING_SETUP_SINGLE_ISSUER).
                 let watch = TurnWatch::new(slow_turns);
-                match ReactorThread::new(&for_thread, mailbox, reports, counters, asleep, marks, watch) {
+                match ReactorThread::new(&for_thread, mailbox, told, counters, asleep, marks, watch) {
                     Ok((thread, backing)) => {
                         let devices = thread.reactor.devices();
                         let _ = ready.send(Ok((devices.waker(), devices.pending(), backing)));
@@ -116,10 +153,10 @@ impl ReactorHandle {
         })
     }
 
-    /// Gives an order. It is carried out between two turns, in the order of sending.
-    pub fn send(&self, order: Order) {
-        // The thread outlives every handle but its own `join`; after that orders have no addressee and no effect.
-        if self.orders.send(order).is_err() {
+    /// Gives a command. It is carried out between two turns, in the order of sending.
+    pub fn send(&self, command: impl Into<GuestCommand>) {
+        // The thread outlives every handle but its own `join`; after that commands have no addressee and no effect.
+        if self.orders.send(command.into()).is_err() {
             return;
         }
         self.ordered.store(true, Release);
@@ -130,7 +167,7 @@ impl ReactorHandle {
 
     /// Asks the reactor to end once nothing is in flight.
     pub fn stop(&self) {
-        self.send(Order::Stop);
+        self.send(ReactorCommand::Stop);
     }
 
     /// Waits for the end of a reactor that was asked to; false when it has not ended by then.
@@ -158,9 +195,9 @@ impl ReactorHandle {
 
     /// Whether something waits for it that ends its sleep. What its devices and guests bring is asked of the kernel, which
     /// has it until the thread wakes.
-    pub fn waiting(&self) -> Waiting {
+    pub fn waiting(&self) -> PendingWork {
         let (ordered, pending) = (Arc::clone(&self.ordered), self.pending.clone());
-        Waiting::asks(move || match (ordered.load(Acquire), pending.has_come()) {
+        PendingWork::asks(move || match (ordered.load(Acquire), pending.has_come()) {
             (true, _) => Some("an order of the control loop"),
             (false, true) => Some("a kick or a completion"),
             (false, false) => None,
@@ -180,7 +217,7 @@ impl ReactorHandle {
 /// Orders for one reactor. Asking a channel whether it is empty takes a full fence, which is a tenth of what a request
 /// at depth 1 costs; so its senders raise a flag, and the channel is asked only then.
 struct Mailbox {
-    orders: Receiver<Order>,
+    orders: Receiver<GuestCommand>,
     ordered: Arc<AtomicBool>,
 }
 
@@ -193,32 +230,31 @@ impl Mailbox {
         self.ordered.load(Relaxed) && self.ordered.swap(false, AcqRel)
     }
 
-    fn next(&self) -> Option<Order> {
+    fn next(&self) -> Option<GuestCommand> {
         self.orders.try_recv().ok()
     }
 }
 
 struct ReactorThread {
     index: ReactorIndex,
-    reactor: Reactor<Queue, LocalDevices, HugePool>,
+    reactor: Reactor<GuestQueue, LocalDevices, HugePool>,
     clock: MonotonicClock,
     idle: Idle,
     mailbox: Mailbox,
-    reports: Sender<ControlMessage>,
+    told: NoticeSink,
     kicks: HashMap<QueueId, PeerEvent>,
     /// Queues without a kick (the front-end asks for polling), or whose kick cannot be listened to.
     unheard: HashSet<QueueId>,
     sleeping: Arc<AtomicBool>,
     progress: Arc<Progress>,
     watch: TurnWatch,
-    stopping: bool,
 }
 
 impl ReactorThread {
     fn new(
         plan: &ReactorPlan,
         mailbox: Mailbox,
-        reports: Sender<ControlMessage>,
+        told: NoticeSink,
         stats: Arc<ReactorStats>,
         sleeping: Arc<AtomicBool>,
         progress: Arc<Progress>,
@@ -254,13 +290,12 @@ impl ReactorThread {
             clock,
             idle,
             mailbox,
-            reports,
+            told,
             kicks,
             unheard,
             sleeping,
             progress,
             watch,
-            stopping: false,
         };
         Ok((thread, backing))
     }
@@ -283,7 +318,7 @@ impl ReactorThread {
             let work = self.reactor.turn(now);
             self.watch.ended(now, work > 0);
             self.report();
-            if self.stopping && self.reactor.in_flight() == 0 {
+            if self.reactor.has_ended() {
                 break;
             }
             let in_flight = self.reactor.in_flight() > 0;
@@ -301,7 +336,7 @@ impl ReactorThread {
             }
         }
         self.progress.asleep();
-        self.tell(Report::Ended(self.index));
+        log::info!("reactor {} has ended", self.index.0);
     }
 
     /// Sleeps until a kick, a completion, an order, or the moment something is due.
@@ -344,68 +379,15 @@ impl ReactorThread {
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Engine(command) => self.reactor.apply(command),
-            Order::AddQueue {
-                queue,
-                settings,
-                source,
-                kick,
-            } => {
-                match kick {
-                    Some(kick) => self.listen(queue, kick),
-                    None => drop(self.unheard.insert(queue)),
-                }
-                self.reactor.apply(Command::AddQueue {
-                    queue,
-                    settings,
-                    source: *source,
-                });
+    fn obey(&mut self, mut command: GuestCommand) {
+        if let ReactorCommand::AddQueue { queue, kick, .. } = &mut command {
+            match kick.take() {
+                Some(kick) => self.listen(*queue, kick),
+                None => drop(self.unheard.insert(*queue)),
             }
-            Order::OpenDevice {
-                device,
-                opened,
-                stats,
-                deadline,
-            } => {
-                if let Err(error) = self.reactor.devices_mut().add_device(device, opened) {
-                    log::error!(
-                        "reactor {}: device {} cannot be used: {error}",
-                        self.index.0,
-                        device.0
-                    );
-                }
-                self.reactor.apply(Command::AddDevice {
-                    device,
-                    stats,
-                    deadline,
-                });
-            }
-            Order::CloseDevice { device } => self.reactor.apply(Command::DropDevice { device }),
-            Order::GrowDevice { device } => self.reactor.devices_mut().resize(device),
-            Order::AddMemory {
-                attachment,
-                registration,
-            } => {
-                self.reactor.devices_mut().add_memory(attachment, registration);
-            }
-            Order::RemoveMemory { attachment } => {
-                let registration = self.reactor.devices_mut().remove_memory(attachment);
-                // Unpinning takes long; it is done by whoever drops the last reference, and not here.
-                self.tell(Report::MemoryReleased {
-                    attachment,
-                    registration,
-                });
-            }
-            Order::Stop => self.stopping = true,
         }
+        self.reactor.apply(command);
         self.idle.ordered(self.clock.now());
-    }
-
-    /// Tells the control plane. Nobody is left to care when that has gone first.
-    fn tell(&self, report: Report) {
-        let _ = self.reports.send(ControlMessage::Report(Box::new(report)));
     }
 
     fn listen(&mut self, queue: QueueId, kick: PeerEvent) {
@@ -437,19 +419,10 @@ impl ReactorThread {
 
     fn report(&mut self) {
         while let Some(notice) = self.reactor.next_notice() {
-            let report = match notice {
-                Notice::DeviceIdle { device } => {
-                    self.reactor.devices_mut().remove_device(device);
-                    Report::DeviceClosed(self.index, device)
-                }
-                notice => {
-                    if let Notice::QueueStopped { queue, .. } = &notice {
-                        self.stop_listening(*queue);
-                    }
-                    Report::Notice(self.index, notice)
-                }
-            };
-            self.tell(report);
+            if let Notice::QueueStopped { queue, .. } = &notice {
+                self.stop_listening(*queue);
+            }
+            self.told.tell(self.index, notice);
         }
     }
 }

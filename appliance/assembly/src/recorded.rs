@@ -47,7 +47,7 @@ impl<'a> Records<'a> {
             .cluster
             .disks
             .iter()
-            .filter(|(name, disk)| Some(*name) != asked && disk.node == *node);
+            .filter(|(name, disk)| Some(*name) != asked && *disk.custodian() == *node);
         others.find_map(|(name, disk)| {
             let by_identity = self.by_identity(own, disk, there);
             let may_be_copy = by_identity.is_none();

@@ -209,7 +209,7 @@ const CLEARED: &str =
 
 fn volume_effects(cluster: &Cluster, name: &Name, volume: &Volume, how: RemovalOptions) -> Vec<String> {
     let bytes = human(volume.sectors * SECTOR_BYTES);
-    let extents = volume.extents();
+    let extents = volume.all_extents();
     let on = extents.first().map(|extent| &extent.disk);
     let whole = on.filter(|disk| {
         cluster

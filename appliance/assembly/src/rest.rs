@@ -1,4 +1,4 @@
-//! What REST asks for, carried out: wishes become commands of the model, answers come from the views.
+//! What REST asks for, carried out: requests become commands of the model, answers come from the views.
 
 mod disks;
 
@@ -8,10 +8,11 @@ use crate::disk_growth;
 use crate::exchanged;
 use crate::new_disk;
 use crate::problem;
+use crate::recorder;
 use crate::removal;
 use crate::shared::Shared;
 use crate::takeover;
-use crate::views::{View, list};
+use crate::views::{View, list, member};
 use palisade_admin::{Appliance, CertificateState, DoorTrouble, MetricsSnapshot};
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
@@ -134,6 +135,17 @@ impl<F: Fn(&Name, &Disk) -> bool> Drop for LooksAgain<'_, F> {
 }
 
 impl Appliance for Rest {
+    fn nodes(&self) -> Vec<api::NodeSummary> {
+        let summary = |name: &Name, node: &palisade_model::Node| api::NodeSummary {
+            id: node.uuid.to_string(),
+            name: name.to_string(),
+            answers: *name == self.shared.name,
+            addresses: Vec::new(),
+            member: member(node),
+        };
+        list(&self.shared.cluster().nodes, summary)
+    }
+
     fn node(&self) -> api::Node {
         self.view(|view| view.node())
     }
@@ -173,7 +185,7 @@ impl Appliance for Rest {
         let told: Vec<_> = told.collect();
         for kind in KINDS {
             match told.iter().find(|(of, _)| *of == kind) {
-                Some((_, message)) => self.shared.findings.raise(kind, "node", message.as_str()),
+                Some((_, message)) => self.shared.findings.restate(kind, "node", message.as_str()),
                 None => self.shared.findings.clear(kind, "node"),
             }
         }
@@ -183,20 +195,21 @@ impl Appliance for Rest {
         self.view(|view| list(&view.cluster.disks, |name, disk| view.disk(name, disk)))
     }
 
-    fn disk_add(&self, wish: api::DiskCreate) -> Result<Created<api::Disk>, Problem> {
-        let name = name("id", &wish.id)?;
-        let path = wish.medium.path().map(str::to_owned);
+    fn disk_add(&self, request: api::DiskCreate) -> Result<Created<api::Disk>, Problem> {
+        let name = name("id", &request.id)?;
+        self.own_node(request.node.as_deref())?;
+        let path = request.medium.path().map(str::to_owned);
         let is_about = |one: &Name, disk: &Disk| {
-            *one == name || (path.is_some() && disk.medium.path() == path.as_deref())
+            *one == name || (path.is_some() && disk.path_of(&self.shared.name) == path.as_deref())
         };
         let _look = LooksAgain(&self.shared, is_about);
-        if let Some(answer) = self.known_disk(&name, &wish) {
+        if let Some(answer) = self.known_disk(&name, &request) {
             return answer;
         }
         let settings = &self.shared.settings;
-        settings.allow.check_medium(&wish.medium)?;
-        settings.make_folder_of(&wish.medium);
-        let (command, notes) = new_disk::command_for(&self.shared, &name, &wish, chance())?;
+        settings.allow.check_medium(&request.medium)?;
+        settings.make_folder_of(&request.medium);
+        let (command, notes) = new_disk::command_for(&self.shared, &name, &request, chance())?;
         self.shared.last_seen.place(command.uuid);
         self.create(Command::AddDisk(command), |view| {
             let mut disk = view.disk(&name, view.cluster.disks.get(&name)?);
@@ -210,14 +223,15 @@ impl Appliance for Rest {
         })
     }
 
-    fn disk_preview(&self, wish: api::DiskCreate) -> Result<api::DiskPreview, Problem> {
-        let name = name("id", &wish.id)?;
-        if let Some(answer) = self.known_disk(&name, &wish) {
+    fn disk_preview(&self, request: api::DiskCreate) -> Result<api::DiskPreview, Problem> {
+        let name = name("id", &request.id)?;
+        self.own_node(request.node.as_deref())?;
+        if let Some(answer) = self.known_disk(&name, &request) {
             let (Created::Existing(disk) | Created::New(disk)) = answer?;
             return Ok(new_disk::of_known(disk));
         }
-        self.shared.settings.allow.check_medium(&wish.medium)?;
-        new_disk::preview(&self.shared, &name, &wish, chance())
+        self.shared.settings.allow.check_medium(&request.medium)?;
+        new_disk::preview(&self.shared, &name, &request, chance())
     }
 
     fn disk_change(
@@ -246,23 +260,23 @@ impl Appliance for Rest {
         self.remove_disk(&name, command, how)
     }
 
-    fn disks_relocate(&self, wish: api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+    fn disks_relocate(&self, request: api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
         // Others than those that are named may have got another path.
         let _look = LooksAgain(&self.shared, |_: &Name, _: &Disk| true);
-        exchanged::relocate(&self.shared, &wish)
+        exchanged::relocate(&self.shared, &request)
     }
 
-    fn disk_adopt(&self, id: &str, wish: api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
-        takeover::adopt(&self.shared, id, &wish)
+    fn disk_adopt(&self, id: &str, request: api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
+        takeover::adopt(&self.shared, id, &request)
     }
 
-    fn disk_import(&self, wish: api::DiskImport) -> Result<api::DiskImported, Problem> {
+    fn disk_import(&self, request: api::DiskImport) -> Result<api::DiskImported, Problem> {
         let lies_there = |_: &Name, disk: &Disk| {
-            let path = disk.medium.path();
-            path.is_some() && wish.disks.iter().any(|one| one.path() == path)
+            let path = disk.path_of(&self.shared.name);
+            path.is_some() && request.disks.iter().any(|one| one.path() == path)
         };
         let _look = LooksAgain(&self.shared, lies_there);
-        takeover::import(&self.shared, &wish)
+        takeover::import(&self.shared, &request)
     }
 
     fn state_backup(&self) -> api::StateBackup {
@@ -279,18 +293,23 @@ impl Appliance for Rest {
         self.view(|view| list(&view.cluster.volumes, |name, volume| view.volume(name, volume)))
     }
 
-    fn volume_create(&self, wish: api::VolumeCreate) -> Result<Created<api::Volume>, Problem> {
-        let id = name("id", &wish.id)?;
-        let disk = wish.disk.as_deref().map(|disk| name("disk", disk)).transpose()?;
+    fn volume_create(&self, request: api::VolumeCreate) -> Result<Created<api::Volume>, Problem> {
+        let id = name("id", &request.id)?;
+        let node = self.own_node(request.node.as_deref())?;
+        let disk = request
+            .disk
+            .as_deref()
+            .map(|disk| name("disk", disk))
+            .transpose()?;
         new_disk::await_superblocks(&self.shared, disk.as_ref());
         let command = Command::CreateVolume(CreateVolume {
             name: id.clone(),
             uuid: chance(),
-            node: self.shared.name.clone(),
+            node,
             disk,
-            sectors: Some(sectors(wish.bytes)?),
-            block_bytes: wish.block_bytes,
-            clear: wish.clear.map(removal::clear),
+            sectors: Some(sectors(request.bytes)?),
+            block_bytes: request.block_bytes,
+            clear: request.clear.map(removal::clear),
             clears: true,
             clears_reused: true,
             clears_unknown_past: true,
@@ -371,9 +390,10 @@ impl Appliance for Rest {
         })
     }
 
-    fn attachment_create(&self, wish: api::AttachmentCreate) -> Result<Created<api::Attachment>, Problem> {
-        let id = name("id", &wish.id)?;
-        let socket = wish.socket.unwrap_or_else(|| {
+    fn attachment_create(&self, request: api::AttachmentCreate) -> Result<Created<api::Attachment>, Problem> {
+        let id = name("id", &request.id)?;
+        let node = self.own_node(request.node.as_deref())?;
+        let socket = request.socket.unwrap_or_else(|| {
             self.shared
                 .settings
                 .run_dir
@@ -382,13 +402,13 @@ impl Appliance for Rest {
                 .into_owned()
         });
         let (owner, group) = (
-            wish.owner.as_deref().map(account),
-            wish.group.as_deref().map(account),
+            request.owner.as_deref().map(account),
+            request.group.as_deref().map(account),
         );
         if !self.shared.cluster().attachments.contains_key(&id) {
             accounts_exist(owner.as_ref(), group.as_ref())?;
             let allow = &self.shared.settings.allow;
-            allow.check_owners(owner.as_ref(), group.as_ref(), wish.mode.map(api::Mode::bits))?;
+            allow.check_owners(owner.as_ref(), group.as_ref(), request.mode.map(api::Mode::bits))?;
             allow.check_socket(&socket)?;
             if std::path::Path::new(&socket) == self.shared.settings.admin.socket {
                 let message = format!("{socket} is the socket by which REST is reached");
@@ -400,20 +420,21 @@ impl Appliance for Rest {
         }
         let command = Command::CreateAttachment(CreateAttachment {
             name: id.clone(),
-            volume: name("volume", &wish.volume)?,
-            node: self.shared.name.clone(),
+            uuid: chance(),
+            volume: name("volume", &request.volume)?,
+            node,
             socket,
-            queues: wish.queues.unwrap_or(1),
-            queue_size: wish
+            queues: request.queues.unwrap_or(1),
+            queue_size: request
                 .queue_size
                 .unwrap_or(palisade_model::limits::QUEUE_SIZE_DEFAULT),
             owner,
             group,
-            mode: wish.mode.map_or(SOCKET_MODE, api::Mode::bits),
-            read_only: wish.read_only,
-            serial: wish.serial,
-            limits: limits(wish.limits.unwrap_or_default(), Limits::default()),
-            write_cache: wish.write_cache.unwrap_or(true),
+            mode: request.mode.map_or(SOCKET_MODE, api::Mode::bits),
+            read_only: request.read_only,
+            serial: request.serial,
+            limits: limits(request.limits.unwrap_or_default(), Limits::default()),
+            write_cache: request.write_cache.unwrap_or(true),
         });
         self.create(command, |view| {
             Some(view.attachment(&id, view.cluster.attachments.get(&id)?))
@@ -441,7 +462,7 @@ impl Appliance for Rest {
             owner,
             group,
             mode: patch.mode.map(api::Mode::bits),
-            limits: patch.limits.map(|wish| limits(wish, Limits::default())),
+            limits: patch.limits.map(|request| limits(request, Limits::default())),
             expected: expected.map(Generation),
             ..ChangeAttachment::of(name.clone())
         });
@@ -464,8 +485,19 @@ impl Appliance for Rest {
         self.remove_attachment(&name, command, how)
     }
 
-    fn events_after(&self, after: u64, limit: usize) -> api::EventPage {
-        self.shared.events.after(after, limit)
+    fn events_after(&self, after: &api::EventId, limit: usize) -> api::EventPage {
+        self.shared.records.after(&self.shared.events, after, limit)
+    }
+
+    fn events_last(&self, count: usize) -> api::EventPage {
+        self.shared.records.last(&self.shared.events, count)
+    }
+
+    fn command_ended(&self, mut event: api::Event) {
+        if let api::Actor::User { uid, name } = &mut event.actor {
+            *name = accounts::user_name(*uid);
+        }
+        recorder::keep_command(&self.shared.events, event);
     }
 
     fn metrics(&self) -> MetricsSnapshot {
@@ -528,12 +560,12 @@ fn accounts_exist(owner: Option<&Account>, group: Option<&Account>) -> Result<()
     Ok(())
 }
 
-/// Limits as wished; what is left out is as in `otherwise`.
-fn limits(wish: api::Limits, otherwise: Limits) -> Limits {
+/// Limits as asked; what is left out is as in `otherwise`.
+fn limits(request: api::Limits, otherwise: Limits) -> Limits {
     Limits {
-        iops: wish.iops.unwrap_or(otherwise.iops),
-        bytes_per_second: wish.bytes_per_second.unwrap_or(otherwise.bytes_per_second),
-        burst_ms: wish.burst_ms.unwrap_or(otherwise.burst_ms),
+        iops: request.iops.unwrap_or(otherwise.iops),
+        bytes_per_second: request.bytes_per_second.unwrap_or(otherwise.bytes_per_second),
+        burst_ms: request.burst_ms.unwrap_or(otherwise.burst_ms),
     }
 }
 

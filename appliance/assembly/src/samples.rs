@@ -27,6 +27,9 @@ impl View<'_> {
             slots_used: reactor.slots_used,
             slots_short: reactor.slots_short,
             pool_short: reactor.pool_short,
+            parked: reactor.parked,
+            fenced_devices: reactor.fenced_devices,
+            stale_commands: reactor.stale_commands,
             slow_turns: reactor.slow_turns,
         };
         let attachment = |(name, attachment): (&Name, &Attachment)| {
@@ -43,6 +46,7 @@ impl View<'_> {
                 volume: attachment.volume.to_string(),
                 connected: running,
                 in_flight: sum(offered, |stats| stats.in_flight.get()),
+                parked: sum(offered, |stats| stats.parked.get()),
                 refused: self.refused(offered),
                 rings: self.ring_events(offered),
                 throttled: sum(offered, |stats| stats.throttled.get()),

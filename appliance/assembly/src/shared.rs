@@ -2,20 +2,20 @@
 
 use crate::config::Settings;
 use crate::counted::Counted;
-use crate::event_ids::EventIds;
+use crate::last_limit::LastLimit;
 use crate::last_seen::LastSeen;
 use crate::last_superblock::LastSuperblock;
 use crate::local_state::LocalState;
 use crate::local_state::lock::{Seen, StateGuard, StateLock};
 use crate::message::ControlMessage;
 use crate::pinning::Pinning;
-use crate::reactor_thread::ReactorHandle;
+use crate::reactor_thread::{NoticeSink, ReactorHandle};
+use crate::recorder::EventFiles;
 use crate::standing::Findings;
 use crate::views::View;
 use crate::watch::Watch;
 use crossbeam::channel::Sender;
 use palisade_admin::EventLog;
-use palisade_admin::events::EVENTS_KEPT;
 use palisade_api::{FindingKind, Health};
 use palisade_block::Nanos;
 use palisade_consensus::{Agreement, ProposeError, Store};
@@ -23,7 +23,7 @@ use palisade_control::Control;
 use palisade_frontend::DoorHandle;
 use palisade_memory::Shares;
 use palisade_model::{Cluster, Command, Disk};
-use palisade_words::Name;
+use palisade_words::{Incarnation, Name};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,15 +35,16 @@ const SIGHT_PATIENCE: Duration = Duration::from_millis(100);
 pub struct Shared {
     /// The configuration in force.
     pub settings: Settings,
-    /// The cluster, and the way to change it.
-    pub store: Store,
+    /// The files of the cluster database.
+    pub store: Arc<Store>,
     /// This node's name.
     pub name: Name,
     /// Its reactors.
     pub reactors: Vec<ReactorHandle>,
     /// What has happened.
     pub events: Arc<EventLog>,
-    event_ids: EventIds,
+    /// Where it is kept.
+    pub records: EventFiles,
     /// What is wrong.
     pub findings: Findings,
     counted: Mutex<Counted>,
@@ -55,14 +56,20 @@ pub struct Shared {
     pub last_superblock: LastSuperblock,
     /// What guests may make us spend on their memory.
     pub shares: Arc<Shares>,
+    /// What this process may use of memory.
+    pub last_limit: LastLimit,
     /// Which guest's memory is to be pinned.
     pub pinning: Pinning,
     /// When it started.
     pub started: SystemTime,
+    /// Which of its runs this is, once the cluster has been told.
+    pub incarnation: OnceLock<Incarnation>,
     /// The moment from which the control machine's clock counts.
     pub began: Instant,
+    /// The cluster, and the way to change it.
+    agreement: Arc<dyn Agreement + Send + Sync>,
     state: StateLock,
-    door: OnceLock<DoorHandle>,
+    door: Arc<OnceLock<DoorHandle>>,
     messages: Sender<ControlMessage>,
 }
 
@@ -70,20 +77,28 @@ impl Shared {
     /// Before the door is open and the control loop runs.
     pub fn new(
         settings: Settings,
-        store: Store,
+        store: Arc<Store>,
+        agreement: Arc<dyn Agreement + Send + Sync>,
         name: Name,
         reactors: Vec<ReactorHandle>,
-        messages: Sender<ControlMessage>,
+        told: NoticeSink,
     ) -> Shared {
-        let generation = store.cluster().generation;
+        let NoticeSink {
+            control: messages,
+            door,
+        } = told;
+        let cluster = agreement.cluster();
+        let generation = cluster.generation;
         let control = Control::new(name.clone(), reactors.len() as u16, generation);
         let state = StateLock::new(LocalState::new(control));
         let shares = Shares::new(settings.shares);
         let last_seen = LastSeen::below(&settings.state_dir);
         let last_superblock = LastSuperblock::below(&settings.state_dir);
-        let (event_ids, last) = EventIds::resume(&settings.state_dir);
-        let events = Arc::new(EventLog::beginning_after(EVENTS_KEPT, last));
-        let (started, door) = (SystemTime::now(), OnceLock::new());
+        let node = cluster.nodes.get(&name).map(|node| node.uuid.to_string());
+        let (records, events) =
+            EventFiles::open(&settings.state_dir, &node.unwrap_or_default(), name.as_str());
+        let events = Arc::new(events);
+        let started = SystemTime::now();
         let (findings, watch) = (Findings::new(Arc::clone(&events)), Arc::default());
         let pinning = Pinning::within(settings.pinned_each_percent, settings.pinned_percent);
         Shared {
@@ -92,16 +107,19 @@ impl Shared {
             name,
             reactors,
             events,
-            event_ids,
+            records,
             findings,
             counted: Mutex::default(),
             watch,
             last_seen,
             last_superblock,
             shares,
+            last_limit: LastLimit::default(),
             pinning,
             started,
+            incarnation: OnceLock::new(),
             began: Instant::now(),
+            agreement,
             state,
             door,
             messages,
@@ -153,12 +171,6 @@ impl Shared {
         false
     }
 
-    /// What the event log needs now and then.
-    pub fn keep_events(&self, now: Instant) {
-        self.events.settle(now);
-        self.event_ids.reserve(self.events.last_id());
-    }
-
     /// What is wrong, as far as it is known. It waits for nobody.
     pub fn health(&self) -> Health {
         Health::of(self.findings.list())
@@ -181,7 +193,7 @@ impl Shared {
     pub fn door(&self) -> &DoorHandle {
         #[expect(
             clippy::expect_used,
-            reason = "set once in Node::start, before any caller exists"
+            reason = "set once in RunningNode::start, before any caller exists"
         )]
         self.door
             .get()
@@ -214,7 +226,7 @@ impl Shared {
 
     /// A change of the cluster, agreed on when this returns.
     pub fn propose(&self, command: Command) -> Result<palisade_model::Outcome, ProposeError> {
-        let agreed = self.store.propose(command);
+        let agreed = self.agreement.propose(command);
         self.tell_of_database(&agreed);
         let outcome = agreed?;
         self.send(ControlMessage::Changed);
@@ -226,16 +238,20 @@ impl Shared {
         let (kind, subject) = (FindingKind::DatabaseHalted, "node");
         match agreed {
             Ok(_) => self.findings.clear(kind, subject),
-            Err(ProposeError::Refused(_)) => {}
+            // They say nothing about this node's storage.
+            Err(ProposeError::Refused(_) | ProposeError::NotLeader { .. } | ProposeError::OutcomeUnknown) => {
+            }
             Err(ProposeError::Misplaced { what }) => {
                 self.findings.raise(FindingKind::StateMisplaced, subject, what);
             }
-            Err(error) => self.findings.raise(kind, subject, error.to_string()),
+            Err(error @ (ProposeError::Storage { .. } | ProposeError::Halted)) => {
+                self.findings.raise(kind, subject, error.to_string());
+            }
         }
     }
 
     /// The cluster as agreed on.
     pub fn cluster(&self) -> Arc<Cluster> {
-        self.store.cluster()
+        self.agreement.cluster()
     }
 }

@@ -14,12 +14,13 @@ use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api::FindingKind;
 use palisade_model::{Cluster, Disk};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_reconcile::refused::look_after_ms;
 use palisade_sys::Opened;
 use palisade_sys::device::Look;
 use palisade_sys::device::fingerprint::{Fingerprint, Hold};
 use palisade_words::{DeviceIndex, Name, SECTOR_BYTES};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -41,6 +42,8 @@ pub struct Sight {
     pub look: Option<Look>,
     /// Why it could not be looked at, if so.
     pub error: Option<String>,
+    /// It has not answered the latest look within some seconds. It is there, for all that is known.
+    pub silent: bool,
     /// Why its path does not lead to it any more, if so.
     pub astray: Option<String>,
     /// Its path leads to another medium now that carries its superblock as well: a copy of it.
@@ -95,7 +98,10 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
         let known = observed.map(|observed| observed.superblock);
         let superblock = known.filter(|_| sight.is_superblock_due(now, shared.settings.superblock_look));
         let cluster = shared.cluster();
-        let path = cluster.disks.get(name).and_then(|disk| disk.medium.path());
+        let path = cluster
+            .disks
+            .get(name)
+            .and_then(|disk| disk.path_of(&shared.name));
         let errand = Errand {
             shared: Arc::clone(shared),
             name: name.clone(),
@@ -193,9 +199,32 @@ struct Errand {
     /// The disk whose content is to be looked at, and what it looked like.
     printed: Option<(Disk, Option<Fingerprint>)>,
     /// What is known of the superblock that is to be looked at.
-    superblock: Option<Superblock>,
+    superblock: Option<SuperblockState>,
     /// Whether it may be opened again, if its device has gone.
     reopens: bool,
+}
+
+/// What came of a look.
+struct Seen {
+    look: Option<Look>,
+    /// What the kernel says of a device that is not there any more.
+    error: Option<String>,
+    /// It was not answered in time: by a device that hangs, or because the process that waits for it was stopped. It has not
+    /// gone, and is not opened anew: it still is open here, and locked.
+    silent: bool,
+}
+
+impl Seen {
+    fn of(look: io::Result<Option<Look>>) -> Seen {
+        let silent = look
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        let (look, error) = match look {
+            Ok(look) => (look, None),
+            Err(error) => (None, Some(error.to_string()).filter(|_| !silent)),
+        };
+        Seen { look, error, silent }
+    }
 }
 
 /// Why a device that has gone could not be opened again.
@@ -209,12 +238,9 @@ enum Reopening {
 impl Errand {
     fn run(self) {
         let met_end = self.opened.cut().is_some();
-        let (look, error) = match self.opened.look() {
-            Ok(look) => (look, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let astray = match (&self.path, &error) {
-            (Some(path), None) => {
+        let Seen { look, error, silent } = Seen::of(self.opened.look());
+        let astray = match (&self.path, &error, silent) {
+            (Some(path), None, false) => {
                 astray(&self.opened, path).map(|astray| match self.cluster.disks.get(&self.name) {
                     Some(disk) if !medium::is_followed(disk) => {
                         format!("{astray}; {}", moved::remedy(&self.cluster, &self.name, disk))
@@ -241,11 +267,11 @@ impl Errand {
             true => self.reopen(),
             false => None,
         };
-        let print = match has_gone {
+        let print = match has_gone || silent {
             true => None,
             false => self.print(),
         };
-        if !has_gone {
+        if !has_gone && !silent {
             let is_long = look.is_none_or(|look| look.bytes >= self.agreed);
             self.look_at_superblock(is_long && self.opened.cut().is_some());
         }
@@ -265,10 +291,14 @@ impl Errand {
             .filter(|open| open.index == self.index)
         {
             let sight = &mut open.sight;
-            (sight.look, sight.error, sight.astray) = (look, error, astray);
-            sight.looked_under.clone_from(&self.path);
-            sight.copied = sight.astray.is_some() && copied.unwrap_or(sight.copied);
-            if self.reopens || !has_gone {
+            sight.silent = silent;
+            // Where nothing was seen, what was seen last stands.
+            if !silent {
+                (sight.look, sight.error, sight.astray) = (look, error, astray);
+                sight.looked_under.clone_from(&self.path);
+                sight.copied = sight.astray.is_some() && copied.unwrap_or(sight.copied);
+            }
+            if !silent && (self.reopens || !has_gone) {
                 sight.reopened(reopening, Instant::now());
             }
             sight.saw_end(&self.opened, look.as_ref(), self.agreed, met_end);
@@ -345,18 +375,20 @@ impl Errand {
     }
 
     /// What is known of a superblock, unless it is known that it may not be used.
-    fn known_as_ours(&self) -> Option<Superblock> {
+    fn known_as_ours(&self) -> Option<SuperblockState> {
         let state = self.shared.state();
         let known = state.control.observed.disks.get(&self.name)?.superblock;
-        matches!(known, Superblock::Ours { .. }).then_some(known)
+        matches!(known, SuperblockState::Ours { .. }).then_some(known)
     }
 
     /// Looks at the content and keeps it, if it has changed.
     fn print(&self) -> Option<Fingerprint> {
         let (disk, before) = self.printed.as_ref()?;
         let now = Fingerprint::of(&self.opened).ok()?;
-        if before.as_ref() != Some(&now)
-            && let Err(error) = self.shared.last_seen.keep(disk.uuid, &now, Hold::InUse)
+        let seen = &self.shared.last_seen;
+        // Also when it was deleted from outside.
+        if (before.as_ref() != Some(&now) || seen.recall(disk.uuid).is_none())
+            && let Err(error) = seen.keep(disk.uuid, &now, Hold::InUse)
         {
             log::warn!("what disk {} looks like cannot be kept: {error}", self.name);
         }
@@ -368,6 +400,7 @@ fn astray(opened: &Opened, path: &str) -> Option<String> {
     match opened.is_at(Path::new(path)) {
         Ok(true) => None,
         Ok(false) => Some(format!("{path} leads to something else now")),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => None,
         Err(error) => Some(format!("{path} leads nowhere: {error}")),
     }
 }
@@ -402,10 +435,13 @@ pub fn look_last(shared: &Shared) {
 
 /// Bytes that all files with holes on one file system may still ask of it.
 pub fn promised(state: &LocalState, device: u64) -> u64 {
-    let looks = state.disks.values().filter_map(|open| open.sight.look);
-    let there = looks.filter_map(|look| {
+    let there = state.disks.iter().filter_map(|(name, open)| {
+        let look = open.sight.look?;
         let file = look.file.filter(|file| file.device == device)?;
-        Some(look.bytes.saturating_sub(file.allocated))
+        // One that has just grown is as long as was agreed on, whatever the latest look saw.
+        let observed = state.control.observed.disks.get(name);
+        let agreed = observed.map_or(0, |observed| observed.disk.sectors * SECTOR_BYTES);
+        Some(look.bytes.max(agreed).saturating_sub(file.allocated))
     });
     there.sum()
 }
@@ -480,6 +516,18 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_does_not_answer_has_not_gone() {
+        let seen = |kind: io::ErrorKind| {
+            let Seen { look, error, silent } = Seen::of(Err(kind.into()));
+            (look.is_some(), error.is_some(), silent)
+        };
+        assert_eq!(seen(io::ErrorKind::TimedOut), (false, false, true));
+        assert_eq!(seen(io::ErrorKind::NotConnected), (false, true, false));
+        let Seen { look, error, silent } = Seen::of(Ok(None));
+        assert_eq!((look, error, silent), (None, None, false));
+    }
+
+    #[test]
     fn what_has_taken_the_place_of_a_disk_is_looked_at_less_and_less_often() {
         let (mut sight, now) = (Sight::default(), Instant::now());
         for wait_s in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -509,7 +557,7 @@ mod tests {
     use std::fs;
 
     /// A look at a disk that was added as d1, open as what `opened` leads to, of which nothing runs.
-    fn errand(shared: Arc<Shared>, opened: Opened, superblock: Option<Superblock>) -> Errand {
+    fn errand(shared: Arc<Shared>, opened: Opened, superblock: Option<SuperblockState>) -> Errand {
         let (name, cluster) = (Name::new("d1").unwrap(), shared.cluster());
         let disk = &cluster.disks[&name];
         Errand {
@@ -532,14 +580,14 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (rest, _door) = preview::node(folder.path());
             let path = folder.path().join("d1.img");
-            let wish = palisade_api::DiskCreate {
+            let request = palisade_api::DiskCreate {
                 usage: match usage {
                     Usage::Whole => palisade_api::DiskUsage::Whole,
                     Usage::Pooled => palisade_api::DiskUsage::Pooled,
                 },
-                ..preview::wish(&path, Some(preview::BYTES))
+                ..preview::request(&path, Some(preview::BYTES))
             };
-            preview::added(&rest, &wish).unwrap();
+            preview::added(&rest, &request).unwrap();
             let shared = shared_of(&rest);
             let disk = shared.cluster().disks[&Name::new("d1").unwrap()].clone();
             let file = fs::File::options().write(true).open(&path).unwrap();
@@ -548,14 +596,14 @@ mod tests {
                 Opened::beside(&spec.medium).unwrap()
             };
             errand(Arc::clone(&shared), open(), None).run();
-            assert_eq!(shared.last_seen.cut(disk.uuid), None);
+            assert_eq!(shared.last_seen.cut(disk.uuid).unwrap(), None);
             file.set_len(preview::BYTES / 2).unwrap();
             errand(Arc::clone(&shared), open(), None).run();
             file.set_len(preview::BYTES).unwrap();
             errand(Arc::clone(&shared), open(), None).run();
             // A pool has lost a superblock with its end, which is told by itself.
             let kept = (usage == Usage::Whole).then_some(preview::BYTES / 2);
-            assert_eq!(shared.last_seen.cut(disk.uuid), kept, "{usage:?}");
+            assert_eq!(shared.last_seen.cut(disk.uuid).unwrap(), kept, "{usage:?}");
         }
     }
 
@@ -564,13 +612,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (rest, _door) = preview::node(folder.path());
         let (path, aside) = (folder.path().join("d1.img"), folder.path().join("aside"));
-        preview::added(&rest, &preview::wish(&path, Some(preview::BYTES))).unwrap();
+        preview::added(&rest, &preview::request(&path, Some(preview::BYTES))).unwrap();
         preview::written(&rest, &Name::new("d1").unwrap());
         let shared = shared_of(&rest);
         let disk = shared.cluster().disks[&Name::new("d1").unwrap()].clone();
         let spec = opening::spec(&disk.medium, disk.block_bytes);
         let opened = Opened::beside(&spec.medium).unwrap();
-        let looks = errand(shared, opened, Some(Superblock::Missing));
+        let looks = errand(shared, opened, Some(SuperblockState::Missing));
         fs::rename(&path, &aside).unwrap();
         assert!(!looks.is_copy_at_its_path(), "nothing is there");
         fs::write(&path, vec![1; 1 << 20]).unwrap();

@@ -5,7 +5,7 @@
 //! offered again; the others are taken away at its start.
 
 use crate::shared::Shared;
-use crate::watch::Waiting;
+use crate::watch::PendingWork;
 use palisade_api::FindingKind;
 use palisade_block::{Doing, Whom};
 use palisade_frontend::remove_dead;
@@ -54,7 +54,7 @@ pub fn run(shared: &Shared) {
     let watched = shared.watch.enrol(
         "node/sockets",
         "the thread that looks after sockets",
-        Waiting::nothing(),
+        PendingWork::nothing(),
     );
     while !shared.watch.is_stopping() {
         watched.progress.asleep_for(Some(LOOK));
@@ -90,15 +90,16 @@ fn offered(shared: &Shared) -> Vec<(Name, AttachmentIndex, String)> {
 
 fn look(shared: &Shared, name: &Name, index: AttachmentIndex, path: &str) {
     let subject = format!("attachment/{name}");
-    let report = shared.door().report(index);
+    let socket = || shared.door().report(index).and_then(|report| report.socket);
     // One that was cut off, or is about to leave, has no socket on purpose.
-    let Some(ours) = report.and_then(|report| report.socket) else {
-        return;
+    let Some(ours) = socket() else {
+        return shared.findings.clear(FindingKind::SocketLost, &subject);
     };
-    match wrong(Path::new(path), ours) {
+    // It may have been taken away between the two looks.
+    match wrong(Path::new(path), ours).filter(|_| socket() == Some(ours)) {
         None => shared.findings.clear(FindingKind::SocketLost, &subject),
         Some(what) => {
-            shared.findings.raise(FindingKind::SocketLost, subject, what);
+            shared.findings.restate(FindingKind::SocketLost, subject, what);
             make_folder_of(Path::new(path), &shared.settings.run_dir);
             shared.door().restore(index);
         }
@@ -148,6 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let attachment = Attachment {
+            uuid: palisade_words::Uuid(31),
             volume: Name::new("v").unwrap(),
             node: Name::new("n").unwrap(),
             socket: at("kept.sock").display().to_string(),

@@ -2,7 +2,8 @@
 //!
 //! A finding is raised by whoever sees its cause and cleared by whoever sees its end; or it is worked out from the state
 //! of the node ([`findings`](crate::findings)) and ends with its cause. Either way it is an event when it begins and
-//! another when it ends, its first cause is what is told, and how often it came again is counted.
+//! another when it ends, its first cause is what is told, and how often it came again is counted. Of what is looked at again and
+//! again the present cause is told: that is the one to be mended.
 //!
 //! The lock here is held for moments only and by nobody who waits: findings can be raised from any thread, also under the
 //! lock of the state, and health can be asked for whatever else is stuck.
@@ -50,6 +51,32 @@ impl Findings {
     /// stands, the same again is counted; the first cause stays.
     pub fn raise(&self, kind: FindingKind, subject: impl Into<String>, cause: impl Into<String>) {
         self.raise_at(kind, subject.into(), cause.into(), 1, Instant::now());
+    }
+
+    /// The same of what is looked at again and again, and may have another cause by now: the present one is told, and what is
+    /// to be done about that. One that has changed is an event of its own.
+    pub fn restate(&self, kind: FindingKind, subject: impl Into<String>, cause: impl Into<String>) {
+        let (subject, cause) = (subject.into(), cause.into());
+        let mut standing = self.standing();
+        match standing.get_mut(&(kind, subject.clone())) {
+            Some(one) if one.finding.message == cause => one.raised = Some(Instant::now()),
+            Some(one) => {
+                one.raised = Some(Instant::now());
+                let since_unix_ms = one.finding.since_unix_ms;
+                let finding = Finding {
+                    count: one.finding.count.saturating_add(1),
+                    ..Finding::new(kind, subject, cause)
+                };
+                one.finding = Finding {
+                    since_unix_ms,
+                    ..self.begins(finding)
+                };
+            }
+            None => {
+                drop(standing);
+                self.raise(kind, subject, cause);
+            }
+        }
     }
 
     /// The same for what has happened several times since it was last looked for.
@@ -257,6 +284,28 @@ mod tests {
         findings.clear(FindingKind::DiskMedia, "disk/d1");
         assert_eq!(findings.list(), []);
         assert_eq!(kinds(&events), ["disk_media", "disk_media_over"]);
+    }
+
+    #[test]
+    fn of_what_is_looked_at_again_and_again_the_present_cause_is_told() {
+        let events = Arc::new(EventLog::beginning_after(10, 0));
+        let findings = Findings::new(Arc::clone(&events));
+        let (kind, subject) = (FindingKind::KeysNotTaken, "node");
+        for cause in ["no token", "no token", "wrong mode", "wrong mode"] {
+            findings.restate(kind, subject, cause);
+        }
+        let all = findings.list();
+        let told: Vec<_> = all
+            .iter()
+            .map(|one| (one.message.as_str(), one.last.as_deref(), one.count))
+            .collect();
+        assert_eq!(told, [("wrong mode", None, 2)]);
+        findings.clear(kind, subject);
+        assert_eq!(findings.list(), []);
+        assert_eq!(
+            kinds(&events),
+            ["keys_not_taken", "keys_not_taken", "keys_not_taken_over"]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::superblocks;
 use palisade_control::SuperblockLook;
 use palisade_model::{Cluster, Disk, NESTED_MAX, Usage};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
 use palisade_wire::disks_named;
 use palisade_words::{Name, Uuid};
@@ -18,7 +18,7 @@ pub fn look(cluster: &Cluster, disk: &Disk, opened: &Opened) -> SuperblockLook {
         return SuperblockLook::default();
     }
     SuperblockLook {
-        superblock: Superblock::Foreign,
+        superblock: SuperblockState::Foreign,
         sides: Some(whose(cluster, opened, &strangers)),
         ..SuperblockLook::default()
     }
@@ -75,7 +75,7 @@ mod tests {
     use crate::disk_growth::tests::disk;
     use crate::opening;
     use palisade_model::Medium;
-    use palisade_wire::{Geometry, Label, Superblock as Written, TableRef, format};
+    use palisade_wire::{Geometry, Label, Superblock, TableRef, format};
     use palisade_words::{Epoch, Generation};
     use std::time::Duration;
 
@@ -103,7 +103,7 @@ mod tests {
     /// Another daemon makes a pool of the medium.
     fn pool(opened: &Opened, id: u128) {
         let geometry = Geometry::of(BYTES / 512).unwrap();
-        let superblock = Written {
+        let superblock = Superblock {
             disk: Uuid(id),
             cluster: Uuid(4),
             owner: Uuid(5),
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(look(&Cluster::empty(), &disk, &opened), SuperblockLook::default());
         pool(&opened, 7);
         let found = look(&Cluster::empty(), &disk, &opened);
-        assert_eq!(found.superblock, Superblock::Foreign);
+        assert_eq!(found.superblock, SuperblockState::Foreign);
         let told = found.sides.unwrap();
         let whose = [Uuid(7).to_string(), "theirs".to_owned(), Uuid(4).to_string()];
         assert!(whose.iter().all(|one| told.contains(one)), "{told}");
@@ -170,7 +170,7 @@ mod tests {
             opened.write_at(*at, &damaged).unwrap();
             assert_eq!(
                 look(&Cluster::empty(), &disk, &opened).superblock,
-                Superblock::Foreign,
+                SuperblockState::Foreign,
                 "at {at}"
             );
         }
@@ -185,7 +185,7 @@ mod tests {
         pool(&opened, 8);
         assert_eq!(
             look(&Cluster::empty(), &disk, &opened).superblock,
-            Superblock::Foreign
+            SuperblockState::Foreign
         );
     }
 }

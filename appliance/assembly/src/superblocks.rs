@@ -5,10 +5,11 @@ use crate::effects::work::Job;
 use crate::last_superblock::LastSuperblock;
 use crate::lost_end;
 use crate::message::Done;
+use crate::own_file::Obstacle;
 use crate::strangers;
 use palisade_control::SuperblockLook;
 use palisade_model::{Cluster, Disk};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
 use palisade_sys::device::probe;
 use palisade_volume::{
@@ -47,20 +48,20 @@ pub fn look(
         .map_err(|error| format!("the superblock of disk {name} cannot be used: {error}"))?;
     let damage: Vec<String> = match (&found, superblock) {
         // It is told as that.
-        (Ok(_), Superblock::EndLost { .. }) => Vec::new(),
+        (Ok(_), SuperblockState::EndLost { .. }) => Vec::new(),
         (Ok(found), _) => found.damage.iter().map(ToString::to_string).collect(),
-        (Err(error), Superblock::Damaged) => vec![error.to_string()],
+        (Err(error), SuperblockState::Damaged) => vec![error.to_string()],
         (Err(_), _) => Vec::new(),
     };
     let sides = match (&found, superblock) {
-        (Ok(found), Superblock::Older { .. }) => {
+        (Ok(found), SuperblockState::Older { .. }) => {
             let agreed = agreed(wanted, name).unwrap_or(should.extents);
             Some(sides(found, &agreed))
         }
-        (Ok(found), Superblock::Foreign) if found.superblock.disk != disk.uuid => {
+        (Ok(found), SuperblockState::Foreign) if found.superblock.disk != disk.uuid => {
             Some(strangers::whose(wanted, opened, &[]))
         }
-        (Ok(found), Superblock::EndLost { tail, .. }) => Some(lost_end::told(name, found, opened, tail)),
+        (Ok(found), SuperblockState::EndLost { tail, .. }) => Some(lost_end::told(name, found, opened, tail)),
         _ => None,
     };
     Ok(SuperblockLook {
@@ -83,7 +84,8 @@ fn known(
     };
     let last_known = last.known(disk, found);
     let known = Known {
-        last: last_known.map_err(|error| format!("disk {name}: {error}"))?,
+        last: last_known
+            .map_err(|Obstacle { what, remedy }| format!("disk {name}: {what}. To do: {remedy}"))?,
         end_excused: last.is_end_excused(disk),
     };
     Ok(known.of(disk))
@@ -109,7 +111,7 @@ fn sides(found: &Decoded, agreed: &[ExtentRecord]) -> String {
 /// written that ended before it could say so, or one of a version that did not. The disk was flushed before it was looked at,
 /// so no power cut takes back what was read.
 pub fn keep_opened(disk: &Disk, look: &SuperblockLook, last: &LastSuperblock) -> io::Result<()> {
-    let Superblock::Ours { generation, flawed } = look.superblock else {
+    let SuperblockState::Ours { generation, flawed } = look.superblock else {
         return Ok(());
     };
     let (kept, level) = (last.recall(disk.uuid)?, disk.superblock_generation());
@@ -136,6 +138,14 @@ pub fn read(opened: &Opened) -> Result<Decoded, DecodeError> {
 pub fn disk_named<'a>(cluster: &'a Cluster, opened: &Opened) -> Option<(&'a Name, &'a Disk)> {
     let named = disks_named(opened.sectors().0, |lba| sector(opened, lba));
     cluster.disks.iter().find(|(_, disk)| named.contains(&disk.uuid))
+}
+
+/// All disks of this cluster that a medium says it is, by whatever is left of their superblocks there.
+pub fn disks_named_by<'a>(cluster: &'a Cluster, opened: &Opened) -> impl Iterator<Item = &'a Name> {
+    let named = disks_named(opened.sectors().0, |lba| sector(opened, lba));
+    let disks = cluster.disks.iter();
+    let found = disks.filter(move |(_, disk)| named.contains(&disk.uuid));
+    found.map(|(name, _)| name)
 }
 
 /// Whether what is left of a superblock or table on a medium names a disk, sound or not.
@@ -215,7 +225,7 @@ pub fn write(
                     "the superblock just written to disk {name} is not there: {error}"
                 ));
             }
-            let in_force = Superblock::Ours {
+            let in_force = SuperblockState::Ours {
                 generation: should.superblock.generation,
                 flawed: false,
             };
@@ -247,12 +257,12 @@ pub fn write(
 /// cannot be told.
 fn refused(name: &Name, forbidden: &Forbidden) -> Result<SuperblockLook, String> {
     let (superblock, damage) = match forbidden {
-        Forbidden::NotBlank => (Superblock::Occupied, Vec::new()),
+        Forbidden::NotBlank => (SuperblockState::Occupied, Vec::new()),
         Forbidden::Unusable(
             error @ (DecodeError::Damaged { .. }
             | DecodeError::Contradiction(_)
             | DecodeError::Impossible { .. }),
-        ) => (Superblock::Damaged, vec![error.to_string()]),
+        ) => (SuperblockState::Damaged, vec![error.to_string()]),
         _ => {
             return Err(format!(
                 "disk {name}: {forbidden}: it is left alone; `palisade-inspect` shows what is there"

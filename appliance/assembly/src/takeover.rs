@@ -3,9 +3,11 @@
 mod import;
 mod older_copy;
 mod reach;
+mod undecided;
 
 pub use import::import;
 pub(crate) use reach::{DiskHold, hold_at_once};
+pub use undecided::{refused as refused_undecided, undecided};
 
 use crate::medium;
 use crate::problem;
@@ -21,10 +23,10 @@ use palisade_model::{
     AddDisk, AdoptDisk, Cluster, Command, Disk, ImportDisks, ImportedDisk, ImportedExtent, Kind, OnMedium,
     Outcome, Refusal,
 };
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
 use palisade_sys::device::probe::Content;
-use palisade_volume::{Difference, Image, Part, Standing, agreed, difference, image, judged};
+use palisade_volume::{Image, Standing, TableDifference, VolumePart, agreed, difference, image, judged};
 use palisade_wire::{Claim, DecodeError, Decoded, ExtentRecord, Kinship};
 use palisade_words::{Name, SECTOR_BYTES};
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// There is no such disk, it cannot be opened, nothing is to be decided, or the decision was made about something else.
-pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
+pub fn adopt(shared: &Shared, id: &str, request: &api::DiskAdopt) -> Result<api::DiskAdoption, Problem> {
     let name = Name::new(id).map_err(|_| Problem::not_found("disk", id))?;
     let cluster = shared.cluster();
     let disk = cluster
@@ -48,13 +50,14 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             "only pooled disks carry a superblock",
         )
     })?;
-    let mut reached = reach::reach(shared, &cluster, &name, disk, wish.take.is_some())?;
+    let mut reached = reach::reach(shared, &cluster, &name, disk, request.take.is_some())?;
     let (opened, other) = (Arc::clone(&reached.opened), reached.other.take());
     let found = superblocks::read(&opened);
     // What is not clear yet is on no medium, and lost with the side of the database all the same.
     let agreed = agreed(&cluster, &name).unwrap_or_else(|_| wanted.extents.clone());
     let copy = copy(shared, disk, &found, &wanted)?;
-    let mut adoption = compare(&name, &found, &wanted, &agreed, copy);
+    let is_being_written = is_being_written(shared, &cluster, &name, disk, &opened);
+    let mut adoption = compare(&name, &found, &wanted, &agreed, (copy, is_being_written));
     if found.is_err() && !matches!(found, Err(DecodeError::Contradiction(_))) {
         // Nothing that can be read names what was shown.
         let unread = |error| problem::of_reading(format_args!("disk {id}"), error);
@@ -66,7 +69,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         adoption.message = format!("{}; it carries {content}", adoption.message);
     }
     let holds = match (&found, &foreign) {
-        (Err(_), None) => medium::holds(disk, &opened),
+        (Err(_), None) if !is_being_written => medium::holds(disk, &opened),
         _ => None,
     };
     if let Some(content) = &holds {
@@ -85,7 +88,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
         wanted: &wanted,
         copy,
         foreign: foreign.as_ref(),
-        holds: holds.as_ref().filter(|_| !wish.force),
+        holds: holds.as_ref().filter(|_| !request.force),
         other: other.as_ref(),
     };
     if is_to_be_decided {
@@ -100,7 +103,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             }
         }
     }
-    let Some(side) = wish.take else {
+    let Some(side) = request.take else {
         return Ok(adoption);
     };
     if let Some(other) = other {
@@ -117,7 +120,7 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
             "there is nothing to decide: leave it as it is",
         ));
     }
-    if wish.seen.as_deref() != Some(adoption.seen.as_str()) {
+    if request.seen.as_deref() != Some(adoption.seen.as_str()) {
         let message = format!("what disk {id} carries has changed since it was shown, or was never shown");
         let remedy = "look again at what would be lost, and give the `seen` of that answer";
         return Err(conflict("adopt_not_seen", message, remedy).about("seen"));
@@ -152,6 +155,13 @@ pub fn adopt(shared: &Shared, id: &str, wish: &api::DiskAdopt) -> Result<api::Di
     reached.is_decided();
     adoption.taken = Some(side);
     Ok(adoption)
+}
+
+/// Whether it has been agreed on that a superblock is written to a medium that carries none, and nothing there is in the way.
+fn is_being_written(shared: &Shared, cluster: &Cluster, name: &Name, disk: &Disk, opened: &Opened) -> bool {
+    let look = || superblocks::look(cluster, name, disk, opened, &shared.last_superblock);
+    !disk.first_superblock.is_on_medium()
+        && look().is_ok_and(|look| look.superblock == SuperblockState::Missing)
 }
 
 /// Keeps what a medium is seen to carry, where nothing is known of it: a daemon that ends once this is agreed on is followed by
@@ -279,7 +289,7 @@ fn tell_lost_end(
     }
     let look = superblocks::look(cluster, name, disk, opened, &shared.last_superblock);
     let Ok(palisade_control::SuperblockLook {
-        superblock: Superblock::EndLost { tail, .. },
+        superblock: SuperblockState::EndLost { tail, .. },
         sides,
         ..
     }) = look
@@ -390,11 +400,17 @@ fn compare(
     found: &Result<Decoded, DecodeError>,
     wanted: &Image,
     agreed: &[ExtentRecord],
-    copy: Option<OlderCopy>,
+    (copy, is_being_written): (Option<OlderCopy>, bool),
 ) -> api::DiskAdoption {
     let (standing, message) = match found {
         Ok(found) if let Some(copy) = copy => ("older_copy", of_copy(found, copy)),
         Ok(found) => words(judged(found, wanted).1),
+        Err(error) if is_being_written => (
+            "older",
+            format!(
+                "that what the database knows is to be written to it anew has been agreed on, and is being done: {error}"
+            ),
+        ),
         Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => (
             "lost",
             "the medium carries no superblock; what the database knows can be written to it anew".to_owned(),
@@ -403,14 +419,14 @@ fn compare(
     };
     let on_disk = told(found);
     let on_disk = on_disk.as_slice();
-    let Difference {
+    let TableDifference {
         only_on_medium,
         only_in_database,
         elsewhere,
         ..
     } = difference(on_disk, agreed);
-    let parts = |parts: &[Part]| parts.iter().map(part).collect();
-    let in_both = |one: &Part| {
+    let parts = |parts: &[VolumePart]| parts.iter().map(part).collect();
+    let in_both = |one: &VolumePart| {
         let ours = agreed.iter().filter(|extent| extent.volume == one.volume);
         api::VolumePart {
             database_bytes: Some(ours.map(|extent| extent.sectors).sum::<u64>() * SECTOR_BYTES),
@@ -509,7 +525,7 @@ fn known(name: &Name, disk: &Disk) -> AddDisk {
     AddDisk {
         name: name.clone(),
         uuid: disk.uuid,
-        node: disk.node.clone(),
+        node: disk.custodian().clone(),
         medium: disk.medium.clone(),
         record: disk.record.clone(),
         usage: disk.usage,
@@ -553,7 +569,7 @@ pub(crate) fn on_medium(superblock: &palisade_wire::Superblock) -> OnMedium {
     }
 }
 
-fn part(part: &Part) -> api::VolumePart {
+fn part(part: &VolumePart) -> api::VolumePart {
     api::VolumePart {
         id: part.name.clone(),
         uuid: part.volume.to_string(),

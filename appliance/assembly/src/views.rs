@@ -1,7 +1,10 @@
 //! The cluster and the state as REST and metrics show them: values in, values out.
 
+mod nodes;
 mod queues;
 mod shares;
+
+pub use nodes::member;
 
 use crate::counted::{GONE, finding_of_disk};
 use crate::findings::media;
@@ -48,13 +51,9 @@ impl<'a> View<'a> {
 }
 
 impl View<'_> {
-    /// The node.
+    /// This node.
     pub fn node(&self) -> api::Node {
-        let uuid = self
-            .cluster
-            .nodes
-            .get(&self.shared.name)
-            .map(|node| node.uuid.to_string());
+        let own = self.cluster.nodes.get(&self.shared.name);
         let pools = self.shared.reactors.iter();
         let page_bytes = pools
             .clone()
@@ -66,10 +65,11 @@ impl View<'_> {
         let used: u64 = reactors.map(|reactor| reactor.stats.buffers_used.get()).sum();
         let folders = self.shared.settings.allow.files.iter();
         api::Node {
-            id: uuid.unwrap_or_default(),
+            id: own.map(|node| node.uuid.to_string()).unwrap_or_default(),
             name: self.shared.name.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             kernel: kernel(),
+            member: own.map(member).unwrap_or_default(),
             epoch: self.cluster.epoch.0,
             generation: self.cluster.generation.0,
             applied: self.applied(),
@@ -136,6 +136,9 @@ impl View<'_> {
             slots_used: reactor.stats.slots_used.get(),
             slots_short: reactor.stats.slots_short.get(),
             pool_short: reactor.stats.pool_short.get(),
+            parked: reactor.stats.parked.get(),
+            fenced_devices: reactor.stats.fenced_devices.get(),
+            stale_commands: reactor.stats.stale_commands.get(),
             slow_turns: reactor.slow.count(),
         };
         self.shared.reactors.iter().map(view).collect()
@@ -179,6 +182,7 @@ impl View<'_> {
         api::Disk {
             id: name.to_string(),
             uuid: disk.uuid.to_string(),
+            node: disk.custodian().to_string(),
             medium: medium(&disk.medium, disk.record.sparse),
             usage: match disk.usage {
                 Usage::Pooled => api::DiskUsage::Pooled,
@@ -285,14 +289,20 @@ impl View<'_> {
             offset_bytes: extent.disk_lba * SECTOR_BYTES,
             bytes: extent.sectors * SECTOR_BYTES,
         };
-        let extents = match &volume.layout {
-            Layout::Linear { extents } => extents.iter().map(extent).collect(),
-            _ => Vec::new(),
+        let layout = match &volume.layout {
+            Layout::Linear { extents } => api::Layout::Linear {
+                extents: extents.iter().map(extent).collect(),
+            },
         };
         let applied = self.volume_applied(name, volume);
         api::Volume {
             id: name.to_string(),
             uuid: volume.uuid.to_string(),
+            node: volume
+                .all_extents()
+                .first()
+                .and_then(|extent| self.cluster.disks.get(&extent.disk))
+                .map_or_else(String::new, |disk| disk.custodian().to_string()),
             bytes: volume.sectors * SECTOR_BYTES,
             usable_bytes: volume.usable_sectors() * SECTOR_BYTES,
             block_bytes: volume.block_bytes,
@@ -300,7 +310,7 @@ impl View<'_> {
             clearing: self.clearing(name, volume),
             protected: volume.protected,
             deleting: volume.deleting,
-            layout: api::Layout::Linear { extents },
+            layout,
             attachments: self
                 .cluster
                 .attachments_of(name)
@@ -349,7 +359,7 @@ impl View<'_> {
         if volume.clearing.is_some() {
             return false;
         }
-        routed(revision) || (!used && volume.extents().iter().all(|extent| recorded(&extent.disk)))
+        routed(revision) || (!used && volume.all_extents().iter().all(|extent| recorded(&extent.disk)))
     }
 
     /// One attachment.
@@ -377,7 +387,12 @@ impl View<'_> {
             });
         api::Attachment {
             id: name.to_string(),
+            uuid: match attachment.uuid.is_nil() {
+                true => String::new(),
+                false => attachment.uuid.to_string(),
+            },
             volume: attachment.volume.to_string(),
+            node: attachment.node.to_string(),
             socket: attachment.socket.clone(),
             queues: attachment.queues,
             queue_size: attachment.queue_size,
@@ -468,13 +483,25 @@ impl View<'_> {
                 .get(name)
                 .map(|socket| socket.attachment.revision),
         };
-        api::State {
-            generation: revision.0,
-            applied: generation_in_force(revision, applied, before),
+        let here = api::AppliedOn {
+            generation: generation_in_force(revision, applied, before),
             blocked_on: self.blocked_on(kind, name, applied).or_else(|| match kind {
                 Kind::Volume if !applied => self.disk_in_the_way(name),
                 _ => None,
             }),
+        };
+        // How far another node is, that node alone can tell.
+        let on = |node: &Name| match *node == self.shared.name {
+            true => here.clone(),
+            false => api::AppliedOn::default(),
+        };
+        let nodes = self.nodes_of(kind, name);
+        api::State {
+            generation: revision.0,
+            applied: nodes
+                .into_iter()
+                .map(|node| (node.to_string(), on(&node)))
+                .collect(),
         }
     }
 
@@ -515,7 +542,11 @@ impl View<'_> {
     fn disk_in_the_way(&self, volume: &Name) -> Option<String> {
         let volume = self.cluster.volumes.get(volume)?;
         let closed = |disk: &&Name| !self.is_in_use(disk);
-        let disk = volume.extents().iter().map(|extent| &extent.disk).find(closed)?;
+        let disk = volume
+            .all_extents()
+            .iter()
+            .map(|extent| &extent.disk)
+            .find(closed)?;
         Some(format!("waits for disk {disk}"))
     }
 }
@@ -624,6 +655,7 @@ mod tests {
     #[test]
     fn a_change_made_on_an_offered_socket_is_in_force() {
         let offered = Attachment {
+            uuid: palisade_words::Uuid(31),
             volume: Name::new("v1").unwrap(),
             node: Name::new("n1").unwrap(),
             socket: "/run/v1.sock".into(),

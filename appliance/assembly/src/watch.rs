@@ -1,7 +1,7 @@
 //! Watches the threads that others depend on: by the steps they take, not by whether they exist.
 //!
 //! Each thread writes a [`Progress`]; one that stands still for longer than its bound is a finding that names it, what it
-//! does and for whom. One that sleeps may stand still, unless work waits for it ([`Waiting`]) or the time is over after
+//! does and for whom. One that sleeps may stand still, unless work waits for it ([`PendingWork`]) or the time is over after
 //! which it was to wake by itself. Of those that serve everybody (`vital`), one that stands still for
 //! [`PAST_HELP`] cannot be helped from within: the service manager is no longer told that all is well, and starts the
 //! daemon anew.
@@ -64,28 +64,28 @@ struct Thread {
     bound: Duration,
     vital: bool,
     reactor: Option<ReactorIndex>,
-    waiting: Waiting,
+    waiting: PendingWork,
 }
 
 /// Asks whether work waits for a thread, and what it is, in words ("an order of the control loop").
 #[derive(Clone)]
-pub struct Waiting(Arc<dyn Fn() -> Option<&'static str> + Send + Sync>);
+pub struct PendingWork(Arc<dyn Fn() -> Option<&'static str> + Send + Sync>);
 
-impl Waiting {
+impl PendingWork {
     /// By asking `ask`, which must not wait for anything.
-    pub fn asks(ask: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> Waiting {
-        Waiting(Arc::new(ask))
+    pub fn asks(ask: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> PendingWork {
+        PendingWork(Arc::new(ask))
     }
 
     /// Nobody brings work to this thread: it looks for itself, at times that it names.
-    pub fn nothing() -> Waiting {
-        Waiting::asks(|| None)
+    pub fn nothing() -> PendingWork {
+        PendingWork::asks(|| None)
     }
 }
 
-impl fmt::Debug for Waiting {
+impl fmt::Debug for PendingWork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Waiting").field(&(self.0)()).finish()
+        f.debug_tuple("PendingWork").field(&(self.0)()).finish()
     }
 }
 
@@ -111,7 +111,7 @@ impl Watch {
         self: &Arc<Watch>,
         subject: impl Into<String>,
         name: impl Into<String>,
-        waiting: Waiting,
+        waiting: PendingWork,
     ) -> Enrolled {
         self.enrol_known(subject, name, Arc::default(), waiting)
     }
@@ -122,7 +122,7 @@ impl Watch {
         subject: impl Into<String>,
         name: impl Into<String>,
         progress: Arc<Progress>,
-        waiting: Waiting,
+        waiting: PendingWork,
     ) -> Enrolled {
         self.add(Thread {
             subject: subject.into(),
@@ -142,7 +142,7 @@ impl Watch {
         name: impl Into<String>,
         progress: Arc<Progress>,
         reactor: Option<ReactorIndex>,
-        waiting: Waiting,
+        waiting: PendingWork,
     ) -> Enrolled {
         self.add(Thread {
             subject: subject.into(),
@@ -223,7 +223,7 @@ pub fn run(shared: &Arc<Shared>) {
         };
         tell_of_busy(shared, unread);
         shared.findings.expire(now);
-        shared.keep_events(now);
+        shared.events.settle(now);
     }
 }
 
@@ -448,7 +448,7 @@ mod tests {
             bound: VITAL_BOUND,
             vital,
             reactor: None,
-            waiting: Waiting::nothing(),
+            waiting: PendingWork::nothing(),
         }
     }
 
@@ -468,7 +468,7 @@ mod tests {
         let waits = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&waits);
         let sleeper = Thread {
-            waiting: Waiting::asks(move || asked.load(Relaxed).then_some("an order")),
+            waiting: PendingWork::asks(move || asked.load(Relaxed).then_some("an order")),
             ..thread(&progress, true)
         };
         assert_eq!(said(&sleeper, 1000), None, "nothing waits");
@@ -536,7 +536,11 @@ mod tests {
     #[test]
     fn who_has_left_is_no_longer_watched() {
         let watch = Arc::new(Watch::default());
-        let enrolled = watch.enrol("attachment/a", "the session of attachment a", Waiting::nothing());
+        let enrolled = watch.enrol(
+            "attachment/a",
+            "the session of attachment a",
+            PendingWork::nothing(),
+        );
         assert_eq!(watch.watched().threads.len(), 1);
         drop(enrolled);
         assert!(watch.watched().threads.is_empty());

@@ -5,6 +5,7 @@
 //! and need not outlive the machine, as no guest does.
 
 use crate::own_file;
+use palisade_sys::stable_file;
 use palisade_words::Name;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,7 @@ use std::path::{Path, PathBuf};
 pub fn remember(run_dir: &Path, attachment: &Name, on: bool) -> io::Result<()> {
     let path = path(run_dir, attachment);
     let beside = path.with_extension("write-cache.new");
-    std::fs::write(&beside, if on { "on\n" } else { "off\n" })?;
-    std::fs::rename(beside, path)
+    stable_file::replace(&path, &beside, if on { b"on\n" } else { b"off\n" })
 }
 
 /// The state that was kept, if any.

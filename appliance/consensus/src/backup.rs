@@ -1,7 +1,7 @@
 //! The cluster database as one file, to keep elsewhere and to restore from.
 //!
 //! ```text
-//!   palisade state backup, format 1, CRC-32C 1f3a09c4        of everything that follows
+//!   palisade state backup, format 2, CRC-32C 1f3a09c4        of everything that follows
 //!   {"taken_unix_s":...,"cluster":{...}}                     the cluster as a whole, with its lineage
 //! ```
 //!
@@ -10,23 +10,27 @@
 //! alone. A disk given whole carries nothing that tells, and is held until an operator has looked ([`Held`]).
 
 use crate::agreement::Agreement;
+use crate::identity::{self, IDENTITY};
 use crate::log_file::LogFile;
-use crate::private;
 use crate::record::{Snapshot, crc32c};
 use crate::state_file::StateFile;
 use crate::store::{self, Store};
 use crate::store_error::StoreError;
-use palisade_model::{Broken, Cluster, Command, Held, check};
-use palisade_words::Name;
+use crate::unread::unread;
+use palisade_model::{BrokenRule, Cluster, Command, Held, Node, check};
+use palisade_sys::stable_file;
+use palisade_words::{FeatureLevel, Name};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The format written and read.
-const FORMAT: &str = "1";
+/// The latest format: nodes say what they are. As much as a backup needs is written, so that programs of before read what
+/// they can understand.
+const FORMAT: u32 = 2;
+const FORMAT_OF_SILENT_NODES: u32 = 1;
 const MAGIC: &str = "palisade state backup, format ";
 const SUM: &str = ", CRC-32C ";
 
@@ -109,7 +113,7 @@ pub enum BackupError {
         path: PathBuf,
         /// What is not.
         #[source]
-        broken: Broken,
+        broken: BrokenRule,
     },
     /// There is a database in the directory.
     #[error(
@@ -167,7 +171,28 @@ impl Backup {
     pub fn to_text(&self) -> String {
         // A cluster has names and numbers only, which JSON always holds.
         let body = serde_json::to_string(self).unwrap_or_default() + "\n";
-        format!("{MAGIC}{FORMAT}{SUM}{:08x}\n{body}", crc32c(body.as_bytes()))
+        format!(
+            "{MAGIC}{}{SUM}{:08x}\n{body}",
+            self.format(),
+            crc32c(body.as_bytes())
+        )
+    }
+
+    /// The least format that can say this.
+    fn format(&self) -> u32 {
+        let Cluster {
+            feature_level, nodes, ..
+        } = &self.cluster;
+        let is_silent = |node: &Node| {
+            Node {
+                revision: node.revision,
+                ..Node::of(node.uuid, node.created)
+            } == *node
+        };
+        match *feature_level == FeatureLevel(0) && nodes.values().all(is_silent) {
+            true => FORMAT_OF_SILENT_NODES,
+            false => FORMAT,
+        }
     }
 
     /// From text; the name is for errors.
@@ -197,15 +222,18 @@ impl Backup {
                 "its first line does not say {SUM:?}, as that of every backup does"
             ))
         })?;
-        if format != FORMAT && format.bytes().all(|byte| byte.is_ascii_digit()) && !format.is_empty() {
+        let known = FORMAT_OF_SILENT_NODES..=FORMAT;
+        let is_number = format.bytes().all(|byte| byte.is_ascii_digit()) && !format.is_empty();
+        let is_known = format.parse().is_ok_and(|format| known.contains(&format));
+        if is_number && !is_known {
             return Err(too_new(format!(
-                "it is of format {format}, this program knows format {FORMAT}"
+                "it is of format {format}, this program knows formats up to {FORMAT}"
             )));
         }
         if !body.ends_with('\n') {
             return Err(cut_short());
         }
-        if format != FORMAT || u32::from_str_radix(sum.trim(), 16) != Ok(crc32c(body.as_bytes())) {
+        if !is_known || u32::from_str_radix(sum.trim(), 16) != Ok(crc32c(body.as_bytes())) {
             return Err(not_sound(
                 "its checksum is wrong: it was damaged or changed".into(),
             ));
@@ -321,6 +349,9 @@ impl Backup {
         let [log, state] = &files;
         LogFile::create(log, snapshot.index).map_err(in_store)?;
         StateFile::create(state, Some(&snapshot)).map_err(in_store)?;
+        // Whoever's directory it was, it is that of what is restored.
+        let own = directory.join(IDENTITY);
+        identity::remove(directory).map_err(io_on(&own, "removed"))?;
         sync(directory)?;
         fs::remove_file(&mark).map_err(io_on(&mark, "removed"))?;
         sync(directory)?;
@@ -354,36 +385,6 @@ fn refuse_no_directory(directory: &Path) -> Result<(), BackupError> {
     }
 }
 
-/// Whether a part is as if it were not there: left out by some versions, and written down by others.
-fn says_nothing(part: &Value) -> bool {
-    match part {
-        Value::Null => true,
-        Value::Bool(set) => !set,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(parts) => parts.is_empty(),
-        Value::Object(parts) => parts.is_empty(),
-    }
-}
-
-/// The first part of what was written that is not in what was read of it, by the names that lead to it.
-fn unread(written: &Value, read: &Value) -> Option<String> {
-    match (written, read) {
-        (Value::Object(written), Value::Object(read)) => written.iter().find_map(|(name, part)| {
-            let Some(same) = read.get(name) else {
-                return Some(name.clone()).filter(|_| !says_nothing(part));
-            };
-            unread(part, same).map(|below| format!("{name}.{below}"))
-        }),
-        (Value::Array(written), Value::Array(read)) => written
-            .iter()
-            .zip(read)
-            .enumerate()
-            .find_map(|(at, (part, same))| unread(part, same).map(|below| format!("{at}.{below}"))),
-        _ => None,
-    }
-}
-
 fn files_in(directory: &Path) -> [PathBuf; 2] {
     ["log.redb", "state.redb"].map(|file| directory.join(file))
 }
@@ -414,22 +415,13 @@ pub fn write_file(path: &Path, text: &str) -> Result<(), BackupError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    let written = private::open(&beside).and_then(|mut file| {
-        file.set_len(0)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
     // What was asked for is the file, and not what is made beside it on the way.
-    written.map_err(io_on(path, "written"))?;
+    stable_file::write_beside(&beside, text.as_bytes()).map_err(io_on(path, "written"))?;
     if path.exists() {
         let _ = fs::remove_file(&beside);
         return Err(exists());
     }
-    fs::rename(&beside, path).map_err(io_on(path, "written"))?;
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => sync(folder),
-        None => sync(Path::new(".")),
-    }
+    stable_file::put_in_place(&beside, path).map_err(io_on(path, "written"))
 }
 
 fn sync(directory: &Path) -> Result<(), BackupError> {

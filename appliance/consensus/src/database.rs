@@ -5,14 +5,19 @@
 
 use crate::private;
 use crate::store_error::StoreError;
+use palisade_sys::stable_file;
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, TableDefinition, TableError};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The format written, and the latest one read: with the lineage of each generation. A file of format 1 has none; it
-/// is of this format once something was written to it.
-pub(crate) const FORMAT: u64 = 2;
+/// The format written, and the latest one read. What stands in a file is the earliest format whose programs can read it, and
+/// programs of earlier ones refuse it: a version that adds what they would lose counts on, and one whose additions are not
+/// used writes the number of before.
+///
+/// In this one nodes say in which of their runs they are. A file of an earlier format is of
+/// this one once something was written to it. Format 2 has the lineage of each generation, and format 1 has none.
+pub(crate) const FORMAT: u64 = 3;
 
 /// The first format.
 const FORMAT_WITHOUT_LINEAGE: u64 = 1;
@@ -75,10 +80,9 @@ pub(crate) fn create<T>(
         write.commit()?;
         Ok(())
     })();
-    filled.map_err(|error: redb::Error| StoreError::damaged(&unfinished, error))?;
+    filled.map_err(|error: redb::Error| StoreError::unread(&unfinished, error))?;
     drop(database);
-    fs::rename(&unfinished, path).map_err(StoreError::io(path))?;
-    sync_directory_of(path)?;
+    stable_file::put_in_place(&unfinished, path).map_err(StoreError::io(path))?;
     open(path, inspect)
 }
 
@@ -120,7 +124,7 @@ fn open_copy(path: &Path) -> Result<Database, StoreError> {
             path,
             format_args!("its format is {format:?}"),
         )),
-        Err(error) => Err(StoreError::damaged(path, error)),
+        Err(error) => Err(StoreError::unread(path, error)),
     }
 }
 
@@ -181,14 +185,6 @@ fn unfinished(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn sync_directory_of(path: &Path) -> Result<(), StoreError> {
-    let Some(directory) = path.parent() else {
-        return Ok(());
-    };
-    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(StoreError::io(directory))
-}
-
 fn failed(path: &Path, error: DatabaseError) -> StoreError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::in_use(path),
@@ -201,6 +197,6 @@ fn failed(path: &Path, error: DatabaseError) -> StoreError {
                 source,
             }
         }
-        error => StoreError::damaged(path, error),
+        error => StoreError::unread(path, error),
     }
 }

@@ -9,7 +9,8 @@
 //! - A change that [`Agreement::propose`] has acknowledged is on stable storage, wholly; one that it has not
 //!   acknowledged is there wholly or not at all (invariant 10).
 //! - What is read back is checked: checksums, the order of the log, the digest of the state after each command, and
-//!   the model's own `check`. A file that is not in order is left as it is and named, with what to do.
+//!   the model's own `check`. What this program does not know is not lost by it: a file that says such is refused. A file
+//!   that is not in order is left as it is and named, with what to do.
 //! - The log is bounded: after so many commands the state is kept as a whole and the log before it dropped.
 //! - A change that could not be written stops all others until everything agreed on has been written into new files; files
 //!   that were deleted from outside are put back, and a change that would be lost with them is refused.
@@ -20,10 +21,10 @@
 //!                         every so many commands: state.redb, durable, then drop the log up to there
 //! ```
 //!
-//! A [`backup`] is the state as a file of its own; it is restored into an empty directory only.
+//! A [`backup`] is the state as a file of its own; it is restored into an empty directory only. Which node of the cluster a
+//! directory is says its [`identity`].
 //!
-//! Start reading at [`agreement`], then [`store`]. [`memory`] is the same without stable storage, for the simulator
-//! and for tests.
+//! Start reading at [`agreement`], then [`store`]. The simulator has an agreement of its own, that loses answers.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
@@ -32,8 +33,8 @@ pub mod agreement;
 pub mod backup;
 mod database;
 pub mod difference;
+pub mod identity;
 mod log_file;
-pub mod memory;
 mod places;
 mod private;
 mod published;
@@ -41,10 +42,11 @@ mod record;
 mod state_file;
 pub mod store;
 pub mod store_error;
+mod unread;
 
-pub use agreement::{Agreement, ProposeError};
+pub use agreement::{Agreement, Leader, ProposeError};
 pub use backup::{Backup, BackupError, Restored, rehearse_restore};
 pub use difference::Difference;
-pub use memory::MemoryStore;
+pub use identity::{IdentityError, NodeIdentity};
 pub use store::{Store, cluster_of};
 pub use store_error::{RenewError, StoreError};

@@ -87,7 +87,7 @@ fn logged(path: &Path, copy: &Database) -> Result<Logged, StoreError> {
 }
 
 fn dropped(path: &Path, copy: &Database) -> Result<u64, StoreError> {
-    let damaged = |error: redb::Error| StoreError::damaged(path, error);
+    let damaged = |error: redb::Error| StoreError::unread(path, error);
     let read = copy.begin_read().map_err(|error| damaged(error.into()))?;
     let table = match read.open_table(DROPPED) {
         Ok(table) => table,
@@ -99,7 +99,7 @@ fn dropped(path: &Path, copy: &Database) -> Result<u64, StoreError> {
 }
 
 fn entries(path: &Path, copy: &Database) -> Result<Vec<Entry>, StoreError> {
-    let damaged = |error: redb::Error| StoreError::damaged(path, error);
+    let damaged = |error: redb::Error| StoreError::unread(path, error);
     let read = copy.begin_read().map_err(|error| damaged(error.into()))?;
     let table = read.open_table(ENTRIES).map_err(|error| damaged(error.into()))?;
     let mut entries = Vec::new();
@@ -110,6 +110,10 @@ fn entries(path: &Path, copy: &Database) -> Result<Vec<Entry>, StoreError> {
             RecordError::Checksum => {
                 StoreError::damaged(path, format_args!("the checksum of command {index} is wrong"))
             }
+            RecordError::Unknown(what) => StoreError::Unknown {
+                path: path.into(),
+                what,
+            },
             RecordError::Text(why) => {
                 StoreError::damaged(path, format_args!("command {index} cannot be read ({why})"))
             }

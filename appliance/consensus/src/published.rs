@@ -1,22 +1,18 @@
-//! The latest agreed cluster, where readers find it and waiters are woken.
+//! The latest agreed cluster, where readers find it.
 
 use palisade_model::Cluster;
-use palisade_words::Generation;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The latest agreed cluster.
 #[derive(Debug)]
 pub(crate) struct Published {
     cluster: Mutex<Arc<Cluster>>,
-    changed: Condvar,
 }
 
 impl Published {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Published {
         Published {
             cluster: Mutex::new(cluster),
-            changed: Condvar::new(),
         }
     }
 
@@ -26,14 +22,6 @@ impl Published {
 
     pub(crate) fn set(&self, cluster: Arc<Cluster>) {
         *self.lock() = cluster;
-        self.changed.notify_all();
-    }
-
-    pub(crate) fn wait_beyond(&self, generation: Generation, patience: Duration) -> Arc<Cluster> {
-        let not_yet = |cluster: &mut Arc<Cluster>| cluster.generation <= generation;
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, not_yet);
-        let (cluster, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&cluster)
     }
 
     /// A poisoned lock still holds a whole value: it is only ever replaced.

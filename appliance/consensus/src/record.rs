@@ -2,11 +2,13 @@
 //!
 //! The database has checksums of its own; this one says that what comes out is what we put in.
 
+use crate::unread::unread;
 use crc_fast::{CrcAlgorithm, checksum};
 use palisade_model::{Cluster, Command};
 use palisade_words::{Generation, LineageId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// One applied command.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub(crate) enum RecordError {
     Checksum,
     /// The text does not say what it should.
     Text(String),
+    /// It is as it was written, and says what this program does not know: which.
+    Unknown(String),
 }
 
 /// A value as bytes.
@@ -53,13 +57,22 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, serde_json::Err
     Ok(bytes)
 }
 
-/// A value from bytes.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+/// A value from bytes, all of it: what would be lost when it is written again is no such value.
+pub(crate) fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, RecordError> {
     let (sum, text) = bytes.split_first_chunk::<4>().ok_or(RecordError::Checksum)?;
     if crc32c(text) != u32::from_le_bytes(*sum) {
         return Err(RecordError::Checksum);
     }
-    serde_json::from_slice(text).map_err(|error| RecordError::Text(error.to_string()))
+    let no_text = |error: serde_json::Error| RecordError::Text(error.to_string());
+    let written: Value = serde_json::from_slice(text).map_err(no_text)?;
+    let value = T::deserialize(&written).map_err(|error| RecordError::Unknown(error.to_string()))?;
+    let read = serde_json::to_value(&value).map_err(no_text)?;
+    match unread(&written, &read) {
+        None => Ok(value),
+        Some(unknown) => Err(RecordError::Unknown(format!(
+            "it does not know what {unknown} is"
+        ))),
+    }
 }
 
 /// CRC-32C of a cluster's JSON: the same for the same cluster, as its maps are ordered.

@@ -60,7 +60,7 @@ impl StateFile {
 }
 
 fn latest(path: &Path, copy: &Database) -> Result<Option<Snapshot>, StoreError> {
-    let damaged = |error: redb::Error| StoreError::damaged(path, error);
+    let damaged = |error: redb::Error| StoreError::unread(path, error);
     let read = copy.begin_read().map_err(|error| damaged(error.into()))?;
     let table = read.open_table(STATE).map_err(|error| damaged(error.into()))?;
     let Some(bytes) = table.get(LATEST).map_err(|error| damaged(error.into()))? else {
@@ -68,6 +68,10 @@ fn latest(path: &Path, copy: &Database) -> Result<Option<Snapshot>, StoreError> 
     };
     let snapshot = decode(bytes.value()).map_err(|error| match error {
         RecordError::Checksum => StoreError::damaged(path, "the checksum of the state is wrong"),
+        RecordError::Unknown(what) => StoreError::Unknown {
+            path: path.into(),
+            what,
+        },
         RecordError::Text(why) => StoreError::damaged(path, format_args!("the state cannot be read ({why})")),
     })?;
     Ok(Some(snapshot))

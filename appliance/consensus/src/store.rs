@@ -10,13 +10,11 @@ use crate::record::{Entry, Snapshot, digest};
 use crate::state_file::StateFile;
 use crate::store_error::{RenewError, StoreError};
 use palisade_model::{Cluster, Command, Outcome, check};
-use palisade_words::Generation;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// Commands after which the state is kept as a whole and the log before it dropped.
 const COMMANDS_PER_SNAPSHOT: u64 = 128;
@@ -202,10 +200,6 @@ impl Agreement for Store {
 
     fn cluster(&self) -> Arc<Cluster> {
         self.published.get()
-    }
-
-    fn wait_beyond(&self, generation: Generation, patience: Duration) -> Arc<Cluster> {
-        self.published.wait_beyond(generation, patience)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a store cannot be opened.
 
-use palisade_model::{Broken, Refusal};
+use palisade_model::{BrokenRule, Refusal};
 use palisade_sys::device::holder_at;
 use std::fmt;
 use std::io;
@@ -45,6 +45,17 @@ pub enum StoreError {
         format: u64,
         /// The latest format known here.
         known: u64,
+    },
+    /// It is as it was written, and says what this program does not know. It would be lost.
+    #[error(
+        "{path} was written by a later version, and this program cannot read all of it: {what}. Nothing has been changed; \
+         start a later version"
+    )]
+    Unknown {
+        /// Which file.
+        path: PathBuf,
+        /// What is not known.
+        what: String,
     },
     /// There was a database, and no file of it is left.
     #[error(
@@ -120,7 +131,7 @@ pub enum StoreError {
         path: PathBuf,
         /// What is not.
         #[source]
-        broken: Broken,
+        broken: BrokenRule,
     },
 }
 
@@ -136,6 +147,18 @@ impl StoreError {
             path: path.into(),
             holder: holder_at(path).map(|holder| holder.who()),
         }
+    }
+
+    /// Of a file that the database library cannot make sense of.
+    pub(crate) fn unread(path: impl Into<PathBuf>, error: impl Into<redb::Error>) -> StoreError {
+        let reason = match error.into() {
+            redb::Error::Corrupted(what) => format!(
+                "its parts do not fit each other, as when it was cut off or written over from outside (the database library \
+                 says: {what})"
+            ),
+            other => format!("it cannot be read (the database library says: {other})"),
+        };
+        StoreError::damaged(path, reason)
     }
 
     pub(crate) fn damaged(path: impl Into<PathBuf>, reason: impl fmt::Display) -> StoreError {
@@ -196,5 +219,7 @@ fn by(holder: &Option<String>) -> String {
 
 const RESTORE: &str = "Nothing has been changed. Keep a copy of the directory as it is. If there is a backup: move the \
                        directory away and run `palisade state restore`. If there is none: move it away, start the \
-                       daemon, and bring the disks back with their volumes by `palisade disk import`; never add them \
-                       anew, which would give their space away";
+                       daemon, and bring the pooled disks back with their volumes by `palisade disk import`: adding those \
+                       anew would give their space away. A disk given whole carries nothing to import: add it again by \
+                       `palisade disk add ID --block PATH --whole --force`, or with `--file PATH` for a file, which leaves \
+                       its content as it is";

@@ -2,9 +2,11 @@
 
 mod story;
 
-use palisade_consensus::{Agreement, Backup, BackupError, Difference, Store, StoreError, rehearse_restore};
+use palisade_consensus::{
+    Agreement, Backup, BackupError, Difference, NodeIdentity, Store, StoreError, rehearse_restore,
+};
 use palisade_model::Cluster;
-use palisade_words::Generation;
+use palisade_words::{Generation, Uuid};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -12,7 +14,7 @@ use story::Story;
 
 fn filled(directory: &Path, until: u64) -> Store {
     let store = Store::open(directory).expect("no fault of the store");
-    for number in store.generation().0 + 1..=until {
+    for number in store.cluster().generation.0 + 1..=until {
         store
             .propose(story::command(number))
             .expect("no fault of the store");
@@ -39,6 +41,23 @@ fn what_was_backed_up_is_restored_and_goes_on() {
     let cluster = store.cluster();
     drop(store);
     assert_eq!(Store::open(&directory).unwrap().cluster(), cluster);
+}
+
+/// A directory in which another node lived is the restored node's, and is not refused as a stranger's.
+#[test]
+fn what_is_restored_says_whose_the_directory_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = Cluster::empty();
+    let other = NodeIdentity::of(directory.path(), &empty, || Uuid(77)).unwrap();
+    let from = tempfile::tempdir().unwrap();
+    let backup = Backup::of(filled(from.path(), 2).cluster().as_ref().clone());
+    assert!(NodeIdentity::of(directory.path(), &backup.cluster, || Uuid(78)).is_err());
+    backup.restore(directory.path()).unwrap();
+    let cluster = Store::open(directory.path()).unwrap().cluster();
+    let own = NodeIdentity::of(directory.path(), &cluster, || Uuid(78)).unwrap();
+    assert_ne!(own, other);
+    assert_eq!(own.node(), Uuid(2));
+    assert!(own.name_in(&cluster).is_some());
 }
 
 #[test]
@@ -212,7 +231,11 @@ fn a_backup_says_what_is_the_matter_with_it() {
     let text = Backup::of(store.cluster().as_ref().clone()).to_text();
     let said = |text: &str| Backup::from_text(text, Path::new("b")).unwrap_err().to_string();
     let (head, body) = text.split_once('\n').unwrap();
-    assert_eq!(sealed(1, body), text);
+    assert_eq!(
+        sealed(1, body),
+        text,
+        "an earlier program reads what it understands"
+    );
     assert!(said("").contains("it is empty"));
     for length in [1, 20, head.len() - 1, head.len(), head.len() + 1, text.len() - 1] {
         assert!(
@@ -221,9 +244,9 @@ fn a_backup_says_what_is_the_matter_with_it() {
         );
     }
     assert!(said("[network]\nname=x\n").contains("it does not begin with"));
-    let later = said(&sealed(2, body));
+    let later = said(&sealed(3, body));
     assert!(
-        later.contains("a backup of a later version: it is of format 2, this program knows format 1"),
+        later.contains("a backup of a later version: it is of format 3, this program knows formats up to 2"),
         "{later}"
     );
     // The same format, and something in it that would be lost.

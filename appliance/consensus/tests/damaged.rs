@@ -55,6 +55,20 @@ fn a_file_cut_short_is_noticed() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_a_file_is_told_in_a_sentence() {
+    let whole = directory();
+    write_story(whole.path());
+    let path = whole.path().join("log.redb");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let said = Store::open(whole.path()).unwrap_err().to_string();
+    assert!(
+        said.contains("as when it was cut off") && !said.contains("DB corrupted"),
+        "{said}"
+    );
+}
+
 /// In memory where that can be had: these tests open thousands of files, and none of them is about fsync.
 fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm")

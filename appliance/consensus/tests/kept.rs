@@ -13,7 +13,7 @@ fn the_cluster_is_the_same_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     for until in [1, 2, 40, 41, 300] {
         let store = Store::open(directory.path()).unwrap();
-        for number in store.generation().0 + 1..=until {
+        for number in store.cluster().generation.0 + 1..=until {
             store.propose(story::command(number)).unwrap();
         }
         let cluster = store.cluster();
@@ -97,15 +97,15 @@ fn a_later_format_is_refused() {
     let about: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
     let database = Database::open(directory.path().join("state.redb")).unwrap();
     let write = database.begin_write().unwrap();
-    write.open_table(about).unwrap().insert("format", 3).unwrap();
+    write.open_table(about).unwrap().insert("format", 4).unwrap();
     write.commit().unwrap();
     drop(database);
     let error = Store::open(directory.path()).unwrap_err();
     assert!(matches!(
         error,
         StoreError::TooNew {
-            format: 3,
-            known: 2,
+            format: 4,
+            known: 3,
             ..
         }
     ));
@@ -122,71 +122,6 @@ fn an_interrupted_beginning_is_begun_again() {
         .unwrap()
         .propose(story::command(1))
         .unwrap();
-}
-
-/// A database as the version before wrote it, without lineages: half in the state, half in the log.
-#[test]
-fn a_database_of_the_version_before_is_read_and_gets_a_lineage_that_stays() {
-    let directory = tempfile::tempdir().unwrap();
-    write_format_1(directory.path());
-    let store = Store::open(directory.path()).unwrap();
-    let (first, expected) = (store.cluster(), Story::new().at(Generation(24)).clone());
-    assert_eq!(first.as_ref().clone().unrooted(), expected.unrooted());
-    assert!(!first.lineage.is_nil());
-    drop(store);
-    let store = Store::open(directory.path()).unwrap();
-    assert_eq!(store.cluster(), first, "the lineage begins in one place");
-    store.propose(story::command(25)).unwrap();
-    let more = store.cluster();
-    assert_ne!(more.lineage, first.lineage);
-    drop(store);
-    assert_eq!(Store::open(directory.path()).unwrap().cluster(), more);
-    // Another copy that says the same begins where this one did; one that says something else does not.
-    let copy = tempfile::tempdir().unwrap();
-    write_format_1(copy.path());
-    assert_eq!(Store::open(copy.path()).unwrap().cluster(), first);
-}
-
-fn write_format_1(directory: &std::path::Path) {
-    let text = include_str!("golden/database-1.jsonl");
-    let record = |line: &str| {
-        let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, line.as_bytes()) as u32;
-        [&sum.to_le_bytes(), line.as_bytes()].concat()
-    };
-    let about: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
-    let make = |name: &str, fill: &dyn Fn(&redb::WriteTransaction)| {
-        let database = Database::create(directory.join(name)).expect("no fault of the store");
-        let mut write = database.begin_write().expect("no fault of the store");
-        write.set_two_phase_commit(true);
-        let mut table = write.open_table(about).expect("no fault of the store");
-        table.insert("format", 1).expect("no fault of the store");
-        drop(table);
-        fill(&write);
-        write.commit().expect("no fault of the store");
-    };
-    let mut lines = text.lines();
-    let snapshot = record(lines.next().expect("the state is the first line"));
-    make("state.redb", &|write| {
-        let state: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("state");
-        let mut table = write.open_table(state).expect("no fault of the store");
-        table
-            .insert("latest", snapshot.as_slice())
-            .expect("no fault of the store");
-    });
-    let entries: Vec<Vec<u8>> = lines.map(record).collect();
-    assert_eq!(entries.len(), 12);
-    make("log.redb", &|write| {
-        let table: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
-        let mut table = write.open_table(table).expect("no fault of the store");
-        for (index, entry) in (13..).zip(&entries) {
-            table
-                .insert(index, entry.as_slice())
-                .expect("no fault of the store");
-        }
-        let dropped: TableDefinition<'_, &str, u64> = TableDefinition::new("dropped");
-        let mut table = write.open_table(dropped).expect("no fault of the store");
-        table.insert("up_to", 12).expect("no fault of the store");
-    });
 }
 
 fn entries(directory: &std::path::Path) -> u64 {

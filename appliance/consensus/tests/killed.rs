@@ -77,7 +77,7 @@ fn child_that_proposes_until_killed() {
     let store = Store::open(Path::new(&directory)).unwrap();
     let mut out = std::io::stdout().lock();
     loop {
-        let next = store.generation().0 + 1;
+        let next = store.cluster().generation.0 + 1;
         store.propose(story::command(next)).unwrap();
         if next.is_multiple_of(16) {
             store.compact().unwrap();

@@ -81,7 +81,7 @@ impl Offered {
     /// What a reactor is told of it.
     pub fn settings(&self, reactor: ReactorIndex) -> AttachmentSettings {
         AttachmentSettings {
-            volume: self.volume,
+            volume: Some(self.volume),
             revoked: self.given_up.is_some(),
             read_only: self.read_only,
             write_through: self.write_through,

@@ -3,11 +3,11 @@
 use crate::attachment::{Offered, pace};
 use crate::control::{Control, Turn};
 use crate::disk::Returning;
-use crate::effect::{DoorChange, Effect, LogEntry, ReactorChange, Work};
+use crate::effect::{DoorChange, Effect, LogEntry, Work};
 use crate::task::StepPhase;
-use palisade_block::Route;
+use palisade_block::mailbox::ReactorChange;
 use palisade_model::{Cluster, Command, ConfirmSuperblock, Disk, ReleaseDisk};
-use palisade_reconcile::{Action, Opened, Step};
+use palisade_reconcile::{Action, Step, StepOutcome};
 use palisade_words::{DeviceIndex, Name, Sectors, VolumeIndex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Control {
 
     /// Ends a step of which there is nothing to do, or nothing more.
     pub(crate) fn done(&mut self, step: &Step, cluster: &Cluster, turn: &mut Turn<'_>) {
-        self.end(step, cluster, Ok(Opened::default()), turn);
+        self.end(step, cluster, Ok(StepOutcome::default()), turn);
     }
 
     fn open_disk(&mut self, step: Step, disk: Name, turn: &mut Turn<'_>) {
@@ -165,28 +165,33 @@ impl Control {
             return self.done(&step, turn.cluster, turn);
         };
         let device_of = |disk: &Name| self.state.disks.get(disk).map(|open| open.index);
-        match palisade_volume::compile(volume, turn.cluster.epoch, device_of) {
-            Ok(route) => self.send_route(step, name, Some(route), turn),
+        let (generation, epoch) = (turn.cluster.generation, turn.cluster.epoch);
+        match palisade_volume::compile(volume, (generation, epoch), device_of) {
+            Ok(route) => {
+                let volume = self.state.volume_index(name);
+                self.change_route(step, volume, &ReactorChange::Resume { volume, route }, turn);
+            }
             Err(error) => self.end(&step, turn.cluster, Err(error.to_string()), turn),
         }
     }
 
     fn clear_route(&mut self, step: Step, name: &Name, turn: &mut Turn<'_>) {
         match self.state.volumes.contains_key(name) {
-            true => self.send_route(step, name, None, turn),
+            true => {
+                let volume = self.state.volume_index(name);
+                let generation = turn.cluster.generation;
+                let change = ReactorChange::EndVolume { volume, generation };
+                self.change_route(step, volume, &change, turn);
+            }
             false => self.done(&step, turn.cluster, turn),
         }
     }
 
-    fn send_route(&mut self, step: Step, name: &Name, route: Option<Route>, turn: &mut Turn<'_>) {
-        let (volume, generation) = (self.state.volume_index(name), step.generation);
+    /// Tells all reactors of a volume's route. What they are told is of the cluster's generation and not of the volume's: a
+    /// reactor that has heard of the end of another volume by the same number takes nothing older.
+    fn change_route(&mut self, step: Step, volume: VolumeIndex, change: &ReactorChange, turn: &mut Turn<'_>) {
         let task = self.enter(step, turn.cluster, (StepPhase::Reactors, volume.0), turn.now);
-        let change = ReactorChange::SetRoute {
-            volume,
-            route,
-            generation,
-        };
-        self.tell_all(Some(task), &change, turn);
+        self.tell_all(Some(task), change, turn);
     }
 
     /// From now on nobody else uses the space, until the step has come to its end.

@@ -1,10 +1,11 @@
 //! The machine: an event in, effects out.
 
-use crate::effect::{Effect, LogEntry, ReactorChange, Work};
-use crate::event::Event;
+use crate::effect::{Effect, LogEntry, Work};
+use crate::event::NodeEvent;
 use crate::state::NodeState;
 use crate::task::{Purpose, StepPhase, TaskId, UnderWay};
 use palisade_block::Nanos;
+use palisade_block::mailbox::ReactorChange;
 use palisade_model::Cluster;
 use palisade_reconcile::{Action, Step, plan};
 use palisade_words::{Generation, Name, ReactorIndex, Uuid};
@@ -64,7 +65,7 @@ impl Control {
 
     /// Takes an event in and says what is to be done now. `cluster` is the cluster as it is agreed on, and `now` is of a
     /// clock that does not go back.
-    pub fn on(&mut self, event: Event, cluster: &Arc<Cluster>, now: Nanos) -> Vec<Effect> {
+    pub fn on(&mut self, event: NodeEvent, cluster: &Arc<Cluster>, now: Nanos) -> Vec<Effect> {
         let mut effects = self.take(event, cluster, now);
         effects.extend(self.plan(cluster, now));
         effects
@@ -72,7 +73,7 @@ impl Control {
 
     /// The first half of [`Control::on`]: what has happened becomes state. Whoever has several events takes them all before
     /// the next plan.
-    pub fn take(&mut self, event: Event, cluster: &Arc<Cluster>, now: Nanos) -> Vec<Effect> {
+    pub fn take(&mut self, event: NodeEvent, cluster: &Arc<Cluster>, now: Nanos) -> Vec<Effect> {
         let mut turn = self.turn(cluster, now);
         self.take_event(event, &mut turn);
         turn.effects
@@ -95,7 +96,7 @@ impl Control {
         }
     }
 
-    /// The moment at which there may be more to do although nothing has happened: [`Event::Changed`] then. `None`: time alone
+    /// The moment at which there may be more to do although nothing has happened: [`NodeEvent::Changed`] then. `None`: time alone
     /// changes nothing.
     pub fn due(&self) -> Option<Nanos> {
         self.state.observed.next_retry_ms().map(Nanos::from_millis)

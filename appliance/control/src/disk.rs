@@ -1,7 +1,7 @@
 //! Open disks.
 
 use crate::task::TaskId;
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_words::{DeviceIndex, ReactorIndex};
 use std::collections::BTreeSet;
 
@@ -12,8 +12,10 @@ pub struct DiskState {
     pub index: DeviceIndex,
     /// Reactors on which its operations are past their deadline.
     pub stalled_on: BTreeSet<ReactorIndex>,
+    /// Reactors that give it nothing more, since it has refused this node.
+    pub fenced_on: BTreeSet<ReactorIndex>,
     /// What the last look at the superblock has shown that was not believed yet: it is, when it is seen twice.
-    pub doubt: Option<Superblock>,
+    pub doubt: Option<SuperblockState>,
     /// What is not as it should be with its superblock, until it was written anew.
     pub superblock_damage: Vec<String>,
     /// Which volumes each side knows, where its medium is an older copy.
@@ -35,7 +37,7 @@ pub struct Returning {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SuperblockLook {
     /// What it says, as the planner takes it.
-    pub superblock: Superblock,
+    pub superblock: SuperblockState,
     /// What is not as it should be, in words. Empty on a healthy disk.
     pub damage: Vec<String>,
     /// What was not as it should be, in words, and has just been written anew.

@@ -1,19 +1,17 @@
 //! What is to be done outside, as values.
 
 use crate::task::TaskId;
-use palisade_block::mailbox::AttachmentSettings;
-use palisade_block::{Route, Whom};
+use palisade_block::Whom;
+use palisade_block::mailbox::ReactorChange;
 use palisade_model::{Cluster, Command, Disk, Extent, Kind};
-use palisade_reconcile::{Step, Superblock};
-use palisade_words::{
-    AttachmentIndex, DeviceIndex, Generation, Name, ReactorIndex, Sectors, Uuid, VolumeIndex,
-};
+use palisade_reconcile::{Step, SuperblockState};
+use palisade_words::{AttachmentIndex, DeviceIndex, Name, ReactorIndex, Sectors, Uuid};
 use std::sync::Arc;
 
 /// Something to be done outside. None may wait: what takes a while comes back as an event.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Begin work that may take long; [`Event::Finished`](crate::Event::Finished) when it has ended.
+    /// Begin work that may take long; [`NodeEvent::Finished`](crate::NodeEvent::Finished) when it has ended.
     Start {
         /// Its name.
         task: TaskId,
@@ -26,11 +24,16 @@ pub enum Effect {
     Tell {
         /// Which.
         reactor: ReactorIndex,
-        /// What it acknowledges when it has done it ([`Event::Acknowledged`](crate::Event::Acknowledged)); `None` for what
+        /// What it acknowledges when it has done it ([`NodeEvent::Acknowledged`](crate::NodeEvent::Acknowledged)); `None` for what
         /// is just told.
         task: Option<TaskId>,
         /// What.
         change: ReactorChange,
+    },
+    /// All reactors use a device from now on, which none of them acknowledges.
+    UseDevice {
+        /// Which.
+        device: DeviceIndex,
     },
     /// Tell the door.
     TellDoor(DoorChange),
@@ -78,58 +81,16 @@ pub enum Effect {
     Log(LogEntry),
 }
 
-/// A change for one reactor. With the queues and the memory of guests, which pass from the door to a reactor and back without
-/// a decision, this is all that crosses a reactor's border.
-#[derive(Clone, Debug)]
-pub enum ReactorChange {
-    /// Take a route into use, or end it, once nothing of the one before is in flight.
-    SetRoute {
-        /// Of which volume.
-        volume: VolumeIndex,
-        /// Its new route; `None` ends the volume.
-        route: Option<Route>,
-        /// The configuration that the change belongs to.
-        generation: Generation,
-    },
-    /// Take an attachment's volume away, and leave it its queues.
-    Revoke {
-        /// Of which attachment.
-        attachment: AttachmentIndex,
-    },
-    /// Change an attachment's settings.
-    SetAttachment {
-        /// Of which attachment.
-        attachment: AttachmentIndex,
-        /// To what.
-        settings: AttachmentSettings,
-    },
-    /// Use a device.
-    UseDevice {
-        /// Which.
-        device: DeviceIndex,
-    },
-    /// Finish what is in flight on a device and let go of it.
-    CloseDevice {
-        /// Which.
-        device: DeviceIndex,
-    },
-    /// A device has grown.
-    GrowDevice {
-        /// Which.
-        device: DeviceIndex,
-    },
-}
-
 /// What the door is told of an attachment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DoorChange {
-    /// Drain it, end its session, and take its socket away: [`Event::Detached`](crate::Event::Detached).
+    /// Drain it, end its session, and take its socket away: [`NodeEvent::Detached`](crate::NodeEvent::Detached).
     Detach {
         /// Which.
         attachment: AttachmentIndex,
     },
-    /// Take its socket away and leave its session to whoever is connected: [`Event::GivenUp`](crate::Event::GivenUp) while
-    /// somebody is, and [`Event::Detached`](crate::Event::Detached) in the end.
+    /// Take its socket away and leave its session to whoever is connected: [`NodeEvent::GivenUp`](crate::NodeEvent::GivenUp) while
+    /// somebody is, and [`NodeEvent::Detached`](crate::NodeEvent::Detached) in the end.
     GiveUp {
         /// Which.
         attachment: AttachmentIndex,
@@ -260,14 +221,14 @@ pub enum LogEntry {
         /// Which.
         step: Step,
         /// What it has found.
-        superblock: Superblock,
+        superblock: SuperblockState,
     },
     /// A superblock was left as it is: the medium is no longer as it was known.
     LeftUndone {
         /// Which step has left it.
         step: Step,
         /// What it has found.
-        superblock: Superblock,
+        superblock: SuperblockState,
     },
     /// A step has failed, for another reason than the last time.
     Failed {
@@ -281,9 +242,9 @@ pub enum LogEntry {
         /// Of which disk.
         disk: Name,
         /// What was known.
-        before: Superblock,
+        before: SuperblockState,
         /// What it says.
-        now: Superblock,
+        now: SuperblockState,
     },
     /// A copy of a superblock is damaged, which was not known before.
     SuperblockDamaged {
@@ -310,21 +271,13 @@ impl Effect {
     /// For whom it is.
     pub fn whom(&self) -> Whom {
         match self {
-            Effect::Tell { change, .. } => match change {
-                ReactorChange::Revoke { attachment } | ReactorChange::SetAttachment { attachment, .. } => {
-                    Whom::Attachment(*attachment)
-                }
-                ReactorChange::UseDevice { device }
-                | ReactorChange::CloseDevice { device }
-                | ReactorChange::GrowDevice { device } => Whom::Device(*device),
-                ReactorChange::SetRoute { .. } => Whom::Nobody,
-            },
+            Effect::Tell { change, .. } => change.whom(),
             Effect::TellDoor(
                 DoorChange::Detach { attachment }
                 | DoorChange::GiveUp { attachment }
                 | DoorChange::Resize { attachment, .. },
             ) => Whom::Attachment(*attachment),
-            Effect::OpenDevice { device, .. } => Whom::Device(*device),
+            Effect::OpenDevice { device, .. } | Effect::UseDevice { device } => Whom::Device(*device),
             Effect::Start { work, .. } => work.whom(),
             _ => Whom::Nobody,
         }

@@ -2,13 +2,13 @@
 
 use crate::disk::SuperblockLook;
 use crate::task::TaskId;
-use palisade_block::Nanos;
-use palisade_reconcile::Superblock;
-use palisade_words::{DeviceIndex, Name, ReactorIndex};
+use palisade_block::{Fault, Nanos};
+use palisade_reconcile::SuperblockState;
+use palisade_words::{DeviceIndex, Name, ReactorIndex, VolumeIndex};
 
 /// Something has happened that may call for steps. Each may come late, and those that carry a [`TaskId`] twice.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum NodeEvent {
     /// The cluster was changed, or it is [`due`](crate::Control::due) by the clock.
     Changed,
     /// Work outside has come to its end.
@@ -25,6 +25,13 @@ pub enum Event {
         /// Which reactor.
         reactor: ReactorIndex,
     },
+    /// A reactor has not done what it was told, as it was older than what the reactor knows.
+    Refused {
+        /// What.
+        task: TaskId,
+        /// Which reactor.
+        reactor: ReactorIndex,
+    },
     /// An operation of a device is past its deadline on a reactor, or no longer is.
     DeviceStalled {
         /// On which reactor.
@@ -34,6 +41,24 @@ pub enum Event {
         /// Age of its oldest operation; zero when it moves again.
         oldest: Nanos,
     },
+    /// A device has refused this node: a reactor gives it nothing more before it is told again to use it.
+    DeviceFenced {
+        /// Which reactor.
+        reactor: ReactorIndex,
+        /// Which device.
+        device: DeviceIndex,
+    },
+    /// Requests of a volume are parked on a reactor, which answers none of them before somebody has decided.
+    Parked {
+        /// On which reactor.
+        reactor: ReactorIndex,
+        /// Of which volume.
+        volume: VolumeIndex,
+        /// By which device.
+        device: DeviceIndex,
+        /// By which fault of it.
+        fault: Fault,
+    },
     /// A disk whose device had gone could be opened again. Whoever tells this holds the new descriptor until
     /// [`Effect::HoldReplacement`](crate::Effect::HoldReplacement), or drops it.
     DeviceBack {
@@ -42,7 +67,7 @@ pub enum Event {
         /// Its device's number.
         device: DeviceIndex,
         /// What its superblock says.
-        superblock: Superblock,
+        superblock: SuperblockState,
     },
     /// The superblock of an open disk was looked at, as is done now and then.
     Looked {
@@ -51,7 +76,7 @@ pub enum Event {
         /// Its device's number.
         device: DeviceIndex,
         /// What was known of it before the look.
-        known: Superblock,
+        known: SuperblockState,
         /// What it says, or why it could not be read.
         found: Result<SuperblockLook, String>,
     },

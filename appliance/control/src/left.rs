@@ -1,7 +1,7 @@
 //! Sessions that outlive their attachment: it was taken away for good while a virtual machine was connected.
 //!
 //! Whoever is connected gets an I/O error for each request, and the reactors have let go of the volume before the attachment
-//! is gone ([`ReactorChange::Revoke`](crate::ReactorChange::Revoke)): nothing of such a session leads to the volume,
+//! is gone ([`Revoke`](palisade_block::mailbox::ReactorChange::Revoke)): nothing of such a session leads to the volume,
 //! to its extents or to whoever has its name, its number or its socket by then. To end the session instead would be worse
 //! in two ways. A front-end that loses its connection holds the guest's requests back and tries to connect again, so the
 //! guest hangs and sees no error; and it tries that at the path of the socket, where it would find whatever volume is

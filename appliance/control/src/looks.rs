@@ -8,7 +8,7 @@ use crate::control::{Control, Turn};
 use crate::disk::SuperblockLook;
 use crate::effect::{Effect, LogEntry};
 use palisade_model::Kind;
-use palisade_reconcile::{Opened, Superblock};
+use palisade_reconcile::{StepOutcome, SuperblockState};
 use palisade_words::{DeviceIndex, Name};
 
 impl Control {
@@ -17,7 +17,7 @@ impl Control {
         &mut self,
         name: &Name,
         device: DeviceIndex,
-        (known, found): (Superblock, Result<SuperblockLook, String>),
+        (known, found): (SuperblockState, Result<SuperblockLook, String>),
         turn: &mut Turn<'_>,
     ) {
         let target = (Kind::Disk, name);
@@ -41,7 +41,7 @@ impl Control {
                 return turn.effects.push(Effect::DeriveFindings);
             }
         };
-        let is_ours = matches!(look.superblock, Superblock::Ours { .. });
+        let is_ours = matches!(look.superblock, SuperblockState::Ours { .. });
         let differs = look.superblock != known;
         if differs && !is_ours && open.doubt != Some(look.superblock) {
             open.doubt = Some(look.superblock);
@@ -64,7 +64,7 @@ impl Control {
     }
 
     /// Takes over what a step has seen of a superblock.
-    pub(crate) fn looked(&mut self, name: &Name, look: SuperblockLook, turn: &mut Turn<'_>) -> Opened {
+    pub(crate) fn looked(&mut self, name: &Name, look: SuperblockLook, turn: &mut Turn<'_>) -> StepOutcome {
         let known = self.state.refused.get(name).map(|last| last.damage.clone());
         if let Some(open) = self.state.disks.get_mut(name) {
             let known = known.unwrap_or_else(|| open.superblock_damage.clone());
@@ -80,9 +80,9 @@ impl Control {
             let (disk, mended) = (name.clone(), look.mended);
             turn.log(LogEntry::SuperblockMended { disk, mended });
         }
-        Opened {
+        StepOutcome {
             superblock: look.superblock,
-            ..Opened::default()
+            ..StepOutcome::default()
         }
     }
 }
@@ -90,16 +90,20 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
+    use crate::event::NodeEvent;
     use crate::testing::{Bench, name};
 
-    fn looked(bench: &mut Bench, known: Superblock, found: Result<Superblock, &str>) -> Vec<Effect> {
+    fn looked(
+        bench: &mut Bench,
+        known: SuperblockState,
+        found: Result<SuperblockState, &str>,
+    ) -> Vec<Effect> {
         bench.effects.clear();
         let look = |superblock| SuperblockLook {
             superblock,
             ..SuperblockLook::default()
         };
-        bench.on(Event::Looked {
+        bench.on(NodeEvent::Looked {
             disk: name("d"),
             device: DeviceIndex(0),
             known,
@@ -108,7 +112,7 @@ mod tests {
         std::mem::take(&mut bench.effects)
     }
 
-    fn known(bench: &Bench) -> Superblock {
+    fn known(bench: &Bench) -> SuperblockState {
         bench.control.observed.disks[&name("d")].superblock
     }
 
@@ -116,27 +120,27 @@ mod tests {
     fn a_stranger_is_believed_when_he_is_seen_twice() {
         let mut bench = Bench::new();
         bench.settle();
-        let told = looked(&mut bench, Superblock::Missing, Ok(Superblock::Foreign));
+        let told = looked(&mut bench, SuperblockState::Missing, Ok(SuperblockState::Foreign));
         assert!(matches!(told[..], [Effect::LookSoon { .. }]), "{told:?}");
-        assert_eq!(known(&bench), Superblock::Missing);
+        assert_eq!(known(&bench), SuperblockState::Missing);
         // In between it was as ever: no doubt is left.
-        looked(&mut bench, Superblock::Missing, Ok(Superblock::Missing));
-        looked(&mut bench, Superblock::Missing, Ok(Superblock::Foreign));
-        assert_eq!(known(&bench), Superblock::Missing);
-        looked(&mut bench, Superblock::Missing, Ok(Superblock::Foreign));
-        assert_eq!(known(&bench), Superblock::Foreign);
+        looked(&mut bench, SuperblockState::Missing, Ok(SuperblockState::Missing));
+        looked(&mut bench, SuperblockState::Missing, Ok(SuperblockState::Foreign));
+        assert_eq!(known(&bench), SuperblockState::Missing);
+        looked(&mut bench, SuperblockState::Missing, Ok(SuperblockState::Foreign));
+        assert_eq!(known(&bench), SuperblockState::Foreign);
     }
 
     #[test]
     fn a_look_from_before_a_change_shows_nothing() {
         let mut bench = Bench::new();
         bench.settle();
-        let ours = Superblock::Ours {
+        let ours = SuperblockState::Ours {
             generation: palisade_words::Generation(3),
             flawed: false,
         };
         assert!(looked(&mut bench, ours, Err("EIO")).is_empty());
-        let told = looked(&mut bench, Superblock::Missing, Err("EIO"));
+        let told = looked(&mut bench, SuperblockState::Missing, Err("EIO"));
         assert!(matches!(told[..], [Effect::DeriveFindings]), "{told:?}");
         let damage: Vec<_> = bench.control.superblock_damage().collect();
         assert_eq!(damage, [(&name("d"), &["EIO".to_owned()][..])]);

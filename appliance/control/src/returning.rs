@@ -6,9 +6,10 @@
 
 use crate::control::{Control, Turn};
 use crate::disk::Returning;
-use crate::effect::{Effect, LogEntry, ReactorChange};
+use crate::effect::{Effect, LogEntry};
 use crate::task::{Purpose, TaskId};
-use palisade_reconcile::{Action, Superblock};
+use palisade_block::mailbox::ReactorChange;
+use palisade_reconcile::{Action, SuperblockState};
 use palisade_words::{DeviceIndex, Name, ReactorIndex};
 
 impl Control {
@@ -17,7 +18,7 @@ impl Control {
         &mut self,
         name: &Name,
         device: DeviceIndex,
-        superblock: Superblock,
+        superblock: SuperblockState,
         turn: &mut Turn<'_>,
     ) {
         let close = Action::CloseDisk { disk: name.clone() };
@@ -63,11 +64,12 @@ impl Control {
             return;
         }
         open.stalled_on.clear();
+        open.fenced_on.clear();
         let device = open.index;
         self.tasks.remove(&task);
         let disk = name.clone();
         turn.effects.push(Effect::ReplaceDevice { disk: disk.clone() });
-        self.tell_all(None, &ReactorChange::UseDevice { device }, turn);
+        turn.effects.push(Effect::UseDevice { device });
         turn.log(LogEntry::DeviceReturned { disk });
     }
 }
@@ -76,7 +78,7 @@ impl Control {
 mod tests {
     use super::*;
     use crate::effect::Work;
-    use crate::event::Event;
+    use crate::event::NodeEvent;
     use crate::testing::{Bench, name};
     use palisade_model::{Command, RemoveDisk};
 
@@ -92,11 +94,11 @@ mod tests {
         (bench, task)
     }
 
-    fn back() -> Event {
-        Event::DeviceBack {
+    fn back() -> NodeEvent {
+        NodeEvent::DeviceBack {
             disk: name("d"),
             device: DeviceIndex(0),
-            superblock: Superblock::Missing,
+            superblock: SuperblockState::Missing,
         }
     }
 
@@ -113,13 +115,35 @@ mod tests {
         assert!(!is_replaced(&bench), "reactor 1 still uses the dead one");
         bench.acknowledge(task, 1);
         assert!(is_replaced(&bench));
-        let used = bench.told();
-        let is_use = |change: &ReactorChange| matches!(change, ReactorChange::UseDevice { .. });
-        assert!(used.len() == 2 && used.iter().all(|(_, _, change)| is_use(change)));
+        let is_use = |effect: &&Effect| matches!(effect, Effect::UseDevice { device } if device.0 == 0);
+        assert_eq!(bench.effects.iter().filter(is_use).count(), 1);
         assert_eq!(bench.control.strays, 1);
         bench.effects.clear();
         bench.acknowledge(task, 1);
         assert!(!is_replaced(&bench) && bench.control.strays == 2);
+    }
+
+    /// The device that comes in its place is asked anew, whatever the other one has refused.
+    #[test]
+    fn a_disk_that_has_refused_this_node_is_known_until_another_device_takes_its_place() {
+        let mut bench = Bench::new();
+        bench.settle();
+        let fenced = |reactor, device| NodeEvent::DeviceFenced {
+            reactor: ReactorIndex(reactor),
+            device: DeviceIndex(device),
+        };
+        bench.on(fenced(1, 3));
+        assert!(!bench.control.is_fenced(&name("d")), "another one");
+        assert!(bench.effects.is_empty());
+        bench.on(fenced(1, 0));
+        assert!(bench.control.is_fenced(&name("d")) && !bench.control.is_fenced(&name("e")));
+        assert!(matches!(bench.effects[..], [Effect::DeriveFindings]));
+        bench.on(back());
+        let task = bench.asked();
+        bench.acknowledge(task, 0);
+        assert!(bench.control.is_fenced(&name("d")));
+        bench.acknowledge(task, 1);
+        assert!(!bench.control.is_fenced(&name("d")));
     }
 
     #[test]
@@ -131,15 +155,15 @@ mod tests {
         bench.acknowledge(task, 0);
         bench.acknowledge(task, 1);
         bench.effects.clear();
-        bench.on(Event::DeviceBack {
+        bench.on(NodeEvent::DeviceBack {
             disk: name("d"),
             device: DeviceIndex(1),
-            superblock: Superblock::Missing,
+            superblock: SuperblockState::Missing,
         });
-        bench.on(Event::DeviceBack {
+        bench.on(NodeEvent::DeviceBack {
             disk: name("d"),
             device: DeviceIndex(0),
-            superblock: Superblock::Foreign,
+            superblock: SuperblockState::Foreign,
         });
         assert!(bench.effects.is_empty());
     }

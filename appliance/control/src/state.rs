@@ -1,4 +1,4 @@
-//! What a node knows and has begun. Everybody may look at it; only [events](crate::Event), what the door does and what an
+//! What a node knows and has begun. Everybody may look at it; only [events](crate::NodeEvent), what the door does and what an
 //! operator decides change it.
 
 use crate::attachment::Offered;
@@ -6,10 +6,10 @@ use crate::disk::DiskState;
 use crate::last_read::LastRead;
 use crate::left::Left;
 use crate::task::{TaskId, UnderWay};
-use palisade_block::Whom;
+use palisade_block::{Fault, Whom};
 use palisade_model::Kind;
 use palisade_reconcile::{Action, Observed};
-use palisade_words::{AttachmentIndex, DeviceIndex, Generation, Name, Uuid, VolumeIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex, Generation, Name, ReactorIndex, Uuid, VolumeIndex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node knows and has begun.
@@ -23,6 +23,8 @@ pub struct NodeState {
     pub refused: BTreeMap<Name, LastRead>,
     /// Volumes with a number.
     pub volumes: BTreeMap<Name, VolumeIndex>,
+    /// Of which volumes requests are parked by a fault, and where: the first device that has parked some, and its fault.
+    pub parked: BTreeMap<(VolumeIndex, ReactorIndex), (DeviceIndex, Fault)>,
     /// Attachments with a number.
     pub attachments: BTreeMap<Name, Offered>,
     /// Sessions of attachments that are gone: whoever is connected gets nothing but errors.
@@ -111,6 +113,21 @@ impl NodeState {
     pub fn has_stalled(&self, disk: &Name) -> bool {
         let open = self.disks.get(disk);
         open.is_some_and(|open| !open.stalled_on.is_empty())
+    }
+
+    /// Whether a disk has refused this node, on whichever reactor, and gets nothing more there.
+    pub fn is_fenced(&self, disk: &Name) -> bool {
+        let open = self.disks.get(disk);
+        open.is_some_and(|open| !open.fenced_on.is_empty())
+    }
+
+    /// By what requests of a volume are parked: the disk, if it still is open here, and its fault.
+    pub fn parked_by(&self, volume: VolumeIndex) -> Option<(Option<&Name>, Fault)> {
+        let mut parked = self.parked.iter();
+        let (_, (device, fault)) = parked.find(|((parked, _), _)| *parked == volume)?;
+        let mut disks = self.disks.iter();
+        let disk = disks.find(|(_, open)| open.index == *device);
+        Some((disk.map(|(name, _)| name), *fault))
     }
 
     /// The lowest device number not in use.

@@ -2,40 +2,52 @@
 
 use crate::control::{Control, Turn};
 use crate::disk::DiskState;
-use crate::effect::{Effect, LogEntry, ReactorChange, Work};
-use crate::event::{Event, TaskEnd};
+use crate::effect::{Effect, LogEntry, Work};
+use crate::event::{NodeEvent, TaskEnd};
 use crate::last_read::{LastRead, said};
 use crate::task::{Purpose, StepPhase, TaskId, UnderWay};
 use palisade_block::Nanos;
+use palisade_block::mailbox::ReactorChange;
 use palisade_model::{Cluster, Kind};
-use palisade_reconcile::{Action, Opened, Step, Superblock};
-use palisade_words::{DeviceIndex, Name, ReactorIndex};
+use palisade_reconcile::{Action, Step, StepOutcome, SuperblockState};
+use palisade_words::{DeviceIndex, Name, ReactorIndex, VolumeIndex};
 use std::sync::Arc;
 
 impl Control {
-    pub(crate) fn take_event(&mut self, event: Event, turn: &mut Turn<'_>) {
+    pub(crate) fn take_event(&mut self, event: NodeEvent, turn: &mut Turn<'_>) {
         match event {
-            Event::Changed => {}
-            Event::Finished { task, result } => self.finished(task, result, turn),
-            Event::Acknowledged { task, reactor } => self.acknowledged(task, reactor, turn),
-            Event::DeviceStalled {
+            NodeEvent::Changed => {}
+            NodeEvent::Finished { task, result } => self.finished(task, result, turn),
+            NodeEvent::Acknowledged { task, reactor } => self.acknowledged(task, reactor, turn),
+            NodeEvent::Refused { task, reactor } => self.refused(task, reactor, turn),
+            NodeEvent::DeviceStalled {
                 reactor,
                 device,
                 oldest,
             } => self.stalled(reactor, device, oldest, turn),
-            Event::DeviceBack {
+            NodeEvent::DeviceFenced { reactor, device } => self.fenced(reactor, device, turn),
+            NodeEvent::Parked {
+                reactor,
+                volume,
+                device,
+                fault,
+            } => {
+                let parked = self.state.parked.entry((volume, reactor));
+                parked.or_insert((device, fault));
+            }
+            NodeEvent::DeviceBack {
                 disk,
                 device,
                 superblock,
             } => self.device_back(&disk, device, superblock, turn),
-            Event::Looked {
+            NodeEvent::Looked {
                 disk,
                 device,
                 known,
                 found,
             } => self.looked_at(&disk, device, (known, found), turn),
-            Event::GivenUp { offering } => self.socket_given_up(offering, turn),
-            Event::Detached { offering } => self.detached(offering, turn),
+            NodeEvent::GivenUp { offering } => self.socket_given_up(offering, turn),
+            NodeEvent::Detached { offering } => self.detached(offering, turn),
         }
     }
 
@@ -67,14 +79,14 @@ impl Control {
                     let device = DeviceIndex(index);
                     self.tell_all(None, &ReactorChange::GrowDevice { device }, turn);
                 }
-                Ok(Opened::default())
+                Ok(StepOutcome::default())
             }
             Ok(TaskEnd::Looked(look)) => Ok(self.looked(name, look, turn)),
             Ok(TaskEnd::Opened { look, is_agreed }) => {
                 match is_agreed && !self.state.observed.deciding.contains(name) {
                     true => {
                         let device = self.take_device(name, look.superblock, turn);
-                        Ok(Opened {
+                        Ok(StepOutcome {
                             index: device.0,
                             ..self.looked(name, look, turn)
                         })
@@ -92,14 +104,14 @@ impl Control {
     }
 
     /// Gives a device that has just been opened its number, and all reactors their use of it.
-    fn take_device(&mut self, name: &Name, found: Superblock, turn: &mut Turn<'_>) -> DeviceIndex {
+    fn take_device(&mut self, name: &Name, found: SuperblockState, turn: &mut Turn<'_>) -> DeviceIndex {
         let device = self.state.free_device();
         turn.effects.push(Effect::OpenDevice {
             disk: name.clone(),
             device,
-            for_a_look: !matches!(found, Superblock::Ours { .. } | Superblock::Missing),
+            for_a_look: !matches!(found, SuperblockState::Ours { .. } | SuperblockState::Missing),
         });
-        self.tell_all(None, &ReactorChange::UseDevice { device }, turn);
+        turn.effects.push(Effect::UseDevice { device });
         let open = DiskState {
             index: device,
             ..DiskState::default()
@@ -123,9 +135,34 @@ impl Control {
             return self.stray();
         };
         under_way.awaited.remove(&reactor);
+        // What was parked there goes on by the new route, or has ended with the old one.
+        if matches!(action, Action::SetRoute { .. } | Action::ClearRoute { .. }) {
+            let volume = VolumeIndex(under_way.index);
+            self.state.parked.remove(&(volume, reactor));
+        }
         if under_way.awaited.is_empty() {
             self.acknowledged_by_all(&action, turn);
         }
+    }
+
+    /// A reactor knows of something newer than what it was told. The step is not done; it is planned again from what is agreed
+    /// by then.
+    fn refused(&mut self, task: TaskId, reactor: ReactorIndex, turn: &mut Turn<'_>) {
+        let Some(Purpose::Step(action)) = self.tasks.get(&task).cloned() else {
+            return self.stray();
+        };
+        let awaits = |step: &UnderWay| step.task == task && step.awaited.contains(&reactor);
+        if !self.state.under_way.get(&action).is_some_and(awaits) {
+            return self.stray();
+        }
+        let Some(UnderWay { step, cluster, .. }) = self.leave_phase(&action) else {
+            return;
+        };
+        let reason = format!(
+            "reactor {} knows of a newer configuration or membership than this step's",
+            reactor.0
+        );
+        self.end(&step, &cluster, Err(reason), turn);
     }
 
     fn acknowledged_by_all(&mut self, action: &Action, turn: &mut Turn<'_>) {
@@ -145,9 +182,9 @@ impl Control {
             Action::ClearRoute { volume } => drop(self.state.volumes.remove(volume)),
             _ => {}
         }
-        let found = Opened {
+        let found = StepOutcome {
             index,
-            ..Opened::default()
+            ..StepOutcome::default()
         };
         self.end(&step, &cluster, Ok(found), turn);
     }
@@ -192,15 +229,26 @@ impl Control {
     }
 
     fn stalled(&mut self, reactor: ReactorIndex, device: DeviceIndex, oldest: Nanos, turn: &mut Turn<'_>) {
-        let mut disks = self.state.disks.values_mut();
-        let Some(open) = disks.find(|disk| disk.index == device) else {
+        let Some(open) = self.disk_of_mut(device) else {
             return;
         };
-        match oldest.0 / 1_000_000 {
-            0 => open.stalled_on.remove(&reactor),
+        match oldest {
+            Nanos(0) => open.stalled_on.remove(&reactor),
             _ => open.stalled_on.insert(reactor),
         };
         turn.effects.push(Effect::DeriveFindings);
+    }
+
+    fn fenced(&mut self, reactor: ReactorIndex, device: DeviceIndex, turn: &mut Turn<'_>) {
+        if let Some(open) = self.disk_of_mut(device) {
+            open.fenced_on.insert(reactor);
+            turn.effects.push(Effect::DeriveFindings);
+        }
+    }
+
+    fn disk_of_mut(&mut self, device: DeviceIndex) -> Option<&mut DiskState> {
+        let mut disks = self.state.disks.values_mut();
+        disks.find(|disk| disk.index == device)
     }
 
     /// Notes the end of a step.
@@ -208,7 +256,7 @@ impl Control {
         &mut self,
         step: &Step,
         cluster: &Cluster,
-        result: Result<Opened, String>,
+        result: Result<StepOutcome, String>,
         turn: &mut Turn<'_>,
     ) {
         self.state.ended += 1;
@@ -227,7 +275,7 @@ impl Control {
         }
     }
 
-    fn succeeded(&mut self, step: &Step, cluster: &Cluster, found: Opened, turn: &mut Turn<'_>) {
+    fn succeeded(&mut self, step: &Step, cluster: &Cluster, found: StepOutcome, turn: &mut Turn<'_>) {
         let again = self.state.observed.failures.contains_key(&step.action);
         let before = self.refused_superblock(step);
         self.state.observed.record(cluster, step, found);
@@ -243,8 +291,8 @@ impl Control {
         let refused = self.state.observed.refused.get(name);
         let message = match (&step.action, refused) {
             (Action::CloseDisk { .. }, Some(refused)) => said(refused, name),
-            _ if again => format!("{} succeeded at last", step.action),
-            _ => step.to_string(),
+            _ if again => format!("{}, after it had failed before", step.action.done()),
+            _ => step.action.done(),
         };
         turn.log(LogEntry::Done { step, message });
     }
@@ -261,7 +309,7 @@ impl Control {
     }
 
     /// What was known of a disk that may not be used, before a step on it is recorded.
-    fn refused_superblock(&self, step: &Step) -> Option<Superblock> {
+    fn refused_superblock(&self, step: &Step) -> Option<SuperblockState> {
         match step.action.target() {
             (Kind::Disk, name) => self
                 .state
@@ -274,7 +322,7 @@ impl Control {
     }
 
     /// Whether a step that has just been recorded is a part of a look that has found what was known `before`, and told then.
-    fn is_told(&mut self, step: &Step, before: Option<Superblock>, found: Opened) -> bool {
+    fn is_told(&mut self, step: &Step, before: Option<SuperblockState>, found: StepOutcome) -> bool {
         let (kind, name) = step.action.target();
         if kind != Kind::Disk {
             return false;
@@ -286,7 +334,9 @@ impl Control {
         match (&step.action, before) {
             (_, None) => false,
             (Action::CloseDisk { .. }, before) => before == refused,
-            (Action::OpenDisk { .. }, Some(Superblock::Occupied)) => found.superblock == Superblock::Missing,
+            (Action::OpenDisk { .. }, Some(SuperblockState::Occupied)) => {
+                found.superblock == SuperblockState::Missing
+            }
             (
                 Action::OpenDisk { .. } | Action::ExamineSuperblock { .. } | Action::WriteSuperblock { .. },
                 Some(before),

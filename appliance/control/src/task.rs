@@ -34,11 +34,11 @@ pub struct UnderWay {
 /// Who does what is being done for a step just now, and so by what its task ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StepPhase {
-    /// Somebody outside: [`Event::Finished`](crate::Event::Finished).
+    /// Somebody outside: [`NodeEvent::Finished`](crate::NodeEvent::Finished).
     Work,
-    /// The reactors, each of which acknowledges: [`Event::Acknowledged`](crate::Event::Acknowledged).
+    /// The reactors, each of which acknowledges: [`NodeEvent::Acknowledged`](crate::NodeEvent::Acknowledged).
     Reactors,
-    /// The door, which lets an attachment go: [`Event::Detached`](crate::Event::Detached).
+    /// The door, which lets an attachment go: [`NodeEvent::Detached`](crate::NodeEvent::Detached).
     Door,
     /// The reactors and the door, in whatever order: an attachment is taken away for good.
     Revoking,

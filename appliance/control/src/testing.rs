@@ -2,15 +2,16 @@
 
 use crate::control::Control;
 use crate::disk::SuperblockLook;
-use crate::effect::{DoorChange, Effect, ReactorChange, Work};
-use crate::event::{Event, TaskEnd};
+use crate::effect::{DoorChange, Effect, Work};
+use crate::event::{NodeEvent, TaskEnd};
 use crate::task::TaskId;
 use palisade_block::Nanos;
+use palisade_block::mailbox::ReactorChange;
 use palisade_model::{
     AddDisk, Attachment, Cluster, Command, CreateAttachment, CreateVolume, InitCluster, Limits, Medium,
     MediumRecord, Usage,
 };
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_words::{AttachmentIndex, Generation, Name, ReactorIndex, Uuid};
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub(crate) fn name(text: &str) -> Name {
 /// An attachment of volume `v`.
 pub(crate) fn attachment() -> Attachment {
     Attachment {
+        uuid: Uuid(31),
         volume: name("v"),
         node: name("n"),
         socket: "/run/a.sock".into(),
@@ -100,6 +102,7 @@ impl Bench {
     pub(crate) fn attach(&mut self, attachment: &str) {
         self.apply(Command::CreateAttachment(CreateAttachment {
             name: name(attachment),
+            uuid: Uuid(31),
             volume: name("v"),
             node: name("n"),
             socket: format!("/run/{attachment}.sock"),
@@ -122,22 +125,22 @@ impl Bench {
     }
 
     /// Tells the machine, and keeps what it answers.
-    pub(crate) fn on(&mut self, event: Event) {
+    pub(crate) fn on(&mut self, event: NodeEvent) {
         let effects = self.control.on(event, &self.cluster, self.now);
         self.effects.extend(effects);
     }
 
     pub(crate) fn changed(&mut self) {
-        self.on(Event::Changed);
+        self.on(NodeEvent::Changed);
     }
 
     pub(crate) fn finish(&mut self, task: TaskId, result: Result<TaskEnd, String>) {
-        self.on(Event::Finished { task, result });
+        self.on(NodeEvent::Finished { task, result });
     }
 
     pub(crate) fn acknowledge(&mut self, task: TaskId, reactor: u16) {
         let reactor = ReactorIndex(reactor);
-        self.on(Event::Acknowledged { task, reactor });
+        self.on(NodeEvent::Acknowledged { task, reactor });
     }
 
     /// Takes out the work that was begun.
@@ -223,11 +226,11 @@ impl Bench {
                 reactor,
                 task: Some(task),
                 ..
-            } => self.on(Event::Acknowledged { task, reactor }),
+            } => self.on(NodeEvent::Acknowledged { task, reactor }),
             Effect::TellDoor(DoorChange::Detach { attachment } | DoorChange::GiveUp { attachment }) => {
                 let offering = self.control.offering_of(attachment);
                 if let Some(offering) = offering {
-                    self.on(Event::Detached { offering });
+                    self.on(NodeEvent::Detached { offering });
                 }
             }
             _ => {}
@@ -238,12 +241,12 @@ impl Bench {
 /// How work ends when all is well.
 pub(crate) fn ended(work: &Work) -> TaskEnd {
     match work {
-        Work::OpenDisk { .. } => opened(Superblock::Missing),
+        Work::OpenDisk { .. } => opened(SuperblockState::Missing),
         _ => TaskEnd::Done,
     }
 }
 
-pub(crate) fn opened(superblock: Superblock) -> TaskEnd {
+pub(crate) fn opened(superblock: SuperblockState) -> TaskEnd {
     let look = SuperblockLook {
         superblock,
         ..SuperblockLook::default()

@@ -4,9 +4,10 @@
 
 use crate::attachment::GivenUp;
 use crate::control::{Control, Turn};
-use crate::effect::{DoorChange, Effect, ReactorChange, Work};
+use crate::effect::{DoorChange, Effect, Work};
 use crate::left::Left;
 use crate::task::{StepPhase, TaskId, UnderWay};
+use palisade_block::mailbox::ReactorChange;
 use palisade_model::{Cluster, Kind};
 use palisade_reconcile::{Action, ObservedSocket, Step};
 use palisade_words::{AttachmentIndex, Name};
@@ -182,7 +183,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
+    use crate::event::NodeEvent;
     use crate::left::LEFT_MAX;
     use crate::task::TaskId;
     use crate::testing::{Bench, attachment, name};
@@ -225,7 +226,7 @@ mod tests {
             let (mut bench, task, offering) = being_withdrawn(true);
             assert!(!is_over(&bench), "nobody has answered");
             if door_first {
-                bench.on(Event::GivenUp { offering });
+                bench.on(NodeEvent::GivenUp { offering });
                 assert!(!is_over(&bench), "the reactors have not");
             }
             for reactor in [0, 1] {
@@ -233,7 +234,7 @@ mod tests {
                 assert_eq!(is_over(&bench), door_first && reactor == 1);
             }
             if !door_first {
-                bench.on(Event::GivenUp { offering });
+                bench.on(NodeEvent::GivenUp { offering });
             }
             assert!(is_over(&bench));
             let left = &bench.control.left[&AttachmentIndex(0)];
@@ -244,7 +245,7 @@ mod tests {
             let settings = left.offered.settings(ReactorIndex(0));
             assert!(settings.revoked, "its session leads to nothing");
             assert_eq!(bench.control.free_attachment(), AttachmentIndex(1));
-            bench.on(Event::Detached { offering });
+            bench.on(NodeEvent::Detached { offering });
             assert_eq!(bench.control.free_attachment(), AttachmentIndex(0));
             assert_eq!(bench.control.strays, 0);
         }
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn one_reactor_that_answers_twice_does_not_answer_for_another() {
         let (mut bench, task, offering) = being_withdrawn(true);
-        bench.on(Event::GivenUp { offering });
+        bench.on(NodeEvent::GivenUp { offering });
         for _ in 0..3 {
             bench.acknowledge(task, 1);
         }
@@ -269,7 +270,7 @@ mod tests {
         bench.acknowledge(task, 0);
         bench.acknowledge(task, 1);
         assert!(!is_over(&bench), "the door has to answer");
-        bench.on(Event::Detached { offering });
+        bench.on(NodeEvent::Detached { offering });
         assert!(bench.control.left.is_empty());
         // What it has made of its write cache goes first.
         let (task, work) = bench.work();
@@ -286,8 +287,8 @@ mod tests {
     #[test]
     fn a_session_that_is_gone_is_not_left_by_news_that_come_late() {
         let (mut bench, task, offering) = being_withdrawn(true);
-        bench.on(Event::Detached { offering });
-        bench.on(Event::GivenUp { offering });
+        bench.on(NodeEvent::Detached { offering });
+        bench.on(NodeEvent::GivenUp { offering });
         bench.acknowledge(task, 0);
         bench.acknowledge(task, 1);
         assert!(is_over(&bench) && bench.control.left.is_empty());
@@ -299,7 +300,7 @@ mod tests {
         let (mut bench, task, offering) = being_withdrawn(true);
         bench.acknowledge(task, 0);
         bench.acknowledge(task, 1);
-        bench.on(Event::Detached { offering });
+        bench.on(NodeEvent::Detached { offering });
         assert!(is_over(&bench));
         bench.attach("b");
         bench.settle();
@@ -308,8 +309,8 @@ mod tests {
             AttachmentIndex(0),
             "the number of the one before"
         );
-        bench.on(Event::Detached { offering });
-        bench.on(Event::GivenUp { offering });
+        bench.on(NodeEvent::Detached { offering });
+        bench.on(NodeEvent::GivenUp { offering });
         assert!(bench.control.attachments.contains_key(&name("b")));
         assert_eq!(bench.control.strays, 2);
     }
@@ -333,9 +334,35 @@ mod tests {
     fn one_that_is_offered_anew_is_detached_first() {
         let mut bench = Bench::serving();
         let before = bench.offering("a");
-        bench.apply(Command::ChangeAttachment(ChangeAttachment {
+        bench.apply(queues(1));
+        bench.changed();
+        assert_eq!((bench.door(), bench.told().len()), (vec![DETACH], 0));
+        bench.on(NodeEvent::GivenUp { offering: before });
+        assert_eq!(bench.control.strays, 1, "it was not given up");
+        bench.on(NodeEvent::Detached { offering: before });
+        let (task, work) = bench.work();
+        assert!(matches!(work, Work::OfferSocket { .. }), "{work:?}");
+        assert!(bench.offering("a") != before);
+        bench.finish(task, Ok(crate::TaskEnd::Done));
+        assert!(bench.control.under_way.is_empty());
+    }
+
+    /// Attachment `a` is being offered anew with one queue, and the door has let go of the one before: what offers it.
+    fn being_offered_anew() -> (Bench, TaskId) {
+        let mut bench = Bench::serving();
+        let before = bench.offering("a");
+        bench.apply(queues(1));
+        bench.changed();
+        assert_eq!(bench.door(), [DETACH]);
+        bench.on(NodeEvent::Detached { offering: before });
+        let (task, _) = bench.work();
+        (bench, task)
+    }
+
+    fn queues(count: u16) -> Command {
+        Command::ChangeAttachment(ChangeAttachment {
             name: name("a"),
-            queues: Some(1),
+            queues: Some(count),
             queue_size: None,
             owner: None,
             group: None,
@@ -345,20 +372,83 @@ mod tests {
             limits: None,
             write_cache: None,
             expected: None,
-        }));
+        })
+    }
+
+    /// How many queues the attachment has that is on offer, as far as is known.
+    fn offered_queues(bench: &Bench) -> Option<u16> {
+        let socket = bench.control.observed.sockets.get(&name("a"))?;
+        Some(socket.attachment.queues)
+    }
+
+    const DETACH: DoorChange = DoorChange::Detach {
+        attachment: AttachmentIndex(0),
+    };
+
+    #[test]
+    fn what_cannot_be_offered_anew_is_tried_again_and_there_is_nothing_left_to_detach() {
+        let (mut bench, task) = being_offered_anew();
+        bench.finish(task, Err("its folder is not writable".into()));
+        assert!(bench.control.attachments.is_empty(), "its number is free");
+        assert_eq!(bench.works(), [], "not at once");
+        bench.now = bench.control.due().expect("another try");
         bench.changed();
-        let detach = DoorChange::Detach {
-            attachment: AttachmentIndex(0),
-        };
-        assert_eq!((bench.door(), bench.told().len()), (vec![detach], 0));
-        bench.on(Event::GivenUp { offering: before });
-        assert_eq!(bench.control.strays, 1, "it was not given up");
-        bench.on(Event::Detached { offering: before });
+        assert_eq!(bench.door(), []);
         let (task, work) = bench.work();
         assert!(matches!(work, Work::OfferSocket { .. }), "{work:?}");
-        assert!(bench.offering("a") != before);
         bench.finish(task, Ok(crate::TaskEnd::Done));
-        assert!(bench.control.under_way.is_empty());
+        assert_eq!(offered_queues(&bench), Some(1));
+        assert!(bench.control.observed.failures.is_empty() && bench.control.under_way.is_empty());
+    }
+
+    /// The step offers what was agreed when it began: a change that comes meanwhile has a step of its own.
+    #[test]
+    fn a_change_that_comes_while_it_is_offered_anew_follows_it() {
+        let mut bench = Bench::serving();
+        let before = bench.offering("a");
+        bench.apply(queues(1));
+        bench.changed();
+        bench.apply(queues(4));
+        bench.changed();
+        assert_eq!(bench.door(), [DETACH], "one step");
+        bench.on(NodeEvent::Detached { offering: before });
+        let offered = bench.effects.iter().find_map(|effect| match effect {
+            Effect::Start { cluster, .. } => Some(cluster.attachments[&name("a")].queues),
+            _ => None,
+        });
+        assert_eq!(offered, Some(1));
+        let (task, _) = bench.work();
+        let offering = bench.offering("a");
+        bench.finish(task, Ok(crate::TaskEnd::Done));
+        assert_eq!(offered_queues(&bench), Some(1));
+        assert_eq!(bench.door(), [DETACH]);
+        bench.on(NodeEvent::Detached { offering });
+        let (task, _) = bench.work();
+        bench.finish(task, Ok(crate::TaskEnd::Done));
+        assert_eq!(offered_queues(&bench), Some(4));
+    }
+
+    #[test]
+    fn one_that_is_deleted_while_it_is_offered_anew_is_taken_away_after_that() {
+        let (mut bench, task) = being_offered_anew();
+        let offering = bench.offering("a");
+        bench.apply(Command::DeleteAttachment(DeleteAttachment {
+            name: name("a"),
+            expected: None,
+        }));
+        bench.changed();
+        assert_eq!((bench.door(), bench.told().len()), (vec![], 0));
+        bench.finish(task, Ok(crate::TaskEnd::Done));
+        let give_up = DoorChange::GiveUp {
+            attachment: AttachmentIndex(0),
+        };
+        assert_eq!(bench.door(), [give_up]);
+        let revoking = bench.asked();
+        bench.acknowledge(revoking, 0);
+        bench.acknowledge(revoking, 1);
+        bench.on(NodeEvent::Detached { offering });
+        bench.settle();
+        assert!(is_over(&bench));
     }
 
     #[test]
@@ -377,7 +467,7 @@ mod tests {
         }
         bench.acknowledge(task, 0);
         bench.acknowledge(task, 1);
-        bench.on(Event::GivenUp { offering });
+        bench.on(NodeEvent::GivenUp { offering });
         assert!(is_over(&bench));
         let detach = DoorChange::Detach {
             attachment: AttachmentIndex(100),

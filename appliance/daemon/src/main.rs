@@ -15,7 +15,7 @@ use clap::Parser;
 use next_start::NextStart;
 use palisade_api::routes::CONFIG_FILE;
 use palisade_assembly::config::{Config, ConfigError, Cores, Settings};
-use palisade_assembly::{Condition, Node};
+use palisade_assembly::{Condition, RunningNode};
 use palisade_sys::affinity::{allowed_cpus, isolated_cpus, set_cpus, settable_cpus};
 use palisade_sys::signals::{Signal, Signals};
 use sd_notify::NotifyState;
@@ -151,7 +151,7 @@ fn serve(
     if let Err(error) = set_cpus(&of_control) {
         log::warn!("threads of the control plane stay where they are, cores={of_control:?}: {error}");
     }
-    let mut node = Node::start(settings).map_err(|error| error.to_string())?;
+    let mut node = RunningNode::start(settings).map_err(|error| error.to_string())?;
     if let Some(mut next) = next {
         let cores = cores.clone();
         let watched = node.watch_configuration(move || next.wrong(&cores));

@@ -97,7 +97,7 @@ fn a_limit_that_can_keep_guests_from_being_served_is_a_finding() {
         ("--fsize=104857600:104857600", "LimitFSIZE"),
     ] {
         let daemon = Daemon::start(&["prlimit", limit, "--"], Stdio::null());
-        let health = daemon.ask("GET", "/v1/health", "").unwrap();
+        let health = daemon.ask("GET", "/v1/nodes/self/health", "").unwrap();
         let found = health.contains("\"limit_in_force\"") && health.contains(told);
         assert!(found && health.contains("\"degraded\""), "{limit}: {health}");
         daemon.send("TERM");

@@ -43,13 +43,29 @@ fn event(daemon: &Daemon, kind: &str, words: &str, times: usize) {
 /// A finding of this code stands, or does not.
 fn finding(daemon: &Daemon, code: &str, stands: bool) {
     let text = format!("\"code\":\"{code}\"");
-    until(daemon, "/v1/health", &format!("{text}: {stands}"), |answer| {
-        answer.contains(&text) == stands
-    });
+    until(
+        daemon,
+        "/v1/nodes/self/health",
+        &format!("{text}: {stands}"),
+        |answer| answer.contains(&text) == stands,
+    );
 }
 
 fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
+}
+
+/// Which node it is stands in a file of its own, from before its first command.
+#[test]
+fn the_node_is_the_one_that_its_identity_file_names() {
+    let daemon = Daemon::start(&["env"], Stdio::null());
+    let text = fs::read_to_string(daemon.place("state/identity.json")).unwrap();
+    let (_, rest) = text.split_once("\"node\":\"").unwrap();
+    let (id, _) = rest.split_once('"').unwrap();
+    assert_eq!(id.len(), 36, "{text}");
+    until(&daemon, "/v1/nodes/self", "its own id", |answer| {
+        answer.contains(&format!("\"id\":\"{id}\""))
+    });
 }
 
 #[test]
@@ -102,8 +118,8 @@ fn each_file_that_goes_is_told_and_comes_back_or_is_asked_for() {
 fn what_is_kept_of_a_write_cache_goes_with_its_attachment() {
     let daemon = Daemon::start(&["env"], Stdio::null());
     let null = "{\"id\":\"d1\",\"null\":{\"bytes\":1073741824},\"usage\":\"pooled\"}";
-    let asked = |method: &str, path: &str, wish: &str, status: &str| {
-        let answer = daemon.ask(method, path, wish).unwrap();
+    let asked = |method: &str, path: &str, request: &str, status: &str| {
+        let answer = daemon.ask(method, path, request).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
     };
     asked("POST", "/v1/disks", null, "201");
@@ -141,8 +157,8 @@ fn wait_for(what: &str, is_so: impl Fn() -> bool) {
 }
 
 fn add(daemon: &Daemon, number: usize) -> String {
-    let wish = format!("{{\"id\":\"d{number}\",\"null\":{{\"bytes\":1073741824}},\"usage\":\"whole\"}}");
-    daemon.ask("POST", "/v1/disks", &wish).unwrap()
+    let request = format!("{{\"id\":\"d{number}\",\"null\":{{\"bytes\":1073741824}},\"usage\":\"whole\"}}");
+    daemon.ask("POST", "/v1/disks", &request).unwrap()
 }
 
 /// A file system of few bytes for the state, gone with this.

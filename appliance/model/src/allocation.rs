@@ -1,4 +1,4 @@
-//! Where a volume lies. Deterministic: the same cluster and the same wish give the same extents on every node.
+//! Where a volume lies. Deterministic: the same cluster and the same request give the same extents on every node.
 //!
 //! A pooled disk's data area is counted in units of [`ALLOCATION_UNIT_SECTORS`] from its start; a unit belongs to one
 //! volume or to none. A run of free units that holds all is taken first-fit; when there is none, the largest runs are

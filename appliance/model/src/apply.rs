@@ -5,18 +5,23 @@ mod attachment;
 mod clearing;
 mod disk;
 mod import;
+mod node;
+mod path;
 mod relocate;
 mod text;
 mod volume;
 
+use crate::argument::{Field, Rule};
 use crate::cluster::Cluster;
 use crate::command::{Command, InitCluster, Outcome};
 use crate::disk::Disk;
 use crate::lineage::successor;
 use crate::node::Node;
 use crate::refusal::{Kind, Refusal};
+pub(crate) use node::addresses_are_good;
 use palisade_words::limits::NODES_MAX;
 use palisade_words::{Ancestor, Epoch, Generation, Name, Uuid};
+pub(crate) use text::path_is_good;
 
 impl Cluster {
     /// The cluster as it is after `command`, with what the command did; or why it is refused.
@@ -27,17 +32,30 @@ impl Cluster {
         if !self.is_initialised() && !matches!(command, Command::InitCluster(_)) {
             return Err(Refusal::NotInitialised);
         }
+        if command.needs() > self.feature_level {
+            return Err(Refusal::FeatureOff {
+                needed: command.needs(),
+                level: self.feature_level,
+            });
+        }
         let mut next = self.clone();
         next.generation = self.generation.next();
         next.lineage = successor(self.lineage, command);
         let outcome = match command {
             Command::InitCluster(init) => next.init(init),
+            Command::AddNode(add) => next.add_node(add),
+            Command::NodeStarted(started) => next.node_started(started),
+            Command::RaiseFeatureLevel(raise) => next.raise_feature_level(raise),
+            Command::ChangeNode(change) => next.change_node(change),
+            Command::RemoveNode(remove) => next.remove_node(remove),
             Command::AddDisk(add) => next.add_disk(add),
             Command::RemoveDisk(remove) => next.remove_disk(remove),
             Command::ReleaseDisk(release) => next.release_disk(release),
             Command::GrowDisk(grow) => next.grow_disk(grow),
             Command::IdentifyDisk(identify) => next.identify_disk(identify),
             Command::RelocateDisks(relocate) => next.relocate_disks(relocate),
+            Command::AddPath(add) => next.add_path(add),
+            Command::RemovePath(remove) => next.remove_path(remove),
             Command::ChangeDisk(change) => next.change_disk(change),
             Command::ConfirmSuperblock(confirm) => next.confirm_superblock(confirm),
             Command::AdoptDisk(adopt) => next.adopt_disk(adopt),
@@ -93,11 +111,7 @@ impl Cluster {
         self.id = init.id;
         self.epoch = Epoch(1);
         let revision = self.generation;
-        let node = Node {
-            uuid: init.node_uuid,
-            created: revision,
-            revision,
-        };
+        let node = Node::of(init.node_uuid, revision);
         self.nodes.insert(init.node.clone(), node);
         Ok(Outcome::Created { revision })
     }
@@ -105,17 +119,11 @@ impl Cluster {
 
 /// Refuses the all-zero uuid.
 fn not_nil(uuid: Uuid, kind: Kind, name: &Name) -> Result<(), Refusal> {
-    require(!uuid.is_nil(), kind, name, "uuid", "must not be all zero")
+    require(!uuid.is_nil(), kind, name, Field::Uuid, Rule::NotNil)
 }
 
 /// Refuses an argument that breaks its rule.
-fn require(
-    holds: bool,
-    kind: Kind,
-    name: &Name,
-    field: &'static str,
-    rule: &'static str,
-) -> Result<(), Refusal> {
+fn require(holds: bool, kind: Kind, name: &Name, field: Field, rule: Rule) -> Result<(), Refusal> {
     if holds {
         return Ok(());
     }
@@ -146,18 +154,13 @@ fn expect_revision(
 }
 
 /// Refuses a name that is in use with other arguments. `same` pairs each argument with whether it is the same.
-fn exists(
-    kind: Kind,
-    name: &Name,
-    revision: Generation,
-    same: &[(&'static str, bool)],
-) -> Result<Outcome, Refusal> {
+fn exists(kind: Kind, name: &Name, revision: Generation, same: &[(Field, bool)]) -> Result<Outcome, Refusal> {
     match same.iter().find(|(_, same)| !same) {
         None => Ok(Outcome::Unchanged { revision }),
         Some((differs, _)) => Err(Refusal::Exists {
             kind,
             name: name.clone(),
-            differs,
+            differs: *differs,
         }),
     }
 }

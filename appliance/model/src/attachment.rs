@@ -1,13 +1,17 @@
 //! Attachments: volumes offered to VMs.
 
 use crate::limits::BURST_MS_DEFAULT;
-use palisade_words::{Generation, Name};
+use palisade_words::{Generation, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A volume offered on one node to one VM, on one vhost-user socket, with its permissions.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Attachment {
+    /// Permanent id: another attachment of the name has another. Nil while attachments have none
+    /// ([`FEATURE_LEVEL`](crate::FEATURE_LEVEL) 2).
+    #[serde(default, skip_serializing_if = "has_none")]
+    pub uuid: Uuid,
     /// Which volume.
     pub volume: Name,
     /// On which node.
@@ -83,4 +87,9 @@ impl fmt::Display for Account {
             Account::Name(name) => f.write_str(name),
         }
     }
+}
+
+/// Whether a permanent id is none: attachments had none once.
+pub(crate) fn has_none(uuid: &Uuid) -> bool {
+    uuid.is_nil()
 }

@@ -2,19 +2,22 @@
 //! in tests, and when a cluster is read back from stable storage.
 
 use crate::allocation::units_of;
+use crate::apply::{addresses_are_good, path_is_good};
 use crate::cluster::Cluster;
 use crate::disk::{Disk, Usage};
+use crate::feature::ATTACHMENT_IDS;
 use crate::fragment::Fragment;
 use crate::limits::{SECTORS_MAX, VOLUMES_MAX};
+use crate::node::{Node, NodeRole};
 use crate::refusal::Kind;
-use crate::volume::{Extent, Volume};
+use crate::volume::{Extent, Layout, Volume};
 use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX};
-use palisade_words::{Generation, Name, Uuid};
+use palisade_words::{Generation, Incarnation, Name, Uuid};
 use std::collections::BTreeSet;
 
 /// What is out of order.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BrokenRule {
     /// There are resources, or a generation, before the first command; or none of the numbers after it.
     #[error("the cluster's id, epoch and generation do not fit together")]
     Beginning,
@@ -104,6 +107,29 @@ pub enum Broken {
         /// The volume's name.
         name: Name,
     },
+    /// A node is none that others can count on: two have one address, or it has a vote, or has started, and is no member.
+    #[error("what is known of node {node} does not fit together")]
+    Node {
+        /// Which.
+        node: Name,
+    },
+    /// Something is switched on that a member cannot.
+    #[error("node {node} cannot what the cluster has switched on")]
+    FeatureLevel {
+        /// The member.
+        node: Name,
+    },
+    /// A disk's path leads from no other member, or is none.
+    #[error("the path from node {node} to disk {disk} is none")]
+    Path {
+        /// The disk.
+        disk: Name,
+        /// The node.
+        node: Name,
+    },
+    /// Nobody has a vote.
+    #[error("no node has a vote")]
+    Voters,
     /// Two attachments of a node have the same socket.
     #[error("attachment {attachment} shares its socket with another")]
     Socket {
@@ -113,7 +139,7 @@ pub enum Broken {
 }
 
 /// Whether a cluster is in order; the first thing that is not.
-pub fn check(cluster: &Cluster) -> Result<(), Broken> {
+pub fn check(cluster: &Cluster) -> Result<(), BrokenRule> {
     let Cluster {
         id,
         generation,
@@ -123,14 +149,15 @@ pub fn check(cluster: &Cluster) -> Result<(), Broken> {
     } = cluster;
     if id.is_nil() {
         let untouched = *cluster == Cluster::empty();
-        return untouched.then_some(()).ok_or(Broken::Beginning);
+        return untouched.then_some(()).ok_or(BrokenRule::Beginning);
     }
     if generation.0 == 0 || epoch.0 == 0 || nodes.is_empty() {
-        return Err(Broken::Beginning);
+        return Err(BrokenRule::Beginning);
     }
     counts(cluster)?;
     revisions(cluster)?;
     uuids(cluster)?;
+    nodes_fit(cluster)?;
     for (name, disk) in &cluster.disks {
         disk_is_whole(cluster, name, disk)?;
         history_is_whole(cluster, name, disk)?;
@@ -147,7 +174,7 @@ pub fn check(cluster: &Cluster) -> Result<(), Broken> {
     attachments(cluster)
 }
 
-fn counts(cluster: &Cluster) -> Result<(), Broken> {
+fn counts(cluster: &Cluster) -> Result<(), BrokenRule> {
     let counts = [
         (Kind::Node, cluster.nodes.len(), NODES_MAX),
         (Kind::Disk, cluster.disks.len(), DISKS_MAX),
@@ -156,14 +183,14 @@ fn counts(cluster: &Cluster) -> Result<(), Broken> {
     ];
     match counts.into_iter().find(|(_, count, max)| count > max) {
         None => Ok(()),
-        Some((kind, ..)) => Err(Broken::Count { kind }),
+        Some((kind, ..)) => Err(BrokenRule::Count { kind }),
     }
 }
 
-fn revisions(cluster: &Cluster) -> Result<(), Broken> {
+fn revisions(cluster: &Cluster) -> Result<(), BrokenRule> {
     let fits = |kind, name: &Name, created: Generation, revision: Generation| {
         let ordered = Generation(0) < created && created <= revision && revision <= cluster.generation;
-        ordered.then_some(()).ok_or_else(|| Broken::Revision {
+        ordered.then_some(()).ok_or_else(|| BrokenRule::Revision {
             kind,
             name: name.clone(),
         })
@@ -188,7 +215,7 @@ fn revisions(cluster: &Cluster) -> Result<(), Broken> {
     Ok(())
 }
 
-fn uuids(cluster: &Cluster) -> Result<(), Broken> {
+fn uuids(cluster: &Cluster) -> Result<(), BrokenRule> {
     let mut seen = BTreeSet::new();
     let nodes = cluster
         .nodes
@@ -202,9 +229,15 @@ fn uuids(cluster: &Cluster) -> Result<(), Broken> {
         .volumes
         .iter()
         .map(|(name, volume)| (Kind::Volume, name, volume.uuid));
-    for (kind, name, uuid) in nodes.chain(disks).chain(volumes) {
+    // Before a certain feature level attachments have none.
+    let has_ids = cluster.feature_level >= ATTACHMENT_IDS;
+    let attachments = cluster.attachments.iter();
+    let attachments = attachments
+        .filter(|(_, attachment)| has_ids || !attachment.uuid.is_nil())
+        .map(|(name, attachment)| (Kind::Attachment, name, attachment.uuid));
+    for (kind, name, uuid) in nodes.chain(disks).chain(volumes).chain(attachments) {
         if uuid.is_nil() || !seen.insert((kind, uuid)) {
-            return Err(Broken::Uuid {
+            return Err(BrokenRule::Uuid {
                 kind,
                 name: name.clone(),
             });
@@ -213,13 +246,43 @@ fn uuids(cluster: &Cluster) -> Result<(), Broken> {
     Ok(())
 }
 
-fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Broken> {
+fn nodes_fit(cluster: &Cluster) -> Result<(), BrokenRule> {
+    let mut addresses = BTreeSet::new();
+    for (name, node) in &cluster.nodes {
+        let has_begun = node.is_active() || node.incarnation == Incarnation(0);
+        let may_vote = node.is_active() || node.role == NodeRole::Learner;
+        let reached = addresses_are_good(&node.addresses);
+        let apart = node.addresses.iter().all(|address| addresses.insert(*address));
+        if !(has_begun && may_vote && reached && apart) {
+            return Err(BrokenRule::Node { node: name.clone() });
+        }
+    }
+    let mut members = cluster.nodes.iter().filter(|(_, node)| node.is_active());
+    if let Some((name, _)) = members.find(|(_, node)| node.feature_level < cluster.feature_level) {
+        return Err(BrokenRule::FeatureLevel { node: name.clone() });
+    }
+    let votes = cluster.nodes.values().any(Node::votes);
+    votes.then_some(()).ok_or(BrokenRule::Voters)
+}
+
+fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), BrokenRule> {
     let kind = Kind::Disk;
-    if !cluster.nodes.contains_key(&disk.node) {
-        return Err(Broken::Reference {
+    if !cluster.nodes.get(&disk.node).is_some_and(Node::is_active) {
+        return Err(BrokenRule::Reference {
             kind,
             name: name.clone(),
         });
+    }
+    for (node, path) in &disk.other_paths {
+        let is_member = cluster.nodes.get(node).is_some_and(Node::is_active);
+        let is_other = node != disk.custodian() && disk.medium.path().is_some();
+        let of_present = Generation(0) < path.since && path.since <= cluster.generation;
+        if !(is_member && is_other && of_present && path_is_good(&path.path)) {
+            return Err(BrokenRule::Path {
+                disk: name.clone(),
+                node: node.clone(),
+            });
+        }
     }
     let block = u64::from(disk.block_bytes / 512);
     let area = match disk.usage {
@@ -236,28 +299,28 @@ fn disk_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Brok
             .bytes()
             .is_none_or(|bytes| bytes.checked_div(512) == Some(disk.sectors));
     if !(area && fits) {
-        return Err(Broken::Geometry {
+        return Err(BrokenRule::Geometry {
             kind,
             name: name.clone(),
         });
     }
     let is_used = cluster.extents_on(name).next().is_some() || cluster.fragments_on(name).next().is_some();
     match disk.leaving && is_used {
-        true => Err(Broken::Leaving { disk: name.clone() }),
+        true => Err(BrokenRule::Leaving { disk: name.clone() }),
         false => Ok(()),
     }
 }
 
 /// Once a database has lineages, each disk with a superblock knows its present.
-fn history_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), Broken> {
+fn history_is_whole(cluster: &Cluster, name: &Name, disk: &Disk) -> Result<(), BrokenRule> {
     let latest = disk.history.latest().map(|point| point.generation);
     let expected = (!cluster.lineage.is_nil() && disk.has_superblock()).then(|| disk.superblock_generation());
     let fits = latest == expected && disk.history.iter().len() <= HISTORY_MAX;
     fits.then_some(())
-        .ok_or_else(|| Broken::History { disk: name.clone() })
+        .ok_or_else(|| BrokenRule::History { disk: name.clone() })
 }
 
-fn fragment_fits(cluster: &Cluster, uuid: Uuid, fragment: &Fragment) -> Result<(), Broken> {
+fn fragment_fits(cluster: &Cluster, uuid: Uuid, fragment: &Fragment) -> Result<(), BrokenRule> {
     let block = u64::from(fragment.block_bytes / 512);
     let taken = cluster.volumes.values().any(|volume| volume.uuid == uuid);
     let whole_blocks = matches!(fragment.block_bytes, 512 | 4096)
@@ -272,28 +335,29 @@ fn fragment_fits(cluster: &Cluster, uuid: Uuid, fragment: &Fragment) -> Result<(
         begins && at <= fragment.sectors && disk.is_some_and(|disk| extent_is_on(disk, &piece.extent))
     });
     let fits = !uuid.is_nil() && !taken && whole_blocks && pieces_fit && !fragment.pieces.is_empty();
-    fits.then_some(()).ok_or_else(|| Broken::Fragment {
+    fits.then_some(()).ok_or_else(|| BrokenRule::Fragment {
         name: fragment.name.clone(),
     })
 }
 
-fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<(), Broken> {
+fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<(), BrokenRule> {
     let kind = Kind::Volume;
     let mut sectors = 0u64;
     let mut before: Option<&Extent> = None;
-    for (index, extent) in volume.extents().iter().enumerate() {
-        let broken = || Broken::Extent {
+    let Layout::Linear { extents } = &volume.layout;
+    for (index, extent) in extents.iter().enumerate() {
+        let broken = || BrokenRule::Extent {
             volume: name.clone(),
             index,
         };
         let Some(disk) = cluster.disks.get(&extent.disk) else {
-            return Err(Broken::Reference {
+            return Err(BrokenRule::Reference {
                 kind,
                 name: name.clone(),
             });
         };
         if Some(&disk.node) != cluster.node_of(name) {
-            return Err(Broken::Reference {
+            return Err(BrokenRule::Reference {
                 kind,
                 name: name.clone(),
             });
@@ -310,13 +374,13 @@ fn volume_is_whole(cluster: &Cluster, name: &Name, volume: &Volume) -> Result<()
     }
     let block = u64::from(volume.block_bytes / 512);
     if !clearing_fits(cluster, name, volume, block) {
-        return Err(Broken::Clearing { volume: name.clone() });
+        return Err(BrokenRule::Clearing { volume: name.clone() });
     }
     let fits = matches!(volume.block_bytes, 512 | 4096)
         && (1..=SECTORS_MAX).contains(&volume.sectors)
         && volume.sectors.is_multiple_of(block)
         && volume.sectors == sectors;
-    fits.then_some(()).ok_or_else(|| Broken::Geometry {
+    fits.then_some(()).ok_or_else(|| BrokenRule::Geometry {
         kind,
         name: name.clone(),
     })
@@ -362,7 +426,7 @@ pub(crate) fn check_extents(cluster: &Cluster) -> Option<(Name, Name)> {
         if let Some((volume, _)) = outside.next() {
             return Some((name.clone(), volume.clone()));
         }
-        if let Err(Broken::Overlap { disk, second, .. }) = no_overlap(cluster, name) {
+        if let Err(BrokenRule::Overlap { disk, second, .. }) = no_overlap(cluster, name) {
             return Some((disk, second));
         }
     }
@@ -378,7 +442,7 @@ pub(crate) fn check_extents(cluster: &Cluster) -> Option<(Name, Name)> {
     None
 }
 
-fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), Broken> {
+fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), BrokenRule> {
     let Some(disk) = cluster.disks.get(name) else {
         return Ok(());
     };
@@ -398,7 +462,7 @@ fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), Broken> {
     let pairs = owned.iter().zip(owned.iter().skip(1));
     for (((_, end), first), ((start, _), second)) in pairs {
         if start < end {
-            return Err(Broken::Overlap {
+            return Err(BrokenRule::Overlap {
                 disk: name.clone(),
                 first: (*first).clone(),
                 second: (*second).clone(),
@@ -408,26 +472,26 @@ fn no_overlap(cluster: &Cluster, name: &Name) -> Result<(), Broken> {
     Ok(())
 }
 
-fn attachments(cluster: &Cluster) -> Result<(), Broken> {
+fn attachments(cluster: &Cluster) -> Result<(), BrokenRule> {
     let kind = Kind::Attachment;
     let mut sockets = BTreeSet::new();
     for (name, attachment) in &cluster.attachments {
         let known = cluster.node_of(&attachment.volume) == Some(&attachment.node);
         if !known {
-            return Err(Broken::Reference {
+            return Err(BrokenRule::Reference {
                 kind,
                 name: name.clone(),
             });
         }
         if !sockets.insert((&attachment.node, &attachment.socket)) {
-            return Err(Broken::Socket {
+            return Err(BrokenRule::Socket {
                 attachment: name.clone(),
             });
         }
         let mut of_volume = cluster.attachments_of(&attachment.volume);
         if !attachment.read_only && of_volume.any(|(other, _)| other != name) {
             let volume = attachment.volume.clone();
-            return Err(Broken::Writers { volume });
+            return Err(BrokenRule::Writers { volume });
         }
     }
     Ok(())

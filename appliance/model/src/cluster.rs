@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::fragment::{Fragment, Piece};
 use crate::node::Node;
 use crate::volume::{Extent, Volume};
-use palisade_words::{Epoch, Generation, LineageId, Name, Uuid};
+use palisade_words::{Epoch, FeatureLevel, Generation, LineageId, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -21,6 +21,10 @@ pub struct Cluster {
     pub lineage: LineageId,
     /// The number of the membership.
     pub epoch: Epoch,
+    /// What is switched on: every member can do this much, and it is never taken back. Databases of before members said
+    /// what they can have none.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub feature_level: FeatureLevel,
     /// All nodes.
     pub nodes: BTreeMap<Name, Node>,
     /// All disks.
@@ -46,13 +50,27 @@ impl Cluster {
         !self.id.is_nil()
     }
 
+    /// What all members can, whether or not it is switched on.
+    pub fn common_feature_level(&self) -> FeatureLevel {
+        let members = self.nodes.values().filter(|node| node.is_active());
+        members.map(|node| node.feature_level).min().unwrap_or_default()
+    }
+
+    /// The node of a permanent id, with its name.
+    pub fn node_by_id(&self, uuid: Uuid) -> Option<(&Name, &Node)> {
+        self.nodes.iter().find(|(_, node)| node.uuid == uuid)
+    }
+
     /// Every extent on a disk with the volume it belongs to, by volume, in the volume's order.
     pub fn extents_on<'a>(
         &'a self,
         disk: &'a Name,
     ) -> impl Iterator<Item = (&'a Name, &'a Volume, &'a Extent)> {
         self.volumes.iter().flat_map(move |(name, volume)| {
-            let here = volume.extents().iter().filter(move |extent| extent.disk == *disk);
+            let here = volume
+                .all_extents()
+                .iter()
+                .filter(move |extent| extent.disk == *disk);
             here.map(move |extent| (name, volume, extent))
         })
     }
@@ -90,7 +108,11 @@ impl Cluster {
 
     /// The node that reaches a volume's disks.
     pub fn node_of(&self, volume: &Name) -> Option<&Name> {
-        let first = self.volumes.get(volume)?.extents().first()?;
+        let first = self.volumes.get(volume)?.all_extents().first()?;
         self.disks.get(&first.disk).map(|disk| &disk.node)
     }
+}
+
+fn is_nothing(level: &FeatureLevel) -> bool {
+    *level == FeatureLevel::default()
 }

@@ -5,9 +5,11 @@ use crate::clearing::Clear;
 use crate::disk::{Held, Medium, Usage};
 use crate::limits::QUEUE_SIZE_DEFAULT;
 use crate::medium_record::MediumRecord;
-use palisade_words::{Ancestor, Epoch, Generation, Name, Uuid};
+use crate::node::NodeRole;
+use palisade_words::{Ancestor, Epoch, FeatureLevel, Generation, Incarnation, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 /// A change of the cluster.
 ///
@@ -19,6 +21,16 @@ use std::collections::BTreeMap;
 pub enum Command {
     /// Begins the cluster.
     InitCluster(InitCluster),
+    /// Lets a node into the cluster, which becomes a member once it says that it has started.
+    AddNode(AddNode),
+    /// A node says that it has started, and what it can.
+    NodeStarted(NodeStarted),
+    /// Switches on what all members can.
+    RaiseFeatureLevel(RaiseFeatureLevel),
+    /// Changes where a node is, or whether it has a vote.
+    ChangeNode(ChangeNode),
+    /// Takes a node away that nothing lies on.
+    RemoveNode(RemoveNode),
     /// Adds a disk.
     AddDisk(AddDisk),
     /// Takes a disk away that no volume lies on.
@@ -31,6 +43,10 @@ pub enum Command {
     IdentifyDisk(IdentifyDisk),
     /// Says under which paths disks are found, of several in one step.
     RelocateDisks(RelocateDisks),
+    /// Says that another node reaches a disk.
+    AddPath(AddPath),
+    /// Says that another node reaches a disk no longer.
+    RemovePath(RemovePath),
     /// Changes how a disk is treated.
     ChangeDisk(ChangeDisk),
     /// Says that a disk's first superblock is on the medium.
@@ -76,6 +92,67 @@ pub struct InitCluster {
     pub node: Name,
     /// Permanent id of that node.
     pub node_uuid: Uuid,
+}
+
+/// Lets a node into the cluster, without a vote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddNode {
+    /// Its name.
+    pub name: Name,
+    /// Its permanent id, of its own making. Another node of the name is another one, so this is an argument.
+    pub uuid: Uuid,
+    /// Where other nodes reach it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<SocketAddr>,
+    /// What it fails together with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<Name>,
+}
+
+/// A node says that it has started, before it does anything else. Saying the same again changes nothing: a node whose
+/// question was answered by nobody repeats it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeStarted {
+    /// Its permanent id.
+    pub node: Uuid,
+    /// Which of its runs this is: a later one than any that the cluster knows of.
+    pub incarnation: Incarnation,
+    /// What its program can.
+    pub feature_level: FeatureLevel,
+}
+
+/// Switches on what all members can. A level that is switched on already changes nothing, and none is ever switched off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RaiseFeatureLevel {
+    /// Up to where.
+    pub to: FeatureLevel,
+}
+
+/// Changes where a node is, or whether it has a vote. What is left out stays.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChangeNode {
+    /// Which.
+    pub name: Name,
+    /// Where other nodes reach it, all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<SocketAddr>>,
+    /// What it fails together with. It cannot be unset, only set to another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_domain: Option<Name>,
+    /// Whether it has a vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<NodeRole>,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
+}
+
+/// Takes a node away that reaches no disk and offers no volume.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RemoveNode {
+    /// Which.
+    pub name: Name,
+    /// The revision it must have.
+    pub expected: Option<Generation>,
 }
 
 /// Adds a disk. The proposer has looked at the medium and laid out its data area.
@@ -255,6 +332,31 @@ pub struct FoundMedium {
     pub record: MediumRecord,
 }
 
+/// Says that another node than its custodian reaches a disk. The proposer is that node, and has read the disk's identity and
+/// superblock through the path: nobody else's word is taken for it. A node that finds the medium elsewhere says so again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AddPath {
+    /// Which disk.
+    pub disk: Name,
+    /// Its permanent id: another disk may have got the name.
+    pub uuid: Uuid,
+    /// The node.
+    pub node: Name,
+    /// Absolute path on the node.
+    pub path: String,
+}
+
+/// Says that another node reaches a disk no longer. One that did not changes nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RemovePath {
+    /// Which disk.
+    pub disk: Name,
+    /// Its permanent id.
+    pub uuid: Uuid,
+    /// The node.
+    pub node: Name,
+}
+
 /// Takes a disk away that no volume lies on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RemoveDisk {
@@ -420,6 +522,9 @@ pub struct ClearHeld {
 pub struct CreateAttachment {
     /// Its name.
     pub name: Name,
+    /// Permanent id. Commands of versions before have none, and mean the same for ever: it is taken once attachments have one.
+    #[serde(default, skip_serializing_if = "crate::attachment::has_none")]
+    pub uuid: Uuid,
     /// Which volume.
     pub volume: Name,
     /// On which node: the one that reaches the volume's disks.

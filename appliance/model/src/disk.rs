@@ -2,19 +2,23 @@
 
 use crate::lineage::History;
 use crate::medium_record::{MediumRecord, OtherMedium};
-use crate::superblock::Superblock;
+use crate::superblock::SuperblockState;
 use palisade_words::{Generation, Name, Uuid};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One physical medium, whoever reaches it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Disk {
     /// Permanent id; a pooled disk's superblock carries it.
     pub uuid: Uuid,
-    /// The node that reaches it.
+    /// Its custodian: the node that reaches it by the path in `medium`, and writes its superblock.
     pub node: Name,
     /// What it is made of.
     pub medium: Medium,
+    /// The paths of the other nodes that reach it, by node. A disk of versions before has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other_paths: BTreeMap<Name, DiskPath>,
     /// What was recorded of the medium, so that another one under its path is known for what it is.
     #[serde(default, skip_serializing_if = "is_default")]
     pub record: MediumRecord,
@@ -55,6 +59,15 @@ pub struct Disk {
     /// The generations at which what its superblock says has changed.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,
+}
+
+/// The way from one node to a disk. Whether it works at present is seen by the node, and agreed on by nobody.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DiskPath {
+    /// Absolute path on that node: the same medium may have another name on each.
+    pub path: String,
+    /// The generation at which the node said that it reaches the disk by it.
+    pub since: Generation,
 }
 
 /// Why a disk is held: what was given to whom on it since is known to nobody here.
@@ -141,10 +154,10 @@ impl Disk {
 
     /// Whether what was found where superblocks belong is as it should be: our own on a pooled disk that lasts, and on any other
     /// none.
-    pub fn is_its_own(&self, found: Superblock) -> bool {
+    pub fn is_its_own(&self, found: SuperblockState) -> bool {
         match self.has_superblock() {
-            true => matches!(found, Superblock::Ours { .. }),
-            false => found == Superblock::Missing,
+            true => matches!(found, SuperblockState::Ours { .. }),
+            false => found == SuperblockState::Missing,
         }
     }
 
@@ -158,6 +171,24 @@ impl Disk {
         let is_asked = self.usage == Usage::Whole && self.medium.is_lasting();
         let found = found.into_iter();
         found.filter(move |uuid| is_asked && !self.record.nested.contains(uuid))
+    }
+
+    /// The node that writes its superblock.
+    pub fn custodian(&self) -> &Name {
+        &self.node
+    }
+
+    /// Whether a node reaches it.
+    pub fn is_reached_by(&self, node: &Name) -> bool {
+        self.node == *node || self.other_paths.contains_key(node)
+    }
+
+    /// Under which path a node finds its medium; none where the node does not reach it, or the medium has none.
+    pub fn path_of(&self, node: &Name) -> Option<&str> {
+        match self.node == *node {
+            true => self.medium.path(),
+            false => self.other_paths.get(node).map(|path| path.path.as_str()),
+        }
     }
 
     /// Whether the medium tells by itself who it is: by WWID, serial number or inode, or by our superblock on it.

@@ -22,12 +22,14 @@
 
 pub mod allocation;
 pub mod apply;
+pub mod argument;
 pub mod attachment;
 pub mod check;
 pub mod clearing;
 pub mod cluster;
 pub mod command;
 pub mod disk;
+pub mod feature;
 pub mod fragment;
 pub mod limits;
 pub mod lineage;
@@ -37,23 +39,26 @@ pub mod refusal;
 pub mod superblock;
 pub mod volume;
 
+pub use argument::{Field, Rule};
 pub use attachment::{Account, Attachment, Limits};
-pub use check::{Broken, check};
+pub use check::{BrokenRule, check};
 pub use clearing::{Clear, Clearing};
 pub use cluster::Cluster;
 pub use command::{
-    AddDisk, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeVolume, ClearHeld, Command, ConfirmSuperblock,
-    CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment, DeleteVolume, FoundMedium, GrowDisk,
-    GrowVolume, IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent, InitCluster, OnMedium, Outcome,
-    RecordCleared, ReleaseDisk, RelocateDisks, Relocation, RemoveDisk,
+    AddDisk, AddNode, AddPath, AdoptDisk, ChangeAttachment, ChangeDisk, ChangeNode, ChangeVolume, ClearHeld,
+    Command, ConfirmSuperblock, CreateAttachment, CreateVolume, DeleteAttachment, DeleteFragment,
+    DeleteVolume, FoundMedium, GrowDisk, GrowVolume, IdentifyDisk, ImportDisks, ImportedDisk, ImportedExtent,
+    InitCluster, NodeStarted, OnMedium, Outcome, RaiseFeatureLevel, RecordCleared, ReleaseDisk,
+    RelocateDisks, Relocation, RemoveDisk, RemoveNode, RemovePath,
 };
-pub use disk::{Disk, FirstSuperblock, Held, Medium, Usage};
+pub use disk::{Disk, DiskPath, FirstSuperblock, Held, Medium, Usage};
+pub use feature::FEATURE_LEVEL;
 pub use fragment::{Fragment, Piece};
 pub use lineage::History;
 pub use medium_record::{
     BackingRecord, FileRecord, MediumRecord, NESTED_MAX, OtherMedium, Partition, part_wwid,
 };
-pub use node::Node;
+pub use node::{Membership, Node, NodeRole};
 pub use refusal::{Kind, Refusal};
-pub use superblock::Superblock;
+pub use superblock::SuperblockState;
 pub use volume::{Extent, Layout, Volume};

@@ -26,6 +26,9 @@ pub const SECTORS_MAX: u64 = 1 << 53;
 /// are left from there: at the end of 64 bits nothing could be changed any more, and no number goes back.
 pub const GENERATION_MAX: u64 = 1 << 62;
 
+/// Addresses of one node: links over four networks, each with a few ports, are used at once.
+pub const ADDRESSES_PER_NODE_MAX: usize = 16;
+
 /// Volumes of a cluster.
 pub const VOLUMES_MAX: usize = 4096;
 

@@ -15,7 +15,7 @@
 use crate::cluster::Cluster;
 use crate::command::Command;
 use palisade_words::limits::HISTORY_MAX;
-use palisade_words::{Ancestor, LineageId};
+use palisade_words::{Ancestor, Generation, LineageId, Name, Uuid};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -96,6 +96,20 @@ impl History {
 #[must_use]
 pub fn successor(parent: LineageId, command: &Command) -> LineageId {
     hash(b"palisade generation", parent, command)
+}
+
+/// The permanent id that an attachment gets which was made before attachments had one:
+/// H("palisade id of an attachment", cluster id, (name, generation of its creation)). The same on every node, and another for a
+/// later one of the name.
+pub(crate) fn id_of_attachment(cluster: Uuid, name: &Name, created: Generation) -> Uuid {
+    Uuid(
+        hash(
+            b"palisade id of an attachment",
+            LineageId(cluster.0),
+            &(name, created),
+        )
+        .0,
+    )
 }
 
 fn hash(what: &[u8], parent: LineageId, value: &impl Serialize) -> LineageId {

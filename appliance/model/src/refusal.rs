@@ -1,11 +1,16 @@
-//! Why a command is refused. A refusal is an outcome too: the same on every node, and it changes nothing.
+//! Why a command is refused. A refusal is an outcome too: the same on every node, and it changes nothing. It says what is in the
+//! way; what to do about it says who speaks to operators.
 
+use crate::argument::{Field, Rule};
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
-use palisade_words::{Generation, Name, Uuid};
+use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// The kinds of resources.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Nodes.
     Node,
@@ -18,19 +23,20 @@ pub enum Kind {
 }
 
 /// Why a command is refused.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "refusal", rename_all = "snake_case")]
 pub enum Refusal {
     /// There is no cluster yet.
-    #[error("there is no cluster yet: initialise it first")]
+    #[error("there is no cluster yet")]
     NotInitialised,
     /// There is a cluster already, and it is another one.
-    #[error("this is cluster {id} already: to begin another one, name another state directory")]
+    #[error("this is cluster {id} already")]
     AlreadyInitialised {
         /// The one there is.
         id: Uuid,
     },
     /// There is no such resource.
-    #[error("there is no {kind} {name}: list the {kind}s to see which there are")]
+    #[error("there is no {kind} {name}")]
     NotFound {
         /// Of which kind.
         kind: Kind,
@@ -38,17 +44,17 @@ pub enum Refusal {
         name: Name,
     },
     /// The name is in use with other arguments.
-    #[error("{kind} {name} exists with another {differs}: choose another name, or ask for what there is")]
+    #[error("{kind} {name} exists with another {differs}")]
     Exists {
         /// Kind of the resource.
         kind: Kind,
         /// Its name.
         name: Name,
         /// The first argument that differs.
-        differs: &'static str,
+        differs: Field,
     },
     /// The resource has changed since the client last saw it.
-    #[error("{kind} {name} is at revision {actual}, not {expected}: read it again and decide anew")]
+    #[error("{kind} {name} is at revision {actual}, not {expected}")]
     RevisionMismatch {
         /// Kind of the resource.
         kind: Kind,
@@ -67,12 +73,12 @@ pub enum Refusal {
         /// Its name.
         name: Name,
         /// The argument.
-        field: &'static str,
-        /// The rule, as a clause that begins with "must".
-        rule: &'static str,
+        field: Field,
+        /// The rule.
+        rule: Rule,
     },
     /// There are as many of the kind as there may be.
-    #[error("there are {max} {kind}s, and no more may be: remove one that is not needed")]
+    #[error("there are {max} {kind}s, and no more may be")]
     TooMany {
         /// Which kind.
         kind: Kind,
@@ -80,24 +86,86 @@ pub enum Refusal {
         max: usize,
     },
     /// The permanent id is in use.
-    #[error("the uuid belongs to {kind} {holder}: leave it out and a new one is drawn")]
+    #[error("the uuid belongs to {kind} {holder}")]
     UuidTaken {
         /// Kind of the resource.
         kind: Kind,
         /// Who has it.
         holder: Name,
     },
+    /// No node of the cluster has the permanent id.
+    #[error("node {id} is not in the cluster")]
+    NotAMember {
+        /// The one that was told of.
+        id: Uuid,
+    },
+    /// A node tells of a run that is not later than one known already: of an earlier one of its own, or of another machine
+    /// that has its identity.
+    #[error("node {node} is known to be in incarnation {known}, and {told} is not a later one")]
+    IncarnationNotLater {
+        /// The node.
+        node: Name,
+        /// The latest that is known.
+        known: Incarnation,
+        /// The one told of.
+        told: Incarnation,
+    },
+    /// A program can less than is needed.
+    #[error("the program of node {node} is at feature level {level}, and {needed} is needed")]
+    FeatureLevelTooLow {
+        /// The node.
+        node: Name,
+        /// What its program can.
+        level: FeatureLevel,
+        /// What it should.
+        needed: FeatureLevel,
+    },
+    /// What is asked for is not switched on yet.
+    #[error("that needs feature level {needed}, and the cluster is at {level} until all of its nodes can it")]
+    FeatureOff {
+        /// What must be switched on.
+        needed: FeatureLevel,
+        /// What is.
+        level: FeatureLevel,
+    },
+    /// The node has been let in and has not started as a member yet.
+    #[error("node {node} is not a member yet, as it has not started since it was let in")]
+    NodeJoining {
+        /// The node.
+        node: Name,
+    },
+    /// Something lies on the node.
+    #[error("{kind} {holder} is on node {node}")]
+    NodeInUse {
+        /// The node.
+        node: Name,
+        /// Kind of what lies on it.
+        kind: Kind,
+        /// Its name.
+        holder: Name,
+    },
+    /// Without the node nobody would have a vote.
+    #[error("node {node} is the only one with a vote")]
+    LastVoter {
+        /// The node.
+        node: Name,
+    },
+    /// Another node has the address.
+    #[error("node {holder} has the address {address}")]
+    AddressTaken {
+        /// The address.
+        address: SocketAddr,
+        /// Who has it.
+        holder: Name,
+    },
     /// The medium (path on the node, or WWID) is in use under another name.
-    #[error("the medium is in use as disk {disk}: use that disk, or name another medium")]
+    #[error("the medium is in use as disk {disk}")]
     MediumTaken {
         /// The disk that has it.
         disk: Name,
     },
     /// Volumes lie on the disk.
-    #[error(
-        "volume {volume} lies on disk {disk}: the disk can go once nothing that is wanted lies on it and its \
-         volumes are deleted"
-    )]
+    #[error("volume {volume} lies on disk {disk}")]
     DiskInUse {
         /// The disk.
         disk: Name,
@@ -105,10 +173,7 @@ pub enum Refusal {
         volume: Name,
     },
     /// Parts of a volume that is not whole lie on the disk.
-    #[error(
-        "a part of volume {volume} lies on disk {disk}, and the rest on disks that are not here: import those \
-         disks too, or, if the volume is not wanted any more, delete it first"
-    )]
+    #[error("a part of volume {volume} lies on disk {disk}, and the rest on disks that are not here")]
     DiskHoldsFragment {
         /// The disk.
         disk: Name,
@@ -116,28 +181,19 @@ pub enum Refusal {
         volume: Name,
     },
     /// The disk's first superblock is not on its medium yet.
-    #[error(
-        "the first superblock of disk {disk} is not on its medium yet: wait until `palisade disk show {disk}` \
-         says that it is, or see there what is in the way"
-    )]
+    #[error("the first superblock of disk {disk} is not on its medium yet")]
     SuperblockPending {
         /// The disk.
         disk: Name,
     },
     /// The cluster has disks of its own and cannot take another's permanent id.
-    #[error(
-        "this cluster has disks of its own, such as {disk}, and keeps its id: import the disk as one of another \
-         cluster"
-    )]
+    #[error("this cluster has disks of its own, such as {disk}, and keeps its id")]
     ClusterHasDisks {
         /// One of them.
         disk: Name,
     },
     /// Two disks that are imported tell of the same sectors, or of sectors that the database has given away.
-    #[error(
-        "what disk {disk} tells of volume {volume} lies where another volume lies: nothing is taken; keep an \
-         image of the disk and report it"
-    )]
+    #[error("what disk {disk} tells of volume {volume} lies where another volume lies; nothing is taken")]
     ImportOverlaps {
         /// The disk.
         disk: Name,
@@ -145,7 +201,7 @@ pub enum Refusal {
         volume: Name,
     },
     /// The volume is attached.
-    #[error("volume {volume} is attached as {attachment}: delete the attachment first")]
+    #[error("volume {volume} is attached as {attachment}")]
     VolumeInUse {
         /// The volume.
         volume: Name,
@@ -153,10 +209,7 @@ pub enum Refusal {
         attachment: Name,
     },
     /// The resource is protected against being taken away.
-    #[error(
-        "{kind} {name} is protected against being taken away: lift that first with `palisade {kind} set {name} \
-         --unprotect`"
-    )]
+    #[error("{kind} {name} is protected against being taken away")]
     Protected {
         /// Kind of the resource.
         kind: Kind,
@@ -164,34 +217,28 @@ pub enum Refusal {
         name: Name,
     },
     /// The volume is deleted and only keeps its space until that is cleared.
-    #[error(
-        "volume {volume} is being deleted and keeps its name and space until that is cleared: wait for it, or end \
-         it without clearing with `palisade volume delete {volume} --no-clear`"
-    )]
+    #[error("volume {volume} is being deleted and keeps its name and space until that is cleared")]
     VolumeGoing {
         /// The volume.
         volume: Name,
     },
     /// The disk has been given up and stays only until its node has let go of the medium.
     #[error(
-        "disk {disk} is being given up and keeps its name and medium until its superblock is erased and it is closed: \
-         wait for it. If its medium cannot be reached any more: `palisade disk remove {disk} --force`, which leaves on the \
-         medium what it carries"
+        "disk {disk} is being given up and keeps its name and medium until its superblock is erased and it is closed"
     )]
     DiskGoing {
         /// The disk.
         disk: Name,
     },
     /// The node has no pooled disk with a suitable block.
-    #[error("node {node} has no pooled disk with a fitting logical block: add a disk, or name one")]
+    #[error("node {node} has no pooled disk with a fitting logical block")]
     NoDisk {
         /// The node.
         node: Name,
     },
     /// The disk has not enough free space.
     #[error(
-        "disk {disk} has {} MiB free in units of {} MiB, {} MiB are asked for: ask for less, name another disk, \
-         or add one",
+        "disk {disk} has {} MiB free in units of {} MiB, {} MiB are asked for",
         .free_sectors / 2048,
         ALLOCATION_UNIT_SECTORS / 2048,
         .wanted_sectors.div_ceil(2048)
@@ -205,10 +252,7 @@ pub enum Refusal {
         free_sectors: u64,
     },
     /// There is enough space, but in too many pieces.
-    #[error(
-        "the free space of disk {disk} is in too many pieces (at most {pieces_max} may be used): ask for less, or \
-         name another disk"
-    )]
+    #[error("the free space of disk {disk} is in too many pieces (at most {pieces_max} may be used)")]
     Fragmented {
         /// The disk.
         disk: Name,
@@ -216,7 +260,7 @@ pub enum Refusal {
         pieces_max: usize,
     },
     /// A whole disk is given to one volume, and this one is given away.
-    #[error("disk {disk} is given whole to volume {volume}: name another disk")]
+    #[error("disk {disk} is given whole to volume {volume}")]
     DiskTaken {
         /// The disk.
         disk: Name,
@@ -224,9 +268,7 @@ pub enum Refusal {
         volume: Name,
     },
     /// Disks and volumes only grow.
-    #[error(
-        "{kind} {name} has {sectors} sectors and cannot shrink to {wanted_sectors}: ask for a larger size"
-    )]
+    #[error("{kind} {name} has {sectors} sectors and cannot shrink to {wanted_sectors}")]
     CannotShrink {
         /// Kind of the resource.
         kind: Kind,
@@ -239,8 +281,7 @@ pub enum Refusal {
     },
     /// The volume's logical block would be smaller than its disk's.
     #[error(
-        "disk {disk} has a logical block of {disk_block_bytes} bytes, and the volume's may not be smaller \
-         ({block_bytes}): ask for {disk_block_bytes}, or name another disk"
+        "disk {disk} has a logical block of {disk_block_bytes} bytes, and the volume's may not be smaller ({block_bytes})"
     )]
     BlockTooSmall {
         /// The disk.
@@ -251,10 +292,7 @@ pub enum Refusal {
         block_bytes: u32,
     },
     /// The disk is reached by another node than the one that is to use it.
-    #[error(
-        "disk {disk} is reached by node {disk_node}, not by {node}: name a disk of node {node}, or node \
-         {disk_node}"
-    )]
+    #[error("disk {disk} is reached by node {disk_node}, not by {node}")]
     DiskElsewhere {
         /// The disk.
         disk: Name,
@@ -264,7 +302,7 @@ pub enum Refusal {
         node: Name,
     },
     /// Another attachment of the node has the socket.
-    #[error("attachment {attachment} has the socket {socket}: choose another path")]
+    #[error("attachment {attachment} has the socket {socket}")]
     SocketTaken {
         /// The path.
         socket: String,
@@ -273,8 +311,7 @@ pub enum Refusal {
     },
     /// The volume has a writable attachment, and no other may be beside it.
     #[error(
-        "volume {volume} is attached writable as {attachment}, and neither writers nor readers may be beside a \
-         writer: delete that attachment first, or make all attachments read-only"
+        "volume {volume} is attached writable as {attachment}, and neither writers nor readers may be beside a writer"
     )]
     HasWriter {
         /// The volume.
@@ -283,10 +320,7 @@ pub enum Refusal {
         attachment: Name,
     },
     /// The volume has read-only attachments, and no writable one may be beside them.
-    #[error(
-        "volume {volume} is attached read-only as {attachment}, and no writer may be beside readers: attach it \
-         read-only, or delete the read-only attachments first"
-    )]
+    #[error("volume {volume} is attached read-only as {attachment}, and no writer may be beside readers")]
     HasReaders {
         /// The volume.
         volume: Name,
@@ -335,6 +369,14 @@ impl Refusal {
             Refusal::Invalid { .. } => "invalid_argument",
             Refusal::TooMany { .. } => "too_many",
             Refusal::UuidTaken { .. } => "uuid_taken",
+            Refusal::NotAMember { .. } => "node_not_a_member",
+            Refusal::IncarnationNotLater { .. } => "incarnation_not_later",
+            Refusal::FeatureLevelTooLow { .. } => "feature_level_too_low",
+            Refusal::FeatureOff { .. } => "feature_off",
+            Refusal::NodeJoining { .. } => "node_joining",
+            Refusal::NodeInUse { .. } => "node_in_use",
+            Refusal::LastVoter { .. } => "last_voter",
+            Refusal::AddressTaken { .. } => "address_taken",
             Refusal::MediumTaken { .. } => "medium_taken",
             Refusal::DiskInUse { .. } => "disk_in_use",
             Refusal::DiskHoldsFragment { .. } => "disk_holds_fragment",
@@ -360,13 +402,17 @@ impl Refusal {
 
     /// The argument at fault, if one is.
     pub fn field(&self) -> Option<&'static str> {
-        match self {
-            Refusal::Invalid { field, .. } => Some(field),
-            Refusal::Exists { differs, .. } => Some(differs),
-            Refusal::SocketTaken { .. } => Some("socket"),
-            Refusal::BlockTooSmall { .. } => Some("block_bytes"),
-            Refusal::CannotShrink { .. } | Refusal::NoSpace { .. } => Some("sectors"),
-            _ => None,
-        }
+        let field = match self {
+            Refusal::Invalid { field, .. } => *field,
+            Refusal::Exists { differs, .. } => *differs,
+            Refusal::SocketTaken { .. } => Field::Socket,
+            Refusal::AddressTaken { .. } => Field::Addresses,
+            Refusal::IncarnationNotLater { .. } => Field::Incarnation,
+            Refusal::FeatureLevelTooLow { .. } => Field::FeatureLevel,
+            Refusal::BlockTooSmall { .. } => Field::BlockBytes,
+            Refusal::CannotShrink { .. } | Refusal::NoSpace { .. } => Field::Sectors,
+            _ => return None,
+        };
+        Some(field.as_str())
     }
 }

@@ -9,7 +9,7 @@ pub fn end_in_words(tail: bool) -> &'static str {
 
 /// What is found where a superblock belongs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Superblock {
+pub enum SuperblockState {
     /// Nothing that is a superblock; or the disk keeps none.
     #[default]
     Missing,
@@ -56,10 +56,10 @@ pub enum Superblock {
     Foreign,
 }
 
-impl Superblock {
+impl SuperblockState {
     /// Whether it is the one of this disk, of a generation or a later one on the same lineage.
     pub fn has_reached(&self, wanted: Generation) -> bool {
-        matches!(self, Superblock::Ours { generation, .. } if *generation >= wanted)
+        matches!(self, SuperblockState::Ours { generation, .. } if *generation >= wanted)
     }
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn only_our_own_has_reached_a_generation_and_none_beyond_its_own() {
-        let ours = |flawed| Superblock::Ours {
+        let ours = |flawed| SuperblockState::Ours {
             generation: Generation(7),
             flawed,
         };
@@ -79,20 +79,20 @@ mod tests {
         }
         let generation = Generation(9);
         for other in [
-            Superblock::Missing,
-            Superblock::Newer { generation },
-            Superblock::Diverged { generation },
-            Superblock::Older {
+            SuperblockState::Missing,
+            SuperblockState::Newer { generation },
+            SuperblockState::Diverged { generation },
+            SuperblockState::Older {
                 generation,
                 last: Some(Generation(10)),
             },
-            Superblock::EndLost {
+            SuperblockState::EndLost {
                 generation,
                 tail: true,
             },
-            Superblock::Damaged,
-            Superblock::Occupied,
-            Superblock::Foreign,
+            SuperblockState::Damaged,
+            SuperblockState::Occupied,
+            SuperblockState::Foreign,
         ] {
             assert!(!other.has_reached(Generation(1)), "{other:?}");
         }

@@ -37,10 +37,10 @@ pub struct Volume {
     pub protected: bool,
 }
 
-/// How a volume's blocks map to disks.
+/// How a volume's blocks map to disks. Whoever has to know how matches on it, and so finds out by the compiler when there is another
+/// way: what does not matter on it walks [`Volume::all_extents`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Layout {
     /// One extent behind the other. Together they are exactly as long as the volume.
     Linear {
@@ -62,20 +62,23 @@ pub struct Extent {
 }
 
 impl Volume {
-    /// All pieces of disks that belong to the volume.
-    pub fn extents(&self) -> &[Extent] {
+    /// All pieces of disks that belong to the volume, whatever each is there for: no more than that may be read out of their
+    /// order.
+    pub fn all_extents(&self) -> &[Extent] {
         match &self.layout {
             Layout::Linear { extents } => extents,
         }
     }
 
-    /// All pieces with the volume's sector that each begins at.
+    /// The pieces that its sectors lie on, in their order, each with the volume's sector that it begins at.
     pub fn placed_extents(&self) -> impl Iterator<Item = (u64, &Extent)> {
-        self.extents().iter().scan(0, |at, extent| {
-            let begins = *at;
-            *at += extent.sectors;
-            Some((begins, extent))
-        })
+        match &self.layout {
+            Layout::Linear { extents } => extents.iter().scan(0, |at, extent| {
+                let begins = *at;
+                *at += extent.sectors;
+                Some((begins, extent))
+            }),
+        }
     }
 
     /// Sectors from its beginning that guests may use: all but those that are still to be cleared.
@@ -99,9 +102,10 @@ impl Volume {
 
     /// The pieces of disks that guests may use, in order.
     pub fn usable_extents(&self) -> Vec<Extent> {
-        match &self.clearing {
-            None => self.extents().to_vec(),
-            Some(_) => self.extents_between(0, self.usable_sectors()),
+        match (&self.clearing, &self.layout) {
+            // As they are recorded: what is wrong with them is for whoever serves them to find.
+            (None, Layout::Linear { extents }) => extents.clone(),
+            (Some(_), _) => self.extents_between(0, self.usable_sectors()),
         }
     }
 
@@ -127,6 +131,6 @@ impl Volume {
 
     /// Whether any of it lies on a disk.
     pub fn lies_on(&self, disk: &Name) -> bool {
-        self.extents().iter().any(|extent| extent.disk == *disk)
+        self.all_extents().iter().any(|extent| extent.disk == *disk)
     }
 }

@@ -4,16 +4,19 @@
 
 mod lab;
 
-use lab::{attachment, create, detach, disk, grow, lab, lab_of_two_nodes, name, outcome, refusal, then};
+use lab::{
+    attachment, create, detach, disk, grow, lab, lab_of_two_nodes, name, outcome, refusal, then, uuid_of,
+};
 use palisade_model::limits::{ACCOUNT_BYTES_MAX, BURST_MS_MAX, SOCKET_PATH_BYTES_MAX};
 use palisade_model::*;
-use palisade_words::Generation;
 use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX};
+use palisade_words::{FeatureLevel, Generation, Uuid};
 
 /// `b` on `w`.
 fn other() -> CreateAttachment {
     CreateAttachment {
         name: name("b"),
+        uuid: uuid_of("b"),
         volume: name("w"),
         socket: "/run/b.sock".into(),
         ..attachment()
@@ -259,4 +262,49 @@ fn an_attachment_without_numbers_is_not_limited() {
     assert!(limits(1, 0).is_limited() && limits(0, 1).is_limited() && limits(1, 1).is_limited());
     let (id, text) = (Account::Id(7), Account::Name("kvm".into()));
     assert_eq!((id.to_string(), text.to_string()), ("7".into(), "kvm".into()));
+}
+
+/// Those that were there get theirs when that is switched on, the same on every node; who is made later brings one.
+#[test]
+fn an_attachment_has_a_permanent_id_of_its_own() {
+    let before = lab();
+    let of = |cluster: &Cluster, text| cluster.attachments[&name(text)].uuid;
+    assert_eq!(
+        of(&before, "a"),
+        Uuid::NIL,
+        "a member of before takes no notice of it"
+    );
+    let cluster = lab::switched_on(&before);
+    // H("palisade id of an attachment", cluster 1, ["a", 5]).
+    let expected = "ac6d10ff-612e-e9bd-4bd5-5564a7fd000e";
+    assert_eq!(of(&cluster, "a").to_string(), expected);
+    // They come with the level that has them, and not with a later one.
+    let members = then(&before, Command::NodeStarted(lab::started(2, 1)));
+    let level = |to| then(&members, lab::raise(FeatureLevel(to)));
+    assert_eq!(of(&level(1), "a"), Uuid::NIL);
+    assert_eq!(of(&level(2), "a").to_string(), expected);
+    let made = then(&cluster, Command::CreateAttachment(other()));
+    assert_eq!(
+        (of(&made, "b"), of(&made, "a")),
+        (other().uuid, of(&cluster, "a"))
+    );
+    let again = CreateAttachment {
+        uuid: Uuid(77),
+        ..other()
+    };
+    assert_eq!(outcome(&made, &Command::CreateAttachment(again)), "unchanged");
+    let with = |uuid| {
+        let create = CreateAttachment { uuid, ..other() };
+        outcome(&cluster, &Command::CreateAttachment(create))
+    };
+    assert_eq!(with(of(&cluster, "a")), "uuid_taken");
+    assert_eq!(with(Uuid::NIL), "uuid");
+    // Another one of the name is another one.
+    let delete = DeleteAttachment {
+        name: name("a"),
+        expected: None,
+    };
+    let gone = then(&before, Command::DeleteAttachment(delete));
+    let back = then(&gone, Command::CreateAttachment(attachment()));
+    assert_ne!(of(&lab::switched_on(&back), "a"), of(&cluster, "a"));
 }

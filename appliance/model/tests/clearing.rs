@@ -225,7 +225,7 @@ impl Pool {
     /// All that the guests of volumes which stay have written is where it was.
     fn nothing_written_is_lost(&self, before: &BTreeMap<(Name, u64), Uuid>) {
         for volume in self.cluster.volumes.values().filter(|volume| !volume.deleting) {
-            for grain in Pool::grains(volume.extents()) {
+            for grain in Pool::grains(volume.all_extents()) {
                 if before.get(&grain) == Some(&volume.uuid) {
                     assert_eq!(self.content.get(&grain), Some(&volume.uuid), "{grain:?}");
                 }

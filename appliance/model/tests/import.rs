@@ -72,7 +72,7 @@ fn import(cluster: &Cluster, disks: Vec<ImportedDisk>, id: Option<u128>) -> Resu
 }
 
 fn layout(cluster: &Cluster, volume: &str) -> Vec<(String, u64, u64)> {
-    let extents = cluster.volumes[&name(volume)].extents();
+    let extents = cluster.volumes[&name(volume)].all_extents();
     extents
         .iter()
         .map(|extent| {
@@ -265,12 +265,15 @@ fn a_database_with_sizes_that_no_command_gives_is_not_in_order() {
         };
     });
     assert!(
-        matches!(of_disk, Broken::Geometry { kind: Kind::Disk, .. }),
+        matches!(of_disk, BrokenRule::Geometry { kind: Kind::Disk, .. }),
         "{of_disk}"
     );
     let of_fragment = broken(&|next| {
         let fragment = next.fragments.values_mut().next().expect("a part of v2 is there");
         fragment.sectors = u64::MAX - 7;
     });
-    assert!(matches!(of_fragment, Broken::Fragment { .. }), "{of_fragment}");
+    assert!(
+        matches!(of_fragment, BrokenRule::Fragment { .. }),
+        "{of_fragment}"
+    );
 }

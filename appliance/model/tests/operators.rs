@@ -44,7 +44,7 @@ impl Lab {
     }
 
     fn extents(&self, volume: u8) -> Vec<(String, u64, u64)> {
-        let extents = self.0.volumes[&name("v", volume)].extents();
+        let extents = self.0.volumes[&name("v", volume)].all_extents();
         extents
             .iter()
             .map(|e| (e.disk.to_string(), e.disk_lba, e.sectors))
@@ -104,6 +104,7 @@ fn grow(number: u8, sectors: u64) -> GrowVolume {
 fn attachment(number: u8, volume: u8, read_only: bool) -> CreateAttachment {
     CreateAttachment {
         name: name("a", number),
+        uuid: Uuid(200 + u128::from(number)),
         volume: name("v", volume),
         node: name("n", 0),
         socket: format!("/run/a{number}.sock"),
@@ -264,7 +265,7 @@ fn creation_is_idempotent_and_says_what_differs() {
         Err(Refusal::Exists {
             kind,
             name,
-            differs: "sectors"
+            differs: Field::Sectors
         })
     );
     let generation = lab.0.generation;

@@ -38,7 +38,7 @@ fn grown(text: &str, sectors: u64) -> Command {
 
 /// The units of a volume on `d`, each extent as its first unit and its sectors.
 fn units(cluster: &Cluster, text: &str) -> Vec<(u64, u64)> {
-    let extents = cluster.volumes[&name(text)].extents();
+    let extents = cluster.volumes[&name(text)].all_extents();
     extents
         .iter()
         .map(|extent| (extent.disk_lba / UNIT - 1, extent.sectors))

@@ -368,7 +368,7 @@ fn a_volume_that_keeps_something_is_cleared_when_that_is_asked_for() {
             }),
         ],
     );
-    assert_eq!(cluster.volumes[&name("x")].extents().len(), 2);
+    assert_eq!(cluster.volumes[&name("x")].all_extents().len(), 2);
     assert_eq!(
         outcome(&cluster, &Command::DeleteVolume(delete("x", Some(true)))),
         "changed"
@@ -407,16 +407,18 @@ fn a_clearing_of_a_restored_database_is_held_where_no_superblock_tells_whether_i
 
     // As far as a guest was served meanwhile, it is not served either.
     let mut grown = clears("e");
-    let clearing = grown
-        .volumes
-        .get_mut(&name("x"))
-        .unwrap()
-        .clearing
-        .as_mut()
-        .unwrap();
+    let volume = grown.volumes.get_mut(&name("x")).unwrap();
+    volume.layout_revision = Some(volume.revision);
+    let clearing = volume.clearing.as_mut().unwrap();
     (clearing.from, clearing.cleared) = (8, 8);
     let grown = then(&grown, Command::HoldClearings);
-    assert_eq!(grown.volumes[&name("x")].usable_sectors(), 0);
+    let volume = &grown.volumes[&name("x")];
+    assert_eq!(volume.usable_sectors(), 0);
+    assert_eq!(
+        volume.route_generation(),
+        grown.generation,
+        "reactors take the empty route for a later one"
+    );
 
     let of = |expected| {
         Command::ClearHeld(ClearHeld {

@@ -84,7 +84,7 @@ fn a_volume_is_created_with_arguments_that_fit_together() {
             let next = then(&cluster, command);
             check(&next).unwrap();
             let made = &next.volumes[&name("x")];
-            let lies_on = &next.disks[&made.extents()[0].disk];
+            let lies_on = &next.disks[&made.all_extents()[0].disk];
             assert_eq!(
                 made.block_bytes,
                 wanted.block_bytes.unwrap_or(lies_on.block_bytes)
@@ -149,7 +149,7 @@ fn a_volume_begins_on_one_disk_and_ends_on_another() {
     assert_eq!((again("d"), again("e")), ("unchanged", "volume_exists"));
     let grown = then(&cluster, Command::GrowVolume(grow("w", 3 * UNIT)));
     let disks: Vec<_> = grown.volumes[&name("w")]
-        .extents()
+        .all_extents()
         .iter()
         .map(|extent| extent.disk.as_str())
         .collect();
@@ -221,7 +221,7 @@ fn of_equal_disks_the_first_by_name_is_taken_and_of_others_the_one_with_most_roo
         ..create("x")
     });
     let lies_on = |cluster: &Cluster| {
-        then(cluster, anywhere.clone()).volumes[&name("x")].extents()[0]
+        then(cluster, anywhere.clone()).volumes[&name("x")].all_extents()[0]
             .disk
             .clone()
     };
@@ -329,7 +329,7 @@ fn a_volume_grows_where_it_may() {
         assert_eq!(outcome(&whole, &of(sectors, on)), expected, "{sectors} on {on:?}");
     }
     let full = then(&whole, of(4 * UNIT, None));
-    assert_eq!(full.volumes[&name("x")].extents().len(), 1);
+    assert_eq!(full.volumes[&name("x")].all_extents().len(), 1);
     let second = CreateVolume {
         name: name("y"),
         uuid: Uuid(9),

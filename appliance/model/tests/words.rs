@@ -3,7 +3,7 @@
 #![cfg(test)]
 
 use palisade_model::*;
-use palisade_words::{Epoch, Generation, LineageId, Name, Uuid};
+use palisade_words::{Epoch, FeatureLevel, Generation, Incarnation, LineageId, Name, Uuid};
 
 #[test]
 fn a_refusal_has_the_code_and_the_field_that_clients_know() {
@@ -12,7 +12,7 @@ fn a_refusal_has_the_code_and_the_field_that_clients_know() {
     let kinds = [Kind::Node, Kind::Disk, Kind::Volume, Kind::Attachment];
     for (kind, word) in kinds.into_iter().zip(["node", "disk", "volume", "attachment"]) {
         assert_eq!((kind.as_str(), kind.to_string().as_str()), (word, word));
-        let (name, differs) = (d.clone(), "mode");
+        let (name, differs) = (d.clone(), Field::Mode);
         let missing = Refusal::NotFound {
             kind,
             name: name.clone(),
@@ -51,8 +51,8 @@ fn a_refusal_has_the_code_and_the_field_that_clients_know() {
             Refusal::Invalid {
                 kind,
                 name: d.clone(),
-                field: "mode",
-                rule: "x",
+                field: Field::Mode,
+                rule: Rule::Permissions,
             },
             "invalid_argument",
             Some("mode"),
@@ -116,6 +116,52 @@ fn a_refusal_has_the_code_and_the_field_that_clients_know() {
             },
             "protected",
             None,
+        ),
+        (Refusal::NotAMember { id: Uuid(1) }, "node_not_a_member", None),
+        (
+            Refusal::IncarnationNotLater {
+                node: n.clone(),
+                known: Incarnation(2),
+                told: Incarnation(1),
+            },
+            "incarnation_not_later",
+            Some("incarnation"),
+        ),
+        (
+            Refusal::FeatureLevelTooLow {
+                node: n.clone(),
+                level: FeatureLevel(0),
+                needed: FeatureLevel(1),
+            },
+            "feature_level_too_low",
+            Some("feature_level"),
+        ),
+        (
+            Refusal::FeatureOff {
+                needed: FeatureLevel(1),
+                level: FeatureLevel(0),
+            },
+            "feature_off",
+            None,
+        ),
+        (Refusal::NodeJoining { node: n.clone() }, "node_joining", None),
+        (
+            Refusal::NodeInUse {
+                node: n.clone(),
+                kind,
+                holder: d.clone(),
+            },
+            "node_in_use",
+            None,
+        ),
+        (Refusal::LastVoter { node: n.clone() }, "last_voter", None),
+        (
+            Refusal::AddressTaken {
+                address: ([10, 0, 0, 1], 7).into(),
+                holder: n.clone(),
+            },
+            "address_taken",
+            Some("addresses"),
         ),
         (Refusal::VolumeGoing { volume: v.clone() }, "volume_going", None),
         (Refusal::DiskGoing { disk: d.clone() }, "disk_going", None),
@@ -198,8 +244,32 @@ fn a_refusal_has_the_code_and_the_field_that_clients_know() {
             None,
         ),
     ];
+    let mut written = String::new();
     for (refusal, code, field) in all {
         assert_eq!((refusal.code(), refusal.field()), (code, field));
+        // What is in the way, and no advice: what to do about it depends on who is asked.
+        let sentence = refusal.to_string();
+        let what = sentence.trim_start_matches("disk d: ");
+        assert!(!what.contains(": ") && !what.contains('`'), "{sentence}");
+        let text = serde_json::to_string(&refusal).unwrap();
+        assert_eq!(serde_json::from_str::<Refusal>(&text).unwrap(), refusal);
+        written += &(text + "\n");
+    }
+    // Members of different versions tell each other.
+    assert_eq!(written, include_str!("golden/refusals.jsonl"));
+}
+
+/// Arguments and rules are told between members by name.
+#[test]
+fn an_argument_is_told_by_its_name_and_a_rule_is_a_clause() {
+    for field in Field::ALL {
+        assert_eq!(serde_json::to_value(field).unwrap(), field.as_str());
+    }
+    for rule in Rule::ALL {
+        let text = rule.to_string();
+        assert!(text.starts_with("must ") || text.starts_with("cannot "), "{text}");
+        let told: Rule = serde_json::from_value(serde_json::to_value(rule).unwrap()).unwrap();
+        assert_eq!(told, *rule);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::observed::Observed;
 use crate::plan::is_lost;
-use palisade_model::{Cluster, Disk, Extent, Superblock};
+use palisade_model::{Cluster, Disk, Extent, SuperblockState};
 use palisade_words::Name;
 
 /// What stands against a change.
@@ -16,7 +16,7 @@ pub enum Objection {
         /// Which.
         disk: Name,
         /// What the medium carries.
-        superblock: Superblock,
+        superblock: SuperblockState,
     },
     /// It would change a disk that this node has not looked at yet.
     NotLookedAt {
@@ -31,7 +31,7 @@ pub fn objection(before: &Cluster, after: &Cluster, node: &Name, observed: &Obse
     let here = before
         .disks
         .iter()
-        .filter(|(_, disk)| disk.node == *node && disk.has_superblock());
+        .filter(|(_, disk)| *disk.custodian() == *node && disk.has_superblock());
     here.filter(|(name, disk)| is_changed(disk, after.disks.get(*name)))
         .find_map(|(name, disk)| against(before, after, (name, disk), observed))
 }
@@ -52,13 +52,16 @@ fn against(
         return (!observed.has_failed(name)).then_some(Objection::NotLookedAt { disk });
     };
     let stands = match superblock {
-        Superblock::Ours { .. } => false,
-        Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Older { .. } => true,
-        // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
-        Superblock::Foreign | Superblock::Damaged | Superblock::Occupied | Superblock::EndLost { .. } => {
-            takes_more(before, after, name)
+        SuperblockState::Ours { .. } => false,
+        SuperblockState::Newer { .. } | SuperblockState::Diverged { .. } | SuperblockState::Older { .. } => {
+            true
         }
-        Superblock::Missing => is_lost(before, name, known) && takes_more(before, after, name),
+        // The right medium, when it is back, is brought up to date; but nothing may be put on this one.
+        SuperblockState::Foreign
+        | SuperblockState::Damaged
+        | SuperblockState::Occupied
+        | SuperblockState::EndLost { .. } => takes_more(before, after, name),
+        SuperblockState::Missing => is_lost(before, name, known) && takes_more(before, after, name),
     };
     stands.then_some(Objection::Disk { disk, superblock })
 }

@@ -4,7 +4,7 @@ use crate::backoff::Failure;
 use crate::plan::unusable;
 use crate::refused::Refused;
 use crate::step::{Action, Step};
-use palisade_model::{Attachment, Cluster, Disk, Extent, Kind, Superblock};
+use palisade_model::{Attachment, Cluster, Disk, Extent, Kind, SuperblockState};
 use palisade_words::{Generation, Name, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ pub struct ObservedDisk {
     /// The node's number for the open device.
     pub device: u16,
     /// What its superblock says.
-    pub superblock: Superblock,
+    pub superblock: SuperblockState,
     /// The generation of the disk for which that was found out.
     pub looked_for: Generation,
     /// A write of its superblock was begun, so that something of it may be on the medium.
@@ -105,12 +105,12 @@ impl ObservedSocket {
 
 /// What came out of a step that opened something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Opened {
+pub struct StepOutcome {
     /// The node's number for the device or volume. Of interest after `OpenDisk` and `SetRoute`.
     pub index: u16,
     /// What is on the disk. Of interest after `OpenDisk`, `ExamineSuperblock` and `WriteSuperblock`: what was read back
     /// once it was written, or what forbade that.
-    pub superblock: Superblock,
+    pub superblock: SuperblockState,
 }
 
 impl Observed {
@@ -125,7 +125,7 @@ impl Observed {
     }
 
     /// Notes that a step of a plan made from `wanted` has been done.
-    pub fn record(&mut self, wanted: &Cluster, step: &Step, opened: Opened) {
+    pub fn record(&mut self, wanted: &Cluster, step: &Step, opened: StepOutcome) {
         self.failures.remove(&step.action);
         self.under_way.remove(&step.action);
         self.generation = self.generation.max(wanted.generation);
@@ -140,7 +140,7 @@ impl Observed {
             }
             Action::EraseSuperblock { disk } => {
                 if let Some(open) = self.disks.get_mut(disk) {
-                    open.superblock = Superblock::Missing;
+                    open.superblock = SuperblockState::Missing;
                     open.touched = false;
                     open.erased = true;
                 }
@@ -263,7 +263,7 @@ impl Observed {
     }
 
     /// What a disk's medium carried when it was last read, open or refused.
-    pub fn last_read(&self, name: &Name) -> Option<Superblock> {
+    pub fn last_read(&self, name: &Name) -> Option<SuperblockState> {
         let open = self.disks.get(name).map(|open| open.superblock);
         open.or_else(|| Some(self.refused.get(name)?.superblock))
     }
@@ -309,7 +309,7 @@ impl Observed {
         (failure.generation == step.generation && failure.retry_at_ms > self.now_ms).then_some(failure)
     }
 
-    fn record_open(&mut self, wanted: &Cluster, name: &Name, opened: Opened) {
+    fn record_open(&mut self, wanted: &Cluster, name: &Name, opened: StepOutcome) {
         let Some(disk) = wanted.disks.get(name) else {
             return;
         };
@@ -334,8 +334,8 @@ impl Observed {
     }
 
     /// Forgets that a disk was refused, if what is on its medium now is its own.
-    fn is_used_again(&mut self, name: &Name, found: Superblock) {
-        if matches!(found, Superblock::Ours { .. }) {
+    fn is_used_again(&mut self, name: &Name, found: SuperblockState) {
+        if matches!(found, SuperblockState::Ours { .. }) {
             self.refused.remove(name);
         }
     }
@@ -353,7 +353,7 @@ impl Observed {
         }
     }
 
-    fn record_route(&mut self, wanted: &Cluster, name: &Name, opened: Opened) {
+    fn record_route(&mut self, wanted: &Cluster, name: &Name, opened: StepOutcome) {
         let Some(volume) = wanted.volumes.get(name) else {
             return;
         };

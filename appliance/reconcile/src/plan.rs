@@ -175,9 +175,9 @@ impl Cause {
             Cause::OlderSuperblock { generation, last: Some(last) } => write!(
                 f,
                 "the medium's superblock is of generation {generation}, and the disk's was of generation {last} when this \
-                 node last wrote or saw it: what is there is an older copy of the medium, and what guests have written since \
-                 is not on it. Nothing is written to it and no guest is served from it; bring the right medium back, or see \
-                 with `palisade disk adopt {of}` what each side knows, and choose one"
+                 node last wrote or saw it: it is an earlier one, as on an older copy of the medium, and what guests have \
+                 written meanwhile to another copy is not here. Nothing is written to it and no guest is served from it; bring the \
+                 right medium back, or see with `palisade disk adopt {of}` what each side knows, and choose one"
             ),
             Cause::EndLost { tail } => {
                 let end = end_in_words(*tail);
@@ -340,7 +340,7 @@ impl<'a> Planner<'a> {
     /// The wanted disk, if this node reaches it and it is the one that is open.
     fn wanted_disk(&self, name: &Name, open: &ObservedDisk) -> Option<&'a Disk> {
         let disk = self.wanted.disks.get(name)?;
-        (disk.node == *self.node && disk.uuid == open.disk.uuid).then_some(disk)
+        (*disk.custodian() == *self.node && disk.uuid == open.disk.uuid).then_some(disk)
     }
 
     /// Whether a route's volume is still to be served on this node.

@@ -12,7 +12,7 @@
 
 use crate::backoff::doubled;
 use crate::observed::ObservedDisk;
-use palisade_model::{Disk, Superblock};
+use palisade_model::{Disk, SuperblockState};
 use palisade_words::Generation;
 
 /// Wait after the first look that found a medium that may not be used, in ms.
@@ -27,7 +27,7 @@ pub struct Refused {
     /// The disk as it was agreed then.
     pub disk: Disk,
     /// What its medium carried.
-    pub superblock: Superblock,
+    pub superblock: SuperblockState,
     /// The generation of the disk for which that was found out.
     pub looked_for: Generation,
     /// Looks in a row that have found the same.

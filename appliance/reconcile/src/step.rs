@@ -138,6 +138,45 @@ impl Action {
         }
     }
 
+    /// What is so once it is done, for who looks at events.
+    pub fn done(&self) -> String {
+        let (_, name) = self.target();
+        match self {
+            Action::WithdrawSocket { .. } => {
+                format!("attachment {name} is no longer offered: its socket was taken away")
+            }
+            Action::ClearRoute { .. } => format!("volume {name} is no longer served from its disks"),
+            Action::EraseSuperblock { .. } => {
+                format!("disk {name} no longer carries a superblock, and can be used for something else")
+            }
+            Action::CloseDisk { .. } => format!("disk {name} was closed"),
+            Action::ReleaseDisk { .. } => format!("it is on record that disk {name} is no longer in use"),
+            Action::OpenDisk { .. } => format!("disk {name} was opened"),
+            Action::GrowDisk { .. } => format!("the new size of disk {name} is in use"),
+            Action::WriteSuperblock { .. } => {
+                format!("it is recorded on disk {name} which volumes lie on it")
+            }
+            Action::ClearVolume { .. } => format!("the space of volume {name} was cleared"),
+            Action::StopClearing { .. } => format!("the clearing of volume {name} was ended"),
+            Action::ExamineSuperblock { .. } => format!("the superblock of disk {name} was looked at again"),
+            Action::ConfirmSuperblock { .. } => format!("disk {name} says which volumes lie on it"),
+            Action::SetRoute { .. } => format!("volume {name} is served from its disks"),
+            Action::ResizeVolume { .. } => {
+                format!("the guest of attachment {name} was told the new size of its disk")
+            }
+            Action::OfferSocket { .. } => {
+                format!("attachment {name} is offered: a virtual machine can connect to its socket")
+            }
+            Action::ReopenSocket { .. } => {
+                format!("attachment {name} is offered again: a virtual machine can connect to its new socket")
+            }
+            Action::ChangeSocketPermissions { .. } => {
+                format!("who may connect to attachment {name} was changed")
+            }
+            Action::ChangeLimits { .. } => format!("the limits of attachment {name} were changed"),
+        }
+    }
+
     /// What it is done to.
     pub fn target(&self) -> (Kind, &Name) {
         match self {
@@ -163,35 +202,38 @@ impl Action {
     }
 }
 
+/// While it lasts, as in `opening disk d1`.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (_, name) = self.target();
         match self {
-            Action::WithdrawSocket { attachment } => write!(f, "withdrawing attachment {attachment}"),
-            Action::ClearRoute { volume } => write!(f, "ending the route of volume {volume}"),
-            Action::EraseSuperblock { disk } => write!(f, "erasing the superblock of disk {disk}"),
-            Action::CloseDisk { disk } => write!(f, "closing disk {disk}"),
-            Action::ReleaseDisk { disk } => write!(f, "noting that the medium of disk {disk} is let go"),
-            Action::OpenDisk { disk } => write!(f, "opening disk {disk}"),
-            Action::GrowDisk { disk } => write!(f, "taking the new size of disk {disk} into use"),
-            Action::WriteSuperblock { disk } => write!(f, "recording the extents on disk {disk}"),
-            Action::ClearVolume { volume } => write!(f, "clearing the space of volume {volume}"),
-            Action::StopClearing { volume } => write!(f, "ending the clearing of volume {volume}"),
-            Action::ExamineSuperblock { disk } => write!(f, "looking again at the superblock of disk {disk}"),
-            Action::ConfirmSuperblock { disk } => {
-                write!(f, "noting that the superblock of disk {disk} is in place")
+            Action::WithdrawSocket { .. } => write!(f, "taking away the socket of attachment {name}"),
+            Action::ClearRoute { .. } => write!(f, "stopping requests to volume {name}"),
+            Action::EraseSuperblock { .. } => write!(f, "erasing the superblock of disk {name}"),
+            Action::CloseDisk { .. } => write!(f, "closing disk {name}"),
+            Action::ReleaseDisk { .. } => write!(f, "recording that disk {name} is no longer in use"),
+            Action::OpenDisk { .. } => write!(f, "opening disk {name}"),
+            Action::GrowDisk { .. } => write!(f, "taking the new size of disk {name} into use"),
+            Action::WriteSuperblock { .. } => write!(f, "recording on disk {name} which volumes lie on it"),
+            Action::ClearVolume { .. } => write!(f, "clearing the space of volume {name}"),
+            Action::StopClearing { .. } => write!(f, "ending the clearing of volume {name}"),
+            Action::ExamineSuperblock { .. } => write!(f, "looking again at the superblock of disk {name}"),
+            Action::ConfirmSuperblock { .. } => {
+                write!(f, "noting that disk {name} says which volumes lie on it")
             }
-            Action::SetRoute { volume } => write!(f, "routing volume {volume}"),
-            Action::ResizeVolume { attachment } => {
-                write!(f, "telling the guest of attachment {attachment} its new size")
+            Action::SetRoute { .. } => write!(f, "directing requests of volume {name} to its disks"),
+            Action::ResizeVolume { .. } => {
+                write!(
+                    f,
+                    "telling the guest of attachment {name} the new size of its disk"
+                )
             }
-            Action::OfferSocket { attachment } => write!(f, "offering attachment {attachment}"),
-            Action::ReopenSocket { attachment } => write!(f, "offering attachment {attachment} anew"),
-            Action::ChangeSocketPermissions { attachment } => {
-                write!(f, "changing who may connect to attachment {attachment}")
+            Action::OfferSocket { .. } => write!(f, "making the socket of attachment {name}"),
+            Action::ReopenSocket { .. } => write!(f, "making the socket of attachment {name} anew"),
+            Action::ChangeSocketPermissions { .. } => {
+                write!(f, "changing who may connect to attachment {name}")
             }
-            Action::ChangeLimits { attachment } => {
-                write!(f, "changing the limits of attachment {attachment}")
-            }
+            Action::ChangeLimits { .. } => write!(f, "changing the limits of attachment {name}"),
         }
     }
 }

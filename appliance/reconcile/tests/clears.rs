@@ -4,15 +4,15 @@
 mod node;
 
 use node::{GRAIN, Node, apply, begin, medium_of, name};
-use palisade_model::{AdoptDisk, Clear, Cluster, Command, Kind, OnMedium, Superblock, Usage};
+use palisade_model::{AdoptDisk, Clear, Cluster, Command, Kind, OnMedium, SuperblockState, Usage};
 use palisade_reconcile::{Action, Cause, Observed, plan, waits};
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_words::{Epoch, Uuid};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
-/// An operator's wish: mostly volumes that come, grow and go on few disks, all of them to be cleared.
-fn wish() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
+/// An operator's command: mostly volumes that come, grow and go on few disks, all of them to be cleared.
+fn command() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
     let kind = prop_oneof![2 => 0u8..2, 1 => Just(2u8), 5 => Just(12u8), 4 => Just(13u8), 3 => Just(7u8), 3 => Just(14u8),
                            1 => Just(15u8), 6 => 8u8..10, 3 => Just(11u8)];
     (kind, 0u8..2, 0u8..4, 0u8..6, any::<bool>())
@@ -20,7 +20,7 @@ fn wish() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
 
 /// Two pooled files with a volume each, attached.
 fn furnished() -> Cluster {
-    let wishes = [
+    let commands = [
         (0, 0, 0, 3, true),
         (0, 1, 0, 4, true),
         (12, 0, 0, 1, true),
@@ -28,11 +28,11 @@ fn furnished() -> Cluster {
         (8, 0, 0, 0, false),
         (8, 1, 1, 1, false),
     ];
-    let cluster = wishes
+    let cluster = commands
         .into_iter()
         .enumerate()
-        .fold(begin(), |cluster, (serial, wish)| {
-            apply(&cluster, 10 + serial as u128, wish)
+        .fold(begin(), |cluster, (serial, command)| {
+            apply(&cluster, 10 + serial as u128, command)
         });
     assert_eq!(cluster.attachments.len(), 2);
     cluster
@@ -50,13 +50,13 @@ proptest! {
 
     #[test]
     fn no_guest_reads_what_another_wrote(
-        acts in proptest::collection::vec((wish(), 0u8..12, any::<u64>()), 1..80),
+        acts in proptest::collection::vec((command(), 0u8..12, any::<u64>()), 1..80),
     ) {
         let mut cluster = furnished();
         let mut careless = BTreeSet::new();
         let mut node = Node::default();
-        for (serial, (wish, act, bits)) in acts.into_iter().enumerate() {
-            cluster = apply(&cluster, 100 + serial as u128, wish);
+        for (serial, (command, act, bits)) in acts.into_iter().enumerate() {
+            cluster = apply(&cluster, 100 + serial as u128, command);
             note(&mut careless, &cluster);
             for round in 0..act as usize % 6 {
                 node.observed.now_ms += bits % 400;
@@ -126,7 +126,7 @@ fn a_volume_in_the_place_of_one_that_is_being_cleared_waits_until_that_has_ended
         node.round(&cluster, 0, &mut |_| false);
     }
     // Its attachment, and itself, are taken away; another volume gets the space, without being cleared.
-    for (serial, wish) in [
+    for (serial, command) in [
         (11, 0, 0, 0, false),
         (7, 0, 0, 0, false),
         (4, 0, 2, 1, true),
@@ -135,10 +135,10 @@ fn a_volume_in_the_place_of_one_that_is_being_cleared_waits_until_that_has_ended
     .into_iter()
     .enumerate()
     {
-        cluster = apply(&cluster, 60 + serial as u128, wish);
+        cluster = apply(&cluster, 60 + serial as u128, command);
     }
     assert_eq!(
-        cluster.volumes[&name("v", 2)].extents()[0].disk_lba,
+        cluster.volumes[&name("v", 2)].all_extents()[0].disk_lba,
         node.observed.clearings[&name("v", 0)].extents[0].disk_lba
     );
     while node.round(&cluster, 0, &mut |_| false) {}
@@ -155,11 +155,11 @@ fn a_disk_is_not_closed_under_a_clearing() {
     while node.observed.clearings.is_empty() {
         node.round(&cluster, 0, &mut |_| false);
     }
-    for (serial, wish) in [(11, 0, 0, 0, false), (7, 0, 0, 0, false), (2, 0, 0, 0, false)]
+    for (serial, command) in [(11, 0, 0, 0, false), (7, 0, 0, 0, false), (2, 0, 0, 0, false)]
         .into_iter()
         .enumerate()
     {
-        cluster = apply(&cluster, 70 + serial as u128, wish);
+        cluster = apply(&cluster, 70 + serial as u128, command);
     }
     assert!(!cluster.disks.contains_key(&name("d", 0)));
     while node.round(&cluster, 0, &mut |_| false) {}
@@ -217,7 +217,7 @@ fn nothing_is_cleared_on_a_whole_disk_while_another_shows_that_the_database_is_o
     node.observed.clearings.clear();
     let clears = |node: &Node| actions(&cluster, node).contains(&"clear_volume");
     assert!(clears(&node));
-    let newer = Superblock::Newer {
+    let newer = SuperblockState::Newer {
         generation: cluster.generation.next(),
     };
     node.observed.disks.get_mut(&d1).expect("it is open").superblock = newer;
@@ -242,7 +242,7 @@ fn a_whole_disk_with_somebody_elses_superblock_is_not_served() {
     let d0 = name("d", 0);
     cluster.disks.get_mut(&d0).expect("a disk").usage = Usage::Whole;
     let open = node.observed.disks.get_mut(&d0).expect("it is open");
-    open.superblock = Superblock::Foreign;
+    open.superblock = SuperblockState::Foreign;
     let cause = Cause::SuperblockOnWhole { disk: d0.clone() };
     let all = waits(&cluster, &name("n", 0), &node.observed);
     let wait = all.iter().find(|wait| wait.name == d0 && wait.cause == cause);

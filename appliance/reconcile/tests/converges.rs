@@ -9,8 +9,8 @@ use palisade_reconcile::{Action, Step, plan, waits};
 use palisade_words::Generation;
 use proptest::prelude::*;
 
-/// An operator's wish, as [`apply`] takes it; mostly such as meet each other: few names, coming and going.
-fn wish() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
+/// An operator's command, as [`apply`] takes it; mostly such as meet each other: few names, coming and going.
+fn command() -> impl Strategy<Value = (u8, u8, u8, u8, bool)> {
     let kind = prop_oneof![2 => 0u8..2, 3 => Just(2u8), 2 => Just(3u8), 3 => 4u8..7, 3 => Just(7u8), 4 => 8u8..10, 2 => Just(10u8), 4 => Just(11u8)];
     (kind, 0u8..3, 0u8..3, 0u8..6, any::<bool>())
 }
@@ -64,9 +64,9 @@ fn furnished() -> Cluster {
     let disks = [(0, 0, 0, 1, true), (0, 1, 0, 2, true), (0, 2, 0, 4, false)];
     let volumes = [(4, 0, 0, 1, true), (4, 1, 1, 1, true), (4, 2, 2, 1, true)];
     let attachments = [(8, 0, 0, 0, false), (8, 1, 1, 1, false), (8, 2, 2, 2, false)];
-    let wishes = disks.into_iter().chain(volumes).chain(attachments);
-    let cluster = wishes.enumerate().fold(begin(), |cluster, (serial, wish)| {
-        apply(&cluster, 10 + serial as u128, wish)
+    let commands = disks.into_iter().chain(volumes).chain(attachments);
+    let cluster = commands.enumerate().fold(begin(), |cluster, (serial, command)| {
+        apply(&cluster, 10 + serial as u128, command)
     });
     assert_eq!(cluster.attachments.len(), 3);
     cluster
@@ -78,13 +78,13 @@ proptest! {
     /// Rounds, restarts and failures in between, at random; in the end the node is as wanted.
     #[test]
     fn a_node_becomes_as_wanted(
-        acts in proptest::collection::vec((wish(), 0u8..12, trouble(), any::<usize>()), 1..100),
+        acts in proptest::collection::vec((command(), 0u8..12, trouble(), any::<usize>()), 1..100),
     ) {
         let mut cluster = furnished();
         let mut node = Node::default();
         node.settle(&cluster);
-        for (serial, (wish, act, mut trouble, turn)) in acts.into_iter().enumerate() {
-            cluster = apply(&cluster, 100 + serial as u128, wish);
+        for (serial, (command, act, mut trouble, turn)) in acts.into_iter().enumerate() {
+            cluster = apply(&cluster, 100 + serial as u128, command);
             match act {
                 0..3 => {}
                 3..10 => {
@@ -107,13 +107,13 @@ proptest! {
     /// does not change while it sleeps, and it becomes as wanted once steps no longer fail.
     #[test]
     fn a_node_may_sleep_until_a_failed_step_is_due(
-        acts in proptest::collection::vec((wish(), trouble(), 1usize..6, any::<usize>()), 1..30),
+        acts in proptest::collection::vec((command(), trouble(), 1usize..6, any::<usize>()), 1..30),
     ) {
         let mut cluster = furnished();
         let mut node = Node::default();
         let last = acts.len() - 1;
-        for (serial, (wish, mut trouble, looks, turn)) in acts.into_iter().enumerate() {
-            cluster = apply(&cluster, 100 + serial as u128, wish);
+        for (serial, (command, mut trouble, looks, turn)) in acts.into_iter().enumerate() {
+            cluster = apply(&cluster, 100 + serial as u128, command);
             if serial == last {
                 trouble = Trouble::None;
             }
@@ -135,10 +135,10 @@ proptest! {
 
     /// What has been overtaken changes nothing.
     #[test]
-    fn an_older_cluster_is_not_planned_for(wishes in proptest::collection::vec(wish(), 2..40)) {
+    fn an_older_cluster_is_not_planned_for(commands in proptest::collection::vec(command(), 2..40)) {
         let mut clusters = vec![begin()];
-        for (serial, wish) in wishes.into_iter().enumerate() {
-            clusters.push(apply(&clusters[serial], 100 + serial as u128, wish));
+        for (serial, command) in commands.into_iter().enumerate() {
+            clusters.push(apply(&clusters[serial], 100 + serial as u128, command));
         }
         let latest: &Cluster = &clusters[clusters.len() - 1];
         let mut node = Node::default();

@@ -10,7 +10,7 @@ use palisade_words::Generation;
 /// Two pooled files `d0` and `d1`, with `v0` on the one and `v1` on the other, both attached.
 fn two_of_each() -> Cluster {
     let mut cluster = begin();
-    let wishes = [
+    let commands = [
         (0, 0, 0, 3, true),
         (0, 1, 0, 4, true),
         (4, 0, 0, 0, true),
@@ -18,8 +18,8 @@ fn two_of_each() -> Cluster {
         (8, 0, 0, 0, false),
         (8, 1, 1, 1, false),
     ];
-    for (serial, wish) in wishes.into_iter().enumerate() {
-        cluster = apply(&cluster, 100 + serial as u128, wish);
+    for (serial, command) in commands.into_iter().enumerate() {
+        cluster = apply(&cluster, 100 + serial as u128, command);
     }
     assert_eq!(
         (
@@ -65,22 +65,22 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
     let cluster = two_of_each();
     let generation = Generation(99);
     let cases = [
-        (Superblock::Foreign, Cause::ForeignSuperblock),
-        (Superblock::Missing, Cause::LostSuperblock),
-        (Superblock::Damaged, Cause::DamagedSuperblock),
+        (SuperblockState::Foreign, Cause::ForeignSuperblock),
+        (SuperblockState::Missing, Cause::LostSuperblock),
+        (SuperblockState::Damaged, Cause::DamagedSuperblock),
         (
-            Superblock::EndLost {
+            SuperblockState::EndLost {
                 generation,
                 tail: true,
             },
             Cause::EndLost { tail: true },
         ),
         (
-            Superblock::Newer { generation },
+            SuperblockState::Newer { generation },
             Cause::NewerSuperblock { generation },
         ),
         (
-            Superblock::Older {
+            SuperblockState::Older {
                 generation: Generation(1),
                 last: Some(generation),
             },
@@ -91,7 +91,7 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
         ),
         // A smaller number than ours is no older one.
         (
-            Superblock::Diverged {
+            SuperblockState::Diverged {
                 generation: Generation(1),
             },
             Cause::DivergedSuperblock {
@@ -106,14 +106,14 @@ fn nothing_is_written_to_a_disk_that_is_not_ours() {
         for step in plan(&cluster, &name("n", 0), &node.observed) {
             let index = 0;
             node.observed
-                .record(&cluster, &step, Opened { index, superblock });
+                .record(&cluster, &step, StepOutcome { index, superblock });
         }
         // Not held either, and told all the while.
         for step in plan(&cluster, &name("n", 0), &node.observed) {
             assert!(matches!(step.action, Action::CloseDisk { .. }), "{step}");
             let waits = waits(&cluster, &name("n", 0), &node.observed);
             assert!(waits.iter().any(|wait| wait.cause == cause), "{waits:?}");
-            node.observed.record(&cluster, &step, Opened::default());
+            node.observed.record(&cluster, &step, StepOutcome::default());
         }
         assert!(node.observed.disks.is_empty());
         assert_eq!(plan(&cluster, &name("n", 0), &node.observed), []);
@@ -140,14 +140,14 @@ fn can_be_typed(wait: &Wait) {
 /// The sectors of a deleted volume belong to nobody until its route has ended: not to the next volume, and not free
 /// on record. `units` chooses the medium: 3 for memory, which keeps no superblock, 4 for a file.
 fn freed_sectors_wait_for_the_drain(units: u8) -> (Cluster, Node, Vec<Step>) {
-    let wishes = [
+    let commands = [
         (0, 0, 0, units - 1, true),
         (4, 0, 0, 2, true),
         (8, 0, 0, 0, false),
     ];
     let mut cluster = begin();
-    for (serial, wish) in wishes.into_iter().enumerate() {
-        cluster = apply(&cluster, 100 + serial as u128, wish);
+    for (serial, command) in commands.into_iter().enumerate() {
+        cluster = apply(&cluster, 100 + serial as u128, command);
     }
     let mut node = Node::default();
     node.settle(&cluster);
@@ -157,8 +157,8 @@ fn freed_sectors_wait_for_the_drain(units: u8) -> (Cluster, Node, Vec<Step>) {
         (4, 0, 1, 2, true),
         (8, 1, 1, 1, false),
     ];
-    for (serial, wish) in next.into_iter().enumerate() {
-        cluster = apply(&cluster, 200 + serial as u128, wish);
+    for (serial, command) in next.into_iter().enumerate() {
+        cluster = apply(&cluster, 200 + serial as u128, command);
     }
     assert!(
         cluster.attachments.contains_key(&name("a", 1)),

@@ -8,10 +8,10 @@ use palisade_reconcile::*;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 use palisade_words::{Generation, Uuid};
 
-type Wish = (u8, u8, u8, u8, bool);
+type CommandCode = (u8, u8, u8, u8, bool);
 
 /// Two pooled files, `v0` on both of them, and `a0` for it.
-const SPREAD: [Wish; 5] = [
+const SPREAD: [CommandCode; 5] = [
     (0, 0, 0, 15, true),
     (0, 1, 0, 18, true),
     (4, 0, 0, 3, true),
@@ -19,13 +19,13 @@ const SPREAD: [Wish; 5] = [
     (8, 0, 0, 0, false),
 ];
 
-fn after(cluster: &Cluster, wishes: &[Wish]) -> Cluster {
+fn after(cluster: &Cluster, commands: &[CommandCode]) -> Cluster {
     let mut next = cluster.clone();
-    for wish in wishes {
+    for command in commands {
         let serial = 100 + u128::from(next.generation.0);
         let before = next.clone();
-        next = apply(&before, serial, *wish);
-        assert_ne!(next, before, "{wish:?} is refused");
+        next = apply(&before, serial, *command);
+        assert_ne!(next, before, "{command:?} is refused");
     }
     next
 }
@@ -65,7 +65,7 @@ fn waiting(cluster: &Cluster, observed: &Observed) -> Vec<String> {
 fn take(cluster: &Cluster, observed: &mut Observed, kind: &str) {
     let steps = plan(cluster, &name("n", 0), observed);
     for step in steps.iter().filter(|step| step.action.as_str() == kind) {
-        observed.record(cluster, step, Opened::default());
+        observed.record(cluster, step, StepOutcome::default());
     }
 }
 
@@ -153,7 +153,7 @@ fn a_disk_waits_for_a_clearing_that_lies_on_others_too() {
 fn a_volume_with_one_disk_that_is_another_one_is_withdrawn() {
     let cluster = after(&begin(), &[&SPREAD[..4], &[(8, 0, 0, 0, true)]].concat());
     let mut observed = settled(&cluster);
-    open(&mut observed, 1).superblock = Superblock::Foreign;
+    open(&mut observed, 1).superblock = SuperblockState::Foreign;
     let changed = after(&cluster, &[(10, 0, 0, 0, false), (8, 1, 1, 0, true)]);
     for (cluster, waits) in [
         (
@@ -255,11 +255,11 @@ fn what_is_under_way_is_not_begun_again_and_holds_up_its_own_disk_alone() {
     let cluster = after(&begin(), &SPREAD[..2]);
     let mut observed = Observed::default();
     take(&cluster, &mut observed, "open_disk");
-    open(&mut observed, 0).superblock = Superblock::Ours {
+    open(&mut observed, 0).superblock = SuperblockState::Ours {
         generation: Generation(0),
         flawed: false,
     };
-    open(&mut observed, 1).superblock = Superblock::Ours {
+    open(&mut observed, 1).superblock = SuperblockState::Ours {
         generation: Generation(0),
         flawed: false,
     };
@@ -367,7 +367,7 @@ fn a_clearing_goes_on_as_long_as_no_guest_may_use_its_space() {
     other.clearings.get_mut(&volume).expect("begun").uuid = Uuid(1);
     assert_eq!(steps(&cluster, &other), stop);
     let mut foreign = observed.clone();
-    open(&mut foreign, 0).superblock = Superblock::Foreign;
+    open(&mut foreign, 0).superblock = SuperblockState::Foreign;
     assert_eq!(steps(&cluster, &foreign), stop);
     // Told once.
     foreign.clearings.get_mut(&volume).expect("begun").stopping = true;
@@ -392,7 +392,7 @@ fn a_route_or_a_clearing_over_one_of_several_extents_is_waited_for() {
         let route = observed.routes[&name("v", 0)].clone();
         for number in [0, 1] {
             let generation = cluster.disks[&name("d", number)].superblock_generation();
-            open(&mut observed, number).superblock = Superblock::Ours {
+            open(&mut observed, number).superblock = SuperblockState::Ours {
                 generation,
                 flawed: false,
             };

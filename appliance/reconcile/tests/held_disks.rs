@@ -9,7 +9,7 @@ use palisade_reconcile::{Cause, Wait, plan, waits};
 
 /// A whole file `d0` with the volume `v0`, offered as `a0`; and a pooled one, `d1`, with `v1` as `a1`.
 fn served() -> Cluster {
-    let wishes = [
+    let commands = [
         (0, 0, 0, 3, false),
         (0, 1, 0, 4, true),
         (4, 0, 0, 0, true),
@@ -17,9 +17,9 @@ fn served() -> Cluster {
         (8, 0, 0, 0, false),
         (8, 1, 1, 1, false),
     ];
-    let all = wishes.into_iter().enumerate();
-    let cluster = all.fold(begin(), |cluster, (serial, wish)| {
-        apply(&cluster, 10 + serial as u128, wish)
+    let all = commands.into_iter().enumerate();
+    let cluster = all.fold(begin(), |cluster, (serial, command)| {
+        apply(&cluster, 10 + serial as u128, command)
     });
     assert_eq!(cluster.attachments.len(), 2);
     assert!(cluster.disks[&name("d", 0)].keeps_no_record() && cluster.disks[&name("d", 1)].has_superblock());
@@ -98,6 +98,19 @@ fn it_is_not_opened_before_an_operator_has_confirmed_it() {
     ] {
         assert!(words.contains(word), "{words}");
     }
+    // Of several volumes the first is taken off first, and all are named.
+    let two = Cause::HeldDisk {
+        disk: name("d", 0),
+        volumes: vec![name("v", 0), name("v", 1)],
+    };
+    let words = Wait {
+        kind: Kind::Disk,
+        name: name("d", 0),
+        cause: two,
+    }
+    .to_string();
+    assert!(words.contains("has v0, v1 on it"), "{words}");
+    assert!(words.contains("palisade volume delete v0 --no-clear"), "{words}");
     let cluster = confirmed(&cluster);
     node.settle(&cluster);
     assert_eq!(told(&cluster, &node), []);

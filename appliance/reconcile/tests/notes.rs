@@ -9,15 +9,15 @@ use palisade_words::{Generation, Uuid};
 
 /// A pooled file `d0` with `v0` on it and its attachment `a0`, a second one `d1`, and what the node has of it.
 fn furnished() -> (Cluster, Observed) {
-    let wishes = [
+    let commands = [
         (0, 0, 0, 15, true),
         (0, 1, 0, 18, true),
         (4, 0, 0, 3, true),
         (8, 0, 0, 0, false),
     ];
     let mut cluster = begin();
-    for (serial, wish) in wishes.into_iter().enumerate() {
-        cluster = apply(&cluster, 100 + serial as u128, wish);
+    for (serial, command) in commands.into_iter().enumerate() {
+        cluster = apply(&cluster, 100 + serial as u128, command);
     }
     let mut node = Node::default();
     node.settle(&cluster);
@@ -73,7 +73,7 @@ fn a_step_that_is_done_has_not_failed_and_is_not_under_way() {
         assert_eq!(observed.failures[&action].attempts, 1);
         assert!(observed.under_way.is_empty(), "{action}: it has ended");
         observed.begin(&step);
-        observed.record(&cluster, &step, Opened::default());
+        observed.record(&cluster, &step, StepOutcome::default());
         let left = (observed.failures.get(&action), observed.under_way.get(&action));
         assert_eq!(left, (None, None), "{action}");
         // The next failure is the first one again.
@@ -93,7 +93,7 @@ fn the_latest_generation_that_steps_were_taken_for_is_kept() {
                 generation: Generation(of),
                 ..cluster.clone()
             };
-            observed.record(&wanted, &step(of, action.clone()), Opened::default());
+            observed.record(&wanted, &step(of, action.clone()), StepOutcome::default());
             assert_eq!(observed.generation, Generation(then), "{action} of {of}");
         }
     }
@@ -102,18 +102,18 @@ fn the_latest_generation_that_steps_were_taken_for_is_kept() {
 #[test]
 fn what_a_superblock_says_is_as_it_was_found_last() {
     let generation = Generation(40);
-    let sound_or_not = [false, true].map(|flawed| Superblock::Ours { generation, flawed });
+    let sound_or_not = [false, true].map(|flawed| SuperblockState::Ours { generation, flawed });
     let others = [
-        Superblock::Missing,
-        Superblock::Foreign,
-        Superblock::Damaged,
-        Superblock::EndLost {
+        SuperblockState::Missing,
+        SuperblockState::Foreign,
+        SuperblockState::Damaged,
+        SuperblockState::EndLost {
             generation,
             tail: false,
         },
-        Superblock::Newer { generation },
-        Superblock::Diverged { generation },
-        Superblock::Older {
+        SuperblockState::Newer { generation },
+        SuperblockState::Diverged { generation },
+        SuperblockState::Older {
             generation,
             last: Some(Generation(41)),
         },
@@ -128,7 +128,7 @@ fn what_a_superblock_says_is_as_it_was_found_last() {
         let wanted = cluster.disks.get_mut(&name("d", 0)).expect("a disk");
         wanted.protected = true;
         let wanted = wanted.clone();
-        let opened = Opened {
+        let opened = StepOutcome {
             index: 0,
             superblock: found,
         };
@@ -161,7 +161,7 @@ fn permissions_and_limits_change_apart_from_each_other() {
     let changed = |actions: &[Action]| {
         let mut observed = observed.clone();
         for action in actions {
-            observed.record(&cluster, &step(20, action.clone()), Opened::default());
+            observed.record(&cluster, &step(20, action.clone()), StepOutcome::default());
         }
         observed.sockets[&name("a", 0)].attachment.clone()
     };
@@ -199,7 +199,7 @@ fn a_failed_erasure_is_forgotten_with_its_disk() {
     for action in [&erase, &other] {
         observed.record_failure(&step(20, action.clone()), "EIO".into());
     }
-    observed.record(&cluster, &step(20, close), Opened::default());
+    observed.record(&cluster, &step(20, close), StepOutcome::default());
     assert!(observed.failures.keys().eq([&other]));
 }
 
@@ -215,12 +215,12 @@ fn disks_that_were_let_go_are_forgotten_once_the_cluster_has_forgotten_them() {
     // The medium of another disk of the name is not the one that leaves.
     let mut other = observed.clone();
     other.disks.get_mut(&name("d", 0)).expect("open").disk.uuid = Uuid(8);
-    other.record(&cluster, &close, Opened::default());
+    other.record(&cluster, &close, StepOutcome::default());
     assert_eq!(other.released, [(known, true)].into());
-    observed.record(&cluster, &close, Opened::default());
+    observed.record(&cluster, &close, StepOutcome::default());
     assert_eq!(observed.released, [(leaving, false), (known, true)].into());
     let release = step(20, Action::ReleaseDisk { disk: name("d", 0) });
-    observed.record(&cluster, &release, Opened::default());
+    observed.record(&cluster, &release, StepOutcome::default());
     assert_eq!(observed.released, [(leaving, true), (known, true)].into());
 }
 
@@ -228,18 +228,18 @@ fn disks_that_were_let_go_are_forgotten_once_the_cluster_has_forgotten_them() {
 #[test]
 fn a_change_is_held_against_the_media_that_it_changes() {
     let (before, observed) = furnished();
-    let change = |cluster: &Cluster, wishes: &[(u8, u8, u8, u8, bool)]| {
-        wishes
+    let change = |cluster: &Cluster, commands: &[(u8, u8, u8, u8, bool)]| {
+        commands
             .iter()
             .enumerate()
-            .fold(cluster.clone(), |cluster, (serial, wish)| {
-                let next = apply(&cluster, 300 + serial as u128, *wish);
-                assert_ne!(next, cluster, "{wish:?}");
+            .fold(cluster.clone(), |cluster, (serial, command)| {
+                let next = apply(&cluster, 300 + serial as u128, *command);
+                assert_ne!(next, cluster, "{command:?}");
                 next
             })
     };
     let generation = Generation(1);
-    let newer = Superblock::Newer { generation };
+    let newer = SuperblockState::Newer { generation };
     let judge = |before: &Cluster, after: &Cluster, superblock| {
         let mut observed = observed.clone();
         observed.disks.get_mut(&name("d", 0)).expect("open").superblock = superblock;
@@ -266,9 +266,9 @@ fn a_change_is_held_against_the_media_that_it_changes() {
     assert!(judge(&none, &one, newer) && !judge(&none, &gone, newer));
     // On what is lost, less may lie, but nothing more; on what nothing lies on, something may.
     for (superblock, on_empty) in [
-        (Superblock::Foreign, true),
-        (Superblock::Damaged, true),
-        (Superblock::Missing, false),
+        (SuperblockState::Foreign, true),
+        (SuperblockState::Damaged, true),
+        (SuperblockState::Missing, false),
     ] {
         assert!(
             judge(&one, &two, superblock) && !judge(&two, &one, superblock),
@@ -285,8 +285,8 @@ fn a_change_is_held_against_the_media_that_it_changes() {
             let extent = cluster
                 .volumes
                 .get(&name("v", 0))
-                .map(|volume| volume.extents()[0].clone());
-            let extent = extent.unwrap_or_else(|| one.volumes[&name("v", 0)].extents()[0].clone());
+                .map(|volume| volume.all_extents()[0].clone());
+            let extent = extent.unwrap_or_else(|| one.volumes[&name("v", 0)].all_extents()[0].clone());
             let pieces = vec![Piece {
                 volume_lba: 0,
                 extent,

@@ -10,11 +10,11 @@ use palisade_words::{Generation, Uuid};
 
 const DISK: Uuid = Uuid(100);
 
-const NEWER: Superblock = Superblock::Newer {
+const NEWER: SuperblockState = SuperblockState::Newer {
     generation: Generation(99),
 };
 
-const OLDER: Superblock = Superblock::Older {
+const OLDER: SuperblockState = SuperblockState::Older {
     generation: Generation(1),
     last: Some(Generation(2)),
 };
@@ -43,22 +43,22 @@ fn told(cluster: &Cluster, observed: &Observed) -> Option<Cause> {
 }
 
 /// Takes the one step that is planned, with what is found by it; between its beginning and its end too it is told why.
-fn take(cluster: &Cluster, observed: &mut Observed, step: &str, superblock: Superblock, cause: &Cause) {
+fn take(cluster: &Cluster, observed: &mut Observed, step: &str, superblock: SuperblockState, cause: &Cause) {
     assert_eq!(steps(cluster, observed), [step]);
     let planned = plan(cluster, &name("n", 0), observed).remove(0);
     observed.begin(&planned);
     assert_eq!(told(cluster, observed).as_ref(), Some(cause), "{step} under way");
-    observed.record(cluster, &planned, Opened { index: 0, superblock });
+    observed.record(cluster, &planned, StepOutcome { index: 0, superblock });
     assert_eq!(told(cluster, observed).as_ref(), Some(cause), "after {step}");
 }
 
 /// A node that has just started, and has found something else under the disk's path.
-fn refused(cluster: &Cluster, superblock: Superblock) -> Observed {
+fn refused(cluster: &Cluster, superblock: SuperblockState) -> Observed {
     let mut observed = Observed::default();
     for step in ["open_disk d0", "close_disk d0"] {
         assert_eq!(steps(cluster, &observed), [step]);
         let planned = plan(cluster, &name("n", 0), &observed).remove(0);
-        observed.record(cluster, &planned, Opened { index: 0, superblock });
+        observed.record(cluster, &planned, StepOutcome { index: 0, superblock });
     }
     assert!(observed.disks.is_empty());
     observed
@@ -68,9 +68,9 @@ fn refused(cluster: &Cluster, superblock: Superblock) -> Observed {
 fn it_is_open_for_a_look_only_and_the_looks_come_less_often() {
     let cluster = served();
     for (superblock, cause) in [
-        (Superblock::Foreign, Cause::ForeignSuperblock),
-        (Superblock::Damaged, Cause::DamagedSuperblock),
-        (Superblock::Missing, Cause::LostSuperblock),
+        (SuperblockState::Foreign, Cause::ForeignSuperblock),
+        (SuperblockState::Damaged, Cause::DamagedSuperblock),
+        (SuperblockState::Missing, Cause::LostSuperblock),
         (
             NEWER,
             Cause::NewerSuperblock {
@@ -101,12 +101,12 @@ fn it_is_open_for_a_look_only_and_the_looks_come_less_often() {
         // Something else that may not be used: it may be on its way back.
         observed.now_ms += LOOK_MS_MAX;
         let other = match superblock {
-            Superblock::Foreign => Superblock::Damaged,
-            _ => Superblock::Foreign,
+            SuperblockState::Foreign => SuperblockState::Damaged,
+            _ => SuperblockState::Foreign,
         };
         for _ in 0..2 {
             let planned = plan(&cluster, &name("n", 0), &observed).remove(0);
-            let opened = Opened {
+            let opened = StepOutcome {
                 index: 0,
                 superblock: other,
             };
@@ -122,7 +122,7 @@ fn the_right_medium_is_used_when_it_is_back() {
     let mut node = Node::default();
     node.settle(&cluster);
     node.restart();
-    node.strange.insert(DISK, Superblock::Foreign);
+    node.strange.insert(DISK, SuperblockState::Foreign);
     for _ in 0..30 {
         node.observed.now_ms += 10_000;
         node.round(&cluster, 0, &mut |_| false);
@@ -150,7 +150,7 @@ fn what_is_in_service_is_not_closed() {
             Some(Cause::NewerSuperblock { .. })
         ));
         let planned = plan(&cluster, &name("n", 0), &node.observed).remove(0);
-        node.observed.record(&cluster, &planned, Opened::default());
+        node.observed.record(&cluster, &planned, StepOutcome::default());
     }
     assert_eq!(node.observed.refused[&name("d", 0)].superblock, NEWER);
 }
@@ -212,14 +212,14 @@ fn nobody_opens_a_medium_that_is_being_decided_about() {
     observed.begin(&open);
     assert!(observed.is_on_the_move(&disk));
     let superblock = NEWER;
-    observed.record(&cluster, &open, Opened { index: 0, superblock });
+    observed.record(&cluster, &open, StepOutcome { index: 0, superblock });
     assert!(observed.is_on_the_move(&disk), "it is about to be closed");
     let mut node = Node::default();
     node.settle(&cluster);
     assert!(!node.observed.is_on_the_move(&disk), "it is in use");
     node.observed.disks.get_mut(&disk).unwrap().superblock = NEWER;
     assert!(!node.observed.is_on_the_move(&disk), "it is in service still");
-    let mut extents = cluster.volumes[&name("v", 0)].extents().to_vec();
+    let mut extents = cluster.volumes[&name("v", 0)].all_extents().to_vec();
     let elsewhere = extents[0].clone();
     extents.insert(0, elsewhere);
     extents[0].disk = name("d", 1);
@@ -245,13 +245,13 @@ fn a_whole_disk_that_somebody_has_pooled_is_on_the_move() {
     let superblock = |observed: &mut Observed, found| {
         observed.disks.get_mut(&disk).unwrap().superblock = found;
     };
-    superblock(&mut observed, Superblock::Missing);
+    superblock(&mut observed, SuperblockState::Missing);
     assert!(!observed.is_on_the_move(&disk));
-    superblock(&mut observed, Superblock::Foreign);
+    superblock(&mut observed, SuperblockState::Foreign);
     assert!(!observed.is_on_the_move(&disk), "it is in service still");
     observed.routes.clear();
     assert!(observed.is_on_the_move(&disk));
-    superblock(&mut observed, Superblock::Missing);
+    superblock(&mut observed, SuperblockState::Missing);
     assert!(!observed.is_on_the_move(&disk), "no volume of it is attached");
 }
 
@@ -261,7 +261,7 @@ fn what_was_read_stands_against_changes() {
     let cluster = served();
     let more = apply(&cluster, 103, (4, 0, 1, 1, true));
     assert_eq!(more.volumes.len(), 2);
-    for superblock in [Superblock::Foreign, Superblock::Damaged, NEWER, OLDER] {
+    for superblock in [SuperblockState::Foreign, SuperblockState::Damaged, NEWER, OLDER] {
         let observed = refused(&cluster, superblock);
         let found = objection(&cluster, &more, &name("n", 0), &observed);
         let disk = name("d", 0);
@@ -287,13 +287,13 @@ fn leaving(cluster: &Cluster) -> Cluster {
 fn a_disk_that_is_given_up_does_not_wait_for_the_owner_of_its_medium() {
     let empty = apply(&begin(), DISK.0, (0, 0, 0, 3, true));
     for (before, superblock, next) in [
-        (served(), Superblock::Foreign, "release_disk d0"),
-        (empty.clone(), Superblock::Foreign, "release_disk d0"),
+        (served(), SuperblockState::Foreign, "release_disk d0"),
+        (empty.clone(), SuperblockState::Foreign, "release_disk d0"),
         (empty.clone(), NEWER, "release_disk d0"),
         // What has changed on the disk since may be that what it carries was taken over.
         (served(), NEWER, "open_disk d0"),
         (empty.clone(), OLDER, "open_disk d0"),
-        (empty, Superblock::Damaged, "open_disk d0"),
+        (empty, SuperblockState::Damaged, "open_disk d0"),
     ] {
         let mut observed = refused(&before, superblock);
         let cluster = leaving(&before);
@@ -304,7 +304,7 @@ fn a_disk_that_is_given_up_does_not_wait_for_the_owner_of_its_medium() {
         assert_eq!(steps(&cluster, &observed), [next], "{superblock:?}");
         if next == "release_disk d0" {
             let release = plan(&cluster, &name("n", 0), &observed).remove(0);
-            observed.record(&cluster, &release, Opened::default());
+            observed.record(&cluster, &release, StepOutcome::default());
             assert!(observed.refused.is_empty());
             assert_eq!(steps(&cluster, &observed), [""; 0]);
         }
@@ -318,7 +318,7 @@ fn what_holds_something_else_is_not_held_and_stays_told() {
     let disk = cluster.disks.get_mut(&name("d", 0)).unwrap();
     disk.first_superblock = palisade_model::FirstSuperblock::Pending;
     let mut node = Node::default();
-    node.strange.insert(DISK, Superblock::Missing);
+    node.strange.insert(DISK, SuperblockState::Missing);
     for _ in 0..3 {
         node.round(&cluster, 0, &mut |_| false);
     }
@@ -330,7 +330,7 @@ fn what_holds_something_else_is_not_held_and_stays_told() {
     }
     assert_eq!(
         node.observed.refused[&name("d", 0)].superblock,
-        Superblock::Occupied
+        SuperblockState::Occupied
     );
     node.strange.clear();
     node.settle(&cluster);
@@ -342,7 +342,7 @@ fn what_holds_something_else_is_not_held_and_stays_told() {
 #[test]
 fn a_disk_is_not_kept_waiting_for_another_that_had_its_name() {
     let cluster = served();
-    let observed = refused(&cluster, Superblock::Foreign);
+    let observed = refused(&cluster, SuperblockState::Foreign);
     assert!(steps(&cluster, &observed).is_empty(), "it is looked at later");
     let mut next = cluster;
     next.disks.get_mut(&name("d", 0)).unwrap().uuid = Uuid(7);
@@ -364,9 +364,9 @@ fn a_disk_that_is_closed_because_it_is_elsewhere_is_not_looked_at_later() {
     observed.record(
         &cluster,
         &close,
-        Opened {
+        StepOutcome {
             index: 0,
-            superblock: Superblock::Missing,
+            superblock: SuperblockState::Missing,
         },
     );
     assert!(observed.disks.is_empty() && observed.refused.is_empty());
@@ -378,7 +378,7 @@ fn a_whole_disk_that_stays_somebodys_is_looked_at_less_often() {
     let mut cluster = served();
     cluster.disks.get_mut(&name("d", 0)).unwrap().usage = Usage::Whole;
     let cause = Cause::SuperblockOnWhole { disk: name("d", 0) };
-    let mut observed = refused(&cluster, Superblock::Foreign);
+    let mut observed = refused(&cluster, SuperblockState::Foreign);
     let mut wait_ms = LOOK_MS_FIRST;
     for _ in 0..10 {
         assert_eq!(steps(&cluster, &observed), [""; 0]);
@@ -389,14 +389,14 @@ fn a_whole_disk_that_stays_somebodys_is_looked_at_less_often() {
             &cluster,
             &mut observed,
             "open_disk d0",
-            Superblock::Foreign,
+            SuperblockState::Foreign,
             &cause,
         );
         take(
             &cluster,
             &mut observed,
             "close_disk d0",
-            Superblock::Foreign,
+            SuperblockState::Foreign,
             &cause,
         );
         wait_ms = (2 * wait_ms).min(LOOK_MS_MAX);
@@ -408,7 +408,7 @@ fn a_whole_disk_that_stays_somebodys_is_looked_at_less_often() {
 fn a_whole_disk_is_refused_no_longer_once_it_is_open() {
     let mut cluster = served();
     cluster.disks.get_mut(&name("d", 0)).unwrap().usage = Usage::Whole;
-    let mut observed = refused(&cluster, Superblock::Foreign);
+    let mut observed = refused(&cluster, SuperblockState::Foreign);
     assert_eq!(observed.refused.len(), 1);
     observed.now_ms += LOOK_MS_FIRST;
     let open = plan(&cluster, &name("n", 0), &observed).remove(0);
@@ -416,9 +416,9 @@ fn a_whole_disk_is_refused_no_longer_once_it_is_open() {
     observed.record(
         &cluster,
         &open,
-        Opened {
+        StepOutcome {
             index: 0,
-            superblock: Superblock::Missing,
+            superblock: SuperblockState::Missing,
         },
     );
     assert!(observed.refused.is_empty() && observed.disks.contains_key(&name("d", 0)));
@@ -428,14 +428,14 @@ fn a_whole_disk_is_refused_no_longer_once_it_is_open() {
 #[test]
 fn what_was_refused_is_forgotten_with_the_disk() {
     let cluster = served();
-    let before = refused(&cluster, Superblock::Foreign);
+    let before = refused(&cluster, SuperblockState::Foreign);
     let done = Step {
         generation: cluster.generation,
         action: Action::ClearRoute { volume: name("v", 9) },
     };
-    let nothing = Opened {
+    let nothing = StepOutcome {
         index: 0,
-        superblock: Superblock::Missing,
+        superblock: SuperblockState::Missing,
     };
     let mut observed = before.clone();
     observed.record(&cluster, &done, nothing);
@@ -454,11 +454,11 @@ fn a_pooled_disk_is_refused_no_longer_once_its_superblock_is_its_own() {
     let mut open_for_a_look = refused(&cluster, OLDER);
     open_for_a_look.now_ms += LOOK_MS_FIRST;
     let open = plan(&cluster, &name("n", 0), &open_for_a_look).remove(0);
-    let opened = |superblock| Opened { index: 0, superblock };
+    let opened = |superblock| StepOutcome { index: 0, superblock };
     open_for_a_look.record(&cluster, &open, opened(OLDER));
     assert_eq!(open_for_a_look.refused.len(), 1);
     let generation = cluster.disks[&disk].superblock_generation();
-    let ours = Superblock::Ours {
+    let ours = SuperblockState::Ours {
         generation,
         flawed: false,
     };

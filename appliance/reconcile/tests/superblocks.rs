@@ -50,7 +50,7 @@ fn steps(cluster: &Cluster, observed: &Observed) -> Vec<Action> {
 fn open_missing(cluster: &Cluster) -> Observed {
     let mut observed = Observed::default();
     for step in plan(cluster, &name("n", 0), &observed) {
-        observed.record(cluster, &step, Opened::default());
+        observed.record(cluster, &step, StepOutcome::default());
     }
     assert_eq!(
         steps(cluster, &observed),
@@ -123,7 +123,7 @@ fn a_removal_does_not_overtake_the_writing_of_a_superblock() {
         // It may have got half way when it failed.
         match fails {
             true => observed.record_failure(&step, "EIO".into()),
-            false => observed.record(&cluster, &step, Opened::default()),
+            false => observed.record(&cluster, &step, StepOutcome::default()),
         }
         let erase = Action::EraseSuperblock { disk: disk.clone() };
         assert_eq!(steps(&gone, &observed), std::slice::from_ref(&erase));
@@ -133,7 +133,7 @@ fn a_removal_does_not_overtake_the_writing_of_a_superblock() {
         };
         observed.begin(&erase);
         assert_eq!(steps(&gone, &observed), []);
-        observed.record(&gone, &erase, Opened::default());
+        observed.record(&gone, &erase, StepOutcome::default());
         assert_eq!(
             steps(&gone, &observed),
             [Action::CloseDisk { disk: disk.clone() }]
@@ -208,9 +208,9 @@ fn a_disk_leaves_whatever_grew_on_apart_from_the_cluster() {
     let cluster = leaving(&fresh());
     let generation = Generation(1);
     for superblock in [
-        Superblock::Foreign,
-        Superblock::Newer { generation },
-        Superblock::Diverged { generation },
+        SuperblockState::Foreign,
+        SuperblockState::Newer { generation },
+        SuperblockState::Diverged { generation },
     ] {
         let mut observed = open_missing(&fresh());
         observed.disks.get_mut(&name("d", 0)).unwrap().superblock = superblock;
@@ -219,7 +219,7 @@ fn a_disk_leaves_whatever_grew_on_apart_from_the_cluster() {
         observed.record(
             &cluster,
             &plan(&cluster, &name("n", 0), &observed)[0],
-            Opened::default(),
+            StepOutcome::default(),
         );
         let release = Action::ReleaseDisk { disk: name("d", 0) };
         assert_eq!(steps(&cluster, &observed), [release]);
@@ -227,11 +227,11 @@ fn a_disk_leaves_whatever_grew_on_apart_from_the_cluster() {
     // What cannot be read may be the rest of an erasure that was cut off: that is told apart on the medium.
     let mut observed = open_missing(&fresh());
     let erase = Action::EraseSuperblock { disk: name("d", 0) };
-    let older = Superblock::Older {
+    let older = SuperblockState::Older {
         generation,
         last: Some(Generation(2)),
     };
-    for superblock in [Superblock::Damaged, older] {
+    for superblock in [SuperblockState::Damaged, older] {
         observed.disks.get_mut(&name("d", 0)).unwrap().superblock = superblock;
         assert_eq!(steps(&cluster, &observed), std::slice::from_ref(&erase));
     }
@@ -249,11 +249,11 @@ fn a_medium_that_knows_more_is_left_alone_when_its_disk_is_removed() {
     let cluster = fresh();
     let generation = Generation(1);
     for superblock in [
-        Superblock::Foreign,
-        Superblock::Damaged,
-        Superblock::Newer { generation },
-        Superblock::Diverged { generation },
-        Superblock::Older {
+        SuperblockState::Foreign,
+        SuperblockState::Damaged,
+        SuperblockState::Newer { generation },
+        SuperblockState::Diverged { generation },
+        SuperblockState::Older {
             generation,
             last: Some(Generation(2)),
         },
@@ -292,9 +292,9 @@ fn changes_of_a_disk_that_knows_more_are_not_agreed_on() {
         objection(&cluster, after, &node, &observed).is_some()
     };
     for superblock in [
-        Superblock::Newer { generation },
-        Superblock::Diverged { generation },
-        Superblock::Older {
+        SuperblockState::Newer { generation },
+        SuperblockState::Diverged { generation },
+        SuperblockState::Older {
             generation,
             last: Some(Generation(2)),
         },
@@ -302,7 +302,11 @@ fn changes_of_a_disk_that_knows_more_are_not_agreed_on() {
         assert!(judge(superblock, &more) && judge(superblock, &less));
         assert!(!judge(superblock, &cluster), "what does not touch the disk");
     }
-    for superblock in [Superblock::Foreign, Superblock::Missing, Superblock::Damaged] {
+    for superblock in [
+        SuperblockState::Foreign,
+        SuperblockState::Missing,
+        SuperblockState::Damaged,
+    ] {
         assert!(judge(superblock, &more));
         assert!(!judge(superblock, &less), "what has gone can be given up");
     }
@@ -340,7 +344,7 @@ fn a_disk_that_was_adopted_is_looked_at_again() {
     let cluster = fresh();
     let mut node = Node::default();
     node.settle(&cluster);
-    let diverged = Superblock::Diverged {
+    let diverged = SuperblockState::Diverged {
         generation: Generation(40),
     };
     node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = diverged;
@@ -383,7 +387,7 @@ fn a_disk_that_is_found_elsewhere_is_opened_there_unless_it_is_in_use() {
     );
     let close = Action::CloseDisk { disk: name("d", 0) };
     assert!(!steps(&moved, &node.observed).contains(&close), "it is in use");
-    node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = Superblock::Foreign;
+    node.observed.disks.get_mut(&name("d", 0)).unwrap().superblock = SuperblockState::Foreign;
     assert_eq!(
         steps(&agreed, &node.observed),
         std::slice::from_ref(&close),
@@ -391,7 +395,7 @@ fn a_disk_that_is_found_elsewhere_is_opened_there_unless_it_is_in_use() {
     );
     assert_eq!(steps(&moved, &node.observed), std::slice::from_ref(&close));
     let step = plan(&moved, &name("n", 0), &node.observed).remove(0);
-    node.observed.record(&moved, &step, Opened::default());
+    node.observed.record(&moved, &step, StepOutcome::default());
     assert_eq!(
         steps(&moved, &node.observed),
         [Action::OpenDisk { disk: name("d", 0) }]
@@ -403,8 +407,8 @@ fn a_disk_that_is_found_elsewhere_is_opened_there_unless_it_is_in_use() {
 fn a_disk_that_was_adopted_and_given_up_is_looked_at_before_it_is_let_go() {
     let generation = Generation(40);
     for known in [
-        Superblock::Newer { generation },
-        Superblock::Diverged { generation },
+        SuperblockState::Newer { generation },
+        SuperblockState::Diverged { generation },
     ] {
         let mut node = Node::default();
         node.settle(&fresh());
@@ -415,14 +419,14 @@ fn a_disk_that_was_adopted_and_given_up_is_looked_at_before_it_is_let_go() {
         assert_eq!(steps(&cluster, &node.observed), [examine], "{known:?}");
         let step = plan(&cluster, &name("n", 0), &node.observed).remove(0);
         // What was taken over is ours by then, and goes; what grew on once more meanwhile stays.
-        let found = |superblock| Opened { index: 0, superblock };
+        let found = |superblock| StepOutcome { index: 0, superblock };
         let mut still = node.observed.clone();
         still.record(&cluster, &step, found(known));
         assert_eq!(
             steps(&cluster, &still),
             [Action::CloseDisk { disk: name("d", 0) }]
         );
-        let ours = Superblock::Ours {
+        let ours = SuperblockState::Ours {
             generation,
             flawed: false,
         };
@@ -451,7 +455,7 @@ fn a_failure_is_told_while_the_step_is_tried_again() {
     observed.begin(&open);
     assert!(told(&observed), "tried again");
     assert_eq!(steps(&cluster, &observed), []);
-    observed.record(&cluster, &open, Opened::default());
+    observed.record(&cluster, &open, StepOutcome::default());
     assert!(!told(&observed));
 }
 
@@ -469,10 +473,10 @@ fn a_disk_that_becomes_another_one_is_used_by_nobody() {
     node.is_as_wanted(&cluster);
     let generation = Generation(99);
     for superblock in [
-        Superblock::Foreign,
-        Superblock::Missing,
-        Superblock::Newer { generation },
-        Superblock::Diverged { generation },
+        SuperblockState::Foreign,
+        SuperblockState::Missing,
+        SuperblockState::Newer { generation },
+        SuperblockState::Diverged { generation },
     ] {
         node.observed.disks.get_mut(&disk).unwrap().superblock = superblock;
         node.strange.insert(DISK, superblock);

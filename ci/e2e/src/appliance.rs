@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
-use crate::process::{Process, ending, wait_until};
+use crate::process::{Process, ending, number, wait_until};
 use crate::rest::Rest;
 
 /// How long the daemon may take to start on a busy machine, and to put a change into force.
@@ -125,11 +125,11 @@ impl Appliance {
     /// # Errors
     /// The daemon's refusal, or a socket that does not appear.
     pub fn attach(&self, volume: &str, extra: Value) -> Outcome<PathBuf> {
-        let mut wish = json!({ "id": volume, "volume": volume });
-        if let (Some(wish), Value::Object(extra)) = (wish.as_object_mut(), extra) {
-            wish.extend(extra);
+        let mut request = json!({ "id": volume, "volume": volume });
+        if let (Some(request), Value::Object(extra)) = (request.as_object_mut(), extra) {
+            request.extend(extra);
         }
-        self.rest.post("/v1/attachments", &wish)?;
+        self.rest.post("/v1/attachments", &request)?;
         let attachment = self.settled(&format!("/v1/attachments/{volume}"))?;
         let socket = attachment.get("socket").and_then(Value::as_str);
         let socket = PathBuf::from(socket.ok_or_else(|| Failure::new(format!("no socket in {attachment}")))?);
@@ -212,7 +212,7 @@ impl Appliance {
         self.process.must_run()?;
         let mut health = Value::Null;
         let up = wait_until("everything to be up", PATIENCE, || {
-            health = self.rest.get("/v1/health")?;
+            health = self.rest.get("/v1/nodes/self/health")?;
             // What a kill in the middle of a write has left of a superblock is written anew first.
             let is_up = ["\"coming_up\"", "\"superblock_damaged\""]
                 .iter()
@@ -220,8 +220,46 @@ impl Appliance {
             Ok(is_up)
         });
         up.map_err(|failure| Failure::new(format!("{failure}: {health}")))?;
-        let well = health.get("overall").and_then(Value::as_str) == Some("ok");
+        let findings = health.get("findings").and_then(Value::as_array);
+        // A discard that took long on this machine is a truth about the machine.
+        let is_wrong = |finding: &Value| {
+            let text = |name: &str| finding.get(name).and_then(Value::as_str);
+            text("severity") != Some("ok") && text("code") != Some("disk_discards_slow")
+        };
+        let well = findings.is_some_and(|findings| !findings.iter().any(is_wrong));
         demand(well, format!("the appliance is not well: {health}"))
+    }
+
+    /// The thread of the daemon that was begun last of those whose name is right.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn youngest_thread(&self, is_it: impl Fn(&str) -> bool) -> Outcome<u32> {
+        let folder = format!("/proc/{}/task", self.process.id());
+        let threads = fs::read_dir(&folder).map_err(|error| Failure::during(&folder, error))?;
+        let threads = threads.flatten().map(|entry| entry.path());
+        let found = threads.filter(|path| {
+            let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            is_it(comm.trim_end())
+        });
+        let youngest = found.filter_map(|path| number(&path)).max();
+        youngest.ok_or_else(|| Failure::new("the daemon has no such thread"))
+    }
+
+    /// For how long its first reactor has been ready to run and had no processor, since it was started.
+    ///
+    /// # Errors
+    /// When the kernel does not say (CONFIG_SCHED_INFO).
+    pub fn reactor_had_to_wait(&self) -> Outcome<Duration> {
+        let thread = self.youngest_thread(|comm| comm == "reactor-0")?;
+        let file = format!("/proc/{}/task/{thread}/schedstat", self.process.id());
+        let text = fs::read_to_string(&file).map_err(|error| Failure::during(&file, error))?;
+        let waited = text
+            .split_whitespace()
+            .nth(1)
+            .and_then(|field| field.parse().ok());
+        let waited = waited.ok_or_else(|| Failure::new(format!("{file}: {text}")))?;
+        Ok(Duration::from_nanos(waited))
     }
 
     /// `kill -9`.
@@ -282,10 +320,7 @@ impl Appliance {
         let mut seen = Value::Null;
         let waited = wait_until(&format!("{path} to be in force"), PATIENCE, || {
             seen = self.rest.get(path)?;
-            let of = |name: &str| seen.pointer(&format!("/state/{name}")).and_then(Value::as_u64);
-            Ok(of("applied")
-                .zip(of("generation"))
-                .is_some_and(|(applied, wanted)| applied >= wanted))
+            Ok(is_applied(&seen))
         });
         waited.map_err(|failure| Failure::new(format!("{failure}: {seen}")))?;
         Ok(seen)
@@ -298,7 +333,7 @@ fn launch(program: &Path, config: &Path, log: &Path, rest: &Rest) -> Outcome<Pro
     let mut process = Process::start("palisaded", &mut command, log)?;
     wait_until("the daemon's REST port", PATIENCE, || {
         process.must_run()?;
-        Ok(rest.get("/v1/node").is_ok())
+        Ok(rest.get("/v1/nodes/self").is_ok())
     })?;
     Ok(process)
 }
@@ -308,4 +343,12 @@ fn free_port() -> Outcome<u16> {
     let during = |error| Failure::during("a free port", error);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(during)?;
     Ok(listener.local_addr().map_err(during)?.port())
+}
+
+/// Whether what was agreed on about a resource is in force on every node that has to do with it.
+pub fn is_applied(resource: &Value) -> bool {
+    let wanted = resource.pointer("/state/generation").and_then(Value::as_u64);
+    let nodes = resource.pointer("/state/applied").and_then(Value::as_object);
+    let reached = |on: &Value| on.get("generation").and_then(Value::as_u64) >= wanted;
+    wanted.is_some() && nodes.is_some_and(|nodes| !nodes.is_empty() && nodes.values().all(reached))
 }

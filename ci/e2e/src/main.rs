@@ -51,14 +51,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    match Wish::parse(arguments.into_iter()) {
-        Ok(wish) if wish.list => {
+    match Options::parse(arguments.into_iter()) {
+        Ok(options) if options.list => {
             for scenario in ALL {
                 println!("{:<22} {}", scenario.name, scenario.about);
             }
             ExitCode::SUCCESS
         }
-        Ok(wish) => run_all(&wish),
+        Ok(options) => run_all(&options),
         Err(failure) => {
             eprintln!("palisade-e2e: {failure}");
             ExitCode::from(2)
@@ -68,17 +68,17 @@ fn main() -> ExitCode {
 
 /// What the command line asks for.
 #[derive(Debug)]
-struct Wish {
+struct Options {
     depth: Depth,
     list: bool,
     programs: PathBuf,
     chosen: Vec<&'static Scenario>,
 }
 
-impl Wish {
+impl Options {
     fn parse(arguments: impl Iterator<Item = String>) -> Outcome<Self> {
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let mut wish = Self {
+        let mut options = Self {
             depth: Depth::Quick,
             list: false,
             programs: target.join("release"),
@@ -87,38 +87,38 @@ impl Wish {
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--full" => wish.depth = Depth::Full,
-                "--list" => wish.list = true,
+                "--full" => options.depth = Depth::Full,
+                "--list" => options.list = true,
                 "--programs" => {
                     let folder = arguments
                         .next()
                         .ok_or_else(|| Failure::new("--programs wants a folder"))?;
-                    wish.programs = PathBuf::from(folder);
+                    options.programs = PathBuf::from(folder);
                 }
                 name => {
                     let found = ALL.iter().find(|scenario| scenario.name == name);
-                    wish.chosen.push(found.ok_or_else(|| {
+                    options.chosen.push(found.ok_or_else(|| {
                         Failure::new(format!("there is no scenario `{name}`; --list shows all of them"))
                     })?);
                 }
             }
         }
-        if wish.chosen.is_empty() {
-            wish.chosen = ALL
+        if options.chosen.is_empty() {
+            options.chosen = ALL
                 .iter()
-                .filter(|scenario| scenario.runs_at(wish.depth))
+                .filter(|scenario| scenario.runs_at(options.depth))
                 .collect();
         }
-        Ok(wish)
+        Ok(options)
     }
 }
 
-fn run_all(wish: &Wish) -> ExitCode {
+fn run_all(options: &Options) -> ExitCode {
     let mut failed = Vec::new();
-    for scenario in &wish.chosen {
+    for scenario in &options.chosen {
         println!("{}: {}", scenario.name, scenario.about);
         let start = Instant::now();
-        let result = run_one(scenario, wish);
+        let result = run_one(scenario, options);
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(()) => println!("  passed in {seconds:.1} s"),
@@ -130,7 +130,7 @@ fn run_all(wish: &Wish) -> ExitCode {
     }
     println!(
         "end to end: {} passed, {} failed",
-        wish.chosen.len() - failed.len(),
+        options.chosen.len() - failed.len(),
         failed.len()
     );
     if failed.is_empty() {
@@ -140,8 +140,8 @@ fn run_all(wish: &Wish) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn run_one(scenario: &Scenario, wish: &Wish) -> Outcome {
-    let lab = Lab::new(wish.depth, &wish.programs)?;
+fn run_one(scenario: &Scenario, options: &Options) -> Outcome {
+    let lab = Lab::new(options.depth, &options.programs)?;
     (scenario.run)(&lab).map_err(|failure| {
         let kept = lab.keep();
         Failure::new(format!("{failure}\n    logs are in {}", kept.display()))
@@ -152,8 +152,8 @@ fn run_one(scenario: &Scenario, wish: &Wish) -> Outcome {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Outcome<Wish> {
-        Wish::parse(arguments.iter().map(|&argument| argument.to_owned()))
+    fn parse(arguments: &[&str]) -> Outcome<Options> {
+        Options::parse(arguments.iter().map(|&argument| argument.to_owned()))
     }
 
     #[test]

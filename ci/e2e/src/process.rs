@@ -143,6 +143,11 @@ pub fn ending(status: ExitStatus) -> String {
     }
 }
 
+/// The number by which a folder of /proc is named.
+pub fn number(folder: &Path) -> Option<u32> {
+    folder.file_name()?.to_str()?.parse().ok()
+}
+
 /// Waits until `holds` answers true, asking every 20 ms.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ mod earlier_version;
 mod exchanged_paths;
 mod filesystem;
 mod findings;
+mod generated_client;
 mod giants;
 mod grow;
 mod guest_killed;
@@ -89,6 +90,12 @@ pub static ALL: &[Scenario] = &[
         about: "files, a file system, a socket and threads that go wrong: told with the cause, as finding, event and metric",
         depth: Depth::Quick,
         run: findings::run,
+    },
+    Scenario {
+        name: "generated_client",
+        about: "the description of the interface is valid, and a client that a stock generator makes of it works",
+        depth: Depth::Full,
+        run: generated_client::run,
     },
     Scenario {
         name: "two_queues",

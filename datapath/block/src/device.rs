@@ -2,7 +2,11 @@
 
 use crate::lease::{Lease, Segment};
 use crate::request::Op;
-use palisade_words::{DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use crate::route::MappingId;
+use crate::time::Nanos;
+use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use std::fmt::Debug;
+use std::io;
 
 /// What a device is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -110,6 +114,15 @@ impl Fault {
         self as usize
     }
 
+    /// Whether somebody may heal it, or send the request another way: the device is gone, out of reach, too slow, or refuses
+    /// this node. What it says of the medium, the host or the guest is the same on every way.
+    pub fn may_heal(self) -> bool {
+        matches!(
+            self,
+            Fault::Gone | Fault::Fenced | Fault::Unreachable | Fault::TimedOut
+        )
+    }
+
     /// Whose doing it is. Only faults that are not the guest's count with the device.
     pub fn origin(self) -> Origin {
         match self {
@@ -160,8 +173,12 @@ pub struct DeviceLimits {
 pub struct Io<'a> {
     /// On which device.
     pub device: DeviceIndex,
-    /// The engine's name for it, given back on completion.
+    /// The engine's name for it, given back on completion. Until then it names nothing else.
     pub slot: SlotIndex,
+    /// Under which mapping it is sent. Whoever carries it elsewhere says so with it.
+    pub mapping: &'a MappingId,
+    /// When it will be asked back, unless it has ended ([`Devices::cancel`]).
+    pub deadline: Nanos,
     /// What to do.
     pub op: Op,
     /// First sector on the device.
@@ -194,6 +211,33 @@ pub enum Started {
 /// Operations move data from and to memory that the devices *keep*: they have its lease until it is let go of, and longer
 /// where something is still in flight on it. That is theirs to see to, whatever becomes of the engine.
 pub trait Devices {
+    /// An open device, as it comes from whoever has opened it.
+    type Opened: Debug;
+
+    /// Guest memory whose pages are pinned.
+    type Pinned: Debug;
+
+    /// What a guest announces requests by.
+    type Kick: Debug;
+
+    /// Takes a device into use under a number, which no other has. Not part of a turn.
+    ///
+    /// # Errors
+    /// It cannot be used on this reactor.
+    fn open(&mut self, device: DeviceIndex, opened: Self::Opened) -> io::Result<()>;
+
+    /// Lets go of a device that has nothing in flight. Not part of a turn.
+    fn close(&mut self, device: DeviceIndex);
+
+    /// Takes over a device's new size. Not part of a turn.
+    fn grow(&mut self, device: DeviceIndex);
+
+    /// Takes pinned memory of an attachment's guest into use, which is sooner read and written. Not part of a turn.
+    fn pin(&mut self, attachment: AttachmentIndex, pinned: Self::Pinned);
+
+    /// Goes on without it, and gives it back to be dropped elsewhere. Not part of a turn.
+    fn unpin(&mut self, attachment: AttachmentIndex) -> Option<Self::Pinned>;
+
     /// Keeps memory for one user more, and gives it a number; memory that is kept already goes by the one it has. Not
     /// part of a turn: this may allocate.
     fn keep(&mut self, lease: &Lease) -> MemoryId;

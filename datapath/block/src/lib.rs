@@ -29,6 +29,6 @@ pub use lease::{Lease, Mapped, Segment};
 pub use pool::Pool;
 pub use progress::{Doing, Progress, Whom};
 pub use request::{LongList, Op, Request, SegmentList, Status, Token};
-pub use route::{Route, RouteError, Run};
+pub use route::{MappingId, Route, RouteError, Run};
 pub use source::{Answer, Pulled, Source};
 pub use time::{Clock, Lap, Nanos, Stopwatch};

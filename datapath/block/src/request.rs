@@ -229,18 +229,36 @@ impl SegmentList {
 
 /// The right and the duty to answer one request. It is made by the [`Source`](crate::Source) that handed the
 /// request over and is given back to it once; in a debug build dropping one stops the program.
+///
+/// What its two words say is the source's own affair: the head of a descriptor chain and where its answer goes, or the number
+/// of a request in a peer's session. Whoever carries it looks at neither.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "every request is answered exactly once"]
 pub struct Token {
-    /// The source's own name for the request: the head of the descriptor chain.
-    pub head: u16,
-    /// Bytes that a successful answer writes into the guest's data buffers.
-    pub bytes_in: u32,
-    /// Address in this process of the status byte, 0 when the source keeps none.
-    pub reply: usize,
+    key: u64,
+    note: u64,
 }
 
 impl Token {
+    /// For a request that has been taken: the source's name for it, and what else the source wants to know of it when it is
+    /// answered.
+    #[inline]
+    pub fn new(key: u64, note: u64) -> Token {
+        Token { key, note }
+    }
+
+    /// The source's name for the request.
+    #[inline]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// What else the source wanted to know of it.
+    #[inline]
+    pub fn note(&self) -> u64 {
+        self.note
+    }
+
     /// Ends the token's life on purpose: the answer has been given.
     #[inline]
     pub fn spend(self) {
@@ -254,7 +272,7 @@ impl Drop for Token {
         assert!(
             std::thread::panicking(),
             "request {} was dropped without an answer",
-            self.head
+            self.key
         );
     }
 }

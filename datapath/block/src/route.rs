@@ -1,7 +1,7 @@
 //! A reactor's private copy of "where do requests for this range go now". Compiled from a volume's layout by
 //! `datapath/volume`; replaced whole, never edited.
 
-use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, Uuid};
 
 /// A contiguous range of a volume that lies contiguously on one device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +14,40 @@ pub struct Run {
     pub device: DeviceIndex,
     /// Where: its first sector.
     pub lba: Lba,
+}
+
+/// Which mapping of which volume it is: by this a peer or a fence judges what is asked of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MappingId {
+    /// The volume, as all nodes know it.
+    pub volume: Uuid,
+    /// The configuration that the mapping is of.
+    pub generation: Generation,
+    /// The membership under which it is valid.
+    pub epoch: Epoch,
+    /// It serves what other nodes have forwarded. That is carried out on this node or nowhere: what is forwarded twice may
+    /// travel in circles.
+    pub is_forwarded: bool,
+}
+
+impl MappingId {
+    /// Of a mapping that serves this node's own guests.
+    pub const fn new(volume: Uuid, generation: Generation, epoch: Epoch) -> MappingId {
+        MappingId {
+            volume,
+            generation,
+            epoch,
+            is_forwarded: false,
+        }
+    }
+
+    /// The same for what other nodes have forwarded.
+    pub const fn forwarded(self) -> MappingId {
+        MappingId {
+            is_forwarded: true,
+            ..self
+        }
+    }
 }
 
 /// Why runs do not make a route.
@@ -33,19 +67,19 @@ pub enum RouteError {
     },
 }
 
-/// Where a volume's sectors lie, gapless from sector 0, under one generation and epoch.
+/// Where a volume's sectors lie, gapless from sector 0, by one mapping.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
-    generation: Generation,
-    epoch: Epoch,
+    mapping: MappingId,
     runs: Box<[Run]>,
     devices: Box<[DeviceIndex]>,
     sectors: Sectors,
+    parks_faults: bool,
 }
 
 impl Route {
     /// Makes a route of runs that follow each other without a gap from sector 0.
-    pub fn new(generation: Generation, epoch: Epoch, runs: Vec<Run>) -> Result<Route, RouteError> {
+    pub fn new(mapping: MappingId, runs: Vec<Run>) -> Result<Route, RouteError> {
         let mut end = Lba(0);
         let mut devices = Vec::new();
         for (index, run) in runs.iter().enumerate() {
@@ -62,22 +96,42 @@ impl Route {
         }
         let sectors = end.since(Lba(0));
         Ok(Route {
-            generation,
-            epoch,
+            mapping,
             runs: runs.into(),
             devices: devices.into(),
             sectors,
+            parks_faults: false,
         })
+    }
+
+    /// The same for a volume that has another way, or somebody who may heal the one it has: a fault that [may
+    /// heal](crate::Fault::may_heal) is not answered before somebody has decided.
+    pub fn parking_faults(self) -> Route {
+        Route {
+            parks_faults: true,
+            ..self
+        }
+    }
+
+    /// Whether faults that may heal wait for a decision.
+    pub fn parks_faults(&self) -> bool {
+        self.parks_faults
+    }
+
+    /// The mapping it was made from.
+    #[inline]
+    pub fn mapping(&self) -> &MappingId {
+        &self.mapping
     }
 
     /// The configuration the route was compiled from.
     pub fn generation(&self) -> Generation {
-        self.generation
+        self.mapping.generation
     }
 
     /// The membership under which the route is valid.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.mapping.epoch
     }
 
     /// The volume's size.
@@ -123,7 +177,7 @@ mod tests {
     }
 
     fn route(runs: Vec<Run>) -> Result<Route, RouteError> {
-        Route::new(Generation(1), Epoch(1), runs)
+        Route::new(MappingId::new(Uuid(1), Generation(1), Epoch(1)), runs)
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What stands above the engine: something that hands requests over and takes their answers. In the daemon a
 //! virtqueue; later also the serving end of a data port.
 
+use crate::device::Fault;
 use crate::lease::{Lease, Segment};
 use crate::request::{Request, SegmentList, Status, Token};
+use palisade_words::VolumeIndex;
 
 /// What a source had to give.
 #[derive(Debug)]
@@ -29,6 +31,9 @@ pub struct Answer<'a> {
     pub token: Token,
     /// What the guest is told.
     pub status: Status,
+    /// What a device has met, if that is why the answer is an error. A guest is told the status alone; another node is told
+    /// this, as it may know another way.
+    pub fault: Option<Fault>,
     /// Memory that was written for the guest, to be marked in a migration's dirty log. Empty for other requests
     /// than reads; given also when a read failed, as some of it may have been written.
     pub dirtied: &'a [Segment],
@@ -43,6 +48,17 @@ pub trait Source {
     /// may say yes for nothing, and must not say no for something.
     fn has_more(&self) -> bool {
         true
+    }
+
+    /// Turns to one of its volumes, from which on `pull` gives requests of that one alone: one of which it has requests, and
+    /// which `may_serve` says may be served now. `None` when there is none. What it does not turn to is not taken: it is left
+    /// with the source as with a ring, so that one volume never waits for another. Those that wait are turned to in turn.
+    ///
+    /// Asked of a source that carries many volumes, which is one whose attachment has none of its own
+    /// ([`volume`](crate::mailbox::AttachmentSettings::volume)).
+    fn turn_to(&mut self, may_serve: impl FnMut(VolumeIndex) -> bool) -> Option<VolumeIndex> {
+        let _ = may_serve;
+        None
     }
 
     /// Takes the next request, filling `segments` (cleared first by the source) with its data buffers.

@@ -132,6 +132,8 @@ pub struct AttachmentStats {
     pub bounced: Count,
     /// Requests in flight now, of all its queues here.
     pub in_flight: Count,
+    /// Those of them that are parked: on no device before somebody has decided about their volume, or about a fault.
+    pub parked: Count,
     /// Time in ns for which its discards and write-zeroes were on kernel devices.
     pub ranges_ns: Count,
 }
@@ -263,6 +265,12 @@ pub struct ReactorStats {
     pub buffers_used: Count,
     /// Waits of an operation for a bounce buffer, each counted once however often it is tried again.
     pub pool_short: Count,
+    /// Requests parked now: on no device until somebody has decided about their volume.
+    pub parked: Count,
+    /// Times a device was stopped because it had refused this node.
+    pub fenced_devices: Count,
+    /// Commands on volumes that were older than what was known, and changed nothing.
+    pub stale_commands: Count,
 }
 
 #[cfg(test)]

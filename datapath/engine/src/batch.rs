@@ -4,10 +4,11 @@
 //! variables from its ring and back to it; only one that its device keeps gets a slot, and only what is rare is left
 //! to [`carry`](crate::carry). Everything that a batch cannot change is looked at once, before it.
 
-use crate::carry::{Way, way};
+use crate::carry::{Way, refusal, way};
+use crate::mapping::Volume;
 use crate::pace::{self, Allowance};
 use crate::rations::Flight;
-use crate::reactor::{Device, Portion, Queue, Reactor, Volume, broken, mark, volume_of};
+use crate::reactor::{Device, Portion, Queue, Reactor, broken, mark, volume_of};
 use crate::shares::Shares;
 use crate::slots::Slots;
 use crate::touches::{Clocks, Touches};
@@ -17,9 +18,12 @@ use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH, STEP_
 use palisade_block::{
     Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status, Stopwatch,
 };
-use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
+use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
 
 mod segments;
+mod volumes;
+
+pub(crate) use volumes::{held, next_volume, room};
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;
@@ -33,6 +37,8 @@ const SEGMENTS_FEW: usize = 2;
 
 /// What one queue hands over in one turn, so far.
 struct Batch {
+    /// Of which volume the requests are that are taken now.
+    volume: VolumeIndex,
     /// Things taken from the ring.
     taken: usize,
     /// Short requests that may still be taken.
@@ -116,6 +122,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(mut batch) = self.begin_batch(index) else {
             return Portion::Nothing;
         };
+        let mut turned_at = batch.taken;
         loop {
             let stop = self.pull_some(index, &mut batch);
             match stop {
@@ -126,17 +133,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             match batch.other.take() {
                 Some(Other { slot, request, way }) => {
                     self.queue_of(index).allowance = batch.allowance;
-                    self.admit(index, slot, request, way);
+                    self.admit((index, batch.volume), slot, request, way);
                     let queue = self.queue_of(index);
                     batch.allowance = queue.allowance;
                     if queue.resting > 0 || self.touches.are_over() {
                         break;
                     }
                 }
-                None if matches!(stop, Stop::End) => break,
-                None => {}
+                None if !matches!(stop, Stop::End) => {}
+                // Each that is turned to gives something, or it is the last.
+                None if batch.taken > turned_at && self.turns_to_another(index, &mut batch) => {
+                    turned_at = batch.taken;
+                }
+                None => break,
             }
-            batch.room = self.room_of(index);
+            batch.room = self.room_of(index, batch.volume);
         }
         self.end_batch(index, &batch);
         self.touches.add(2 * batch.taken);
@@ -160,8 +171,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // It is taken until its backlog is empty: its place in the ring lies behind that.
             true => queue.source.backlog().min(PULL_BATCH) as u64,
         };
-        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings)?;
-        if volume.pending.is_some() || budget == 0 {
+        let free = self.slots.requests_free();
+        if budget == 0 {
+            return None;
+        }
+        let volume_index = next_volume(queue, &self.volumes, &self.nowhere, &self.slot_shares, free)?;
+        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, volume_index);
+        if volume.is_held() {
             return None;
         }
         let may_take = may_take(
@@ -173,10 +189,16 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         );
         queue.source.may_follow(self.walks.left(self.stats.turns.get()));
         Some(Batch {
+            volume: volume_index,
             taken: 0,
             budget,
             room: match may_take {
-                true => room(queue, volume, &self.slot_shares, self.slots.requests_free()),
+                true => room(
+                    held(&queue.settings, queue.in_flight, volume),
+                    volume,
+                    &self.slot_shares,
+                    free,
+                ),
                 false => 0,
             },
             allowance: queue.allowance,
@@ -197,19 +219,20 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return Stop::End;
         };
         let volume = match queue.settings.revoked {
-            false => self.volumes.get_mut(queue.settings.volume.usize()),
-            true => Some(&mut self.nowhere),
-        };
-        let Some(volume) = volume else {
-            return Stop::End;
+            false => self
+                .volumes
+                .get_mut(batch.volume.usize())
+                .unwrap_or(&mut self.nowhere),
+            true => &mut self.nowhere,
         };
         // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
         let limited = pace::is_limited(&queue.settings.pace) && !queue.stopping;
         let clocks = &self.clocks;
-        let mut hands = Hands {
+        let mut intake = Intake {
             index,
             now: self.now,
             queue,
+            volume_index: batch.volume,
             volume,
             watched: &mut self.watched,
             slots: &mut self.slots,
@@ -221,26 +244,26 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             turn: self.stats.turns.get(),
             devices: &mut self.devices,
         };
-        while batch.budget > 0 && !(limited && hands.is_throttled(batch)) {
+        while batch.budget > 0 && !(limited && intake.is_throttled(batch)) {
             if batch.room <= u32::from(batch.held.is_some()) {
                 // Who has got all it wanted waits for nothing.
-                if hands.queue.source.has_more() {
+                if intake.queue.source.has_more() {
                     self.stats.slots_short.add(1);
                     batch.short = true;
                 }
                 break;
             }
-            let unlucky = match hands.take(batch) {
+            let unlucky = match intake.take(batch) {
                 Taken::Nothing => break,
                 Taken::Answered => None,
-                Taken::Whole(whole) => hands.hand_over(whole, false, batch),
-                Taken::Late(whole) => hands.hand_over_late(Some(whole), batch),
+                Taken::Whole(whole) => intake.hand_over(whole, false, batch),
+                Taken::Late(whole) => intake.hand_over_late(Some(whole), batch),
                 Taken::Other(other) => {
                     batch.other = Some(other);
                     break;
                 }
                 Taken::Many(request) => {
-                    let unlucky = hands.take_many(request, batch);
+                    let unlucky = intake.take_many(request, batch);
                     if batch.other.is_some() {
                         break;
                     }
@@ -250,26 +273,44 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             if let Some(stop) = unlucky {
                 return stop;
             }
-            if batch.watched && hands.are_over(clocks, batch) {
+            if batch.watched && intake.are_over(clocks, batch) {
                 break;
             }
         }
-        hands.hand_over_late(None, batch).unwrap_or(Stop::End)
+        intake.hand_over_late(None, batch).unwrap_or(Stop::End)
     }
 
-    /// Requests that the devices may keep for the queue now.
-    fn room_of(&mut self, index: u16) -> u32 {
+    /// Requests of a volume that the devices may keep for the queue now.
+    fn room_of(&mut self, index: u16, volume: VolumeIndex) -> u32 {
         let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
             return 0;
         };
-        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings);
+        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, volume);
         let (free, long_free) = (self.slots.requests_free(), self.slots.long_free());
-        volume.map_or(0, |volume| {
-            match may_take(queue, volume, &self.long_shares, long_free, &self.flight) {
-                true => room(queue, volume, &self.slot_shares, free),
-                false => 0,
-            }
-        })
+        match may_take(queue, volume, &self.long_shares, long_free, &self.flight) {
+            true => room(
+                held(&queue.settings, queue.in_flight, volume),
+                volume,
+                &self.slot_shares,
+                free,
+            ),
+            false => 0,
+        }
+    }
+
+    /// Goes on with another volume of a source that carries many, if there is one.
+    #[inline]
+    fn turns_to_another(&mut self, index: u16, batch: &mut Batch) -> bool {
+        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+            return false;
+        };
+        if queue.settings.volume.is_some() || batch.budget == 0 || self.touches.are_over() {
+            return false;
+        }
+        let free = self.slots.requests_free();
+        let next = next_volume(queue, &self.volumes, &self.nowhere, &self.slot_shares, free);
+        batch.volume = next.unwrap_or(batch.volume);
+        next.is_some()
     }
 
     /// Books what has been answered at once.
@@ -294,10 +335,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 }
 
 /// The parts of a reactor that a batch works with, each borrowed by itself.
-struct Hands<'a, S, D> {
+struct Intake<'a, S, D> {
     index: u16,
     now: Nanos,
     queue: &'a mut Queue<S>,
+    volume_index: VolumeIndex,
     volume: &'a mut Volume,
     watched: &'a mut [Option<Device>],
     slots: &'a mut Slots,
@@ -310,7 +352,7 @@ struct Hands<'a, S, D> {
     devices: &'a mut D,
 }
 
-/// What was taken by [`Hands::take_long`]. It is no [`Taken`], so that the usual requests need no place in memory to meet
+/// What was taken by [`Intake::take_long`]. It is no [`Taken`], so that the usual requests need no place in memory to meet
 /// these.
 enum Long {
     Nothing,
@@ -331,7 +373,7 @@ enum Taken {
     Many(Request),
 }
 
-impl<S: Source, D: Devices> Hands<'_, S, D> {
+impl<S: Source, D: Devices> Intake<'_, S, D> {
     /// Whether the attachment's limit lets nothing more start just now.
     fn is_throttled(&mut self, batch: &mut Batch) -> bool {
         let settings = &self.queue.settings;
@@ -458,15 +500,20 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         } = whole;
         let settings = &self.queue.settings;
         let watched = self.watched.get_mut(device.usize()).and_then(Option::as_mut);
-        let Some(watched) = watched.filter(|device| !device.dropped) else {
+        let Some(watched) = watched.filter(|device| device.refuses.is_none()) else {
             self.keep(slot, request, device, device_lba);
-            return Some(Stop::Failed(slot, Fault::Gone));
+            return Some(Stop::Failed(slot, refusal(self.watched, device)));
+        };
+        let Some(route) = &self.volume.route else {
+            broken("an operation is started by no route")
         };
         let (op, sectors) = (request.op, request.sectors);
         let list = self.slots.list(slot).own_slice();
         let started = self.devices.start(Io {
             device,
             slot,
+            mapping: route.mapping(),
+            deadline: self.now.after(watched.deadline),
             op,
             lba: device_lba,
             sectors,
@@ -481,6 +528,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
                 self.queue.source.finish(Answer {
                     token: request.token,
                     status: Status::Ok,
+                    fault: None,
                     dirtied: if matches!(op, Op::Read) { list } else { &[] },
                 });
                 self.slots.unclaim(slot);
@@ -542,13 +590,13 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
     #[inline(never)]
     fn keep(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
         let slot = self.slots.slot_mut(index);
-        slot.begin(self.index, request, self.now);
+        slot.begin(self.index, self.volume_index, request, self.now);
         slot.held_by = Some(device);
         slot.device = device;
         slot.device_lba = device_lba;
         self.shares.take(device);
         self.queue.entered();
-        ledger::enter(&mut self.volume.in_flight, "requests on a volume");
+        ledger::enter(&mut self.volume.active, "requests on a volume");
     }
 }
 
@@ -616,16 +664,4 @@ fn has_list<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) ->
         let devices = volume.route.as_ref().map_or(&[][..], Route::devices);
         free > queue.long_held && devices.iter().all(|&device| shares.may_take(device, free))
     }
-}
-
-/// Requests that the devices of a volume may keep for a queue, if each keeps all of them, while so many slots are free.
-/// A queue, like a device, may hold as many as are left free: a hungry one ends with half of them, two with a third
-/// each, and a newcomer always finds some.
-#[inline]
-pub(crate) fn room<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) -> u32 {
-    let devices = volume.route.as_ref().map_or(&[][..], Route::devices);
-    devices
-        .iter()
-        .map(|&device| shares.room(device, free))
-        .fold(free.saturating_sub(queue.in_flight).div_ceil(2), u32::min)
 }

@@ -6,11 +6,11 @@ use crate::reactor::{Device, Reactor, broken, mark};
 use crate::slots::{Place, Use, Work};
 use palisade_block::ledger;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
-use palisade_block::mailbox::AttachmentSettings;
+use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::{
     Answer, Devices, Fault, Io, Op, Origin, Pool, Request, Route, Segment, Source, Started, Status,
 };
-use palisade_words::{DeviceIndex, Lba, MemoryId, SECTOR_BYTES, Sectors, SlotIndex};
+use palisade_words::{DeviceIndex, Lba, MemoryId, SECTOR_BYTES, Sectors, SlotIndex, VolumeIndex};
 
 /// Where a request goes.
 pub(crate) enum Way {
@@ -22,34 +22,48 @@ pub(crate) enum Way {
     Done,
 }
 
+impl Way {
+    /// The same in pieces.
+    pub(crate) fn in_pieces(self, op: Op) -> Way {
+        match self {
+            Way::Whole(device, _) if op == Op::Flush => Way::Cut(Work::Flush(0), device),
+            Way::Whole(device, _) => Way::Cut(Work::Ranges(Sectors::ZERO), device),
+            way => way,
+        }
+    }
+}
+
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Admits a request that is more than one operation, or none, into the slot whose segment list it filled.
     pub(crate) fn admit(
         &mut self,
-        queue_index: u16,
+        (queue_index, volume): (u16, VolumeIndex),
         index: SlotIndex,
         request: Request,
         way: Result<Way, Option<Fault>>,
     ) {
         let now = self.now;
         let slot = self.slots.slot_mut(index);
-        slot.begin(queue_index, request, now);
+        slot.begin(queue_index, volume, request, now);
         slot.place = Place::default();
-        let queue = self.queue_of(queue_index);
-        queue.entered();
-        let volume = queue.settings.volume;
+        self.queue_of(queue_index).entered();
         if let Some(volume) = self.volumes.get_mut(volume.usize()) {
-            ledger::enter(&mut volume.in_flight, "requests on a volume");
+            ledger::enter(&mut volume.active, "requests on a volume");
         }
+        self.go(index, way);
+    }
+
+    /// Sends a request on its way, which is none to a device as it is.
+    pub(crate) fn go(&mut self, index: SlotIndex, way: Result<Way, Option<Fault>>) {
         match way {
             Ok(Way::Whole(..)) => broken("a whole request was admitted as another"),
             Ok(Way::Cut(work, device)) => {
-                self.hold(index, device);
+                self.rebook(index, device);
                 self.slots.slot_mut(index).work = work;
                 self.go_on(index);
             }
             Ok(Way::Done) => self.answer(index, Ok(())),
-            Err(Some(fault)) => self.answer(index, Err(fault)),
+            Err(Some(fault)) => self.conclude(index, Err(fault)),
             Err(None) => self.refuse(index),
         }
     }
@@ -89,17 +103,26 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(Some(queue)) = self.queues.get(slot.queue as usize) else {
             broken("a request outlived its queue")
         };
-        let Some(watched) = self
-            .watched
-            .get_mut(device.usize())
-            .and_then(Option::as_mut)
-            .filter(|d| !d.dropped)
-        else {
+        let Some(volume) = self.volumes.get(slot.volume.usize()) else {
+            broken("an operation is started of no volume")
+        };
+        if volume.is_held() {
+            broken("an operation is started whose volume is held")
+        }
+        let Some(route) = &volume.route else {
+            broken("an operation is started by no route")
+        };
+        let Some(watched) = self.watched.get_mut(device.usize()).and_then(Option::as_mut) else {
             return Started::Done(Err(Fault::Gone));
         };
+        if let Some(fault) = watched.refuses {
+            return Started::Done(Err(fault));
+        }
         let io = Io {
             device,
             slot: index,
+            mapping: route.mapping(),
+            deadline: self.now.after(watched.deadline),
             op,
             lba: slot.device_lba,
             sectors: slot.sectors,
@@ -150,7 +173,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                         self.advance(index);
                     }
                     (Op::Discard, Err(Fault::Unsupported)) => self.answer(index, Ok(())),
-                    _ => self.answer(index, result),
+                    _ => self.conclude(index, result),
                 }
             }
             Use::Part => {
@@ -171,6 +194,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return;
         }
         let (queue, device) = (slot.queue, slot.device);
+        if fault == Fault::Fenced {
+            self.stop_fenced(device);
+        }
         // What a guest does to itself says nothing of a disk that others share.
         if fault.origin() != Origin::Guest
             && let Some(device) = self.device(device)
@@ -180,11 +206,24 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.queue_of(queue).settings.stats.failed(fault);
     }
 
+    /// A device has refused this node: nothing more is started on it, as what it refuses now it might take once its
+    /// reservation has passed on, when this node has nothing to say any more (invariant 5).
+    fn stop_fenced(&mut self, index: DeviceIndex) {
+        let Some(device) = self.device_mut(index) else {
+            return;
+        };
+        if device.refuses.is_none() {
+            device.refuses = Some(Fault::Fenced);
+            self.stats.fenced_devices.add(1);
+            self.notices.push_back(Notice::DeviceFenced { device: index });
+        }
+    }
+
     /// Answers a request that does not fit the volume or may not be done.
     fn refuse(&mut self, index: SlotIndex) {
         let queue = self.slots.slot(index).queue;
         self.queue_of(queue).settings.stats.refused.add(1);
-        self.answer_with(index, Status::IoErr);
+        self.answer_with(index, Status::IoErr, None);
     }
 
     /// Answers a request by what became of it.
@@ -194,17 +233,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             Err(Fault::Unsupported) => Status::Unsupp,
             Err(_) => Status::IoErr,
         };
-        self.answer_with(index, status);
+        self.answer_with(index, status, result.err());
     }
 
     /// The one place where a request ends that had a slot (invariant 1); what is answered at once ends in `batch`. Both
     /// need the token, of which there is one.
-    fn answer_with(&mut self, index: SlotIndex, status: Status) {
+    fn answer_with(&mut self, index: SlotIndex, status: Status, fault: Option<Fault>) {
         let slot = self.slots.slot_mut(index);
         let Some(token) = slot.token.take() else {
             broken("a request was answered twice")
         };
-        let (op, queue_index) = (slot.op, slot.queue);
+        let (op, queue_index, volume) = (slot.op, slot.queue, slot.volume);
         let bytes = if status == Status::Ok && op != Op::Flush {
             slot.sectors.bytes()
         } else {
@@ -235,6 +274,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         queue.source.finish(Answer {
             token,
             status,
+            fault,
             dirtied,
         });
         mark(queue, queue_index, &mut self.touched);
@@ -249,7 +289,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let stats = &queue.settings.stats;
         stats.in_flight.sub(1);
         stats.answered(op, status, bytes, latency.0);
-        let volume = queue.settings.volume;
         self.slots.release(index);
         self.left_volume(volume);
     }
@@ -265,10 +304,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             broken("a request was answered and then left")
         };
         token.spend();
-        let (held_by, long, queue_index) = (slot.held_by.take(), slot.long, slot.queue);
-        if slot.waits {
-            self.wait_no_more(index);
-        }
+        let (held_by, long) = (slot.held_by.take(), slot.long);
+        let (queue_index, volume) = (slot.queue, slot.volume);
+        self.wait_no_more(index);
         if let Some(device) = held_by {
             self.slot_shares.give(device);
             if long {
@@ -284,14 +322,33 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         ledger::leave(&mut queue.in_flight, "requests of a queue");
         queue.settings.stats.in_flight.sub(1);
-        let volume = queue.settings.volume;
         self.slots.release(index);
         self.left_volume(volume);
     }
 }
 
+/// With what a device ends that gets nothing more.
+#[cold]
+#[inline(never)]
+pub(crate) fn refusal(watched: &[Option<Device>], device: DeviceIndex) -> Fault {
+    let device = watched.get(device.usize()).and_then(Option::as_ref);
+    device.and_then(|device| device.refuses).unwrap_or(Fault::Gone)
+}
+
+/// The same as [`way`], for requests that are not the usual ones: that is inlined where they are taken, and nowhere else.
+#[inline(never)]
+pub(crate) fn way_of_other(
+    settings: &AttachmentSettings,
+    route: Option<&Route>,
+    watched: &[Option<Device>],
+    segments: &[Segment],
+    request: &Request,
+) -> Result<Way, Option<Fault>> {
+    way(settings, route, watched, segments, request)
+}
+
 /// Decides how a request is carried out. `Err(None)`: it does not fit the volume or may not be done.
-#[inline]
+#[inline(always)]
 pub(crate) fn way(
     settings: &AttachmentSettings,
     route: Option<&Route>,

@@ -1,66 +1,93 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
+use crate::mapping::Volume;
 use crate::pace::Allowance;
 use crate::ranges::Ranges;
 use crate::rations::{Ration, bounded};
-use crate::reactor::{Device, Queue, Reactor, Volume, broken};
+use crate::reactor::{Device, Queue, Reactor, broken};
 use palisade_block::ledger;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
-use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+use palisade_block::mailbox::{AttachmentSettings, Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
-use palisade_block::{Devices, Nanos, Pool, Route, Source};
-use palisade_words::{AttachmentIndex, DeviceIndex, Generation, QueueId, VolumeIndex};
+use palisade_block::{Devices, Fault, Nanos, Pool, Source};
+use palisade_words::{AttachmentIndex, DeviceIndex, QueueId, VolumeIndex};
 use std::sync::Arc;
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Takes one change. Not part of a turn: this may allocate.
-    pub fn apply(&mut self, command: Command<S>) {
-        match command {
-            Command::AddQueue {
+    pub fn apply(&mut self, command: impl Into<ReactorCommand<S, D>>) {
+        match command.into() {
+            ReactorCommand::Change(change) => self.change(change),
+            ReactorCommand::AddQueue {
                 queue,
                 settings,
                 source,
+                // It is for whoever puts this reactor to sleep.
+                kick: _,
             } => self.add_queue(queue, settings, source),
-            Command::StopQueue { queue } => self.stop_queue(queue),
-            Command::LeaveQueue { queue } => self.leave_queue(queue),
-            Command::SetAttachment { attachment, settings } => self.set_attachment(attachment, &settings),
-            Command::Revoke { attachment } => self.revoke(attachment),
-            Command::SetRoute {
-                volume,
-                route,
-                generation,
-            } => self.set_route(volume, route, generation),
-            Command::AddDevice {
+            ReactorCommand::StopQueue { queue } => self.stop_queue(queue),
+            ReactorCommand::LeaveQueue { queue } => self.leave_queue(queue),
+            ReactorCommand::AddDevice {
                 device,
+                opened,
                 stats,
                 deadline,
-            } => self.add_device(device, stats, deadline),
-            Command::DropDevice { device } => self.drop_device(device),
+            } => match self.devices.open(device, opened) {
+                Ok(()) => self.add_device(device, stats, deadline),
+                Err(error) => self.notices.push_back(Notice::DeviceUnusable { device, error }),
+            },
+            ReactorCommand::AddMemory { attachment, pinned } => self.devices.pin(attachment, pinned),
+            ReactorCommand::RemoveMemory { attachment } => {
+                let pinned = self.devices.unpin(attachment);
+                self.notices
+                    .push_back(Notice::MemoryReleased { attachment, pinned });
+            }
+            ReactorCommand::Stop => self.is_ending = true,
         }
         self.make_room();
         debug_assert!(
             self.touched.capacity() >= self.queues.len()
-                && self.notices.capacity() - self.notices.len()
-                    >= 2 * self.queues.len()
-                        + 2 * self.watched.len()
-                        + self.volumes.len()
-                        + self.revoking.len(),
+                && self.notices.capacity() - self.notices.len() >= self.tellings(),
             "a turn would allocate"
         );
     }
 
-    /// Allocates what the next turn may fill: every queue can have answers to publish, come to rest, and be told to have kept the thread waiting; every route come into
-    /// use; every device come to rest and be told as stalled, or no longer; every volume that is taken away come to rest.
+    fn change(&mut self, change: ReactorChange) {
+        match change {
+            ReactorChange::SetAttachment { attachment, settings } => {
+                self.set_attachment(attachment, &settings)
+            }
+            ReactorChange::Revoke { attachment } => self.revoke(attachment),
+            ReactorChange::Suspend { volume, generation } => self.suspend(volume, generation),
+            ReactorChange::Resume { volume, route } => self.resume_volume(volume, route),
+            ReactorChange::Cancel { volume, generation } => self.cancel_change(volume, generation),
+            ReactorChange::Fail { volume, generation } => self.fail_volume(volume, generation),
+            ReactorChange::EndVolume { volume, generation } => self.end_volume(volume, generation),
+            ReactorChange::CloseDevice { device } => self.close_device(device),
+            ReactorChange::GrowDevice { device } => self.devices.grow(device),
+        }
+    }
+
+    /// Allocates what the next turn may fill: every queue can have answers to publish, come to rest, and be told to have kept
+    /// the thread waiting; every volume get another route, be suspended and have
+    /// requests parked by each of its devices; every device come to rest, refuse this node
+    /// and be told as stalled, or no longer; every volume that is taken away come to rest.
     fn make_room(&mut self) {
-        let queues = self.queues.len();
-        self.touched.reserve(queues);
-        self.notices
-            .reserve(2 * queues + 2 * self.watched.len() + self.volumes.len() + self.revoking.len());
+        self.touched.reserve(self.queues.len());
+        self.notices.reserve(self.tellings());
+    }
+
+    /// Notices that one turn may have.
+    fn tellings(&self) -> usize {
+        let of_volumes = self.volumes.iter().map(|volume| 2 + volume.tellings());
+        2 * self.queues.len() + 3 * self.watched.len() + of_volumes.sum::<usize>() + self.revoking.len()
     }
 
     fn add_queue(&mut self, id: QueueId, settings: AttachmentSettings, mut source: S) {
         source.disarm();
-        self.volume_mut(settings.volume);
+        if let Some(volume) = settings.volume {
+            self.volume_mut(volume);
+        }
         let lease = source.lease();
         let memory = self.devices.keep(&lease);
         let queue = Queue {
@@ -70,9 +97,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             lease,
             memory,
             in_flight: 0,
+            parked: 0,
             unpublished: false,
             stopping: false,
             leaving: false,
+            is_urgent: false,
             throttled: false,
             allowance: Allowance::default(),
             segments_max: SEGMENTS_PER_SLOT,
@@ -116,6 +145,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let stopping = |queue: &&mut Queue<S>| queue.id == id && queue.stopping;
         if let Some(queue) = self.queues.iter_mut().flatten().find(stopping) {
             queue.leaving = queue.source.remembers();
+            queue.is_urgent = !queue.leaving;
+            match queue.leaving {
+                true => self.leave_parked(id),
+                false => self.release_faults(|queue, _| queue.id == id),
+            }
             self.settle();
         }
     }
@@ -165,6 +199,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         for queue in self.queues.iter_mut().flatten() {
             queue.settings.revoked |= queue.id.attachment == attachment;
         }
+        self.revoke_parked(attachment);
         self.revoking.push(attachment);
         ledger::enter(&mut self.stopping, "what comes to rest");
         self.settle();
@@ -193,7 +228,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         {
             // They are counted where their end will be.
             queue.settings.stats.in_flight.sub(queue.in_flight.into());
+            queue.settings.stats.parked.sub(queue.parked.into());
             settings.stats.in_flight.add(queue.in_flight.into());
+            settings.stats.parked.add(queue.parked.into());
             // The volume of an attachment never changes; it keeps the one its requests in flight are booked on. One that
             // was taken away does not come back.
             queue.settings = AttachmentSettings {
@@ -203,55 +240,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             };
             // Drawn under the limits before.
             queue.allowance = Allowance::default();
-        }
-    }
-
-    fn set_route(&mut self, index: VolumeIndex, route: Option<Route>, generation: Generation) {
-        let volume = self.volume_mut(index);
-        let newest = volume
-            .pending
-            .as_ref()
-            .map_or(volume.generation, |(generation, _)| *generation);
-        if generation < newest {
-            let present = volume.generation;
-            self.notices.push_back(Notice::RouteInUse {
-                volume: index,
-                generation: present,
-            });
-            return;
-        }
-        volume.pending = Some((generation, route));
-        if volume.in_flight == 0 {
-            self.take_pending_route(index);
-        }
-    }
-
-    /// Books the end of a request on its volume; a route that waited for this comes into use.
-    #[inline]
-    pub(crate) fn left_volume(&mut self, index: VolumeIndex) {
-        let Some(volume) = self.volumes.get_mut(index.usize()) else {
-            return;
-        };
-        ledger::leave(&mut volume.in_flight, "requests on a volume");
-        if volume.in_flight == 0 && volume.pending.is_some() {
-            self.take_pending_route(index);
-        }
-    }
-
-    fn take_pending_route(&mut self, index: VolumeIndex) {
-        let volume = self.volume_mut(index);
-        if let Some((generation, route)) = volume.pending.take() {
-            // A number whose route has ended is free for another volume, whose generations are its own.
-            volume.generation = if route.is_some() {
-                generation
-            } else {
-                Generation::default()
-            };
-            volume.route = route;
-            self.notices.push_back(Notice::RouteInUse {
-                volume: index,
-                generation,
-            });
         }
     }
 
@@ -270,6 +258,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             stats,
             deadline,
             in_flight: 0,
+            refuses: None,
             dropped: false,
             stalled: false,
             asked_by: None,
@@ -289,17 +278,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.watched[index.usize()] = Some(device);
     }
 
-    fn drop_device(&mut self, index: DeviceIndex) {
+    fn close_device(&mut self, index: DeviceIndex) {
         if let Some(device) = self.device_mut(index) {
-            device.dropped = true;
+            (device.dropped, device.refuses) = (true, Some(Fault::Gone));
             if device.in_flight > 0 {
                 return;
             }
         }
-        self.notices.push_back(Notice::DeviceIdle { device: index });
+        self.notices.push_back(Notice::DeviceClosed { device: index });
     }
 
-    fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
+    pub(crate) fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
         if self.volumes.len() <= index.usize() {
             self.volumes.resize_with(index.usize() + 1, Volume::default);
         }

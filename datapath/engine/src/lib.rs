@@ -7,7 +7,7 @@
 //! It must never know virtio, Linux, sockets or the cluster model.
 //!
 //! What it holds (numbers of `invariants`): every request taken from a source is answered exactly once (1); no
-//! request straddles two generations of a route (7); a device that fails or hangs takes only its own requests with
+//! request straddles two generations of a route (7), and what is older than what is known changes nothing (6); a device that fails or hangs takes only its own requests with
 //! it (11); every operation has a deadline and shows up when it is past it (12). After start a turn allocates
 //! nothing, locks nothing, blocks on nothing and logs nothing.
 //!
@@ -23,7 +23,8 @@
 //!
 //! Start reading at [`reactor`]: `turn` is the whole loop; `batch` takes what a queue has, `carry` and `parts` do what is
 //! rare, `rations` says how much of a large request is begun when, `ranges` how discards and write-zeroes go,
-//! `steps` for whom a turn was kept waiting. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
+//! `steps` for whom a turn was kept waiting, `mapping` how one mapping of a volume follows another, with its states drawn,
+//! and `parking` what becomes of requests meanwhile. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
 
 #![forbid(unsafe_code)]
 
@@ -32,7 +33,9 @@ mod batch;
 mod carry;
 mod control;
 pub mod idle;
+mod mapping;
 pub mod pace;
+mod parking;
 mod parts;
 mod ranges;
 mod rations;

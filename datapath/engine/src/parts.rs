@@ -55,7 +55,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn advance(&mut self, request: SlotIndex) {
         loop {
             let slot = self.slots.slot(request);
-            let stop = slot.fault.is_some() || slot.refill;
+            let stop = slot.fault.is_some() || slot.again.is_some();
             match if stop { Ok(None) } else { self.next_piece(request) } {
                 Ok(Some(_)) if self.is_left(request) => {
                     if self.slots.slot(request).outstanding == 0 {
@@ -66,6 +66,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 // What is begun is waited for; the rest of it no more.
                 Ok(Some(_)) if self.is_revoked(request) => {
                     self.slots.slot_mut(request).fault = Some(Fault::Gone);
+                }
+                Ok(Some(_)) if self.is_held(request) => {
+                    if self.slots.slot(request).outstanding == 0 {
+                        self.park(request);
+                    }
+                    return;
                 }
                 Ok(Some(piece)) if !self.may_begin(request, &piece) => {
                     return self.rest(request, piece.range_bytes == 0);
@@ -97,21 +103,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
-    /// Whether the rest of a request is left to whoever serves its queue next.
-    fn is_left(&self, request: SlotIndex) -> bool {
-        let queue = self.queues.get(self.slots.slot(request).queue as usize);
-        queue.is_some_and(|queue| queue.as_ref().is_some_and(|queue| queue.leaving))
-    }
-
-    /// Whether the volume of a request was taken away from its attachment.
-    fn is_revoked(&self, request: SlotIndex) -> bool {
-        let queue = self.queues.get(self.slots.slot(request).queue as usize);
-        queue.is_some_and(|queue| queue.as_ref().is_some_and(|queue| queue.settings.revoked))
-    }
-
     /// Whether a piece may be begun now: whether there is any of this turn left, its attachment does not rest and has room
-    /// for it in flight, and its limit lets it. One for which somebody waits, as its queue is to stop or its volume to get another route, is
-    /// not held back by a limit; it is charged all the same.
+    /// for it in flight, and its limit lets it. One for which somebody waits, as its queue is to stop, is not held
+    /// back by a limit; it is charged all the same.
     fn may_begin(&mut self, request: SlotIndex, piece: &Piece) -> bool {
         let (turn, now, index) = (self.stats.turns.get(), self.now, self.slots.slot(request).queue);
         let (moves_data, bytes) = (piece.op.moves_data(), piece.turn_bytes);
@@ -131,9 +125,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if bytes != 0 && (self.touches.are_over() || rests) {
             return false;
         }
-        let volume = self.volumes.get(queue.settings.volume.usize());
-        let awaited = queue.stopping || volume.is_some_and(|volume| volume.pending.is_some());
-        if !moves_data || piece.zeroes || awaited || !pace::is_limited(&queue.settings.pace) {
+        if !moves_data || piece.zeroes || queue.stopping || !pace::is_limited(&queue.settings.pace) {
             return true;
         }
         let throttled = !queue.allowance.admits_bytes(&queue.settings.pace, now);
@@ -168,9 +160,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if slot.outstanding > 0 {
             return false;
         }
-        if slot.refill {
-            slot.refill = false;
-            slot.work = Work::Zeroes(Sectors::ZERO);
+        if let Some(work) = slot.again.take() {
+            (slot.work, slot.place) = (work, Place::default());
             return true;
         }
         let result = slot.fault.map_or(Ok(()), Err);
@@ -181,20 +172,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.slots.slot_mut(request).work = Work::Flush(0);
             return true;
         }
-        self.answer(request, result);
+        self.conclude(request, result);
         false
     }
 
     /// The part that comes next; `None` when all have been handed out.
     fn next_piece(&self, request: SlotIndex) -> Result<Option<Piece>, Fault> {
         let slot = self.slots.slot(request);
-        let Some(queue) = self.queues.get(slot.queue as usize).and_then(Option::as_ref) else {
-            broken("a request outlived its queue")
-        };
-        let volume = self.volumes.get(queue.settings.volume.usize());
-        let route = volume
-            .and_then(|volume| volume.route.as_ref())
-            .ok_or(Fault::Gone)?;
+        let route = self.volume_of_slot(request).route.as_ref().ok_or(Fault::Gone)?;
         let (handed_out, zeroes) = match slot.work {
             Work::Whole => broken("an uncut request was cut"),
             Work::Flush(next) => {
@@ -277,7 +262,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         };
         let mut sectors = piece.sectors;
         let (mut bounce, mut is_there) = (None, true);
-        let (mut place, queue) = (self.slots.slot(request).place, self.slots.slot(request).queue);
+        let whole = self.slots.slot(request);
+        let (mut place, queue, volume) = (whole.place, whole.queue, whole.volume);
         let segments_max = self.queue_of(queue).segments_max;
         let (list, whole) = self.slots.part_and_request(part, request);
         list.clear();
@@ -354,7 +340,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let slot = self.slots.slot_mut(part);
         slot.used_for = Use::Part;
         slot.op = piece.op;
-        slot.queue = queue;
+        (slot.queue, slot.volume) = (queue, volume);
         slot.sectors = sectors;
         slot.device = piece.device;
         slot.device_lba = piece.device_lba;
@@ -407,7 +393,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     /// Tells how many bounce buffers are in use.
-    fn count_buffers(&self) {
+    pub(crate) fn count_buffers(&self) {
         let used = self.buffers.checked_sub(self.pool.free());
         let used = used.unwrap_or_else(|| broken("more bounce buffers came back than there are"));
         self.stats.buffers_used.set(used as u64);
@@ -458,8 +444,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         ledger::leave(&mut request.outstanding, "parts of a request");
         match (op, result) {
             (_, Ok(())) | (Op::Discard, Err(Fault::Unsupported)) => {}
-            (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => request.refill = true,
-            (_, Err(fault)) => request.fault = request.fault.or(Some(fault)),
+            (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => {
+                request.again = Some(Work::Zeroes(Sectors::ZERO))
+            }
+            (_, Err(fault)) if request.fault.is_none() => {
+                (request.fault, request.device) = (Some(fault), device);
+            }
+            _ => {}
         }
     }
 
@@ -508,10 +499,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
-    /// Takes a request out of the list it stands in.
+    /// Takes a request out of the list it stands in, if it stands in one.
     #[cold]
     pub(crate) fn wait_no_more(&mut self, request: SlotIndex) {
-        match self.slots.slot(request).rests {
+        let slot = self.slots.slot(request);
+        if !slot.waits {
+            return;
+        }
+        match slot.rests {
             true => {
                 self.rested(request);
                 self.rests.retain(|&resting| resting != request);
@@ -527,7 +522,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// part slot or a buffer. Each gets its try; one that cannot go on makes way for those behind it, which may want
     /// another device. The count of those that moved.
     pub(crate) fn resume(&mut self) -> usize {
-        let (mut moved, mut tries) = (0, 0);
+        let mut tries = 0;
+        let mut moved = self.send_released();
         for _ in 0..self.blocked.len() {
             let Some(index) = self.blocked.pop_front() else {
                 break;
@@ -643,8 +639,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let slot = self.slots.slot(request);
         let slot_rests = slot.rests;
         let wants_more =
-            slot.fault.is_none() && !slot.refill && matches!(self.next_piece(request), Ok(Some(_)));
-        if wants_more && slot_rests {
+            slot.fault.is_none() && slot.again.is_none() && matches!(self.next_piece(request), Ok(Some(_)));
+        if wants_more && self.is_held(request) {
+            self.advance(request);
+        } else if wants_more && slot_rests {
             // It has its turn when those before it have had theirs.
         } else if wants_more && !self.waiting.is_empty() {
             self.wait(request);

@@ -457,4 +457,63 @@ mod tests {
         ranges.take(other, 4096, over);
         assert_eq!(ranges.due(ready), None, "nobody waits");
     }
+
+    #[test]
+    fn so_much_has_to_go_quickly_without_a_break() {
+        let mut ranges = ranges(DeviceKind::File);
+        let mut judge = |bytes, took| {
+            ranges.judge(bytes, Nanos(took), Nanos(0));
+            (ranges.step(), ranges.one_by_one)
+        };
+        assert_eq!(judge(MIB / 2, MS), (MIB, false));
+        assert_eq!(judge(MIB / 2, 20 * MS), (MIB, true), "neither quick nor slow");
+        assert_eq!(judge(MIB / 2, MS), (MIB, true), "what went before is forgotten");
+        assert_eq!(judge(MIB / 2, MS), (2 * MIB, false));
+        // And for each step anew.
+        assert_eq!(judge(MIB, MS), (2 * MIB, false));
+        assert_eq!(judge(MIB, MS), (4 * MIB, false));
+    }
+
+    #[test]
+    fn one_of_half_a_step_tells_how_long_it_should_have_been() {
+        let mut ranges = ranges(DeviceKind::File);
+        ranges.judge(MIB / 2, Nanos(200 * MS), Nanos(0));
+        assert_eq!(ranges.step(), MIB / 4);
+    }
+
+    #[test]
+    fn another_device_in_the_place_of_a_slow_one_is_not_waited_for() {
+        let mut ranges = ranges(DeviceKind::File);
+        let mut now = 0;
+        steps(&mut ranges, &mut now, 1, |_| 20 * MS);
+        let now = Nanos(now);
+        assert!(!ranges.may_take(AttachmentIndex(0), MIB, now));
+        ranges.serve(&limits(DeviceKind::File, 4096));
+        assert_eq!(ranges.due(now), None, "nobody was refused there");
+        for attachment in [1, 0].map(AttachmentIndex) {
+            assert!(ranges.may_take(attachment, MIB, now));
+            ranges.take(attachment, MIB as u32, now);
+        }
+    }
+
+    #[test]
+    fn an_attachment_that_comes_later_has_its_turns_like_the_others() {
+        let mut ranges = ranges(DeviceKind::File);
+        let late = AttachmentIndex(8);
+        ranges.open(late);
+        ranges.take(late, 4096, Nanos(7));
+        assert_eq!(ranges.served_at(late), Nanos(7));
+    }
+
+    #[test]
+    fn who_was_refused_and_did_not_come_back_is_forgotten_with_the_next_piece() {
+        let (mut ranges, mut now) = (ranges(DeviceKind::File), 0);
+        steps(&mut ranges, &mut now, 1, |_| 20 * MS);
+        let [gone, other] = [1, 0].map(AttachmentIndex);
+        assert!(!ranges.may_take(gone, 4096, Nanos(now)));
+        let over = ranges.ready_at.after(RANGE_GRACE);
+        ranges.take(other, 4096, over);
+        ranges.give(other, 4096);
+        assert_eq!(ranges.due(Nanos(now)), None);
+    }
 }

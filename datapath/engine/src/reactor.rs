@@ -1,6 +1,7 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
-use crate::batch::{may_take, room};
+use crate::batch::{held, may_take, next_volume, room};
+use crate::mapping::Volume;
 use crate::pace::Allowance;
 use crate::parts::RESTS_TRIED;
 use crate::ranges::Ranges;
@@ -13,8 +14,8 @@ use crate::walks::Walks;
 use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::stats::{DeviceStats, ReactorStats};
-use palisade_block::{DeviceLimits, Devices, Fault, Lease, Nanos, Pool, Route, Source};
-use palisade_words::{AttachmentIndex, DeviceIndex, Generation, MemoryId, QueueId, SlotIndex};
+use palisade_block::{DeviceLimits, Devices, Fault, Lease, Nanos, Pool, Source};
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, MemoryId, QueueId, SlotIndex, VolumeIndex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -57,12 +58,16 @@ pub(crate) struct Queue<S> {
     /// As what the devices keep that.
     pub(crate) memory: MemoryId,
     pub(crate) in_flight: u32,
+    /// Requests of these that are parked.
+    pub(crate) parked: u32,
     /// Answers were given that the guest cannot see yet.
     pub(crate) unpublished: bool,
     /// Nothing more is taken from it; it goes back when nothing is in flight.
     pub(crate) stopping: bool,
     /// Nothing more is begun of its requests either, and what is not begun to its end is left unanswered.
     pub(crate) leaving: bool,
+    /// It is to end soon, and what it has under way does not come again: faults of that are answered at once.
+    pub(crate) is_urgent: bool,
     /// It waits for its limit; counted once per wait.
     pub(crate) throttled: bool,
     /// What it may still take of its attachment's limits.
@@ -91,21 +96,15 @@ pub(crate) enum Portion {
     Served(usize),
 }
 
-/// A volume: where its requests go now, and where they go once those in flight are done.
-#[derive(Default)]
-pub(crate) struct Volume {
-    pub(crate) route: Option<Route>,
-    pub(crate) generation: Generation,
-    pub(crate) pending: Option<(Generation, Option<Route>)>,
-    pub(crate) in_flight: u32,
-}
-
 /// A device under watch.
 pub(crate) struct Device {
     pub(crate) limits: DeviceLimits,
     pub(crate) stats: Arc<DeviceStats>,
     pub(crate) deadline: Nanos,
     pub(crate) in_flight: u32,
+    /// It gets nothing more, and what is asked of it ends with this: it is dropped, or has refused this node.
+    pub(crate) refuses: Option<Fault>,
+    /// It goes when nothing of it is in flight.
     pub(crate) dropped: bool,
     pub(crate) stalled: bool,
     /// Who asked for something last that it did not do at once.
@@ -124,7 +123,7 @@ impl Device {
 }
 
 /// One reactor. `S` are its sources, `D` its devices, `P` its buffer pool.
-pub struct Reactor<S, D, P> {
+pub struct Reactor<S, D: Devices, P> {
     pub(crate) devices: D,
     pub(crate) pool: P,
     pub(crate) slots: Slots,
@@ -147,6 +146,10 @@ pub struct Reactor<S, D, P> {
     pub(crate) waiting: VecDeque<SlotIndex>,
     /// Cut requests whose rest is to be begun later, in the order of their turns.
     pub(crate) rests: VecDeque<SlotIndex>,
+    /// Requests that were parked and are to be sent again.
+    pub(crate) released: VecDeque<SlotIndex>,
+    /// The newest membership that a route was of.
+    pub(crate) epoch: Epoch,
     /// What has been begun of requests in pieces.
     pub(crate) ration: Ration,
     pub(crate) flight: Flight,
@@ -161,7 +164,7 @@ pub struct Reactor<S, D, P> {
     pub(crate) stopping: u32,
     /// The latter.
     pub(crate) revoking: Vec<AttachmentIndex>,
-    pub(crate) notices: VecDeque<Notice<S>>,
+    pub(crate) notices: VecDeque<Notice<S, D>>,
     pub(crate) stats: Arc<ReactorStats>,
     pub(crate) now: Nanos,
     pub(crate) watch_every: Nanos,
@@ -178,6 +181,8 @@ pub struct Reactor<S, D, P> {
     noted: usize,
     /// Some of it has not.
     is_behind: bool,
+    /// It was told to end.
+    pub(crate) is_ending: bool,
     first: usize,
 }
 
@@ -203,6 +208,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             blocked: VecDeque::with_capacity(all),
             waiting: VecDeque::with_capacity(all),
             rests: VecDeque::with_capacity(all),
+            released: VecDeque::with_capacity(all),
+            epoch: Epoch::default(),
             ration: Ration::default(),
             flight: Flight::of_data(),
             ranges: Vec::new(),
@@ -222,6 +229,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             finished: Vec::with_capacity(all),
             noted: 0,
             is_behind: false,
+            is_ending: false,
             first: 0,
             slots,
         }
@@ -262,7 +270,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if self.clocks.stopwatch.is_some() {
             self.arm_timed();
         }
-        let mut work = self.is_behind;
+        let mut work = self.is_behind || !self.released.is_empty();
         for &index in &self.active {
             let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
                 continue;
@@ -274,11 +282,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
             // keep it spinning.
             let free = self.slots.requests_free();
-            let Some(volume) = volume_of(&self.volumes, &self.nowhere, &queue.settings) else {
+            let Some(index) = next_volume(queue, &self.volumes, &self.nowhere, &self.slot_shares, free)
+            else {
                 continue;
             };
-            let has_room = volume.pending.is_none()
-                && room(queue, volume, &self.slot_shares, free) > 0
+            let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, index);
+            let has_room = !volume.is_held()
+                && room(
+                    held(&queue.settings, queue.in_flight, volume),
+                    volume,
+                    &self.slot_shares,
+                    free,
+                ) > 0
                 && may_take(
                     queue,
                     volume,
@@ -327,7 +342,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let stalled = || self.watched.iter().flatten().any(|device| device.stalled);
         let watch = (self.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
         // What rests waits for a completion, its limit or the end of a pause, unless there are more than one turn looks at.
-        let retries = !(self.blocked.is_empty() && self.waiting.is_empty()) || self.rests.len() > RESTS_TRIED;
+        let retries = !(self.blocked.is_empty() && self.waiting.is_empty() && self.released.is_empty())
+            || self.rests.len() > RESTS_TRIED;
         let retry = retries.then(|| self.now.after(RETRY_AFTER));
         let rests = if self.rests.is_empty() {
             &[][..]
@@ -339,10 +355,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         paced.chain(watch).chain(retry).chain(ranges).chain(rested).min()
     }
 
-    /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself.
+    /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn itself; or is
+    /// to be sent again.
     #[inline]
     pub fn is_held_up(&self) -> bool {
-        !(self.blocked.is_empty() && self.waiting.is_empty() && self.rests.is_empty()) || self.is_behind
+        !(self.blocked.is_empty()
+            && self.waiting.is_empty()
+            && self.rests.is_empty()
+            && self.released.is_empty())
+            || self.is_behind
     }
 
     /// Requests in flight.
@@ -350,9 +371,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.slots.requests_used()
     }
 
-    /// The oldest notice not yet fetched.
-    pub fn next_notice(&mut self) -> Option<Notice<S>> {
-        self.notices.pop_front()
+    /// Whether it was told to end, and nothing is in flight any more.
+    pub fn has_ended(&self) -> bool {
+        self.is_ending && self.in_flight() == 0
+    }
+
+    /// The oldest notice not yet fetched. Not part of a turn: a device that has come to rest is let go of before that is told.
+    pub fn next_notice(&mut self) -> Option<Notice<S, D>> {
+        let notice = self.notices.pop_front()?;
+        if let Notice::DeviceClosed { device } = notice {
+            self.devices.close(device);
+        }
+        Some(notice)
     }
 
     /// The devices.
@@ -544,16 +574,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 }
 
-/// Where the requests of a queue go that are taken now.
+/// Where the requests of a queue go that are taken now, of this volume.
 #[inline]
 pub(crate) fn volume_of<'a>(
     volumes: &'a [Volume],
     nowhere: &'a Volume,
     settings: &AttachmentSettings,
-) -> Option<&'a Volume> {
+    index: VolumeIndex,
+) -> &'a Volume {
     match settings.revoked {
-        false => volumes.get(settings.volume.usize()),
-        true => Some(nowhere),
+        false => volumes.get(index.usize()).unwrap_or(nowhere),
+        true => nowhere,
     }
 }
 
@@ -576,12 +607,25 @@ impl<S> Queue<S> {
     }
 }
 
-impl<S, D, P> Reactor<S, D, P> {
+impl<S, D: Devices, P> Reactor<S, D, P> {
     /// # Panics
     /// When the slot's queue is gone while the request is in flight: our own bug.
     #[inline]
     pub(crate) fn queue_of(&mut self, index: u16) -> &mut Queue<S> {
         match self.queues.get_mut(index as usize).and_then(Option::as_mut) {
+            Some(queue) => queue,
+            None => broken("a request outlived its queue"),
+        }
+    }
+
+    /// The queue of a slot's request.
+    ///
+    /// # Panics
+    /// The same.
+    #[inline]
+    pub(crate) fn queue_of_slot(&self, slot: SlotIndex) -> &Queue<S> {
+        let queue = self.queues.get(self.slots.slot(slot).queue as usize);
+        match queue.and_then(Option::as_ref) {
             Some(queue) => queue,
             None => broken("a request outlived its queue"),
         }
@@ -609,7 +653,7 @@ impl<S, D, P> Reactor<S, D, P> {
             watched.stats.finished.add(1);
             watched.stats.in_flight.set(u64::from(watched.in_flight));
             if watched.dropped && watched.in_flight == 0 {
-                self.notices.push_back(Notice::DeviceIdle { device });
+                self.notices.push_back(Notice::DeviceClosed { device });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::reactor::broken;
 use palisade_block::{Fault, LongList, Nanos, Op, Request, Segment, SegmentList, Token};
-use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
+use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
 
 /// What a slot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +13,15 @@ pub(crate) enum Use {
     Request,
     /// A piece of a request.
     Part,
+}
+
+/// What a parked request waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Parked {
+    /// That its volume is not held any more.
+    Held,
+    /// A decision about this fault.
+    Fault(Fault),
 }
 
 /// How far a request has been cut into parts.
@@ -26,6 +35,18 @@ pub(crate) enum Work {
     Flush(usize),
     /// Zeroes are written, because the device cannot write zeroes by itself; sectors handed out.
     Zeroes(Sectors),
+}
+
+impl Work {
+    /// The same work from its beginning.
+    pub(crate) fn anew(self) -> Work {
+        match self {
+            Work::Whole => Work::Whole,
+            Work::Ranges(_) => Work::Ranges(Sectors::ZERO),
+            Work::Flush(_) => Work::Flush(0),
+            Work::Zeroes(_) => Work::Zeroes(Sectors::ZERO),
+        }
+    }
 }
 
 /// A place in the segments of a request: where a part of it begins, so that nobody has to count from the start again.
@@ -57,6 +78,8 @@ pub(crate) struct Slot {
     pub(crate) op: Op,
     /// Position of the request's queue in the reactor's table.
     pub(crate) queue: u16,
+    /// Of which volume it is.
+    pub(crate) volume: VolumeIndex,
     /// First sector on the volume.
     pub(crate) lba: Lba,
     pub(crate) sectors: Sectors,
@@ -83,14 +106,17 @@ pub(crate) struct Slot {
     /// Length of the part that was cut off last.
     pub(crate) cut_sectors: Sectors,
     pub(crate) fault: Option<Fault>,
-    /// The device turned out not to write zeroes; start over with [`Work::Zeroes`] when nothing is outstanding.
-    pub(crate) refill: bool,
+    /// It starts over with this when nothing is outstanding: the device turned out not to write zeroes, or a part that no
+    /// device had taken was taken back.
+    pub(crate) again: Option<Work>,
     /// It stands in the list of those that wait for a part slot or a buffer, or of those that rest.
     pub(crate) waits: bool,
     /// The latter.
     pub(crate) rests: bool,
     /// It rests, and nothing is taken from its queue before it goes on.
     pub(crate) holds_queue: bool,
+    /// No device has anything of it, and it waits for this.
+    pub(crate) parked: Option<Parked>,
     /// It has been lent a long list.
     pub(crate) long: bool,
     /// It waits for a bounce buffer, and that has been counted.
@@ -111,6 +137,7 @@ impl Slot {
             used_for: Use::Free,
             op: Op::Flush,
             queue: 0,
+            volume: VolumeIndex(0),
             lba: Lba(0),
             sectors: Sectors::ZERO,
             started: Nanos(0),
@@ -126,10 +153,11 @@ impl Slot {
             outstanding: 0,
             cut_sectors: Sectors::ZERO,
             fault: None,
-            refill: false,
+            again: None,
             waits: false,
             rests: false,
             holds_queue: false,
+            parked: None,
             long: false,
             lacks_buffer: false,
             parent: SlotIndex(0),
@@ -141,10 +169,11 @@ impl Slot {
 
     /// Fills it with a request, uncut and on no device.
     #[inline]
-    pub(crate) fn begin(&mut self, queue: u16, request: Request, now: Nanos) {
+    pub(crate) fn begin(&mut self, queue: u16, volume: VolumeIndex, request: Request, now: Nanos) {
         self.used_for = Use::Request;
         self.op = request.op;
         self.queue = queue;
+        self.volume = volume;
         self.lba = request.lba;
         self.sectors = request.sectors;
         self.started = now;
@@ -152,7 +181,10 @@ impl Slot {
         self.cancelled = false;
         self.work = Work::Whole;
         self.fault = None;
-        debug_assert!(!self.refill, "a request ends only after its last round");
+        debug_assert!(
+            self.again.is_none() && self.parked.is_none(),
+            "a request ends only after its last round, and not where it is parked"
+        );
     }
 }
 
@@ -180,6 +212,11 @@ impl Slots {
             long: (0..long).map(|_| LongList::default()).collect(),
             requests,
         }
+    }
+
+    /// Those for requests.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = SlotIndex> + use<> {
+        (0..self.requests).map(SlotIndex)
     }
 
     /// Slots in all.

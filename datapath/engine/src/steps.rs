@@ -158,3 +158,42 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: AttachmentIndex = AttachmentIndex(1);
+    const OTHER: AttachmentIndex = AttachmentIndex(2);
+
+    #[test]
+    fn each_attachment_rests_until_its_longest_rest_ends() {
+        let mut steps = Steps::default();
+        assert_eq!(steps.due(), None);
+        steps.rest(ONE, Nanos(10));
+        steps.rest(ONE, Nanos(30));
+        steps.rest(OTHER, Nanos(20));
+        steps.rest(ONE, Nanos(25));
+        assert_eq!(steps.due(), Some(Nanos(20)), "the first that ends");
+        steps.begin_turn(Nanos(20));
+        assert!(steps.has_rest(ONE) && !steps.has_rest(OTHER));
+        assert_eq!(steps.due(), Some(Nanos(30)));
+        steps.begin_turn(Nanos(30));
+        assert!(!steps.has_rest(ONE));
+    }
+
+    #[test]
+    fn what_the_long_steps_of_a_queue_took_is_told_as_one() {
+        let lap = |held, waited| Lap {
+            held: Nanos(held),
+            waited: Nanos(waited),
+            ended: Nanos(0),
+        };
+        let mut steps = Steps::default();
+        steps.add(3, lap(10, 1));
+        steps.add(4, lap(100, 50));
+        steps.add(3, lap(7, 2));
+        let told = steps.long.iter().map(|(of, lap)| (*of, lap.held.0, lap.waited.0));
+        assert_eq!(told.collect::<Vec<_>>(), [(3, 17, 3), (4, 100, 50)]);
+    }
+}

@@ -107,7 +107,7 @@ impl<S, D: Devices, P> Reactor<S, D, P> {
     }
 }
 
-/// How many of the segments hold `bytes` bytes from byte `skip` on.
+/// How many of the segments hold `bytes` bytes from byte `skip` on, which lies in the first.
 pub(crate) fn count(segments: &[Segment], skip: u64, bytes: u64) -> usize {
     let mut left = skip.saturating_add(bytes);
     let holds = |segment: &&Segment| {
@@ -116,4 +116,43 @@ pub(crate) fn count(segments: &[Segment], skip: u64, bytes: u64) -> usize {
         before > 0
     };
     segments.iter().take_while(holds).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_counted_up_to_the_last_byte() {
+        let three = [Segment::EMPTY; 3];
+        assert_eq!(count(&three, 0, 0), 0);
+        let words = (0..3 * 64).map(|_| std::sync::atomic::AtomicU64::new(0));
+        let lease = palisade_block::Lease::of_words(words.collect());
+        let first = lease.regions()[0].address();
+        let three = [0, 1, 2].map(|at| lease.segment(first + at * 512, 512).expect("in its memory"));
+        for (skip, bytes, segments) in [
+            (0, 0, 0),
+            (0, 1, 1),
+            (0, 512, 1),
+            (0, 513, 2),
+            (511, 1, 1),
+            (511, 2, 2),
+            (1, 1023, 2),
+            (1, 1024, 3),
+            (0, 1536, 3),
+            (u64::MAX, 1, 3),
+        ] {
+            assert_eq!(count(&three, skip, bytes), segments, "{bytes} from {skip} on");
+        }
+    }
+
+    #[test]
+    fn so_many_places_are_many() {
+        let most = TOUCHES_UNSEEN_MAX as usize;
+        for (segments, many) in [(most - 2, false), (most - 1, true)] {
+            let mut touches = Touches::default();
+            touches.add(segments);
+            assert_eq!(touches.are_many(), many, "{segments} segments of one request");
+        }
+    }
 }

@@ -3,12 +3,14 @@
 //!
 //! `cargo run --release -p palisade-sys --example idle -- FILE [seconds] [windows]`
 
-use palisade_block::{Clock, Devices, Io, Op, Segment, Started};
-use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_block::{Clock, Devices, Io, MappingId, Nanos, Op, Segment, Started};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{
     HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, Opened, affinity,
 };
-use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Sectors, SlotIndex, Uuid,
+};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 const FILE_BYTES: u64 = 1 << 30;
 const DEVICE: DeviceIndex = DeviceIndex(0);
+const MAPPING: MappingId = MappingId::new(Uuid(1), Generation(1), Epoch(1));
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Way {
@@ -36,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         bytes: FILE_BYTES,
         sparse: false,
     });
-    let medium = Medium::File {
+    let medium = DeviceMedium::File {
         path: path.into(),
         create,
     };
@@ -165,6 +168,8 @@ impl Bench {
         let started = self.devices.start(Io {
             device: DEVICE,
             slot: SlotIndex(slot),
+            mapping: &MAPPING,
+            deadline: Nanos(u64::MAX),
             op,
             lba: Lba(at / 512),
             sectors: Sectors::from_bytes(bytes),

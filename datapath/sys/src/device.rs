@@ -54,7 +54,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeviceSpec {
     /// What it is made of.
-    pub medium: Medium,
+    pub medium: DeviceMedium,
     /// Logical block in bytes, 512 or 4096.
     pub block_bytes: u32,
     /// Whether writes are refused.
@@ -63,7 +63,7 @@ pub struct DeviceSpec {
 
 /// What a device is made of, and where it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Medium {
+pub enum DeviceMedium {
     /// Answers at once and keeps nothing.
     Null {
         /// Size.
@@ -153,7 +153,7 @@ impl Opened {
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn beside(medium: &Medium) -> Result<Opened, OpenError> {
+    pub fn beside(medium: &DeviceMedium) -> Result<Opened, OpenError> {
         open::beside(medium)
     }
 

@@ -442,7 +442,7 @@ impl DiskProcess {
 
     /// Wakes the process if it sleeps: whoever waits has asked for it before he looked for jobs once more.
     fn wake(&self) {
-        // What was put in comes before the look at the wish.
+        // The job is put in before `asleep` is read.
         fence(SeqCst);
         if self.shared.asleep.load(Relaxed) && self.shared.asleep.swap(false, SeqCst) {
             // A full socket wakes it as well.

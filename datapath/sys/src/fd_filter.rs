@@ -39,10 +39,10 @@ use std::time::{Duration, Instant};
 use wire::{Answer, Order, State};
 
 /// Most descriptors that are taken with one receipt.
-pub const FDS_MAX: usize = 32;
+pub const RECEIPT_FDS_MAX: usize = 32;
 
 /// Most bytes that are taken with one receipt.
-pub const BYTES_MAX: usize = 8192;
+pub const RECEIPT_BYTES_MAX: usize = 8192;
 
 /// How the name of each process begins, as ps(1) shows it.
 pub const NAME_START: &str = "fd:";
@@ -115,7 +115,7 @@ impl FdFilter {
     pub fn receive(&mut self, buffer: &mut [u8], patience: Duration) -> io::Result<Receipt> {
         let end = Instant::now() + patience;
         self.settle(end)?;
-        let wanted = buffer.len().min(BYTES_MAX);
+        let wanted = buffer.len().min(RECEIPT_BYTES_MAX);
         wire::send_order(self.socket.as_fd(), Order::Receive(wanted as u32), None)?;
         let mut fds = Vec::new();
         let mut room = [0; wire::ANSWER_BYTES];
@@ -303,17 +303,17 @@ impl Inhabitant for Resident {
 /// Receives once, passes on what may be, answers, and then lets go of everything: that may hang.
 fn receive(connection: BorrowedFd<'_>, socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let mut answer = Answer::new();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIPT_FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    let room = answer.room(bytes.min(BYTES_MAX));
+    let room = answer.room(bytes.min(RECEIPT_BYTES_MAX));
     let received = loop {
         match recvmsg(connection, &mut [IoSliceMut::new(room)], &mut control, flags) {
             Err(Errno::INTR) => {}
             other => break other,
         }
     };
-    let mut fds: [Option<OwnedFd>; FDS_MAX] = [const { None }; FDS_MAX];
+    let mut fds: [Option<OwnedFd>; RECEIPT_FDS_MAX] = [const { None }; RECEIPT_FDS_MAX];
     let mut count = 0;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {

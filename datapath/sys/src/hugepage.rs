@@ -72,7 +72,7 @@ impl HugeMemory {
             return Ok(memory);
         }
         let map = MmapOptions::new().len(rounded).no_reserve_swap().map_anon()?;
-        // Transparent hugepages are a wish; a kernel without them serves plain pages.
+        // Transparent hugepages are asked for, not demanded; a kernel without them serves plain pages.
         let _ = map.advise(Advice::HugePage);
         Ok(HugeMemory::from_map(map, PageBacking::Plain))
     }

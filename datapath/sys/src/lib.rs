@@ -38,19 +38,22 @@ pub mod hugepage;
 pub mod local;
 #[cfg(test)]
 mod made_up;
+pub mod memory_limit;
 mod own_process;
 pub mod peer;
 pub mod peer_event;
 pub mod signals;
 pub mod sleep;
+pub mod stable_file;
 pub mod stopwatch;
 
 pub use clock::MonotonicClock;
-pub use device::{DeviceSpec, Medium, OpenError, Opened};
+pub use device::{DeviceMedium, DeviceSpec, OpenError, Opened};
 pub use event::EventFd;
 pub use fd_filter::FdFilter;
 pub use hugepage::{HugeMemory, HugePool, PageBacking};
 pub use local::{Coverage, LocalDevices, LocalSettings, MemoryRegistration};
+pub use memory_limit::MemoryLimit;
 pub use peer_event::{PeerEvent, PeerSignal};
 pub use sleep::{Pending, Waker};
 pub use stopwatch::ThreadStopwatch;

@@ -37,7 +37,7 @@ mod trial;
 use crate::device::{KernelDevice, Media, Opened};
 use crate::disk_process::{Port, PortNumber, SLOT_BITS};
 use crate::sleep::SleepsOn;
-use crate::{MonotonicClock, Pending, Waker, affinity};
+use crate::{MonotonicClock, PeerEvent, Pending, Waker, affinity};
 use flight::{Files, Flights};
 use io_uring::squeue;
 use memory::MemoryTable;
@@ -383,6 +383,31 @@ pub struct Abilities {
 }
 
 impl Devices for LocalDevices {
+    type Opened = Arc<Opened>;
+    type Pinned = Arc<MemoryRegistration>;
+    type Kick = PeerEvent;
+
+    fn open(&mut self, device: DeviceIndex, opened: Arc<Opened>) -> io::Result<()> {
+        // Whoever has opened it holds it, too: what is dropped here closes nothing.
+        self.add_device(device, opened).map(drop)
+    }
+
+    fn close(&mut self, device: DeviceIndex) {
+        drop(self.remove_device(device));
+    }
+
+    fn grow(&mut self, device: DeviceIndex) {
+        self.resize(device);
+    }
+
+    fn pin(&mut self, attachment: AttachmentIndex, pinned: Arc<MemoryRegistration>) {
+        self.add_memory(attachment, pinned);
+    }
+
+    fn unpin(&mut self, attachment: AttachmentIndex) -> Option<Arc<MemoryRegistration>> {
+        self.remove_memory(attachment)
+    }
+
     fn keep(&mut self, lease: &Lease) -> MemoryId {
         self.memory.keep(lease)
     }

@@ -10,7 +10,7 @@
 mod rig;
 
 use palisade_sys::device::usage::Use;
-use palisade_sys::device::{DeviceSpec, Holder, Identity, Medium};
+use palisade_sys::device::{DeviceMedium, DeviceSpec, Holder, Identity};
 use palisade_sys::{OpenError, Opened};
 use rig::MIB;
 use std::fs;
@@ -69,8 +69,8 @@ fn image(directory: &TempDir, name: &str) -> PathBuf {
 fn open(path: &Path) -> Result<Opened, OpenError> {
     let path = path.to_path_buf();
     let medium = match path.starts_with("/dev") {
-        true => Medium::Block { path },
-        false => Medium::File { path, create: None },
+        true => DeviceMedium::Block { path },
+        false => DeviceMedium::File { path, create: None },
     };
     let spec = DeviceSpec {
         medium,

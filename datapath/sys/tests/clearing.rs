@@ -9,7 +9,7 @@
 mod rig;
 
 use palisade_sys::Opened;
-use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use rig::MIB;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -54,7 +54,7 @@ fn clears(opened: &Opened) {
 fn file(path: &Path, sparse: bool, block_bytes: u32) -> Opened {
     let create = Some(Create { bytes: BYTES, sparse });
     let spec = DeviceSpec {
-        medium: Medium::File {
+        medium: DeviceMedium::File {
             path: path.into(),
             create,
         },
@@ -101,7 +101,7 @@ fn a_file_with_holes_gets_holes_back() {
 
 #[test]
 fn memory_is_cleared() {
-    let opened = rig::open(Medium::Memory { bytes: BYTES }, 512);
+    let opened = rig::open(DeviceMedium::Memory { bytes: BYTES }, 512);
     clears(&opened);
 }
 
@@ -111,7 +111,7 @@ fn a_read_only_device_is_left_alone() {
     let path = directory.path().join("disk");
     drop(file(&path, true, 512));
     let spec = DeviceSpec {
-        medium: Medium::File { path, create: None },
+        medium: DeviceMedium::File { path, create: None },
         block_bytes: 512,
         read_only: true,
     };
@@ -137,7 +137,7 @@ fn a_file_is_cleared_where_nothing_but_writing_works() {
         !punched.unwrap().status.success(),
         "there are holes here: this shows nothing"
     );
-    let opened = rig::open(Medium::File { path, create: None }, 512);
+    let opened = rig::open(DeviceMedium::File { path, create: None }, 512);
     clears(&opened);
 }
 
@@ -201,7 +201,7 @@ fn clears_loop_devices_in(directory: &Path, expected: fn(u64) -> bool) {
         let most = std::fs::read_to_string(shown).unwrap().trim().parse().unwrap();
         let as_expected = expected(most);
         let opened: Arc<Opened> = rig::open(
-            Medium::Block {
+            DeviceMedium::Block {
                 path: device.clone().into(),
             },
             block_bytes,

@@ -8,7 +8,7 @@
 )]
 
 use palisade_sys::Opened;
-use palisade_sys::device::{DeviceSpec, Medium};
+use palisade_sys::device::{DeviceMedium, DeviceSpec};
 use palisade_sys::filesystem::FileSystem;
 use std::fs::{self, File};
 use std::io::Write;
@@ -56,7 +56,7 @@ fn done(program: &str, arguments: &[&str]) -> bool {
     done.is_ok_and(|done| done.status.success())
 }
 
-fn open(medium: Medium) -> Opened {
+fn open(medium: DeviceMedium) -> Opened {
     let spec = DeviceSpec {
         medium,
         block_bytes: 512,
@@ -115,7 +115,7 @@ fn a_loop_device_whose_file_was_deleted_is_seen() {
         let Some(device) = Loop::over(&file, 32 * MIB) else {
             return;
         };
-        let opened = open(Medium::Block {
+        let opened = open(DeviceMedium::Block {
             path: device.0.clone(),
         });
         let is_unlinked = || opened.look().unwrap().unwrap().is_unlinked();
@@ -148,7 +148,7 @@ fn what_stands_on_such_a_loop_device_is_seen_too() {
     let mounted = Mounted(at.clone());
     let path = at.join("d1");
     File::create(&path).unwrap().set_len(16 * MIB).unwrap();
-    let opened = open(Medium::File { path, create: None });
+    let opened = open(DeviceMedium::File { path, create: None });
     let is_unlinked = || opened.look().unwrap().unwrap().is_unlinked();
     assert!(!is_unlinked());
     fs::remove_file(&file).unwrap();
@@ -162,7 +162,7 @@ fn what_stands_on_such_a_loop_device_is_seen_too() {
         .output()
         .unwrap();
     let above = Loop(String::from_utf8(made.stdout).unwrap().trim().into());
-    let opened = open(Medium::Block {
+    let opened = open(DeviceMedium::Block {
         path: above.0.clone(),
     });
     assert!(!opened.look().unwrap().unwrap().is_unlinked());

@@ -10,7 +10,7 @@
 
 mod rig;
 
-use palisade_block::{Devices, Io, Op, Started};
+use palisade_block::{Devices, Io, Nanos, Op, Started};
 use palisade_sys::device::Holder;
 use palisade_sys::{LocalDevices, LocalSettings, OpenError, Opened};
 use palisade_words::{DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
@@ -114,6 +114,8 @@ fn use_both(place: &Path) -> ! {
     let io = |device, slot, op, sectors| Io {
         device,
         slot: SlotIndex(slot),
+        mapping: &rig::MAPPING,
+        deadline: Nanos(u64::MAX),
         op,
         lba: Lba(u64::from(slot) * 8),
         sectors: Sectors(sectors),

@@ -11,7 +11,7 @@ mod rig;
 use palisade_block::{DeviceKind, Fault, Op};
 use palisade_sys::device::probe::{Content, probe};
 use palisade_sys::device::usage::{Use, uses};
-use palisade_sys::device::{Create, DeviceSpec, Holder, Medium, identity};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec, Holder, identity};
 use palisade_sys::{OpenError, Opened};
 use palisade_words::Sectors;
 use rig::{Buffer, DEVICE, MIB, Rig};
@@ -57,7 +57,7 @@ impl Loop {
     }
 
     fn spec(&self, block_bytes: u32) -> DeviceSpec {
-        let medium = Medium::Block {
+        let medium = DeviceMedium::Block {
             path: self.device.clone(),
         };
         DeviceSpec {
@@ -239,7 +239,7 @@ fn a_full_file_system_is_no_space_and_recovers() {
         bytes: 64 * MIB,
         sparse: true,
     });
-    let mut rig = Rig::new(rig::open(Medium::File { path, create }, 4096));
+    let mut rig = Rig::new(rig::open(DeviceMedium::File { path, create }, 4096));
     let mut buffer = Buffer::new(1 << 20);
     rig.on(&buffer);
     buffer.fill(0, 1 << 20, 9);
@@ -261,7 +261,7 @@ fn a_file_with_holes_on_a_full_file_system_is_erased_and_gives_space_back() {
         let bytes = mib * MIB;
         let create = Some(Create { bytes, sparse });
         let path = at.join(name);
-        (path.clone(), rig::open(Medium::File { path, create }, 512))
+        (path.clone(), rig::open(DeviceMedium::File { path, create }, 512))
     };
     let (whole, kept) = make("kept", 4, false);
     let (path, sparse) = make("sparse", 64, true);
@@ -324,7 +324,7 @@ fn a_file_grows_as_it_was_made_or_stays_as_it_was() {
         });
         let path = at.join(name);
         let opened = rig::open(
-            Medium::File {
+            DeviceMedium::File {
                 path: path.clone(),
                 create,
             },
@@ -355,7 +355,7 @@ fn a_file_grows_as_it_was_made_or_stays_as_it_was() {
     assert_eq!(fs::metadata(&sparse).unwrap().len(), 1 << 30);
     assert!(allocated(&sparse) < MIB);
     assert!(
-        rig::open(Medium::Null { bytes: MIB }, 512)
+        rig::open(DeviceMedium::Null { bytes: MIB }, 512)
             .grow(2 * MIB, true)
             .is_err()
     );
@@ -374,13 +374,13 @@ fn a_new_file_on_btrfs_is_written_in_place_and_another_is_told_from_it() {
         bytes: 8 * MIB,
         sparse: false,
     });
-    let ours = rig::open(Medium::File { path, create }, 4096);
+    let ours = rig::open(DeviceMedium::File { path, create }, 4096);
     let seen = |opened: &Opened| opened.look().unwrap().unwrap().file.unwrap();
     assert!(seen(&ours).filesystem.is_btrfs());
     assert_eq!(seen(&ours).nocow, Some(true));
     let path = at.join("theirs");
     fs::write(&path, vec![1; 1 << 20]).unwrap();
-    let theirs = rig::open(Medium::File { path, create: None }, 4096);
+    let theirs = rig::open(DeviceMedium::File { path, create: None }, 4096);
     assert_eq!(seen(&theirs).nocow, Some(false));
 }
 
@@ -391,7 +391,7 @@ fn reserved_on_a_full(at: &Path) -> (PathBuf, Arc<Opened>) {
         bytes: 32 * MIB,
         sparse: false,
     });
-    let medium = Medium::File {
+    let medium = DeviceMedium::File {
         path: path.clone(),
         create,
     };
@@ -492,7 +492,7 @@ fn a_file_on_a_subvolume_is_known_as_the_same_medium_and_its_holder_is_told() {
     run("cp", &["--reflink=always".as_ref(), &path, &copy]);
     let other = subvolume.join("hard");
     fs::hard_link(&path, &other).unwrap();
-    let medium = |path: &Path| Medium::File {
+    let medium = |path: &Path| DeviceMedium::File {
         path: path.into(),
         create: None,
     };
@@ -529,7 +529,7 @@ fn a_file_on_a_subvolume_is_known_as_the_same_medium_and_its_holder_is_told() {
     let meets = [of(&path), of(&other), of(&copy)].map(|under| under.meets(&of(&device)));
     let on_device = of(&disk.device).meets(&of(&path));
     let block = DeviceSpec {
-        medium: Medium::Block { path: device.clone() },
+        medium: DeviceMedium::Block { path: device.clone() },
         block_bytes: 4096,
         read_only: false,
     };
@@ -578,7 +578,10 @@ fn what_happens_to_a_file_under_us_is_seen() {
     assert!(!opened.is_at(&path).unwrap());
     fs::remove_file(&aside).unwrap();
     assert_eq!(look().file.unwrap().links, 0);
-    assert_eq!(rig::open(Medium::Null { bytes: MIB }, 512).look().unwrap(), None);
+    assert_eq!(
+        rig::open(DeviceMedium::Null { bytes: MIB }, 512).look().unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -589,7 +592,7 @@ fn a_file_under_a_loop_device_is_in_use_and_so_is_what_is_mounted_there() {
     let device = under.device.file_name().unwrap().to_str().unwrap().to_owned();
     let at = under.mount();
     let image = DeviceSpec {
-        medium: Medium::File {
+        medium: DeviceMedium::File {
             path: under.directory.path().join("image"),
             create: None,
         },
@@ -606,7 +609,7 @@ fn a_file_under_a_loop_device_is_in_use_and_so_is_what_is_mounted_there() {
     let free = rig::directory();
     let path = free.path().join("free");
     fs::File::create_new(&path).unwrap().set_len(16 * MIB).unwrap();
-    let medium = Medium::File { path, create: None };
+    let medium = DeviceMedium::File { path, create: None };
     let opened = Opened::open(&DeviceSpec { medium, ..image }, Duration::from_secs(5)).unwrap();
     assert_eq!(opened.uses().unwrap(), []);
 }

@@ -8,9 +8,9 @@
 
 mod rig;
 
-use palisade_block::{Devices, Io, Op, Pool, Segment, Started};
+use palisade_block::{Devices, Io, Nanos, Op, Pool, Segment, Started};
 use palisade_sys::counting_allocator::{CountingAllocator, counted};
-use palisade_sys::device::Medium;
+use palisade_sys::device::DeviceMedium;
 use palisade_sys::{HugePool, MemoryRegistration};
 use palisade_words::{AttachmentIndex, Lba, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
@@ -26,7 +26,7 @@ fn the_way_of_an_operation_allocates_nothing() {
     let buffer = Buffer::new(4 << 20);
     let registration = Arc::new(MemoryRegistration::prepare(buffer.0.lease()));
     let list = [buffer.segment(0, 4096), buffer.segment(8192, 4096)];
-    let memory_device = rig::open(Medium::Memory { bytes: 4 * MIB }, 4096);
+    let memory_device = rig::open(DeviceMedium::Memory { bytes: 4 * MIB }, 4096);
     let mut pool = HugePool::new(4).unwrap();
     for opened in [file, memory_device] {
         let mut rig = Rig::new(opened);
@@ -74,6 +74,8 @@ fn one_round(rig: &mut Rig, list: &[Segment], round: u32) {
         let io = Io {
             device: DEVICE,
             slot: SlotIndex(slot as u32),
+            mapping: &rig::MAPPING,
+            deadline: Nanos(u64::MAX),
             op,
             lba: Lba(u64::from(round) * 16),
             sectors: Sectors(bytes / 512),

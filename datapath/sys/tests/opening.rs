@@ -10,7 +10,7 @@ mod rig;
 
 use palisade_block::Op;
 use palisade_sys::device::probe::{Content, probe};
-use palisade_sys::device::{Create, DeviceSpec, Holder, Identity, Medium};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec, Holder, Identity};
 use palisade_sys::{OpenError, Opened};
 use palisade_words::Sectors;
 use rig::{Buffer, MIB, Rig};
@@ -40,7 +40,7 @@ fn space_is_taken_unless_sparse_is_asked_for() {
     let directory = rig::directory();
     let make = |name, sparse| {
         let path = directory.path().join(name);
-        let medium = Medium::File {
+        let medium = DeviceMedium::File {
             path: path.clone(),
             create: Some(Create {
                 bytes: 8 * MIB,
@@ -71,7 +71,7 @@ fn the_lock_keeps_a_second_out_until_the_first_is_gone() {
     let directory = rig::directory();
     let (path, first) = rig::open_file(&directory, MIB, 4096);
     let spec = DeviceSpec {
-        medium: Medium::File { path, create: None },
+        medium: DeviceMedium::File { path, create: None },
         block_bytes: 4096,
         read_only: false,
     };
@@ -99,7 +99,7 @@ fn the_lock_keeps_a_second_out_until_the_first_is_gone() {
 fn readers_share() {
     let directory = rig::directory();
     let (path, writer) = rig::open_file(&directory, MIB, 4096);
-    let medium = Medium::File { path, create: None };
+    let medium = DeviceMedium::File { path, create: None };
     let spec = DeviceSpec {
         medium,
         block_bytes: 4096,
@@ -132,7 +132,7 @@ fn what_is_not_a_device_is_refused_by_name() {
     let path = directory.path().join("none");
     assert!(matches!(
         open(
-            Medium::File {
+            DeviceMedium::File {
                 path: path.clone(),
                 create: None
             },
@@ -141,19 +141,19 @@ fn what_is_not_a_device_is_refused_by_name() {
         OpenError::Open { .. }
     ));
     assert!(matches!(
-        open(Medium::Block { path: path.clone() }, 512),
+        open(DeviceMedium::Block { path: path.clone() }, 512),
         OpenError::Open { .. }
     ));
     fs::write(&path, [0; 100]).unwrap();
     assert!(matches!(
-        open(Medium::Block { path: path.clone() }, 512),
+        open(DeviceMedium::Block { path: path.clone() }, 512),
         OpenError::NotBlock { .. }
     ));
     assert!(matches!(
-        open(Medium::File { path, create: None }, 512),
+        open(DeviceMedium::File { path, create: None }, 512),
         OpenError::Empty { .. }
     ));
-    let null = Medium::File {
+    let null = DeviceMedium::File {
         path: "/dev/null".into(),
         create: None,
     };
@@ -162,11 +162,11 @@ fn what_is_not_a_device_is_refused_by_name() {
         OpenError::NotFile { .. } | OpenError::Open { .. }
     ));
     assert!(matches!(
-        open(Medium::Null { bytes: 512 }, 1024),
+        open(DeviceMedium::Null { bytes: 512 }, 1024),
         OpenError::BlockSize { asked: 1024 }
     ));
     assert!(matches!(
-        open(Medium::Null { bytes: 511 }, 512),
+        open(DeviceMedium::Null { bytes: 511 }, 512),
         OpenError::Empty { path: None }
     ));
 }
@@ -202,7 +202,7 @@ fn a_file_system_without_direct_io_is_used_and_said() {
 fn superblocks_are_read_and_written_anywhere() {
     let directory = rig::directory();
     let (_, file) = rig::open_file(&directory, MIB, 512);
-    for device in [file, rig::open(Medium::Memory { bytes: MIB }, 512)] {
+    for device in [file, rig::open(DeviceMedium::Memory { bytes: MIB }, 512)] {
         assert_eq!(probe(&device).unwrap(), Content::Blank);
         let mut sector = [0; 4096];
         sector[..8].copy_from_slice(b"PALISADE");
@@ -254,7 +254,7 @@ fn who_it_is_is_asked_before_anything_is_done_to_it() {
     let (path, opened) = rig::open_file(&directory, MIB, 4096);
     let known = opened.identity().unwrap().clone();
     let spec = DeviceSpec {
-        medium: Medium::File {
+        medium: DeviceMedium::File {
             path: path.clone(),
             create: None,
         },
@@ -316,7 +316,7 @@ fn neither_a_fifo_nor_a_terminal_nor_a_dangling_link_is_opened() {
     ] {
         let open = |path: &std::path::Path| {
             let spec = DeviceSpec {
-                medium: Medium::File {
+                medium: DeviceMedium::File {
                     path: path.into(),
                     create,
                 },
@@ -351,7 +351,7 @@ fn neither_a_fifo_nor_a_terminal_nor_a_dangling_link_is_opened() {
     }
     assert!(!directory.path().join("nowhere").exists());
     let block = DeviceSpec {
-        medium: Medium::Block { path: fifo },
+        medium: DeviceMedium::Block { path: fifo },
         block_bytes: 512,
         read_only: false,
     };
@@ -406,5 +406,5 @@ fn a_file_that_has_been_deleted_is_found_where_it_is_open() {
     let mut found = [0; 512];
     copy.read_at(4096, &mut found).unwrap();
     assert_eq!((found, copy.sectors()), ([9; 512], Sectors(MIB / 512)));
-    assert_eq!(rig::open(Medium::Null { bytes: MIB }, 512).in_proc(), None);
+    assert_eq!(rig::open(DeviceMedium::Null { bytes: MIB }, 512).in_proc(), None);
 }

@@ -8,8 +8,8 @@
 
 mod rig;
 
-use palisade_block::{Devices, Fault, Io, Lease, Mapped, Op, Pool, Started};
-use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_block::{Devices, Fault, Io, Lease, Mapped, Nanos, Op, Pool, Started};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{Coverage, HugePool, MemoryRegistration, Opened};
 use palisade_words::{AttachmentIndex, Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
@@ -35,7 +35,7 @@ unsafe impl Mapped for Map {
 
 #[test]
 fn null_answers_everything_at_once() {
-    let mut rig = Rig::new(rig::open(Medium::Null { bytes: MIB }, 512));
+    let mut rig = Rig::new(rig::open(DeviceMedium::Null { bytes: MIB }, 512));
     let buffer = Buffer::new(4096);
     rig.on(&buffer);
     for op in [Op::Read, Op::Write, Op::Discard, Op::WriteZeroes { unmap: true }] {
@@ -46,7 +46,7 @@ fn null_answers_everything_at_once() {
 
 #[test]
 fn memory_keeps_and_zeroes() {
-    let mut rig = Rig::new(rig::open(Medium::Memory { bytes: MIB }, 512));
+    let mut rig = Rig::new(rig::open(DeviceMedium::Memory { bytes: MIB }, 512));
     rig::keeps_and_zeroes(&mut rig);
 }
 
@@ -176,7 +176,7 @@ fn a_file_gives_back_what_it_has_not_been_promised() {
     let directory = rig::directory();
     let open = |name: &str, create| {
         let path = directory.path().join(name);
-        let medium = Medium::File {
+        let medium = DeviceMedium::File {
             path: path.clone(),
             create,
         };
@@ -225,7 +225,7 @@ fn what_does_not_lie_on_the_device_or_may_not_be_written_is_refused() {
     );
     assert_eq!(std::fs::metadata(&path).unwrap().len(), MIB);
     drop(rig);
-    let medium = Medium::File { path, create: None };
+    let medium = DeviceMedium::File { path, create: None };
     let spec = DeviceSpec {
         medium,
         block_bytes: 4096,
@@ -331,6 +331,8 @@ fn more_than_the_queue_holds_is_busy_and_all_of_it_completes_once() {
             let io = Io {
                 device: DEVICE,
                 slot: SlotIndex(started),
+                mapping: &rig::MAPPING,
+                deadline: Nanos(u64::MAX),
                 op: Op::Write,
                 lba: Lba(u64::from(started) * 8),
                 sectors: Sectors(8),
@@ -391,7 +393,7 @@ fn memory_that_is_not_there_is_the_guests_fault_and_not_the_disks() {
 /// Copies of our own get an error there, and no signal: the rest of the memory, and who else uses it, is not concerned.
 #[test]
 fn a_copy_from_or_to_memory_that_has_no_page_is_the_guests_fault_too() {
-    let mut rig = Rig::new(rig::open(Medium::Memory { bytes: MIB }, 512));
+    let mut rig = Rig::new(rig::open(DeviceMedium::Memory { bytes: MIB }, 512));
     let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     file.set_len(4096).unwrap();
     // SAFETY: the file is the test's own and is not changed from outside.
@@ -438,6 +440,8 @@ fn an_operation_needs_nothing_of_whoever_started_it() {
         let io = Io {
             device: DEVICE,
             slot: SlotIndex(slot as u32),
+            mapping: &rig::MAPPING,
+            deadline: Nanos(u64::MAX),
             op: Op::Write,
             lba: Lba(slot as u64 * 256),
             sectors: Sectors(256),
@@ -492,7 +496,7 @@ fn a_device_is_not_taken_away_under_its_operations() {
 fn a_segment_outside_the_memory_it_is_said_to_be_of_is_not_followed() {
     let directory = rig::directory();
     let (_, file) = rig::open_file(&directory, MIB, 4096);
-    for opened in [file, rig::open(Medium::Memory { bytes: MIB }, 4096)] {
+    for opened in [file, rig::open(DeviceMedium::Memory { bytes: MIB }, 4096)] {
         let (buffer, other) = (Buffer::new(8192), Buffer::new(8192));
         let (mine, foreign) = (buffer.segment(0, 4096), other.segment(0, 4096));
         for list in [vec![foreign], vec![mine, foreign]] {
@@ -516,6 +520,8 @@ fn begin(rig: &mut Rig, segments: &[palisade_block::Segment]) {
     let io = Io {
         device: DEVICE,
         slot: SlotIndex(0),
+        mapping: &rig::MAPPING,
+        deadline: Nanos(u64::MAX),
         op: Op::Write,
         lba: Lba(0),
         sectors: Sectors(rig::sum(segments) / 512),

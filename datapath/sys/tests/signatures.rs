@@ -11,7 +11,7 @@ mod rig;
 
 use palisade_sys::Opened;
 use palisade_sys::device::probe::{Content, partitions, probe};
-use palisade_sys::device::{DeviceSpec, Medium};
+use palisade_sys::device::{DeviceMedium, DeviceSpec};
 use rig::MIB;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -552,8 +552,8 @@ fn fresh(path: &Path) {
 fn open(path: &Path) -> Opened {
     let path = path.to_owned();
     let medium = match path.starts_with("/dev") {
-        true => Medium::Block { path },
-        false => Medium::File { path, create: None },
+        true => DeviceMedium::Block { path },
+        false => DeviceMedium::File { path, create: None },
     };
     let spec = DeviceSpec {
         medium,

@@ -9,7 +9,7 @@
 
 mod rig;
 
-use palisade_block::{Devices, Io, Op, Segment, Started};
+use palisade_block::{Devices, Io, Nanos, Op, Segment, Started};
 use palisade_sys::{DeviceSpec, Opened};
 use palisade_words::{Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
@@ -112,6 +112,8 @@ fn write(slot: u32, lba: Lba, segments: &[Segment]) -> Io<'_> {
     Io {
         device: DEVICE,
         slot: SlotIndex(slot),
+        mapping: &rig::MAPPING,
+        deadline: Nanos(u64::MAX),
         op: Op::Write,
         lba,
         sectors: Sectors(MIB / 512),

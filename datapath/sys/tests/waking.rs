@@ -8,7 +8,7 @@
 
 mod rig;
 
-use palisade_block::{Devices, Fault, Io, Op, Started};
+use palisade_block::{Devices, Fault, Io, Nanos, Op, Started};
 use palisade_sys::{EventFd, LocalDevices, LocalSettings};
 use palisade_words::{Lba, MemoryId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
@@ -75,6 +75,8 @@ fn io<'a>(slot: u32, op: Op, bytes: u64, segments: &'a [palisade_block::Segment]
     Io {
         device: DEVICE,
         slot: SlotIndex(slot),
+        mapping: &rig::MAPPING,
+        deadline: Nanos(u64::MAX),
         op,
         lba: Lba(0),
         sectors: Sectors(bytes / 512),

@@ -2,8 +2,8 @@
 
 use crate::image::Image;
 use crate::standing::{Standing, judged};
-use palisade_model::{Cluster, Disk, Superblock};
-use palisade_wire::{DecodeError, Decoded, Part, Place, Sector, SectorError, Why, is_cut_off_write_of};
+use palisade_model::{Cluster, Disk, SuperblockState};
+use palisade_wire::{DecodeError, Decoded, Part, RecordPlace, Sector, SectorError, Why, is_cut_off_write_of};
 use palisade_words::{Generation, Lba};
 
 /// What a node knows of the superblock that was last on a disk's medium, which what is found there is held against.
@@ -128,16 +128,16 @@ pub fn carried(
     wanted: &Image,
     known: Known,
     is_cut_off: impl FnOnce() -> bool,
-) -> Result<Superblock, DecodeError> {
+) -> Result<SuperblockState, DecodeError> {
     let found = match found {
         Ok(found) => found,
-        Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => return Ok(Superblock::Missing),
+        Err(DecodeError::NotOurs | DecodeError::TooSmall { .. }) => return Ok(SuperblockState::Missing),
         // Two that contradict each other, or one that says what cannot be, are left by no write: where it is one, an operator
         // has said that this is to take their place.
         Err(DecodeError::Damaged { .. } | DecodeError::Contradiction(_) | DecodeError::Impossible { .. }) => {
             return Ok(match is_cut_off() {
-                true => Superblock::Missing,
-                false => Superblock::Damaged,
+                true => SuperblockState::Missing,
+                false => SuperblockState::Damaged,
             });
         }
         Err(error) => return Err(error.clone()),
@@ -145,20 +145,20 @@ pub fn carried(
     let (decides, standing) = judged(found, wanted);
     let generation = decides.generation;
     if let Some(GoneBack { last }) = gone_back(&standing, found, wanted, known.last) {
-        return Ok(Superblock::Older { generation, last });
+        return Ok(SuperblockState::Older { generation, last });
     }
     if let Some(tail) = lost_end(&standing, found, wanted, known) {
-        return Ok(Superblock::EndLost { generation, tail });
+        return Ok(SuperblockState::EndLost { generation, tail });
     }
     Ok(match standing {
-        Standing::OtherDisk | Standing::OtherCluster => Superblock::Foreign,
-        Standing::Ahead => Superblock::Newer { generation },
-        Standing::Diverged { .. } | Standing::Differs => Superblock::Diverged { generation },
-        Standing::Unstamped => Superblock::Ours {
+        Standing::OtherDisk | Standing::OtherCluster => SuperblockState::Foreign,
+        Standing::Ahead => SuperblockState::Newer { generation },
+        Standing::Diverged { .. } | Standing::Differs => SuperblockState::Diverged { generation },
+        Standing::Unstamped => SuperblockState::Ours {
             generation,
             flawed: true,
         },
-        Standing::InForce | Standing::Behind => Superblock::Ours {
+        Standing::InForce | Standing::Behind => SuperblockState::Ours {
             generation,
             flawed: !found.damage.is_empty(),
         },
@@ -200,7 +200,7 @@ pub(crate) fn lost_end(standing: &Standing, found: &Decoded, wanted: &Image, kno
     };
     let is_lost = |tail: bool| {
         let is_superblock =
-            |place: &Place| place.tail == tail && matches!(place.part, Part::Superblock { .. });
+            |place: &RecordPlace| place.tail == tail && matches!(place.part, Part::Superblock { .. });
         let blamed = found.damage.iter().filter(|damage| is_superblock(&damage.place));
         let whys: Vec<&Why> = blamed.map(|damage| &damage.why).collect();
         let sound = found.sound.iter().any(|(place, _)| place.tail == tail);

@@ -1,8 +1,8 @@
 //! From a volume's layout to a reactor's route.
 
-use palisade_block::{Route, RouteError, Run};
+use palisade_block::{MappingId, Route, RouteError, Run};
 use palisade_model::{Extent, Layout, Volume};
-use palisade_words::{DeviceIndex, Epoch, Lba, Name, Sectors};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Name, Sectors};
 
 /// Why a volume has no route on this node.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -13,9 +13,6 @@ pub enum CompileError {
         /// Which disk.
         disk: Name,
     },
-    /// The layout is one that this program cannot serve.
-    #[error("the volume's layout is not known to this program")]
-    Layout,
     /// None of the volume's space is known to be clear.
     #[error("the volume's space is still to be cleared")]
     Uncleared,
@@ -32,11 +29,11 @@ pub enum CompileError {
     Route(#[source] RouteError),
 }
 
-/// The route to what guests may use of a volume, under `epoch`: what is still to be cleared has none. `device_of` names
-/// the device that is open for a disk.
+/// The route to what guests may use of a volume, in a configuration and a membership: what is still to be cleared has none.
+/// `device_of` names the device that is open for a disk.
 pub fn compile(
     volume: &Volume,
-    epoch: Epoch,
+    (generation, epoch): (Generation, Epoch),
     device_of: impl FnMut(&Name) -> Option<DeviceIndex>,
 ) -> Result<Route, CompileError> {
     if volume.clearing.is_some() && volume.usable_sectors() == 0 {
@@ -44,10 +41,9 @@ pub fn compile(
     }
     let runs = match &volume.layout {
         Layout::Linear { .. } => linear(&volume.usable_extents(), device_of)?,
-        _ => return Err(CompileError::Layout),
     };
-    let generation = volume.route_generation();
-    let route = Route::new(generation, epoch, runs).map_err(CompileError::Route)?;
+    let route =
+        Route::new(MappingId::new(volume.uuid, generation, epoch), runs).map_err(CompileError::Route)?;
     let (extents, volume) = (route.sectors().0, volume.usable_sectors());
     if extents != volume {
         return Err(CompileError::Length { extents, volume });
@@ -86,7 +82,6 @@ fn linear(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use palisade_words::Generation;
     use proptest::prelude::*;
 
     fn name(text: &str) -> Name {
@@ -131,10 +126,10 @@ mod tests {
                 ("d1", 100_000, 8),
             ],
         );
-        let route = compile(&volume, Epoch(9), device_of).unwrap();
+        let route = compile(&volume, (Generation(7), Epoch(9)), device_of).unwrap();
         assert_eq!(
             (route.generation(), route.epoch(), route.sectors()),
-            (Generation(4), Epoch(9), Sectors(40))
+            (Generation(7), Epoch(9), Sectors(40))
         );
         let runs: Vec<_> = route
             .runs()
@@ -155,24 +150,24 @@ mod tests {
             held: false,
             withheld: false,
         });
-        let route = compile(&volume, Epoch(9), device_of).unwrap();
+        let route = compile(&volume, (Generation(7), Epoch(9)), device_of).unwrap();
         assert_eq!(
             (route.generation(), route.sectors()),
-            (Generation(3), Sectors(24))
+            (Generation(7), Sectors(24))
         );
         assert_eq!(route.runs().last().map(|run| run.sectors), Some(Sectors(8)));
         volume.clearing = volume
             .clearing
             .map(|clearing| palisade_model::Clearing { from: 0, ..clearing });
         assert_eq!(
-            compile(&volume, Epoch(9), device_of),
+            compile(&volume, (Generation(7), Epoch(9)), device_of),
             Err(CompileError::Uncleared)
         );
     }
 
     #[test]
     fn what_cannot_be_served_is_refused() {
-        let compiled = |volume| compile(&volume, Epoch(1), device_of);
+        let compiled = |volume| compile(&volume, (Generation(7), Epoch(1)), device_of);
         assert_eq!(
             compiled(volume(8, &[("x", 0, 8)])),
             Err(CompileError::NoDevice { disk: name("x") })
@@ -205,7 +200,7 @@ mod tests {
         fn every_sector_goes_where_its_extent_lies(extents in proptest::collection::vec((0u16..3, 0u64..1000, 1u64..50), 1..20)) {
             let named: Vec<_> = extents.iter().map(|&(disk, lba, sectors)| (["d0", "d1", "d2"][disk as usize], lba, sectors)).collect();
             let total = extents.iter().map(|extent| extent.2).sum();
-            let route = compile(&volume(total, &named), Epoch(1), device_of).unwrap();
+            let route = compile(&volume(total, &named), (Generation(7), Epoch(1)), device_of).unwrap();
             let places = extents.iter().flat_map(|&(disk, lba, sectors)| (lba..lba + sectors).map(move |lba| (disk, lba)));
             for (at, (disk, lba)) in places.enumerate() {
                 let run = route.run_at(Lba(at as u64)).unwrap();

@@ -8,7 +8,7 @@ use crate::carried::OnRecord;
 use crate::standing::beside;
 use palisade_model::{Cluster, Disk, History};
 use palisade_wire::{
-    DecodeError, Decoded, Part, Place, Sector, SectorError, Superblock, Why, is_cut_off_erasure_of,
+    DecodeError, Decoded, Part, RecordPlace, Sector, SectorError, Superblock, Why, is_cut_off_erasure_of,
     is_cut_off_write_of,
 };
 use palisade_words::{Ancestor, Lba, Name, Uuid};
@@ -98,7 +98,7 @@ pub fn is_to_be_erased<E>(
 /// found a copy lost there, when only the write before it is left.
 fn is_being_erased(found: &Decoded) -> bool {
     let is_superblock =
-        |place: &Place, tail| place.tail == tail && matches!(place.part, Part::Superblock { .. });
+        |place: &RecordPlace, tail| place.tail == tail && matches!(place.part, Part::Superblock { .. });
     let wiped = |tail| {
         let is_blank = |why: &Why| matches!(why, Why::Sector(SectorError::Blank));
         let mut damage = found.damage.iter();

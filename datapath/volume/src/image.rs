@@ -106,7 +106,7 @@ pub fn image(cluster: &Cluster, disk: &Name) -> Result<Image, ImageError> {
 pub fn agreed(cluster: &Cluster, disk: &Name) -> Result<Vec<ExtentRecord>, ImageError> {
     records(cluster, disk, |volume| match volume.deleting {
         true => (Vec::new(), 0),
-        false => (volume.extents().to_vec(), volume.sectors),
+        false => (volume.extents_between(0, volume.sectors), volume.sectors),
     })
 }
 

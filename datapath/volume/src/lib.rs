@@ -44,7 +44,8 @@ pub use erasure::{Leaving, is_to_be_erased};
 pub use image::{Image, ImageError, agreed, image};
 pub use renewal::{Bare, Forbidden, renewal};
 pub use standing::{
-    Difference, Overlap, Part, Standing, difference, emptied, judged, level, overlaps, standing, unheld,
+    Overlap, Standing, TableDifference, VolumePart, difference, emptied, judged, level, overlaps, standing,
+    unheld,
 };
 
 #[cfg(test)]

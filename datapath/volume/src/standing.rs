@@ -131,7 +131,7 @@ fn says_the_same(found: &Decoded, wanted: &Image) -> bool {
 
 /// A volume, or the part of one that lies on a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Part {
+pub struct VolumePart {
     /// Permanent id of the volume.
     pub volume: Uuid,
     /// Its name there.
@@ -142,18 +142,18 @@ pub struct Part {
 
 /// What the tables of two sides have of volumes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Difference {
+pub struct TableDifference {
     /// Only the medium has it.
-    pub only_on_medium: Vec<Part>,
+    pub only_on_medium: Vec<VolumePart>,
     /// Only the database has it.
-    pub only_in_database: Vec<Part>,
+    pub only_in_database: Vec<VolumePart>,
     /// Both have it, and not in the same places; as the medium has it.
-    pub elsewhere: Vec<Part>,
+    pub elsewhere: Vec<VolumePart>,
     /// Of these, the ones of which the database has all that the medium has, and more: volumes that have grown.
     grown: usize,
 }
 
-impl Difference {
+impl TableDifference {
     /// Whether writing the database's table over the medium's loses nothing of what the medium tells of.
     pub fn loses_nothing(&self) -> bool {
         self.only_on_medium.is_empty() && self.elsewhere.len() == self.grown
@@ -166,9 +166,9 @@ impl Difference {
 }
 
 /// Compares a table on a medium with the one that the database would write.
-pub fn difference(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Difference {
+pub fn difference(medium: &[ExtentRecord], database: &[ExtentRecord]) -> TableDifference {
     let (on_medium, in_database) = (by_volume(medium), by_volume(database));
-    let mut difference = Difference::default();
+    let mut difference = TableDifference::default();
     for (volume, extents) in &on_medium {
         let Some(ours) = in_database.get(volume) else {
             difference.only_on_medium.push(part(*volume, extents));
@@ -203,7 +203,7 @@ pub fn difference(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Differe
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Overlap {
     /// The volume of the database, with the sectors of it that the other one has.
-    pub database: Part,
+    pub database: VolumePart,
     /// The name of the other one on the medium.
     pub medium: String,
 }
@@ -221,7 +221,7 @@ pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overl
             let overlap = shared
                 .entry((ours.volume, theirs.volume))
                 .or_insert_with(|| Overlap {
-                    database: Part {
+                    database: VolumePart {
                         sectors: 0,
                         ..part(ours.volume, &[ours])
                     },
@@ -235,8 +235,8 @@ pub fn overlaps(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Overl
 
 /// What the database has of volumes where the medium does not have the same sectors of the same volume. On an older copy
 /// that is space which nobody has cleared for them there: it holds what was there when the copy was made.
-pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
-    let mut parts: BTreeMap<Uuid, Part> = BTreeMap::new();
+pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<VolumePart> {
+    let mut parts: BTreeMap<Uuid, VolumePart> = BTreeMap::new();
     for ours in database {
         let held = medium
             .iter()
@@ -250,7 +250,7 @@ pub fn unheld(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<Part> {
             .sum();
         let missing = ours.sectors.saturating_sub(held);
         if missing > 0 {
-            let none = Part {
+            let none = VolumePart {
                 sectors: 0,
                 ..part(ours.volume, &[ours])
             };
@@ -319,8 +319,8 @@ fn by_volume(extents: &[ExtentRecord]) -> BTreeMap<Uuid, Vec<&ExtentRecord>> {
     volumes
 }
 
-fn part(volume: Uuid, extents: &[&ExtentRecord]) -> Part {
-    Part {
+fn part(volume: Uuid, extents: &[&ExtentRecord]) -> VolumePart {
+    VolumePart {
         volume,
         name: extents
             .first()

@@ -8,7 +8,7 @@
 
 mod stand;
 
-use palisade_model::{AdoptDisk, Cluster, Command, CreateVolume, FirstSuperblock, OnMedium, Superblock};
+use palisade_model::{AdoptDisk, Cluster, Command, CreateVolume, FirstSuperblock, OnMedium, SuperblockState};
 use palisade_volume::{Bare, Forbidden, Known, Leaving, carried, renewal};
 use palisade_wire::DecodeError;
 use palisade_words::{Ancestor, Epoch, Generation, LineageId, Uuid};
@@ -20,7 +20,7 @@ use stand::{
 fn each_standing_is_told_as_what_may_be_done_about_it() {
     let cluster = then(&begun(3), volume("a"));
     let generation = image_of(&cluster).superblock.generation;
-    let ours = |flawed| Ok(Superblock::Ours { generation, flawed });
+    let ours = |flawed| Ok(SuperblockState::Ours { generation, flawed });
     assert_eq!(told(&written(&cluster), &cluster), ours(false));
     let later = then(&cluster, volume("bb"));
     assert_eq!(
@@ -31,19 +31,19 @@ fn each_standing_is_told_as_what_may_be_done_about_it() {
     let newer = image_of(&later).superblock.generation;
     assert_eq!(
         told(&written(&later), &cluster),
-        Ok(Superblock::Newer { generation: newer })
+        Ok(SuperblockState::Newer { generation: newer })
     );
     let apart = then(&cluster, volume("ccc"));
     assert_eq!(
         told(&written(&apart), &later),
-        Ok(Superblock::Diverged { generation: newer })
+        Ok(SuperblockState::Diverged { generation: newer })
     );
-    assert_eq!(told(&written(&begun(4)), &cluster), Ok(Superblock::Foreign));
-    assert_eq!(told(&Medium4k::new(), &cluster), Ok(Superblock::Missing));
+    assert_eq!(told(&written(&begun(4)), &cluster), Ok(SuperblockState::Foreign));
+    assert_eq!(told(&Medium4k::new(), &cluster), Ok(SuperblockState::Missing));
     let small = Err(DecodeError::TooSmall { disk_sectors: 9 });
     assert_eq!(
         carried(&small, &image_of(&cluster), Known::NOTHING, || true),
-        Ok(Superblock::Missing)
+        Ok(SuperblockState::Missing)
     );
     // One copy of it is damaged.
     let mut flawed = written(&cluster);
@@ -65,8 +65,8 @@ fn what_cannot_be_used_is_damaged_unless_a_first_write_was_cut_off() {
         sector[512..].fill(0);
     }
     assert!(matches!(read(&medium), Err(DecodeError::Damaged { .. })));
-    assert_eq!(told(&medium, &sound), Ok(Superblock::Damaged));
-    assert_eq!(told(&medium, &pending), Ok(Superblock::Missing));
+    assert_eq!(told(&medium, &sound), Ok(SuperblockState::Damaged));
+    assert_eq!(told(&medium, &pending), Ok(SuperblockState::Missing));
     // Nobody decides about what a later version wrote, or what cannot be read.
     let later = DecodeError::WrongVersion { found: 99 };
     assert_eq!(
@@ -138,7 +138,7 @@ fn what_is_agreed_on_counts_also_while_it_is_not_clear() {
 fn an_end_without_any_copy_is_no_turned_bit() {
     let cluster = then(&begun(3), volume("a"));
     let generation = image_of(&cluster).superblock.generation;
-    let ours = Ok(Superblock::Ours {
+    let ours = Ok(SuperblockState::Ours {
         generation,
         flawed: true,
     });
@@ -161,7 +161,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
             medium.get_mut(&superblocks[0]).unwrap().fill(byte);
             assert_eq!(told(&medium, &cluster), ours);
             medium.get_mut(&superblocks[1]).unwrap().fill(byte);
-            let lost = Superblock::EndLost { generation, tail };
+            let lost = SuperblockState::EndLost { generation, tail };
             assert_eq!(told(&medium, &cluster), Ok(lost));
             // Also when it is behind: what would bring it up to date is not written.
             let later = then(&cluster, volume("bb"));
@@ -193,7 +193,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
             gone.get_mut(lba).unwrap().fill(0);
         }
         gone.get_mut(&tables[0]).unwrap()[100] ^= 1;
-        let lost = Superblock::EndLost { generation, tail };
+        let lost = SuperblockState::EndLost { generation, tail };
         assert_eq!(told(&gone, &cluster), Ok(lost));
         let mut turned = medium.clone();
         turned.get_mut(&superblocks[0]).unwrap().fill(0);
@@ -226,14 +226,18 @@ fn an_end_without_any_copy_is_no_turned_bit() {
                 (left.disk, left.cluster, left.table.crc) = (Uuid(disk), Uuid(cluster_id), 7);
                 other.insert(lba.0, left.to_sector(lba));
             }
-            let expected = if tail { expected } else { Ok(Superblock::Damaged) };
+            let expected = if tail {
+                expected
+            } else {
+                Ok(SuperblockState::Damaged)
+            };
             assert_eq!(told(&other, &cluster), expected, "{disk} {cluster_id}");
         }
         // Where the medium has nothing yet, what the database has still counts.
         let mut fresh = written(&begun(3));
         fresh.retain(|lba, _| !is_there(lba));
         let before = Generation(image_of(&begun(3)).superblock.generation.0);
-        let lost_before = Superblock::EndLost {
+        let lost_before = SuperblockState::EndLost {
             generation: before,
             tail,
         };
@@ -245,7 +249,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
         }
         assert!(matches!(
             told(&medium, &cluster),
-            Ok(Superblock::Ours { flawed: true, .. })
+            Ok(SuperblockState::Ours { flawed: true, .. })
         ));
         // Nothing lies there: nothing is lost.
         let empty = begun(3);
@@ -253,7 +257,7 @@ fn an_end_without_any_copy_is_no_turned_bit() {
         medium.retain(|lba, _| !is_there(lba));
         assert!(matches!(
             told(&medium, &empty),
-            Ok(Superblock::Ours { flawed: true, .. })
+            Ok(SuperblockState::Ours { flawed: true, .. })
         ));
     }
 }

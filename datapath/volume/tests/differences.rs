@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use palisade_volume::{Part, difference, emptied, level, overlaps, unheld};
+use palisade_volume::{VolumePart, difference, emptied, level, overlaps, unheld};
 use palisade_wire::{ExtentRecord, ExtentRole, Label};
 use palisade_words::{Lba, Uuid};
 
@@ -49,7 +49,7 @@ fn what_only_one_side_has_is_named_with_its_size() {
         extents(2, &[(0, 500, 7)]),
     );
     let found = difference(&medium, &database);
-    let part = |volume, name: &str, sectors| Part {
+    let part = |volume, name: &str, sectors| VolumePart {
         volume,
         name: name.to_owned(),
         sectors,

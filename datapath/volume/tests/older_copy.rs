@@ -8,7 +8,7 @@
 
 mod stand;
 
-use palisade_model::{Cluster, Superblock};
+use palisade_model::{Cluster, SuperblockState};
 use palisade_volume::{Forbidden, Known, Leaving, OnRecord, is_to_be_erased, renewal};
 use palisade_words::Generation;
 use stand::{
@@ -25,14 +25,14 @@ fn a_medium_before_what_it_was_last_known_to_carry_is_an_older_copy() {
     let wanted = self::then(&now, volume("ccc"));
     let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
     let (copy, last) = (written(&then), generation(&now));
-    let older = Ok(Superblock::Older {
+    let older = Ok(SuperblockState::Older {
         generation: generation(&then),
         last: Some(last),
     });
     assert_eq!(told_after(&copy, &wanted, Some(last)), older);
     assert_eq!(told_after(&copy, &now, Some(last)), older);
     let ours = |cluster: &Cluster| {
-        Ok(Superblock::Ours {
+        Ok(SuperblockState::Ours {
             generation: generation(cluster),
             flawed: false,
         })
@@ -47,13 +47,13 @@ fn a_medium_before_what_it_was_last_known_to_carry_is_an_older_copy() {
     let told = told_after(&written(&apart), &wanted, Some(Generation(99)));
     assert_eq!(
         told,
-        Ok(Superblock::Diverged {
+        Ok(SuperblockState::Diverged {
             generation: generation(&apart)
         })
     );
     assert_eq!(
         told_after(&Medium4k::new(), &wanted, Some(last)),
-        Ok(Superblock::Missing)
+        Ok(SuperblockState::Missing)
     );
 }
 
@@ -185,14 +185,14 @@ fn a_chosen_medium_is_that_one_or_has_been_written_since() {
     };
     let told = |on_it: &Cluster| told_knowing(&written(on_it), &next, known);
     for chosen_or_later in [&then_was, &next] {
-        let ours = Superblock::Ours {
+        let ours = SuperblockState::Ours {
             generation: generation(chosen_or_later),
             flawed: false,
         };
         assert_eq!(told(chosen_or_later), Ok(ours));
     }
     for given_up in [&between, &now] {
-        let older = Superblock::Older {
+        let older = SuperblockState::Older {
             generation: generation(given_up),
             last: None,
         };
@@ -206,7 +206,7 @@ fn a_chosen_medium_is_that_one_or_has_been_written_since() {
         },
         ..Known::NOTHING
     };
-    let older = Superblock::Older {
+    let older = SuperblockState::Older {
         generation: generation(&between),
         last: None,
     };
@@ -235,7 +235,7 @@ fn a_table_that_was_lost_makes_no_copy() {
         medium.insert(write.lba.0, write.bytes);
     }
     let last = image.superblock.generation;
-    let ours = |generation, flawed| Ok(Superblock::Ours { generation, flawed });
+    let ours = |generation, flawed| Ok(SuperblockState::Ours { generation, flawed });
     assert_eq!(told_after(&medium, &now, Some(last)), ours(last, false));
     for table in tables {
         medium.get_mut(&table).unwrap()[200] ^= 1;
@@ -259,12 +259,12 @@ fn without_a_record_only_a_medium_that_is_level_with_the_database_is_the_present
     let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
     let found = generation(&then);
     let told = |cluster| told_knowing(&written(&then), cluster, NOTHING_ON_RECORD);
-    let older = Superblock::Older {
+    let older = SuperblockState::Older {
         generation: found,
         last: None,
     };
     assert_eq!(told(&now), Ok(older));
-    let ours = Superblock::Ours {
+    let ours = SuperblockState::Ours {
         generation: found,
         flawed: false,
     };
@@ -276,7 +276,7 @@ fn without_a_record_only_a_medium_that_is_level_with_the_database_is_the_present
     assert_eq!(renewed(&written(&then), &now), Err(refused));
     assert!(renewed(&written(&now), &now).is_ok());
     // One that knows more than the database is that, whatever is on record.
-    let newer = Superblock::Newer {
+    let newer = SuperblockState::Newer {
         generation: generation(&now),
     };
     assert_eq!(told_knowing(&written(&now), &then, NOTHING_ON_RECORD), Ok(newer));

@@ -9,7 +9,7 @@
 
 mod stand;
 
-use palisade_model::{AdoptDisk, Cluster, Command, FirstSuperblock, OnMedium, Superblock};
+use palisade_model::{AdoptDisk, Cluster, Command, FirstSuperblock, OnMedium, SuperblockState};
 use palisade_volume::{
     Bare, Forbidden, Known, Leaving, Standing, is_to_be_erased, judged, renewal, standing,
 };
@@ -80,7 +80,7 @@ fn a_lost_state_of_a_number_in_force_or_later_is_written_over_only_where_we_have
     } = family();
     let wanted = image_of(&ours);
     let generation = |cluster: &Cluster| image_of(cluster).superblock.generation;
-    let in_force = Ok(Superblock::Ours {
+    let in_force = Ok(SuperblockState::Ours {
         generation: generation(&ours),
         flawed: true,
     });
@@ -90,16 +90,16 @@ fn a_lost_state_of_a_number_in_force_or_later_is_written_over_only_where_we_have
         let (ahead, aside) = (generation(&newer), generation(&apart));
         assert_eq!(
             told(&of(&newer), &ours),
-            Ok(Superblock::Newer { generation: ahead })
+            Ok(SuperblockState::Newer { generation: ahead })
         );
         assert_eq!(
             told(&of(&apart), &ours),
-            Ok(Superblock::Diverged { generation: aside })
+            Ok(SuperblockState::Diverged { generation: aside })
         );
         let generation = generation(&strange);
         assert_eq!(
             told(&of(&strange), &ours),
-            Ok(Superblock::Diverged { generation })
+            Ok(SuperblockState::Diverged { generation })
         );
         for (other, expected) in [
             (&newer, Standing::Ahead),
@@ -181,10 +181,10 @@ fn two_that_contradict_each_other_are_replaced_when_an_operator_has_decided() {
     let Err(error @ DecodeError::Contradiction(_)) = &found else {
         panic!("{found:?}")
     };
-    assert_eq!(told(&medium, &ours), Ok(Superblock::Damaged));
+    assert_eq!(told(&medium, &ours), Ok(SuperblockState::Damaged));
     let mut decided = ours;
     decided.disks.get_mut(&name("d")).unwrap().first_superblock = FirstSuperblock::Pending;
-    assert_eq!(told(&medium, &decided), Ok(Superblock::Missing));
+    assert_eq!(told(&medium, &decided), Ok(SuperblockState::Missing));
     let wanted = image_of(&decided);
     let may = |bare: Bare| renewal(&found, &wanted, Known::NOTHING, || bare).map(drop);
     let all = Bare {

@@ -18,7 +18,7 @@ use std::fmt;
 
 /// A record's place on the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Place {
+pub struct RecordPlace {
     /// In the tail area; otherwise in the head area.
     pub tail: bool,
     /// Which record there.
@@ -42,7 +42,7 @@ pub enum Part {
     },
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let area = if self.tail { "tail" } else { "head" };
         let letter = |which| if which == 0 { 'A' } else { 'B' };
@@ -131,7 +131,7 @@ impl fmt::Display for Proof {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
     /// Which record.
-    pub place: Place,
+    pub place: RecordPlace,
     /// Where it lies.
     pub lba: Lba,
     /// What is wrong.
@@ -152,9 +152,9 @@ pub struct Decoded {
     /// Its extents, in the order they were written.
     pub extents: Vec<ExtentRecord>,
     /// Superblock copies that are sound, with the sequence of each.
-    pub sound: Vec<(Place, u64)>,
+    pub sound: Vec<(RecordPlace, u64)>,
     /// What these say.
-    pub copies: Vec<(Place, Superblock)>,
+    pub copies: Vec<(RecordPlace, Superblock)>,
     /// What is not as it should be. Empty on a healthy disk; [`crate::mend`] repairs it, and so do the next two updates.
     pub damage: Vec<Damage>,
 }
@@ -197,7 +197,7 @@ pub enum DecodeError {
     #[error("{place} is of write {sequence} and says what cannot be: {what}")]
     Impossible {
         /// Which record.
-        place: Place,
+        place: RecordPlace,
         /// Of which write.
         sequence: u64,
         /// What is wrong.
@@ -226,7 +226,7 @@ pub enum Impossibility {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Claim {
     /// Where its superblock lies.
-    pub place: Place,
+    pub place: RecordPlace,
     /// What that says.
     pub superblock: Superblock,
     /// Its table.
@@ -271,7 +271,7 @@ pub fn decode<E: fmt::Display>(
 
 /// A sound superblock and where it was found.
 struct Copy {
-    place: Place,
+    place: RecordPlace,
     lba: Lba,
     superblock: Superblock,
 }
@@ -284,13 +284,13 @@ struct Reader<R> {
 }
 
 impl<R> Reader<R> {
-    fn blame(&mut self, place: Place, lba: Lba, why: Why) {
+    fn blame(&mut self, place: RecordPlace, lba: Lba, why: Why) {
         self.damage.push(Damage { place, lba, why });
     }
 
     fn beyond_end(&mut self, geometry: &Geometry, found: u64) {
         for (copy, offset) in SUPERBLOCKS.iter().enumerate() {
-            let place = Place {
+            let place = RecordPlace {
                 tail: true,
                 part: Part::Superblock { copy },
             };
@@ -310,7 +310,7 @@ impl<R> Reader<R> {
         })
     }
 
-    fn note_impossible(&mut self, place: Place, lba: Lba, bytes: &Sector) {
+    fn note_impossible(&mut self, place: RecordPlace, lba: Lba, bytes: &Sector) {
         let whose = open(bytes, RecordType::Superblock, lba);
         let said = Superblock::from_sector(bytes, lba);
         if let (Ok((header, _)), Err(error @ SectorError::Malformed { .. })) = (whose, said) {
@@ -369,7 +369,7 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
     fn superblocks(&mut self, geometry: &Geometry, tail: bool) -> Vec<Copy> {
         let mut sound = Vec::new();
         for (copy, offset) in SUPERBLOCKS.iter().enumerate() {
-            let place = Place {
+            let place = RecordPlace {
                 tail,
                 part: Part::Superblock { copy },
             };
@@ -534,7 +534,7 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
             let mut copies = Vec::with_capacity(areas.len());
             let mut unsayable = None;
             for tail in areas.iter().copied() {
-                let place = Place {
+                let place = RecordPlace {
                     tail,
                     part: Part::Table { slot, index },
                 };
@@ -605,7 +605,7 @@ impl<E: fmt::Display, R: FnMut(Lba) -> Result<Sector, E>> Reader<R> {
 type State = (Superblock, Vec<ExtentRecord>);
 
 /// The copies of a sector of a table, from the head on.
-type Part4k = Vec<(Place, Lba, Vec<ExtentRecord>)>;
+type Part4k = Vec<(RecordPlace, Lba, Vec<ExtentRecord>)>;
 
 /// The copy that counts: the head's, or the other one, where there are two.
 fn chosen(copies: &Part4k, head: bool) -> Option<&Vec<ExtentRecord>> {

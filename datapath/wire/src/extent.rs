@@ -2,7 +2,7 @@
 
 use crate::geometry::SECTORS_PER_4K;
 use crate::label::{LABEL_BYTES_MAX, Label};
-use crate::sector::{BODY_BYTES, Header, RecordType, Sector, SectorError, crc32c, open, seal};
+use crate::sector::{BODY_BYTES, RecordType, Sector, SectorError, SectorHeader, crc32c, open, seal};
 use crate::superblock::Superblock;
 use palisade_words::{Lba, SECTOR_BYTES, Sectors, Uuid};
 use zerocopy::byteorder::little_endian::{U16, U32, U64, U128};
@@ -198,7 +198,7 @@ pub(crate) fn table_sector(
     bytes: &Sector,
     lba: Lba,
     index: u32,
-) -> Result<(Header, Result<Vec<ExtentRecord>, SectorError>), SectorError> {
+) -> Result<(SectorHeader, Result<Vec<ExtentRecord>, SectorError>), SectorError> {
     let (header, body) = open(bytes, RecordType::Extents, lba)?;
     Ok((header, records(&transmute!(body), index)))
 }

@@ -80,7 +80,7 @@ pub mod sector;
 pub mod signature;
 pub mod superblock;
 
-pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Place, Proof, Why, decode};
+pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Proof, RecordPlace, Why, decode};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
 pub use geometry::{

@@ -1,6 +1,6 @@
 //! Damaged records written anew from the sound ones, bit for bit what they were.
 
-use crate::decode::{Decoded, Part, Place, Why};
+use crate::decode::{Decoded, Part, RecordPlace, Why};
 use crate::encode::{Phase, SectorWrite};
 use crate::extent::table_sectors;
 use crate::geometry::{Geometry, SUPERBLOCKS, TABLES};
@@ -41,8 +41,8 @@ fn source(found: &Decoded, copy: usize) -> Option<&Superblock> {
     if found.superblock.table.slot as usize == copy {
         return Some(&found.superblock);
     }
-    let blamed = |place: &Place| found.damage.iter().any(|damage| damage.place == *place);
-    let same = |place: &Place| place.part == Part::Superblock { copy } && !blamed(place);
+    let blamed = |place: &RecordPlace| found.damage.iter().any(|damage| damage.place == *place);
+    let same = |place: &RecordPlace| place.part == Part::Superblock { copy } && !blamed(place);
     let mut sound = found.copies.iter().filter(|(place, _)| same(place));
     sound.next().map(|(_, superblock)| superblock)
 }
@@ -51,7 +51,7 @@ fn source(found: &Decoded, copy: usize) -> Option<&Superblock> {
 fn table_sector(
     found: &Decoded,
     geometry: &Geometry,
-    place: Place,
+    place: RecordPlace,
     slot: usize,
     index: u32,
 ) -> Option<SectorWrite> {

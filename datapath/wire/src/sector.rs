@@ -111,7 +111,7 @@ pub(crate) fn is_end_of_a_torn_sector(bytes: &Sector) -> bool {
 
 /// What every sector says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Header {
+pub struct SectorHeader {
     /// What it holds.
     pub record: RecordType,
     /// In which version.
@@ -156,7 +156,7 @@ const _: () = assert!(std::mem::offset_of!(RawSector, body) == 96);
 const _: () = assert!(std::mem::offset_of!(RawSector, sequence_again) == SECTOR_4K_BYTES - 8);
 
 /// Puts a record into its frame.
-pub(crate) fn seal(header: &Header, body: [u8; BODY_BYTES]) -> Sector {
+pub(crate) fn seal(header: &SectorHeader, body: [u8; BODY_BYTES]) -> Sector {
     let mut raw = RawSector {
         magic: MAGIC,
         record: U16::new(header.record as u16),
@@ -181,7 +181,7 @@ pub(crate) fn open(
     bytes: &Sector,
     record: RecordType,
     lba: Lba,
-) -> Result<(Header, [u8; BODY_BYTES]), SectorError> {
+) -> Result<(SectorHeader, [u8; BODY_BYTES]), SectorError> {
     let mut raw: RawSector = transmute!(*bytes);
     if raw.magic != MAGIC {
         let blank = bytes.iter().all(|byte| *byte == 0);
@@ -220,7 +220,7 @@ pub(crate) fn open(
     if raw.sequence != raw.sequence_again {
         return Err(SectorError::Malformed { field: "sequence" });
     }
-    let header = Header {
+    let header = SectorHeader {
         record,
         version: raw.version.get(),
         lba,
@@ -243,8 +243,8 @@ pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    fn header() -> Header {
-        Header {
+    fn header() -> SectorHeader {
+        SectorHeader {
             record: RecordType::Superblock,
             version: VERSION,
             lba: Lba(8),
@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    fn reopen(sector: &Sector) -> Result<Header, SectorError> {
+    fn reopen(sector: &Sector) -> Result<SectorHeader, SectorError> {
         open(sector, RecordType::Superblock, Lba(8)).map(|(header, _)| header)
     }
 

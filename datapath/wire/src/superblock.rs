@@ -4,7 +4,7 @@ use crate::geometry::{DATA_START_LEAST, Geometry, GeometryError};
 use crate::label::{LABEL_BYTES_MAX, Label};
 use crate::lineage::{ANCESTORS_MAX, Lineage};
 use crate::sector::{
-    BODY_BYTES, Header, RecordType, Sector, SectorError, VERSION, VERSION_OF_ONE_DATA_START,
+    BODY_BYTES, RecordType, Sector, SectorError, SectorHeader, VERSION, VERSION_OF_ONE_DATA_START,
     VERSION_WITHOUT_LINEAGE, open, seal,
 };
 use palisade_words::limits::EXTENTS_PER_DISK_MAX;
@@ -174,8 +174,8 @@ impl Superblock {
     }
 
     /// The header of a sector that belongs to this superblock's write.
-    pub(crate) fn header(&self, record: RecordType, lba: Lba) -> Header {
-        Header {
+    pub(crate) fn header(&self, record: RecordType, lba: Lba) -> SectorHeader {
+        SectorHeader {
             record,
             version: self.version(),
             lba,

@@ -6,8 +6,8 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{
-    Damage, DecodeError, EncodeError, ExtentRecord, Geometry, Part, Place, SECTOR_4K_BYTES, SectorError,
-    Superblock, TableRef, VERSION, Why, decode, format, update,
+    Damage, DecodeError, EncodeError, ExtentRecord, Geometry, Part, RecordPlace, SECTOR_4K_BYTES,
+    SectorError, Superblock, TableRef, VERSION, Why, decode, format, update,
 };
 use palisade_words::limits::EXTENTS_PER_DISK_MAX;
 use palisade_words::{Generation, Lba, Uuid};
@@ -49,7 +49,7 @@ fn each_turned_bit_of_each_superblock_copy_is_told_and_read_around() {
                 (&wanted, 20),
                 "bit {bit} at {lba}"
             );
-            let place = Place {
+            let place = RecordPlace {
                 tail,
                 part: Part::Superblock { copy },
             };

@@ -7,8 +7,8 @@ mod disk;
 
 use disk::{DISK_SECTORS, Disk, extents, formatted, superblock};
 use palisade_wire::{
-    Claim, DecodeError, ExtentRecord, Lineage, Part, Place, Proof, Superblock, TableRef, Why, format, mend,
-    update,
+    Claim, DecodeError, ExtentRecord, Lineage, Part, Proof, RecordPlace, Superblock, TableRef, Why, format,
+    mend, update,
 };
 use palisade_words::{Ancestor, Epoch, Generation, Lba, LineageId, Uuid};
 
@@ -19,15 +19,15 @@ const LARGE: u64 = 500_000;
 const LARGE_TAIL: u64 = LARGE - 4096;
 
 /// The places of a superblock, the head's first.
-const PLACES: [(u64, Place); 4] = [
+const PLACES: [(u64, RecordPlace); 4] = [
     (0, place(false, 0)),
     (128, place(false, 1)),
     (TAIL, place(true, 0)),
     (TAIL + 128, place(true, 1)),
 ];
 
-const fn place(tail: bool, copy: usize) -> Place {
-    Place {
+const fn place(tail: bool, copy: usize) -> RecordPlace {
+    RecordPlace {
         tail,
         part: Part::Superblock { copy },
     }
@@ -66,7 +66,7 @@ fn copied_to(disk: &Disk, lbas: &[u64], other: &Superblock) -> Disk {
 }
 
 /// What is told of a disk, by place.
-fn told(disk: &Disk) -> Vec<(Place, Why)> {
+fn told(disk: &Disk) -> Vec<(RecordPlace, Why)> {
     let damage = disk.decode().unwrap().damage;
     damage
         .into_iter()
@@ -313,7 +313,7 @@ fn of_two_sound_sectors_of_a_table_the_superblocks_own_counts() {
                         index: *index as u32,
                     };
                     let (sequence, proof) = (1, Proof::Checksum);
-                    (Place { tail, part }, Why::OtherContent { sequence, proof })
+                    (RecordPlace { tail, part }, Why::OtherContent { sequence, proof })
                 })
                 .collect();
             assert_eq!(told(&copied), expected);

@@ -31,6 +31,6 @@ pub mod uuid;
 pub use index::{AttachmentIndex, DeviceIndex, MemoryId, QueueId, ReactorIndex, SlotIndex, VolumeIndex};
 pub use lineage::{Ancestor, LineageId};
 pub use name::{Name, NameError};
-pub use number::{Epoch, Generation};
+pub use number::{Epoch, FeatureLevel, Generation, Incarnation};
 pub use units::{Lba, SECTOR_BYTES, Sectors};
 pub use uuid::{Uuid, UuidError};

@@ -31,7 +31,7 @@ pub enum NameError {
         found: char,
     },
     /// It has a character that is none of `a-z`, `0-9` and `-`.
-    #[error("a name consists of a-z, 0-9 and '-'; {found:?} at position {at} is none of them")]
+    #[error("a name consists of a-z, 0-9 and '-'; {found:?}, character {} of it, is none of them", .at + 1)]
     Character {
         /// Which.
         found: char,

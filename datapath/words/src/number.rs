@@ -1,5 +1,5 @@
-//! The two numbers that order everything: neither ever goes back. A step of an older generation and a message of an older
-//! epoch change nothing.
+//! The numbers that order everything: none ever goes back. A step of an older generation, a message of an older epoch and
+//! one of an earlier incarnation change nothing.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -38,4 +38,15 @@ number!(
 number!(
     /// The number of a cluster membership. 0 before the cluster exists, 1 while it has its first members.
     Epoch
+);
+number!(
+    /// Which run of a node it is: counts its starts from 1. With the node's permanent id it names one run of one
+    /// node, in what peers say to each other and in the key that a disk knows it by: what an earlier run has begun is
+    /// told apart from what this one does.
+    Incarnation
+);
+number!(
+    /// What a program can, or a cluster has switched on: each level holds all that the ones below it do. 0 is what
+    /// there was before nodes said so.
+    FeatureLevel
 );

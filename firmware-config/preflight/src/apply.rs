@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::finding::Finding;
+use crate::finding::PreflightFinding;
 
 /// What became of one written value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +37,7 @@ impl Applied {
 
 /// Writes what the findings offer below `root` and reads each value back. Findings without such an offer are left out.
 /// What cannot be written is part of the answer.
-pub fn apply(findings: &[Finding], root: &Path) -> Vec<Applied> {
+pub fn apply(findings: &[PreflightFinding], root: &Path) -> Vec<Applied> {
     let mut done = Vec::new();
     for finding in findings {
         for step in &finding.apply {

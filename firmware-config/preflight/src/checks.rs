@@ -1,13 +1,13 @@
 //! The checks: one function a section of the profile, each from two values to at most a few findings.
 
 use crate::cpu_set::CpuSet;
-use crate::finding::Finding;
+use crate::finding::PreflightFinding;
 use crate::machine::{Hugepages, Machine, Trial};
 use crate::profile::{Amount, Profile, Want};
 use crate::release::Release;
 
 /// Compares a machine with a profile. No finding, no difference. The worst come first.
-pub fn preflight(profile: &Profile, machine: &Machine) -> Vec<Finding> {
+pub fn preflight(profile: &Profile, machine: &Machine) -> Vec<PreflightFinding> {
     let mut findings = Vec::new();
     findings.extend(
         profile
@@ -66,7 +66,7 @@ pub fn preflight(profile: &Profile, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<Finding> {
+fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<PreflightFinding> {
     let found = machine.kernel_release.as_deref();
     // A profile with an unreadable release is refused when it is parsed.
     let wanted = Release::parse(&want.want)?;
@@ -78,7 +78,7 @@ fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<Finding> {
     }
     let remedy = format!("install a kernel of release {wanted} or newer and boot it");
     Some(
-        Finding::of("kernel_release", "release of the kernel", want)
+        PreflightFinding::of("kernel_release", "release of the kernel", want)
             .seen(found)
             .like(wanted, "or newer")
             .fix(remedy),
@@ -87,7 +87,7 @@ fn kernel_release(want: &Want<String>, machine: &Machine) -> Option<Finding> {
 
 /// Tried where it can be: what a file says is neither all that can close it nor the last word (with
 /// `io_uring_disabled=1` it is open to root and to a group).
-fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
+fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<PreflightFinding> {
     let (found, remedy) = match (&machine.io_uring_tried, machine.io_uring_disabled) {
         (Some(Trial::Works), _) => return None,
         (Some(Trial::Closed { why, errno }), disabled) => (
@@ -103,7 +103,7 @@ fn io_uring(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
         (None, Some(_)) => ("off".to_owned(), CLOSED_BY_SYSCTL.to_owned()),
     };
     want.want.then(|| {
-        Finding::of("io_uring", "io_uring", want)
+        PreflightFinding::of("io_uring", "io_uring", want)
             .seen(Some(found))
             .like("open", "to the daemon")
             .fix(remedy)
@@ -131,14 +131,14 @@ fn what_closes_io_uring(errno: i32, disabled: Option<u64>, seccomp: bool) -> Str
     }
 }
 
-fn hugepages_2m(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+fn hugepages_2m(want: &Want<u64>, machine: &Machine) -> Option<PreflightFinding> {
     let missing = short_of(machine.hugepages_2m, want.want)?;
     let remedy = format!(
         "sysctl vm.nr_hugepages={0} (and the same line in /etc/sysctl.d to keep it); early after boot, while memory is \
          unbroken",
         want.want
     );
-    let finding = Finding::of("hugepages_2m", "2 MiB pages", want)
+    let finding = PreflightFinding::of("hugepages_2m", "2 MiB pages", want)
         .seen(missing)
         .like(want.want, "pages")
         .fix(remedy);
@@ -149,47 +149,47 @@ fn hugepages_2m(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
     })
 }
 
-fn hugepages_1g(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+fn hugepages_1g(want: &Want<u64>, machine: &Machine) -> Option<PreflightFinding> {
     let missing = short_of(machine.hugepages_1g, want.want)?;
     let remedy = format!("boot with hugepagesz=1G hugepages={}", want.want);
     Some(
-        Finding::of("hugepages_1g", "1 GiB pages", want)
+        PreflightFinding::of("hugepages_1g", "1 GiB pages", want)
             .seen(missing)
             .like(want.want, "pages")
             .fix(remedy),
     )
 }
 
-fn memlock(want: &Want<String>, machine: &Machine) -> Option<Finding> {
+fn memlock(want: &Want<String>, machine: &Machine) -> Option<PreflightFinding> {
     let (wanted, daemon) = (Amount::parse(&want.want)?, &machine.daemon);
     if daemon.memlock.is_some_and(|found| found >= wanted) {
         return None;
     }
     Some(
-        Finding::of("memlock", &format!("locked memory {}", daemon.whose), want)
+        PreflightFinding::of("memlock", &format!("locked memory {}", daemon.whose), want)
             .seen(daemon.memlock)
             .like(wanted, "")
             .fix(daemon.whose.lift("LimitMEMLOCK=infinity", "memlock")),
     )
 }
 
-fn nofile(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+fn nofile(want: &Want<u64>, machine: &Machine) -> Option<PreflightFinding> {
     let daemon = &machine.daemon;
     if daemon.nofile.is_some_and(|found| found >= want.want) {
         return None;
     }
     let setting = format!("LimitNOFILE={}", want.want);
     Some(
-        Finding::of("nofile", &format!("open files {}", daemon.whose), want)
+        PreflightFinding::of("nofile", &format!("open files {}", daemon.whose), want)
             .seen(daemon.nofile)
             .like(want.want, "")
             .fix(daemon.whose.lift(&setting, "nofile")),
     )
 }
 
-fn reactor_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+fn reactor_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<PreflightFinding> {
     let finding = |what: &str, absent: String, among: &CpuSet| {
-        Finding::of("isolated_cores", what, want)
+        PreflightFinding::of("isolated_cores", what, want)
             .seen(Some(absent))
             .like(&profile.reactor_cores, "there for it")
             .fix(format!("choose the reactors' cores among {among}"))
@@ -218,7 +218,7 @@ fn reactor_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Opt
     })
 }
 
-fn isolated_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+fn isolated_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Option<PreflightFinding> {
     let cores = &profile.reactor_cores;
     let listed = format!(
         "isolcpus {}, nohz_full {}, rcu_nocbs {}",
@@ -245,7 +245,7 @@ fn isolated_cores(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Op
             ),
             None => "nothing can be kept free on a machine with one core: give it more".to_owned(),
         };
-        Finding::of("isolated_cores", "cores kept free for the reactors", want)
+        PreflightFinding::of("isolated_cores", "cores kept free for the reactors", want)
             .seen(Some(listed))
             .like(wanted, "in all three")
             .fix(fix)
@@ -265,7 +265,7 @@ fn proposed(online: Option<&CpuSet>) -> Option<String> {
     (!free.is_empty()).then(|| free.to_string())
 }
 
-fn numa_reactors(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Vec<Finding> {
+fn numa_reactors(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Vec<PreflightFinding> {
     let mut nodes: Vec<u32> = profile
         .reactor_cores
         .iter()
@@ -284,7 +284,7 @@ fn numa_reactors(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Vec
         let node = machine.nodes.get(number)?;
         let found = short_of(node.hugepages_2m, share)?;
         let file = format!("sys/devices/system/node/node{number}/hugepages/hugepages-2048kB/nr_hugepages");
-        let finding = Finding::of(
+        let finding = PreflightFinding::of(
             "numa_reactors",
             &format!("2 MiB pages on memory node {number}"),
             want,
@@ -301,7 +301,7 @@ fn numa_reactors(want: &Want<bool>, profile: &Profile, machine: &Machine) -> Vec
     poor.collect()
 }
 
-fn governor(want: &Want<String>, profile: &Profile, machine: &Machine) -> Option<Finding> {
+fn governor(want: &Want<String>, profile: &Profile, machine: &Machine) -> Option<PreflightFinding> {
     // A virtual machine has no governor to choose: nothing to repair, nothing to say.
     let concerned = |cpu: u32| profile.reactor_cores.is_empty() || profile.reactor_cores.contains(cpu);
     let wrong: Vec<(u32, &String)> = machine
@@ -312,7 +312,7 @@ fn governor(want: &Want<String>, profile: &Profile, machine: &Machine) -> Option
         .collect();
     let (_, first) = wrong.first()?;
     let cpus: CpuSet = wrong.iter().map(|(cpu, _)| *cpu).collect();
-    let mut finding = Finding::of("governor", "frequency governor", want)
+    let mut finding = PreflightFinding::of("governor", "frequency governor", want)
         .seen(Some(format!("{first} on {cpus}")))
         .like(&want.want, "")
         .fix(format!("cpupower -c {cpus} frequency-set -g {}", want.want));
@@ -325,7 +325,7 @@ fn governor(want: &Want<String>, profile: &Profile, machine: &Machine) -> Option
     Some(finding)
 }
 
-fn transparent_hugepages(want: &Want<Vec<String>>, machine: &Machine) -> Option<Finding> {
+fn transparent_hugepages(want: &Want<Vec<String>>, machine: &Machine) -> Option<PreflightFinding> {
     let found = machine.transparent_hugepages.as_ref()?;
     if want.want.contains(found) {
         return None;
@@ -333,7 +333,7 @@ fn transparent_hugepages(want: &Want<Vec<String>>, machine: &Machine) -> Option<
     let first = want.want.first()?;
     let file = "sys/kernel/mm/transparent_hugepage/enabled";
     Some(
-        Finding::of("transparent_hugepages", "transparent hugepages", want)
+        PreflightFinding::of("transparent_hugepages", "transparent hugepages", want)
             .seen(Some(found))
             .like(want.want.join(" or "), "")
             .fix(format!(
@@ -343,12 +343,12 @@ fn transparent_hugepages(want: &Want<Vec<String>>, machine: &Machine) -> Option<
     )
 }
 
-fn swappiness(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
+fn swappiness(want: &Want<u64>, machine: &Machine) -> Option<PreflightFinding> {
     if !machine.swap || machine.swappiness.is_some_and(|found| found <= want.want) {
         return None;
     }
     Some(
-        Finding::of("swappiness", "vm.swappiness", want)
+        PreflightFinding::of("swappiness", "vm.swappiness", want)
             .seen(machine.swappiness)
             .like(want.want, "or less")
             .fix(format!(
@@ -359,19 +359,19 @@ fn swappiness(want: &Want<u64>, machine: &Machine) -> Option<Finding> {
     )
 }
 
-fn watchdog(want: &Want<bool>, machine: &Machine) -> Option<Finding> {
+fn watchdog(want: &Want<bool>, machine: &Machine) -> Option<PreflightFinding> {
     (want.want && !machine.watchdog).then(|| {
-        Finding::of("watchdog", "/dev/watchdog", want)
+        PreflightFinding::of("watchdog", "/dev/watchdog", want)
             .seen(Some("missing"))
             .like("there", "")
             .fix("load the driver of the board's watchdog (iTCO_wdt, ipmi_watchdog), or softdog when it has none")
     })
 }
 
-fn clocksource(want: &Want<String>, machine: &Machine) -> Option<Finding> {
+fn clocksource(want: &Want<String>, machine: &Machine) -> Option<PreflightFinding> {
     let found = machine.clocksource.as_ref()?;
     (*found != want.want).then(|| {
-        Finding::of("clocksource", "clock source of the kernel", want)
+        PreflightFinding::of("clocksource", "clock source of the kernel", want)
             .seen(Some(found))
             .like(&want.want, "")
             .fix(format!(

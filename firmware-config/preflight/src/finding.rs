@@ -27,7 +27,7 @@ pub struct Apply {
 
 /// One difference: what it is about, what was found, what is wanted, why, and how to repair it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct PreflightFinding {
     /// The profile's section that it belongs to.
     pub check: String,
     /// What was looked at, in words.
@@ -46,7 +46,7 @@ pub struct Finding {
     pub apply: Vec<Apply>,
 }
 
-impl Finding {
+impl PreflightFinding {
     /// A finding of section `check` about `what`, with the profile's weight and reason. The methods below fill the
     /// rest.
     pub(crate) fn of<T>(check: &str, what: &str, want: &Want<T>) -> Self {

@@ -2,7 +2,7 @@
 //!
 //! Storey 3. A [`Profile`] is data (`firmware-config/host/*.toml`): what is wanted, how much it matters, and why. A
 //! [`Machine`] is a value: what was found under `/proc` and `/sys`, and by trying. [`preflight`] compares the two and returns
-//! [`Finding`]s; it reads and changes nothing. [`apply`] writes what is safe to write on a running machine and reads it
+//! [`PreflightFinding`]s; it reads and changes nothing. [`apply`] writes what is safe to write on a running machine and reads it
 //! back.
 //!
 //! It must never know REST, reactors or the daemon's configuration; which cores the reactors get is told to the profile.
@@ -29,7 +29,7 @@ pub use apply::{Applied, apply};
 pub use checks::preflight;
 pub use cpu_set::CpuSet;
 pub use daemon::{Bounds, Whose};
-pub use finding::{Apply, Finding, Severity};
+pub use finding::{Apply, PreflightFinding, Severity};
 pub use machine::{Machine, Trial};
 pub use profile::{Profile, ProfileError};
 pub use render::{render, render_applied};

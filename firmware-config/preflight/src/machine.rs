@@ -28,7 +28,7 @@ pub struct Hugepages {
 
 /// One node of memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
+pub struct NumaNode {
     /// Its processors.
     pub cpus: CpuSet,
     /// Its 2 MiB pages; `None` when the node does not count them.
@@ -77,7 +77,7 @@ pub struct Machine {
     /// Frequency governor of each processor that has one.
     pub governors: BTreeMap<u32, String>,
     /// Nodes of memory by number.
-    pub nodes: BTreeMap<u32, Node>,
+    pub nodes: BTreeMap<u32, NumaNode>,
     /// The chosen setting of transparent hugepages.
     pub transparent_hugepages: Option<String>,
     /// `vm.swappiness`.
@@ -194,14 +194,14 @@ impl Tree<'_> {
             .collect()
     }
 
-    fn nodes(&self) -> BTreeMap<u32, Node> {
+    fn nodes(&self) -> BTreeMap<u32, NumaNode> {
         let found = self.numbered(NODES, "node").into_iter();
         found
             .map(|(number, _)| {
                 let folder = format!("{NODES}/node{number}");
                 let cpus = self.cpus(&format!("{folder}/cpulist"));
                 let hugepages_2m = self.hugepages(&format!("{folder}/hugepages/hugepages-2048kB"));
-                (number, Node { cpus, hugepages_2m })
+                (number, NumaNode { cpus, hugepages_2m })
             })
             .collect()
     }

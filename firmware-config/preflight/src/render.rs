@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use crate::apply::Applied;
-use crate::finding::{Finding, Severity};
+use crate::finding::{PreflightFinding, Severity};
 use crate::profile::Profile;
 
 /// What was found, each difference with its reason and its remedy, and a closing line.
-pub fn render(profile: &Profile, findings: &[Finding]) -> String {
+pub fn render(profile: &Profile, findings: &[PreflightFinding]) -> String {
     let mut text = format!("profile {}: {}\n", profile.name, profile.about);
     for finding in findings {
         let weight = match finding.severity {

@@ -388,7 +388,7 @@ fn of_daemon(changes: &[(&'static str, &'static str)]) -> Vec<(String, String, S
     let root = server_with(changes);
     let machine = Machine::read(root.path());
     let findings = preflight(&bare_metal().for_reactors([1, 3]), &machine);
-    let of = |finding: &palisade_preflight::Finding| {
+    let of = |finding: &palisade_preflight::PreflightFinding| {
         ["memlock", "nofile"].contains(&finding.check.as_str()) || finding.what.contains("control group")
     };
     let told = findings.into_iter().filter(of);

@@ -7,12 +7,15 @@ use crate::pages::Pages;
 use crate::row::{Row, Work};
 use crate::window::Window;
 use fastrand::Rng;
-use palisade_block::{Clock, Devices, Io, Nanos, Op, Segment, Started};
+use palisade_block::{Clock, Devices, Io, MappingId, Nanos, Op, Segment, Started};
 use palisade_sys::device::Create;
 use palisade_sys::{
-    DeviceSpec, LocalDevices, LocalSettings, Medium, MemoryRegistration, MonotonicClock, Opened, affinity,
+    DeviceMedium, DeviceSpec, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, Opened,
+    affinity,
 };
-use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Sectors, SlotIndex, Uuid,
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -38,14 +41,15 @@ pub struct Bare {
 }
 
 const DEVICE: DeviceIndex = DeviceIndex(0);
+const MAPPING: MappingId = MappingId::new(Uuid(1), Generation(1), Epoch(1));
 const GUEST: AttachmentIndex = AttachmentIndex(0);
 
 impl Bare {
     /// Makes a disk of so many bytes: this file, or one in memory.
     pub fn open(file: Option<&Path>, bytes: u64, core: usize, wait: Wait) -> Result<Bare, Failure> {
         let medium = match file {
-            None => Medium::Memory { bytes },
-            Some(path) => Medium::File {
+            None => DeviceMedium::Memory { bytes },
+            Some(path) => DeviceMedium::File {
                 path: path.to_owned(),
                 create: Some(Create { bytes, sparse: false }),
             },
@@ -240,6 +244,8 @@ impl Loop {
         let io = Io {
             device: DEVICE,
             slot: SlotIndex(slot),
+            mapping: &MAPPING,
+            deadline: Nanos(u64::MAX),
             op: match self.row.work {
                 Work::Read => Op::Read,
                 Work::Write => Op::Write,

@@ -11,11 +11,11 @@ use crate::row::Work;
 use fastrand::Rng;
 use palisade_memory::{Descriptor, GuestMemory, RingAddresses};
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
+use palisade_virtio::driver::{BlkHeader, DriverOptions, DriverQueue, STATUS_NONE, descriptor};
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
-const HEADER_BYTES: u32 = 16;
+const BLK_HEADER_BYTES: u32 = 16;
 /// In the line that [`DriverQueue::slot`] gives, beside the header.
 const SECTOR_OFFSET: u64 = 8;
 const STATUS_OFFSET: u64 = 32;
@@ -97,9 +97,9 @@ impl Ring {
         for slot in 0..self.layout.depth {
             let head = slot * DESCRIPTORS_PER_SLOT;
             let line = self.driver.slot(head);
-            self.memory.write(line, &Header { kind, sector: 0 }.encode());
+            self.memory.write(line, &BlkHeader { kind, sector: 0 }.encode());
             let chain = [
-                descriptor(line, HEADER_BYTES, Descriptor::NEXT),
+                descriptor(line, BLK_HEADER_BYTES, Descriptor::NEXT),
                 descriptor(
                     self.layout.data(slot),
                     self.layout.bytes,
@@ -244,7 +244,7 @@ mod tests {
         for index in (0..150_000u32).map(|index| index as u16) {
             let slot = index % 32;
             ring.submit(slot, 8);
-            // The server's wish: a kick for the next entry, as one gives that is about to sleep.
+            // The server asks for a kick with the next entry, as one does that is about to sleep.
             memory.store_u16(parts.used + 4 + 8 * size, index);
             assert!(ring.publish());
             memory.write(ring.driver.slot(3 * slot) + STATUS_OFFSET, &[0]);

@@ -5,7 +5,7 @@ use palisade_memory::{GuestMemory, InflightRegion, RegionSpec, RingAddresses};
 use palisade_virtio::BlkQueue;
 use palisade_virtio::blk::kind;
 use palisade_virtio::driver::repeated::{RepeatedRing, Silent};
-use palisade_virtio::driver::{Buffer, DriverOptions, Header};
+use palisade_virtio::driver::{BlkHeader, Buffer, DriverOptions};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::error::Error;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Guest {
             indirect: ring.indirect,
         };
         let requests = (0..CHAINS).map(|chain| {
-            let header = Header {
+            let header = BlkHeader {
                 kind: kind::IN,
                 sector: 8 * chain,
             };

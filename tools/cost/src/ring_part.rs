@@ -32,6 +32,7 @@ impl RingPart {
             self.queue.finish(Answer {
                 token,
                 status: Status::Ok,
+                fault: None,
                 dirtied: &[],
             });
         }

@@ -1,14 +1,16 @@
 //! A whole turn of a reactor with the real hands: the engine, virtqueues, a null device and an idle io_uring.
 
 use crate::guest::Guest;
-use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
-use palisade_block::{Nanos, Route, Run};
+use palisade_block::mailbox::{AttachmentSettings, Pace, ReactorChange, ReactorCommand};
+use palisade_block::{MappingId, Nanos, Route, Run};
 use palisade_engine::{Reactor, ReactorConfig};
-use palisade_sys::device::{DeviceSpec, Medium};
+use palisade_sys::device::{DeviceMedium, DeviceSpec};
 use palisade_sys::{HugePool, LocalDevices, LocalSettings, MonotonicClock, Opened};
 use palisade_virtio::BlkQueue;
 use palisade_virtio::driver::repeated::Silent;
-use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, Uuid, VolumeIndex,
+};
 use std::error::Error;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -31,21 +33,22 @@ impl WholeTurn {
     pub fn new(queue: BlkQueue<Silent>, guest: &mut Guest, idle: u16) -> Result<WholeTurn, Box<dyn Error>> {
         let config = ReactorConfig::default();
         let slots = config.slots + config.parts;
-        let mut devices = LocalDevices::new(LocalSettings {
+        let devices = LocalDevices::new(LocalSettings {
             slots,
             in_flight_max: slots,
             ..LocalSettings::default()
         })?;
         let spec = DeviceSpec {
-            medium: Medium::Null { bytes: DEVICE_BYTES },
+            medium: DeviceMedium::Null { bytes: DEVICE_BYTES },
             block_bytes: 512,
             read_only: false,
         };
-        devices.add_device(DEVICE, Arc::new(Opened::open(&spec, Duration::ZERO)?))?;
+        let opened = Arc::new(Opened::open(&spec, Duration::ZERO)?);
         let mut reactor = Reactor::new(config, devices, HugePool::new(4)?, Arc::default());
         reactor.bound_turns(Box::new(MonotonicClock::new()));
-        reactor.apply(Command::AddDevice {
+        reactor.apply(ReactorCommand::AddDevice {
             device: DEVICE,
+            opened,
             stats: Arc::default(),
             deadline: Nanos::from_secs(30),
         });
@@ -81,18 +84,18 @@ fn add(
         device: DEVICE,
         lba: Lba(0),
     };
-    reactor.apply(Command::SetRoute {
+    reactor.apply(ReactorChange::Resume {
         volume: VolumeIndex(number),
-        route: Some(Route::new(Generation(1), Epoch(1), vec![run])?),
-        generation: Generation(1),
+        route: Route::new(MappingId::new(Uuid(1), Generation(1), Epoch(1)), vec![run])?,
     });
-    reactor.apply(Command::AddQueue {
+    reactor.apply(ReactorCommand::AddQueue {
+        kick: None,
         queue: QueueId {
             attachment: AttachmentIndex(number),
             queue: 0,
         },
         settings: AttachmentSettings {
-            volume: VolumeIndex(number),
+            volume: Some(VolumeIndex(number)),
             revoked: false,
             read_only: false,
             write_through: false,

@@ -7,7 +7,7 @@ pub use takeover::{DiskAdopt, DiskImport};
 use crate::examples;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
-use palisade_api::{Mode, size};
+use palisade_api::{EventId, Mode, size};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub enum Command {
     Events(Events),
     /// Show what attachments are doing, again and again.
     Top(Top),
+    /// Show the nodes of the cluster.
+    Nodes,
     /// Add, show, grow and take away disks: the media that volumes lie on.
     #[command(subcommand)]
     Disk(Disk),
@@ -154,9 +156,18 @@ pub struct Events {
     /// Go on as they happen, until interrupted.
     #[arg(long, short)]
     pub follow: bool,
-    /// Only those after the event of this id.
-    #[arg(long, default_value_t = 0, value_name = "ID")]
-    pub after: u64,
+    /// The last N of them: 50 when nothing is said, 10 with --follow.
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["after", "all"])]
+    pub last: Option<u64>,
+    /// All after the event of this id, or of this number on the node that is asked.
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
+    pub after: Option<EventId>,
+    /// All that are kept.
+    #[arg(long, short)]
+    pub all: bool,
+    /// Only what operators have commanded: the audit trail.
+    #[arg(long, short)]
+    pub commands: bool,
 }
 
 /// How to watch.
@@ -194,9 +205,9 @@ pub struct Guard {
 pub struct Consent {
     /// Do it without asking. Without it the command says what will happen and asks, and does nothing where nobody can
     /// be asked.
-    #[arg(long, short, conflicts_with = "dry_run")]
+    #[arg(long, short)]
     pub yes: bool,
-    /// Only show what would happen.
+    /// Only show what would happen, whether --yes is given or not.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -215,7 +226,7 @@ pub struct Protection {
 
 impl Protection {
     /// As REST takes it.
-    pub fn wish(self) -> Option<bool> {
+    pub fn request(self) -> Option<bool> {
         (self.protect || self.unprotect).then_some(self.protect)
     }
 }
@@ -233,7 +244,7 @@ pub enum Clear {
 
 impl Clear {
     /// As REST takes it.
-    pub fn wish(self) -> palisade_api::Clear {
+    pub fn request(self) -> palisade_api::Clear {
         match self {
             Clear::Now => palisade_api::Clear::Now,
             Clear::OnDelete => palisade_api::Clear::OnDelete,
@@ -284,7 +295,7 @@ pub enum Disk {
         /// one is shown.
         #[arg(long)]
         yes: bool,
-        /// Only show what lies where, of several disks; with --yes, what would be taken by that.
+        /// Only show what lies where; with --yes, what would be taken by that.
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -363,6 +374,9 @@ pub enum State {
 pub struct DiskAdd {
     /// Its id, chosen by you: a-z, 0-9 and '-'.
     pub id: String,
+    /// The node that reaches it.
+    #[arg(long)]
+    pub node: Option<String>,
     /// A file, by absolute path; created when it does not exist and --size is given.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub file: Option<String>,
@@ -393,7 +407,7 @@ pub struct DiskAdd {
     #[arg(long)]
     pub force: bool,
     /// Do not ask, with --force, about volumes of Palisade's that are lost.
-    #[arg(long, short, requires = "force", conflicts_with = "dry_run")]
+    #[arg(long, short, requires = "force")]
     pub yes: bool,
     /// Take a disk in a place that is emptied when the machine or the daemon stops, as /dev/shm.
     #[arg(long)]
@@ -416,6 +430,9 @@ pub enum Volume {
         /// Its size, as 10GiB.
         #[arg(value_parser = size::parse_some, allow_hyphen_values = true)]
         size: u64,
+        /// The node on whose disks it is to lie.
+        #[arg(long)]
+        node: Option<String>,
         /// The disk to lie on; one with enough room is chosen without it.
         #[arg(long)]
         disk: Option<String>,
@@ -601,6 +618,9 @@ pub struct AttachmentCreate {
     pub id: String,
     /// The volume to offer.
     pub volume: String,
+    /// The node to offer it on.
+    #[arg(long)]
+    pub node: Option<String>,
     /// Absolute path of the socket; without it, the id and .sock in the daemon's run_dir.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub socket: Option<String>,

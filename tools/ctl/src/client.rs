@@ -1,10 +1,12 @@
 //! Talking to the appliance.
 
+mod again;
+
 use crate::args::Target;
-use crate::failure::{Failure, NO_ANSWER, NO_SOCKET, NOBODY_LISTENS};
+use crate::failure::{ANSWER_BROKE_OFF, Failure, NO_ANSWER, NO_SOCKET, NOBODY_LISTENS};
 use crate::place::Place;
 use crate::transport::{self, Lookup, Way};
-use palisade_api::{Problem, ProblemKind};
+use palisade_api::{EventId, Problem, ProblemKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,25 +29,38 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What is asked at the end of a wait may be answered so much later.
 const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 
+/// What is said of a file in which a token is looked for in vain.
+pub(crate) const NO_TOKEN: &str = "it holds no token: one line of letters and digits";
+
 /// How the TLS library begins what it says about an answer that is none.
 const NO_TLS: &str = "received corrupt message";
 
 /// Bytes of the longest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
+/// What is asked for.
+#[derive(Debug)]
+struct Asked<'a> {
+    method: Method,
+    path: &'a str,
+    expected: Option<u64>,
+    body: Option<Value>,
+}
+
 /// A connection to one appliance.
 #[derive(Debug)]
 pub struct Client {
     agent: Agent,
+    /// What it was made of.
+    target: Target,
+    place: Place,
     /// What addresses begin with.
     base: String,
     /// Where it is, for people.
     shown: String,
-    /// Whether it is reached by its Unix socket.
-    is_local: bool,
     token: Option<String>,
-    /// When the last answer must have come, for a command that was told how long to wait.
-    deadline: Option<Instant>,
+    /// Since when answers are waited for and when the last must have come, for a command that was told how long to wait.
+    patience: Option<(Instant, Instant)>,
 }
 
 impl Client {
@@ -79,26 +94,30 @@ impl Client {
             local: socket.is_some(),
         };
         Ok(Client {
-            is_local: lookup.local,
+            target: target.clone(),
             agent: Agent::with_parts(config, Way { socket, trust }, lookup),
             base,
             shown: place.shown(),
+            place,
             token,
-            deadline: None,
+            patience: None,
         })
     }
 
     /// Bounds all that is asked from now on: a command that waits for so long ends soon after, whatever happens.
     pub fn within(self, patience: Option<Duration>) -> Client {
         Client {
-            deadline: patience.map(|patience| Instant::now() + patience + LAST_ANSWER_WAIT),
+            patience: patience.map(|patience| {
+                let begun = Instant::now();
+                (begun, begun + patience + LAST_ANSWER_WAIT)
+            }),
             ..self
         }
     }
 
     /// Reads something.
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(Method::GET, path, None, SendBody::none())
+        self.ask(Method::GET, path, None, None)
     }
 
     /// Reads all of a list, page after page.
@@ -119,8 +138,8 @@ impl Client {
     }
 
     /// Creates something; asking again is harmless.
-    pub fn create(&self, path: &str, wish: &impl Serialize) -> Result<Value, Failure> {
-        self.ask(Method::POST, path, None, self.body(wish)?)
+    pub fn create(&self, path: &str, request: &impl Serialize) -> Result<Value, Failure> {
+        self.ask(Method::POST, path, None, Some(self.body(request)?))
     }
 
     /// Changes something.
@@ -130,22 +149,21 @@ impl Client {
         patch: &impl Serialize,
         expected: Option<u64>,
     ) -> Result<Value, Failure> {
-        self.ask(Method::PATCH, path, expected, self.body(patch)?)
+        self.ask(Method::PATCH, path, expected, Some(self.body(patch)?))
     }
 
     /// Takes something away.
     pub fn delete(&self, path: &str, expected: Option<u64>) -> Result<(), Failure> {
-        self.ask(Method::DELETE, path, expected, SendBody::none())
-            .map(drop)
+        self.ask(Method::DELETE, path, expected, None).map(drop)
     }
 
     /// What taking something away would do; `path` asks for a dry run.
     pub fn preview(&self, path: &str, expected: Option<u64>) -> Result<Value, Failure> {
-        self.ask(Method::DELETE, path, expected, SendBody::none())
+        self.ask(Method::DELETE, path, expected, None)
     }
 
     /// A stream that goes on until the appliance ends it.
-    pub fn stream(&self, path: &str, after: u64) -> Result<impl Read + use<>, Failure> {
+    pub fn stream(&self, path: &str, after: &EventId) -> Result<impl Read + use<>, Failure> {
         let request = self
             .request(Method::GET, path, None)
             .header("last-event-id", after.to_string());
@@ -159,14 +177,13 @@ impl Client {
         T::deserialize(value).map_err(|error| self.foreign(&error.to_string()))
     }
 
-    fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        expected: Option<u64>,
-        body: SendBody<'_>,
-    ) -> Result<Value, Failure> {
-        let request = self.request(method, path, expected);
+    /// One request and its answer.
+    fn ask_once(&self, asked: &Asked<'_>) -> Result<Value, Failure> {
+        let request = self.request(asked.method.clone(), asked.path, asked.expected);
+        let body = match asked.body {
+            Some(ref body) => SendBody::from_json(body).map_err(|error| self.foreign(&error.to_string()))?,
+            None => SendBody::none(),
+        };
         let response = self.judge(self.send(request, body, Some(REQUEST_WAIT))?)?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
@@ -203,20 +220,28 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| unreachable(error.to_string()))?;
-        let left = self.deadline.map(|deadline| {
+        let left = self.patience.map(|(_, deadline)| {
             let left = deadline.saturating_duration_since(Instant::now());
             left.max(Duration::from_millis(1))
         });
         let wait = wait.into_iter().chain(left).min();
         let request = self.agent.configure_request(request).timeout_global(wait).build();
         self.agent.run(request).map_err(|error| match error {
-            ureq::Error::Timeout(_) => unreachable(format!("{NO_ANSWER} in time")),
+            // Nobody has accepted what was sent: whether somebody is at work is not known.
+            ureq::Error::Timeout(ureq::Timeout::Connect) => unreachable(format!("{NO_ANSWER} in time")),
+            ureq::Error::Timeout(_) => match self.patience {
+                Some((begun, deadline)) if Instant::now() >= deadline => Failure::Late {
+                    url: self.shown.clone(),
+                    seconds: begun.elapsed().as_secs(),
+                },
+                _ => unreachable(format!("{NO_ANSWER} in time")),
+            },
             // What was sent was no HTTP: TLS, where the address says http.
             ureq::Error::Protocol(why) => self.foreign(&why.to_string()),
-            ureq::Error::Io(error) if self.is_local && error.kind() == ErrorKind::NotFound => {
+            ureq::Error::Io(error) if self.is_local() && error.kind() == ErrorKind::NotFound => {
                 unreachable(NO_SOCKET.to_owned())
             }
-            ureq::Error::Io(error) if self.is_local && error.kind() == ErrorKind::ConnectionRefused => {
+            ureq::Error::Io(error) if self.is_local() && error.kind() == ErrorKind::ConnectionRefused => {
                 unreachable(NOBODY_LISTENS.to_owned())
             }
             // It was sent, or a part of it: what was asked for may be carried out.
@@ -234,7 +259,7 @@ impl Client {
                 }
                 why if why.contains("invalid peer certificate") => Failure::Certificate {
                     url: self.shown.clone(),
-                    why,
+                    why: transport::what_is_wrong(&why),
                 },
                 why => unreachable(why),
             },
@@ -261,12 +286,17 @@ impl Client {
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
         reader.read_to_vec().map_err(|error| Failure::Unreachable {
             url: self.shown.clone(),
-            why: format!("its answer broke off: {error}"),
+            why: format!("{ANSWER_BROKE_OFF}: {error}"),
         })
     }
 
-    fn body(&self, value: &impl Serialize) -> Result<SendBody<'static>, Failure> {
-        SendBody::from_json(value).map_err(|error| self.foreign(&error.to_string()))
+    fn body(&self, value: &impl Serialize) -> Result<Value, Failure> {
+        serde_json::to_value(value).map_err(|error| self.foreign(&error.to_string()))
+    }
+
+    /// Whether it is reached by its Unix socket.
+    fn is_local(&self) -> bool {
+        matches!(self.place, Place::Socket(_))
     }
 
     fn foreign(&self, why: &str) -> Failure {
@@ -295,7 +325,7 @@ fn read_token(path: &Path) -> Result<String, Failure> {
         true => Ok(token.to_owned()),
         false => Err(Failure::File {
             path: path.to_owned(),
-            why: "it holds no token: one line of letters and digits".to_owned(),
+            why: NO_TOKEN.to_owned(),
         }),
     }
 }

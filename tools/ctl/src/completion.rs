@@ -78,7 +78,7 @@ _palisade_with_ids() {{
         esac
     done
     case ${{COMP_WORDS[COMP_CWORD-1]}}:$kind:$command in
-        --disk:*) kind=disk ;;
+        --disk:*) kind=disk COMPREPLY=() ;;
         {with_value}) return ;;
         *:attachment:create) [[ ${{COMP_WORDS[COMP_CWORD-1]}} != create ]] || return; kind=volume ;;
         *:*:create|*:*:) return ;;

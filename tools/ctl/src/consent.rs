@@ -12,7 +12,7 @@ const ANSWER_BYTES_MAX: u64 = 64;
 
 /// What is to be taken away, and how.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct ToRemove<'a> {
     /// What, as "volume v1".
     pub what: String,
     /// Its address.
@@ -27,33 +27,33 @@ pub struct Wish<'a> {
 
 /// Has something taken away once that is agreed to, or only shows what would happen. Whether it is being taken away now:
 /// it may take a while until it is gone.
-pub fn take_away(client: &Client, out: Output, wish: Wish<'_>) -> Result<bool, Failure> {
-    if wish.consent.yes {
-        client.delete(&address(&wish, &[]), wish.expected)?;
+pub fn take_away(client: &Client, out: Output, target: ToRemove<'_>) -> Result<bool, Failure> {
+    if target.consent.yes && !target.consent.dry_run {
+        client.delete(&address(&target, &[]), target.expected)?;
         return Ok(true);
     }
-    let value = client.preview(&address(&wish, &["dry_run=true"]), wish.expected)?;
+    let value = client.preview(&address(&target, &["dry_run=true"]), target.expected)?;
     let removal: Removal = client.typed(&value)?;
-    if wish.consent.dry_run {
+    if target.consent.dry_run {
         match out.json {
             true => out.value(&value)?,
             false => out.line(told(&removal))?,
         }
         return Ok(false);
     }
-    if !agreed(&wish.what, &removal)? {
-        return Err(Failure::Declined { what: wish.what });
+    if !agreed(&target.what, &removal)? {
+        return Err(Failure::Declined { what: target.what });
     }
     // What was agreed to is what was shown, and nothing newer.
-    client.delete(&address(&wish, &[]), Some(removal.generation))?;
+    client.delete(&address(&target, &[]), Some(removal.generation))?;
     Ok(true)
 }
 
-fn address(wish: &Wish<'_>, more: &[&str]) -> String {
-    let options: Vec<&str> = wish.options.iter().chain(more).copied().collect();
+fn address(target: &ToRemove<'_>, more: &[&str]) -> String {
+    let options: Vec<&str> = target.options.iter().chain(more).copied().collect();
     match options.is_empty() {
-        true => wish.path.clone(),
-        false => format!("{}?{}", wish.path, options.join("&")),
+        true => target.path.clone(),
+        false => format!("{}?{}", target.path, options.join("&")),
     }
 }
 

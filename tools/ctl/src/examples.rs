@@ -14,7 +14,9 @@ More of a command: palisade help disk add, or --help behind it.";
 
 pub const EVENTS: &str = "\
 Examples:
+  palisade events --last 200
   palisade events --follow
+  palisade events --commands --all
   palisade events --after 1730000000000000 --json";
 
 pub const DISK_ADD: &str = "\

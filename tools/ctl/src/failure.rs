@@ -1,11 +1,16 @@
 //! What a command ends with when it did not work: a sentence, a remedy, an exit code.
 
+use crate::client::NO_TOKEN;
+use crate::transport::NO_CERTIFICATE;
 use palisade_api::Problem;
 use palisade_consensus::BackupError;
 use std::path::PathBuf;
 
 /// How an appliance is told that was reached and said nothing.
 pub const NO_ANSWER: &str = "it did not answer";
+
+/// How an appliance is told of whose answer has not come wholly.
+pub const ANSWER_BROKE_OFF: &str = "its answer broke off";
 
 /// What is said where there is no socket.
 pub const NO_SOCKET: &str = "there is no socket";
@@ -20,6 +25,16 @@ pub enum Failure {
     /// The appliance said no.
     #[error("{}{}", .0.message, field(.0))]
     Refused(Problem),
+    /// Another node has to answer, and could not be asked.
+    #[error("{}; asked at {url}, it did not do it: {why}", .problem.message)]
+    NotFollowed {
+        /// What the first one said.
+        problem: Box<Problem>,
+        /// Where the other one is.
+        url: String,
+        /// What came of asking it.
+        why: Box<Failure>,
+    },
     /// The appliance could not be asked.
     #[error("no appliance answers at {url}: {why}")]
     Unreachable {
@@ -27,6 +42,14 @@ pub enum Failure {
         url: String,
         /// Why.
         why: String,
+    },
+    /// The command was told how long to wait, and the appliance took longer to answer.
+    #[error("the appliance at {url} did not answer within {seconds} s")]
+    Late {
+        /// Where it is.
+        url: String,
+        /// How long the answer was waited for.
+        seconds: u64,
     },
     /// The appliance's certificate is not accepted.
     #[error("the certificate of the appliance at {url} is not accepted: {why}")]
@@ -128,7 +151,9 @@ impl Failure {
             | Failure::NobodyToAsk { .. } => 2,
             Failure::State { .. }
             | Failure::Refused(_)
+            | Failure::NotFollowed { .. }
             | Failure::Unreachable { .. }
+            | Failure::Late { .. }
             | Failure::Certificate { .. }
             | Failure::Foreign { .. }
             | Failure::NotApplied { .. }
@@ -142,12 +167,16 @@ impl Failure {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Failure::Refused(problem) => Some(problem.remedy.clone()),
+            Failure::NotFollowed { url, .. } => Some(format!(
+                "ask that node itself, with its own token and certificate: --url {url} --token-file FILE --cacert FILE"
+            )),
             Failure::Unreachable { why, .. } if why.contains("ermission denied") => Some(
-                "ask as root (sudo palisade ...), or become a member of the group palisade, which the daemon's admin.group \
-                 names"
+                "ask as root (sudo palisade ...), or as a member of the group that admin.group in the daemon's configuration \
+                 names; without one it is palisade, if there is such a group"
                     .to_owned(),
             ),
-            Failure::Unreachable { why, .. } if why.starts_with(NO_ANSWER) => Some(
+            Failure::Unreachable { why, .. }
+                if why.starts_with(NO_ANSWER) || why.starts_with(ANSWER_BROKE_OFF) => Some(
                 "see whether the daemon works (systemctl status palisaded, palisade health); what was asked for may be \
                  carried out all the same, so look before you ask again"
                     .to_owned(),
@@ -162,6 +191,12 @@ impl Failure {
             Failure::Unreachable { .. } => Some(
                 "see whether the daemon runs (systemctl status palisaded) and start it if it does not (systemctl start \
                  palisaded), or say where it is with --url or PALISADE_URL"
+                    .to_owned(),
+            ),
+            Failure::Late { .. } => Some(
+                "it may be at work on what was asked for, and wait itself, for a file that another program has locked, say: \
+                 palisade health tells whether it works. What was asked for may be carried out all the same, so look before you \
+                 ask again; --wait-timeout gives it longer"
                     .to_owned(),
             ),
             Failure::Certificate { .. } => Some(
@@ -191,6 +226,14 @@ impl Failure {
                     .to_owned(),
             ),
             Failure::Declined { .. } => None,
+            Failure::File { why, .. } if why == NO_TOKEN => Some(
+                "give the file that admin.token_file or admin.read_token_file in the daemon's configuration names".to_owned(),
+            ),
+            Failure::File { why, .. } if why.starts_with(NO_CERTIFICATE) => Some(
+                "give a file with the certificate in PEM form, which begins with -----BEGIN CERTIFICATE-----; one in DER form \
+                 is converted by openssl"
+                    .to_owned(),
+            ),
             Failure::File { .. } => Some("give a file that can be read".to_owned()),
             Failure::Profile { .. } => Some("this is a fault of the program; please report it".to_owned()),
             Failure::State { remedy, .. } => remedy.clone(),
@@ -202,7 +245,9 @@ impl Failure {
     pub fn code(&self) -> &str {
         match self {
             Failure::Refused(problem) => &problem.code,
+            Failure::NotFollowed { problem, .. } => &problem.code,
             Failure::Unreachable { .. } => "unreachable",
+            Failure::Late { .. } => "late",
             Failure::Certificate { .. } => "certificate",
             Failure::Foreign { .. } => "foreign_answer",
             Failure::Url { .. } => "url_unusable",

@@ -62,6 +62,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Node => command::node::node(client, out),
         Command::Reactors => command::node::reactors(client, out),
         Command::Health => command::health::health(client, out),
+        Command::Nodes => command::node::nodes(client, out),
         Command::Events(events) => command::events::events(client, out, &events),
         Command::Top(top) => command::top::top(client, out, &top),
         Command::Disk(disk) => command::disk::run(client, out, disk),

@@ -7,6 +7,9 @@ use std::process::Command;
 /// Milliseconds after which the VMM tries to connect again when the daemon is restarted.
 const RECONNECT_MS: u32 = 500;
 
+/// Most entries of a virtqueue that QEMU takes (VIRTQUEUE_MAX_SIZE). Less than what is offered may be asked for.
+const QUEUE_SIZE_MAX: u16 = 1024;
+
 /// A version of QEMU, as far as its arguments depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QemuVersion {
@@ -112,11 +115,29 @@ pub fn qemu_args(
             attachment.queues
         );
         if attachment.queue_size != 128 {
-            device.push_str(&format!(",queue-size={}", attachment.queue_size));
+            device.push_str(&format!(",queue-size={}", queue_size(attachment)));
         }
         lines.push(device);
     }
     lines.join(" \\\n")
+}
+
+fn queue_size(attachment: &Attachment) -> u16 {
+    attachment.queue_size.min(QUEUE_SIZE_MAX)
+}
+
+/// What is to be known of attachments that offer longer queues than QEMU takes.
+pub fn note_of_queues(attachments: &[Attachment]) -> Option<String> {
+    let longer = attachments.iter().filter(|one| one.queue_size > QUEUE_SIZE_MAX);
+    let longer: Vec<String> = longer
+        .map(|one| format!("{} offers {}", one.id, one.queue_size))
+        .collect();
+    (!longer.is_empty()).then(|| {
+        format!(
+            "QEMU takes queues of up to {QUEUE_SIZE_MAX} entries, so that is what is asked for ({}).",
+            longer.join(", ")
+        )
+    })
 }
 
 /// Disks as elements of libvirt. With `memory` in bytes, within a whole domain that can be defined as it is; without, the
@@ -149,7 +170,7 @@ pub fn libvirt_xml(attachments: &[Attachment], targets: &[String], memory: Optio
 fn libvirt_disk(attachment: &Attachment, target: &str) -> String {
     let path = escaped(&attachment.socket);
     let target = escaped(target);
-    let (queues, queue_size) = (attachment.queues, attachment.queue_size);
+    let (queues, queue_size) = (attachment.queues, queue_size(attachment));
     let read_only = match attachment.read_only {
         true => "\n  <readonly/>",
         false => "",
@@ -217,7 +238,7 @@ mod tests {
             "id": id, "volume": id, "socket": format!("/run/palisade/{id}.sock"), "queues": 2, "queue_size": 256,
             "mode": "0660", "read_only": id == "ro", "serial": "s", "write_cache": true, "limits": {},
             "connection": palisade_api::Connection::default(), "in_flight": 0, "refused": 0, "throttled": 0, "operations": [],
-            "state": {"generation": 1, "applied": 1},
+            "state": {"generation": 1, "applied": {"n": {"generation": 1}}},
         });
         serde_json::from_value(json).unwrap()
     }
@@ -232,6 +253,24 @@ mod tests {
         assert_eq!(quoted("/run/a.sock"), "/run/a.sock");
         assert_eq!(quoted("/run/it's $HOME"), "'/run/it'\\''s $HOME'");
         assert_eq!(escaped("/a&b<'>"), "/a&amp;b&lt;&apos;&gt;");
+    }
+
+    #[test]
+    fn no_more_entries_are_asked_for_than_qemu_takes() {
+        let offering = |queue_size| Attachment {
+            queue_size,
+            ..attachment("a")
+        };
+        for (offered, asked) in [(256, 256), (1024, 1024), (2048, 1024), (32768, 1024)] {
+            let one = [offering(offered)];
+            let args = qemu_args(&one, None, None);
+            assert!(args.ends_with(&format!(",queue-size={asked}")), "{args}");
+            let xml = libvirt_xml(&one, &["vda".to_owned()], None);
+            assert!(xml.contains(&format!("queue_size='{asked}'")), "{xml}");
+            assert_eq!(note_of_queues(&one).is_some(), offered > asked);
+        }
+        let note = note_of_queues(&[attachment("b"), offering(2048)]).unwrap();
+        assert!(note.contains("(a offers 2048)"), "{note}");
     }
 
     #[test]

@@ -179,6 +179,84 @@ fn each_command_that_a_source_tells_to_type_exists() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+/// A source with each text on one line.
+fn joined(source: &str) -> String {
+    let lines = source.split("\\\n");
+    let first_is_as_it_is = lines.enumerate().map(|(at, line)| match at {
+        0 => line,
+        _ => line.trim_start(),
+    });
+    first_is_as_it_is.collect()
+}
+
+/// The words of a command that a text goes on with, with what it leaves to be filled in filled in: as far as they are typed, and
+/// not prose.
+fn typed(text: &str) -> Vec<String> {
+    let mut words = vec!["palisade".to_owned()];
+    let (mut of_command, mut is_value) = (true, false);
+    for word in text.split([' ', '\n']) {
+        let bare = word.trim_end_matches([',', '.', ';', ':', ')', '`', '"', '?']);
+        let is_option = bare.starts_with("--");
+        let is_plain = bare.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !is_option;
+        of_command &= is_plain && words.len() < 3;
+        if bare.is_empty() || is_plain && !of_command && !is_value {
+            break;
+        }
+        is_value = matches!(bare, "--take" | "--clear");
+        words.push(match bare {
+            "--{kind}" => "--file".to_owned(),
+            "--size" => bare.to_owned(),
+            "SIZE" | "BYTES" | "{size}" => "1GiB".to_owned(),
+            _ if bare.contains('=') && !is_option => "name=/somewhere".to_owned(),
+            _ if is_option || is_plain => bare.to_owned(),
+            _ => "name".to_owned(),
+        });
+        if bare != word {
+            break;
+        }
+    }
+    words
+}
+
+/// What a command that is told to be typed lacks, if anything. One may be named by its name alone.
+fn incomplete(text: &str) -> Option<String> {
+    let words = typed(text);
+    let is_named_only = words
+        .iter()
+        .skip(1)
+        .all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && word != "name");
+    let error = Cli::try_parse_from(&words).err().filter(|_| !is_named_only)?;
+    (error.kind() == ErrorKind::MissingRequiredArgument).then(|| format!("`{}`: {error}", words.join(" ")))
+}
+
+#[test]
+fn each_command_that_a_source_tells_to_type_has_all_that_it_needs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    for folder in ["appliance", "vhost", "datapath", "tools", "firmware-config"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let (mut looked, mut complaints) = (0, Vec::new());
+    for path in files.iter().filter(|path| !path.ends_with("ctl/src/remedies.rs")) {
+        let text = joined(&fs::read_to_string(path).unwrap());
+        for told in text.split("palisade ").skip(1) {
+            looked += usize::from(typed(told).len() > 3);
+            complaints.extend(incomplete(told).map(|what| format!("{}: {what}", path.display())));
+        }
+    }
+    assert!(looked > 100, "only {looked} commands with arguments were found");
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    // What is wrong is seen.
+    let wrong = "volume create NAME --disk DISK), which shows it";
+    assert!(incomplete(wrong).is_some_and(|what| what.contains("<SIZE>")));
+    assert_eq!(
+        incomplete("volume create ID SIZE --disk DISK), which shows it"),
+        None
+    );
+    assert_eq!(incomplete("disk import` takes them in"), None);
+    assert!(incomplete("disk grow; then").is_none() && incomplete("disk set {name}; then").is_some());
+}
+
 #[test]
 fn a_command_that_does_not_exist_is_seen() {
     let root = Cli::command();

@@ -80,8 +80,8 @@ pub fn table<const N: usize>(heads: [&str; N], rows: Vec<[String; N]>) -> String
 
 /// Wanted and in force, in a few words.
 pub fn state(state: &State) -> String {
-    match (&state.blocked_on, state.is_applied()) {
-        (Some(why), _) => why.clone(),
+    match (state.blocked_on(), state.is_applied()) {
+        (Some(why), _) => why,
         (None, true) => "applied".to_owned(),
         (None, false) => "being applied".to_owned(),
     }

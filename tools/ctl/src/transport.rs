@@ -209,6 +209,29 @@ fn in_time(error: io::Error, timeout: NextTimeout) -> Error {
     }
 }
 
+/// What is said of a file in which a certificate is looked for in vain.
+pub(crate) const NO_CERTIFICATE: &str = "it holds no certificate in PEM form";
+
+/// What the TLS library has against a certificate, in a sentence where it has a name only.
+pub(crate) fn what_is_wrong(said: &str) -> String {
+    const SENTENCES: [(&str, &str); 6] = [
+        (
+            "CaUsedAsEndEntity",
+            "it is one that signs others, of an authority, and not the very one that was given with --cacert",
+        ),
+        ("UnknownIssuer", "none that is trusted here has signed it"),
+        ("BadSignature", "the one that should have signed it has not"),
+        ("NotValidForName", "it was made for another name or address"),
+        ("InvalidPurpose", "it was made for something else than servers"),
+        ("BadEncoding", "it is no X.509 certificate that can be read"),
+    ];
+    let known = SENTENCES.iter().find(|(name, _)| said.contains(name));
+    match known {
+        Some((_, sentence)) => (*sentence).to_owned(),
+        None => said.to_owned(),
+    }
+}
+
 /// Accepts the certificates in `pem`: what they have signed, and themselves. A certificate that is given exactly is
 /// accepted whatever it says of its name and use: whoever holds its key is who the operator means.
 ///
@@ -217,9 +240,9 @@ fn in_time(error: io::Error, timeout: NextTimeout) -> Error {
 pub(crate) fn trust_in(pem: &[u8]) -> Result<Arc<ClientConfig>, String> {
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("it is no PEM file: {error}"))?;
+        .map_err(|error| format!("{NO_CERTIFICATE}: {error}"))?;
     match certificates.is_empty() {
-        true => Err("it holds no certificate in PEM form".to_owned()),
+        true => Err(NO_CERTIFICATE.to_owned()),
         false => trust(&certificates),
     }
 }
@@ -306,5 +329,21 @@ impl ServerCertVerifier for Given {
         self.provider
             .signature_verification_algorithms
             .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_has_against_a_certificate_is_told_in_sentences() {
+        let said = |reason: &str| what_is_wrong(&format!("invalid peer certificate: {reason}"));
+        assert!(said("Other(OtherError(CaUsedAsEndEntity))").starts_with("it is one that signs others"));
+        assert_eq!(said("UnknownIssuer"), "none that is trusted here has signed it");
+        // What has a sentence already is left as it is.
+        let expired = "certificate expired: verification time 1 (UNIX)";
+        assert!(said(expired).ends_with(expired));
+        assert_eq!(trust_in(b"no PEM").unwrap_err(), NO_CERTIFICATE);
     }
 }

@@ -97,12 +97,12 @@ fn look_on(
         bar.finish_and_clear();
         return Err(Failure::NotApplied {
             what: what.to_owned(),
-            blocked_on: state.blocked_on,
+            blocked_on: state.blocked_on(),
         });
     }
     bar.set_message(
         state
-            .blocked_on
+            .blocked_on()
             .unwrap_or_else(|| "is being carried out".to_owned()),
     );
     bar.set_position(begun.elapsed().as_millis() as u64);

@@ -68,6 +68,21 @@ fn the_arguments_of_a_machine_are_for_a_machine_that_can_be() {
 }
 
 #[test]
+fn a_file_without_what_is_looked_for_in_it_is_told_what_belongs_there() {
+    let site = Site::new();
+    for (option, says) in [
+        ("--token-file", "admin.token_file or admin.read_token_file"),
+        ("--cacert", "-----BEGIN CERTIFICATE-----"),
+    ] {
+        let said = site.palisade(&format!("node {option} /dev/null"));
+        assert!(!said.err.contains("can be read"), "{said:?}");
+        refused(said, 2, &[says]);
+        let said = site.palisade(&format!("node {option} /no/such/file"));
+        refused(said, 2, &["can be read"]);
+    }
+}
+
+#[test]
 fn a_backup_that_cannot_be_says_what_was_tried() {
     let site = Site::new();
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 mod site;
 
 use palisade_admin::{AdminConfig, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
-use palisade_api::{Overall, Severity};
+use palisade_api::Overall;
 use site::fake::Fake;
 use site::{Ran, Site, line, program, run, url_of};
 use std::io::{BufRead, BufReader};
@@ -109,9 +109,9 @@ fn json_is_for_programs() {
 fn a_list_of_many_is_whole() {
     let site = Site::new();
     for number in 0..1100 {
-        let wish =
+        let request =
             serde_json::from_value(serde_json::json!({"id": format!("d{number}"), "null": {"bytes": 512}}));
-        palisade_admin::Appliance::disk_add(&*site.fake, wish.unwrap()).unwrap();
+        palisade_admin::Appliance::disk_add(&*site.fake, request.unwrap()).unwrap();
     }
     assert_eq!(
         site.palisade("disk list --json").json().as_array().unwrap().len(),
@@ -223,9 +223,10 @@ fn a_wait_is_bounded_although_nobody_answers() {
     );
     assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     assert!(
-        said.code == 1 && said.err.contains("did not answer") && said.err.contains("palisade health"),
+        said.code == 1 && said.err.contains("did not answer within") && said.err.contains("palisade health"),
         "{said:?}"
     );
+    assert!(!said.err.contains("no appliance"), "one may be at work: {said:?}");
 }
 
 #[test]
@@ -247,35 +248,6 @@ fn health_says_what_is_wrong_and_fails() {
         worst < ran.out.find("blocked on disk d1").unwrap(),
         "the worst comes first"
     );
-}
-
-#[test]
-fn events_are_listed_and_followed() {
-    let site = Site::with_attachment();
-    let table = site.palisade("events").ok();
-    assert!(
-        table.contains("volume/v1") && table.contains("created"),
-        "{table}"
-    );
-    let mut follow = program(&site.url(), "events --follow --after 1002")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().contains("attachment/web1"));
-    site.fake.events.push(
-        Severity::Error,
-        "disk_failed",
-        "disk/d1",
-        "disk d1 answers with errors",
-    );
-    let line = lines.next().unwrap().unwrap();
-    assert!(
-        line.contains("error") && line.contains("disk d1 answers with errors"),
-        "{line}"
-    );
-    follow.kill().unwrap();
-    follow.wait().unwrap();
 }
 
 /// A log on a full disk, a reader that has gone: what was done and how it ended stays what it is.
@@ -647,8 +619,10 @@ fn nothing_is_taken_away_without_consent() {
         );
         assert!(asked.err.contains("--yes"), "{asked:?}");
         // What would happen is shown, and does not.
-        let shown = site.palisade(&format!("{args} --dry-run")).ok();
-        assert!(shown.contains(&format!("{what} is gone")), "{shown}");
+        for asked in [format!("{args} --dry-run"), format!("{args} --yes --dry-run")] {
+            let shown = site.palisade(&asked).ok();
+            assert!(shown.contains(&format!("{what} is gone")), "{shown}");
+        }
         let value = site.palisade(&format!("{args} --dry-run --json")).json();
         assert_eq!(value["subject"], what);
         let declined = typed(&site, args, "n\n");
@@ -656,8 +630,6 @@ fn nothing_is_taken_away_without_consent() {
         assert!(declined.out.contains("Go on? [y/N]"), "{declined:?}");
         let agreed = typed(&site, args, "y\n");
         assert_eq!(agreed.code, 0, "{agreed:?}");
-        let both = site.palisade(&format!("{args} --yes --dry-run"));
-        assert_eq!(both.code, 2, "{both:?}");
     }
     assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
 }

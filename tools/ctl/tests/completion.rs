@@ -74,6 +74,9 @@ fn a_bash_completes_ids_where_one_is_wanted() {
     }
     let commands = offered_by_bash(&site, &["attachment", "qem"]);
     assert_eq!(commands, ["qemu-args"]);
+    // Of the option that names a disk, its disks alone and no files.
+    let disks = offered_by_bash(&site, &["volume", "create", "v2", "1GiB", "--disk", ""]);
+    assert_eq!(disks, ["d1", "d2"]);
     let options = offered_by_bash(&site, &["disk", "show", "--js"]);
     assert_eq!(options, ["--json"]);
     for (words, values) in [

@@ -206,8 +206,8 @@ fn a_restore_names_the_disks_that_are_held() {
 #[test]
 fn a_disk_is_looked_at_before_it_is_taken() {
     let site = Site::new();
-    let wish = "disk add d1 --block /dev/used --dry-run";
-    let refused = site.palisade(wish);
+    let request = "disk add d1 --block /dev/used --dry-run";
+    let refused = site.palisade(request);
     assert_eq!(refused.code, 1, "it ends as the adding would: {refused:?}");
     assert!(
         refused
@@ -223,39 +223,39 @@ fn a_disk_is_looked_at_before_it_is_taken() {
     ] {
         assert!(refused.out.contains(part), "no {part:?} in {refused:?}");
     }
-    let shown = site.palisade(&format!("{wish} --force")).ok();
+    let shown = site.palisade(&format!("{request} --force")).ok();
     assert!(
         shown.contains("  - a partition table (gpt) on /dev/used is lost"),
         "{shown}"
     );
-    let value = site.palisade(&format!("{wish} --force --json")).json();
+    let value = site.palisade(&format!("{request} --force --json")).json();
     assert_eq!(value["partitions"][0]["name"], "root");
     assert_eq!(value["block"]["path"], "/dev/used");
-    let both = site.palisade(&format!("{wish} --wait"));
+    let both = site.palisade(&format!("{request} --wait"));
     assert_eq!(both.code, 2, "there is nothing to wait for: {both:?}");
     assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
     // A name that is taken by something else is told with both values.
     site.palisade("disk add d1 --null 1GiB").ok();
-    let taken = site.palisade(wish);
+    let taken = site.palisade(request);
     assert!(
         taken.code == 1 && taken.err.contains("exists already"),
         "{taken:?}"
     );
 }
 
-/// Volumes of Palisade's are lost by a wish that names them, or an answer, and by nothing less.
+/// Volumes of Palisade's are lost by a request that names them, or an answer, and by nothing less.
 #[test]
 fn volumes_on_a_disk_that_is_added_anew_are_asked_about() {
     let site = Site::new();
-    let wish = "disk add d1 --block /dev/pooled --force";
-    let asked = site.palisade(wish);
+    let request = "disk add d1 --block /dev/pooled --force";
+    let asked = site.palisade(request);
     assert_eq!(asked.code, 2, "{asked:?}");
     assert!(
         asked.err.contains("disk d1 was not touched") && asked.err.contains("mail (1 GiB)"),
         "{asked:?}"
     );
     assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
-    site.palisade(&format!("{wish} --yes")).ok();
+    site.palisade(&format!("{request} --yes")).ok();
     // Where nothing of ours is, `--force` says enough.
     site.palisade("disk add d2 --block /dev/used --force").ok();
     let without = site.palisade("disk add d3 --block /dev/used --yes");

@@ -66,11 +66,11 @@ fn a_removal_that_takes_too_long_is_no_success() {
 #[test]
 fn what_was_never_there_is_not_gone_and_what_is_only_shown_is_not_waited_for() {
     let site = with_volume();
-    for wish in ["disk rm d9 --yes --wait", "volume rm v9 --yes --wait"] {
-        let refused = site.palisade(wish);
+    for request in ["disk rm d9 --yes --wait", "volume rm v9 --yes --wait"] {
+        let refused = site.palisade(request);
         assert!(
             refused.code == 1 && refused.err.contains("there is no"),
-            "{wish}: {refused:?}"
+            "{request}: {refused:?}"
         );
     }
     let shown = site.palisade("volume rm v1 --dry-run --wait").ok();

@@ -2,26 +2,26 @@
 
 use crate::medium::Medium;
 use crate::report::PlaceReport;
-use palisade_wire::{Damage, Decoded, Geometry, Part, Place, SECTOR_4K_BYTES, Why, disks_named};
+use palisade_wire::{Damage, Decoded, Geometry, Part, RecordPlace, SECTOR_4K_BYTES, Why, disks_named};
 use palisade_words::{Lba, Uuid};
 use std::collections::BTreeSet;
 
 /// The places of a superblock, in the order in which they are read.
 const PLACES: [(bool, usize); 4] = [(false, 0), (false, 1), (true, 0), (true, 1)];
 
-fn place_of((tail, copy): (bool, usize)) -> Place {
-    Place {
+fn place_of((tail, copy): (bool, usize)) -> RecordPlace {
+    RecordPlace {
         tail,
         part: Part::Superblock { copy },
     }
 }
 
 /// How it is with each place, by what was found sound and what was blamed.
-pub fn places(disk_sectors: u64, sound: &[(Place, u64)], damage: &[Damage]) -> Vec<PlaceReport> {
+pub fn places(disk_sectors: u64, sound: &[(RecordPlace, u64)], damage: &[Damage]) -> Vec<PlaceReport> {
     if Geometry::of(disk_sectors).is_err() {
         return Vec::new();
     }
-    let one = |place: Place| {
+    let one = |place: RecordPlace| {
         let blamed = damage.iter().find(|damage| damage.place == place);
         let is_sound = sound.iter().find(|(sound, _)| *sound == place);
         let what = match (is_sound, blamed) {

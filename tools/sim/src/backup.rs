@@ -211,7 +211,7 @@ impl World {
 
     /// Whether a volume lies on a disk that waits for an operator's word.
     fn is_on_held(&self, volume: &palisade_model::Volume) -> bool {
-        let mut extents = volume.extents().iter();
+        let mut extents = volume.all_extents().iter();
         extents.any(|extent| {
             let disk = self.cluster.disks.get(&extent.disk);
             disk.is_some_and(|disk| disk.held.is_some())
@@ -520,6 +520,7 @@ impl World {
         self.seen.first_again += u64::from(is_first && self.seen.restores > 0);
         let attach = CreateAttachment {
             name: name("a", number)?,
+            uuid: Uuid(2000 + u128::from(number)),
             volume,
             node: name("n", 0)?,
             socket: format!("/run/palisade/{number}.sock"),

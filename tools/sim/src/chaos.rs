@@ -3,12 +3,12 @@
 use crate::daemon::Daemon;
 use crate::disk::Conduct;
 use crate::plan::Chaos;
-use crate::tenant::Phase;
-use crate::world::{Later, World, route_of};
+use crate::vm::Phase;
+use crate::world::{Later, World, command_of};
 use palisade_block::limits::{RANGE_GRACE, RANGE_PAUSE_MAX};
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::{Fault, Nanos};
-use palisade_words::{Generation, Sectors, VolumeIndex};
+use palisade_words::{DeviceIndex, Generation, Sectors, VolumeIndex};
 
 impl World {
     /// Something goes wrong.
@@ -32,34 +32,49 @@ impl World {
                 conduct.fail_permille = rng.between(20, 1000);
                 conduct.fault = [Fault::Media, Fault::NoSpace, Fault::Gone][rng.index(3)];
             }),
+            Chaos::Unreachable => self.afflict(|conduct, rng| {
+                conduct.fail_permille = rng.between(100, 1000);
+                conduct.fault = [Fault::Unreachable, Fault::Gone, Fault::TimedOut][rng.index(3)];
+            }),
+            Chaos::Unheard => self.afflict(|conduct, rng| {
+                conduct.loses_permille = rng.between(20, 600);
+                conduct.cancellable = rng.one_in(2);
+            }),
+            Chaos::Fenced => self.afflict(|conduct, _| {
+                (conduct.fail_permille, conduct.fault) = (1000, Fault::Fenced);
+            }),
             Chaos::Slow => self.afflict(|conduct, _| conduct.latency_ns = (500_000, 3_000_000)),
             Chaos::Gone => {
                 let disk = self.rng.index(self.plan.disks.len());
                 self.make_ill(disk);
-                let mut rack = self.rack.borrow_mut();
-                if let Some(disk) = rack.disks.get_mut(disk) {
+                let mut array = self.array.borrow_mut();
+                if let Some(disk) = array.disks.get_mut(disk) {
                     disk.gone = true;
                 }
                 // The kernel gives back what it had for a disk that is no more, even if it hung before.
-                rack.resume_hung();
+                array.resume_hung();
             }
             Chaos::Reset => {
-                let index = self.rng.index(self.tenants.len());
+                let index = self.rng.index(self.vms.len());
                 self.reset(index);
             }
             Chaos::Reroute => {
-                let index = self.rng.index(self.tenants.len());
+                let index = self.rng.index(self.vms.len());
                 self.reroute(index);
+            }
+            Chaos::Remap => {
+                let index = self.rng.index(self.vms.len());
+                self.begin_remap(index);
             }
             Chaos::Grow => self.grow(),
             Chaos::TakeAway => {
-                let index = self.rng.index(self.tenants.len());
+                let index = self.rng.index(self.vms.len());
                 self.take_away(index);
             }
             Chaos::WriteCache => {
-                let index = self.rng.index(self.tenants.len());
-                if let (Some(tenant), Some(daemon)) = (self.tenants.get_mut(index), &mut self.daemon) {
-                    tenant.switch_write_cache(daemon, self.plan.setup.reactors);
+                let index = self.rng.index(self.vms.len());
+                if let (Some(vm), Some(daemon)) = (self.vms.get_mut(index), &mut self.daemon) {
+                    vm.switch_write_cache(daemon, self.plan.setup.reactors);
                 }
             }
         }
@@ -73,6 +88,9 @@ impl World {
             Later::Start => {}
             Later::Die => self.die(),
             Later::GiveOn(index) => self.give_on(index),
+            Later::Hear(said) => self.hear(said),
+            Later::Mend(index) => self.mend(index),
+            Later::Decide(index, generation) => self.decide(index, generation),
         }
     }
 
@@ -81,6 +99,8 @@ impl World {
         let Some(daemon) = self.daemon.take() else { return };
         daemon.kill();
         self.end_moves();
+        self.end_remaps();
+        self.refused.clear();
         self.draining = false;
         self.later(100_000, 5_000_000, Later::Start);
     }
@@ -95,91 +115,155 @@ impl World {
     fn drain(&mut self) {
         let reactors = self.plan.setup.reactors;
         let Some(daemon) = &mut self.daemon else { return };
-        if self.draining || self.tenants.iter().any(|tenant| tenant.phase == Phase::Stopping) {
+        if self.draining || self.vms.iter().any(|vm| vm.phase == Phase::Stopping) {
             return;
         }
         self.draining = true;
-        for (reactor, queue) in self.tenants.iter().flat_map(|tenant| tenant.queue_ids(reactors)) {
-            daemon.tell(reactor, Command::StopQueue { queue });
+        for (reactor, queue) in self.vms.iter().flat_map(|vm| vm.queue_ids(reactors)) {
+            daemon.tell(reactor, ReactorCommand::StopQueue { queue });
         }
     }
 
     fn power_cut(&mut self) {
         self.ticks.set(self.ticks.get() + 1);
-        for tenant in &mut self.tenants {
-            tenant.watch.borrow_mut().power_cut(self.ticks.get());
-            tenant.guest.lose_power();
-            tenant.phase = Phase::Stopping;
+        for vm in &mut self.vms {
+            vm.watch.borrow_mut().power_cut(self.ticks.get());
+            vm.guest.lose_power();
+            vm.phase = Phase::Stopping;
         }
-        self.rack.borrow_mut().power_cut();
+        self.array.borrow_mut().power_cut();
         self.die();
         // The machine comes up and looks at everything first.
-        for tenant in &mut self.tenants {
-            tenant.sweep_first = true;
+        for vm in &mut self.vms {
+            vm.sweep_first = true;
         }
     }
 
     pub(crate) fn reset(&mut self, index: usize) {
         let reactors = self.plan.setup.reactors;
-        let (Some(daemon), Some(tenant)) = (&mut self.daemon, self.tenants.get_mut(index)) else {
+        let (Some(daemon), Some(vm)) = (&mut self.daemon, self.vms.get_mut(index)) else {
             return;
         };
-        if tenant.phase == Phase::Stopping || self.draining {
+        if vm.phase == Phase::Stopping || self.draining {
             return;
         }
-        tenant.phase = Phase::Stopping;
-        for (reactor, queue) in tenant.queue_ids(reactors) {
-            daemon.tell(reactor, Command::StopQueue { queue });
+        vm.phase = Phase::Stopping;
+        for (reactor, queue) in vm.queue_ids(reactors) {
+            daemon.tell(reactor, ReactorCommand::StopQueue { queue });
         }
         self.disturbed = self.now;
     }
 
     fn reroute(&mut self, index: usize) {
+        if self.is_remapped(index) {
+            return;
+        }
         // Now and then the same route again, or anew while the content still moves.
         if !self.rng.one_in(4) {
             self.begin_move(index);
         }
-        let Some(tenant) = self.tenants.get_mut(index) else {
+        let Some(vm) = self.vms.get_mut(index) else {
             return;
         };
-        tenant.generation += 1;
+        vm.generation += 1;
         self.announce(index);
     }
 
     fn grow(&mut self) {
-        let index = self.rng.index(self.tenants.len());
-        let Some(tenant) = self.tenants.get_mut(index) else {
+        let index = self.rng.index(self.vms.len());
+        if self.is_remapped(index) {
+            return;
+        }
+        let Some(vm) = self.vms.get_mut(index) else {
             return;
         };
-        let Some(last) = tenant.runs.last_mut().filter(|_| !tenant.grown) else {
+        let Some(last) = vm.runs.last_mut().filter(|_| !vm.grown) else {
             return;
         };
         last.sectors = Sectors(last.sectors.0 + 64);
-        tenant.grown = true;
-        tenant.generation += 1;
+        vm.grown = true;
+        vm.generation += 1;
         self.announce(index);
         // The guest hears of it once the reactors have it: those that have not yet may refuse the new sectors.
-        if let Some(tenant) = self.tenants.get_mut(index) {
-            tenant.grow_at = Some(tenant.generation);
+        if let Some(vm) = self.vms.get_mut(index) {
+            vm.grow_at = Some(vm.generation);
         }
     }
 
-    /// Tells all reactors of a tenant's route.
+    /// Tells all reactors of a VM's route.
     fn announce(&mut self, index: usize) {
-        let (Some(daemon), Some(tenant)) = (&mut self.daemon, self.tenants.get(index)) else {
+        let (Some(daemon), Some(vm)) = (&mut self.daemon, self.vms.get(index)) else {
             return;
         };
         for reactor in 0..self.plan.setup.reactors {
-            daemon.tell(
-                reactor,
-                Command::SetRoute {
-                    volume: VolumeIndex(tenant.number),
-                    route: route_of(tenant),
-                    generation: Generation(tenant.generation),
-                },
-            );
+            daemon.tell(reactor, command_of(vm, vm.generation, self.epoch, false));
         }
         self.disturbed = self.now;
+    }
+
+    /// Requests of volumes are parked by faults: somebody looks after that.
+    pub(crate) fn look_after_parked(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        for number in std::mem::take(&mut daemon.parked) {
+            self.later(100_000, 3_000_000, Later::Mend(usize::from(number)));
+        }
+    }
+
+    /// When its disks are well the volume has its route again; now and then somebody decides that nobody heals it.
+    fn mend(&mut self, index: usize) {
+        let Some(vm) = self.vms.get(index) else { return };
+        let is_ill = vm
+            .disks()
+            .iter()
+            .any(|disk| self.ill.get(*disk).is_some_and(Option::is_some));
+        let fails = self.rng.one_in(8);
+        if self.is_remapped(index) || (is_ill && !fails) {
+            return self.later(100_000, 3_000_000, Later::Mend(index));
+        }
+        if fails {
+            vm.watch.borrow_mut().may_fail = true;
+            let (volume, generation) = (VolumeIndex(vm.number), Generation(vm.generation));
+            let Some(daemon) = &mut self.daemon else { return };
+            let reactors = 0..self.plan.setup.reactors;
+            reactors.for_each(|reactor| daemon.tell(reactor, ReactorChange::Fail { volume, generation }));
+            self.disturbed = self.now;
+            return;
+        }
+        self.take_again();
+        if let Some(vm) = self.vms.get_mut(index) {
+            vm.generation += 1;
+        }
+        self.announce(index);
+    }
+
+    /// Notes which disks have refused a reactor, and gives it those again that it has let go of for that.
+    pub(crate) fn note_fenced(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        for (reactor, device) in std::mem::take(&mut daemon.fenced) {
+            self.array.borrow_mut().fence(reactor, device);
+            self.refused.push((reactor, device));
+        }
+        for (reactor, device) in std::mem::take(&mut daemon.idle) {
+            self.array.borrow_mut().admit(reactor, device);
+            let (stats, deadline) = (Default::default(), self.plan.deadline);
+            let add = ReactorCommand::AddDevice {
+                opened: (),
+                device,
+                stats,
+                deadline,
+            };
+            daemon.tell(reactor, add);
+        }
+    }
+
+    /// Disks that are well and have refused a reactor are given to it again: the reservation is had.
+    fn take_again(&mut self) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let ill = &self.ill;
+        let is_well = |device: DeviceIndex| ill.get(device.usize()).is_some_and(Option::is_none);
+        for (reactor, device) in self.refused.extract_if(.., |(_, device)| is_well(*device)) {
+            daemon.tell(reactor, ReactorChange::CloseDevice { device });
+        }
     }
 
     fn afflict(&mut self, how: impl FnOnce(&mut Conduct, &mut crate::rng::Rng)) {
@@ -187,7 +271,7 @@ impl World {
         self.make_ill(disk);
         let mut conduct = self.healthy(disk);
         how(&mut conduct, &mut self.rng);
-        if let Some(disk) = self.rack.borrow_mut().disks.get_mut(disk) {
+        if let Some(disk) = self.array.borrow_mut().disks.get_mut(disk) {
             disk.conduct = conduct;
         }
         self.later(1_000_000, 120_000_000, Later::Heal(disk));
@@ -197,27 +281,23 @@ impl World {
         if let Some(ill) = self.ill.get_mut(disk) {
             ill.get_or_insert(self.now);
         }
-        for tenant in self
-            .tenants
-            .iter()
-            .filter(|tenant| tenant.disks().contains(&disk))
-        {
+        for vm in self.vms.iter().filter(|vm| vm.disks().contains(&disk)) {
             // From here on errors are allowed: requests in flight when the disk is healed may still carry one.
-            tenant.watch.borrow_mut().may_fail = true;
+            vm.watch.borrow_mut().may_fail |= !vm.parks_faults();
         }
     }
 
     fn heal(&mut self, disk: usize) {
         let conduct = self.healthy(disk);
-        let mut rack = self.rack.borrow_mut();
-        let Some(place) = rack.disks.get_mut(disk) else {
+        let mut array = self.array.borrow_mut();
+        let Some(place) = array.disks.get_mut(disk) else {
             return;
         };
         if place.gone {
             return;
         }
         place.conduct = conduct;
-        rack.resume_hung();
+        array.resume_hung();
         if let (Some(ill), Some(pause)) = (self.ill.get_mut(disk), self.pauses.get_mut(disk)) {
             let lasted = ill.take().map_or(Nanos(0), |since| self.now.since(since));
             // What the disk had all that time comes back now; then each reactor pauses, and gives turns to those who wait.

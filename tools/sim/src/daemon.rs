@@ -1,13 +1,14 @@
 //! The simulated process: reactors of the very engine the daemon runs, over simulated disks and guests. It can be
 //! killed between two turns or in the middle of one.
 
+use crate::array::Array;
 use crate::devices::SimDevices;
 use crate::finding::{Findings, Invariant};
+use crate::mappings::Mappings;
 use crate::pool::SimPool;
-use crate::rack::Rack;
 use crate::source::{Fuse, Killed, SimSource};
 use palisade_block::Nanos;
-use palisade_block::mailbox::{Command, Notice};
+use palisade_block::mailbox::{Notice, ReactorCommand};
 use palisade_block::stats::ReactorStats;
 use palisade_engine::idle::Next;
 use palisade_engine::{Idle, IdlePolicy, Reactor, ReactorConfig};
@@ -34,6 +35,7 @@ pub struct Setup {
 
 /// A reactor, and what its thread would keep beside it.
 struct Core {
+    mappings: Rc<RefCell<Mappings>>,
     buffers_out: Rc<Cell<usize>>,
     reactor: Reactor<SimSource, SimDevices, SimPool>,
     idle: Idle,
@@ -65,19 +67,32 @@ pub struct Daemon {
     pub routes: BTreeMap<(u16, u16), u64>,
     /// Reactors that have let go of an attachment's volume since last asked.
     pub revoked: Vec<(u16, AttachmentIndex)>,
+    /// Volumes that reactors have called suspended for a change, and changes that they have given up, since last asked: reactor,
+    /// volume and generation.
+    pub suspended: Vec<(u16, u16, u64)>,
+    /// The latter.
+    pub cancelled: Vec<(u16, u16, u64)>,
+    /// Volumes of which requests are parked by a fault, since last asked.
+    pub parked: Vec<u16>,
+    /// Devices that a reactor has let go of, since last asked.
+    pub idle: Vec<(u16, DeviceIndex)>,
+    /// Devices that have refused a reactor, since last asked.
+    pub fenced: Vec<(u16, DeviceIndex)>,
     /// Queues given back since last asked.
     pub stopped: Vec<QueueId>,
-    rack: Rc<RefCell<Rack>>,
+    array: Rc<RefCell<Array>>,
     findings: Findings,
 }
 
 impl Daemon {
     /// Starts the process.
-    pub fn start(setup: &Setup, rack: &Rc<RefCell<Rack>>, findings: &Findings, now: Nanos) -> Daemon {
+    pub fn start(setup: &Setup, array: &Rc<RefCell<Array>>, findings: &Findings, now: Nanos) -> Daemon {
         let cores = (0..setup.reactors).map(|number| {
-            let devices = SimDevices::new(number, Rc::clone(rack));
-            let pool = SimPool::new(setup.buffers, Rc::clone(rack), findings.clone());
+            let mappings = Rc::new(RefCell::new(Mappings::new(number, findings.clone())));
+            let devices = SimDevices::new(number, Rc::clone(array), Rc::clone(&mappings));
+            let pool = SimPool::new(setup.buffers, Rc::clone(array), findings.clone());
             Core {
+                mappings,
                 buffers_out: pool.out(),
                 reactor: Reactor::new(setup.config, devices, pool, Arc::new(ReactorStats::default())),
                 idle: Idle::new(setup.idle, now),
@@ -92,15 +107,22 @@ impl Daemon {
             moved_at: BTreeMap::new(),
             routes: BTreeMap::new(),
             revoked: Vec::new(),
+            suspended: Vec::new(),
+            cancelled: Vec::new(),
+            parked: Vec::new(),
+            idle: Vec::new(),
+            fenced: Vec::new(),
             stopped: Vec::new(),
-            rack: Rc::clone(rack),
+            array: Rc::clone(array),
             findings: findings.clone(),
         }
     }
 
     /// Tells a reactor of a change.
-    pub fn tell(&mut self, reactor: u16, command: Command<SimSource>) {
+    pub fn tell(&mut self, reactor: u16, command: impl Into<ReactorCommand<SimSource, SimDevices>>) {
         if let Some(core) = self.cores.get_mut(reactor as usize) {
+            let command = command.into();
+            core.mappings.borrow_mut().told(&command);
             core.reactor.apply(command);
             core.kicked = true;
         }
@@ -120,7 +142,7 @@ impl Daemon {
         };
         if core.asleep {
             let due = core.reactor.due().is_some_and(|at| at <= now);
-            if !core.kicked && !due && !self.rack.borrow().has_finished(reactor) {
+            if !core.kicked && !due && !self.array.borrow().has_finished(reactor) {
                 return Turned::Idle;
             }
             core.asleep = false;
@@ -165,11 +187,26 @@ impl Daemon {
                     self.stalled.insert((reactor, device));
                 }
                 Notice::RouteInUse { volume, generation } => {
+                    core.mappings.borrow_mut().is_in_use(volume, generation);
                     self.routes.insert((reactor, volume.0), generation.0);
                 }
+                Notice::VolumeEnded { volume, .. } => drop(self.routes.remove(&(reactor, volume.0))),
                 Notice::Revoked { attachment } => self.revoked.push((reactor, attachment)),
                 // Its steps are not timed: no page of a simulated guest makes anybody wait.
-                Notice::DeviceIdle { .. } | Notice::QueueStalled { .. } => {}
+                Notice::DeviceFenced { device } => self.fenced.push((reactor, device)),
+                Notice::DeviceClosed { device } => self.idle.push((reactor, device)),
+                // Its devices can always be opened, and no page of a simulated guest is pinned.
+                Notice::DeviceUnusable { .. } | Notice::MemoryReleased { .. } => {}
+                Notice::QueueStalled { .. } => {}
+                Notice::Suspended { volume, generation } => {
+                    self.suspended.push((reactor, volume.0, generation.0));
+                }
+                Notice::Cancelled { volume, generation } => {
+                    self.cancelled.push((reactor, volume.0, generation.0));
+                }
+                Notice::Parked { volume, .. } => self.parked.push(volume.0),
+                // Who is late changes nothing; that is seen on the disks.
+                Notice::Stale { .. } => {}
             }
         }
         if work + notices > 0 {
@@ -198,9 +235,9 @@ impl Daemon {
     pub fn kill(self) {
         for (number, core) in (0..).zip(self.cores) {
             core.reactor.abandon();
-            let mut rack = self.rack.borrow_mut();
-            rack.abandon(number);
-            rack.memories.forget_reactor(number);
+            let mut array = self.array.borrow_mut();
+            array.abandon(number);
+            array.memories.forget_reactor(number);
         }
     }
 }

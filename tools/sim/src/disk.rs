@@ -186,6 +186,9 @@ pub struct Conduct {
     pub fail_permille: u64,
     /// With what it fails.
     pub fault: Fault,
+    /// Chance that the answer to an operation that was carried out is lost, in a thousandth: the disk is behind another node,
+    /// which knows the operation again.
+    pub loses_permille: u64,
     /// Nothing completes.
     pub hangs: bool,
     /// Whether an operation that hangs can be taken back.
@@ -201,6 +204,7 @@ impl Conduct {
         busy_permille: 0,
         fail_permille: 0,
         fault: Fault::Media,
+        loses_permille: 0,
         hangs: false,
         cancellable: true,
         lie: None,

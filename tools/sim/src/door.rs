@@ -2,8 +2,9 @@
 //! engine alone, and real rings in guest memory ([`crate::ring_door`]).
 
 use crate::finding::{Findings, Invariant};
+use crate::port;
 use crate::source::AnySource;
-use palisade_block::{Answer, Lease, Nanos, Op, Pulled, Request, SegmentList, Source, Token};
+use palisade_block::{Answer, Lease, Nanos, Op, Pulled, Request, Segment, SegmentList, Source, Token};
 use palisade_memory::GuestMemory;
 use palisade_words::{Lba, Sectors};
 use std::cell::RefCell;
@@ -13,17 +14,17 @@ use std::sync::Arc;
 
 /// What a guest asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wish {
+pub enum RequestKind {
     /// A block operation.
     Block(Op),
     /// The device's name (VIRTIO_BLK_T_GET_ID).
     GetId,
 }
 
-impl Wish {
+impl RequestKind {
     /// Whether it gives space back or zeroes it without data, of which a device gets few at a time.
     pub fn is_range(self) -> bool {
-        matches!(self, Wish::Block(Op::Discard | Op::WriteZeroes { .. }))
+        matches!(self, RequestKind::Block(Op::Discard | Op::WriteZeroes { .. }))
     }
 }
 
@@ -31,7 +32,7 @@ impl Wish {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asked {
     /// What.
-    pub wish: Wish,
+    pub kind: RequestKind,
     /// First sector.
     pub lba: u64,
     /// Length in sectors.
@@ -71,7 +72,8 @@ pub struct PlainQueue {
     waiting: VecDeque<(u16, Asked)>,
     unshown: Vec<(u16, Asked)>,
     taken: BTreeMap<u16, Asked>,
-    hidden: Vec<Answered>,
+    /// Answers that the guest does not see yet, each with what was asked: they are nobody's when the process dies.
+    hidden: Vec<(Answered, Asked)>,
     visible: Vec<Answered>,
     kick_wanted: bool,
 }
@@ -129,9 +131,10 @@ impl Door for PlainDoor {
 
     fn source(&mut self) -> AnySource {
         let mut queue = self.queue.borrow_mut();
-        queue.hidden.clear();
         queue.kick_wanted = false;
-        let taken = std::mem::take(&mut queue.taken);
+        let mut taken = std::mem::take(&mut queue.taken);
+        let unseen = std::mem::take(&mut queue.hidden);
+        taken.extend(unseen.into_iter().map(|(answered, asked)| (answered.key, asked)));
         for request in taken.into_iter().rev() {
             queue.waiting.push_front(request);
         }
@@ -151,9 +154,26 @@ pub struct PlainSource {
     findings: Findings,
 }
 
+impl PlainSource {
+    /// The guest's data in these buffers of a request.
+    pub fn data_of(&self, buffers: &[Segment]) -> Vec<u8> {
+        let parts = buffers.iter().map(|buffer| port::get(&self.memory, *buffer));
+        parts.collect::<Vec<_>>().concat()
+    }
+
+    /// Puts data into them.
+    pub fn put(&self, buffers: &[Segment], data: &[u8]) {
+        port::put(&self.memory, buffers, data);
+    }
+}
+
 impl Source for PlainSource {
     fn lease(&self) -> Lease {
         self.memory.lease().clone()
+    }
+
+    fn has_more(&self) -> bool {
+        !self.queue.borrow().waiting.is_empty()
     }
 
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
@@ -162,8 +182,8 @@ impl Source for PlainSource {
         let Some((key, asked)) = queue.waiting.pop_front() else {
             return Pulled::Empty;
         };
-        let Wish::Block(op) = asked.wish else {
-            queue.hidden.push(Answered { key, status: 0 });
+        let RequestKind::Block(op) = asked.kind else {
+            queue.hidden.push((Answered { key, status: 0 }, asked));
             return Pulled::Answered;
         };
         for &(address, bytes) in &asked.data {
@@ -180,15 +200,7 @@ impl Source for PlainSource {
                 );
             }
         }
-        let token = Token {
-            head: key,
-            bytes_in: if op == Op::Read {
-                segments.bytes() as u32
-            } else {
-                0
-            },
-            reply: 0,
-        };
+        let token = Token::new(key.into(), 0);
         let (lba, sectors) = (Lba(asked.lba), Sectors(asked.sectors));
         queue.taken.insert(key, asked);
         Pulled::Request(Request {
@@ -200,23 +212,23 @@ impl Source for PlainSource {
     }
 
     fn finish(&mut self, answer: Answer<'_>) {
-        let key = answer.token.head;
+        let key = answer.token.key() as u16;
         answer.token.spend();
         let mut queue = self.queue.borrow_mut();
-        if queue.taken.remove(&key).is_none() {
+        let Some(asked) = queue.taken.remove(&key) else {
             let what = format!("request {key} was answered without being in flight");
-            self.findings.add(Invariant::OneAnswer, Nanos(0), what);
-        }
-        queue.hidden.push(Answered {
-            key,
-            status: answer.status as u8,
-        });
+            return self.findings.add(Invariant::OneAnswer, Nanos(0), what);
+        };
+        let status = answer.status as u8;
+        queue.hidden.push((Answered { key, status }, asked));
     }
 
     fn publish(&mut self) {
         let mut queue = self.queue.borrow_mut();
         let hidden = std::mem::take(&mut queue.hidden);
-        queue.visible.extend(hidden);
+        queue
+            .visible
+            .extend(hidden.into_iter().map(|(answered, _)| answered));
     }
 
     fn arm(&mut self) -> bool {

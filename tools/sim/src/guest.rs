@@ -1,7 +1,7 @@
 //! A well-behaved guest: it asks for random things, keeps account of every request, and looks closely at every
 //! answer. It trusts nobody: not the data, not the status, not that the bytes beside its buffers are left alone.
 
-use crate::door::{Answered, Asked, Door, Wish};
+use crate::door::{Answered, Asked, Door, RequestKind};
 use crate::finding::{Findings, Invariant};
 use crate::history::Tick;
 use crate::rng::{Rng, RunHash};
@@ -154,16 +154,16 @@ impl Guest {
         let oldest = self.asked(is_range).min_by_key(|(_, pending)| pending.since);
         oldest.map_or_else(String::new, |(queue, pending)| {
             let Asked {
-                wish, lba, sectors, ..
+                kind, lba, sectors, ..
             } = &pending.asked;
-            format!("{wish:?} of {sectors} sectors at {lba} in queue {queue}")
+            format!("{kind:?} of {sectors} sectors at {lba} in queue {queue}")
         })
     }
 
     fn asked(&self, is_range: bool) -> impl Iterator<Item = (usize, &Pending)> {
         let queues = self.pending.iter().enumerate();
         let all = queues.flat_map(|(queue, by)| by.values().map(move |one| (queue, one)));
-        all.filter(move |(_, pending)| pending.asked.wish.is_range() == is_range)
+        all.filter(move |(_, pending)| pending.asked.kind.is_range() == is_range)
     }
 
     /// Reads the whole volume next, once.
@@ -202,7 +202,7 @@ impl Guest {
             .map(|(_, pending)| pending)
         {
             self.slots_free.push(pending.slot);
-            let Wish::Block(op) = pending.asked.wish else {
+            let RequestKind::Block(op) = pending.asked.kind else {
                 continue;
             };
             if !pending.foolish {
@@ -287,24 +287,24 @@ impl Guest {
             draw = draw.wrapping_sub(weight);
             hit
         };
-        let wish = if falls(read) {
-            Wish::Block(Op::Read)
+        let kind = if falls(read) {
+            RequestKind::Block(Op::Read)
         } else if falls(write) {
-            Wish::Block(Op::Write)
+            RequestKind::Block(Op::Write)
         } else if falls(flush) {
-            Wish::Block(Op::Flush)
+            RequestKind::Block(Op::Flush)
         } else if falls(discard) {
-            Wish::Block(Op::Discard)
+            RequestKind::Block(Op::Discard)
         } else if falls(zeroes) {
-            Wish::Block(Op::WriteZeroes {
+            RequestKind::Block(Op::WriteZeroes {
                 unmap: self.rng.one_in(2),
             })
         } else {
-            Wish::GetId
+            RequestKind::GetId
         };
-        let made = match wish {
-            Wish::Block(op) if op != Op::Flush => self.ask_range(queue, op, now),
-            wish => self.put(queue, wish, (0, 0), false, now),
+        let made = match kind {
+            RequestKind::Block(op) if op != Op::Flush => self.ask_range(queue, op, now),
+            kind => self.put(queue, kind, (0, 0), false, now),
         };
         if made {
             self.left -= 1;
@@ -338,13 +338,13 @@ impl Guest {
                 _ if block > 1 => 1,
                 _ => 1 << 55,
             };
-            return self.put(queue, Wish::Block(op), (lba, sectors), true, now);
+            return self.put(queue, RequestKind::Block(op), (lba, sectors), true, now);
         }
         if !self.watch.borrow().admits(op, lba, sectors) {
             return false;
         }
         let refused = self.habits.read_only && op.changes();
-        self.put(queue, Wish::Block(op), (lba, sectors), refused, now)
+        self.put(queue, RequestKind::Block(op), (lba, sectors), refused, now)
     }
 
     fn sweep_on(&mut self, queue: usize, now: Nanos) -> bool {
@@ -354,7 +354,7 @@ impl Guest {
         if !self.watch.borrow().admits(Op::Read, at, sectors) {
             return false;
         }
-        let made = self.put(queue, Wish::Block(Op::Read), (at, sectors), false, now);
+        let made = self.put(queue, RequestKind::Block(Op::Read), (at, sectors), false, now);
         if made {
             self.sweep = (at + sectors < volume).then_some(at + sectors);
         }
@@ -364,7 +364,7 @@ impl Guest {
     fn put(
         &mut self,
         queue: usize,
-        wish: Wish,
+        kind: RequestKind,
         (lba, sectors): (u64, u64),
         foolish: bool,
         now: Nanos,
@@ -372,15 +372,15 @@ impl Guest {
         let Some(&slot) = self.slots_free.last() else {
             return false;
         };
-        let bytes = match wish {
-            Wish::Block(op) if op.moves_data() => sectors * SECTOR as u64,
-            Wish::GetId => 20,
-            Wish::Block(_) => 0,
+        let bytes = match kind {
+            RequestKind::Block(op) if op.moves_data() => sectors * SECTOR as u64,
+            RequestKind::GetId => 20,
+            RequestKind::Block(_) => 0,
         };
         let number = self.tick();
         let data = self.lay_out(slot, bytes);
         let asked = Asked {
-            wish,
+            kind,
             lba,
             sectors,
             data,
@@ -391,7 +391,7 @@ impl Guest {
         };
         self.slots_free.pop();
         self.asked += 1;
-        if let (Wish::Block(op), false) = (wish, foolish) {
+        if let (RequestKind::Block(op), false) = (kind, foolish) {
             self.watch.borrow_mut().begins(op, lba, sectors, number, number);
         }
         let pending = Pending {
@@ -475,7 +475,7 @@ impl Guest {
     fn content(&self, asked: &Asked, number: u64) -> Vec<u8> {
         let bytes = asked.data.iter().map(|(_, bytes)| *bytes as usize).sum();
         let mut content = vec![UNREAD; bytes];
-        if asked.wish == Wish::Block(Op::Write) {
+        if asked.kind == RequestKind::Block(Op::Write) {
             let volume = self.watch.borrow().volume;
             for (index, sector) in (0..).zip(content.chunks_exact_mut(SECTOR)) {
                 stamp::fill(
@@ -505,12 +505,12 @@ impl Guest {
                 Some(Status::IoErr)
             }
         };
-        if pending.asked.wish == Wish::Block(Op::Write)
+        if pending.asked.kind == RequestKind::Block(Op::Write)
             && data != self.content(&pending.asked, pending.number)
         {
             self.wrong(Invariant::ForeignBytes, now, pending, "had its data changed");
         }
-        let Wish::Block(op) = pending.asked.wish else {
+        let RequestKind::Block(op) = pending.asked.kind else {
             if status != Some(Status::Ok) {
                 self.wrong(Invariant::OneAnswer, now, pending, "failed");
             }
@@ -609,10 +609,10 @@ impl Guest {
 
     fn wrong(&self, invariant: Invariant, now: Nanos, pending: &Pending, what: &str) {
         let Asked {
-            wish, lba, sectors, ..
+            kind, lba, sectors, ..
         } = &pending.asked;
         let text = format!(
-            "guest {}: {wish:?} of {sectors} sectors at {lba} {what}",
+            "guest {}: {kind:?} of {sectors} sectors at {lba} {what}",
             self.name
         );
         self.findings.add(invariant, now, text);

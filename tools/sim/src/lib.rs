@@ -8,7 +8,7 @@
 //! chance, or a thread.
 //!
 //! ```text
-//!   guest ── door ── source ──┐                    ┌── devices ── rack ── medium
+//!   guest ── door ── source ──┐                    ┌── devices ── array ── medium
 //!     │     (lists or rings)  ├── reactor (engine) ┤     (faults, late, torn, cut)
 //!   watch ── history          └── kill, drain      └── pool
 //!
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`] and [`backup`]; 10 in [`operator`] and [`superblock`]; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
+//! [`history`] and [`backup`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`] and [`superblock`]; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
 //! [`hostile`]; and that a turn does not allocate, in [`daemon`].
 //!
 //! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers
@@ -24,6 +24,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod array;
 pub mod backup;
 mod chaos;
 pub mod clock;
@@ -36,6 +37,7 @@ pub mod guest;
 pub mod history;
 pub mod hostile;
 pub mod lineage;
+pub mod mappings;
 pub mod memory;
 pub mod moves;
 pub mod mutation;
@@ -43,7 +45,8 @@ pub mod node;
 pub mod operator;
 pub mod plan;
 pub mod pool;
-pub mod rack;
+pub mod port;
+pub mod remap;
 pub mod ring_door;
 pub mod rng;
 pub mod scenario;
@@ -52,8 +55,8 @@ pub mod stamp;
 pub mod suite;
 pub mod superblock;
 mod taking;
-pub mod tenant;
 pub mod verify;
+pub mod vm;
 pub mod watch;
 pub mod world;
 

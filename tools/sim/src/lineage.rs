@@ -26,7 +26,7 @@ use palisade_model::{
     AddDisk, ChangeVolume, Clear, Cluster, Command, CreateVolume, DeleteVolume, GrowVolume, InitCluster,
     Medium as Made, MediumRecord, Usage,
 };
-use palisade_reconcile::{Superblock, objection};
+use palisade_reconcile::{SuperblockState, objection};
 use palisade_volume::{Known, carried, image, is_first_write_cut_off};
 use palisade_wire::{
     AREA_SECTORS, DecodeError, Decoded, ExtentRecord, Geometry, SECTOR_4K_BYTES, Sector, decode,
@@ -210,29 +210,35 @@ impl World {
         let known = self.node.control.observed.last_read(&disk);
         let known = known.ok_or("the disk is neither open nor refused at rest")?;
         let generation = wanted.superblock_generation();
-        let in_force = Superblock::Ours {
+        let in_force = SuperblockState::Ours {
             generation,
             flawed: false,
         };
         match known {
             found if found == in_force && wanted.first_superblock.is_on_medium() => self.is_whole(),
-            Superblock::Newer { .. } | Superblock::Diverged { .. } | Superblock::Foreign => Ok(()),
-            Superblock::Older { .. }
+            SuperblockState::Newer { .. } | SuperblockState::Diverged { .. } | SuperblockState::Foreign => {
+                Ok(())
+            }
+            SuperblockState::Older { .. }
                 if self.left.is_some() || self.is_asked_about(&self.running.cluster, &disk) =>
             {
                 Ok(())
             }
-            Superblock::Missing | Superblock::Damaged
+            SuperblockState::Missing | SuperblockState::Damaged
                 if self.read().is_err() && wanted.first_superblock.is_on_medium() =>
             {
                 Ok(())
             }
             // A bit has turned in what was left of copies, before there were others.
-            Superblock::Damaged if self.read().is_err() && self.turned => Ok(()),
+            SuperblockState::Damaged if self.read().is_err() && self.turned => Ok(()),
             // The operator is told, and nobody is served.
-            Superblock::EndLost { tail, .. } if self.is_end_gone(tail) => Ok(()),
+            SuperblockState::EndLost { tail, .. } if self.is_end_gone(tail) => Ok(()),
             // Another database has used the medium meanwhile: it is not the one that was looked at when the disk was added.
-            Superblock::Missing | Superblock::Damaged if self.has_remains_of_another(wanted.uuid) => Ok(()),
+            SuperblockState::Missing | SuperblockState::Damaged
+                if self.has_remains_of_another(wanted.uuid) =>
+            {
+                Ok(())
+            }
             other => Err(format!(
                 "at rest the disk is stuck: {other:?}, {:?}, {:?}, blank {}",
                 wanted.first_superblock,
@@ -256,7 +262,7 @@ impl World {
     }
 
     /// What the planner is told of a superblock, as the daemon tells it.
-    fn superblock_of(&mut self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
+    fn superblock_of(&mut self, cluster: &Cluster, disk: &Name) -> Result<SuperblockState, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
         let known = self.known(cluster, disk);
         carried(&self.read(), &wanted, known, || self.is_cut_off(cluster, disk))

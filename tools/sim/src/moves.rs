@@ -10,8 +10,8 @@
 //!                                       all have acknowledged
 //! ```
 
+use crate::array::{Array, Moving, POISON};
 use crate::finding::Invariant;
-use crate::rack::{Moving, POISON, Rack};
 use crate::world::{SPARE, World};
 use palisade_words::Sectors;
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 /// A volume's content on its way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Move {
-    tenant: usize,
+    vm: usize,
     /// The first generation under which the volume lies at the new places.
     generation: u64,
     places: Vec<Moving>,
@@ -27,13 +27,20 @@ pub struct Move {
     done: BTreeSet<u16>,
 }
 
+impl Move {
+    /// Whether it is of this VM's volume.
+    pub(crate) fn is_of(&self, vm: usize) -> bool {
+        self.vm == vm
+    }
+}
+
 impl World {
     /// Before anything runs: the places to which volumes may move are full of what is nobody's.
     pub(crate) fn poison_elsewhere(&mut self) {
-        let mut rack = self.rack.borrow_mut();
-        for tenant in &self.tenants {
-            for (run, elsewhere) in tenant.runs.iter().zip(&tenant.elsewhere) {
-                if let Some(disk) = rack.disk_mut(run.device) {
+        let mut array = self.array.borrow_mut();
+        for vm in &self.vms {
+            for (run, elsewhere) in vm.runs.iter().zip(&vm.elsewhere) {
+                if let Some(disk) = array.disk_mut(run.device) {
                     let sectors = Sectors(run.sectors.0 + SPARE / 2);
                     let poison = vec![POISON; sectors.bytes() as usize];
                     disk.medium.write(*elsewhere, &poison, true, || true);
@@ -42,19 +49,20 @@ impl World {
         }
     }
 
-    /// A tenant's volume changes its places, with its next generation. Not while it is on its way.
+    /// A VM's volume changes its places, with its next generation. Not while it is on its way.
     pub(crate) fn begin_move(&mut self, index: usize) {
-        let Some(tenant) = self.tenants.get_mut(index) else {
+        let Some(vm) = self.vms.get_mut(index) else {
             return;
         };
-        if self.daemon.is_none() || self.moves.iter().any(|one| one.tenant == index) {
+        if self.daemon.is_none() || self.moves.iter().any(|one| one.is_of(index)) {
             return;
         }
+        vm.moves += 1;
         // Its length is that of a volume which has grown: growth may come while it moves.
-        let longer = if tenant.grown { 0 } else { SPARE / 2 };
-        let runs = tenant.runs.len();
+        let longer = if vm.grown { 0 } else { SPARE / 2 };
+        let runs = vm.runs.len();
         let mut places = Vec::new();
-        for (number, (run, elsewhere)) in tenant.runs.iter_mut().zip(&mut tenant.elsewhere).enumerate() {
+        for (number, (run, elsewhere)) in vm.runs.iter_mut().zip(&mut vm.elsewhere).enumerate() {
             let more = if number + 1 == runs { longer } else { 0 };
             places.push(Moving {
                 device: run.device,
@@ -64,11 +72,11 @@ impl World {
             });
             std::mem::swap(&mut run.lba, elsewhere);
         }
-        let mut rack = self.rack.borrow_mut();
-        places.iter().for_each(|place| rack.begin_move(*place));
+        let mut array = self.array.borrow_mut();
+        places.iter().for_each(|place| array.begin_move(*place));
         self.moves.push(Move {
-            tenant: index,
-            generation: tenant.generation + 1,
+            vm: index,
+            generation: vm.generation + 1,
             places,
             done: BTreeSet::new(),
         });
@@ -77,16 +85,16 @@ impl World {
     /// Looks which reactors have taken the new route, and ends moves for which all have.
     pub(crate) fn go_on_moving(&mut self) {
         let Some(daemon) = &self.daemon else { return };
-        let mut rack = self.rack.borrow_mut();
+        let mut array = self.array.borrow_mut();
         let reactors = self.plan.setup.reactors;
         for one in &mut self.moves {
-            let Some(tenant) = self.tenants.get(one.tenant) else {
+            let Some(vm) = self.vms.get(one.vm) else {
                 continue;
             };
             for reactor in 0..reactors {
-                let in_use = daemon.routes.get(&(reactor, tenant.number)).copied();
+                let in_use = daemon.routes.get(&(reactor, vm.number)).copied();
                 if in_use >= Some(one.generation) && one.done.insert(reactor) {
-                    one.places.iter().for_each(|place| rack.leave(reactor, *place));
+                    one.places.iter().for_each(|place| array.leave(reactor, *place));
                 }
             }
         }
@@ -96,34 +104,34 @@ impl World {
         self.moves = under_way;
         let over: Vec<Move> = over;
         for place in over.iter().flat_map(|one| &one.places) {
-            rack.end_move(*place);
+            array.end_move(*place);
         }
     }
 
     /// The process is dead, and its successor begins with the new routes.
     pub(crate) fn end_moves(&mut self) {
-        let mut rack = self.rack.borrow_mut();
+        let mut array = self.array.borrow_mut();
         for one in std::mem::take(&mut self.moves) {
-            one.places.iter().for_each(|place| rack.end_move(*place));
+            one.places.iter().for_each(|place| array.end_move(*place));
         }
-        rack.forget_left();
+        array.forget_left();
     }
 
     /// Places that belong to no volume are as they were left.
-    pub(crate) fn check_places_left(&self, rack: &Rack) {
+    pub(crate) fn check_places_left(&self, array: &Array) {
         if !self.moves.is_empty() {
             return;
         }
-        for tenant in &self.tenants {
-            for (run, elsewhere) in tenant.runs.iter().zip(&tenant.elsewhere) {
-                let Some(disk) = rack.disks.get(run.device.usize()) else {
+        for vm in &self.vms {
+            for (run, elsewhere) in vm.runs.iter().zip(&vm.elsewhere) {
+                let Some(disk) = array.disks.get(run.device.usize()) else {
                     continue;
                 };
                 let left = disk.medium.read(*elsewhere, run.sectors);
                 if left.iter().any(|byte| *byte != POISON) {
                     let what = format!(
                         "disk {}: a request of volume {} landed at {}, which the volume has left",
-                        run.device.0, tenant.number, elsewhere.0
+                        run.device.0, vm.number, elsewhere.0
                     );
                     self.findings.add(Invariant::OneGeneration, self.now, what);
                 }

@@ -1,10 +1,10 @@
 //! Deliberate faults by name. Each is put in at a border of the simulator, never in the code under test, and proves
 //! that a checker can fail: the test runs seeds until it is found.
 
+use crate::devices::Tampering;
 use crate::disk::Lie;
 use crate::finding::Invariant;
 use crate::plan::Break;
-use crate::rack::Tampering;
 use crate::source::Meddling;
 
 /// A deliberate fault.
@@ -65,6 +65,12 @@ pub const MUTATIONS: &[Mutation] = &[
         finds: Invariant::Isolation,
     },
     Mutation {
+        name: "mapping-before",
+        fault: Break::Devices(Tampering::MappingBefore),
+        scenario: "remap",
+        finds: Invariant::OneGeneration,
+    },
+    Mutation {
         name: "lying-flush",
         fault: Break::Disks(Lie::FlushDoesNothing),
         scenario: "power",
@@ -109,6 +115,12 @@ pub const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "effects-first",
         fault: Break::EffectsBeforeTheLog,
+        scenario: "operator",
+        finds: Invariant::AllOrNothing,
+    },
+    Mutation {
+        name: "acknowledge-unlogged",
+        fault: Break::AcknowledgesUnlogged,
         scenario: "operator",
         finds: Invariant::AllOrNothing,
     },

@@ -8,15 +8,20 @@
 //! - a route leads to devices that its reactor uses, and shares no sector with another volume's on any reactor, nor with
 //!   space that is being cleared;
 //! - a volume is offered when all reactors have its route, and has lost it only when nobody is let in to it any more;
-//! - no number is given while somebody still uses it.
+//! - no number is given while somebody still uses it;
+//! - a device that was away gives way to its successor when no reactor uses it any more, and a look from before a superblock
+//!   was written shows nothing new.
 
+mod devices;
 mod reactors;
 mod sessions;
 
 use crate::finding::Invariant;
 use crate::rng::Rng;
+use devices::Replacements;
 use palisade_block::Nanos;
-use palisade_control::{Control, DoorChange, Effect, Event, ReactorChange, TaskEnd, TaskId, Work};
+use palisade_block::mailbox::ReactorChange;
+use palisade_control::{Control, DoorChange, Effect, NodeEvent, TaskEnd, TaskId, Work};
 use palisade_model::{Cluster, Extent};
 use palisade_words::{DeviceIndex, Generation, Name};
 use reactors::Reactors;
@@ -93,11 +98,13 @@ pub struct SimNode {
     /// Given by the machine, and not carried out.
     effects: VecDeque<Effect>,
     /// On their way to the machine.
-    events: Vec<Event>,
+    events: Vec<NodeEvent>,
     reactors: Reactors,
     sessions: Sessions,
     /// Open devices, each with its disk.
     open: BTreeMap<DeviceIndex, Name>,
+    /// Descriptors that are to take the place of dead ones.
+    replacements: Replacements,
     /// Where zeros are being written.
     clearings: BTreeMap<TaskId, Vec<Extent>>,
     rng: Rng,
@@ -117,10 +124,17 @@ impl SimNode {
             reactors: Reactors::new(REACTORS),
             sessions: Sessions::default(),
             open: BTreeMap::new(),
+            replacements: Replacements::default(),
             clearings: BTreeMap::new(),
             rng,
             told_twice: 0,
         }
+    }
+
+    /// Its devices go and come back, stall, and are looked at.
+    pub fn with_restless_devices(mut self) -> SimNode {
+        self.replacements.come_and_go = true;
+        self
     }
 
     /// The process ends wherever it is, between any two effects, and another starts with nothing but the cluster. The guests'
@@ -130,6 +144,7 @@ impl SimNode {
             control: Control::new(self.name.clone(), REACTORS, started),
             now: self.now,
             told_twice: self.told_twice,
+            replacements: self.replacements.of_the_next(),
             ..SimNode::new(self.name.clone(), self.rng.split("next"))
         };
     }
@@ -145,17 +160,21 @@ impl SimNode {
             let gone = self.sessions.move_guests(&mut self.rng, &mut self.control);
             self.events.extend(gone);
         }
-        self.on(Event::Changed, cluster);
+        let happened = self
+            .replacements
+            .happen(&mut self.rng, &self.open, &self.control, REACTORS);
+        self.events.extend(happened);
+        self.on(NodeEvent::Changed, cluster);
     }
 
     /// Work has ended.
     pub fn finish(&mut self, task: TaskId, result: Result<TaskEnd, String>) {
         self.clearings.remove(&task);
-        self.events.push(Event::Finished { task, result });
+        self.events.push(NodeEvent::Finished { task, result });
     }
 
     /// Something else has happened.
-    pub fn happens(&mut self, event: Event) {
+    pub fn happens(&mut self, event: NodeEvent) {
         self.events.push(event);
     }
 
@@ -200,9 +219,12 @@ impl SimNode {
                         return Ok(Some(todo));
                     }
                 }
-                Some(1) => self.deliver(cluster),
+                Some(1) => self.deliver(cluster)?,
                 Some(2) => {
-                    let acknowledged = self.reactors.go_on(&mut self.rng, &self.open, &self.clearings)?;
+                    let returning = self.replacements.held();
+                    let acknowledged =
+                        self.reactors
+                            .go_on(&mut self.rng, &self.open, returning, &self.clearings)?;
                     self.events.extend(acknowledged);
                 }
                 _ => self
@@ -213,15 +235,15 @@ impl SimNode {
     }
 
     /// One of the events on their way arrives.
-    fn deliver(&mut self, cluster: &Arc<Cluster>) {
+    fn deliver(&mut self, cluster: &Arc<Cluster>) -> Result<(), Breach> {
         let index = self.rng.index(self.events.len());
-        let has_name = |event: &Event| {
+        let has_name = |event: &NodeEvent| {
             matches!(
                 event,
-                Event::Finished { .. }
-                    | Event::Acknowledged { .. }
-                    | Event::GivenUp { .. }
-                    | Event::Detached { .. }
+                NodeEvent::Finished { .. }
+                    | NodeEvent::Acknowledged { .. }
+                    | NodeEvent::GivenUp { .. }
+                    | NodeEvent::Detached { .. }
             )
         };
         let event = match self.events.get(index) {
@@ -230,12 +252,26 @@ impl SimNode {
                 event.clone()
             }
             Some(_) => self.events.swap_remove(index),
-            None => return,
+            None => return Ok(()),
         };
+        let looked_at = devices::looked_at(&event).cloned();
+        let known = |node: &SimNode| {
+            let observed = &node.control.observed.disks;
+            let known = looked_at.as_ref().and_then(|disk| observed.get(disk));
+            known.map(|disk| disk.superblock)
+        };
+        let before = known(self);
         self.on(event, cluster);
+        let now = known(self);
+        match before == now {
+            true => Ok(()),
+            false => Err(Breach::straddling(format!(
+                "a look that came late changed what is known of a superblock from {before:?} to {now:?}"
+            ))),
+        }
     }
 
-    fn on(&mut self, event: Event, cluster: &Arc<Cluster>) {
+    fn on(&mut self, event: NodeEvent, cluster: &Arc<Cluster>) {
         let effects = self.control.on(event, cluster, self.now);
         self.effects.extend(effects);
     }
@@ -258,6 +294,7 @@ impl SimNode {
                 let of = task.and_then(|task| self.volume_of(task, &change));
                 self.reactors.tell(reactor, task, change, of);
             }
+            Effect::UseDevice { device } => self.reactors.use_device(device),
             Effect::TellDoor(change) => self.sessions.tell(change),
             Effect::OpenDevice { disk, device, .. } => {
                 self.reactors
@@ -268,9 +305,13 @@ impl SimNode {
                     return Err(Breach::straddling(what));
                 }
             }
-            Effect::HoldReplacement { .. }
-            | Effect::ReplaceDevice { .. }
-            | Effect::LookSoon { .. }
+            Effect::HoldReplacement { disk } => self.replacements.hold(disk)?,
+            Effect::ReplaceDevice { disk } => {
+                let device = self.replacements.replace(&disk, &self.open)?;
+                self.reactors
+                    .have_let_go(device, &format!("the device of disk {disk} is replaced"))?;
+            }
+            Effect::LookSoon { .. }
             | Effect::ClearFindings { .. }
             | Effect::DeriveFindings
             | Effect::Log(_) => {}
@@ -280,7 +321,7 @@ impl SimNode {
 
     /// The volume that a route is for, with what its guests may use by it.
     fn volume_of(&self, task: TaskId, change: &ReactorChange) -> Option<RoutedVolume> {
-        let ReactorChange::SetRoute { route: Some(_), .. } = change else {
+        let ReactorChange::Resume { .. } = change else {
             return None;
         };
         let mut steps = self.control.under_way.values();
@@ -315,6 +356,7 @@ impl SimNode {
                 self.reactors
                     .have_let_go(*device, &format!("disk {disk} is closed"))?;
                 self.open.remove(device);
+                self.replacements.close(disk);
             }
             Work::ClearSpace { extents, .. } => {
                 self.reactors.lead_elsewhere(extents)?;

@@ -9,18 +9,22 @@
 //!
 //! After each end a new process reads what is there: the log, and each disk by itself. A disk says what some generation
 //! of the log says, all of it, and none that the log has not: an effect is never before its agreement. Asking again
-//! does no harm, a refusal changes nothing, and in the end the disks are as the cluster has it.
+//! does no harm, also where the answer was lost or another node leads; a refusal changes nothing, and in the end the disks are as
+//! the cluster has it.
 
 mod commands;
+mod log;
 mod node;
 
 use crate::finding::{Findings, Invariant};
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
-use commands::{DISK_SECTORS, DISKS, OPENING, draw, draw_one};
+use commands::{DISK_SECTORS, DISKS, OPENING, draw, draw_of_node, draw_one};
+use log::{Fate, Log};
 use node::{Drive, Node};
 use palisade_block::Nanos;
-use palisade_model::{Cluster, Command, Outcome, check};
+use palisade_consensus::{Agreement, ProposeError};
+use palisade_model::{Cluster, Command, FEATURE_LEVEL, NodeStarted, Outcome, check};
 use palisade_volume::image;
 use palisade_wire::{DecodeError, ExtentRecord};
 use palisade_words::{Generation, Name, Uuid};
@@ -49,20 +53,28 @@ pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash 
 /// What a disk of a permanent id says at a generation.
 type Tables = BTreeMap<(Uuid, Generation), Vec<ExtentRecord>>;
 
-/// Where the process ends while a command is under way.
+/// What happens while a command is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
-    /// It is not in the log.
-    BeforeTheLog,
-    /// It is in the log, and nobody has been told.
-    BehindTheLog,
+struct Fortune {
+    /// What the log makes of it.
+    fate: Fate,
+    /// Whether the process ends then, before anybody is told.
+    ends: bool,
+}
+
+impl Fortune {
+    /// Nothing does.
+    const GOOD: Fortune = Fortune {
+        fate: Fate::Answered,
+        ends: false,
+    };
 }
 
 struct Operator {
-    /// What is on stable storage: the commands, each of which has changed something.
-    log: Vec<Command>,
-    /// The cluster that the process knows.
-    cluster: Arc<Cluster>,
+    /// What is on stable storage.
+    log: Log,
+    /// Who answers and who does not: a row of chance of its own.
+    answers: Rng,
     node: Node,
     /// What each generation of the log says of each disk.
     tables: Tables,
@@ -77,8 +89,8 @@ impl Operator {
             drives.insert(name("disk", number)?, Drive::new(DISK_SECTORS, block_bytes));
         }
         Ok(Operator {
-            log: Vec::new(),
-            cluster: Arc::new(Cluster::empty()),
+            log: Log::new(broken),
+            answers: rng.split("answers"),
             node: Node::new(drives, rng)?,
             tables: Tables::new(),
             broken,
@@ -86,6 +98,8 @@ impl Operator {
     }
 
     fn life(&mut self, rng: &mut Rng, hash: &mut RunHash) -> Result<(), String> {
+        // A row of chance of its own: seeds that have found something go the way that they went.
+        let mut of_nodes = rng.split("nodes");
         let opening = if rng.one_in(4) { 0 } else { OPENING.len() };
         for round in 0..rng.between(40, 90) as usize {
             let command = match OPENING.get(round).filter(|_| round < opening) {
@@ -93,23 +107,60 @@ impl Operator {
                 None => draw(rng)?,
             };
             if self.is_let_in(&command) {
-                let end = self.some_end(rng, 4);
-                self.propose(&command, end, rng)?;
+                let fortune = self.some_fortune(rng, 4);
+                self.propose(&command, fortune, rng)?;
             }
             for _ in 0..[0, 3, 40, 400][rng.index(4)] {
                 self.turn(rng)?;
             }
+            if of_nodes.one_in(2) {
+                let command = draw_of_node(&mut of_nodes, &self.log.cluster())?;
+                self.propose(&command, Fortune::GOOD, rng)?;
+            }
             if rng.one_in(6) {
                 self.restart(rng)?;
+                self.tell_of_start(rng)?;
             }
-            hash.add([self.cluster.generation.0, rng.bits()]);
+            hash.add([self.log.cluster().generation.0, rng.bits()]);
         }
         self.come_to_rest(rng)
     }
 
-    fn some_end(&self, rng: &mut Rng, one_in: u64) -> Option<End> {
-        let end = [End::BeforeTheLog, End::BehindTheLog][rng.index(2)];
-        rng.one_in(one_in).then_some(end)
+    /// What a node says first: which of its runs this is. Nobody has heard of that run before.
+    fn tell_of_start(&mut self, rng: &mut Rng) -> Result<(), String> {
+        let own = name("node", 0)?;
+        let Some(node) = self.log.cluster().nodes.get(&own).cloned() else {
+            return Ok(());
+        };
+        let started = NodeStarted {
+            node: node.uuid,
+            incarnation: node.incarnation.next(),
+            feature_level: FEATURE_LEVEL,
+        };
+        self.propose(&Command::NodeStarted(started), Fortune::GOOD, rng)?;
+        let told = self.log.cluster();
+        let told = told.nodes.get(&own).map(|node| node.incarnation);
+        match told > Some(node.incarnation) {
+            true => Ok(()),
+            false => Err(format!("a new run is {told:?}, as one before")),
+        }
+    }
+
+    fn some_fortune(&mut self, rng: &mut Rng, one_in: u64) -> Fortune {
+        let lost = [Fate::Lost, Fate::Unheard][rng.index(2)];
+        if rng.one_in(one_in) {
+            return Fortune {
+                fate: lost,
+                ends: true,
+            };
+        }
+        let fate = match self.answers.below(12) {
+            0 => Fate::NotLeader,
+            1 => Fate::Lost,
+            2 => Fate::Unheard,
+            _ => Fate::Answered,
+        };
+        Fortune { fate, ends: false }
     }
 
     /// What the daemon looks at before it proposes: a medium that carries a superblock is not added, and a disk that is
@@ -118,7 +169,7 @@ impl Operator {
         let Command::AddDisk(add) = command else {
             return true;
         };
-        if self.cluster.disks.contains_key(&add.name) || self.node.has_open(&add.name) {
+        if self.log.cluster().disks.contains_key(&add.name) || self.node.has_open(&add.name) {
             return true;
         }
         let Some(drive) = self.node.drives.get_mut(&add.name) else {
@@ -133,10 +184,10 @@ impl Operator {
         }
     }
 
-    /// A change, from the question to its answer; the process may end on the way, and then the operator, who has not been
-    /// told, asks again.
-    fn propose(&mut self, command: &Command, end: Option<End>, rng: &mut Rng) -> Result<(), String> {
-        let before = Arc::clone(&self.cluster);
+    /// A change, from the question to its answer; the process may end on the way, or the answer be lost, or another node lead,
+    /// and then the operator asks again.
+    fn propose(&mut self, command: &Command, fortune: Fortune, rng: &mut Rng) -> Result<(), String> {
+        let before = self.log.cluster();
         let (after, outcome) = match before.apply(command) {
             Ok(applied) => applied,
             Err(_) => return Ok(()),
@@ -154,54 +205,60 @@ impl Operator {
         if after.generation <= before.generation {
             return Err(format!("{command:?} changed the cluster and not its generation"));
         }
-        if end == Some(End::BeforeTheLog) {
-            if self.broken == Some(Break::EffectsBeforeTheLog) {
-                // The deliberate fault: what is not in the log has effects already.
-                self.cluster = Arc::new(after);
-                for _ in 0..400 {
-                    self.node.turn(&self.cluster, rng)?;
-                }
+        if fortune.ends && fortune.fate == Fate::Lost && self.broken == Some(Break::EffectsBeforeTheLog) {
+            // The deliberate fault: what is not in the log has effects already.
+            let early = Arc::new(after.clone());
+            for _ in 0..400 {
+                self.node.turn(&early, rng)?;
             }
-            self.restart(rng)?;
-            return self.ask_again(command, &before, rng);
         }
-        self.log.push(command.clone());
-        self.note_tables(&after);
-        if end == Some(End::BehindTheLog) {
-            self.restart(rng)?;
-            return self.ask_again(command, &after, rng);
+        self.log.next(fortune.fate);
+        let answer = self.log.propose(command.clone());
+        let is_agreed = matches!(fortune.fate, Fate::Answered | Fate::Unheard);
+        if is_agreed {
+            self.note_tables(&after);
         }
-        self.cluster = Arc::new(after);
-        Ok(())
+        match (fortune.fate, answer) {
+            (Fate::Answered, Ok(told)) if told == outcome => return Ok(()),
+            (Fate::NotLeader, Err(ProposeError::NotLeader { .. })) => {}
+            (Fate::Lost | Fate::Unheard, Err(ProposeError::OutcomeUnknown)) => {}
+            (_, answer) => return Err(format!("{command:?}: {fortune:?} was answered by {answer:?}")),
+        }
+        if fortune.ends {
+            self.restart(rng)?;
+        }
+        let expected = if is_agreed { after } else { Cluster::clone(&before) };
+        self.ask_again(command, &expected, rng)
     }
 
     fn ask_again(&mut self, command: &Command, expected: &Cluster, rng: &mut Rng) -> Result<(), String> {
-        if *self.cluster != *expected {
+        let cluster = self.log.cluster();
+        if *cluster != *expected {
             return Err(format!(
-                "after an end in {command:?} the cluster is neither what it was nor what it was to become"
+                "after {command:?} without an answer the cluster is neither what it was nor what it was to become"
             ));
         }
-        let was_in_the_log = self.log.last() == Some(command);
+        let was_in_the_log = self.log.last().as_ref() == Some(command);
         if was_in_the_log
-            && let Ok((again, _)) = self.cluster.apply(command)
-            && again != *self.cluster
+            && let Ok((again, _)) = cluster.apply(command)
+            && again != *cluster
             && !matches!(command, Command::RecordCleared(_))
         {
             return Err(format!("{command:?} asked again is done twice"));
         }
         if self.is_let_in(command) {
-            return self.propose(command, None, rng);
+            return self.propose(command, Fortune::GOOD, rng);
         }
         Ok(())
     }
 
     /// One turn of the node, with what it tells the cluster.
     fn turn(&mut self, rng: &mut Rng) -> Result<(), String> {
-        let cluster = Arc::clone(&self.cluster);
+        let cluster = self.log.cluster();
         for (command, task) in self.node.turn(&cluster, rng)? {
-            let end = self.some_end(rng, 8);
-            self.propose(&command, end, rng)?;
-            if end.is_some() {
+            let fortune = self.some_fortune(rng, 8);
+            self.propose(&command, fortune, rng)?;
+            if fortune.ends {
                 return Ok(());
             }
             self.node.done(task);
@@ -213,22 +270,16 @@ impl Operator {
     fn restart(&mut self, rng: &mut Rng) -> Result<(), String> {
         let power = rng.one_in(2);
         self.node.end(power, rng);
-        let mut found = Cluster::empty();
-        for entry in &self.log {
-            found = found
-                .apply(entry)
-                .map_err(|refusal| format!("{entry:?} once done is refused: {refusal:?}"))?
-                .0;
-        }
-        self.node.start(found.generation);
-        self.cluster = Arc::new(found);
+        self.log.read_again()?;
+        self.node.start(self.log.cluster().generation);
         self.check_disks()
     }
 
     /// Each disk says what one generation of the log says, or nothing where nothing is promised yet.
     fn check_disks(&self) -> Result<(), String> {
+        let cluster = self.log.cluster();
         for (name, drive) in &self.node.drives {
-            let wanted = self.cluster.disks.get(name);
+            let wanted = cluster.disks.get(name);
             match drive.read() {
                 Ok(found) => {
                     let (disk, generation) = (found.superblock.disk, found.superblock.generation);
@@ -270,14 +321,14 @@ impl Operator {
     fn come_to_rest(&mut self, rng: &mut Rng) -> Result<(), String> {
         self.restart(rng)?;
         let mut turns = 0;
-        while !self.node.is_at_rest(&self.cluster)? {
+        while !self.node.is_at_rest(&self.log.cluster())? {
             turns += 1;
             if turns > TURNS_AT_REST {
                 return Err("the node does not come to rest".into());
             }
-            let cluster = Arc::clone(&self.cluster);
+            let cluster = self.log.cluster();
             for (command, task) in self.node.turn(&cluster, rng)? {
-                self.propose(&command, None, rng)?;
+                self.propose(&command, Fortune::GOOD, rng)?;
                 self.node.done(task);
             }
         }
@@ -289,7 +340,8 @@ impl Operator {
     }
 
     fn is_as_wanted(&self, name: &Name, drive: &Drive) -> Result<(), String> {
-        let Some(disk) = self.cluster.disks.get(name) else {
+        let cluster = self.log.cluster();
+        let Some(disk) = cluster.disks.get(name) else {
             // What has left the cluster has left nothing behind, whatever came between the two.
             return match drive.read() {
                 Err(DecodeError::NotOurs) => Ok(()),
@@ -297,7 +349,7 @@ impl Operator {
             };
         };
         let found = drive.read().map_err(|error| format!("{name} at rest: {error}"))?;
-        let wanted = image(&self.cluster, name).map_err(|error| error.to_string())?;
+        let wanted = image(&self.log.cluster(), name).map_err(|error| error.to_string())?;
         let is_whole = found.extents == wanted.extents
             && found.superblock.generation == wanted.superblock.generation
             && found.superblock.disk == disk.uuid
@@ -328,11 +380,11 @@ mod tests {
     fn changes_of_every_kind_happen_often_and_reach_the_disks() {
         let mut done = BTreeMap::new();
         let (mut extents, mut told_twice) = (0, 0);
-        for seed in 0..25 {
+        for seed in 0..80 {
             let mut rng = Rng::new(seed);
             let mut operator = Operator::new(&mut rng, None).unwrap();
             operator.life(&mut rng, &mut RunHash::default()).unwrap();
-            for command in &operator.log {
+            for command in &operator.log.entries() {
                 let kind = std::mem::discriminant(command);
                 *done.entry(format!("{kind:?}")).or_insert(0) += 1;
             }
@@ -344,7 +396,7 @@ mod tests {
                 .filter_map(|drive| drive.read().ok());
             extents += tables.map(|found| found.extents.len()).sum::<usize>();
         }
-        assert_eq!(done.len(), 12, "{done:?}");
+        assert_eq!(done.len(), 19, "{done:?}");
         assert!(done.values().all(|times| *times >= 10), "{done:?}");
         assert!(extents > 25 && told_twice > 300, "{extents}, {told_twice}");
     }

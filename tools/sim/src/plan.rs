@@ -1,9 +1,9 @@
 //! What a run is made of. A scenario is a function from a seed to a plan.
 
 use crate::daemon::Setup;
+use crate::devices::Tampering;
 use crate::disk::{Conduct, Lie};
 use crate::guest::Habits;
-use crate::rack::Tampering;
 use crate::source::Meddling;
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, RETRY_AFTER};
@@ -46,6 +46,8 @@ pub struct GuestPlan {
     pub write_through: bool,
     /// Requests a second it may make; 0 for no limit.
     pub iops: u64,
+    /// Faults that may heal are not its business: somebody decides about them.
+    pub parks_faults: bool,
     /// It is out to do harm.
     pub hostile: bool,
 }
@@ -63,6 +65,12 @@ pub enum Chaos {
     Hang,
     /// A disk fails operations for a while.
     Fail,
+    /// The way to a disk is lost for a while.
+    Unreachable,
+    /// Answers of the node that a disk is behind are lost for a while.
+    Unheard,
+    /// A disk refuses the node, until its reservation is had again.
+    Fenced,
     /// A disk is slow for a while.
     Slow,
     /// A disk is gone for good.
@@ -71,6 +79,8 @@ pub enum Chaos {
     Reset,
     /// A volume gets a new route.
     Reroute,
+    /// The mapping of a volume changes, by words that are lost and late.
+    Remap,
     /// A volume grows.
     Grow,
     /// A guest switches its write cache.
@@ -96,6 +106,8 @@ pub enum Break {
     LimitEachQueue,
     /// A node takes steps for a change that is not in the log yet.
     EffectsBeforeTheLog,
+    /// A change is acknowledged that is not in the log.
+    AcknowledgesUnlogged,
     /// A medium that the node may not use stays open and locked.
     KeepsRefused,
 }
@@ -115,6 +127,8 @@ pub struct Plan {
     pub chaos_every: u64,
     /// Real rings, or plain lists.
     pub rings: bool,
+    /// The lists of all guests come through one source of each reactor, as from other nodes.
+    pub by_port: bool,
     /// Age at which an operation counts as stalled.
     pub deadline: Nanos,
     /// A deliberate fault.

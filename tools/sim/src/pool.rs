@@ -1,7 +1,7 @@
 //! A reactor's bounce buffers: few, so that they run short.
 
+use crate::array::Array;
 use crate::finding::{Findings, Invariant};
-use crate::rack::Rack;
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::{Lease, Pool, Segment};
 use palisade_memory::GuestMemory;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The pool of one reactor.
 #[derive(Debug)]
 pub struct SimPool {
-    rack: Rc<RefCell<Rack>>,
+    array: Rc<RefCell<Array>>,
     findings: Findings,
     memory: Arc<GuestMemory>,
     free: Vec<Segment>,
@@ -22,19 +22,19 @@ pub struct SimPool {
 }
 
 impl SimPool {
-    /// A pool of some buffers, which the rack knows of.
+    /// A pool of some buffers, which the array knows of.
     ///
     /// # Panics
     /// When there is no memory for it.
-    pub fn new(buffers: usize, rack: Rc<RefCell<Rack>>, findings: Findings) -> SimPool {
+    pub fn new(buffers: usize, array: Rc<RefCell<Array>>, findings: Findings) -> SimPool {
         let bytes = (buffers.max(1) * BOUNCE_BYTES) as u64;
         let Ok(memory) = GuestMemory::anonymous(&[(0, bytes)]) else {
             unreachable!("there is no memory for {buffers} bounce buffers");
         };
-        rack.borrow_mut().memories.learn(&memory);
+        array.borrow_mut().memories.learn(&memory);
         let buffer = |index: usize| memory.slice((index * BOUNCE_BYTES) as u64, BOUNCE_BYTES as u64);
         SimPool {
-            rack,
+            array,
             findings,
             free: (0..buffers).filter_map(buffer).collect(),
             given: Vec::with_capacity(buffers),
@@ -51,21 +51,21 @@ impl SimPool {
     fn wrong(&self, what: &str) {
         self.findings.add(
             Invariant::DataPath,
-            self.rack.borrow().now,
+            self.array.borrow().now,
             format!("bounce buffers: {what}"),
         );
     }
 
     fn copy(&self, (lent, from): (&Lease, &[Segment]), (due, to): (&Lease, &[Segment]), bytes: usize) {
-        let rack = self.rack.borrow();
+        let array = self.array.borrow();
         let mut data = vec![0; bytes];
         let mut rest = &mut data[..];
         for segment in from {
             let (part, after) = rest.split_at_mut(segment.bytes().min(rest.len()));
-            if !part.is_empty() && !rack.memories.read(lent, segment.address(), part) {
+            if !part.is_empty() && !array.memories.read(lent, segment.address(), part) {
                 self.findings.add(
                     Invariant::ForeignBytes,
-                    rack.now,
+                    array.now,
                     format!("copied from {segment:?}"),
                 );
             }
@@ -74,10 +74,10 @@ impl SimPool {
         let mut rest = &data[..];
         for segment in to {
             let (part, after) = rest.split_at(segment.bytes().min(rest.len()));
-            if !part.is_empty() && !rack.memories.write(due, segment.address(), part) {
+            if !part.is_empty() && !array.memories.write(due, segment.address(), part) {
                 self.findings.add(
                     Invariant::ForeignBytes,
-                    rack.now,
+                    array.now,
                     format!("copied to {segment:?}"),
                 );
             }
@@ -144,8 +144,9 @@ impl Pool for SimPool {
     fn zero(&mut self, buffer: Segment, bytes: usize) {
         uncounted(|| {
             if self.inside(buffer, bytes) {
-                let rack = self.rack.borrow();
-                rack.memories
+                let array = self.array.borrow();
+                array
+                    .memories
                     .write(self.memory.lease(), buffer.address(), &vec![0; bytes]);
             }
         });

@@ -1,12 +1,12 @@
 //! Real rings in guest memory: the driver's half here, the device's half in the very code of the daemon.
 
-use crate::door::{Answered, Asked, Door, Wish};
+use crate::door::{Answered, Asked, Door, RequestKind};
 use crate::finding::{Findings, Invariant};
 use crate::source::AnySource;
 use palisade_block::{Nanos, Op};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_virtio::blk::{RANGE_UNMAP, SERIAL_BYTES, kind};
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header, Range};
+use palisade_virtio::driver::{BlkHeader, Buffer, DriverOptions, DriverQueue, Range};
 use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl RingDoor {
 
 impl Door for RingDoor {
     fn ask(&mut self, asked: &Asked) -> Option<u16> {
-        let write = matches!(asked.wish, Wish::GetId | Wish::Block(Op::Read));
+        let write = matches!(asked.kind, RequestKind::GetId | RequestKind::Block(Op::Read));
         let buffers: Vec<Buffer> = asked
             .data
             .iter()
@@ -115,7 +115,7 @@ impl Door for RingDoor {
                 write,
             })
             .collect();
-        let header = |kind| Header {
+        let header = |kind| BlkHeader {
             kind,
             sector: asked.lba,
         };
@@ -124,19 +124,19 @@ impl Door for RingDoor {
             sectors: asked.sectors as u32,
             flags,
         };
-        let head = match asked.wish {
-            Wish::GetId => self.driver.submit(header(kind::GET_ID), &buffers),
-            Wish::Block(Op::Read) => self.driver.submit(header(kind::IN), &buffers),
-            Wish::Block(Op::Write) => self.driver.submit(header(kind::OUT), &buffers),
-            Wish::Block(Op::Flush) => self.driver.submit(
-                Header {
+        let head = match asked.kind {
+            RequestKind::GetId => self.driver.submit(header(kind::GET_ID), &buffers),
+            RequestKind::Block(Op::Read) => self.driver.submit(header(kind::IN), &buffers),
+            RequestKind::Block(Op::Write) => self.driver.submit(header(kind::OUT), &buffers),
+            RequestKind::Block(Op::Flush) => self.driver.submit(
+                BlkHeader {
                     kind: kind::FLUSH,
                     sector: 0,
                 },
                 &[],
             ),
-            Wish::Block(Op::Discard) => self.driver.submit_range(kind::DISCARD, range(0)),
-            Wish::Block(Op::WriteZeroes { unmap }) => self
+            RequestKind::Block(Op::Discard) => self.driver.submit_range(kind::DISCARD, range(0)),
+            RequestKind::Block(Op::WriteZeroes { unmap }) => self
                 .driver
                 .submit_range(kind::WRITE_ZEROES, range(if unmap { RANGE_UNMAP } else { 0 })),
         }?;

@@ -68,6 +68,26 @@ pub const SCENARIOS: &[Scenario] = &[
         run: Run::World(taken),
     },
     Scenario {
+        name: "remap",
+        about: "volumes whose mapping changes under load, agreed on or given up, by words that are lost and late",
+        run: Run::World(remap),
+    },
+    Scenario {
+        name: "outage",
+        about: "ways to disks that are lost and come back, of which no guest hears before somebody has decided",
+        run: Run::World(outage),
+    },
+    Scenario {
+        name: "peer",
+        about: "disks behind another node whose answers are lost: what was carried out and not heard of by its deadline",
+        run: Run::World(peer),
+    },
+    Scenario {
+        name: "port",
+        about: "one source of each reactor carries the volumes of all guests, which are suspended, moved and hung one by one",
+        run: Run::World(port),
+    },
+    Scenario {
         name: "hostile",
         about: "a guest out to do harm beside guests that are not",
         run: Run::World(hostile),
@@ -199,6 +219,85 @@ fn taken(rng: &mut Rng) -> Plan {
     plan
 }
 
+fn remap(rng: &mut Rng) -> Plan {
+    let mut plan = base(rng);
+    let kinds = [
+        Chaos::Remap,
+        Chaos::Remap,
+        Chaos::Remap,
+        Chaos::Reroute,
+        Chaos::Reset,
+        Chaos::Restart,
+        Chaos::Kill,
+        Chaos::TakeAway,
+    ];
+    plan.chaos = some_of(rng, &kinds, 12);
+    plan.chaos.push(Chaos::Remap);
+    plan
+}
+
+fn outage(rng: &mut Rng) -> Plan {
+    let mut plan = remap(rng);
+    plan.guests.iter_mut().for_each(|guest| {
+        guest.parks_faults = true;
+        // Each error that a guest sees is one that somebody has decided on.
+        guest.habits.foolish_permille = 0;
+    });
+    let kinds = [
+        Chaos::Unreachable,
+        Chaos::Unreachable,
+        Chaos::Fenced,
+        Chaos::Fenced,
+        Chaos::Remap,
+        Chaos::Reset,
+        Chaos::Restart,
+        Chaos::TakeAway,
+    ];
+    plan.chaos = some_of(rng, &kinds, 10);
+    plan.chaos.push(Chaos::Unreachable);
+    // What no remapping is in is told all the same.
+    plan.chaos.push(Chaos::Remap);
+    plan
+}
+
+fn peer(rng: &mut Rng) -> Plan {
+    let mut plan = outage(rng);
+    let kinds = [
+        Chaos::Unheard,
+        Chaos::Unheard,
+        Chaos::Slow,
+        Chaos::Remap,
+        Chaos::Kill,
+        Chaos::Restart,
+    ];
+    plan.chaos = some_of(rng, &kinds, 10);
+    plan.chaos.extend([Chaos::Unheard, Chaos::Remap]);
+    plan.disks.iter_mut().for_each(|disk| disk.synchronous = false);
+    plan
+}
+
+fn port(rng: &mut Rng) -> Plan {
+    let mut plan = scarce(rng);
+    (plan.rings, plan.by_port) = (false, true);
+    let kinds = [
+        Chaos::Remap,
+        Chaos::Remap,
+        Chaos::Reroute,
+        Chaos::Hang,
+        Chaos::Slow,
+        Chaos::Fail,
+        Chaos::Kill,
+    ];
+    plan.chaos = some_of(rng, &kinds, 10);
+    plan.chaos.push(Chaos::Remap);
+    for guest in &mut plan.guests {
+        // What is asked for more than a port does is refused by whoever asks.
+        (guest.habits.read_only, guest.habits.foolish_permille) = (false, 0);
+        (guest.write_through, guest.iops) = (true, 0);
+    }
+    with_room_for_all(plan)
+}
+
 fn hostile(rng: &mut Rng) -> Plan {
     let mut plan = base(rng);
     let on = rng.index(plan.disks.len());
@@ -268,6 +367,7 @@ fn base(rng: &mut Rng) -> Plan {
         chaos: Vec::new(),
         chaos_every: 800,
         rings: true,
+        by_port: false,
         deadline: Nanos::from_millis(20),
         broken: None,
     }
@@ -327,6 +427,7 @@ fn guest(rng: &mut Rng, disks: Vec<usize>) -> GuestPlan {
         } else {
             0
         },
+        parks_faults: false,
         hostile: false,
     }
 }

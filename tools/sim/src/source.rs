@@ -2,9 +2,11 @@
 //! can be killed and where deliberate faults are put in.
 
 use crate::door::PlainSource;
+use crate::port::PortSource;
 use crate::rng::Rng;
 use palisade_block::{Answer, Lease, Pulled, SegmentList, Source, Status, Token};
 use palisade_sys::counting_allocator::uncounted;
+use palisade_words::VolumeIndex;
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -60,6 +62,8 @@ pub enum AnySource {
     Plain(PlainSource),
     /// Rings.
     Ring(Box<crate::ring_door::RingSource>),
+    /// Lists of many volumes.
+    Port(Box<PortSource>),
     /// A ring that was refused: nothing ever comes of it. Its guest's memory.
     None(Lease),
 }
@@ -93,6 +97,7 @@ impl SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => uncounted(|| source.finish(answer)),
             AnySource::Ring(source) => source.finish(answer),
+            AnySource::Port(source) => uncounted(|| source.finish(answer)),
             AnySource::None(_) => answer.token.spend(),
         }
     }
@@ -107,20 +112,12 @@ impl SimSource {
                 answer.token.spend();
                 return None;
             }
-            Meddling::HideFailure => answer.status = Status::Ok,
+            Meddling::HideFailure => (answer.status, answer.fault) = (Status::Ok, None),
             Meddling::AnswerTwice if rng.one_in(40) => {
-                let Token {
-                    head,
-                    bytes_in,
-                    reply,
-                } = answer.token;
                 let again = Answer {
-                    token: Token {
-                        head,
-                        bytes_in,
-                        reply,
-                    },
+                    token: Token::new(answer.token.key(), answer.token.note()),
                     status: answer.status,
+                    fault: answer.fault,
                     dirtied: answer.dirtied,
                 };
                 self.pass(again);
@@ -136,6 +133,7 @@ impl Source for SimSource {
         match &self.inner {
             AnySource::Plain(source) => source.lease(),
             AnySource::Ring(source) => source.lease(),
+            AnySource::Port(source) => source.lease(),
             AnySource::None(lease) => lease.clone(),
         }
     }
@@ -144,7 +142,15 @@ impl Source for SimSource {
         match &self.inner {
             AnySource::Plain(source) => source.has_more(),
             AnySource::Ring(source) => source.has_more(),
+            AnySource::Port(source) => source.has_more(),
             AnySource::None(_) => false,
+        }
+    }
+
+    fn turn_to(&mut self, may_serve: impl FnMut(VolumeIndex) -> bool) -> Option<VolumeIndex> {
+        match &mut self.inner {
+            AnySource::Port(source) => source.turn_to(may_serve),
+            AnySource::Plain(_) | AnySource::Ring(_) | AnySource::None(_) => None,
         }
     }
 
@@ -153,6 +159,7 @@ impl Source for SimSource {
         let pulled = match &mut self.inner {
             AnySource::Plain(source) => uncounted(|| source.pull(segments)),
             AnySource::Ring(source) => source.pull(segments),
+            AnySource::Port(source) => uncounted(|| source.pull(segments)),
             AnySource::None(_) => Pulled::Empty,
         };
         if let (Pulled::Request(request), Some((Meddling::SkipFlush, rng))) = (&pulled, &mut self.meddling)
@@ -163,6 +170,7 @@ impl Source for SimSource {
             self.pass(Answer {
                 token: request.token,
                 status: Status::Ok,
+                fault: None,
                 dirtied: &[],
             });
             return Pulled::Answered;
@@ -182,7 +190,7 @@ impl Source for SimSource {
     fn followed(&mut self) -> u32 {
         match &mut self.inner {
             AnySource::Ring(source) => source.followed(),
-            AnySource::Plain(_) | AnySource::None(_) => 0,
+            AnySource::Plain(_) | AnySource::Port(_) | AnySource::None(_) => 0,
         }
     }
 
@@ -198,6 +206,7 @@ impl Source for SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => uncounted(|| source.publish()),
             AnySource::Ring(source) => source.publish(),
+            AnySource::Port(source) => uncounted(|| source.publish()),
             AnySource::None(_) => {}
         }
     }
@@ -206,6 +215,7 @@ impl Source for SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => source.arm(),
             AnySource::Ring(source) => source.arm(),
+            AnySource::Port(source) => source.arm(),
             AnySource::None(_) => false,
         }
     }
@@ -214,6 +224,7 @@ impl Source for SimSource {
         match &self.inner {
             AnySource::Plain(source) => source.backlog(),
             AnySource::Ring(source) => source.backlog(),
+            AnySource::Port(source) => source.backlog(),
             AnySource::None(_) => 0,
         }
     }
@@ -222,6 +233,7 @@ impl Source for SimSource {
         match &mut self.inner {
             AnySource::Plain(source) => source.disarm(),
             AnySource::Ring(source) => source.disarm(),
+            AnySource::Port(source) => source.disarm(),
             AnySource::None(_) => {}
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::daemon::Daemon;
 use crate::finding::Invariant;
-use crate::tenant::{Phase, Tenant};
+use crate::vm::{Phase, Vm};
 use crate::world::World;
 use palisade_block::Nanos;
 use palisade_words::{DeviceIndex, Lba, Sectors};
@@ -17,25 +17,28 @@ impl World {
     pub(crate) fn check_waits(&self) {
         let Some(daemon) = self.daemon() else { return };
         let running = self
-            .tenants
+            .vms
             .iter()
-            .filter(|tenant| tenant.phase == Phase::Running && !tenant.is_paced());
-        for tenant in running {
+            .filter(|vm| vm.phase == Phase::Running && !vm.is_paced());
+        for vm in running {
             for is_range in [false, true] {
-                self.check_wait(daemon, tenant, is_range);
+                self.check_wait(daemon, vm, is_range);
             }
         }
     }
 
-    fn check_wait(&self, daemon: &Daemon, tenant: &Tenant, is_range: bool) {
+    fn check_wait(&self, daemon: &Daemon, vm: &Vm, is_range: bool) {
         let reactors = self.plan.setup.reactors;
         let wait_ns_max = WAIT_NS_MAX + self.plan.queueing_ns_max();
-        let Some(since) = tenant.guest.oldest(is_range) else {
+        let Some(since) = vm.guest.oldest(is_range) else {
             return;
         };
-        let disks = tenant.disks();
+        let disks = vm.disks();
         let pauses = disks.iter().filter_map(|disk| self.pauses.get(*disk));
-        let paused = pauses.filter(|_| is_range).max().copied().unwrap_or_default();
+        // Ranges that pause keep nothing else from a queue of the guest's own, but may have all credits of its lane in a port.
+        let waits_for_ranges = is_range || self.plan.by_port;
+        let paused = pauses.filter(|_| waits_for_ranges).max();
+        let paused = paused.copied().unwrap_or_default();
         let age = self.now.since(since.max(self.disturbed).max(paused));
         let ill: Vec<usize> = disks
             .iter()
@@ -49,12 +52,12 @@ impl World {
                 _ => (Invariant::Isolation, "although its disks are well"),
             };
             if age.0 > wait_ns_max && !self.draining {
-                self.late(invariant, tenant, is_range, age, why);
+                self.late(invariant, vm, is_range, age, why);
             }
             return;
         }
         let bound = self.plan.deadline.0 + 4 * self.plan.setup.config.watch_every.0 + wait_ns_max;
-        let hung = |disk: &usize| self.rack.borrow().disks[*disk].conduct.hangs;
+        let hung = |disk: &usize| self.array.borrow().disks[*disk].conduct.hangs;
         // A disk that gives back what it is asked for moves for a moment each time, until the next is late.
         let reported = |disk: &usize| {
             (0..reactors).any(|at| {
@@ -65,18 +68,18 @@ impl World {
         };
         if age.0 > bound && ill.iter().all(hung) && !ill.iter().any(reported) {
             let why = "and no disk is reported as stalled";
-            self.late(Invariant::BoundedWaiting, tenant, is_range, age, why);
+            self.late(Invariant::BoundedWaiting, vm, is_range, age, why);
         }
     }
 
     /// Nobody goes faster than his limit allows, over however many queues and reactors.
     pub(crate) fn check_limits(&self) {
-        for tenant in self.tenants.iter().filter(|tenant| tenant.is_paced()) {
-            let (taken, allowed) = tenant.taken_and_allowed(self.now);
+        for vm in self.vms.iter().filter(|vm| vm.is_paced()) {
+            let (taken, allowed) = vm.taken_and_allowed(self.now);
             if taken > allowed {
                 let what = format!(
                     "{taken} requests of guest {} were taken, where its limit allows {allowed}",
-                    tenant.number
+                    vm.number
                 );
                 self.findings.add(Invariant::DataPath, self.now, what);
             }
@@ -100,9 +103,9 @@ impl World {
         if let Some((reactor, device)) = daemon.stalled.iter().next() {
             wrong(format!("reactor {reactor} still reports {device:?} as stalled"));
         }
-        let rack = self.rack.borrow();
+        let array = self.array.borrow();
         for reactor in 0..self.plan.setup.reactors {
-            if rack.in_flight(reactor) > 0 {
+            if array.in_flight(reactor) > 0 {
                 wrong(format!(
                     "reactor {reactor} has operations in flight that nobody waits for"
                 ));
@@ -111,9 +114,9 @@ impl World {
         if self.plan.broken.is_some() {
             return;
         }
-        self.check_places_left(&rack);
+        self.check_places_left(&array);
         for &(disk, lba, sectors) in &self.gaps {
-            let gap = rack.disks[disk].medium.read(Lba(lba), Sectors(sectors));
+            let gap = array.disks[disk].medium.read(Lba(lba), Sectors(sectors));
             if gap.iter().any(|byte| *byte != 0) {
                 let what = format!("disk {disk}: sectors from {lba} on belong to no volume and were written");
                 self.findings.add(Invariant::ForeignBytes, self.now, what);
@@ -124,15 +127,15 @@ impl World {
     /// Who waits for what, for a report.
     pub(crate) fn waiting(&self) -> String {
         let mut parts: Vec<String> = self
-            .tenants
+            .vms
             .iter()
-            .filter(|tenant| !tenant.is_done())
-            .map(|tenant| {
-                let guest = &tenant.guest;
-                let (flight, left, phase) = (guest.in_flight(), guest.left, tenant.phase);
+            .filter(|vm| !vm.is_done())
+            .map(|vm| {
+                let guest = &vm.guest;
+                let (flight, left, phase) = (guest.in_flight(), guest.left, vm.phase);
                 format!(
                     "guest {} ({phase:?}) has {flight} in flight and {left} to go",
-                    tenant.number
+                    vm.number
                 )
             })
             .collect();
@@ -140,11 +143,11 @@ impl World {
         parts.join(", ")
     }
 
-    fn late(&self, invariant: Invariant, tenant: &Tenant, is_range: bool, age: Nanos, why: &str) {
-        let request = tenant.guest.oldest_request(is_range);
+    fn late(&self, invariant: Invariant, vm: &Vm, is_range: bool, age: Nanos, why: &str) {
+        let request = vm.guest.oldest_request(is_range);
         let what = format!(
             "guest {} has waited {} us for a {request}, {why}",
-            tenant.number,
+            vm.number,
             age.0 / 1000
         );
         self.findings.add(invariant, self.now, what);

@@ -31,8 +31,8 @@ pub struct VolumeWatch {
     pub taken_since: Option<Tick>,
     /// Writes begun at or after this moment are durable when they are acknowledged.
     pub write_through_since: Option<Tick>,
-    /// Whether two writes may be in flight to one sector. Not where the daemon is killed: a resubmitted write
-    /// repeats itself, so a guest that lets two of them race is told nothing about their order.
+    /// Whether two writes may be in flight to one sector. Not where the daemon is killed or routes change: a write that is
+    /// submitted or sent again repeats itself, so a guest that lets two of them race is told nothing about their order.
     pub racing_writes: bool,
     uses: Vec<Use>,
     findings: Findings,

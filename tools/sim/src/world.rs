@@ -1,19 +1,22 @@
 //! One run: disks, a daemon, guests, a clock, and what goes wrong. Every choice comes from the seed.
 
+use crate::array::{Array, Disk};
 use crate::clock::Agenda;
 use crate::daemon::{Daemon, Turned};
 use crate::disk::{Conduct, Medium};
 use crate::finding::{Finding, Findings, Invariant};
 use crate::moves::Move;
 use crate::plan::{Break, Chaos, Plan};
-use crate::rack::{Disk, Rack};
+use crate::port::PortSource;
+use crate::remap::{Remap, Said};
 use crate::rng::{Rng, RunHash};
+use crate::source::{AnySource, SimSource};
 use crate::taking;
-use crate::tenant::{Phase, Tenant};
-use palisade_block::mailbox::Command;
+use crate::vm::{Phase, Vm};
+use palisade_block::mailbox::{AttachmentSettings, ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
 use palisade_block::{DeviceKind, DeviceLimits, Nanos, Route, Run};
-use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, VolumeIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,6 +54,12 @@ pub(crate) enum Later {
     Die,
     /// A volume that was taken away gets its next guest.
     GiveOn(usize),
+    /// A reactor is told something of a volume's mapping.
+    Hear(Said),
+    /// Somebody looks after requests of a volume that are parked by faults.
+    Mend(usize),
+    /// It is time to decide on a change of a volume's mapping, or to say again what was decided.
+    Decide(usize, u64),
 }
 
 /// The world.
@@ -58,9 +67,9 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) rng: Rng,
     pub(crate) now: Nanos,
-    pub(crate) rack: Rc<RefCell<Rack>>,
+    pub(crate) array: Rc<RefCell<Array>>,
     pub(crate) daemon: Option<Daemon>,
-    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) vms: Vec<Vm>,
     pub(crate) agenda: Agenda<Later>,
     pub(crate) findings: Findings,
     pub(crate) ticks: Rc<Cell<u64>>,
@@ -74,6 +83,12 @@ pub struct World {
     pub(crate) draining: bool,
     /// Volumes whose content moves to another place.
     pub(crate) moves: Vec<Move>,
+    /// Changes of volumes' mappings that are under way.
+    pub(crate) remaps: Vec<Remap>,
+    /// Reactors that disks have refused.
+    pub(crate) refused: Vec<(u16, DeviceIndex)>,
+    /// The membership.
+    pub(crate) epoch: u64,
     /// Disk areas of no volume.
     pub(crate) gaps: Vec<(usize, u64, u64)>,
     pub(crate) hash: RunHash,
@@ -92,16 +107,16 @@ impl World {
     fn new(plan: Plan, seed: u64) -> World {
         let rng = Rng::new(seed);
         let findings = Findings::default();
-        let mut rack = Rack::new(rng.split("rack"), findings.clone());
+        let mut array = Array::new(rng.split("array"), findings.clone());
         if let Some(Break::Devices(tampering)) = plan.broken {
-            rack.tampering = Some(tampering);
+            array.tampering = Some(tampering);
         }
         let mut world = World {
             rng: rng.split("world"),
             now: Nanos(1),
-            rack: Rc::new(RefCell::new(rack)),
+            array: Rc::new(RefCell::new(array)),
             daemon: None,
-            tenants: Vec::new(),
+            vms: Vec::new(),
             agenda: Agenda::default(),
             findings,
             ticks: Rc::new(Cell::new(0)),
@@ -111,6 +126,9 @@ impl World {
             disturbed: Nanos(0),
             draining: false,
             moves: Vec::new(),
+            remaps: Vec::new(),
+            refused: Vec::new(),
+            epoch: 1,
             gaps: Vec::new(),
             hash: RunHash::default(),
             kicks: Vec::new(),
@@ -119,8 +137,8 @@ impl World {
         };
         let routes = world.lay_out();
         for (number, places) in (0..).zip(routes) {
-            let tenant = Tenant::new(&world, number, places, &rng);
-            world.tenants.push(tenant);
+            let vm = Vm::new(&world, number, places, &rng);
+            world.vms.push(vm);
         }
         world.poison_elsewhere();
         world.start_daemon();
@@ -166,7 +184,7 @@ impl World {
             if let Some(Break::Disks(lie)) = self.plan.broken {
                 conduct.lie = Some(lie);
             }
-            self.rack.borrow_mut().disks.push(Disk {
+            self.array.borrow_mut().disks.push(Disk {
                 medium: Medium::new(sectors, plan.block_bytes),
                 limits: DeviceLimits {
                     kind: if plan.synchronous {
@@ -195,68 +213,104 @@ impl World {
 
     /// Starts the process on what its predecessor has left.
     pub(crate) fn start_daemon(&mut self) {
-        let mut daemon = Daemon::start(&self.plan.setup, &self.rack, &self.findings, self.now);
+        let mut daemon = Daemon::start(&self.plan.setup, &self.array, &self.findings, self.now);
         for reactor in 0..self.plan.setup.reactors {
             for disk in 0..self.plan.disks.len() {
                 daemon.tell(
                     reactor,
-                    Command::AddDevice {
+                    ReactorCommand::AddDevice {
+                        opened: (),
                         device: DeviceIndex(disk as u16),
                         stats: Arc::new(DeviceStats::default()),
                         deadline: self.plan.deadline,
                     },
                 );
             }
-            for tenant in &self.tenants {
-                daemon.tell(
-                    reactor,
-                    Command::SetRoute {
-                        volume: VolumeIndex(tenant.number),
-                        route: route_of(tenant),
-                        generation: Generation(tenant.generation),
-                    },
-                );
+            for vm in &self.vms {
+                daemon.tell(reactor, command_of(vm, vm.generation, self.epoch, false));
             }
         }
         self.disturbed = self.now;
         self.daemon = Some(daemon);
-        for index in 0..self.tenants.len() {
+        if self.plan.by_port {
+            return self.attach_ports();
+        }
+        for index in 0..self.vms.len() {
             self.attach(index);
         }
     }
 
-    /// Gives a tenant's queues to the reactors.
+    /// Gives each reactor one source that carries the queues of all VMs there.
+    fn attach_ports(&mut self) {
+        let reactors = self.plan.setup.reactors;
+        let mut queues: Vec<Vec<_>> = (0..reactors).map(|_| Vec::new()).collect();
+        for vm in &mut self.vms {
+            self.array.borrow_mut().memories.learn(&vm.guest.memory);
+            for (reactor, volume, source) in vm.lanes(reactors) {
+                queues[usize::from(reactor)].push((volume, source));
+            }
+            vm.phase = Phase::Running;
+        }
+        let Some(daemon) = &mut self.daemon else { return };
+        let bytes_max = self.vms.iter().map(Vm::request_bytes_max).max();
+        let attachment = AttachmentIndex(self.vms.len() as u16);
+        for (reactor, queues) in (0..).zip(queues) {
+            let port = PortSource::new(queues, bytes_max.unwrap_or(4096), &self.array);
+            let source = AnySource::Port(Box::new(port));
+            daemon.tell(
+                reactor,
+                ReactorCommand::AddQueue {
+                    kick: None,
+                    queue: QueueId {
+                        attachment,
+                        queue: reactor,
+                    },
+                    settings: AttachmentSettings {
+                        volume: None,
+                        revoked: false,
+                        read_only: false,
+                        write_through: true,
+                        pace: Default::default(),
+                        stats: Arc::default(),
+                    },
+                    source: SimSource::new(source, daemon.fuse.clone(), None, Rc::default()),
+                },
+            );
+        }
+    }
+
+    /// Gives a VM's queues to the reactors.
     pub(crate) fn attach(&mut self, index: usize) {
-        let (Some(daemon), Some(tenant)) = (&mut self.daemon, self.tenants.get_mut(index)) else {
+        let (Some(daemon), Some(vm)) = (&mut self.daemon, self.vms.get_mut(index)) else {
             return;
         };
-        if tenant.phase == Phase::Stopping {
-            tenant.replace(&self.plan, self.now);
+        if vm.phase == Phase::Stopping {
+            vm.replace(&self.plan, self.now);
         }
-        self.rack.borrow_mut().give(tenant.number);
-        if tenant.revoked {
+        self.array.borrow_mut().give(vm.number);
+        if vm.revoked {
             // In a new process, whose reactors are told so with the queues.
-            (0..self.plan.setup.reactors).for_each(|reactor| taking::let_go(tenant, reactor, &self.rack));
-            taking::all_let_go(tenant, &self.ticks);
+            (0..self.plan.setup.reactors).for_each(|reactor| taking::let_go(vm, reactor, &self.array));
+            taking::all_let_go(vm, &self.ticks);
         }
-        self.rack.borrow_mut().memories.learn(&tenant.guest.memory);
+        self.array.borrow_mut().memories.learn(&vm.guest.memory);
         let meddling = match self.plan.broken {
             Some(Break::Source(meddling)) => Some((meddling, self.rng.split("meddling"))),
             _ => None,
         };
-        for (reactor, queue, settings, source) in
-            tenant.queues(self.plan.setup.reactors, &daemon.fuse, meddling)
+        for (reactor, queue, settings, source) in vm.queues(self.plan.setup.reactors, &daemon.fuse, meddling)
         {
             daemon.tell(
                 reactor,
-                Command::AddQueue {
+                ReactorCommand::AddQueue {
+                    kick: None,
                     queue,
                     settings,
                     source,
                 },
             );
         }
-        tenant.phase = Phase::Running;
+        vm.phase = Phase::Running;
     }
 
     fn play(&mut self) {
@@ -280,7 +334,7 @@ impl World {
                 self.check_waits();
                 self.check_limits();
             }
-            if idle > 8 * (self.tenants.len() as u64 + u64::from(self.plan.setup.reactors)) {
+            if idle > 8 * (self.vms.len() as u64 + u64::from(self.plan.setup.reactors)) {
                 idle = 0;
                 if self.is_quiet() {
                     if swept {
@@ -299,9 +353,7 @@ impl World {
                     }
                     swept = true;
                     self.heal_all();
-                    self.tenants
-                        .iter_mut()
-                        .for_each(|tenant| tenant.guest.begin_sweep());
+                    self.vms.iter_mut().for_each(|vm| vm.guest.begin_sweep());
                     continue;
                 }
                 self.skip();
@@ -312,7 +364,7 @@ impl World {
     /// One step of one actor. True when something was done.
     fn step(&mut self) -> bool {
         self.now = self.now.after(Nanos(self.rng.between(100, 1500)));
-        self.rack.borrow_mut().advance(self.now);
+        self.array.borrow_mut().advance(self.now);
         let mut worked = false;
         while let Some(later) = self.agenda.due(self.now) {
             self.happens(later);
@@ -329,7 +381,7 @@ impl World {
             return true;
         }
         let reactors = usize::from(self.plan.setup.reactors);
-        let actor = self.rng.index(reactors + self.tenants.len());
+        let actor = self.rng.index(reactors + self.vms.len());
         worked |= if actor < reactors {
             self.turn(actor as u16)
         } else {
@@ -352,6 +404,9 @@ impl World {
                 }
                 self.tell_of_growth();
                 self.go_on_moving();
+                self.go_on_remapping();
+                self.note_fenced();
+                self.look_after_parked();
                 self.note_let_go();
                 true
             }
@@ -363,17 +418,17 @@ impl World {
     }
 
     fn act(&mut self, index: usize) -> bool {
-        let Some(tenant) = self.tenants.get_mut(index) else {
+        let Some(vm) = self.vms.get_mut(index) else {
             return false;
         };
-        if tenant.phase == Phase::Stopping {
+        if vm.phase == Phase::Stopping {
             return false;
         }
-        let worked = tenant.act(self.now, &mut self.kicks);
+        let worked = vm.act(self.now, &mut self.kicks);
         for queue in self.kicks.drain(..) {
             let lost = self.plan.broken == Some(Break::LoseKicks) && self.rng.one_in(8);
             if let (Some(daemon), false) = (&mut self.daemon, lost) {
-                daemon.kick(tenant.reactor_of(queue, self.plan.setup.reactors));
+                daemon.kick(vm.reactor_of(queue, self.plan.setup.reactors));
             }
         }
         worked
@@ -382,37 +437,37 @@ impl World {
     /// Lets guests know of larger volumes once every reactor has the new route.
     fn tell_of_growth(&mut self) {
         let Some(daemon) = &self.daemon else { return };
-        for tenant in &mut self.tenants {
-            let Some(generation) = tenant.grow_at else {
+        for vm in &mut self.vms {
+            let Some(generation) = vm.grow_at else {
                 continue;
             };
             let known = |reactor| {
                 daemon
                     .routes
-                    .get(&(reactor, tenant.number))
+                    .get(&(reactor, vm.number))
                     .is_some_and(|at| *at >= generation)
             };
             if (0..self.plan.setup.reactors).all(known) {
-                tenant.grow_at = None;
-                let sectors = tenant.runs.iter().map(|run| run.sectors.0).sum();
-                tenant.watch.borrow_mut().grow(sectors);
+                vm.grow_at = None;
+                let sectors = vm.runs.iter().map(|run| run.sectors.0).sum();
+                vm.watch.borrow_mut().grow(sectors);
             }
         }
     }
 
-    /// A queue of a tenant has been given back.
+    /// A queue of a VM has been given back.
     fn stopped(&mut self, index: usize) {
-        let Some(tenant) = self.tenants.get_mut(index) else {
+        let Some(vm) = self.vms.get_mut(index) else {
             return;
         };
-        tenant.running -= 1;
-        if tenant.running > 0 {
+        vm.running -= 1;
+        if vm.running > 0 {
             return;
         }
         // Nothing may reach the guest's memory from here on.
-        self.rack.borrow_mut().forget_memory(&tenant.guest.memory);
+        self.array.borrow_mut().forget_memory(&vm.guest.memory);
         if self.draining {
-            if self.tenants.iter().all(|tenant| tenant.running == 0) {
+            if self.vms.iter().all(|vm| vm.running == 0) {
                 self.die();
             }
         } else {
@@ -425,13 +480,13 @@ impl World {
         self.events.is_empty()
             && self.agenda.next_at().is_none()
             && self.daemon.is_some()
-            && self.tenants.iter().all(Tenant::is_done)
+            && self.vms.iter().all(Vm::is_done)
     }
 
     /// Nobody has anything to do now: on to the next moment at which somebody has.
     fn skip(&mut self) {
         let due = self.daemon.as_ref().and_then(Daemon::due);
-        let disk = self.rack.borrow().next_at();
+        let disk = self.array.borrow().next_at();
         let next = [due, disk, self.agenda.next_at()].into_iter().flatten().min();
         let soon = self.now.after(Nanos::from_millis(1));
         self.now = next.unwrap_or(soon).clamp(self.now, soon);
@@ -442,10 +497,8 @@ impl World {
             self.check_rest();
         }
         let mut hash = self.hash;
-        hash.add([self.rack.borrow().hash.0, self.now.0, self.ticks.get()]);
-        self.tenants
-            .iter()
-            .for_each(|tenant| hash.add([tenant.guest.hash.0]));
+        hash.add([self.array.borrow().hash.0, self.now.0, self.ticks.get()]);
+        self.vms.iter().for_each(|vm| hash.add([vm.guest.hash.0]));
         if let Some(daemon) = self.daemon.take() {
             daemon.kill();
         }
@@ -453,11 +506,7 @@ impl World {
             hash,
             findings: self.findings.list(),
             steps: self.steps,
-            requests: self
-                .tenants
-                .iter()
-                .map(|tenant| tenant.requests + tenant.guest.asked)
-                .sum(),
+            requests: self.vms.iter().map(|vm| vm.requests + vm.guest.asked).sum(),
             time: self.now,
         }
     }
@@ -477,7 +526,21 @@ impl World {
     }
 }
 
-/// The route of a tenant's volume.
-pub(crate) fn route_of(tenant: &Tenant) -> Option<Route> {
-    Route::new(Generation(tenant.generation), Epoch(1), tenant.runs.clone()).ok()
+/// The command that takes the route of a VM's volume into use, at its present places or at those where it is not. Runs that
+/// make no route end it.
+pub(crate) fn command_of(vm: &Vm, generation: u64, epoch: u64, is_elsewhere: bool) -> ReactorChange {
+    let (volume, generation) = (VolumeIndex(vm.number), Generation(generation));
+    let mut runs = vm.runs.clone();
+    if is_elsewhere {
+        let places = runs.iter_mut().zip(&vm.elsewhere);
+        places.for_each(|(run, elsewhere)| run.lba = *elsewhere);
+    }
+    match Route::new(vm.mapping(generation, Epoch(epoch)), runs) {
+        Ok(route) if vm.parks_faults() => ReactorChange::Resume {
+            volume,
+            route: route.parking_faults(),
+        },
+        Ok(route) => ReactorChange::Resume { volume, route },
+        Err(_) => ReactorChange::EndVolume { volume, generation },
+    }
 }

@@ -16,7 +16,7 @@ mod fields;
 mod message;
 mod reply;
 
-pub use error::{Problem, ProtocolError};
+pub use error::{MessageProblem, ProtocolError};
 pub use message::{LogTable, Message, Region, VringAddresses, VringFd, VringState};
 pub use reply::{Reply, config_changed_message};
 
@@ -105,7 +105,7 @@ pub mod request {
 
 /// A message header that has been checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Header {
+pub struct MessageHeader {
     /// Which request.
     pub request: u32,
     /// Whether the sender asks for an acknowledgement.
@@ -114,27 +114,27 @@ pub struct Header {
     pub payload_bytes: usize,
 }
 
-impl Header {
+impl MessageHeader {
     /// Parses the header of a request.
-    pub fn parse(bytes: [u8; HEADER_BYTES]) -> Result<Header, ProtocolError> {
+    pub fn parse(bytes: [u8; HEADER_BYTES]) -> Result<MessageHeader, ProtocolError> {
         let mut fields = fields::Fields::new(&bytes);
         let (request, flags, size) = match (fields.u32(), fields.u32(), fields.u32()) {
             (Some(request), Some(flags), Some(size)) => (request, flags, size),
-            _ => return Err(ProtocolError::new(0, Problem::Header)),
+            _ => return Err(ProtocolError::new(0, MessageProblem::Header)),
         };
         let refuse = |problem| Err(ProtocolError::new(request, problem));
         if flags & VERSION_MASK != VERSION {
-            return refuse(Problem::Version {
+            return refuse(MessageProblem::Version {
                 version: flags & VERSION_MASK,
             });
         }
         if flags & FLAG_REPLY != 0 {
-            return refuse(Problem::UnexpectedReply);
+            return refuse(MessageProblem::UnexpectedReply);
         }
         if size as usize > PAYLOAD_BYTES_MAX {
-            return refuse(Problem::PayloadTooLong { bytes: size });
+            return refuse(MessageProblem::PayloadTooLong { bytes: size });
         }
-        Ok(Header {
+        Ok(MessageHeader {
             request,
             need_reply: flags & FLAG_NEED_REPLY != 0,
             payload_bytes: size as usize,

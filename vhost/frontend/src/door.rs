@@ -34,7 +34,7 @@ use admission::Admission;
 use crossbeam::channel::{self, Sender};
 use palisade_block::limits::STALLED_MAX;
 use palisade_block::{Progress, Whom};
-use palisade_memory::Share;
+use palisade_memory::MemoryShare;
 use palisade_virtio::{BlkQueue, VolumeGeometry};
 use palisade_words::limits::{QUEUE_SIZE_MAX, QUEUES_MAX};
 use palisade_words::{AttachmentIndex, QueueId, Sectors};
@@ -67,7 +67,7 @@ pub struct AttachmentSpec {
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; 20],
     /// What the front-end's memory is mapped from.
-    pub share: Arc<Share>,
+    pub share: Arc<MemoryShare>,
 }
 
 /// Why an attachment was not taken.
@@ -200,6 +200,10 @@ enum Command {
         index: AttachmentIndex,
         sectors: Sectors,
     },
+    ChangeOwner {
+        index: AttachmentIndex,
+        owner: SocketOwner,
+    },
     Restore {
         index: AttachmentIndex,
     },
@@ -234,6 +238,7 @@ impl Command {
             Command::Detach { index }
             | Command::GiveUp { index }
             | Command::Resize { index, .. }
+            | Command::ChangeOwner { index, .. }
             | Command::Restore { index }
             | Command::Stalled { index, .. }
             | Command::Left { index, .. }
@@ -346,6 +351,11 @@ impl DoorHandle {
     /// to be seen there, and in [`SessionReport::last_error`].
     pub fn restore(&self, index: AttachmentIndex) {
         self.tell(Command::Restore { index });
+    }
+
+    /// Others may connect from now on: by the socket that is in its place, if it is ours, and by each that is put there later.
+    pub fn change_owner(&self, index: AttachmentIndex, owner: SocketOwner) {
+        self.tell(Command::ChangeOwner { index, owner });
     }
 
     /// The volume has another size; a connected guest is told.

@@ -47,5 +47,5 @@ pub use door::{
     Rates, SessionReport, ShutdownTimedOut, StallReport, StuckReport, WaitReport,
 };
 pub use interrupts::Interrupts;
-pub use session::{Action, Offer, QueueReport, Refusal, Session};
+pub use session::{Offer, QueueReport, Session, SessionAction, SessionRefusal};
 pub use socket_file::{BindError, SocketOwner, remove_dead};

@@ -1,7 +1,7 @@
 //! One front-end's session: what it has negotiated and set up, and what follows from each message.
 //!
 //! The session owns no socket, no clock and no thread. It takes messages and the engine's word that a queue has
-//! stopped, and gives [`Action`]s, to be carried out in order. The only system calls it makes are the mapping of
+//! stopped, and gives [`SessionAction`]s, to be carried out in order. The only system calls it makes are the mapping of
 //! memory that a message brings and the duplication of its descriptors.
 //!
 //! Nothing is ever changed under a running queue. A message that changes what a queue stands on first stops the
@@ -27,13 +27,13 @@ mod execute;
 mod refusal;
 mod ring;
 
-pub use refusal::Refusal;
+pub use refusal::SessionRefusal;
 
 use crate::call::CallNotify;
 use crate::codec::{Message, ProtocolError, Reply, config_changed_message, request};
 use crate::features::protocol;
 use crate::interrupts::Interrupts;
-use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, Share};
+use palisade_memory::{DirtyLog, GuestMemory, InflightRegion, MemoryShare};
 use palisade_sys::PeerEvent;
 use palisade_virtio::blk::SERIAL_BYTES;
 use palisade_virtio::{BlkQueue, ConfigSpace, QueueStats, VolumeGeometry};
@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 /// What the session wants done.
 #[derive(Debug)]
-pub enum Action {
+pub enum SessionAction {
     /// Send this to the front-end.
     Reply(Reply),
     /// From now on this is the guest's memory; `None` when the session lets go of it. No queue runs meanwhile.
@@ -96,7 +96,7 @@ pub struct Offer {
     pub volume: u128,
     /// What GET_ID answers, filled up with zeroes.
     pub serial: [u8; SERIAL_BYTES],
-    /// Whether the guest's write cache is on now, as the last [`Action::WriteCache`] had it; at first that is
+    /// Whether the guest's write cache is on now, as the last [`SessionAction::WriteCache`] had it; at first that is
     /// `geometry.writeback`.
     pub write_cache: bool,
     /// Where each queue counts; they outlive sessions.
@@ -104,7 +104,7 @@ pub struct Offer {
     /// How its interrupts are given; it outlives sessions, too.
     pub interrupts: Arc<Interrupts>,
     /// What the front-end's memory is mapped from.
-    pub share: Arc<Share>,
+    pub share: Arc<MemoryShare>,
 }
 
 /// What the session is waiting for, with a name an operator can see.
@@ -215,7 +215,7 @@ impl Session {
     }
 
     /// Takes a message. The session must not be waiting.
-    pub fn on_message(&mut self, message: Message, need_reply: bool, actions: &mut Vec<Action>) {
+    pub fn on_message(&mut self, message: Message, need_reply: bool, actions: &mut Vec<SessionAction>) {
         if self.closed || self.pending.is_some() {
             // The door's mistake, and a harmless one: the message is not carried out and not answered.
             debug_assert!(false, "{} came while the session was waiting", message.name());
@@ -228,10 +228,15 @@ impl Session {
     }
 
     /// Takes the news that what came is not a message.
-    pub fn on_protocol_error(&mut self, error: ProtocolError, need_reply: bool, actions: &mut Vec<Action>) {
+    pub fn on_protocol_error(
+        &mut self,
+        error: ProtocolError,
+        need_reply: bool,
+        actions: &mut Vec<SessionAction>,
+    ) {
         if error.can_be_refused() && need_reply && self.has(protocol::REPLY_ACK) {
             self.note(error.to_string());
-            actions.push(Action::Reply(Reply::number(error.request, 1)));
+            actions.push(SessionAction::Reply(Reply::number(error.request, 1)));
         } else {
             self.note(error.to_string());
             self.disconnect(&error.to_string(), actions);
@@ -239,21 +244,38 @@ impl Session {
     }
 
     /// Takes the news that a message came with a descriptor that was kept out, so that it cannot be carried out.
-    pub fn on_kept_out(&mut self, request: u32, need_reply: bool, file: String, actions: &mut Vec<Action>) {
+    pub fn on_kept_out(
+        &mut self,
+        request: u32,
+        need_reply: bool,
+        file: String,
+        actions: &mut Vec<SessionAction>,
+    ) {
         let acknowledge = need_reply && self.has(protocol::REPLY_ACK);
         let name = request::name(request).map_or_else(|| format!("request {request}"), str::to_owned);
-        self.refuse(request, &name, Refusal::KeptOut { file }, acknowledge, actions);
+        self.refuse(
+            request,
+            &name,
+            SessionRefusal::KeptOut { file },
+            acknowledge,
+            actions,
+        );
     }
 
     /// Ends the session because of what came; it counts as refused.
-    pub fn refuse_all(&mut self, reason: &str, actions: &mut Vec<Action>) {
+    pub fn refuse_all(&mut self, reason: &str, actions: &mut Vec<SessionAction>) {
         self.note(reason.to_owned());
         self.disconnect(reason, actions);
     }
 
     /// Takes the engine's word that a queue has been drained and is no longer touched. `next_available` is the
     /// position from which it would have gone on; `None` when the engine never had the queue.
-    pub fn queue_stopped(&mut self, index: u16, next_available: Option<u16>, actions: &mut Vec<Action>) {
+    pub fn queue_stopped(
+        &mut self,
+        index: u16,
+        next_available: Option<u16>,
+        actions: &mut Vec<SessionAction>,
+    ) {
         if let Some(ring) = self.rings.get_mut(usize::from(index))
             && ring.run == Run::Stopping
         {
@@ -263,9 +285,9 @@ impl Session {
         }
     }
 
-    /// Ends the session: all queues are stopped, then [`Action::Closed`] comes. What the in-flight region remembers need
+    /// Ends the session: all queues are stopped, then [`SessionAction::Closed`] comes. What the in-flight region remembers need
     /// not be begun any more.
-    pub fn disconnect(&mut self, reason: &str, actions: &mut Vec<Action>) {
+    pub fn disconnect(&mut self, reason: &str, actions: &mut Vec<SessionAction>) {
         if self.closed || matches!(self.pending, Some(Pending::Close { .. })) {
             return;
         }
@@ -275,13 +297,13 @@ impl Session {
         let all = (0..self.offer.geometry.queues).collect();
         self.stop(all, actions);
         // Also those that a message was to stop: nobody will hear where their rings went on.
-        let leave = |index| Action::LeaveQueue { index };
+        let leave = |index| SessionAction::LeaveQueue { index };
         actions.extend(self.queues_in(Run::Stopping).into_iter().map(leave));
         self.go_on(actions);
     }
 
     /// The disk has another size: the guest is told, if the front-end has given us a way to.
-    pub fn resize(&mut self, sectors: Sectors, actions: &mut Vec<Action>) {
+    pub fn resize(&mut self, sectors: Sectors, actions: &mut Vec<SessionAction>) {
         self.config.set_sectors(sectors);
         self.offer.geometry.sectors = sectors;
         self.tell_size(actions);
@@ -367,15 +389,15 @@ impl Session {
     }
 
     /// Tells the front-end to look at the configuration space again, if there is a way to.
-    fn tell_size(&self, actions: &mut Vec<Action>) {
+    fn tell_size(&self, actions: &mut Vec<SessionAction>) {
         let told = self.has(protocol::BACKEND_REQ) && self.has(protocol::CONFIG) && self.backend_channel;
         if told && !self.closed {
-            actions.push(Action::BackendSend(config_changed_message()));
+            actions.push(SessionAction::BackendSend(config_changed_message()));
         }
     }
 
     /// Goes on with what is pending once no queue is stopping.
-    fn go_on(&mut self, actions: &mut Vec<Action>) {
+    fn go_on(&mut self, actions: &mut Vec<SessionAction>) {
         if self.rings.iter().any(|ring| ring.run == Run::Stopping) {
             return;
         }
@@ -386,7 +408,7 @@ impl Session {
         }
     }
 
-    fn carry_out(&mut self, message: Message, need_reply: bool, actions: &mut Vec<Action>) {
+    fn carry_out(&mut self, message: Message, need_reply: bool, actions: &mut Vec<SessionAction>) {
         let (request, name, ring) = (message.request(), message.name(), message.sets_up_ring());
         let outcome = self.execute(message, actions);
         // What was negotiated by this very message counts already, as with the other back-ends.
@@ -398,8 +420,8 @@ impl Session {
         self.note_unset(request, ring, unheard);
         self.start_complete_rings(actions);
         match outcome {
-            Ok(Outcome::Reply(reply)) => actions.push(Action::Reply(reply)),
-            Ok(Outcome::Done) if acknowledge => actions.push(Action::Reply(Reply::number(request, 0))),
+            Ok(Outcome::Reply(reply)) => actions.push(SessionAction::Reply(reply)),
+            Ok(Outcome::Done) if acknowledge => actions.push(SessionAction::Reply(Reply::number(request, 0))),
             Ok(Outcome::Done) => {}
             Err(refusal) => self.refuse(request, name, refusal, acknowledge, actions),
         }
@@ -409,14 +431,14 @@ impl Session {
         &mut self,
         request: u32,
         name: &str,
-        refusal: Refusal,
+        refusal: SessionRefusal,
         acknowledge: bool,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<SessionAction>,
     ) {
         let sentence = format!("{name}: {refusal}");
         self.note(sentence.clone());
         if acknowledge && !execute::has_own_reply(request) {
-            actions.push(Action::Reply(Reply::number(request, 1)));
+            actions.push(SessionAction::Reply(Reply::number(request, 1)));
         } else if refusal.leaves_session() {
             log::debug!("a refusal that nobody asked to hear of leaves the session: {sentence}");
         } else {
@@ -434,26 +456,26 @@ impl Session {
         }
     }
 
-    fn finish(&mut self, reason: String, actions: &mut Vec<Action>) {
+    fn finish(&mut self, reason: String, actions: &mut Vec<SessionAction>) {
         self.closed = true;
         self.memory = GuestMemory::empty();
         self.log = None;
         self.inflight = None;
         self.rings.clear();
         if std::mem::take(&mut self.memory_told) {
-            actions.push(Action::Memory(None));
+            actions.push(SessionAction::Memory(None));
         }
-        actions.push(Action::Closed { reason });
+        actions.push(SessionAction::Closed { reason });
     }
 
     /// Stops those of the queues that run.
-    fn stop(&mut self, queues: Vec<u16>, actions: &mut Vec<Action>) {
+    fn stop(&mut self, queues: Vec<u16>, actions: &mut Vec<SessionAction>) {
         for index in queues {
             if let Some(ring) = self.rings.get_mut(usize::from(index))
                 && ring.run == Run::Running
             {
                 ring.run = Run::Stopping;
-                actions.push(Action::StopQueue { index });
+                actions.push(SessionAction::StopQueue { index });
             }
         }
     }

@@ -76,6 +76,11 @@ impl SocketFile {
         self.inode
     }
 
+    /// Where it is, and which file.
+    pub(crate) fn place(&self) -> (PathBuf, Option<SocketInode>) {
+        (self.path.clone(), self.inode)
+    }
+
     /// Prepares a socket beside `path`, sets who may connect, listens, and only then moves it into place. A socket
     /// left behind by a process that is gone is replaced.
     pub(crate) fn bind(path: &Path, owner: SocketOwner) -> Result<(SocketFile, UnixListener), BindError> {
@@ -133,6 +138,15 @@ impl Drop for SocketFile {
     }
 }
 
+/// Changes who may connect to the socket of this inode. What others have put in its place, and its absence, is left as it is.
+pub(crate) fn change_owner(path: &Path, inode: Option<SocketInode>, owner: SocketOwner) -> io::Result<()> {
+    let now = std::fs::symlink_metadata(path).ok();
+    match now.map(|at| (at.dev(), at.ino())) {
+        Some(now) if Some(now) == inode => set_owner(path, owner).map_err(|(_, error)| error),
+        _ => Ok(()),
+    }
+}
+
 /// Takes away a socket that a process which is gone has left behind. What somebody listens on, or has bound and does not
 /// listen on yet, stays, and so does what is no socket.
 ///
@@ -163,14 +177,20 @@ fn prepare(new: &Path, path: &Path, owner: SocketOwner, socket: OwnedFd) -> Resu
             source,
         }
     };
-    if owner.user.is_some() || owner.group.is_some() {
-        std::os::unix::fs::chown(new, owner.user, owner.group).map_err(step("set owner and group"))?;
-    }
-    let mode = std::fs::Permissions::from_mode(owner.mode & 0o777);
-    std::fs::set_permissions(new, mode).map_err(step("set the mode"))?;
+    set_owner(new, owner).map_err(|(what, error)| step(what)(error))?;
     rustix::net::listen(&socket, BACKLOG).map_err(|errno| step("listen")(errno.into()))?;
     std::fs::rename(new, path).map_err(step("move the socket into place"))?;
     Ok(UnixListener::from(socket))
+}
+
+/// Owner and group, then the mode; with the step that failed.
+fn set_owner(path: &Path, owner: SocketOwner) -> Result<(), (&'static str, io::Error)> {
+    if owner.user.is_some() || owner.group.is_some() {
+        let both = std::os::unix::fs::chown(path, owner.user, owner.group);
+        both.map_err(|error| ("set owner and group", error))?;
+    }
+    let mode = std::fs::Permissions::from_mode(owner.mode & 0o777);
+    std::fs::set_permissions(path, mode).map_err(|error| ("set the mode", error))
 }
 
 /// Fails when something that is not a dead socket is in the place.

@@ -9,8 +9,8 @@
 mod stand;
 
 use palisade_frontend::codec::{
-    FDS_MAX, HEADER_BYTES, Header, Message, PAYLOAD_BYTES_MAX, Problem, ProtocolError, Region, Reply,
-    VringAddresses, VringState, config_changed_message, request,
+    FDS_MAX, HEADER_BYTES, Message, MessageHeader, MessageProblem, PAYLOAD_BYTES_MAX, ProtocolError, Region,
+    Reply, VringAddresses, VringState, config_changed_message, request,
 };
 use stand::client::{longs, region_bytes, words};
 use std::io::Read;
@@ -23,8 +23,8 @@ fn fds(count: usize) -> Vec<OwnedFd> {
         .collect()
 }
 
-fn header(request: u32, payload_bytes: usize) -> Header {
-    Header {
+fn header(request: u32, payload_bytes: usize) -> MessageHeader {
+    MessageHeader {
         request,
         need_reply: false,
         payload_bytes,
@@ -41,7 +41,7 @@ fn parse(request: u32, payload: &[u8], fd_count: usize) -> Result<Message, Proto
     Message::parse(header(request, payload.len()), payload, fds(fd_count))
 }
 
-fn problem(request: u32, payload: &[u8], fd_count: usize) -> Problem {
+fn problem(request: u32, payload: &[u8], fd_count: usize) -> MessageProblem {
     let (watchers, fds) = watched(fd_count);
     let error = Message::parse(header(request, payload.len()), payload, fds).unwrap_err();
     assert_eq!(error.request, request);
@@ -111,25 +111,25 @@ fn examples() -> Vec<(u32, Vec<u8>, usize)> {
 fn a_header_is_twelve_bytes_and_is_checked() {
     let parse = |words: [u32; 3]| {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        Header::parse(<[u8; HEADER_BYTES]>::try_from(bytes).unwrap())
+        MessageHeader::parse(<[u8; HEADER_BYTES]>::try_from(bytes).unwrap())
     };
     assert_eq!(parse([2, 1, 8]), Ok(header(2, 8)));
     assert_eq!(
         parse([2, 9, 8]),
-        Ok(Header {
+        Ok(MessageHeader {
             need_reply: true,
             ..header(2, 8)
         })
     );
     let refused = |words| parse(words).unwrap_err().problem;
-    assert_eq!(refused([2, 0, 8]), Problem::Version { version: 0 });
-    assert_eq!(refused([2, 2, 8]), Problem::Version { version: 2 });
-    assert_eq!(refused([2, 5, 8]), Problem::UnexpectedReply);
+    assert_eq!(refused([2, 0, 8]), MessageProblem::Version { version: 0 });
+    assert_eq!(refused([2, 2, 8]), MessageProblem::Version { version: 2 });
+    assert_eq!(refused([2, 5, 8]), MessageProblem::UnexpectedReply);
     let bytes = PAYLOAD_BYTES_MAX as u32 + 1;
-    assert_eq!(refused([2, 1, bytes]), Problem::PayloadTooLong { bytes });
+    assert_eq!(refused([2, 1, bytes]), MessageProblem::PayloadTooLong { bytes });
     assert_eq!(
         refused([2, 1, u32::MAX]),
-        Problem::PayloadTooLong { bytes: u32::MAX }
+        MessageProblem::PayloadTooLong { bytes: u32::MAX }
     );
 }
 
@@ -204,7 +204,7 @@ fn every_request_is_refused_with_a_byte_or_a_descriptor_too_many_or_too_few() {
     for (request, payload, fds) in examples() {
         let mut longer = payload.clone();
         longer.push(0);
-        let wrong_size = |problem| matches!(problem, Problem::PayloadSize { .. });
+        let wrong_size = |problem| matches!(problem, MessageProblem::PayloadSize { .. });
         assert!(wrong_size(problem(request, &longer, fds)), "{request}");
         if !payload.is_empty() {
             assert!(
@@ -220,12 +220,12 @@ fn every_request_is_refused_with_a_byte_or_a_descriptor_too_many_or_too_few() {
             fds + 1
         };
         assert!(
-            matches!(problem(request, &payload, surplus), Problem::Fds { .. }),
+            matches!(problem(request, &payload, surplus), MessageProblem::Fds { .. }),
             "{request}"
         );
         if fds > 0 {
             assert!(
-                matches!(problem(request, &payload, fds - 1), Problem::Fds { .. }),
+                matches!(problem(request, &payload, fds - 1), MessageProblem::Fds { .. }),
                 "{request}"
             );
         }
@@ -240,14 +240,14 @@ fn a_ring_without_a_descriptor_says_so_by_a_bit() {
     ));
     assert_eq!(
         problem(request::SET_VRING_CALL, &longs(&[0x103]), 1),
-        Problem::Fds {
+        MessageProblem::Fds {
             expected: 0,
             count: 1
         }
     );
     assert_eq!(
         problem(request::SET_VRING_KICK, &longs(&[0x203]), 1),
-        Problem::ReservedBits { value: 0x203 }
+        MessageProblem::ReservedBits { value: 0x203 }
     );
 }
 
@@ -255,30 +255,30 @@ fn a_ring_without_a_descriptor_says_so_by_a_bit() {
 fn flags_counts_and_pieces_are_bounded() {
     assert_eq!(
         problem(request::SET_VRING_ENABLE, &words(&[0, 2]), 0),
-        Problem::Flag { value: 2 }
+        MessageProblem::Flag { value: 2 }
     );
     let many = FDS_MAX as u32 + 1;
     assert_eq!(
         problem(request::SET_MEM_TABLE, &words(&[many, 0]), 0),
-        Problem::Regions { count: many }
+        MessageProblem::Regions { count: many }
     );
     assert_eq!(
         problem(request::SET_MEM_TABLE, &words(&[u32::MAX, 0]), 0),
-        Problem::Regions { count: u32::MAX }
+        MessageProblem::Regions { count: u32::MAX }
     );
     assert_eq!(
         problem(request::GET_CONFIG, &words(&[0, 257, 0]), 0),
-        Problem::ConfigSize { bytes: 257 }
+        MessageProblem::ConfigSize { bytes: 257 }
     );
     assert_eq!(
         problem(request::GET_CONFIG, &words(&[0, u32::MAX, 0]), 0),
-        Problem::ConfigSize { bytes: u32::MAX }
+        MessageProblem::ConfigSize { bytes: u32::MAX }
     );
     let mut addresses = words(&[0, 2]);
     addresses.extend(longs(&[0; 4]));
     assert_eq!(
         problem(request::SET_VRING_ADDR, &addresses, 0),
-        Problem::ReservedBits { value: 2 }
+        MessageProblem::ReservedBits { value: 2 }
     );
 }
 

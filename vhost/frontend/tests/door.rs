@@ -13,7 +13,7 @@ use palisade_frontend::codec::request;
 use palisade_frontend::{AttachError, Door, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use palisade_virtio::driver::{BlkHeader, Buffer, DriverOptions, DriverQueue};
 use palisade_words::{AttachmentIndex, Sectors};
 use stand::client::{Client, dup, frame, longs, vring_addr_bytes, words};
 use stand::guest::{Guest, memfd};
@@ -108,7 +108,7 @@ impl Stand {
             bytes: 512,
             write: kind == kind::IN,
         };
-        let head = self.driver.submit(Header { kind, sector }, &[buffer]).unwrap();
+        let head = self.driver.submit(BlkHeader { kind, sector }, &[buffer]).unwrap();
         self.driver.publish();
         self.kick.signal().unwrap();
         head

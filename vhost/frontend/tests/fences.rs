@@ -1,6 +1,6 @@
 //! Nobody sleeps over the other's store, on two processors at once (virtio 1.3, 2.7.7.2, 2.7.10): the device asks for a
 //! kick and looks at the available index, while the driver moves the index and looks whether a kick is asked for. One of
-//! them sees the other, or a guest waits for ever. The same with the used index and the driver's wish.
+//! them sees the other, or a guest waits for ever. The same with the used index and the driver's event index.
 //!
 //! Each side is a store and a load of another word, and those two an x86 processor does turn round, out of its store
 //! buffer: with one processor or one thread at work a missing fence cannot be seen, with two it is, though not in each
@@ -14,7 +14,7 @@
 use palisade_block::{Answer, Pulled, SegmentList, Source, Status};
 use palisade_memory::GuestMemory;
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{DriverOptions, DriverQueue, Header};
+use palisade_virtio::driver::{BlkHeader, DriverOptions, DriverQueue};
 use palisade_virtio::{BlkQueue, Features, Notify, QueueSetup};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -86,6 +86,7 @@ fn device(shared: &Shared, queue: &mut BlkQueue<Bell>, rang: &AtomicBool) -> Opt
         queue.finish(Answer {
             token: request.token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
         rang.store(false, Ordering::Relaxed);
@@ -106,7 +107,7 @@ fn device(shared: &Shared, queue: &mut BlkQueue<Bell>, rang: &AtomicBool) -> Opt
 fn driver(shared: &Shared, driver: &mut DriverQueue) -> bool {
     let mut times = 0;
     for round in 0..ROUNDS {
-        let header = Header {
+        let header = BlkHeader {
             kind: kind::FLUSH,
             sector: 0,
         };

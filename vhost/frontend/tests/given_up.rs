@@ -14,7 +14,7 @@ use palisade_frontend::codec::request;
 use palisade_frontend::{AttachmentSpec, DoorHandle, DoorSettings, Rates};
 use palisade_sys::EventFd;
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use palisade_virtio::driver::{BlkHeader, Buffer, DriverOptions, DriverQueue};
 use palisade_words::AttachmentIndex;
 use stand::client::{Client, words};
 use stand::guest::Guest;
@@ -60,7 +60,7 @@ impl Machine {
             bytes: 512,
             write: true,
         };
-        let header = Header {
+        let header = BlkHeader {
             kind: kind::IN,
             sector: 1,
         };

@@ -9,9 +9,9 @@
 
 mod stand;
 
-use palisade_frontend::codec::{HEADER_BYTES, Header, Message, request};
+use palisade_frontend::codec::{HEADER_BYTES, Message, MessageHeader, request};
 use palisade_frontend::features::PROTOCOL_FEATURES;
-use palisade_frontend::{Action, AttachmentSpec, Door, DoorSettings, Offer, Session};
+use palisade_frontend::{AttachmentSpec, Door, DoorSettings, Offer, Session, SessionAction};
 use palisade_memory::{ShareLimits, Shares};
 use palisade_words::AttachmentIndex;
 use proptest::collection::vec;
@@ -224,27 +224,27 @@ fn shoot(shots: &[Shot], lazy: bool) {
     let mut session = Session::new(offer());
     let mut running = BTreeMap::new();
     let mut replies = 0;
-    let mut handle = |session: &mut Session, mut actions: Vec<Action>| {
+    let mut handle = |session: &mut Session, mut actions: Vec<SessionAction>| {
         let mut closed = false;
         while !actions.is_empty() {
             let mut stopped = Vec::new();
             for action in actions.drain(..) {
                 match action {
-                    Action::Reply(_) => replies += 1,
-                    Action::Memory(_) => assert!(running.is_empty()),
-                    Action::StartQueue { index, queue, .. } => {
+                    SessionAction::Reply(_) => replies += 1,
+                    SessionAction::Memory(_) => assert!(running.is_empty()),
+                    SessionAction::StartQueue { index, queue, .. } => {
                         assert!(running.insert(index, queue).is_none())
                     }
-                    Action::StopQueue { index } => stopped.push(index),
-                    Action::LeaveQueue { index } => assert!(running.contains_key(&index)),
-                    Action::Closed { .. } => {
+                    SessionAction::StopQueue { index } => stopped.push(index),
+                    SessionAction::LeaveQueue { index } => assert!(running.contains_key(&index)),
+                    SessionAction::Closed { .. } => {
                         assert!(running.is_empty() && !closed);
                         closed = true;
                     }
-                    Action::WriteThrough(_)
-                    | Action::WriteCache(_)
-                    | Action::BackendChannel(_)
-                    | Action::BackendSend(_) => {}
+                    SessionAction::WriteThrough(_)
+                    | SessionAction::WriteCache(_)
+                    | SessionAction::BackendChannel(_)
+                    | SessionAction::BackendSend(_) => {}
                 }
             }
             for index in stopped {
@@ -257,7 +257,7 @@ fn shoot(shots: &[Shot], lazy: bool) {
     };
     for shot in shots {
         let fds = shot.fds.iter().map(|kind| kind.open()).collect();
-        let header = Header {
+        let header = MessageHeader {
             request: shot.request,
             need_reply: shot.need_reply,
             payload_bytes: shot.payload.len(),
@@ -288,7 +288,7 @@ fn the_opening_makes_a_queue_run() {
     let mut actions = Vec::new();
     for shot in opening() {
         let fds = shot.fds.iter().map(|kind| kind.open()).collect();
-        let header = Header {
+        let header = MessageHeader {
             request: shot.request,
             need_reply: false,
             payload_bytes: shot.payload.len(),
@@ -461,7 +461,7 @@ proptest! {
 
     #[test]
     fn no_header_hurts(bytes in any::<[u8; HEADER_BYTES]>()) {
-        if let Ok(header) = Header::parse(bytes) {
+        if let Ok(header) = MessageHeader::parse(bytes) {
             prop_assert!(header.payload_bytes <= palisade_frontend::codec::PAYLOAD_BYTES_MAX);
         }
     }

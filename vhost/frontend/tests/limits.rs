@@ -12,7 +12,7 @@ use palisade_frontend::QueueReport;
 use palisade_frontend::codec::{Message, VringFd, VringState};
 use palisade_frontend::features::PROTOCOL_FEATURES;
 use palisade_sys::EventFd;
-use palisade_virtio::driver::Header;
+use palisade_virtio::driver::BlkHeader;
 use stand::client::dup;
 use stand::guest::memfd;
 use stand::walk::Walk;
@@ -77,7 +77,7 @@ fn any_size_of_the_standard_is_served_and_taken_up_after_a_crash() {
             continue;
         }
         // A request in flight when this process ends is found by the next one.
-        let flush = Header { kind: 4, sector: 0 };
+        let flush = BlkHeader { kind: 4, sector: 0 };
         walk.ring.submit(flush, &[]).unwrap();
         walk.ring.publish();
         let mut list = palisade_block::SegmentList::default();

@@ -22,7 +22,7 @@ use palisade_block::{Answer, Pulled, SegmentList, Source, Status};
 use palisade_frontend::codec::{Message, VringFd, VringState};
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
 use palisade_sys::EventFd;
-use palisade_virtio::driver::{Buffer, Header};
+use palisade_virtio::driver::{BlkHeader, Buffer};
 use stand::client::dup;
 use stand::guest::memfd;
 use stand::walk::Walk;
@@ -537,7 +537,7 @@ impl Talk {
 
     /// The guest asks for something; the request, taken and not answered.
     fn take(&mut self) -> palisade_block::Request {
-        let read = Header { kind: 0, sector: 1 };
+        let read = BlkHeader { kind: 0, sector: 1 };
         let data = Buffer {
             address: self.walk.guest.region.bytes - 512,
             bytes: 512,
@@ -554,10 +554,11 @@ impl Talk {
 
     fn answer(&mut self, request: palisade_block::Request) {
         let queue = self.walk.running.get_mut(&0).unwrap();
-        let head = request.token.head;
+        let head = palisade_virtio::Owed::of(&request.token).head;
         queue.finish(Answer {
             token: request.token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
         queue.publish();

@@ -12,7 +12,7 @@ mod stand;
 use palisade_frontend::Door;
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
 use palisade_virtio::blk::kind;
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
+use palisade_virtio::driver::{BlkHeader, Buffer, DriverOptions, DriverQueue};
 use palisade_virtio::{ConfigSpace, Features};
 use palisade_words::{AttachmentIndex, Sectors};
 use stand::client::Client;
@@ -70,7 +70,7 @@ impl Machine {
             write: kind == kind::IN,
         };
         let head = self.rings[queue]
-            .submit(Header { kind, sector }, &[buffer])
+            .submit(BlkHeader { kind, sector }, &[buffer])
             .unwrap();
         if self.rings[queue].publish() {
             self.kicks[queue].write(1).unwrap();

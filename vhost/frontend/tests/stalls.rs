@@ -9,20 +9,22 @@
 
 mod stand;
 
-use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+use palisade_block::mailbox::{AttachmentSettings, Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::{DeviceStats, ReactorStats};
-use palisade_block::{Clock, Nanos, Route, Run};
+use palisade_block::{Clock, MappingId, Nanos, Route, Run};
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_frontend::codec::request;
 use palisade_frontend::{CallNotify, Door, DoorHandle, DoorSettings, Host, SessionReport};
 use palisade_memory::{GuestMemory, RegionSpec};
-use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{
     EventFd, HugePool, LocalDevices, LocalSettings, MonotonicClock, Opened, PeerEvent, ThreadStopwatch,
 };
 use palisade_virtio::BlkQueue;
-use palisade_virtio::driver::{Buffer, DriverOptions, DriverQueue, Header};
-use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
+use palisade_virtio::driver::{BlkHeader, Buffer, DriverOptions, DriverQueue};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, Uuid, VolumeIndex,
+};
 use rustix::fs::{FallocateFlags, fallocate};
 use stand::client::{Client, region_bytes, words};
 use stand::guest::{USER_BASE, memfd};
@@ -81,16 +83,15 @@ impl Host for OneReactor {
 }
 
 /// One device and one volume on it.
-fn reactor(medium: Medium) -> Reactor<Queue, LocalDevices, HugePool> {
+fn reactor(medium: DeviceMedium) -> Reactor<Queue, LocalDevices, HugePool> {
     let device = DeviceIndex(0);
-    let mut devices = LocalDevices::new(LocalSettings::default()).unwrap();
+    let devices = LocalDevices::new(LocalSettings::default()).unwrap();
     let spec = DeviceSpec {
         medium,
         block_bytes: 512,
         read_only: false,
     };
     let opened = Arc::new(Opened::open(&spec, Duration::ZERO).unwrap());
-    devices.add_device(device, opened).unwrap();
     let pool = HugePool::new(4).unwrap();
     let mut reactor = Reactor::new(
         ReactorConfig::default(),
@@ -98,8 +99,9 @@ fn reactor(medium: Medium) -> Reactor<Queue, LocalDevices, HugePool> {
         pool,
         Arc::new(ReactorStats::default()),
     );
-    reactor.apply(Command::AddDevice {
+    reactor.apply(ReactorCommand::AddDevice {
         device,
+        opened,
         stats: Arc::new(DeviceStats::default()),
         deadline: Nanos::from_secs(30),
     });
@@ -110,10 +112,9 @@ fn reactor(medium: Medium) -> Reactor<Queue, LocalDevices, HugePool> {
         device,
         lba: Lba(0),
     };
-    reactor.apply(Command::SetRoute {
+    reactor.apply(ReactorChange::Resume {
         volume: VolumeIndex(0),
-        route: Some(Route::new(generation, Epoch(1), vec![run]).unwrap()),
-        generation,
+        route: Route::new(MappingId::new(Uuid(1), generation, Epoch(1)), vec![run]).unwrap(),
     });
     // In the daemon they are timed from the first turn on that was suspiciously long.
     reactor.time_steps(Some(Box::new(ThreadStopwatch::new())));
@@ -121,15 +122,16 @@ fn reactor(medium: Medium) -> Reactor<Queue, LocalDevices, HugePool> {
 }
 
 /// The reactor's loop: it polls, and tells the door of those that keep it waiting.
-fn run(medium: Medium, orders: &Receiver<Told>, door: &DoorHandle) {
+fn run(medium: DeviceMedium, orders: &Receiver<Told>, door: &DoorHandle) {
     let (mut reactor, clock) = (reactor(medium), MonotonicClock::new());
     loop {
         while let Ok(told) = orders.try_recv() {
             match told {
-                Told::Add(queue, source) => reactor.apply(Command::AddQueue {
+                Told::Add(queue, source) => reactor.apply(ReactorCommand::AddQueue {
+                    kick: None,
                     queue,
                     settings: AttachmentSettings {
-                        volume: VolumeIndex(0),
+                        volume: Some(VolumeIndex(0)),
                         revoked: false,
                         read_only: false,
                         write_through: false,
@@ -138,8 +140,8 @@ fn run(medium: Medium, orders: &Receiver<Told>, door: &DoorHandle) {
                     },
                     source: *source,
                 }),
-                Told::Stop(queue) => reactor.apply(Command::StopQueue { queue }),
-                Told::Leave(queue) => reactor.apply(Command::LeaveQueue { queue }),
+                Told::Stop(queue) => reactor.apply(ReactorCommand::StopQueue { queue }),
+                Told::Leave(queue) => reactor.apply(ReactorCommand::LeaveQueue { queue }),
                 Told::End => return,
             }
         }
@@ -221,7 +223,7 @@ impl Guest {
                 bytes: 4096,
                 write: true,
             };
-            let header = Header { kind: 0, sector: 0 };
+            let header = BlkHeader { kind: 0, sector: 0 };
             let begin = Instant::now();
             self.ring.submit(header, &[data]).unwrap();
             self.ring.publish();
@@ -246,7 +248,7 @@ fn punch_on(data: impl AsFd, over: &AtomicBool) {
 }
 
 /// Attacks a reactor with one disk; what the door reports of the two in the end.
-fn attack(medium: Medium) -> [SessionReport; 2] {
+fn attack(medium: DeviceMedium) -> [SessionReport; 2] {
     let (told, orders) = channel();
     let settings = DoorSettings {
         // One and a half GiB are punched in a third of a second or longer, and filled in several times as long.
@@ -343,7 +345,7 @@ fn judge(reports: &[SessionReport; 2]) {
 #[test]
 fn a_reactor_that_copies_data_by_itself_knows_whom_it_waits_for() {
     let bytes = DISK_SECTORS * 512;
-    judge(&attack(Medium::Memory { bytes }));
+    judge(&attack(DeviceMedium::Memory { bytes }));
 }
 
 #[test]
@@ -353,7 +355,7 @@ fn so_does_one_whose_data_the_kernel_copies() {
         bytes: DISK_SECTORS * 512,
         sparse: false,
     });
-    judge(&attack(Medium::File {
+    judge(&attack(DeviceMedium::File {
         path: folder.path().join("disk"),
         create,
     }));

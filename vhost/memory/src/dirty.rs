@@ -6,7 +6,7 @@
 
 use crate::guest::GuestMemory;
 use crate::mapping::{MapError, Mapping};
-use crate::share::Share;
+use crate::share::MemoryShare;
 use palisade_block::Segment;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct DirtyLog {
 impl DirtyLog {
     /// Maps a log without limits: one of our own making, in tests and tools.
     pub fn map(file: OwnedFd, bytes: u64, offset: u64) -> Result<Arc<DirtyLog>, MapError> {
-        DirtyLog::map_within(file, bytes, offset, &Share::unlimited())
+        DirtyLog::map_within(file, bytes, offset, &MemoryShare::unlimited())
     }
 
     /// Maps the log of SET_LOG_BASE, `bytes` of the file from `offset`, within the front-end's share.
@@ -32,7 +32,7 @@ impl DirtyLog {
         file: OwnedFd,
         bytes: u64,
         offset: u64,
-        share: &Arc<Share>,
+        share: &Arc<MemoryShare>,
     ) -> Result<Arc<DirtyLog>, MapError> {
         let mapping = Mapping::of_file(file, offset, bytes, share)?;
         Ok(Arc::new(DirtyLog { mapping }))
@@ -184,8 +184,11 @@ mod tests {
         log.mark(0, 4096);
         assert!(!log.is_lost());
         file.set_len(0).unwrap();
+        assert!(!log.has_shrunk(), "nobody has touched what is gone");
         log.mark(0, 4096);
-        assert!(log.is_lost());
+        assert!(log.is_lost() && log.has_shrunk());
+        file.set_len(8192).unwrap();
+        assert!(log.is_lost() && !log.has_shrunk(), "the file has its length");
     }
 
     #[test]

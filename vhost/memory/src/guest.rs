@@ -5,7 +5,7 @@ use crate::lost;
 use crate::mapping::{MapError, Mapping};
 use crate::raw;
 use crate::resident;
-use crate::share::Share;
+use crate::share::MemoryShare;
 use palisade_block::limits::MEMORY_REGIONS_MAX;
 use palisade_block::{Lease, Mapped, Segment, SegmentList};
 use std::os::fd::OwnedFd;
@@ -79,11 +79,14 @@ impl GuestMemory {
     /// Maps regions in any order, of files of any kind, without limits: for memory of our own making, in tests and
     /// tools. They must be neither empty nor overlap, and their files must be long enough.
     pub fn map(specs: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MapError> {
-        GuestMemory::map_within(specs, &Share::unlimited())
+        GuestMemory::map_within(specs, &MemoryShare::unlimited())
     }
 
     /// Maps regions that a front-end offers, within its share.
-    pub fn map_within(specs: Vec<RegionSpec>, share: &Arc<Share>) -> Result<Arc<GuestMemory>, MapError> {
+    pub fn map_within(
+        specs: Vec<RegionSpec>,
+        share: &Arc<MemoryShare>,
+    ) -> Result<Arc<GuestMemory>, MapError> {
         if specs.len() > MEMORY_REGIONS_MAX {
             return Err(MapError::TooMany { regions: specs.len() });
         }
@@ -110,14 +113,14 @@ impl GuestMemory {
 
     /// The same memory with one region more (vhost-user ADD_MEM_REG), without limits. Nothing is mapped twice.
     pub fn with_region(&self, spec: RegionSpec) -> Result<Arc<GuestMemory>, MapError> {
-        self.with_region_within(spec, &Share::unlimited())
+        self.with_region_within(spec, &MemoryShare::unlimited())
     }
 
     /// The same, within a front-end's share.
     pub fn with_region_within(
         &self,
         spec: RegionSpec,
-        share: &Arc<Share>,
+        share: &Arc<MemoryShare>,
     ) -> Result<Arc<GuestMemory>, MapError> {
         share.allows(self.bytes().saturating_add(spec.bytes), self.table.len() + 1)?;
         let mut regions: Vec<_> = self.parts().collect();
@@ -400,7 +403,7 @@ impl Extent {
     }
 }
 
-fn map_region(spec: RegionSpec, share: &Arc<Share>) -> Result<(Extent, Arc<Mapping>), MapError> {
+fn map_region(spec: RegionSpec, share: &Arc<MemoryShare>) -> Result<(Extent, Arc<Mapping>), MapError> {
     let RegionSpec {
         guest_address,
         bytes,

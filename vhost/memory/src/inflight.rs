@@ -15,7 +15,7 @@
 //! queue region and would be a second file beside this one.
 
 use crate::mapping::{MapError, Mapping, system};
-use crate::share::Share;
+use crate::share::MemoryShare;
 use palisade_words::limits::{QUEUE_SIZE_MAX, QUEUES_MAX};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -126,7 +126,7 @@ impl InflightRegion {
         queues: u16,
         queue_size: u16,
     ) -> Result<InflightRegion, InflightError> {
-        let share = Share::unlimited();
+        let share = MemoryShare::unlimited();
         InflightRegion::map_within(file, mmap_bytes, mmap_offset, queues, queue_size, &share)
     }
 
@@ -137,7 +137,7 @@ impl InflightRegion {
         mmap_offset: u64,
         queues: u16,
         queue_size: u16,
-        share: &Arc<Share>,
+        share: &Arc<MemoryShare>,
     ) -> Result<InflightRegion, InflightError> {
         let needed_bytes = InflightRegion::bytes_for(queues, queue_size)?;
         if mmap_bytes < needed_bytes {

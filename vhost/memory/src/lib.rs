@@ -20,7 +20,7 @@
 //! memfd, tmpfs, hugetlbfs): an access to a page of FUSE waits for its server, uninterruptibly, and reactors make it. So an
 //! operator cannot choose otherwise either: it would be a choice for all guests.
 //! Whether it is one of them is found out without asking the file system. Address space and mappings are taken from the
-//! attachment's [`Share`], and of the whole a part is kept for each of the others.
+//! attachment's [`MemoryShare`], and of the whole a part is kept for each of the others.
 //!
 //! ## A file that shrinks
 //! A file is measured when it is mapped, so a short one is refused. One that shrinks *later* turns an access into
@@ -51,5 +51,5 @@ pub use guest::{GuestMemory, RegionInfo, RegionSpec};
 pub use inflight::{InflightError, InflightQueue, InflightRegion};
 pub use mapping::MapError;
 pub use ring::{Descriptor, IndirectTable, RingAddresses, RingError, SplitRing};
-pub use share::{ADDRESS_BYTES_TOTAL, MAPPINGS_TOTAL, Mapped, Share, ShareLimits, Shares};
+pub use share::{ADDRESS_BYTES_TOTAL, MAPPINGS_TOTAL, MappingTotals, MemoryShare, ShareLimits, Shares};
 pub use view::MemoryView;

@@ -2,7 +2,7 @@
 
 use crate::kind;
 use crate::lost::Watch;
-use crate::share::{Held, Share};
+use crate::share::{Held, MemoryShare};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -104,7 +104,7 @@ impl Mapping {
         file: OwnedFd,
         offset: u64,
         bytes: u64,
-        share: &Arc<Share>,
+        share: &Arc<MemoryShare>,
     ) -> Result<Mapping, MapError> {
         let prompt = kind::waits_for_nobody(file.as_fd());
         if !prompt && !share.any_file() {
@@ -134,7 +134,7 @@ impl Mapping {
             });
         }
         let length = usize::try_from(end - start).map_err(|_| extent())?;
-        let held = share.hold(length as u64)?;
+        let held = share.hold(length as u64, page <= 4096)?;
         let region = MmapRegionBuilder::new(length)
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(libc::MAP_SHARED | libc::MAP_NORESERVE)

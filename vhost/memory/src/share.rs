@@ -41,7 +41,7 @@ impl Default for ShareLimits {
 
 /// What an attachment has mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Mapped {
+pub struct MappingTotals {
     /// Bytes of address space.
     pub bytes: u64,
     /// Mappings.
@@ -58,12 +58,14 @@ pub struct Shares {
 #[derive(Debug, Default)]
 struct Members {
     begun: u64,
-    mapped: BTreeMap<u64, Mapped>,
+    mapped: BTreeMap<u64, MappingTotals>,
+    /// Bytes mapped whose pages are charged to whoever touches them first.
+    charged_bytes: u64,
 }
 
 /// One attachment's share. What it holds is given back when it is unmapped, and the share itself when nothing is held.
 #[derive(Debug)]
-pub struct Share {
+pub struct MemoryShare {
     /// `None` for memory of our own making, which nobody limits.
     of: Option<Arc<Shares>>,
     member: u64,
@@ -72,8 +74,9 @@ pub struct Share {
 /// A mapping's part of a share, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
-    share: Arc<Share>,
+    share: Arc<MemoryShare>,
     bytes: u64,
+    is_charged: bool,
 }
 
 impl Shares {
@@ -86,18 +89,18 @@ impl Shares {
     }
 
     /// A share for one more attachment.
-    pub fn join(self: &Arc<Shares>) -> Arc<Share> {
+    pub fn join(self: &Arc<Shares>) -> Arc<MemoryShare> {
         let member = self.members().add();
-        Arc::new(Share {
+        Arc::new(MemoryShare {
             of: Some(Arc::clone(self)),
             member,
         })
     }
 
     /// What all have mapped together.
-    pub fn mapped(&self) -> Mapped {
+    pub fn mapped(&self) -> MappingTotals {
         let members = self.members();
-        let mut all = Mapped::default();
+        let mut all = MappingTotals::default();
         for mapped in members.mapped.values() {
             all.bytes = all.bytes.saturating_add(mapped.bytes);
             all.mappings = all.mappings.saturating_add(mapped.mappings);
@@ -105,19 +108,25 @@ impl Shares {
         all
     }
 
+    /// Bytes of what all have mapped together whose pages the kernel charges to whoever touches them first, and that may be this
+    /// process: all but those of hugetlbfs.
+    pub fn charged_bytes(&self) -> u64 {
+        self.members().charged_bytes
+    }
+
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Share {
+impl MemoryShare {
     /// For memory that nobody from outside has a say in: no limits, any file.
-    pub fn unlimited() -> Arc<Share> {
-        Arc::new(Share { of: None, member: 0 })
+    pub fn unlimited() -> Arc<MemoryShare> {
+        Arc::new(MemoryShare { of: None, member: 0 })
     }
 
     /// What is mapped now.
-    pub fn mapped(&self) -> Mapped {
+    pub fn mapped(&self) -> MappingTotals {
         let of = self.of.as_ref();
         of.and_then(|of| of.members().mapped.get(&self.member).copied())
             .unwrap_or_default()
@@ -144,17 +153,18 @@ impl Share {
         within("regions of memory", regions as u64, limits.mappings)
     }
 
-    /// Takes a mapping's part.
-    pub(crate) fn hold(self: &Arc<Share>, bytes: u64) -> Result<Held, MapError> {
+    /// Takes a mapping's part; whether its pages are charged to whoever touches them first ([`Shares::charged_bytes`]).
+    pub(crate) fn hold(self: &Arc<MemoryShare>, bytes: u64, is_charged: bool) -> Result<Held, MapError> {
         let held = || Held {
             share: Arc::clone(self),
             bytes,
+            is_charged,
         };
         let Some(of) = &self.of else { return Ok(held()) };
         let mut members = of.members();
         let count = members.mapped.len() as u64;
         let mine = members.mapped.get(&self.member).copied().unwrap_or_default();
-        let wanted = Mapped {
+        let wanted = MappingTotals {
             bytes: mine.bytes.saturating_add(bytes),
             mappings: mine.mappings + 1,
         };
@@ -179,19 +189,26 @@ impl Share {
         let others = members.others(self.member, |mapped| mapped.mappings, kept);
         within("mappings", wanted.mappings, MAPPINGS_TOTAL.saturating_sub(others))?;
         members.mapped.insert(self.member, wanted);
+        if is_charged {
+            members.charged_bytes = members.charged_bytes.saturating_add(bytes);
+        }
         Ok(held())
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn give_back(&self, bytes: u64, is_charged: bool) {
         let Some(of) = &self.of else { return };
-        if let Some(mapped) = of.members().mapped.get_mut(&self.member) {
+        let mut members = of.members();
+        if is_charged {
+            members.charged_bytes = members.charged_bytes.saturating_sub(bytes);
+        }
+        if let Some(mapped) = members.mapped.get_mut(&self.member) {
             mapped.bytes = mapped.bytes.saturating_sub(bytes);
             mapped.mappings = mapped.mappings.saturating_sub(1);
         }
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         if let Some(of) = &self.of {
             of.members().mapped.remove(&self.member);
@@ -201,7 +218,7 @@ impl Drop for Share {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.share.give_back(self.bytes);
+        self.share.give_back(self.bytes, self.is_charged);
     }
 }
 
@@ -209,12 +226,12 @@ impl Members {
     /// One more, who has nothing yet.
     fn add(&mut self) -> u64 {
         self.begun += 1;
-        self.mapped.insert(self.begun, Mapped::default());
+        self.mapped.insert(self.begun, MappingTotals::default());
         self.begun
     }
 
     /// What the others have, or what is kept for them.
-    fn others(&self, member: u64, of: fn(&Mapped) -> u64, kept: u64) -> u64 {
+    fn others(&self, member: u64, of: fn(&MappingTotals) -> u64, kept: u64) -> u64 {
         let others = self.mapped.iter().filter(|(other, _)| **other != member);
         others.fold(0, |sum, (_, mapped)| sum.saturating_add(of(mapped).max(kept)))
     }
@@ -239,36 +256,53 @@ mod tests {
     #[test]
     fn what_is_let_go_can_be_had_again() {
         let share = Shares::new(ShareLimits::default()).join();
-        let held: Vec<_> = (0..3).map(|_| share.hold(1 << 42).unwrap()).collect();
+        let held: Vec<_> = (0..3).map(|_| share.hold(1 << 42, true).unwrap()).collect();
         assert_eq!(
             share.mapped(),
-            Mapped {
+            MappingTotals {
                 bytes: 3 << 42,
                 mappings: 3
             }
         );
-        let refused = share.hold(1).unwrap_err().to_string();
+        let refused = share.hold(1, true).unwrap_err().to_string();
         assert!(
             refused.contains("13194139533313 bytes of address space"),
             "{refused}"
         );
         assert_eq!(share.mapped().mappings, 3, "what was refused is not held");
         drop(held);
-        assert_eq!(share.mapped(), Mapped::default());
-        share.hold(1 << 42).unwrap();
+        assert_eq!(share.mapped(), MappingTotals::default());
+        share.hold(1 << 42, true).unwrap();
     }
 
     #[test]
     fn what_all_have_together_is_the_sum() {
         let shares = Shares::new(ShareLimits::default());
-        assert_eq!(shares.mapped(), Mapped::default());
+        assert_eq!(shares.mapped(), MappingTotals::default());
         let (one, two) = (shares.join(), shares.join());
-        let _held = [one.hold(3).unwrap(), two.hold(5).unwrap(), two.hold(7).unwrap()];
-        let all = Mapped {
+        let _held = [
+            one.hold(3, true).unwrap(),
+            two.hold(5, true).unwrap(),
+            two.hold(7, true).unwrap(),
+        ];
+        let all = MappingTotals {
             bytes: 15,
             mappings: 3,
         };
         assert_eq!(shares.mapped(), all);
+    }
+
+    #[test]
+    fn what_is_charged_to_who_touches_it_is_told_from_huge_pages() {
+        let shares = Shares::new(ShareLimits::default());
+        let (one, two) = (shares.join(), shares.join());
+        let huge = one.hold(1 << 21, false).unwrap();
+        let plain = [one.hold(3, true).unwrap(), two.hold(5, true).unwrap()];
+        assert_eq!(shares.charged_bytes(), 8);
+        drop(huge);
+        assert_eq!(shares.charged_bytes(), 8);
+        drop(plain);
+        assert_eq!(shares.charged_bytes(), 0);
     }
 
     #[test]
@@ -290,11 +324,11 @@ mod tests {
         );
         assert_eq!(refused(share.allows(1 << 20, 5)), ("regions of memory", 5, 4));
         // The former table is there still, and the one before it.
-        let held: Vec<_> = (0..3 * 4).map(|_| share.hold(1).unwrap()).collect();
-        assert_eq!(refused(share.hold(1).map(drop)), ("mappings", 13, 12));
+        let held: Vec<_> = (0..3 * 4).map(|_| share.hold(1, true).unwrap()).collect();
+        assert_eq!(refused(share.hold(1, true).map(drop)), ("mappings", 13, 12));
         drop(held);
-        assert!(Share::unlimited().allows(u64::MAX, 1 << 20).is_ok());
-        assert!(Share::unlimited().any_file() && !share.any_file());
+        assert!(MemoryShare::unlimited().allows(u64::MAX, 1 << 20).is_ok());
+        assert!(MemoryShare::unlimited().any_file() && !share.any_file());
     }
 
     #[test]
@@ -303,7 +337,7 @@ mod tests {
         let regions = palisade_block::limits::MEMORY_REGIONS_MAX;
         assert!(share.allows(1 << 40, regions).is_ok());
         let held: Vec<_> = (0..AT_ONCE as usize * (regions + 2))
-            .map(|_| share.hold(1).unwrap())
+            .map(|_| share.hold(1, true).unwrap())
             .collect();
         assert_eq!(share.mapped().mappings, held.len() as u64);
     }
@@ -313,27 +347,34 @@ mod tests {
         let shares = Shares::new(LIMITS);
         let (greedy, modest) = (shares.join(), shares.join());
         let mut held = Vec::new();
-        while let Ok(more) = greedy.hold(1 << 30) {
+        while let Ok(more) = greedy.hold(1 << 30, true) {
             held.push(more);
         }
         assert_eq!(greedy.mapped().mappings, MAPPINGS_TOTAL - MAPPINGS_KEPT);
         held.clear();
-        held.push(greedy.hold(ADDRESS_BYTES_TOTAL - ADDRESS_BYTES_KEPT).unwrap());
-        assert!(greedy.hold(1).is_err());
-        held.extend((0..MAPPINGS_KEPT).map(|_| modest.hold(4 << 30).unwrap()));
-        assert!(modest.hold(1).is_err());
+        held.push(
+            greedy
+                .hold(ADDRESS_BYTES_TOTAL - ADDRESS_BYTES_KEPT, true)
+                .unwrap(),
+        );
+        assert!(greedy.hold(1, true).is_err());
+        held.extend((0..MAPPINGS_KEPT).map(|_| modest.hold(4 << 30, true).unwrap()));
+        assert!(modest.hold(1, true).is_err());
         // Whoever goes leaves what was kept for him.
         held.truncate(1);
         drop(modest);
-        greedy.hold(ADDRESS_BYTES_KEPT).unwrap();
+        greedy.hold(ADDRESS_BYTES_KEPT, true).unwrap();
     }
 
     #[test]
     fn what_is_kept_for_many_never_exceeds_half_of_all() {
         let shares = Shares::new(LIMITS);
         let many: Vec<_> = (0..4096).map(|_| shares.join()).collect();
-        many[0].hold(ADDRESS_BYTES_TOTAL / 2).unwrap();
-        let held: Vec<_> = many.iter().map(|share| share.hold(1 << 30).unwrap()).collect();
+        many[0].hold(ADDRESS_BYTES_TOTAL / 2, true).unwrap();
+        let held: Vec<_> = many
+            .iter()
+            .map(|share| share.hold(1 << 30, true).unwrap())
+            .collect();
         assert_eq!(held.len(), many.len());
     }
 }

@@ -23,10 +23,12 @@ pub fn step_through(work: impl FnOnce(), look: impl FnMut()) -> io::Result<u64> 
 
 fn step_up_to(steps_max: u64, work: impl FnOnce(), mut look: impl FnMut()) -> io::Result<u64> {
     let _on_one = OnOneProcessor::new()?;
+    // SAFETY: a plain call.
+    let parent = unsafe { libc::getpid() };
     // SAFETY: the child runs `work`, which its caller has chosen for it, on a copy of this thread alone, and leaves by
     // `_exit`: it never returns into code of the parent, and runs no destructors of what the parent owns.
     let child = match unsafe { libc::fork() } {
-        0 => carry_out(work),
+        0 => carry_out(parent, work),
         -1 => return Err(io::Error::last_os_error()),
         child => Child(child),
     };
@@ -89,11 +91,16 @@ impl Drop for OnOneProcessor {
     }
 }
 
-/// The child's whole life.
-fn carry_out(work: impl FnOnce()) -> ! {
+/// The child's whole life. It ends with its parent also before that has said so as the tracer: stopped for ever, it would
+/// keep open whatever its parent had open, and who reads from a pipe of it would wait as long.
+fn carry_out(parent: libc::pid_t, work: impl FnOnce()) -> ! {
     // SAFETY: plain calls without pointers. The parent waits for the signal and goes on from there.
-    let traced =
-        unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 && libc::raise(libc::SIGSTOP) == 0 };
+    let traced = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+            && libc::getppid() == parent
+            && libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0
+            && libc::raise(libc::SIGSTOP) == 0
+    };
     let done = traced && catch_unwind(AssertUnwindSafe(work)).is_ok();
     // SAFETY: ends the process at once, as a copy of another must.
     unsafe { libc::_exit(i32::from(!done)) }

@@ -21,7 +21,7 @@ pub mod kind {
 }
 
 /// Bytes of a request's header: type u32, reserved u32, sector u64.
-pub const HEADER_BYTES: usize = 16;
+pub const BLK_HEADER_BYTES: usize = 16;
 
 /// Bytes of `struct virtio_blk_discard_write_zeroes`: sector u64, num_sectors u32, flags u32.
 pub const RANGE_BYTES: usize = 16;

@@ -3,7 +3,7 @@
 //! With VERSION_1 any framing is allowed (virtio 1.3, 2.7.4.1): the header may be split over descriptors or share one
 //! with data, and the status byte is the last byte of the last writable descriptor, alone or behind data.
 
-use crate::blk::HEADER_BYTES;
+use crate::blk::BLK_HEADER_BYTES;
 use crate::split::LastChain;
 use palisade_block::SegmentList;
 use palisade_block::limits::SEGMENTS_PER_REQUEST;
@@ -35,7 +35,7 @@ pub(crate) enum Malformed {
     /// A device-readable buffer behind a device-writable one.
     Order,
     /// Fewer than 16 readable bytes.
-    Header,
+    BlkHeader,
 }
 
 /// Why there are no parts.
@@ -139,7 +139,7 @@ fn usual(
 ) -> Option<Parts> {
     const NEXT: u16 = Descriptor::NEXT;
     const WRITE: u16 = Descriptor::WRITE;
-    if first.flags != NEXT || first.bytes as usize != HEADER_BYTES {
+    if first.flags != NEXT || first.bytes as usize != BLK_HEADER_BYTES {
         return None;
     }
     let header = view.read_16(first.address)?;
@@ -184,7 +184,7 @@ fn table_of(
 struct Sorter<'a> {
     view: &'a MemoryView,
     segments: &'a mut SegmentList,
-    header: [u8; HEADER_BYTES],
+    header: [u8; BLK_HEADER_BYTES],
     /// Bytes of the header collected.
     have: usize,
     /// The last writable descriptor, (address, bytes), bytes > 0: the status byte is its last one.
@@ -209,7 +209,7 @@ impl<'a> Sorter<'a> {
         Sorter {
             view,
             segments,
-            header: [0; HEADER_BYTES],
+            header: [0; BLK_HEADER_BYTES],
             have: 0,
             last_writable: None,
             readable_segments: 0,
@@ -295,7 +295,6 @@ impl<'a> Sorter<'a> {
             && end.is_write()
             && end.bytes > 0
         {
-            self.note(Malformed::TooLong);
             self.last_writable = Some((end.address, end.bytes));
         }
     }
@@ -342,7 +341,7 @@ impl<'a> Sorter<'a> {
             }
         } else if self.last_writable.is_some() {
             self.note(Malformed::Order);
-        } else if self.have == HEADER_BYTES {
+        } else if self.have == BLK_HEADER_BYTES {
             self.take_data(address, bytes);
         } else {
             self.take_header(address, bytes);
@@ -396,8 +395,8 @@ impl<'a> Sorter<'a> {
         if self.no_room {
             return Err(self.unusable());
         }
-        if self.have < HEADER_BYTES {
-            self.note(Malformed::Header);
+        if self.have < BLK_HEADER_BYTES {
+            self.note(Malformed::BlkHeader);
         }
         Ok(Sorted {
             parts: Parts {

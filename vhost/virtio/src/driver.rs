@@ -9,7 +9,7 @@
 
 pub mod repeated;
 
-use crate::blk::{HEADER_BYTES, RANGE_BYTES};
+use crate::blk::{BLK_HEADER_BYTES, RANGE_BYTES};
 use crate::split::event_passed;
 use palisade_block::limits::SEGMENTS_PER_REQUEST;
 use palisade_memory::{Descriptor, GuestMemory, RingAddresses};
@@ -65,16 +65,16 @@ impl DriverOptions {
 
 /// A request's header (`struct virtio_blk_req`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Header {
+pub struct BlkHeader {
     /// One of [`kind`](crate::blk::kind).
     pub kind: u32,
     /// First sector.
     pub sector: u64,
 }
 
-impl Header {
+impl BlkHeader {
     /// As it lies in guest memory.
-    pub fn encode(self) -> [u8; HEADER_BYTES] {
+    pub fn encode(self) -> [u8; BLK_HEADER_BYTES] {
         (u128::from(self.kind) | u128::from(self.sector) << 64).to_le_bytes()
     }
 }
@@ -182,13 +182,13 @@ impl DriverQueue {
 
     /// Puts a request with its header and status byte around `data`. `None` when there are too few descriptors or
     /// too many buffers. The device sees it after [`DriverQueue::publish`].
-    pub fn submit(&mut self, header: Header, data: &[Buffer]) -> Option<u16> {
+    pub fn submit(&mut self, header: BlkHeader, data: &[Buffer]) -> Option<u16> {
         let head = *self.free.last()?;
         let slot = self.slot(head);
         self.memory.write(slot, &header.encode());
         self.memory.write(slot + STATUS_OFFSET, &[STATUS_NONE]);
         let mut chain = Vec::with_capacity(data.len() + 2);
-        chain.push(descriptor(slot, HEADER_BYTES as u32, 0));
+        chain.push(descriptor(slot, BLK_HEADER_BYTES as u32, 0));
         for buffer in data {
             let flags = if buffer.write { Descriptor::WRITE } else { 0 };
             chain.push(descriptor(buffer.address, buffer.bytes, flags));
@@ -210,7 +210,7 @@ impl DriverQueue {
             bytes: RANGE_BYTES as u32,
             write: false,
         };
-        self.submit(Header { kind, sector: 0 }, &[buffer])
+        self.submit(BlkHeader { kind, sector: 0 }, &[buffer])
     }
 
     /// Puts a chain as it is given, except for NEXT and `next`, which are set so that the chain holds together. The

@@ -37,6 +37,7 @@
 pub mod blk;
 pub mod chain;
 pub mod driver;
+pub mod owed;
 pub mod queue;
 pub mod split;
 pub mod stats;
@@ -46,6 +47,7 @@ mod tests;
 
 pub use blk::config::{ConfigSpace, ConfigWriteError, VolumeGeometry};
 pub use blk::features::Features;
+pub use owed::Owed;
 pub use queue::{BlkQueue, Notify, QueueSetup, SetupError};
 pub use split::Broken;
 pub use stats::QueueStats;

@@ -4,9 +4,10 @@ use crate::blk::SERIAL_BYTES;
 use crate::blk::features::Features;
 use crate::blk::request::{Parsed, Refusal, Rules};
 use crate::chain::{self, Collected, Malformed, Parts, Sorted, Unusable};
+use crate::owed::Owed;
 use crate::split::{Broken, LastChain, SplitQueue, UsedLog};
 use crate::stats::QueueStats;
-use palisade_block::{Answer, Lease, Pulled, Request, SegmentList, Source, Status, Token};
+use palisade_block::{Answer, Lease, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{
     DirtyLog, GuestMemory, InflightQueue, MemoryView, RingAddresses, RingError, SplitRing,
 };
@@ -263,11 +264,13 @@ impl<N: Notify> BlkQueue<N> {
                 sectors,
                 bytes_in,
             }) => {
-                let token = Token {
+                let reply = parts.reply;
+                let token = Owed {
                     head,
                     bytes_in,
-                    reply: parts.reply,
-                };
+                    reply,
+                }
+                .token();
                 return Pulled::Request(Request {
                     token,
                     op,
@@ -405,14 +408,15 @@ impl<N: Notify> Source for BlkQueue<N> {
                     lba,
                     sectors,
                 }) => {
-                    let (bytes_in, reply) = (token.bytes_in, token.reply);
+                    let Owed { bytes_in, reply, .. } = Owed::of(&token);
                     token.spend();
                     Pulled::Request(Request {
-                        token: Token {
+                        token: Owed {
                             head,
                             bytes_in,
                             reply,
-                        },
+                        }
+                        .token(),
                         op,
                         lba,
                         sectors,
@@ -445,13 +449,19 @@ impl<N: Notify> Source for BlkQueue<N> {
             token,
             status,
             dirtied,
+            fault: _,
         } = answer;
         if let Some(log) = &self.dirty_log {
             log.mark_segments(self.view.memory(), dirtied);
         }
         // The length counts what was surely written (virtio 1.3, 2.7.8.2); after an error that is the status.
-        let data = if status == Status::Ok { token.bytes_in } else { 0 };
-        self.complete(token.head, token.reply, status, data + 1);
+        let Owed {
+            head,
+            bytes_in,
+            reply,
+        } = Owed::of(&token);
+        let data = if status == Status::Ok { bytes_in } else { 0 };
+        self.complete(head, reply, status, data + 1);
         token.spend();
     }
 

@@ -280,7 +280,7 @@ impl SplitQueue {
     /// Whether the driver wants to be told of what has been published.
     #[inline]
     pub(crate) fn wants_notification(&self, published: Published) -> bool {
-        // The driver writes its wish, then looks at the used index; we wrote the used index, now look at its wish.
+        // The driver writes its event index, then reads the used index; we wrote the used index, now read its event index.
         // Without a full fence on both sides each could miss the other's store (virtio 1.3, 2.7.7.2).
         fence(Ordering::SeqCst);
         let wanted = if self.event_idx {

@@ -63,8 +63,11 @@ function latency(ns) {
 const words = (name) => name.replaceAll('_', ' ');
 
 function state(resource) {
-  if (resource.state.blocked_on) return element('td', resource.state.blocked_on, 'warn');
-  const applied = resource.state.applied >= resource.state.generation;
+  const nodes = Object.entries(resource.state.applied);
+  const waits = nodes.filter(([, on]) => on.blocked_on)
+    .map(([node, on]) => (nodes.length > 1 ? node + ': ' : '') + on.blocked_on);
+  if (waits.length) return element('td', waits.join('; '), 'warn');
+  const applied = nodes.length > 0 && nodes.every(([, on]) => on.generation >= resource.state.generation);
   return element('td', applied ? 'applied' : 'being applied', applied ? 'soft' : 'warn');
 }
 
@@ -184,24 +187,33 @@ function showReactors(reactors) {
   }), 'None.');
 }
 
+// Who commanded it, if anybody did.
+function actor(event) {
+  if (!event.result) return '';
+  const { kind, uid, name } = event.actor;
+  if (kind === 'user') return name || 'uid ' + uid;
+  return kind === 'token' ? 'token ' + name : kind;
+}
+
 async function showEvents() {
   for (;;) {
-    const page = await ask('/v1/events?format=json&limit=1000&after=' + eventsAfter);
+    const which = eventsAfter ? 'limit=1000&after=' + encodeURIComponent(eventsAfter) : 'last=' + EVENTS_SHOWN;
+    const page = await ask('/v1/events?format=json&' + which);
     if (page.items.length === 0) break;
     eventsAfter = page.next;
     events = events.concat(page.items).slice(-EVENTS_SHOWN);
   }
   const look = { warning: 'warn', error: 'bad' };
   fill('events', events.toReversed().map((event) => row(
-    new Date(event.unix_ms).toLocaleString(), event.subject, element('td', event.message, look[event.severity]),
+    new Date(event.unix_ms).toLocaleString(), event.subject, actor(event), element('td', event.message, look[event.severity]),
   )), 'Nothing has happened yet.');
 }
 
 async function refresh() {
   try {
     const [node, health, attachments, volumes, disks, reactors] = await Promise.all([
-      ask('/v1/node'), ask('/v1/health'), askAll('/v1/attachments'), askAll('/v1/volumes'), askAll('/v1/disks'),
-      ask('/v1/reactors'),
+      ask('/v1/nodes/self'), ask('/v1/nodes/self/health'), askAll('/v1/attachments'), askAll('/v1/volumes'), askAll('/v1/disks'),
+      ask('/v1/nodes/self/reactors'),
     ]);
     showNode(node);
     showHealth(health);

@@ -1,7 +1,9 @@
 //! Answers: resources with their ETags, lists, problems.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
 use axum::http::{Response as HttpResponse, StatusCode};
 use axum::response::{IntoResponse, Response};
 use palisade_api::{Created, Page, Problem, ProblemKind, Removal, RemovalOptions, State};
@@ -91,6 +93,11 @@ impl IntoResponse for Answer {
                     );
                 }
                 let mut response = json(status, &problem);
+                if let Some(seconds) = problem.retry_after_s {
+                    put(&mut response, RETRY_AFTER, &seconds.to_string());
+                }
+                // For who records what became of a command.
+                response.extensions_mut().insert(problem.clone());
                 if matches!(problem.kind, ProblemKind::Timeout | ProblemKind::TooLarge) {
                     // The rest of the body is still under way and will not be read.
                     put(&mut response, axum::http::header::CONNECTION, "close");

@@ -1,7 +1,7 @@
 //! Attachments.
 
 use super::differs;
-use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
+use super::openapi::{AnyProblem, BodyProblem, ChangeProblem, GuardProblem, OneProblem};
 use super::query::{AttachmentRemoval, PageQuery, RemovalQuery};
 use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
@@ -30,16 +30,16 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 /// Offers a volume to a virtual machine. The socket appears once the volume can be served.
 #[utoipa::path(post, operation_id = "create_attachment", path = routes::ATTACHMENTS, tag = "attachments", request_body = AttachmentCreate, responses(
     (status = 201, description = "Created.", body = Attachment, headers(("ETag" = String), ("Location" = String))),
-    (status = 200, description = "It was there already, created by the same wish.", body = Attachment,
+    (status = 200, description = "It was there already, created by the same request.", body = Attachment,
         headers(("ETag" = String), ("Location" = String))),
-    AnyProblem, BodyProblem, OneProblem,
+    AnyProblem, ChangeProblem, BodyProblem, OneProblem,
 ))]
-pub(super) async fn create(State(door): State<Door>, Json(wish): Json<AttachmentCreate>) -> Answer {
+pub(super) async fn create(State(door): State<Door>, Json(request): Json<AttachmentCreate>) -> Answer {
     let created = door
         .call(move |appliance| {
             differs::create(
-                wish,
-                |wish| appliance.attachment_create(wish),
+                request,
+                |request| appliance.attachment_create(request),
                 |id| appliance.attachment(id),
             )
         })
@@ -69,7 +69,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 #[utoipa::path(patch, operation_id = "change_attachment", path = routes::ATTACHMENT, tag = "attachments", request_body = AttachmentPatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The attachment as agreed on.", body = Attachment, headers(("ETag" = String))),
-    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
 pub(super) async fn change(
     State(door): State<Door>,
@@ -92,7 +92,7 @@ pub(super) async fn change(
     params(("id" = String, Path), IfMatch, AttachmentRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Taken away."),
-    AnyProblem, OneProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, GuardProblem,
 ))]
 pub(super) async fn delete(
     State(door): State<Door>,

@@ -1,8 +1,8 @@
 //! From a handler to the appliance: on a thread that may block, a bounded number at a time.
 
 use crate::appliance::Appliance;
-use crate::limits::{CALL_WAIT, CALLS_MAX, HEALTH_CALLS_MAX, STREAMS_MAX};
-use palisade_api::{Problem, ProblemKind};
+use crate::limits::{CALL_WAIT, CALLS_MAX, HEALTH_CALLS_MAX, RECORDS_MAX, STREAMS_MAX};
+use palisade_api::{Event, Problem, ProblemKind};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -13,6 +13,7 @@ pub(crate) struct Door {
     appliance: Arc<dyn Appliance>,
     calls: Arc<Semaphore>,
     health_calls: Arc<Semaphore>,
+    records: Arc<Semaphore>,
     /// Places for streams of events.
     pub(crate) streams: Arc<Semaphore>,
     /// Becomes true when the server stops; streams end then.
@@ -26,6 +27,7 @@ impl Door {
             appliance,
             calls: Arc::new(Semaphore::new(CALLS_MAX)),
             health_calls: Arc::new(Semaphore::new(HEALTH_CALLS_MAX)),
+            records: Arc::new(Semaphore::new(RECORDS_MAX)),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stopping,
         }
@@ -45,6 +47,21 @@ impl Door {
         question: impl FnOnce(&dyn Appliance) -> T + Send + 'static,
     ) -> Result<T, Problem> {
         self.call_in(&self.health_calls, HEALTH_CALLS_MAX, question).await
+    }
+
+    /// Has what became of a command recorded, and returns when it is.
+    pub(crate) async fn record(&self, event: Event) {
+        let Ok(place) = self.records.clone().acquire_owned().await else {
+            return;
+        };
+        let appliance = self.appliance.clone();
+        let recorded = tokio::task::spawn_blocking(move || {
+            appliance.command_ended(event);
+            drop(place);
+        });
+        if recorded.await.is_err() {
+            log::error!("rest: what became of a command could not be recorded: a fault of the daemon");
+        }
     }
 
     async fn call_in<T: Send + 'static>(

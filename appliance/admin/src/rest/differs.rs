@@ -8,21 +8,21 @@ use serde_json::Value;
 
 /// Carries a creation out. When there is one of this id that was asked for in other words, says which and how.
 pub(crate) fn create<W: Serialize, T: Serialize>(
-    wish: W,
+    request: W,
     create: impl FnOnce(W) -> Result<Created<T>, Problem>,
     present: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Created<T>, Problem> {
-    explained(wish, create, present)
+    explained(request, create, present)
 }
 
-/// Does something for a wish, and tells of a resource that is in its way with both values.
+/// Does something for a request, and tells of a resource that is in its way with both values.
 pub(crate) fn explained<W: Serialize, T: Serialize, R>(
-    wish: W,
+    request: W,
     act: impl FnOnce(W) -> Result<R, Problem>,
     present: impl FnOnce(&str) -> Option<T>,
 ) -> Result<R, Problem> {
-    let asked = serde_json::to_value(&wish).unwrap_or_default();
-    act(wish).map_err(|problem| {
+    let asked = serde_json::to_value(&request).unwrap_or_default();
+    act(request).map_err(|problem| {
         let id = asked.get("id").and_then(Value::as_str).unwrap_or_default();
         match problem.code.ends_with("_exists") {
             true => {
@@ -57,9 +57,9 @@ fn with_values(mut problem: Problem, asked: &Value, there: &Value) -> Problem {
     problem
 }
 
-/// A field of a wish that the model compares with what is there.
+/// A field of a request that the model compares with what is there.
 struct Field {
-    /// In the wish.
+    /// In the request.
     name: &'static str,
     /// In a sentence.
     words: &'static str,
@@ -67,7 +67,7 @@ struct Field {
     left_out: LeftOut,
 }
 
-/// What a wish means that leaves a field out.
+/// What a request means that leaves a field out.
 enum LeftOut {
     /// Whatever is there.
     Anything,
@@ -92,7 +92,7 @@ const fn field(name: &'static str, words: &'static str, left_out: LeftOut) -> Fi
 }
 
 /// Of all resources; no two have one of the same name that means something else. What a disk is made of has a name for each
-/// kind, of which a wish has one.
+/// kind, of which a request has one.
 const FIELDS: [Field; 20] = [
     field("file", "what it is made of is", Anything),
     field("block", "what it is made of is", Anything),

@@ -1,9 +1,9 @@
 //! Disks.
 
 use super::differs;
-use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
+use super::openapi::{AnyProblem, BodyProblem, ChangeProblem, GuardProblem, NodeProblem, OneProblem};
 use super::query::{DiskRemoval, PageQuery, RemovalQuery};
-use super::request::{Expected, Id, IfMatch, Json};
+use super::request::{Expected, Id, IfMatch, Json, NodeInAddress};
 use super::{Answer, Door};
 use axum::extract::State;
 use palisade_api::{Disk, DiskCreate, DiskPatch, DiskPreview, Page, Problem, Removal, routes};
@@ -29,14 +29,18 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 /// Adds a disk. A file is created when it does not exist; a medium that holds something is refused unless forced.
 #[utoipa::path(post, operation_id = "add_disk", path = routes::DISKS, tag = "disks", request_body = DiskCreate, responses(
     (status = 201, description = "Added.", body = Disk, headers(("ETag" = String), ("Location" = String))),
-    (status = 200, description = "It was there already, added by the same wish.", body = Disk,
+    (status = 200, description = "It was there already, added by the same request.", body = Disk,
         headers(("ETag" = String), ("Location" = String))),
-    AnyProblem, BodyProblem,
+    AnyProblem, ChangeProblem, BodyProblem,
 ))]
-pub(super) async fn add(State(door): State<Door>, Json(wish): Json<DiskCreate>) -> Answer {
+pub(super) async fn add(State(door): State<Door>, Json(request): Json<DiskCreate>) -> Answer {
     let added = door
         .call(move |appliance| {
-            differs::create(wish, |wish| appliance.disk_add(wish), |id| appliance.disk(id))
+            differs::create(
+                request,
+                |request| appliance.disk_add(request),
+                |id| appliance.disk(id),
+            )
         })
         .await;
     let answer = |created| {
@@ -50,14 +54,24 @@ pub(super) async fn add(State(door): State<Door>, Json(wish): Json<DiskCreate>) 
 }
 
 /// What adding a disk would find on its medium and do with it. Nothing is changed.
-#[utoipa::path(post, operation_id = "preview_disk", path = routes::DISK_PREVIEW, tag = "disks", request_body = DiskCreate, responses(
+#[utoipa::path(post, operation_id = "preview_disk", path = routes::DISK_PREVIEW, tag = "nodes", request_body = DiskCreate,
+    params(NodeInAddress), responses(
     (status = 200, description = "What was found, what would be wiped, and why it would be refused, if so.", body = DiskPreview),
-    AnyProblem, BodyProblem,
+    AnyProblem, NodeProblem, BodyProblem,
 ))]
-pub(super) async fn preview(State(door): State<Door>, Json(wish): Json<DiskCreate>) -> Answer {
+pub(super) async fn preview(
+    State(door): State<Door>,
+    node: NodeInAddress,
+    Json(request): Json<DiskCreate>,
+) -> Answer {
     let shown = door
         .call(move |appliance| {
-            differs::explained(wish, |wish| appliance.disk_preview(wish), |id| appliance.disk(id))
+            node.is_here(appliance)?;
+            differs::explained(
+                request,
+                |request| appliance.disk_preview(request),
+                |id| appliance.disk(id),
+            )
         })
         .await;
     shown.flatten().map(|preview| Answer::json(&preview)).into()
@@ -81,7 +95,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 #[utoipa::path(patch, operation_id = "change_disk", path = routes::DISK, tag = "disks", request_body = DiskPatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The disk as agreed on.", body = Disk, headers(("ETag" = String))),
-    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
 pub(super) async fn change(
     State(door): State<Door>,
@@ -104,7 +118,7 @@ pub(super) async fn change(
     params(("id" = String, Path), IfMatch, DiskRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Given up."),
-    AnyProblem, OneProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, GuardProblem,
 ))]
 pub(super) async fn remove(
     State(door): State<Door>,

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 /// In the stream each event has its id, its kind as name and the JSON of `Event` as data. A client that comes back with
 /// Last-Event-ID gets what it missed; when some of that is no longer kept, an event named `lost` comes first.
 #[utoipa::path(get, operation_id = "list_events", path = routes::EVENTS, tag = "node",
-    params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "Goes before `after`.")), responses(
+    params(EventsQuery, ("Last-Event-ID" = Option<String>, Header, description = "Goes before `after`.")), responses(
     (status = 200, description = "Events.", content(
         (EventPage = "application/json"),
         (String = "text/event-stream"),
@@ -26,8 +26,12 @@ use tokio_stream::wrappers::ReceiverStream;
 ))]
 pub(super) async fn list(State(door): State<Door>, query: EventsQuery) -> Answer {
     if query.format == Some(EventsFormat::Json) {
-        let page =
-            door.call(move |appliance| Answer::json(&appliance.events_after(query.after, query.limit)));
+        let page = door.call(move |appliance| {
+            Answer::json(&match query.last {
+                Some(count) => appliance.events_last(count),
+                None => appliance.events_after(&query.after, query.limit),
+            })
+        });
         return page.await.into();
     }
     let Ok(place) = door.streams.clone().try_acquire_owned() else {
@@ -39,7 +43,7 @@ pub(super) async fn list(State(door): State<Door>, query: EventsQuery) -> Answer
         ));
     };
     let (sender, receiver) = mpsc::channel(EVENTS_BATCH);
-    tokio::spawn(feed(door, query.after, sender, place));
+    tokio::spawn(feed(door, query, sender, place));
     let stream =
         Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_PERIOD));
     Answer::Ready(stream.into_response())
@@ -48,14 +52,20 @@ pub(super) async fn list(State(door): State<Door>, query: EventsQuery) -> Answer
 /// Hands events over as they come, until the client goes or the server stops.
 async fn feed(
     door: Door,
-    mut after: u64,
+    EventsQuery {
+        mut after, mut last, ..
+    }: EventsQuery,
     sender: mpsc::Sender<Result<Sent, Infallible>>,
     _place: OwnedSemaphorePermit,
 ) {
     let mut stopping = door.stopping.clone();
     loop {
+        let (asked, count) = (after.clone(), last.take());
         let Ok(page) = door
-            .call(move |appliance| appliance.events_after(after, EVENTS_BATCH))
+            .call(move |appliance| match count {
+                Some(count) => appliance.events_last(count),
+                None => appliance.events_after(&asked, EVENTS_BATCH),
+            })
             .await
         else {
             return;
@@ -68,9 +78,9 @@ async fn feed(
         {
             return;
         }
-        let full = page.items.len() == EVENTS_BATCH;
         // Also when there are none: an id that was never given is not asked for again.
-        let next = page.next.unwrap_or(after);
+        let next = page.next.unwrap_or(after.clone());
+        let full = page.items.len() == EVENTS_BATCH && next != after;
         for event in page.items {
             if sender.send(Ok(sent(&event))).await.is_err() {
                 return;

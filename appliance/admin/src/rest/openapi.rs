@@ -41,9 +41,15 @@ const DESCRIPTION: &str = "\
 Disks, volumes and attachments of a storage appliance.
 
 * **Ids are chosen by the client.** Creating the same thing twice is creating it once: 201 the first time, 200 after that, \
-409 when the second wish differs.
-* **Agreed is not applied.** Every resource carries `state`: the `generation` that was agreed on, the one `applied` on the \
-node, and what the node is `blocked_on`.
+409 when the second request differs.
+* **Agreed is not applied.** Every resource carries `state`: the `generation` that was agreed on, and in `applied` for each node \
+that has to do with it the generation in force there, and what the node is `blocked_on`.
+* **What belongs to one node is below its address**, `/v1/nodes/ID/...`, and answered by that node alone; `self` is the one \
+that is asked. `/v1/node`, `/v1/health`, `/v1/reactors`, `/v1/disk-preview` and `/v1/state/backup` are from before that: they are \
+answered as those below `/v1/nodes/self`.
+* **A change may be asked for again.** Where another node leads the cluster the answer is 421, and `ask` says whom to ask; \
+while nobody does it is 503, and where it is not known whether the change was agreed on, 504, both with Retry-After. Nothing is \
+done twice.
 * **Changes can be guarded.** A resource's ETag is its generation; with If-Match a change is refused (412) when somebody \
 else was faster.
 * **An error is a Problem**: a stable `code`, a sentence, and a `remedy`.";
@@ -67,8 +73,8 @@ pub(super) enum AnyProblem {
     /// A fault of the daemon.
     #[response(status = 500)]
     Internal(Problem),
-    /// The appliance is busy, or has too many clients.
-    #[response(status = 503)]
+    /// The appliance is busy, has too many clients, or knows no leader of the cluster.
+    #[response(status = 503, headers(("Retry-After" = u32)))]
     Unavailable(Problem),
 }
 
@@ -79,6 +85,32 @@ pub(super) enum OneProblem {
     /// There is no such resource, or what the body names does not exist.
     #[response(status = 404)]
     NotFound(Problem),
+}
+
+/// What a request below a node's address may meet.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum NodeProblem {
+    /// The cluster has no such node, or what the body names does not exist.
+    #[response(status = 404)]
+    NotFound(Problem),
+    /// Another node has to be asked; the remedy names its addresses as far as they are known.
+    #[response(status = 421)]
+    Misdirected(Problem),
+}
+
+/// What a change may meet.
+#[derive(IntoResponses, ToSchema)]
+#[allow(dead_code, reason = "only its derived description is used")]
+pub(super) enum ChangeProblem {
+    /// Another node has to be asked: the leader of the cluster, or the only one that can do it. `ask` names it, with its addresses
+    /// as far as they are known. Nothing has been changed.
+    #[response(status = 421)]
+    Misdirected(Problem),
+    /// The change was proposed, and whether it is agreed on is not known. The same request may be made again: nothing is
+    /// done twice.
+    #[response(status = 504, headers(("Retry-After" = u32)))]
+    Undecided(Problem),
 }
 
 /// What a body may meet.
@@ -126,6 +158,7 @@ mod tests {
         let document = document();
         let mut described: Vec<&str> = document.paths.paths.keys().map(String::as_str).collect();
         let mut known = [
+            routes::NODES,
             routes::NODE,
             routes::REACTORS,
             routes::HEALTH,
@@ -214,6 +247,44 @@ mod tests {
             for name in scheme.as_object().unwrap().keys() {
                 assert!(schemes.contains_key(name), "{name}");
             }
+        }
+    }
+
+    /// Who asks for a change has to know that it may be asked for again, and of whom.
+    #[test]
+    fn each_change_says_whom_to_ask_and_when_to_ask_again() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut changes = 0;
+        for (at, operation) in operations(&document) {
+            if at.starts_with("get ") || at.ends_with("disk-preview") {
+                continue;
+            }
+            changes += 1;
+            let responses = &operation["responses"];
+            assert!(responses["421"].is_object(), "{at}");
+            for status in ["503", "504"] {
+                assert!(
+                    responses[status]["headers"]["Retry-After"].is_object(),
+                    "{at}: {status}"
+                );
+            }
+        }
+        assert_eq!(changes, 12);
+        let problem = &document["components"]["schemas"]["Problem"]["properties"];
+        assert!(problem["ask"].is_object() && problem["retry_after_s"].is_object());
+    }
+
+    /// A generator of clients makes one type of what is put together, and cannot of one of several objects.
+    #[test]
+    fn what_is_put_together_is_made_of_objects() {
+        let document = serde_json::to_value(document()).unwrap();
+        let mut together = Vec::new();
+        below(&document, "allOf", &mut together);
+        assert!(!together.is_empty());
+        for part in together.iter().flat_map(|parts| parts.as_array().unwrap()) {
+            let path = part["$ref"].as_str().map(|path| path.trim_start_matches('#'));
+            let schema = path.map_or(part, |path| document.pointer(path).unwrap());
+            assert_eq!(schema["type"], "object", "{part}");
         }
     }
 

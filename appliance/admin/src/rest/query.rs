@@ -1,10 +1,11 @@
 //! What follows the question mark.
 
 use super::{Answer, Door};
+use crate::audit::Noted;
 use crate::body::nearest;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use palisade_api::{PAGE_ITEMS, PAGE_ITEMS_MAX, Problem, ProblemKind, RemovalOptions, routes};
+use palisade_api::{EventId, PAGE_ITEMS, PAGE_ITEMS_MAX, Problem, ProblemKind, RemovalOptions, routes};
 use serde::Deserialize;
 use std::str::FromStr;
 use utoipa::IntoParams;
@@ -28,8 +29,13 @@ pub(crate) struct PageQuery {
 pub(crate) struct EventsQuery {
     /// `json` for a page of events; server-sent events without it.
     pub(crate) format: Option<EventsFormat>,
-    /// The id of an event: those after it. 0 or nothing: all that are kept. A Last-Event-ID header goes first.
-    pub(crate) after: u64,
+    /// The id of an event, or its number: those after it. 0 or nothing: all that are kept. A Last-Event-ID header goes first.
+    #[param(value_type = Option<String>)]
+    pub(crate) after: EventId,
+    /// So many of the last events instead, oldest first; a stream begins with them and goes on. Not together with `after` or
+    /// `limit`. A Last-Event-ID header goes first.
+    #[param(minimum = 1, maximum = 1000)]
+    pub(crate) last: Option<usize>,
     /// Events on the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub(crate) limit: usize,
@@ -113,7 +119,13 @@ impl FromRequestParts<Door> for RemovalQuery {
     type Rejection = Answer;
 
     async fn from_request_parts(parts: &mut Parts, _: &Door) -> Result<RemovalQuery, Answer> {
-        removal_of(parts).map(RemovalQuery).map_err(Answer::Problem)
+        let how = removal_of(parts).map_err(Answer::Problem)?;
+        if how.dry_run
+            && let Some(noted) = Noted::of(&parts.extensions)
+        {
+            noted.only_asks();
+        }
+        Ok(RemovalQuery(how))
     }
 }
 
@@ -142,7 +154,7 @@ fn yes_or_no(text: &str, name: &str) -> Result<bool, Problem> {
 }
 
 fn events_of(parts: &Parts) -> Result<EventsQuery, Problem> {
-    let pairs = pairs(parts, &["format", "after", "limit"])?;
+    let pairs = pairs(parts, &["format", "after", "last", "limit"])?;
     let format = match value(&pairs, "format") {
         None => None,
         Some("json") => Some(EventsFormat::Json),
@@ -152,14 +164,38 @@ fn events_of(parts: &Parts) -> Result<EventsQuery, Problem> {
             return Err(invalid("format", message, "give json or sse"));
         }
     };
-    let after = match parts.headers.get("last-event-id") {
-        Some(id) => number(id.to_str().unwrap_or(""), "Last-Event-ID")?,
-        None => value(&pairs, "after").map_or(Ok(0), |text| number(text, "after"))?,
+    let last = value(&pairs, "last")
+        .map(|text| count_of(text, "last"))
+        .transpose()?;
+    if let (Some(_), Some((other, _))) = (
+        last,
+        pairs.iter().find(|(name, _)| name == "after" || name == "limit"),
+    ) {
+        let message = format!("`last` and `{other}` do not go together");
+        return Err(invalid("last", message, "give one of them"));
+    }
+    let seen = parts.headers.get("last-event-id");
+    let after = match seen {
+        Some(id) => event_id(id.to_str().unwrap_or(""), "Last-Event-ID")?,
+        None => value(&pairs, "after").map_or(Ok(EventId::default()), |text| event_id(text, "after"))?,
     };
     Ok(EventsQuery {
         format,
         after,
+        last: last.filter(|_| seen.is_none()),
         limit: limit_of(&pairs)?,
+    })
+}
+
+fn event_id(text: &str, name: &str) -> Result<EventId, Problem> {
+    text.parse().map_err(|error| {
+        let shown = super::answer::shown(text);
+        let message = format!("`{name}` is \"{shown}\": {error}");
+        invalid(
+            name,
+            message,
+            "give the `id` of an event, or 0 for all that are kept",
+        )
     })
 }
 
@@ -207,12 +243,15 @@ fn value<'a>(pairs: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
 }
 
 fn limit_of(pairs: &[(String, String)]) -> Result<usize, Problem> {
-    let limit = value(pairs, "limit").map_or(Ok(PAGE_ITEMS), |text| number(text, "limit"))?;
-    match limit {
-        1..=PAGE_ITEMS_MAX => Ok(limit),
-        _ => Err(invalid(
-            "limit",
-            format!("`limit` is {limit}"),
+    value(pairs, "limit").map_or(Ok(PAGE_ITEMS), |text| count_of(text, "limit"))
+}
+
+fn count_of(text: &str, name: &str) -> Result<usize, Problem> {
+    match number(text, name)? {
+        count @ 1..=PAGE_ITEMS_MAX => Ok(count),
+        count => Err(invalid(
+            name,
+            format!("`{name}` is {count}"),
             format!("give a number from 1 to {PAGE_ITEMS_MAX}"),
         )),
     }

@@ -2,13 +2,14 @@
 
 use super::answer::shown;
 use super::{Answer, Door};
+use crate::audit::Noted;
 use crate::body::parse_json;
 use crate::limits::{BODY_BYTES_MAX, BODY_WAIT, ID_BYTES_MAX};
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
 use axum::http::request::Parts;
-use palisade_api::{Problem, ProblemKind, Wish};
+use palisade_api::{Problem, ProblemKind, RequestBody, routes};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use utoipa::IntoParams;
@@ -29,6 +30,28 @@ impl FromRequestParts<Door> for Id {
                 "ids consist of a-z, 0-9 and '-'; the list shows those there are",
             ))),
         }
+    }
+}
+
+/// Which node a request is for.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct NodeInAddress {
+    /// The id or the name of a node, or `self` for the one that is asked.
+    pub(super) node: String,
+}
+
+impl FromRequestParts<Door> for NodeInAddress {
+    type Rejection = Answer;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<NodeInAddress, Answer> {
+        if !parts.uri.path().starts_with(routes::NODES) {
+            return Ok(NodeInAddress {
+                node: routes::SELF.into(),
+            });
+        }
+        let Id(node) = Id::from_request_parts(parts, door).await?;
+        Ok(NodeInAddress { node })
     }
 }
 
@@ -96,15 +119,23 @@ impl FromRequestParts<Door> for Expected {
 /// The body, read as JSON.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Wish> FromRequest<Door> for Json<T> {
+impl<T: DeserializeOwned + RequestBody> FromRequest<Door> for Json<T> {
     type Rejection = Answer;
 
     async fn from_request(request: Request, _: &Door) -> Result<Json<T>, Answer> {
         check_media_type(&request).map_err(Answer::Problem)?;
+        let noted = Noted::of(request.extensions());
         let bytes = read(request.into_body()).await.map_err(Answer::Problem)?;
-        let wish: T = parse_json(&bytes).map_err(Answer::Problem)?;
-        wish.check().map_err(Answer::Problem)?;
-        Ok(Json(wish))
+        let body: T = parse_json(&bytes).map_err(Answer::Problem)?;
+        if let Some(noted) = noted {
+            // As it came, without what JSON would be written otherwise.
+            noted.body(serde_json::from_slice(&bytes).unwrap_or_default());
+            if body.only_asks() {
+                noted.only_asks();
+            }
+        }
+        body.check().map_err(Answer::Problem)?;
+        Ok(Json(body))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Disks that carry more than the database knows, or are elsewhere than it says, and the database as a file.
 
-use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
-use super::request::{Id, Json};
+use super::openapi::{AnyProblem, BodyProblem, ChangeProblem, GuardProblem, NodeProblem, OneProblem};
+use super::request::{Id, Json, NodeInAddress};
 use super::{Answer, Door};
 use axum::extract::State;
 use palisade_api::{
@@ -12,20 +12,22 @@ use palisade_api::{
 #[utoipa::path(post, operation_id = "adopt_disk", path = routes::DISK_ADOPT, tag = "disks", request_body = DiskAdopt,
     params(("id" = String, Path)), responses(
     (status = 200, description = "What each side knows, and what was taken.", body = DiskAdoption),
-    AnyProblem, OneProblem, BodyProblem,
+    AnyProblem, ChangeProblem, OneProblem, BodyProblem,
 ))]
-pub(super) async fn adopt(State(door): State<Door>, Id(id): Id, Json(wish): Json<DiskAdopt>) -> Answer {
-    let adopted = door.call(move |appliance| appliance.disk_adopt(&id, wish)).await;
+pub(super) async fn adopt(State(door): State<Door>, Id(id): Id, Json(request): Json<DiskAdopt>) -> Answer {
+    let adopted = door
+        .call(move |appliance| appliance.disk_adopt(&id, request))
+        .await;
     adopted.flatten().map(|adoption| Answer::json(&adoption)).into()
 }
 
 /// Takes disks in with the volumes that their superblocks tell of. Nothing on them is lost.
 #[utoipa::path(post, operation_id = "import_disks", path = routes::IMPORT, tag = "disks", request_body = DiskImport, responses(
     (status = 200, description = "What was, or with `dry_run` would be, taken in.", body = DiskImported),
-    AnyProblem, BodyProblem,
+    AnyProblem, ChangeProblem, BodyProblem,
 ))]
-pub(super) async fn import(State(door): State<Door>, Json(wish): Json<DiskImport>) -> Answer {
-    let imported = door.call(move |appliance| appliance.disk_import(wish)).await;
+pub(super) async fn import(State(door): State<Door>, Json(request): Json<DiskImport>) -> Answer {
+    let imported = door.call(move |appliance| appliance.disk_import(request)).await;
     imported.flatten().map(|imported| Answer::json(&imported)).into()
 }
 
@@ -34,22 +36,27 @@ pub(super) async fn import(State(door): State<Door>, Json(wish): Json<DiskImport
 #[utoipa::path(post, operation_id = "relocate_disks", path = routes::RELOCATE, tag = "disks",
     request_body = DiskRelocate, responses(
     (status = 200, description = "Where each was, and where it is recorded now.", body = DiskRelocated),
-    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
-pub(super) async fn relocate(State(door): State<Door>, Json(wish): Json<DiskRelocate>) -> Answer {
-    let relocated = door.call(move |appliance| appliance.disks_relocate(wish)).await;
+pub(super) async fn relocate(State(door): State<Door>, Json(request): Json<DiskRelocate>) -> Answer {
+    let relocated = door
+        .call(move |appliance| appliance.disks_relocate(request))
+        .await;
     relocated
         .flatten()
         .map(|relocated| Answer::json(&relocated))
         .into()
 }
 
-/// The cluster database as a file to keep elsewhere. `palisade state restore` makes a database of it.
-#[utoipa::path(get, operation_id = "back_up_state", path = routes::STATE_BACKUP, tag = "node", responses(
+/// The cluster database as a node has it, as a file to keep elsewhere. `palisade state restore` makes a database of it.
+#[utoipa::path(get, operation_id = "back_up_state", path = routes::STATE_BACKUP, tag = "nodes", params(NodeInAddress), responses(
     (status = 200, description = "The backup.", body = StateBackup),
-    AnyProblem,
+    AnyProblem, NodeProblem,
 ))]
-pub(super) async fn backup(State(door): State<Door>) -> Answer {
-    let backup = door.call(|appliance| appliance.state_backup()).await;
-    backup.map(|backup| Answer::json(&backup)).into()
+pub(super) async fn backup(State(door): State<Door>, node: NodeInAddress) -> Answer {
+    let asked = door.call(move |appliance| {
+        node.is_here(appliance)?;
+        Ok(Answer::json(&appliance.state_backup()))
+    });
+    asked.await.flatten().into()
 }

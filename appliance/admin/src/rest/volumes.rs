@@ -1,7 +1,7 @@
 //! Volumes.
 
 use super::differs;
-use super::openapi::{AnyProblem, BodyProblem, GuardProblem, OneProblem};
+use super::openapi::{AnyProblem, BodyProblem, ChangeProblem, GuardProblem, OneProblem};
 use super::query::{PageQuery, RemovalQuery, VolumeRemoval};
 use super::request::{Expected, Id, IfMatch, Json};
 use super::{Answer, Door};
@@ -29,16 +29,16 @@ pub(super) async fn list(State(door): State<Door>, query: PageQuery) -> Answer {
 /// Creates a volume.
 #[utoipa::path(post, operation_id = "create_volume", path = routes::VOLUMES, tag = "volumes", request_body = VolumeCreate, responses(
     (status = 201, description = "Created.", body = Volume, headers(("ETag" = String), ("Location" = String))),
-    (status = 200, description = "It was there already, created by the same wish.", body = Volume,
+    (status = 200, description = "It was there already, created by the same request.", body = Volume,
         headers(("ETag" = String), ("Location" = String))),
-    AnyProblem, BodyProblem, OneProblem,
+    AnyProblem, ChangeProblem, BodyProblem, OneProblem,
 ))]
-pub(super) async fn create(State(door): State<Door>, Json(wish): Json<VolumeCreate>) -> Answer {
+pub(super) async fn create(State(door): State<Door>, Json(request): Json<VolumeCreate>) -> Answer {
     let created = door
         .call(move |appliance| {
             differs::create(
-                wish,
-                |wish| appliance.volume_create(wish),
+                request,
+                |request| appliance.volume_create(request),
                 |id| appliance.volume(id),
             )
         })
@@ -68,7 +68,7 @@ pub(super) async fn show(State(door): State<Door>, Id(id): Id) -> Answer {
 #[utoipa::path(patch, operation_id = "change_volume", path = routes::VOLUME, tag = "volumes", request_body = VolumePatch,
     params(("id" = String, Path), IfMatch), responses(
     (status = 200, description = "The volume as agreed on.", body = Volume, headers(("ETag" = String))),
-    AnyProblem, OneProblem, BodyProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, BodyProblem, GuardProblem,
 ))]
 pub(super) async fn change(
     State(door): State<Door>,
@@ -91,7 +91,7 @@ pub(super) async fn change(
     params(("id" = String, Path), IfMatch, VolumeRemoval), responses(
     (status = 200, description = "With `dry_run`: what would happen. Nothing has.", body = Removal),
     (status = 204, description = "Deleted."),
-    AnyProblem, OneProblem, GuardProblem,
+    AnyProblem, ChangeProblem, OneProblem, GuardProblem,
 ))]
 pub(super) async fn delete(
     State(door): State<Door>,

@@ -1,28 +1,45 @@
 //! An appliance that keeps what it is told and carries nothing out: the other implementation of the trait.
 
+mod agreement;
+mod answers;
 mod findings;
+mod nodes;
 mod preview;
+mod volumes;
 
+#[allow(
+    unused_imports,
+    reason = "not every test that includes this file has others agree"
+)]
+pub use agreement::Agreed;
+#[allow(unused_imports, reason = "not every test that includes this file names nodes")]
+pub use nodes::{NODE_ID, OTHER_NODE_ID};
+
+use answers::{guard, in_use, removal};
 use palisade_admin::metrics::{
     AttachmentSample, DiskSample, LatencySample, MetricsSnapshot, OperationSample, ReactorSample,
 };
 use palisade_admin::{Appliance, DoorTrouble, EventLog};
 use palisade_api::{
-    Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created, Disk, DiskAdopt,
-    DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch, DiskPreview, DiskRelocate,
-    DiskRelocated, EventPage, Extent, Finding, Health, Hugepages, ImportMedium, ImportedDisk, ImportedVolume,
-    Layout, Medium, Mode, Node, OperationCounts, PollMode, Problem, ProblemKind, Reactor, RelocatedDisk,
-    Removal, RemovalOptions, Severity, Share, Side, State, StateBackup, Volume, VolumeCreate, VolumePart,
-    VolumePatch,
+    Actor, AppliedOn, Attachment, AttachmentCreate, AttachmentPatch, Connection, ConnectionState, Created,
+    Disk, DiskAdopt, DiskAdoption, DiskCondition, DiskCreate, DiskImport, DiskImported, DiskPatch,
+    DiskPreview, DiskRelocate, DiskRelocated, Event, EventId, EventPage, Finding, Health, Hugepages,
+    ImportMedium, ImportedDisk, ImportedVolume, Medium, Mode, Node, NodeSummary, OperationCounts, PollMode,
+    Problem, Reactor, RelocatedDisk, Removal, RemovalOptions, Severity, Share, Side, State, StateBackup,
+    Volume, VolumeCreate, VolumePart, VolumePatch,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
 /// The stand-in.
 pub struct Fake {
     pub events: EventLog,
+    /// What became of commands, in order.
+    pub commands: Mutex<Vec<Event>>,
     started_unix_ms: u64,
+    /// What comes of the next changes of volumes.
+    agreed: Mutex<VecDeque<Agreed>>,
     state: Mutex<Kept>,
 }
 
@@ -47,7 +64,9 @@ impl Fake {
         static STARTED: AtomicU64 = AtomicU64::new(1_795_224_000_000);
         Fake {
             started_unix_ms: STARTED.fetch_add(1, Relaxed),
-            events: EventLog::beginning_after(64, 1000),
+            events: EventLog::beginning_after(64, 1000).of_node(NODE_ID, "host-a"),
+            commands: Mutex::default(),
+            agreed: Mutex::default(),
             state: Mutex::new(Kept::default()),
         }
     }
@@ -82,11 +101,11 @@ impl Fake {
 impl Kept {
     fn next(&mut self) -> State {
         self.generation += 1;
-        State {
-            generation: self.generation,
-            applied: Some(self.generation),
+        let applied = AppliedOn {
+            generation: Some(self.generation),
             blocked_on: None,
-        }
+        };
+        State::on("host-a", self.generation, applied)
     }
 
     /// Lets go of what was taken away, when it is time.
@@ -104,44 +123,23 @@ impl Kept {
     }
 }
 
-fn guard(resource: &str, id: &str, present: &State, expected: Option<u64>) -> Result<(), Problem> {
-    match expected {
-        Some(expected) if expected != present.generation => {
-            Err(Problem::changed(resource, id, expected, present.generation))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn removal(resource: &str, id: &str, state: &State) -> Removal {
-    Removal {
-        subject: format!("{resource} {id}"),
-        generation: state.generation,
-        effects: vec![format!("{resource} {id} is gone")],
-    }
-}
-
-fn in_use(resource: &str, id: &str, by: &str) -> Problem {
-    Problem::new(
-        ProblemKind::Conflict,
-        format!("{resource}_in_use"),
-        format!("{resource} {id:?} is in use by {by}"),
-        format!("give up {by} first"),
-    )
-}
-
 impl Appliance for Fake {
     fn doors_seen(&self, wrong: &[DoorTrouble]) {
         self.kept().doors.push(wrong.to_vec());
     }
 
+    fn nodes(&self) -> Vec<NodeSummary> {
+        nodes::both()
+    }
+
     fn node(&self) -> Node {
         let generation = self.kept().generation;
         Node {
-            id: "6f1c5a52-3d0e-4b0a-9d9c-3f4c2f1d9a11".to_owned(),
+            id: NODE_ID.to_owned(),
             name: "host-a".to_owned(),
             version: "0.1.0".to_owned(),
             kernel: "6.18.0".to_owned(),
+            member: nodes::member(),
             epoch: 1,
             generation,
             applied: generation,
@@ -172,6 +170,9 @@ impl Appliance for Fake {
                 slots_used: 12,
                 slots_short: 0,
                 pool_short: 0,
+                parked: 0,
+                fenced_devices: 0,
+                stale_commands: 0,
                 slow_turns: 0,
             })
             .collect()
@@ -188,28 +189,29 @@ impl Appliance for Fake {
         kept.disks.values().rev().map(|(_, disk)| disk.clone()).collect()
     }
 
-    fn disk_add(&self, wish: DiskCreate) -> Result<Created<Disk>, Problem> {
+    fn disk_add(&self, request: DiskCreate) -> Result<Created<Disk>, Problem> {
         let mut kept = self.kept();
-        if let Some((before, disk)) = kept.disks.get(&wish.id) {
-            return match *before == wish {
+        if let Some((before, disk)) = kept.disks.get(&request.id) {
+            return match *before == request {
                 true => Ok(Created::Existing(disk.clone())),
-                false => Err(Problem::exists("disk", &wish.id, "medium")),
+                false => Err(Problem::exists("disk", &request.id, "medium")),
             };
         }
-        let bytes = match &wish.medium {
+        let bytes = match &request.medium {
             Medium::File(file) => file.bytes.unwrap_or(1 << 30),
             Medium::Block(_) => 1 << 40,
             Medium::Memory(memory) => memory.bytes,
             Medium::Null(null) => null.bytes,
         };
         let disk = Disk {
-            id: wish.id.clone(),
+            id: request.id.clone(),
             uuid: format!("00000000-0000-4000-8000-{:012}", kept.generation),
-            medium: wish.medium.clone(),
-            usage: wish.usage,
+            node: "host-a".to_owned(),
+            medium: request.medium.clone(),
+            usage: request.usage,
             bytes,
             free_bytes: bytes,
-            block_bytes: wish.block_bytes.unwrap_or(512),
+            block_bytes: request.block_bytes.unwrap_or(512),
             condition: DiskCondition::Online,
             identity: None,
             sparse: false,
@@ -223,16 +225,16 @@ impl Appliance for Fake {
             faults: BTreeMap::new(),
             state: kept.next(),
         };
-        kept.disks.insert(wish.id.clone(), (wish, disk.clone()));
+        kept.disks.insert(request.id.clone(), (request, disk.clone()));
         self.happened("disk_added", format!("disk/{}", disk.id));
         Ok(Created::New(disk))
     }
 
-    fn disk_preview(&self, wish: DiskCreate) -> Result<DiskPreview, Problem> {
-        let known = self.kept().disks.get(&wish.id).cloned();
-        match known.is_some_and(|(before, _)| before != wish) {
-            true => Err(Problem::exists("disk", &wish.id, wish.medium.name())),
-            false => Ok(preview::of(wish)),
+    fn disk_preview(&self, request: DiskCreate) -> Result<DiskPreview, Problem> {
+        let known = self.kept().disks.get(&request.id).cloned();
+        match known.is_some_and(|(before, _)| before != request) {
+            true => Err(Problem::exists("disk", &request.id, request.medium.name())),
+            false => Ok(preview::of(request)),
         }
     }
 
@@ -255,7 +257,7 @@ impl Appliance for Fake {
         Ok(disk.clone())
     }
 
-    fn disk_adopt(&self, id: &str, wish: DiskAdopt) -> Result<DiskAdoption, Problem> {
+    fn disk_adopt(&self, id: &str, request: DiskAdopt) -> Result<DiskAdoption, Problem> {
         let kept = self.kept();
         let (_, disk) = kept.disks.get(id).ok_or_else(|| Problem::not_found("disk", id))?;
         Ok(DiskAdoption {
@@ -278,25 +280,25 @@ impl Appliance for Fake {
             as_of_copy: vec![],
             holds: None,
             seen: "seen-1".to_owned(),
-            taken: wish.take.filter(|_| wish.seen.as_deref() == Some("seen-1")),
+            taken: request.take.filter(|_| request.seen.as_deref() == Some("seen-1")),
             choices: vec![Side::Disk, Side::Database],
             refused: vec![],
         })
     }
 
     /// Each lies under the path of the next, and the last under that of the first.
-    fn disks_relocate(&self, wish: DiskRelocate) -> Result<DiskRelocated, Problem> {
+    fn disks_relocate(&self, request: DiskRelocate) -> Result<DiskRelocated, Problem> {
         let (mut kept, mut disks) = (self.kept(), Vec::new());
-        if !wish.places.is_empty() {
-            return Ok(preview::placed(wish));
+        if !request.places.is_empty() {
+            return Ok(preview::placed(request));
         }
         let path = |id: &String| match kept.disks.get(id).map(|(_, disk)| &disk.medium) {
             Some(Medium::File(file)) => Ok(file.path.clone()),
             Some(_) => Err(in_use("disk", id, "nobody")),
             None => Err(Problem::not_found("disk", id)),
         };
-        let paths: Vec<String> = wish.disks.iter().map(path).collect::<Result<_, Problem>>()?;
-        for (at, id) in wish.disks.iter().enumerate() {
+        let paths: Vec<String> = request.disks.iter().map(path).collect::<Result<_, Problem>>()?;
+        for (at, id) in request.disks.iter().enumerate() {
             let path = paths[(at + 1) % paths.len()].clone();
             if let Some((_, disk)) = kept.disks.get_mut(id)
                 && let Medium::File(file) = &mut disk.medium
@@ -314,7 +316,7 @@ impl Appliance for Fake {
         Ok(DiskRelocated { disks })
     }
 
-    fn disk_import(&self, wish: DiskImport) -> Result<DiskImported, Problem> {
+    fn disk_import(&self, request: DiskImport) -> Result<DiskImported, Problem> {
         let disk = |medium: &ImportMedium| ImportedDisk {
             id: medium.id.clone().unwrap_or_else(|| "d1".to_owned()),
             path: medium
@@ -327,7 +329,7 @@ impl Appliance for Fake {
             damage: vec![],
         };
         Ok(DiskImported {
-            disks: wish.disks.iter().map(disk).collect(),
+            disks: request.disks.iter().map(disk).collect(),
             volumes: vec![ImportedVolume {
                 id: "precious".to_owned(),
                 name: "precious".to_owned(),
@@ -336,7 +338,7 @@ impl Appliance for Fake {
                 present_bytes: 4 << 20,
             }],
             takes_cluster_id: true,
-            done: !wish.dry_run,
+            done: !request.dry_run,
         })
     }
 
@@ -378,86 +380,12 @@ impl Appliance for Fake {
             .collect()
     }
 
-    fn volume_create(&self, wish: VolumeCreate) -> Result<Created<Volume>, Problem> {
-        let mut kept = self.kept();
-        if let Some((before, volume)) = kept.volumes.get(&wish.id) {
-            return match *before == wish {
-                true => Ok(Created::Existing(volume.clone())),
-                false => Err(Problem::exists("volume", &wish.id, "bytes")),
-            };
-        }
-        let wanted = wish.disk.clone().or_else(|| kept.disks.keys().next().cloned());
-        let Some((_, disk)) = wanted.and_then(|id| kept.disks.get_mut(&id)) else {
-            return Err(Problem::not_found("disk", wish.disk.as_deref().unwrap_or("any")));
-        };
-        if disk.free_bytes < wish.bytes {
-            let message = format!(
-                "disk {:?} has {} bytes free, {} are wanted",
-                disk.id, disk.free_bytes, wish.bytes
-            );
-            let remedy = "let the disk grow: palisade disk grow";
-            return Err(Problem::new(ProblemKind::NoSpace, "no_space", message, remedy).about("bytes"));
-        }
-        let offset_bytes = disk.bytes - disk.free_bytes;
-        disk.free_bytes -= wish.bytes;
-        disk.volumes.push(wish.id.clone());
-        let extent = Extent {
-            disk: disk.id.clone(),
-            offset_bytes,
-            bytes: wish.bytes,
-        };
-        let block_bytes = wish.block_bytes.unwrap_or(disk.block_bytes);
-        let volume = Volume {
-            id: wish.id.clone(),
-            uuid: format!("00000000-0000-4000-9000-{:012}", kept.generation),
-            bytes: wish.bytes,
-            usable_bytes: wish.bytes,
-            clear: wish.clear.unwrap_or_default(),
-            clearing: None,
-            protected: false,
-            deleting: false,
-            block_bytes,
-            layout: Layout::Linear {
-                extents: vec![extent],
-            },
-            attachments: vec![],
-            state: kept.next(),
-        };
-        kept.volumes.insert(wish.id.clone(), (wish, volume.clone()));
-        self.happened("volume_created", format!("volume/{}", volume.id));
-        Ok(Created::New(volume))
+    fn volume_create(&self, request: VolumeCreate) -> Result<Created<Volume>, Problem> {
+        self.agreed(|| self.create_volume(request))
     }
 
     fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem> {
-        let mut kept = self.kept();
-        let present = kept
-            .volumes
-            .get(id)
-            .ok_or_else(|| Problem::not_found("volume", id))?
-            .1
-            .clone();
-        guard("volume", id, &present.state, expected)?;
-        let bytes = patch.bytes.unwrap_or(present.bytes);
-        if bytes < present.bytes {
-            let message = format!(
-                "volume {id:?} has {} bytes and cannot shrink to {bytes}",
-                present.bytes
-            );
-            let problem = Problem::new(
-                ProblemKind::Invalid,
-                "cannot_shrink",
-                message,
-                "create a smaller volume",
-            );
-            return Err(problem.about("bytes"));
-        }
-        let state = kept.next();
-        let (_, volume) = kept.volumes.get_mut(id).unwrap();
-        (volume.bytes, volume.usable_bytes) = (bytes, bytes);
-        volume.protected = patch.protected.unwrap_or(volume.protected);
-        volume.clear = patch.clear.unwrap_or(volume.clear);
-        volume.state = state;
-        Ok(volume.clone())
+        self.agreed(|| self.change_volume(id, patch, expected))
     }
 
     fn volume_delete(
@@ -466,37 +394,10 @@ impl Appliance for Fake {
         expected: Option<u64>,
         how: RemovalOptions,
     ) -> Result<Removal, Problem> {
-        let mut kept = self.kept();
-        let (_, volume) = kept
-            .volumes
-            .get_mut(id)
-            .ok_or_else(|| Problem::not_found("volume", id))?;
-        guard("volume", id, &volume.state, expected)?;
-        if volume.protected {
-            let message = format!("volume {id:?} is protected");
-            return Err(Problem::new(
-                ProblemKind::Conflict,
-                "protected",
-                message,
-                "lift that first",
-            ));
+        match how.dry_run {
+            true => self.delete_volume(id, expected, how),
+            false => self.agreed(|| self.delete_volume(id, expected, how)),
         }
-        if let Some(attachment) = volume.attachments.first() {
-            return Err(in_use("volume", id, &format!("attachment {attachment}")));
-        }
-        let mut removal = removal("volume", id, &volume.state);
-        removal
-            .effects
-            .extend(how.clear.map(|clear| format!("cleared: {clear}")));
-        if how.dry_run {
-            return Ok(removal);
-        }
-        volume.deleting = true;
-        if kept.reads_until_gone == 0 {
-            kept.let_go();
-        }
-        self.happened("volume_deleted", format!("volume/{id}"));
-        Ok(removal)
     }
 
     fn attachments(&self) -> Vec<Attachment> {
@@ -510,34 +411,42 @@ impl Appliance for Fake {
             kept.reads_until_applied -= 1;
         } else {
             for (_, attachment) in kept.attachments.values_mut() {
-                attachment.state.applied = Some(attachment.state.generation);
-                attachment.state.blocked_on = None;
+                let applied = AppliedOn {
+                    generation: Some(attachment.state.generation),
+                    blocked_on: None,
+                };
+                attachment.state = State::on("host-a", attachment.state.generation, applied);
             }
         }
         all
     }
 
-    fn attachment_create(&self, wish: AttachmentCreate) -> Result<Created<Attachment>, Problem> {
+    fn attachment_create(&self, request: AttachmentCreate) -> Result<Created<Attachment>, Problem> {
         let mut kept = self.kept();
-        if let Some((before, attachment)) = kept.attachments.get(&wish.id) {
-            return match *before == wish {
+        if let Some((before, attachment)) = kept.attachments.get(&request.id) {
+            return match *before == request {
                 true => Ok(Created::Existing(attachment.clone())),
-                false => Err(Problem::exists("attachment", &wish.id, "volume")),
+                false => Err(Problem::exists("attachment", &request.id, "volume")),
             };
         }
-        let Some((_, volume)) = kept.volumes.get_mut(&wish.volume) else {
-            return Err(Problem::not_found("volume", &wish.volume).about("volume"));
+        let Some((_, volume)) = kept.volumes.get_mut(&request.volume) else {
+            return Err(Problem::not_found("volume", &request.volume).about("volume"));
         };
-        volume.attachments.push(wish.id.clone());
+        volume.attachments.push(request.id.clone());
         let mut state = kept.next();
         if kept.reads_until_applied > 0 {
-            state.applied = None;
-            state.blocked_on = Some(format!("blocked on the routes of volume {}", wish.volume));
+            let waits = AppliedOn {
+                generation: None,
+                blocked_on: Some(format!("blocked on the routes of volume {}", request.volume)),
+            };
+            state = State::on("host-a", state.generation, waits);
         }
-        let asked = wish.clone();
+        let asked = request.clone();
         let attachment = Attachment {
             id: asked.id.clone(),
+            uuid: "00000000-0000-0000-0000-000000000031".into(),
             volume: asked.volume,
+            node: "host-a".to_owned(),
             socket: asked
                 .socket
                 .unwrap_or_else(|| format!("/run/palisade/{}.sock", asked.id)),
@@ -563,7 +472,6 @@ impl Appliance for Fake {
                     limit: 1 << 31,
                 }],
                 sessions: 1,
-                last_end: None,
                 ..Connection::default()
             },
             in_flight: 3,
@@ -582,7 +490,7 @@ impl Appliance for Fake {
             state,
         };
         kept.attachments
-            .insert(wish.id.clone(), (wish, attachment.clone()));
+            .insert(request.id.clone(), (request, attachment.clone()));
         self.happened("attachment_created", format!("attachment/{}", attachment.id));
         Ok(Created::New(attachment))
     }
@@ -639,8 +547,24 @@ impl Appliance for Fake {
         Ok(removal)
     }
 
-    fn events_after(&self, after: u64, limit: usize) -> EventPage {
-        self.events.after(after, limit)
+    fn events_after(&self, after: &EventId, limit: usize) -> EventPage {
+        let (number, is_foreign) = self.events.number_of(after);
+        let page = self.events.after(number, limit);
+        EventPage {
+            lost: page.lost || is_foreign,
+            ..page
+        }
+    }
+
+    fn events_last(&self, count: usize) -> EventPage {
+        self.events.last(count)
+    }
+
+    fn command_ended(&self, mut event: Event) {
+        if let Actor::User { uid: _, name } = &mut event.actor {
+            *name = Some("somebody".to_owned());
+        }
+        self.commands.lock().unwrap().push(event);
     }
 
     fn metrics(&self) -> MetricsSnapshot {

@@ -6,9 +6,9 @@ use palisade_api::{
     RelocatedDisk, VolumePart,
 };
 
-pub fn of(wish: DiskCreate) -> DiskPreview {
-    let is_used = wish.medium.path() == Some("/dev/used");
-    let refusal = (is_used && !wish.force).then(|| {
+pub fn of(request: DiskCreate) -> DiskPreview {
+    let is_used = request.medium.path() == Some("/dev/used");
+    let refusal = (is_used && !request.force).then(|| {
         let message = "/dev/used holds a partition table (gpt), which would be lost";
         Problem::new(
             ProblemKind::Conflict,
@@ -24,7 +24,7 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
         offset_bytes: 1 << 20,
         bytes: 8 << 30,
     });
-    let palisade = (wish.medium.path() == Some("/dev/pooled")).then(|| PooledFound {
+    let palisade = (request.medium.path() == Some("/dev/pooled")).then(|| PooledFound {
         id: "old".to_owned(),
         uuid: "77".to_owned(),
         cluster: "0000".to_owned(),
@@ -38,11 +38,11 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
         damage: vec![],
     });
     DiskPreview {
-        id: wish.id,
-        medium: wish.medium,
-        usage: wish.usage,
+        id: request.id,
+        medium: request.medium,
+        usage: request.usage,
         bytes: 1 << 40,
-        block_bytes: wish.block_bytes.unwrap_or(512),
+        block_bytes: request.block_bytes.unwrap_or(512),
         identity: None,
         found: found("a partition table (gpt)"),
         partitions: partition.into_iter().collect(),
@@ -54,8 +54,8 @@ pub fn of(wish: DiskCreate) -> DiskPreview {
 }
 
 /// Where disks are said to be: of each of them nothing proves what it is.
-pub fn placed(wish: DiskRelocate) -> DiskRelocated {
-    let disks = wish.places.into_iter().map(|place| RelocatedDisk {
+pub fn placed(request: DiskRelocate) -> DiskRelocated {
+    let disks = request.places.into_iter().map(|place| RelocatedDisk {
         id: place.id,
         before: String::new(),
         path: place.path,

@@ -28,8 +28,9 @@ macro_rules! disks_rows {
         means: "A disk does not answer: an operation is in flight for longer than it may be.",
         guest: "Requests to this disk wait; nobody else's do.",
         metric: "palisade_disk_stalls_total",
-        remedy: "look at the device and at what it stands on (`dmesg`, its path, its file system); its requests go on by \
-                 themselves when it answers. A process of the disk (io: and its file's name) that was stopped is told as \
+        remedy: "look at the device and at what it stands on (`dmesg`, its path, its file system); its requests are \
+                 answered when it answers, those that lasted longer than `devices.stall_s` with an I/O error where they could \
+                 still be taken back. A process of the disk (io: and its file's name) that was stopped is told as \
                  disk_process_stopped",
         clears: Clears::WithItsCause,
     }
@@ -47,10 +48,12 @@ macro_rules! disks_rows {
     DiskProcessStopped {
         code: "disk_process_stopped", severity: Failed,
         means: "The process of a disk has been stopped from outside, by a signal or a debugger.",
-        guest: "Requests to this disk wait, flushes first; nobody else's do.",
+        guest: "Requests to this disk wait, flushes first; what has waited for longer than `devices.stall_s` may end with an I/O \
+                error when it goes on. Nobody else's do.",
         metric: "palisade_findings",
         remedy: "let it go on by the command above (`kill -CONT` with its number), and see who has stopped it; its requests are \
-                 answered then. Do not kill it: that ends the daemon",
+                 answered then: those that were to be taken back meanwhile, because they lasted longer than `devices.stall_s`, \
+                 with an I/O error unless they were carried out first. Do not kill it: that ends the daemon",
         clears: Clears::WhenTold,
     }
     DiskGone {
@@ -82,7 +85,9 @@ macro_rules! disks_rows {
         means: "A disk refuses this node because of a reservation.",
         guest: "Requests to this disk end with an I/O error.",
         metric: "palisade_disk_faults_total",
-        remedy: "find out who holds the reservation before anything is changed: it may be another node that writes now",
+        remedy: "find out who holds the reservation before anything is changed: it may be another node that writes now. Once nobody \
+                 else writes there and the reservation is gone, restart the daemon: before that, this node gives the disk nothing \
+                 more, whatever becomes of the reservation",
         clears: WORKS_AGAIN,
     }
     DiskReadOnly {

@@ -8,9 +8,9 @@ macro_rules! guests_rows {
         means: "A file or socket that a virtual machine monitor gave us does not answer; its session was cut off.",
         guest: "Its disk is gone until its monitor can connect again; no other guest notices anything.",
         metric: "palisade_attachment_connected",
-        remedy: "end the virtual machine of {name}, and look at the file system behind its memory; the socket comes \
-                 back by itself when what hangs has ended, or at once after `palisade attachment delete {name}` and \
-                 `palisade attachment create`",
+        remedy: "end the virtual machine of {name}, and look at what its monitor gave us: the file system behind its memory, a \
+                 socket that it sent. The attachment's socket comes back by itself when what hangs has ended, or at once after \
+                 `palisade attachment delete {name}` and `palisade attachment create`",
         clears: Clears::WhenTold,
     }
     SessionLeft {
@@ -95,6 +95,17 @@ macro_rules! guests_rows {
         metric: "palisade_attachment_refused_total",
         remedy: "look at the guest's driver; `palisade attachment show {name}` tells what it was offered",
         clears: Clears::AfterQuiet { seconds: 60 },
+    }
+    RequestsParked {
+        code: "requests_parked", severity: Failed,
+        means: "Requests of an attachment have been parked for more than 5 s: they are on no disk, and wait until a fault has healed \
+                or a change of their volume is decided on.",
+        guest: "The requests concerned wait, without an error; the others are answered.",
+        metric: "palisade_attachment_parked",
+        remedy: "where a disk is named, mend that as its own finding says; they are sent again with the next route of their volume. \
+                 Where a change is named, its own finding (step_overdue, disk_stalled) says what that waits for. A guest that is \
+                 not to wait gets an I/O error for each of them after `palisade attachment delete {name} --force`",
+        clears: Clears::WhenTold,
     }
     MemoryNotPinned {
         code: "memory_not_pinned", severity: Ok,

@@ -126,13 +126,62 @@ macro_rules! node_rows {
     }
     StateMisplaced {
         code: "state_misplaced", severity: Failed,
-        means: "Files of the cluster database, or the state directory itself, were deleted, moved or replaced while in use.",
+        means: "Files of the cluster database, what was known of media, or the state directory itself, were deleted, moved or replaced while in use.",
         guest: "Nothing until the daemon restarts; then its disk may be missing.",
         metric: "palisade_findings",
         remedy: "single files that were deleted are put back by themselves within a second. A directory or file that was moved: \
                  put it back, and move away what is in its place. A directory that was deleted: make an empty one, which is \
                  filled by itself. Do not stop the daemon before this is over; until then no changes are taken, and \
                  `palisade state backup FILE` keeps what it knows",
+        clears: Clears::WhenTold,
+    }
+    StateSpaceLow {
+        code: "state_space_low", severity: Degraded,
+        means: "The file system of the state directory has too little room for the next changes.",
+        guest: "Nothing: data goes its way. When it is full no changes are taken.",
+        metric: "palisade_findings",
+        remedy: "make room on the file system of the state directory (`df`): 64 MiB are enough, or a tenth of it where it is small",
+        clears: Clears::WhenTold,
+    }
+    EventsNotKept {
+        code: "events_not_kept", severity: Degraded,
+        means: "What happens, and what operators do, cannot be written to the state directory: after a restart nobody knows of it.",
+        guest: "Nothing: data goes its way.",
+        metric: "palisade_findings",
+        remedy: "make room on the file system of the state directory (`df`), or see why it cannot be written (`dmesg`): it is \
+                 tried again each second. `palisade events` shows meanwhile what the daemon has in its memory",
+        clears: Clears::WhenTold,
+    }
+    EventsDamaged {
+        code: "events_damaged", severity: Degraded,
+        means: "A file of events of before is damaged, was cut off or written to from outside, or is of another version. It was \
+                set aside, and nothing of it was deleted.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "see whether something from outside cuts files of the state directory off or writes to them (logrotate with \
+                 copytruncate, an editor, a backup brought back), or what is wrong with its storage (`dmesg`). What can be read of the file \
+                 is among `palisade events` for as long as it lies where it is. Move it away when it is not wanted there any more",
+        clears: Clears::WhenTold,
+    }
+    EventsLost {
+        code: "events_lost", severity: Degraded,
+        means: "A file of events of before was deleted, cut off or replaced, while the daemon ran or was stopped, and not by it: \
+                events in it are lost, perhaps of what operators did. Where they were, the rest says that they are missing.",
+        guest: "Nothing.",
+        metric: "palisade_findings",
+        remedy: "find out who deletes or changes files of the state directory, and when: nobody but the daemon is to. If there is \
+                 a copy of the file (a backup), put it in the place of the one that is named: what it holds is among \
+                 `palisade events` again a second later. This ends a day after the last loss; the events of before tell of it for as long as \
+                 they are kept",
+        clears: Clears::AfterQuiet { seconds: 86_400 },
+    }
+    MediaRecordDamaged {
+        code: "media_record_damaged", severity: Degraded,
+        means: "What a disk was last known to carry was damaged in the state directory. It was set aside, and nothing of it was deleted.",
+        guest: "Nothing, if the disk's medium is level with the database; one that is not is served to nobody until an operator has decided.",
+        metric: "palisade_findings",
+        remedy: "see what is wrong with the storage of the state directory (`dmesg`). It is treated as lost and made anew by itself; \
+                 move the file away that is named, which ends with .damaged, when it is not wanted there any more",
         clears: Clears::WhenTold,
     }
     StateInMemory {
@@ -145,6 +194,18 @@ macro_rules! node_rows {
                  configuration, stop the daemon, copy the directory there with all it holds, and start the daemon. Where the \
                  database is gone, `palisade disk import` brings back pooled disks with their volumes, and nothing else",
         clears: Clears::WhenTold,
+    }
+    MemoryLimited {
+        code: "memory_limited", severity: Degraded,
+        means: "Guests share more memory with the daemon than its control group may use.",
+        guest: "Nothing until requests have touched more of its memory first than the limit leaves: then the kernel ends the daemon, \
+                and all guests wait until it is started again.",
+        metric: "palisade_findings",
+        remedy: "raise the limit of the daemon's control group above the memory of all guests, or take it away (MemoryMax= of the \
+                 unit); or bound what each guest may share (guests.memory_max_gib of the configuration). Memory in hugetlbfs does \
+                 not count. Where the virtual machine monitors are trusted and touch all memory before they share it (QEMU: \
+                 prealloc=on), it is charged to them, and this may stay",
+        clears: Clears::WithItsCause,
     }
     ConfigUnusable {
         code: "config_unusable", severity: Degraded,

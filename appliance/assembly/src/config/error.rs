@@ -1,6 +1,6 @@
 //! Why a configuration is refused.
 
-use palisade_admin::StartError;
+use palisade_admin::AdminStartError;
 use std::path::PathBuf;
 
 /// Why a configuration is refused.
@@ -82,7 +82,7 @@ pub enum ConfigError {
     },
     /// A door to REST cannot be opened so.
     #[error("{}: {}", .0, .0.remedy())]
-    Door(#[source] Box<StartError>),
+    Door(#[source] Box<AdminStartError>),
 }
 
 fn suggestion(nearest: &Option<String>) -> String {

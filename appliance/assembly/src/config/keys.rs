@@ -3,8 +3,40 @@
 use super::{AdminSection, AllowSection, Config, ConfigError, ReactorsConfig};
 use std::path::PathBuf;
 
+/// Settings without a default of their own, each with its section and what it may look like: they go by the machine, or by
+/// another setting.
+const UNSET: [(&str, &str, &str); 9] = [
+    ("reactors", "cores", "[1]"),
+    ("admin", "socket", "\"/run/palisade/api.socket\""),
+    ("admin", "group", "\"palisade\""),
+    ("admin", "read_group", "\"palisade-read\""),
+    ("admin", "token_file", "\"/var/lib/palisade/admin.token\""),
+    ("admin", "read_token_file", "\"/etc/palisade/read.token\""),
+    ("admin", "certificate", "\"/etc/palisade/cert.pem\""),
+    ("admin", "key", "\"/etc/palisade/key.pem\""),
+    ("allow", "sockets", "[\"/run/palisade\"]"),
+];
+
+/// A configuration as text, with comments for the settings that it leaves out and that have no default.
+pub(super) fn with_unset(text: &str) -> String {
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    let is_set = |section: &str, key: &str| {
+        let section = table.get(section).and_then(toml::Value::as_table);
+        section.is_some_and(|section| section.contains_key(key))
+    };
+    let mut text = text.to_owned();
+    for (section, key, example) in UNSET.into_iter().rev().filter(|(of, key, _)| !is_set(of, key)) {
+        let header = format!("[{section}]\n");
+        if !text.contains(&header) {
+            text.push_str(&format!("\n{header}"));
+        }
+        text = text.replacen(&header, &format!("{header}# {key} = {example}\n"), 1);
+    }
+    text
+}
+
 /// Every key there is, with its section, taken from the definition itself.
-fn known_keys() -> Vec<String> {
+pub(super) fn known_keys() -> Vec<String> {
     let path = || Some(PathBuf::from("x"));
     let full = Config {
         reactors: ReactorsConfig {

@@ -1,6 +1,6 @@
 //! The configuration in force: nothing is optional any more, everything has been checked.
 
-use super::{AdminSection, Config, ConfigError, Listen, Mode, places};
+use super::{AdminSection, Config, ConfigError, Listen, ReactorMode, places};
 use crate::accounts;
 use palisade_admin::{AdminConfig, SocketDoor, TcpAccess, TcpDoor, Tls};
 use palisade_block::Nanos;
@@ -164,7 +164,7 @@ impl Config {
             "0 to 1000000",
         )?;
         let idle = match all.reactors.mode {
-            Some(Mode::AlwaysPoll) => IdlePolicy::AlwaysPoll,
+            Some(ReactorMode::AlwaysPoll) => IdlePolicy::AlwaysPoll,
             _ => IdlePolicy::Adaptive {
                 after: Nanos::from_micros(idle_us),
             },

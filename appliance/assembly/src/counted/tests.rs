@@ -20,7 +20,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let spec = DeviceSpec {
-            medium: palisade_sys::Medium::Null { bytes: 1 << 20 },
+            medium: palisade_sys::DeviceMedium::Null { bytes: 1 << 20 },
             block_bytes: 512,
             read_only: false,
         };
@@ -76,6 +76,7 @@ fn name(text: &str) -> Name {
 /// The attachment of volume v1, on one reactor.
 fn wanted() -> Attachment {
     Attachment {
+        uuid: Uuid(31),
         volume: name("v1"),
         node: name("n1"),
         socket: "/run/a.sock".into(),
@@ -250,6 +251,7 @@ fn a_vmm_that_is_refused_again_and_again_is_one_finding() {
         malformed: 0,
         refused_sessions: 0,
         cannot_start: None,
+        parked: None,
     };
     let mut look = |refused: u64| {
         let report = SessionReport {
@@ -304,4 +306,50 @@ fn a_queue_that_cannot_start_is_told_when_that_lasts() {
     assert_eq!(look(1, Some("no memory")), 0);
     assert_eq!(look(2, Some("no memory")), 1);
     assert_eq!(look(3, None), 0);
+}
+
+#[test]
+fn requests_that_are_parked_are_told_when_that_lasts_and_by_what() {
+    use palisade_control::DiskState;
+    use palisade_words::{ReactorIndex, VolumeIndex};
+    let mut rig = Rig::new();
+    rig.offers("a", 0);
+    let stats = Arc::clone(&rig.state.control.attachments[&name("a")].stats[0]);
+    let second = Duration::from_secs(1);
+    let told = |rig: &mut Rig, seconds: u32| {
+        let codes = rig.look(seconds * second);
+        let parked = rig.findings.list().into_iter();
+        assert!(codes.iter().all(|code| code == "requests_parked"), "{codes:?}");
+        parked.map(|finding| (finding.subject, finding.message)).next()
+    };
+    stats.parked.set(2);
+    assert_eq!(told(&mut rig, 1), None);
+    assert_eq!(told(&mut rig, 4), None, "a change may take a moment");
+    let (subject, message) = told(&mut rig, 1).unwrap();
+    assert_eq!(subject, "attachment/a");
+    assert!(message.contains("for a change of their volume"), "{message}");
+
+    rig.state.learns(|state| {
+        let by = (DeviceIndex(0), Fault::Unreachable);
+        state.parked.insert((VolumeIndex(0), ReactorIndex(0)), by);
+        state.disks.insert(name("d1"), DiskState::default());
+    });
+    let (_, message) = told(&mut rig, 1).unwrap();
+    assert_eq!(message, "requests wait for disk d1, which cannot be reached");
+
+    stats.parked.set(0);
+    assert_eq!(told(&mut rig, 1), None);
+    stats.parked.set(1);
+    assert_eq!(told(&mut rig, 1), None, "it is counted anew");
+}
+
+#[test]
+fn each_fault_that_parks_is_told_in_words_of_its_own() {
+    let told: BTreeSet<String> = Fault::ALL
+        .into_iter()
+        .filter(|fault| fault.may_heal())
+        .map(|fault| parked(Some((None, fault))))
+        .collect();
+    assert_eq!(told.len(), 4);
+    assert!(told.iter().all(|text| text.contains("not open here")), "{told:?}");
 }

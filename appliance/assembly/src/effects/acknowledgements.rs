@@ -2,9 +2,9 @@
 //! with the task that it was told for. It answers everything once, in the order in which it was told, and no number is given
 //! again before that.
 
-use crate::orders::Report;
-use palisade_block::mailbox::Notice;
-use palisade_control::{ReactorChange, TaskId};
+use crate::reactor_thread::ReactorNotice;
+use palisade_block::mailbox::{Notice, ReactorChange};
+use palisade_control::{NodeEvent, TaskId};
 use palisade_words::{AttachmentIndex, DeviceIndex, Generation, ReactorIndex, VolumeIndex};
 use std::collections::BTreeMap;
 
@@ -24,31 +24,32 @@ impl Acknowledgements {
     /// A reactor is told something that it acknowledges.
     pub fn expect(&mut self, reactor: ReactorIndex, task: TaskId, change: &ReactorChange) {
         let (about, generation) = match change {
-            ReactorChange::SetRoute {
-                volume, generation, ..
-            } => (About::Route(*volume), *generation),
+            ReactorChange::Resume { volume, route } => (About::Route(*volume), route.generation()),
+            ReactorChange::EndVolume { volume, generation } => (About::Route(*volume), *generation),
             ReactorChange::Revoke { attachment } => (About::Attachment(*attachment), Generation::default()),
             ReactorChange::CloseDevice { device } => (About::Device(*device), Generation::default()),
+            // Nothing is acknowledged of the first and the last; of a change that is only announced, nothing yet.
             ReactorChange::SetAttachment { .. }
-            | ReactorChange::UseDevice { .. }
+            | ReactorChange::Suspend { .. }
+            | ReactorChange::Cancel { .. }
+            | ReactorChange::Fail { .. }
             | ReactorChange::GrowDevice { .. } => return,
         };
         self.0.insert((reactor, about), (task, generation));
     }
 
-    /// What a reactor acknowledges with this, if anything.
-    pub fn take(&mut self, report: &Report) -> Option<(ReactorIndex, TaskId)> {
-        let (reactor, about, reached) = match *report {
-            Report::Notice(reactor, Notice::RouteInUse { volume, generation }) => {
-                (reactor, About::Route(volume), generation)
+    /// What the machine is to hear of this, if anything: that a reactor has done what it was told, or that it has refused it.
+    pub fn take(&mut self, reactor: ReactorIndex, notice: &ReactorNotice) -> Option<NodeEvent> {
+        let (about, reached) = match *notice {
+            Notice::RouteInUse { volume, generation } | Notice::VolumeEnded { volume, generation } => {
+                (About::Route(volume), generation)
             }
-            Report::Notice(reactor, Notice::Revoked { attachment }) => {
-                (reactor, About::Attachment(attachment), Generation::default())
+            Notice::Stale { volume, .. } => {
+                let (task, _) = self.0.remove(&(reactor, About::Route(volume)))?;
+                return Some(NodeEvent::Refused { task, reactor });
             }
-            Report::Notice(reactor, Notice::DeviceIdle { device })
-            | Report::DeviceClosed(reactor, device) => {
-                (reactor, About::Device(device), Generation::default())
-            }
+            Notice::Revoked { attachment } => (About::Attachment(attachment), Generation::default()),
+            Notice::DeviceClosed { device } => (About::Device(device), Generation::default()),
             _ => return None,
         };
         let asked = self.0.get(&(reactor, about))?.1;
@@ -57,25 +58,34 @@ impl Acknowledgements {
             return None;
         }
         let (task, _) = self.0.remove(&(reactor, about))?;
-        Some((reactor, task))
+        Some(NodeEvent::Acknowledged { task, reactor })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use palisade_words::Epoch;
 
     const FIRST: ReactorIndex = ReactorIndex(0);
     const SECOND: ReactorIndex = ReactorIndex(1);
 
-    fn route_in_use(reactor: ReactorIndex, generation: u64) -> Report {
-        Report::Notice(
-            reactor,
-            Notice::RouteInUse {
-                volume: VolumeIndex(3),
-                generation: Generation(generation),
-            },
-        )
+    fn done(reactor: ReactorIndex, task: u64) -> NodeEvent {
+        let task = TaskId(task);
+        NodeEvent::Acknowledged { task, reactor }
+    }
+
+    fn route_in_use(generation: u64) -> ReactorNotice {
+        Notice::RouteInUse {
+            volume: VolumeIndex(3),
+            generation: Generation(generation),
+        }
+    }
+
+    fn closed(device: u16) -> ReactorNotice {
+        Notice::DeviceClosed {
+            device: DeviceIndex(device),
+        }
     }
 
     #[test]
@@ -90,42 +100,50 @@ mod tests {
         expected.expect(FIRST, TaskId(7), &close);
         expected.expect(SECOND, TaskId(7), &close);
         expected.expect(FIRST, TaskId(8), &revoke);
-        let closed = Report::DeviceClosed(FIRST, DeviceIndex(3));
-        assert_eq!(expected.take(&closed), Some((FIRST, TaskId(7))));
-        assert_eq!(expected.take(&closed), None);
-        let other = Report::DeviceClosed(SECOND, DeviceIndex(4));
-        assert_eq!(expected.take(&other), None);
-        let revoked = Report::Notice(
-            FIRST,
-            Notice::Revoked {
-                attachment: AttachmentIndex(3),
-            },
-        );
-        assert_eq!(expected.take(&revoked), Some((FIRST, TaskId(8))));
-        let idle = Report::Notice(
-            SECOND,
-            Notice::DeviceIdle {
-                device: DeviceIndex(3),
-            },
-        );
-        assert_eq!(expected.take(&idle), Some((SECOND, TaskId(7))));
-        assert_eq!(expected.take(&Report::Ended(FIRST)), None);
+        assert_eq!(expected.take(FIRST, &closed(3)), Some(done(FIRST, 7)));
+        assert_eq!(expected.take(FIRST, &closed(3)), None);
+        assert_eq!(expected.take(SECOND, &closed(4)), None);
+        let revoked = Notice::Revoked {
+            attachment: AttachmentIndex(3),
+        };
+        assert_eq!(expected.take(FIRST, &revoked), Some(done(FIRST, 8)));
+        assert_eq!(expected.take(SECOND, &closed(3)), Some(done(SECOND, 7)));
     }
 
     #[test]
     fn a_route_of_before_is_not_the_one_that_was_asked_for() {
         let mut expected = Acknowledgements::default();
-        let change = ReactorChange::SetRoute {
+        let change = ReactorChange::EndVolume {
             volume: VolumeIndex(3),
-            route: None,
             generation: Generation(5),
         };
         expected.expect(FIRST, TaskId(7), &change);
-        assert_eq!(expected.take(&route_in_use(FIRST, 4)), None);
-        assert_eq!(expected.take(&route_in_use(FIRST, 5)), Some((FIRST, TaskId(7))));
+        assert_eq!(expected.take(FIRST, &route_in_use(4)), None);
+        assert_eq!(expected.take(FIRST, &route_in_use(5)), Some(done(FIRST, 7)));
         // What is in use already is of a later generation.
         expected.expect(FIRST, TaskId(8), &change);
-        assert_eq!(expected.take(&route_in_use(FIRST, 6)), Some((FIRST, TaskId(8))));
+        assert_eq!(expected.take(FIRST, &route_in_use(6)), Some(done(FIRST, 8)));
+    }
+
+    #[test]
+    fn what_a_reactor_refuses_is_not_taken_for_done() {
+        let mut expected = Acknowledgements::default();
+        let change = ReactorChange::EndVolume {
+            volume: VolumeIndex(3),
+            generation: Generation(5),
+        };
+        expected.expect(FIRST, TaskId(7), &change);
+        let stale = Notice::Stale {
+            volume: VolumeIndex(3),
+            generation: Generation(6),
+            epoch: Epoch(1),
+        };
+        let refused = NodeEvent::Refused {
+            task: TaskId(7),
+            reactor: FIRST,
+        };
+        assert_eq!(expected.take(FIRST, &stale), Some(refused));
+        assert_eq!(expected.take(FIRST, &stale), None);
     }
 
     #[test]
@@ -135,7 +153,6 @@ mod tests {
             device: DeviceIndex(3),
         };
         expected.expect(FIRST, TaskId(7), &grow);
-        let closed = Report::DeviceClosed(FIRST, DeviceIndex(3));
-        assert_eq!(expected.take(&closed), None);
+        assert_eq!(expected.take(FIRST, &closed(3)), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Slow work: each kind is prepared without waiting, and gives back what a thread of its own runs.
 
 use crate::accounts::{group_id, user_id};
-use crate::clearing::{self, Piece};
+use crate::clearing::{self, ClearPiece};
 use crate::local_state::lock::StateGuard;
 use crate::local_state::{LocalState, OpenDisk};
 use crate::medium::Manner;
@@ -12,8 +12,8 @@ use crate::superblocks;
 use crate::write_cache;
 use palisade_consensus::ProposeError;
 use palisade_control::Work;
-use palisade_frontend::{AttachmentSpec, SocketOwner};
-use palisade_model::{Cluster, Command, Extent};
+use palisade_frontend::{AttachmentSpec, DoorHandle, SocketOwner};
+use palisade_model::{Attachment, Cluster, Command, Extent};
 use palisade_sys::Opened;
 use palisade_virtio::VolumeGeometry;
 use palisade_volume::{Leaving, OnRecord};
@@ -130,7 +130,13 @@ pub fn prepare(shared: &Arc<Shared>, state: &mut StateGuard<'_>, cluster: Arc<Cl
         } => offer(Arc::clone(shared), cluster, attachment, index, sectors),
         // The socket's folder may not answer.
         Work::ChangeSocketPermissions { attachment } => {
-            Box::new(move || change_permissions(&cluster, &attachment).map(|()| Done::Plain))
+            let index = state
+                .control
+                .attachments
+                .get(&attachment)
+                .map(|offered| offered.index);
+            let door = shared.door().clone();
+            Box::new(move || change_permissions(&door, index, &cluster, &attachment).map(|()| Done::Plain))
         }
         // Nor may this one.
         Work::ForgetWriteCache { attachment } => {
@@ -211,7 +217,7 @@ fn clear_space(
     let piece = |extent: Extent| {
         let open = state.disks.get(&extent.disk);
         let opened = open.map(|open| Arc::clone(&open.opened));
-        Ok(Piece {
+        Ok(ClearPiece {
             opened: opened.ok_or_else(|| format!("disk {} is not open", extent.disk))?,
             disk: extent.disk,
             lba: extent.disk_lba,
@@ -257,11 +263,7 @@ fn offer(
             index,
             name: name.to_string(),
             path: attachment.socket.clone().into(),
-            owner: SocketOwner {
-                user: attachment.owner.as_ref().map(user_id).transpose()?,
-                group: attachment.group.as_ref().map(group_id).transpose()?,
-                mode: attachment.mode,
-            },
+            owner: owner_of(attachment)?,
             geometry: VolumeGeometry {
                 sectors,
                 block_bytes,
@@ -285,18 +287,33 @@ fn offer(
     })
 }
 
-/// Changes owner, group and mode of a socket that is on offer.
-fn change_permissions(wanted: &Cluster, name: &Name) -> Result<(), String> {
+/// Changes owner, group and mode of a socket that is on offer. The door is told first: one that it puts back in the place of
+/// a deleted one is to have them too.
+fn change_permissions(
+    door: &DoorHandle,
+    index: Option<AttachmentIndex>,
+    wanted: &Cluster,
+    name: &Name,
+) -> Result<(), String> {
     let Some(attachment) = wanted.attachments.get(name) else {
         return Ok(());
     };
     let path = Path::new(&attachment.socket);
-    let (user, group) = (
-        attachment.owner.as_ref().map(user_id).transpose()?,
-        attachment.group.as_ref().map(group_id).transpose()?,
-    );
+    let owner = owner_of(attachment)?;
+    if let Some(index) = index {
+        door.change_owner(index, owner);
+    }
     let failed =
         |error: std::io::Error| format!("the rights of {} cannot be changed: {error}", path.display());
-    std::os::unix::fs::chown(path, user, group).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(attachment.mode)).map_err(failed)
+    std::os::unix::fs::chown(path, owner.user, owner.group).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(owner.mode)).map_err(failed)
+}
+
+/// Who may connect to an attachment's socket, in numbers.
+fn owner_of(attachment: &Attachment) -> Result<SocketOwner, String> {
+    Ok(SocketOwner {
+        user: attachment.owner.as_ref().map(user_id).transpose()?,
+        group: attachment.group.as_ref().map(group_id).transpose()?,
+        mode: attachment.mode,
+    })
 }

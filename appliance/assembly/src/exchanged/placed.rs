@@ -2,20 +2,21 @@
 //! written to since it was last looked at, nothing else tells which is which; and no two disks may have one path, so one that
 //! has come to lie under the path of another cannot be recorded there by itself.
 
-use super::{Places, agree, open_disks, path_of, recorded_at};
+use super::{Places, agree, found_by, open_disks, path_of, recorded_at};
 use crate::alias;
 use crate::identify;
 use crate::last_seen::LastSeen;
 use crate::medium;
 use crate::moved;
 use crate::opening;
+use crate::own_file::Obstacle;
 use crate::places;
 use crate::problem;
 use crate::recorded::{Records, are_one};
 use crate::shared::Shared;
 use crate::strangers;
 use crate::superblocks;
-use crate::takeover::{DiskHold, hold_at_once};
+use crate::takeover::{DiskHold, hold_at_once, refused_undecided, undecided};
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{Cluster, Disk, FoundMedium, Medium, MediumRecord, RelocateDisks, Relocation};
@@ -37,22 +38,29 @@ pub fn command(places: &[(&Name, Option<&str>)]) -> String {
 pub fn found_elsewhere(cluster: &Cluster, name: &Name, other: &Name) -> String {
     let (own, path) = (path_of(cluster, name), path_of(cluster, other));
     format!(
-        "{} holds what disk {name} held when it was last seen, and is recorded as the path of disk {other}; what lies under {}, \
-         its own, is something else. Nothing was written to either. Look at what lies where, and record both in one step: {} \
+        "{} {}, and is recorded as the path of disk {other}; what lies under {}, its own, is something else. Nothing was written to \
+         either. Look at what lies where, and record both in one step: {} \
          --dry-run",
         path.unwrap_or_default(),
+        found_by(cluster, name),
         own.unwrap_or_default(),
         command(&[(name, path), (other, own)])
     )
 }
 
 /// What records that a path leads to the medium of `other`, while `asked` was looked for there.
-pub fn found_under(cluster: &Cluster, asked: &Name, other: &Name, path: &str) -> String {
+pub fn found_under(known: &Places<'_>, asked: &Name, other: &Name, path: &str) -> String {
+    let cluster = known.cluster;
+    let records = Records {
+        cluster,
+        seen: known.seen,
+        open: known.open,
+    };
     let Some(disk) = cluster.disks.get(other) else {
         return String::new();
     };
     let its = disk.medium.path().unwrap_or_default();
-    match recorded_at(cluster, &disk.node, path) {
+    match recorded_at(cluster, disk.custodian(), path) {
         None => format!("Record where disk {other} is: palisade disk confirm {other} --path {path}"),
         Some((holder, _)) if holder == other => format!("Use disk {other}: palisade disk show {other}"),
         Some((holder, _)) => {
@@ -61,7 +69,8 @@ pub fn found_under(cluster: &Cluster, asked: &Name, other: &Name, path: &str) ->
                 command(&[(other, Some(path))])
             );
             // What lies at its place may be the asked one's: both have been moved, and one of them was copied on the way.
-            match holder == asked && medium::beside(disk).is_ok() {
+            let is_free = |there: &Opened| records.another(Some(asked), disk.custodian(), there).is_none();
+            match holder == asked && medium::beside(disk).is_ok_and(|there| is_free(&there)) {
                 true => format!(
                     "{alone}. If what lies at {its} is disk {asked}, record both: {} --dry-run, which shows what lies where, and \
                      then with --yes",
@@ -106,12 +115,12 @@ struct Step {
 ///
 /// # Errors
 /// There is no such disk, a path may not be used, or what lies there is not the disk.
-pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
+pub fn relocate(shared: &Shared, request: &api::DiskRelocate) -> Result<api::DiskRelocated, Problem> {
     let cluster = shared.cluster();
-    let named = named(&cluster, wish)?;
+    let named = named(&cluster, request)?;
     // Nobody opens them where they were recorded before, whose guests' writes would be lost with the next start.
     let held = || named.iter().map(|place| hold_at_once(shared, place.name));
-    let _holds: Vec<DiskHold<'_>> = match wish.dry_run {
+    let _holds: Vec<DiskHold<'_>> = match request.dry_run {
         true => Vec::new(),
         false => held().collect::<Result<_, Problem>>()?,
     };
@@ -128,26 +137,37 @@ pub fn relocate(shared: &Shared, wish: &api::DiskRelocate) -> Result<api::DiskRe
         let left_out: Vec<&Name> = left_out.collect();
         alias::refuse_beside(shared, &cluster, (Some(place.name), &left_out), place.path)?;
         let there = at(place.disk, place.path)?;
-        let verdict = judge(&known, &named, place, &there);
-        step.take(place, &there, verdict, wish, known.open.contains_key(place.name))?;
+        let mut verdict = judge(&known, &named, place, &there);
+        let is_open = known.open.contains_key(place.name);
+        if let Verdict::Is(words) = &mut verdict
+            && !is_open
+            && let Some(what) = undecided(shared, &cluster, place.name, place.disk, &there)
+        {
+            let says_nothing = named.len() == 1 && place.disk.medium.path() == Some(place.path);
+            if request.confirm && says_nothing && !request.dry_run {
+                return Err(refused_undecided(place.name, &what));
+            }
+            *words = format!("{words}; {what}: `palisade disk adopt {}` decides", place.name);
+        }
+        step.take(place, &there, verdict, request, is_open)?;
     }
     for place in &displaced {
-        step.displace(place);
+        step.displace(place, &known);
     }
     let moves = RelocateDisks {
         disks: mem::take(&mut step.moves),
     };
-    agree(shared, &cluster, moves, wish.dry_run)?;
-    if !wish.dry_run {
+    agree(shared, &cluster, moves, request.dry_run)?;
+    if !request.dry_run {
         step.finish(shared, &cluster)?;
     }
     Ok(api::DiskRelocated { disks: step.shown })
 }
 
 /// The disks that are named, each once, and no two of them on one medium.
-fn named<'a>(cluster: &'a Cluster, wish: &'a api::DiskRelocate) -> Result<Vec<Placed<'a>>, Problem> {
+fn named<'a>(cluster: &'a Cluster, request: &'a api::DiskRelocate) -> Result<Vec<Placed<'a>>, Problem> {
     let mut named: Vec<Placed<'a>> = Vec::new();
-    for place in &wish.places {
+    for place in &request.places {
         let not_found = || Problem::not_found("disk", &place.id);
         let name = Name::new(place.id.as_str()).map_err(|_| not_found())?;
         let (name, disk) = cluster.disks.get_key_value(&name).ok_or_else(not_found)?;
@@ -181,7 +201,7 @@ fn displaced<'a>(known: &Places<'a>, named: &[Placed<'a>]) -> Result<Vec<Placed<
     let is_named = |name: &Name| named.iter().any(|place| place.name == name);
     let mut displaced = Vec::new();
     for place in named {
-        let holder = recorded_at(known.cluster, &place.disk.node, place.path);
+        let holder = recorded_at(known.cluster, place.disk.custodian(), place.path);
         let Some((holder, disk)) = holder.filter(|(holder, _)| !is_named(holder)) else {
             continue;
         };
@@ -252,14 +272,14 @@ impl Step {
         place: &Placed<'_>,
         there: &Opened,
         verdict: Verdict,
-        wish: &api::DiskRelocate,
+        request: &api::DiskRelocate,
         is_open: bool,
     ) -> Result<(), Problem> {
         let Placed { name, disk, path } = place;
         let unread = |error| problem::of_reading(path, error);
         let refused = match &verdict {
             Verdict::Is(_) => None,
-            Verdict::Unproved(why) if !wish.confirm && !wish.dry_run => Some((
+            Verdict::Unproved(why) if !request.confirm && !request.dry_run => Some((
                 why,
                 "look at what lies where with --dry-run; if it is the disk all the same, say so: --yes, `confirm` in REST",
             )),
@@ -280,8 +300,9 @@ impl Step {
                 ..record
             };
             found = Some(FoundMedium { wwid, record });
-            let (name, path) = ((*name).clone(), (*path).to_owned());
-            self.taken.push((name, path, why.clone()));
+            let is_recorded = disk.has_identity() && medium::check(disk, there).is_ok();
+            let other = || ((*name).clone(), (*path).to_owned(), why.clone());
+            self.taken.extend((!is_recorded).then(other));
         }
         let record = found.as_ref().map_or(&disk.record, |found| &found.record);
         let known_by = Disk {
@@ -295,13 +316,19 @@ impl Step {
         let unproved = matches!(verdict, Verdict::Unproved(_));
         let (Verdict::Is(words) | Verdict::Unproved(words) | Verdict::IsNot(words)) = verdict;
         self.show(place, words, unproved);
-        self.moves.push(place.relocation(found, wish.confirm));
+        self.moves.push(place.relocation(found, request.confirm));
         Ok(())
     }
 
     /// Another disk has got the path of this one.
-    fn displace(&mut self, place: &Placed<'_>) {
-        let words = "nothing that is known to be the disk: say where it is once its medium is there";
+    fn displace(&mut self, place: &Placed<'_>, known: &Places<'_>) {
+        let there = at(place.disk, place.path);
+        let is_there =
+            there.is_ok_and(|there| known.holds(place.name, Path::new(place.path), &there).is_ok());
+        let words = match is_there {
+            true => "the medium of the disk",
+            false => "nothing that is known to be the disk: say where it is once its medium is there",
+        };
         self.show(place, words.to_owned(), false);
         self.moves.push(place.relocation(None, false));
     }
@@ -324,11 +351,12 @@ impl Step {
                 .last_seen
                 .keep(*uuid, print, Hold::LetGo)
                 .map_err(|error| {
+                    let Obstacle { what, remedy } = shared.last_seen.obstacle(*uuid, &error);
                     let message = format!(
-                        "the paths are recorded, and what the disks look like cannot be kept: {error}"
+                        "the paths are recorded, and what the disks look like cannot be kept: {what}"
                     );
-                    let remedy = "make room in the state directory, and say the same again";
-                    Problem::new(ProblemKind::Internal, "state_not_writable", message, remedy)
+                    let remedy = format!("{remedy}, and that there is room; then say the same again");
+                    Problem::new(ProblemKind::Internal, "state_not_writable", message, &remedy)
                 })?;
         }
         for (name, path, why) in &self.taken {
@@ -357,15 +385,45 @@ impl Placed<'_> {
 fn judge(known: &Places<'_>, named: &[Placed<'_>], place: &Placed<'_>, there: &Opened) -> Verdict {
     let Placed { name, disk, path } = place;
     let by_content = medium::needs_fingerprint(disk);
+    let is_open = known.open.contains_key(*name);
+    let carries_stranger = || disk.strangers(strangers::named(disk, there)).next().is_some();
     let why = match known.holds(name, Path::new(path), there) {
-        Ok(()) if known.open.contains_key(*name) => return Verdict::Is("it is in use there".into()),
-        Ok(()) if by_content => {
-            return Verdict::Is("the content that the disk had when it was last seen".into());
-        }
+        Ok(()) if !is_open && carries_stranger() => match superblocks::disk_named(known.cluster, there) {
+            Some((other, _)) if !known.is_written_by_guest(name, there) => {
+                return Verdict::IsNot(format!(
+                    "its superblock says that it is disk {other}, or a copy of it"
+                ));
+            }
+            _ => {
+                return Verdict::Unproved(
+                    "the recorded medium, with a superblock of Palisade on it: the guest's, if that has put it there itself"
+                        .into(),
+                );
+            }
+        },
+        Ok(()) if is_open => return Verdict::Is("it is in use there".into()),
+        Ok(()) if by_content => match (
+            &disk.record.backing,
+            medium::is_content_of(disk, there, known.seen),
+        ) {
+            (None, Ok(())) => {
+                return Verdict::Is("the content that the disk had when it was last seen".into());
+            }
+            (Some(backing), Ok(())) => {
+                return Verdict::Is(format!("the medium of the disk (backing file {backing})"));
+            }
+            // It is the disk, and somebody has written to it: an operator knows whether that is to be used.
+            (Some(backing), Err(why)) => {
+                return Verdict::Unproved(format!(
+                    "the medium of the disk (backing file {backing}), but {why}"
+                ));
+            }
+            (None, Err(why)) => why,
+        },
         Ok(()) => return Verdict::Is("the medium of the disk".into()),
         Err(why) => why,
     };
-    if known.open.contains_key(*name) {
+    if is_open {
         return Verdict::IsNot(why);
     }
     if there.sectors().0 < disk.sectors {
@@ -376,7 +434,7 @@ fn judge(known: &Places<'_>, named: &[Placed<'_>], place: &Placed<'_>, there: &O
         seen: known.seen,
         open: known.open,
     };
-    match records.another(Some(name), &disk.node, there) {
+    match records.another(Some(name), disk.custodian(), there) {
         // What holds the same as another's is this one where an operator has found that one elsewhere.
         Some(other) if !other.may_be_copy || !named.iter().any(|place| place.name == other.name) => {
             return Verdict::IsNot(format!("it is the medium of disk {} ({})", other.name, other.by));

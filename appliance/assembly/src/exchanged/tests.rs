@@ -404,3 +404,55 @@ fn of_two_that_nothing_tells_apart_neither_is_opened_before_both_are_placed() {
     fs::remove_file(lab.link("w")).unwrap();
     drop(lab.opens("v").unwrap());
 }
+
+/// What a loop device stands on tells the disk, also one that nobody has ever looked at by its content.
+#[test]
+fn disks_are_told_by_the_files_under_their_loop_devices() {
+    let Some(mut lab) = Lab::new(&[("a", Usage::Whole), ("b", Usage::Whole)]) else {
+        return;
+    };
+    for (number, disk) in ["a", "b"].into_iter().enumerate() {
+        let opened = Opened::beside(&palisade_sys::device::DeviceMedium::Block {
+            path: lab.devices[number].0.clone(),
+        })
+        .unwrap();
+        let (record, _) = medium::record_kept(&opened, Usage::Whole);
+        if record.backing.is_none() {
+            eprintln!("skipped: the file system here keeps no inodes");
+            return;
+        }
+        lab.cluster.disks.get_mut(&name(disk)).unwrap().record = record;
+    }
+    lab.lead("a", 1);
+    lab.lead("b", 0);
+    let open = BTreeMap::new();
+    let among = ["a", "b"].map(name);
+    let among: BTreeSet<&Name> = among.iter().collect();
+    let told = |lab: &Lab| {
+        let places = Places {
+            cluster: &lab.cluster,
+            seen: &lab.seen,
+            open: &open,
+        };
+        let under = ["a", "b"].map(|disk| places.medium_under(&name(disk), &among));
+        (under, places.ring(&name("a")).is_some())
+    };
+    assert!(!medium::was_seen(&lab.cluster.disks[&name("a")], &lab.seen));
+    let exchanged = ([Some(name("b")), Some(name("a"))], true);
+    assert_eq!(told(&lab), exchanged);
+    // What says where they are and the command that records it agree.
+    let refused = lab.opens("a").unwrap_err();
+    let at_b = lab.link("b").display().to_string();
+    for words in [
+        "palisade disk confirm a b",
+        &format!("{at_b} is the medium of disk a (backing file inode"),
+    ] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    assert!(!refused.contains("when it was last seen"), "{refused}");
+    // Without that record nothing tells it.
+    for disk in ["a", "b"] {
+        lab.cluster.disks.get_mut(&name(disk)).unwrap().record.backing = None;
+    }
+    assert_eq!(told(&lab), ([None, None], false));
+}

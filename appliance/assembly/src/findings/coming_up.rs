@@ -55,7 +55,7 @@ fn late<'a>(view: &View<'a>) -> Vec<(Kind, &'a Name)> {
             })
     };
     let disks = cluster.disks.iter().filter(|(name, disk)| {
-        let wanted = disk.node == *node && !disk.leaving && !observed.disks.contains_key(*name);
+        let wanted = *disk.custodian() == *node && !disk.leaving && !observed.disks.contains_key(*name);
         wanted && is_due(Kind::Disk, name, disk.revision)
     });
     let here: BTreeMap<&Name, _> = cluster

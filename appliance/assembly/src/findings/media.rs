@@ -22,6 +22,13 @@ const NEARLY_FULL_BYTES: u64 = 4 << 30;
 /// A file system is full when not even this is left: less than one long request of a guest may take.
 const FULL_BYTES: u64 = 1 << 20;
 
+/// What is to be said of a disk that has refused this node. It stands until reactors use the disk again: that nobody has met
+/// the reservation for a while says nothing of it.
+pub fn fenced(state: &LocalState, name: &Name) -> Option<String> {
+    let is_fenced = state.control.is_fenced(name);
+    is_fenced.then(|| format!("disk {name} has refused this node, which gives it nothing more"))
+}
+
 /// What is wrong with an open disk's medium, the cause before what follows from it.
 pub fn findings(
     cluster: &Cluster,
@@ -44,14 +51,19 @@ pub fn findings(
         let message = format!("what disk {name} lies on does not answer any more: {error}{again}");
         return vec![(FindingKind::DiskGone, message)];
     }
+    let mut found = Vec::new();
+    // Where requests wait as well, that is told with their age.
+    if sight.silent && !state.control.has_stalled(name) {
+        let message = format!("what disk {name} lies on has not answered for some seconds");
+        found.push((FindingKind::DiskStalled, message));
+    }
     let Some(look) = sight.look else {
-        return Vec::new();
+        return found;
     };
     if look.gone {
         let message = format!("the device of disk {name} has been taken away from this machine{again}");
         return vec![(FindingKind::DiskGone, message)];
     }
-    let mut found = Vec::new();
     if look.read_only {
         let path = open.opened.path().unwrap_or(Path::new("")).display();
         let message = format!(
@@ -247,10 +259,15 @@ fn of_filesystem(
     })
 }
 
+/// Whether what has the same content could be taken for a disk: nothing of its own tells it, nor does the file under it.
+fn is_known_by_content(disk: &Disk) -> bool {
+    medium::needs_fingerprint(disk) && disk.record.backing.is_none()
+}
+
 /// What is to be known about a disk, a sentence each.
 pub fn notes(state: &LocalState, disk: &Disk, open: Option<&OpenDisk>) -> Vec<String> {
     let mut notes = Vec::new();
-    if medium::needs_fingerprint(disk) {
+    if is_known_by_content(disk) {
         notes.push(
             "its medium has no identity of its own (WWID, serial number or inode): it is known again by its content, so one \
              with the same content is taken for it; use a path that does not change"
@@ -275,7 +292,9 @@ pub fn notes(state: &LocalState, disk: &Disk, open: Option<&OpenDisk>) -> Vec<St
     notes.extend(look.and_then(|look| tail(&look, disk.block_bytes)));
     if let Some((look, file)) = look.and_then(|look| Some((look, look.file?))) {
         notes.extend(over_commit(
-            look.bytes.saturating_sub(file.allocated),
+            look.bytes
+                .max(disk.sectors * SECTOR_BYTES)
+                .saturating_sub(file.allocated),
             promised(state, file.device),
             &file,
         ));
@@ -456,6 +475,9 @@ mod tests {
         let seen = || all.iter().map(|(name, disk, print)| (name, disk, *print));
         let told: Vec<Option<&str>> = seen().map(|of| twin(of, seen()).map(Name::as_str)).collect();
         assert_eq!(told, [Some("w"), Some("v"), None, None, None]);
+        // And of those alone it is said that one with the same content is taken for them.
+        let by_content: Vec<bool> = all.iter().map(|(_, disk, _)| is_known_by_content(disk)).collect();
+        assert_eq!(by_content, [true, true, true, false, false]);
     }
 
     #[test]
@@ -510,6 +532,26 @@ mod tests {
             ..sparse
         };
         assert_eq!(note_of_kept(&whole, own + 50 * mib, 20 * mib), None);
+    }
+
+    #[test]
+    fn a_disk_that_has_refused_this_node_is_told_until_it_is_used_again() {
+        use palisade_control::DiskState;
+        use palisade_words::ReactorIndex;
+        let name = Name::new("d1").unwrap();
+        let mut state = LocalState::knowing(palisade_control::NodeState::default());
+        assert_eq!(fenced(&state, &name), None);
+        let mut refused = |on: &[u16]| {
+            let disk = DiskState {
+                fenced_on: on.iter().copied().map(ReactorIndex).collect(),
+                ..DiskState::default()
+            };
+            state.learns(|state| drop(state.disks.insert(name.clone(), disk)));
+            fenced(&state, &name)
+        };
+        assert_eq!(refused(&[]), None);
+        let told = refused(&[1]).unwrap();
+        assert!(told.contains("disk d1 has refused this node"), "{told}");
     }
 
     #[test]

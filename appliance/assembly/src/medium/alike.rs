@@ -51,7 +51,8 @@ fn twin<'a>(
 ) -> Option<(&'a Name, &'a str)> {
     let is_of = |disk: &Disk, there: &Opened| is_content_of(disk, there, seen).is_ok();
     let could_be = |other: &Disk| {
-        let may_be = other.node == disk.node && is_told_by_content(other) && was_seen(other, seen);
+        let may_be =
+            other.custodian() == disk.custodian() && is_told_by_content(other) && was_seen(other, seen);
         may_be && !seen.is_placed(other.uuid) && is_of(disk, opened) && is_of(other, opened)
     };
     let others = cluster

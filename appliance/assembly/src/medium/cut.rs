@@ -1,6 +1,7 @@
 //! A file given whole that was cut off: it is remembered, and the disk stays closed until an operator says that it is to be used.
 
 use crate::last_seen::LastSeen;
+use crate::own_file::Obstacle;
 use palisade_api::size::human;
 use palisade_model::{Disk, Medium, Usage};
 use palisade_words::Name;
@@ -23,15 +24,28 @@ pub fn note_cut(name: &Name, disk: &Disk, bytes: u64, seen: &LastSeen) {
 /// A file that was cut off reads as zeros where it was made as long as before: no guest sees that before an operator has had the
 /// time to put back what was there.
 pub fn refuse_cut(name: &Name, disk: &Disk, seen: &LastSeen) -> Result<(), String> {
-    let Some(least) = seen.cut(disk.uuid).filter(|_| hides_a_cut(disk)) else {
+    if !hides_a_cut(disk) {
+        return Ok(());
+    }
+    let path = disk.medium.path().unwrap_or_default();
+    let cut = seen.cut(disk.uuid).map_err(|error| {
+        let Obstacle { what, remedy } = seen.obstacle_to_cut(disk.uuid, &error);
+        format!(
+            "whether {path}, the file of disk {name}, was ever cut off cannot be looked up: {what}. Nothing says that it was, and \
+             nothing was written to it. To do: {remedy}. The disk is opened by itself then"
+        )
+    })?;
+    let Some(least) = cut else {
         return Ok(());
     };
-    let path = disk.medium.path().unwrap_or_default();
+    let down_to = match least {
+        0 => "and nobody knows down to where".to_owned(),
+        least => format!("down to {}", human(least)),
+    };
     Err(format!(
-        "{path}, the file of disk {name}, was cut off by somebody, down to {}, and is as long as before: unless its content was \
+        "{path}, the file of disk {name}, was cut off by somebody, {down_to}, and is as long as before: unless its content was \
          put back since, what lay behind that reads as zeros. Put a copy of the whole medium in its place or restore what lay \
-         there from a backup, and then say that it is to be used: palisade disk confirm {name} --yes",
-        human(least)
+         there from a backup, and then say that it is to be used: palisade disk confirm {name} --yes"
     ))
 }
 
@@ -96,7 +110,54 @@ mod tests {
         };
         for other in [pooled, block] {
             note_cut(&name(), &other, 0, &seen);
-            assert_eq!(seen.cut(disk.uuid), None);
+            assert_eq!(seen.cut(disk.uuid).unwrap(), None);
         }
+    }
+
+    /// What was known of it cannot be read: that says nothing of the file, and least of all that nothing of it is left.
+    #[test]
+    fn what_is_in_the_place_of_the_folder_is_told_and_not_taken_for_a_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = LastSeen::below(folder.path());
+        let path = folder.path().join("d1");
+        std::fs::write(&path, vec![7; BYTES as usize]).unwrap();
+        let disk = added(Medium::File {
+            path: text(&path),
+            bytes: BYTES,
+            created: true,
+        });
+        let media = seen.folder().to_owned();
+        std::fs::write(&media, "").unwrap();
+        let refused = open_one(&disk, &seen).unwrap_err();
+        let moves = format!("mv {0} {0}.aside", media.display());
+        for words in ["is not a folder", &moves, "Nothing says that it was"] {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        for untrue in [
+            "was cut off by somebody",
+            "0 B",
+            "copy of the whole medium",
+            "--yes",
+        ] {
+            assert!(!refused.contains(untrue), "{untrue}: {refused}");
+        }
+        // What is told to be done works, and loses nothing.
+        std::fs::rename(&media, media.with_extension("aside")).unwrap();
+        assert!(open_one(&disk, &seen).is_ok());
+        // In the place of the one file.
+        let cut = media.join(format!("{}.cut", disk.uuid));
+        std::fs::create_dir_all(&cut).unwrap();
+        let refused = open_one(&disk, &seen).unwrap_err();
+        let named = format!("{} is not a file", cut.display());
+        assert!(refused.contains(&named), "{refused}");
+        std::fs::remove_dir(&cut).unwrap();
+        assert!(open_one(&disk, &seen).is_ok());
+        // A damaged one tells that it was cut off, and nothing more.
+        std::fs::write(&cut, "\0").unwrap();
+        let refused = open_one(&disk, &seen).unwrap_err();
+        assert!(
+            refused.contains("nobody knows down to where") && !refused.contains("0 B"),
+            "{refused}"
+        );
     }
 }

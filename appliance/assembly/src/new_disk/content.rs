@@ -37,45 +37,45 @@ pub enum Fate {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn weigh(wish: &api::DiskCreate, opened: &Opened) -> Result<Weighed, Problem> {
+pub fn weigh(request: &api::DiskCreate, opened: &Opened) -> Result<Weighed, Problem> {
     let mut found = match opened.path() {
         None => Vec::new(),
-        Some(_) => probe::all(opened).map_err(|error| unread(wish, &error))?,
+        Some(_) => probe::all(opened).map_err(|error| unread(request, &error))?,
     };
     // A file that is given whole may hold anything, as it is an image for its one volume, but volumes of ours that could be
     // imported.
-    if is_image(wish) && !matches!(found.first(), Some(Content::Palisade { .. })) {
+    if is_image(request) && !matches!(found.first(), Some(Content::Palisade { .. })) {
         found.clear();
     }
     let ours = matches!(found.first(), Some(Content::Palisade { .. })).then(|| superblocks::read(opened));
-    let fate = fate(wish, found.first(), ours.as_ref());
+    let fate = fate(request, found.first(), ours.as_ref());
     Ok(Weighed { found, ours, fate })
 }
 
 /// Whether it is a file that is given whole.
-fn is_image(wish: &api::DiskCreate) -> bool {
-    matches!(wish.medium, api::Medium::File(_)) && wish.usage == api::DiskUsage::Whole
+fn is_image(request: &api::DiskCreate) -> bool {
+    matches!(request.medium, api::Medium::File(_)) && request.usage == api::DiskUsage::Whole
 }
 
 fn fate(
-    wish: &api::DiskCreate,
+    request: &api::DiskCreate,
     found: Option<&Content>,
     ours: Option<&Result<Decoded, DecodeError>>,
 ) -> Result<Fate, Problem> {
     let Some(content) = found else {
         return Ok(Fate::Kept);
     };
-    match (wish.force, wish.usage, content) {
+    match (request.force, request.usage, content) {
         // Whatever was there comes to life again if its copy at the end, or anywhere else, is left.
         (true, api::DiskUsage::Pooled, _) => Ok(Fate::Wiped),
         // The guest of an image may be one that runs Palisade. What is there is served once that was confirmed.
-        (true, api::DiskUsage::Whole, _) if is_image(wish) => Ok(Fate::Kept),
+        (true, api::DiskUsage::Whole, _) if is_image(request) => Ok(Fate::Kept),
         // What is given whole to a guest may be meant for it; only a superblock of ours is nobody's.
         (true, api::DiskUsage::Whole, Content::Palisade { .. }) => Ok(Fate::SuperblockErased),
         (true, api::DiskUsage::Whole, _) => Ok(Fate::Kept),
-        (false, _, Content::Palisade { .. }) => Err(is_ours(wish, ours)),
+        (false, _, Content::Palisade { .. }) => Err(is_ours(request, ours)),
         (false, _, content) => {
-            let path = wish.medium.path().unwrap_or_default();
+            let path = request.medium.path().unwrap_or_default();
             let message = format!("{path} holds {content}, which would be lost");
             let remedy = "choose another disk, or add it with `force` if its content is not wanted any more";
             Err(Problem::new(ProblemKind::Conflict, "disk_holds_data", message, remedy).about("force"))
@@ -101,13 +101,13 @@ impl Fate {
 }
 
 /// What is said of a medium that is, or was, a pooled disk: adding it anew would give its volumes' space away.
-fn is_ours(wish: &api::DiskCreate, ours: Option<&Result<Decoded, DecodeError>>) -> Problem {
-    let path = wish.medium.path().unwrap_or_default();
+fn is_ours(request: &api::DiskCreate, ours: Option<&Result<Decoded, DecodeError>>) -> Problem {
+    let path = request.medium.path().unwrap_or_default();
     let (message, remedy) = match ours {
         Some(Ok(found)) => {
             let label = &found.superblock.label;
             let cluster = found.superblock.cluster;
-            let kind = wish.medium.name();
+            let kind = request.medium.name();
             (
                 format!(
                     "{path} is disk {label} of cluster {cluster}, with {}, which would be lost",
@@ -173,8 +173,8 @@ fn unwritten(path: &str, error: &std::io::Error) -> Problem {
 }
 
 /// How the model calls a use.
-pub fn usage(wish: &api::DiskCreate) -> Usage {
-    match wish.usage {
+pub fn usage(request: &api::DiskCreate) -> Usage {
+    match request.usage {
         api::DiskUsage::Pooled => Usage::Pooled,
         api::DiskUsage::Whole => Usage::Whole,
     }

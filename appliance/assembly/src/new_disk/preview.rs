@@ -9,7 +9,7 @@ use palisade_api as api;
 use palisade_api::Problem;
 use palisade_api::size::human;
 use palisade_sys::Opened;
-use palisade_sys::device::probe::{self, HEAD_BYTES, Partition, TAIL_BYTES};
+use palisade_sys::device::probe::{self, HEAD_BYTES, PartitionEntry, TAIL_BYTES};
 use palisade_wire::{Decoded, ExtentRecord};
 use palisade_words::{Name, SECTOR_BYTES, Uuid};
 use std::fs;
@@ -22,12 +22,12 @@ use std::io;
 pub fn preview(
     shared: &Shared,
     name: &Name,
-    wish: &api::DiskCreate,
+    request: &api::DiskCreate,
     uuid: Uuid,
 ) -> Result<api::DiskPreview, Problem> {
-    may_be_added(shared, name, wish, uuid)?;
-    let bytes = super::wished_bytes(&wish.medium).unwrap_or_default();
-    match file_to_be_made(&wish.medium) {
+    may_be_added(shared, name, request, uuid)?;
+    let bytes = super::bytes_asked_for(&request.medium).unwrap_or_default();
+    match file_to_be_made(&request.medium) {
         Some(file) => {
             let notes = room_for(shared, file)?;
             let holes = match file.sparse {
@@ -35,29 +35,29 @@ pub fn preview(
                 false => "and its space is reserved",
             };
             let made = format!("file {} is made, {} long, {holes}", file.path, human(bytes));
-            let block_bytes = wish.block_bytes.unwrap_or(BLOCK_BYTES);
-            let preview = shown(wish, bytes, block_bytes, vec![made]);
+            let block_bytes = request.block_bytes.unwrap_or(BLOCK_BYTES);
+            let preview = shown(request, bytes, block_bytes, vec![made]);
             Ok(api::DiskPreview { notes, ..preview })
         }
-        None => match open(shared, wish, Making::Nothing)? {
+        None => match open(shared, request, Making::Nothing)? {
             None => {
                 let made = format!("{} of memory are taken", human(bytes));
                 Ok(shown(
-                    wish,
+                    request,
                     bytes,
-                    wish.block_bytes.unwrap_or(BLOCK_BYTES),
+                    request.block_bytes.unwrap_or(BLOCK_BYTES),
                     vec![made],
                 ))
             }
-            Some(opened) => of_open(shared, wish, &opened),
+            Some(opened) => of_open(shared, request, &opened),
         },
     }
 }
 
-/// Of a disk that is there, added by the same wish.
+/// Of a disk that is there, added by the same request.
 pub fn of_known(disk: api::Disk) -> api::DiskPreview {
     let nothing = format!(
-        "disk {} is there already, added by the same wish: nothing happens",
+        "disk {} is there already, added by the same request: nothing happens",
         disk.id
     );
     api::DiskPreview {
@@ -76,20 +76,20 @@ pub fn of_known(disk: api::Disk) -> api::DiskPreview {
     }
 }
 
-fn shown(wish: &api::DiskCreate, bytes: u64, block_bytes: u32, made: Vec<String>) -> api::DiskPreview {
+fn shown(request: &api::DiskCreate, bytes: u64, block_bytes: u32, made: Vec<String>) -> api::DiskPreview {
     let mut effects = made;
-    let what = wish.medium.path().unwrap_or(wish.medium.name());
-    effects.push(match wish.usage {
-        api::DiskUsage::Pooled if wish.medium.path().is_some() => {
+    let what = request.medium.path().unwrap_or(request.medium.name());
+    effects.push(match request.usage {
+        api::DiskUsage::Pooled if request.medium.path().is_some() => {
             format!("{what} gets a superblock at either end, and its space is shared between volumes")
         }
         api::DiskUsage::Pooled => "its space is shared between volumes".to_owned(),
         api::DiskUsage::Whole => format!("{what} is given to one volume untouched"),
     });
     api::DiskPreview {
-        id: wish.id.clone(),
-        medium: wish.medium.clone(),
-        usage: wish.usage,
+        id: request.id.clone(),
+        medium: request.medium.clone(),
+        usage: request.usage,
         bytes,
         block_bytes,
         identity: None,
@@ -102,23 +102,23 @@ fn shown(wish: &api::DiskCreate, bytes: u64, block_bytes: u32, made: Vec<String>
     }
 }
 
-fn of_open(shared: &Shared, wish: &api::DiskCreate, opened: &Opened) -> Result<api::DiskPreview, Problem> {
-    let Weighed { found, ours, fate } = content::weigh(wish, opened)?;
+fn of_open(shared: &Shared, request: &api::DiskCreate, opened: &Opened) -> Result<api::DiskPreview, Problem> {
+    let Weighed { found, ours, fate } = content::weigh(request, opened)?;
     let partitions = match found.is_empty() {
         true => Vec::new(),
-        false => probe::partitions(opened).map_err(|error| unread(wish, &error))?,
+        false => probe::partitions(opened).map_err(|error| unread(request, &error))?,
     };
     let (record, wwid) =
-        medium::record_open(opened, content::usage(wish)).map_err(|error| unread(wish, &error))?;
+        medium::record_open(opened, content::usage(request)).map_err(|error| unread(request, &error))?;
     let ours = ours.and_then(Result::ok);
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     let lost = match &fate {
-        Ok(fate) => effects(wish, *fate, &found, ours.as_ref()),
+        Ok(fate) => effects(request, *fate, &found, ours.as_ref()),
         // It would be left alone.
         Err(_) => Vec::new(),
     };
     let bytes = opened.sectors().0 * SECTOR_BYTES;
-    let mut preview = shown(wish, bytes, opened.limits().block_bytes, lost);
+    let mut preview = shown(request, bytes, opened.limits().block_bytes, lost);
     if fate.is_err() {
         preview.effects.clear();
     }
@@ -133,8 +133,8 @@ fn of_open(shared: &Shared, wish: &api::DiskCreate, opened: &Opened) -> Result<a
     })
 }
 
-fn effects(wish: &api::DiskCreate, fate: Fate, found: &[String], ours: Option<&Decoded>) -> Vec<String> {
-    let path = wish.medium.path().unwrap_or_default();
+fn effects(request: &api::DiskCreate, fate: Fate, found: &[String], ours: Option<&Decoded>) -> Vec<String> {
+    let path = request.medium.path().unwrap_or_default();
     match fate {
         Fate::Kept => found
             .iter()
@@ -165,7 +165,7 @@ fn effects(wish: &api::DiskCreate, fate: Fate, found: &[String], ours: Option<&D
     }
 }
 
-fn partition(found: Partition) -> api::PartitionFound {
+fn partition(found: PartitionEntry) -> api::PartitionFound {
     api::PartitionFound {
         number: found.number,
         name: found.name,
@@ -205,7 +205,7 @@ fn pooled(found: &Decoded) -> api::PooledFound {
     }
 }
 
-/// The file that a wish would make: one that is not there, or is there and empty, and is given a size.
+/// The file that a request would make: one that is not there, or is there and empty, and is given a size.
 fn file_to_be_made(medium: &api::Medium) -> Option<&api::FileMedium> {
     let api::Medium::File(file) = medium else {
         return None;

@@ -1,4 +1,4 @@
-//! Disks that REST names: the one that a repeated wish means, and what is changed about one.
+//! Disks that REST names: the one that a repeated request means, and what is changed about one.
 
 use super::{Rest, known};
 use crate::disk_growth;
@@ -14,11 +14,27 @@ use palisade_words::{Generation, Name};
 use std::sync::Arc;
 
 impl Rest {
-    /// The disk that a repeated wish means, if it means the same.
+    /// The node that something new is to have: this one, when it is named or placement may choose. What another one would have
+    /// to do is refused, since only that node can.
+    pub(super) fn own_node(&self, asked: Option<&str>) -> Result<Name, Problem> {
+        let own = &self.shared.name;
+        let Some(asked) = asked.filter(|asked| *asked != api::routes::SELF) else {
+            return Ok(own.clone());
+        };
+        let cluster = self.shared.cluster();
+        let mut nodes = cluster.nodes.iter();
+        match nodes.find(|(name, node)| name.as_str() == asked || node.uuid.to_string() == asked) {
+            None => Err(Problem::not_found("node", asked).about("node")),
+            Some((name, _)) if name == own => Ok(own.clone()),
+            Some((name, _)) => Err(Problem::elsewhere(name.as_str(), own.as_str(), &[]).about("node")),
+        }
+    }
+
+    /// The disk that a repeated request means, if it means the same.
     pub(super) fn known_disk(
         &self,
         name: &Name,
-        wish: &api::DiskCreate,
+        request: &api::DiskCreate,
     ) -> Option<Result<Created<api::Disk>, Problem>> {
         let cluster = self.shared.cluster();
         let disk = cluster.disks.get(name)?;
@@ -26,20 +42,20 @@ impl Rest {
             Usage::Pooled => api::DiskUsage::Pooled,
             Usage::Whole => api::DiskUsage::Whole,
         };
-        let same_medium = match (&disk.medium, &wish.medium) {
-            (Medium::Null { bytes }, api::Medium::Null(wish)) => *bytes == wish.bytes,
-            (Medium::Memory { bytes }, api::Medium::Memory(wish)) => *bytes == wish.bytes,
-            (Medium::File { path, bytes, .. }, api::Medium::File(wish)) => {
-                *path == wish.path && wish.bytes.is_none_or(|wished| wished == *bytes)
+        let same_medium = match (&disk.medium, &request.medium) {
+            (Medium::Null { bytes }, api::Medium::Null(request)) => *bytes == request.bytes,
+            (Medium::Memory { bytes }, api::Medium::Memory(request)) => *bytes == request.bytes,
+            (Medium::File { path, bytes, .. }, api::Medium::File(request)) => {
+                *path == request.path && request.bytes.is_none_or(|asked| asked == *bytes)
             }
-            (Medium::Block { path, .. }, api::Medium::Block(wish)) => *path == wish.path,
+            (Medium::Block { path, .. }, api::Medium::Block(request)) => *path == request.path,
             _ => false,
         };
         let differs = if !same_medium {
-            wish.medium.name()
-        } else if usage != wish.usage {
+            request.medium.name()
+        } else if usage != request.usage {
             "usage"
-        } else if wish.block_bytes.is_some_and(|bytes| bytes != disk.block_bytes) {
+        } else if request.block_bytes.is_some_and(|bytes| bytes != disk.block_bytes) {
             "block_bytes"
         } else {
             return Some(Ok(Created::Existing(self.view(|view| view.disk(name, disk)))));

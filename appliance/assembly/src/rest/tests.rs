@@ -1,15 +1,19 @@
 //! Questions and changes while a thread holds the state of the node.
 
+mod agreed;
 mod alike;
 mod coming_up;
+mod elsewhere;
 mod held;
 mod import;
 mod moved_over;
+mod placed;
 pub(crate) mod preview;
 
 use super::*;
 use crate::config::{Config, Cores};
 use crate::host::DoorHost;
+use crate::reactor_thread::NoticeSink;
 use palisade_consensus::{Agreement, ProposeError, Store};
 use palisade_frontend::Door;
 use palisade_model::InitCluster;
@@ -28,6 +32,15 @@ pub(crate) fn shared_of(rest: &Rest) -> Arc<Shared> {
 
 /// The same with more in its configuration.
 fn still_node_with(folder: &Path, more: &str) -> (Rest, Door) {
+    still_node_agreeing(folder, more, |store| store)
+}
+
+/// The same with an agreement over its files.
+fn still_node_agreeing(
+    folder: &Path,
+    more: &str,
+    agreement: impl FnOnce(Arc<Store>) -> Arc<dyn Agreement + Send + Sync>,
+) -> (Rest, Door) {
     let text = format!(
         "state_dir = '{0}/state'\nrun_dir = '{0}/run'\n{more}",
         folder.display()
@@ -38,7 +51,7 @@ fn still_node_with(folder: &Path, more: &str) -> (Rest, Door) {
         isolated: Vec::new(),
     };
     let settings = Config::parse(&text).unwrap().resolve(&machine).unwrap();
-    let store = Store::open(&folder.join("state")).unwrap();
+    let store = Arc::new(Store::open(&folder.join("state")).unwrap());
     let name = Name::new("n1").unwrap();
     let first = InitCluster {
         id: chance(),
@@ -46,11 +59,27 @@ fn still_node_with(folder: &Path, more: &str) -> (Rest, Door) {
         node_uuid: chance(),
     };
     store.propose(Command::InitCluster(first)).unwrap();
-    let (messages, _) = crossbeam::channel::unbounded();
-    let shared = Arc::new(Shared::new(settings, store, name, Vec::new(), messages));
+    let (control, _) = crossbeam::channel::unbounded();
+    let told = NoticeSink {
+        control,
+        door: Arc::default(),
+    };
+    let agreement = agreement(Arc::clone(&store));
+    let shared = Shared::new(settings, store, agreement, name, Vec::new(), told);
+    let shared = Arc::new(shared);
     let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared))).unwrap();
     shared.set_door(door.handle());
     (Rest::new(shared), door)
+}
+
+/// Says of a disk where it is, or that its medium is what lies there.
+fn confirmed(rest: &Rest, disk: &str, path: Option<String>, confirm: bool) -> Result<api::Disk, Problem> {
+    let patch = api::DiskPatch {
+        path,
+        confirm,
+        ..api::DiskPatch::default()
+    };
+    rest.disk_change(disk, patch, None)
 }
 
 /// Asks on a thread of its own; `None` when there is no answer in time.
@@ -91,7 +120,8 @@ fn a_database_that_takes_no_changes_is_a_finding_with_the_first_reason() {
     rest.volume_delete("nothing", None, api::RemovalOptions::default())
         .unwrap_err();
     assert!(found().is_some());
-    let wish = api::DiskCreate {
+    let request = api::DiskCreate {
+        node: None,
         id: "d1".into(),
         medium: api::Medium::Null(api::NullMedium { bytes: 1 << 30 }),
         usage: api::DiskUsage::Whole,
@@ -99,8 +129,68 @@ fn a_database_that_takes_no_changes_is_a_finding_with_the_first_reason() {
         force: false,
         volatile: false,
     };
-    rest.disk_add(wish).unwrap();
+    rest.disk_add(request).unwrap();
     assert!(found().is_none());
+}
+
+#[test]
+fn what_is_made_names_its_node_and_a_node_that_is_not_there_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (rest, _door) = still_node(folder.path());
+    let [node] = rest.nodes().try_into().unwrap();
+    assert_eq!((node.name.as_str(), node.answers), ("n1", true));
+    assert_eq!(node.id, rest.node().id);
+    let disk = |id: &str, node: Option<&str>| api::DiskCreate {
+        id: id.into(),
+        node: node.map(str::to_owned),
+        medium: api::Medium::Null(api::NullMedium { bytes: 1 << 30 }),
+        usage: api::DiskUsage::Whole,
+        block_bytes: None,
+        force: false,
+        volatile: false,
+    };
+    for (id, asked) in [
+        ("d1", None),
+        ("d2", Some("self")),
+        ("d3", Some("n1")),
+        ("d4", Some(&*node.id)),
+    ] {
+        let made = rest.disk_add(disk(id, asked)).unwrap().into_inner();
+        assert_eq!(made.node, "n1");
+        let on: Vec<_> = made.state.applied.keys().collect();
+        assert_eq!(on, ["n1"]);
+    }
+    let volume = |node: Option<&str>| api::VolumeCreate {
+        id: "v1".into(),
+        node: node.map(str::to_owned),
+        bytes: 1 << 20,
+        disk: Some("d1".into()),
+        block_bytes: None,
+        clear: None,
+    };
+    let attachment = |node: Option<&str>| -> api::AttachmentCreate {
+        let request = serde_json::json!({ "id": "a1", "volume": "v1", "node": node });
+        serde_json::from_value(request).unwrap()
+    };
+    let elsewhere = Some("n2");
+    for refused in [
+        rest.disk_add(disk("d5", elsewhere)).unwrap_err(),
+        rest.disk_preview(disk("d5", elsewhere)).unwrap_err(),
+        rest.volume_create(volume(elsewhere)).unwrap_err(),
+        rest.attachment_create(attachment(elsewhere)).unwrap_err(),
+    ] {
+        assert_eq!(
+            (refused.code.as_ref(), refused.field.as_deref()),
+            ("node_not_found", Some("node"))
+        );
+        assert_eq!(refused.message, "there is no node \"n2\"");
+    }
+    assert_eq!(rest.volume_create(volume(None)).unwrap().into_inner().node, "n1");
+    let again = rest.volume_create(volume(Some("n1"))).unwrap();
+    assert!(
+        matches!(again, Created::Existing(_)),
+        "where it lies was left to placement before"
+    );
 }
 
 #[test]
@@ -131,19 +221,21 @@ fn questions_are_answered_and_changes_refused_while_a_thread_holds_the_state() {
         .collect();
     assert!(codes.contains(&"control_busy"), "{codes:?}");
 
-    let wish = api::VolumeCreate {
+    let request = api::VolumeCreate {
+        node: None,
         id: "v1".into(),
         bytes: 1 << 20,
         disk: None,
         block_bytes: None,
         clear: None,
     };
-    let refused = asked(&rest, move |rest| rest.volume_create(wish))
+    let refused = asked(&rest, move |rest| rest.volume_create(request))
         .unwrap()
         .unwrap_err();
     // The model has the first word: without a disk there is nothing to look at.
     assert_eq!(refused.code, "no_disk");
-    let wish = api::DiskCreate {
+    let request = api::DiskCreate {
+        node: None,
         id: "d1".into(),
         medium: api::Medium::Null(api::NullMedium { bytes: 1 << 30 }),
         usage: api::DiskUsage::Whole,
@@ -152,14 +244,14 @@ fn questions_are_answered_and_changes_refused_while_a_thread_holds_the_state() {
         volatile: false,
     };
     let add = {
-        let wish = wish.clone();
-        move |rest: &Rest| rest.disk_add(wish)
+        let request = request.clone();
+        move |rest: &Rest| rest.disk_add(request)
     };
     let refused = asked(&rest, add).unwrap().unwrap_err();
     assert_eq!((refused.code.as_ref(), refused.status()), ("control_busy", 503));
 
     drop(held);
-    assert!(matches!(rest.disk_add(wish), Ok(Created::New(_))));
+    assert!(matches!(rest.disk_add(request), Ok(Created::New(_))));
     assert_eq!(rest.metrics().state_age, Duration::ZERO);
     let health = rest.health();
     assert!(

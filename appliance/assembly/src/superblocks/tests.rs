@@ -2,7 +2,7 @@ use super::*;
 use palisade_model::{
     AddDisk, Command, ConfirmSuperblock, CreateVolume, InitCluster, Medium, MediumRecord, Usage,
 };
-use palisade_sys::device::{Create, DeviceSpec, Medium as Device};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_volume::OnRecord;
 use palisade_wire::{Geometry, SECTOR_4K_BYTES, SectorWrite};
 use palisade_words::{Generation, Uuid};
@@ -16,7 +16,7 @@ fn name(text: &str) -> Name {
 fn open(path: &Path, bytes: u64) -> Arc<Opened> {
     let create = Some(Create { bytes, sparse: true });
     let spec = DeviceSpec {
-        medium: Device::File {
+        medium: DeviceMedium::File {
             path: path.into(),
             create,
         },
@@ -86,7 +86,7 @@ fn written(cluster: &Cluster, opened: &Arc<Opened>, last: &LastSuperblock) {
     .unwrap();
     let carries = look(cluster, &name("d1"), &cluster.disks[&name("d1")], opened, last).unwrap();
     assert!(
-        matches!(carries.superblock, Superblock::Ours { flawed: false, .. }),
+        matches!(carries.superblock, SuperblockState::Ours { flawed: false, .. }),
         "{carries:?}"
     );
 }
@@ -182,7 +182,7 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
     assert_eq!(last.recall(disk.uuid).unwrap(), Some(OnRecord::At(now)));
 
     std::fs::copy(&copy, &path).unwrap();
-    let older = Superblock::Older {
+    let older = SuperblockState::Older {
         generation: then,
         last: Some(now),
     };
@@ -246,7 +246,7 @@ fn an_older_copy_is_left_as_it_is_until_it_is_chosen() {
         "the next daemon asks no more"
     );
     let generation = adopted.disks[&name("d1")].superblock_generation();
-    let in_force = Superblock::Ours {
+    let in_force = SuperblockState::Ours {
         generation,
         flawed: false,
     };
@@ -321,7 +321,7 @@ fn what_an_opened_disk_carries_is_kept() {
         (level.0, level),
     ] {
         let flawed = SuperblockLook {
-            superblock: Superblock::Ours {
+            superblock: SuperblockState::Ours {
                 generation: Generation(carries),
                 flawed: true,
             },
@@ -357,7 +357,7 @@ fn a_disk_that_was_cut_off_is_left_alone_until_an_operator_goes_on_with_it() {
     };
     let found = look(&filled);
     assert!(
-        matches!(found.superblock, Superblock::EndLost { tail: true, .. }),
+        matches!(found.superblock, SuperblockState::EndLost { tail: true, .. }),
         "{found:?}"
     );
     let said = found.sides.as_deref().unwrap_or_default();
@@ -385,7 +385,7 @@ fn a_disk_that_was_cut_off_is_left_alone_until_an_operator_goes_on_with_it() {
     let goes_on = filled.apply(&Command::AdoptDisk(goes_on)).unwrap().0;
     assert!(matches!(
         look(&goes_on).superblock,
-        Superblock::Ours { flawed: true, .. }
+        SuperblockState::Ours { flawed: true, .. }
     ));
     written(&goes_on, &opened, &last);
     assert!(!last.is_end_excused(&goes_on.disks[&name("d1")]));
@@ -417,7 +417,7 @@ fn the_volumes_are_named_that_lay_where_a_disk_was_cut_off() {
     for (cluster, times) in [(&added, 1), (&filled, 2)] {
         (0..times).for_each(|_| written(cluster, &opened, &last));
     }
-    let extent = |volume| filled.volumes[&name(volume)].extents()[0].clone();
+    let extent = |volume| filled.volumes[&name(volume)].all_extents()[0].clone();
     let [v1, far] = ["v1", "far"].map(extent);
     let end = (far.disk_lba + far.sectors) * 512;
     for at in (v1.disk_lba * 512..end).step_by(MIB as usize) {
@@ -428,7 +428,10 @@ fn the_volumes_are_named_that_lay_where_a_disk_was_cut_off() {
         file.set_len(from).unwrap();
         file.set_len(bytes).unwrap();
         let found = look(&filled, &name("d1"), &filled.disks[&name("d1")], &opened, &last).unwrap();
-        assert!(matches!(found.superblock, Superblock::EndLost { tail: true, .. }));
+        assert!(matches!(
+            found.superblock,
+            SuperblockState::EndLost { tail: true, .. }
+        ));
         found.sides.unwrap()
     };
     // Nothing but free space, of which there is more than is read.
@@ -520,7 +523,7 @@ fn a_copy_from_before_a_disk_was_made_larger_is_told_and_can_be_decided_about_on
     let opened = open(&path, 96 * MIB);
     let found = look(&grown, &name("d1"), disk, &opened, &last).unwrap();
     assert!(
-        matches!(found.superblock, Superblock::Older { last: Some(_), .. }),
+        matches!(found.superblock, SuperblockState::Older { last: Some(_), .. }),
         "{found:?}"
     );
     // Whichever side is taken, the superblock is written at the ends that the disk has now.
@@ -557,7 +560,7 @@ fn an_older_copy_is_left_alone_by_a_daemon_that_knows_nothing_of_the_medium() {
     std::fs::create_dir(&restored).unwrap();
     let last = LastSuperblock::below(&restored);
     let disk = &filled.disks[&name("d1")];
-    let older = Superblock::Older {
+    let older = SuperblockState::Older {
         generation: added.disks[&name("d1")].superblock_generation(),
         last: None,
     };
@@ -578,7 +581,10 @@ fn an_older_copy_is_left_alone_by_a_daemon_that_knows_nothing_of_the_medium() {
     head[100] ^= 1;
     opened.write_at(0, &head).unwrap();
     let looked = look(&added, &name("d1"), disk, &opened, &last).unwrap();
-    assert!(matches!(looked.superblock, Superblock::Ours { flawed: true, .. }));
+    assert!(matches!(
+        looked.superblock,
+        SuperblockState::Ours { flawed: true, .. }
+    ));
     keep_opened(disk, &looked, &last).unwrap();
     written(&filled, &opened, &last);
 }

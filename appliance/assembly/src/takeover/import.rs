@@ -2,30 +2,33 @@
 
 use super::{conflict, imported};
 use crate::alias;
+use crate::exchanged;
 use crate::medium;
 use crate::new_disk::refuse_used;
 use crate::opening;
 use crate::places;
 use crate::problem;
+use crate::recorded::are_one;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::{AddDisk, Cluster, Command, ImportDisks, Medium, MediumRecord, Usage};
-use palisade_sys::device::Medium as Device;
+use palisade_sys::device::DeviceMedium;
 use palisade_sys::{OpenError, Opened};
 use palisade_wire::{Claim, DecodeError, Decoded};
 use palisade_words::{Name, SECTOR_BYTES, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Takes disks in with the volumes that their superblocks tell of, or says what that would bring.
 ///
 /// # Errors
 /// A medium cannot be opened or carries no superblock that can be used, is a disk here already, or is of another
 /// cluster and that is not what was asked for.
-pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImported, Problem> {
+pub fn import(shared: &Shared, request: &api::DiskImport) -> Result<api::DiskImported, Problem> {
     let cluster = shared.cluster();
-    if wish.disks.is_empty() {
+    if request.disks.is_empty() {
         let message = "no disk is named";
         return Err(Problem::new(
             ProblemKind::Invalid,
@@ -35,12 +38,14 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
         )
         .about("disks"));
     }
-    let looked: Vec<Looked> = wish
+    refuse_twice(request)?;
+    let looked: Vec<Looked> = request
         .disks
         .iter()
-        .map(|medium| look(shared, &cluster, medium, wish.volatile))
+        .map(|medium| look(shared, &cluster, medium, request.volatile))
         .collect::<Result<_, _>>()?;
-    let takes = takes_cluster_id(&cluster, &looked, wish.other_cluster)?;
+    refuse_copies(&looked)?;
+    let takes = takes_cluster_id(&cluster, &looked, request.other_cluster)?;
     let command = Command::ImportDisks(ImportDisks {
         disks: looked
             .iter()
@@ -59,7 +64,7 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
         takes_cluster_id: takes.is_some(),
         done: false,
     };
-    if wish.dry_run {
+    if request.dry_run {
         return Ok(shown);
     }
     // In place of what is known of one that was here once: its operator has been shown what it carries now.
@@ -84,9 +89,64 @@ pub fn import(shared: &Shared, wish: &api::DiskImport) -> Result<api::DiskImport
     Ok(shown)
 }
 
+/// Refuses a medium that is named twice, by whatever paths.
+fn refuse_twice(request: &api::DiskImport) -> Result<(), Problem> {
+    let paths: Vec<&str> = request.disks.iter().filter_map(path_of).collect();
+    let twice = paths.iter().enumerate().find_map(|(at, path)| {
+        let before = paths.iter().take(at);
+        let is_one = |other: &&&str| *other == path || are_one(Path::new(other), Path::new(path));
+        let other = before
+            .clone()
+            .find(|other| *other == path)
+            .or_else(|| before.clone().find(is_one));
+        Some((*other?, *path))
+    });
+    let Some((first, second)) = twice else {
+        return Ok(());
+    };
+    let message = match first == second {
+        true => format!("{first} is named twice"),
+        false => format!("{first} and {second} lead to one medium, or to parts of one"),
+    };
+    let remedy = "name each disk once";
+    Err(Problem::new(ProblemKind::Invalid, "invalid_argument", message, remedy).about("disks"))
+}
+
+/// The path of a medium, if one is named.
+fn path_of(medium: &api::ImportMedium) -> Option<&str> {
+    match (&medium.file, &medium.block) {
+        (Some(file), _) => Some(&file.path),
+        (None, Some(block)) => Some(&block.path),
+        (None, None) => None,
+    }
+}
+
+/// Refuses two media that carry the superblock of one disk: nothing tells which of them is the disk.
+fn refuse_copies(looked: &[Looked]) -> Result<(), Problem> {
+    let copies = looked.iter().enumerate().find_map(|(at, copy)| {
+        let mut before = looked.iter().take(at);
+        Some((before.find(|other| other.add.uuid == copy.add.uuid)?, copy))
+    });
+    let Some((one, copy)) = copies else {
+        return Ok(());
+    };
+    let path = |looked: &Looked| looked.add.medium.path().unwrap_or_default().to_owned();
+    let (first, second) = (path(one), path(copy));
+    let message = format!(
+        "{first} and {second} both carry the superblock of disk {} ({}): one of them is a copy of the other, or both are ways to \
+         one medium",
+        one.found.superblock.label, one.add.uuid
+    );
+    let remedy = format!(
+        "nothing was changed. See what is on each, which changes nothing: palisade-inspect {first}, palisade-inspect {second}; \
+         and name the one only that is the disk"
+    );
+    Err(conflict("disk_copied", message, &remedy).about("disks"))
+}
+
 /// What to do about a medium that says nothing: a disk that was given whole carries nothing of ours.
-fn nothing_there(wish: &api::ImportMedium, path: &str, error: &DecodeError) -> String {
-    let added = match &wish.block {
+fn nothing_there(request: &api::ImportMedium, path: &str, error: &DecodeError) -> String {
+    let added = match &request.block {
         Some(_) => format!(
             "palisade disk add NAME --block {path} --whole --force, which leaves as it is what is on it"
         ),
@@ -96,7 +156,7 @@ fn nothing_there(wish: &api::ImportMedium, path: &str, error: &DecodeError) -> S
         DecodeError::NotOurs => format!(
             "nothing was changed: leave it out of the disks that are imported together. If it was a disk given whole, which \
              carries no superblock, add it anew, and its content stays ({added}); then create a volume on it (palisade volume \
-             create NAME --disk DISK), which shows it"
+             create ID SIZE --disk DISK), which shows it"
         ),
         _ => "nothing was changed: leave it out of the disks that are imported together, and see with `palisade-inspect` what is \
               on it, copy by copy"
@@ -140,19 +200,19 @@ struct Looked {
 fn look(
     shared: &Shared,
     cluster: &Cluster,
-    wish: &api::ImportMedium,
+    request: &api::ImportMedium,
     volatile: bool,
 ) -> Result<Looked, Problem> {
-    let (device, path) = match (&wish.file, &wish.block) {
+    let (device, path) = match (&request.file, &request.block) {
         (Some(file), None) => (
-            Device::File {
+            DeviceMedium::File {
                 path: (&file.path).into(),
                 create: None,
             },
             &file.path,
         ),
         (None, Some(block)) => (
-            Device::Block {
+            DeviceMedium::Block {
                 path: (&block.path).into(),
             },
             &block.path,
@@ -166,13 +226,9 @@ fn look(
         }
     };
     let allow = &shared.settings.allow;
-    allow.check_disk_path(path, matches!(device, Device::Block { .. }), "disks")?;
+    allow.check_disk_path(path, matches!(device, DeviceMedium::Block { .. }), "disks")?;
     places::refuse_own(shared, path)?;
-    if let Some((holder, _)) = cluster
-        .disks
-        .iter()
-        .find(|(_, disk)| disk.medium.path() == Some(path))
-    {
+    if let Some((holder, _)) = exchanged::recorded_at(cluster, &shared.name, path) {
         return Err(is_here(cluster, path, holder));
     }
     if !volatile && !shared.settings.allow.takes_any_place() {
@@ -191,7 +247,7 @@ fn look(
             return contradicts(path, claims, &error);
         }
         let message = format!("{path} cannot be imported: {error}");
-        conflict("nothing_on_disk", message, &nothing_there(wish, path, &error))
+        conflict("nothing_on_disk", message, &nothing_there(request, path, &error))
     })?;
     let superblock = &found.superblock;
     if let Some((holder, disk)) = cluster
@@ -202,11 +258,11 @@ fn look(
         return Err(alias::carries(shared, path, holder, disk));
     }
     alias::refuse_recorded(shared, cluster, None, &opened)?;
-    let label = wish.id.as_deref().unwrap_or(superblock.label.as_str());
+    let label = request.id.as_deref().unwrap_or(superblock.label.as_str());
     let name = Name::new(label).map_err(|error| problem::of_name("id", error))?;
     if cluster.disks.contains_key(&name) {
         let message = format!("{path} is called disk {name}, and there is another disk of that name");
-        let kind = if wish.file.is_some() { "file" } else { "block" };
+        let kind = if request.file.is_some() { "file" } else { "block" };
         let remedy = format!(
             "give it another name: palisade disk import --{kind} {path} --id NAME; disks that come with it are taken in \
              before or after"
@@ -215,7 +271,7 @@ fn look(
     }
     let (record, wwid) =
         medium::record_open(&opened, Usage::Pooled).map_err(|error| problem::of_reading(path, error))?;
-    let medium = match &wish.file {
+    let medium = match &request.file {
         Some(file) => Medium::File {
             path: file.path.clone(),
             bytes: superblock.disk_sectors * SECTOR_BYTES,

@@ -1,12 +1,13 @@
 //! An older copy of a disk in its medium's place: whether it is one, and what each side has of the volumes.
 
 use super::part;
+use crate::own_file::Obstacle;
 use crate::shared::Shared;
 use palisade_api as api;
 use palisade_api::{Problem, ProblemKind};
 use palisade_model::Disk;
-use palisade_reconcile::Superblock;
-use palisade_volume::{Image, Known, Part, carried, level, overlaps, unheld};
+use palisade_reconcile::SuperblockState;
+use palisade_volume::{Image, Known, VolumePart, carried, level, overlaps, unheld};
 use palisade_wire::{DecodeError, Decoded, ExtentRecord};
 use palisade_words::{Generation, SECTOR_BYTES, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,16 +27,18 @@ pub(super) fn copy(
     wanted: &Image,
 ) -> Result<Option<OlderCopy>, Problem> {
     let Ok(decoded) = found else { return Ok(None) };
-    let last = shared.last_superblock.known(disk, decoded).map_err(|message| {
-        let remedy = "see that the daemon may read its state directory";
-        Problem::new(ProblemKind::Internal, "state_not_readable", message, remedy)
-    })?;
+    let last = shared
+        .last_superblock
+        .known(disk, decoded)
+        .map_err(|Obstacle { what, remedy }| {
+            Problem::new(ProblemKind::Internal, "state_not_readable", what, &remedy)
+        })?;
     let known = Known {
         last,
         end_excused: true,
     };
     Ok(match carried(found, wanted, known, || false) {
-        Ok(Superblock::Older { last, .. }) => Some(OlderCopy { last }),
+        Ok(SuperblockState::Older { last, .. }) => Some(OlderCopy { last }),
         _ => None,
     })
 }
@@ -45,9 +48,9 @@ pub(super) fn of_copy(found: &Decoded, copy: OlderCopy) -> String {
     let generation = found.superblock.generation;
     match copy.last {
         Some(last) => format!(
-            "the medium carries generation {generation}, and was at generation {last} when this node last wrote or saw it: it \
-             is an older copy of the disk. What guests have written since the copy was made is not on it, whichever side is \
-             taken"
+            "the medium carries generation {generation}, and was at generation {last} when this node last wrote or saw it: \
+             its superblock is an earlier one, as on an older copy of the disk. What guests have written meanwhile to another copy \
+             is not on it, whichever side is taken"
         ),
         None => format!(
             "the medium carries generation {generation}, which the database has gone on from, and this node does not know what \
@@ -65,7 +68,7 @@ pub(super) fn overwritten(
     copy: Option<OlderCopy>,
 ) -> Vec<api::VolumeOverwritten> {
     let overlaps = overlaps(medium, database);
-    let kept_bytes = |part: &Part| {
+    let kept_bytes = |part: &VolumePart| {
         let kept = level(medium, database, part.volume).unwrap_or_default();
         kept * SECTOR_BYTES
     };
@@ -76,7 +79,7 @@ pub(super) fn overwritten(
     });
     let mut all: Vec<api::VolumeOverwritten> = by_others.collect();
     let unheld = copy.map(|_| unheld(medium, database)).unwrap_or_default();
-    let is_known = |part: &Part| {
+    let is_known = |part: &VolumePart| {
         overlaps
             .iter()
             .any(|overlap| overlap.database.volume == part.volume)
@@ -93,9 +96,9 @@ pub(super) fn overwritten(
 /// The volumes that both have.
 pub(super) fn on_both(medium: &[ExtentRecord], database: &[ExtentRecord]) -> Vec<api::VolumePart> {
     let known: BTreeSet<Uuid> = database.iter().map(|extent| extent.volume).collect();
-    let mut both: BTreeMap<Uuid, Part> = BTreeMap::new();
+    let mut both: BTreeMap<Uuid, VolumePart> = BTreeMap::new();
     for extent in medium.iter().filter(|extent| known.contains(&extent.volume)) {
-        let none = Part {
+        let none = VolumePart {
             volume: extent.volume,
             name: extent.volume_name.to_string(),
             sectors: 0,

@@ -57,7 +57,7 @@ fn claim(id: u128, ancestor: u128, volume: &str) -> Claim {
         volume_sectors: 8,
     };
     Claim {
-        place: palisade_wire::Place { tail: false, part },
+        place: palisade_wire::RecordPlace { tail: false, part },
         superblock: superblock(id, ancestor),
         extents: vec![extent],
     }
@@ -73,7 +73,13 @@ fn of_two_states_that_contradict_each_other_both_are_shown() {
     };
     let error = DecodeError::Contradiction(Box::new([ours, other.clone()]));
     let name = Name::new("d1").unwrap();
-    let shown = compare(&name, &Err(error.clone()), &wanted, &wanted.extents, None);
+    let shown = compare(
+        &name,
+        &Err(error.clone()),
+        &wanted,
+        &wanted.extents,
+        (None, false),
+    );
     assert_eq!(shown.standing, "damaged");
     assert!(
         shown.message.contains("say different things"),
@@ -237,7 +243,13 @@ fn what_is_on_a_medium_that_does_not_say_it_is_the_disk_is_looked_at() {
         (Content::Blank, "is lost"),
         (Content::Unknown, "data of an unknown kind"),
     ] {
-        let mut shown = compare(&name, &Err(DecodeError::NotOurs), &wanted, &wanted.extents, None);
+        let mut shown = compare(
+            &name,
+            &Err(DecodeError::NotOurs),
+            &wanted,
+            &wanted.extents,
+            (None, true),
+        );
         tell_held(&mut shown, &content);
         assert!(
             shown.message.contains(words) && shown.message.contains("web1 (4 KiB)"),
@@ -272,6 +284,7 @@ fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
     let with_volume = after(&[commands, vec![create]].concat());
     let attach = Command::CreateAttachment(CreateAttachment {
         name: Name::new("at3").unwrap(),
+        uuid: Uuid(31),
         volume,
         node: Name::new("n1").unwrap(),
         socket: "/run/at3.sock".into(),

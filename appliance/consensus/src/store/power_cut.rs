@@ -8,6 +8,7 @@
 mod story;
 
 use super::*;
+use palisade_words::Generation;
 use redb::{Database, StorageBackend};
 use std::collections::BTreeMap;
 use story::Story;
@@ -199,7 +200,7 @@ fn a_power_cut_anywhere_leaves_each_acknowledged_command() {
     let (store, mut halves) = recorded(home.path(), &tape);
     for number in 1..=COMMANDS {
         store.propose(story::command(number)).unwrap();
-        let generation = store.generation();
+        let generation = store.cluster().generation;
         tape.lock().unwrap().push(Event::Acknowledged { generation });
         if number.is_multiple_of(COMMANDS_PER_KEEP) {
             store.compact().unwrap();

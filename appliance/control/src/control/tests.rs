@@ -3,8 +3,9 @@
 use super::*;
 use crate::event::TaskEnd;
 use crate::testing::{Bench, SECTORS, create_volume, ended, name, opened};
+use palisade_block::Fault;
 use palisade_model::{Command, DeleteAttachment, DeleteVolume, GrowVolume, RemoveDisk};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_words::{AttachmentIndex, DeviceIndex, QueueId, VolumeIndex};
 
 fn remove_disk(disk: &str) -> Command {
@@ -52,21 +53,17 @@ fn a_volume_is_offered_over_a_route_over_an_open_disk() {
         |work: &Work| matches!(work, Work::OpenDisk { is_short, is_again, .. } if *is_short && !is_again);
     assert!(is_first_try(&work), "{work:?}");
     assert!(bench.told().is_empty());
-    bench.finish(task, Ok(opened(Superblock::Missing)));
+    bench.finish(task, Ok(opened(SuperblockState::Missing)));
+    let is_use = |effect: &Effect| matches!(effect, Effect::UseDevice { device } if device.0 == 0);
+    let is_told = |effect: &Effect| matches!(effect, Effect::Tell { .. });
+    let [used, first_told] =
+        [&is_use as &dyn Fn(&Effect) -> bool, &is_told].map(|is| bench.effects.iter().position(is));
+    assert!(used.is_some() && used < first_told, "{:?}", bench.effects);
     let told = bench.told();
-    let used = told.iter().filter(|(_, task, change)| {
-        let first = DeviceIndex(0);
-        task.is_none() && matches!(change, ReactorChange::UseDevice { device } if *device == first)
-    });
-    assert_eq!(used.count(), 2, "each reactor uses the device: {told:?}");
     let routes: Vec<_> = told
         .iter()
         .filter_map(|(reactor, task, change)| match change {
-            ReactorChange::SetRoute {
-                volume,
-                route: Some(_),
-                ..
-            } => Some((reactor.0, *task, *volume)),
+            ReactorChange::Resume { volume, .. } => Some((reactor.0, *task, *volume)),
             _ => None,
         })
         .collect();
@@ -82,6 +79,41 @@ fn a_volume_is_offered_over_a_route_over_an_open_disk() {
     bench.finish(task, Ok(ended(&work)));
     assert!(bench.control.under_way.is_empty() && bench.control.strays == 0);
     assert_eq!(bench.control.due(), None, "it sleeps");
+}
+
+/// One reactor knows of something newer: the step is not done, whatever the other says, and comes again.
+#[test]
+fn a_route_that_a_reactor_refuses_is_planned_again() {
+    let mut bench = Bench::new();
+    bench.apply(create_volume("v", 20));
+    bench.attach("a");
+    bench.changed();
+    let (task, _) = bench.work();
+    bench.finish(task, Ok(opened(SuperblockState::Missing)));
+    let route = |bench: &mut Bench| {
+        let told = bench.told().into_iter();
+        let route = |(_, task, change): (_, Option<TaskId>, ReactorChange)| match change {
+            ReactorChange::Resume { route, .. } => task.map(|task| (task, route.generation())),
+            _ => None,
+        };
+        told.filter_map(route).collect::<Vec<_>>()
+    };
+    let first = route(&mut bench);
+    assert_eq!((first.len(), first[0]), (2, first[1]));
+    assert_eq!(first[0].1, bench.cluster.generation, "all route by one count");
+    let task = first[0].0;
+    bench.acknowledge(task, 0);
+    let reactor = palisade_words::ReactorIndex(1);
+    bench.on(NodeEvent::Refused { task, reactor });
+    bench.acknowledge(task, 1);
+    assert_eq!(bench.control.strays, 1, "it comes too late");
+    assert!(bench.works().is_empty(), "nothing is offered");
+    let due = bench.control.due().expect("another try");
+    bench.now = due;
+    bench.changed();
+    let second = route(&mut bench);
+    assert_eq!(second.len(), 2);
+    assert_ne!(second[0].0, task);
 }
 
 /// What is closed is used by nobody.
@@ -120,10 +152,10 @@ fn an_end_counts_once_and_for_its_own_task() {
         panic!("{tasks:?}");
     };
     assert_ne!(first, second);
-    bench.finish(TaskId(77), Ok(opened(Superblock::Missing)));
+    bench.finish(TaskId(77), Ok(opened(SuperblockState::Missing)));
     assert!(bench.control.disks.is_empty());
-    bench.finish(second, Ok(opened(Superblock::Missing)));
-    bench.finish(second, Ok(opened(Superblock::Missing)));
+    bench.finish(second, Ok(opened(SuperblockState::Missing)));
+    bench.finish(second, Ok(opened(SuperblockState::Missing)));
     bench.finish(second, Err("late".into()));
     let open: Vec<_> = bench.control.disks.keys().map(Name::as_str).collect();
     assert_eq!(open, ["e"]);
@@ -132,7 +164,7 @@ fn an_end_counts_once_and_for_its_own_task() {
     // A reactor that acknowledges what is no reactor's business ends nothing.
     bench.acknowledge(first, 0);
     assert!(!bench.control.disks.contains_key(&name("d")));
-    bench.finish(first, Ok(opened(Superblock::Missing)));
+    bench.finish(first, Ok(opened(SuperblockState::Missing)));
     assert_eq!(bench.control.disks[&name("d")].index, DeviceIndex(1));
 }
 
@@ -188,12 +220,12 @@ fn what_fails_is_told_once_and_tried_again_when_it_is_due() {
         bench.changed();
     }
     let (task, _) = bench.work();
-    bench.finish(task, Ok(opened(Superblock::Missing)));
+    bench.finish(task, Ok(opened(SuperblockState::Missing)));
     let told = bench.effects.iter().find_map(|effect| match effect {
         Effect::Log(LogEntry::Done { message, .. }) => Some(message.as_str()),
         _ => None,
     });
-    assert_eq!(told, Some("opening disk d succeeded at last"));
+    assert_eq!(told, Some("disk d was opened, after it had failed before"));
     assert_eq!(bench.control.due(), None);
 }
 
@@ -217,7 +249,7 @@ fn two_changes_of_one_route_are_never_under_way_together() {
     let revoking = bench.asked();
     bench.acknowledge(revoking, 0);
     bench.acknowledge(revoking, 1);
-    bench.on(Event::Detached { offering });
+    bench.on(NodeEvent::Detached { offering });
     for (task, work) in bench.works() {
         bench.finish(task, Ok(ended(&work)));
     }
@@ -241,7 +273,7 @@ fn nobody_is_let_in_while_the_route_of_its_volume_is_being_ended() {
     let revoking = bench.asked();
     bench.acknowledge(revoking, 0);
     bench.acknowledge(revoking, 1);
-    bench.on(Event::Detached { offering });
+    bench.on(NodeEvent::Detached { offering });
     for (task, work) in bench.works() {
         bench.finish(task, Ok(ended(&work)));
     }
@@ -264,7 +296,7 @@ fn a_disk_of_which_it_is_said_anew_where_it_is_is_not_used_as_it_was_opened() {
     let mut bench = Bench::new();
     bench.changed();
     let (task, _) = bench.work();
-    let TaskEnd::Opened { look, .. } = opened(Superblock::Missing) else {
+    let TaskEnd::Opened { look, .. } = opened(SuperblockState::Missing) else {
         panic!("it opens");
     };
     let is_agreed = false;
@@ -282,12 +314,12 @@ fn a_disk_of_which_it_is_said_anew_where_it_is_is_not_used_as_it_was_opened() {
     let (task, _) = bench.work();
     assert!(bench.control.decide(&name("d")));
     assert!(!bench.control.decide(&name("d")), "another does so just now");
-    bench.finish(task, Ok(opened(Superblock::Missing)));
+    bench.finish(task, Ok(opened(SuperblockState::Missing)));
     assert!(bench.control.disks.is_empty() && bench.works().is_empty());
     bench.control.decided(&name("d"));
     bench.changed();
     let (task, _) = bench.work();
-    bench.finish(task, Ok(opened(Superblock::Missing)));
+    bench.finish(task, Ok(opened(SuperblockState::Missing)));
     assert!(bench.control.disks.contains_key(&name("d")));
 }
 
@@ -299,7 +331,7 @@ fn a_medium_that_may_not_be_used_is_told_once_and_looked_at_less_and_less_often(
     let mut waits = Vec::new();
     for look in 0..4 {
         let (task, _) = bench.work();
-        bench.finish(task, Ok(opened(Superblock::Foreign)));
+        bench.finish(task, Ok(opened(SuperblockState::Foreign)));
         let task = bench.asked();
         bench.acknowledge(task, 0);
         bench.acknowledge(task, 1);
@@ -341,4 +373,109 @@ fn queues_go_round_about_and_only_reactors_that_have_one_are_told_of_changes() {
         queue: 0,
     };
     assert!(bench.control.start_queue(unknown).is_none());
+}
+
+/// A reactor that has taken a new route has sent what was parked, whatever the others have yet to do.
+#[test]
+fn what_has_parked_requests_is_known_until_their_reactor_has_taken_another_route() {
+    let mut bench = Bench::serving();
+    let volume = bench.control.volumes[&name("v")];
+    let parked = |reactor, device, fault| NodeEvent::Parked {
+        reactor: ReactorIndex(reactor),
+        volume,
+        device: DeviceIndex(device),
+        fault,
+    };
+    assert_eq!(bench.control.parked_by(volume), None);
+    bench.on(parked(1, 7, Fault::Gone));
+    assert_eq!(bench.control.parked_by(volume), Some((None, Fault::Gone)));
+    bench.on(parked(0, 0, Fault::Unreachable));
+    bench.on(parked(0, 0, Fault::TimedOut));
+    let disk = name("d");
+    let by_disk = Some((Some(&disk), Fault::Unreachable));
+    assert_eq!(bench.control.parked_by(volume), by_disk, "the first cause");
+    assert_eq!(bench.control.parked_by(VolumeIndex(volume.0 + 1)), None);
+
+    bench.effects.clear();
+    bench.apply(Command::GrowVolume(GrowVolume {
+        name: name("v"),
+        sectors: SECTORS,
+        disk: None,
+        expected: None,
+        clears: false,
+    }));
+    bench.changed();
+    let task = bench.asked();
+    bench.acknowledge(task, 0);
+    assert_eq!(bench.control.parked_by(volume), Some((None, Fault::Gone)));
+    bench.acknowledge(task, 1);
+    assert_eq!(bench.control.parked_by(volume), None);
+}
+
+#[test]
+fn a_disk_stands_still_until_its_device_moves_on_every_reactor() {
+    let mut bench = Bench::new();
+    bench.add_disk("e", 11);
+    bench.settle();
+    let stalled = |bench: &mut Bench, reactor, device, seconds| {
+        bench.on(NodeEvent::DeviceStalled {
+            reactor: ReactorIndex(reactor),
+            device: DeviceIndex(device),
+            oldest: Nanos::from_secs(seconds),
+        });
+        let derives = |effect: &Effect| matches!(effect, Effect::DeriveFindings);
+        let derived = bench.effects.drain(..).filter(derives).count();
+        let stalls = |disk| bench.control.has_stalled(&name(disk));
+        (stalls("d"), stalls("e"), derived)
+    };
+    let device = bench.control.disks[&name("e")].index.0;
+    assert_eq!(stalled(&mut bench, 0, device, 31), (false, true, 1));
+    assert_eq!(stalled(&mut bench, 1, device, 40), (false, true, 1));
+    assert_eq!(
+        stalled(&mut bench, 0, device, 0),
+        (false, true, 1),
+        "on reactor 1"
+    );
+    assert_eq!(stalled(&mut bench, 1, device, 0), (false, false, 1));
+    // One that has been closed since.
+    assert_eq!(stalled(&mut bench, 0, 9, 31), (false, false, 0));
+}
+
+/// A descriptor that came back has nothing on it that could be late, and neither has another disk by the same number.
+#[test]
+fn what_stood_still_on_a_device_is_over_with_it() {
+    let stalled = |bench: &mut Bench| {
+        for reactor in [0, 1] {
+            bench.on(NodeEvent::DeviceStalled {
+                reactor: ReactorIndex(reactor),
+                device: DeviceIndex(0),
+                oldest: Nanos::from_secs(31),
+            });
+        }
+        assert!(bench.control.has_stalled(&name("d")));
+        bench.effects.clear();
+    };
+    let mut bench = Bench::new();
+    bench.settle();
+    stalled(&mut bench);
+    bench.on(NodeEvent::DeviceBack {
+        disk: name("d"),
+        device: DeviceIndex(0),
+        superblock: SuperblockState::Missing,
+    });
+    let task = bench.asked();
+    bench.acknowledge(task, 0);
+    assert!(
+        bench.control.has_stalled(&name("d")),
+        "reactor 1 has the dead one"
+    );
+    bench.acknowledge(task, 1);
+    assert!(!bench.control.has_stalled(&name("d")));
+    stalled(&mut bench);
+    bench.apply(remove_disk("d"));
+    bench.settle();
+    bench.add_disk("e", 11);
+    bench.settle();
+    assert_eq!(bench.control.disks[&name("e")].index, DeviceIndex(0));
+    assert!(!bench.control.has_stalled(&name("e")));
 }

@@ -113,7 +113,7 @@ impl Drop for Daemon {
 
 /// One request over the daemon's own socket; `None` without a good answer.
 fn ask(socket: &Path) -> Option<()> {
-    let answer = request(socket, "GET", "/v1/health", "")?;
+    let answer = request(socket, "GET", "/v1/nodes/self/health", "")?;
     answer.starts_with("HTTP/1.1 200").then_some(())
 }
 

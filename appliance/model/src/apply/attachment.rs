@@ -5,16 +5,19 @@
 //! cache. Both come with coherence between nodes, for guests that ask for it.
 
 use super::clearing::not_going;
-use super::text::{ACCOUNT_RULE, SERIAL_RULE, SOCKET_RULE, account_is_good, serial_is_good, socket_is_good};
-use super::{exists, expect_revision, not_found, require, room_for_one};
+use super::text::{account_is_good, serial_is_good, socket_is_good};
+use super::{exists, expect_revision, not_found, not_nil, require, room_for_one};
+use crate::argument::{Field, Rule};
 use crate::attachment::Attachment;
 use crate::cluster::Cluster;
 use crate::command::{ChangeAttachment, CreateAttachment, DeleteAttachment, Outcome};
+use crate::feature::ATTACHMENT_IDS;
 use crate::limits::{BURST_MS_MAX, QUEUE_SIZE_MIN, SERIAL_BYTES_MAX};
+use crate::lineage::id_of_attachment;
 use crate::refusal::{Kind, Refusal};
 use crate::volume::Volume;
-use palisade_words::Name;
 use palisade_words::limits::{ATTACHMENTS_MAX, QUEUE_SIZE_MAX, QUEUES_MAX};
+use palisade_words::{Name, Uuid};
 
 impl Cluster {
     pub(super) fn create_attachment(&mut self, create: &CreateAttachment) -> Result<Outcome, Refusal> {
@@ -27,10 +30,8 @@ impl Cluster {
             .get(&create.volume)
             .ok_or_else(|| not_found(Kind::Volume, &create.volume))?;
         not_going(&create.volume, volume)?;
-        if !self.nodes.contains_key(&create.node) {
-            return Err(not_found(Kind::Node, &create.node));
-        }
-        for extent in volume.extents() {
+        self.is_member(&create.node)?;
+        for extent in volume.all_extents() {
             if let Some(disk) = self
                 .disks
                 .get(&extent.disk)
@@ -44,7 +45,10 @@ impl Cluster {
             }
         }
         let revision = self.generation;
+        // A member that does not know of it takes no notice either.
+        let has_id = self.feature_level >= ATTACHMENT_IDS;
         let attachment = Attachment {
+            uuid: if has_id { create.uuid } else { Uuid::NIL },
             volume: create.volume.clone(),
             node: create.node.clone(),
             socket: create.socket.clone(),
@@ -60,6 +64,10 @@ impl Cluster {
             created: revision,
             revision,
         };
+        if self.feature_level >= ATTACHMENT_IDS {
+            not_nil(attachment.uuid, Kind::Attachment, name)?;
+            self.id_is_free(&attachment)?;
+        }
         rules_of_attachment(name, &attachment)?;
         room_for_one(Kind::Attachment, self.attachments.len(), ATTACHMENTS_MAX)?;
         self.socket_is_free(name, &attachment)?;
@@ -114,6 +122,26 @@ impl Cluster {
         })
     }
 
+    /// Those that were made before attachments had ids get one.
+    pub(super) fn give_attachments_ids(&mut self) {
+        let cluster = self.id;
+        let without = |(_, attachment): &(&Name, &mut Attachment)| attachment.uuid.is_nil();
+        for (name, attachment) in self.attachments.iter_mut().filter(without) {
+            attachment.uuid = id_of_attachment(cluster, name, attachment.created);
+        }
+    }
+
+    fn id_is_free(&self, wanted: &Attachment) -> Result<(), Refusal> {
+        let mut others = self.attachments.iter();
+        match others.find(|(_, other)| other.uuid == wanted.uuid) {
+            None => Ok(()),
+            Some((holder, _)) => Err(Refusal::UuidTaken {
+                kind: Kind::Attachment,
+                holder: holder.clone(),
+            }),
+        }
+    }
+
     fn socket_is_free(&self, name: &Name, wanted: &Attachment) -> Result<(), Refusal> {
         let taken = |(other, there): &(&Name, &Attachment)| {
             *other != name && there.node == wanted.node && there.socket == wanted.socket
@@ -147,23 +175,23 @@ impl Cluster {
     }
 }
 
-fn compare(now: &Attachment, create: &CreateAttachment) -> [(&'static str, bool); 12] {
+fn compare(now: &Attachment, create: &CreateAttachment) -> [(Field, bool); 12] {
     [
-        ("volume", now.volume == create.volume),
-        ("node", now.node == create.node),
-        ("socket", now.socket == create.socket),
-        ("queues", now.queues == create.queues),
-        ("queue_size", now.queue_size == create.queue_size),
-        ("owner", create.owner.is_none() || now.owner == create.owner),
-        ("group", create.group.is_none() || now.group == create.group),
-        ("mode", now.mode == create.mode),
-        ("read_only", now.read_only == create.read_only),
+        (Field::Volume, now.volume == create.volume),
+        (Field::Node, now.node == create.node),
+        (Field::Socket, now.socket == create.socket),
+        (Field::Queues, now.queues == create.queues),
+        (Field::QueueSize, now.queue_size == create.queue_size),
+        (Field::Owner, create.owner.is_none() || now.owner == create.owner),
+        (Field::Group, create.group.is_none() || now.group == create.group),
+        (Field::Mode, now.mode == create.mode),
+        (Field::ReadOnly, now.read_only == create.read_only),
         (
-            "serial",
+            Field::Serial,
             create.serial.as_ref().is_none_or(|serial| *serial == now.serial),
         ),
-        ("limits", now.limits == create.limits),
-        ("write_cache", now.write_cache == create.write_cache),
+        (Field::Limits, now.limits == create.limits),
+        (Field::WriteCache, now.write_cache == create.write_cache),
     ]
 }
 
@@ -171,33 +199,29 @@ fn rules_of_attachment(name: &Name, wanted: &Attachment) -> Result<(), Refusal> 
     let rule = |holds, field, rule| require(holds, Kind::Attachment, name, field, rule);
     let ring =
         wanted.queue_size.is_power_of_two() && (QUEUE_SIZE_MIN..=QUEUE_SIZE_MAX).contains(&wanted.queue_size);
-    rule(socket_is_good(&wanted.socket), "socket", SOCKET_RULE)?;
+    rule(socket_is_good(&wanted.socket), Field::Socket, Rule::Socket)?;
     rule(
         (1..=QUEUES_MAX).contains(&wanted.queues),
-        "queues",
-        "must be 1 to 64",
+        Field::Queues,
+        Rule::Queues,
     )?;
-    rule(ring, "queue_size", "must be a power of two from 2 to 32768")?;
+    rule(ring, Field::QueueSize, Rule::QueueSize)?;
     rule(
         wanted.owner.as_ref().is_none_or(account_is_good),
-        "owner",
-        ACCOUNT_RULE,
+        Field::Owner,
+        Rule::Account,
     )?;
     rule(
         wanted.group.as_ref().is_none_or(account_is_good),
-        "group",
-        ACCOUNT_RULE,
+        Field::Group,
+        Rule::Account,
     )?;
-    rule(
-        wanted.mode <= 0o777,
-        "mode",
-        "must be permission bits from 0 to 777 (octal)",
-    )?;
-    rule(serial_is_good(&wanted.serial), "serial", SERIAL_RULE)?;
+    rule(wanted.mode <= 0o777, Field::Mode, Rule::Permissions)?;
+    rule(serial_is_good(&wanted.serial), Field::Serial, Rule::Serial)?;
     rule(
         wanted.limits.burst_ms <= BURST_MS_MAX,
-        "burst_ms",
-        "must be at most 60000",
+        Field::BurstMs,
+        Rule::Burst,
     )
 }
 

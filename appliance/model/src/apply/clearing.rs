@@ -1,6 +1,7 @@
 //! Volumes' space is cleared, and how volumes are treated changes.
 
 use super::{expect_revision, not_found, require};
+use crate::argument::{Field, Rule};
 use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
 use crate::command::{ChangeVolume, ClearHeld, Outcome, RecordCleared};
@@ -15,7 +16,7 @@ impl Cluster {
     /// whole one, which the first volume on it gets untouched. `None` for an unknown volume.
     pub fn clear_of(&self, volume: &Name) -> Option<Clear> {
         let volume = self.volumes.get(volume)?;
-        let disk = self.disks.get(&volume.extents().first()?.disk)?;
+        let disk = self.disks.get(&volume.all_extents().first()?.disk)?;
         Some(clear_on(disk, volume.clear))
     }
 
@@ -37,9 +38,8 @@ impl Cluster {
         }
         let gives = change.clear == Some(Clear::Never) && next.clearing.is_some();
         let is_others = next.clearing.is_some_and(|clearing| clearing.withheld);
-        let rule = "cannot be `never` as long as the volume holds what others have written: wait until it is clear, or choose \
-                    `on-delete`";
-        require(!(gives && is_others), Kind::Volume, name, "clear", rule)?;
+        let rule = Rule::ClearsOthers;
+        require(!(gives && is_others), Kind::Volume, name, Field::Clear, rule)?;
         // What guests may use is as before, and so is its route.
         next.layout_revision = Some(volume.route_generation());
         next.revision = generation;
@@ -59,8 +59,8 @@ impl Cluster {
             .ok_or_else(|| not_found(Kind::Volume, name))?;
         let fits = record.sectors <= volume.sectors
             && record.sectors.is_multiple_of(u64::from(volume.block_bytes / 512));
-        let rule = "must be whole blocks inside the volume";
-        require(fits, Kind::Volume, name, "sectors", rule)?;
+        let rule = Rule::WholeBlocksInside;
+        require(fits, Kind::Volume, name, Field::Sectors, rule)?;
         let follows = |now: &Clearing| (record.start..record.sectors).contains(&now.cleared);
         let Some(clearing) = volume.clearing.filter(follows) else {
             return Ok(Outcome::Unchanged {
@@ -92,7 +92,7 @@ impl Cluster {
         let mut is_changed = false;
         for volume in self.volumes.values_mut() {
             let on = volume
-                .extents()
+                .all_extents()
                 .first()
                 .and_then(|extent| disks.get(&extent.disk));
             let is_unrecorded = on.is_some_and(|disk| disk.medium.is_lasting() && !disk.has_superblock());
@@ -172,7 +172,7 @@ impl Cluster {
 
     /// Whether a volume lies on anything that keeps what is written to it.
     pub fn keeps_content(&self, volume: &Volume) -> bool {
-        let extents = volume.extents().iter();
+        let extents = volume.all_extents().iter();
         let mut disks = extents.filter_map(|extent| self.disks.get(&extent.disk));
         disks.any(|disk| disk.medium.keeps())
     }

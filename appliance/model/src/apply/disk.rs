@@ -1,9 +1,10 @@
 //! Disks come, grow and go.
 
-use super::text::{PATH_RULE, WWID_RULE, path_is_good, wwid_is_good};
+use super::text::{path_is_good, wwid_is_good};
 use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
+use crate::argument::{Field, Rule};
 use crate::cluster::Cluster;
 use crate::command::{
     AddDisk, AdoptDisk, ChangeDisk, ConfirmSuperblock, GrowDisk, IdentifyDisk, OnMedium, Outcome,
@@ -16,25 +17,23 @@ use crate::medium_record::{FINGERPRINT_BYTES_MAX, MediumRecord, NESTED_MAX};
 use crate::refusal::{Kind, Refusal};
 use palisade_words::limits::{ALLOCATION_UNIT_SECTORS, DISKS_MAX};
 use palisade_words::{Generation, Name, Uuid};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Cluster {
     pub(super) fn add_disk(&mut self, add: &AddDisk) -> Result<Outcome, Refusal> {
         if let Some(disk) = self.disks.get(&add.name) {
             stays(&add.name, disk)?;
             let same = [
-                ("node", disk.node == add.node),
-                ("medium", is_same_medium(&disk.medium, &add.medium)),
-                ("usage", disk.usage == add.usage),
-                ("block_bytes", disk.block_bytes == add.block_bytes),
-                ("sectors", disk.sectors == add.sectors),
+                (Field::Node, disk.node == add.node),
+                (Field::Medium, is_same_medium(&disk.medium, &add.medium)),
+                (Field::Usage, disk.usage == add.usage),
+                (Field::BlockBytes, disk.block_bytes == add.block_bytes),
+                (Field::Sectors, disk.sectors == add.sectors),
             ];
             return exists(Kind::Disk, &add.name, disk.revision, &same);
         }
         rules_of_disk(add)?;
-        if !self.nodes.contains_key(&add.node) {
-            return Err(not_found(Kind::Node, &add.node));
-        }
+        self.is_member(&add.node)?;
         room_for_one(Kind::Disk, self.disks.len(), DISKS_MAX)?;
         if let Some((holder, _)) = self.disks.iter().find(|(_, disk)| disk.uuid == add.uuid) {
             let holder = holder.clone();
@@ -107,8 +106,8 @@ impl Cluster {
         let name = &release.name;
         let found = self.disks.get(name).filter(|disk| disk.uuid == release.uuid);
         let disk = found.ok_or_else(|| not_found(Kind::Disk, name))?;
-        let rule = "must have been given up before its node lets go of it";
-        require(disk.leaving, Kind::Disk, name, "leaving", rule)?;
+        let rule = Rule::GivenUp;
+        require(disk.leaving, Kind::Disk, name, Field::Leaving, rule)?;
         self.disks.remove(name);
         Ok(Outcome::Removed {
             revision: self.generation,
@@ -139,8 +138,8 @@ impl Cluster {
             disk.has_superblock(),
             Kind::Disk,
             name,
-            "usage",
-            "must be pooled, on a medium that keeps its content: there is nothing else to adopt",
+            Field::Usage,
+            Rule::KeepsContent,
         )?;
         let Some(seen) = &adopt.seen else {
             return Ok(self.write_superblock_anew(name));
@@ -150,15 +149,15 @@ impl Cluster {
             adopt.empties.iter().all(|uuid| on_it.contains(uuid)),
             Kind::Disk,
             name,
-            "empties",
-            "must be volumes that lie on the disk",
+            Field::Empties,
+            Rule::EmptiesOnDisk,
         )?;
         require(
             adopt.keeps.iter().all(|kept| self.can_keep(adopt, kept)),
             Kind::Disk,
             name,
-            "keeps",
-            "must be whole blocks that guests may use of volumes that are emptied",
+            Field::Keeps,
+            Rule::Keeps,
         )?;
         let is_known = disk.history.iter().any(|point| *point == seen.point);
         if is_known && !adopt.older {
@@ -208,7 +207,7 @@ impl Cluster {
     /// Lets this generation be later, by its number too, than one that the medium of a disk carries; returns it.
     pub(super) fn go_beyond(&mut self, disk: &Name, seen: &OnMedium) -> Result<Generation, Refusal> {
         let known = seen.point.generation.0.max(seen.epoch.0) <= GENERATION_MAX;
-        require(known, Kind::Disk, disk, "generation", GENERATION_RULE)?;
+        require(known, Kind::Disk, disk, Field::Generation, Rule::Generation)?;
         self.generation = self.generation.max(seen.point.generation.next());
         self.epoch = self.epoch.max(seen.epoch);
         Ok(self.generation)
@@ -233,8 +232,8 @@ impl Cluster {
         let rule = |holds, field, rule| require(holds, Kind::Disk, name, field, rule);
         rule(
             sectors_fit(grow.sectors, disk.block_bytes),
-            "sectors",
-            SECTORS_RULE,
+            Field::Sectors,
+            Rule::Sectors,
         )?;
         rule(
             area_fits(
@@ -244,8 +243,8 @@ impl Cluster {
                 grow.data_end,
                 grow.sectors,
             ),
-            "data_end",
-            AREA_RULE,
+            Field::DataEnd,
+            Rule::Area,
         )?;
         if grow.sectors == disk.sectors && grow.data_end == disk.data_end {
             return Ok(Outcome::Unchanged {
@@ -338,7 +337,7 @@ impl Cluster {
     pub(super) fn disk_with_medium(&self, but: Option<&Name>, node: &Name, medium: &Medium) -> Option<&Name> {
         let (path, wwid) = (medium.path(), medium.wwid());
         let taken = |disk: &Disk| {
-            let same_path = path.is_some() && disk.node == *node && disk.medium.path() == path;
+            let same_path = path.is_some() && disk.path_of(node) == path;
             same_path || (wwid.is_some() && disk.medium.wwid() == wwid)
         };
         self.disks
@@ -348,27 +347,21 @@ impl Cluster {
     }
 }
 
-const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
-const GENERATION_RULE: &str = "must be at most 2^62, as its epoch: no cluster has counted further, and one that did \
-                               could not be changed any more";
-const AREA_RULE: &str = "must leave a data area on whole logical blocks inside the disk: all of a whole disk, at \
-                         least one unit of 4 MiB of a pooled one";
-
 pub(super) fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
     let rule = |holds, field, rule| require(holds, Kind::Disk, &add.name, field, rule);
     not_nil(add.uuid, Kind::Disk, &add.name)?;
     rule(
         block_is_known(add.block_bytes),
-        "block_bytes",
-        "must be 512 or 4096",
+        Field::BlockBytes,
+        Rule::LogicalBlock,
     )?;
-    rule(sectors_fit(add.sectors, add.block_bytes), "sectors", SECTORS_RULE)?;
+    rule(
+        sectors_fit(add.sectors, add.block_bytes),
+        Field::Sectors,
+        Rule::Sectors,
+    )?;
     if let Some(bytes) = add.medium.bytes() {
-        rule(
-            bytes == add.sectors * 512,
-            "bytes",
-            "must be 512 times the sectors",
-        )?;
+        rule(bytes == add.sectors * 512, Field::Bytes, Rule::BytesOfSectors)?;
     }
     rules_of_medium(&add.name, &add.medium, &add.record)?;
     let area = area_fits(
@@ -378,27 +371,27 @@ pub(super) fn rules_of_disk(add: &AddDisk) -> Result<(), Refusal> {
         add.data_end,
         add.sectors,
     );
-    rule(area, "data_end", AREA_RULE)
+    rule(area, Field::DataEnd, Rule::Area)
 }
 
 /// Rules for the texts that come from a medium, or lead to it.
 pub(super) fn rules_of_medium(name: &Name, medium: &Medium, record: &MediumRecord) -> Result<(), Refusal> {
     let rule = |holds, field, rule| require(holds, Kind::Disk, name, field, rule);
     if let Some(path) = medium.path() {
-        rule(path_is_good(path), "path", PATH_RULE)?;
+        rule(path_is_good(path), Field::Path, Rule::Path)?;
     }
     if let Some(wwid) = medium.wwid() {
-        rule(wwid_is_good(wwid), "wwid", WWID_RULE)?;
+        rule(wwid_is_good(wwid), Field::Wwid, Rule::Wwid)?;
     }
     if let Some(serial) = &record.serial {
-        rule(wwid_is_good(serial), "serial", WWID_RULE)?;
+        rule(wwid_is_good(serial), Field::Serial, Rule::Wwid)?;
     }
     if let Some(print) = &record.fingerprint {
         let good = print.len() <= FINGERPRINT_BYTES_MAX && !print.chars().any(char::is_control);
-        rule(good, "fingerprint", "must be a text of at most 2048 bytes")?;
+        rule(good, Field::Fingerprint, Rule::Fingerprint)?;
     }
     let few = record.nested.len() <= NESTED_MAX;
-    rule(few, "nested", "must be at most 64 ids")
+    rule(few, Field::Nested, Rule::Nested)
 }
 
 /// A disk as it is described, with nothing on it and no history, as of a generation.
@@ -407,6 +400,7 @@ pub(super) fn disk_of(add: &AddDisk, revision: Generation) -> Disk {
         uuid: add.uuid,
         node: add.node.clone(),
         medium: add.medium.clone(),
+        other_paths: BTreeMap::new(),
         record: add.record.clone(),
         usage: add.usage,
         block_bytes: add.block_bytes,

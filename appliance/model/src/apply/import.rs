@@ -6,7 +6,8 @@
 
 use super::disk::{disk_of, rules_of_disk, stays};
 use super::volume::sectors_fit;
-use super::{block_is_known, not_found, not_nil, require, room_for_one};
+use super::{block_is_known, not_nil, require, room_for_one};
+use crate::argument::{Field, Rule};
 use crate::clearing::Clear;
 use crate::cluster::Cluster;
 use crate::command::{ImportDisks, ImportedDisk, ImportedExtent, Outcome};
@@ -85,16 +86,14 @@ impl Cluster {
     fn take_disk(&mut self, imported: &ImportedDisk) -> Result<(), Refusal> {
         let add = &imported.disk;
         rules_of_disk(add)?;
-        if !self.nodes.contains_key(&add.node) {
-            return Err(not_found(Kind::Node, &add.node));
-        }
+        self.is_member(&add.node)?;
         let mut disk = disk_of(add, self.generation);
         require(
             disk.has_superblock(),
             Kind::Disk,
             &add.name,
-            "usage",
-            "must be pooled, on a medium that keeps its content",
+            Field::Usage,
+            Rule::KeepsContent,
         )?;
         let holder = self.disks.iter().find(|(_, disk)| disk.uuid == add.uuid);
         match holder {
@@ -103,6 +102,8 @@ impl Cluster {
                 disk.created = known.created;
                 disk.history = known.history.clone();
                 disk.protected = known.protected;
+                disk.other_paths = known.other_paths.clone();
+                disk.other_paths.remove(&add.node);
             }
             Some((holder, _)) => {
                 return Err(Refusal::UuidTaken {
@@ -115,7 +116,7 @@ impl Cluster {
                     return Err(Refusal::Exists {
                         kind: Kind::Disk,
                         name: add.name.clone(),
-                        differs: "uuid",
+                        differs: Field::Uuid,
                     });
                 }
                 if let Some(disk) = self.disk_with_medium(None, &add.node, &add.medium) {
@@ -147,7 +148,7 @@ impl Cluster {
             told.contains(uuid) || !on.is_empty()
         };
         for (name, volume) in std::mem::take(&mut self.volumes) {
-            let on = volume.extents().iter().map(|extent| &extent.disk).collect();
+            let on = volume.all_extents().iter().map(|extent| &extent.disk).collect();
             if !concerned(&volume.uuid, on) {
                 self.volumes.insert(name, volume);
                 continue;
@@ -229,8 +230,8 @@ impl Cluster {
                 self.fragments.len() < FRAGMENTS_MAX,
                 Kind::Volume,
                 &parts.name,
-                "parts",
-                "must not be more than 4096 incomplete volumes",
+                Field::Parts,
+                Rule::Parts,
             )?;
             // No piece reaches beyond the size that was told with it.
             let sectors = parts.sizes.last().copied().unwrap_or_default();
@@ -342,14 +343,14 @@ fn add_piece(
     not_nil(extent.volume, Kind::Volume, &extent.name)?;
     rule(
         block_is_known(extent.block_bytes),
-        "block_bytes",
-        "must be 512 or 4096",
+        Field::BlockBytes,
+        Rule::LogicalBlock,
     )?;
     let whole = sectors_fit(extent.volume_sectors, extent.block_bytes) && extent.sectors > 0;
-    rule(whole, "sectors", "must be whole logical blocks, at least one")?;
+    rule(whole, Field::Sectors, Rule::WholeBlocks)?;
     let end = extent.volume_lba.checked_add(extent.sectors);
     let inside = end.is_some_and(|end| end <= extent.volume_sectors);
-    rule(inside, "volume_lba", "must lie inside the volume")?;
+    rule(inside, Field::VolumeLba, Rule::WithinVolume)?;
     let parts = volumes.entry(extent.volume).or_insert_with(|| Parts {
         name: extent.name.clone(),
         known: false,
@@ -363,8 +364,8 @@ fn add_piece(
     });
     rule(
         parts.block_bytes == extent.block_bytes,
-        "block_bytes",
-        "must be the same on all disks of the volume",
+        Field::BlockBytes,
+        Rule::SameOnAllDisks,
     )?;
     parts.sizes.insert(extent.volume_sectors);
     parts.pieces.push(Piece {

@@ -2,8 +2,9 @@
 //! the other, because no two disks may have one path.
 
 use super::disk::rules_of_medium;
-use super::text::{PATH_RULE, path_is_good};
+use super::text::path_is_good;
 use super::{expect_revision, not_found, require};
+use crate::argument::{Field, Rule};
 use crate::cluster::Cluster;
 use crate::command::{Outcome, RelocateDisks, Relocation};
 use crate::disk::Medium;
@@ -16,7 +17,7 @@ impl Cluster {
         for relocation in &relocate.disks {
             let name = &relocation.name;
             let once = told.insert(name);
-            require(once, Kind::Disk, name, "disks", "must be told of once")?;
+            require(once, Kind::Disk, name, Field::Disks, Rule::Once)?;
             if self.move_disk(relocation)? {
                 moved.insert(name);
             }
@@ -54,11 +55,11 @@ impl Cluster {
         let disk = self.disks.get_mut(name).filter(|disk| disk.uuid == *uuid);
         let disk = disk.ok_or_else(|| not_found(Kind::Disk, name))?;
         expect_revision(Kind::Disk, name, relocation.expected, disk.revision)?;
-        require(path_is_good(path), Kind::Disk, name, "path", PATH_RULE)?;
+        require(path_is_good(path), Kind::Disk, name, Field::Path, Rule::Path)?;
         let (mut medium, mut record) = (disk.medium.clone(), &disk.record);
         let (Medium::File { path: before, .. } | Medium::Block { path: before, .. }) = &mut medium else {
-            let rule = "must be of a file or a block device";
-            return require(false, Kind::Disk, name, "path", rule).map(|()| false);
+            let rule = Rule::PathOfMedium;
+            return require(false, Kind::Disk, name, Field::Path, rule).map(|()| false);
         };
         before.clone_from(path);
         if let Some(found) = found {

@@ -5,27 +5,9 @@ use crate::limits::{
     ACCOUNT_BYTES_MAX, PATH_BYTES_MAX, SERIAL_BYTES_MAX, SOCKET_PATH_BYTES_MAX, WWID_BYTES_MAX,
 };
 
-/// What [`path_is_good`] asks for.
-pub(super) const PATH_RULE: &str =
-    "must be an absolute path of at most 4095 bytes, without control characters, empty parts, '.' or '..'";
-
-/// What [`socket_is_good`] asks for.
-pub(super) const SOCKET_RULE: &str =
-    "must be an absolute path of at most 107 bytes, without control characters, empty parts, '.' or '..'";
-
-/// What [`serial_is_good`] asks for.
-pub(super) const SERIAL_RULE: &str = "must be at most 20 printable ASCII characters";
-
-/// What [`account_is_good`] asks for.
-pub(super) const ACCOUNT_RULE: &str =
-    "must be a numeric id below 4294967295, or a name without spaces, ':' and '/'";
-
-/// What [`wwid_is_good`] asks for.
-pub(super) const WWID_RULE: &str = "must be 1 to 256 printable ASCII characters";
-
 /// Whether a path means the same place to everyone who reads it: two paths that are different texts are then
 /// different entries (links aside).
-pub(super) fn path_is_good(path: &str) -> bool {
+pub(crate) fn path_is_good(path: &str) -> bool {
     let Some(below_root) = path.strip_prefix('/') else {
         return false;
     };

@@ -6,6 +6,7 @@ use super::{
     block_is_known, exists, expect_revision, not_found, not_nil, require, room_for_one, whole_blocks,
 };
 use crate::allocation;
+use crate::argument::{Field, Rule};
 use crate::clearing::{Clear, Clearing};
 use crate::cluster::Cluster;
 use crate::command::{CreateVolume, DeleteFragment, DeleteVolume, GrowVolume, Outcome};
@@ -15,30 +16,28 @@ use crate::refusal::{Kind, Refusal};
 use crate::volume::{Extent, Layout, Volume};
 use palisade_words::Name;
 
-const SECTORS_RULE: &str = "must be a multiple of the logical block, at least one and at most 2^53 sectors";
-
 impl Cluster {
     pub(super) fn create_volume(&mut self, create: &CreateVolume) -> Result<Outcome, Refusal> {
         let name = &create.name;
         if let Some(volume) = self.volumes.get(name) {
             not_going(name, volume)?;
-            let lies_first_on = volume.extents().first().map(|extent| &extent.disk);
+            let lies_first_on = volume.all_extents().first().map(|extent| &extent.disk);
             let same = [
-                ("node", self.node_of(name) == Some(&create.node)),
+                (Field::Node, self.node_of(name) == Some(&create.node)),
                 (
-                    "disk",
+                    Field::Disk,
                     create.disk.is_none() || create.disk.as_ref() == lies_first_on,
                 ),
                 (
-                    "sectors",
+                    Field::Sectors,
                     create.sectors.is_none_or(|sectors| sectors == volume.sectors),
                 ),
                 (
-                    "block_bytes",
+                    Field::BlockBytes,
                     create.block_bytes.is_none_or(|bytes| bytes == volume.block_bytes),
                 ),
                 (
-                    "clear",
+                    Field::Clear,
                     create
                         .clear
                         .is_none_or(|clear| self.clear_of(name) == Some(clear)),
@@ -56,12 +55,10 @@ impl Cluster {
         not_nil(create.uuid, Kind::Volume, name)?;
         rule(
             create.block_bytes.is_none_or(block_is_known),
-            "block_bytes",
-            "must be 512 or 4096",
+            Field::BlockBytes,
+            Rule::LogicalBlock,
         )?;
-        if !self.nodes.contains_key(&create.node) {
-            return Err(not_found(Kind::Node, &create.node));
-        }
+        self.is_member(&create.node)?;
         room_for_one(Kind::Volume, self.volumes.len(), VOLUMES_MAX)?;
         if let Some((holder, _)) = self.volumes.iter().find(|(_, volume)| volume.uuid == create.uuid) {
             let holder = holder.clone();
@@ -77,11 +74,11 @@ impl Cluster {
             (Some(sectors), _) => sectors,
             (None, Usage::Whole) => disk.sectors,
             (None, Usage::Pooled) => {
-                rule(false, "sectors", "must be given, as the disk is pooled")?;
+                rule(false, Field::Sectors, Rule::GivenWhenPooled)?;
                 0
             }
         };
-        rule(sectors_fit(sectors, block_bytes), "sectors", SECTORS_RULE)?;
+        rule(sectors_fit(sectors, block_bytes), Field::Sectors, Rule::Sectors)?;
         let mut extents = Vec::new();
         self.extend(name, disk_name, disk, &mut extents, sectors)?;
         let revision = self.generation;
@@ -129,8 +126,8 @@ impl Cluster {
         let rule = |holds, field, rule| require(holds, Kind::Volume, name, field, rule);
         rule(
             sectors_fit(grow.sectors, volume.block_bytes),
-            "sectors",
-            SECTORS_RULE,
+            Field::Sectors,
+            Rule::Sectors,
         )?;
         if grow.sectors == volume.sectors {
             return Ok(Outcome::Unchanged {
@@ -259,8 +256,8 @@ impl Cluster {
         let has_whole = disks.any(|disk| disk.usage == Usage::Whole);
         let elsewhere = extents.iter().any(|extent| extent.disk != *disk_name);
         if elsewhere && (has_whole || disk.usage == Usage::Whole) {
-            let rule = "must be the one the volume lies on: a volume on a whole disk has no other";
-            return require(false, Kind::Volume, volume, "disk", rule);
+            let rule = Rule::DiskOfVolume;
+            return require(false, Kind::Volume, volume, Field::Disk, rule);
         }
         if !disk.first_superblock.is_on_medium() {
             return Err(Refusal::SuperblockPending {
@@ -309,7 +306,7 @@ impl Cluster {
 
     /// Notes that the extents on a volume's disks change with this generation.
     pub(super) fn touch_disks(&mut self, volume: &Volume) {
-        for extent in volume.extents() {
+        for extent in volume.all_extents() {
             if let Some(disk) = self.disks.get_mut(&extent.disk) {
                 disk.extents_revision = self.generation;
             }

@@ -57,7 +57,7 @@ pub fn taken(cluster: &Cluster, disks: &[ImportedDisk]) -> Cluster {
 
 /// Where a volume lies: disk, first sector, sectors.
 pub fn layout(cluster: &Cluster, text: &str) -> Vec<(String, u64, u64)> {
-    let extents = cluster.volumes[&name(text)].extents();
+    let extents = cluster.volumes[&name(text)].all_extents();
     let told = |extent: &Extent| (extent.disk.to_string(), extent.disk_lba, extent.sectors);
     extents.iter().map(told).collect()
 }

@@ -6,7 +6,7 @@ pub mod imported;
 
 use palisade_model::*;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-use palisade_words::{Name, Uuid};
+use palisade_words::{FeatureLevel, Incarnation, Name, Uuid};
 
 pub fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -49,7 +49,7 @@ pub fn outcome(cluster: &Cluster, command: &Command) -> &'static str {
                 Outcome::Unchanged { .. } => "unchanged",
             }
         }
-        Err(Refusal::Invalid { field, .. }) => field,
+        Err(Refusal::Invalid { field, .. }) => field.as_str(),
         Err(refusal) => refusal.code(),
     }
 }
@@ -169,6 +169,7 @@ pub fn remove_disk(text: &str, releases: bool) -> Command {
 pub fn attachment() -> CreateAttachment {
     CreateAttachment {
         name: name("a"),
+        uuid: uuid_of("a"),
         volume: name("v"),
         node: name("n"),
         socket: "/run/a.sock".to_owned(),
@@ -205,15 +206,46 @@ pub fn lab() -> Cluster {
     )
 }
 
-/// The same with a second node `m`, which no command makes yet.
+/// Lets a node in.
+pub fn add_node(text: &str, uuid: u128) -> AddNode {
+    AddNode {
+        name: name(text),
+        uuid: Uuid(uuid),
+        addresses: Vec::new(),
+        failure_domain: None,
+    }
+}
+
+/// A node of an id says that it has started.
+pub fn started(uuid: u128, incarnation: u64) -> NodeStarted {
+    NodeStarted {
+        node: Uuid(uuid),
+        incarnation: Incarnation(incarnation),
+        feature_level: FEATURE_LEVEL,
+    }
+}
+
+pub fn raise(to: FeatureLevel) -> Command {
+    Command::RaiseFeatureLevel(RaiseFeatureLevel { to })
+}
+
+/// The cluster once its node `n` has started and all that this program can is switched on.
+pub fn switched_on(cluster: &Cluster) -> Cluster {
+    let incarnation = cluster.nodes[&name("n")].incarnation.next();
+    let commands = [
+        Command::NodeStarted(started(2, incarnation.0)),
+        raise(FEATURE_LEVEL),
+    ];
+    after(cluster, commands)
+}
+
+/// The same with a second node `m`, which has no vote.
 pub fn lab_of_two_nodes() -> Cluster {
-    let mut cluster = lab();
-    let node = Node {
-        uuid: Uuid(3),
-        ..cluster.nodes[&name("n")].clone()
-    };
-    cluster.nodes.insert(name("m"), node);
-    cluster
+    let joins = [
+        Command::AddNode(add_node("m", 3)),
+        Command::NodeStarted(started(3, 1)),
+    ];
+    after(&switched_on(&lab()), joins)
 }
 
 /// A part of a volume that is not whole, of one unit at a place of a disk.

@@ -9,18 +9,18 @@ use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
 
 #[test]
 fn a_volume_lies_on_disks_of_its_node_from_a_unit_on_and_inside_the_data() {
-    let nowhere = Some(Broken::Reference {
+    let nowhere = Some(BrokenRule::Reference {
         kind: Kind::Volume,
         name: name("w"),
     });
     let broken = |text, index| {
-        Some(Broken::Extent {
+        Some(BrokenRule::Extent {
             volume: name(text),
             index,
         })
     };
     let sizes = |text| {
-        Some(Broken::Geometry {
+        Some(BrokenRule::Geometry {
             kind: Kind::Volume,
             name: name(text),
         })
@@ -122,7 +122,7 @@ fn a_volume_has_at_most_as_many_sectors_as_fit() {
 
 #[test]
 fn what_is_to_be_cleared_lies_behind_what_guests_use() {
-    let bad = |text| Some(Broken::Clearing { volume: name(text) });
+    let bad = |text| Some(BrokenRule::Clearing { volume: name(text) });
     each(&[
         (None, |all| clearing(all, "x").cleared = 8),
         (bad("x"), |all| clearing(all, "x").cleared = 12),
@@ -152,7 +152,7 @@ fn what_is_to_be_cleared_lies_behind_what_guests_use() {
 fn no_sector_is_two_volumes() {
     let over = |disk, first, second| {
         let [disk, first, second] = [disk, first, second].map(name);
-        Some(Broken::Overlap { disk, first, second })
+        Some(BrokenRule::Overlap { disk, first, second })
     };
     each(&[
         (over("d", "v", "w"), |all| extents(all, "w")[0].disk_lba = UNIT),
@@ -181,7 +181,7 @@ fn no_sector_is_two_volumes() {
 
 #[test]
 fn the_parts_of_a_volume_that_is_not_whole_fit_together() {
-    let bad = || Some(Broken::Fragment { name: name("part") });
+    let bad = || Some(BrokenRule::Fragment { name: name("part") });
     each(&[
         (bad(), |all| {
             let part = fragment(all).clone();
@@ -222,17 +222,17 @@ fn the_parts_of_a_volume_that_is_not_whole_fit_together() {
 #[test]
 fn an_attachment_is_where_its_volume_is_and_has_a_socket_of_its_own() {
     let nowhere = |text| {
-        Some(Broken::Reference {
+        Some(BrokenRule::Reference {
             kind: Kind::Attachment,
             name: name(text),
         })
     };
     let shared = |text| {
-        Some(Broken::Socket {
+        Some(BrokenRule::Socket {
             attachment: name(text),
         })
     };
-    let beside = |text| Some(Broken::Writers { volume: name(text) });
+    let beside = |text| Some(BrokenRule::Writers { volume: name(text) });
     each(&[
         (nowhere("a"), |all| attached(all, "a").volume = name("l")),
         (nowhere("a"), |all| attached(all, "a").node = name("m")),

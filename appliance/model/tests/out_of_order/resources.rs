@@ -7,15 +7,15 @@ use palisade_model::*;
 use palisade_words::limits::{
     ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX, DISKS_MAX, HISTORY_MAX, NODES_MAX,
 };
-use palisade_words::{Ancestor, Epoch, Generation, LineageId, Name, Uuid};
+use palisade_words::{Ancestor, Epoch, FeatureLevel, Generation, Incarnation, LineageId, Name, Uuid};
 
 #[test]
 fn a_cluster_begins_with_all_of_its_numbers() {
     assert_eq!(check(&Cluster::empty()), Ok(()));
     let mut counted = Cluster::empty();
     counted.generation = Generation(1);
-    assert_eq!(check(&counted), Err(Broken::Beginning));
-    let beginning = || Some(Broken::Beginning);
+    assert_eq!(check(&counted), Err(BrokenRule::Beginning));
+    let beginning = || Some(BrokenRule::Beginning);
     each(&[
         (beginning(), |all| all.id = Uuid::NIL),
         (beginning(), |all| all.generation = Generation(0)),
@@ -52,18 +52,18 @@ fn there_are_no_more_than_there_may_be() {
         let mut cluster = rich();
         fill(&mut cluster, max);
         assert!(
-            !matches!(check(&cluster), Ok(()) | Err(Broken::Count { .. })),
+            !matches!(check(&cluster), Ok(()) | Err(BrokenRule::Count { .. })),
             "{kind}"
         );
         fill(&mut cluster, max + 1);
-        assert_eq!(check(&cluster), Err(Broken::Count { kind }));
+        assert_eq!(check(&cluster), Err(BrokenRule::Count { kind }));
     }
 }
 
 #[test]
 fn nothing_is_older_than_its_creation_or_newer_than_the_cluster() {
     let of = |kind, text| {
-        Some(Broken::Revision {
+        Some(BrokenRule::Revision {
             kind,
             name: name(text),
         })
@@ -76,7 +76,9 @@ fn nothing_is_older_than_its_creation_or_newer_than_the_cluster() {
     }
     each(&[
         (of(Kind::Node, "m"), |all| node(all, "m").created = Generation(0)),
-        (of(Kind::Node, "m"), |all| node(all, "m").created = Generation(2)),
+        (of(Kind::Node, "m"), |all| {
+            node(all, "m").created = node(all, "m").revision.next()
+        }),
         (of(Kind::Node, "m"), |all| node(all, "m").revision = beyond(all)),
         (None, |all| node(all, "m").revision = newest(all)),
         (of(Kind::Disk, "g"), |all| {
@@ -136,7 +138,7 @@ fn nothing_is_older_than_its_creation_or_newer_than_the_cluster() {
 #[test]
 fn a_permanent_id_belongs_to_one_of_its_kind() {
     let of = |kind, text| {
-        Some(Broken::Uuid {
+        Some(BrokenRule::Uuid {
             kind,
             name: name(text),
         })
@@ -154,21 +156,112 @@ fn a_permanent_id_belongs_to_one_of_its_kind() {
         (of(Kind::Volume, "w"), |all| {
             volume(all, "w").uuid = volume(all, "v").uuid
         }),
+        (of(Kind::Attachment, "a"), |all| {
+            attached(all, "a").uuid = Uuid::NIL
+        }),
+        (of(Kind::Attachment, "b"), |all| {
+            attached(all, "b").uuid = attached(all, "a").uuid
+        }),
         // Those of different kinds are different things.
+        (None, |all| attached(all, "a").uuid = node(all, "n").uuid),
         (None, |all| a_disk(all, "g").uuid = node(all, "n").uuid),
         (None, |all| volume(all, "w").uuid = a_disk(all, "d").uuid),
+    ]);
+}
+
+/// Who joins is no member before it has started, and nothing counts on it until then.
+#[test]
+fn a_node_is_what_others_can_count_on() {
+    let bad = |text| Some(BrokenRule::Node { node: name(text) });
+    let address = |port| std::net::SocketAddr::from(([10, 0, 0, 1], port));
+    let of_a_joiner = Some(BrokenRule::Reference {
+        kind: Kind::Disk,
+        name: name("o"),
+    });
+    let has_joined = |all: &mut Cluster| {
+        node(all, "m").membership = Membership::Joining;
+        node(all, "m").incarnation = Incarnation(0);
+    };
+    let mut joining = rich();
+    has_joined(&mut joining);
+    assert_eq!(check(&joining).err(), of_a_joiner);
+    each(&[
+        (bad("m"), |all| node(all, "m").membership = Membership::Joining),
+        (bad("m"), |all| {
+            node(all, "m").membership = Membership::Joining;
+            node(all, "m").incarnation = Incarnation(0);
+            node(all, "m").role = NodeRole::Voter;
+        }),
+        (None, |all| node(all, "m").role = NodeRole::Voter),
+        (Some(BrokenRule::Voters), |all| {
+            node(all, "n").role = NodeRole::Learner
+        }),
+        (Some(BrokenRule::FeatureLevel { node: name("m") }), |all| {
+            node(all, "m").feature_level = FeatureLevel(0);
+        }),
+        (Some(BrokenRule::FeatureLevel { node: name("m") }), |all| {
+            all.feature_level = FEATURE_LEVEL.next();
+        }),
+        (None, |all| all.feature_level = FeatureLevel(0)),
+        (bad("n"), |all| {
+            node(all, "n").addresses = vec![([0, 0, 0, 0], 7).into()];
+        }),
+        (bad("n"), |all| {
+            node(all, "n").addresses = vec![([10, 0, 0, 1], 0).into()];
+        }),
+        (bad("n"), |all| {
+            node(all, "n").addresses = vec![([10, 0, 0, 1], 7).into(), ([10, 0, 0, 1], 7).into()];
+        }),
+        (None, |all| {
+            node(all, "n").addresses = vec![([10, 0, 0, 1], 7).into(), ([10, 0, 0, 1], 8).into()];
+        }),
+        (bad("n"), |all| {
+            node(all, "m").addresses = vec![([10, 0, 0, 1], 7).into()];
+            node(all, "n").addresses = vec![([10, 0, 0, 1], 7).into()];
+        }),
+    ]);
+    let mut many = rich();
+    node(&mut many, "n").addresses = (1..=16).map(address).collect();
+    assert_eq!(check(&many), Ok(()));
+    node(&mut many, "n").addresses.push(address(17));
+    assert_eq!(check(&many).err(), bad("n"));
+}
+
+#[test]
+fn a_path_leads_from_another_member() {
+    fn reaches(all: &mut Cluster, disk: &str, node: &str, path: &str, since: u64) {
+        let path = DiskPath {
+            path: path.into(),
+            since: Generation(since),
+        };
+        a_disk(all, disk).other_paths.insert(name(node), path);
+    }
+    let bad = |disk, node| {
+        Some(BrokenRule::Path {
+            disk: name(disk),
+            node: name(node),
+        })
+    };
+    each(&[
+        (None, |all| reaches(all, "d", "m", "/x", 1)),
+        (bad("d", "n"), |all| reaches(all, "d", "n", "/x", 1)),
+        (bad("d", "l"), |all| reaches(all, "d", "l", "/x", 1)),
+        (bad("d", "m"), |all| reaches(all, "d", "m", "x", 1)),
+        (bad("d", "m"), |all| reaches(all, "d", "m", "/x", 0)),
+        (bad("d", "m"), |all| reaches(all, "d", "m", "/x", 10_000)),
+        (bad("h", "m"), |all| reaches(all, "h", "m", "/x", 1)),
     ]);
 }
 
 #[test]
 fn a_disks_sizes_fit_together() {
     let bad = |text| {
-        Some(Broken::Geometry {
+        Some(BrokenRule::Geometry {
             kind: Kind::Disk,
             name: name(text),
         })
     };
-    let nowhere = Some(Broken::Reference {
+    let nowhere = Some(BrokenRule::Reference {
         kind: Kind::Disk,
         name: name("h"),
     });
@@ -230,8 +323,8 @@ fn a_disks_sizes_fit_together() {
 
 #[test]
 fn a_disk_that_leaves_is_empty_and_one_that_stays_knows_its_present() {
-    let leaving = |text| Some(Broken::Leaving { disk: name(text) });
-    let past = |text| Some(Broken::History { disk: name(text) });
+    let leaving = |text| Some(BrokenRule::Leaving { disk: name(text) });
+    let past = |text| Some(BrokenRule::History { disk: name(text) });
     fn history(points: impl Iterator<Item = u64>, last: Generation) -> History {
         let numbers = points.chain([last.0]);
         let list: Vec<_> = numbers

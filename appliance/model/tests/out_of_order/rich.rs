@@ -1,7 +1,8 @@
 //! A cluster with one of everything, and the way to each part of it.
 
 use crate::lab::{
-    after, attachment, cleared, create, delete, disk, grow, lab_of_two_nodes, name, piece, whole_disk,
+    after, attachment, cleared, create, delete, disk, grow, lab_of_two_nodes, name, piece, uuid_of,
+    whole_disk,
 };
 use palisade_model::*;
 use palisade_words::Uuid;
@@ -30,6 +31,7 @@ pub fn rich() -> Cluster {
     };
     let reader = |text: &str| CreateAttachment {
         name: name(text),
+        uuid: uuid_of(text),
         volume: name("y"),
         socket: format!("/run/{text}.sock"),
         read_only: true,
@@ -66,6 +68,7 @@ pub fn rich() -> Cluster {
             Command::CreateAttachment(reader("s")),
             Command::CreateAttachment(CreateAttachment {
                 name: name("b"),
+                uuid: uuid_of("b"),
                 volume: name("q"),
                 node: name("m"),
                 ..attachment()
@@ -85,7 +88,7 @@ pub fn rich() -> Cluster {
 pub type Change = fn(&mut Cluster);
 
 /// Each change alone: what it breaks, or nothing.
-pub fn each(cases: &[(Option<Broken>, Change)]) {
+pub fn each(cases: &[(Option<BrokenRule>, Change)]) {
     assert_eq!(check(&rich()), Ok(()));
     for (number, (expected, change)) in cases.iter().enumerate() {
         let mut cluster = rich();
@@ -114,7 +117,6 @@ pub fn attached<'a>(cluster: &'a mut Cluster, text: &str) -> &'a mut Attachment 
 pub fn extents<'a>(cluster: &'a mut Cluster, text: &str) -> &'a mut Vec<Extent> {
     match &mut volume(cluster, text).layout {
         Layout::Linear { extents } => extents,
-        _ => unreachable!("there is no other layout"),
     }
 }
 

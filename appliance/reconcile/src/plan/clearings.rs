@@ -3,7 +3,7 @@
 use super::{Cause, Planner, share};
 use crate::observed::ObservedClearing;
 use crate::step::Action;
-use palisade_model::{Disk, Extent, Kind, Superblock, Usage, Volume};
+use palisade_model::{Disk, Extent, Kind, SuperblockState, Usage, Volume};
 use palisade_words::Name;
 
 /// Volumes whose space is cleared at a time: enough that a small one does not wait for a large one behind which it
@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
     fn obstacle_to_clearing(&self, volume: &'a Volume) -> Option<(Kind, &'a Name)> {
         let uncleared = volume.uncleared_extents();
         let since = volume.clearing.map(|clearing| clearing.since).unwrap_or_default();
-        if let Some(disk) = self.disk_not_ready(volume.extents(), &uncleared, since) {
+        if let Some(disk) = self.disk_not_ready(volume.all_extents(), &uncleared, since) {
             return Some((Kind::Disk, disk));
         }
         if let Some(disk) = self.disk_ahead_of(&uncleared) {
@@ -117,10 +117,10 @@ impl<'a> Planner<'a> {
             return None;
         }
         let may_be_ahead = |(name, disk): &(&Name, &Disk)| {
-            let is_asked = disk.node == *self.node && disk.has_superblock() && !disk.leaving;
+            let is_asked = *disk.custodian() == *self.node && disk.has_superblock() && !disk.leaving;
             is_asked
                 && match self.observed.last_read(name) {
-                    Some(Superblock::Newer { .. } | Superblock::Diverged { .. }) => true,
+                    Some(SuperblockState::Newer { .. } | SuperblockState::Diverged { .. }) => true,
                     Some(_) => false,
                     // One that cannot be read holds up nobody.
                     None => disk.first_superblock.is_on_medium() && !self.observed.has_failed(name),

@@ -4,7 +4,7 @@ use super::{Cause, Planner};
 use crate::observed::{ObservedDisk, ObservedRoute};
 use crate::refused::Refused;
 use crate::step::Action;
-use palisade_model::{Cluster, Disk, Kind, Superblock};
+use palisade_model::{Cluster, Disk, Kind, SuperblockState};
 use palisade_words::{Generation, Name};
 
 impl<'a> Planner<'a> {
@@ -43,7 +43,11 @@ impl<'a> Planner<'a> {
     /// Opens disks, takes new sizes into use and keeps superblocks up to date.
     pub(super) fn open_disks(&mut self) {
         let (wanted, observed) = (self.wanted, self.observed);
-        for (name, disk) in wanted.disks.iter().filter(|(_, disk)| disk.node == *self.node) {
+        for (name, disk) in wanted
+            .disks
+            .iter()
+            .filter(|(_, disk)| *disk.custodian() == *self.node)
+        {
             match observed.disks.get(name) {
                 None if disk.leaving => self.let_go(name, disk),
                 None => self.open_disk(name, disk),
@@ -78,7 +82,7 @@ impl<'a> Planner<'a> {
         let is_others = self
             .refused(name, disk)
             .is_some_and(|refused| match refused.superblock {
-                Superblock::Foreign => true,
+                SuperblockState::Foreign => true,
                 other => refused.looked_for >= disk.superblock_generation() && !may_be_ours(other),
             });
         let open = Action::OpenDisk { disk: name.clone() };
@@ -101,9 +105,9 @@ impl<'a> Planner<'a> {
                 return;
             }
         }
-        let path = disk.medium.path();
+        let path = disk.path_of(self.node);
         let mut others = self.observed.disks.iter();
-        let holder = others.find(|(_, open)| path.is_some() && open.disk.medium.path() == path);
+        let holder = others.find(|(_, open)| path.is_some() && open.disk.path_of(self.node) == path);
         if let Some((other, _)) = holder {
             self.wait_on((Kind::Disk, name), (Kind::Disk, other));
             return;
@@ -127,7 +131,7 @@ impl<'a> Planner<'a> {
             return;
         }
         let is_written = open.superblock
-            == Superblock::Ours {
+            == SuperblockState::Ours {
                 generation,
                 flawed: false,
             };
@@ -176,7 +180,8 @@ impl<'a> Planner<'a> {
     /// Whether what is open is not the disk's medium, and the disk was said to be found under another path since.
     fn is_elsewhere(&self, name: &Name, disk: &Disk, open: &ObservedDisk) -> bool {
         let same = open.disk.uuid == disk.uuid;
-        same && open.disk.medium.path() != disk.medium.path() && self.unusable(name, disk, open).is_some()
+        same && open.disk.path_of(self.node) != disk.path_of(self.node)
+            && self.unusable(name, disk, open).is_some()
     }
 
     /// The generation of a disk that leaves, if an operator has decided about what its medium carries since that was looked
@@ -197,9 +202,9 @@ impl<'a> Planner<'a> {
         }
         let has_left = !self.wanted.disks.values().any(|disk| disk.uuid == open.disk.uuid);
         let is_ours = match open.superblock {
-            Superblock::Ours { .. } => true,
+            SuperblockState::Ours { .. } => true,
             // A first write that failed may have left something.
-            Superblock::Missing => open.touched,
+            SuperblockState::Missing => open.touched,
             _ => false,
         };
         let erase = Action::EraseSuperblock { disk: name.clone() };
@@ -232,21 +237,26 @@ impl<'a> Planner<'a> {
 }
 
 /// Why nothing may be written to the medium of a disk that carries this, if so.
-pub(crate) fn unusable(cluster: &Cluster, name: &Name, disk: &Disk, superblock: Superblock) -> Option<Cause> {
+pub(crate) fn unusable(
+    cluster: &Cluster,
+    name: &Name,
+    disk: &Disk,
+    superblock: SuperblockState,
+) -> Option<Cause> {
     if !disk.has_superblock() {
         let foreign = || Cause::SuperblockOnWhole { disk: name.clone() };
-        return held(cluster, name, disk).or_else(|| (superblock == Superblock::Foreign).then(foreign));
+        return held(cluster, name, disk).or_else(|| (superblock == SuperblockState::Foreign).then(foreign));
     }
     match superblock {
-        Superblock::Foreign => Some(Cause::ForeignSuperblock),
-        Superblock::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
-        Superblock::Older { generation, last } => Some(Cause::OlderSuperblock { generation, last }),
-        Superblock::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
-        Superblock::EndLost { tail, .. } => Some(Cause::EndLost { tail }),
-        Superblock::Ours { .. } => None,
-        Superblock::Damaged => Some(Cause::DamagedSuperblock),
-        Superblock::Occupied => Some(Cause::OccupiedMedium),
-        Superblock::Missing => is_lost(cluster, name, disk).then_some(Cause::LostSuperblock),
+        SuperblockState::Foreign => Some(Cause::ForeignSuperblock),
+        SuperblockState::Newer { generation } => Some(Cause::NewerSuperblock { generation }),
+        SuperblockState::Older { generation, last } => Some(Cause::OlderSuperblock { generation, last }),
+        SuperblockState::Diverged { generation } => Some(Cause::DivergedSuperblock { generation }),
+        SuperblockState::EndLost { tail, .. } => Some(Cause::EndLost { tail }),
+        SuperblockState::Ours { .. } => None,
+        SuperblockState::Damaged => Some(Cause::DamagedSuperblock),
+        SuperblockState::Occupied => Some(Cause::OccupiedMedium),
+        SuperblockState::Missing => is_lost(cluster, name, disk).then_some(Cause::LostSuperblock),
     }
 }
 
@@ -259,15 +269,15 @@ fn held(cluster: &Cluster, name: &Name, disk: &Disk) -> Option<Cause> {
 }
 
 /// Whether something of ours may be on a medium that carries this, to be erased when its disk leaves.
-fn may_be_ours(superblock: Superblock) -> bool {
+fn may_be_ours(superblock: SuperblockState) -> bool {
     matches!(
         superblock,
-        Superblock::Ours { .. }
-            | Superblock::Missing
-            | Superblock::EndLost { .. }
-            | Superblock::Damaged
-            | Superblock::Occupied
-            | Superblock::Older { .. }
+        SuperblockState::Ours { .. }
+            | SuperblockState::Missing
+            | SuperblockState::EndLost { .. }
+            | SuperblockState::Damaged
+            | SuperblockState::Occupied
+            | SuperblockState::Older { .. }
     )
 }
 

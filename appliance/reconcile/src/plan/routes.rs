@@ -79,7 +79,7 @@ impl<'a> Planner<'a> {
     /// clearing that may still write zeros there.
     fn obstacle(&self, name: &'a Name, volume: &'a Volume) -> Option<(Kind, &'a Name)> {
         let usable = volume.usable_extents();
-        let disk = self.disk_not_ready(volume.extents(), &usable, volume.route_generation());
+        let disk = self.disk_not_ready(volume.all_extents(), &usable, volume.route_generation());
         if let Some(disk) = disk {
             return Some((Kind::Disk, disk));
         }

@@ -18,7 +18,7 @@ pub struct Node {
     pub observed: Observed,
     superblocks: BTreeMap<Uuid, Generation>,
     /// What lies under a disk's path in place of its medium.
-    pub strange: BTreeMap<Uuid, Superblock>,
+    pub strange: BTreeMap<Uuid, SuperblockState>,
     /// Clearings that write zeros, in the background.
     running: Vec<Running>,
     /// Who wrote a grain of a medium last; absent: it reads as zeros.
@@ -93,7 +93,9 @@ impl Node {
                 }
             }
             match running.extents.is_empty() || running.stopped {
-                true => self.observed.record(cluster, &running.step, Opened::default()),
+                true => self
+                    .observed
+                    .record(cluster, &running.step, StepOutcome::default()),
                 false => self.running.push(running),
             }
             self.invariants();
@@ -151,7 +153,7 @@ impl Node {
     }
 
     fn take(&mut self, wanted: &Cluster, step: &Step) {
-        let mut opened = Opened::default();
+        let mut opened = StepOutcome::default();
         let observed = &self.observed;
         match &step.action {
             Action::OpenDisk { disk } => {
@@ -161,7 +163,7 @@ impl Node {
                     self.superblocks.entry(wanted.uuid).or_insert(wanted.created);
                 }
                 let there = self.superblocks.get(&wanted.uuid);
-                let own = there.map_or(Superblock::Missing, |g| Superblock::Ours {
+                let own = there.map_or(SuperblockState::Missing, |g| SuperblockState::Ours {
                     generation: *g,
                     flawed: false,
                 });
@@ -178,9 +180,9 @@ impl Node {
                 if self.strange.contains_key(&observed.disks[disk].disk.uuid) =>
             {
                 let strange = self.strange[&observed.disks[disk].disk.uuid];
-                assert_eq!(strange, Superblock::Missing, "{step}: over somebody else's");
+                assert_eq!(strange, SuperblockState::Missing, "{step}: over somebody else's");
                 // Looked at once more before anything is written.
-                opened.superblock = Superblock::Occupied;
+                opened.superblock = SuperblockState::Occupied;
             }
             Action::WriteSuperblock { disk } => {
                 let uuid = observed.disks[disk].disk.uuid;
@@ -189,7 +191,7 @@ impl Node {
                     before.is_none_or(|before| before < step.generation),
                     "{step}: goes back"
                 );
-                opened.superblock = Superblock::Ours {
+                opened.superblock = SuperblockState::Ours {
                     generation: step.generation,
                     flawed: false,
                 };
@@ -329,7 +331,7 @@ impl Node {
         assert_eq!(revisions, agreed);
         for (name, disk) in stays().filter(|(_, disk)| disk.has_superblock()) {
             let generation = disk.superblock_generation();
-            let ours = Superblock::Ours {
+            let ours = SuperblockState::Ours {
                 generation,
                 flawed: false,
             };
@@ -340,7 +342,7 @@ impl Node {
             .iter()
             .filter(|(name, _)| wanted.attachments_of(name).next().is_some());
         let agreed: Vec<_> = attached
-            .map(|(name, v)| (name, v.uuid, v.route_generation(), v.extents()))
+            .map(|(name, v)| (name, v.uuid, v.route_generation(), v.all_extents()))
             .collect();
         let in_use: Vec<_> = routes
             .iter()
@@ -382,7 +384,7 @@ pub fn begin() -> Cluster {
         .0
 }
 
-/// Applies an operator's wish, told in five small numbers; one that is refused leaves the cluster as it is. `serial`
+/// Applies an operator's command, told in five small numbers; one that is refused leaves the cluster as it is. `serial`
 /// never comes again, for uuids.
 pub fn apply(cluster: &Cluster, serial: u128, (kind, a, b, c, flag): (u8, u8, u8, u8, bool)) -> Cluster {
     let expected = None;
@@ -447,6 +449,7 @@ pub fn apply(cluster: &Cluster, serial: u128, (kind, a, b, c, flag): (u8, u8, u8
         }),
         8 | 9 => Command::CreateAttachment(CreateAttachment {
             name: name("a", b),
+            uuid: Uuid(u128::from(b) + 500),
             volume: name("v", c % 4),
             node: name("n", 0),
             socket: format!("/run/{a}.sock"),

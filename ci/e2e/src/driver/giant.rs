@@ -33,23 +33,42 @@ pub struct Giants {
 }
 
 impl Giants {
-    /// Connects, and reads so many times 3 GiB from the beginning of what `socket` offers.
+    /// Connects, and asks for nothing yet.
     ///
     /// # Errors
     /// When nobody listens.
-    pub fn at(socket: &Path, count: u16) -> Outcome<Self> {
+    pub fn at(socket: &Path) -> Outcome<Self> {
         let (ring, mut in_flight) = (Ring::new()?, None);
         let session = Session::start(socket, &ring, &mut in_flight)?;
-        let mut giants = Self {
+        Ok(Self {
             ring,
             session,
             in_flight,
-            answered: vec![false; usize::from(count)],
-        };
+            answered: Vec::new(),
+        })
+    }
+
+    /// Reads so many times 3 GiB, at once, from the beginning of what is offered. All that was read before has been answered.
+    ///
+    /// # Errors
+    /// When the ring cannot be written.
+    pub fn read(&mut self, count: u16) -> Outcome {
+        self.answered = vec![false; usize::from(count)];
         for head in 0..count {
-            giants.ask(head)?;
+            self.ask(head)?;
         }
-        Ok(giants)
+        Ok(())
+    }
+
+    /// How long one read of 3 GiB takes here with nothing beside it.
+    ///
+    /// # Errors
+    /// As [`Giants::finish`].
+    pub fn time_one(&mut self) -> Outcome<Duration> {
+        let asked = Instant::now();
+        self.read(1)?;
+        self.finish()?;
+        Ok(asked.elapsed())
     }
 
     fn ask(&mut self, head: u16) -> Outcome {

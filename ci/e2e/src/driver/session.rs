@@ -128,9 +128,9 @@ impl Session {
         self.tell(SET_PROTOCOL_FEATURES, &protocol.to_ne_bytes(), &[])?;
         self.tell(SET_OWNER, &[], &[])?;
         self.order(SET_FEATURES, &(offered & WANTED).to_ne_bytes(), &[])?;
-        let mut wish = words(&[0, CONFIG_BYTES as u32, 0]);
-        wish.extend([0; CONFIG_BYTES]);
-        let (answer, _) = self.ask(GET_CONFIG, &wish, &[])?;
+        let mut request = words(&[0, CONFIG_BYTES as u32, 0]);
+        request.extend([0; CONFIG_BYTES]);
+        let (answer, _) = self.ask(GET_CONFIG, &request, &[])?;
         let word = |at: usize| number_at::<4>(&answer, 12 + at).map(u32::from_le_bytes);
         let offers = |bit: u32| offered >> bit & 1 == 1;
         self.config = Config {
@@ -143,7 +143,7 @@ impl Session {
     }
 
     fn fresh_in_flight(&self, ring: &Ring) -> Outcome<InFlight> {
-        let (description, mut files) = self.ask(GET_INFLIGHT_FD, &in_flight_wish(ring), &[])?;
+        let (description, mut files) = self.ask(GET_INFLIGHT_FD, &in_flight_request(ring), &[])?;
         let file = files.pop();
         Ok(InFlight {
             description,
@@ -264,12 +264,12 @@ impl Session {
 }
 
 /// Size and offset of the region (the daemon's to say), queues, entries; and the padding of the structure's end.
-fn in_flight_wish(ring: &Ring) -> Vec<u8> {
-    let mut wish = longs(&[0, 0]);
-    wish.extend(1_u16.to_ne_bytes());
-    wish.extend(ring.size().to_ne_bytes());
-    wish.extend([0; 4]);
-    wish
+fn in_flight_request(ring: &Ring) -> Vec<u8> {
+    let mut request = longs(&[0, 0]);
+    request.extend(1_u16.to_ne_bytes());
+    request.extend(ring.size().to_ne_bytes());
+    request.extend([0; 4]);
+    request
 }
 
 fn words(values: &[u32]) -> Vec<u8> {

@@ -52,8 +52,8 @@ fn create_until(rest: &Rest, round: u64, stop: &AtomicBool) -> Vec<String> {
             break;
         }
         let id = format!("v{round}-{number}");
-        let wish = json!({ "id": id, "disk": "d1", "bytes": MIB });
-        match rest.post("/v1/volumes", &wish) {
+        let request = json!({ "id": id, "disk": "d1", "bytes": MIB });
+        match rest.post("/v1/volumes", &request) {
             Ok(_) => made.push(id),
             Err(_) => break,
         }

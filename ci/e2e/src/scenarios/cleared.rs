@@ -28,16 +28,16 @@ pub fn run(lab: &Lab) -> Outcome {
     let rounds = if lab.depth() == Depth::Full { 20 } else { 3 };
     let mut appliance = Appliance::start(lab, &[0])?;
     let file = used(&lab.path("file.img"))?;
-    let wish = json!({ "id": "file", "file": { "path": file }, "force": true });
-    live(&mut appliance, "file", &wish, &file, rounds)?;
+    let request = json!({ "id": "file", "file": { "path": file }, "force": true });
+    live(&mut appliance, "file", &request, &file, rounds)?;
     step(format!(
         "{rounds} rounds with kills on a file: zeros where nobody has written, and nothing lost"
     ));
     let image = used(&lab.path("loop.img"))?;
     match LoopDevice::over(&image) {
         Some(device) => {
-            let wish = json!({ "id": "block", "block": { "path": device.path }, "force": true });
-            live(&mut appliance, "block", &wish, &image, rounds)?;
+            let request = json!({ "id": "block", "block": { "path": device.path }, "force": true });
+            live(&mut appliance, "block", &request, &image, rounds)?;
             step(format!("{rounds} rounds with kills on a block device: the same"));
             appliance.stop()
         }
@@ -49,8 +49,8 @@ pub fn run(lab: &Lab) -> Outcome {
 }
 
 /// Volumes come, grow and go on one disk, whose content is found in `image`.
-fn live(appliance: &mut Appliance, disk: &str, wish: &Value, image: &Path, rounds: u64) -> Outcome {
-    appliance.rest().post("/v1/disks", wish)?;
+fn live(appliance: &mut Appliance, disk: &str, request: &Value, image: &Path, rounds: u64) -> Outcome {
+    appliance.rest().post("/v1/disks", request)?;
     appliance.settled(&format!("/v1/disks/{disk}"))?;
     let (first, second) = (format!("{disk}-a"), format!("{disk}-b"));
     appliance.volume(&first, disk, 32 * MIB)?;

@@ -81,7 +81,7 @@ pub fn run(lab: &Lab) -> Outcome {
     appliance.settled("/v1/attachments/v2")?;
     let mut said = String::new();
     wait_until("the damage to be reported", Duration::from_secs(10), || {
-        let health = appliance.rest().get("/v1/health")?;
+        let health = appliance.rest().get("/v1/nodes/self/health")?;
         said = health.to_string();
         Ok(health.get("overall").and_then(Value::as_str) == Some("failed") && said.contains("disk/d1"))
     })?;

@@ -33,8 +33,8 @@ pub fn run(lab: &Lab) -> Outcome {
     for (name, content, words) in &kinds {
         let path = lab.path(&format!("{name}.img"));
         write(&path, content)?;
-        let wish = json!({ "id": name, "file": { "path": path } });
-        holds(&appliance, &wish, words)?;
+        let request = json!({ "id": name, "file": { "path": path } });
+        holds(&appliance, &request, words)?;
         demand(
             fs::read(&path).is_ok_and(|found| found.starts_with(content)),
             format!("{name}: the refusal has changed the file"),
@@ -55,8 +55,8 @@ pub fn run(lab: &Lab) -> Outcome {
     appliance.rest().delete("/v1/disks/ext4")?;
     match LoopDevice::over(&lab.path("mbr.img")) {
         Some(device) => {
-            let wish = json!({ "id": "block", "block": { "path": device.path }, "usage": "whole" });
-            holds(&appliance, &wish, "partition table")?;
+            let request = json!({ "id": "block", "block": { "path": device.path }, "usage": "whole" });
+            holds(&appliance, &request, "partition table")?;
             step("a block device is refused whole as well");
         }
         None => step("no loop device can be had here: block devices are left to the unit tests"),
@@ -142,21 +142,21 @@ fn in_use(lab: &Lab, appliance: &Appliance) -> Outcome {
 /// Taking it is refused by whatever force, and by a preview in the same words.
 fn is_used(appliance: &Appliance, medium: &Value, code: &str, words: &str) -> Outcome {
     for (asked, force) in [
-        ("/v1/disk-preview", true),
+        ("/v1/nodes/self/disk-preview", true),
         ("/v1/disks", false),
         ("/v1/disks", true),
     ] {
-        let mut wish = json!({ "id": "used", "force": force });
-        if let (Some(wish), Some(medium)) = (wish.as_object_mut(), medium.as_object()) {
-            wish.extend(medium.clone());
+        let mut request = json!({ "id": "used", "force": force });
+        if let (Some(request), Some(medium)) = (request.as_object_mut(), medium.as_object()) {
+            request.extend(medium.clone());
         }
-        let said = match appliance.rest().post(asked, &wish) {
-            Ok(taken) => return Err(Failure::new(format!("{asked} {wish} was taken: {taken}"))),
+        let said = match appliance.rest().post(asked, &request) {
+            Ok(taken) => return Err(Failure::new(format!("{asked} {request} was taken: {taken}"))),
             Err(failure) => failure.to_string(),
         };
         demand(
             said.contains(&format!("\"code\":\"{code}\"")) && said.contains(words),
-            format!("{asked} {wish} was to be refused by {code}, {words}: {said}"),
+            format!("{asked} {request} was to be refused by {code}, {words}: {said}"),
         )?;
     }
     Ok(())
@@ -172,14 +172,14 @@ fn command(program: &str, arguments: &[&str]) -> Outcome {
 }
 
 /// Adding the disk is refused because of what it holds.
-fn holds(appliance: &Appliance, wish: &Value, words: &str) -> Outcome {
-    let Err(failure) = appliance.rest().post("/v1/disks", wish) else {
-        return Err(Failure::new(format!("{wish} was taken with all it holds")));
+fn holds(appliance: &Appliance, request: &Value, words: &str) -> Outcome {
+    let Err(failure) = appliance.rest().post("/v1/disks", request) else {
+        return Err(Failure::new(format!("{request} was taken with all it holds")));
     };
     let said = failure.to_string();
     demand(
         said.contains("disk_holds_data") && said.contains(words) && said.contains("force"),
-        format!("{wish} was to be refused because of its {words}: {said}"),
+        format!("{request} was to be refused because of its {words}: {said}"),
     )
 }
 

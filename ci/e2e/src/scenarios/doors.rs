@@ -38,12 +38,12 @@ pub fn run(lab: &Lab) -> Outcome {
         (socket.as_str(), "ermission denied"),
         (appliance.rest().base(), "wants a token"),
     ] {
-        for wish in [&["node"][..], &["disk", "add", "d2", "--null", "64MiB"]] {
+        for request in [&["node"][..], &["disk", "add", "d2", "--null", "64MiB"]] {
             let said = Command::new("setpriv")
                 .args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"])
                 .arg(&cli)
                 .args(["--url", url])
-                .args(wish)
+                .args(request)
                 .output()
                 .map_err(|error| Failure::during("setpriv", error))?;
             let text = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -63,8 +63,8 @@ pub fn run(lab: &Lab) -> Outcome {
         &lab.path("../../etc/passwd"),
         std::path::Path::new("/etc/passwd"),
     ] {
-        let wish = json!({ "id": "d2", "file": { "path": path, "bytes": 64 * MIB }, "force": true });
-        let refused = appliance.rest().post("/v1/disks", &wish);
+        let request = json!({ "id": "d2", "file": { "path": path, "bytes": 64 * MIB }, "force": true });
+        let refused = appliance.rest().post("/v1/disks", &request);
         let said = refused
             .err()
             .map(|failure| failure.to_string())
@@ -74,8 +74,8 @@ pub fn run(lab: &Lab) -> Outcome {
             format!("{} was not refused for where it lies: {said}", path.display()),
         )?;
     }
-    let wish = json!({ "id": "d2", "file": { "path": link, "bytes": 64 * MIB } });
-    let refused = appliance.rest().post("/v1/disks", &wish);
+    let request = json!({ "id": "d2", "file": { "path": link, "bytes": 64 * MIB } });
+    let refused = appliance.rest().post("/v1/disks", &request);
     demand(
         refused.is_err() && !secret.exists(),
         "a file was made where a link led",

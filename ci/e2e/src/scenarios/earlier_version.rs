@@ -45,7 +45,7 @@ pub fn run(lab: &Lab) -> Outcome {
     }
 
     appliance.start_again()?;
-    let health = appliance.rest().get("/v1/health")?.to_string();
+    let health = appliance.rest().get("/v1/nodes/self/health")?.to_string();
     for disk in DISKS {
         demand(
             health.contains(&format!("/srv/palisade/{disk}.img")),

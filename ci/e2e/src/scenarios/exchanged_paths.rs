@@ -33,8 +33,8 @@ pub fn run(lab: &Lab) -> Outcome {
     lead(&link("b"), b)?;
     let mut appliance = Appliance::start(lab, &[0])?;
     for disk in ["a", "b"] {
-        let wish = json!({ "id": disk, "block": { "path": link(disk) } });
-        appliance.rest().post("/v1/disks", &wish)?;
+        let request = json!({ "id": disk, "block": { "path": link(disk) } });
+        appliance.rest().post("/v1/disks", &request)?;
         appliance.settled(&format!("/v1/disks/{disk}"))?;
         appliance.volume(&format!("on-{disk}"), disk, 8 * MIB)?;
         appliance.attach(&format!("on-{disk}"), json!({}))?;
@@ -100,8 +100,8 @@ fn files(lab: &Lab) -> Outcome {
     for (disk, seed) in FILES {
         let path = lab.path(&format!("files/disks/{disk}.img"));
         let file = json!({ "path": path, "bytes": 16 * MIB });
-        let wish = json!({ "id": disk, "usage": "whole", "file": file });
-        appliance.rest().post("/v1/disks", &wish)?;
+        let request = json!({ "id": disk, "usage": "whole", "file": file });
+        appliance.rest().post("/v1/disks", &request)?;
         appliance.settled(&format!("/v1/disks/{disk}"))?;
         appliance.volume(disk, disk, 16 * MIB)?;
         pattern::put(&appliance.attach(disk, json!({}))?, seed, 16 * MIB)?;
@@ -183,6 +183,6 @@ fn lead(link: &Path, device: &LoopDevice) -> Outcome {
 }
 
 fn findings(appliance: &Appliance) -> Outcome<String> {
-    let health: Value = appliance.rest().get("/v1/health")?;
+    let health: Value = appliance.rest().get("/v1/nodes/self/health")?;
     Ok(health.to_string())
 }

@@ -14,7 +14,7 @@ use crate::driver::ring::{ARENA, Part, Ring};
 use crate::driver::session::Session;
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::{Lab, root};
-use crate::process::wait_until;
+use crate::process::{number, wait_until};
 use crate::scenarios::step;
 
 /// A finding may take so long: a step of a change is told after half a minute.
@@ -51,7 +51,7 @@ pub fn run(lab: &Lab) -> Outcome {
     let late = Trouble {
         code: "step_overdue",
         subject: "disk/hung",
-        cause: "recording the extents on disk hung",
+        cause: "recording on disk hung which volumes lie on it",
     };
 
     files(appliance)?;
@@ -156,8 +156,8 @@ fn full(lab: &Lab, appliance: &Appliance) -> Outcome {
     demand(mounted, "a tmpfs could not be mounted")?;
     let _mounted = Mounted(place.clone());
     let file = json!({ "path": place.join("d.img"), "bytes": 128 * MIB, "sparse": true });
-    let wish = json!({ "id": "small", "file": file, "volatile": true });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "small", "file": file, "volatile": true });
+    appliance.rest().post("/v1/disks", &request)?;
     appliance.settled("/v1/disks/small")?;
 
     let trouble = Trouble {
@@ -282,7 +282,7 @@ fn lost(appliance: &Appliance) -> Outcome {
     };
     told(appliance, &trouble)?;
     serial(&mut neighbour, &served)?;
-    let health = appliance.rest().get("/v1/health")?.to_string();
+    let health = appliance.rest().get("/v1/nodes/self/health")?.to_string();
     demand(
         !health.contains("disk/loses") && !health.contains("beside"),
         format!("others are blamed for it: {health}"),
@@ -323,8 +323,8 @@ fn reactor(appliance: &Appliance) -> Outcome {
     };
     let stopped = Stopped::begin(appliance, "reactor-0")?;
     // A disk to be used by every reactor: an order for this one.
-    let wish = json!({ "id": "empty", "null": { "bytes": 64 * MIB }, "usage": "whole" });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "empty", "null": { "bytes": 64 * MIB }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &request)?;
     told(appliance, &trouble)?;
     stopped.end();
     over(appliance, &trouble)
@@ -337,18 +337,18 @@ fn control(appliance: &Appliance) -> Outcome {
         cause: "although an event waits for it",
     };
     let stopped = Stopped::begin(appliance, "control")?;
-    let wish = json!({ "id": "waits", "null": { "bytes": 64 * MIB }, "usage": "whole" });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "waits", "null": { "bytes": 64 * MIB }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &request)?;
     told(appliance, &trouble)?;
     for path in [
-        "/v1/node",
-        "/v1/reactors",
+        "/v1/nodes/self",
+        "/v1/nodes/self/reactors",
         "/v1/disks",
         "/v1/disks/waits",
         "/v1/volumes",
         "/v1/attachments",
-        "/v1/health",
-        "/v1/state/backup",
+        "/v1/nodes/self/health",
+        "/v1/nodes/self/state/backup",
         "/v1/events?format=json",
         "/metrics",
     ] {
@@ -405,7 +405,7 @@ fn over(appliance: &Appliance, trouble: &Trouble<'_>) -> Outcome {
 
 /// A finding that stands, or null.
 fn finding(appliance: &Appliance, code: &str, subject: &str) -> Outcome<Value> {
-    let health = appliance.rest().get("/v1/health")?;
+    let health = appliance.rest().get("/v1/nodes/self/health")?;
     let findings = health.get("findings").and_then(Value::as_array);
     let is_it = |finding: &&Value| {
         let is = |name: &str, wanted: &str| finding.get(name).and_then(Value::as_str) == Some(wanted);
@@ -435,11 +435,11 @@ struct Stopped(Child);
 
 impl Stopped {
     fn begin(appliance: &Appliance, name: &str) -> Outcome<Stopped> {
-        Stopped::begin_at(name, youngest_thread(appliance, |comm| comm == name)?)
+        Stopped::begin_at(name, appliance.youngest_thread(|comm| comm == name)?)
     }
 
     fn begin_youngest(appliance: &Appliance, prefix: &str) -> Outcome<Stopped> {
-        let thread = youngest_thread(appliance, |comm| comm.starts_with(prefix))?;
+        let thread = appliance.youngest_thread(|comm| comm.starts_with(prefix))?;
         Stopped::begin_at(prefix, thread)
     }
 
@@ -481,19 +481,6 @@ impl Drop for Stopped {
     }
 }
 
-/// The thread that was begun last of those whose name is right.
-fn youngest_thread(appliance: &Appliance, is_it: impl Fn(&str) -> bool) -> Outcome<u32> {
-    let folder = format!("/proc/{}/task", appliance.process().id());
-    let threads = fs::read_dir(&folder).map_err(|error| Failure::during(&folder, error))?;
-    let threads = threads.flatten().map(|entry| entry.path());
-    let found = threads.filter(|path| {
-        let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
-        is_it(comm.trim_end())
-    });
-    let youngest = found.filter_map(|path| number_of(&path)).max();
-    youngest.ok_or_else(|| Failure::new("the daemon has no such thread"))
-}
-
 /// The process that waits for a disk: the daemon's child that has the disk's file open.
 fn disk_process(appliance: &Appliance, file: &Path) -> Outcome<u32> {
     let parent = format!("PPid:\t{}\n", appliance.process().id());
@@ -510,12 +497,8 @@ fn disk_process(appliance: &Appliance, file: &Path) -> Outcome<u32> {
     processes
         .find(has_it)
         .as_deref()
-        .and_then(number_of)
+        .and_then(number)
         .ok_or_else(|| Failure::new(format!("no process waits for {}", file.display())))
-}
-
-fn number_of(path: &Path) -> Option<u32> {
-    path.file_name()?.to_str()?.parse().ok()
 }
 
 fn signal(name: &str, process: u32) -> Outcome {

@@ -13,8 +13,9 @@ use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
 use crate::scenarios::step;
 
-/// How many there are: at 20 GiB a second they last for 7 s.
-const GIANTS: u16 = 48;
+/// How long all of them together have work, by how long one takes on this machine; and how many there are at least and at most.
+const WORK: Duration = Duration::from_secs(12);
+const GIANTS: std::ops::RangeInclusive<u16> = 4..=64;
 /// What the neighbour's reads may take on a loaded machine: 99 of 100, and the worst.
 const MOST_TAKE: Duration = Duration::from_millis(100);
 const WORST_TAKES: Duration = Duration::from_secs(1);
@@ -30,11 +31,15 @@ pub fn run(lab: &Lab) -> Outcome {
 
     let mut guest = Guest::at(&neighbour)?;
     let alone = latencies(&mut guest, Duration::from_secs(2))?;
-    let mut giants = Giants::at(&greedy, GIANTS)?;
+    let mut giants = Giants::at(&greedy)?;
+    let one = giants.time_one()?.min(giants.time_one()?);
+    let count = WORK.div_duration_f64(one).ceil() as u16;
+    let count = count.clamp(*GIANTS.start(), *GIANTS.end());
+    giants.read(count)?;
     let beside = latencies(&mut guest, Duration::from_secs(3))?;
     let open = giants.open()?;
     step(format!(
-        "a neighbour's reads alone: {}; beside {GIANTS} requests of 3 GiB: {}; {open} of those go on",
+        "a neighbour's reads alone: {}; beside {count} requests of 3 GiB, of which one takes {one:?}: {}; {open} of those go on",
         figures(&alone)?,
         figures(&beside)?
     ));

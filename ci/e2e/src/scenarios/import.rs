@@ -141,7 +141,7 @@ fn refused(appliance: &Appliance, command: &[&str], parts: &[&str]) -> Outcome {
 
 /// The id of the cluster, as a backup of its state tells it.
 fn cluster(appliance: &Appliance) -> Outcome<String> {
-    let backup = appliance.rest().get("/v1/state/backup")?;
+    let backup = appliance.rest().get("/v1/nodes/self/state/backup")?;
     let file = backup.get("file").and_then(Value::as_str).unwrap_or_default();
     let body = file.split_once('\n').map(|(_, body)| body).unwrap_or_default();
     let body: Value = serde_json::from_str(body).map_err(|error| Failure::during("a backup", error))?;

@@ -38,8 +38,8 @@ pub fn run(lab: &Lab) -> Outcome {
     // Lost, and nothing to restore from.
     move_away(&state, &lab.path("state-1"))?;
     appliance.start_again()?;
-    let wish = json!({ "id": "d1", "file": { "path": path } });
-    let refused = appliance.rest().post("/v1/disks", &wish).err();
+    let request = json!({ "id": "d1", "file": { "path": path } });
+    let refused = appliance.rest().post("/v1/disks", &request).err();
     let words = refused.map(|failure| failure.to_string()).unwrap_or_default();
     demand(
         words.contains("palisade disk import") && words.contains("v3"),
@@ -72,9 +72,9 @@ pub fn run(lab: &Lab) -> Outcome {
     appliance.start_again()?;
     must_say(&appliance, "disk adopt")?;
     for number in 0..12 {
-        let wish = json!({ "id": format!("usurper{number}"), "disk": "d1", "bytes": MIB });
+        let request = json!({ "id": format!("usurper{number}"), "disk": "d1", "bytes": MIB });
         demand(
-            appliance.rest().post("/v1/volumes", &wish).is_err(),
+            appliance.rest().post("/v1/volumes", &request).is_err(),
             "an old copy of the database must not count up".to_owned(),
         )?;
     }
@@ -262,7 +262,7 @@ fn all_is_there(appliance: &mut Appliance, path: &Path, places: &[(String, u64)]
 fn must_say(appliance: &Appliance, words: &str) -> Outcome {
     let mut said = String::new();
     wait_until("the finding", Duration::from_secs(10), || {
-        said = appliance.rest().get("/v1/health")?.to_string();
+        said = appliance.rest().get("/v1/nodes/self/health")?.to_string();
         Ok(said.contains(words))
     })
     .map_err(|failure| Failure::new(format!("{failure}: {said}")))

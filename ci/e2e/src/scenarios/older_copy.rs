@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::appliance::{Appliance, MIB};
+use crate::appliance::{Appliance, MIB, is_applied};
 use crate::driver::pattern;
 use crate::failure::{Failure, Outcome, demand};
 use crate::lab::Lab;
@@ -29,8 +29,8 @@ const NEW: u64 = 4;
 pub fn run(lab: &Lab) -> Outcome {
     let mut appliance = Appliance::start(lab, &[0])?;
     let file = lab.path("file.img");
-    let wish = json!({ "id": "file", "file": { "path": file, "bytes": DISK_BYTES, "sparse": true } });
-    let copy = lived(lab, &mut appliance, "file", &wish, &file)?;
+    let request = json!({ "id": "file", "file": { "path": file, "bytes": DISK_BYTES, "sparse": true } });
+    let copy = lived(lab, &mut appliance, "file", &request, &file)?;
     appliance.stop()?;
     fill(&file, &copy)?;
     let told = waits_for_a_choice(&mut appliance, "file", &file)?;
@@ -120,8 +120,8 @@ pub fn run(lab: &Lab) -> Outcome {
     match LoopDevice::over(&image) {
         Some(device) => {
             let path = PathBuf::from(&device.path);
-            let wish = json!({ "id": "block", "block": { "path": device.path } });
-            let copy = lived(lab, &mut appliance, "block", &wish, &path)?;
+            let request = json!({ "id": "block", "block": { "path": device.path } });
+            let copy = lived(lab, &mut appliance, "block", &request, &path)?;
             appliance.stop()?;
             fill(&path, &copy)?;
             waits_for_a_choice(&mut appliance, "block", &path)?;
@@ -140,9 +140,9 @@ pub fn run(lab: &Lab) -> Outcome {
 
 /// A disk with a volume that goes and one that stays; then a copy of it is made; then comes a volume where the first one was.
 /// The path of the copy is returned.
-fn lived(lab: &Lab, appliance: &mut Appliance, disk: &str, wish: &Value, path: &Path) -> Outcome<PathBuf> {
+fn lived(lab: &Lab, appliance: &mut Appliance, disk: &str, request: &Value, path: &Path) -> Outcome<PathBuf> {
     let [gone, stays, new] = ["gone", "stays", "new"].map(|volume| format!("{disk}-{volume}"));
-    appliance.rest().post("/v1/disks", wish)?;
+    appliance.rest().post("/v1/disks", request)?;
     appliance.settled(&format!("/v1/disks/{disk}"))?;
     for (volume, seed) in [(&gone, DELETED), (&stays, BEFORE)] {
         appliance.volume(volume, disk, BYTES)?;
@@ -176,19 +176,14 @@ fn waits_for_a_choice(appliance: &mut Appliance, disk: &str, path: &Path) -> Out
     let told = told_of(appliance, "older copy")?;
     for volume in ["stays", "new"] {
         let attachment = appliance.attachment(&format!("{disk}-{volume}"))?;
-        let of = |name: &str| {
-            attachment
-                .pointer(&format!("/state/{name}"))
-                .and_then(Value::as_u64)
-        };
         demand(
-            of("applied").is_none_or(|applied| Some(applied) < of("generation")),
+            !is_applied(&attachment),
             format!("a guest is served from an older copy: {attachment}"),
         )?;
     }
-    let wish = json!({ "id": "more", "disk": disk, "bytes": MIB });
+    let request = json!({ "id": "more", "disk": disk, "bytes": MIB });
     demand(
-        appliance.rest().post("/v1/volumes", &wish).is_err(),
+        appliance.rest().post("/v1/volumes", &request).is_err(),
         "a volume was put on an older copy",
     )?;
     let shown = appliance.cli(&["disk", "adopt", disk])?;
@@ -205,7 +200,7 @@ fn waits_for_a_choice(appliance: &mut Appliance, disk: &str, path: &Path) -> Out
 fn told_of(appliance: &Appliance, words: &str) -> Outcome<String> {
     let mut said = String::new();
     let found = wait_until("a finding", Duration::from_secs(10), || {
-        let health: Value = appliance.rest().get("/v1/health")?;
+        let health: Value = appliance.rest().get("/v1/nodes/self/health")?;
         said = health.to_string();
         Ok(said.contains("disk_blocked") && said.contains(words))
     });

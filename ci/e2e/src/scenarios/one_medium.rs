@@ -36,7 +36,7 @@ pub fn run(lab: &Lab) -> Outcome {
         write(&path, *at, &vec![0; AREA as usize])?;
     }
     wait_until("the disk to serve nobody any more", PATIENCE, || {
-        let health = appliance.rest().get("/v1/health")?;
+        let health = appliance.rest().get("/v1/nodes/self/health")?;
         let named = health.to_string().contains("carries no superblock any more");
         Ok(named && !socket.exists())
     })?;
@@ -74,17 +74,17 @@ fn taken_once(lab: &Lab, appliance: &Appliance, path: &Path) -> Outcome {
     }
     for (number, medium) in asked.iter().enumerate() {
         for usage in ["pooled", "whole"] {
-            let mut wish = json!({ "id": format!("x{number}"), "usage": usage, "force": true });
-            if let (Some(wish), Some(medium)) = (wish.as_object_mut(), medium.as_object()) {
-                wish.extend(medium.clone());
+            let mut request = json!({ "id": format!("x{number}"), "usage": usage, "force": true });
+            if let (Some(request), Some(medium)) = (request.as_object_mut(), medium.as_object()) {
+                request.extend(medium.clone());
             }
-            let Err(failure) = appliance.rest().post("/v1/disks", &wish) else {
-                return Err(Failure::new(format!("{wish} was taken, and it is disk d1")));
+            let Err(failure) = appliance.rest().post("/v1/disks", &request) else {
+                return Err(Failure::new(format!("{request} was taken, and it is disk d1")));
             };
             let said = failure.to_string();
             demand(
                 said.contains("\"code\":\"medium_taken\"") && said.contains("is disk d1 of this appliance"),
-                format!("{wish}: {said}"),
+                format!("{request}: {said}"),
             )?;
         }
         let import = json!({ "disks": [medium] });
@@ -153,7 +153,7 @@ fn may_only_be_read(lab: &Lab, appliance: &mut Appliance) -> Outcome {
     };
     let told = |appliance: &Appliance, yes: bool| {
         wait_until("what is told of the device", PATIENCE, || {
-            let health = appliance.rest().get("/v1/health")?.to_string();
+            let health = appliance.rest().get("/v1/nodes/self/health")?.to_string();
             let says = health.contains("may only be read") && health.contains("disk_read_only");
             Ok(says == yes && !health.contains("disk_media") && !health.contains("disk_denied"))
         })

@@ -25,7 +25,7 @@ pub fn run(lab: &Lab) -> Outcome {
     std::os::unix::fs::symlink(&disk, &alias).map_err(|error| Failure::during(alias.display(), error))?;
     let (new, folder) = (lab.path("new.img"), lab.path("no/such/folder.img"));
     let file = |path, bytes: u64| json!({ "id": "d2", "file": { "path": path, "bytes": bytes } });
-    for (wish, code) in [
+    for (request, code) in [
         (file(&disk, 64 * MIB), "medium_taken"),
         (json!({ "id": "d2", "file": { "path": alias } }), "medium_taken"),
         (file(&new, 4096), "disk_too_small"),
@@ -54,9 +54,9 @@ pub fn run(lab: &Lab) -> Outcome {
             "disk_exists",
         ),
     ] {
-        refused(&appliance, "/v1/disks", &wish, code)?;
+        refused(&appliance, "/v1/disks", &request, code)?;
     }
-    demand(!new.exists(), "a refused wish has left a file behind")?;
+    demand(!new.exists(), "a refused request has left a file behind")?;
     let length = || fs::metadata(&disk).map(|found| found.len()).unwrap_or(0);
     changed_not(
         &appliance,
@@ -67,7 +67,7 @@ pub fn run(lab: &Lab) -> Outcome {
     demand(length() == 128 * MIB, "a refused growth has changed the file")?;
 
     step("volumes");
-    for (wish, code) in [
+    for (request, code) in [
         (
             json!({ "id": "v2", "disk": "d1", "bytes": 1024 * MIB }),
             "no_space",
@@ -90,7 +90,7 @@ pub fn run(lab: &Lab) -> Outcome {
             "volume_exists",
         ),
     ] {
-        refused(&appliance, "/v1/volumes", &wish, code)?;
+        refused(&appliance, "/v1/volumes", &request, code)?;
     }
     changed_not(
         &appliance,
@@ -101,14 +101,14 @@ pub fn run(lab: &Lab) -> Outcome {
 
     step("attachments");
     let attachment = |extra: Value| {
-        let mut wish = json!({ "id": "a2", "volume": "v2" });
-        if let (Some(wish), Value::Object(extra)) = (wish.as_object_mut(), extra) {
-            wish.extend(extra);
+        let mut request = json!({ "id": "a2", "volume": "v2" });
+        if let (Some(request), Value::Object(extra)) = (request.as_object_mut(), extra) {
+            request.extend(extra);
         }
-        wish
+        request
     };
     appliance.volume("v2", "d1", 16 * MIB)?;
-    for (wish, code) in [
+    for (request, code) in [
         (attachment(json!({ "volume": "v1" })), "volume_has_writer"),
         (attachment(json!({ "volume": "v9" })), "volume_not_found"),
         (attachment(json!({ "owner": "no-such-user" })), "account_unknown"),
@@ -121,7 +121,7 @@ pub fn run(lab: &Lab) -> Outcome {
             "invalid_argument",
         ),
     ] {
-        refused(&appliance, "/v1/attachments", &wish, code)?;
+        refused(&appliance, "/v1/attachments", &request, code)?;
     }
 
     step("the wrong order");
@@ -139,11 +139,11 @@ pub fn run(lab: &Lab) -> Outcome {
     appliance.stop()
 }
 
-/// Creating `wish` is refused at once with `code`, a message and a remedy.
-fn refused(appliance: &Appliance, path: &str, wish: &Value, code: &str) -> Outcome {
+/// Creating `request` is refused at once with `code`, a message and a remedy.
+fn refused(appliance: &Appliance, path: &str, request: &Value, code: &str) -> Outcome {
     let start = Instant::now();
-    let answer = appliance.rest().post(path, wish);
-    in_words(answer, wish, code, start.elapsed())
+    let answer = appliance.rest().post(path, request);
+    in_words(answer, request, code, start.elapsed())
 }
 
 /// The same of a change.

@@ -17,8 +17,8 @@ pub fn run(lab: &Lab) -> Outcome {
     let mut appliance = Appliance::start(lab, &[0])?;
     let (path, aside) = (lab.path("image.img"), lab.path("aside.img"));
     write(&path, 3)?;
-    let wish = json!({ "id": "image", "file": { "path": path }, "usage": "whole" });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "image", "file": { "path": path }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &request)?;
     appliance.settled("/v1/disks/image")?;
     appliance.volume("web", "image", 16 * MIB)?;
     appliance.attach("web", json!({}))?;
@@ -84,7 +84,7 @@ fn told(appliance: &Appliance, code: &str, words: &str) -> Outcome {
 }
 
 fn findings(appliance: &Appliance) -> Outcome<String> {
-    let health: Value = appliance.rest().get("/v1/health")?;
+    let health: Value = appliance.rest().get("/v1/nodes/self/health")?;
     Ok(health.to_string())
 }
 

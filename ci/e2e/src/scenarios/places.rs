@@ -94,9 +94,9 @@ pub fn run(lab: &Lab) -> Outcome {
         "memory, overlays over it, the daemon's own folders, and what leads there: refused, and nothing made",
     );
 
-    let wish = json!({ "id": "fast", "volatile": true,
+    let request = json!({ "id": "fast", "volatile": true,
         "file": { "path": memory.0.join("fast.img"), "bytes": 64 * MIB, "sparse": true } });
-    appliance.rest().post("/v1/disks", &wish)?;
+    appliance.rest().post("/v1/disks", &request)?;
     appliance.settled("/v1/disks/fast")?;
     // It is seen at the next look at the medium.
     wait_until("it to be said that the disk lies in memory", PATIENCE, || {
@@ -109,9 +109,9 @@ pub fn run(lab: &Lab) -> Outcome {
 }
 
 fn refused(appliance: &Appliance, path: &Path, code: &str, words: &str) -> Outcome {
-    let wish = json!({ "id": "x", "file": { "path": path, "bytes": 64 * MIB, "sparse": true } });
-    for asked in ["/v1/disk-preview", "/v1/disks"] {
-        let said = match appliance.rest().post(asked, &wish) {
+    let request = json!({ "id": "x", "file": { "path": path, "bytes": 64 * MIB, "sparse": true } });
+    for asked in ["/v1/nodes/self/disk-preview", "/v1/disks"] {
+        let said = match appliance.rest().post(asked, &request) {
             Ok(taken) => {
                 return Err(Failure::new(format!(
                     "{asked}: {} was taken: {taken}",

@@ -73,7 +73,7 @@ fn until_told(appliance: &Appliance, guest: &mut Guest, hostile: &str, codes: &[
     let health = loop {
         let slice = latencies(guest, Duration::from_millis(200))?;
         worst = worst.max(slice.last().copied().unwrap_or_default());
-        let health = appliance.rest().get("/v1/health")?;
+        let health = appliance.rest().get("/v1/nodes/self/health")?;
         let findings = health.get("findings").and_then(Value::as_array);
         if findings.is_some_and(|findings| findings.iter().any(told)) {
             break health.to_string();
@@ -98,16 +98,19 @@ fn held_back(appliance: &Appliance, guest: &mut Guest, hostile: &str, _: &Atomic
         hostile,
         &["guest_memory_slow", "guest_memory_stalls"],
     )?;
+    let before = appliance.reactor_had_to_wait()?;
     let slice = latencies(guest, WATCHED)?;
+    // What others on a busy machine took of the reactor's processor is not the attacker's doing.
+    let machine = appliance.reactor_had_to_wait()?.saturating_sub(before);
     let lost: Duration = slice.iter().filter(|took| **took >= LONG).sum();
     step(format!(
-        "the neighbour made {} reads, the worst {:?}, and waited {lost:?} of {WATCHED:?}",
+        "the neighbour made {} reads, the worst {:?}, and waited {lost:?} of {WATCHED:?}; the reactor had no processor for {machine:?}",
         slice.len(),
         slice.last().copied().unwrap_or_default()
     ));
     demand(
-        lost < WATCHED / 3,
-        format!("the neighbour waits for {lost:?} of {WATCHED:?}"),
+        lost < WATCHED / 3 + machine,
+        format!("the neighbour waits for {lost:?} of {WATCHED:?}, the reactor for a processor {machine:?}"),
     )
 }
 

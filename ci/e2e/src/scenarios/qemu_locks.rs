@@ -34,8 +34,8 @@ pub fn run(lab: &Lab) -> Outcome {
     let mut served = vec![file.clone()];
     match &over {
         Some(over) => {
-            let wish = json!({ "id": "d2", "block": { "path": over.path } });
-            appliance.rest().post("/v1/disks", &wish)?;
+            let request = json!({ "id": "d2", "block": { "path": over.path } });
+            appliance.rest().post("/v1/disks", &request)?;
             appliance.settled("/v1/disks/d2")?;
             served.extend([PathBuf::from(&over.path), under]);
         }
@@ -53,8 +53,8 @@ pub fn run(lab: &Lab) -> Outcome {
     let mut theirs = held(lab, "theirs", &image(lab, "theirs.img")?)?;
     not_added(lab, &appliance, &theirs)?;
     theirs.kill();
-    let wish = json!({ "id": "theirs", "file": { "path": lab.path("theirs.img") } });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "theirs", "file": { "path": lab.path("theirs.img") } });
+    appliance.rest().post("/v1/disks", &request)?;
     appliance.settled("/v1/disks/theirs")?;
     step(
         "an image that QEMU writes to is refused to be added, tried and imported, and taken when it is free",
@@ -69,7 +69,7 @@ pub fn run(lab: &Lab) -> Outcome {
         "the disk is opened by itself when it is free".to_owned(),
     ];
     wait_until("the disk in QEMU's hands to be told of", PATIENCE, || {
-        let health = appliance.rest().get("/v1/health")?.to_string();
+        let health = appliance.rest().get("/v1/nodes/self/health")?.to_string();
         Ok(expected.iter().all(|part| health.contains(part)))
     })?;
     demand(!socket.exists(), "a disk in QEMU's hands is offered to a guest")?;
@@ -170,8 +170,8 @@ fn not_added(lab: &Lab, appliance: &Appliance, holder: &Process) -> Outcome {
         )
     };
     for usage in ["pooled", "whole"] {
-        let wish = json!({ "id": "theirs", "usage": usage, "force": true, "file": { "path": path } });
-        told(appliance.rest().post("/v1/disks", &wish), usage)?;
+        let request = json!({ "id": "theirs", "usage": usage, "force": true, "file": { "path": path } });
+        told(appliance.rest().post("/v1/disks", &request), usage)?;
     }
     let import = json!({ "disks": [{ "file": { "path": path } }] });
     told(appliance.rest().post("/v1/import", &import), "import")?;

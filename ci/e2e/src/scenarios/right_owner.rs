@@ -129,7 +129,7 @@ fn is_not_held(appliance: &Appliance, path: &Path) -> Outcome {
     step(format!(
         "it could be locked {free} times of {samples}, and was not free for {longest:?} at most"
     ));
-    let health = appliance.rest().get("/v1/health")?.to_string();
+    let health = appliance.rest().get("/v1/nodes/self/health")?.to_string();
     demand(
         health.contains("it was last read"),
         format!("how old what is told is, is to be told: {health}"),
@@ -191,7 +191,7 @@ fn changed_since(appliance: &Appliance, path: &Path) -> Outcome {
 fn told_of(appliance: &Appliance, words: &str) -> Outcome {
     let mut said = String::new();
     let found = wait_until("a finding", PATIENCE, || {
-        said = appliance.rest().get("/v1/health")?.to_string();
+        said = appliance.rest().get("/v1/nodes/self/health")?.to_string();
         Ok(said.contains(words))
     });
     demand(found.is_ok(), format!("\"{words}\" is to be told: {said}"))

@@ -106,16 +106,16 @@ fn must_not_share(lab: &Lab, config: &str, ways: &[Value]) -> Outcome {
     let rest = crate::rest::Rest::new(port.unwrap_or_default(), &lab.path("appliance/state2"));
     for way in ways {
         for usage in ["pooled", "whole"] {
-            let mut wish = json!({ "id": "stolen", "usage": usage, "force": true });
-            if let (Some(wish), Some(way)) = (wish.as_object_mut(), way.as_object()) {
-                wish.extend(way.clone());
+            let mut request = json!({ "id": "stolen", "usage": usage, "force": true });
+            if let (Some(request), Some(way)) = (request.as_object_mut(), way.as_object()) {
+                request.extend(way.clone());
             }
-            let Err(failure) = rest.post("/v1/disks", &wish) else {
-                return Err(Failure::new(format!("two daemons have one disk: {wish}")));
+            let Err(failure) = rest.post("/v1/disks", &request) else {
+                return Err(Failure::new(format!("two daemons have one disk: {request}")));
             };
             demand(
                 failure.to_string().contains("disk_locked"),
-                format!("{wish}: {failure}"),
+                format!("{request}: {failure}"),
             )?;
         }
         let import = json!({ "disks": [way] });

@@ -139,7 +139,7 @@ fn told(appliance: &Appliance, subject: &str, due: bool) -> Outcome {
         "the session that is left to be told, or no longer",
         PATIENCE,
         || {
-            let health = appliance.rest().get("/v1/health")?;
+            let health = appliance.rest().get("/v1/nodes/self/health")?;
             let findings = health.get("findings").and_then(Value::as_array);
             let is_it = |finding: &Value| {
                 let is = |field, text| finding.get(field).and_then(Value::as_str) == Some(text);

@@ -61,7 +61,7 @@ pub fn run(lab: &Lab) -> Outcome {
 
 /// Turns that found work, reactor by reactor.
 fn busy_turns(appliance: &Appliance) -> Outcome<Vec<u64>> {
-    let answer = appliance.rest().get("/v1/reactors")?;
+    let answer = appliance.rest().get("/v1/nodes/self/reactors")?;
     let items = answer.get("items").unwrap_or(&answer).as_array().cloned();
     let items = items.ok_or_else(|| Failure::new(format!("no list of reactors: {answer}")))?;
     Ok(items

@@ -16,8 +16,8 @@ pub fn run(lab: &Lab) -> Outcome {
     let during = |error| Failure::during(path.display(), error);
     let content: Vec<u8> = (0..16 * MIB).map(|at| (at % 251) as u8).collect();
     fs::write(&path, &content).map_err(during)?;
-    let wish = json!({ "id": "image", "file": { "path": path }, "usage": "whole" });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "image", "file": { "path": path }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &request)?;
     let disk = appliance.settled("/v1/disks/image")?;
     let bytes = disk.get("bytes").and_then(Value::as_u64);
     demand(bytes == Some(16 * MIB), format!("all of it is its size: {disk}"))?;
@@ -55,8 +55,8 @@ fn next_volume(lab: &Lab, appliance: &mut Appliance) -> Outcome {
     let path = lab.path("reused.img");
     let during = |error| Failure::during(path.display(), error);
     fs::write(&path, vec![0x5a; 16 * MIB as usize]).map_err(during)?;
-    let wish = json!({ "id": "reused", "file": { "path": path }, "usage": "whole" });
-    appliance.rest().post("/v1/disks", &wish)?;
+    let request = json!({ "id": "reused", "file": { "path": path }, "usage": "whole" });
+    appliance.rest().post("/v1/disks", &request)?;
     appliance.settled("/v1/disks/reused")?;
     appliance.volume("before", "reused", 16 * MIB)?;
     appliance.attach("before", json!({}))?;

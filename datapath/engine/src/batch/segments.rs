@@ -1,15 +1,13 @@
 //! Requests with more segments than the usual ones: those that still fit a slot's list, and those that are lent a long one.
 
-use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Hands, Long, Other, Stop, Whole, count_followed};
+use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Intake, Long, Other, Stop, Whole, count_followed};
 use super::{has_list, paid_at_once};
-use crate::carry::{Way, way};
+use crate::carry::{Way, way_of_other};
 use crate::reactor::broken;
-use crate::slots::Work;
 use palisade_block::ledger;
-use palisade_block::{Devices, Op, Pulled, Request, Source};
-use palisade_words::Sectors;
+use palisade_block::{Devices, Pulled, Request, Source};
 
-impl<S: Source, D: Devices> Hands<'_, S, D> {
+impl<S: Source, D: Devices> Intake<'_, S, D> {
     /// Decides where a request with many segments goes, and hands it over. More than its queue may have in one operation go in
     /// pieces.
     #[cold]
@@ -23,7 +21,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
         self.touches.add(segments);
         batch.watched = true;
-        let way = way(
+        let way = way_of_other(
             &self.queue.settings,
             self.volume.route.as_ref(),
             self.watched,
@@ -45,10 +43,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
                 self.hand_over(whole, false, batch)
             }
             way => {
-                let way = way.map(|way| match way {
-                    Way::Whole(device, _) => Way::Cut(Work::Ranges(Sectors::ZERO), device),
-                    way => way,
-                });
+                let way = way.map(|way| way.in_pieces(request.op));
                 batch.allowance.spend(paid_at_once(&request));
                 batch.other = Some(Other { slot, request, way });
                 None
@@ -96,7 +91,7 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
         batch.budget = batch.budget.saturating_sub(1 + pieces);
         batch.allowance.spend(paid_at_once(&request));
-        let way = way(
+        let way = way_of_other(
             &self.queue.settings,
             self.volume.route.as_ref(),
             self.watched,
@@ -110,14 +105,8 @@ impl<S: Source, D: Devices> Hands<'_, S, D> {
         let Some(slot) = self.slots.claim_request() else {
             broken("a list without a slot")
         };
-        let way = way.map(|way| match way {
-            // Also one that the guest has made short meanwhile, or that moves no data.
-            Way::Whole(device, _) => match request.op {
-                Op::Flush => Way::Cut(Work::Flush(0), device),
-                _ => Way::Cut(Work::Ranges(Sectors::ZERO), device),
-            },
-            way => way,
-        });
+        // Also one that the guest has made short meanwhile, or that moves no data.
+        let way = way.map(|way| way.in_pieces(request.op));
         self.slots.slot_mut(slot).long = is_long;
         if is_long {
             ledger::enter(&mut self.queue.long_held, "long requests of a queue");

@@ -3,7 +3,7 @@
 
 use crate::bench_of::*;
 use palisade_block::limits::PULL_BATCH;
-use palisade_block::mailbox::{Command, Pace};
+use palisade_block::mailbox::{Pace, ReactorChange, ReactorCommand};
 use palisade_block::*;
 use palisade_words::{DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors};
 
@@ -55,11 +55,21 @@ fn counts_for(count: usize, ask: impl Fn(&Script)) {
     }
 }
 
+/// Data of so many sectors in more segments than the usual.
+fn in_pieces(sectors: u64) -> Vec<Segment> {
+    let mut pieces = data(sectors - 3);
+    pieces.extend((0..3).map(|at| piece(0x30_0000 + at * 1024, 512)));
+    pieces
+}
+
 #[test]
 fn a_request_counts_in_a_batch_by_its_length() {
     // One, and one more for each whole 16 KiB.
     for (sectors, count) in [(8, 1), (31, 1), (32, 2), (63, 2), (64, 3), (256, 9)] {
         counts_for(count, |guest| guest.ask(1, Op::Read, 0, sectors, data(sectors)));
+        counts_for(count, |guest| {
+            guest.ask(1, Op::Read, 0, sectors, in_pieces(sectors));
+        });
     }
 }
 
@@ -139,10 +149,9 @@ fn a_flush_that_was_a_long_request_goes_to_the_only_device() {
         device: DeviceIndex(1),
         lba: Lba(0),
     };
-    bed.reactor.apply(Command::SetRoute {
+    bed.reactor.apply(ReactorChange::Resume {
         volume: VOLUME,
-        route: Some(Route::new(Generation(2), Epoch(1), vec![run]).expect("one run")),
-        generation: Generation(2),
+        route: Route::new(mapping_of(Generation(2), Epoch(1)), vec![run]).expect("one run"),
     });
     let long = (0..161).map(|at| piece(0x20_0000 + at * 1024, 512)).collect();
     guest.ask(1, Op::Read, 0, 161, long);
@@ -219,7 +228,7 @@ fn the_backlog_of_a_queue_that_stops_is_not_held_back_by_its_limit() {
     guest.0.borrow_mut().backlog = 4;
     assert_eq!(bed.turn(), 1);
     assert_eq!(bed.turn(), 0);
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     assert_eq!(bed.turn(), 3, "what was left of the backlog, and no more");
     assert_eq!(guest.0.borrow().waiting.len(), 1);
     assert_eq!(bed.notices().len(), 1);
@@ -227,22 +236,24 @@ fn the_backlog_of_a_queue_that_stops_is_not_held_back_by_its_limit() {
 
 #[test]
 fn bytes_are_drawn_from_the_limit_as_they_are_taken() {
-    let mut bed = Bed::new(64, 2);
-    bed.devices().at_once = Some(Ok(()));
-    bed.now = 5_000_000_000;
-    let pace = Pace {
-        bytes_per_second: 1 << 20,
-        ..Pace::default()
-    };
-    let guest = bed.attach(QUEUE, |settings| settings.pace = pace.clone());
-    // A tenth of a second's worth at once: it is overdrawn, and paid for before the next.
-    guest.ask(1, Op::Read, 0, 161, data(161));
-    guest.ask(2, Op::Read, 0, 1, data(1));
-    assert_eq!(bed.turn(), 1);
-    let due = bed.reactor.due().expect("the limit runs out");
-    let ns = 161 * 512 * 1_000_000_000 / (1 << 20);
-    let waits = due.0 - bed.now;
-    assert!((ns..ns + 100_000).contains(&waits), "{waits} ns, of {ns}");
-    bed.now = due.0;
-    assert_eq!(bed.turn(), 1);
+    for segments in [data(161), in_pieces(161)] {
+        let mut bed = Bed::new(64, 2);
+        bed.devices().at_once = Some(Ok(()));
+        bed.now = 5_000_000_000;
+        let pace = Pace {
+            bytes_per_second: 1 << 20,
+            ..Pace::default()
+        };
+        let guest = bed.attach(QUEUE, |settings| settings.pace = pace.clone());
+        // A tenth of a second's worth at once: it is overdrawn, and paid for before the next.
+        guest.ask(1, Op::Read, 0, 161, segments);
+        guest.ask(2, Op::Read, 0, 1, data(1));
+        assert_eq!(bed.turn(), 1);
+        let due = bed.reactor.due().expect("the limit runs out");
+        let ns = 161 * 512 * 1_000_000_000 / (1 << 20);
+        let waits = due.0 - bed.now;
+        assert!((ns..ns + 100_000).contains(&waits), "{waits} ns, of {ns}");
+        bed.now = due.0;
+        assert_eq!(bed.turn(), 1);
+    }
 }

@@ -1,17 +1,23 @@
 //! A workbench for one reactor: a scripted source, devices that do as they are told, a small pool.
 
-use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+mod pool;
+mod values;
+
+use palisade_block::mailbox::{AttachmentSettings, Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_words::{
     AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, QueueId, Sectors, SlotIndex, VolumeIndex,
 };
+pub use pool::*;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
+pub use values::*;
 
 /// Memory that all guests and pools of the tests lie in.
 pub static MEMORY: LazyLock<Lease> =
@@ -30,6 +36,8 @@ pub fn piece(address: usize, bytes: usize) -> Segment {
 pub struct Ring {
     pub waiting: VecDeque<(u16, Op, u64, u64, Vec<Segment>)>,
     pub answers: Vec<(u16, Status)>,
+    /// What devices have met of those answered.
+    pub faults: Vec<Option<Fault>>,
     pub visible: usize,
     pub publications: usize,
     /// Of those waiting, the first few were taken from the ring before.
@@ -59,8 +67,13 @@ pub struct Ring {
     pub walks: Vec<u32>,
     /// A clock, and how far each touch of the ring moves it on.
     pub touch: Option<(Rc<Cell<u64>>, u64)>,
+    /// The same for each publication.
+    pub publication: Option<(Rc<Cell<u64>>, u64)>,
     /// It changes what waits while the list for it is fetched: head and what it is then.
     pub changes_to: Option<(u16, Op, u64, u64, Vec<Segment>)>,
+    /// Of a source that carries many volumes: of which each head is, and which it has turned to.
+    pub of: BTreeMap<u16, VolumeIndex>,
+    pub turned_to: Option<VolumeIndex>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -79,6 +92,22 @@ impl Script {
         if let Some((now, takes)) = &self.0.borrow().touch {
             now.set(now.get() + takes);
         }
+    }
+
+    /// Brings the first request of the volume it has turned to before all others; false when there is none.
+    fn brings(&self) -> bool {
+        let mut ring = self.0.borrow_mut();
+        let Ring {
+            of,
+            turned_to,
+            waiting,
+            ..
+        } = &mut *ring;
+        let first = waiting
+            .iter()
+            .position(|asked| of.get(&asked.0) == turned_to.as_ref());
+        let first = first.and_then(|first| waiting.remove(first));
+        first.map(|asked| waiting.push_front(asked)).is_some()
     }
 
     /// Follows the chain of a head, if it may be followed to its end.
@@ -110,6 +139,14 @@ impl Source for Script {
         !self.0.borrow().waiting.is_empty()
     }
 
+    fn turn_to(&mut self, mut may_serve: impl FnMut(VolumeIndex) -> bool) -> Option<VolumeIndex> {
+        let mut ring = self.0.borrow_mut();
+        let mut volumes = ring.waiting.iter().map(|asked| ring.of[&asked.0]);
+        let turned_to = volumes.find(|volume| may_serve(*volume));
+        ring.turned_to = turned_to;
+        turned_to
+    }
+
     fn pull(&mut self, segments: &mut SegmentList) -> Pulled {
         self.touch();
         self.0.borrow_mut().pulls += 1;
@@ -117,6 +154,9 @@ impl Source for Script {
         if let Some(other) = watched {
             let visible = other.answers().len();
             self.0.borrow_mut().seen_of_watched.push(visible);
+        }
+        if !self.brings() {
+            return Pulled::Empty;
         }
         let Some((head, op, lba, sectors, data)) = self.0.borrow_mut().waiting.pop_front() else {
             return Pulled::Empty;
@@ -144,11 +184,7 @@ impl Source for Script {
             self.0.borrow_mut().answers.push((head, Status::Unsupp));
             return Pulled::Answered;
         }
-        let token = Token {
-            head,
-            bytes_in: 0,
-            reply: 0,
-        };
+        let token = Token::new(head.into(), 0);
         Pulled::Request(Request {
             token,
             op,
@@ -170,12 +206,16 @@ impl Source for Script {
         self.0
             .borrow_mut()
             .answers
-            .push((answer.token.head, answer.status));
+            .push((answer.token.key() as u16, answer.status));
+        self.0.borrow_mut().faults.push(answer.fault);
         answer.token.spend();
     }
 
     fn publish(&mut self) {
         let mut ring = self.0.borrow_mut();
+        if let Some((now, takes)) = &ring.publication {
+            now.set(now.get() + takes);
+        }
         ring.visible = ring.answers.len();
         ring.publications += 1;
         let submits = ring.submits.get();
@@ -208,6 +248,8 @@ impl Source for Script {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seen {
     pub slot: SlotIndex,
+    pub mapping: MappingId,
+    pub deadline: Nanos,
     pub device: u16,
     pub op: Op,
     pub lba: u64,
@@ -221,6 +263,8 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Obedient {
     pub limits: Vec<DeviceLimits>,
+    /// What reactors were told of devices and pinned memory, in short, and what can be opened.
+    pub hands: Hands,
     pub seen: Vec<Seen>,
     pub finished: VecDeque<(SlotIndex, Result<(), Fault>)>,
     pub cancelled: Vec<SlotIndex>,
@@ -244,6 +288,17 @@ pub struct Obedient {
     pub unsubmitted: Vec<u16>,
     /// Memory whose pages are touched for the first time.
     pub fresh: Option<Fresh>,
+    /// A clock, and how far it moves on each time when it is asked for what has ended.
+    pub reap_takes: Option<(Rc<Cell<u64>>, u64)>,
+}
+
+/// What is done between two turns.
+#[derive(Debug, Default)]
+pub struct Hands {
+    pub done: Vec<String>,
+    pub opens_nothing: bool,
+    /// The pinned memory of each attachment.
+    pub pinned: BTreeMap<AttachmentIndex, u32>,
 }
 
 /// Pages that have to be found and cleared when they are touched.
@@ -266,6 +321,34 @@ impl Fresh {
 }
 
 impl Devices for Obedient {
+    type Opened = ();
+    type Pinned = u32;
+    type Kick = ();
+
+    fn open(&mut self, device: DeviceIndex, (): ()) -> io::Result<()> {
+        if self.hands.opens_nothing {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        self.hands.done.push(format!("open {}", device.0));
+        Ok(())
+    }
+
+    fn close(&mut self, device: DeviceIndex) {
+        self.hands.done.push(format!("close {}", device.0));
+    }
+
+    fn grow(&mut self, device: DeviceIndex) {
+        self.hands.done.push(format!("grow {}", device.0));
+    }
+
+    fn pin(&mut self, attachment: AttachmentIndex, pinned: u32) {
+        self.hands.pinned.insert(attachment, pinned);
+    }
+
+    fn unpin(&mut self, attachment: AttachmentIndex) -> Option<u32> {
+        self.hands.pinned.remove(&attachment)
+    }
+
     fn keep(&mut self, lease: &Lease) -> MemoryId {
         let guest = |memory: MemoryId, kept: &Lease| memory != MemoryId::POOL && kept.is(lease);
         if let Some((memory, _, users)) = self.kept.iter_mut().find(|(id, kept, _)| guest(*id, kept)) {
@@ -313,6 +396,8 @@ impl Devices for Obedient {
         assert!(lease.holds_all(io.segments), "{io:?}");
         self.seen.push(Seen {
             slot: io.slot,
+            mapping: *io.mapping,
+            deadline: io.deadline,
             device: io.device.0,
             op: io.op,
             lba: io.lba.0,
@@ -348,6 +433,9 @@ impl Devices for Obedient {
     }
 
     fn reap(&mut self, mut done: impl FnMut(SlotIndex, Result<(), Fault>)) -> usize {
+        if let Some((now, takes)) = &self.reap_takes {
+            now.set(now.get() + takes);
+        }
         let count = self.finished.len();
         self.finished
             .drain(..)
@@ -364,87 +452,7 @@ impl Devices for Obedient {
     }
 }
 
-/// A pool of a few buffers that counts what passes.
-#[derive(Debug)]
-pub struct Buffers {
-    pub free: Vec<Segment>,
-    pub gathered: usize,
-    pub scattered: usize,
-    /// There is no page behind what is to be copied from or to.
-    pub lacks_pages: bool,
-    /// A clock, and how far each segment moves it on that is copied from or to.
-    pub fresh: Option<(Rc<Cell<u64>>, u64)>,
-}
-
-impl Buffers {
-    fn touch(&self, segments: &[Segment], skip: u64, bytes: usize) {
-        let Some((now, takes)) = &self.fresh else { return };
-        let (mut at, end) = (0, skip + bytes as u64);
-        for segment in segments {
-            let next = at + segment.bytes() as u64;
-            if next > skip && at < end {
-                now.set(now.get() + takes);
-            }
-            at = next;
-        }
-    }
-}
-
-impl Pool for Buffers {
-    fn lease(&self) -> Lease {
-        MEMORY.clone()
-    }
-    fn free(&self) -> usize {
-        self.free.len()
-    }
-    fn take(&mut self) -> Option<Segment> {
-        self.free.pop()
-    }
-    fn give(&mut self, buffer: Segment) {
-        self.free.push(buffer);
-    }
-    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, _: Segment, bytes: usize) -> bool {
-        self.touch(from, skip, bytes);
-        assert!(lease.holds_all(from));
-        self.gathered += bytes;
-        !self.lacks_pages
-    }
-    fn scatter(&mut self, _: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
-        self.touch(to, skip, bytes);
-        assert!(lease.holds_all(to));
-        self.scattered += bytes;
-        !self.lacks_pages
-    }
-    fn zero(&mut self, _: Segment, _: usize) {}
-}
-
 pub type Bench = Reactor<Script, Obedient, BuffersRef>;
-
-/// The pool and the devices are looked at from outside while the reactor owns them.
-#[derive(Clone, Debug)]
-pub struct BuffersRef(pub Rc<RefCell<Buffers>>);
-
-impl Pool for BuffersRef {
-    fn lease(&self) -> Lease {
-        self.0.borrow().lease()
-    }
-    fn free(&self) -> usize {
-        self.0.borrow().free()
-    }
-    fn take(&mut self) -> Option<Segment> {
-        self.0.borrow_mut().take()
-    }
-    fn give(&mut self, buffer: Segment) {
-        self.0.borrow_mut().give(buffer);
-    }
-    fn gather(&mut self, lease: &Lease, from: &[Segment], skip: u64, buffer: Segment, bytes: usize) -> bool {
-        self.0.borrow_mut().gather(lease, from, skip, buffer, bytes)
-    }
-    fn scatter(&mut self, buffer: Segment, lease: &Lease, to: &[Segment], skip: u64, bytes: usize) -> bool {
-        self.0.borrow_mut().scatter(buffer, lease, to, skip, bytes)
-    }
-    fn zero(&mut self, _: Segment, _: usize) {}
-}
 
 pub fn limits(sectors: u64) -> DeviceLimits {
     DeviceLimits {
@@ -486,6 +494,30 @@ impl Bed {
         Bed::of(config, buffers)
     }
 
+    /// Takes a device into use as it is now, whose operations have so long, and gives the whole of it to a volume.
+    pub fn give_device(&mut self, volume: VolumeIndex, device: u16, deadline: Nanos) {
+        self.reactor.apply(ReactorCommand::AddDevice {
+            opened: (),
+            device: DeviceIndex(device),
+            stats: Arc::new(DeviceStats::default()),
+            deadline,
+        });
+        self.give_run(volume, device);
+    }
+
+    /// Gives the whole of a device to a volume.
+    pub fn give_run(&mut self, volume: VolumeIndex, device: u16) {
+        let run = Run {
+            volume: Lba(0),
+            sectors: self.devices().limits[usize::from(device)].sectors,
+            device: DeviceIndex(device),
+            lba: Lba(0),
+        };
+        let route = Route::new(mapping_of(Generation(2), Epoch(1)), vec![run]);
+        self.resume(volume, route.expect("one run"));
+        self.notices();
+    }
+
     pub fn of(config: ReactorConfig, buffers: usize) -> Bed {
         let free = (0..buffers)
             .map(|i| piece((i + 1) << 20, limits::BOUNCE_BYTES))
@@ -514,11 +546,14 @@ impl Bed {
             whose: Vec::new(),
             unsubmitted: Vec::new(),
             fresh: None,
+            hands: Hands::default(),
+            reap_takes: None,
         };
         let stats = Arc::new(ReactorStats::default());
         let mut reactor = Reactor::new(config, devices, pool.clone(), Arc::clone(&stats));
         for device in 0..2 {
-            reactor.apply(Command::AddDevice {
+            reactor.apply(ReactorCommand::AddDevice {
+                opened: (),
                 device: DeviceIndex(device),
                 stats: Arc::new(DeviceStats::default()),
                 deadline: Nanos(1000),
@@ -542,20 +577,11 @@ impl Bed {
     }
 
     pub fn route(&mut self, generation: u64, first: u64) {
-        let run = |volume, device, lba| Run {
-            volume: Lba(volume),
-            sectors: Sectors(500),
-            device: DeviceIndex(device),
-            lba: Lba(lba),
-        };
-        let generation = Generation(generation);
-        let route = Route::new(generation, Epoch(1), vec![run(0, 0, first), run(500, 1, 0)])
-            .expect("runs without a gap");
-        self.reactor.apply(Command::SetRoute {
-            volume: VOLUME,
-            route: Some(route),
-            generation,
-        });
+        self.resume(VOLUME, two_runs(generation, first));
+    }
+
+    pub fn resume(&mut self, volume: VolumeIndex, route: Route) {
+        self.reactor.apply(ReactorChange::Resume { volume, route });
     }
 
     pub fn attach(&mut self, queue: QueueId, change: impl FnOnce(&mut AttachmentSettings)) -> Script {
@@ -576,7 +602,7 @@ impl Bed {
         change: impl FnOnce(&mut AttachmentSettings),
     ) -> Script {
         let mut settings = AttachmentSettings {
-            volume: VOLUME,
+            volume: Some(VOLUME),
             revoked: false,
             read_only: false,
             write_through: false,
@@ -584,7 +610,8 @@ impl Bed {
             stats: Arc::default(),
         };
         change(&mut settings);
-        self.reactor.apply(Command::AddQueue {
+        self.reactor.apply(ReactorCommand::AddQueue {
+            kick: None,
             queue,
             settings,
             source: script.clone(),
@@ -612,24 +639,23 @@ impl Bed {
         }
     }
 
-    pub fn notices(&mut self) -> Vec<Notice<Script>> {
-        std::iter::from_fn(|| self.reactor.next_notice()).collect()
+    /// Asks for a change of the volume's mapping to be prepared.
+    pub fn suspend(&mut self, generation: u64) {
+        self.reactor.apply(ReactorChange::Suspend {
+            volume: VOLUME,
+            generation: Generation(generation),
+        });
     }
-}
 
-/// Aligned data of that many sectors; more than 4 MiB use the same memory again.
-pub fn data(sectors: u64) -> Vec<Segment> {
-    let bytes = (sectors * 512) as usize;
-    let lengths = (0..bytes)
-        .step_by(4 << 20)
-        .map(|done| (bytes - done).min(4 << 20));
-    lengths.map(|bytes| piece(0x10_0000, bytes)).collect()
-}
+    /// Gives such a change up.
+    pub fn cancel(&mut self, generation: u64) {
+        self.reactor.apply(ReactorChange::Cancel {
+            volume: VOLUME,
+            generation: Generation(generation),
+        });
+    }
 
-/// A queue of an attachment.
-pub fn id(attachment: u16, queue: u16) -> QueueId {
-    QueueId {
-        attachment: AttachmentIndex(attachment),
-        queue,
+    pub fn notices(&mut self) -> Vec<Notice<Script, Obedient>> {
+        std::iter::from_fn(|| self.reactor.next_notice()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Changes under load: routes, queues and devices come and go without a request lost or straddling.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::{Command, Notice, Pace};
+use palisade_block::mailbox::{Notice, Pace, ReactorChange, ReactorCommand};
 use palisade_block::*;
 use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
@@ -46,20 +46,8 @@ fn an_older_generation_changes_nothing() {
     let guest = bed.attach(QUEUE, |_| {});
     bed.route(5, 200);
     bed.route(3, 0);
-    let notices = bed.notices();
-    assert!(matches!(
-        notices[..],
-        [
-            Notice::RouteInUse {
-                generation: Generation(5),
-                ..
-            },
-            Notice::RouteInUse {
-                generation: Generation(5),
-                ..
-            }
-        ]
-    ));
+    assert_eq!(told(&mut bed), ["in use 5", "stale 5"]);
+    assert_eq!(bed.stats.stale_commands.get(), 1);
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
     assert_eq!(bed.devices().seen[0].lba, 200);
@@ -67,22 +55,12 @@ fn an_older_generation_changes_nothing() {
 }
 
 #[test]
-fn after_its_end_a_route_may_begin_again_at_any_generation() {
+fn the_end_of_a_route_keeps_its_generation() {
     let mut bed = Bed::new(16, 2);
     let guest = bed.attach(QUEUE, |_| {});
     let (volume, generation) = (VOLUME, Generation(9));
-    bed.reactor.apply(Command::SetRoute {
-        volume,
-        route: None,
-        generation,
-    });
-    assert!(matches!(
-        bed.notices()[..],
-        [Notice::RouteInUse {
-            generation: Generation(9),
-            ..
-        }]
-    ));
+    bed.reactor.apply(ReactorChange::EndVolume { volume, generation });
+    assert_eq!(told(&mut bed), ["ended 9"]);
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
     assert_eq!(
@@ -90,27 +68,19 @@ fn after_its_end_a_route_may_begin_again_at_any_generation() {
         [(1, Status::IoErr)],
         "a volume without a route is gone"
     );
+    // What is said late of the volume that has ended.
     bed.route(3, 100);
-    assert!(matches!(
-        bed.notices()[..],
-        [Notice::RouteInUse {
-            generation: Generation(3),
-            ..
-        }]
-    ));
+    assert_eq!(told(&mut bed), ["stale 9"]);
+    guest.ask(3, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(guest.answers()[1], (3, Status::IoErr));
+    // Its number is given on under the same configuration, or a later one.
+    bed.route(9, 100);
+    assert_eq!(told(&mut bed), ["in use 9"]);
     bed.devices().at_once = Some(Ok(()));
     guest.ask(2, Op::Read, 0, 1, data(1));
     bed.turn();
-    assert_eq!(guest.answers()[1], (2, Status::Ok));
-}
-
-/// What a route in use is told as.
-fn in_use(bed: &mut Bed) -> Vec<u64> {
-    let told = bed.notices().into_iter().map(|notice| match notice {
-        Notice::RouteInUse { generation, .. } => generation.0,
-        other => unreachable!("{other:?}"),
-    });
-    told.collect()
+    assert_eq!(guest.answers()[2], (2, Status::Ok));
 }
 
 #[test]
@@ -122,16 +92,16 @@ fn a_route_that_waits_gives_way_to_one_of_its_generation_or_newer_only() {
         bed.turn();
         bed.route(5, 200);
         bed.route(second, 300);
-        let refused: &[u64] = if takes == 1 { &[1] } else { &[] };
+        let refused: &[&str] = if takes == 1 { &["stale 1"] } else { &[] };
         assert_eq!(
-            in_use(&mut bed),
+            told(&mut bed),
             refused,
             "{second} after 5: what is in use is told"
         );
         bed.finish_all(Ok(()));
         guest.ask(2, Op::Read, 0, 1, data(1));
         bed.turn();
-        assert_eq!(in_use(&mut bed), [second.max(5)]);
+        assert_eq!(told(&mut bed), [format!("in use {}", second.max(5))]);
         assert_eq!(bed.devices().seen[0].lba, 100 + 100 * takes);
         bed.reactor.abandon();
     }
@@ -142,7 +112,7 @@ fn a_route_in_use_gives_way_to_another_of_its_generation() {
     let mut bed = Bed::new(16, 2);
     let guest = bed.attach(QUEUE, |_| {});
     bed.route(1, 300);
-    assert_eq!(in_use(&mut bed), [1]);
+    assert_eq!(told(&mut bed), ["in use 1"]);
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
     assert_eq!(bed.devices().seen[0].lba, 300);
@@ -152,7 +122,7 @@ fn a_route_in_use_gives_way_to_another_of_its_generation() {
 #[test]
 fn requests_of_a_volume_that_nobody_has_told_of_fail() {
     let mut bed = Bed::new(16, 2);
-    let guest = bed.attach(QUEUE, |settings| settings.volume = VolumeIndex(7));
+    let guest = bed.attach(QUEUE, |settings| settings.volume = Some(VolumeIndex(7)));
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
     assert_eq!(guest.answers(), [(1, Status::IoErr)]);
@@ -164,7 +134,7 @@ fn a_queue_that_is_told_to_stop_twice_is_given_back_once() {
     let guest = bed.attach(QUEUE, |_| {});
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
-    (0..2).for_each(|_| bed.reactor.apply(Command::StopQueue { queue: QUEUE }));
+    (0..2).for_each(|_| bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE }));
     assert!(bed.notices().is_empty());
     bed.finish_all(Ok(()));
     bed.turn();
@@ -185,7 +155,7 @@ fn a_queue_in_the_place_of_one_that_went_is_served_once_in_a_turn() {
     let stays = [1, 2].map(|queue| bed.attach(id(queue), |_| {}));
     for queue in 3..6 {
         bed.attach(id(queue), |_| {});
-        bed.reactor.apply(Command::StopQueue { queue: id(queue) });
+        bed.reactor.apply(ReactorCommand::StopQueue { queue: id(queue) });
         assert_eq!(bed.notices().len(), 1);
     }
     let guests = [&stays[0], &stays[1], &bed.attach(id(6), |_| {})];
@@ -204,7 +174,7 @@ fn a_stopped_queue_answers_what_it_took_and_takes_no_more() {
     let guest = bed.attach(QUEUE, |_| {});
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     guest.ask(2, Op::Read, 0, 1, data(1));
     bed.turn();
     assert!(bed.notices().is_empty());
@@ -223,7 +193,7 @@ fn a_stopped_queue_answers_what_it_took_and_takes_no_more() {
         1,
         "the ring keeps what was not taken"
     );
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     assert!(matches!(
         bed.notices()[..],
         [Notice::QueueStopped { source: None, .. }]
@@ -239,7 +209,7 @@ fn a_stopped_queue_first_hands_over_what_its_predecessor_had_taken() {
         guest.ask(head, Op::Read, 0, 1, data(1));
     }
     guest.0.borrow_mut().backlog = 2;
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     assert!(
         bed.notices().is_empty(),
         "its place in the ring lies behind the backlog"
@@ -267,7 +237,7 @@ fn nobody_sleeps_before_a_queue_that_stops_has_handed_over_its_backlog() {
         guest.ask(head, Op::Read, 0, 1, data(1));
     }
     guest.0.borrow_mut().backlog = 80;
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     let mut turns = 0;
     while bed.reactor.arm() {
         bed.turn();
@@ -316,19 +286,15 @@ fn a_hung_device_leaves_slots_for_a_healthy_one() {
     };
     for (volume, device) in [(VolumeIndex(1), 0), (VolumeIndex(2), 1)] {
         let generation = Generation(1);
-        let route = Route::new(generation, Epoch(1), vec![run(device)]).unwrap();
-        bed.reactor.apply(Command::SetRoute {
-            volume,
-            route: Some(route),
-            generation,
-        });
+        let route = Route::new(mapping_of(generation, Epoch(1)), vec![run(device)]).unwrap();
+        bed.reactor.apply(ReactorChange::Resume { volume, route });
     }
     for guest in 0..20 {
         let queue = QueueId {
             attachment: AttachmentIndex(guest),
             queue: 0,
         };
-        let hungry = bed.attach(queue, |settings| settings.volume = VolumeIndex(1));
+        let hungry = bed.attach(queue, |settings| settings.volume = Some(VolumeIndex(1)));
         (0..8).for_each(|head| hungry.ask(head, Op::Read, 0, 1, data(1)));
         bed.turn();
     }
@@ -339,7 +305,7 @@ fn a_hung_device_leaves_slots_for_a_healthy_one() {
         attachment: AttachmentIndex(99),
         queue: 0,
     };
-    let healthy = bed.attach(healthy, |settings| settings.volume = VolumeIndex(2));
+    let healthy = bed.attach(healthy, |settings| settings.volume = Some(VolumeIndex(2)));
     healthy.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
     assert_eq!(bed.devices().seen.len(), hung + 1);
@@ -385,7 +351,7 @@ fn the_devices_keep_a_queues_memory_from_its_coming_until_its_last_answer() {
     let guest = bed.attach_with(QUEUE, &lease);
     guest.ask(1, Op::Write, 0, 8, vec![lease.regions()[0].first(4096)]);
     bed.turn();
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     bed.turn();
     let keeps = |bed: &mut Bed| bed.devices().kept.iter().any(|(_, kept, _)| kept.is(&lease));
     assert!(keeps(&mut bed), "an operation is on it");
@@ -417,4 +383,14 @@ fn a_reactor_that_is_given_up_leaves_the_devices_the_memory_of_what_is_in_flight
     assert!(gone.upgrade().is_some(), "its operation has not ended");
     drop(devices);
     assert!(gone.upgrade().is_none());
+}
+
+#[test]
+fn a_volume_does_not_end_in_an_older_configuration() {
+    let mut bed = Bed::new(16, 2);
+    bed.route(3, 0);
+    let (volume, generation) = (VOLUME, Generation(2));
+    bed.reactor.apply(ReactorChange::EndVolume { volume, generation });
+    assert_eq!(told(&mut bed), ["in use 3", "stale 3"]);
+    assert_eq!(bed.stats.stale_commands.get(), 1);
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 fn counters_say_what_happened() {
     let mut bed = Bed::new(16, 1);
     let device: Arc<stats::DeviceStats> = Default::default();
-    bed.reactor.apply(mailbox::Command::AddDevice {
+    bed.reactor.apply(mailbox::ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: device.clone(),
         deadline: Nanos(1000),
@@ -48,15 +49,15 @@ fn requests_in_flight_are_those_of_all_queues_of_the_attachment() {
     let slot = bed.devices().seen.pop().expect("the last one").slot;
     bed.devices().finished.push_back((slot, Ok(())));
     bed.turn();
-    bed.reactor.apply(mailbox::Command::StopQueue {
+    bed.reactor.apply(mailbox::ReactorCommand::StopQueue {
         queue: QueueId { queue: 1, ..QUEUE },
     });
     assert_eq!((bed.notices().len(), counts[0].in_flight.get()), (1, 3));
     // Counted elsewhere from now on, and with them those that are under way.
-    bed.reactor.apply(mailbox::Command::SetAttachment {
+    bed.reactor.apply(mailbox::ReactorChange::SetAttachment {
         attachment: QUEUE.attachment,
         settings: mailbox::AttachmentSettings {
-            volume: VOLUME,
+            volume: Some(VOLUME),
             revoked: false,
             read_only: false,
             write_through: false,

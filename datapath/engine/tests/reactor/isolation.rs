@@ -1,7 +1,7 @@
 //! Damage stays where it is (invariant 11): what a hung device holds is booked on it, not on its neighbours.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
 use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
@@ -29,10 +29,9 @@ fn one_device(bed: &mut Bed, volume: VolumeIndex, device: u16) {
         device: DeviceIndex(device),
         lba: Lba(0),
     };
-    bed.reactor.apply(Command::SetRoute {
+    bed.reactor.apply(ReactorChange::Resume {
         volume,
-        route: Some(Route::new(generation, Epoch(1), vec![run]).expect("one run")),
-        generation,
+        route: Route::new(mapping_of(generation, Epoch(1)), vec![run]).expect("one run"),
     });
 }
 
@@ -56,7 +55,7 @@ fn neighbour_is_served(bed: &mut Bed) -> bool {
         attachment: AttachmentIndex(9),
         queue: 0,
     };
-    let guest = bed.attach(queue, |settings| settings.volume = NEIGHBOUR);
+    let guest = bed.attach(queue, |settings| settings.volume = Some(NEIGHBOUR));
     guest.ask(7, Op::Read, 0, 1, data(1));
     run_first_device(bed, 4);
     guest.answers() == [(7, Status::Ok)]
@@ -108,10 +107,14 @@ fn hungry_queues_share_few_slots() {
         one_device(&mut bed, NEIGHBOUR, 0);
         one_device(&mut bed, VolumeIndex(2), 1);
         let queues: Vec<Script> = (0..hungry)
-            .map(|queue| bed.attach(QueueId { queue, ..QUEUE }, |settings| settings.volume = NEIGHBOUR))
+            .map(|queue| {
+                bed.attach(QueueId { queue, ..QUEUE }, |settings| {
+                    settings.volume = Some(NEIGHBOUR)
+                })
+            })
             .collect();
         let id = QueueId { queue: 99, ..QUEUE };
-        let other = bed.attach(id, |settings| settings.volume = VolumeIndex(2));
+        let other = bed.attach(id, |settings| settings.volume = Some(VolumeIndex(2)));
         for head in 0..200 {
             queues
                 .iter()
@@ -171,14 +174,16 @@ fn flushes_that_a_hung_device_holds_count_with_it() {
 fn what_a_guest_does_to_itself_is_not_counted_with_the_disk() {
     let mut bed = Bed::new(SLOTS, 2);
     let stats: Arc<stats::DeviceStats> = Arc::default();
-    bed.reactor.apply(Command::AddDevice {
-        device: DeviceIndex(0),
-        stats: Arc::clone(&stats),
-        deadline: Nanos(1000),
-    });
     let of_guest: Arc<stats::AttachmentStats> = Arc::default();
     let guest = bed.attach(QUEUE, |settings| settings.stats = Arc::clone(&of_guest));
     for (head, fault) in (0..).zip(Fault::ALL) {
+        // Also the one that has refused the node is given another try.
+        bed.reactor.apply(ReactorCommand::AddDevice {
+            opened: (),
+            device: DeviceIndex(0),
+            stats: Arc::clone(&stats),
+            deadline: Nanos(1000),
+        });
         let odd = vec![piece(0x10_0001, 512)];
         // As it is, and by way of a bounce buffer.
         for segments in [data(1), odd] {
@@ -227,7 +232,8 @@ fn a_device_does_not_come_in_the_place_of_one_that_is_at_work() {
     let guest = bed.attach(QUEUE, |_| {});
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
-    bed.reactor.apply(Command::AddDevice {
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: Arc::default(),
         deadline: Nanos(1000),
@@ -262,7 +268,9 @@ fn requests_that_a_hung_device_keeps_leave_no_slots_to_its_other_guests() {
     run_first_device(&mut bed, 2);
     let hung = VolumeIndex(2);
     one_device(&mut bed, hung, 1);
-    let guest = bed.attach(QueueId { queue: 9, ..QUEUE }, |settings| settings.volume = hung);
+    let guest = bed.attach(QueueId { queue: 9, ..QUEUE }, |settings| {
+        settings.volume = Some(hung)
+    });
     guest.ask(7, Op::Read, 0, 1, data(1));
     let held = bed.reactor.in_flight();
     run_first_device(&mut bed, 2);
@@ -273,7 +281,9 @@ fn requests_that_a_hung_device_keeps_leave_no_slots_to_its_other_guests() {
 
 /// A queue of a volume that asks for that many long reads at a sector.
 fn long_reads(bed: &mut Bed, queue: u16, volume: VolumeIndex, count: u16, lba: u64) -> Script {
-    let guest = bed.attach(QueueId { queue, ..QUEUE }, |settings| settings.volume = volume);
+    let guest = bed.attach(QueueId { queue, ..QUEUE }, |settings| {
+        settings.volume = Some(volume)
+    });
     for head in 0..count {
         let segments = (0..200).map(|at| piece(0x20_0000 + at * 512, 512));
         guest.ask(head, Op::Read, lba, 200, segments.collect());
@@ -357,7 +367,8 @@ fn lists_that_a_hung_device_keeps_count_with_it() {
 fn a_device_that_hangs_leaves_parts_to_others() {
     let (mut bed, queues) = bed();
     bed.devices().limits[0].io_bytes_max = 8 * 512;
-    bed.reactor.apply(Command::AddDevice {
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: Arc::default(),
         deadline: Nanos(1000),

@@ -1,7 +1,7 @@
 //! Requests with more segments than a slot has places for: room that is lent, pieces, and whom they hold up.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
 use palisade_block::*;
 use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors};
@@ -156,7 +156,7 @@ fn a_queue_that_stops_hands_over_the_long_request_it_has_taken() {
     bed.turn();
     let waiting = guest.0.borrow().waiting.len();
     assert!(waiting > 0 && guest.0.borrow().backlog == 1);
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     for _ in 0..10 {
         bed.finish_all(Ok(()));
         bed.turn();
@@ -177,7 +177,8 @@ fn a_request_without_end_leaves_turns_to_others() {
     let devices = bed.devices();
     devices.limits[0].sectors = Sectors(SECTORS);
     devices.at_once = Some(Ok(()));
-    bed.reactor.apply(Command::AddDevice {
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: Arc::new(DeviceStats::default()),
         deadline: Nanos(1000),
@@ -188,10 +189,9 @@ fn a_request_without_end_leaves_turns_to_others() {
         device: DeviceIndex(0),
         lba: Lba(0),
     };
-    bed.reactor.apply(Command::SetRoute {
+    bed.reactor.apply(ReactorChange::Resume {
         volume: VOLUME,
-        route: Some(Route::new(Generation(2), Epoch(1), vec![run]).unwrap()),
-        generation: Generation(2),
+        route: Route::new(mapping_of(Generation(2), Epoch(1)), vec![run]).unwrap(),
     });
     let (long, short) = (bed.attach(QUEUE, |_| {}), bed.attach(OTHER, |_| {}));
     long.ask(1, Op::Read, 0, SECTORS, data(SECTORS));

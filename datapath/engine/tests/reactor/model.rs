@@ -8,7 +8,8 @@ mod steps;
 mod turn;
 mod world;
 
-use palisade_block::mailbox::{AttachmentSettings, Command, Notice};
+use crate::bench_of::mapping_of;
+use palisade_block::mailbox::{AttachmentSettings, Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::{AttachmentStats, Count, DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
@@ -31,6 +32,14 @@ struct Model {
     devices: Vec<Arc<DeviceStats>>,
     stats: Arc<ReactorStats>,
     generation: u64,
+    /// The change announced, and whether another was before it of which nobody knows what came.
+    announced: Option<(u64, bool)>,
+    /// The route that was told last.
+    agreed: u64,
+    /// The change given up last.
+    cancelled: u64,
+    /// Commands that change nothing.
+    stale: u64,
     stalled: [bool; DEVICES],
     stalls: [u64; DEVICES],
     /// Queues that the reactor has, or has not given back yet.
@@ -58,6 +67,10 @@ impl Model {
             devices: (0..DEVICES).map(|_| Arc::default()).collect(),
             stats,
             generation: 0,
+            announced: None,
+            agreed: 0,
+            cancelled: 0,
+            stale: 0,
             stalled: [false; DEVICES],
             stalls: [0; DEVICES],
             served: [false; 2],
@@ -65,7 +78,8 @@ impl Model {
             turns: (0, 0),
         };
         for (device, stats) in (0..).zip(&model.devices) {
-            model.reactor.apply(Command::AddDevice {
+            model.reactor.apply(ReactorCommand::AddDevice {
+                opened: (),
                 device: DeviceIndex(device),
                 stats: Arc::clone(stats),
                 deadline: Nanos(DEADLINE),
@@ -85,10 +99,11 @@ impl Model {
         let write_through = world.write_through;
         let revoked = world.revoked[queue].is_some();
         drop(world);
-        self.reactor.apply(Command::AddQueue {
+        self.reactor.apply(ReactorCommand::AddQueue {
+            kick: None,
             queue: id(queue),
             settings: AttachmentSettings {
-                volume: VolumeIndex(0),
+                volume: Some(VolumeIndex(0)),
                 revoked,
                 read_only: false,
                 write_through,
@@ -101,24 +116,97 @@ impl Model {
 
     fn route(&mut self, layout: usize) {
         self.generation += 1;
-        let generation = Generation(self.generation);
+        (self.announced, self.agreed) = (None, self.generation);
+        {
+            let mut world = self.world.borrow_mut();
+            world.hold();
+            (world.suspended, world.releasing) = (false, true);
+            world.next_layout = Some(layout);
+        }
+        self.resume(layout, self.generation, 2);
+        self.hear();
+    }
+
+    fn resume(&mut self, layout: usize, generation: u64, epoch: u64) {
+        let generation = Generation(generation);
         let runs = LAYOUTS[layout].map(|(volume, sectors, device, lba)| Run {
             volume: Lba(volume),
             sectors: Sectors(sectors),
             device: DeviceIndex(device),
             lba: Lba(lba),
         });
-        let route = Route::new(generation, Epoch(1), runs.to_vec()).expect("runs without a gap");
+        let route =
+            Route::new(mapping_of(generation, Epoch(epoch)), runs.to_vec()).expect("runs without a gap");
+        self.reactor.apply(ReactorChange::Resume {
+            volume: VolumeIndex(0),
+            route,
+        });
+    }
+
+    fn suspend(&mut self, generation: u64) {
         {
             let mut world = self.world.borrow_mut();
-            world.event += 1;
-            world.next_layout = Some((layout, world.event));
+            world.hold();
+            world.suspended = true;
         }
-        self.reactor.apply(Command::SetRoute {
-            volume: VolumeIndex(0),
-            route: Some(route),
-            generation,
-        });
+        let (volume, generation) = (VolumeIndex(0), Generation(generation));
+        let command = ReactorChange::Suspend { volume, generation };
+        self.reactor.apply(command);
+        self.hear();
+    }
+
+    fn cancel(&mut self, generation: u64) {
+        let (volume, generation) = (VolumeIndex(0), Generation(generation));
+        self.reactor.apply(ReactorChange::Cancel { volume, generation });
+        self.hear();
+    }
+
+    /// Changes, announced, decided on, given up, or told late.
+    fn change(&mut self, step: &Step) {
+        match (step, self.announced) {
+            (Step::Suspend, Some((generation, _))) if self.cancelled < generation => self.suspend(generation),
+            (Step::Suspend, None) => {
+                self.generation += 1;
+                self.announced = Some((self.generation, false));
+                self.suspend(self.generation);
+            }
+            (Step::Overtake, Some(_)) => {
+                self.generation += 1;
+                self.announced = Some((self.generation, true));
+                self.suspend(self.generation);
+            }
+            (Step::Cancel, Some((generation, is_known))) => {
+                if !is_known {
+                    self.announced = None;
+                    let mut world = self.world.borrow_mut();
+                    (world.suspended, world.releasing) = (false, true);
+                }
+                self.cancelled = generation;
+                self.cancel(generation);
+            }
+            // What is in force may be said again where the change after it was given up.
+            (Step::Stale(0), _) if self.cancelled != self.generation => {
+                self.told_late(|model| model.resume(1, model.generation - 1, 2))
+            }
+            (Step::Stale(1), _) => self.told_late(|model| model.suspend_late()),
+            (Step::Stale(2), _) if self.cancelled != self.generation - 1 => {
+                self.told_late(|model| model.cancel(model.generation - 1))
+            }
+            (Step::Stale(3), _) => self.told_late(|model| model.resume(1, model.generation + 1, 1)),
+            _ => {}
+        }
+    }
+
+    fn suspend_late(&mut self) {
+        let (volume, generation) = (VolumeIndex(0), Generation(self.generation - 1));
+        self.reactor.apply(ReactorChange::Suspend { volume, generation });
+    }
+
+    fn told_late(&mut self, tell: impl FnOnce(&mut Model)) {
+        self.stale += 1;
+        tell(self);
+        self.hear();
+        assert_eq!(self.stats.stale_commands.get(), self.stale);
     }
 
     fn step(&mut self, step: &Step) {
@@ -137,6 +225,10 @@ impl Model {
                 world.disks[device].fault = Some(FAULTS[fault]);
             }
             Step::Fail(..) => {}
+            Step::Suspend | Step::Cancel | Step::Overtake | Step::Stale(_) => {
+                drop(world);
+                self.change(step);
+            }
             Step::Turn | Step::Sleep | Step::Late | Step::Route | Step::Stop(_) | Step::Revoke => {
                 drop(world);
                 self.reactor_step(step);
@@ -168,7 +260,7 @@ impl Model {
             }
             Step::Stop(queue) if self.served[queue] => {
                 self.world.borrow_mut().stopping[queue] = true;
-                self.reactor.apply(Command::StopQueue { queue: id(queue) });
+                self.reactor.apply(ReactorCommand::StopQueue { queue: id(queue) });
                 self.hear();
             }
             Step::Stop(queue) => self.serve(queue),
@@ -177,11 +269,12 @@ impl Model {
                 {
                     let mut world = self.world.borrow_mut();
                     world.event += 1;
+                    world.releasing = true;
                     world.revoked[1] = world.revoked[1].or(Some(world.event));
                 }
                 self.revoking += 1;
                 let attachment = id(1).attachment;
-                self.reactor.apply(Command::Revoke { attachment });
+                self.reactor.apply(ReactorChange::Revoke { attachment });
                 self.hear();
             }
             _ => self.turn(),
@@ -217,11 +310,17 @@ impl Model {
             world.turn = Turn::default();
             world.now
         };
+        let sent_again = match self.world.borrow().releasing {
+            true => self.world.borrow().taken(),
+            false => 0,
+        };
+        let is_in_use = self.world.borrow().next_layout.is_none();
         let work = self.reactor.turn(Nanos(now));
         {
-            let world = self.world.borrow();
+            let mut world = self.world.borrow_mut();
             let failed = world.heads.iter().flatten().filter(|asked| asked.failed).count();
-            world.turn.hold_against(work, failed);
+            world.turn.hold_against(work, failed, sent_again);
+            world.releasing &= !is_in_use;
         }
         self.turns.0 += 1;
         self.turns.1 += u64::from(work > 0);
@@ -236,18 +335,29 @@ impl Model {
         }
     }
 
-    fn heed(&mut self, notice: Notice<Of>) {
+    fn heed(&mut self, notice: Notice<Of, Of>) {
         let mut world = self.world.borrow_mut();
         match notice {
             Notice::RouteInUse { generation, .. } => {
                 assert!(generation.0 <= self.generation);
                 // One may have been replaced by a newer one before it came into use.
-                if generation.0 == self.generation
-                    && let Some((layout, _)) = world.next_layout.take()
+                if generation.0 == self.agreed
+                    && let Some(layout) = world.next_layout.take()
                 {
                     world.layout = layout;
                 }
             }
+            Notice::Suspended { generation, .. } => {
+                let announced = self.announced.map(|(generation, _)| generation);
+                assert_eq!(announced, Some(generation.0), "of another change");
+                assert!(world.pending.is_empty(), "devices have something of it");
+                assert_eq!(self.stats.parked.get(), world.taken() as u64);
+            }
+            Notice::Cancelled { .. } => assert!(self.announced.is_none()),
+            Notice::Stale { epoch, .. } => assert!(epoch >= Epoch(2)),
+            Notice::DeviceFenced { .. } => unreachable!("no device refuses the node"),
+            Notice::Parked { .. } => unreachable!("no route lets faults wait"),
+            Notice::VolumeEnded { .. } => unreachable!("the volume never ends"),
             Notice::QueueStopped { queue, source } => {
                 let (number, Of(..)) = (usize::from(queue.queue), source.expect("it was served"));
                 let mine = |asked: &&world::Asked| asked.queue == number && asked.taken.is_some();
@@ -275,7 +385,9 @@ impl Model {
                     "told too soon"
                 );
             }
-            Notice::DeviceIdle { .. } => unreachable!("no device was dropped"),
+            Notice::DeviceClosed { .. } => unreachable!("no device is closed"),
+            Notice::DeviceUnusable { .. } => unreachable!("each can be opened"),
+            Notice::MemoryReleased { .. } => unreachable!("none is pinned"),
             Notice::QueueStalled { .. } => unreachable!("no steps are timed"),
         }
     }
@@ -290,6 +402,11 @@ impl Model {
             .filter(|asked| asked.taken.is_some())
             .count() as u64;
         assert_eq!(u64::from(self.reactor.in_flight()), taken);
+        let is_held = world.suspended || world.next_layout.is_some();
+        assert!(
+            is_held || self.stats.parked.get() == 0,
+            "forgotten where it is parked"
+        );
         assert_eq!(self.counts.in_flight.get(), taken);
         if worked {
             assert_eq!(self.stats.slots_used.get(), taken);
@@ -317,6 +434,9 @@ impl Model {
 
     /// Devices answer all, without a fault, until nothing is under way.
     fn drain(&mut self) {
+        if self.announced.is_some() {
+            self.route(self.generation as usize % LAYOUTS.len());
+        }
         for disk in &mut self.world.borrow_mut().disks {
             (disk.busy, disk.fault) = (false, None);
         }

@@ -3,10 +3,9 @@
 
 use crate::bench_of::*;
 use palisade_block::limits::BOUNCE_BYTES;
-use palisade_block::mailbox::Command;
-use palisade_block::stats::{AttachmentStats, DeviceStats};
+use palisade_block::stats::AttachmentStats;
 use palisade_block::*;
-use palisade_words::{DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
+use palisade_words::{QueueId, Sectors, VolumeIndex};
 use std::sync::Arc;
 
 /// Sectors of a bounce buffer.
@@ -19,30 +18,9 @@ fn large(buffers: usize, change: impl FnOnce(&mut DeviceLimits)) -> (Bed, Script
     let limits = &mut bed.devices().limits[0];
     limits.sectors = Sectors(LARGE);
     change(limits);
-    bed.reactor.apply(Command::AddDevice {
-        device: DeviceIndex(0),
-        stats: Arc::new(DeviceStats::default()),
-        deadline: Nanos(1000),
-    });
-    give_run(&mut bed, VOLUME, 0);
+    bed.give_device(VOLUME, 0, Nanos(1000));
     let guest = bed.attach(QUEUE, |_| {});
     (bed, guest)
-}
-
-/// Gives a volume the whole of a device.
-fn give_run(bed: &mut Bed, volume: VolumeIndex, device: u16) {
-    let run = Run {
-        volume: Lba(0),
-        sectors: bed.devices().limits[usize::from(device)].sectors,
-        device: DeviceIndex(device),
-        lba: Lba(0),
-    };
-    bed.reactor.apply(Command::SetRoute {
-        volume,
-        route: Some(Route::new(Generation(2), Epoch(1), vec![run]).expect("one run")),
-        generation: Generation(2),
-    });
-    bed.notices();
 }
 
 /// What was started since, as first sector, sectors and whether by way of a buffer; it ends well.
@@ -277,7 +255,7 @@ fn what_waited_for_its_device_and_is_done_at_once_is_answered() {
 fn those_behind_many_that_wait_have_a_turn() {
     let (mut bed, guest) = large(4, |_| {});
     let other = VolumeIndex(1);
-    give_run(&mut bed, other, 1);
+    bed.give_run(other, 1);
     // More than one queue may have in flight.
     let second = bed.attach(QueueId { queue: 1, ..QUEUE }, |_| {});
     for head in 0..48 {
@@ -292,7 +270,7 @@ fn those_behind_many_that_wait_have_a_turn() {
     let waiting = bed.reactor.in_flight() as usize - held;
     assert!((65..96).contains(&waiting), "{waiting}");
     let third = QueueId { queue: 2, ..QUEUE };
-    let third = bed.attach(third, |settings| settings.volume = other);
+    let third = bed.attach(third, |settings| settings.volume = Some(other));
     third.ask(1, Op::Read, 7, 1, odd(1));
     assert_eq!(bed.turn(), 1, "it is taken and waits behind the others");
     assert_eq!((bed.turn(), bed.devices().seen.len()), (0, 3));

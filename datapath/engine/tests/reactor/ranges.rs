@@ -2,7 +2,7 @@
 
 use crate::bench_of::*;
 use palisade_block::limits::{DISCARD_SECTORS_MAX, RANGE_BYTES_MAX};
-use palisade_block::mailbox::{Command, Notice};
+use palisade_block::mailbox::{Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
@@ -23,7 +23,8 @@ fn bed() -> Bed {
             bed.turn();
             bed.finish_all(Ok(()));
         }
-        bed.reactor.apply(Command::StopQueue { queue: id(9, volume) });
+        bed.reactor
+            .apply(ReactorCommand::StopQueue { queue: id(9, volume) });
     }
     bed.notices();
     bed
@@ -41,7 +42,8 @@ pub fn unknown(kind: DeviceKind) -> Bed {
     for device in 0..2 {
         bed.devices().limits[usize::from(device)].sectors = Sectors(SECTORS);
         bed.devices().limits[usize::from(device)].kind = kind;
-        bed.reactor.apply(Command::AddDevice {
+        bed.reactor.apply(ReactorCommand::AddDevice {
+            opened: (),
             device: DeviceIndex(device),
             stats: Arc::new(DeviceStats::default()),
             deadline: Nanos(u64::MAX / 2),
@@ -52,11 +54,10 @@ pub fn unknown(kind: DeviceKind) -> Bed {
             device: DeviceIndex(device),
             lba: Lba(0),
         };
-        let route = Route::new(Generation(2), Epoch(1), vec![run]).expect("one run");
-        bed.reactor.apply(Command::SetRoute {
+        let route = Route::new(mapping_of(Generation(2), Epoch(1)), vec![run]).expect("one run");
+        bed.reactor.apply(ReactorChange::Resume {
             volume: VolumeIndex(device),
-            route: Some(route),
-            generation: Generation(2),
+            route,
         });
     }
     bed.notices();
@@ -65,7 +66,7 @@ pub fn unknown(kind: DeviceKind) -> Bed {
 
 pub fn guest(bed: &mut Bed, attachment: u16, queue: u16, volume: u16) -> Script {
     bed.attach(id(attachment, queue), |settings| {
-        settings.volume = VolumeIndex(volume);
+        settings.volume = Some(VolumeIndex(volume));
     })
 }
 
@@ -222,9 +223,9 @@ fn a_queue_that_stops_ends_them_and_one_that_leaves_begins_no_more() {
         for _ in 0..10 {
             bed.turn();
         }
-        bed.reactor.apply(Command::StopQueue { queue: id(0, 0) });
+        bed.reactor.apply(ReactorCommand::StopQueue { queue: id(0, 0) });
         if leaves {
-            bed.reactor.apply(Command::LeaveQueue { queue: id(0, 0) });
+            bed.reactor.apply(ReactorCommand::LeaveQueue { queue: id(0, 0) });
         }
         let (mut begun, mut stopped) = (4, false);
         while !stopped {

@@ -6,7 +6,7 @@ use palisade_block::limits::{
     FLIGHT_BYTES_ALL, FLIGHT_BYTES_EACH, FLIGHT_BYTES_SHARED, FLIGHT_SHARED_FOR, PIECE_BYTES_MAX,
     TURN_BYTES_ALL, TURN_BYTES_EACH,
 };
-use palisade_block::mailbox::{Command, Notice, Pace};
+use palisade_block::mailbox::{Notice, Pace, ReactorChange, ReactorCommand};
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
@@ -38,7 +38,8 @@ fn bed() -> Bed {
 
 /// Takes a device as it is now into use, for a volume of its own.
 fn add(bed: &mut Bed, device: u16) {
-    bed.reactor.apply(Command::AddDevice {
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(device),
         stats: Arc::new(DeviceStats::default()),
         deadline: Nanos(u64::MAX / 2),
@@ -54,10 +55,9 @@ fn route(bed: &mut Bed, device: u16, generation: u64) {
         lba: Lba(0),
     };
     let generation = Generation(generation);
-    bed.reactor.apply(Command::SetRoute {
+    bed.reactor.apply(ReactorChange::Resume {
         volume: VolumeIndex(device),
-        route: Some(Route::new(generation, Epoch(1), vec![run]).expect("one run")),
-        generation,
+        route: Route::new(mapping_of(generation, Epoch(1)), vec![run]).expect("one run"),
     });
     bed.notices();
 }
@@ -83,7 +83,7 @@ fn a_neighbour_is_served_in_the_turn_in_which_it_asks_beside_requests_of_gibibyt
     let mut bed = bed();
     bed.devices().at_once = Some(Ok(()));
     let giants: Vec<_> = (0..8).map(|queue| bed.attach(id(0, queue), |_| {})).collect();
-    let neighbour = bed.attach(id(1, 0), |settings| settings.volume = VolumeIndex(1));
+    let neighbour = bed.attach(id(1, 0), |settings| settings.volume = Some(VolumeIndex(1)));
     for guest in &giants {
         (0..4).for_each(|head| ask_giant(guest, head));
     }
@@ -228,7 +228,7 @@ fn a_guest_has_less_in_flight_while_another_asks_the_same_disk_and_its_share_aga
     let hungry = bed.attach(id(0, 0), |_| {});
     let [neighbour, elsewhere] = [0, 1].map(|device| {
         bed.attach(id(1 + device, 0), |settings| {
-            settings.volume = VolumeIndex(device);
+            settings.volume = Some(VolumeIndex(device));
         })
     });
     for head in 0..64 {
@@ -309,7 +309,7 @@ fn nothing_is_taken_from_a_queue_while_its_request_rests_and_all_of_it_after() {
 const SECOND: u64 = 1_000_000_000;
 
 /// An attachment with a limit of 10 MiB a second, and its counters.
-fn limited(bed: &mut Bed) -> (Script, Arc<AttachmentStats>) {
+pub fn limited(bed: &mut Bed) -> (Script, Arc<AttachmentStats>) {
     bed.now = 5 * SECOND;
     let stats: Arc<AttachmentStats> = Arc::default();
     let counted = Arc::clone(&stats);
@@ -400,23 +400,38 @@ fn zeroes_that_are_written_are_charged_once() {
 
 #[test]
 fn somebody_who_waits_for_a_limited_request_does_not_wait_for_its_limit() {
-    // A queue that is to stop, a volume that is to get another route.
-    for stop in [true, false] {
-        let mut bed = bed();
-        let (guest, _) = limited(&mut bed);
-        bed.devices().at_once = Some(Ok(()));
-        let sectors = 64 << 11;
-        guest.ask(1, Op::Read, 0, sectors, data(sectors));
-        turns(&mut bed, 3);
-        assert!(guest.answers().is_empty() && begun(&mut bed) < 3 << 20);
-        match stop {
-            true => bed.reactor.apply(Command::StopQueue { queue: QUEUE }),
-            false => route(&mut bed, 0, 3),
-        }
+    let (mut bed, guest) = begun_within_a_limit();
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
+    turns(&mut bed, 64);
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    assert_eq!(bed.notices().len(), 1);
+}
+
+/// It is parked, and goes on by the new route within its limit.
+#[test]
+fn a_route_does_not_wait_for_the_limit_of_a_request() {
+    let (mut bed, guest) = begun_within_a_limit();
+    bed.suspend(3);
+    assert_eq!(told(&mut bed), ["suspended 3"]);
+    route(&mut bed, 0, 3);
+    for _ in 0..3 {
         turns(&mut bed, 64);
-        assert_eq!(guest.answers(), [(1, Status::Ok)]);
-        assert_eq!(bed.notices().len(), 1);
+        assert!(guest.answers().is_empty());
+        bed.now += 1_000_000;
     }
+    bed.reactor.abandon();
+}
+
+/// A request of 64 MiB that was begun, and waits for its attachment's limit.
+fn begun_within_a_limit() -> (Bed, Script) {
+    let mut bed = bed();
+    let (guest, _) = limited(&mut bed);
+    bed.devices().at_once = Some(Ok(()));
+    let sectors = 64 << 11;
+    guest.ask(1, Op::Read, 0, sectors, data(sectors));
+    turns(&mut bed, 3);
+    assert!(guest.answers().is_empty() && begun(&mut bed) < 3 << 20);
+    (bed, guest)
 }
 
 #[test]
@@ -429,7 +444,7 @@ fn no_piece_is_begun_for_an_attachment_whose_volume_was_taken_away() {
         ask_giant(&guest, 1);
         turns(&mut bed, 4);
         let flying: Vec<_> = bed.devices().seen.drain(..).map(|io| io.slot).collect();
-        bed.reactor.apply(Command::Revoke {
+        bed.reactor.apply(ReactorChange::Revoke {
             attachment: QUEUE.attachment,
         });
         for _ in 0..10 {
@@ -513,11 +528,11 @@ fn one_turn_looks_at_some_of_those_that_rest() {
 
 /// Stops a queue of a session that ends.
 fn leave(bed: &mut Bed) {
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
-    bed.reactor.apply(Command::LeaveQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::LeaveQueue { queue: QUEUE });
 }
 
-fn is_back(notices: &[Notice<Script>]) -> bool {
+fn is_back(notices: &[Notice<Script, Obedient>]) -> bool {
     matches!(notices, [Notice::QueueStopped { source: Some(_), .. }])
 }
 
@@ -612,8 +627,8 @@ fn only_a_queue_that_is_to_stop_is_left() {
     let sectors = 8 << 11;
     guest.ask(1, Op::Read, 0, sectors, data(sectors));
     turns(&mut bed, 2);
-    bed.reactor.apply(Command::LeaveQueue { queue: QUEUE });
-    bed.reactor.apply(Command::LeaveQueue { queue: id(7, 7) });
+    bed.reactor.apply(ReactorCommand::LeaveQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::LeaveQueue { queue: id(7, 7) });
     turns(&mut bed, 8);
     assert_eq!(guest.answers(), [(1, Status::Ok)]);
     assert!(bed.notices().is_empty());

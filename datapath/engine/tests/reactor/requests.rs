@@ -327,7 +327,8 @@ fn an_idle_queue_is_not_asked() {
 fn with_io_bytes_max(bytes: u32) -> (Bed, Script) {
     let mut bed = Bed::new(16, 4);
     bed.devices().limits[0].io_bytes_max = bytes;
-    bed.reactor.apply(mailbox::Command::AddDevice {
+    bed.reactor.apply(mailbox::ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: Default::default(),
         deadline: Nanos(1000),
@@ -394,7 +395,8 @@ fn a_request_that_is_no_whole_blocks_of_one_of_its_devices_reaches_none() {
     let mut bed = Bed::new(16, 2);
     bed.devices().limits[1].block_bytes = 4096;
     let disk: std::sync::Arc<stats::DeviceStats> = Default::default();
-    bed.reactor.apply(mailbox::Command::AddDevice {
+    bed.reactor.apply(mailbox::ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(1),
         stats: disk.clone(),
         deadline: Nanos(1000),

@@ -1,18 +1,18 @@
 //! A volume that is taken away from an attachment whose queues stay.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::{AttachmentSettings, Command, Notice, Pace};
+use palisade_block::mailbox::{AttachmentSettings, Notice, Pace, ReactorChange, ReactorCommand};
 use palisade_block::*;
 use palisade_words::{AttachmentIndex, Generation, QueueId};
 use std::sync::Arc;
 
 fn revoke(bed: &mut Bed) {
-    bed.reactor.apply(Command::Revoke {
+    bed.reactor.apply(ReactorChange::Revoke {
         attachment: QUEUE.attachment,
     });
 }
 
-fn is_revoked(notices: &[Notice<Script>]) -> bool {
+fn is_revoked(notices: &[Notice<Script, Obedient>]) -> bool {
     matches!(notices, [Notice::Revoked { attachment }] if *attachment == QUEUE.attachment)
 }
 
@@ -53,21 +53,17 @@ fn a_number_used_again_is_not_the_volume_that_was_taken_away() {
     );
     revoke(&mut bed);
     assert!(is_revoked(&bed.notices()), "nothing is in flight");
-    let (volume, generation) = (VOLUME, Generation(9));
-    bed.reactor.apply(Command::SetRoute {
-        volume,
-        route: None,
-        generation,
-    });
+    let (volume, generation) = (VOLUME, Generation(2));
+    bed.reactor.apply(ReactorChange::EndVolume { volume, generation });
     bed.route(3, 200);
     let new = bed.attach(new, |_| {});
     let again = QueueId { queue: 1, ..QUEUE };
     let late = bed.attach(again, |settings| settings.revoked = true);
     // Settings that know nothing of it give nothing back.
-    bed.reactor.apply(Command::SetAttachment {
+    bed.reactor.apply(ReactorChange::SetAttachment {
         attachment: QUEUE.attachment,
         settings: AttachmentSettings {
-            volume: VOLUME,
+            volume: Some(VOLUME),
             revoked: false,
             read_only: false,
             write_through: true,
@@ -106,12 +102,13 @@ fn taking_away_is_acknowledged_without_queues_and_when_they_stop() {
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
     revoke(&mut bed);
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     assert!(bed.notices().is_empty());
     bed.finish_all(Ok(()));
     bed.turn();
     let notices = bed.notices();
-    let stopped = |notice: &Notice<Script>| matches!(notice, Notice::QueueStopped { source: Some(_), .. });
+    let stopped =
+        |notice: &Notice<Script, Obedient>| matches!(notice, Notice::QueueStopped { source: Some(_), .. });
     assert!(notices.len() == 2 && stopped(&notices[0]), "each is told");
     assert!(is_revoked(&notices[1..]));
     assert_eq!(guest.answers(), [(1, Status::Ok)]);

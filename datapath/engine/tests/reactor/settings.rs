@@ -1,7 +1,7 @@
 //! An attachment's settings, its limits among them, while it is served.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::{AttachmentSettings, Command, Pace};
+use palisade_block::mailbox::{AttachmentSettings, Pace, ReactorChange};
 use palisade_block::*;
 use palisade_words::{AttachmentIndex, QueueId};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn paced(iops: u64) -> AttachmentSettings {
         ..Pace::default()
     };
     AttachmentSettings {
-        volume: VOLUME,
+        volume: Some(VOLUME),
         revoked: false,
         read_only: false,
         write_through: false,
@@ -33,7 +33,8 @@ fn what_was_drawn_from_a_limit_is_not_spent_under_the_next_one() {
     bed.turn();
     let settings = paced(1000);
     let attachment = QUEUE.attachment;
-    bed.reactor.apply(Command::SetAttachment { attachment, settings });
+    bed.reactor
+        .apply(ReactorChange::SetAttachment { attachment, settings });
     (1..11).for_each(|head| guest.ask(head, Op::Read, 0, 1, data(1)));
     bed.turn();
     assert_eq!(guest.answers().len(), 2);
@@ -53,7 +54,8 @@ fn an_attachments_settings_are_those_of_all_its_queues_and_of_no_other() {
         ..paced(0)
     };
     let attachment = AttachmentIndex(0);
-    bed.reactor.apply(Command::SetAttachment { attachment, settings });
+    bed.reactor
+        .apply(ReactorChange::SetAttachment { attachment, settings });
     for guest in &guests {
         guest.ask(1, Op::Write, 0, 1, data(1));
     }

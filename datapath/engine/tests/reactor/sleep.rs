@@ -1,7 +1,7 @@
 //! Whether a reactor may sleep, whom it asks to wake it, and when it wakes by itself.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::{Command, Notice, Pace};
+use palisade_block::mailbox::{Notice, Pace, ReactorCommand};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
 use palisade_words::QueueId;
@@ -75,7 +75,7 @@ fn nobody_stays_awake_for_the_ring_of_a_queue_that_stops() {
     let guest = bed.attach(QUEUE, |_| {});
     guest.ask(1, Op::Read, 0, 1, data(1));
     bed.turn();
-    bed.reactor.apply(Command::StopQueue { queue: QUEUE });
+    bed.reactor.apply(ReactorCommand::StopQueue { queue: QUEUE });
     guest.ask(2, Op::Read, 0, 1, data(1));
     assert!(!bed.reactor.arm());
     guest.0.borrow_mut().backlog = 1;

@@ -3,7 +3,7 @@
 
 use crate::bench_of::*;
 use crate::ranges::{ask, guest, unknown};
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::ReactorCommand;
 use palisade_block::stats::{AttachmentStats, DeviceStats};
 use palisade_block::*;
 use palisade_words::{DeviceIndex, SlotIndex, VolumeIndex};
@@ -190,13 +190,14 @@ fn whose_they_are_is_told_while_they_last_and_when_they_have_ended() {
     let mut locked = Locked::new(DeviceKind::File, FRAGMENTED);
     let stats = Arc::new(DeviceStats::default());
     let counts = Arc::new(AttachmentStats::default());
-    locked.bed.reactor.apply(Command::AddDevice {
+    locked.bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: Arc::clone(&stats),
         deadline: Nanos(u64::MAX / 2),
     });
     let hungry = locked.bed.attach(id(3, 0), |settings| {
-        settings.volume = VolumeIndex(0);
+        settings.volume = Some(VolumeIndex(0));
         settings.stats = Arc::clone(&counts);
     });
     ask(&hungry, 0, Op::Discard, 0, MIB / 512);

@@ -13,6 +13,7 @@ pub struct Time {
     now: Rc<Cell<u64>>,
     began: u64,
     laps: Rc<Cell<usize>>,
+    starts: Rc<Cell<usize>>,
 }
 
 impl Time {
@@ -27,6 +28,7 @@ impl Time {
 
 impl Stopwatch for Time {
     fn start(&mut self) {
+        self.starts.set(self.starts.get() + 1);
         self.began = self.now.get();
     }
 
@@ -205,6 +207,16 @@ fn a_request_in_pieces_is_timed_with_its_guest_when_it_goes_on() {
     assert_eq!(timed.fast.answers().len(), 1);
 }
 
+/// What the thread waited for between two turns is nobody's, and only a stopwatch that is started knows of it.
+#[test]
+fn the_stopwatch_is_started_with_each_turn() {
+    let mut timed = Timed::new();
+    for turn in 1..=3 {
+        timed.bed.turn();
+        assert_eq!(timed.time.starts.get(), turn);
+    }
+}
+
 #[test]
 fn nothing_is_timed_before_it_is_wanted_nor_afterwards() {
     let mut timed = Timed::new();
@@ -228,7 +240,7 @@ fn a_queue_is_told_of_before_it_is_given_back() {
     timed
         .bed
         .reactor
-        .apply(mailbox::Command::StopQueue { queue: id(SLOW, 0) });
+        .apply(mailbox::ReactorCommand::StopQueue { queue: id(SLOW, 0) });
     timed.bed.turn();
     let notices = timed.bed.notices();
     assert!(
@@ -315,7 +327,7 @@ fn the_queues_of_an_attachment_rest_together_but_for_one_that_is_to_stop() {
     turn_at(&mut timed, soon);
     assert_eq!(other.answers(), []);
     other.0.borrow_mut().backlog = 1;
-    let stop = mailbox::Command::StopQueue { queue: id(SLOW, 1) };
+    let stop = mailbox::ReactorCommand::StopQueue { queue: id(SLOW, 1) };
     timed.bed.reactor.apply(stop);
     turn_at(&mut timed, soon);
     assert_eq!(other.answers().len(), 1);

@@ -224,7 +224,11 @@ fn answers_that_take_long_are_given_in_several_turns_each_once() {
     let mut turns = 0;
     while two.slow.iter().any(|queue| queue.answers().len() < 32) {
         turns += 1;
-        let took = two.turn();
+        let given = |two: &Two| two.slow.iter().map(|queue| queue.answers().len()).sum::<usize>();
+        let (began, before) = (two.now.get(), given(&two));
+        let done = two.bed.reactor.turn(Nanos(began));
+        assert_eq!(done, given(&two) - before, "each is told in its own turn");
+        let took = two.now.get() - began;
         assert!(took <= bound(0), "{took} ns");
         let left = two.bed.reactor.in_flight() > 0;
         assert_eq!(two.bed.reactor.is_held_up(), left);
@@ -233,6 +237,72 @@ fn answers_that_take_long_are_given_in_several_turns_each_once() {
     }
     assert!(turns >= 3, "{turns}");
     assert!(two.slow.iter().all(|queue| queue.answers().len() == 32));
+}
+
+/// The turn ends with a submission of its own; one is due before for each so many places.
+#[test]
+fn what_devices_took_is_submitted_each_time_so_many_places_were_touched() {
+    let full = limits::PULL_BATCH as u16;
+    for (asked, submissions) in [
+        ([full - 1, 0], 1),
+        ([full, 0], 2),
+        ([full, 1], 2),
+        ([full, full], 3),
+    ] {
+        let mut bed = Bed::new(256, 2);
+        let queues = [0, 1].map(|queue| bed.attach(id(FAST, queue), |_| {}));
+        for (queue, asked) in queues.iter().zip(asked) {
+            (0..asked).for_each(|head| queue.ask(head, Op::Read, 0, 1, data(1)));
+        }
+        bed.turn();
+        assert_eq!(bed.devices().seen.len(), usize::from(asked[0] + asked[1]));
+        assert_eq!(bed.devices().submits.get(), submissions, "{asked:?}");
+        bed.reactor.abandon();
+    }
+}
+
+#[test]
+fn a_neighbour_gets_all_it_wants_behind_a_step_that_was_long() {
+    let mut two = Two::new(false);
+    two.time_steps();
+    two.ask(1, 120);
+    (0..8).for_each(|head| two.fast.ask(head, Op::Read, 0, 1, data(1)));
+    assert!(two.turn() > TURN_SUSPICIOUS.0);
+    assert_eq!(two.taken(), [120]);
+    assert_eq!(two.fast.answers().len(), 8);
+}
+
+/// A turn is long when it lasts longer than may be, a step when it lasts so long.
+#[test]
+fn a_turn_goes_on_up_to_its_bound_and_a_step_ends_at_its_own() {
+    for (timed, bound, taken) in [(false, TURN_SUSPICIOUS, 2), (true, limits::STEP_LONG, 1)] {
+        for (less, taken) in [(1, 2), (0, taken)] {
+            let mut two = Two::new(false);
+            if timed {
+                two.time_steps();
+            }
+            for head in 0..2 {
+                two.slow[0].ask(head, Op::Read, 0, 100, two.segments(100));
+            }
+            let fresh = two.bed.devices().fresh.as_mut();
+            fresh.expect("there are fresh pages").takes = bound.0 / 100 - less;
+            two.turn();
+            assert_eq!(two.taken().len(), taken, "timed: {timed}, {less} ns less each");
+        }
+    }
+}
+
+#[test]
+fn a_step_is_looked_at_after_each_of_its_requests() {
+    let mut two = Two::new(false);
+    two.time_steps();
+    for head in 0..8 {
+        two.slow[0].ask(head, Op::Read, 0, 1, two.segments(1));
+    }
+    let fresh = two.bed.devices().fresh.as_mut();
+    fresh.expect("there are fresh pages").takes = limits::STEP_LONG.0 * 2 / 3;
+    two.turn();
+    assert_eq!(two.taken(), [1, 1], "the second is the last");
 }
 
 #[test]
@@ -254,4 +324,75 @@ fn without_a_clock_turns_do_what_there_is_to_do() {
     bed.turn();
     assert_eq!(bed.devices().seen.len(), 4);
     bed.reactor.abandon();
+}
+
+#[test]
+fn what_has_waited_for_its_device_ends_a_turn_that_becomes_long_too() {
+    let mut two = Two::new(true);
+    two.bed.devices().busy = true;
+    two.ask(32, 1);
+    while two.slow.iter().any(|queue| !queue.0.borrow().waiting.is_empty()) {
+        two.turn();
+    }
+    two.bed.devices().busy = false;
+    let took = two.turn();
+    assert!(took > TURN_SUSPICIOUS.0 && took <= bound(1), "{took} ns");
+    assert_eq!(two.taken().len(), TOUCHES_UNSEEN_MAX as usize / 2);
+    two.bed.reactor.abandon();
+}
+
+/// So does what is sent again.
+#[test]
+fn what_was_parked_ends_a_turn_that_becomes_long_too() {
+    let mut two = Two::new(true);
+    two.bed.devices().busy = true;
+    two.ask(32, 1);
+    while two.slow.iter().any(|queue| !queue.0.borrow().waiting.is_empty()) {
+        two.turn();
+    }
+    two.bed.suspend(2);
+    two.bed.cancel(2);
+    two.bed.devices().busy = false;
+    let took = two.turn();
+    assert!(took > TURN_SUSPICIOUS.0 && took <= bound(1), "{took} ns");
+    assert_eq!(two.taken().len(), TOUCHES_UNSEEN_MAX as usize / 2);
+    two.bed.reactor.abandon();
+}
+
+/// All of the request has been begun, and its last piece took long.
+#[test]
+fn nothing_is_taken_behind_a_request_in_pieces_that_was_long() {
+    let mut two = Two::new(false);
+    for head in 0..2 {
+        // The first piece is of one sector, up to the border.
+        two.slow[0].ask(head, Op::Read, 499, 121, two.segments(121));
+    }
+    two.turn();
+    assert_eq!(two.taken(), [1, 120]);
+    assert_eq!(two.slow[0].0.borrow().waiting.len(), 1);
+    two.bed.reactor.abandon();
+}
+
+/// It has not been looked at in that turn, and holds up nothing of its queue.
+#[test]
+fn what_waits_for_a_buffer_stays_where_it_is_when_a_turn_has_become_long() {
+    let mut two = Two::new(true);
+    // One of four buffers is kept for another device.
+    for head in 0..4 {
+        two.fast.ask(head, Op::Read, 0, 1, vec![piece(0x10_0001, 512)]);
+    }
+    two.turn();
+    two.turn();
+    assert_eq!(two.bed.devices().seen.len(), 3);
+    two.bed.devices().busy = true;
+    two.ask(32, 1);
+    while two.slow.iter().any(|queue| !queue.0.borrow().waiting.is_empty()) {
+        two.turn();
+    }
+    two.fast.ask(4, Op::Read, 0, 1, data(1));
+    two.bed.devices().busy = false;
+    assert!(two.turn() > TURN_SUSPICIOUS.0);
+    assert_eq!(two.fast.0.borrow().waiting.len(), 1);
+    assert!(two.bed.reactor.arm(), "its queue has more, and room for it");
+    two.bed.reactor.abandon();
 }

@@ -2,7 +2,7 @@
 
 use crate::bench_of::*;
 use palisade_block::limits::TURN_DESCRIPTORS_ALL;
-use palisade_block::mailbox::{Command, Notice};
+use palisade_block::mailbox::{Notice, ReactorCommand};
 use palisade_block::*;
 use palisade_words::QueueId;
 use palisade_words::limits::QUEUE_SIZE_MAX;
@@ -154,6 +154,104 @@ fn a_chain_that_needs_a_list_counts_twice_and_comes_to_its_end() {
     bed.reactor.abandon();
 }
 
+/// So many segments that a list is needed.
+fn many() -> Vec<Segment> {
+    (0..300).map(|at| piece(0x20_0000 + at * 512, 512)).collect()
+}
+
+/// Behind one that was followed: so much of the turn is left for a queue, of which one chain is followed, and the next.
+#[test]
+fn what_a_list_is_fetched_for_may_be_followed_as_far_as_before() {
+    let mut bed = Bed::new(64, 2);
+    hostile(&mut bed, 1, 1, 2000);
+    let guest = bed.attach(queue(1), |_| {});
+    guest.ask(0, Op::Read, 0, 300, many());
+    guest.0.borrow_mut().chains.insert(0, 1200);
+    bed.turn();
+    assert_eq!(walked(std::slice::from_ref(&guest)), [[1200, 1200]]);
+    assert_eq!(bed.reactor.in_flight(), 1);
+    bed.reactor.abandon();
+}
+
+#[test]
+fn what_was_followed_in_vain_or_answered_by_its_source_counts_for_those_behind() {
+    // There is no list; it is answered when it has one.
+    for (long, by_itself) in [(0, false), (4, true)] {
+        let mut bed = Bed::of(
+            palisade_engine::ReactorConfig {
+                slots: 64,
+                parts: 8,
+                long,
+                watch_every: Nanos(10),
+            },
+            2,
+        );
+        let guest = bed.attach(queue(9), |_| {});
+        guest.ask(0, Op::Read, 0, 300, many());
+        match by_itself {
+            true => guest.0.borrow_mut().by_itself.insert(0, 1000),
+            false => guest.0.borrow_mut().chains.insert(0, 1000),
+        };
+        let followed = if by_itself { 2000 } else { 1000 };
+        let behind = hostile(&mut bed, 1, 1, TURN_DESCRIPTORS_ALL - followed + 1);
+        bed.turn();
+        assert_eq!(guest.answers().len(), usize::from(by_itself));
+        assert_eq!(sum(&walked(std::slice::from_ref(&guest))), followed);
+        assert_eq!(
+            sum(&walked(&behind)),
+            TURN_DESCRIPTORS_ALL - followed,
+            "by itself: {by_itself}"
+        );
+        assert_eq!(behind[0].answers(), [], "one too many");
+        bed.turn();
+        assert_eq!(behind[0].answers().len(), 1);
+    }
+}
+
+/// A guest may change what it asks for meanwhile.
+#[test]
+fn a_chain_that_grows_while_its_list_is_fetched_is_left_and_counts() {
+    let mut bed = Bed::new(64, 2);
+    hostile(&mut bed, 1, 1, 3000);
+    let guest = bed.attach(queue(1), |_| {});
+    guest.ask(0, Op::Read, 0, 300, many());
+    guest.0.borrow_mut().chains.extend([(0, 1000), (1, 2000)]);
+    guest.0.borrow_mut().changes_to = Some((1, Op::Read, 0, 300, many()));
+    let behind = bed.attach(queue(2), |_| {});
+    (0..2).for_each(|head| behind.ask(head, Op::Read, 0, 1, data(1)));
+    behind.0.borrow_mut().chains.insert(0, 90);
+    bed.turn();
+    assert_eq!(
+        walked(std::slice::from_ref(&guest)),
+        [[1000, TURN_DESCRIPTORS_ALL - 3000]]
+    );
+    assert_eq!(
+        sum(&walked(std::slice::from_ref(&behind))),
+        0,
+        "nothing is left of the turn"
+    );
+    bed.turn();
+    assert_eq!(walked(std::slice::from_ref(&guest)), [[2000, 2000]]);
+    bed.reactor.abandon();
+}
+
+/// Who is served out of its order has its answers when it is served, as all others do.
+#[test]
+fn what_is_answered_first_is_shown_before_the_next_is_served() {
+    let mut bed = Bed::new(64, 2);
+    bed.devices().at_once = Some(Ok(()));
+    let guests = hostile(&mut bed, 2, 1, LONGEST);
+    bed.turn();
+    let left = guests.iter().find(|guest| guest.answers().is_empty());
+    let left = left.expect("one of the two").clone();
+    let neighbour = bed.attach(queue(9), |_| {});
+    neighbour.0.borrow_mut().watched = Some(left.clone());
+    neighbour.ask(1, Op::Read, 0, 1, data(1));
+    bed.turn();
+    assert_eq!(left.answers().len(), 1);
+    assert_eq!(neighbour.0.borrow().seen_of_watched.first(), Some(&1));
+}
+
 /// Its place in the ring lies behind the chain that was left.
 #[test]
 fn a_queue_that_stops_gives_what_was_left_its_turn_first() {
@@ -164,14 +262,14 @@ fn a_queue_that_stops_gives_what_was_left_its_turn_first() {
     assert_eq!(guests[left].0.borrow().backlog, 1);
     assert!(bed.reactor.arm(), "there is something to do");
     bed.reactor.disarm();
-    bed.reactor.apply(Command::StopQueue {
+    bed.reactor.apply(ReactorCommand::StopQueue {
         queue: queue(left as u16),
     });
     bed.turn();
     assert_eq!(guests[left].answers().len(), 1);
     bed.turn();
     let notices = bed.notices();
-    let stopped = |notice: &Notice<Script>| matches!(notice, Notice::QueueStopped { queue: id, .. } if *id == queue(left as u16));
+    let stopped = |notice: &Notice<Script, Obedient>| matches!(notice, Notice::QueueStopped { queue: id, .. } if *id == queue(left as u16));
     assert!(notices.iter().any(stopped), "{notices:?}");
     assert_eq!(guests[left].0.borrow().waiting.len(), 1, "that is the next one's");
 }

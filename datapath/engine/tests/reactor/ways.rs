@@ -1,7 +1,7 @@
 //! Which way a request goes: as it is, in pieces, or nowhere; and what its device is told of it.
 
 use crate::bench_of::*;
-use palisade_block::mailbox::Command;
+use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
 use palisade_words::{DeviceIndex, Epoch, Generation, Lba, Sectors, SlotIndex};
@@ -15,11 +15,10 @@ fn route(bed: &mut Bed, runs: &[(u64, u64, u16, u64)]) {
         lba: Lba(lba),
     });
     let generation = Generation(2);
-    let route = Route::new(generation, Epoch(1), runs.collect()).expect("runs without a gap");
-    bed.reactor.apply(Command::SetRoute {
+    let route = Route::new(mapping_of(generation, Epoch(1)), runs.collect()).expect("runs without a gap");
+    bed.reactor.apply(ReactorChange::Resume {
         volume: VOLUME,
-        route: Some(route),
-        generation,
+        route,
     });
     bed.notices();
 }
@@ -61,7 +60,8 @@ fn what_ends_with_its_run_or_is_as_long_as_its_device_takes_needs_no_parts() {
     };
     let mut bed = Bed::of(config, 2);
     bed.devices().limits[0].io_bytes_max = 8 * 512;
-    bed.reactor.apply(Command::AddDevice {
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
         device: DeviceIndex(0),
         stats: Default::default(),
         deadline: Nanos(1000),
@@ -187,4 +187,108 @@ fn what_a_device_is_told_beforehand_begins_anew_behind_an_interruption() {
     bed.finish_all(Ok(()));
     bed.turn();
     assert_eq!(guest.answers().len(), 7);
+}
+
+#[test]
+fn a_device_that_looks_ahead_is_told_of_the_usual_requests_alone() {
+    for (segments, told) in [(2, 2), (3, 0)] {
+        let mut bed = Bed::new(64, 2);
+        bed.devices().fetches = true;
+        let guest = bed.attach(QUEUE, |_| {});
+        for head in 0..2 {
+            let pieces = (0..segments).map(|at| piece(0x20_0000 + at * 1024, 512));
+            guest.ask(head, Op::Write, 0, segments as u64, pieces.collect());
+        }
+        assert_eq!(bed.turn(), 2);
+        let expected = |(step, _): &&(&str, u64)| *step == "expect";
+        let steps = bed.devices().steps.borrow();
+        assert_eq!(steps.iter().filter(expected).count(), told, "{segments} segments");
+        drop(steps);
+        bed.reactor.abandon();
+    }
+}
+
+/// A bed whose first device is memory, with so many parts.
+fn of_memory(parts: u32, sectors: u64) -> Bed {
+    let config = ReactorConfig {
+        slots: 16,
+        parts,
+        long: 0,
+        watch_every: Nanos(10),
+    };
+    let mut bed = Bed::of(config, 2);
+    let limits = &mut bed.devices().limits[0];
+    (limits.kind, limits.sectors) = (DeviceKind::Memory, Sectors(sectors));
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
+        device: DeviceIndex(0),
+        stats: Default::default(),
+        deadline: Nanos(1000),
+    });
+    route(&mut bed, &[(0, sectors, 0, 0)]);
+    bed
+}
+
+#[test]
+fn what_discards_as_much_as_a_piece_needs_no_parts() {
+    let sectors = u64::from(limits::PIECE_BYTES_MAX) / 512;
+    let mut bed = of_memory(0, 2 * sectors);
+    let guest = bed.attach(QUEUE, |_| {});
+    for (more, count) in [(0, 1), (8, 0)] {
+        guest.ask(1, Op::Discard, 0, sectors + more, vec![]);
+        bed.turn();
+        assert_eq!(started(&mut bed).len(), count);
+    }
+    bed.reactor.abandon();
+}
+
+#[test]
+fn a_write_through_guest_counts_on_what_it_discards_and_others_flush_by_themselves() {
+    for write_through in [false, true] {
+        let mut bed = of_memory(8, 1000);
+        let guest = bed.attach(QUEUE, |settings| settings.write_through = write_through);
+        guest.ask(1, Op::WriteZeroes { unmap: false }, 0, 8, vec![]);
+        let mut ops = Vec::new();
+        for _ in 0..3 {
+            bed.turn();
+            ops.extend(bed.devices().seen.iter().map(|io| io.op));
+            bed.finish_all(Ok(()));
+        }
+        let zero = Op::WriteZeroes { unmap: false };
+        let due = [zero, Op::Flush];
+        assert_eq!(ops, due[..1 + usize::from(write_through)]);
+        assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    }
+}
+
+/// Whatever its source says of memory, at once, and when its device has room for it.
+#[test]
+fn a_device_is_given_no_memory_for_what_goes_as_it_is_and_moves_no_data() {
+    for busy in [false, true] {
+        for (op, sectors) in [(Op::Discard, 8), (Op::Flush, 0)] {
+            let mut bed = of_memory(8, 1000);
+            bed.devices().busy = busy;
+            let guest = bed.attach(QUEUE, |_| {});
+            guest.ask(1, op, 0, sectors, data(8));
+            bed.turn();
+            bed.devices().busy = false;
+            bed.turn();
+            let seen = std::mem::take(&mut bed.devices().seen);
+            assert!(matches!(&seen[..], [io] if io.segments.is_empty()), "{seen:?}");
+            bed.reactor.abandon();
+        }
+    }
+}
+
+#[test]
+fn what_has_as_many_segments_as_a_slot_has_places_goes_as_it_is() {
+    let mut bed = of_memory(0, 1000);
+    let guest = bed.attach(QUEUE, |_| {});
+    let count = limits::SEGMENTS_PER_SLOT;
+    let segments = (0..count).map(|at| piece(0x20_0000 + at * 1024, 512));
+    guest.ask(1, Op::Read, 0, count as u64, segments.collect());
+    bed.turn();
+    let seen = bed.devices().seen.iter().map(|io| io.segments.len());
+    assert_eq!(seen.collect::<Vec<_>>(), [count]);
+    bed.reactor.abandon();
 }

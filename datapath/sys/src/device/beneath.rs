@@ -167,7 +167,7 @@ fn hold_backing(
         true => share,
         false => share.part(backing.offset, backing.size_limit),
     };
-    let is_block = matches!(backing.place, underlay::Place::Block(_));
+    let is_block = matches!(backing.storage, underlay::StorageId::Block(_));
     let file = match share {
         Share::All if is_block => open::claim(&place, &path, way.read_only, 0, way.until)?.0,
         Share::All | Share::Part(_) => open(&place, &path, way.read_only)?,
@@ -211,9 +211,9 @@ pub(super) fn file_under(device: &File) -> Option<(File, Vec<String>)> {
         }
         loops.push(directory.file_name()?.to_str()?.to_owned());
         let under = open(&place, &path, true).ok()?;
-        match backing.place {
-            underlay::Place::File { .. } => return Some((under, loops)),
-            underlay::Place::Block(_) => device = under,
+        match backing.storage {
+            underlay::StorageId::File { .. } => return Some((under, loops)),
+            underlay::StorageId::Block(_) => device = under,
         }
     }
     None
@@ -223,9 +223,9 @@ pub(super) fn file_under(device: &File) -> Option<(File, Vec<String>)> {
 pub(super) fn file_of_loop(device: &File) -> Option<(File, u64)> {
     let directory = directory(device)?;
     let (path, place, backing) = backing(device, &directory).ok()?;
-    match backing.place {
-        underlay::Place::File { .. } => Some((open(&place, &path, true).ok()?, backing.offset)),
-        underlay::Place::Block(_) => None,
+    match backing.storage {
+        underlay::StorageId::File { .. } => Some((open(&place, &path, true).ok()?, backing.offset)),
+        underlay::StorageId::Block(_) => None,
     }
 }
 
@@ -245,7 +245,7 @@ fn backing(device: &File, directory: &Path) -> Result<(PathBuf, Place, loops::Ba
     };
     let place = Place::find(&path, false).map_err(|_| other())?;
     let about = place.about().map_err(|_| other())?;
-    if underlay::place(&about) != backing.place {
+    if underlay::storage_id(&about) != backing.storage {
         return Err(other());
     }
     Ok((path, place, backing))

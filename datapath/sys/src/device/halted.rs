@@ -40,9 +40,9 @@ pub fn halted() -> Vec<Halted> {
 }
 
 fn stopped(process: u32) -> Option<Halted> {
-    let Stat { name, state, .. } = Stat::of(process)?;
-    // By a signal, or by a tracer (proc_pid_stat(5)).
-    let is_stopped = matches!(state, 'T' | 't') && name.starts_with(NAME_START);
+    let stat = Stat::of(process)?;
+    let is_stopped = stat.is_stopped() && stat.name.starts_with(NAME_START);
+    let name = stat.name;
     is_stopped.then_some(Halted {
         program: Program { process, name },
     })

@@ -193,6 +193,8 @@ pub enum Holder {
     Running(u32),
     /// The process of a disk whose daemon has ended: its last requests have not come back from the device.
     Ended(u32),
+    /// A process that somebody has stopped: it closes nothing, and waits for no device, until it goes on.
+    Halted(u32),
     /// A process has taken it that has ended, and who has the open file now is not to be seen.
     Unseen(u32),
 }
@@ -201,10 +203,12 @@ impl Holder {
     /// The process that has it, with its name, as "palisaded, process 4711".
     pub fn who(&self) -> String {
         match self {
-            Holder::Running(process) | Holder::Ended(process) => match Stat::of(*process) {
-                Some(stat) => format!("{}, process {process}", stat.name),
-                None => format!("process {process}"),
-            },
+            Holder::Running(process) | Holder::Ended(process) | Holder::Halted(process) => {
+                match Stat::of(*process) {
+                    Some(stat) => format!("{}, process {process}", stat.name),
+                    None => format!("process {process}"),
+                }
+            }
             Holder::Unseen(process) => format!("what process {process} has left open"),
         }
     }
@@ -214,6 +218,10 @@ impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Holder::Running(process) => write!(f, "process {process} to close it"),
+            Holder::Halted(process) => write!(
+                f,
+                "process {process}, which a signal or a debugger has stopped, to go on: kill -CONT {process}"
+            ),
             Holder::Unseen(process) => write!(
                 f,
                 "whoever has it from process {process}, which has ended, to close it (lsof shows who has it open)"
@@ -307,9 +315,13 @@ fn has_lock(process: u32, is_it: impl Fn(&[&str]) -> bool) -> bool {
 
 /// The daemon behind a disk's process, or the process itself where it is none.
 fn behind(process: u32) -> Holder {
-    let Some(Stat { name, parent, .. }) = Stat::of(process) else {
+    let Some(stat) = Stat::of(process) else {
         return Holder::Unseen(process);
     };
+    if stat.is_stopped() {
+        return Holder::Halted(process);
+    }
+    let Stat { name, parent, .. } = stat;
     if !name.starts_with(NAME_START) {
         return Holder::Running(process);
     }
@@ -323,6 +335,32 @@ fn behind(process: u32) -> Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_holder_that_is_stopped_is_told_with_what_lets_it_go_on() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = child.id();
+        let signal = |number| {
+            // SAFETY: it takes no pointers, and the process is ours.
+            assert_eq!(unsafe { libc::kill(id as libc::pid_t, number) }, 0);
+        };
+        let until = |wanted: Holder| {
+            let begin = Instant::now();
+            while behind(id) != wanted {
+                assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", behind(id));
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        until(Holder::Running(id));
+        signal(libc::SIGSTOP);
+        until(Holder::Halted(id));
+        let told = Holder::Halted(id).to_string();
+        assert!(told.contains(&format!("kill -CONT {id}")), "{told}");
+        signal(libc::SIGCONT);
+        until(Holder::Running(id));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn a_stretch_leaves_out_the_bytes_that_all_parts_take() {

@@ -1,6 +1,6 @@
 //! What a loop device says of itself (linux/loop.h).
 
-use super::underlay::{Place, number_in, place};
+use super::underlay::{StorageId, number_in, storage_id};
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,7 +12,7 @@ const LOOP_GET_STATUS64: libc::Ioctl = 0x4c05;
 /// What a loop device stands on, and which part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Backing {
-    pub(super) place: Place,
+    pub(super) storage: StorageId,
     /// Where it begins, in bytes.
     pub(super) offset: u64,
     /// Bytes at most; 0: up to the end.
@@ -55,15 +55,15 @@ pub(super) fn backing(device: &File) -> Option<Backing> {
         return None;
     }
     // `rdevice` is a block device's own number. For a file it is none, or that of its file system once more.
-    let place = match info.rdevice == 0 || info.rdevice == info.device {
-        true => Place::File {
+    let storage = match info.rdevice == 0 || info.rdevice == info.device {
+        true => StorageId::File {
             device: decoded(info.device),
             inode: info.inode,
         },
-        false => Place::Block(decoded(info.rdevice)),
+        false => StorageId::Block(decoded(info.rdevice)),
     };
     Some(Backing {
-        place,
+        storage,
         offset: info.offset,
         size_limit: info.size_limit,
     })
@@ -116,8 +116,8 @@ pub(super) fn stands_on_deleted(number: u64) -> bool {
             .flatten();
         open.extend(slaves.filter_map(|slave| number_in(&slave.path())));
         if let Some(below) = shown(&directory).and_then(|path| fs::metadata(path).ok()) {
-            open.push(match place(&below) {
-                Place::Block(number) | Place::File { device: number, .. } => number,
+            open.push(match storage_id(&below) {
+                StorageId::Block(number) | StorageId::File { device: number, .. } => number,
             });
         }
     }
@@ -136,7 +136,7 @@ fn is_deleted(directory: &Path) -> bool {
     let device = directory.file_name().map(|name| Path::new("/dev").join(name));
     let backing = device.and_then(|device| backing_at(&device));
     match (fs::metadata(&shown), backing) {
-        (Ok(there), Some(backing)) => place(&there) != backing.place,
+        (Ok(there), Some(backing)) => storage_id(&there) != backing.storage,
         _ => true,
     }
 }

@@ -4,7 +4,9 @@
 use super::geometry::{self, Geometry};
 use super::identity::Identity;
 use super::place::{Place, what_it_is};
-use super::{Create, DeviceSpec, KernelDevice, Media, Medium, OpenError, Opened, beneath, lock, room, usage};
+use super::{
+    Create, DeviceMedium, DeviceSpec, KernelDevice, Media, OpenError, Opened, beneath, lock, room, usage,
+};
 use crate::HugeMemory;
 use crate::disk_process::{DiskProcess, Inside};
 use crate::filesystem::FileSystem;
@@ -37,8 +39,8 @@ pub(super) fn open(spec: &DeviceSpec, wait: Duration, accept: Accept<'_>) -> Res
         });
     }
     match &spec.medium {
-        Medium::Null { bytes } => own(spec, DeviceKind::Null, Media::Null, *bytes),
-        Medium::Memory { bytes } => {
+        DeviceMedium::Null { bytes } => own(spec, DeviceKind::Null, Media::Null, *bytes),
+        DeviceMedium::Memory { bytes } => {
             let failed = |source| OpenError::Memory {
                 bytes: *bytes,
                 source,
@@ -51,15 +53,17 @@ pub(super) fn open(spec: &DeviceSpec, wait: Duration, accept: Accept<'_>) -> Res
                 *bytes,
             )
         }
-        Medium::File { path, create } => open_outside(path, |inside| {
+        DeviceMedium::File { path, create } => open_outside(path, |inside| {
             open_file(inside, spec, path, *create, wait, accept)
         }),
-        Medium::Block { path } => open_outside(path, |inside| open_block(inside, spec, path, wait, accept)),
+        DeviceMedium::Block { path } => {
+            open_outside(path, |inside| open_block(inside, spec, path, wait, accept))
+        }
     }
 }
 
 /// Opens a file or block device to read it beside others.
-pub(super) fn beside(medium: &Medium) -> Result<Opened, OpenError> {
+pub(super) fn beside(medium: &DeviceMedium) -> Result<Opened, OpenError> {
     let with = |block_bytes| {
         let spec = DeviceSpec {
             medium: medium.clone(),
@@ -67,10 +71,12 @@ pub(super) fn beside(medium: &Medium) -> Result<Opened, OpenError> {
             read_only: true,
         };
         match medium {
-            Medium::File { path, .. } | Medium::Block { path } => {
+            DeviceMedium::File { path, .. } | DeviceMedium::Block { path } => {
                 open_outside(path, |inside| open_beside(inside, &spec, path))
             }
-            Medium::Null { .. } | Medium::Memory { .. } => open(&spec, Duration::ZERO, &|_| Ok(())),
+            DeviceMedium::Null { .. } | DeviceMedium::Memory { .. } => {
+                open(&spec, Duration::ZERO, &|_| Ok(()))
+            }
         }
     };
     match with(512) {
@@ -81,7 +87,7 @@ pub(super) fn beside(medium: &Medium) -> Result<Opened, OpenError> {
 
 fn open_beside(inside: &Inside, spec: &DeviceSpec, path: &Path) -> Result<Outside, OpenError> {
     let device = match &spec.medium {
-        Medium::Block { .. } => DeviceKind::Block,
+        DeviceMedium::Block { .. } => DeviceKind::Block,
         _ => DeviceKind::File,
     };
     let place = find(path, device, false)?;

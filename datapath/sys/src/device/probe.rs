@@ -7,7 +7,7 @@ mod behind;
 mod partitions;
 
 pub(super) use behind::marks;
-pub use partitions::{Partition, partitions};
+pub use partitions::{PartitionEntry, partitions};
 
 use super::Opened;
 use std::fmt;

@@ -41,4 +41,9 @@ impl Stat {
             parent: words.next()?.parse().ok()?,
         })
     }
+
+    /// Whether a signal or a tracer has stopped it.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
 }

@@ -12,11 +12,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// Layers that are looked through. Deeper ones are somebody's joke.
-const PLACES_MAX: usize = 64;
+const LAYERS_MAX: usize = 64;
 
 /// A file or a block device of this machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Place {
+pub enum StorageId {
     /// A block device, by its number.
     Block(u64),
     /// A file, by the number of its file system's device and its inode.
@@ -43,9 +43,9 @@ pub enum Position {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Underlay {
     /// The thing itself, under all its names: a loop device is its file.
-    same: BTreeSet<Place>,
+    same: BTreeSet<StorageId>,
     /// It, and everything under it.
-    all: BTreeSet<Place>,
+    all: BTreeSet<StorageId>,
 }
 
 impl Underlay {
@@ -55,22 +55,26 @@ impl Underlay {
     /// There is nothing.
     pub fn of(path: &Path) -> io::Result<Underlay> {
         let (mut same, mut all) = (BTreeSet::new(), BTreeSet::new());
-        let first = place(&fs::metadata(path)?);
+        let first = storage_id(&fs::metadata(path)?);
         let mut open = vec![(first, true)];
         // A subvolume has a number that no block device has: what its file system lies on is asked of the mount.
-        if matches!(first, Place::File { .. }) {
+        if matches!(first, StorageId::File { .. }) {
             let devices = Mount::at(path).map(|mount| mount.devices()).unwrap_or_default();
-            open.extend(devices.into_iter().map(|number| (Place::Block(number), false)));
+            open.extend(
+                devices
+                    .into_iter()
+                    .map(|number| (StorageId::Block(number), false)),
+            );
         }
-        while let Some((place, is_same)) = open.pop() {
-            if all.len() >= PLACES_MAX || !all.insert(place) {
+        while let Some((id, is_same)) = open.pop() {
+            if all.len() >= LAYERS_MAX || !all.insert(id) {
                 continue;
             }
             if is_same {
-                same.insert(place);
+                same.insert(id);
             }
-            let below = under(place).into_iter();
-            open.extend(below.map(|(place, is_all_of_it)| (place, is_same && is_all_of_it)));
+            let below = under(id).into_iter();
+            open.extend(below.map(|(id, is_all_of_it)| (id, is_same && is_all_of_it)));
         }
         Ok(Underlay { same, all })
     }
@@ -96,22 +100,22 @@ impl Underlay {
     }
 }
 
-pub(super) fn place(meta: &Metadata) -> Place {
+pub(super) fn storage_id(meta: &Metadata) -> StorageId {
     match meta.file_type().is_block_device() {
-        true => Place::Block(meta.rdev()),
-        false => Place::File {
+        true => StorageId::Block(meta.rdev()),
+        false => StorageId::File {
             device: meta.dev(),
             inode: meta.ino(),
         },
     }
 }
 
-/// What lies right under a place, and whether the place is all of that and nothing else.
-fn under(place: Place) -> Vec<(Place, bool)> {
-    match place {
+/// What lies right under a thing, and whether the thing is all of that and nothing else.
+fn under(id: StorageId) -> Vec<(StorageId, bool)> {
+    match id {
         // A file system without a device of its own has a number that no block device has.
-        Place::File { device, .. } => vec![(Place::Block(device), false)],
-        Place::Block(device) => {
+        StorageId::File { device, .. } => vec![(StorageId::Block(device), false)],
+        StorageId::Block(device) => {
             let number = format!("{}:{}", libc::major(device), libc::minor(device));
             let Ok(directory) = fs::canonicalize(Path::new("/sys/dev/block").join(number)) else {
                 return Vec::new();
@@ -127,7 +131,7 @@ fn under(place: Place) -> Vec<(Place, bool)> {
             found.extend(slaves.filter_map(|slave| number_in(&slave.path())));
             let mut found: Vec<_> = found
                 .into_iter()
-                .map(|number| (Place::Block(number), false))
+                .map(|number| (StorageId::Block(number), false))
                 .collect();
             if directory.join("loop").exists() {
                 found.extend(backing(&directory));
@@ -145,12 +149,12 @@ pub(super) fn number_in(directory: &Path) -> Option<u64> {
 }
 
 /// What a loop device is made of: as the driver has it open, else as it was called when that was opened.
-fn backing(directory: &Path) -> Option<(Place, bool)> {
+fn backing(directory: &Path) -> Option<(StorageId, bool)> {
     let told = loops::backing_at(&Path::new("/dev").join(directory.file_name()?));
-    let told = told.map(|backing| (backing.place, backing.is_whole()));
+    let told = told.map(|backing| (backing.storage, backing.is_whole()));
     told.or_else(|| {
         let path = loops::shown(directory)?;
-        fs::metadata(path).ok().map(|meta| (place(&meta), true))
+        fs::metadata(path).ok().map(|meta| (storage_id(&meta), true))
     })
 }
 

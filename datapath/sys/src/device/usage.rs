@@ -1,6 +1,6 @@
 //! Whether something on this machine uses a block device, or a file.
 
-use super::underlay::{Place, place};
+use super::underlay::{StorageId, storage_id};
 use super::{Program, beneath, lock, loops, qemu};
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -142,16 +142,16 @@ fn loops_over(file: &Metadata) -> Vec<String> {
     let bound = all.filter(|entry| entry.path().join("loop/backing_file").exists());
     let is_over = |entry: &fs::DirEntry| {
         let told = loops::backing_at(&Path::new("/dev").join(entry.file_name()));
-        let told = told.map(|backing| backing.place);
-        told.or_else(|| place_by_path(&entry.path())) == Some(place(file))
+        let told = told.map(|backing| backing.storage);
+        told.or_else(|| storage_id_by_path(&entry.path())) == Some(storage_id(file))
     };
     bound.filter(is_over).map(|entry| name(&entry.path())).collect()
 }
 
 /// The same by the path that sysfs gives, for a daemon that may not open the device. A file may have been put in the place
 /// of the one that is meant.
-fn place_by_path(directory: &Path) -> Option<Place> {
-    Some(place(&fs::metadata(loops::shown(directory)?).ok()?))
+fn storage_id_by_path(directory: &Path) -> Option<StorageId> {
+    Some(storage_id(&fs::metadata(loops::shown(directory)?).ok()?))
 }
 
 /// Whether /proc/swaps names the file: its first column is a path.

@@ -217,7 +217,7 @@ impl Process<'_> {
     fn rest(&mut self) {
         let shared = &self.inside.shared;
         shared.asleep.store(true, SeqCst);
-        // The wish comes before the last look for work.
+        // `asleep` is stored before the last look for work.
         fence(SeqCst);
         let work = !shared.is_empty() || !self.polls;
         let full = self.ring.submission().is_full();

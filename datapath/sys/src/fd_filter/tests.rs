@@ -120,9 +120,12 @@ fn more_than_fit_are_all_let_go() {
     send(&theirs, b"m", &[memory.as_fd(); 253]);
     let receipt = filter.receive(&mut byte, PATIENCE).unwrap();
     assert_eq!((receipt.state, receipt.fds.len()), (Received::TooManyFds, 0));
-    send(&theirs, b"m", &[memory.as_fd(); FDS_MAX]);
+    send(&theirs, b"m", &[memory.as_fd(); RECEIPT_FDS_MAX]);
     let receipt = filter.receive(&mut byte, PATIENCE).unwrap();
-    assert_eq!((receipt.state, receipt.fds.len()), (Received::Bytes(1), FDS_MAX));
+    assert_eq!(
+        (receipt.state, receipt.fds.len()),
+        (Received::Bytes(1), RECEIPT_FDS_MAX)
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What daemon and filter process say to each other: packets of a socket of their own, without an allocation on the side
 //! of the process.
 
-use super::{BYTES_MAX, FDS_MAX};
+use super::{RECEIPT_BYTES_MAX, RECEIPT_FDS_MAX};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
@@ -20,7 +20,7 @@ const HEAD_BYTES: usize = 8;
 const DATA: usize = HEAD_BYTES + NAME_BYTES;
 
 /// Longest answer.
-pub(super) const ANSWER_BYTES: usize = DATA + BYTES_MAX;
+pub(super) const ANSWER_BYTES: usize = DATA + RECEIPT_BYTES_MAX;
 
 /// What the process is told to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +71,7 @@ impl Answer {
 
     /// Where the data goes.
     pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
-        &mut self.bytes[DATA..DATA + bytes.min(BYTES_MAX)]
+        &mut self.bytes[DATA..DATA + bytes.min(RECEIPT_BYTES_MAX)]
     }
 
     pub(super) fn set(&mut self, state: State, value: u32) {
@@ -95,7 +95,7 @@ impl Answer {
             State::Bytes => value as usize,
             _ => 0,
         };
-        &self.bytes[..DATA + data.min(BYTES_MAX)]
+        &self.bytes[..DATA + data.min(RECEIPT_BYTES_MAX)]
     }
 }
 
@@ -204,7 +204,7 @@ pub(super) fn receive_answer<'a>(
     fds: &mut Vec<OwnedFd>,
     end: Instant,
 ) -> io::Result<Result<Heard<'a>, FdsLost>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIPT_FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let got = loop {
@@ -251,13 +251,13 @@ fn send<'a>(
     fds: impl Iterator<Item = BorrowedFd<'a>>,
 ) -> Result<(), Errno> {
     // At least one, so that there is an element to fill the rest with; only so many are sent as there are.
-    let mut all = [socket; FDS_MAX];
+    let mut all = [socket; RECEIPT_FDS_MAX];
     let mut count = 0;
     for (place, fd) in all.iter_mut().zip(fds) {
         *place = fd;
         count += 1;
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RECEIPT_FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if count > 0 && !control.push(SendAncillaryMessage::ScmRights(&all[..count])) {
         return Err(Errno::INVAL);

@@ -201,7 +201,7 @@ impl Ring {
     /// Asks for the eventfd to be signalled from now on; true when there is something to do already.
     pub(super) fn arm_signal(&mut self) -> bool {
         self.uring.completion().enable_eventfd();
-        // The kernel looks at the wish after it has told of its work; we look for work after we have told our wish.
+        // The kernel reads the flag after it has posted completions; we look for completions after we have set it.
         fence(Ordering::SeqCst);
         let queue = self.uring.submission();
         let work = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();

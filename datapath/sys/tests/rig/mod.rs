@@ -3,10 +3,12 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of the rig")]
 
-use palisade_block::{Devices, Fault, Io, Op, Segment, Started};
-use palisade_sys::device::{Create, DeviceSpec, Medium};
+use palisade_block::{Devices, Fault, Io, MappingId, Nanos, Op, Segment, Started};
+use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, Opened};
-use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Sectors, SlotIndex, Uuid,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ pub fn directory() -> TempDir {
 pub fn file_spec(path: &Path, bytes: u64, block_bytes: u32) -> DeviceSpec {
     let create = Some(Create { bytes, sparse: false });
     DeviceSpec {
-        medium: Medium::File {
+        medium: DeviceMedium::File {
             path: path.into(),
             create,
         },
@@ -31,7 +33,7 @@ pub fn file_spec(path: &Path, bytes: u64, block_bytes: u32) -> DeviceSpec {
     }
 }
 
-pub fn open(medium: Medium, block_bytes: u32) -> Arc<Opened> {
+pub fn open(medium: DeviceMedium, block_bytes: u32) -> Arc<Opened> {
     let spec = DeviceSpec {
         medium,
         block_bytes,
@@ -101,6 +103,9 @@ pub struct Rig {
 
 pub const DEVICE: DeviceIndex = DeviceIndex(5);
 
+/// Whatever is asked is asked under one mapping.
+pub const MAPPING: MappingId = MappingId::new(Uuid(1), Generation(1), Epoch(1));
+
 impl Rig {
     pub fn new(opened: Arc<Opened>) -> Rig {
         let settings = LocalSettings {
@@ -135,6 +140,8 @@ impl Rig {
         let io = Io {
             device: DEVICE,
             slot,
+            mapping: &MAPPING,
+            deadline: Nanos(u64::MAX),
             op,
             lba: Lba(at / 512),
             sectors: Sectors(bytes / 512),

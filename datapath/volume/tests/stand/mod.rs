@@ -8,7 +8,7 @@
 )]
 
 use palisade_model::{
-    AddDisk, Cluster, Command, CreateVolume, InitCluster, Medium, MediumRecord, Superblock, Usage,
+    AddDisk, Cluster, Command, CreateVolume, InitCluster, Medium, MediumRecord, SuperblockState, Usage,
 };
 use palisade_volume::{Image, Known, OnRecord, carried, image, is_first_write_cut_off};
 use palisade_wire::{DecodeError, Decoded, Geometry, SECTOR_4K_BYTES, Sector, decode, format};
@@ -96,7 +96,7 @@ pub fn read(medium: &Medium4k) -> Result<Decoded, DecodeError> {
     decode(SECTORS, |lba| Ok::<_, Infallible>(at(medium, lba.0)))
 }
 
-pub fn told(medium: &Medium4k, cluster: &Cluster) -> Result<Superblock, DecodeError> {
+pub fn told(medium: &Medium4k, cluster: &Cluster) -> Result<SuperblockState, DecodeError> {
     told_after(medium, cluster, None)
 }
 
@@ -105,7 +105,7 @@ pub fn told_after(
     medium: &Medium4k,
     cluster: &Cluster,
     last: Option<Generation>,
-) -> Result<Superblock, DecodeError> {
+) -> Result<SuperblockState, DecodeError> {
     told_knowing(medium, cluster, known(last))
 }
 
@@ -117,7 +117,11 @@ pub fn known(last: Option<Generation>) -> Known {
 }
 
 /// The same of a medium of which something is known beside.
-pub fn told_knowing(medium: &Medium4k, cluster: &Cluster, known: Known) -> Result<Superblock, DecodeError> {
+pub fn told_knowing(
+    medium: &Medium4k,
+    cluster: &Cluster,
+    known: Known,
+) -> Result<SuperblockState, DecodeError> {
     let disk = &cluster.disks[&name("d")];
     carried(&read(medium), &image_of(cluster), known.of(disk), || {
         is_first_write_cut_off(cluster, disk, SECTORS, |lba| {

@@ -18,7 +18,7 @@ pub struct DiskAdopt {
     #[arg(long, requires = "take")]
     pub yes: bool,
     /// Only show what would be lost.
-    #[arg(long, conflicts_with = "yes")]
+    #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
     pub wait: Wait,
@@ -65,6 +65,6 @@ pub struct DiskImport {
     #[arg(long)]
     pub dry_run: bool,
     /// Do not ask.
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub yes: bool,
 }

@@ -15,7 +15,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
     match command {
         Command::Create(create) => {
             let (id, wait) = (create.id.clone(), create.wait);
-            let value = client.create(routes::ATTACHMENTS, &wish(*create))?;
+            let value = client.create(routes::ATTACHMENTS, &request(*create))?;
             let value = wait::applied(client, wait, &path(&id), &format!("attachment {id}"), value)?;
             show(client, out, &value)
         }
@@ -54,14 +54,14 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             consent,
         } => {
-            let wish = consent::Wish {
+            let request = consent::ToRemove {
                 what: format!("attachment {id}"),
                 path: path(&id),
                 options: if force { vec!["force=true"] } else { Vec::new() },
                 expected: guard.expect,
                 consent,
             };
-            match consent::take_away(client, out, wish)? {
+            match consent::take_away(client, out, request)? {
                 true => out.deleted(&format!("Attachment {id} is taken away.")),
                 false => Ok(()),
             }
@@ -91,6 +91,9 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                      --qemu-version 7.2",
                 );
             }
+            if let Some(note) = paste::note_of_queues(&attachments) {
+                Output::aside(&note);
+            }
             Ok(out.line(paste::qemu_args(&attachments, memory, version))?)
         }
         Command::LibvirtXml {
@@ -102,6 +105,9 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             let attachments = each(client, &ids)?;
             let targets = paste::targets(&target, attachments.len());
             let memory = (!disk_only).then_some(memory);
+            if let Some(note) = paste::note_of_queues(&attachments) {
+                Output::aside(&note);
+            }
             Ok(out.line(paste::libvirt_xml(&attachments, &targets, memory))?)
         }
     }
@@ -128,11 +134,12 @@ fn path(id: &str) -> String {
     format!("{}/{}", routes::ATTACHMENTS, segment(id))
 }
 
-fn wish(create: Create) -> AttachmentCreate {
+fn request(create: Create) -> AttachmentCreate {
     AttachmentCreate {
         limits: create.limits.over(&Limits::default()),
         id: create.id,
         volume: create.volume,
+        node: create.node,
         socket: create.socket,
         queues: create.queues,
         queue_size: create.queue_size,
@@ -228,6 +235,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
     out.facts(vec![
         ("Attachment", attachment.id.clone()),
         ("Volume", attachment.volume.clone()),
+        ("Node", attachment.node.clone()),
         ("Socket", attachment.socket.clone()),
         ("Rights", accounts),
         (

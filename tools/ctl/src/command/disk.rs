@@ -16,12 +16,12 @@ use serde_json::Value;
 /// Does what the command says.
 pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Add(add) if add.dry_run => disk_preview::run(client, out, &wish(&add)),
+        Command::Add(add) if add.dry_run => disk_preview::run(client, out, &request(&add)),
         Command::Add(add) => {
             if add.force && !add.yes {
-                disk_preview::ask(client, &wish(&add))?;
+                disk_preview::ask(client, &request(&add))?;
             }
-            let value = client.create(routes::DISKS, &wish(&add))?;
+            let value = client.create(routes::DISKS, &request(&add))?;
             let value = wait::applied(
                 client,
                 add.wait,
@@ -61,13 +61,13 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                     id: id.to_owned(),
                     path: path.to_owned(),
                 });
-                let wish = DiskRelocate {
+                let request = DiskRelocate {
                     places: places.collect(),
                     confirm: yes,
                     dry_run,
                     ..DiskRelocate::default()
                 };
-                return relocate(client, out, &wish, wait);
+                return relocate(client, out, &request, wait);
             }
             let id = match <[String; 1]>::try_from(id) {
                 Ok([id]) => id,
@@ -81,19 +81,33 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                     });
                 }
                 Err(disks) => {
-                    let wish = DiskRelocate {
+                    let request = DiskRelocate {
                         disks,
                         dry_run,
                         ..DiskRelocate::default()
                     };
-                    return relocate(client, out, &wish, wait);
+                    return relocate(client, out, &request, wait);
                 }
             };
+            if let Some(path) = at.as_ref().filter(|_| dry_run) {
+                let place = DiskPlace {
+                    id,
+                    path: path.clone(),
+                };
+                let request = DiskRelocate {
+                    places: vec![place],
+                    confirm: yes,
+                    dry_run,
+                    ..DiskRelocate::default()
+                };
+                return relocate(client, out, &request, wait);
+            }
             if dry_run || at.is_none() && !yes {
                 return unconfirmed(client, out, &id, wait.wait);
             }
+            let mut decides = false;
             if at.is_none() && !out.json {
-                takeover::look(client, out, &id)?;
+                decides = takeover::look(client, out, &id)?;
             }
             let patch = DiskPatch {
                 path: at,
@@ -102,7 +116,14 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             };
             let value = client.change(&path(&id), &patch, guard.expect)?;
             let value = wait::applied(client, wait, &path(&id), &format!("disk {id}"), value)?;
-            show(client, out, &value)
+            show(client, out, &value)?;
+            if decides {
+                out.line(format!(
+                    "Which medium the disk is has been recorded. Whether what that carries or the database holds is not decided by \
+                     that: palisade disk adopt {id}"
+                ))?;
+            }
+            Ok(())
         }
         Command::Adopt(adopt) => takeover::adopt(client, out, &adopt),
         Command::Import(import) => takeover::import(client, out, &import),
@@ -112,7 +133,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
         } => {
             let patch = DiskPatch {
-                protected: protection.wish(),
+                protected: protection.request(),
                 ..DiskPatch::default()
             };
             show(client, out, &client.change(&path(&id), &patch, guard.expect)?)
@@ -124,14 +145,14 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             guard,
             consent,
         } => {
-            let wish = consent::Wish {
+            let request = consent::ToRemove {
                 what: format!("disk {id}"),
                 path: path(&id),
                 options: if force { vec!["force=true"] } else { Vec::new() },
                 expected: guard.expect,
                 consent,
             };
-            if !consent::take_away(client, out, wish)? {
+            if !consent::take_away(client, out, request)? {
                 return Ok(());
             }
             match wait::gone(client, wait, &path(&id), &format!("disk {id}"))? {
@@ -145,22 +166,22 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
 }
 
 /// Records where disks are that have exchanged their paths.
-fn relocate(client: &Client, out: Output, wish: &DiskRelocate, wait: Wait) -> Result<(), Failure> {
-    let value = client.create(routes::RELOCATE, wish)?;
+fn relocate(client: &Client, out: Output, request: &DiskRelocate, wait: Wait) -> Result<(), Failure> {
+    let value = client.create(routes::RELOCATE, request)?;
     let relocated: DiskRelocated = client.typed(&value)?;
     // Of a disk that others have taken the path of, nothing can be applied before its medium is found.
     let is_named = |disk: &&RelocatedDisk| {
-        let places = wish.places.iter().map(|place| &place.id);
-        wish.disks.iter().chain(places).any(|id| *id == disk.id)
+        let places = request.places.iter().map(|place| &place.id);
+        request.disks.iter().chain(places).any(|id| *id == disk.id)
     };
     let unproved: Vec<String> = relocated
         .disks
         .iter()
-        .filter(|disk| wish.dry_run && disk.unproved && !wish.confirm)
+        .filter(|disk| request.dry_run && disk.unproved && !request.confirm)
         .map(|disk| format!("{} is disk {}", disk.path, disk.id))
         .collect();
     let named = relocated.disks.iter().filter(is_named);
-    for disk in named.filter(|_| !wish.dry_run) {
+    for disk in named.filter(|_| !request.dry_run) {
         let now = client.get(&path(&disk.id))?;
         wait::applied(client, wait, &path(&disk.id), &format!("disk {}", disk.id), now)?;
     }
@@ -186,7 +207,7 @@ fn relocate(client: &Client, out: Output, wish: &DiskRelocate, wait: Wait) -> Re
         rows.collect(),
         "There are no disks.",
     )?;
-    match wish.dry_run {
+    match request.dry_run {
         true if unproved.is_empty() => out.line("Nothing was changed.")?,
         true => out.line(format!(
             "Nothing was changed. Nothing proves that {}: if you know that, the same with --yes in the place of --dry-run \
@@ -204,16 +225,17 @@ fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<()
     show(client, out, &value)?;
     let disk: Disk = client.typed(&value)?;
     if !out.json {
-        if disk.state.blocked_on.is_some() {
+        if disk.state.blocked_on().is_some() {
             takeover::look(client, out, id)?;
         }
         out.line(not_confirmed(&disk))?;
     }
-    let blocked_on = disk.state.blocked_on;
+    let is_closed = matches!(disk.condition, DiskCondition::Closed | DiskCondition::Missing);
+    let blocked_on = disk.state.blocked_on();
     // Whoever asks for a disk to be confirmed is not told that all is well while it is not.
     match (blocked_on, waits) {
-        (None, _) => Ok(()),
-        (Some(_), false) => Err(Failure::Unwell),
+        (None, _) if !is_closed => Ok(()),
+        (_, false) => Err(Failure::Unwell),
         (blocked_on, true) => Err(Failure::NotApplied {
             what: format!("disk {id}"),
             blocked_on,
@@ -225,7 +247,15 @@ fn unconfirmed(client: &Client, out: Output, id: &str, waits: bool) -> Result<()
 fn not_confirmed(disk: &Disk) -> String {
     let id = &disk.id;
     let is_closed = matches!(disk.condition, DiskCondition::Closed | DiskCondition::Missing);
-    match (&disk.state.blocked_on, disk.medium.path()) {
+    match (disk.state.blocked_on(), disk.medium.path()) {
+        (None, _) if is_closed => format!(
+            "Nothing has been changed, and nothing confirmed. What lies at the path of disk {id} is being looked at, and what is \
+             in the way is said when that is over: palisade disk show {id}"
+        ),
+        (Some(why), _) if why.contains(&format!("palisade disk adopt {id}")) => format!(
+            "Nothing has been changed, and nothing confirmed. To confirm disk {id} does not decide whether what it carries or the \
+             database holds: palisade disk adopt {id} shows both, and decides"
+        ),
         (None, _) if disk.condition == DiskCondition::Failing => format!(
             "Nothing has been changed, and nothing confirmed. Disk {id} is in use, on the medium that was recorded, and fails: \
              `palisade health` says why. If it was cut off and is as long as before, this goes on with what is there: palisade \
@@ -262,7 +292,7 @@ fn path(id: &str) -> String {
     format!("{}/{}", routes::DISKS, segment(id))
 }
 
-fn wish(add: &DiskAdd) -> DiskCreate {
+fn request(add: &DiskAdd) -> DiskCreate {
     let medium = match (&add.file, &add.block, add.memory) {
         (Some(path), _, _) => Medium::File(FileMedium {
             path: path.clone(),
@@ -278,6 +308,7 @@ fn wish(add: &DiskAdd) -> DiskCreate {
     };
     DiskCreate {
         id: add.id.clone(),
+        node: add.node.clone(),
         medium,
         usage: if add.whole {
             DiskUsage::Whole
@@ -312,7 +343,11 @@ fn list(client: &Client, out: Output) -> Result<(), Failure> {
         ]
     });
     let empty = match values.is_empty() {
-        true => how_to_add(&client.typed::<Node>(&client.get(routes::NODE)?)?.disk_folders),
+        true => how_to_add(
+            &client
+                .typed::<Node>(&client.get(&routes::at_node(routes::NODE, routes::SELF))?)?
+                .disk_folders,
+        ),
         false => String::new(),
     };
     out.table(
@@ -361,6 +396,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
     out.facts(vec![
         ("Disk", disk.id),
         ("UUID", disk.uuid),
+        ("Node", disk.node),
         ("Medium", medium(&disk.medium)),
         ("Usage", show::word(&disk.usage)),
         ("Size", show::bytes(disk.bytes)),
@@ -412,7 +448,7 @@ mod tests {
         let text = serde_json::json!({
             "id": "d1", "uuid": "u", "usage": "pooled", "bytes": 0, "free_bytes": 0, "block_bytes": 512,
             "condition": condition, "volumes": [], "faults": {}, "in_flight": 0, "oldest_ms": 0,
-            "state": { "generation": 1, "applied": blocked_on.is_none().then_some(1), "blocked_on": blocked_on },
+            "state": { "generation": 1, "applied": { "n": { "generation": blocked_on.is_none().then_some(1), "blocked_on": blocked_on } } },
         });
         let (mut disk, medium) = (text, serde_json::to_value(medium).unwrap());
         let (fields, more) = (disk.as_object_mut().unwrap(), medium.as_object().unwrap());
@@ -448,6 +484,8 @@ mod tests {
             ),
             (DiskCondition::Missing, Some("no memory"), null(), false, false),
             (DiskCondition::Online, None, file(), false, false),
+            // It is being looked at, and is not in use.
+            (DiskCondition::Missing, None, file(), false, false),
         ] {
             let said = not_confirmed(&disk(condition, blocked_on, medium));
             assert_eq!(
@@ -457,6 +495,17 @@ mod tests {
             );
             assert_eq!(said.contains("palisade disk confirm d1 --path"), moves, "{said}");
         }
+        let said = not_confirmed(&disk(DiskCondition::Missing, None, file()));
+        assert!(
+            !said.contains("in use") && said.contains("being looked at"),
+            "{said}"
+        );
+        let undecided = Some("an older copy; see with `palisade disk adopt d1` what each side knows");
+        let said = not_confirmed(&disk(DiskCondition::Closed, undecided, file()));
+        assert!(
+            said.contains("palisade disk adopt d1") && !said.contains("confirm d1 --"),
+            "{said}"
+        );
         let said = not_confirmed(&disk(DiskCondition::Failing, None, file()));
         assert!(
             said.contains("cut off") && said.contains("palisade disk confirm d1 --yes"),

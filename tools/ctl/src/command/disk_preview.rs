@@ -8,8 +8,8 @@ use crate::show::{self, Output};
 use palisade_api::{DiskCreate, DiskPreview, PooledFound, routes, size};
 
 /// Shows it, and ends as the adding would.
-pub fn run(client: &Client, out: Output, wish: &DiskCreate) -> Result<(), Failure> {
-    let value = client.create(routes::DISK_PREVIEW, wish)?;
+pub fn run(client: &Client, out: Output, request: &DiskCreate) -> Result<(), Failure> {
+    let value = client.create(&routes::at_node(routes::DISK_PREVIEW, routes::SELF), request)?;
     let preview: DiskPreview = client.typed(&value)?;
     match out.json {
         true => out.value(&value)?,
@@ -22,8 +22,9 @@ pub fn run(client: &Client, out: Output, wish: &DiskCreate) -> Result<(), Failur
 }
 
 /// Asks before volumes of Palisade's are lost with what a medium holds.
-pub fn ask(client: &Client, wish: &DiskCreate) -> Result<(), Failure> {
-    let preview: DiskPreview = client.typed(&client.create(routes::DISK_PREVIEW, wish)?)?;
+pub fn ask(client: &Client, request: &DiskCreate) -> Result<(), Failure> {
+    let preview: DiskPreview =
+        client.typed(&client.create(&routes::at_node(routes::DISK_PREVIEW, routes::SELF), request)?)?;
     let Some(pooled) = preview.palisade.filter(|_| preview.refusal.is_none()) else {
         return Ok(());
     };
@@ -34,7 +35,7 @@ pub fn ask(client: &Client, wish: &DiskCreate) -> Result<(), Failure> {
     let facts = facts.map(|(fact, value)| format!("  {fact}: {value}"));
     let effects = preview.effects.iter().map(|effect| format!("  - {effect}"));
     let question = facts.chain(effects).collect::<Vec<_>>().join("\n");
-    consent::ask(&format!("disk {}", wish.id), &question, false)
+    consent::ask(&format!("disk {}", request.id), &question, false)
 }
 
 fn tell(out: Output, preview: &DiskPreview) -> std::io::Result<()> {

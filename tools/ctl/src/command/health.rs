@@ -8,7 +8,7 @@ use palisade_api::{Finding, Health, Overall, routes};
 
 /// Shows what is wrong, and fails when something is.
 pub fn health(client: &Client, out: Output) -> Result<(), Failure> {
-    let value = client.get(routes::HEALTH)?;
+    let value = client.get(&routes::at_node(routes::HEALTH, routes::SELF))?;
     let health: Health = client.typed(&value)?;
     if out.json {
         out.value(&value)?;

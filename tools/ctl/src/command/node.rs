@@ -1,13 +1,48 @@
-//! `palisade node` and `palisade reactors`.
+//! `palisade nodes`, `palisade node` and `palisade reactors`.
 
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::show::{self, Output};
-use palisade_api::{Node, Reactor, routes, size};
+use palisade_api::{Member, Membership, Node, NodeSummary, Reactor, routes, size};
+
+/// Shows all nodes.
+pub fn nodes(client: &Client, out: Output) -> Result<(), Failure> {
+    let value = client.get(routes::NODES)?;
+    if out.json {
+        return Ok(out.value(&value)?);
+    }
+    let nodes: Vec<NodeSummary> = client.typed(&value)?;
+    let rows = nodes.into_iter().map(|node| {
+        let addresses = (!node.addresses.is_empty()).then(|| node.addresses.join(", "));
+        [
+            node.name,
+            node.id,
+            if node.answers { "this one" } else { "-" }.to_owned(),
+            membership(&node.member),
+            show::or_dash(node.member.failure_domain),
+            show::or_dash(addresses),
+        ]
+    });
+    out.table(
+        ["name", "id", "asked", "member", "fails with", "reached at"],
+        rows.collect(),
+        "There are no nodes.",
+    )?;
+    Ok(())
+}
+
+/// Whether it is a member, and with a vote.
+fn membership(member: &Member) -> String {
+    let role = show::word(&member.role);
+    match member.membership {
+        Membership::Active => role,
+        Membership::Joining => format!("joining as {role}"),
+    }
+}
 
 /// Shows the node.
 pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
-    let value = client.get(routes::NODE)?;
+    let value = client.get(&routes::at_node(routes::NODE, routes::SELF))?;
     if out.json {
         return Ok(out.value(&value)?);
     }
@@ -24,9 +59,16 @@ pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
         false => format!("{} ({} applied)", node.generation, node.applied),
     };
     let folders = (!node.disk_folders.is_empty()).then(|| format!("below {}", node.disk_folders.join(", ")));
+    let peers = &node.member.peer_addresses;
+    let peers = (!peers.is_empty()).then(|| peers.join(", "));
     out.facts(vec![
         ("Name", node.name),
         ("Id", node.id),
+        ("Member", membership(&node.member)),
+        ("Fails with", show::or_dash(node.member.failure_domain)),
+        ("Other nodes reach it at", show::or_dash(peers)),
+        ("Incarnation", node.member.incarnation.to_string()),
+        ("Feature level", node.member.feature_level.to_string()),
         ("Version", node.version),
         ("Kernel", node.kernel),
         ("Epoch", node.epoch.to_string()),
@@ -41,7 +83,7 @@ pub fn node(client: &Client, out: Output) -> Result<(), Failure> {
 
 /// Shows the reactors.
 pub fn reactors(client: &Client, out: Output) -> Result<(), Failure> {
-    let value = client.get(routes::REACTORS)?;
+    let value = client.get(&routes::at_node(routes::REACTORS, routes::SELF))?;
     if out.json {
         return Ok(out.value(&value)?);
     }

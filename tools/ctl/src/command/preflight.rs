@@ -4,7 +4,7 @@ use crate::args::Preflight;
 use crate::failure::Failure;
 use crate::show::Output;
 use palisade_preflight::{
-    Applied, CpuSet, Finding, Machine, Profile, Severity, apply, preflight, render, render_applied,
+    Applied, CpuSet, Machine, PreflightFinding, Profile, Severity, apply, preflight, render, render_applied,
 };
 use std::path::Path;
 
@@ -53,7 +53,7 @@ fn show(
     out: Output,
     profile: &Profile,
     applied: Option<&[Applied]>,
-    findings: &[Finding],
+    findings: &[PreflightFinding],
 ) -> std::io::Result<()> {
     if out.json {
         return out.value(&serde_json::json!({

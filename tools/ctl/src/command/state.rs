@@ -22,7 +22,8 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
                     error: Box::new(error),
                 })?,
                 None => {
-                    let answer: StateBackup = client.typed(&client.get(routes::STATE_BACKUP)?)?;
+                    let answer: StateBackup =
+                        client.typed(&client.get(&routes::at_node(routes::STATE_BACKUP, routes::SELF))?)?;
                     Backup::from_text(&answer.file, &file).map_err(failed)?
                 }
             };
@@ -42,11 +43,26 @@ pub fn run(client: &Client, out: Output, command: State) -> Result<(), Failure> 
             let start = "Start the daemon on this directory. What was changed after the backup was taken is not in it: pooled \
                          disks that have gone on since are recognised, nothing is written to them, and `palisade disk \
                          adopt` shows what each side knows.";
+            let token = note_of_token(&state_dir);
             let held = held_back(&restored.backup);
-            let lines: Vec<&str> = iter::once(start).chain(held.iter().map(String::as_str)).collect();
+            let more = token.iter().chain(held.iter()).map(String::as_str);
+            let lines: Vec<&str> = iter::once(start).chain(more).collect();
             told(out, &restored.backup, &state_dir, &lines)
         }
     }
+}
+
+/// What becomes of the token of REST, which is no part of a backup.
+fn note_of_token(state_dir: &Path) -> Option<String> {
+    let token = state_dir.join("admin.token");
+    (!token.exists()).then(|| {
+        format!(
+            "The token of REST is not in a backup: unless admin.token_file names one elsewhere, the daemon makes a new one at its \
+             start, in {}. Give that to clients that ask over TCP: they are refused with the one of before. Or put a copy of \
+             that one there first, owned by root, mode 0600.",
+            token.display()
+        )
+    })
 }
 
 fn told(out: Output, backup: &Backup, place: &Path, more: &[&str]) -> Result<(), Failure> {
@@ -229,7 +245,13 @@ impl Present {
 
 /// What the daemon that is asked has, if it is the one with the database of this cluster.
 fn running(client: &Client, cluster: &str) -> Option<Backup> {
-    let answer: StateBackup = client.typed(&client.get(routes::STATE_BACKUP).ok()?).ok()?;
+    let answer: StateBackup = client
+        .typed(
+            &client
+                .get(&routes::at_node(routes::STATE_BACKUP, routes::SELF))
+                .ok()?,
+        )
+        .ok()?;
     let backup = Backup::from_text(&answer.file, Path::new("what the daemon gave")).ok()?;
     Some(backup).filter(|backup| backup.cluster.id.to_string() == cluster)
 }

@@ -13,28 +13,28 @@ use palisade_api::{
 use std::collections::BTreeSet;
 
 /// Shows what a disk and the database know of each other, and takes a side.
-pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failure> {
-    let path = format!("{}/{}", routes::DISKS, segment(&wish.id));
+pub fn adopt(client: &Client, out: Output, arguments: &DiskAdopt) -> Result<(), Failure> {
+    let path = format!("{}/{}", routes::DISKS, segment(&arguments.id));
     let address = format!("{path}/adopt");
     let look = palisade_api::DiskAdopt {
-        force: wish.force,
+        force: arguments.force,
         ..palisade_api::DiskAdopt::default()
     };
     let value = client.create(&address, &look)?;
     let adoption: DiskAdoption = client.typed(&value)?;
-    let side = match wish.take.map(Side::from) {
-        Some(side) if !wish.dry_run => side,
+    let side = match arguments.take.map(Side::from) {
+        Some(side) if !arguments.dry_run => side,
         _ if out.json => return Ok(out.value(&value)?),
         Some(side) => {
             known(out, &adoption)?;
             let side_taken = match side {
                 Side::Database => format!(
                     "To take the side of the database writes what it says to disk {}.",
-                    wish.id
+                    arguments.id
                 ),
                 Side::Disk => format!(
                     "To take the side of the disk takes what disk {} says into the database.",
-                    wish.id
+                    arguments.id
                 ),
             };
             return Ok(out.line(format!(
@@ -54,54 +54,73 @@ pub fn adopt(client: &Client, out: Output, wish: &DiskAdopt) -> Result<(), Failu
     let question = match side {
         Side::Database => format!(
             "Write what the database says to disk {}? {}",
-            wish.id,
+            arguments.id,
             brings(&adoption, side)
         ),
         Side::Disk => format!(
             "Take what disk {} says into the database? {}",
-            wish.id,
+            arguments.id,
             brings(&adoption, side)
         ),
     };
-    consent::ask(&format!("disk {}", wish.id), &question, wish.yes)?;
+    consent::ask(&format!("disk {}", arguments.id), &question, arguments.yes)?;
     let decision = palisade_api::DiskAdopt {
         take: Some(side),
         seen: Some(adoption.seen),
-        force: wish.force,
+        force: arguments.force,
     };
     let value = client.create(&address, &decision)?;
-    if wish.wait.wait {
+    if arguments.wait.wait {
         let disk = client.get(&path)?;
-        wait::applied(client, wish.wait, &path, &format!("disk {}", wish.id), disk)?;
+        wait::applied(
+            client,
+            arguments.wait,
+            &path,
+            &format!("disk {}", arguments.id),
+            disk,
+        )?;
     }
     match out.json {
         true => Ok(out.value(&value)?),
-        false => Ok(out.line("Done.")?),
+        false if arguments.wait.wait => Ok(out.line("Done.")?),
+        false => Ok(out.line(format!(
+            "Agreed on, and being done: `palisade disk show {}` tells when it is in force, and --wait waits for that.",
+            arguments.id
+        ))?),
     }
 }
 
-/// Shows what the superblock says that lies under the path of a disk, beside the database, where one can be read.
-pub fn look(client: &Client, out: Output, id: &str) -> Result<(), Failure> {
+/// Shows what the superblock says that lies under the path of a disk, beside the database, where one can be read. Whether which of
+/// the two holds is to be decided.
+pub fn look(client: &Client, out: Output, id: &str) -> Result<bool, Failure> {
     let address = format!("{}/{}/adopt", routes::DISKS, segment(id));
     // A disk that keeps no superblock, and a path that leads nowhere, have nothing to show here.
     let Ok(value) = client.create(&address, &palisade_api::DiskAdopt::default()) else {
-        return Ok(());
+        return Ok(false);
     };
-    known(out, &client.typed(&value)?)
+    let adoption: DiskAdoption = client.typed(&value)?;
+    known(out, &adoption)?;
+    Ok(matches!(
+        adoption.standing.as_str(),
+        "older_copy" | "newer" | "diverged" | "damaged"
+    ))
 }
 
-/// What becomes of volumes when a side is taken.
+/// What becomes of volumes when a side is taken, in sentences.
 fn brings(adoption: &DiskAdoption, side: Side) -> String {
-    let told = match side {
-        Side::Database => {
-            if let Some(holds) = &adoption.holds {
-                return held(adoption, holds);
-            }
-            let lost = lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere]);
-            format!("{lost}{}", emptied(adoption))
-        }
-        Side::Disk => lost("the database", &[&adoption.only_in_database, &adoption.elsewhere]),
-    };
+    let mut clauses = losses(adoption, side);
+    if side == Side::Database && adoption.standing == "newer" {
+        clauses.insert(
+            0,
+            "the disk is the newer side, and its guests may have written since".to_owned(),
+        );
+    }
+    let told: Vec<String> = clauses.iter().map(|clause| sentence(clause)).collect();
+    let told = told.join(" ");
+    // A medium on which nothing says that it is the disk is no copy of it.
+    if side == Side::Database && adoption.holds.is_some() {
+        return told;
+    }
     // What is emptied holds nothing of the copy.
     let is_emptied = |part: &VolumePart| {
         let mut emptied = adoption
@@ -126,15 +145,40 @@ fn brings(adoption: &DiskAdoption, side: Side) -> String {
     }
 }
 
+/// What is lost when a side is taken, in clauses.
+fn losses(adoption: &DiskAdoption, side: Side) -> Vec<String> {
+    match (side, &adoption.holds) {
+        (Side::Database, Some(holds)) => held(adoption, holds),
+        (Side::Database, None) => {
+            let lost = lost("the disk", &[&adoption.only_on_disk, &adoption.elsewhere]);
+            std::iter::once(lost).chain(emptied(adoption)).collect()
+        }
+        (Side::Disk, _) => vec![lost(
+            "the database",
+            &[&adoption.only_in_database, &adoption.elsewhere],
+        )],
+    }
+}
+
+/// A clause as a sentence of its own.
+fn sentence(clause: &str) -> String {
+    let mut letters = clause.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(['.']).collect()
+}
+
 /// What becomes of volumes when a superblock is written to a medium on which nothing says that it is the disk.
-fn held(adoption: &DiskAdoption, holds: &str) -> String {
+fn held(adoption: &DiskAdoption, holds: &str) -> Vec<String> {
     let volumes: Vec<String> = adoption.only_in_database.iter().map(in_words).collect();
     match volumes.as_slice() {
-        [] => format!("The medium holds {holds}. No volume lies on the disk."),
-        volumes => format!(
-            "The medium holds {holds}, and that is what the guests of all volumes of the disk get; what these held is lost: {}.",
+        [] => vec![
+            format!("the medium holds {holds}"),
+            "no volume lies on the disk".to_owned(),
+        ],
+        volumes => vec![format!(
+            "the medium holds {holds}, and that is what the guests of all volumes of the disk get; what these held is lost: {}",
             volumes.join(", ")
-        ),
+        )],
     }
 }
 
@@ -165,48 +209,78 @@ fn refusal(adoption: &DiskAdoption, side: Side) -> String {
         })
 }
 
-/// What can be decided about a disk that stands so: only what would be taken.
+/// What can be decided about a disk that stands so, each side with what it loses. Where the disk is the newer one, its side
+/// comes first, with what has to be done for it, and the one that loses its data comes last; else neither is recommended.
 fn choices(adoption: &DiskAdoption) -> String {
     let id = &adoption.disk;
-    let command = |side: &Side| format!("palisade disk adopt {id} --take {}", show::word(side));
-    let commands: Vec<String> = adoption.choices.iter().map(command).collect();
-    let what = match (commands.as_slice(), adoption.standing.as_str()) {
-        ([], "foreign") => {
-            "Nothing can be decided here: it is another disk. Bring the right medium back.".to_owned()
-        }
-        ([], "end_lost") => format!(
+    let mut said = Vec::new();
+    match (adoption.choices.as_slice(), adoption.standing.as_str()) {
+        ([], "foreign") => said.push(
+            "Nothing can be decided here: it is another disk. Bring the right medium back.".to_owned(),
+        ),
+        ([], "end_lost") => said.push(format!(
             "Neither side is to be chosen: they agree, and what is lost is on neither. To go on with what is there: palisade \
              disk confirm {id} --yes."
-        ),
-        ([], _) if adoption.refused.is_empty() => "There is nothing to decide.".to_owned(),
-        ([], _) => "Neither side can be taken as it is.".to_owned(),
-        (commands, _) => format!("To decide: {}.", commands.join(", or ")),
-    };
-    let mut said = vec![what];
-    for refused in &adoption.refused {
-        let side = show::word(&refused.side);
-        said.push(format!("Not the side of the {side}: {}.", refused.message));
-        // What the disk says is lost with the other side: how it could be taken has to be known before.
-        if refused.side == Side::Disk && adoption.disk_generation.is_some() && !commands.is_empty() {
-            said.push(format!("To take it all the same: {}.", refused.remedy));
+        )),
+        ([], _) if adoption.refused.is_empty() => said.push("There is nothing to decide.".to_owned()),
+        ([], _) => said.push("Neither side can be taken as it is.".to_owned()),
+        (_, standing) => {
+            said.push(match standing {
+                "newer" => "The disk is newer, and its side is the one to take.".to_owned(),
+                "diverged" => "Neither side is newer, and each has what the other lacks.".to_owned(),
+                _ => "To decide:".to_owned(),
+            });
+            said.extend([Side::Disk, Side::Database].map(|side| offered(adoption, side)));
         }
     }
-    // With a side left to take, that is what to do.
-    let remedies = adoption.refused.iter().map(|refused| &refused.remedy);
-    let remedies: BTreeSet<&String> = remedies.filter(|_| commands.is_empty()).collect();
-    said.extend(remedies.into_iter().map(|remedy| format!("To do: {remedy}.")));
+    if adoption.choices.is_empty() {
+        for refused in &adoption.refused {
+            said.push(not_taken(refused.side, &refused.message));
+        }
+        let remedies: BTreeSet<&String> = adoption.refused.iter().map(|refused| &refused.remedy).collect();
+        said.extend(remedies.into_iter().map(|remedy| format!("To do: {remedy}.")));
+    }
     said.push("Nothing was changed.".to_owned());
     said.join(" ")
 }
 
-/// What becomes of volumes in whose place others have written.
-fn emptied(adoption: &DiskAdoption) -> String {
-    match overwritten(adoption) {
-        names if names.is_empty() => String::new(),
-        names => format!(
-            " These volumes have space that others have written to, or may have written to, and are emptied from there on: {}.",
-            names.join(", ")
+fn not_taken(side: Side, why: &str) -> String {
+    format!("Not the side of the {}: {why}.", show::word(&side))
+}
+
+/// How a side is taken, and what is lost by it, where one of the two can be taken.
+fn offered(adoption: &DiskAdoption, side: Side) -> String {
+    let lost = losses(adoption, side).join("; ");
+    let word = show::word(&side);
+    let is_newer = adoption.standing == "newer";
+    let refused = adoption.refused.iter().find(|refused| refused.side == side);
+    match refused {
+        None => {
+            let command = format!("palisade disk adopt {} --take {word}", adoption.disk);
+            match (side, is_newer) {
+                (Side::Database, true) => format!(
+                    "Only if what the disk has is not to be kept: {command}, whereby what is newer is gone for good: {lost}."
+                ),
+                _ => format!("The side of the {word} ({command}): {lost}."),
+            }
+        }
+        // What the disk says is lost with the other side: how it can be taken has to be known before.
+        Some(refused) if side == Side::Disk && adoption.disk_generation.is_some() => format!(
+            "For the side of the {word}, {}; this is because {}. By it, {lost}.",
+            refused.remedy, refused.message
         ),
+        Some(refused) => not_taken(side, &refused.message),
+    }
+}
+
+/// What becomes of volumes in whose place others have written.
+fn emptied(adoption: &DiskAdoption) -> Option<String> {
+    match overwritten(adoption) {
+        names if names.is_empty() => None,
+        names => Some(format!(
+            "these volumes have space that others have written to, or may have written to, and are emptied from there on: {}",
+            names.join(", ")
+        )),
     }
 }
 
@@ -237,11 +311,8 @@ fn lost(side: &str, parts: &[&Vec<VolumePart>]) -> String {
         .map(in_words)
         .collect();
     match names.as_slice() {
-        [] => format!("No volume of {side} is lost."),
-        names => format!(
-            "What {side} knows of these volumes is lost: {}.",
-            names.join(", ")
-        ),
+        [] => format!("no volume of {side} is lost"),
+        names => format!("what {side} knows of these volumes is lost: {}", names.join(", ")),
     }
 }
 
@@ -284,8 +355,8 @@ fn known(out: Output, adoption: &DiskAdoption) -> Result<(), Failure> {
 }
 
 /// Shows what disks bring with them, and takes them in.
-pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Failure> {
-    if wish.id.is_some() && wish.file.len() + wish.block.len() > 1 {
+pub fn import(client: &Client, out: Output, arguments: &DiskImport) -> Result<(), Failure> {
+    if arguments.id.is_some() && arguments.file.len() + arguments.block.len() > 1 {
         return Err(Failure::Words {
             what: "--id names one disk, and several are given".to_owned(),
             remedy: "take them in one after the other, each with its own --id: a volume that lies on several comes with \
@@ -299,40 +370,40 @@ pub fn import(client: &Client, out: Output, wish: &DiskImport) -> Result<(), Fai
             sparse: false,
         }),
         block: None,
-        id: wish.id.clone(),
+        id: arguments.id.clone(),
     };
     let block = |path: &String| ImportMedium {
         file: None,
         block: Some(BlockMedium { path: path.clone() }),
-        id: wish.id.clone(),
+        id: arguments.id.clone(),
     };
     let mut request = palisade_api::DiskImport {
-        disks: wish
+        disks: arguments
             .file
             .iter()
             .map(file)
-            .chain(wish.block.iter().map(block))
+            .chain(arguments.block.iter().map(block))
             .collect(),
         dry_run: true,
-        other_cluster: wish.from_other_cluster,
-        volatile: wish.volatile,
+        other_cluster: arguments.from_other_cluster,
+        volatile: arguments.volatile,
     };
     let value = client.create(routes::IMPORT, &request)?;
     let found: DiskImported = client.typed(&value)?;
-    if wish.dry_run && out.json {
+    if arguments.dry_run && out.json {
         return Ok(out.value(&value)?);
     }
     if !out.json {
         shown(out, &found)?;
     }
-    if wish.dry_run {
+    if arguments.dry_run {
         return Ok(out.line("Nothing was changed.")?);
     }
     consent::ask(
         "the cluster",
         "These disks are taken in; nothing on them is lost. A superblock does not carry attachments, protection and when a \
          volume is cleared: those come back as they are for something new.",
-        wish.yes,
+        arguments.yes,
     )?;
     request.dry_run = false;
     let value = client.create(routes::IMPORT, &request)?;
@@ -419,6 +490,88 @@ mod tests {
             taken: None,
             choices: choices.to_vec(),
             refused: refused.collect(),
+        }
+    }
+
+    fn part(id: &str) -> VolumePart {
+        VolumePart {
+            id: id.into(),
+            uuid: id.into(),
+            bytes: 16 << 20,
+            database_bytes: None,
+        }
+    }
+
+    /// What stands in the way of the newer side must not leave the other one as the only thing to do.
+    #[test]
+    fn the_newer_side_comes_first_and_the_one_that_loses_data_last_with_what_it_loses() {
+        let remedy = "take that attachment away first (palisade attachment rm v1), and then the side of the disk (palisade disk \
+                      adopt d1 --take disk)";
+        let newer = |choices: &[Side], refused: &[Side]| {
+            let mut newer = DiskAdoption {
+                disk_generation: Some(9),
+                only_on_disk: vec![part("vx")],
+                only_in_database: vec![part("v1")],
+                ..adoption("newer", choices, refused)
+            };
+            newer
+                .refused
+                .iter_mut()
+                .for_each(|one| one.remedy = remedy.into());
+            newer
+        };
+        for (adoption, first) in [
+            (
+                newer(&[Side::Database], &[Side::Disk]),
+                "palisade attachment rm v1",
+            ),
+            (
+                newer(&[Side::Disk, Side::Database], &[]),
+                "palisade disk adopt d1 --take disk",
+            ),
+        ] {
+            let said = choices(&adoption);
+            assert!(
+                said.starts_with("The disk is newer, and its side is the one to take."),
+                "{said}"
+            );
+            assert!(!said.contains("Not the side of the disk"), "{said}");
+            let at = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words}: {said}"));
+            let (disk, database) = (at("--take disk"), at("--take database"));
+            assert!(at(first) <= disk && disk < database, "{said}");
+            let (before, after) = said.split_at(database);
+            let last = after.split(". ").next().unwrap();
+            assert!(
+                last.contains("vx (16 MiB)"),
+                "what it loses is in one sentence with it: {said}"
+            );
+            assert!(before.contains("v1 (16 MiB)"), "{said}");
+            assert!(brings(&adoption, Side::Database).starts_with("The disk is the newer side"));
+        }
+    }
+
+    #[test]
+    fn of_two_sides_that_went_apart_neither_is_recommended_and_both_tell_their_losses() {
+        for refused in [&[][..], &[Side::Disk]] {
+            let both = [Side::Disk, Side::Database];
+            let open: Vec<Side> = both.into_iter().filter(|side| !refused.contains(side)).collect();
+            let adoption = DiskAdoption {
+                disk_generation: Some(9),
+                only_on_disk: vec![part("vx")],
+                only_in_database: vec![part("v1")],
+                ..adoption("diverged", &open, refused)
+            };
+            let said = choices(&adoption);
+            assert!(said.starts_with("Neither side is newer"), "{said}");
+            let of = |words: &str| said.split(". ").find(|one| one.contains(words)).unwrap_or("");
+            assert!(of("--take database").contains("vx (16 MiB)"), "{said}");
+            match refused {
+                [] => assert!(of("--take disk").contains("v1 (16 MiB)"), "{said}"),
+                _ => assert!(
+                    said.contains("instead of Disk") && of("By it").contains("v1 (16 MiB)"),
+                    "{said}"
+                ),
+            }
         }
     }
 

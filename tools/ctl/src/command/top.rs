@@ -89,7 +89,7 @@ fn print(out: Output, rates: &[Rates], restarted: bool) -> std::io::Result<()> {
 }
 
 fn look(client: &Client) -> Result<Look, Failure> {
-    let node: Node = client.typed(&client.get(routes::NODE)?)?;
+    let node: Node = client.typed(&client.get(&routes::at_node(routes::NODE, routes::SELF))?)?;
     let values = client.list(routes::ATTACHMENTS)?;
     let attachments: Result<_, Failure> = values.iter().map(|value| client.typed(value)).collect();
     Ok(Look {

@@ -15,19 +15,21 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
         Command::Create {
             id,
             size,
+            node,
             disk,
             block_bytes,
             clear,
             wait,
         } => {
-            let wish = VolumeCreate {
+            let request = VolumeCreate {
                 id: id.clone(),
+                node,
                 bytes: size,
                 disk,
                 block_bytes,
-                clear: clear.map(Clear::wish),
+                clear: clear.map(Clear::request),
             };
-            let value = client.create(routes::VOLUMES, &wish)?;
+            let value = client.create(routes::VOLUMES, &request)?;
             let value = wait::applied(client, wait, &path(&id), &format!("volume {id}"), value)?;
             show(client, out, &value)
         }
@@ -56,8 +58,8 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
             wait,
         } => {
             let patch = VolumePatch {
-                protected: protection.wish(),
-                clear: clear.map(Clear::wish),
+                protected: protection.request(),
+                clear: clear.map(Clear::request),
                 clear_held,
                 ..VolumePatch::default()
             };
@@ -79,7 +81,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 (clear, "clear=true"),
                 (no_clear, "clear=false"),
             ];
-            let wish = consent::Wish {
+            let request = consent::ToRemove {
                 what: format!("volume {id}"),
                 path: path(&id),
                 options: given
@@ -90,7 +92,7 @@ pub fn run(client: &Client, out: Output, command: Command) -> Result<(), Failure
                 expected: guard.expect,
                 consent,
             };
-            if !consent::take_away(client, out, wish)? {
+            if !consent::take_away(client, out, request)? {
                 return Ok(());
             }
             match wait::gone(client, wait, &path(&id), &format!("volume {id}"))? {
@@ -154,6 +156,7 @@ fn show(client: &Client, out: Output, value: &Value) -> Result<(), Failure> {
     out.facts(vec![
         ("Volume", volume.id),
         ("UUID", volume.uuid),
+        ("Node", volume.node),
         ("Size", show::bytes(volume.bytes)),
         ("Guests see", show::bytes(volume.usable_bytes)),
         ("Cleared", cleared),

@@ -2,7 +2,7 @@
 
 use super::{World, begin, name};
 use palisade_model::{AdoptDisk, Command, ImportDisks, ImportedDisk, ImportedExtent, OnMedium};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_volume::{emptied, image};
 use palisade_wire::{Decoded, ExtentRecord, Geometry};
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
@@ -17,8 +17,11 @@ impl World {
         let (Some(known), Some(wanted)) = (known, self.running.cluster.disks.get(&disk)) else {
             return Ok(());
         };
-        let older = matches!(known, Superblock::Older { .. });
-        let is_open_question = matches!(known, Superblock::Newer { .. } | Superblock::Diverged { .. });
+        let older = matches!(known, SuperblockState::Older { .. });
+        let is_open_question = matches!(
+            known,
+            SuperblockState::Newer { .. } | SuperblockState::Diverged { .. }
+        );
         if !is_open_question && !older {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use super::{Database, World, name};
 use crate::finding::Invariant;
 use crate::plan::Break;
 use palisade_model::{ChangeVolume, Clear, Command, GrowVolume};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_volume::{Bare, Known, image, renewal};
 use palisade_words::Lba;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
@@ -84,8 +84,8 @@ impl World {
     pub(super) fn is_let_out_of_hand(&mut self) -> Result<(), String> {
         self.lock.owner_rounds = self.lock.owner_rounds.saturating_sub(1);
         let known = self.last_read()?;
-        let is_refused =
-            known.is_some_and(|known| !matches!(known, Superblock::Ours { .. } | Superblock::Missing));
+        let is_refused = known
+            .is_some_and(|known| !matches!(known, SuperblockState::Ours { .. } | SuperblockState::Missing));
         self.lock.refused_rounds = match self.lock.held && is_refused && self.works.is_empty() {
             true => self.lock.refused_rounds + 1,
             false => 0,

@@ -6,7 +6,7 @@
 use super::World;
 use crate::rng::Rng;
 use palisade_model::{Cluster, Disk};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_volume::{OnRecord, image};
 use palisade_words::{Ancestor, Generation, Name};
 
@@ -96,10 +96,10 @@ impl Record {
 
 impl World {
     /// What the node keeps when it has opened the disk, as the daemon does.
-    pub(super) fn keep_opened(&mut self, found: Superblock, level: Generation) {
+    pub(super) fn keep_opened(&mut self, found: SuperblockState, level: Generation) {
         let kept = self.record.recall();
         self.record.seen = kept;
-        if let Superblock::Ours { generation, flawed } = found
+        if let SuperblockState::Ours { generation, flawed } = found
             && OnRecord::is_outdated_by(kept, generation, flawed, level)
         {
             self.record.keep(generation);

@@ -3,7 +3,7 @@
 
 use super::{WRITES_AT_REST, World, name};
 use palisade_model::{Cluster, Command, Disk, RemoveDisk};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_volume::{Leaving, is_to_be_erased};
 use palisade_wire::{AREA_SECTORS, Decoded, Geometry, is_cut_off_erasure_of};
 use palisade_words::{Name, Uuid};
@@ -34,7 +34,10 @@ impl World {
             for _ in 0..turns {
                 self.turn()?;
             }
-            let was_ours = matches!(ours, Some(Superblock::Ours { .. } | Superblock::Missing));
+            let was_ours = matches!(
+                ours,
+                Some(SuperblockState::Ours { .. } | SuperblockState::Missing)
+            );
             let has_left = self.node.control.observed.disks.is_empty()
                 && !self.running.cluster.disks.contains_key(&name("d")?);
             if was_ours && knew_all && has_left && self.read().is_ok() {

@@ -5,7 +5,7 @@
 
 use super::{World, name};
 use palisade_model::Cluster;
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_volume::image;
 use palisade_words::{Generation, Name};
 
@@ -58,8 +58,8 @@ impl World {
     }
 
     /// What the node keeps of a superblock that is sound on the medium.
-    pub(super) fn keep(&mut self, there: Superblock) {
-        if let Superblock::Ours {
+    pub(super) fn keep(&mut self, there: SuperblockState) {
+        if let SuperblockState::Ours {
             generation,
             flawed: false,
         } = there

@@ -5,7 +5,7 @@ use crate::node::Todo;
 use palisade_block::Nanos;
 use palisade_control::{SuperblockLook, TaskEnd, TaskId, Work};
 use palisade_model::{Cluster, Command};
-use palisade_reconcile::Superblock;
+use palisade_reconcile::SuperblockState;
 use palisade_volume::{Bare, Forbidden, image, renewal};
 use palisade_wire::{Phase, SectorWrite, erase};
 use palisade_words::{Lba, Name};
@@ -198,7 +198,7 @@ impl World {
     }
 
     /// The disk's superblock as it was last known, open or refused.
-    pub(super) fn last_read(&self) -> Result<Option<Superblock>, String> {
+    pub(super) fn last_read(&self) -> Result<Option<SuperblockState>, String> {
         Ok(self.node.control.observed.last_read(&name("d")?))
     }
 }
@@ -212,7 +212,7 @@ impl Writes {
     }
 }
 
-fn look(superblock: Superblock) -> SuperblockLook {
+fn look(superblock: SuperblockState) -> SuperblockLook {
     SuperblockLook {
         superblock,
         ..SuperblockLook::default()

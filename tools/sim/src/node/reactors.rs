@@ -2,9 +2,10 @@
 
 use super::Breach;
 use crate::rng::Rng;
-use palisade_control::{Event, ReactorChange, TaskId};
+use palisade_block::mailbox::ReactorChange;
+use palisade_control::{NodeEvent, TaskId};
 use palisade_model::Extent;
-use palisade_words::{DeviceIndex, Name, ReactorIndex, Uuid, VolumeIndex};
+use palisade_words::{DeviceIndex, Generation, Name, ReactorIndex, Uuid, VolumeIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Where a volume's guests may go.
@@ -28,18 +29,25 @@ pub struct ServedRoute {
 
 /// What a reactor was told.
 #[derive(Debug)]
-struct Told {
-    task: Option<TaskId>,
-    change: ReactorChange,
-    /// The volume of a route.
-    of: Option<RoutedVolume>,
+enum Told {
+    Change {
+        task: Option<TaskId>,
+        change: ReactorChange,
+        /// The volume of a route.
+        of: Option<RoutedVolume>,
+    },
+    UseDevice(DeviceIndex),
 }
 
 #[derive(Debug, Default)]
 struct Reactor {
     told: VecDeque<Told>,
     devices: BTreeSet<DeviceIndex>,
+    /// Those it has let go of for another descriptor of the same disk: routes lead to them meanwhile, and requests fail.
+    away: BTreeSet<DeviceIndex>,
     routes: BTreeMap<VolumeIndex, ServedRoute>,
+    /// The newest generation heard of each number, also of those that have ended.
+    heard: BTreeMap<VolumeIndex, Generation>,
 }
 
 /// All reactors of a node.
@@ -67,7 +75,13 @@ impl Reactors {
         of: Option<RoutedVolume>,
     ) {
         if let Some(reactor) = self.0.get_mut(reactor.usize()) {
-            reactor.told.push_back(Told { task, change, of });
+            reactor.told.push_back(Told::Change { task, change, of });
+        }
+    }
+
+    pub(super) fn use_device(&mut self, device: DeviceIndex) {
+        for reactor in &mut self.0 {
+            reactor.told.push_back(Told::UseDevice(device));
         }
     }
 
@@ -76,36 +90,40 @@ impl Reactors {
         &mut self,
         rng: &mut Rng,
         open: &BTreeMap<DeviceIndex, Name>,
+        returning: &BTreeSet<Name>,
         clearings: &BTreeMap<TaskId, Vec<Extent>>,
-    ) -> Result<Option<Event>, Breach> {
+    ) -> Result<Option<NodeEvent>, Breach> {
         let busy: Vec<usize> = (0..self.0.len())
             .filter(|index| self.0.get(*index).is_some_and(|reactor| !reactor.told.is_empty()))
             .collect();
         let Some(&index) = busy.get(rng.index(busy.len())) else {
             return Ok(None);
         };
-        let Some(Told { task, change, of }) = self.0.get_mut(index).and_then(|one| one.told.pop_front())
-        else {
+        let Some(reactor) = self.0.get_mut(index) else {
             return Ok(None);
         };
+        let (task, change, of) = match reactor.told.pop_front() {
+            Some(Told::Change { task, change, of }) => (task, change, of),
+            Some(Told::UseDevice(device)) => {
+                reactor.uses(device, open)?;
+                return Ok(None);
+            }
+            None => return Ok(None),
+        };
         let route = match (&change, of) {
-            (ReactorChange::SetRoute { volume, route, .. }, place) => {
-                let devices = route.as_ref().map(|route| route.devices().to_vec());
-                let used = place
-                    .zip(devices)
-                    .map(|(place, devices)| ServedRoute { place, devices });
-                if let Some(used) = &used {
-                    self.shares_nothing(*volume, used, clearings)?;
-                }
-                used
+            (ReactorChange::Resume { volume, route }, Some(place)) => {
+                let devices = route.devices().to_vec();
+                let used = ServedRoute { place, devices };
+                self.shares_nothing(*volume, &used, clearings)?;
+                Some(used)
             }
             _ => None,
         };
         if let Some(reactor) = self.0.get_mut(index) {
-            reactor.does(change, route, open)?;
+            reactor.does(change, route, open, returning)?;
         }
         let reactor = ReactorIndex(index as u16);
-        Ok(task.map(|task| Event::Acknowledged { task, reactor }))
+        Ok(task.map(|task| NodeEvent::Acknowledged { task, reactor }))
     }
 
     /// The check: no sector is another volume's as well, or being cleared.
@@ -180,37 +198,60 @@ impl Reactors {
 }
 
 impl Reactor {
+    /// The check that a reactor would not refuse what it is told of a volume, whoever had its number before.
+    fn is_not_older(&mut self, volume: VolumeIndex, generation: Generation) -> Result<(), Breach> {
+        let heard = self.heard.entry(volume).or_default();
+        if generation < *heard {
+            let what = format!(
+                "a reactor that has heard of generation {} of volume number {} is told of generation {}",
+                heard.0, volume.0, generation.0
+            );
+            return Err(Breach::straddling(what));
+        }
+        *heard = generation;
+        Ok(())
+    }
+
+    fn uses(&mut self, device: DeviceIndex, open: &BTreeMap<DeviceIndex, Name>) -> Result<(), Breach> {
+        if !open.contains_key(&device) {
+            let what = format!("a reactor is to use device {}, which is closed", device.0);
+            return Err(Breach::straddling(what));
+        }
+        if !self.devices.insert(device) {
+            let what = format!("a reactor is to use device {} twice", device.0);
+            return Err(Breach::straddling(what));
+        }
+        self.away.remove(&device);
+        Ok(())
+    }
+
     fn does(
         &mut self,
         change: ReactorChange,
         route: Option<ServedRoute>,
         open: &BTreeMap<DeviceIndex, Name>,
+        returning: &BTreeSet<Name>,
     ) -> Result<(), Breach> {
         let broken = |what: String| Err(Breach::straddling(what));
         match change {
-            ReactorChange::UseDevice { device } => {
-                if !open.contains_key(&device) {
-                    return broken(format!(
-                        "a reactor is to use device {}, which is closed",
-                        device.0
-                    ));
-                }
-                if !self.devices.insert(device) {
-                    return broken(format!("a reactor is to use device {} twice", device.0));
-                }
-            }
             ReactorChange::CloseDevice { device } => {
-                if !open.contains_key(&device) {
+                let Some(disk) = open.get(&device) else {
                     return broken(format!(
                         "device {} is closed while a reactor is to let go of it",
                         device.0
                     ));
-                }
+                };
                 self.devices.remove(&device);
+                if returning.contains(disk) {
+                    self.away.insert(device);
+                }
             }
-            ReactorChange::SetRoute { volume, .. } => match route {
-                Some(used) => {
-                    if !used.devices.iter().all(|device| self.devices.contains(device)) {
+            ReactorChange::Resume { volume, route: told } => {
+                self.is_not_older(volume, told.generation())?;
+                if let Some(used) = route {
+                    let is_here =
+                        |device: &DeviceIndex| self.devices.contains(device) || self.away.contains(device);
+                    if !used.devices.iter().all(is_here) {
                         return broken(format!(
                             "the route of volume {} leads to a device that the reactor does not use",
                             used.place.name
@@ -218,8 +259,14 @@ impl Reactor {
                     }
                     self.routes.insert(volume, used);
                 }
-                None => drop(self.routes.remove(&volume)),
-            },
+            }
+            ReactorChange::EndVolume { volume, generation } => {
+                self.is_not_older(volume, generation)?;
+                self.routes.remove(&volume);
+            }
+            ReactorChange::Suspend { .. } | ReactorChange::Cancel { .. } | ReactorChange::Fail { .. } => {
+                return broken("a node of one member announces a change to its reactors".to_owned());
+            }
             ReactorChange::Revoke { .. }
             | ReactorChange::SetAttachment { .. }
             | ReactorChange::GrowDevice { .. } => {}

@@ -2,7 +2,7 @@
 
 use super::Breach;
 use crate::rng::Rng;
-use palisade_control::{Control, Event};
+use palisade_control::{Control, NodeEvent};
 use palisade_words::{AttachmentIndex, Name};
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ impl Sessions {
     }
 
     /// A guest comes or goes.
-    pub(super) fn move_guests(&mut self, rng: &mut Rng, control: &mut Control) -> Option<Event> {
+    pub(super) fn move_guests(&mut self, rng: &mut Rng, control: &mut Control) -> Option<NodeEvent> {
         let all: Vec<AttachmentIndex> = self.0.keys().copied().collect();
         let index = *all.get(rng.index(all.len()))?;
         let session = self.0.get_mut(&index)?;
@@ -73,7 +73,7 @@ impl Sessions {
     }
 
     /// One of them comes to what it was told.
-    pub(super) fn go_on(&mut self, rng: &mut Rng, control: &Control) -> Option<Event> {
+    pub(super) fn go_on(&mut self, rng: &mut Rng, control: &Control) -> Option<NodeEvent> {
         let is_told = |session: &Session| matches!(session.told, Some(Ending::Detach | Ending::GiveUp));
         let told = self.0.iter().filter(|(_, session)| is_told(session));
         let told: Vec<AttachmentIndex> = told.map(|(index, _)| *index).collect();
@@ -82,14 +82,14 @@ impl Sessions {
         if session.told == Some(Ending::GiveUp) && session.connected {
             session.told = Some(Ending::Left);
             let offering = control.offering_of(index)?;
-            return Some(Event::GivenUp { offering });
+            return Some(NodeEvent::GivenUp { offering });
         }
         self.gone(index, control)
     }
 
-    fn gone(&mut self, index: AttachmentIndex, control: &Control) -> Option<Event> {
+    fn gone(&mut self, index: AttachmentIndex, control: &Control) -> Option<NodeEvent> {
         self.0.remove(&index);
         let offering = control.offering_of(index)?;
-        Some(Event::Detached { offering })
+        Some(NodeEvent::Detached { offering })
     }
 }

@@ -3,12 +3,14 @@
 use super::name;
 use crate::rng::Rng;
 use palisade_model::{
-    AddDisk, ChangeVolume, Command, CreateAttachment, CreateVolume, DeleteAttachment, DeleteVolume,
-    GrowVolume, InitCluster, Limits, Medium, MediumRecord, RecordCleared, RemoveDisk, Usage,
+    AddDisk, AddNode, AddPath, ChangeNode, ChangeVolume, Cluster, Command, CreateAttachment, CreateVolume,
+    DeleteAttachment, DeleteVolume, FEATURE_LEVEL, GrowVolume, InitCluster, Limits, Medium, MediumRecord,
+    NodeRole, NodeStarted, RaiseFeatureLevel, RecordCleared, RemoveDisk, RemoveNode, RemovePath, Usage,
 };
 use palisade_wire::Geometry;
-use palisade_words::Uuid;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS;
+use palisade_words::{Incarnation, Uuid};
+use std::net::SocketAddr;
 
 /// Size of each disk, in sectors: room for a few volumes.
 pub(super) const DISK_SECTORS: u64 = Geometry::LEAST_SECTORS + 5 * ALLOCATION_UNIT_SECTORS;
@@ -23,6 +25,71 @@ pub(super) const OPENING: [u64; 4] = [0, 1, 1, 1];
 pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
     let kind = rng.below(15);
     draw_one(rng, kind)
+}
+
+/// Draws what is said of another node, which has no disks of its own and may reach those of the first, or of the run of some
+/// node.
+pub(super) fn draw_of_node(rng: &mut Rng, cluster: &Cluster) -> Result<Command, String> {
+    let other = name("node", 1)?;
+    let addresses = vec![SocketAddr::from(([192, 0, 2, 1], rng.between(1, 3) as u16))];
+    Ok(match rng.below(11) {
+        7..=10 => return draw_of_path(rng, cluster),
+        6 => Command::RaiseFeatureLevel(RaiseFeatureLevel { to: FEATURE_LEVEL }),
+        0 => Command::AddNode(AddNode {
+            name: other,
+            uuid: Uuid(3),
+            addresses: Vec::new(),
+            failure_domain: None,
+        }),
+        1 => Command::ChangeNode(ChangeNode {
+            name: other,
+            addresses: Some(addresses),
+            failure_domain: None,
+            role: Some([NodeRole::Learner, NodeRole::Voter][rng.index(2)]),
+            expected: None,
+        }),
+        2 => Command::RemoveNode(RemoveNode {
+            name: other,
+            expected: None,
+        }),
+        _ => Command::NodeStarted(NodeStarted {
+            node: Uuid(u128::from(rng.between(2, 3))),
+            incarnation: Incarnation(rng.below(20)),
+            feature_level: FEATURE_LEVEL,
+        }),
+    })
+}
+
+/// Draws what is said of a path to a disk: mostly by the node that can have one, and sometimes by one that is no member, by the
+/// custodian, of a disk that is gone, or with a path that is none or leads to another disk.
+fn draw_of_path(rng: &mut Rng, cluster: &Cluster) -> Result<Command, String> {
+    let reached = cluster
+        .disks
+        .iter()
+        .filter(|(_, disk)| !disk.other_paths.is_empty());
+    let reached: Vec<_> = reached.map(|(name, _)| name.clone()).collect();
+    let is_removed = rng.one_in(2) && !reached.is_empty();
+    let disk = match is_removed && !rng.one_in(4) {
+        true => reached[rng.index(reached.len())].clone(),
+        false => name("disk", rng.below(DISKS))?,
+    };
+    let known = cluster.disks.get(&disk).map(|disk| disk.uuid);
+    let uuid = known.filter(|_| !rng.one_in(8)).unwrap_or(Uuid(7));
+    let node = name("node", if rng.one_in(6) { rng.below(3) } else { 1 })?;
+    let path = match rng.below(8) {
+        0 => "dev/disk".to_owned(),
+        1 => "/dev/disk".to_owned(),
+        _ => format!("/dev/{disk}"),
+    };
+    Ok(match is_removed {
+        true => Command::RemovePath(RemovePath { disk, uuid, node }),
+        false => Command::AddPath(AddPath {
+            disk,
+            uuid,
+            node,
+            path,
+        }),
+    })
 }
 
 /// Draws one of a kind.
@@ -107,6 +174,7 @@ pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
         }),
         8 | 12 => Command::CreateAttachment(CreateAttachment {
             name: attachment,
+            uuid: Uuid(2000 + u128::from(attachment_number)),
             volume,
             node,
             socket: format!("/run/palisade/{attachment_number}.sock"),

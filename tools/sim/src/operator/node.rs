@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use palisade_block::Nanos;
 use palisade_control::{SuperblockLook, TaskEnd, TaskId, Work};
 use palisade_model::{Cluster, Command, Disk, RecordCleared};
-use palisade_reconcile::{Superblock, plan};
+use palisade_reconcile::{SuperblockState, plan};
 use palisade_volume::{
     Bare, Forbidden, Known, Leaving, carried, image, is_first_write_cut_off, is_to_be_erased, renewal,
 };
@@ -103,7 +103,7 @@ impl Drive {
     }
 
     /// What the planner is told of a superblock, as the daemon tells it.
-    fn superblock(&self, cluster: &Cluster, disk: &Name) -> Result<Superblock, String> {
+    fn superblock(&self, cluster: &Cluster, disk: &Name) -> Result<SuperblockState, String> {
         let wanted = image(cluster, disk).map_err(|error| error.to_string())?;
         carried(&self.read(), &wanted, known(cluster, disk), || {
             self.is_cut_off(cluster, disk)
@@ -126,7 +126,7 @@ impl Node {
     pub(super) fn new(drives: BTreeMap<Name, Drive>, rng: &Rng) -> Result<Node, String> {
         Ok(Node {
             drives,
-            node: SimNode::new(name("node", 0)?, rng.split("node")),
+            node: SimNode::new(name("node", 0)?, rng.split("node")).with_restless_devices(),
             works: Vec::new(),
         })
     }
@@ -348,7 +348,7 @@ impl Drive {
     }
 }
 
-fn look(superblock: Superblock) -> SuperblockLook {
+fn look(superblock: SuperblockState) -> SuperblockLook {
     SuperblockLook {
         superblock,
         ..SuperblockLook::default()

@@ -10,12 +10,12 @@ pub struct ProtocolError {
     /// The number of the request.
     pub request: u32,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: MessageProblem,
 }
 
 /// What is wrong with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Problem {
+pub enum MessageProblem {
     /// The header itself is incomplete.
     #[error("the header is incomplete")]
     Header,
@@ -84,13 +84,16 @@ pub enum Problem {
 
 impl ProtocolError {
     /// Of a request and what is wrong with it.
-    pub fn new(request: u32, problem: Problem) -> ProtocolError {
+    pub fn new(request: u32, problem: MessageProblem) -> ProtocolError {
         ProtocolError { request, problem }
     }
 
     /// Whether the message was well-formed, so that it can be answered with "no" and the next one be read.
     pub fn can_be_refused(&self) -> bool {
-        matches!(self.problem, Problem::UnknownRequest | Problem::NotOffered)
+        matches!(
+            self.problem,
+            MessageProblem::UnknownRequest | MessageProblem::NotOffered
+        )
     }
 }
 

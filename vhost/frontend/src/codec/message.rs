@@ -1,7 +1,7 @@
 //! Requests by name, made of bytes and file descriptors that have been counted.
 
 use super::fields::Fields;
-use super::{CONFIG_BYTES_MAX, Header, Problem, ProtocolError, TABLE_REGIONS_MAX, request};
+use super::{CONFIG_BYTES_MAX, MessageHeader, MessageProblem, ProtocolError, TABLE_REGIONS_MAX, request};
 use std::os::fd::OwnedFd;
 
 /// One memory region as the front-end describes it ("Memory region description").
@@ -134,7 +134,7 @@ const VRING_F_LOG: u32 = 1;
 impl Message {
     /// Makes a message of a header, the payload that followed it, and the file descriptors that came with them.
     /// All descriptors that are not part of the result are closed.
-    pub fn parse(header: Header, payload: &[u8], fds: Vec<OwnedFd>) -> Result<Message, ProtocolError> {
+    pub fn parse(header: MessageHeader, payload: &[u8], fds: Vec<OwnedFd>) -> Result<Message, ProtocolError> {
         let mut parts = Parts {
             request: header.request,
             payload,
@@ -246,8 +246,8 @@ impl Parts<'_> {
                 self.fds.pop();
                 Message::RemMemReg(region)
             }
-            known if request::name(known).is_some() => return Err(self.error(Problem::NotOffered)),
-            _ => return Err(self.error(Problem::UnknownRequest)),
+            known if request::name(known).is_some() => return Err(self.error(MessageProblem::NotOffered)),
+            _ => return Err(self.error(MessageProblem::UnknownRequest)),
         })
     }
 
@@ -273,7 +273,7 @@ impl Parts<'_> {
         self.exactly(40)?;
         let (index, flags) = (self.u32()?, self.u32()?);
         if flags & !VRING_F_LOG != 0 {
-            return Err(self.error(Problem::ReservedBits {
+            return Err(self.error(MessageProblem::ReservedBits {
                 value: u64::from(flags),
             }));
         }
@@ -294,14 +294,14 @@ impl Parts<'_> {
                 index,
                 enable: value == 1,
             }),
-            value => Err(self.error(Problem::Flag { value })),
+            value => Err(self.error(MessageProblem::Flag { value })),
         }
     }
 
     fn vring_fd(&mut self) -> Result<VringFd, ProtocolError> {
         let value = self.number()?;
         if value & !(VRING_INDEX_MASK | VRING_NOFD) != 0 {
-            return Err(self.error(Problem::ReservedBits { value }));
+            return Err(self.error(MessageProblem::ReservedBits { value }));
         }
         let index = (value & VRING_INDEX_MASK) as u32;
         let fd = if value & VRING_NOFD == 0 {
@@ -334,11 +334,11 @@ impl Parts<'_> {
         let (count, _padding) = (self.u32()?, self.u32()?);
         let regions = count as usize;
         if regions > TABLE_REGIONS_MAX {
-            return Err(self.error(Problem::Regions { count }));
+            return Err(self.error(MessageProblem::Regions { count }));
         }
         self.exactly(TABLE_HEADER_BYTES + regions * REGION_BYTES)?;
         if self.fds.len() != regions {
-            return Err(self.error(Problem::Fds {
+            return Err(self.error(MessageProblem::Fds {
                 expected: regions,
                 count: self.fds.len(),
             }));
@@ -365,7 +365,7 @@ impl Parts<'_> {
         }
         let (offset, bytes, flags) = (self.u32()?, self.u32()?, self.u32()?);
         if bytes as usize > CONFIG_BYTES_MAX {
-            return Err(self.error(Problem::ConfigSize { bytes }));
+            return Err(self.error(MessageProblem::ConfigSize { bytes }));
         }
         self.exactly(CONFIG_HEADER_BYTES + bytes as usize)?;
         Ok((offset, bytes, flags))
@@ -426,14 +426,14 @@ impl Parts<'_> {
         let count = self.fds.len();
         match (count, self.fds.pop()) {
             (1, Some(fd)) => Ok(fd),
-            _ => Err(self.error(Problem::Fds { expected: 1, count })),
+            _ => Err(self.error(MessageProblem::Fds { expected: 1, count })),
         }
     }
 
     fn no_more_fds(&self) -> Result<(), ProtocolError> {
         match self.fds.len() {
             0 => Ok(()),
-            count => Err(self.error(Problem::Fds { expected: 0, count })),
+            count => Err(self.error(MessageProblem::Fds { expected: 0, count })),
         }
     }
 
@@ -450,13 +450,13 @@ impl Parts<'_> {
     }
 
     fn size(&self, expected: usize) -> ProtocolError {
-        self.error(Problem::PayloadSize {
+        self.error(MessageProblem::PayloadSize {
             expected,
             bytes: self.payload.len(),
         })
     }
 
-    fn error(&self, problem: Problem) -> ProtocolError {
+    fn error(&self, problem: MessageProblem) -> ProtocolError {
         ProtocolError::new(self.request, problem)
     }
 }

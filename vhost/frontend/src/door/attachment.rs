@@ -11,7 +11,7 @@ use super::{AttachError, AttachmentSpec, DoorSettings};
 use crate::codec::Reply;
 use crate::features;
 use crate::interrupts::Interrupts;
-use crate::session::{Action, Offer, Session};
+use crate::session::{Offer, Session, SessionAction};
 use crate::shortage;
 use crate::socket_file::{SocketFile, SocketOwner};
 use mio::net::{UnixListener, UnixStream};
@@ -176,6 +176,17 @@ impl Attachment {
         self.listener = Some(listener);
         self.gate.offered(file);
         Ok(())
+    }
+
+    /// Others may connect from now on, by the socket in its place and by each that comes there later.
+    pub(super) fn change_owner(&mut self, owner: SocketOwner) {
+        self.owner = owner;
+        if let Err(error) = self.gate.change_owner(owner) {
+            log::warn!(
+                "attachment={} who may connect to its socket cannot be changed, error={error}",
+                self.gate.name()
+            );
+        }
     }
 
     /// Puts the socket back into its place, from where somebody has taken it. Whoever is connected stays so.
@@ -527,22 +538,22 @@ impl Attachment {
     }
 
     /// Carries out what the session wants.
-    fn act(&mut self, actions: Vec<Action>, registry: &Registry) {
+    fn act(&mut self, actions: Vec<SessionAction>, registry: &Registry) {
         for action in actions {
             match action {
-                Action::Memory(memory) => self.gate.memory(memory),
-                Action::WriteThrough(on) => self.gate.write_through(on),
-                Action::WriteCache(on) => {
+                SessionAction::Memory(memory) => self.gate.memory(memory),
+                SessionAction::WriteThrough(on) => self.gate.write_through(on),
+                SessionAction::WriteCache(on) => {
                     self.offer.write_cache = on;
                     self.gate.write_cache(on);
                 }
-                Action::StartQueue { index, queue, kick } => self.gate.start_queue(index, queue, kick),
-                Action::StopQueue { index } => self.gate.stop_queue(index),
-                Action::LeaveQueue { index } => self.gate.leave_queue(index),
-                Action::Reply(reply) => self.reply(reply, registry),
-                Action::BackendChannel(socket) => self.open_backend(socket, registry),
-                Action::BackendSend(bytes) => self.send_backend(bytes, registry),
-                Action::Closed { reason } => self.closed(&reason, registry),
+                SessionAction::StartQueue { index, queue, kick } => self.gate.start_queue(index, queue, kick),
+                SessionAction::StopQueue { index } => self.gate.stop_queue(index),
+                SessionAction::LeaveQueue { index } => self.gate.leave_queue(index),
+                SessionAction::Reply(reply) => self.reply(reply, registry),
+                SessionAction::BackendChannel(socket) => self.open_backend(socket, registry),
+                SessionAction::BackendSend(bytes) => self.send_backend(bytes, registry),
+                SessionAction::Closed { reason } => self.closed(&reason, registry),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Bytes to messages and replies to bytes, on sockets that never block.
 
 use super::receiving::{Receipt, Receiving};
-use crate::codec::{HEADER_BYTES, Header, Message, PAYLOAD_BYTES_MAX, ProtocolError, Reply};
+use crate::codec::{HEADER_BYTES, Message, MessageHeader, PAYLOAD_BYTES_MAX, ProtocolError, Reply};
 use crate::socket;
 use rustix::fd::AsFd;
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ pub(super) enum Next {
 pub(super) struct Input {
     buffer: Box<[u8; HEADER_BYTES + PAYLOAD_BYTES_MAX]>,
     filled: usize,
-    header: Option<Header>,
+    header: Option<MessageHeader>,
     fds: Vec<OwnedFd>,
     /// A descriptor of it that was kept out.
     kept_out: Option<String>,
@@ -102,12 +102,12 @@ impl Input {
         }
     }
 
-    fn parse_header(&self) -> Result<Header, ProtocolError> {
+    fn parse_header(&self) -> Result<MessageHeader, ProtocolError> {
         // The buffer is longer than a header, so the default never comes into play.
-        Header::parse(self.buffer.first_chunk().copied().unwrap_or_default())
+        MessageHeader::parse(self.buffer.first_chunk().copied().unwrap_or_default())
     }
 
-    fn complete(&mut self, header: Header) -> Next {
+    fn complete(&mut self, header: MessageHeader) -> Next {
         let fds = std::mem::take(&mut self.fds);
         let payload = self.buffer.get(HEADER_BYTES..self.filled).unwrap_or(&[]);
         let message = match self.kept_out.take() {

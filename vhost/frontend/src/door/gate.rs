@@ -7,13 +7,14 @@ use super::admission::Admission;
 use super::host::Host;
 use super::report::{Reports, SessionReport, StuckReport};
 use crate::call::CallNotify;
-use crate::socket_file::{SocketFile, SocketInode};
+use crate::socket_file::{self, SocketFile, SocketInode, SocketOwner};
 use mio::net::UnixStream;
 use palisade_memory::GuestMemory;
 use palisade_sys::PeerEvent;
 use palisade_virtio::BlkQueue;
 use palisade_words::{AttachmentIndex, QueueId};
 use std::collections::BTreeSet;
+use std::io;
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -122,6 +123,14 @@ impl Gate {
     /// Which file the socket's is, while there is one.
     pub(super) fn socket_inode(&self) -> Option<SocketInode> {
         self.state().socket.as_ref().and_then(SocketFile::inode)
+    }
+
+    /// Lets others connect to the socket, if it is in its place.
+    pub(super) fn change_owner(&self, owner: SocketOwner) -> io::Result<()> {
+        let Some((path, inode)) = self.state().socket.as_ref().map(SocketFile::place) else {
+            return Ok(());
+        };
+        socket_file::change_owner(&path, inode, owner)
     }
 
     /// Takes the socket's file away.
@@ -253,6 +262,7 @@ impl Gate {
         }
         let mut report = self.reports.get(self.index).unwrap_or_default();
         report.connected = false;
+        report.socket = None;
         report.waiting = None;
         report.queues_running.clear();
         report.last_error = Some(reason.to_owned());
@@ -396,7 +406,16 @@ mod tests {
         let (told, gate) = with_queues(&[0, 1]);
         gate.stop_queue(0);
         assert_eq!(told.take(), ["stop 0"]);
+        let connected = SessionReport {
+            connected: true,
+            socket: Some((1, 2)),
+            ..SessionReport::default()
+        };
+        gate.put_report(connected);
         gate.close("reading a message", "it hangs");
+        let report = gate.reports.get(gate.index).unwrap();
+        assert!(report.stuck.is_some() && !report.connected);
+        assert_eq!(report.socket, None, "nobody else has taken the socket away");
         assert_eq!(told.take(), ["stop 1", "leave 0", "leave 1"]);
         gate.leave_queue(0);
         gate.stop_queue(1);

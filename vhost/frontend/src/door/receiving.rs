@@ -112,7 +112,7 @@ impl Receiving {
         };
         fds.extend(receipt.fds);
         match receipt.state {
-            Passed::Bytes(_) if fds.len() > fd_filter::FDS_MAX => {
+            Passed::Bytes(_) if fds.len() > fd_filter::RECEIPT_FDS_MAX => {
                 fds.clear();
                 Receipt::Over(too_many())
             }
@@ -208,9 +208,10 @@ impl Receiving {
 fn too_many() -> String {
     format!(
         "more than {} file descriptors came with one message",
-        fd_filter::FDS_MAX
+        fd_filter::RECEIPT_FDS_MAX
     )
 }
 
-const _: () = assert!(fd_filter::FDS_MAX == crate::codec::FDS_MAX);
-const _: () = assert!(fd_filter::BYTES_MAX >= crate::codec::HEADER_BYTES + crate::codec::PAYLOAD_BYTES_MAX);
+const _: () = assert!(fd_filter::RECEIPT_FDS_MAX == crate::codec::FDS_MAX);
+const _: () =
+    assert!(fd_filter::RECEIPT_BYTES_MAX >= crate::codec::HEADER_BYTES + crate::codec::PAYLOAD_BYTES_MAX);

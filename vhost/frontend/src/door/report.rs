@@ -3,7 +3,7 @@
 use super::pace::PaceReport;
 use super::stalls::StallReport;
 use crate::session::QueueReport;
-use palisade_memory::{Mapped, ShareLimits};
+use palisade_memory::{MappingTotals, ShareLimits};
 use palisade_virtio::QueueStats;
 use palisade_words::AttachmentIndex;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ pub struct SessionReport {
     /// Whether giving its interrupts takes so long that its own thread gives them.
     pub interrupts_dear: bool,
     /// What is mapped of its share, and how much may be; `None` when nobody limits it.
-    pub mapped: Option<(Mapped, ShareLimits)>,
+    pub mapped: Option<(MappingTotals, ShareLimits)>,
     /// What of the front-end's does not let itself be closed, now or after former sessions.
     pub hanging: Option<HangingReport>,
     /// Whether the attachment is being taken away.

@@ -10,6 +10,7 @@ use super::report::Reports;
 use super::thread::{self, Line, Order};
 use super::{AttachError, AttachmentSpec, Command, DoorSettings};
 use crate::call::CallNotify;
+use crate::socket_file::SocketOwner;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use palisade_block::{Doing, Progress, Whom};
 use palisade_virtio::BlkQueue;
@@ -61,6 +62,8 @@ struct Entry {
     back: bool,
     /// The size that the volume has got while nobody could be told.
     sectors: Option<Sectors>,
+    /// Who may connect, when that was changed since it was attached.
+    owner: Option<SocketOwner>,
     unheard: Unheard,
 }
 
@@ -215,6 +218,12 @@ impl Supervisor {
                     entry.line.give(Order::Resize { sectors });
                 }
             }
+            Command::ChangeOwner { index, owner } => {
+                if let Some(entry) = self.attachments.get_mut(&index) {
+                    entry.owner = Some(owner);
+                    entry.line.give(Order::ChangeOwner { owner });
+                }
+            }
             Command::Restore { index } => {
                 if let Some(entry) = self.attachments.get(&index) {
                     entry.line.give(Order::Restore);
@@ -308,6 +317,7 @@ impl Supervisor {
                     leaving: false,
                     back: false,
                     sectors: None,
+                    owner: None,
                     unheard: Unheard::default(),
                 };
                 self.attachments.insert(index, entry);
@@ -382,8 +392,8 @@ impl Supervisor {
         } else if std::mem::take(&mut entry.back) {
             entry.gate.reopen();
             self.host.recovered(index);
-            let sectors = entry.sectors;
-            entry.line.give(Order::Reopen { sectors });
+            let (sectors, owner) = (entry.sectors, entry.owner);
+            entry.line.give(Order::Reopen { sectors, owner });
         }
     }
 }

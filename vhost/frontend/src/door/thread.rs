@@ -5,6 +5,7 @@ use super::attachment::{Attachment, Turn};
 use super::gate::Gate;
 use super::{AttachError, Command};
 use crate::call::CallNotify;
+use crate::socket_file::SocketOwner;
 use crossbeam::channel::{self, Receiver, Sender};
 use mio::{Events, Poll, Token, Waker};
 use palisade_virtio::BlkQueue;
@@ -37,6 +38,8 @@ pub(super) enum Order {
         queue: u16,
         source: Option<Box<BlkQueue<CallNotify>>>,
     },
+    /// Others may connect from now on.
+    ChangeOwner { owner: SocketOwner },
     /// The socket's file has gone from its place: put it back.
     Restore,
     /// A reactor was kept waiting by the guest's memory.
@@ -46,7 +49,10 @@ pub(super) enum Order {
     /// Take the socket away, end the session, and then the thread.
     Leave { reason: &'static str },
     /// After having been cut off: offer the volume anew.
-    Reopen { sectors: Option<Sectors> },
+    Reopen {
+        sectors: Option<Sectors>,
+        owner: Option<SocketOwner>,
+    },
 }
 
 /// The supervisor's way to a thread.
@@ -209,6 +215,7 @@ impl AttachmentThread {
                         drop(source);
                         self.attachment.queue_stopped(queue, next_avail, registry);
                     }
+                    Order::ChangeOwner { owner } => self.attachment.change_owner(owner),
                     Order::Restore => self.attachment.restore(registry),
                     Order::Stalled { held, waited } => self.attachment.stalled(held, waited, registry),
                     Order::GiveUp => self.attachment.give_up(registry),
@@ -263,10 +270,13 @@ impl AttachmentThread {
         }
         loop {
             match self.orders.recv() {
-                Ok(Order::Reopen { sectors }) => {
+                Ok(Order::Reopen { sectors, owner }) => {
                     self.gate.begin("the making of the socket");
                     if let Some(sectors) = sectors {
                         self.attachment.resize(sectors, self.poll.registry());
+                    }
+                    if let Some(owner) = owner {
+                        self.attachment.change_owner(owner);
                     }
                     if let Err(error) = self.attachment.offer(self.poll.registry()) {
                         log::error!(

@@ -1,7 +1,7 @@
 //! What each message does, once no queue it concerns is running.
 
 use super::ring::{Kick, Ring, Run};
-use super::{Action, Outcome, Refusal, Session};
+use super::{Outcome, Session, SessionAction, SessionRefusal};
 use crate::codec::{LogTable, Message, Region, Reply, VringAddresses, VringFd, VringState, request};
 use crate::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
 use palisade_block::limits::MEMORY_REGIONS_MAX;
@@ -77,8 +77,8 @@ impl Session {
     pub(super) fn execute(
         &mut self,
         message: Message,
-        actions: &mut Vec<Action>,
-    ) -> Result<Outcome, Refusal> {
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
         let number = |request, value| Ok(Outcome::Reply(Reply::number(request, value)));
         match message {
             Message::GetFeatures => number(request::GET_FEATURES, self.offered()),
@@ -87,7 +87,7 @@ impl Session {
             Message::SetProtocolFeatures(features) => {
                 let surplus = features & !protocol::OFFERED;
                 if surplus != 0 {
-                    return Err(Refusal::ProtocolFeatures { surplus });
+                    return Err(SessionRefusal::ProtocolFeatures { surplus });
                 }
                 self.protocol = features;
                 Ok(Outcome::Done)
@@ -118,7 +118,7 @@ impl Session {
                 let event = event_of(purpose, fd)?;
                 let slot = &self.ring_mut(index)?.error;
                 slot.aim(event.as_ref())
-                    .map_err(|source| Refusal::Descriptor { purpose, source })?;
+                    .map_err(|source| SessionRefusal::Descriptor { purpose, source })?;
                 Ok(Outcome::Done)
             }
             Message::SetVringEnable { index, enable } => {
@@ -127,7 +127,7 @@ impl Session {
             }
             Message::SetBackendReqFd(fd) => {
                 self.backend_channel = true;
-                actions.push(Action::BackendChannel(fd));
+                actions.push(SessionAction::BackendChannel(fd));
                 Ok(Outcome::Done)
             }
             Message::GetConfig { offset, bytes, flags } => Ok(self.get_config(offset, bytes, flags)),
@@ -146,8 +146,10 @@ impl Session {
             } => {
                 let share = &self.offer.share;
                 let region = InflightRegion::map_within(fd, bytes, file_offset, queues, queue_size, share);
-                let region = region.map_err(Refusal::Inflight)?;
-                region.belongs_to(self.offer.volume).map_err(Refusal::Inflight)?;
+                let region = region.map_err(SessionRefusal::Inflight)?;
+                region
+                    .belongs_to(self.offer.volume)
+                    .map_err(SessionRefusal::Inflight)?;
                 self.inflight = Some(region);
                 Ok(Outcome::Done)
             }
@@ -156,7 +158,7 @@ impl Session {
 
     /// Starts every ring that has become complete. One whose addresses are not in memory waits for the region
     /// that holds them: front-ends take regions away and bring them back one by one.
-    pub(super) fn start_complete_rings(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn start_complete_rings(&mut self, actions: &mut Vec<SessionAction>) {
         for index in 0..self.offer.geometry.queues {
             let Some(ring) = self.rings.get(usize::from(index)) else {
                 continue;
@@ -205,7 +207,7 @@ impl Session {
             .is_some_and(|region| entries(region) < size)
     }
 
-    fn start(&self, index: u16, ring: &Ring) -> Result<Option<Action>, String> {
+    fn start(&self, index: u16, ring: &Ring) -> Result<Option<SessionAction>, String> {
         let Some(at) = ring.addresses else { return Ok(None) };
         if self.features_refused.is_some() {
             return Ok(None);
@@ -245,7 +247,7 @@ impl Session {
         };
         let queue = BlkQueue::new(setup, ring.call.notifier(&ring.error, &self.offer.interrupts))
             .map_err(|error| failed(&error))?;
-        Ok(Some(Action::StartQueue {
+        Ok(Some(SessionAction::StartQueue {
             index,
             queue: Box::new(queue),
             kick,
@@ -258,11 +260,15 @@ impl Session {
 
     /// Takes what the guest's driver has accepted, which need not be what was offered: a front-end may offer bits of its
     /// own and pass on what the guest took of them (QEMU does so with ANY_LAYOUT).
-    fn set_features(&mut self, features: u64, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
+    fn set_features(
+        &mut self,
+        features: u64,
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
         let served = self.offered() | Features::OF_THE_TRANSPORT.bits();
         let surplus = features & !served;
         if surplus != 0 {
-            return Err(Refusal::Features { surplus });
+            return Err(SessionRefusal::Features { surplus });
         }
         self.features = Some(features);
         if features & PROTOCOL_FEATURES == 0 {
@@ -275,7 +281,7 @@ impl Session {
     }
 
     /// "Back-ends should either ignore this message, or use it to disable all rings."
-    fn disable_all(&mut self) -> Result<Outcome, Refusal> {
+    fn disable_all(&mut self) -> Result<Outcome, SessionRefusal> {
         self.rings.iter_mut().for_each(|ring| ring.enabled = false);
         Ok(Outcome::Done)
     }
@@ -286,7 +292,7 @@ impl Session {
     /// The write cache stays as it is, too: virtio lets it be either after a reset (1.3, 5.2.5), and QEMU goes on
     /// showing the guest the `writeback` that was set last, without asking. A cache switched on here behind a driver
     /// that reads "off" would never be flushed.
-    fn reset_device(&mut self, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
+    fn reset_device(&mut self, actions: &mut Vec<SessionAction>) -> Result<Outcome, SessionRefusal> {
         self.rings.iter_mut().for_each(Ring::reset);
         self.features = None;
         self.features_refused = None;
@@ -299,8 +305,8 @@ impl Session {
     fn set_mem_table(
         &mut self,
         table: Vec<(Region, OwnedFd)>,
-        actions: &mut Vec<Action>,
-    ) -> Result<Outcome, Refusal> {
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
         let specs = table
             .into_iter()
             .map(|(region, file)| region_spec(region, file))
@@ -312,15 +318,19 @@ impl Session {
         &mut self,
         region: Region,
         file: OwnedFd,
-        actions: &mut Vec<Action>,
-    ) -> Result<Outcome, Refusal> {
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
         let memory = self
             .memory
             .with_region_within(region_spec(region, file), &self.offer.share);
         self.use_memory(memory, actions)
     }
 
-    fn remove_region(&mut self, region: Region, actions: &mut Vec<Action>) -> Result<Outcome, Refusal> {
+    fn remove_region(
+        &mut self,
+        region: Region,
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
         let without = self
             .memory
             .without_region(region.guest_address, region.bytes, region.user_address);
@@ -330,55 +340,55 @@ impl Session {
     fn use_memory(
         &mut self,
         memory: Result<Arc<GuestMemory>, MapError>,
-        actions: &mut Vec<Action>,
-    ) -> Result<Outcome, Refusal> {
-        self.memory = memory.map_err(Refusal::Memory)?;
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
+        self.memory = memory.map_err(SessionRefusal::Memory)?;
         self.memory_told = true;
-        actions.push(Action::Memory(Some(Arc::clone(&self.memory))));
+        actions.push(SessionAction::Memory(Some(Arc::clone(&self.memory))));
         Ok(Outcome::Done)
     }
 
     /// "When VHOST_USER_PROTOCOL_F_LOG_SHMFD has been negotiated, the back-end replies": always, asked or not.
-    fn set_log_base(&mut self, table: LogTable) -> Result<Outcome, Refusal> {
+    fn set_log_base(&mut self, table: LogTable) -> Result<Outcome, SessionRefusal> {
         let reply = Reply::log(request::SET_LOG_BASE, table.bytes, table.file_offset);
         let log = DirtyLog::map_within(table.fd, table.bytes, table.file_offset, &self.offer.share);
-        self.log = Some(log.map_err(Refusal::Log)?);
+        self.log = Some(log.map_err(SessionRefusal::Log)?);
         Ok(Outcome::Reply(reply))
     }
 
-    fn set_vring_num(&mut self, state: VringState) -> Result<Outcome, Refusal> {
+    fn set_vring_num(&mut self, state: VringState) -> Result<Outcome, SessionRefusal> {
         let ring = self.ring_mut(state.index)?;
         match u16::try_from(state.value) {
             Ok(size) if size.is_power_of_two() && size <= QUEUE_SIZE_MAX => ring.size = size,
             _ => {
                 let (size, size_max) = (state.value, QUEUE_SIZE_MAX);
-                return Err(Refusal::QueueSize { size, size_max });
+                return Err(SessionRefusal::QueueSize { size, size_max });
             }
         }
         Ok(Outcome::Done)
     }
 
-    fn set_vring_addr(&mut self, addresses: VringAddresses) -> Result<Outcome, Refusal> {
+    fn set_vring_addr(&mut self, addresses: VringAddresses) -> Result<Outcome, SessionRefusal> {
         let index = addresses.index;
         let aligned = addresses.descriptors.is_multiple_of(16)
             && addresses.available.is_multiple_of(2)
             && addresses.used.is_multiple_of(4);
         let ring = self.ring_mut(index)?;
         if !aligned {
-            return Err(Refusal::Alignment { index });
+            return Err(SessionRefusal::Alignment { index });
         }
         ring.addresses = Some(addresses);
         Ok(Outcome::Done)
     }
 
-    fn set_vring_base(&mut self, state: VringState) -> Result<Outcome, Refusal> {
+    fn set_vring_base(&mut self, state: VringState) -> Result<Outcome, SessionRefusal> {
         let ring = self.ring_mut(state.index)?;
-        ring.base = u16::try_from(state.value).map_err(|_| Refusal::Base { base: state.value })?;
+        ring.base = u16::try_from(state.value).map_err(|_| SessionRefusal::Base { base: state.value })?;
         Ok(Outcome::Done)
     }
 
     /// Stops the ring for good: it takes another SET_VRING_KICK to start it.
-    fn get_vring_base(&mut self, index: u32) -> Result<Outcome, Refusal> {
+    fn get_vring_base(&mut self, index: u32) -> Result<Outcome, SessionRefusal> {
         let ring = self.ring_mut(index)?;
         ring.kick = None;
         let state = VringState {
@@ -388,18 +398,18 @@ impl Session {
         Ok(Outcome::Reply(Reply::vring_state(request::GET_VRING_BASE, state)))
     }
 
-    fn set_vring_kick(&mut self, kick: VringFd) -> Result<Outcome, Refusal> {
+    fn set_vring_kick(&mut self, kick: VringFd) -> Result<Outcome, SessionRefusal> {
         let event = event_of("kicks", kick.fd)?;
         self.ring_mut(kick.index)?.kick = Some(event.map_or(Kick::Polling, Kick::Event));
         Ok(Outcome::Done)
     }
 
-    fn set_vring_call(&mut self, call: VringFd) -> Result<Outcome, Refusal> {
+    fn set_vring_call(&mut self, call: VringFd) -> Result<Outcome, SessionRefusal> {
         let event = event_of("interrupts", call.fd)?;
         let slot = &self.ring_mut(call.index)?.call;
         let purpose = "interrupts";
         slot.swap(event.as_ref())
-            .map_err(|source| Refusal::Descriptor { purpose, source })?;
+            .map_err(|source| SessionRefusal::Descriptor { purpose, source })?;
         Ok(Outcome::Done)
     }
 
@@ -414,10 +424,10 @@ impl Session {
         &mut self,
         offset: u32,
         data: &[u8],
-        actions: &mut Vec<Action>,
-    ) -> Result<Outcome, Refusal> {
-        if self.config.write(offset, data).map_err(Refusal::Config)? {
-            actions.push(Action::WriteCache(self.config.writeback()));
+        actions: &mut Vec<SessionAction>,
+    ) -> Result<Outcome, SessionRefusal> {
+        if self.config.write(offset, data).map_err(SessionRefusal::Config)? {
+            actions.push(SessionAction::WriteCache(self.config.writeback()));
         }
         self.retell_write_through(actions);
         Ok(Outcome::Done)
@@ -426,13 +436,18 @@ impl Session {
     /// A region that cannot be is answered with none, as there is no other way to say no in this reply: QEMU goes on
     /// without it, and would else ask for the same again in its next session, for ever. One that cannot be had just now
     /// ends the session: going on without would be for good.
-    fn get_inflight(&mut self, queues: u16, queue_size: u16, reply_bytes: usize) -> Result<Outcome, Refusal> {
+    fn get_inflight(
+        &mut self,
+        queues: u16,
+        queue_size: u16,
+        reply_bytes: usize,
+    ) -> Result<Outcome, SessionRefusal> {
         let request = request::GET_INFLIGHT_FD;
         if let Err(error) = InflightRegion::bytes_for(queues, queue_size) {
             self.note(format!("GET_INFLIGHT_FD: {error}; the front-end goes on without"));
             return Ok(Outcome::Reply(Reply::no_inflight(request, reply_bytes)));
         }
-        let (bytes, file) = InflightRegion::offer(queues, queue_size).map_err(Refusal::Inflight)?;
+        let (bytes, file) = InflightRegion::offer(queues, queue_size).map_err(SessionRefusal::Inflight)?;
         Ok(Outcome::Reply(Reply::inflight(
             request,
             bytes,
@@ -452,33 +467,33 @@ impl Session {
     }
 
     /// Tells the host before the first queue starts.
-    fn tell_write_through(&mut self, actions: &mut Vec<Action>) {
+    fn tell_write_through(&mut self, actions: &mut Vec<SessionAction>) {
         let now = self.write_through();
         if self.write_through_told != Some(now) {
             self.write_through_told = Some(now);
-            actions.push(Action::WriteThrough(now));
+            actions.push(SessionAction::WriteThrough(now));
         }
     }
 
     /// Tells the host of a change, when it has been told before.
-    fn retell_write_through(&mut self, actions: &mut Vec<Action>) {
+    fn retell_write_through(&mut self, actions: &mut Vec<SessionAction>) {
         if self.write_through_told.is_some() {
             self.tell_write_through(actions);
         }
     }
 
-    fn ring(&self, index: u32) -> Result<&Ring, Refusal> {
+    fn ring(&self, index: u32) -> Result<&Ring, SessionRefusal> {
         let queues = self.offer.geometry.queues;
         self.rings
             .get(index as usize)
-            .ok_or(Refusal::NoSuchQueue { index, queues })
+            .ok_or(SessionRefusal::NoSuchQueue { index, queues })
     }
 
-    fn ring_mut(&mut self, index: u32) -> Result<&mut Ring, Refusal> {
+    fn ring_mut(&mut self, index: u32) -> Result<&mut Ring, SessionRefusal> {
         let queues = self.offer.geometry.queues;
         self.rings
             .get_mut(index as usize)
-            .ok_or(Refusal::NoSuchQueue { index, queues })
+            .ok_or(SessionRefusal::NoSuchQueue { index, queues })
     }
 }
 
@@ -492,7 +507,7 @@ fn region_spec(region: Region, file: OwnedFd) -> RegionSpec {
     }
 }
 
-fn event_of(purpose: &'static str, fd: Option<OwnedFd>) -> Result<Option<PeerEvent>, Refusal> {
+fn event_of(purpose: &'static str, fd: Option<OwnedFd>) -> Result<Option<PeerEvent>, SessionRefusal> {
     let event = fd.map(PeerEvent::from_owned_fd).transpose();
-    event.map_err(|source| Refusal::Descriptor { purpose, source })
+    event.map_err(|source| SessionRefusal::Descriptor { purpose, source })
 }

@@ -7,7 +7,7 @@ use std::io;
 
 /// Why a message was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum SessionRefusal {
     /// A ring that the device does not have.
     #[error("there is no queue {index}, the device has {queues}")]
     NoSuchQueue {
@@ -79,18 +79,18 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl SessionRefusal {
     /// Whether the session goes on although nobody asked to hear of the refusal. What was refused stays unset, so that no
     /// queue starts on it, and the operator is told; to a front-end a closed session is a crashed device, or it comes
     /// back with the same message for ever.
     pub(super) fn leaves_session(&self) -> bool {
         matches!(
             self,
-            Refusal::Features { .. }
-                | Refusal::QueueSize { .. }
-                | Refusal::Base { .. }
-                | Refusal::Alignment { .. }
-                | Refusal::Config(_)
+            SessionRefusal::Features { .. }
+                | SessionRefusal::QueueSize { .. }
+                | SessionRefusal::Base { .. }
+                | SessionRefusal::Alignment { .. }
+                | SessionRefusal::Config(_)
         )
     }
 }

@@ -237,6 +237,7 @@ impl Server {
         source.finish(Answer {
             token: request.token,
             status,
+            fault: None,
             dirtied,
         });
         source.publish();

@@ -4,7 +4,7 @@ use super::client::dup;
 use super::guest::{Guest, USER_BASE};
 use palisade_frontend::codec::{Message, Reply, VringAddresses, VringFd, VringState};
 use palisade_frontend::features::{LOG_ALL, PROTOCOL_FEATURES, protocol};
-use palisade_frontend::{Action, CallNotify, Offer, Session};
+use palisade_frontend::{CallNotify, Offer, Session, SessionAction};
 use palisade_sys::EventFd;
 use palisade_virtio::BlkQueue;
 use palisade_virtio::driver::{DriverOptions, DriverQueue};
@@ -48,7 +48,7 @@ impl Walk {
             write_cache: true,
             stats: Arc::from([Arc::default(), Arc::default()]),
             interrupts: Arc::default(),
-            share: palisade_memory::Share::unlimited(),
+            share: palisade_memory::MemoryShare::unlimited(),
         };
         Walk {
             session: Session::new(offer),
@@ -73,31 +73,31 @@ impl Walk {
         *self = fresh;
     }
 
-    pub fn act(&mut self, actions: Vec<Action>) {
+    pub fn act(&mut self, actions: Vec<SessionAction>) {
         for action in actions {
             match action {
-                Action::Reply(reply) => self.replies.push(reply),
-                Action::Memory(memory) => {
+                SessionAction::Reply(reply) => self.replies.push(reply),
+                SessionAction::Memory(memory) => {
                     assert!(self.running.is_empty(), "memory under a running queue");
                     self.memory = memory.map(|memory| memory.regions().len());
                 }
-                Action::WriteThrough(on) => self.write_through = Some(on),
-                Action::WriteCache(_) => {}
-                Action::StartQueue { index, queue, .. } => {
+                SessionAction::WriteThrough(on) => self.write_through = Some(on),
+                SessionAction::WriteCache(_) => {}
+                SessionAction::StartQueue { index, queue, .. } => {
                     assert!(self.write_through.is_some() && self.memory.is_some());
                     assert!(self.running.insert(index, queue).is_none(), "started twice");
                 }
-                Action::StopQueue { index } => {
+                SessionAction::StopQueue { index } => {
                     assert!(self.running.contains_key(&index) && !self.stopping.contains(&index));
                     self.stopping.push(index);
                 }
-                Action::LeaveQueue { index } => {
+                SessionAction::LeaveQueue { index } => {
                     assert!(self.stopping.contains(&index));
                     self.left.push(index);
                 }
-                Action::BackendChannel(_) => {}
-                Action::BackendSend(bytes) => self.backend.push(bytes),
-                Action::Closed { reason } => {
+                SessionAction::BackendChannel(_) => {}
+                SessionAction::BackendSend(bytes) => self.backend.push(bytes),
+                SessionAction::Closed { reason } => {
                     assert!(self.running.is_empty() && self.memory.is_none() && self.closed.is_none());
                     self.closed = Some(reason);
                 }

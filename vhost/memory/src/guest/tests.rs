@@ -342,16 +342,24 @@ fn files_that_may_be_without_a_page_within_their_length_are_known() {
         .unwrap();
     std::fs::remove_file(&path).unwrap();
     limited.set_len(PAGE).unwrap();
+    let limited = OwnedFd::from(limited);
     assert_eq!(
-        lacks(limited.into()),
+        lacks(limited.try_clone().unwrap()),
         Some(4096),
         "a tmpfs that is mounted has a limit"
     );
     let anonymous = GuestMemory::anonymous(&[(0, PAGE)]).unwrap();
     assert_eq!(anonymous.lease().lacking_page_bytes(), None);
     if let Some(huge) = huge(1) {
-        let memory = GuestMemory::map(vec![spec(0, 2 << 20, 0, 0, &huge.into())]).unwrap();
+        let huge = OwnedFd::from(huge);
+        let memory = GuestMemory::map(vec![spec(0, 2 << 20, 0, 0, &huge)]).unwrap();
         assert_eq!(memory.lease().lacking_page_bytes(), Some(2 << 20));
+        let both = vec![
+            spec(0, 2 << 20, 0, 0, &huge),
+            spec(2 << 20, PAGE, 2 << 20, 0, &limited),
+        ];
+        let memory = GuestMemory::map(both).unwrap();
+        assert_eq!(memory.lease().lacking_page_bytes(), Some(4096), "the shortest");
     }
 }
 
@@ -363,13 +371,14 @@ fn memory_of_any_lost_region_is_lost() {
     shrinks.set_len(0).unwrap();
     assert!(!memory.is_lost());
     assert!(memory.read(PAGE, &mut [0]));
-    assert!(memory.is_lost());
+    assert!(memory.is_lost() && memory.has_shrunk());
     let rest = memory.without_region(PAGE, PAGE, PAGE).unwrap();
     assert!(!rest.is_lost());
     assert!(
         !GuestMemory::anonymous(&[(0, PAGE)]).unwrap().is_lost(),
         "nothing of this can be lost"
     );
+    assert!(!Mapping::anonymous(PAGE).unwrap().is_cut());
 }
 
 #[test]
@@ -382,9 +391,14 @@ fn files_of_disks_are_for_memory_of_our_own_making_alone() {
         matches!(&refused, MapError::Waits { file } if file.starts_with(&path)),
         "{refused}"
     );
-    assert_eq!(share.mapped(), crate::Mapped::default());
+    assert_eq!(share.mapped(), crate::MappingTotals::default());
     let memory = GuestMemory::map_within(vec![spec(0, PAGE, 0, 0, &memfd)], &share).unwrap();
     assert!(memory.is_prompt() && GuestMemory::anonymous(&[(0, PAGE)]).unwrap().is_prompt());
+    assert_eq!(
+        shares.charged_bytes(),
+        PAGE,
+        "plain pages are charged to whoever touches them first"
+    );
     let both = vec![spec(0, PAGE, 0, 0, &memfd), spec(PAGE, PAGE, PAGE, 0, &disk)];
     assert!(!GuestMemory::map(both).unwrap().is_prompt());
 }
@@ -415,12 +429,12 @@ fn an_attachment_maps_what_its_share_allows_and_pays_for_whole_pages() {
     refused(within(three), ("regions of memory", 3));
     let huge = vec![spec(0, u64::MAX, 0, 0, &file), spec(0, 2, 0, 0, &file)];
     refused(within(huge), ("bytes of memory", u64::MAX));
-    assert_eq!(share.mapped(), crate::Mapped::default());
+    assert_eq!(share.mapped(), crate::MappingTotals::default());
     // 100 bytes before the end of a page and one behind it are two pages.
     let one = within(vec![spec(0, 101, 0, 3 * PAGE - 100, &file)]).unwrap();
     assert_eq!(
         share.mapped(),
-        crate::Mapped {
+        crate::MappingTotals {
             bytes: 2 * PAGE,
             mappings: 1
         }
@@ -432,7 +446,7 @@ fn an_attachment_maps_what_its_share_allows_and_pays_for_whole_pages() {
     assert_eq!((two.bytes(), share.mapped().mappings), (3 * PAGE + 101, 2));
     refused(add(&two, 0x10_0000, 1), ("regions of memory", 3));
     drop((one, two));
-    assert_eq!(share.mapped(), crate::Mapped::default());
+    assert_eq!(share.mapped(), crate::MappingTotals::default());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A ring that is written once and offered again and again by moving its available index: a guest that costs next to
 //! nothing, for whoever measures the other side.
 
-use super::{Buffer, DriverOptions, DriverQueue, Header};
+use super::{BlkHeader, Buffer, DriverOptions, DriverQueue};
 use crate::{BlkQueue, Features, Notify, QueueSetup, SetupError};
 use palisade_memory::{GuestMemory, InflightQueue};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl RepeatedRing {
         memory: Arc<GuestMemory>,
         at: u64,
         options: DriverOptions,
-        requests: impl IntoIterator<Item = (Header, Buffer)>,
+        requests: impl IntoIterator<Item = (BlkHeader, Buffer)>,
     ) -> Option<RepeatedRing> {
         let mut driver = DriverQueue::new(Arc::clone(&memory), at, options)?;
         let heads = requests
@@ -118,7 +118,7 @@ mod tests {
             indirect: true,
         };
         let request = |number| {
-            let header = Header {
+            let header = BlkHeader {
                 kind: kind::IN,
                 sector: number,
             };
@@ -140,6 +140,7 @@ mod tests {
             queue.finish(Answer {
                 token: request.token,
                 status,
+                fault: None,
                 dirtied: &[],
             });
         }
@@ -181,7 +182,7 @@ mod tests {
             indirect: false,
         };
         let request = (
-            Header {
+            BlkHeader {
                 kind: kind::IN,
                 sector: 0,
             },

@@ -3,7 +3,7 @@
 use super::rig::{Bell, DATA, END, Rig, setup, shared_file};
 use crate::blk::kind;
 use crate::chain::chain_descriptors_max;
-use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
+use crate::driver::{BlkHeader, DriverOptions, DriverQueue, STATUS_NONE, descriptor};
 use crate::{BlkQueue, Broken};
 use palisade_block::{Answer, LongList, Pulled, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory, RegionSpec};
@@ -28,7 +28,7 @@ fn read_chain(rig: &Rig, data: &[Descriptor]) -> Vec<Descriptor> {
     let slot = rig.driver.slot(rig.driver.next_head().unwrap());
     rig.memory.write(
         slot,
-        &Header {
+        &BlkHeader {
             kind: kind::IN,
             sector: 0,
         }
@@ -78,7 +78,7 @@ fn memory_is_lost(regrows: bool, expected: Broken) {
     data.set_len(0).unwrap();
     // The device id is the one answer that is written by our own hand.
     let slot = driver.slot(driver.next_head().unwrap());
-    let header = Header {
+    let header = BlkHeader {
         kind: kind::GET_ID,
         sector: 0,
     };
@@ -343,7 +343,7 @@ fn indirect_tables_not_negotiated_are_refused() {
     let mut rig = Rig::with(options, |setup| {
         setup.features = setup.features.without(crate::Features::INDIRECT_DESC);
     });
-    let flush = Header {
+    let flush = BlkHeader {
         kind: kind::FLUSH,
         sector: 0,
     };
@@ -405,6 +405,7 @@ fn more_chains_than_the_ring_has_entries_break_it() {
         rig.queue.finish(Answer {
             token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
     }
@@ -476,7 +477,7 @@ proptest! {
                     if request.op.moves_data() {
                         prop_assert_eq!(request.sectors.bytes(), segments.bytes());
                     }
-                    queue.finish(Answer { token: request.token, status: Status::Ok, dirtied: &[] });
+                    queue.finish(Answer { token: request.token, status: Status::Ok, fault: None, dirtied: &[] });
                 }
             }
             queue.publish();

@@ -4,7 +4,7 @@ use super::rig::{Bell, setup};
 use crate::BlkQueue;
 use crate::blk::kind;
 use crate::chain::chain_descriptors_max;
-use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
+use crate::driver::{BlkHeader, DriverOptions, DriverQueue, STATUS_NONE, descriptor};
 use palisade_block::{Answer, LongList, Pulled, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory};
 use palisade_words::limits::QUEUE_SIZE_MAX;
@@ -51,7 +51,7 @@ impl Guest {
     /// A chain of so many descriptors for the next head: header, empty buffers but for the first one, status.
     fn chain(&self, descriptors: usize, request: u32) -> Vec<Descriptor> {
         let slot = self.driver.slot(self.driver.next_head().unwrap());
-        let header = Header {
+        let header = BlkHeader {
             kind: request,
             sector: 8,
         };
@@ -95,6 +95,7 @@ impl Guest {
                 self.queue.finish(Answer {
                     token: request.token,
                     status: Status::Ok,
+                    fault: None,
                     dirtied: &[],
                 });
                 self.seen(head)

@@ -3,7 +3,7 @@
 use super::rig::{Bell, setup};
 use crate::BlkQueue;
 use crate::blk::kind;
-use crate::driver::{DriverOptions, DriverQueue, Header, STATUS_NONE, descriptor};
+use crate::driver::{BlkHeader, DriverOptions, DriverQueue, STATUS_NONE, descriptor};
 use palisade_block::limits::{REQUEST_BYTES_MAX, SEGMENTS_PER_SLOT};
 use palisade_block::{Answer, LongList, Op, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory};
@@ -46,7 +46,7 @@ impl Guest {
     /// Submits a chain of header, `data` and status, in the ring's own table or in one beside it. Its head.
     fn submit(&mut self, request: u32, data: &[Descriptor], indirect: bool) -> u16 {
         let slot = self.driver.slot(self.driver.next_head().unwrap());
-        let header = Header {
+        let header = BlkHeader {
             kind: request,
             sector: 8,
         };
@@ -101,6 +101,7 @@ impl Guest {
         self.queue.finish(Answer {
             token: request.token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
         self.seen(head)
@@ -165,7 +166,7 @@ fn data_in_the_descriptor_of_the_status_byte_may_be_what_has_no_room() {
     for count in [SEGMENTS_PER_SLOT - 1, SEGMENTS_PER_SLOT] {
         let mut guest = Guest::new(256);
         let slot = guest.driver.slot(guest.driver.next_head().unwrap());
-        let header = Header {
+        let header = BlkHeader {
             kind: kind::IN,
             sector: 8,
         };
@@ -239,7 +240,7 @@ fn more_segments_than_any_list_holds_are_answered_with_an_error() {
 fn a_table_across_two_regions_is_read() {
     let mut guest = Guest::new(256);
     let slot = guest.driver.slot(guest.driver.next_head().unwrap());
-    let header = Header {
+    let header = BlkHeader {
         kind: kind::IN,
         sector: 0,
     };

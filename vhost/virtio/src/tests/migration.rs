@@ -48,6 +48,7 @@ fn data_status_and_used_ring_are_marked() {
     rig.queue.finish(Answer {
         token: request.token,
         status: Status::Ok,
+        fault: None,
         dirtied: &dirtied,
     });
     rig.queue.publish();
@@ -162,7 +163,7 @@ proptest! {
                         data.iter_mut().for_each(|byte| *byte = !*byte);
                         assert!(rig.memory.write(at, &data));
                     }
-                    rig.queue.finish(Answer { token: request.token, status, dirtied });
+                    rig.queue.finish(Answer { token: request.token, status, fault: None, dirtied });
                 }
                 Step::Finish(..) | Step::Submit(..) => {}
                 Step::Publish => rig.queue.publish(),

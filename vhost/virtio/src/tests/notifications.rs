@@ -28,6 +28,7 @@ fn finish_one(rig: &mut Rig) {
     rig.queue.finish(Answer {
         token: request.token,
         status: Status::Ok,
+        fault: None,
         dirtied: &[],
     });
 }

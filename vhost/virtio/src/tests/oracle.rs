@@ -10,7 +10,7 @@ use crate::Features;
 use crate::blk::kind;
 use crate::blk::request::{Parsed, Rules};
 use crate::chain;
-use crate::driver::Header;
+use crate::driver::BlkHeader;
 use crate::split::LastChain;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::{Op, SegmentList};
@@ -283,7 +283,7 @@ fn both(ring: &[Descriptor], tables: &[Vec<Descriptor>], head: u16) -> (Seen, Se
     }
     for index in 0..9u64 {
         let kind = if index % 2 == 0 { kind::IN } else { kind::OUT };
-        write(HEADERS + 16 * index, &Header { kind, sector: index }.encode());
+        write(HEADERS + 16 * index, &BlkHeader { kind, sector: index }.encode());
     }
     (ours(&ours_memory, head), theirs(&theirs_memory, head))
 }

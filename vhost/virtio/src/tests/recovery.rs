@@ -2,10 +2,10 @@
 //! tracking"): every request a guest puts in gets exactly one used entry, and none that was taken is forgotten.
 
 use super::rig::{Bell, DATA, END, SECOND, device_writes, setup};
-use crate::BlkQueue;
 use crate::blk::kind;
-use crate::driver::{DriverOptions, DriverQueue, Header};
+use crate::driver::{BlkHeader, DriverOptions, DriverQueue};
 use crate::split::SHOWN_AT_ONCE;
+use crate::{BlkQueue, Owed};
 use palisade_block::{Answer, Pulled, SegmentList, Source, Status, Token};
 use palisade_memory::{GuestMemory, InflightRegion};
 use proptest::prelude::*;
@@ -128,7 +128,7 @@ impl World {
             Step::Submit => {
                 let data = [device_writes(DATA, 512)];
                 let put = self.driver.submit(
-                    Header {
+                    BlkHeader {
                         kind: kind::IN,
                         sector: 0,
                     },
@@ -155,7 +155,7 @@ impl World {
         let Pulled::Request(request) = self.queue.pull(&mut self.segments) else {
             return false;
         };
-        let head = request.token.head;
+        let head = Owed::of(&request.token).head;
         if self.again > 0 {
             let expected = self.taken[self.taken.len() - self.again];
             assert_eq!(head, expected, "resubmitted in the order they were taken");
@@ -170,10 +170,11 @@ impl World {
 
     /// Answers; a full line of used entries is visible at once.
     fn finish(&mut self, token: Token) {
-        self.batch.push(token.head);
+        self.batch.push(Owed::of(&token).head);
         self.queue.finish(Answer {
             token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
         if self.batch.len() == usize::from(SHOWN_AT_ONCE) {
@@ -224,7 +225,7 @@ impl World {
             }
             End::AfterUsedEntry | End::AfterNext | End::AfterLastBatchHead => {
                 if let Some(token) = self.held.first() {
-                    let head = token.head;
+                    let head = Owed::of(token).head;
                     let entry = u64::from(head) | 513 << 32;
                     let position = u64::from(to_be % SIZE);
                     self.memory.write(used + 4 + 8 * position, &entry.to_le_bytes());

@@ -2,8 +2,8 @@
 
 use super::rig::{DATA, Rig, SECOND, all_features, device_reads, device_writes};
 use crate::blk::kind;
-use crate::driver::{DriverOptions, Header, Range, descriptor};
-use crate::{Features, SetupError};
+use crate::driver::{BlkHeader, DriverOptions, Range, descriptor};
+use crate::{Features, Owed, SetupError};
 use palisade_block::{Answer, Op, Pulled, Source, Status};
 use palisade_memory::{Descriptor, RingError};
 use palisade_words::{Lba, Sectors};
@@ -20,7 +20,7 @@ fn a_read_is_handed_over_and_answered() {
             (request.op, request.lba, request.sectors),
             (Op::Read, Lba(77), Sectors(9))
         );
-        assert_eq!(request.token.bytes_in, 4608);
+        assert_eq!(Owed::of(&request.token).bytes_in, 4608);
         let expected = [
             rig.memory.slice(DATA, 4096).unwrap(),
             rig.memory.slice(DATA + 8192, 512).unwrap(),
@@ -29,6 +29,7 @@ fn a_read_is_handed_over_and_answered() {
         rig.queue.finish(Answer {
             token: request.token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
         assert_eq!(rig.driver.poll_used(), None, "not visible before publish");
@@ -322,7 +323,7 @@ fn header_and_status_may_be_framed_in_any_way() {
     let mut rig = Rig::new();
     rig.memory.write(
         DATA,
-        &Header {
+        &BlkHeader {
             kind: kind::OUT,
             sector: 0x1234,
         }
@@ -339,7 +340,7 @@ fn header_and_status_may_be_framed_in_any_way() {
     rig.driver.submit_chain(&chain).unwrap();
     rig.memory.write(
         DATA + 0x3000,
-        &Header {
+        &BlkHeader {
             kind: kind::IN,
             sector: 3,
         }
@@ -413,7 +414,7 @@ fn a_chain_may_begin_in_the_ring_and_end_in_a_table() {
     let slot = rig.driver.slot(head);
     rig.memory.write(
         slot,
-        &Header {
+        &BlkHeader {
             kind: kind::IN,
             sector: 1,
         }
@@ -550,6 +551,7 @@ fn full_lines_of_answers_are_shown_before_the_turn_ends() {
         rig.queue.finish(Answer {
             token,
             status: Status::Ok,
+            fault: None,
             dirtied: &[],
         });
         let shown = answered / crate::split::SHOWN_AT_ONCE * crate::split::SHOWN_AT_ONCE;

@@ -1,6 +1,6 @@
 //! A guest with memory, a driver and a queue of ours.
 
-use crate::driver::{Buffer, DriverOptions, DriverQueue, Header, Range, Used};
+use crate::driver::{BlkHeader, Buffer, DriverOptions, DriverQueue, Range, Used};
 use crate::{BlkQueue, Features, Notify, QueueSetup, QueueStats};
 use palisade_block::{Answer, LongList, Pulled, Request, SegmentList, Source, Status};
 use palisade_memory::{Descriptor, GuestMemory, InflightQueue};
@@ -122,6 +122,7 @@ impl Rig {
         self.queue.finish(Answer {
             token: request.token,
             status,
+            fault: None,
             dirtied: &[],
         });
         self.queue.publish();
@@ -129,7 +130,7 @@ impl Rig {
 
     /// Puts a request into the ring, not published yet; gives its head.
     pub(super) fn submit(&mut self, kind: u32, sector: u64, data: &[Buffer]) -> u16 {
-        self.driver.submit(Header { kind, sector }, data).unwrap()
+        self.driver.submit(BlkHeader { kind, sector }, data).unwrap()
     }
 
     /// The same for a request on a range.

@@ -5,8 +5,8 @@
 
 use super::rig::{Bell, all_features, shared_file};
 use crate::blk::kind;
-use crate::driver::{Header, STATUS_NONE, descriptor, encode};
-use crate::{BlkQueue, Features, QueueSetup};
+use crate::driver::{BlkHeader, STATUS_NONE, descriptor, encode};
+use crate::{BlkQueue, Features, Owed, QueueSetup};
 use palisade_block::{Answer, Pulled, SegmentList, Source, Status, Token};
 use palisade_memory::stepped::step_through;
 use palisade_memory::{Descriptor, GuestMemory, InflightRegion, RegionSpec, RingAddresses};
@@ -67,7 +67,7 @@ impl Guest {
         for head in (0..SIZE).step_by(2) {
             let slot = guest.slot(head);
             let kind = if head / 2 % 8 == 3 { 99 } else { kind::FLUSH };
-            memory.write(slot, &Header { kind, sector: 0 }.encode());
+            memory.write(slot, &BlkHeader { kind, sector: 0 }.encode());
             let flags = if Guest::has_status(head) {
                 Descriptor::WRITE
             } else {
@@ -181,6 +181,7 @@ impl Process {
                     self.queues[queue].finish(Answer {
                         token,
                         status: Status::Ok,
+                        fault: None,
                         dirtied: &[],
                     });
                 }
@@ -197,7 +198,10 @@ impl Process {
                 _ => {}
             }
         }
-        self.held[queue].iter().map(|token| token.head).collect()
+        self.held[queue]
+            .iter()
+            .map(|token| Owed::of(token).head)
+            .collect()
     }
 
     fn end(mut self) {

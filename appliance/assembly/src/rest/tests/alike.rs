@@ -40,7 +40,8 @@ fn a_disk_that_nothing_tells_from_another_is_said_to_be_so_when_it_is_added() {
         return;
     }
     let add = |id: &str, (upper, _): &(Loop, Loop)| {
-        let wish = api::DiskCreate {
+        let request = api::DiskCreate {
+            node: None,
             id: id.into(),
             medium: api::Medium::Block(api::BlockMedium {
                 path: upper.0.clone(),
@@ -50,7 +51,7 @@ fn a_disk_that_nothing_tells_from_another_is_said_to_be_so_when_it_is_added() {
             force: true,
             volatile: true,
         };
-        let (Created::New(disk) | Created::Existing(disk)) = rest.disk_add(wish).unwrap();
+        let (Created::New(disk) | Created::Existing(disk)) = rest.disk_add(request).unwrap();
         disk.notes.join("\n")
     };
     let said: Vec<String> = ["v", "w", "x"]

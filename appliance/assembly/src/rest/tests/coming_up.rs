@@ -1,6 +1,6 @@
 //! What health says between a start and the moment at which everything is up.
 
-use super::preview::{BYTES, added, node, volume, wish, written};
+use super::preview::{BYTES, added, node, request, volume, written};
 use super::*;
 use palisade_reconcile::{Action, Step};
 
@@ -23,11 +23,12 @@ fn health_names_what_is_not_up_yet_unless_something_is_in_its_way() {
     let folder = tempfile::tempdir().unwrap();
     let (rest, _door) = node(folder.path());
     let d1 = Name::new("d1").unwrap();
-    added(&rest, &wish(&folder.path().join("d1.img"), Some(BYTES))).unwrap();
+    added(&rest, &request(&folder.path().join("d1.img"), Some(BYTES))).unwrap();
     written(&rest, &d1);
     volume(&rest, "v1", 11, &d1);
     let web1 = CreateAttachment {
         name: Name::new("web1").unwrap(),
+        uuid: Uuid(31),
         volume: Name::new("v1").unwrap(),
         node: rest.shared.name.clone(),
         socket: folder.path().join("web1.sock").display().to_string(),

@@ -1,6 +1,6 @@
 //! A disk that is held since the database was put back from a copy: what is said of it, and the word that ends it.
 
-use super::preview::{BYTES, added, node, wish};
+use super::preview::{BYTES, added, node, request};
 use super::*;
 use palisade_model::Held;
 
@@ -9,7 +9,7 @@ fn restored(folder: &Path) -> (Rest, Door) {
     let (rest, door) = node(folder);
     let whole = api::DiskCreate {
         usage: api::DiskUsage::Whole,
-        ..wish(&folder.join("d1.img"), Some(BYTES))
+        ..request(&folder.join("d1.img"), Some(BYTES))
     };
     added(&rest, &whole).unwrap();
     let volume = CreateVolume {
@@ -51,7 +51,7 @@ fn it_says_of_when_the_copy_is_and_what_is_to_be_decided() {
     let folder = tempfile::tempdir().unwrap();
     let (rest, _door) = restored(folder.path());
     let shown = disk(&rest);
-    let blocked_on = shown.state.blocked_on.unwrap();
+    let blocked_on = shown.state.blocked_on().unwrap();
     for word in ["alice", "palisade disk confirm d1 --yes"] {
         assert!(blocked_on.contains(word), "{blocked_on}");
     }

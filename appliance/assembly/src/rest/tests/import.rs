@@ -1,6 +1,6 @@
 //! Disks taken in with what their superblocks tell, from real files.
 
-use super::preview::{BYTES, added, node, volume, wish, written};
+use super::preview::{BYTES, added, node, request, volume, written};
 use super::*;
 use palisade_api::{DiskImport, FileMedium, ImportMedium};
 use palisade_reconcile::{Action, Step};
@@ -45,11 +45,11 @@ fn a_volume_on_two_disks_is_whole_with_the_last_of_them() {
         let (rest, _door) = node(&there);
         let names = ["d1", "d2"].map(|id| Name::new(id).unwrap());
         for (name, path) in names.iter().zip(&paths) {
-            let wish = api::DiskCreate {
+            let request = api::DiskCreate {
                 id: name.to_string(),
-                ..wish(path, Some(BYTES))
+                ..request(path, Some(BYTES))
             };
-            added(&rest, &wish).unwrap();
+            added(&rest, &request).unwrap();
             written(&rest, name);
         }
         let [d1, d2] = &names;
@@ -131,7 +131,7 @@ fn a_disk_whose_name_is_taken_is_refused_with_the_way() {
     let d1 = Name::new("d1").unwrap();
     {
         let (rest, _door) = node(&there);
-        added(&rest, &wish(&theirs, Some(BYTES))).unwrap();
+        added(&rest, &request(&theirs, Some(BYTES))).unwrap();
         written(&rest, &d1);
         volume(&rest, "v1", 11, &d1);
         written(&rest, &d1);
@@ -139,7 +139,7 @@ fn a_disk_whose_name_is_taken_is_refused_with_the_way() {
     fs::create_dir(&here).unwrap();
     let allowed = format!("[allow]\nfiles = ['{}']\n", folder.path().display());
     let (rest, _door) = still_node_with(&here, &allowed);
-    added(&rest, &wish(&ours, Some(BYTES))).unwrap();
+    added(&rest, &request(&ours, Some(BYTES))).unwrap();
     written(&rest, &d1);
     volume(&rest, "v1", 99, &d1);
     let refused = import(&rest, &theirs, None).unwrap_err();
@@ -163,7 +163,7 @@ fn a_disk_is_not_taken_in_nor_found_again_in_the_daemons_own_folders() {
     let d1 = Name::new("d1").unwrap();
     {
         let (rest, _door) = node(&there);
-        added(&rest, &wish(&there.join("d1.img"), Some(BYTES))).unwrap();
+        added(&rest, &request(&there.join("d1.img"), Some(BYTES))).unwrap();
         written(&rest, &d1);
     }
     fs::create_dir(&here).unwrap();
@@ -203,7 +203,7 @@ fn a_disk_in_memory_is_taken_in_only_when_that_is_asked_for() {
     let d1 = Name::new("d1").unwrap();
     {
         let (rest, _door) = node(&there);
-        added(&rest, &wish(&there.join("d1.img"), Some(BYTES))).unwrap();
+        added(&rest, &request(&there.join("d1.img"), Some(BYTES))).unwrap();
         written(&rest, &d1);
         volume(&rest, "v1", 11, &d1);
         written(&rest, &d1);
@@ -240,13 +240,13 @@ fn a_copy_beside_its_original_is_told_with_both_paths() {
     let (rest, _door) = node(folder.path());
     let (path, copy) = (folder.path().join("d1.img"), folder.path().join("copy.img"));
     let d1 = Name::new("d1").unwrap();
-    added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    added(&rest, &request(&path, Some(BYTES))).unwrap();
     written(&rest, &d1);
     fs::copy(&path, &copy).unwrap();
     let asked = api::DiskCreate {
         id: "d2".into(),
         force: true,
-        ..wish(&copy, None)
+        ..request(&copy, None)
     };
     let both = [&path, &copy].map(|path| path.display().to_string());
     for refused in [
@@ -310,7 +310,7 @@ fn one_operator_at_a_time_says_where_a_disk_is() {
     let (rest, _door) = node(folder.path());
     let (path, moved) = (folder.path().join("d1.img"), folder.path().join("moved.img"));
     let d1 = Name::new("d1").unwrap();
-    added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    added(&rest, &request(&path, Some(BYTES))).unwrap();
     fs::rename(&path, &moved).unwrap();
     not_opened(&rest, &d1);
     let change = || {
@@ -339,7 +339,7 @@ fn that_a_file_was_cut_off_is_forgotten_when_it_is_confirmed() {
     let path = folder.path().join("d1.img");
     let whole = api::DiskCreate {
         usage: api::DiskUsage::Whole,
-        ..wish(&path, Some(BYTES))
+        ..request(&path, Some(BYTES))
     };
     added(&rest, &whole).unwrap();
     let uuid = rest.shared.cluster().disks[&Name::new("d1").unwrap()].uuid;
@@ -355,15 +355,28 @@ fn that_a_file_was_cut_off_is_forgotten_when_it_is_confirmed() {
     };
     file.set_len(BYTES / 2).unwrap();
     assert_eq!(change(true).unwrap_err().code, "disk_shrunk");
-    assert!(rest.shared.last_seen.cut(uuid).is_some());
+    assert!(rest.shared.last_seen.cut(uuid).unwrap().is_some());
     file.set_len(BYTES).unwrap();
     change(false).unwrap();
     assert!(
-        rest.shared.last_seen.cut(uuid).is_some(),
+        rest.shared.last_seen.cut(uuid).unwrap().is_some(),
         "its path alone says nothing"
     );
     change(true).unwrap();
-    assert_eq!(rest.shared.last_seen.cut(uuid), None);
+    assert_eq!(rest.shared.last_seen.cut(uuid).unwrap(), None);
+    // Something else in the place of the folder: what is told to be done about it works.
+    let media = rest.shared.last_seen.folder().to_owned();
+    let aside = media.with_extension("aside");
+    if media.exists() {
+        fs::rename(&media, media.with_extension("before")).unwrap();
+    }
+    fs::write(&media, "").unwrap();
+    let refused = change(true).unwrap_err();
+    let moves = format!("mv {} {}", media.display(), aside.display());
+    assert!(refused.message.contains("is not a folder"), "{refused:?}");
+    assert!(refused.remedy.contains(&moves), "{refused:?}");
+    fs::rename(&media, aside).unwrap();
+    change(true).unwrap();
 }
 
 /// Two heads that tell different histories: neither is taken for the right one.
@@ -412,4 +425,57 @@ fn a_medium_that_tells_two_histories_is_refused_with_both() {
     }
     assert!(refused.remedy.contains("palisade-inspect"), "{refused:?}");
     assert!(rest.disks().is_empty() && fs::read(&path).unwrap() == before);
+}
+
+/// One disk that is named twice, by one path or by another, and a copy of it: that is said, and nothing of what its volumes
+/// would do to each other.
+#[test]
+fn a_disk_that_is_given_twice_is_said_to_be_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, here) = (folder.path().join("there"), folder.path().join("here"));
+    let path = there.join("g1");
+    {
+        let (rest, _door) = node(&there);
+        let name = Name::new("g1").unwrap();
+        let request = api::DiskCreate {
+            id: "g1".into(),
+            ..request(&path, Some(BYTES))
+        };
+        added(&rest, &request).unwrap();
+        written(&rest, &name);
+        volume(&rest, "gv", 11, &name);
+        written(&rest, &name);
+    }
+    let (link, copy) = (there.join("link"), there.join("copy"));
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    fs::copy(&path, &copy).unwrap();
+    fs::create_dir(&here).unwrap();
+    let allowed = format!("[allow]\nfiles = ['{}']\n", folder.path().display());
+    let (rest, _door) = still_node_with(&here, &allowed);
+    for (second, code, words) in [
+        (&path, "invalid_argument", "is named twice"),
+        (&link, "invalid_argument", "lead to one medium"),
+        (&copy, "disk_copied", "both carry the superblock of disk g1"),
+    ] {
+        let medium = |path: &Path| ImportMedium {
+            file: Some(FileMedium {
+                path: path.display().to_string(),
+                bytes: None,
+                sparse: false,
+            }),
+            block: None,
+            id: None,
+        };
+        let refused = rest.disk_import(DiskImport {
+            volatile: true,
+            disks: vec![medium(&path), medium(second)],
+            dry_run: true,
+            other_cluster: true,
+        });
+        let refused = refused.unwrap_err();
+        assert!(
+            refused.code == code && refused.message.contains(words),
+            "{refused:?}"
+        );
+    }
 }

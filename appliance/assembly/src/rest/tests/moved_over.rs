@@ -1,7 +1,7 @@
 //! Files that are given whole, moved over each other while nobody looked: the guest of one disk must not get the data of
 //! another, whatever is typed, and there is a way out of each such state that can be typed.
 
-use super::preview::{BYTES, added, node, wish};
+use super::preview::{BYTES, added, node, request};
 use super::*;
 use crate::medium;
 use std::fs;
@@ -30,7 +30,7 @@ impl Lab {
             let whole = api::DiskCreate {
                 id: disk.into(),
                 usage: api::DiskUsage::Whole,
-                ..wish(&lab.file(disk), Some(BYTES))
+                ..request(&lab.file(disk), Some(BYTES))
             };
             added(&lab.rest, &whole).unwrap();
             fs::write(lab.file(disk), vec![fill; BYTES as usize]).unwrap();
@@ -61,15 +61,6 @@ impl Lab {
         if copies {
             fs::rename(aside, self.file("w2")).unwrap();
         }
-    }
-
-    fn patch(&self, disk: &str, path: Option<String>, confirm: bool) -> Result<api::Disk, Problem> {
-        let patch = api::DiskPatch {
-            path,
-            confirm,
-            ..api::DiskPatch::default()
-        };
-        self.rest.disk_change(disk, patch, None)
     }
 
     fn place(
@@ -139,10 +130,10 @@ fn nobody_confirms_the_medium_of_another_disk() {
         );
         assert!(!said.contains("confirm w2 --yes"), "{said}");
         // What may be a copy of w1 is not to be said to be w2 while that is known to be elsewhere.
-        let refused = lab.patch("w2", None, true).unwrap_err();
+        let refused = confirmed(&lab.rest, "w2", None, true).unwrap_err();
         assert_eq!(refused.code, "disks_exchanged");
         for path in [None, Some(lab.text("w1"))] {
-            let refused = lab.patch("w1", path, true).unwrap_err();
+            let refused = confirmed(&lab.rest, "w1", path, true).unwrap_err();
             assert_eq!(refused.code, "medium_taken");
             assert!(
                 refused.message.contains("holds the medium of disk w2"),
@@ -184,7 +175,7 @@ fn one_disk_takes_the_path_of_another_whose_medium_is_not_there() {
         // Nothing was forgotten of the other: what is there is a copy, and taken at an operator's word only.
         let said = lab.opens("w1").unwrap_err();
         assert_eq!(said.contains("confirm w1 --yes"), copies, "{said}");
-        assert_eq!(lab.patch("w1", None, true).is_ok(), copies);
+        assert_eq!(confirmed(&lab.rest, "w1", None, true).is_ok(), copies);
         assert_eq!(lab.opens("w1").ok(), copies.then_some(1));
         assert_eq!(lab.told().len(), usize::from(copies));
     }
@@ -210,7 +201,7 @@ fn no_disk_takes_the_path_of_another_whose_medium_is_there() {
 fn two_that_have_exchanged_their_paths_are_placed_although_one_is_a_copy() {
     let Some(lab) = Lab::new() else { return };
     lab.exchange(true);
-    let refused = lab.patch("w1", Some(lab.text("w2")), true).unwrap_err();
+    let refused = confirmed(&lab.rest, "w1", Some(lab.text("w2")), true).unwrap_err();
     let command = format!(
         "palisade disk confirm w1={} w2={}",
         lab.text("w2"),
@@ -251,13 +242,13 @@ fn the_medium_of_a_disk_that_is_not_in_its_place_is_not_added_as_another() {
             id: "w3".into(),
             usage,
             force: true,
-            ..wish(&moved, None)
+            ..request(&moved, None)
         };
         let refused = added(&lab.rest, &add).unwrap_err();
         assert_eq!(refused.code, "medium_taken");
         let way = format!("palisade disk confirm w2 --path {}", moved.display());
         assert!(refused.remedy.contains(&way), "{refused:?}");
     }
-    lab.patch("w2", Some(moved.display().to_string()), false).unwrap();
+    confirmed(&lab.rest, "w2", Some(moved.display().to_string()), false).unwrap();
     assert_eq!(lab.opens("w2"), Ok(2));
 }

@@ -5,14 +5,15 @@ use crate::superblocks;
 use palisade_api::{DiskUsage, FileMedium, Medium};
 use palisade_model::ConfirmSuperblock;
 use palisade_sys::Opened;
-use palisade_sys::device::{DeviceSpec, Medium as Device};
+use palisade_sys::device::{DeviceMedium, DeviceSpec};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 pub const BYTES: u64 = 64 << 20;
 
-pub fn wish(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
+pub fn request(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
     api::DiskCreate {
+        node: None,
         id: "d1".into(),
         medium: Medium::File(FileMedium {
             path: path.display().to_string(),
@@ -27,8 +28,8 @@ pub fn wish(path: &Path, bytes: Option<u64>) -> api::DiskCreate {
     }
 }
 
-pub fn added(rest: &Rest, wish: &api::DiskCreate) -> Result<api::Disk, Problem> {
-    rest.disk_add(wish.clone()).map(|created| match created {
+pub fn added(rest: &Rest, request: &api::DiskCreate) -> Result<api::Disk, Problem> {
+    rest.disk_add(request.clone()).map(|created| match created {
         Created::New(disk) | Created::Existing(disk) => disk,
     })
 }
@@ -88,21 +89,21 @@ fn a_file_to_be_made_is_told_and_not_made() {
     let folder = tempfile::tempdir().unwrap();
     let (rest, _door) = node(folder.path());
     let path = folder.path().join("d1.img");
-    let shown = rest.disk_preview(wish(&path, Some(BYTES))).unwrap();
+    let shown = rest.disk_preview(request(&path, Some(BYTES))).unwrap();
     assert_eq!((shown.bytes, shown.refusal), (BYTES, None));
     let effects = shown.effects.join("\n");
     assert!(effects.contains("is made, 64 MiB long, with holes"), "{effects}");
     assert!(!path.exists());
     fs::write(&path, b"").unwrap();
-    assert!(rest.disk_preview(wish(&path, Some(BYTES))).is_ok());
+    assert!(rest.disk_preview(request(&path, Some(BYTES))).is_ok());
     assert_eq!(
         fs::metadata(&path).unwrap().len(),
         0,
         "one that is empty stays so"
     );
-    let disk = added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    let disk = added(&rest, &request(&path, Some(BYTES))).unwrap();
     assert_eq!(disk.bytes, BYTES);
-    let again = rest.disk_preview(wish(&path, Some(BYTES))).unwrap();
+    let again = rest.disk_preview(request(&path, Some(BYTES))).unwrap();
     assert!(
         again.effects[0].contains("nothing happens"),
         "{:?}",
@@ -115,14 +116,14 @@ fn a_file_to_be_made_is_told_and_not_made() {
         (folder.path().join("state/d1.img"), Some(BYTES)),
         ("/nowhere/d1.img".into(), Some(BYTES)),
     ] {
-        let wish = api::DiskCreate {
+        let request = api::DiskCreate {
             id: "d2".into(),
-            ..wish(&path, bytes)
+            ..request(&path, bytes)
         };
-        let refused = rest.disk_preview(wish.clone()).unwrap_err();
-        assert_eq!(added(&rest, &wish).unwrap_err(), refused);
+        let refused = rest.disk_preview(request.clone()).unwrap_err();
+        assert_eq!(added(&rest, &request).unwrap_err(), refused);
     }
-    let mut vast = wish(&folder.path().join("vast.img"), Some(1 << 60));
+    let mut vast = request(&folder.path().join("vast.img"), Some(1 << 60));
     vast.id = "d3".into();
     if let Medium::File(file) = &mut vast.medium {
         file.sparse = false;
@@ -151,7 +152,7 @@ fn what_would_be_lost_is_shown_and_still_there() {
     let path = folder.path().join("d1.img");
     partitioned(&path);
     let before = fs::read(&path).unwrap();
-    let without = rest.disk_preview(wish(&path, None)).unwrap();
+    let without = rest.disk_preview(request(&path, None)).unwrap();
     assert_eq!(without.found, ["a partition table (mbr)"]);
     let place = &without.partitions[0];
     assert_eq!(
@@ -159,12 +160,12 @@ fn what_would_be_lost_is_shown_and_still_there() {
         (1, 1 << 20, 1 << 20)
     );
     assert!(without.effects.is_empty(), "it is left alone");
-    let refused = added(&rest, &wish(&path, None)).unwrap_err();
+    let refused = added(&rest, &request(&path, None)).unwrap_err();
     let told = without.refusal.unwrap();
     assert_eq!((&told.code, &told.message), (&refused.code, &refused.message));
     let forced = api::DiskCreate {
         force: true,
-        ..wish(&path, None)
+        ..request(&path, None)
     };
     let with = rest.disk_preview(forced.clone()).unwrap();
     assert_eq!((with.refusal, &with.found), (None, &without.found));
@@ -188,7 +189,7 @@ pub fn written(rest: &Rest, disk: &Name) {
     let cluster = rest.cluster();
     let known = &cluster.disks[disk];
     let spec = DeviceSpec {
-        medium: Device::File {
+        medium: DeviceMedium::File {
             path: known.medium.path().unwrap().into(),
             create: None,
         },
@@ -229,7 +230,7 @@ pub fn volume(rest: &Rest, id: &str, uuid: u128, disk: &Name) {
 /// Leaves a disk d1 with the volumes v1 and v2, of a cluster that is gone.
 fn of_another_cluster(folder: &Path, path: &Path) {
     let (rest, _door) = node(folder);
-    added(&rest, &wish(path, Some(BYTES))).unwrap();
+    added(&rest, &request(path, Some(BYTES))).unwrap();
     let d1 = Name::new("d1").unwrap();
     written(&rest, &d1);
     volume(&rest, "v1", 11, &d1);
@@ -252,7 +253,7 @@ fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
             let file = fs::File::options().write(true).open(&path).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&file, &[0; 2 << 20], 0).unwrap();
         }
-        let shown = rest.disk_preview(wish(&path, None)).unwrap();
+        let shown = rest.disk_preview(request(&path, None)).unwrap();
         let pooled = shown.palisade.unwrap();
         let volumes: Vec<_> = pooled
             .volumes
@@ -268,7 +269,7 @@ fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
         );
         let forced = api::DiskCreate {
             force: true,
-            ..wish(&path, None)
+            ..request(&path, None)
         };
         let effects = rest.disk_preview(forced).unwrap().effects.join("\n");
         assert!(
@@ -277,12 +278,12 @@ fn a_disk_of_another_cluster_is_shown_with_its_volumes() {
         );
         // An image may hold anything, but volumes of ours are not taken unasked.
         let whole = |force| {
-            let wish = api::DiskCreate {
+            let request = api::DiskCreate {
                 usage: DiskUsage::Whole,
                 force,
-                ..wish(&path, None)
+                ..request(&path, None)
             };
-            rest.disk_preview(wish).unwrap()
+            rest.disk_preview(request).unwrap()
         };
         let refusal = whole(false).refusal.unwrap();
         assert!(
@@ -308,15 +309,15 @@ fn a_path_where_nothing_is_is_told_and_nothing_is_made_among_devices() {
     );
     let missing = Path::new("/dev/no-such-disk-of-palisade");
     for volatile in [false, true] {
-        let wish = |medium| api::DiskCreate {
+        let request = |medium| api::DiskCreate {
             medium,
             volatile,
-            ..wish(missing, None)
+            ..request(missing, None)
         };
-        let block = wish(Medium::Block(api::BlockMedium {
+        let block = request(Medium::Block(api::BlockMedium {
             path: missing.display().to_string(),
         }));
-        let file = wish(Medium::File(FileMedium {
+        let file = request(Medium::File(FileMedium {
             path: missing.display().to_string(),
             bytes: Some(BYTES),
             sparse: true,
@@ -340,12 +341,12 @@ fn what_a_disk_lies_on_is_told_from_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let (rest, _door) = node(folder.path());
     let path = folder.path().join("d1.img");
-    added(&rest, &wish(&path, Some(BYTES))).unwrap();
+    added(&rest, &request(&path, Some(BYTES))).unwrap();
     let link = folder.path().join("link.img");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     let same = api::DiskCreate {
         id: "d2".into(),
-        ..wish(&link, None)
+        ..request(&link, None)
     };
     let refused = added(&rest, &same).unwrap_err();
     assert_eq!(refused.code, "medium_taken");
@@ -363,7 +364,7 @@ fn what_a_disk_lies_on_is_told_from_the_disk() {
         id: "d2".into(),
         medium: Medium::Block(api::BlockMedium { path: device.clone() }),
         force: true,
-        ..wish(&path, None)
+        ..request(&path, None)
     };
     for refused in [
         rest.disk_preview(below.clone()).unwrap_err(),

@@ -5,7 +5,7 @@ use super::world::{World, place};
 use crate::bench_of::MEMORY;
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::*;
-use palisade_words::{DeviceIndex, MemoryId, SlotIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex, MemoryId, SlotIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -56,6 +56,24 @@ impl Source for Of {
 }
 
 impl Devices for Of {
+    type Opened = ();
+    type Pinned = ();
+    type Kick = ();
+
+    fn open(&mut self, _: DeviceIndex, (): ()) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self, _: DeviceIndex) {}
+
+    fn grow(&mut self, _: DeviceIndex) {}
+
+    fn pin(&mut self, _: AttachmentIndex, (): ()) {}
+
+    fn unpin(&mut self, _: AttachmentIndex) -> Option<()> {
+        None
+    }
+
     fn keep(&mut self, _: &Lease) -> MemoryId {
         MemoryId(1)
     }

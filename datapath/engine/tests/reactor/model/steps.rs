@@ -41,7 +41,16 @@ pub enum Step {
     AtOnce(usize, bool),
     /// The next operation of a device that answers at once fails.
     Fail(usize, usize),
+    /// Another layout is agreed on, whether a change was announced or not.
     Route,
+    /// A change is announced, the same once more if one is.
+    Suspend,
+    /// The change is given up; another is announced behind it before, so that what came of it is not known.
+    Cancel,
+    Overtake,
+    /// Something older than what is known is said: a route, an announcement, that a change is given up, or a route of an
+    /// older membership.
+    Stale(usize),
     /// Stops a queue, or brings it back.
     Stop(usize),
     /// Time passes, more than an operation may take.
@@ -77,6 +86,9 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..DEVICES, any::<bool>()).prop_map(|(device, at_once)| Step::AtOnce(device, at_once)),
         1 => (0..DEVICES, 0..FAULTS.len()).prop_map(|(device, fault)| Step::Fail(device, fault)),
         1 => Just(Step::Route),
+        1 => Just(Step::Suspend),
+        1 => Just(Step::Cancel),
+        1 => prop_oneof![1 => Just(Step::Overtake), 3 => (0..4usize).prop_map(Step::Stale)],
         1 => (0..2usize).prop_map(Step::Stop),
         1 => Just(Step::Late),
         1 => Just(Step::Revoke),

@@ -12,10 +12,14 @@ pub struct Turn {
 
 impl Turn {
     /// Holds the work a turn says it has done against this. A request that waited for a part or a buffer and got it is work
-    /// as well, and so is one of those that have failed, whose last parts alone it waits for from then on.
-    pub fn hold_against(&self, work: usize, failed: usize) {
+    /// as well, and so is one of those that have failed, whose last parts alone it waits for from then on; and each that was
+    /// parked is when it is sent again.
+    pub fn hold_against(&self, work: usize, failed: usize, sent_again: usize) {
         let most = self.done + self.handed_over + self.answered;
-        assert!((self.done..=most + failed).contains(&work), "{work}, {self:?}");
+        assert!(
+            (self.done..=most + failed + sent_again).contains(&work),
+            "{work}, {self:?}"
+        );
         assert!(work > 0 || most == 0, "{self:?}");
     }
 }

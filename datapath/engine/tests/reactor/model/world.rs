@@ -25,10 +25,15 @@ pub struct Asked {
     pub revoked: bool,
     /// When it was taken: the event and the time.
     pub taken: Option<(u64, u64)>,
-    /// The layout its operations went by.
+    /// The layout its operations went by, and which of its sectors have been carried out by that.
     pub layout: Option<usize>,
+    pub covered: Vec<bool>,
+    /// The layout that it was found to fit when it was taken.
+    pub fits: usize,
     /// One of its operations has failed.
     pub failed: bool,
+    /// It had when its volume was held: it may be sent again, and then the fault is forgotten.
+    pub may_forget: bool,
     /// The event at which its last operation ended.
     pub ended: u64,
 }
@@ -51,8 +56,8 @@ pub struct Pending {
 #[derive(Clone, Default, Debug)]
 pub struct Disk {
     pub busy: bool,
-    /// What it had no room for.
-    pub refused: Vec<SlotIndex>,
+    /// What it had no room for, and what it would have counted as by way of a buffer.
+    pub refused: Vec<(SlotIndex, u64)>,
     pub at_once: bool,
     /// The next operation with data fails so.
     pub fault: Option<Fault>,
@@ -85,8 +90,12 @@ pub struct World {
     pub ended: Vec<(SlotIndex, Result<(), Fault>)>,
     pub free: Vec<Segment>,
     pub layout: usize,
-    /// The layout that is to come, and the event of its announcement.
-    pub next_layout: Option<(usize, u64)>,
+    /// The layout that is agreed on and not known to be in use.
+    pub next_layout: Option<usize>,
+    /// A change is announced, and not decided on.
+    pub suspended: bool,
+    /// What is parked may be sent again.
+    pub releasing: bool,
     pub write_through: bool,
     /// A count of all that happens.
     pub event: u64,
@@ -137,6 +146,8 @@ impl World {
                 .collect(),
             layout: 0,
             next_layout: None,
+            suspended: false,
+            releasing: false,
             write_through,
             event: 1,
             turn: Turn::default(),
@@ -213,7 +224,10 @@ impl World {
             revoked: false,
             taken: None,
             layout: None,
+            covered: vec![false; sectors as usize],
+            fits: 0,
             failed: false,
+            may_forget: false,
             ended: 0,
         });
         self.waiting[queue].push_back(head);
@@ -249,13 +263,8 @@ impl World {
             "a queue that stops takes no more"
         );
         let revoked = self.revoked[queue].is_some();
-        if let Some((_, announced)) = self.next_layout.filter(|_| !revoked) {
-            let old = |asked: &&Asked| asked.taken.is_some_and(|(event, _)| event < announced);
-            assert_eq!(
-                self.heads.iter().flatten().filter(old).count(),
-                0,
-                "the old route has not been drained"
-            );
+        if !revoked {
+            self.may_start();
         }
         list.clear();
         let asked = self.heads[usize::from(head)]
@@ -268,20 +277,18 @@ impl World {
         }
         self.backlog[queue] = 0;
         self.waiting[queue].pop_front();
-        let unfit = self.is_unfit(&asked, self.next_layout.map_or(self.layout, |(next, _)| next));
+        let fits = self.next_layout.unwrap_or(self.layout);
+        let unfit = self.is_unfit(&asked, fits);
         let taken = Some((self.tick(), self.now));
         self.turn.done += 1;
         self.heads[usize::from(head)] = Some(Asked {
             taken,
+            fits,
             unfit: unfit && !revoked,
             revoked,
             ..asked.clone()
         });
-        let token = Token {
-            head,
-            bytes_in: 0,
-            reply: 0,
-        };
+        let token = Token::new(head.into(), 0);
         Some(Some(Request {
             token,
             op: asked.op,
@@ -292,15 +299,22 @@ impl World {
 
     /// An answer: once, true, and after all that it promises.
     pub fn answer(&mut self, queue: usize, answer: Answer<'_>) {
-        let head = answer.token.head;
+        let head = answer.token.key() as u16;
         self.turn.answered += 1;
-        let asked = self.heads[usize::from(head)].take().expect("answered once");
+        let mut asked = self.heads[usize::from(head)].take().expect("answered once");
+        asked.failed &= !(asked.may_forget && answer.status == Status::Ok);
         answer.token.spend();
         let (_, since) = asked.taken.expect("taken before it is answered");
         assert_eq!(asked.queue, queue);
         // Of what was in pieces when the volume was taken away the rest is not begun.
         let cut_short = self.revoked[queue].is_some() && answer.status == Status::IoErr;
-        let good = !asked.unfit && !asked.revoked && !asked.failed && !cut_short;
+        // It was parked, and does not fit the layout that it is sent by then.
+        let layout = self.next_layout.unwrap_or(self.layout);
+        let unfit_later = !(asked.unfit || asked.revoked || asked.failed || cut_short)
+            && answer.status == Status::IoErr
+            && asked.fits != layout
+            && self.is_unfit(&asked, layout);
+        let good = !asked.unfit && !asked.revoked && !asked.failed && !cut_short && !unfit_later;
         let status = if good { Status::Ok } else { Status::IoErr };
         assert_eq!(answer.status, status, "{asked:?}");
         assert!(
@@ -320,6 +334,12 @@ impl World {
             assert_eq!(asked.layout, None, "{asked:?} reached a device");
             self.refused += u64::from(asked.unfit);
         } else {
+            self.refused += u64::from(unfit_later);
+            let all_done = asked.covered.iter().all(|done| *done);
+            assert!(
+                !good || asked.op == Op::Discard || all_done,
+                "it is not done by one route: {asked:?}"
+            );
             let due = self.media_due.get_mut(range).expect("it fits");
             let memory = || asked.segments.iter().flat_map(|segment| place(*segment));
             match asked.op {
@@ -349,6 +369,31 @@ impl World {
         self.latency[kind] += self.now - since;
     }
 
+    /// Nothing is begun while a change is to be decided on, nor by another layout before all has come back.
+    fn may_start(&mut self) {
+        assert!(!self.suspended, "it goes on before anything is decided");
+        let is_drained = self.pending.is_empty() && self.ended.is_empty();
+        if let Some(next) = self.next_layout.take() {
+            assert!(is_drained, "the old route has not been drained");
+            self.layout = next;
+        }
+    }
+
+    /// The volume is held: what found its device busy is taken back.
+    pub fn hold(&mut self) {
+        let refused = self.disks.iter_mut().flat_map(|disk| disk.refused.drain(..));
+        self.bounced += refused.map(|(_, bounced)| bounced).sum::<u64>();
+        for asked in self.heads.iter_mut().flatten() {
+            asked.may_forget |= asked.failed;
+        }
+    }
+
+    /// Requests that the reactor has.
+    pub fn taken(&self) -> usize {
+        let taken = |asked: &&Asked| asked.taken.is_some();
+        self.heads.iter().flatten().filter(taken).count()
+    }
+
     /// Whose operation it is; nobody's for a flush.
     fn owner(&self, op: Op, lba: u64) -> Option<u16> {
         (op != Op::Flush).then_some((lba / WINDOW) as u16)
@@ -374,6 +419,7 @@ impl World {
             assert_eq!(place(*segment).start >= POOL_AT, io.memory == MemoryId::POOL);
         }
         assert_eq!(io.durable, self.write_through && io.op == Op::Write);
+        self.may_start();
         let mut lba = 0;
         if io.op != Op::Flush {
             let by = |layout: usize| {
@@ -386,25 +432,23 @@ impl World {
             };
             let (layout, volume, end) = by(0).or(by(1)).expect("it lies in the volume");
             assert!(io.lba.0 + io.sectors.0 <= end, "over the end of a run: {io:?}");
-            if layout != self.layout {
-                let (next, announced) = self.next_layout.expect("no other route was announced");
-                assert_eq!(layout, next);
-                let old = |asked: &&Asked| asked.taken.is_some_and(|(event, _)| event < announced);
-                assert_eq!(
-                    self.heads.iter().flatten().filter(old).count(),
-                    0,
-                    "two routes at once"
-                );
-                (self.layout, self.next_layout) = (next, None);
-            }
+            assert_eq!(layout, self.layout, "no such route was agreed on");
             lba = volume;
         }
         let disk = &mut self.disks[device];
-        let before = disk.refused.iter().position(|slot| *slot == io.slot);
+        let before = disk.refused.iter().position(|(slot, _)| *slot == io.slot);
         self.turn.handed_over += usize::from(before.is_none());
         if disk.busy {
             if before.is_none() {
-                disk.refused.push(io.slot);
+                let head = (lba / WINDOW) as usize;
+                let op = self
+                    .heads
+                    .get(head)
+                    .and_then(Option::as_ref)
+                    .map(|asked| asked.op);
+                let zeroes = matches!(op, Some(Op::WriteZeroes { .. }));
+                let bounced = u64::from(io.memory == MemoryId::POOL && !zeroes);
+                disk.refused.push((io.slot, bounced));
             }
             return Started::Busy;
         }
@@ -417,11 +461,9 @@ impl World {
             let asked = self.heads[usize::from(head)]
                 .as_mut()
                 .expect("an operation for nobody");
-            assert!(
-                asked.layout.is_none_or(|before| before == self.layout),
-                "it straddles two routes"
-            );
-            asked.layout = Some(self.layout);
+            if asked.layout.replace(self.layout) != Some(self.layout) {
+                asked.covered.fill(false);
+            }
             let zeroes = matches!(asked.op, Op::WriteZeroes { .. });
             self.bounced += u64::from(io.memory == MemoryId::POOL && !zeroes);
         }
@@ -467,6 +509,8 @@ impl World {
             *disk.faults.entry(fault.kind()).or_default() += u64::from(fault.origin() != Origin::Guest);
             return Err(fault);
         }
+        let first = (lba - asked.lba) as usize;
+        asked.covered[first..first + pending.sectors as usize].fill(true);
         let media = (lba * 512) as usize..((lba + pending.sectors) * 512) as usize;
         let memory = pending.segments.iter().flat_map(|segment| place(*segment));
         match op {

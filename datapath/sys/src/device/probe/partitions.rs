@@ -13,9 +13,9 @@ const ENTRY_BYTES_MAX: usize = 512;
 /// An entry of a protective MBR, beside a GPT.
 const PROTECTIVE: u8 = 0xee;
 
-/// A partition.
+/// A partition, as its entry in the table describes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Partition {
+pub struct PartitionEntry {
     /// Its place in the table, counted from 1, as Linux does.
     pub number: u32,
     /// Its name, which only a GPT has.
@@ -30,7 +30,7 @@ pub struct Partition {
 ///
 /// # Errors
 /// What reading says.
-pub fn partitions(device: &Opened) -> io::Result<Vec<Partition>> {
+pub fn partitions(device: &Opened) -> io::Result<Vec<PartitionEntry>> {
     let bytes = device.sectors().bytes();
     let read = |at: u64, length: usize| -> io::Result<Vec<u8>> {
         let length = length.min(usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX));
@@ -86,13 +86,13 @@ impl Table {
         self.entries * self.entry_bytes
     }
 
-    fn partitions(self, entries: &[u8]) -> Vec<Partition> {
+    fn partitions(self, entries: &[u8]) -> Vec<PartitionEntry> {
         let all = entries.chunks_exact(self.entry_bytes).zip(1..);
         all.filter_map(|(entry, number)| self.partition(entry, number))
             .collect()
     }
 
-    fn partition(self, entry: &[u8], of: u32) -> Option<Partition> {
+    fn partition(self, entry: &[u8], of: u32) -> Option<PartitionEntry> {
         if entry.get(..16)?.iter().all(|&byte| byte == 0) {
             return None;
         }
@@ -107,7 +107,7 @@ impl Table {
             .chars()
             .filter(|char| !char.is_control())
             .collect();
-        Some(Partition {
+        Some(PartitionEntry {
             number: of,
             name,
             offset_bytes: first.checked_mul(self.block)?,
@@ -116,7 +116,7 @@ impl Table {
     }
 }
 
-fn of_mbr(sector: &[u8]) -> Vec<Partition> {
+fn of_mbr(sector: &[u8]) -> Vec<PartitionEntry> {
     if sector.get(510..512) != Some(b"\x55\xaa") {
         return Vec::new();
     }
@@ -124,7 +124,7 @@ fn of_mbr(sector: &[u8]) -> Vec<Partition> {
     let partition = |(entry, of): (&[u8], u32)| {
         let kind = *entry.get(4)?;
         let (first, sectors) = (number(entry, 8, 4)?, number(entry, 12, 4)?);
-        (kind != 0 && kind != PROTECTIVE && sectors > 0).then(|| Partition {
+        (kind != 0 && kind != PROTECTIVE && sectors > 0).then(|| PartitionEntry {
             number: of,
             name: String::new(),
             offset_bytes: first * 512,
@@ -177,7 +177,7 @@ mod tests {
         let found = table.partitions(&entries.concat());
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].number, found[0].name.as_str()), (1, "boot[2J"));
-        let last = Partition {
+        let last = PartitionEntry {
             number: 3,
             name: "root".to_owned(),
             offset_bytes: 7 * 4096,
@@ -217,7 +217,7 @@ mod tests {
         sector[446 + 48 + 8..][..4].copy_from_slice(&2048u32.to_le_bytes());
         sector[446 + 48 + 12..][..4].copy_from_slice(&u32::MAX.to_le_bytes());
         let found = of_mbr(&sector);
-        let last = Partition {
+        let last = PartitionEntry {
             number: 4,
             name: String::new(),
             offset_bytes: 1 << 20,

@@ -1,28 +1,28 @@
 //! A guest with everything the appliance keeps for it: its volume, its attachment, its queues.
 
 use crate::daemon::Daemon;
-use crate::door::{Door, PlainDoor};
+use crate::door::{Door, PlainDoor, PlainSource};
 use crate::finding::Findings;
 use crate::guest::{BUFFERS_AT, Guest};
 use crate::hostile::HostileDoor;
 use crate::plan::{Break, Chaos, GuestPlan, Plan};
 use crate::ring_door::{RingDoor, RingPlan};
 use crate::rng::Rng;
-use crate::source::{Fuse, Meddling, SimSource};
+use crate::source::{AnySource, Fuse, Meddling, SimSource};
 use crate::watch::VolumeWatch;
 use crate::world::World;
 use palisade_block::mailbox::{AttachmentSettings, Pace};
 use palisade_block::stats::AttachmentStats;
-use palisade_block::{Nanos, Run};
+use palisade_block::{MappingId, Nanos, Run};
 use palisade_memory::{GuestMemory, InflightRegion};
 use palisade_virtio::driver::DriverOptions;
-use palisade_words::{AttachmentIndex, Lba, QueueId, VolumeIndex};
+use palisade_words::{AttachmentIndex, Epoch, Generation, Lba, QueueId, Uuid, VolumeIndex};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Where a tenant is in its life.
+/// Where a VM is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// Its queues are served.
@@ -31,8 +31,8 @@ pub enum Phase {
     Stopping,
 }
 
-/// One tenant.
-pub struct Tenant {
+/// One VM.
+pub struct Vm {
     /// The number of guest, volume and attachment.
     pub number: u16,
     /// The guest that is there now.
@@ -43,6 +43,8 @@ pub struct Tenant {
     pub elsewhere: Vec<Lba>,
     /// The generation of its route.
     pub generation: u64,
+    /// How often it has moved.
+    pub moves: u64,
     /// Queues that reactors hold.
     pub running: u16,
     /// Where it is in its life.
@@ -65,6 +67,8 @@ pub struct Tenant {
     block_bytes: u32,
     pace: Pace,
     limit_each_queue: bool,
+    /// Its requests come from another node.
+    by_port: bool,
     /// Requests that its queues have given to reactors.
     taken: Rc<Cell<u64>>,
     rng: Rng,
@@ -74,18 +78,18 @@ pub struct Tenant {
     hostile: Vec<HostileDoor>,
 }
 
-impl Tenant {
-    /// A tenant of the world, not yet attached.
-    pub fn new(world: &World, number: u16, (runs, elsewhere): (Vec<Run>, Vec<Lba>), rng: &Rng) -> Tenant {
+impl Vm {
+    /// A VM of the world, not yet attached.
+    pub fn new(world: &World, number: u16, (runs, elsewhere): (Vec<Run>, Vec<Lba>), rng: &Rng) -> Vm {
         let plan = world.plan.guests[usize::from(number)].clone();
         let disk = plan.disks.first().and_then(|disk| world.plan.disks.get(*disk));
         let block_bytes = disk.map_or(512, |disk| disk.block_bytes);
         let mut watch = VolumeWatch::new(number, plan.sectors, block_bytes, world.findings.clone());
         watch.write_through_since = plan.write_through.then_some(0);
-        let killed = [Chaos::Kill].iter().any(|chaos| world.plan.chaos.contains(chaos));
-        watch.racing_writes = !killed;
+        let repeats = [Chaos::Kill, Chaos::Reroute, Chaos::Remap, Chaos::Grow];
+        watch.racing_writes = !repeats.iter().any(|chaos| world.plan.chaos.contains(chaos));
         let watch = Rc::new(RefCell::new(watch));
-        let rng = rng.split(&format!("tenant {number}"));
+        let rng = rng.split(&format!("vm {number}"));
         let burst = Nanos::from_millis(2);
         let pace = Pace {
             iops: plan.iops,
@@ -103,12 +107,13 @@ impl Tenant {
             &watch,
             (&mut maker, &findings, &ticks),
         );
-        let mut tenant = Tenant {
+        let mut vm = Vm {
             number,
             guest,
             runs,
             elsewhere,
             generation: 1,
+            moves: 0,
             running: 0,
             phase: Phase::Running,
             revoked: false,
@@ -121,6 +126,7 @@ impl Tenant {
             plan,
             block_bytes,
             pace,
+            by_port: world.plan.by_port,
             limit_each_queue: world.plan.broken == Some(Break::LimitEachQueue),
             taken: Rc::default(),
             rng,
@@ -129,8 +135,8 @@ impl Tenant {
             ticks,
             hostile,
         };
-        tenant.guest.left = tenant.plan.requests;
-        tenant
+        vm.guest.left = vm.plan.requests;
+        vm
     }
 
     /// Another guest takes over the volume, with memory and queues of its own.
@@ -179,6 +185,20 @@ impl Tenant {
             }
         }
         true
+    }
+
+    /// What the mapping of its volume is called, in a configuration and a membership.
+    pub fn mapping(&self, generation: Generation, epoch: Epoch) -> MappingId {
+        let mapping = MappingId::new(Uuid(u128::from(self.number) + 1), generation, epoch);
+        match self.by_port {
+            true => mapping.forwarded(),
+            false => mapping,
+        }
+    }
+
+    /// Whether faults that may heal wait for a decision.
+    pub fn parks_faults(&self) -> bool {
+        self.plan.parks_faults
     }
 
     /// Whether it is out to do harm.
@@ -239,7 +259,7 @@ impl Tenant {
     /// What reactors must know of its attachment.
     pub fn settings(&self) -> AttachmentSettings {
         AttachmentSettings {
-            volume: VolumeIndex(self.number),
+            volume: Some(VolumeIndex(self.number)),
             revoked: self.revoked,
             read_only: self.plan.habits.read_only,
             write_through: self.plan.write_through,
@@ -254,7 +274,7 @@ impl Tenant {
         for reactor in 0..reactors {
             daemon.tell(
                 reactor,
-                palisade_block::mailbox::Command::SetAttachment {
+                palisade_block::mailbox::ReactorChange::SetAttachment {
                     attachment: AttachmentIndex(self.number),
                     settings: self.settings(),
                 },
@@ -262,6 +282,24 @@ impl Tenant {
         }
         self.ticks.set(self.ticks.get() + 1);
         self.watch.borrow_mut().write_through_since = self.plan.write_through.then(|| self.ticks.get());
+    }
+
+    /// The device side of every queue, with its reactor, as it goes into a port.
+    pub fn lanes(&mut self, reactors: u16) -> Vec<(u16, VolumeIndex, PlainSource)> {
+        let ids = self.queue_ids(reactors);
+        self.running = ids.len() as u16;
+        let of = VolumeIndex(self.number);
+        let lanes = ids.iter().zip(&mut self.guest.doors);
+        let lanes = lanes.filter_map(|((reactor, _), door)| match door.source() {
+            AnySource::Plain(source) => Some((*reactor, of, source)),
+            _ => None,
+        });
+        lanes.collect()
+    }
+
+    /// The most bytes that one of its requests has.
+    pub fn request_bytes_max(&self) -> u64 {
+        self.plan.habits.sectors_max * 512
     }
 
     /// The device side of every queue, as a daemon makes it at its start.

@@ -10,15 +10,20 @@ use crate::{
 use std::collections::BTreeSet;
 
 /// The body of a request.
-pub trait Wish {
+pub trait RequestBody {
     /// Refuses one that makes no sense.
     ///
     /// # Errors
     /// What is wrong with it, and what to do.
     fn check(&self) -> Result<(), Problem>;
+
+    /// Whether it asks what would happen, and changes nothing.
+    fn only_asks(&self) -> bool {
+        false
+    }
 }
 
-impl Wish for DiskCreate {
+impl RequestBody for DiskCreate {
     fn check(&self) -> Result<(), Problem> {
         match &self.medium {
             Medium::File(file) => plain("file.path", Some(&file.path))?,
@@ -34,7 +39,7 @@ impl Wish for DiskCreate {
     }
 }
 
-impl Wish for DiskPatch {
+impl RequestBody for DiskPatch {
     /// Without anything named, the size of the medium is read again.
     fn check(&self) -> Result<(), Problem> {
         plain("path", self.path.as_ref())?;
@@ -42,7 +47,7 @@ impl Wish for DiskPatch {
     }
 }
 
-impl Wish for DiskAdopt {
+impl RequestBody for DiskAdopt {
     fn check(&self) -> Result<(), Problem> {
         match (self.take, &self.seen) {
             (Some(_), None) => Err(invalid(
@@ -53,9 +58,13 @@ impl Wish for DiskAdopt {
             _ => Ok(()),
         }
     }
+
+    fn only_asks(&self) -> bool {
+        self.take.is_none()
+    }
 }
 
-impl Wish for DiskImport {
+impl RequestBody for DiskImport {
     fn check(&self) -> Result<(), Problem> {
         if self.disks.is_empty() {
             return Err(invalid("disks", "no disk is named", "name at least one"));
@@ -65,9 +74,13 @@ impl Wish for DiskImport {
             plain("disks", disk.block.as_ref().map(|block| &block.path))
         })
     }
+
+    fn only_asks(&self) -> bool {
+        self.dry_run
+    }
 }
 
-impl Wish for DiskRelocate {
+impl RequestBody for DiskRelocate {
     fn check(&self) -> Result<(), Problem> {
         if !self.places.is_empty() && !self.disks.is_empty() {
             return Err(invalid(
@@ -96,15 +109,19 @@ impl Wish for DiskRelocate {
             _ => Ok(()),
         }
     }
+
+    fn only_asks(&self) -> bool {
+        self.dry_run
+    }
 }
 
-impl Wish for VolumeCreate {
+impl RequestBody for VolumeCreate {
     fn check(&self) -> Result<(), Problem> {
         size("bytes", self.bytes)
     }
 }
 
-impl Wish for VolumePatch {
+impl RequestBody for VolumePatch {
     fn check(&self) -> Result<(), Problem> {
         if *self == VolumePatch::default() {
             return Err(nothing_named(
@@ -124,16 +141,16 @@ impl Wish for VolumePatch {
     }
 }
 
-impl Wish for AttachmentCreate {
+impl RequestBody for AttachmentCreate {
     fn check(&self) -> Result<(), Problem> {
         plain("socket", self.socket.as_ref())?;
         plain("owner", self.owner.as_ref())?;
         plain("group", self.group.as_ref())?;
-        self.limits.as_ref().map_or(Ok(()), Wish::check)
+        self.limits.as_ref().map_or(Ok(()), RequestBody::check)
     }
 }
 
-impl Wish for AttachmentPatch {
+impl RequestBody for AttachmentPatch {
     fn check(&self) -> Result<(), Problem> {
         if *self == AttachmentPatch::default() {
             return Err(nothing_named(
@@ -143,11 +160,11 @@ impl Wish for AttachmentPatch {
         }
         plain("owner", self.owner.as_ref())?;
         plain("group", self.group.as_ref())?;
-        self.limits.as_ref().map_or(Ok(()), Wish::check)
+        self.limits.as_ref().map_or(Ok(()), RequestBody::check)
     }
 }
 
-impl Wish for Limits {
+impl RequestBody for Limits {
     fn check(&self) -> Result<(), Problem> {
         for (field, limit) in [
             ("limits.iops", self.iops),
@@ -320,6 +337,7 @@ mod tests {
                 ..AttachmentPatch::default()
             };
             let create = AttachmentCreate {
+                node: None,
                 id: "a".into(),
                 volume: "v".into(),
                 socket: None,
@@ -363,6 +381,7 @@ mod tests {
     #[test]
     fn what_has_no_size_is_refused() {
         let disk = |medium| DiskCreate {
+            node: None,
             id: "d".into(),
             medium,
             usage: DiskUsage::Pooled,
@@ -377,7 +396,7 @@ mod tests {
                 sparse: false,
             }))
         };
-        for (wish, field) in [
+        for (request, field) in [
             (
                 disk(Medium::Memory(MemoryMedium { bytes: 0 })),
                 Some("memory.bytes"),
@@ -387,7 +406,7 @@ mod tests {
             (file(Some(0)), Some("file.bytes")),
             (file(None), None),
         ] {
-            assert_eq!(about(wish.check()).as_deref(), field, "{wish:?}");
+            assert_eq!(about(request.check()).as_deref(), field, "{request:?}");
         }
         let grown = DiskPatch {
             bytes: Some(0),
@@ -400,6 +419,7 @@ mod tests {
     #[test]
     fn texts_that_cannot_be_seen_are_refused() {
         let disk = |medium| DiskCreate {
+            node: None,
             id: "d".into(),
             medium,
             usage: DiskUsage::Whole,

@@ -2,8 +2,9 @@
 
 use palisade_model::*;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
-use palisade_words::{Generation, Name, Uuid};
+use palisade_words::{FeatureLevel, Generation, Incarnation, Name, Uuid};
 use proptest::prelude::*;
+use std::net::SocketAddr;
 
 pub fn name(prefix: &str, number: u8) -> Name {
     Name::new(format!("{prefix}{number}")).expect("a good name")
@@ -228,10 +229,12 @@ fn grow_volume() -> impl Strategy<Value = Command> {
 }
 
 fn create_attachment() -> impl Strategy<Value = Command> {
-    (0u8..5, 0u8..5, 0u8..4, 0u16..66, any::<bool>(), any::<bool>()).prop_map(
-        |(attachment, volume, socket, queues, read_only, write_cache)| {
+    let of = (0u8..5, 3u128..9);
+    (of, 0u8..5, 0u8..4, 0u16..66, any::<bool>(), any::<bool>()).prop_map(
+        |((attachment, uuid), volume, socket, queues, read_only, write_cache)| {
             Command::CreateAttachment(CreateAttachment {
                 name: name("a", attachment),
+                uuid: Uuid(uuid),
                 volume: name("v", volume),
                 node: name("n", 0),
                 socket: format!("/run/{socket}.sock"),
@@ -302,6 +305,57 @@ fn removal() -> impl Strategy<Value = Command> {
     })
 }
 
+/// Nodes `n0` and `n1`, which has the id 3 or 4.
+fn of_node() -> impl Strategy<Value = Command> {
+    let ports = proptest::option::of(proptest::collection::vec(0u16..4, 0..3));
+    let of = (0u8..3, 2u128..5, 0u64..6, 0u64..3);
+    (0u8..8, of, ports, any::<bool>(), expected()).prop_map(
+        |(kind, (node, uuid, incarnation, level), ports, votes, expected)| {
+            let address = |port| SocketAddr::from(([10, 0, 0, 1], port));
+            let addresses: Option<Vec<_>> = ports.map(|ports| ports.into_iter().map(address).collect());
+            let failure_domain = votes.then(|| name("rack", node));
+            match kind {
+                0 => Command::AddNode(AddNode {
+                    name: name("n", node),
+                    uuid: Uuid(uuid),
+                    addresses: addresses.unwrap_or_default(),
+                    failure_domain,
+                }),
+                1 => Command::ChangeNode(ChangeNode {
+                    name: name("n", node),
+                    addresses,
+                    failure_domain,
+                    role: Some([NodeRole::Learner, NodeRole::Voter][usize::from(votes)]),
+                    expected,
+                }),
+                5 => Command::RaiseFeatureLevel(RaiseFeatureLevel {
+                    to: FeatureLevel(level),
+                }),
+                6 => Command::AddPath(AddPath {
+                    disk: name("d", node),
+                    uuid: Uuid(uuid + 1),
+                    node: name("n", 1),
+                    path: format!("/disks/{level}"),
+                }),
+                7 => Command::RemovePath(RemovePath {
+                    disk: name("d", node),
+                    uuid: Uuid(uuid + 1),
+                    node: name("n", 1),
+                }),
+                2 => Command::RemoveNode(RemoveNode {
+                    name: name("n", node),
+                    expected,
+                }),
+                _ => Command::NodeStarted(NodeStarted {
+                    node: Uuid(uuid),
+                    incarnation: Incarnation(incarnation),
+                    feature_level: FeatureLevel(level),
+                }),
+            }
+        },
+    )
+}
+
 /// One command, likely to be refused about every second time.
 pub fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
@@ -317,12 +371,26 @@ pub fn command() -> impl Strategy<Value = Command> {
         5 => removal(),
         2 => change(),
         3 => record_cleared(),
+        6 => of_node(),
     ]
 }
 
 pub fn commands() -> impl Strategy<Value = Vec<Command>> {
-    proptest::collection::vec(command(), 0..60).prop_map(|mut commands| {
-        commands.insert(0, init());
-        commands
-    })
+    let is_switched_on = any::<bool>();
+    (proptest::collection::vec(command(), 0..60), is_switched_on).prop_map(
+        |(mut commands, is_switched_on)| {
+            if is_switched_on {
+                let started = NodeStarted {
+                    node: Uuid(2),
+                    incarnation: Incarnation(1),
+                    feature_level: FEATURE_LEVEL,
+                };
+                let to = FEATURE_LEVEL;
+                commands.insert(0, Command::RaiseFeatureLevel(RaiseFeatureLevel { to }));
+                commands.insert(0, Command::NodeStarted(started));
+            }
+            commands.insert(0, init());
+            commands
+        },
+    )
 }

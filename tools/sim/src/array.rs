@@ -1,7 +1,10 @@
 //! All disks of the simulated machine, and the operations in flight on them. Several reactors share them, each
 //! through its own [`SimDevices`](crate::devices::SimDevices).
 
+mod inspection;
+
 use crate::clock::Agenda;
+use crate::devices::Tampering;
 use crate::disk::{Conduct, FlushMark, Lie, Medium};
 use crate::finding::{Findings, Invariant};
 use crate::memory::Memories;
@@ -11,7 +14,7 @@ use palisade_memory::GuestMemory;
 use palisade_words::{DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
 use std::collections::{BTreeMap, VecDeque};
 
-/// A disk in the rack.
+/// A disk in the array.
 #[derive(Debug)]
 pub struct Disk {
     /// Its content.
@@ -42,6 +45,9 @@ struct Operation {
     segments: Vec<Segment>,
     mark: FlushMark,
     submitted: bool,
+    deadline: Nanos,
+    /// It has been carried out behind the way to the disk, and the answer was lost: it is not carried out again.
+    unheard: Option<Result<(), Fault>>,
 }
 
 /// A stretch of a disk whose content is moving to another place on it.
@@ -76,20 +82,9 @@ pub struct Taken {
 /// writes there is found out.
 pub const POISON: u8 = 0x5e;
 
-/// A deliberate fault between the engine and the disks, to prove that the checkers see it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tampering {
-    /// Two segments of one operation change places.
-    SwapSegments,
-    /// Durable writes are treated as ordinary ones.
-    ForgetDurable,
-    /// An operation is never completed, on a healthy disk.
-    LoseCompletion,
-}
-
-/// The rack.
+/// The array.
 #[derive(Debug)]
-pub struct Rack {
+pub struct Array {
     /// The present moment.
     pub now: Nanos,
     /// The disks by number.
@@ -107,6 +102,10 @@ pub struct Rack {
     moving: Vec<Moving>,
     /// Places that a reactor has said to use no more.
     left: Vec<(u16, Moving)>,
+    /// Places of volumes that a reactor has said to leave alone until the change of their mapping is decided on.
+    suspended: Vec<Taken>,
+    /// Reactors that a disk has refused, and that have said so: they start nothing there.
+    fenced: Vec<(u16, usize)>,
     /// Places of volumes that were taken away, of which a reactor has said that it has let go.
     taken: Vec<Taken>,
     agenda: Agenda<u64>,
@@ -135,10 +134,10 @@ impl Taken {
     }
 }
 
-impl Rack {
-    /// An empty rack.
-    pub fn new(rng: Rng, findings: Findings) -> Rack {
-        Rack {
+impl Array {
+    /// An empty array.
+    pub fn new(rng: Rng, findings: Findings) -> Array {
+        Array {
             now: Nanos(0),
             disks: Vec::new(),
             memories: Memories::default(),
@@ -150,6 +149,8 @@ impl Rack {
             hung: Vec::new(),
             moving: Vec::new(),
             left: Vec::new(),
+            suspended: Vec::new(),
+            fenced: Vec::new(),
             taken: Vec::new(),
             agenda: Agenda::default(),
             finished: Vec::new(),
@@ -188,9 +189,11 @@ impl Rack {
         }
     }
 
-    /// The disks behave again; what hung goes on.
+    /// The disks behave again; what hung goes on, and what was not heard of is asked for.
     pub fn resume_hung(&mut self) {
-        for id in std::mem::take(&mut self.hung) {
+        let unheard = self.operations.iter().filter(|(_, one)| one.unheard.is_some());
+        let unheard: Vec<u64> = unheard.map(|(id, _)| *id).collect();
+        for id in std::mem::take(&mut self.hung).into_iter().chain(unheard) {
             let at = self.now.after(Nanos(self.rng.between(1_000, 200_000)));
             self.agenda.plan(at, id);
         }
@@ -258,6 +261,44 @@ impl Rack {
             disk.medium
                 .write(moving.from, &vec![POISON; content.len()], true, || true);
         }
+    }
+
+    /// A reactor says that a volume is at rest: it has nothing in flight there, and starts nothing.
+    pub fn suspend(&mut self, place: Taken) {
+        let on_it = |operation: &&Operation| operation.reactor == place.reactor && place.has(operation);
+        if let Some(late) = self.operations.values().find(on_it) {
+            let what = format!(
+                "reactor {} calls volume {} suspended while its {:?} at {} is in flight",
+                place.reactor, place.volume, late.op, late.lba.0
+            );
+            self.findings.add(Invariant::OneGeneration, self.now, what);
+        }
+        self.suspended.push(place);
+    }
+
+    /// It has been told what was decided.
+    pub fn resume(&mut self, reactor: u16, volume: u16) {
+        self.suspended
+            .retain(|place| place.reactor != reactor || place.volume != volume);
+    }
+
+    /// A reactor says that a disk has refused it.
+    pub fn fence(&mut self, reactor: u16, device: DeviceIndex) {
+        if self.fenced.contains(&(reactor, device.usize())) {
+            self.offence(format!("reactor {reactor} tells twice of {device:?}"));
+        }
+        self.fenced.push((reactor, device.usize()));
+    }
+
+    /// A reactor is given a disk again.
+    pub fn admit(&mut self, reactor: u16, device: DeviceIndex) {
+        self.fenced.retain(|one| *one != (reactor, device.usize()));
+    }
+
+    /// There are no reactors any more that could have said anything.
+    pub fn resume_all(&mut self) {
+        self.suspended.clear();
+        self.fenced.clear();
     }
 
     /// A reactor has let go of a place of a volume that was taken away.
@@ -363,6 +404,8 @@ impl Rack {
             segments,
             mark,
             submitted: false,
+            deadline: io.deadline,
+            unheard: None,
         };
         let left = |left: &&(u16, Moving)| left.0 == reactor && left.1.has(&operation);
         if let Some((_, moving)) = self.left.iter().find(left) {
@@ -379,6 +422,20 @@ impl Rack {
                 taken.volume
             );
             self.findings.add(Invariant::OneGeneration, self.now, what);
+        }
+        let suspended = |place: &&Taken| place.reactor == reactor && place.has(&operation);
+        if let Some(place) = self.suspended.iter().find(suspended) {
+            let what = format!(
+                "reactor {reactor} goes on with volume {}, which it has called suspended",
+                place.volume
+            );
+            self.findings.add(Invariant::OneGeneration, self.now, what);
+        }
+        if self.fenced.contains(&(reactor, operation.device)) {
+            self.offence(format!(
+                "reactor {reactor} goes on with {:?}, which has refused it",
+                io.device
+            ));
         }
         if synchronous {
             return (Started::Done(self.carry_out(&operation)), None);
@@ -451,11 +508,36 @@ impl Rack {
     }
 
     fn complete(&mut self, id: u64) {
-        let Some(operation) = self.operations.remove(&id) else {
+        let Some(mut operation) = self.operations.remove(&id) else {
             return;
         };
-        let result = self.carry_out(&operation);
+        let result = match operation.unheard {
+            // Nobody knows whether it was.
+            Some(_) if self.now >= operation.deadline => Err(Fault::Unreachable),
+            // It is asked once more: what was carried out is not again.
+            Some(_) if operation.op == Op::Read => self.carry_out(&operation),
+            Some(result) => result,
+            None if self.loses(&operation) => {
+                // Data that was read comes with the answer.
+                let result = match operation.op {
+                    Op::Read => Err(Fault::Unreachable),
+                    _ => self.carry_out(&operation),
+                };
+                operation.unheard = Some(result);
+                self.agenda.plan(operation.deadline, id);
+                self.operations.insert(id, operation);
+                return;
+            }
+            None => self.carry_out(&operation),
+        };
         self.finish(operation.reactor, operation.slot, result);
+    }
+
+    /// Whether the answer to an operation does not come.
+    fn loses(&mut self, operation: &Operation) -> bool {
+        let conduct = self.disks.get(operation.device).map(|disk| disk.conduct);
+        let permille = conduct.map_or(0, |conduct| conduct.loses_permille);
+        permille > 0 && self.rng.permille(permille)
     }
 
     fn finish(&mut self, reactor: u16, slot: SlotIndex, result: Result<(), Fault>) {
@@ -588,37 +670,6 @@ impl Rack {
         if disk.conduct.lie != Some(Lie::FlushDoesNothing) {
             disk.medium.flush_end(operation.mark);
         }
-    }
-
-    /// The contract of [`Io`], and what the device said of itself.
-    fn inspect(&self, reactor: u16, io: &Io<'_>, limits: &DeviceLimits) {
-        let bytes: u64 = io.segments.iter().map(|segment| segment.bytes() as u64).sum();
-        let aligned = |segment: &Segment| {
-            segment.address().is_multiple_of(limits.memory_alignment as usize)
-                && segment.bytes().is_multiple_of(limits.length_alignment as usize)
-        };
-        let taken = self
-            .disks
-            .get(io.device.usize())
-            .is_some_and(|disk| disk.medium.takes(io.lba, io.sectors));
-        let twice = self
-            .operations
-            .values()
-            .any(|op| op.reactor == reactor && op.slot == io.slot);
-        let wrong = match io.op {
-            _ if twice => "a slot that is still in flight",
-            Op::Flush if io.sectors != Sectors::ZERO => "a flush with a length",
-            Op::Flush => return,
-            _ if !taken => "a range off the device or off its blocks",
-            _ if io.sectors == Sectors::ZERO => "an operation without length",
-            _ if io.op.changes() && limits.read_only => "a change of a read-only device",
-            Op::Discard | Op::WriteZeroes { .. } => return,
-            _ if bytes != io.sectors.bytes() => "segments that do not add up to the length",
-            _ if bytes > u64::from(limits.io_bytes_max) => "more bytes than the device takes at once",
-            _ if !io.segments.iter().all(aligned) => "segments that are not aligned",
-            _ => return,
-        };
-        self.offence(format!("the engine handed {:?} {wrong}: {io:?}", io.device));
     }
 
     fn outside(&self, operation: &Operation, segment: Segment) -> Fault {

@@ -1,0 +1,57 @@
+//! What the programs of a cluster can, as a number. A node says at each start what its own can; what all members can is
+//! switched on for the cluster, once and for good. So a program of before is never shown what it does not understand, and
+//! programs of two versions are members side by side.
+//!
+//! | level | what came with it |
+//! |---|---|
+//! | 0 | all that there was before nodes said what they can |
+//! | 1 | nodes say so, and in which incarnation they are; they are let in and taken away |
+//! | 2 | attachments have a permanent id; those that are there get one when it is switched on |
+//! | 3 | a disk has a path for each node that reaches it |
+
+use crate::command::Command;
+use palisade_words::FeatureLevel;
+
+/// What this program can.
+pub const FEATURE_LEVEL: FeatureLevel = PATHS;
+
+/// From here on attachments have a permanent id.
+pub(crate) const ATTACHMENT_IDS: FeatureLevel = FeatureLevel(2);
+
+/// From here on several nodes may reach one disk.
+pub(crate) const PATHS: FeatureLevel = FeatureLevel(3);
+
+impl Command {
+    /// The level that must be switched on for it: a member below would not know what it says.
+    pub fn needs(&self) -> FeatureLevel {
+        match self {
+            Command::AddNode(_) | Command::ChangeNode(_) | Command::RemoveNode(_) => FeatureLevel(1),
+            Command::AddPath(_) | Command::RemovePath(_) => PATHS,
+            // These two lead there from where nobody has said anything.
+            Command::NodeStarted(_) | Command::RaiseFeatureLevel(_) => FeatureLevel(0),
+            Command::InitCluster(_)
+            | Command::AddDisk(_)
+            | Command::RemoveDisk(_)
+            | Command::ReleaseDisk(_)
+            | Command::GrowDisk(_)
+            | Command::IdentifyDisk(_)
+            | Command::RelocateDisks(_)
+            | Command::ChangeDisk(_)
+            | Command::ConfirmSuperblock(_)
+            | Command::AdoptDisk(_)
+            | Command::ImportDisks(_)
+            | Command::CreateVolume(_)
+            | Command::GrowVolume(_)
+            | Command::ChangeVolume(_)
+            | Command::DeleteVolume(_)
+            | Command::DeleteFragment(_)
+            | Command::RecordCleared(_)
+            | Command::HoldClearings
+            | Command::HoldDisks(_)
+            | Command::ClearHeld(_)
+            | Command::CreateAttachment(_)
+            | Command::ChangeAttachment(_)
+            | Command::DeleteAttachment(_) => FeatureLevel(0),
+        }
+    }
+}
