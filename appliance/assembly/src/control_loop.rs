@@ -183,11 +183,6 @@ impl ControlLoop {
     fn take_notice(&self, reactor: ReactorIndex, notice: ReactorNotice) {
         match notice {
             Notice::MemoryReleased { attachment, pinned } => self.shared.pinning.released(attachment, pinned),
-            Notice::DeviceUnusable { device, error } => log::error!(
-                "reactor {}: device {} cannot be used: {error}",
-                reactor.0,
-                device.0
-            ),
             notice => {
                 let acknowledged = || self.shared.state().acknowledgements.take(reactor, &notice);
                 if let Some(event) = event_of(reactor, &notice).or_else(acknowledged) {
@@ -207,6 +202,11 @@ fn event_of(reactor: ReactorIndex, notice: &ReactorNotice) -> Option<NodeEvent> 
             oldest,
         },
         Notice::DeviceFenced { device } => NodeEvent::DeviceFenced { reactor, device },
+        Notice::DeviceUnusable { device, ref error } => NodeEvent::DeviceUnusable {
+            reactor,
+            device,
+            error: error.to_string(),
+        },
         Notice::Parked {
             volume,
             device,
@@ -248,6 +248,13 @@ mod tests {
             event(Notice::DeviceFenced { device }),
             Some(NodeEvent::DeviceFenced { reactor, device })
         );
+        let error = std::io::Error::other("no room");
+        let unusable = NodeEvent::DeviceUnusable {
+            reactor,
+            device,
+            error: "no room".to_owned(),
+        };
+        assert_eq!(event(Notice::DeviceUnusable { device, error }), Some(unusable));
         let notice = Notice::Parked {
             volume,
             device,

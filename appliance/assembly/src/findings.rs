@@ -72,6 +72,9 @@ impl View<'_> {
             if let Some(message) = media::fenced(self.state, name) {
                 add(FindingKind::DiskFenced, format!("disk/{name}"), message);
             }
+            if let Some(message) = media::unusable(self.state, name) {
+                add(FindingKind::DiskUnusable, format!("disk/{name}"), message);
+            }
         }
         for (name, damage) in self.state.control.superblock_damage() {
             add(

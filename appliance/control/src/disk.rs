@@ -3,7 +3,7 @@
 use crate::task::TaskId;
 use palisade_reconcile::SuperblockState;
 use palisade_words::{DeviceIndex, ReactorIndex};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An open disk.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -14,6 +14,8 @@ pub struct DiskState {
     pub stalled_on: BTreeSet<ReactorIndex>,
     /// Reactors that give it nothing more, since it has refused this node.
     pub fenced_on: BTreeSet<ReactorIndex>,
+    /// Reactors that could not take it into use, and why: requests to it fail there.
+    pub unusable_on: BTreeMap<ReactorIndex, String>,
     /// What the last look at the superblock has shown that was not believed yet: it is, when it is seen twice.
     pub doubt: Option<SuperblockState>,
     /// What is not as it should be with its superblock, until it was written anew.

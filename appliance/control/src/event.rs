@@ -48,6 +48,15 @@ pub enum NodeEvent {
         /// Which device.
         device: DeviceIndex,
     },
+    /// A reactor could not take a device into use: requests to it fail there.
+    DeviceUnusable {
+        /// Which reactor.
+        reactor: ReactorIndex,
+        /// Which device.
+        device: DeviceIndex,
+        /// Why, in words.
+        error: String,
+    },
     /// Requests of a volume are parked on a reactor, which answers none of them before somebody has decided.
     Parked {
         /// On which reactor.

@@ -65,6 +65,7 @@ impl Control {
         }
         open.stalled_on.clear();
         open.fenced_on.clear();
+        open.unusable_on.clear();
         let device = open.index;
         self.tasks.remove(&task);
         let disk = name.clone();
@@ -144,6 +145,36 @@ mod tests {
         assert!(bench.control.is_fenced(&name("d")));
         bench.acknowledge(task, 1);
         assert!(!bench.control.is_fenced(&name("d")));
+    }
+
+    /// The device that comes in its place is taken into use anew, by every reactor.
+    #[test]
+    fn a_disk_that_a_reactor_cannot_use_is_known_until_another_device_takes_its_place() {
+        let mut bench = Bench::new();
+        bench.settle();
+        let unusable = |device| NodeEvent::DeviceUnusable {
+            reactor: ReactorIndex(1),
+            device: DeviceIndex(device),
+            error: "Too many open files".into(),
+        };
+        bench.on(unusable(3));
+        assert!(bench.effects.is_empty(), "another one");
+        bench.on(unusable(0));
+        assert!(matches!(bench.effects[..], [Effect::DeriveFindings]));
+        let known = |bench: &Bench, disk| {
+            let disk = name(disk);
+            let mut unusable = bench.control.unusable_on(&disk);
+            unusable.next().map(|(reactor, why)| (reactor, why.to_owned()))
+        };
+        let told = (ReactorIndex(1), "Too many open files".to_owned());
+        assert_eq!(known(&bench, "d"), Some(told));
+        assert_eq!(known(&bench, "e"), None);
+        bench.on(back());
+        let task = bench.asked();
+        bench.acknowledge(task, 0);
+        assert!(known(&bench, "d").is_some());
+        bench.acknowledge(task, 1);
+        assert_eq!(known(&bench, "d"), None);
     }
 
     #[test]

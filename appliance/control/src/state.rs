@@ -121,6 +121,13 @@ impl NodeState {
         open.is_some_and(|open| !open.fenced_on.is_empty())
     }
 
+    /// Reactors that could not take a disk into use, and why.
+    pub fn unusable_on(&self, disk: &Name) -> impl Iterator<Item = (ReactorIndex, &str)> {
+        let open = self.disks.get(disk).into_iter();
+        open.flat_map(|open| &open.unusable_on)
+            .map(|(reactor, why)| (*reactor, why.as_str()))
+    }
+
     /// By what requests of a volume are parked: the disk, if it still is open here, and its fault.
     pub fn parked_by(&self, volume: VolumeIndex) -> Option<(Option<&Name>, Fault)> {
         let mut parked = self.parked.iter();

@@ -26,6 +26,11 @@ impl Control {
                 oldest,
             } => self.stalled(reactor, device, oldest, turn),
             NodeEvent::DeviceFenced { reactor, device } => self.fenced(reactor, device, turn),
+            NodeEvent::DeviceUnusable {
+                reactor,
+                device,
+                error,
+            } => self.unusable(reactor, device, error, turn),
             NodeEvent::Parked {
                 reactor,
                 volume,
@@ -242,6 +247,13 @@ impl Control {
     fn fenced(&mut self, reactor: ReactorIndex, device: DeviceIndex, turn: &mut Turn<'_>) {
         if let Some(open) = self.disk_of_mut(device) {
             open.fenced_on.insert(reactor);
+            turn.effects.push(Effect::DeriveFindings);
+        }
+    }
+
+    fn unusable(&mut self, reactor: ReactorIndex, device: DeviceIndex, error: String, turn: &mut Turn<'_>) {
+        if let Some(open) = self.disk_of_mut(device) {
+            open.unusable_on.insert(reactor, error);
             turn.effects.push(Effect::DeriveFindings);
         }
     }

@@ -90,6 +90,16 @@ macro_rules! disks_rows {
                  more, whatever becomes of the reservation",
         clears: WORKS_AGAIN,
     }
+    DiskUnusable {
+        code: "disk_unusable", severity: Failed,
+        means: "A reactor could not take a disk into use.",
+        guest: "Requests to this disk end with an I/O error where this reactor carries them out; those of queues on other \
+                reactors are answered.",
+        metric: "palisade_disk_faults_total",
+        remedy: "mend what is named above (memory of the host, a limit of the process: `palisade health` shows what else is \
+                 short), then `systemctl restart palisaded`: guests see a pause",
+        clears: Clears::WithItsCause,
+    }
     DiskReadOnly {
         code: "disk_read_only", severity: Failed,
         means: "A disk may no longer be written.",

@@ -29,6 +29,14 @@ pub fn fenced(state: &LocalState, name: &Name) -> Option<String> {
     is_fenced.then(|| format!("disk {name} has refused this node, which gives it nothing more"))
 }
 
+/// What is to be said of a disk that reactors could not take into use, and why not.
+pub fn unusable(state: &LocalState, name: &Name) -> Option<String> {
+    let on = state.control.unusable_on(name);
+    let reasons: Vec<String> = on.map(|(reactor, why)| format!("reactor {} ({why})", reactor.0)).collect();
+    let told = || format!("disk {name} could not be taken into use by {}", reasons.join(", "));
+    (!reasons.is_empty()).then(told)
+}
+
 /// What is wrong with an open disk's medium, the cause before what follows from it.
 pub fn findings(
     cluster: &Cluster,
@@ -552,6 +560,29 @@ mod tests {
         assert_eq!(refused(&[]), None);
         let told = refused(&[1]).unwrap();
         assert!(told.contains("disk d1 has refused this node"), "{told}");
+    }
+
+    #[test]
+    fn a_disk_that_reactors_could_not_take_into_use_is_told_with_what_kept_them_from_it() {
+        use palisade_control::DiskState;
+        use palisade_words::ReactorIndex;
+        let name = Name::new("d1").unwrap();
+        let mut state = LocalState::knowing(palisade_control::NodeState::default());
+        assert_eq!(unusable(&state, &name), None);
+        let mut told = |on: &[(u16, &str)]| {
+            let on = on.iter().map(|(reactor, why)| (ReactorIndex(*reactor), (*why).to_owned()));
+            let disk = DiskState {
+                unusable_on: on.collect(),
+                ..DiskState::default()
+            };
+            state.learns(|state| drop(state.disks.insert(name.clone(), disk)));
+            unusable(&state, &name)
+        };
+        assert_eq!(told(&[]), None);
+        assert_eq!(
+            told(&[(0, "no memory"), (2, "no lane")]).as_deref(),
+            Some("disk d1 could not be taken into use by reactor 0 (no memory), reactor 2 (no lane)")
+        );
     }
 
     #[test]

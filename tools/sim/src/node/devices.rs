@@ -50,7 +50,7 @@ impl Replacements {
         let superblock = |disk: &Name| control.observed.disks.get(disk).map(|disk| disk.superblock);
         let present = superblock(disk)?;
         let disk = disk.clone();
-        Some(match rng.index(6) {
+        Some(match rng.index(7) {
             0 => NodeEvent::DeviceBack {
                 disk,
                 device,
@@ -79,6 +79,11 @@ impl Replacements {
                     found,
                 }
             }
+            5 => NodeEvent::DeviceUnusable {
+                reactor: ReactorIndex(rng.index(reactors.into()) as u16),
+                device,
+                error: "no memory".to_owned(),
+            },
             _ => NodeEvent::DeviceStalled {
                 reactor: ReactorIndex(rng.index(reactors.into()) as u16),
                 device,
