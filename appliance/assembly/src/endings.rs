@@ -373,7 +373,10 @@ const OTHERWISE: &[(FindingKind, &str)] = &[
         F::DiskStalled,
         "an operation past its deadline (`devices.stall-s`)",
     ),
-    (F::DiskUnusable, "a reactor that is given a disk and cannot take it"),
+    (
+        F::DiskUnusable,
+        "a reactor that is given a disk and cannot take it",
+    ),
     (
         F::DiskDiscardsSlow,
         "a discard or write of zeroes that keeps a disk for a tenth of a second",

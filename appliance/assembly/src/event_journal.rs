@@ -24,6 +24,7 @@ pub use read::{Found, read, read_last};
 
 use crate::event_ids::EVENT_NUMBER_MAX;
 use known::Known;
+use palisade_admin::events::Missed;
 use palisade_api::Event;
 use read::{Scan, scan};
 use serde::{Deserialize, Serialize};
@@ -109,6 +110,13 @@ pub struct Gap {
     pub up_to: u64,
 }
 
+impl From<Missed> for Gap {
+    fn from(missed: Missed) -> Gap {
+        let Missed { count, from, up_to } = missed;
+        Gap { count, from, up_to }
+    }
+}
+
 impl Gap {
     /// These and those of another one.
     pub fn and(self, other: Option<Gap>) -> Gap {
@@ -118,6 +126,12 @@ impl Gap {
             up_to: self.up_to.max(other.up_to),
         })
     }
+}
+
+/// Puts events in the order of their numbers; one that was found twice is there once.
+pub fn in_order(events: &mut Vec<Event>) {
+    events.sort_by_key(|event| event.id.number);
+    events.dedup_by_key(|event| event.id.number);
 }
 
 impl EventRecord {
@@ -202,10 +216,7 @@ impl Journal {
         let Some(newest) = newest else {
             return Ok((journal, Newest::default()));
         };
-        let scan = scan(&newest.path).unwrap_or_else(|error| Scan {
-            damage: Some(error.to_string()),
-            ..Scan::default()
-        });
+        let scan = scan(&newest.path).unwrap_or_else(|error| Scan::unreadable(&error));
         journal.last = (journal.last).max(scan.last).max(newest.first.saturating_sub(1));
         if scan.holds_nothing() {
             // It had just been made when the daemon or the machine ended; or it was emptied, which the next check tells.

@@ -92,7 +92,7 @@ struct Kept {
     /// What could not be written yet, in order.
     backlog: VecDeque<Event>,
     /// What was not kept, and is no longer at hand either.
-    gap: Option<Missed>,
+    gap: Option<Gap>,
     is_unsynced: bool,
 }
 
@@ -202,27 +202,31 @@ impl EventFiles {
             };
         }
         let up_to = self.recorded_up_to.load(Relaxed);
-        let found = event_journal::read(&self.folder, number, up_to, limit);
-        let (mut items, lost) = match found {
-            Ok(found) => (found.events, found.lost),
-            Err(error) => {
-                log::warn!("{}: {error}", self.folder.display());
-                (Vec::new(), true)
-            }
-        };
+        let found = self.or_nothing(event_journal::read(&self.folder, number, up_to, limit));
         // Those that wait to be written may have left the memory that is looked into here.
-        let lost = lost || log.dropped_up_to() >= self.unwritten_from.load(Relaxed);
+        let lost = found.lost || log.dropped_up_to() >= self.unwritten_from.load(Relaxed);
         // What is at hand may not be in the files: not yet, or because they took nothing.
+        let mut items = found.events;
         items.extend(log.after(number, limit).items);
         items.retain(|event| event.id.number > number);
-        items.sort_by_key(|event| event.id.number);
-        items.dedup_by_key(|event| event.id.number);
+        event_journal::in_order(&mut items);
         items.truncate(limit);
         EventPage {
             next: log.next_after(&items, if is_foreign { log.last_id() } else { number }),
             lost: lost || is_foreign,
             items,
         }
+    }
+
+    /// What was found; where nothing could be looked into, nothing, and that it is missing.
+    fn or_nothing(&self, found: io::Result<Found>) -> Found {
+        found.unwrap_or_else(|error| {
+            log::warn!("{}: {error}", self.folder.display());
+            Found {
+                events: Vec::new(),
+                lost: true,
+            }
+        })
     }
 
     /// The last `count` events, oldest first, from wherever they are.
@@ -233,17 +237,10 @@ impl EventFiles {
             return page;
         }
         let found = event_journal::read_last(&self.folder, self.recorded_up_to.load(Relaxed), count);
-        let found = found.unwrap_or_else(|error| {
-            log::warn!("{}: {error}", self.folder.display());
-            Found {
-                events: Vec::new(),
-                lost: true,
-            }
-        });
+        let found = self.or_nothing(found);
         let mut items = found.events;
         items.extend(page.items);
-        items.sort_by_key(|event| event.id.number);
-        items.dedup_by_key(|event| event.id.number);
+        event_journal::in_order(&mut items);
         items.drain(..items.len().saturating_sub(count));
         let begin = items.first().map_or(u64::MAX, |event| event.id.number);
         EventPage {
@@ -370,12 +367,7 @@ impl Recorder {
 impl Kept {
     fn miss(&mut self, missed: Option<Missed>) {
         if let Some(missed) = missed {
-            let before = self.gap.map_or(0, |gap| gap.count);
-            self.gap = Some(Missed {
-                count: before + missed.count,
-                from: self.gap.map_or(missed.from, |gap| gap.from.min(missed.from)),
-                up_to: missed.up_to.max(self.gap.map_or(0, |gap| gap.up_to)),
-            });
+            self.gap = Some(Gap::from(missed).and(self.gap));
         }
     }
 
@@ -402,13 +394,7 @@ impl Kept {
                 .map(|event| EventRecord::Event(Box::new(event.clone())))
                 .collect();
             let count = records.len();
-            records.extend(self.gap.map(|gap| {
-                EventRecord::Gap(Gap {
-                    count: gap.count,
-                    from: gap.from,
-                    up_to: gap.up_to,
-                })
-            }));
+            records.extend(self.gap.map(EventRecord::Gap));
             records.sort_by_key(EventRecord::number);
             self.journal(folder)?.append(&records)?;
             self.backlog.drain(..count);

@@ -104,7 +104,12 @@ fn each_file_that_goes_is_told_and_comes_back_or_is_asked_for() {
     // What was recorded of events is written anew as far as it is known, and the loss is told.
     fs::remove_dir_all(daemon.place("state/events")).unwrap();
     event(&daemon, "events_rewritten", "", 1);
-    assert!(fs::read_dir(daemon.place("state/events")).unwrap().next().is_some());
+    assert!(
+        fs::read_dir(daemon.place("state/events"))
+            .unwrap()
+            .next()
+            .is_some()
+    );
 
     fs::rename(daemon.place("state"), daemon.place("moved")).unwrap();
     finding(&daemon, "state_misplaced", true);

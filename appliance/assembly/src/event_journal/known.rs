@@ -10,7 +10,8 @@
 
 use super::read::{Scan, scan};
 use super::{
-    EVENT_FORMAT, EventFamily, EventRecord, Gap, Journal, Named, Segment, line, make, segments, set_aside,
+    EVENT_FORMAT, EventFamily, EventRecord, Gap, Journal, Named, Segment, in_order, line, make, segments,
+    set_aside,
 };
 use crate::event_ids::EVENT_NUMBER_MAX;
 use crate::own_file;
@@ -125,11 +126,10 @@ impl Known {
 
     /// Whether the file of its name is the one that was written, and no shorter.
     fn is_at(&self, path: &Path) -> bool {
-        let about = fs::metadata(path);
-        about.is_ok_and(|about| {
-            self.file == Some(Written::of(&about, self.file.map_or(0, |file| file.bytes)))
-                && self.file.is_some_and(|file| about.len() >= file.bytes)
-        })
+        let (Some(file), Ok(about)) = (self.file, fs::metadata(path)) else {
+            return false;
+        };
+        file == Written::of(&about, file.bytes) && about.len() >= file.bytes
     }
 
     /// Which of its events are not among these, which are in the order of their numbers.
@@ -176,10 +176,7 @@ impl Journal {
         let found = match scan(&path) {
             Ok(scan) => Some(scan),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(Scan {
-                damage: Some(error.to_string()),
-                ..Scan::default()
-            }),
+            Err(error) => Some(Scan::unreadable(&error)),
         };
         if let Some(scan) = found
             .as_ref()
@@ -210,8 +207,7 @@ impl Journal {
             EventFamily::of(event) == self.family && (known.first..=known.last).contains(&number)
         };
         events.extend(held().into_iter().filter(is_its));
-        events.sort_by_key(|event| event.id.number);
-        events.dedup_by_key(|event| event.id.number);
+        in_order(&mut events);
         let lost = known.missing_in(&events);
         let mended = Mended {
             path,
@@ -255,8 +251,7 @@ impl Journal {
             .flat_map(|scan| scan.events)
             .filter(|event| (known.first..=known.last).contains(&event.id.number))
             .collect();
-        events.sort_by_key(|event| event.id.number);
-        events.dedup_by_key(|event| event.id.number);
+        in_order(&mut events);
         Ok(events)
     }
 

@@ -1,7 +1,8 @@
 //! Segments as they are read: whatever has come into their place since they were written.
 
 use super::{
-    EVENT_FORMAT, EventFamily, EventRecord, Gap, RECORD_BYTES_MAX, SEGMENT_BYTES, checksum, segments,
+    EVENT_FORMAT, EventFamily, EventRecord, Gap, RECORD_BYTES_MAX, SEGMENT_BYTES, checksum, in_order,
+    segments,
 };
 use crate::event_ids::EVENT_NUMBER_MAX;
 use palisade_api::Event;
@@ -103,6 +104,14 @@ fn scan_for(path: &Path, mut is_wanted: impl FnMut(u64) -> bool) -> io::Result<S
 }
 
 impl Scan {
+    /// Of a file that cannot be read at all.
+    pub(super) fn unreadable(error: &io::Error) -> Scan {
+        Scan {
+            damage: Some(error.to_string()),
+            ..Scan::default()
+        }
+    }
+
     /// Whether no record was ever wholly written to it.
     pub(super) fn holds_nothing(&self) -> bool {
         self.damage.is_none() && self.sound_bytes == 0
@@ -235,8 +244,7 @@ fn read_family(
         let wanted = |event: &Event| event.id.number > after && event.id.number <= up_to;
         found.events.extend(scan.events.into_iter().filter(wanted));
     }
-    found.events.sort_by_key(|event| event.id.number);
-    found.events.dedup_by_key(|event| event.id.number);
+    in_order(&mut found.events);
     found.events.truncate(limit);
     Ok(found)
 }
@@ -255,14 +263,10 @@ pub fn read_last(folder: &Path, up_to: u64, count: usize) -> io::Result<Found> {
                 break;
             }
             before = Some(segment.first);
-            let mut scan = scan(&segment.path).unwrap_or_else(|error| Scan {
-                damage: Some(error.to_string()),
-                ..Scan::default()
-            });
+            let mut scan = scan(&segment.path).unwrap_or_else(|error| Scan::unreadable(&error));
             let wanted = |event: &Event| event.id.number <= up_to;
             found.extend(std::mem::take(&mut scan.events).into_iter().filter(wanted));
-            found.sort_by_key(|event| event.id.number);
-            found.dedup_by_key(|event| event.id.number);
+            in_order(&mut found);
             scans.push(scan);
         }
         events.append(&mut found);

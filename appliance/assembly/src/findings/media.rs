@@ -32,8 +32,15 @@ pub fn fenced(state: &LocalState, name: &Name) -> Option<String> {
 /// What is to be said of a disk that reactors could not take into use, and why not.
 pub fn unusable(state: &LocalState, name: &Name) -> Option<String> {
     let on = state.control.unusable_on(name);
-    let reasons: Vec<String> = on.map(|(reactor, why)| format!("reactor {} ({why})", reactor.0)).collect();
-    let told = || format!("disk {name} could not be taken into use by {}", reasons.join(", "));
+    let reasons: Vec<String> = on
+        .map(|(reactor, why)| format!("reactor {} ({why})", reactor.0))
+        .collect();
+    let told = || {
+        format!(
+            "disk {name} could not be taken into use by {}",
+            reasons.join(", ")
+        )
+    };
     (!reasons.is_empty()).then(told)
 }
 
@@ -570,7 +577,9 @@ mod tests {
         let mut state = LocalState::knowing(palisade_control::NodeState::default());
         assert_eq!(unusable(&state, &name), None);
         let mut told = |on: &[(u16, &str)]| {
-            let on = on.iter().map(|(reactor, why)| (ReactorIndex(*reactor), (*why).to_owned()));
+            let on = on
+                .iter()
+                .map(|(reactor, why)| (ReactorIndex(*reactor), (*why).to_owned()));
             let disk = DiskState {
                 unusable_on: on.collect(),
                 ..DiskState::default()
