@@ -182,7 +182,7 @@ impl ControlLoop {
     /// reactors.
     fn take_notice(&self, reactor: ReactorIndex, notice: ReactorNotice) {
         match notice {
-            Notice::MemoryReleased { attachment, pinned } => self.shared.pinning.released(attachment, pinned),
+            Notice::MemoryReleased { id, pinned } => self.shared.pinning.released(id, pinned),
             notice => {
                 let acknowledged = || self.shared.state().acknowledgements.take(reactor, &notice);
                 if let Some(event) = event_of(reactor, &notice).or_else(acknowledged) {

@@ -22,7 +22,7 @@ use palisade_block::mailbox::ReactorCommand;
 use palisade_block::{Doing, Whom};
 use palisade_memory::GuestMemory;
 use palisade_sys::MemoryRegistration;
-use palisade_words::AttachmentIndex;
+use palisade_words::{AttachmentIndex, PinnedId};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,6 +53,8 @@ pub struct Pinning {
 #[derive(Debug, Default)]
 struct State {
     guests: BTreeMap<AttachmentIndex, Guest>,
+    /// The number of what is pinned next.
+    next: PinnedId,
     /// Former memory and what was pinned of it. The thread lets them go: to unpin or unmap can take long.
     former: Vec<Arc<GuestMemory>>,
     unpinned: Vec<Arc<MemoryRegistration>>,
@@ -64,6 +66,8 @@ struct Guest {
     memory: Option<Arc<GuestMemory>>,
     /// Counts changes of the memory.
     round: u64,
+    /// The number by which the reactors have the registration.
+    id: PinnedId,
     /// Reactors that have not given the registration back.
     held_by: usize,
     /// Whether they were told to.
@@ -119,17 +123,19 @@ impl Pinning {
     }
 
     /// A reactor has given a guest's memory back.
-    pub fn released(&self, attachment: AttachmentIndex, registration: Option<Arc<MemoryRegistration>>) {
+    pub fn released(&self, id: PinnedId, registration: Option<Arc<MemoryRegistration>>) {
         let mut state = self.state();
         state.unpinned.extend(registration);
-        if let Some(guest) = state.guests.get_mut(&attachment) {
-            guest.held_by = guest.held_by.saturating_sub(1);
+        let holders = state.guests.iter_mut();
+        let mut holders = holders.filter(|(_, guest)| guest.held_by > 0 && guest.id == id);
+        if let Some((&attachment, guest)) = holders.next() {
+            guest.held_by -= 1;
             if guest.held_by == 0 {
                 guest.removing = false;
                 guest.pinned = 0;
             }
+            state.forget_if_over(attachment);
         }
-        state.forget_if_over(attachment);
         self.changed.notify_all();
     }
 
@@ -225,6 +231,7 @@ impl Pinning {
     /// The registration of a guest's memory is ready: it goes to all reactors, if it still is the guest's.
     fn put(&self, reactors: &[ReactorHandle], job: &Job, existed: u64, registration: MemoryRegistration) {
         let mut state = self.state();
+        let state = &mut *state;
         let Some(guest) = state
             .guests
             .get_mut(&job.attachment)
@@ -240,10 +247,13 @@ impl Pinning {
         }
         guest.pinned = pinned;
         guest.held_by = reactors.len();
+        guest.id = state.next;
+        state.next.0 = state.next.0.wrapping_add(1);
         let registration = Arc::new(registration);
         for reactor in reactors {
             reactor.send(ReactorCommand::AddMemory {
-                attachment: job.attachment,
+                id: guest.id,
+                of: Whom::Attachment(job.attachment),
                 pinned: Arc::clone(&registration),
             });
         }
@@ -288,7 +298,10 @@ impl Guest {
             return;
         }
         for reactor in reactors {
-            reactor.send(ReactorCommand::RemoveMemory { attachment });
+            reactor.send(ReactorCommand::RemoveMemory {
+                id: self.id,
+                of: Whom::Attachment(attachment),
+            });
         }
     }
 
@@ -402,6 +415,34 @@ mod tests {
         assert!(!Pinning::default().wanted);
         assert!(!Pinning::within(50, 0).wanted && !Pinning::within(0, 75).wanted);
         assert!(Pinning::within(50, 75).wanted);
+    }
+
+    #[test]
+    fn what_reactors_give_back_is_known_by_its_number() {
+        let pinning = Pinning::default();
+        let guest = |id| Guest {
+            memory: None,
+            id: PinnedId(id),
+            held_by: 2,
+            removing: true,
+            pinned: 50,
+            ..Guest::default()
+        };
+        for index in [3, 4] {
+            let guest = guest(u32::from(index) + 4);
+            pinning.state().guests.insert(AttachmentIndex(index), guest);
+        }
+        let left = || {
+            let state = pinning.state();
+            let held = state.guests.values().map(|guest| (guest.held_by, guest.pinned));
+            held.collect::<Vec<_>>()
+        };
+        pinning.released(PinnedId(3), None);
+        assert_eq!(left(), [(2, 50), (2, 50)], "of nobody's");
+        pinning.released(PinnedId(8), None);
+        assert_eq!(left(), [(2, 50), (1, 50)]);
+        pinning.released(PinnedId(8), None);
+        assert_eq!(left(), [(2, 50)], "nothing is left of the other");
     }
 
     #[test]

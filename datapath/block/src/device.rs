@@ -4,7 +4,7 @@ use crate::lease::{Lease, Segment};
 use crate::request::Op;
 use crate::route::MappingId;
 use crate::time::Nanos;
-use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use std::fmt::Debug;
 use std::io;
 
@@ -232,11 +232,11 @@ pub trait Devices {
     /// Takes over a device's new size. Not part of a turn.
     fn grow(&mut self, device: DeviceIndex);
 
-    /// Takes pinned memory of an attachment's guest into use, which is sooner read and written. Not part of a turn.
-    fn pin(&mut self, attachment: AttachmentIndex, pinned: Self::Pinned);
+    /// Takes pinned memory into use, which is sooner read and written. Not part of a turn.
+    fn pin(&mut self, id: PinnedId, pinned: Self::Pinned);
 
     /// Goes on without it, and gives it back to be dropped elsewhere. Not part of a turn.
-    fn unpin(&mut self, attachment: AttachmentIndex) -> Option<Self::Pinned>;
+    fn unpin(&mut self, id: PinnedId) -> Option<Self::Pinned>;
 
     /// Keeps memory for one user more, and gives it a number; memory that is kept already goes by the one it has. Not
     /// part of a turn: this may allocate.

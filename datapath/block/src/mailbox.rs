@@ -9,7 +9,7 @@ use crate::progress::Whom;
 use crate::route::Route;
 use crate::stats::{AttachmentStats, DeviceStats};
 use crate::time::Nanos;
-use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, QueueId, VolumeIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, PinnedId, QueueId, VolumeIndex};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -89,17 +89,21 @@ pub enum ReactorCommand<S, D: Devices> {
         /// Age at which an operation counts as stalled.
         deadline: Nanos,
     },
-    /// Guest memory whose pages are pinned already; what was given before is given back first.
+    /// Memory whose pages are pinned already.
     AddMemory {
-        /// Whose guest's.
-        attachment: AttachmentIndex,
+        /// Its number, under which the reactor has none yet.
+        id: PinnedId,
+        /// Who has it.
+        of: Whom,
         /// The pinned pages.
         pinned: D::Pinned,
     },
-    /// Go on without the pinned pages of a guest's memory: [`Notice::MemoryReleased`].
+    /// Go on without the pinned pages of a memory: [`Notice::MemoryReleased`].
     RemoveMemory {
-        /// Whose guest's.
-        attachment: AttachmentIndex,
+        /// Its number.
+        id: PinnedId,
+        /// Who has it.
+        of: Whom,
     },
     /// End once what is in flight is finished.
     Stop,
@@ -194,9 +198,7 @@ impl<S, D: Devices> ReactorCommand<S, D> {
             | ReactorCommand::StopQueue { queue }
             | ReactorCommand::LeaveQueue { queue } => Whom::Attachment(queue.attachment),
             ReactorCommand::AddDevice { device, .. } => Whom::Device(*device),
-            ReactorCommand::AddMemory { attachment, .. } | ReactorCommand::RemoveMemory { attachment } => {
-                Whom::Attachment(*attachment)
-            }
+            ReactorCommand::AddMemory { of, .. } | ReactorCommand::RemoveMemory { of, .. } => *of,
             ReactorCommand::Stop => Whom::Nobody,
         }
     }
@@ -306,8 +308,8 @@ pub enum Notice<S, D: Devices> {
     /// Pinned memory that the reactor no longer uses, to be let go of by the receiver: unpinning takes long. One for each
     /// [`ReactorCommand::RemoveMemory`].
     MemoryReleased {
-        /// Whose guest's.
-        attachment: AttachmentIndex,
+        /// Its number.
+        id: PinnedId,
         /// What was pinned, if it was there.
         pinned: Option<D::Pinned>,
     },

@@ -36,11 +36,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 Ok(()) => self.add_device(device, stats, deadline),
                 Err(error) => self.notices.push_back(Notice::DeviceUnusable { device, error }),
             },
-            ReactorCommand::AddMemory { attachment, pinned } => self.devices.pin(attachment, pinned),
-            ReactorCommand::RemoveMemory { attachment } => {
-                let pinned = self.devices.unpin(attachment);
-                self.notices
-                    .push_back(Notice::MemoryReleased { attachment, pinned });
+            ReactorCommand::AddMemory { id, pinned, of: _ } => self.devices.pin(id, pinned),
+            ReactorCommand::RemoveMemory { id, of: _ } => {
+                let pinned = self.devices.unpin(id);
+                self.notices.push_back(Notice::MemoryReleased { id, pinned });
             }
             ReactorCommand::Stop => self.is_ending = true,
         }

@@ -8,9 +8,7 @@ use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{
     HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, Opened, affinity,
 };
-use palisade_words::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Sectors, SlotIndex, Uuid,
-};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, MemoryId, PinnedId, Sectors, SlotIndex, Uuid};
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,10 +116,7 @@ impl Bench {
         let memory = HugeMemory::new(64 << 20)?;
         let mut devices = LocalDevices::new(LocalSettings::default())?;
         devices.add_device(DEVICE, opened)?;
-        devices.add_memory(
-            AttachmentIndex(0),
-            Arc::new(MemoryRegistration::prepare(memory.lease())),
-        );
+        devices.add_memory(PinnedId(0), Arc::new(MemoryRegistration::prepare(memory.lease())));
         let kept = devices.keep(memory.lease());
         let place = |slot: usize| memory.segment().part(slot << 20, 1 << 20);
         let segments = (0..32).filter_map(place).collect();

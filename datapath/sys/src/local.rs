@@ -44,7 +44,7 @@ use memory::MemoryTable;
 pub use memory::{Coverage, MemoryRegistration};
 use palisade_block::{Clock, DeviceKind, DeviceLimits, Devices, Fault, Io, Lease, Segment, Started};
 use palisade_words::limits::DISKS_MAX;
-use palisade_words::{AttachmentIndex, DeviceIndex, Lba, MemoryId, Sectors, SlotIndex};
+use palisade_words::{DeviceIndex, Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use pause::{Pause, Pauses};
 use rest::Rest;
 use ring::Ring;
@@ -218,14 +218,9 @@ impl LocalDevices {
         }
     }
 
-    /// Takes pinned memory of an attachment's guest into use; the former must have been removed. Without it I/O on that
-    /// memory works as well, only slower, and so it does when the kernel refuses: the bytes that go without are returned.
-    pub fn add_memory(
-        &mut self,
-        attachment: AttachmentIndex,
-        registration: Arc<MemoryRegistration>,
-    ) -> Coverage {
-        self.memory.add(&self.ring, Some(attachment), registration)
+    /// Takes pinned memory into use, under a number of which there is none yet. Without it I/O on that memory works as well, only slower, and so it does when the kernel refuses: the bytes that go without are returned.
+    pub fn add_memory(&mut self, id: PinnedId, registration: Arc<MemoryRegistration>) -> Coverage {
+        self.memory.add(&self.ring, Some(id), registration)
     }
 
     /// The same for the reactor's pool.
@@ -235,8 +230,8 @@ impl LocalDevices {
 
     /// Ends the use of pinned memory and gives it back to be dropped elsewhere: unpinning may take long. Operations
     /// in flight keep their pages, and later ones go without.
-    pub fn remove_memory(&mut self, attachment: AttachmentIndex) -> Option<Arc<MemoryRegistration>> {
-        self.memory.remove(&self.ring, Some(attachment))
+    pub fn remove_memory(&mut self, id: PinnedId) -> Option<Arc<MemoryRegistration>> {
+        self.memory.remove(&self.ring, Some(id))
     }
 
     /// Operations started and not yet reaped.
@@ -400,12 +395,12 @@ impl Devices for LocalDevices {
         self.resize(device);
     }
 
-    fn pin(&mut self, attachment: AttachmentIndex, pinned: Arc<MemoryRegistration>) {
-        self.add_memory(attachment, pinned);
+    fn pin(&mut self, id: PinnedId, pinned: Arc<MemoryRegistration>) {
+        self.add_memory(id, pinned);
     }
 
-    fn unpin(&mut self, attachment: AttachmentIndex) -> Option<Arc<MemoryRegistration>> {
-        self.remove_memory(attachment)
+    fn unpin(&mut self, id: PinnedId) -> Option<Arc<MemoryRegistration>> {
+        self.remove_memory(id)
     }
 
     fn keep(&mut self, lease: &Lease) -> MemoryId {

@@ -10,7 +10,7 @@ mod rig;
 
 use palisade_block::{Op, Segment};
 use palisade_sys::MemoryRegistration;
-use palisade_words::AttachmentIndex;
+use palisade_words::PinnedId;
 use proptest::prelude::*;
 use rig::{Buffer, Rig};
 use std::sync::Arc;
@@ -82,11 +82,8 @@ fn check(block: usize, steps: Vec<Step>) {
         let (at, bytes) = (step.block * block, step.blocks * block);
         match step.pinned {
             true if was_pinned => {}
-            true => drop(
-                rig.devices
-                    .add_memory(AttachmentIndex(1), Arc::clone(&registration)),
-            ),
-            false => drop(rig.devices.remove_memory(AttachmentIndex(1))),
+            true => drop(rig.devices.add_memory(PinnedId(1), Arc::clone(&registration))),
+            false => drop(rig.devices.remove_memory(PinnedId(1))),
         }
         was_pinned = step.pinned;
         rig.durable = step.durable;

@@ -12,7 +12,7 @@ use palisade_block::{Devices, Io, Nanos, Op, Pool, Segment, Started};
 use palisade_sys::counting_allocator::{CountingAllocator, counted};
 use palisade_sys::device::DeviceMedium;
 use palisade_sys::{HugePool, MemoryRegistration};
-use palisade_words::{AttachmentIndex, Lba, Sectors, SlotIndex};
+use palisade_words::{Lba, PinnedId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::sync::Arc;
 
@@ -33,8 +33,7 @@ fn the_way_of_an_operation_allocates_nothing() {
         rig.on(&buffer);
         for pinned in [false, true] {
             if pinned {
-                rig.devices
-                    .add_memory(AttachmentIndex(1), Arc::clone(&registration));
+                rig.devices.add_memory(PinnedId(1), Arc::clone(&registration));
             }
             let allocations = rounds(&mut rig, &mut pool, &buffer, &list);
             assert_eq!(allocations, 0);

@@ -11,7 +11,7 @@ mod rig;
 use palisade_block::{Devices, Fault, Io, Lease, Mapped, Nanos, Op, Pool, Started};
 use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{Coverage, HugePool, MemoryRegistration, Opened};
-use palisade_words::{AttachmentIndex, Lba, MemoryId, Sectors, SlotIndex};
+use palisade_words::{Lba, MemoryId, PinnedId, Sectors, SlotIndex};
 use rig::{Buffer, DEVICE, MIB, Rig};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -90,9 +90,7 @@ fn memory_is_pinned_shared_by_two_reactors_and_given_back() {
     let mut rigs = [Rig::new(Arc::clone(&opened)), Rig::new(opened)];
     for rig in &mut rigs {
         rig.on(&buffer);
-        let coverage = rig
-            .devices
-            .add_memory(AttachmentIndex(1), Arc::clone(&registration));
+        let coverage = rig.devices.add_memory(PinnedId(1), Arc::clone(&registration));
         assert_eq!(coverage, expected, "{:?}", rig.devices.abilities());
         assert_eq!(rig.devices.abilities().registered_memory, pinned_bytes > 0);
         let pool = rig.devices.add_pool_memory(Arc::clone(&registration));
@@ -109,7 +107,7 @@ fn memory_is_pinned_shared_by_two_reactors_and_given_back() {
         assert!(buffer.holds(1 << 20, 8192, memory.0 as u8));
     }
     for rig in &mut rigs {
-        rig.devices.remove_memory(AttachmentIndex(1)).unwrap();
+        rig.devices.remove_memory(PinnedId(1)).unwrap();
         rig.memory = MemoryId(0);
         assert_eq!(
             rig.read(0, &[buffer.segment(0, 4096)]),

@@ -42,6 +42,11 @@ index!(
     MemoryId(u16)
 );
 
+index!(
+    /// Memory that was pinned once and given to reactors: a number of whoever has pinned it, never given twice.
+    PinnedId(u32)
+);
+
 impl MemoryId {
     /// The reactor's own hugepage pool, never a guest's memory.
     pub const POOL: MemoryId = MemoryId(u16::MAX);

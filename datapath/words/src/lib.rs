@@ -28,7 +28,9 @@ pub mod number;
 pub mod units;
 pub mod uuid;
 
-pub use index::{AttachmentIndex, DeviceIndex, MemoryId, QueueId, ReactorIndex, SlotIndex, VolumeIndex};
+pub use index::{
+    AttachmentIndex, DeviceIndex, MemoryId, PinnedId, QueueId, ReactorIndex, SlotIndex, VolumeIndex,
+};
 pub use lineage::{Ancestor, LineageId};
 pub use name::{Name, NameError};
 pub use number::{Epoch, FeatureLevel, Generation, Incarnation};

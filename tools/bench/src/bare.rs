@@ -13,9 +13,7 @@ use palisade_sys::{
     DeviceMedium, DeviceSpec, LocalDevices, LocalSettings, MemoryRegistration, MonotonicClock, Opened,
     affinity,
 };
-use palisade_words::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Sectors, SlotIndex, Uuid,
-};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, MemoryId, PinnedId, Sectors, SlotIndex, Uuid};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -42,7 +40,7 @@ pub struct Bare {
 
 const DEVICE: DeviceIndex = DeviceIndex(0);
 const MAPPING: MappingId = MappingId::new(Uuid(1), Generation(1), Epoch(1));
-const GUEST: AttachmentIndex = AttachmentIndex(0);
+const MEMORY: PinnedId = PinnedId(0);
 
 impl Bare {
     /// Makes a disk of so many bytes: this file, or one in memory.
@@ -153,7 +151,7 @@ impl Loop {
         let memory = pages.memory.host_segments().next();
         let memory = memory.ok_or_else(|| failed("memory without a segment"))?;
         let lease = pages.memory.lease();
-        devices.add_memory(GUEST, Arc::new(MemoryRegistration::prepare(lease)));
+        devices.add_memory(MEMORY, Arc::new(MemoryRegistration::prepare(lease)));
         let kept = devices.keep(lease);
         Ok(Loop {
             devices,

@@ -4,7 +4,7 @@ use crate::array::Array;
 use crate::mappings::Mappings;
 use palisade_block::{DeviceLimits, Devices, Fault, Io, Lease, MappingId, Started};
 use palisade_sys::counting_allocator::uncounted;
-use palisade_words::{AttachmentIndex, DeviceIndex, Generation, MemoryId, SlotIndex};
+use palisade_words::{DeviceIndex, Generation, MemoryId, PinnedId, SlotIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -56,9 +56,9 @@ impl Devices for SimDevices {
 
     fn grow(&mut self, _: DeviceIndex) {}
 
-    fn pin(&mut self, _: AttachmentIndex, (): ()) {}
+    fn pin(&mut self, _: PinnedId, (): ()) {}
 
-    fn unpin(&mut self, _: AttachmentIndex) -> Option<()> {
+    fn unpin(&mut self, _: PinnedId) -> Option<()> {
         None
     }
 

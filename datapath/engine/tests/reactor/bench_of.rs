@@ -8,7 +8,8 @@ use palisade_block::stats::{DeviceStats, ReactorStats};
 use palisade_block::*;
 use palisade_engine::{Reactor, ReactorConfig};
 use palisade_words::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, QueueId, Sectors, SlotIndex, VolumeIndex,
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, PinnedId, QueueId, Sectors, SlotIndex,
+    VolumeIndex,
 };
 pub use pool::*;
 use std::cell::{Cell, RefCell};
@@ -297,8 +298,8 @@ pub struct Obedient {
 pub struct Hands {
     pub done: Vec<String>,
     pub opens_nothing: bool,
-    /// The pinned memory of each attachment.
-    pub pinned: BTreeMap<AttachmentIndex, u32>,
+    /// Pinned memory by its number.
+    pub pinned: BTreeMap<PinnedId, u32>,
 }
 
 /// Pages that have to be found and cleared when they are touched.
@@ -341,12 +342,12 @@ impl Devices for Obedient {
         self.hands.done.push(format!("grow {}", device.0));
     }
 
-    fn pin(&mut self, attachment: AttachmentIndex, pinned: u32) {
-        self.hands.pinned.insert(attachment, pinned);
+    fn pin(&mut self, id: PinnedId, pinned: u32) {
+        self.hands.pinned.insert(id, pinned);
     }
 
-    fn unpin(&mut self, attachment: AttachmentIndex) -> Option<u32> {
-        self.hands.pinned.remove(&attachment)
+    fn unpin(&mut self, id: PinnedId) -> Option<u32> {
+        self.hands.pinned.remove(&id)
     }
 
     fn keep(&mut self, lease: &Lease) -> MemoryId {

@@ -4,7 +4,9 @@ use crate::bench_of::*;
 use palisade_block::mailbox::{Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
 use palisade_block::*;
-use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, QueueId, Sectors, VolumeIndex};
+use palisade_words::{
+    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, PinnedId, QueueId, Sectors, VolumeIndex,
+};
 use std::sync::Arc;
 
 #[test]
@@ -165,22 +167,17 @@ fn a_device_that_cannot_be_used_is_told_and_gets_nothing() {
 #[test]
 fn pinned_memory_goes_to_the_devices_and_each_removal_gives_back_what_was_there() {
     let mut bed = Bed::new(16, 2);
-    let attachment = AttachmentIndex(3);
-    let pinned = 7;
-    bed.reactor
-        .apply(ReactorCommand::AddMemory { attachment, pinned });
-    assert_eq!(bed.devices().hands.pinned[&attachment], pinned);
+    let (id, of, pinned) = (PinnedId(3), Whom::Attachment(AttachmentIndex(1)), 7);
+    bed.reactor.apply(ReactorCommand::AddMemory { id, of, pinned });
+    assert_eq!(bed.devices().hands.pinned[&id], pinned);
     for _ in 0..2 {
-        bed.reactor.apply(ReactorCommand::RemoveMemory { attachment });
+        bed.reactor.apply(ReactorCommand::RemoveMemory { id, of });
     }
     let back = bed.notices().into_iter().map(|notice| match notice {
-        Notice::MemoryReleased { attachment, pinned } => (attachment, pinned),
+        Notice::MemoryReleased { id, pinned } => (id, pinned),
         other => unreachable!("{other:?}"),
     });
-    assert_eq!(
-        back.collect::<Vec<_>>(),
-        [(attachment, Some(pinned)), (attachment, None)]
-    );
+    assert_eq!(back.collect::<Vec<_>>(), [(id, Some(pinned)), (id, None)]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::copy::Access;
 use io_uring::IoUring;
 use io_uring::types::CloneBuffersFlags;
 use palisade_block::{Io, Lease, Op, Segment, ledger};
-use palisade_words::{AttachmentIndex, MemoryId};
+use palisade_words::{MemoryId, PinnedId};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, OnceLock};
@@ -195,8 +195,8 @@ struct Kept {
 /// Pinned memory in the ring's table.
 #[derive(Debug)]
 struct Shared {
-    /// Whose; `None` for the pool's.
-    of: Option<AttachmentIndex>,
+    /// By which number it was given; `None` for the pool's.
+    of: Option<PinnedId>,
     base: u32,
     pieces: Arc<[Segment]>,
     registration: Arc<MemoryRegistration>,
@@ -281,7 +281,7 @@ impl MemoryTable {
     pub(super) fn add(
         &mut self,
         ring: &Ring,
-        of: Option<AttachmentIndex>,
+        of: Option<PinnedId>,
         registration: Arc<MemoryRegistration>,
     ) -> Coverage {
         assert!(
@@ -318,11 +318,7 @@ impl MemoryTable {
         coverage
     }
 
-    pub(super) fn remove(
-        &mut self,
-        ring: &Ring,
-        of: Option<AttachmentIndex>,
-    ) -> Option<Arc<MemoryRegistration>> {
+    pub(super) fn remove(&mut self, ring: &Ring, of: Option<PinnedId>) -> Option<Arc<MemoryRegistration>> {
         let place = self.shared.iter().position(|shared| shared.of == of)?;
         let shared = self.shared.swap_remove(place);
         for kept in self.users_of(&shared.registration) {
@@ -427,7 +423,7 @@ mod tests {
     }
 
     /// A registration of all of a lease that nothing is pinned of, as if it had places from 10 on.
-    fn share(table: &mut MemoryTable, of: u16, lease: &Lease) {
+    fn share(table: &mut MemoryTable, of: u32, lease: &Lease) {
         let pieces: Arc<[Segment]> = lease.regions().into();
         let registration = Arc::new(MemoryRegistration {
             ring: None,
@@ -439,7 +435,7 @@ mod tests {
             (kept.base, kept.pieces) = (10, Arc::clone(&pieces));
         }
         table.shared.push(Shared {
-            of: Some(AttachmentIndex(of)),
+            of: Some(PinnedId(of)),
             base: 10,
             pieces,
             registration,

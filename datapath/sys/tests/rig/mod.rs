@@ -6,9 +6,7 @@
 use palisade_block::{Devices, Fault, Io, MappingId, Nanos, Op, Segment, Started};
 use palisade_sys::device::{Create, DeviceMedium, DeviceSpec};
 use palisade_sys::{HugeMemory, LocalDevices, LocalSettings, MemoryRegistration, Opened};
-use palisade_words::{
-    AttachmentIndex, DeviceIndex, Epoch, Generation, Lba, MemoryId, Sectors, SlotIndex, Uuid,
-};
+use palisade_words::{DeviceIndex, Epoch, Generation, Lba, MemoryId, PinnedId, Sectors, SlotIndex, Uuid};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -195,7 +193,7 @@ pub fn keeps_and_zeroes(rig: &mut Rig) {
     let block = u64::from(rig.devices.limits(DEVICE).unwrap().block_bytes);
     let mut buffer = Buffer::new(4 << 20);
     rig.on(&buffer);
-    let guest = AttachmentIndex(9);
+    let guest = PinnedId(9);
     for pinned in [false, true] {
         if pinned {
             let registration = Arc::new(MemoryRegistration::prepare(buffer.0.lease()));

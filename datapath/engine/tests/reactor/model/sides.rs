@@ -5,7 +5,7 @@ use super::world::{World, place};
 use crate::bench_of::MEMORY;
 use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::*;
-use palisade_words::{AttachmentIndex, DeviceIndex, MemoryId, SlotIndex};
+use palisade_words::{DeviceIndex, MemoryId, PinnedId, SlotIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -68,9 +68,9 @@ impl Devices for Of {
 
     fn grow(&mut self, _: DeviceIndex) {}
 
-    fn pin(&mut self, _: AttachmentIndex, (): ()) {}
+    fn pin(&mut self, _: PinnedId, (): ()) {}
 
-    fn unpin(&mut self, _: AttachmentIndex) -> Option<()> {
+    fn unpin(&mut self, _: PinnedId) -> Option<()> {
         None
     }
 
