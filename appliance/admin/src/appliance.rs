@@ -47,7 +47,8 @@ pub trait Appliance: Send + Sync + 'static {
     /// Lets a disk grow, looks at its size again, or changes its protection.
     fn disk_change(&self, id: &str, patch: DiskPatch, expected: Option<u64>) -> Result<Disk, Problem>;
 
-    /// Gives a disk up, or says what that would do. Refused while volumes lie on it or it is protected; a dry run is refused likewise.
+    /// Gives a disk up, or says what that would do. Refused while volumes lie on it or it is protected; a dry run is
+    /// refused likewise.
     fn disk_remove(&self, id: &str, expected: Option<u64>, how: RemovalOptions) -> Result<Removal, Problem>;
 
     /// Shows what a disk and the database know of each other, and takes a side if the request says so.
@@ -77,7 +78,8 @@ pub trait Appliance: Send + Sync + 'static {
     /// Lets a volume grow, or changes how it is treated.
     fn volume_change(&self, id: &str, patch: VolumePatch, expected: Option<u64>) -> Result<Volume, Problem>;
 
-    /// Deletes a volume, or says what that would do. Refused while an attachment offers it or it is protected; a dry run is refused likewise.
+    /// Deletes a volume, or says what that would do. Refused while an attachment offers it or it is protected; a dry run
+    /// is refused likewise.
     fn volume_delete(&self, id: &str, expected: Option<u64>, how: RemovalOptions)
     -> Result<Removal, Problem>;
 
@@ -103,7 +105,8 @@ pub trait Appliance: Send + Sync + 'static {
         expected: Option<u64>,
     ) -> Result<Attachment, Problem>;
 
-    /// Takes an attachment away, or says what that would do. Refused while a virtual machine is connected, unless forced; a dry run is refused likewise.
+    /// Takes an attachment away, or says what that would do. Refused while a virtual machine is connected, unless forced;
+    /// a dry run is refused likewise.
     fn attachment_delete(
         &self,
         id: &str,

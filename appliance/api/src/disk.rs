@@ -219,8 +219,8 @@ pub struct DiskPatch {
     /// `confirm` says that what is found there is the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What lies under the path is the disk, although it is not the medium that was recorded. Nothing on it is changed by that; an older
-    /// copy of the disk waits for a decision (`adopt`).
+    /// What lies under the path is the disk, although it is not the medium that was recorded. Nothing on it is changed by
+    /// that; an older copy of the disk waits for a decision (`adopt`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
     /// Whether its removal is refused.
@@ -241,8 +241,8 @@ pub struct DiskRelocate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<DiskPlace>,
     /// What lies in a place is the disk that it is said to be, also where it is another medium than the recorded one, as a copy
-    /// is, or its content is not what that disk held when it was last seen. Not for what is the medium of another disk, as that is
-    /// recorded.
+    /// is, or its content is not what that disk held when it was last seen. Not for what is the medium of another disk, as
+    /// that is recorded.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirm: bool,
     /// Only say what lies in each place. What would be refused is refused.

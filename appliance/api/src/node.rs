@@ -90,7 +90,8 @@ pub struct Node {
     pub pid: u32,
     /// The hugepage pool.
     pub hugepages: Hugepages,
-    /// Folders below which files may be disks, as configured. One that is not there yet is made when the first file is to lie in it.
+    /// Folders below which files may be disks, as configured. One that is not there yet is made when the first file is to
+    /// lie in it.
     #[serde(default)]
     pub disk_folders: Vec<String>,
 }

@@ -63,7 +63,8 @@ pub struct DiskAdoption {
     /// The disk.
     pub disk: String,
     /// How the disk stands to the database: `in_force`, `older` (brought up to date by itself), `older_copy` (an older copy of
-    /// the medium was put in its place), `end_lost` (an end of the medium was cut off or written over), `newer`, `diverged`, `lost`, `damaged`, `foreign`.
+    /// the medium was put in its place), `end_lost` (an end of the medium was cut off or written over), `newer`,
+    /// `diverged`, `lost`, `damaged`, `foreign`.
     pub standing: String,
     /// The same in a sentence.
     pub message: String,

@@ -348,7 +348,8 @@ impl Errand {
         }
     }
 
-    /// Looks at the superblock, if it is time, or the medium `was_cut` off and made as long as before; and tells the control loop.
+    /// Looks at the superblock, if it is time, or the medium `was_cut` off and made as long as before; and tells the
+    /// control loop.
     fn look_at_superblock(&self, was_cut: bool) {
         let known = match self.superblock {
             None if was_cut => self.known_as_ours(),

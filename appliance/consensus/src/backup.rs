@@ -322,7 +322,8 @@ impl Backup {
             .collect()
     }
 
-    /// Makes a database of it in a directory that has none, with clearings and disks held ([`Backup::held`]). Cut off anywhere, it is begun again with the same file.
+    /// Makes a database of it in a directory that has none, with clearings and disks held ([`Backup::held`]). Cut off
+    /// anywhere, it is begun again with the same file.
     ///
     /// # Errors
     /// [`BackupError::Occupied`]: there is a database. Others: it could not be made.

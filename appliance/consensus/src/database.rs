@@ -146,8 +146,8 @@ fn nothing_in(bytes: &[u8]) -> Option<&'static str> {
 ///
 /// A commit in two phases redb believes, the map of free pages included, and panics on a bad one. Without the mark of
 /// such a commit it verifies all pages, the map's too, and makes the map anew; but then it may also take the other
-/// slot, of a commit that was not finished or has been replaced, so that one is overwritten with the latest. What verifies here may be
-/// opened as it is.
+/// slot, of a commit that was not finished or has been replaced, so that one is overwritten with the latest. What verifies
+/// here may be opened as it is.
 fn distrust(bytes: &mut [u8]) -> Result<(), &'static str> {
     let (header, _) = bytes
         .split_at_mut_checked(HEADER_BYTES)

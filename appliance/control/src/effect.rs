@@ -24,8 +24,8 @@ pub enum Effect {
     Tell {
         /// Which.
         reactor: ReactorIndex,
-        /// What it acknowledges when it has done it ([`NodeEvent::Acknowledged`](crate::NodeEvent::Acknowledged)); `None` for what
-        /// is just told.
+        /// What it acknowledges when it has done it ([`NodeEvent::Acknowledged`](crate::NodeEvent::Acknowledged)); `None`
+        /// for what is just told.
         task: Option<TaskId>,
         /// What.
         change: ReactorChange,
@@ -89,8 +89,9 @@ pub enum DoorChange {
         /// Which.
         attachment: AttachmentIndex,
     },
-    /// Take its socket away and leave its session to whoever is connected: [`NodeEvent::GivenUp`](crate::NodeEvent::GivenUp) while
-    /// somebody is, and [`NodeEvent::Detached`](crate::NodeEvent::Detached) in the end.
+    /// Take its socket away and leave its session to whoever is connected:
+    /// [`NodeEvent::GivenUp`](crate::NodeEvent::GivenUp) while somebody is, and
+    /// [`NodeEvent::Detached`](crate::NodeEvent::Detached) in the end.
     GiveUp {
         /// Which.
         attachment: AttachmentIndex,

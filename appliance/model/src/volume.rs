@@ -37,8 +37,8 @@ pub struct Volume {
     pub protected: bool,
 }
 
-/// How a volume's blocks map to disks. Whoever has to know how matches on it, and so finds out by the compiler when there is another
-/// way: what does not matter on it walks [`Volume::all_extents`].
+/// How a volume's blocks map to disks. Whoever has to know how matches on it, and so finds out by the compiler when there
+/// is another way: what does not matter on it walks [`Volume::all_extents`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Layout {

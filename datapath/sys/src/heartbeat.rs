@@ -46,8 +46,8 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Starts its thread at the first call in a process. Without one no beat comes, and all the time counts as standing still: then
-    /// nobody is blamed for anything.
+    /// Starts its thread at the first call in a process. Without one no beat comes, and all the time counts as standing
+    /// still: then nobody is blamed for anything.
     pub(crate) fn listen(now: Nanos) -> Heartbeat {
         let heart = HEART.get_or_init(Heart::default);
         heart.listeners.fetch_add(1, Relaxed);

@@ -218,7 +218,8 @@ impl LocalDevices {
         }
     }
 
-    /// Takes pinned memory into use, under a number of which there is none yet. Without it I/O on that memory works as well, only slower, and so it does when the kernel refuses: the bytes that go without are returned.
+    /// Takes pinned memory into use, under a number of which there is none yet. Without it I/O on that memory works as
+    /// well, only slower, and so it does when the kernel refuses: the bytes that go without are returned.
     pub fn add_memory(&mut self, id: PinnedId, registration: Arc<MemoryRegistration>) -> Coverage {
         self.memory.add(&self.ring, Some(id), registration)
     }

@@ -183,8 +183,8 @@ pub(crate) fn gone_back(
 
 /// The end of a medium, true for the one behind the data, at which no copy of the superblock is left, if that is not
 /// excused. What one write touches at once is never both copies of one end of a disk that is in use, so no crash brings that
-/// about. Sectors that cannot be read, or of which a bit has turned, are the medium's own fault, and nobody has written there; and where no volume lies,
-/// nothing can be lost.
+/// about. Sectors that cannot be read, or of which a bit has turned, are the medium's own fault, and nobody has written
+/// there; and where no volume lies, nothing can be lost.
 pub(crate) fn lost_end(standing: &Standing, found: &Decoded, wanted: &Image, known: Known) -> Option<bool> {
     let is_ours = matches!(
         standing,

@@ -73,7 +73,8 @@ fn carries(standing: &Standing) -> &'static str {
 }
 
 /// What to write, in order, so that a medium says what it should; a damaged copy of what it should say already is
-/// written anew as it was. `known` is what else is known of the disk's medium. `bare` is asked only when there is no superblock that can be used.
+/// written anew as it was. `known` is what else is known of the disk's medium. `bare` is asked only when there is no
+/// superblock that can be used.
 ///
 /// # Errors
 /// See [`Forbidden`]: nothing may be written then.

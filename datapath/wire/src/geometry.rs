@@ -12,8 +12,8 @@ pub const SECTORS_PER_4K: u64 = SECTOR_4K_BYTES as u64 / SECTOR_BYTES;
 /// has 16 KiB there for its write intents and its journal.
 pub const DATA_START_LEAST: Lba = Lba(ALLOCATION_UNIT_SECTORS);
 
-/// Where data begins on a disk of [`ROOMY_SECTORS_MIN`] and more: at 68 MiB. A node has a little more than 1 MiB there: half of it
-/// holds a bit for each 16 MiB of a disk of 64 TiB.
+/// Where data begins on a disk of [`ROOMY_SECTORS_MIN`] and more: at 68 MiB. A node has a little more than 1 MiB there:
+/// half of it holds a bit for each 16 MiB of a disk of 64 TiB.
 pub const DATA_START_ROOMY: Lba = Lba(17 * ALLOCATION_UNIT_SECTORS);
 
 /// No disk is believed whose data begins further on than 4 GiB: room for 64 MiB for each node.

@@ -379,8 +379,8 @@ impl World {
         }
     }
 
-    /// Guests read all they can, then write somewhere, and are told that it is done. The check: what they read is their own, where
-    /// their volume was made in the database that runs. One that came with it is what an operator says it is.
+    /// Guests read all they can, then write somewhere, and are told that it is done. The check: what they read is their
+    /// own, where their volume was made in the database that runs. One that came with it is what an operator says it is.
     fn guests_read_and_write(&mut self) -> Lived<()> {
         for used in self.node.used() {
             let volume = &used.place.uuid;

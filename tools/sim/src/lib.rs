@@ -16,8 +16,9 @@
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
-//! [`history`] and [`backup`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`] and [`superblock`]; 15 in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and
-//! [`hostile`]; and that a turn does not allocate, in [`daemon`].
+//! [`history`] and [`backup`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`] and [`superblock`]; 15
+//! in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and [`hostile`]; and that a turn does not
+//! allocate, in [`daemon`].
 //!
 //! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers
 //! can fail.

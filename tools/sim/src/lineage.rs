@@ -2,10 +2,10 @@
 //! one whose operator has been shown what would be lost.
 //!
 //! Databases are copied, restored, lost and made anew; one at a time runs on a node, with the daemon's own control
-//! machine and its own decision of what may be written. Its steps on the disk are cut into single writes, and anything comes between
-//! two of them: a command, the removal of the disk, the end of the process, a power cut, a turned bit, another copy of
-//! the database, an older copy of the medium. The checker knows nothing of lineages: it keeps with each database every table that this database ever
-//! had, and holds each table that vanishes from the disk against those.
+//! machine and its own decision of what may be written. Its steps on the disk are cut into single writes, and anything
+//! comes between two of them: a command, the removal of the disk, the end of the process, a power cut, a turned bit,
+//! another copy of the database, an older copy of the medium. The checker knows nothing of lineages: it keeps with each
+//! database every table that this database ever had, and holds each table that vanishes from the disk against those.
 
 mod copies;
 mod decisions;

@@ -103,8 +103,8 @@ pub(super) enum NodeProblem {
 #[derive(IntoResponses, ToSchema)]
 #[allow(dead_code, reason = "only its derived description is used")]
 pub(super) enum ChangeProblem {
-    /// Another node has to be asked: the leader of the cluster, or the only one that can do it. `ask` names it, with its addresses
-    /// as far as they are known. Nothing has been changed.
+    /// Another node has to be asked: the leader of the cluster, or the only one that can do it. `ask` names it, with its
+    /// addresses as far as they are known. Nothing has been changed.
     #[response(status = 421)]
     Misdirected(Problem),
     /// The change was proposed, and whether it is agreed on is not known. The same request may be made again: nothing is

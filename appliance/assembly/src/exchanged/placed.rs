@@ -195,8 +195,8 @@ fn named<'a>(cluster: &'a Cluster, request: &'a api::DiskRelocate) -> Result<Vec
     Ok(named)
 }
 
-/// Disks whose paths others take, and whose own medium is not there, each with a path that becomes free by that: it keeps all that
-/// is recorded to know its medium by, and so it is not taken for what lies there.
+/// Disks whose paths others take, and whose own medium is not there, each with a path that becomes free by that: it keeps
+/// all that is recorded to know its medium by, and so it is not taken for what lies there.
 fn displaced<'a>(known: &Places<'a>, named: &[Placed<'a>]) -> Result<Vec<Placed<'a>>, Problem> {
     let is_named = |name: &Name| named.iter().any(|place| place.name == name);
     let mut displaced = Vec::new();

@@ -14,8 +14,8 @@ use crate::failure::{Failure, Outcome, demand};
 use crate::lab::{Lab, root};
 use crate::scenarios::step;
 
-/// Made by the last program that wrote format version 2, with disks and sockets below `/srv/palisade`; what its guests had written
-/// is left out and is laid here.
+/// Made by the last program that wrote format version 2, with disks and sockets below `/srv/palisade`; what its guests had
+/// written is left out and is laid here.
 const MADE_BY_VERSION_2: &str = "ci/e2e/fixtures/format-2.tar.gz";
 
 /// A volume of then: its name, its disk, where it begins there and how long it is, in bytes.

@@ -90,8 +90,8 @@ pub fn adopt(client: &Client, out: Output, arguments: &DiskAdopt) -> Result<(), 
     }
 }
 
-/// Shows what the superblock says that lies under the path of a disk, beside the database, where one can be read. Whether which of
-/// the two holds is to be decided.
+/// Shows what the superblock says that lies under the path of a disk, beside the database, where one can be read. Whether
+/// which of the two holds is to be decided.
 pub fn look(client: &Client, out: Output, id: &str) -> Result<bool, Failure> {
     let address = format!("{}/{}/adopt", routes::DISKS, segment(id));
     // A disk that keeps no superblock, and a path that leads nowhere, have nothing to show here.

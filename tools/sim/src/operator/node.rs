@@ -1,5 +1,5 @@
-//! The node on simulated disks: the control machine ([`SimNode`]), the same decision what may be written, the same bytes. Work on a
-//! disk is cut into single writes, so that the end can come between any two.
+//! The node on simulated disks: the control machine ([`SimNode`]), the same decision what may be written, the same bytes.
+//! Work on a disk is cut into single writes, so that the end can come between any two.
 
 use super::name;
 use crate::disk::Medium;
