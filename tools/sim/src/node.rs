@@ -137,6 +137,12 @@ impl SimNode {
         self
     }
 
+    /// Now and then a reactor says that it cannot use a device.
+    pub fn with_unusable_devices(mut self) -> SimNode {
+        self.replacements.are_unusable = true;
+        self
+    }
+
     /// The process ends wherever it is, between any two effects, and another starts with nothing but the cluster. The guests'
     /// queues stay in their rings.
     pub fn restart(&mut self, started: Generation) {
@@ -182,6 +188,11 @@ impl SimNode {
     pub fn is_quiet(&self) -> bool {
         let is_told = self.effects.is_empty() && self.events.is_empty();
         is_told && self.control.under_way.is_empty() && self.reactors.are_idle() && self.sessions.are_idle()
+    }
+
+    /// Disks whose devices are open.
+    pub fn open_disks(&self) -> impl Iterator<Item = &Name> {
+        self.open.values()
     }
 
     /// What reactors serve guests by: one route of one volume on one reactor each.

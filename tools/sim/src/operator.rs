@@ -13,22 +13,25 @@
 //! the cluster has it.
 
 mod commands;
+mod disks;
+mod drive;
 mod log;
 mod node;
+mod several;
 
 use crate::finding::{Findings, Invariant};
 use crate::plan::Break;
 use crate::rng::{Rng, RunHash};
-use commands::{DISK_SECTORS, DISKS, OPENING, draw, draw_of_node, draw_one};
+use commands::{OPENING, draw, draw_of_node, draw_one};
+use disks::Disks;
 use log::{Fate, Log};
-use node::{Drive, Node};
+use node::Node;
 use palisade_block::Nanos;
 use palisade_consensus::{Agreement, ProposeError};
 use palisade_model::{Cluster, Command, FEATURE_LEVEL, NodeStarted, Outcome, check};
-use palisade_volume::image;
-use palisade_wire::{DecodeError, ExtentRecord};
-use palisade_words::{Generation, Name, Uuid};
-use std::collections::BTreeMap;
+use palisade_wire::DecodeError;
+use palisade_words::Name;
+pub use several::run as run_several;
 use std::sync::Arc;
 
 /// Turns after which a node with nothing new to do must be at rest.
@@ -49,9 +52,6 @@ pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash 
     }
     hash
 }
-
-/// What a disk of a permanent id says at a generation.
-type Tables = BTreeMap<(Uuid, Generation), Vec<ExtentRecord>>;
 
 /// What happens while a command is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,23 +76,18 @@ struct Operator {
     /// Who answers and who does not: a row of chance of its own.
     answers: Rng,
     node: Node,
-    /// What each generation of the log says of each disk.
-    tables: Tables,
+    disks: Disks,
     broken: Option<Break>,
 }
 
 impl Operator {
     fn new(rng: &mut Rng, broken: Option<Break>) -> Result<Operator, String> {
-        let mut drives = BTreeMap::new();
-        for number in 0..DISKS {
-            let block_bytes = if rng.one_in(2) { 512 } else { 4096 };
-            drives.insert(name("disk", number)?, Drive::new(DISK_SECTORS, block_bytes));
-        }
+        let disks = Disks::new(rng)?;
         Ok(Operator {
             log: Log::new(broken),
             answers: rng.split("answers"),
-            node: Node::new(drives, rng)?,
-            tables: Tables::new(),
+            node: Node::new(name("node", 0)?, rng.split("node")),
+            disks,
             broken,
         })
     }
@@ -172,7 +167,7 @@ impl Operator {
         if self.log.cluster().disks.contains_key(&add.name) || self.node.has_open(&add.name) {
             return true;
         }
-        let Some(drive) = self.node.drives.get_mut(&add.name) else {
+        let Some(drive) = self.disks.drives.get_mut(&add.name) else {
             return false;
         };
         match drive.read() {
@@ -199,7 +194,7 @@ impl Operator {
                 "{command:?}: {outcome:?}, and something else has come of it"
             ));
         }
-        if is_unchanged || self.node.objects(&before, &after)? {
+        if is_unchanged || self.node.objects(&before, &after) {
             return Ok(());
         }
         if after.generation <= before.generation {
@@ -209,14 +204,14 @@ impl Operator {
             // The deliberate fault: what is not in the log has effects already.
             let early = Arc::new(after.clone());
             for _ in 0..400 {
-                self.node.turn(&early, rng)?;
+                self.node.turn(&early, &mut self.disks.drives, rng)?;
             }
         }
         self.log.next(fortune.fate);
         let answer = self.log.propose(command.clone());
         let is_agreed = matches!(fortune.fate, Fate::Answered | Fate::Unheard);
         if is_agreed {
-            self.note_tables(&after);
+            self.disks.note(&after);
         }
         match (fortune.fate, answer) {
             (Fate::Answered, Ok(told)) if told == outcome => return Ok(()),
@@ -255,7 +250,7 @@ impl Operator {
     /// One turn of the node, with what it tells the cluster.
     fn turn(&mut self, rng: &mut Rng) -> Result<(), String> {
         let cluster = self.log.cluster();
-        for (command, task) in self.node.turn(&cluster, rng)? {
+        for (command, task) in self.node.turn(&cluster, &mut self.disks.drives, rng)? {
             let fortune = self.some_fortune(rng, 8);
             self.propose(&command, fortune, rng)?;
             if fortune.ends {
@@ -269,101 +264,32 @@ impl Operator {
     /// The process ends, and another begins with what is there.
     fn restart(&mut self, rng: &mut Rng) -> Result<(), String> {
         let power = rng.one_in(2);
-        self.node.end(power, rng);
+        for drive in self.disks.drives.values_mut() {
+            if power {
+                drive.medium.power_cut(rng);
+            }
+        }
         self.log.read_again()?;
-        self.node.start(self.log.cluster().generation);
-        self.check_disks()
-    }
-
-    /// Each disk says what one generation of the log says, or nothing where nothing is promised yet.
-    fn check_disks(&self) -> Result<(), String> {
-        let cluster = self.log.cluster();
-        for (name, drive) in &self.node.drives {
-            let wanted = cluster.disks.get(name);
-            match drive.read() {
-                Ok(found) => {
-                    let (disk, generation) = (found.superblock.disk, found.superblock.generation);
-                    match self.tables.get(&(disk, generation)) {
-                        None => {
-                            return Err(format!(
-                                "{name} says generation {generation}, which the log has not"
-                            ));
-                        }
-                        Some(table) if *table != found.extents => {
-                            return Err(format!(
-                                "{name} says something else at generation {generation} than was agreed on"
-                            ));
-                        }
-                        Some(_) => {}
-                    }
-                }
-                Err(error)
-                    if wanted.is_some_and(|disk| disk.first_superblock.is_on_medium() && !disk.leaving) =>
-                {
-                    return Err(format!("{name} has lost its superblock: {error}"));
-                }
-                Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn note_tables(&mut self, cluster: &Cluster) {
-        for (name, disk) in &cluster.disks {
-            if let Ok(image) = image(cluster, name) {
-                let key = (disk.uuid, image.superblock.generation);
-                self.tables.insert(key, image.extents);
-            }
-        }
+        self.node.restart(self.log.cluster().generation);
+        self.disks.check(&self.log.cluster())
     }
 
     /// When nothing more happens the disks say what the cluster says.
     fn come_to_rest(&mut self, rng: &mut Rng) -> Result<(), String> {
         self.restart(rng)?;
         let mut turns = 0;
-        while !self.node.is_at_rest(&self.log.cluster())? {
+        while !self.node.is_at_rest(&self.log.cluster()) {
             turns += 1;
             if turns > TURNS_AT_REST {
                 return Err("the node does not come to rest".into());
             }
             let cluster = self.log.cluster();
-            for (command, task) in self.node.turn(&cluster, rng)? {
+            for (command, task) in self.node.turn(&cluster, &mut self.disks.drives, rng)? {
                 self.propose(&command, Fortune::GOOD, rng)?;
                 self.node.done(task);
             }
         }
-        self.check_disks()?;
-        for (name, drive) in &self.node.drives {
-            self.is_as_wanted(name, drive)?;
-        }
-        Ok(())
-    }
-
-    fn is_as_wanted(&self, name: &Name, drive: &Drive) -> Result<(), String> {
-        let cluster = self.log.cluster();
-        let Some(disk) = cluster.disks.get(name) else {
-            // What has left the cluster has left nothing behind, whatever came between the two.
-            return match drive.read() {
-                Err(DecodeError::NotOurs) => Ok(()),
-                found => Err(format!("{name} has left, and carries {found:?}")),
-            };
-        };
-        let found = drive.read().map_err(|error| format!("{name} at rest: {error}"))?;
-        let wanted = image(&self.log.cluster(), name).map_err(|error| error.to_string())?;
-        let is_whole = found.extents == wanted.extents
-            && found.superblock.generation == wanted.superblock.generation
-            && found.superblock.disk == disk.uuid
-            && found.damage.is_empty();
-        match is_whole && disk.first_superblock.is_on_medium() {
-            true => Ok(()),
-            false => Err(format!(
-                "{name} at rest does not say what the cluster says: generation {} for {}, {:?}, {:?}",
-                found.superblock.generation,
-                wanted.superblock.generation,
-                disk.first_superblock,
-                found.damage
-            )),
-        }
+        self.disks.are_as_wanted(&self.log.cluster())
     }
 }
 
@@ -374,6 +300,7 @@ fn name(kind: &str, number: u64) -> Result<Name, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     /// A scenario whose commands are all refused would prove nothing, nor one whose disks never carry anything.
     #[test]
@@ -390,7 +317,7 @@ mod tests {
             }
             told_twice += operator.node.told_twice();
             let tables = operator
-                .node
+                .disks
                 .drives
                 .values()
                 .filter_map(|drive| drive.read().ok());

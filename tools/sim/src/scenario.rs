@@ -108,6 +108,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: Run::Alone(operator::run),
     },
     Scenario {
+        name: "nodes",
+        about: "several nodes, each behind the others in what it has heard of; disks change hands, nodes end and are cut off",
+        run: Run::Alone(operator::run_several),
+    },
+    Scenario {
         name: "lineage",
         about: "copies of the database, restored, lost and used in turn, on one disk (invariant 15)",
         run: Run::Alone(lineage::run),

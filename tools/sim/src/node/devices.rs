@@ -16,6 +16,8 @@ const HAPPENS_ONE_IN: u64 = 3;
 pub(super) struct Replacements {
     /// Whether any device goes and comes back.
     pub(super) come_and_go: bool,
+    /// Whether reactors say of some that they cannot use them.
+    pub(super) are_unusable: bool,
     held: BTreeSet<Name>,
     /// Looks at superblocks that have begun, with what was known of them before.
     looks: Vec<(Name, DeviceIndex, SuperblockState)>,
@@ -26,6 +28,7 @@ impl Replacements {
     pub(super) fn of_the_next(&self) -> Replacements {
         Replacements {
             come_and_go: self.come_and_go,
+            are_unusable: self.are_unusable,
             ..Replacements::default()
         }
     }
@@ -50,7 +53,9 @@ impl Replacements {
         let superblock = |disk: &Name| control.observed.disks.get(disk).map(|disk| disk.superblock);
         let present = superblock(disk)?;
         let disk = disk.clone();
-        Some(match rng.index(7) {
+        // Without those that are unusable, seeds that have found something go the way that they went.
+        let kinds = if self.are_unusable { 7 } else { 6 };
+        Some(match rng.index(kinds) {
             0 => NodeEvent::DeviceBack {
                 disk,
                 device,
@@ -79,7 +84,7 @@ impl Replacements {
                     found,
                 }
             }
-            5 => NodeEvent::DeviceUnusable {
+            6 => NodeEvent::DeviceUnusable {
                 reactor: ReactorIndex(rng.index(reactors.into()) as u16),
                 device,
                 error: "no memory".to_owned(),

@@ -27,6 +27,13 @@ pub struct ServedRoute {
     devices: Vec<DeviceIndex>,
 }
 
+impl ServedRoute {
+    /// Whether another one uses a sector of it.
+    pub fn shares(&self, other: &ServedRoute) -> bool {
+        share(&self.place.extents, &other.place.extents)
+    }
+}
+
 /// What a reactor was told.
 #[derive(Debug)]
 enum Told {

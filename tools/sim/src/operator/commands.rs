@@ -21,10 +21,15 @@ pub(super) const DISKS: u64 = 2;
 /// How an operator begins: a cluster and its disks.
 pub(super) const OPENING: [u64; 4] = [0, 1, 1, 1];
 
-/// Draws one of any kind.
+/// Draws one of any kind, for the first node.
 pub(super) fn draw(rng: &mut Rng) -> Result<Command, String> {
     let kind = rng.below(15);
     draw_one(rng, kind)
+}
+
+/// The permanent id of a node.
+pub(super) fn id_of(node: u64) -> Uuid {
+    Uuid(u128::from(node) + 2)
 }
 
 /// Draws what is said of another node, which has no disks of its own and may reach those of the first, or of the run of some
@@ -37,7 +42,7 @@ pub(super) fn draw_of_node(rng: &mut Rng, cluster: &Cluster) -> Result<Command, 
         6 => Command::RaiseFeatureLevel(RaiseFeatureLevel { to: FEATURE_LEVEL }),
         0 => Command::AddNode(AddNode {
             name: other,
-            uuid: Uuid(3),
+            uuid: id_of(1),
             addresses: Vec::new(),
             failure_domain: None,
         }),
@@ -92,9 +97,15 @@ fn draw_of_path(rng: &mut Rng, cluster: &Cluster) -> Result<Command, String> {
     })
 }
 
-/// Draws one of a kind.
+/// Draws one of a kind, for the first node.
 pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
-    let node = name("node", 0)?;
+    draw_for(rng, kind, 0)
+}
+
+/// Draws one of a kind, for a node.
+pub(super) fn draw_for(rng: &mut Rng, kind: u64, node: u64) -> Result<Command, String> {
+    let node_uuid = id_of(node);
+    let node = name("node", node)?;
     let disk = name("disk", rng.below(DISKS))?;
     let volume_number = rng.below(4);
     let volume = name("volume", volume_number)?;
@@ -105,7 +116,7 @@ pub(super) fn draw_one(rng: &mut Rng, kind: u64) -> Result<Command, String> {
         0 => Command::InitCluster(InitCluster {
             id: Uuid(1),
             node,
-            node_uuid: Uuid(2),
+            node_uuid,
         }),
         1 | 2 => {
             let path = format!("/disks/{}", disk.as_str());

@@ -25,6 +25,8 @@ pub(super) struct Log {
     /// The commands, each of which has changed something.
     entries: RefCell<Vec<Command>>,
     cluster: RefCell<Arc<Cluster>>,
+    /// What the log led to after each of them.
+    clusters: RefCell<Vec<Arc<Cluster>>>,
     fate: Cell<Fate>,
     broken: Option<Break>,
 }
@@ -35,6 +37,7 @@ impl Log {
         Log {
             entries: RefCell::default(),
             cluster: RefCell::new(Arc::new(Cluster::empty())),
+            clusters: RefCell::default(),
             fate: Cell::new(Fate::Answered),
             broken,
         }
@@ -43,6 +46,11 @@ impl Log {
     /// Says what comes of the next proposal.
     pub(super) fn next(&self, fate: Fate) {
         self.fate.set(fate);
+    }
+
+    /// What the log led to after each command, in order.
+    pub(super) fn clusters(&self) -> Vec<Arc<Cluster>> {
+        self.clusters.borrow().clone()
     }
 
     /// The last command.
@@ -85,6 +93,7 @@ impl Agreement for Log {
         }
         let (next, outcome) = self.cluster().apply(&command)?;
         if !matches!(outcome, Outcome::Unchanged { .. }) {
+            self.clusters.borrow_mut().push(Arc::new(next.clone()));
             // The deliberate fault: a leader that has been replaced answers all the same.
             if self.broken != Some(Break::AcknowledgesUnlogged) {
                 self.entries.borrow_mut().push(command);

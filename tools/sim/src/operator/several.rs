@@ -1,0 +1,396 @@
+//! Several nodes of one cluster, each with a control machine of its own, a clock of its own, and its own idea of how far the log
+//! has come: what is agreed on reaches one node sooner than another, one that is cut off hears nothing for a while, and each
+//! may end and start again at any moment.
+//!
+//! Disks are given to one node, taken away, and given to another. What must hold meanwhile:
+//!
+//! - guests of two nodes never share a sector, however far behind one of them is;
+//! - no node writes its superblock over that of a disk that is another's by now;
+//! - what is proposed out of an old view is refused or changes nothing, and what is proposed twice is done once;
+//! - each run of a node is told as a later one than those before;
+//! - once all have heard of everything, each disk says what the cluster says, and no node has anything left to do.
+
+use super::commands::{draw_for, id_of};
+use super::disks::Disks;
+use super::log::{Fate, Log};
+use super::name;
+use super::node::Node;
+use crate::finding::{Findings, Invariant};
+use crate::node::ServedRoute;
+use crate::plan::Break;
+use crate::rng::{Rng, RunHash};
+use palisade_block::Nanos;
+use palisade_consensus::{Agreement, ProposeError};
+use palisade_model::{
+    AddNode, ChangeNode, Cluster, Command, FEATURE_LEVEL, NodeRole, NodeStarted, Outcome, RemoveNode, check,
+};
+use palisade_wire::DecodeError;
+use palisade_words::Name;
+use std::sync::Arc;
+
+/// Turns after which nodes with nothing new to do must be at rest.
+const TURNS_AT_REST: usize = 60_000;
+
+/// So many turns with nothing to do are rest: what has failed is tried again in less, by the clock of each node.
+const TURNS_OF_REST: usize = 200;
+
+/// Runs it.
+pub fn run(mut rng: Rng, broken: Option<Break>, findings: &Findings) -> RunHash {
+    let mut hash = RunHash::default();
+    let lived = Nodes::new(&mut rng, broken).and_then(|mut nodes| nodes.life(&mut rng, &mut hash));
+    if let Err(what) = lived {
+        findings.add(Invariant::AllOrNothing, Nanos(0), what);
+    }
+    hash
+}
+
+/// A node as the others see it.
+struct Member {
+    number: u64,
+    name: Name,
+    node: Node,
+    /// Commands of the log that it has heard of.
+    heard: usize,
+    /// What they lead to.
+    cluster: Arc<Cluster>,
+    /// It hears of nothing, and nobody hears of it.
+    is_cut_off: bool,
+}
+
+/// The nodes, the log and the disks.
+struct Nodes {
+    log: Log,
+    members: Vec<Member>,
+    disks: Disks,
+    /// Proposals that were agreed on, refused, and not answered, for a look at what a seed is worth.
+    answers: [u64; 3],
+}
+
+impl Nodes {
+    fn new(rng: &mut Rng, broken: Option<Break>) -> Result<Nodes, String> {
+        let members = (0..rng.between(2, 4)).map(|number| {
+            let name = name("node", number)?;
+            let of_node = rng.split(name.as_str());
+            Ok::<_, String>(Member {
+                number,
+                node: Node::new(name.clone(), of_node).with_unusable_devices(),
+                name,
+                heard: 0,
+                cluster: Arc::new(Cluster::empty()),
+                is_cut_off: false,
+            })
+        });
+        Ok(Nodes {
+            members: members.collect::<Result<_, _>>()?,
+            log: Log::new(broken),
+            disks: Disks::new(rng)?,
+            answers: [0; 3],
+        })
+    }
+
+    fn life(&mut self, rng: &mut Rng, hash: &mut RunHash) -> Result<(), String> {
+        self.form(rng)?;
+        for _ in 0..rng.between(40, 90) {
+            self.operate(rng)?;
+            for _ in 0..[0, 3, 40, 300][rng.index(4)] {
+                let at = rng.index(self.members.len());
+                self.turn(at, rng)?;
+            }
+            if rng.one_in(4) {
+                let at = rng.index(self.members.len());
+                self.restart(at, rng)?;
+            }
+            if rng.one_in(3) {
+                let at = rng.index(self.members.len());
+                let member = &mut self.members[at];
+                member.is_cut_off = !member.is_cut_off;
+            }
+            hash.add([self.log.cluster().generation.0, rng.bits()]);
+        }
+        self.come_to_rest(rng)
+    }
+
+    /// The first node makes a cluster of itself, and the others are let in; not all of them, and not all at once.
+    fn form(&mut self, rng: &mut Rng) -> Result<(), String> {
+        let init = draw_for(rng, 0, 0)?;
+        self.propose(0, &init, Fate::Answered)?;
+        for at in 1..self.members.len() {
+            if rng.one_in(5) {
+                continue;
+            }
+            let add = self.let_in(at);
+            self.propose(0, &add, Fate::Answered)?;
+            self.hear(at, usize::MAX);
+            self.tell_of_start(at, rng)?;
+        }
+        Ok(())
+    }
+
+    fn let_in(&self, at: usize) -> Command {
+        let member = &self.members[at];
+        Command::AddNode(AddNode {
+            name: member.name.clone(),
+            uuid: id_of(member.number),
+            addresses: Vec::new(),
+            failure_domain: None,
+        })
+    }
+
+    /// An operator asks for something, at some node.
+    fn operate(&mut self, rng: &mut Rng) -> Result<(), String> {
+        let at = rng.index(self.members.len());
+        // Mostly of the node that he asks, and now and then of another one.
+        let of = if rng.one_in(5) {
+            rng.index(self.members.len())
+        } else {
+            at
+        };
+        let command = match rng.below(8) {
+            0 => self.let_in(of),
+            1 => Command::ChangeNode(ChangeNode {
+                name: self.members[of].name.clone(),
+                addresses: None,
+                failure_domain: None,
+                role: Some([NodeRole::Learner, NodeRole::Voter][rng.index(2)]),
+                expected: None,
+            }),
+            2 if rng.one_in(3) => Command::RemoveNode(RemoveNode {
+                name: self.members[of].name.clone(),
+                expected: None,
+            }),
+            _ => {
+                let kind = rng.between(1, 14);
+                draw_for(rng, kind, self.members[of].number)?
+            }
+        };
+        if !self.is_let_in(at, &command) {
+            return Ok(());
+        }
+        let fate = self.some_fate(rng);
+        // Who got no answer asks once more.
+        if self.propose(at, &command, fate)?.is_some() && rng.one_in(2) {
+            self.propose(at, &command, Fate::Answered)?;
+        }
+        Ok(())
+    }
+
+    fn some_fate(&self, rng: &mut Rng) -> Fate {
+        match rng.below(12) {
+            0 => Fate::NotLeader,
+            1 => Fate::Lost,
+            2 => Fate::Unheard,
+            _ => Fate::Answered,
+        }
+    }
+
+    /// What a daemon looks at before it proposes a disk: that its medium carries nothing and nobody has it open, which its
+    /// lock tells.
+    fn is_let_in(&mut self, at: usize, command: &Command) -> bool {
+        let Command::AddDisk(add) = command else {
+            return true;
+        };
+        if self.members[at].cluster.disks.contains_key(&add.name) {
+            return true;
+        }
+        let mut members = self.members.iter();
+        if members.any(|member| member.node.has_open(&add.name)) {
+            return false;
+        }
+        let Some(drive) = self.disks.drives.get_mut(&add.name) else {
+            return false;
+        };
+        let is_free = matches!(drive.read(), Err(DecodeError::NotOurs));
+        if is_free {
+            drive.take();
+        }
+        is_free
+    }
+
+    /// A node proposes something; what comes back is why it is not done, as far as the node is told. What it objects to is not
+    /// proposed.
+    fn propose(&mut self, at: usize, command: &Command, fate: Fate) -> Result<Option<String>, String> {
+        let member = &self.members[at];
+        if member.is_cut_off {
+            return Ok(Some("no leader is heard of".into()));
+        }
+        if let Ok((after, _)) = member.cluster.apply(command)
+            && member.node.objects(&member.cluster, &after)
+        {
+            return Ok(Some("the node objects".into()));
+        }
+        let before = self.log.cluster();
+        self.log.next(fate);
+        let answer = self.log.propose(command.clone());
+        let after = self.log.cluster();
+        check(&after).map_err(|broken| format!("after {command:?}: {broken:?}"))?;
+        if after != before && after.generation <= before.generation {
+            return Err(format!("{command:?} changed the cluster and not its generation"));
+        }
+        self.disks.note(&after);
+        let is_unchanged = matches!(answer, Ok(Outcome::Unchanged { .. }));
+        if is_unchanged && after != before {
+            return Err(format!("{command:?} is told to have changed nothing, and has"));
+        }
+        let (kind, answer) = match answer {
+            Ok(_) => (0, None),
+            Err(ProposeError::OutcomeUnknown | ProposeError::NotLeader { .. }) => {
+                (2, Some("the outcome is unknown".into()))
+            }
+            Err(refused) => (1, Some(format!("{refused:?}"))),
+        };
+        self.answers[kind] += 1;
+        Ok(answer)
+    }
+
+    /// A node hears of more of the log.
+    fn hear(&mut self, at: usize, commands: usize) {
+        let clusters = self.log.clusters();
+        let member = &mut self.members[at];
+        member.heard = clusters.len().min(member.heard.saturating_add(commands));
+        if let Some(cluster) = member.heard.checked_sub(1).and_then(|last| clusters.get(last)) {
+            member.cluster = Arc::clone(cluster);
+        }
+    }
+
+    /// One turn of a node, with what it tells the cluster.
+    fn turn(&mut self, at: usize, rng: &mut Rng) -> Result<(), String> {
+        if !self.members[at].is_cut_off && rng.one_in(3) {
+            self.hear(at, rng.between(1, 3) as usize);
+        }
+        let fate = self.some_fate(rng);
+        self.turn_with(at, fate, rng)
+    }
+
+    fn turn_with(&mut self, at: usize, fate: Fate, rng: &mut Rng) -> Result<(), String> {
+        let member = &mut self.members[at];
+        let cluster = Arc::clone(&member.cluster);
+        let proposed = member.node.turn(&cluster, &mut self.disks.drives, rng)?;
+        for (command, task) in proposed {
+            match self.propose(at, &command, fate)? {
+                None => self.members[at].node.done(task),
+                Some(why) => self.members[at].node.failed(task, why),
+            }
+        }
+        self.guests_are_apart(at)
+    }
+
+    /// The check that guests of this node use no sector that those of another one use.
+    fn guests_are_apart(&self, at: usize) -> Result<(), String> {
+        let own: Vec<&ServedRoute> = self.members[at].node.used().collect();
+        for (other, member) in self.members.iter().enumerate() {
+            let mut used = member.node.used().filter(|_| other != at);
+            let shared =
+                used.find_map(|theirs| own.iter().find(|own| own.shares(theirs)).map(|own| (own, theirs)));
+            if let Some((own, theirs)) = shared {
+                return Err(format!(
+                    "{} serves volume {} and {} serves volume {} by the same sectors",
+                    self.members[at].name, own.place.name, member.name, theirs.place.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The process of a node ends, alone or with its machine and the caches of the disks that it uses; the next one reads its
+    /// own copy of the log, and tells which of its runs it is.
+    fn restart(&mut self, at: usize, rng: &mut Rng) -> Result<(), String> {
+        let member = &mut self.members[at];
+        if rng.one_in(2) {
+            for disk in member.node.open_disks() {
+                if let Some(drive) = self.disks.drives.get_mut(disk) {
+                    drive.medium.power_cut(rng);
+                }
+            }
+        }
+        member.node.restart(member.cluster.generation);
+        self.log.read_again()?;
+        self.disks.check(&self.log.cluster())?;
+        self.tell_of_start(at, rng)
+    }
+
+    /// What a node that is let in says first. It may be that nobody hears of it.
+    fn tell_of_start(&mut self, at: usize, rng: &mut Rng) -> Result<(), String> {
+        let member = &self.members[at];
+        let id = id_of(member.number);
+        let mut known = member.cluster.nodes.values();
+        let Some(known) = known.find(|node| node.uuid == id).cloned() else {
+            return Ok(());
+        };
+        let started = NodeStarted {
+            node: id,
+            incarnation: known.incarnation.next(),
+            feature_level: FEATURE_LEVEL,
+        };
+        let fate = self.some_fate(rng);
+        let told = self.propose(at, &Command::NodeStarted(started), fate)?;
+        let log = self.log.cluster();
+        let agreed = log.nodes.values().find(|node| node.uuid == id);
+        match agreed {
+            Some(agreed) if told.is_none() && agreed.incarnation <= known.incarnation => Err(format!(
+                "a new run of {} is {:?}, as one before",
+                self.members[at].name, agreed.incarnation
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// When all are heard again the disks say what the cluster says.
+    fn come_to_rest(&mut self, rng: &mut Rng) -> Result<(), String> {
+        for member in &mut self.members {
+            member.is_cut_off = false;
+        }
+        let mut quiet = 0;
+        for _ in 0..TURNS_AT_REST {
+            let at = rng.index(self.members.len());
+            self.hear(at, usize::MAX);
+            self.turn_with(at, Fate::Answered, rng)?;
+            let all = self.log.clusters().len();
+            let is_at_rest = |member: &Member| member.heard == all && member.node.is_at_rest(&member.cluster);
+            quiet = match self.members.iter().all(is_at_rest) {
+                true => quiet + 1,
+                false => 0,
+            };
+            if quiet > TURNS_OF_REST {
+                return self.disks.are_as_wanted(&self.log.cluster());
+            }
+        }
+        Err("the nodes do not come to rest".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    /// A scenario in which disks never change hands, or in which everything is refused, would prove nothing.
+    #[test]
+    fn disks_change_hands_nodes_come_and_go_and_all_of_them_serve() {
+        let (mut owners, mut serving): (BTreeMap<u64, BTreeSet<Name>>, u64) = Default::default();
+        let (mut done, mut answers) = (BTreeMap::new(), [0; 3]);
+        for seed in 0..60 {
+            let mut rng = Rng::new(seed);
+            let mut nodes = Nodes::new(&mut rng, None).unwrap();
+            nodes.life(&mut rng, &mut RunHash::default()).unwrap();
+            for command in &nodes.log.entries() {
+                let kind = std::mem::discriminant(command);
+                *done.entry(format!("{kind:?}")).or_insert(0) += 1;
+                if let Command::AddDisk(add) = command {
+                    owners.entry(seed).or_default().insert(add.node.clone());
+                }
+            }
+            serving += nodes
+                .members
+                .iter()
+                .filter(|member| member.node.used().count() > 0)
+                .count() as u64;
+            for (all, one) in answers.iter_mut().zip(nodes.answers) {
+                *all += one;
+            }
+        }
+        let shared = owners.values().filter(|nodes| nodes.len() > 1).count();
+        assert!(shared >= 30 && serving >= 30, "{shared}, {serving}");
+        assert!(done.values().all(|times| *times >= 10), "{done:?}");
+        assert!(answers.iter().all(|times| *times > 500), "{answers:?}");
+    }
+}
