@@ -44,7 +44,7 @@ const WORLDS: &[&str] = &[
 const MEDIA: &[&str] = &["superblock", "operator", "lineage"];
 
 /// Its scenarios in which a whole node lives.
-const NODES: &[&str] = &["operator", "lineage", "backup"];
+const NODES: &[&str] = &["operator", "nodes", "lineage", "backup"];
 
 /// What is hunted through: those whose faults cost data, or let a guest in.
 const CRATES: &[Ground] = &[

@@ -63,6 +63,13 @@ impl Node {
         self.works.is_empty() && self.node.is_quiet() && is_done()
     }
 
+    /// Whether no step is under way and none left to do, whatever its devices tell of themselves.
+    pub(super) fn has_no_steps(&self, cluster: &Cluster) -> bool {
+        let control = &self.node.control;
+        let is_done = || plan(cluster, &self.name, &control.observed).is_empty();
+        self.works.is_empty() && control.under_way.is_empty() && is_done()
+    }
+
     /// Whether the disk is open.
     pub(super) fn has_open(&self, disk: &Name) -> bool {
         self.node.control.observed.disks.contains_key(disk)

@@ -22,7 +22,8 @@ use crate::rng::{Rng, RunHash};
 use palisade_block::Nanos;
 use palisade_consensus::{Agreement, ProposeError};
 use palisade_model::{
-    AddNode, ChangeNode, Cluster, Command, FEATURE_LEVEL, NodeRole, NodeStarted, Outcome, RemoveNode, check,
+    AddNode, ChangeNode, Cluster, Command, FEATURE_LEVEL, NodeRole, NodeStarted, Outcome, RaiseFeatureLevel,
+    RemoveNode, check,
 };
 use palisade_wire::DecodeError;
 use palisade_words::Name;
@@ -114,6 +115,11 @@ impl Nodes {
     fn form(&mut self, rng: &mut Rng) -> Result<(), String> {
         let init = draw_for(rng, 0, 0)?;
         self.propose(0, &init, Fate::Answered)?;
+        self.hear(0, usize::MAX);
+        self.start_anew(0, Fate::Answered)?;
+        // Nodes are let in to a cluster all of whose members know what that is.
+        let raise = Command::RaiseFeatureLevel(RaiseFeatureLevel { to: FEATURE_LEVEL });
+        self.propose(0, &raise, Fate::Answered)?;
         for at in 1..self.members.len() {
             if rng.one_in(5) {
                 continue;
@@ -159,8 +165,11 @@ impl Nodes {
                 expected: None,
             }),
             _ => {
-                let kind = rng.between(1, 14);
-                draw_for(rng, kind, self.members[of].number)?
+                // Disks that come and go, above all.
+                let kind = [1, 1, 3][rng.index(3)];
+                let kind = if rng.one_in(3) { kind } else { rng.between(1, 14) };
+                let drawn = draw_for(rng, kind, self.members[of].number)?;
+                self.where_its_disk_is(drawn, rng)
             }
         };
         if !self.is_let_in(at, &command) {
@@ -172,6 +181,40 @@ impl Nodes {
             self.propose(at, &command, Fate::Answered)?;
         }
         Ok(())
+    }
+
+    /// Mostly an operator names the node that has the disk of what he asks for.
+    fn where_its_disk_is(&self, mut command: Command, rng: &mut Rng) -> Command {
+        if rng.one_in(6) {
+            return command;
+        }
+        let cluster = self.log.cluster();
+        match &mut command {
+            Command::CreateVolume(create) => {
+                let known = cluster.disks.keys().nth(rng.index(cluster.disks.len().max(1)));
+                if let Some((disk, found)) = known.and_then(|name| cluster.disks.get_key_value(name)) {
+                    (create.node, create.disk) = (found.custodian().clone(), Some(disk.clone()));
+                }
+            }
+            Command::CreateAttachment(create) => {
+                let known = cluster
+                    .volumes
+                    .keys()
+                    .nth(rng.index(cluster.volumes.len().max(1)));
+                if let Some((volume, node)) = known.and_then(|name| Some((name, cluster.node_of(name)?))) {
+                    (create.node, create.volume) = (node.clone(), volume.clone());
+                }
+            }
+            // What holds volumes is not given up, so it is mostly asked for of others.
+            Command::RemoveDisk(remove) => {
+                let is_bare = |disk: &&Name| cluster.extents_on(disk).next().is_none();
+                if let Some(bare) = cluster.disks.keys().find(is_bare) {
+                    remove.name = bare.clone();
+                }
+            }
+            _ => {}
+        }
+        command
     }
 
     fn some_fate(&self, rng: &mut Rng) -> Fate {
@@ -271,7 +314,29 @@ impl Nodes {
                 Some(why) => self.members[at].node.failed(task, why),
             }
         }
+        self.disks_are_apart(at)?;
         self.guests_are_apart(at)
+    }
+
+    /// The check that nobody else keeps open what this node has: each disk has one custodian, and he has let go of it before
+    /// another one is found. A node that has not heard yet that it was released may look at it once more, as after a crash;
+    /// what it finds there keeps it from writing ([`Drive::is_of`](super::drive::Drive::is_of)).
+    fn disks_are_apart(&self, at: usize) -> Result<(), String> {
+        let keeps = |member: &Member, disk: &Name| {
+            let found = member.cluster.disks.get(disk);
+            let lets_go = found.is_some_and(|found| found.leaving && *found.custodian() == member.name);
+            !lets_go && member.node.open_disks().any(|open| open == disk)
+        };
+        let member = &self.members[at];
+        let kept = member.node.open_disks().filter(|disk| keeps(member, disk));
+        for disk in kept {
+            let mut others = self.members.iter().filter(|other| other.number != member.number);
+            if let Some(other) = others.find(|other| keeps(other, disk)) {
+                let (one, two) = (&member.name, &other.name);
+                return Err(format!("{one} and {two} both have {disk} open"));
+            }
+        }
+        Ok(())
     }
 
     /// The check that guests of this node use no sector that those of another one use.
@@ -310,6 +375,11 @@ impl Nodes {
 
     /// What a node that is let in says first. It may be that nobody hears of it.
     fn tell_of_start(&mut self, at: usize, rng: &mut Rng) -> Result<(), String> {
+        let fate = self.some_fate(rng);
+        self.start_anew(at, fate)
+    }
+
+    fn start_anew(&mut self, at: usize, fate: Fate) -> Result<(), String> {
         let member = &self.members[at];
         let id = id_of(member.number);
         let mut known = member.cluster.nodes.values();
@@ -321,7 +391,6 @@ impl Nodes {
             incarnation: known.incarnation.next(),
             feature_level: FEATURE_LEVEL,
         };
-        let fate = self.some_fate(rng);
         let told = self.propose(at, &Command::NodeStarted(started), fate)?;
         let log = self.log.cluster();
         let agreed = log.nodes.values().find(|node| node.uuid == id);
@@ -345,7 +414,8 @@ impl Nodes {
             self.hear(at, usize::MAX);
             self.turn_with(at, Fate::Answered, rng)?;
             let all = self.log.clusters().len();
-            let is_at_rest = |member: &Member| member.heard == all && member.node.is_at_rest(&member.cluster);
+            let is_at_rest =
+                |member: &Member| member.heard == all && member.node.has_no_steps(&member.cluster);
             quiet = match self.members.iter().all(is_at_rest) {
                 true => quiet + 1,
                 false => 0,
@@ -366,31 +436,33 @@ mod tests {
     /// A scenario in which disks never change hands, or in which everything is refused, would prove nothing.
     #[test]
     fn disks_change_hands_nodes_come_and_go_and_all_of_them_serve() {
-        let (mut owners, mut serving): (BTreeMap<u64, BTreeSet<Name>>, u64) = Default::default();
+        let (mut changed_hands, mut serving) = (0, 0);
         let (mut done, mut answers) = (BTreeMap::new(), [0; 3]);
         for seed in 0..60 {
             let mut rng = Rng::new(seed);
             let mut nodes = Nodes::new(&mut rng, None).unwrap();
             nodes.life(&mut rng, &mut RunHash::default()).unwrap();
+            let mut owners = BTreeMap::<Name, BTreeSet<Name>>::new();
             for command in &nodes.log.entries() {
                 let kind = std::mem::discriminant(command);
                 *done.entry(format!("{kind:?}")).or_insert(0) += 1;
                 if let Command::AddDisk(add) = command {
-                    owners.entry(seed).or_default().insert(add.node.clone());
+                    owners
+                        .entry(add.name.clone())
+                        .or_default()
+                        .insert(add.node.clone());
                 }
             }
-            serving += nodes
-                .members
-                .iter()
-                .filter(|member| member.node.used().count() > 0)
-                .count() as u64;
+            changed_hands += owners.values().filter(|nodes| nodes.len() > 1).count();
+            let serves = |member: &&Member| member.node.used().next().is_some();
+            serving += nodes.members.iter().filter(serves).count();
             for (all, one) in answers.iter_mut().zip(nodes.answers) {
                 *all += one;
             }
         }
-        let shared = owners.values().filter(|nodes| nodes.len() > 1).count();
-        assert!(shared >= 30 && serving >= 30, "{shared}, {serving}");
-        assert!(done.values().all(|times| *times >= 10), "{done:?}");
-        assert!(answers.iter().all(|times| *times > 500), "{answers:?}");
+        assert!(changed_hands >= 12 && serving >= 8, "{changed_hands}, {serving}");
+        let often = done.values().filter(|times| **times >= 20).count();
+        assert!(often >= 11, "{done:?}");
+        assert!(answers.iter().all(|times| *times > 300), "{answers:?}");
     }
 }
