@@ -247,10 +247,11 @@ impl RunningNode {
         }
         self.watched.clear();
         self.shared.watch.stop();
-        if let Some(watch) = self.watch.take()
-            && watch.join().is_err()
-        {
-            log::error!("the watch ended by a panic");
+        if let Some(watch) = self.watch.take() {
+            watch.thread().unpark();
+            if watch.join().is_err() {
+                log::error!("the watch ended by a panic");
+            }
         }
         if let Some(door) = self.door.take()
             && let Err(error) = door.shutdown(DRAIN_PATIENCE)

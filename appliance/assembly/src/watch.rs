@@ -186,7 +186,7 @@ impl Watch {
         self.stopping.load(Relaxed)
     }
 
-    /// Ends [`run`].
+    /// Ends [`run`], once its thread has woken.
     pub fn stop(&self) {
         self.stopping.store(true, Relaxed);
     }
@@ -201,8 +201,12 @@ pub fn run(shared: &Arc<Shared>) {
     let mut looks = Looks::default();
     let mut halted = crate::halted::Looks::default();
     let (mut before, mut unread) = (Instant::now(), Duration::ZERO);
-    while !shared.watch.stopping.load(Relaxed) {
-        std::thread::sleep(LOOK);
+    loop {
+        // Whoever ends it wakes it.
+        std::thread::park_timeout(LOOK);
+        if shared.watch.is_stopping() {
+            return;
+        }
         shared.watch.own.mark(Doing::Event, Whom::Nobody);
         let now = Instant::now();
         // When this thread was late itself, so may all others have been: the machine was busy, or stopped.
