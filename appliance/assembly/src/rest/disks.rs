@@ -5,10 +5,11 @@ use crate::disk_growth;
 use crate::identify;
 use crate::lost_end;
 use crate::places;
+use crate::problem;
 use crate::removal;
 use palisade_api as api;
 use palisade_api::{Created, Problem, ProblemKind};
-use palisade_model::{ChangeDisk, Command, GrowDisk, Medium, Usage};
+use palisade_model::{ChangeDisk, Command, GrowDisk, Medium, Refusal, Usage};
 use palisade_wire::Geometry;
 use palisade_words::{Generation, Name};
 use std::sync::Arc;
@@ -38,6 +39,11 @@ impl Rest {
     ) -> Option<Result<Created<api::Disk>, Problem>> {
         let cluster = self.shared.cluster();
         let disk = cluster.disks.get(name)?;
+        if disk.leaving {
+            // One that is asked for now is another, and has to wait.
+            let disk = name.clone();
+            return Some(Err(problem::of_refusal(&Refusal::DiskGoing { disk })));
+        }
         let usage = match disk.usage {
             Usage::Pooled => api::DiskUsage::Pooled,
             Usage::Whole => api::DiskUsage::Whole,
