@@ -66,6 +66,9 @@ fn remedy(refusal: &Refusal) -> String {
         Refusal::Protected { kind, name } => {
             format!("lift that first with `palisade {kind} set {name} --unprotect`")
         }
+        Refusal::VolumeInUse { attachment, .. } => {
+            format!("take it away first: palisade attachment delete {attachment}")
+        }
         Refusal::SuperblockPending { disk } => {
             format!("wait until `palisade disk show {disk}` says that it is, or see there what is in the way")
         }
@@ -119,7 +122,6 @@ fn always(refusal: &Refusal) -> &'static str {
         }
         Refusal::ClusterHasDisks { .. } => "import the disk as one of another cluster",
         Refusal::ImportOverlaps { .. } => "keep an image of the disk and report it",
-        Refusal::VolumeInUse { .. } => "delete the attachment first",
         Refusal::NoDisk { .. } => "add a disk, or name one",
         Refusal::NoSpace { .. } => "ask for less, name another disk, or add one",
         Refusal::Fragmented { .. } => "ask for less, or name another disk",
@@ -137,6 +139,7 @@ fn always(refusal: &Refusal) -> &'static str {
         | Refusal::Protected { .. }
         | Refusal::VolumeGoing { .. }
         | Refusal::DiskGoing { .. }
+        | Refusal::VolumeInUse { .. }
         | Refusal::BlockTooSmall { .. }
         | Refusal::DiskElsewhere { .. } => "change the request",
     }
