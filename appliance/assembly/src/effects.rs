@@ -1,7 +1,8 @@
-//! The control machine's effects are carried out. None waits: what takes a while is begun on a thread of its own ([`work`]), and
-//! comes back as a message.
+//! The control machine's effects are carried out. None waits: what takes a while ([`work`]) is given to an executor
+//! ([`executor`]), and comes back as a message.
 
 pub mod acknowledgements;
+pub mod executor;
 mod log_entry;
 pub mod placed_anew;
 pub mod work;
@@ -9,9 +10,9 @@ pub mod work;
 use crate::clearing::ClearProgress;
 use crate::local_state::OpenDisk;
 use crate::local_state::lock::StateGuard;
-use crate::message::ControlMessage;
 use crate::shared::Shared;
 use crate::sight::Sight;
+use executor::SlowWork;
 use palisade_api::FindingKind;
 use palisade_block::mailbox::{ReactorChange, ReactorCommand};
 use palisade_block::{Doing, Progress};
@@ -112,29 +113,15 @@ pub fn tell_at_once(shared: &Shared, state: &mut StateGuard<'_>, effects: Vec<Ef
     }
 }
 
-/// Begins work on a thread of its own.
+/// Begins work that takes a while.
 fn start(shared: &Arc<Shared>, state: &mut StateGuard<'_>, task: TaskId, cluster: Arc<Cluster>, work: Work) {
-    let name = work::thread_name(&work);
     if let Work::ClearSpace { volume, start, .. } = &work {
         let progress = Arc::new(ClearProgress::new(*start));
         state.clearings.insert(volume.clone(), progress);
     }
-    let job = work::prepare(shared, state, cluster, work);
-    let shared_there = Arc::clone(shared);
-    let run = move || {
-        let result = job();
-        shared_there.send(ControlMessage::Finished { task, result });
-    };
-    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(run) {
-        let reason = format!(
-            "no thread could be started for it: {error}; raise the service's limits on threads and memory \
-             (TasksMax, LimitNPROC, MemoryMax)"
-        );
-        shared.send(ControlMessage::Finished {
-            task,
-            result: Err(reason),
-        });
-    }
+    let job = work::prepare(shared, state, cluster, work.clone());
+    let slow = SlowWork::new(Arc::clone(shared), task, work, job);
+    shared.executor.begin(slow);
 }
 
 /// Tells a reactor, and notes what it is to acknowledge.

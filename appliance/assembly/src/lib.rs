@@ -75,5 +75,6 @@ mod views;
 mod watch;
 mod write_cache;
 
+pub use effects::executor::{Executor, SlowWork, Threads};
 pub use node::{Condition, DRAIN_PATIENCE, RunningNode, StartError};
 pub use watch::Stuck;

@@ -3,6 +3,7 @@
 use crate::config::{ConfigError, Settings};
 use crate::control_loop::ControlLoop;
 use crate::database;
+use crate::effects::executor::{Executor, Threads};
 use crate::host::DoorHost;
 use crate::last_run;
 use crate::message::ControlMessage;
@@ -29,6 +30,7 @@ use palisade_frontend::Door;
 use palisade_model::{Command, InitCluster};
 use palisade_words::{Name, NameError, ReactorIndex, Uuid};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -122,7 +124,22 @@ pub enum StartError {
 impl RunningNode {
     /// Starts everything, the REST port last. Disks, volumes and sockets follow by themselves, as the cluster
     /// database wants them.
+    ///
+    /// # Errors
+    /// What cannot be had.
     pub fn start(settings: Settings) -> Result<RunningNode, StartError> {
+        RunningNode::start_with(settings, |store| store, Arc::new(Threads))
+    }
+
+    /// The same with another agreement over the files of this node, and somebody else who carries out slow work.
+    ///
+    /// # Errors
+    /// As for [`RunningNode::start`].
+    pub fn start_with(
+        settings: Settings,
+        agreement: impl FnOnce(Arc<Store>) -> Arc<dyn Agreement + Send + Sync>,
+        executor: Arc<dyn Executor>,
+    ) -> Result<RunningNode, StartError> {
         // The database is nobody else's business; the sockets have rights of their own.
         for (path, mode) in [(&settings.state_dir, 0o700), (&settings.run_dir, 0o755)] {
             let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
@@ -142,8 +159,9 @@ impl RunningNode {
             door: Arc::default(),
         };
         let reactors = start_reactors(&settings, &told)?;
-        let agreement = Arc::clone(&store);
-        let shared = Arc::new(Shared::new(settings, store, agreement, name, reactors, told));
+        let agreement = agreement(Arc::clone(&store));
+        let shared = Shared::new(settings, store, agreement, executor, name, reactors, told);
+        let shared = Arc::new(shared);
         if !limits.is_empty() {
             let cause = limits.join("; ");
             shared.findings.raise(FindingKind::LimitInForce, "node", cause);
@@ -199,6 +217,12 @@ impl RunningNode {
             node.shared.settings.cores
         );
         Ok(node)
+    }
+
+    /// The address of the TCP port, with the port that the kernel has chosen where none was asked for; `None` where there is no
+    /// such door, or another process holds its port.
+    pub fn rest_address(&self) -> Option<SocketAddr> {
+        self.server.as_ref()?.address()
     }
 
     /// Whether every thread that others depend on runs and makes progress.

@@ -2,6 +2,7 @@
 
 use crate::config::Settings;
 use crate::counted::Counted;
+use crate::effects::executor::Executor;
 use crate::last_limit::LastLimit;
 use crate::last_seen::LastSeen;
 use crate::last_superblock::LastSuperblock;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub name: Name,
     /// Its reactors.
     pub reactors: Vec<ReactorHandle>,
+    /// Who carries out what takes a while.
+    pub executor: Arc<dyn Executor>,
     /// What has happened.
     pub events: Arc<EventLog>,
     /// Where it is kept.
@@ -79,6 +82,7 @@ impl Shared {
         settings: Settings,
         store: Arc<Store>,
         agreement: Arc<dyn Agreement + Send + Sync>,
+        executor: Arc<dyn Executor>,
         name: Name,
         reactors: Vec<ReactorHandle>,
         told: NoticeSink,
@@ -106,6 +110,7 @@ impl Shared {
             store,
             name,
             reactors,
+            executor,
             events,
             records,
             findings,

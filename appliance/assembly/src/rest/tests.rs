@@ -12,6 +12,7 @@ pub(crate) mod preview;
 
 use super::*;
 use crate::config::{Config, Cores};
+use crate::effects::executor::Threads;
 use crate::host::DoorHost;
 use crate::reactor_thread::NoticeSink;
 use palisade_consensus::{Agreement, ProposeError, Store};
@@ -65,7 +66,8 @@ fn still_node_agreeing(
         door: Arc::default(),
     };
     let agreement = agreement(Arc::clone(&store));
-    let shared = Shared::new(settings, store, agreement, name, Vec::new(), told);
+    let executor = Arc::new(Threads);
+    let shared = Shared::new(settings, store, agreement, executor, name, Vec::new(), told);
     let shared = Arc::new(shared);
     let door = Door::open(shared.settings.door, |_| DoorHost::new(Arc::clone(&shared))).unwrap();
     shared.set_door(door.handle());
