@@ -26,24 +26,22 @@ fn who_has_no_disks_is_told_where_one_may_be() {
     let site = Site::new();
     let said = site.palisade("disk list").ok();
     assert!(
-        said.contains("palisade disk add d1 --file /srv/disks/d1.img --size"),
+        said.contains(&site.words("palisade disk add d1 --file @disks/d1.img --size")),
         "{said}"
     );
     assert!(said.contains("palisade disk import"), "{said}");
     let node = site.palisade("node").ok();
-    assert!(node.contains("below /srv/disks, /mnt/more"), "{node}");
+    assert!(node.contains(&site.words("below @disks, @more")), "{node}");
 }
 
 #[test]
 fn a_guarded_change_that_comes_too_late_is_told_how_to_guard_the_next() {
     let site = Site::new();
-    site.palisade("disk add d1 --memory 1GiB").ok();
+    site.palisade("disk add d1 --null 1GiB").ok();
+    let now = &site.palisade("disk show d1 --json").json()["state"]["generation"];
     let said = site.palisade("disk set d1 --protect --expect 999");
-    refused(
-        said,
-        1,
-        &["the request expects 999", "--expect 1 on the command line"],
-    );
+    let way = format!("--expect {now} on the command line");
+    refused(said, 1, &["the request expects 999", &way]);
 }
 
 #[test]

@@ -1,17 +1,16 @@
-//! The real program against the real server over real sockets, in front of a stand-in for the appliance.
+//! The real program against a whole node over real sockets.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
 
 mod site;
 
-use palisade_admin::{AdminConfig, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
-use palisade_api::Overall;
-use site::fake::Fake;
-use site::{Ran, Site, line, program, run, url_of};
+use palisade_control::Work;
+use site::node::{self, TestNode};
+use site::{Ran, Site, line, program, run};
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -24,23 +23,24 @@ fn a_disk_from_its_adding_to_its_end() {
         "an empty list says how to fill it: {empty}"
     );
     let shown = site
-        .palisade("disk add d1 --file /srv/d1.img --size 10GiB --sparse --wait")
+        .palisade("disk add d1 --file @disks/d1.img --size 1GiB --sparse --wait")
         .ok();
     assert_eq!(
         line(&shown, "Size:"),
-        ["Size:", "10", "GiB", "(10737418240", "bytes)"]
+        ["Size:", "1", "GiB", "(1073741824", "bytes)"]
     );
     assert_eq!(line(&shown, "State:"), ["State:", "applied"]);
     site.palisade("disk add d2 --null 1TiB --whole --block-bytes 4096")
         .ok();
     let table = site.palisade("disk list").ok();
     let row = line(&table, "d1");
-    assert_eq!(row[..5], ["d1", "file", "/srv/d1.img", "pooled", "10"]);
+    let path = site.node.text("disks/d1.img");
+    assert_eq!(row[..5], ["d1", "file", &path, "pooled", "1"]);
     assert_eq!(line(&table, "d2")[1..3], ["null", "whole"]);
-    let grown = site.palisade("disk grow d1 20GiB --json").json();
-    assert_eq!(grown["bytes"], 20u64 << 30);
+    let grown = site.palisade("disk grow d1 2GiB --json").json();
+    assert_eq!(grown["bytes"], 2u64 << 30);
     assert_eq!(grown["file"]["sparse"], true);
-    site.palisade("disk remove d1 --yes").ok();
+    site.palisade("disk remove d1 --yes --wait").ok();
     let gone = site.palisade("disk show d1");
     assert_eq!(gone.code, 1);
     assert_eq!(
@@ -52,18 +52,33 @@ fn a_disk_from_its_adding_to_its_end() {
 #[test]
 fn disks_that_have_exchanged_their_paths_are_recorded_in_one_step() {
     let site = Site::new();
+    let path = |disk: &str| site.node.text(&format!("disks/{disk}.img"));
     for disk in ["a", "b", "c"] {
-        let add = format!("disk add {disk} --file /srv/{disk}.img --size 1GiB");
+        let add = format!("disk add {disk} --file @disks/{disk}.img --size 64MiB --sparse --wait");
         site.palisade(&add).ok();
     }
+    // The file of each comes to lie where that of the next one was.
+    let exchange = |cycle: &[&str]| {
+        for disk in cycle {
+            std::fs::rename(path(disk), path(&format!("{disk}-aside"))).unwrap();
+        }
+        for (at, disk) in cycle.iter().enumerate() {
+            let next = cycle[(at + 1) % cycle.len()];
+            std::fs::rename(path(&format!("{disk}-aside")), path(next)).unwrap();
+        }
+    };
+    exchange(&["a", "b", "c"]);
     let table = site.palisade("disk confirm a b c --wait").ok();
-    assert_eq!(line(&table, "a"), ["a", "/srv/a.img", "/srv/b.img", "-"]);
-    assert_eq!(line(&table, "c"), ["c", "/srv/c.img", "/srv/a.img", "-"]);
+    assert_eq!(line(&table, "a")[..3], ["a", &path("a"), &path("b")]);
+    assert_eq!(line(&table, "c")[..3], ["c", &path("c"), &path("a")]);
+    assert_eq!(table.matches("the medium of the disk").count(), 3, "{table}");
+    // a lies where b was, and b where c was.
+    exchange(&["b", "c"]);
     let json = site.palisade("disk confirm a b --json").json();
-    assert_eq!(json["disks"][0]["before"], "/srv/b.img");
+    assert_eq!(json["disks"][0]["before"], path("b"));
     assert_eq!(
         site.palisade("disk show a --json").json()["file"]["path"],
-        "/srv/c.img"
+        path("c")
     );
     for wrong in [
         "disk confirm a b --path /srv/d.img",
@@ -93,29 +108,20 @@ fn json_is_for_programs() {
         "d1"
     );
     assert_eq!(site.palisade("node --json").json()["name"], "host-a");
-    assert_eq!(site.palisade("reactors --json").json()[1]["sleeping"], true);
+    assert_eq!(site.palisade("reactors --json").json()[0]["slots"], 64);
     let refused = site.palisade("volume delete v1 --json");
     assert_eq!((refused.code, refused.out.as_str()), (1, ""));
     let problem: serde_json::Value = serde_json::from_str(&refused.err).unwrap();
     assert_eq!(problem["code"], "volume_in_use");
-    assert!(problem["remedy"].as_str().unwrap().contains("attachment web1"));
+    assert!(
+        problem["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("palisade attachment delete web1")
+    );
     assert_eq!(
         site.palisade("attachment delete web1 --json --yes --force").ok(),
         ""
-    );
-}
-
-#[test]
-fn a_list_of_many_is_whole() {
-    let site = Site::new();
-    for number in 0..1100 {
-        let request =
-            serde_json::from_value(serde_json::json!({"id": format!("d{number}"), "null": {"bytes": 512}}));
-        palisade_admin::Appliance::disk_add(&*site.fake, request.unwrap()).unwrap();
-    }
-    assert_eq!(
-        site.palisade("disk list --json").json().as_array().unwrap().len(),
-        1100
     );
 }
 
@@ -163,9 +169,9 @@ fn a_change_can_be_guarded() {
     let seen = site.palisade("volume show v1 --json").json()["state"]["generation"]
         .as_u64()
         .unwrap();
-    site.palisade(&format!("volume grow v1 2GiB --expect {seen}"))
+    site.palisade(&format!("volume grow v1 32MiB --expect {seen}"))
         .ok();
-    let late = site.palisade(&format!("volume grow v1 3GiB --expect {seen}"));
+    let late = site.palisade(&format!("volume grow v1 48MiB --expect {seen}"));
     assert_eq!(late.code, 1);
     assert!(late.err.contains("was not touched"), "{}", late.err);
 }
@@ -173,20 +179,27 @@ fn a_change_can_be_guarded() {
 #[test]
 fn limits_and_rights_are_set_and_taken_away() {
     let site = Site::with_attachment();
+    let own = std::fs::metadata("/proc/self").unwrap().uid().to_string();
     let set = site
-        .palisade("attachment set web1 --iops 500 --bandwidth 200MiB --mode 0600 --owner qemu --json")
+        .palisade(&format!(
+            "attachment set web1 --iops 500 --bandwidth 200MiB --mode 0600 --owner {own} --json"
+        ))
         .json();
     assert_eq!(
         set["limits"],
-        serde_json::json!({"iops": 500, "bytes_per_second": 200u64 << 20})
+        serde_json::json!({"iops": 500, "bytes_per_second": 200u64 << 20, "burst_ms": 100})
     );
     assert_eq!(
         (set["mode"].as_str(), set["owner"].as_str()),
-        (Some("0600"), Some("qemu"))
+        (Some("0600"), Some(&*own))
     );
     let shown = site.palisade("attachment show web1").ok();
     assert!(shown.contains("500 requests/s, 200 MiB/s"), "{shown}");
-    assert_eq!(line(&shown, "read")[1..3], ["1000", "1"]);
+    assert_eq!(line(&shown, "read")[1..3], ["0", "0"]);
+    // The socket itself has them too.
+    site.until("attachment show web1", |ran| ran.out.contains("applied"));
+    let socket = std::fs::metadata(site.node.path("vm,1/it's.sock")).unwrap();
+    assert_eq!(socket.mode() & 0o777, 0o600);
     let none = site.palisade("attachment set web1 --no-limits --json").json();
     assert_eq!(none["limits"], serde_json::json!({}));
     assert_eq!(none["mode"], "0600", "what is not named stays");
@@ -195,19 +208,34 @@ fn limits_and_rights_are_set_and_taken_away() {
 #[test]
 fn waiting_ends_when_it_is_applied_or_says_what_it_waits_for() {
     let site = Site::new();
-    site.palisade("disk add d1 --memory 1GiB").ok();
-    site.palisade("volume create v1 1MiB").ok();
-    site.fake.apply_slowly(3);
+    site.palisade("disk add d1 --memory 64MiB").ok();
+    site.palisade("volume create v1 1MiB --disk d1").ok();
     let shown = site.palisade("attachment create a1 v1 --wait").ok();
     assert_eq!(line(&shown, "State:"), ["State:", "applied"]);
-    site.fake.apply_slowly(u32::MAX);
-    let late = site.palisade("attachment create a2 v1 --wait --wait-timeout 0");
+    site.palisade("volume create v2 1MiB --disk d1").ok();
+    site.node
+        .work
+        .hold(|work| matches!(work, Work::OfferSocket { .. }));
+    site.palisade("attachment create a2 v2").ok();
+    site.node.work.until_held();
+    let late = site.palisade("attachment create a2 v2 --wait --wait-timeout 0");
     assert_eq!(late.code, 1);
     assert!(
-        late.err.contains("blocked on the routes of volume v1"),
+        late.err.contains("agreed on and not in force yet") && late.err.contains("is under way"),
         "{}",
         late.err
     );
+    site.node.work.release();
+    site.palisade("attachment create a2 v2 --wait").ok();
+    let why = "the folder cannot be written";
+    site.node
+        .work
+        .fail(|work| matches!(work, Work::OfferSocket { .. }), why);
+    site.palisade("volume create v3 1MiB --disk d1").ok();
+    site.palisade("attachment create a3 v3").ok();
+    site.until("attachment show a3 --json", |ran| ran.out.contains(why));
+    let late = site.palisade("attachment create a3 v3 --wait --wait-timeout 0");
+    assert!(late.code == 1 && late.err.contains(why), "{late:?}");
 }
 
 #[test]
@@ -232,22 +260,30 @@ fn a_wait_is_bounded_although_nobody_answers() {
 #[test]
 fn health_says_what_is_wrong_and_fails() {
     let site = Site::new();
-    assert!(site.palisade("health").ok().starts_with("ok:"));
-    site.fake.find(
-        Overall::Degraded,
-        "disk/d1",
-        "blocked on disk d1: its file is not there",
-    );
-    site.fake
-        .find(Overall::Failed, "attachment/web1", "no queue is served");
-    let ran = site.palisade("health");
+    let why = "somebody has pulled the plug";
+    site.node
+        .work
+        .fail(|work| matches!(work, Work::OpenDisk { .. }), why);
+    assert!(!site.palisade("health").out.contains("disk/d1"));
+    site.palisade("disk add d1 --memory 64MiB").ok();
+    let ran = site.until("health", |ran| ran.out.contains(why));
     assert_eq!(ran.code, 1);
-    assert!(ran.out.starts_with("failed:"), "{}", ran.out);
-    let worst = ran.out.find("attachment/web1").unwrap();
-    assert!(
-        worst < ran.out.find("blocked on disk d1").unwrap(),
-        "the worst comes first"
-    );
+    assert!(!ran.out.starts_with("ok:"), "{}", ran.out);
+    assert!(ran.out.contains("disk/d1"), "{}", ran.out);
+    let listed = site.palisade("health --json");
+    let found: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    let findings = found["findings"].as_array().unwrap();
+    let severities: Vec<_> = findings
+        .iter()
+        .map(|finding| finding["severity"].as_str())
+        .collect();
+    let worst_first = ["failed", "degraded", "ok"].map(Some);
+    let ranks = severities
+        .iter()
+        .map(|severity| worst_first.iter().position(|one| one == severity).unwrap());
+    assert!(ranks.is_sorted(), "{severities:?}");
+    site.node.work.heal();
+    site.until("health", |ran| !ran.out.contains("disk/d1"));
 }
 
 /// A log on a full disk, a reader that has gone: what was done and how it ended stays what it is.
@@ -274,16 +310,18 @@ fn what_is_pasted_is_complete_and_quoted() {
         .ok();
     assert_eq!(
         args,
-        "-m 2048M \\\n\
+        site.words(
+            "-m 2048M \\\n\
          -object memory-backend-memfd,id=palisade-memory-web1,size=2048M,share=on \\\n\
          -machine memory-backend=palisade-memory-web1 \\\n\
-         -chardev socket,id=palisade-web1,path='/run/vm,,1/it'\\''s.sock',reconnect-ms=500 \\\n\
+         -chardev socket,id=palisade-web1,path='@vm,,1/it'\\''s.sock',reconnect-ms=500 \\\n\
          -device vhost-user-blk-pci,chardev=palisade-web1,num-queues=4,queue-size=256\n"
+        )
     );
     let xml = site.palisade("attachment libvirt-xml web1 --target vdb").ok();
     for part in [
         "<disk type='vhostuser' device='disk'",
-        "path='/run/vm,1/it&apos;s.sock'",
+        &site.words("path='@vm,1/it&apos;s.sock'"),
         "queues='4'",
         "dev='vdb'",
         "mode='shared'",
@@ -295,9 +333,10 @@ fn what_is_pasted_is_complete_and_quoted() {
 #[test]
 fn top_shows_rates_of_what_happens_between_two_looks() {
     let site = Site::with_attachment();
+    let _machine = site.machine();
     let table = site.palisade("top --interval 1 --count 1").ok();
     let row = line(&table, "web1");
-    assert_eq!(row[..5], ["web1", "v1", "running", "0", "0"], "{table}");
+    assert_eq!(row[..5], ["web1", "v1", "connected", "0", "0"], "{table}");
     let lines = site.palisade("top --interval 1 --count 2 --json").ok();
     assert_eq!(lines.lines().count(), 2);
     for line in lines.lines() {
@@ -316,15 +355,16 @@ fn next_look(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> serde
 #[test]
 fn top_goes_on_across_a_restart() {
     let site = Site::with_attachment();
-    let address = site.server.address().unwrap();
-    let mut top = program(&site.url(), "top --interval 1 --count 3 --json")
+    let address = site.node.address();
+    let mut top = site
+        .program("top --interval 1 --count 3 --json")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
     assert_eq!(next_look(&mut lines)["restarted"], false);
-    site.server.stop();
+    drop(site);
     let mut told = BufReader::new(top.stderr.take().unwrap()).lines();
     let away = told.next().unwrap().unwrap();
     assert!(
@@ -332,12 +372,10 @@ fn top_goes_on_across_a_restart() {
         "{away}"
     );
     // Another run of the daemon, whose counters have begun anew, with an attachment that is new as well.
-    let again = Arc::new(Fake::new());
-    let server = Server::start(AdminConfig::plain(address), again).unwrap();
-    let url = url_of(&server);
-    run(&url, "disk add d1 --memory 10GiB").ok();
-    run(&url, "volume create v1 1GiB --disk d1").ok();
-    run(&url, "attachment create web2 v1").ok();
+    let again = Site::of(TestNode::with(&format!("[admin]\nlisten = '{address}'")));
+    again.palisade("disk add d1 --memory 64MiB").ok();
+    again.palisade("volume create v1 1MiB --disk d1").ok();
+    again.palisade("attachment create web2 v1").ok();
     let after = next_look(&mut lines);
     assert_eq!(after["restarted"], true, "{after}");
     let last = next_look(&mut lines);
@@ -409,36 +447,27 @@ fn what_an_existing_one_differs_in_is_said_with_both_values() {
 
 const TOKEN: &str = "00112233445566778899aabbccddeeff";
 
-fn tokens(folder: &Path) -> TcpAccess {
-    TcpAccess::Tokens {
-        admin: private(folder, "token", &format!("{TOKEN}\n")),
-        make: false,
-        read: None,
-    }
-}
-
-fn private(folder: &Path, name: &str, text: &str) -> PathBuf {
+fn private(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    path
+    path.display().to_string()
 }
 
-fn secured(folder: &Path, cert: &str, key: &str) -> Server {
-    let door = TcpDoor {
-        listen: "0.0.0.0:0".parse().unwrap(),
-        tls: Some(Tls {
-            cert: private(folder, "cert.pem", cert),
-            key: private(folder, "key.pem", key),
-        }),
-        access: tokens(folder),
-    };
-    let config = AdminConfig {
-        socket: None,
-        tcp: Some(door),
-        metrics_open: false,
-    };
-    Server::start(config, Arc::new(Fake::new())).unwrap()
+/// A node that asks for the token.
+fn guarded(more: &str) -> Site {
+    let folder = node::folder();
+    let token = private(folder.path(), "token", &format!("{TOKEN}\n"));
+    let more = format!("[admin]\ntoken_file = '{token}'\nloopback_without_token = false\n{more}");
+    Site::of(TestNode::within(Arc::new(folder), &more))
+}
+
+/// The same on all addresses with a certificate, which lies in `folder`.
+fn secured(folder: &Path, cert: &str, key: &str) -> Site {
+    let (cert, key) = (private(folder, "cert.pem", cert), private(folder, "key.pem", key));
+    guarded(&format!(
+        "listen = '0.0.0.0:0'\ncertificate = '{cert}'\nkey = '{key}'\n"
+    ))
 }
 
 #[test]
@@ -446,10 +475,10 @@ fn beyond_loopback_a_certificate_and_a_token_are_used() {
     let folder = tempfile::tempdir().unwrap();
     let made =
         rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-    let server = secured(folder.path(), &made.cert.pem(), &made.signing_key.serialize_pem());
-    let url = format!("https://127.0.0.1:{}", server.address().unwrap().port());
+    let site = secured(folder.path(), &made.cert.pem(), &made.signing_key.serialize_pem());
+    let url = format!("https://127.0.0.1:{}", site.node.address().port());
     let cert = folder.path().join("cert.pem").display().to_string();
-    let token_file = folder.path().join("token").display().to_string();
+    let token_file = site.node.text("token");
     let node = run(&url, &format!("node --cacert {cert} --token-file {token_file}")).ok();
     assert!(node.contains("host-a"));
     assert_eq!(
@@ -482,7 +511,6 @@ fn beyond_loopback_a_certificate_and_a_token_are_used() {
         plain.code == 1 && plain.err.contains("is no Palisade appliance"),
         "{plain:?}"
     );
-    server.stop();
 }
 
 #[test]
@@ -517,16 +545,16 @@ fn what_the_daemon_takes_its_command_line_takes() {
         ("a signed one given itself", &signed, &signed_key, &signed),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let server = secured(folder.path(), &cert.pem(), &key.serialize_pem());
-        let url = format!("https://127.0.0.1:{}", server.address().unwrap().port());
+        let site = secured(folder.path(), &cert.pem(), &key.serialize_pem());
+        let url = format!("https://127.0.0.1:{}", site.node.address().port());
         let ca = folder.path().join("ca.pem");
         // A bundle: the one that counts need not be the first.
         let stranger = rcgen::generate_simple_self_signed(names()).unwrap();
         std::fs::write(&ca, stranger.cert.pem() + &trusted.pem()).unwrap();
-        let said = run(&url, &format!("health --cacert {} --token {TOKEN}", ca.display()));
+        let said = run(&url, &format!("node --cacert {} --token {TOKEN}", ca.display()));
         assert_eq!(said.code, 0, "{what}: {said:?}");
         std::fs::write(&ca, stranger.cert.pem()).unwrap();
-        let said = run(&url, &format!("health --cacert {} --token {TOKEN}", ca.display()));
+        let said = run(&url, &format!("node --cacert {} --token {TOKEN}", ca.display()));
         assert!(
             said.code == 1 && said.err.contains("is not accepted"),
             "{what}: {said:?}"
@@ -536,32 +564,20 @@ fn what_the_daemon_takes_its_command_line_takes() {
 
 #[test]
 fn a_token_counts_on_loopback_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = AdminConfig::plain("127.0.0.1:0".parse().unwrap());
-    config.tcp.as_mut().unwrap().access = tokens(folder.path());
-    let server = Server::start(config, Arc::new(Fake::new())).unwrap();
-    let url = format!("http://{}", server.address().unwrap());
-    let refused = run(&url, "health");
+    let site = guarded("");
+    let refused = site.palisade("node");
     assert!(
         refused.code == 1 && refused.err.contains("admin.token"),
         "{refused:?}"
     );
-    run(&url, &format!("health --token {TOKEN}")).ok();
+    site.palisade(&format!("node --token {TOKEN}")).ok();
 }
 
 #[test]
 fn the_socket_needs_no_token() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("api.socket");
-    let config = AdminConfig {
-        socket: Some(SocketDoor {
-            path: path.clone(),
-            admin_group: None,
-            read_group: None,
-        }),
-        tcp: None,
-        metrics_open: false,
-    };
+    let folder = Arc::new(node::folder());
+    std::fs::create_dir(folder.path().join("run")).unwrap();
+    let path = folder.path().join("run/api.socket");
     let url = format!("unix:{}", path.display());
     let gone = run(&url, "node");
     assert!(
@@ -576,11 +592,10 @@ fn the_socket_needs_no_token() {
             && dead.err.contains("systemctl start palisaded"),
         "{dead:?}"
     );
-    let server = Server::start(config, Arc::new(Fake::new())).unwrap();
+    let _node = TestNode::within(folder, "[admin]\nlisten = 'off'");
     assert!(run(&url, "node").ok().contains("host-a"));
     run(&url, "disk add d1 --null 1GiB").ok();
     assert!(run(&path.display().to_string(), "disk list").ok().contains("d1"));
-    server.stop();
 }
 
 #[test]
@@ -608,9 +623,16 @@ fn typed(site: &Site, args: &str, answer: &str) -> Ran {
 #[test]
 fn nothing_is_taken_away_without_consent() {
     let site = Site::new();
-    site.palisade("disk add d1 --memory 10GiB").ok();
-    site.palisade("volume create v1 1GiB --disk d1").ok();
-    for (what, args) in [("volume v1", "volume delete v1"), ("disk d1", "disk remove d1")] {
+    site.palisade("disk add d1 --memory 64MiB").ok();
+    site.palisade("volume create v1 16MiB --disk d1").ok();
+    for (what, args, gone) in [
+        ("volume v1", "volume delete v1", "volume v1 is deleted, and"),
+        (
+            "disk d1",
+            "disk remove d1",
+            "disk d1 (memory, 64 MiB) is given up",
+        ),
+    ] {
         let asked = site.palisade(args);
         assert_eq!(asked.code, 2, "{asked:?}");
         assert!(
@@ -621,7 +643,7 @@ fn nothing_is_taken_away_without_consent() {
         // What would happen is shown, and does not.
         for asked in [format!("{args} --dry-run"), format!("{args} --yes --dry-run")] {
             let shown = site.palisade(&asked).ok();
-            assert!(shown.contains(&format!("{what} is gone")), "{shown}");
+            assert!(shown.contains(gone), "{shown}");
         }
         let value = site.palisade(&format!("{args} --dry-run --json")).json();
         assert_eq!(value["subject"], what);
@@ -631,12 +653,13 @@ fn nothing_is_taken_away_without_consent() {
         let agreed = typed(&site, args, "y\n");
         assert_eq!(agreed.code, 0, "{agreed:?}");
     }
-    assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
+    site.until("disk list --json", |ran| ran.out.trim() == "[]");
 }
 
 #[test]
 fn what_a_machine_uses_and_what_is_protected_stays() {
     let site = Site::with_attachment();
+    let _machine = site.machine();
     for args in ["attachment delete web1 --yes", "attachment delete web1 --dry-run"] {
         let refused = site.palisade(args);
         assert_eq!(refused.code, 1, "{refused:?}");
@@ -647,11 +670,15 @@ fn what_a_machine_uses_and_what_is_protected_stays() {
     assert_eq!(line(&shown, "Protected:"), ["Protected:", "yes"]);
     assert_eq!(site.palisade("volume delete v1 --yes").code, 1);
     site.palisade("volume set v1 --unprotect --clear on-delete").ok();
-    let gone = site.palisade("volume delete v1 --dry-run --clear --json").json();
-    assert_eq!(gone["effects"][1], "cleared: true");
-    let gone = site
-        .palisade("volume delete v1 --dry-run --no-clear --json")
-        .json();
-    assert_eq!(gone["effects"][1], "cleared: false");
+    for (choice, effect) in [
+        ("--clear", "its space is cleared before anybody else gets it"),
+        ("--no-clear", "its space is free at once"),
+    ] {
+        let gone = site
+            .palisade(&format!("volume delete v1 --dry-run {choice} --json"))
+            .json();
+        let told = gone["effects"][1].as_str().unwrap();
+        assert!(told.contains(effect), "{gone}");
+    }
     assert_eq!(site.palisade("volume set v1 --protect --unprotect").code, 2);
 }

@@ -4,16 +4,15 @@
 
 mod site;
 
-use palisade_admin::Appliance;
 use site::Site;
-use site::fake::Agreed;
+use site::node::others::Fate;
 use std::time::{Duration, Instant};
 
-const CREATE: &str = "volume create v1 1GiB --disk d1";
+const CREATE: &str = "volume create v1 1MiB --disk d1";
 
 fn site() -> Site {
     let site = Site::new();
-    site.palisade("disk add d1 --memory 10GiB").ok();
+    site.palisade("disk add d1 --memory 64MiB").ok();
     site
 }
 
@@ -25,19 +24,19 @@ fn a_change_goes_to_the_leader() {
     let (asked, leader) = (site(), site());
     // The first address of the leader is not reached.
     let addresses = vec![NOBODY.to_owned(), leader.url()];
-    asked.fake.agrees([Agreed::Elsewhere(addresses)]);
+    asked.node.others.agree([Fate::Elsewhere(addresses)]);
     let ran = asked.palisade(&format!("{CREATE} --json")).json();
     assert_eq!(ran["id"], "v1");
-    assert!(leader.fake.volume("v1").is_some());
-    assert!(asked.fake.volume("v1").is_none());
+    leader.palisade("volume show v1").ok();
+    assert_eq!(asked.palisade("volume show v1").code, 1);
 }
 
 #[test]
 fn nodes_that_send_to_each_other_are_not_asked_for_ever() {
     let (one, other) = (site(), site());
     for (from, to) in [(&one, &other), (&other, &one)] {
-        from.fake
-            .agrees((0..20).map(|_| Agreed::Elsewhere(vec![to.url()])));
+        let elsewhere = |_| Fate::Elsewhere(vec![to.url()]);
+        from.node.others.agree((0..20).map(elsewhere));
     }
     let ran = one.palisade(CREATE);
     assert_eq!(ran.code, 1);
@@ -47,10 +46,9 @@ fn nodes_that_send_to_each_other_are_not_asked_for_ever() {
 #[test]
 fn whom_to_ask_is_said_where_the_leader_cannot_be_followed_to() {
     let site = site();
-    site.fake.agrees([
-        Agreed::Elsewhere(vec![]),
-        Agreed::Elsewhere(vec![NOBODY.to_owned()]),
-    ]);
+    site.node
+        .others
+        .agree([Fate::Elsewhere(vec![]), Fate::Elsewhere(vec![NOBODY.to_owned()])]);
     let unknown = site.palisade(CREATE);
     assert_eq!(unknown.code, 1);
     assert!(
@@ -74,7 +72,7 @@ fn whom_to_ask_is_said_where_the_leader_cannot_be_followed_to() {
 #[test]
 fn while_nobody_leads_it_is_asked_again() {
     let site = site();
-    site.fake.agrees([Agreed::NoLeader, Agreed::NoLeader]);
+    site.node.others.agree([Fate::NoLeader, Fate::NoLeader]);
     let begun = Instant::now();
     site.palisade(CREATE).ok();
     assert!(
@@ -82,9 +80,9 @@ fn while_nobody_leads_it_is_asked_again() {
         "a second each, as it was told"
     );
     // Not for longer than one is ready to wait.
-    site.fake.agrees((0..30).map(|_| Agreed::NoLeader));
+    site.node.others.agree((0..30).map(|_| Fate::NoLeader));
     let begun = Instant::now();
-    let ran = site.palisade("volume create v2 1GiB --disk d1 --wait --wait-timeout 1");
+    let ran = site.palisade("volume create v2 1MiB --disk d1 --wait --wait-timeout 1");
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("no leader"), "{}", ran.err);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
@@ -94,16 +92,16 @@ fn while_nobody_leads_it_is_asked_again() {
 fn what_may_have_been_done_is_asked_for_again() {
     let site = site();
     for (next, words) in [
-        (Agreed::Lost, "volume create v1 1GiB --disk d1"),
-        (Agreed::Unheard, "volume create v2 1GiB --disk d1"),
-        (Agreed::Unheard, "volume grow v1 2GiB"),
-        (Agreed::Unheard, "volume delete v2 --yes"),
-        (Agreed::Lost, "volume delete v1 --yes"),
+        (Fate::Lost, "volume create v1 1MiB --disk d1"),
+        (Fate::Unheard, "volume create v2 1MiB --disk d1"),
+        (Fate::Unheard, "volume grow v1 2MiB"),
+        (Fate::Unheard, "volume delete v2 --yes"),
+        (Fate::Lost, "volume delete v1 --yes"),
     ] {
-        site.fake.agrees([next]);
+        site.node.others.agree([next]);
         site.palisade(words).ok();
     }
-    assert!(site.fake.volumes().is_empty());
+    assert_eq!(site.palisade("volume list --json").json(), serde_json::json!([]));
 }
 
 /// The refusal of the second try does not say that the first one was not carried out.
@@ -112,9 +110,10 @@ fn a_guarded_change_that_may_have_been_done_is_not_called_refused() {
     let site = site();
     let made = site.palisade(&format!("{CREATE} --json")).json();
     let generation = made["state"]["generation"].as_u64().unwrap();
-    site.fake.agrees([Agreed::Unheard]);
-    let ran = site.palisade(&format!("volume grow v1 2GiB --expect {generation} --json"));
+    site.node.others.agree([Fate::Unheard]);
+    let ran = site.palisade(&format!("volume grow v1 2MiB --expect {generation} --json"));
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("outcome_unknown"), "{}", ran.err);
-    assert_eq!(site.fake.volume("v1").unwrap().bytes, 2 << 30);
+    let grown = site.palisade("volume show v1 --json").json();
+    assert_eq!(grown["bytes"], 2 << 20);
 }

@@ -203,34 +203,57 @@ fn a_restore_names_the_disks_that_are_held() {
     );
 }
 
+/// A file with a table of one partition at 1 MiB, of 1 MiB.
+fn used(path: &Path) {
+    let mut head = vec![0; 512];
+    head[510..].copy_from_slice(b"\x55\xaa");
+    head[446 + 4] = 0x83;
+    head[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+    head[446 + 12..446 + 16].copy_from_slice(&2048u32.to_le_bytes());
+    std::fs::write(path, head).unwrap();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(64 << 20).unwrap();
+}
+
+/// A file that is a disk of another cluster, with a volume `mail`.
+fn pooled(path: &Path) {
+    let other = Site::new();
+    let file = other.node.path("disks/pooled.img");
+    other
+        .palisade("disk add old --file @disks/pooled.img --size 64MiB --sparse")
+        .ok();
+    other.palisade("volume create mail 1MiB --disk old --wait").ok();
+    std::fs::copy(file, path).unwrap();
+}
+
 #[test]
 fn a_disk_is_looked_at_before_it_is_taken() {
     let site = Site::new();
-    let request = "disk add d1 --block /dev/used --dry-run";
+    used(&site.node.path("disks/used.img"));
+    let request = "disk add d1 --file @disks/used.img --dry-run";
     let refused = site.palisade(request);
     assert_eq!(refused.code, 1, "it ends as the adding would: {refused:?}");
     assert!(
         refused
             .err
-            .contains("holds a partition table (gpt), which would be lost"),
+            .contains("holds a partition table (mbr), which would be lost"),
         "{refused:?}"
     );
     for part in [
-        "Found on it:    a partition table (gpt)",
-        "root",
-        "8 GiB",
+        "Found on it:    a partition table (mbr)",
+        "1 MiB",
         "Nothing was changed.",
     ] {
         assert!(refused.out.contains(part), "no {part:?} in {refused:?}");
     }
     let shown = site.palisade(&format!("{request} --force")).ok();
     assert!(
-        shown.contains("  - a partition table (gpt) on /dev/used is lost"),
+        shown.contains(&site.words("  - a partition table (mbr) on @disks/used.img is lost")),
         "{shown}"
     );
     let value = site.palisade(&format!("{request} --force --json")).json();
-    assert_eq!(value["partitions"][0]["name"], "root");
-    assert_eq!(value["block"]["path"], "/dev/used");
+    assert_eq!(value["partitions"][0]["offset_bytes"], 1 << 20);
+    assert_eq!(value["file"]["path"], site.node.text("disks/used.img"));
     let both = site.palisade(&format!("{request} --wait"));
     assert_eq!(both.code, 2, "there is nothing to wait for: {both:?}");
     assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
@@ -247,17 +270,19 @@ fn a_disk_is_looked_at_before_it_is_taken() {
 #[test]
 fn volumes_on_a_disk_that_is_added_anew_are_asked_about() {
     let site = Site::new();
-    let request = "disk add d1 --block /dev/pooled --force";
+    pooled(&site.node.path("disks/pooled.img"));
+    let request = "disk add d1 --file @disks/pooled.img --force";
     let asked = site.palisade(request);
     assert_eq!(asked.code, 2, "{asked:?}");
     assert!(
-        asked.err.contains("disk d1 was not touched") && asked.err.contains("mail (1 GiB)"),
+        asked.err.contains("disk d1 was not touched") && asked.err.contains("mail (1 MiB)"),
         "{asked:?}"
     );
     assert_eq!(site.palisade("disk list --json").json(), serde_json::json!([]));
     site.palisade(&format!("{request} --yes")).ok();
     // Where nothing of ours is, `--force` says enough.
-    site.palisade("disk add d2 --block /dev/used --force").ok();
-    let without = site.palisade("disk add d3 --block /dev/used --yes");
+    used(&site.node.path("disks/used.img"));
+    site.palisade("disk add d2 --file @disks/used.img --force").ok();
+    let without = site.palisade("disk add d3 --file @disks/used.img --yes");
     assert_eq!(without.code, 2, "{without:?}");
 }

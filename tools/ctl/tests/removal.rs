@@ -4,62 +4,100 @@
 
 mod site;
 
-use site::Site;
+use palisade_control::Work;
+use serde_json::Value;
+use site::{Ran, Site};
+use std::process::Stdio;
 
 /// A disk d1 with a volume v1.
 fn with_volume() -> Site {
     let site = Site::new();
-    site.palisade("disk add d1 --memory 1GiB").ok();
+    site.palisade("disk add d1 --file @disks/d1.img --size 64MiB --sparse --wait")
+        .ok();
     site.palisade("volume create v1 1MiB --disk d1").ok();
     site
 }
 
+/// What a removal takes its time for: the erasing of a disk's superblock, the clearing of a volume's space.
+fn is_removal(work: &Work) -> bool {
+    matches!(work, Work::EraseSuperblock { .. } | Work::ClearSpace { .. })
+}
+
+/// How many removals were asked for.
+fn removals(events: &Ran) -> usize {
+    let of = |event: &Value| event["kind"] == "disk_remove" || event["kind"] == "volume_delete";
+    events
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| of(event))
+        .count()
+}
+
+const REMOVALS: [(&str, &str, &str); 2] = [
+    (
+        "disk add x --file @disks/x.img --size 64MiB --sparse --wait",
+        "disk rm x --yes",
+        "Disk x is given up.",
+    ),
+    (
+        "volume create x 1MiB --disk d1 --wait",
+        "volume rm x --clear --yes",
+        "Volume x is deleted.",
+    ),
+];
+
 #[test]
 fn what_is_gone_is_what_was_waited_for() {
     let site = with_volume();
-    // Gone at once, after some looks, and after some looks for a program.
-    for (reads, json) in [(0, ""), (3, ""), (0, " --json"), (3, " --json")] {
-        for (kind, create, done) in [
-            ("disk", "disk add x --memory 1MiB", "Disk x is given up."),
-            ("volume", "volume create x 1MiB --disk d1", "Volume x is deleted."),
-        ] {
+    for (create, remove, done) in REMOVALS {
+        for json in ["", " --json"] {
             site.palisade(create).ok();
-            site.fake.remove_slowly(reads);
-            let said = site.palisade(&format!("{kind} rm x --yes --wait{json}"));
-            assert_eq!(said.code, 0, "{kind}{json} after {reads}: {said:?}");
-            assert_eq!(said.err, "", "{kind}{json} after {reads}");
+            let said = site.palisade(&format!("{remove} --wait{json}"));
+            assert_eq!(said.code, 0, "{remove}{json}: {said:?}");
+            assert_eq!(said.err, "", "{remove}{json}");
             let expected = if json.is_empty() { done } else { "" };
             assert_eq!(said.out.trim_end(), expected);
+            let kind = remove.split(' ').next().unwrap();
             let show = site.palisade(&format!("{kind} show x"));
             assert!(show.code == 1 && show.err.contains("there is no"), "{show:?}");
-            // Who does not wait is told how far it is.
-            site.palisade(create).ok();
-            site.fake.remove_slowly(reads);
-            let said = site.palisade(&format!("{kind} rm x --yes"));
-            let is_gone = said.out.trim_end() == done;
-            assert_eq!(is_gone, reads == 0, "{said:?}");
-            assert!(is_gone || said.out.contains("is being "), "{said:?}");
-            site.palisade(&format!("{kind} rm x --yes --wait"));
         }
+        // Who does not wait is told how far it is, and who comes later waits for it.
+        site.palisade(create).ok();
+        site.node.work.hold(is_removal);
+        let said = site.palisade(remove).ok();
+        assert!(said.contains("is being "), "{said}");
+        let asked = removals(&site.palisade("events --all --json"));
+        let waits = site
+            .program(&format!("{remove} --wait"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It may go once that one, too, has asked for its removal, which is on record before it is answered.
+        site.until("events --all --json", |events| removals(events) > asked);
+        site.node.work.until_held();
+        site.node.work.release();
+        let said = Ran::from(waits.wait_with_output().unwrap()).ok();
+        assert_eq!(said.trim_end(), done);
     }
 }
 
 #[test]
 fn a_removal_that_takes_too_long_is_no_success() {
     let site = with_volume();
-    site.fake.remove_slowly(u32::MAX);
-    for kind in ["volume v1", "disk d1"] {
-        let (what, id) = kind.split_once(' ').unwrap();
-        if what == "disk" {
-            site.fake.remove_slowly(0);
-            site.palisade("volume list").ok();
-            site.fake.remove_slowly(u32::MAX);
-        }
-        let late = site.palisade(&format!("{what} rm {id} --yes --wait --wait-timeout 0"));
+    for (create, remove, _) in REMOVALS {
+        site.palisade(create).ok();
+        site.node.work.hold(is_removal);
+        let late = site.palisade(&format!("{remove} --wait --wait-timeout 0"));
         assert_eq!(late.code, 1, "{late:?}");
-        let told = format!("the removal of {kind} is agreed on and not in force yet");
+        let kind = remove.split(' ').next().unwrap();
+        let told = format!("the removal of {kind} x is agreed on and not in force yet");
         assert!(late.err.contains(&told), "{late:?}");
         assert_eq!(late.out, "", "nothing is said to be done that is not");
+        site.node.work.until_held();
+        site.node.work.release();
     }
 }
 
@@ -74,6 +112,6 @@ fn what_was_never_there_is_not_gone_and_what_is_only_shown_is_not_waited_for() {
         );
     }
     let shown = site.palisade("volume rm v1 --dry-run --wait").ok();
-    assert!(shown.contains("volume v1 is gone"), "{shown}");
+    assert!(shown.contains("volume v1 is deleted, and"), "{shown}");
     site.palisade("volume show v1").ok();
 }

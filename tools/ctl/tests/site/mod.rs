@@ -1,60 +1,121 @@
-//! The real server in front of a stand-in for the appliance, and the real program run against it.
+//! A whole node behind its real server, and the real program run against it.
 
-#[path = "../../../../appliance/admin/tests/fake/mod.rs"]
-pub mod fake;
+#[path = "../../../../appliance/assembly/tests/node/mod.rs"]
+pub mod node;
 
-use fake::Fake;
-use palisade_admin::{AdminConfig, Server};
+use node::TestNode;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// A server on a port of its own, and what stands behind it.
+/// A node of its own.
 pub struct Site {
-    #[allow(
-        dead_code,
-        reason = "not every test that includes this file looks behind the server"
-    )]
-    pub fake: Arc<Fake>,
-    pub server: Server,
+    pub node: TestNode,
 }
 
 impl Site {
     /// Without anything.
     pub fn new() -> Site {
-        let fake = Arc::new(Fake::new());
-        let config = AdminConfig::plain("127.0.0.1:0".parse().unwrap());
-        let server = Server::start(config, fake.clone()).unwrap();
-        Site { fake, server }
+        Site::of(TestNode::new())
+    }
+
+    /// With this one.
+    pub fn of(node: TestNode) -> Site {
+        Site { node }
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        url_of(&self.server)
+        format!("http://{}", self.node.address())
     }
 
-    /// Runs the program against it.
+    /// A command line, in which `@` stands for the folder of the node.
+    pub fn words(&self, args: &str) -> String {
+        args.replace('@', &self.node.text(""))
+    }
+
+    /// Runs the program against it, with a command line as [`Site::words`] takes them.
     pub fn palisade(&self, args: &str) -> Ran {
-        run(&self.url(), args)
+        run(&self.url(), &self.words(args))
     }
 
-    /// With a disk d1, a volume v1 and an attachment web1.
+    /// The program, to be run likewise.
+    #[allow(dead_code, reason = "not every test that includes this file follows a run")]
+    pub fn program(&self, args: &str) -> Command {
+        program(&self.url(), &self.words(args))
+    }
+
+    /// With a disk d1, a volume v1 and an attachment web1, all of them in force.
     #[allow(
         dead_code,
         reason = "not every test that includes this file attaches anything"
     )]
     pub fn with_attachment() -> Site {
         let site = Site::new();
-        site.palisade("disk add d1 --memory 10GiB").ok();
-        site.palisade("volume create v1 1GiB --disk d1").ok();
-        site.palisade("attachment create web1 v1 --queues 4 --socket /run/vm,1/it's.sock")
+        site.palisade("disk add d1 --memory 64MiB").ok();
+        site.palisade("volume create v1 16MiB --disk d1").ok();
+        std::fs::create_dir(site.node.path("vm,1")).unwrap();
+        site.palisade("attachment create web1 v1 --queues 4 --socket @vm,1/it's.sock --wait")
             .ok();
         site
     }
-}
 
-/// The address of a server.
-pub fn url_of(server: &Server) -> String {
-    format!("http://{}", server.address().unwrap())
+    /// A virtual machine connects to web1, and leaves when what this gives is dropped.
+    #[allow(dead_code, reason = "not every test that includes this file runs a machine")]
+    pub fn machine(&self) -> UnixStream {
+        let machine = UnixStream::connect(self.node.path("vm,1/it's.sock")).unwrap();
+        self.until("attachment show web1 --json", |ran| {
+            ran.json()["connection"]["state"] == "connected"
+        });
+        machine
+    }
+
+    /// Runs it again and again until it ends as it should.
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file waits for something"
+    )]
+    pub fn until(&self, args: &str, is: impl Fn(&Ran) -> bool) -> Ran {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let ran = self.palisade(args);
+            if is(&ran) {
+                return ran;
+            }
+            assert!(Instant::now() < deadline, "{args}: {ran:?}");
+        }
+    }
+
+    /// Asks the server itself, over its Unix socket and one connection for all: many requests take a moment.
+    #[allow(
+        dead_code,
+        reason = "not every test that includes this file asks the server itself"
+    )]
+    pub fn post_all(&self, path: &str, bodies: impl Iterator<Item = String>) {
+        let stream = UnixStream::connect(self.node.socket()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut answers = BufReader::new(&stream);
+        for body in bodies {
+            let length = body.len();
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: palisade\r\ncontent-type: application/json\r\n\
+                 content-length: {length}\r\n\r\n{body}"
+            );
+            (&stream).write_all(request.as_bytes()).unwrap();
+            let head: Vec<String> = answers
+                .by_ref()
+                .lines()
+                .map(Result::unwrap)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            let length = head.iter().find_map(|line| line.strip_prefix("content-length: "));
+            let mut answer = vec![0; length.unwrap().parse().unwrap()];
+            answers.read_exact(&mut answer).unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            assert_eq!(head[0], "HTTP/1.1 201 Created", "{body}: {answer}");
+        }
+    }
 }
 
 /// How a run has ended.
@@ -62,6 +123,7 @@ pub fn url_of(server: &Server) -> String {
 pub struct Ran {
     pub code: i32,
     pub out: String,
+    #[allow(dead_code, reason = "not every test that includes this file reads errors")]
     pub err: String,
 }
 
@@ -74,8 +136,9 @@ impl Ran {
 
     /// The same as JSON.
     #[allow(dead_code, reason = "not every test that includes this file asks for JSON")]
-    pub fn json(self) -> serde_json::Value {
-        serde_json::from_str(&self.ok()).unwrap()
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.out).unwrap()
     }
 }
 
