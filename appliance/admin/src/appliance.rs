@@ -8,7 +8,7 @@ use palisade_api::{
     VolumePatch,
 };
 
-/// Carries requests out. Implemented by the assembly, and by a stand-in in tests.
+/// Carries requests out. Implemented by the assembly.
 ///
 /// The methods are called on threads that may block. None may wait for a change to be *applied*: they return once it
 /// is agreed on, and [`State`](palisade_api::State) tells the rest.

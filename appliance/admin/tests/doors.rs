@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
 
-mod fake;
+mod stub;
 mod wire;
 
-use fake::Fake;
 use palisade_admin::limits::LOCAL_CONNECTIONS_MAX;
 use palisade_admin::{AdminConfig, AdminStartError, Server, SocketDoor, TcpAccess, TcpDoor, Tls};
 use std::io::{Read, Write};
@@ -15,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stub::Stub;
 use wire::{Answer, ask, parse};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -49,7 +49,7 @@ fn start(socket: Option<SocketDoor>, tcp: Option<TcpDoor>) -> Result<Server, Adm
         tcp,
         metrics_open: false,
     };
-    Server::start(config, Arc::new(Fake::new()))
+    Server::start(config, Arc::new(Stub::new()))
 }
 
 /// The status of a request with a token.

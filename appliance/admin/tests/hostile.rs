@@ -2,21 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
 
-mod fake;
+mod stub;
 mod wire;
 
-use fake::Fake;
 use palisade_admin::limits::{BODY_BYTES_MAX, CONNECTIONS_MAX, STREAMS_MAX};
-use palisade_admin::{AdminConfig, AdminStartError, Appliance, DoorTrouble, MetricsSnapshot, Server};
-use palisade_api::*;
+use palisade_admin::{AdminConfig, AdminStartError, Server};
 use std::io::{Read, Write};
 use std::sync::Arc;
+use stub::Stub;
 use wire::{ask, connect, raw};
 
 fn serve() -> Server {
     Server::start(
         AdminConfig::plain("127.0.0.1:0".parse().unwrap()),
-        Arc::new(Fake::new()),
+        Arc::new(Stub::new()),
     )
     .unwrap()
 }
@@ -221,91 +220,11 @@ fn a_header_of_one_value_that_is_there_twice_is_refused() {
     assert_eq!((without.status, without.code().as_str()), (400, "host_missing"));
 }
 
-/// An appliance with a fault in it.
-struct Faulty;
-
-impl Appliance for Faulty {
-    fn doors_seen(&self, _: &[DoorTrouble]) {}
-    fn nodes(&self) -> Vec<NodeSummary> {
-        vec![]
-    }
-    fn node(&self) -> Node {
-        panic!("a fault")
-    }
-    fn reactors(&self) -> Vec<Reactor> {
-        vec![]
-    }
-    fn health(&self) -> Health {
-        Health::default()
-    }
-    fn disks(&self) -> Vec<Disk> {
-        vec![]
-    }
-    fn disk_add(&self, _: DiskCreate) -> Result<Created<Disk>, Problem> {
-        panic!("a fault")
-    }
-    fn disk_preview(&self, _: DiskCreate) -> Result<DiskPreview, Problem> {
-        panic!("a fault")
-    }
-    fn disk_change(&self, id: &str, _: DiskPatch, _: Option<u64>) -> Result<Disk, Problem> {
-        Err(Problem::not_found("disk", id))
-    }
-    fn disk_remove(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
-        Err(Problem::not_found("disk", id))
-    }
-    fn disk_adopt(&self, id: &str, _: DiskAdopt) -> Result<DiskAdoption, Problem> {
-        Err(Problem::not_found("disk", id))
-    }
-    fn disk_import(&self, _: DiskImport) -> Result<DiskImported, Problem> {
-        panic!("a fault")
-    }
-    fn disks_relocate(&self, _: DiskRelocate) -> Result<DiskRelocated, Problem> {
-        panic!("a fault")
-    }
-    fn state_backup(&self) -> StateBackup {
-        panic!("a fault")
-    }
-    fn volumes(&self) -> Vec<Volume> {
-        vec![]
-    }
-    fn volume_create(&self, request: VolumeCreate) -> Result<Created<Volume>, Problem> {
-        Err(Problem::not_found("disk", &request.id))
-    }
-    fn volume_change(&self, id: &str, _: VolumePatch, _: Option<u64>) -> Result<Volume, Problem> {
-        Err(Problem::not_found("volume", id))
-    }
-    fn volume_delete(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
-        Err(Problem::not_found("volume", id))
-    }
-    fn attachments(&self) -> Vec<Attachment> {
-        vec![]
-    }
-    fn attachment_create(&self, request: AttachmentCreate) -> Result<Created<Attachment>, Problem> {
-        Err(Problem::not_found("volume", &request.volume))
-    }
-    fn attachment_change(&self, id: &str, _: AttachmentPatch, _: Option<u64>) -> Result<Attachment, Problem> {
-        Err(Problem::not_found("attachment", id))
-    }
-    fn attachment_delete(&self, id: &str, _: Option<u64>, _: RemovalOptions) -> Result<Removal, Problem> {
-        Err(Problem::not_found("attachment", id))
-    }
-    fn events_after(&self, _: &EventId, _: usize) -> EventPage {
-        EventPage::default()
-    }
-    fn events_last(&self, _: usize) -> EventPage {
-        EventPage::default()
-    }
-    fn command_ended(&self, _: Event) {}
-    fn metrics(&self) -> MetricsSnapshot {
-        MetricsSnapshot::default()
-    }
-}
-
 #[test]
 fn a_fault_of_ours_is_said_to_be_ours_and_ends_one_request() {
     let server = Server::start(
         AdminConfig::plain("127.0.0.1:0".parse().unwrap()),
-        Arc::new(Faulty),
+        Arc::new(Stub::faulty()),
     )
     .unwrap();
     for _ in 0..40 {
@@ -323,7 +242,7 @@ fn an_address_in_use_is_said_to_be() {
     let server = serve();
     let error = Server::start(
         AdminConfig::plain(server.address().unwrap()),
-        Arc::new(Fake::new()),
+        Arc::new(Stub::new()),
     )
     .unwrap_err();
     assert!(matches!(error, AdminStartError::Listen { .. }));

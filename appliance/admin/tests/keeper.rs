@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
 
-mod fake;
+mod stub;
 mod wire;
 
-use fake::Fake;
 use palisade_admin::{
     AdminConfig, CertificateState, DoorTrouble, Server, SocketDoor, TcpAccess, TcpDoor, Tls,
 };
@@ -15,6 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use stub::Stub;
 use tempfile::TempDir;
 use wire::{ask, parse};
 
@@ -22,7 +22,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 struct Site {
     folder: TempDir,
-    appliance: Arc<Fake>,
+    appliance: Arc<Stub>,
     server: Server,
 }
 
@@ -50,7 +50,7 @@ impl Site {
             }),
             metrics_open: false,
         };
-        let appliance = Arc::new(Fake::new());
+        let appliance = Arc::new(Stub::new());
         let server = Server::start(config, Arc::clone(&appliance) as Arc<_>).unwrap();
         Site {
             folder,
@@ -226,7 +226,7 @@ fn a_token_that_was_emptied_deleted_or_shown_to_all_is_told_until_it_is_right_ag
 struct Certified {
     folder: TempDir,
     key: rcgen::KeyPair,
-    appliance: Arc<Fake>,
+    appliance: Arc<Stub>,
     _server: Server,
 }
 
@@ -270,7 +270,7 @@ impl Certified {
             }),
             metrics_open: false,
         };
-        let appliance = Arc::new(Fake::new());
+        let appliance = Arc::new(Stub::new());
         let server = Server::start(config, Arc::clone(&appliance) as Arc<_>).unwrap();
         Certified {
             folder,
