@@ -23,7 +23,7 @@ use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
 mod segments;
 mod volumes;
 
-pub(crate) use volumes::{held, next_volume, room};
+pub(crate) use volumes::{next_volume, room_for};
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;
@@ -180,11 +180,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if volume.is_held() {
             return None;
         }
-        let may_take = may_take(
+        let room = room_for(
             queue,
             volume,
-            &self.long_shares,
-            self.slots.long_free(),
+            (&self.slot_shares, free),
+            (&self.long_shares, self.slots.long_free()),
             &self.flight,
         );
         queue.source.may_follow(self.walks.left(self.stats.turns.get()));
@@ -192,15 +192,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             volume: volume_index,
             taken: 0,
             budget,
-            room: match may_take {
-                true => room(
-                    held(&queue.settings, queue.in_flight, volume),
-                    volume,
-                    &self.slot_shares,
-                    free,
-                ),
-                false => 0,
-            },
+            room,
             allowance: queue.allowance,
             short: false,
             answered: false,
@@ -286,16 +278,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return 0;
         };
         let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, volume);
-        let (free, long_free) = (self.slots.requests_free(), self.slots.long_free());
-        match may_take(queue, volume, &self.long_shares, long_free, &self.flight) {
-            true => room(
-                held(&queue.settings, queue.in_flight, volume),
-                volume,
-                &self.slot_shares,
-                free,
-            ),
-            false => 0,
-        }
+        room_for(
+            queue,
+            volume,
+            (&self.slot_shares, self.slots.requests_free()),
+            (&self.long_shares, self.slots.long_free()),
+            &self.flight,
+        )
     }
 
     /// Goes on with another volume of a source that carries many, if there is one.
@@ -632,7 +621,7 @@ fn paid_at_once(request: &Request) -> u64 {
 
 /// Whether anything may be taken from a queue as far as its own large requests and those of its attachment go.
 #[inline]
-pub(crate) fn may_take<S>(
+fn may_take<S>(
     queue: &mut Queue<S>,
     volume: &Volume,
     shares: &Shares,

@@ -1,6 +1,6 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
-use crate::batch::{held, may_take, next_volume, room};
+use crate::batch::{next_volume, room_for};
 use crate::mapping::Volume;
 use crate::pace::Allowance;
 use crate::parts::RESTS_TRIED;
@@ -288,19 +288,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             };
             let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, index);
             let has_room = !volume.is_held()
-                && room(
-                    held(&queue.settings, queue.in_flight, volume),
-                    volume,
-                    &self.slot_shares,
-                    free,
-                ) > 0
-                && may_take(
+                && room_for(
                     queue,
                     volume,
-                    &self.long_shares,
-                    self.slots.long_free(),
+                    (&self.slot_shares, free),
+                    (&self.long_shares, self.slots.long_free()),
                     &self.flight,
-                );
+                ) > 0;
             let is_paid = queue.stopping || queue.allowance.ready_at(&queue.settings.pace) <= self.now;
             work |= has_room && is_paid && !self.steps.has_rest(queue.id.attachment);
         }
