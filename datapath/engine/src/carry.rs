@@ -306,6 +306,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         token.spend();
         let (held_by, long) = (slot.held_by.take(), slot.long);
         let (queue_index, volume) = (slot.queue, slot.volume);
+        let flight_bytes = std::mem::take(&mut slot.flight_bytes);
         self.wait_no_more(index);
         if let Some(device) = held_by {
             self.slot_shares.give(device);
@@ -322,6 +323,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         ledger::leave(&mut queue.in_flight, "requests of a queue");
         queue.settings.stats.in_flight.sub(1);
+        let attachment = queue.id.attachment;
+        if flight_bytes != 0 {
+            self.flight.give(attachment, flight_bytes);
+        }
         self.slots.release(index);
         self.left_volume(volume);
     }

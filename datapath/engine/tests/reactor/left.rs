@@ -3,6 +3,7 @@
 
 use crate::bench_of::*;
 use crate::ranges::{ask, guest, unknown};
+use palisade_block::limits::{FLIGHT_BYTES_EACH, LARGE_BYTES_MIN};
 use palisade_block::mailbox::{Notice, ReactorCommand};
 use palisade_block::*;
 use palisade_engine::ReactorConfig;
@@ -147,6 +148,31 @@ fn what_begins_anew_while_it_rests_is_answered_once() {
     }
     assert_eq!(guest.answers(), [(0, Status::Ok)]);
     assert_eq!((bed.reactor.in_flight(), bed.reactor.is_held_up()), (0, false));
+}
+
+/// It would wait for a decision if its session stayed.
+#[test]
+fn what_is_left_by_a_fault_is_in_flight_no_more() {
+    let mut bed = Bed::new(16, 2);
+    bed.resume(VOLUME, two_runs(2, 100).parking_faults());
+    bed.notices();
+    let sectors = LARGE_BYTES_MIN / 512 + 1;
+    // More than its attachment may have in flight, if what was left counted.
+    for _ in 0..=FLIGHT_BYTES_EACH / (sectors * 512) {
+        let guest = bed.attach(QUEUE, |_| {});
+        guest.0.borrow_mut().remembers = true;
+        guest.ask(1, Op::Read, 0, sectors, data(sectors));
+        bed.turn();
+        stop_and_leave(&mut bed, QUEUE);
+        bed.finish_all(Err(Fault::Gone));
+        bed.turn();
+        assert!(is_back(&bed.notices()) && guest.answers().is_empty());
+    }
+    let guest = bed.attach(QUEUE, |_| {});
+    (0..3).for_each(|head| guest.ask(head, Op::Read, 0, sectors, data(sectors)));
+    bed.turn();
+    assert_eq!(bed.devices().seen.len(), 3);
+    bed.reactor.abandon();
 }
 
 /// Who waits for a pause and then goes is not waited for.
