@@ -4,16 +4,14 @@
 //! variables from its ring and back to it; only one that its device keeps gets a slot, and only what is rare is left
 //! to [`carry`](crate::carry). Everything that a batch cannot change is looked at once, before it.
 
-use crate::carry::{Way, refusal, way};
-use crate::mapping::Volume;
+use crate::books::{Books, Owner};
+use crate::carry::{Asked, Way, way};
 use crate::pace::{self, Allowance};
-use crate::rations::Flight;
-use crate::reactor::{Device, Portion, Queue, Reactor, broken, mark, volume_of};
-use crate::shares::Shares;
-use crate::slots::Slots;
+use crate::queue::Queue;
+use crate::reactor::{Portion, Reactor, broken};
 use crate::touches::{Clocks, Touches};
 use crate::walks::Walks;
-use palisade_block::ledger;
+use crate::watched::Watched;
 use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH, STEP_LONG};
 use palisade_block::{
     Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status, Stopwatch,
@@ -21,9 +19,6 @@ use palisade_block::{
 use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
 
 mod segments;
-mod volumes;
-
-pub(crate) use volumes::{next_volume, room_for};
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;
@@ -82,6 +77,12 @@ impl Done {
 }
 
 impl Batch {
+    /// Whose the requests are that are taken now.
+    fn owner(&self, queue: u16) -> Owner {
+        let volume = self.volume;
+        Owner { queue, volume }
+    }
+
     /// Counts what its source has answered by itself.
     #[inline]
     fn count_answered(&mut self) {
@@ -127,16 +128,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let stop = self.pull_some(index, &mut batch);
             match stop {
                 Stop::End => {}
-                Stop::Blocked(slot) => self.blocked.push_back(slot),
+                Stop::Blocked(slot) => self.books.lines.blocked.push_back(slot),
                 Stop::Failed(slot, fault) => self.completed(slot, Err(fault)),
             }
             match batch.other.take() {
                 Some(Other { slot, request, way }) => {
-                    self.queue_of(index).allowance = batch.allowance;
-                    self.admit((index, batch.volume), slot, request, way);
-                    let queue = self.queue_of(index);
-                    batch.allowance = queue.allowance;
-                    if queue.resting > 0 || self.touches.are_over() {
+                    self.queues.at_mut(index).allowance = batch.allowance;
+                    self.admit(batch.owner(index), slot, request, way);
+                    batch.allowance = self.queues.at(index).allowance;
+                    if self.books.is_kept_from(index) || self.touches.are_over() {
                         break;
                     }
                 }
@@ -164,32 +164,27 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// `None` when nothing may be taken from the queue.
     #[inline]
     fn begin_batch(&mut self, index: u16) -> Option<Batch> {
-        let queue = self.queues.get_mut(index as usize)?.as_mut()?;
+        let queue = self.queues.get_mut(index)?;
         let budget = match queue.stopping {
             false => PULL_BATCH as u64,
             true if queue.leaving => 0,
             // It is taken until its backlog is empty: its place in the ring lies behind that.
             true => queue.source.backlog().min(PULL_BATCH) as u64,
         };
-        let free = self.slots.requests_free();
         if budget == 0 {
             return None;
         }
-        let volume_index = next_volume(queue, &self.volumes, &self.nowhere, &self.slot_shares, free)?;
-        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, volume_index);
-        if volume.is_held() {
+        let volume = self.volumes.next_of(queue, &self.books)?;
+        let owner = Owner { queue: index, volume };
+        let carries_many = queue.settings.volume.is_none();
+        let now_of = self.volumes.of(&queue.settings, volume);
+        if now_of.is_held() {
             return None;
         }
-        let room = room_for(
-            queue,
-            volume,
-            (&self.slot_shares, free),
-            (&self.long_shares, self.slots.long_free()),
-            &self.flight,
-        );
+        let room = self.books.room_for(owner, carries_many, now_of.devices());
         queue.source.may_follow(self.walks.left(self.stats.turns.get()));
         Some(Batch {
-            volume: volume_index,
+            volume,
             taken: 0,
             budget,
             room,
@@ -207,30 +202,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Takes requests and hands them to their device until there are no more, or one wants more than that.
     fn pull_some(&mut self, index: u16, batch: &mut Batch) -> Stop {
-        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+        let Some(queue) = self.queues.get_mut(index) else {
             return Stop::End;
-        };
-        let volume = match queue.settings.revoked {
-            false => self
-                .volumes
-                .get_mut(batch.volume.usize())
-                .unwrap_or(&mut self.nowhere),
-            true => &mut self.nowhere,
         };
         // The backlog of a queue that is to stop is not held back by a limit: somebody waits for the queue.
         let limited = pace::is_limited(&queue.settings.pace) && !queue.stopping;
         let clocks = &self.clocks;
         let mut intake = Intake {
-            index,
+            owner: batch.owner(index),
             now: self.now,
+            route: self.volumes.of(&queue.settings, batch.volume).route.as_ref(),
             queue,
-            volume_index: batch.volume,
-            volume,
             watched: &mut self.watched,
-            slots: &mut self.slots,
-            shares: &mut self.slot_shares,
-            long_shares: &self.long_shares,
-            flight: &mut self.flight,
+            books: &mut self.books,
             walks: &mut self.walks,
             touches: &mut self.touches,
             turn: self.stats.turns.get(),
@@ -274,37 +258,32 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Requests of a volume that the devices may keep for the queue now.
     fn room_of(&mut self, index: u16, volume: VolumeIndex) -> u32 {
-        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+        let Some(queue) = self.queues.get(index) else {
             return 0;
         };
-        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, volume);
-        room_for(
-            queue,
-            volume,
-            (&self.slot_shares, self.slots.requests_free()),
-            (&self.long_shares, self.slots.long_free()),
-            &self.flight,
-        )
+        let owner = Owner { queue: index, volume };
+        let carries_many = queue.settings.volume.is_none();
+        let devices = self.volumes.of(&queue.settings, volume).devices();
+        self.books.room_for(owner, carries_many, devices)
     }
 
     /// Goes on with another volume of a source that carries many, if there is one.
     #[inline]
     fn turns_to_another(&mut self, index: u16, batch: &mut Batch) -> bool {
-        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+        let Some(queue) = self.queues.get_mut(index) else {
             return false;
         };
         if queue.settings.volume.is_some() || batch.budget == 0 || self.touches.are_over() {
             return false;
         }
-        let free = self.slots.requests_free();
-        let next = next_volume(queue, &self.volumes, &self.nowhere, &self.slot_shares, free);
+        let next = self.volumes.next_of(queue, &self.books);
         batch.volume = next.unwrap_or(batch.volume);
         next.is_some()
     }
 
     /// Books what has been answered at once.
     fn end_batch(&mut self, index: u16, batch: &Batch) {
-        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
+        let Some(queue) = self.queues.get_mut(index) else {
             return;
         };
         let settings = &queue.settings;
@@ -318,23 +297,20 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             queue.allowance.settle(&settings.pace, self.now);
         }
         if batch.answered {
-            mark(queue, index, &mut self.touched);
+            queue.mark(index, &mut self.touched);
         }
     }
 }
 
 /// The parts of a reactor that a batch works with, each borrowed by itself.
 struct Intake<'a, S, D> {
-    index: u16,
+    owner: Owner,
     now: Nanos,
     queue: &'a mut Queue<S>,
-    volume_index: VolumeIndex,
-    volume: &'a mut Volume,
-    watched: &'a mut [Option<Device>],
-    slots: &'a mut Slots,
-    shares: &'a mut Shares,
-    long_shares: &'a Shares,
-    flight: &'a mut Flight,
+    /// Where the requests go.
+    route: Option<&'a Route>,
+    watched: &'a mut Watched,
+    books: &'a mut Books,
     walks: &'a mut Walks,
     touches: &'a mut Touches,
     turn: u64,
@@ -379,7 +355,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
     /// Takes one thing from the ring and decides where it goes.
     #[inline(always)]
     fn take(&mut self, batch: &mut Batch) -> Taken {
-        let Some(list) = self.slots.next_list() else {
+        let Some(list) = self.books.slots.next_list() else {
             return Taken::Nothing;
         };
         let request = match self.queue.source.pull(list) {
@@ -409,14 +385,15 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
         let bytes = request.sectors.bytes();
         batch.taken += 1;
         batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
+        let asked = Asked::by(&request);
         let way = way(
             &self.queue.settings,
-            self.volume.route.as_ref(),
+            self.route,
             self.watched,
             list.own_slice(),
-            &request,
+            asked,
         );
-        let Some(slot) = self.slots.claim_request() else {
+        let Some(slot) = self.books.slots.claim_request() else {
             broken("a list without a slot")
         };
         match way {
@@ -457,7 +434,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
     #[cold]
     fn leave_chain(&mut self, batch: &mut Batch) {
         count_followed(self.queue, self.walks, self.turn, batch);
-        self.walks.leave(self.index);
+        self.walks.leave(self.owner.queue);
     }
 
     /// Hands over the request that was held back, and holds back the next one.
@@ -488,16 +465,16 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
             device_lba,
         } = whole;
         let settings = &self.queue.settings;
-        let watched = self.watched.get_mut(device.usize()).and_then(Option::as_mut);
+        let watched = self.watched.get_mut(device);
         let Some(watched) = watched.filter(|device| device.refuses.is_none()) else {
             self.keep(slot, request, device, device_lba);
-            return Some(Stop::Failed(slot, refusal(self.watched, device)));
+            return Some(Stop::Failed(slot, self.watched.refusal(device)));
         };
-        let Some(route) = &self.volume.route else {
+        let Some(route) = self.route else {
             broken("an operation is started by no route")
         };
         let (op, sectors) = (request.op, request.sectors);
-        let list = self.slots.list(slot).own_slice();
+        let list = self.books.slots.list(slot).own_slice();
         let started = self.devices.start(Io {
             device,
             slot,
@@ -520,7 +497,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
                     fault: None,
                     dirtied: if matches!(op, Op::Read) { list } else { &[] },
                 });
-                self.slots.unclaim(slot);
+                self.books.slots.unclaim(slot);
                 batch.answered = true;
                 match op {
                     Op::Read => batch.reads.add(sectors),
@@ -534,16 +511,8 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
                 return Some(Stop::Failed(slot, fault));
             }
             Started::Pending => {
-                ledger::enter(&mut watched.in_flight, "operations on a device");
-                watched.stats.in_flight.set(u64::from(watched.in_flight));
-                if let Some(two) = watched.ask(self.queue.id.attachment) {
-                    self.flight.meet(two);
-                }
                 batch.room = batch.room.saturating_sub(1);
-                self.keep(slot, request, device, device_lba);
-                let kept = self.slots.slot_mut(slot);
-                kept.on_device = true;
-                kept.launched = self.now;
+                self.keep_begun(slot, request, device, device_lba);
                 if sectors > LARGE {
                     self.keep_large(slot, batch);
                 }
@@ -559,33 +528,40 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
         None
     }
 
-    /// Books a large operation as in flight. The batch ends when its attachment has its share there.
+    /// Counts a large operation as in flight. The batch ends when its attachment has its share there.
     #[cold]
     fn keep_large(&mut self, index: SlotIndex, batch: &mut Batch) {
-        let slot = self.slots.slot_mut(index);
+        let slot = self.books.slots.slot(index);
         if !slot.op.moves_data() {
             return;
         }
-        let attachment = self.queue.id.attachment;
-        slot.flight_bytes = slot.sectors.bytes() as u32;
-        self.flight.take(attachment, slot.flight_bytes);
-        self.queue.careful = true;
-        if !self.flight.may_take(attachment, PIECE_BYTES_MAX.into()) {
+        let bytes = slot.sectors.bytes() as u32;
+        self.books.count_flight(index, bytes, self.now);
+        if !self.books.may_fly(self.owner.queue, PIECE_BYTES_MAX.into()) {
             batch.room = 0;
         }
     }
 
-    /// Fills the slot of a request that is not done yet, and books it on its device.
+    /// Books a request that its device has begun.
     #[inline(never)]
+    fn keep_begun(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
+        self.keep(index, request, device, device_lba);
+        let in_flight = self.books.start(index, self.now);
+        if let Some(watched) = self.watched.get_mut(device)
+            && let Some(two) = watched.began(self.queue.id.attachment, in_flight)
+        {
+            self.books.meet(two);
+        }
+    }
+
+    /// Fills the slot of a request that is not done yet, and books it on its device.
+    #[inline]
     fn keep(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
-        let slot = self.slots.slot_mut(index);
-        slot.begin(self.index, self.volume_index, request, self.now);
-        slot.held_by = Some(device);
-        slot.device = device;
-        slot.device_lba = device_lba;
-        self.shares.take(device);
-        self.queue.entered();
-        ledger::enter(&mut self.volume.active, "requests on a volume");
+        let stats = &self.queue.settings.stats;
+        self.books.enter(index, self.owner, request, self.now, stats);
+        self.books.hold(index, device);
+        let slot = self.books.slots.slot_mut(index);
+        (slot.device, slot.device_lba) = (device, device_lba);
     }
 }
 
@@ -616,41 +592,5 @@ fn paid_at_once(request: &Request) -> u64 {
     match request.op.moves_data() {
         true => 0,
         false => request.sectors.bytes(),
-    }
-}
-
-/// Whether anything may be taken from a queue as far as its own large requests and those of its attachment go.
-#[inline]
-fn may_take<S>(
-    queue: &mut Queue<S>,
-    volume: &Volume,
-    shares: &Shares,
-    free: u32,
-    flight: &Flight,
-) -> bool {
-    !queue.careful || may_take_carefully(queue, volume, shares, free, flight)
-}
-
-#[cold]
-fn may_take_carefully<S>(
-    queue: &mut Queue<S>,
-    volume: &Volume,
-    shares: &Shares,
-    free: u32,
-    flight: &Flight,
-) -> bool {
-    let attachment = queue.id.attachment;
-    queue.careful = queue.wants_long || queue.resting > 0 || !flight.is_idle(attachment);
-    queue.resting == 0
-        && flight.may_take(attachment, PIECE_BYTES_MAX.into())
-        && has_list(queue, volume, shares, free)
-}
-
-/// Whether a queue whose next request is long may have a list for it. Of these, too, a queue may hold as many as are left
-/// free, and a device no more than its share.
-fn has_list<S>(queue: &Queue<S>, volume: &Volume, shares: &Shares, free: u32) -> bool {
-    !queue.wants_long || {
-        let devices = volume.route.as_ref().map_or(&[][..], Route::devices);
-        free > queue.long_held && devices.iter().all(|&device| shares.may_take(device, free))
     }
 }

@@ -1,16 +1,16 @@
 //! Where a request goes, and the life of one that lives in a slot: cut or sent on, answered in exactly one place.
 
 use crate::alignment::is_reached;
+use crate::books::{Owner, Place, Slot, Use, Work};
 use crate::rations::whole_range_bytes_max;
-use crate::reactor::{Device, Reactor, broken, mark};
-use crate::slots::{Place, Use, Work};
-use palisade_block::ledger;
+use crate::reactor::{Reactor, broken};
+use crate::watched::Watched;
 use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::mailbox::{AttachmentSettings, Notice};
 use palisade_block::{
     Answer, Devices, Fault, Io, Op, Origin, Pool, Request, Route, Segment, Source, Started, Status,
 };
-use palisade_words::{DeviceIndex, Lba, MemoryId, SECTOR_BYTES, Sectors, SlotIndex, VolumeIndex};
+use palisade_words::{DeviceIndex, Lba, MemoryId, SECTOR_BYTES, Sectors, SlotIndex};
 
 /// Where a request goes.
 pub(crate) enum Way {
@@ -37,19 +37,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Admits a request that is more than one operation, or none, into the slot whose segment list it filled.
     pub(crate) fn admit(
         &mut self,
-        (queue_index, volume): (u16, VolumeIndex),
+        owner: Owner,
         index: SlotIndex,
         request: Request,
         way: Result<Way, Option<Fault>>,
     ) {
-        let now = self.now;
-        let slot = self.slots.slot_mut(index);
-        slot.begin(queue_index, volume, request, now);
-        slot.place = Place::default();
-        self.queue_of(queue_index).entered();
-        if let Some(volume) = self.volumes.get_mut(volume.usize()) {
-            ledger::enter(&mut volume.active, "requests on a volume");
-        }
+        let stats = &self.queues.at(owner.queue).settings.stats;
+        self.books.enter(index, owner, request, self.now, stats);
+        self.books.slots.slot_mut(index).place = Place::default();
         self.go(index, way);
     }
 
@@ -58,8 +53,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         match way {
             Ok(Way::Whole(..)) => broken("a whole request was admitted as another"),
             Ok(Way::Cut(work, device)) => {
-                self.rebook(index, device);
-                self.slots.slot_mut(index).work = work;
+                self.books.hold(index, device);
+                self.books.slots.slot_mut(index).work = work;
                 self.go_on(index);
             }
             Ok(Way::Done) => self.answer(index, Ok(())),
@@ -68,51 +63,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
-    /// Books the slot of a request on the share of its device.
-    #[inline]
-    fn hold(&mut self, index: SlotIndex, device: DeviceIndex) {
-        let slot = self.slots.slot_mut(index);
-        slot.held_by = Some(device);
-        if slot.long {
-            self.long_shares.take(device);
-        }
-        self.slot_shares.take(device);
-    }
-
-    /// Books a cut request on the device it has to wait for. It was booked on the first of its devices; if it stayed
-    /// there while another hangs, the guests of the first would be held back for nothing (invariant 11).
-    pub(crate) fn rebook(&mut self, request: SlotIndex, device: DeviceIndex) {
-        let slot = self.slots.slot(request);
-        let (before, long) = (slot.held_by, slot.long);
-        if before == Some(device) {
-            return;
-        }
-        if let Some(before) = before {
-            self.slot_shares.give(before);
-            if long {
-                self.long_shares.give(before);
-            }
-        }
-        self.hold(request, device);
-    }
-
     /// Hands the operation of a slot to its device.
     pub(crate) fn launch(&mut self, index: SlotIndex) -> Started {
-        let slot = self.slots.slot(index);
+        let slot = self.books.slots.slot(index);
         let (device, op) = (slot.device, slot.op);
-        let Some(Some(queue)) = self.queues.get(slot.queue as usize) else {
-            broken("a request outlived its queue")
-        };
-        let Some(volume) = self.volumes.get(slot.volume.usize()) else {
-            broken("an operation is started of no volume")
-        };
+        let queue = self.queues.at(slot.queue);
+        let volume = self.volumes.get(slot.volume);
         if volume.is_held() {
             broken("an operation is started whose volume is held")
         }
         let Some(route) = &volume.route else {
             broken("an operation is started by no route")
         };
-        let Some(watched) = self.watched.get_mut(device.usize()).and_then(Option::as_mut) else {
+        let Some(watched) = self.watched.get_mut(device) else {
             return Started::Done(Err(Fault::Gone));
         };
         if let Some(fault) = watched.refuses {
@@ -128,13 +91,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             sectors: slot.sectors,
             durable: queue.settings.write_through && matches!(op, Op::Write),
             alone: false,
-            memory: if slot.bounce.is_some() {
+            memory: if slot.bounce().is_some() {
                 MemoryId::POOL
             } else {
                 queue.memory
             },
             segments: if op.moves_data() {
-                self.slots.list(index).as_slice()
+                self.books.slots.list(index).as_slice()
             } else {
                 &[]
             },
@@ -145,14 +108,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let started = self.devices.start(io);
         match started {
             Started::Pending => {
-                ledger::enter(&mut watched.in_flight, "operations on a device");
-                watched.stats.in_flight.set(u64::from(watched.in_flight));
-                if let Some(two) = watched.ask(queue.id.attachment) {
-                    self.flight.meet(two);
+                let in_flight = self.books.start(index, self.now);
+                if let Some(two) = watched.began(queue.id.attachment, in_flight) {
+                    self.books.meet(two);
                 }
-                let slot = self.slots.slot_mut(index);
-                slot.on_device = true;
-                slot.launched = self.now;
             }
             Started::Done(_) => watched.stats.finished.add(1),
             Started::Busy => {}
@@ -162,14 +121,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Takes the end of an operation: of a whole request, or of a part.
     pub(crate) fn completed(&mut self, index: SlotIndex, result: Result<(), Fault>) {
-        let slot = self.slots.slot(index);
-        match slot.used_for {
+        let slot = self.books.slots.slot(index);
+        match slot.used_for() {
             Use::Request if slot.work == Work::Whole => {
                 let op = slot.op;
                 self.count_fault(index, result);
                 match (op, result) {
                     (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => {
-                        self.slots.slot_mut(index).work = Work::Zeroes(Sectors::ZERO);
+                        self.books.slots.slot_mut(index).work = Work::Zeroes(Sectors::ZERO);
                         self.advance(index);
                     }
                     (Op::Discard, Err(Fault::Unsupported)) => self.answer(index, Ok(())),
@@ -188,7 +147,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Counts a device's fault with the device and with the attachment.
     pub(crate) fn count_fault(&mut self, index: SlotIndex, result: Result<(), Fault>) {
         let Err(fault) = result else { return };
-        let slot = self.slots.slot(index);
+        let slot = self.books.slots.slot(index);
         // "Not offered" is an ability of the device, answered by other means, and no failure.
         if fault == Fault::Unsupported && matches!(slot.op, Op::Discard | Op::WriteZeroes { .. }) {
             return;
@@ -199,17 +158,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         // What a guest does to itself says nothing of a disk that others share.
         if fault.origin() != Origin::Guest
-            && let Some(device) = self.device(device)
+            && let Some(device) = self.watched.get(device)
         {
             device.stats.failed(fault);
         }
-        self.queue_of(queue).settings.stats.failed(fault);
+        self.queues.at(queue).settings.stats.failed(fault);
     }
 
     /// A device has refused this node: nothing more is started on it, as what it refuses now it might take once its
     /// reservation has passed on, when this node has nothing to say any more (invariant 5).
     fn stop_fenced(&mut self, index: DeviceIndex) {
-        let Some(device) = self.device_mut(index) else {
+        let Some(device) = self.watched.get_mut(index) else {
             return;
         };
         if device.refuses.is_none() {
@@ -221,8 +180,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Answers a request that does not fit the volume or may not be done.
     fn refuse(&mut self, index: SlotIndex) {
-        let queue = self.slots.slot(index).queue;
-        self.queue_of(queue).settings.stats.refused.add(1);
+        let queue = self.books.slots.slot(index).queue;
+        self.queues.at(queue).settings.stats.refused.add(1);
         self.answer_with(index, Status::IoErr, None);
     }
 
@@ -239,105 +198,75 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// The one place where a request ends that had a slot (invariant 1); what is answered at once ends in `batch`. Both
     /// need the token, of which there is one.
     fn answer_with(&mut self, index: SlotIndex, status: Status, fault: Option<Fault>) {
-        let slot = self.slots.slot_mut(index);
+        let slot = self.books.slots.slot_mut(index);
         let Some(token) = slot.token.take() else {
             broken("a request was answered twice")
         };
-        let (op, queue_index, volume) = (slot.op, slot.queue, slot.volume);
+        let (op, queue_index) = (slot.op, slot.queue);
         let bytes = if status == Status::Ok && op != Op::Flush {
             slot.sectors.bytes()
         } else {
             0
         };
         let latency = self.now.since(slot.started);
-        let (held_by, long) = (slot.held_by.take(), slot.long);
-        let flight_bytes = std::mem::take(&mut slot.flight_bytes);
-        if slot.waits {
-            self.wait_no_more(index);
-        }
-
-        if let Some(device) = held_by {
-            self.slot_shares.give(device);
-            if long {
-                self.long_shares.give(device);
-            }
-        }
-
         let dirtied = if op == Op::Read {
-            self.slots.list(index).as_slice()
+            self.books.slots.list(index).as_slice()
         } else {
             &[]
         };
-        let Some(queue) = self.queues.get_mut(queue_index as usize).and_then(Option::as_mut) else {
-            broken("a request outlived its queue")
-        };
+        let queue = self.queues.at_mut(queue_index);
         queue.source.finish(Answer {
             token,
             status,
             fault,
             dirtied,
         });
-        mark(queue, queue_index, &mut self.touched);
-        if flight_bytes != 0 {
-            self.flight.give(queue.id.attachment, flight_bytes);
-        }
-        if long {
-            ledger::leave(&mut queue.long_held, "long requests of a queue");
-            self.slots.take_back(index);
-        }
-        ledger::leave(&mut queue.in_flight, "requests of a queue");
-        let stats = &queue.settings.stats;
-        stats.in_flight.sub(1);
-        stats.answered(op, status, bytes, latency.0);
-        self.slots.release(index);
-        self.left_volume(volume);
+        queue.mark(queue_index, &mut self.touched);
+        queue.settings.stats.answered(op, status, bytes, latency.0);
+        self.exit(index);
     }
-}
 
-impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Ends a request without an answer: of all that was begun of it nothing is in flight, and it comes again to whoever
     /// serves its queue next.
     #[cold]
     pub(crate) fn leave(&mut self, index: SlotIndex) {
-        let slot = self.slots.slot_mut(index);
-        let Some(token) = slot.token.take() else {
+        let Some(token) = self.books.slots.slot_mut(index).token.take() else {
             broken("a request was answered and then left")
         };
         token.spend();
-        let (held_by, long) = (slot.held_by.take(), slot.long);
-        let (queue_index, volume) = (slot.queue, slot.volume);
-        let flight_bytes = std::mem::take(&mut slot.flight_bytes);
-        self.wait_no_more(index);
-        if let Some(device) = held_by {
-            self.slot_shares.give(device);
-            if long {
-                self.long_shares.give(device);
-            }
-        }
-        if long {
-            self.slots.take_back(index);
-        }
-        let queue = self.queue_of(queue_index);
-        if long {
-            ledger::leave(&mut queue.long_held, "long requests of a queue");
-        }
-        ledger::leave(&mut queue.in_flight, "requests of a queue");
-        queue.settings.stats.in_flight.sub(1);
-        let attachment = queue.id.attachment;
-        if flight_bytes != 0 {
-            self.flight.give(attachment, flight_bytes);
-        }
-        self.slots.release(index);
-        self.left_volume(volume);
+        self.exit(index);
+    }
+
+    /// A request goes that has been answered or left; a mapping that waited for this comes into use.
+    #[inline]
+    fn exit(&mut self, index: SlotIndex) {
+        let queue = self.books.slots.slot(index).queue;
+        let stats = &self.queues.at(queue).settings.stats;
+        let volume = self.books.exit(index, stats);
+        self.settle_if_drained(volume);
     }
 }
 
-/// With what a device ends that gets nothing more.
-#[cold]
-#[inline(never)]
-pub(crate) fn refusal(watched: &[Option<Device>], device: DeviceIndex) -> Fault {
-    let device = watched.get(device.usize()).and_then(Option::as_ref);
-    device.and_then(|device| device.refuses).unwrap_or(Fault::Gone)
+/// What a request asks of its volume.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    op: Op,
+    lba: Lba,
+    sectors: Sectors,
+}
+
+impl Asked {
+    #[inline(always)]
+    pub(crate) fn by(request: &Request) -> Asked {
+        let Request { op, lba, sectors, .. } = *request;
+        Asked { op, lba, sectors }
+    }
+
+    /// By the request in a slot, once more.
+    pub(crate) fn again(slot: &Slot) -> Asked {
+        let Slot { op, lba, sectors, .. } = *slot;
+        Asked { op, lba, sectors }
+    }
 }
 
 /// The same as [`way`], for requests that are not the usual ones: that is inlined where they are taken, and nowhere else.
@@ -345,11 +274,11 @@ pub(crate) fn refusal(watched: &[Option<Device>], device: DeviceIndex) -> Fault 
 pub(crate) fn way_of_other(
     settings: &AttachmentSettings,
     route: Option<&Route>,
-    watched: &[Option<Device>],
+    watched: &Watched,
     segments: &[Segment],
-    request: &Request,
+    asked: Asked,
 ) -> Result<Way, Option<Fault>> {
-    way(settings, route, watched, segments, request)
+    way(settings, route, watched, segments, asked)
 }
 
 /// Decides how a request is carried out. `Err(None)`: it does not fit the volume or may not be done.
@@ -357,11 +286,11 @@ pub(crate) fn way_of_other(
 pub(crate) fn way(
     settings: &AttachmentSettings,
     route: Option<&Route>,
-    watched: &[Option<Device>],
+    watched: &Watched,
     segments: &[Segment],
-    request: &Request,
+    asked: Asked,
 ) -> Result<Way, Option<Fault>> {
-    let Request { op, lba, sectors, .. } = *request;
+    let Asked { op, lba, sectors } = asked;
     if settings.read_only && op.changes() {
         return Err(None);
     }
@@ -381,7 +310,7 @@ pub(crate) fn way(
     let Some(run) = route.run_at(lba) else {
         return Ok(Way::Done);
     };
-    let device = watched.get(run.device.usize()).and_then(Option::as_ref);
+    let device = watched.get(run.device);
     let limits = &device.ok_or(Some(Fault::Gone))?.limits;
     let block_mask = u64::from(limits.block_bytes) / SECTOR_BYTES - 1;
     if (lba.0 | sectors.0) & block_mask != 0 {
@@ -408,12 +337,12 @@ pub(crate) fn way(
 /// Whether a range over several runs has whole blocks of each of their devices, which may differ. One that has not is
 /// refused as a whole: it would be written in part, and the refusal of the device counted with a disk that others share.
 #[cold]
-fn has_whole_blocks(route: &Route, watched: &[Option<Device>], mut lba: Lba, end: Lba) -> bool {
+fn has_whole_blocks(route: &Route, watched: &Watched, mut lba: Lba, end: Lba) -> bool {
     while lba.0 < end.0 {
         let Some(run) = route.run_at(lba) else { return true };
         let into_run = lba.since(run.volume).0;
         let sectors = (run.sectors.0 - into_run).min(end.0 - lba.0);
-        let device = watched.get(run.device.usize()).and_then(Option::as_ref);
+        let device = watched.get(run.device);
         let block_bytes = device.map_or(0, |device| device.limits.block_bytes);
         let block_sectors = Sectors::from_bytes(block_bytes.into()).0.max(1);
         if !(run.lba.0 + into_run).is_multiple_of(block_sectors) || !sectors.is_multiple_of(block_sectors) {

@@ -2,11 +2,11 @@
 
 use crate::mapping::Volume;
 use crate::pace::Allowance;
-use crate::ranges::Ranges;
-use crate::rations::{Ration, bounded};
-use crate::reactor::{Device, Queue, Reactor, broken};
+use crate::queue::Queue;
+use crate::rations::bounded;
+use crate::reactor::Reactor;
+use crate::watched::Device;
 use palisade_block::ledger;
-use palisade_block::limits::SEGMENTS_PER_SLOT;
 use palisade_block::mailbox::{AttachmentSettings, Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
 use palisade_block::{Devices, Fault, Nanos, Pool, Source};
@@ -89,44 +89,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         let lease = source.lease();
         let memory = self.devices.keep(&lease);
-        let queue = Queue {
-            id,
-            source,
-            settings,
-            lease,
-            memory,
-            in_flight: 0,
-            parked: 0,
-            unpublished: false,
-            stopping: false,
-            leaving: false,
-            is_urgent: false,
-            throttled: false,
-            allowance: Allowance::default(),
-            segments_max: SEGMENTS_PER_SLOT,
-            long_held: 0,
-            wants_long: false,
-            resting: 0,
-            ration: Ration::default(),
-            careful: false,
-        };
-        self.flight.open(id.attachment);
-        for ranges in &mut self.ranges {
-            ranges.open(id.attachment);
-        }
-        let index = match self.queues.iter().position(Option::is_none) {
-            Some(index) => index,
-            None => {
-                self.queues.push(None);
-                self.queues.len() - 1
-            }
-        };
-        self.queues[index] = Some(queue);
-        self.active.push(index as u16);
+        let attachment = id.attachment;
+        let index = self.queues.add(Queue::new(id, settings, source, (lease, memory)));
+        self.books.open_queue(index, attachment);
+        self.active.push(index);
     }
 
     fn stop_queue(&mut self, id: QueueId) {
-        match self.queues.iter_mut().flatten().find(|queue| queue.id == id) {
+        match self.queues.named(id) {
             Some(queue) if !queue.stopping => {
                 queue.stopping = true;
                 ledger::enter(&mut self.stopping, "what comes to rest");
@@ -141,8 +111,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     fn leave_queue(&mut self, id: QueueId) {
-        let stopping = |queue: &&mut Queue<S>| queue.id == id && queue.stopping;
-        if let Some(queue) = self.queues.iter_mut().flatten().find(stopping) {
+        let queue = self.queues.named(id);
+        if let Some(queue) = queue.filter(|queue| queue.stopping) {
             queue.leaving = queue.source.remembers();
             queue.is_urgent = !queue.leaving;
             match queue.leaving {
@@ -164,10 +134,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         for position in (0..self.active.len()).rev() {
             let index = self.active[position];
             // Its answers have been published: this comes after that in a turn, and no answers are given between two.
+            let in_flight = self.books.in_flight(index);
             let at_rest = |queue: &mut Queue<S>| {
-                queue.stopping && queue.in_flight == 0 && (queue.leaving || queue.source.backlog() == 0)
+                queue.stopping && in_flight == 0 && (queue.leaving || queue.source.backlog() == 0)
             };
-            let Some(queue) = self.queues[index as usize].take_if(at_rest) else {
+            let Some(queue) = self.queues.take_if(index, at_rest) else {
                 continue;
             };
             assert!(
@@ -184,18 +155,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         debug_assert_eq!(
             self.stopping as usize,
-            self.queues
-                .iter()
-                .flatten()
-                .filter(|queue| queue.stopping)
-                .count()
-                + self.revoking.len(),
+            self.queues.iter().filter(|(_, queue)| queue.stopping).count() + self.revoking.len(),
             "what comes to rest"
         );
     }
 
     fn revoke(&mut self, attachment: AttachmentIndex) {
-        for queue in self.queues.iter_mut().flatten() {
+        for (_, queue) in self.queues.iter_mut() {
             queue.settings.revoked |= queue.id.attachment == attachment;
         }
         self.revoke_parked(attachment);
@@ -209,8 +175,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     fn tell_revoked(&mut self) {
         for position in (0..self.revoking.len()).rev() {
             let attachment = self.revoking[position];
-            let has_more = |queue: &Queue<S>| queue.id.attachment == attachment && queue.in_flight > 0;
-            if !self.queues.iter().flatten().any(has_more) {
+            let books = &self.books;
+            let has_more = |(index, queue): (u16, &Queue<S>)| {
+                queue.id.attachment == attachment && books.in_flight(index) > 0
+            };
+            if !self.queues.iter().any(has_more) {
                 self.revoking.swap_remove(position);
                 ledger::leave(&mut self.stopping, "what comes to rest");
                 self.notices.push_back(Notice::Revoked { attachment });
@@ -219,17 +188,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     fn set_attachment(&mut self, attachment: AttachmentIndex, settings: &AttachmentSettings) {
-        for queue in self
-            .queues
-            .iter_mut()
-            .flatten()
-            .filter(|queue| queue.id.attachment == attachment)
-        {
+        let of_it = |(_, queue): &(u16, &mut Queue<S>)| queue.id.attachment == attachment;
+        for (index, queue) in self.queues.iter_mut().filter(of_it) {
             // They are counted where their end will be.
-            queue.settings.stats.in_flight.sub(queue.in_flight.into());
-            queue.settings.stats.parked.sub(queue.parked.into());
-            settings.stats.in_flight.add(queue.in_flight.into());
-            settings.stats.parked.add(queue.parked.into());
+            let in_flight = self.books.in_flight(index).into();
+            let parked = self.books.parked(index).into();
+            queue.settings.stats.in_flight.sub(in_flight);
+            queue.settings.stats.parked.sub(parked);
+            settings.stats.in_flight.add(in_flight);
+            settings.stats.parked.add(parked);
             // The volume of an attachment never changes; it keeps the one its requests in flight are booked on. One that
             // was taken away does not come back.
             queue.settings = AttachmentSettings {
@@ -246,51 +213,23 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let Some(limits) = self.devices.limits(index).map(bounded) else {
             return;
         };
-        if self.device(index).is_some_and(|device| device.in_flight > 0) {
-            broken("a device comes in the place of one that has operations in flight")
-        }
-        if self.watched.len() <= index.usize() {
-            self.watched.resize_with(index.usize() + 1, || None);
-        }
-        let device = Device {
-            limits,
-            stats,
-            deadline,
-            in_flight: 0,
-            refuses: None,
-            dropped: false,
-            stalled: false,
-            asked_by: None,
-        };
-        while self.ranges.len() <= index.usize() {
-            self.ranges.push(Ranges::new(&self.flight));
-        }
-        self.ranges[index.usize()].serve(&limits);
-        for shares in [
-            &mut self.slot_shares,
-            &mut self.part_shares,
-            &mut self.buffer_shares,
-            &mut self.long_shares,
-        ] {
-            shares.open(index);
-        }
-        self.watched[index.usize()] = Some(device);
+        self.books.open_device(index, &limits);
+        self.watched.add(index, Device::new(limits, stats, deadline));
     }
 
     fn close_device(&mut self, index: DeviceIndex) {
-        if let Some(device) = self.device_mut(index) {
+        if let Some(device) = self.watched.get_mut(index) {
             (device.dropped, device.refuses) = (true, Some(Fault::Gone));
-            if device.in_flight > 0 {
+            if self.books.on_device(index) > 0 {
                 return;
             }
         }
         self.notices.push_back(Notice::DeviceClosed { device: index });
     }
 
+    /// A volume that this reactor is told of.
     pub(crate) fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
-        if self.volumes.len() <= index.usize() {
-            self.volumes.resize_with(index.usize() + 1, Volume::default);
-        }
-        &mut self.volumes[index.usize()]
+        self.books.open_volume(index);
+        self.volumes.known(index)
     }
 }

@@ -30,6 +30,7 @@
 
 mod alignment;
 mod batch;
+mod books;
 mod carry;
 mod control;
 pub mod idle;
@@ -37,15 +38,16 @@ mod mapping;
 pub mod pace;
 mod parking;
 mod parts;
+mod queue;
 mod ranges;
 mod rations;
 pub mod reactor;
-mod shares;
-mod slots;
 mod stall;
 mod steps;
 mod touches;
+mod volumes;
 mod walks;
+mod watched;
 
 pub use idle::{Idle, IdlePolicy};
 pub use reactor::{RETRY_AFTER, Reactor, ReactorConfig};

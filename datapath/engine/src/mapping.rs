@@ -53,10 +53,6 @@ pub(crate) struct Volume {
     is_failing: bool,
     /// Of which devices of the route it has been told that requests are parked, by their place in it.
     told: Box<[bool]>,
-    /// Requests in slots that are not parked.
-    pub(crate) active: u32,
-    /// Requests that wait until the volume is not held.
-    pub(crate) parked: u32,
 }
 
 /// A mapping that is agreed on.
@@ -109,6 +105,12 @@ fn is_of_another(before: Option<&Route>, after: Option<&Route>) -> bool {
 }
 
 impl Volume {
+    /// The devices that its requests go to.
+    #[inline(always)]
+    pub(crate) fn devices(&self) -> &[DeviceIndex] {
+        self.route.as_ref().map_or(&[], Route::devices)
+    }
+
     /// The configuration in force.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
@@ -207,8 +209,7 @@ impl Volume {
 
     /// Whether it is to be told that requests are parked by a fault of this device: the first time.
     pub(crate) fn tells_parked(&mut self, device: DeviceIndex) -> bool {
-        let devices = self.route.as_ref().map_or(&[][..], Route::devices);
-        let place = devices.iter().position(|on| *on == device);
+        let place = self.devices().iter().position(|on| *on == device);
         let told = place.and_then(|place| self.told.get_mut(place));
         told.is_some_and(|told| !std::mem::replace(told, true))
     }
@@ -219,13 +220,9 @@ impl Volume {
         self.told.len() + decided
     }
 
-    /// Nothing is active: what is decided on comes into force, and what is announced may be told. What has happened, in
-    /// order.
+    /// Nothing is active, as the books say: what is decided on comes into force, and what is announced may be told. What has
+    /// happened, in order.
     pub(crate) fn settle(&mut self) -> [Option<Settled>; 2] {
-        assert!(
-            self.active == 0,
-            "a mapping changes under requests that are on their way"
-        );
         let in_force = self.decided.take().map(|decided| {
             let Decided {
                 generation,

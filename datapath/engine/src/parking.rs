@@ -11,13 +11,13 @@
 //! of a lost way before somebody has decided. What such a device has answered does not say that a write will not land any
 //! more; whoever sends `Resume` has made that impossible, by fencing or by draining.
 
-use crate::carry::way_of_other;
+use crate::books::{Parked, Use};
+use crate::carry::{Asked, way_of_other};
 use crate::mapping::{Cancelling, Settled, Volume};
-use crate::reactor::{Queue, Reactor, broken, volume_of};
-use crate::slots::{Parked, Place, Use};
-use palisade_block::ledger;
+use crate::queue::Queue;
+use crate::reactor::Reactor;
 use palisade_block::mailbox::Notice;
-use palisade_block::{Devices, Fault, Pool, Request, Route, Source};
+use palisade_block::{Devices, Fault, Pool, Route, Source};
 use palisade_words::{AttachmentIndex, Generation, QueueId, SlotIndex, VolumeIndex};
 
 /// Parked requests that one turn sends again at most.
@@ -76,21 +76,23 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Parks what no device has of a volume that is held. What devices have is waited for.
     fn hold_volume(&mut self, index: VolumeIndex) {
         self.take_back_blocked(index);
-        let mut released = std::mem::take(&mut self.released);
-        released.retain(|&request| !self.is_of(request, index));
-        self.released = released;
-        for request in self.slots.requests() {
-            let slot = self.slots.slot(request);
-            if slot.used_for != Use::Request || slot.parked.is_some() || !self.is_of(request, index) {
+        let slots = &self.books.slots;
+        let is_others = |request: &SlotIndex| slots.slot(*request).volume != index;
+        self.books.lines.released.retain(is_others);
+        for request in self.books.slots.requests() {
+            let slot = self.books.slots.slot(request);
+            if slot.used_for() != Use::Request || slot.parked().is_some() || slot.volume != index {
                 continue;
             }
-            let is_on_device = slot.on_device || slot.outstanding > 0;
+            let is_on_device = slot.is_on_device() || slot.outstanding() > 0;
             let has_fault = slot.fault.is_some();
-            self.wait_no_more(request);
+            self.books.wait_no_more(request);
             match is_on_device {
                 true => {}
                 // It ends with an error, whatever is decided; so does what has met a fault while a part of it waited.
-                false if self.is_revoked(request) || has_fault => self.released.push_back(request),
+                false if self.is_revoked(request) || has_fault => {
+                    self.books.lines.released.push_back(request)
+                }
                 false => drop(self.park_quietly(request, Parked::Held)),
             }
         }
@@ -99,40 +101,25 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Takes back operations that their device had no room for.
     fn take_back_blocked(&mut self, index: VolumeIndex) {
-        for _ in 0..self.blocked.len() {
-            let Some(operation) = self.blocked.pop_front() else {
+        for _ in 0..self.books.lines.blocked.len() {
+            let Some(operation) = self.books.lines.blocked.pop_front() else {
                 break;
             };
-            if !self.is_of(operation, index) {
-                self.blocked.push_back(operation);
-            } else if self.slots.slot(operation).used_for == Use::Part {
+            let slot = self.books.slots.slot(operation);
+            if slot.volume != index {
+                self.books.lines.blocked.push_back(operation);
+            } else if slot.used_for() == Use::Part {
                 self.take_back_part(operation);
             }
         }
     }
 
     /// Takes back a part that no device has taken: its request is begun anew when its other parts have come back.
-    pub(crate) fn take_back_part(&mut self, part: SlotIndex) {
-        let slot = self.slots.slot_mut(part);
-        assert!(
-            slot.used_for == Use::Part && !slot.on_device,
-            "{part:?} is taken back, which a device has"
-        );
-        let (parent, device) = (slot.parent, slot.device);
-        let (flight_bytes, bounce) = (std::mem::take(&mut slot.flight_bytes), slot.bounce.take());
-        if flight_bytes != 0 {
-            self.land(part, flight_bytes, Err(Fault::TimedOut));
-        }
-        self.part_shares.give(device);
-        if let Some(buffer) = bounce {
-            self.buffer_shares.give(device);
-            self.pool.give(buffer);
-            self.count_buffers();
-        }
-        self.slots.release(part);
-        let request = self.slots.slot_mut(parent);
+    fn take_back_part(&mut self, part: SlotIndex) {
+        let parent = self.books.slots.slot(part).parent;
+        self.give_back_part(part, Err(Fault::TimedOut));
+        let request = self.books.slots.slot_mut(parent);
         request.again = request.again.or(Some(request.work.anew()));
-        ledger::leave(&mut request.outstanding, "parts of a request");
     }
 
     /// Whether the rest of a request is left to whoever serves its queue next.
@@ -145,15 +132,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.queue_of_slot(request).settings.revoked
     }
 
-    /// Whether a slot's request is on this volume.
-    fn is_of(&self, slot: SlotIndex, index: VolumeIndex) -> bool {
-        self.slots.slot(slot).volume == index
+    /// The queue of a slot's request.
+    fn queue_of_slot(&self, slot: SlotIndex) -> &Queue<S> {
+        self.queues.at(self.books.slots.slot(slot).queue)
     }
 
-    /// The volume of a slot's request. A source may name one that this reactor was never told of.
-    pub(crate) fn volume_of_slot(&self, slot: SlotIndex) -> &Volume {
-        let volume = self.volumes.get(self.slots.slot(slot).volume.usize());
-        volume.unwrap_or(&self.nowhere)
+    /// The volume of a slot's request.
+    fn volume_of_slot(&self, slot: SlotIndex) -> &Volume {
+        self.volumes.get(self.books.slots.slot(slot).volume)
     }
 
     /// Whether nothing of a request may be started just now.
@@ -185,15 +171,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     #[cold]
     fn park_by_fault(&mut self, request: SlotIndex, fault: Fault) {
-        self.wait_no_more(request);
+        self.books.wait_no_more(request);
         if self.is_left(request) {
             return self.leave(request);
         }
         // Of a device that was never given to this reactor the request knows nothing.
-        let route = self.volume_of_slot(request).route.as_ref();
-        let mut devices = route.map_or(&[][..], Route::devices).iter().copied();
-        let lacking = devices.find(|device| fault == Fault::Gone && self.device(*device).is_none());
-        let device = lacking.unwrap_or(self.slots.slot(request).device);
+        let mut devices = self.volume_of_slot(request).devices().iter().copied();
+        let lacking = devices.find(|device| fault == Fault::Gone && self.watched.get(*device).is_none());
+        let device = lacking.unwrap_or(self.books.slots.slot(request).device);
         let index = self.park_quietly(request, Parked::Fault(fault));
         if self.volume_mut(index).tells_parked(device) {
             self.notices.push_back(Notice::Parked {
@@ -218,7 +203,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.each_parked(of, |reactor, request, why| {
             if let Parked::Fault(fault) = why {
                 reactor.release(request);
-                reactor.slots.slot_mut(request).fault = Some(fault);
+                reactor.books.slots.slot_mut(request).fault = Some(fault);
             }
         });
     }
@@ -229,9 +214,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         of: impl Fn(&Queue<S>, VolumeIndex) -> bool,
         mut visit: impl FnMut(&mut Self, SlotIndex, Parked),
     ) {
-        for request in self.slots.requests() {
-            let slot = self.slots.slot(request);
-            if let Some(why) = slot.parked
+        for request in self.books.slots.requests() {
+            let slot = self.books.slots.slot(request);
+            if let Some(why) = slot.parked()
                 && of(self.queue_of_slot(request), slot.volume)
             {
                 visit(self, request, why);
@@ -240,101 +225,67 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     fn park_quietly(&mut self, request: SlotIndex, why: Parked) -> VolumeIndex {
-        let slot = self.slots.slot_mut(request);
-        assert!(
-            slot.used_for == Use::Request && slot.parked.is_none() && !slot.waits,
-            "{request:?} is parked that is no request, is parked already or waits for something else"
-        );
-        assert!(
-            !slot.on_device && slot.outstanding == 0,
-            "{request:?} is parked while a device has something of it"
-        );
-        // It is sent again whole in any case.
-        (slot.parked, slot.again) = (Some(why), None);
-        let flight_bytes = std::mem::take(&mut slot.flight_bytes);
-        let (queue, index) = (slot.queue, slot.volume);
-        let queue = self.queue_of(queue);
-        ledger::enter(&mut queue.parked, "parked requests of a queue");
-        queue.settings.stats.parked.add(1);
-        let attachment = queue.id.attachment;
-        if flight_bytes != 0 {
-            self.flight.give(attachment, flight_bytes);
-        }
-        let volume = self.volume_mut(index);
-        ledger::leave(&mut volume.active, "requests on a volume");
-        ledger::enter(&mut volume.parked, "parked requests of a volume");
+        let slot = self.books.slots.slot(request);
+        let (queue, volume) = (slot.queue, slot.volume);
+        let stats = &self.queues.at(queue).settings.stats;
+        self.books.park(request, why, stats);
         self.stats.parked.add(1);
-        index
+        volume
     }
 
     /// It is parked no more: somebody has decided what becomes of it.
     fn unpark(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        assert!(
-            slot.parked.take().is_some(),
-            "{request:?} is taken from where it is not parked"
-        );
-        slot.fault = None;
-        let (queue, index) = (slot.queue, slot.volume);
-        let queue = self.queue_of(queue);
-        ledger::leave(&mut queue.parked, "parked requests of a queue");
-        queue.settings.stats.parked.sub(1);
-        let volume = self.volume_mut(index);
-        ledger::leave(&mut volume.parked, "parked requests of a volume");
-        ledger::enter(&mut volume.active, "requests on a volume");
+        let queue = self.books.slots.slot(request).queue;
+        let stats = &self.queues.at(queue).settings.stats;
+        self.books.unpark(request, stats);
         self.stats.parked.sub(1);
     }
 
     /// It is sent again in one of the next turns.
     fn release(&mut self, request: SlotIndex) {
         self.unpark(request);
-        self.released.push_back(request);
+        self.books.lines.released.push_back(request);
     }
 
     /// What is parked of a volume goes on once that is not held. What a fault has parked waits for a decision before.
     fn release_parked(&mut self, index: VolumeIndex, is_decided: bool) {
-        let volume = self.volume_mut(index);
-        if volume.parked == 0 {
+        if self.books.parked_of(index) == 0 {
             return;
         }
-        let is_held = volume.is_held();
+        let is_held = self.volumes.get(index).is_held();
         let mut left = 0;
         self.each_parked(
             |_, volume| volume == index,
             |reactor, request, why| match why {
                 Parked::Fault(_) if !is_decided => left += 1,
                 _ if is_held => {
-                    reactor.slots.slot_mut(request).parked = Some(Parked::Held);
+                    reactor.books.park_for(request, Parked::Held);
                     left += 1;
                 }
                 _ => reactor.release(request),
             },
         );
-        let parked = self.volume_mut(index).parked;
-        assert!(parked == left, "a parked request is forgotten");
+        assert!(
+            self.books.parked_of(index) == left,
+            "a parked request is forgotten"
+        );
     }
 
-    /// Books the end of a request on its volume; a mapping that waited for this comes into use.
+    /// A mapping that has waited until nothing of a volume is active comes into use.
     #[inline]
-    pub(crate) fn left_volume(&mut self, index: VolumeIndex) {
-        let Some(volume) = self.volumes.get_mut(index.usize()) else {
-            return;
-        };
-        ledger::leave(&mut volume.active, "requests on a volume");
-        self.settle_if_drained(index);
-    }
-
-    #[inline]
-    fn settle_if_drained(&mut self, index: VolumeIndex) {
-        match self.volumes.get(index.usize()) {
-            Some(volume) if volume.active == 0 && volume.is_held() => self.settle_volume(index),
-            _ => {}
+    pub(crate) fn settle_if_drained(&mut self, index: VolumeIndex) {
+        if self.volumes.get(index).is_held() && self.books.active(index) == 0 {
+            self.settle_volume(index);
         }
     }
 
     /// No device has anything of a volume that is held.
     #[cold]
     fn settle_volume(&mut self, index: VolumeIndex) {
+        assert!(
+            self.books.active(index) == 0,
+            "a mapping changes under requests that are on their way"
+        );
         let happened = self.volume_mut(index).settle();
         for settled in happened.into_iter().flatten() {
             let volume = index;
@@ -353,9 +304,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn send_released(&mut self) -> usize {
         let mut sent = 0;
         while sent < SENDS_TRIED
-            && let Some(request) = self.released.pop_front()
+            && let Some(request) = self.books.lines.released.pop_front()
         {
-            let queue = self.slots.slot(request).queue;
+            let queue = self.books.slots.slot(request).queue;
             self.send_again(request);
             self.end_step(queue);
             sent += 1;
@@ -366,41 +317,27 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Sends a request from its beginning, by the route in force. It goes in pieces whatever its size, so that many that are
     /// sent again at once share turns as large requests do.
     fn send_again(&mut self, index: SlotIndex) {
-        let slot = self.slots.slot_mut(index);
+        let slot = self.books.slots.slot_mut(index);
         assert!(
-            slot.parked.is_none() && !slot.on_device && slot.outstanding == 0 && !slot.waits,
+            slot.parked().is_none() && !slot.is_on_device() && slot.outstanding() == 0 && !slot.waits(),
             "{index:?} is sent again while it is somewhere else"
         );
         if let Some(fault) = slot.fault.take() {
             slot.again = None;
             return self.conclude(index, Err(fault));
         }
-        let Some(token) = slot.token.take() else {
-            broken("a request was answered and then sent again")
-        };
-        let request = Request {
-            token,
-            op: slot.op,
-            lba: slot.lba,
-            sectors: slot.sectors,
-        };
-        let (queue_index, volume_index, started) = (slot.queue, slot.volume, slot.started);
-        let Some(Some(queue)) = self.queues.get(queue_index as usize) else {
-            broken("a request outlived its queue")
-        };
-        let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, volume_index);
+        slot.start_over();
+        let slot = self.books.slots.slot(index);
+        let settings = &self.queues.at(slot.queue).settings;
         let way = way_of_other(
-            &queue.settings,
-            volume.route.as_ref(),
+            settings,
+            self.volumes.of(settings, slot.volume).route.as_ref(),
             &self.watched,
-            self.slots.list(index).as_slice(),
-            &request,
+            self.books.slots.list(index).as_slice(),
+            Asked::again(slot),
         );
-        let slot = self.slots.slot_mut(index);
-        slot.again = None;
-        slot.begin(queue_index, volume_index, request, started);
-        (slot.place, slot.cut_sectors, slot.lacks_buffer) = (Place::default(), Default::default(), false);
-        self.go(index, way.map(|way| way.in_pieces(self.slots.slot(index).op)));
+        let op = slot.op;
+        self.go(index, way.map(|way| way.in_pieces(op)));
     }
 
     /// Ends what is parked of a queue that is left: it comes again to whoever serves the queue next.

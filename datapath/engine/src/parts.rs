@@ -3,14 +3,12 @@
 //! that cannot do so by itself. They are cut into parts; each part is an operation with a slot of its own.
 
 use crate::alignment::{Alignment, is_aligned};
+use crate::books::{Part, Place, Use, Work};
 use crate::pace;
-use crate::ranges::Ranges;
 use crate::rations::RangePiece;
 use crate::reactor::{Reactor, broken};
-use crate::slots::{Place, Use, Work};
 use crate::touches;
-use palisade_block::ledger;
-use palisade_block::limits::{BOUNCE_BYTES, RANGE_BYTES_FIRST};
+use palisade_block::limits::BOUNCE_BYTES;
 use palisade_block::{Devices, Fault, Op, Pool, Segment, SegmentList, Source, Started};
 use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
 
@@ -54,27 +52,27 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// last.
     pub(crate) fn advance(&mut self, request: SlotIndex) {
         loop {
-            let slot = self.slots.slot(request);
+            let slot = self.books.slots.slot(request);
             let stop = slot.fault.is_some() || slot.again.is_some();
             match if stop { Ok(None) } else { self.next_piece(request) } {
                 Ok(Some(_)) if self.is_left(request) => {
-                    if self.slots.slot(request).outstanding == 0 {
+                    if self.books.slots.slot(request).outstanding() == 0 {
                         self.leave(request);
                     }
                     return;
                 }
                 // What is begun is waited for; the rest of it no more.
                 Ok(Some(_)) if self.is_revoked(request) => {
-                    self.slots.slot_mut(request).fault = Some(Fault::Gone);
+                    self.books.slots.slot_mut(request).fault = Some(Fault::Gone);
                 }
                 Ok(Some(_)) if self.is_held(request) => {
-                    if self.slots.slot(request).outstanding == 0 {
+                    if self.books.slots.slot(request).outstanding() == 0 {
                         self.park(request);
                     }
                     return;
                 }
                 Ok(Some(piece)) if !self.may_begin(request, &piece) => {
-                    return self.rest(request, piece.range_bytes == 0);
+                    return self.books.rest(request, piece.range_bytes == 0);
                 }
                 Ok(Some(piece)) => match self.cut(request, &piece) {
                     Cut::Sent => {
@@ -89,8 +87,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                         self.has_touched_enough();
                     }
                     Cut::Short => {
-                        self.rebook(request, piece.device);
-                        return self.wait(request);
+                        self.books.hold(request, piece.device);
+                        return self.books.wait(request);
                     }
                 },
                 Ok(None) => {
@@ -98,7 +96,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                         return;
                     }
                 }
-                Err(fault) => self.slots.slot_mut(request).fault = Some(fault),
+                Err(fault) => self.books.slots.slot_mut(request).fault = Some(fault),
             }
         }
     }
@@ -107,18 +105,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// for it in flight, and its limit lets it. One for which somebody waits, as its queue is to stop, is not held
     /// back by a limit; it is charged all the same.
     fn may_begin(&mut self, request: SlotIndex, piece: &Piece) -> bool {
-        let (turn, now, index) = (self.stats.turns.get(), self.now, self.slots.slot(request).queue);
+        let (turn, now, index) = (
+            self.stats.turns.get(),
+            self.now,
+            self.books.slots.slot(request).queue,
+        );
         let (moves_data, bytes) = (piece.op.moves_data(), piece.turn_bytes);
-        let Some(Some(queue)) = self.queues.get_mut(index as usize) else {
-            broken("a request outlived its queue")
-        };
         if piece.range_bytes != 0 {
-            let ranges = self.ranges.get_mut(piece.device.usize());
             let range_bytes = piece.range_bytes.into();
-            return ranges.is_none_or(|ranges| ranges.may_take(queue.id.attachment, range_bytes, now));
+            return self.books.may_fly_range(index, piece.device, range_bytes, now);
         }
+        let queue = self.queues.at_mut(index);
         let has_turn = bytes == 0 || queue.ration.of_queue_allows(turn) && self.ration.of_all_allows(turn);
-        if !has_turn || (moves_data && !self.flight.may_take(queue.id.attachment, bytes)) {
+        if !has_turn || (moves_data && !self.books.may_fly(index, bytes)) {
             return false;
         }
         let rests = self.steps.has_rest(queue.id.attachment) && !queue.stopping;
@@ -142,10 +141,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             return;
         }
         let (turn, now) = (self.stats.turns.get(), self.now);
-        let slot = self.slots.slot(request);
+        let slot = self.books.slots.slot(request);
         let (bytes, index) = (slot.cut_sectors.bytes(), slot.queue);
         self.ration.spend(turn, bytes);
-        let queue = self.queue_of(index);
+        let queue = self.queues.at_mut(index);
         queue.ration.spend(turn, bytes);
         if piece.op.moves_data() && !piece.zeroes && pace::is_limited(&queue.settings.pace) {
             queue.allowance.spend_bytes(bytes);
@@ -156,8 +155,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// All parts of this round are handed out. True when another round begins; otherwise the request waits for its
     /// last parts, or is answered.
     fn round_ends(&mut self, request: SlotIndex) -> bool {
-        let slot = self.slots.slot_mut(request);
-        if slot.outstanding > 0 {
+        let slot = self.books.slots.slot_mut(request);
+        if slot.outstanding() > 0 {
             return false;
         }
         if let Some(work) = slot.again.take() {
@@ -168,8 +167,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let (op, work, queue) = (slot.op, slot.work, slot.queue);
         let unflushed = matches!(work, Work::Ranges(_) | Work::Zeroes(_));
         let allocates = matches!(op, Op::Discard | Op::WriteZeroes { .. });
-        if result.is_ok() && unflushed && allocates && self.queue_of(queue).settings.write_through {
-            self.slots.slot_mut(request).work = Work::Flush(0);
+        if result.is_ok() && unflushed && allocates && self.queues.at(queue).settings.write_through {
+            self.books.slots.slot_mut(request).work = Work::Flush(0);
             return true;
         }
         self.conclude(request, result);
@@ -178,8 +177,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// The part that comes next; `None` when all have been handed out.
     fn next_piece(&self, request: SlotIndex) -> Result<Option<Piece>, Fault> {
-        let slot = self.slots.slot(request);
-        let route = self.volume_of_slot(request).route.as_ref().ok_or(Fault::Gone)?;
+        let slot = self.books.slots.slot(request);
+        let route = self.volumes.get(slot.volume).route.as_ref().ok_or(Fault::Gone)?;
         let (handed_out, zeroes) = match slot.work {
             Work::Whole => broken("an uncut request was cut"),
             Work::Flush(next) => {
@@ -207,7 +206,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         let lba = Lba(slot.lba.0 + handed_out.0);
         let run = route.run_at(lba).ok_or(Fault::Gone)?;
-        let limits = self.device(run.device).ok_or(Fault::Gone)?.limits;
+        let limits = self.watched.get(run.device).ok_or(Fault::Gone)?.limits;
         let into_run = lba.since(run.volume);
         let mut sectors = left.0.min(run.sectors.0 - into_run.0);
         let device_lba = Lba(run.lba.0 + into_run.0);
@@ -215,8 +214,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             sectors = sectors.min(Sectors::from_bytes(u64::from(limits.io_bytes_max)).0);
             (Sectors(sectors).bytes(), 0)
         } else {
-            let ranges = self.ranges.get(run.device.usize());
-            let step = ranges.map_or(RANGE_BYTES_FIRST.into(), Ranges::step);
+            let step = self.books.range_step(run.device);
             let range = RangePiece::at(&limits, step, device_lba.bytes());
             sectors = sectors.min(Sectors::from_bytes(range.bytes_max).0);
             let bytes = Sectors(sectors).bytes();
@@ -242,7 +240,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Books a part as handed out. Its length may have been shortened by `cut`, which wrote it into the slot.
     fn step(&mut self, request: SlotIndex, piece: &Piece) {
-        let slot = self.slots.slot_mut(request);
+        let slot = self.books.slots.slot_mut(request);
         match &mut slot.work {
             Work::Whole => broken("an uncut request was cut"),
             Work::Flush(next) => *next += 1,
@@ -254,18 +252,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Makes the part and hands it to its device.
     fn cut(&mut self, request: SlotIndex, piece: &Piece) -> Cut {
-        if !self.part_shares.may_take(piece.device, self.slots.parts_free()) {
+        if !self.books.may_cut(piece.device) {
             return Cut::Short;
         }
-        let Some(part) = self.slots.claim_part() else {
+        let Some(part) = self.books.slots.claim_part() else {
             return Cut::Short;
         };
         let mut sectors = piece.sectors;
         let (mut bounce, mut is_there) = (None, true);
-        let whole = self.slots.slot(request);
-        let (mut place, queue, volume) = (whole.place, whole.queue, whole.volume);
-        let segments_max = self.queue_of(queue).segments_max;
-        let (list, whole) = self.slots.part_and_request(part, request);
+        let whole = self.books.slots.slot(request);
+        let (mut place, queue) = (whole.place, whole.queue);
+        let segments_max = self.queues.at(queue).segments_max;
+        let (list, whole) = self.books.slots.part_and_request(part, request);
         list.clear();
         if piece.op.moves_data() {
             place = place.advanced_to(whole.as_slice(), piece.skip.bytes());
@@ -293,17 +291,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
             if !aligned {
                 let buffers_free = self.pool.free() as u32;
-                let may_take = self.buffer_shares.may_take(piece.device, buffers_free);
+                let may_take = self.books.may_bounce(piece.device, buffers_free);
                 let Some(buffer) = may_take.then(|| self.pool.take()).flatten() else {
-                    let parent = self.slots.slot_mut(request);
+                    let parent = self.books.slots.slot_mut(request);
                     if !std::mem::replace(&mut parent.lacks_buffer, true) {
                         self.stats.pool_short.add(1);
                     }
-                    self.unclaim(part);
+                    self.books.slots.unclaim_part(part);
                     return Cut::Short;
                 };
                 sectors = sectors.min(Sectors::from_bytes(BOUNCE_BYTES as u64));
-                let (list, whole) = self.slots.part_and_request(part, request);
+                let (list, whole) = self.books.slots.part_and_request(part, request);
                 if !piece.zeroes {
                     let (from, skip) = rest(whole.as_slice(), place, piece.skip.bytes());
                     let few = from.iter().take(segments_max);
@@ -321,41 +319,34 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                     self.pool.zero(buffer, bytes);
                 } else if piece.op == Op::Write {
                     let (from, skip) = rest(whole.as_slice(), place, piece.skip.bytes());
-                    let Some(Some(queue)) = self.queues.get(queue as usize) else {
-                        broken("a request outlived its queue")
-                    };
                     self.touches.add(touches::count(from, skip, bytes as u64));
-                    is_there = self.pool.gather(&queue.lease, from, skip, buffer, bytes);
+                    let lease = &self.queues.at(queue).lease;
+                    is_there = self.pool.gather(lease, from, skip, buffer, bytes);
                 }
                 bounce = Some(buffer);
             }
         }
 
-        let parent = self.slots.slot_mut(request);
-        ledger::enter(&mut parent.outstanding, "parts of a request");
-        parent.cut_sectors = sectors;
-        parent.lacks_buffer = false;
-        parent.place = place;
-        let queue = parent.queue;
-        let slot = self.slots.slot_mut(part);
-        slot.used_for = Use::Part;
-        slot.op = piece.op;
-        (slot.queue, slot.volume) = (queue, volume);
-        slot.sectors = sectors;
-        slot.device = piece.device;
-        slot.device_lba = piece.device_lba;
-        slot.cancelled = false;
-        slot.parent = request;
-        slot.skip = piece.skip.bytes();
-        slot.place = place;
-        slot.bounce = bounce;
-        self.part_shares.take(piece.device);
+        self.books.enter_part(
+            part,
+            Part {
+                parent: request,
+                op: piece.op,
+                device: piece.device,
+                device_lba: piece.device_lba,
+                sectors,
+                skip: piece.skip.bytes(),
+                place,
+                bounce,
+            },
+        );
+        let parent = self.books.slots.slot_mut(request);
+        (parent.cut_sectors, parent.place, parent.lacks_buffer) = (sectors, place, false);
         if bounce.is_some() {
-            self.buffer_shares.take(piece.device);
             self.count_buffers();
         }
         if bounce.is_some() && !piece.zeroes {
-            self.queue_of(queue).settings.stats.bounced.add(1);
+            self.queues.at(queue).settings.stats.bounced.add(1);
         }
         let started = match is_there {
             true => self.launch(part),
@@ -369,25 +360,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             false => piece.range_bytes,
         };
         if flight_bytes != 0 {
-            let queue = self.queue_of(queue);
-            queue.careful |= piece.op.moves_data();
-            let attachment = queue.id.attachment;
-            self.slots.slot_mut(part).flight_bytes = flight_bytes;
-            match piece.op.moves_data() {
-                true => self.flight.take(attachment, flight_bytes),
-                false => {
-                    // Nobody knows what one took that was never on its device.
-                    if started == Started::Busy {
-                        self.slots.slot_mut(part).launched = self.now;
-                    }
-                    if let Some(ranges) = self.ranges.get_mut(piece.device.usize()) {
-                        ranges.take(attachment, flight_bytes, self.now);
-                    }
-                }
+            // Nobody knows what a range took that was never on its device.
+            if started == Started::Busy && !piece.op.moves_data() {
+                self.books.slots.slot_mut(part).launched = self.now;
             }
+            self.books.count_flight(part, flight_bytes, self.now);
         }
         if started == Started::Busy {
-            self.blocked.push_back(part);
+            self.books.lines.blocked.push_back(part);
         }
         Cut::Sent
     }
@@ -399,49 +379,17 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.stats.buffers_used.set(used as u64);
     }
 
-    fn unclaim(&mut self, part: SlotIndex) {
-        self.slots.slot_mut(part).used_for = Use::Part;
-        self.slots.release(part);
-    }
-
     /// Takes the end of a part: data to the guest, buffer back, slot back, fault to the request.
-    pub(crate) fn settle_part(&mut self, part: SlotIndex, mut result: Result<(), Fault>) {
+    pub(crate) fn settle_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
         self.count_fault(part, result);
-        let slot = self.slots.slot_mut(part);
-        let (parent, queue, op, skip, sectors, device, place) = (
-            slot.parent,
-            slot.queue,
-            slot.op,
-            slot.skip,
-            slot.sectors,
-            slot.device,
-            slot.place,
-        );
-        let flight_bytes = std::mem::take(&mut self.slots.slot_mut(part).flight_bytes);
-        if flight_bytes != 0 {
-            self.land(part, flight_bytes, result);
-        }
-        self.part_shares.give(device);
-        if let Some(buffer) = self.slots.slot_mut(part).bounce.take() {
-            self.buffer_shares.give(device);
-            if op == Op::Read && result.is_ok() {
-                let (to, skip) = rest(self.slots.list(parent).as_slice(), place, skip);
-                let Some(Some(queue)) = self.queues.get(queue as usize) else {
-                    broken("a request outlived its queue")
-                };
-                self.touches.add(touches::count(to, skip, sectors.bytes()));
-                let bytes = sectors.bytes() as usize;
-                if !self.pool.scatter(buffer, &queue.lease, to, skip, bytes) {
-                    result = Err(Fault::GuestMemory);
-                    self.count_fault(part, result);
-                }
-            }
-            self.pool.give(buffer);
-            self.count_buffers();
-        }
-        self.slots.release(part);
-        let request = self.slots.slot_mut(parent);
-        ledger::leave(&mut request.outstanding, "parts of a request");
+        let result = match result {
+            Ok(()) => self.bring(part),
+            Err(fault) => Err(fault),
+        };
+        let slot = self.books.slots.slot(part);
+        let (parent, op, device) = (slot.parent, slot.op, slot.device);
+        self.give_back_part(part, result);
+        let request = self.books.slots.slot_mut(parent);
         match (op, result) {
             (_, Ok(())) | (Op::Discard, Err(Fault::Unsupported)) => {}
             (Op::WriteZeroes { .. }, Err(Fault::Unsupported)) => {
@@ -454,67 +402,45 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    /// Brings what a part has read to the guest, if that went through a buffer.
+    fn bring(&mut self, part: SlotIndex) -> Result<(), Fault> {
+        let slot = self.books.slots.slot(part);
+        let Some(buffer) = slot.bounce().filter(|_| slot.op == Op::Read) else {
+            return Ok(());
+        };
+        let (queue, sectors) = (slot.queue, slot.sectors);
+        let to = self.books.slots.list(slot.parent).as_slice();
+        let (to, skip) = rest(to, slot.place, slot.skip);
+        self.touches.add(touches::count(to, skip, sectors.bytes()));
+        let lease = &self.queues.at(queue).lease;
+        if self
+            .pool
+            .scatter(buffer, lease, to, skip, sectors.bytes() as usize)
+        {
+            return Ok(());
+        }
+        let result = Err(Fault::GuestMemory);
+        self.count_fault(part, result);
+        result
+    }
+
+    /// Gives back what a part had, which has ended so, or was never begun.
+    pub(crate) fn give_back_part(&mut self, part: SlotIndex, result: Result<(), Fault>) {
+        if self.books.is_range_in_flight(part) {
+            self.took(part, result);
+        }
+        if let Some(buffer) = self.books.exit_part(part) {
+            self.pool.give(buffer);
+            self.count_buffers();
+        }
+    }
+
     /// Books the request of a part that is late on the part's device. An uncut request is booked there already.
     pub(crate) fn rebook_request_of(&mut self, index: SlotIndex) {
-        let slot = self.slots.slot(index);
-        if slot.used_for == Use::Part {
+        let slot = self.books.slots.slot(index);
+        if slot.used_for() == Use::Part {
             let (request, device) = (slot.parent, slot.device);
-            self.rebook(request, device);
-        }
-    }
-
-    /// Puts a cut request among those that wait for a part slot or a buffer.
-    fn wait(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        if !slot.waits {
-            slot.waits = true;
-            self.waiting.push_back(request);
-        }
-    }
-
-    /// Puts a cut request among those whose rest is to be begun later. Nothing is taken from its queue meanwhile, if it
-    /// holds that.
-    fn rest(&mut self, request: SlotIndex, holds_queue: bool) {
-        let slot = self.slots.slot_mut(request);
-        if slot.waits {
-            return;
-        }
-        (slot.waits, slot.rests, slot.holds_queue) = (true, true, holds_queue);
-        let index = slot.queue;
-        self.rests.push_back(request);
-        if holds_queue {
-            let queue = self.queue_of(index);
-            ledger::enter(&mut queue.resting, "requests of a queue that rest");
-            queue.careful = true;
-        }
-    }
-
-    /// It rests no more, or is about to go on.
-    fn rested(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        (slot.waits, slot.rests) = (false, false);
-        let index = slot.queue;
-        if std::mem::take(&mut slot.holds_queue) {
-            ledger::leave(&mut self.queue_of(index).resting, "requests of a queue that rest");
-        }
-    }
-
-    /// Takes a request out of the list it stands in, if it stands in one.
-    #[cold]
-    pub(crate) fn wait_no_more(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot(request);
-        if !slot.waits {
-            return;
-        }
-        match slot.rests {
-            true => {
-                self.rested(request);
-                self.rests.retain(|&resting| resting != request);
-            }
-            false => {
-                self.slots.slot_mut(request).waits = false;
-                self.waiting.retain(|&waiting| waiting != request);
-            }
+            self.books.hold(request, device);
         }
     }
 
@@ -524,14 +450,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn resume(&mut self) -> usize {
         let mut tries = 0;
         let mut moved = self.send_released();
-        for _ in 0..self.blocked.len() {
-            let Some(index) = self.blocked.pop_front() else {
+        for _ in 0..self.books.lines.blocked.len() {
+            let Some(index) = self.books.lines.blocked.pop_front() else {
                 break;
             };
-            let queue = self.slots.slot(index).queue;
+            let queue = self.books.slots.slot(index).queue;
             match self.launch(index) {
                 Started::Busy => {
-                    self.blocked.push_back(index);
+                    self.books.lines.blocked.push_back(index);
                     self.rebook_request_of(index);
                     tries += 1;
                     if tries == RESUME_TRIES {
@@ -558,25 +484,25 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let mut had_a_turn = [SlotIndex(0); RESTS_TRIED];
         let mut had_a_turn_count = 0;
         let turn = self.stats.turns.get();
-        for _ in 0..self.rests.len().min(RESTS_TRIED) {
+        for _ in 0..self.books.lines.resting().min(RESTS_TRIED) {
             // Who gets nothing because this turn is full is the first of the next.
             if !self.ration.of_all_allows(turn) || self.touches.are_over() {
                 break;
             }
-            let Some(request) = self.rests.pop_front() else {
+            let Some(request) = self.books.lines.first_resting() else {
                 break;
             };
-            if self.clocks.stopwatch.is_some() && self.rests_now(self.slots.slot(request).queue) {
-                self.rests.push_back(request);
+            let slot = self.books.slots.slot(request);
+            let (before, queue) = (slot.work, slot.queue);
+            if self.clocks.stopwatch.is_some() && self.rests_now(queue) {
+                self.books.lines.pass_over_resting();
                 continue;
             }
-            let before = self.slots.slot(request).work;
-            let queue = self.slots.slot(request).queue;
-            self.rested(request);
+            self.books.next_resting();
             self.advance(request);
             self.end_step(queue);
-            let slot = self.slots.slot(request);
-            let (ended, rests) = (slot.used_for != Use::Request, slot.rests);
+            let slot = self.books.slots.slot(request);
+            let (ended, rests) = (slot.used_for() != Use::Request, slot.rests());
             if !ended && slot.work == before {
                 continue;
             }
@@ -585,12 +511,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 && rests
                 && let Some(place) = had_a_turn.get_mut(had_a_turn_count)
             {
-                self.rests.pop_back();
+                self.books.lines.take_last_resting();
                 *place = request;
                 had_a_turn_count += 1;
             }
         }
-        self.rests.extend(had_a_turn.iter().take(had_a_turn_count));
+        self.books
+            .lines
+            .put_last(had_a_turn.get(..had_a_turn_count).unwrap_or(&[]));
         moved
     }
 
@@ -600,52 +528,50 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let mut moved = 0;
         let mut kept = [SlotIndex(0); RESUME_TRIES];
         let mut kept_count = 0;
-        let waiting = self.waiting.len();
+        let waiting = self.books.lines.waiting();
         for position in 0..waiting.min(2 * RESUME_TRIES) {
             if self.touches.are_over() {
                 break;
             }
-            let Some(request) = self.waiting.pop_front() else {
+            let Some(request) = self.books.next_waiting() else {
                 break;
             };
-            let before = self.slots.slot(request).work;
-            let queue = self.slots.slot(request).queue;
-            self.slots.slot_mut(request).waits = false;
+            let slot = self.books.slots.slot(request);
+            let (before, queue) = (slot.work, slot.queue);
             self.advance(request);
             self.end_step(queue);
-            let slot = self.slots.slot(request);
-            let (ended, waits) = (slot.used_for != Use::Request, slot.waits && !slot.rests);
+            let slot = self.books.slots.slot(request);
+            let ended = slot.used_for() != Use::Request;
+            let waits = slot.waits() && !slot.rests();
             if ended || slot.work != before {
                 // Done, or a part further: then it stands at the end of the line now.
                 moved += 1;
             } else if !waits {
                 // It stands in another line now, or waits for its parts alone.
             } else if position < RESUME_TRIES {
-                self.waiting.pop_back();
+                self.books.lines.take_last_waiting();
                 if let Some(place) = kept.get_mut(kept_count) {
                     *place = request;
                     kept_count += 1;
                 }
             }
         }
-        for request in kept.iter().take(kept_count).rev() {
-            self.waiting.push_front(*request);
-        }
+        self.books.lines.keep_first(kept.get(..kept_count).unwrap_or(&[]));
         moved
     }
 
     /// Goes on with a request after one of its parts: at once, or behind those that wait for what the part gave back.
     pub(crate) fn go_on(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot(request);
-        let slot_rests = slot.rests;
+        let slot = self.books.slots.slot(request);
+        let slot_rests = slot.rests();
         let wants_more =
             slot.fault.is_none() && slot.again.is_none() && matches!(self.next_piece(request), Ok(Some(_)));
         if wants_more && self.is_held(request) {
             self.advance(request);
         } else if wants_more && slot_rests {
             // It has its turn when those before it have had theirs.
-        } else if wants_more && !self.waiting.is_empty() {
-            self.wait(request);
+        } else if wants_more && self.books.lines.waiting() > 0 {
+            self.books.wait(request);
         } else {
             self.advance(request);
         }

@@ -16,14 +16,15 @@
 //! given back at once cannot lead up to a long piece where it is not, more than once in a while. After a pause the next
 //! piece is of the attachment that has waited longest, so that one who waits with many requests does not keep others from theirs.
 
-use crate::rations::Flight;
+use crate::books::Flight;
 use crate::reactor::Reactor;
 use palisade_block::limits::{
     RANGE_AIM, RANGE_BYTES_FILE_MAX, RANGE_BYTES_FIRST, RANGE_BYTES_MAX, RANGE_BYTES_MIN, RANGE_CALM,
     RANGE_GRACE, RANGE_PAUSE_MAX, RANGE_QUICK, RANGE_SLOW, RANGE_TOLD, RANGES_ALL, RANGES_EACH, RANGES_SHORT,
 };
 use palisade_block::{DeviceKind, DeviceLimits, Devices, Fault, Nanos, Pool, Source, ledger};
-use palisade_words::{AttachmentIndex, SlotIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex, SlotIndex};
+use std::collections::BTreeMap;
 
 /// The pace of discards and write-zeroes on one device, and the books of what is in flight.
 #[derive(Debug)]
@@ -198,32 +199,48 @@ impl Ranges {
         };
         self.flight.bound(step * each * RANGES_ALL, step * each);
     }
+
+    /// Holds what is in flight against what is found to be: bytes and pieces by device and attachment.
+    ///
+    /// # Panics
+    /// When that is not the same: our own bug.
+    pub(crate) fn check(
+        &self,
+        device: DeviceIndex,
+        found: &BTreeMap<(DeviceIndex, AttachmentIndex), (u64, u32)>,
+    ) {
+        let here = found.iter().filter(|((on, _), _)| *on == device);
+        let (mut bytes, mut pieces) = (0, 0);
+        for (&(_, attachment), &found) in here {
+            assert!(
+                self.flight.bytes_of(attachment) == found.0,
+                "{found:?} of {attachment:?} are in flight on {device:?}: {self:?}"
+            );
+            (bytes, pieces) = (bytes + found.0, pieces + found.1);
+        }
+        assert!(
+            (self.flight.bytes(), self.pieces) == (bytes, pieces),
+            "{pieces} ranges of {bytes} bytes are in flight on {device:?}: {self:?}"
+        );
+    }
 }
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
-    /// Books the end of a part that was in the books of what is in flight.
-    pub(crate) fn land(&mut self, part: SlotIndex, flight_bytes: u32, result: Result<(), Fault>) {
-        let now = self.now;
-        let slot = self.slots.slot(part);
-        let (queue, op, device) = (slot.queue, slot.op, slot.device);
-        let (bytes, took) = (slot.sectors.bytes(), now.since(slot.launched));
-        let queue = self.queue_of(queue);
-        let attachment = queue.id.attachment;
-        if op.moves_data() {
-            return self.flight.give(attachment, flight_bytes);
-        }
+    /// A range has come back, or was taken back, that was in the books: how long it took.
+    pub(crate) fn took(&mut self, part: SlotIndex, result: Result<(), Fault>) {
+        let slot = self.books.slots.slot(part);
+        let (bytes, device) = (slot.sectors.bytes(), slot.device);
+        let took = self.now.since(slot.launched);
+        let queue = self.queues.at(slot.queue);
         queue.settings.stats.ranges_ns.add(took.0);
         if took >= RANGE_TOLD
-            && let Some(watched) = self.device(device)
+            && let Some(watched) = self.watched.get(device)
         {
-            watched.stats.slow_ranges.note(attachment, took);
+            watched.stats.slow_ranges.note(queue.id.attachment, took);
         }
-        if let Some(ranges) = self.ranges.get_mut(device.usize()) {
-            ranges.give(attachment, flight_bytes);
-            // Of one that failed nobody knows how far it came.
-            if result.is_ok() {
-                ranges.judge(bytes, took, now);
-            }
+        // Of one that failed nobody knows how far it came.
+        if result.is_ok() {
+            self.books.judge_range(device, bytes, took, self.now);
         }
     }
 }

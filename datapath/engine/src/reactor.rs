@@ -1,21 +1,18 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
-use crate::batch::{next_volume, room_for};
-use crate::mapping::Volume;
-use crate::pace::Allowance;
+use crate::books::{Books, Owner};
 use crate::parts::RESTS_TRIED;
-use crate::ranges::Ranges;
-use crate::rations::{Flight, Ration};
-use crate::shares::Shares;
-use crate::slots::{Slots, Use};
+use crate::queue::Queues;
+use crate::rations::Ration;
 use crate::steps::Steps;
 use crate::touches::{Clocks, Touches};
+use crate::volumes::Volumes;
 use crate::walks::Walks;
-use palisade_block::ledger;
-use palisade_block::mailbox::{AttachmentSettings, Notice};
-use palisade_block::stats::{DeviceStats, ReactorStats};
-use palisade_block::{DeviceLimits, Devices, Fault, Lease, Nanos, Pool, Source};
-use palisade_words::{AttachmentIndex, DeviceIndex, Epoch, MemoryId, QueueId, SlotIndex, VolumeIndex};
+use crate::watched::Watched;
+use palisade_block::mailbox::Notice;
+use palisade_block::stats::ReactorStats;
+use palisade_block::{Devices, Fault, Nanos, Pool, Source};
+use palisade_words::{AttachmentIndex, Epoch, SlotIndex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -48,44 +45,6 @@ impl Default for ReactorConfig {
     }
 }
 
-/// A queue and what the reactor keeps for it.
-pub(crate) struct Queue<S> {
-    pub(crate) id: QueueId,
-    pub(crate) source: S,
-    pub(crate) settings: AttachmentSettings,
-    /// Where the data of its requests lies.
-    pub(crate) lease: Lease,
-    /// As what the devices keep that.
-    pub(crate) memory: MemoryId,
-    pub(crate) in_flight: u32,
-    /// Requests of these that are parked.
-    pub(crate) parked: u32,
-    /// Answers were given that the guest cannot see yet.
-    pub(crate) unpublished: bool,
-    /// Nothing more is taken from it; it goes back when nothing is in flight.
-    pub(crate) stopping: bool,
-    /// Nothing more is begun of its requests either, and what is not begun to its end is left unanswered.
-    pub(crate) leaving: bool,
-    /// It is to end soon, and what it has under way does not come again: faults of that are answered at once.
-    pub(crate) is_urgent: bool,
-    /// It waits for its limit; counted once per wait.
-    pub(crate) throttled: bool,
-    /// What it may still take of its attachment's limits.
-    pub(crate) allowance: Allowance,
-    /// Segments that one operation on its memory may have.
-    pub(crate) segments_max: usize,
-    /// Long requests in flight.
-    pub(crate) long_held: u32,
-    /// The next request is long, and there was no list for it.
-    pub(crate) wants_long: bool,
-    /// Requests whose rest is to be begun later; nothing is taken before it is.
-    pub(crate) resting: u32,
-    /// What it has begun of requests in pieces.
-    pub(crate) ration: Ration,
-    /// One of these may keep things from being taken, or large operations in flight may.
-    pub(crate) careful: bool,
-}
-
 /// What a queue got in one turn.
 pub(crate) enum Portion {
     /// It had nothing, or nothing may be taken from it.
@@ -96,66 +55,23 @@ pub(crate) enum Portion {
     Served(usize),
 }
 
-/// A device under watch.
-pub(crate) struct Device {
-    pub(crate) limits: DeviceLimits,
-    pub(crate) stats: Arc<DeviceStats>,
-    pub(crate) deadline: Nanos,
-    pub(crate) in_flight: u32,
-    /// It gets nothing more, and what is asked of it ends with this: it is dropped, or has refused this node.
-    pub(crate) refuses: Option<Fault>,
-    /// It goes when nothing of it is in flight.
-    pub(crate) dropped: bool,
-    pub(crate) stalled: bool,
-    /// Who asked for something last that it did not do at once.
-    pub(crate) asked_by: Option<AttachmentIndex>,
-}
-
-impl Device {
-    /// It is asked by an attachment; the other one that it was asked by before, if it was another.
-    #[inline]
-    pub(crate) fn ask(&mut self, attachment: AttachmentIndex) -> Option<[AttachmentIndex; 2]> {
-        let before = self.asked_by.replace(attachment);
-        before
-            .filter(|&before| before != attachment)
-            .map(|before| [before, attachment])
-    }
-}
-
 /// One reactor. `S` are its sources, `D` its devices, `P` its buffer pool.
 pub struct Reactor<S, D: Devices, P> {
     pub(crate) devices: D,
     pub(crate) pool: P,
-    pub(crate) slots: Slots,
-    pub(crate) queues: Vec<Option<Queue<S>>>,
-    /// Positions in `queues` that are in use.
+    /// What is in flight.
+    pub(crate) books: Books,
+    pub(crate) queues: Queues<S>,
+    /// Places of the queues that are in use.
     pub(crate) active: Vec<u16>,
-    pub(crate) volumes: Vec<Volume>,
-    /// Where queues find themselves whose volume has been taken away: it never has a route.
-    pub(crate) nowhere: Volume,
-    pub(crate) watched: Vec<Option<Device>>,
-    pub(crate) slot_shares: Shares,
-    pub(crate) part_shares: Shares,
-    pub(crate) buffer_shares: Shares,
-    pub(crate) long_shares: Shares,
+    pub(crate) volumes: Volumes,
+    pub(crate) watched: Watched,
     /// Bounce buffers in all.
     pub(crate) buffers: usize,
-    /// Operations the devices had no room for, oldest first.
-    pub(crate) blocked: VecDeque<SlotIndex>,
-    /// Cut requests that wait for a part slot or a buffer, oldest first.
-    pub(crate) waiting: VecDeque<SlotIndex>,
-    /// Cut requests whose rest is to be begun later, in the order of their turns.
-    pub(crate) rests: VecDeque<SlotIndex>,
-    /// Requests that were parked and are to be sent again.
-    pub(crate) released: VecDeque<SlotIndex>,
     /// The newest membership that a route was of.
     pub(crate) epoch: Epoch,
     /// What has been begun of requests in pieces.
     pub(crate) ration: Ration,
-    pub(crate) flight: Flight,
-    /// The same of discards and write-zeroes, on each device, and how they go there. A device that comes in another's place
-    /// goes on with its books.
-    pub(crate) ranges: Vec<Ranges>,
     /// Descriptors followed.
     pub(crate) walks: Walks,
     /// Queues with answers to be published.
@@ -190,29 +106,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Allocates everything that turns will need.
     pub fn new(config: ReactorConfig, mut devices: D, pool: P, stats: Arc<ReactorStats>) -> Self {
         devices.keep_pool(&pool.lease());
-        let slots = Slots::new(config.slots, config.parts, config.long);
-        let all = slots.len();
+        let books = Books::new(config, pool.free() as u32);
+        let all = books.slots.len();
         Reactor {
-            buffer_shares: Shares::new(pool.free() as u32),
             buffers: pool.free(),
             devices,
             pool,
-            queues: Vec::new(),
+            books,
+            queues: Queues::new(),
             active: Vec::new(),
-            volumes: Vec::new(),
-            nowhere: Volume::default(),
-            watched: Vec::new(),
-            slot_shares: Shares::new(config.slots),
-            part_shares: Shares::new(config.parts),
-            long_shares: Shares::new(config.long),
-            blocked: VecDeque::with_capacity(all),
-            waiting: VecDeque::with_capacity(all),
-            rests: VecDeque::with_capacity(all),
-            released: VecDeque::with_capacity(all),
+            volumes: Volumes::default(),
+            watched: Watched::default(),
             epoch: Epoch::default(),
             ration: Ration::default(),
-            flight: Flight::of_data(),
-            ranges: Vec::new(),
             walks: Walks::default(),
             touched: Vec::new(),
             stopping: 0,
@@ -231,7 +137,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             is_behind: false,
             is_ending: false,
             first: 0,
-            slots,
         }
     }
 
@@ -248,7 +153,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn turn_as<const TIMED: bool>(&mut self, now: Nanos) -> usize {
         self.now = now;
         self.touches = Touches::default();
-        self.flight.begin_turn(now);
+        self.books.begin_turn(now);
         let finished = self.reap::<TIMED>();
         let taken = self.pull::<TIMED>();
         self.submit();
@@ -259,7 +164,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.stats.turns.add(1);
         if finished + taken != 0 {
             self.stats.busy_turns.add(1);
-            self.stats.slots_used.set(u64::from(self.slots.requests_used()));
+            self.stats.slots_used.set(u64::from(self.in_flight()));
         }
         finished + taken
     }
@@ -270,9 +175,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if self.clocks.stopwatch.is_some() {
             self.arm_timed();
         }
-        let mut work = self.is_behind || !self.released.is_empty();
+        let mut work = self.is_behind || !self.books.lines.released.is_empty();
         for &index in &self.active {
-            let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) else {
+            let Some(queue) = self.queues.get_mut(index) else {
                 continue;
             };
             // Of a queue that is to stop only the backlog is taken, whatever its ring holds.
@@ -281,20 +186,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
             // A queue short of slots waits for a completion, which wakes the reactor: a device that hangs must not
             // keep it spinning.
-            let free = self.slots.requests_free();
-            let Some(index) = next_volume(queue, &self.volumes, &self.nowhere, &self.slot_shares, free)
-            else {
+            let Some(volume) = self.volumes.next_of(queue, &self.books) else {
                 continue;
             };
-            let volume = volume_of(&self.volumes, &self.nowhere, &queue.settings, index);
-            let has_room = !volume.is_held()
-                && room_for(
-                    queue,
-                    volume,
-                    (&self.slot_shares, free),
-                    (&self.long_shares, self.slots.long_free()),
-                    &self.flight,
-                ) > 0;
+            let owner = Owner { queue: index, volume };
+            let carries_many = queue.settings.volume.is_none();
+            let volume = self.volumes.of(&queue.settings, volume);
+            let has_room =
+                !volume.is_held() && self.books.room_for(owner, carries_many, volume.devices()) > 0;
             let is_paid = queue.stopping || queue.allowance.ready_at(&queue.settings.pace) <= self.now;
             work |= has_room && is_paid && !self.steps.has_rest(queue.id.attachment);
         }
@@ -316,7 +215,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let Some(&index) = self.active.get(position) else {
                 continue;
             };
-            if let Some(queue) = self.queues.get_mut(index as usize).and_then(Option::as_mut) {
+            if let Some(queue) = self.queues.get_mut(index) {
                 queue.source.disarm();
             }
             self.end_step(index);
@@ -327,24 +226,18 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// whose device was busy, or the stall watch while operations are in flight. `None` when nothing is due.
     pub fn due(&self) -> Option<Nanos> {
         let paced = self.active.iter().filter_map(|&index| {
-            let queue = self.queues.get(index as usize)?.as_ref()?;
+            let queue = self.queues.get(index)?;
             let ready = queue.allowance.ready_at(&queue.settings.pace);
             (ready > self.now).then_some(ready)
         });
         // A device that was reported as stalled is looked at until it is reported as well again, also when nothing
         // is in flight any more.
-        let stalled = || self.watched.iter().flatten().any(|device| device.stalled);
-        let watch = (self.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
+        let stalled = || self.watched.iter().any(|(_, device)| device.stalled);
+        let watch = (self.in_flight() > 0 || stalled()).then_some(self.watch_next);
         // What rests waits for a completion, its limit or the end of a pause, unless there are more than one turn looks at.
-        let retries = !(self.blocked.is_empty() && self.waiting.is_empty() && self.released.is_empty())
-            || self.rests.len() > RESTS_TRIED;
+        let retries = self.books.lines.are_trying() || self.books.lines.resting() > RESTS_TRIED;
         let retry = retries.then(|| self.now.after(RETRY_AFTER));
-        let rests = if self.rests.is_empty() {
-            &[][..]
-        } else {
-            &self.ranges
-        };
-        let ranges = rests.iter().filter_map(|ranges| ranges.due(self.now));
+        let ranges = self.books.ranges_due(self.now);
         let rested = self.steps.due().filter(|due| *due > self.now);
         paced.chain(watch).chain(retry).chain(ranges).chain(rested).min()
     }
@@ -353,16 +246,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// to be sent again.
     #[inline]
     pub fn is_held_up(&self) -> bool {
-        !(self.blocked.is_empty()
-            && self.waiting.is_empty()
-            && self.rests.is_empty()
-            && self.released.is_empty())
-            || self.is_behind
+        !self.books.lines.are_empty() || self.is_behind
     }
 
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
-        self.slots.requests_used()
+        self.books.slots.requests_used()
     }
 
     /// Whether it was told to end, and nothing is in flight any more.
@@ -389,11 +278,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         &mut self.devices
     }
 
+    /// Holds the books of all that is in flight against what there is. Between two turns; not part of one: this allocates.
+    ///
+    /// # Panics
+    /// When they are not true: our own bug.
+    pub fn check(&self) {
+        let used = self.buffers.checked_sub(self.pool.free());
+        let used = used.unwrap_or_else(|| broken("more bounce buffers came back than there are"));
+        self.books.check(used);
+    }
+
     /// Ends the reactor as a crash would: requests in flight stay unanswered, for a successor to find in the
     /// in-flight region. Gives the devices back, which may still be reading and writing: they are not told to let go of
     /// any memory, and keep what they need.
     pub fn abandon(mut self) -> D {
-        for (_, slot) in self.slots.iter_mut() {
+        for (_, slot) in self.books.slots.iter_mut() {
             if let Some(token) = slot.token.take() {
                 token.spend();
             }
@@ -422,7 +321,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let before = self.noted;
         while let Some(&(slot, result)) = self.finished.get(self.noted) {
             self.noted += 1;
-            let queue = if TIMED { self.slots.slot(slot).queue } else { 0 };
+            let queue = if TIMED {
+                self.books.slots.slot(slot).queue
+            } else {
+                0
+            };
             self.left_device(slot);
             self.completed(slot, result);
             if TIMED {
@@ -512,10 +415,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Whether a queue may have something to give.
     #[inline(always)]
     fn has_more(&self, index: u16) -> bool {
-        match self.queues.get(index as usize) {
-            Some(Some(queue)) => queue.source.has_more(),
-            _ => false,
-        }
+        let queue = self.queues.get(index);
+        queue.is_some_and(|queue| queue.source.has_more())
     }
 
     /// Takes what a queue has. It is inlined into turns that are timed and into those that are not.
@@ -559,96 +460,21 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Shows a queue's answers, if it has any, and notifies its guest once.
     #[inline]
     fn publish(&mut self, index: u16) {
-        if let Some(Some(queue)) = self.queues.get_mut(index as usize)
-            && queue.unpublished
-        {
-            queue.unpublished = false;
-            queue.source.publish();
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.publish();
         }
-    }
-}
-
-/// Where the requests of a queue go that are taken now, of this volume.
-#[inline]
-pub(crate) fn volume_of<'a>(
-    volumes: &'a [Volume],
-    nowhere: &'a Volume,
-    settings: &AttachmentSettings,
-    index: VolumeIndex,
-) -> &'a Volume {
-    match settings.revoked {
-        false => volumes.get(index.usize()).unwrap_or(nowhere),
-        true => nowhere,
-    }
-}
-
-/// Remembers that a queue has answers to publish.
-#[inline]
-pub(crate) fn mark<S>(queue: &mut Queue<S>, index: u16, touched: &mut Vec<u16>) {
-    if !queue.unpublished {
-        queue.unpublished = true;
-        debug_assert!(touched.len() < touched.capacity(), "a turn would allocate");
-        touched.push(index);
-    }
-}
-
-impl<S> Queue<S> {
-    /// Books a request that is not answered at once.
-    #[inline]
-    pub(crate) fn entered(&mut self) {
-        ledger::enter(&mut self.in_flight, "requests of a queue");
-        self.settings.stats.in_flight.add(1);
     }
 }
 
 impl<S, D: Devices, P> Reactor<S, D, P> {
-    /// # Panics
-    /// When the slot's queue is gone while the request is in flight: our own bug.
-    #[inline]
-    pub(crate) fn queue_of(&mut self, index: u16) -> &mut Queue<S> {
-        match self.queues.get_mut(index as usize).and_then(Option::as_mut) {
-            Some(queue) => queue,
-            None => broken("a request outlived its queue"),
-        }
-    }
-
-    /// The queue of a slot's request.
-    ///
-    /// # Panics
-    /// The same.
-    #[inline]
-    pub(crate) fn queue_of_slot(&self, slot: SlotIndex) -> &Queue<S> {
-        let queue = self.queues.get(self.slots.slot(slot).queue as usize);
-        match queue.and_then(Option::as_ref) {
-            Some(queue) => queue,
-            None => broken("a request outlived its queue"),
-        }
-    }
-
-    pub(crate) fn device(&self, device: DeviceIndex) -> Option<&Device> {
-        self.watched.get(device.usize()).and_then(Option::as_ref)
-    }
-
-    pub(crate) fn device_mut(&mut self, device: DeviceIndex) -> Option<&mut Device> {
-        self.watched.get_mut(device.usize()).and_then(Option::as_mut)
-    }
-
     /// Books the end of an operation on its device.
     pub(crate) fn left_device(&mut self, index: SlotIndex) {
-        let slot = self.slots.slot_mut(index);
-        assert!(
-            slot.used_for != Use::Free && slot.on_device,
-            "a device finished {index:?}, which it did not have"
-        );
-        slot.on_device = false;
-        let device = slot.device;
-        if let Some(watched) = self.device_mut(device) {
-            ledger::leave(&mut watched.in_flight, "operations on a device");
-            watched.stats.finished.add(1);
-            watched.stats.in_flight.set(u64::from(watched.in_flight));
-            if watched.dropped && watched.in_flight == 0 {
-                self.notices.push_back(Notice::DeviceClosed { device });
-            }
+        let in_flight = self.books.land(index);
+        let device = self.books.slots.slot(index).device;
+        if let Some(watched) = self.watched.get_mut(device)
+            && watched.ended(in_flight)
+        {
+            self.notices.push_back(Notice::DeviceClosed { device });
         }
     }
 }

@@ -9,21 +9,21 @@ use crate::reactor::Reactor;
 use palisade_block::limits::RANGE_TOLD;
 use palisade_block::mailbox::Notice;
 use palisade_block::{Devices, Nanos, Pool, Source};
-use palisade_words::{DeviceIndex, SlotIndex};
+use palisade_words::SlotIndex;
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Looks at every operation in flight. Called a few times a second, not every turn.
     pub(crate) fn watch(&mut self) {
         self.watch_next = self.now.after(self.watch_every);
-        for device in self.watched.iter().flatten() {
+        for (_, device) in self.watched.iter() {
             device.stats.oldest_ns.set(0);
         }
-        for index in (0..self.slots.len() as u32).map(SlotIndex) {
-            let slot = self.slots.slot_mut(index);
-            if !slot.on_device {
+        for index in (0..self.books.slots.len() as u32).map(SlotIndex) {
+            let slot = self.books.slots.slot_mut(index);
+            if !slot.is_on_device() {
                 continue;
             }
-            let Some(Some(device)) = self.watched.get(slot.device.usize()) else {
+            let Some(device) = self.watched.get(slot.device) else {
                 continue;
             };
             let age = self.now.since(slot.launched);
@@ -32,7 +32,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             // Those who wait for it are to see whose it is before it ends.
             if slot.op.is_range()
                 && age >= RANGE_TOLD
-                && let Some(Some(queue)) = self.queues.get(slot.queue as usize)
+                && let Some(queue) = self.queues.get(slot.queue)
             {
                 device.stats.slow_ranges.note(queue.id.attachment, age);
             }
@@ -43,15 +43,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 self.rebook_request_of(index);
             }
         }
-        for (index, device) in self.watched.iter_mut().enumerate() {
-            let Some(device) = device else { continue };
+        for (index, device) in self.watched.iter_mut() {
             let oldest = Nanos(device.stats.oldest_ns.get());
             let stalled = oldest >= device.deadline;
             if stalled != device.stalled {
                 device.stalled = stalled;
                 device.stats.stalls.add(u64::from(stalled));
                 self.notices.push_back(Notice::DeviceStalled {
-                    device: DeviceIndex(index as u16),
+                    device: index,
                     oldest: if stalled { oldest } else { Nanos(0) },
                 });
             }

@@ -70,7 +70,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub fn time_steps(&mut self, stopwatch: Option<Box<dyn Stopwatch>>) {
         self.clocks.stopwatch = stopwatch;
         self.steps = Steps::default();
-        for queue in self.queues.iter_mut().flatten() {
+        for (_, queue) in self.queues.iter_mut() {
             queue.segments_max = SEGMENTS_PER_SLOT;
         }
     }
@@ -91,7 +91,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.end_step_of_nobody();
         for position in 0..self.active.len() {
             if let Some(&index) = self.active.get(position)
-                && let Some(Some(queue)) = self.queues.get_mut(index as usize)
+                && let Some(queue) = self.queues.get_mut(index)
             {
                 queue.source.arm();
                 self.end_step(index);
@@ -103,10 +103,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// the queue.
     #[cold]
     pub(crate) fn rests_now(&self, index: u16) -> bool {
-        match self.queues.get(index as usize) {
-            Some(Some(queue)) => !queue.stopping && self.steps.has_rest(queue.id.attachment),
-            _ => false,
-        }
+        let queue = self.queues.get(index);
+        queue.is_some_and(|queue| !queue.stopping && self.steps.has_rest(queue.id.attachment))
     }
 
     /// What was done since the last step was done for this queue, if steps are timed.
@@ -126,12 +124,12 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let stopwatch = self.clocks.stopwatch.as_mut();
         let lap = stopwatch.and_then(|stopwatch| stopwatch.lap(STEP_LONG));
         let Some(lap) = lap else { return };
-        if let Some(Some(queue)) = self.queues.get(index as usize) {
+        if let Some(queue) = self.queues.get(index) {
             let rest = Nanos(lap.held.0.saturating_mul(REST_TIMES)).min(REST_MAX);
             let attachment = queue.id.attachment;
             self.steps.rest(attachment, lap.ended.after(rest));
             self.steps.add(index, lap);
-            for queue in self.queues.iter_mut().flatten() {
+            for (_, queue) in self.queues.iter_mut() {
                 if queue.id.attachment == attachment {
                     queue.segments_max = SEGMENTS_SLOW_MAX;
                 }
@@ -150,7 +148,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Tells what has been noted.
     pub(crate) fn tell_long_steps(&mut self) {
         for (index, Lap { held, waited, .. }) in mem::take(&mut self.steps.long) {
-            if let Some(Some(queue)) = self.queues.get(index as usize) {
+            if let Some(queue) = self.queues.get(index) {
                 let queue = queue.id;
                 self.notices
                     .push_back(Notice::QueueStalled { queue, held, waited });

@@ -150,6 +150,9 @@ impl Daemon {
         core.kicked = false;
         IN_TURN.set(true);
         let (turned, allocations) = counted(|| catch_unwind(AssertUnwindSafe(|| core.reactor.turn(now))));
+        // Whatever it has done, all that is in flight is booked as it is.
+        let check = |work| catch_unwind(AssertUnwindSafe(|| core.reactor.check())).map(|()| work);
+        let turned = turned.and_then(check);
         IN_TURN.set(false);
         let work = match turned {
             Ok(work) => work,

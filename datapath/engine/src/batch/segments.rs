@@ -1,11 +1,10 @@
 //! Requests with more segments than the usual ones: those that still fit a slot's list, and those that are lent a long one.
 
+use super::paid_at_once;
 use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Intake, Long, Other, Stop, Whole, count_followed};
-use super::{has_list, paid_at_once};
-use crate::carry::{Way, way_of_other};
+use crate::carry::{Asked, Way, way_of_other};
 use crate::reactor::broken;
-use palisade_block::ledger;
-use palisade_block::{Devices, Pulled, Request, Source};
+use palisade_block::{Devices, Pulled, Request, Route, Source};
 
 impl<S: Source, D: Devices> Intake<'_, S, D> {
     /// Decides where a request with many segments goes, and hands it over. More than its queue may have in one operation go in
@@ -13,7 +12,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
     #[cold]
     #[inline(never)]
     pub(super) fn take_many(&mut self, request: Request, batch: &mut Batch) -> Option<Stop> {
-        let Some(list) = self.slots.next_list() else {
+        let Some(list) = self.books.slots.next_list() else {
             broken("a request without a list")
         };
         let (bytes, segments) = (request.sectors.bytes(), list.len());
@@ -23,12 +22,12 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
         batch.watched = true;
         let way = way_of_other(
             &self.queue.settings,
-            self.volume.route.as_ref(),
+            self.route,
             self.watched,
             list.own_slice(),
-            &request,
+            Asked::by(&request),
         );
-        let Some(slot) = self.slots.claim_request() else {
+        let Some(slot) = self.books.slots.claim_request() else {
             broken("a list without a slot")
         };
         match way {
@@ -55,23 +54,24 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
     /// device in pieces, since no device takes so many segments at once.
     #[cold]
     pub(super) fn take_long(&mut self, batch: &mut Batch) -> Long {
-        (self.queue.wants_long, self.queue.careful) = (true, true);
+        let queue = self.owner.queue;
+        self.books.wants_long(queue, true);
         // What told that a list is needed counts, and is to be followed once more: as far as it has been allowed to.
         let may_follow = self.walks.left(self.turn);
         count_followed(self.queue, self.walks, self.turn, batch);
-        if !has_list(self.queue, self.volume, self.long_shares, self.slots.long_free()) {
+        if !self.books.has_long(queue, self.route.map_or(&[], Route::devices)) {
             batch.short = true;
             return Long::Nothing;
         }
-        let Some(list) = self.slots.next_list_lent() else {
+        let Some(list) = self.books.slots.next_list_lent() else {
             return Long::Nothing;
         };
         self.queue.source.may_follow(may_follow);
         let pulled = self.queue.source.pull(list);
-        self.queue.wants_long = matches!(pulled, Pulled::Later);
-        let segments = list.len();
+        let (segments, is_long) = (list.len(), list.is_long());
+        self.books.wants_long(queue, matches!(pulled, Pulled::Later));
         let Pulled::Request(request) = pulled else {
-            self.slots.take_back_next();
+            self.books.slots.take_back_next();
             return match pulled {
                 Pulled::Answered => {
                     batch.count_answered();
@@ -91,26 +91,26 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
         let pieces = (bytes >> BATCH_PIECE_SHIFT) + segments as u64 / BATCH_DESCRIPTORS;
         batch.budget = batch.budget.saturating_sub(1 + pieces);
         batch.allowance.spend(paid_at_once(&request));
+        if !is_long {
+            self.books.slots.take_back_next();
+        }
+        let list = self
+            .books
+            .slots
+            .next_list()
+            .map_or(&[][..], |list| list.as_slice());
         let way = way_of_other(
             &self.queue.settings,
-            self.volume.route.as_ref(),
+            self.route,
             self.watched,
-            list.as_slice(),
-            &request,
+            list,
+            Asked::by(&request),
         );
-        let is_long = list.is_long();
-        if !is_long {
-            self.slots.take_back_next();
-        }
-        let Some(slot) = self.slots.claim_request() else {
+        let Some(slot) = self.books.slots.claim_request() else {
             broken("a list without a slot")
         };
         // Also one that the guest has made short meanwhile, or that moves no data.
         let way = way.map(|way| way.in_pieces(request.op));
-        self.slots.slot_mut(slot).long = is_long;
-        if is_long {
-            ledger::enter(&mut self.queue.long_held, "long requests of a queue");
-        }
         Long::Other(Other { slot, request, way })
     }
 }

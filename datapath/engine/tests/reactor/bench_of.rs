@@ -622,7 +622,9 @@ impl Bed {
 
     pub fn turn(&mut self) -> usize {
         self.now += 1;
-        self.reactor.turn(Nanos(self.now))
+        let work = self.reactor.turn(Nanos(self.now));
+        self.reactor.check();
+        work
     }
 
     pub fn devices(&mut self) -> &mut Obedient {

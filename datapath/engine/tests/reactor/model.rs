@@ -316,6 +316,7 @@ impl Model {
         };
         let is_in_use = self.world.borrow().next_layout.is_none();
         let work = self.reactor.turn(Nanos(now));
+        self.reactor.check();
         {
             let mut world = self.world.borrow_mut();
             let failed = world.heads.iter().flatten().filter(|asked| asked.failed).count();

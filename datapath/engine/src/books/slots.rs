@@ -1,5 +1,6 @@
 //! The table of operations in flight: allocated once, handed out by index.
 
+use super::Owner;
 use crate::reactor::broken;
 use palisade_block::{Fault, LongList, Nanos, Op, Request, Segment, SegmentList, Token};
 use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
@@ -71,10 +72,10 @@ impl Place {
     }
 }
 
-/// One operation.
+/// One operation. What of it is in the books is changed by the books alone.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) used_for: Use,
+    pub(super) used_for: Use,
     pub(crate) op: Op,
     /// Position of the request's queue in the reactor's table.
     pub(crate) queue: u16,
@@ -87,22 +88,22 @@ pub(crate) struct Slot {
     pub(crate) token: Option<Token>,
 
     /// The device on whose share of the slots the request is booked.
-    pub(crate) held_by: Option<DeviceIndex>,
+    pub(super) held_by: Option<DeviceIndex>,
 
     /// The operation on the device, while there is one.
     pub(crate) device: DeviceIndex,
     pub(crate) device_lba: Lba,
-    pub(crate) on_device: bool,
+    pub(super) on_device: bool,
     /// When the device took it: the stall watch counts from here, as waiting for anything else is not the device's.
     pub(crate) launched: Nanos,
     /// It was asked back because its deadline passed.
     pub(crate) cancelled: bool,
     /// Bytes for which it is in the books of what is in flight, of data, or of ranges on its device; zero for a free slot.
-    pub(crate) flight_bytes: u32,
+    pub(super) flight_bytes: u32,
 
     // A request that is cut:
     pub(crate) work: Work,
-    pub(crate) outstanding: u32,
+    pub(super) outstanding: u32,
     /// Length of the part that was cut off last.
     pub(crate) cut_sectors: Sectors,
     pub(crate) fault: Option<Fault>,
@@ -110,15 +111,15 @@ pub(crate) struct Slot {
     /// device had taken was taken back.
     pub(crate) again: Option<Work>,
     /// It stands in the list of those that wait for a part slot or a buffer, or of those that rest.
-    pub(crate) waits: bool,
+    pub(super) waits: bool,
     /// The latter.
-    pub(crate) rests: bool,
+    pub(super) rests: bool,
     /// It rests, and nothing is taken from its queue before it goes on.
-    pub(crate) holds_queue: bool,
+    pub(super) holds_queue: bool,
     /// No device has anything of it, and it waits for this.
-    pub(crate) parked: Option<Parked>,
+    pub(super) parked: Option<Parked>,
     /// It has been lent a long list.
-    pub(crate) long: bool,
+    pub(super) long: bool,
     /// It waits for a bounce buffer, and that has been counted.
     pub(crate) lacks_buffer: bool,
 
@@ -128,7 +129,7 @@ pub(crate) struct Slot {
     pub(crate) skip: u64,
     /// Where the part begins; of a request that is cut, where the part does that was cut off last.
     pub(crate) place: Place,
-    pub(crate) bounce: Option<Segment>,
+    pub(super) bounce: Option<Segment>,
 }
 
 impl Slot {
@@ -167,13 +168,52 @@ impl Slot {
         }
     }
 
+    /// What it is used for.
+    #[inline]
+    pub(crate) fn used_for(&self) -> Use {
+        self.used_for
+    }
+
+    /// A device has it.
+    #[inline]
+    pub(crate) fn is_on_device(&self) -> bool {
+        self.on_device
+    }
+
+    /// Parts of the request that are in flight.
+    #[inline]
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// What the request waits for, if it is parked.
+    pub(crate) fn parked(&self) -> Option<Parked> {
+        self.parked
+    }
+
+    /// Whether it stands in the line of those that wait for a part slot or a buffer, or of those that rest.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Whether it stands in the latter.
+    pub(crate) fn rests(&self) -> bool {
+        self.rests
+    }
+
+    /// The bounce buffer of a part.
+    #[inline]
+    pub(crate) fn bounce(&self) -> Option<Segment> {
+        self.bounce
+    }
+
     /// Fills it with a request, uncut and on no device.
     #[inline]
-    pub(crate) fn begin(&mut self, queue: u16, volume: VolumeIndex, request: Request, now: Nanos) {
+    pub(super) fn begin(&mut self, owner: Owner, request: Request, now: Nanos) {
         self.used_for = Use::Request;
         self.op = request.op;
-        self.queue = queue;
-        self.volume = volume;
+        self.queue = owner.queue;
+        self.volume = owner.volume;
         self.lba = request.lba;
         self.sectors = request.sectors;
         self.started = now;
@@ -185,6 +225,14 @@ impl Slot {
             self.again.is_none() && self.parked.is_none(),
             "a request ends only after its last round, and not where it is parked"
         );
+    }
+
+    /// The request in it is to be carried out from its beginning once more.
+    pub(crate) fn start_over(&mut self) {
+        assert!(self.token.is_some(), "a request was answered and then sent again");
+        (self.cancelled, self.work, self.again) = (false, Work::Whole, None);
+        (self.fault, self.lacks_buffer) = (None, false);
+        (self.place, self.cut_sectors) = (Place::default(), Sectors::ZERO);
     }
 }
 
@@ -198,6 +246,7 @@ pub(crate) struct Slots {
     free_parts: Vec<u32>,
     /// Room for requests with more segments than a slot has places for.
     long: Vec<LongList>,
+    long_all: u32,
     requests: u32,
 }
 
@@ -210,6 +259,7 @@ impl Slots {
             free_requests: (0..requests).rev().collect(),
             free_parts: (requests..all).rev().collect(),
             long: (0..long).map(|_| LongList::default()).collect(),
+            long_all: long,
             requests,
         }
     }
@@ -250,6 +300,11 @@ impl Slots {
         self.long.len() as u32
     }
 
+    /// All long lists, lent or not.
+    pub(super) fn long_all(&self) -> u32 {
+        self.long_all
+    }
+
     /// The list that `next_list` shows, with room for a long request.
     pub(crate) fn next_list_lent(&mut self) -> Option<&mut SegmentList> {
         let index = *self.free_requests.last()?;
@@ -266,7 +321,7 @@ impl Slots {
 
     /// Takes the room back that was lent to a request.
     #[cold]
-    pub(crate) fn take_back(&mut self, index: SlotIndex) {
+    pub(super) fn take_back(&mut self, index: SlotIndex) {
         self.slot_mut(index).long = false;
         let long = self.lists[index.usize()].take_back();
         self.long.extend(long);
@@ -285,14 +340,21 @@ impl Slots {
         self.free_requests.push(index.0);
     }
 
+    /// Takes a slot for a part.
     #[inline]
     pub(crate) fn claim_part(&mut self) -> Option<SlotIndex> {
         self.free_parts.pop().map(SlotIndex)
     }
 
+    /// The same of a slot for a part.
+    pub(crate) fn unclaim_part(&mut self, index: SlotIndex) {
+        debug_assert!(index.0 >= self.requests && self.slot(index).used_for == Use::Free);
+        self.free_parts.push(index.0);
+    }
+
     /// Gives a slot back. Only the last free one given is warm in the cache, so it is the next to be taken.
     #[inline]
-    pub(crate) fn release(&mut self, index: SlotIndex) {
+    pub(super) fn release(&mut self, index: SlotIndex) {
         let slot = self.slot_mut(index);
         assert!(slot.used_for != Use::Free, "slot {index:?} was given back twice");
         slot.used_for = Use::Free;
@@ -332,6 +394,25 @@ impl Slots {
             &mut parts[(part.0 - self.requests) as usize],
             &requests[request.usize()],
         )
+    }
+
+    /// Each slot, used or not.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SlotIndex, &Slot)> {
+        (0..).map(SlotIndex).zip(&self.table)
+    }
+
+    /// How often each slot is in the lists of those that are free.
+    pub(super) fn times_free(&self) -> Vec<u32> {
+        let mut times = vec![0; self.len()];
+        for &index in self.free_requests.iter().chain(&self.free_parts) {
+            times[index as usize] += 1;
+        }
+        times
+    }
+
+    /// Whether the slot is one for requests.
+    pub(super) fn is_for_request(&self, index: SlotIndex) -> bool {
+        index.0 < self.requests
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (SlotIndex, &mut Slot)> {

@@ -7,13 +7,14 @@
 
 use palisade_block::ledger;
 use palisade_words::DeviceIndex;
+use std::collections::BTreeMap;
 
 /// What a device may hold, as a multiple of what is left free.
 const OF_FREE: u32 = 3;
 
 /// The shares of all devices in one scarce thing.
 #[derive(Debug)]
-pub(crate) struct Shares {
+pub(super) struct Shares {
     /// What each device holds; `None` for numbers not in use.
     held: Vec<Option<u32>>,
     /// Devices that hold nothing.
@@ -23,7 +24,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    pub(crate) fn new(total: u32) -> Shares {
+    pub(super) fn new(total: u32) -> Shares {
         Shares {
             held: Vec::new(),
             idle: 0,
@@ -33,7 +34,7 @@ impl Shares {
 
     /// A device comes into use. One that comes in another's place goes on with its books: what the other's requests hold
     /// is given back by and by, and must not be counted as the new one's to give.
-    pub(crate) fn open(&mut self, device: DeviceIndex) {
+    pub(super) fn open(&mut self, device: DeviceIndex) {
         if self.held.len() <= device.usize() {
             self.held.resize(device.usize() + 1, None);
         }
@@ -45,13 +46,13 @@ impl Shares {
 
     /// Whether a device may take one more while so many are free.
     #[inline]
-    pub(crate) fn may_take(&self, device: DeviceIndex, free: u32) -> bool {
+    pub(super) fn may_take(&self, device: DeviceIndex, free: u32) -> bool {
         self.room(device, free) > 0
     }
 
     /// How many a device may take one after the other, beginning while so many are free.
     #[inline]
-    pub(crate) fn room(&self, device: DeviceIndex, free: u32) -> u32 {
+    pub(super) fn room(&self, device: DeviceIndex, free: u32) -> u32 {
         let further = |held: u32, free: u32, idle: u32| {
             // Each one taken is one more held and one less free.
             let by_share = free
@@ -70,7 +71,7 @@ impl Shares {
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, device: DeviceIndex) {
+    pub(super) fn take(&mut self, device: DeviceIndex) {
         if let Some(Some(held)) = self.held.get_mut(device.usize()) {
             if *held == 0 {
                 ledger::leave(&mut self.idle, "devices that hold nothing");
@@ -81,13 +82,32 @@ impl Shares {
 
     /// Gives one back. What was taken for a device before it came into use is in no books, so there may be nothing to give.
     #[inline]
-    pub(crate) fn give(&mut self, device: DeviceIndex) {
+    pub(super) fn give(&mut self, device: DeviceIndex) {
         if let Some(Some(held @ 1..)) = self.held.get_mut(device.usize()) {
             ledger::leave(held, "what a device holds");
             if *held == 0 {
                 ledger::enter(&mut self.idle, "devices that hold nothing");
             }
         }
+    }
+
+    /// Holds what each device has against what it is found to have.
+    ///
+    /// # Panics
+    /// When that is not the same: our own bug.
+    pub(super) fn check(&self, what: &str, found: &BTreeMap<DeviceIndex, u32>) {
+        for (device, held) in (0..).map(DeviceIndex).zip(&self.held) {
+            let found = found.get(&device).copied().unwrap_or(0);
+            assert!(
+                held.is_none_or(|held| held == found),
+                "{device:?} has {found} {what}: {self:?}"
+            );
+        }
+        let idle = self.held.iter().filter(|held| **held == Some(0)).count();
+        assert!(
+            idle == self.idle as usize,
+            "{idle} devices have no {what}: {self:?}"
+        );
     }
 }
 

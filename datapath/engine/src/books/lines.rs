@@ -1,0 +1,89 @@
+//! The lines in which operations and requests stand that cannot go on just now. Who stands in which is said in the slots, too,
+//! where that is asked for more often than it changes.
+
+use palisade_words::SlotIndex;
+use std::collections::VecDeque;
+
+/// All lines of a reactor, each from its first to its last.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Operations the devices had no room for.
+    pub(crate) blocked: VecDeque<SlotIndex>,
+    /// Cut requests that wait for a part slot or a buffer.
+    pub(super) waiting: VecDeque<SlotIndex>,
+    /// Cut requests whose rest is to be begun later.
+    pub(super) rests: VecDeque<SlotIndex>,
+    /// Requests that were parked and are to be sent again.
+    pub(crate) released: VecDeque<SlotIndex>,
+}
+
+impl Lines {
+    /// With room for so many slots in each: no turn allocates.
+    pub(super) fn new(slots: usize) -> Lines {
+        let line = || VecDeque::with_capacity(slots);
+        Lines {
+            blocked: line(),
+            waiting: line(),
+            rests: line(),
+            released: line(),
+        }
+    }
+
+    /// Whether nobody stands in any.
+    #[inline]
+    pub(crate) fn are_empty(&self) -> bool {
+        self.blocked.is_empty()
+            && self.waiting.is_empty()
+            && self.rests.is_empty()
+            && self.released.is_empty()
+    }
+
+    /// Whether anybody stands in one whose first may go on in any turn: those that rest mostly wait for more than that.
+    pub(crate) fn are_trying(&self) -> bool {
+        !(self.blocked.is_empty() && self.waiting.is_empty() && self.released.is_empty())
+    }
+
+    /// Requests that wait for a part slot or a buffer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests that rest.
+    pub(crate) fn resting(&self) -> usize {
+        self.rests.len()
+    }
+
+    /// Puts those first who came last, in the order given: they keep their place among those that wait.
+    pub(crate) fn keep_first(&mut self, kept: &[SlotIndex]) {
+        for request in kept.iter().rev() {
+            self.waiting.push_front(*request);
+        }
+    }
+
+    /// Takes out who came last among those that wait, to be put [first](Lines::keep_first).
+    pub(crate) fn take_last_waiting(&mut self) {
+        self.waiting.pop_back();
+    }
+
+    /// Takes out who came last among those that rest, to be put [last](Lines::put_last) behind all others.
+    pub(crate) fn take_last_resting(&mut self) {
+        self.rests.pop_back();
+    }
+
+    /// Puts those behind all others who have had a turn.
+    pub(crate) fn put_last(&mut self, requests: &[SlotIndex]) {
+        self.rests.extend(requests);
+    }
+
+    /// The first of those that rest.
+    pub(crate) fn first_resting(&self) -> Option<SlotIndex> {
+        self.rests.front().copied()
+    }
+
+    /// The first of those that rest has to stand behind all others.
+    pub(crate) fn pass_over_resting(&mut self) {
+        if let Some(first) = self.rests.pop_front() {
+            self.rests.push_back(first);
+        }
+    }
+}
