@@ -176,14 +176,17 @@ impl Books {
         if let Some(ranges) = self.ranges.get_mut(device.usize()) {
             ranges.serve(limits);
         }
-        for shares in [
-            &mut self.slot_shares,
-            &mut self.part_shares,
-            &mut self.buffer_shares,
-            &mut self.long_shares,
-        ] {
-            shares.open(device);
-        }
+        // A part goes to no device that is not there for longer than a call.
+        self.part_shares.open(device, 0);
+        self.buffer_shares.open(device, 0);
+        let held = |slot: &Slot| slot.held_by == Some(device);
+        let of = |is_of: &dyn Fn(&Slot) -> bool| {
+            let slots = self.slots.iter().filter(|(_, slot)| is_of(slot));
+            slots.count() as u32
+        };
+        let (slots, long) = (of(&held), of(&|slot| held(slot) && slot.long));
+        self.slot_shares.open(device, slots);
+        self.long_shares.open(device, long);
     }
 
     /// A turn begins.

@@ -32,15 +32,18 @@ impl Shares {
         }
     }
 
-    /// A device comes into use. One that comes in another's place goes on with its books: what the other's requests hold
-    /// is given back by and by, and must not be counted as the new one's to give.
-    pub(super) fn open(&mut self, device: DeviceIndex) {
+    /// A device comes into use, of which so many are held already, by requests that were sent to it when it was not there. One
+    /// that comes in another's place goes on with its books: what the other's requests hold is given back by and by, and must
+    /// not be counted as the new one's to give.
+    pub(super) fn open(&mut self, device: DeviceIndex, found: u32) {
         if self.held.len() <= device.usize() {
             self.held.resize(device.usize() + 1, None);
         }
         if let Some(held @ None) = self.held.get_mut(device.usize()) {
-            *held = Some(0);
-            ledger::enter(&mut self.idle, "devices that hold nothing");
+            *held = Some(found);
+            if found == 0 {
+                ledger::enter(&mut self.idle, "devices that hold nothing");
+            }
         }
     }
 
@@ -80,10 +83,10 @@ impl Shares {
         }
     }
 
-    /// Gives one back. What was taken for a device before it came into use is in no books, so there may be nothing to give.
+    /// Gives one back. What is taken for a device that is not in use is in no books.
     #[inline]
     pub(super) fn give(&mut self, device: DeviceIndex) {
-        if let Some(Some(held @ 1..)) = self.held.get_mut(device.usize()) {
+        if let Some(Some(held)) = self.held.get_mut(device.usize()) {
             ledger::leave(held, "what a device holds");
             if *held == 0 {
                 ledger::enter(&mut self.idle, "devices that hold nothing");
@@ -118,7 +121,7 @@ mod tests {
     /// Lets each device in turn take all it may and keep it. What each ends with.
     fn hoard(total: u32, devices: u16) -> Vec<u32> {
         let mut shares = Shares::new(total);
-        (0..devices).for_each(|device| shares.open(DeviceIndex(device)));
+        (0..devices).for_each(|device| shares.open(DeviceIndex(device), 0));
         let mut free = total;
         let mut all = |device| {
             let mut held = 0;
@@ -147,7 +150,7 @@ mod tests {
         let cases = (0..20).flat_map(|total| (1..9).map(move |devices| (total, devices)));
         for (total, devices) in cases.chain([(64, 3), (64, 40), (33, 2), (200, 1)]) {
             let mut shares = Shares::new(total);
-            (0..devices).for_each(|device| shares.open(DeviceIndex(device)));
+            (0..devices).for_each(|device| shares.open(DeviceIndex(device), 0));
             // The last of them is in no books.
             for before in 0..=total {
                 for device in (0..=devices).map(DeviceIndex) {
@@ -197,8 +200,8 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_taken_again() {
         let mut shares = Shares::new(4);
-        shares.open(DeviceIndex(0));
-        shares.open(DeviceIndex(1));
+        shares.open(DeviceIndex(0), 0);
+        shares.open(DeviceIndex(1), 0);
         for _ in 0..5 {
             for free in [4, 3, 2] {
                 assert!(shares.may_take(DeviceIndex(0), free));
@@ -208,20 +211,37 @@ mod tests {
             assert!(shares.may_take(DeviceIndex(1), 1));
             (0..3).for_each(|_| shares.give(DeviceIndex(0)));
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "of what a device holds, one ends and none was begun")]
+    fn no_more_is_given_back_than_was_taken() {
+        let mut shares = Shares::new(4);
+        shares.open(DeviceIndex(0), 1);
         shares.give(DeviceIndex(0));
-        assert!(
-            shares.may_take(DeviceIndex(0), 1),
-            "giving more than was taken changes nothing"
-        );
+        shares.give(DeviceIndex(0));
+    }
+
+    #[test]
+    fn what_was_taken_before_a_device_came_is_held_by_it() {
+        let mut shares = Shares::new(4);
+        let device = DeviceIndex(0);
+        shares.take(device);
+        shares.give(device);
+        shares.take(device);
+        shares.open(device, 1);
+        assert_eq!((shares.held[0], shares.idle), (Some(1), 0));
+        shares.give(device);
+        assert_eq!((shares.held[0], shares.idle), (Some(0), 1));
     }
 
     #[test]
     fn what_was_held_when_another_came_in_a_devices_place_is_given_back_to_the_same_books() {
         let mut shares = Shares::new(8);
         let device = DeviceIndex(0);
-        shares.open(device);
+        shares.open(device, 0);
         (0..3).for_each(|_| shares.take(device));
-        shares.open(device);
+        shares.open(device, 0);
         shares.take(device);
         assert_eq!((shares.held[0], shares.idle), (Some(4), 0));
         (0..4).for_each(|_| shares.give(device));

@@ -211,6 +211,41 @@ fn a_volume_is_suspended_while_requests_are_parked_by_a_fault() {
     assert_eq!(guest.answers(), [(1, Status::Ok)]);
 }
 
+/// The books say that the device holds it, from the moment on at which there is one.
+#[test]
+fn what_waits_for_a_device_that_comes_later_is_held_by_it() {
+    let (mut bed, guest) = bed();
+    let run = Run {
+        volume: Lba(0),
+        sectors: Sectors(8),
+        device: DeviceIndex(2),
+        lba: Lba(0),
+    };
+    let route = |generation| {
+        let mapping = mapping_of(Generation(generation), Epoch(1));
+        let route = Route::new(mapping, vec![run]).expect("one run");
+        route.parking_faults()
+    };
+    bed.resume(VOLUME, route(3));
+    bed.notices();
+    guest.ask(1, Op::Flush, 0, 0, Vec::new());
+    bed.turn();
+    assert_eq!(parked(&mut bed), [(2, Fault::Gone)]);
+    bed.devices().limits.push(limits(1000));
+    bed.reactor.apply(ReactorCommand::AddDevice {
+        opened: (),
+        device: DeviceIndex(2),
+        stats: Arc::default(),
+        deadline: Nanos(1000),
+    });
+    bed.turn();
+    bed.resume(VOLUME, route(4));
+    bed.turn();
+    end(&mut bed, Ok(()));
+    assert_eq!(guest.answers(), [(1, Status::Ok)]);
+    assert!(is_at_rest(&bed));
+}
+
 #[test]
 fn a_device_that_is_gone_or_was_never_here_is_told_by_its_number() {
     let (mut bed, guest) = bed();
