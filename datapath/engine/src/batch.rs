@@ -1,34 +1,29 @@
 //! What one queue hands over in one turn.
 //!
 //! Nearly every request goes to one device as it is, and many devices answer at once. Such a request lives in local
-//! variables from its ring and back to it; only one that its device keeps gets a slot, and only what is rare is left
-//! to [`carry`](crate::carry). Everything that a batch cannot change is looked at once, before it.
+//! variables from its ring and back to it: [`intake`] takes it, [`start`] hands it over. Only one that its device keeps
+//! gets a slot, and only what is rare is left to [`carry`](crate::carry). Everything that a batch cannot change is
+//! looked at once, before it.
 
-use crate::books::{Books, Owner};
-use crate::carry::{Asked, Way, way};
+use crate::books::Owner;
 use crate::pace::{self, Allowance};
-use crate::queue::Queue;
-use crate::reactor::{Portion, Reactor, broken};
-use crate::touches::{Clocks, Touches};
-use crate::walks::Walks;
-use crate::watched::Watched;
-use palisade_block::limits::{LARGE_BYTES_MIN, PIECE_BYTES_MAX, PULL_BATCH, STEP_LONG};
-use palisade_block::{
-    Answer, Devices, Fault, Io, Nanos, Op, Pool, Pulled, Request, Route, Source, Started, Status, Stopwatch,
-};
+use crate::reactor::{Portion, Reactor};
+use crate::way::Way;
+use palisade_block::limits::PULL_BATCH;
+use palisade_block::{Devices, Fault, Op, Pool, Request, Source};
 use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
 
+mod intake;
 mod segments;
+mod start;
+
+use intake::{Intake, Taken};
 
 /// A long request counts in a batch for as many more as it has pieces of 16 KiB.
 const BATCH_PIECE_SHIFT: u32 = 14;
 
 /// And one that was put together of many descriptors, for as many more as it has times this many.
 const BATCH_DESCRIPTORS: u64 = 64;
-
-/// A request of more segments is not the usual one: what it touches is counted when it is taken, and not with its batch, and it
-/// is handed over at once, also to a device that looks ahead.
-const SEGMENTS_FEW: usize = 2;
 
 /// What one queue hands over in one turn, so far.
 struct Batch {
@@ -299,298 +294,5 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if batch.answered {
             queue.mark(index, &mut self.touched);
         }
-    }
-}
-
-/// The parts of a reactor that a batch works with, each borrowed by itself.
-struct Intake<'a, S, D> {
-    owner: Owner,
-    now: Nanos,
-    queue: &'a mut Queue<S>,
-    /// Where the requests go.
-    route: Option<&'a Route>,
-    watched: &'a mut Watched,
-    books: &'a mut Books,
-    walks: &'a mut Walks,
-    touches: &'a mut Touches,
-    turn: u64,
-    devices: &'a mut D,
-}
-
-/// What was taken by [`Intake::take_long`]. It is no [`Taken`], so that the usual requests need no place in memory to meet
-/// these.
-enum Long {
-    Nothing,
-    Answered,
-    Other(Other),
-}
-
-/// What was taken from a ring.
-enum Taken {
-    Nothing,
-    Answered,
-    /// To be handed over at once.
-    Whole(Whole),
-    /// To be handed over when the next one is known, since its device looks ahead.
-    Late(Whole),
-    Other(Other),
-    /// One with many segments, whose list is that of the slot to be claimed next.
-    Many(Request),
-}
-
-impl<S: Source, D: Devices> Intake<'_, S, D> {
-    /// Whether the attachment's limit lets nothing more start just now.
-    fn is_throttled(&mut self, batch: &mut Batch) -> bool {
-        let settings = &self.queue.settings;
-        let throttled = !batch.allowance.admits(&settings.pace, self.now);
-        // Who has got all it wanted waits for nothing.
-        let waits = throttled && self.queue.source.has_more();
-        if waits && !self.queue.throttled {
-            settings.stats.throttled.add(1);
-        }
-        self.queue.throttled = waits;
-        throttled
-    }
-
-    /// Takes one thing from the ring and decides where it goes.
-    #[inline(always)]
-    fn take(&mut self, batch: &mut Batch) -> Taken {
-        let Some(list) = self.books.slots.next_list() else {
-            return Taken::Nothing;
-        };
-        let request = match self.queue.source.pull(list) {
-            Pulled::Empty => return Taken::Nothing,
-            Pulled::Answered => {
-                batch.count_answered();
-                count_followed(self.queue, self.walks, self.turn, batch);
-                return Taken::Answered;
-            }
-            Pulled::Later => {
-                self.leave_chain(batch);
-                return Taken::Nothing;
-            }
-            Pulled::NoRoom => {
-                return match self.take_long(batch) {
-                    Long::Nothing => Taken::Nothing,
-                    Long::Answered => Taken::Answered,
-                    Long::Other(other) => Taken::Other(other),
-                };
-            }
-            Pulled::Request(request) => request,
-        };
-        count_followed(self.queue, self.walks, self.turn, batch);
-        if list.len() > SEGMENTS_FEW {
-            return Taken::Many(request);
-        }
-        let bytes = request.sectors.bytes();
-        batch.taken += 1;
-        batch.budget = batch.budget.saturating_sub(1 + (bytes >> BATCH_PIECE_SHIFT));
-        let asked = Asked::by(&request);
-        let way = way(
-            &self.queue.settings,
-            self.route,
-            self.watched,
-            list.own_slice(),
-            asked,
-        );
-        let Some(slot) = self.books.slots.claim_request() else {
-            broken("a list without a slot")
-        };
-        match way {
-            Ok(Way::Whole(device, device_lba)) => {
-                batch.allowance.spend(bytes);
-                let late = self.devices.looks_ahead(device);
-                let whole = Whole {
-                    slot,
-                    request,
-                    device,
-                    device_lba,
-                };
-                match late {
-                    true => Taken::Late(whole),
-                    false => Taken::Whole(whole),
-                }
-            }
-            way => {
-                batch.allowance.spend(paid_at_once(&request));
-                Taken::Other(Other { slot, request, way })
-            }
-        }
-    }
-
-    /// Whether the batch is to end since the turn or the step has become long.
-    #[cold]
-    #[inline(never)]
-    fn are_over(&mut self, clocks: &Clocks, batch: &mut Batch) -> bool {
-        if self.touches.are_many() {
-            self.touches.look(self.devices, clocks, self.now);
-        }
-        batch.watched = clocks.stopwatch.is_some();
-        let is_long = |stopwatch: &dyn Stopwatch| stopwatch.passed() >= STEP_LONG;
-        self.touches.are_over() || clocks.stopwatch.as_deref().is_some_and(is_long)
-    }
-
-    /// The next request is left for a turn in which its chain may be followed to its end.
-    #[cold]
-    fn leave_chain(&mut self, batch: &mut Batch) {
-        count_followed(self.queue, self.walks, self.turn, batch);
-        self.walks.leave(self.owner.queue);
-    }
-
-    /// Hands over the request that was held back, and holds back the next one.
-    #[inline(never)]
-    fn hand_over_late(&mut self, next: Option<Whole>, batch: &mut Batch) -> Option<Stop> {
-        if let (Some(held), Some(next)) = (&batch.held, &next) {
-            if !batch.expecting {
-                self.devices
-                    .expect(held.device, held.device_lba, held.request.sectors);
-            }
-            self.devices
-                .expect(next.device, next.device_lba, next.request.sectors);
-            batch.expecting = true;
-        }
-        let before = std::mem::replace(&mut batch.held, next)?;
-        let alone = !batch.expecting;
-        batch.expecting &= batch.held.is_some();
-        self.hand_over(before, alone, batch)
-    }
-
-    /// Hands a request to its device. For one that is not done then its slot has been filled.
-    #[inline(always)]
-    fn hand_over(&mut self, whole: Whole, alone: bool, batch: &mut Batch) -> Option<Stop> {
-        let Whole {
-            slot,
-            request,
-            device,
-            device_lba,
-        } = whole;
-        let settings = &self.queue.settings;
-        let watched = self.watched.get_mut(device);
-        let Some(watched) = watched.filter(|device| device.refuses.is_none()) else {
-            self.keep(slot, request, device, device_lba);
-            return Some(Stop::Failed(slot, self.watched.refusal(device)));
-        };
-        let Some(route) = self.route else {
-            broken("an operation is started by no route")
-        };
-        let (op, sectors) = (request.op, request.sectors);
-        let list = self.books.slots.list(slot).own_slice();
-        let started = self.devices.start(Io {
-            device,
-            slot,
-            mapping: route.mapping(),
-            deadline: self.now.after(watched.deadline),
-            op,
-            lba: device_lba,
-            sectors,
-            durable: settings.write_through && matches!(op, Op::Write),
-            alone,
-            memory: self.queue.memory,
-            segments: if op.moves_data() { list } else { &[] },
-        });
-        match started {
-            Started::Done(Ok(())) => {
-                watched.stats.finished.add(1);
-                self.queue.source.finish(Answer {
-                    token: request.token,
-                    status: Status::Ok,
-                    fault: None,
-                    dirtied: if matches!(op, Op::Read) { list } else { &[] },
-                });
-                self.books.slots.unclaim(slot);
-                batch.answered = true;
-                match op {
-                    Op::Read => batch.reads.add(sectors),
-                    Op::Write => batch.writes.add(sectors),
-                    _ => self.queue.settings.stats.answered_at_once(op, 1, sectors.bytes()),
-                }
-            }
-            Started::Done(Err(fault)) => {
-                watched.stats.finished.add(1);
-                self.keep(slot, request, device, device_lba);
-                return Some(Stop::Failed(slot, fault));
-            }
-            Started::Pending => {
-                batch.room = batch.room.saturating_sub(1);
-                self.keep_begun(slot, request, device, device_lba);
-                if sectors > LARGE {
-                    self.keep_large(slot, batch);
-                }
-            }
-            Started::Busy => {
-                self.keep(slot, request, device, device_lba);
-                if sectors > LARGE {
-                    self.keep_large(slot, batch);
-                }
-                return Some(Stop::Blocked(slot));
-            }
-        }
-        None
-    }
-
-    /// Counts a large operation as in flight. The batch ends when its attachment has its share there.
-    #[cold]
-    fn keep_large(&mut self, index: SlotIndex, batch: &mut Batch) {
-        let slot = self.books.slots.slot(index);
-        if !slot.op.moves_data() {
-            return;
-        }
-        let bytes = slot.sectors.bytes() as u32;
-        self.books.count_flight(index, bytes, self.now);
-        if !self.books.may_fly(self.owner.queue, PIECE_BYTES_MAX.into()) {
-            batch.room = 0;
-        }
-    }
-
-    /// Books a request that its device has begun.
-    #[inline(never)]
-    fn keep_begun(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
-        self.keep(index, request, device, device_lba);
-        let in_flight = self.books.start(index, self.now);
-        if let Some(watched) = self.watched.get_mut(device)
-            && let Some(two) = watched.began(self.queue.id.attachment, in_flight)
-        {
-            self.books.meet(two);
-        }
-    }
-
-    /// Fills the slot of a request that is not done yet, and books it on its device.
-    #[inline]
-    fn keep(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
-        let stats = &self.queue.settings.stats;
-        self.books.enter(index, self.owner, request, self.now, stats);
-        self.books.hold(index, device);
-        let slot = self.books.slots.slot_mut(index);
-        (slot.device, slot.device_lba) = (device, device_lba);
-    }
-}
-
-/// Counts what a queue's source has followed.
-#[inline(always)]
-fn count_followed<S: Source>(queue: &mut Queue<S>, walks: &mut Walks, turn: u64, batch: &mut Batch) {
-    let followed = queue.source.followed();
-    if followed > 0 {
-        charge(queue, walks, turn, followed, batch);
-    }
-}
-
-/// Charges descriptors that a queue has followed.
-#[cold]
-fn charge<S: Source>(queue: &mut Queue<S>, walks: &mut Walks, turn: u64, followed: u32, batch: &mut Batch) {
-    batch.budget = batch
-        .budget
-        .saturating_sub(u64::from(followed) / BATCH_DESCRIPTORS);
-    walks.spend(turn, followed);
-    queue.source.may_follow(walks.left(turn));
-}
-
-/// Longer operations are in the books of what is in flight.
-const LARGE: Sectors = Sectors::from_bytes(LARGE_BYTES_MIN);
-
-/// The bytes that a request in pieces is charged when it is taken: data is charged piece by piece.
-fn paid_at_once(request: &Request) -> u64 {
-    match request.op.moves_data() {
-        true => 0,
-        false => request.sectors.bytes(),
     }
 }

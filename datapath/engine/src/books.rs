@@ -9,8 +9,8 @@
 //!                           unpark +--+   +--+  wait, rest: it stands in a line
 //! ```
 //!
-//! A request comes in by [`Books::enter`] and goes out by [`Books::exit`], which gives back all that it holds, whatever became
-//! of it. Everything that counts for somebody is derived from a field of a slot that only the books write:
+//! A request comes in by [`Books::enter`] and goes out by [`Books::exit`], which gives back all that it holds, whatever
+//! became of it. Everything that counts for somebody is derived from a field of a slot that only the books write:
 //!
 //! | of | is counted | from |
 //! |---|---|---|
@@ -26,20 +26,24 @@ use crate::ranges::Ranges;
 use crate::reactor::{ReactorConfig, broken};
 use palisade_block::ledger;
 use palisade_block::stats::AttachmentStats;
-use palisade_block::{DeviceLimits, Nanos, Op, Request, Segment};
-use palisade_words::{AttachmentIndex, DeviceIndex, Lba, Sectors, SlotIndex, VolumeIndex};
+use palisade_block::{DeviceLimits, Nanos, Request};
+use palisade_words::{AttachmentIndex, DeviceIndex, SlotIndex, VolumeIndex};
 
 mod check;
 mod flight;
 mod lines;
+mod operations;
 mod room;
 mod shares;
+mod slot;
 mod slots;
 
 pub(crate) use flight::Flight;
 use lines::Lines;
+pub(crate) use operations::Part;
 use shares::Shares;
-pub(crate) use slots::{Parked, Place, Slot, Slots, Use, Work};
+pub(crate) use slot::{Parked, Place, Slot, Use, Work};
+pub(crate) use slots::Slots;
 
 /// Whose a request is: the place of its queue in the reactor's table, and its volume.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,22 +79,6 @@ struct OfVolume {
     parked: u32,
 }
 
-/// A part of a request, for one device.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Part {
-    pub(crate) parent: SlotIndex,
-    pub(crate) op: Op,
-    pub(crate) device: DeviceIndex,
-    pub(crate) device_lba: Lba,
-    pub(crate) sectors: Sectors,
-    /// Bytes of the request before it.
-    pub(crate) skip: u64,
-    /// Where in the request's segments it begins.
-    pub(crate) place: Place,
-    /// The buffer that its data goes through.
-    pub(crate) bounce: Option<Segment>,
-}
-
 /// What is in flight on one reactor.
 #[derive(Debug)]
 pub(crate) struct Books {
@@ -107,8 +95,8 @@ pub(crate) struct Books {
     long_shares: Shares,
     /// Large operations that move data.
     flight: Flight,
-    /// Discards and write-zeroes on each device, and how they go there. A device that comes in another's place goes on with its
-    /// books.
+    /// Discards and write-zeroes on each device, and how they go there. A device that comes in another's place goes on
+    /// with its books.
     ranges: Vec<Ranges>,
 }
 
@@ -240,8 +228,8 @@ impl Books {
         stats.in_flight.add(1);
     }
 
-    /// A request goes that has been answered, or is left to whoever serves its queue next: all that it held is given back. Of
-    /// which volume it was.
+    /// A request goes that has been answered, or is left to whoever serves its queue next: all that it held is given
+    /// back. Of which volume it was.
     #[inline]
     pub(crate) fn exit(&mut self, index: SlotIndex, stats: &AttachmentStats) -> VolumeIndex {
         if self.slots.slot(index).waits {
@@ -285,8 +273,9 @@ impl Books {
         volume
     }
 
-    /// A request counts in the shares of this device: the one that it goes to, or has to wait for. It counted in those of the
-    /// one before; if it stayed there while another hangs, the guests of the first would be held back for nothing (invariant 11).
+    /// A request counts in the shares of this device: the one that it goes to, or has to wait for. It counted in those
+    /// of the one before; if it stayed there while another hangs, the guests of the first would be held back for
+    /// nothing (invariant 11).
     #[inline]
     pub(crate) fn hold(&mut self, request: SlotIndex, device: DeviceIndex) {
         let slot = self.slots.slot_mut(request);
@@ -307,8 +296,8 @@ impl Books {
         }
     }
 
-    /// A request that no device has anything of waits for a decision. It keeps its slot, its list and its place in the shares,
-    /// and is in flight no more.
+    /// A request that no device has anything of waits for a decision. It keeps its slot, its list and its place in the
+    /// shares, and is in flight no more.
     pub(crate) fn park(&mut self, request: SlotIndex, why: Parked, stats: &AttachmentStats) {
         let slot = self.slots.slot_mut(request);
         assert!(
@@ -368,179 +357,6 @@ impl Books {
     }
 }
 
-/// Operations, and parts of requests.
-impl Books {
-    /// The device of a slot's operation has taken it. How many it has now.
-    #[inline]
-    pub(crate) fn start(&mut self, index: SlotIndex, now: Nanos) -> u32 {
-        let slot = self.slots.slot_mut(index);
-        assert!(!slot.on_device, "{index:?} is started twice");
-        (slot.on_device, slot.launched) = (true, now);
-        let Some(count) = self.devices.get_mut(slot.device.usize()) else {
-            broken("an operation is on a device that never was")
-        };
-        ledger::enter(count, "operations on a device");
-        *count
-    }
+impl Books {}
 
-    /// Its device has finished it. How many it has left.
-    #[inline]
-    pub(crate) fn land(&mut self, index: SlotIndex) -> u32 {
-        let slot = self.slots.slot_mut(index);
-        assert!(
-            slot.used_for != Use::Free && slot.on_device,
-            "a device finished {index:?}, which it did not have"
-        );
-        slot.on_device = false;
-        let Some(count) = self.devices.get_mut(slot.device.usize()) else {
-            broken("an operation was on a device that never was")
-        };
-        ledger::leave(count, "operations on a device");
-        *count
-    }
-
-    /// A large operation counts from now on, its device having taken it or not: of a read or write these bytes, of another those
-    /// that it counts for among the ranges.
-    pub(crate) fn count_flight(&mut self, index: SlotIndex, bytes: u32, now: Nanos) {
-        let slot = self.slots.slot_mut(index);
-        assert!(slot.flight_bytes == 0, "{index:?} counts twice in flight");
-        slot.flight_bytes = bytes;
-        let (queue, device, moves_data) = (slot.queue, slot.device, slot.op.moves_data());
-        let queue = self.queue_mut(queue);
-        queue.careful |= moves_data;
-        let attachment = queue.attachment;
-        if moves_data {
-            self.flight.take(attachment, bytes);
-        } else if let Some(ranges) = self.ranges.get_mut(device.usize()) {
-            ranges.take(attachment, bytes, now);
-        }
-    }
-
-    /// A part comes into the slot that was claimed for it.
-    pub(crate) fn enter_part(&mut self, index: SlotIndex, part: Part) {
-        let request = self.slots.slot_mut(part.parent);
-        ledger::enter(&mut request.outstanding, "parts of a request");
-        let (queue, volume) = (request.queue, request.volume);
-        let slot = self.slots.slot_mut(index);
-        assert!(slot.used_for == Use::Free, "{index:?} is used for two parts");
-        slot.used_for = Use::Part;
-        slot.op = part.op;
-        (slot.queue, slot.volume) = (queue, volume);
-        slot.sectors = part.sectors;
-        (slot.device, slot.device_lba) = (part.device, part.device_lba);
-        slot.cancelled = false;
-        slot.parent = part.parent;
-        (slot.skip, slot.place) = (part.skip, part.place);
-        slot.bounce = part.bounce;
-        self.part_shares.take(part.device);
-        if part.bounce.is_some() {
-            self.buffer_shares.take(part.device);
-        }
-    }
-
-    /// Whether a part counts among the ranges in flight on its device.
-    pub(crate) fn is_range_in_flight(&self, part: SlotIndex) -> bool {
-        let slot = self.slots.slot(part);
-        slot.flight_bytes != 0 && !slot.op.moves_data()
-    }
-
-    /// A part goes that no device has any more, or ever had. Its buffer, if it had one, goes back to its pool.
-    #[must_use = "a buffer goes back to its pool"]
-    pub(crate) fn exit_part(&mut self, index: SlotIndex) -> Option<Segment> {
-        let is_range = self.is_range_in_flight(index);
-        let slot = self.slots.slot_mut(index);
-        assert!(
-            slot.used_for == Use::Part && !slot.on_device,
-            "{index:?} is taken back, which is no part or which a device has"
-        );
-        let (parent, queue, device) = (slot.parent, slot.queue, slot.device);
-        let flight_bytes = std::mem::take(&mut slot.flight_bytes);
-        let buffer = slot.bounce.take();
-        let attachment = self.queue(queue).attachment;
-        if is_range {
-            if let Some(ranges) = self.ranges.get_mut(device.usize()) {
-                ranges.give(attachment, flight_bytes);
-            }
-        } else if flight_bytes != 0 {
-            self.flight.give(attachment, flight_bytes);
-        }
-        self.part_shares.give(device);
-        if buffer.is_some() {
-            self.buffer_shares.give(device);
-        }
-        self.slots.release(index);
-        let request = self.slots.slot_mut(parent);
-        ledger::leave(&mut request.outstanding, "parts of a request");
-        buffer
-    }
-}
-
-/// The lines.
-impl Books {
-    /// A cut request waits for a part slot or a buffer.
-    pub(crate) fn wait(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        if !slot.waits {
-            slot.waits = true;
-            self.lines.waiting.push_back(request);
-        }
-    }
-
-    /// The first that waits for a part slot or a buffer has another try.
-    pub(crate) fn next_waiting(&mut self) -> Option<SlotIndex> {
-        let request = self.lines.waiting.pop_front()?;
-        self.slots.slot_mut(request).waits = false;
-        Some(request)
-    }
-
-    /// The rest of a cut request is to be begun later. Nothing is taken from its queue meanwhile, if it holds that.
-    pub(crate) fn rest(&mut self, request: SlotIndex, holds_queue: bool) {
-        let slot = self.slots.slot_mut(request);
-        if slot.waits {
-            return;
-        }
-        (slot.waits, slot.rests, slot.holds_queue) = (true, true, holds_queue);
-        let queue = slot.queue;
-        self.lines.rests.push_back(request);
-        if holds_queue {
-            let queue = self.queue_mut(queue);
-            ledger::enter(&mut queue.resting, "requests of a queue that rest");
-            queue.careful = true;
-        }
-    }
-
-    /// The first that rests has another try.
-    pub(crate) fn next_resting(&mut self) -> Option<SlotIndex> {
-        let request = self.lines.rests.pop_front()?;
-        self.rested(request);
-        Some(request)
-    }
-
-    /// It rests no more, or is about to go on.
-    fn rested(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        (slot.waits, slot.rests) = (false, false);
-        let queue = slot.queue;
-        if std::mem::take(&mut slot.holds_queue) {
-            let queue = self.queue_mut(queue);
-            ledger::leave(&mut queue.resting, "requests of a queue that rest");
-        }
-    }
-
-    /// A request that waits or rests does so no more.
-    #[cold]
-    pub(crate) fn wait_no_more(&mut self, request: SlotIndex) {
-        let slot = self.slots.slot_mut(request);
-        match (slot.waits, slot.rests) {
-            (false, _) => {}
-            (true, true) => {
-                self.rested(request);
-                self.lines.rests.retain(|&resting| resting != request);
-            }
-            (true, false) => {
-                slot.waits = false;
-                self.lines.waiting.retain(|&waiting| waiting != request);
-            }
-        }
-    }
-}
+impl Books {}

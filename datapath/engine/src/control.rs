@@ -13,6 +13,8 @@ use palisade_block::{Devices, Fault, Nanos, Pool, Source};
 use palisade_words::{AttachmentIndex, DeviceIndex, QueueId, VolumeIndex};
 use std::sync::Arc;
 
+mod volumes;
+
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// Takes one change. Not part of a turn: this may allocate.
     pub fn apply(&mut self, command: impl Into<ReactorCommand<S, D>>) {

@@ -6,25 +6,34 @@
 //!
 //! It must never know virtio, Linux, sockets or the cluster model.
 //!
-//! What it holds (numbers of `invariants`): every request taken from a source is answered exactly once (1); no
-//! request straddles two generations of a route (7), and what is older than what is known changes nothing (6); a device that fails or hangs takes only its own requests with
-//! it (11); every operation has a deadline and shows up when it is past it (12). After start a turn allocates
-//! nothing, locks nothing, blocks on nothing and logs nothing.
+//! What it holds (numbers of `invariants`): every request taken from a source is answered exactly once (1); no request
+//! straddles two generations of a route (7), and what is older than what is known changes nothing (6); a device that
+//! fails or hangs takes only its own requests with it (11); every operation has a deadline and shows up when it is past
+//! it (12). After start a turn allocates nothing, locks nothing, blocks on nothing and logs nothing.
+//!
+//! The way of a read from file to file, which is the way to read this crate:
 //!
 //! ```text
-//!           pull           start; kept by the device: in a slot
-//!  Source -------> batch ----------------------------> Devices ---- reap ---+
-//!    ^               |                                  ^                   |
-//!    |               v  needs pieces?                   |                   |
-//!    |            slots (parts): a run's border, a bounce buffer,           |
-//!    |                           one flush to each device                   |
-//!    +---- finish at once or later, publish once per turn <-----------------+
+//! reactor                      a turn: reap, pull, submit, notify
+//!   pull ----> resume          what had to wait tries again
+//!        ----> batch           what a queue may have now: `volumes`, `pace`, `books` (room)
+//!                intake          one request from its ring
+//!                  way             checked against its volume: to one device, in pieces, or nowhere
+//!                start           to its device. Answered at once: back to the ring. Kept: into a slot (books: enter)
+//!              carry           all others: into a slot (books: enter)
+//!                pieces          a run's border, a bounce buffer, a flush to each device: piece, cut, part
+//!                  launch          to its device
+//!   reap ----> carry           an operation has ended: the next piece, or
+//!                ending          the answer (books: exit), or
+//!                  parking         a wait for a decision
+//!   notify --> queue           answers are shown, once per turn
 //! ```
 //!
-//! Start reading at [`reactor`]: `turn` is the whole loop; `batch` takes what a queue has, `carry` and `parts` do what is
-//! rare, `rations` says how much of a large request is begun when, `ranges` how discards and write-zeroes go,
-//! `steps` for whom a turn was kept waiting, `mapping` how one mapping of a volume follows another, with its states drawn,
-//! and `parking` what becomes of requests meanwhile. [`control`](Reactor::apply) takes changes between two turns; [`idle`] decides when the loop may sleep.
+//! None calls one that stands above it. Beside that way: `books` say what is in flight and who holds how much of what,
+//! and can be checked as a whole; `rations` and `ranges` say how much of large requests, and of discards, is begun
+//! when; `steps` and `touches` for whom a turn was kept waiting; `mapping` how one mapping of a volume follows another,
+//! with its states drawn; [`control`](Reactor::apply) takes changes between two turns; `sleep` and [`idle`] decide when
+//! the loop may.
 
 #![forbid(unsafe_code)]
 
@@ -33,21 +42,27 @@ mod batch;
 mod books;
 mod carry;
 mod control;
+mod ending;
 pub mod idle;
+mod launch;
 mod mapping;
 pub mod pace;
 mod parking;
-mod parts;
+mod pieces;
 mod queue;
 mod ranges;
 mod rations;
 pub mod reactor;
+mod resume;
+mod sleep;
 mod stall;
 mod steps;
 mod touches;
 mod volumes;
 mod walks;
 mod watched;
+mod way;
 
 pub use idle::{Idle, IdlePolicy};
-pub use reactor::{RETRY_AFTER, Reactor, ReactorConfig};
+pub use reactor::{Reactor, ReactorConfig};
+pub use sleep::RETRY_AFTER;

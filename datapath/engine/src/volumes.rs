@@ -45,8 +45,8 @@ impl Volumes {
         self.table.iter()
     }
 
-    /// Of which volume the next requests of a queue are. Its attachment's, if it has one, whatever becomes of that; else the one
-    /// that its source turns to.
+    /// Of which volume the next requests of a queue are. Its attachment's, if it has one, whatever becomes of that;
+    /// else the one that its source turns to.
     #[inline]
     pub(crate) fn next_of<S: Source>(&self, queue: &mut Queue<S>, books: &Books) -> Option<VolumeIndex> {
         queue.settings.volume.or_else(|| {

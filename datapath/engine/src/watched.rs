@@ -33,8 +33,8 @@ impl Device {
         }
     }
 
-    /// It has taken an operation of an attachment, the last of so many. This one and the one that it was asked by before, if
-    /// that was another.
+    /// It has taken an operation of an attachment, the last of so many. This one and the one that it was asked by
+    /// before, if that was another.
     #[inline]
     pub(crate) fn began(&mut self, of: AttachmentIndex, in_flight: u32) -> Option<[AttachmentIndex; 2]> {
         self.stats.in_flight.set(in_flight.into());

@@ -1,14 +1,15 @@
-//! Requests with more segments than the usual ones: those that still fit a slot's list, and those that are lent a long one.
+//! Requests with more segments than the usual ones: those that still fit a slot's list, and those that are lent a long
+//! one.
 
-use super::paid_at_once;
-use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Intake, Long, Other, Stop, Whole, count_followed};
-use crate::carry::{Asked, Way, way_of_other};
+use super::intake::{Intake, Long, count_followed, paid_at_once};
+use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Other, Stop, Whole};
 use crate::reactor::broken;
+use crate::way::{Asked, Way, way_of_other};
 use palisade_block::{Devices, Pulled, Request, Route, Source};
 
 impl<S: Source, D: Devices> Intake<'_, S, D> {
-    /// Decides where a request with many segments goes, and hands it over. More than its queue may have in one operation go in
-    /// pieces.
+    /// Decides where a request with many segments goes, and hands it over. More than its queue may have in one
+    /// operation go in pieces.
     #[cold]
     #[inline(never)]
     pub(super) fn take_many(&mut self, request: Request, batch: &mut Batch) -> Option<Stop> {

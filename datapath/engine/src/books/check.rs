@@ -1,8 +1,7 @@
 //! Whether the books are true: each count is made anew from the slots, and each request is found in one place.
 
 use super::lines::Lines;
-use super::slots::Slot;
-use super::{Books, Use, Work};
+use super::{Books, Slot, Use, Work};
 use palisade_words::{AttachmentIndex, DeviceIndex, SlotIndex, VolumeIndex};
 use std::collections::BTreeMap;
 
@@ -26,8 +25,8 @@ struct Counted {
 }
 
 impl Books {
-    /// Holds every count against the slots, and the lines against what is said in them. Between two turns, with so many bounce
-    /// buffers out of their pool. Not part of a turn: this allocates.
+    /// Holds every count against the slots, and the lines against what is said in them. Between two turns, with so many
+    /// bounce buffers out of their pool. Not part of a turn: this allocates.
     ///
     /// # Panics
     /// When anything is not as it has to be: our own bug.

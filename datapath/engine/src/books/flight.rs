@@ -1,5 +1,5 @@
-//! How many bytes are in flight: of large operations on the devices of one reactor, or of discards and write-zeroes on one
-//! device.
+//! How many bytes are in flight: of large operations on the devices of one reactor, or of discards and write-zeroes on
+//! one device.
 
 use crate::reactor::broken;
 use palisade_block::Nanos;
@@ -37,8 +37,8 @@ impl Flight {
         }
     }
 
-    /// Of discards and write-zeroes on one device, for the attachments of other books. Nothing may be begun before it is
-    /// said how much.
+    /// Of discards and write-zeroes on one device, for the attachments of other books. Nothing may be begun before it
+    /// is said how much.
     pub(crate) fn of_ranges(others: &Flight) -> Flight {
         Flight {
             all: 0,

@@ -1,6 +1,8 @@
-//! The lines in which operations and requests stand that cannot go on just now. Who stands in which is said in the slots, too,
-//! where that is asked for more often than it changes.
+//! The lines in which operations and requests stand that cannot go on just now. Who stands in which is said in the
+//! slots, too, where that is asked for more often than it changes.
 
+use super::Books;
+use palisade_block::ledger;
 use palisade_words::SlotIndex;
 use std::collections::VecDeque;
 
@@ -84,6 +86,76 @@ impl Lines {
     pub(crate) fn pass_over_resting(&mut self) {
         if let Some(first) = self.rests.pop_front() {
             self.rests.push_back(first);
+        }
+    }
+}
+
+/// Who stands in the lines of requests in pieces.
+impl Books {
+    /// A cut request waits for a part slot or a buffer.
+    pub(crate) fn wait(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        if !slot.waits {
+            slot.waits = true;
+            self.lines.waiting.push_back(request);
+        }
+    }
+
+    /// The first that waits for a part slot or a buffer has another try.
+    pub(crate) fn next_waiting(&mut self) -> Option<SlotIndex> {
+        let request = self.lines.waiting.pop_front()?;
+        self.slots.slot_mut(request).waits = false;
+        Some(request)
+    }
+
+    /// The rest of a cut request is to be begun later. Nothing is taken from its queue meanwhile, if it holds that.
+    pub(crate) fn rest(&mut self, request: SlotIndex, holds_queue: bool) {
+        let slot = self.slots.slot_mut(request);
+        if slot.waits {
+            return;
+        }
+        (slot.waits, slot.rests, slot.holds_queue) = (true, true, holds_queue);
+        let queue = slot.queue;
+        self.lines.rests.push_back(request);
+        if holds_queue {
+            let queue = self.queue_mut(queue);
+            ledger::enter(&mut queue.resting, "requests of a queue that rest");
+            queue.careful = true;
+        }
+    }
+
+    /// The first that rests has another try.
+    pub(crate) fn next_resting(&mut self) -> Option<SlotIndex> {
+        let request = self.lines.rests.pop_front()?;
+        self.rested(request);
+        Some(request)
+    }
+
+    /// It rests no more, or is about to go on.
+    fn rested(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        (slot.waits, slot.rests) = (false, false);
+        let queue = slot.queue;
+        if std::mem::take(&mut slot.holds_queue) {
+            let queue = self.queue_mut(queue);
+            ledger::leave(&mut queue.resting, "requests of a queue that rest");
+        }
+    }
+
+    /// A request that waits or rests does so no more.
+    #[cold]
+    pub(crate) fn wait_no_more(&mut self, request: SlotIndex) {
+        let slot = self.slots.slot_mut(request);
+        match (slot.waits, slot.rests) {
+            (false, _) => {}
+            (true, true) => {
+                self.rested(request);
+                self.lines.rests.retain(|&resting| resting != request);
+            }
+            (true, false) => {
+                slot.waits = false;
+                self.lines.waiting.retain(|&waiting| waiting != request);
+            }
         }
     }
 }

@@ -7,8 +7,8 @@ use palisade_block::limits::{PIECE_BYTES_MAX, RANGE_BYTES_FIRST};
 use palisade_words::{AttachmentIndex, DeviceIndex, VolumeIndex};
 
 impl Books {
-    /// Requests of a volume that the devices of its route may keep for a queue now. None while the queue's own large requests,
-    /// or those of its attachment, keep things from being taken.
+    /// Requests of a volume that the devices of its route may keep for a queue now. None while the queue's own large
+    /// requests, or those of its attachment, keep things from being taken.
     ///
     /// It is inlined wherever a queue is served: as a call of its own it costs a turn some fifteen instructions.
     #[inline(always)]
@@ -31,8 +31,8 @@ impl Books {
         self.room(self.held_of(volume), devices)
     }
 
-    /// Each volume of a source that carries many is as a queue of its own: one that hangs leaves as much to the others as to
-    /// other queues.
+    /// Each volume of a source that carries many is as a queue of its own: one that hangs leaves as much to the others
+    /// as to other queues.
     fn held_of(&self, volume: VolumeIndex) -> u32 {
         let volume = self.volumes.get(volume.usize()).copied().unwrap_or_default();
         volume.active + volume.parked
@@ -61,8 +61,8 @@ impl Books {
             && (!queue.wants_long || self.has_long(index, devices))
     }
 
-    /// Whether a queue whose next request is long may have a list for it. Of these, too, a queue may hold as many as are left
-    /// free, and a device no more than its share.
+    /// Whether a queue whose next request is long may have a list for it. Of these, too, a queue may hold as many as
+    /// are left free, and a device no more than its share.
     pub(crate) fn has_long(&self, queue: u16, devices: &[DeviceIndex]) -> bool {
         let free = self.slots.long_free();
         let may_take = |&device| self.long_shares.may_take(device, free);

@@ -32,9 +32,9 @@ impl Shares {
         }
     }
 
-    /// A device comes into use, of which so many are held already, by requests that were sent to it when it was not there. One
-    /// that comes in another's place goes on with its books: what the other's requests hold is given back by and by, and must
-    /// not be counted as the new one's to give.
+    /// A device comes into use, of which so many are held already, by requests that were sent to it when it was not
+    /// there. One that comes in another's place goes on with its books: what the other's requests hold is given back by
+    /// and by, and must not be counted as the new one's to give.
     pub(super) fn open(&mut self, device: DeviceIndex, found: u32) {
         if self.held.len() <= device.usize() {
             self.held.resize(device.usize() + 1, None);
