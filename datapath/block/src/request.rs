@@ -235,7 +235,10 @@ impl SegmentList {
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "every request is answered exactly once"]
 pub struct Token {
-    key: u64,
+    /// The first word lies here in halves: a ring's source has two small numbers in it, and to put them together and take
+    /// them apart again would cost a request five instructions.
+    low: u32,
+    high: u32,
     note: u64,
 }
 
@@ -244,13 +247,25 @@ impl Token {
     /// answered.
     #[inline]
     pub fn new(key: u64, note: u64) -> Token {
-        Token { key, note }
+        Token::of_halves((key as u32, (key >> 32) as u32), note)
+    }
+
+    /// The same where the name is of two numbers, the lower half first.
+    #[inline]
+    pub fn of_halves((low, high): (u32, u32), note: u64) -> Token {
+        Token { low, high, note }
     }
 
     /// The source's name for the request.
     #[inline]
     pub fn key(&self) -> u64 {
-        self.key
+        u64::from(self.low) | u64::from(self.high) << 32
+    }
+
+    /// The two halves of that, the lower first.
+    #[inline]
+    pub fn halves(&self) -> (u32, u32) {
+        (self.low, self.high)
     }
 
     /// What else the source wanted to know of it.
@@ -272,7 +287,7 @@ impl Drop for Token {
         assert!(
             std::thread::panicking(),
             "request {} was dropped without an answer",
-            self.key
+            self.key()
         );
     }
 }
@@ -315,6 +330,17 @@ mod tests {
             LazyLock::new(|| Lease::of_words((0..8 << 10).map(|_| AtomicU64::new(0)).collect()));
         let whole = LEASE.regions()[0];
         whole.part(number, 1 + number % 7).unwrap()
+    }
+
+    #[test]
+    fn a_token_says_its_words_whole_and_in_halves() {
+        let token = Token::new(0x0123_4567_89ab_cdef, 7);
+        assert_eq!(token.halves(), (0x89ab_cdef, 0x0123_4567));
+        assert_eq!((token.key(), token.note()), (0x0123_4567_89ab_cdef, 7));
+        token.spend();
+        let token = Token::of_halves((3, 1), u64::MAX);
+        assert_eq!((token.key(), token.note()), (3 | 1 << 32, u64::MAX));
+        token.spend();
     }
 
     #[test]

@@ -17,9 +17,10 @@ impl Owed {
     /// The token of a request of this queue.
     #[inline(always)]
     pub fn of(token: &Token) -> Owed {
+        let (head, bytes_in) = token.halves();
         Owed {
-            head: token.key() as u16,
-            bytes_in: (token.key() >> 32) as u32,
+            head: head as u16,
+            bytes_in,
             reply: token.note() as usize,
         }
     }
@@ -27,8 +28,7 @@ impl Owed {
     /// As a token.
     #[inline(always)]
     pub fn token(self) -> Token {
-        let key = u64::from(self.head) | u64::from(self.bytes_in) << 32;
-        Token::new(key, self.reply as u64)
+        Token::of_halves((self.head.into(), self.bytes_in), self.reply as u64)
     }
 }
 
