@@ -230,21 +230,21 @@ impl SegmentList {
 /// The right and the duty to answer one request. It is made by the [`Source`](crate::Source) that handed the
 /// request over and is given back to it once; in a debug build dropping one stops the program.
 ///
-/// What its two words say is the source's own affair: the head of a descriptor chain and where its answer goes, or the number
-/// of a request in a peer's session. Whoever carries it looks at neither.
+/// What its two words say is the source's own affair: the head of a descriptor chain and where its answer goes, or the
+/// number of a request in a peer's session. Whoever carries it looks at neither.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "every request is answered exactly once"]
 pub struct Token {
-    /// The first word lies here in halves: a ring's source has two small numbers in it, and to put them together and take
-    /// them apart again would cost a request five instructions.
+    /// The first word lies here in halves: a ring's source has two small numbers in it, and to put them together and
+    /// take them apart again would cost a request five instructions.
     low: u32,
     high: u32,
     note: u64,
 }
 
 impl Token {
-    /// For a request that has been taken: the source's name for it, and what else the source wants to know of it when it is
-    /// answered.
+    /// For a request that has been taken: the source's name for it, and what else the source wants to know of it when
+    /// it is answered.
     #[inline]
     pub fn new(key: u64, note: u64) -> Token {
         Token::of_halves((key as u32, (key >> 32) as u32), note)

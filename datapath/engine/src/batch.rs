@@ -29,6 +29,8 @@ const BATCH_DESCRIPTORS: u64 = 64;
 struct Batch {
     /// Of which volume the requests are that are taken now.
     volume: VolumeIndex,
+    /// Its source carries more than that one.
+    carries_many: bool,
     /// Things taken from the ring.
     taken: usize,
     /// Short requests that may still be taken.
@@ -87,7 +89,7 @@ impl Batch {
     }
 }
 
-/// A request for one device, whose segments are in the list of a claimed slot.
+/// A request for one device, whose segments are in the list of a slot: of one that is claimed, or of the next.
 struct Whole {
     slot: SlotIndex,
     request: Request,
@@ -123,7 +125,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let stop = self.pull_some(index, &mut batch);
             match stop {
                 Stop::End => {}
-                Stop::Blocked(slot) => self.books.lines.blocked.push_back(slot),
+                Stop::Blocked(slot) => self.books.lines.block(slot),
                 Stop::Failed(slot, fault) => self.completed(slot, Err(fault)),
             }
             match batch.other.take() {
@@ -137,12 +139,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 }
                 None if !matches!(stop, Stop::End) => {}
                 // Each that is turned to gives something, or it is the last.
-                None if batch.taken > turned_at && self.turns_to_another(index, &mut batch) => {
+                None if batch.carries_many
+                    && batch.taken > turned_at
+                    && self.turns_to_another(index, &mut batch) =>
+                {
                     turned_at = batch.taken;
                 }
                 None => break,
             }
-            batch.room = self.room_of(index, batch.volume);
+            batch.room = self.room_of(index, &batch);
         }
         self.end_batch(index, &batch);
         self.touches.add(2 * batch.taken);
@@ -180,6 +185,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         queue.source.may_follow(self.walks.left(self.stats.turns.get()));
         Some(Batch {
             volume,
+            carries_many,
             taken: 0,
             budget,
             room,
@@ -227,7 +233,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             let unlucky = match intake.take(batch) {
                 Taken::Nothing => break,
                 Taken::Answered => None,
-                Taken::Whole(whole) => intake.hand_over(whole, false, batch),
+                Taken::Whole(whole) => intake.hand_over::<false>(whole, false, batch),
                 Taken::Late(whole) => intake.hand_over_late(Some(whole), batch),
                 Taken::Other(other) => {
                     batch.other = Some(other);
@@ -248,27 +254,29 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 break;
             }
         }
-        intake.hand_over_late(None, batch).unwrap_or(Stop::End)
+        match batch.held {
+            None => Stop::End,
+            Some(_) => intake.hand_over_late(None, batch).unwrap_or(Stop::End),
+        }
     }
 
     /// Requests of a volume that the devices may keep for the queue now.
-    fn room_of(&mut self, index: u16, volume: VolumeIndex) -> u32 {
+    fn room_of(&mut self, index: u16, batch: &Batch) -> u32 {
         let Some(queue) = self.queues.get(index) else {
             return 0;
         };
-        let owner = Owner { queue: index, volume };
-        let carries_many = queue.settings.volume.is_none();
-        let devices = self.volumes.of(&queue.settings, volume).devices();
-        self.books.room_for(owner, carries_many, devices)
+        let volume = self.volumes.of(&queue.settings, batch.volume);
+        self.books
+            .room_for(batch.owner(index), batch.carries_many, volume.devices())
     }
 
     /// Goes on with another volume of a source that carries many, if there is one.
-    #[inline]
+    #[cold]
     fn turns_to_another(&mut self, index: u16, batch: &mut Batch) -> bool {
         let Some(queue) = self.queues.get_mut(index) else {
             return false;
         };
-        if queue.settings.volume.is_some() || batch.budget == 0 || self.touches.are_over() {
+        if batch.budget == 0 || self.touches.are_over() {
             return false;
         }
         let next = self.volumes.next_of(queue, &self.books);

@@ -116,7 +116,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// It is sent again in one of the next turns.
     pub(crate) fn release(&mut self, request: SlotIndex) {
         self.unpark(request);
-        self.books.lines.released.push_back(request);
+        self.books.lines.release(request);
     }
 
     /// What is parked of a volume goes on once that is not held. What a fault has parked waits for a decision before.

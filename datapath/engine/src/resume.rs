@@ -23,14 +23,14 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn resume(&mut self) -> usize {
         let mut tries = 0;
         let mut moved = self.send_released();
-        for _ in 0..self.books.lines.blocked.len() {
-            let Some(index) = self.books.lines.blocked.pop_front() else {
+        for _ in 0..self.books.lines.blocked() {
+            let Some(index) = self.books.lines.next_blocked() else {
                 break;
             };
             let queue = self.books.slots.slot(index).queue;
             match self.launch(index) {
                 Started::Busy => {
-                    self.books.lines.blocked.push_back(index);
+                    self.books.lines.block(index);
                     self.rebook_request_of(index);
                     tries += 1;
                     if tries == RESUME_TRIES {
@@ -56,7 +56,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     pub(crate) fn send_released(&mut self) -> usize {
         let mut sent = 0;
         while sent < SENDS_TRIED
-            && let Some(request) = self.books.lines.released.pop_front()
+            && let Some(request) = self.books.lines.next_released()
         {
             let queue = self.books.slots.slot(request).queue;
             self.send_again(request);

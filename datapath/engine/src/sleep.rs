@@ -15,7 +15,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if self.clocks.stopwatch.is_some() {
             self.arm_timed();
         }
-        let mut work = self.is_behind || !self.books.lines.released.is_empty();
+        let mut work = self.is_behind || self.books.lines.released() > 0;
         for &index in &self.active {
             let Some(queue) = self.queues.get_mut(index) else {
                 continue;

@@ -23,7 +23,15 @@ impl Walks {
     /// Descriptors that one chain may have which is followed now.
     #[inline]
     pub(crate) fn left(&self, turn: u64) -> u32 {
-        match self.turn == turn && self.followed > 0 {
+        match self.followed {
+            0 => u32::MAX,
+            _ => self.left_in(turn),
+        }
+    }
+
+    #[cold]
+    fn left_in(&self, turn: u64) -> u32 {
+        match self.turn == turn {
             true => TURN_DESCRIPTORS_ALL.saturating_sub(self.followed),
             false => u32::MAX,
         }

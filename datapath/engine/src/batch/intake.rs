@@ -3,7 +3,6 @@
 use super::{BATCH_DESCRIPTORS, BATCH_PIECE_SHIFT, Batch, Other, Whole};
 use crate::books::{Books, Owner};
 use crate::queue::Queue;
-use crate::reactor::broken;
 use crate::touches::{Clocks, Touches};
 use crate::walks::Walks;
 use crate::watched::Watched;
@@ -42,7 +41,7 @@ pub(super) enum Long {
 pub(super) enum Taken {
     Nothing,
     Answered,
-    /// To be handed over at once.
+    /// To be handed over at once; its slot is not claimed yet.
     Whole(Whole),
     /// To be handed over when the next one is known, since its device looks ahead.
     Late(Whole),
@@ -55,6 +54,9 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
     /// Takes one thing from the ring and decides where it goes.
     #[inline(always)]
     pub(super) fn take(&mut self, batch: &mut Batch) -> Taken {
+        let Some(slot) = self.books.slots.next() else {
+            return Taken::Nothing;
+        };
         let Some(list) = self.books.slots.next_list() else {
             return Taken::Nothing;
         };
@@ -93,25 +95,25 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
             list.own_slice(),
             asked,
         );
-        let Some(slot) = self.books.slots.claim_request() else {
-            broken("a list without a slot")
-        };
         match way {
             Ok(Way::Whole(device, device_lba)) => {
                 batch.allowance.spend(bytes);
-                let late = self.devices.looks_ahead(device);
                 let whole = Whole {
                     slot,
                     request,
                     device,
                     device_lba,
                 };
-                match late {
-                    true => Taken::Late(whole),
+                match self.devices.looks_ahead(device) {
+                    true => {
+                        self.books.slots.claim(slot);
+                        Taken::Late(whole)
+                    }
                     false => Taken::Whole(whole),
                 }
             }
             way => {
+                self.books.slots.claim(slot);
                 batch.allowance.spend(paid_at_once(&request));
                 Taken::Other(Other { slot, request, way })
             }

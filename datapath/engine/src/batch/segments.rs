@@ -28,9 +28,10 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
             list.own_slice(),
             Asked::by(&request),
         );
-        let Some(slot) = self.books.slots.claim_request() else {
+        let Some(slot) = self.books.slots.next() else {
             broken("a list without a slot")
         };
+        self.books.slots.claim(slot);
         match way {
             Ok(Way::Whole(device, device_lba)) if segments <= self.queue.segments_max => {
                 batch.allowance.spend(bytes);
@@ -40,7 +41,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
                     device,
                     device_lba,
                 };
-                self.hand_over(whole, false, batch)
+                self.hand_over::<true>(whole, false, batch)
             }
             way => {
                 let way = way.map(|way| way.in_pieces(request.op));
@@ -107,9 +108,10 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
             list,
             Asked::by(&request),
         );
-        let Some(slot) = self.books.slots.claim_request() else {
+        let Some(slot) = self.books.slots.next() else {
             broken("a list without a slot")
         };
+        self.books.slots.claim(slot);
         // Also one that the guest has made short meanwhile, or that moves no data.
         let way = way.map(|way| way.in_pieces(request.op));
         Long::Other(Other { slot, request, way })

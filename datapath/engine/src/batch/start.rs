@@ -12,9 +12,15 @@ use palisade_words::{DeviceIndex, Lba, Sectors, SlotIndex};
 const LARGE: Sectors = Sectors::from_bytes(LARGE_BYTES_MIN);
 
 impl<S: Source, D: Devices> Intake<'_, S, D> {
-    /// Hands a request to its device. For one that is not done then its slot has been filled.
+    /// Hands a request to its device. For one that is not done then its slot has been filled, which was claimed before
+    /// or, as most are answered at once and need none, is claimed then.
     #[inline(always)]
-    pub(super) fn hand_over(&mut self, whole: Whole, alone: bool, batch: &mut Batch) -> Option<Stop> {
+    pub(super) fn hand_over<const CLAIMED: bool>(
+        &mut self,
+        whole: Whole,
+        alone: bool,
+        batch: &mut Batch,
+    ) -> Option<Stop> {
         let Whole {
             slot,
             request,
@@ -24,7 +30,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
         let settings = &self.queue.settings;
         let watched = self.watched.get_mut(device);
         let Some(watched) = watched.filter(|device| device.refuses.is_none()) else {
-            self.keep(slot, request, device, device_lba);
+            self.keep::<CLAIMED>(slot, request, device, device_lba);
             return Some(Stop::Failed(slot, self.watched.refusal(device)));
         };
         let Some(route) = self.route else {
@@ -54,7 +60,9 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
                     fault: None,
                     dirtied: if matches!(op, Op::Read) { list } else { &[] },
                 });
-                self.books.slots.unclaim(slot);
+                if CLAIMED {
+                    self.books.slots.unclaim(slot);
+                }
                 batch.answered = true;
                 match op {
                     Op::Read => batch.reads.add(sectors),
@@ -64,18 +72,18 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
             }
             Started::Done(Err(fault)) => {
                 watched.stats.finished.add(1);
-                self.keep(slot, request, device, device_lba);
+                self.keep::<CLAIMED>(slot, request, device, device_lba);
                 return Some(Stop::Failed(slot, fault));
             }
             Started::Pending => {
                 batch.room = batch.room.saturating_sub(1);
-                self.keep_begun(slot, request, device, device_lba);
+                self.keep_begun::<CLAIMED>(slot, request, device, device_lba);
                 if sectors > LARGE {
                     self.keep_large(slot, batch);
                 }
             }
             Started::Busy => {
-                self.keep(slot, request, device, device_lba);
+                self.keep::<CLAIMED>(slot, request, device, device_lba);
                 if sectors > LARGE {
                     self.keep_large(slot, batch);
                 }
@@ -100,7 +108,7 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
         let before = std::mem::replace(&mut batch.held, next)?;
         let alone = !batch.expecting;
         batch.expecting &= batch.held.is_some();
-        self.hand_over(before, alone, batch)
+        self.hand_over::<true>(before, alone, batch)
     }
 
     /// Counts a large operation as in flight. The batch ends when its attachment has its share there.
@@ -119,8 +127,14 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
 
     /// Books a request that its device has begun.
     #[inline(never)]
-    fn keep_begun(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
-        self.keep(index, request, device, device_lba);
+    fn keep_begun<const CLAIMED: bool>(
+        &mut self,
+        index: SlotIndex,
+        request: Request,
+        device: DeviceIndex,
+        device_lba: Lba,
+    ) {
+        self.keep::<CLAIMED>(index, request, device, device_lba);
         let in_flight = self.books.start(index, self.now);
         if let Some(watched) = self.watched.get_mut(device)
             && let Some(two) = watched.began(self.queue.id.attachment, in_flight)
@@ -131,7 +145,16 @@ impl<S: Source, D: Devices> Intake<'_, S, D> {
 
     /// Fills the slot of a request that is not done yet, and books it on its device.
     #[inline]
-    fn keep(&mut self, index: SlotIndex, request: Request, device: DeviceIndex, device_lba: Lba) {
+    fn keep<const CLAIMED: bool>(
+        &mut self,
+        index: SlotIndex,
+        request: Request,
+        device: DeviceIndex,
+        device_lba: Lba,
+    ) {
+        if !CLAIMED {
+            self.books.slots.claim(index);
+        }
         let stats = &self.queue.settings.stats;
         self.books.enter(index, self.owner, request, self.now, stats);
         self.books.hold(index, device);

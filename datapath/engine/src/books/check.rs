@@ -34,6 +34,10 @@ impl Books {
         let mut counted = Counted::default();
         let times_free = self.slots.times_free();
         let lines = self.stands();
+        assert!(
+            lines.is_empty() == self.lines.are_empty(),
+            "{lines:?} stand in the lines"
+        );
         for ((index, slot), times_free) in self.slots.iter().zip(times_free) {
             let is_free = slot.used_for == Use::Free;
             assert!(
@@ -66,6 +70,7 @@ impl Books {
             waiting,
             rests,
             released,
+            ..
         } = &self.lines;
         for (line, of) in [blocked, waiting, rests, released].into_iter().zip(0..) {
             for &index in line {

@@ -10,13 +10,15 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(crate) struct Lines {
     /// Operations the devices had no room for.
-    pub(crate) blocked: VecDeque<SlotIndex>,
+    pub(super) blocked: VecDeque<SlotIndex>,
     /// Cut requests that wait for a part slot or a buffer.
     pub(super) waiting: VecDeque<SlotIndex>,
     /// Cut requests whose rest is to be begun later.
     pub(super) rests: VecDeque<SlotIndex>,
     /// Requests that were parked and are to be sent again.
-    pub(crate) released: VecDeque<SlotIndex>,
+    pub(super) released: VecDeque<SlotIndex>,
+    /// Nobody stands in any: what each turn asks.
+    are_empty: bool,
 }
 
 impl Lines {
@@ -28,21 +30,65 @@ impl Lines {
             waiting: line(),
             rests: line(),
             released: line(),
+            are_empty: true,
         }
     }
 
     /// Whether nobody stands in any.
     #[inline]
     pub(crate) fn are_empty(&self) -> bool {
-        self.blocked.is_empty()
+        self.are_empty
+    }
+
+    /// Changes the lines.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let changed = change(self);
+        self.are_empty = self.blocked.is_empty()
             && self.waiting.is_empty()
             && self.rests.is_empty()
-            && self.released.is_empty()
+            && self.released.is_empty();
+        changed
     }
 
     /// Whether anybody stands in one whose first may go on in any turn: those that rest mostly wait for more than that.
     pub(crate) fn are_trying(&self) -> bool {
         !(self.blocked.is_empty() && self.waiting.is_empty() && self.released.is_empty())
+    }
+
+    /// Operations their devices had no room for.
+    pub(crate) fn blocked(&self) -> usize {
+        self.blocked.len()
+    }
+
+    /// A device has no room for an operation.
+    #[cold]
+    pub(crate) fn block(&mut self, operation: SlotIndex) {
+        self.change(|lines| lines.blocked.push_back(operation));
+    }
+
+    /// The first operation that its device had no room for.
+    pub(crate) fn next_blocked(&mut self) -> Option<SlotIndex> {
+        self.change(|lines| lines.blocked.pop_front())
+    }
+
+    /// Requests that are to be sent again.
+    pub(crate) fn released(&self) -> usize {
+        self.released.len()
+    }
+
+    /// A request is to be sent again.
+    pub(crate) fn release(&mut self, request: SlotIndex) {
+        self.change(|lines| lines.released.push_back(request));
+    }
+
+    /// The first request that is to be sent again.
+    pub(crate) fn next_released(&mut self) -> Option<SlotIndex> {
+        self.change(|lines| lines.released.pop_front())
+    }
+
+    /// Only these are to be sent again.
+    pub(crate) fn keep_released(&mut self, keep: impl FnMut(&SlotIndex) -> bool) {
+        self.change(|lines| lines.released.retain(keep));
     }
 
     /// Requests that wait for a part slot or a buffer.
@@ -57,24 +103,26 @@ impl Lines {
 
     /// Puts those first who came last, in the order given: they keep their place among those that wait.
     pub(crate) fn keep_first(&mut self, kept: &[SlotIndex]) {
-        for request in kept.iter().rev() {
-            self.waiting.push_front(*request);
-        }
+        self.change(|lines| {
+            for request in kept.iter().rev() {
+                lines.waiting.push_front(*request);
+            }
+        });
     }
 
     /// Takes out who came last among those that wait, to be put [first](Lines::keep_first).
     pub(crate) fn take_last_waiting(&mut self) {
-        self.waiting.pop_back();
+        self.change(|lines| lines.waiting.pop_back());
     }
 
     /// Takes out who came last among those that rest, to be put [last](Lines::put_last) behind all others.
     pub(crate) fn take_last_resting(&mut self) {
-        self.rests.pop_back();
+        self.change(|lines| lines.rests.pop_back());
     }
 
     /// Puts those behind all others who have had a turn.
     pub(crate) fn put_last(&mut self, requests: &[SlotIndex]) {
-        self.rests.extend(requests);
+        self.change(|lines| lines.rests.extend(requests));
     }
 
     /// The first of those that rest.
@@ -97,13 +145,13 @@ impl Books {
         let slot = self.slots.slot_mut(request);
         if !slot.waits {
             slot.waits = true;
-            self.lines.waiting.push_back(request);
+            self.lines.change(|lines| lines.waiting.push_back(request));
         }
     }
 
     /// The first that waits for a part slot or a buffer has another try.
     pub(crate) fn next_waiting(&mut self) -> Option<SlotIndex> {
-        let request = self.lines.waiting.pop_front()?;
+        let request = self.lines.change(|lines| lines.waiting.pop_front())?;
         self.slots.slot_mut(request).waits = false;
         Some(request)
     }
@@ -116,7 +164,7 @@ impl Books {
         }
         (slot.waits, slot.rests, slot.holds_queue) = (true, true, holds_queue);
         let queue = slot.queue;
-        self.lines.rests.push_back(request);
+        self.lines.change(|lines| lines.rests.push_back(request));
         if holds_queue {
             let queue = self.queue_mut(queue);
             ledger::enter(&mut queue.resting, "requests of a queue that rest");
@@ -126,7 +174,7 @@ impl Books {
 
     /// The first that rests has another try.
     pub(crate) fn next_resting(&mut self) -> Option<SlotIndex> {
-        let request = self.lines.rests.pop_front()?;
+        let request = self.lines.change(|lines| lines.rests.pop_front())?;
         self.rested(request);
         Some(request)
     }
@@ -150,11 +198,13 @@ impl Books {
             (false, _) => {}
             (true, true) => {
                 self.rested(request);
-                self.lines.rests.retain(|&resting| resting != request);
+                self.lines
+                    .change(|lines| lines.rests.retain(|&resting| resting != request));
             }
             (true, false) => {
                 slot.waits = false;
-                self.lines.waiting.retain(|&waiting| waiting != request);
+                self.lines
+                    .change(|lines| lines.waiting.retain(|&waiting| waiting != request));
             }
         }
     }

@@ -56,11 +56,17 @@ impl Slots {
         self.free_parts.len() as u32
     }
 
-    /// The segment list of the request slot that `claim_request` would give next.
+    /// The request slot that is to be claimed next.
+    #[inline]
+    pub(crate) fn next(&self) -> Option<SlotIndex> {
+        self.free_requests.last().copied().map(SlotIndex)
+    }
+
+    /// The segment list of that.
     #[inline]
     pub(crate) fn next_list(&mut self) -> Option<&mut SegmentList> {
-        let index = *self.free_requests.last()?;
-        self.lists.get_mut(index as usize)
+        let index = self.next()?;
+        self.lists.get_mut(index.usize())
     }
 
     /// Long lists that are not lent.
@@ -96,10 +102,12 @@ impl Slots {
         self.long.extend(long);
     }
 
-    /// Takes the slot whose list `next_list` showed.
+    /// Takes the request slot that `next` showed.
     #[inline]
-    pub(crate) fn claim_request(&mut self) -> Option<SlotIndex> {
-        self.free_requests.pop().map(SlotIndex)
+    pub(crate) fn claim(&mut self, index: SlotIndex) {
+        if self.free_requests.pop() != Some(index.0) {
+            broken("another slot is claimed than was shown")
+        }
     }
 
     /// Takes back a claim of a slot that was not filled.

@@ -70,7 +70,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.take_back_blocked(index);
         let slots = &self.books.slots;
         let is_others = |request: &SlotIndex| slots.slot(*request).volume != index;
-        self.books.lines.released.retain(is_others);
+        self.books.lines.keep_released(is_others);
         for request in self.books.slots.requests() {
             let slot = self.books.slots.slot(request);
             if slot.used_for() != Use::Request || slot.parked().is_some() || slot.volume != index {
@@ -82,9 +82,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             match is_on_device {
                 true => {}
                 // It ends with an error, whatever is decided; so does what has met a fault while a part of it waited.
-                false if self.is_revoked(request) || has_fault => {
-                    self.books.lines.released.push_back(request)
-                }
+                false if self.is_revoked(request) || has_fault => self.books.lines.release(request),
                 false => drop(self.park_quietly(request, Parked::Held)),
             }
         }
@@ -93,13 +91,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
 
     /// Takes back operations that their device had no room for.
     fn take_back_blocked(&mut self, index: VolumeIndex) {
-        for _ in 0..self.books.lines.blocked.len() {
-            let Some(operation) = self.books.lines.blocked.pop_front() else {
+        for _ in 0..self.books.lines.blocked() {
+            let Some(operation) = self.books.lines.next_blocked() else {
                 break;
             };
             let slot = self.books.slots.slot(operation);
             if slot.volume != index {
-                self.books.lines.blocked.push_back(operation);
+                self.books.lines.block(operation);
             } else if slot.used_for() == Use::Part {
                 self.take_back_part(operation);
             }

@@ -137,7 +137,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.books.count_flight(part, flight_bytes, self.now);
         }
         if started == Started::Busy {
-            self.books.lines.blocked.push_back(part);
+            self.books.lines.block(part);
         }
         Cut::Sent
     }
