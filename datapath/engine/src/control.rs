@@ -1,6 +1,5 @@
 //! Changes from the control plane, taken between two turns and acknowledged by notices.
 
-use crate::mapping::Volume;
 use crate::pace::Allowance;
 use crate::queue::Queue;
 use crate::rations::bounded;
@@ -10,7 +9,7 @@ use palisade_block::ledger;
 use palisade_block::mailbox::{AttachmentSettings, Notice, ReactorChange, ReactorCommand};
 use palisade_block::stats::DeviceStats;
 use palisade_block::{Devices, Fault, Nanos, Pool, Source};
-use palisade_words::{AttachmentIndex, DeviceIndex, QueueId, VolumeIndex};
+use palisade_words::{AttachmentIndex, DeviceIndex, QueueId};
 use std::sync::Arc;
 
 mod volumes;
@@ -227,11 +226,5 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             }
         }
         self.notices.push_back(Notice::DeviceClosed { device: index });
-    }
-
-    /// A volume that this reactor is told of.
-    pub(crate) fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
-        self.books.open_volume(index);
-        self.volumes.known(index)
     }
 }

@@ -60,7 +60,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let lacking = devices.find(|device| fault == Fault::Gone && self.watched.get(*device).is_none());
         let device = lacking.unwrap_or(self.books.slots.slot(request).device);
         let index = self.park_quietly(request, Parked::Fault(fault));
-        if self.volume_mut(index).tells_parked(device) {
+        if self.volumes.known(index).tells_parked(device) {
             self.notices.push_back(Notice::Parked {
                 volume: index,
                 device,
@@ -158,7 +158,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.books.active(index) == 0,
             "a mapping changes under requests that are on their way"
         );
-        let happened = self.volume_mut(index).settle();
+        let happened = self.volumes.known(index).settle();
         for settled in happened.into_iter().flatten() {
             let volume = index;
             self.notices.push_back(match settled {

@@ -144,9 +144,19 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn turn_timed(&mut self, now: Nanos) -> usize {
+        if let Some(stopwatch) = &mut self.clocks.stopwatch {
+            stopwatch.start();
+        }
+        self.steps.begin_turn(now);
+        self.turn_as::<true>(now)
+    }
+
     /// The same, whoever calls: `TIMED` when each step is timed by itself.
     #[inline(always)]
-    pub(crate) fn turn_as<const TIMED: bool>(&mut self, now: Nanos) -> usize {
+    fn turn_as<const TIMED: bool>(&mut self, now: Nanos) -> usize {
         self.now = now;
         self.touches = Touches::default();
         self.books.begin_turn(now);
@@ -163,6 +173,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             self.stats.slots_used.set(u64::from(self.in_flight()));
         }
         finished + taken
+    }
+
+    /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn
+    /// itself; or is to be sent again.
+    #[inline]
+    pub fn is_held_up(&self) -> bool {
+        !self.books.lines.are_empty() || self.is_behind
     }
 
     /// Requests in flight.

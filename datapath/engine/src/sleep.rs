@@ -73,7 +73,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         // A device that was reported as stalled is looked at until it is reported as well again, also when nothing
         // is in flight any more.
         let stalled = || self.watched.iter().any(|(_, device)| device.stalled);
-        let watch = (self.in_flight() > 0 || stalled()).then_some(self.watch_next);
+        let watch = (self.books.slots.requests_used() > 0 || stalled()).then_some(self.watch_next);
         // What rests waits for a completion, its limit or the end of a pause, unless there are more than one turn looks
         // at.
         let retries = self.books.lines.are_trying() || self.books.lines.resting() > RESTS_TRIED;
@@ -81,12 +81,5 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let ranges = self.books.ranges_due(self.now);
         let rested = self.steps.due().filter(|due| *due > self.now);
         paced.chain(watch).chain(retry).chain(ranges).chain(rested).min()
-    }
-
-    /// Whether anything waits for what another turn may find to be free: a device, a part, a buffer, or the turn
-    /// itself; or is to be sent again.
-    #[inline]
-    pub fn is_held_up(&self) -> bool {
-        !self.books.lines.are_empty() || self.is_behind
     }
 }

@@ -49,7 +49,7 @@ impl Steps {
         }
     }
 
-    fn begin_turn(&mut self, now: Nanos) {
+    pub(crate) fn begin_turn(&mut self, now: Nanos) {
         self.resting.retain(|(_, until)| *until > now);
     }
 
@@ -73,16 +73,6 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         for (_, queue) in self.queues.iter_mut() {
             queue.segments_max = SEGMENTS_PER_SLOT;
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn turn_timed(&mut self, now: Nanos) -> usize {
-        if let Some(stopwatch) = &mut self.clocks.stopwatch {
-            stopwatch.start();
-        }
-        self.steps.begin_turn(now);
-        self.turn_as::<true>(now)
     }
 
     /// Asks the sources to notify, one step each; to do so twice changes nothing.

@@ -1,7 +1,7 @@
 //! What a reactor is told of a volume's mapping, and what becomes of the requests that are under way then.
 
 use crate::books::{Parked, Use};
-use crate::mapping::Cancelling;
+use crate::mapping::{Cancelling, Volume};
 use crate::reactor::Reactor;
 use palisade_block::mailbox::Notice;
 use palisade_block::{Devices, Fault, Pool, Route, Source};
@@ -129,5 +129,11 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             |queue, _| queue.id.attachment == attachment,
             |reactor, request, _| reactor.release(request),
         );
+    }
+
+    /// A volume that this reactor is told of.
+    pub(crate) fn volume_mut(&mut self, index: VolumeIndex) -> &mut Volume {
+        self.books.open_volume(index);
+        self.volumes.known(index)
     }
 }
