@@ -356,7 +356,3 @@ impl Books {
         }
     }
 }
-
-impl Books {}
-
-impl Books {}
