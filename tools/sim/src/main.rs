@@ -4,9 +4,14 @@
 
 use clap::Parser;
 use palisade_sim::mutation;
+use palisade_sim::plan::Break;
 use palisade_sim::scenario::{self, Scenario};
 use palisade_sim::suite::{self, Report};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
 
 /// Runs the appliance's data path in a simulated world and checks what must always hold.
@@ -25,6 +30,9 @@ struct Options {
     /// Run this scenario only.
     #[arg(long)]
     scenario: Option<String>,
+    /// How many runs at a time; as many as there are processors unless told otherwise.
+    #[arg(long)]
+    jobs: Option<usize>,
     /// Put a deliberate fault in, to see it found.
     #[arg(long = "break", value_name = "FAULT")]
     broken: Option<String>,
@@ -62,16 +70,19 @@ fn main() -> ExitCode {
         None => options.from..options.from + options.seeds,
     };
     let started = Instant::now();
-    let (mut runs, mut requests, mut failed) = (0, 0, 0);
-    for seed in seeds {
-        for scenario in &chosen {
-            let report = suite::run(scenario, seed, broken);
-            runs += 1;
-            requests += report.requests;
-            failed += u64::from(!report.findings.is_empty());
-            show(scenario, seed, &report, &options);
-        }
-    }
+    let runs: Vec<(&Scenario, u64)> = seeds
+        .flat_map(|seed| chosen.iter().map(move |scenario| (*scenario, seed)))
+        .collect();
+    let jobs = options
+        .jobs
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let (mut requests, mut failed) = (0, 0);
+    run_all(&runs, broken, jobs, |scenario, seed, report| {
+        requests += report.requests;
+        failed += u64::from(!report.findings.is_empty());
+        show(scenario, seed, report, &options);
+    });
+    let runs = runs.len();
     let seconds = started.elapsed().as_secs_f64();
     println!("{runs} runs, {requests} requests, {failed} with findings, {seconds:.1} s");
     if failed == 0 {
@@ -79,6 +90,44 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Makes all runs, so many at a time, and reports them in the order they are listed in, whichever ends first.
+fn run_all(
+    runs: &[(&Scenario, u64)],
+    broken: Option<Break>,
+    jobs: usize,
+    mut report: impl FnMut(&Scenario, u64, &Report),
+) {
+    let next = AtomicUsize::new(0);
+    let (ended, ends) = mpsc::channel();
+    thread::scope(|threads| {
+        for _ in 0..jobs.clamp(1, runs.len().max(1)) {
+            let (next, ended) = (&next, ended.clone());
+            threads.spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some((scenario, seed)) = runs.get(at) else {
+                        break;
+                    };
+                    // Whoever reads the reports is gone only when it has panicked.
+                    let _ = ended.send((at, suite::run(scenario, *seed, broken)));
+                }
+            });
+        }
+        drop(ended);
+        let mut early = BTreeMap::new();
+        let mut reported = 0;
+        for (at, run) in ends {
+            early.insert(at, run);
+            while let Some(run) = early.remove(&reported)
+                && let Some((scenario, seed)) = runs.get(reported)
+            {
+                report(scenario, *seed, &run);
+                reported += 1;
+            }
+        }
+    });
 }
 
 fn show(scenario: &Scenario, seed: u64, report: &Report, options: &Options) {
