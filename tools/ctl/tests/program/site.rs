@@ -41,16 +41,11 @@ impl Site {
     }
 
     /// The program, to be run likewise.
-    #[allow(dead_code, reason = "not every test that includes this file follows a run")]
     pub fn program(&self, args: &str) -> Command {
         program(&self.url(), &self.words(args))
     }
 
     /// With a disk d1, a volume v1 and an attachment web1, all of them in force.
-    #[allow(
-        dead_code,
-        reason = "not every test that includes this file attaches anything"
-    )]
     pub fn with_attachment() -> Site {
         let site = Site::new();
         site.palisade("disk add d1 --memory 64MiB").ok();
@@ -62,7 +57,6 @@ impl Site {
     }
 
     /// A virtual machine connects to web1, and leaves when what this gives is dropped.
-    #[allow(dead_code, reason = "not every test that includes this file runs a machine")]
     pub fn machine(&self) -> UnixStream {
         let machine = UnixStream::connect(self.node.path("vm,1/it's.sock")).unwrap();
         self.until("attachment show web1 --json", |ran| {
@@ -72,10 +66,6 @@ impl Site {
     }
 
     /// Runs it again and again until it ends as it should.
-    #[allow(
-        dead_code,
-        reason = "not every test that includes this file waits for something"
-    )]
     pub fn until(&self, args: &str, is: impl Fn(&Ran) -> bool) -> Ran {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -88,10 +78,6 @@ impl Site {
     }
 
     /// Asks the server itself, over its Unix socket and one connection for all: many requests take a moment.
-    #[allow(
-        dead_code,
-        reason = "not every test that includes this file asks the server itself"
-    )]
     pub fn post_all(&self, path: &str, bodies: impl Iterator<Item = String>) {
         let stream = UnixStream::connect(self.node.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -123,7 +109,6 @@ impl Site {
 pub struct Ran {
     pub code: i32,
     pub out: String,
-    #[allow(dead_code, reason = "not every test that includes this file reads errors")]
     pub err: String,
 }
 
@@ -135,7 +120,6 @@ impl Ran {
     }
 
     /// The same as JSON.
-    #[allow(dead_code, reason = "not every test that includes this file asks for JSON")]
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap()
@@ -165,7 +149,6 @@ pub fn run(url: &str, args: &str) -> Ran {
 }
 
 /// The words of the line that begins with `first`.
-#[allow(dead_code, reason = "not every test that includes this file reads tables")]
 pub fn line<'a>(text: &'a str, first: &str) -> Vec<&'a str> {
     let found = text
         .lines()

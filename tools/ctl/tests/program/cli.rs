@@ -1,12 +1,8 @@
 //! The real program against a whole node over real sockets.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
+use crate::site::node::{self, TestNode};
+use crate::site::{Ran, Site, line, program, run};
 use palisade_control::Work;
-use site::node::{self, TestNode};
-use site::{Ran, Site, line, program, run};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;

@@ -1,10 +1,6 @@
 //! The machine beside a profile: no daemon is asked, and an option that makes no sense is told before anything is compared.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
-use site::run;
+use crate::site::run;
 
 #[test]
 fn preflight_needs_no_daemon() {

@@ -1,10 +1,6 @@
 //! Completion in shells: what the scripts hold, and what a real bash makes of its own.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
-use site::{Ran, Site, run};
+use crate::site::{Ran, Site, run};
 use std::path::Path;
 use std::process::Command;
 

@@ -1,11 +1,7 @@
 //! What happened, as it is listed and followed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
+use crate::site::Site;
 use palisade_control::Work;
-use site::Site;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 

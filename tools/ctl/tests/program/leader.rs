@@ -1,11 +1,7 @@
 //! Changes where others have to agree: the leader of the cluster is found, and what may be done or not is asked for again.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
-use site::Site;
-use site::node::others::Fate;
+use crate::site::Site;
+use crate::site::node::others::Fate;
 use std::time::{Duration, Instant};
 
 const CREATE: &str = "volume create v1 1MiB --disk d1";

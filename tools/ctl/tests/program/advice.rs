@@ -1,10 +1,6 @@
 //! What is said about what did not work names what was tried, and a way out that fits what was typed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
-use site::{Ran, Site, run};
+use crate::site::{Ran, Site, run};
 
 fn refused(ran: Ran, code: i32, says: &[&str]) {
     assert_eq!(ran.code, code, "{ran:?}");

@@ -1,13 +1,9 @@
 //! What is shown with `--dry-run` before it is done: the real program, and nothing changed behind it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
+use crate::site::{Site, line, run};
 use palisade_consensus::{Agreement, Backup, Store};
 use palisade_model::{Command, CreateVolume};
 use palisade_words::{Name, Uuid};
-use site::{Site, line, run};
 use std::path::Path;
 
 /// Nobody listens there, and nobody is asked.

@@ -1,12 +1,8 @@
 //! Waiting until what was taken away is gone, as scripts do: the exit code says whether it is.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
+use crate::site::{Ran, Site};
 use palisade_control::Work;
 use serde_json::Value;
-use site::{Ran, Site};
 use std::process::Stdio;
 
 /// A disk d1 with a volume v1.

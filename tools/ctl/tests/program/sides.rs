@@ -1,11 +1,7 @@
 //! A disk and the database say different things: what each side loses is said before it is taken.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
-use site::node::TestNode;
-use site::{Site, run};
+use crate::site::node::TestNode;
+use crate::site::{Site, run};
 
 /// Nobody listens there, and nobody is asked.
 const NOWHERE: &str = "http://127.0.0.1:1";

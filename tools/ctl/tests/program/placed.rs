@@ -1,13 +1,9 @@
 //! Disks whose places are named: what lies there is shown first.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
-
-mod site;
-
+use crate::site::Site;
 use palisade_control::Work;
 use palisade_model::{AddNode, ChangeNode, Command};
 use palisade_words::{Name, Uuid};
-use site::Site;
 use std::net::SocketAddr;
 
 /// Files that were given whole and have gone, and older copies of them: nothing proves what such a copy is of.
