@@ -48,9 +48,15 @@ impl Log {
         self.fate.set(fate);
     }
 
-    /// What the log led to after each command, in order.
-    pub(super) fn clusters(&self) -> Vec<Arc<Cluster>> {
-        self.clusters.borrow().clone()
+    /// How many commands have changed something.
+    pub(super) fn commands(&self) -> usize {
+        self.clusters.borrow().len()
+    }
+
+    /// What the log led to after the first so many of them.
+    pub(super) fn after(&self, commands: usize) -> Option<Arc<Cluster>> {
+        let last = commands.checked_sub(1)?;
+        self.clusters.borrow().get(last).cloned()
     }
 
     /// The last command.

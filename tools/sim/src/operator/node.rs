@@ -59,8 +59,7 @@ impl Node {
 
     /// Whether nothing is under way and nothing left to do.
     pub(super) fn is_at_rest(&self, cluster: &Cluster) -> bool {
-        let is_done = || plan(cluster, &self.name, &self.node.control.observed).is_empty();
-        self.works.is_empty() && self.node.is_quiet() && is_done()
+        self.node.is_quiet() && self.has_no_steps(cluster)
     }
 
     /// Whether no step is under way and none left to do, whatever its devices tell of themselves.

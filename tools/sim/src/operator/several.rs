@@ -287,11 +287,10 @@ impl Nodes {
 
     /// A node hears of more of the log.
     fn hear(&mut self, at: usize, commands: usize) {
-        let clusters = self.log.clusters();
         let member = &mut self.members[at];
-        member.heard = clusters.len().min(member.heard.saturating_add(commands));
-        if let Some(cluster) = member.heard.checked_sub(1).and_then(|last| clusters.get(last)) {
-            member.cluster = Arc::clone(cluster);
+        member.heard = self.log.commands().min(member.heard.saturating_add(commands));
+        if let Some(cluster) = self.log.after(member.heard) {
+            member.cluster = cluster;
         }
     }
 
@@ -413,7 +412,7 @@ impl Nodes {
             let at = rng.index(self.members.len());
             self.hear(at, usize::MAX);
             self.turn_with(at, Fate::Answered, rng)?;
-            let all = self.log.clusters().len();
+            let all = self.log.commands();
             let is_at_rest =
                 |member: &Member| member.heard == all && member.node.has_no_steps(&member.cluster);
             quiet = match self.members.iter().all(is_at_rest) {
