@@ -97,4 +97,8 @@ mod tests {
             assert!(!other.has_reached(Generation(1)), "{other:?}");
         }
     }
+    #[test]
+    fn an_end_of_a_medium_is_called_by_where_it_lies() {
+        assert_eq!((end_in_words(true), end_in_words(false)), ("end", "beginning"));
+    }
 }

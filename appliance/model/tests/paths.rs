@@ -4,7 +4,8 @@
 
 mod lab;
 
-use lab::{after, disk, lab, lab_of_two_nodes, name, outcome, refusal, switched_on, then};
+use lab::imported::{found, taken};
+use lab::{after, detach, disk, lab, lab_of_two_nodes, name, outcome, refusal, switched_on, then};
 use palisade_model::*;
 use palisade_words::Uuid;
 
@@ -143,4 +144,24 @@ fn a_disk_of_before_has_the_path_of_its_node() {
         level: lab().feature_level,
     };
     assert_eq!(refusal(&lab(), Command::AddPath(add("n", "/x"))), off);
+}
+
+/// A database that was put back imports its own disks: it goes on to know the ways of the others to them.
+#[test]
+fn a_disk_that_is_imported_again_keeps_the_paths_of_other_nodes() {
+    let cluster = after(
+        &lab_of_two_nodes(),
+        [detach("a"), Command::AddPath(add("m", "/dev/sdq"))],
+    );
+    let again = taken(&cluster, &[found("d", 100, &[])]);
+    let again = &again.disks[&name("d")];
+    assert_eq!(again.path_of(&name("n")), Some("/disks/d"));
+    assert_eq!(again.path_of(&name("m")), Some("/dev/sdq"));
+    // The path by which it is imported is its first one from now on, and no other.
+    let mut there = found("d", 100, &[]);
+    there.disk.node = name("m");
+    let moved = taken(&cluster, &[there]);
+    let moved = &moved.disks[&name("d")];
+    assert_eq!(*moved.custodian(), name("m"));
+    assert!(moved.other_paths.is_empty());
 }
