@@ -1,5 +1,5 @@
 //! The copies of the tree that faults are put into: below `target/mutants`, with a target folder of their own, so that
-//! nobody's build is disturbed.
+//! nobody's build is disturbed. Libraries of others that the tree's own target folder has are taken over from there.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -36,6 +36,9 @@ impl Bed {
             put(&to, &change(&name, content))?;
         }
         remove_others(&bed.tree, &known)?;
+        if !bed.target.exists() {
+            take_over(&crate::target(root).join("debug"), &bed.target.join("debug"));
+        }
         Ok(bed)
     }
 
@@ -53,8 +56,41 @@ impl Bed {
 
 /// Where the copies are.
 pub fn folder(root: &Path) -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("mutants")
+    crate::target(root).join("mutants")
+}
+
+/// Links what cargo has built of libraries that are not ours into another target folder. Cargo holds each against its
+/// fingerprint before it is used, so nothing is lost by one that does not fit, or could not be linked: it is compiled.
+fn take_over(from: &Path, to: &Path) {
+    for part in ["deps", "build", ".fingerprint"] {
+        let Ok(entries) = fs::read_dir(from.join(part)) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let is_ours = name
+                .to_string_lossy()
+                .trim_start_matches("lib")
+                .starts_with("palisade");
+            if !is_ours {
+                link(&entry.path(), &to.join(part).join(name));
+            }
+        }
+    }
+}
+
+/// Links a file, or all of a folder.
+fn link(from: &Path, to: &Path) {
+    if let Some(folder) = to.parent() {
+        let _ = fs::create_dir_all(folder);
+    }
+    let Ok(entries) = fs::read_dir(from) else {
+        let _ = fs::hard_link(from, to);
+        return;
+    };
+    for entry in entries.flatten() {
+        link(&entry.path(), &to.join(entry.file_name()));
+    }
 }
 
 /// The files of a tree, as git knows them.

@@ -141,14 +141,14 @@ fn build(root: &Path) -> Result<PathBuf, String> {
                 "--quiet",
                 "--release",
                 "--locked",
-                "--package",
+                "--bin",
                 "palisade-cost",
             ])
             .current_dir(root)
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS"),
     )?;
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |dir| root.join(dir));
+    let target = crate::target(root);
     let program = target.join("release/palisade-cost");
     program.is_file().then_some(program).ok_or_else(|| {
         format!(

@@ -152,7 +152,7 @@ fn report(name: &str, result: Result<Vec<String>, String>) -> ExitCode {
 fn simulate(arguments: impl Iterator<Item = String>) -> ExitCode {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["run", "--quiet", "--package", "palisade-sim", "--"])
+        .args(["run", "--quiet", "--bin", "palisade-sim", "--"])
         .args(arguments)
         .current_dir(root())
         .status();
@@ -164,6 +164,11 @@ fn simulate(arguments: impl Iterator<Item = String>) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Where cargo puts what it builds of a tree.
+fn target(root: &Path) -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
 }
 
 /// The root of the source tree.
