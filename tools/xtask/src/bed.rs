@@ -48,6 +48,8 @@ impl Bed {
         command
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
+            // What is made wrong in one place is compiled again and again.
+            .env("CARGO_INCREMENTAL", "1")
             .env("PROPTEST_FAILURE_PERSISTENCE", "off")
             .env("CARGO_TERM_COLOR", "never");
         command
