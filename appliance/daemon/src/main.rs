@@ -75,7 +75,13 @@ fn run(signals: Signals) -> ExitCode {
     };
     if flags.check_config {
         let notes: String = notes.iter().map(|note| format!("note: {note}\n")).collect();
-        return say(&format!("{notes}the configuration is valid\n"));
+        let of = match &next {
+            Some(next) => format!("that of {}", next.file().display()),
+            None => {
+                format!("there is no {CONFIG_FILE}, so it is the defaults and what the command line says")
+            }
+        };
+        return say(&format!("{notes}the configuration is valid: {of}\n"));
     }
     notes.iter().for_each(|note| log::warn!("{note}"));
     match serve(settings, &cores, next, &signals) {

@@ -5,7 +5,7 @@ use palisade_api::routes::CONFIG_FILE;
 use palisade_assembly::config::{Config, Cores};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file that this start has read, and what the command line said beside it.
 pub struct NextStart {
@@ -27,6 +27,11 @@ impl NextStart {
             flags,
             seen: None,
         })
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// What keeps the file from being taken as it is now.

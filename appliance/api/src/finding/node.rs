@@ -212,7 +212,7 @@ macro_rules! node_rows {
         means: "The configuration file is gone, or cannot be taken as it is now; the daemon goes on with what it read at its start.",
         guest: "Nothing until the daemon restarts; then its VMM may wait for the socket to come back.",
         metric: "palisade_findings",
-        remedy: "put the file right, or back: `palisaded --check-config` says whether it can be taken; what is in force now is \
+        remedy: "put the file right, or back: `palisaded --check-config --config FILE` says whether it can be taken; what is in force now is \
                  what it held when the daemon started",
         clears: Clears::WhenTold,
     }
