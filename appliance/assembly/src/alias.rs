@@ -102,8 +102,9 @@ fn lies_on(path: &str, holder: &Name, holder_path: &str) -> Problem {
          made of it or of a part of it"
     );
     let remedy = format!(
-        "name a device on which no disk lies; or take that disk away first, once nothing on it is needed any more: palisade \
-         disk show {holder} tells what it holds, palisade disk remove {holder} gives it up. `force` does not lift this"
+        "name a device on which no disk lies. This one can be given only when nothing is mounted on it and nothing is made of it, \
+         which `lsblk {path}` shows, and that ends disk {holder} too: what it holds: palisade disk show {holder}. `force` does \
+         not lift this"
     );
     Problem::new(ProblemKind::Conflict, "medium_taken", message, remedy).about("path")
 }

@@ -194,7 +194,9 @@ fn disk_effects(name: &Name, disk: &Disk, how: RemovalOptions) -> Vec<String> {
         Medium::Memory { .. } => effects.push("its memory is freed".into()),
         _ if disk.has_superblock() => {
             effects.push(
-                "its Palisade superblock is erased: nothing can be brought back from it afterwards".into(),
+                "its Palisade superblock is erased, and nothing can be brought back from it afterwards; one that tells of more \
+                 than this database knows is left as it is"
+                    .into(),
             );
             effects.push("the disk is gone when that is done and it is closed".into());
         }
