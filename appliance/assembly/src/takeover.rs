@@ -20,8 +20,8 @@ use palisade_api::size::human;
 use palisade_api::{Problem, ProblemKind, Side};
 use palisade_model::superblock::end_in_words;
 use palisade_model::{
-    AddDisk, AdoptDisk, Cluster, Command, Disk, ImportDisks, ImportedDisk, ImportedExtent, Kind, OnMedium,
-    Outcome, Refusal,
+    AddDisk, AdoptDisk, Cluster, Command, Disk, ImportDisks, ImportedDisk, ImportedExtent, Kind, Medium,
+    OnMedium, Outcome, Refusal,
 };
 use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
@@ -64,6 +64,17 @@ pub fn adopt(shared: &Shared, id: &str, request: &api::DiskAdopt) -> Result<api:
         let mark = medium::mark_of_ends(&opened).map_err(unread)?;
         adoption.seen = format!("{}-{mark}", adoption.seen);
     }
+    if let Ok(found) = &found
+        && found.superblock.disk_sectors > disk.sectors
+    {
+        adoption.message = format!(
+            "{}; the disk has been made larger since the database was copied, from {} to {}, and is that large with the side \
+             of the disk",
+            adoption.message,
+            human(disk.sectors * SECTOR_BYTES),
+            human(found.superblock.disk_sectors * SECTOR_BYTES)
+        );
+    }
     let foreign = found.is_err().then(|| medium::foreign(&opened)).flatten();
     if let Some(content) = &foreign {
         adoption.message = format!("{}; it carries {content}", adoption.message);
@@ -87,6 +98,7 @@ pub fn adopt(shared: &Shared, id: &str, request: &api::DiskAdopt) -> Result<api:
         found: &found,
         wanted: &wanted,
         copy,
+        sectors: opened.sectors().0,
         foreign: foreign.as_ref(),
         holds: holds.as_ref().filter(|_| !request.force),
         other: other.as_ref(),
@@ -186,6 +198,8 @@ struct Knowledge<'a> {
     wanted: &'a Image,
     /// What was found is an older copy, or may be one.
     copy: Option<OlderCopy>,
+    /// How long the medium is.
+    sectors: u64,
     /// What of others lies there.
     foreign: Option<&'a Content>,
     /// What lies there where nothing says that it is the disk, unless that may be written over.
@@ -245,12 +259,16 @@ impl Knowledge<'_> {
                     older: self.copy.is_some(),
                 }))
             }
-            (Side::Disk, Ok(found)) => Ok(Command::ImportDisks(ImportDisks {
-                disks: vec![imported(known(self.name, self.disk), found)?],
-                cluster: None,
-                holds_clearings: true,
-                regards_protection: true,
-            })),
+            (Side::Disk, Ok(found)) => {
+                let disk = known(self.name, self.disk, &found.superblock);
+                is_as_long(&format!("the medium of disk {id}"), self.sectors, disk.sectors)?;
+                Ok(Command::ImportDisks(ImportDisks {
+                    disks: vec![imported(disk, found)?],
+                    cluster: None,
+                    holds_clearings: true,
+                    regards_protection: true,
+                }))
+            }
             (Side::Disk, Err(error)) => {
                 let message = format!("disk {id} says nothing that could be taken over: {error}");
                 // Only what can be done.
@@ -521,8 +539,10 @@ fn words(standing: Standing) -> (&'static str, String) {
 }
 
 /// A disk as the cluster has it, to be told of anew.
-fn known(name: &Name, disk: &Disk) -> AddDisk {
-    AddDisk {
+/// A disk as the database has it, and as large as its superblock says where it has been made larger since the database was
+/// copied.
+fn known(name: &Name, disk: &Disk, superblock: &palisade_wire::Superblock) -> AddDisk {
+    let mut known = AddDisk {
         name: name.clone(),
         uuid: disk.uuid,
         node: disk.custodian().clone(),
@@ -534,7 +554,25 @@ fn known(name: &Name, disk: &Disk) -> AddDisk {
         data_start: disk.data_start,
         data_end: disk.data_end,
         superblock_pending: false,
+    };
+    if superblock.disk_sectors > disk.sectors {
+        known.sectors = superblock.disk_sectors;
+        known.data_start = superblock.data_start.0;
+        known.data_end = superblock.data_end.0;
+        if let Medium::File { bytes, .. } = &mut known.medium {
+            *bytes = superblock.disk_sectors * SECTOR_BYTES;
+        }
     }
+    known
+}
+
+/// Whether a medium is as long as its superblock says.
+fn is_as_long(medium: &str, has: u64, needs: u64) -> Result<(), Problem> {
+    if has >= needs {
+        return Ok(());
+    }
+    let message = format!("{medium} has shrunk: {has} sectors are there, its superblock says {needs}");
+    Err(conflict("disk_shrunk", message, "make it as large as it was"))
 }
 
 fn imported(disk: AddDisk, found: &Decoded) -> Result<ImportedDisk, Problem> {

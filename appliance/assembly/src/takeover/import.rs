@@ -1,6 +1,6 @@
 //! Disks taken in with the volumes that their superblocks tell of.
 
-use super::{conflict, imported};
+use super::{conflict, imported, is_as_long};
 use crate::alias;
 use crate::exchanged;
 use crate::medium;
@@ -311,11 +311,7 @@ fn of_superblock(
 }
 
 fn fits(path: &str, opened: &Opened, found: &Decoded) -> Result<(), Problem> {
-    let (has, needs) = (opened.sectors().0, found.superblock.disk_sectors);
-    if has < needs {
-        let message = format!("{path} has shrunk: {has} sectors are there, its superblock says {needs}");
-        return Err(conflict("disk_shrunk", message, "make it as large as it was"));
-    }
+    is_as_long(path, opened.sectors().0, found.superblock.disk_sectors)?;
     let (takes, asks) = (opened.limits().block_bytes, found.superblock.block_bytes);
     if takes > asks {
         let message = format!("{path} takes blocks of {takes} bytes, and was written in blocks of {asks}");

@@ -171,6 +171,7 @@ fn a_side_that_would_be_refused_is_told_beforehand() {
             found: &Err(DecodeError::NotOurs),
             wanted: &image(cluster, &name).unwrap(),
             copy: None,
+            sectors: cluster.disks[&name].sectors,
             foreign,
             holds: None,
             other: None,
@@ -210,6 +211,7 @@ fn a_medium_that_is_not_the_recorded_one_is_to_be_confirmed_before_a_side_is_tak
         found: &Err(DecodeError::NotOurs),
         wanted: &wanted,
         copy: None,
+        sectors: 0,
         foreign: None,
         holds: None,
         other: Some(&other),
@@ -265,21 +267,10 @@ fn what_is_on_a_medium_that_does_not_say_it_is_the_disk_is_looked_at() {
 /// A disk that is newer and lacks a volume that is attached here.
 #[test]
 fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
-    use palisade_model::{CreateAttachment, CreateVolume};
+    use palisade_model::CreateAttachment;
     let (commands, _) = with_disk();
     let volume = Name::new("web3").unwrap();
-    let create = Command::CreateVolume(CreateVolume {
-        name: volume.clone(),
-        uuid: Uuid(9),
-        node: Name::new("n1").unwrap(),
-        disk: None,
-        sectors: Some(8192),
-        block_bytes: None,
-        clear: None,
-        clears: false,
-        clears_reused: false,
-        clears_unknown_past: false,
-    });
+    let create = volume_of(&volume, 8192);
     let empty = after(&commands);
     let with_volume = after(&[commands, vec![create]].concat());
     let attach = Command::CreateAttachment(CreateAttachment {
@@ -300,17 +291,10 @@ fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
     });
     let here = with_volume.apply(&attach).expect("an attachment").0;
     let name = Name::new("d1").unwrap();
-    let found = Image {
+    let found = Ok(carried(Image {
         extents: Vec::new(),
         ..image(&empty, &name).unwrap()
-    };
-    let found = Ok(Decoded {
-        superblock: found.superblock,
-        extents: found.extents,
-        sound: Vec::new(),
-        copies: Vec::new(),
-        damage: Vec::new(),
-    });
+    }));
     let knowledge = Knowledge {
         cluster: &here,
         name: &name,
@@ -318,6 +302,7 @@ fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
         found: &found,
         wanted: &image(&here, &name).unwrap(),
         copy: None,
+        sectors: here.disks[&name].sectors,
         foreign: None,
         holds: None,
         other: None,
@@ -327,4 +312,79 @@ fn what_is_to_be_done_before_the_side_of_the_disk_is_taken_is_said() {
     for words in ["palisade attachment rm at3", "palisade disk adopt d1 --take disk"] {
         assert!(refused.remedy.contains(words), "{}", refused.remedy);
     }
+}
+
+fn volume_of(name: &Name, sectors: u64) -> Command {
+    Command::CreateVolume(palisade_model::CreateVolume {
+        name: name.clone(),
+        uuid: Uuid(9),
+        node: Name::new("n1").unwrap(),
+        disk: None,
+        sectors: Some(sectors),
+        block_bytes: None,
+        clear: None,
+        clears: false,
+        clears_reused: false,
+        clears_unknown_past: false,
+    })
+}
+
+/// A medium that carries this.
+fn carried(image: Image) -> Decoded {
+    Decoded {
+        superblock: image.superblock,
+        extents: image.extents,
+        sound: Vec::new(),
+        copies: Vec::new(),
+        damage: Vec::new(),
+    }
+}
+
+/// A disk that was made larger after the database was copied is taken as large as it says, with what lies in the new part.
+#[test]
+fn a_disk_that_was_made_larger_since_keeps_its_size_with_its_side() {
+    use palisade_model::GrowDisk;
+    use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
+    let (commands, old) = with_disk();
+    let name = Name::new("d1").unwrap();
+    let grow = Command::GrowDisk(GrowDisk {
+        name: name.clone(),
+        sectors: 20 * UNIT,
+        data_end: 19 * UNIT,
+        expected: None,
+    });
+    let volume = Name::new("new").unwrap();
+    let grown = after(&[commands, vec![grow, volume_of(&volume, 12 * UNIT)]].concat());
+    let found = Ok(carried(image(&grown, &name).unwrap()));
+    let knows = |sectors| {
+        Knowledge {
+            cluster: &old,
+            name: &name,
+            disk: &old.disks[&name],
+            found: &found,
+            wanted: &image(&old, &name).unwrap(),
+            copy: None,
+            sectors,
+            foreign: None,
+            holds: None,
+            other: None,
+        }
+        .command(Side::Disk)
+    };
+    let taken = old
+        .apply(&knows(20 * UNIT).unwrap())
+        .expect("it overlaps nothing")
+        .0;
+    let disk = &taken.disks[&name];
+    assert_eq!(
+        (disk.sectors, disk.data_start, disk.data_end),
+        (20 * UNIT, UNIT, 19 * UNIT)
+    );
+    assert_eq!(disk.medium, grown.disks[&name].medium);
+    assert_eq!(
+        taken.volumes[&volume].all_extents(),
+        grown.volumes[&volume].all_extents()
+    );
+    let refused = knows(15 * UNIT).unwrap_err();
+    assert_eq!(refused.code, "disk_shrunk");
 }

@@ -23,11 +23,13 @@ pub fn run(lab: &Lab) -> Outcome {
     let path = appliance.disk("d1", 96 * MIB)?;
     let file = path.display().to_string();
     for volume in ["v1", "v2"] {
-        volume_in_force(&appliance, volume)?;
+        volume_in_force(&appliance, volume, 4 * MIB)?;
     }
     let backup = lab.path("backup").display().to_string();
     appliance.cli(&["state", "backup", &backup])?;
-    volume_in_force(&appliance, "v3")?;
+    // What the database of the backup does not know: a larger disk, and a volume for which it was made larger.
+    appliance.cli(&["disk", "grow", "d1", "160MiB", "--wait"])?;
+    volume_in_force(&appliance, "v3", 96 * MIB)?;
     let places = places(&appliance)?;
     appliance.stop()?;
     for &(_, at) in &places {
@@ -85,11 +87,16 @@ pub fn run(lab: &Lab) -> Outcome {
     )?;
     let known = appliance.cli(&["disk", "adopt", "d1"])?;
     demand(
-        known.contains("v3"),
+        known.contains("v3") && known.contains("made larger since"),
         format!("what only the disk knows is to be shown: {known}"),
     )?;
     appliance.cli(&["disk", "adopt", "d1", "--take", "disk", "--yes"])?;
     all_is_there(&mut appliance, &path, &places)?;
+    let disk = appliance.rest().get("/v1/disks/d1")?;
+    demand(
+        disk.get("bytes").and_then(Value::as_u64) == Some(160 * MIB),
+        format!("the disk is to be as large as it was made: {disk}"),
+    )?;
     step(
         "an old copy of the database: nothing is written, no change of the disk is agreed on, the operator chooses",
     );
@@ -215,8 +222,8 @@ fn next_volume(appliance: &Appliance, image: &Path) -> Outcome {
     Ok(())
 }
 
-fn volume_in_force(appliance: &Appliance, id: &str) -> Outcome {
-    appliance.volume(id, "d1", 4 * MIB)?;
+fn volume_in_force(appliance: &Appliance, id: &str, bytes: u64) -> Outcome {
+    appliance.volume(id, "d1", bytes)?;
     appliance.settled(&format!("/v1/volumes/{id}")).map(drop)
 }
 
