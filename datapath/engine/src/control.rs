@@ -162,8 +162,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     }
 
     fn revoke(&mut self, attachment: AttachmentIndex) {
-        for (_, queue) in self.queues.iter_mut() {
-            queue.settings.revoked |= queue.id.attachment == attachment;
+        let of_it = |(_, queue): &(u16, &mut Queue<S>)| queue.id.attachment == attachment;
+        for (_, queue) in self.queues.iter_mut().filter(of_it) {
+            queue.revoke();
         }
         self.revoke_parked(attachment);
         self.revoking.push(attachment);
@@ -207,6 +208,9 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             };
             // Drawn under the limits before.
             queue.allowance = Allowance::default();
+            if queue.settings.revoked {
+                queue.revoke();
+            }
         }
     }
 

@@ -43,7 +43,7 @@ impl<S: Source> Queue<S> {
         source: S,
         (lease, memory): (Lease, MemoryId),
     ) -> Queue<S> {
-        Queue {
+        let mut queue = Queue {
             id,
             settings,
             source,
@@ -57,7 +57,11 @@ impl<S: Source> Queue<S> {
             allowance: Allowance::default(),
             segments_max: SEGMENTS_PER_SLOT,
             ration: Ration::default(),
+        };
+        if queue.settings.revoked {
+            queue.revoke();
         }
+        queue
     }
 
     /// Shows its answers, if it has any, and notifies its guest once.
@@ -71,6 +75,13 @@ impl<S: Source> Queue<S> {
 }
 
 impl<S> Queue<S> {
+    /// Its volume has been taken away: each of its requests ends with an error, and none is held back by a limit for that.
+    pub(crate) fn revoke(&mut self) {
+        let settings = &mut self.settings;
+        settings.revoked = true;
+        (settings.pace.iops, settings.pace.bytes_per_second) = (0, 0);
+    }
+
     /// Remembers that it has answers to publish.
     #[inline]
     pub(crate) fn mark(&mut self, index: u16, touched: &mut Vec<u16>) {

@@ -17,8 +17,7 @@ impl World {
         if vm.phase == Phase::Stopping || self.draining || vm.revoked {
             return;
         }
-        vm.revoked = true;
-        vm.watch.borrow_mut().taken_away = true;
+        vm.revoke();
         let attachment = AttachmentIndex(vm.number);
         (0..reactors).for_each(|reactor| daemon.tell(reactor, ReactorChange::Revoke { attachment }));
         self.disturbed = self.now;

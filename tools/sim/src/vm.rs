@@ -51,6 +51,8 @@ pub struct Vm {
     pub phase: Phase,
     /// Its volume has been taken away from the guest that is there now.
     pub revoked: bool,
+    /// Requests that were taken from its queues until then: what it asks for afterwards is refused, and no limit holds it back.
+    taken_before: u64,
     /// Reactors that have let go of it.
     pub let_go: BTreeSet<u16>,
     /// Requests made by guests that were here before.
@@ -117,6 +119,7 @@ impl Vm {
             running: 0,
             phase: Phase::Running,
             revoked: false,
+            taken_before: 0,
             let_go: BTreeSet::new(),
             requests: 0,
             watch,
@@ -161,7 +164,9 @@ impl Vm {
         self.guest.left = left;
         self.hostile = hostile;
         self.phase = Phase::Running;
-        self.revoked = false;
+        if std::mem::take(&mut self.revoked) {
+            self.taken.set(self.taken_before);
+        }
         self.let_go.clear();
         self.watch.borrow_mut().given();
         self.running = 0;
@@ -216,12 +221,19 @@ impl Vm {
             }
     }
 
+    /// Its volume is taken away.
+    pub fn revoke(&mut self) {
+        self.revoked = true;
+        self.taken_before = self.taken.get();
+        self.watch.borrow_mut().taken_away = true;
+    }
+
     /// Whether its requests may have to wait for its own limit.
     pub fn is_paced(&self) -> bool {
         self.plan.iops > 0
     }
 
-    /// Requests that were taken from its queues, and how many its limit allows by now: what the rate and the burst
+    /// Requests that were taken from its queues while they led to a volume, and how many its limit allows by now: what the rate and the burst
     /// give, and what each queue may draw ahead. The backlog of a queue that stops is not held back; it is charged, so
     /// that it counts once.
     pub fn taken_and_allowed(&self, now: Nanos) -> (u64, u64) {
@@ -229,10 +241,11 @@ impl Vm {
         let habits = self.plan.habits;
         let ahead = u64::from(habits.queues) * (worth(Nanos::from_micros(50)) + 1);
         let backlog = u64::from(habits.queues) * habits.depth as u64;
-        (
-            self.taken.get(),
-            worth(now) + worth(self.pace.burst) + ahead + backlog + 1,
-        )
+        let taken = match self.revoked {
+            true => self.taken_before,
+            false => self.taken.get(),
+        };
+        (taken, worth(now) + worth(self.pace.burst) + ahead + backlog + 1)
     }
 
     /// The disks its volume lies on.

@@ -154,3 +154,52 @@ fn each_order_is_acknowledged_however_many_wait() {
     assert_eq!(notices.len(), 20);
     assert!(notices.chunks(1).all(is_revoked));
 }
+
+/// Who has lost his volume is told so at once, for each request, and does not wait for limits that nobody can lift any more.
+#[test]
+fn a_limit_holds_nothing_back_whose_volume_was_taken_away() {
+    let mut bed = Bed::new(64, 2);
+    let limited = |settings: &mut AttachmentSettings| {
+        (settings.pace.iops, settings.pace.bytes_per_second) = (1, 512);
+    };
+    let guest = bed.attach(QUEUE, limited);
+    let refused = || (0..20).map(|key| (key, Status::IoErr)).collect::<Vec<_>>();
+    let ask = || (0..20).for_each(|key| guest.ask(key, Op::Write, 0, 8, data(8)));
+    bed.devices().at_once = Some(Ok(()));
+    guest.ask(99, Op::Write, 0, 8, data(8));
+    bed.turn();
+    ask();
+    bed.turn();
+    assert_eq!(
+        guest.answers(),
+        [(99, Status::Ok)],
+        "the others wait for their limit"
+    );
+    revoke(&mut bed);
+    bed.turn();
+    assert_eq!(guest.answers()[1..], refused());
+    // Nor do limits that it is told of later, or was told of at its beginning.
+    let mut settings = AttachmentSettings {
+        volume: Some(VOLUME),
+        revoked: false,
+        read_only: false,
+        write_through: false,
+        pace: Pace::default(),
+        stats: Arc::default(),
+    };
+    limited(&mut settings);
+    let attachment = QUEUE.attachment;
+    bed.reactor
+        .apply(ReactorChange::SetAttachment { attachment, settings });
+    ask();
+    bed.turn();
+    assert_eq!(guest.answers()[21..], refused());
+    let again = QueueId { queue: 1, ..QUEUE };
+    let late = bed.attach(again, |settings| {
+        limited(settings);
+        settings.revoked = true;
+    });
+    (0..20).for_each(|key| late.ask(key, Op::Write, 0, 8, data(8)));
+    bed.turn();
+    assert_eq!(late.answers(), refused());
+}
