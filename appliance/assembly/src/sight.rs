@@ -13,6 +13,7 @@ use crate::opening;
 use crate::shared::Shared;
 use crate::superblocks;
 use palisade_api::FindingKind;
+use palisade_block::stats::DeviceStats;
 use palisade_model::{Cluster, Disk};
 use palisade_reconcile::SuperblockState;
 use palisade_reconcile::refused::look_after_ms;
@@ -60,6 +61,8 @@ pub struct Sight {
     /// When its place is looked at next, if that is not at once.
     reopen_due: Option<Instant>,
     looking: Arc<AtomicBool>,
+    /// Operations that had ended when the latest look began.
+    ended: u64,
     due: Option<Instant>,
     superblock_due: Option<Instant>,
     print_due: Option<Instant>,
@@ -102,8 +105,12 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
             .disks
             .get(name)
             .and_then(|disk| disk.path_of(&shared.name));
+        let ended = ended(&open.stats);
         let errand = Errand {
             shared: Arc::clone(shared),
+            stats: open.stats.clone(),
+            ended_before: std::mem::replace(&mut sight.ended, ended),
+            clears: !state.clearings.is_empty(),
             name: name.clone(),
             index: open.index,
             opened: Arc::clone(&open.opened),
@@ -163,12 +170,19 @@ impl Sight {
         self.reopen_due = (self.strange > 0).then(|| now + wait);
     }
 
-    /// Notes how long a medium was seen that is `agreed` bytes long. A guest may have `met_end` before it was looked at.
-    fn saw_end(&mut self, opened: &Opened, look: Option<&Look>, agreed: u64, met_end: bool) {
+    /// Notes how long a medium was seen that is `agreed` bytes long. A guest may have `met_end` before it was looked at, and it
+    /// may have been `written` to since the look before.
+    fn saw_end(
+        &mut self,
+        opened: &Opened,
+        look: Option<&Look>,
+        agreed: u64,
+        (met_end, written): (bool, bool),
+    ) {
         let Some(look) = look.filter(|look| !look.gone) else {
             return;
         };
-        let shorter = Some(look.bytes).filter(|&bytes| bytes < agreed);
+        let shorter = least(look, agreed, opened.cut(), written);
         match shorter {
             // A block device of no size has lost its medium, and comes back whole.
             Some(0) if look.file.is_none() => {}
@@ -186,9 +200,33 @@ impl Sight {
     }
 }
 
+/// The least size in bytes that a medium may have had, if that is less than `agreed`. A write behind the end of a file makes it
+/// longer again: where the file has become shorter than was known (`cut`), and may have been `written` to before it was
+/// looked at, nobody has seen how short it was, and it is taken for 0.
+fn least(look: &Look, agreed: u64, cut: Option<u64>, written: bool) -> Option<u64> {
+    if look.gone || look.bytes >= agreed {
+        return None;
+    }
+    let is_news = look.bytes < cut.unwrap_or(agreed);
+    match look.file.is_some() && is_news && written {
+        true => Some(0),
+        false => Some(look.bytes),
+    }
+}
+
+/// Operations that have ended, on all reactors.
+fn ended(stats: &[Arc<DeviceStats>]) -> u64 {
+    stats.iter().map(|stats| stats.finished.get()).sum()
+}
+
 /// One look at one disk.
 struct Errand {
     shared: Arc<Shared>,
+    stats: Vec<Arc<DeviceStats>>,
+    /// Operations that had ended when the look before this one began.
+    ended_before: u64,
+    /// Space of volumes is being cleared, on this disk or on another one.
+    clears: bool,
     name: Name,
     index: DeviceIndex,
     opened: Arc<Opened>,
@@ -239,6 +277,7 @@ impl Errand {
     fn run(self) {
         let met_end = self.opened.cut().is_some();
         let Seen { look, error, silent } = Seen::of(self.opened.look());
+        let written = self.may_be_written();
         let astray = match (&self.path, &error, silent) {
             (Some(path), None, false) => {
                 astray(&self.opened, path).map(|astray| match self.cluster.disks.get(&self.name) {
@@ -275,12 +314,9 @@ impl Errand {
             let is_long = look.is_none_or(|look| look.bytes >= self.agreed);
             self.look_at_superblock(is_long && self.opened.cut().is_some());
         }
-        let shorter = look.filter(|look| !look.gone && look.bytes < self.agreed);
-        let least = shorter
-            .map(|look| look.bytes)
-            .into_iter()
-            .chain(self.opened.cut())
-            .min();
+        let cut = self.opened.cut();
+        let shorter = look.and_then(|look| least(&look, self.agreed, cut, written));
+        let least = shorter.into_iter().chain(cut).min();
         if let (Some(bytes), Some(disk)) = (least, self.cluster.disks.get(&self.name)) {
             medium::note_cut(&self.name, disk, bytes, &self.shared.last_seen);
         }
@@ -301,9 +337,15 @@ impl Errand {
             if !silent && (self.reopens || !has_gone) {
                 sight.reopened(reopening, Instant::now());
             }
-            sight.saw_end(&self.opened, look.as_ref(), self.agreed, met_end);
+            sight.saw_end(&self.opened, look.as_ref(), self.agreed, (met_end, written));
             sight.print = print.or(sight.print.take());
         }
+    }
+
+    /// Whether anything may have been written to it since the look before this one.
+    fn may_be_written(&self) -> bool {
+        let is_busy = self.stats.iter().any(|stats| stats.in_flight.get() > 0);
+        self.clears || is_busy || ended(&self.stats) != self.ended_before
     }
 
     /// Whether what lies under the path of the disk, which is open elsewhere, carries its superblock as well.
@@ -471,7 +513,7 @@ mod tests {
         let mut seen = |bytes, met_end| {
             length(bytes);
             let look = opened.look().unwrap().unwrap();
-            sight.saw_end(&opened, Some(&look), 4 * MIB, met_end);
+            sight.saw_end(&opened, Some(&look), 4 * MIB, (met_end, false));
             (sight.shortest, opened.cut())
         };
         assert_eq!(seen(4 * MIB, false), (None, None));
@@ -494,7 +536,7 @@ mod tests {
                 ..look
             }),
             4 * MIB,
-            true,
+            (true, false),
         );
         assert_eq!((sight.shortest, opened.cut()), (Some(0), Some(0)));
         // Of a block device without its medium nothing was cut off.
@@ -511,9 +553,57 @@ mod tests {
             (MIB, Some(MIB)),
             (4 * MIB, Some(MIB)),
         ] {
-            sight.saw_end(&opened, Some(&device(bytes)), 4 * MIB, false);
+            sight.saw_end(&opened, Some(&device(bytes)), 4 * MIB, (false, true));
             assert_eq!(sight.shortest, shortest, "{bytes}");
         }
+    }
+
+    /// A guest that writes behind the end makes a file that was cut off longer again, before anybody has looked.
+    #[test]
+    fn how_short_a_file_was_is_unknown_where_it_may_have_been_written_to_since() {
+        let file = |bytes| Look { bytes, ..file_look() };
+        for (bytes, cut, written, expected) in [
+            (100, None, true, None),
+            (99, None, false, Some(99)),
+            (99, None, true, Some(0)),
+            // What was known already is no news.
+            (99, Some(99), true, Some(99)),
+            (99, Some(50), true, Some(99)),
+            (98, Some(99), true, Some(0)),
+        ] {
+            assert_eq!(
+                least(&file(bytes), 100, cut, written),
+                expected,
+                "{bytes} {cut:?} {written}"
+            );
+        }
+        let device = Look {
+            file: None,
+            ..file(99)
+        };
+        assert_eq!(
+            least(&device, 100, None, true),
+            Some(99),
+            "a device does not grow by being written to"
+        );
+        let gone = Look {
+            gone: true,
+            ..file(99)
+        };
+        assert_eq!(least(&gone, 100, None, true), None);
+    }
+
+    fn file_look() -> Look {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d1");
+        std::fs::write(&path, [0; 512]).unwrap();
+        let medium = palisade_model::Medium::File {
+            path: path.display().to_string(),
+            bytes: 512,
+            created: true,
+        };
+        let opened = Opened::open(&opening::spec(&medium, 512), LOOK).unwrap();
+        opened.look().unwrap().unwrap()
     }
 
     #[test]
@@ -563,6 +653,9 @@ mod tests {
         let disk = &cluster.disks[&name];
         Errand {
             name,
+            stats: Vec::new(),
+            ended_before: 0,
+            clears: false,
             index: DeviceIndex(0),
             opened: Arc::new(opened),
             path: disk.medium.path().map(str::to_owned),
