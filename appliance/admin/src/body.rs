@@ -1,5 +1,6 @@
 //! Bodies of requests: bytes that a client sent, turned into values or refused in words.
 
+use crate::objects::Objects;
 use palisade_api::{Problem, ProblemKind};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -8,7 +9,7 @@ use serde_json::error::Category;
 /// the nearest known one.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| {
         let path = shortened(&error.path().to_string());
         problem_of(&path, error.inner())
     })?;
@@ -361,6 +362,32 @@ mod tests {
             }
         }
         assert!(seen > 500, "{seen}");
+    }
+
+    /// The order of our fields is nobody's business: what is told by it would change with each one that is added.
+    #[test]
+    fn a_list_is_no_object() {
+        use palisade_api::{AttachmentPatch, DiskAdopt, VolumePatch};
+        let of_lists = [
+            refused::<VolumeCreate>(r#"["v",null,8192]"#),
+            refused::<VolumePatch>("[12288]"),
+            refused::<VolumePatch>("[]"),
+            refused::<DiskAdopt>("[]"),
+            refused::<AttachmentPatch>(r#"{"limits":[7,8192]}"#),
+            refused::<AttachmentPatch>(r#"{"limits":[]}"#),
+            refused::<AttachmentCreate>(r#"{"id":"a","volume":"v","limits":[7]}"#),
+            refused::<DiskCreate>(r#"{"id":"d","file":["/a",1]}"#),
+            refused::<DiskCreate>(r#"{"id":"d","memory":[9]}"#),
+        ];
+        for problem in of_lists {
+            assert_eq!((problem.status(), &*problem.code), (422, "field_invalid"));
+            assert!(
+                problem
+                    .message
+                    .contains("a list stands where an object is wanted"),
+                "{problem}"
+            );
+        }
     }
 
     #[test]

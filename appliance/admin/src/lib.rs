@@ -41,6 +41,7 @@ mod exposition;
 mod headers;
 mod keeper;
 mod keys;
+mod objects;
 mod page;
 mod secret;
 mod socket;
