@@ -14,10 +14,12 @@ use palisade_model::superblock::end_in_words;
 use palisade_model::{AdoptDisk, Cluster, Command, Disk, Extent};
 use palisade_reconcile::SuperblockState;
 use palisade_sys::Opened;
+use palisade_sys::device::Look;
 use palisade_volume::{image, judged};
 use palisade_wire::{Decoded, ExtentRecord};
 use palisade_words::{Name, SECTOR_BYTES};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How much is read at most to see how far the zeros go from an end, in bytes; holes of a file are not read.
@@ -140,8 +142,45 @@ fn next_to(found: &Decoded, tail: bool, bytes: u64) -> (Vec<String>, Vec<String>
     (names.into_iter().collect(), further)
 }
 
+/// What is said of a disk that is, or was, shorter than the `agreed` bytes; `shortest` is the least size that was seen, or 0 where
+/// nobody has seen that.
+pub fn shrunk(
+    cluster: &Cluster,
+    name: &Name,
+    path: &Path,
+    look: &Look,
+    (agreed, shortest): (u64, u64),
+) -> String {
+    let volumes = behind(cluster, name, shortest);
+    match look.bytes < agreed {
+        true if shortest == 0 && look.file.is_some() => format!(
+            "disk {name} has been made shorter by somebody: {} are there, {} were agreed on. It was in use meanwhile, and what \
+             is written behind the end of a file makes it longer again: nobody has seen down to where it was cut off, and what \
+             is gone would read as zeros, so all requests fail{volumes}. To go on with what is there, once you know what is to \
+             be restored: make it as long as it was, truncate -s {agreed} {}, and then palisade disk confirm {name} --yes",
+            human(look.bytes),
+            human(agreed),
+            path.display()
+        ),
+        true => format!(
+            "disk {name} has been made shorter by somebody: {} are there, {} were agreed on{volumes}",
+            human(look.bytes),
+            human(agreed)
+        ),
+        false => format!(
+            "disk {name} was made shorter by somebody, {}, and is as long as before: what lay behind that is lost and would \
+             read as zeros, so requests there fail{volumes}. To go on with what is there, once you know what is to be \
+             restored: palisade disk confirm {name} --yes",
+            match shortest {
+                0 => "nobody has seen down to where".to_owned(),
+                shortest => format!("down to {}", human(shortest)),
+            }
+        ),
+    }
+}
+
 /// The volumes of which something lies behind so many bytes of a disk, as a clause.
-pub fn behind(cluster: &Cluster, name: &Name, bytes: u64) -> String {
+fn behind(cluster: &Cluster, name: &Name, bytes: u64) -> String {
     let is_behind = |extent: &Extent| {
         extent.disk == *name && (extent.disk_lba + extent.sectors).saturating_mul(SECTOR_BYTES) > bytes
     };

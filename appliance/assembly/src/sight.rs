@@ -5,6 +5,8 @@
 //! A look may wait as long as the device does, so each disk is looked at on a thread of its own, one look at a time. A
 //! disk that does not come back from it is seen by the stall watch, not here.
 
+mod end;
+
 use crate::local_state::LocalState;
 use crate::medium::{self, Manner};
 use crate::message::{ControlMessage, Done};
@@ -12,6 +14,7 @@ use crate::moved;
 use crate::opening;
 use crate::shared::Shared;
 use crate::superblocks;
+use end::least;
 use palisade_api::FindingKind;
 use palisade_block::stats::DeviceStats;
 use palisade_model::{Cluster, Disk};
@@ -111,6 +114,7 @@ pub fn look_around(shared: &Arc<Shared>, now: Instant) {
             stats: open.stats.clone(),
             ended_before: std::mem::replace(&mut sight.ended, ended),
             clears: !state.clearings.is_empty(),
+            shortest: sight.shortest,
             name: name.clone(),
             index: open.index,
             opened: Arc::clone(&open.opened),
@@ -170,47 +174,9 @@ impl Sight {
         self.reopen_due = (self.strange > 0).then(|| now + wait);
     }
 
-    /// Notes how long a medium was seen that is `agreed` bytes long. A guest may have `met_end` before it was looked at, and it
-    /// may have been `written` to since the look before.
-    fn saw_end(
-        &mut self,
-        opened: &Opened,
-        look: Option<&Look>,
-        agreed: u64,
-        (met_end, written): (bool, bool),
-    ) {
-        let Some(look) = look.filter(|look| !look.gone) else {
-            return;
-        };
-        let shorter = least(look, agreed, opened.cut(), written);
-        match shorter {
-            // A block device of no size has lost its medium, and comes back whole.
-            Some(0) if look.file.is_none() => {}
-            Some(bytes) => opened.ends_at(bytes),
-            // It is as long as before already, and nobody has seen how short it was.
-            None if met_end && self.shortest.is_none() => opened.ends_at(0),
-            None => {}
-        }
-        self.shortest = opened.cut().or(shorter);
-    }
-
     /// Has the superblock looked at once more, soon: what was found is believed when it is found twice.
     pub fn look_soon(&mut self, now: Instant) {
         self.superblock_due = Some(now + LOOK);
-    }
-}
-
-/// The least size in bytes that a medium may have had, if that is less than `agreed`. A write behind the end of a file makes it
-/// longer again: where the file has become shorter than was known (`cut`), and may have been `written` to before it was
-/// looked at, nobody has seen how short it was, and it is taken for 0.
-fn least(look: &Look, agreed: u64, cut: Option<u64>, written: bool) -> Option<u64> {
-    if look.gone || look.bytes >= agreed {
-        return None;
-    }
-    let is_news = look.bytes < cut.unwrap_or(agreed);
-    match look.file.is_some() && is_news && written {
-        true => Some(0),
-        false => Some(look.bytes),
     }
 }
 
@@ -227,6 +193,8 @@ struct Errand {
     ended_before: u64,
     /// Space of volumes is being cleared, on this disk or on another one.
     clears: bool,
+    /// The least size that it was seen to have before, if that was less than it should be.
+    shortest: Option<u64>,
     name: Name,
     index: DeviceIndex,
     opened: Arc<Opened>,
@@ -315,7 +283,7 @@ impl Errand {
             self.look_at_superblock(is_long && self.opened.cut().is_some());
         }
         let cut = self.opened.cut();
-        let shorter = look.and_then(|look| least(&look, self.agreed, cut, written));
+        let shorter = look.and_then(|look| least(&look, self.agreed, (self.shortest, cut), written));
         let least = shorter.into_iter().chain(cut).min();
         if let (Some(bytes), Some(disk)) = (least, self.cluster.disks.get(&self.name)) {
             medium::note_cut(&self.name, disk, bytes, &self.shared.last_seen);
@@ -494,119 +462,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_cut_off_of_a_file_is_remembered_when_it_is_as_long_as_before() {
-        const MIB: u64 = 1 << 20;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d1");
-        std::fs::write(&path, vec![7; 4 * MIB as usize]).unwrap();
-        let length = |bytes| {
-            let file = std::fs::File::options().write(true).open(&path).unwrap();
-            file.set_len(bytes).unwrap();
-        };
-        let medium = palisade_model::Medium::File {
-            path: path.display().to_string(),
-            bytes: 4 * MIB,
-            created: true,
-        };
-        let opened = Opened::open(&opening::spec(&medium, 512), LOOK).unwrap();
-        let mut sight = Sight::default();
-        let mut seen = |bytes, met_end| {
-            length(bytes);
-            let look = opened.look().unwrap().unwrap();
-            sight.saw_end(&opened, Some(&look), 4 * MIB, (met_end, false));
-            (sight.shortest, opened.cut())
-        };
-        assert_eq!(seen(4 * MIB, false), (None, None));
-        assert_eq!(seen(2 * MIB, false), (Some(2 * MIB), Some(2 * MIB)));
-        // The end that a guest has met meanwhile is told by the look, or was further behind.
-        for bytes in [4 * MIB, 3 * MIB, 4 * MIB] {
-            assert_eq!(seen(bytes, true), (Some(2 * MIB), Some(2 * MIB)));
-        }
-        assert_eq!(seen(MIB, true), (Some(MIB), Some(MIB)));
-        // A guest has met the end, and nobody has seen where that was.
-        opened.go_on_without_what_was_cut();
-        sight.shortest = None;
-        opened.ends_at(3 * MIB);
-        let look = opened.look().unwrap().unwrap();
-        length(4 * MIB);
-        sight.saw_end(
-            &opened,
-            Some(&Look {
-                bytes: 4 * MIB,
-                ..look
-            }),
-            4 * MIB,
-            (true, false),
-        );
-        assert_eq!((sight.shortest, opened.cut()), (Some(0), Some(0)));
-        // Of a block device without its medium nothing was cut off.
-        opened.go_on_without_what_was_cut();
-        let device = |bytes| Look {
-            bytes,
-            file: None,
-            ..look
-        };
-        sight.shortest = None;
-        for (bytes, shortest) in [
-            (0, Some(0)),
-            (4 * MIB, None),
-            (MIB, Some(MIB)),
-            (4 * MIB, Some(MIB)),
-        ] {
-            sight.saw_end(&opened, Some(&device(bytes)), 4 * MIB, (false, true));
-            assert_eq!(sight.shortest, shortest, "{bytes}");
-        }
-    }
-
-    /// A guest that writes behind the end makes a file that was cut off longer again, before anybody has looked.
-    #[test]
-    fn how_short_a_file_was_is_unknown_where_it_may_have_been_written_to_since() {
-        let file = |bytes| Look { bytes, ..file_look() };
-        for (bytes, cut, written, expected) in [
-            (100, None, true, None),
-            (99, None, false, Some(99)),
-            (99, None, true, Some(0)),
-            // What was known already is no news.
-            (99, Some(99), true, Some(99)),
-            (99, Some(50), true, Some(99)),
-            (98, Some(99), true, Some(0)),
-        ] {
-            assert_eq!(
-                least(&file(bytes), 100, cut, written),
-                expected,
-                "{bytes} {cut:?} {written}"
-            );
-        }
-        let device = Look {
-            file: None,
-            ..file(99)
-        };
-        assert_eq!(
-            least(&device, 100, None, true),
-            Some(99),
-            "a device does not grow by being written to"
-        );
-        let gone = Look {
-            gone: true,
-            ..file(99)
-        };
-        assert_eq!(least(&gone, 100, None, true), None);
-    }
-
-    fn file_look() -> Look {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("d1");
-        std::fs::write(&path, [0; 512]).unwrap();
-        let medium = palisade_model::Medium::File {
-            path: path.display().to_string(),
-            bytes: 512,
-            created: true,
-        };
-        let opened = Opened::open(&opening::spec(&medium, 512), LOOK).unwrap();
-        opened.look().unwrap().unwrap()
-    }
-
-    #[test]
     fn a_device_that_does_not_answer_has_not_gone() {
         let seen = |kind: io::ErrorKind| {
             let Seen { look, error, silent } = Seen::of(Err(kind.into()));
@@ -656,6 +511,7 @@ mod tests {
             stats: Vec::new(),
             ended_before: 0,
             clears: false,
+            shortest: None,
             index: DeviceIndex(0),
             opened: Arc::new(opened),
             path: disk.medium.path().map(str::to_owned),

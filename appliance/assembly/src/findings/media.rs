@@ -87,32 +87,8 @@ pub fn findings(
         found.push((FindingKind::DiskReadOnly, message));
     }
     if let Some(shortest) = sight.shortest {
-        let volumes = lost_end::behind(cluster, name, shortest);
-        let message = match look.bytes < agreed {
-            true if shortest == 0 && look.file.is_some() => format!(
-                "disk {name} has been made shorter by somebody: {} are there, {} were agreed on. It was in use meanwhile, and what \
-                 is written behind the end of a file makes it longer again: nobody has seen down to where it was cut off, and \
-                 what is gone would read as zeros, so all requests fail{volumes}. To go on with what is there, once you know what \
-                 is to be restored: make it as long as it was, truncate -s {agreed} {}, and then palisade disk confirm {name} --yes",
-                human(look.bytes),
-                human(agreed),
-                open.opened.path().unwrap_or(Path::new("PATH")).display()
-            ),
-            true => format!(
-                "disk {name} has been made shorter by somebody: {} are there, {} were agreed on{volumes}",
-                human(look.bytes),
-                human(agreed)
-            ),
-            false => format!(
-                "disk {name} was made shorter by somebody, {}, and is as long as before: what lay behind that is lost and would \
-                 read as zeros, so requests there fail{volumes}. To go on with what is there, once you know what is to be \
-                 restored: palisade disk confirm {name} --yes",
-                match shortest {
-                    0 => "nobody has seen down to where".to_owned(),
-                    shortest => format!("down to {}", human(shortest)),
-                }
-            ),
-        };
+        let path = open.opened.path().unwrap_or(Path::new("PATH"));
+        let message = lost_end::shrunk(cluster, name, path, &look, (agreed, shortest));
         found.push((FindingKind::DiskShrunk, message));
     }
     match unlinked(name, open.opened.path(), &look) {
