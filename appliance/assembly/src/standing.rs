@@ -161,6 +161,8 @@ impl Findings {
                     // The first cause stays; one that tells how long it lasts goes on telling it.
                     if standing.finding.count == 0 {
                         standing.finding.message = finding.message;
+                    } else if finding.message != standing.finding.message {
+                        standing.finding.last = Some(finding.message);
                     }
                 }
                 Entry::Vacant(entry) => {
