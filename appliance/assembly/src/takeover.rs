@@ -538,8 +538,7 @@ fn words(standing: Standing) -> (&'static str, String) {
     (word, sentence)
 }
 
-/// A disk as the cluster has it, to be told of anew.
-/// A disk as the database has it, and as large as its superblock says where it has been made larger since the database was
+/// A disk as the database has it, to be told of anew, and as large as its superblock says where it has been made larger since the database was
 /// copied.
 fn known(name: &Name, disk: &Disk, superblock: &palisade_wire::Superblock) -> AddDisk {
     let mut known = AddDisk {

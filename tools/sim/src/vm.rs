@@ -233,9 +233,9 @@ impl Vm {
         self.plan.iops > 0
     }
 
-    /// Requests that were taken from its queues while they led to a volume, and how many its limit allows by now: what the rate and the burst
-    /// give, and what each queue may draw ahead. The backlog of a queue that stops is not held back; it is charged, so
-    /// that it counts once.
+    /// Requests that were taken from its queues while they led to a volume, and how many its limit allows by now: what the
+    /// rate and the burst give, and what each queue may draw ahead. The backlog of a queue that stops is not held back; it is
+    /// charged, so that it counts once.
     pub fn taken_and_allowed(&self, now: Nanos) -> (u64, u64) {
         let worth = |time: Nanos| (u128::from(self.plan.iops) * u128::from(time.0) / 1_000_000_000) as u64;
         let habits = self.plan.habits;

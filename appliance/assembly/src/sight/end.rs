@@ -56,6 +56,7 @@ mod tests {
     use super::*;
     use crate::opening;
     use crate::sight::LOOK;
+    use std::path::Path;
 
     #[test]
     fn what_was_cut_off_of_a_file_is_remembered_when_it_is_as_long_as_before() {
@@ -67,12 +68,7 @@ mod tests {
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_len(bytes).unwrap();
         };
-        let medium = palisade_model::Medium::File {
-            path: path.display().to_string(),
-            bytes: 4 * MIB,
-            created: true,
-        };
-        let opened = Opened::open(&opening::spec(&medium, 512), LOOK).unwrap();
+        let opened = open(&path, 4 * MIB);
         let mut sight = Sight::default();
         let mut seen = |bytes, met_end| {
             length(bytes);
@@ -165,12 +161,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d1");
         std::fs::write(&path, [0; 512]).unwrap();
+        open(&path, 512).look().unwrap().unwrap()
+    }
+
+    fn open(path: &Path, bytes: u64) -> Opened {
         let medium = palisade_model::Medium::File {
             path: path.display().to_string(),
-            bytes: 512,
+            bytes,
             created: true,
         };
-        let opened = Opened::open(&opening::spec(&medium, 512), LOOK).unwrap();
-        opened.look().unwrap().unwrap()
+        Opened::open(&opening::spec(&medium, 512), LOOK).unwrap()
     }
 }
