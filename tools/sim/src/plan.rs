@@ -154,6 +154,18 @@ impl Plan {
         in_turn * latency_ns.unwrap_or(0) + self.resting_ns_max(in_turn)
     }
 
+    /// Requests that guests may have in flight.
+    pub fn requests_in_flight_max(&self) -> usize {
+        let in_flight = |guest: &GuestPlan| guest.habits.depth * usize::from(guest.habits.queues);
+        self.guests.iter().map(in_flight).sum()
+    }
+
+    /// Whether discards and write-zeroes that pause may keep everything else from a guest: they may have all credits of its lane
+    /// in a port, or all the slots that its queue may hold, which are as many as are left free.
+    pub fn ranges_may_block_others(&self) -> bool {
+        self.by_port || (self.setup.config.slots as usize) < 2 * self.requests_in_flight_max()
+    }
+
     /// How long pieces rest that go to a device one after the other, each of which may find it busy, several times. Where
     /// nothing is in flight no completion wakes a reactor that sleeps, and it tries again after [`RETRY_AFTER`]; one that
     /// polls does so in its next turn.

@@ -440,8 +440,7 @@ fn guest(rng: &mut Rng, disks: Vec<usize>) -> GuestPlan {
 /// Room for every request that guests may have in flight, so that nobody waits for anything but a disk; [`scarce`]
 /// is the other case.
 fn with_room_for_all(mut plan: Plan) -> Plan {
-    let in_flight = |guest: &GuestPlan| guest.habits.depth * usize::from(guest.habits.queues);
-    let all = plan.guests.iter().map(in_flight).sum::<usize>() as u32;
+    let all = plan.requests_in_flight_max() as u32;
     // A queue may hold as many slots as are left free.
     plan.setup.config.slots = 2 * all + plan.guests.len() as u32;
     plan.setup.config.parts = 16 * all;

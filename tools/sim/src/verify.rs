@@ -35,8 +35,8 @@ impl World {
         };
         let disks = vm.disks();
         let pauses = disks.iter().filter_map(|disk| self.pauses.get(*disk));
-        // Ranges that pause keep nothing else from a queue of the guest's own, but may have all credits of its lane in a port.
-        let waits_for_ranges = is_range || self.plan.by_port;
+        // Ranges that pause keep nothing else from a queue, while there is room for both.
+        let waits_for_ranges = is_range || self.plan.ranges_may_block_others();
         let paused = pauses.filter(|_| waits_for_ranges).max();
         let paused = paused.copied().unwrap_or_default();
         let age = self.now.since(since.max(self.disturbed).max(paused));
