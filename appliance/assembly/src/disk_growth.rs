@@ -213,6 +213,7 @@ pub(crate) mod tests {
             held: None,
             unknown_past: false,
             first_superblock: Default::default(),
+            taken_at: None,
             history: Default::default(),
         }
     }

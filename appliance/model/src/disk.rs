@@ -56,6 +56,11 @@ pub struct Disk {
     /// Whether its first superblock is on the medium. No extent is put on it before.
     #[serde(default, skip_serializing_if = "FirstSuperblock::is_on_medium")]
     pub first_superblock: FirstSuperblock,
+    /// The generation that its medium carried when it was last taken as it was found, by an import or because an operator chose
+    /// it: a medium that carries an earlier one is an older copy, whatever a node may have on record of it. None where that has
+    /// not happened, and in databases of versions that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Generation>,
     /// The generations at which what its superblock says has changed.
     #[serde(default, skip_serializing_if = "History::is_empty")]
     pub history: History,

@@ -187,6 +187,11 @@ fn a_known_disk_is_told_of_anew() {
     assert_eq!(layout(&new, "v2"), [("d1".into(), 6, 1)]);
     assert!(!new.volumes.contains_key(&name("v3")), "it was deleted");
     assert_eq!(new.disks[&name("d1")].created, old.disks[&name("d1")].created);
+    let taken_at = |cluster: &Cluster| cluster.disks[&name("d1")].taken_at;
+    assert_eq!(
+        (taken_at(&old), taken_at(&new)),
+        (Some(Generation(40)), Some(Generation(60)))
+    );
 }
 
 #[test]

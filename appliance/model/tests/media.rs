@@ -76,6 +76,7 @@ fn what_is_adopted_is_gone_beyond_and_never_behind() {
         let after = then(&cluster, adopt("d", 100, Some(seen(of, epoch)), &[w]));
         assert_eq!((after.generation, after.epoch), (then_generation, then_epoch));
         let disk = &after.disks[&name("d")];
+        assert_eq!(disk.taken_at, Some(Generation(of)));
         assert_eq!(
             (disk.revision, disk.first_superblock),
             (after.generation, FirstSuperblock::OnMedium)
@@ -364,6 +365,7 @@ fn an_older_copy_is_gone_on_from() {
     let after = then(&cluster, copy(true));
     let disk = &after.disks[&name("d")];
     assert_eq!(disk.revision, after.generation);
+    assert_eq!(disk.taken_at, Some(first.generation));
     assert_eq!(
         after.volumes[&name("w")].usable_sectors(),
         0,

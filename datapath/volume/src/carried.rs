@@ -29,12 +29,24 @@ pub enum OnRecord {
 }
 
 impl OnRecord {
-    /// What a disk's medium is held against, with what the node has `kept` of it.
+    /// What a disk's medium is held against, with what the node has `kept` of it. A record from before the cluster took the
+    /// medium as it was found is of another database, or was not written any more: the medium was that far at least.
     pub fn of(disk: &Disk, kept: Option<OnRecord>) -> OnRecord {
-        match kept {
-            Some(kept) => kept,
-            None if disk.first_superblock.is_on_medium() => OnRecord::Nothing,
-            None => OnRecord::Waived,
+        let latest = kept.and_then(OnRecord::latest);
+        match (kept, latest.zip(disk.taken_at)) {
+            (_, Some((latest, taken_at))) if latest < taken_at => OnRecord::At(taken_at),
+            (Some(kept), _) => kept,
+            (None, _) if disk.first_superblock.is_on_medium() => OnRecord::Nothing,
+            (None, _) => OnRecord::Waived,
+        }
+    }
+
+    /// The latest generation that is on record.
+    fn latest(self) -> Option<Generation> {
+        match self {
+            OnRecord::At(last) => Some(last),
+            OnRecord::Chosen { carries, over } => Some(over.max(carries)),
+            OnRecord::Nothing | OnRecord::Waived => None,
         }
     }
 
@@ -57,11 +69,8 @@ impl OnRecord {
         flawed: bool,
         level: Generation,
     ) -> bool {
-        let is_further = match kept {
-            Some(OnRecord::At(last)) => found > last,
-            Some(OnRecord::Chosen { carries, over }) => found > over.max(carries),
-            Some(OnRecord::Nothing | OnRecord::Waived) | None => true,
-        };
+        let latest = kept.and_then(OnRecord::latest);
+        let is_further = latest.is_none_or(|latest| found > latest);
         !flawed || is_further || found == level
     }
 

@@ -8,7 +8,7 @@
 
 mod stand;
 
-use palisade_model::{Cluster, SuperblockState};
+use palisade_model::{Cluster, Disk, SuperblockState};
 use palisade_volume::{Forbidden, Known, Leaving, OnRecord, is_to_be_erased, renewal};
 use palisade_words::Generation;
 use stand::{
@@ -216,6 +216,39 @@ fn a_chosen_medium_is_that_one_or_has_been_written_since() {
     assert_eq!(known.last.then(generation(&now)), known.last);
     assert_eq!(known.last.then(next), OnRecord::At(next));
     assert_eq!(OnRecord::At(next).then(then_was), OnRecord::At(then_was));
+}
+
+/// What another database of the disk has recorded on this node, or a record that a crash kept from being written: the cluster
+/// knows itself how far the medium was when it took it.
+#[test]
+fn a_record_from_before_the_medium_was_taken_counts_for_nothing() {
+    let cluster = then(&begun(3), volume("a"));
+    let taken_at = |taken_at: Option<u64>| Disk {
+        taken_at: taken_at.map(Generation),
+        ..cluster.disks[&name("d")].clone()
+    };
+    let at = |generation| OnRecord::At(Generation(generation));
+    let chosen = |carries, over| OnRecord::Chosen {
+        carries: Generation(carries),
+        over: Generation(over),
+    };
+    for (kept, taken, counts) in [
+        (Some(at(16)), Some(22), at(22)),
+        (Some(at(22)), Some(22), at(22)),
+        (Some(at(23)), Some(22), at(23)),
+        (Some(at(16)), None, at(16)),
+        (Some(chosen(10, 21)), Some(22), at(22)),
+        (Some(chosen(21, 10)), Some(22), at(22)),
+        (Some(chosen(10, 22)), Some(22), chosen(10, 22)),
+        (Some(chosen(10, 22)), Some(10), chosen(10, 22)),
+        (None, Some(22), OnRecord::Nothing),
+    ] {
+        assert_eq!(
+            OnRecord::of(&taken_at(taken), kept),
+            counts,
+            "{kept:?}, {taken:?}"
+        );
+    }
 }
 
 /// Both copies of the last write are there and have lost their tables: the medium has been where it was last known to be.

@@ -83,6 +83,8 @@ struct Database {
     been: Vec<Table>,
     /// The generations of the disk that it has been at, each by its mark: tables of two databases may say the same.
     marks: Vec<palisade_words::Ancestor>,
+    /// The generation that the medium carried when it was last taken as it was found.
+    taken: Option<Generation>,
 }
 
 struct World {
@@ -128,6 +130,7 @@ fn begin(rng: &mut Rng) -> Result<Database, String> {
         cluster: Arc::new(cluster),
         been: vec![Vec::new()],
         marks: Vec::new(),
+        taken: None,
     })
 }
 
@@ -457,6 +460,7 @@ impl World {
         let add = self.as_added(uuid, &geometry)?;
         if self.apply(&Command::AddDisk(add)) {
             self.carried = Vec::new();
+            self.running.taken = None;
         }
         Ok(())
     }

@@ -172,6 +172,7 @@ impl Cluster {
             }
             disk.revision = revision;
             disk.first_superblock = FirstSuperblock::OnMedium;
+            disk.taken_at = Some(seen.point.generation);
         }
         self.clear_again(name);
         self.empty_volumes(&adopt.empties, &adopt.keeps);
@@ -415,6 +416,7 @@ pub(super) fn disk_of(add: &AddDisk, revision: Generation) -> Disk {
         held: None,
         unknown_past: false,
         first_superblock: FirstSuperblock::OnMedium,
+        taken_at: None,
         history: History::default(),
     }
 }

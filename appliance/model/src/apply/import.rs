@@ -130,6 +130,7 @@ impl Cluster {
             disk.history.push(*ancestor);
         }
         disk.history.push(imported.seen.point);
+        disk.taken_at = Some(imported.seen.point.generation);
         self.disks.insert(add.name.clone(), disk);
         Ok(())
     }

@@ -54,6 +54,7 @@ impl World {
             self.left = None;
             // It is this database's from now on, and goes with the disk when that is given up.
             self.running.marks.push(found.superblock.point());
+            self.running.taken = Some(found.superblock.generation);
             self.running.been.push(found.extents);
         }
         Ok(())
@@ -137,6 +138,7 @@ impl World {
             ));
         }
         self.running.marks.push(found.superblock.point());
+        self.running.taken = Some(found.superblock.generation);
         self.running.been.push(found.extents);
         Ok(())
     }

@@ -132,11 +132,21 @@ impl World {
         self.record.is_lost && cluster.disks.get(disk).is_some_and(is_on_medium)
     }
 
-    /// Whether an operator has to be asked: nothing is known of the medium, or it is not as it was chosen.
+    /// Whether an operator has to be asked: nothing is known of the medium, or it is not as it was chosen, or the database took
+    /// it when it was further, and another database, which took the older copy, was here meanwhile.
     pub(super) fn is_asked_about(&self, cluster: &Cluster, disk: &Name) -> bool {
         let point = self.read().map(|found| found.superblock.point());
         let is_another = |chosen: Ancestor| point.is_ok_and(|point| point != chosen);
-        self.is_unknown(cluster, disk) || self.record.chosen.is_some_and(is_another)
+        self.is_unknown(cluster, disk)
+            || self.record.chosen.is_some_and(is_another)
+            || self.is_before_what_was_taken()
+    }
+
+    /// Whether the medium is a copy from before the database took it.
+    pub(super) fn is_before_what_was_taken(&self) -> bool {
+        let carried = self.read().map(|found| found.superblock.generation);
+        let is_before = |taken: Generation| carried.is_ok_and(|carried| carried < taken);
+        self.running.taken.is_some_and(is_before)
     }
 
     /// The check: nothing is written to a medium of which nothing is known, and that is not level with the database, before its

@@ -72,8 +72,10 @@ impl World {
         };
         // An older copy that nobody has chosen stays whole, and so does what lies beside remains of another cluster, which took
         // the disk in.
-        let is_left_whole =
-            self.left.is_some() || self.record_is_lost() || self.has_remains(64..80, self.running.cluster.id);
+        let is_left_whole = self.left.is_some()
+            || self.record_is_lost()
+            || self.is_before_what_was_taken()
+            || self.has_remains(64..80, self.running.cluster.id);
         let carries = !is_left_whole && self.read().is_ok_and(is_own);
         let read = |lba| Ok::<_, Infallible>(self.sector(lba));
         match carries || is_cut_off_erasure_of(self.disk_sectors, disk, read) {

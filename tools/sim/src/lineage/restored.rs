@@ -36,7 +36,9 @@ impl World {
                 let is_its = self
                     .read()
                     .is_ok_and(|found| Some(found.superblock.disk) == now_has);
-                if now > then && differs && is_its {
+                // The owner may have brought the medium there before the node knew of it.
+                let is_last_known = self.counted.is_some() && point(self).ok() == self.counted;
+                if now > then && differs && is_its && !is_last_known {
                     self.left = Some(Restored { then, now });
                 }
                 self.restart(false)
