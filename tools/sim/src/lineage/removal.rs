@@ -49,11 +49,15 @@ impl World {
         self.add_disk(uuid)?;
         // Another disk by its permanent id: what was known of the one before is not held against it.
         if self.running.cluster.disks.get(&name("d")?).map(|disk| disk.uuid) != before {
-            self.record.forget();
-            self.last = None;
-            self.left = None;
+            self.forget_medium();
         }
         Ok(())
+    }
+
+    /// The disk has left, or another has come: what was known of its medium is held against nothing.
+    pub(super) fn forget_medium(&mut self) {
+        self.record.forget();
+        (self.last, self.left) = (None, None);
     }
 
     /// As the daemon decides.

@@ -85,14 +85,15 @@ impl World {
     /// process ended while it was written, what is left is as good as an older copy.
     pub(super) fn has_turned(&mut self) {
         let carries = self.read().ok().map(|found| found.superblock.generation);
-        if self
-            .last
-            .zip(carries)
-            .is_some_and(|(last, carries)| carries < last)
-        {
-            let now = self.known;
-            let then = now.saturating_sub(1);
-            self.left = Some(Restored { then, now });
+        match self.last.zip(carries) {
+            Some((last, carries)) if carries < last => {
+                let now = self.known;
+                let then = now.saturating_sub(1);
+                self.left = Some(Restored { then, now });
+            }
+            // A bit that has turned back brings the later one back.
+            Some(_) => self.left = None,
+            None => {}
         }
     }
 

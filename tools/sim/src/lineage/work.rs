@@ -135,6 +135,9 @@ impl World {
                     self.is_let_go(release.uuid)?;
                 }
                 self.apply(&command);
+                if matches!(&*command, Command::ReleaseDisk(_)) {
+                    self.forget_medium();
+                }
                 self.node.finish(task, Ok(TaskEnd::Done));
             }
             _ => self.node.finish(task, Ok(TaskEnd::Done)),
