@@ -32,12 +32,20 @@ impl OnRecord {
     /// What a disk's medium is held against, with what the node has `kept` of it. A record from before the cluster took the
     /// medium as it was found is of another database, or was not written any more: the medium was that far at least.
     pub fn of(disk: &Disk, kept: Option<OnRecord>) -> OnRecord {
-        let latest = kept.and_then(OnRecord::latest);
-        match (kept, latest.zip(disk.taken_at)) {
-            (_, Some((latest, taken_at))) if latest < taken_at => OnRecord::At(taken_at),
+        let carried = kept.and_then(OnRecord::carried);
+        match (kept, carried.zip(disk.taken_at)) {
+            (_, Some((carried, taken_at))) if carried < taken_at => OnRecord::At(taken_at),
             (Some(kept), _) => kept,
             (None, _) if disk.first_superblock.is_on_medium() => OnRecord::Nothing,
             (None, _) => OnRecord::Waived,
+        }
+    }
+
+    /// The generation that the medium carried.
+    fn carried(self) -> Option<Generation> {
+        match self {
+            OnRecord::At(carries) | OnRecord::Chosen { carries, .. } => Some(carries),
+            OnRecord::Nothing | OnRecord::Waived => None,
         }
     }
 

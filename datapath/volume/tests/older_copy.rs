@@ -239,7 +239,8 @@ fn a_record_from_before_the_medium_was_taken_counts_for_nothing() {
         (Some(at(16)), None, at(16)),
         (Some(chosen(10, 21)), Some(22), at(22)),
         (Some(chosen(21, 10)), Some(22), at(22)),
-        (Some(chosen(10, 22)), Some(22), chosen(10, 22)),
+        (Some(chosen(10, 23)), Some(22), at(22)),
+        (Some(chosen(22, 10)), Some(22), chosen(22, 10)),
         (Some(chosen(10, 22)), Some(10), chosen(10, 22)),
         (None, Some(22), OnRecord::Nothing),
     ] {

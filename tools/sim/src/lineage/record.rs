@@ -3,7 +3,7 @@
 //! The check knows nothing of records: once one is lost it holds whatever is written against what the database says and what
 //! the operator has chosen.
 
-use super::World;
+use super::{World, work::what};
 use crate::rng::Rng;
 use palisade_model::{Cluster, Disk};
 use palisade_reconcile::SuperblockState;
@@ -150,14 +150,16 @@ impl World {
     }
 
     /// The check: nothing is written to a medium of which nothing is known, and that is not level with the database, before its
-    /// operator has chosen it.
-    pub(super) fn is_known(&mut self, cluster: &Cluster, disk: &Name, what: &str) -> Result<(), String> {
+    /// operator has chosen it. On one that tells of no volume nothing is lost by an erasure that an operator has asked for.
+    pub(super) fn is_known(&mut self, cluster: &Cluster, disk: &Name, erases: bool) -> Result<(), String> {
         self.is_level(cluster, disk);
         let Ok(found) = self.read() else { return Ok(()) };
-        match self.is_unknown(cluster, disk) {
+        let loses_nothing = erases && found.extents.is_empty();
+        match self.is_unknown(cluster, disk) && !loses_nothing {
             true => Err(format!(
-                "a medium of which nothing is on record, of generation {}, is written over by {what} before anybody was asked",
-                found.superblock.generation
+                "a medium of which nothing is on record, of generation {}, is written over by {} before anybody was asked",
+                found.superblock.generation,
+                what(erases)
             )),
             false => Ok(()),
         }

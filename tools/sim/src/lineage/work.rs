@@ -50,7 +50,7 @@ impl World {
     /// One write of a step, or its end.
     fn go_on_with(&mut self, index: usize) -> Result<(), String> {
         if let Some(work) = self.works.get(index).filter(|work| !work.phases.is_empty()) {
-            self.is_chosen(work.what())?;
+            self.is_chosen(what(work.erases))?;
         }
         let Some(work) = self.works.get_mut(index) else {
             return Ok(());
@@ -195,7 +195,7 @@ impl World {
             erases,
             phases,
         };
-        self.is_known(&work.cluster, &work.disk, work.what())?;
+        self.is_known(&work.cluster, &work.disk, work.erases)?;
         self.works.push(work);
         Ok(())
     }
@@ -206,12 +206,11 @@ impl World {
     }
 }
 
-impl Writes {
-    fn what(&self) -> &'static str {
-        match self.erases {
-            true => "an erasure",
-            false => "a superblock",
-        }
+/// What is written.
+pub(super) fn what(erases: bool) -> &'static str {
+    match erases {
+        true => "an erasure",
+        false => "a superblock",
     }
 }
 
