@@ -132,21 +132,28 @@ impl World {
         self.record.is_lost && cluster.disks.get(disk).is_some_and(is_on_medium)
     }
 
-    /// Whether an operator has to be asked: nothing is known of the medium, or it is not as it was chosen, or the database took
-    /// it when it was further, and another database, which took the older copy, was here meanwhile.
+    /// Whether an operator has to be asked: nothing is known of the medium, or it is not as it was chosen, or carries less than
+    /// was last known to be there, or than it carried when the database took it.
     pub(super) fn is_asked_about(&self, cluster: &Cluster, disk: &Name) -> bool {
         let point = self.read().map(|found| found.superblock.point());
         let is_another = |chosen: Ancestor| point.is_ok_and(|point| point != chosen);
         self.is_unknown(cluster, disk)
             || self.record.chosen.is_some_and(is_another)
+            || self.is_before(self.last)
             || self.is_before_what_was_taken()
     }
 
-    /// Whether the medium is a copy from before the database took it.
+    /// Whether the medium is a copy from before the database took it: another database was here meanwhile, which took that.
     pub(super) fn is_before_what_was_taken(&self) -> bool {
+        self.is_before(self.running.taken)
+    }
+
+    fn is_before(&self, generation: Option<Generation>) -> bool {
         let carried = self.read().map(|found| found.superblock.generation);
-        let is_before = |taken: Generation| carried.is_ok_and(|carried| carried < taken);
-        self.running.taken.is_some_and(is_before)
+        carried
+            .ok()
+            .zip(generation)
+            .is_some_and(|(carried, generation)| carried < generation)
     }
 
     /// The check: nothing is written to a medium of which nothing is known, and that is not level with the database, before its
