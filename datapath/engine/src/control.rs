@@ -74,6 +74,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
     /// and be told as stalled, or no longer; every volume that is taken away come to rest.
     fn make_room(&mut self) {
         self.touched.reserve(self.queues.len());
+        self.order.reserve(self.active.len());
         self.notices.reserve(self.tellings());
     }
 

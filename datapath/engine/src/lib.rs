@@ -46,6 +46,7 @@ mod ending;
 pub mod idle;
 mod launch;
 mod mapping;
+mod order;
 pub mod pace;
 mod parking;
 mod pieces;

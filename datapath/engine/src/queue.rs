@@ -25,6 +25,8 @@ pub(crate) struct Queue<S> {
     pub(crate) leaving: bool,
     /// It is to end soon, and what it has under way does not come again: faults of that are answered at once.
     pub(crate) is_urgent: bool,
+    /// It found no slot in this turn.
+    pub(crate) is_short: bool,
     /// It waits for its limit; counted once per wait.
     pub(crate) throttled: bool,
     /// What it may still take of its attachment's limits.
@@ -53,6 +55,7 @@ impl<S: Source> Queue<S> {
             stopping: false,
             leaving: false,
             is_urgent: false,
+            is_short: false,
             throttled: false,
             allowance: Allowance::default(),
             segments_max: SEGMENTS_PER_SLOT,

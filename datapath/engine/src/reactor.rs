@@ -1,6 +1,7 @@
 //! The reactor and its one loop: finish old work, take new work, submit once, notify once.
 
 use crate::books::Books;
+use crate::order::Order;
 use crate::queue::Queues;
 use crate::rations::Ration;
 use crate::steps::Steps;
@@ -95,7 +96,7 @@ pub struct Reactor<S, D: Devices, P> {
     pub(crate) is_behind: bool,
     /// It was told to end.
     pub(crate) is_ending: bool,
-    first: usize,
+    pub(crate) order: Order,
 }
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
@@ -132,7 +133,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             noted: 0,
             is_behind: false,
             is_ending: false,
-            first: 0,
+            order: Order::default(),
         }
     }
 
@@ -273,10 +274,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.noted - before
     }
 
-    /// Goes on with what had to wait, then takes new requests from each queue in turn. The next turn begins with the
-    /// first queue that was short of slots and got nothing, so that nobody stands for ever behind the same hungry
-    /// neighbours; and else behind the queue served last, so that nobody is served twice in a row. Turns without work
-    /// change nothing. A queue whose chain has waited to be followed comes before all others, whatever their order.
+    /// Goes on with what had to wait, then takes new requests from each queue in turn ([`crate::order`]). A queue whose chain has waited to be followed comes before all others, whatever their order.
     fn pull<const TIMED: bool>(&mut self) -> usize {
         let mut taken = 0;
         if self.is_held_up() {
@@ -285,7 +283,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 return taken;
             }
         }
-        let (mut served, mut starved) = (None, None);
+        let (mut served, mut is_any_short) = (None, false);
         let count = self.active.len();
         let first = self.walks.first();
         if let Some(index) = first
@@ -299,7 +297,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let had_its_turn = first.map_or(u32::MAX, u32::from);
         // No queue comes or goes meanwhile.
         let active = std::mem::take(&mut self.active);
-        let mut position = self.first;
+        let begun = self.order.first();
+        let mut position = begun;
         for _ in 0..count {
             if position >= count {
                 position = 0;
@@ -310,7 +309,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 if self.has_more(index) && !(TIMED && self.rests_now(index)) {
                     match self.pull_queue(index, count) {
                         Portion::Nothing => {}
-                        Portion::Starved => drop(starved.get_or_insert(position)),
+                        Portion::Starved => is_any_short = self.is_short(index),
                         Portion::Served(here) => {
                             served = Some(position);
                             taken += here;
@@ -328,7 +327,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         }
         self.active = active;
         if let Some(served) = served {
-            self.first = starved.unwrap_or(served + 1);
+            self.order.begins_behind(served);
+        }
+        if is_any_short {
+            self.line_up(begun);
         }
         taken
     }

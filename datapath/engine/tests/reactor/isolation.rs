@@ -98,6 +98,37 @@ fn two_queues_that_share_one_slot_take_turns_whatever_the_rhythm_of_sleep() {
     bed.reactor.abandon();
 }
 
+/// Beside guests whose disk hangs, and which find no slot in any turn, the queues of a healthy disk share what is left: whoever
+/// found none comes before those that did.
+#[test]
+fn queues_of_a_healthy_device_take_turns_beside_those_of_a_hung_one() {
+    for (hung, healthy) in [(1, 3), (2, 3), (1, 5), (3, 3)] {
+        let mut bed = Bed::new(8, 2);
+        one_device(&mut bed, NEIGHBOUR, 0);
+        one_device(&mut bed, VolumeIndex(2), 1);
+        let mut queues = Vec::new();
+        for queue in 0..hung + healthy {
+            // One of the healthy device, one of the hung one, and so on.
+            let volume = match queue % 2 == 1 && queue < 2 * hung {
+                true => VolumeIndex(2),
+                false => NEIGHBOUR,
+            };
+            let queue = bed.attach(QueueId { queue, ..QUEUE }, |settings| {
+                settings.volume = Some(volume)
+            });
+            (0..200).for_each(|head| queue.ask(head, Op::Read, 0, 1, data(1)));
+            queues.push((volume, queue));
+        }
+        run_first_device(&mut bed, 100);
+        let answered = queues.iter().filter(|(volume, _)| *volume == NEIGHBOUR);
+        let answered: Vec<usize> = answered.map(|(_, queue)| queue.answers().len()).collect();
+        let (least, most) = (answered.iter().min(), answered.iter().max());
+        let (least, most) = least.zip(most).expect("queues");
+        assert!(*least > 0 && most <= &(2 * least), "{hung} hung: {answered:?}");
+        bed.reactor.abandon();
+    }
+}
+
 /// Hungry queues of one device and few slots, beside a queue of another device that always finds one: whoever got
 /// nothing comes first in the next turn.
 #[test]

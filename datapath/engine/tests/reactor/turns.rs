@@ -63,16 +63,17 @@ fn who_found_no_list_is_the_first_in_the_next_turn() {
     assert_eq!(bed.reactor.in_flight(), 3);
     ask_long(&long, 2);
     let ask = |head| {
-        first.ask(head, Op::Read, 0, 1, data(1));
+        first.ask(head, Op::Read, 1, 1, data(1));
         last.ask(head, Op::Read, 2, 1, data(1));
     };
     ask(1);
     bed.devices().steps.take();
     bed.turn();
+    bed.finish_all(Ok(()));
     ask(2);
     bed.turn();
     let order: Vec<u64> = bed.devices().steps.take().iter().map(|step| step.1).collect();
-    assert_eq!(order, [100, 102, 102, 100]);
+    assert_eq!(order, [101, 102, 100, 260, 101, 102]);
     bed.reactor.abandon();
 }
 

@@ -1,0 +1,76 @@
+//! In which order the queues of a reactor are served.
+//!
+//! A turn begins behind the queue that was served last in the one before, so that nobody is served twice in a row. Where slots
+//! are short that is not enough: a queue could find none for ever, because those before it take what has become free. So those
+//! that found none come before all others, and keep their order among themselves:
+//!
+//! ```text
+//! order         a  b  c  d        b and d found no slot, c was served last
+//! in the next   b  d  a  c
+//! ```
+//!
+//! A queue whose device hangs finds none in turn after turn. It is asked first and takes nothing, so it is in nobody's way: the
+//! others move up behind it as if it were not there.
+
+use crate::reactor::Reactor;
+use palisade_block::{Devices, Pool, Source};
+
+/// Where a turn begins, and room for another order.
+#[derive(Debug, Default)]
+pub(crate) struct Order {
+    first: usize,
+    spare: Vec<u16>,
+}
+
+impl Order {
+    /// The place of the queue that is asked first; may be the one behind the last.
+    #[inline(always)]
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// The next turn begins behind this place.
+    #[inline(always)]
+    pub(crate) fn begins_behind(&mut self, place: usize) {
+        self.first = place + 1;
+    }
+
+    /// Allocates for so many queues what a turn may need.
+    pub(crate) fn reserve(&mut self, queues: usize) {
+        self.spare.reserve(queues);
+    }
+}
+
+impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
+    /// Remembers that a queue found no slot: true.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn is_short(&mut self, index: u16) -> bool {
+        if let Some(queue) = self.queues.get_mut(index) {
+            queue.is_short = true;
+        }
+        true
+    }
+
+    /// Lets those who found no slot in this turn, which began at the place `begun`, come first in the next.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn line_up(&mut self, begun: usize) {
+        let mut lined_up = std::mem::take(&mut self.order.spare);
+        debug_assert!(lined_up.capacity() >= self.active.len(), "a turn would allocate");
+        for (short, first) in [(true, begun), (false, self.order.first)] {
+            let (before, behind) = self.active.split_at(first.min(self.active.len()));
+            let all = behind.iter().chain(before).copied();
+            let is_short = |index| self.queues.get(index).is_some_and(|queue| queue.is_short);
+            lined_up.extend(all.filter(|&index| is_short(index) == short));
+        }
+        for &index in &lined_up {
+            if let Some(queue) = self.queues.get_mut(index) {
+                queue.is_short = false;
+            }
+        }
+        self.order.spare = std::mem::replace(&mut self.active, lined_up);
+        self.order.spare.clear();
+        self.order.first = 0;
+    }
+}
