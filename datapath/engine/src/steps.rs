@@ -13,7 +13,7 @@
 //! Then a step that becomes long ends with the request at which that is seen ([`touches`](crate::touches)), and its attachment rests for [`REST_TIMES`] as
 //! long: nothing is taken from its queues, and what has been begun of its long requests waits. So whatever a guest's memory
 //! costs, the others have most of the reactor's time, and nobody is accused of anything: a guest that touches fresh
-//! hugepages is honest, and rests as well.
+//! hugepages is honest, and rests as well. Where no other attachment has a queue there is nobody to rest for.
 
 use crate::reactor::Reactor;
 use palisade_block::limits::{REST_MAX, REST_TIMES, SEGMENTS_PER_SLOT, SEGMENTS_SLOW_MAX, STEP_LONG};
@@ -117,7 +117,13 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         if let Some(queue) = self.queues.get(index) {
             let rest = Nanos(lap.held.0.saturating_mul(REST_TIMES)).min(REST_MAX);
             let attachment = queue.id.attachment;
-            self.steps.rest(attachment, lap.ended.after(rest));
+            let is_alone = self
+                .queues
+                .iter()
+                .all(|(_, other)| other.id.attachment == attachment);
+            if !is_alone {
+                self.steps.rest(attachment, lap.ended.after(rest));
+            }
             self.steps.add(index, lap);
             for (_, queue) in self.queues.iter_mut() {
                 if queue.id.attachment == attachment {

@@ -61,12 +61,13 @@ macro_rules! guests_rows {
     }
     GuestMemorySlow {
         code: "guest_memory_slow", severity: Degraded,
-        means: "What a reactor does for a guest takes long at a time, because pages of its memory have to be found, cleared or \
-                waited for; so the guest's requests rest in between.",
+        means: "What a reactor does for a guest takes long at a time, because pages of its memory, or of its disk in memory, have to \
+                be found, cleared or waited for; so the guest's requests rest in between, where others are on that reactor.",
         guest: "Its disk is slow as long as that goes on; its neighbours have nine tenths of the reactor's time.",
         metric: "palisade_attachment_stalls_total",
         remedy: "nothing, if {name} has just been started on hugepages that nobody had touched: it ends when they are there, and \
-                 does not come up with memory that is allocated before the start (QEMU: prealloc=on). Else look at what its \
+                 does not come up with memory that is allocated before the start (QEMU: prealloc=on). Nor if it fills a disk in \
+                 memory for the first time: that has its pages from the start where there are hugepages for it. Else look at what its \
                  monitor does to its memory, and whether the host swaps (`vmstat 1`). It ends a minute after the last time",
         clears: Clears::WithItsCause,
     }

@@ -99,8 +99,8 @@ fn rests(stalls: &StallReport) -> Option<String> {
     let is_now = stalls.last?.elapsed() < STALLED_LATELY;
     (is_now && stalls.lately >= RESTS_TOLD).then(|| {
         format!(
-            "what a reactor did for it took long {}, for up to {} ms, and for {} ms within ten seconds: it rests each time, so \
-             that others are served, and is served itself for a tenth of the time",
+            "what a reactor did for it took long {}, for up to {} ms, and for {} ms within ten seconds: where another guest \
+             is on its reactor it rests each time, so that the other is served, and is served itself for a tenth of the time",
             counted(stalls.count, "time"),
             stalls.longest.as_millis(),
             stalls.lately.as_millis()

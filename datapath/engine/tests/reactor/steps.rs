@@ -332,3 +332,28 @@ fn the_queues_of_an_attachment_rest_together_but_for_one_that_is_to_stop() {
     turn_at(&mut timed, soon);
     assert_eq!(other.answers().len(), 1);
 }
+
+/// A disk in memory whose pages come when they are first written to takes long as well: it is filled at full speed.
+#[test]
+fn who_is_alone_on_the_reactor_does_not_rest() {
+    let (mut bed, time) = (Bed::new(16, 2), Time::default());
+    let queues = [0, 1].map(|queue| bed.attach(id(SLOW, queue), |_| {}));
+    bed.reactor.time_steps(Some(Box::new(time.clone())));
+    bed.devices().at_once = Some(Ok(()));
+    queues[0].0.borrow_mut().touch = Some((Rc::clone(&time.now), Nanos::from_millis(20).0));
+    for head in 1..4 {
+        queues
+            .iter()
+            .for_each(|queue| queue.ask(head, Op::Read, 0, 1, data(1)));
+        bed.turn();
+        assert_eq!(
+            queues.each_ref().map(|queue| queue.answers().len()),
+            [usize::from(head); 2]
+        );
+        assert!(
+            matches!(bed.notices()[..], [Notice::QueueStalled { .. }]),
+            "it is told"
+        );
+    }
+    assert_eq!(bed.reactor.due(), None);
+}
