@@ -52,13 +52,15 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         true
     }
 
-    /// Lets those who found no slot in this turn, which began at the place `begun`, come first in the next.
+    /// Lets those who found no slot in this turn come first in the next. `served`: the place of the last that was served.
     #[cold]
     #[inline(never)]
-    pub(crate) fn line_up(&mut self, begun: usize) {
+    pub(crate) fn line_up(&mut self, served: Option<usize>) {
+        let begun = self.order.first;
+        let behind = served.map_or(begun, |served| served + 1);
         let mut lined_up = std::mem::take(&mut self.order.spare);
         debug_assert!(lined_up.capacity() >= self.active.len(), "a turn would allocate");
-        for (short, first) in [(true, begun), (false, self.order.first)] {
+        for (short, first) in [(true, begun), (false, behind)] {
             let (before, behind) = self.active.split_at(first.min(self.active.len()));
             let all = behind.iter().chain(before).copied();
             let is_short = |index| self.queues.get(index).is_some_and(|queue| queue.is_short);

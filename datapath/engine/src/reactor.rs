@@ -297,8 +297,7 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         let had_its_turn = first.map_or(u32::MAX, u32::from);
         // No queue comes or goes meanwhile.
         let active = std::mem::take(&mut self.active);
-        let begun = self.order.first();
-        let mut position = begun;
+        let mut position = self.order.first();
         for _ in 0..count {
             if position >= count {
                 position = 0;
@@ -326,11 +325,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
             position += 1;
         }
         self.active = active;
-        if let Some(served) = served {
-            self.order.begins_behind(served);
-        }
-        if is_any_short {
-            self.line_up(begun);
+        match served {
+            _ if is_any_short => self.line_up(served),
+            Some(served) => self.order.begins_behind(served),
+            None => {}
         }
         taken
     }
