@@ -50,6 +50,27 @@ fn who_waits_for_its_limit_does_not_change_the_order_of_others() {
     assert_eq!(batches, due);
 }
 
+/// A turn begins behind who was served last, and with who was short of a slot before all others.
+#[test]
+fn who_was_served_comes_behind_who_was_not() {
+    // Two slots, one of which is kept for the other device.
+    let mut bed = Bed::new(2, 2);
+    let queues = [0, 1, 2].map(|number| queue(&mut bed, number));
+    let ask = |asked: &[usize]| {
+        for &of in asked {
+            queues[of].ask(0, Op::Read, of as u64, 1, data(1));
+        }
+    };
+    let mut served = Vec::new();
+    for asked in [&[0][..], &[0, 1], &[2], &[], &[1, 2], &[], &[]] {
+        ask(asked);
+        bed.turn();
+        bed.finish_all(Ok(()));
+        served.extend(bed.devices().steps.take().iter().map(|step| step.1 - 100));
+    }
+    assert_eq!(served, [0, 1, 0, 2, 1, 2]);
+}
+
 /// Who finds that there is no list for it has got nothing, and is the first in the next turn.
 #[test]
 fn who_found_no_list_is_the_first_in_the_next_turn() {
