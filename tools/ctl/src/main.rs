@@ -21,6 +21,7 @@ mod completion;
 mod consent;
 mod examples;
 mod failure;
+mod numbers;
 mod paste;
 mod place;
 #[cfg(test)]
@@ -37,7 +38,7 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| numbers::explained(error).exit());
     let json = cli.target.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
