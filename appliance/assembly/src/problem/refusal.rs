@@ -123,7 +123,9 @@ fn always(refusal: &Refusal) -> &'static str {
         Refusal::ClusterHasDisks { .. } => "import the disk as one of another cluster",
         Refusal::ImportOverlaps { .. } => "keep an image of the disk and report it",
         Refusal::NoDisk { .. } => "add a disk, or name one",
-        Refusal::NoSpace { .. } => "ask for less, name another disk, or add one",
+        Refusal::NoSpace { .. } => {
+            "ask for less, let the disk grow (`palisade disk grow`), name another disk, or add one"
+        }
         Refusal::Fragmented { .. } => "ask for less, or name another disk",
         Refusal::DiskTaken { .. } => "name another disk",
         Refusal::CannotShrink { .. } => "ask for a larger size",
