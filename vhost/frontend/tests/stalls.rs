@@ -39,9 +39,13 @@ use std::time::{Duration, Instant};
 const ATTACKER: u16 = 1;
 const NEIGHBOUR: u16 = 2;
 
-/// What the attacker punches, behind the region of its ring.
+/// Where what the attacker punches lies, behind the region of its ring.
 const DATA: u64 = 1 << 30;
-const DATA_BYTES: u64 = 3 << 29;
+/// How long one punch is to take at least: well beyond what a reactor may be kept waiting for at a time.
+const PUNCH: Duration = Duration::from_millis(350);
+/// So much is punched at least, and at most a quarter of the memory that is free: a GiB takes 50 to 250 ms, depending on the
+/// machine.
+const DATA_BYTES_MIN: u64 = 3 << 29;
 const RING_BYTES: u64 = 1 << 20;
 
 type Queue = BlkQueue<CallNotify>;
@@ -238,12 +242,47 @@ impl Guest {
     }
 }
 
-/// Fills the data again and again, and takes all of it away in one call.
-fn punch_on(data: impl AsFd, over: &AtomicBool) {
+/// Fills so many bytes, and takes all of them away in one call: how long that call took.
+fn punch(data: impl AsFd, bytes: u64) -> Duration {
+    fallocate(&data, FallocateFlags::empty(), 0, bytes).unwrap();
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let begin = Instant::now();
+    fallocate(&data, punch, 0, bytes).unwrap();
+    begin.elapsed()
+}
+
+/// The same again and again.
+fn punch_on(data: impl AsFd, bytes: u64, over: &AtomicBool) {
     while !over.load(Relaxed) {
-        fallocate(&data, FallocateFlags::empty(), 0, DATA_BYTES).unwrap();
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        fallocate(&data, punch, 0, DATA_BYTES).unwrap();
+        punch(&data, bytes);
+    }
+}
+
+/// How much takes this machine [`PUNCH`] to punch, in whole MiB.
+fn bytes_to_punch() -> u64 {
+    const PROBE_BYTES: u64 = 512 << 20;
+    let probe = memfd(PROBE_BYTES);
+    let took = (0..3).map(|_| punch(&probe, PROBE_BYTES)).min().unwrap();
+    let bytes = PROBE_BYTES as f64 * PUNCH.as_secs_f64() / took.as_secs_f64();
+    let free = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let free = free.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let free_kib: u64 = free.unwrap().trim_end_matches("kB").trim().parse().unwrap();
+    let most = (free_kib << 10) / 4;
+    let bytes = (bytes as u64).min(most).max(DATA_BYTES_MIN) >> 20 << 20;
+    println!("{} MiB are punched, as 512 MiB took {took:?}", bytes >> 20);
+    bytes
+}
+
+/// Ends the threads of an attack, also when a check of it fails.
+struct Ending<'a> {
+    over: &'a AtomicBool,
+    reactor: Sender<Told>,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        let _ = self.reactor.send(Told::End);
     }
 }
 
@@ -251,7 +290,7 @@ fn punch_on(data: impl AsFd, over: &AtomicBool) {
 fn attack(medium: DeviceMedium) -> [SessionReport; 2] {
     let (told, orders) = channel();
     let settings = DoorSettings {
-        // One and a half GiB are punched in a third of a second or longer, and filled in several times as long.
+        // A punch takes longer than that, and to fill again what it has taken several times as long.
         stalled_max: Duration::from_millis(200),
         ..DoorSettings::default()
     };
@@ -267,17 +306,22 @@ fn attack(medium: DeviceMedium) -> [SessionReport; 2] {
     }
     let report = |index| handle.report(AttachmentIndex(index)).unwrap();
     let (over, longest) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (mut attacker, mut neighbour) = (Guest::new(DATA_BYTES), Guest::new(1 << 20));
+    let bytes = bytes_to_punch();
+    let (mut attacker, mut neighbour) = (Guest::new(bytes), Guest::new(1 << 20));
     let punched = attacker.data.try_clone().unwrap();
     let reports = std::thread::scope(|scope| {
         let for_reactor = handle.clone();
         let reactor = scope.spawn(move || run(medium, &orders, &for_reactor));
+        let ending = Ending {
+            over: &over,
+            reactor: told,
+        };
         let (hostile, honest) = (
             attacker.connect(&path(ATTACKER)),
             neighbour.connect(&path(NEIGHBOUR)),
         );
         scope.spawn(|| attacker.read_on(&over, drop));
-        scope.spawn(|| punch_on(&punched, &over));
+        scope.spawn(|| punch_on(&punched, bytes, &over));
         scope.spawn(|| {
             neighbour.read_on(&over, |took| {
                 longest.fetch_max(took.as_millis() as u64, Relaxed);
@@ -321,7 +365,7 @@ fn attack(medium: DeviceMedium) -> [SessionReport; 2] {
         handle.detach(AttachmentIndex(NEIGHBOUR));
         let gone = |index| handle.report(AttachmentIndex(index)).is_none();
         stand::until("the end of both", || gone(ATTACKER) && gone(NEIGHBOUR));
-        told.send(Told::End).unwrap();
+        drop(ending);
         reactor.join().unwrap();
         reports
     });

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 
 use super::pattern::Guest;
 use crate::failure::{Failure, Outcome};
@@ -12,6 +12,7 @@ use crate::failure::{Failure, Outcome};
 /// What is punched lies behind the ring and what belongs to it.
 const BEGIN: u64 = 64 << 20;
 const PAGE: u64 = 4096;
+const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 /// How long to wait before it is tried to connect again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -28,13 +29,10 @@ pub struct Attack {
     pub read: u64,
 }
 
-/// Two GiB in one call, a second or more between two: each stops the reactor for half a second or longer.
-pub const GIANT: Attack = Attack {
-    bytes: 2 << 30,
-    hole: 2 << 30,
-    fills: true,
-    read: PAGE,
-};
+/// How long one giant hole is to take: well beyond a tenth of a second, from which on a reactor's wait counts as a stall.
+const GIANT: Duration = Duration::from_millis(500);
+/// Its size at least; it takes 0.1 to 0.5 s, depending on the machine.
+const GIANT_BYTES_MIN: u64 = 2 << 30;
 
 /// Holes that take microseconds, without a pause, so that each page has to be waited for many times.
 pub const RESTLESS: Attack = Attack {
@@ -45,6 +43,32 @@ pub const RESTLESS: Attack = Attack {
 };
 
 impl Attack {
+    /// Gigabytes in one call, of as many as take this machine [`GIANT`] to punch, and no more than half of the memory that is
+    /// free.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn giant() -> Result<Attack, Failure> {
+        let during = |error: rustix::io::Errno| Failure::during("punching memory", error);
+        let (bytes, mut took) = (GIANT_BYTES_MIN / 4, Duration::MAX);
+        let memory = memfd_create("punched", MemfdFlags::CLOEXEC).map_err(during)?;
+        ftruncate(&memory, bytes).map_err(during)?;
+        for _ in 0..3 {
+            fallocate(&memory, FallocateFlags::empty(), 0, bytes).map_err(during)?;
+            let begin = Instant::now();
+            fallocate(&memory, PUNCH, 0, bytes).map_err(during)?;
+            took = took.min(begin.elapsed());
+        }
+        let wanted = (bytes as f64 * GIANT.as_secs_f64() / took.as_secs_f64()) as u64;
+        let hole = wanted.min(free_bytes()? / 2).max(GIANT_BYTES_MIN) / PAGE * PAGE;
+        Ok(Attack {
+            bytes: hole,
+            hole,
+            fills: true,
+            read: PAGE,
+        })
+    }
+
     /// Punches its memory again and again, and has requests of its guest read into it meanwhile, until `over`. Whenever its
     /// session ends it connects again; `sessions` counts how often it has had one.
     ///
@@ -85,10 +109,21 @@ impl Attack {
                 if self.fills {
                     fallocate(&memory, FallocateFlags::empty(), BEGIN + at, self.hole).map_err(during)?;
                 }
-                let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                fallocate(&memory, punch, BEGIN + at, self.hole).map_err(during)?;
+                fallocate(&memory, PUNCH, BEGIN + at, self.hole).map_err(during)?;
             }
             Ok(())
         })
     }
+}
+
+/// The machine's memory that is free, in bytes.
+fn free_bytes() -> Result<u64, Failure> {
+    let told = std::fs::read_to_string("/proc/meminfo");
+    let told = told.map_err(|error| Failure::during("reading /proc/meminfo", error))?;
+    let mut kib = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next());
+    let free = kib.next().and_then(|kib| kib.parse::<u64>().ok());
+    free.map(|kib| kib << 10)
+        .ok_or_else(|| Failure::new("/proc/meminfo does not say what is free"))
 }
