@@ -5,23 +5,13 @@
 mod lab;
 
 use lab::{
-    attachment, create, detach, disk, grow, lab, lab_of_two_nodes, name, outcome, refusal, then, uuid_of,
+    attachment, attachment_of_w, create, detach, disk, grow, lab, lab_of_two_nodes, name, outcome, refusal,
+    then,
 };
 use palisade_model::limits::{ACCOUNT_BYTES_MAX, BURST_MS_MAX, SOCKET_PATH_BYTES_MAX};
 use palisade_model::*;
 use palisade_words::limits::{ALLOCATION_UNIT_SECTORS as UNIT, ATTACHMENTS_MAX};
 use palisade_words::{FeatureLevel, Generation, Uuid};
-
-/// `b` on `w`.
-fn other() -> CreateAttachment {
-    CreateAttachment {
-        name: name("b"),
-        uuid: uuid_of("b"),
-        volume: name("w"),
-        socket: "/run/b.sock".into(),
-        ..attachment()
-    }
-}
 
 fn account(text: &str) -> Option<Account> {
     Some(Account::Name(text.to_owned()))
@@ -83,7 +73,7 @@ fn an_attachment_is_made_of_arguments_that_fit() {
     ];
     let cluster = lab_of_two_nodes();
     for (number, (expected, change)) in cases.into_iter().enumerate() {
-        let mut wanted = other();
+        let mut wanted = attachment_of_w();
         change(&mut wanted);
         let command = Command::CreateAttachment(wanted.clone());
         assert_eq!(outcome(&cluster, &command), expected, "case {number}");
@@ -111,7 +101,7 @@ fn a_volume_is_attached_where_all_of_it_is() {
             ..grow("w", 2 * UNIT)
         }),
     );
-    let wanted = Command::CreateAttachment(other());
+    let wanted = Command::CreateAttachment(attachment_of_w());
     assert_eq!(outcome(&cluster, &wanted), "created");
     cluster.disks.get_mut(&name("e")).unwrap().node = name("m");
     let (disk, disk_node, node) = (name("e"), name("m"), name("n"));
@@ -143,7 +133,7 @@ fn there_are_as_many_attachments_as_may_be_and_no_more() {
             },
         );
     }
-    let full = then(&cluster, Command::CreateAttachment(other()));
+    let full = then(&cluster, Command::CreateAttachment(attachment_of_w()));
     let more = CreateAttachment {
         name: name("c"),
         read_only: true,
@@ -209,7 +199,7 @@ fn what_is_changed_of_an_attachment_is_what_was_said_and_has_the_same_rules() {
         name: name(text),
         socket: format!("/run/{text}.sock"),
         read_only: true,
-        ..other()
+        ..attachment_of_w()
     };
     let one = then(&cluster, Command::CreateAttachment(reader("b")));
     let two = then(&one, Command::CreateAttachment(reader("c")));
@@ -283,18 +273,21 @@ fn an_attachment_has_a_permanent_id_of_its_own() {
     let level = |to| then(&members, lab::raise(FeatureLevel(to)));
     assert_eq!(of(&level(1), "a"), Uuid::NIL);
     assert_eq!(of(&level(2), "a").to_string(), expected);
-    let made = then(&cluster, Command::CreateAttachment(other()));
+    let made = then(&cluster, Command::CreateAttachment(attachment_of_w()));
     assert_eq!(
         (of(&made, "b"), of(&made, "a")),
-        (other().uuid, of(&cluster, "a"))
+        (attachment_of_w().uuid, of(&cluster, "a"))
     );
     let again = CreateAttachment {
         uuid: Uuid(77),
-        ..other()
+        ..attachment_of_w()
     };
     assert_eq!(outcome(&made, &Command::CreateAttachment(again)), "unchanged");
     let with = |uuid| {
-        let create = CreateAttachment { uuid, ..other() };
+        let create = CreateAttachment {
+            uuid,
+            ..attachment_of_w()
+        };
         outcome(&cluster, &Command::CreateAttachment(create))
     };
     assert_eq!(with(of(&cluster, "a")), "uuid_taken");

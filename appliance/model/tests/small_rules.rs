@@ -5,8 +5,8 @@
 mod lab;
 
 use lab::{
-    after, attachment, change_volume, cleared, detach, disk, grow, lab, name, on, outcome, raise, started,
-    then, uuid_of, whole_disk,
+    after, attachment_of_w, change_volume, cleared, detach, disk, grow, lab, name, on, outcome, raise,
+    started, then, uuid_of, whole_disk,
 };
 use palisade_model::*;
 use palisade_words::limits::ALLOCATION_UNIT_SECTORS as UNIT;
@@ -20,26 +20,16 @@ fn at_level(level: u64) -> Cluster {
     )
 }
 
-fn second_attachment() -> CreateAttachment {
-    CreateAttachment {
-        name: name("b"),
-        uuid: uuid_of("b"),
-        volume: name("w"),
-        socket: "/run/b.sock".into(),
-        ..attachment()
-    }
-}
-
 /// From level 2 on, and not only beyond it.
 #[test]
 fn attachments_have_ids_from_the_level_on_that_brought_them() {
     for (level, uuid) in [(1, Uuid::NIL), (2, uuid_of("b")), (3, uuid_of("b"))] {
         let cluster = at_level(level);
-        let made = then(&cluster, Command::CreateAttachment(second_attachment()));
+        let made = then(&cluster, Command::CreateAttachment(attachment_of_w()));
         assert_eq!(made.attachments[&name("b")].uuid, uuid, "level {level}");
         let without = CreateAttachment {
             uuid: Uuid::NIL,
-            ..second_attachment()
+            ..attachment_of_w()
         };
         let expected = if level < 2 { "created" } else { "uuid" };
         let command = Command::CreateAttachment(without);

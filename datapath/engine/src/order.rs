@@ -42,14 +42,13 @@ impl Order {
 }
 
 impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
-    /// Remembers that a queue found no slot: true.
+    /// Remembers that a queue found no slot.
     #[cold]
     #[inline(never)]
-    pub(crate) fn is_short(&mut self, index: u16) -> bool {
+    pub(crate) fn note_short(&mut self, index: u16) {
         if let Some(queue) = self.queues.get_mut(index) {
             queue.is_short = true;
         }
-        true
     }
 
     /// Lets those who found no slot in this turn come first in the next. `served`: the place of the last that was served.

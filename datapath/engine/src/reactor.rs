@@ -274,7 +274,8 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
         self.noted - before
     }
 
-    /// Goes on with what had to wait, then takes new requests from each queue in turn ([`crate::order`]). A queue whose chain has waited to be followed comes before all others, whatever their order.
+    /// Goes on with what had to wait, then takes new requests from each queue in turn ([`crate::order`]). A queue whose chain
+    /// has waited to be followed comes before all others, whatever their order.
     fn pull<const TIMED: bool>(&mut self) -> usize {
         let mut taken = 0;
         if self.is_held_up() {
@@ -308,7 +309,10 @@ impl<S: Source, D: Devices, P: Pool> Reactor<S, D, P> {
                 if self.has_more(index) && !(TIMED && self.rests_now(index)) {
                     match self.pull_queue(index, count) {
                         Portion::Nothing => {}
-                        Portion::Starved => is_any_short = self.is_short(index),
+                        Portion::Starved => {
+                            self.note_short(index);
+                            is_any_short = true;
+                        }
                         Portion::Served(here) => {
                             served = Some(position);
                             taken += here;

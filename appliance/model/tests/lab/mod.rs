@@ -185,6 +185,17 @@ pub fn attachment() -> CreateAttachment {
     }
 }
 
+/// `b`, a writer on `w`.
+pub fn attachment_of_w() -> CreateAttachment {
+    CreateAttachment {
+        name: name("b"),
+        uuid: uuid_of("b"),
+        volume: name("w"),
+        socket: "/run/b.sock".to_owned(),
+        ..attachment()
+    }
+}
+
 pub fn detach(text: &str) -> Command {
     Command::DeleteAttachment(DeleteAttachment {
         name: name(text),
