@@ -1,10 +1,10 @@
 //! # wire: bytes that outlive a process
 //!
-//! Storey 0. What a pooled disk carries, byte by byte: the superblock and the table of extents. Pure: encoding
-//! gives sectors to write in ordered phases, decoding is fed by a closure that reads a sector. Nothing here opens,
-//! locks or waits.
+//! Storey 0. What a pooled disk carries, byte by byte: the superblock and the table of extents; and what nodes say to each
+//! other over a data port: the header of each frame, and what both ends tell when a link is made. Pure: encoding
+//! gives bytes (of a disk: sectors to write in ordered phases), decoding takes them. Nothing here opens, locks or waits.
 //!
-//! It must never know who carries the bytes (files, io_uring, the simulator) nor what a cluster decides.
+//! It must never know who carries the bytes (files, io_uring, sockets, the simulator) nor what a cluster decides.
 //!
 //! ## A pooled disk
 //!
@@ -62,6 +62,10 @@
 //! - A version or record type that is not known is refused, never guessed, even when an older copy could be read.
 //! - No content of a disk leads to a panic, nor to an allocation above the table's fixed size.
 //!
+//! Between nodes: a frame is a header of 64 bytes, whose checksum is looked at before any of its fields, and a payload of up
+//! to 1 MiB with a checksum of its own ([`frame`]); a link begins with a greeting ([`hello`]). A header that is damaged says
+//! nothing of where the next one begins, so that its link has to be made anew.
+//!
 //! Start reading at [`sector`], then [`superblock`], [`extent`], [`encode`] and [`decode`]. [`signature`] knows what
 //! others write on disks.
 
@@ -71,7 +75,9 @@
 pub mod decode;
 pub mod encode;
 pub mod extent;
+pub mod frame;
 pub mod geometry;
+pub mod hello;
 pub mod label;
 pub mod lineage;
 pub mod mend;
@@ -83,10 +89,15 @@ pub mod superblock;
 pub use decode::{Claim, Damage, DecodeError, Decoded, Impossibility, Part, Proof, RecordPlace, Why, decode};
 pub use encode::{EncodeError, Phase, SectorWrite, Update, erase, format, update};
 pub use extent::{ExtentRecord, ExtentRole};
+pub use frame::{
+    CLIENT_WORDS_BYTES, FRAME_HEADER_BYTES, FRAME_PAYLOAD_BYTES_MAX, FRAME_VERSION, FrameError, FrameHeader,
+    FrameKind, payload_checksum,
+};
 pub use geometry::{
     AREA_SECTORS, DATA_START_LEAST, DATA_START_MOST, DATA_START_ROOMY, Geometry, GeometryError,
     ROOMY_SECTORS_MIN,
 };
+pub use hello::{HELLO_BYTES, Hello, HelloError, LinkRefusal, REFUSAL_BYTES};
 pub use label::{LABEL_BYTES_MAX, Label, LabelError};
 pub use lineage::{ANCESTORS_MAX, Kinship, Lineage};
 pub use mend::mend;

@@ -1,13 +1,19 @@
-//! The bytes on disk, held against files in the tree. When one differs, disks written by the last release can no
-//! longer be read: change the version, not the file. `UPDATE_GOLDEN=1` writes files that are missing.
+//! The bytes on disk and between nodes, held against files in the tree. When one differs, disks written by the last release
+//! can no longer be read, or its nodes no longer be understood: change the version, not the file. `UPDATE_GOLDEN=1` writes files that are missing.
 
 #![cfg(test)]
 
 mod disk;
 
 use disk::{DISK_SECTORS, extents, superblock};
-use palisade_wire::{DATA_START_ROOMY, Lineage, ROOMY_SECTORS_MIN, Superblock, format, update};
-use palisade_words::{Ancestor, Epoch, Generation, LineageId};
+use palisade_wire::{
+    DATA_START_ROOMY, FrameHeader, FrameKind, HELLO_BYTES, Hello, Lineage, LinkRefusal, ROOMY_SECTORS_MIN,
+    Superblock, format, update,
+};
+use palisade_words::{
+    Ancestor, Epoch, FeatureLevel, Generation, Incarnation, LineageId, LinkIndex, ReactorIndex, StreamIndex,
+    Uuid,
+};
 use std::path::Path;
 
 fn compare(name: &str, bytes: &[u8]) {
@@ -116,4 +122,57 @@ fn an_update_turns_to_the_other_copies() {
     let tail = DISK_SECTORS / 8 * 8 - 4096;
     assert_eq!(lbas, [vec![tail + 512, 512], vec![tail], vec![0]]);
     assert_eq!(second.superblock.sequence, 2);
+}
+
+/// A frame of each kind, and a greeting and a refusal.
+#[test]
+fn what_nodes_say_to_each_other_is_as_in_the_golden_files() {
+    let headers: Vec<u8> = FrameKind::ALL
+        .into_iter()
+        .flat_map(|kind| {
+            let payload_bytes = match kind {
+                FrameKind::Hello | FrameKind::Welcome => HELLO_BYTES as u32,
+                FrameKind::Refused => 32,
+                FrameKind::Message | FrameKind::Answer => 4096,
+                _ => 0,
+            };
+            let header = FrameHeader {
+                client: 1,
+                stream: StreamIndex(2),
+                round: 3,
+                sequence: 0x0102_0304_0506,
+                behind: 4,
+                epoch: Epoch(5),
+                attempt: 6,
+                payload_bytes,
+                payload_crc: (kind != FrameKind::Answer).then_some(0xa1b2_c3d4),
+                asks_accepted: kind == FrameKind::Message,
+                words: *b"the words of a client.",
+                ..FrameHeader::of(kind)
+            };
+            header.encode()
+        })
+        .collect();
+    compare("frames.bin", &headers);
+    let hello = Hello {
+        cluster: Uuid(0x11 << 64 | 1),
+        node: Uuid(0x22 << 64 | 2),
+        peer: Uuid(0x33 << 64 | 3),
+        incarnation: Incarnation(4),
+        peer_incarnation: Some(Incarnation(5)),
+        feature_level: FeatureLevel(6),
+        epoch: Epoch(7),
+        round: 8,
+        link: LinkIndex(9),
+        versions: (1, 1),
+        asking_reactor: ReactorIndex(10),
+        serving_reactor: ReactorIndex(11),
+        streams: 12,
+        window: 13,
+    };
+    compare("hello.bin", &hello.encode());
+    compare(
+        "refusal.bin",
+        &LinkRefusal::Version { least: 1, latest: 2 }.encode(),
+    );
 }

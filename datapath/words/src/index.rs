@@ -37,6 +37,14 @@ index!(
     SlotIndex(u32)
 );
 index!(
+    /// One connection between two nodes' reactors, as both ends of their data port count them.
+    LinkIndex(u8)
+);
+index!(
+    /// One of the orders that a data port keeps: what is sent on one stream arrives in the order in which it was sent.
+    StreamIndex(u16)
+);
+index!(
     /// Memory as the devices of one reactor keep it: a number of theirs.
     /// [`MemoryId::POOL`] is the reactor's own buffer pool.
     MemoryId(u16)

@@ -7,7 +7,8 @@
 //! It must never know what is done with a word: no request, no bytes on disk, no cluster, no REST.
 //!
 //! - [`units`]: positions and counts of sectors, which are 512 bytes everywhere ([`SECTOR_BYTES`]).
-//! - [`index`]: the small dense numbers of devices, volumes, attachments, reactors and slots of one node.
+//! - [`index`]: the small dense numbers of devices, volumes, attachments, reactors and slots of one node, and of the links and
+//!   streams between two.
 //! - [`uuid`] and [`name`]: what a resource is called for good, and what an operator calls it.
 //! - [`number`] and [`lineage`]: the numbers that never go back, and the ids that tell which grew out of which.
 //! - [`limits`]: bounds that are the same on disk, in the model and in the data path.
@@ -29,7 +30,8 @@ pub mod units;
 pub mod uuid;
 
 pub use index::{
-    AttachmentIndex, DeviceIndex, MemoryId, PinnedId, QueueId, ReactorIndex, SlotIndex, VolumeIndex,
+    AttachmentIndex, DeviceIndex, LinkIndex, MemoryId, PinnedId, QueueId, ReactorIndex, SlotIndex,
+    StreamIndex, VolumeIndex,
 };
 pub use lineage::{Ancestor, LineageId};
 pub use name::{Name, NameError};
