@@ -1,0 +1,379 @@
+//! What comes by the links.
+
+use super::{PortSession, SessionPhase, complete};
+use crate::inbox::Arrival;
+use crate::links::LinkState;
+use crate::message::{
+    BufferIndex, Completes, Completion, CutCause, DownCause, Landed, Landing, Payload, PortEffect,
+    PortMessage, Violation,
+};
+use palisade_block::Nanos;
+use palisade_wire::{FrameHeader, FrameKind, HELLO_BYTES, Hello, LinkRefusal};
+use palisade_words::{LinkIndex, StreamIndex};
+
+impl PortSession {
+    /// The connection is there, at the end that has made it.
+    pub fn connected(&mut self, link: LinkIndex, now: Nanos, effects: &mut Vec<PortEffect>) {
+        if self.links.state(link) != Some(LinkState::Dialing) {
+            return;
+        }
+        self.links.set(link, LinkState::Greeting, now);
+        self.greet(link, FrameKind::Hello, effects);
+    }
+
+    /// A connection has come to the end that takes them, and its greeting is [judged](crate::Ends::judge) well.
+    ///
+    /// # Errors
+    /// It cannot be taken now; whoever holds the connection tells the other end.
+    pub fn greeted(
+        &mut self,
+        link: LinkIndex,
+        hello: &Hello,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) -> Result<(), LinkRefusal> {
+        self.ends.judge(hello, &self.settings)?;
+        match self.peer_incarnation {
+            Some(latest) if hello.incarnation < latest => {
+                return Err(LinkRefusal::EarlierIncarnation { latest });
+            }
+            Some(latest) if hello.incarnation > latest => {
+                if self.phase == SessionPhase::Up || self.phase == SessionPhase::Resetting {
+                    self.sink(DownCause::PeerForgot, CutCause::Down, now, effects);
+                }
+                // Of the run before there is no link any more, and nothing under way.
+                for old in self.links.all_made() {
+                    self.cut(old, CutCause::Down, now, effects);
+                }
+                let is_linked = self.links.all_made().next().is_some();
+                if self.phase != SessionPhase::Down || is_linked || self.inbox.given() > 0 {
+                    return Err(LinkRefusal::Draining);
+                }
+                // Rounds are counted by the run that asks for them.
+                self.forget_rounds();
+            }
+            _ => {}
+        }
+        match self.links.state(link) {
+            None => return Err(LinkRefusal::NoSuchPlace),
+            Some(LinkState::Absent) => {}
+            // If the other end has lost it, this one will have soon. It is not taken from whoever has it: another node may
+            // have the same identity.
+            Some(_) => return Err(LinkRefusal::LinkInUse),
+        }
+        if matches!(self.phase, SessionPhase::Sinking(_) | SessionPhase::Closed) {
+            return Err(LinkRefusal::Draining);
+        }
+        if !self.agrees(hello) {
+            return Err(LinkRefusal::NoSuchPlace);
+        }
+        self.peer_incarnation = Some(hello.incarnation);
+        self.links.set(link, LinkState::Up, now);
+        self.greet(link, FrameKind::Welcome, effects);
+        self.go_on_with_reset(effects);
+        Ok(())
+    }
+
+    /// The other end has answered the greeting.
+    pub fn welcomed(&mut self, link: LinkIndex, hello: &Hello, now: Nanos, effects: &mut Vec<PortEffect>) {
+        if self.links.state(link) != Some(LinkState::Greeting) {
+            return self.violation(link, Violation::OutOfPlace, now, effects);
+        }
+        let is_mine = hello.link == link && self.ends.judge(hello, &self.settings).is_ok();
+        if !is_mine {
+            return self.violation(link, Violation::OtherSession, now, effects);
+        }
+        let is_another_run = self
+            .peer_incarnation
+            .is_some_and(|known| known != hello.incarnation);
+        // It may have answered before it heard of this round; but not if it was told of it.
+        let has_forgotten = self.links.told_round(link) == self.round && hello.round != self.round;
+        if self.phase == SessionPhase::Up && (is_another_run || has_forgotten) {
+            self.peer_incarnation = Some(hello.incarnation);
+            return self.sink(DownCause::PeerForgot, CutCause::Down, now, effects);
+        }
+        if !self.agrees(hello) {
+            return self.violation(link, Violation::OtherSession, now, effects);
+        }
+        self.peer_incarnation = Some(hello.incarnation);
+        self.links.set(link, LinkState::Up, now);
+        self.go_on_with_reset(effects);
+    }
+
+    /// The other end has refused the link. It is asked again and again.
+    pub fn refused(
+        &mut self,
+        link: LinkIndex,
+        refusal: LinkRefusal,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) {
+        self.cut(link, CutCause::RefusedByPeer(refusal), now, effects);
+    }
+
+    /// Where the payload of a frame goes whose header has come. What no program of ours sends cuts the link.
+    pub fn landing(
+        &mut self,
+        link: LinkIndex,
+        header: &FrameHeader,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) -> Landing {
+        self.links.heard(link, now);
+        if self.links.state(link) != Some(LinkState::Up) {
+            return Landing::Nowhere;
+        }
+        if header.kind.is_of_a_stream() && self.is_awaited(header.round) {
+            self.come_up(header.round, effects);
+        }
+        if !header.kind.is_of_a_stream() || !self.is_of_this_round(header) {
+            return Landing::Nowhere;
+        }
+        match header.kind {
+            FrameKind::Message => match self.inbox.judge(header) {
+                Ok(Arrival::New | Arrival::Again) if header.payload_bytes > 0 => Landing::Buffer,
+                Ok(_) => Landing::Nowhere,
+                Err(violation) => {
+                    self.violation(link, violation, now, effects);
+                    Landing::Nowhere
+                }
+            },
+            _ => self.landing_of_answer(link, header, now, effects),
+        }
+    }
+
+    fn landing_of_answer(
+        &mut self,
+        link: LinkIndex,
+        header: &FrameHeader,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) -> Landing {
+        if !self.outbox.was_sent(header.stream, header.sequence) {
+            self.violation(link, Violation::NeverAsked, now, effects);
+            return Landing::Nowhere;
+        }
+        if header.payload_bytes == 0 {
+            return Landing::Nowhere;
+        }
+        match self.outbox.sent(header.stream, header.sequence) {
+            Some(taken)
+                if taken.may_be_answered_by(link) && taken.message.completes == Completes::Answered =>
+            {
+                Landing::Answer {
+                    key: taken.message.key,
+                }
+            }
+            _ => Landing::Nowhere,
+        }
+    }
+
+    /// A frame has come whole, its payload where [`landing`](PortSession::landing) said and its checksum right.
+    pub fn arrived(
+        &mut self,
+        link: LinkIndex,
+        header: &FrameHeader,
+        landed: Landed,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) {
+        let buffer = landed.buffer();
+        self.links.heard(link, now);
+        if self.links.state(link) != Some(LinkState::Up) {
+            // Cut while the frame was on its way.
+            effects.extend(buffer.map(PortEffect::Release));
+            return;
+        }
+        match header.kind {
+            FrameKind::Message | FrameKind::Accepted | FrameKind::Answer
+                if !self.is_of_this_round(header) =>
+            {
+                self.counters.stale += 1;
+                effects.extend(buffer.map(PortEffect::Release));
+            }
+            FrameKind::Message => self.message(link, header, buffer, now, effects),
+            FrameKind::Accepted => self.accepted(header, effects),
+            FrameKind::Answer => self.answered(link, header, landed, now, effects),
+            FrameKind::Reset if self.dials => self.violation(link, Violation::OutOfPlace, now, effects),
+            FrameKind::Reset => self.reset_asked(link, header.round, now, effects),
+            FrameKind::ResetDone => {
+                if self.is_awaited(header.round) {
+                    self.come_up(header.round, effects);
+                }
+            }
+            FrameKind::Probe => {
+                let answer = self.header(FrameKind::ProbeAnswer);
+                self.give(link, answer, Payload::None, effects);
+            }
+            FrameKind::ProbeAnswer => {}
+            FrameKind::Close => {
+                if self.phase == SessionPhase::Up && header.round == self.round {
+                    // It is not made anew: whoever uses it decides.
+                    self.is_closing = true;
+                    self.keeps = false;
+                    self.sink(DownCause::PeerClosed, CutCause::Down, now, effects);
+                }
+            }
+            FrameKind::Hello | FrameKind::Welcome | FrameKind::Refused => {
+                self.violation(link, Violation::OutOfPlace, now, effects);
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        link: LinkIndex,
+        header: &FrameHeader,
+        landed: Option<BufferIndex>,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) {
+        let arrival = match self.inbox.arrive(header, link, landed) {
+            Ok(arrival) => arrival,
+            Err(violation) => {
+                effects.extend(landed.map(PortEffect::Release));
+                return self.violation(link, violation, now, effects);
+            }
+        };
+        if header.asks_accepted {
+            let accepted = FrameHeader {
+                client: header.client,
+                stream: header.stream,
+                sequence: header.sequence,
+                ..self.header(FrameKind::Accepted)
+            };
+            self.give(link, accepted, Payload::None, effects);
+        }
+        match arrival {
+            Arrival::New => self.deliver(header.stream, effects),
+            Arrival::Again => {
+                self.counters.delivered += 1;
+                effects.push(PortEffect::Deliver {
+                    client: header.client,
+                    round: self.round,
+                    stream: header.stream,
+                    sequence: header.sequence,
+                    words: header.words,
+                    epoch: header.epoch,
+                    buffer: landed,
+                    is_again: true,
+                });
+            }
+            Arrival::Known => {
+                self.counters.known += 1;
+                effects.extend(landed.map(PortEffect::Release));
+            }
+        }
+    }
+
+    fn deliver(&mut self, stream: StreamIndex, effects: &mut Vec<PortEffect>) {
+        while let Some(due) = self.inbox.due(stream) {
+            self.counters.delivered += 1;
+            effects.push(PortEffect::Deliver {
+                client: due.client,
+                round: self.round,
+                stream: due.stream,
+                sequence: due.sequence,
+                words: due.words,
+                epoch: due.epoch,
+                buffer: due.buffer,
+                is_again: false,
+            });
+        }
+    }
+
+    fn accepted(&mut self, header: &FrameHeader, effects: &mut Vec<PortEffect>) {
+        if let Some(taken) = self.outbox.sent(header.stream, header.sequence)
+            && taken.message.completes == Completes::Accepted
+            && !std::mem::replace(&mut taken.is_told, true)
+        {
+            effects.push(complete(&taken.message, Completion::Accepted));
+        }
+    }
+
+    fn answered(
+        &mut self,
+        link: LinkIndex,
+        header: &FrameHeader,
+        landed: Landed,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) {
+        if !self.outbox.was_sent(header.stream, header.sequence) {
+            return self.violation(link, Violation::NeverAsked, now, effects);
+        }
+        let taken = self.outbox.sent(header.stream, header.sequence);
+        // It may have become this link's only after its data was thrown away.
+        let lacks_data = |message: &PortMessage| {
+            let wants = message.completes == Completes::Answered && header.payload_bytes > 0;
+            wants && landed != Landed::Answer
+        };
+        if taken.is_none_or(|taken| !taken.may_be_answered_by(link) || lacks_data(&taken.message)) {
+            self.counters.known += 1;
+            return;
+        }
+        let Some(taken) = self.outbox.answered(header.stream, header.sequence) else {
+            return;
+        };
+        if let Some(by) = taken.link {
+            self.links.awaits_no_more(by, taken.message.answer_bytes);
+        }
+        if !taken.is_told {
+            let completion = match taken.message.completes {
+                Completes::Sent => Completion::Sent,
+                Completes::Accepted => Completion::Accepted,
+                Completes::Answered => Completion::Answered {
+                    words: header.words,
+                    payload_bytes: header.payload_bytes,
+                },
+            };
+            effects.push(complete(&taken.message, completion));
+        }
+        self.look_at_flow(effects);
+    }
+
+    fn violation(
+        &mut self,
+        link: LinkIndex,
+        violation: Violation,
+        now: Nanos,
+        effects: &mut Vec<PortEffect>,
+    ) {
+        self.cut(link, CutCause::Violation(violation), now, effects);
+    }
+
+    fn is_of_this_round(&self, header: &FrameHeader) -> bool {
+        self.phase == SessionPhase::Up && header.round == self.round
+    }
+
+    /// The other end takes so many messages at once: it says the same by each link, or not in one run of it.
+    fn agrees(&mut self, hello: &Hello) -> bool {
+        let told = (hello.incarnation, hello.window);
+        match self.peer_window {
+            Some((incarnation, window)) if incarnation == told.0 => window == told.1,
+            _ => {
+                self.peer_window = Some(told);
+                let window = self.settings.window.min(hello.window);
+                self.outbox.set_window(window);
+                true
+            }
+        }
+    }
+
+    fn greet(&mut self, link: LinkIndex, kind: FrameKind, effects: &mut Vec<PortEffect>) {
+        let round = if self.phase == SessionPhase::Up {
+            self.round
+        } else {
+            0
+        };
+        let hello = self
+            .ends
+            .hello(&self.settings, link, (round, self.epoch), self.peer_incarnation);
+        self.links.told(link, round);
+        let header = FrameHeader {
+            payload_bytes: HELLO_BYTES as u32,
+            ..self.header(kind)
+        };
+        self.give(link, header, Payload::Greeting(hello), effects);
+    }
+}

@@ -1,0 +1,394 @@
+//! What a session does with single frames, those included that no program of ours sends.
+
+use super::*;
+use crate::message::{BufferIndex, Landed, Landing, Violation};
+use palisade_wire::{Hello, LinkRefusal};
+use palisade_words::{FeatureLevel, ReactorIndex, StreamIndex, Uuid};
+
+const NOW: Nanos = Nanos::from_millis(1);
+const LINK: LinkIndex = LinkIndex(0);
+const OTHER: LinkIndex = LinkIndex(1);
+const STREAM: StreamIndex = StreamIndex(0);
+
+fn ends(node: u128, peer: u128) -> Ends {
+    Ends {
+        cluster: Uuid(1),
+        node: Uuid(node),
+        peer: Uuid(peer),
+        incarnation: Incarnation(1),
+        feature_level: FeatureLevel(0),
+        asking_reactor: ReactorIndex(0),
+        serving_reactor: ReactorIndex(0),
+    }
+}
+
+fn settings() -> SessionSettings {
+    SessionSettings {
+        links: 2,
+        streams: 1,
+        window: 4,
+        messages: 8,
+        ..SessionSettings::default()
+    }
+}
+
+/// What the other end says when a link is made.
+fn hello(link: LinkIndex, round: u32) -> Hello {
+    ends(3, 2).hello(&settings(), link, (round, Epoch(0)), None)
+}
+
+/// An asking session with both links and in its first round.
+fn up() -> PortSession {
+    let mut session = PortSession::asking(ends(2, 3), settings(), Nanos(0)).unwrap();
+    let effects = &mut Vec::new();
+    session.begin(NOW, effects);
+    for link in [LINK, OTHER] {
+        session.connected(link, NOW, effects);
+        session.welcomed(link, &hello(link, 0), NOW, effects);
+    }
+    let done = FrameHeader {
+        round: 1,
+        ..FrameHeader::of(FrameKind::ResetDone)
+    };
+    session.arrived(LINK, &done, Landed::Nowhere, NOW, effects);
+    assert_eq!(
+        (session.phase(), effects.last()),
+        (SessionPhase::Up, Some(&PortEffect::Up))
+    );
+    session
+}
+
+fn message(key: u64, answer_bytes: u32) -> PortMessage {
+    PortMessage {
+        client: 1,
+        stream: STREAM,
+        words: [0; 22],
+        payload_bytes: 0,
+        answer_bytes,
+        epoch: Epoch(0),
+        key,
+        completes: Completes::Answered,
+    }
+}
+
+/// Sends messages; the links by which each goes.
+fn send(session: &mut PortSession, messages: impl IntoIterator<Item = PortMessage>) -> Vec<LinkIndex> {
+    let mut effects = Vec::new();
+    for message in messages {
+        session.send(message, &mut effects).unwrap();
+    }
+    session.pump(NOW, &mut effects);
+    let sent = effects.iter().filter_map(|effect| match effect {
+        PortEffect::Send { link, header, .. } if header.kind == FrameKind::Message => Some(*link),
+        _ => None,
+    });
+    sent.collect()
+}
+
+fn of_round_1(kind: FrameKind, sequence: u64, payload_bytes: u32) -> FrameHeader {
+    FrameHeader {
+        round: 1,
+        sequence,
+        payload_bytes,
+        ..FrameHeader::of(kind)
+    }
+}
+
+/// A frame comes: where its payload goes, and what follows.
+fn comes(session: &mut PortSession, link: LinkIndex, header: &FrameHeader) -> (Landing, Vec<PortEffect>) {
+    let mut effects = Vec::new();
+    let landing = session.landing(link, header, NOW, &mut effects);
+    let landed = match landing {
+        Landing::Buffer => Landed::Buffer(BufferIndex(5)),
+        Landing::Answer { .. } => Landed::Answer,
+        Landing::Nowhere => Landed::Nowhere,
+    };
+    session.arrived(link, header, landed, NOW, &mut effects);
+    session.check().unwrap();
+    (landing, effects)
+}
+
+fn cut(link: LinkIndex, violation: Violation) -> PortEffect {
+    let cause = CutCause::Violation(violation);
+    PortEffect::Cut { link, cause }
+}
+
+#[test]
+fn an_answer_comes_by_the_link_that_its_message_went_by_and_by_no_other() {
+    let mut session = up();
+    let went = send(&mut session, [message(7, 512)])[0];
+    let other = if went == LINK { OTHER } else { LINK };
+    let answer = of_round_1(FrameKind::Answer, 0, 512);
+    assert_eq!(comes(&mut session, other, &answer), (Landing::Nowhere, vec![]));
+    let (landing, effects) = comes(&mut session, went, &answer);
+    assert_eq!(landing, Landing::Answer { key: 7 });
+    let completion = Completion::Answered {
+        words: [0; 22],
+        payload_bytes: 512,
+    };
+    assert_eq!(
+        effects,
+        [PortEffect::Complete {
+            client: 1,
+            key: 7,
+            completion
+        }]
+    );
+    assert_eq!(
+        comes(&mut session, went, &answer),
+        (Landing::Nowhere, vec![]),
+        "it is done"
+    );
+}
+
+#[test]
+fn messages_go_by_the_link_with_the_least_outstanding_what_is_to_come_included() {
+    let mut session = up();
+    let links = send(
+        &mut session,
+        [message(1, 1 << 20), message(2, 0), message(3, 0), message(4, 0)],
+    );
+    assert!(links[1..].iter().all(|link| *link != links[0]), "{links:?}");
+}
+
+#[test]
+fn frames_that_no_program_of_ours_sends_cut_their_link_and_no_more() {
+    let strange = [
+        (of_round_1(FrameKind::Answer, 0, 0), Violation::NeverAsked),
+        (
+            of_round_1(FrameKind::Answer, u64::MAX, 512),
+            Violation::NeverAsked,
+        ),
+        (
+            FrameHeader {
+                behind: 100,
+                ..of_round_1(FrameKind::Message, 100, 0)
+            },
+            Violation::Window,
+        ),
+        (
+            FrameHeader {
+                stream: StreamIndex(9),
+                ..of_round_1(FrameKind::Message, 0, 0)
+            },
+            Violation::NoStream,
+        ),
+        (
+            FrameHeader {
+                behind: 0,
+                ..of_round_1(FrameKind::Message, 1, 0)
+            },
+            Violation::NeverAnswered,
+        ),
+        (FrameHeader::of(FrameKind::Reset), Violation::OutOfPlace),
+        (
+            FrameHeader {
+                payload_bytes: 128,
+                ..FrameHeader::of(FrameKind::Hello)
+            },
+            Violation::OutOfPlace,
+        ),
+    ];
+    for (header, violation) in strange {
+        let mut session = up();
+        let (_, effects) = comes(&mut session, OTHER, &header);
+        assert_eq!(effects, [cut(OTHER, violation)], "{header:?}");
+        assert_eq!(
+            (session.phase(), session.counters().violations),
+            (SessionPhase::Up, 1)
+        );
+        // The other link is none the worse for it.
+        assert_eq!(send(&mut session, [message(1, 0)]), [LINK]);
+    }
+    // A message of another window is one that may not be.
+    let mut session = up();
+    for sequence in 0..4 {
+        let frame = FrameHeader {
+            behind: sequence as u16,
+            ..of_round_1(FrameKind::Message, sequence, 0)
+        };
+        assert!(matches!(
+            comes(&mut session, LINK, &frame).1[..],
+            [PortEffect::Deliver { .. }]
+        ));
+    }
+    let fifth = FrameHeader {
+        behind: 4,
+        ..of_round_1(FrameKind::Message, 4, 512)
+    };
+    assert_eq!(
+        comes(&mut session, LINK, &fifth),
+        (Landing::Nowhere, vec![cut(LINK, Violation::Window)])
+    );
+}
+
+#[test]
+fn down_is_said_when_all_links_are_closed_and_then_each_message_comes_back_once() {
+    let mut session = up();
+    assert_eq!(
+        send(&mut session, (0..6).map(|key| message(key, 0))).len(),
+        4,
+        "the window"
+    );
+    let mut effects = Vec::new();
+    session.peer_left(NOW, &mut effects);
+    let cuts = [LINK, OTHER].map(|link| PortEffect::Cut {
+        link,
+        cause: CutCause::Down,
+    });
+    assert_eq!(effects, cuts);
+    assert_eq!(session.send(message(9, 0), &mut effects), Err(SendError::Down));
+    session.lost(LINK, NOW, &mut effects);
+    assert_eq!(effects.len(), 2, "one link may still bring something");
+    effects.clear();
+    session.lost(OTHER, NOW, &mut effects);
+    let back = effects.iter().filter_map(|effect| match effect {
+        PortEffect::Complete {
+            key,
+            completion: Completion::Nack { may_land },
+            ..
+        } => Some((*key, *may_land)),
+        _ => None,
+    });
+    let back: Vec<_> = back.collect();
+    assert_eq!(effects[0], PortEffect::Down(DownCause::PeerLeft));
+    assert_eq!(
+        back,
+        [(0, true), (1, true), (2, true), (3, true), (4, false), (5, false)]
+    );
+    assert!(
+        effects.ends_with(&[PortEffect::Dial(LINK), PortEffect::Dial(OTHER)]),
+        "it is tried again"
+    );
+    assert_eq!(session.send(message(9, 0), &mut effects), Err(SendError::Down));
+}
+
+#[test]
+fn a_frame_of_another_round_counts_for_nothing() {
+    let mut session = up();
+    send(&mut session, [message(1, 512)]);
+    for round in [0, 2, u32::MAX] {
+        for kind in [FrameKind::Message, FrameKind::Answer] {
+            for link in [LINK, OTHER] {
+                let frame = FrameHeader {
+                    round,
+                    ..of_round_1(kind, 0, 512)
+                };
+                assert_eq!(comes(&mut session, link, &frame), (Landing::Nowhere, vec![]));
+            }
+        }
+    }
+    assert_eq!((session.counters().stale, session.outstanding()), (12, 1));
+}
+
+#[test]
+fn a_session_that_is_closed_in_good_order_is_down_at_the_other_end_and_not_made_anew() {
+    let mut session = up();
+    send(&mut session, [message(1, 0)]);
+    let mut effects = Vec::new();
+    session.close(NOW, &mut effects);
+    assert_eq!(effects, [], "a message is not done yet");
+    assert_eq!(session.send(message(2, 0), &mut effects), Err(SendError::Down));
+    for link in [LINK, OTHER] {
+        comes(&mut session, link, &of_round_1(FrameKind::Answer, 0, 0));
+    }
+    session.pump(NOW, &mut effects);
+    let closes = |effect: &PortEffect| matches!(effect, PortEffect::Send { header, .. } if header.kind == FrameKind::Close);
+    assert!(closes(&effects[0]));
+    assert_eq!(
+        effects[1..],
+        [LINK, OTHER].map(|link| PortEffect::Cut {
+            link,
+            cause: CutCause::Closed
+        })
+    );
+
+    let mut other = up();
+    send(&mut other, [message(1, 0)]);
+    comes(&mut other, LINK, &of_round_1(FrameKind::Close, 0, 0));
+    let mut effects = Vec::new();
+    other.lost(LINK, NOW, &mut effects);
+    other.lost(OTHER, NOW, &mut effects);
+    let nack = PortEffect::Complete {
+        client: 1,
+        key: 1,
+        completion: Completion::Nack { may_land: true },
+    };
+    assert_eq!(effects, [PortEffect::Down(DownCause::PeerClosed), nack]);
+    assert_eq!((other.phase(), other.next_look()), (SessionPhase::Closed, None));
+}
+
+#[test]
+fn a_link_is_taken_from_nobody_and_an_earlier_run_is_refused() {
+    let mut session = PortSession::serving(ends(2, 3), settings(), Nanos(0)).unwrap();
+    let effects = &mut Vec::new();
+    let of_run = |number| Hello {
+        incarnation: Incarnation(number),
+        ..hello(LINK, 0)
+    };
+    assert_eq!(session.greeted(LINK, &of_run(4), NOW, effects), Ok(()));
+    assert_eq!(
+        session.greeted(LINK, &of_run(4), NOW, effects),
+        Err(LinkRefusal::LinkInUse)
+    );
+    let latest = Incarnation(4);
+    assert_eq!(
+        session.greeted(LINK, &of_run(3), NOW, effects),
+        Err(LinkRefusal::EarlierIncarnation { latest })
+    );
+    assert_eq!(session.link(LINK), Some(LinkState::Up));
+    // A later run is let in when nothing is left of this one.
+    assert_eq!(
+        session.greeted(LINK, &of_run(5), NOW, effects),
+        Err(LinkRefusal::Draining)
+    );
+    assert_eq!(session.link(LINK), Some(LinkState::Closing));
+    session.lost(LINK, NOW, effects);
+    assert_eq!(session.greeted(LINK, &of_run(5), NOW, effects), Ok(()));
+}
+
+/// The other end's clients are at work on what was asked before: the new round waits for them.
+#[test]
+fn a_round_begins_when_clients_have_done_what_they_had() {
+    let mut session = PortSession::serving(ends(2, 3), settings(), Nanos(0)).unwrap();
+    let effects = &mut Vec::new();
+    session.greeted(LINK, &hello(LINK, 0), NOW, effects).unwrap();
+    let reset = |round| FrameHeader {
+        round,
+        ..FrameHeader::of(FrameKind::Reset)
+    };
+    comes(&mut session, LINK, &reset(1));
+    comes(&mut session, LINK, &of_round_1(FrameKind::Message, 0, 0));
+    session.peer_left(NOW, effects);
+    session.lost(LINK, NOW, effects);
+    session.greeted(LINK, &hello(LINK, 0), NOW, effects).unwrap();
+    assert_eq!(
+        comes(&mut session, LINK, &reset(2)).1,
+        [],
+        "one message is worked on"
+    );
+    assert_eq!(session.phase(), SessionPhase::Resetting);
+    let answer = MessageAnswer {
+        round: 1,
+        stream: STREAM,
+        sequence: 0,
+        words: [0; 22],
+        payload_bytes: 0,
+        key: 0,
+        is_repeatable: false,
+    };
+    effects.clear();
+    session.answer(answer, effects);
+    let says = |effect: &PortEffect| matches!(effect, PortEffect::Send { header, .. } if header.kind == FrameKind::ResetDone && header.round == 2);
+    assert!(says(&effects[0]) && effects[1] == PortEffect::Up, "{effects:?}");
+    let again = comes(&mut session, LINK, &reset(2)).1;
+    assert!(
+        again.len() == 1 && says(&again[0]),
+        "whoever asks again has not heard it: {again:?}"
+    );
+    assert_eq!(
+        comes(&mut session, LINK, &reset(1)).1,
+        [],
+        "one that comes late changes nothing"
+    );
+}
