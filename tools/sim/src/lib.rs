@@ -13,11 +13,13 @@
 //!   watch ── history          └── kill, drain      └── pool
 //!
 //!   operator ── cluster ── node (control) ── reactors, door, work on media
+//!
+//!   clients ── session (port) ── links ── session (port) ── clients
 //! ```
 //!
 //! What is checked, by number of the house's invariants: 1 in [`door`], [`ring_door`] and [`guest`]; 2 in
 //! [`history`] and [`backup`]; 6 and 7 in [`moves`], [`remap`] and [`mappings`]; 10 in [`operator`] and [`superblock`]; 15
-//! in [`lineage`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and [`hostile`]; and that a turn does not
+//! in [`lineage`]; 4 and 13 in [`links`]; 11 and 12 in [`verify`]; 14 in [`memory`], [`guest`] and [`hostile`]; and that a turn does not
 //! allocate, in [`daemon`].
 //!
 //! Start reading at [`scenario`], then [`world`]. [`plan::Break`] lists the deliberate faults that prove the checkers
@@ -38,6 +40,7 @@ pub mod guest;
 pub mod history;
 pub mod hostile;
 pub mod lineage;
+pub mod links;
 pub mod mappings;
 pub mod memory;
 pub mod moves;

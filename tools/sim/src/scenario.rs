@@ -6,7 +6,7 @@ use crate::finding::Findings;
 use crate::guest::Habits;
 use crate::plan::{Break, Chaos, DiskPlan, GuestPlan, Plan};
 use crate::rng::{Rng, RunHash};
-use crate::{backup, lineage, operator, superblock};
+use crate::{backup, lineage, links, operator, superblock};
 use palisade_block::Nanos;
 use palisade_engine::{IdlePolicy, ReactorConfig};
 
@@ -126,6 +126,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "backup",
         about: "a database put back from a backup, on disks that keep no record of what is to be cleared",
         run: Run::Alone(|rng, _, findings| backup::run(rng, findings)),
+    },
+    Scenario {
+        name: "links",
+        about: "a session of a data port over links that break, swallow and turn bits; ends that stand still or start anew",
+        run: Run::Alone(|rng, _, findings| links::run(rng, findings)),
     },
     Scenario {
         name: "scarce",

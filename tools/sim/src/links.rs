@@ -1,0 +1,652 @@
+//! A data port's session over links that are slow, break, swallow what is sent, and turn bits: both ends are the machine that
+//! the daemon runs, each with clients that send and answer, and each may stand still or start anew.
+//!
+//! What is checked: each message has one completion, and the one it asked for (invariant 1); what is delivered comes in the
+//! order of its stream, once in a round, with the data that was sent; nothing that was given back is delivered once the session
+//! is up again, and nothing of an earlier round is worked on then (invariants 4 and 6); nothing is written to memory of a message
+//! that is done (14); a link that is lost brings no session down (11); what is kept is bounded; and when the faults stop, all is
+//! answered within a bound (13).
+
+mod client;
+mod end;
+mod network;
+
+use crate::finding::{Findings, Invariant};
+use crate::rng::{Rng, RunHash};
+use client::Sent;
+use end::{End, Event, Line};
+use network::{Connection, Frame};
+use palisade_block::Nanos;
+use palisade_port::{
+    Completes, Completion, CutCause, DownCause, LinkState, SendError, SessionPhase, SessionSettings,
+};
+use palisade_wire::{FrameHeader, FrameKind, Hello, REFUSAL_BYTES, payload_checksum};
+use palisade_words::{LinkIndex, StreamIndex};
+use std::collections::BTreeSet;
+
+/// Steps in which things go wrong.
+const STEPS: u64 = 3000;
+
+/// After the last fault everything is answered within so long of simulated time: all links are found lost and made anew, the
+/// session goes down and comes up, and a client takes 30 ms to answer.
+const HEALED_WITHIN: Nanos = Nanos::from_millis(400);
+
+struct World {
+    now: Nanos,
+    rng: Rng,
+    hash: RunHash,
+    findings: Findings,
+    settings: SessionSettings,
+    keeps: bool,
+    ends: [End; 2],
+    connections: Vec<Connection>,
+    /// Nothing happens to the connections of link 0, and no end stands still or starts anew.
+    has_sound_link: bool,
+    next_key: u64,
+    /// Messages given back whose sender has been up since: they are over.
+    over: BTreeSet<u64>,
+}
+
+/// Runs one seed.
+pub fn run(mut rng: Rng, findings: &Findings) -> RunHash {
+    let window = rng.between(1, 8) as u16;
+    let streams = rng.between(1, 4) as u16;
+    let settings = SessionSettings {
+        links: rng.between(1, 4) as u8,
+        streams,
+        window,
+        messages: (u32::from(window) * u32::from(streams) + rng.between(0, 20) as u32).max(4),
+        ahead_bytes: rng.between(1, 8000),
+        probe_after: Nanos::from_millis(1),
+        lost_after: Nanos::from_millis(4),
+        again_after: Nanos::from_micros(300),
+        down_after: Nanos::from_millis(rng.between(2, 9)),
+        answer_within: rng.one_in(4).then_some(Nanos::from_millis(20)),
+    };
+    let keeps = rng.one_in(3);
+    let ends = [0, 1].map(|side| End::new(side, settings, keeps, findings.clone()));
+    let has_sound_link = settings.links > 1 && rng.one_in(3);
+    let mut world = World {
+        now: Nanos(0),
+        hash: RunHash::default(),
+        findings: findings.clone(),
+        settings,
+        keeps,
+        ends,
+        connections: Vec::new(),
+        has_sound_link,
+        next_key: 1,
+        over: BTreeSet::new(),
+        rng,
+    };
+    let end = &mut world.ends[0];
+    end.session.begin(Nanos(0), &mut end.effects);
+    for _ in 0..STEPS {
+        world.faults();
+        world.step(true);
+        if findings.any() {
+            return world.hash;
+        }
+    }
+    world.heal();
+    world.hash
+}
+
+impl World {
+    fn step(&mut self, sends: bool) {
+        self.now = self.now.after(Nanos::from_micros(self.rng.between(5, 120)));
+        for side in 0..2 {
+            if self.ends[side].stands_until > self.now {
+                continue;
+            }
+            self.connect(side);
+            self.breaks(side);
+            let links: Vec<LinkIndex> = self.ends[side].lines.keys().copied().collect();
+            for link in links {
+                self.ends[side].receive(link, &mut self.connections, self.now, &mut self.rng);
+                self.carry_out(side);
+            }
+            self.answers(side);
+            self.carry_out(side);
+            if sends {
+                self.sends(side);
+            }
+            let end = &mut self.ends[side];
+            if end.session.next_look().is_some_and(|at| at <= self.now) {
+                end.session.tick(self.now, &mut end.effects);
+            }
+            end.session.pump(self.now, &mut end.effects);
+            self.carry_out(side);
+            let end = &mut self.ends[side];
+            end.transmit(&mut self.connections, self.now);
+            end.close(&mut self.connections, self.now, &mut self.rng);
+            self.carry_out(side);
+            self.check(side);
+        }
+    }
+
+    /// Links that were asked for are there; at the other end, greetings come.
+    fn connect(&mut self, side: usize) {
+        let (now, rng) = (self.now, &mut self.rng);
+        if side == 0 {
+            let end = &mut self.ends[0];
+            let due: Vec<LinkIndex> = end
+                .dials
+                .iter()
+                .filter(|(_, at)| **at <= now)
+                .map(|(&link, _)| link)
+                .collect();
+            for link in due {
+                end.dials.remove(&link);
+                if end.session.link(link) != Some(LinkState::Dialing) {
+                    continue;
+                }
+                end.lines.insert(link, Line::new(self.connections.len()));
+                self.connections.push(Connection::new(link, rng));
+                end.session.connected(link, now, &mut end.effects);
+            }
+        } else {
+            for at in 0..self.connections.len() {
+                self.greeting(at);
+            }
+        }
+        self.carry_out(side);
+    }
+
+    /// The first frame of a connection that the serving end has not given to its session yet.
+    fn greeting(&mut self, at: usize) {
+        let now = self.now;
+        let connection = &mut self.connections[at];
+        let is_known = self.ends[1].lines.values().any(|line| line.connection == at);
+        let has_come = connection.to[1]
+            .frames
+            .front()
+            .is_some_and(|frame| frame.arrives.1 <= now);
+        if is_known || !connection.is_held[1] || !has_come {
+            return;
+        }
+        let Some(frame) = connection.to[1].frames.pop_front() else {
+            return;
+        };
+        let header = FrameHeader::decode(&frame.header);
+        let sound = header.is_ok_and(|header| {
+            header.kind == FrameKind::Hello
+                && header.payload_crc == Some(payload_checksum([frame.payload.as_slice()]))
+        });
+        let hello = frame
+            .payload
+            .as_slice()
+            .try_into()
+            .ok()
+            .and_then(|bytes| Hello::decode(bytes).ok());
+        let Some(hello) = hello.filter(|_| sound) else {
+            connection.is_held[1] = false;
+            connection.breaks[0] = Some(now);
+            return;
+        };
+        let end = &mut self.ends[1];
+        match end.session.greeted(hello.link, &hello, now, &mut end.effects) {
+            Ok(()) => {
+                end.lines.insert(hello.link, Line::new(at));
+            }
+            Err(refusal) => {
+                let payload = refusal.encode().to_vec();
+                let header = FrameHeader {
+                    payload_bytes: REFUSAL_BYTES as u32,
+                    payload_crc: Some(payload_checksum([payload.as_slice()])),
+                    ..FrameHeader::of(FrameKind::Refused)
+                };
+                let frame = Frame {
+                    header: header.encode(),
+                    payload,
+                    arrives: (now, now),
+                };
+                connection.send(0, frame, now);
+                connection.is_held[1] = false;
+                connection.breaks[0] = Some(now.after(Nanos::from_millis(2)));
+            }
+        }
+        self.carry_out(1);
+    }
+
+    /// Connections whose end an end hears of.
+    fn breaks(&mut self, side: usize) {
+        let end = &mut self.ends[side];
+        let broken = |line: &Line| {
+            let connection = self.connections.get(line.connection);
+            connection.is_some_and(|connection| connection.breaks[side].is_some_and(|at| at <= self.now))
+        };
+        let links: Vec<LinkIndex> = end
+            .lines
+            .iter()
+            .filter(|(_, line)| broken(line))
+            .map(|(&link, _)| link)
+            .collect();
+        for link in links {
+            end.hang_up(link, self.now, &mut self.rng);
+        }
+    }
+
+    /// Clients answer.
+    fn answers(&mut self, side: usize) {
+        let now = self.now;
+        let end = &mut self.ends[side];
+        let works = std::mem::take(&mut end.clients.works);
+        let (due, later): (Vec<_>, Vec<_>) = works.into_iter().partition(|work| work.due <= now);
+        end.clients.works = later;
+        for work in due {
+            let peer = &mut self.ends[1 - side].clients.sent;
+            let sent = peer.get_mut(&work.key);
+            let is_read = sent
+                .as_ref()
+                .and_then(|sent| sent.is_read().then_some(sent.message.answer_bytes));
+            sent.into_iter().for_each(|sent| sent.answered += 1);
+            let end = &mut self.ends[side];
+            work.buffer.into_iter().for_each(|buffer| end.free(buffer, now));
+            self.next_key += 1;
+            let answer = end.clients.answer(&work, is_read, self.next_key);
+            end.session.answer(answer, &mut end.effects);
+        }
+    }
+
+    /// Clients send.
+    fn sends(&mut self, side: usize) {
+        let now = self.now;
+        let rng = &mut self.rng;
+        let end = &mut self.ends[side];
+        for _ in 0..rng.below(4) {
+            if end.holds_back && !rng.one_in(8) {
+                break;
+            }
+            self.next_key += 1;
+            let key = self.next_key;
+            let stream = StreamIndex(rng.below(self.settings.streams.into()) as u16);
+            let sizes = match rng.below(3) {
+                0 => (0, rng.between(1, 3000) as u32),
+                1 => (rng.between(1, 3000) as u32, 0),
+                _ => (0, 0),
+            };
+            let completes = match rng.below(8) {
+                0 if sizes.1 == 0 => Completes::Sent,
+                1 if sizes.1 == 0 => Completes::Accepted,
+                _ => Completes::Answered,
+            };
+            let message = end.clients.message(key, stream, completes, sizes);
+            let taken = end.session.send(message, &mut end.effects);
+            self.hash.add([key, u64::from(taken.is_ok())]);
+            match taken {
+                Ok(()) if !end.is_up && !self.keeps => {
+                    end.find(
+                        now,
+                        Invariant::OneAnswer,
+                        format!("message {key} is taken while the session is down"),
+                    );
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    let may_be = match error {
+                        SendError::Down => {
+                            !end.is_up || matches!(end.session.phase(), SessionPhase::Sinking(_))
+                        }
+                        SendError::Full => end.session.outstanding() == self.settings.messages as usize,
+                        SendError::NoStream { .. } | SendError::TooLong { .. } => false,
+                    };
+                    if !may_be {
+                        end.find(
+                            now,
+                            Invariant::BoundedWaiting,
+                            format!("message {key} is refused: {error}"),
+                        );
+                    }
+                    end.clients.forget_last(key, stream);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, side: usize) {
+        let mut events = Vec::new();
+        while !self.ends[side].effects.is_empty() {
+            self.ends[side].carry_out(self.now, &mut self.rng, |_, event| events.push(event));
+            for event in events.drain(..) {
+                self.happens(side, event);
+            }
+        }
+    }
+
+    fn happens(&mut self, side: usize, event: Event) {
+        self.hash.add([side as u64, self.now.0]);
+        match event {
+            Event::Up => self.is_up(side),
+            Event::Down(cause) => self.is_down(side, cause),
+            Event::Deliver {
+                round,
+                work,
+                count,
+                is_again,
+            } => {
+                self.hash.add([u64::from(round), work.sequence, work.key]);
+                self.delivered(side, round, &work, count, is_again);
+            }
+            Event::Complete {
+                key,
+                completion,
+                is_up,
+            } => {
+                self.hash.add([key]);
+                self.completed(side, key, completion, is_up);
+            }
+            Event::Cut(CutCause::Violation(violation)) => {
+                self.find(
+                    side,
+                    Invariant::DataPath,
+                    format!("the other end is said to do wrong: {violation}"),
+                );
+            }
+            Event::Cut(_) => {}
+        }
+    }
+
+    /// Nothing of the round before is under way at either end.
+    fn is_up(&mut self, side: usize) {
+        self.ends[side].clients.last.clear();
+        let outstanding = self.ends[side].clients.outstanding();
+        if outstanding > 0 && !self.keeps {
+            self.find(
+                side,
+                Invariant::OneAnswer,
+                format!("is up with {outstanding} messages of before"),
+            );
+        }
+        let given_back = |sent: &&Sent| matches!(sent.completion, Some(Completion::Nack { .. }));
+        let over = self.ends[side]
+            .clients
+            .sent
+            .values()
+            .filter(given_back)
+            .map(|sent| sent.message.key);
+        self.over.extend(over);
+        // The asking end is up last: by then the other one has finished what it had of its messages.
+        if side == 0 {
+            let works = &self.ends[1].clients.works;
+            let older = works.iter().find(|work| self.over.contains(&work.key));
+            if let Some(work) = older {
+                self.find(
+                    side,
+                    Invariant::WriteKept,
+                    format!("is up while message {} is worked on", work.key),
+                );
+            }
+        }
+    }
+
+    fn is_down(&mut self, side: usize, cause: DownCause) {
+        let may_be = match cause {
+            DownCause::NoLink | DownCause::PeerForgot => !self.has_sound_link,
+            DownCause::NoAnswer => self.settings.answer_within.is_some(),
+            DownCause::PeerLeft => true,
+            DownCause::NotYet | DownCause::PeerClosed | DownCause::Closed => false,
+        };
+        // With a sound link an end goes down only because the other one did.
+        let follows = matches!(cause, DownCause::NoLink | DownCause::PeerForgot);
+        let is_consequence = follows && self.settings.answer_within.is_some();
+        if !may_be && !is_consequence {
+            self.find(
+                side,
+                Invariant::Isolation,
+                format!("is down, cause {cause:?}, while a link is sound"),
+            );
+        }
+    }
+
+    fn delivered(&mut self, side: usize, round: u32, work: &client::Work, count: u64, is_again: bool) {
+        let key = work.key;
+        let Some(sent) = self.ends[1 - side].clients.sent.get(&key).cloned() else {
+            return self.find(
+                side,
+                Invariant::ForeignBytes,
+                format!("message {key} was never sent"),
+            );
+        };
+        if !self.ends[side].holds(work.buffer, key, sent.message.payload_bytes) {
+            self.find(
+                side,
+                Invariant::ForeignBytes,
+                format!("message {key} has other data than was sent"),
+            );
+        }
+        if self.over.contains(&key) {
+            self.find(
+                side,
+                Invariant::WriteKept,
+                format!("message {key} comes after its sender was up again"),
+            );
+        }
+        if sent.completion == Some(Completion::Nack { may_land: false }) {
+            self.find(
+                side,
+                Invariant::WriteKept,
+                format!("message {key} comes, which was given back as never sent"),
+            );
+        }
+        let stream = sent.message.stream;
+        let last = self.ends[side].clients.last.get(&stream).copied();
+        let last = last.filter(|&(of, ..)| of == round);
+        if is_again {
+            let (is_read, is_known) = (
+                sent.is_read(),
+                last.is_some_and(|(_, sequence, _)| work.sequence <= sequence),
+            );
+            if !is_read || !is_known {
+                self.find(
+                    side,
+                    Invariant::OneAnswer,
+                    format!("message {key} comes again: read {is_read}, known {is_known}"),
+                );
+            }
+        } else {
+            if last.is_some_and(|(_, sequence, before)| work.sequence <= sequence || count <= before) {
+                self.find(
+                    side,
+                    Invariant::OneAnswer,
+                    format!("message {key} comes after {last:?} of round {round}"),
+                );
+            }
+            // What lies between may have been lost if nobody waits for it; if it is of an earlier round, it is over.
+            let between = last.map_or(0, |(_, _, before)| before + 1)..count;
+            let overtaken = self.ends[1 - side]
+                .clients
+                .of_stream(stream, between)
+                .find(|other| other.message.completes != Completes::Sent && other.completion.is_none());
+            if let Some(overtaken) = overtaken {
+                let overtaken = overtaken.message.key;
+                self.find(
+                    side,
+                    Invariant::OneAnswer,
+                    format!("message {key} has overtaken {overtaken}"),
+                );
+            }
+            self.ends[side]
+                .clients
+                .last
+                .insert(stream, (round, work.sequence, count));
+        }
+        if let Some(sent) = self.ends[1 - side].clients.sent.get_mut(&key) {
+            sent.delivered += 1;
+        }
+    }
+
+    fn completed(&mut self, side: usize, key: u64, completion: Completion, is_up: bool) {
+        let Some(sent) = self.ends[side].clients.sent.get_mut(&key) else {
+            return self.find(
+                side,
+                Invariant::OneAnswer,
+                format!("message {key} was never sent"),
+            );
+        };
+        let before = sent.completion.replace(completion);
+        let sent = sent.clone();
+        let wrong = match completion {
+            _ if before.is_some() => Some("is done twice"),
+            Completion::Sent => {
+                (sent.message.completes != Completes::Sent).then_some("does not end by being sent")
+            }
+            Completion::Accepted => {
+                (sent.message.completes != Completes::Accepted).then_some("does not end by being accepted")
+            }
+            Completion::Answered { words, payload_bytes } => {
+                let names_it = client::named(&words) == (key, !key);
+                let has_data = payload_bytes == sent.message.answer_bytes
+                    && (payload_bytes == 0 || sent.answer == client::data(key, payload_bytes));
+                match () {
+                    () if sent.message.completes != Completes::Answered => Some("does not end by an answer"),
+                    () if !names_it || sent.answered == 0 => Some("has the answer of another"),
+                    () if !has_data => Some("has other data than was answered"),
+                    () => None,
+                }
+            }
+            Completion::Nack { .. } => is_up.then_some("is given back while the session is up"),
+        };
+        if let Some(wrong) = wrong {
+            self.find(
+                side,
+                Invariant::OneAnswer,
+                format!("message {key} {wrong}: {sent:?}"),
+            );
+        }
+        self.ends[side].poison(key);
+    }
+
+    fn check(&mut self, side: usize) {
+        let end = &self.ends[side];
+        if let Err(what) = end.session.check() {
+            end.find(self.now, Invariant::DataPath, what);
+        }
+        let windows = usize::from(self.settings.streams) * usize::from(self.settings.window);
+        if end.buffers.len() > windows + usize::from(self.settings.links) + end.clients.works.len() {
+            end.find(
+                self.now,
+                Invariant::BoundedWaiting,
+                format!("{} buffers are taken", end.buffers.len()),
+            );
+        }
+    }
+
+    fn faults(&mut self) {
+        let rng = &mut self.rng;
+        if !rng.one_in(60) {
+            return;
+        }
+        let now = self.now;
+        let first = LinkIndex(0);
+        let spared = self.has_sound_link.then_some(first);
+        let live: Vec<usize> = (0..self.connections.len())
+            .filter(|&at| {
+                let connection = &self.connections[at];
+                connection.is_held != [false, false] && Some(connection.link) != spared
+            })
+            .collect();
+        let chosen = live.get(rng.index(live.len())).copied();
+        match (rng.below(if spared.is_some() { 7 } else { 10 }), chosen) {
+            (0..2, Some(at)) => self.connections[at].break_off(now, rng),
+            (2, Some(at)) => self.connections[at].to[rng.index(2)].is_black_hole = true,
+            (3, Some(at)) => {
+                for way in &mut self.connections[at].to {
+                    way.is_black_hole = true;
+                    way.frames.clear();
+                }
+            }
+            (4..=6, Some(at)) => self.connections[at].turn_bit(rng.index(2), rng),
+            // All links at once, of which nobody hears.
+            (7, _) => {
+                for way in self
+                    .connections
+                    .iter_mut()
+                    .flat_map(|connection| &mut connection.to)
+                {
+                    way.is_black_hole = true;
+                }
+            }
+            (8, _) => {
+                let stands = Nanos::from_micros(rng.between(100, 12_000));
+                self.ends[rng.index(2)].stands_until = now.after(stands);
+            }
+            (9, _) if rng.one_in(2) => {
+                let side = rng.index(2);
+                self.restart(side);
+            }
+            (9, _) => {
+                let end = &mut self.ends[rng.index(2)];
+                end.session.peer_left(now, &mut end.effects);
+            }
+            _ => {}
+        }
+    }
+
+    fn restart(&mut self, side: usize) {
+        let now = self.now;
+        for line in self.ends[side].lines.values() {
+            if let Some(connection) = self.connections.get_mut(line.connection) {
+                connection.is_held[side] = false;
+                connection.breaks[1 - side] = Some(now.after(Nanos::from_micros(self.rng.below(1000))));
+            }
+        }
+        // What it had sent has nobody any more who waits for it.
+        for sent in self.ends[side].clients.sent.values_mut() {
+            sent.completion.get_or_insert(Completion::Nack { may_land: true });
+        }
+        self.ends[side].restart(self.settings, self.keeps, now);
+        let end = &mut self.ends[side];
+        end.session.begin(now, &mut end.effects);
+        self.carry_out(side);
+    }
+
+    /// The faults are over: everything is answered, nothing is left over, and what is sent now is answered too.
+    fn heal(&mut self) {
+        self.ends.iter_mut().for_each(|end| end.is_prompt = true);
+        for again in [false, true] {
+            if again {
+                let before = self.ends.each_ref().map(|end| end.clients.sent.len());
+                for side in 0..2 {
+                    self.sends(side);
+                    self.carry_out(side);
+                }
+                self.hash.add(before.map(|count| count as u64));
+            }
+            let until = self.now.after(HEALED_WITHIN);
+            while self.now < until && !(self.is_idle() && self.ends.iter().all(|end| end.is_up)) {
+                self.step(false);
+                if self.findings.any() {
+                    return;
+                }
+            }
+        }
+        for side in 0..2 {
+            let end = &self.ends[side];
+            let left = (
+                end.clients.outstanding(),
+                end.buffers.len(),
+                end.clients.answers.len(),
+            );
+            if !end.is_up || !self.is_idle() || left != (0, 0, 0) {
+                let phase = end.session.phase();
+                self.find(
+                    side,
+                    Invariant::BoundedWaiting,
+                    format!("does not heal: {phase:?}, messages, buffers and answers left {left:?}"),
+                );
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.ends.iter().all(|end| {
+            let clients = &end.clients;
+            clients.outstanding() == 0 && clients.works.is_empty() && end.session.outstanding() == 0
+        })
+    }
+
+    fn find(&self, side: usize, invariant: Invariant, what: String) {
+        self.ends[side].find(self.now, invariant, what);
+    }
+}
