@@ -2,7 +2,8 @@
 //!
 //! Storey 1. A data port is one pipe to another node over several links: whoever uses it names neither addresses nor
 //! connections, and sees nothing of a link that is lost (specification: data port services, items 003-1 to 37). This crate holds
-//! its machine, a [`PortSession`] between one reactor of this node and one of another. Both ends are the same machine.
+//! its machines: a [`PortSession`] between one reactor of this node and one of another, of which both ends are the same machine,
+//! and the [`Port`] above it.
 //!
 //! It must never know sockets, threads, clocks or memory: it is told what has come and what time it is, and says what is to be
 //! sent by which link and where what arrives goes. It must never know what its clients say to each other, nor choose the node
@@ -30,7 +31,7 @@
 //! - What waits is bounded: messages by the session's places, and of each stream by its window.
 //! - No frame of a peer leads to a panic or an allocation; one that no program of ours sends cuts its link and is counted.
 //!
-//! Start reading at [`message`], then [`session`].
+//! Start reading at [`message`], then [`session`]. [`port`] is the pipe that its users see, and goes on from one node to the next.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
@@ -40,6 +41,7 @@ mod inbox;
 pub mod links;
 pub mod message;
 mod outbox;
+pub mod port;
 pub mod session;
 pub mod settings;
 
@@ -49,6 +51,7 @@ pub use message::{
     BufferIndex, ClientWords, Completes, Completion, CutCause, DownCause, Landed, Landing, MessageAnswer,
     Payload, PortEffect, PortMessage, SendError, Violation,
 };
+pub use port::{Port, PortError, PortEvent, PortOrder, PortState};
 pub use session::{Counters, PortSession, SessionPhase};
 pub use settings::{
     LINKS_MAX, MESSAGES_MAX, PORT_STREAMS_MAX, SessionSettings, SessionSettingsError, WINDOW_MAX,
