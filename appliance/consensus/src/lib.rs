@@ -42,6 +42,11 @@ mod record;
 mod state_file;
 pub mod store;
 pub mod store_error;
+#[cfg(test)]
+#[path = "../tests/story/mod.rs"]
+mod story;
+#[cfg(test)]
+mod tape;
 mod unread;
 
 pub use agreement::{Agreement, Leader, ProposeError};
