@@ -3,6 +3,7 @@
 //! A file is first read into memory and opened, checked and read *there*, so that a damaged one is found out before
 //! anything is written to it. A new file is made under another name and renamed when it is whole.
 
+use crate::database_file::{DatabaseFile, InDirectory, Shared};
 use crate::private;
 use crate::store_error::StoreError;
 use palisade_sys::stable_file;
@@ -21,6 +22,21 @@ pub(crate) const FORMAT: u64 = 3;
 
 /// The first format.
 const FORMAT_WITHOUT_LINEAGE: u64 = 1;
+
+/// The formats of one kind of file: those that are read, and the one that is written, which is the latest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Formats {
+    /// The earliest that is read.
+    pub(crate) first: u64,
+    /// The latest that is read.
+    pub(crate) latest: u64,
+}
+
+/// Of the files of a cluster of one.
+const FORMATS: Formats = Formats {
+    first: FORMAT_WITHOUT_LINEAGE,
+    latest: FORMAT,
+};
 
 /// What the file is: its format.
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
@@ -48,12 +64,53 @@ pub(crate) fn open<T>(
     path: &Path,
     inspect: impl Fn(&Database) -> Result<T, StoreError>,
 ) -> Result<(Database, T), StoreError> {
-    inspect(&open_copy(path)?)?;
-    private::close(path).map_err(StoreError::io(path))?;
-    let opened = Database::builder().set_cache_size(CACHE_BYTES).open(path);
-    let database = opened.map_err(|error| failed(path, error))?;
+    let file = InDirectory::at(path);
+    inspect_file(&file, FORMATS, &inspect)?;
+    open_file(&file, inspect)
+}
+
+/// Inspects a copy of a file that exists, wherever it lies. Nothing is written to it.
+pub(crate) fn inspect_file<T>(
+    file: &dyn DatabaseFile,
+    formats: Formats,
+    inspect: impl Fn(&Database) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let bytes = file.read().map_err(StoreError::io(file.path()))?;
+    inspect(&open_copy(file.path(), bytes, formats)?)
+}
+
+/// Opens a file of which a copy was found in order.
+pub(crate) fn open_file<T>(
+    file: &dyn DatabaseFile,
+    inspect: impl Fn(&Database) -> Result<T, StoreError>,
+) -> Result<(Database, T), StoreError> {
+    let opened = file.open(builder());
+    let database = opened.map_err(|error| failed(file.path(), error))?;
     let found = inspect(&database)?;
     Ok((database, found))
+}
+
+/// Makes a file that takes the place of one that may be there, wherever it lies; `fill` gives it its first tables. Durable
+/// when it returns. It is not open then.
+pub(crate) fn create_file(
+    file: &dyn DatabaseFile,
+    formats: Formats,
+    fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), StoreError> {
+    let path = file.path();
+    let memory = Shared::default();
+    let made = builder().create_with_backend(memory.clone());
+    let database = made.map_err(|error| failed(path, error))?;
+    let filled = (|| {
+        let write = begin_write_of(&database, formats)?;
+        fill(&write)?;
+        write.commit()?;
+        Ok(())
+    })();
+    filled.map_err(|error: redb::Error| StoreError::unread(path, error))?;
+    drop(database);
+    let written = memory.bytes().and_then(|bytes| file.replace(&bytes));
+    written.map_err(StoreError::io(path))
 }
 
 /// Makes a file that takes the place of one that may be there; `fill` gives it its first tables. Durable when it returns,
@@ -68,11 +125,7 @@ pub(crate) fn create<T>(
         fs::remove_file(&unfinished).map_err(StoreError::io(&unfinished))?;
     }
     let file = private::open(&unfinished).map_err(StoreError::io(&unfinished))?;
-    let made = FileBackend::new(file).and_then(|backend| {
-        Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create_with_backend(backend)
-    });
+    let made = FileBackend::new(file).and_then(|backend| builder().create_with_backend(backend));
     let database = made.map_err(|error| failed(&unfinished, error))?;
     let filled = (|| {
         let write = begin_write(&database)?;
@@ -89,16 +142,23 @@ pub(crate) fn create<T>(
 /// A write that is on stable storage, whole, when its commit returns. In two phases: what a commit has replaced is
 /// never fallen back to.
 pub(crate) fn begin_write(database: &Database) -> Result<redb::WriteTransaction, redb::Error> {
+    begin_write_of(database, FORMATS)
+}
+
+/// The same for a file of other formats.
+pub(crate) fn begin_write_of(
+    database: &Database,
+    formats: Formats,
+) -> Result<redb::WriteTransaction, redb::Error> {
     let mut write = database.begin_write()?;
     write.set_two_phase_commit(true);
     write.set_durability(redb::Durability::Immediate)?;
-    write.open_table(ABOUT)?.insert("format", FORMAT)?;
+    write.open_table(ABOUT)?.insert("format", formats.latest)?;
     Ok(write)
 }
 
 /// A copy of the file in memory, its pages and its format checked.
-fn open_copy(path: &Path) -> Result<Database, StoreError> {
-    let mut bytes = fs::read(path).map_err(StoreError::io(path))?;
+fn open_copy(path: &Path, mut bytes: Vec<u8>, formats: Formats) -> Result<Database, StoreError> {
     if let Some(what) = nothing_in(&bytes) {
         return Err(StoreError::damaged(path, what));
     }
@@ -109,16 +169,14 @@ fn open_copy(path: &Path) -> Result<Database, StoreError> {
         .and_then(|()| memory.write(0, &bytes));
     loaded.map_err(StoreError::io(path))?;
     drop(bytes);
-    let opened = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(memory);
+    let opened = builder().create_with_backend(memory);
     let copy = opened.map_err(|error| failed(path, error))?;
     match format_of(&copy) {
-        Ok(Some(FORMAT_WITHOUT_LINEAGE..=FORMAT)) => Ok(copy),
-        Ok(Some(format)) if format > FORMAT => Err(StoreError::TooNew {
+        Ok(Some(format)) if (formats.first..=formats.latest).contains(&format) => Ok(copy),
+        Ok(Some(format)) if format > formats.latest => Err(StoreError::TooNew {
             path: path.into(),
             format,
-            known: FORMAT,
+            known: formats.latest,
         }),
         Ok(format) => Err(StoreError::damaged(
             path,
@@ -126,6 +184,12 @@ fn open_copy(path: &Path) -> Result<Database, StoreError> {
         )),
         Err(error) => Err(StoreError::unread(path, error)),
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 /// Why a file cannot be a database, seen before redb sees it: it takes an empty file for a new database.

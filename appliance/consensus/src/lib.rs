@@ -1,7 +1,7 @@
 //! # consensus: the one agreed cluster
 //!
-//! Storey 3. Takes commands, has them applied by the model, and keeps what came of it. At present a cluster of one
-//! node agrees with itself; several nodes come behind the same [`Agreement`].
+//! Storey 3. Takes commands, has them applied by the model, and keeps what came of it. A cluster of one node agrees with
+//! itself ([`store`]); what several nodes agree on by Raft each of them keeps in [`raft`].
 //!
 //! It must never know REST, nor what a step on a node is, nor decide anything about the cluster: that is `apply`'s.
 //!
@@ -24,7 +24,7 @@
 //! A [`backup`] is the state as a file of its own; it is restored into an empty directory only. Which node of the cluster a
 //! directory is says its [`identity`].
 //!
-//! Start reading at [`agreement`], then [`store`]. The simulator has an agreement of its own, that loses answers.
+//! Start reading at [`agreement`], then [`store`], then [`raft`]. The simulator has an agreement of its own, that loses answers.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::string_slice)]
@@ -32,12 +32,14 @@
 pub mod agreement;
 pub mod backup;
 mod database;
+pub mod database_file;
 pub mod difference;
 pub mod identity;
 mod log_file;
 mod places;
 mod private;
 mod published;
+pub mod raft;
 mod record;
 mod state_file;
 pub mod store;
@@ -51,6 +53,7 @@ mod unread;
 
 pub use agreement::{Agreement, Leader, ProposeError};
 pub use backup::{Backup, BackupError, Restored, rehearse_restore};
+pub use database_file::{DatabaseFile, InDirectory};
 pub use difference::Difference;
 pub use identity::{IdentityError, NodeIdentity};
 pub use store::{Store, cluster_of};
